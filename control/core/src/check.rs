@@ -1,0 +1,102 @@
+//! What is wrong with an input, field by field.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// One fault of an input, as it stands in `errors[]` of a problem document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Violation {
+    /// JSON pointer (RFC 6901) to the field.
+    #[schema(example = "/routes/0/path/prefix")]
+    pub pointer: String,
+    /// A stable word for programs.
+    #[schema(example = "invalid_path")]
+    pub code: &'static str,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+/// Collects violations while walking an input; knows where it stands.
+#[derive(Debug, Default)]
+pub struct Violations {
+    at: String,
+    found: Vec<Violation>,
+}
+
+impl Violations {
+    /// Nothing found yet, standing at the root.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records a fault of the field `name` below the current place.
+    pub fn add(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
+        let pointer = if name.is_empty() { self.at.clone() } else { self.pointer(name) };
+        self.found.push(Violation { pointer, code, detail: detail.into() });
+    }
+
+    /// Records `result`'s error, if it is one, and hands back its value.
+    pub fn take<T>(&mut self, name: &str, result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.add(name, fault.code, fault.detail)).ok()
+    }
+
+    /// Walks into the field `name` (or list index) for the length of `inside`.
+    pub fn within(&mut self, name: impl ToString, inside: impl FnOnce(&mut Self)) {
+        let outer = self.at.len();
+        self.at = self.pointer(&name.to_string());
+        inside(self);
+        self.at.truncate(outer);
+    }
+
+    /// Walks into every element of a list.
+    pub fn each<'a, T: 'a>(
+        &mut self,
+        name: &str,
+        items: impl IntoIterator<Item = &'a T>,
+        mut inside: impl FnMut(&mut Self, &'a T),
+    ) {
+        self.within(name, |v| {
+            for (index, item) in items.into_iter().enumerate() {
+                v.within(index, |v| inside(v, item));
+            }
+        });
+    }
+
+    /// Everything found.
+    pub fn into_result(self) -> Result<(), Vec<Violation>> {
+        if self.found.is_empty() { Ok(()) } else { Err(self.found) }
+    }
+
+    fn pointer(&self, name: &str) -> String {
+        format!("{}/{}", self.at, name.replace('~', "~0").replace('/', "~1"))
+    }
+}
+
+/// What is wrong with one value, by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// A stable word for programs.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+impl Fault {
+    /// A fault with its code and its sentence.
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+/// An input that can say what is wrong with it beyond what its types say.
+pub trait Check {
+    /// Records every fault.
+    fn check(&self, v: &mut Violations);
+
+    /// All faults at once, so that a caller need not mend them one by one.
+    fn checked(&self) -> Result<(), Vec<Violation>> {
+        let mut violations = Violations::new();
+        self.check(&mut violations);
+        violations.into_result()
+    }
+}

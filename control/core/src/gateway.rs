@@ -1,0 +1,140 @@
+//! A gateway: a template of listeners. Nothing is deployed by it alone; a publish does that.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Check, GatewayId, Meta, TenantId, Violations, grammar};
+
+/// What a caller writes of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySpec {
+    /// Unique in the tenant.
+    #[schema(example = "public")]
+    pub name: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// What serves it.
+    #[serde(default)]
+    pub gateway_class: GatewayClass,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+}
+
+/// The data planes that the PRD names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayClass {
+    /// Envoy, by xDS.
+    #[default]
+    EnvoyGateway,
+    /// No driver yet.
+    Nginx,
+    /// No driver yet.
+    Kong,
+    /// No driver yet.
+    Traefik,
+    /// No driver yet.
+    Apisix,
+}
+
+impl GatewayClass {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EnvoyGateway => "envoy-gateway",
+            Self::Nginx => "nginx",
+            Self::Kong => "kong",
+            Self::Traefik => "traefik",
+            Self::Apisix => "apisix",
+        }
+    }
+
+    /// Whether anything here can serve it.
+    pub fn has_driver(self) -> bool {
+        self == Self::EnvoyGateway
+    }
+}
+
+/// A port to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Unique in the gateway.
+    #[schema(example = "http")]
+    pub name: String,
+    /// 1 to 65,535; unique in the gateway.
+    #[schema(example = 8080)]
+    pub port: u16,
+    /// What callers speak.
+    pub protocol: ListenerProtocol,
+    /// Publishes must have this hostname; any when absent.
+    #[serde(default)]
+    pub hostname: Option<String>,
+}
+
+/// What callers speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ListenerProtocol {
+    /// HTTP/1.1 and HTTP/2 in the clear.
+    Http,
+    /// Not supported yet.
+    Https,
+}
+
+impl Check for GatewaySpec {
+    fn check(&self, v: &mut Violations) {
+        v.take("name", grammar::name(&self.name));
+        v.take("description", grammar::text(&self.description, 4000));
+        if !self.gateway_class.has_driver() {
+            let class = self.gateway_class.as_str();
+            v.add("gateway_class", "unsupported_gateway_class", format!("no driver for '{class}' yet; use envoy-gateway"));
+        }
+        if self.listeners.is_empty() || self.listeners.len() > 16 {
+            v.add("listeners", "out_of_range", "1 to 16 listeners");
+        }
+        let mut seen = Vec::new();
+        v.each("listeners", &self.listeners, |v, listener| {
+            listener.check(v);
+            if seen.iter().any(|old: &&Listener| old.name == listener.name) {
+                v.add("name", "duplicate_name", "another listener has this name");
+            }
+            if seen.iter().any(|old: &&Listener| old.port == listener.port) {
+                v.add("port", "duplicate_port", "another listener has this port");
+            }
+            seen.push(listener);
+        });
+    }
+}
+
+impl Check for Listener {
+    fn check(&self, v: &mut Violations) {
+        v.take("name", grammar::slug(&self.name));
+        if self.port == 0 {
+            v.add("port", "out_of_range", "1 to 65535");
+        }
+        if self.protocol == ListenerProtocol::Https {
+            v.add("protocol", "unsupported_protocol", "HTTPS listeners are not supported yet; use HTTP");
+        }
+        if let Some(hostname) = &self.hostname {
+            v.take("hostname", grammar::hostname(hostname));
+        }
+    }
+}
+
+/// A gateway template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Gateway {
+    /// Its id.
+    pub id: GatewayId,
+    /// Its owner.
+    pub tenant_id: TenantId,
+    /// What was written.
+    #[serde(flatten)]
+    pub spec: GatewaySpec,
+    /// Times and version.
+    #[serde(flatten)]
+    pub meta: Meta,
+}

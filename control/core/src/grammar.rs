@@ -1,0 +1,218 @@
+//! The grammars of names, hosts, paths and headers: what is accepted, checked the way Envoy and
+//! the RFCs would.
+
+use std::collections::HashSet;
+
+use crate::check::Fault;
+
+/// 1-100 visible characters, no control characters, no blank at either end.
+pub fn name(text: &str) -> Result<(), Fault> {
+    let length = text.chars().count();
+    let plain = !text.chars().any(char::is_control) && text.trim() == text;
+    if (1..=100).contains(&length) && plain {
+        return Ok(());
+    }
+    Err(Fault::new("invalid_name", "1 to 100 characters, none of them a control character, no blank at the ends"))
+}
+
+/// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most 63 characters (a DNS label).
+pub fn slug(text: &str) -> Result<(), Fault> {
+    if is_label(text) && text.chars().all(|c| !c.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    Err(Fault::new("invalid_slug", "1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit"))
+}
+
+/// At most `max` characters.
+pub fn text(value: &str, max: usize) -> Result<(), Fault> {
+    if value.chars().count() <= max {
+        return Ok(());
+    }
+    Err(Fault::new("too_long", format!("at most {max} characters")))
+}
+
+/// The canonical form of a hostname that callers will send: lower case, no trailing dot. Ports,
+/// blanks, empty labels and non-ASCII text (write the A-label, RFC 5891) are refused; so are
+/// wildcards, which need the in-Envoy module.
+pub fn hostname(text: &str) -> Result<String, Fault> {
+    if text.starts_with("*") {
+        return Err(Fault::new("unsupported_hostname", "wildcard hostnames are not supported yet; name each host"));
+    }
+    let canonical = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let labels_fit = !canonical.is_empty() && canonical.split('.').all(is_label);
+    if labels_fit && canonical.len() <= 253 {
+        return Ok(canonical);
+    }
+    Err(Fault::new("invalid_hostname", "a DNS name such as api.example.com: labels of a-z, 0-9 and '-', no port"))
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// A path that begins with '/', of characters that need no escaping in a URI (RFC 3986 `pchar`
+/// without percent-encoding and ';'), without empty, `.` or `..` segments: Envoy normalises these
+/// away before it matches, so a rule that has one would never match.
+pub fn path(text: &str) -> Result<(), Fault> {
+    let fault = |why: &str| Err(Fault::new("invalid_path", why));
+    let Some(rest) = text.strip_prefix('/') else {
+        return fault("a path begins with '/'");
+    };
+    if text.len() > 1024 {
+        return fault("at most 1024 bytes");
+    }
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b)) {
+        return fault("only unescaped path characters: letters, digits, - . _ ~ ! $ & ' ( ) * + , = : @ and '/'");
+    }
+    let segments: Vec<&str> = rest.split('/').collect();
+    let (last, inner) = segments.split_last().map_or(("", &[][..]), |(last, inner)| (*last, inner));
+    let odd = |segment: &&str| matches!(*segment, "." | "..");
+    if inner.iter().any(|s| s.is_empty()) || segments.iter().any(|s| odd(&s)) || last == "." {
+        return fault("no empty, '.' or '..' segment: they are normalised away before matching");
+    }
+    Ok(())
+}
+
+/// A base path: "/" or a [`path`] without a trailing slash.
+pub fn base_path(text: &str) -> Result<(), Fault> {
+    path(text)?;
+    if text == "/" || !text.ends_with('/') {
+        return Ok(());
+    }
+    Err(Fault::new("invalid_path", "a base path has no trailing slash"))
+}
+
+/// A path template: segments are literal or `{name}`, each name once.
+pub fn template(text: &str) -> Result<(), Fault> {
+    let mut names = HashSet::new();
+    let mut literal = String::with_capacity(text.len());
+    for segment in text.split('/') {
+        let variable = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'));
+        match variable {
+            Some(name) if is_identifier(name) && names.insert(name) => literal.push('x'),
+            Some(_) => {
+                return Err(Fault::new("invalid_path", "{name}s are distinct, of a-z, A-Z, 0-9 and '_'"));
+            }
+            None => literal.push_str(segment),
+        }
+        literal.push('/');
+    }
+    literal.pop();
+    path(&literal)
+}
+
+fn is_identifier(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// A regular expression that Rust's `regex` accepts. Necessary, not sufficient: Envoy compiles it
+/// with RE2 and its own program size limit, and has the last word.
+pub fn regex(text: &str) -> Result<(), Fault> {
+    if text.is_empty() || text.len() > 512 {
+        return Err(Fault::new("invalid_regex", "1 to 512 bytes"));
+    }
+    regex::Regex::new(text)
+        .map(|_| ())
+        .map_err(|error| Fault::new("invalid_regex", error.to_string().lines().last().unwrap_or("").trim()))
+}
+
+/// A method token (RFC 9110 5.6.2), upper case. CONNECT and TRACE are never routed.
+pub fn method(text: &str) -> Result<(), Fault> {
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    if known.contains(&text) {
+        return Ok(());
+    }
+    Err(Fault::new("invalid_method", format!("one of {}", known.join(", "))))
+}
+
+/// A header name (RFC 9110 5.1) that a tenant may match or write.
+pub fn header_name(text: &str) -> Result<(), Fault> {
+    if text.len() > 128 || http::HeaderName::from_bytes(text.as_bytes()).is_err() {
+        return Err(Fault::new("invalid_header_name", "a token: letters, digits and ! # $ % & ' * + - . ^ _ ` | ~"));
+    }
+    if text.contains('_') {
+        return Err(Fault::new("invalid_header_name", "no underscore: the edge refuses such requests"));
+    }
+    Ok(())
+}
+
+/// A header that policies may set, add or remove: not the ones that frame or route a message, nor
+/// the platform's own.
+pub fn writable_header(text: &str) -> Result<(), Fault> {
+    header_name(text)?;
+    let lower = text.to_ascii_lowercase();
+    let framing = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive", "proxy-connection"];
+    let reserved = ["x-imp-", "x-envoy-", "x-forwarded-"];
+    if framing.contains(&lower.as_str()) || reserved.iter().any(|prefix| lower.starts_with(prefix)) {
+        return Err(Fault::new("reserved_header", format!("{lower} belongs to the gateway")));
+    }
+    Ok(())
+}
+
+/// A literal header value: visible ASCII, blanks and tabs. Envoy reads '%' as the start of a
+/// command (`%REQ(..)%`), which tenants may not write; a literal percent sign is "%%".
+pub fn header_value(text: &str) -> Result<(), Fault> {
+    let visible = text.bytes().all(|b| (0x20..0x7f).contains(&b) || b == b'\t');
+    if !visible || text.len() > 4096 || text.trim() != text {
+        return Err(Fault::new("invalid_header_value", "at most 4096 visible ASCII characters, no blank at the ends"));
+    }
+    if text.replace("%%", "").contains('%') {
+        return Err(Fault::new("invalid_header_value", "write a percent sign as %%"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostname_becomes_canonical() {
+        assert_eq!(hostname("Api.Example.COM.").as_deref(), Ok("api.example.com"));
+    }
+
+    #[test]
+    fn what_is_no_hostname_is_refused() {
+        for bad in ["", ".", "a..b", "a b", "a:80", "-a.com", "a_b.com", "bücher.de", "a,b", "[::1]"] {
+            assert_eq!(hostname(bad).map_err(|f| f.code), Err("invalid_hostname"), "{bad}");
+        }
+        assert_eq!(hostname("*.example.com").map_err(|f| f.code), Err("unsupported_hostname"));
+    }
+
+    #[test]
+    fn a_path_is_what_envoy_would_still_match_after_normalising() {
+        for good in ["/", "/a", "/a/b", "/a/b/", "/v1.0/x~y"] {
+            assert!(path(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "//", "/a//b", "/a/../b", "/.", "/..", "/a%20b", "/a;b", "/a?b", "/a#b", "/ä"] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_template_names_each_variable_once() {
+        assert!(template("/payments/{id}/refunds/{refund_id}").is_ok());
+        for bad in ["/{id}/{id}", "/{}", "/a{id}", "/{a b}", "{id}"] {
+            assert!(template(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_lone_percent_sign_never_reaches_envoy() {
+        assert!(header_value("100%%").is_ok());
+        for bad in ["100%", "%REQ(x)%", "%%%", "a\nb", " a"] {
+            assert!(header_value(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn policies_cannot_write_the_headers_of_the_gateway() {
+        assert!(writable_header("x-team").is_ok());
+        for bad in ["x imp", "Host", "X-Imp-Consumer", "x-envoy-retry-on", "content-length", "a_b", ":path"] {
+            assert!(writable_header(bad).is_err(), "{bad}");
+        }
+    }
+}

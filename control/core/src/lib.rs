@@ -1,0 +1,34 @@
+//! The product in Rust: entities, ids, life cycles, roles and policies. No I/O.
+//!
+//! Every entity comes as two structs: a *spec*, which is what a caller may write (unknown fields are
+//! refused, [`Check::check`] finds what the types cannot), and the entity itself: the spec plus what
+//! the platform decides (ids, times, versions, states). Life cycles are enums whose transition
+//! functions are the only way from one state to the next.
+
+pub mod api_service;
+pub mod api_token;
+pub mod check;
+pub mod client_app;
+pub mod cluster;
+pub mod consumer;
+pub mod credential;
+pub mod customer;
+pub mod gateway;
+pub mod grammar;
+pub mod id;
+pub mod meta;
+pub mod plan;
+pub mod policy;
+pub mod product;
+pub mod product_publish;
+pub mod role;
+pub mod route;
+pub mod scope;
+pub mod secret;
+pub mod subscription;
+pub mod tenant;
+pub mod upstream;
+
+pub use check::{Check, Violation, Violations};
+pub use id::*;
+pub use meta::{Meta, Transition};

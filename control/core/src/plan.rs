@@ -1,0 +1,203 @@
+//! A plan: price and limits of a product. Its terms are versioned: a subscriber keeps the version it
+//! bought until it is moved.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::policy::RateLimit;
+use crate::product::CatalogStatus;
+use crate::{Check, Meta, PlanId, ProductId, TenantId, Violations, grammar};
+
+/// What a caller writes of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanSpec {
+    /// Unique in the product.
+    #[schema(example = "gold")]
+    pub name: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Short form of a limit named `rate_limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Short form of a limit named `quota`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// All other limits.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
+    /// Subscriptions need no approval.
+    #[serde(default)]
+    pub auto_approve: bool,
+}
+
+/// `{"requests": 1000000, "per": "month"}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// At least 1.
+    #[schema(example = 1_000_000)]
+    pub requests: u64,
+    /// The calendar window, in UTC.
+    pub per: QuotaWindow,
+}
+
+/// The windows of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaWindow {
+    /// From 00:00 UTC.
+    Day,
+    /// From 00:00 UTC of the first.
+    Month,
+}
+
+/// One limit of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// Unique in the plan; shown in `RateLimit-Policy`.
+    #[schema(example = "burst")]
+    pub name: String,
+    /// What is counted.
+    #[serde(default)]
+    pub unit: LimitUnit,
+    /// At least 1.
+    pub amount: u64,
+    /// Over which time.
+    pub window: LimitWindow,
+    /// What happens beyond it.
+    #[serde(default)]
+    pub on_exceed: OnExceed,
+    /// Who shares it.
+    #[serde(default)]
+    pub scope: LimitScope,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitUnit {
+    /// Calls.
+    #[default]
+    Requests,
+}
+
+/// Second to hour are rates (refilled evenly); day and month are quotas (calendar, UTC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitWindow {
+    /// 1 s.
+    Second,
+    /// 60 s.
+    Minute,
+    /// 3,600 s.
+    Hour,
+    /// From 00:00 UTC.
+    Day,
+    /// From 00:00 UTC of the first.
+    Month,
+}
+
+/// What happens beyond a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExceed {
+    /// 429.
+    #[default]
+    Block,
+    /// Served, counted, billed.
+    Overage,
+}
+
+/// Who shares a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitScope {
+    /// All consumers of a subscription together.
+    #[default]
+    Subscription,
+    /// Each consumer for itself.
+    Consumer,
+}
+
+impl PlanSpec {
+    /// Every limit, the short forms written out.
+    pub fn all_limits(&self) -> Vec<Limit> {
+        let long = |name: &str, amount, window| Limit {
+            name: name.to_owned(),
+            unit: LimitUnit::Requests,
+            amount,
+            window,
+            on_exceed: OnExceed::Block,
+            scope: LimitScope::Subscription,
+        };
+        let rate = self.rate_limit.map(|rate| {
+            let window = match rate.per {
+                crate::policy::Per::Second => LimitWindow::Second,
+                crate::policy::Per::Minute => LimitWindow::Minute,
+                crate::policy::Per::Hour => LimitWindow::Hour,
+            };
+            long("rate_limit", rate.requests, window)
+        });
+        let quota = self.quota.map(|quota| {
+            let window = match quota.per {
+                QuotaWindow::Day => LimitWindow::Day,
+                QuotaWindow::Month => LimitWindow::Month,
+            };
+            long("quota", quota.requests, window)
+        });
+        rate.into_iter().chain(quota).chain(self.limits.iter().cloned()).collect()
+    }
+}
+
+impl Check for PlanSpec {
+    fn check(&self, v: &mut Violations) {
+        v.take("name", grammar::name(&self.name));
+        v.take("description", grammar::text(&self.description, 4000));
+        if let Some(rate) = &self.rate_limit {
+            v.within("rate_limit", |v| rate.check(v));
+        }
+        if self.quota.is_some_and(|quota| quota.requests == 0) {
+            v.add("quota", "out_of_range", "at least 1 request");
+        }
+        if self.limits.len() > 16 {
+            v.add("limits", "too_many", "at most 16");
+        }
+        let mut names = vec![];
+        names.extend(self.rate_limit.map(|_| "rate_limit"));
+        names.extend(self.quota.map(|_| "quota"));
+        v.each("limits", &self.limits, |v, limit| {
+            v.take("name", grammar::slug(&limit.name.replace('_', "-")));
+            if limit.amount == 0 {
+                v.add("amount", "out_of_range", "at least 1");
+            }
+            if names.contains(&limit.name.as_str()) {
+                v.add("name", "duplicate_name", "another limit has this name");
+            }
+            names.push(&limit.name);
+        });
+    }
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// Its id.
+    pub id: PlanId,
+    /// Its owner.
+    pub tenant_id: TenantId,
+    /// Of which product.
+    pub product_id: ProductId,
+    /// Where it stands.
+    pub status: CatalogStatus,
+    /// The version of the terms that new subscribers get; earlier ones live on with theirs.
+    pub plan_version: i64,
+    /// What was written.
+    #[serde(flatten)]
+    pub spec: PlanSpec,
+    /// Times and version.
+    #[serde(flatten)]
+    pub meta: Meta,
+}

@@ -1,0 +1,136 @@
+//! A product: API services bundled for sale.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{ApiServiceId, Check, Meta, ProductId, TenantId, Transition, Violations, grammar};
+
+/// What a caller writes of a product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProductSpec {
+    /// With the version, unique in the tenant.
+    #[schema(example = "Payment API")]
+    pub name: String,
+    /// The product's version, not the object's.
+    #[serde(default = "first")]
+    #[schema(example = "v1.0")]
+    pub product_version: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// To find it by.
+    #[serde(default)]
+    #[schema(example = json!(["payments", "fintech"]))]
+    pub categories: Vec<String>,
+    /// Who sees it.
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// What is in it; a publish may name a part of it.
+    #[serde(default)]
+    pub api_services: Vec<ApiServiceId>,
+}
+
+fn first() -> String {
+    "v1.0".to_owned()
+}
+
+/// Who sees a product in the catalogue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// The provider only.
+    #[default]
+    Private,
+    /// Every customer of the tenant.
+    Public,
+}
+
+impl Visibility {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::Public => "public",
+        }
+    }
+}
+
+impl Check for ProductSpec {
+    fn check(&self, v: &mut Violations) {
+        v.take("name", grammar::name(&self.name));
+        v.take("product_version", grammar::name(&self.product_version));
+        v.take("description", grammar::text(&self.description, 4000));
+        if self.categories.len() > 20 {
+            v.add("categories", "too_many", "at most 20");
+        }
+        v.each("categories", &self.categories, |v, category| {
+            v.take("", grammar::name(category));
+        });
+        if self.api_services.len() > 100 {
+            v.add("api_services", "too_many", "at most 100");
+        }
+    }
+}
+
+/// A product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Product {
+    /// Its id.
+    pub id: ProductId,
+    /// Its owner.
+    pub tenant_id: TenantId,
+    /// Where it stands.
+    pub status: CatalogStatus,
+    /// What was written.
+    #[serde(flatten)]
+    pub spec: ProductSpec,
+    /// Times and version.
+    #[serde(flatten)]
+    pub meta: Meta,
+}
+
+/// The life cycle of products and plans: draft -> active -> deprecated -> closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CatalogStatus {
+    /// Not on sale yet.
+    Draft,
+    /// On sale.
+    Active,
+    /// No new subscriptions.
+    Deprecated,
+    /// Over.
+    Closed,
+}
+
+impl CatalogStatus {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Active => "active",
+            Self::Deprecated => "deprecated",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// On sale.
+    pub fn activate(self, kind: &'static str) -> Result<Self, Transition> {
+        self.step(kind, &[Self::Draft], Self::Active)
+    }
+
+    /// No new subscriptions.
+    pub fn deprecate(self, kind: &'static str) -> Result<Self, Transition> {
+        self.step(kind, &[Self::Active], Self::Deprecated)
+    }
+
+    /// Over; the caller makes sure that nobody subscribes to it.
+    pub fn close(self, kind: &'static str) -> Result<Self, Transition> {
+        self.step(kind, &[Self::Draft, Self::Deprecated], Self::Closed)
+    }
+
+    fn step(self, kind: &'static str, from: &[Self], to: Self) -> Result<Self, Transition> {
+        if from.contains(&self) { Ok(to) } else { Err(Transition { kind, from: self.as_str(), to: to.as_str() }) }
+    }
+}

@@ -1,0 +1,166 @@
+//! Who may do what: eight roles, additive, and one table that says which role may do which action on
+//! which kind of object. The table is data; a test walks it cell by cell.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A role, as the PRD names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Provider: tenant settings, members, tokens.
+    OrgAdmin,
+    /// Provider: API services.
+    ApiDeveloper,
+    /// Provider: products, plans, customers, subscriptions.
+    BusinessManager,
+    /// Provider: gateway templates, publishes.
+    GatewayOwner,
+    /// Customer: subscriptions, apps, credentials of one customer.
+    CustomerAdmin,
+    /// Customer: apps and credentials of one customer.
+    ApiConsumer,
+    /// Operator: clusters, agents, over all tenants.
+    SreOperator,
+    /// Operator: everything.
+    SystemAdmin,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 8] = [
+        Self::OrgAdmin,
+        Self::ApiDeveloper,
+        Self::BusinessManager,
+        Self::GatewayOwner,
+        Self::CustomerAdmin,
+        Self::ApiConsumer,
+        Self::SreOperator,
+        Self::SystemAdmin,
+    ];
+
+    /// Operators act over all tenants; a token of theirs names no tenant.
+    pub fn is_operator(self) -> bool {
+        matches!(self, Self::SreOperator | Self::SystemAdmin)
+    }
+
+    /// Customer roles act inside one customer; a token of theirs names it.
+    pub fn is_customer(self) -> bool {
+        matches!(self, Self::CustomerAdmin | Self::ApiConsumer)
+    }
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Get and list.
+    Read,
+    /// Create, change, delete, and the actions of a life cycle.
+    Write,
+    /// Approve or reject, suspend or resume what others asked for.
+    Decide,
+}
+
+impl Action {
+    /// All actions.
+    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Decide];
+}
+
+/// What it is done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Tenants.
+    Tenant,
+    /// Tokens of the REST API.
+    ApiToken,
+    /// API services.
+    ApiService,
+    /// Gateway templates.
+    Gateway,
+    /// Products.
+    Product,
+    /// Plans.
+    Plan,
+    /// Clusters and their agents.
+    Cluster,
+    /// Registration tokens of a cluster.
+    RegistrationToken,
+    /// Publishes.
+    ProductPublish,
+    /// Customers.
+    Customer,
+    /// Subscriptions.
+    Subscription,
+    /// Apps of a customer.
+    ClientApp,
+    /// Consumers.
+    Consumer,
+    /// Credentials.
+    Credential,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 14] = [
+        Self::Tenant,
+        Self::ApiToken,
+        Self::ApiService,
+        Self::Gateway,
+        Self::Product,
+        Self::Plan,
+        Self::Cluster,
+        Self::RegistrationToken,
+        Self::ProductPublish,
+        Self::Customer,
+        Self::Subscription,
+        Self::ClientApp,
+        Self::Consumer,
+        Self::Credential,
+    ];
+}
+
+/// Whether a role may do an action on a kind of object. Which *objects* of that kind is the scope's
+/// business ([`crate::scope`]).
+pub fn allows(role: Role, kind: Kind, action: Action) -> bool {
+    role == Role::SystemAdmin || TABLE.iter().any(|(k, a, roles)| *k == kind && *a == action && roles.contains(&role))
+}
+
+/// Any of these roles.
+pub fn any_allows(roles: &[Role], kind: Kind, action: Action) -> bool {
+    roles.iter().any(|&role| allows(role, kind, action))
+}
+
+use Action::{Decide, Read, Write};
+use Role::{ApiConsumer, ApiDeveloper, BusinessManager, CustomerAdmin, GatewayOwner, OrgAdmin, SreOperator};
+
+/// system-admin may do everything and is not repeated.
+const TABLE: &[(Kind, Action, &[Role])] = &[
+    (Kind::Tenant, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, SreOperator]),
+    (Kind::ApiToken, Read, &[OrgAdmin]),
+    (Kind::ApiToken, Write, &[OrgAdmin]),
+    (Kind::ApiService, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner]),
+    (Kind::ApiService, Write, &[ApiDeveloper]),
+    (Kind::Gateway, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner]),
+    (Kind::Gateway, Write, &[GatewayOwner]),
+    (Kind::Product, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, CustomerAdmin, ApiConsumer]),
+    (Kind::Product, Write, &[BusinessManager]),
+    (Kind::Plan, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, CustomerAdmin, ApiConsumer]),
+    (Kind::Plan, Write, &[BusinessManager]),
+    (Kind::Cluster, Read, &[OrgAdmin, GatewayOwner, SreOperator]),
+    (Kind::Cluster, Write, &[SreOperator]),
+    (Kind::RegistrationToken, Read, &[SreOperator]),
+    (Kind::RegistrationToken, Write, &[SreOperator]),
+    (Kind::ProductPublish, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, SreOperator]),
+    (Kind::ProductPublish, Write, &[GatewayOwner]),
+    (Kind::Customer, Read, &[OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer]),
+    (Kind::Customer, Write, &[OrgAdmin, BusinessManager]),
+    (Kind::Subscription, Read, &[OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer]),
+    (Kind::Subscription, Write, &[BusinessManager, CustomerAdmin]),
+    (Kind::Subscription, Decide, &[BusinessManager]),
+    (Kind::ClientApp, Read, &[OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer]),
+    (Kind::ClientApp, Write, &[CustomerAdmin, ApiConsumer]),
+    (Kind::Consumer, Read, &[OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer]),
+    (Kind::Consumer, Write, &[CustomerAdmin, ApiConsumer]),
+    (Kind::Credential, Read, &[OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer]),
+    (Kind::Credential, Write, &[CustomerAdmin, ApiConsumer]),
+];

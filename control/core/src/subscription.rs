@@ -1,0 +1,131 @@
+//! A subscription: a customer's right to call a product in an environment, on a version of a plan.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::product_publish::Environment;
+use crate::{Check, CustomerId, Meta, PlanId, ProductId, ProductPublishId, SubscriptionId, TenantId, Transition, Violations};
+
+/// What a caller writes of a subscription. It covers every publish of the product in the
+/// environment; naming `product_publish_id` (the PRD's form) pins it to that one and makes
+/// `product_id` and `environment` optional.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionSpec {
+    /// Who buys.
+    pub customer_id: CustomerId,
+    /// What.
+    #[serde(default)]
+    pub product_id: Option<ProductId>,
+    /// Where in the product's life.
+    #[serde(default)]
+    pub environment: Option<Environment>,
+    /// Only this publish.
+    #[serde(default)]
+    pub product_publish_id: Option<ProductPublishId>,
+    /// On which plan of the product.
+    pub plan_id: PlanId,
+}
+
+impl Check for SubscriptionSpec {
+    fn check(&self, v: &mut Violations) {
+        if self.product_publish_id.is_none() {
+            if self.product_id.is_none() {
+                v.add("product_id", "required", "name a product, or pin the subscription by product_publish_id");
+            }
+            if self.environment.is_none() {
+                v.add("environment", "required", "dev, staging or prod");
+            }
+        }
+    }
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Subscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// The provider.
+    pub tenant_id: TenantId,
+    /// Who bought.
+    pub customer_id: CustomerId,
+    /// What.
+    pub product_id: ProductId,
+    /// Where in the product's life.
+    pub environment: Environment,
+    /// Only this publish, when set.
+    pub product_publish_id: Option<ProductPublishId>,
+    /// On which plan.
+    pub plan_id: PlanId,
+    /// The version of the plan's terms that it bought.
+    pub plan_version: i64,
+    /// Where it stands.
+    pub status: SubscriptionStatus,
+    /// Why it is suspended or rejected.
+    pub reason: String,
+    /// When a cancellation takes effect.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// Times and version.
+    #[serde(flatten)]
+    pub meta: Meta,
+}
+
+/// pending -> active | rejected; active <-> suspended; active -> cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionStatus {
+    /// Waits for approval.
+    Pending,
+    /// Entitled.
+    Active,
+    /// Never entitled.
+    Rejected,
+    /// Not entitled for now.
+    Suspended,
+    /// Over.
+    Cancelled,
+}
+
+impl SubscriptionStatus {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Rejected => "rejected",
+            Self::Suspended => "suspended",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The provider agrees.
+    pub fn approve(self) -> Result<Self, Transition> {
+        self.step(&[Self::Pending], Self::Active)
+    }
+
+    /// The provider does not.
+    pub fn reject(self) -> Result<Self, Transition> {
+        self.step(&[Self::Pending], Self::Rejected)
+    }
+
+    /// Not entitled for now.
+    pub fn suspend(self) -> Result<Self, Transition> {
+        self.step(&[Self::Active], Self::Suspended)
+    }
+
+    /// Entitled again.
+    pub fn resume(self) -> Result<Self, Transition> {
+        self.step(&[Self::Suspended], Self::Active)
+    }
+
+    /// Over, at once.
+    pub fn cancel(self) -> Result<Self, Transition> {
+        self.step(&[Self::Pending, Self::Active, Self::Suspended], Self::Cancelled)
+    }
+
+    fn step(self, from: &[Self], to: Self) -> Result<Self, Transition> {
+        let refused = Transition { kind: "subscription", from: self.as_str(), to: to.as_str() };
+        if from.contains(&self) { Ok(to) } else { Err(refused) }
+    }
+}

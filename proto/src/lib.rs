@@ -1,0 +1,53 @@
+//! The contract between control plane and agent, as generated from `imp/**/*.proto`.
+//!
+//! Two halves: [`config`] is what travels down as xDS resources, [`agent`] is the service an
+//! agent calls. There is no logic here; each side parses these messages into its own types.
+
+/// The resources of a cluster, `imp.config.v1`.
+#[expect(missing_docs, reason = "generated; the .proto file carries the comments")]
+#[expect(clippy::all, reason = "generated")]
+pub mod config {
+    tonic::include_proto!("imp.config.v1");
+
+    use prost::Name as _;
+
+    /// A message that is a resource of the delta stream.
+    pub trait Resource: prost::Message + prost::Name + Default {
+        /// The resource's name on the stream: the object's id.
+        fn resource_name(&self) -> &str;
+    }
+
+    macro_rules! resources {
+        ($($message:ident),*) => {
+            $(impl Resource for $message {
+                fn resource_name(&self) -> &str {
+                    &self.id
+                }
+            })*
+
+            /// The type URL of every resource type, in the order in which they depend on each other.
+            pub fn type_urls() -> Vec<String> {
+                vec![$($message::type_url()),*]
+            }
+        };
+    }
+
+    resources!(Gateway, Publish, Entitlement, Credential);
+}
+
+/// The agent service, `imp.agent.v1`.
+#[expect(missing_docs, reason = "generated; the .proto file carries the comments")]
+#[expect(clippy::all, reason = "generated")]
+pub mod agent {
+    tonic::include_proto!("imp.agent.v1");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::config;
+
+    #[test]
+    fn type_urls_are_what_xds_expects() {
+        assert_eq!(config::type_urls().first().map(String::as_str), Some("type.googleapis.com/imp.config.v1.Gateway"));
+    }
+}
