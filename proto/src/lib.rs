@@ -4,8 +4,6 @@
 //! agent calls. There is no logic here; each side parses these messages into its own types.
 
 /// The resources of a cluster, `imp.config.v1`.
-#[expect(missing_docs, reason = "generated; the .proto file carries the comments")]
-#[expect(clippy::all, reason = "generated")]
 pub mod config {
     tonic::include_proto!("imp.config.v1");
 
@@ -36,8 +34,6 @@ pub mod config {
 }
 
 /// The agent service, `imp.agent.v1`.
-#[expect(missing_docs, reason = "generated; the .proto file carries the comments")]
-#[expect(clippy::all, reason = "generated")]
 pub mod agent {
     tonic::include_proto!("imp.agent.v1");
 }
