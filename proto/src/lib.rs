@@ -44,6 +44,9 @@ mod tests {
 
     #[test]
     fn type_urls_are_what_xds_expects() {
-        assert_eq!(config::type_urls().first().map(String::as_str), Some("type.googleapis.com/imp.config.v1.Gateway"));
+        assert_eq!(
+            config::type_urls().first().map(String::as_str),
+            Some("type.googleapis.com/imp.config.v1.Gateway")
+        );
     }
 }

@@ -73,7 +73,11 @@ fn distinct<'a>(v: &mut Violations, list: &str, names: impl Iterator<Item = &'a 
     v.within(list, |v| {
         for (index, name) in names.enumerate() {
             if !seen.insert(name) {
-                v.add(&format!("{index}/name"), "duplicate_name", format!("'{name}' is there already"));
+                v.add(
+                    &format!("{index}/name"),
+                    "duplicate_name",
+                    format!("'{name}' is there already"),
+                );
             }
         }
     });
@@ -85,7 +89,11 @@ impl ApiServiceSpec {
         v.each("routes", &self.routes, |v, route| {
             for (name, _) in route.weighted() {
                 if !known.contains_key(name) {
-                    v.add("backend_id", "unknown_backend", format!("no backend '{name}' in this service"));
+                    v.add(
+                        "backend_id",
+                        "unknown_backend",
+                        format!("no backend '{name}' in this service"),
+                    );
                 }
             }
         });

@@ -34,10 +34,18 @@ impl Check for ApiTokenSpec {
         let customers = self.roles.iter().filter(|role| role.is_customer()).count();
         let alike = |count: usize| count == 0 || count == self.roles.len();
         if !alike(operators) || !alike(customers) {
-            v.add("roles", "mixed_roles", "operator, provider and customer roles need tokens of their own");
+            v.add(
+                "roles",
+                "mixed_roles",
+                "operator, provider and customer roles need tokens of their own",
+            );
         }
         if (customers > 0) != self.customer_id.is_some() {
-            v.add("customer_id", "invalid_customer", "customer roles, and only they, name their customer");
+            v.add(
+                "customer_id",
+                "invalid_customer",
+                "customer roles, and only they, name their customer",
+            );
         }
     }
 }

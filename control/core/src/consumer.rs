@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Check, ClientAppId, ConsumerId, CustomerId, Meta, SubscriptionId, TenantId, Violations};
+use crate::{
+    Check, ClientAppId, ConsumerId, CustomerId, Meta, SubscriptionId, TenantId, Violations,
+};
 
 /// What a caller writes of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

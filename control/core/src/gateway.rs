@@ -90,7 +90,11 @@ impl Check for GatewaySpec {
         v.take("description", grammar::text(&self.description, 4000));
         if !self.gateway_class.has_driver() {
             let class = self.gateway_class.as_str();
-            v.add("gateway_class", "unsupported_gateway_class", format!("no driver for '{class}' yet; use envoy-gateway"));
+            v.add(
+                "gateway_class",
+                "unsupported_gateway_class",
+                format!("no driver for '{class}' yet; use envoy-gateway"),
+            );
         }
         if self.listeners.is_empty() || self.listeners.len() > 16 {
             v.add("listeners", "out_of_range", "1 to 16 listeners");
@@ -116,7 +120,11 @@ impl Check for Listener {
             v.add("port", "out_of_range", "1 to 65535");
         }
         if self.protocol == ListenerProtocol::Https {
-            v.add("protocol", "unsupported_protocol", "HTTPS listeners are not supported yet; use HTTP");
+            v.add(
+                "protocol",
+                "unsupported_protocol",
+                "HTTPS listeners are not supported yet; use HTTP",
+            );
         }
         if let Some(hostname) = &self.hostname {
             v.take("hostname", grammar::hostname(hostname));

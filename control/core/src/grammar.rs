@@ -12,7 +12,10 @@ pub fn name(text: &str) -> Result<(), Fault> {
     if (1..=100).contains(&length) && plain {
         return Ok(());
     }
-    Err(Fault::new("invalid_name", "1 to 100 characters, none of them a control character, no blank at the ends"))
+    Err(Fault::new(
+        "invalid_name",
+        "1 to 100 characters, none of them a control character, no blank at the ends",
+    ))
 }
 
 /// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most 63 characters (a DNS label).
@@ -20,7 +23,10 @@ pub fn slug(text: &str) -> Result<(), Fault> {
     if is_label(text) && text.chars().all(|c| !c.is_ascii_uppercase()) {
         return Ok(());
     }
-    Err(Fault::new("invalid_slug", "1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit"))
+    Err(Fault::new(
+        "invalid_slug",
+        "1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit",
+    ))
 }
 
 /// At most `max` characters.
@@ -36,14 +42,20 @@ pub fn text(value: &str, max: usize) -> Result<(), Fault> {
 /// wildcards, which need the in-Envoy module.
 pub fn hostname(text: &str) -> Result<String, Fault> {
     if text.starts_with("*") {
-        return Err(Fault::new("unsupported_hostname", "wildcard hostnames are not supported yet; name each host"));
+        return Err(Fault::new(
+            "unsupported_hostname",
+            "wildcard hostnames are not supported yet; name each host",
+        ));
     }
     let canonical = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let labels_fit = !canonical.is_empty() && canonical.split('.').all(is_label);
     if labels_fit && canonical.len() <= 253 {
         return Ok(canonical);
     }
-    Err(Fault::new("invalid_hostname", "a DNS name such as api.example.com: labels of a-z, 0-9 and '-', no port"))
+    Err(Fault::new(
+        "invalid_hostname",
+        "a DNS name such as api.example.com: labels of a-z, 0-9 and '-', no port",
+    ))
 }
 
 fn is_label(label: &str) -> bool {
@@ -65,12 +77,14 @@ pub fn path(text: &str) -> Result<(), Fault> {
         return fault("at most 1024 bytes");
     }
     if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b)) {
-        return fault("only unescaped path characters: letters, digits, - . _ ~ ! $ & ' ( ) * + , = : @ and '/'");
+        return fault(
+            "only unescaped path characters: letters, digits, - . _ ~ ! $ & ' ( ) * + , = : @ and '/'",
+        );
     }
     let segments: Vec<&str> = rest.split('/').collect();
     let (last, inner) = segments.split_last().map_or(("", &[][..]), |(last, inner)| (*last, inner));
     let odd = |segment: &&str| matches!(*segment, "." | "..");
-    if inner.iter().any(|s| s.is_empty()) || segments.iter().any(|s| odd(&s)) || last == "." {
+    if inner.iter().any(|s| s.is_empty()) || segments.iter().any(odd) || last == "." {
         return fault("no empty, '.' or '..' segment: they are normalised away before matching");
     }
     Ok(())
@@ -94,7 +108,10 @@ pub fn template(text: &str) -> Result<(), Fault> {
         match variable {
             Some(name) if is_identifier(name) && names.insert(name) => literal.push('x'),
             Some(_) => {
-                return Err(Fault::new("invalid_path", "{name}s are distinct, of a-z, A-Z, 0-9 and '_'"));
+                return Err(Fault::new(
+                    "invalid_path",
+                    "{name}s are distinct, of a-z, A-Z, 0-9 and '_'",
+                ));
             }
             None => literal.push_str(segment),
         }
@@ -114,9 +131,9 @@ pub fn regex(text: &str) -> Result<(), Fault> {
     if text.is_empty() || text.len() > 512 {
         return Err(Fault::new("invalid_regex", "1 to 512 bytes"));
     }
-    regex::Regex::new(text)
-        .map(|_| ())
-        .map_err(|error| Fault::new("invalid_regex", error.to_string().lines().last().unwrap_or("").trim()))
+    regex::Regex::new(text).map(|_| ()).map_err(|error| {
+        Fault::new("invalid_regex", error.to_string().lines().last().unwrap_or("").trim())
+    })
 }
 
 /// A method token (RFC 9110 5.6.2), upper case. CONNECT and TRACE are never routed.
@@ -131,10 +148,16 @@ pub fn method(text: &str) -> Result<(), Fault> {
 /// A header name (RFC 9110 5.1) that a tenant may match or write.
 pub fn header_name(text: &str) -> Result<(), Fault> {
     if text.len() > 128 || http::HeaderName::from_bytes(text.as_bytes()).is_err() {
-        return Err(Fault::new("invalid_header_name", "a token: letters, digits and ! # $ % & ' * + - . ^ _ ` | ~"));
+        return Err(Fault::new(
+            "invalid_header_name",
+            "a token: letters, digits and ! # $ % & ' * + - . ^ _ ` | ~",
+        ));
     }
     if text.contains('_') {
-        return Err(Fault::new("invalid_header_name", "no underscore: the edge refuses such requests"));
+        return Err(Fault::new(
+            "invalid_header_name",
+            "no underscore: the edge refuses such requests",
+        ));
     }
     Ok(())
 }
@@ -144,9 +167,20 @@ pub fn header_name(text: &str) -> Result<(), Fault> {
 pub fn writable_header(text: &str) -> Result<(), Fault> {
     header_name(text)?;
     let lower = text.to_ascii_lowercase();
-    let framing = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive", "proxy-connection"];
+    let framing = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "te",
+        "trailer",
+        "keep-alive",
+        "proxy-connection",
+    ];
     let reserved = ["x-imp-", "x-envoy-", "x-forwarded-"];
-    if framing.contains(&lower.as_str()) || reserved.iter().any(|prefix| lower.starts_with(prefix)) {
+    if framing.contains(&lower.as_str()) || reserved.iter().any(|prefix| lower.starts_with(prefix))
+    {
         return Err(Fault::new("reserved_header", format!("{lower} belongs to the gateway")));
     }
     Ok(())
@@ -157,7 +191,10 @@ pub fn writable_header(text: &str) -> Result<(), Fault> {
 pub fn header_value(text: &str) -> Result<(), Fault> {
     let visible = text.bytes().all(|b| (0x20..0x7f).contains(&b) || b == b'\t');
     if !visible || text.len() > 4096 || text.trim() != text {
-        return Err(Fault::new("invalid_header_value", "at most 4096 visible ASCII characters, no blank at the ends"));
+        return Err(Fault::new(
+            "invalid_header_value",
+            "at most 4096 visible ASCII characters, no blank at the ends",
+        ));
     }
     if text.replace("%%", "").contains('%') {
         return Err(Fault::new("invalid_header_value", "write a percent sign as %%"));
@@ -176,7 +213,9 @@ mod tests {
 
     #[test]
     fn what_is_no_hostname_is_refused() {
-        for bad in ["", ".", "a..b", "a b", "a:80", "-a.com", "a_b.com", "bücher.de", "a,b", "[::1]"] {
+        for bad in
+            ["", ".", "a..b", "a b", "a:80", "-a.com", "a_b.com", "bücher.de", "a,b", "[::1]"]
+        {
             assert_eq!(hostname(bad).map_err(|f| f.code), Err("invalid_hostname"), "{bad}");
         }
         assert_eq!(hostname("*.example.com").map_err(|f| f.code), Err("unsupported_hostname"));
@@ -187,7 +226,9 @@ mod tests {
         for good in ["/", "/a", "/a/b", "/a/b/", "/v1.0/x~y"] {
             assert!(path(good).is_ok(), "{good}");
         }
-        for bad in ["", "a", "//", "/a//b", "/a/../b", "/.", "/..", "/a%20b", "/a;b", "/a?b", "/a#b", "/ä"] {
+        for bad in
+            ["", "a", "//", "/a//b", "/a/../b", "/.", "/..", "/a%20b", "/a;b", "/a?b", "/a#b", "/ä"]
+        {
             assert!(path(bad).is_err(), "{bad}");
         }
     }
@@ -211,7 +252,15 @@ mod tests {
     #[test]
     fn policies_cannot_write_the_headers_of_the_gateway() {
         assert!(writable_header("x-team").is_ok());
-        for bad in ["x imp", "Host", "X-Imp-Consumer", "x-envoy-retry-on", "content-length", "a_b", ":path"] {
+        for bad in [
+            "x imp",
+            "Host",
+            "X-Imp-Consumer",
+            "x-envoy-retry-on",
+            "content-length",
+            "a_b",
+            ":path",
+        ] {
             assert!(writable_header(bad).is_err(), "{bad}");
         }
     }

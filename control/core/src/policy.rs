@@ -135,7 +135,9 @@ impl Check for Policy {
         v.take("name", grammar::name(&self.name));
         v.within("config", |v| match &self.config {
             PolicyConfig::RateLimit(limit) => limit.check(v),
-            PolicyConfig::RequestHeaders(headers) | PolicyConfig::ResponseHeaders(headers) => headers.check(v),
+            PolicyConfig::RequestHeaders(headers) | PolicyConfig::ResponseHeaders(headers) => {
+                headers.check(v)
+            }
         });
     }
 }

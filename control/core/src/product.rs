@@ -131,6 +131,10 @@ impl CatalogStatus {
     }
 
     fn step(self, kind: &'static str, from: &[Self], to: Self) -> Result<Self, Transition> {
-        if from.contains(&self) { Ok(to) } else { Err(Transition { kind, from: self.as_str(), to: to.as_str() }) }
+        if from.contains(&self) {
+            Ok(to)
+        } else {
+            Err(Transition { kind, from: self.as_str(), to: to.as_str() })
+        }
     }
 }

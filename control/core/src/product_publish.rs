@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 use crate::api_service::ApiServiceSpec;
 use crate::{
-    ApiServiceId, Check, ClusterId, GatewayId, Meta, ProductId, ProductPublishId, TenantId, Transition, Violations, grammar,
+    ApiServiceId, Check, ClusterId, GatewayId, Meta, ProductId, ProductPublishId, TenantId,
+    Transition, Violations, grammar,
 };
 
 /// What a caller writes of a publish.
@@ -133,7 +134,10 @@ impl ProductPublishSpec {
 /// Whether two base paths on one host would take each other's calls: equal, or one above the other.
 pub fn base_paths_overlap(a: &str, b: &str) -> bool {
     let above = |upper: &str, lower: &str| {
-        upper == "/" || lower.strip_prefix(upper).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        upper == "/"
+            || lower
+                .strip_prefix(upper)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     above(a, b) || above(b, a)
 }

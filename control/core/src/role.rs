@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// A role, as the PRD names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Provider: tenant settings, members, tokens.
@@ -122,7 +124,8 @@ impl Kind {
 /// Whether a role may do an action on a kind of object. Which *objects* of that kind is the scope's
 /// business ([`crate::scope`]).
 pub fn allows(role: Role, kind: Kind, action: Action) -> bool {
-    role == Role::SystemAdmin || TABLE.iter().any(|(k, a, roles)| *k == kind && *a == action && roles.contains(&role))
+    role == Role::SystemAdmin
+        || TABLE.iter().any(|(k, a, roles)| *k == kind && *a == action && roles.contains(&role))
 }
 
 /// Any of these roles.
@@ -131,7 +134,9 @@ pub fn any_allows(roles: &[Role], kind: Kind, action: Action) -> bool {
 }
 
 use Action::{Decide, Read, Write};
-use Role::{ApiConsumer, ApiDeveloper, BusinessManager, CustomerAdmin, GatewayOwner, OrgAdmin, SreOperator};
+use Role::{
+    ApiConsumer, ApiDeveloper, BusinessManager, CustomerAdmin, GatewayOwner, OrgAdmin, SreOperator,
+};
 
 /// system-admin may do everything and is not repeated.
 const TABLE: &[(Kind, Action, &[Role])] = &[
@@ -142,15 +147,27 @@ const TABLE: &[(Kind, Action, &[Role])] = &[
     (Kind::ApiService, Write, &[ApiDeveloper]),
     (Kind::Gateway, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner]),
     (Kind::Gateway, Write, &[GatewayOwner]),
-    (Kind::Product, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, CustomerAdmin, ApiConsumer]),
+    (
+        Kind::Product,
+        Read,
+        &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, CustomerAdmin, ApiConsumer],
+    ),
     (Kind::Product, Write, &[BusinessManager]),
-    (Kind::Plan, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, CustomerAdmin, ApiConsumer]),
+    (
+        Kind::Plan,
+        Read,
+        &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, CustomerAdmin, ApiConsumer],
+    ),
     (Kind::Plan, Write, &[BusinessManager]),
     (Kind::Cluster, Read, &[OrgAdmin, GatewayOwner, SreOperator]),
     (Kind::Cluster, Write, &[SreOperator]),
     (Kind::RegistrationToken, Read, &[SreOperator]),
     (Kind::RegistrationToken, Write, &[SreOperator]),
-    (Kind::ProductPublish, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, SreOperator]),
+    (
+        Kind::ProductPublish,
+        Read,
+        &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, SreOperator],
+    ),
     (Kind::ProductPublish, Write, &[GatewayOwner]),
     (Kind::Customer, Read, &[OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer]),
     (Kind::Customer, Write, &[OrgAdmin, BusinessManager]),

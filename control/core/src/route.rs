@@ -166,7 +166,9 @@ impl Check for Route {
 impl Route {
     fn check_backends(&self, v: &mut Violations) {
         match (&self.backend_id, self.backends.is_empty()) {
-            (None, true) => v.add("backend_id", "required", "name a backend, or several in `backends`"),
+            (None, true) => {
+                v.add("backend_id", "required", "name a backend, or several in `backends`")
+            }
             (Some(_), false) => v.add("backends", "conflict", "either `backend_id` or `backends`"),
             _ => {}
         }

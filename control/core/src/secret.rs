@@ -48,7 +48,8 @@ impl Secret {
     /// A fresh one from the system's randomness.
     pub fn new(kind: SecretKind) -> Self {
         let mut rng = rand::rng();
-        let random: String = (0..30).map(|_| char::from(ALPHABET[rng.random_range(0..62)])).collect();
+        let random: String =
+            (0..30).map(|_| char::from(ALPHABET[rng.random_range(0..62)])).collect();
         let check = base62(crc32(random.as_bytes()));
         Self { text: format!("{}{random}{check}", kind.prefix()) }
     }
@@ -97,7 +98,10 @@ fn base62(mut number: u32) -> String {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 })
+        (0..8).fold(
+            crc ^ u32::from(byte),
+            |c, _| if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 },
+        )
     })
 }
 

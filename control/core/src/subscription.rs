@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::product_publish::Environment;
-use crate::{Check, CustomerId, Meta, PlanId, ProductId, ProductPublishId, SubscriptionId, TenantId, Transition, Violations};
+use crate::{
+    Check, CustomerId, Meta, PlanId, ProductId, ProductPublishId, SubscriptionId, TenantId,
+    Transition, Violations,
+};
 
 /// What a caller writes of a subscription. It covers every publish of the product in the
 /// environment; naming `product_publish_id` (the PRD's form) pins it to that one and makes
@@ -32,7 +35,11 @@ impl Check for SubscriptionSpec {
     fn check(&self, v: &mut Violations) {
         if self.product_publish_id.is_none() {
             if self.product_id.is_none() {
-                v.add("product_id", "required", "name a product, or pin the subscription by product_publish_id");
+                v.add(
+                    "product_id",
+                    "required",
+                    "name a product, or pin the subscription by product_publish_id",
+                );
             }
             if self.environment.is_none() {
                 v.add("environment", "required", "dev, staging or prod");

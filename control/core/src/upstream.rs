@@ -42,7 +42,8 @@ impl UpstreamPolicy {
         if looks_numeric(&name) {
             return Err(Fault::new("invalid_host", "write addresses in dotted decimal or as IPv6"));
         }
-        let local = LOCAL_NAMES.iter().any(|local| name == *local || name.ends_with(&format!(".{local}")));
+        let local =
+            LOCAL_NAMES.iter().any(|local| name == *local || name.ends_with(&format!(".{local}")));
         if local && !self.allowed_names.contains(&name) {
             return Err(forbidden(host));
         }
@@ -56,10 +57,16 @@ impl UpstreamPolicy {
     }
 }
 
-const LOCAL_NAMES: [&str; 4] = ["localhost", "metadata.google.internal", "metadata", "instance-data"];
+const LOCAL_NAMES: [&str; 4] =
+    ["localhost", "metadata.google.internal", "metadata", "instance-data"];
 
 fn forbidden(host: &str) -> Fault {
-    Fault::new("forbidden_upstream", format!("{host} is a loopback, link-local, private or metadata address that this deployment does not allow"))
+    Fault::new(
+        "forbidden_upstream",
+        format!(
+            "{host} is a loopback, link-local, private or metadata address that this deployment does not allow"
+        ),
+    )
 }
 
 fn literal(host: &str) -> Option<IpAddr> {
@@ -78,7 +85,8 @@ fn looks_numeric(name: &str) -> bool {
 fn unmapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let s = v6.segments();
-    let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    let v4 =
+        |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
     match s {
         [0, 0, 0, 0, 0, 0xffff | 0, high, low] if high != 0 || low > 1 => v4(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
@@ -97,8 +105,15 @@ fn is_public(address: IpAddr) -> bool {
 fn is_public_v4(v4: Ipv4Addr) -> bool {
     let [a, b, c, _] = v4.octets();
     let shared = a == 100 && (64..128).contains(&b); // RFC 6598, and a cloud's metadata service
-    let special = a == 0 || a >= 240 || (a == 192 && b == 0 && c == 0) || (a == 198 && (b & 0xfe) == 18);
-    !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || shared || special)
+    let special =
+        a == 0 || a >= 240 || (a == 192 && b == 0 && c == 0) || (a == 198 && (b & 0xfe) == 18);
+    !(v4.is_loopback()
+        || v4.is_private()
+        || v4.is_link_local()
+        || v4.is_multicast()
+        || v4.is_broadcast()
+        || shared
+        || special)
 }
 
 fn is_public_v6(v6: Ipv6Addr) -> bool {
@@ -106,7 +121,13 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
     let unique_local = (first & 0xfe00) == 0xfc00; // holds fd00:ec2::254
     let link_local = (first & 0xffc0) == 0xfe80;
     let site_local = (first & 0xffc0) == 0xfec0;
-    !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || unique_local || link_local || site_local || first == 0x64)
+    !(v6.is_loopback()
+        || v6.is_unspecified()
+        || v6.is_multicast()
+        || unique_local
+        || link_local
+        || site_local
+        || first == 0x64)
 }
 
 #[cfg(test)]
@@ -117,10 +138,33 @@ mod tests {
     fn addresses_that_lead_inside_are_refused_in_every_spelling() {
         let policy = UpstreamPolicy::default();
         for bad in [
-            "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254",
-            "100.100.100.200", "100.64.0.1", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.0.1",
-            "::1", "[::1]", "::", "fe80::1", "fec0::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1",
-            "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "localhost", "a.localhost", "metadata.google.internal",
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.100.100.200",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "192.0.0.1",
+            "::1",
+            "[::1]",
+            "::",
+            "fe80::1",
+            "fec0::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "localhost",
+            "a.localhost",
+            "metadata.google.internal",
             "LOCALHOST.",
         ] {
             assert_eq!(policy.check(bad).map_err(|f| f.code), Err("forbidden_upstream"), "{bad}");
