@@ -1,0 +1,6 @@
+//! The rules of the domain, as claims.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod life_cycles;
+mod roles;
+mod specs;

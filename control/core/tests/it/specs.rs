@@ -1,0 +1,140 @@
+//! What an input is told about itself.
+
+use imp_core::Check;
+use imp_core::api_service::ApiServiceSpec;
+use imp_core::api_token::ApiTokenSpec;
+use imp_core::gateway::GatewaySpec;
+use imp_core::plan::{LimitWindow, PlanSpec};
+use imp_core::product_publish::ProductPublishSpec;
+use serde_json::{Value, json};
+
+/// Every fault as `pointer code`.
+fn faults<T: Check + serde::de::DeserializeOwned>(input: Value) -> Vec<String> {
+    let spec: T = serde_json::from_value(input).unwrap();
+    let found = spec.checked().err().unwrap_or_default();
+    found.iter().map(|fault| format!("{} {}", fault.pointer, fault.code)).collect()
+}
+
+fn service(route: Value) -> Value {
+    json!({
+        "name": "payment-service",
+        "backends": [{"name": "up", "endpoints": [{"host": "payment-svc.default.svc", "port": 8080}]}],
+        "routes": [route],
+    })
+}
+
+#[test]
+fn a_good_service_has_no_faults() {
+    let route = json!({"name": "payments", "path": {"prefix": "/payments"}, "backend_id": "up"});
+    assert_eq!(faults::<ApiServiceSpec>(service(route)), Vec::<String>::new());
+}
+
+#[test]
+fn every_fault_of_a_service_is_found_at_once_and_pointed_at() {
+    let route = json!({
+        "name": "", "path": {"regex": "("}, "methods": ["get"], "backend_id": "down",
+        "headers": [{"name": "a b", "value": {"exact": "x"}}],
+        "rewrite": {"path": "x"}, "timeout_ms": 0,
+    });
+    let mut input = service(route);
+    input["policies"] = json!([
+        {"name": "h", "type": "request_headers", "config": {"set": [{"name": "x a", "value": "100%"}], "remove": ["host"]}},
+        {"name": "l", "type": "rate_limit", "config": {"requests": 0, "per": "minute"}, "route": "none"},
+    ]);
+    assert_eq!(
+        faults::<ApiServiceSpec>(input),
+        [
+            "/routes/0/name invalid_name",
+            "/routes/0/path/regex invalid_regex",
+            "/routes/0/methods/0 invalid_method",
+            "/routes/0/headers/0/name invalid_header_name",
+            "/routes/0/rewrite/path invalid_path",
+            "/routes/0/timeout_ms out_of_range",
+            "/policies/0/config/set/0/name invalid_header_name",
+            "/policies/0/config/set/0/value invalid_header_value",
+            "/policies/0/config/remove/0 reserved_header",
+            "/policies/1/config/requests out_of_range",
+            "/routes/0/backend_id unknown_backend",
+            "/policies/1/route unknown_route",
+        ]
+    );
+}
+
+#[test]
+fn a_service_keeps_the_ids_of_parts_that_keep_their_names() {
+    let spec = |path: &str| -> ApiServiceSpec {
+        let route = json!({"name": "payments", "path": {"prefix": path}, "backend_id": "up"});
+        serde_json::from_value(service(route)).unwrap()
+    };
+    let before = spec("/payments");
+    let mut after = spec("/pay");
+    after.keep_ids(&before);
+    assert_eq!(after.routes.first().unwrap().id, before.routes.first().unwrap().id);
+    assert_eq!(after.backends.first().unwrap().id, before.backends.first().unwrap().id);
+}
+
+#[test]
+fn a_gateway_needs_a_class_with_a_driver_and_distinct_ports() {
+    let input = json!({"name": "g", "gateway_class": "kong", "listeners": [
+        {"name": "a", "port": 80, "protocol": "HTTP"},
+        {"name": "a", "port": 80, "protocol": "HTTPS", "hostname": "*.example.com"},
+    ]});
+    assert_eq!(
+        faults::<GatewaySpec>(input),
+        [
+            "/gateway_class unsupported_gateway_class",
+            "/listeners/1/protocol unsupported_protocol",
+            "/listeners/1/hostname unsupported_hostname",
+            "/listeners/1/name duplicate_name",
+            "/listeners/1/port duplicate_port",
+        ]
+    );
+}
+
+#[test]
+fn a_publish_names_each_host_once_in_whatever_spelling() {
+    let id = "0191b9a0-0000-7000-8000-000000000000";
+    let input = json!({
+        "product_id": id, "gateway_id": id, "cluster_id": id, "environment": "prod", "auth_mode": "oauth2",
+        "hostnames": ["api.example.com", "API.example.com.", "*.example.com"], "base_path": "/v1/",
+    });
+    assert_eq!(
+        faults::<ProductPublishSpec>(input),
+        [
+            "/auth_mode unsupported_auth_mode",
+            "/hostnames/1 duplicate_hostname",
+            "/hostnames/2 unsupported_hostname",
+            "/base_path invalid_path",
+        ]
+    );
+}
+
+#[test]
+fn roles_of_different_sides_need_tokens_of_their_own() {
+    let input = json!({"name": "t", "roles": ["system-admin", "customer-admin"]});
+    assert_eq!(
+        faults::<ApiTokenSpec>(input),
+        ["/roles mixed_roles", "/customer_id invalid_customer"]
+    );
+}
+
+#[test]
+fn a_plan_writes_its_short_forms_out() {
+    let plan: PlanSpec = serde_json::from_value(json!({
+        "name": "gold",
+        "rate_limit": {"requests": 10, "per": "minute"},
+        "quota": {"requests": 1000, "per": "month"},
+        "limits": [{"name": "burst", "amount": 3, "window": "second"}],
+    }))
+    .unwrap();
+    let limits: Vec<_> =
+        plan.all_limits().into_iter().map(|l| (l.name, l.amount, l.window)).collect();
+    assert_eq!(
+        limits,
+        [
+            ("rate_limit".to_owned(), 10, LimitWindow::Minute),
+            ("quota".to_owned(), 1000, LimitWindow::Month),
+            ("burst".to_owned(), 3, LimitWindow::Second),
+        ]
+    );
+}
