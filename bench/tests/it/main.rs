@@ -1,0 +1,3 @@
+//! The house's own rules, and the whole stack on a real Envoy.
+
+mod tidy;

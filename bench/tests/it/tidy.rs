@@ -1,0 +1,208 @@
+//! The rules of the house, held by machine: each one walks the repository, and each one is shown a
+//! bad sample that it must refuse.
+
+mod manifest;
+mod rules;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// A text file of the repository.
+struct File {
+    /// From the repository's root, with '/'.
+    path: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Every text file that is, or could be, committed.
+fn files() -> Result<Vec<File>> {
+    let mut found = Vec::new();
+    walk(&root(), "", &mut found)?;
+    assert!(found.len() > 50, "only {} files: not the repository's root?", found.len());
+    Ok(found)
+}
+
+fn walk(directory: &Path, prefix: &str, found: &mut Vec<File>) -> Result<()> {
+    const NOT_OURS: [&str; 8] = [
+        "target",
+        ".git",
+        ".venv",
+        ".demo",
+        "imp-data",
+        "node_modules",
+        "__pycache__",
+        "Cargo.lock",
+    ];
+    for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if NOT_OURS.contains(&name.as_str()) {
+            continue;
+        }
+        let path = format!("{prefix}{name}");
+        if entry.file_type()?.is_dir() {
+            walk(&entry.path(), &format!("{path}/"), found)?;
+        } else if let Ok(text) = std::fs::read_to_string(entry.path()) {
+            found.push(File { path, text });
+        }
+    }
+    Ok(())
+}
+
+fn hold(rule: fn(&File) -> Vec<String>) {
+    let faults: Vec<String> = files().unwrap().iter().flat_map(rule).collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+fn bites(rule: fn(&File) -> Vec<String>, path: &str, text: &str) {
+    let sample = File { path: path.to_owned(), text: text.to_owned() };
+    assert!(!rule(&sample).is_empty(), "a bad sample passed: {path}");
+}
+
+fn passes(rule: fn(&File) -> Vec<String>, path: &str, text: &str) {
+    let sample = File { path: path.to_owned(), text: text.to_owned() };
+    assert_eq!(rule(&sample), Vec::<String>::new(), "a good sample was refused: {path}");
+}
+
+#[test]
+fn files_have_at_most_500_lines() {
+    hold(rules::file_length);
+    let long = "fn f() {}\n".repeat(501);
+    bites(rules::file_length, "control/src/long.rs", &long);
+    passes(rules::file_length, "control/tests/it/long.rs", &long);
+    let tests = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{long}}}\n");
+    passes(rules::file_length, "control/src/well_tested.rs", &tests);
+}
+
+#[test]
+fn functions_have_at_most_80_lines() {
+    hold(rules::function_length);
+    let body = "    let text = \"}\"; // }\n".repeat(80);
+    let long = format!("pub fn long<T>(x: [u8; 2]) -> T\nwhere T: Fn() {{\n{body}}}\n");
+    bites(rules::function_length, "xds/src/a.rs", &long);
+    bites(rules::function_length, "xds/src/a.rs", &format!("impl A {{\n{long}}}\n"));
+    passes(
+        rules::function_length,
+        "xds/src/a.rs",
+        &format!("#[cfg(test)]\nmod tests {{\n{long}}}\n"),
+    );
+    let short =
+        "trait T { fn declared(&self) -> u8; }\nfn f() { let c = '{'; let r = r#\"{\"#; }\n";
+    passes(rules::function_length, "xds/src/a.rs", &format!("{short}{}", "\n".repeat(100)));
+}
+
+#[test]
+fn modules_are_foo_rs_beside_foo() {
+    hold(rules::no_mod_rs);
+    bites(rules::no_mod_rs, "agent/src/link/mod.rs", "");
+}
+
+#[test]
+fn lints_are_expected_with_a_reason_never_allowed() {
+    hold(rules::no_allow);
+    bites(rules::no_allow, "agent/src/a.rs", "#[allow(dead_code)]\nfn f() {}\n");
+    bites(rules::no_allow, "agent/src/a.rs", "#![allow(dead_code)]\n");
+    bites(rules::no_allow, "agent/src/a.rs", "#[cfg_attr(test, allow(dead_code))]\n");
+    passes(rules::no_allow, "agent/src/a.rs", "// #[allow(dead_code)] is refused\n");
+}
+
+#[test]
+fn no_file_knows_a_machine() {
+    hold(rules::no_machine_path);
+    let home = ["", "root", "main"].join("/");
+    bites(rules::no_machine_path, "README.md", &format!("see {home} for it"));
+    bites(rules::no_machine_path, "deploy/a.sh", &format!("cd \"{home}\""));
+    passes(rules::no_machine_path, "README.md", &format!("https://example.com{home}"));
+}
+
+#[test]
+fn text_is_plain() {
+    hold(rules::plain_text);
+    bites(rules::plain_text, "README.md", "done \u{2705}");
+    bites(rules::plain_text, "README.md", "trailing blank \n");
+}
+
+#[test]
+fn a_noun_has_one_spelling() {
+    hold(rules::one_spelling);
+    bites(rules::one_spelling, "control/src/a.rs", &format!("struct {}Service;", "API"));
+}
+
+#[test]
+fn packages_depend_only_downwards() {
+    hold(manifest::dependencies);
+    let core = |line: &str| format!("[package]\nname = \"imp-core\"\n[dependencies]\n{line}\n");
+    for bad in
+        ["sqlx.workspace = true", "tokio = { workspace = true }", "imp-proto.workspace = true"]
+    {
+        bites(manifest::dependencies, "control/core/Cargo.toml", &core(bad));
+    }
+    passes(manifest::dependencies, "control/core/Cargo.toml", &core("serde.workspace = true"));
+    for (package, bad) in [
+        ("imp-xds", "imp-proto"),
+        ("imp-xds", "envoy-types"),
+        ("imp-control", "imp-agent"),
+        ("imp-control", "envoy-types"),
+        ("imp-control", "sqlx"),
+        ("imp-agent", "imp-core"),
+        ("imp-agent", "imp-store"),
+        ("imp-agent", "sqlx"),
+        ("imp-translate", "tokio"),
+        ("imp-enforce", "imp-xds"),
+    ] {
+        let text =
+            format!("[package]\nname = \"{package}\"\n[dependencies]\n{bad}.workspace = true\n");
+        bites(manifest::dependencies, "any/Cargo.toml", &text);
+    }
+    bites(manifest::dependencies, "new/Cargo.toml", "[package]\nname = \"imp-new\"\n");
+}
+
+#[test]
+fn versions_stand_in_the_workspace_each_with_a_reason() {
+    hold(manifest::versions);
+    let pinned = "[package]\nname = \"imp-xds\"\n[dependencies]\nhex = \"0.4\"\n";
+    bites(manifest::versions, "xds/Cargo.toml", pinned);
+    let table =
+        "[workspace.dependencies]\n# Each with the one reason why it is here.\nhex = \"0.4\"\n";
+    bites(manifest::versions, "Cargo.toml", table);
+}
+
+#[test]
+fn every_package_takes_the_house_lints() {
+    hold(manifest::lints);
+    bites(manifest::lints, "xds/Cargo.toml", "[package]\nname = \"imp-xds\"\n");
+}
+
+#[test]
+fn every_folder_says_what_it_is() {
+    let paths: Vec<String> = files().unwrap().into_iter().map(|file| file.path).collect();
+    let faults = rules::missing_readmes(&paths);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    let sample =
+        ["xds/src/lib.rs", "agent/README.md", "agent/module/Cargo.toml"].map(str::to_owned);
+    assert_eq!(
+        rules::missing_readmes(&sample),
+        ["xds has no README.md", "agent/module has no README.md"]
+    );
+}
+
+#[test]
+fn every_migration_has_both_dialects() {
+    let paths: Vec<String> = files().unwrap().into_iter().map(|file| file.path).collect();
+    assert!(paths.iter().any(|path| path.starts_with("migrations/sqlite/")));
+    let faults = rules::lone_migrations(&paths);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    let sample = [
+        "migrations/sqlite/0001_a.sql",
+        "migrations/postgres/0001_a.sql",
+        "migrations/sqlite/0002_b.sql",
+    ]
+    .map(str::to_owned);
+    assert_eq!(rules::lone_migrations(&sample), ["0002_b.sql is missing in migrations/postgres"]);
+}

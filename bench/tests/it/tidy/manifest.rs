@@ -1,0 +1,120 @@
+//! Who may depend on whom (design: packages depend only downwards), read from the manifests.
+
+use super::File;
+
+/// Package, the packages of ours that it may use, and outside crates that it may not.
+const TABLE: &[(&str, &[&str], &[&str])] = &[
+    ("imp-core", &[], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
+    ("imp-proto", &[], &["sqlx", "axum", "tokio", "hyper"]),
+    ("imp-xds", &[], &["sqlx", "axum"]),
+    ("imp-store", &["imp-core"], &["axum", "tonic", "prost"]),
+    ("imp-control", &["imp-core", "imp-store", "imp-proto", "imp-xds"], &[]),
+    ("imp-cli", &["imp-core"], &["tonic", "axum"]),
+    ("imp-translate", &["imp-proto"], &["tokio", "tonic", "axum", "hyper", "reqwest"]),
+    ("imp-enforce", &["imp-proto"], &["tokio", "tonic", "axum", "hyper", "reqwest"]),
+    ("imp-envoy-module", &["imp-enforce", "imp-proto"], &["axum"]),
+    ("imp-agent", &["imp-proto", "imp-xds", "imp-translate", "imp-enforce"], &["reqwest"]),
+    (
+        "imp-bench",
+        &[
+            "imp-agent",
+            "imp-control",
+            "imp-core",
+            "imp-enforce",
+            "imp-proto",
+            "imp-store",
+            "imp-translate",
+            "imp-xds",
+        ],
+        &[],
+    ),
+];
+
+/// Outside crates that have one home.
+const HOMES: &[(&str, &[&str])] = &[
+    ("sqlx", &["imp-store"]),
+    ("axum", &["imp-control", "imp-agent"]),
+    ("envoy-types", &["imp-translate", "imp-agent", "imp-bench"]),
+    ("kube", &["imp-agent"]),
+    ("k8s-openapi", &["imp-agent"]),
+    ("redb", &["imp-agent"]),
+    ("openssl", &[]),
+];
+
+/// The lines of one table of a manifest: (key, whole line).
+fn table<'a>(text: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
+    let header = format!("[{name}]");
+    text.lines()
+        .skip_while(|line| line.trim() != header)
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .filter_map(|line| Some((line.split(['=', '.']).next()?.trim(), line)))
+        .filter(|(key, _)| !key.is_empty())
+        .collect()
+}
+
+fn package(file: &File) -> Option<&str> {
+    if !file.path.ends_with("Cargo.toml") {
+        return None;
+    }
+    let (_, line) = table(&file.text, "package").into_iter().find(|(key, _)| *key == "name")?;
+    line.split('"').nth(1)
+}
+
+pub fn dependencies(file: &File) -> Vec<String> {
+    let Some(name) = package(file) else { return vec![] };
+    let Some((_, ours, never)) = TABLE.iter().find(|(package, ..)| *package == name) else {
+        return vec![format!("{name}: say in tidy/manifest.rs what it may depend on")];
+    };
+    let refused = |dependency: &str| {
+        let homeless = HOMES.iter().any(|(c, homes)| *c == dependency && !homes.contains(&name));
+        let foreign = dependency.starts_with("imp-") && !ours.contains(&dependency);
+        homeless || foreign || never.contains(&dependency)
+    };
+    ["dependencies", "build-dependencies"]
+        .iter()
+        .flat_map(|section| table(&file.text, section))
+        .filter(|(dependency, _)| refused(dependency))
+        .map(|(dependency, _)| format!("{name} may not depend on {dependency}"))
+        .collect()
+}
+
+pub fn versions(file: &File) -> Vec<String> {
+    if file.path == "Cargo.toml" {
+        return unreasoned(&file.text);
+    }
+    if package(file).is_none() {
+        return vec![];
+    }
+    ["dependencies", "dev-dependencies", "build-dependencies"]
+        .iter()
+        .flat_map(|section| table(&file.text, section))
+        .filter(|(_, line)| !line.contains("workspace = true"))
+        .map(|(key, _)| format!("{}: {key} takes its version from the workspace", file.path))
+        .collect()
+}
+
+/// Crates of the workspace table, below the heading about reasons, that have none.
+fn unreasoned(text: &str) -> Vec<String> {
+    let Some((_, below)) = text.split_once("# Each with the one reason") else {
+        return vec!["Cargo.toml: the heading '# Each with the one reason' is gone".to_owned()];
+    };
+    below
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| line.contains('=') && !line.starts_with('#') && !line.contains(" #"))
+        .map(|line| format!("Cargo.toml: no reason for {line}"))
+        .collect()
+}
+
+pub fn lints(file: &File) -> Vec<String> {
+    if package(file).is_none_or(|name| name == "imp-proto") {
+        return vec![]; // generated code is not held to them
+    }
+    let taken = table(&file.text, "lints")
+        .iter()
+        .any(|(_, line)| line.contains("workspace = true") || line.contains("workspace=true"));
+    if taken { vec![] } else { vec![format!("{}: [lints] workspace = true", file.path)] }
+}
