@@ -1,1 +1,15 @@
+//! The whole stack as real processes: for the end-to-end tests, which drive it through the public
+//! REST API only, and for the benchmarks, which put peers beside it in the same run.
 
+pub mod edge;
+pub mod ports;
+pub mod process;
+pub mod rest;
+pub mod stack;
+pub mod upstream;
+
+/// Every program and test that speaks TLS-capable HTTP calls this first; more than once is fine.
+pub fn install_crypto() {
+    // An error means that a provider is there already, which is what we want.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,31 @@
+//! Ports for processes that must be told theirs beforehand.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Result, bail};
+
+/// Below the range that the kernel gives to outgoing connections, so that nobody takes a port
+/// between our look at it and the process that binds it; runs side by side begin apart.
+const RANGE: std::ops::Range<u16> = 12_000..32_000;
+
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+/// A port of 127.0.0.1 that nobody listens on; never the same one twice in a process.
+pub fn free() -> Result<u16> {
+    let width = RANGE.end - RANGE.start;
+    let start = (std::process::id().wrapping_mul(1_009) % u32::from(width)) as u16;
+    for _ in 0..width {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = RANGE.start + (start.wrapping_add(step)) % width;
+        if TcpListener::bind(local(port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port between {} and {}", RANGE.start, RANGE.end)
+}
+
+/// That port of the loopback address.
+pub fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

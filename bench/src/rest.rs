@@ -1,0 +1,78 @@
+//! A client of the public REST API.
+
+use anyhow::{Context as _, Result, bail};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+/// Speaks for one bearer token.
+#[derive(Clone)]
+pub struct Rest {
+    base: String,
+    token: String,
+    http: reqwest::Client,
+}
+
+impl Rest {
+    /// `base` is the control plane's URL without a trailing slash.
+    pub fn new(base: impl Into<String>, token: impl Into<String>) -> Self {
+        crate::install_crypto();
+        Self { base: base.into(), token: token.into(), http: reqwest::Client::new() }
+    }
+
+    /// The same API, speaking for another token.
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { token: token.into(), ..self.clone() }
+    }
+
+    /// Any call: status and document (null when there is none).
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value)> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self.http.request(method, url).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.with_context(|| path.to_owned())?;
+        let status = response.status();
+        let bytes = response.bytes().await?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+
+    /// The object.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.expect(Method::GET, path, None).await
+    }
+
+    /// Creates, or acts.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.expect(Method::POST, path, Some(body)).await
+    }
+
+    /// Changes by merge-patch, whatever the version.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.expect(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Deletes.
+    pub async fn delete(&self, path: &str) -> Result<Value> {
+        self.expect(Method::DELETE, path, None).await
+    }
+
+    async fn expect(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, value) = self.send(method.clone(), path, body).await?;
+        if !status.is_success() {
+            bail!("{method} {path}: {status} {value}");
+        }
+        Ok(value)
+    }
+}
+
+/// A field that must be there and be text, such as an id.
+pub fn text(value: &Value, field: &str) -> Result<String> {
+    let found = value.get(field).and_then(Value::as_str);
+    Ok(found.with_context(|| format!("no '{field}' in {value}"))?.to_owned())
+}

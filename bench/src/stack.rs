@@ -1,0 +1,149 @@
+//! Control plane, agent, Envoy and upstream as real processes on loopback.
+
+mod agent;
+mod control;
+mod envoy;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+pub use self::agent::Agent;
+pub use self::control::Control;
+pub use self::envoy::{Envoy, binary as envoy_binary};
+use crate::process::eventually;
+use crate::rest::{Rest, text};
+use crate::upstream::Upstream;
+
+/// Long enough for a busy two-core machine; nothing waits for it when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How a stack is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// postgres://... instead of SQLite.
+    pub database_url: Option<String>,
+    /// More flags for the agent.
+    pub agent_flags: Vec<String>,
+    /// Envoy's worker threads.
+    pub workers: u32,
+    /// Whether to start an Envoy at once.
+    pub envoy: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { database_url: None, agent_flags: vec![], workers: 1, envoy: true }
+    }
+}
+
+/// The whole of it. Fields are dropped, and their processes killed, in this order.
+pub struct Stack {
+    /// The data plane; more can be added.
+    pub envoys: Vec<Envoy>,
+    /// Beside it.
+    pub agent: Agent,
+    /// REST and hub.
+    pub control: Control,
+    /// Where calls end up.
+    pub upstream: Upstream,
+    /// The REST API as the system-admin.
+    pub admin: Rest,
+    /// The one cluster.
+    pub cluster_id: String,
+    options: Options,
+    directory: tempfile::TempDir,
+}
+
+impl Stack {
+    /// Everything up: the agent connected to the control plane, Envoy to the agent.
+    pub async fn start(options: Options) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("imp-stack-").tempdir()?;
+        let upstream = Upstream::start().await?;
+        let control = Control::start(directory.path(), options.database_url.as_deref()).await?;
+        let admin = control.admin()?;
+        let cluster = admin
+            .post("/v1/clusters", &json!({ "name": "kr-seoul", "region": "ap-northeast-2" }))
+            .await?;
+        let cluster_id = text(&cluster, "id")?;
+        let token = registration_token(&admin, &cluster_id).await?;
+        let agent =
+            Agent::start(directory.path(), &control, Some(&token), &options.agent_flags).await?;
+        let envoys = vec![];
+        let mut stack =
+            Self { envoys, agent, control, upstream, admin, cluster_id, options, directory };
+        if stack.options.envoy {
+            stack.add_envoy().await?;
+        }
+        Ok(stack)
+    }
+
+    /// One more Envoy, fresh and empty, beside the others.
+    pub async fn add_envoy(&mut self) -> Result<()> {
+        let name = format!("envoy-{}", self.envoys.len() + 1);
+        let envoy =
+            Envoy::start(self.directory.path(), &name, &self.agent, self.options.workers).await?;
+        self.envoys.push(envoy);
+        Ok(())
+    }
+
+    /// A crash of the agent, and a new one on the same state directory.
+    pub async fn restart_agent(&mut self) -> Result<()> {
+        self.agent.kill();
+        self.agent.revive(&self.options.agent_flags).await
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Polls a publish until its status is this one; gives the object.
+    pub async fn publish_reaches(&self, id: &str, status: &str, limit: Duration) -> Result<Value> {
+        let path = format!("/v1/product-publishes/{id}");
+        let mut last = Value::Null;
+        let reached = eventually(&format!("{path} {status}"), limit, async || {
+            last = self.admin.get(&path).await?;
+            Ok((last.get("status").and_then(Value::as_str) == Some(status)).then(|| last.clone()))
+        })
+        .await;
+        reached.with_context(|| format!("last seen: {last}"))
+    }
+
+    /// Polls a path of a host until it answers with this status.
+    pub async fn answers(
+        &self,
+        address: SocketAddr,
+        host: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        status: u16,
+    ) -> Result<crate::edge::Answer> {
+        let mut last = None;
+        let found = eventually(&format!("{host}{path} {status}"), PATIENCE, async || {
+            let answer = crate::edge::call(address, host, path, headers).await.ok();
+            last = answer.clone();
+            Ok(answer.filter(|answer| answer.status == status))
+        })
+        .await;
+        found.with_context(|| format!("last answer: {last:?}"))
+    }
+}
+
+/// A fresh registration token of a cluster.
+pub async fn registration_token(admin: &Rest, cluster_id: &str) -> Result<String> {
+    let path = format!("/v1/clusters/{cluster_id}/registration-tokens");
+    text(&admin.post(&path, &json!({})).await?, "token")
+}
+
+/// A program of this workspace, built in the same profile as the one that runs now.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let beside = here.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = beside.into_iter().find(|path| path.is_file());
+    found
+        .with_context(|| format!("{name} is not built beside {}: run `make build`", here.display()))
+}

@@ -1,0 +1,100 @@
+//! The agent's process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::{Control, PATIENCE, program};
+use crate::ports;
+use crate::process::Process;
+
+/// A running imp-agent.
+pub struct Agent {
+    process: Process,
+    directory: PathBuf,
+    control: SocketAddr,
+    /// ADS and the door.
+    pub xds: SocketAddr,
+    /// Health, metrics, status.
+    pub admin: SocketAddr,
+}
+
+impl Agent {
+    /// Starts it and waits until it serves.
+    pub async fn start(
+        directory: &Path,
+        control: &Control,
+        token: Option<&str>,
+        flags: &[String],
+    ) -> Result<Self> {
+        let (xds, admin) = (ports::local(ports::free()?), ports::local(ports::free()?));
+        let control = control.agent_listen;
+        let process = spawn(directory, control, xds, admin, token, flags)?;
+        let mut agent = Self { process, directory: directory.to_owned(), control, xds, admin };
+        agent.wait().await?;
+        Ok(agent)
+    }
+
+    /// As a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Again, on the same ports and state, without a token.
+    pub async fn revive(&mut self, flags: &[String]) -> Result<()> {
+        let (xds, admin) = (self.xds, self.admin);
+        self.process = spawn(&self.directory, self.control, xds, admin, None, flags)?;
+        self.wait().await
+    }
+
+    /// The text of its metrics.
+    pub async fn metrics(&self) -> Result<String> {
+        let url = format!("http://{}/metrics", self.admin);
+        Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
+    }
+
+    /// The bootstrap it prints for an Envoy of this name.
+    pub fn bootstrap(&self, node: &str, admin_port: u16) -> Result<String> {
+        let output = Command::new(program("imp-agent")?)
+            .arg("bootstrap")
+            .args(["--xds-listen", &self.xds.to_string()])
+            .args(["--envoy-admin", &ports::local(admin_port).to_string()])
+            .args(["--node-id", node])
+            .output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "imp-agent bootstrap: {errors}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        crate::install_crypto();
+        let url = format!("http://{}/readyz", self.admin);
+        let http = reqwest::Client::new();
+        let ready = async || http.get(&url).send().await.is_ok_and(|a| a.status().is_success());
+        self.process.wait_until("ready", PATIENCE, ready).await
+    }
+}
+
+fn spawn(
+    directory: &Path,
+    control: SocketAddr,
+    xds: SocketAddr,
+    admin: SocketAddr,
+    token: Option<&str>,
+    flags: &[String],
+) -> Result<Process> {
+    let mut command = Command::new(program("imp-agent")?);
+    command
+        .args(["--control", &format!("http://{control}")])
+        .args(["--xds-listen", &xds.to_string()])
+        .args(["--admin-listen", &admin.to_string()])
+        .arg("--state-dir")
+        .arg(directory.join("agent"))
+        .args(flags);
+    if let Some(token) = token {
+        command.env("IMP_REGISTRATION_TOKEN", token);
+    }
+    Process::spawn("agent", directory, &mut command)
+}

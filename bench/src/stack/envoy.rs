@@ -1,0 +1,93 @@
+//! A real Envoy's process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Agent, PATIENCE};
+use crate::ports;
+use crate::process::Process;
+
+/// A running Envoy.
+pub struct Envoy {
+    process: Process,
+    admin: String,
+    http: reqwest::Client,
+}
+
+/// The Envoy that `deploy/tools/envoy.sh` names.
+pub fn binary() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let output = Command::new(root.join("deploy/tools/envoy.sh")).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "no Envoy: run `make tools`: {errors}");
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+impl Envoy {
+    /// With the bootstrap that the agent prints.
+    pub async fn start(directory: &Path, name: &str, agent: &Agent, workers: u32) -> Result<Self> {
+        let port = ports::free()?;
+        let config = agent.bootstrap(name, port)?;
+        Self::with_config(directory, name, &config, port, workers).await
+    }
+
+    /// With any bootstrap whose admin listens on that port; waits until Envoy is up.
+    pub async fn with_config(
+        directory: &Path,
+        name: &str,
+        config: &str,
+        admin_port: u16,
+        workers: u32,
+    ) -> Result<Self> {
+        let file = directory.join(format!("{name}.yaml"));
+        std::fs::write(&file, config)?;
+        let mut command = Command::new(binary()?);
+        command
+            .arg("-c")
+            .arg(&file)
+            .args(["--concurrency", &workers.to_string(), "--use-dynamic-base-id"])
+            .args(["--drain-time-s", "2", "--log-level", "warning"]);
+        let process = Process::spawn(name, directory, &mut command)?;
+        let admin = format!("http://{}", ports::local(admin_port));
+        crate::install_crypto();
+        let mut envoy = Self { process, admin, http: reqwest::Client::new() };
+        let (url, http) = (format!("{}/server_info", envoy.admin), envoy.http.clone());
+        let up = async || http.get(&url).send().await.is_ok_and(|a| a.status().is_success());
+        envoy.process.wait_until("up", PATIENCE, up).await?;
+        Ok(envoy)
+    }
+
+    /// As a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Counters and gauges whose name matches the regular expression.
+    pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
+        let page = format!("{}/stats", self.admin);
+        let url = reqwest::Url::parse_with_params(&page, [("filter", filter)])?;
+        let text = self.http.get(url).send().await?.error_for_status()?.text().await?;
+        let line = |line: &str| {
+            let (name, value) = line.rsplit_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(line).collect())
+    }
+
+    /// Everything that would move if a listener were ever updated, drained or replaced.
+    pub async fn listener_counters(&self) -> Result<BTreeMap<String, u64>> {
+        self.stats(
+            "^listener_manager\\.(listener_(added|modified|removed|in_place_updated|stopped)\
+             |total_listeners_draining|total_filter_chains_draining|lds\\.(version|update_success|update_rejected))$",
+        )
+        .await
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        self.process.last_words()
+    }
+}
