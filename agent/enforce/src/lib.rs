@@ -1,0 +1,13 @@
+//! The decision: credential -> consumer -> entitlement -> limits, and the count of it. Pure: the
+//! caller passes the time in. Used by the agent's ext_authz door now and by the module inside Envoy
+//! later.
+
+mod access;
+mod decision;
+mod engine;
+mod usage;
+
+pub use access::{AuthMode, PublishAccess};
+pub use decision::{Admission, Call, Decision, Denial};
+pub use engine::Engine;
+pub use usage::{Counter, Snapshot};
