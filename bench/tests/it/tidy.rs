@@ -56,7 +56,8 @@ fn walk(directory: &Path, prefix: &str, found: &mut Vec<File>) -> Result<()> {
 }
 
 fn hold(rule: fn(&File) -> Vec<String>) {
-    let faults: Vec<String> = files().unwrap().iter().flat_map(rule).collect();
+    let faults = files().map(|files| files.iter().flat_map(rule).collect::<Vec<String>>());
+    let faults = faults.unwrap_or_else(|error| vec![error.to_string()]);
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 

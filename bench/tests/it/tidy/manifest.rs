@@ -62,7 +62,7 @@ fn package(file: &File) -> Option<&str> {
     line.split('"').nth(1)
 }
 
-pub fn dependencies(file: &File) -> Vec<String> {
+pub(super) fn dependencies(file: &File) -> Vec<String> {
     let Some(name) = package(file) else { return vec![] };
     let Some((_, ours, never)) = TABLE.iter().find(|(package, ..)| *package == name) else {
         return vec![format!("{name}: say in tidy/manifest.rs what it may depend on")];
@@ -80,7 +80,7 @@ pub fn dependencies(file: &File) -> Vec<String> {
         .collect()
 }
 
-pub fn versions(file: &File) -> Vec<String> {
+pub(super) fn versions(file: &File) -> Vec<String> {
     if file.path == "Cargo.toml" {
         return unreasoned(&file.text);
     }
@@ -109,7 +109,7 @@ fn unreasoned(text: &str) -> Vec<String> {
         .collect()
 }
 
-pub fn lints(file: &File) -> Vec<String> {
+pub(super) fn lints(file: &File) -> Vec<String> {
     if package(file).is_none_or(|name| name == "imp-proto") {
         return vec![]; // generated code is not held to them
     }

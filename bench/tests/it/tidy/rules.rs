@@ -15,7 +15,7 @@ fn is_code(path: &str) -> bool {
     path.ends_with(".rs") && !is_test(path)
 }
 
-pub fn file_length(file: &File) -> Vec<String> {
+pub(super) fn file_length(file: &File) -> Vec<String> {
     let script = [".py", ".sh"].iter().any(|end| file.path.ends_with(end));
     if !is_code(&file.path) && !script {
         return vec![];
@@ -33,7 +33,7 @@ pub fn file_length(file: &File) -> Vec<String> {
     vec![format!("{}: {lines} lines; at most {FILE_LINES}, split it by what it does", file.path)]
 }
 
-pub fn function_length(file: &File) -> Vec<String> {
+pub(super) fn function_length(file: &File) -> Vec<String> {
     if !is_code(&file.path) {
         return vec![];
     }
@@ -51,14 +51,14 @@ pub fn function_length(file: &File) -> Vec<String> {
         .collect()
 }
 
-pub fn no_mod_rs(file: &File) -> Vec<String> {
+pub(super) fn no_mod_rs(file: &File) -> Vec<String> {
     if file.path.ends_with("/mod.rs") {
         return vec![format!("{}: write foo.rs beside foo/", file.path)];
     }
     vec![]
 }
 
-pub fn no_allow(file: &File) -> Vec<String> {
+pub(super) fn no_allow(file: &File) -> Vec<String> {
     if !file.path.ends_with(".rs") {
         return vec![];
     }
@@ -75,7 +75,7 @@ pub fn no_allow(file: &File) -> Vec<String> {
         .collect()
 }
 
-pub fn no_machine_path(file: &File) -> Vec<String> {
+pub(super) fn no_machine_path(file: &File) -> Vec<String> {
     let places = ["root", "work", "home", "tmp"].map(|place| format!("/{place}/"));
     let begins_a_path = |line: &str, at: usize| {
         let before = line[..at].chars().next_back().unwrap_or(' ');
@@ -92,7 +92,7 @@ pub fn no_machine_path(file: &File) -> Vec<String> {
         .collect()
 }
 
-pub fn plain_text(file: &File) -> Vec<String> {
+pub(super) fn plain_text(file: &File) -> Vec<String> {
     let picture = |c: char| matches!(u32::from(c), 0x2600..=0x27bf | 0x2b00..=0x2bff | 0x1f000..=0x1faff | 0xfe0f);
     numbered(&file.text)
         .filter(|(_, line)| {
@@ -103,7 +103,7 @@ pub fn plain_text(file: &File) -> Vec<String> {
 }
 
 /// Other spellings of the PRD's nouns, as programs would write them.
-pub fn one_spelling(file: &File) -> Vec<String> {
+pub(super) fn one_spelling(file: &File) -> Vec<String> {
     if !file.path.ends_with(".rs") && !file.path.ends_with(".sql") && !file.path.ends_with(".proto")
     {
         return vec![];
@@ -132,7 +132,7 @@ fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Every top-level folder and every package has a README.
-pub fn missing_readmes(paths: &[String]) -> Vec<String> {
+pub(super) fn missing_readmes(paths: &[String]) -> Vec<String> {
     let top =
         paths.iter().filter_map(|path| path.split_once('/')).map(|(folder, _)| folder.to_owned());
     let packages =
@@ -146,7 +146,7 @@ pub fn missing_readmes(paths: &[String]) -> Vec<String> {
 }
 
 /// Migrations that stand in one dialect only.
-pub fn lone_migrations(paths: &[String]) -> Vec<String> {
+pub(super) fn lone_migrations(paths: &[String]) -> Vec<String> {
     let of = |folder: &str| -> BTreeSet<&str> {
         paths
             .iter()

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// The source with every comment and every literal's content replaced by blanks; lines stay.
-pub fn blanked(text: &str) -> Vec<u8> {
+pub(super) fn blanked(text: &str) -> Vec<u8> {
     let mut out = text.as_bytes().to_vec();
     let mut at = 0;
     while at < out.len() {
@@ -92,7 +92,7 @@ fn character(rest: &[u8]) -> Option<usize> {
 }
 
 /// Byte ranges of the modules under `#[cfg(test)]`.
-pub fn test_modules(code: &[u8]) -> Vec<Range<usize>> {
+pub(super) fn test_modules(code: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(start) = find(code, b"#[cfg(test)]", from) {
@@ -126,7 +126,7 @@ fn block_end(code: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Name and byte range of every function with a body.
-pub fn functions(code: &[u8]) -> Vec<(String, Range<usize>)> {
+pub(super) fn functions(code: &[u8]) -> Vec<(String, Range<usize>)> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(start) = find(code, b"fn ", from) {
@@ -147,6 +147,6 @@ pub fn functions(code: &[u8]) -> Vec<(String, Range<usize>)> {
 }
 
 /// Lines that a range touches.
-pub fn lines(code: &[u8], range: &Range<usize>) -> usize {
+pub(super) fn lines(code: &[u8], range: &Range<usize>) -> usize {
     code[range.clone()].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
