@@ -7,6 +7,7 @@ pub mod ports;
 pub mod process;
 pub mod report;
 pub mod rest;
+pub mod sample;
 pub mod stack;
 pub mod stub;
 pub mod upstream;

@@ -47,7 +47,12 @@ impl Rest {
         self.expect(Method::GET, path, None).await
     }
 
-    /// Creates, or acts.
+    /// Takes a step of a life cycle: `/v1/plans/{id}/activate`.
+    pub async fn act(&self, path: &str) -> Result<Value> {
+        self.expect(Method::POST, path, None).await
+    }
+
+    /// Creates.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.expect(Method::POST, path, Some(body)).await
     }

@@ -1,0 +1,213 @@
+//! Objects that tests and benchmarks need again and again, made through the public REST API by the
+//! roles that the PRD names.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::ports;
+use crate::rest::{Rest, text};
+use crate::stack::Stack;
+
+/// A tenant, a token of its people, and one gateway template.
+pub struct Provider {
+    /// Speaks for all provider roles of the tenant.
+    pub rest: Rest,
+    /// The tenant.
+    pub tenant_id: String,
+    /// The template.
+    pub gateway_id: String,
+    /// Its one listener's.
+    pub port: u16,
+    cluster_id: String,
+}
+
+impl Provider {
+    /// A new tenant of this slug.
+    pub async fn create(stack: &Stack, slug: &str) -> Result<Self> {
+        let tenant =
+            stack.admin.post("/v1/tenants", &json!({ "name": slug, "slug": slug })).await?;
+        let tenant_id = text(&tenant, "id")?;
+        let roles = ["org-admin", "api-developer", "business-manager", "gateway-owner"];
+        let token = json!({ "tenant_id": tenant_id, "name": "people", "roles": roles });
+        let token = stack.admin.post("/v1/api-tokens", &token).await?;
+        let rest = stack.admin.with_token(text(&token, "token")?);
+        let port = ports::free()?;
+        let gateway = json!({
+            "name": "public",
+            "gateway_class": "envoy-gateway",
+            "listeners": [{ "name": "http", "port": port, "protocol": "HTTP" }],
+        });
+        let gateway_id = text(&rest.post("/v1/gateways", &gateway).await?, "id")?;
+        let cluster_id = stack.cluster_id.clone();
+        Ok(Self { rest, tenant_id, gateway_id, port, cluster_id })
+    }
+
+    /// Where callers reach it.
+    pub fn address(&self) -> std::net::SocketAddr {
+        ports::local(self.port)
+    }
+
+    /// An API service from its whole spec.
+    pub async fn service(&self, spec: &Value) -> Result<String> {
+        text(&self.rest.post("/v1/api-services", spec).await?, "id")
+    }
+
+    /// A public product of these services.
+    pub async fn product(&self, name: &str, services: &[String]) -> Result<String> {
+        let spec = json!({
+            "name": name,
+            "product_version": "v1.0",
+            "categories": ["payments", "fintech"],
+            "visibility": "public",
+            "api_services": services,
+        });
+        text(&self.rest.post("/v1/products", &spec).await?, "id")
+    }
+
+    /// A plan whose subscriptions need no approval.
+    pub async fn plan(&self, product_id: &str, per_minute: u64) -> Result<String> {
+        let spec = json!({
+            "product_id": product_id,
+            "name": format!("{per_minute} a minute"),
+            "rate_limit": { "requests": per_minute, "per": "minute" },
+            "auto_approve": true,
+        });
+        text(&self.rest.post("/v1/plans", &spec).await?, "id")
+    }
+
+    /// What to POST to `/v1/product-publishes`.
+    pub fn publish_spec(&self, product_id: &str, host: &str, auth_mode: &str) -> Value {
+        json!({
+            "product_id": product_id,
+            "gateway_id": self.gateway_id,
+            "cluster_id": self.cluster_id,
+            "environment": "prod",
+            "auth_mode": auth_mode,
+            "hostnames": [host],
+        })
+    }
+
+    /// Publishes, and does not wait.
+    pub async fn publish(&self, product_id: &str, host: &str, auth_mode: &str) -> Result<String> {
+        let spec = self.publish_spec(product_id, host, auth_mode);
+        text(&self.rest.post("/v1/product-publishes", &spec).await?, "id")
+    }
+
+    /// A service with one route to the upstream and a product of it; `label` names both.
+    pub async fn echo(&self, stack: &Stack, label: &str) -> Result<Echo> {
+        let service_id = self.service(&echo_service(stack, label, "/")).await?;
+        let product_id = self.product(label, std::slice::from_ref(&service_id)).await?;
+        Ok(Echo { service_id, product_id })
+    }
+}
+
+/// A service and its product.
+#[derive(Clone, Debug)]
+pub struct Echo {
+    /// With one route.
+    pub service_id: String,
+    /// Of that service.
+    pub product_id: String,
+}
+
+/// A service that sends everything below `prefix` to the upstream, and says so in a header of the
+/// answer: `x-edition: <label>`.
+pub fn echo_service(stack: &Stack, label: &str, prefix: &str) -> Value {
+    json!({
+        "name": label,
+        "backends": [backend(stack)],
+        "routes": [{ "name": "all", "path": { "prefix": prefix }, "backend_id": "upstream" }],
+        "policies": [{
+            "name": "edition",
+            "type": "response_headers",
+            "config": { "set": [{ "name": "x-edition", "value": label }] },
+        }],
+    })
+}
+
+/// The stack's upstream as a backend of the name `upstream`.
+pub fn backend(stack: &Stack) -> Value {
+    let address = stack.upstream.address();
+    let endpoint = json!({ "host": address.ip().to_string(), "port": address.port() });
+    json!({ "name": "upstream", "endpoints": [endpoint] })
+}
+
+/// The PRD's Payment API: routes, a backend, a rate-limit policy.
+pub fn payment_service(stack: &Stack) -> Value {
+    json!({
+        "name": "payment-service",
+        "api_version": "v1",
+        "backends": [backend(stack)],
+        "routes": [
+            { "name": "payments", "path": { "prefix": "/payments" }, "backend_id": "upstream" },
+            {
+                "name": "refunds",
+                "path": { "template": "/refunds/{id}" },
+                "methods": ["GET", "POST"],
+                "backend_id": "upstream",
+            },
+        ],
+        "policies": [
+            { "name": "limit", "type": "rate_limit", "config": { "requests": 1000, "per": "minute" } },
+        ],
+    })
+}
+
+/// A company that buys, its own token, and an app.
+pub struct Buyer {
+    /// Speaks for the customer-admin.
+    pub rest: Rest,
+    /// The customer.
+    pub customer_id: String,
+    /// Its one app.
+    pub client_app_id: String,
+}
+
+/// A key and what it is for.
+pub struct Key {
+    /// Under which subscription.
+    pub subscription_id: String,
+    /// The credential.
+    pub credential_id: String,
+    /// What goes into `X-API-Key`.
+    pub text: String,
+}
+
+impl Buyer {
+    /// A new customer of the provider's.
+    pub async fn create(provider: &Provider, name: &str) -> Result<Self> {
+        let customer = provider.rest.post("/v1/customers", &json!({ "name": name })).await?;
+        let customer_id = text(&customer, "id")?;
+        let token = json!({
+            "name": name, "roles": ["customer-admin", "api-consumer"], "customer_id": customer_id,
+        });
+        let token = provider.rest.post("/v1/api-tokens", &token).await?;
+        let rest = provider.rest.with_token(text(&token, "token")?);
+        let app = json!({ "customer_id": customer_id, "name": "web shop" });
+        let client_app_id = text(&rest.post("/v1/client-apps", &app).await?, "id")?;
+        Ok(Self { rest, customer_id, client_app_id })
+    }
+
+    /// Subscribes in prod, makes the app a consumer, and issues a key.
+    pub async fn buy(&self, product_id: &str, plan_id: &str) -> Result<Key> {
+        let subscription = json!({
+            "customer_id": self.customer_id,
+            "product_id": product_id,
+            "environment": "prod",
+            "plan_id": plan_id,
+        });
+        let subscription = self.rest.post("/v1/subscriptions", &subscription).await?;
+        let subscription_id = text(&subscription, "id")?;
+        self.key(subscription_id).await
+    }
+
+    async fn key(&self, subscription_id: String) -> Result<Key> {
+        let consumer =
+            json!({ "subscription_id": subscription_id, "client_app_id": self.client_app_id });
+        let consumer_id = text(&self.rest.post("/v1/consumers", &consumer).await?, "id")?;
+        let credential = json!({ "consumer_id": consumer_id });
+        let credential = self.rest.post("/v1/credentials", &credential).await?;
+        let credential_id = text(&credential, "id")?;
+        Ok(Key { subscription_id, credential_id, text: text(&credential, "secret")? })
+    }
+}
