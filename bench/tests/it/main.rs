@@ -1,3 +1,10 @@
-//! The house's own rules, and the whole stack on a real Envoy.
+//! The house's own rules, and the whole stack on a real Envoy, driven through the public REST API.
 
+mod alone;
+mod demo;
+mod flows;
+mod operator;
+mod outage;
+mod poison;
+mod still;
 mod tidy;

@@ -1,0 +1,82 @@
+//! The control plane is down and the agent is restarted: callers must not notice.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use imp_bench::edge::{Connection, call};
+use imp_bench::sample::{Buyer, Key, Provider};
+use imp_bench::stack::{Options, PATIENCE, Stack};
+
+use crate::alone::alone;
+
+const HOSTS: usize = 20;
+
+fn host(index: usize) -> String {
+    format!("h{index}.example.com")
+}
+
+async fn many_publishes(stack: &Stack) -> Result<(Provider, Key)> {
+    let provider = Provider::create(stack, "acme").await?;
+    let echo = provider.echo(stack, "public").await?;
+    for index in 1..HOSTS {
+        provider.publish(&echo.product_id, &host(index), "none").await?;
+    }
+    let plan = provider.plan(&echo.product_id, 100_000).await?;
+    let keyed = provider.publish(&echo.product_id, &host(0), "api_key").await?;
+    stack.publish_reaches(&keyed, "active", PATIENCE).await?;
+    let key = Buyer::create(&provider, "Shop Ltd").await?.buy(&echo.product_id, &plan).await?;
+    all_answer(stack, &provider, &key).await?;
+    Ok((provider, key))
+}
+
+async fn all_answer(stack: &Stack, provider: &Provider, key: &Key) -> Result<()> {
+    for index in 0..HOSTS {
+        let headers = [("x-api-key", key.text.as_str())];
+        stack.answers(provider.address(), &host(index), "/", &headers, 200).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_restarts_from_disk_while_the_control_plane_is_down() -> Result<()> {
+    let _turn = alone().await;
+    let mut stack = Stack::start(Options::default()).await?;
+    let (provider, key) = many_publishes(&stack).await?;
+    let headers = [("x-api-key", key.text.as_str())];
+    // The agent writes behind; a second is far more than it takes.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    stack.control.kill();
+    let mut open = Connection::open(provider.address()).await?;
+    assert_eq!(open.get(&host(0), "/", &headers).await?.status, 200, "the control plane is needed");
+
+    let before = stack.envoys.first().context("no Envoy")?.listener_counters().await?;
+    let started = Instant::now();
+    stack.restart_agent().await?;
+    let ready = started.elapsed();
+    assert!(ready < Duration::from_secs(1), "serving from disk took {ready:?}");
+
+    // A key is decided again as soon as Envoy has reconnected; public calls never stopped.
+    all_answer(&stack, &provider, &key).await?;
+    assert_eq!(open.get(&host(0), "/", &headers).await?.status, 200);
+    assert!(!open.is_closing(), "the restart closed a caller's connection");
+    let after = stack.envoys.first().context("no Envoy")?.listener_counters().await?;
+    let changed = |name: &str| after.get(name) != before.get(name);
+    for name in ["listener_manager.listener_modified", "listener_manager.listener_removed"] {
+        assert!(!changed(name), "{name} moved: {before:?} {after:?}");
+    }
+
+    // A fresh Envoy gets all of it from the agent's disk.
+    stack.envoys.clear();
+    stack.add_envoy().await?;
+    all_answer(&stack, &provider, &key).await?;
+    let refused = call(provider.address(), &host(0), "/", &[]).await?;
+    assert_eq!(refused.status, 401, "{refused:?}");
+
+    // The control plane comes back and changes go on.
+    stack.control.revive().await?;
+    let echo = provider.echo(&stack, "later").await?;
+    provider.publish(&echo.product_id, "later.example.com", "none").await?;
+    stack.answers(provider.address(), "later.example.com", "/", &[], 200).await?;
+    Ok(())
+}
