@@ -47,3 +47,19 @@ pub struct Rendered {
     /// The encoded message (the `value` of an `Any`).
     pub value: Bytes,
 }
+
+mod canon;
+pub mod cluster;
+pub mod door;
+pub mod listener;
+mod path;
+mod route;
+pub mod scope;
+
+impl Rendered {
+    /// Canonical bytes in, so their hash will do as version.
+    fn new(type_url: &'static str, name: String, value: Vec<u8>) -> Self {
+        let version = canon::hash(&value);
+        Self { type_url, name, version, value: value.into() }
+    }
+}

@@ -1,0 +1,203 @@
+//! The grammars of single values.
+
+use std::net::IpAddr;
+
+use super::EndpointHost;
+
+/// What can be wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nothing there.
+    #[error("missing")]
+    Missing,
+    /// Twice where once is allowed.
+    #[error("'{0}' is there twice")]
+    Duplicate(String),
+    /// A reference to nothing.
+    #[error("no backend '{0}' in this service")]
+    UnknownBackend(String),
+    /// A number beyond its limits.
+    #[error("{0} is out of range")]
+    OutOfRange(u64),
+    /// Valid, and not for this agent.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// Not an id.
+    #[error("'{0}' is no id")]
+    Id(String),
+    /// Not a canonical hostname.
+    #[error("'{0}' is no canonical hostname")]
+    Hostname(String),
+    /// Not a canonical path.
+    #[error("'{0}' is no canonical path")]
+    Path(String),
+    /// Not a regular expression.
+    #[error("'{0}' is no regular expression")]
+    Regex(String),
+    /// Not a method.
+    #[error("'{0}' is no method that is routed")]
+    Method(String),
+    /// Not a header name.
+    #[error("'{0}' is no header name")]
+    HeaderName(String),
+    /// A header that belongs to the gateway.
+    #[error("the header '{0}' belongs to the gateway")]
+    ReservedHeader(String),
+    /// Not a literal header value.
+    #[error("'{0}' is no literal header value; a percent sign is written '%%'")]
+    HeaderValue(String),
+    /// Neither address nor name.
+    #[error("'{0}' is neither an IP address nor a DNS name")]
+    Host(String),
+}
+
+/// Ids become parts of resource names, which are split at '/' again.
+pub(super) fn id(text: &str) -> Result<String, Fault> {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if (1..=64).contains(&text.len()) && plain {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::Id(text.to_owned()))
+}
+
+/// Lower-case labels, no port, no trailing dot, no wildcard.
+pub(super) fn hostname(text: &str) -> Result<String, Fault> {
+    let canonical = text.len() <= 253
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        });
+    if canonical { Ok(text.to_owned()) } else { Err(Fault::Hostname(text.to_owned())) }
+}
+
+/// Begins with '/', needs no escaping, and is what Envoy's path normalisation would leave alone.
+pub(super) fn path(text: &str) -> Result<String, Fault> {
+    let fault = || Fault::Path(text.to_owned());
+    let rest = text.strip_prefix('/').ok_or_else(fault)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b);
+    let mut segments: Vec<&str> = rest.split('/').collect();
+    let dotted = segments.iter().any(|segment| matches!(*segment, "." | ".."));
+    segments.pop();
+    let hollow = segments.iter().any(|segment| segment.is_empty());
+    if text.len() > 2048 || dotted || hollow || !text.bytes().all(plain) {
+        return Err(fault());
+    }
+    Ok(text.to_owned())
+}
+
+/// "/" or a path without a trailing slash.
+pub(super) fn base_path(text: &str) -> Result<String, Fault> {
+    match text {
+        "" | "/" => Ok("/".to_owned()),
+        _ if text.ends_with('/') => Err(Fault::Path(text.to_owned())),
+        _ => path(text),
+    }
+}
+
+/// Segments are literal or `{name}`.
+pub(super) fn template(text: &str) -> Result<String, Fault> {
+    let literal: Vec<&str> =
+        text.split('/').map(|segment| variable(segment).map_or(segment, |_| "x")).collect();
+    path(&literal.join("/")).map_err(|_| Fault::Path(text.to_owned()))?;
+    Ok(text.to_owned())
+}
+
+/// The name in a segment `{name}`.
+pub(crate) fn variable(segment: &str) -> Option<&str> {
+    let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    (!name.is_empty() && plain).then_some(name)
+}
+
+/// Rust's `regex` and RE2 agree on nearly everything; on the rest Envoy has the last word.
+pub(super) fn regex(text: &str) -> Result<String, Fault> {
+    if text.is_empty() || text.len() > 1024 || regex::Regex::new(text).is_err() {
+        return Err(Fault::Regex(text.to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+/// CONNECT and TRACE are never routed.
+pub(super) fn method(text: &str) -> Result<String, Fault> {
+    match text {
+        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => Ok(text.to_owned()),
+        _ => Err(Fault::Method(text.to_owned())),
+    }
+}
+
+/// A token, in lower case.
+pub(super) fn header_name(text: &str) -> Result<String, Fault> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^`|~".contains(&b);
+    if (1..=128).contains(&text.len()) && text.bytes().all(token) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(Fault::HeaderName(text.to_owned()))
+}
+
+/// A header name that a policy may write.
+pub(super) fn writable_header(text: &str) -> Result<String, Fault> {
+    let name = header_name(text)?;
+    let framing = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "te",
+        "trailer",
+        "keep-alive",
+        "proxy-connection",
+    ];
+    let reserved = ["x-imp-", "x-envoy-", "x-forwarded-"];
+    if framing.contains(&name.as_str()) || reserved.iter().any(|start| name.starts_with(start)) {
+        return Err(Fault::ReservedHeader(name));
+    }
+    Ok(name)
+}
+
+/// Visible ASCII. A lone '%' would be a command to Envoy.
+pub(super) fn header_value(text: &str) -> Result<String, Fault> {
+    let visible = text.bytes().all(|b| (0x20..0x7f).contains(&b) || b == b'\t');
+    if !visible || text.len() > 4096 || text.replace("%%", "").contains('%') {
+        return Err(Fault::HeaderValue(text.to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+/// Any text without control characters.
+pub(super) fn text(text: &str) -> Result<String, Fault> {
+    if text.chars().any(char::is_control) {
+        return Err(Fault::HeaderValue(text.to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+/// An IP address (IPv6 with or without brackets) or a DNS name.
+pub(super) fn host(text: &str) -> Result<EndpointHost, Fault> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(EndpointHost::Address(address));
+    }
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    hostname(&name).map(EndpointHost::Name).map_err(|_| Fault::Host(text.to_owned()))
+}
+
+/// 1 to 65,535.
+pub(super) fn port(number: u32) -> Result<u16, Fault> {
+    match u16::try_from(number) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(Fault::OutOfRange(number.into())),
+    }
+}
+
+/// At most `max`; 0 stands for `default`.
+pub(super) fn milliseconds(number: u32, default: u32, max: u32) -> Result<u32, Fault> {
+    match number {
+        0 => Ok(default),
+        _ if number <= max => Ok(number),
+        _ => Err(Fault::OutOfRange(number.into())),
+    }
+}

@@ -1,0 +1,123 @@
+//! Publishes from the wire.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use imp_proto::config as pb;
+
+use super::grammar::{self, Fault};
+use super::{Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
+
+const CONNECT_TIMEOUT_MS: u32 = 5_000;
+
+impl Publish {
+    /// Checks everything that a renderer relies on, resolves backends and policies, and orders the
+    /// routes.
+    pub fn parse(message: &pb::Publish) -> Result<Self, ParseError> {
+        let id = |field: &str, text: &str| {
+            grammar::id(text).map_err(|fault| ParseError::new(field, fault))
+        };
+        let mut routes = Vec::new();
+        for (index, service) in message.api_services.iter().enumerate() {
+            let parsed = parse_service(service)
+                .map_err(|error| error.within(format!("api_services/{index}")))?;
+            routes.extend(parsed);
+        }
+        routes.sort_by_cached_key(rank);
+        Ok(Self {
+            id: id("id", &message.id)?,
+            gateway_id: id("gateway_id", &message.gateway_id)?,
+            revision: message.revision,
+            hostnames: parse_hostnames(&message.hostnames)?,
+            base_path: grammar::base_path(&message.base_path)
+                .map_err(|fault| ParseError::new("base_path", fault))?,
+            suspended: message.suspended,
+            routes,
+        })
+    }
+}
+
+/// Envoy takes the first route that matches, so the order is: priority, then the kind of path
+/// (exact, template, prefix, regex), then the longer one, then the one that asks for more, then the
+/// id, so that two agents render the same.
+fn rank(route: &Route) -> impl Ord + use<> {
+    let (kind, length) = match &route.path {
+        PathMatch::Exact(path) => (0, path.len()),
+        PathMatch::Template(path) => (1, path.len()),
+        PathMatch::Regex(regex) => (2, regex.len()),
+        PathMatch::Prefix(path) => (3, path.len()),
+    };
+    let conditions =
+        route.headers.len() + route.query.len() + usize::from(!route.methods.is_empty());
+    (Reverse(route.priority), kind, Reverse(length), Reverse(conditions), route.id.clone())
+}
+
+fn parse_hostnames(names: &[String]) -> Result<Vec<String>, ParseError> {
+    if names.is_empty() {
+        return Err(ParseError::new("hostnames", Fault::Missing));
+    }
+    let mut seen = HashSet::new();
+    let mut hostnames = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        let at = || format!("hostnames/{index}");
+        let name = grammar::hostname(name).map_err(|fault| ParseError::new(at(), fault))?;
+        if !seen.insert(name.clone()) {
+            return Err(ParseError::new(at(), Fault::Duplicate(name)));
+        }
+        hostnames.push(name);
+    }
+    Ok(hostnames)
+}
+
+fn parse_service(service: &pb::ApiService) -> Result<Vec<Route>, ParseError> {
+    let mut backends = HashMap::new();
+    for (index, backend) in service.backends.iter().enumerate() {
+        let at = format!("backends/{index}");
+        let parsed = parse_backend(backend).map_err(|error| error.within(&at))?;
+        if backends.insert(backend.id.as_str(), Arc::new(parsed)).is_some() {
+            return Err(ParseError::new(at, Fault::Duplicate(backend.id.clone())));
+        }
+    }
+    let mut routes = Vec::with_capacity(service.routes.len());
+    for (index, route) in service.routes.iter().enumerate() {
+        let parsed = super::route::parse(route, &service.policies, &backends)
+            .map_err(|error| error.within(format!("routes/{index}")))?;
+        routes.push(parsed);
+    }
+    Ok(routes)
+}
+
+fn parse_backend(message: &pb::Backend) -> Result<Backend, ParseError> {
+    if message.endpoints.is_empty() {
+        return Err(ParseError::new("endpoints", Fault::Missing));
+    }
+    let mut endpoints = Vec::with_capacity(message.endpoints.len());
+    for (index, endpoint) in message.endpoints.iter().enumerate() {
+        let parsed =
+            parse_endpoint(endpoint).map_err(|error| error.within(format!("endpoints/{index}")))?;
+        endpoints.push(parsed);
+    }
+    let balance = match message.lb_policy() {
+        pb::backend::LbPolicy::LeastRequest => Balance::LeastRequest,
+        pb::backend::LbPolicy::Random => Balance::Random,
+        pb::backend::LbPolicy::RoundRobin | pb::backend::LbPolicy::Unspecified => {
+            Balance::RoundRobin
+        }
+    };
+    let connect_timeout_ms =
+        grammar::milliseconds(message.connect_timeout_ms, CONNECT_TIMEOUT_MS, 600_000)
+            .map_err(|fault| ParseError::new("connect_timeout_ms", fault))?;
+    let http2 = message.protocol() == pb::backend::Protocol::Http2;
+    Ok(Backend { endpoints, http2, balance, connect_timeout_ms })
+}
+
+fn parse_endpoint(message: &pb::Endpoint) -> Result<Endpoint, ParseError> {
+    let host = grammar::host(&message.host).map_err(|fault| ParseError::new("host", fault))?;
+    let port = grammar::port(message.port).map_err(|fault| ParseError::new("port", fault))?;
+    match message.weight {
+        0 => Ok(Endpoint { host, port, weight: 1 }),
+        weight @ 1..=128 => Ok(Endpoint { host, port, weight }),
+        weight => Err(ParseError::new("weight", Fault::OutOfRange(weight.into()))),
+    }
+}

@@ -1,0 +1,188 @@
+//! The listener template. One per listener of a gateway, and never updated: an update drains
+//! connections. Everything that a publish can change lives in scopes, clusters and ECDS slots.
+
+mod filters;
+mod replies;
+
+use envoy_types::pb::envoy::config::common::mutation_rules::v3 as rules;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as envoy;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+use envoy_types::pb::google::protobuf::Any;
+use prost::{Message, Name};
+
+use super::canon::{ads, extension, header, milliseconds, truth, uint};
+use super::{LISTENER, Layout, Options, Rendered, cluster, scope};
+use crate::ir;
+
+/// The headers that make the scope's key. Clients cannot send them, upstreams don't see them.
+const KEY_GATEWAY: &str = "x-imp-gw";
+const KEY_HOST: &str = "x-imp-host";
+
+/// The name of a gateway's listener.
+pub fn name(gateway: &str, listener: &str) -> String {
+    format!("gw-{gateway}/{listener}")
+}
+
+/// One listener of a gateway.
+pub fn render(gateway: &str, listener: &ir::Listener, options: &Options) -> Rendered {
+    let name = name(gateway, &listener.name);
+    let mut manager = connection_manager(gateway, listener, options).encode_to_vec();
+    manager.extend(replies::mappers().encode_to_vec());
+    let filter = envoy::Filter {
+        name: "hcm".to_owned(),
+        config_type: Some(envoy::filter::ConfigType::TypedConfig(Any {
+            type_url: hcm::HttpConnectionManager::type_url(),
+            value: manager,
+        })),
+    };
+    let message = envoy::Listener {
+        name: name.clone(),
+        address: Some(cluster::socket_address(options.bind_address.clone(), listener.port)),
+        per_connection_buffer_limit_bytes: uint(32_768),
+        connection_balance_config: Some(exact_balance()),
+        max_connections_to_accept_per_socket_event: uint(10),
+        filter_chains: vec![envoy::FilterChain { filters: vec![filter], ..Default::default() }],
+        ..Default::default()
+    };
+    Rendered::new(LISTENER, name, message.encode_to_vec())
+}
+
+fn exact_balance() -> envoy::listener::ConnectionBalanceConfig {
+    use envoy::listener::connection_balance_config::{BalanceType, ExactBalance};
+    envoy::listener::ConnectionBalanceConfig {
+        balance_type: Some(BalanceType::ExactBalance(ExactBalance {})),
+    }
+}
+
+/// The hardened edge of the reference, for the clear.
+fn connection_manager(
+    gateway: &str,
+    listener: &ir::Listener,
+    options: &Options,
+) -> hcm::HttpConnectionManager {
+    use hcm::http_connection_manager::{
+        CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction,
+        ServerHeaderTransformation, StripPortMode,
+    };
+    hcm::HttpConnectionManager {
+        stat_prefix: format!("gw_{gateway}"),
+        codec_type: CodecType::Auto.into(),
+        route_specifier: Some(route_specifier(gateway, options.layout)),
+        early_header_mutation_extensions: vec![
+            extension("strip", &strip()),
+            extension("canon", &scope_key(gateway, listener)),
+        ],
+        http_filters: filters::chain(&options.agent_cluster),
+        use_remote_address: truth(true),
+        normalize_path: truth(true),
+        merge_slashes: true,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
+        strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
+        strip_trailing_host_dot: true,
+        server_header_transformation: ServerHeaderTransformation::Overwrite.into(),
+        server_name: "imp".to_owned(),
+        generate_request_id: truth(true),
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: true,
+        request_timeout: milliseconds(0),
+        request_headers_timeout: milliseconds(10_000),
+        stream_idle_timeout: milliseconds(300_000),
+        drain_timeout: milliseconds(5_000),
+        delayed_close_timeout: milliseconds(1_000),
+        max_request_headers_kb: uint(32),
+        common_http_protocol_options: Some(connection_options()),
+        http_protocol_options: Some(core::Http1ProtocolOptions::default()),
+        http2_protocol_options: Some(http2_options()),
+        forward_client_cert_details: ForwardClientCertDetails::Sanitize.into(),
+        stream_error_on_invalid_http_message: truth(false),
+        ..Default::default()
+    }
+}
+
+fn connection_options() -> core::HttpProtocolOptions {
+    use core::http_protocol_options::HeadersWithUnderscoresAction::RejectRequest;
+    core::HttpProtocolOptions {
+        idle_timeout: milliseconds(60_000),
+        max_connection_duration: milliseconds(3_600_000),
+        max_headers_count: uint(64),
+        max_requests_per_connection: uint(10_000),
+        headers_with_underscores_action: RejectRequest.into(),
+        ..Default::default()
+    }
+}
+
+fn http2_options() -> core::Http2ProtocolOptions {
+    core::Http2ProtocolOptions {
+        max_concurrent_streams: uint(100),
+        initial_stream_window_size: uint(65_536),
+        initial_connection_window_size: uint(1_048_576),
+        max_outbound_frames: uint(1_000),
+        max_consecutive_inbound_frames_with_empty_payload: uint(1),
+        ..Default::default()
+    }
+}
+
+fn route_specifier(gateway: &str, layout: Layout) -> hcm::http_connection_manager::RouteSpecifier {
+    use hcm::http_connection_manager::RouteSpecifier;
+    use hcm::scoped_routes::ScopeKeyBuilder;
+    use hcm::scoped_routes::scope_key_builder::FragmentBuilder;
+    use hcm::scoped_routes::scope_key_builder::fragment_builder::{
+        HeaderValueExtractor, Type, header_value_extractor::ExtractType,
+    };
+    if layout == Layout::WholeRds {
+        let route_config_name = scope::whole_name(gateway);
+        return RouteSpecifier::Rds(hcm::Rds { config_source: ads(), route_config_name });
+    }
+    let fragment = |name: &str| FragmentBuilder {
+        r#type: Some(Type::HeaderValueExtractor(HeaderValueExtractor {
+            name: name.to_owned(),
+            extract_type: Some(ExtractType::Index(0)),
+            ..Default::default()
+        })),
+    };
+    let scoped_rds = hcm::ScopedRds { scoped_rds_config_source: ads(), ..Default::default() };
+    RouteSpecifier::ScopedRoutes(hcm::ScopedRoutes {
+        name: "imp".to_owned(),
+        scope_key_builder: Some(ScopeKeyBuilder {
+            fragments: vec![fragment(KEY_GATEWAY), fragment(KEY_HOST)],
+        }),
+        rds_config_source: ads(),
+        config_specifier: Some(hcm::scoped_routes::ConfigSpecifier::ScopedRds(scoped_rds)),
+    })
+}
+
+/// Takes away what only the gateway may say.
+fn strip() -> early::HeaderMutation {
+    use matcher::string_matcher::MatchPattern;
+    use rules::header_mutation::{Action, RemoveOnMatch};
+    let ours = matcher::StringMatcher {
+        match_pattern: Some(MatchPattern::Prefix("x-imp-".to_owned())),
+        ignore_case: true,
+    };
+    let foreign = ["x-forwarded-host", "x-real-ip", "forwarded", "x-original-url", "x-rewrite-url"];
+    let actions = [Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(ours) })]
+        .into_iter()
+        .chain(foreign.map(|name| Action::Remove(name.to_owned())));
+    early::HeaderMutation { mutations: actions.map(mutation).collect() }
+}
+
+/// Writes the key by which the scope is found. This runs before the route lookup, and nothing after
+/// it may clear the route cache. A listener with a hostname finds no scope for any other host.
+fn scope_key(gateway: &str, listener: &ir::Listener) -> early::HeaderMutation {
+    use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
+    use rules::header_mutation::Action;
+    let host = match &listener.hostname {
+        None => "%REQ(:authority)%".to_owned(),
+        Some(host) => format!("%CEL(request.host == '{host}' ? request.host : '!404')%"),
+    };
+    let set = |key: &str, value: &str| Action::Append(header(key, value, OverwriteIfExistsOrAdd));
+    let actions = [set(KEY_GATEWAY, gateway), set(KEY_HOST, &host)];
+    early::HeaderMutation { mutations: actions.into_iter().map(mutation).collect() }
+}
+
+fn mutation(action: rules::header_mutation::Action) -> rules::HeaderMutation {
+    rules::HeaderMutation { action: Some(action) }
+}

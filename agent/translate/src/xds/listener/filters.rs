@@ -1,0 +1,191 @@
+//! The filter chain: fixed filters that do nothing without settings on a route, and ECDS slots for
+//! what must be replaceable. Order and names are part of the template; changing either is a
+//! listener update for every gateway.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::ratelimit::v3::RateLimitServiceConfig;
+use envoy_types::pb::envoy::config::rbac::v3 as rbac_rules;
+use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3::Gzip;
+use envoy_types::pb::envoy::extensions::filters::http;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::http::cache::simple_http_cache::v3::SimpleHttpCacheConfig;
+use envoy_types::pb::google::protobuf::Any;
+use prost::Name;
+
+use super::replies::NO_DOOR;
+use crate::xds::canon::{ads, any, extension, inline, milliseconds, uint};
+use crate::xds::door::{DOOR, KEY_HEADER, envoy_grpc};
+
+const PREFIX: &str = "type.googleapis.com/envoy.extensions.filters.http.";
+
+/// What may come into a slot for anything.
+const ANY: [&str; 23] = [
+    "dynamic_modules.v3.DynamicModuleFilter",
+    "ext_authz.v3.ExtAuthz",
+    "ext_proc.v3.ExternalProcessor",
+    "lua.v3.Lua",
+    "jwt_authn.v3.JwtAuthentication",
+    "rbac.v3.RBAC",
+    "local_ratelimit.v3.LocalRateLimit",
+    "ratelimit.v3.RateLimit",
+    "header_mutation.v3.HeaderMutation",
+    "api_key_auth.v3.ApiKeyAuth",
+    "basic_auth.v3.BasicAuth",
+    "oauth2.v3.OAuth2",
+    "grpc_json_transcoder.v3.GrpcJsonTranscoder",
+    "cache.v3.CacheConfig",
+    "compressor.v3.Compressor",
+    "bandwidth_limit.v3.BandwidthLimit",
+    "set_metadata.v3.Config",
+    "filter_chain.v3.FilterChainConfig",
+    "composite.v3.Composite",
+    "admission_control.v3.AdmissionControl",
+    "adaptive_concurrency.v3.AdaptiveConcurrency",
+    "transform.v3.TransformConfig",
+    "custom_response.v3.CustomResponse",
+];
+
+/// All of it, in order.
+pub(super) fn chain(agent_cluster: &str) -> Vec<hcm::HttpFilter> {
+    let nothing = http::header_mutation::v3::HeaderMutation::default();
+    let rbac = http::rbac::v3::Rbac::default();
+    let jwt = http::jwt_authn::v3::JwtAuthentication::default();
+    let limits = ["local_ratelimit.v3.LocalRateLimit", "dynamic_modules.v3.DynamicModuleFilter"];
+    let caches = ["cache.v3.CacheConfig", "cache_v2.v3.CacheV2Config"];
+    vec![
+        slot("imp.head", &ANY, &nothing),
+        // Before every check of credentials: a preflight has none.
+        fixed("envoy.filters.http.cors", &http::cors::v3::Cors {}),
+        fixed("imp.ip", &rbac),
+        slot(DOOR, &ANY, &nobody()),
+        disabled(fixed("imp.apikey", &api_key())),
+        disabled(fixed("imp.basic", &basic())),
+        slot("imp.jwt", &["jwt_authn.v3.JwtAuthentication"], &jwt),
+        fixed("imp.entitle", &rbac),
+        slot("imp.limit", &limits, &local_limit()),
+        disabled(fixed("imp.rls", &remote_limit(agent_cluster))),
+        disabled(fixed("imp.size", &buffer())),
+        disabled(slot("imp.validate", &ANY, &nothing)),
+        fixed("imp.headers", &nothing),
+        fixed("envoy.filters.http.fault", &http::fault::v3::HttpFault::default()),
+        disabled(slot("imp.compress", &["compressor.v3.Compressor"], &compressor())),
+        // Behind every check, so that a hit is served only to who may have it.
+        disabled(slot("imp.cache", &caches, &cache())),
+        disabled(fixed("imp.grpcweb", &http::grpc_web::v3::GrpcWeb {})),
+        slot("imp.tail", &ANY, &nothing),
+        fixed("envoy.filters.http.router", &router()),
+    ]
+}
+
+fn fixed<M: Name>(name: &str, config: &M) -> hcm::HttpFilter {
+    hcm::HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(config))),
+        ..Default::default()
+    }
+}
+
+/// A place for a filter that comes by ECDS. Until it comes the default serves, so that the port
+/// opens at once.
+fn slot<M: Name>(name: &str, types: &[&str], default: &M) -> hcm::HttpFilter {
+    let source = core::ExtensionConfigSource {
+        config_source: ads(),
+        default_config: Some(any(default)),
+        apply_default_config_without_warming: true,
+        type_urls: types.iter().map(|name| format!("{PREFIX}{name}")).collect(),
+    };
+    hcm::HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::ConfigDiscovery(source)),
+        ..Default::default()
+    }
+}
+
+/// Off unless a route switches it on.
+fn disabled(mut filter: hcm::HttpFilter) -> hcm::HttpFilter {
+    filter.disabled = true;
+    filter
+}
+
+/// Without a door nobody passes. The policy's name tells the reply mapper why.
+fn nobody() -> http::rbac::v3::Rbac {
+    use rbac_rules::{permission, principal};
+    let everyone = rbac_rules::Policy {
+        permissions: vec![rbac_rules::Permission { rule: Some(permission::Rule::Any(true)) }],
+        principals: vec![rbac_rules::Principal {
+            identifier: Some(principal::Identifier::Any(true)),
+        }],
+        ..Default::default()
+    };
+    http::rbac::v3::Rbac {
+        rules: Some(rbac_rules::Rbac {
+            action: rbac_rules::rbac::Action::Deny.into(),
+            policies: HashMap::from([(NO_DOOR.to_owned(), everyone)]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn api_key() -> http::api_key_auth::v3::ApiKeyAuth {
+    let source =
+        http::api_key_auth::v3::KeySource { header: KEY_HEADER.to_owned(), ..Default::default() };
+    http::api_key_auth::v3::ApiKeyAuth { key_sources: vec![source], ..Default::default() }
+}
+
+/// The list must not be empty; nothing hashes to this one.
+fn basic() -> http::basic_auth::v3::BasicAuth {
+    let users = inline("nobody:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    http::basic_auth::v3::BasicAuth { users: Some(users), ..Default::default() }
+}
+
+fn local_limit() -> http::local_ratelimit::v3::LocalRateLimit {
+    http::local_ratelimit::v3::LocalRateLimit {
+        stat_prefix: "imp_limit".to_owned(),
+        ..Default::default()
+    }
+}
+
+fn remote_limit(agent_cluster: &str) -> http::ratelimit::v3::RateLimit {
+    let service = RateLimitServiceConfig {
+        grpc_service: Some(core::GrpcService {
+            target_specifier: Some(envoy_grpc(agent_cluster)),
+            ..Default::default()
+        }),
+        transport_api_version: core::ApiVersion::V3.into(),
+    };
+    http::ratelimit::v3::RateLimit {
+        domain: "imp".to_owned(),
+        timeout: milliseconds(50),
+        rate_limit_service: Some(service),
+        ..Default::default()
+    }
+}
+
+fn buffer() -> http::buffer::v3::Buffer {
+    http::buffer::v3::Buffer { max_request_bytes: uint(1_048_576) }
+}
+
+fn compressor() -> http::compressor::v3::Compressor {
+    use http::compressor::v3::compressor::{CommonDirectionConfig, ResponseDirectionConfig};
+    let common = CommonDirectionConfig { min_content_length: uint(256), ..Default::default() };
+    http::compressor::v3::Compressor {
+        response_direction_config: Some(ResponseDirectionConfig {
+            common_config: Some(common),
+            ..Default::default()
+        }),
+        compressor_library: Some(extension("gzip", &Gzip::default())),
+        ..Default::default()
+    }
+}
+
+fn cache() -> http::cache::v3::CacheConfig {
+    let store: Any = any(&SimpleHttpCacheConfig {});
+    http::cache::v3::CacheConfig { typed_config: Some(store), ..Default::default() }
+}
+
+fn router() -> http::router::v3::Router {
+    http::router::v3::Router { suppress_envoy_headers: true, ..Default::default() }
+}

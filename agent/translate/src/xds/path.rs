@@ -1,0 +1,146 @@
+//! Paths: which ones a route takes, and what the upstream sees instead.
+
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+
+use crate::ir::{PathMatch, variable};
+
+/// A route's path under its publish's base path. Never a bare prefix, which would let "/pay" take
+/// "/payments", except one that ends with '/'.
+pub(super) fn specifiers(base: &str, path: &PathMatch) -> Vec<PathSpecifier> {
+    match path {
+        PathMatch::Exact(path) => exact(base, path),
+        PathMatch::Prefix(path) => vec![prefix(&join(base, path))],
+        PathMatch::Template(path) => vec![regex(template(base, path))],
+        PathMatch::Regex(expression) => vec![regex(under(base, expression))],
+    }
+}
+
+/// The base path itself can be asked for with or without a slash at its end.
+fn exact(base: &str, path: &str) -> Vec<PathSpecifier> {
+    let full = PathSpecifier::Path(join(base, path));
+    if path == "/" && base != "/" {
+        return vec![PathSpecifier::Path(base.to_owned()), full];
+    }
+    vec![full]
+}
+
+pub(super) fn prefix(full: &str) -> PathSpecifier {
+    match full.trim_end_matches('/') {
+        "" => PathSpecifier::Prefix("/".to_owned()),
+        trimmed => PathSpecifier::PathSeparatedPrefix(trimmed.to_owned()),
+    }
+}
+
+fn join(base: &str, path: &str) -> String {
+    if base == "/" { path.to_owned() } else { format!("{base}{path}") }
+}
+
+fn template(base: &str, path: &str) -> String {
+    let full = join(base, path);
+    let segment = |segment: &str| match variable(segment) {
+        Some(_) => "[^/]+".to_owned(),
+        None => regex::escape(segment),
+    };
+    full.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
+/// Envoy matches the whole path, so anchors are redundant; behind a base path a leading one would
+/// never match.
+fn under(base: &str, expression: &str) -> String {
+    if base == "/" {
+        return expression.to_owned();
+    }
+    let inner = expression.strip_prefix('^').unwrap_or(expression);
+    format!("{}(?:{inner})", regex::escape(base))
+}
+
+pub(super) fn regex_matcher(regex: String) -> matcher::RegexMatcher {
+    matcher::RegexMatcher { regex, ..Default::default() }
+}
+
+fn regex(regex: String) -> PathSpecifier {
+    PathSpecifier::SafeRegex(regex_matcher(regex))
+}
+
+/// How Envoy is told to rewrite.
+#[derive(Debug, PartialEq)]
+pub(super) enum Rewrite {
+    /// Replaces what matched.
+    Prefix(String),
+    /// Replaces what this expression matches.
+    Regex(matcher::RegexMatchAndSubstitute),
+}
+
+/// Prefix routes replace base path and matched prefix, others the whole path. Envoy joins text to
+/// text, so "/v1/pay" -> "/" would give "//1": there an expression takes the slash along.
+pub(super) fn rewrite(base: &str, path: &PathMatch, to: &str) -> Rewrite {
+    let PathMatch::Prefix(path) = path else { return Rewrite::Prefix(to.to_owned()) };
+    let full = join(base, path);
+    let full = full.trim_end_matches('/');
+    if !full.is_empty() && !to.ends_with('/') {
+        return Rewrite::Prefix(to.to_owned());
+    }
+    let substitution = if to.ends_with('/') { to.to_owned() } else { format!("{to}/") };
+    Rewrite::Regex(matcher::RegexMatchAndSubstitute {
+        pattern: Some(regex_matcher(format!("^{}/?", regex::escape(full)))),
+        substitution,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact_path(path: &str) -> PathSpecifier {
+        PathSpecifier::Path(path.to_owned())
+    }
+
+    fn separated(path: &str) -> PathSpecifier {
+        PathSpecifier::PathSeparatedPrefix(path.to_owned())
+    }
+
+    #[test]
+    fn a_prefix_takes_whole_segments() {
+        let prefix = |base, path: &str| specifiers(base, &PathMatch::Prefix(path.into()));
+        assert_eq!(prefix("/", "/pay"), [separated("/pay")]);
+        assert_eq!(prefix("/", "/pay/"), [separated("/pay")]);
+        assert_eq!(prefix("/v1", "/pay"), [separated("/v1/pay")]);
+        assert_eq!(prefix("/v1", "/"), [separated("/v1")]);
+        assert_eq!(prefix("/", "/"), [PathSpecifier::Prefix("/".into())]);
+    }
+
+    #[test]
+    fn the_base_path_itself_needs_no_slash() {
+        let exact = |base, path: &str| specifiers(base, &PathMatch::Exact(path.into()));
+        assert_eq!(exact("/", "/"), [exact_path("/")]);
+        assert_eq!(exact("/v1", "/"), [exact_path("/v1"), exact_path("/v1/")]);
+        assert_eq!(exact("/v1", "/a"), [exact_path("/v1/a")]);
+    }
+
+    #[test]
+    fn templates_and_expressions_stay_under_the_base_path() {
+        let template = PathMatch::Template("/a.b/{id}/c".into());
+        assert_eq!(specifiers("/v1", &template), [regex(r"/v1/a\.b/[^/]+/c".into())]);
+        let anchored = PathMatch::Regex("^/x|/y".into());
+        assert_eq!(specifiers("/v1.0", &anchored), [regex(r"/v1\.0(?:/x|/y)".into())]);
+        assert_eq!(specifiers("/", &anchored), [regex("^/x|/y".into())]);
+    }
+
+    #[test]
+    fn a_rewrite_never_doubles_a_slash() {
+        let with = |base, path: &str, to| match rewrite(base, &PathMatch::Prefix(path.into()), to) {
+            Rewrite::Prefix(to) => ("prefix".to_owned(), to),
+            Rewrite::Regex(r) => (r.pattern.unwrap().regex, r.substitution),
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(with("/v1", "/pay", "/x"), pair("prefix", "/x"));
+        assert_eq!(with("/v1", "/pay", "/"), pair("^/v1/pay/?", "/"));
+        assert_eq!(with("/v1", "/pay", "/x/"), pair("^/v1/pay/?", "/x/"));
+        assert_eq!(with("/", "/", "/x"), pair("^/?", "/x/"));
+        assert_eq!(
+            rewrite("/v1", &PathMatch::Exact("/pay".into()), "/x"),
+            Rewrite::Prefix("/x".into())
+        );
+    }
+}

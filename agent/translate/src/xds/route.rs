@@ -1,0 +1,231 @@
+//! One route of one publish.
+
+use std::collections::{BTreeMap, HashMap};
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::route::v3 as envoy;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+use envoy_types::pb::google::protobuf as google;
+use prost::{Message, Name};
+
+use super::canon::{self, any, inline, milliseconds, truth, uint};
+use super::door::DOOR;
+use super::path::{self, Rewrite, regex_matcher};
+use crate::ir;
+
+/// The namespace of what routes carry for logs and statistics.
+const METADATA: &str = "imp";
+
+/// What a route of a publish becomes. More than one when Envoy has no single matcher for it.
+/// `cluster_of` names the cluster of a backend.
+pub(super) fn render(
+    publish: &ir::Publish,
+    route: &ir::Route,
+    cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
+) -> Vec<envoy::Route> {
+    let base = publish.base_path.as_str();
+    let action = envoy::route::Action::Route(action(base, route, cluster_of));
+    let (request_add, request_remove) = header_changes(&route.request_headers);
+    let (response_add, response_remove) = header_changes(&route.response_headers);
+    let one = |specifier| envoy::Route {
+        name: route.id.clone(),
+        r#match: Some(conditions(route, specifier)),
+        metadata: Some(metadata("publish_id", &publish.id)),
+        typed_per_filter_config: check(&publish.id, &route.id),
+        request_headers_to_add: request_add.clone(),
+        request_headers_to_remove: request_remove.clone(),
+        response_headers_to_add: response_add.clone(),
+        response_headers_to_remove: response_remove.clone(),
+        action: Some(action.clone()),
+        ..Default::default()
+    };
+    path::specifiers(base, &route.path).into_iter().map(one).collect()
+}
+
+/// Answers everything under a publish's base path itself. The door stays out of it: there is
+/// nothing to protect, and the answer must not depend on the agent.
+pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str) -> envoy::Route {
+    // Envoy made the request id itself at this point, so it needs no escaping.
+    let body = format!(
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"code\":\"{code}\",\
+         \"request_id\":\"%REQ(X-REQUEST-ID)%\"}}"
+    );
+    let format = core::SubstitutionFormatString {
+        content_type: "application/problem+json".to_owned(),
+        format: Some(core::substitution_format_string::Format::TextFormatSource(inline(&body))),
+        ..Default::default()
+    };
+    let open = authz::ExtAuthzPerRoute {
+        r#override: Some(authz::ext_authz_per_route::Override::Disabled(true)),
+    };
+    envoy::Route {
+        name: format!("{}/{code}", publish.id),
+        r#match: Some(envoy::RouteMatch {
+            path_specifier: Some(path::prefix(&publish.base_path)),
+            ..Default::default()
+        }),
+        metadata: Some(metadata("publish_id", &publish.id)),
+        typed_per_filter_config: HashMap::from([(DOOR.to_owned(), any(&open))]),
+        action: Some(envoy::route::Action::DirectResponse(envoy::DirectResponseAction {
+            status,
+            body_format: Some(format),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+/// What the door needs to know of a route. One that lacks it is refused by the door.
+fn check(publish: &str, route: &str) -> HashMap<String, google::Any> {
+    let settings = canon::ExtAuthzPerRoute {
+        check_settings: Some(canon::CheckSettings {
+            context_extensions: BTreeMap::from([
+                ("publish".to_owned(), publish.to_owned()),
+                ("route".to_owned(), route.to_owned()),
+            ]),
+        }),
+    };
+    let config = google::Any {
+        type_url: authz::ExtAuthzPerRoute::type_url(),
+        value: settings.encode_to_vec(),
+    };
+    HashMap::from([(DOOR.to_owned(), config)])
+}
+
+/// One field only: see [`canon`].
+pub(super) fn metadata(key: &str, value: &str) -> core::Metadata {
+    let value = google::Value { kind: Some(google::value::Kind::StringValue(value.to_owned())) };
+    let fields = google::Struct { fields: HashMap::from([(key.to_owned(), value)]) };
+    core::Metadata {
+        filter_metadata: HashMap::from([(METADATA.to_owned(), fields)]),
+        ..Default::default()
+    }
+}
+
+fn conditions(
+    route: &ir::Route,
+    specifier: envoy::route_match::PathSpecifier,
+) -> envoy::RouteMatch {
+    let methods = method_matcher(&route.methods);
+    envoy::RouteMatch {
+        path_specifier: Some(specifier),
+        headers: methods.into_iter().chain(route.headers.iter().map(header_matcher)).collect(),
+        query_parameters: route.query.iter().map(query_matcher).collect(),
+        ..Default::default()
+    }
+}
+
+fn method_matcher(methods: &[String]) -> Option<envoy::HeaderMatcher> {
+    let rule = match methods {
+        [] => return None,
+        [one] => ir::ValueRule::Exact(one.clone()),
+        several => ir::ValueRule::Regex(several.join("|")),
+    };
+    Some(header_matcher(&ir::ValueMatch { name: ":method".to_owned(), rule }))
+}
+
+fn string_matcher(rule: &ir::ValueRule) -> Result<matcher::StringMatcher, bool> {
+    use matcher::string_matcher::MatchPattern;
+    let pattern = match rule {
+        ir::ValueRule::Exact(text) => MatchPattern::Exact(text.clone()),
+        ir::ValueRule::Prefix(text) => MatchPattern::Prefix(text.clone()),
+        ir::ValueRule::Regex(regex) => MatchPattern::SafeRegex(regex_matcher(regex.clone())),
+        ir::ValueRule::Present(present) => return Err(*present),
+    };
+    Ok(matcher::StringMatcher { match_pattern: Some(pattern), ..Default::default() })
+}
+
+fn header_matcher(rule: &ir::ValueMatch) -> envoy::HeaderMatcher {
+    use envoy::header_matcher::HeaderMatchSpecifier::{PresentMatch, StringMatch};
+    envoy::HeaderMatcher {
+        name: rule.name.clone(),
+        header_match_specifier: Some(match string_matcher(&rule.rule) {
+            Ok(matcher) => StringMatch(matcher),
+            Err(present) => PresentMatch(present),
+        }),
+        ..Default::default()
+    }
+}
+
+fn query_matcher(rule: &ir::ValueMatch) -> envoy::QueryParameterMatcher {
+    use envoy::query_parameter_matcher::QueryParameterMatchSpecifier::{PresentMatch, StringMatch};
+    envoy::QueryParameterMatcher {
+        name: rule.name.clone(),
+        query_parameter_match_specifier: Some(match string_matcher(&rule.rule) {
+            Ok(matcher) => StringMatch(matcher),
+            Err(present) => PresentMatch(present),
+        }),
+    }
+}
+
+fn action(
+    base: &str,
+    route: &ir::Route,
+    cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
+) -> envoy::RouteAction {
+    use envoy::route_action::HostRewriteSpecifier::HostRewriteLiteral;
+    let (prefix_rewrite, regex_rewrite) =
+        match route.rewrite_path.as_deref().map(|to| path::rewrite(base, &route.path, to)) {
+            None => (String::new(), None),
+            Some(Rewrite::Prefix(to)) => (to, None),
+            Some(Rewrite::Regex(rule)) => (String::new(), Some(rule)),
+        };
+    envoy::RouteAction {
+        cluster_specifier: Some(clusters(&route.backends, cluster_of)),
+        prefix_rewrite,
+        regex_rewrite,
+        host_rewrite_specifier: route.rewrite_host.clone().map(HostRewriteLiteral),
+        timeout: milliseconds(route.timeout_ms),
+        ..Default::default()
+    }
+}
+
+fn clusters(
+    backends: &[ir::WeightedBackend],
+    cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
+) -> envoy::route_action::ClusterSpecifier {
+    use envoy::route_action::ClusterSpecifier::{Cluster, WeightedClusters};
+    if let [one] = backends {
+        return Cluster(cluster_of(&one.backend));
+    }
+    // No settings here: Envoy would take them in place of the route's.
+    let weight = |backend: &ir::WeightedBackend| envoy::weighted_cluster::ClusterWeight {
+        name: cluster_of(&backend.backend),
+        weight: uint(backend.weight),
+        ..Default::default()
+    };
+    WeightedClusters(envoy::WeightedCluster {
+        clusters: backends.iter().map(weight).collect(),
+        ..Default::default()
+    })
+}
+
+fn header_changes(headers: &ir::Headers) -> (Vec<core::HeaderValueOption>, Vec<String>) {
+    use core::header_value_option::HeaderAppendAction::{
+        AppendIfExistsOrAdd, OverwriteIfExistsOrAdd,
+    };
+    let set = headers.set.iter().map(|(k, v)| canon::header(k, v, OverwriteIfExistsOrAdd));
+    let add = headers.add.iter().map(|(k, v)| canon::header(k, v, AppendIfExistsOrAdd));
+    let keep_empty = |mut option: core::HeaderValueOption| {
+        option.keep_empty_value = true;
+        option
+    };
+    (set.chain(add).map(keep_empty).collect(), headers.remove.clone())
+}
+
+pub(super) fn validated(
+    name: String,
+    virtual_hosts: Vec<envoy::VirtualHost>,
+) -> envoy::RouteConfiguration {
+    envoy::RouteConfiguration {
+        name,
+        virtual_hosts,
+        // Clusters come first, but a route must not be refused over the order of arrival.
+        validate_clusters: truth(false),
+        request_headers_to_remove: ["x-imp-gw", "x-imp-host", super::door::KEY_HEADER]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Default::default()
+    }
+}
