@@ -115,7 +115,7 @@ impl Connection {
     }
 }
 
-fn parse_head(head: &[u8]) -> Result<Answer> {
+pub(crate) fn parse_head(head: &[u8]) -> Result<Answer> {
     let text = std::str::from_utf8(head)?;
     let mut lines = text.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status line")?;
@@ -126,7 +126,7 @@ fn parse_head(head: &[u8]) -> Result<Answer> {
     Ok(Answer { status: status.parse()?, headers, body: vec![] })
 }
 
-fn body_length(answer: &Answer) -> Result<usize> {
+pub(crate) fn body_length(answer: &Answer) -> Result<usize> {
     if answer.header("transfer-encoding").is_some() {
         bail!("a chunked answer");
     }

@@ -5,6 +5,7 @@ pub mod counting;
 pub mod edge;
 pub mod ports;
 pub mod process;
+pub mod publish;
 pub mod report;
 pub mod rest;
 pub mod sample;

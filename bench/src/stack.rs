@@ -18,6 +18,9 @@ use crate::process::eventually;
 use crate::rest::{Rest, text};
 use crate::upstream::Upstream;
 
+/// The cluster of the printed bootstrap that leads to the agent.
+pub const AGENT_CLUSTER: &str = "agent";
+
 /// Long enough for a busy two-core machine; nothing waits for it when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -55,6 +58,7 @@ pub struct Stack {
     /// The one cluster.
     pub cluster_id: String,
     options: Options,
+    started: u32,
     directory: tempfile::TempDir,
 }
 
@@ -73,8 +77,18 @@ impl Stack {
         let agent =
             Agent::start(directory.path(), &control, Some(&token), &options.agent_flags).await?;
         let envoys = vec![];
-        let mut stack =
-            Self { envoys, agent, control, upstream, admin, cluster_id, options, directory };
+        let started = 0;
+        let mut stack = Self {
+            envoys,
+            agent,
+            control,
+            upstream,
+            admin,
+            cluster_id,
+            options,
+            started,
+            directory,
+        };
         if stack.options.envoy {
             stack.add_envoy().await?;
         }
@@ -83,9 +97,15 @@ impl Stack {
 
     /// One more Envoy, fresh and empty, beside the others.
     pub async fn add_envoy(&mut self) -> Result<()> {
-        let name = format!("envoy-{}", self.envoys.len() + 1);
-        let envoy =
-            Envoy::start(self.directory.path(), &name, &self.agent, self.options.workers).await?;
+        self.add_envoy_through(self.agent.xds).await
+    }
+
+    /// The same, fed through that address (a proxy in front of the agent).
+    pub async fn add_envoy_through(&mut self, xds: SocketAddr) -> Result<()> {
+        self.started += 1;
+        let name = format!("envoy-{}", self.started);
+        let workers = self.options.workers;
+        let envoy = Envoy::start(self.directory.path(), &name, xds, workers).await?;
         self.envoys.push(envoy);
         Ok(())
     }

@@ -55,17 +55,9 @@ impl Agent {
         Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
     }
 
-    /// The bootstrap it prints for an Envoy of this name.
-    pub fn bootstrap(&self, node: &str, admin_port: u16) -> Result<String> {
-        let output = Command::new(program("imp-agent")?)
-            .arg("bootstrap")
-            .args(["--xds-listen", &self.xds.to_string()])
-            .args(["--envoy-admin", &ports::local(admin_port).to_string()])
-            .args(["--node-id", node])
-            .output()?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "imp-agent bootstrap: {errors}");
-        Ok(String::from_utf8(output.stdout)?)
+    /// From the next start on, it looks for the control plane there.
+    pub fn look_for_control_at(&mut self, address: SocketAddr) {
+        self.control = address;
     }
 
     async fn wait(&mut self) -> Result<()> {
@@ -75,6 +67,19 @@ impl Agent {
         let ready = async || http.get(&url).send().await.is_ok_and(|a| a.status().is_success());
         self.process.wait_until("ready", PATIENCE, ready).await
     }
+}
+
+/// The bootstrap that imp-agent prints for an Envoy of this name.
+pub(super) fn bootstrap(node: &str, xds: SocketAddr, admin_port: u16) -> Result<String> {
+    let output = Command::new(program("imp-agent")?)
+        .arg("bootstrap")
+        .args(["--xds-listen", &xds.to_string()])
+        .args(["--envoy-admin", &ports::local(admin_port).to_string()])
+        .args(["--node-id", node])
+        .output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "imp-agent bootstrap: {errors}");
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn spawn(

@@ -1,12 +1,13 @@
 //! A real Envoy's process.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Agent, PATIENCE};
+use super::PATIENCE;
 use crate::ports;
 use crate::process::Process;
 
@@ -27,23 +28,16 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 impl Envoy {
-    /// With the bootstrap that the agent prints.
-    pub async fn start(directory: &Path, name: &str, agent: &Agent, workers: u32) -> Result<Self> {
-        let port = ports::free()?;
-        let config = agent.bootstrap(name, port)?;
-        Self::with_config(directory, name, &config, port, workers).await
-    }
-
-    /// With any bootstrap whose admin listens on that port; waits until Envoy is up.
-    pub async fn with_config(
+    /// Fed by the ADS server at `xds`, with the bootstrap that imp-agent prints; waits until it is up.
+    pub async fn start(
         directory: &Path,
         name: &str,
-        config: &str,
-        admin_port: u16,
+        xds: SocketAddr,
         workers: u32,
     ) -> Result<Self> {
+        let port = ports::free()?;
         let file = directory.join(format!("{name}.yaml"));
-        std::fs::write(&file, config)?;
+        std::fs::write(&file, super::agent::bootstrap(name, xds, port)?)?;
         let mut command = Command::new(binary()?);
         command
             .arg("-c")
@@ -51,7 +45,7 @@ impl Envoy {
             .args(["--concurrency", &workers.to_string(), "--use-dynamic-base-id"])
             .args(["--drain-time-s", "2", "--log-level", "warning"]);
         let process = Process::spawn(name, directory, &mut command)?;
-        let admin = format!("http://{}", ports::local(admin_port));
+        let admin = format!("http://{}", ports::local(port));
         crate::install_crypto();
         let mut envoy = Self { process, admin, http: reqwest::Client::new() };
         let (url, http) = (format!("{}/server_info", envoy.admin), envoy.http.clone());

@@ -2,6 +2,7 @@
 
 mod alone;
 mod demo;
+mod floor;
 mod flows;
 mod operator;
 mod outage;

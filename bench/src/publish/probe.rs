@@ -1,0 +1,157 @@
+//! Polls one host over a connection to every worker of an Envoy. Plain threads, because 0.2 ms is
+//! below the grain of an async timer.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::sync::oneshot;
+
+use crate::edge;
+use crate::process::eventually;
+use crate::stack::{Envoy, PATIENCE};
+
+/// Between two polls of one worker.
+const PERIOD: Duration = Duration::from_micros(200);
+
+/// After this, a publish is lost, not slow.
+const LOST: Duration = Duration::from_secs(60);
+
+/// A thread and a connection per worker.
+pub struct Probes {
+    orders: Vec<mpsc::Sender<Order>>,
+}
+
+struct Order {
+    request: Vec<u8>,
+    seen: oneshot::Sender<Result<Instant>>,
+}
+
+/// A poll that is under way.
+pub struct Watch(Vec<oneshot::Receiver<Result<Instant>>>);
+
+impl Probes {
+    /// Opens connections until each worker holds one: the listener balances them exactly.
+    pub async fn open(envoy: &Envoy, gateway: SocketAddr, workers: u32) -> Result<Self> {
+        let mut orders = Vec::new();
+        for _ in 0..workers {
+            let connection = Connection::open(gateway)?;
+            let (order, inbox) = mpsc::channel();
+            std::thread::spawn(move || serve(connection, &inbox));
+            orders.push(order);
+        }
+        let filter = format!("^listener\\.{gateway}\\.worker_\\d+\\.downstream_cx_active$")
+            .replace(':', "_");
+        eventually("a connection on every worker", PATIENCE, async || {
+            let stats = envoy.stats(&filter).await?;
+            let held = stats.values().filter(|&&open| open >= 1).count();
+            Ok((held == workers as usize).then_some(()))
+        })
+        .await
+        .with_context(|| format!("{workers} workers"))?;
+        Ok(Self { orders })
+    }
+
+    /// Begins to poll that host on every worker.
+    pub fn watch(&self, host: &str) -> Watch {
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").into_bytes();
+        let order = |orders: &mpsc::Sender<Order>| {
+            let (seen, answer) = oneshot::channel();
+            // A thread that has gone drops the sender, which the watch reports.
+            let _ = orders.send(Order { request: request.clone(), seen });
+            answer
+        };
+        Watch(self.orders.iter().map(order).collect())
+    }
+}
+
+impl Watch {
+    /// When the last worker answered 200.
+    pub async fn served(self) -> Result<Instant> {
+        let mut last = None;
+        for answer in self.0 {
+            let seen = answer.await.context("a probe has ended")??;
+            last = last.max(Some(seen));
+        }
+        last.context("no worker")
+    }
+}
+
+fn serve(mut connection: Connection, inbox: &mpsc::Receiver<Order>) {
+    for order in inbox {
+        // The receiver may have been dropped after an error elsewhere.
+        let _ = order.seen.send(poll(&mut connection, &order.request));
+    }
+}
+
+fn poll(connection: &mut Connection, request: &[u8]) -> Result<Instant> {
+    let deadline = Instant::now() + LOST;
+    loop {
+        match connection.status(request)? {
+            200 => return Ok(Instant::now()),
+            404 => {}
+            other => bail!("a wrong answer while publishing: {other}"),
+        }
+        ensure!(Instant::now() < deadline, "not served after {LOST:?}");
+        std::thread::park_timeout(PERIOD);
+    }
+}
+
+/// A keep-alive connection of the simplest kind.
+struct Connection {
+    gateway: SocketAddr,
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn open(gateway: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(gateway).context("the gateway does not listen")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LOST))?;
+        Ok(Self { gateway, stream, buffer: vec![] })
+    }
+
+    fn status(&mut self, request: &[u8]) -> Result<u16> {
+        match self.exchange(request) {
+            // Envoy closes a connection that idled between two blocks; a new one, to the worker
+            // that lost it, is opened by the next request.
+            Err(_) => {
+                *self = Self::open(self.gateway)?;
+                self.exchange(request)
+            }
+            done => done,
+        }
+    }
+
+    fn exchange(&mut self, request: &[u8]) -> Result<u16> {
+        self.stream.write_all(request)?;
+        self.buffer.clear();
+        let head_end = loop {
+            let at = self.buffer.windows(4).position(|window| window == b"\r\n\r\n");
+            match at {
+                Some(at) => break at + 4,
+                None => self.read_more()?,
+            }
+        };
+        let answer = edge::parse_head(self.buffer.get(..head_end).unwrap_or_default())?;
+        let length = edge::body_length(&answer)?;
+        while self.buffer.len() < head_end + length {
+            self.read_more()?;
+        }
+        if answer.header("connection") == Some("close") {
+            *self = Self::open(self.gateway)?;
+        }
+        Ok(answer.status)
+    }
+
+    fn read_more(&mut self) -> Result<()> {
+        let mut chunk = [0; 4096];
+        let length = self.stream.read(&mut chunk)?;
+        ensure!(length > 0, "the gateway closed the connection");
+        self.buffer.extend_from_slice(chunk.get(..length).unwrap_or_default());
+        Ok(())
+    }
+}
