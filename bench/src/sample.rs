@@ -208,6 +208,6 @@ impl Buyer {
         let credential = json!({ "consumer_id": consumer_id });
         let credential = self.rest.post("/v1/credentials", &credential).await?;
         let credential_id = text(&credential, "id")?;
-        Ok(Key { subscription_id, credential_id, text: text(&credential, "secret")? })
+        Ok(Key { subscription_id, credential_id, text: text(&credential, "api_key")? })
     }
 }

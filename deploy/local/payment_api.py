@@ -132,4 +132,4 @@ def subscribe(make, product, plan):
     consumer = make(
         "consumers", {"subscription_id": subscription["id"], "client_app_id": app["id"]}
     )
-    return make("credentials", {"consumer_id": consumer["id"]})["secret"]
+    return make("credentials", {"consumer_id": consumer["id"]})["api_key"]

@@ -83,7 +83,7 @@ fn sees_the_caller_and_not_the_key(market: &Market, answer: &Answer) {
     let identity =
         headers.unwrap_or_default().into_iter().filter(|(name, _)| name.starts_with("x-imp-"));
     let values: BTreeSet<&str> = identity.filter_map(|(_, value)| value.as_str()).collect();
-    for id in [&market.key.subscription_id, &market.buyer.client_app_id] {
+    for id in [&market.key.subscription_id, &market.buyer.customer_id] {
         assert!(values.contains(id.as_str()), "{id} is not among the identity headers: {seen}");
     }
     assert!(answer.header("ratelimit-policy").is_some(), "{answer:?}");
@@ -99,7 +99,7 @@ async fn without_a_good_key_it_is_401_and_says_no_more(market: &Market) -> Resul
         vec![("x-api-key", "")],
         vec![("x-api-key", "nonsense")],
         vec![("x-api-key", changed.as_str())],
-        vec![("x-imp-subscription-id", market.key.subscription_id.as_str())],
+        vec![("x-imp-subscription", market.key.subscription_id.as_str())],
     ] {
         let answer = market.call(HOST, "/payments", &headers).await?;
         assert_eq!(answer.status, 401, "{headers:?}: {answer:?}");

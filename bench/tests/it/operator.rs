@@ -20,14 +20,13 @@ async fn an_operator_sees_agents_envoys_and_publishes() -> Result<()> {
     stack.publish_reaches(&publish, "active", PATIENCE).await?;
     counts_reach(&stack, &publish, 1).await?;
 
-    // A second Envoy of the same gateway can only be on another machine; here it cannot bind the
-    // port, but it holds the configuration, and that is what is counted.
-    let agents = stack.admin.get(&format!("/v1/agents?cluster_id={}", stack.cluster_id)).await?;
+    let path = format!("/v1/clusters/{}/agents", stack.cluster_id);
+    let agents = stack.admin.get(&path).await?;
     let agent = agents["items"].get(0).cloned().context("no agent")?;
     assert_eq!(agent["status"], "connected", "{agent}");
     eventually("the agent reports its Envoy", PATIENCE, async || {
-        let path = format!("/v1/agents/{}", agent["id"].as_str().unwrap_or_default());
-        let nodes = stack.admin.get(&path).await?["nodes"].as_array().map_or(0, Vec::len);
+        let member = format!("{path}/{}", agent["id"].as_str().unwrap_or_default());
+        let nodes = stack.admin.get(&member).await?["nodes"].as_array().map_or(0, Vec::len);
         Ok((nodes == 1).then_some(()))
     })
     .await?;
