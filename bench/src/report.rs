@@ -131,17 +131,26 @@ impl Report {
 
     /// Writes it where every benchmark writes its own.
     pub fn write(&self, name: &str) -> Result<PathBuf> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
-        let folder = root.join("target/bench");
-        std::fs::create_dir_all(&folder)?;
-        let file = folder.join(format!("{name}.json"));
-        std::fs::write(&file, serde_json::to_string_pretty(self)?)?;
-        Ok(file)
+        write_json(&format!("{name}.json"), self)
     }
 }
 
+/// Writes raw samples beside the report.
+pub fn write_samples(name: &str, samples: &impl Serialize) -> Result<PathBuf> {
+    write_json(&format!("{name}.samples.json"), samples)
+}
+
+fn write_json(name: &str, content: &impl Serialize) -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let folder = root.join("target/bench");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join(name);
+    std::fs::write(&file, serde_json::to_string_pretty(content)?)?;
+    Ok(file)
+}
+
 /// Times of many runs, in milliseconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Times(pub Vec<f64>);
 
 impl Times {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use imp_bench::publish::{Bytes, Floor, Ours, Timings};
-use imp_bench::report::{Figure, Machine, Report, Times};
+use imp_bench::report::{Figure, Machine, Report, Times, write_samples};
 use imp_bench::stack::envoy_binary;
 
 /// How long from wanting a publish until every worker of a real Envoy serves it.
@@ -53,6 +53,15 @@ async fn main() -> Result<()> {
     let run = measure(&arguments).await?;
     let report = Report::new(machine, figures(&arguments, &run));
     say(&format!("\n{}", report.table()));
+    let samples = serde_json::json!({
+        "unit": "ms",
+        "ours": run.ours.from_post,
+        "ours_from_answer": run.ours.from_commit,
+        "floor": run.floor.from_post,
+        "floor_without_barrier": run.pipelined.from_post,
+        "usual_layout": run.usual,
+    });
+    write_samples("publish_to_serve", &samples)?;
     let file = report.write("publish_to_serve")?;
     say(&format!("written: {}", file.display()));
     Ok(())

@@ -26,6 +26,8 @@ async fn every_line_that_the_demo_prints_works_and_nothing_stays() -> Result<()>
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let binaries = program("imp-control")?.parent().context("no folder")?.to_owned();
     program("imp-agent")?;
+    // A port that somebody has is no reason to fail. Either we take it now, or it was taken.
+    let somebody = std::net::TcpListener::bind("127.0.0.1:8080");
     let output = tokio::process::Command::new("python3")
         .arg(root.join("deploy/local/demo.py"))
         .arg("--check")
@@ -38,6 +40,8 @@ async fn every_line_that_the_demo_prints_works_and_nothing_stays() -> Result<()>
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}\n{errors}");
+    drop(somebody);
+    assert!(said.contains("port 8080 is taken"), "{said}");
     for line in ["ok: with the key: 200", "ok: without it: 401", "404", "429", "/docs"] {
         assert!(said.contains(line), "no '{line}' in\n{said}");
     }

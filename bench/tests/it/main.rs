@@ -9,3 +9,4 @@ mod outage;
 mod poison;
 mod still;
 mod tidy;
+mod trouble;
