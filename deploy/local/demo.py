@@ -34,21 +34,25 @@ def arguments():
     parser.add_argument("--check", action="store_true", help="run every printed line, stop, exit 0 or 1")
     parser.add_argument("--directory", type=Path, default=ROOT / ".demo", help="state, logs, env")
     parser.add_argument("--binaries", type=Path, help="use these programs instead of building")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.directory = options.directory.resolve()
+    return options
 
 
 def build(binaries):
     """The folder that holds the programs; the development profile builds fastest."""
     if binaries:
-        return binaries
+        for name in ("imp-control", "imp-agent"):
+            if not (binaries / name).is_file():
+                raise Trouble(f"no {name} in {binaries}")
+        return binaries.resolve()
     if not shutil.which("cargo"):
         raise Trouble("cargo is missing: install Rust 1.94 or newer (https://rustup.rs)")
     say("building (the first time takes some minutes)")
     command = ["cargo", "build", "--locked", "-p", "imp-control", "-p", "imp-agent", "--bins"]
     if subprocess.run(command, cwd=ROOT).returncode != 0:
         raise Trouble("the build failed; see above")
-    target = os.environ.get("CARGO_TARGET_DIR", "target")
-    return ROOT / target / "debug"
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
 
 
 def find_envoy():
