@@ -1,0 +1,281 @@
+//! The real Envoy takes every resource that we render, and policies act.
+
+mod rig;
+mod stub;
+
+use std::sync::atomic::Ordering;
+
+use imp_proto::config as pb;
+use imp_translate::Layout;
+use rig::Rig;
+
+use crate::fixtures::{self, parsed};
+
+const HOST: &str = "api.example.com";
+
+async fn rich() -> Rig {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    rig.apply(&delta);
+    let delta = rig.assembly.set_publish(parsed(&fixtures::rich("p1", HOST, rig.upstream)));
+    rig.apply(&delta);
+    rig.active("p1").await;
+    assert_eq!(rig.refusals, [], "Envoy takes everything");
+    rig
+}
+
+#[tokio::test]
+async fn routes_match_rewrite_and_split_as_written() {
+    let rig = rich().await;
+    let served = [
+        ("GET /v1/exact", "GET /v1/exact "),
+        ("GET /v1/exact?q=1", "GET /v1/exact?q=1 "),
+        ("GET /v1/pay", "GET /v1/pay "),
+        ("GET /v1/pay/x", "GET /v1/pay/x "),
+        ("GET /v1/users/7/cards", "GET /v1/users/7/cards "),
+        ("GET /v1/re42/x", "GET /v1/re42/x "),
+        ("PUT /v1/method", "PUT /v1/method "),
+        ("DELETE /v1/method", "DELETE /v1/method "),
+        ("GET /v1/header\nx-a: 1\nx-b: bee\nx-c: ccc\nx-d: any", "GET /v1/header "),
+        ("GET /v1/query?a=1", "GET /v1/query?a=1 "),
+        ("GET /v1/strip", "GET / "),
+        ("GET /v1/strip/a/b?q=1", "GET /a/b?q=1 "),
+        ("GET /v1/swap", "GET /other "),
+        ("GET /v1/swap/a", "GET /other/a "),
+        ("GET /v1/whole/a?q=1", "GET /fixed?q=1 "),
+        ("GET /v1/split", "GET /v1/split "),
+        ("GET /v1//pay/../pay", "GET /v1/pay "),
+    ];
+    for (request, line) in served {
+        let answer = rig.with_key(HOST, request).await;
+        assert_eq!(answer.status, 200, "{request}: {answer:?}");
+        assert!(answer.body.starts_with(line), "{request}: {answer:?}");
+    }
+    let unknown = [
+        "GET /",
+        "GET /v1",
+        "GET /exact",
+        "GET /v1/exact/",
+        "GET /v1/payments",
+        "GET /v1/users/7/8/cards",
+        "GET /v1/users//cards",
+        "GET /v1/re/x",
+        "GET /v1/method",
+        "GET /v1/header\nx-a: 1\nx-b: bee\nx-c: ccc",
+        "GET /v1/header\nx-a: 1\nx-b: bee\nx-c: ccc\nx-d: any\nx-e: there",
+        "GET /v1/query?a=2",
+        "GET /v1/query?a=1&b=",
+    ];
+    for request in unknown {
+        let answer = rig.with_key(HOST, request).await;
+        assert_eq!((answer.status, answer.problem()), (404, Some("no_route".into())), "{request}");
+        assert!(answer.body.contains(r#""status":404"#), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn hosts_are_exact_with_port_and_dot_stripped() {
+    let rig = rich().await;
+    for host in ["api.example.com", "api.example.com:8443", "api.example.com."] {
+        assert_eq!(rig.with_key(host, "GET /v1/pay").await.status, 200, "{host}");
+    }
+    for host in ["other.example.com", "example.com", "*", "localhost"] {
+        let answer = rig.with_key(host, "GET /v1/pay").await;
+        assert_eq!((answer.status, answer.problem()), (404, Some("no_route".into())), "{host}");
+    }
+    let spoof = format!("GET /v1/pay\nx-imp-gw: {}\nx-imp-host: {HOST}", fixtures::GATEWAY);
+    assert_eq!(rig.with_key("other.example.com", &spoof).await.status, 404);
+}
+
+#[tokio::test]
+async fn upstreams_see_identity_and_policies_but_no_credential_and_no_spoof() {
+    let rig = rich().await;
+    let answer = rig
+        .with_key(
+            HOST,
+            "GET /v1/pay\nx-imp-consumer: evil\nX-IMP-Plan: evil\nx-forwarded-host: evil\n\
+             x-real-ip: evil\nforwarded: evil\nx-team: mine",
+        )
+        .await;
+    assert!(answer.body.contains("x-imp-consumer: c1\r\n"), "{answer:?}");
+    assert!(answer.body.contains("x-team: service\r\n"), "{answer:?}");
+    assert!(answer.body.contains("x-share: 100%\r\n"), "{answer:?}");
+    for hidden in ["evil", "good", "x-imp-gw", "x-imp-host", "mine"] {
+        assert!(!answer.body.contains(hidden), "{hidden}: {answer:?}");
+    }
+    assert_eq!(answer.header("server"), Some("imp"));
+    assert!(answer.header("x-request-id").is_some());
+    let answer = rig.with_key(HOST, "GET /v1/policies\nx-secret: s\nx-more: 0").await;
+    assert!(answer.body.contains("x-team: route\r\n"), "the route's policy replaces: {answer:?}");
+    assert!(!answer.body.contains("x-share"), "whole: {answer:?}");
+    assert!(answer.body.contains("x-more: 0\r\n"), "beside what is there: {answer:?}");
+    assert!(answer.body.contains("x-more: 1\r\n"), "beside what is there: {answer:?}");
+    assert!(!answer.body.contains("x-secret"), "{answer:?}");
+    assert_eq!(answer.header("x-served-by"), Some("imp"));
+    assert_eq!(answer.header("x-upstream"), None);
+    let answer = rig.with_key(HOST, "GET /v1/strip").await;
+    assert!(answer.body.contains("host: up.internal\r\n"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_door_decides_and_is_closed_when_it_is_broken() {
+    let rig = rich().await;
+    let answer = rig.call(HOST, "GET /v1/pay").await;
+    assert_eq!((answer.status, answer.problem()), (401, Some("unauthenticated".into())));
+    let seen = rig.stub.checks.lock().unwrap().pop().unwrap();
+    assert_eq!(seen.get("publish").map(String::as_str), Some("p1"));
+    assert_eq!(seen.get("route").map(String::as_str), Some("r-prefix"));
+    let grpc = "POST /v1/pay\ncontent-type: application/grpc\ncontent-length: 0";
+    let answer = rig.call(HOST, grpc).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("16")), "{answer:?}");
+    rig.stub.door_broken.store(true, Ordering::Relaxed);
+    let answer = rig.with_key(HOST, "GET /v1/pay").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.problem().as_deref(), Some("enforcement_unavailable"), "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let answer = rig.with_key(HOST, grpc).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("14")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn without_the_door_every_call_is_503() {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let mut delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    delta.all.upserts.retain(|resource| resource.type_url != imp_translate::xds::EXTENSION);
+    rig.apply(&delta);
+    let delta = rig.assembly.set_publish(parsed(&fixtures::rich("p1", HOST, rig.upstream)));
+    rig.apply(&delta);
+    rig.active("p1").await;
+    let answer = rig.with_key(HOST, "GET /v1/pay").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.problem().as_deref(), Some("enforcement_unavailable"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_suspended_publish_is_503_without_asking_the_door() {
+    let mut rig = rich().await;
+    let mut suspended = fixtures::rich("p1", HOST, rig.upstream);
+    suspended.suspended = true;
+    suspended.revision = 2;
+    let delta = rig.assembly.set_publish(parsed(&suspended));
+    rig.apply(&delta);
+    rig.active("p1").await;
+    rig.stub.door_broken.store(true, Ordering::Relaxed);
+    for path in ["/v1", "/v1/pay", "/v1/unknown"] {
+        let answer = rig.call(HOST, &format!("GET {path}")).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(answer.problem().as_deref(), Some("publish_suspended"), "{answer:?}");
+        let id = answer.header("x-request-id").unwrap();
+        assert!(answer.body.contains(&format!(r#""request_id":"{id}""#)), "{answer:?}");
+    }
+    assert_eq!(rig.call(HOST, "GET /").await.status, 404);
+}
+
+#[tokio::test]
+async fn publishes_share_a_host_by_base_path_and_do_not_leak_into_each_other() {
+    let mut rig = rich().await;
+    let mut root = fixtures::publish("p0", HOST, 1);
+    fixtures::service(&mut root).backends =
+        vec![fixtures::backend("b1", "127.0.0.1", rig.upstream)];
+    let delta = rig.assembly.set_publish(parsed(&root));
+    rig.apply(&delta);
+    rig.active("p0").await;
+    assert_eq!(rig.with_key(HOST, "GET /v1/pay").await.status, 200);
+    assert_eq!(rig.stub.checks.lock().unwrap().pop().unwrap()["publish"], "p1");
+    assert_eq!(rig.with_key(HOST, "GET /v11").await.status, 200);
+    assert_eq!(rig.stub.checks.lock().unwrap().pop().unwrap()["publish"], "p0");
+    let answer = rig.with_key(HOST, "GET /v1/payments").await;
+    assert_eq!((answer.status, answer.problem()), (404, Some("no_route".into())), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_listener_with_a_hostname_serves_that_host_only() {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let mut gateway = fixtures::gateway(rig.port);
+    gateway.listeners[0].hostname = HOST.into();
+    let delta = rig.assembly.set_gateway(imp_translate::ir::Gateway::parse(&gateway).unwrap());
+    rig.apply(&delta);
+    for (id, host) in [("p1", HOST), ("p2", "other.example.com")] {
+        let delta = rig.assembly.set_publish(parsed(&fixtures::rich(id, host, rig.upstream)));
+        rig.apply(&delta);
+        rig.active(id).await;
+    }
+    assert_eq!(rig.with_key(HOST, "GET /v1/pay").await.status, 200);
+    assert_eq!(rig.with_key("api.example.com:80", "GET /v1/pay").await.status, 200);
+    assert_eq!(rig.with_key("other.example.com", "GET /v1/pay").await.status, 404);
+}
+
+#[tokio::test]
+async fn what_only_envoy_refuses_falls_back_alone() {
+    let mut rig = rich().await;
+    let mut fine = fixtures::publish("p2", HOST, 1);
+    fine.base_path = "/fine".into();
+    let mut poisoned = fixtures::publish("p3", HOST, 1);
+    poisoned.base_path = "/poisoned".into();
+    // Rust's regex takes it; RE2's limit is 1,000.
+    fixtures::service(&mut poisoned).routes =
+        vec![fixtures::route("r", fixtures::regex("/a{1500}"))];
+    for publish in [&mut fine, &mut poisoned] {
+        fixtures::service(publish).backends =
+            vec![fixtures::backend("b1", "127.0.0.1", rig.upstream)];
+    }
+    // Both arrive before Envoy has judged either.
+    let mut delta = rig.assembly.set_publish(parsed(&poisoned));
+    let second = rig.assembly.set_publish(parsed(&fine));
+    delta.all.upserts.extend(second.all.upserts);
+    rig.apply(&delta);
+    rig.until(|_, assembly| assembly.refused("p3").is_some()).await;
+    assert_eq!(rig.blames.len(), 1, "{:?}", rig.blames);
+    assert_eq!((rig.blames[0].publish_id.as_str(), rig.blames[0].revision), ("p3", 1));
+    let words = rig.refusals.last().unwrap();
+    assert!(words.1.contains("repetition"), "Envoy's own words: {words:?}");
+    if rig.with_key(HOST, "GET /fine").await.status != 200 {
+        rig.active("p2").await;
+    }
+    assert_eq!(rig.with_key(HOST, "GET /fine").await.status, 200);
+    assert_eq!(rig.with_key(HOST, "GET /v1/pay").await.status, 200);
+    assert_eq!(rig.with_key(HOST, "GET /poisoned").await.status, 404);
+    fixtures::service(&mut poisoned).routes = vec![fixtures::route("r", fixtures::prefix("/"))];
+    poisoned.revision = 2;
+    let delta = rig.assembly.set_publish(parsed(&poisoned));
+    rig.apply(&delta);
+    rig.active("p3").await;
+    assert_eq!(rig.with_key(HOST, "GET /poisoned").await.status, 200);
+}
+
+#[tokio::test]
+async fn no_change_of_a_publish_touches_the_listener() {
+    let mut rig = rich().await;
+    for revision in 2..22_u64 {
+        let mut publish = fixtures::rich("p1", HOST, rig.upstream);
+        publish.revision = revision;
+        publish.suspended = revision % 3 == 0;
+        fixtures::service(&mut publish).routes.truncate(usize::try_from(revision % 5 + 1).unwrap());
+        let delta = rig.assembly.set_publish(parsed(&publish));
+        rig.apply(&delta);
+        rig.active("p1").await;
+    }
+    assert_eq!(rig.counter("listener_manager.lds.update_success").await, 1);
+    assert_eq!(rig.counter("listener_manager.listener_modified").await, 0);
+    assert_eq!(rig.counter("listener_manager.total_listeners_draining").await, 0);
+    assert_eq!(rig.refusals, []);
+}
+
+#[tokio::test]
+async fn the_usual_layout_serves_the_same() {
+    let mut rig = Rig::start(Layout::WholeRds).await;
+    let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    rig.apply(&delta);
+    let delta = rig.assembly.set_publish(parsed(&fixtures::rich("p1", HOST, rig.upstream)));
+    rig.apply(&delta);
+    rig.active("p1").await;
+    assert_eq!(rig.with_key(HOST, "GET /v1/pay").await.status, 200);
+    assert_eq!(rig.with_key("other.example.com", "GET /v1/pay").await.status, 404);
+    assert_eq!(rig.call(HOST, "GET /v1/pay").await.status, 401);
+    let second: pb::Publish = fixtures::rich("p2", "other.example.com", rig.upstream);
+    let delta = rig.assembly.set_publish(parsed(&second));
+    rig.apply(&delta);
+    rig.active("p2").await;
+    assert_eq!(rig.with_key("other.example.com", "GET /v1/pay").await.status, 200);
+    assert_eq!(rig.refusals, []);
+}

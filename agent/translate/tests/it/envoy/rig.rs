@@ -1,0 +1,239 @@
+//! A real Envoy between a client, the stub and an upstream that says what it saw.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use imp_translate::{Assembly, Blame, Delta, Layout};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::stub::{Stub, Verdict};
+use crate::fixtures;
+
+pub(crate) struct Rig {
+    pub(crate) stub: Stub,
+    pub(crate) assembly: Assembly,
+    pub(crate) port: u16,
+    pub(crate) upstream: u16,
+    admin: u16,
+    verdicts: mpsc::UnboundedReceiver<Verdict>,
+    /// What Envoy refused, in its own words.
+    pub(crate) refusals: Vec<(String, String)>,
+    pub(crate) blames: Vec<Blame>,
+    _envoy: tokio::process::Child,
+    _directory: tempfile::TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The body's problem code, if it is a problem document.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let json = self.header("content-type")?.starts_with("application/problem+json");
+        let body: serde_json::Value = serde_json::from_str(&self.body).ok().filter(|_| json)?;
+        body["code"].as_str().map(str::to_owned)
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+fn envoy_binary() -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/tools/envoy.sh");
+    let output = std::process::Command::new(script).output().unwrap();
+    let problem = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{problem}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn bootstrap(agent: u16, admin: u16) -> String {
+    let address =
+        |port: u16| format!("{{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}");
+    format!(
+        r#"
+node: {{id: test, cluster: all}}
+admin: {{address: {admin}}}
+cluster_manager: {{enable_deferred_cluster_creation: true}}
+deferred_stat_options: {{enable_deferred_creation_stats: true}}
+dynamic_resources:
+  ads_config: {{api_type: DELTA_GRPC, transport_api_version: V3, set_node_on_first_message_only: true, grpc_services: [{{envoy_grpc: {{cluster_name: agent}}}}]}}
+  lds_config: {{ads: {{}}, resource_api_version: V3}}
+  cds_config: {{ads: {{}}, resource_api_version: V3}}
+static_resources:
+  clusters:
+  - name: agent
+    type: STATIC
+    connect_timeout: 1s
+    typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}
+    load_assignment: {{cluster_name: agent, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {agent}}}}}]}}]}}
+"#,
+        admin = address(admin),
+        agent = address(agent),
+    )
+}
+
+/// Answers every request with what it saw: request line, then headers in lower case.
+async fn serve_upstream(listener: TcpListener) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else { return };
+        tokio::spawn(async move {
+            let mut seen = Vec::new();
+            let mut buffer = [0u8; 4096];
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                seen.extend_from_slice(&buffer[..read]);
+                if seen.ends_with(b"\r\n\r\n") {
+                    let length = seen.len();
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nx-upstream: yes\r\nserver: up\r\ncontent-length: {length}\r\n\r\n"
+                    );
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    let _ = stream.write_all(&seen).await;
+                    seen.clear();
+                }
+            }
+        });
+    }
+}
+
+impl Rig {
+    pub(crate) async fn start(layout: Layout) -> Self {
+        let (stub, verdicts) = Stub::new();
+        let incoming = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let agent = incoming.local_addr().unwrap().port();
+        let server = tonic::transport::Server::builder()
+            .add_service(AggregatedDiscoveryServiceServer::new(stub.clone()))
+            .add_service(AuthorizationServer::new(stub.clone()))
+            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(incoming));
+        tokio::spawn(server);
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream_port = upstream.local_addr().unwrap().port();
+        tokio::spawn(serve_upstream(upstream));
+        let (port, admin) = (free_port().await, free_port().await);
+        let directory = tempfile::tempdir().unwrap();
+        let log = std::fs::File::create(directory.path().join("envoy.log")).unwrap();
+        let envoy = tokio::process::Command::new(envoy_binary())
+            .args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"])
+            .args(["--config-yaml", &bootstrap(agent, admin)])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            stub,
+            assembly: Assembly::new(fixtures::options(layout)),
+            port,
+            upstream: upstream_port,
+            admin,
+            verdicts,
+            refusals: Vec::new(),
+            blames: Vec::new(),
+            _envoy: envoy,
+            _directory: directory,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, delta: &Delta) {
+        self.stub.apply(&delta.all);
+    }
+
+    /// Passes verdicts on until `done`.
+    pub(crate) async fn until(&mut self, done: impl Fn(&Verdict, &Assembly) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let verdict = timeout(deadline - Instant::now(), self.verdicts.recv());
+            let verdict = verdict.await.unwrap_or_else(|_| {
+                let log = std::fs::read_to_string(self._directory.path().join("envoy.log"));
+                panic!("no verdict; refused: {:?}\n{}", self.refusals, log.unwrap_or_default())
+            });
+            let verdict = verdict.unwrap();
+            if let Some(version) = &verdict.version {
+                let (url, name) = (&verdict.type_url, &verdict.name);
+                let delta = match &verdict.refused {
+                    None => self.assembly.accepted("", url, name, version),
+                    Some(words) => {
+                        self.refusals.push((name.clone(), words.clone()));
+                        let (delta, blames) = self.assembly.nacked("", url, name, version, words);
+                        self.blames.extend(blames);
+                        delta
+                    }
+                };
+                self.apply(&delta);
+            }
+            if done(&verdict, &self.assembly) {
+                return;
+            }
+        }
+    }
+
+    /// Until Envoy has taken the current version of a publish's last resource.
+    pub(crate) async fn active(&mut self, id: &str) {
+        let id = id.to_owned();
+        self.until(move |verdict, assembly| {
+            let Some((_, needs)) = assembly.requirements(&id) else { return false };
+            needs.last().is_some_and(|(url, name, version)| {
+                *url == verdict.type_url
+                    && *name == verdict.name
+                    && verdict.version.as_ref() == Some(version)
+                    && verdict.refused.is_none()
+            })
+        })
+        .await;
+    }
+
+    /// One call; `head` is the request line without the version, then further headers.
+    pub(crate) async fn call(&self, host: &str, head: &str) -> Answer {
+        let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
+        let headers: String = headers.lines().map(|line| format!("{}\r\n", line.trim())).collect();
+        let request =
+            format!("{line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n");
+        raw(self.port, &request).await
+    }
+
+    /// With the key that the stub knows.
+    pub(crate) async fn with_key(&self, host: &str, head: &str) -> Answer {
+        self.call(host, &format!("{head}\nx-api-key: good")).await
+    }
+
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let request = format!(
+            "GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
+        );
+        let body = raw(self.admin, &request).await.body;
+        let value = body.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+}
+
+async fn raw(port: u16, request: &str) -> Answer {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let text = timeout(PATIENCE, exchange).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}

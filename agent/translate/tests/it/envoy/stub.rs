@@ -1,0 +1,229 @@
+//! The least that Envoy needs of an agent: a delta ADS that sends one resource per message and
+//! reports each verdict, and a door that knows one key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::service::auth::v3 as auth;
+use envoy_types::pb::envoy::service::discovery::v3 as ads;
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::rpc::Status as RpcStatus;
+use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};
+use imp_translate::{GatewayDelta, Rendered};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Order of sending.
+const TYPES: [&str; 5] = [CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE];
+
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) type_url: String,
+    pub(crate) name: String,
+    /// None: a removal.
+    pub(crate) version: Option<String>,
+    pub(crate) refused: Option<String>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Stub {
+    world: Arc<watch::Sender<BTreeMap<(usize, String), Rendered>>>,
+    verdicts: mpsc::UnboundedSender<Verdict>,
+    pub(crate) door_broken: Arc<AtomicBool>,
+    pub(crate) checks: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
+}
+
+impl Stub {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Verdict>) {
+        let (verdicts, receiver) = mpsc::unbounded_channel();
+        let stub = Self {
+            world: Arc::new(watch::Sender::new(BTreeMap::new())),
+            verdicts,
+            door_broken: Arc::default(),
+            checks: Arc::default(),
+        };
+        (stub, receiver)
+    }
+
+    pub(crate) fn apply(&self, delta: &GatewayDelta) {
+        let order = |url: &str| TYPES.iter().position(|t| *t == url).unwrap();
+        self.world.send_modify(|world| {
+            for upsert in &delta.upserts {
+                world.insert((order(upsert.type_url), upsert.name.clone()), upsert.clone());
+            }
+            for (type_url, name) in &delta.removals {
+                world.remove(&(order(type_url), name.clone()));
+            }
+        });
+    }
+}
+
+/// What one stream has asked for and was sent.
+#[derive(Default)]
+struct Session {
+    wildcard: BTreeSet<usize>,
+    named: BTreeSet<(usize, String)>,
+    sent: BTreeMap<(usize, String), String>,
+    nonce: u64,
+}
+
+impl Session {
+    fn ask(&mut self, request: &ads::DeltaDiscoveryRequest) {
+        let Some(order) = TYPES.iter().position(|t| *t == request.type_url) else { return };
+        for name in &request.resource_names_subscribe {
+            self.named.insert((order, name.clone()));
+        }
+        let by_name = [EXTENSION, ROUTES].contains(&TYPES[order]);
+        if !by_name && request.response_nonce.is_empty() {
+            self.wildcard.insert(order);
+        }
+    }
+
+    /// The next message that is due, and what its verdict is about.
+    fn next(
+        &mut self,
+        world: &BTreeMap<(usize, String), Rendered>,
+    ) -> Option<(ads::DeltaDiscoveryResponse, Verdict)> {
+        let wanted =
+            |key: &(usize, String)| self.wildcard.contains(&key.0) || self.named.contains(key);
+        let due = world
+            .iter()
+            .find(|(key, r)| wanted(key) && self.sent.get(*key) != Some(&r.version))
+            .map(|(key, resource)| (key.clone(), Some(resource)));
+        let gone = || self.sent.keys().rev().find(|key| !world.contains_key(*key));
+        let (key, resource) = due.or_else(|| gone().map(|key| (key.clone(), None)))?;
+        self.nonce += 1;
+        let mut response = ads::DeltaDiscoveryResponse {
+            type_url: TYPES[key.0].into(),
+            nonce: self.nonce.to_string(),
+            ..Default::default()
+        };
+        match resource {
+            Some(resource) => {
+                self.sent.insert(key.clone(), resource.version.clone());
+                response.resources.push(ads::Resource {
+                    name: resource.name.clone(),
+                    version: resource.version.clone(),
+                    resource: Some(Any {
+                        type_url: resource.type_url.into(),
+                        value: resource.value.to_vec(),
+                    }),
+                    ..Default::default()
+                });
+            }
+            None => {
+                self.sent.remove(&key);
+                response.removed_resources.push(key.1.clone());
+            }
+        }
+        let version = resource.map(|resource| resource.version.clone());
+        let verdict =
+            Verdict { type_url: TYPES[key.0].into(), name: key.1, version, refused: None };
+        Some((response, verdict))
+    }
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ads::aggregated_discovery_service_server::AggregatedDiscoveryService for Stub {
+    type StreamAggregatedResourcesStream = Responses<ads::DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Responses<ads::DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        _: Request<Streaming<ads::DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        Err(Status::unimplemented("delta only"))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<ads::DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let mut requests = request.into_inner();
+        let mut world = self.world.subscribe();
+        let verdicts = self.verdicts.clone();
+        let stream = async_stream::try_stream! {
+            let mut session = Session::default();
+            let mut waiting: Option<(String, Verdict)> = None;
+            loop {
+                if waiting.is_none() {
+                    let next = session.next(&world.borrow_and_update());
+                    if let Some((response, verdict)) = next {
+                        waiting = Some((response.nonce.clone(), verdict));
+                        yield response;
+                    }
+                }
+                tokio::select! {
+                    changed = world.changed() => if changed.is_err() { return },
+                    request = requests.next() => {
+                        let Some(Ok(request)) = request else { return };
+                        session.ask(&request);
+                        let answered = waiting.take_if(|(n, _)| *n == request.response_nonce);
+                        if let Some((_, mut verdict)) = answered {
+                            verdict.refused = request.error_detail.map(|detail| detail.message);
+                            let _ = verdicts.send(verdict);
+                        }
+                    }
+                }
+            }
+        };
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+#[tonic::async_trait]
+impl auth::authorization_server::Authorization for Stub {
+    async fn check(
+        &self,
+        request: Request<auth::CheckRequest>,
+    ) -> Result<Response<auth::CheckResponse>, Status> {
+        if self.door_broken.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("broken"));
+        }
+        let attributes = request.into_inner().attributes.unwrap();
+        let http = attributes.request.unwrap().http.unwrap();
+        let mut seen: BTreeMap<_, _> = attributes.context_extensions.into_iter().collect();
+        seen.extend(http.headers.iter().map(|(k, v)| (format!("header:{k}"), v.clone())));
+        self.checks.lock().unwrap().push(seen);
+        let good = http.headers.get("x-api-key").is_some_and(|key| key == "good");
+        Ok(Response::new(if good { allowed() } else { denied() }))
+    }
+}
+
+fn option(key: &str, value: &str) -> HeaderValueOption {
+    let header = HeaderValue { key: key.into(), value: value.into(), ..Default::default() };
+    HeaderValueOption { header: Some(header), append_action: 2, ..Default::default() }
+}
+
+fn allowed() -> auth::CheckResponse {
+    auth::CheckResponse {
+        status: Some(RpcStatus::default()),
+        http_response: Some(auth::check_response::HttpResponse::OkResponse(auth::OkHttpResponse {
+            headers: vec![option("x-imp-consumer", "c1")],
+            headers_to_remove: vec!["x-api-key".into()],
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+fn denied() -> auth::CheckResponse {
+    auth::CheckResponse {
+        status: Some(RpcStatus { code: 16, ..Default::default() }),
+        http_response: Some(auth::check_response::HttpResponse::DeniedResponse(
+            auth::DeniedHttpResponse {
+                status: Some(HttpStatus { code: 401 }),
+                headers: vec![option("content-type", "application/problem+json")],
+                body: r#"{"code":"unauthenticated"}"#.into(),
+            },
+        )),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,171 @@
+//! Publishes to start from.
+
+use imp_proto::config as pb;
+use imp_translate::ir;
+use imp_translate::{Assembly, Layout, Options};
+
+pub(crate) const GATEWAY: &str = "g1";
+
+pub(crate) fn options(layout: Layout) -> Options {
+    Options { bind_address: "127.0.0.1".into(), layout, agent_cluster: "agent".into() }
+}
+
+pub(crate) fn assembly() -> Assembly {
+    Assembly::new(options(Layout::ScopedRoutes))
+}
+
+pub(crate) fn gateway(port: u16) -> pb::Gateway {
+    let http = pb::Listener {
+        name: "http".into(),
+        port: port.into(),
+        protocol: pb::listener::Protocol::Http.into(),
+        hostname: String::new(),
+    };
+    pb::Gateway { id: GATEWAY.into(), listeners: vec![http], ..Default::default() }
+}
+
+pub(crate) fn parsed_gateway(port: u16) -> ir::Gateway {
+    ir::Gateway::parse(&gateway(port)).unwrap()
+}
+
+/// One route "/" to one backend, at one host.
+pub(crate) fn publish(id: &str, host: &str, revision: u64) -> pb::Publish {
+    pb::Publish {
+        id: id.into(),
+        gateway_id: GATEWAY.into(),
+        tenant_id: "t1".into(),
+        hostnames: vec![host.into()],
+        base_path: "/".into(),
+        revision,
+        auth_mode: pb::publish::AuthMode::ApiKey.into(),
+        api_services: vec![pb::ApiService {
+            id: "s1".into(),
+            name: "service".into(),
+            routes: vec![route("r1", prefix("/"))],
+            backends: vec![backend("b1", "127.0.0.1", 9000)],
+            policies: vec![],
+        }],
+        ..Default::default()
+    }
+}
+
+pub(crate) fn parsed(message: &pb::Publish) -> ir::Publish {
+    ir::Publish::parse(message).unwrap()
+}
+
+pub(crate) fn service(publish: &mut pb::Publish) -> &mut pb::ApiService {
+    publish.api_services.first_mut().unwrap()
+}
+
+pub(crate) fn route(id: &str, path: pb::path_match::Kind) -> pb::Route {
+    pb::Route {
+        id: id.into(),
+        name: id.into(),
+        path: Some(pb::PathMatch { kind: Some(path) }),
+        backends: vec![pb::WeightedBackend { backend_id: "b1".into(), weight: 1 }],
+        ..Default::default()
+    }
+}
+
+pub(crate) fn backend(id: &str, host: &str, port: u16) -> pb::Backend {
+    let endpoint = pb::Endpoint { host: host.into(), port: port.into(), weight: 1 };
+    pb::Backend { id: id.into(), name: id.into(), endpoints: vec![endpoint], ..Default::default() }
+}
+
+pub(crate) fn exact(path: &str) -> pb::path_match::Kind {
+    pb::path_match::Kind::Exact(path.into())
+}
+
+pub(crate) fn prefix(path: &str) -> pb::path_match::Kind {
+    pb::path_match::Kind::Prefix(path.into())
+}
+
+pub(crate) fn template(path: &str) -> pb::path_match::Kind {
+    pb::path_match::Kind::Template(path.into())
+}
+
+pub(crate) fn regex(expression: &str) -> pb::path_match::Kind {
+    pb::path_match::Kind::Regex(expression.into())
+}
+
+pub(crate) fn value(name: &str, kind: pb::value_match::Kind) -> pb::ValueMatch {
+    pb::ValueMatch { name: name.into(), kind: Some(kind) }
+}
+
+pub(crate) fn header(name: &str, value: &str) -> pb::Header {
+    pb::Header { name: name.into(), value: value.into() }
+}
+
+pub(crate) fn request_headers(headers: pb::Headers) -> pb::Policy {
+    pb::Policy { id: "p1".into(), kind: Some(pb::policy::Kind::RequestHeaders(headers)) }
+}
+
+pub(crate) fn response_headers(headers: pb::Headers) -> pb::Policy {
+    pb::Policy { id: "p2".into(), kind: Some(pb::policy::Kind::ResponseHeaders(headers)) }
+}
+
+/// Every feature of a route, each on a path of its own, under "/v1" of one host.
+pub(crate) fn rich(id: &str, host: &str, upstream: u16) -> pb::Publish {
+    use pb::value_match::Kind;
+    let mut publish = publish(id, host, 1);
+    publish.base_path = "/v1".into();
+    let service = service(&mut publish);
+    let mut slow = backend("b2", "localhost", upstream);
+    slow.connect_timeout_ms = 250;
+    slow.lb_policy = pb::backend::LbPolicy::LeastRequest.into();
+    service.backends = vec![backend("b1", "127.0.0.1", upstream), slow];
+    service.policies = vec![request_headers(pb::Headers {
+        set: vec![header("x-team", "service"), header("x-share", "100%%")],
+        ..Default::default()
+    })];
+    let with = |id: &str, path, change: &dyn Fn(&mut pb::Route)| {
+        let mut route = route(id, path);
+        change(&mut route);
+        route
+    };
+    let rewrite = |path: &str, host: &str| pb::Rewrite { path: path.into(), host: host.into() };
+    service.routes = vec![
+        with("r-exact", exact("/exact"), &|_| {}),
+        with("r-prefix", prefix("/pay"), &|_| {}),
+        with("r-template", template("/users/{id}/cards"), &|_| {}),
+        with("r-regex", regex("/re[0-9]+/.*"), &|_| {}),
+        with("r-method", prefix("/method"), &|r| r.methods = vec!["PUT".into(), "DELETE".into()]),
+        with("r-header", prefix("/header"), &|r| {
+            r.headers = vec![
+                value("x-a", Kind::Exact("1".into())),
+                value("x-b", Kind::Prefix("b".into())),
+                value("x-c", Kind::Regex("c+".into())),
+                value("x-d", Kind::Present(true)),
+                value("x-e", Kind::Present(false)),
+            ];
+        }),
+        with("r-query", prefix("/query"), &|r| {
+            r.query = vec![value("a", Kind::Exact("1".into())), value("b", Kind::Present(false))];
+        }),
+        with("r-strip", prefix("/strip"), &|r| r.rewrite = Some(rewrite("/", "up.internal"))),
+        with("r-swap", prefix("/swap"), &|r| r.rewrite = Some(rewrite("/other", ""))),
+        with("r-whole", template("/whole/{x}"), &|r| r.rewrite = Some(rewrite("/fixed", ""))),
+        with("r-split", prefix("/split"), &|r| {
+            r.backends = vec![
+                pb::WeightedBackend { backend_id: "b1".into(), weight: 80 },
+                pb::WeightedBackend { backend_id: "b2".into(), weight: 20 },
+            ];
+            r.timeout_ms = 1500;
+        }),
+        with("r-policies", prefix("/policies"), &|r| {
+            r.policies = vec![
+                request_headers(pb::Headers {
+                    set: vec![header("x-team", "route")],
+                    add: vec![header("x-more", "1")],
+                    remove: vec!["x-secret".into()],
+                }),
+                response_headers(pb::Headers {
+                    set: vec![header("x-served-by", "imp")],
+                    remove: vec!["x-upstream".into()],
+                    ..Default::default()
+                }),
+            ];
+        }),
+    ];
+    publish
+}
