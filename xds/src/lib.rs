@@ -1,0 +1,29 @@
+//! A generic xDS server and delta client.
+//!
+//! It serves *resources* (a type URL, a name, a version, opaque bytes) to clients that subscribe to
+//! them, over the delta protocol that Envoy speaks, and tells the embedding program what each client
+//! acknowledged or refused. It knows no product and no Envoy message.
+//!
+//! - [`World`]: what one group of clients should hold; one writer, any number of streams.
+//! - [`AdsServer`]: the gRPC service. [`Admission`] says which world a client sees, [`Observer`] is
+//!   told what happened.
+//! - [`client::DeltaClient`]: the other side of the same protocol, for programs that consume it.
+//!
+//! Inside, [`stream`] is a pure state machine (no sockets, no clock): every protocol rule lives there
+//! and is tested there. R-ids in the docs are requirements of the protocol, listed in `README.md`.
+
+mod admission;
+pub mod client;
+mod codec;
+mod resource;
+mod rules;
+mod server;
+pub mod stream;
+pub mod wire;
+mod world;
+
+pub use admission::{Admission, Event, NoObserver, Observer, Peer, SentResource, StreamId};
+pub use resource::{Resource, TypeUrl};
+pub use rules::{Batching, ServerConfig, TypeRules};
+pub use server::{AdsServer, StreamStatus, TypeStatus};
+pub use world::{Change, Revision, World};

@@ -1,0 +1,110 @@
+//! The embedding program's side: who may see what, and what happened.
+
+use std::sync::Arc;
+
+use tonic::Status;
+
+use crate::{TypeUrl, World};
+
+/// Names one stream of one server.
+pub type StreamId = u64;
+
+/// Who opened a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// `node.id` of the first message.
+    pub node_id: &'a str,
+    /// `node.cluster` of the first message.
+    pub node_cluster: &'a str,
+    /// The client's version.
+    pub user_agent_version: &'a str,
+    /// Of the HTTP/2 request.
+    pub headers: &'a http::HeaderMap,
+}
+
+/// Says who may open a stream and which world it sees.
+pub trait Admission: Send + Sync + 'static {
+    /// Before anything is read from the stream (R91).
+    fn authorise(&self, _headers: &http::HeaderMap) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// At the first message, when the node is known.
+    fn admit(&self, peer: &Peer<'_>) -> Result<World, Status>;
+
+    /// Completes when the stream of this peer must end (a revoked identity). Never, by default.
+    fn revoked(&self, _peer: &Peer<'_>) -> Option<tokio_util::sync::CancellationToken> {
+        None
+    }
+}
+
+/// A resource of a response, by name and version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentResource {
+    /// Its name.
+    pub name: Arc<str>,
+    /// None: it was removed.
+    pub version: Option<Arc<str>>,
+}
+
+/// What happened on a stream.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A client was admitted.
+    Opened {
+        /// Which stream.
+        stream: StreamId,
+        /// Who.
+        peer: &'a Peer<'a>,
+    },
+    /// A response went out.
+    Sent {
+        /// Which stream.
+        stream: StreamId,
+        /// Of which type.
+        type_url: &'a TypeUrl,
+        /// What was in it.
+        resources: &'a [SentResource],
+        /// Its size.
+        bytes: usize,
+    },
+    /// A response was accepted.
+    Acked {
+        /// Which stream.
+        stream: StreamId,
+        /// Of which type.
+        type_url: &'a TypeUrl,
+        /// What was in it.
+        resources: &'a [SentResource],
+    },
+    /// A response was refused.
+    Nacked {
+        /// Which stream.
+        stream: StreamId,
+        /// Of which type.
+        type_url: &'a TypeUrl,
+        /// What was in it. More than one: the culprit is not known yet, the members follow one by one.
+        resources: &'a [SentResource],
+        /// The client's words.
+        message: &'a str,
+    },
+    /// The stream ended.
+    Closed {
+        /// Which stream.
+        stream: StreamId,
+    },
+}
+
+/// Is told what happens; must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Called on the stream's task, in order.
+    fn event(&self, event: Event<'_>);
+}
+
+/// Ignores everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn event(&self, _: Event<'_>) {}
+}

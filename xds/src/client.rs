@@ -1,0 +1,196 @@
+//! The consuming side of the delta protocol: one aggregated stream, resumed for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::wire::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use crate::{Resource, TypeUrl};
+
+/// What a client says of itself and what it wants.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `node.id`.
+    pub node_id: String,
+    /// `node.cluster`.
+    pub node_cluster: String,
+    /// `node.user_agent_version`.
+    pub version: String,
+    /// All resources of each of these types.
+    pub types: Vec<TypeUrl>,
+    /// First and longest wait before another try; each wait is drawn from the upper half of its
+    /// step, and the steps double (R87).
+    pub backoff: (Duration, Duration),
+}
+
+impl ClientConfig {
+    /// With waits of 10 ms to 15 s.
+    pub fn new(node_id: impl Into<String>, types: Vec<TypeUrl>) -> Self {
+        Self {
+            node_id: node_id.into(),
+            node_cluster: String::new(),
+            version: String::new(),
+            types,
+            backoff: (Duration::from_millis(10), Duration::from_secs(15)),
+        }
+    }
+}
+
+/// A response, taken apart.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Of which type.
+    pub type_url: TypeUrl,
+    /// New or changed.
+    pub upserts: Vec<Resource>,
+    /// Gone.
+    pub removals: Vec<String>,
+}
+
+/// Holds the resources.
+pub trait Subscriber: Send + Sync + 'static {
+    /// Name and version of everything held, so that a new stream brings only the rest (R37).
+    fn held(&self, type_url: &TypeUrl) -> Vec<(String, String)>;
+
+    /// Takes what it can; what it cannot is handed back with the reason, is refused in these words,
+    /// and must not be recorded as held.
+    fn apply(&self, update: Update) -> Vec<(String, String)>;
+
+    /// A stream came up or went down.
+    fn connected(&self, _connected: bool) {}
+}
+
+/// A delta client: connects, subscribes, answers, and connects again.
+pub struct DeltaClient {
+    config: ClientConfig,
+    subscriber: Arc<dyn Subscriber>,
+}
+
+impl DeltaClient {
+    /// A client that hands everything to `subscriber`.
+    pub fn new(config: ClientConfig, subscriber: Arc<dyn Subscriber>) -> Self {
+        Self { config, subscriber }
+    }
+
+    /// Until cancelled. `connect` is asked for a channel and the stream's metadata at every try.
+    pub async fn run<C, F>(&self, connect: C, cancel: CancellationToken)
+    where
+        C: Fn() -> F + Send,
+        F: Future<Output = Result<(Channel, MetadataMap), Status>> + Send,
+    {
+        let (shortest, longest) = self.config.backoff;
+        let mut step = shortest;
+        loop {
+            let mut served = false;
+            let ended = tokio::select! {
+                () = cancel.cancelled() => return,
+                ended = self.stream(&connect, &mut served) => ended,
+            };
+            self.subscriber.connected(false);
+            if served {
+                step = shortest;
+            }
+            let wait = rand::rng().random_range(step / 2..=step);
+            match ended {
+                Ok(()) => tracing::debug!("the delta stream was closed"),
+                Err(status) => {
+                    tracing::warn!(code = ?status.code(), reason = status.message(), ?wait, "the delta stream failed")
+                }
+            }
+            step = (step * 2).min(longest);
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn stream<C, F>(&self, connect: &C, served: &mut bool) -> Result<(), Status>
+    where
+        C: Fn() -> F,
+        F: Future<Output = Result<(Channel, MetadataMap), Status>>,
+    {
+        let (channel, metadata) = connect().await?;
+        // Answers are sent one by one as responses come; the first requests must fit at once.
+        let (requests, outbound) = mpsc::channel(self.config.types.len() + 16);
+        for request in self.first_requests() {
+            requests.send(request).await.map_err(|_| closed())?;
+        }
+        let mut inbound = call(channel, metadata, outbound).await?;
+        self.subscriber.connected(true);
+        while let Some(response) = inbound.message().await? {
+            *served = true;
+            requests.send(self.take(response)).await.map_err(|_| closed())?;
+        }
+        Ok(())
+    }
+
+    fn first_requests(&self) -> Vec<DeltaDiscoveryRequest> {
+        let node = Node {
+            id: self.config.node_id.clone(),
+            cluster: self.config.node_cluster.clone(),
+            user_agent_version: self.config.version.clone(),
+            ..Node::default()
+        };
+        let request = |(index, type_url): (usize, &TypeUrl)| DeltaDiscoveryRequest {
+            node: (index == 0).then(|| node.clone()),
+            type_url: type_url.to_string(),
+            resource_names_subscribe: vec!["*".to_owned()],
+            initial_resource_versions: self.subscriber.held(type_url).into_iter().collect(),
+            ..Default::default()
+        };
+        self.config.types.iter().enumerate().map(request).collect()
+    }
+
+    fn take(&self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+        let DeltaDiscoveryResponse { type_url, nonce, resources, removed_resources, .. } = response;
+        let update = Update {
+            type_url: TypeUrl::from(type_url.as_str()),
+            upserts: resources.into_iter().map(resource).collect(),
+            removals: removed_resources,
+        };
+        let rejected = self.subscriber.apply(update);
+        let words: Vec<_> = rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        let refusal =
+            wire::Status { code: tonic::Code::InvalidArgument as i32, message: words.join("\n") };
+        DeltaDiscoveryRequest {
+            type_url,
+            response_nonce: nonce,
+            error_detail: (!rejected.is_empty()).then_some(refusal),
+            ..Default::default()
+        }
+    }
+}
+
+fn resource(resource: wire::Resource) -> Resource {
+    let value = resource.resource.map(|any| any.value).unwrap_or_default();
+    Resource::new(resource.name, resource.version, value)
+}
+
+fn closed() -> Status {
+    Status::unavailable("the stream was closed")
+}
+
+async fn call(
+    channel: Channel,
+    metadata: MetadataMap,
+    outbound: mpsc::Receiver<DeltaDiscoveryRequest>,
+) -> Result<Streaming<DeltaDiscoveryResponse>, Status> {
+    let codec: ProstCodec<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = ProstCodec::default();
+    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(256 << 20);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut request = Request::new(ReceiverStream::new(outbound));
+    *request.metadata_mut() = metadata;
+    let path = http::uri::PathAndQuery::from_static(
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+    );
+    Ok(grpc.streaming(request, path, codec).await?.into_inner())
+}

@@ -1,0 +1,94 @@
+//! What is served.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::wire;
+
+/// The type URL of a resource type, `type.googleapis.com/package.Message`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypeUrl(Arc<str>);
+
+impl TypeUrl {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for TypeUrl {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<String> for TypeUrl {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for TypeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TypeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One named, versioned resource. Cheap to clone; the bytes are shared.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    name: Arc<str>,
+    version: Arc<str>,
+    value: Bytes,
+    /// The resource as field 2 of a response: encoded when it is first sent, then shared by all streams.
+    fragment: Arc<OnceLock<Bytes>>,
+}
+
+impl Resource {
+    /// `value` is the encoded message without its `Any`. The version must change when, and only
+    /// when, the content does, on every replica alike: a hash of it (R40).
+    pub fn new(name: impl Into<Arc<str>>, version: impl Into<Arc<str>>, value: Bytes) -> Self {
+        Self { name: name.into(), version: version.into(), value, fragment: Arc::default() }
+    }
+
+    /// Unique within its type.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Of its content.
+    pub fn version(&self) -> &Arc<str> {
+        &self.version
+    }
+
+    /// The encoded message.
+    pub fn value(&self) -> &Bytes {
+        &self.value
+    }
+
+    /// The resource as field 2 of a delta response.
+    pub(crate) fn fragment(&self, type_url: &TypeUrl) -> Bytes {
+        self.fragment.get_or_init(|| self.encode(type_url, self.value.clone())).clone()
+    }
+
+    /// The same with other bytes for the content; made anew each time.
+    pub(crate) fn encode(&self, type_url: &TypeUrl, value: Bytes) -> Bytes {
+        let resource = wire::Resource {
+            name: self.name.to_string(),
+            version: self.version.to_string(),
+            resource: Some(wire::Any { type_url: type_url.to_string(), value }),
+        };
+        wire::DeltaDiscoveryResponse { resources: vec![resource], ..Default::default() }
+            .encode_to_vec()
+            .into()
+    }
+}

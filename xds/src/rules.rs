@@ -1,0 +1,80 @@
+//! How the embedding program wants its types served.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{Resource, TypeUrl};
+
+/// The rules of one resource type.
+#[derive(Clone, Debug)]
+pub struct TypeRules {
+    /// Which type.
+    pub type_url: TypeUrl,
+    /// Upserts go out in ascending phases, each behind the ACK of the one before; removals in
+    /// descending phases after all upserts (R60, R61). Equal phases do not wait for each other.
+    pub phase: u8,
+    /// How many resources a response may hold.
+    pub batching: Batching,
+    /// Never tell a client that a resource of this type is gone or missing: Envoy drops a filter at
+    /// once when its ECDS resource is removed and answers 500 (R72).
+    pub never_remove: bool,
+    /// Whether a first request without names means all resources (R10, R12).
+    pub legacy_wildcard: bool,
+    /// Makes equal content different in bytes. Members of a refused batch are sent again with this:
+    /// Envoy acknowledges an unchanged member without applying it.
+    pub restamp: Option<fn(&Resource, u32) -> Bytes>,
+}
+
+impl TypeRules {
+    /// The usual rules: all at once, wildcard allowed.
+    pub fn new(type_url: impl Into<TypeUrl>, phase: u8) -> Self {
+        Self {
+            type_url: type_url.into(),
+            phase,
+            batching: Batching::All,
+            never_remove: false,
+            legacy_wildcard: true,
+            restamp: None,
+        }
+    }
+}
+
+/// How many resources a response may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// Everything that changed.
+    All,
+    /// One, so that a NACK names its culprit; resources that a client has accepted before
+    /// ([`crate::World::mark_proven`]) go together.
+    Single,
+}
+
+/// Limits and times of a server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The types with rules of their own. Others are unknown: they are answered, and hold nothing (R6).
+    pub types: Vec<TypeRules>,
+    /// How long a phase waits for the ACK of the one before (R61).
+    pub barrier_timeout: Duration,
+    /// How long the removal of a phase-0 resource waits after everything else is acknowledged, for
+    /// requests in flight (R64).
+    pub removal_grace: Duration,
+    /// Streams at a time; one more is refused with `RESOURCE_EXHAUSTED` (R83).
+    pub max_streams: usize,
+    /// Largest request, in bytes: the first one after a reconnect names every resource (R86).
+    pub max_request_bytes: usize,
+}
+
+impl ServerConfig {
+    /// With these types and the default limits.
+    pub fn new(types: Vec<TypeRules>) -> Self {
+        Self {
+            types,
+            barrier_timeout: Duration::from_secs(2),
+            removal_grace: Duration::from_secs(1),
+            max_streams: 10_000,
+            max_request_bytes: 32 << 20,
+        }
+    }
+}

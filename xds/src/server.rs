@@ -1,0 +1,119 @@
+//! The gRPC service: `AggregatedDiscoveryService/DeltaAggregatedResources`.
+
+mod driver;
+mod status;
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::codec::{DeltaCodec, Frame};
+use crate::wire::DeltaDiscoveryRequest;
+use crate::{Admission, Observer, ServerConfig, StreamId};
+
+pub use status::{StreamStatus, TypeStatus};
+
+/// Serves worlds to clients over delta ADS. Cheap to clone; all clones are one server.
+#[derive(Clone)]
+pub struct AdsServer {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: ServerConfig,
+    pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) streams: status::Streams,
+    next_stream: AtomicU64,
+}
+
+impl AdsServer {
+    /// A server for these types; `admission` picks each stream's world.
+    pub fn new(
+        config: ServerConfig,
+        admission: Arc<dyn Admission>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let next_stream = AtomicU64::new(1);
+        let streams = status::Streams::default();
+        Self { shared: Arc::new(Shared { config, admission, observer, streams, next_stream }) }
+    }
+
+    /// Every open stream: what it subscribes to, what was sent, accepted, refused, and what waits (R92).
+    pub fn status(&self) -> Vec<StreamStatus> {
+        self.shared.streams.list()
+    }
+
+    fn open(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<ReceiverStream<Result<Frame, Status>>>, Status> {
+        let (metadata, _, inbound) = request.into_parts();
+        let headers = metadata.into_headers();
+        self.shared.admission.authorise(&headers)?;
+        let stream: StreamId = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let slot = self.shared.streams.open(stream, self.shared.config.max_streams)?;
+        // One response per type can be under way, so the channel never holds many.
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        let driver = driver::Driver::new(self.shared.clone(), slot, headers, sender);
+        tokio::spawn(driver.run(inbound));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+impl NamedService for AdsServer {
+    const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+}
+
+const DELTA: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<B> tower::Service<http::Request<B>> for AdsServer
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let server = self.clone();
+        Box::pin(async move {
+            if request.uri().path() != DELTA {
+                return Ok(
+                    Status::unimplemented("only DeltaAggregatedResources is served").into_http()
+                );
+            }
+            let limit = server.shared.config.max_request_bytes;
+            let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(limit);
+            Ok(grpc.streaming(Open(server), request).await)
+        })
+    }
+}
+
+struct Open(AdsServer);
+
+impl StreamingService<DeltaDiscoveryRequest> for Open {
+    type Response = Frame;
+    type ResponseStream = ReceiverStream<Result<Frame, Status>>;
+    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
+        ready(self.0.open(request))
+    }
+}

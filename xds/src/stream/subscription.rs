@@ -1,0 +1,140 @@
+//! What a client wants of one type.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Names, or everything.
+#[derive(Debug, Default)]
+pub(super) struct Subscription {
+    wildcard: bool,
+    names: HashSet<Arc<str>>,
+    started: bool,
+}
+
+/// What a request changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// Must be answered, whatever the client held (R13, R16).
+    pub(super) asked: Vec<Arc<str>>,
+    /// No longer of interest.
+    pub(super) dropped: Vec<Arc<str>>,
+    /// Everything is wanted from now on.
+    pub(super) became_wildcard: bool,
+    /// Everything is no longer wanted.
+    pub(super) ended_wildcard: bool,
+}
+
+impl Subscription {
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    pub(super) fn is_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    pub(super) fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Subscribing comes before unsubscribing, so that `*` in both subscribes to nothing (R11).
+    pub(super) fn update(
+        &mut self,
+        subscribe: &[String],
+        unsubscribe: &[String],
+        legacy: bool,
+    ) -> Changed {
+        let mut changed = Changed::default();
+        let first = !std::mem::replace(&mut self.started, true);
+        let was_wildcard = self.wildcard;
+        if first && legacy && subscribe.is_empty() {
+            self.wildcard = true; // R10: a first request without names
+        }
+        for name in subscribe {
+            self.subscribe(name, &mut changed);
+        }
+        for name in unsubscribe {
+            self.unsubscribe(name, &mut changed);
+        }
+        changed.became_wildcard = self.wildcard && !was_wildcard;
+        changed.ended_wildcard = !self.wildcard && was_wildcard;
+        changed
+    }
+
+    fn subscribe(&mut self, name: &str, changed: &mut Changed) {
+        if name == "*" {
+            self.wildcard = true;
+            return;
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(name.clone());
+        changed.asked.push(name);
+    }
+
+    fn unsubscribe(&mut self, name: &str, changed: &mut Changed) {
+        if name == "*" {
+            self.wildcard = false;
+            return;
+        }
+        let Some(name) = self.names.take(name) else { return }; // R15: phantom
+        changed.asked.retain(|asked| *asked != name);
+        if self.wildcard {
+            changed.asked.push(name); // R16: still wanted by the wildcard
+        } else {
+            changed.dropped.push(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn r10_only_a_first_request_without_names_means_everything() {
+        let mut subscription = Subscription::default();
+        assert!(subscription.update(&[], &[], true).became_wildcard);
+        let mut named = Subscription::default();
+        named.update(&names(&["a"]), &[], true);
+        assert!(!named.update(&[], &names(&["a"]), true).became_wildcard);
+        assert!(!named.wants("b"));
+    }
+
+    #[test]
+    fn r10_a_name_keeps_the_implicit_wildcard_until_it_is_unsubscribed() {
+        let mut subscription = Subscription::default();
+        subscription.update(&[], &[], true);
+        subscription.update(&names(&["a"]), &[], true);
+        assert!(subscription.wants("b"));
+        assert!(subscription.update(&[], &names(&["*"]), true).ended_wildcard);
+        assert!(subscription.wants("a") && !subscription.wants("b"));
+    }
+
+    #[test]
+    fn r11_star_in_both_lists_subscribes_to_nothing() {
+        let mut subscription = Subscription::default();
+        let changed = subscription.update(&names(&["*"]), &names(&["*"]), true);
+        assert_eq!(changed, Changed::default());
+        assert!(!subscription.wants("a"));
+    }
+
+    #[test]
+    fn r12_types_without_legacy_wildcard_need_a_star() {
+        let mut subscription = Subscription::default();
+        assert!(!subscription.update(&[], &[], false).became_wildcard);
+        assert!(subscription.update(&names(&["*"]), &[], false).became_wildcard);
+    }
+
+    #[test]
+    fn r15_r16_unsubscribing_is_answered_only_while_the_wildcard_wants_the_name() {
+        let mut subscription = Subscription::default();
+        subscription.update(&names(&["a"]), &[], true);
+        assert_eq!(subscription.update(&[], &names(&["a", "phantom"]), true).dropped, ["a".into()]);
+        subscription.update(&names(&["*", "b"]), &[], true);
+        assert_eq!(subscription.update(&[], &names(&["b"]), true).asked, ["b".into()]);
+    }
+}
