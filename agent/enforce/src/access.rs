@@ -1,6 +1,12 @@
 //! What the engine knows of a publish.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use imp_proto::config as pb;
+use pb::policy::Kind;
+
+use crate::limit::{Limit, Spec};
 
 /// How callers prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,21 @@ pub struct PublishAccess {
     pub auth_mode: AuthMode,
     /// Answers 503 to everyone.
     pub suspended: bool,
+    /// Rates over all callers.
+    pub limits: Vec<RouteLimit>,
+}
+
+/// A rate that some routes share, over all callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteLimit {
+    /// Distinct in the publish; the count goes on while id and rate stay.
+    pub id: String,
+    /// Calls per window.
+    pub requests: u64,
+    /// The window.
+    pub window_seconds: u64,
+    /// Ids of the routes.
+    pub routes: Vec<String>,
 }
 
 impl From<&pb::Publish> for PublishAccess {
@@ -44,6 +65,67 @@ impl From<&pb::Publish> for PublishAccess {
             environment: publish.environment.clone(),
             auth_mode,
             suspended: publish.suspended,
+            limits: publish.api_services.iter().flat_map(route_limits).collect(),
         }
+    }
+}
+
+/// A route's rate takes the place of its service's.
+fn route_limits(service: &pb::ApiService) -> Vec<RouteLimit> {
+    let rate = |policies: &[pb::Policy]| {
+        policies.iter().find_map(|policy| match &policy.kind {
+            Some(Kind::RateLimit(rate)) => Some(*rate),
+            _ => None,
+        })
+    };
+    let limit = |id: String, rate: pb::RateLimit, routes| RouteLimit {
+        id,
+        requests: rate.requests,
+        window_seconds: rate.window_seconds,
+        routes,
+    };
+    let mut limits = Vec::new();
+    let mut without = Vec::new();
+    for route in &service.routes {
+        match rate(&route.policies) {
+            Some(own) => {
+                limits.push(limit(format!("route/{}", route.id), own, vec![route.id.clone()]));
+            }
+            None => without.push(route.id.clone()),
+        }
+    }
+    if let (Some(shared), false) = (rate(&service.policies), without.is_empty()) {
+        limits.push(limit(format!("service/{}", service.id), shared, without));
+    }
+    limits
+}
+
+/// A publish with the state of its rates.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) id: Arc<str>,
+    pub(crate) publish: PublishAccess,
+    limits: Vec<(String, Limit)>,
+    by_route: HashMap<String, usize>,
+}
+
+impl Access {
+    /// Takes over the state of rates that did not change.
+    pub(crate) fn new(publish: PublishAccess, before: Option<&Self>) -> Self {
+        let mut limits = Vec::with_capacity(publish.limits.len());
+        let mut by_route = HashMap::new();
+        for (index, limit) in publish.limits.iter().enumerate() {
+            let spec = Spec::rate("route", limit.requests, limit.window_seconds);
+            let old = before.and_then(|b| b.limits.iter().find(|(id, _)| *id == limit.id));
+            limits.push((limit.id.clone(), Limit::new(spec, old.map(|(_, limit)| limit))));
+            by_route.extend(limit.routes.iter().map(|route| (route.clone(), index)));
+        }
+        Self { id: publish.publish_id.as_str().into(), publish, limits, by_route }
+    }
+
+    /// The rate of a route, if it has one.
+    pub(crate) fn limit(&self, route_id: &str) -> Option<&Limit> {
+        let index = self.by_route.get(route_id)?;
+        self.limits.get(*index).map(|(_, limit)| limit)
     }
 }

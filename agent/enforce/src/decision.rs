@@ -2,6 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::entitlement::Gap;
+use crate::keys::BadKey;
+use crate::limit::{self, Exceeded};
+
 /// One call at the door.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
@@ -42,7 +46,7 @@ pub struct Denial {
     /// HTTP status.
     pub status: u16,
     /// For programs: `unauthenticated`, `no_subscription`, `subscription_suspended`,
-    /// `wrong_product`, `wrong_environment`, `rate_limited`, `quota_exceeded`,
+    /// `wrong_product`, `wrong_environment`, `wrong_publish`, `rate_limited`, `quota_exceeded`,
     /// `publish_suspended`, `unknown_publish`, `unsupported_auth_mode`.
     pub code: &'static str,
     /// For people, one line.
@@ -58,7 +62,7 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// The body: an RFC 9457 problem document.
+    /// The body: an RFC 9457 problem document. A 403 also says its code as `reason`.
     pub fn problem(&self, request_id: &str) -> String {
         let mut body = serde_json::json!({
             "type": "about:blank",
@@ -67,9 +71,95 @@ impl Denial {
             "code": self.code,
             "request_id": request_id,
         });
-        if let (Some(detail), Some(object)) = (&self.detail, body.as_object_mut()) {
-            object.insert("detail".to_owned(), detail.clone().into());
+        if let Some(object) = body.as_object_mut() {
+            if self.status == 403 {
+                object.insert("reason".to_owned(), self.code.into());
+            }
+            if let Some(detail) = &self.detail {
+                object.insert("detail".to_owned(), detail.clone().into());
+            }
         }
         body.to_string()
+    }
+
+    fn new(status: u16, code: &'static str, title: &'static str) -> Self {
+        Self {
+            status,
+            code,
+            title,
+            log_reason: code,
+            detail: None,
+            retry_after: None,
+            response_headers: Vec::new(),
+        }
+    }
+
+    /// The route carries no mark that the engine knows: closed.
+    pub(crate) fn unknown_publish() -> Self {
+        Self::new(403, "unknown_publish", "Unknown publish")
+    }
+
+    pub(crate) fn publish_suspended() -> Self {
+        Self::new(503, "publish_suspended", "Suspended")
+    }
+
+    pub(crate) fn unsupported_auth_mode() -> Self {
+        Self::new(503, "unsupported_auth_mode", "This gateway cannot check the credential")
+    }
+
+    /// One answer for all of them: which of it is true is nobody's business.
+    pub(crate) fn unauthenticated(why: BadKey) -> Self {
+        let log_reason = match why {
+            BadKey::Missing => "missing_key",
+            BadKey::Duplicate => "duplicate_key",
+            BadKey::Malformed => "malformed_key",
+            BadKey::Unknown => "unknown_key",
+            BadKey::Expired => "expired_key",
+        };
+        let challenge =
+            ("www-authenticate", r#"ApiKey realm="imp", header="X-API-Key""#.to_owned());
+        Self {
+            log_reason,
+            response_headers: vec![challenge],
+            ..Self::new(401, "unauthenticated", "A valid API key is required")
+        }
+    }
+
+    pub(crate) fn no_subscription() -> Self {
+        Self::not_entitled(Gap::NoSubscription, None)
+    }
+
+    pub(crate) fn not_entitled(gap: Gap, reason: Option<&str>) -> Self {
+        match gap {
+            Gap::NoSubscription => Self::new(403, "no_subscription", "No active subscription"),
+            Gap::Suspended => Self {
+                detail: reason.map(str::to_owned),
+                ..Self::new(403, "subscription_suspended", "The subscription is suspended")
+            },
+            Gap::WrongProduct => {
+                Self::new(403, "wrong_product", "The subscription is for another product")
+            }
+            Gap::WrongEnvironment => {
+                Self::new(403, "wrong_environment", "The subscription is for another environment")
+            }
+            Gap::WrongPublish => {
+                Self::new(403, "wrong_publish", "The subscription is for another publish")
+            }
+        }
+    }
+
+    pub(crate) fn limited(exceeded: Exceeded) -> Self {
+        let (code, title) = if exceeded.quota {
+            ("quota_exceeded", "The quota is used up")
+        } else {
+            ("rate_limited", "Too many requests")
+        };
+        let mut response_headers = vec![("retry-after", exceeded.retry_after.to_string())];
+        response_headers.extend(limit::headers(&exceeded.reports));
+        Self {
+            retry_after: Some(exceeded.retry_after),
+            response_headers,
+            ..Self::new(429, code, title)
+        }
     }
 }

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use dashmap::DashMap;
 use imp_proto::config as pb;
 
-use crate::access::PublishAccess;
-use crate::decision::{Call, Decision, Denial};
-use crate::usage::{Counter, Snapshot};
+use crate::access::{Access, AuthMode, PublishAccess};
+use crate::decision::{Admission, Call, Decision, Denial};
+use crate::entitlement::Entitlement;
+use crate::keys::{Credential, Keys};
+use crate::limit::{self, Held};
+use crate::usage::{Counter, QuotaRow, Snapshot, Usage};
 
 /// All that a door needs. Clones share one state.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +20,20 @@ pub struct Engine {
 }
 
 #[derive(Debug, Default)]
-struct Inner {}
+struct Inner {
+    publishes: DashMap<String, Arc<Access>>,
+    entitlements: DashMap<String, Arc<Entitlement>>,
+    keys: Keys,
+    usage: Usage,
+    /// Quotas from before a restart, by subscription, until their entitlement comes.
+    resumed: DashMap<String, Vec<QuotaRow>>,
+}
+
+/// Who calls.
+struct Caller {
+    credential: Arc<Credential>,
+    entitlement: Arc<Entitlement>,
+}
 
 impl Engine {
     /// Knows nothing: refuses everyone.
@@ -24,55 +41,146 @@ impl Engine {
         Self::default()
     }
 
-    /// Adds or replaces a publish.
-    pub fn put_publish(&self, _publish: PublishAccess) {}
+    /// Adds or replaces a publish. Counts of unchanged rates go on.
+    pub fn put_publish(&self, publish: PublishAccess) {
+        let id = publish.publish_id.clone();
+        let before = self.inner.publishes.get(&id).map(|access| access.clone());
+        self.inner.publishes.insert(id, Arc::new(Access::new(publish, before.as_deref())));
+    }
 
     /// From now on its calls are refused.
-    pub fn remove_publish(&self, _id: &str) {}
+    pub fn remove_publish(&self, id: &str) {
+        self.inner.publishes.remove(id);
+    }
 
     /// Adds or replaces what a subscription may do. Counts of unchanged limits go on.
-    pub fn put_entitlement(&self, _entitlement: &pb::Entitlement) {}
+    pub fn put_entitlement(&self, entitlement: &pb::Entitlement) {
+        let id = &entitlement.id;
+        let before = self.inner.entitlements.get(id).map(|entitlement| entitlement.clone());
+        let mut next = Entitlement::new(entitlement, before.as_deref());
+        if let Some((_, rows)) = self.inner.resumed.remove(id) {
+            next.resume(&rows);
+        }
+        self.inner.entitlements.insert(id.clone(), Arc::new(next));
+    }
 
     /// From now on its consumers are refused.
-    pub fn remove_entitlement(&self, _id: &str) {}
+    pub fn remove_entitlement(&self, id: &str) {
+        self.inner.entitlements.remove(id);
+    }
 
     /// Adds or replaces a key.
-    pub fn put_credential(&self, _credential: &pb::Credential) {}
+    pub fn put_credential(&self, credential: &pb::Credential) {
+        self.inner.keys.put(credential);
+    }
 
     /// From now on the key is refused.
-    pub fn remove_credential(&self, _id: &str) {}
+    pub fn remove_credential(&self, id: &str) {
+        self.inner.keys.remove(id);
+    }
 
     /// Decides about one call and counts it.
-    pub fn decide(&self, _call: &Call<'_>) -> Decision {
-        let _ = &self.inner;
-        Decision::Deny(Denial {
-            status: 403,
-            code: "unknown_publish",
-            title: "Unknown publish",
-            log_reason: "unknown_publish",
-            detail: None,
-            retry_after: None,
-            response_headers: Vec::new(),
+    pub fn decide(&self, call: &Call<'_>) -> Decision {
+        match self.admit(call) {
+            Ok(admission) => Decision::Allow(admission),
+            Err(denial) => Decision::Deny(denial),
+        }
+    }
+
+    fn admit(&self, call: &Call<'_>) -> Result<Admission, Denial> {
+        let access = self.inner.publishes.get(call.publish_id).map(|access| access.clone());
+        let access = access.ok_or_else(Denial::unknown_publish)?;
+        if access.publish.suspended {
+            return Err(Denial::publish_suspended());
+        }
+        let caller = match access.publish.auth_mode {
+            AuthMode::None => None,
+            AuthMode::ApiKey => Some(self.authenticate(call, &access)?),
+            AuthMode::Unsupported => return Err(Denial::unsupported_auth_mode()),
+        };
+        self.within_limits(call, &access, caller.as_ref())
+    }
+
+    fn authenticate(&self, call: &Call<'_>, access: &Access) -> Result<Caller, Denial> {
+        let credential = self
+            .inner
+            .keys
+            .find(call.api_key, call.duplicate_key, call.now)
+            .map_err(Denial::unauthenticated)?;
+        let entitlement = self.inner.entitlements.get(credential.subscription_id.as_ref());
+        let entitlement = entitlement.map(|entitlement| entitlement.clone());
+        let entitlement = entitlement.ok_or_else(Denial::no_subscription)?;
+        entitlement
+            .covers(&access.publish, call.now)
+            .map_err(|gap| Denial::not_entitled(gap, entitlement.reason()))?;
+        Ok(Caller { credential, entitlement })
+    }
+
+    fn within_limits(
+        &self,
+        call: &Call<'_>,
+        access: &Access,
+        caller: Option<&Caller>,
+    ) -> Result<Admission, Denial> {
+        let nobody: Arc<str> = "".into();
+        let (subscription, consumer) = match caller {
+            Some(caller) => (&caller.credential.subscription_id, &caller.credential.consumer_id),
+            None => (&nobody, &nobody),
+        };
+        let plan = caller.into_iter().flat_map(|caller| caller.entitlement.held(consumer));
+        let route = access.limit(call.route_id).map(|limit| limit.held(consumer));
+        let held: Vec<Held<'_>> = plan.chain(route).collect();
+        let taken = limit::take_all(&held, call.now);
+        self.inner.usage.count((&access.id, subscription, consumer), call.now, taken.is_ok());
+        let reports = taken.map_err(Denial::limited)?;
+        Ok(Admission {
+            identity: caller.map(identity).unwrap_or_default(),
+            response_headers: limit::headers(&reports),
         })
     }
 
     /// The counters that changed after `since`, and the mark to ask with next time. 0: all.
     pub fn usage_changed_since(&self, since: u64) -> (u64, Vec<Counter>) {
-        (since, Vec::new())
+        self.inner.usage.changed_since(since)
     }
 
     /// Forgets counters of hours that ended before `before`. The caller knows that they are
     /// committed elsewhere.
-    pub fn forget_usage(&self, _before: DateTime<Utc>) {}
-
-    /// Frees limits of consumers that are full again. Costs a walk over all of them: once a minute.
-    pub fn evict_idle(&self, _now: DateTime<Utc>) {}
-
-    /// What must survive a restart.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::default()
+    pub fn forget_usage(&self, before: DateTime<Utc>) {
+        self.inner.usage.forget(before);
     }
 
-    /// Continues from a snapshot; before the first call.
-    pub fn restore(&self, _snapshot: Snapshot) {}
+    /// Frees limits of consumers that are full again. Costs a walk over all of them: once a minute.
+    pub fn evict_idle(&self, now: DateTime<Utc>) {
+        for entitlement in &self.inner.entitlements {
+            entitlement.evict_idle(now);
+        }
+    }
+
+    /// What must survive a restart.
+    pub fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
+        let (_, counters) = self.usage_changed_since(0);
+        let live = self.inner.entitlements.iter().flat_map(|entry| entry.quotas(now));
+        let mut quotas: Vec<QuotaRow> = live.collect();
+        // Not taken up yet, so still true.
+        quotas.extend(self.inner.resumed.iter().flat_map(|rows| rows.value().clone()));
+        Snapshot { counters, quotas }
+    }
+
+    /// Continues from a snapshot; before the first entitlement.
+    pub fn restore(&self, snapshot: Snapshot) {
+        self.inner.usage.restore(snapshot.counters);
+        for row in snapshot.quotas {
+            self.inner.resumed.entry(row.subscription_id.clone()).or_default().push(row);
+        }
+    }
+}
+
+fn identity(caller: &Caller) -> Vec<(&'static str, String)> {
+    vec![
+        ("x-imp-consumer", caller.credential.consumer_id.to_string()),
+        ("x-imp-subscription", caller.credential.subscription_id.to_string()),
+        ("x-imp-customer", caller.entitlement.customer_id().to_owned()),
+        ("x-imp-plan", caller.entitlement.plan_id().to_owned()),
+    ]
 }

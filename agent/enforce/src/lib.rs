@@ -5,9 +5,14 @@
 mod access;
 mod decision;
 mod engine;
+mod entitlement;
+mod gcra;
+mod keys;
+mod limit;
+mod quota;
 mod usage;
 
-pub use access::{AuthMode, PublishAccess};
+pub use access::{AuthMode, PublishAccess, RouteLimit};
 pub use decision::{Admission, Call, Decision, Denial};
 pub use engine::Engine;
-pub use usage::{Counter, Snapshot};
+pub use usage::{Counter, QuotaRow, Snapshot};

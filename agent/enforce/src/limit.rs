@@ -1,0 +1,426 @@
+//! Limits: what they are, who holds how much of them, and taking one call from several at once.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use dashmap::DashMap;
+use imp_proto::config as pb;
+
+use crate::gcra::{Bucket, Rate};
+use crate::quota::{Calendar, Count};
+
+/// What a limit says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) name: String,
+    amount: u64,
+    window: Window,
+    /// Beyond it calls are refused; otherwise they are only counted.
+    blocks: bool,
+    /// Each consumer has its own.
+    per_consumer: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Window {
+    Rolling { rate: Rate, seconds: u64 },
+    Calendar(Calendar),
+}
+
+impl Spec {
+    /// A rate that blocks and that everyone shares.
+    pub(crate) fn rate(name: &str, amount: u64, seconds: u64) -> Self {
+        let window = Window::Rolling { rate: Rate::new(amount, seconds), seconds };
+        Self { name: name.to_owned(), amount, window, blocks: true, per_consumer: false }
+    }
+
+    pub(crate) fn parse(limit: &pb::Limit) -> Self {
+        use pb::limit::{OnExceed, Scope, Window as Wire};
+        let window = match limit.window() {
+            Wire::CalendarDay => Window::Calendar(Calendar::Day),
+            Wire::CalendarMonth => Window::Calendar(Calendar::Month),
+            Wire::Rolling | Wire::Unspecified => Window::Rolling {
+                rate: Rate::new(limit.amount, limit.window_seconds.max(1)),
+                seconds: limit.window_seconds.max(1),
+            },
+        };
+        Self {
+            name: limit.name.clone(),
+            amount: limit.amount,
+            window,
+            blocks: limit.on_exceed() != OnExceed::Overage,
+            per_consumer: limit.scope() == Scope::Consumer,
+        }
+    }
+
+    /// The window of a quota; a rate has none.
+    pub(crate) fn calendar(&self) -> Option<Calendar> {
+        match self.window {
+            Window::Rolling { .. } => None,
+            Window::Calendar(calendar) => Some(calendar),
+        }
+    }
+
+    fn meter(&self) -> Meter {
+        match self.window {
+            Window::Rolling { .. } => Meter::Rate(Bucket::default()),
+            Window::Calendar(_) => Meter::Quota(Count::default()),
+        }
+    }
+
+    /// Whether counts under `other` mean the same here. A quota's count goes on when its amount
+    /// changes, or else an upgrade would give the month again.
+    fn continues(&self, other: &Self) -> bool {
+        let same_window = match (self.window, other.window) {
+            (Window::Rolling { rate: a, .. }, Window::Rolling { rate: b, .. }) => a == b,
+            (Window::Calendar(a), Window::Calendar(b)) => a == b,
+            _ => false,
+        };
+        self.name == other.name && self.per_consumer == other.per_consumer && same_window
+    }
+}
+
+/// How much one holder has used.
+#[derive(Debug)]
+pub(crate) enum Meter {
+    Rate(Bucket),
+    Quota(Count),
+}
+
+/// A limit and the state of all who hold it.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    pub(crate) spec: Spec,
+    shared: Arc<Meter>,
+    consumers: Arc<DashMap<Arc<str>, Arc<Meter>>>,
+}
+
+impl Limit {
+    /// Takes over the state of `before` if that means the same.
+    pub(crate) fn new(spec: Spec, before: Option<&Self>) -> Self {
+        match before.filter(|before| spec.continues(&before.spec)) {
+            Some(before) => {
+                Self { spec, shared: before.shared.clone(), consumers: before.consumers.clone() }
+            }
+            None => Self { shared: Arc::new(spec.meter()), spec, consumers: Arc::default() },
+        }
+    }
+
+    pub(crate) fn continues(&self, spec: &Spec) -> bool {
+        spec.continues(&self.spec)
+    }
+
+    /// The meter that a call of this consumer moves.
+    pub(crate) fn held(&self, consumer: &Arc<str>) -> Held<'_> {
+        let meter = if self.spec.per_consumer {
+            let known = self.consumers.get(consumer).map(|meter| meter.clone());
+            known.unwrap_or_else(|| {
+                let fresh = || Arc::new(self.spec.meter());
+                self.consumers.entry(consumer.clone()).or_insert_with(fresh).clone()
+            })
+        } else {
+            self.shared.clone()
+        };
+        Held { spec: &self.spec, meter }
+    }
+
+    /// Forgets consumers that have all of it again. One that is being used right now is kept: the
+    /// user holds a second reference, taken under the same lock.
+    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
+        self.consumers.retain(|_, meter| {
+            let idle = match (meter.as_ref(), self.spec.window) {
+                (Meter::Rate(bucket), _) => bucket.is_idle(nanos(now)),
+                (Meter::Quota(count), Window::Calendar(c)) => count.is_idle(c.ordinal(now)),
+                (Meter::Quota(_), Window::Rolling { .. }) => true,
+            };
+            !idle || Arc::strong_count(meter) > 1
+        });
+    }
+
+    /// Consumers with a meter of their own.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// The counts of a quota: whose, and of which window. None: shared by all.
+    pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<(Option<Arc<str>>, u64, u64)> {
+        let Some(calendar) = self.spec.calendar() else { return Vec::new() };
+        let window = calendar.ordinal(now);
+        let used = |meter: &Meter| match meter {
+            Meter::Quota(count) => count.used(window),
+            Meter::Rate(_) => 0,
+        };
+        let shared = (None, window, used(&self.shared));
+        let own = self.consumers.iter().map(|e| (Some(e.key().clone()), window, used(e.value())));
+        own.chain([shared]).filter(|(_, _, used)| *used > 0).collect()
+    }
+
+    /// Continues a count from before a restart.
+    pub(crate) fn resume(&mut self, consumer: Option<&str>, window: u64, used: u64) {
+        let meter = Arc::new(Meter::Quota(Count::resume(window, used)));
+        match consumer {
+            None => self.shared = meter,
+            Some(consumer) => {
+                self.consumers.insert(consumer.into(), meter);
+            }
+        }
+    }
+}
+
+/// One holder's part of a limit.
+pub(crate) struct Held<'a> {
+    spec: &'a Spec,
+    meter: Arc<Meter>,
+}
+
+/// How a limit stands, for the caller to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    name: String,
+    amount: u64,
+    window_seconds: u64,
+    remaining: u64,
+    /// Seconds until there is more.
+    more_in: u64,
+}
+
+/// A call was too much for one of its limits.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Exceeded {
+    /// A calendar quota, not a rate.
+    pub(crate) quota: bool,
+    /// Seconds; at least 1.
+    pub(crate) retry_after: u64,
+    pub(crate) reports: Vec<Report>,
+}
+
+impl Held<'_> {
+    fn look(&self, now: DateTime<Utc>) -> Report {
+        self.report(now, self.state(now))
+    }
+
+    /// Calls left, and seconds until there are more.
+    fn state(&self, now: DateTime<Utc>) -> (u64, u64) {
+        match (self.meter.as_ref(), self.spec.window) {
+            (Meter::Rate(bucket), Window::Rolling { rate, .. }) => {
+                let standing = bucket.look(rate, nanos(now));
+                (standing.remaining, seconds_up(standing.more_in))
+            }
+            (Meter::Quota(count), Window::Calendar(calendar)) => {
+                let used = count.used(calendar.ordinal(now));
+                (self.spec.amount.saturating_sub(used), calendar.ends_in(now))
+            }
+            // A meter is made from its limit's own window.
+            _ => (0, 1),
+        }
+    }
+
+    fn report(&self, now: DateTime<Utc>, (remaining, more_in): (u64, u64)) -> Report {
+        let window_seconds = match self.spec.window {
+            Window::Rolling { seconds, .. } => seconds,
+            Window::Calendar(calendar) => calendar.seconds(now),
+        };
+        let (name, amount) = (self.spec.name.clone(), self.spec.amount);
+        Report { name, amount, window_seconds, remaining, more_in }
+    }
+
+    /// Counts one call. False: it was too much.
+    fn take(&self, now: DateTime<Utc>) -> bool {
+        match (self.meter.as_ref(), self.spec.window) {
+            (Meter::Rate(bucket), Window::Rolling { rate, .. }) => {
+                // A rate that does not block stays where it is when it is used up.
+                bucket.take(rate, nanos(now)).is_ok() || !self.spec.blocks
+            }
+            (Meter::Quota(count), Window::Calendar(calendar)) => {
+                let amount = if self.spec.blocks { self.spec.amount } else { u64::MAX };
+                count.take(calendar.ordinal(now), amount).is_ok() || !self.spec.blocks
+            }
+            _ => false,
+        }
+    }
+
+    fn give_back(&self, now: DateTime<Utc>) {
+        match (self.meter.as_ref(), self.spec.window) {
+            (Meter::Rate(bucket), Window::Rolling { rate, .. }) if self.spec.blocks => {
+                bucket.give_back(rate);
+            }
+            (Meter::Quota(count), Window::Calendar(calendar)) => {
+                count.give_back(calendar.ordinal(now));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes one call from all of these limits, or from none: first they are asked, then taken one by
+/// one; when another call was faster at one of them, what was taken is given back. So a call may be
+/// refused that would just have passed, and none passes that should not.
+///
+/// Limits that do not block are taken last, so that there is never anything to give back to them.
+pub(crate) fn take_all(held: &[Held<'_>], now: DateTime<Utc>) -> Result<Vec<Report>, Exceeded> {
+    let (blocking, counting): (Vec<_>, Vec<_>) = held.iter().partition(|h| h.spec.blocks);
+    if blocking.iter().any(|held| held.state(now).0 == 0) {
+        return Err(exceeded(held, now));
+    }
+    let mut taken = Vec::with_capacity(blocking.len());
+    for held_now in &blocking {
+        if !held_now.take(now) {
+            taken.iter().for_each(|held: &&&Held<'_>| held.give_back(now));
+            return Err(exceeded(held, now));
+        }
+        taken.push(held_now);
+    }
+    for held in &counting {
+        held.take(now);
+    }
+    Ok(held.iter().map(|held| held.look(now)).collect())
+}
+
+/// Of the limits that are used up, the one that lasts longest decides when to try again.
+fn exceeded(held: &[Held<'_>], now: DateTime<Utc>) -> Exceeded {
+    let used_up = held.iter().filter(|held| held.spec.blocks && held.state(now).0 == 0);
+    let longest = used_up.map(|held| (held.state(now).1, held.spec.calendar().is_some())).max();
+    let (retry_after, quota) = longest.unwrap_or((1, false));
+    let reports = held.iter().map(|held| held.look(now)).collect();
+    Exceeded { quota, retry_after: retry_after.max(1), reports }
+}
+
+/// `RateLimit-Policy` and `RateLimit` of the IETF draft.
+pub(crate) fn headers(reports: &[Report]) -> Vec<(&'static str, String)> {
+    if reports.is_empty() {
+        return Vec::new();
+    }
+    let list =
+        |one: &dyn Fn(&Report) -> String| reports.iter().map(one).collect::<Vec<_>>().join(", ");
+    let policy = |r: &Report| format!("{};q={};w={}", quoted(&r.name), r.amount, r.window_seconds);
+    let left = |r: &Report| format!("{};r={};t={}", quoted(&r.name), r.remaining, r.more_in);
+    vec![("ratelimit-policy", list(&policy)), ("ratelimit", list(&left))]
+}
+
+/// A structured field's string (RFC 9651): ASCII only, quotes and backslashes escaped.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            _ => out.push('?'),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn nanos(now: DateTime<Utc>) -> i64 {
+    now.timestamp_nanos_opt().unwrap_or(i64::MAX / 2)
+}
+
+fn seconds_up(nanos: i64) -> u64 {
+    u64::try_from(nanos).unwrap_or(0).div_ceil(1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-24T12:00:00Z".parse().unwrap()
+    }
+
+    fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {
+        pb::Limit {
+            name: name.into(),
+            amount,
+            window: window.into(),
+            window_seconds: 60,
+            on_exceed: pb::limit::OnExceed::Block.into(),
+            ..Default::default()
+        }
+    }
+
+    fn rate(name: &str, amount: u64) -> Limit {
+        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::Rolling)), None)
+    }
+
+    fn quota(name: &str, amount: u64) -> Limit {
+        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::CalendarMonth)), None)
+    }
+
+    fn take(limits: &[&Limit]) -> Result<Vec<Report>, Exceeded> {
+        let consumer: Arc<str> = "c".into();
+        let held: Vec<_> = limits.iter().map(|limit| limit.held(&consumer)).collect();
+        take_all(&held, now())
+    }
+
+    #[test]
+    fn a_call_that_is_too_much_for_one_limit_takes_nothing_from_the_others() {
+        let (wide, narrow) = (quota("quota", 10), rate("rate", 2));
+        for _ in 0..2 {
+            assert!(take(&[&wide, &narrow]).is_ok());
+        }
+        for _ in 0..5 {
+            let exceeded = take(&[&wide, &narrow]).unwrap_err();
+            assert_eq!((exceeded.quota, exceeded.retry_after), (false, 30));
+        }
+        let left = headers(&take(&[&wide]).unwrap());
+        assert_eq!(left[1].1, r#""quota";r=7;t=561600"#);
+    }
+
+    #[test]
+    fn the_longest_wait_decides() {
+        let (quota, rate) = (quota("quota", 1), rate("rate", 1));
+        assert!(take(&[&quota, &rate]).is_ok());
+        let exceeded = take(&[&quota, &rate]).unwrap_err();
+        assert_eq!((exceeded.quota, exceeded.retry_after), (true, 561_600));
+    }
+
+    #[test]
+    fn threads_racing_for_two_limits_leave_no_partial_takes() {
+        let limits = Arc::new((quota("quota", 1_000), rate("rate", 300)));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let limits = limits.clone();
+                std::thread::spawn(move || {
+                    (0..200).filter(|_| take(&[&limits.0, &limits.1]).is_ok()).count()
+                })
+            })
+            .collect();
+        let taken: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(taken, 300);
+        let counts = limits.0.counts(now());
+        assert_eq!(counts.first().map(|(_, _, used)| *used), Some(300));
+    }
+
+    #[test]
+    fn overage_counts_and_never_blocks() {
+        let mut soft = limit("soft", 1, pb::limit::Window::CalendarDay);
+        soft.on_exceed = pb::limit::OnExceed::Overage.into();
+        let soft = Limit::new(Spec::parse(&soft), None);
+        for _ in 0..3 {
+            assert!(take(&[&soft]).is_ok());
+        }
+        assert_eq!(soft.counts(now()).first().map(|(_, _, used)| *used), Some(3));
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_the_header() {
+        assert_eq!(quoted("a\"b\\c\u{e9}\n"), r#""a\"b\\c??""#);
+    }
+
+    #[test]
+    fn idle_consumers_are_forgotten() {
+        let mut own = limit("own", 5, pb::limit::Window::Rolling);
+        own.scope = pb::limit::Scope::Consumer.into();
+        let own = Limit::new(Spec::parse(&own), None);
+        for index in 0..100 {
+            let consumer: Arc<str> = format!("c{index}").into();
+            assert!(take_all(&[own.held(&consumer)], now()).is_ok());
+        }
+        own.evict_idle(now());
+        assert_eq!(own.holders(), 100, "they have used some of it");
+        own.evict_idle(now() + chrono::TimeDelta::seconds(61));
+        assert_eq!(own.holders(), 0);
+    }
+}

@@ -1,0 +1,160 @@
+//! A quota: so many calls per calendar day or month, UTC. Window and count share one atomic number,
+//! so that the count of an old window never leaks into a new one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+
+/// The calendar windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calendar {
+    /// From 00:00 UTC.
+    Day,
+    /// From 00:00 UTC of the first.
+    Month,
+}
+
+const COUNT_BITS: u32 = 40;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+
+impl Calendar {
+    /// The number of the window that `now` is in; grows by one per window.
+    pub(crate) fn ordinal(self, now: DateTime<Utc>) -> u64 {
+        let day = u64::try_from(now.timestamp().div_euclid(86_400)).unwrap_or(0);
+        match self {
+            Self::Day => day,
+            Self::Month => u64::try_from(now.year()).unwrap_or(0) * 12 + u64::from(now.month0()),
+        }
+    }
+
+    /// Seconds from the window's start to its end.
+    pub(crate) fn seconds(self, now: DateTime<Utc>) -> u64 {
+        let Some((start, end)) = self.bounds(now) else { return 86_400 };
+        u64::try_from((end - start).num_seconds()).unwrap_or(86_400)
+    }
+
+    /// Whole seconds until the window ends, at least 1.
+    pub(crate) fn ends_in(self, now: DateTime<Utc>) -> u64 {
+        let Some((_, end)) = self.bounds(now) else { return 1 };
+        let left = end.and_time(chrono::NaiveTime::MIN).and_utc() - now;
+        u64::try_from(left.num_milliseconds()).unwrap_or(0).div_ceil(1000).max(1)
+    }
+
+    fn bounds(self, now: DateTime<Utc>) -> Option<(NaiveDate, NaiveDate)> {
+        let today = now.date_naive();
+        match self {
+            Self::Day => Some((today, today.succ_opt()?)),
+            Self::Month => {
+                let first = today.with_day(1)?;
+                Some((first, first.checked_add_months(Months::new(1))?))
+            }
+        }
+    }
+}
+
+/// The state of one quota for one holder.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    state: AtomicU64,
+}
+
+fn pack(window: u64, used: u64) -> u64 {
+    (window << COUNT_BITS) | used.min(COUNT_MASK)
+}
+
+fn used(state: u64, window: u64) -> u64 {
+    if state >> COUNT_BITS == window { state & COUNT_MASK } else { 0 }
+}
+
+impl Count {
+    /// Continues an earlier count.
+    pub(crate) fn resume(window: u64, used: u64) -> Self {
+        Self { state: AtomicU64::new(pack(window, used)) }
+    }
+
+    /// Calls so far in a window.
+    pub(crate) fn used(&self, window: u64) -> u64 {
+        used(self.state.load(Ordering::Acquire), window)
+    }
+
+    /// Counts a call if there is one left under `amount`; what is used then, or already.
+    pub(crate) fn take(&self, window: u64, amount: u64) -> Result<u64, u64> {
+        let mut state = self.state.load(Ordering::Acquire);
+        loop {
+            let before = used(state, window);
+            if before >= amount.min(COUNT_MASK) {
+                return Err(before);
+            }
+            let next = pack(window, before + 1);
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Ok(before + 1),
+                Err(newer) => state = newer,
+            }
+        }
+    }
+
+    /// Uncounts a call that was taken just now.
+    pub(crate) fn give_back(&self, window: u64) {
+        let one_less = |state| match used(state, window) {
+            0 => None,
+            used => Some(pack(window, used - 1)),
+        };
+        // An error means that the window is over: there is nothing left to give back to.
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
+    }
+
+    /// Whether it is as good as new.
+    pub(crate) fn is_idle(&self, window: u64) -> bool {
+        self.used(window) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn windows_follow_the_calendar() {
+        let leap = at("2028-02-29T23:59:59.5Z");
+        assert_eq!(Calendar::Month.seconds(leap), 29 * 86_400);
+        assert_eq!(Calendar::Month.ends_in(leap), 1);
+        assert_eq!(Calendar::Day.ends_in(at("2028-02-29T00:00:00Z")), 86_400);
+        let next = at("2028-03-01T00:00:00Z");
+        assert_eq!(Calendar::Month.ordinal(next), Calendar::Month.ordinal(leap) + 1);
+        assert_eq!(Calendar::Day.ordinal(next), Calendar::Day.ordinal(leap) + 1);
+        let (december, january) = (at("2027-12-31T23:00:00Z"), at("2028-01-01T00:00:00Z"));
+        assert_eq!(Calendar::Month.ordinal(january), Calendar::Month.ordinal(december) + 1);
+    }
+
+    #[test]
+    fn a_new_window_starts_at_nothing() {
+        let count = Count::default();
+        assert_eq!(count.take(7, 2), Ok(1));
+        assert_eq!(count.take(7, 2), Ok(2));
+        assert_eq!(count.take(7, 2), Err(2));
+        assert_eq!(count.take(8, 2), Ok(1));
+        assert_eq!((count.used(7), count.used(8)), (0, 1));
+        count.give_back(7);
+        assert_eq!(count.used(8), 1, "what belonged to an old window is gone with it");
+        count.give_back(8);
+        assert!(count.is_idle(8));
+    }
+
+    #[test]
+    fn many_threads_take_exactly_the_amount() {
+        let count = std::sync::Arc::new(Count::default());
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let count = count.clone();
+                std::thread::spawn(move || (0..500).filter(|_| count.take(1, 777).is_ok()).count())
+            })
+            .collect();
+        let taken: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(taken, 777);
+    }
+}

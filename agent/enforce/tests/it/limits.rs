@@ -1,0 +1,141 @@
+//! How often who may pass.
+
+use super::*;
+use pb::limit::{OnExceed, Scope, Window};
+
+#[test]
+fn a_rate_tells_how_much_is_left_and_when_to_come_back() {
+    let engine = with_limits(vec![limit("rate_limit", 5, Window::Rolling)]);
+    let first = decide(&engine, &call(Some(KEY), start())).unwrap();
+    let headers = &first.response_headers;
+    assert_eq!(header(headers, "ratelimit-policy"), Some(r#""rate_limit";q=5;w=60"#));
+    assert_eq!(header(headers, "ratelimit"), Some(r#""rate_limit";r=4;t=12"#));
+    for _ in 0..4 {
+        assert!(passes(&engine, start()));
+    }
+    let denial = decide(&engine, &call(Some(KEY), start())).unwrap_err();
+    assert_eq!((denial.status, denial.code, denial.retry_after), (429, "rate_limited", Some(12)));
+    assert_eq!(header(&denial.response_headers, "retry-after"), Some("12"));
+    assert_eq!(header(&denial.response_headers, "ratelimit"), Some(r#""rate_limit";r=0;t=12"#));
+    assert!(!passes(&engine, after(11)));
+    assert!(passes(&engine, after(12)));
+}
+
+#[test]
+fn a_quota_lasts_until_the_calendar_says_so() {
+    let engine = with_limits(vec![limit("quota", 2, Window::CalendarDay)]);
+    assert!(passes(&engine, start()) && passes(&engine, start()));
+    let denial = decide(&engine, &call(Some(KEY), start())).unwrap_err();
+    assert_eq!((denial.status, denial.code), (429, "quota_exceeded"));
+    assert_eq!(denial.retry_after, Some(12 * 3600));
+    assert_eq!(header(&denial.response_headers, "ratelimit"), Some(r#""quota";r=0;t=43200"#));
+    assert!(passes(&engine, after(12 * 3600)));
+}
+
+#[test]
+fn a_refused_call_uses_up_nothing() {
+    let engine = with_limits(vec![
+        limit("quota", 100, Window::CalendarMonth),
+        limit("rate_limit", 1, Window::Rolling),
+    ]);
+    assert!(passes(&engine, start()));
+    for _ in 0..10 {
+        assert!(!passes(&engine, start()));
+    }
+    let second = decide(&engine, &call(Some(KEY), after(60))).unwrap();
+    let left = header(&second.response_headers, "ratelimit").unwrap();
+    assert!(left.starts_with(r#""quota";r=98;"#), "{left}");
+}
+
+#[test]
+fn overage_is_served() {
+    let mut soft = limit("soft", 1, Window::Rolling);
+    soft.on_exceed = OnExceed::Overage.into();
+    let engine = with_limits(vec![soft]);
+    assert!((0..10).all(|_| passes(&engine, start())));
+}
+
+#[test]
+fn scope_decides_who_shares() {
+    let mut own = limit("own", 1, Window::Rolling);
+    own.scope = Scope::Consumer.into();
+    for (limit, second_passes) in [(own, true), (limit("all", 1, Window::Rolling), false)] {
+        let engine = with_limits(vec![limit]);
+        let mut second = credential("second", "second");
+        second.consumer_id = "another".into();
+        engine.put_credential(&second);
+        assert!(passes(&engine, start()));
+        assert!(!passes(&engine, start()));
+        let call = call(Some("second"), start());
+        assert_eq!(decide(&engine, &call).is_ok(), second_passes);
+    }
+}
+
+#[test]
+fn an_edit_keeps_the_counts_of_unchanged_limits() {
+    let rate = limit("rate_limit", 1, Window::Rolling);
+    let engine = with_limits(vec![rate.clone()]);
+    assert!(passes(&engine, start()));
+    let quota = limit("quota", 10, Window::CalendarMonth);
+    let limits = vec![quota, rate];
+    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    assert!(!passes(&engine, start()), "the rate is as used up as before");
+    let limits = vec![limit("rate_limit", 2, Window::Rolling)];
+    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    assert!(passes(&engine, start()), "another rate starts afresh");
+}
+
+#[test]
+fn an_upgrade_does_not_give_the_month_again() {
+    let engine = with_limits(vec![limit("quota", 2, Window::CalendarMonth)]);
+    assert!(passes(&engine, start()) && passes(&engine, start()));
+    let limits = vec![limit("quota", 3, Window::CalendarMonth)];
+    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    assert!(passes(&engine, start()));
+    assert!(!passes(&engine, start()));
+}
+
+#[test]
+fn routes_have_their_own_rate_or_share_their_services() {
+    let rate = |id: &str, requests| pb::Policy {
+        id: id.into(),
+        kind: Some(pb::policy::Kind::RateLimit(pb::RateLimit { requests, window_seconds: 60 })),
+    };
+    let route = |id: &str, policies| pb::Route { id: id.into(), policies, ..Default::default() };
+    let service = pb::ApiService {
+        id: "s".into(),
+        routes: vec![route("a", vec![]), route("b", vec![]), route("own", vec![rate("route", 1)])],
+        policies: vec![rate("service", 2)],
+        ..Default::default()
+    };
+    let publish = pb::Publish { api_services: vec![service], ..publish() };
+    let engine = engine();
+    engine.put_publish(PublishAccess::from(&publish));
+    let passes = |route_id| decide(&engine, &Call { route_id, ..call(Some(KEY), start()) }).is_ok();
+    assert!(passes("own"));
+    assert!(!passes("own"));
+    assert!(passes("a") && passes("b"));
+    assert!(!passes("a") && !passes("b"));
+    let next = pb::Publish { revision: 2, ..publish.clone() };
+    engine.put_publish(PublishAccess::from(&next));
+    assert!(!passes("own") && !passes("a"), "a new revision keeps the counts");
+    assert!(passes("unknown"), "a route without a rate");
+}
+
+#[test]
+fn threads_share_a_limit_exactly() {
+    let engine = with_limits(vec![
+        limit("rate_limit", 500, Window::Rolling),
+        limit("quota", 300, Window::CalendarDay),
+    ]);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let engine = engine.clone();
+            std::thread::spawn(move || (0..200).filter(|_| super::passes(&engine, start())).count())
+        })
+        .collect();
+    let passed: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(passed, 300);
+    let (_, counters) = engine.usage_changed_since(0);
+    assert_eq!((counters[0].allowed, counters[0].limited), (300, 500));
+}

@@ -1,0 +1,71 @@
+//! What is counted, and that it survives.
+
+use super::*;
+use imp_enforce::{Counter, Snapshot};
+use pb::limit::Window;
+
+fn counter(hour: &str, allowed: u64, limited: u64) -> Counter {
+    let hour: DateTime<Utc> = hour.parse().unwrap();
+    Counter {
+        publish_id: "pub".into(),
+        subscription_id: "sub".into(),
+        consumer_id: "consumer".into(),
+        hour_ms: hour.timestamp_millis(),
+        allowed,
+        limited,
+    }
+}
+
+#[test]
+fn calls_count_in_their_hour_and_only_news_is_told() {
+    let engine = with_limits(vec![limit("rate_limit", 2, Window::Rolling)]);
+    for _ in 0..3 {
+        passes(&engine, after(600));
+    }
+    passes(&engine, after(3600));
+    let (mark, mut counters) = engine.usage_changed_since(0);
+    counters.sort_by_key(|counter| counter.hour_ms);
+    let (noon, one) = ("2026-11-24T12:00:00Z", "2026-11-24T13:00:00Z");
+    assert_eq!(counters, [counter(noon, 2, 1), counter(one, 1, 0)]);
+    assert_eq!(engine.usage_changed_since(mark), (mark, vec![]));
+    passes(&engine, after(3601));
+    let (mark, counters) = engine.usage_changed_since(mark);
+    assert_eq!(counters, [counter(one, 2, 0)], "cumulative");
+    engine.forget_usage(after(3600));
+    assert_eq!(engine.usage_changed_since(0), (mark, vec![counter(one, 2, 0)]));
+}
+
+#[test]
+fn refusals_for_other_reasons_are_not_usage() {
+    let engine = engine();
+    decide(&engine, &call(None, start())).unwrap_err();
+    decide(&engine, &Call { publish_id: "", ..call(Some(KEY), start()) }).unwrap_err();
+    assert_eq!(engine.usage_changed_since(0), (0, vec![]));
+}
+
+#[test]
+fn counts_and_quotas_survive_a_restart() {
+    let mut own = limit("own", 3, Window::CalendarDay);
+    own.scope = pb::limit::Scope::Consumer.into();
+    let limits = vec![limit("quota", 5, Window::CalendarMonth), own];
+    let engine = with_limits(limits.clone());
+    assert!(passes(&engine, start()) && passes(&engine, start()));
+    let text = serde_json::to_string(&engine.snapshot(start())).unwrap();
+
+    let second = Engine::new();
+    second.restore(serde_json::from_str::<Snapshot>(&text).unwrap());
+    assert_eq!(
+        second.snapshot(start()),
+        engine.snapshot(start()),
+        "a restart before the entitlement came loses nothing"
+    );
+    second.put_publish(PublishAccess::from(&publish()));
+    second.put_credential(&credential("cred", KEY));
+    second.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    assert_eq!(second.usage_changed_since(0).1, engine.usage_changed_since(0).1);
+    assert!(passes(&second, start()));
+    assert!(!passes(&second, start()), "the consumer's third call of the day was the last");
+    assert!(passes(&second, after(86_400)), "the next day");
+    assert!(passes(&second, after(86_400)));
+    assert!(!passes(&second, after(86_400)), "the fifth call of the month was the last");
+}
