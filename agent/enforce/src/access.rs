@@ -105,27 +105,27 @@ fn route_limits(service: &pb::ApiService) -> Vec<RouteLimit> {
 pub(crate) struct Access {
     pub(crate) id: Arc<str>,
     pub(crate) publish: PublishAccess,
-    limits: Vec<(String, Limit)>,
-    by_route: HashMap<String, usize>,
+    limits: HashMap<String, Limit>,
+    /// Route to limit.
+    by_route: HashMap<String, String>,
 }
 
 impl Access {
     /// Takes over the state of rates that did not change.
     pub(crate) fn new(publish: PublishAccess, before: Option<&Self>) -> Self {
-        let mut limits = Vec::with_capacity(publish.limits.len());
+        let mut limits = HashMap::with_capacity(publish.limits.len());
         let mut by_route = HashMap::new();
-        for (index, limit) in publish.limits.iter().enumerate() {
+        for limit in &publish.limits {
             let spec = Spec::rate("route", limit.requests, limit.window_seconds);
-            let old = before.and_then(|b| b.limits.iter().find(|(id, _)| *id == limit.id));
-            limits.push((limit.id.clone(), Limit::new(spec, old.map(|(_, limit)| limit))));
-            by_route.extend(limit.routes.iter().map(|route| (route.clone(), index)));
+            let old = before.and_then(|before| before.limits.get(&limit.id));
+            limits.insert(limit.id.clone(), Limit::new(spec, old));
+            by_route.extend(limit.routes.iter().map(|route| (route.clone(), limit.id.clone())));
         }
         Self { id: publish.publish_id.as_str().into(), publish, limits, by_route }
     }
 
     /// The rate of a route, if it has one.
     pub(crate) fn limit(&self, route_id: &str) -> Option<&Limit> {
-        let index = self.by_route.get(route_id)?;
-        self.limits.get(*index).map(|(_, limit)| limit)
+        self.limits.get(self.by_route.get(route_id)?)
     }
 }

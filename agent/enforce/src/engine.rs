@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use imp_proto::config as pb;
 
 use crate::access::{Access, AuthMode, PublishAccess};
@@ -11,6 +12,7 @@ use crate::decision::{Admission, Call, Decision, Denial};
 use crate::entitlement::Entitlement;
 use crate::keys::{Credential, Keys};
 use crate::limit::{self, Held};
+use crate::quota;
 use crate::usage::{Counter, QuotaRow, Snapshot, Usage};
 
 /// All that a door needs. Clones share one state.
@@ -25,7 +27,9 @@ struct Inner {
     entitlements: DashMap<String, Arc<Entitlement>>,
     keys: Keys,
     usage: Usage,
-    /// Quotas from before a restart, by subscription, until their entitlement comes.
+    /// Quotas of subscriptions that have no entitlement here: from before a restart, or of one that
+    /// went. They go on when it comes (again), so that nobody gets the month twice by that.
+    /// Locked after `entitlements`, never before.
     resumed: DashMap<String, Vec<QuotaRow>>,
 }
 
@@ -43,9 +47,15 @@ impl Engine {
 
     /// Adds or replaces a publish. Counts of unchanged rates go on.
     pub fn put_publish(&self, publish: PublishAccess) {
-        let id = publish.publish_id.clone();
-        let before = self.inner.publishes.get(&id).map(|access| access.clone());
-        self.inner.publishes.insert(id, Arc::new(Access::new(publish, before.as_deref())));
+        match self.inner.publishes.entry(publish.publish_id.clone()) {
+            Entry::Occupied(mut slot) => {
+                let next = Access::new(publish, Some(slot.get()));
+                slot.insert(Arc::new(next));
+            }
+            Entry::Vacant(slot) => {
+                slot.insert(Arc::new(Access::new(publish, None)));
+            }
+        }
     }
 
     /// From now on its calls are refused.
@@ -55,18 +65,30 @@ impl Engine {
 
     /// Adds or replaces what a subscription may do. Counts of unchanged limits go on.
     pub fn put_entitlement(&self, entitlement: &pb::Entitlement) {
-        let id = &entitlement.id;
-        let before = self.inner.entitlements.get(id).map(|entitlement| entitlement.clone());
-        let mut next = Entitlement::new(entitlement, before.as_deref());
-        if let Some((_, rows)) = self.inner.resumed.remove(id) {
-            next.resume(&rows);
+        match self.inner.entitlements.entry(entitlement.id.clone()) {
+            Entry::Occupied(mut slot) => {
+                let next = Entitlement::new(entitlement, Some(slot.get()));
+                slot.insert(Arc::new(next));
+            }
+            Entry::Vacant(slot) => {
+                let mut next = Entitlement::new(entitlement, None);
+                if let Some((_, rows)) = self.inner.resumed.remove(&entitlement.id) {
+                    next.resume(&rows);
+                }
+                slot.insert(Arc::new(next));
+            }
         }
-        self.inner.entitlements.insert(id.clone(), Arc::new(next));
     }
 
     /// From now on its consumers are refused.
     pub fn remove_entitlement(&self, id: &str) {
-        self.inner.entitlements.remove(id);
+        if let Entry::Occupied(slot) = self.inner.entitlements.entry(id.to_owned()) {
+            let rows = slot.get().latest_quotas();
+            if !rows.is_empty() {
+                self.inner.resumed.insert(id.to_owned(), rows);
+            }
+            slot.remove();
+        }
     }
 
     /// Adds or replaces a key.
@@ -150,11 +172,16 @@ impl Engine {
         self.inner.usage.forget(before);
     }
 
-    /// Frees limits of consumers that are full again. Costs a walk over all of them: once a minute.
+    /// Frees limits of consumers that are full again, and quotas of subscriptions that did not come
+    /// back in their window. Costs a walk over all of them: once a minute.
     pub fn evict_idle(&self, now: DateTime<Utc>) {
         for entitlement in &self.inner.entitlements {
             entitlement.evict_idle(now);
         }
+        self.inner.resumed.retain(|_, rows| {
+            rows.retain(|row| quota::is_running(row.window, now));
+            !rows.is_empty()
+        });
     }
 
     /// What must survive a restart.
@@ -163,7 +190,8 @@ impl Engine {
         let live = self.inner.entitlements.iter().flat_map(|entry| entry.quotas(now));
         let mut quotas: Vec<QuotaRow> = live.collect();
         // Not taken up yet, so still true.
-        quotas.extend(self.inner.resumed.iter().flat_map(|rows| rows.value().clone()));
+        let waiting = self.inner.resumed.iter().flat_map(|rows| rows.value().clone());
+        quotas.extend(waiting.filter(|row| quota::is_running(row.window, now)));
         Snapshot { counters, quotas }
     }
 

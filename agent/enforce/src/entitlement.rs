@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
 use pb::entitlement::State;
 
-use crate::limit::{Held, Limit, Spec};
+use crate::limit::{Held, HolderCount, Limit, Spec};
 use crate::usage::QuotaRow;
 
 #[derive(Debug)]
@@ -82,19 +82,28 @@ impl Entitlement {
         self.limits.iter().for_each(|limit| limit.evict_idle(now));
     }
 
+    /// The quotas of windows that run now.
     pub(crate) fn quotas(&self, now: DateTime<Utc>) -> Vec<QuotaRow> {
-        let row =
-            |limit: &Limit, (consumer, window, used): (Option<Arc<str>>, u64, u64)| QuotaRow {
-                subscription_id: self.wire.id.clone(),
-                consumer_id: consumer.map(|consumer| consumer.to_string()),
-                limit: limit.spec.name.clone(),
-                window,
-                used,
-            };
+        self.rows(|limit| limit.counts(now))
+    }
+
+    /// The quotas of the windows of their last calls, which may be over.
+    pub(crate) fn latest_quotas(&self) -> Vec<QuotaRow> {
+        self.rows(Limit::latest_counts)
+    }
+
+    fn rows(&self, counts: impl Fn(&Limit) -> Vec<HolderCount>) -> Vec<QuotaRow> {
+        let row = |limit: &Limit, (consumer, window, used): HolderCount| QuotaRow {
+            subscription_id: self.wire.id.clone(),
+            consumer_id: consumer.map(|consumer| consumer.to_string()),
+            limit: limit.spec.name.clone(),
+            window,
+            used,
+        };
         let rows = self
             .limits
             .iter()
-            .flat_map(|limit| limit.counts(now).into_iter().map(move |count| row(limit, count)));
+            .flat_map(|limit| counts(limit).into_iter().map(move |count| row(limit, count)));
         rows.collect()
     }
 

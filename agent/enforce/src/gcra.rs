@@ -23,7 +23,9 @@ impl Rate {
             return Self { interval: SECOND, tolerance: 0 };
         }
         let amount = i64::try_from(amount).unwrap_or(i64::MAX);
-        let window = i64::try_from(window_seconds).unwrap_or(i64::MAX).saturating_mul(SECOND);
+        // A window of 0 would be no limit at all.
+        let window = i64::try_from(window_seconds).unwrap_or(i64::MAX).max(1);
+        let window = window.saturating_mul(SECOND);
         let interval = (window / amount).saturating_add(i64::from(window % amount != 0)).max(1);
         // A century at most, so that sums with a time stay in range.
         let tolerance = interval.saturating_mul(amount).min(100 * 365 * 86_400 * SECOND);
@@ -49,15 +51,27 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// How it stands, without a call.
     pub(crate) fn look(&self, rate: Rate, now: i64) -> Standing {
-        standing(rate, self.tat.load(Ordering::Acquire), now)
+        standing(rate, self.arrival(rate, now), now)
+    }
+
+    /// The TAT. A call puts it at most the tolerance ahead; further ahead means that the clock was
+    /// put back, and the bucket counts as empty now, not as empty until the old time comes again.
+    /// One second is left to calls that read the clock earlier than they came here.
+    fn arrival(&self, rate: Rate, now: i64) -> i64 {
+        let tat = self.tat.load(Ordering::Acquire);
+        let most = now.saturating_add(rate.tolerance);
+        if tat <= most.saturating_add(SECOND) {
+            return tat;
+        }
+        self.tat.fetch_min(most, Ordering::AcqRel).min(most)
     }
 
     /// Takes one call, if there is one left.
     pub(crate) fn take(&self, rate: Rate, now: i64) -> Result<Standing, Standing> {
-        let mut tat = self.tat.load(Ordering::Acquire);
+        let mut tat = self.arrival(rate, now);
         loop {
-            let next = tat.max(now) + rate.interval;
-            if next - now > rate.tolerance {
+            let next = tat.max(now).saturating_add(rate.interval);
+            if next.saturating_sub(now) > rate.tolerance {
                 return Err(standing(rate, tat, now));
             }
             match self.tat.compare_exchange_weak(tat, next, Ordering::AcqRel, Ordering::Acquire) {
@@ -79,7 +93,7 @@ impl Bucket {
 }
 
 fn standing(rate: Rate, tat: i64, now: i64) -> Standing {
-    let ahead = (tat - now).max(0);
+    let ahead = tat.saturating_sub(now).max(0);
     let left = (rate.tolerance - ahead).max(0) / rate.interval;
     // The next call passes when one interval of room is there.
     let used = rate.tolerance / rate.interval - left;
@@ -131,6 +145,23 @@ mod tests {
             let _ = bucket.look(rate, START);
         }
         assert!(Bucket::default().take(Rate::new(0, 60), START).is_err());
+    }
+
+    #[test]
+    fn a_window_of_nothing_is_still_a_limit() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(2, 0));
+        let passed = (0..100).filter(|_| bucket.take(rate, START).is_ok()).count();
+        assert_eq!(passed, 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_locks_nobody_out() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(2, 60));
+        assert!(bucket.take(rate, START).is_ok() && bucket.take(rate, START).is_ok());
+        let earlier = START - 3_600 * SECOND;
+        assert!(bucket.take(rate, earlier).is_err(), "nothing is given away");
+        assert!(bucket.take(rate, earlier + 30 * SECOND).is_ok(), "one interval later");
+        assert!(bucket.take(rate, earlier + 30 * SECOND).is_err());
     }
 
     #[test]

@@ -30,7 +30,8 @@ enum Window {
 impl Spec {
     /// A rate that blocks and that everyone shares.
     pub(crate) fn rate(name: &str, amount: u64, seconds: u64) -> Self {
-        let window = Window::Rolling { rate: Rate::new(amount, seconds), seconds };
+        let rate = Rate::new(amount, seconds);
+        let window = Window::Rolling { rate, seconds: seconds.max(1) };
         Self { name: name.to_owned(), amount, window, blocks: true, per_consumer: false }
     }
 
@@ -39,8 +40,10 @@ impl Spec {
         let window = match limit.window() {
             Wire::CalendarDay => Window::Calendar(Calendar::Day),
             Wire::CalendarMonth => Window::Calendar(Calendar::Month),
+            // A window that is newer than this engine: the longest one, so that it lets too few pass.
+            Wire::Unspecified if limit.window_seconds == 0 => Window::Calendar(Calendar::Month),
             Wire::Rolling | Wire::Unspecified => Window::Rolling {
-                rate: Rate::new(limit.amount, limit.window_seconds.max(1)),
+                rate: Rate::new(limit.amount, limit.window_seconds),
                 seconds: limit.window_seconds.max(1),
             },
         };
@@ -86,6 +89,9 @@ pub(crate) enum Meter {
     Rate(Bucket),
     Quota(Count),
 }
+
+/// Whose count (None: shared by all), of which window, and how much.
+pub(crate) type HolderCount = (Option<Arc<str>>, u64, u64);
 
 /// A limit and the state of all who hold it.
 #[derive(Debug)]
@@ -143,17 +149,28 @@ impl Limit {
         self.consumers.len()
     }
 
-    /// The counts of a quota: whose, and of which window. None: shared by all.
-    pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<(Option<Arc<str>>, u64, u64)> {
+    /// The counts of a quota in the window that runs now.
+    pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<HolderCount> {
         let Some(calendar) = self.spec.calendar() else { return Vec::new() };
         let window = calendar.ordinal(now);
-        let used = |meter: &Meter| match meter {
-            Meter::Quota(count) => count.used(window),
-            Meter::Rate(_) => 0,
+        self.counts_of(|count| (window, count.used(window)))
+    }
+
+    /// The counts of a quota in the windows of their last calls.
+    pub(crate) fn latest_counts(&self) -> Vec<HolderCount> {
+        self.counts_of(Count::latest)
+    }
+
+    fn counts_of(&self, read: impl Fn(&Count) -> (u64, u64)) -> Vec<HolderCount> {
+        let read = |holder: Option<Arc<str>>, meter: &Meter| match meter {
+            Meter::Quota(count) => Some((holder, read(count))),
+            Meter::Rate(_) => None,
         };
-        let shared = (None, window, used(&self.shared));
-        let own = self.consumers.iter().map(|e| (Some(e.key().clone()), window, used(e.value())));
-        own.chain([shared]).filter(|(_, _, used)| *used > 0).collect()
+        let own = self.consumers.iter().filter_map(|e| read(Some(e.key().clone()), e.value()));
+        own.chain(read(None, &self.shared))
+            .map(|(holder, (window, used))| (holder, window, used))
+            .filter(|(_, _, used)| *used > 0)
+            .collect()
     }
 
     /// Continues a count from before a restart.
@@ -286,6 +303,9 @@ fn exceeded(held: &[Held<'_>], now: DateTime<Utc>) -> Exceeded {
     Exceeded { quota, retry_after: retry_after.max(1), reports }
 }
 
+/// A structured field's largest integer (RFC 9651).
+const MAX_INTEGER: u64 = 999_999_999_999_999;
+
 /// `RateLimit-Policy` and `RateLimit` of the IETF draft.
 pub(crate) fn headers(reports: &[Report]) -> Vec<(&'static str, String)> {
     if reports.is_empty() {
@@ -293,8 +313,11 @@ pub(crate) fn headers(reports: &[Report]) -> Vec<(&'static str, String)> {
     }
     let list =
         |one: &dyn Fn(&Report) -> String| reports.iter().map(one).collect::<Vec<_>>().join(", ");
-    let policy = |r: &Report| format!("{};q={};w={}", quoted(&r.name), r.amount, r.window_seconds);
-    let left = |r: &Report| format!("{};r={};t={}", quoted(&r.name), r.remaining, r.more_in);
+    let int = |number: u64| number.min(MAX_INTEGER);
+    let policy =
+        |r: &Report| format!("{};q={};w={}", quoted(&r.name), int(r.amount), int(r.window_seconds));
+    let left =
+        |r: &Report| format!("{};r={};t={}", quoted(&r.name), int(r.remaining), int(r.more_in));
     vec![("ratelimit-policy", list(&policy)), ("ratelimit", list(&left))]
 }
 
@@ -402,6 +425,21 @@ mod tests {
             assert!(take(&[&soft]).is_ok());
         }
         assert_eq!(soft.counts(now()).first().map(|(_, _, used)| *used), Some(3));
+    }
+
+    #[test]
+    fn a_window_that_is_newer_than_the_engine_is_the_longest() {
+        let unknown =
+            pb::Limit { window: 99, window_seconds: 0, ..limit("new", 1, Default::default()) };
+        let unknown = Limit::new(Spec::parse(&unknown), None);
+        assert!(take(&[&unknown]).is_ok());
+        assert_eq!(take(&[&unknown]).unwrap_err().retry_after, 561_600);
+    }
+
+    #[test]
+    fn numbers_stay_within_what_a_structured_field_can_say() {
+        let huge = headers(&take(&[&rate("huge", u64::MAX)]).unwrap());
+        assert_eq!(huge[0].1, r#""huge";q=999999999999999;w=60"#);
     }
 
     #[test]

@@ -52,6 +52,12 @@ impl Calendar {
     }
 }
 
+/// Whether this is the number of a day or month that runs now. The numbers of days and months do not
+/// meet before 2036, and nothing worse comes of it then than a row that is kept a day too long.
+pub(crate) fn is_running(window: u64, now: DateTime<Utc>) -> bool {
+    [Calendar::Day, Calendar::Month].iter().any(|calendar| calendar.ordinal(now) == window)
+}
+
 /// The state of one quota for one holder.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
@@ -62,8 +68,12 @@ fn pack(window: u64, used: u64) -> u64 {
     (window << COUNT_BITS) | used.min(COUNT_MASK)
 }
 
-fn used(state: u64, window: u64) -> u64 {
-    if state >> COUNT_BITS == window { state & COUNT_MASK } else { 0 }
+/// The window that a call counts in, and what is used of it. A call that read the clock just before
+/// a window's end may come here after the first one of the next: it counts there, or else it would
+/// wipe that count out. Any other window is the past, or a clock that was put right.
+fn counted(state: u64, window: u64) -> (u64, u64) {
+    let held = state >> COUNT_BITS;
+    if held == window || held == window + 1 { (held, state & COUNT_MASK) } else { (window, 0) }
 }
 
 impl Count {
@@ -72,16 +82,22 @@ impl Count {
         Self { state: AtomicU64::new(pack(window, used)) }
     }
 
+    /// The window of the last call, and the calls in it.
+    pub(crate) fn latest(&self) -> (u64, u64) {
+        let state = self.state.load(Ordering::Acquire);
+        (state >> COUNT_BITS, state & COUNT_MASK)
+    }
+
     /// Calls so far in a window.
     pub(crate) fn used(&self, window: u64) -> u64 {
-        used(self.state.load(Ordering::Acquire), window)
+        counted(self.state.load(Ordering::Acquire), window).1
     }
 
     /// Counts a call if there is one left under `amount`; what is used then, or already.
     pub(crate) fn take(&self, window: u64, amount: u64) -> Result<u64, u64> {
         let mut state = self.state.load(Ordering::Acquire);
         loop {
-            let before = used(state, window);
+            let (window, before) = counted(state, window);
             if before >= amount.min(COUNT_MASK) {
                 return Err(before);
             }
@@ -96,9 +112,9 @@ impl Count {
 
     /// Uncounts a call that was taken just now.
     pub(crate) fn give_back(&self, window: u64) {
-        let one_less = |state| match used(state, window) {
-            0 => None,
-            used => Some(pack(window, used - 1)),
+        let one_less = |state| match counted(state, window) {
+            (_, 0) => None,
+            (window, used) => Some(pack(window, used - 1)),
         };
         // An error means that the window is over: there is nothing left to give back to.
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
@@ -138,11 +154,19 @@ mod tests {
         assert_eq!(count.take(7, 2), Ok(2));
         assert_eq!(count.take(7, 2), Err(2));
         assert_eq!(count.take(8, 2), Ok(1));
-        assert_eq!((count.used(7), count.used(8)), (0, 1));
-        count.give_back(7);
-        assert_eq!(count.used(8), 1, "what belonged to an old window is gone with it");
+        assert_eq!(count.used(8), 1);
         count.give_back(8);
         assert!(count.is_idle(8));
+        assert_eq!(count.take(6, 2), Ok(1), "a clock that was put right");
+    }
+
+    #[test]
+    fn a_late_call_of_the_old_window_does_not_wipe_the_new_one_out() {
+        let count = Count::default();
+        assert_eq!(count.take(8, 2), Ok(1));
+        assert_eq!(count.take(7, 2), Ok(2));
+        assert_eq!(count.take(7, 2), Err(2));
+        assert_eq!(count.take(8, 2), Err(2));
     }
 
     #[test]

@@ -69,3 +69,32 @@ fn counts_and_quotas_survive_a_restart() {
     assert!(passes(&second, after(86_400)));
     assert!(!passes(&second, after(86_400)), "the fifth call of the month was the last");
 }
+
+#[test]
+fn a_subscription_that_went_and_came_back_does_not_get_the_month_again() {
+    let limits = vec![limit("quota", 2, Window::CalendarMonth)];
+    let engine = with_limits(limits.clone());
+    assert!(passes(&engine, start()) && passes(&engine, start()));
+    engine.remove_entitlement("sub");
+    engine.evict_idle(after(60));
+    engine.put_entitlement(&pb::Entitlement { limits: limits.clone(), ..entitlement() });
+    assert!(!passes(&engine, after(60)));
+    engine.remove_entitlement("sub");
+    let december = after(10 * 86_400);
+    engine.evict_idle(december);
+    assert_eq!(engine.snapshot(december).quotas, [], "what is over is not kept");
+    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    assert!(passes(&engine, december));
+}
+
+#[test]
+fn whoever_is_refused_leaves_nothing_behind() {
+    let engine = engine();
+    let before = engine.snapshot(start());
+    for index in 0..1_000 {
+        let (key, publish_id) = (format!("guess-{index}"), format!("publish-{index}"));
+        decide(&engine, &call(Some(&key), start())).unwrap_err();
+        decide(&engine, &Call { publish_id: &publish_id, ..call(Some(KEY), start()) }).unwrap_err();
+    }
+    assert_eq!(engine.snapshot(start()), before);
+}
