@@ -57,6 +57,16 @@ pub enum Event<'a> {
         /// Who.
         peer: &'a Peer<'a>,
     },
+    /// A reconnecting client says that it holds these, in the versions of its world: they are not sent
+    /// again, so no [`Event::Acked`] will name them. Follows [`Event::Opened`], at most once per type.
+    Held {
+        /// Which stream.
+        stream: StreamId,
+        /// Of which type.
+        type_url: &'a TypeUrl,
+        /// What it holds, never empty; what it holds besides is replaced or removed by responses.
+        resources: &'a [SentResource],
+    },
     /// A response went out.
     Sent {
         /// Which stream.

@@ -55,6 +55,15 @@ pub struct Answer {
     pub refusal: Option<String>,
 }
 
+/// What a request said besides its subscriptions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// It answered a response.
+    pub answer: Option<Answer>,
+    /// What the client holds already in the versions of the world, so that it is not sent (R37).
+    pub held: Vec<SentResource>,
+}
+
 /// One client's stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -83,7 +92,7 @@ impl Stream {
     }
 
     /// Takes a message of the client: subscriptions, and the answer to a response.
-    pub fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<Option<Answer>, Status> {
+    pub fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<Outcome, Status> {
         if request.type_url.is_empty() {
             return Err(Status::invalid_argument("type_url is required on an aggregated stream"));
         }
@@ -91,8 +100,8 @@ impl Stream {
         let world = self.world.clone();
         let of_type = self.of_type(type_url)?;
         let answer = of_type.answer(&request, &world);
-        of_type.subscribe(&request, &world);
-        Ok(answer)
+        let held = of_type.subscribe(&request, &world);
+        Ok(Outcome { answer, held })
     }
 
     /// Everything that should be sent now.

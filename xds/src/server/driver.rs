@@ -12,9 +12,9 @@ use tonic::{Status, Streaming};
 use super::Shared;
 use super::status::{Slot, TypeStatus};
 use crate::codec::Frame;
-use crate::stream::{Response, Stream};
+use crate::stream::{Outcome, Response, Stream};
 use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use crate::{Event, Peer, Revision, TypeRules};
+use crate::{Event, Peer, Revision, TypeRules, TypeUrl};
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -114,7 +114,14 @@ impl Driver {
     }
 
     fn take(&self, stream: &mut Stream, request: DeltaDiscoveryRequest) -> Result<(), End> {
-        let Some(answer) = stream.request(request)? else { return Ok(()) };
+        let type_url = TypeUrl::from(request.type_url.as_str());
+        let Outcome { answer, held } = stream.request(request)?;
+        if !held.is_empty() {
+            let stream = self.slot.stream();
+            let event = Event::Held { stream, type_url: &type_url, resources: &held };
+            self.shared.observer.event(event);
+        }
+        let Some(answer) = answer else { return Ok(()) };
         let (id, type_url, resources) =
             (self.slot.stream(), &answer.type_url, &answer.resources[..]);
         let event = match &answer.refusal {

@@ -177,15 +177,22 @@ impl TypeStream {
         }
     }
 
-    /// Takes the subscription part of a request.
-    pub(super) fn subscribe(&mut self, request: &DeltaDiscoveryRequest, world: &World) {
+    /// Takes the subscription part of a request; returns what the client need not be sent.
+    pub(super) fn subscribe(
+        &mut self,
+        request: &DeltaDiscoveryRequest,
+        world: &World,
+    ) -> Vec<SentResource> {
         let subscribe = &request.resource_names_subscribe;
         let unsubscribe = &request.resource_names_unsubscribe;
         let changed = self.subscription.update(subscribe, unsubscribe, self.rules.legacy_wildcard);
-        if changed.became_wildcard {
-            self.start_wildcard(&request.resource_initial(), world);
-        }
+        let held = if changed.became_wildcard {
+            self.start_wildcard(&request.resource_initial(), world)
+        } else {
+            Vec::new()
+        };
         self.follow(changed);
+        held
     }
 
     fn follow(&mut self, changed: Changed) {
@@ -204,19 +211,24 @@ impl TypeStream {
     }
 
     /// Compares what the client says it holds with the world (R37).
-    fn start_wildcard(&mut self, held: &HashMap<&str, &str>, world: &World) {
+    fn start_wildcard(&mut self, held: &HashMap<&str, &str>, world: &World) -> Vec<SentResource> {
         self.seen = world.revision();
         self.answer_due = true;
         let type_url = &self.rules.type_url;
+        let mut same = Vec::new();
         for name in world.names(type_url) {
-            let current = world.get(type_url, &name);
-            let same = current.is_some_and(|r| held.get(&*name) == Some(&&**r.version()));
-            if !same {
-                self.upserts.insert(name);
+            match world.get(type_url, &name) {
+                Some(r) if held.get(&*name) == Some(&&**r.version()) => {
+                    same.push(SentResource { name, version: Some(r.version().clone()) });
+                }
+                _ => {
+                    self.upserts.insert(name);
+                }
             }
         }
         let gone = held.keys().filter(|name| world.get(type_url, name).is_none());
         self.removals.extend(gone.map(|&name| Arc::from(name)));
+        same
     }
 
     /// Looks at what changed in the world since the last time: cost follows the changes.
@@ -355,5 +367,35 @@ impl TypeStream {
 impl DeltaDiscoveryRequest {
     fn resource_initial(&self) -> HashMap<&str, &str> {
         self.initial_resource_versions.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Change;
+
+    #[test]
+    fn r37_what_is_held_in_the_worlds_version_is_told_and_not_sent() {
+        let world = World::new();
+        let mut change = Change::default();
+        change.upsert("t", Resource::new("same", "1", Bytes::new()));
+        change.upsert("t", Resource::new("changed", "2", Bytes::new()));
+        world.apply(change);
+        let mut of_type = TypeStream::new(TypeRules::new("t", 0));
+        let held = ["same", "changed", "gone"].map(|name| (name.to_owned(), "1".to_owned()));
+        let request = DeltaDiscoveryRequest {
+            initial_resource_versions: held.into_iter().collect(),
+            ..Default::default()
+        };
+        let held = of_type.subscribe(&request, &world);
+        assert_eq!(held, [SentResource { name: "same".into(), version: Some("1".into()) }]);
+        let content = of_type.take_upserts(&world).expect("a change");
+        assert_eq!(
+            content.upserts.iter().map(|(r, _)| &**r.name()).collect::<Vec<_>>(),
+            ["changed"]
+        );
     }
 }
