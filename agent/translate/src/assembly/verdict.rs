@@ -105,18 +105,21 @@ impl Assembly {
         }
     }
 
-    /// The wanted revision of a publish is refused: what was proven comes back, or nothing.
+    /// What is rendered of a publish is refused: the proven revision comes back. Nothing does when
+    /// that is what was refused, or else it would hold up everyone beside it.
     fn block(&mut self, id: &str, change: &mut Change, blames: &mut Vec<Blame>) {
         let Some(state) = self.publishes.get_mut(id) else { return };
-        let proven = |p: &Arc<Prepared>| p.publish == state.desired.publish;
-        if state.blocked || state.proven.as_ref().is_some_and(proven) {
-            return;
+        let before = state.effective().cloned();
+        let same = |p: &Arc<Prepared>| p.publish == state.desired.publish;
+        if state.blocked || state.proven.as_ref().is_some_and(same) {
+            state.proven = None;
         }
-        state.blocked = true;
-        let (before, after) = (state.desired.clone(), state.proven.clone());
-        let revision = before.publish.revision;
-        blames.push(Blame { publish_id: id.to_owned(), revision });
-        self.replace(id, Some(before), after, change);
+        if !std::mem::replace(&mut state.blocked, true) {
+            let revision = state.desired.publish.revision;
+            blames.push(Blame { publish_id: id.to_owned(), revision });
+        }
+        let after = state.proven.clone();
+        self.replace(id, before, after, change);
     }
 
     /// A revision is proven when Envoy took all of its units and clusters.

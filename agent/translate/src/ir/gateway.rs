@@ -32,17 +32,14 @@ impl Gateway {
 }
 
 fn parse_listener(message: &pb::Listener) -> Result<Listener, ParseError> {
-    let name = grammar::text(&message.name).map_err(|f| ParseError::new("name", f))?;
-    if name.is_empty() {
-        return Err(ParseError::new("name", Fault::Missing));
-    }
+    let name = grammar::name(&message.name).map_err(|f| ParseError::new("name", f))?;
     match message.protocol() {
         pb::listener::Protocol::Http => {}
         pb::listener::Protocol::Https => {
             return Err(ParseError::new("protocol", Fault::Unsupported("HTTPS")));
         }
         pb::listener::Protocol::Unspecified => {
-            return Err(ParseError::new("protocol", Fault::Missing));
+            return Err(ParseError::new("protocol", grammar::unknown(message.protocol)));
         }
     }
     let hostname = match message.hostname.as_str() {

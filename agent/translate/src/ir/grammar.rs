@@ -47,6 +47,9 @@ pub enum Fault {
     /// Not a literal header value.
     #[error("'{0}' is no literal header value; a percent sign is written '%%'")]
     HeaderValue(String),
+    /// Too long, or with control characters.
+    #[error("'{0}' is too long or has control characters")]
+    Text(String),
     /// Neither address nor name.
     #[error("'{0}' is neither an IP address nor a DNS name")]
     Host(String),
@@ -167,12 +170,21 @@ pub(super) fn header_value(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// Any text without control characters.
+/// A value to match: any text without control characters.
 pub(super) fn text(text: &str) -> Result<String, Fault> {
-    if text.chars().any(char::is_control) {
-        return Err(Fault::HeaderValue(text.to_owned()));
+    if text.len() > 4096 || text.chars().any(char::is_control) {
+        return Err(Fault::Text(text.to_owned()));
     }
     Ok(text.to_owned())
+}
+
+/// A name that is free text: of a listener or a query parameter.
+pub(super) fn name(name: &str) -> Result<String, Fault> {
+    match name.len() {
+        0 => Err(Fault::Missing),
+        1..=512 => text(name),
+        _ => Err(Fault::Text(name.to_owned())),
+    }
 }
 
 /// An IP address (IPv6 with or without brackets) or a DNS name.
@@ -182,7 +194,22 @@ pub(super) fn host(text: &str) -> Result<EndpointHost, Fault> {
         return Ok(EndpointHost::Address(address));
     }
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    hostname(&name).map(EndpointHost::Name).map_err(|_| Fault::Host(text.to_owned()))
+    // Resolvers read "127.1" and "0x7f000001" as addresses.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let numeric = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
+    match hostname(&name) {
+        Ok(name) if !numeric => Ok(EndpointHost::Name(name)),
+        _ => Err(Fault::Host(text.to_owned())),
+    }
+}
+
+/// Why an enum's value stands for nothing: absent, or of a newer contract.
+pub(super) fn unknown(number: i32) -> Fault {
+    if number == 0 {
+        Fault::Missing
+    } else {
+        Fault::Unsupported("a value of a newer control plane")
+    }
 }
 
 /// 1 to 65,535.

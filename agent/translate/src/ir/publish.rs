@@ -101,6 +101,9 @@ fn parse_backend(message: &pb::Backend) -> Result<Backend, ParseError> {
     let balance = match message.lb_policy() {
         pb::backend::LbPolicy::LeastRequest => Balance::LeastRequest,
         pb::backend::LbPolicy::Random => Balance::Random,
+        pb::backend::LbPolicy::Unspecified if message.lb_policy != 0 => {
+            return Err(ParseError::new("lb_policy", grammar::unknown(message.lb_policy)));
+        }
         pb::backend::LbPolicy::RoundRobin | pb::backend::LbPolicy::Unspecified => {
             Balance::RoundRobin
         }
@@ -108,7 +111,14 @@ fn parse_backend(message: &pb::Backend) -> Result<Backend, ParseError> {
     let connect_timeout_ms =
         grammar::milliseconds(message.connect_timeout_ms, CONNECT_TIMEOUT_MS, 600_000)
             .map_err(|fault| ParseError::new("connect_timeout_ms", fault))?;
-    let http2 = message.protocol() == pb::backend::Protocol::Http2;
+    let http2 = match message.protocol() {
+        pb::backend::Protocol::Http2 => true,
+        // Speaking plain HTTP to who expects something newer, such as TLS, would give calls away.
+        pb::backend::Protocol::Unspecified if message.protocol != 0 => {
+            return Err(ParseError::new("protocol", grammar::unknown(message.protocol)));
+        }
+        pb::backend::Protocol::Http1 | pb::backend::Protocol::Unspecified => false,
+    };
     Ok(Backend { endpoints, http2, balance, connect_timeout_ms })
 }
 

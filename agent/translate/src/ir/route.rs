@@ -34,7 +34,7 @@ pub(super) fn parse(
         path: parse_path(message.path.as_ref()).map_err(|fault| ParseError::new("path", fault))?,
         methods,
         headers: parse_matches("headers", &message.headers, grammar::header_name)?,
-        query: parse_matches("query", &message.query, query_name)?,
+        query: parse_matches("query", &message.query, grammar::name)?,
         priority: message.priority,
         backends: parse_backends(&message.backends, backends)?,
         rewrite_path: optional("rewrite/path", &rewrite.path, grammar::path)?,
@@ -67,10 +67,6 @@ fn parse_path(message: Option<&pb::PathMatch>) -> Result<PathMatch, Fault> {
     }
 }
 
-fn query_name(text: &str) -> Result<String, Fault> {
-    if text.is_empty() { Err(Fault::Missing) } else { grammar::text(text) }
-}
-
 fn parse_matches(
     list: &str,
     messages: &[pb::ValueMatch],
@@ -80,6 +76,7 @@ fn parse_matches(
     let parse = |message: &pb::ValueMatch| {
         let rule = match message.kind.as_ref().ok_or(Fault::Missing)? {
             Kind::Exact(value) => ValueRule::Exact(grammar::text(value)?),
+            Kind::Prefix(value) if value.is_empty() => return Err(Fault::Missing),
             Kind::Prefix(value) => ValueRule::Prefix(grammar::text(value)?),
             Kind::Regex(regex) => ValueRule::Regex(grammar::regex(regex)?),
             Kind::Present(present) => ValueRule::Present(*present),

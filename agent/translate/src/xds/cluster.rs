@@ -18,6 +18,8 @@ use crate::ir;
 /// bound.
 const MAX_CONCURRENT: u32 = 10_000;
 const MAX_RETRIES: u32 = 100;
+/// As on the listener's side: a slow reader must not make Envoy hold the rest.
+const BUFFER_BYTES: u32 = 32_768;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The cluster of a backend.
@@ -51,6 +53,7 @@ fn body(backend: &ir::Backend) -> envoy::Cluster {
         respect_dns_ttl: !resolved,
         load_assignment: Some(assignment(&backend.endpoints)),
         circuit_breakers: Some(circuit_breakers()),
+        per_connection_buffer_limit_bytes: uint(BUFFER_BYTES),
         typed_extension_protocol_options: protocol_options(backend.http2),
         ..Default::default()
     }
@@ -106,7 +109,11 @@ fn protocol_options(http2: bool) -> HashMap<String, envoy_types::pb::google::pro
     use http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
     let protocol = if http2 {
-        ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default())
+        ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions {
+            initial_stream_window_size: uint(65_536),
+            initial_connection_window_size: uint(1_048_576),
+            ..Default::default()
+        })
     } else {
         ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())
     };

@@ -21,6 +21,9 @@ use crate::ir;
 const KEY_GATEWAY: &str = "x-imp-gw";
 const KEY_HOST: &str = "x-imp-host";
 
+/// A stream may be silent for so long, unless its route says otherwise.
+pub(super) const IDLE_MS: u32 = 300_000;
+
 /// The name of a gateway's listener.
 pub fn name(gateway: &str, listener: &str) -> String {
     format!("gw-{gateway}/{listener}")
@@ -77,6 +80,10 @@ fn connection_manager(
         ],
         http_filters: filters::chain(&options.agent_cluster),
         use_remote_address: truth(true),
+        // Nobody is internal: a caller in the same network may not steer with x-envoy-* either.
+        internal_address_config: Some(
+            hcm::http_connection_manager::InternalAddressConfig::default(),
+        ),
         normalize_path: truth(true),
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
@@ -89,7 +96,7 @@ fn connection_manager(
         always_set_request_id_in_response: true,
         request_timeout: milliseconds(0),
         request_headers_timeout: milliseconds(10_000),
-        stream_idle_timeout: milliseconds(300_000),
+        stream_idle_timeout: milliseconds(IDLE_MS),
         drain_timeout: milliseconds(5_000),
         delayed_close_timeout: milliseconds(1_000),
         max_request_headers_kb: uint(32),
@@ -154,6 +161,23 @@ fn route_specifier(gateway: &str, layout: Layout) -> hcm::http_connection_manage
     })
 }
 
+/// What upstreams or their frameworks believe of a proxy in front, and this one does not say. Envoy
+/// writes `x-forwarded-for` and `x-forwarded-proto` itself. `proxy` becomes HTTP_PROXY in CGI.
+const FOREIGN: [&str; 12] = [
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "forwarded",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "proxy",
+];
+
 /// Takes away what only the gateway may say.
 fn strip() -> early::HeaderMutation {
     use matcher::string_matcher::MatchPattern;
@@ -162,10 +186,9 @@ fn strip() -> early::HeaderMutation {
         match_pattern: Some(MatchPattern::Prefix("x-imp-".to_owned())),
         ignore_case: true,
     };
-    let foreign = ["x-forwarded-host", "x-real-ip", "forwarded", "x-original-url", "x-rewrite-url"];
     let actions = [Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(ours) })]
         .into_iter()
-        .chain(foreign.map(|name| Action::Remove(name.to_owned())));
+        .chain(FOREIGN.map(|name| Action::Remove(name.to_owned())));
     early::HeaderMutation { mutations: actions.map(mutation).collect() }
 }
 

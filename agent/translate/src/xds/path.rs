@@ -45,6 +45,15 @@ fn template(base: &str, path: &str) -> String {
     full.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
+/// What a path must begin with besides matching. An expression could go on in the middle of a
+/// segment: "1/x" under "/v1" would take "/v11/x", which may be another tenant's.
+pub(super) fn fence(base: &str, path: &PathMatch) -> Option<String> {
+    match path {
+        PathMatch::Regex(_) if base != "/" => Some(format!("{base}/")),
+        _ => None,
+    }
+}
+
 /// Envoy matches the whole path, so anchors are redundant; behind a base path a leading one would
 /// never match.
 fn under(base: &str, expression: &str) -> String {
@@ -125,6 +134,14 @@ mod tests {
         let anchored = PathMatch::Regex("^/x|/y".into());
         assert_eq!(specifiers("/v1.0", &anchored), [regex(r"/v1\.0(?:/x|/y)".into())]);
         assert_eq!(specifiers("/", &anchored), [regex("^/x|/y".into())]);
+    }
+
+    #[test]
+    fn an_expression_cannot_leave_its_base_path() {
+        let expression = PathMatch::Regex("1/x".into());
+        assert_eq!(fence("/v1", &expression).as_deref(), Some("/v1/"));
+        assert_eq!(fence("/", &expression), None);
+        assert_eq!(fence("/v1", &PathMatch::Prefix("/x".into())), None, "others end at segments");
     }
 
     #[test]

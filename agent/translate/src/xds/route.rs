@@ -11,6 +11,7 @@ use prost::{Message, Name};
 
 use super::canon::{self, any, inline, milliseconds, truth, uint};
 use super::door::DOOR;
+use super::listener::IDLE_MS;
 use super::path::{self, Rewrite, regex_matcher};
 use crate::ir;
 
@@ -25,12 +26,13 @@ pub(super) fn render(
     cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
 ) -> Vec<envoy::Route> {
     let base = publish.base_path.as_str();
+    let below = path::fence(base, &route.path);
     let action = envoy::route::Action::Route(action(base, route, cluster_of));
     let (request_add, request_remove) = header_changes(&route.request_headers);
     let (response_add, response_remove) = header_changes(&route.response_headers);
     let one = |specifier| envoy::Route {
         name: route.id.clone(),
-        r#match: Some(conditions(route, specifier)),
+        r#match: Some(conditions(route, specifier, below.as_deref())),
         metadata: Some(metadata("publish_id", &publish.id)),
         typed_per_filter_config: check(&publish.id, &route.id),
         request_headers_to_add: request_add.clone(),
@@ -43,9 +45,35 @@ pub(super) fn render(
     path::specifiers(base, &route.path).into_iter().map(one).collect()
 }
 
-/// Answers everything under a publish's base path itself. The door stays out of it: there is
-/// nothing to protect, and the answer must not depend on the agent.
+/// Answers everything under a publish's base path itself.
 pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str) -> envoy::Route {
+    envoy::Route {
+        name: format!("{}/{code}", publish.id),
+        r#match: Some(envoy::RouteMatch {
+            path_specifier: Some(path::prefix(&publish.base_path)),
+            ..Default::default()
+        }),
+        metadata: Some(metadata("publish_id", &publish.id)),
+        ..answer(status, code, title)
+    }
+}
+
+/// TRACE would send the headers that the door sets back to the caller. It is never routed.
+pub(super) fn no_trace() -> envoy::Route {
+    envoy::Route {
+        name: "trace".to_owned(),
+        r#match: Some(envoy::RouteMatch {
+            path_specifier: Some(path::prefix("/")),
+            headers: vec![pseudo(":method", ir::ValueRule::Exact("TRACE".to_owned()))],
+            ..Default::default()
+        }),
+        ..answer(404, "no_route", "No such route")
+    }
+}
+
+/// A problem document instead of an upstream. The door stays out of it: there is nothing to protect,
+/// and the answer must not depend on the agent.
+fn answer(status: u32, code: &str, title: &str) -> envoy::Route {
     // Envoy made the request id itself at this point, so it needs no escaping.
     let body = format!(
         "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"code\":\"{code}\",\
@@ -60,12 +88,6 @@ pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str
         r#override: Some(authz::ext_authz_per_route::Override::Disabled(true)),
     };
     envoy::Route {
-        name: format!("{}/{code}", publish.id),
-        r#match: Some(envoy::RouteMatch {
-            path_specifier: Some(path::prefix(&publish.base_path)),
-            ..Default::default()
-        }),
-        metadata: Some(metadata("publish_id", &publish.id)),
         typed_per_filter_config: HashMap::from([(DOOR.to_owned(), any(&open))]),
         action: Some(envoy::route::Action::DirectResponse(envoy::DirectResponseAction {
             status,
@@ -106,11 +128,13 @@ pub(super) fn metadata(key: &str, value: &str) -> core::Metadata {
 fn conditions(
     route: &ir::Route,
     specifier: envoy::route_match::PathSpecifier,
+    below: Option<&str>,
 ) -> envoy::RouteMatch {
-    let methods = method_matcher(&route.methods);
+    let below = below.map(|start| pseudo(":path", ir::ValueRule::Prefix(start.to_owned())));
+    let own = below.into_iter().chain(method_matcher(&route.methods));
     envoy::RouteMatch {
         path_specifier: Some(specifier),
-        headers: methods.into_iter().chain(route.headers.iter().map(header_matcher)).collect(),
+        headers: own.chain(route.headers.iter().map(header_matcher)).collect(),
         query_parameters: route.query.iter().map(query_matcher).collect(),
         ..Default::default()
     }
@@ -122,7 +146,11 @@ fn method_matcher(methods: &[String]) -> Option<envoy::HeaderMatcher> {
         [one] => ir::ValueRule::Exact(one.clone()),
         several => ir::ValueRule::Regex(several.join("|")),
     };
-    Some(header_matcher(&ir::ValueMatch { name: ":method".to_owned(), rule }))
+    Some(pseudo(":method", rule))
+}
+
+fn pseudo(name: &str, rule: ir::ValueRule) -> envoy::HeaderMatcher {
+    header_matcher(&ir::ValueMatch { name: name.to_owned(), rule })
 }
 
 fn string_matcher(rule: &ir::ValueRule) -> Result<matcher::StringMatcher, bool> {
@@ -177,6 +205,10 @@ fn action(
         regex_rewrite,
         host_rewrite_specifier: route.rewrite_host.clone().map(HostRewriteLiteral),
         timeout: milliseconds(route.timeout_ms),
+        // A call that may take longer than the listener lets a stream be silent.
+        idle_timeout: (route.timeout_ms > IDLE_MS)
+            .then(|| milliseconds(route.timeout_ms))
+            .flatten(),
         ..Default::default()
     }
 }
@@ -223,6 +255,9 @@ pub(super) fn validated(
         virtual_hosts,
         // Clusters come first, but a route must not be refused over the order of arrival.
         validate_clusters: truth(false),
+        // What is removed here is removed first, so that a policy may still set a key of its own for
+        // the upstream.
+        most_specific_header_mutations_wins: true,
         request_headers_to_remove: ["x-imp-gw", "x-imp-host", super::door::KEY_HEADER]
             .map(str::to_owned)
             .to_vec(),

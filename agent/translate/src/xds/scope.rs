@@ -99,7 +99,7 @@ fn virtual_host<M: Member>(name: String, domain: &str, members: &[&M]) -> envoy:
         let publish = member.publish();
         (std::cmp::Reverse(depth(&publish.base_path)), publish.id.clone())
     });
-    let mut routes = Vec::new();
+    let mut routes = vec![route::no_trace()];
     for (index, member) in members.iter().enumerate() {
         let publish = member.publish();
         routes.extend_from_slice(member.routes());

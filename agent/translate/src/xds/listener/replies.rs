@@ -24,10 +24,14 @@ pub(super) fn mappers() -> LocalReplies {
     let rest = "response.code >= 400 && response.code_details != 'direct_response' && \
                 !response.code_details.startsWith('imp_') && \
                 !response.code_details.startsWith('ext_authz')";
+    let timeout = flags(&["UT"]);
+    let unavailable = flags(&["UF", "UH", "UC", "UR", "UO", "URX", "UPE", "LR", "NC", "DF"]);
     let mappers = vec![
-        mapper(no_route(), Some(404), "no_route", "No such route"),
+        mapper(flags(&["NR"]), Some(404), "no_route", "No such route"),
         retry(mapper(cel(quota), Some(429), "quota", "Quota exceeded"), "60"),
         retry(mapper(cel(&no_door), Some(503), "enforcement_unavailable", "Try again later"), "1"),
+        mapper(timeout, None, "upstream_timeout", "The upstream did not answer in time"),
+        mapper(unavailable, None, "upstream_unavailable", "The upstream cannot be reached"),
         mapper(cel(rest), None, "gateway", "Request refused by the gateway"),
     ];
     LocalReplies { config: Some(LocalReplyConfig { mappers }) }
@@ -66,9 +70,9 @@ fn retry(mut mapper: ResponseMapper, seconds: &str) -> ResponseMapper {
     mapper
 }
 
-fn no_route() -> log::access_log_filter::FilterSpecifier {
+fn flags(any_of: &[&str]) -> log::access_log_filter::FilterSpecifier {
     log::access_log_filter::FilterSpecifier::ResponseFlagFilter(log::ResponseFlagFilter {
-        flags: vec!["NR".to_owned()],
+        flags: any_of.iter().map(|flag| (*flag).to_owned()).collect(),
     })
 }
 
