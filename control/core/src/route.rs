@@ -104,6 +104,9 @@ pub enum ValueRule {
 impl ValueRule {
     fn check(&self) -> Result<(), Fault> {
         match self {
+            Self::Prefix(value) if value.is_empty() => {
+                Err(Fault::new("required", "a prefix is not empty; `present` matches any value"))
+            }
             Self::Exact(value) | Self::Prefix(value) => grammar::text(value, 1024),
             Self::Regex(regex) => grammar::regex(regex),
             Self::Present(_) => Ok(()),
