@@ -31,6 +31,11 @@ impl Principal {
             Err(Forbidden)
         }
     }
+
+    /// What the token itself stands in, for the few operations that need no role (`/v1/me`).
+    pub fn own_scope(&self) -> TenantScope {
+        TenantScope { tenant: self.tenant_id, customer: self.customer_id }
+    }
 }
 
 /// The objects that a query may touch.

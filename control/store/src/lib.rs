@@ -1,0 +1,45 @@
+//! All SQL of the control plane, on SQLite and on PostgreSQL.
+//!
+//! One module per entity, all of the same shape: `get`, `get_in`, `list`, `list_in`, `insert`,
+//! `update`, `delete` as free functions. Reads of what a tenant owns take a
+//! [`TenantScope`](imp_core::scope::TenantScope); what lies outside of it does not exist. Writes take
+//! a [`Tx`], so that rows, outbox and audit trail land together or not at all. The SQL text is the
+//! same for both databases; only `migrations/` has two dialects.
+
+mod error;
+mod open;
+mod schema;
+#[macro_use]
+mod sql;
+mod store;
+mod table;
+mod wake;
+
+pub mod agent;
+pub mod api_service;
+pub mod api_token;
+pub mod audit;
+pub mod client_app;
+pub mod cluster;
+pub mod compile;
+pub mod consumer;
+pub mod credential;
+pub mod customer;
+pub mod gateway;
+pub mod outbox;
+pub mod plan;
+pub mod product;
+pub mod product_publish;
+pub mod registration_token;
+pub mod subscription;
+pub mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod usage;
+
+pub use error::StoreError;
+pub use store::{Store, Tx};
+pub use table::Page;
+
+/// What every operation here gives back.
+pub type Result<T> = std::result::Result<T, StoreError>;

@@ -1,0 +1,155 @@
+//! Table `agents`. A heartbeat is no change of the object: it moves no version.
+
+use chrono::{DateTime, Utc};
+use imp_core::cluster::{Agent, AgentNode, AgentStatus};
+use imp_core::scope::TenantScope;
+use imp_core::{AgentId, ClusterId};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::sql::Conditions;
+use crate::table::{MetaRow, Table, explained, matched, micros, reads, select};
+use crate::{Result, Store, Tx};
+
+/// Which agents to list.
+#[derive(Clone, Debug, Default)]
+pub struct AgentFilter {
+    /// Of this cluster.
+    pub cluster_id: Option<ClusterId>,
+}
+
+struct Agents;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    cluster_id: Uuid,
+    agent_version: String,
+    hostname: String,
+    last_seen_at: Option<DateTime<Utc>>,
+    nodes: Json<Vec<AgentNode>>,
+    revoked_at: Option<DateTime<Utc>>,
+    #[sqlx(flatten)]
+    meta: MetaRow,
+}
+
+impl From<Row> for Agent {
+    fn from(row: Row) -> Self {
+        // As of its last sign of life; who shows it asks the clock ([`refreshed`]).
+        let seen = row.last_seen_at;
+        let then = seen.unwrap_or_default();
+        Self {
+            id: row.id.into(),
+            cluster_id: row.cluster_id.into(),
+            status: AgentStatus::at(then, seen, row.revoked_at.is_some()),
+            agent_version: row.agent_version,
+            hostname: row.hostname,
+            last_seen_at: seen,
+            nodes: row.nodes.0,
+            meta: row.meta.into(),
+        }
+    }
+}
+
+/// The agent with the status that the time now gives it. What the reading functions return has the
+/// status as of its last heartbeat.
+pub fn refreshed(mut agent: Agent, now: DateTime<Utc>) -> Agent {
+    let revoked = agent.status == AgentStatus::Revoked;
+    agent.status = AgentStatus::at(now, agent.last_seen_at, revoked);
+    agent
+}
+
+impl Table for Agents {
+    type Row = Row;
+    type Entity = Agent;
+    type Filter = AgentFilter;
+
+    const NAME: &'static str = "agents";
+    const COLUMNS: &'static str = "id, cluster_id, agent_version, hostname, last_seen_at, nodes, \
+        revoked_at, version, created_at, updated_at";
+
+    fn scope(_: &TenantScope, _: &mut Conditions<'_>) {}
+
+    fn filter<'a>(filter: &'a AgentFilter, conditions: &mut Conditions<'a>) {
+        conditions.id("cluster_id =", filter.cluster_id);
+    }
+}
+
+reads!(Agents, Agent, AgentId, AgentFilter);
+
+/// All agents of a cluster, revoked ones included.
+pub async fn list_by_cluster(store: &Store, cluster: ClusterId) -> Result<Vec<Agent>> {
+    let mut conditions = Conditions::default();
+    conditions.id("cluster_id =", Some(cluster));
+    select::<Agents>(store.read().await?.conn(), conditions, None).await
+}
+
+/// Adds it.
+pub async fn insert(tx: &mut Tx, agent: &Agent) -> Result<()> {
+    let sql = "INSERT INTO agents (id, cluster_id, agent_version, hostname, last_seen_at, nodes, \
+        version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    save(tx, sql, agent, 0).await.map(drop)
+}
+
+/// Replaces it if it still is at `expected_version`. Its cluster stays; so does a revocation.
+pub async fn update(tx: &mut Tx, agent: &Agent, expected_version: i64) -> Result<()> {
+    let sql = "UPDATE agents SET agent_version = $3, hostname = $4, last_seen_at = $5, \
+        nodes = $6, version = $7, updated_at = $9 WHERE id = $1 AND version = $10";
+    let rows = save(tx, sql, agent, expected_version).await?;
+    matched::<Agents>(tx, rows, agent.id.into()).await
+}
+
+/// A sign of life, with the Envoys connected right now. False: no such agent, or revoked.
+pub async fn heartbeat(
+    tx: &mut Tx,
+    id: AgentId,
+    agent_version: &str,
+    nodes: &[AgentNode],
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let sql = "UPDATE agents SET agent_version = $2, nodes = $3, last_seen_at = $4 \
+        WHERE id = $1 AND revoked_at IS NULL";
+    let nodes = Json(nodes.iter().map(storable).collect::<Vec<_>>());
+    let rows = execute!(tx.conn(), sql, id.0, plain(agent_version), nodes, micros(now))?;
+    Ok(rows > 0)
+}
+
+/// Shuts it out, for good. False: no such agent, or it was revoked before.
+pub async fn revoke(tx: &mut Tx, id: AgentId, now: DateTime<Utc>) -> Result<bool> {
+    let sql = "UPDATE agents SET revoked_at = $2, updated_at = $2, version = version + 1 \
+        WHERE id = $1 AND revoked_at IS NULL";
+    Ok(execute!(tx.conn(), sql, id.0, micros(now))? > 0)
+}
+
+/// PostgreSQL stores no NUL, and what a node says of itself is anyone's text.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn storable(node: &AgentNode) -> AgentNode {
+    AgentNode {
+        id: plain(&node.id),
+        gateway_id: node.gateway_id.as_deref().map(plain),
+        envoy_version: plain(&node.envoy_version),
+        connected_at: micros(node.connected_at),
+    }
+}
+
+async fn save(tx: &mut Tx, sql: &'static str, agent: &Agent, expected: i64) -> Result<u64> {
+    let Agent { id, cluster_id, agent_version, hostname, last_seen_at, nodes, meta, .. } = agent;
+    let done = execute!(
+        tx.conn(),
+        sql,
+        id.0,
+        cluster_id.0,
+        plain(agent_version),
+        plain(hostname),
+        last_seen_at.map(micros),
+        Json(nodes.iter().map(storable).collect::<Vec<_>>()),
+        meta.version,
+        meta.created_at,
+        meta.updated_at,
+        expected,
+    );
+    explained(tx, done, None, &[("cluster_id", "clusters", Some(cluster_id.0))]).await
+}

@@ -1,0 +1,139 @@
+//! Table `api_services`; routes, backends and policies inside, as JSON.
+
+use imp_core::ApiServiceId;
+use imp_core::api_service::{ApiService, ApiServiceSpec, ApiServiceStatus};
+use imp_core::policy::Policy;
+use imp_core::route::{Backend, Route};
+use imp_core::scope::TenantScope;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::sql::{Conditions, Word};
+use crate::table::{MetaRow, Table, explained, matched, reads, tenant_only};
+use crate::{Result, Tx};
+
+/// Which services to list.
+#[derive(Clone, Debug, Default)]
+pub struct ApiServiceFilter {
+    /// Exactly this name.
+    pub name: Option<String>,
+    /// Exactly this version.
+    pub api_version: Option<String>,
+    /// In this state.
+    pub status: Option<ApiServiceStatus>,
+}
+
+struct ApiServices;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    tenant_id: Uuid,
+    status: Word<ApiServiceStatus>,
+    revision: i64,
+    name: String,
+    api_version: String,
+    description: String,
+    routes: Json<Vec<Route>>,
+    backends: Json<Vec<Backend>>,
+    policies: Json<Vec<Policy>>,
+    #[sqlx(flatten)]
+    meta: MetaRow,
+}
+
+impl From<Row> for ApiService {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id.into(),
+            tenant_id: row.tenant_id.into(),
+            status: row.status.0,
+            revision: row.revision,
+            spec: ApiServiceSpec {
+                name: row.name,
+                api_version: row.api_version,
+                description: row.description,
+                routes: row.routes.0,
+                backends: row.backends.0,
+                policies: row.policies.0,
+            },
+            meta: row.meta.into(),
+        }
+    }
+}
+
+impl Table for ApiServices {
+    type Row = Row;
+    type Entity = ApiService;
+    type Filter = ApiServiceFilter;
+
+    const NAME: &'static str = "api_services";
+    const COLUMNS: &'static str = "id, tenant_id, status, revision, name, api_version, \
+        description, routes, backends, policies, version, created_at, updated_at";
+
+    fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
+        tenant_only(scope, conditions);
+    }
+
+    fn filter<'a>(filter: &'a ApiServiceFilter, conditions: &mut Conditions<'a>) {
+        conditions.text("name =", filter.name.as_deref());
+        conditions.text("api_version =", filter.api_version.as_deref());
+        conditions.word("status =", filter.status);
+    }
+}
+
+reads!(ApiServices, ApiService, ApiServiceId, ApiServiceFilter);
+
+/// Adds it.
+pub async fn insert(tx: &mut Tx, service: &ApiService) -> Result<()> {
+    let sql = "INSERT INTO api_services (id, tenant_id, status, revision, name, api_version, \
+        description, routes, backends, policies, version, created_at, updated_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    save(tx, sql, service, 0).await.map(drop)
+}
+
+/// Replaces it if it still is at `expected_version`.
+pub async fn update(tx: &mut Tx, service: &ApiService, expected_version: i64) -> Result<()> {
+    let sql = "UPDATE api_services SET status = $3, revision = $4, name = $5, api_version = $6, \
+        description = $7, routes = $8, backends = $9, policies = $10, version = $11, \
+        updated_at = $13 WHERE id = $1 AND tenant_id = $2 AND version = $14";
+    let rows = save(tx, sql, service, expected_version).await?;
+    matched::<ApiServices>(tx, rows, service.id.into()).await
+}
+
+/// Whether a publish serves it, by its own list or as part of the product.
+pub async fn is_published(tx: &mut Tx, id: ApiServiceId) -> Result<bool> {
+    let sql = "SELECT p.id FROM product_publishes p \
+        JOIN product_publish_api_services s ON s.product_publish_id = p.id \
+        WHERE s.api_service_id = $1 \
+        UNION ALL \
+        SELECT p.id FROM product_publishes p \
+        JOIN product_api_services s ON s.product_id = p.product_id \
+        WHERE s.api_service_id = $1 AND NOT EXISTS \
+            (SELECT 1 FROM product_publish_api_services o WHERE o.product_publish_id = p.id) \
+        LIMIT 1";
+    let rows = fetch!(tx.conn(), "product_publishes", (Uuid,), sql, id.0)?;
+    Ok(!rows.is_empty())
+}
+
+async fn save(tx: &mut Tx, sql: &'static str, service: &ApiService, expected: i64) -> Result<u64> {
+    let ApiService { id, tenant_id, status, revision, spec, meta } = service;
+    let done = execute!(
+        tx.conn(),
+        sql,
+        id.0,
+        tenant_id.0,
+        status.as_str(),
+        *revision,
+        &spec.name,
+        &spec.api_version,
+        &spec.description,
+        Json(&spec.routes),
+        Json(&spec.backends),
+        Json(&spec.policies),
+        meta.version,
+        meta.created_at,
+        meta.updated_at,
+        expected,
+    );
+    explained(tx, done, None, &[("tenant_id", "tenants", Some(tenant_id.0))]).await
+}

@@ -1,0 +1,121 @@
+//! What can go wrong, in words that a handler can turn into an answer.
+
+use std::error::Error;
+
+use sqlx::error::{DatabaseError, ErrorKind};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::schema;
+
+/// Why an operation did not happen.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Another object has this value already.
+    #[error("this {field} is taken")]
+    Taken {
+        /// The JSON field.
+        field: &'static str,
+    },
+    /// Others still refer to the object.
+    #[error("{by} still refer to it")]
+    InUse {
+        /// The kind of the others, plural: `plans`.
+        by: &'static str,
+    },
+    /// The object refers to one that is not there, or is another tenant's.
+    #[error("{field} refers to nothing")]
+    MissingReference {
+        /// The JSON field.
+        field: &'static str,
+    },
+    /// Someone else changed the object first.
+    #[error("the object is at version {current} by now")]
+    VersionMismatch {
+        /// The version there is; 0 when the object is gone.
+        current: i64,
+    },
+    /// A row that cannot be read back.
+    #[error("{table} {}: {why}", id.map_or_else(|| "(unknown id)".to_owned(), |id| id.to_string()))]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The row, when its id at least is readable.
+        id: Option<Uuid>,
+        /// Column and reason.
+        why: String,
+    },
+    /// The database cannot be reached or refuses to work; trying again later may help.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A fault of ours, or one that nobody thought of.
+    #[error(transparent)]
+    Driver(sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Database(cause) => match cause.kind() {
+                ErrorKind::UniqueViolation => Self::Taken { field: unique_field(cause.as_ref()) },
+                _ if is_passing(cause.as_ref()) => Self::Unavailable(one_line(&error)),
+                _ => Self::Driver(error),
+            },
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+                Self::Unavailable(one_line(&error))
+            }
+            _ => Self::Driver(error),
+        }
+    }
+}
+
+/// Whether a foreign key stood in the way, and which: `(table that refers, its JSON field)`.
+/// SQLite does not say which; the two are empty then.
+pub(crate) fn foreign_key(error: &StoreError) -> Option<(&'static str, &'static str)> {
+    let StoreError::Driver(sqlx::Error::Database(cause)) = error else { return None };
+    // PostgreSQL tells RESTRICT (23001, from 18 on) from the plain violation (23503).
+    let violated = cause.kind() == ErrorKind::ForeignKeyViolation
+        || cause.code().is_some_and(|code| code == "23001" || code == "1811");
+    violated.then(|| cause.constraint().map_or(("", ""), schema::parts))
+}
+
+/// The last column of the constraint; see migrations/README.md.
+fn unique_field(cause: &dyn DatabaseError) -> &'static str {
+    match cause.constraint() {
+        Some(name) => schema::parts(name).1,
+        // SQLite: "UNIQUE constraint failed: plans.product_id, plans.name"
+        None => schema::field(cause.message().rsplit('.').next().unwrap_or_default()),
+    }
+}
+
+/// Errors of the server's state rather than of the statement.
+fn is_passing(cause: &dyn DatabaseError) -> bool {
+    let Some(code) = cause.code() else { return false };
+    match code.len() {
+        // PostgreSQL: connection, resources, operator intervention, deadlock, lock timeout.
+        5 => {
+            ["08", "53", "57"].iter().any(|class| code.starts_with(class))
+                || ["40001", "40P01", "55P03", "25P03"].contains(&code.as_ref())
+        }
+        // SQLite, primary code: BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
+        _ => {
+            let primary = code.parse::<u32>().map_or(0, |code| code & 0xff);
+            [5, 6, 8, 10, 11, 13, 14, 26].contains(&primary)
+        }
+    }
+}
+
+/// An error and its causes, as one line.
+pub(crate) fn one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = inner.source();
+    }
+    line.replace('\n', " ")
+}

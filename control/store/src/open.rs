@@ -1,0 +1,163 @@
+//! Opening a database: options, migrations, and one clear line when it cannot be.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, Executor, PgConnection, SqlitePool};
+
+use crate::error::one_line;
+use crate::store::Db;
+use crate::{Result, StoreError};
+
+// Whoever still runs the former release must go on working on the newer schema, and start again on
+// it: a migration that this build does not know is no error (migrations/README.md).
+fn sqlite_migrations() -> Migrator {
+    let mut migrator = sqlx::migrate!("../../migrations/sqlite");
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+fn postgres_migrations() -> Migrator {
+    let mut migrator = sqlx::migrate!("../../migrations/postgres");
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// A request waits no longer than this for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+const STATEMENTS: usize = 512;
+
+pub(crate) async fn database(url: &str) -> Result<Db> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return sqlite(Path::new(path)).await;
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return postgres(url).await;
+    }
+    let why = "a database is named by sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE";
+    Err(StoreError::Unavailable(why.to_owned()))
+}
+
+async fn sqlite(path: &Path) -> Result<Db> {
+    let cannot = |why: String| {
+        StoreError::Unavailable(format!("cannot open the database file {}: {why}", path.display()))
+    };
+    prepare_file(path).map_err(|error| cannot(error.to_string()))?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // NORMAL may lose the last commits when the power fails. What the API acknowledged must
+        // stay, and a control plane commits tens of times a second, not thousands.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        // Between processes only: inside this one, writers queue for the one connection.
+        .busy_timeout(PATIENCE)
+        .statement_cache_capacity(STATEMENTS);
+    let write = pool(options.clone(), 1).await.map_err(|error| cannot(explain(&error)))?;
+    sqlite_migrations().run(&write).await.map_err(|error| cannot(outdated(&error)))?;
+    let read = pool(options.read_only(true), 4).await.map_err(|error| cannot(explain(&error)))?;
+    Ok(Db::Sqlite { read, write })
+}
+
+async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<SqlitePool> {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        // A file does not hang up.
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options)
+        .await
+}
+
+/// Makes the file, readable by its owner only: it holds hashes of secrets.
+fn prepare_file(path: &Path) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+/// SQLite's words, with what to do about it.
+fn explain(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(|cause| cause.code());
+    match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+        Some(26) => "it is not a database; move it away or name another file".to_owned(),
+        Some(11) => "it is damaged; restore it from a backup".to_owned(),
+        Some(8 | 14) => format!("{}; check that it is a file that we may write", one_line(error)),
+        _ => one_line(error),
+    }
+}
+
+async fn postgres(url: &str) -> Result<Db> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| {
+        StoreError::Unavailable(format!("DATABASE_URL is not readable: {}", one_line(&error)))
+    })?;
+    let options = options.application_name("imp-control").statement_cache_capacity(STATEMENTS);
+    let place = format!(
+        "database {} at {}:{}",
+        options.get_database().unwrap_or(options.get_username()),
+        options.get_host(),
+        options.get_port()
+    );
+    let cannot = |why: String| StoreError::Unavailable(format!("cannot use the {place}: {why}"));
+    let mut one = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options))
+        .await
+        .map_err(|_| cannot(format!("no answer within {} s", PATIENCE.as_secs())))?
+        .map_err(|error| cannot(one_line(&error)))?;
+    check_version(&mut one).await.map_err(cannot)?;
+    // Without the time limits of requests: a migration takes as long as it takes.
+    postgres_migrations().run(&mut one).await.map_err(|error| cannot(outdated(&error)))?;
+    one.close().await.map_err(|error| cannot(one_line(&error)))?;
+    let pool = PgPoolOptions::new()
+        .max_connections(16)
+        .acquire_timeout(PATIENCE)
+        .idle_timeout(Duration::from_secs(300))
+        .after_connect(|connection, _| {
+            Box::pin(async move { connection.execute(LIMITS).await.map(drop) })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|error| cannot(one_line(&error)))?;
+    Ok(Db::Pg(pool))
+}
+
+/// Nothing that a request does may hold a connection, or others' rows, for long. SET rather than
+/// start-up options, which connection poolers refuse.
+const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
+    SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'";
+
+async fn check_version(one: &mut PgConnection) -> std::result::Result<(), String> {
+    let number: String = sqlx::query_scalar("SHOW server_version_num")
+        .fetch_one(one)
+        .await
+        .map_err(|error| one_line(&error))?;
+    let major = number.parse::<u32>().unwrap_or_default() / 10_000;
+    if major >= 15 {
+        return Ok(());
+    }
+    Err(format!("it is PostgreSQL {major}; 15 or newer is needed"))
+}
+
+fn outdated(error: &MigrateError) -> String {
+    match error {
+        MigrateError::VersionMismatch(version) => {
+            format!("migration {version} was applied with another text than this build holds")
+        }
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => explain(cause),
+        other => one_line(other),
+    }
+}

@@ -1,0 +1,93 @@
+//! Table `outbox`: what changed, never how. Appended to in the transaction of the change; whoever
+//! follows it ([`Tail`]) reads the subject anew from the database.
+
+mod tail;
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use imp_core::{
+    AgentId, ClusterId, CredentialId, GatewayId, PlanId, ProductPublishId, SubscriptionId,
+};
+use uuid::Uuid;
+
+use crate::table::micros;
+use crate::{Result, Store, Tx};
+
+pub use tail::Tail;
+
+macro_rules! subjects {
+    ($($(#[$doc:meta])* $name:ident($id:ident) = $word:literal),* $(,)?) => {
+        /// What a row is about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Subject {
+            $($(#[$doc])* $name($id),)*
+        }
+
+        impl Subject {
+            fn columns(self) -> (&'static str, Uuid) {
+                match self {
+                    $(Self::$name(id) => ($word, id.0),)*
+                }
+            }
+
+            /// None: a newer release's, which this one has nothing to do for.
+            fn read(kind: &str, id: Uuid) -> Option<Self> {
+                match kind {
+                    $($word => Some(Self::$name($id(id))),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+subjects! {
+    /// A cluster was made, changed or removed.
+    Cluster(ClusterId) = "cluster",
+    /// An agent was let in or shut out.
+    Agent(AgentId) = "agent",
+    /// A gateway template.
+    Gateway(GatewayId) = "gateway",
+    /// A publish.
+    ProductPublish(ProductPublishId) = "product_publish",
+    /// A plan's terms.
+    Plan(PlanId) = "plan",
+    /// A subscription.
+    Subscription(SubscriptionId) = "subscription",
+    /// A credential.
+    Credential(CredentialId) = "credential",
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, id) = self.columns();
+        write!(f, "{kind} {id}")
+    }
+}
+
+/// Tells that the subject changed; whoever follows the outbox wakes after the commit.
+pub async fn append(tx: &mut Tx, subject: Subject) -> Result<()> {
+    let (kind, id) = subject.columns();
+    let sql = "INSERT INTO outbox (kind, subject) VALUES ($1, $2)";
+    execute!(tx.conn(), sql, kind, id)?;
+    tx.will_tell();
+    Ok(())
+}
+
+/// The number of the newest row that is visible; 0 when there never was one.
+pub async fn head(store: &Store) -> Result<i64> {
+    let sql = "SELECT COALESCE(MAX(seq), 0) FROM outbox";
+    let rows = fetch!(store.read().await?.conn(), "outbox", (i64,), sql)?;
+    Ok(rows.first().map_or(0, |(head,)| *head))
+}
+
+/// Removes what is older; how many rows. The newest row stays whatever its age, so that the head
+/// never goes back.
+pub async fn prune(store: &Store, older_than: DateTime<Utc>) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    let sql = "DELETE FROM outbox WHERE at < $1 AND seq < (SELECT MAX(seq) FROM outbox)";
+    let rows = execute!(tx.conn(), sql, micros(older_than))?;
+    tx.commit().await?;
+    Ok(rows)
+}

@@ -1,0 +1,184 @@
+//! Following the outbox without losing a row.
+//!
+//! On SQLite rows appear in the order of their numbers. On PostgreSQL a transaction takes its number
+//! when it writes and the row appears when it commits, so 8 may be seen before 7. A number that is
+//! missing below one that was seen is a *gap*: it is asked for again and again until it appears, or
+//! until every transaction that could hold it has ended.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::outbox::Subject;
+use crate::store::{Conn, Held};
+use crate::{Result, Store};
+
+/// Rows per look.
+const BATCH: i64 = 1_000;
+
+/// No transaction of ours is so old: statements end after 30 s, idle ones after 60. Transactions
+/// that are not ours (the server is shared) may last for hours, and must not make gaps pile up.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where a follower of the outbox is.
+#[derive(Debug)]
+pub struct Tail {
+    /// The greatest number seen.
+    last: i64,
+    gaps: Vec<Gap>,
+}
+
+/// Numbers that have not been seen, below one that has.
+#[derive(Debug)]
+struct Gap {
+    numbers: RangeInclusive<i64>,
+    noticed: Instant,
+    /// A transaction id that is greater than that of any transaction that could hold the numbers;
+    /// None until the first look after it was noticed.
+    before: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    kind: String,
+    subject: Uuid,
+}
+
+impl Tail {
+    /// At the end. What is committed by now is behind it; what is still in a transaction will come,
+    /// also if its number is a lower one.
+    pub async fn at_head(store: &Store) -> Result<Self> {
+        let mut held = store.read().await?;
+        let head = "SELECT COALESCE(MAX(seq), 0) FROM outbox";
+        if let Conn::Sqlite(_) = held.conn() {
+            let rows = fetch!(held.conn(), "outbox", (i64,), head)?;
+            return Ok(Self { last: rows.first().map_or(0, |(last,)| *last), gaps: Vec::new() });
+        }
+        // Numbers that a living transaction holds are above every row that is older than any such.
+        let floor = "SELECT COALESCE(MAX(seq), 0) FROM outbox \
+            WHERE at < clock_timestamp() - make_interval(secs => $1)";
+        let patience = PATIENCE.as_secs_f64();
+        let floor = fetch!(held.conn(), "outbox", (i64,), floor, patience)?;
+        let mut tail = Self { last: floor.first().map_or(0, |(floor,)| *floor), gaps: Vec::new() };
+        let sql = "SELECT seq FROM outbox WHERE seq > $1 ORDER BY seq";
+        for (seq,) in fetch!(held.conn(), "outbox", (i64,), sql, tail.last)? {
+            tail.see(seq, Instant::now());
+        }
+        Ok(tail)
+    }
+
+    /// What was told since the last look, in order and each once, up to a limit; empty when there is
+    /// nothing. A subject may come again later although nothing new was told of it.
+    pub async fn next(&mut self, store: &Store) -> Result<Vec<Subject>> {
+        let mut held = store.read().await?;
+        let mut rows = self.late(&mut held).await?;
+        let sql = "SELECT seq, kind, subject FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2";
+        let new = fetch!(held.conn(), "outbox", Row, sql, self.last, BATCH)?;
+        let (now, sqlite) = (Instant::now(), matches!(held, Held::Sqlite(_)));
+        for row in &new {
+            if sqlite {
+                self.last = row.seq;
+            } else {
+                self.see(row.seq, now);
+            }
+        }
+        rows.extend(new);
+        Ok(subjects(&rows))
+    }
+
+    /// The gaps' rows that have appeared, and fewer gaps.
+    async fn late(&mut self, held: &mut Held) -> Result<Vec<Row>> {
+        if self.gaps.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Before the rows: what has ended by now is visible to the statement after.
+        let (oldest, next) = horizon(held).await?;
+        let (first, last): (Vec<i64>, Vec<i64>) =
+            self.gaps.iter().map(|gap| (*gap.numbers.start(), *gap.numbers.end())).unzip();
+        let Held::Pg(conn) = held else { return Ok(Vec::new()) };
+        let sql = "SELECT o.seq, o.kind, o.subject FROM unnest($1::bigint[], $2::bigint[]) \
+            AS g (first, last) JOIN outbox o ON o.seq BETWEEN g.first AND g.last ORDER BY o.seq";
+        let rows: Vec<Row> =
+            sqlx::query_as(sql).bind(first).bind(last).fetch_all(&mut **conn).await?;
+        for row in &rows {
+            self.fill(row.seq);
+        }
+        self.gaps.retain_mut(|gap| {
+            let before = *gap.before.get_or_insert(next);
+            oldest < before && gap.noticed.elapsed() < PATIENCE
+        });
+        Ok(rows)
+    }
+
+    /// A row above everything seen: what it leaves out is a gap.
+    fn see(&mut self, seq: i64, now: Instant) {
+        if seq > self.last + 1 {
+            self.gaps.push(Gap { numbers: self.last + 1..=seq - 1, noticed: now, before: None });
+        }
+        self.last = seq;
+    }
+
+    /// A number appeared: what is left of its gap are up to two.
+    fn fill(&mut self, seq: i64) {
+        let Some(at) = self.gaps.iter().position(|gap| gap.numbers.contains(&seq)) else { return };
+        let Gap { numbers, noticed, before } = self.gaps.swap_remove(at);
+        let (start, end) = numbers.into_inner();
+        let left = [start..=seq - 1, seq + 1..=end];
+        let left = left.into_iter().filter(|numbers| !numbers.is_empty());
+        self.gaps.extend(left.map(|numbers| Gap { numbers, noticed, before }));
+    }
+}
+
+/// The oldest transaction that is still open, and the first that is still to come.
+async fn horizon(held: &mut Held) -> Result<(i64, i64)> {
+    let sql = "SELECT CAST(CAST(pg_snapshot_xmin(s) AS TEXT) AS BIGINT), \
+        CAST(CAST(pg_snapshot_xmax(s) AS TEXT) AS BIGINT) FROM pg_current_snapshot() s";
+    let rows = fetch!(held.conn(), "outbox", (i64, i64), sql)?;
+    // A server that does not answer has nothing that is over.
+    Ok(rows.first().copied().unwrap_or((0, i64::MAX)))
+}
+
+fn subjects(rows: &[Row]) -> Vec<Subject> {
+    let mut seen = HashSet::new();
+    let mut subjects = Vec::new();
+    for Row { seq, kind, subject } in rows {
+        match Subject::read(kind, *subject) {
+            Some(subject) if seen.insert(subject) => subjects.push(subject),
+            Some(_) => {}
+            None => tracing::warn!(seq, kind, "passed over: written by a newer release"),
+        }
+    }
+    subjects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(tail: &Tail) -> Vec<i64> {
+        let mut numbers: Vec<i64> = tail.gaps.iter().flat_map(|gap| gap.numbers.clone()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn what_a_number_leaves_out_is_missing_until_it_appears() {
+        let mut tail = Tail { last: 3, gaps: Vec::new() };
+        for seq in [4, 9, 10, 12] {
+            tail.see(seq, Instant::now());
+        }
+        assert_eq!(missing(&tail), [5, 6, 7, 8, 11]);
+        for seq in [6, 8, 11] {
+            tail.fill(seq);
+        }
+        assert_eq!(missing(&tail), [5, 7]);
+        tail.fill(5);
+        tail.fill(7);
+        assert!(tail.gaps.is_empty());
+        assert_eq!(tail.last, 12);
+    }
+}

@@ -1,0 +1,254 @@
+//! Tables `product_publishes`, `product_publish_revisions` and the claims on hostnames.
+
+mod claims;
+mod revisions;
+
+use chrono::{DateTime, Utc};
+use imp_core::product_publish::{
+    AuthMode, Delivery, Environment, NodeCounts, ProductPublish, ProductPublishSpec, PublishError,
+    PublishStatus,
+};
+use imp_core::scope::TenantScope;
+use imp_core::{ApiServiceId, ClusterId, GatewayId, ProductId, ProductPublishId};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::agent::plain;
+use crate::sql::{Conditions, Word};
+use crate::store::Conn;
+use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
+use crate::{Result, StoreError, Tx};
+
+pub use claims::{Claim, claims_on, hostnames_of_gateway, replace_claims};
+pub use revisions::{get_revision, insert_revision, list_revisions};
+
+/// Which publishes to list.
+#[derive(Clone, Debug, Default)]
+pub struct ProductPublishFilter {
+    /// Of this product.
+    pub product_id: Option<ProductId>,
+    /// On this gateway.
+    pub gateway_id: Option<GatewayId>,
+    /// In this cluster.
+    pub cluster_id: Option<ClusterId>,
+    /// For this environment.
+    pub environment: Option<Environment>,
+    /// In this state.
+    pub status: Option<PublishStatus>,
+    /// Under this hostname, in its canonical form.
+    pub hostname: Option<String>,
+}
+
+pub(crate) struct ProductPublishes;
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct Row {
+    id: Uuid,
+    tenant_id: Uuid,
+    status: Word<PublishStatus>,
+    desired_revision: i64,
+    acked_revision: i64,
+    nodes: Json<NodeCounts>,
+    last_error: Option<Json<PublishError>>,
+    activated_at: Option<DateTime<Utc>>,
+    product_id: Uuid,
+    api_services: Json<Vec<ApiServiceId>>,
+    gateway_id: Uuid,
+    cluster_id: Uuid,
+    environment: Word<Environment>,
+    auth_mode: Word<AuthMode>,
+    hostnames: Json<Vec<String>>,
+    base_path: String,
+    delivery: Word<Delivery>,
+    #[sqlx(flatten)]
+    meta: MetaRow,
+}
+
+impl From<Row> for ProductPublish {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id.into(),
+            tenant_id: row.tenant_id.into(),
+            status: row.status.0,
+            desired_revision: row.desired_revision,
+            acked_revision: row.acked_revision,
+            nodes: row.nodes.0,
+            last_error: row.last_error.map(|json| json.0),
+            activated_at: row.activated_at,
+            spec: ProductPublishSpec {
+                product_id: row.product_id.into(),
+                api_services: row.api_services.0,
+                gateway_id: row.gateway_id.into(),
+                cluster_id: row.cluster_id.into(),
+                environment: row.environment.0,
+                auth_mode: row.auth_mode.0,
+                hostnames: row.hostnames.0,
+                base_path: row.base_path,
+                delivery: row.delivery.0,
+            },
+            meta: row.meta.into(),
+        }
+    }
+}
+
+macro_rules! columns {
+    () => {
+        "id, tenant_id, status, desired_revision, acked_revision, nodes, last_error, \
+         activated_at, product_id, api_services, gateway_id, cluster_id, environment, auth_mode, \
+         hostnames, base_path, delivery, version, created_at, updated_at"
+    };
+}
+
+impl Table for ProductPublishes {
+    type Row = Row;
+    type Entity = ProductPublish;
+    type Filter = ProductPublishFilter;
+
+    const NAME: &'static str = "product_publishes";
+    const COLUMNS: &'static str = columns!();
+
+    /// A customer sees where the products are served that it sees.
+    fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
+        tenant_only(scope, conditions);
+        conditions.id_in(
+            "product_id IN (SELECT id FROM products WHERE visibility = 'public' \
+             UNION ALL SELECT product_id FROM subscriptions WHERE customer_id =",
+            scope.customer(),
+            ")",
+        );
+    }
+
+    fn filter<'a>(filter: &'a ProductPublishFilter, conditions: &mut Conditions<'a>) {
+        conditions.id("product_id =", filter.product_id);
+        conditions.id("gateway_id =", filter.gateway_id);
+        conditions.id("cluster_id =", filter.cluster_id);
+        conditions.word("environment =", filter.environment);
+        conditions.word("status =", filter.status);
+        conditions.text_in(
+            "id IN (SELECT product_publish_id FROM product_publish_claims WHERE hostname =",
+            filter.hostname.as_deref(),
+            ")",
+        );
+    }
+}
+
+reads!(ProductPublishes, ProductPublish, ProductPublishId, ProductPublishFilter);
+
+/// The publish, whoever's it is, with its row held until the transaction ends. On SQLite a
+/// transaction holds everything anyway.
+pub async fn get_for_update(tx: &mut Tx, id: ProductPublishId) -> Result<Option<ProductPublish>> {
+    let sql = match tx.conn() {
+        Conn::Sqlite(_) => concat!("SELECT ", columns!(), " FROM product_publishes WHERE id = $1"),
+        Conn::Pg(_) => {
+            concat!("SELECT ", columns!(), " FROM product_publishes WHERE id = $1 FOR UPDATE")
+        }
+    };
+    let rows = fetch!(tx.conn(), "product_publishes", Row, sql, id.0)?;
+    Ok(rows.into_iter().next().map(Into::into))
+}
+
+/// Adds it. Its revision and its claims are written by [`insert_revision`] and [`replace_claims`].
+pub async fn insert(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
+    let sql = "INSERT INTO product_publishes (id, tenant_id, status, desired_revision, \
+        acked_revision, nodes, last_error, activated_at, product_id, api_services, gateway_id, \
+        cluster_id, environment, auth_mode, hostnames, base_path, delivery, version, created_at, \
+        updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+        $16, $17, $18, $19, $20)";
+    save(tx, sql, publish, 0).await?;
+    hold_services(tx, publish).await
+}
+
+/// Replaces it if it still is at `expected_version`. Product, gateway and cluster stay.
+pub async fn update(tx: &mut Tx, publish: &ProductPublish, expected_version: i64) -> Result<()> {
+    let sql = "UPDATE product_publishes SET status = $3, desired_revision = $4, \
+        acked_revision = $5, nodes = $6, last_error = $7, activated_at = $8, api_services = $10, \
+        environment = $13, auth_mode = $14, hostnames = $15, base_path = $16, delivery = $17, \
+        version = $18, updated_at = $20 WHERE id = $1 AND tenant_id = $2 AND version = $21";
+    let rows = save(tx, sql, publish, expected_version).await?;
+    matched::<ProductPublishes>(tx, rows, publish.id.into()).await?;
+    let sql = "DELETE FROM product_publish_api_services WHERE product_publish_id = $1";
+    execute!(tx.conn(), sql, publish.id.0)?;
+    hold_services(tx, publish).await
+}
+
+/// Writes what agents say of the publish: status, acknowledged revision, nodes, error, activation
+/// of `after`. That is no edit: version and time stay, and so do entity tags. False: the row is gone
+/// or has another desired revision or status than `before` by now; look again.
+pub async fn report(tx: &mut Tx, before: &ProductPublish, after: &ProductPublish) -> Result<bool> {
+    let sql = "UPDATE product_publishes SET status = $2, acked_revision = $3, nodes = $4, \
+        last_error = $5, activated_at = $6 \
+        WHERE id = $1 AND desired_revision = $7 AND status = $8";
+    let rows = execute!(
+        tx.conn(),
+        sql,
+        before.id.0,
+        after.status.as_str(),
+        after.acked_revision,
+        Json(after.nodes),
+        after.last_error.as_ref().map(storable),
+        after.activated_at.map(micros),
+        before.desired_revision,
+        before.status.as_str(),
+    )?;
+    Ok(rows > 0)
+}
+
+/// The services that it names itself, as rows, so that the database refuses to delete one of them.
+async fn hold_services(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
+    let sql = "INSERT INTO product_publish_api_services \
+        (product_publish_id, tenant_id, api_service_id) VALUES ($1, $2, $3) \
+        ON CONFLICT (product_publish_id, api_service_id) DO NOTHING";
+    for service in &publish.spec.api_services {
+        let done = execute!(tx.conn(), sql, publish.id.0, publish.tenant_id.0, service.0);
+        done.map_err(|error| match crate::error::foreign_key(&error) {
+            Some(_) => StoreError::MissingReference { field: "api_services" },
+            None => error,
+        })?;
+    }
+    Ok(())
+}
+
+/// What Envoy says is anyone's text.
+fn storable(error: &PublishError) -> Json<PublishError> {
+    Json(PublishError {
+        code: plain(&error.code),
+        resource: plain(&error.resource),
+        envoy_message: plain(&error.envoy_message),
+        hint: plain(&error.hint),
+    })
+}
+
+async fn save(tx: &mut Tx, sql: &'static str, it: &ProductPublish, expected: i64) -> Result<u64> {
+    let spec = &it.spec;
+    let done = execute!(
+        tx.conn(),
+        sql,
+        it.id.0,
+        it.tenant_id.0,
+        it.status.as_str(),
+        it.desired_revision,
+        it.acked_revision,
+        Json(it.nodes),
+        it.last_error.as_ref().map(storable),
+        it.activated_at.map(micros),
+        spec.product_id.0,
+        Json(&spec.api_services),
+        spec.gateway_id.0,
+        spec.cluster_id.0,
+        spec.environment.as_str(),
+        Word(spec.auth_mode),
+        Json(&spec.hostnames),
+        &spec.base_path,
+        Word(spec.delivery),
+        it.meta.version,
+        it.meta.created_at,
+        it.meta.updated_at,
+        expected,
+    );
+    let references = [
+        ("product_id", "products", Some(spec.product_id.0)),
+        ("gateway_id", "gateways", Some(spec.gateway_id.0)),
+        ("cluster_id", "clusters", Some(spec.cluster_id.0)),
+    ];
+    explained(tx, done, Some(it.tenant_id.0), &references).await
+}

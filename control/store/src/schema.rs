@@ -1,0 +1,94 @@
+//! Names of tables and fields as the database tells them in errors, turned into static words.
+//!
+//! Constraints are named `<kind>_<table>__<field>` in `migrations/`, so that the name alone says
+//! which field of the JSON is at fault.
+
+/// Tables whose rows may stand in the way of a deletion, with the kind that a caller knows them by.
+pub(crate) const TABLES: &[(&str, &str)] = &[
+    ("agents", "agents"),
+    ("api_services", "api-services"),
+    ("api_tokens", "api-tokens"),
+    ("client_apps", "client-apps"),
+    ("clusters", "clusters"),
+    ("consumers", "consumers"),
+    ("credentials", "credentials"),
+    ("customers", "customers"),
+    ("gateways", "gateways"),
+    ("hostname_owners", "product-publishes"),
+    ("plan_versions", "plans"),
+    ("plans", "plans"),
+    ("product_api_services", "products"),
+    ("product_publish_api_services", "product-publishes"),
+    ("product_publish_claims", "product-publishes"),
+    ("product_publish_revisions", "product-publishes"),
+    ("product_publishes", "product-publishes"),
+    ("products", "products"),
+    ("registration_tokens", "registration-tokens"),
+    ("subscriptions", "subscriptions"),
+    ("tenants", "tenants"),
+];
+
+const FIELDS: &[&str] = &[
+    "api_services",
+    "client_app_id",
+    "cluster_id",
+    "consumer_id",
+    "customer_id",
+    "gateway_id",
+    "hostname",
+    "id",
+    "name",
+    "plan_id",
+    "plan_version",
+    "product_id",
+    "product_publish_id",
+    "revision",
+    "secret_hash",
+    "slug",
+    "subscription_id",
+    "tenant_id",
+];
+
+/// Table and field out of a constraint's name.
+pub(crate) fn parts(constraint: &str) -> (&'static str, &'static str) {
+    if let Some(table) = constraint.strip_suffix("_pkey") {
+        return (kind(table), "id");
+    }
+    let Some((left, right)) = constraint.split_once("__") else { return ("", "") };
+    let table = left.split_once('_').map_or(left, |(_, table)| table);
+    (kind(table), field(right))
+}
+
+/// The plural that callers know a table by.
+pub(crate) fn kind(table: &str) -> &'static str {
+    TABLES.iter().find(|(name, _)| *name == table).map_or("other objects", |(_, kind)| kind)
+}
+
+/// The JSON field that a column stands for.
+pub(crate) fn field(column: &str) -> &'static str {
+    match column {
+        // One host of the list.
+        "hostname" => "hostnames",
+        "api_service_id" => "api_services",
+        _ => FIELDS.iter().find(|name| **name == column).copied().unwrap_or("id"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constraint_s_name_tells_table_and_field() {
+        assert_eq!(parts("uq_plans__name"), ("plans", "name"));
+        assert_eq!(parts("fk_product_publishes__cluster_id"), ("product-publishes", "cluster_id"));
+        assert_eq!(parts("uq_product_publish_claims__hostname").1, "hostnames");
+        assert_eq!(parts("plans_pkey"), ("plans", "id"));
+    }
+
+    #[test]
+    fn the_lists_are_sorted_and_hold_no_word_twice() {
+        assert!(TABLES.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(FIELDS.is_sorted_by(|a, b| a < b));
+    }
+}

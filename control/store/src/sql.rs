@@ -1,0 +1,204 @@
+//! Running one SQL text on either database, and building the few that depend on what is asked for.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
+use uuid::Uuid;
+
+use crate::{Result, StoreError};
+
+/// Runs a statement; the number of rows that it touched.
+macro_rules! execute {
+    ($conn:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $conn {
+            $crate::store::Conn::Sqlite(conn) => sqlx::query::<sqlx::Sqlite>($sql)
+                $(.bind($bind))*
+                .execute(conn)
+                .await
+                .map(|done| done.rows_affected()),
+            $crate::store::Conn::Pg(conn) => sqlx::query::<sqlx::Postgres>($sql)
+                $(.bind($bind))*
+                .execute(conn)
+                .await
+                .map(|done| done.rows_affected()),
+        }
+        .map_err($crate::StoreError::from)
+    };
+}
+
+/// Runs a query; its rows as `$row`, which derives `FromRow`.
+macro_rules! fetch {
+    ($conn:expr, $table:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $conn {
+            $crate::store::Conn::Sqlite(conn) => sqlx::query::<sqlx::Sqlite>($sql)
+                $(.bind($bind))*
+                .fetch_all(conn)
+                .await
+                .map_err($crate::StoreError::from)
+                .and_then(|rows| {
+                    rows.iter().map(|row| $crate::sql::decode::<$row, _>($table, row)).collect()
+                }),
+            $crate::store::Conn::Pg(conn) => sqlx::query::<sqlx::Postgres>($sql)
+                $(.bind($bind))*
+                .fetch_all(conn)
+                .await
+                .map_err($crate::StoreError::from)
+                .and_then(|rows| {
+                    rows.iter().map(|row| $crate::sql::decode::<$row, _>($table, row)).collect()
+                }),
+        } as $crate::Result<Vec<$row>>
+    };
+}
+
+/// A row as `T`. What cannot be read is [`StoreError::Corrupt`], with the row's id if it has one.
+pub(crate) fn decode<'r, T, R>(table: &'static str, row: &'r R) -> Result<T>
+where
+    R: Row,
+    T: FromRow<'r, R>,
+    Uuid: Decode<'r, R::Database> + Type<R::Database>,
+    for<'a> &'a str: ColumnIndex<R>,
+{
+    T::from_row(row).map_err(|error| StoreError::Corrupt {
+        table,
+        id: row.try_get::<Uuid, _>("id").ok(),
+        why: crate::error::one_line(&error),
+    })
+}
+
+/// A fieldless enum as the word that stands for it in JSON.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Word<T>(pub(crate) T);
+
+impl<T: Serialize> Word<T> {
+    pub(crate) fn text(&self) -> String {
+        match serde_json::to_value(&self.0) {
+            Ok(serde_json::Value::String(word)) => word,
+            // Only of a type that is no such enum; the column's CHECK refuses it.
+            _ => String::new(),
+        }
+    }
+}
+
+impl<T, DB: Database> Type<DB> for Word<T>
+where
+    String: Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        String::type_info()
+    }
+
+    fn compatible(info: &DB::TypeInfo) -> bool {
+        String::compatible(info)
+    }
+}
+
+impl<'r, T: DeserializeOwned, DB: Database> Decode<'r, DB> for Word<T>
+where
+    &'r str: Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        let word = <&str as Decode<DB>>::decode(value)?;
+        let words: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+            word.into_deserializer();
+        Ok(Self(T::deserialize(words)?))
+    }
+}
+
+impl<'q, T: Serialize, DB: Database> Encode<'q, DB> for Word<T>
+where
+    String: Encode<'q, DB>,
+{
+    fn encode_by_ref(
+        &self,
+        buffer: &mut DB::ArgumentBuffer,
+    ) -> std::result::Result<IsNull, BoxDynError> {
+        self.text().encode(buffer)
+    }
+}
+
+/// What a list or a look-up asks for: conditions that are only there when they are wanted, so that
+/// the planner sees which index serves. Column names and SQL come from our own text, values are
+/// always bound.
+#[derive(Default)]
+pub(crate) struct Conditions<'a>(Vec<Condition<'a>>);
+
+struct Condition<'a> {
+    before: &'static str,
+    value: Value<'a>,
+    after: &'static str,
+}
+
+enum Value<'a> {
+    Id(Uuid),
+    Text(Cow<'a, str>),
+    Number(i64),
+}
+
+impl<'a> Conditions<'a> {
+    /// `before` ends where the value goes: `tenant_id =`.
+    pub(crate) fn id(&mut self, before: &'static str, value: Option<impl Into<Uuid>>) {
+        self.id_in(before, value, "");
+    }
+
+    /// As [`Self::id`], with SQL behind the value: the closing parenthesis of a subquery.
+    pub(crate) fn id_in(
+        &mut self,
+        before: &'static str,
+        value: Option<impl Into<Uuid>>,
+        after: &'static str,
+    ) {
+        let condition = |id: Uuid| Condition { before, value: Value::Id(id), after };
+        self.0.extend(value.map(Into::into).map(condition));
+    }
+
+    pub(crate) fn text(&mut self, before: &'static str, value: Option<&'a str>) {
+        self.text_in(before, value, "");
+    }
+
+    /// As [`Self::text`], with SQL behind the value.
+    pub(crate) fn text_in(
+        &mut self,
+        before: &'static str,
+        value: Option<&'a str>,
+        after: &'static str,
+    ) {
+        let value = value.map(|text| Value::Text(Cow::Borrowed(text)));
+        self.0.extend(value.map(|value| Condition { before, value, after }));
+    }
+
+    pub(crate) fn word<T: Serialize>(&mut self, before: &'static str, value: Option<T>) {
+        let value = value.map(|word| Value::Text(Cow::Owned(Word(word).text())));
+        self.0.extend(value.map(|value| Condition { before, value, after: "" }));
+    }
+
+    pub(crate) fn number(&mut self, before: &'static str, value: i64) {
+        self.0.push(Condition { before, value: Value::Number(value), after: "" });
+    }
+
+    /// `start` and every condition behind it. `start` has no WHERE.
+    pub(crate) fn query<DB: Database>(self, start: &str) -> QueryBuilder<DB>
+    where
+        DB::Arguments: Default,
+        for<'q> Uuid: Encode<'q, DB> + Type<DB>,
+        for<'q> String: Encode<'q, DB> + Type<DB>,
+        for<'q> i64: Encode<'q, DB> + Type<DB>,
+    {
+        let mut query = QueryBuilder::new(start);
+        let mut join = " WHERE ";
+        for Condition { before, value, after } in self.0 {
+            query.push(join).push(before).push(" ");
+            match value {
+                Value::Id(id) => query.push_bind(id),
+                Value::Text(text) => query.push_bind(text.into_owned()),
+                Value::Number(number) => query.push_bind(number),
+            };
+            query.push(after);
+            join = " AND ";
+        }
+        query
+    }
+}

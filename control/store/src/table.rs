@@ -1,0 +1,294 @@
+//! What every entity's table has in common: reading within a scope, deleting, and telling which
+//! constraint stood in the way.
+
+use chrono::{DateTime, SubsecRound, Utc};
+use imp_core::Meta;
+use imp_core::scope::TenantScope;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, FromRow};
+use uuid::Uuid;
+
+use crate::error::foreign_key;
+use crate::sql::{Conditions, decode};
+use crate::store::Conn;
+use crate::{Result, StoreError, Tx, schema};
+
+/// A part of a list, in the order of ids, which is the order of creation.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Only what comes behind this id.
+    pub after: Option<Uuid>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+impl Page {
+    /// Everything, for lists that are known to be short.
+    pub fn all() -> Self {
+        Self { after: None, limit: i64::MAX }
+    }
+}
+
+/// A table and its entity.
+pub(crate) trait Table {
+    /// What the columns are read into.
+    type Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Into<Self::Entity>;
+    type Entity;
+    type Filter;
+
+    const NAME: &'static str;
+    /// Named one by one: with `*`, a column added by a newer release would break prepared statements.
+    const COLUMNS: &'static str;
+
+    /// What the scope cuts off.
+    fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>);
+
+    /// What the caller does not want to see.
+    fn filter<'a>(filter: &'a Self::Filter, conditions: &mut Conditions<'a>);
+}
+
+/// Tables with `tenant_id`.
+pub(crate) fn tenant_only(scope: &TenantScope, conditions: &mut Conditions<'_>) {
+    conditions.id("tenant_id =", scope.tenant());
+}
+
+/// Tables with `tenant_id` and `customer_id`.
+pub(crate) fn tenant_and_customer(scope: &TenantScope, conditions: &mut Conditions<'_>) {
+    tenant_only(scope, conditions);
+    conditions.id("customer_id =", scope.customer());
+}
+
+pub(crate) async fn get<T: Table>(
+    conn: Conn<'_>,
+    scope: &TenantScope,
+    id: Uuid,
+) -> Result<Option<T::Entity>> {
+    let mut conditions = Conditions::default();
+    conditions.id("id =", Some(id));
+    T::scope(scope, &mut conditions);
+    Ok(select::<T>(conn, conditions, Some(1)).await?.pop())
+}
+
+pub(crate) async fn list<T: Table>(
+    conn: Conn<'_>,
+    scope: &TenantScope,
+    filter: &T::Filter,
+    page: Page,
+) -> Result<Vec<T::Entity>> {
+    let mut conditions = Conditions::default();
+    T::scope(scope, &mut conditions);
+    T::filter(filter, &mut conditions);
+    conditions.id("id >", page.after);
+    select::<T>(conn, conditions, Some(page.limit)).await
+}
+
+/// The rows that meet the conditions: a page by id, or all of them.
+pub(crate) async fn select<T: Table>(
+    conn: Conn<'_>,
+    conditions: Conditions<'_>,
+    limit: Option<i64>,
+) -> Result<Vec<T::Entity>> {
+    let start = format!("SELECT {} FROM {}", T::COLUMNS, T::NAME);
+    let limit = limit.unwrap_or(i64::MAX);
+    let rows: Result<Vec<T::Row>> = match conn {
+        Conn::Sqlite(conn) => {
+            let mut query = conditions.query::<sqlx::Sqlite>(&start);
+            let query = query.push(" ORDER BY id LIMIT ").push_bind(limit).build();
+            query.fetch_all(conn).await?.iter().map(|row| decode(T::NAME, row)).collect()
+        }
+        Conn::Pg(conn) => {
+            let mut query = conditions.query::<sqlx::Postgres>(&start);
+            let query = query.push(" ORDER BY id LIMIT ").push_bind(limit).build();
+            query.fetch_all(conn).await?.iter().map(|row| decode(T::NAME, row)).collect()
+        }
+    };
+    Ok(rows?.into_iter().map(Into::into).collect())
+}
+
+pub(crate) async fn delete<T: Table>(tx: &mut Tx, scope: &TenantScope, id: Uuid) -> Result<bool> {
+    let mut conditions = Conditions::default();
+    conditions.id("id =", Some(id));
+    T::scope(scope, &mut conditions);
+    let start = format!("DELETE FROM {}", T::NAME);
+    let done = match tx.conn() {
+        Conn::Sqlite(conn) => {
+            let mut query = conditions.query::<sqlx::Sqlite>(&start);
+            query.build().execute(conn).await.map(|done| done.rows_affected())
+        }
+        Conn::Pg(conn) => {
+            let mut query = conditions.query::<sqlx::Postgres>(&start);
+            query.build().execute(conn).await.map(|done| done.rows_affected())
+        }
+    };
+    match done.map_err(StoreError::from) {
+        Ok(rows) => Ok(rows > 0),
+        Err(error) => match foreign_key(&error) {
+            None => Err(error),
+            Some(("", _)) => Err(StoreError::InUse { by: who_refers(tx, T::NAME, id).await? }),
+            Some((by, _)) => Err(StoreError::InUse { by }),
+        },
+    }
+}
+
+/// SQLite does not say which foreign key it was: ask every table that refers to this one and does
+/// not go with it.
+async fn who_refers(tx: &mut Tx, table: &'static str, id: Uuid) -> Result<&'static str> {
+    let referring = fetch!(
+        tx.conn(),
+        "sqlite_master",
+        (String, String),
+        "SELECT m.name, f.\"from\" FROM sqlite_master m, pragma_foreign_key_list(m.name) f \
+         WHERE m.type = 'table' AND f.\"table\" = $1 AND f.\"to\" = 'id' \
+         AND f.on_delete <> 'CASCADE'",
+        table,
+    )?;
+    for (name, column) in referring {
+        // Both words come out of our own schema.
+        let sql = format!("SELECT 1 FROM {name} WHERE {column} = $1 LIMIT 1");
+        let Conn::Sqlite(conn) = tx.conn() else { break };
+        let found = sqlx::query(AssertSqlSafe(sql)).bind(id).fetch_optional(conn).await?;
+        if found.is_some() {
+            return Ok(schema::kind(&name));
+        }
+    }
+    Ok("other objects")
+}
+
+/// What a row refers to: field of the JSON, table, id.
+pub(crate) type Reference = (&'static str, &'static str, Option<Uuid>);
+
+/// Turns the outcome of an INSERT or UPDATE into the field at fault.
+pub(crate) async fn explained(
+    tx: &mut Tx,
+    done: Result<u64>,
+    tenant: Option<Uuid>,
+    references: &[Reference],
+) -> Result<u64> {
+    let error = match done {
+        Ok(rows) => return Ok(rows),
+        Err(error) => error,
+    };
+    match foreign_key(&error) {
+        None => Err(error),
+        Some(("", _)) => {
+            Err(StoreError::MissingReference { field: missing(tx, tenant, references).await? })
+        }
+        Some((_, field)) => Err(StoreError::MissingReference { field }),
+    }
+}
+
+/// The first reference that leads nowhere, or out of the tenant.
+async fn missing(
+    tx: &mut Tx,
+    tenant: Option<Uuid>,
+    references: &[Reference],
+) -> Result<&'static str> {
+    for &(field, table, id) in references {
+        let Some(id) = id else { continue };
+        let owned = !matches!(table, "tenants" | "clusters");
+        let mut conditions = Conditions::default();
+        conditions.id("id =", Some(id));
+        conditions.id("tenant_id =", tenant.filter(|_| owned));
+        let Conn::Sqlite(conn) = tx.conn() else { break };
+        let mut query = conditions.query::<sqlx::Sqlite>(&format!("SELECT 1 FROM {table}"));
+        if query.build().fetch_optional(conn).await?.is_none() {
+            return Ok(field);
+        }
+    }
+    // Each is there: what does not fit is the first one with the others.
+    Ok(references.first().map_or("id", |(field, ..)| *field))
+}
+
+/// The outcome of an UPDATE that names the version it expects.
+pub(crate) async fn matched<T: Table>(tx: &mut Tx, rows: u64, id: Uuid) -> Result<()> {
+    if rows > 0 {
+        return Ok(());
+    }
+    let mut conditions = Conditions::default();
+    conditions.id("id =", Some(id));
+    let start = format!("SELECT version FROM {}", T::NAME);
+    let current: Option<(i64,)> = match tx.conn() {
+        Conn::Sqlite(conn) => {
+            let mut query = conditions.query::<sqlx::Sqlite>(&start);
+            query.build_query_as().fetch_optional(conn).await?
+        }
+        Conn::Pg(conn) => {
+            let mut query = conditions.query::<sqlx::Postgres>(&start);
+            query.build_query_as().fetch_optional(conn).await?
+        }
+    };
+    Err(StoreError::VersionMismatch { current: current.map_or(0, |(version,)| version) })
+}
+
+/// The columns of [`Meta`].
+#[derive(sqlx::FromRow)]
+pub(crate) struct MetaRow {
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    version: i64,
+}
+
+impl From<MetaRow> for Meta {
+    fn from(row: MetaRow) -> Self {
+        Self { created_at: row.created_at, updated_at: row.updated_at, version: row.version }
+    }
+}
+
+/// PostgreSQL keeps microseconds; SQLite shall not keep more.
+pub(crate) fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.trunc_subsecs(6)
+}
+
+/// The reading half of an entity's module, and `delete`: the same everywhere.
+macro_rules! reads {
+    ($table:ty, $entity:ty, $id:ty, $filter:ty) => {
+        /// The object, if there is one in the scope.
+        pub async fn get(
+            store: &$crate::Store,
+            scope: &imp_core::scope::TenantScope,
+            id: $id,
+        ) -> $crate::Result<Option<$entity>> {
+            $crate::table::get::<$table>(store.read().await?.conn(), scope, id.into()).await
+        }
+
+        /// As [`get`], as the transaction sees it.
+        pub async fn get_in(
+            tx: &mut $crate::Tx,
+            scope: &imp_core::scope::TenantScope,
+            id: $id,
+        ) -> $crate::Result<Option<$entity>> {
+            $crate::table::get::<$table>(tx.conn(), scope, id.into()).await
+        }
+
+        /// A page of those in the scope that pass the filter, oldest first.
+        pub async fn list(
+            store: &$crate::Store,
+            scope: &imp_core::scope::TenantScope,
+            filter: &$filter,
+            page: $crate::Page,
+        ) -> $crate::Result<Vec<$entity>> {
+            $crate::table::list::<$table>(store.read().await?.conn(), scope, filter, page).await
+        }
+
+        /// As [`list`], as the transaction sees it.
+        pub async fn list_in(
+            tx: &mut $crate::Tx,
+            scope: &imp_core::scope::TenantScope,
+            filter: &$filter,
+            page: $crate::Page,
+        ) -> $crate::Result<Vec<$entity>> {
+            $crate::table::list::<$table>(tx.conn(), scope, filter, page).await
+        }
+
+        /// Removes it; false when there is none in the scope.
+        pub async fn delete(
+            tx: &mut $crate::Tx,
+            scope: &imp_core::scope::TenantScope,
+            id: $id,
+        ) -> $crate::Result<bool> {
+            $crate::table::delete::<$table>(tx, scope, id.into()).await
+        }
+    };
+}
+pub(crate) use reads;

@@ -1,0 +1,67 @@
+//! Throw-away databases for tests, of this package and of others: a SQLite file each, or a database
+//! of its own on a PostgreSQL server that is started once per test process. A server that is
+//! missing is an error, never a reason to skip.
+
+mod server;
+
+use std::sync::Arc;
+
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use crate::{Result, Store, StoreError};
+use server::Server;
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// An empty database; gone with the last clone, or with the process.
+#[derive(Clone, Debug)]
+pub struct Database {
+    url: String,
+    _folder: Option<Arc<TempDir>>,
+}
+
+static SERVER: OnceCell<std::result::Result<Server, String>> = OnceCell::const_new();
+
+impl Database {
+    /// A new one. Nothing is in it, not even tables: [`Store::open`] makes them.
+    pub async fn fresh(kind: Kind) -> Result<Self> {
+        match kind {
+            Kind::Sqlite => {
+                let failed = |error: std::io::Error| StoreError::Unavailable(error.to_string());
+                let folder = TempDir::new().map_err(failed)?;
+                let url = format!("sqlite://{}", folder.path().join("imp.db").display());
+                Ok(Self { url, _folder: Some(Arc::new(folder)) })
+            }
+            Kind::Postgres => {
+                let server = SERVER.get_or_init(Server::start).await;
+                let server = server.as_ref().map_err(|why| StoreError::Unavailable(why.clone()))?;
+                let name = format!("imp_{}", Uuid::new_v4().simple());
+                let mut one = PgConnection::connect(&server.url("postgres")).await?;
+                let sql = format!("CREATE DATABASE {name}");
+                one.execute(sqlx::AssertSqlSafe(sql)).await?;
+                one.close().await?;
+                Ok(Self { url: server.url(&name), _folder: None })
+            }
+        }
+    }
+
+    /// What [`Store::open`] takes.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Another handle on it, with connections of its own.
+    pub async fn open(&self) -> Result<Store> {
+        Store::open(&self.url).await
+    }
+}
