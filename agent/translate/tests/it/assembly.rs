@@ -1,1 +1,329 @@
-//! Claims to come.
+//! What one change costs, and who pays for a refusal.
+
+use std::collections::BTreeSet;
+
+use imp_proto::config as pb;
+use imp_translate::xds::{CLUSTER, LISTENER, SCOPE};
+use imp_translate::{Assembly, Blame, Delta, ir};
+
+use crate::fixtures::{self, GATEWAY, assembly, parsed, parsed_gateway, service};
+use crate::world::{Judge, names};
+
+const HOST: &str = "api.example.com";
+
+/// A publish with an upstream and a base path of its own.
+fn at(id: &str, revision: u64, port: u16) -> pb::Publish {
+    let mut publish = fixtures::publish(id, HOST, revision);
+    publish.base_path = format!("/{id}");
+    service(&mut publish).backends = vec![fixtures::backend("b1", "10.0.0.1", port)];
+    publish
+}
+
+/// Types of what comes, and of what goes.
+fn touched(delta: &Delta) -> (Vec<&str>, Vec<&str>) {
+    let upserts = delta.all.upserts.iter().map(|resource| resource.type_url);
+    (upserts.collect(), delta.all.removals.iter().map(|(url, _)| *url).collect())
+}
+
+/// An assembly with a gateway, and an Envoy that has taken all of it.
+fn start() -> (Assembly, Judge) {
+    let (mut assembly, mut judge) = (assembly(), Judge::default());
+    judge.send(&assembly.set_gateway(parsed_gateway(8080)));
+    judge.settle(&mut assembly);
+    (assembly, judge)
+}
+
+fn set(assembly: &mut Assembly, judge: &mut Judge, publish: &pb::Publish) -> Delta {
+    let delta = assembly.set_publish(parsed(publish));
+    judge.send(&delta);
+    delta
+}
+
+fn served(judge: &Judge, id: &str) -> Vec<u64> {
+    judge.world.revisions().get(id).into_iter().flatten().copied().collect()
+}
+
+#[test]
+fn one_change_is_one_scope_and_its_own_clusters() {
+    let (mut assembly, mut judge) = start();
+    for index in 0..50_u16 {
+        let mut publish = at(&format!("p{index}"), 1, 9000 + index);
+        publish.hostnames = vec![format!("h{index}.example.com")];
+        let delta = set(&mut assembly, &mut judge, &publish);
+        assert_eq!(touched(&delta), (vec![CLUSTER, SCOPE], vec![]));
+        assert_eq!(delta.gateways[GATEWAY], delta.all);
+    }
+    judge.settle(&mut assembly);
+    let mut edited = at("p7", 2, 9007);
+    edited.hostnames = vec!["h7.example.com".into()];
+    let delta = set(&mut assembly, &mut judge, &edited);
+    assert_eq!(touched(&delta), (vec![SCOPE], vec![]), "its cluster is there");
+    assert_eq!(touched(&set(&mut assembly, &mut judge, &edited)), (vec![], vec![]));
+    judge.settle(&mut assembly);
+    service(&mut edited).backends = vec![fixtures::backend("b1", "10.0.0.2", 80)];
+    let delta = set(&mut assembly, &mut judge, &edited);
+    assert_eq!(touched(&delta), (vec![CLUSTER, SCOPE], vec![]), "the old one serves until the ACK");
+    judge.settle(&mut assembly);
+    judge.world.is_whole(true);
+    let delta = assembly.remove_publish("p7");
+    assert_eq!(touched(&delta), (vec![], vec![CLUSTER, SCOPE]));
+    judge.send(&delta);
+    judge.world.is_whole(true);
+}
+
+#[test]
+fn a_shared_cluster_comes_with_its_first_user_and_goes_with_its_last() {
+    let (mut assembly, mut judge) = start();
+    let mut second = parsed_gateway(8081);
+    second.id = "g2".into();
+    judge.send(&assembly.set_gateway(second));
+    let publish =
+        |id: &str, gateway: &str| pb::Publish { gateway_id: gateway.into(), ..at(id, 1, 9000) };
+    let first = set(&mut assembly, &mut judge, &publish("a", GATEWAY));
+    assert_eq!(touched(&first).0, [CLUSTER, SCOPE]);
+    let neighbour = set(&mut assembly, &mut judge, &publish("b", GATEWAY));
+    assert_eq!(touched(&neighbour).0, [SCOPE]);
+    let elsewhere = set(&mut assembly, &mut judge, &publish("c", "g2"));
+    assert_eq!(touched(&elsewhere).0, [SCOPE], "whoever serves all gateways has it");
+    let of_second: Vec<_> = elsewhere.gateways["g2"].upserts.iter().map(|r| r.type_url).collect();
+    assert_eq!(of_second, [CLUSTER, SCOPE], "the second gateway's Envoys do not");
+    judge.settle(&mut assembly);
+    for (id, goes_here, goes_everywhere) in [("a", false, false), ("b", true, false)] {
+        let delta = assembly.remove_publish(id);
+        judge.send(&delta);
+        judge.settle(&mut assembly);
+        let here = !names(&judge.world.gateways[GATEWAY], CLUSTER).is_empty();
+        let everywhere = !names(&judge.world.all, CLUSTER).is_empty();
+        assert_eq!((here, everywhere), (!goes_here, !goes_everywhere), "{id}");
+    }
+    judge.send(&assembly.remove_publish("c"));
+    assert_eq!(names(&judge.world.all, CLUSTER), BTreeSet::new());
+    judge.world.is_whole(true);
+}
+
+#[test]
+fn a_refused_revision_falls_back_alone_and_a_new_one_is_tried() {
+    let (mut assembly, mut judge) = start();
+    for id in ["a", "b"] {
+        set(&mut assembly, &mut judge, &at(id, 1, 9000));
+    }
+    judge.settle(&mut assembly);
+    judge.bad.insert(("a".into(), 2));
+    set(&mut assembly, &mut judge, &at("a", 2, 9001));
+    judge.settle(&mut assembly);
+    assert_eq!(judge.blames, [Blame { publish_id: "a".into(), revision: 2 }]);
+    assert_eq!((served(&judge, "a"), served(&judge, "b")), (vec![1], vec![1]));
+    assert_eq!(assembly.refused("a"), Some(2));
+    assert_eq!(assembly.requirements("a").map(|(revision, _)| revision), Some(1));
+    judge.world.is_whole(true);
+    let delta = set(&mut assembly, &mut judge, &at("a", 2, 9001));
+    assert_eq!(delta, Delta::default(), "the same again is not tried again");
+    set(&mut assembly, &mut judge, &at("b", 2, 9000));
+    judge.settle(&mut assembly);
+    assert_eq!(served(&judge, "b"), [2], "neighbours go on being updated");
+    set(&mut assembly, &mut judge, &at("a", 3, 9001));
+    judge.settle(&mut assembly);
+    assert_eq!((served(&judge, "a"), assembly.refused("a")), (vec![3], None));
+    assert_eq!(judge.blames.len(), 1);
+}
+
+#[test]
+fn a_first_revision_that_is_refused_is_left_out() {
+    let (mut assembly, mut judge) = start();
+    judge.bad.insert(("a".into(), 1));
+    set(&mut assembly, &mut judge, &at("a", 1, 9000));
+    judge.settle(&mut assembly);
+    assert_eq!(served(&judge, "a"), Vec::<u64>::new());
+    assert_eq!((assembly.refused("a"), assembly.requirements("a")), (Some(1), None));
+    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::new());
+    judge.world.is_whole(true);
+}
+
+#[test]
+fn of_many_suspects_the_culprits_are_found_and_all_others_advance() {
+    for (count, culprits) in [(2, vec![1]), (16, vec![5]), (33, vec![0, 32]), (8, vec![2, 3, 4])] {
+        let (mut assembly, mut judge) = start();
+        let id = |index: usize| format!("p{index:02}");
+        for index in 0..count {
+            set(&mut assembly, &mut judge, &at(&id(index), 1, 9000));
+        }
+        judge.settle(&mut assembly);
+        judge.bad = culprits.iter().map(|index| (id(*index), 2)).collect();
+        judge.verdicts = 0;
+        // All of it is on its way before Envoy says anything.
+        let mut last = Delta::default();
+        for index in 0..count {
+            last = assembly.set_publish(parsed(&at(&id(index), 2, 9000)));
+            judge.world.apply(&last);
+        }
+        judge.send(&last);
+        judge.settle(&mut assembly);
+        let blamed: BTreeSet<_> =
+            judge.blames.iter().map(|blame| (blame.publish_id.clone(), blame.revision)).collect();
+        assert_eq!((&blamed, judge.blames.len()), (&judge.bad, culprits.len()));
+        for index in 0..count {
+            let expected = if culprits.contains(&index) { 1 } else { 2 };
+            assert_eq!(served(&judge, &id(index)), [expected], "{index} of {count}");
+        }
+        let halvings = usize::try_from(count.ilog2()).unwrap() + 2;
+        let bound = 2 * halvings * (culprits.len() + 1);
+        assert!(judge.verdicts <= bound, "{} verdicts for {count}", judge.verdicts);
+    }
+}
+
+#[test]
+fn a_publish_that_arrives_during_the_search_is_judged_too() {
+    let (mut assembly, mut judge) = start();
+    judge.bad = [("b".to_owned(), 1), ("late".to_owned(), 1)].into();
+    for id in ["a", "b", "c", "d"] {
+        set(&mut assembly, &mut judge, &at(id, 1, 9000));
+    }
+    for _ in 0..6 {
+        judge.judge(&mut assembly, 1);
+    }
+    set(&mut assembly, &mut judge, &at("late", 1, 9000));
+    set(&mut assembly, &mut judge, &at("fine", 1, 9000));
+    judge.settle(&mut assembly);
+    let revisions = judge.world.revisions();
+    assert_eq!(revisions.into_keys().collect::<Vec<_>>(), ["a", "c", "d", "fine"]);
+    assert_eq!(judge.blames.len(), 2);
+}
+
+/// A publish at two hosts, of which the second refused its second revision.
+fn refused_at_one_of_two_hosts() -> (Assembly, Judge, String) {
+    let (mut assembly, mut judge) = start();
+    let hosts = vec![HOST.to_owned(), "b.example.com".to_owned()];
+    let publish = |revision| pb::Publish { hostnames: hosts.clone(), ..at("a", revision, 9000) };
+    set(&mut assembly, &mut judge, &publish(1));
+    judge.settle(&mut assembly);
+    let delta = assembly.set_publish(parsed(&publish(2)));
+    judge.world.apply(&delta);
+    let [first, second] = delta.all.upserts.as_slice() else { panic!("{delta:?}") };
+    let accepted = assembly.accepted("", SCOPE, &first.name, &first.version);
+    assert_eq!(touched(&accepted), (vec![], vec![]));
+    let (delta, blames) = assembly.nacked("", SCOPE, &second.name, &second.version, "no");
+    judge.world.apply(&delta);
+    assert_eq!(blames, [Blame { publish_id: "a".into(), revision: 2 }]);
+    (assembly, judge, first.name.clone())
+}
+
+#[test]
+fn what_is_refused_at_one_host_falls_back_at_all_of_them() {
+    let (_, judge, _) = refused_at_one_of_two_hosts();
+    assert_eq!(served(&judge, "a"), [1]);
+}
+
+#[test]
+fn a_fallback_that_is_refused_as_well_goes_and_holds_up_nobody() {
+    let (mut assembly, mut judge, host) = refused_at_one_of_two_hosts();
+    let fallback = judge.world.all[&(SCOPE, host.clone())].version.clone();
+    let (delta, blames) = assembly.nacked("", SCOPE, &host, &fallback, "no");
+    judge.world.apply(&delta);
+    assert_eq!((served(&judge, "a"), blames), (vec![], vec![]), "blamed already");
+    set(&mut assembly, &mut judge, &at("b", 1, 9000));
+    judge.settle(&mut assembly);
+    assert_eq!((served(&judge, "b"), assembly.refused("a")), (vec![1], Some(2)));
+}
+
+#[test]
+fn verdicts_about_the_past_change_nothing() {
+    let (mut assembly, mut judge) = start();
+    let old = set(&mut assembly, &mut judge, &at("a", 1, 9000));
+    let old = old.all.upserts.iter().find(|r| r.type_url == SCOPE).cloned().unwrap();
+    set(&mut assembly, &mut judge, &at("a", 2, 9000));
+    let (delta, blames) = assembly.nacked("", SCOPE, &old.name, &old.version, "no");
+    assert_eq!((delta, blames), (Delta::default(), vec![]));
+    judge.settle(&mut assembly);
+    let again = assembly.accepted("", SCOPE, &old.name, &old.version);
+    assert_eq!(again, Delta::default());
+    for (url, name) in [(SCOPE, "g1/nowhere"), (CLUSTER, "c-none"), ("type.googleapis.com/x", "y")]
+    {
+        assert_eq!(assembly.accepted(GATEWAY, url, name, "v"), Delta::default());
+        assert_eq!(assembly.nacked(GATEWAY, url, name, "v", "no").0, Delta::default());
+    }
+    assert_eq!(assembly.requirements("a").map(|(revision, _)| revision), Some(2));
+}
+
+#[test]
+fn a_refused_cluster_is_its_users_fault_only() {
+    let (mut assembly, mut judge) = start();
+    judge.bad_ports.insert(666);
+    for (id, port) in [("a", 9000), ("b", 666), ("c", 666)] {
+        set(&mut assembly, &mut judge, &at(id, 1, port));
+    }
+    judge.settle(&mut assembly);
+    assert_eq!(judge.world.revisions().into_keys().collect::<Vec<_>>(), ["a"]);
+    let mut blamed: Vec<_> = judge.blames.iter().map(|b| b.publish_id.as_str()).collect();
+    blamed.sort_unstable();
+    assert_eq!(blamed, ["b", "c"]);
+    judge.world.is_whole(true);
+}
+
+#[test]
+fn a_gateway_that_goes_and_comes_back_serves_as_before() {
+    let (mut assembly, mut judge) = start();
+    set(&mut assembly, &mut judge, &at("a", 1, 9000));
+    judge.settle(&mut assembly);
+    let before = judge.world.versions();
+    let delta = assembly.remove_gateway(GATEWAY);
+    assert_eq!(touched(&delta), (vec![], vec![LISTENER]), "publishes go by themselves");
+    judge.send(&delta);
+    assert_eq!(assembly.requirements("a"), None, "nothing is active without a gateway");
+    assert_eq!(assembly.remove_gateway(GATEWAY), Delta::default());
+    judge.send(&assembly.set_gateway(parsed_gateway(8080)));
+    judge.settle(&mut assembly);
+    assert_eq!(judge.world.versions(), before);
+    assert!(assembly.requirements("a").is_some());
+}
+
+#[test]
+fn a_gateways_listeners_change_by_themselves() {
+    let (mut assembly, mut judge) = start();
+    set(&mut assembly, &mut judge, &at("a", 1, 9000));
+    let mut wider = fixtures::gateway(8080);
+    wider.listeners.push(pb::Listener {
+        name: "b".into(),
+        port: 8081,
+        ..wider.listeners[0].clone()
+    });
+    let delta = assembly.set_gateway(ir::Gateway::parse(&wider).unwrap());
+    let [one] = delta.all.upserts.as_slice() else { panic!("{delta:?}") };
+    assert_eq!((one.name.as_str(), one.type_url), ("gw-g1/b", LISTENER));
+    let delta = assembly.set_gateway(parsed_gateway(8080));
+    assert_eq!(delta.all.removals, [(LISTENER, "gw-g1/b".to_owned())]);
+    assert!(delta.all.upserts.is_empty(), "the other is untouched");
+}
+
+#[test]
+fn a_publish_moves_to_another_host_and_gateway() {
+    let (mut assembly, mut judge) = start();
+    set(&mut assembly, &mut judge, &at("a", 1, 9000));
+    judge.settle(&mut assembly);
+    let mut moved = at("a", 2, 9000);
+    moved.hostnames = vec!["new.example.com".into()];
+    set(&mut assembly, &mut judge, &moved);
+    judge.settle(&mut assembly);
+    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::from(["g1/new.example.com".into()]));
+    moved.gateway_id = "g2".into();
+    set(&mut assembly, &mut judge, &moved);
+    judge.settle(&mut assembly);
+    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::from(["g2/new.example.com".into()]));
+    assert!(judge.world.gateways[GATEWAY].keys().all(|(url, _)| ![SCOPE, CLUSTER].contains(url)));
+    judge.world.is_whole(true);
+}
+
+#[test]
+fn what_must_be_acked_is_named_with_the_versions_that_are_served() {
+    let (mut assembly, mut judge) = start();
+    let mut publish = at("a", 1, 9000);
+    publish.hostnames.push("b.example.com".into());
+    set(&mut assembly, &mut judge, &publish);
+    let (revision, needs) = assembly.requirements("a").unwrap();
+    assert_eq!((revision, needs.len()), (1, 5), "cluster, door, listener, two scopes: {needs:?}");
+    for (url, name, version) in &needs {
+        let there = judge.world.all.get(&(*url, name.clone())).map(|resource| &resource.version);
+        assert_eq!(there, Some(version), "{url} {name}");
+        assert_eq!(assembly.publishes_of(GATEWAY, url, name), ["a"], "{url} {name}");
+    }
+    assert_eq!(assembly.requirements("nobody"), None);
+}

@@ -9,3 +9,4 @@ mod envoy;
 mod golden;
 mod parse;
 mod random;
+mod world;
