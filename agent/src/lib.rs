@@ -1,0 +1,21 @@
+//! The agent of a cluster: takes its configuration from the control plane, keeps it on disk, serves
+//! it to the cluster's Envoys, decides about their calls, and reports what became of it all.
+//!
+//! - [`link`]: towards the control plane: registration, the delta stream, the report stream.
+//! - [`lkg`]: the last-known-good on disk.
+//! - [`fleet`]: towards Envoy: one world per group of Envoys, and who acknowledged what.
+//! - [`door`]: one decision per call, as Envoy's ext_authz service.
+
+pub mod admin;
+pub mod app;
+mod backoff;
+pub mod bootstrap;
+pub mod config;
+pub mod door;
+pub mod fleet;
+pub mod identity;
+pub mod intake;
+pub mod link;
+pub mod lkg;
+pub mod report;
+pub mod usage;

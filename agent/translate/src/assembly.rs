@@ -174,6 +174,26 @@ impl Assembly {
         self.finish(change)
     }
 
+    /// Makes a publish as it was before a restart: Envoy refused its wanted revision, and `former`
+    /// serves in its place, or nothing does. None when that is not the wanted revision.
+    pub fn set_refused(
+        &mut self,
+        id: &str,
+        revision: u64,
+        former: Option<ir::Publish>,
+    ) -> Option<Delta> {
+        let state = self.publishes.get_mut(id)?;
+        if state.blocked || state.desired.publish.revision != revision {
+            return None;
+        }
+        state.blocked = true;
+        state.proven = former.map(|former| Arc::new(Prepared::new(former)));
+        let (before, after) = (state.desired.clone(), state.proven.clone());
+        let mut change = Change::default();
+        self.replace(id, Some(before), after, &mut change);
+        Some(self.finish(change))
+    }
+
     /// Takes a publish away.
     pub fn remove_publish(&mut self, id: &str) -> Delta {
         let mut change = Change::default();
@@ -210,6 +230,13 @@ impl Assembly {
     pub fn refused(&self, publish_id: &str) -> Option<u64> {
         let state = self.publishes.get(publish_id)?;
         state.blocked.then_some(state.desired.publish.revision)
+    }
+
+    /// The revision of a publish of which Envoy accepted everything, last; it is what a refused one
+    /// falls back to.
+    pub fn proven(&self, publish_id: &str) -> Option<u64> {
+        let proven = self.publishes.get(publish_id)?.proven.as_ref()?;
+        Some(proven.publish.revision)
     }
 
     /// Who depends on a resource.

@@ -1,18 +1,20 @@
 //! The task of one stream: moves messages between the socket and the state machine.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use prost::Message as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::Shared;
-use super::status::{Slot, TypeStatus};
+use super::status::Slot;
 use crate::codec::Frame;
-use crate::stream::{Outcome, Response, Stream};
+use crate::stream::{Answer, Outcome, Response, Stream};
 use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use crate::{Event, Peer, Revision, TypeRules, TypeUrl};
 
@@ -37,6 +39,21 @@ impl From<Status> for End {
     }
 }
 
+/// What may happen to an open stream besides messages and changes.
+struct Limits {
+    revoked: CancellationToken,
+    /// When it has lived long enough.
+    old: Option<Instant>,
+    /// Its place among the streams that have not got everything yet, and until when it may keep it.
+    syncing: Option<(OwnedSemaphorePermit, Instant)>,
+}
+
+/// A client that takes longer to get everything does not keep its place: others wait.
+const SYNC_AT_MOST: Duration = Duration::from_secs(10);
+
+/// How long the last word to a client may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 impl Driver {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -49,10 +66,12 @@ impl Driver {
 
     pub(super) async fn run(self, inbound: Streaming<DeltaDiscoveryRequest>) {
         let mut admitted = false;
-        let end = self.serve(inbound, &mut admitted).await;
+        // Whatever an embedding program's callback does, the observer learns of the end.
+        let served = AssertUnwindSafe(self.serve(inbound, &mut admitted)).catch_unwind().await;
+        let end = served.unwrap_or_else(|_| Err(Status::internal("the stream failed").into()));
         if let Err(End::Refused(status)) = end {
             tracing::info!(stream = self.slot.stream(), code = ?status.code(), reason = status.message(), "xds stream ended");
-            let _client_left = self.sender.send(Err(status)).await;
+            let _client_left = self.sender.send_timeout(Err(status), LAST_WORD).await;
         }
         if admitted {
             self.shared.observer.event(Event::Closed { stream: self.slot.stream() });
@@ -64,29 +83,58 @@ impl Driver {
         mut inbound: Streaming<DeltaDiscoveryRequest>,
         admitted: &mut bool,
     ) -> Result<(), End> {
-        let first = next(&mut inbound).await?;
-        let node = first.node.clone().filter(|node| !node.id.is_empty());
-        let node =
-            node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?; // R2
+        let (first, node) = self.first_message(&mut inbound).await?;
         let version = node.version_text();
-        let peer = self.peer(&node, &version);
+        let peer = Peer {
+            node_id: &node.id,
+            node_cluster: &node.cluster,
+            user_agent_version: &version,
+            headers: &self.headers,
+        };
         let world = self.shared.admission.admit(&peer)?;
         let revoked = self.shared.admission.revoked(&peer).unwrap_or_default();
         let mut changes = world.subscribe();
         if !world.is_ready() {
             return Err(Status::unavailable("not ready; try again later").into()); // R7
         }
+        let syncing = self.shared.place_to_sync().await?;
+        let now = Instant::now();
+        let mut limits = Limits {
+            revoked,
+            old: self.shared.config.max_stream_age.map(|age| now + age.mul_f64(age_factor())),
+            syncing: Some((syncing, now + SYNC_AT_MOST)),
+        };
         *admitted = true;
-        self.slot.update(|s| (s.node_id, s.node_cluster) = (node.id.clone(), node.cluster.clone()));
+        self.slot.name(&node.id, &node.cluster);
         self.shared.observer.event(Event::Opened { stream: self.slot.stream(), peer: &peer });
         let mut stream = Stream::new(world, &self.shared.config);
         self.take(&mut stream, first)?;
         loop {
-            self.send(&mut stream).await?;
-            if let Some(request) = self.wait(&mut inbound, &stream, &mut changes, &revoked).await? {
+            self.send(&mut stream, &limits).await?;
+            limits.note(&stream);
+            let request = self.wait(&mut inbound, &stream, &mut changes, &limits).await?;
+            if let Some(request) = request {
                 self.take(&mut stream, request)?;
             }
+            self.check(&stream, &limits)?;
         }
+    }
+
+    /// The first message, which says who it is (R2); later ones need not, and are not asked (R3).
+    async fn first_message(
+        &self,
+        inbound: &mut Streaming<DeltaDiscoveryRequest>,
+    ) -> Result<(DeltaDiscoveryRequest, Node), End> {
+        let patience = self.shared.config.first_message_timeout;
+        let mut first = tokio::select! {
+            () = self.shared.closing.cancelled() => return Err(closing().into()),
+            first = tokio::time::timeout(patience, next(inbound)) => first
+                .map_err(|_| Status::deadline_exceeded("the first message did not come"))??,
+        };
+        let node = first.node.take().filter(|node| !node.id.is_empty());
+        let node =
+            node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?;
+        Ok((first, node))
     }
 
     /// Requests before changes (R65); None: the world changed or a deadline passed.
@@ -95,9 +143,11 @@ impl Driver {
         inbound: &mut Streaming<DeltaDiscoveryRequest>,
         stream: &Stream,
         changes: &mut watch::Receiver<Revision>,
-        revoked: &CancellationToken,
+        limits: &Limits,
     ) -> Result<Option<DeltaDiscoveryRequest>, End> {
-        let deadline = stream.deadline(Instant::now());
+        let unanswered = stream.unanswered_since().map(|s| s + self.shared.config.ack_timeout);
+        let due = stream.deadline(Instant::now()).into_iter().chain(unanswered);
+        let deadline = due.chain(limits.deadline()).min();
         let timer = async {
             match deadline {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -106,14 +156,26 @@ impl Driver {
         };
         tokio::select! {
             biased;
-            () = revoked.cancelled() => Err(Status::permission_denied("this identity was revoked").into()),
+            () = limits.revoked.cancelled() => Err(revoked().into()),
+            () = self.shared.closing.cancelled() => Err(closing().into()),
             request = next(inbound) => request.map(Some),
-            changed = changes.changed() => changed.map(|()| None).map_err(|_| Status::unavailable("shutting down").into()),
+            changed = changes.changed() => changed.map(|()| None).map_err(|_| closing().into()),
             () = timer => Ok(None),
         }
     }
 
-    fn take(&self, stream: &mut Stream, request: DeltaDiscoveryRequest) -> Result<(), End> {
+    fn check(&self, stream: &Stream, limits: &Limits) -> Result<(), Status> {
+        let unanswered = stream.unanswered_since().map(|since| since.elapsed());
+        if unanswered.is_some_and(|time| time >= self.shared.config.ack_timeout) {
+            return Err(Status::deadline_exceeded("a response was not answered"));
+        }
+        if limits.old.is_some_and(|old| Instant::now() >= old) {
+            return Err(Status::unavailable("the stream is old; open another"));
+        }
+        Ok(())
+    }
+
+    fn take(&self, stream: &mut Stream, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         let type_url = TypeUrl::from(request.type_url.as_str());
         let Outcome { answer, held } = stream.request(request)?;
         if !held.is_empty() {
@@ -121,29 +183,35 @@ impl Driver {
             let event = Event::Held { stream, type_url: &type_url, resources: &held };
             self.shared.observer.event(event);
         }
-        let Some(answer) = answer else { return Ok(()) };
-        let (id, type_url, resources) =
-            (self.slot.stream(), &answer.type_url, &answer.resources[..]);
-        let event = match &answer.refusal {
-            None => {
-                metrics::counter!("xds_acks_total", "type_url" => type_url.to_string())
-                    .increment(1);
-                Event::Acked { stream: id, type_url, resources }
-            }
-            Some(message) => {
-                metrics::counter!("xds_nacks_total", "type_url" => type_url.to_string())
-                    .increment(1);
-                tracing::warn!(stream = id, %type_url, ?resources, message, "a client refused a response");
-                Event::Nacked { stream: id, type_url, resources, message }
-            }
-        };
-        self.shared.observer.event(event);
+        if let Some(answer) = answer {
+            self.answered(&answer);
+        }
         Ok(())
     }
 
-    async fn send(&self, stream: &mut Stream) -> Result<(), End> {
-        let responses = stream.poll(Instant::now());
-        let idle = responses.is_empty();
+    fn answered(&self, answer: &Answer) {
+        let Answer { type_url, resources, sent_at, refusal } = answer;
+        let (stream, label) = (self.slot.stream(), self.shared.label(type_url));
+        metrics::histogram!("xds_answer_seconds").record(sent_at.elapsed());
+        let event = match refusal {
+            None => {
+                metrics::counter!("xds_acks_total", "type_url" => label).increment(1);
+                Event::Acked { stream, type_url, resources }
+            }
+            Some(message) => {
+                metrics::counter!("xds_nacks_total", "type_url" => label).increment(1);
+                let first = resources.first().map(|r| &r.name);
+                tracing::warn!(stream, %type_url, of = resources.len(), ?first, message, "a client refused a response");
+                Event::Nacked { stream, type_url, resources, message }
+            }
+        };
+        self.shared.observer.event(event);
+    }
+
+    async fn send(&self, stream: &mut Stream, limits: &Limits) -> Result<(), End> {
+        let now = Instant::now();
+        let responses = stream.poll(now);
+        self.slot.note(stream.types(), now);
         for response in responses {
             let frame = frame(&response, &self.shared.config.types);
             let event = Event::Sent {
@@ -153,25 +221,55 @@ impl Driver {
                 bytes: frame.len(),
             };
             self.shared.observer.event(event);
+            let label = self.shared.label(&response.type_url);
+            metrics::counter!("xds_responses_total", "type_url" => label).increment(1);
             metrics::counter!("xds_sent_bytes_total").increment(frame.len() as u64);
-            self.sender.send(Ok(frame)).await.map_err(|_| End::Gone)?;
-        }
-        if idle {
-            let types =
-                stream.types().iter().map(TypeStatus::of).filter(|t| !t.is_idle()).collect();
-            self.slot.update(|status| status.types = types);
+            self.push(frame, limits).await?;
         }
         Ok(())
     }
 
-    fn peer<'a>(&'a self, node: &'a Node, version: &'a str) -> Peer<'a> {
-        Peer {
-            node_id: &node.id,
-            node_cluster: &node.cluster,
-            user_agent_version: version,
-            headers: &self.headers,
-        }
+    /// Waits for a client that reads slowly, but not for ever, and not when it has lost its right.
+    async fn push(&self, frame: Frame, limits: &Limits) -> Result<(), End> {
+        let patience = self.shared.config.send_timeout;
+        let sent = tokio::select! {
+            biased;
+            () = limits.revoked.cancelled() => return Err(revoked().into()),
+            () = self.shared.closing.cancelled() => return Err(closing().into()),
+            sent = self.sender.send_timeout(Ok(frame), patience) => sent,
+        };
+        sent.map_err(|error| match error {
+            mpsc::error::SendTimeoutError::Closed(_) => End::Gone,
+            mpsc::error::SendTimeoutError::Timeout(_) => {
+                Status::deadline_exceeded("responses were not read").into()
+            }
+        })
     }
+}
+
+impl Limits {
+    fn deadline(&self) -> Option<Instant> {
+        self.old.into_iter().chain(self.syncing.as_ref().map(|(_, until)| *until)).min()
+    }
+
+    /// Gives up the place of a stream that has got everything, or that took too long.
+    fn note(&mut self, stream: &Stream) {
+        let done = stream.is_settled();
+        self.syncing.take_if(|(_, until)| done || Instant::now() >= *until);
+    }
+}
+
+/// 1.0 to 1.1, so that streams that were opened together do not end together (R85).
+fn age_factor() -> f64 {
+    rand::random_range(1.0..1.1)
+}
+
+fn revoked() -> Status {
+    Status::permission_denied("this identity was revoked")
+}
+
+fn closing() -> Status {
+    Status::unavailable("shutting down")
 }
 
 async fn next(
@@ -180,8 +278,9 @@ async fn next(
     match inbound.message().await {
         Ok(Some(request)) => Ok(request),
         Ok(None) => Err(End::Gone),
-        Err(status) if status.code() == tonic::Code::InvalidArgument => Err(End::Refused(status)),
-        Err(_) => Err(End::Gone),
+        // What tonic calls a connection that broke.
+        Err(status) if matches!(status.code(), Code::Cancelled | Code::Unknown) => Err(End::Gone),
+        Err(status) => Err(End::Refused(status)),
     }
 }
 

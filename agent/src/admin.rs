@@ -1,0 +1,161 @@
+//! For the operator, on loopback: is it alive, is it serving, what is it doing.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::fleet::Fleet;
+use crate::identity::IdentityFile;
+use crate::link::LinkState;
+use crate::lkg::Lkg;
+
+/// What there is to tell.
+#[derive(Clone)]
+pub struct Admin {
+    /// Who this is.
+    pub file: IdentityFile,
+    /// Where it looks for the control plane.
+    pub control: String,
+    /// Where Envoys come to.
+    pub xds: SocketAddr,
+    /// How it stands with the control plane.
+    pub link: watch::Receiver<LinkState>,
+    /// What is served.
+    pub fleet: Fleet,
+    /// What is kept.
+    pub lkg: Lkg,
+}
+
+/// `/healthz`, `/readyz`, `/metrics`, `/status`.
+pub fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_text))
+        .route("/status", get(status))
+        .with_state(admin)
+}
+
+/// One recorder per process, however many agents a test starts in it.
+pub fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+}
+
+async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    if admin.fleet.is_open() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    let link = *admin.link.borrow();
+    let why = format!("nothing to serve yet: no state on disk, and the link is {link:?}\n");
+    (StatusCode::SERVICE_UNAVAILABLE, why)
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
+    let size = admin.fleet.size();
+    metrics::gauge!("imp_publishes").set(size.publishes as f64);
+    metrics::gauge!("imp_gateways").set(size.gateways as f64);
+    metrics::gauge!("imp_envoys").set(size.nodes as f64);
+    metrics::gauge!("imp_ready").set(if admin.fleet.is_open() { 1.0 } else { 0.0 });
+    metrics::gauge!("imp_lkg_behind_rows").set(admin.lkg.behind() as f64);
+    let text = recorder().map(|recorder| {
+        recorder.run_upkeep();
+        recorder.render()
+    });
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text.unwrap_or_default())
+}
+
+async fn status(State(admin): State<Admin>) -> Json<Value> {
+    let identity = admin.file.load().ok().flatten();
+    let identity = identity.map(|identity| {
+        json!({
+            "agent_id": identity.agent_id,
+            "cluster_id": identity.cluster_id,
+            "jwt_expires_at_ms": identity.expires_at_ms,
+        })
+    });
+    let link = *admin.link.borrow();
+    let size = admin.fleet.size();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "identity": identity,
+        "ready": admin.fleet.is_open(),
+        "link": { "control": admin.control, "state": link },
+        "xds": admin.xds.to_string(),
+        "gateways": size.gateways,
+        "lkg_rows_behind": admin.lkg.behind(),
+        "envoys": envoys(&admin.fleet),
+        "publishes": publishes(&admin.fleet),
+        "streams": streams(&admin.fleet),
+    }))
+}
+
+fn envoys(fleet: &Fleet) -> Value {
+    let envoy = |node: imp_proto::agent::heartbeat::Node| {
+        json!({
+            "id": node.id,
+            "gateway_id": node.gateway_id,
+            "version": node.envoy_version,
+            "connected_at_ms": node.connected_at_ms,
+        })
+    };
+    fleet.nodes().into_iter().map(envoy).collect()
+}
+
+fn publishes(fleet: &Fleet) -> Value {
+    let mut statuses = fleet.statuses();
+    statuses.sort_by(|a, b| a.publish_id.cmp(&b.publish_id));
+    let publish = |status: imp_proto::agent::PublishStatus| {
+        let error = status.error.map(|error| {
+            json!({
+                "code": error.code,
+                "resource": error.resource,
+                "envoy_message": error.envoy_message,
+                "hint": error.hint,
+            })
+        });
+        json!({
+            "id": status.publish_id,
+            "revision": status.revision,
+            "acked_revision": status.acked_revision,
+            "nodes": {
+                "acked": status.nodes_acked,
+                "nacked": status.nodes_nacked,
+                "behind": status.nodes_behind,
+            },
+            "error": error,
+        })
+    };
+    statuses.into_iter().map(publish).collect()
+}
+
+fn streams(fleet: &Fleet) -> Value {
+    let of_type = |status: &imp_xds::TypeStatus| {
+        json!({
+            "type_url": status.type_url.as_str(),
+            "sent": status.sent,
+            "acked": status.acked,
+            "nacked": status.nacked,
+            "pending": status.pending,
+            "unanswered_ms": status.unanswered_for.map(|d| u64::try_from(d.as_millis()).ok()),
+            "refused": status.refused.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>(),
+        })
+    };
+    let stream = |status: imp_xds::StreamStatus| {
+        json!({
+            "stream": status.stream,
+            "node": status.node_id,
+            "cluster": status.node_cluster,
+            "types": status.types.iter().map(of_type).collect::<Vec<_>>(),
+        })
+    };
+    fleet.ads().status().into_iter().map(stream).collect()
+}

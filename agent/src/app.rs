@@ -1,0 +1,284 @@
+//! The running agent: takes what is on disk, binds both ports, serves, follows the control plane.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imp_enforce::Engine;
+use imp_translate::{Layout, Options};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::bootstrap::AGENT_CLUSTER;
+use crate::config::{self, Config};
+use crate::door::Door;
+use crate::fleet::Fleet;
+use crate::identity::IdentityFile;
+use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState};
+use crate::lkg::{Lkg, OpenError};
+use crate::usage::{self, Usage};
+
+/// Why it does not start, or does not go on: one clear line each.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// A port.
+    #[error("cannot listen on {address} ({flag}): {why}. Choose another port or stop what uses it")]
+    Listen {
+        /// As given.
+        address: String,
+        /// Which port.
+        flag: &'static str,
+        /// In words.
+        why: std::io::Error,
+    },
+    /// The admin port in the open.
+    #[error("--admin-listen {0}: only a loopback address; it has no authentication")]
+    AdminInTheOpen(SocketAddr),
+    /// The state directory.
+    #[error("cannot use the state directory {path} (--state-dir): {why}")]
+    StateDir {
+        /// As given.
+        path: String,
+        /// In words.
+        why: std::io::Error,
+    },
+    /// The identity.
+    #[error("cannot read {path}: {why}. Restore it, or move it away and register anew")]
+    Identity {
+        /// The file.
+        path: String,
+        /// In words.
+        why: std::io::Error,
+    },
+    /// The last-known-good.
+    #[error(transparent)]
+    Lkg(#[from] OpenError),
+    /// The control plane's address.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The control plane's answer.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// How to start.
+pub struct App;
+
+/// A started agent.
+pub struct Running {
+    /// Where Envoys connect.
+    pub xds_addr: SocketAddr,
+    /// Where the operator looks.
+    pub admin_addr: SocketAddr,
+    /// What is served.
+    pub fleet: Fleet,
+    /// How it stands with the control plane.
+    pub link_state: watch::Receiver<LinkState>,
+    lkg: Lkg,
+    cancel: CancellationToken,
+    link: JoinHandle<Result<(), LinkError>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What a stop waits for: calls at the door that are being decided.
+const GRACE: Duration = Duration::from_millis(250);
+
+impl App {
+    /// Serves what is on disk when this returns; the control plane is looked for meanwhile.
+    pub async fn start(config: Config) -> Result<Running, AppError> {
+        let _metrics = admin::recorder();
+        let xds = bind(&config.xds_listen, "--xds-listen").await?;
+        let operator = bind(&config.admin_listen, "--admin-listen").await?;
+        let (xds_addr, admin_addr) = (address(&xds)?, address(&operator)?);
+        if !admin_addr.ip().is_loopback() {
+            return Err(AppError::AdminInTheOpen(admin_addr));
+        }
+        let channel = link::channel(&config.control, config.control_ca.as_deref())?;
+        let file = state(&config)?;
+        let identity = file
+            .load()
+            .map_err(|why| AppError::Identity { path: file.path().display().to_string(), why })?;
+        let cancel = CancellationToken::new();
+        let Restored { engine, fleet, lkg, usage, holdings } = restore(&config, &cancel).await?;
+        let (state, link_state) = watch::channel(match identity {
+            Some(_) => LinkState::Disconnected,
+            None => LinkState::Registering,
+        });
+        let admin = Admin {
+            file: file.clone(),
+            control: config.control.clone(),
+            xds: xds_addr,
+            link: link_state.clone(),
+            fleet: fleet.clone(),
+            lkg: lkg.clone(),
+        };
+        let tasks = vec![
+            tokio::spawn(serve_envoys(xds, engine, fleet.clone(), cancel.clone())),
+            tokio::spawn(serve_operator(operator, admin, cancel.clone())),
+            tokio::spawn(usage::keep(usage.clone(), cancel.clone())),
+        ];
+        let link = Link {
+            channel,
+            control: config.control,
+            token: config.registration_token,
+            file,
+            identity,
+            holdings: Arc::new(holdings),
+            fleet: fleet.clone(),
+            usage,
+            state,
+        };
+        let link = tokio::spawn(link.run(cancel.clone()));
+        tracing::info!(%xds_addr, %admin_addr, ready = fleet.is_open(), "listening");
+        Ok(Running { xds_addr, admin_addr, fleet, link_state, lkg, cancel, link, tasks })
+    }
+}
+
+impl Running {
+    /// Returns once something has ended the agent: a cancel, or an error that it cannot survive.
+    pub async fn ended(&mut self) -> Result<(), AppError> {
+        tokio::select! {
+            () = self.cancel.cancelled() => Ok(()),
+            ended = &mut self.link => match ended {
+                Ok(result) => result.map_err(AppError::from),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+        }
+    }
+
+    /// Stops everything and brings the state to disk.
+    pub async fn shutdown(mut self) {
+        self.cancel.cancel();
+        for task in self.tasks.drain(..) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task ended badly");
+            }
+        }
+        if !self.link.is_finished() {
+            self.link.abort();
+        }
+        if !self.lkg.flush().await {
+            tracing::error!("the state on disk is older than what was served");
+        }
+        self.lkg.close();
+    }
+
+    /// As a crash would, for tests: what is not on disk is lost.
+    pub fn kill(self) {
+        self.cancel.cancel();
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.link.abort();
+    }
+}
+
+/// What a start makes of the state directory.
+struct Restored {
+    engine: Engine,
+    fleet: Fleet,
+    lkg: Lkg,
+    usage: Usage,
+    holdings: Holdings,
+}
+
+async fn restore(config: &Config, cancel: &CancellationToken) -> Result<Restored, AppError> {
+    let started = std::time::Instant::now();
+    let (lkg, mut loaded) = Lkg::open(&config.state_dir)?;
+    let engine = Engine::new();
+    let usage = Usage::restore(engine.clone(), lkg.clone(), &mut loaded);
+    let options = Options {
+        bind_address: config.bind_address.to_string(),
+        layout: match config.layout {
+            config::Layout::Scoped => Layout::ScopedRoutes,
+            config::Layout::WholeRds => Layout::WholeRds,
+        },
+        agent_cluster: AGENT_CLUSTER.to_owned(),
+    };
+    let fleet = Fleet::start(options, engine.clone(), lkg.clone(), cancel.clone());
+    let complete = Holdings::was_complete(&loaded);
+    let restored = fleet.restore(&mut loaded);
+    if complete {
+        fleet.open();
+        tracing::info!(resources = restored.len(), took = ?started.elapsed(), "serving the last-known-good");
+    }
+    let holdings = Holdings::new(fleet.clone(), lkg.clone(), restored, complete);
+    Ok(Restored { engine, fleet, lkg, usage, holdings })
+}
+
+fn state(config: &Config) -> Result<IdentityFile, AppError> {
+    let failed = |why| AppError::StateDir { path: config.state_dir.display().to_string(), why };
+    let mut directory = std::fs::DirBuilder::new();
+    directory.recursive(true).mode(0o700).create(&config.state_dir).map_err(failed)?;
+    Ok(IdentityFile::within(&config.state_dir))
+}
+
+async fn bind(address: &str, flag: &'static str) -> Result<TcpListener, AppError> {
+    let failed = |why| AppError::Listen { address: address.to_owned(), flag, why };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, AppError> {
+    let failed = |why| AppError::Listen { address: String::new(), flag: "--xds-listen", why };
+    listener.local_addr().map_err(failed)
+}
+
+async fn serve_envoys(
+    listener: TcpListener,
+    engine: Engine,
+    fleet: Fleet,
+    cancel: CancellationToken,
+) {
+    let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        // Each call in flight is a stream, and callers who leave reset theirs.
+        .max_concurrent_streams(Some(100_000))
+        .http2_max_pending_accept_reset_streams(Some(10_000))
+        .add_service(fleet.ads())
+        .add_service(Door::service(engine, fleet))
+        .serve_with_incoming_shutdown(nodelay(listener), cancel.clone().cancelled_owned());
+    let stopping = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = server => if let Err(error) = served {
+            tracing::error!(%error, "the xDS server stopped");
+        },
+        // Streams of configuration never end by themselves.
+        () = stopping => {}
+    }
+    cancel.cancel();
+}
+
+/// An answer to a call must not wait for the acknowledgement of the one before.
+fn nodelay(
+    listener: TcpListener,
+) -> impl tokio_stream::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
+    use tokio_stream::StreamExt as _;
+    TcpListenerStream::new(listener).map(|stream| {
+        stream.inspect(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "no TCP_NODELAY");
+            }
+        })
+    })
+}
+
+async fn serve_operator(listener: TcpListener, admin: Admin, cancel: CancellationToken) {
+    let server = axum::serve(listener, admin::router(admin)).into_future();
+    tokio::select! {
+        served = server => if let Err(error) = served {
+            tracing::error!(%error, "the admin port stopped");
+        },
+        () = cancel.cancelled() => {}
+    }
+}

@@ -1,0 +1,133 @@
+//! What an Envoy needs to know to find the agent; everything else comes from there.
+
+use anyhow::{Result, ensure};
+
+use crate::config::{Bootstrap, hostname};
+
+/// The static cluster that leads to the agent.
+pub const AGENT_CLUSTER: &str = "agent";
+
+/// `node.cluster` of an Envoy that serves all gateways.
+pub const ALL_GATEWAYS: &str = "all";
+
+/// The bootstrap, as YAML.
+pub fn render(options: &Bootstrap) -> Result<String> {
+    ensure!(
+        options.envoy_admin.ip().is_loopback(),
+        "--envoy-admin {}: only a loopback address; Envoy's admin interface has no authentication",
+        options.envoy_admin
+    );
+    ensure!(
+        options.xds_listen.port() != 0,
+        "--xds-listen: name the port that the agent listens on"
+    );
+    let node = options.node_id.clone().unwrap_or_else(|| format!("envoy-{}", hostname()));
+    let gateway = options.gateway_id.map_or(ALL_GATEWAYS.to_owned(), |id| id.to_string());
+    // JSON strings are YAML strings, whatever is in them.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let agent = options.xds_listen.ip();
+    let agent = if agent.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { agent };
+    Ok(TEMPLATE
+        .replace("@NODE@", &quoted(&node))
+        .replace("@GATEWAY@", &quoted(&gateway))
+        .replace("@ADMIN_HOST@", &quoted(&options.envoy_admin.ip().to_string()))
+        .replace("@ADMIN_PORT@", &options.envoy_admin.port().to_string())
+        .replace("@AGENT_HOST@", &quoted(&agent.to_string()))
+        .replace("@AGENT_PORT@", &options.xds_listen.port().to_string())
+        .replace("@HEAP@", &(options.max_heap_mib << 20).to_string())
+        .replace("@CONNECTIONS@", &options.max_connections.to_string())
+        .replace("@AGENT@", AGENT_CLUSTER))
+}
+
+/// One delta stream carries every type. The node is 61 KB (Envoy lists its extensions), so it goes
+/// once per stream. Clusters and their statistics are made when they are first used: 10,000 of them
+/// fit then.
+const TEMPLATE: &str = r#"# Printed by imp-agent bootstrap. Envoy 1.38 or newer.
+node:
+  id: @NODE@
+  cluster: @GATEWAY@
+admin:
+  address: {socket_address: {address: @ADMIN_HOST@, port_value: @ADMIN_PORT@}}
+dynamic_resources:
+  ads_config:
+    api_type: DELTA_GRPC
+    transport_api_version: V3
+    set_node_on_first_message_only: true
+    grpc_services:
+    - envoy_grpc:
+        cluster_name: @AGENT@
+        # Without it Envoy waits up to 30 s after an agent's restart.
+        retry_policy: {retry_back_off: {base_interval: 0.05s, max_interval: 1s}}
+  lds_config: {ads: {}, resource_api_version: V3}
+  cds_config: {ads: {}, resource_api_version: V3}
+cluster_manager:
+  enable_deferred_cluster_creation: true
+deferred_stat_options:
+  enable_deferred_creation_stats: true
+static_resources:
+  clusters:
+  # Configuration, and the decision about each call.
+  - name: @AGENT@
+    type: STATIC
+    connect_timeout: 1s
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config:
+          http2_protocol_options:
+            connection_keepalive: {interval: 10s, timeout: 5s}
+    circuit_breakers:
+      thresholds:
+      - {max_connections: 10000, max_pending_requests: 10000, max_requests: 10000, max_retries: 100}
+    load_assignment:
+      cluster_name: @AGENT@
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {address: {socket_address: {address: @AGENT_HOST@, port_value: @AGENT_PORT@}}}
+overload_manager:
+  refresh_interval: 0.25s
+  resource_monitors:
+  - name: envoy.resource_monitors.fixed_heap
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig
+      max_heap_size_bytes: @HEAP@
+  - name: envoy.resource_monitors.global_downstream_max_connections
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig
+      max_active_downstream_connections: @CONNECTIONS@
+  actions:
+  - name: envoy.overload_actions.shrink_heap
+    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.95}}]
+  - name: envoy.overload_actions.stop_accepting_requests
+    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.98}}]
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Bootstrap {
+        Bootstrap {
+            xds_listen: "127.0.0.1:18000".parse().unwrap(),
+            envoy_admin: "127.0.0.1:19901".parse().unwrap(),
+            node_id: Some("a \"b\": {".to_owned()),
+            gateway_id: None,
+            max_heap_mib: 2048,
+            max_connections: 50_000,
+        }
+    }
+
+    #[test]
+    fn every_place_is_filled_and_nothing_breaks_out_of_it() {
+        let yaml = render(&options()).unwrap();
+        assert!(!yaml.replace("\"@type\"", "").contains('@'), "{yaml}");
+        assert!(yaml.contains(r#"id: "a \"b\": {""#), "{yaml}");
+        assert!(yaml.contains("max_heap_size_bytes: 2147483648"), "{yaml}");
+    }
+
+    #[test]
+    fn the_admin_interface_stays_on_loopback() {
+        let open = Bootstrap { envoy_admin: "0.0.0.0:19901".parse().unwrap(), ..options() };
+        assert!(render(&open).unwrap_err().to_string().contains("loopback"));
+    }
+}

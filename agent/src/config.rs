@@ -1,0 +1,170 @@
+//! What the operator sets: every flag is also an environment variable.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The agent of a cluster: serves its Envoys with what the control plane says, and goes on without it.
+#[derive(Debug, Parser)]
+#[command(name = "imp-agent", version, about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve (the default).
+    Serve(Config),
+    /// Print the bootstrap with which an Envoy finds this agent (`envoy -c FILE`), and exit.
+    Bootstrap(Bootstrap),
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Args)]
+pub struct Config {
+    /// Where the control plane listens for agents.
+    #[arg(long, env = "IMP_CONTROL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+    pub control: String,
+    /// The certificate authority (PEM) of a control plane at https://.
+    #[arg(long, env = "IMP_CONTROL_CA", value_name = "FILE")]
+    pub control_ca: Option<PathBuf>,
+    /// Makes this agent a member of its cluster at the first start; of no use once registered.
+    /// Better given in the environment, where other users cannot see it.
+    #[arg(
+        long,
+        env = "IMP_REGISTRATION_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
+    pub registration_token: Option<String>,
+    /// Where Envoys connect, for their configuration and for decisions about calls. Whoever reaches
+    /// it may ask, so it should stay on loopback or in the pod.
+    #[arg(
+        long,
+        env = "IMP_XDS_LISTEN",
+        default_value = "127.0.0.1:18000",
+        value_name = "ADDR:PORT"
+    )]
+    pub xds_listen: String,
+    /// Where health, metrics and status are.
+    #[arg(
+        long,
+        env = "IMP_ADMIN_LISTEN",
+        default_value = "127.0.0.1:18001",
+        value_name = "ADDR:PORT"
+    )]
+    pub admin_listen: String,
+    /// Holds the identity and the last-known-good configuration; made when missing.
+    #[arg(long, env = "IMP_STATE_DIR", default_value = "./imp-agent-state", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// The address that Envoy's listeners bind.
+    #[arg(long, env = "IMP_BIND_ADDRESS", default_value = "0.0.0.0", value_name = "ADDR")]
+    pub bind_address: std::net::IpAddr,
+    /// How routes reach Envoy.
+    #[arg(long, env = "IMP_LAYOUT", value_enum, default_value_t = Layout::Scoped)]
+    pub layout: Layout,
+    /// How log lines look; RUST_LOG says which.
+    #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How routes reach Envoy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// One scope per host, replaced alone.
+    Scoped,
+    /// One table per gateway, sent whole at each change: the peer of the benchmarks.
+    WholeRds,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Of which Envoy the bootstrap is.
+#[derive(Clone, Debug, Args)]
+pub struct Bootstrap {
+    /// Where Envoy finds the agent.
+    #[arg(
+        long,
+        env = "IMP_XDS_LISTEN",
+        default_value = "127.0.0.1:18000",
+        value_name = "ADDR:PORT"
+    )]
+    pub xds_listen: std::net::SocketAddr,
+    /// Where Envoy's admin interface listens; it can stop Envoy, so only loopback is allowed.
+    #[arg(
+        long,
+        env = "IMP_ENVOY_ADMIN",
+        default_value = "127.0.0.1:19901",
+        value_name = "ADDR:PORT"
+    )]
+    pub envoy_admin: std::net::SocketAddr,
+    /// Envoy's name in status and logs [default: envoy-HOSTNAME].
+    #[arg(long, env = "IMP_NODE_ID", value_name = "NAME")]
+    pub node_id: Option<String>,
+    /// The one gateway that this Envoy serves [default: all of the cluster].
+    #[arg(long, env = "IMP_GATEWAY_ID", value_name = "UUID")]
+    pub gateway_id: Option<uuid::Uuid>,
+    /// Memory at which Envoy starts to refuse calls rather than to be killed, in MiB.
+    #[arg(long, env = "IMP_ENVOY_MAX_HEAP_MIB", default_value_t = 2048, value_name = "MIB")]
+    pub max_heap_mib: u64,
+    /// Connections of callers that Envoy holds at a time.
+    #[arg(long, env = "IMP_ENVOY_MAX_CONNECTIONS", default_value_t = 50_000, value_name = "N")]
+    pub max_connections: u64,
+}
+
+impl Config {
+    /// For tests: free ports, a state directory of their own.
+    pub fn in_process(control: &str, state_dir: &Path) -> Self {
+        Self {
+            control: control.to_owned(),
+            control_ca: None,
+            registration_token: None,
+            xds_listen: "127.0.0.1:0".to_owned(),
+            admin_listen: "127.0.0.1:0".to_owned(),
+            state_dir: state_dir.to_owned(),
+            bind_address: std::net::Ipv4Addr::LOCALHOST.into(),
+            layout: Layout::Scoped,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// The machine's name, for people.
+pub fn hostname() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let named = [kernel.trim().to_owned(), std::env::var("HOSTNAME").unwrap_or_default()];
+    named.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_variable_and_hides_the_token() {
+        let mut command = Cli::command();
+        let help = command.render_long_help().to_string();
+        for name in ["IMP_CONTROL", "IMP_REGISTRATION_TOKEN", "IMP_XDS_LISTEN", "IMP_STATE_DIR"] {
+            assert!(help.contains(name), "{help}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Towards Envoy: what the agent holds becomes worlds, and what Envoys say about them becomes
+//! statuses.
+//!
+//! One lock ([`Core`]) guards everything that must agree: the assembly, the statuses, what is staged
+//! for the worlds. It is held for the microseconds that one change takes and never across an await.
+//! Changes come from the link and take it themselves, so no task switch stands between a publish and
+//! Envoy; events come from Envoys' streams, which must not wait, through a queue and one task.
+
+mod core;
+mod observer;
+mod restore;
+pub mod tracker;
+mod worlds;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use imp_enforce::Engine;
+use imp_proto::agent as pb;
+use imp_translate::Options;
+use imp_xds::AdsServer;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::core::Core;
+use crate::intake::{Item, Kind, Rejected};
+use crate::lkg::{Lkg, Loaded};
+use observer::{Ears, Happened};
+pub use restore::Restored;
+use worlds::Worlds;
+
+/// The Envoys of a cluster. Clones are one fleet.
+#[derive(Clone)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    core: Mutex<Core>,
+    worlds: Worlds,
+    ads: AdsServer,
+    news: News,
+}
+
+/// Wakes who reports.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// Some publish has another status.
+    pub(crate) statuses: watch::Sender<()>,
+    /// An Envoy came or left.
+    pub(crate) nodes: watch::Sender<()>,
+}
+
+/// For people and metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    /// Gateways held.
+    pub gateways: usize,
+    /// Publishes held.
+    pub publishes: usize,
+    /// Envoys connected.
+    pub nodes: usize,
+}
+
+impl Fleet {
+    /// An empty fleet, closed: Envoys are refused until [`Self::open`]. Its task ends with `cancel`.
+    pub fn start(options: Options, engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
+        let worlds = Worlds::default();
+        let (events, queue) = mpsc::unbounded_channel();
+        let ears = Arc::new(Ears { worlds: worlds.clone(), events });
+        let ads = AdsServer::new(worlds::server_config(), ears.clone(), ears);
+        let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
+        let core = Mutex::new(Core::new(options, engine, lkg, worlds.clone()));
+        let fleet = Self { shared: Arc::new(Shared { core, worlds, ads, news }) };
+        tokio::spawn(listen(fleet.clone(), queue, cancel));
+        fleet
+    }
+
+    /// Takes what was on disk; gives what of it could be read.
+    pub fn restore(&self, loaded: &mut Loaded) -> Vec<Restored> {
+        let mut core = self.lock();
+        let restored = core.restore(loaded);
+        core.settle();
+        restored
+    }
+
+    /// From now on Envoys are served.
+    pub fn open(&self) {
+        self.shared.worlds.open();
+        let mut core = self.lock();
+        core.commit();
+        core.mark_proven();
+    }
+
+    /// Whether Envoys are served.
+    pub fn is_open(&self) -> bool {
+        self.shared.worlds.is_open()
+    }
+
+    /// Takes changes that came together; they become visible together.
+    pub fn change(
+        &self,
+        upserts: Vec<Item>,
+        removals: Vec<(Kind, String)>,
+        rejected: Vec<(String, Rejected)>,
+    ) {
+        let mut core = self.lock();
+        for item in upserts {
+            core.put(item);
+        }
+        for (kind, id) in removals {
+            core.remove(kind, &id);
+        }
+        // What is served goes first; what is told about it can wait.
+        core.commit();
+        core.follow_all();
+        for (id, rejected) in rejected {
+            core.reject(&id, &rejected);
+        }
+        self.tell(core);
+    }
+
+    /// Statuses that changed since they were last taken, at most so many.
+    pub fn take_changed(&self, most: usize) -> Vec<pb::PublishStatus> {
+        self.lock().tracker.take_changed(most)
+    }
+
+    /// A new listener is to be told everything.
+    pub fn all_changed(&self) {
+        self.lock().tracker.all_changed();
+    }
+
+    /// The status of every publish.
+    pub fn statuses(&self) -> Vec<pb::PublishStatus> {
+        self.lock().tracker.statuses()
+    }
+
+    /// The connected Envoys.
+    pub fn nodes(&self) -> Vec<pb::heartbeat::Node> {
+        let node = |node: &tracker::Node| pb::heartbeat::Node {
+            id: node.id.clone(),
+            gateway_id: node.gateway.clone().unwrap_or_default(),
+            envoy_version: node.version.clone(),
+            connected_at_ms: node.connected_at_ms,
+        };
+        self.lock().tracker.nodes().map(node).collect()
+    }
+
+    /// How much there is.
+    pub fn size(&self) -> Size {
+        self.lock().size()
+    }
+
+    /// The service that Envoys connect to.
+    pub fn ads(&self) -> AdsServer {
+        self.shared.ads.clone()
+    }
+
+    pub(crate) fn news(&self) -> &News {
+        &self.shared.news
+    }
+
+    fn happened(&self, events: impl Iterator<Item = Happened>) {
+        let mut core = self.lock();
+        let mut nodes = false;
+        for event in events {
+            nodes |= matches!(event, Happened::Came { .. } | Happened::Left { .. });
+            core.happened(event);
+        }
+        core.commit();
+        core.follow_all();
+        self.tell(core);
+        if nodes {
+            self.shared.news.nodes.send_replace(());
+        }
+    }
+
+    fn tell(&self, mut core: MutexGuard<'_, Core>) {
+        core.settle();
+        let changed = core.tracker.has_changed();
+        drop(core);
+        if changed {
+            self.shared.news.statuses.send_replace(());
+        }
+    }
+
+    // After a panic of another holder the state may lack a part of one change; to go on serving is
+    // better than to refuse everyone for ever.
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.shared.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came while one batch was worked on is the next batch.
+const BATCH: usize = 1024;
+
+async fn listen(
+    fleet: Fleet,
+    mut queue: mpsc::UnboundedReceiver<Happened>,
+    cancel: CancellationToken,
+) {
+    let mut batch = Vec::new();
+    loop {
+        let received = tokio::select! {
+            () = cancel.cancelled() => return,
+            received = queue.recv_many(&mut batch, BATCH) => received,
+        };
+        if received == 0 {
+            return;
+        }
+        fleet.happened(batch.drain(..));
+    }
+}

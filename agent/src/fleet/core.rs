@@ -1,0 +1,288 @@
+//! Everything that must agree, under one lock.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use imp_enforce::{Engine, PublishAccess};
+use imp_proto::agent as pb;
+use imp_translate::xds::{EXTENSION, LISTENER, ROUTES, SCOPE};
+use imp_translate::{Assembly, Blame, Delta, Options};
+use imp_xds::StreamId;
+use prost::Message as _;
+
+use super::Size;
+use super::observer::Happened;
+use super::tracker::{Key, Node, Tracker, agent_rejected, envoy_nack};
+use super::worlds::{Staged, Worlds};
+use crate::intake::{Item, Kind, Publish, Rejected};
+use crate::lkg::{self, Lkg, Table};
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) assembly: Assembly,
+    pub(super) tracker: Tracker,
+    pub(super) engine: Engine,
+    pub(super) lkg: Lkg,
+    pub(super) revisions: HashMap<String, Revisions>,
+    pub(super) gateways: HashSet<String>,
+    /// Versions that some Envoy has accepted, of what is rendered now.
+    pub(super) proven: HashMap<Key, String>,
+    staged: Staged,
+    worlds: Worlds,
+    /// Publishes whose needs may have changed.
+    stale: BTreeSet<String>,
+}
+
+/// The revisions of a publish that may be serving. The door must enforce the one whose routes Envoy
+/// has.
+#[derive(Debug)]
+pub(super) struct Revisions {
+    pub(super) wanted: Revision,
+    /// What it falls back to, until Envoys have the wanted one.
+    pub(super) former: Option<Revision>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Revision {
+    pub(super) number: u64,
+    pub(super) access: PublishAccess,
+    pub(super) wire: bytes::Bytes,
+}
+
+impl Core {
+    pub(super) fn new(options: Options, engine: Engine, lkg: Lkg, worlds: Worlds) -> Self {
+        Self {
+            assembly: Assembly::new(options),
+            tracker: Tracker::default(),
+            engine,
+            lkg,
+            revisions: HashMap::new(),
+            gateways: HashSet::new(),
+            proven: HashMap::new(),
+            staged: Staged::default(),
+            worlds,
+            stale: BTreeSet::new(),
+        }
+    }
+
+    /// Takes what is new.
+    pub(super) fn put(&mut self, item: Item) {
+        let publish = match &item {
+            Item::Publish(publish) => Some(publish.routes.id.clone()),
+            _ => None,
+        };
+        self.hold(item);
+        if let Some(id) = publish.filter(|id| self.assembly.refused(id).is_none()) {
+            self.lkg.remove(Table::Refused, id.clone());
+            self.lkg.remove(Table::Former, id);
+        }
+    }
+
+    /// Takes what is new, or was here before a restart.
+    pub(super) fn hold(&mut self, item: Item) {
+        match item {
+            Item::Gateway(gateway) => {
+                self.gateways.insert(gateway.id.clone());
+                let delta = self.assembly.set_gateway(gateway);
+                self.stage(delta);
+            }
+            Item::Publish(publish) => self.hold_publish(*publish),
+            Item::Entitlement(entitlement) => self.engine.put_entitlement(&entitlement),
+            Item::Credential(credential) => self.engine.put_credential(&credential),
+        }
+    }
+
+    fn hold_publish(&mut self, publish: Publish) {
+        let Publish { routes, access, wire } = publish;
+        let (id, number) = (routes.id.clone(), routes.revision);
+        let proven = self.assembly.proven(&id);
+        let known = self.revisions.remove(&id).into_iter();
+        let mut known = known.flat_map(|known| known.former.into_iter().chain([known.wanted]));
+        let former = known.find(|known| proven == Some(known.number));
+        let wanted = Revision { number, access, wire };
+        self.revisions.insert(id.clone(), Revisions { wanted, former });
+        self.tracker.want(&id, &routes.gateway_id, number);
+        let delta = self.assembly.set_publish(routes);
+        // Staged, so the door is there before the routes: what becomes stricter is so for the
+        // former routes, too.
+        self.stage(delta);
+        self.enforce(&id);
+        self.stale.insert(id);
+    }
+
+    /// The door enforces the revision whose routes Envoy has, or will have.
+    pub(super) fn enforce(&self, id: &str) {
+        let Some(revisions) = self.revisions.get(id) else { return };
+        let fell_back = self.assembly.refused(id).is_some();
+        let former = revisions.former.as_ref().filter(|_| fell_back);
+        self.engine.put_publish(former.unwrap_or(&revisions.wanted).access.clone());
+    }
+
+    pub(super) fn remove(&mut self, kind: Kind, id: &str) {
+        match kind {
+            Kind::Gateway => {
+                self.gateways.remove(id);
+                let delta = self.assembly.remove_gateway(id);
+                self.stage(delta);
+            }
+            Kind::Publish => {
+                let delta = self.assembly.remove_publish(id);
+                self.stage(delta);
+                self.engine.remove_publish(id);
+                self.revisions.remove(id);
+                self.tracker.remove(id);
+                for table in [Table::Acked, Table::Refused, Table::Former] {
+                    self.lkg.remove(table, id);
+                }
+            }
+            Kind::Entitlement => self.engine.remove_entitlement(id),
+            Kind::Credential => self.engine.remove_credential(id),
+        }
+    }
+
+    /// What it holds of the publish goes on.
+    pub(super) fn reject(&mut self, id: &str, rejected: &Rejected) {
+        self.tracker.reject(id, rejected.revision, agent_rejected(&rejected.reason));
+    }
+
+    pub(super) fn happened(&mut self, event: Happened) {
+        match event {
+            Happened::Came { stream, id, gateway, version, at_ms } => {
+                tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, "an Envoy is connected");
+                self.tracker.open(stream, Node::new(&id, gateway, &version, at_ms));
+            }
+            Happened::Left { stream } => {
+                if let Some(node) = self.tracker.node(stream) {
+                    tracing::info!(id = %node.id, "an Envoy left");
+                }
+                self.tracker.close(stream);
+            }
+            Happened::Has { stream, type_url, resources } => {
+                for resource in resources {
+                    let key = (type_url, resource.name);
+                    self.tracker.acked(stream, &key, resource.version.as_deref());
+                    if let Some(version) = &resource.version {
+                        self.accepted(stream, key, version);
+                    }
+                }
+            }
+            Happened::Refused { stream, type_url, name, version, words } => {
+                self.refused(stream, &(type_url, name), &version, &words);
+            }
+        }
+    }
+
+    fn accepted(&mut self, stream: StreamId, key: Key, version: &str) {
+        let gateway = self.gateway_of(stream);
+        let delta = self.assembly.accepted(&gateway, key.0, &key.1, version);
+        self.stage(delta);
+        if self.proven.get(&key).is_none_or(|proven| proven != version) {
+            self.worlds.mark_proven(key.0, &key.1, version);
+            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), version.to_owned());
+            self.proven.insert(key, version.to_owned());
+        }
+    }
+
+    fn refused(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
+        let gateway = self.gateway_of(stream);
+        self.tracker.nacked(stream, key, version, words);
+        if self.proven.get(key).is_some_and(|proven| proven == version) {
+            self.proven.remove(key);
+            self.lkg.remove(Table::Proven, lkg::key(key.0, &key.1));
+        }
+        let (delta, blames) = self.assembly.nacked(&gateway, key.0, &key.1, version, words);
+        self.stage(delta);
+        let node = self.tracker.node(stream).map(|node| node.id.clone());
+        for blame in blames {
+            self.blame(&blame, &envoy_nack(key.0, &key.1, words), node.as_deref());
+        }
+    }
+
+    /// The door goes back together with the routes, and a restart finds it so.
+    fn blame(&mut self, blame: &Blame, error: &pb::PublishError, by: Option<&str>) {
+        let Blame { publish_id: id, revision } = blame;
+        tracing::warn!(publish = %id, revision, words = %error.envoy_message, "Envoy refused a revision");
+        self.tracker.refuse(id, *revision, error.clone(), by);
+        let status = pb::PublishStatus {
+            publish_id: id.clone(),
+            revision: *revision,
+            error: Some(error.clone()),
+            ..Default::default()
+        };
+        self.lkg.put(Table::Refused, id.clone(), status.encode_to_vec());
+        self.enforce(id);
+        match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
+            Some(former) => self.lkg.put(Table::Former, id.clone(), former.wire.clone()),
+            None => self.lkg.remove(Table::Former, id.clone()),
+        }
+        self.stale.insert(id.clone());
+    }
+
+    /// Stages a delta and notes whose needs it may change.
+    pub(super) fn stage(&mut self, delta: Delta) {
+        for (gateway, of_gateway) in &delta.gateways {
+            let upserts = of_gateway.upserts.iter().map(|r| (r.type_url, r.name.as_str()));
+            let removals = of_gateway.removals.iter().map(|(url, name)| (*url, name.as_str()));
+            for (url, name) in upserts.chain(removals) {
+                if [SCOPE, ROUTES, LISTENER, EXTENSION].contains(&url) {
+                    self.stale.extend(self.assembly.publishes_of(gateway, url, name));
+                }
+            }
+        }
+        for (url, name) in &delta.all.removals {
+            if self.proven.remove(&(*url, name.as_str().into())).is_some() {
+                self.lkg.remove(Table::Proven, lkg::key(url, name));
+            }
+        }
+        self.staged.add(delta);
+    }
+
+    /// What must be acknowledged for this publish may have changed.
+    pub(super) fn note_stale(&mut self, id: &str) {
+        self.stale.insert(id.to_owned());
+    }
+
+    /// Makes what is staged visible.
+    pub(super) fn commit(&mut self) {
+        self.worlds.commit(&mut self.staged);
+    }
+
+    /// Tells the tracker what must be acknowledged now.
+    pub(super) fn follow_all(&mut self) {
+        for id in std::mem::take(&mut self.stale) {
+            let needs = self.assembly.requirements(&id);
+            self.tracker.need(&id, needs);
+        }
+    }
+
+    /// Brings statuses up to date and keeps what must survive a restart.
+    pub(super) fn settle(&mut self) {
+        for (id, revision) in self.tracker.settle() {
+            self.lkg.put(Table::Acked, id.clone(), revision.to_be_bytes().to_vec());
+            if let Some(revisions) = self.revisions.get_mut(&id)
+                && revisions.wanted.number == revision
+            {
+                revisions.former = None;
+            }
+        }
+    }
+
+    /// So that a fresh Envoy gets in one message what another one took before.
+    pub(super) fn mark_proven(&self) {
+        for ((type_url, name), version) in &self.proven {
+            self.worlds.mark_proven(type_url, name, version);
+        }
+    }
+
+    pub(super) fn size(&self) -> Size {
+        Size {
+            gateways: self.gateways.len(),
+            publishes: self.revisions.len(),
+            nodes: self.tracker.nodes().count(),
+        }
+    }
+
+    /// Empty: the Envoy serves all gateways.
+    fn gateway_of(&self, stream: StreamId) -> String {
+        self.tracker.node(stream).and_then(|node| node.gateway.clone()).unwrap_or_default()
+    }
+}

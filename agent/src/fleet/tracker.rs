@@ -1,0 +1,343 @@
+//! Who has acknowledged what: the status of each publish. Pure.
+//!
+//! A verdict touches the publishes that need the resource and nobody else, so its cost does not grow
+//! with the number of publishes. Statuses are level-triggered: what is told is what is true when it
+//! is asked for, however often it changed before.
+
+mod node;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use imp_proto::agent as pb;
+use imp_translate::assembly::Needs;
+use imp_xds::StreamId;
+
+pub use node::Node;
+use node::Verdict;
+
+/// A resource for Envoy: type URL and name.
+pub type Key = (&'static str, Arc<str>);
+
+/// The statuses of all publishes.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    nodes: BTreeMap<StreamId, Node>,
+    publishes: HashMap<String, Track>,
+    needed_by: HashMap<Key, BTreeSet<String>>,
+    by_gateway: HashMap<String, BTreeSet<String>>,
+    /// May have changed.
+    touched: BTreeSet<String>,
+    /// Have changed since they were last asked for.
+    changed: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    gateway: String,
+    /// What is wanted.
+    revision: u64,
+    /// What is rendered, and what of it must be acknowledged.
+    needs: Option<(u64, Vec<(Key, String)>)>,
+    acked_revision: u64,
+    /// Envoy refused `revision`.
+    refused: Option<Refusal>,
+    /// The agent refused a revision that came after this one.
+    rejected: Option<(u64, pb::PublishError)>,
+    status: pb::PublishStatus,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    error: pb::PublishError,
+    /// Node ids; they stay over a reconnect.
+    by: BTreeSet<String>,
+}
+
+/// What Envoys think of the revision that is rendered.
+#[derive(Debug, Default)]
+struct Count {
+    acked: u32,
+    nacked: u32,
+    behind: u32,
+    error: Option<pb::PublishError>,
+}
+
+impl Tracker {
+    /// An Envoy came.
+    pub fn open(&mut self, stream: StreamId, node: Node) {
+        self.touch_gateways_of(node.gateway.as_deref());
+        self.nodes.insert(stream, node);
+    }
+
+    /// An Envoy left: it no longer counts.
+    pub fn close(&mut self, stream: StreamId) {
+        if let Some(node) = self.nodes.remove(&stream) {
+            self.touch_gateways_of(node.gateway.as_deref());
+        }
+    }
+
+    /// The Envoy of a stream.
+    pub fn node(&self, stream: StreamId) -> Option<&Node> {
+        self.nodes.get(&stream)
+    }
+
+    /// All connected Envoys.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// An Envoy has this version now; None: it has given the resource up.
+    pub fn acked(&mut self, stream: StreamId, key: &Key, version: Option<&str>) {
+        let Some(node) = self.nodes.get_mut(&stream) else { return };
+        node.record(key, version.map(|version| Verdict::acked(version)));
+        self.touch_users_of(key);
+    }
+
+    /// An Envoy refused this version.
+    pub fn nacked(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
+        let Some(node) = self.nodes.get_mut(&stream) else { return };
+        node.record(key, Some(Verdict::nacked(version, words)));
+        self.touch_users_of(key);
+    }
+
+    /// A revision is wanted now.
+    pub fn want(&mut self, id: &str, gateway: &str, revision: u64) {
+        let track = self.publishes.entry(id.to_owned()).or_default();
+        if track.gateway != gateway {
+            if let Some(ids) = self.by_gateway.get_mut(&track.gateway) {
+                ids.remove(id);
+            }
+            gateway.clone_into(&mut track.gateway);
+            self.by_gateway.entry(gateway.to_owned()).or_default().insert(id.to_owned());
+        }
+        if track.revision != revision {
+            track.revision = revision;
+            track.refused = None;
+        }
+        track.rejected = None;
+        self.touched.insert(id.to_owned());
+    }
+
+    /// What is rendered of a publish now: revision and needed resources; None: nothing.
+    pub fn need(&mut self, id: &str, needs: Option<(u64, Needs)>) {
+        let Some(track) = self.publishes.get_mut(id) else { return };
+        let owned = |(url, name, version)| ((url, Arc::from(name)), version);
+        let next = needs.map(|(revision, needs): (u64, Needs)| {
+            (revision, needs.into_iter().map(owned).collect::<Vec<(Key, String)>>())
+        });
+        for (key, _) in track.needs.iter().flat_map(|(_, needs)| needs) {
+            unlink(&mut self.needed_by, key, id);
+        }
+        for (key, _) in next.iter().flat_map(|(_, needs)| needs) {
+            self.needed_by.entry(key.clone()).or_default().insert(id.to_owned());
+        }
+        track.needs = next;
+        self.touched.insert(id.to_owned());
+    }
+
+    /// Envoy refused the wanted revision of a publish; it fell back, or out.
+    pub fn refuse(&mut self, id: &str, revision: u64, error: pb::PublishError, by: Option<&str>) {
+        let Some(track) = self.publishes.get_mut(id).filter(|t| t.revision == revision) else {
+            return;
+        };
+        let refusal = track.refused.get_or_insert(Refusal { error, by: BTreeSet::new() });
+        refusal.by.extend(by.map(str::to_owned));
+        self.touched.insert(id.to_owned());
+    }
+
+    /// The agent itself could not take a revision; what it held before goes on.
+    pub fn reject(&mut self, id: &str, revision: Option<u64>, error: pb::PublishError) {
+        let track = self.publishes.entry(id.to_owned()).or_default();
+        track.rejected = Some((revision.unwrap_or(track.revision), error));
+        self.touched.insert(id.to_owned());
+    }
+
+    /// What was acknowledged before a restart: an Envoy that is on its way back takes nothing of it.
+    pub fn resume(&mut self, id: &str, acked_revision: u64) {
+        if let Some(track) = self.publishes.get_mut(id) {
+            track.acked_revision = acked_revision;
+            self.touched.insert(id.to_owned());
+        }
+    }
+
+    /// A publish is gone.
+    pub fn remove(&mut self, id: &str) {
+        self.need(id, None);
+        if let Some(track) = self.publishes.remove(id)
+            && let Some(ids) = self.by_gateway.get_mut(&track.gateway)
+        {
+            ids.remove(id);
+        }
+        self.touched.remove(id);
+        self.changed.remove(id);
+    }
+
+    /// Brings the statuses up to date. Gives each publish whose acknowledged revision changed.
+    pub fn settle(&mut self) -> Vec<(String, u64)> {
+        let mut acked = Vec::new();
+        for id in std::mem::take(&mut self.touched) {
+            let Some(track) = self.publishes.get(&id) else { continue };
+            let count = self.count(track);
+            let Some(track) = self.publishes.get_mut(&id) else { continue };
+            let before = track.acked_revision;
+            track.latch(&count);
+            if track.acked_revision != before {
+                acked.push((id.clone(), track.acked_revision));
+            }
+            let status = track.status(&id, count, &self.nodes);
+            if status != track.status {
+                track.status = status;
+                self.changed.insert(id);
+            }
+        }
+        acked
+    }
+
+    /// Whether any status has not been taken yet.
+    pub fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Takes at most `most` statuses that changed.
+    pub fn take_changed(&mut self, most: usize) -> Vec<pb::PublishStatus> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(id) = self.changed.pop_first()
+        {
+            taken.extend(self.publishes.get(&id).map(|track| track.status.clone()));
+        }
+        taken
+    }
+
+    /// From now on all are news again.
+    pub fn all_changed(&mut self) {
+        self.changed = self.publishes.keys().cloned().collect();
+    }
+
+    /// The status of every publish.
+    pub fn statuses(&self) -> Vec<pb::PublishStatus> {
+        self.publishes.values().map(|track| track.status.clone()).collect()
+    }
+
+    fn count(&self, track: &Track) -> Count {
+        let mut count = Count::default();
+        for node in self.nodes.values().filter(|node| node.serves(&track.gateway)) {
+            match track.needs.as_ref().map(|(_, needs)| node.judges(needs)) {
+                Some(Ok(true)) => count.acked += 1,
+                Some(Ok(false)) | None => count.behind += 1,
+                Some(Err((key, words))) => {
+                    count.nacked += 1;
+                    count.error.get_or_insert_with(|| envoy_nack(key.0, &key.1, words));
+                }
+            }
+        }
+        count
+    }
+
+    fn touch_users_of(&mut self, key: &Key) {
+        if let Some(ids) = self.needed_by.get(key) {
+            self.touched.extend(ids.iter().cloned());
+        }
+    }
+
+    fn touch_gateways_of(&mut self, gateway: Option<&str>) {
+        match gateway {
+            Some(gateway) => {
+                self.touched.extend(self.by_gateway.get(gateway).into_iter().flatten().cloned());
+            }
+            None => self.touched.extend(self.publishes.keys().cloned()),
+        }
+    }
+}
+
+impl Track {
+    /// An Envoy that is only catching up takes nothing back; what falls out of Envoy does.
+    fn latch(&mut self, count: &Count) {
+        match &self.needs {
+            Some((revision, _)) if count.acked > 0 && count.nacked == 0 && count.behind == 0 => {
+                self.acked_revision = *revision;
+            }
+            None if self.refused.is_some() => self.acked_revision = 0,
+            _ => {}
+        }
+    }
+
+    fn status(
+        &self,
+        id: &str,
+        count: Count,
+        nodes: &BTreeMap<StreamId, Node>,
+    ) -> pb::PublishStatus {
+        let mut status = pb::PublishStatus {
+            publish_id: id.to_owned(),
+            revision: self.revision,
+            acked_revision: self.acked_revision,
+            nodes_acked: count.acked,
+            nodes_nacked: count.nacked,
+            nodes_behind: count.behind,
+            error: count.error,
+        };
+        // The counts above are about what serves instead.
+        if let Some(refusal) = &self.refused {
+            let of_gateway = nodes.values().filter(|node| node.serves(&self.gateway));
+            let (by, others): (Vec<_>, Vec<_>) =
+                of_gateway.partition(|node| refusal.by.contains(&node.id));
+            let number = |list: Vec<_>| u32::try_from(list.len()).unwrap_or(u32::MAX);
+            status.nodes_acked = 0;
+            status.nodes_nacked = number(by);
+            status.nodes_behind = number(others);
+            status.error = Some(refusal.error.clone());
+        }
+        if let Some((revision, error)) = &self.rejected {
+            status.revision = *revision;
+            status.error = Some(error.clone());
+        }
+        status
+    }
+}
+
+fn unlink(index: &mut HashMap<Key, BTreeSet<String>>, key: &Key, id: &str) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+/// What is told about a refusal of Envoy.
+pub fn envoy_nack(type_url: &str, name: &str, words: &str) -> pb::PublishError {
+    use imp_translate::xds::{CLUSTER, LISTENER};
+    let hint = match type_url {
+        LISTENER => {
+            "Envoy cannot open the gateway's listener. If its port is taken, free it or give the \
+             gateway another one; then restart Envoy."
+        }
+        CLUSTER => {
+            "Correct the backend that Envoy names and redeploy; what served before still does."
+        }
+        _ => {
+            "Correct the route that Envoy's message describes and redeploy; what served before still does."
+        }
+    };
+    pb::PublishError {
+        code: "envoy_nack".to_owned(),
+        resource: format!("{type_url} {name}"),
+        envoy_message: words.to_owned(),
+        hint: hint.to_owned(),
+    }
+}
+
+/// What is told about a publish that the agent could not take.
+pub fn agent_rejected(reason: &str) -> pb::PublishError {
+    pb::PublishError {
+        code: "agent_rejected".to_owned(),
+        resource: String::new(),
+        envoy_message: String::new(),
+        hint: format!(
+            "This agent cannot serve it: {reason}. Correct it and redeploy, or update the agent \
+             when it is older than the control plane."
+        ),
+    }
+}

@@ -1,0 +1,119 @@
+//! Who this agent is: what registration gave it, kept in a file that only its owner reads.
+
+use std::fmt;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A registered agent.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its id.
+    pub agent_id: String,
+    /// The cluster that it serves.
+    pub cluster_id: String,
+    /// Proves it, until it expires.
+    pub jwt: String,
+    /// When the JWT came, Unix milliseconds.
+    pub issued_at_ms: i64,
+    /// When the JWT ends, Unix milliseconds.
+    pub expires_at_ms: i64,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("agent_id", &self.agent_id)
+            .field("cluster_id", &self.cluster_id)
+            .field("expires_at_ms", &self.expires_at_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// When to ask for a new JWT: with a third of its life left.
+    pub fn renew_at_ms(&self) -> i64 {
+        let life = self.expires_at_ms.saturating_sub(self.issued_at_ms).max(0);
+        self.expires_at_ms.saturating_sub(life / 3)
+    }
+
+    /// Whether the JWT can still be good.
+    pub fn is_valid_at(&self, now_ms: i64) -> bool {
+        now_ms < self.expires_at_ms
+    }
+}
+
+/// The file of an identity.
+#[derive(Clone, Debug)]
+pub struct IdentityFile {
+    path: PathBuf,
+}
+
+impl IdentityFile {
+    /// In the state directory.
+    pub fn within(state_dir: &Path) -> Self {
+        Self { path: state_dir.join("identity.json") }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// None: not registered yet.
+    pub fn load(&self) -> std::io::Result<Option<Identity>> {
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        serde_json::from_str(&text).map(Some).map_err(std::io::Error::other)
+    }
+
+    /// Replaces it as a whole: a crash leaves the old one or the new one.
+    pub fn save(&self, identity: &Identity) -> std::io::Result<()> {
+        let draft = self.path.with_extension("json.new");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
+        // A draft of an earlier crash may have been made with another mode.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.write_all(&serde_json::to_vec_pretty(identity)?)?;
+        file.sync_all()?;
+        std::fs::rename(&draft, &self.path)?;
+        match self.path.parent() {
+            Some(directory) => std::fs::File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_survives_and_nobody_else_reads_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = IdentityFile::within(directory.path());
+        assert_eq!(file.load().unwrap(), None);
+        let identity = Identity {
+            agent_id: "a".into(),
+            cluster_id: "c".into(),
+            jwt: "secret".into(),
+            issued_at_ms: 1_000,
+            expires_at_ms: 4_000,
+        };
+        file.save(&identity).unwrap();
+        assert_eq!(file.load().unwrap(), Some(identity.clone()));
+        let mode = std::fs::metadata(file.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(identity.renew_at_ms(), 3_000);
+        assert!(!format!("{identity:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,148 @@
+//! Resources of the control plane, parsed. What comes out of here can be served.
+
+use imp_enforce::PublishAccess;
+use imp_proto::config as pb;
+use imp_translate::ir;
+use imp_xds::{Resource, TypeUrl};
+use prost::Name as _;
+
+/// One of the four types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Where Envoy listens.
+    Gateway,
+    /// What is served there.
+    Publish,
+    /// What a subscription may do.
+    Entitlement,
+    /// A key.
+    Credential,
+}
+
+impl Kind {
+    /// All of them, in the order in which they depend on each other.
+    pub const ALL: [Self; 4] = [Self::Gateway, Self::Publish, Self::Entitlement, Self::Credential];
+
+    /// The type of a type URL.
+    pub fn of(type_url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.type_url() == type_url)
+    }
+
+    /// On the stream.
+    pub fn type_url(self) -> String {
+        match self {
+            Self::Gateway => pb::Gateway::type_url(),
+            Self::Publish => pb::Publish::type_url(),
+            Self::Entitlement => pb::Entitlement::type_url(),
+            Self::Credential => pb::Credential::type_url(),
+        }
+    }
+}
+
+/// What is subscribed to.
+pub fn type_urls() -> Vec<TypeUrl> {
+    Kind::ALL.iter().map(|kind| TypeUrl::from(kind.type_url())).collect()
+}
+
+/// A resource that can be served.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// Parsed for Envoy.
+    Gateway(ir::Gateway),
+    /// Parsed for Envoy and for the door.
+    Publish(Box<Publish>),
+    /// For the door.
+    Entitlement(pb::Entitlement),
+    /// For the door.
+    Credential(pb::Credential),
+}
+
+/// One revision of a publish.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// For Envoy.
+    pub routes: ir::Publish,
+    /// For the door.
+    pub access: PublishAccess,
+    /// As it came.
+    pub wire: bytes::Bytes,
+}
+
+/// A resource that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// In one line.
+    pub reason: String,
+    /// Of a publish: the revision, if that much could be read.
+    pub revision: Option<u64>,
+}
+
+impl Rejected {
+    fn new(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string(), revision: None }
+    }
+}
+
+/// Parses a resource of this kind.
+pub fn parse(kind: Kind, resource: &Resource) -> Result<Item, Rejected> {
+    match kind {
+        Kind::Gateway => {
+            let message: pb::Gateway = decode(resource)?;
+            ir::Gateway::parse(&message).map(Item::Gateway).map_err(Rejected::new)
+        }
+        Kind::Publish => publish(resource.value().clone(), resource.name())
+            .map(|publish| Item::Publish(Box::new(publish))),
+        Kind::Entitlement => decode(resource).map(Item::Entitlement),
+        Kind::Credential => decode(resource).map(Item::Credential),
+    }
+}
+
+/// Parses a publish of this id.
+pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
+    let message: pb::Publish = decode(&Resource::new(id, "", wire.clone()))?;
+    let revision = Some(message.revision);
+    let routes = ir::Publish::parse(&message)
+        .map_err(|fault| Rejected { reason: fault.to_string(), revision })?;
+    Ok(Publish { routes, access: PublishAccess::from(&message), wire })
+}
+
+/// A resource stands under its own id, so that taking away the name takes away the object.
+fn decode<M: pb::Resource>(resource: &Resource) -> Result<M, Rejected> {
+    let message = M::decode(resource.value().clone())
+        .map_err(|fault| Rejected::new(format!("not a {}: {fault}", M::NAME)))?;
+    if message.resource_name() != resource.name().as_ref() {
+        let fault = format!("named {}, but its id is {}", resource.name(), message.resource_name());
+        return Err(Rejected::new(fault));
+    }
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn a_resource_under_another_name_is_rejected() {
+        let wire = pb::Entitlement { id: "a".into(), ..Default::default() }.encode_to_vec();
+        let resource = Resource::new("b", "1", wire.into());
+        let rejected = parse(Kind::Entitlement, &resource).unwrap_err();
+        assert_eq!(rejected.reason, "named b, but its id is a");
+    }
+
+    #[test]
+    fn a_publish_that_is_wrong_still_says_its_revision() {
+        let wire = pb::Publish { id: "a".into(), revision: 7, ..Default::default() };
+        let rejected = publish(wire.encode_to_vec().into(), "a").unwrap_err();
+        assert_eq!(rejected.revision, Some(7));
+        let garbage = publish(bytes::Bytes::from_static(b"\xff\xff"), "a").unwrap_err();
+        assert_eq!(garbage.revision, None);
+        assert!(garbage.reason.starts_with("not a Publish"), "{garbage:?}");
+    }
+
+    #[test]
+    fn every_type_of_the_contract_is_taken() {
+        assert_eq!(Kind::ALL.map(Kind::type_url).to_vec(), pb::type_urls());
+    }
+}

@@ -1,0 +1,163 @@
+//! The consuming end of the delta stream.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use imp_xds::client::{Subscriber, Update};
+use imp_xds::{Resource, TypeUrl};
+
+use super::session::Session;
+use crate::fleet::{Fleet, Restored};
+use crate::intake::{self, Item, Kind, Rejected};
+use crate::lkg::{self, Lkg, Loaded, Table};
+
+/// What the agent holds of the control plane's resources: names and versions here, the content in
+/// the fleet, and all of it on disk.
+pub struct Holdings {
+    held: Mutex<Held>,
+    fleet: Fleet,
+    lkg: Lkg,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    versions: BTreeMap<Kind, BTreeMap<String, String>>,
+    /// Kinds of which everything has been heard at least once in this state directory's life.
+    heard: BTreeSet<Kind>,
+}
+
+/// The fact that every type has been heard once.
+const COMPLETE: &str = "complete";
+
+/// More of the publishes going in one message than this is worth a line in the log.
+const SHRINKING: usize = 10;
+
+impl Holdings {
+    /// `restored`: what the fleet has taken from disk; `complete`: that was a whole world.
+    pub fn new(fleet: Fleet, lkg: Lkg, restored: Vec<Restored>, complete: bool) -> Self {
+        let mut held = Held::default();
+        for Restored { kind, name, version } in restored {
+            held.versions.entry(kind).or_default().insert(name, version);
+        }
+        if complete {
+            held.heard.extend(Kind::ALL);
+        }
+        Self { held: Mutex::new(held), fleet, lkg }
+    }
+
+    /// Whether the state on disk is a whole world, not the beginning of one.
+    pub fn was_complete(loaded: &Loaded) -> bool {
+        loaded.get(Table::Facts, COMPLETE).is_some()
+    }
+
+    /// Whether everything has been heard once: enough to serve.
+    pub fn is_complete(&self) -> bool {
+        self.lock().is_complete()
+    }
+
+    fn apply(&self, update: Update) -> Vec<(String, String)> {
+        let Some(kind) = Kind::of(update.type_url.as_str()) else {
+            return Vec::new();
+        };
+        let mut items = Vec::with_capacity(update.upserts.len());
+        let mut taken = Vec::with_capacity(update.upserts.len());
+        let mut rejected = Vec::new();
+        for resource in update.upserts {
+            match intake::parse(kind, &resource) {
+                Ok(item) => {
+                    items.push(item);
+                    taken.push(resource);
+                }
+                Err(reason) => rejected.push((resource.name().to_string(), reason)),
+            }
+        }
+        self.take(kind, items, update.removals.clone(), &rejected);
+        self.record(kind, taken, update.removals);
+        rejected.into_iter().map(|(name, rejected)| (name, rejected.reason)).collect()
+    }
+
+    fn take(
+        &self,
+        kind: Kind,
+        items: Vec<Item>,
+        removals: Vec<String>,
+        rejected: &[(String, Rejected)],
+    ) {
+        for (name, rejected) in rejected {
+            tracing::warn!(?kind, %name, reason = %rejected.reason, "cannot take a resource");
+        }
+        if kind == Kind::Publish {
+            let held = self.fleet.size().publishes;
+            if held >= SHRINKING && removals.len() * 2 > held {
+                tracing::warn!(
+                    held,
+                    removed = removals.len(),
+                    "the control plane takes away most publishes"
+                );
+            }
+        }
+        let removals = removals.into_iter().map(|name| (kind, name)).collect();
+        let of_publishes = if kind == Kind::Publish { rejected.to_vec() } else { Vec::new() };
+        self.fleet.change(items, removals, of_publishes);
+    }
+
+    /// Only what has been applied counts as held.
+    fn record(&self, kind: Kind, taken: Vec<Resource>, removals: Vec<String>) {
+        let url = kind.type_url();
+        let mut held = self.lock();
+        let of_kind = held.versions.entry(kind).or_default();
+        for name in removals {
+            of_kind.remove(&name);
+            self.lkg.remove(Table::Resources, lkg::key(&url, &name));
+        }
+        for resource in taken {
+            self.lkg.put(
+                Table::Resources,
+                lkg::key(&url, resource.name()),
+                lkg::row(&url, &resource),
+            );
+            of_kind.insert(resource.name().to_string(), resource.version().to_string());
+        }
+        held.heard.insert(kind);
+        let complete = held.is_complete();
+        drop(held);
+        if complete && !self.fleet.is_open() {
+            self.lkg.put(Table::Facts, COMPLETE, "");
+            self.fleet.open();
+            tracing::info!(publishes = self.fleet.size().publishes, "complete: Envoys are served");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn is_complete(&self) -> bool {
+        self.heard.len() == Kind::ALL.len()
+    }
+}
+
+/// The holdings, as the delta client sees them.
+pub(super) struct Stream {
+    pub(super) holdings: Arc<Holdings>,
+    pub(super) session: Arc<Session>,
+}
+
+impl Subscriber for Stream {
+    fn held(&self, type_url: &TypeUrl) -> Vec<(String, String)> {
+        let Some(kind) = Kind::of(type_url.as_str()) else { return Vec::new() };
+        let held = self.holdings.lock();
+        let versions = held.versions.get(&kind).into_iter().flatten();
+        versions.map(|(name, version)| (name.clone(), version.clone())).collect()
+    }
+
+    fn apply(&self, update: Update) -> Vec<(String, String)> {
+        self.holdings.apply(update)
+    }
+
+    fn connected(&self, connected: bool) {
+        self.session.connected(connected);
+    }
+}
