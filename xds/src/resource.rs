@@ -49,15 +49,40 @@ pub struct Resource {
     name: Arc<str>,
     version: Arc<str>,
     value: Bytes,
+    children: Arc<[(TypeUrl, Arc<str>)]>,
     /// The resource as field 2 of a response: encoded when it is first sent, then shared by all streams.
-    fragment: Arc<OnceLock<Bytes>>,
+    fragment: Arc<OnceLock<(TypeUrl, Bytes)>>,
 }
 
 impl Resource {
     /// `value` is the encoded message without its `Any`. The version must change when, and only
     /// when, the content does, on every replica alike: a hash of it (R40).
     pub fn new(name: impl Into<Arc<str>>, version: impl Into<Arc<str>>, value: Bytes) -> Self {
-        Self { name: name.into(), version: version.into(), value, fragment: Arc::default() }
+        Self {
+            name: name.into(),
+            version: version.into(),
+            value,
+            children: Arc::default(),
+            fragment: Arc::default(),
+        }
+    }
+
+    /// Names the resources that this one makes the client subscribe to: the endpoints of a cluster,
+    /// the secrets of a listener. Each time this one is sent they follow, changed or not, because the
+    /// client may have dropped them with the parent (R62, R63); and what refers to the parent waits
+    /// until they are acknowledged (R61).
+    #[must_use]
+    pub fn with_children(
+        mut self,
+        children: impl IntoIterator<Item = (TypeUrl, Arc<str>)>,
+    ) -> Self {
+        self.children = children.into_iter().collect();
+        self
+    }
+
+    /// What this one makes the client subscribe to.
+    pub fn children(&self) -> &[(TypeUrl, Arc<str>)] {
+        &self.children
     }
 
     /// Unique within its type.
@@ -77,7 +102,11 @@ impl Resource {
 
     /// The resource as field 2 of a delta response.
     pub(crate) fn fragment(&self, type_url: &TypeUrl) -> Bytes {
-        self.fragment.get_or_init(|| self.encode(type_url, self.value.clone())).clone()
+        let encode = || self.encode(type_url, self.value.clone());
+        match self.fragment.get_or_init(|| (type_url.clone(), encode())) {
+            (encoded_as, fragment) if encoded_as == type_url => fragment.clone(),
+            _ => encode(), // one resource under two types
+        }
     }
 
     /// The same with other bytes for the content; made anew each time.

@@ -12,7 +12,8 @@ pub struct TypeRules {
     /// Which type.
     pub type_url: TypeUrl,
     /// Upserts go out in ascending phases, each behind the ACK of the one before; removals in
-    /// descending phases after all upserts (R60, R61). Equal phases do not wait for each other.
+    /// descending phases after all upserts (R60, R61). Equal phases do not wait for each other, but
+    /// keep the order of the configuration: endpoints go right behind their clusters (R62).
     pub phase: u8,
     /// How many resources a response may hold.
     pub batching: Batching,
@@ -64,6 +65,23 @@ pub struct ServerConfig {
     pub max_streams: usize,
     /// Largest request, in bytes: the first one after a reconnect names every resource (R86).
     pub max_request_bytes: usize,
+    /// Memory for the names that one stream subscribes to, in bytes.
+    pub max_subscription_bytes: usize,
+    /// Streams at a time that have not got everything yet; their responses are what costs memory (R82).
+    pub max_syncing: usize,
+    /// How long a new stream waits to be one of them before it is refused with
+    /// `RESOURCE_EXHAUSTED` (R83).
+    pub sync_wait: Duration,
+    /// How long a client may take for its first message.
+    pub first_message_timeout: Duration,
+    /// How long a client may leave a response unread; then the stream ends (R89).
+    pub send_timeout: Duration,
+    /// How long a client may leave a response unanswered; then the stream ends, because nothing of
+    /// that type could be sent on it any more (R80). Envoy may need half a minute for a large one.
+    pub ack_timeout: Duration,
+    /// Streams end after this time and up to a tenth more, drawn per stream, so that clients spread
+    /// over the servers again (R85). None: never.
+    pub max_stream_age: Option<Duration>,
 }
 
 impl ServerConfig {
@@ -75,6 +93,13 @@ impl ServerConfig {
             removal_grace: Duration::from_secs(1),
             max_streams: 10_000,
             max_request_bytes: 32 << 20,
+            max_subscription_bytes: 64 << 20,
+            max_syncing: 64,
+            sync_wait: Duration::from_secs(1),
+            first_message_timeout: Duration::from_secs(15),
+            send_timeout: Duration::from_secs(30),
+            ack_timeout: Duration::from_secs(300),
+            max_stream_age: Some(Duration::from_secs(10 * 3600)),
         }
     }
 }

@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::codec::{DeltaCodec, Frame};
 use crate::wire::DeltaDiscoveryRequest;
-use crate::{Admission, Observer, ServerConfig, StreamId};
+use crate::{Admission, Observer, ServerConfig, StreamId, TypeUrl};
 
 pub use status::{StreamStatus, TypeStatus};
 
@@ -32,7 +34,26 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) streams: status::Streams,
+    pub(crate) closing: CancellationToken,
+    syncing: Arc<Semaphore>,
     next_stream: AtomicU64,
+}
+
+impl Shared {
+    /// A place among the streams that have not got everything yet (R82, R83).
+    async fn place_to_sync(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let place = self.syncing.clone().acquire_owned();
+        let place = tokio::time::timeout(self.config.sync_wait, place).await;
+        place.ok().and_then(Result::ok).ok_or_else(|| {
+            Status::resource_exhausted("too many clients are being filled; try again later")
+        })
+    }
+
+    /// For metrics: a client may name types as it likes.
+    fn label(&self, type_url: &TypeUrl) -> String {
+        let known = self.config.types.iter().any(|rules| rules.type_url == *type_url);
+        if known { type_url.to_string() } else { "other".to_owned() }
+    }
 }
 
 impl AdsServer {
@@ -42,9 +63,22 @@ impl AdsServer {
         admission: Arc<dyn Admission>,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let next_stream = AtomicU64::new(1);
-        let streams = status::Streams::default();
-        Self { shared: Arc::new(Shared { config, admission, observer, streams, next_stream }) }
+        let shared = Shared {
+            syncing: Arc::new(Semaphore::new(config.max_syncing.max(1))),
+            config,
+            admission,
+            observer,
+            streams: status::Streams::default(),
+            closing: CancellationToken::new(),
+            next_stream: AtomicU64::new(1),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Ends every stream with `UNAVAILABLE` and opens no more, so that a server can shut down: its
+    /// streams would end by nothing else.
+    pub fn close(&self) {
+        self.shared.closing.cancel();
     }
 
     /// Every open stream: what it subscribes to, what was sent, accepted, refused, and what waits (R92).
@@ -58,11 +92,14 @@ impl AdsServer {
     ) -> Result<Response<ReceiverStream<Result<Frame, Status>>>, Status> {
         let (metadata, _, inbound) = request.into_parts();
         let headers = metadata.into_headers();
+        if self.shared.closing.is_cancelled() {
+            return Err(Status::unavailable("shutting down"));
+        }
         self.shared.admission.authorise(&headers)?;
         let stream: StreamId = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
         let slot = self.shared.streams.open(stream, self.shared.config.max_streams)?;
-        // One response per type can be under way, so the channel never holds many.
-        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        // Small: what waits here is encoded and cannot be brought up to date any more.
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let driver = driver::Driver::new(self.shared.clone(), slot, headers, sender);
         tokio::spawn(driver.run(inbound));
         Ok(Response::new(ReceiverStream::new(receiver)))

@@ -6,7 +6,9 @@
 //! answered yet (R80). The stream reads the world whenever it sends, so it can be slow but never
 //! wrong (R81).
 
+mod awaited;
 mod subscription;
+mod suspects;
 mod type_stream;
 
 use std::time::{Duration, Instant};
@@ -14,7 +16,9 @@ use std::time::{Duration, Instant};
 use tonic::Status;
 
 use crate::wire::DeltaDiscoveryRequest;
+use crate::world::{Reader, View};
 use crate::{Resource, SentResource, ServerConfig, TypeRules, TypeUrl, World};
+use awaited::{Awaited, children};
 
 pub use type_stream::TypeStream;
 
@@ -51,6 +55,8 @@ pub struct Answer {
     pub type_url: TypeUrl,
     /// What was in the response.
     pub resources: Vec<SentResource>,
+    /// When the response was sent.
+    pub sent_at: Instant,
     /// None: an ACK. Otherwise the client's words.
     pub refusal: Option<String>,
 }
@@ -67,15 +73,23 @@ pub struct Outcome {
 /// One client's stream.
 #[derive(Debug)]
 pub struct Stream {
-    world: World,
+    reader: Reader,
     types: Vec<TypeStream>,
     barrier: Duration,
     grace: Duration,
+    max_types: usize,
+    max_subscription_bytes: usize,
+    awaited: Awaited,
+    /// Since when a phase has kept later ones from work that they have.
+    held_up_since: Option<Instant>,
     next_nonce: u64,
 }
 
-/// More types than this on one stream are a mistake or an attack.
+/// More unknown types than this on one stream are a mistake or an attack.
 const MAX_UNKNOWN_TYPES: usize = 32;
+
+/// Longer ones exist nowhere.
+const MAX_TYPE_URL: usize = 1024;
 
 impl Stream {
     /// A client that has not said anything yet.
@@ -83,47 +97,73 @@ impl Stream {
         let mut rules = config.types.clone();
         rules.sort_by_key(|rule| rule.phase);
         Self {
-            world,
+            reader: world.reader(),
+            max_types: rules.len() + MAX_UNKNOWN_TYPES,
             types: rules.into_iter().map(TypeStream::new).collect(),
             barrier: config.barrier_timeout,
             grace: config.removal_grace,
+            max_subscription_bytes: config.max_subscription_bytes,
+            awaited: Awaited::default(),
+            held_up_since: None,
             next_nonce: 1,
         }
     }
 
     /// Takes a message of the client: subscriptions, and the answer to a response.
     pub fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<Outcome, Status> {
-        if request.type_url.is_empty() {
+        if request.type_url.is_empty() || request.type_url.len() > MAX_TYPE_URL {
             return Err(Status::invalid_argument("type_url is required on an aggregated stream"));
         }
-        let type_url = TypeUrl::from(request.type_url.as_str());
-        let world = self.world.clone();
-        let of_type = self.of_type(type_url)?;
-        let answer = of_type.answer(&request, &world);
-        let held = of_type.subscribe(&request, &world);
+        let world = self.reader.world().clone();
+        let view = world.view();
+        self.absorb(&view);
+        let of_type = self.of_type(TypeUrl::from(request.type_url.as_str()))?;
+        let answer = of_type.answer(&request, &view);
+        let held = of_type.subscribe(&request, &view);
+        if let Some(answer) = &answer {
+            self.awaited.answered(&answer.type_url, answer.resources.iter().map(|r| &r.name));
+        }
+        let names: usize = self.types.iter().map(TypeStream::subscription_bytes).sum();
+        if names > self.max_subscription_bytes {
+            return Err(Status::resource_exhausted("too many names on one stream"));
+        }
         Ok(Outcome { answer, held })
     }
 
     /// Everything that should be sent now.
     pub fn poll(&mut self, now: Instant) -> Vec<Response> {
-        for of_type in &mut self.types {
-            of_type.absorb(&self.world);
-        }
+        let world = self.reader.world().clone();
+        let view = world.view();
+        self.absorb(&view);
         let mut out = Vec::new();
-        self.send_asked(now, &mut out);
-        if self.send_upserts(now, &mut out) {
-            self.send_removals(now, &mut out);
+        self.send_asked(&view, now, &mut out);
+        if self.send_upserts(&view, now, &mut out) {
+            self.send_removals(&view, now, &mut out);
         }
+        self.types.iter_mut().for_each(|of_type| of_type.note_pending(now));
         out
     }
 
     /// When to poll again although nothing happened: a barrier or a grace period ends.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.types.iter().any(TypeStream::has_work);
-        let barriers = self.types.iter().filter_map(|t| Some(t.in_flight_since()? + self.barrier));
-        let graces = self.types.iter().filter_map(|t| Some(t.removal_since()? + self.grace));
-        let next = barriers.chain(graces).filter(|&due| due > now).min();
-        if waiting { next } else { None }
+        if !self.types.iter().any(TypeStream::has_work) {
+            return None;
+        }
+        let barriers = self.types.iter().filter_map(TypeStream::in_flight_since);
+        let barriers = barriers.chain(self.held_up_since).map(|since| since + self.barrier);
+        let graces = self.types.iter().filter_map(TypeStream::removals_since);
+        let graces = graces.map(|since| since + self.grace);
+        barriers.chain(graces).chain(self.awaited.deadline()).filter(|&due| due > now).min()
+    }
+
+    /// Since when the oldest response has not been answered.
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        self.types.iter().filter_map(TypeStream::in_flight_since).min()
+    }
+
+    /// Whether the client has everything that it wants, and said so.
+    pub fn is_settled(&self) -> bool {
+        self.unanswered_since().is_none() && !self.types.iter().any(TypeStream::has_work)
     }
 
     /// Per type: what is going on (R92).
@@ -131,11 +171,19 @@ impl Stream {
         &self.types
     }
 
+    fn absorb(&mut self, view: &View<'_>) {
+        let since = self.reader.seen();
+        if view.revision() != since {
+            self.types.iter_mut().for_each(|of_type| of_type.absorb(view, since));
+            self.reader.has_seen(view);
+        }
+    }
+
     fn of_type(&mut self, type_url: TypeUrl) -> Result<&mut TypeStream, Status> {
         let known = self.types.iter().position(|t| t.rules().type_url == type_url);
         let index = match known {
             Some(index) => index,
-            None if self.types.len() >= MAX_UNKNOWN_TYPES => {
+            None if self.types.len() >= self.max_types => {
                 return Err(Status::resource_exhausted("too many types on one stream"));
             }
             None => {
@@ -147,42 +195,78 @@ impl Stream {
     }
 
     /// Named resources that the client asked for wait for no phase (R13, R71).
-    fn send_asked(&mut self, now: Instant, out: &mut Vec<Response>) {
-        for of_type in &mut self.types {
-            let content = of_type.take_asked(&self.world);
-            out.extend(content.map(|c| of_type.send(c, nonce(&mut self.next_nonce), now)));
+    fn send_asked(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
+        for index in 0..self.types.len() {
+            let Some(of_type) = self.types.get_mut(index) else { continue };
+            let Some(content) = of_type.take_asked(view) else { continue };
+            out.push(of_type.send(content, nonce(&mut self.next_nonce), now));
+            self.follow_with_children(view, now, out.last(), index);
         }
     }
 
     /// Upserts, phase by phase; false while a phase is not through (R60, R61).
-    fn send_upserts(&mut self, now: Instant, out: &mut Vec<Response>) -> bool {
-        let barrier = self.barrier;
-        for phase in self.types.chunk_by_mut(|a, b| a.rules().phase == b.rules().phase) {
-            for of_type in phase.iter_mut() {
-                let content = of_type.take_upserts(&self.world);
-                out.extend(content.map(|c| of_type.send(c, nonce(&mut self.next_nonce), now)));
+    fn send_upserts(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) -> bool {
+        let overdue = self.held_up_since.is_some_and(|since| now >= since + self.barrier);
+        for index in 0..self.types.len() {
+            let Some(of_type) = self.types.get_mut(index) else { continue };
+            if let Some(content) = of_type.take_upserts(view) {
+                out.push(of_type.send(content, nonce(&mut self.next_nonce), now));
+                self.follow_with_children(view, now, out.last(), index);
             }
-            if phase.iter().any(|t| t.holds_up_others(now, barrier)) {
+            if !overdue && self.holds_up_after(index, now) {
+                if self.types.iter().any(TypeStream::has_work) {
+                    self.held_up_since.get_or_insert(now);
+                }
                 return false;
             }
         }
+        self.held_up_since = None;
         true
     }
 
+    /// At the last type of a phase: whether the phase is not through.
+    fn holds_up_after(&mut self, index: usize, now: Instant) -> bool {
+        let phase_at = |index: usize| self.types.get(index).map(|t| t.rules().phase);
+        let Some(phase) = phase_at(index) else { return false };
+        if phase_at(index + 1) == Some(phase) {
+            return false;
+        }
+        let mut of_phase = self.types.iter().filter(|t| t.rules().phase == phase);
+        of_phase.any(|t| t.is_waiting(now, self.barrier)) || self.awaited.holds_up_after(phase, now)
+    }
+
+    /// What the response makes the client want is sent again, or waited for (R61, R62, R63).
+    fn follow_with_children(
+        &mut self,
+        view: &View<'_>,
+        now: Instant,
+        parents: Option<&Response>,
+        index: usize,
+    ) {
+        let phase = self.types.get(index).map_or(0, |t| t.rules().phase);
+        for child in parents.into_iter().flat_map(children) {
+            let of_child = self.types.iter_mut().find(|t| t.rules().type_url == child.0);
+            let Some(of_child) = of_child else { continue };
+            if of_child.follow_parent(&child.1, view) {
+                self.awaited.add(child.clone(), phase, now, self.barrier);
+            }
+        }
+    }
+
     /// Removals, in reverse: first what refers to others, then what is referred to (R60, R64).
-    fn send_removals(&mut self, now: Instant, out: &mut Vec<Response>) {
+    fn send_removals(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
         let lowest = self.types.first().map(|t| t.rules().phase);
         let (grace, barrier) = (self.grace, self.barrier);
         let phases: Vec<_> =
             self.types.chunk_by_mut(|a, b| a.rules().phase == b.rules().phase).collect();
         for phase in phases.into_iter().rev() {
             for of_type in phase.iter_mut() {
-                let wait =
-                    if Some(of_type.rules().phase) == lowest { grace } else { Duration::ZERO };
-                let content = of_type.take_removals(&self.world, now, wait);
+                let is_lowest = Some(of_type.rules().phase) == lowest;
+                let wait = if is_lowest { grace } else { Duration::ZERO };
+                let content = of_type.take_removals(view, now, wait);
                 out.extend(content.map(|c| of_type.send(c, nonce(&mut self.next_nonce), now)));
             }
-            if phase.iter().any(|t| t.removals_hold_up_others(now, barrier)) {
+            if phase.iter().any(|t| t.is_waiting(now, barrier)) {
                 return;
             }
         }

@@ -1,36 +1,46 @@
 //! What one group of clients should hold.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+mod table;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::watch;
 
 use crate::{Resource, TypeUrl};
+use table::Table;
 
 /// Counts the changes of a world. A stream at revision r asks what changed since r.
 pub type Revision = u64;
 
-/// A set of upserts and removals that becomes visible at once, over all types.
+/// A set of upserts and removals that becomes visible at once, over all types. Of several about one
+/// name the last counts.
 #[derive(Debug, Default)]
 pub struct Change {
-    upserts: Vec<(TypeUrl, Resource)>,
-    removals: Vec<(TypeUrl, Arc<str>)>,
+    steps: Vec<(TypeUrl, Step)>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Upsert(Resource),
+    Remove(Arc<str>),
 }
 
 impl Change {
     /// Adds a resource, or replaces it.
     pub fn upsert(&mut self, type_url: impl Into<TypeUrl>, resource: Resource) {
-        self.upserts.push((type_url.into(), resource));
+        self.steps.push((type_url.into(), Step::Upsert(resource)));
     }
 
     /// Takes a resource away.
     pub fn remove(&mut self, type_url: impl Into<TypeUrl>, name: impl Into<Arc<str>>) {
-        self.removals.push((type_url.into(), name.into()));
+        self.steps.push((type_url.into(), Step::Remove(name.into())));
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.upserts.is_empty() && self.removals.is_empty()
+        self.steps.is_empty()
     }
 }
 
@@ -43,9 +53,14 @@ pub struct World {
     shared: Arc<Shared>,
 }
 
+/// Versions that some client accepted.
+type Proven = HashMap<TypeUrl, HashMap<Arc<str>, Arc<str>>>;
+
 #[derive(Debug)]
 struct Shared {
     state: RwLock<State>,
+    /// Beside the state, because every acknowledging stream writes it. Never taken before `state`.
+    proven: Mutex<Proven>,
     revision: watch::Sender<Revision>,
 }
 
@@ -53,23 +68,17 @@ struct Shared {
 struct State {
     ready: bool,
     revision: Revision,
-    types: HashMap<TypeUrl, TypeState>,
+    types: HashMap<TypeUrl, Table>,
+    /// How far each open stream has read. What all of them know to be gone is forgotten.
+    readers: Vec<Weak<AtomicU64>>,
 }
 
-/// One type: its resources, and a log with one place per name, the revision it last changed at.
-/// Reading the log from r on costs what changed since r, whatever the total.
-#[derive(Debug, Default)]
-struct TypeState {
-    entries: HashMap<Arc<str>, Entry>,
-    log: BTreeSet<(Revision, Arc<str>)>,
-    proven: HashMap<Arc<str>, Arc<str>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    changed_at: Revision,
-    /// None: removed; remembered so that streams learn of it.
-    resource: Option<Resource>,
+impl State {
+    fn slowest_reader(&mut self) -> Revision {
+        self.readers.retain(|reader| reader.strong_count() > 0);
+        let seen = self.readers.iter().filter_map(Weak::upgrade).map(|r| r.load(Ordering::Acquire));
+        seen.min().unwrap_or(self.revision)
+    }
 }
 
 impl Default for World {
@@ -82,15 +91,13 @@ impl World {
     /// Empty and not ready.
     pub fn new() -> Self {
         let (revision, _) = watch::channel(0);
-        Self { shared: Arc::new(Shared { state: RwLock::default(), revision }) }
+        let (state, proven) = (RwLock::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { state, proven, revision }) }
     }
 
     /// From now on streams are served, even if there is nothing to serve.
     pub fn mark_ready(&self) {
-        let mut state = self.write();
-        state.ready = true;
-        drop(state);
-        self.shared.revision.send_modify(|_| ());
+        self.write().ready = true;
     }
 
     /// Whether streams are served.
@@ -99,25 +106,32 @@ impl World {
     }
 
     /// Makes the change visible, at once and as a whole, and the world ready. What does not change
-    /// anything (an equal version, an absent name) is left out.
+    /// anything (an equal version, an absent name) is left out, and wakes nobody.
     pub fn apply(&self, change: Change) -> Revision {
         let mut state = self.write();
         state.ready = true;
         let next = state.revision + 1;
         let mut changed = false;
-        for (type_url, resource) in change.upserts {
-            changed |= state.types.entry(type_url).or_default().upsert(resource, next);
+        for (type_url, step) in change.steps {
+            let table = state.types.entry(type_url.clone()).or_default();
+            match step {
+                Step::Upsert(resource) => changed |= table.upsert(resource, next),
+                Step::Remove(name) if table.remove(&name, next) => {
+                    changed = true;
+                    self.mark_unproven(&type_url, &name);
+                }
+                Step::Remove(_) => {}
+            }
         }
-        for (type_url, name) in change.removals {
-            changed |= state.types.entry(type_url).or_default().remove(&name, next);
+        if !changed {
+            return state.revision;
         }
-        if changed {
-            state.revision = next;
-        }
-        let revision = state.revision;
+        state.revision = next;
+        let known = state.slowest_reader();
+        state.types.values_mut().for_each(|table| table.forget_removed(known));
         drop(state);
-        self.shared.revision.send_replace(revision);
-        revision
+        self.shared.revision.send_modify(|newest| *newest = next.max(*newest));
+        next
     }
 
     /// The newest revision.
@@ -125,56 +139,51 @@ impl World {
         self.read().revision
     }
 
-    /// Wakes at every change.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Revision> {
-        self.shared.revision.subscribe()
-    }
-
     /// One resource.
     pub fn get(&self, type_url: &TypeUrl, name: &str) -> Option<Resource> {
-        self.read().types.get(type_url)?.entries.get(name)?.resource.clone()
+        self.view().get(type_url, name).cloned()
     }
 
     /// The names of a type, in no order.
     pub fn names(&self, type_url: &TypeUrl) -> Vec<Arc<str>> {
-        let state = self.read();
-        let Some(of_type) = state.types.get(type_url) else { return Vec::new() };
-        of_type
-            .entries
-            .iter()
-            .filter(|(_, e)| e.resource.is_some())
-            .map(|(name, _)| name.clone())
-            .collect()
-    }
-
-    /// The names of a type that changed after `since`, oldest change first.
-    pub fn changed_since(&self, type_url: &TypeUrl, since: Revision) -> Vec<Arc<str>> {
-        let state = self.read();
-        let Some(of_type) = state.types.get(type_url) else { return Vec::new() };
-        of_type.log.range((since + 1, Arc::from(""))..).map(|(_, name)| name.clone()).collect()
+        self.view().each(type_url).map(|resource| resource.name().clone()).collect()
     }
 
     /// Remembers that some client accepted this version, so that it needs no response of its own
     /// ([`crate::Batching::Single`]).
     pub fn mark_proven(&self, type_url: &TypeUrl, name: &str, version: &str) {
-        let mut state = self.write();
-        let proven = &mut state.types.entry(type_url.clone()).or_default().proven;
-        if proven.get(name).is_none_or(|known| &**known != version) {
-            proven.insert(name.into(), version.into());
+        let mut proven = self.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_type = proven.entry(type_url.clone()).or_default();
+        if of_type.get(name).is_none_or(|known| &**known != version) {
+            of_type.insert(name.into(), version.into());
         }
     }
 
     /// Forgets that a version was accepted.
     pub fn mark_unproven(&self, type_url: &TypeUrl, name: &str) {
-        if let Some(of_type) = self.write().types.get_mut(type_url) {
-            of_type.proven.remove(name);
+        let mut proven = self.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_type) = proven.get_mut(type_url) {
+            of_type.remove(name);
         }
     }
 
-    pub(crate) fn is_proven(&self, type_url: &TypeUrl, resource: &Resource) -> bool {
-        let state = self.read();
-        let proven = state.types.get(type_url).and_then(|t| t.proven.get(resource.name()));
-        proven.is_some_and(|version| version == resource.version())
+    /// Wakes at every change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.shared.revision.subscribe()
+    }
+
+    /// A reader that has seen everything so far; removals are remembered until it has seen them too.
+    pub(crate) fn reader(&self) -> Reader {
+        let mut state = self.write();
+        let seen = Arc::new(AtomicU64::new(state.revision));
+        state.readers.push(Arc::downgrade(&seen));
+        drop(state);
+        Reader { world: self.clone(), seen }
+    }
+
+    /// Everything as it is now: one lock for a whole step of a stream.
+    pub(crate) fn view(&self) -> View<'_> {
+        View { state: self.read(), world: self }
     }
 
     // A poisoned lock means that a writer panicked between two assignments of owned values; the
@@ -188,31 +197,72 @@ impl World {
     }
 }
 
-impl TypeState {
-    fn upsert(&mut self, resource: Resource, at: Revision) -> bool {
-        let current = self.entries.get(resource.name()).and_then(|entry| entry.resource.as_ref());
-        if current.is_some_and(|current| current.version() == resource.version()) {
-            return false;
-        }
-        self.put(resource.name().clone(), Some(resource), at);
-        true
+/// One stream's place in the world's history.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    world: World,
+    seen: Arc<AtomicU64>,
+}
+
+impl Reader {
+    pub(crate) fn world(&self) -> &World {
+        &self.world
     }
 
-    fn remove(&mut self, name: &Arc<str>, at: Revision) -> bool {
-        if self.entries.get(name).is_none_or(|entry| entry.resource.is_none()) {
-            return false;
-        }
-        self.proven.remove(name);
-        self.put(name.clone(), None, at);
-        true
+    pub(crate) fn seen(&self) -> Revision {
+        self.seen.load(Ordering::Acquire)
     }
 
-    fn put(&mut self, name: Arc<str>, resource: Option<Resource>, at: Revision) {
-        let entry = Entry { changed_at: at, resource };
-        if let Some(old) = self.entries.insert(name.clone(), entry) {
-            self.log.remove(&(old.changed_at, name.clone()));
+    /// Says that everything in the view was taken notice of.
+    pub(crate) fn has_seen(&self, view: &View<'_>) {
+        self.seen.store(view.revision(), Ordering::Release);
+    }
+}
+
+/// A world that stands still while it is looked at. Not to be held while the same world is written.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    state: RwLockReadGuard<'a, State>,
+    world: &'a World,
+}
+
+impl View<'_> {
+    pub(crate) fn revision(&self) -> Revision {
+        self.state.revision
+    }
+
+    pub(crate) fn get(&self, type_url: &TypeUrl, name: &str) -> Option<&Resource> {
+        self.state.types.get(type_url)?.get(name)
+    }
+
+    pub(crate) fn each(&self, type_url: &TypeUrl) -> impl Iterator<Item = &Resource> {
+        self.state.types.get(type_url).into_iter().flat_map(Table::each)
+    }
+
+    /// The names that changed after `since`, oldest change first.
+    pub(crate) fn changed_since(
+        &self,
+        type_url: &TypeUrl,
+        since: Revision,
+    ) -> impl Iterator<Item = &Arc<str>> {
+        self.state.types.get(type_url).into_iter().flat_map(move |table| table.since(since))
+    }
+
+    pub(crate) fn is_proven(&self, type_url: &TypeUrl, resource: &Resource) -> bool {
+        let proven = self.world.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = proven.get(type_url).and_then(|of_type| of_type.get(resource.name()));
+        version.is_some_and(|version| version == resource.version())
+    }
+
+    /// A client accepted this version. What the world holds no longer is of no use to anybody.
+    pub(crate) fn accepted(&self, type_url: &TypeUrl, name: &str, version: &str) {
+        if self.get(type_url, name).is_some_and(|resource| &**resource.version() == version) {
+            self.world.mark_proven(type_url, name, version);
         }
-        self.log.insert((at, name));
+    }
+
+    pub(crate) fn refused(&self, type_url: &TypeUrl, name: &str) {
+        self.world.mark_unproven(type_url, name);
     }
 }
 
@@ -238,33 +288,95 @@ mod tests {
         world.apply(change)
     }
 
+    fn changed(world: &World, since: Revision) -> Vec<String> {
+        let view = world.view();
+        view.changed_since(&TypeUrl::from("t"), since).map(ToString::to_string).collect()
+    }
+
     #[test]
     fn the_log_names_each_changed_resource_once() {
         let world = World::new();
-        let t = TypeUrl::from("t");
+        let _reader = world.reader();
         let start = upsert(&world, "a", "1");
         upsert(&world, "b", "1");
         upsert(&world, "b", "2");
         remove(&world, "a");
-        let changed: Vec<_> =
-            world.changed_since(&t, start).iter().map(ToString::to_string).collect();
-        assert_eq!(changed, ["b", "a"]);
-        assert!(world.changed_since(&t, world.revision()).is_empty());
+        assert_eq!(changed(&world, start), ["b", "a"]);
+        assert!(changed(&world, world.revision()).is_empty());
     }
 
     #[test]
-    fn what_changes_nothing_is_no_revision() {
+    fn what_changes_nothing_is_no_revision_and_wakes_nobody() {
         let world = World::new();
         let first = upsert(&world, "a", "1");
+        let mut wake = world.subscribe();
+        wake.mark_unchanged();
         assert_eq!(upsert(&world, "a", "1"), first);
         assert_eq!(remove(&world, "zzz"), first);
+        assert!(!wake.has_changed().expect("the world lives"));
     }
 
     #[test]
-    fn a_world_is_not_ready_until_it_is_filled() {
+    fn of_several_steps_about_one_name_the_last_counts() {
+        let world = World::new();
+        upsert(&world, "a", "1");
+        let mut change = Change::default();
+        change.remove("t", "a");
+        change.upsert("t", resource("a", "2"));
+        change.upsert("t", resource("b", "1"));
+        change.remove("t", "b");
+        world.apply(change);
+        assert_eq!(world.get(&"t".into(), "a").expect("a").version().as_ref(), "2");
+        assert!(world.get(&"t".into(), "b").is_none());
+    }
+
+    #[test]
+    fn r7_a_world_is_not_ready_until_it_is_filled() {
         let world = World::new();
         assert!(!world.is_ready());
         world.apply(Change::default());
         assert!(world.is_ready());
+    }
+
+    #[test]
+    fn a_removal_is_remembered_until_every_reader_has_seen_it() {
+        let world = World::new();
+        upsert(&world, "a", "1");
+        let (quick, slow) = (world.reader(), world.reader());
+        remove(&world, "a");
+        quick.has_seen(&world.view());
+        upsert(&world, "b", "1");
+        assert_eq!(changed(&world, slow.seen()), ["a", "b"]);
+        slow.has_seen(&world.view());
+        upsert(&world, "b", "2");
+        assert_eq!(changed(&world, 0), ["b"]);
+    }
+
+    #[test]
+    fn names_that_come_and_go_leave_nothing_behind() {
+        let world = World::new();
+        let gone = world.reader();
+        drop(gone);
+        for n in 0..1_000 {
+            let name = format!("r{n}");
+            upsert(&world, &name, "1");
+            world.mark_proven(&"t".into(), &name, "1");
+            remove(&world, &name);
+        }
+        upsert(&world, "last", "1");
+        assert_eq!(changed(&world, 0), ["last"]);
+        let proven = world.shared.proven.lock().expect("lock");
+        assert!(proven.values().all(HashMap::is_empty));
+    }
+
+    #[test]
+    fn only_what_the_world_still_holds_can_be_proven_by_an_answer() {
+        let world = World::new();
+        let t = TypeUrl::from("t");
+        upsert(&world, "a", "2");
+        world.view().accepted(&t, "a", "1");
+        assert!(!world.view().is_proven(&t, &resource("a", "1")));
+        world.view().accepted(&t, "a", "2");
+        assert!(world.view().is_proven(&t, &resource("a", "2")));
     }
 }

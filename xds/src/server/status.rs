@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tonic::Status;
 
@@ -39,6 +39,8 @@ pub struct TypeStatus {
     pub nacked: u64,
     /// Changes that wait.
     pub pending: usize,
+    /// For how long something has waited.
+    pub pending_for: Option<Duration>,
     /// For how long a response has not been answered.
     pub unanswered_for: Option<Duration>,
     /// Names and versions that the client refused.
@@ -46,9 +48,10 @@ pub struct TypeStatus {
 }
 
 impl TypeStatus {
-    pub(super) fn of(t: &TypeStream) -> Self {
+    fn of(t: &TypeStream, now: Instant) -> Self {
         let (wildcard, names) = t.subscribed();
         let counts = t.counts();
+        let since = |start: Option<Instant>| start.map(|s| now.saturating_duration_since(s));
         Self {
             type_url: t.rules().type_url.clone(),
             wildcard,
@@ -57,12 +60,13 @@ impl TypeStatus {
             acked: counts.acked,
             nacked: counts.nacked,
             pending: t.pending(),
-            unanswered_for: t.in_flight_since().map(|since| since.elapsed()),
+            pending_for: since(t.pending_since()),
+            unanswered_for: since(t.in_flight_since()),
             refused: t.refused().map(|(n, v)| (n.clone(), v.clone())).collect(),
         }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         !self.wildcard && self.names == 0 && self.sent == 0
     }
 }
@@ -70,13 +74,33 @@ impl TypeStatus {
 /// The open streams of a server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
-    open: Arc<Mutex<HashMap<StreamId, StreamStatus>>>,
+    open: Arc<Mutex<HashMap<StreamId, Arc<Mutex<Entry>>>>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    status: StreamStatus,
+    noted_at: Option<Instant>,
+}
+
+impl Entry {
+    /// As it was noted, but older by now.
+    fn now(&self) -> StreamStatus {
+        let mut status = self.status.clone();
+        let age = self.noted_at.map(|at| at.elapsed()).unwrap_or_default();
+        for of_type in &mut status.types {
+            of_type.pending_for = of_type.pending_for.map(|time| time + age);
+            of_type.unanswered_for = of_type.unanswered_for.map(|time| time + age);
+        }
+        status
+    }
 }
 
 /// A stream's place in the list; leaves it when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     stream: StreamId,
+    entry: Arc<Mutex<Entry>>,
     streams: Streams,
 }
 
@@ -86,13 +110,18 @@ impl Streams {
         if open.len() >= max {
             return Err(Status::resource_exhausted("too many streams; try again later"));
         }
-        open.insert(stream, StreamStatus { stream, ..StreamStatus::default() });
+        let status = StreamStatus { stream, ..StreamStatus::default() };
+        let entry = Arc::new(Mutex::new(Entry { status, noted_at: None }));
+        open.insert(stream, entry.clone());
         metrics::gauge!("xds_streams").set(open.len() as f64);
-        Ok(Slot { stream, streams: self.clone() })
+        Ok(Slot { stream, entry, streams: self.clone() })
     }
 
     pub(super) fn list(&self) -> Vec<StreamStatus> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries: Vec<_> = open.values().cloned().collect();
+        drop(open);
+        entries.iter().map(|e| e.lock().unwrap_or_else(PoisonError::into_inner).now()).collect()
     }
 }
 
@@ -101,9 +130,17 @@ impl Slot {
         self.stream
     }
 
-    pub(super) fn update(&self, update: impl FnOnce(&mut StreamStatus)) {
-        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get_mut(&self.stream).map(update);
+    pub(super) fn name(&self, node_id: &str, node_cluster: &str) {
+        let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        entry.status.node_id = node_id.to_owned();
+        entry.status.node_cluster = node_cluster.to_owned();
+    }
+
+    pub(super) fn note(&self, types: &[TypeStream], now: Instant) {
+        let types = types.iter().map(|t| TypeStatus::of(t, now)).filter(|t| !t.is_idle()).collect();
+        let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        entry.status.types = types;
+        entry.noted_at = Some(now);
     }
 }
 

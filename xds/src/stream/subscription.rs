@@ -8,8 +8,12 @@ use std::sync::Arc;
 pub(super) struct Subscription {
     wildcard: bool,
     names: HashSet<Arc<str>>,
+    bytes: usize,
     started: bool,
 }
+
+/// What a name costs besides its letters: its places in sets.
+const NAME_OVERHEAD: usize = 64;
 
 /// What a request changed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,6 +39,16 @@ impl Subscription {
 
     pub(super) fn names(&self) -> usize {
         self.names.len()
+    }
+
+    /// Whether there was a request.
+    pub(super) fn started(&self) -> bool {
+        self.started
+    }
+
+    /// The memory that the names take, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Subscribing comes before unsubscribing, so that `*` in both subscribes to nothing (R11).
@@ -67,7 +81,9 @@ impl Subscription {
             return;
         }
         let name: Arc<str> = name.into();
-        self.names.insert(name.clone());
+        if self.names.insert(name.clone()) {
+            self.bytes += name.len() + NAME_OVERHEAD;
+        }
         changed.asked.push(name);
     }
 
@@ -77,6 +93,7 @@ impl Subscription {
             return;
         }
         let Some(name) = self.names.take(name) else { return }; // R15: phantom
+        self.bytes = self.bytes.saturating_sub(name.len() + NAME_OVERHEAD);
         changed.asked.retain(|asked| *asked != name);
         if self.wildcard {
             changed.asked.push(name); // R16: still wanted by the wildcard

@@ -1,0 +1,89 @@
+//! What a client's answer means.
+
+use super::TypeStream;
+use crate::stream::Answer;
+use crate::wire::DeltaDiscoveryRequest;
+use crate::world::View;
+use crate::{Batching, SentResource};
+
+/// Longer explanations are cut: they are kept, logged and sent on.
+const MAX_WORDS: usize = 64 << 10;
+
+fn words(message: &str) -> String {
+    message.get(..message.floor_char_boundary(MAX_WORDS)).unwrap_or_default().to_owned()
+}
+
+impl TypeStream {
+    /// The answer to the response under way, if the request is one. A stale nonce answers nothing,
+    /// and takes nothing from the rest of the request (R31). Only `error_detail` makes it a refusal (R30).
+    pub(in crate::stream) fn answer(
+        &mut self,
+        request: &DeltaDiscoveryRequest,
+        view: &View<'_>,
+    ) -> Option<Answer> {
+        let in_flight = self.in_flight.take_if(|f| f.nonce == request.response_nonce)?;
+        let refusal = request.error_detail.as_ref().map(|status| words(&status.message));
+        match &refusal {
+            Some(words) => self.refuse(&in_flight.resources, words, view),
+            None => self.accept(&in_flight.resources, view),
+        }
+        self.remove_what_came_late(&in_flight.resources, view);
+        Some(Answer {
+            type_url: self.rules.type_url.clone(),
+            resources: in_flight.resources,
+            sent_at: in_flight.since,
+            refusal,
+        })
+    }
+
+    /// A resource may be gone by the time it arrives, and have been of no interest when it went: the
+    /// client unsubscribed and subscribed again meanwhile.
+    fn remove_what_came_late(&mut self, resources: &[SentResource], view: &View<'_>) {
+        let type_url = &self.rules.type_url;
+        for SentResource { name, .. } in resources.iter().filter(|r| r.version.is_some()) {
+            if view.get(type_url, name).is_none() && self.subscription.wants(name) {
+                self.removals.entry(name.clone()).or_insert(None);
+            }
+        }
+    }
+
+    fn accept(&mut self, resources: &[SentResource], view: &View<'_>) {
+        self.counts.acked += 1;
+        for SentResource { name, version } in resources {
+            self.suspects.clear(name);
+            // A refusal is remembered for as long as nothing says that it does not hold any more.
+            if self.refused.get(name).is_some_and(|refused| version.as_ref() == Some(refused)) {
+                self.refused.remove(name);
+            }
+            if let (Batching::Single, Some(version)) = (self.rules.batching, version) {
+                view.accepted(&self.rules.type_url, name, version);
+            }
+        }
+    }
+
+    /// One upsert: it is the culprit. Several: each has to show for itself (R33, R34).
+    fn refuse(&mut self, resources: &[SentResource], words: &str, view: &View<'_>) {
+        self.counts.nacked += 1;
+        let mut upserts: Vec<_> =
+            resources.iter().filter_map(|r| Some((&r.name, r.version.as_ref()?))).collect();
+        let type_url = &self.rules.type_url;
+        upserts.iter().for_each(|(name, _)| view.refused(type_url, name));
+        if !upserts.is_empty() {
+            // Innocent, and perhaps not applied. A response of removals alone is not sent twice.
+            let removals = resources.iter().filter(|r| r.version.is_none()).map(|r| &r.name);
+            let again =
+                removals.filter(|n| view.get(type_url, n).is_none() && self.subscription.wants(n));
+            self.removals.extend(again.map(|name| (name.clone(), None)));
+        }
+        if let [(name, version)] = upserts[..] {
+            self.suspects.clear(name);
+            self.refused.insert(name.clone(), version.clone());
+            return;
+        }
+        upserts.retain(|(name, _)| {
+            let again = self.upserts.contains(*name) || self.asked.contains(*name);
+            !again && view.get(type_url, name).is_some() && self.subscription.wants(name)
+        });
+        self.suspects.accuse(upserts.into_iter().map(|(name, _)| name.clone()).collect(), words);
+    }
+}

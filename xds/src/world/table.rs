@@ -1,0 +1,76 @@
+//! One type of a world.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::Revision;
+use crate::Resource;
+
+/// The resources of one type, and a log with one place per name, the revision it last changed at.
+/// Reading the log from r on costs what changed since r, whatever the total.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    entries: HashMap<Arc<str>, Entry>,
+    log: BTreeSet<(Revision, Arc<str>)>,
+    /// The removed ones of the log.
+    graves: BTreeSet<(Revision, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    changed_at: Revision,
+    resource: Resource,
+    /// Remembered so that streams learn of it.
+    removed: bool,
+}
+
+impl Table {
+    pub(super) fn get(&self, name: &str) -> Option<&Resource> {
+        self.entries.get(name).filter(|entry| !entry.removed).map(|entry| &entry.resource)
+    }
+
+    pub(super) fn each(&self) -> impl Iterator<Item = &Resource> {
+        self.entries.values().filter(|entry| !entry.removed).map(|entry| &entry.resource)
+    }
+
+    pub(super) fn since(&self, since: Revision) -> impl Iterator<Item = &Arc<str>> {
+        self.log.range((since + 1, Arc::from(""))..).map(|(_, name)| name)
+    }
+
+    pub(super) fn upsert(&mut self, resource: Resource, at: Revision) -> bool {
+        if self.get(resource.name()).is_some_and(|now| now.version() == resource.version()) {
+            return false;
+        }
+        self.put(resource, at, false);
+        true
+    }
+
+    pub(super) fn remove(&mut self, name: &str, at: Revision) -> bool {
+        let Some(resource) = self.get(name).cloned() else { return false };
+        self.put(resource, at, true);
+        true
+    }
+
+    fn put(&mut self, resource: Resource, at: Revision, removed: bool) {
+        let name = resource.name().clone();
+        let entry = Entry { changed_at: at, resource, removed };
+        if let Some(old) = self.entries.insert(name.clone(), entry) {
+            let place = (old.changed_at, name.clone());
+            self.log.remove(&place);
+            self.graves.remove(&place);
+        }
+        if removed {
+            self.graves.insert((at, name.clone()));
+        }
+        self.log.insert((at, name));
+    }
+
+    /// Forgets removals that every stream has seen.
+    pub(super) fn forget_removed(&mut self, seen: Revision) {
+        while let Some(place) = self.graves.first().filter(|(at, _)| *at <= seen).cloned() {
+            self.graves.remove(&place);
+            self.entries.remove(&place.1);
+            self.log.remove(&place);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! R81 and all that hangs on it: whatever happens in whatever order, in the end the client holds
+//! exactly the last snapshot of what it wants, save versions that it refused.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use imp_xds::stream::{Response, Stream};
+use imp_xds::wire::{DeltaDiscoveryRequest, Status};
+use imp_xds::{Batching, Change, Resource, ServerConfig, TypeRules, World};
+use proptest::prelude::*;
+
+const TYPES: [&str; 2] = ["type.test/A", "type.test/B"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Set(usize, u8, u8),
+    Remove(usize, u8),
+    Subscribe(usize, u8),
+    SubscribeAll(usize),
+    Unsubscribe(usize, u8),
+    UnsubscribeAll(usize),
+    /// The server reads one request.
+    Request,
+    /// The client reads one response.
+    Response,
+    Reconnect,
+    Wait(u16),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let (t, n) = (0..2_usize, 0..5_u8);
+    prop_oneof![
+        4 => (t.clone(), n.clone(), 0..8_u8).prop_map(|(t, n, v)| Op::Set(t, n, v)),
+        2 => (t.clone(), n.clone()).prop_map(|(t, n)| Op::Remove(t, n)),
+        2 => (t.clone(), n.clone()).prop_map(|(t, n)| Op::Subscribe(t, n)),
+        1 => t.clone().prop_map(Op::SubscribeAll),
+        2 => (t.clone(), n).prop_map(|(t, n)| Op::Unsubscribe(t, n)),
+        1 => t.prop_map(Op::UnsubscribeAll),
+        6 => Just(Op::Request),
+        6 => Just(Op::Response),
+        1 => Just(Op::Reconnect),
+        1 => (0..3_000_u16).prop_map(Op::Wait),
+    ]
+}
+
+#[derive(Clone, Default)]
+struct Wants {
+    all: bool,
+    names: BTreeSet<String>,
+    started: bool,
+}
+
+impl Wants {
+    fn want(&self, name: &str) -> bool {
+        self.all || self.names.contains(name)
+    }
+}
+
+/// Two types, one refused version in eight, messages under way in both directions.
+struct Model {
+    world: World,
+    config: ServerConfig,
+    stream: Stream,
+    now: Instant,
+    up: VecDeque<DeltaDiscoveryRequest>,
+    down: VecDeque<Response>,
+    wants: [Wants; 2],
+    held: [BTreeMap<String, String>; 2],
+    refused_alone: BTreeSet<(usize, String, String)>,
+    /// Refuses a response as a whole, or takes the good ones out of it, as Envoy does.
+    whole: bool,
+}
+
+impl Model {
+    fn new(batching: Batching, whole: bool) -> Self {
+        let rules = TYPES.iter().enumerate().map(|(phase, type_url)| {
+            let mut rules = TypeRules::new(*type_url, phase as u8);
+            rules.batching = batching;
+            rules
+        });
+        let config = ServerConfig::new(rules.collect());
+        let world = World::new();
+        world.mark_ready();
+        Self {
+            stream: Stream::new(world.clone(), &config),
+            world,
+            config,
+            now: Instant::now(),
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            wants: Default::default(),
+            held: Default::default(),
+            refused_alone: BTreeSet::new(),
+            whole,
+        }
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Set(t, n, v) => self.set(t, &format!("n{n}"), &format!("v{v}")),
+            Op::Remove(t, n) => {
+                let mut change = Change::default();
+                change.remove(TYPES[t], format!("n{n}"));
+                self.world.apply(change);
+            }
+            Op::Subscribe(t, n) => self.subscribe(t, format!("n{n}")),
+            Op::SubscribeAll(t) => self.subscribe(t, "*".to_owned()),
+            Op::Unsubscribe(t, n) => self.unsubscribe(t, &format!("n{n}")),
+            Op::UnsubscribeAll(t) => self.unsubscribe(t, "*"),
+            Op::Request => self.request(),
+            Op::Response => self.response(),
+            Op::Reconnect => self.reconnect(),
+            Op::Wait(ms) => self.now += Duration::from_millis(ms.into()),
+        }
+        self.poll();
+    }
+
+    fn set(&mut self, t: usize, name: &str, version: &str) {
+        let mut change = Change::default();
+        let mut resource = Resource::new(name, version, Bytes::new());
+        if t == 0 {
+            resource = resource.with_children([(TYPES[1].into(), name.into())]);
+        }
+        change.upsert(TYPES[t], resource);
+        self.world.apply(change);
+    }
+
+    fn subscribe(&mut self, t: usize, name: String) {
+        let wants = &mut self.wants[t];
+        wants.started = true;
+        if name == "*" {
+            wants.all = true;
+        } else {
+            wants.names.insert(name.clone());
+        }
+        self.up.push_back(DeltaDiscoveryRequest {
+            type_url: TYPES[t].to_owned(),
+            resource_names_subscribe: vec![name],
+            ..Default::default()
+        });
+    }
+
+    fn unsubscribe(&mut self, t: usize, name: &str) {
+        let wants = &mut self.wants[t];
+        if !wants.started {
+            return; // as a first request it would mean everything
+        }
+        if name == "*" {
+            wants.all = false;
+        } else {
+            wants.names.remove(name);
+        }
+        let wants = wants.clone();
+        self.held[t].retain(|name, _| wants.want(name));
+        self.up.push_back(DeltaDiscoveryRequest {
+            type_url: TYPES[t].to_owned(),
+            resource_names_unsubscribe: vec![name.to_owned()],
+            ..Default::default()
+        });
+    }
+
+    fn request(&mut self) {
+        let Some(request) = self.up.pop_front() else { return };
+        let t = index(&request.type_url);
+        let named = [&request.resource_names_subscribe[..], &request.resource_names_unsubscribe];
+        let named: Vec<_> = named.concat();
+        let answer = self.stream.request(request).expect("a good request").answer;
+        let refused = answer.filter(|answer| answer.refusal.is_some());
+        let refused = refused.into_iter().flat_map(|answer| {
+            let upserts = answer.resources.into_iter().filter_map(|r| Some((r.name, r.version?)));
+            let upserts: Vec<_> = upserts.collect();
+            (upserts.len() == 1).then_some(upserts)
+        });
+        for (name, version) in refused.flatten() {
+            self.refused_alone.insert((t, name.to_string(), version.to_string()));
+        }
+        // A subscription that names it, or everything, is a new request.
+        self.refused_alone.retain(|(of, name, _)| {
+            *of != t || !named.iter().any(|named| named == name || named == "*")
+        });
+    }
+
+    fn response(&mut self) {
+        let Some(response) = self.down.pop_front() else { return };
+        let t = index(response.type_url.as_str());
+        let bad = |(r, _): &&(Resource, u32)| &**r.version() == "v7";
+        let refused = response.upserts.iter().any(|upsert| bad(&upsert));
+        if !(refused && self.whole) {
+            for (r, _) in response.upserts.iter().filter(|upsert| !bad(upsert)) {
+                if self.wants[t].want(r.name()) {
+                    self.held[t].insert(r.name().to_string(), r.version().to_string());
+                }
+            }
+            for name in &response.removals {
+                self.held[t].remove(&**name);
+            }
+        }
+        let error = Status { code: 13, message: "v7 is bad".to_owned() };
+        self.up.push_back(DeltaDiscoveryRequest {
+            type_url: TYPES[t].to_owned(),
+            response_nonce: response.nonce,
+            error_detail: refused.then_some(error),
+            ..Default::default()
+        });
+    }
+
+    fn reconnect(&mut self) {
+        self.stream = Stream::new(self.world.clone(), &self.config);
+        self.up.clear();
+        self.down.clear();
+        self.refused_alone.clear();
+        for (t, type_url) in TYPES.iter().enumerate() {
+            let wants = &mut self.wants[t];
+            wants.started = wants.all || !wants.names.is_empty();
+            if !wants.started {
+                continue;
+            }
+            let star = wants.all.then(|| "*".to_owned());
+            self.up.push_back(DeltaDiscoveryRequest {
+                type_url: (*type_url).to_owned(),
+                resource_names_subscribe: star.into_iter().chain(wants.names.clone()).collect(),
+                initial_resource_versions: self.held[t].clone().into_iter().collect(),
+                ..Default::default()
+            });
+        }
+    }
+
+    fn poll(&mut self) {
+        for response in self.stream.poll(self.now) {
+            let t = index(response.type_url.as_str());
+            let mut names: Vec<_> = response.sent().into_iter().map(|r| r.name).collect();
+            names.sort();
+            let all = names.len();
+            names.dedup();
+            assert_eq!(names.len(), all, "R19");
+            for (r, _) in &response.upserts {
+                let key = (t, r.name().to_string(), r.version().to_string());
+                assert!(!self.refused_alone.contains(&key), "R33: {key:?} again");
+            }
+            for name in &response.removals {
+                self.refused_alone.retain(|(of, refused, _)| (*of, &**refused) != (t, &**name));
+            }
+            let same = self.down.iter().filter(|d| d.type_url == response.type_url);
+            assert_eq!(same.count(), 0, "R80");
+            self.down.push_back(response);
+        }
+    }
+
+    /// Everything under way arrives.
+    fn settle(&mut self) {
+        for _ in 0..2_000 {
+            self.poll();
+            if !self.up.is_empty() {
+                self.request();
+            } else if !self.down.is_empty() {
+                self.response();
+            } else if let Some(due) = self.stream.deadline(self.now) {
+                self.now = due;
+            } else {
+                return;
+            }
+        }
+        panic!("never at rest: {:?}", self.stream);
+    }
+
+    fn check(&self) {
+        assert!(self.stream.is_settled(), "{:?}", self.stream);
+        for (t, type_url) in TYPES.iter().enumerate() {
+            let type_url = (*type_url).into();
+            for n in 0..5 {
+                let name = format!("n{n}");
+                let wanted = self.wants[t].want(&name);
+                let current = self.world.get(&type_url, &name).filter(|_| wanted);
+                let held = self.held[t].get(&name).map(String::as_str);
+                match current.as_ref().map(|r| &**r.version()) {
+                    Some("v7") => assert_ne!(held, Some("v7")),
+                    current => assert_eq!(held, current, "{name} of {t}"),
+                }
+            }
+        }
+    }
+}
+
+fn index(type_url: &str) -> usize {
+    TYPES.iter().position(|known| *known == type_url).expect("a known type")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_the_end_the_client_holds_the_last_snapshot(
+        ops in prop::collection::vec(op(), 0..120),
+        single: bool,
+        whole: bool,
+    ) {
+        let batching = if single { Batching::Single } else { Batching::All };
+        let mut model = Model::new(batching, whole);
+        for op in ops {
+            model.step(op);
+        }
+        model.settle();
+        model.check();
+    }
+}

@@ -1,0 +1,10 @@
+//! Claims about the protocol. Each R-id of the README's table is in the name or comment of the test
+//! that holds it.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a failed expectation is a failed test")]
+
+mod delta;
+mod interleavings;
+mod ordering;
+mod peer;
+mod wire;

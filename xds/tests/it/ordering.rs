@@ -1,0 +1,191 @@
+//! Make before break: phases, barriers, children, grace.
+
+use std::time::Duration;
+
+use imp_xds::{Change, TypeRules, World};
+
+use crate::peer::{A, B, Peer, config, remove, resource, set, world};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn none() -> Vec<String> {
+    Vec::new()
+}
+
+fn both(world: &World) -> Peer {
+    let mut peer = Peer::new(world, &config());
+    peer.subscribe(A, &[]);
+    peer.subscribe(B, &[]);
+    peer.settle();
+    peer
+}
+
+#[test]
+fn r60_r61_a_later_phase_waits_for_the_ack_of_the_earlier_one() {
+    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let mut peer = both(&held);
+    set(&held, &[(B, "b", "2"), (A, "a", "2")]);
+    assert_eq!(peer.poll(), ["A[a@2]"]);
+    assert_eq!(peer.after(MS), none());
+    assert_eq!(peer.ack(A), ["B[b@2]"]);
+}
+
+#[test]
+fn r61_a_barrier_is_bounded() {
+    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let mut peer = both(&held);
+    set(&held, &[(B, "b", "2"), (A, "a", "2")]);
+    peer.poll();
+    let due = peer.stream.deadline(peer.now).expect("a deadline");
+    assert_eq!(due - peer.now, config().barrier_timeout);
+    peer.now = due;
+    assert_eq!(peer.poll(), ["B[b@2]"]);
+}
+
+#[test]
+fn r61_a_phase_that_never_rests_does_not_starve_the_next() {
+    let held = world(&[(A, "a", "0"), (B, "b", "1")]);
+    let mut peer = both(&held);
+    set(&held, &[(B, "b", "2")]);
+    let start = peer.now;
+    for version in 1.. {
+        set(&held, &[(A, "a", &version.to_string())]);
+        peer.now += 100 * MS;
+        if peer.poll().iter().any(|r| r == "B[b@2]") {
+            break;
+        }
+        let came = peer.open.iter().any(|open| open.type_url.as_str() == A);
+        set(&held, &[(A, "a", &format!("{version} again"))]);
+        if came && peer.ack(A).iter().any(|r| r == "B[b@2]") {
+            break;
+        }
+        assert!(peer.now - start < Duration::from_secs(5), "B is starved");
+    }
+}
+
+#[test]
+fn r61_a_type_that_is_subscribed_late_keeps_its_place_in_the_order() {
+    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let mut peer = Peer::new(&held, &config());
+    assert_eq!(peer.subscribe(B, &[]), ["B[b@1]"]);
+    peer.ack(B);
+    assert_eq!(peer.subscribe(A, &[]), ["A[a@1]"]);
+    peer.ack(A);
+    set(&held, &[(B, "b", "2"), (A, "a", "2")]);
+    assert_eq!(peer.poll(), ["A[a@2]"]);
+}
+
+#[test]
+fn r60_r64_removals_go_in_reverse_and_the_last_after_a_grace() {
+    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let mut peer = both(&held);
+    let mut change = Change::default();
+    change.remove(A, "a");
+    change.remove(B, "b");
+    change.upsert(B, resource("b2", "1"));
+    held.apply(change);
+    assert_eq!(peer.poll(), ["B[b2@1]"]);
+    assert_eq!(peer.ack(B), ["B[-b]"]);
+    assert_eq!(peer.ack(B), none());
+    assert_eq!(peer.after(config().removal_grace - MS), none());
+    assert_eq!(peer.after(MS), ["A[-a]"]);
+}
+
+#[test]
+fn r64_each_removal_has_a_grace_of_its_own() {
+    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+    let mut peer = both(&held);
+    remove(&held, A, "a");
+    assert_eq!(peer.poll(), none());
+    peer.after(config().removal_grace - MS);
+    remove(&held, A, "b");
+    assert_eq!(peer.poll(), none());
+    assert_eq!(peer.after(MS), ["A[-a]"]);
+    assert_eq!(peer.ack(A), none());
+    assert_eq!(peer.after(config().removal_grace), ["A[-b]"]);
+}
+
+#[test]
+fn r64_what_comes_back_within_the_grace_is_never_removed() {
+    let held = world(&[(A, "a", "1")]);
+    let mut peer = both(&held);
+    remove(&held, A, "a");
+    assert_eq!(peer.poll(), none());
+    set(&held, &[(A, "a", "1")]);
+    assert_eq!(peer.poll(), ["A[a@1]"]);
+    peer.ack(A);
+    assert_eq!(peer.after(Duration::from_secs(10)), none());
+}
+
+fn parent(version: &str) -> Change {
+    let mut change = Change::default();
+    let child = (B.into(), "endpoints".into());
+    change.upsert(A, resource("cluster", version).with_children([child]));
+    change
+}
+
+#[test]
+fn r62_r63_children_follow_their_parent_though_they_did_not_change() {
+    let held = world(&[(B, "endpoints", "1")]);
+    held.apply(parent("1"));
+    let mut peer = Peer::new(&held, &config());
+    peer.subscribe(A, &[]);
+    peer.ack(A);
+    assert_eq!(peer.subscribe(B, &["endpoints"]), ["B[endpoints@1]"]);
+    peer.settle();
+    held.apply(parent("2"));
+    assert_eq!(peer.poll(), ["A[cluster@2]"]);
+    assert_eq!(peer.ack(A), ["B[endpoints@1]"]);
+}
+
+#[test]
+fn r62_children_of_an_equal_phase_go_right_behind_their_parent() {
+    let equal = imp_xds::ServerConfig::new(vec![TypeRules::new(A, 0), TypeRules::new(B, 0)]);
+    let held = world(&[(B, "endpoints", "1")]);
+    held.apply(parent("1"));
+    let mut peer = Peer::new(&held, &equal);
+    peer.subscribe(A, &[]);
+    peer.subscribe(B, &["endpoints"]);
+    peer.settle();
+    held.apply(parent("2"));
+    assert_eq!(peer.poll(), ["A[cluster@2]", "B[endpoints@1]"]);
+}
+
+#[test]
+fn r61_what_refers_to_a_parent_waits_until_its_children_are_acknowledged() {
+    const C: &str = "type.test/C";
+    let mut config = config();
+    config.types.push(TypeRules::new(C, 2));
+    let held = world(&[(C, "route", "1")]);
+    let mut peer = Peer::new(&held, &config);
+    peer.subscribe(A, &[]);
+    peer.subscribe(C, &["route"]);
+    peer.settle();
+    set(&held, &[(C, "route", "2"), (B, "endpoints", "1")]);
+    held.apply(parent("1"));
+    assert_eq!(peer.poll(), ["A[cluster@1]"]);
+    assert_eq!(peer.ack(A), none(), "the cluster is there, its endpoints are not");
+    assert_eq!(peer.subscribe(B, &["endpoints"]), ["B[endpoints@1]"]);
+    assert_eq!(peer.ack(B), ["C[route@2]"]);
+}
+
+#[test]
+fn r61_a_child_that_nobody_asks_for_is_not_waited_for_for_ever() {
+    const C: &str = "type.test/C";
+    let mut config = config();
+    config.types.push(TypeRules::new(C, 2));
+    let held = world(&[]);
+    let mut peer = Peer::new(&held, &config);
+    peer.subscribe(A, &[]);
+    peer.ack(A);
+    peer.subscribe(C, &[]);
+    peer.settle();
+    set(&held, &[(C, "route", "2"), (B, "endpoints", "1")]);
+    held.apply(parent("1"));
+    peer.poll();
+    assert_eq!(peer.ack(A), none());
+    let due = peer.stream.deadline(peer.now).expect("a deadline");
+    assert!(due <= peer.now + config.barrier_timeout);
+    peer.now = due;
+    assert_eq!(peer.poll(), ["C[route@2]"]);
+}

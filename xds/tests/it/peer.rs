@@ -1,0 +1,156 @@
+//! A client of the pure state machine: holds what it is sent, by the letter of the protocol.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use imp_xds::stream::{Outcome, Response, Stream};
+use imp_xds::wire::{DeltaDiscoveryRequest, Status};
+use imp_xds::{Change, Resource, ServerConfig, TypeRules, World};
+
+pub(crate) const A: &str = "type.test/A";
+pub(crate) const B: &str = "type.test/B";
+
+pub(crate) fn resource(name: &str, version: &str) -> Resource {
+    Resource::new(name, version, Bytes::from(format!("{name} {version}")))
+}
+
+pub(crate) fn world(names: &[(&str, &str, &str)]) -> World {
+    let world = World::new();
+    set(&world, names);
+    world
+}
+
+pub(crate) fn set(world: &World, names: &[(&str, &str, &str)]) {
+    let mut change = Change::default();
+    for (type_url, name, version) in names {
+        change.upsert(*type_url, resource(name, version));
+    }
+    world.apply(change);
+}
+
+pub(crate) fn remove(world: &World, type_url: &str, name: &str) {
+    let mut change = Change::default();
+    change.remove(type_url, name);
+    world.apply(change);
+}
+
+/// A in phase 0, B in phase 1.
+pub(crate) fn config() -> ServerConfig {
+    ServerConfig::new(vec![TypeRules::new(B, 1), TypeRules::new(A, 0)])
+}
+
+/// What a response said, easy to compare.
+pub(crate) fn text(response: &Response) -> String {
+    let upserts = response.upserts.iter().map(|(r, _)| format!("{}@{}", r.name(), r.version()));
+    let removals = response.removals.iter().map(|name| format!("-{name}"));
+    let mut parts: Vec<_> = upserts.chain(removals).collect();
+    parts.sort();
+    let letter = response.type_url.as_str().rsplit('/').next().unwrap_or_default();
+    format!("{letter}[{}]", parts.join(" "))
+}
+
+pub(crate) struct Peer {
+    pub(crate) stream: Stream,
+    pub(crate) now: Instant,
+    /// Responses that were not answered yet.
+    pub(crate) open: Vec<Response>,
+    pub(crate) held: BTreeMap<(String, String), String>,
+}
+
+impl Peer {
+    pub(crate) fn new(world: &World, config: &ServerConfig) -> Self {
+        let stream = Stream::new(world.clone(), config);
+        Self { stream, now: Instant::now(), open: Vec::new(), held: BTreeMap::new() }
+    }
+
+    pub(crate) fn request(&mut self, request: DeltaDiscoveryRequest) -> Outcome {
+        self.stream.request(request).expect("a request that is served")
+    }
+
+    pub(crate) fn subscribe(&mut self, type_url: &str, names: &[&str]) -> Vec<String> {
+        self.change(type_url, names, &[])
+    }
+
+    pub(crate) fn change(&mut self, type_url: &str, plus: &[&str], minus: &[&str]) -> Vec<String> {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        self.request(DeltaDiscoveryRequest {
+            type_url: type_url.to_owned(),
+            resource_names_subscribe: owned(plus),
+            resource_names_unsubscribe: owned(minus),
+            ..Default::default()
+        });
+        self.poll()
+    }
+
+    /// What comes now, in words.
+    pub(crate) fn poll(&mut self) -> Vec<String> {
+        let responses = self.stream.poll(self.now);
+        for response in &responses {
+            let names = response.upserts.iter().map(|(r, _)| r.name()).chain(&response.removals);
+            let mut seen = HashSet::new();
+            assert!(names.into_iter().all(|name| seen.insert(name)), "R19: a name came twice");
+            let open = self.open.iter().find(|open| open.type_url == response.type_url);
+            assert!(open.is_none(), "R80: two unanswered responses of one type");
+            self.open.push(Response {
+                type_url: response.type_url.clone(),
+                nonce: response.nonce.clone(),
+                upserts: response.upserts.clone(),
+                removals: response.removals.clone(),
+            });
+        }
+        responses.iter().map(text).collect()
+    }
+
+    pub(crate) fn after(&mut self, time: Duration) -> Vec<String> {
+        self.now += time;
+        self.poll()
+    }
+
+    fn answer(&mut self, type_url: &str, error_detail: Option<Status>) -> Vec<String> {
+        let index = self.open.iter().position(|open| open.type_url.as_str() == type_url);
+        let response = self.open.remove(index.expect("a response to answer"));
+        if error_detail.is_none() {
+            for (resource, _) in &response.upserts {
+                let key = (type_url.to_owned(), resource.name().to_string());
+                self.held.insert(key, resource.version().to_string());
+            }
+            for name in &response.removals {
+                self.held.remove(&(type_url.to_owned(), name.to_string()));
+            }
+        }
+        let outcome = self.request(DeltaDiscoveryRequest {
+            type_url: type_url.to_owned(),
+            response_nonce: response.nonce,
+            error_detail,
+            ..Default::default()
+        });
+        assert!(outcome.answer.is_some(), "an answer is understood as one");
+        self.poll()
+    }
+
+    pub(crate) fn ack(&mut self, type_url: &str) -> Vec<String> {
+        self.answer(type_url, None)
+    }
+
+    pub(crate) fn nack(&mut self, type_url: &str, words: &str) -> Vec<String> {
+        self.answer(type_url, Some(Status { code: 13, message: words.to_owned() }))
+    }
+
+    /// Accepts everything until nothing comes.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.poll();
+            match self.open.first().map(|open| open.type_url.to_string()) {
+                Some(type_url) => {
+                    self.ack(&type_url);
+                }
+                None => match self.stream.deadline(self.now) {
+                    Some(due) => self.now = due,
+                    None => return,
+                },
+            }
+        }
+        panic!("responses without end");
+    }
+}

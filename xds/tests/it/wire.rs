@@ -1,0 +1,76 @@
+//! Our few messages against envoy-types: the same bytes mean the same.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::service::discovery::v3 as envoy;
+use imp_xds::wire;
+use prost::Message as _;
+
+fn any() -> wire::Any {
+    wire::Any { type_url: "type.test/A".to_owned(), value: b"value".to_vec().into() }
+}
+
+#[test]
+fn a_delta_response_is_envoys() {
+    let ours = wire::DeltaDiscoveryResponse {
+        system_version_info: "7".to_owned(),
+        resources: vec![wire::Resource {
+            version: "v".to_owned(),
+            resource: Some(any()),
+            name: "n".to_owned(),
+        }],
+        type_url: "type.test/A".to_owned(),
+        nonce: "12".to_owned(),
+        removed_resources: vec!["gone".to_owned()],
+    };
+    let bytes = ours.encode_to_vec();
+    let theirs = envoy::DeltaDiscoveryResponse::decode(&bytes[..]).expect("Envoy's");
+    assert_eq!(theirs.system_version_info, "7");
+    assert_eq!(theirs.resources[0].version, "v");
+    assert_eq!(theirs.resources[0].name, "n");
+    assert_eq!(theirs.resources[0].resource.as_ref().expect("any").value, b"value");
+    assert_eq!(theirs.type_url, "type.test/A");
+    assert_eq!(theirs.nonce, "12");
+    assert_eq!(theirs.removed_resources, ["gone"]);
+    assert_eq!(wire::DeltaDiscoveryResponse::decode(&theirs.encode_to_vec()[..]), Ok(ours));
+}
+
+#[test]
+fn a_delta_request_is_envoys() {
+    use envoy_types::pb::envoy::config::core::v3 as core;
+    use envoy_types::pb::envoy::r#type::v3::SemanticVersion;
+    let version = SemanticVersion { major_number: 1, minor_number: 40, patch: 2 };
+    let build = core::BuildVersion { version: Some(version), metadata: None };
+    let theirs = envoy::DeltaDiscoveryRequest {
+        node: Some(core::Node {
+            id: "node".to_owned(),
+            cluster: "cluster".to_owned(),
+            user_agent_name: "envoy".to_owned(),
+            user_agent_version_type: Some(core::node::UserAgentVersionType::UserAgentBuildVersion(
+                build,
+            )),
+            ..Default::default()
+        }),
+        type_url: "t".to_owned(),
+        resource_names_subscribe: vec!["a".to_owned()],
+        resource_names_unsubscribe: vec!["b".to_owned()],
+        initial_resource_versions: HashMap::from([("c".to_owned(), "1".to_owned())]),
+        response_nonce: "9".to_owned(),
+        error_detail: Some(envoy_types::pb::google::rpc::Status {
+            code: 13,
+            message: "bad".to_owned(),
+            details: Vec::new(),
+        }),
+        ..Default::default()
+    };
+    let ours = wire::DeltaDiscoveryRequest::decode(&theirs.encode_to_vec()[..]).expect("ours");
+    let node = ours.node.expect("node");
+    assert_eq!((node.id.as_str(), node.cluster.as_str()), ("node", "cluster"));
+    assert_eq!((node.user_agent_name.as_str(), node.version_text().as_str()), ("envoy", "1.40.2"));
+    assert_eq!(ours.type_url, "t");
+    assert_eq!(ours.resource_names_subscribe, ["a"]);
+    assert_eq!(ours.resource_names_unsubscribe, ["b"]);
+    assert_eq!(ours.initial_resource_versions["c"], "1");
+    assert_eq!(ours.response_nonce, "9");
+    assert_eq!(ours.error_detail, Some(wire::Status { code: 13, message: "bad".to_owned() }));
+}
