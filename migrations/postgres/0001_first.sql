@@ -74,11 +74,10 @@ CREATE TABLE api_services (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_api_services__id UNIQUE (id, tenant_id),
+    CONSTRAINT key_api_services__id UNIQUE (tenant_id, id),
     CONSTRAINT uq_api_services__name UNIQUE (tenant_id, api_version, name),
     CONSTRAINT fk_api_services__tenant_id FOREIGN KEY (tenant_id) REFERENCES tenants (id)
 );
-CREATE INDEX ix_api_services__tenant_id ON api_services (tenant_id, id);
 
 CREATE TABLE gateways (
     id UUID NOT NULL PRIMARY KEY,
@@ -90,11 +89,10 @@ CREATE TABLE gateways (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_gateways__id UNIQUE (id, tenant_id),
+    CONSTRAINT key_gateways__id UNIQUE (tenant_id, id),
     CONSTRAINT uq_gateways__name UNIQUE (tenant_id, name),
     CONSTRAINT fk_gateways__tenant_id FOREIGN KEY (tenant_id) REFERENCES tenants (id)
 );
-CREATE INDEX ix_gateways__tenant_id ON gateways (tenant_id, id);
 
 CREATE TABLE products (
     id UUID NOT NULL PRIMARY KEY,
@@ -109,11 +107,10 @@ CREATE TABLE products (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_products__id UNIQUE (id, tenant_id),
+    CONSTRAINT key_products__id UNIQUE (tenant_id, id),
     CONSTRAINT uq_products__name UNIQUE (tenant_id, product_version, name),
     CONSTRAINT fk_products__tenant_id FOREIGN KEY (tenant_id) REFERENCES tenants (id)
 );
-CREATE INDEX ix_products__tenant_id ON products (tenant_id, id);
 
 CREATE TABLE product_api_services (
     product_id UUID NOT NULL,
@@ -142,12 +139,11 @@ CREATE TABLE plans (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_plans__id UNIQUE (id, tenant_id),
+    CONSTRAINT key_plans__id UNIQUE (tenant_id, id),
     CONSTRAINT uq_plans__name UNIQUE (product_id, name),
     CONSTRAINT fk_plans__product_id
         FOREIGN KEY (product_id, tenant_id) REFERENCES products (id, tenant_id)
 );
-CREATE INDEX ix_plans__tenant_id ON plans (tenant_id, id);
 
 CREATE TABLE plan_versions (
     plan_id UUID NOT NULL,
@@ -182,14 +178,13 @@ CREATE TABLE product_publishes (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_product_publishes__id UNIQUE (id, tenant_id),
+    CONSTRAINT key_product_publishes__id UNIQUE (tenant_id, id),
     CONSTRAINT fk_product_publishes__product_id
         FOREIGN KEY (product_id, tenant_id) REFERENCES products (id, tenant_id),
     CONSTRAINT fk_product_publishes__gateway_id
         FOREIGN KEY (gateway_id, tenant_id) REFERENCES gateways (id, tenant_id),
     CONSTRAINT fk_product_publishes__cluster_id FOREIGN KEY (cluster_id) REFERENCES clusters (id)
 );
-CREATE INDEX ix_product_publishes__tenant_id ON product_publishes (tenant_id, id);
 CREATE INDEX ix_product_publishes__product_id ON product_publishes (product_id, id);
 CREATE INDEX ix_product_publishes__gateway_id ON product_publishes (gateway_id, id);
 CREATE INDEX ix_product_publishes__cluster_id ON product_publishes (cluster_id, id);
@@ -259,11 +254,10 @@ CREATE TABLE customers (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_customers__id UNIQUE (id, tenant_id),
+    CONSTRAINT key_customers__id UNIQUE (tenant_id, id),
     CONSTRAINT uq_customers__name UNIQUE (tenant_id, name),
     CONSTRAINT fk_customers__tenant_id FOREIGN KEY (tenant_id) REFERENCES tenants (id)
 );
-CREATE INDEX ix_customers__tenant_id ON customers (tenant_id, id);
 
 -- Without a tenant: an operator's.
 CREATE TABLE api_tokens (
@@ -304,7 +298,7 @@ CREATE TABLE subscriptions (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_subscriptions__id UNIQUE (id, customer_id, tenant_id),
+    CONSTRAINT key_subscriptions__id UNIQUE (tenant_id, customer_id, id),
     CONSTRAINT fk_subscriptions__customer_id
         FOREIGN KEY (customer_id, tenant_id) REFERENCES customers (id, tenant_id),
     CONSTRAINT fk_subscriptions__product_id
@@ -317,7 +311,6 @@ CREATE TABLE subscriptions (
         FOREIGN KEY (plan_id, plan_version) REFERENCES plan_versions (plan_id, plan_version)
 );
 CREATE INDEX ix_subscriptions__tenant_id ON subscriptions (tenant_id, id);
-CREATE INDEX ix_subscriptions__customer_id ON subscriptions (customer_id, id);
 CREATE INDEX ix_subscriptions__product_id ON subscriptions (product_id, id);
 CREATE INDEX ix_subscriptions__product_publish_id ON subscriptions (product_publish_id);
 CREATE INDEX ix_subscriptions__plan_id ON subscriptions (plan_id, plan_version);
@@ -330,7 +323,7 @@ CREATE TABLE client_apps (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_client_apps__id UNIQUE (id, customer_id, tenant_id),
+    CONSTRAINT key_client_apps__id UNIQUE (tenant_id, customer_id, id),
     CONSTRAINT uq_client_apps__name UNIQUE (customer_id, name),
     CONSTRAINT fk_client_apps__customer_id
         FOREIGN KEY (customer_id, tenant_id) REFERENCES customers (id, tenant_id)
@@ -347,7 +340,7 @@ CREATE TABLE consumers (
     version BIGINT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT key_consumers__id UNIQUE (id, customer_id, tenant_id),
+    CONSTRAINT key_consumers__id UNIQUE (tenant_id, customer_id, id),
     CONSTRAINT uq_consumers__client_app_id UNIQUE (subscription_id, client_app_id),
     CONSTRAINT fk_consumers__subscription_id
         FOREIGN KEY (subscription_id, customer_id, tenant_id)
@@ -357,7 +350,6 @@ CREATE TABLE consumers (
         REFERENCES client_apps (id, customer_id, tenant_id)
 );
 CREATE INDEX ix_consumers__tenant_id ON consumers (tenant_id, id);
-CREATE INDEX ix_consumers__customer_id ON consumers (customer_id, id);
 CREATE INDEX ix_consumers__client_app_id ON consumers (client_app_id);
 
 CREATE TABLE credentials (

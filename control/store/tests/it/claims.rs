@@ -1,0 +1,120 @@
+//! One publish per cluster, hostname and base path; one tenant per cluster and hostname.
+
+use std::time::Duration;
+
+use imp_core::product_publish::ProductPublish;
+use imp_store::product_publish::{self as table, Claim};
+use imp_store::testing::Kind;
+use imp_store::{Result, Store, StoreError, Tx};
+use rstest::rstest;
+use tokio::time::timeout;
+
+use crate::shop::{Shop, claims, store, write};
+
+/// Stores a publish and its claims without asking what is there.
+async fn blindly(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
+    table::insert(tx, publish).await?;
+    table::replace_claims(tx, publish, &claims(publish)).await
+}
+
+async fn on(store: &Store, publish: &ProductPublish) -> Vec<Claim> {
+    let (cluster, hostnames) = (publish.spec.cluster_id, &publish.spec.hostnames);
+    write(store, async |tx| table::claims_on(tx, cluster, hostnames).await).await.unwrap()
+}
+
+#[track_caller]
+fn taken(done: Result<()>) {
+    assert!(matches!(done, Err(StoreError::Taken { field: "hostnames" })), "{done:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_same_place_is_claimed_once(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let host = &shop.publish.spec.hostnames[0];
+    let same = shop.another_publish(host, "/");
+    taken(write(&store, async |tx| blindly(tx, &same).await).await);
+    let beside = shop.another_publish(host, "/v2");
+    write(&store, async |tx| blindly(tx, &beside).await).await.unwrap();
+    let expected = [claims(&shop.publish), claims(&beside)].concat();
+    assert_eq!(on(&store, &shop.publish).await, expected);
+    let mut elsewhere = Shop::new("acme").cluster;
+    elsewhere.spec.name = "elsewhere".to_owned();
+    let mut there = shop.another_publish(host, "/");
+    there.spec.cluster_id = elsewhere.id;
+    let add = async |tx: &mut _| {
+        imp_store::cluster::insert(tx, &elsewhere).await?;
+        blindly(tx, &there).await
+    };
+    write(&store, add).await.unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_host_is_one_tenant_s_whatever_the_path(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let acme = Shop::open(&store, "acme").await;
+    let other = Shop::open(&store, "other").await;
+    let mut intruder = other.another_publish(&acme.publish.spec.hostnames[0], "/elsewhere");
+    intruder.spec.cluster_id = acme.cluster.id;
+    taken(write(&store, async |tx| blindly(tx, &intruder).await).await);
+    assert_eq!(on(&store, &intruder).await, claims(&acme.publish), "asked, it sees who is there");
+
+    // Given up, the host is free again.
+    write(&store, async |tx| table::replace_claims(tx, &acme.publish, &[]).await).await.unwrap();
+    write(&store, async |tx| blindly(tx, &intruder).await).await.unwrap();
+    let back = claims(&acme.publish);
+    taken(write(&store, async |tx| table::replace_claims(tx, &acme.publish, &back).await).await);
+}
+
+#[rstest]
+#[tokio::test]
+async fn claims_are_replaced_as_a_whole(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let mut shop = Shop::open(&store, "acme").await;
+    let gateway = shop.gateway.id;
+    let hosts = async || {
+        write(&store, async |tx| table::hostnames_of_gateway(tx, gateway).await).await.unwrap()
+    };
+    assert_eq!(hosts().await, ["acme.example.com"]);
+    shop.publish.spec.hostnames = vec!["b.example.com".to_owned(), "a.example.com".to_owned()];
+    for base_path in ["/", "/v1"] {
+        shop.publish.spec.base_path = base_path.to_owned();
+        let new = claims(&shop.publish);
+        write(&store, async |tx| table::replace_claims(tx, &shop.publish, &new).await)
+            .await
+            .unwrap();
+        assert_eq!(hosts().await, ["a.example.com", "b.example.com"]);
+        let mut there = on(&store, &shop.publish).await;
+        there.reverse();
+        assert_eq!(there, new);
+    }
+}
+
+/// Between asking and claiming nobody else gets in: not even with a base path that only overlaps.
+#[rstest]
+#[tokio::test]
+async fn who_asks_second_sees_what_the_first_claimed(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let first = shop.another_publish("new.example.com", "/a");
+    let second = shop.another_publish("new.example.com", "/a/b");
+    let (cluster, hosts) = (shop.cluster.id, first.spec.hostnames.clone());
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(table::claims_on(&mut tx, cluster, &hosts).await.unwrap(), []);
+    let asking = tokio::spawn({
+        let (store, second) = (store.clone(), second.clone());
+        async move { on(&store, &second).await }
+    });
+    blindly(&mut tx, &first).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(!asking.is_finished());
+    tx.commit().await.unwrap();
+    let seen = timeout(Duration::from_secs(10), asking).await.unwrap().unwrap();
+    assert_eq!(seen, claims(&first));
+}

@@ -1,0 +1,151 @@
+//! What others refer to stays, and the answer names the others; parts go with the whole.
+
+use imp_core::subscription::SubscriptionStatus;
+use imp_store::testing::Kind;
+use imp_store::{
+    Page, Result, StoreError, agent, api_service, client_app, cluster, consumer, credential,
+    customer, gateway, plan, product, product_publish, registration_token, subscription, tenant,
+};
+use rstest::rstest;
+
+use crate::shop::{self, Shop, all, hash, store, write};
+
+#[track_caller]
+fn in_use(done: Result<bool>, by: &[&str]) {
+    assert!(matches!(&done, Err(StoreError::InUse { by: it }) if by.contains(it)), "{done:?}");
+}
+
+macro_rules! delete {
+    ($store:expr, $module:ident, $it:expr) => {
+        write($store, async |tx| $module::delete(tx, &all(), $it.id).await).await
+    };
+}
+
+#[rstest]
+#[tokio::test]
+async fn in_use_by(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let mut shop = Shop::open(&store, "acme").await;
+    let store = &store;
+    shop.subscription.product_publish_id = Some(shop.publish.id);
+    write(store, async |tx| subscription::update(tx, &shop.subscription, 1).await).await.unwrap();
+    write(store, async |tx| product_publish::replace_claims(tx, &shop.publish, &[]).await)
+        .await
+        .unwrap();
+    in_use(
+        delete!(store, tenant, shop.tenant),
+        &["api-services", "gateways", "products", "customers"],
+    );
+    in_use(delete!(store, cluster, shop.cluster), &["product-publishes"]);
+    in_use(delete!(store, api_service, shop.service), &["products"]);
+    in_use(delete!(store, gateway, shop.gateway), &["product-publishes"]);
+    in_use(delete!(store, product, shop.product), &["plans", "product-publishes", "subscriptions"]);
+    in_use(delete!(store, plan, shop.plan), &["subscriptions"]);
+    in_use(delete!(store, product_publish, shop.publish), &["subscriptions"]);
+    in_use(delete!(store, customer, shop.customer), &["client-apps", "subscriptions"]);
+    in_use(delete!(store, subscription, shop.subscription), &["consumers"]);
+    in_use(delete!(store, client_app, shop.app), &["consumers"]);
+    in_use(delete!(store, consumer, shop.consumer), &["credentials"]);
+    // From the leaves down all of it goes.
+    assert!(delete!(store, credential, shop.credential).unwrap());
+    assert!(delete!(store, consumer, shop.consumer).unwrap());
+    assert!(delete!(store, client_app, shop.app).unwrap());
+    assert!(delete!(store, subscription, shop.subscription).unwrap());
+    assert!(delete!(store, customer, shop.customer).unwrap());
+    assert!(delete!(store, product_publish, shop.publish).unwrap());
+    assert!(delete!(store, plan, shop.plan).unwrap());
+    assert!(delete!(store, product, shop.product).unwrap());
+    assert!(delete!(store, gateway, shop.gateway).unwrap());
+    assert!(delete!(store, api_service, shop.service).unwrap());
+    assert!(delete!(store, cluster, shop.cluster).unwrap());
+    assert!(delete!(store, tenant, shop.tenant).unwrap());
+}
+
+/// A publish that still claims hostnames is not simply deleted: its claims would be orphans.
+#[rstest]
+#[tokio::test]
+async fn claims_hold_their_publish(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    in_use(delete!(&store, product_publish, shop.publish), &["product-publishes"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_service_that_only_a_publish_names(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let mut shop = Shop::open(&store, "acme").await;
+    shop.publish.spec.api_services = vec![shop.service.id];
+    shop.product.spec.api_services.clear();
+    let (publish, product) = (&shop.publish, &shop.product);
+    let edit = async |tx: &mut _| {
+        product_publish::update(tx, publish, 1).await?;
+        product::update(tx, product, 1).await
+    };
+    write(&store, edit).await.unwrap();
+    in_use(delete!(&store, api_service, shop.service), &["product-publishes"]);
+    let published = async |tx: &mut _| api_service::is_published(tx, shop.service.id).await;
+    assert!(write(&store, published).await.unwrap());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_service_is_published_by_the_product_s_list_or_the_publish_s_own(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let mut shop = Shop::open(&store, "acme").await;
+    let mut another = shop::service(shop.tenant.id);
+    another.spec.name = "another".to_owned();
+    shop.product.spec.api_services.push(another.id);
+    let add = async |tx: &mut _| {
+        api_service::insert(tx, &another).await?;
+        product::update(tx, &shop.product, 1).await
+    };
+    write(&store, add).await.unwrap();
+    let published =
+        async |id| write(&store, async |tx| api_service::is_published(tx, id).await).await.unwrap();
+    assert!(published(shop.service.id).await && published(another.id).await);
+    shop.publish.spec.api_services = vec![shop.service.id];
+    write(&store, async |tx| product_publish::update(tx, &shop.publish, 1).await).await.unwrap();
+    assert!(published(shop.service.id).await && !published(another.id).await);
+}
+
+#[rstest]
+#[tokio::test]
+async fn parts_go_with_the_whole(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let cluster = shop::cluster("idle");
+    let (agent, token) = (shop::agent(cluster.id), shop::registration_token(cluster.id));
+    let add = async |tx: &mut _| {
+        cluster::insert(tx, &cluster).await?;
+        registration_token::insert(tx, &token, &hash("r")).await?;
+        agent::insert(tx, &agent).await
+    };
+    write(&store, add).await.unwrap();
+    assert!(delete!(&store, cluster, cluster).unwrap());
+    assert_eq!(agent::get(&store, &all(), agent.id).await.unwrap(), None);
+    assert_eq!(registration_token::get(&store, &all(), token.id).await.unwrap(), None);
+
+    let unclaim = async |tx: &mut _| {
+        product_publish::replace_claims(tx, &shop.publish, &[]).await?;
+        product_publish::delete(tx, &all(), shop.publish.id).await
+    };
+    assert!(write(&store, unclaim).await.unwrap());
+    assert!(product_publish::list_revisions(&store, shop.publish.id).await.unwrap().is_empty());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_cancelled_subscription_still_holds_its_plan(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let mut shop = Shop::open(&store, "acme").await;
+    shop.subscription.status = SubscriptionStatus::Cancelled;
+    write(&store, async |tx| subscription::update(tx, &shop.subscription, 1).await).await.unwrap();
+    in_use(delete!(&store, plan, shop.plan), &["subscriptions"]);
+    let plans = plan::list(&store, &all(), &Default::default(), Page::all()).await.unwrap();
+    assert_eq!(plans, [shop.plan]);
+}

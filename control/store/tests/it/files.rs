@@ -1,0 +1,150 @@
+//! SQLite's file: what cannot be opened is one line that says what to do; writers queue.
+
+use std::fs;
+use std::path::Path;
+
+use imp_store::testing::Kind;
+use imp_store::{Page, Store, StoreError, cluster};
+use rstest::rstest;
+use tempfile::TempDir;
+
+use crate::shop::{self, Shop, all, store, write};
+
+async fn refused(url: &str) -> String {
+    match Store::open(url).await.err().unwrap() {
+        StoreError::Unavailable(line) => {
+            assert!(!line.contains('\n'), "{line}");
+            line
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn url(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notes.txt");
+    fs::write(&path, "this is not a database, whatever its name says. ".repeat(100)).unwrap();
+    let line = refused(&url(&path)).await;
+    assert!(line.contains(&*path.to_string_lossy()), "{line}");
+    assert!(line.contains("not a database; move it away"), "{line}");
+    assert!(fs::read_to_string(&path).unwrap().starts_with("this is"), "it was touched");
+}
+
+#[tokio::test]
+async fn a_folder_in_the_place_of_the_file() {
+    let folder = TempDir::new().unwrap();
+    let line = refused(&url(folder.path())).await;
+    assert!(line.contains("check that it is a file that we may write"), "{line}");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let line = refused(&url(&file.join("imp.db"))).await;
+    assert!(line.starts_with("cannot open the database file"), "{line}");
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_made_and_the_file_is_its_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("deep/down/imp.db");
+    Store::open(&url(&path)).await.unwrap().close().await;
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_url_of_neither_kind() {
+    for url in ["mysql://localhost/imp", "imp.db", ""] {
+        let line = refused(url).await;
+        assert!(line.contains("sqlite://PATH or postgres://"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_named_without_its_password() {
+    let line = refused("postgres://imp:hunter2@127.0.0.1:1/shop").await;
+    assert!(line.contains("database shop at 127.0.0.1:1"), "{line}");
+    assert!(!line.contains("hunter2"), "{line}");
+}
+
+/// A database that a newer release has migrated further serves this one, too.
+#[rstest]
+#[tokio::test]
+async fn opened_again_it_holds_what_it_held(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    store.close().await;
+    newer(database.url()).await;
+    let store = database.open().await.unwrap();
+    assert_eq!(cluster::get(&store, &all(), shop.cluster.id).await.unwrap(), Some(shop.cluster));
+}
+
+/// Leaves the mark of a migration that this build does not know.
+async fn newer(url: &str) {
+    let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+        execution_time) VALUES (9999, 'later', true, $1, 0)";
+    let checksum = vec![7_u8; 48];
+    if url.starts_with("sqlite") {
+        let pool = sqlx::SqlitePool::connect(url).await.unwrap();
+        sqlx::query(sql).bind(checksum).execute(&pool).await.unwrap();
+        pool.close().await;
+    } else {
+        let pool = sqlx::PgPool::connect(url).await.unwrap();
+        sqlx::query(sql).bind(checksum).execute(&pool).await.unwrap();
+        pool.close().await;
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_at_the_same_time_all_succeed(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (database, store) = store(kind).await;
+    // A second handle: SQLite's own locking, beside our queue.
+    let second = database.open().await.unwrap();
+    let writers: Vec<_> = (0..40)
+        .map(|index| {
+            let store = if index % 4 == 0 { second.clone() } else { store.clone() };
+            tokio::spawn(async move {
+                let cluster = shop::cluster(&format!("c{index}"));
+                let add = async |tx: &mut _| {
+                    // Reads first: such a transaction fails when it may not turn writer.
+                    cluster::list_in(tx, &all(), &Default::default(), Page::all()).await?;
+                    cluster::insert(tx, &cluster).await
+                };
+                write(&store, add).await
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    let clusters = cluster::list(&store, &all(), &Default::default(), Page::all()).await.unwrap();
+    assert_eq!(clusters.len(), 40);
+}
+
+/// What a transaction has not committed is nobody's to see, and a reader does not wait for it.
+#[rstest]
+#[tokio::test]
+async fn readers_see_what_is_committed_and_wait_for_nobody(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let cluster = shop::cluster("new");
+    let mut tx = store.begin().await.unwrap();
+    cluster::insert(&mut tx, &cluster).await.unwrap();
+    assert_eq!(cluster::get(&store, &all(), cluster.id).await.unwrap(), None);
+    tx.commit().await.unwrap();
+    assert!(cluster::get(&store, &all(), cluster.id).await.unwrap().is_some());
+    let mut tx = store.begin().await.unwrap();
+    cluster::delete(&mut tx, &all(), cluster.id).await.unwrap();
+    drop(tx);
+    assert!(cluster::get(&store, &all(), cluster.id).await.unwrap().is_some());
+}

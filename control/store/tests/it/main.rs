@@ -1,0 +1,14 @@
+//! The store on real databases: every claim on SQLite and on PostgreSQL.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
+#![expect(unreachable_pub, reason = "modules of a test binary share by pub")]
+
+mod claims;
+mod deletion;
+mod files;
+mod outbox;
+mod publishes;
+mod references;
+mod round_trips;
+mod scopes;
+mod shop;
+mod usage;

@@ -1,0 +1,247 @@
+//! Every kind of object comes back as it was stored, changes once per version, and goes.
+
+use chrono::{TimeDelta, Utc};
+use imp_core::api_service::ApiServiceStatus;
+use imp_core::cluster::AgentStatus;
+use imp_core::product::Visibility;
+use imp_core::subscription::SubscriptionStatus;
+use imp_store::testing::Kind;
+use imp_store::{Page, StoreError};
+use rstest::rstest;
+
+use crate::shop::{self, Shop, all, hash, store, write};
+
+/// Stored by `$insert`, it is read back, changed, and removed.
+macro_rules! lives {
+    ($store:expr, $module:ident, $entity:expr, |$tx:ident, $it:ident| $insert:expr, $change:expr) => {{
+        use imp_store::$module as table;
+        let (store, $it) = ($store, $entity.clone());
+        write(store, async |$tx| $insert.await).await.unwrap();
+        let read = table::get(store, &all(), $it.id).await.unwrap();
+        assert_eq!(read.as_ref(), Some(&$it), "{}", stringify!($module));
+        let list = table::list(store, &all(), &Default::default(), Page::all()).await.unwrap();
+        assert!(list.contains(&$it), "{}: not in the list", stringify!($module));
+
+        let mut changed = $it.clone();
+        let change: &dyn Fn(&mut _) = &$change;
+        change(&mut changed);
+        changed.meta.touch(Utc::now());
+        write(store, async |tx| table::update(tx, &changed, 1).await).await.unwrap();
+        let read = table::get(store, &all(), $it.id).await.unwrap();
+        assert_eq!(read.as_ref(), Some(&changed), "{}: changed", stringify!($module));
+        let stale = write(store, async |tx| table::update(tx, &changed, 1).await).await;
+        assert!(matches!(stale, Err(StoreError::VersionMismatch { current: 2 })), "{stale:?}");
+
+        let gone = write(store, async |tx| table::delete(tx, &all(), $it.id).await).await;
+        assert!(gone.unwrap(), "{}: not removed", stringify!($module));
+        assert_eq!(table::get(store, &all(), $it.id).await.unwrap(), None);
+        let again = write(store, async |tx| table::delete(tx, &all(), $it.id).await).await;
+        assert!(!again.unwrap(), "{}: removed twice", stringify!($module));
+        let late = write(store, async |tx| table::update(tx, &changed, 2).await).await;
+        assert!(matches!(late, Err(StoreError::VersionMismatch { current: 0 })), "{late:?}");
+    }};
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_the_platform_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let tenant = Shop::new("other").tenant;
+    lives!(&store, tenant, tenant, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::tenant::Tenant = it;
+        it.spec.name = "Other Ltd".to_owned();
+    });
+    let cluster = shop::cluster("another");
+    lives!(&store, cluster, cluster, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::cluster::Cluster = it;
+        it.spec.labels.clear();
+    });
+    let token = shop::registration_token(shop.cluster.id);
+    let key = hash("r");
+    lives!(
+        &store,
+        registration_token,
+        token,
+        |tx, it| table::insert(tx, &it, &key),
+        |it: &mut _| {
+            let it: &mut imp_core::cluster::RegistrationToken = it;
+            it.used_at = Some(it.meta.created_at);
+        }
+    );
+    let agent = shop::agent(shop.cluster.id);
+    lives!(&store, agent, agent, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::cluster::Agent = it;
+        it.nodes.clear();
+    });
+    let token = shop::api_token(Some(shop.tenant.id), Some(shop.customer.id));
+    let key = hash("t");
+    lives!(&store, api_token, token, |tx, it| table::insert(tx, &it, &key), |it: &mut _| {
+        let it: &mut imp_core::api_token::ApiToken = it;
+        it.revoked_at = Some(it.meta.created_at);
+    });
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_a_provider_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let tenant = shop.tenant.id;
+    let mut service = shop::service(tenant);
+    service.spec.name = "another".to_owned();
+    lives!(&store, api_service, service, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::api_service::ApiService = it;
+        (it.status, it.revision) = (ApiServiceStatus::Deprecated, 2);
+        it.spec.routes.clear();
+    });
+    let mut gateway = shop::gateway(tenant);
+    gateway.spec.name = "another".to_owned();
+    lives!(&store, gateway, gateway, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::gateway::Gateway = it;
+        it.spec.listeners[0].hostname = Some("api.example.com".to_owned());
+    });
+    let mut product = shop::product(tenant, &[shop.service.id]);
+    product.spec.name = "another".to_owned();
+    lives!(&store, product, product, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::product::Product = it;
+        it.spec.visibility = Visibility::Public;
+        it.spec.api_services.clear();
+    });
+    let mut plan = shop::plan(tenant, shop.product.id);
+    plan.spec.name = "another".to_owned();
+    lives!(&store, plan, plan, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::plan::Plan = it;
+        (it.plan_version, it.spec.rate_limit) = (2, None);
+    });
+    let mut publish = shop.another_publish("another.example.com", "/");
+    publish.spec.api_services = vec![shop.service.id];
+    lives!(&store, product_publish, publish, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::product_publish::ProductPublish = it;
+        (it.desired_revision, it.nodes.behind) = (2, 3);
+        it.spec.hostnames.push("more.example.com".to_owned());
+        it.spec.api_services.clear();
+    });
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_a_customer_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let mut fresh = Shop::new("acme");
+    fresh.customer.tenant_id = shop.tenant.id;
+    fresh.customer.spec.name = "another".to_owned();
+    lives!(&store, customer, fresh.customer, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::customer::Customer = it;
+        it.spec.name = "renamed".to_owned();
+    });
+    let mut subscription = fresh.subscription;
+    subscription.clone_from(&shop.subscription);
+    subscription.id = imp_core::SubscriptionId::new();
+    subscription.product_publish_id = Some(shop.publish.id);
+    lives!(&store, subscription, subscription, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::subscription::Subscription = it;
+        (it.status, it.ends_at) = (SubscriptionStatus::Cancelled, Some(it.meta.created_at));
+        it.product_publish_id = None;
+    });
+    let mut app = shop.app.clone();
+    (app.id, app.spec.name) = (imp_core::ClientAppId::new(), "another".to_owned());
+    lives!(&store, client_app, app, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::client_app::ClientApp = it;
+        it.spec.name = "renamed".to_owned();
+    });
+    write(&store, async |tx| imp_store::client_app::insert(tx, &app).await).await.unwrap();
+    let mut consumer = shop.consumer;
+    (consumer.id, consumer.spec.client_app_id) = (imp_core::ConsumerId::new(), app.id);
+    lives!(&store, consumer, consumer, |tx, it| table::insert(tx, &it), |_: &mut _| {});
+    let credential = shop::credential(&shop.consumer);
+    let key = hash("another key");
+    lives!(&store, credential, credential, |tx, it| table::insert(tx, &it, &key), |it: &mut _| {
+        let it: &mut imp_core::credential::Credential = it;
+        it.status = it.status.revoke().unwrap();
+        it.spec.expires_at = None;
+    });
+}
+
+#[rstest]
+#[tokio::test]
+async fn secrets_are_found_by_their_hash_only(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let token = shop::api_token(None, None);
+    write(&store, async |tx| imp_store::api_token::insert(tx, &token, &hash("one")).await)
+        .await
+        .unwrap();
+    assert_eq!(imp_store::api_token::by_hash(&store, &hash("one")).await.unwrap(), Some(token));
+    assert_eq!(imp_store::api_token::by_hash(&store, &hash("two")).await.unwrap(), None);
+    let id = shop.credential.id;
+    let key = imp_store::credential::hash_of(&store, id).await.unwrap().unwrap();
+    assert!(key.0 == hash(&id.to_string()).0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_plan_s_former_terms_stay(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let mut plan = Shop::open(&store, "acme").await.plan;
+    let former = plan.spec.clone();
+    plan.spec.quota = serde_json::from_str(r#"{ "requests": 1000, "per": "month" }"#).unwrap();
+    plan.plan_version = 2;
+    let freeze = async |tx: &mut imp_store::Tx| {
+        imp_store::plan::update(tx, &plan, 1).await?;
+        imp_store::plan::insert_version(tx, plan.id, 2, &plan.spec).await
+    };
+    write(&store, freeze).await.unwrap();
+    let terms = async |version| imp_store::plan::version(&store, plan.id, version).await.unwrap();
+    assert_eq!(terms(1).await, Some(former));
+    assert_eq!(terms(2).await.as_ref(), Some(&plan.spec));
+    assert_eq!(terms(3).await, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_registration_token_lets_one_in(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    use imp_store::registration_token as table;
+    let (_database, store) = store(kind).await;
+    let token = shop::registration_token(Shop::open(&store, "acme").await.cluster.id);
+    write(&store, async |tx| table::insert(tx, &token, &hash("r")).await).await.unwrap();
+    let take = async |text: &str, at| {
+        write(&store, async |tx| table::take(tx, &hash(text), at).await).await.unwrap()
+    };
+    let now = token.meta.created_at + TimeDelta::seconds(1);
+    assert_eq!(take("wrong", now).await, None);
+    assert_eq!(take("r", token.expires_at).await, None, "too old");
+    let taken = take("r", now).await.unwrap();
+    assert_eq!((taken.id, taken.used_at), (token.id, Some(now)));
+    assert_eq!(take("r", now).await, None, "used");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_heartbeat_is_no_edit_and_a_revoked_agent_has_none(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    use imp_store::agent as table;
+    let (_database, store) = store(kind).await;
+    let agent = shop::agent(Shop::open(&store, "acme").await.cluster.id);
+    write(&store, async |tx| table::insert(tx, &agent).await).await.unwrap();
+    let later = agent.meta.created_at + TimeDelta::seconds(20);
+    let mut nodes = agent.nodes.clone();
+    nodes[0].id = "nul \0 in it".to_owned();
+    let beat = async || {
+        write(&store, async |tx| table::heartbeat(tx, agent.id, "0.2.0", &nodes, later).await)
+            .await
+            .unwrap()
+    };
+    let look = async || table::get(&store, &all(), agent.id).await.unwrap().unwrap();
+    assert!(beat().await);
+    let read = look().await;
+    assert_eq!((read.meta, read.last_seen_at), (agent.meta, Some(later)));
+    assert_eq!(read.nodes[0].id, "nul \u{fffd} in it");
+    let revoke =
+        async || write(&store, async |tx| table::revoke(tx, agent.id, later).await).await.unwrap();
+    assert!(revoke().await);
+    assert!(!revoke().await && !beat().await);
+    assert_eq!(look().await.status, AgentStatus::Revoked);
+}
