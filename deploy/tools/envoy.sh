@@ -5,7 +5,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
 is_right() {
-    "$1" --version 2>/dev/null | grep -q '/1\.40\.'
+    # Not through a pipe: a reader that has seen enough would make the version's writer fail.
+    [[ $("$1" --version 2>/dev/null) == */1.40.* ]]
 }
 
 on_path=$(command -v envoy || true)
