@@ -1,0 +1,368 @@
+//! What the tailer and the hub read: rows of all tenants, a page or a handful of ids at a time.
+//!
+//! A row that cannot be read back spoils nothing but itself: each comes with its own outcome.
+
+use chrono::{DateTime, Utc};
+use imp_core::credential::CredentialStatus;
+use imp_core::gateway::Gateway;
+use imp_core::plan::PlanSpec;
+use imp_core::product_publish::{
+    FrozenApiService, ProductPublish, ProductPublishSpec, PublishStatus,
+};
+use imp_core::secret::SecretHash;
+use imp_core::subscription::Subscription;
+use imp_core::{
+    AgentId, ClientAppId, ClusterId, ConsumerId, CredentialId, GatewayId, ProductId,
+    ProductPublishId, SubscriptionId, TenantId,
+};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::types::Json;
+use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
+use uuid::Uuid;
+
+use crate::credential::secret_hash;
+use crate::sql::{Word, decode};
+use crate::store::Conn;
+use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription};
+
+/// Which rows to read.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a, Id> {
+    /// These; the ones that are gone are not in the answer.
+    Ids(&'a [Id]),
+    /// A part of all of them, in the order of ids.
+    Page(Page),
+}
+
+/// A row, or why it cannot be read.
+#[derive(Debug)]
+pub struct Read<Id, T> {
+    /// Which one.
+    pub id: Id,
+    /// [`StoreError::Corrupt`] when it cannot be read.
+    pub content: Result<T>,
+}
+
+/// A publish at its desired revision.
+#[derive(Debug)]
+pub struct DesiredPublish {
+    /// Its id.
+    pub id: ProductPublishId,
+    /// Its owner.
+    pub tenant_id: TenantId,
+    /// Where it stands.
+    pub status: PublishStatus,
+    /// The revision.
+    pub revision: i64,
+    /// As frozen in the revision.
+    pub spec: ProductPublishSpec,
+    /// As frozen in the revision.
+    pub api_services: Vec<FrozenApiService>,
+}
+
+/// A subscription and the terms that it bought.
+#[derive(Debug)]
+pub struct SubscribedTerms {
+    /// The subscription.
+    pub subscription: Subscription,
+    /// The plan's version.
+    pub terms: PlanSpec,
+}
+
+/// A credential, and what it opens.
+#[derive(Debug)]
+pub struct IssuedCredential {
+    /// Its id.
+    pub id: CredentialId,
+    /// Whose it is.
+    pub consumer_id: ConsumerId,
+    /// The consumer's app.
+    pub client_app_id: ClientAppId,
+    /// The consumer's subscription.
+    pub subscription_id: SubscriptionId,
+    /// Of the key.
+    pub key_hash: SecretHash,
+    /// Where it stands.
+    pub status: CredentialStatus,
+    /// Never, when absent.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Where an agent belongs, and whether it still may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentStanding {
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// Shut out for good.
+    pub revoked: bool,
+}
+
+/// What a subscription's calls may be counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionOwner {
+    /// The provider.
+    pub tenant_id: TenantId,
+    /// What was bought.
+    pub product_id: ProductId,
+}
+
+/// Publishes at their desired revisions.
+pub async fn publishes(
+    store: &Store,
+    which: Which<'_, ProductPublishId>,
+) -> Result<Vec<Read<ProductPublishId, DesiredPublish>>> {
+    #[derive(sqlx::FromRow)]
+    struct Columns {
+        id: Uuid,
+        tenant_id: Uuid,
+        status: Word<PublishStatus>,
+        desired_revision: i64,
+        spec: Json<ProductPublishSpec>,
+        api_services: Json<Vec<FrozenApiService>>,
+    }
+    let select = "SELECT p.id AS id, p.tenant_id AS tenant_id, p.status AS status, \
+        p.desired_revision AS desired_revision, r.spec AS spec, r.api_services AS api_services \
+        FROM product_publishes p LEFT JOIN product_publish_revisions r \
+        ON r.product_publish_id = p.id AND r.revision = p.desired_revision WHERE p.id";
+    let rows = read::<_, Columns>(store, "product_publishes", select, " ORDER BY p.id", which);
+    let publish = |row: Columns| {
+        Ok(DesiredPublish {
+            id: row.id.into(),
+            tenant_id: row.tenant_id.into(),
+            status: row.status.0,
+            revision: row.desired_revision,
+            spec: row.spec.0,
+            api_services: row.api_services.0,
+        })
+    };
+    Ok(rows.await?.into_iter().map(|row| row.and_then(publish)).collect())
+}
+
+/// Gateways.
+pub async fn gateways(
+    store: &Store,
+    which: Which<'_, GatewayId>,
+) -> Result<Vec<Read<GatewayId, Gateway>>> {
+    let select = "SELECT id, tenant_id, name, description, gateway_class, listeners, version, \
+        created_at, updated_at FROM gateways WHERE id";
+    let rows = read::<_, gateway::Row>(store, "gateways", select, " ORDER BY id", which);
+    Ok(rows.await?.into_iter().map(|row| row.and_then(|row| Ok(row.into()))).collect())
+}
+
+/// Subscriptions with their terms.
+pub async fn subscriptions(
+    store: &Store,
+    which: Which<'_, SubscriptionId>,
+) -> Result<Vec<Read<SubscriptionId, SubscribedTerms>>> {
+    #[derive(sqlx::FromRow)]
+    struct Columns {
+        #[sqlx(flatten)]
+        subscription: subscription::Row,
+        terms: Json<PlanSpec>,
+    }
+    let select = "SELECT id, tenant_id, customer_id, product_id, environment, product_publish_id, \
+        plan_id, plan_version, status, reason, ends_at, version, created_at, updated_at, \
+        (SELECT v.terms FROM plan_versions v WHERE v.plan_id = subscriptions.plan_id \
+        AND v.plan_version = subscriptions.plan_version) AS terms FROM subscriptions WHERE id";
+    let rows = read::<_, Columns>(store, "subscriptions", select, " ORDER BY id", which);
+    let terms = |row: Columns| {
+        Ok(SubscribedTerms { subscription: row.subscription.into(), terms: row.terms.0 })
+    };
+    Ok(rows.await?.into_iter().map(|row| row.and_then(terms)).collect())
+}
+
+/// Credentials with what they open, revoked ones included.
+pub async fn credentials(
+    store: &Store,
+    which: Which<'_, CredentialId>,
+) -> Result<Vec<Read<CredentialId, IssuedCredential>>> {
+    #[derive(sqlx::FromRow)]
+    struct Columns {
+        id: Uuid,
+        consumer_id: Uuid,
+        client_app_id: Uuid,
+        subscription_id: Uuid,
+        secret_hash: Vec<u8>,
+        status: Word<CredentialStatus>,
+        expires_at: Option<DateTime<Utc>>,
+    }
+    let select = "SELECT k.id AS id, k.consumer_id AS consumer_id, \
+        c.client_app_id AS client_app_id, c.subscription_id AS subscription_id, \
+        k.secret_hash AS secret_hash, k.status AS status, k.expires_at AS expires_at \
+        FROM credentials k JOIN consumers c ON c.id = k.consumer_id WHERE k.id";
+    let rows = read::<_, Columns>(store, "credentials", select, " ORDER BY k.id", which);
+    let credential = |row: Columns| {
+        Ok(IssuedCredential {
+            id: row.id.into(),
+            consumer_id: row.consumer_id.into(),
+            client_app_id: row.client_app_id.into(),
+            subscription_id: row.subscription_id.into(),
+            key_hash: secret_hash(row.id, &row.secret_hash)?,
+            status: row.status.0,
+            expires_at: row.expires_at,
+        })
+    };
+    Ok(rows.await?.into_iter().map(|row| row.and_then(credential)).collect())
+}
+
+/// Which clusters there are.
+pub async fn clusters(
+    store: &Store,
+    which: Which<'_, ClusterId>,
+) -> Result<Vec<Read<ClusterId, ()>>> {
+    let select = "SELECT id FROM clusters WHERE id";
+    let rows = read::<_, (Uuid,)>(store, "clusters", select, " ORDER BY id", which);
+    Ok(rows.await?.into_iter().map(|row| row.and_then(|_| Ok(()))).collect())
+}
+
+/// Agents' standing.
+pub async fn agents(
+    store: &Store,
+    which: Which<'_, AgentId>,
+) -> Result<Vec<Read<AgentId, AgentStanding>>> {
+    #[derive(sqlx::FromRow)]
+    struct Columns {
+        cluster_id: Uuid,
+        revoked_at: Option<DateTime<Utc>>,
+    }
+    let select = "SELECT id, cluster_id, revoked_at FROM agents WHERE id";
+    let rows = read::<_, Columns>(store, "agents", select, " ORDER BY id", which);
+    let standing = |row: Columns| {
+        Ok(AgentStanding { cluster_id: row.cluster_id.into(), revoked: row.revoked_at.is_some() })
+    };
+    Ok(rows.await?.into_iter().map(|row| row.and_then(standing)).collect())
+}
+
+/// Publishes as they stand, without their content.
+pub async fn standings(
+    store: &Store,
+    which: Which<'_, ProductPublishId>,
+) -> Result<Vec<Read<ProductPublishId, ProductPublish>>> {
+    let select = "SELECT id, tenant_id, status, desired_revision, acked_revision, nodes, \
+        last_error, activated_at, product_id, api_services, gateway_id, cluster_id, environment, \
+        auth_mode, hostnames, base_path, delivery, version, created_at, updated_at \
+        FROM product_publishes WHERE id";
+    let table = "product_publishes";
+    let rows = read::<_, product_publish::Row>(store, table, select, " ORDER BY id", which);
+    Ok(rows.await?.into_iter().map(|row| row.and_then(|row| Ok(row.into()))).collect())
+}
+
+/// Whose subscriptions these are.
+pub async fn subscription_owners(
+    store: &Store,
+    which: Which<'_, SubscriptionId>,
+) -> Result<Vec<Read<SubscriptionId, SubscriptionOwner>>> {
+    #[derive(sqlx::FromRow)]
+    struct Columns {
+        tenant_id: Uuid,
+        product_id: Uuid,
+    }
+    let select = "SELECT id, tenant_id, product_id FROM subscriptions WHERE id";
+    let rows = read::<_, Columns>(store, "subscriptions", select, " ORDER BY id", which);
+    let owner = |row: Columns| {
+        Ok(SubscriptionOwner { tenant_id: row.tenant_id.into(), product_id: row.product_id.into() })
+    };
+    Ok(rows.await?.into_iter().map(|row| row.and_then(owner)).collect())
+}
+
+/// Under which subscriptions consumers call.
+pub async fn subscriptions_of_consumers(
+    store: &Store,
+    which: Which<'_, ConsumerId>,
+) -> Result<Vec<Read<ConsumerId, SubscriptionId>>> {
+    let select = "SELECT id, subscription_id FROM consumers WHERE id";
+    let rows = read::<_, (Uuid, Uuid)>(store, "consumers", select, " ORDER BY id", which);
+    Ok(rows.await?.into_iter().map(|row| row.and_then(|(_, id)| Ok(id.into()))).collect())
+}
+
+impl<Id, T> Read<Id, T> {
+    fn and_then<U>(self, then: impl FnOnce(T) -> Result<U>) -> Read<Id, U> {
+        Read { id: self.id, content: self.content.and_then(then) }
+    }
+}
+
+/// `select` ends where the condition on the id begins.
+pub(crate) async fn read<Id, R>(
+    store: &Store,
+    table: &'static str,
+    select: &'static str,
+    order: &'static str,
+    which: Which<'_, Id>,
+) -> Result<Vec<Read<Id, R>>>
+where
+    Id: Copy + Into<Uuid> + From<Uuid>,
+    R: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>,
+{
+    if matches!(which, Which::Ids([])) {
+        return Ok(Vec::new());
+    }
+    match store.read().await?.conn() {
+        Conn::Sqlite(conn) => {
+            let rows = query::<sqlx::Sqlite, _>(select, order, which).build().fetch_all(conn).await;
+            rows?.iter().map(|row| outcome(table, row)).collect()
+        }
+        Conn::Pg(conn) => {
+            let rows =
+                query::<sqlx::Postgres, _>(select, order, which).build().fetch_all(conn).await;
+            rows?.iter().map(|row| outcome(table, row)).collect()
+        }
+    }
+}
+
+fn query<DB: Database, Id: Copy + Into<Uuid>>(
+    select: &'static str,
+    order: &'static str,
+    which: Which<'_, Id>,
+) -> QueryBuilder<DB>
+where
+    DB::Arguments: Default,
+    for<'q> Uuid: Encode<'q, DB> + Type<DB>,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(select);
+    match which {
+        Which::Ids(ids) => {
+            query.push(" IN (");
+            let mut list = query.separated(", ");
+            for &id in padded(ids) {
+                list.push_bind(id.into());
+            }
+            query.push(")").push(order);
+        }
+        Which::Page(page) => {
+            let after = page.after.unwrap_or(Uuid::nil());
+            query.push(" > ").push_bind(after).push(order).push(" LIMIT ").push_bind(page.limit);
+        }
+    }
+    query
+}
+
+/// The last one over and over up to a power of two: few texts, so that statements stay prepared.
+fn padded<Id>(ids: &[Id]) -> impl Iterator<Item = &Id> {
+    let missing = ids.len().next_power_of_two() - ids.len();
+    ids.iter().chain(ids.last().into_iter().cycle().take(missing))
+}
+
+fn outcome<'r, Id, T, R>(table: &'static str, row: &'r R) -> Result<Read<Id, T>>
+where
+    Id: From<Uuid>,
+    R: Row,
+    T: FromRow<'r, R>,
+    Uuid: Decode<'r, R::Database> + Type<R::Database>,
+    for<'a> &'a str: ColumnIndex<R>,
+{
+    let id: Uuid = row.try_get("id").map_err(StoreError::from)?;
+    Ok(Read { id: id.into(), content: decode(table, row) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_ids_come_in_few_lengths() {
+        let length = |n: usize| padded(&vec![7; n]).count();
+        assert_eq!([length(1), length(2), length(3), length(5), length(200)], [1, 2, 4, 8, 256]);
+    }
+}
