@@ -93,8 +93,8 @@ pub enum Event<'a> {
         stream: StreamId,
         /// Of which type.
         type_url: &'a TypeUrl,
-        /// What was in it. More than one with a version: the culprit is not known yet, they follow in
-        /// smaller groups until it is refused alone.
+        /// What was in it, without removals. More than one: the culprit is not known yet, they follow
+        /// in smaller groups until it is refused alone.
         resources: &'a [SentResource],
         /// The client's words.
         message: &'a str,

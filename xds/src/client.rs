@@ -1,7 +1,7 @@
 //! The consuming side of the delta protocol: one aggregated stream, resumed for ever.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use tokio::sync::mpsc;
@@ -68,6 +68,10 @@ pub trait Subscriber: Send + Sync + 'static {
     fn connected(&self, _connected: bool) {}
 }
 
+/// A stream that breaks sooner is no sign of health: a server that answers once and fails would be
+/// asked for everything a hundred times a second.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// A delta client: connects, subscribes, answers, and connects again.
 pub struct DeltaClient {
     config: ClientConfig,
@@ -89,13 +93,17 @@ impl DeltaClient {
         let (shortest, longest) = self.config.backoff;
         let mut step = shortest;
         loop {
+            let started = Instant::now();
             let mut served = false;
             let ended = tokio::select! {
-                () = cancel.cancelled() => return,
+                () = cancel.cancelled() => {
+                    self.subscriber.connected(false);
+                    return;
+                }
                 ended = self.stream(&connect, &mut served) => ended,
             };
             self.subscriber.connected(false);
-            if served {
+            if served && (ended.is_ok() || started.elapsed() >= SETTLED) {
                 step = shortest;
             }
             let wait = rand::rng().random_range(step / 2..=step);
@@ -154,7 +162,7 @@ impl DeltaClient {
         let DeltaDiscoveryResponse { type_url, nonce, resources, removed_resources, .. } = response;
         let update = Update {
             type_url: TypeUrl::from(type_url.as_str()),
-            upserts: resources.into_iter().map(resource).collect(),
+            upserts: resources.into_iter().filter_map(resource).collect(),
             removals: removed_resources,
         };
         let rejected = self.subscriber.apply(update);
@@ -170,16 +178,16 @@ impl DeltaClient {
     }
 }
 
-fn resource(resource: wire::Resource) -> Resource {
-    let value = resource.resource.map(|any| any.value).unwrap_or_default();
-    Resource::new(resource.name, resource.version, value)
+/// None: a heartbeat, which says only that what is held still counts (R75).
+fn resource(resource: wire::Resource) -> Option<Resource> {
+    Some(Resource::new(resource.name, resource.version, resource.resource?.value))
 }
 
 fn closed() -> Status {
     Status::unavailable("the stream was closed")
 }
 
-async fn call(
+pub(crate) async fn call(
     channel: Channel,
     metadata: MetadataMap,
     outbound: mpsc::Receiver<DeltaDiscoveryRequest>,

@@ -19,6 +19,8 @@ mod resource;
 mod rules;
 mod server;
 pub mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wire;
 mod world;
 

@@ -53,7 +53,7 @@ impl Response {
 pub struct Answer {
     /// Of which type.
     pub type_url: TypeUrl,
-    /// What was in the response.
+    /// What was in the response; of a refused one what may be the cause, which removals are not.
     pub resources: Vec<SentResource>,
     /// When the response was sent.
     pub sent_at: Instant,

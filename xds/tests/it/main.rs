@@ -7,4 +7,7 @@ mod delta;
 mod interleavings;
 mod ordering;
 mod peer;
+mod puller;
+mod sockets;
+mod support;
 mod wire;

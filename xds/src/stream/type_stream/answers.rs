@@ -21,13 +21,16 @@ impl TypeStream {
         request: &DeltaDiscoveryRequest,
         view: &View<'_>,
     ) -> Option<Answer> {
-        let in_flight = self.in_flight.take_if(|f| f.nonce == request.response_nonce)?;
+        let mut in_flight = self.in_flight.take_if(|f| f.nonce == request.response_nonce)?;
         let refusal = request.error_detail.as_ref().map(|status| words(&status.message));
         match &refusal {
             Some(words) => self.refuse(&in_flight.resources, words, view),
             None => self.accept(&in_flight.resources, view),
         }
         self.remove_what_came_late(&in_flight.resources, view);
+        if refusal.is_some() && in_flight.resources.iter().any(|r| r.version.is_some()) {
+            in_flight.resources.retain(|r| r.version.is_some()); // nobody refuses a removal
+        }
         Some(Answer {
             type_url: self.rules.type_url.clone(),
             resources: in_flight.resources,

@@ -1,0 +1,121 @@
+//! A server on a real socket, and what its observer was told.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use imp_xds::{Admission, AdsServer, Event, Observer, Peer, ServerConfig, World};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+
+/// Everybody sees one world, until the token is cancelled.
+pub(crate) struct One(pub(crate) World, pub(crate) CancellationToken);
+
+impl Admission for One {
+    fn authorise(&self, headers: &http::HeaderMap) -> Result<(), Status> {
+        match headers.get("authorization") {
+            Some(value) if value == "Bearer wrong" => Err(Status::unauthenticated("who are you?")),
+            _ => Ok(()),
+        }
+    }
+
+    fn admit(&self, _: &Peer<'_>) -> Result<World, Status> {
+        Ok(self.0.clone())
+    }
+
+    fn revoked(&self, _: &Peer<'_>) -> Option<CancellationToken> {
+        Some(self.1.clone())
+    }
+}
+
+/// Writes down what happened.
+#[derive(Clone, Default)]
+pub(crate) struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.lock().expect("notes").clone()
+    }
+}
+
+impl Observer for Notes {
+    fn event(&self, event: Event<'_>) {
+        let names = |list: &[imp_xds::SentResource]| {
+            let mut names: Vec<_> = list.iter().map(|r| r.name.to_string()).collect();
+            names.sort();
+            names.join(" ")
+        };
+        let note = match event {
+            Event::Opened { peer, .. } => format!("opened {}", peer.node_id),
+            Event::Held { resources, .. } => format!("held {}", names(resources)),
+            Event::Sent { resources, .. } => format!("sent {}", names(resources)),
+            Event::Acked { resources, .. } => format!("acked {}", names(resources)),
+            Event::Nacked { resources, message, .. } => {
+                format!("nacked {}: {message}", names(resources))
+            }
+            Event::Closed { .. } => "closed".to_owned(),
+        };
+        self.0.lock().expect("notes").push(note);
+    }
+}
+
+pub(crate) struct Running {
+    pub(crate) server: AdsServer,
+    pub(crate) world: World,
+    pub(crate) notes: Notes,
+    pub(crate) revoked: CancellationToken,
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub(crate) async fn start(world: World, config: ServerConfig) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        Self::on(listener, address, world, config)
+    }
+
+    /// On an address that was used before.
+    pub(crate) async fn restart(address: SocketAddr, world: World, config: ServerConfig) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("reuse");
+        socket.bind(address).expect("the same port");
+        Self::on(socket.listen(64).expect("a listener"), address, world, config)
+    }
+
+    fn on(listener: TcpListener, address: SocketAddr, world: World, config: ServerConfig) -> Self {
+        let (notes, revoked) = (Notes::default(), CancellationToken::new());
+        let admission = Arc::new(One(world.clone(), revoked.clone()));
+        let server = AdsServer::new(config, admission, Arc::new(notes.clone()));
+        let router = Server::builder().add_service(server.clone());
+        let task = tokio::spawn(async move {
+            router.serve_with_incoming(TcpIncoming::from(listener)).await.expect("served");
+        });
+        Self { server, world, notes, revoked, address, task }
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address));
+        endpoint.expect("an address").connect().await.expect("a connection")
+    }
+
+    /// Gone like a process that was killed.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        let _aborted = self.task.await;
+        self.server.close();
+    }
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !so() {
+        assert!(Instant::now() < deadline, "{what}: it never was so");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
