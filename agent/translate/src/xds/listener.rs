@@ -80,10 +80,7 @@ fn connection_manager(
         ],
         http_filters: filters::chain(&options.agent_cluster),
         use_remote_address: truth(true),
-        // Nobody is internal: a caller in the same network may not steer with x-envoy-* either.
-        internal_address_config: Some(
-            hcm::http_connection_manager::InternalAddressConfig::default(),
-        ),
+        internal_address_config: Some(nobody_is_internal()),
         normalize_path: truth(true),
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
@@ -105,6 +102,17 @@ fn connection_manager(
         http2_protocol_options: Some(http2_options()),
         forward_client_cert_details: ForwardClientCertDetails::Sanitize.into(),
         stream_error_on_invalid_http_message: truth(false),
+        ..Default::default()
+    }
+}
+
+/// A caller in the same network may not steer with `x-envoy-*` either. An empty list would stand for
+/// the private networks, so this one names an address that nobody can call from.
+fn nobody_is_internal() -> hcm::http_connection_manager::InternalAddressConfig {
+    let broadcast =
+        core::CidrRange { address_prefix: "255.255.255.255".to_owned(), prefix_len: uint(32) };
+    hcm::http_connection_manager::InternalAddressConfig {
+        cidr_ranges: vec![broadcast],
         ..Default::default()
     }
 }

@@ -46,12 +46,18 @@ fn template(base: &str, path: &str) -> String {
 }
 
 /// What a path must begin with besides matching. An expression could go on in the middle of a
-/// segment: "1/x" under "/v1" would take "/v11/x", which may be another tenant's.
+/// segment: "1/x" under "/v1" would take "/v11/x", which may be another tenant's. And Envoy looks at
+/// this first, which costs a twentieth of running an expression in vain.
 pub(super) fn fence(base: &str, path: &PathMatch) -> Option<String> {
-    match path {
-        PathMatch::Regex(_) if base != "/" => Some(format!("{base}/")),
-        _ => None,
-    }
+    let start = match path {
+        PathMatch::Exact(_) | PathMatch::Prefix(_) => return None,
+        PathMatch::Regex(_) => join(base, "/"),
+        PathMatch::Template(path) => {
+            let full = join(base, path);
+            full.split_once('{').map_or(full.as_str(), |(literal, _)| literal).to_owned()
+        }
+    };
+    (start != "/").then_some(start)
 }
 
 /// Envoy matches the whole path, so anchors are redundant; behind a base path a leading one would
@@ -141,7 +147,11 @@ mod tests {
         let expression = PathMatch::Regex("1/x".into());
         assert_eq!(fence("/v1", &expression).as_deref(), Some("/v1/"));
         assert_eq!(fence("/", &expression), None);
-        assert_eq!(fence("/v1", &PathMatch::Prefix("/x".into())), None, "others end at segments");
+        assert_eq!(fence("/v1", &PathMatch::Prefix("/x".into())), None, "it ends at a segment");
+        let template = |base, path: &str| fence(base, &PathMatch::Template(path.into()));
+        assert_eq!(template("/v1", "/users/{id}/x").as_deref(), Some("/v1/users/"));
+        assert_eq!(template("/", "/{id}"), None);
+        assert_eq!(template("/", "/a").as_deref(), Some("/a"));
     }
 
     #[test]

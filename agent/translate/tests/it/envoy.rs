@@ -1,12 +1,17 @@
 //! The real Envoy takes every resource that we render, and policies act.
 
+mod hostile;
 mod rig;
 mod stub;
 
 use std::sync::atomic::Ordering;
 
+use envoy_types::pb::envoy::config::route::v3::ScopedRouteConfiguration;
 use imp_proto::config as pb;
-use imp_translate::Layout;
+use imp_translate::{Layout, xds};
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
+use prost::Message as _;
 use rig::Rig;
 
 use crate::fixtures::{self, parsed};
@@ -202,6 +207,7 @@ async fn a_listener_with_a_hostname_serves_that_host_only() {
     }
     assert_eq!(rig.with_key(HOST, "GET /v1/pay").await.status, 200);
     assert_eq!(rig.with_key("api.example.com:80", "GET /v1/pay").await.status, 200);
+    assert_eq!(rig.with_key("api.example.com.", "GET /v1/pay").await.status, 200);
     assert_eq!(rig.with_key("other.example.com", "GET /v1/pay").await.status, 404);
 }
 
@@ -241,6 +247,47 @@ async fn what_only_envoy_refuses_falls_back_alone() {
     rig.apply(&delta);
     rig.active("p3").await;
     assert_eq!(rig.with_key(HOST, "GET /poisoned").await.status, 200);
+}
+
+/// What the parser lets through, Envoy takes: of each resource it would otherwise be a refusal that
+/// a tenant sees late.
+#[tokio::test]
+async fn envoy_takes_whatever_the_parser_takes() {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    rig.apply(&delta);
+    let mut runner = TestRunner::deterministic();
+    let strategy = crate::random::publish();
+    for index in 0..150 {
+        let mut publish = strategy.new_tree(&mut runner).unwrap().current();
+        publish.id = format!("p{index}");
+        publish.gateway_id = fixtures::GATEWAY.into();
+        publish.hostnames = vec![format!("h{index}.test")];
+        let delta = rig.assembly.set_publish(parsed(&publish));
+        rig.apply(&delta);
+    }
+    rig.active("p149").await;
+    assert_eq!(rig.refusals, []);
+    assert_eq!(rig.blames, []);
+}
+
+/// After a refusal Envoy ignores the bytes that it has seen, although it does not run with them.
+#[test]
+fn a_scope_that_is_sent_again_differs_in_its_stamp_only() {
+    let delta = fixtures::assembly().set_publish(parsed(&fixtures::publish("p1", HOST, 1)));
+    let scope = delta.all.upserts.into_iter().find(|r| r.type_url == xds::SCOPE).unwrap();
+    let first = xds::scope::restamp(&scope.value, 1).unwrap();
+    let second = xds::scope::restamp(&first, 2).unwrap();
+    assert!(first != scope.value && second != first);
+    let name = |bytes: &[u8]| {
+        let scope = ScopedRouteConfiguration::decode(bytes).unwrap();
+        let routes = scope.route_configuration.clone().unwrap();
+        let rest = ScopedRouteConfiguration { route_configuration: None, ..scope };
+        (routes.name, routes.virtual_hosts, rest)
+    };
+    let (plain, hosts, rest) = name(&scope.value);
+    assert_eq!(name(&second), (format!("{plain}~2"), hosts, rest));
+    assert!(xds::scope::restamp(b"no scope", 1).is_err());
 }
 
 #[tokio::test]

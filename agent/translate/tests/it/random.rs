@@ -80,7 +80,7 @@ fn route() -> impl Strategy<Value = pb::Route> {
     )
 }
 
-fn publish() -> impl Strategy<Value = pb::Publish> {
+pub(crate) fn publish() -> impl Strategy<Value = pb::Publish> {
     let hosts = proptest::sample::subsequence(vec!["x.test", "y.test", "z.test"], 1..=3);
     let place = (0..IDS.len(), 0..GATEWAYS.len(), hosts, path());
     let routes = proptest::collection::vec(route(), 0..4);
@@ -228,7 +228,7 @@ fn envoy_has_it_all(judge: &Judge) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn the_end_is_what_one_would_have_built_from_scratch(

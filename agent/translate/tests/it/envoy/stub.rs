@@ -207,7 +207,6 @@ fn allowed() -> auth::CheckResponse {
         status: Some(RpcStatus::default()),
         http_response: Some(auth::check_response::HttpResponse::OkResponse(auth::OkHttpResponse {
             headers: vec![option("x-imp-consumer", "c1")],
-            headers_to_remove: vec!["x-api-key".into()],
             ..Default::default()
         })),
         ..Default::default()

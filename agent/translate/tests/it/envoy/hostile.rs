@@ -1,0 +1,258 @@
+//! Callers who lie and neighbours who reach over the fence.
+
+use imp_proto::config as pb;
+use imp_translate::Layout;
+
+use super::rig::Rig;
+use super::{HOST, rich};
+use crate::fixtures::{self, header, parsed, request_headers, service};
+
+/// `a` at /v1 and `b` at /v11, of one host; each takes everything under its base path.
+async fn neighbours() -> Rig {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    rig.apply(&delta);
+    for (id, base_path) in [("a", "/v1"), ("b", "/v11")] {
+        set(&mut rig, at(id, base_path)).await;
+    }
+    rig
+}
+
+fn at(id: &str, base_path: &str) -> pb::Publish {
+    pb::Publish { base_path: base_path.into(), ..fixtures::publish(id, HOST, 1) }
+}
+
+async fn set(rig: &mut Rig, mut publish: pb::Publish) {
+    service(&mut publish).backends = vec![fixtures::backend("b1", "127.0.0.1", rig.upstream)];
+    let delta = rig.assembly.set_publish(parsed(&publish));
+    rig.apply(&delta);
+    rig.active(&publish.id).await;
+    assert_eq!(rig.refusals, []);
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_is_judged_as_one_publish_and_served_as_another() {
+    let rig = neighbours().await;
+    let spellings = [
+        "/v1/../v11/x",
+        "/v1/./../v11/x",
+        "/v1/%2e%2e/v11/x",
+        "/v1/.%2e/v11/x",
+        "/v1/..;/v11/x",
+        "/v1/..\\v11/x",
+        "/v1%2f..%2fv11/x",
+        "/v1/..%2fv11/x",
+        "/v1/..%5cv11/x",
+        "//v11/x",
+        "/v1//../v11/x",
+        "/v1/%76%31/../../v11/x",
+        "/%761/x",
+        "/v1\u{0}/x",
+        "/v1/x%00",
+        "/v1#/../v11/x",
+        "/V1/../v11/x",
+    ];
+    for path in spellings {
+        rig.stub.checks.lock().unwrap().clear();
+        let answer = rig.with_key(HOST, &format!("GET {path}")).await;
+        let judged = rig.stub.checks.lock().unwrap().pop();
+        match answer.status {
+            200 => {
+                let base = if judged.unwrap()["publish"] == "a" { "/v1/" } else { "/v11/" };
+                let seen = answer.body.split(' ').nth(1).unwrap();
+                assert!(seen.starts_with(base), "{path}: judged as {base}, served as {seen}");
+                assert!(!seen.contains("/../") && !seen.contains("//"), "{path}: {seen}");
+            }
+            400 | 404 => assert_eq!(judged, None, "{path}: {answer:?}"),
+            other => panic!("{path}: {other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_expression_takes_nothing_of_a_neighbour() {
+    let mut rig = neighbours().await;
+    let mut greedy = at("a", "/v1");
+    greedy.revision = 2;
+    service(&mut greedy).routes = vec![
+        fixtures::route("r1", fixtures::regex("1/.*")),
+        fixtures::route("r2", fixtures::regex("(1|.*|/../v11)/x")),
+        fixtures::route("r3", fixtures::regex("^.*$")),
+    ];
+    set(&mut rig, greedy).await;
+    for path in ["/v11/x", "/v11", "/v11/y?/v1/"] {
+        assert_eq!(rig.with_key(HOST, &format!("GET {path}")).await.status, 200, "{path}");
+        let judged = rig.stub.checks.lock().unwrap().pop().unwrap();
+        assert_eq!(judged["publish"], "b", "{path}");
+    }
+    assert_eq!(rig.with_key(HOST, "GET /v1/x").await.status, 200);
+    assert_eq!(rig.stub.checks.lock().unwrap().pop().unwrap()["publish"], "a");
+    assert_eq!(rig.with_key(HOST, "GET /v2").await.status, 404);
+}
+
+#[tokio::test]
+async fn nobody_traces_connects_or_speaks_what_is_not_spoken() {
+    let rig = neighbours().await;
+    let with = |head: &str, rest: &str| format!("{head}\r\nx-api-key: good\r\n{rest}\r\n");
+    let host = format!("host: {HOST}\r\nconnection: close");
+    let cases = [
+        (format!("TRACE /v1/x HTTP/1.1\r\n{host}"), "", vec![404]),
+        (format!("CONNECT {HOST}:443 HTTP/1.1\r\n{host}"), "", vec![404]),
+        (format!("BREW /v1/x HTTP/1.1\r\n{host}"), "", vec![400]),
+        (format!("GET /v1/x HTTP/1.0\r\n{host}"), "", vec![426]),
+        ("GET /v1/x HTTP/1.1\r\nconnection: close".to_owned(), "", vec![400]),
+        (
+            format!("POST /v1/x HTTP/1.1\r\n{host}"),
+            "content-length: 1\r\ntransfer-encoding: chunked\r\n",
+            vec![400],
+        ),
+        (
+            format!("POST /v1/x HTTP/1.1\r\n{host}"),
+            "content-length: 1\r\ncontent-length: 2\r\n",
+            vec![400],
+        ),
+        (
+            format!("POST /v1/x HTTP/1.1\r\n{host}"),
+            "transfer-encoding: x, chunked\r\n",
+            vec![400, 501],
+        ),
+        (format!("GET /v1/x HTTP/1.1\r\n{host}"), "x_imp_consumer: evil\r\n", vec![400]),
+        (format!("GET /v1/x HTTP/1.1\r\n{host}"), "x imp: evil\r\n", vec![400]),
+        (
+            format!("GET /v1/x HTTP/1.1\r\n{host}"),
+            "upgrade: websocket\r\nconnection: upgrade\r\n",
+            vec![403],
+        ),
+    ];
+    for (head, rest, statuses) in cases {
+        let answer = rig.raw(&with(&head, rest)).await;
+        assert!(statuses.contains(&answer.status), "{head} {rest}: {answer:?}");
+        assert!(!answer.body.contains("x-imp-consumer"), "{head}: {answer:?}");
+    }
+    let many: String = (0..70).map(|index| format!("x-{index}: 1\n")).collect();
+    let long = format!("x-long: {}", "v".repeat(33_000));
+    for headers in [many.as_str(), long.as_str()] {
+        let answer = rig.with_key(HOST, &format!("GET /v1/x\n{}", headers.trim())).await;
+        assert_eq!(answer.status, 431, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_is_one_host_however_it_is_written() {
+    let rig = neighbours().await;
+    let hosts = [
+        "API.example.com",
+        "api.example.com@evil.test",
+        "evil.test@api.example.com",
+        "api.example.com:80:80",
+        "api.example.com..",
+        "api.example.com/",
+        "api.example.com,other",
+        "!404",
+        "*",
+        "",
+    ];
+    for host in hosts {
+        let answer = rig.with_key(host, "GET /v1/x").await;
+        assert!([400, 404].contains(&answer.status), "{host}: {answer:?}");
+    }
+    let absolute = |target: &str, host: &str| {
+        format!(
+            "GET http://{target}/v1/x HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nx-api-key: good\r\n\r\n"
+        )
+    };
+    assert_eq!(rig.raw(&absolute(HOST, "other.test")).await.status, 200, "the target counts");
+    assert_eq!(rig.raw(&absolute("other.test", HOST)).await.status, 404, "the target counts");
+    let twice = format!(
+        "GET /v1/x HTTP/1.1\r\nhost: {HOST}\r\nhost: {HOST}\r\nconnection: close\r\nx-api-key: good\r\n\r\n"
+    );
+    let answer = rig.raw(&twice).await;
+    assert!([400, 404].contains(&answer.status), "{answer:?}");
+}
+
+#[tokio::test]
+async fn callers_neither_steer_envoy_nor_pose_as_someone() {
+    let rig = rich().await;
+    let lies = [
+        "x-envoy-upstream-rq-timeout-ms: 1",
+        "x-envoy-retry-on: 5xx",
+        "x-envoy-max-retries: 99",
+        "x-envoy-original-path: /lie",
+        "x-envoy-decorator-operation: lie",
+        "x-envoy-internal: true",
+        "x-envoy-ip-tags: lie",
+        "x-envoy-external-address: 9.9.9.9",
+        "x-forwarded-proto: lie",
+        "x-forwarded-port: 666",
+        "x-forwarded-prefix: /lie",
+        "x-original-url: /lie",
+        "true-client-ip: 9.9.9.9",
+        "x-request-id: lie",
+        "proxy: http://lie",
+        "x-imp-route: lie",
+        "connection: close, x-imp-consumer",
+    ];
+    let answer = rig.with_key(HOST, &format!("GET /v1/pay\n{}", lies.join("\n"))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.contains("x-imp-consumer: c1\r\n"), "{answer:?}");
+    for lie in ["lie", "9.9.9.9", "666", "x-envoy-retry", "x-envoy-max", "x-envoy-internal"] {
+        assert!(!answer.body.contains(lie), "{lie}: {answer:?}");
+    }
+    let spoofed = rig.with_key(HOST, "GET /v1/pay\nx-forwarded-for: 9.9.9.9").await;
+    assert!(
+        spoofed.body.contains("x-forwarded-for: 9.9.9.9,"),
+        "Envoy's word is last: {spoofed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_counts_once() {
+    let rig = rich().await;
+    for second in ["good", "bad", ""] {
+        let head = format!("GET /v1/pay\nx-api-key: good\nx-api-key: {second}");
+        assert_eq!(rig.call(HOST, &head).await.status, 401, "{second}");
+        let head = format!("GET /v1/pay\nx-api-key: {second}\nx-api-key: good");
+        assert_eq!(rig.call(HOST, &head).await.status, 401, "{second}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_gets_its_own_key_and_not_the_callers() {
+    let mut rig = neighbours().await;
+    let mut keyed = at("a", "/v1");
+    keyed.revision = 2;
+    service(&mut keyed).policies = vec![request_headers(pb::Headers {
+        set: vec![header("x-api-key", "of-the-upstream")],
+        ..Default::default()
+    })];
+    set(&mut rig, keyed).await;
+    let answer = rig.with_key(HOST, "GET /v1/x").await;
+    assert!(answer.body.contains("x-api-key: of-the-upstream\r\n"), "{answer:?}");
+    assert!(!answer.body.contains("good") && !answer.body.contains("x-imp-gw"), "{answer:?}");
+    let answer = rig.with_key(HOST, "GET /v11/x").await;
+    assert!(!answer.body.contains("x-api-key"), "the neighbour's does not: {answer:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_has_a_code_of_its_own() {
+    let mut rig = neighbours().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ports = [&silent, &closed].map(|listener| listener.local_addr().unwrap().port());
+    drop(closed);
+    for (id, port) in [("slow", ports[0]), ("down", ports[1])] {
+        let mut publish = at(id, &format!("/{id}"));
+        service(&mut publish).backends = vec![fixtures::backend("b1", "127.0.0.1", port)];
+        service(&mut publish).routes[0].timeout_ms = 200;
+        let delta = rig.assembly.set_publish(parsed(&publish));
+        rig.apply(&delta);
+        rig.active(id).await;
+    }
+    let problem =
+        |answer: &super::rig::Answer| (answer.status, answer.problem().unwrap_or_default());
+    let slow = rig.with_key(HOST, "GET /slow").await;
+    assert_eq!(problem(&slow), (504, "upstream_timeout".into()), "{slow:?}");
+    let down = rig.with_key(HOST, "GET /down").await;
+    assert_eq!(problem(&down), (503, "upstream_unavailable".into()), "{down:?}");
+    assert!(!down.body.contains("127.0.0.1"), "nothing is told about the inside: {down:?}");
+}
