@@ -10,4 +10,5 @@ mod peer;
 mod puller;
 mod sockets;
 mod support;
+mod table;
 mod wire;

@@ -1,0 +1,25 @@
+//! The README's table names tests that exist.
+
+const README: &str = include_str!("../../README.md");
+const TESTS: &[&str] = &[
+    include_str!("delta.rs"),
+    include_str!("interleavings.rs"),
+    include_str!("ordering.rs"),
+    include_str!("puller.rs"),
+    include_str!("sockets.rs"),
+];
+
+#[test]
+fn each_row_is_held_by_a_test() {
+    let rows: Vec<_> = README.lines().filter(|line| line.starts_with("| R")).collect();
+    assert!(rows.len() > 30, "the table is gone");
+    for row in rows {
+        let tests: Vec<_> = row.rsplit('|').nth(1).unwrap_or_default().split('`').collect();
+        let tests: Vec<_> = tests.into_iter().skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "nothing holds {row}");
+        for test in tests {
+            let name = format!("fn {test}(");
+            assert!(TESTS.iter().any(|text| text.contains(&name)), "no test {test}");
+        }
+    }
+}
