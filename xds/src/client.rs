@@ -72,6 +72,10 @@ pub trait Subscriber: Send + Sync + 'static {
 /// asked for everything a hundred times a second.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// For each of the two steps to a stream. That an open stream is alive is the channel's keep-alive to
+/// find out.
+const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
+
 /// A delta client: connects, subscribes, answers, and connects again.
 pub struct DeltaClient {
     config: ClientConfig,
@@ -126,13 +130,16 @@ impl DeltaClient {
         C: Fn() -> F,
         F: Future<Output = Result<(Channel, MetadataMap), Status>>,
     {
-        let (channel, metadata) = connect().await?;
+        let slow = |_| Status::deadline_exceeded("the server took too long");
+        let connected = tokio::time::timeout(CONNECT_AT_MOST, connect()).await;
+        let (channel, metadata) = connected.map_err(slow)??;
         // Answers are sent one by one as responses come; the first requests must fit at once.
         let (requests, outbound) = mpsc::channel(self.config.types.len() + 16);
         for request in self.first_requests() {
             requests.send(request).await.map_err(|_| closed())?;
         }
-        let mut inbound = call(channel, metadata, outbound).await?;
+        let called = call(channel, metadata, outbound);
+        let mut inbound = tokio::time::timeout(CONNECT_AT_MOST, called).await.map_err(slow)??;
         self.subscriber.connected(true);
         while let Some(response) = inbound.message().await? {
             *served = true;

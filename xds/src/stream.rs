@@ -150,9 +150,10 @@ impl Stream {
             return None;
         }
         let barriers = self.types.iter().filter_map(TypeStream::in_flight_since);
-        let barriers = barriers.chain(self.held_up_since).map(|since| since + self.barrier);
+        let barriers = barriers.chain(self.held_up_since);
+        let barriers = barriers.filter_map(|since| since.checked_add(self.barrier));
         let graces = self.types.iter().filter_map(TypeStream::removals_since);
-        let graces = graces.map(|since| since + self.grace);
+        let graces = graces.filter_map(|since| since.checked_add(self.grace));
         barriers.chain(graces).chain(self.awaited.deadline()).filter(|&due| due > now).min()
     }
 
@@ -206,7 +207,7 @@ impl Stream {
 
     /// Upserts, phase by phase; false while a phase is not through (R60, R61).
     fn send_upserts(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) -> bool {
-        let overdue = self.held_up_since.is_some_and(|since| now >= since + self.barrier);
+        let overdue = self.held_up_since.is_some_and(|since| now - since >= self.barrier);
         for index in 0..self.types.len() {
             let Some(of_type) = self.types.get_mut(index) else { continue };
             if let Some(content) = of_type.take_upserts(view) {

@@ -127,8 +127,10 @@ impl World {
             return state.revision;
         }
         state.revision = next;
-        let known = state.slowest_reader();
-        state.types.values_mut().for_each(|table| table.forget_removed(known));
+        if state.types.values().any(Table::remembers_removals) {
+            let known = state.slowest_reader();
+            state.types.values_mut().for_each(|table| table.forget_removed(known));
+        }
         drop(state);
         self.shared.revision.send_modify(|newest| *newest = next.max(*newest));
         next
@@ -176,6 +178,9 @@ impl World {
     pub(crate) fn reader(&self) -> Reader {
         let mut state = self.write();
         let seen = Arc::new(AtomicU64::new(state.revision));
+        if state.readers.len().is_power_of_two() {
+            state.readers.retain(|reader| reader.strong_count() > 0);
+        }
         state.readers.push(Arc::downgrade(&seen));
         drop(state);
         Reader { world: self.clone(), seen }
@@ -367,6 +372,14 @@ mod tests {
         assert_eq!(changed(&world, 0), ["last"]);
         let proven = world.shared.proven.lock().expect("lock");
         assert!(proven.values().all(HashMap::is_empty));
+    }
+
+    #[test]
+    fn readers_that_come_and_go_leave_nothing_behind() {
+        let world = World::new();
+        let _stays = world.reader();
+        (0..1_000).for_each(|_| drop(world.reader()));
+        assert!(world.read().readers.len() <= 4);
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Driver {
         let now = Instant::now();
         let mut limits = Limits {
             revoked,
-            old: self.shared.config.max_stream_age.map(|age| now + age.mul_f64(age_factor())),
+            old: self.shared.config.max_stream_age.and_then(|age| now.checked_add(spread(age))),
             syncing: Some((syncing, now + SYNC_AT_MOST)),
         };
         *admitted = true;
@@ -145,7 +145,8 @@ impl Driver {
         changes: &mut watch::Receiver<Revision>,
         limits: &Limits,
     ) -> Result<Option<DeltaDiscoveryRequest>, End> {
-        let unanswered = stream.unanswered_since().map(|s| s + self.shared.config.ack_timeout);
+        let patience = self.shared.config.ack_timeout;
+        let unanswered = stream.unanswered_since().and_then(|since| since.checked_add(patience));
         let due = stream.deadline(Instant::now()).into_iter().chain(unanswered);
         let deadline = due.chain(limits.deadline()).min();
         let timer = async {
@@ -259,9 +260,9 @@ impl Limits {
     }
 }
 
-/// 1.0 to 1.1, so that streams that were opened together do not end together (R85).
-fn age_factor() -> f64 {
-    rand::random_range(1.0..1.1)
+/// Up to a tenth longer, so that streams that were opened together do not end together (R85).
+fn spread(age: Duration) -> Duration {
+    age.saturating_add((age / 1_000).saturating_mul(rand::random_range(0..=100)))
 }
 
 fn revoked() -> Status {

@@ -26,7 +26,7 @@ impl Awaited {
         patience: Duration,
     ) {
         self.phase = if self.children.is_empty() { phase } else { self.phase.min(phase) };
-        self.until = Some(now + patience);
+        self.until = now.checked_add(patience);
         self.children.insert(child);
     }
 

@@ -133,7 +133,7 @@ impl TypeStream {
     }
 
     pub(super) fn is_waiting(&self, now: Instant, barrier: Duration) -> bool {
-        self.in_flight_since().is_some_and(|since| now < since + barrier)
+        self.in_flight_since().is_some_and(|since| now - since < barrier)
     }
 
     /// What the names cost, for the stream's limit.

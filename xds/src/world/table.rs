@@ -65,6 +65,10 @@ impl Table {
         self.log.insert((at, name));
     }
 
+    pub(super) fn remembers_removals(&self) -> bool {
+        !self.graves.is_empty()
+    }
+
     /// Forgets removals that every stream has seen.
     pub(super) fn forget_removed(&mut self, seen: Revision) {
         while let Some(place) = self.graves.first().filter(|(at, _)| *at <= seen).cloned() {

@@ -189,3 +189,17 @@ fn r61_a_child_that_nobody_asks_for_is_not_waited_for_for_ever() {
     peer.now = due;
     assert_eq!(peer.poll(), ["C[route@2]"]);
 }
+
+#[test]
+fn limits_without_end_are_no_overflow() {
+    let mut endless = config();
+    (endless.barrier_timeout, endless.removal_grace) = (Duration::MAX, Duration::MAX);
+    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let mut peer = Peer::new(&held, &endless);
+    peer.subscribe(A, &[]);
+    peer.subscribe(B, &[]);
+    assert_eq!(peer.ack(A), ["B[b@1]"]);
+    remove(&held, A, "a");
+    assert_eq!(peer.ack(B), none());
+    assert_eq!(peer.stream.deadline(peer.now), None);
+}

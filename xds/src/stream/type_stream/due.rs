@@ -88,7 +88,7 @@ impl TypeStream {
             if view.get(type_url, name).is_some() {
                 return false;
             }
-            let due = now >= *since.get_or_insert(now) + wait;
+            let due = now - *since.get_or_insert(now) >= wait;
             if due {
                 removals.push(name.clone());
             }
