@@ -212,6 +212,27 @@ fn is_as_from_scratch(assembly: &Assembly, judge: &Judge, wanted: &Wanted) {
     judge.world.is_whole(true);
 }
 
+/// From what an agent keeps on disk: what is wanted, what was refused, and what that fell back to.
+fn is_as_after_a_restart(assembly: &Assembly, judge: &Judge, wanted: &Wanted) {
+    let (mut restarted, mut world) = (fixtures::assembly(), World::default());
+    for (index, port) in &wanted.gateways {
+        world.apply(&restarted.set_gateway(gateway(*index, *port)));
+    }
+    for (id, revision) in &wanted.publishes {
+        let publish = wanted.revisions[&(id.clone(), *revision)].clone();
+        world.apply(&restarted.set_publish(publish));
+    }
+    for id in wanted.publishes.keys() {
+        let Some(revision) = assembly.refused(id) else { continue };
+        let former =
+            assembly.proven(id).map(|former| wanted.revisions[&(id.clone(), former)].clone());
+        assert_eq!(restarted.set_refused(id, revision + 1, former.clone()), None, "another one");
+        world.apply(&restarted.set_refused(id, revision, former).unwrap());
+        assert_eq!(restarted.refused(id), Some(revision));
+    }
+    assert_eq!(world.versions(), judge.world.versions());
+}
+
 /// What Envoy runs with in the end is what was sent in the end.
 fn envoy_has_it_all(judge: &Judge) {
     for (key, resource) in &judge.serving {
@@ -240,6 +261,7 @@ proptest! {
         let wanted = run(steps, &mut assembly, &mut judge, false);
         judge.settle(&mut assembly);
         is_as_from_scratch(&assembly, &judge, &wanted);
+        is_as_after_a_restart(&assembly, &judge, &wanted);
         envoy_has_it_all(&judge);
     }
 
