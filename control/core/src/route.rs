@@ -107,6 +107,9 @@ impl ValueRule {
             Self::Prefix(value) if value.is_empty() => {
                 Err(Fault::new("required", "a prefix is not empty; `present` matches any value"))
             }
+            Self::Exact(value) | Self::Prefix(value) if value.chars().any(char::is_control) => {
+                Err(Fault::new("invalid_value", "no control characters"))
+            }
             Self::Exact(value) | Self::Prefix(value) => grammar::text(value, 1024),
             Self::Regex(regex) => grammar::regex(regex),
             Self::Present(_) => Ok(()),

@@ -196,7 +196,9 @@ pub(super) fn host(text: &str) -> Result<EndpointHost, Fault> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     // Resolvers read "127.1" and "0x7f000001" as addresses.
     let last = name.rsplit('.').next().unwrap_or_default();
-    let numeric = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
+    let hex = last.strip_prefix("0x");
+    let numeric = last.bytes().all(|b| b.is_ascii_digit())
+        || hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
     match hostname(&name) {
         Ok(name) if !numeric => Ok(EndpointHost::Name(name)),
         _ => Err(Fault::Host(text.to_owned())),

@@ -61,6 +61,23 @@ fn every_fault_of_a_service_is_found_at_once_and_pointed_at() {
 }
 
 #[test]
+fn values_to_match_are_what_envoy_can_match() {
+    let route = json!({
+        "name": "payments", "path": {"prefix": "/payments"}, "backend_id": "up",
+        "headers": [{"name": "a", "value": {"prefix": ""}}, {"name": "b", "value": {"exact": "x\n"}}],
+        "query": [{"name": "c", "value": {"prefix": "\u{0}"}}, {"name": "d", "value": {"exact": ""}}],
+    });
+    assert_eq!(
+        faults::<ApiServiceSpec>(service(route)),
+        [
+            "/routes/0/headers/0/value required",
+            "/routes/0/headers/1/value invalid_value",
+            "/routes/0/query/0/value invalid_value",
+        ]
+    );
+}
+
+#[test]
 fn a_service_keeps_the_ids_of_parts_that_keep_their_names() {
     let spec = |path: &str| -> ApiServiceSpec {
         let route = json!({"name": "payments", "path": {"prefix": path}, "backend_id": "up"});
