@@ -24,7 +24,7 @@ const BATCH: i64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where a follower of the outbox is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tail {
     /// The greatest number seen.
     last: i64,
@@ -32,7 +32,7 @@ pub struct Tail {
 }
 
 /// Numbers that have not been seen, below one that has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Gap {
     numbers: RangeInclusive<i64>,
     noticed: Instant,
@@ -74,19 +74,22 @@ impl Tail {
     /// What was told since the last look, in order and each once, up to a limit; empty when there is
     /// nothing. A subject may come again later although nothing new was told of it.
     pub async fn next(&mut self, store: &Store) -> Result<Vec<Subject>> {
+        // Moves on only when everything was read: what a failed look has seen is seen again.
+        let mut ahead = self.clone();
         let mut held = store.read().await?;
-        let mut rows = self.late(&mut held).await?;
+        let mut rows = ahead.late(&mut held).await?;
         let sql = "SELECT seq, kind, subject FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2";
-        let new = fetch!(held.conn(), "outbox", Row, sql, self.last, BATCH)?;
+        let new = fetch!(held.conn(), "outbox", Row, sql, ahead.last, BATCH)?;
         let (now, sqlite) = (Instant::now(), matches!(held, Held::Sqlite(_)));
         for row in &new {
             if sqlite {
-                self.last = row.seq;
+                ahead.last = row.seq;
             } else {
-                self.see(row.seq, now);
+                ahead.see(row.seq, now);
             }
         }
         rows.extend(new);
+        *self = ahead;
         Ok(subjects(&rows))
     }
 
