@@ -1,0 +1,14 @@
+//! The control plane: REST, flows, compile, hub.
+
+pub mod app;
+pub mod auth;
+pub mod compile;
+pub mod config;
+pub mod flows;
+pub mod hub;
+pub mod jobs;
+pub mod metrics;
+pub mod problem;
+pub mod rest;
+pub mod retry;
+pub mod state;

@@ -1,0 +1,173 @@
+//! The running program: build, bind both ports, serve until told to stop.
+
+pub mod bootstrap;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use imp_core::upstream::UpstreamPolicy;
+use imp_store::Store;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::compile::{Tailer, Worlds};
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::hub::identity::AgentKey;
+use crate::state::{Clock, State};
+use crate::{jobs, metrics, rest};
+
+/// Why it does not start: one clear line each.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("cannot listen on {address} ({flag}): {why}. Choose another port or stop what uses it")]
+    Listen { address: String, flag: &'static str, why: std::io::Error },
+    #[error("cannot use the data directory {path} (--data-dir): {why}")]
+    DataDir { path: String, why: std::io::Error },
+    #[error("cannot open the database {url}: {why}. See --data-dir and DATABASE_URL")]
+    Database { url: String, why: String },
+    #[error("--allow-upstream: {0}")]
+    AllowUpstream(String),
+    #[error("cannot write the bootstrap token to {path}: {why}")]
+    TokenFile { path: String, why: std::io::Error },
+    #[error("cannot use the agents' key in {path} (--agent-key-file): {why}")]
+    AgentKey { path: String, why: std::io::Error },
+}
+
+/// A started control plane.
+pub struct Running {
+    /// Where the REST API listens.
+    pub rest_addr: SocketAddr,
+    /// Where agents connect.
+    pub agent_addr: SocketAddr,
+    /// The system-admin's token, on the first start only.
+    pub admin_token: Option<String>,
+    /// The database, for in-process tests and benchmarks.
+    pub store: Store,
+    cancel: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// How to start.
+pub struct App;
+
+impl App {
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        Self::start_at(config, Clock::system()).await
+    }
+
+    /// With a clock of the caller's.
+    pub async fn start_at(config: Config, clock: Clock) -> Result<Running, StartError> {
+        metrics::install();
+        let entries = config.allow_upstream.iter().map(String::as_str);
+        let upstreams = UpstreamPolicy::parse(entries)
+            .map_err(|fault| StartError::AllowUpstream(fault.detail))?;
+        let rest = bind(&config.listen, "--listen").await?;
+        let agents = bind(&config.agent_listen, "--agent-listen").await?;
+        let store = open(&config).await?;
+        let key = agent_key(&config)?;
+        let admin_token = bootstrap::first_token(&store, &config, clock.now()).await?;
+        let cancel = CancellationToken::new();
+        let state = State { store: store.clone(), clock, upstreams: Arc::new(upstreams) };
+        let (rest_addr, agent_addr) = (address(&rest)?, address(&agents)?);
+        let mut tasks = start_hub(key, &state, agents, &cancel);
+        tasks.push(tokio::spawn(serve(rest, state, cancel.clone())));
+        tracing::info!(%rest_addr, %agent_addr, "listening");
+        Ok(Running { rest_addr, agent_addr, admin_token, store, cancel, tasks })
+    }
+}
+
+impl Running {
+    /// Asks everything to stop; open requests are finished.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Returns once something has asked everything to stop.
+    pub async fn stopped(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// Stops and waits.
+    pub async fn shutdown(mut self) {
+        self.cancel.cancel();
+        self.wait().await;
+    }
+
+    /// Waits until everything has stopped.
+    pub async fn wait(&mut self) {
+        for task in self.tasks.drain(..) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task ended badly");
+            }
+        }
+    }
+}
+
+/// The agents' side: the tailer, the port, and what runs by the clock.
+fn start_hub(
+    key: AgentKey,
+    state: &State,
+    listener: TcpListener,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
+    let (store, clock) = (state.store.clone(), state.clock.clone());
+    let worlds = Worlds::default();
+    let hub = Hub::start(store.clone(), clock.clone(), key, worlds.clone(), stop.clone());
+    let tailer = Tailer::new(store.clone(), worlds, hub.watcher());
+    vec![
+        tokio::spawn(hub.serve(listener)),
+        tokio::spawn(tailer.run(stop.clone())),
+        tokio::spawn(jobs::prune_outbox(store, clock, stop.clone())),
+        tokio::spawn(jobs::sum_up_metrics(stop.clone())),
+    ]
+}
+
+async fn bind(address: &str, flag: &'static str) -> Result<TcpListener, StartError> {
+    let failed = |why| StartError::Listen { address: address.to_owned(), flag, why };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|why| StartError::Listen {
+        address: String::new(),
+        flag: "--listen",
+        why,
+    })
+}
+
+async fn open(config: &Config) -> Result<Store, StartError> {
+    let path = || config.data_dir.display().to_string();
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|why| StartError::DataDir { path: path(), why })?;
+    let url = config.url();
+    Store::open(&url)
+        .await
+        .map_err(|why| StartError::Database { url: without_password(&url), why: why.to_string() })
+}
+
+fn agent_key(config: &Config) -> Result<AgentKey, StartError> {
+    let path = config.agent_key_path();
+    AgentKey::open(&path)
+        .map_err(|why| StartError::AgentKey { path: path.display().to_string(), why })
+}
+
+/// `postgres://user:secret@host/db` -> `postgres://user:***@host/db`.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((user, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    let name = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{name}:***@{host}")
+}
+
+async fn serve(listener: TcpListener, state: State, cancel: CancellationToken) {
+    let served = axum::serve(listener, rest::router(state))
+        .with_graceful_shutdown(cancel.clone().cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the REST API stopped");
+    }
+    cancel.cancel();
+}

@@ -1,0 +1,173 @@
+//! From what is in the database to what each cluster's agents should hold.
+//!
+//! The [`Tailer`] loads everything once, then follows the outbox. A subject is read anew, whatever
+//! happened to it, and handed to [`reach::Reach`], which knows where it goes; the difference becomes
+//! one change per cluster and batch. Nothing here depends on the order of subjects, so a subject
+//! that comes twice, late or after its successor ends in the same worlds.
+
+mod facts;
+pub mod message;
+pub mod reach;
+mod worlds;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use imp_core::{AgentId, ClusterId, ProductPublishId};
+use imp_store::compile::AgentStanding;
+use imp_store::outbox::{Subject, Tail};
+use imp_store::{Result, Store, StoreError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::retry::Retry;
+use facts::Facts;
+use reach::Reach;
+pub use worlds::Worlds;
+
+/// A wake can be lost between replicas; this is the longest that it is missed.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Who could not read for so long may have missed rows that were pruned meanwhile
+/// ([`crate::jobs::OUTBOX_KEPT`]), and loads everything again.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(12 * 3600);
+
+/// Is told what else happened to agents and publishes. Must not block.
+pub trait Watcher: Send + Sync + 'static {
+    /// An agent changed; None: it is gone.
+    fn agent(&self, id: AgentId, now: Option<AgentStanding>);
+
+    /// A publish changed, in this cluster; None: it is gone.
+    fn publish(&self, id: ProductPublishId, cluster: Option<ClusterId>);
+}
+
+/// Keeps the worlds as the database has them.
+pub struct Tailer {
+    store: Store,
+    worlds: Worlds,
+    watcher: Arc<dyn Watcher>,
+    reach: Reach,
+    /// Read from the outbox and not compiled yet.
+    batch: Vec<Subject>,
+}
+
+impl Tailer {
+    pub fn new(store: Store, worlds: Worlds, watcher: Arc<dyn Watcher>) -> Self {
+        Self { store, worlds, watcher, reach: Reach::default(), batch: Vec::new() }
+    }
+
+    /// Until cancelled.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let stopped = cancel.clone();
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = self.serve(cancel) => {}
+        }
+    }
+
+    async fn serve(&mut self, cancel: CancellationToken) {
+        let mut retry = Retry::default();
+        loop {
+            match self.load().await {
+                Ok(tail) => self.follow(tail, &cancel).await,
+                Err(error) => {
+                    tracing::warn!(%error, "the worlds cannot be loaded; trying again");
+                    retry.wait(&cancel).await;
+                }
+            }
+        }
+    }
+
+    /// Everything, page by page. What changes meanwhile stands behind the tail that is taken first.
+    async fn load(&mut self) -> Result<Tail> {
+        let started = Instant::now();
+        let tail = Tail::at_head(&self.store).await?;
+        self.batch.clear();
+        self.reach = Reach::default();
+        let mut facts = self.facts();
+        let clusters = facts.everything().await?;
+        // After an outage too long to follow: what is there and should not be.
+        for cluster in self.worlds.clusters() {
+            self.reach.suspect(cluster, &self.worlds);
+        }
+        for cluster in clusters {
+            self.reach.know(cluster);
+        }
+        self.apply();
+        self.worlds.mark_ready();
+        let took = started.elapsed();
+        tracing::info!(?took, clusters = self.worlds.clusters().len(), "the worlds are loaded");
+        Ok(tail)
+    }
+
+    /// Until rows may have been missed.
+    async fn follow(&mut self, mut tail: Tail, cancel: &CancellationToken) {
+        let mut changed = self.store.changed();
+        let mut retry = Retry::default();
+        let mut up_to_date = Instant::now();
+        while up_to_date.elapsed() < LONGEST_OUTAGE {
+            // Seen before the rows are read, so that a change in between wakes again.
+            changed.borrow_and_update();
+            match self.step(&mut tail).await {
+                Ok(true) => {
+                    up_to_date = Instant::now();
+                    retry.reset();
+                }
+                Ok(false) => {
+                    up_to_date = Instant::now();
+                    retry.reset();
+                    let _woken_or_time = tokio::time::timeout(POLL, changed.changed()).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot follow the outbox; trying again");
+                    retry.wait(cancel).await;
+                }
+            }
+        }
+    }
+
+    /// Compiles what is new. False: nothing was.
+    async fn step(&mut self, tail: &mut Tail) -> Result<bool> {
+        if self.batch.is_empty() {
+            self.batch = tail.next(&self.store).await?;
+        }
+        if self.batch.is_empty() {
+            return Ok(false);
+        }
+        let started = Instant::now();
+        let batch = std::mem::take(&mut self.batch);
+        let read = self.facts().changed(&batch).await;
+        if let Err(error) = read {
+            // Subjects that were read already are read again: that changes nothing.
+            self.batch = batch;
+            return Err(error);
+        }
+        self.apply();
+        metrics::counter!("imp_compiled_subjects_total").increment(batch.len() as u64);
+        metrics::histogram!("imp_compile_seconds").record(started.elapsed().as_secs_f64());
+        Ok(true)
+    }
+
+    fn facts(&mut self) -> Facts<'_> {
+        let Self { store, worlds, watcher, reach, .. } = self;
+        Facts { store, worlds, watcher: &**watcher, reach }
+    }
+
+    fn apply(&mut self) {
+        for (cluster, change, resources) in self.reach.take() {
+            metrics::counter!("imp_compiled_resources_total").increment(resources as u64);
+            self.worlds.apply(cluster, change);
+        }
+    }
+}
+
+/// What cannot be read is passed over: of that subject, the worlds keep what they have.
+fn skip(what: &'static str, id: impl std::fmt::Display, error: &dyn std::error::Error) {
+    metrics::counter!("imp_compile_skipped_total", "kind" => what).increment(1);
+    tracing::error!(what, %id, %error, "cannot be compiled; what is served of it stays");
+}
+
+/// Whether trying again may help, with the row as it is.
+pub(crate) fn is_passing(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(_))
+}

@@ -1,0 +1,86 @@
+//! Entities as messages of the contract, and messages as resources.
+
+mod entitlement;
+mod publish;
+
+use bytes::Bytes;
+use imp_core::credential::CredentialStatus;
+use imp_core::gateway::{Gateway, Listener, ListenerProtocol};
+use imp_proto::config as pb;
+use imp_store::compile::IssuedCredential;
+use imp_xds::Resource;
+use sha2::{Digest as _, Sha256};
+
+pub use entitlement::entitlement;
+pub use publish::{UnknownBackend, publish};
+
+/// The message as a resource. Its version is a hash of its encoding, which has no maps and so one
+/// form only: equal on every replica, before and after a restart.
+pub fn resource<M: pb::Resource>(message: &M) -> Resource {
+    let bytes = message.encode_to_vec();
+    let digest = Sha256::digest(&bytes);
+    let version: String = hex::encode(digest).chars().take(32).collect();
+    Resource::new(message.resource_name(), version, Bytes::from(bytes))
+}
+
+/// A gateway template.
+pub fn gateway(gateway: &Gateway) -> pb::Gateway {
+    pb::Gateway {
+        id: gateway.id.to_string(),
+        tenant_id: gateway.tenant_id.to_string(),
+        name: gateway.spec.name.clone(),
+        gateway_class: gateway.spec.gateway_class.as_str().to_owned(),
+        listeners: gateway.spec.listeners.iter().map(listener).collect(),
+    }
+}
+
+fn listener(listener: &Listener) -> pb::Listener {
+    use pb::listener::Protocol;
+    let protocol = match listener.protocol {
+        ListenerProtocol::Http => Protocol::Http,
+        ListenerProtocol::Https => Protocol::Https,
+    };
+    pb::Listener {
+        name: listener.name.clone(),
+        port: listener.port.into(),
+        protocol: protocol.into(),
+        hostname: listener.hostname.clone().unwrap_or_default(),
+    }
+}
+
+/// A key's hash. A revoked one says so for as long as its row is there: unlike a removal, that
+/// waits for nothing on the stream.
+pub fn credential(credential: &IssuedCredential) -> pb::Credential {
+    use pb::credential::State;
+    let state = match credential.status {
+        CredentialStatus::Active => State::Active,
+        CredentialStatus::Revoked => State::Revoked,
+    };
+    pb::Credential {
+        id: credential.id.to_string(),
+        consumer_id: credential.consumer_id.to_string(),
+        client_app_id: credential.client_app_id.to_string(),
+        subscription_id: credential.subscription_id.to_string(),
+        key_sha256: credential.key_hash.0.to_vec().into(),
+        state: state.into(),
+        expires_at_ms: credential.expires_at.map_or(0, |at| at.timestamp_millis()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(name: &str) -> pb::Gateway {
+        pb::Gateway { id: "g".into(), name: name.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_version_follows_from_the_content_alone() {
+        let (one, same, other) = (message("a"), message("a"), message("b"));
+        assert_eq!(resource(&one).version(), resource(&same).version());
+        assert_ne!(resource(&one).version(), resource(&other).version());
+        // What an earlier process wrote: a change of this line re-sends everything to every agent.
+        assert_eq!(&**resource(&one).version(), "9a32f54676eb859ad5e41d782f325047");
+    }
+}

@@ -1,0 +1,64 @@
+//! Subscription x plan version.
+
+use imp_core::plan::{Limit, LimitScope, LimitUnit, LimitWindow, OnExceed};
+use imp_core::subscription::SubscriptionStatus;
+use imp_proto::config as pb;
+use imp_store::compile::SubscribedTerms;
+
+/// What a subscription may do. One that waits for approval is as little entitled as one that is
+/// over; both are told, so that their keys are known but refused.
+pub fn entitlement(bought: &SubscribedTerms) -> pb::Entitlement {
+    use pb::entitlement::State;
+    let it = &bought.subscription;
+    let state = match it.status {
+        SubscriptionStatus::Active => State::Active,
+        SubscriptionStatus::Suspended => State::Suspended,
+        SubscriptionStatus::Pending
+        | SubscriptionStatus::Rejected
+        | SubscriptionStatus::Cancelled => State::Ended,
+    };
+    pb::Entitlement {
+        id: it.id.to_string(),
+        tenant_id: it.tenant_id.to_string(),
+        customer_id: it.customer_id.to_string(),
+        product_id: it.product_id.to_string(),
+        environment: it.environment.as_str().to_owned(),
+        product_publish_id: it.product_publish_id.map(|id| id.to_string()).unwrap_or_default(),
+        state: state.into(),
+        reason: it.reason.clone(),
+        plan_id: it.plan_id.to_string(),
+        limits: bought.terms.all_limits().iter().map(limit).collect(),
+        expires_at_ms: it.ends_at.map_or(0, |at| at.timestamp_millis()),
+    }
+}
+
+fn limit(limit: &Limit) -> pb::Limit {
+    use pb::limit::{OnExceed as Beyond, Scope, Unit, Window};
+    let (window, window_seconds) = match limit.window {
+        LimitWindow::Second => (Window::Rolling, 1),
+        LimitWindow::Minute => (Window::Rolling, 60),
+        LimitWindow::Hour => (Window::Rolling, 3600),
+        LimitWindow::Day => (Window::CalendarDay, 0),
+        LimitWindow::Month => (Window::CalendarMonth, 0),
+    };
+    let unit = match limit.unit {
+        LimitUnit::Requests => Unit::Requests,
+    };
+    let on_exceed = match limit.on_exceed {
+        OnExceed::Block => Beyond::Block,
+        OnExceed::Overage => Beyond::Overage,
+    };
+    let scope = match limit.scope {
+        LimitScope::Subscription => Scope::Subscription,
+        LimitScope::Consumer => Scope::Consumer,
+    };
+    pb::Limit {
+        name: limit.name.clone(),
+        unit: unit.into(),
+        amount: limit.amount,
+        window: window.into(),
+        window_seconds,
+        on_exceed: on_exceed.into(),
+        scope: scope.into(),
+    }
+}

@@ -1,0 +1,99 @@
+//! What the operator sets: every flag is also an environment variable.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The control plane of Imp-Gateway.
+#[derive(Debug, Parser)]
+#[command(name = "imp-control", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the REST API and the agents (the default).
+    Serve(Config),
+    /// Print the OpenAPI document and exit.
+    Openapi,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Args)]
+pub struct Config {
+    /// Where the REST API listens.
+    #[arg(long, env = "IMP_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR:PORT")]
+    pub listen: String,
+    /// Where agents connect.
+    #[arg(
+        long,
+        env = "IMP_AGENT_LISTEN",
+        default_value = "127.0.0.1:8081",
+        value_name = "ADDR:PORT"
+    )]
+    pub agent_listen: String,
+    /// Holds the SQLite database and the keys; made when missing.
+    #[arg(long, env = "IMP_DATA_DIR", default_value = "./imp-data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The secret that agents' tokens are signed with: 64 hexadecimal digits, made when missing.
+    /// Replicas share one. [default: agent-key in the data directory]
+    #[arg(long, env = "IMP_AGENT_KEY_FILE", value_name = "FILE")]
+    pub agent_key_file: Option<PathBuf>,
+    /// postgres://... instead of the SQLite file in the data directory.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Addresses, networks and names that backends may have although they are not public.
+    #[arg(long, env = "IMP_ALLOW_UPSTREAMS", value_delimiter = ',', value_name = "HOST|CIDR,..")]
+    pub allow_upstream: Vec<String>,
+    /// Write the first start's admin token to this file (mode 0600) instead of to standard output.
+    #[arg(long, env = "IMP_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
+    pub bootstrap_token_file: Option<PathBuf>,
+    /// How log lines look; RUST_LOG says which.
+    #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Config {
+    /// For tests and benchmarks: free ports, a data directory of their own.
+    pub fn in_process(data_dir: &Path) -> Self {
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            agent_listen: "127.0.0.1:0".to_owned(),
+            data_dir: data_dir.to_owned(),
+            agent_key_file: None,
+            database_url: None,
+            allow_upstream: vec![
+                "127.0.0.0/8".to_owned(),
+                "::1".to_owned(),
+                "localhost".to_owned(),
+            ],
+            bootstrap_token_file: None,
+            log_format: LogFormat::Text,
+        }
+    }
+
+    /// The key of agents' tokens: the given file, or the one in the data directory.
+    pub fn agent_key_path(&self) -> PathBuf {
+        self.agent_key_file.clone().unwrap_or_else(|| self.data_dir.join("agent-key"))
+    }
+
+    /// The database: the given one, or the file in the data directory.
+    pub fn url(&self) -> String {
+        let file = || format!("sqlite://{}", self.data_dir.join("imp.db").display());
+        self.database_url.clone().unwrap_or_else(file)
+    }
+}

@@ -1,0 +1,242 @@
+//! Who an agent is: a JWT that we sign and nobody else can.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use imp_core::{AgentId, ClusterId};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How long a JWT is valid.
+const LIFETIME: TimeDelta = TimeDelta::hours(24);
+
+/// How long after that it can still be renewed: an agent that was switched off over the holidays
+/// need not be registered anew.
+const RENEWABLE: TimeDelta = TimeDelta::days(30);
+
+/// The one algorithm, whatever a token's header says. Who signs also verifies, so it is symmetric.
+const ALGORITHM: Algorithm = Algorithm::HS256;
+const ISSUER: &str = "imp-control";
+const AUDIENCE: &str = "imp-agents";
+const KEY_BYTES: usize = 32;
+
+/// Signs and verifies.
+pub struct AgentKey {
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    validation: Validation,
+}
+
+/// What a JWT says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claims {
+    pub agent: AgentId,
+    pub cluster: ClusterId,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// A fresh JWT.
+pub struct Issued {
+    pub jwt: String,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Why a JWT proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("this is not an agent's token of this control plane")]
+    NotOurs,
+    #[error("the agent's token has expired; renew it")]
+    Expired,
+    #[error("the agent's token expired more than 30 days ago; register the agent anew")]
+    TooOld,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    iss: String,
+    aud: String,
+    sub: AgentId,
+    cluster: ClusterId,
+    iat: i64,
+    exp: i64,
+}
+
+impl AgentKey {
+    /// From a file of 64 hexadecimal digits, which is made when it is missing.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(path)?;
+                std::fs::read_to_string(path)?
+            }
+            read => read?,
+        };
+        let secret = hex::decode(text.trim()).ok().filter(|secret| secret.len() >= KEY_BYTES);
+        let short = || io::Error::new(io::ErrorKind::InvalidData, "not 64 hexadecimal digits");
+        Ok(Self::new(&secret.ok_or_else(short)?))
+    }
+
+    fn new(secret: &[u8]) -> Self {
+        let mut validation = Validation::new(ALGORITHM);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
+        // By our own clock, and with the answer "expired" told from "not ours".
+        validation.validate_exp = false;
+        Self {
+            signing: EncodingKey::from_secret(secret),
+            verifying: DecodingKey::from_secret(secret),
+            validation,
+        }
+    }
+
+    /// For an agent that has proved itself.
+    pub fn issue(
+        &self,
+        agent: AgentId,
+        cluster: ClusterId,
+        now: DateTime<Utc>,
+    ) -> Result<Issued, jsonwebtoken::errors::Error> {
+        let expires_at = now + LIFETIME;
+        let payload = Payload {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: agent,
+            cluster,
+            iat: now.timestamp(),
+            exp: expires_at.timestamp(),
+        };
+        let jwt = jsonwebtoken::encode(&Header::new(ALGORITHM), &payload, &self.signing)?;
+        Ok(Issued { jwt, expires_at })
+    }
+
+    /// Who shows this, if it is valid now.
+    pub fn verify(&self, jwt: &str, now: DateTime<Utc>) -> Result<Claims, Refusal> {
+        self.read(jwt).and_then(|claims| match now < claims.expires_at {
+            true => Ok(claims),
+            false => Err(Refusal::Expired),
+        })
+    }
+
+    /// Who shows this, if it may be traded for a fresh one.
+    pub fn verify_for_renewal(&self, jwt: &str, now: DateTime<Utc>) -> Result<Claims, Refusal> {
+        self.read(jwt).and_then(|claims| match now < claims.expires_at + RENEWABLE {
+            true => Ok(claims),
+            false => Err(Refusal::TooOld),
+        })
+    }
+
+    fn read(&self, jwt: &str) -> Result<Claims, Refusal> {
+        let read = jsonwebtoken::decode::<Payload>(jwt, &self.verifying, &self.validation);
+        let Payload { sub, cluster, exp, .. } = read.map_err(|_| Refusal::NotOurs)?.claims;
+        let expires_at = DateTime::from_timestamp(exp, 0).ok_or(Refusal::NotOurs)?;
+        Ok(Claims { agent: sub, cluster, expires_at })
+    }
+}
+
+/// Whole or not at all, readable by its owner only; of two that start at the same time one wins.
+fn create(path: &Path) -> io::Result<()> {
+    let secret: [u8; KEY_BYTES] = rand::random();
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file: File =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    writeln!(file, "{}", hex::encode(secret))?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&draft, path);
+    std::fs::remove_file(&draft)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    fn key() -> AgentKey {
+        AgentKey::new(&[7; KEY_BYTES])
+    }
+
+    fn issued(now: DateTime<Utc>) -> (AgentId, ClusterId, String) {
+        let (agent, cluster) = (AgentId::new(), ClusterId::new());
+        (agent, cluster, key().issue(agent, cluster, now).unwrap().jwt)
+    }
+
+    #[test]
+    fn a_token_is_good_for_a_day_and_renewable_for_thirty_more() {
+        let now = Utc::now();
+        let (agent, cluster, jwt) = issued(now);
+        let claims = key().verify(&jwt, now).unwrap();
+        assert_eq!((claims.agent, claims.cluster), (agent, cluster));
+        let after = |hours| now + TimeDelta::hours(hours);
+        assert!(key().verify(&jwt, after(23)).is_ok());
+        assert_eq!(key().verify(&jwt, after(24)), Err(Refusal::Expired));
+        assert!(key().verify_for_renewal(&jwt, after(24 * 30)).is_ok());
+        assert_eq!(key().verify_for_renewal(&jwt, after(24 * 31)), Err(Refusal::TooOld));
+    }
+
+    #[test]
+    fn nobody_else_can_make_or_change_one() {
+        let now = Utc::now();
+        let (_, _, jwt) = issued(now);
+        assert_eq!(AgentKey::new(&[8; KEY_BYTES]).verify(&jwt, now), Err(Refusal::NotOurs));
+        let parts: Vec<&str> = jwt.split('.').collect();
+        let none = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+        let other = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"HS512","typ":"JWT"}"#);
+        for forged in [
+            format!("{none}.{}.", parts[1]),
+            format!("{none}.{}.{}", parts[1], parts[2]),
+            format!("{other}.{}.{}", parts[1], parts[2]),
+            format!("{}.{}.{}", parts[0], issued(now).2.split('.').nth(1).unwrap(), parts[2]),
+            "imp_pat_000000000000000000000000000000000000".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(key().verify(&forged, now), Err(Refusal::NotOurs), "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_kind_under_the_same_key_proves_nothing() {
+        let now = Utc::now();
+        let payload = |iss: &str, aud: &str| Payload {
+            iss: iss.to_owned(),
+            aud: aud.to_owned(),
+            sub: AgentId::new(),
+            cluster: ClusterId::new(),
+            iat: now.timestamp(),
+            exp: now.timestamp() + 60,
+        };
+        for (payload, good) in [
+            (payload(ISSUER, AUDIENCE), true),
+            (payload("someone", AUDIENCE), false),
+            (payload(ISSUER, "someone"), false),
+        ] {
+            let header = Header::new(ALGORITHM);
+            let jwt = jsonwebtoken::encode(&header, &payload, &key().signing).unwrap();
+            assert_eq!(key().verify(&jwt, now).is_ok(), good);
+        }
+    }
+
+    #[test]
+    fn the_key_file_is_made_once_and_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent-key");
+        let now = Utc::now();
+        let jwt = AgentKey::open(&path).unwrap().issue(AgentId::new(), ClusterId::new(), now);
+        assert!(AgentKey::open(&path).unwrap().verify(&jwt.unwrap().jwt, now).is_ok());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        std::fs::write(&path, "too short").unwrap();
+        assert!(AgentKey::open(&path).is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! Publishes whose rows changed are compared with what agents said before, a moment later.
+//!
+//! Usually a report follows each change and there is nothing to do. But an agent says nothing when a
+//! publish comes back to where it was between two of its reports (suspended and resumed), and a
+//! replica may read a report before the row that it is about.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use imp_core::{ClusterId, ProductPublishId};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::scribe::{Pen, Work};
+
+/// Time for the agents to speak for themselves.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// What is to be looked at, and when.
+#[derive(Debug, Default)]
+pub struct Recheck {
+    due: Mutex<HashMap<ProductPublishId, (ClusterId, Instant)>>,
+}
+
+impl Recheck {
+    pub fn soon(&self, cluster: ClusterId, publish: ProductPublishId) {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        due.insert(publish, (cluster, Instant::now() + DELAY));
+    }
+
+    /// Until cancelled.
+    pub async fn run(&self, pen: Pen, cancel: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(DELAY / 4) => {}
+            }
+            for (cluster, publishes) in self.take(Instant::now()) {
+                // The writer logs what goes wrong.
+                let _written = pen.write(Work::Statuses(cluster, publishes)).await;
+            }
+        }
+    }
+
+    fn take(&self, now: Instant) -> HashMap<ClusterId, Vec<ProductPublishId>> {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now_due: HashMap<ClusterId, Vec<ProductPublishId>> = HashMap::new();
+        due.retain(|publish, (cluster, at)| {
+            let waits = *at > now;
+            if !waits {
+                now_due.entry(*cluster).or_default().push(*publish);
+            }
+            waits
+        });
+        now_due
+    }
+}

@@ -1,0 +1,188 @@
+//! The one writer of what agents say. Whatever has arrived while a transaction ran goes into the
+//! next one together, so that a thousand agents cost a few transactions, and one report is written
+//! at once.
+
+mod batch;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imp_core::cluster::AgentNode;
+use imp_core::{AgentId, ClusterId, ProductPublishId};
+use imp_store::{Store, StoreError, usage};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use crate::compile::is_passing;
+use crate::retry::Retry;
+use crate::state::Clock;
+use batch::Batch;
+
+/// How long a sign of life that says nothing new may wait for company.
+const LAZY: Duration = Duration::from_secs(1);
+
+/// Messages that wait; who sends one more waits, too.
+const QUEUE: usize = 64;
+/// Messages per transaction.
+const TOGETHER: usize = 16;
+
+/// An agent lives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beat {
+    pub agent_version: String,
+    pub nodes: Vec<AgentNode>,
+}
+
+/// Something to be written.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Agents of the cluster said something new of these publishes, or left.
+    Statuses(ClusterId, Vec<ProductPublishId>),
+    /// `true`: it says something new.
+    Beat(AgentId, Beat, bool),
+    /// Counters that belong to the agent's cluster.
+    Usage { agent: AgentId, epoch: String, rows: Vec<usage::Row> },
+}
+
+/// It was not written, and trying again would not help.
+#[derive(Debug)]
+pub struct NotWritten;
+
+/// Hands work to the writer.
+#[derive(Clone, Debug)]
+pub struct Pen {
+    queue: mpsc::Sender<Item>,
+}
+
+#[derive(Debug)]
+struct Item {
+    work: Work,
+    done: oneshot::Sender<()>,
+}
+
+impl Pen {
+    /// Returns once it is committed.
+    pub async fn write(&self, work: Work) -> Result<(), NotWritten> {
+        self.hand_over(work).await?.await.map_err(|_| NotWritten)
+    }
+
+    /// Returns once the writer has it.
+    pub async fn note(&self, work: Work) -> Result<(), NotWritten> {
+        self.hand_over(work).await.map(drop)
+    }
+
+    async fn hand_over(&self, work: Work) -> Result<oneshot::Receiver<()>, NotWritten> {
+        let (done, written) = oneshot::channel();
+        self.queue.send(Item { work, done }).await.map_err(|_| NotWritten)?;
+        Ok(written)
+    }
+}
+
+/// The writer.
+pub struct Scribe {
+    store: Store,
+    clock: Clock,
+    board: Arc<Board>,
+    queue: mpsc::Receiver<Item>,
+    /// The newest sign of life of each agent that is not written yet.
+    beats: HashMap<AgentId, Beat>,
+}
+
+impl Scribe {
+    pub fn new(store: Store, clock: Clock, board: Arc<Board>) -> (Self, Pen) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        (Self { store, clock, board, queue, beats: HashMap::new() }, Pen { queue: sender })
+    }
+
+    /// Until cancelled.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut tick = tokio::time::interval(LAZY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut items = Vec::with_capacity(TOGETHER);
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                received = self.queue.recv_many(&mut items, TOGETHER) => if received == 0 { return },
+                _ = tick.tick() => if self.beats.is_empty() { continue },
+            }
+            let ticked = items.is_empty();
+            let items = self.sort(items);
+            if ticked || !items.is_empty() {
+                self.commit(items, &cancel).await;
+            }
+        }
+    }
+
+    /// Takes the signs of life out; those that say something new stay, as a reason to write now.
+    fn sort(&mut self, items: Vec<Item>) -> Vec<Item> {
+        let mut urgent = Vec::with_capacity(items.len());
+        for item in items {
+            if let Work::Beat(agent, beat, news) = &item.work {
+                self.beats.insert(*agent, beat.clone());
+                if !news {
+                    continue;
+                }
+            }
+            urgent.push(item);
+        }
+        urgent
+    }
+
+    /// All of it in one transaction. What makes the database refuse is found by writing one by one.
+    async fn commit(&mut self, items: Vec<Item>, cancel: &CancellationToken) {
+        let beats: Vec<(AgentId, Beat)> = self.beats.drain().collect();
+        let together = items.iter().map(|item| &item.work);
+        let done = match self.persist(Batch::of(together, beats.clone()), cancel).await {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::warn!(%error, "reports are written one by one");
+                return self.commit_singly(items, beats, cancel).await;
+            }
+        };
+        if done {
+            for item in items {
+                let _stream_ended = item.done.send(());
+            }
+        }
+    }
+
+    async fn commit_singly(
+        &mut self,
+        items: Vec<Item>,
+        beats: Vec<(AgentId, Beat)>,
+        cancel: &CancellationToken,
+    ) {
+        for beat in beats {
+            if let Err(error) = self.persist(Batch::of([], vec![beat]), cancel).await {
+                tracing::error!(%error, "an agent's sign of life cannot be stored");
+            }
+        }
+        for item in items {
+            match self.persist(Batch::of([&item.work], Vec::new()), cancel).await {
+                Ok(true) => drop(item.done.send(())),
+                Ok(false) => return,
+                Err(error) => tracing::error!(%error, "an agent's report cannot be stored"),
+            }
+        }
+    }
+
+    /// Tries until the database is there. False: everything stops.
+    async fn persist(&self, batch: Batch, cancel: &CancellationToken) -> Result<bool, StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            match batch.write(&self.store, &self.board, self.clock.now()).await {
+                Ok(()) => return Ok(true),
+                Err(error) if is_passing(&error) => {
+                    tracing::warn!(%error, "agents' reports wait for the database");
+                }
+                Err(error) => return Err(error),
+            }
+            if !retry.wait(cancel).await {
+                return Ok(false);
+            }
+        }
+    }
+}

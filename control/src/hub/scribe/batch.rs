@@ -1,0 +1,136 @@
+//! What goes into one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use imp_core::product_publish::ProductPublish;
+use imp_core::{AgentId, ClusterId, ProductPublishId};
+use imp_store::compile::{self as table, Which};
+use imp_store::{Result, Store, agent, product_publish, usage};
+
+use super::{Beat, Work};
+use crate::hub::board::Board;
+use crate::hub::settle::settle;
+
+/// Publishes per query.
+const PAGE: usize = 256;
+
+/// How often a publish is looked at again when its row changes under our hands. Whoever changed it
+/// has told the outbox, so it comes up again anyway.
+const TRIES: usize = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// In the order of ids, as everything here: transactions of replicas must not wait in a circle.
+    statuses: BTreeMap<ClusterId, BTreeSet<ProductPublishId>>,
+    beats: Vec<(AgentId, Beat)>,
+    usage: Vec<(AgentId, String, Vec<usage::Row>)>,
+}
+
+impl Batch {
+    pub(super) fn of<'a>(
+        items: impl IntoIterator<Item = &'a Work>,
+        mut beats: Vec<(AgentId, Beat)>,
+    ) -> Self {
+        let mut batch = Self::default();
+        for work in items {
+            match work {
+                Work::Statuses(cluster, ids) => {
+                    batch.statuses.entry(*cluster).or_default().extend(ids);
+                }
+                Work::Beat(..) => {} // among `beats`
+                Work::Usage { agent, epoch, rows } => {
+                    batch.usage.push((*agent, epoch.clone(), rows.clone()));
+                }
+            }
+        }
+        beats.sort_by_key(|(agent, _)| *agent);
+        batch.usage.sort_by_key(|(agent, ..)| *agent);
+        batch.beats = beats;
+        batch
+    }
+
+    /// Reads what is there, and opens a transaction only if something is to be changed.
+    pub(super) async fn write(
+        &self,
+        store: &Store,
+        board: &Board,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let mut statuses = self.statuses.clone();
+        let mut first = true;
+        for _ in 0..TRIES {
+            let changes = changes(&statuses, store, board, now).await?;
+            let rest = first && (!self.beats.is_empty() || !self.usage.is_empty());
+            if changes.is_empty() && !rest {
+                return Ok(());
+            }
+            let mut tx = store.begin().await?;
+            if first {
+                self.write_rest(&mut tx, now).await?;
+            }
+            statuses.clear();
+            for (before, after) in &changes {
+                if !product_publish::report(&mut tx, before, after).await? {
+                    statuses.entry(before.spec.cluster_id).or_default().insert(before.id);
+                }
+            }
+            tx.commit().await?;
+            metrics::counter!("imp_publish_statuses_written_total").increment(changes.len() as u64);
+            first = false;
+            if statuses.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_rest(&self, tx: &mut imp_store::Tx, now: DateTime<Utc>) -> Result<()> {
+        for (agent, beat) in &self.beats {
+            agent::heartbeat(tx, *agent, &beat.agent_version, &beat.nodes, now).await?;
+        }
+        for (agent, epoch, rows) in &self.usage {
+            usage::record(tx, *agent, epoch, rows).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows that do not say yet what the agents say.
+async fn changes(
+    statuses: &BTreeMap<ClusterId, BTreeSet<ProductPublishId>>,
+    store: &Store,
+    board: &Board,
+    now: DateTime<Utc>,
+) -> Result<Vec<(ProductPublish, ProductPublish)>> {
+    let mut changes = Vec::new();
+    for (&cluster, ids) in statuses {
+        let ids: Vec<ProductPublishId> = ids.iter().copied().collect();
+        for ids in ids.chunks(PAGE) {
+            let mut foreign: BTreeSet<_> = ids.iter().copied().collect();
+            for row in table::standings(store, Which::Ids(ids)).await? {
+                let before = match row.content {
+                    Ok(publish) if publish.spec.cluster_id == cluster => publish,
+                    Ok(_) => continue,
+                    Err(error) => {
+                        tracing::error!(publish = %row.id, %error, "its status cannot be told");
+                        foreign.remove(&row.id);
+                        continue;
+                    }
+                };
+                foreign.remove(&before.id);
+                board.own(cluster, before.id, before.tenant_id);
+                let after = settle(&before, &board.reports(cluster, before.id), now);
+                if after != before {
+                    changes.push((before, after));
+                }
+            }
+            for publish in foreign {
+                tracing::warn!(%cluster, %publish, "ignored: a report on no publish of the cluster");
+                board.disown(cluster, publish);
+            }
+        }
+    }
+    changes.sort_by_key(|(before, _)| before.id);
+    Ok(changes)
+}

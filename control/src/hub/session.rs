@@ -1,0 +1,193 @@
+//! One report stream: takes what an agent says, one message at a time. The next one is not read
+//! before this one is stored, so an agent that says too much waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use imp_core::ProductPublishId;
+use imp_core::cluster::AgentNode;
+use imp_core::product_publish::{NodeCounts, PublishError};
+use imp_proto::agent::{self as pb, report_request::Kind};
+use imp_store::Store;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::board::{Board, Session};
+use super::gate::{Identity, shut_out, unavailable};
+use super::guard::stopping;
+use super::scribe::{Beat, Pen, Work};
+use super::settle::Reported;
+use super::usage::admitted;
+use crate::state::Clock;
+
+/// An agent that is back within this time has not been away: its Envoys go on being counted, and
+/// not every publish of its cluster is written twice.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Publishes per piece of work, so that a long list lets others in between.
+const TOGETHER: usize = 256;
+
+const MAX_NODES: usize = 4096;
+const MAX_TEXT: usize = 4096;
+
+/// What sessions share.
+#[derive(Clone)]
+pub struct Desk {
+    pub store: Store,
+    pub clock: Clock,
+    pub board: Arc<Board>,
+    pub pen: Pen,
+    /// The program stops.
+    pub stop: CancellationToken,
+}
+
+/// Answers to an agent.
+pub type Answers = mpsc::Sender<Result<pb::ReportResponse, Status>>;
+
+impl Desk {
+    /// Until the agent leaves, is shut out, or the program stops.
+    pub async fn serve(
+        self,
+        identity: Identity,
+        inbound: Streaming<pb::ReportRequest>,
+        answers: Answers,
+    ) {
+        let session = self.board.join(identity.cluster, identity.agent);
+        let agent = identity.agent;
+        tracing::info!(%agent, cluster = %identity.cluster, "an agent reports");
+        let end = tokio::select! {
+            biased;
+            () = identity.revoked.cancelled() => Some(shut_out()),
+            () = self.stop.cancelled() => Some(stopping()),
+            () = session.superseded.cancelled() => {
+                Some(Status::aborted("the agent opened another report stream"))
+            }
+            end = self.listen(&session, inbound, &answers) => end.err(),
+        };
+        tracing::info!(%agent, reason = end.as_ref().map_or("closed", Status::message), "an agent stopped reporting");
+        if let Some(status) = end {
+            // Who does not read its answers does not read this one either.
+            let _full = answers.try_send(Err(status));
+        }
+        drop(answers);
+        self.leave(&session, &identity).await;
+    }
+
+    /// Its Envoys no longer count, unless it comes back at once.
+    async fn leave(&self, session: &Session, identity: &Identity) {
+        tokio::select! {
+            // Nobody left: we are the ones who go.
+            () = self.stop.cancelled() => return,
+            () = identity.revoked.cancelled() => {}
+            () = session.superseded.cancelled() => return,
+            () = tokio::time::sleep(GRACE) => {}
+        }
+        let publishes = self.board.leave(session);
+        let _logged = self.settle(session, &publishes).await;
+    }
+
+    async fn listen(
+        &self,
+        session: &Session,
+        mut inbound: Streaming<pb::ReportRequest>,
+        answers: &Answers,
+    ) -> Result<(), Status> {
+        let mut last_beat = None;
+        while let Some(request) = inbound.message().await? {
+            match request.kind {
+                Some(Kind::Heartbeat(heartbeat)) => {
+                    let beat = beat(heartbeat);
+                    let news = last_beat.as_ref() != Some(&beat);
+                    last_beat = Some(beat.clone());
+                    let work = Work::Beat(session.agent, beat, news);
+                    self.pen.note(work).await.map_err(|_| stopping())?;
+                }
+                Some(Kind::Publishes(statuses)) => self.statuses(session, statuses).await?,
+                Some(Kind::Usage(batch)) => self.usage(session, batch, answers).await?,
+                // A newer agent's.
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn statuses(&self, session: &Session, said: pb::PublishStatuses) -> Result<(), Status> {
+        metrics::counter!("imp_publish_statuses_total").increment(said.publishes.len() as u64);
+        let reports = said.publishes.into_iter().filter_map(reported).collect();
+        let news = self.board.report(session, reports);
+        self.settle(session, &news).await
+    }
+
+    async fn settle(&self, session: &Session, ids: &[ProductPublishId]) -> Result<(), Status> {
+        for ids in ids.chunks(TOGETHER) {
+            let work = Work::Statuses(session.cluster, ids.to_vec());
+            let stored = self.pen.write(work).await;
+            stored.map_err(|_| Status::internal("a status could not be stored"))?;
+        }
+        Ok(())
+    }
+
+    /// Acknowledged only when it is committed: what is not, the agent sends again.
+    async fn usage(
+        &self,
+        session: &Session,
+        batch: pb::UsageBatch,
+        answers: &Answers,
+    ) -> Result<(), Status> {
+        let pb::UsageBatch { sequence, epoch, counters } = batch;
+        let (now, cluster) = (self.clock.now(), session.cluster);
+        let rows = admitted(&counters, cluster, now, &self.store, &self.board).await;
+        let rows = rows.map_err(unavailable)?;
+        metrics::counter!("imp_usage_counters_total").increment(rows.len() as u64);
+        if !rows.is_empty() {
+            let work = Work::Usage { agent: session.agent, epoch: cut(epoch, 64), rows };
+            let stored = self.pen.write(work).await;
+            stored.map_err(|_| Status::internal("usage could not be stored"))?;
+        }
+        let answer = pb::ReportResponse { usage_sequence: sequence };
+        answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the agent left"))
+    }
+}
+
+/// None: not a status of anything.
+fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
+    let id = status.publish_id.parse().ok()?;
+    let error = status.error.map(|error| PublishError {
+        code: cut(error.code, 64),
+        resource: cut(error.resource, MAX_TEXT),
+        envoy_message: cut(error.envoy_message, MAX_TEXT),
+        hint: cut(error.hint, MAX_TEXT),
+    });
+    let reported = Reported {
+        revision: i64::try_from(status.revision).ok()?,
+        acked_revision: i64::try_from(status.acked_revision).ok()?,
+        nodes: NodeCounts {
+            acked: status.nodes_acked,
+            nacked: status.nodes_nacked,
+            behind: status.nodes_behind,
+        },
+        error,
+    };
+    Some((id, reported))
+}
+
+fn beat(heartbeat: pb::Heartbeat) -> Beat {
+    let node = |node: pb::heartbeat::Node| AgentNode {
+        id: cut(node.id, 256),
+        gateway_id: Some(cut(node.gateway_id, 64)).filter(|id| !id.is_empty()),
+        envoy_version: cut(node.envoy_version, 64),
+        connected_at: DateTime::from_timestamp_millis(node.connected_at_ms).unwrap_or_default(),
+    };
+    Beat {
+        agent_version: cut(heartbeat.agent_version, 64),
+        nodes: heartbeat.nodes.into_iter().take(MAX_NODES).map(node).collect(),
+    }
+}
+
+/// At most so many bytes, whole characters.
+pub(super) fn cut(mut text: String, max: usize) -> String {
+    text.truncate(text.floor_char_boundary(max));
+    text
+}

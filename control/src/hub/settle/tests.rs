@@ -1,0 +1,149 @@
+use imp_core::product_publish::{
+    AuthMode, Delivery, Environment, ProductPublishSpec, PublishStatus,
+};
+use imp_core::{ClusterId, GatewayId, Meta, ProductId, ProductPublishId, TenantId};
+
+use super::*;
+
+/// At revision 3, of which 2 was acknowledged.
+fn publish(status: PublishStatus) -> ProductPublish {
+    let spec = ProductPublishSpec {
+        product_id: ProductId::new(),
+        api_services: Vec::new(),
+        gateway_id: GatewayId::new(),
+        cluster_id: ClusterId::new(),
+        environment: Environment::Prod,
+        auth_mode: AuthMode::None,
+        hostnames: vec!["a.example.com".to_owned()],
+        base_path: "/".to_owned(),
+        delivery: Delivery::Auto,
+    };
+    ProductPublish {
+        id: ProductPublishId::new(),
+        tenant_id: TenantId::new(),
+        status,
+        desired_revision: 3,
+        acked_revision: 2,
+        nodes: NodeCounts::default(),
+        last_error: None,
+        activated_at: None,
+        spec,
+        meta: Meta::new(Utc::now()),
+    }
+}
+
+fn says(
+    revision: i64,
+    acked_revision: i64,
+    acked: u32,
+    nacked: u32,
+    behind: u32,
+) -> Option<Reported> {
+    let nodes = NodeCounts { acked, nacked, behind };
+    Some(Reported { revision, acked_revision, nodes, error: None })
+}
+
+fn refuses(nacked: u32) -> Option<Reported> {
+    let error = PublishError {
+        code: "envoy_nack".to_owned(),
+        resource: "route".to_owned(),
+        envoy_message: "no such thing".to_owned(),
+        hint: "try another".to_owned(),
+    };
+    Some(Reported { error: Some(error), ..says(3, 2, 0, nacked, 0)? })
+}
+
+fn after(before: &ProductPublish, reports: &[Option<Reported>]) -> ProductPublish {
+    settle(before, reports, Utc::now())
+}
+
+fn status(from: PublishStatus, reports: &[Option<Reported>]) -> PublishStatus {
+    after(&publish(from), reports).status
+}
+
+use PublishStatus::{Active, Deploying, Failed, Pending, Suspended, Undeploying};
+
+#[test]
+fn active_needs_every_connected_envoy_of_every_agent() {
+    for (reports, expected) in [
+        (vec![], Pending),
+        (vec![None], Pending),
+        (vec![says(3, 2, 0, 0, 1)], Deploying),
+        (vec![says(3, 2, 0, 0, 0)], Deploying),
+        (vec![says(3, 3, 1, 0, 0)], Active),
+        (vec![says(3, 2, 1, 0, 1)], Deploying),
+        (vec![says(3, 3, 1, 0, 0), says(3, 2, 0, 0, 2)], Deploying),
+        (vec![says(3, 3, 1, 0, 0), None], Deploying),
+        (vec![says(3, 3, 1, 0, 0), says(2, 2, 1, 0, 0)], Deploying),
+        // The second of a pair, without an Envoy of its own.
+        (vec![says(3, 3, 1, 0, 0), says(3, 0, 0, 0, 0)], Active),
+        (vec![says(3, 3, 1, 0, 0), says(3, 3, 2, 0, 0)], Active),
+    ] {
+        assert_eq!(status(Pending, &reports), expected, "{reports:?}");
+    }
+}
+
+#[test]
+fn an_acknowledged_older_revision_counts_for_nothing() {
+    let before = publish(Pending);
+    let settled = after(&before, &[says(2, 2, 5, 0, 0)]);
+    assert_eq!((settled.status, settled.acked_revision), (Pending, 2));
+    assert_eq!(settled.nodes, NodeCounts { behind: 5, ..NodeCounts::default() });
+    // The agent holds 3, and its Envoys still have 2.
+    assert_eq!(status(Pending, &[says(3, 2, 5, 0, 0)]), Deploying);
+    // Nor does one that was never asked for.
+    assert_eq!(status(Pending, &[says(9, 9, 5, 0, 0)]), Pending);
+}
+
+#[test]
+fn one_refusal_fails_it_with_envoys_words_until_it_is_taken_back() {
+    let failed = after(&publish(Deploying), &[says(3, 3, 4, 0, 0), refuses(1)]);
+    assert_eq!(failed.status, Failed);
+    assert_eq!(failed.last_error.as_ref().map(|e| e.envoy_message.as_str()), Some("no such thing"));
+    assert_eq!(failed.nodes, NodeCounts { acked: 4, nacked: 1, behind: 0 });
+    assert_eq!(failed.acked_revision, 2);
+    // The Envoy that refused it is gone, and with it all others.
+    let gone = after(&failed, &[says(3, 2, 0, 0, 0)]);
+    assert_eq!((gone.status, &gone.last_error), (Failed, &failed.last_error));
+    let accepted = after(&failed, &[says(3, 3, 4, 0, 0)]);
+    assert_eq!((accepted.status, accepted.last_error), (Active, None));
+    let wordless = after(&publish(Deploying), &[says(3, 2, 0, 1, 0)]);
+    assert_eq!(wordless.last_error.map(|e| e.code).as_deref(), Some("envoy_nack"));
+}
+
+#[test]
+fn an_agents_own_refusal_fails_it_without_any_envoy() {
+    assert_eq!(status(Pending, &[refuses(0)]), Failed);
+}
+
+#[test]
+fn who_leaves_takes_its_nodes_along_and_nothing_else() {
+    let active = after(&publish(Deploying), &[says(3, 3, 1, 0, 0)]);
+    for nobody in [vec![], vec![says(3, 3, 0, 0, 0)]] {
+        let left = after(&active, &nobody);
+        assert_eq!((left.status, left.nodes), (Active, NodeCounts::default()));
+        assert_eq!((left.acked_revision, left.activated_at), (3, active.activated_at));
+    }
+    let joined = after(&active, &[says(3, 2, 1, 0, 1)]);
+    assert_eq!((joined.status, joined.acked_revision), (Deploying, 3));
+    let again = settle(&joined, &[says(3, 3, 2, 0, 0)], Utc::now() + chrono::TimeDelta::hours(1));
+    assert_eq!((again.status, again.activated_at), (Active, active.activated_at));
+}
+
+#[test]
+fn what_is_ordered_stays_whatever_agents_say() {
+    for ordered in [Suspended, Undeploying] {
+        let settled = after(&publish(ordered), &[says(3, 3, 1, 0, 0)]);
+        assert_eq!((settled.status, settled.activated_at), (ordered, None));
+        assert_eq!((settled.acked_revision, settled.nodes.acked), (3, 1));
+    }
+}
+
+#[test]
+fn what_is_settled_settles_to_itself() {
+    for reports in [vec![], vec![says(3, 3, 1, 0, 0)], vec![refuses(2)], vec![says(3, 2, 0, 0, 1)]]
+    {
+        let once = after(&publish(Pending), &reports);
+        assert_eq!(after(&once, &reports), once, "{reports:?}");
+    }
+}

@@ -1,0 +1,73 @@
+//! `imp-control`: wires the parts.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use imp_control::app::{App, StartError};
+use imp_control::config::{Cli, Command, Config, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Openapi) => print(&imp_control::rest::document().to_string()),
+        Some(Command::Serve(config)) => serve(config).await,
+        None => serve(cli.config).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "imp-control: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    log(config.log_format);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let to_file = config.bootstrap_token_file.is_some();
+    let mut running = App::start(config).await.map_err(one_line)?;
+    if let Some(token) = running.admin_token.as_ref().filter(|_| !to_file) {
+        print(&format!("First start. The system-admin's token, shown this once:\n{token}"))?;
+    }
+    print(&format!("REST http://{}, docs http://{}/docs", running.rest_addr, running.rest_addr))?;
+    tokio::select! {
+        () = stop_signal() => running.cancel(),
+        () = running.stopped() => {}
+    }
+    running.wait().await;
+    Ok(())
+}
+
+fn one_line(error: StartError) -> anyhow::Error {
+    anyhow::anyhow!(error.to_string().replace('\n', " "))
+}
+
+/// SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

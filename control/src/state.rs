@@ -1,0 +1,33 @@
+//! What every request can reach.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use imp_core::upstream::UpstreamPolicy;
+use imp_store::Store;
+
+/// Tells the time; tests set their own.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
+
+impl Clock {
+    pub fn system() -> Self {
+        Self::from_fn(Utc::now)
+    }
+
+    pub fn from_fn(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.0)()
+    }
+}
+
+/// Shared by all handlers; a clone is cheap.
+#[derive(Clone)]
+pub struct State {
+    pub store: Store,
+    pub clock: Clock,
+    pub upstreams: Arc<UpstreamPolicy>,
+}

@@ -1,0 +1,340 @@
+//! Agents that are not: they speak the protocol, and no Envoy is behind them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use imp_proto::agent as pb;
+use imp_proto::agent::agent_service_client::AgentServiceClient;
+use imp_proto::config;
+use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
+use imp_xds::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use imp_xds::{Resource, TypeUrl};
+use prost::Name;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::world::{Caller, World};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls until there is something.
+#[track_caller]
+pub fn eventually<T, F: Future<Output = Option<T>>>(
+    what: impl Into<String>,
+    mut look: impl FnMut() -> F,
+) -> impl Future<Output = T> {
+    let what = format!("{} (asked at {})", what.into(), std::panic::Location::caller());
+    async move {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+pub fn channel(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+/// With or without a bearer token.
+pub fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    request
+}
+
+/// Of this cluster.
+pub async fn registration_token(admin: &Caller, cluster: &str) -> String {
+    let path = format!("/v1/clusters/{cluster}/registration-tokens");
+    let made = admin.post(&path, serde_json::json!({})).await.ok();
+    made["token"].as_str().unwrap().to_owned()
+}
+
+pub async fn register(address: SocketAddr, token: &str) -> Result<pb::RegisterResponse, Status> {
+    let request = pb::RegisterRequest {
+        token: token.to_owned(),
+        agent_version: "0.0.0".to_owned(),
+        hostname: "test".to_owned(),
+    };
+    let answer = AgentServiceClient::new(channel(address)).register(request).await?;
+    Ok(answer.into_inner())
+}
+
+pub async fn renew(address: SocketAddr, token: Option<&str>) -> Result<pb::RenewResponse, Status> {
+    let mut client = AgentServiceClient::new(channel(address));
+    Ok(client.renew(with_token(pb::RenewRequest {}, token)).await?.into_inner())
+}
+
+/// The first answer of a delta stream, or why there is none.
+pub async fn delta(address: SocketAddr, token: Option<&str>) -> Result<(), Status> {
+    let codec: ProstCodec<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = ProstCodec::default();
+    let mut grpc = tonic::client::Grpc::new(channel(address));
+    grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+    let first = DeltaDiscoveryRequest {
+        node: Some(Node { id: "agent".to_owned(), ..Node::default() }),
+        type_url: config::Publish::type_url(),
+        resource_names_subscribe: vec!["*".to_owned()],
+        ..Default::default()
+    };
+    // The stream stays open from our side.
+    let requests = tokio_stream::StreamExt::chain(
+        tokio_stream::once(first),
+        tokio_stream::pending::<DeltaDiscoveryRequest>(),
+    );
+    let path = http::uri::PathAndQuery::from_static(
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+    );
+    let request = with_token(requests, token);
+    let mut inbound: Streaming<DeltaDiscoveryResponse> =
+        grpc.streaming(request, path, codec).await?.into_inner();
+    match tokio::time::timeout(PATIENCE, inbound.message()).await {
+        Ok(answer) => answer.map(drop),
+        Err(_) => panic!("the stream says nothing"),
+    }
+}
+
+/// A report stream.
+pub struct Report {
+    pub say: mpsc::Sender<pb::ReportRequest>,
+    pub answers: Streaming<pb::ReportResponse>,
+}
+
+impl Report {
+    pub async fn open(address: SocketAddr, token: Option<&str>) -> Result<Self, Status> {
+        let (say, said) = mpsc::channel(16);
+        let mut client = AgentServiceClient::new(channel(address));
+        let answers = client.report(with_token(ReceiverStream::new(said), token)).await?;
+        Ok(Self { say, answers: answers.into_inner() })
+    }
+
+    pub async fn send(&self, kind: pb::report_request::Kind) {
+        self.say.send(pb::ReportRequest { kind: Some(kind) }).await.unwrap();
+    }
+
+    pub async fn statuses(&self, publishes: Vec<pb::PublishStatus>) {
+        self.send(pb::report_request::Kind::Publishes(pb::PublishStatuses { publishes })).await;
+    }
+
+    pub async fn beat(&self, nodes: &[&str]) {
+        let node = |id: &&str| pb::heartbeat::Node { id: id.to_string(), ..Default::default() };
+        let nodes = nodes.iter().map(node).collect();
+        let beat = pb::Heartbeat { agent_version: "1.2.3".to_owned(), nodes };
+        self.send(pb::report_request::Kind::Heartbeat(beat)).await;
+    }
+
+    /// Sends counters and waits until they are acknowledged.
+    pub async fn usage(&mut self, sequence: u64, counters: Vec<pb::UsageCounter>) {
+        let batch = pb::UsageBatch { sequence, epoch: "one".to_owned(), counters };
+        self.send(pb::report_request::Kind::Usage(batch)).await;
+        let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await;
+        assert_eq!(answer.unwrap().unwrap().unwrap().usage_sequence, sequence);
+    }
+
+    /// How the stream ends.
+    pub async fn end(mut self) -> Status {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.answers.message()).await.unwrap() {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::ok("closed"),
+                Err(status) => return status,
+            }
+        }
+    }
+}
+
+/// What one agent says of a publish with this many Envoys acknowledged, refused, behind.
+pub fn status(publish: &str, revision: u64, nodes: [u32; 3]) -> pb::PublishStatus {
+    let [nodes_acked, nodes_nacked, nodes_behind] = nodes;
+    let all = nodes_nacked == 0 && nodes_behind == 0 && nodes_acked > 0;
+    pb::PublishStatus {
+        publish_id: publish.to_owned(),
+        revision,
+        acked_revision: if all { revision } else { revision - 1 },
+        nodes_acked,
+        nodes_nacked,
+        nodes_behind,
+        error: None,
+    }
+}
+
+/// A registered agent that follows the delta stream.
+pub struct Agent {
+    pub id: String,
+    pub jwt: String,
+    pub address: SocketAddr,
+    pub held: Arc<Held>,
+    cancel: CancellationToken,
+}
+
+/// What a delta client was sent.
+#[derive(Default)]
+pub struct Held {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connected: bool,
+    resources: HashMap<TypeUrl, BTreeMap<String, Resource>>,
+    /// Every name that came or went, in order.
+    log: Vec<String>,
+}
+
+impl Subscriber for Held {
+    fn held(&self, type_url: &TypeUrl) -> Vec<(String, String)> {
+        let state = self.state.lock().unwrap();
+        let of_type = state.resources.get(type_url).into_iter().flatten();
+        of_type.map(|(name, held)| (name.clone(), held.version().to_string())).collect()
+    }
+
+    fn apply(&self, update: Update) -> Vec<(String, String)> {
+        let mut state = self.state.lock().unwrap();
+        for resource in update.upserts {
+            let name = resource.name().to_string();
+            state.log.push(format!("+{name}"));
+            state.resources.entry(update.type_url.clone()).or_default().insert(name, resource);
+        }
+        for name in update.removals {
+            state.log.push(format!("-{name}"));
+            state.resources.entry(update.type_url.clone()).or_default().remove(&name);
+        }
+        Vec::new()
+    }
+
+    fn connected(&self, connected: bool) {
+        self.state.lock().unwrap().connected = connected;
+    }
+}
+
+impl Held {
+    /// All of one type.
+    pub fn all<M: config::Resource>(&self) -> Vec<M> {
+        let state = self.state.lock().unwrap();
+        let of_type = state.resources.get(&M::type_url().into());
+        let values = of_type.into_iter().flatten().map(|(_, resource)| resource.value().clone());
+        values.map(|value| M::decode(value).unwrap()).collect()
+    }
+
+    /// How many gateways, publishes, entitlements and credentials.
+    pub fn counts(&self) -> [usize; 4] {
+        [
+            self.all::<config::Gateway>().len(),
+            self.all::<config::Publish>().len(),
+            self.all::<config::Entitlement>().len(),
+            self.all::<config::Credential>().len(),
+        ]
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.state.lock().unwrap().connected
+    }
+
+    /// What came and went since it was last asked.
+    pub fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().log)
+    }
+
+    #[track_caller]
+    pub fn reach(self: &Arc<Self>, counts: [usize; 4]) -> impl Future<Output = ()> + use<> {
+        let held = self.clone();
+        eventually(format!("{counts:?}"), move || {
+            let reached = held.counts() == counts;
+            async move { reached.then_some(()) }
+        })
+    }
+
+    /// The one resource of its type, once it is as it should be.
+    #[track_caller]
+    pub fn one<M: config::Resource + Debug>(
+        self: &Arc<Self>,
+        good: impl Fn(&M) -> bool,
+    ) -> impl Future<Output = M> {
+        let held = self.clone();
+        eventually(M::type_url(), move || {
+            let found = held.all::<M>().into_iter().find(|message| good(message));
+            async move { found }
+        })
+    }
+}
+
+impl Agent {
+    /// In this cluster, following the delta stream.
+    pub async fn start(world: &World, cluster: &str) -> Self {
+        let token = registration_token(&world.admin, cluster).await;
+        let registered = register(world.running.agent_addr, &token).await.unwrap();
+        assert_eq!(registered.cluster_id, cluster);
+        let (id, jwt) = (registered.agent_id, registered.jwt);
+        let address = world.running.agent_addr;
+        let mut agent =
+            Self { id, jwt, address, held: Arc::default(), cancel: CancellationToken::new() };
+        agent.follow(address).await;
+        agent
+    }
+
+    /// Follows the control plane at this address from now on.
+    pub async fn follow(&mut self, address: SocketAddr) {
+        self.cancel.cancel();
+        self.cancel = CancellationToken::new();
+        self.address = address;
+        let types = config::type_urls().into_iter().map(TypeUrl::from).collect();
+        let client = DeltaClient::new(ClientConfig::new(&*self.id, types), self.held.clone());
+        let (jwt, cancel) = (self.jwt.clone(), self.cancel.clone());
+        tokio::spawn(async move {
+            let connect = || {
+                let metadata: MetadataMap = with_token((), Some(&jwt)).metadata().clone();
+                async move { Ok((channel(address), metadata)) }
+            };
+            client.run(connect, cancel).await;
+        });
+        let held = self.held.clone();
+        eventually("a delta stream", || {
+            let connected = held.is_connected();
+            async move { connected.then_some(()) }
+        })
+        .await;
+    }
+
+    pub async fn report(&self) -> Report {
+        Report::open(self.address, Some(&self.jwt)).await.unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// Waits until GET shows what it should.
+#[track_caller]
+pub fn shows(
+    caller: &Caller,
+    path: &str,
+    good: impl Fn(&Value) -> bool,
+) -> impl Future<Output = Value> {
+    let (caller, path) = (caller.clone(), path.to_owned());
+    let good = Arc::new(good);
+    eventually(path.clone(), move || {
+        let (caller, path, good) = (caller.clone(), path.clone(), good.clone());
+        async move {
+            let seen = caller.get(&path).await.ok();
+            good(&seen).then_some(seen)
+        }
+    })
+}

@@ -1,0 +1,177 @@
+//! From REST to what agents hold.
+
+use imp_proto::config as pb;
+use imp_store::testing::{Database, Kind};
+use rstest::rstest;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::agent::{Agent, eventually};
+use crate::world::{Shop, World};
+
+async fn on(kind: Kind) -> (Database, World) {
+    let database = Database::fresh(kind).await.unwrap();
+    let world = World::start_on(Some(database.url())).await;
+    (database, world)
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_reaches_its_cluster_with_all_that_it_needs_and_no_other(#[case] kind: Kind) {
+    let (_database, world) = on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    // Made after everything was loaded.
+    let other = world.admin.make("clusters", json!({ "name": "other" })).await;
+    let here = Agent::start(&world, shop.id("clusters")).await;
+    let there = Agent::start(&world, other["id"].as_str().unwrap()).await;
+    here.held.reach([1, 1, 1, 1]).await;
+
+    let [publish] = &here.held.all::<pb::Publish>()[..] else { panic!() };
+    assert_eq!(publish.id, shop.id("product-publishes"));
+    assert_eq!((publish.hostnames.join(","), publish.revision), (shop.host.clone(), 1));
+    assert_eq!((publish.base_path.as_str(), publish.environment.as_str()), ("/", "prod"));
+    assert_eq!(publish.auth_mode(), pb::publish::AuthMode::ApiKey);
+    let [service] = &publish.api_services[..] else { panic!() };
+    let routes: Vec<_> = service.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(routes, ["payments", "refunds"]);
+    for route in &service.routes {
+        assert_eq!(route.backends[0].backend_id, service.backends[0].id, "named by id");
+        assert!(route.policies.is_empty());
+    }
+    let limit = service.policies[0].kind.clone();
+    let expected = pb::RateLimit { requests: 1000, window_seconds: 60 };
+    assert_eq!(limit, Some(pb::policy::Kind::RateLimit(expected)));
+
+    let [gateway] = &here.held.all::<pb::Gateway>()[..] else { panic!() };
+    assert_eq!(
+        (gateway.id.as_str(), gateway.listeners[0].port),
+        (publish.gateway_id.as_str(), 8080)
+    );
+    let [entitlement] = &here.held.all::<pb::Entitlement>()[..] else { panic!() };
+    assert_eq!(entitlement.id, shop.id("subscriptions"));
+    assert_eq!(entitlement.state(), pb::entitlement::State::Active);
+    assert_eq!((entitlement.limits[0].amount, entitlement.limits[0].window_seconds), (60, 60));
+    let [credential] = &here.held.all::<pb::Credential>()[..] else { panic!() };
+    let key = shop.objects["credentials"]["api_key"].as_str().unwrap();
+    assert_eq!(credential.key_sha256, Sha256::digest(key).to_vec());
+    assert_eq!(credential.subscription_id, entitlement.id);
+    assert_eq!(credential.client_app_id, shop.id("client-apps"));
+    assert_eq!(there.held.counts(), [0, 0, 0, 0]);
+
+    // One publish there brings them all.
+    let mut spec = shop.publish("there.example.com");
+    spec["cluster_id"] = other["id"].clone();
+    let second = shop.provider.make("product-publishes", spec).await;
+    there.held.reach([1, 1, 1, 1]).await;
+    assert_eq!(there.held.all::<pb::Publish>()[0].id, second["id"].as_str().unwrap());
+    let path = format!("/v1/product-publishes/{}", second["id"].as_str().unwrap());
+    assert_eq!(shop.provider.delete(&path).await.status, 204);
+    there.held.reach([0, 0, 0, 0]).await;
+    assert_eq!(here.held.counts(), [1, 1, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoking_a_key_moves_one_resource_and_nothing_brings_it_back() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    agent.held.take_log();
+    shop.customer.step(&format!("{}/revoke", shop.path("credentials"))).await.ok();
+    agent.held.one(|it: &pb::Credential| it.state() == pb::credential::State::Revoked).await;
+    assert_eq!(agent.held.take_log(), [format!("+{}", shop.id("credentials"))]);
+    shop.provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
+    agent.held.one(|it: &pb::Publish| it.revision == 2).await;
+    let [credential] = &agent.held.all::<pb::Credential>()[..] else { panic!() };
+    assert_eq!(credential.state(), pb::credential::State::Revoked);
+    assert_eq!(shop.customer.delete(&shop.path("credentials")).await.status, 204);
+    agent.held.reach([1, 1, 1, 0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_subscription_may_do_follows_its_life() {
+    use pb::entitlement::State;
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let path = shop.path("subscriptions");
+    let becomes =
+        async |state: State| agent.held.one(move |it: &pb::Entitlement| it.state() == state).await;
+    becomes(State::Active).await;
+    let why = json!({ "reason": "unpaid invoice" });
+    shop.provider.post(&format!("{path}/suspend"), why).await.ok();
+    assert_eq!(becomes(State::Suspended).await.reason, "unpaid invoice");
+    shop.provider.step(&format!("{path}/resume")).await.ok();
+    assert_eq!(becomes(State::Active).await.reason, "");
+    // New terms are for new subscribers.
+    let dearer = json!({ "rate_limit": { "requests": 600, "per": "minute" } });
+    shop.provider.patch(&shop.path("plans"), dearer).await.ok();
+    shop.customer.step(&format!("{path}/cancel")).await.ok();
+    let ended = becomes(State::Ended).await;
+    assert_eq!(ended.limits[0].amount, 60);
+    agent.held.reach([1, 1, 1, 1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_is_suspended_resumed_and_taken_away() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let path = shop.path("product-publishes");
+    agent.held.one(|it: &pb::Publish| !it.suspended).await;
+    shop.provider.step(&format!("{path}/suspend")).await.ok();
+    agent.held.one(|it: &pb::Publish| it.suspended).await;
+    shop.provider.step(&format!("{path}/resume")).await.ok();
+    agent.held.one(|it: &pb::Publish| !it.suspended).await;
+    shop.provider.patch(&shop.path("gateways"), json!({ "name": "renamed" })).await.ok();
+    agent.held.one(|it: &pb::Gateway| it.name == "renamed").await;
+    assert_eq!(shop.provider.delete(&path).await.status, 204);
+    agent.held.reach([0, 0, 0, 0]).await;
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_only_what_changed_is_sent(#[case] kind: Kind) {
+    let (database, world) = on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let mut agent = Agent::start(&world, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    let world = world.restart(Some(database.url())).await;
+    eventually("the end of the stream", || {
+        let ended = !agent.held.is_connected();
+        async move { ended.then_some(()) }
+    })
+    .await;
+    agent.held.take_log();
+    agent.follow(world.running.agent_addr).await;
+    let provider = world.admin.with(shop.provider.token.as_deref());
+    provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
+    agent.held.one(|it: &pb::Publish| it.revision == 2).await;
+    assert_eq!(agent.held.take_log(), [format!("+{}", shop.id("product-publishes"))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_control_plane_follows_what_the_first_one_writes() {
+    let (database, first) = on(Kind::Postgres).await;
+    let shop = Shop::open(&first, "acme").await;
+    let second = World::start_on(Some(database.url())).await;
+    assert_eq!(second.running.admin_token, None);
+    // Registered with the second one: each has a key of its own here.
+    let token = crate::agent::registration_token(&first.admin, shop.id("clusters")).await;
+    let registered = crate::agent::register(second.running.agent_addr, &token).await.unwrap();
+    let foreign = crate::agent::renew(first.running.agent_addr, Some(&registered.jwt)).await;
+    assert_eq!(foreign.unwrap_err().code(), tonic::Code::Unauthenticated);
+
+    let admin = first.admin.clone();
+    let at_second = World { admin, ..second };
+    let agent = Agent::start(&at_second, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    shop.provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
+    agent.held.one(|it: &pb::Publish| it.revision == 2).await;
+    assert_eq!(shop.customer.delete(&shop.path("credentials")).await.status, 204);
+    agent.held.reach([1, 1, 1, 0]).await;
+}

@@ -1,0 +1,212 @@
+//! Who comes in at the agents' port, and who does not.
+
+use chrono::TimeDelta;
+use imp_control::compile::Worlds;
+use imp_control::hub::Hub;
+use imp_control::hub::identity::AgentKey;
+use imp_store::testing::{Database, Kind};
+use rstest::rstest;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use crate::agent::{Agent, Report, delta, register, registration_token, renew, shows};
+use crate::world::{Shop, World};
+
+async fn cluster(world: &World) -> String {
+    let made = world.admin.make("clusters", json!({ "name": "here" })).await;
+    made["id"].as_str().unwrap().to_owned()
+}
+
+async fn agents(world: &World, cluster: &str) -> usize {
+    let list = world.admin.get(&format!("/v1/clusters/{cluster}/agents")).await.ok();
+    list["items"].as_array().unwrap().len()
+}
+
+#[track_caller]
+fn refused<T>(outcome: Result<T, Status>, code: Code) -> String {
+    let Err(status) = outcome else { panic!("let in") };
+    assert_eq!(status.code(), code, "{status}");
+    assert!(!status.message().is_empty() && !status.message().contains('\n'));
+    status.message().to_owned()
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_token_lets_one_agent_in_once(#[case] kind: Kind) {
+    let database = Database::fresh(kind).await.unwrap();
+    let world = World::start_on(Some(database.url())).await;
+    let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
+    let token = registration_token(&world.admin, &cluster).await;
+    let calls = (0..8).map(|_| {
+        let token = token.clone();
+        tokio::spawn(async move { register(address, &token).await })
+    });
+    let mut let_in = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap() {
+            Ok(registered) => let_in.push(registered),
+            refused_one => drop(refused(refused_one, Code::Unauthenticated)),
+        }
+    }
+    let [registered] = &let_in[..] else { panic!("{} were let in", let_in.len()) };
+    assert_eq!(registered.cluster_id, cluster);
+    let now = world.now.get().timestamp_millis();
+    assert!(registered.jwt_expires_at_ms > now);
+    assert_eq!(agents(&world, &cluster).await, 1);
+    let path = format!("/v1/clusters/{cluster}/agents/{}", registered.agent_id);
+    let agent = world.admin.get(&path).await.ok();
+    assert_eq!((&agent["status"], &agent["hostname"]), (&json!("registered"), &json!("test")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_fresh_registration_token_registers_nobody() {
+    let world = World::start().await;
+    let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
+    let old = registration_token(&world.admin, &cluster).await;
+    let deleted = registration_token(&world.admin, &cluster).await;
+    let tokens = format!("/v1/clusters/{cluster}/registration-tokens");
+    let items = world.admin.get(&tokens).await.ok()["items"].clone();
+    let last = items.as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
+    assert_eq!(world.admin.delete(&format!("{tokens}/{last}")).await.status, 204);
+    world.now.advance(TimeDelta::minutes(15));
+    let mut mistyped = registration_token(&world.admin, &cluster).await;
+    mistyped.replace_range(mistyped.len() - 1.., if mistyped.ends_with('0') { "1" } else { "0" });
+    let api_token = world.admin.token.clone().unwrap();
+    let before = agents(&world, &cluster).await;
+    for token in [&old, &deleted, &mistyped, &api_token, "", "nonsense"] {
+        let said = refused(register(address, token).await, Code::Unauthenticated);
+        assert!(token.is_empty() || !said.contains(token));
+    }
+    assert_eq!((before, agents(&world, &cluster).await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_but_an_agents_own_token_opens_a_stream_or_is_renewed() {
+    let world = World::start().await;
+    let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
+    let unused = registration_token(&world.admin, &cluster).await;
+    // Signed by another control plane, for an agent and a cluster that are here.
+    let agent = Agent::start(&world, &cluster).await;
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = AgentKey::open(&dir.path().join("key")).unwrap();
+    let (id, at) = (agent.id.parse().unwrap(), cluster.parse().unwrap());
+    let foreign = foreign.issue(id, at, world.now.get()).unwrap().jwt;
+    // Ours, but of an agent that is not there, and of one in another cluster.
+    let ours = AgentKey::open(&world.dir.path().join("agent-key")).unwrap();
+    let unknown = ours.issue(imp_core::AgentId::new(), at, world.now.get()).unwrap().jwt;
+    let moved = ours.issue(id, imp_core::ClusterId::new(), world.now.get()).unwrap().jwt;
+    let api_token = world.admin.token.as_deref();
+    for token in [
+        None,
+        api_token,
+        Some(&*unused),
+        Some(&*foreign),
+        Some(&*unknown),
+        Some(&*moved),
+        Some("x"),
+    ] {
+        refused(delta(address, token).await, Code::Unauthenticated);
+        refused(Report::open(address, token).await, Code::Unauthenticated);
+        refused(renew(address, token).await, Code::Unauthenticated);
+    }
+    delta(address, Some(&agent.jwt)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_token_opens_nothing_but_is_renewed_for_thirty_days() {
+    let world = World::start().await;
+    let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
+    let agent = Agent::start(&world, &cluster).await;
+    world.now.advance(TimeDelta::days(2));
+    refused(delta(address, Some(&agent.jwt)).await, Code::Unauthenticated);
+    refused(Report::open(address, Some(&agent.jwt)).await, Code::Unauthenticated);
+    let renewed = renew(address, Some(&agent.jwt)).await.unwrap();
+    assert!(renewed.jwt_expires_at_ms > world.now.get().timestamp_millis());
+    delta(address, Some(&renewed.jwt)).await.unwrap();
+    world.now.advance(TimeDelta::days(30));
+    refused(renew(address, Some(&agent.jwt)).await, Code::Unauthenticated);
+    renew(address, Some(&renewed.jwt)).await.unwrap();
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_agent_is_cut_off_at_once_and_stays_out(#[case] kind: Kind) {
+    let database = Database::fresh(kind).await.unwrap();
+    let world = World::start_on(Some(database.url())).await;
+    let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
+    let (agent, other) =
+        (Agent::start(&world, &cluster).await, Agent::start(&world, &cluster).await);
+    let (report, stays) = (agent.report().await, other.report().await);
+    report.beat(&["envoy"]).await;
+    let path = format!("/v1/clusters/{cluster}/agents/{}", agent.id);
+    shows(&world.admin, &path, |it| it["status"] == "connected").await;
+    assert_eq!(world.admin.delete(&path).await.status, 204);
+
+    assert_eq!(report.end().await.code(), Code::PermissionDenied);
+    let held = agent.held.clone();
+    crate::agent::eventually("the end of the delta stream", || {
+        let ended = !held.is_connected();
+        async move { ended.then_some(()) }
+    })
+    .await;
+    refused(delta(address, Some(&agent.jwt)).await, Code::PermissionDenied);
+    refused(Report::open(address, Some(&agent.jwt)).await, Code::PermissionDenied);
+    refused(renew(address, Some(&agent.jwt)).await, Code::PermissionDenied);
+    assert_eq!(world.admin.get(&path).await.ok()["status"], "revoked");
+    assert!(other.held.is_connected());
+    stays.beat(&["envoy"]).await;
+    let path = format!("/v1/clusters/{cluster}/agents/{}", other.id);
+    shows(&world.admin, &path, |it| it["nodes"][0]["id"] == "envoy").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_everything_is_loaded_streams_are_refused_and_not_served_empty() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    // A second port on the same database, whose worlds nobody has loaded.
+    let key = AgentKey::open(&world.dir.path().join("agent-key")).unwrap();
+    let stop = CancellationToken::new();
+    let (store, clock) = (world.running.store.clone(), imp_control::state::Clock::system());
+    let hub = Hub::start(store, clock, key, Worlds::default(), stop.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(hub.serve(listener));
+    refused(delta(address, Some(&agent.jwt)).await, Code::Unavailable);
+    refused(Report::open(address, Some(&agent.jwt)).await, Code::Unavailable);
+    // Identity does not depend on it.
+    renew(address, Some(&agent.jwt)).await.unwrap();
+    refused(delta(address, None).await, Code::Unauthenticated);
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_that_stops_says_so_on_every_stream() {
+    let world = World::start().await;
+    let cluster = cluster(&world).await;
+    let agent = Agent::start(&world, &cluster).await;
+    let report = agent.report().await;
+    report.beat(&[]).await;
+    let before = std::time::Instant::now();
+    world.running.shutdown().await;
+    assert!(before.elapsed() < std::time::Duration::from_secs(4), "streams held it up");
+    assert_eq!(report.end().await.code(), Code::Unavailable);
+    assert!(!agent.held.is_connected());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_report_stream_ends_the_first() {
+    let world = World::start().await;
+    let cluster = cluster(&world).await;
+    let agent = Agent::start(&world, &cluster).await;
+    let first = agent.report().await;
+    let _second = agent.report().await;
+    assert_eq!(first.end().await.code(), Code::Aborted);
+}

@@ -1,0 +1,214 @@
+//! What agents say, and what becomes of it.
+
+use imp_proto::agent as pb;
+use imp_store::testing::{Database, Kind};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, shows, status};
+use crate::world::{Shop, World};
+
+async fn on(kind: Kind) -> (Database, World, Shop) {
+    let database = Database::fresh(kind).await.unwrap();
+    let world = World::start_on(Some(database.url())).await;
+    let shop = Shop::open(&world, "acme").await;
+    (database, world, shop)
+}
+
+fn nodes(acked: u32, nacked: u32, behind: u32) -> Value {
+    json!({ "acked": acked, "nacked": nacked, "behind": behind })
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_becomes_active_with_the_last_acknowledgement(#[case] kind: Kind) {
+    let (_database, world, shop) = on(kind).await;
+    let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.beat(&["envoy-1", "envoy-2"]).await;
+    report.statuses(vec![status(publish, 1, [1, 0, 1])]).await;
+    let seen = shows(&world.admin, &path, |it| it["status"] == "deploying").await;
+    assert_eq!((&seen["nodes"], &seen["activated_at"]), (&nodes(1, 0, 1), &Value::Null));
+    report.statuses(vec![status(publish, 1, [2, 0, 0])]).await;
+    let seen = shows(&world.admin, &path, |it| it["status"] == "active").await;
+    assert_eq!((&seen["nodes"], &seen["acked_revision"]), (&nodes(2, 0, 0), &json!(1)));
+    assert!(seen["activated_at"].is_string());
+    assert_eq!(seen["version"], 1, "a report is no edit");
+
+    // The next revision is refused; the former one keeps serving.
+    shop.provider.step(&format!("{path}/redeploy")).await.ok();
+    report.statuses(vec![status(publish, 1, [2, 0, 0])]).await;
+    let seen = shows(&world.admin, &path, |it| it["nodes"] == nodes(0, 0, 2)).await;
+    assert_eq!((&seen["status"], &seen["acked_revision"]), (&json!("pending"), &json!(1)));
+    let error = pb::PublishError {
+        code: "envoy_nack".to_owned(),
+        resource: "routes/one".to_owned(),
+        envoy_message: "invalid regex\0".to_owned(),
+        hint: "see RE2".to_owned(),
+    };
+    let refused = pb::PublishStatus { error: Some(error), ..status(publish, 2, [1, 1, 0]) };
+    report.statuses(vec![refused]).await;
+    let seen = shows(&world.admin, &path, |it| it["status"] == "failed").await;
+    assert!(seen["last_error"]["envoy_message"].as_str().unwrap().starts_with("invalid regex"));
+    assert_eq!(
+        (&seen["last_error"]["hint"], &seen["acked_revision"]),
+        (&json!("see RE2"), &json!(1))
+    );
+    report.statuses(vec![status(publish, 2, [2, 0, 0])]).await;
+    let seen = shows(&world.admin, &path, |it| it["status"] == "active").await;
+    assert_eq!((&seen["last_error"], &seen["acked_revision"]), (&Value::Null, &json!(2)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_agents_of_a_pair_must_agree_and_one_that_leaves_counts_no_more() {
+    let (_database, world, shop) = on(Kind::Sqlite).await;
+    let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
+    let one = Agent::start(&world, shop.id("clusters")).await;
+    let two = Agent::start(&world, shop.id("clusters")).await;
+    let (first, second) = (one.report().await, two.report().await);
+    for report in [&first, &second] {
+        report.beat(&["envoy"]).await;
+        report.statuses(vec![status(publish, 1, [0, 0, 1])]).await;
+    }
+    shows(&world.admin, &path, |it| it["nodes"] == nodes(0, 0, 2)).await;
+    first.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
+    let seen = shows(&world.admin, &path, |it| it["nodes"] == nodes(1, 0, 1)).await;
+    assert_eq!(seen["status"], "deploying");
+    // The one that is behind goes away: what is left agrees.
+    drop(second);
+    shows(&world.admin, &path, |it| it["status"] == "active" && it["nodes"] == nodes(1, 0, 0))
+        .await;
+    first.statuses(vec![status(publish, 1, [0, 0, 0])]).await;
+    let seen = shows(&world.admin, &path, |it| it["nodes"] == nodes(0, 0, 0)).await;
+    assert_eq!(seen["status"], "active");
+    // Back again, it says everything anew.
+    let second = two.report().await;
+    second.statuses(vec![status(publish, 1, [3, 0, 0])]).await;
+    shows(&world.admin, &path, |it| it["nodes"] == nodes(3, 0, 0)).await;
+    drop((first, second));
+    shows(&world.admin, &path, |it| it["nodes"] == nodes(0, 0, 0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resumed_publish_is_active_again_although_the_agent_has_nothing_new_to_say() {
+    let (_database, world, shop) = on(Kind::Sqlite).await;
+    let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.beat(&["envoy"]).await;
+    report.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
+    shows(&world.admin, &path, |it| it["status"] == "active").await;
+    shop.provider.step(&format!("{path}/suspend")).await.ok();
+    report.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
+    assert_eq!(shop.provider.step(&format!("{path}/resume")).await.ok()["status"], "deploying");
+    shows(&world.admin, &path, |it| it["status"] == "active").await;
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
+    let (_database, world, shop) = on(kind).await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let mut report = agent.report().await;
+    let hour = world.now.get().timestamp() / 3600 * 3_600_000;
+    let counter = |allowed, limited| pb::UsageCounter {
+        publish_id: shop.id("product-publishes").to_owned(),
+        subscription_id: shop.id("subscriptions").to_owned(),
+        consumer_id: shop.id("consumers").to_owned(),
+        hour_ms: hour,
+        allowed,
+        limited,
+    };
+    report.usage(1, vec![counter(5, 1)]).await;
+    report.usage(1, vec![counter(5, 1)]).await;
+    report.usage(2, vec![counter(7, 2)]).await;
+    report.usage(1, vec![counter(5, 1)]).await;
+    let path = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
+    let seen = world.admin.get(&path).await.ok();
+    let [record] = &seen["items"].as_array().unwrap()[..] else { panic!("{seen:#}") };
+    assert_eq!((&record["allowed"], &record["limited"]), (&json!(7), &json!(2)));
+    assert_eq!(record["consumer_id"], shop.id("consumers"));
+
+    // Calls that were served before the publish was taken away are told after.
+    report.statuses(vec![status(shop.id("product-publishes"), 1, [1, 0, 0])]).await;
+    assert_eq!(shop.provider.delete(&shop.path("product-publishes")).await.status, 204);
+    agent.held.reach([0, 0, 0, 0]).await;
+    report.usage(3, vec![counter(9, 2)]).await;
+    let seen = world.admin.get(&path).await.ok();
+    assert_eq!(seen["items"][0]["allowed"], 9);
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_speaks_for_its_own_cluster_only(#[case] kind: Kind) {
+    let (_database, world, acme) = on(kind).await;
+    let globex = Shop::open(&world, "globex").await;
+    let agent = Agent::start(&world, globex.id("clusters")).await;
+    let mut report = agent.report().await;
+    report.beat(&["envoy"]).await;
+    let foreign = acme.id("product-publishes");
+    let own = globex.id("product-publishes");
+    let unknown = imp_core::ProductPublishId::new().to_string();
+    let before = world.admin.get(&acme.path("product-publishes")).await.ok();
+    let said = [foreign, &unknown, "no id", own].map(|id| status(id, 1, [1, 0, 0]));
+    report.statuses(said.to_vec()).await;
+    // What stands beside it is taken.
+    shows(&world.admin, &globex.path("product-publishes"), |it| it["status"] == "active").await;
+    assert_eq!(world.admin.get(&acme.path("product-publishes")).await.ok(), before);
+
+    let hour_ms = world.now.get().timestamp() / 3600 * 3_600_000;
+    let counter = |publish: &str, of: &Shop, consumer: &str| pb::UsageCounter {
+        publish_id: publish.to_owned(),
+        subscription_id: of.id("subscriptions").to_owned(),
+        consumer_id: consumer.to_owned(),
+        hour_ms,
+        allowed: 1,
+        limited: 0,
+    };
+    let late = pb::UsageCounter {
+        hour_ms: hour_ms + 3 * 3_600_000,
+        ..counter(own, &globex, globex.id("consumers"))
+    };
+    let counters = vec![
+        counter(foreign, &acme, acme.id("consumers")),
+        counter(own, &acme, acme.id("consumers")),
+        counter(foreign, &globex, globex.id("consumers")),
+        counter(own, &globex, acme.id("consumers")),
+        counter(&unknown, &globex, globex.id("consumers")),
+        counter("no id", &globex, globex.id("consumers")),
+        late,
+    ];
+    report.usage(1, counters).await;
+    for shop in [&acme, &globex] {
+        let path = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
+        assert_eq!(world.admin.get(&path).await.ok()["items"], json!([]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_show_the_agent_and_its_envoys() {
+    let (_database, world, shop) = on(Kind::Sqlite).await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let path = format!("/v1/clusters/{}/agents/{}", shop.id("clusters"), agent.id);
+    let report = agent.report().await;
+    report.beat(&["envoy-1"]).await;
+    let seen = shows(&world.admin, &path, |it| it["status"] == "connected").await;
+    assert_eq!(
+        (&seen["agent_version"], &seen["nodes"][0]["id"]),
+        (&json!("1.2.3"), &json!("envoy-1"))
+    );
+    world.now.advance(chrono::TimeDelta::seconds(31));
+    shows(&world.admin, &path, |it| it["status"] == "stale").await;
+    // Nothing new but that it lives.
+    report.beat(&["envoy-1"]).await;
+    shows(&world.admin, &path, |it| it["status"] == "connected").await;
+    report.beat(&[]).await;
+    shows(&world.admin, &path, |it| it["nodes"] == json!([])).await;
+}
