@@ -168,15 +168,6 @@ impl Running {
         }
         self.lkg.close();
     }
-
-    /// As a crash would, for tests: what is not on disk is lost.
-    pub fn kill(self) {
-        self.cancel.cancel();
-        for task in &self.tasks {
-            task.abort();
-        }
-        self.link.abort();
-    }
 }
 
 /// What a start makes of the state directory.
@@ -235,6 +226,7 @@ async fn serve_envoys(
     fleet: Fleet,
     cancel: CancellationToken,
 ) {
+    let ads = fleet.ads();
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -242,18 +234,18 @@ async fn serve_envoys(
         // Each call in flight is a stream, and callers who leave reset theirs.
         .max_concurrent_streams(Some(100_000))
         .http2_max_pending_accept_reset_streams(Some(10_000))
-        .add_service(fleet.ads())
+        .add_service(ads.clone())
         .add_service(Door::service(engine, fleet))
         .serve_with_incoming_shutdown(nodelay(listener), cancel.clone().cancelled_owned());
     let stopping = async {
         cancel.cancelled().await;
+        ads.close();
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
         served = server => if let Err(error) = served {
             tracing::error!(%error, "the xDS server stopped");
         },
-        // Streams of configuration never end by themselves.
         () = stopping => {}
     }
     cancel.cancel();

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The agent of a cluster: serves its Envoys with what the control plane says, and goes on without it.
 #[derive(Debug, Parser)]
-#[command(name = "imp-agent", version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "imp-agent", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -225,6 +225,8 @@ impl Core {
             for (url, name) in upserts.chain(removals) {
                 if [SCOPE, ROUTES, LISTENER, EXTENSION].contains(&url) {
                     self.stale.extend(self.assembly.publishes_of(gateway, url, name));
+                    // Who was in it, and now waits outside while others are judged.
+                    self.stale.extend(self.tracker.users_of(&(url, name.into())).cloned());
                 }
             }
         }

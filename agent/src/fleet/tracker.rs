@@ -194,6 +194,11 @@ impl Tracker {
         acked
     }
 
+    /// The publishes that need a resource.
+    pub fn users_of(&self, key: &Key) -> impl Iterator<Item = &String> {
+        self.needed_by.get(key).into_iter().flatten()
+    }
+
     /// Whether any status has not been taken yet.
     pub fn has_changed(&self) -> bool {
         !self.changed.is_empty()

@@ -128,13 +128,15 @@ fn change(slots: Slots) -> Change {
 /// the good ones of a refused message for its own without serving them.
 pub(super) fn server_config() -> ServerConfig {
     let rules = |type_url: &str, phase| TypeRules::new(type_url, phase);
-    ServerConfig::new(vec![
+    let types = vec![
         rules(CLUSTER, 0),
         TypeRules { never_remove: true, legacy_wildcard: false, ..rules(EXTENSION, 1) },
         rules(LISTENER, 2),
         TypeRules { batching: Batching::Single, restamp: Some(restamp), ..rules(SCOPE, 3) },
         TypeRules { legacy_wildcard: false, ..rules(ROUTES, 3) },
-    ])
+    ];
+    // There is no other agent that Envoy could go to.
+    ServerConfig { max_stream_age: None, ..ServerConfig::new(types) }
 }
 
 fn restamp(resource: &Resource, attempt: u32) -> bytes::Bytes {

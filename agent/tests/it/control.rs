@@ -1,0 +1,269 @@
+//! A control plane that does what a test tells it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use imp_proto::agent as pb;
+use imp_proto::agent::agent_service_server::{AgentService, AgentServiceServer};
+use imp_proto::config::Resource as Message;
+use imp_xds::{
+    Admission, AdsServer, Change, NoObserver, Peer, Resource, ServerConfig, TypeRules, World,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) const TOKEN: &str = "imp_reg_good";
+
+/// What is there and what was said. Shared with the running server.
+#[derive(Clone, Default)]
+pub(crate) struct State {
+    pub(crate) shared: Arc<Mutex<Shared>>,
+    pub(crate) world: World,
+}
+
+pub(crate) struct Shared {
+    /// What `Register` and `Renew` give out; only this one is taken.
+    pub(crate) jwt: u32,
+    pub(crate) jwt_life_ms: i64,
+    pub(crate) revoked: bool,
+    /// Whether usage is committed.
+    pub(crate) commits: bool,
+    pub(crate) registrations: u32,
+    pub(crate) renewals: u32,
+    pub(crate) streams: u32,
+    pub(crate) statuses: BTreeMap<String, pb::PublishStatus>,
+    /// Every status of every message, in order.
+    pub(crate) said: Vec<pb::PublishStatus>,
+    pub(crate) heartbeat: Option<pb::Heartbeat>,
+    pub(crate) usage: Vec<pb::UsageBatch>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            jwt: 1,
+            jwt_life_ms: 3_600_000,
+            revoked: false,
+            commits: true,
+            registrations: 0,
+            renewals: 0,
+            streams: 0,
+            statuses: BTreeMap::new(),
+            said: Vec::new(),
+            heartbeat: None,
+            usage: Vec::new(),
+        }
+    }
+}
+
+/// A running one; ends when dropped, its state stays.
+pub(crate) struct Control {
+    pub(crate) address: SocketAddr,
+    pub(crate) state: State,
+    /// Its own, so that a stop breaks every connection.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl State {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Shared) -> T) -> T {
+        look(&mut self.shared.lock().unwrap())
+    }
+
+    pub(crate) fn set<M: Message>(&self, message: &M) {
+        self.apply(vec![resource(message)]);
+    }
+
+    /// At once.
+    pub(crate) fn apply(&self, resources: Vec<(String, Resource)>) {
+        let mut change = Change::default();
+        for (type_url, resource) in resources {
+            change.upsert(type_url, resource);
+        }
+        self.world.apply(change);
+    }
+
+    pub(crate) fn remove<M: Message>(&self, id: &str) {
+        let mut change = Change::default();
+        change.remove(M::type_url(), id);
+        self.world.apply(change);
+    }
+
+    pub(crate) fn status(&self, id: &str) -> Option<pb::PublishStatus> {
+        self.with(|shared| shared.statuses.get(id).cloned())
+    }
+
+    fn admits(&self, headers: &http::HeaderMap) -> Result<(), Status> {
+        let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
+        self.with(|shared| {
+            if shared.revoked {
+                return Err(Status::permission_denied("this agent was revoked"));
+            }
+            let good = bearer == Some(format!("Bearer jwt-{}", shared.jwt).as_str());
+            good.then_some(()).ok_or_else(|| Status::unauthenticated("not our JWT"))
+        })
+    }
+}
+
+/// As it travels.
+pub(crate) fn resource<M: Message>(message: &M) -> (String, Resource) {
+    let bytes = message.encode_to_vec();
+    let version: [u8; 32] = Sha256::digest(&bytes).into();
+    let version: String = version.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    (M::type_url(), Resource::new(message.resource_name(), version, bytes.into()))
+}
+
+impl Control {
+    /// With an empty world that is ready.
+    pub(crate) async fn start() -> Self {
+        let state = State::default();
+        state.world.apply(Change::default());
+        Self::start_at("127.0.0.1:0".parse().unwrap(), state).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr, state: State) -> Self {
+        let listener = rebind(address);
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let rules = imp_proto::config::type_urls().into_iter().map(|url| TypeRules::new(url, 0));
+        let config = ServerConfig::new(rules.collect());
+        let ads = AdsServer::new(config, Arc::new(Gate(state.clone())), Arc::new(NoObserver));
+        let agents = AgentServiceServer::new(Agents(state.clone()));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let server = tonic::transport::Server::builder().add_service(ads).add_service(agents);
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Self { address, state, runtime: Some(runtime) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// As a crash would.
+    pub(crate) fn stop(self) -> (SocketAddr, State) {
+        (self.address, self.state.clone())
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A port may still be busy with the connections of the one before.
+fn rebind(address: SocketAddr) -> std::net::TcpListener {
+    let deadline = std::time::Instant::now() + crate::rig::PATIENCE;
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{address}: {error}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+struct Gate(State);
+
+impl Admission for Gate {
+    fn authorise(&self, headers: &http::HeaderMap) -> Result<(), Status> {
+        self.0.admits(headers)?;
+        self.0.with(|shared| shared.streams += 1);
+        Ok(())
+    }
+
+    fn admit(&self, _: &Peer<'_>) -> Result<World, Status> {
+        Ok(self.0.world.clone())
+    }
+}
+
+struct Agents(State);
+
+impl Agents {
+    fn issue(&self) -> (String, i64) {
+        let now = chrono::Utc::now().timestamp_millis();
+        self.0.with(|shared| (format!("jwt-{}", shared.jwt), now + shared.jwt_life_ms))
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Agents {
+    type ReportStream = ReceiverStream<Result<pb::ReportResponse, Status>>;
+
+    async fn register(
+        &self,
+        request: Request<pb::RegisterRequest>,
+    ) -> Result<Response<pb::RegisterResponse>, Status> {
+        if request.into_inner().token != TOKEN {
+            return Err(Status::unauthenticated("unknown token"));
+        }
+        self.0.with(|shared| shared.registrations += 1);
+        let (jwt, jwt_expires_at_ms) = self.issue();
+        let (agent_id, cluster_id) = ("agent-1".into(), "cluster-1".into());
+        Ok(Response::new(pb::RegisterResponse { agent_id, cluster_id, jwt, jwt_expires_at_ms }))
+    }
+
+    async fn renew(
+        &self,
+        _: Request<pb::RenewRequest>,
+    ) -> Result<Response<pb::RenewResponse>, Status> {
+        if self.0.with(|shared| shared.revoked) {
+            return Err(Status::permission_denied("this agent was revoked"));
+        }
+        self.0.with(|shared| shared.renewals += 1);
+        let (jwt, jwt_expires_at_ms) = self.issue();
+        Ok(Response::new(pb::RenewResponse { jwt, jwt_expires_at_ms }))
+    }
+
+    async fn report(
+        &self,
+        request: Request<Streaming<pb::ReportRequest>>,
+    ) -> Result<Response<Self::ReportStream>, Status> {
+        self.0.admits(request.metadata().as_ref())?;
+        let (answers, outbound) = mpsc::channel(16);
+        let state = self.0.clone();
+        let mut inbound = request.into_inner();
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = inbound.message().await {
+                let Some(kind) = request.kind else { continue };
+                if let Some(usage_sequence) = state.with(|shared| shared.hear(kind)) {
+                    let _ = answers.send(Ok(pb::ReportResponse { usage_sequence })).await;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+impl Shared {
+    fn hear(&mut self, kind: pb::report_request::Kind) -> Option<u64> {
+        use pb::report_request::Kind;
+        match kind {
+            Kind::Heartbeat(heartbeat) => self.heartbeat = Some(heartbeat),
+            Kind::Publishes(list) => {
+                for status in list.publishes {
+                    self.said.push(status.clone());
+                    self.statuses.insert(status.publish_id.clone(), status);
+                }
+            }
+            Kind::Usage(batch) => {
+                let sequence = batch.sequence;
+                self.usage.push(batch);
+                return self.commits.then_some(sequence);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,257 @@
+//! Claims on the real Envoy, started with the bootstrap that the agent prints.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use imp_agent::bootstrap;
+use imp_agent::config::{Bootstrap, Config};
+use imp_proto::config as pb;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::control::Control;
+use crate::fixtures::{self, KEY, credential, entitlement, host, poisoned, publish, quota};
+use crate::rig::{self, PATIENCE, active, agent, config, reported};
+
+struct Envoy {
+    admin: SocketAddr,
+    child: tokio::process::Child,
+    directory: tempfile::TempDir,
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+fn binary() -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/tools/envoy.sh");
+    let output = std::process::Command::new(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+impl Envoy {
+    async fn start(agent: SocketAddr, gateway_id: Option<uuid::Uuid>) -> Self {
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port().await));
+        let options = Bootstrap {
+            xds_listen: agent,
+            envoy_admin: admin,
+            node_id: Some("e1".into()),
+            gateway_id,
+            max_heap_mib: 2048,
+            max_connections: 50_000,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("envoy.yaml");
+        std::fs::write(&file, bootstrap::render(&options).unwrap()).unwrap();
+        let log = std::fs::File::create(directory.path().join("envoy.log")).unwrap();
+        let child = tokio::process::Command::new(binary())
+            .arg("-c")
+            .arg(&file)
+            .args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { admin, child, directory }
+    }
+
+    async fn stats(&self, filter: &str) -> String {
+        let url = format!("http://{}/stats?filter={filter}", self.admin);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("envoy.log")).unwrap_or_default()
+    }
+}
+
+/// Answers with the request as it came.
+async fn upstream() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut seen, mut buffer) = (Vec::new(), [0_u8; 4096]);
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    seen.extend_from_slice(buffer.get(..read).unwrap_or_default());
+                    if seen.ends_with(b"\r\n\r\n") {
+                        let head =
+                            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", seen.len());
+                        let _ = stream.write_all(&[head.as_bytes(), &seen].concat()).await;
+                        seen.clear();
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+struct Answer {
+    status: u16,
+    text: String,
+}
+
+/// None: nobody listens yet.
+async fn call(port: u16, host: &str, headers: &[(&str, &str)]) -> Option<Answer> {
+    let mut request = reqwest::Client::new().get(format!("http://127.0.0.1:{port}/x"));
+    request = request.header("host", host);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().await.ok()?;
+    let status = answer.status().as_u16();
+    Some(Answer { status, text: answer.text().await.ok()? })
+}
+
+async fn answers(
+    envoy: &Envoy,
+    port: u16,
+    host: &str,
+    headers: &[(&str, &str)],
+    status: u16,
+) -> Answer {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut last = None;
+    while tokio::time::Instant::now() < deadline {
+        if let Some(answer) = call(port, host, headers).await {
+            if answer.status == status {
+                return answer;
+            }
+            last = Some((answer.status, answer.text));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{host}: never {status}, last {last:?}\n{}", envoy.log())
+}
+
+/// One gateway on a free port, so many keyed publishes, a subscription and its key.
+async fn shop(publishes: usize, limits: Vec<pb::Limit>) -> (Control, u16, u16) {
+    let (port, upstream) = (free_port().await, upstream().await);
+    let control = Control::start().await;
+    control.state.set(&fixtures::gateway(port));
+    for number in 0..publishes {
+        control.state.set(&publish(number, upstream));
+    }
+    control.state.set(&entitlement(limits));
+    control.state.set(&credential());
+    (control, port, upstream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_through_a_real_envoy() {
+    let (control, port, _) = shop(3, vec![quota(2)]).await;
+    let state = tempfile::tempdir().unwrap();
+    let agent = agent(&control.url(), state.path()).await;
+    let envoy = Envoy::start(agent.xds_addr, None).await;
+    for number in 0..3 {
+        reported(&control, number, "is active", active(1, 1)).await;
+    }
+    let headers = [("x-api-key", KEY), ("x-imp-consumer", "spoofed"), ("x-imp-other", "spoofed")];
+    let seen = answers(&envoy, port, &host(0), &headers, 200).await.text;
+    assert!(seen.contains("x-imp-consumer: consumer"), "{seen}");
+    assert!(!seen.contains("spoofed") && !seen.contains(KEY), "{seen}");
+    let refused = answers(&envoy, port, &host(0), &[], 401).await.text;
+    assert!(refused.contains(r#""code":"unauthenticated""#), "{refused}");
+    // Two header lines with one key each are no key.
+    answers(&envoy, port, &host(0), &[("x-api-key", KEY), ("x-api-key", KEY)], 401).await;
+    answers(&envoy, port, "unknown.example.com", &[], 404).await;
+    answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 200).await;
+    let limited = answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 429).await.text;
+    assert!(limited.contains("quota_exceeded"), "{limited}");
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_keeps_its_connections_and_its_listener_over_a_restart_from_disk() {
+    let (control, port, _) = shop(20, vec![]).await;
+    let state = tempfile::tempdir().unwrap();
+    let first = agent(&control.url(), state.path()).await;
+    let xds = first.xds_addr;
+    let envoy = Envoy::start(xds, None).await;
+    for number in 0..20 {
+        reported(&control, number, "is active", active(1, 1)).await;
+    }
+    answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 200).await;
+    drop(control);
+    first.shutdown().await;
+    answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 503).await;
+
+    let config =
+        Config { xds_listen: xds.to_string(), ..config("http://127.0.0.1:9", state.path()) };
+    let again = rig::start(config).await.unwrap();
+    answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 200).await;
+    rig::eventually("all acknowledged by what Envoy holds", || {
+        again.fleet.statuses().iter().all(|status| active(1, 1)(status)).then_some(())
+    })
+    .await;
+    let stats = envoy
+        .stats("listener_manager.(lds.update_success|listener_modified|lds.update_rejected)")
+        .await;
+    assert!(
+        stats.contains("listener_modified: 0") && stats.contains("update_rejected: 0"),
+        "{stats}"
+    );
+    let scopes = envoy.stats("scoped_rds.imp.(update_success|update_rejected|active_scopes)").await;
+    assert!(scopes.contains("update_rejected: 0"), "{scopes}");
+
+    let mut old = envoy;
+    old.child.kill().await.unwrap();
+    let fresh = Envoy::start(xds, Some(fixtures::GATEWAY.parse().unwrap())).await;
+    for number in 0..20 {
+        answers(&fresh, port, &host(number), &[("x-api-key", KEY)], 200).await;
+    }
+    again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_envoy_refuses_fails_in_its_words_and_stays_so_over_restarts() {
+    let (control, port, upstream) = shop(3, vec![]).await;
+    let state = tempfile::tempdir().unwrap();
+    let first = agent(&control.url(), state.path()).await;
+    let xds = first.xds_addr;
+    let envoy = Envoy::start(xds, None).await;
+    let key = [("x-api-key", KEY)];
+    for number in 0..3 {
+        reported(&control, number, "is active", active(1, 1)).await;
+    }
+    control.state.set(&poisoned(publish(1, upstream), 2));
+    let failed = reported(&control, 1, "failed", |status| status.error.is_some()).await;
+    let words = failed.error.unwrap().envoy_message;
+    assert!(words.contains("repetition"), "Envoy's own words: {words}");
+    for number in 0..3 {
+        answers(&envoy, port, &host(number), &key, 200).await;
+    }
+
+    // Sent again in the same bytes, Envoy would take it for known and say yes.
+    first.shutdown().await;
+    control.state.with(|shared| shared.statuses.clear());
+    let config = Config { xds_listen: xds.to_string(), ..config(&control.url(), state.path()) };
+    let again = rig::start(config).await.unwrap();
+    reported(&control, 0, "is active again", active(1, 1)).await;
+    let failed = reported(&control, 1, "is still failed", |s| s.acked_revision == 1).await;
+    assert!(failed.error.is_some_and(|error| error.envoy_message == words));
+    answers(&envoy, port, &host(1), &key, 200).await;
+    control.state.set(&fixtures::at_revision(publish(1, upstream), 3));
+    reported(&control, 1, "is mended", active(3, 1)).await;
+    answers(&envoy, port, &host(1), &key, 200).await;
+    again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_told_on_every_publish_of_the_gateway() {
+    let (control, port, _) = shop(1, vec![]).await;
+    let _taken = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let agent = agent(&control.url(), state.path()).await;
+    let envoy = Envoy::start(agent.xds_addr, None).await;
+    let failed = reported(&control, 0, "failed", |status| status.error.is_some()).await;
+    let error = failed.error.unwrap();
+    assert!(error.hint.contains("port"), "{error:?}\n{}", envoy.log());
+    agent.shutdown().await;
+}

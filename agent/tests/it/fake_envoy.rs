@@ -1,0 +1,121 @@
+//! A client of the agent's ADS that takes everything, but for what a test lets it refuse.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, SCOPE};
+use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
+use imp_xds::{Resource, TypeUrl};
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Endpoint;
+
+/// The words with which a resource is refused, if it is.
+type Taste = Box<dyn Fn(&str, &Resource) -> Option<String> + Send + Sync>;
+
+/// Type URL and name -> version.
+pub(crate) type Held = BTreeMap<(String, String), String>;
+
+struct Memory {
+    held: Mutex<Held>,
+    /// How many resources ever came, upserts and removals.
+    received: Mutex<usize>,
+    connections: Mutex<usize>,
+    taste: Taste,
+}
+
+pub(crate) struct FakeEnvoy {
+    memory: Arc<Memory>,
+    cancel: CancellationToken,
+}
+
+impl FakeEnvoy {
+    /// Serves all gateways and takes everything.
+    pub(crate) fn start(agent: SocketAddr, node: &str) -> Self {
+        Self::picky(agent, node, "all", Box::new(|_, _| None))
+    }
+
+    pub(crate) fn picky(agent: SocketAddr, node: &str, cluster: &str, taste: Taste) -> Self {
+        let types = [CLUSTER, EXTENSION, LISTENER, SCOPE].map(TypeUrl::from).to_vec();
+        let mut config = ClientConfig::new(node, types);
+        config.node_cluster = cluster.to_owned();
+        config.version = "1.40.0".to_owned();
+        config.backoff = (Duration::from_millis(10), Duration::from_millis(100));
+        let memory = Arc::new(Memory {
+            held: Mutex::default(),
+            received: Mutex::default(),
+            connections: Mutex::default(),
+            taste,
+        });
+        let cancel = CancellationToken::new();
+        let (client, stop) = (DeltaClient::new(config, memory.clone()), cancel.clone());
+        tokio::spawn(async move {
+            let connect = || async move {
+                let endpoint = Endpoint::from_shared(format!("http://{agent}")).unwrap();
+                let channel = endpoint.connect().await;
+                let channel = channel.map_err(|e| tonic::Status::unavailable(e.to_string()))?;
+                Ok((channel, MetadataMap::new()))
+            };
+            client.run(connect, stop).await;
+        });
+        Self { memory, cancel }
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        self.memory.held.lock().unwrap().clone()
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        self.held().into_keys().filter(|(url, _)| url == SCOPE).map(|(_, name)| name).collect()
+    }
+
+    pub(crate) fn received(&self) -> usize {
+        *self.memory.received.lock().unwrap()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        *self.memory.connections.lock().unwrap()
+    }
+}
+
+impl Drop for FakeEnvoy {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Subscriber for Memory {
+    fn held(&self, type_url: &TypeUrl) -> Vec<(String, String)> {
+        let held = self.held.lock().unwrap();
+        let of_type = held.iter().filter(|((url, _), _)| url == type_url.as_str());
+        of_type.map(|((_, name), version)| (name.clone(), version.clone())).collect()
+    }
+
+    fn apply(&self, update: Update) -> Vec<(String, String)> {
+        let url = update.type_url.as_str();
+        *self.received.lock().unwrap() += update.upserts.len() + update.removals.len();
+        let taste = |resource: &Resource| {
+            let words = (self.taste)(url, resource)?;
+            Some((resource.name().to_string(), words))
+        };
+        let refused: Vec<_> = update.upserts.iter().filter_map(taste).collect();
+        // Like Envoy: a refused message is refused whole.
+        if refused.is_empty() {
+            let mut held = self.held.lock().unwrap();
+            for name in &update.removals {
+                held.remove(&(url.to_owned(), name.clone()));
+            }
+            for resource in &update.upserts {
+                let key = (url.to_owned(), resource.name().to_string());
+                held.insert(key, resource.version().to_string());
+            }
+        }
+        refused
+    }
+
+    fn connected(&self, connected: bool) {
+        *self.connections.lock().unwrap() += usize::from(connected);
+    }
+}

@@ -1,0 +1,113 @@
+//! Claims about the program: what it prints, and how it ends.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use crate::control::{Control, TOKEN};
+use crate::fake_envoy::FakeEnvoy;
+use crate::rig::{PATIENCE, active, control_with, eventually, reported};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imp-agent"));
+    command.env_clear().env("RUST_LOG", "off");
+    command
+}
+
+fn anywhere() -> Command {
+    let mut command = program();
+    command.args(["--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command
+}
+
+fn last_line(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "not one line:\n{said}");
+    said
+}
+
+async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_is_one_line_and_exit_code_1() {
+    let control = Control::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let mut command = anywhere();
+    command.args(["--control", &control.url(), "--state-dir"]).arg(state.path());
+    command.env("IMP_REGISTRATION_TOKEN", "imp_reg_secret_and_wrong");
+    let line = last_line(&run(command).await);
+    assert!(line.contains("registration token") && !line.contains("imp_reg_secret"), "{line}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = program();
+    command.args(["--xds-listen", &address, "--admin-listen", "127.0.0.1:0", "--state-dir"]);
+    command.arg(state.path());
+    let line = last_line(&run(command).await);
+    assert!(line.contains(&address) && line.contains("--xds-listen"), "{line}");
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"not a directory").unwrap();
+    let mut command = anywhere();
+    command.arg("--state-dir").arg(file.path());
+    let line = last_line(&run(command).await);
+    assert!(line.contains("--state-dir"), "{line}");
+
+    std::fs::write(state.path().join("identity.json"), "{").unwrap();
+    let mut command = anywhere();
+    command.arg("--state-dir").arg(state.path());
+    let line = last_line(&run(command).await);
+    assert!(line.contains("identity.json"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loses_nothing_that_was_acknowledged_and_a_signal_ends_it_cleanly() {
+    let control = control_with(3).await;
+    let state = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let xds = free.local_addr().unwrap();
+    drop(free);
+    let start = |control: &str, token: &str| {
+        let mut command = program();
+        command.args(["--xds-listen", &xds.to_string(), "--admin-listen", "127.0.0.1:0"]);
+        command.args(["--control", control, "--state-dir"]).arg(state.path());
+        command.env("IMP_REGISTRATION_TOKEN", token);
+        command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap()
+    };
+    let mut first = start(&control.url(), TOKEN);
+    let envoy = FakeEnvoy::start(xds, "e1");
+    for number in 0..3 {
+        reported(&control, number, "is active", active(1, 1)).await;
+    }
+    // Written behind, some milliseconds later.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    let mut second = start("http://127.0.0.1:9", "");
+    let fresh = FakeEnvoy::start(xds, "e2");
+    eventually("a fresh Envoy has all of it", || (fresh.held() == envoy.held()).then_some(()))
+        .await;
+    let pid = second.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let asked = Instant::now();
+    let code = eventually("an end", || second.try_wait().unwrap()).await;
+    assert!(code.success() && asked.elapsed() < PATIENCE / 2, "{code}");
+}
+
+#[tokio::test]
+async fn the_bootstrap_is_printed_and_refuses_an_admin_interface_in_the_open() {
+    let mut command = program();
+    command.args(["bootstrap", "--xds-listen", "127.0.0.1:18000", "--node-id", "e1"]);
+    let output = run(command).await;
+    let yaml = String::from_utf8(output.stdout).unwrap();
+    for part in ["name: agent", "port_value: 18000", "set_node_on_first_message_only: true"] {
+        assert!(yaml.contains(part), "{part}: {yaml}");
+    }
+    let mut command = program();
+    command.args(["bootstrap", "--envoy-admin", "0.0.0.0:19901"]);
+    assert!(last_line(&run(command).await).contains("loopback"));
+}
