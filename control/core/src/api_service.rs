@@ -73,11 +73,8 @@ fn distinct<'a>(v: &mut Violations, list: &str, names: impl Iterator<Item = &'a 
     v.within(list, |v| {
         for (index, name) in names.enumerate() {
             if !seen.insert(name) {
-                v.add(
-                    &format!("{index}/name"),
-                    "duplicate_name",
-                    format!("'{name}' is there already"),
-                );
+                let detail = format!("'{name}' is there already");
+                v.within(index, |v| v.add("name", "duplicate_name", detail));
             }
         }
     });

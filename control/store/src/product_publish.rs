@@ -20,7 +20,7 @@ use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_onl
 use crate::{Result, StoreError, Tx};
 
 pub use claims::{Claim, claims_on, hostnames_of_gateway, replace_claims};
-pub use revisions::{get_revision, insert_revision, list_revisions};
+pub use revisions::{get_revision, get_revision_in, insert_revision, list_revisions};
 
 /// Which publishes to list.
 #[derive(Clone, Debug, Default)]

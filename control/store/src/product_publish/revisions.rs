@@ -6,6 +6,7 @@ use imp_core::product_publish::{FrozenApiService, ProductPublishSpec, PublishRev
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::store::Conn;
 use crate::table::{explained, micros};
 use crate::{Result, Store, Tx};
 
@@ -69,8 +70,25 @@ pub async fn get_revision(
     id: ProductPublishId,
     revision: i64,
 ) -> Result<Option<PublishRevision>> {
+    get(store.read().await?.conn(), id, revision).await
+}
+
+/// As [`get_revision`], as the transaction sees it.
+pub async fn get_revision_in(
+    tx: &mut Tx,
+    id: ProductPublishId,
+    revision: i64,
+) -> Result<Option<PublishRevision>> {
+    get(tx.conn(), id, revision).await
+}
+
+async fn get(
+    conn: Conn<'_>,
+    id: ProductPublishId,
+    revision: i64,
+) -> Result<Option<PublishRevision>> {
     let sql = select!("AND revision = $2");
-    let rows = fetch!(store.read().await?.conn(), TABLE, Row, sql, id.0, revision)?;
+    let rows = fetch!(conn, TABLE, Row, sql, id.0, revision)?;
     Ok(rows.into_iter().next().map(Into::into))
 }
 

@@ -1,0 +1,75 @@
+//! What takes more than one write: each flow is one transaction of rows, outbox and audit trail, so
+//! that nothing half-written is ever seen.
+
+pub mod catalog;
+pub mod credential;
+pub mod publish;
+pub mod subscription;
+
+use chrono::{DateTime, Utc};
+use imp_core::TenantId;
+use imp_core::scope::TenantScope;
+use imp_store::outbox::Subject;
+use imp_store::{Tx, audit, outbox};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+use crate::rest::call::Call;
+use crate::rest::crud::operation;
+use crate::rest::entity::{Entity, Stored};
+
+/// A transaction on behalf of a caller.
+pub struct Write<'c> {
+    pub call: &'c Call,
+    pub tx: Tx,
+    /// What the caller may touch.
+    pub scope: TenantScope,
+    pub now: DateTime<Utc>,
+}
+
+impl<'c> Write<'c> {
+    pub async fn begin(call: &'c Call, scope: TenantScope) -> Result<Self, Problem> {
+        let tx = call.state.store.begin().await?;
+        Ok(Self { call, tx, scope, now: call.now() })
+    }
+
+    /// Cuts the scope down to the tenant of the object at hand: references lead no further.
+    pub fn within(&mut self, tenant: TenantId) -> Result<(), Problem> {
+        self.scope = self.scope.within(tenant).ok_or_else(|| Problem::not_found("tenant"))?;
+        Ok(())
+    }
+
+    /// The object that the field at `pointer` names. Another tenant's is as unknown as none.
+    pub async fn refer<E: Entity>(&mut self, id: E::Id, pointer: &str) -> Result<E, Problem> {
+        let found = <E as Stored>::get_in(&mut self.tx, &self.scope, id).await?;
+        found.ok_or_else(|| Problem::unknown_reference(pointer, E::NOUN))
+    }
+
+    /// The object that the path names.
+    pub async fn get<E: Entity>(&mut self, id: E::Id) -> Result<E, Problem> {
+        let found = <E as Stored>::get_in(&mut self.tx, &self.scope, id).await?;
+        found.ok_or_else(|| Problem::not_found(E::NOUN))
+    }
+
+    /// Tells the tailer that what this touches must be compiled anew.
+    pub async fn note(&mut self, subject: Subject) -> Result<(), Problem> {
+        Ok(outbox::append(&mut self.tx, subject).await?)
+    }
+
+    /// Writes the audit row and commits.
+    pub async fn finish<E: Entity>(self, verb: &str, id: E::Id) -> Result<(), Problem> {
+        self.finish_as(&operation::<E>(verb), id.into()).await
+    }
+
+    pub async fn finish_as(mut self, operation: &str, object: Uuid) -> Result<(), Problem> {
+        let entry = audit::Entry {
+            at: self.now,
+            token_id: self.call.principal.token_id,
+            tenant_id: self.scope.tenant(),
+            operation: operation.to_owned(),
+            object_id: object,
+        };
+        audit::append(&mut self.tx, &entry).await?;
+        Ok(self.tx.commit().await?)
+    }
+}

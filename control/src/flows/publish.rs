@@ -1,0 +1,290 @@
+//! Publishing: what is served where, as immutable revisions with frozen services.
+
+use imp_core::api_service::ApiService;
+use imp_core::check::{Check, Violations};
+use imp_core::cluster::Cluster;
+use imp_core::gateway::Gateway;
+use imp_core::product::Product;
+use imp_core::product_publish::{
+    FrozenApiService, NodeCounts, ProductPublish, ProductPublishSpec, PublishRevision,
+    PublishStatus, base_paths_overlap,
+};
+use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar};
+use imp_store::api_service;
+use imp_store::outbox::Subject;
+use imp_store::product_publish::{self as table, Claim};
+use sha2::{Digest as _, Sha256};
+
+use crate::flows::Write;
+use crate::problem::Problem;
+
+/// What one revision serves.
+struct Content {
+    spec: ProductPublishSpec,
+    services: Vec<FrozenApiService>,
+}
+
+/// The first revision of a new publish. The write's scope is the tenant's.
+pub async fn create(
+    write: &mut Write<'_>,
+    product: &Product,
+    spec: ProductPublishSpec,
+) -> Result<ProductPublish, Problem> {
+    let content = gather(write, product, spec).await?;
+    let publish = ProductPublish {
+        id: ProductPublishId::new(),
+        tenant_id: product.tenant_id,
+        status: PublishStatus::Pending,
+        desired_revision: 1,
+        acked_revision: 0,
+        nodes: NodeCounts::default(),
+        last_error: None,
+        activated_at: None,
+        spec: content.spec.clone(),
+        meta: Meta::new(write.now),
+    };
+    refuse_overlap(write, &publish).await?;
+    table::insert(&mut write.tx, &publish).await?;
+    store_revision(write, &publish, content).await?;
+    Ok(publish)
+}
+
+/// A new revision from the services as they are now; the spec may have changed, too.
+pub async fn redeploy(
+    write: &mut Write<'_>,
+    publish: ProductPublish,
+    spec: ProductPublishSpec,
+) -> Result<ProductPublish, Problem> {
+    let product = write.refer::<Product>(spec.product_id, "/product_id").await?;
+    let content = gather(write, &product, spec).await?;
+    advance(write, publish, content).await
+}
+
+/// A new revision that equals an earlier one.
+pub async fn rollback(
+    write: &mut Write<'_>,
+    publish: ProductPublish,
+    revision: i64,
+) -> Result<ProductPublish, Problem> {
+    let earlier = table::get_revision_in(&mut write.tx, publish.id, revision).await?;
+    let earlier = earlier
+        .ok_or_else(|| Problem::unknown_reference("/revision", "revision of this publish"))?;
+    check_gateway(write, &earlier.spec).await?;
+    let content = Content { spec: earlier.spec, services: earlier.api_services };
+    check_upstreams(write, &content.services)?;
+    advance(write, publish, content).await
+}
+
+/// Callers get 503 until it is resumed.
+pub async fn suspend(
+    write: &mut Write<'_>,
+    publish: ProductPublish,
+) -> Result<ProductPublish, Problem> {
+    let status = publish.status.suspend()?;
+    turn(write, publish, status).await
+}
+
+/// Serves again.
+pub async fn resume(
+    write: &mut Write<'_>,
+    publish: ProductPublish,
+) -> Result<ProductPublish, Problem> {
+    let status = publish.status.resume()?;
+    turn(write, publish, status).await
+}
+
+/// Takes it away: the row goes, and the tailer takes it out of the cluster's world.
+pub async fn undeploy(write: &mut Write<'_>, publish: ProductPublish) -> Result<(), Problem> {
+    publish.status.undeploy()?;
+    table::replace_claims(&mut write.tx, &publish, &[]).await?;
+    table::delete(&mut write.tx, &write.scope, publish.id).await?;
+    write.note(Subject::ProductPublish(publish.id)).await
+}
+
+async fn turn(
+    write: &mut Write<'_>,
+    mut publish: ProductPublish,
+    status: PublishStatus,
+) -> Result<ProductPublish, Problem> {
+    let expected = publish.meta.version;
+    publish.status = status;
+    publish.meta.touch(write.now);
+    table::update(&mut write.tx, &publish, expected).await?;
+    write.note(Subject::ProductPublish(publish.id)).await?;
+    Ok(publish)
+}
+
+async fn advance(
+    write: &mut Write<'_>,
+    mut publish: ProductPublish,
+    content: Content,
+) -> Result<ProductPublish, Problem> {
+    let expected = publish.meta.version;
+    publish.status = publish.status.redeploy()?;
+    publish.desired_revision += 1;
+    publish.nodes = NodeCounts::default();
+    publish.last_error = None;
+    publish.spec = content.spec.clone();
+    publish.meta.touch(write.now);
+    refuse_overlap(write, &publish).await?;
+    table::update(&mut write.tx, &publish, expected).await?;
+    store_revision(write, &publish, content).await?;
+    Ok(publish)
+}
+
+async fn store_revision(
+    write: &mut Write<'_>,
+    publish: &ProductPublish,
+    content: Content,
+) -> Result<(), Problem> {
+    let bytes =
+        serde_json::to_vec(&(&content.spec, &content.services)).map_err(Problem::internal)?;
+    let revision = PublishRevision {
+        product_publish_id: publish.id,
+        revision: publish.desired_revision,
+        content_hash: hex::encode(Sha256::digest(bytes)),
+        spec: content.spec,
+        api_services: content.services,
+        created_at: publish.meta.updated_at,
+    };
+    table::insert_revision(&mut write.tx, &revision).await?;
+    table::replace_claims(&mut write.tx, publish, &claims(publish)).await?;
+    write.note(Subject::ProductPublish(publish.id)).await
+}
+
+/// Checks the references and freezes the services.
+async fn gather(
+    write: &mut Write<'_>,
+    product: &Product,
+    spec: ProductPublishSpec,
+) -> Result<Content, Problem> {
+    check_gateway(write, &spec).await?;
+    let chosen = choose(product, &spec)?;
+    let mut services = Vec::with_capacity(chosen.len());
+    for (id, pointer) in chosen {
+        services.push(freeze(write, id, &pointer).await?);
+    }
+    check_upstreams(write, &services)?;
+    Ok(Content { spec, services })
+}
+
+/// Which services: the named ones, all of them the product's if it names any; else the product's.
+fn choose(
+    product: &Product,
+    spec: &ProductPublishSpec,
+) -> Result<Vec<(ApiServiceId, String)>, Problem> {
+    let offered = &product.spec.api_services;
+    let mut v = Violations::new();
+    if spec.api_services.is_empty() && offered.is_empty() {
+        v.add("api_services", "required", "neither the product nor the publish names a service");
+    }
+    v.within("api_services", |v| {
+        for (index, id) in spec.api_services.iter().enumerate() {
+            if !offered.is_empty() && !offered.contains(id) {
+                v.add(
+                    &index.to_string(),
+                    "not_in_product",
+                    "the product does not hold this service",
+                );
+            }
+            if spec.api_services.iter().take(index).any(|other| other == id) {
+                v.add(
+                    &index.to_string(),
+                    "duplicate_service",
+                    "this service is in the list already",
+                );
+            }
+        }
+    });
+    v.into_result()?;
+    if spec.api_services.is_empty() {
+        return Ok(offered.iter().map(|&id| (id, "/api_services".to_owned())).collect());
+    }
+    let named = spec.api_services.iter().enumerate();
+    Ok(named.map(|(index, &id)| (id, format!("/api_services/{index}"))).collect())
+}
+
+/// A copy of the service as it is now; being in a publish makes it `published`.
+async fn freeze(
+    write: &mut Write<'_>,
+    id: ApiServiceId,
+    pointer: &str,
+) -> Result<FrozenApiService, Problem> {
+    let mut service = write.refer::<ApiService>(id, pointer).await?;
+    let published = service.status.publish()?;
+    if published != service.status {
+        let expected = service.meta.version;
+        service.status = published;
+        service.meta.touch(write.now);
+        api_service::update(&mut write.tx, &service, expected).await?;
+    }
+    Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })
+}
+
+/// Cluster and gateway are there, and every constraint of the gateway admits every hostname.
+async fn check_gateway(write: &mut Write<'_>, spec: &ProductPublishSpec) -> Result<(), Problem> {
+    write.refer::<Cluster>(spec.cluster_id, "/cluster_id").await?;
+    let gateway = write.refer::<Gateway>(spec.gateway_id, "/gateway_id").await?;
+    let mut v = Violations::new();
+    gateway.spec.check(&mut v);
+    if v.into_result().is_err() {
+        return Err(Problem::invalid("/gateway_id", "unsupported_gateway", "nothing can serve it"));
+    }
+    let mut v = Violations::new();
+    v.each("hostnames", &spec.hostnames, |v, hostname| {
+        if !admits(&gateway, hostname) {
+            let why = "a listener of the gateway has another hostname";
+            v.add("", "hostname_not_admitted", why);
+        }
+    });
+    Ok(v.into_result()?)
+}
+
+/// Whether every listener that names a hostname names this one.
+pub fn admits(gateway: &Gateway, hostname: &str) -> bool {
+    let wanted = gateway.spec.listeners.iter().filter_map(|listener| listener.hostname.as_deref());
+    wanted.map(grammar::hostname).all(|name| name.is_ok_and(|name| name == hostname))
+}
+
+/// The deployment's rules may have become stricter since the service was written.
+fn check_upstreams(write: &Write<'_>, services: &[FrozenApiService]) -> Result<(), Problem> {
+    let mut v = Violations::new();
+    v.each("api_services", services, |v, service| {
+        service.spec.check_upstreams(&write.call.state.upstreams, v);
+    });
+    Ok(v.into_result()?)
+}
+
+fn claims(publish: &ProductPublish) -> Vec<Claim> {
+    let claim = |hostname: &String| Claim {
+        publish_id: publish.id,
+        tenant_id: publish.tenant_id,
+        hostname: hostname.clone(),
+        base_path: publish.spec.base_path.clone(),
+    };
+    publish.spec.hostnames.iter().map(claim).collect()
+}
+
+/// One tenant per host of a cluster, and no two publishes that would take each other's calls. Of
+/// another tenant's nothing is told but that the name is taken.
+async fn refuse_overlap(write: &mut Write<'_>, publish: &ProductPublish) -> Result<(), Problem> {
+    let hostnames = &publish.spec.hostnames;
+    let there = table::claims_on(&mut write.tx, publish.spec.cluster_id, hostnames).await?;
+    for claim in there.iter().filter(|claim| claim.publish_id != publish.id) {
+        let own = claim.tenant_id == publish.tenant_id;
+        if own && !base_paths_overlap(&claim.base_path, &publish.spec.base_path) {
+            continue;
+        }
+        let index = hostnames.iter().position(|name| *name == claim.hostname).unwrap_or(0);
+        let detail = if own {
+            format!(
+                "{}{} is served by publish {}",
+                claim.hostname, claim.base_path, claim.publish_id
+            )
+        } else {
+            format!("{} is taken in this cluster", claim.hostname)
+        };
+        return Err(Problem::conflict("hostname_taken", detail).at(format!("/hostnames/{index}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! What every error looks like: an RFC 9457 document. Handlers return a [`Problem`]; the edge
+//! ([`crate::rest::edge`]) writes it, because only the edge knows the request's path and id.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use imp_core::scope::Forbidden;
+use imp_core::{Transition, Violation};
+use imp_store::StoreError;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// An error on its way out.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub detail: String,
+    pub errors: Vec<Violation>,
+    /// For the log, never for the caller.
+    pub cause: Option<String>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), errors: Vec::new(), cause: None }
+    }
+
+    /// The request itself cannot be read: 400.
+    pub fn unreadable(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub fn unauthenticated() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "send a valid API token: Authorization: Bearer imp_pat_...",
+        )
+    }
+
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// There is none, or it is another tenant's: the two look the same.
+    pub fn not_found(noun: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("no such {noun}"))
+    }
+
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// Well-formed and wrong: 422 with one fault.
+    pub fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
+        Self::from(vec![Violation { pointer: pointer.to_owned(), code, detail: detail.into() }])
+    }
+
+    /// A body names an object that there is not, or that is another tenant's.
+    pub fn unknown_reference(pointer: &str, noun: &str) -> Self {
+        let mut problem = Self::invalid(pointer, "unknown_reference", format!("no such {noun}"));
+        problem.code = "unknown_reference";
+        problem
+    }
+
+    pub fn immutable(pointer: &str) -> Self {
+        let mut problem = Self::invalid(pointer, "immutable_field", "this field cannot be changed");
+        problem.code = "immutable_field";
+        problem
+    }
+
+    pub fn internal(cause: impl ToString) -> Self {
+        let detail = "something went wrong here; the request id leads to the cause in the log";
+        let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
+        Self { cause: Some(cause.to_string()), ..problem }
+    }
+
+    /// With one fault pointed at.
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        let (code, detail) = (self.code, self.detail.clone());
+        self.errors.push(Violation { pointer: pointer.into(), code, detail });
+        self
+    }
+}
+
+/// Several faults of one body: 422.
+impl From<Vec<Violation>> for Problem {
+    fn from(errors: Vec<Violation>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] if one.pointer.is_empty() => one.detail.clone(),
+            [one] => format!("{}: {}", one.pointer, one.detail),
+            many => format!("{} fields are wrong", many.len()),
+        };
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail);
+        problem.errors = errors;
+        problem
+    }
+}
+
+impl From<Forbidden> for Problem {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::forbidden(forbidden.to_string())
+    }
+}
+
+impl From<Transition> for Problem {
+    fn from(refused: Transition) -> Self {
+        Self::conflict("invalid_transition", refused.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Taken { field } => {
+                Self::conflict("name_taken", format!("this {field} is taken"))
+                    .at(format!("/{field}"))
+            }
+            StoreError::InUse { by } => {
+                Self::conflict("in_use", format!("{by} still refer to it; remove them first"))
+            }
+            StoreError::MissingReference { field } => {
+                Self::unknown_reference(&format!("/{field}"), "object")
+            }
+            StoreError::VersionMismatch { .. } => version_mismatch(),
+            StoreError::Unavailable(why) => {
+                let detail = "the database does not answer; try again";
+                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+                Self { cause: Some(why.to_string()), ..problem }
+            }
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// `If-Match` named another version than the one there is.
+pub fn version_mismatch() -> Problem {
+    let detail = "the object has changed since; get it again";
+    Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail)
+}
+
+/// The edge finds the problem in the extensions and writes the body.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"imp-gateway\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The body of every answer of 400 and above (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemDocument {
+    /// Names the kind of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:imp-gateway:problem:not_found")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    #[schema(example = 404)]
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// The path of the request.
+    pub instance: String,
+    /// A stable word for programs.
+    #[schema(example = "not_found")]
+    pub code: String,
+    /// Also in `X-Request-Id`; leads to the log.
+    pub request_id: String,
+    /// What is wrong with the body, field by field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub errors: Vec<Violation>,
+}
+
+impl ProblemDocument {
+    pub fn new(problem: Problem, instance: &str, request_id: &str) -> Self {
+        Self {
+            kind: format!("urn:imp-gateway:problem:{}", problem.code),
+            title: title(problem.code),
+            status: problem.status.as_u16(),
+            detail: problem.detail,
+            instance: instance.to_owned(),
+            code: problem.code.to_owned(),
+            request_id: request_id.to_owned(),
+            errors: problem.errors,
+        }
+    }
+}
+
+/// `name_taken` -> `Name taken`.
+fn title(code: &str) -> String {
+    let words = code.replace('_', " ");
+    let mut letters = words.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}

@@ -1,0 +1,54 @@
+//! Steps of a life cycle: `POST /v1/plans/{id}/activate`.
+
+use imp_core::role::Action;
+use serde_json::Value;
+
+use crate::rest::crud::{member, operation};
+use crate::rest::entity::Entity;
+use crate::rest::routes::Op;
+
+/// The operation of a step that answers with the object.
+pub fn step<E: Entity>(action: Action, verb: &str, view: Value) -> Op {
+    let path = format!("{}/{verb}", member::<E>());
+    let op = Op::post(operation::<E>(verb), path, format!("{}: {}", capital(verb), E::NOUN));
+    op.needs(E::KIND, action).query(&["tenant_id"]).gives(200, view)
+}
+
+fn capital(verb: &str) -> String {
+    let (first, rest) = verb.split_at(1);
+    format!("{}{rest}", first.to_ascii_uppercase())
+}
+
+/// Mounts `fn(&mut Write, Entity) -> Result<Entity, Problem>` as a step; with `body = T` it takes
+/// the body as a third argument.
+macro_rules! act {
+    ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path) => {{
+        let view = $crate::rest::actions::view::<$entity>($routes);
+        let op = $crate::rest::actions::step::<$entity>($action, $verb, view);
+        $routes.add(op, |call: $crate::rest::call::Call| async move {
+            call.no_body()?;
+            let (mut write, current) = $crate::rest::crud::open::<$entity>(&call).await?;
+            let next = $flow(&mut write, current).await?;
+            write.finish::<$entity>($verb, next.id).await?;
+            $crate::rest::crud::show(&call, next).await
+        });
+    }};
+    ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path, body = $body:ty) => {{
+        let view = $crate::rest::actions::view::<$entity>($routes);
+        let schema = $routes.document.schema::<$body>();
+        let op = $crate::rest::actions::step::<$entity>($action, $verb, view).takes(schema);
+        $routes.add(op, |call: $crate::rest::call::Call| async move {
+            let body: $body = call.json()?.into_spec()?;
+            let (mut write, current) = $crate::rest::crud::open::<$entity>(&call).await?;
+            let next = $flow(&mut write, current, body).await?;
+            write.finish::<$entity>($verb, next.id).await?;
+            $crate::rest::crud::show(&call, next).await
+        });
+    }};
+}
+pub(crate) use act;
+
+/// The schema of what a step answers.
+pub fn view<E: Entity>(routes: &mut crate::rest::routes::Routes) -> Value {
+    routes.document.schema::<E::View>()
+}

@@ -1,0 +1,168 @@
+//! Bodies: JSON objects, read so that every fault has its pointer.
+
+use http::{HeaderMap, StatusCode, header};
+use imp_core::TenantId;
+use imp_core::check::{Check, Violation};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use serde_path_to_error::{Path, Segment};
+
+use crate::problem::Problem;
+
+/// `application/json`, or a `+json` type such as merge-patch.
+pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = sent.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let known = ["application/json", "application/merge-patch+json"];
+    if known.iter().any(|known| essence.eq_ignore_ascii_case(known)) {
+        return Ok(());
+    }
+    let detail = "send Content-Type: application/json";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
+}
+
+/// A JSON object, from which fields are taken before the rest becomes a spec.
+#[derive(Clone, Debug, Default)]
+pub struct Json(pub Map<String, Value>);
+
+impl Json {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let value = serde_json::from_slice(bytes)
+            .map_err(|error| Problem::unreadable("malformed_json", error.to_string()))?;
+        match value {
+            Value::Object(fields) => Ok(Self(fields)),
+            _ => Err(fault("", "invalid_type", "the body is a JSON object".to_owned())),
+        }
+    }
+
+    /// Takes one optional field out.
+    pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(value, name).map(Some),
+        }
+    }
+
+    /// Takes the owner out: only operators need to name one.
+    pub fn take_tenant(&mut self) -> Result<Option<TenantId>, Problem> {
+        self.take("tenant_id")
+    }
+
+    /// Takes one field out that must be there.
+    pub fn require<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Problem> {
+        let missing =
+            || Problem::invalid(&format!("/{name}"), "required", "this field is required");
+        self.take(name)?.ok_or_else(missing)
+    }
+
+    /// What is left, as a `T`.
+    pub fn into<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        read(Value::Object(self.0), "")
+    }
+
+    /// What is left, as a spec without a fault in it.
+    pub fn into_spec<T: DeserializeOwned + Check>(self) -> Result<T, Problem> {
+        let spec: T = self.into()?;
+        spec.checked()?;
+        Ok(spec)
+    }
+}
+
+fn read<T: DeserializeOwned>(value: Value, at: &str) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let prefix = if at.is_empty() { String::new() } else { format!("/{at}") };
+        let pointer = format!("{prefix}{}", pointer(error.path()));
+        classify(&pointer, &error.into_inner().to_string())
+    })
+}
+
+fn pointer(path: &Path) -> String {
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => {
+                pointer.push_str(&format!("/{}", escape(key)));
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// A name as a part of a JSON pointer (RFC 6901 3).
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// serde says what is wrong in words only; the beginnings of its sentences are stable.
+fn classify(at: &str, message: &str) -> Problem {
+    let named = || message.split('`').nth(1).unwrap_or_default();
+    if message.starts_with("missing field") {
+        return Problem::invalid(
+            &format!("{at}/{}", named()),
+            "required",
+            "this field is required",
+        );
+    }
+    if message.starts_with("unknown field") {
+        let suffix = format!("/{}", escape(named()));
+        let pointer = if at.ends_with(&suffix) { at.to_owned() } else { format!("{at}{suffix}") };
+        return fault(&pointer, "unknown_field", message.to_owned());
+    }
+    let code = if message.starts_with("invalid type") { "invalid_type" } else { "invalid_value" };
+    fault(at, code, message.to_owned())
+}
+
+/// A body of the wrong shape: 400.
+pub fn fault(pointer: &str, code: &'static str, detail: String) -> Problem {
+    let mut problem = Problem::unreadable(code, detail.clone());
+    problem.errors = vec![Violation { pointer: pointer.to_owned(), code, detail }];
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use imp_core::api_service::ApiServiceSpec;
+    use imp_core::plan::PlanSpec;
+
+    use super::*;
+
+    fn refusal<T: DeserializeOwned + Check>(json: &str) -> (u16, &'static str, String) {
+        let problem = Json::parse(json.as_bytes())
+            .and_then(|json| json.into_spec::<T>())
+            .err()
+            .expect("a refusal");
+        let first = problem.errors.first().cloned();
+        let pointer = first.as_ref().map(|e| e.pointer.clone()).unwrap_or_default();
+        (problem.status.as_u16(), first.map_or(problem.code, |e| e.code), pointer)
+    }
+
+    #[test]
+    fn every_fault_has_its_pointer() {
+        let service = refusal::<ApiServiceSpec>;
+        let plan = refusal::<PlanSpec>;
+        let at = |pointer: &str| pointer.to_owned();
+        assert_eq!(service("{"), (400, "malformed_json", at("")));
+        assert_eq!(service("[]"), (400, "invalid_type", at("")));
+        assert_eq!(service("{}"), (422, "required", at("/name")));
+        assert_eq!(service(r#"{"name":1}"#), (400, "invalid_type", at("/name")));
+        assert_eq!(service(r#"{"name":"a","x/y":1}"#), (400, "unknown_field", at("/x~1y")));
+        assert_eq!(
+            service(r#"{"name":"a","routes":[{"name":"r","path":{"exact":"/"},"nope":1}]}"#),
+            (400, "unknown_field", at("/routes/0/nope"))
+        );
+        assert_eq!(
+            service(r#"{"name":"a","backends":[{"name":"b","endpoints":[{"host":"h"}]}]}"#),
+            (422, "required", at("/backends/0/endpoints/0/port"))
+        );
+        assert_eq!(
+            plan(r#"{"name":"a","quota":{"requests":-1,"per":"day"}}"#),
+            (400, "invalid_value", at("/quota/requests"))
+        );
+        assert_eq!(
+            plan(r#"{"name":"a","quota":{"requests":1,"per":"year"}}"#),
+            (400, "invalid_value", at("/quota/per"))
+        );
+    }
+}

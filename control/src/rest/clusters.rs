@@ -1,0 +1,84 @@
+//! `/v1/clusters`, their registration tokens and their agents: the operator's.
+
+pub mod agents;
+pub mod registration_tokens;
+
+use imp_core::cluster::{Cluster, ClusterSpec};
+use imp_core::role::Kind;
+use imp_core::scope::TenantScope;
+use imp_core::{ClusterId, Meta};
+use imp_store::cluster::{self as table, ClusterFilter};
+use imp_store::outbox::Subject;
+
+use crate::flows::Write;
+use crate::problem::Problem;
+use crate::rest::body::Json;
+use crate::rest::call::Call;
+use crate::rest::crud;
+use crate::rest::entity::{Entity, Extra, Made, stored};
+use crate::rest::query::Query;
+use crate::rest::routes::Routes;
+use crate::state::State;
+
+stored!(Cluster, cluster, ClusterId, ClusterFilter);
+
+impl Entity for Cluster {
+    type Spec = ClusterSpec;
+    type View = Self;
+
+    const KIND: Kind = Kind::Cluster;
+    const PATH: &'static str = "clusters";
+    const NOUN: &'static str = "cluster";
+    const FILTERS: &'static [&'static str] = &["name"];
+    const EXTRAS: &'static [Extra] = &[];
+
+    fn spec(&self) -> ClusterSpec {
+        self.spec.clone()
+    }
+
+    fn filter(query: &mut Query) -> Result<ClusterFilter, Problem> {
+        Ok(ClusterFilter { name: query.take("name")?, ..ClusterFilter::default() })
+    }
+
+    fn named(_: &TenantScope, name: &str) -> Option<ClusterFilter> {
+        Some(ClusterFilter { name: Some(name.to_owned()), ..ClusterFilter::default() })
+    }
+
+    async fn create(call: &Call, body: Json) -> Result<Made<Self>, Problem> {
+        let spec: ClusterSpec = body.into_spec()?;
+        let mut write = Write::begin(call, call.scope).await?;
+        let cluster = Self { id: ClusterId::new(), spec, meta: Meta::new(write.now) };
+        table::insert(&mut write.tx, &cluster).await?;
+        write.note(Subject::Cluster(cluster.id)).await?;
+        write.finish::<Self>("create", cluster.id).await?;
+        Ok(cluster.into())
+    }
+
+    async fn edit(
+        write: &mut Write<'_>,
+        current: Self,
+        spec: ClusterSpec,
+    ) -> Result<Self, Problem> {
+        let expected = current.meta.version;
+        let mut next = Self { spec, ..current };
+        next.meta.touch(write.now);
+        table::update(&mut write.tx, &next, expected).await?;
+        write.note(Subject::Cluster(next.id)).await?;
+        Ok(next)
+    }
+
+    async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
+        table::delete(&mut write.tx, &write.scope, current.id).await?;
+        write.note(Subject::Cluster(current.id)).await
+    }
+
+    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
+        Ok(items)
+    }
+}
+
+pub fn mount(routes: &mut Routes) {
+    crud::mount::<Cluster>(routes);
+    registration_tokens::mount(routes);
+    agents::mount(routes);
+}

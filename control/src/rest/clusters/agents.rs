@@ -1,0 +1,63 @@
+//! `/v1/clusters/{id}/agents`: who serves the cluster's gateways. DELETE revokes for good.
+
+use imp_core::cluster::{Agent, Cluster};
+use imp_core::role::{Action, Kind};
+use imp_store::agent::{self as table, AgentFilter};
+use imp_store::outbox::Subject;
+
+use crate::flows::Write;
+use crate::problem::Problem;
+use crate::rest::call::Call;
+use crate::rest::crud::locate;
+use crate::rest::reply::{List, Reply};
+use crate::rest::routes::{Op, Routes};
+
+const PATH: &str = "/v1/clusters/{id}/agents";
+const NOUN: &str = "agent";
+
+async fn list(call: Call) -> Result<Reply, Problem> {
+    let (scope, cluster) = locate::<Cluster>(&call).await?;
+    let page = call.query.clone().page(&format!("agents {cluster}"))?;
+    let of_it = AgentFilter { cluster_id: Some(cluster) };
+    let mut items = table::list(&call.state.store, &scope, &of_it, page.to_fetch()).await?;
+    let next_page_token = page.cut(&mut items, |item| item.id.into());
+    let now = call.now();
+    let items: Vec<_> = items.into_iter().map(|agent| table::refreshed(agent, now)).collect();
+    Reply::ok(&List { items, next_page_token })
+}
+
+/// Heartbeats change it all the time, so its version makes no entity tag.
+async fn get(call: Call) -> Result<Reply, Problem> {
+    let agent = find(&call).await?;
+    Reply::ok(&table::refreshed(agent, call.now()))
+}
+
+async fn revoke(call: Call) -> Result<Reply, Problem> {
+    let agent = find(&call).await?;
+    let mut write = Write::begin(&call, call.scope).await?;
+    table::revoke(&mut write.tx, agent.id, write.now).await?;
+    write.note(Subject::Agent(agent.id)).await?;
+    write.finish_as("agents.revoke", agent.id.into()).await?;
+    Ok(Reply::none())
+}
+
+/// The agent that the path names, if it is one of the cluster that the path names.
+async fn find(call: &Call) -> Result<Agent, Problem> {
+    let (scope, cluster) = locate::<Cluster>(call).await?;
+    let id = call.path_id("agent_id", NOUN)?;
+    let agent = table::get(&call.state.store, &scope, id).await?;
+    agent.filter(|agent| agent.cluster_id == cluster).ok_or_else(|| Problem::not_found(NOUN))
+}
+
+pub fn mount(routes: &mut Routes) {
+    let view = routes.document.schema::<Agent>();
+    let page = routes.document.list("Agent", &view);
+    let member = format!("{PATH}/{{agent_id}}");
+    let op = Op::get("agents.list", PATH, "List: agents of a cluster");
+    let query = ["page_size", "page_token"];
+    routes.add(op.needs(Kind::Cluster, Action::Read).query(&query).gives(200, page), list);
+    let op = Op::get("agents.get", &*member, "Get: agent");
+    routes.add(op.needs(Kind::Cluster, Action::Read).gives(200, view), get);
+    let op = Op::delete("agents.revoke", &*member, "Revoke: agent");
+    routes.add(op.needs(Kind::Cluster, Action::Write), revoke);
+}

@@ -1,0 +1,100 @@
+//! `/v1/clusters/{id}/registration-tokens`: each lets one agent in, once, within 15 minutes.
+
+use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
+use imp_core::role::{Action, Kind};
+use imp_core::secret::{Secret, SecretKind};
+use imp_core::{Meta, RegistrationTokenId};
+use imp_store::registration_token::{self as table, RegistrationTokenFilter};
+use serde_json::{Value, json};
+
+use crate::flows::Write;
+use crate::problem::Problem;
+use crate::rest::call::Call;
+use crate::rest::crud::locate;
+use crate::rest::reply::{List, Reply};
+use crate::rest::routes::{Op, Routes};
+
+const PATH: &str = "/v1/clusters/{id}/registration-tokens";
+const NOUN: &str = "registration token";
+
+async fn create(call: Call) -> Result<Reply, Problem> {
+    let spec: RegistrationTokenSpec = call.json()?.into_spec()?;
+    let (scope, cluster_id) = locate::<Cluster>(&call).await?;
+    let mut write = Write::begin(&call, scope).await?;
+    write.get::<Cluster>(cluster_id).await?;
+    let secret = Secret::new(SecretKind::Registration);
+    let meta = Meta::new(write.now);
+    let token = RegistrationToken {
+        id: RegistrationTokenId::new(),
+        cluster_id,
+        spec,
+        prefix: secret.prefix().to_owned(),
+        expires_at: meta.created_at + RegistrationToken::LIFETIME,
+        used_at: None,
+        meta,
+    };
+    table::insert(&mut write.tx, &token, &secret.hash()).await?;
+    write.finish_as("registration_tokens.create", token.id.into()).await?;
+    let mut view = serde_json::to_value(&token).map_err(Problem::internal)?;
+    if let Some(fields) = view.as_object_mut() {
+        fields.insert("token".to_owned(), Value::String(secret.reveal().to_owned()));
+    }
+    let path = format!("/v1/clusters/{cluster_id}/registration-tokens/{}", token.id);
+    Reply::created(&view, meta.version, path)
+}
+
+async fn list(call: Call) -> Result<Reply, Problem> {
+    let (scope, cluster) = locate::<Cluster>(&call).await?;
+    let page = call.query.clone().page(&format!("registration-tokens {cluster}"))?;
+    let of_it = RegistrationTokenFilter { cluster_id: Some(cluster) };
+    let mut items = table::list(&call.state.store, &scope, &of_it, page.to_fetch()).await?;
+    let next_page_token = page.cut(&mut items, |item| item.id.into());
+    Reply::ok(&List { items, next_page_token })
+}
+
+async fn get(call: Call) -> Result<Reply, Problem> {
+    let token = find(&call).await?;
+    Reply::object(&token, token.meta.version)
+}
+
+async fn delete(call: Call) -> Result<Reply, Problem> {
+    let RegistrationToken { id, meta, .. } = find(&call).await?;
+    call.precondition(&meta)?;
+    let mut write = Write::begin(&call, call.scope).await?;
+    if !table::delete(&mut write.tx, &call.scope, id).await? {
+        return Err(Problem::not_found(NOUN));
+    }
+    write.finish_as("registration_tokens.delete", id.into()).await?;
+    Ok(Reply::none())
+}
+
+/// The token that the path names, if it is one of the cluster that the path names.
+async fn find(call: &Call) -> Result<RegistrationToken, Problem> {
+    let (scope, cluster) = locate::<Cluster>(call).await?;
+    let id = call.path_id("token_id", NOUN)?;
+    let token = table::get(&call.state.store, &scope, id).await?;
+    token.filter(|token| token.cluster_id == cluster).ok_or_else(|| Problem::not_found(NOUN))
+}
+
+pub fn mount(routes: &mut Routes) {
+    let kind = Kind::RegistrationToken;
+    let view = routes.document.schema::<RegistrationToken>();
+    let page = routes.document.list("RegistrationToken", &view);
+    let body = routes.document.schema::<RegistrationTokenSpec>();
+    let secret = json!({
+        "type": "object", "required": ["token"],
+        "properties": { "token": { "type": "string", "description": "Shown this once" } },
+    });
+    let made = json!({ "allOf": [view, secret] });
+    let made = routes.document.named("RegistrationTokenWithSecret", made);
+    let member = format!("{PATH}/{{token_id}}");
+    let op = Op::post("registration_tokens.create", PATH, "Create: registration token");
+    routes.add(op.needs(kind, Action::Write).takes(body).gives(201, made), create);
+    let op = Op::get("registration_tokens.list", PATH, "List: registration tokens of a cluster");
+    let query = ["page_size", "page_token"];
+    routes.add(op.needs(kind, Action::Read).query(&query).gives(200, page), list);
+    let op = Op::get("registration_tokens.get", &*member, "Get: registration token");
+    routes.add(op.needs(kind, Action::Read).gives(200, view), get);
+    let op = Op::delete("registration_tokens.delete", &*member, "Delete: registration token");
+    routes.add(op.needs(kind, Action::Write), delete);
+}

@@ -1,0 +1,239 @@
+//! Create, get, list, replace, update, delete: once, for every entity.
+
+use imp_core::role::Action::{Read, Write as Change};
+use imp_core::scope::TenantScope;
+use serde_json::{Value, json};
+use utoipa::{PartialSchema as _, ToSchema as _};
+use uuid::Uuid;
+
+use crate::flows::Write;
+use crate::problem::Problem;
+use crate::rest::body::Json;
+use crate::rest::call::Call;
+use crate::rest::document::Document;
+use crate::rest::entity::{Entity, Made};
+use crate::rest::query::Query;
+use crate::rest::reply::{List, Reply};
+use crate::rest::routes::{Op, Routes};
+
+/// Mounts all five (six with PATCH).
+pub fn mount<E: Entity>(routes: &mut Routes) {
+    mount_reads::<E>(routes);
+    mount_create::<E>(routes);
+    mount_edits::<E>(routes);
+    mount_delete::<E>(routes);
+}
+
+pub fn collection<E: Entity>() -> String {
+    format!("/v1/{}", E::PATH)
+}
+
+pub fn member<E: Entity>() -> String {
+    format!("/v1/{}/{{id}}", E::PATH)
+}
+
+/// `api_services.create`.
+pub fn operation<E: Entity>(verb: &str) -> String {
+    format!("{}.{verb}", E::PATH.replace('-', "_"))
+}
+
+pub fn mount_reads<E: Entity>(routes: &mut Routes) {
+    let view = routes.document.schema::<E::View>();
+    let page = routes.document.list(&E::View::name(), &view);
+    let list = Op::get(operation::<E>("list"), collection::<E>(), format!("List: {}s", E::NOUN));
+    let query = ["page_size", "page_token"];
+    routes.add(
+        list.needs(E::KIND, Read).query(&query).query(E::FILTERS).gives(200, page),
+        |call| async move { list_them::<E>(call).await },
+    );
+    let get = Op::get(operation::<E>("get"), member::<E>(), format!("Get: {}", E::NOUN));
+    routes.add(
+        get.needs(E::KIND, Read).query(&["tenant_id"]).gives(200, view),
+        |call| async move {
+            let (scope, id) = locate::<E>(&call).await?;
+            let entity = E::get(&call.state.store, &scope, id).await?;
+            let entity = entity.ok_or_else(|| Problem::not_found(E::NOUN))?;
+            show(&call, entity).await
+        },
+    );
+}
+
+pub fn mount_create<E: Entity>(routes: &mut Routes) {
+    let body = new_schema::<E>(&mut routes.document);
+    let answer = made_schema::<E>(&mut routes.document);
+    let op = Op::post(operation::<E>("create"), collection::<E>(), format!("Create: {}", E::NOUN));
+    routes.add(op.needs(E::KIND, Change).takes(body).gives(201, answer), |call| async move {
+        let body = call.json()?;
+        E::hint(&body)?;
+        let Made { entity, secret } = E::create(&call, body).await?;
+        let (version, path) = (entity.meta().version, format!("/v1/{}/{}", E::PATH, entity.id()));
+        let view = one_view(&call, entity).await?;
+        let mut body = serde_json::to_value(view).map_err(Problem::internal)?;
+        if let (Some(secret), Some(name), Some(fields)) = (secret, E::SECRET, body.as_object_mut())
+        {
+            fields.insert(name.to_owned(), Value::String(secret));
+        }
+        Reply::created(&body, version, path)
+    });
+}
+
+pub fn mount_edits<E: Entity>(routes: &mut Routes) {
+    let view = routes.document.schema::<E::View>();
+    let spec = routes.document.schema::<E::Spec>();
+    let patch = routes.document.patch::<E::Spec>();
+    let op = Op::put(operation::<E>("replace"), member::<E>(), format!("Replace: {}", E::NOUN));
+    let op = op.needs(E::KIND, Change).query(&["tenant_id"]).takes(spec).gives(200, view.clone());
+    routes.add(op, |call| async move { edit::<E>(call, false).await });
+    let op = Op::patch(operation::<E>("update"), member::<E>(), format!("Update: {}", E::NOUN));
+    let op = op.needs(E::KIND, Change).query(&["tenant_id"]).takes(patch).gives(200, view);
+    routes.add(op, |call| async move { edit::<E>(call, true).await });
+}
+
+pub fn mount_delete<E: Entity>(routes: &mut Routes) {
+    let op = Op::delete(operation::<E>("delete"), member::<E>(), format!("Delete: {}", E::NOUN));
+    routes.add(op.needs(E::KIND, Change).query(&["tenant_id"]), |call| async move {
+        let (mut write, current) = open::<E>(&call).await?;
+        let id = current.id();
+        E::remove(&mut write, current).await?;
+        write.finish::<E>("delete", id).await?;
+        Ok(Reply::none())
+    });
+}
+
+/// The object that the path names: by id, or by name where names are unique.
+pub async fn locate<E: Entity>(call: &Call) -> Result<(TenantScope, E::Id), Problem> {
+    let mut query = call.query.clone();
+    let scope = call.within(query.take_tenant()?)?;
+    let text = call.path("id");
+    if let Ok(id) = text.parse::<Uuid>() {
+        return Ok((scope, id.into()));
+    }
+    let missing = || Problem::not_found(E::NOUN);
+    let filter = E::named(&scope, text).ok_or_else(missing)?;
+    let page = imp_store::Page { after: None, limit: 2 };
+    let found = E::list(&call.state.store, &scope, &filter, page).await?;
+    match found.as_slice() {
+        [one] => Ok((scope, one.id())),
+        _ => Err(missing()),
+    }
+}
+
+/// Opens a transaction and gets the object in it, as `If-Match` wants it.
+pub async fn open<E: Entity>(call: &Call) -> Result<(Write<'_>, E), Problem> {
+    let (scope, id) = locate::<E>(call).await?;
+    let mut write = Write::begin(call, scope).await?;
+    let current = write.get::<E>(id).await?;
+    call.precondition(current.meta())?;
+    Ok((write, current))
+}
+
+/// One object as callers see it.
+pub async fn one_view<E: Entity>(call: &Call, entity: E) -> Result<E::View, Problem> {
+    let views = E::views(&call.state, vec![entity]).await?;
+    views.into_iter().next().ok_or_else(|| Problem::internal("no view"))
+}
+
+/// Answers with an object.
+pub async fn show<E: Entity>(call: &Call, entity: E) -> Result<Reply, Problem> {
+    let version = entity.meta().version;
+    Reply::object(&one_view(call, entity).await?, version)
+}
+
+async fn list_them<E: Entity>(call: Call) -> Result<Reply, Problem> {
+    let mut query: Query = call.query.clone();
+    let page = query.page(E::PATH)?;
+    let scope = call.within(query.take_tenant()?)?;
+    let filter = E::filter(&mut query)?;
+    let mut items = E::list(&call.state.store, &scope, &filter, page.to_fetch()).await?;
+    let next_page_token = page.cut(&mut items, |item| item.id().into());
+    Reply::ok(&List { items: E::views(&call.state, items).await?, next_page_token })
+}
+
+async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
+    let sent = call.json()?;
+    E::hint(&sent)?;
+    let (mut write, current) = open::<E>(&call).await?;
+    let before = serde_json::to_value(&current).map_err(Problem::internal)?;
+    let spec = serde_json::to_value(current.spec()).map_err(Problem::internal)?;
+    let spec: E::Spec = wanted::<E>(sent, &before, spec, merge)?.into_spec()?;
+    if spec == current.spec() {
+        // The view may read more; a request holds one connection at a time.
+        drop(write);
+        return show(&call, current).await;
+    }
+    let id = current.id();
+    let next = E::edit(&mut write, current, spec).await?;
+    write.finish::<E>("update", id).await?;
+    show(&call, next).await
+}
+
+/// The whole new spec as JSON. Fields that the platform decides may be sent back as they were read;
+/// they and the immutable ones may not differ.
+fn wanted<E: Entity>(
+    sent: Json,
+    before: &Value,
+    spec: Value,
+    merge: bool,
+) -> Result<Json, Problem> {
+    let mut sent = sent.0;
+    if !merge {
+        for name in E::REPORTED {
+            sent.remove(*name);
+        }
+    }
+    let writable = writable::<E>();
+    for (name, value) in before.as_object().into_iter().flatten() {
+        if !writable.contains(name) && sent.remove(name).is_some_and(|other| other != *value) {
+            return Err(Problem::immutable(&format!("/{name}")));
+        }
+    }
+    for name in E::IMMUTABLE {
+        let now = spec.get(name).unwrap_or(&Value::Null);
+        if sent.get(*name).is_some_and(|other| other != now) {
+            return Err(Problem::immutable(&format!("/{name}")));
+        }
+        // A PUT may leave them out.
+        sent.entry((*name).to_owned()).or_insert_with(|| now.clone());
+    }
+    if !merge {
+        return Ok(Json(sent));
+    }
+    let mut whole = spec;
+    json_patch::merge(&mut whole, &Value::Object(sent));
+    match whole {
+        Value::Object(fields) => Ok(Json(fields)),
+        _ => Err(Problem::internal("a spec is an object")),
+    }
+}
+
+/// The fields that callers write, as the spec's schema names them.
+fn writable<E: Entity>() -> Vec<String> {
+    let schema = serde_json::to_value(E::Spec::schema()).unwrap_or_default();
+    let fields = schema.get("properties").and_then(Value::as_object);
+    fields.into_iter().flat_map(|fields| fields.keys().cloned()).collect()
+}
+
+/// The spec and what only `create` takes.
+fn new_schema<E: Entity>(document: &mut Document) -> Value {
+    let spec = document.schema::<E::Spec>();
+    let properties: serde_json::Map<String, Value> =
+        E::EXTRAS.iter().map(|extra| (extra.name.to_owned(), (extra.schema)())).collect();
+    let required: Vec<&str> = E::EXTRAS.iter().filter(|e| e.required).map(|e| e.name).collect();
+    let extras = json!({
+        "type": "object", "properties": properties, "required": required,
+        "additionalProperties": false,
+    });
+    let name = format!("New{}", E::Spec::name().replace("Spec", ""));
+    document.named(&name, json!({ "allOf": [spec, extras] }))
+}
+
+/// The view and the secret that is shown once.
+fn made_schema<E: Entity>(document: &mut Document) -> Value {
+    let view = document.schema::<E::View>();
+    let Some(field) = E::SECRET else { return view };
+    let secret = json!({
+        "type": "object", "required": [field],
+        "properties": { field: { "type": "string", "description": "Shown this once" } },
+    });
+    document.named(&format!("{}WithSecret", E::View::name()), json!({ "allOf": [view, secret] }))
+}

@@ -1,0 +1,73 @@
+//! The outermost layer: request ids, one log line per request, and every error a problem document.
+
+use std::any::Any;
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use uuid::Uuid;
+
+use crate::problem::{Problem, ProblemDocument};
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// Wraps every request.
+pub async fn edge(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let id_text = id.to_str().unwrap_or_default().to_owned();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+
+    let mut response = next.run(request).await;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = document(response, &path, &id_text);
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    tracing::debug!(%method, path, status, took_us = took.as_micros(), request_id = id_text, "request");
+    response
+}
+
+/// The caller's own, when it is a plain word; else a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    let plain = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    };
+    let sent = request.headers().get(REQUEST_ID).filter(plain).cloned();
+    let fresh = || HeaderValue::try_from(Uuid::now_v7().to_string());
+    sent.or_else(|| fresh().ok()).unwrap_or_else(|| HeaderValue::from_static("-"))
+}
+
+/// Replaces the body; keeps headers such as `Allow` and `WWW-Authenticate`.
+fn document(response: Response, path: &str, id: &str) -> Response {
+    let (mut parts, _) = response.into_parts();
+    let problem = parts.extensions.remove::<Problem>().unwrap_or_else(|| bare(parts.status));
+    if let Some(cause) = &problem.cause {
+        tracing::error!(request_id = id, path, cause, "request failed");
+    }
+    let body = serde_json::to_vec(&ProblemDocument::new(problem, path, id)).unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let kind = HeaderValue::from_static("application/problem+json");
+    parts.headers.insert(header::CONTENT_TYPE, kind);
+    Response::from_parts(parts, body.into())
+}
+
+/// Errors that the router or a layer made.
+fn bare(status: StatusCode) -> Problem {
+    match status {
+        StatusCode::NOT_FOUND => Problem::new(status, "not_found", "there is nothing at this path"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Problem::new(status, "method_not_allowed", "see the Allow header")
+        }
+        other => Problem::new(other, "error", other.canonical_reason().unwrap_or("error")),
+    }
+}
+
+/// A handler panicked; the panic hook has logged where.
+pub fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    Problem::internal("a handler panicked").into_response()
+}

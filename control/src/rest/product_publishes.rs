@@ -1,0 +1,211 @@
+//! `/v1/product-publishes`: what is served where.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use imp_core::check::{Check, Violations};
+use imp_core::cluster::AgentStatus;
+use imp_core::product::Product;
+use imp_core::product_publish::{
+    ProductPublish, ProductPublishSpec, PublishRevision, PublishStatus,
+};
+use imp_core::role::{Action, Kind};
+use imp_core::{ClusterId, ProductPublishId};
+use imp_store::agent;
+use imp_store::product_publish::{self as table, ProductPublishFilter};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::flows::{Write, publish as flow};
+use crate::problem::Problem;
+use crate::rest::actions::act;
+use crate::rest::body::Json;
+use crate::rest::call::Call;
+use crate::rest::crud::{self, locate};
+use crate::rest::entity::{Entity, Made, stored};
+use crate::rest::query::Query;
+use crate::rest::reply::{List, Reply};
+use crate::rest::routes::{Op, Routes};
+use crate::state::State;
+
+stored!(ProductPublish, product_publish, ProductPublishId, ProductPublishFilter);
+
+/// A publish as callers see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProductPublishView {
+    #[serde(flatten)]
+    pub publish: ProductPublish,
+    /// What it waits for, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Entity for ProductPublish {
+    type Spec = ProductPublishSpec;
+    type View = ProductPublishView;
+
+    const KIND: Kind = Kind::ProductPublish;
+    const PATH: &'static str = "product-publishes";
+    const NOUN: &'static str = "product publish";
+    const IMMUTABLE: &'static [&'static str] = &["product_id", "gateway_id", "cluster_id"];
+    const REPORTED: &'static [&'static str] =
+        &["status", "acked_revision", "nodes", "last_error", "activated_at", "message"];
+    const FILTERS: &'static [&'static str] =
+        &["tenant_id", "product_id", "gateway_id", "cluster_id", "environment", "status"];
+
+    fn spec(&self) -> ProductPublishSpec {
+        self.spec.clone()
+    }
+
+    fn filter(query: &mut Query) -> Result<ProductPublishFilter, Problem> {
+        Ok(ProductPublishFilter {
+            product_id: query.take("product_id")?,
+            gateway_id: query.take("gateway_id")?,
+            cluster_id: query.take("cluster_id")?,
+            environment: query.take("environment")?,
+            status: query.take("status")?,
+            ..ProductPublishFilter::default()
+        })
+    }
+
+    async fn create(call: &Call, mut body: Json) -> Result<Made<Self>, Problem> {
+        let scope = call.within(body.take_tenant()?)?;
+        let mut spec: ProductPublishSpec = body.into_spec()?;
+        spec.canonicalise();
+        let mut write = Write::begin(call, scope).await?;
+        let product: Product = write.refer(spec.product_id, "/product_id").await?;
+        write.within(product.tenant_id)?;
+        let publish = flow::create(&mut write, &product, spec).await?;
+        write.finish::<Self>("create", publish.id).await?;
+        Ok(publish.into())
+    }
+
+    async fn edit(
+        write: &mut Write<'_>,
+        current: Self,
+        mut spec: ProductPublishSpec,
+    ) -> Result<Self, Problem> {
+        write.within(current.tenant_id)?;
+        spec.canonicalise();
+        flow::redeploy(write, current, spec).await
+    }
+
+    async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
+        flow::undeploy(write, current).await
+    }
+
+    async fn views(state: &State, items: Vec<Self>) -> Result<Vec<ProductPublishView>, Problem> {
+        let mut fleets: HashMap<ClusterId, Fleet> = HashMap::new();
+        let mut views = Vec::with_capacity(items.len());
+        for publish in items {
+            let fleet = match fleets.entry(publish.spec.cluster_id) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => {
+                    *new.insert(Fleet::look(state, publish.spec.cluster_id).await?)
+                }
+            };
+            views.push(fleet.view(publish));
+        }
+        Ok(views)
+    }
+}
+
+/// Who could serve a cluster just now.
+#[derive(Clone, Copy, Default)]
+struct Fleet {
+    agents: usize,
+    connected: usize,
+    envoys: usize,
+}
+
+impl Fleet {
+    async fn look(state: &State, cluster: ClusterId) -> Result<Self, Problem> {
+        let now = state.clock.now();
+        let mut fleet = Self::default();
+        for agent in agent::list_by_cluster(&state.store, cluster).await? {
+            let agent = agent::refreshed(agent, now);
+            fleet.agents += usize::from(agent.status != AgentStatus::Revoked);
+            if agent.status == AgentStatus::Connected {
+                fleet.connected += 1;
+                fleet.envoys += agent.nodes.len();
+            }
+        }
+        Ok(fleet)
+    }
+
+    /// `active` is a claim about now: with every agent silent, nobody knows.
+    fn view(self, mut publish: ProductPublish) -> ProductPublishView {
+        use PublishStatus::{Active, Deploying, Pending, Unknown};
+        let waits = matches!(publish.status, Pending | Deploying);
+        let message = if publish.status == Active && self.connected == 0 {
+            publish.status = Unknown;
+            Some("no agent of the cluster has been heard of lately; its Envoys serve on")
+        } else if waits && self.agents == 0 {
+            Some("the cluster has no agent; create a registration token and start one")
+        } else if waits && self.connected == 0 {
+            Some("no agent of the cluster is connected")
+        } else if waits && self.envoys == 0 {
+            Some("no Envoy is connected to the cluster's agents")
+        } else {
+            None
+        };
+        ProductPublishView { publish, message: message.map(str::to_owned) }
+    }
+}
+
+/// Which earlier revision to publish again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// 1, 2, 3 ...
+    #[schema(minimum = 1)]
+    pub revision: i64,
+}
+
+impl Check for Rollback {
+    fn check(&self, v: &mut Violations) {
+        if self.revision < 1 {
+            v.add("revision", "out_of_range", "at least 1");
+        }
+    }
+}
+
+async fn redeploy(
+    write: &mut Write<'_>,
+    publish: ProductPublish,
+) -> Result<ProductPublish, Problem> {
+    write.within(publish.tenant_id)?;
+    let spec = publish.spec.clone();
+    flow::redeploy(write, publish, spec).await
+}
+
+async fn rollback(
+    write: &mut Write<'_>,
+    publish: ProductPublish,
+    to: Rollback,
+) -> Result<ProductPublish, Problem> {
+    write.within(publish.tenant_id)?;
+    flow::rollback(write, publish, to.revision).await
+}
+
+async fn revisions(call: Call) -> Result<Reply, Problem> {
+    let (scope, id) = locate::<ProductPublish>(&call).await?;
+    let publish = table::get(&call.state.store, &scope, id).await?;
+    publish.ok_or_else(|| Problem::not_found(ProductPublish::NOUN))?;
+    let items = table::list_revisions(&call.state.store, id).await?;
+    Reply::ok(&List { items, next_page_token: None })
+}
+
+pub fn mount(routes: &mut Routes) {
+    crud::mount::<ProductPublish>(routes);
+    act!(routes, ProductPublish, Action::Write, "redeploy", redeploy);
+    act!(routes, ProductPublish, Action::Write, "rollback", rollback, body = Rollback);
+    act!(routes, ProductPublish, Action::Write, "suspend", flow::suspend);
+    act!(routes, ProductPublish, Action::Write, "resume", flow::resume);
+    let revision = routes.document.schema::<PublishRevision>();
+    let page = routes.document.list("PublishRevision", &revision);
+    let path = format!("{}/revisions", crud::member::<ProductPublish>());
+    let op = Op::get("product_publishes.revisions", path, "List: revisions of a publish");
+    let op = op.needs(Kind::ProductPublish, Action::Read).query(&["tenant_id"]);
+    routes.add(op.gives(200, page), revisions);
+}

@@ -1,0 +1,90 @@
+//! Answers: an object with its entity tag, a list, or nothing.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::problem::Problem;
+use crate::rest::call::etag;
+
+/// What a handler answers.
+#[derive(Debug)]
+pub struct Reply {
+    status: StatusCode,
+    body: Option<Vec<u8>>,
+    etag: Option<String>,
+    location: Option<String>,
+}
+
+/// One page.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct List<T> {
+    pub items: Vec<T>,
+    /// Give it as `page_token` to get the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+impl Reply {
+    pub fn ok(view: &impl Serialize) -> Result<Self, Problem> {
+        let body = serde_json::to_vec(view).map_err(Problem::internal)?;
+        Ok(Self { status: StatusCode::OK, body: Some(body), etag: None, location: None })
+    }
+
+    /// An object that carries a version.
+    pub fn object(view: &impl Serialize, version: i64) -> Result<Self, Problem> {
+        Ok(Self { etag: Some(etag(version)), ..Self::ok(view)? })
+    }
+
+    /// A new object and where it is.
+    pub fn created(view: &impl Serialize, version: i64, path: String) -> Result<Self, Problem> {
+        let object = Self::object(view, version)?;
+        Ok(Self { status: StatusCode::CREATED, location: Some(path), ..object })
+    }
+
+    pub fn none() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: None, etag: None, location: None }
+    }
+
+    /// `If-None-Match` on a GET: 304 without a body.
+    pub fn conditional(mut self, method: &Method, headers: &HeaderMap) -> Self {
+        let Some(current) = self.etag.as_deref().filter(|_| *method == Method::GET) else {
+            return self;
+        };
+        let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+            let text = value.to_str().unwrap_or_default();
+            text.split(',')
+                .map(str::trim)
+                .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == current)
+        });
+        if known {
+            self.status = StatusCode::NOT_MODIFIED;
+            self.body = None;
+        }
+        self
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(self.body.map_or_else(Body::empty, Body::from));
+        *response.status_mut() = self.status;
+        let has_body = !matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let content_type = has_body.then(|| "application/json".to_owned());
+        let headers = [
+            (header::CONTENT_TYPE, content_type),
+            (header::ETAG, self.etag),
+            (header::LOCATION, self.location),
+            // Answers hold what only this caller may see.
+            (header::CACHE_CONTROL, Some("private, no-cache".to_owned())),
+        ];
+        for (name, value) in headers {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}

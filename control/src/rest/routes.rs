@@ -1,0 +1,129 @@
+//! One table for everything that can be called: the route, who may, and its place in the OpenAPI
+//! document are declared in one breath, so that none can be forgotten.
+
+use std::future::Future;
+
+use axum::Router;
+use axum::extract::{Request, State as Shared};
+use axum::routing::{MethodFilter, on};
+use http::Method;
+use imp_core::role::{Action, Kind};
+use serde_json::Value;
+
+use crate::auth::authenticate;
+use crate::problem::Problem;
+use crate::rest::call::Call;
+use crate::rest::document::Document;
+use crate::rest::reply::Reply;
+use crate::state::State;
+
+/// An operation, as callers see it.
+pub struct Op {
+    /// `plans.create`: unique.
+    pub id: String,
+    pub method: Method,
+    pub path: String,
+    pub summary: String,
+    /// What the caller's roles must allow; None: any valid token will do.
+    pub needs: Option<(Kind, Action)>,
+    /// Every query parameter that it knows.
+    pub query: Vec<&'static str>,
+    /// The schema of the body, when it takes one.
+    pub body: Option<Value>,
+    /// The schema of the answer; None: 204.
+    pub answer: Option<Value>,
+    /// The status when all went well.
+    pub status: u16,
+}
+
+impl Op {
+    fn new(id: String, method: Method, path: String, summary: String) -> Self {
+        let (needs, query, body, answer, status) = (None, vec![], None, None, 200);
+        Self { id, method, path, summary, needs, query, body, answer, status }
+    }
+
+    pub fn get(id: impl Into<String>, path: impl Into<String>, summary: impl Into<String>) -> Self {
+        Self::new(id.into(), Method::GET, path.into(), summary.into())
+    }
+
+    pub fn post(
+        id: impl Into<String>,
+        path: impl Into<String>,
+        summary: impl Into<String>,
+    ) -> Self {
+        Self::new(id.into(), Method::POST, path.into(), summary.into())
+    }
+
+    pub fn put(id: impl Into<String>, path: impl Into<String>, summary: impl Into<String>) -> Self {
+        Self::new(id.into(), Method::PUT, path.into(), summary.into())
+    }
+
+    pub fn patch(
+        id: impl Into<String>,
+        path: impl Into<String>,
+        summary: impl Into<String>,
+    ) -> Self {
+        Self::new(id.into(), Method::PATCH, path.into(), summary.into())
+    }
+
+    pub fn delete(
+        id: impl Into<String>,
+        path: impl Into<String>,
+        summary: impl Into<String>,
+    ) -> Self {
+        Self { status: 204, ..Self::new(id.into(), Method::DELETE, path.into(), summary.into()) }
+    }
+
+    pub fn needs(self, kind: Kind, action: Action) -> Self {
+        Self { needs: Some((kind, action)), ..self }
+    }
+
+    pub fn query(mut self, names: &[&'static str]) -> Self {
+        self.query.extend_from_slice(names);
+        self
+    }
+
+    pub fn takes(self, schema: Value) -> Self {
+        Self { body: Some(schema), ..self }
+    }
+
+    pub fn gives(self, status: u16, schema: Value) -> Self {
+        Self { answer: Some(schema), status, ..self }
+    }
+}
+
+/// Routes and their document.
+#[derive(Default)]
+pub struct Routes {
+    pub router: Router<State>,
+    pub document: Document,
+}
+
+impl Routes {
+    /// An operation on objects: the handler gets a call whose scope authorisation made.
+    pub fn add<F, A>(&mut self, op: Op, handler: F)
+    where
+        F: Fn(Call) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Reply, Problem>> + Send + 'static,
+    {
+        self.document.describe(&op);
+        let filter = MethodFilter::try_from(op.method.clone()).unwrap_or(MethodFilter::GET);
+        let (needs, query) = (op.needs, op.query);
+        let serve = move |Shared(state): Shared<State>, request: Request| {
+            let (handler, query) = (handler.clone(), query.clone());
+            async move {
+                let principal = authenticate(&state, request.headers()).await?;
+                let scope = match needs {
+                    Some((kind, action)) => principal.authorise(kind, action)?,
+                    None => principal.own_scope(),
+                };
+                let (method, headers) = (request.method().clone(), request.headers().clone());
+                let call = Call::read(state, principal, scope, request).await?;
+                call.query.check(&query)?;
+                Ok::<_, Problem>(handler(call).await?.conditional(&method, &headers))
+            }
+        };
+        let router = std::mem::take(&mut self.router);
+        self.router = router.route(&op.path, on(filter, serve));
+    }
+}

@@ -1,0 +1,58 @@
+//! `GET /v1/usage`: how often a subscription was used, by hour.
+
+use chrono::{DateTime, Utc};
+use imp_core::role::{Action, Kind};
+use imp_core::subscription::Subscription;
+use imp_core::{ConsumerId, ProductPublishId, SubscriptionId};
+use imp_store::usage;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::problem::Problem;
+use crate::rest::call::Call;
+use crate::rest::entity::{Entity, Stored};
+use crate::rest::reply::{List, Reply};
+use crate::rest::routes::{Op, Routes};
+
+/// The calls of one consumer to one publish in one hour.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageRecord {
+    /// The beginning of the hour, UTC.
+    pub hour: DateTime<Utc>,
+    pub product_publish_id: ProductPublishId,
+    pub consumer_id: ConsumerId,
+    /// Served.
+    pub allowed: u64,
+    /// Refused by a limit.
+    pub limited: u64,
+}
+
+async fn list(call: Call) -> Result<Reply, Problem> {
+    let mut query = call.query.clone();
+    let Some(id) = query.take::<SubscriptionId>("subscription_id")? else {
+        let detail = "say whose: ?subscription_id=...";
+        return Err(Problem::unreadable("required_parameter", detail));
+    };
+    let subscription = Subscription::get(&call.state.store, &call.scope, id).await?;
+    subscription.ok_or_else(|| Problem::not_found(Subscription::NOUN))?;
+    let totals = usage::totals(&call.state.store, id).await?;
+    let items: Vec<UsageRecord> = totals
+        .into_iter()
+        .map(|total| UsageRecord {
+            hour: total.hour,
+            product_publish_id: total.product_publish_id,
+            consumer_id: total.consumer_id,
+            allowed: total.allowed,
+            limited: total.limited,
+        })
+        .collect();
+    Reply::ok(&List { items, next_page_token: None })
+}
+
+pub fn mount(routes: &mut Routes) {
+    let record = routes.document.schema::<UsageRecord>();
+    let page = routes.document.list("UsageRecord", &record);
+    let op = Op::get("usage.list", "/v1/usage", "List: calls by hour");
+    let op = op.needs(Kind::Subscription, Action::Read).query(&["subscription_id"]);
+    routes.add(op.gives(200, page), list);
+}

@@ -1,0 +1,197 @@
+//! The life of each kind of object: made, read, listed, replaced, updated, deleted.
+
+use imp_store::testing::Kind;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::world::{Caller, Shop, World, payment_service, public_gateway};
+
+/// Make, get, find in the list, PUT what was read, PATCH, PUT, DELETE, gone.
+async fn lives(caller: &Caller, kind: &str, new: Value, patch: Value) {
+    let made = caller.make(kind, new).await;
+    let path = format!("/v1/{kind}/{}", made["id"].as_str().unwrap());
+    assert_eq!(made["version"], 1, "{kind}");
+    let read = caller.get(&path).await.ok();
+    for (field, value) in read.as_object().unwrap() {
+        assert_eq!(made[field], *value, "{kind}.{field}: POST and GET differ");
+    }
+    let list = caller.get(&format!("/v1/{kind}")).await.ok();
+    assert!(list["items"].as_array().unwrap().contains(&read), "{kind}: not in the list");
+
+    let same = caller.put(&path, read.clone()).await.ok();
+    assert_eq!(same, read, "{kind}: a PUT of what was read changes nothing");
+
+    let patched = caller.patch(&path, patch.clone()).await.ok();
+    assert_eq!(patched["version"], 2, "{kind}");
+    for (field, value) in patch.as_object().unwrap() {
+        assert_eq!(patched[field], *value, "{kind}.{field}");
+    }
+    assert_eq!(caller.get(&path).await.ok(), patched);
+
+    assert_eq!(caller.delete(&path).await.status, 204, "{kind}");
+    caller.get(&path).await.refused(404, "not_found", "");
+    caller.delete(&path).await.refused(404, "not_found", "");
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_the_platform_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let world = World::on(kind).await;
+    let tenant = json!({ "name": "Acme", "slug": "acme" });
+    lives(&world.admin, "tenants", tenant, json!({ "name": "Acme Ltd" })).await;
+    let cluster = json!({ "name": "kr-seoul", "labels": { "env": "prod" } });
+    lives(&world.admin, "clusters", cluster, json!({ "region": "ap-northeast-2" })).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_a_provider_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let named = |mut body: Value| {
+        body["name"] = json!("another");
+        body
+    };
+    let description = json!({ "description": "better" });
+    lives(&shop.provider, "api-services", named(payment_service()), description.clone()).await;
+    lives(&shop.provider, "gateways", named(public_gateway()), description.clone()).await;
+    lives(&shop.provider, "products", json!({ "name": "another" }), description.clone()).await;
+    let plan = json!({ "name": "another", "product_id": shop.id("products") });
+    lives(
+        &shop.provider,
+        "plans",
+        plan,
+        json!({ "limits": [
+        { "name": "burst", "unit": "requests", "amount": 5, "window": "second",
+          "on_exceed": "block", "scope": "consumer" },
+    ] }),
+    )
+    .await;
+    lives(&shop.provider, "customers", json!({ "name": "another" }), json!({ "name": "B" })).await;
+    let publish = shop.publish("another.example.com");
+    lives(&shop.provider, "product-publishes", publish, json!({ "base_path": "/v2" })).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_a_customer_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let plan = json!({ "name": "silver", "product_id": shop.id("products"), "auto_approve": true });
+    let silver = shop.provider.make("plans", plan).await;
+    let to_silver = json!({ "plan_id": silver["id"] });
+    lives(&shop.customer, "subscriptions", shop.subscription(), to_silver).await;
+    let app = json!({ "name": "another", "customer_id": shop.id("customers") });
+    lives(&shop.customer, "client-apps", app.clone(), json!({ "name": "renamed" })).await;
+    let credential = json!({ "consumer_id": shop.id("consumers") });
+    let end = json!({ "expires_at": "2100-01-01T00:00:00Z" });
+    lives(&shop.customer, "credentials", credential, end).await;
+
+    // Nothing of a consumer can change.
+    let app = shop.customer.make("client-apps", app).await;
+    let body = json!({ "subscription_id": shop.id("subscriptions"), "client_app_id": app["id"] });
+    let consumer = shop.customer.make("consumers", body).await;
+    let path = format!("/v1/consumers/{}", consumer["id"].as_str().unwrap());
+    assert_eq!(shop.customer.put(&path, consumer.clone()).await.ok(), consumer);
+    assert_eq!(shop.customer.delete(&path).await.status, 204);
+    shop.customer.get(&path).await.refused(404, "not_found", "");
+}
+
+#[tokio::test]
+async fn a_merge_patch_keeps_what_it_does_not_name_and_null_restores_the_default() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let path = shop.path("plans");
+    let request = shop.provider.request(reqwest::Method::PATCH, &path);
+    let request = request
+        .header("content-type", "application/merge-patch+json")
+        .body(r#"{"rate_limit":null,"quota":{"requests":5,"per":"day"}}"#);
+    let plan = Caller::finish(request).await.ok();
+    assert_eq!(plan["name"], "gold");
+    assert_eq!(plan["auto_approve"], true);
+    assert_eq!(plan.get("rate_limit"), None);
+    assert_eq!(plan["quota"], json!({ "requests": 5, "per": "day" }));
+}
+
+#[tokio::test]
+async fn an_edited_service_keeps_the_ids_of_its_parts_and_counts_revisions() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let before = &shop.objects["api-services"];
+    let mut body = payment_service();
+    body["routes"][0]["timeout_ms"] = json!(100);
+    let after = shop.provider.put(&shop.path("api-services"), body).await.ok();
+    assert_eq!(after["revision"], 2);
+    for list in ["routes", "backends", "policies"] {
+        assert_eq!(after[list][0]["id"], before[list][0]["id"], "{list}");
+    }
+}
+
+#[tokio::test]
+async fn unique_names_stand_for_ids_in_paths() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let admin = &world.admin;
+    assert_eq!(admin.get("/v1/tenants/acme").await.ok()["id"], shop.id("tenants"));
+    assert_eq!(admin.get("/v1/clusters/acme-cluster").await.ok()["id"], shop.id("clusters"));
+    let service = shop.provider.get("/v1/api-services/payment-service").await.ok();
+    assert_eq!(service["id"], shop.id("api-services"));
+    let product = shop.provider.get("/v1/products/Payment%20API").await.ok();
+    assert_eq!(product["id"], shop.id("products"));
+    // An operator sees many tenants' names and says whose it means.
+    admin.get("/v1/gateways/public").await.refused(404, "not_found", "");
+    let path = format!("/v1/gateways/public?tenant_id={}", shop.id("tenants"));
+    assert_eq!(admin.get(&path).await.ok()["id"], shop.id("gateways"));
+    admin.get("/v1/tenants/nobody").await.refused(404, "not_found", "");
+}
+
+#[tokio::test]
+async fn a_service_is_deprecated_and_retired_once_nothing_serves_it() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let (provider, service) = (&shop.provider, shop.path("api-services"));
+    assert_eq!(provider.get(&service).await.ok()["status"], "published");
+    provider.step(&format!("{service}/retire")).await.refused(409, "invalid_transition", "");
+    let deprecated = provider.step(&format!("{service}/deprecate")).await.ok();
+    assert_eq!(deprecated["status"], "deprecated");
+    let again = provider.post("/v1/product-publishes", shop.publish("b.example.com")).await;
+    again.refused(409, "invalid_transition", "");
+    provider.step(&format!("{service}/retire")).await.refused(409, "in_use", "");
+    assert_eq!(provider.delete(&shop.path("product-publishes")).await.status, 204);
+    assert_eq!(provider.step(&format!("{service}/retire")).await.ok()["status"], "retired");
+    let edit = provider.patch(&service, json!({ "description": "x" })).await;
+    edit.refused(409, "invalid_transition", "");
+}
+
+#[tokio::test]
+async fn a_cluster_hands_out_registration_tokens() {
+    let world = World::start().await;
+    let cluster = world.admin.make("clusters", json!({ "name": "kr" })).await;
+    let path = "/v1/clusters/kr/registration-tokens";
+    let token = world.admin.post(path, json!({ "description": "first" })).await.ok();
+    assert!(token["token"].as_str().unwrap().starts_with("imp_reg_"));
+    assert_eq!(token["cluster_id"], cluster["id"]);
+    let list = world.admin.get(path).await.ok();
+    assert_eq!(list["items"][0]["id"], token["id"]);
+    assert_eq!(list["items"][0].get("token"), None);
+    let one = format!("{path}/{}", token["id"].as_str().unwrap());
+    assert_eq!(world.admin.get(&one).await.ok()["description"], "first");
+    assert_eq!(world.admin.delete(&one).await.status, 204);
+    world.admin.delete(&one).await.refused(404, "not_found", "");
+    let agents = world.admin.get("/v1/clusters/kr/agents").await.ok();
+    assert_eq!(agents["items"], json!([]));
+    let nobody = format!("/v1/clusters/kr/agents/{}", uuid::Uuid::now_v7());
+    world.admin.get(&nobody).await.refused(404, "not_found", "");
+    world.admin.delete(&nobody).await.refused(404, "not_found", "");
+}
+
+#[tokio::test]
+async fn me_says_whom_the_token_speaks_for() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let me = shop.customer.get("/v1/me").await.ok();
+    assert_eq!(me["tenant_id"], shop.id("tenants"));
+    assert_eq!(me["customer_id"], shop.id("customers"));
+    let me = world.admin.get("/v1/me").await.ok();
+    assert_eq!((&me["tenant_id"], &me["roles"]), (&Value::Null, &json!(["system-admin"])));
+}

@@ -1,0 +1,22 @@
+//! The control plane over HTTP, in process: on SQLite files of its own, and where databases differ on
+//! PostgreSQL, too.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
+#![expect(unreachable_pub, reason = "modules of a test binary share by pub")]
+
+mod agent;
+mod bad_input;
+mod compile;
+mod doors;
+mod hub;
+mod isolation;
+mod life;
+mod locking;
+mod openapi;
+mod paging;
+mod problems;
+mod program;
+mod publishing;
+mod reports;
+mod secrets;
+mod selling;
+mod world;

@@ -1,0 +1,124 @@
+//! The program itself: first start, and one clear line when it cannot start.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+fn program(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imp-control"));
+    command.env_remove("DATABASE_URL").arg("--data-dir").arg(dir);
+    command.args(["--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"]);
+    command
+}
+
+fn fails(command: &mut Command) -> String {
+    let Output { status, stderr, stdout } = command.output().unwrap();
+    assert_eq!(status.code(), Some(1), "{}", String::from_utf8_lossy(&stderr));
+    assert!(stdout.is_empty());
+    let text = String::from_utf8(stderr).unwrap();
+    let words: Vec<&str> = text.lines().filter(|line| line.starts_with("imp-control:")).collect();
+    assert_eq!(words.len(), 1, "{text}");
+    words[0].to_owned()
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts it and reads its output up to the line that says where it serves.
+fn output(command: &mut Command) -> (Running, Vec<String>) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let running = Running(child);
+    let mut lines = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.unwrap();
+        let done = line.starts_with("REST ");
+        lines.push(line);
+        if done {
+            return (running, lines);
+        }
+    }
+    panic!("ended: {lines:?}");
+}
+
+#[test]
+fn the_first_start_prints_a_token_once() {
+    let dir = TempDir::new().unwrap();
+    let (first, lines) = output(&mut program(dir.path()));
+    assert_eq!(lines.iter().filter(|line| line.starts_with("imp_pat_")).count(), 1, "{lines:?}");
+    drop(first);
+    let (_second, lines) = output(&mut program(dir.path()));
+    assert!(!lines.iter().any(|line| line.contains("imp_pat_")), "{lines:?}");
+}
+
+#[test]
+fn the_token_goes_to_a_private_file_instead_when_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("token");
+    let (_running, lines) = output(program(dir.path()).arg("--bootstrap-token-file").arg(&file));
+    assert!(!lines.iter().any(|line| line.contains("imp_pat_")), "{lines:?}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("imp_pat_"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_taken_port_is_one_clear_line() {
+    let dir = TempDir::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for flag in ["--listen", "--agent-listen"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imp-control"));
+        command.env_remove("DATABASE_URL").arg("--data-dir").arg(dir.path());
+        let other = if flag == "--listen" { "--agent-listen" } else { "--listen" };
+        let line = fails(command.args([flag, &address, other, "127.0.0.1:0"]));
+        assert!(line.contains(&address) && line.contains(flag), "{line}");
+    }
+}
+
+#[test]
+fn an_unreadable_database_is_one_clear_line() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("imp.db"), "this is no database, however long one reads it")
+        .unwrap();
+    let line = fails(&mut program(dir.path()));
+    assert!(line.contains("cannot open the database"), "{line}");
+    let line = fails(
+        program(dir.path()).args(["--database-url", "postgres://imp:hunter2@127.0.0.1:1/imp"]),
+    );
+    assert!(line.contains("cannot open the database") && !line.contains("hunter2"), "{line}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let line = fails(&mut program(&file));
+    assert!(line.contains("--data-dir"), "{line}");
+}
+
+#[test]
+fn a_bad_flag_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let line = fails(program(dir.path()).args(["--allow-upstream", "not a host"]));
+    assert!(line.contains("--allow-upstream"), "{line}");
+    let unknown = program(dir.path()).arg("--colour").output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+}
+
+#[test]
+fn the_document_and_the_version_are_printed() {
+    let run = |arg: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_imp-control")).arg(arg).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let document: serde_json::Value = serde_json::from_str(&run("openapi")).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(run("--version").starts_with("imp-control "));
+}

@@ -1,0 +1,211 @@
+//! Publishes: revisions, rollbacks, claims on hostnames.
+
+use imp_store::testing::Kind;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::world::{Shop, World, payment_service};
+
+#[tokio::test]
+async fn a_new_publish_waits_and_says_for_what() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let publish = &shop.objects["product-publishes"];
+    assert_eq!(publish["status"], "pending");
+    assert_eq!((&publish["desired_revision"], &publish["acked_revision"]), (&json!(1), &json!(0)));
+    assert!(publish["message"].as_str().unwrap().contains("no agent"), "{publish:#}");
+    assert_eq!(publish["base_path"], "/");
+}
+
+/// Between reading and writing an agent may have reported: that is nobody's conflict.
+#[tokio::test]
+async fn what_agents_report_may_be_sent_back_as_it_was_but_not_set() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let path = shop.path("product-publishes");
+    let now = shop.provider.get(&path).await.ok();
+    let mut then = now.clone();
+    then["status"] = json!("deploying");
+    then["nodes"] = json!({ "acked": 0, "nacked": 0, "behind": 2 });
+    then["message"] = json!("something else");
+    assert_eq!(shop.provider.put(&path, then).await.ok(), now);
+    let answer = shop.provider.patch(&path, json!({ "status": "active" })).await;
+    answer.refused(422, "immutable_field", "/status");
+}
+
+#[rstest]
+#[tokio::test]
+async fn each_change_makes_an_immutable_revision_and_a_rollback_repeats_an_earlier_one(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let (provider, path) = (&shop.provider, shop.path("product-publishes"));
+    let mut service = payment_service();
+    service["routes"][0]["timeout_ms"] = json!(100);
+    provider.put(&shop.path("api-services"), service).await.ok();
+    let revisions = async || provider.get(&format!("{path}/revisions")).await.ok()["items"].clone();
+    assert_eq!(revisions().await.as_array().unwrap().len(), 1, "a published copy is frozen");
+
+    let again = provider.step(&format!("{path}/redeploy")).await.ok();
+    assert_eq!((&again["desired_revision"], &again["status"]), (&json!(2), &json!("pending")));
+    let back = provider.post(&format!("{path}/rollback"), json!({ "revision": 1 })).await.ok();
+    assert_eq!(back["desired_revision"], 3);
+    let mut all: Vec<Value> = revisions().await.as_array().unwrap().clone();
+    all.sort_by_key(|revision| revision["revision"].as_i64());
+    let timeout = |at: usize| all[at]["api_services"][0]["spec"]["routes"][0]["timeout_ms"].clone();
+    assert_eq!([timeout(0), timeout(1), timeout(2)], [json!(null), json!(100), json!(null)]);
+    assert_eq!(all[0]["content_hash"], all[2]["content_hash"]);
+    assert_ne!(all[0]["content_hash"], all[1]["content_hash"]);
+    let none = provider.post(&format!("{path}/rollback"), json!({ "revision": 9 })).await;
+    none.refused(422, "unknown_reference", "/revision");
+}
+
+#[tokio::test]
+async fn a_rollback_takes_the_former_hostnames_back_only_when_they_are_still_free() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let (provider, path) = (&shop.provider, shop.path("product-publishes"));
+    provider.patch(&path, json!({ "hostnames": ["new.example.com"] })).await.ok();
+    let other = provider.make("product-publishes", shop.publish(&shop.host)).await;
+    let back = provider.post(&format!("{path}/rollback"), json!({ "revision": 1 })).await;
+    back.refused(409, "hostname_taken", "/hostnames/0");
+    assert_eq!(provider.get(&path).await.ok()["hostnames"], json!(["new.example.com"]));
+    let other = format!("/v1/product-publishes/{}", other["id"].as_str().unwrap());
+    assert_eq!(provider.delete(&other).await.status, 204);
+    let back = provider.post(&format!("{path}/rollback"), json!({ "revision": 1 })).await.ok();
+    assert_eq!(back["hostnames"], json!([shop.host]));
+}
+
+#[rstest]
+#[tokio::test]
+async fn one_host_and_path_of_a_cluster_is_served_once(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let provider = &shop.provider;
+    let with = |host: &str, path: &str| {
+        let mut body = shop.publish(host);
+        body["base_path"] = json!(path);
+        body
+    };
+    let upper = shop.host.to_uppercase();
+    for (host, path) in [(&*shop.host, "/"), (&upper, "/"), (&shop.host, "/v1")] {
+        let answer = provider.post("/v1/product-publishes", with(host, path)).await;
+        answer.refused(409, "hostname_taken", "/hostnames/0");
+    }
+    provider.make("product-publishes", with("b.example.com", "/v1")).await;
+    provider.make("product-publishes", with("b.example.com", "/v2")).await;
+    let answer = provider.post("/v1/product-publishes", with("b.example.com", "/v1/x")).await;
+    answer.refused(409, "hostname_taken", "/hostnames/0");
+    // Another cluster is another world.
+    let cluster = world.admin.make("clusters", json!({ "name": "second" })).await;
+    let mut body = shop.publish(&shop.host);
+    body["cluster_id"] = cluster["id"].clone();
+    provider.make("product-publishes", body).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn another_tenants_hostname_is_taken_whatever_the_path_and_nothing_more_is_told(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let before = world.everything().await;
+    let mut body = other.publish(&acme.host);
+    body["cluster_id"] = json!(acme.id("clusters"));
+    body["base_path"] = json!("/elsewhere");
+    body["hostnames"] = json!(["free.example.com", acme.host]);
+    // Every path of the host is the first tenant's: / overlaps all.
+    let answer = other.provider.post("/v1/product-publishes", body).await;
+    answer.refused(409, "hostname_taken", "/hostnames/1");
+    let told = answer.body.to_string();
+    assert!(
+        !told.contains(acme.id("product-publishes")) && !told.contains(acme.id("tenants")),
+        "{told}"
+    );
+    assert_eq!(world.everything().await, before);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_concurrent_publishes_of_one_host_one_wins(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let calls = (0..12).map(|index| {
+        let (caller, mut body) = (shop.provider.clone(), shop.publish("race.example.com"));
+        // Not only equal claims collide: / lies above all.
+        body["base_path"] = json!(if index % 2 == 0 { "/" } else { "/v1" });
+        tokio::spawn(async move { caller.post("/v1/product-publishes", body).await })
+    });
+    let mut won = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        let answer = call.await.unwrap();
+        match answer.status.as_u16() {
+            201 => won.push(answer.body["base_path"].clone()),
+            _ => answer.refused(409, "hostname_taken", "/hostnames/0"),
+        }
+    }
+    assert_eq!(won.len(), 1, "{won:?}");
+}
+
+#[tokio::test]
+async fn a_deleted_publish_frees_its_host() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    assert_eq!(shop.provider.delete(&shop.path("product-publishes")).await.status, 204);
+    shop.provider.make("product-publishes", shop.publish(&shop.host)).await;
+}
+
+#[tokio::test]
+async fn a_suspended_publish_is_resumed_and_a_redeploy_leaves_it_suspended() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let (provider, path) = (&shop.provider, shop.path("product-publishes"));
+    provider.step(&format!("{path}/resume")).await.refused(409, "invalid_transition", "");
+    assert_eq!(provider.step(&format!("{path}/suspend")).await.ok()["status"], "suspended");
+    assert_eq!(provider.step(&format!("{path}/redeploy")).await.ok()["status"], "suspended");
+    provider.step(&format!("{path}/suspend")).await.refused(409, "invalid_transition", "");
+    assert_eq!(provider.step(&format!("{path}/resume")).await.ok()["status"], "deploying");
+}
+
+#[tokio::test]
+async fn the_gateways_listeners_admit_the_hostnames_now_and_later() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let listener = |host: &str| json!([{ "name": "http", "port": 8080, "protocol": "HTTP", "hostname": host }]);
+    let narrow = json!({ "name": "narrow", "listeners": listener("Only.example.com") });
+    let gateway = shop.provider.make("gateways", narrow).await;
+    let mut body = shop.publish("other.example.com");
+    body["gateway_id"] = gateway["id"].clone();
+    let answer = shop.provider.post("/v1/product-publishes", body.clone()).await;
+    answer.refused(422, "hostname_not_admitted", "/hostnames/0");
+    body["hostnames"] = json!(["only.example.com"]);
+    shop.provider.make("product-publishes", body).await;
+
+    let edit = json!({ "listeners": listener("elsewhere.example.com") });
+    shop.provider.patch(&shop.path("gateways"), edit).await.refused(409, "in_use", "/listeners");
+}
+
+#[tokio::test]
+async fn a_refused_publish_leaves_its_services_as_they_were() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let mut service = payment_service();
+    service["name"] = json!("fresh");
+    let service = shop.provider.make("api-services", service).await;
+    let product = json!({ "name": "fresh", "api_services": [service["id"]] });
+    let product = shop.provider.make("products", product).await;
+    let before = world.everything().await;
+    let mut body = shop.publish(&shop.host);
+    body["product_id"] = product["id"].clone();
+    let answer = shop.provider.post("/v1/product-publishes", body).await;
+    answer.refused(409, "hostname_taken", "/hostnames/0");
+    assert_eq!(world.everything().await, before);
+    let path = format!("/v1/api-services/{}", service["id"].as_str().unwrap());
+    assert_eq!(shop.provider.get(&path).await.ok()["status"], "draft");
+}
