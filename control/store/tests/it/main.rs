@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "modules of a test binary share by pub")]
 
 mod claims;
+mod compile;
 mod deletion;
 mod files;
 mod outbox;
