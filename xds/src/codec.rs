@@ -1,11 +1,10 @@
 //! Responses as lists of shared bytes: a resource is encoded once, whoever it goes to.
 
+use std::marker::PhantomData;
+
 use bytes::{Buf as _, BufMut as _, Bytes};
-use prost::Message as _;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-
-use crate::wire::DeltaDiscoveryRequest;
 
 /// An encoded response in pieces. Protobuf messages may be concatenated, so the pieces are one message.
 #[derive(Clone, Debug, Default)]
@@ -19,27 +18,34 @@ impl Frame {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DeltaCodec;
+/// Reads requests of one kind, writes frames.
+#[derive(Debug)]
+pub(crate) struct FrameCodec<M>(PhantomData<M>);
+
+impl<M> Default for FrameCodec<M> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameEncoder;
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestDecoder;
+#[derive(Debug)]
+pub(crate) struct RequestDecoder<M>(PhantomData<M>);
 
-impl Codec for DeltaCodec {
+impl<M: prost::Message + Default + 'static> Codec for FrameCodec<M> {
     type Encode = Frame;
-    type Decode = DeltaDiscoveryRequest;
+    type Decode = M;
     type Encoder = FrameEncoder;
-    type Decoder = RequestDecoder;
+    type Decoder = RequestDecoder<M>;
 
     fn encoder(&mut self) -> Self::Encoder {
         FrameEncoder
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        RequestDecoder
+        RequestDecoder(PhantomData)
     }
 }
 
@@ -56,14 +62,15 @@ impl Encoder for FrameEncoder {
     }
 }
 
-impl Decoder for RequestDecoder {
-    type Item = DeltaDiscoveryRequest;
+impl<M: prost::Message + Default> Decoder for RequestDecoder<M> {
+    type Item = M;
     type Error = Status;
 
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<M>, Status> {
         let bytes = buffer.copy_to_bytes(buffer.remaining());
-        DeltaDiscoveryRequest::decode(bytes).map(Some).map_err(|error| {
-            Status::invalid_argument(format!("not a DeltaDiscoveryRequest: {error}"))
-        })
+        let message = M::decode(bytes);
+        message
+            .map(Some)
+            .map_err(|error| Status::invalid_argument(format!("not a discovery request: {error}")))
     }
 }

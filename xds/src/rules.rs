@@ -22,6 +22,9 @@ pub struct TypeRules {
     pub never_remove: bool,
     /// Whether a first request without names means all resources (R10, R12).
     pub legacy_wildcard: bool,
+    /// Over the state-of-the-world protocol: a response holds everything, and what is missing is gone.
+    /// Envoy takes listeners and clusters like that, and of other types only what changed (R50).
+    pub full_state: bool,
     /// Makes equal content different in bytes. Members of a refused batch are sent again with this:
     /// Envoy acknowledges an unchanged member without applying it.
     pub restamp: Option<fn(&Resource, u32) -> Bytes>,
@@ -36,6 +39,7 @@ impl TypeRules {
             batching: Batching::All,
             never_remove: false,
             legacy_wildcard: true,
+            full_state: false,
             restamp: None,
         }
     }

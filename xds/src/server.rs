@@ -1,6 +1,10 @@
-//! The gRPC service: `AggregatedDiscoveryService/DeltaAggregatedResources`.
+//! The gRPC services.
 
 mod driver;
+mod inbound;
+mod outbound;
+mod route;
+mod services;
 mod status;
 
 use std::convert::Infallible;
@@ -17,13 +21,18 @@ use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::codec::{DeltaCodec, Frame};
-use crate::wire::DeltaDiscoveryRequest;
+use crate::codec::{Frame, FrameCodec};
+use crate::stream::Variant;
+use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::{Admission, Observer, ServerConfig, StreamId, TypeUrl};
+
+use inbound::Inbound;
+use route::Route;
 
 pub use status::{StreamStatus, TypeStatus};
 
-/// Serves worlds to clients over delta ADS. Cheap to clone; all clones are one server.
+/// Serves worlds to clients. As a service it is the aggregated one, in both protocols; see
+/// [`Self::routes`] for those of single types. Cheap to clone; all clones are one server.
 #[derive(Clone)]
 pub struct AdsServer {
     shared: Arc<Shared>,
@@ -86,9 +95,16 @@ impl AdsServer {
         self.shared.streams.list()
     }
 
-    fn open(
+    /// The aggregated service and the services of the single types, to be added to a server of tonic.
+    /// The aggregated service alone is `self`.
+    pub fn routes(&self) -> tonic::service::Routes {
+        services::all(self)
+    }
+
+    fn open<M: Inbound>(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
+        route: &'static Route,
+        request: Request<Streaming<M>>,
     ) -> Result<Response<ReceiverStream<Result<Frame, Status>>>, Status> {
         let (metadata, _, inbound) = request.into_parts();
         let headers = metadata.into_headers();
@@ -100,18 +116,29 @@ impl AdsServer {
         let slot = self.shared.streams.open(stream, self.shared.config.max_streams)?;
         // Small: what waits here is encoded and cannot be brought up to date any more.
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
-        let driver = driver::Driver::new(self.shared.clone(), slot, headers, sender);
+        let driver = driver::Driver::new(self.shared.clone(), route, slot, headers, sender);
         tokio::spawn(driver.run(inbound));
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn serve<M: Inbound, B>(
+        self,
+        route: &'static Route,
+        request: http::Request<B>,
+    ) -> http::Response<Body>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let limit = self.shared.config.max_request_bytes;
+        let mut grpc = Grpc::new(FrameCodec::<M>::default()).max_decoding_message_size(limit);
+        grpc.streaming(Open(self, route), request).await
     }
 }
 
 impl NamedService for AdsServer {
     const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 }
-
-const DELTA: &str =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -131,26 +158,27 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let server = self.clone();
         Box::pin(async move {
-            if request.uri().path() != DELTA {
-                return Ok(
-                    Status::unimplemented("only DeltaAggregatedResources is served").into_http()
-                );
-            }
-            let limit = server.shared.config.max_request_bytes;
-            let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(limit);
-            Ok(grpc.streaming(Open(server), request).await)
+            let Some(route) = Route::of(request.uri().path()) else {
+                return Ok(Status::unimplemented("no such method").into_http());
+            };
+            Ok(match route.variant {
+                Variant::Delta => server.serve::<DeltaDiscoveryRequest, B>(route, request).await,
+                Variant::StateOfTheWorld => {
+                    server.serve::<DiscoveryRequest, B>(route, request).await
+                }
+            })
         })
     }
 }
 
-struct Open(AdsServer);
+struct Open(AdsServer, &'static Route);
 
-impl StreamingService<DeltaDiscoveryRequest> for Open {
+impl<M: Inbound> StreamingService<M> for Open {
     type Response = Frame;
     type ResponseStream = ReceiverStream<Result<Frame, Status>>;
     type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
 
-    fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        ready(self.0.open(request))
+    fn call(&mut self, request: Request<Streaming<M>>) -> Self::Future {
+        ready(self.0.open(self.1, request))
     }
 }

@@ -15,12 +15,21 @@ use std::time::{Duration, Instant};
 
 use tonic::Status;
 
-use crate::wire::DeltaDiscoveryRequest;
+use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::world::{Reader, View};
 use crate::{Resource, SentResource, ServerConfig, TypeRules, TypeUrl, World};
 use awaited::{Awaited, children};
 
 pub use type_stream::TypeStream;
+
+/// Which of the two protocols a stream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Subscriptions and responses are differences.
+    Delta,
+    /// Each request lists what is wanted; a response can not say that something is gone.
+    StateOfTheWorld,
+}
 
 /// A response to be sent.
 #[derive(Debug)]
@@ -29,8 +38,12 @@ pub struct Response {
     pub type_url: TypeUrl,
     /// Unique on the stream (R30).
     pub nonce: String,
+    /// Of the content, over the state-of-the-world protocol; else empty.
+    pub version_info: String,
     /// New or changed, each with the attempt to restamp it with (0: as it is).
     pub upserts: Vec<(Resource, u32)>,
+    /// What belongs to it without having changed.
+    pub unchanged: Vec<Resource>,
     /// Gone or missing.
     pub removals: Vec<std::sync::Arc<str>>,
 }
@@ -38,10 +51,9 @@ pub struct Response {
 impl Response {
     /// Names and versions.
     pub fn sent(&self) -> Vec<SentResource> {
-        let upserts = self.upserts.iter().map(|(r, _)| SentResource {
-            name: r.name().clone(),
-            version: Some(r.version().clone()),
-        });
+        let resources = self.upserts.iter().map(|(resource, _)| resource).chain(&self.unchanged);
+        let upserts = resources
+            .map(|r| SentResource { name: r.name().clone(), version: Some(r.version().clone()) });
         let removals =
             self.removals.iter().map(|name| SentResource { name: name.clone(), version: None });
         upserts.chain(removals).collect()
@@ -73,6 +85,7 @@ pub struct Outcome {
 /// One client's stream.
 #[derive(Debug)]
 pub struct Stream {
+    variant: Variant,
     reader: Reader,
     types: Vec<TypeStream>,
     barrier: Duration,
@@ -92,14 +105,20 @@ const MAX_UNKNOWN_TYPES: usize = 32;
 const MAX_TYPE_URL: usize = 1024;
 
 impl Stream {
-    /// A client that has not said anything yet.
+    /// A delta client that has not said anything yet.
     pub fn new(world: World, config: &ServerConfig) -> Self {
+        Self::speaking(Variant::Delta, world, config)
+    }
+
+    /// A client of this protocol that has not said anything yet.
+    pub fn speaking(variant: Variant, world: World, config: &ServerConfig) -> Self {
         let mut rules = config.types.clone();
         rules.sort_by_key(|rule| rule.phase);
         Self {
+            variant,
             reader: world.reader(),
             max_types: rules.len() + MAX_UNKNOWN_TYPES,
-            types: rules.into_iter().map(TypeStream::new).collect(),
+            types: rules.into_iter().map(|rules| TypeStream::new(rules, variant)).collect(),
             barrier: config.barrier_timeout,
             grace: config.removal_grace,
             max_subscription_bytes: config.max_subscription_bytes,
@@ -109,25 +128,48 @@ impl Stream {
         }
     }
 
-    /// Takes a message of the client: subscriptions, and the answer to a response.
+    /// Takes a message of a delta client: subscriptions, and the answer to a response.
     pub fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<Outcome, Status> {
-        if request.type_url.is_empty() || request.type_url.len() > MAX_TYPE_URL {
+        self.step(&request.type_url, |of_type, view| {
+            let error_detail = request.error_detail.as_ref();
+            let answer = of_type.answer(&request.response_nonce, error_detail, view);
+            Outcome { answer, held: of_type.subscribe(&request, view) }
+        })
+    }
+
+    /// Takes a message of a state-of-the-world client.
+    pub fn request_list(&mut self, request: DiscoveryRequest) -> Result<Outcome, Status> {
+        self.step(&request.type_url, |of_type, view| {
+            if of_type.is_stale(&request) {
+                return Outcome::default();
+            }
+            let error_detail = request.error_detail.as_ref();
+            let answer = of_type.answer(&request.response_nonce, error_detail, view);
+            of_type.subscribe_list(&request, view);
+            Outcome { answer, held: Vec::new() }
+        })
+    }
+
+    fn step(
+        &mut self,
+        type_url: &str,
+        take: impl FnOnce(&mut TypeStream, &View<'_>) -> Outcome,
+    ) -> Result<Outcome, Status> {
+        if type_url.is_empty() || type_url.len() > MAX_TYPE_URL {
             return Err(Status::invalid_argument("type_url is required on an aggregated stream"));
         }
         let world = self.reader.world().clone();
         let view = world.view();
         self.absorb(&view);
-        let of_type = self.of_type(TypeUrl::from(request.type_url.as_str()))?;
-        let answer = of_type.answer(&request, &view);
-        let held = of_type.subscribe(&request, &view);
-        if let Some(answer) = &answer {
+        let outcome = take(self.of_type(TypeUrl::from(type_url))?, &view);
+        if let Some(answer) = &outcome.answer {
             self.awaited.answered(&answer.type_url, answer.resources.iter().map(|r| &r.name));
         }
         let names: usize = self.types.iter().map(TypeStream::subscription_bytes).sum();
         if names > self.max_subscription_bytes {
             return Err(Status::resource_exhausted("too many names on one stream"));
         }
-        Ok(Outcome { answer, held })
+        Ok(outcome)
     }
 
     /// Everything that should be sent now.
@@ -188,7 +230,8 @@ impl Stream {
                 return Err(Status::resource_exhausted("too many types on one stream"));
             }
             None => {
-                self.types.push(TypeStream::new(TypeRules::new(type_url, u8::MAX)));
+                let rules = TypeRules::new(type_url, u8::MAX);
+                self.types.push(TypeStream::new(rules, self.variant));
                 self.types.len() - 1
             }
         };

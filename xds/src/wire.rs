@@ -139,3 +139,43 @@ pub struct DeltaDiscoveryResponse {
     #[prost(string, repeated, tag = "6")]
     pub removed_resources: Vec<String>,
 }
+
+/// `envoy.service.discovery.v3.DiscoveryRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DiscoveryRequest {
+    /// Of the last response that was accepted.
+    #[prost(string, tag = "1")]
+    pub version_info: String,
+    /// On the first message of a stream, at least.
+    #[prost(message, optional, tag = "2")]
+    pub node: Option<Node>,
+    /// Everything that is wanted.
+    #[prost(string, repeated, tag = "3")]
+    pub resource_names: Vec<String>,
+    /// What it is about.
+    #[prost(string, tag = "4")]
+    pub type_url: String,
+    /// Which response this answers.
+    #[prost(string, tag = "5")]
+    pub response_nonce: String,
+    /// Set: a NACK.
+    #[prost(message, optional, tag = "6")]
+    pub error_detail: Option<Status>,
+}
+
+/// `envoy.service.discovery.v3.DiscoveryResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DiscoveryResponse {
+    /// Of the content.
+    #[prost(string, tag = "1")]
+    pub version_info: String,
+    /// Everything, or what changed: that is a matter of the type.
+    #[prost(message, repeated, tag = "2")]
+    pub resources: Vec<Any>,
+    /// What it is about.
+    #[prost(string, tag = "4")]
+    pub type_url: String,
+    /// To be answered with.
+    #[prost(string, tag = "5")]
+    pub nonce: String,
+}

@@ -240,6 +240,11 @@ impl View<'_> {
         self.state.types.get(type_url)?.get(name)
     }
 
+    /// A removed resource, for as long as some stream has not seen the removal.
+    pub(crate) fn removed(&self, type_url: &TypeUrl, name: &str) -> Option<&Resource> {
+        self.state.types.get(type_url)?.removed(name)
+    }
+
     pub(crate) fn each(&self, type_url: &TypeUrl) -> impl Iterator<Item = &Resource> {
         self.state.types.get(type_url).into_iter().flat_map(Table::each)
     }

@@ -4,22 +4,23 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::FutureExt as _;
-use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
-use super::Shared;
+use super::inbound::Inbound;
+use super::outbound::frame;
 use super::status::Slot;
+use super::{Route, Shared};
 use crate::codec::Frame;
-use crate::stream::{Answer, Outcome, Response, Stream};
-use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use crate::{Event, Peer, Revision, TypeRules, TypeUrl};
+use crate::stream::{Answer, Outcome, Stream};
+use crate::wire::Node;
+use crate::{Event, Peer, Revision, TypeUrl};
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
+    route: &'static Route,
     slot: Slot,
     headers: http::HeaderMap,
     sender: mpsc::Sender<Result<Frame, Status>>,
@@ -57,14 +58,15 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 impl Driver {
     pub(super) fn new(
         shared: Arc<Shared>,
+        route: &'static Route,
         slot: Slot,
         headers: http::HeaderMap,
         sender: mpsc::Sender<Result<Frame, Status>>,
     ) -> Self {
-        Self { shared, slot, headers, sender }
+        Self { shared, route, slot, headers, sender }
     }
 
-    pub(super) async fn run(self, inbound: Streaming<DeltaDiscoveryRequest>) {
+    pub(super) async fn run<M: Inbound>(self, inbound: Streaming<M>) {
         let mut admitted = false;
         // Whatever an embedding program's callback does, the observer learns of the end.
         let served = AssertUnwindSafe(self.serve(inbound, &mut admitted)).catch_unwind().await;
@@ -78,9 +80,9 @@ impl Driver {
         }
     }
 
-    async fn serve(
+    async fn serve<M: Inbound>(
         &self,
-        mut inbound: Streaming<DeltaDiscoveryRequest>,
+        mut inbound: Streaming<M>,
         admitted: &mut bool,
     ) -> Result<(), End> {
         let (first, node) = self.first_message(&mut inbound).await?;
@@ -107,7 +109,7 @@ impl Driver {
         *admitted = true;
         self.slot.name(&node.id, &node.cluster);
         self.shared.observer.event(Event::Opened { stream: self.slot.stream(), peer: &peer });
-        let mut stream = Stream::new(world, &self.shared.config);
+        let mut stream = Stream::speaking(M::VARIANT, world, &self.shared.config);
         self.take(&mut stream, first)?;
         loop {
             self.send(&mut stream, &limits).await?;
@@ -121,30 +123,30 @@ impl Driver {
     }
 
     /// The first message, which says who it is (R2); later ones need not, and are not asked (R3).
-    async fn first_message(
+    async fn first_message<M: Inbound>(
         &self,
-        inbound: &mut Streaming<DeltaDiscoveryRequest>,
-    ) -> Result<(DeltaDiscoveryRequest, Node), End> {
+        inbound: &mut Streaming<M>,
+    ) -> Result<(M, Node), End> {
         let patience = self.shared.config.first_message_timeout;
         let mut first = tokio::select! {
             () = self.shared.closing.cancelled() => return Err(closing().into()),
             first = tokio::time::timeout(patience, next(inbound)) => first
                 .map_err(|_| Status::deadline_exceeded("the first message did not come"))??,
         };
-        let node = first.node.take().filter(|node| !node.id.is_empty());
+        let node = first.take_node().filter(|node| !node.id.is_empty());
         let node =
             node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?;
         Ok((first, node))
     }
 
     /// Requests before changes (R65); None: the world changed or a deadline passed.
-    async fn wait(
+    async fn wait<M: Inbound>(
         &self,
-        inbound: &mut Streaming<DeltaDiscoveryRequest>,
+        inbound: &mut Streaming<M>,
         stream: &Stream,
         changes: &mut watch::Receiver<Revision>,
         limits: &Limits,
-    ) -> Result<Option<DeltaDiscoveryRequest>, End> {
+    ) -> Result<Option<M>, End> {
         let patience = self.shared.config.ack_timeout;
         let unanswered = stream.unanswered_since().and_then(|since| since.checked_add(patience));
         let due = stream.deadline(Instant::now()).into_iter().chain(unanswered);
@@ -176,9 +178,10 @@ impl Driver {
         Ok(())
     }
 
-    fn take(&self, stream: &mut Stream, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-        let type_url = TypeUrl::from(request.type_url.as_str());
-        let Outcome { answer, held } = stream.request(request)?;
+    fn take<M: Inbound>(&self, stream: &mut Stream, mut request: M) -> Result<(), Status> {
+        request.fill_type(self.route.type_url)?;
+        let type_url = TypeUrl::from(request.type_url().as_str());
+        let Outcome { answer, held } = request.step(stream)?;
         if !held.is_empty() {
             let stream = self.slot.stream();
             let event = Event::Held { stream, type_url: &type_url, resources: &held };
@@ -214,7 +217,7 @@ impl Driver {
         let responses = stream.poll(now);
         self.slot.note(stream.types(), now);
         for response in responses {
-            let frame = frame(&response, &self.shared.config.types);
+            let frame = frame(self.route.variant, &response, &self.shared.config.types);
             let event = Event::Sent {
                 stream: self.slot.stream(),
                 type_url: &response.type_url,
@@ -273,9 +276,7 @@ fn closing() -> Status {
     Status::unavailable("shutting down")
 }
 
-async fn next(
-    inbound: &mut Streaming<DeltaDiscoveryRequest>,
-) -> Result<DeltaDiscoveryRequest, End> {
+async fn next<M: Inbound>(inbound: &mut Streaming<M>) -> Result<M, End> {
     match inbound.message().await {
         Ok(Some(request)) => Ok(request),
         Ok(None) => Err(End::Gone),
@@ -283,23 +284,4 @@ async fn next(
         Err(status) if matches!(status.code(), Code::Cancelled | Code::Unknown) => Err(End::Gone),
         Err(status) => Err(End::Refused(status)),
     }
-}
-
-/// Type, nonce and removals encoded here; resources as they were encoded once.
-fn frame(response: &Response, rules: &[TypeRules]) -> Frame {
-    let head = DeltaDiscoveryResponse {
-        type_url: response.type_url.to_string(),
-        nonce: response.nonce.clone(),
-        removed_resources: response.removals.iter().map(ToString::to_string).collect(),
-        ..Default::default()
-    };
-    let restamp = rules.iter().find(|r| r.type_url == response.type_url).and_then(|r| r.restamp);
-    let bodies = response.upserts.iter().map(|(resource, attempt)| match restamp {
-        Some(restamp) if *attempt > 0 => {
-            resource.encode(&response.type_url, restamp(resource, *attempt))
-        }
-        _ => resource.fragment(&response.type_url),
-    });
-    let pieces = std::iter::once(Bytes::from(head.encode_to_vec())).chain(bodies).collect();
-    Frame { pieces }
 }

@@ -10,6 +10,8 @@ pub(super) struct Subscription {
     names: HashSet<Arc<str>>,
     bytes: usize,
     started: bool,
+    /// Some name was subscribed at some time, `*` included.
+    named: bool,
 }
 
 /// What a name costs besides its letters: its places in sets.
@@ -75,7 +77,38 @@ impl Subscription {
         changed
     }
 
+    /// The whole list, as the state-of-the-world protocol has it: only what is new in it is asked for
+    /// (R52). Without names it means everything until a name was in it once (R10, R53).
+    pub(super) fn replace(&mut self, names: &[String], legacy: bool) -> Changed {
+        let mut changed = Changed::default();
+        self.started = true;
+        let was_wildcard = self.wildcard;
+        let listed: HashSet<&str> = names.iter().map(String::as_str).collect();
+        let implicit = names.is_empty() && legacy && !self.named;
+        self.wildcard = implicit || listed.contains("*");
+        for name in &listed {
+            if !self.names.contains(*name) {
+                self.subscribe(name, &mut changed);
+            }
+        }
+        let dropped = self.names.iter().filter(|name| !listed.contains(&***name));
+        changed.dropped = dropped.cloned().collect();
+        for name in &changed.dropped {
+            self.names.remove(name);
+            self.bytes = self.bytes.saturating_sub(name.len() + NAME_OVERHEAD);
+        }
+        changed.became_wildcard = self.wildcard && !was_wildcard;
+        changed.ended_wildcard = !self.wildcard && was_wildcard;
+        changed
+    }
+
+    /// The names, without `*`.
+    pub(super) fn list(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.names.iter()
+    }
+
     fn subscribe(&mut self, name: &str, changed: &mut Changed) {
+        self.named = true;
         if name == "*" {
             self.wildcard = true;
             return;

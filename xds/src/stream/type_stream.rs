@@ -2,14 +2,15 @@
 
 mod answers;
 mod due;
+mod sotw;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Response;
 use super::subscription::{Changed, Subscription};
 use super::suspects::Suspects;
+use super::{Response, Variant};
 use crate::wire::DeltaDiscoveryRequest;
 use crate::world::View;
 use crate::{Resource, Revision, SentResource, TypeRules};
@@ -18,15 +19,19 @@ use crate::{Resource, Revision, SentResource, TypeRules};
 #[derive(Debug)]
 pub struct TypeStream {
     rules: TypeRules,
+    variant: Variant,
     subscription: Subscription,
     /// Asked for by name: answered before anything else.
     asked: BTreeSet<Arc<str>>,
     upserts: BTreeSet<Arc<str>>,
     /// Each with the moment since when nothing but time holds it back.
     removals: BTreeMap<Arc<str>, Option<Instant>>,
+    /// Removed from the world but not yet from full responses.
+    leaving: HashMap<Arc<str>, Resource>,
     /// A first wildcard request is answered even if there is nothing (R39).
     answer_due: bool,
     in_flight: Option<InFlight>,
+    last_nonce: String,
     pending_since: Option<Instant>,
     /// Versions that the client refused: never sent again unchanged (R33).
     refused: HashMap<Arc<str>, Arc<str>>,
@@ -58,6 +63,7 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     upserts: Vec<(Resource, u32)>,
+    unchanged: Vec<Resource>,
     removals: Vec<Arc<str>>,
 }
 
@@ -68,15 +74,18 @@ impl Content {
 }
 
 impl TypeStream {
-    pub(super) fn new(rules: TypeRules) -> Self {
+    pub(super) fn new(rules: TypeRules, variant: Variant) -> Self {
         Self {
             rules,
+            variant,
             subscription: Subscription::default(),
             asked: BTreeSet::new(),
             upserts: BTreeSet::new(),
             removals: BTreeMap::new(),
+            leaving: HashMap::new(),
             answer_due: false,
             in_flight: None,
+            last_nonce: String::new(),
             pending_since: None,
             refused: HashMap::new(),
             suspects: Suspects::default(),
@@ -170,10 +179,12 @@ impl TypeStream {
         self.asked.extend(changed.asked);
         self.answer_due &= self.subscription.is_wildcard();
         if changed.ended_wildcard || !changed.dropped.is_empty() {
-            let Self { subscription, asked, upserts, removals, refused, suspects, .. } = self;
+            let Self { subscription, asked, upserts, removals, leaving, refused, suspects, .. } =
+                self;
             asked.retain(|name| subscription.wants(name));
             upserts.retain(|name| subscription.wants(name));
             removals.retain(|name, _| subscription.wants(name));
+            leaving.retain(|name, _| subscription.wants(name));
             refused.retain(|name, _| subscription.wants(name));
             suspects.retain(|name| subscription.wants(name));
         }
@@ -207,10 +218,15 @@ impl TypeStream {
             self.suspects.clear(name);
             if view.get(&self.rules.type_url, name).is_some() {
                 self.removals.remove(name);
+                self.leaving.remove(name);
                 self.upserts.insert(name.clone());
             } else {
                 self.upserts.remove(name);
                 self.removals.insert(name.clone(), None);
+                let last = view.removed(&self.rules.type_url, name);
+                if let Some(last) = last.filter(|_| self.sends_full_state()) {
+                    self.leaving.insert(name.clone(), last.clone());
+                }
             }
         }
     }
@@ -227,8 +243,11 @@ impl TypeStream {
 
     pub(super) fn send(&mut self, content: Content, nonce: String, now: Instant) -> Response {
         self.counts.sent += 1;
-        let Content { upserts, removals } = content;
-        let response = Response { type_url: self.rules.type_url.clone(), nonce, upserts, removals };
+        let Content { upserts, unchanged, removals } = content;
+        let version_info = self.version_info(&upserts, &unchanged);
+        let type_url = self.rules.type_url.clone();
+        let response = Response { type_url, nonce, version_info, upserts, unchanged, removals };
+        self.last_nonce.clone_from(&response.nonce);
         self.in_flight = Some(InFlight {
             nonce: response.nonce.clone(),
             since: now,

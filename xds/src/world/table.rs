@@ -29,6 +29,10 @@ impl Table {
         self.entries.get(name).filter(|entry| !entry.removed).map(|entry| &entry.resource)
     }
 
+    pub(super) fn removed(&self, name: &str) -> Option<&Resource> {
+        self.entries.get(name).filter(|entry| entry.removed).map(|entry| &entry.resource)
+    }
+
     pub(super) fn each(&self) -> impl Iterator<Item = &Resource> {
         self.entries.values().filter(|entry| !entry.removed).map(|entry| &entry.resource)
     }

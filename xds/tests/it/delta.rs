@@ -339,6 +339,15 @@ fn r72_a_type_that_is_never_removed_is_never_removed() {
 }
 
 #[test]
+fn r72_what_is_missing_holds_up_nothing_of_a_type_that_is_sent_one_by_one() {
+    let mut rules = TypeRules::new(A, 0);
+    (rules.never_remove, rules.batching) = (true, Batching::Single);
+    let config = imp_xds::ServerConfig::new(vec![rules]);
+    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config);
+    assert_eq!(peer.subscribe(A, &["a", "missing"]), ["A[a@1]"]);
+}
+
+#[test]
 fn r80_r81_a_client_that_does_not_answer_gets_the_newest_state_when_it_does() {
     let held = world(&[(A, "a", "0")]);
     let mut peer = Peer::new(&held, &config());

@@ -1,11 +1,11 @@
 //! A client of the pure state machine: holds what it is sent, by the letter of the protocol.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use imp_xds::stream::{Outcome, Response, Stream};
-use imp_xds::wire::{DeltaDiscoveryRequest, Status};
+use imp_xds::stream::{Outcome, Response, Stream, Variant};
+use imp_xds::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Status};
 use imp_xds::{Change, Resource, ServerConfig, TypeRules, World};
 
 pub(crate) const A: &str = "type.test/A";
@@ -47,6 +47,8 @@ pub(crate) fn text(response: &Response) -> String {
     let mut parts: Vec<_> = upserts.chain(removals).collect();
     parts.sort();
     let letter = response.type_url.as_str().rsplit('/').next().unwrap_or_default();
+    let more = response.unchanged.iter().map(|r| format!("({}@{})", r.name(), r.version()));
+    parts.extend(more);
     format!("{letter}[{}]", parts.join(" "))
 }
 
@@ -56,12 +58,45 @@ pub(crate) struct Peer {
     /// Responses that were not answered yet.
     pub(crate) open: Vec<Response>,
     pub(crate) held: BTreeMap<(String, String), String>,
+    /// Of a state-of-the-world client: what it wants of each type, and the last nonce it saw.
+    lists: HashMap<String, (Vec<String>, String)>,
+    variant: Variant,
 }
 
 impl Peer {
     pub(crate) fn new(world: &World, config: &ServerConfig) -> Self {
-        let stream = Stream::new(world.clone(), config);
-        Self { stream, now: Instant::now(), open: Vec::new(), held: BTreeMap::new() }
+        Self::speaking(Variant::Delta, world, config)
+    }
+
+    pub(crate) fn speaking(variant: Variant, world: &World, config: &ServerConfig) -> Self {
+        Self {
+            stream: Stream::speaking(variant, world.clone(), config),
+            now: Instant::now(),
+            open: Vec::new(),
+            held: BTreeMap::new(),
+            lists: HashMap::new(),
+            variant,
+        }
+    }
+
+    /// Wants exactly these, as a state-of-the-world client says it.
+    pub(crate) fn list(&mut self, type_url: &str, names: &[&str]) -> Vec<String> {
+        let entry = self.lists.entry(type_url.to_owned()).or_default();
+        entry.0 = names.iter().map(ToString::to_string).collect();
+        self.send_list(type_url, None);
+        self.poll()
+    }
+
+    fn send_list(&mut self, type_url: &str, error_detail: Option<Status>) -> Outcome {
+        let (resource_names, response_nonce) = self.lists[type_url].clone();
+        let request = DiscoveryRequest {
+            resource_names,
+            response_nonce,
+            error_detail,
+            type_url: type_url.to_owned(),
+            ..Default::default()
+        };
+        self.stream.request_list(request).expect("a request that is served")
     }
 
     pub(crate) fn request(&mut self, request: DeltaDiscoveryRequest) -> Outcome {
@@ -92,14 +127,10 @@ impl Peer {
             assert!(names.into_iter().all(|name| seen.insert(name)), "R19: a name came twice");
             let open = self.open.iter().find(|open| open.type_url == response.type_url);
             assert!(open.is_none(), "R80: two unanswered responses of one type");
-            self.open.push(Response {
-                type_url: response.type_url.clone(),
-                nonce: response.nonce.clone(),
-                upserts: response.upserts.clone(),
-                removals: response.removals.clone(),
-            });
         }
-        responses.iter().map(text).collect()
+        let words = responses.iter().map(text).collect();
+        self.open.extend(responses);
+        words
     }
 
     pub(crate) fn after(&mut self, time: Duration) -> Vec<String> {
@@ -119,12 +150,18 @@ impl Peer {
                 self.held.remove(&(type_url.to_owned(), name.to_string()));
             }
         }
-        let outcome = self.request(DeltaDiscoveryRequest {
-            type_url: type_url.to_owned(),
-            response_nonce: response.nonce,
-            error_detail,
-            ..Default::default()
-        });
+        let outcome = match self.variant {
+            Variant::Delta => self.request(DeltaDiscoveryRequest {
+                type_url: type_url.to_owned(),
+                response_nonce: response.nonce,
+                error_detail,
+                ..Default::default()
+            }),
+            Variant::StateOfTheWorld => {
+                self.lists.entry(type_url.to_owned()).or_default().1 = response.nonce;
+                self.send_list(type_url, error_detail)
+            }
+        };
         assert!(outcome.answer.is_some(), "an answer is understood as one");
         self.poll()
     }

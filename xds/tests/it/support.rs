@@ -91,7 +91,7 @@ impl Running {
         let (notes, revoked) = (Notes::default(), CancellationToken::new());
         let admission = Arc::new(One(world.clone(), revoked.clone()));
         let server = AdsServer::new(config, admission, Arc::new(notes.clone()));
-        let router = Server::builder().add_service(server.clone());
+        let router = Server::builder().add_routes(server.routes());
         let task = tokio::spawn(async move {
             router.serve_with_incoming(TcpIncoming::from(listener)).await.expect("served");
         });

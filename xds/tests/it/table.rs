@@ -6,7 +6,9 @@ const TESTS: &[&str] = &[
     include_str!("interleavings.rs"),
     include_str!("ordering.rs"),
     include_str!("puller.rs"),
+    include_str!("routes.rs"),
     include_str!("sockets.rs"),
+    include_str!("sotw.rs"),
 ];
 
 #[test]

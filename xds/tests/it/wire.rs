@@ -74,3 +74,35 @@ fn a_delta_request_is_envoys() {
     assert_eq!(ours.response_nonce, "9");
     assert_eq!(ours.error_detail, Some(wire::Status { code: 13, message: "bad".to_owned() }));
 }
+
+#[test]
+fn the_state_of_the_world_is_envoys() {
+    let theirs = envoy::DiscoveryRequest {
+        version_info: "3".to_owned(),
+        resource_names: vec!["a".to_owned()],
+        type_url: "t".to_owned(),
+        response_nonce: "9".to_owned(),
+        error_detail: Some(envoy_types::pb::google::rpc::Status {
+            code: 13,
+            message: "bad".to_owned(),
+            details: Vec::new(),
+        }),
+        ..Default::default()
+    };
+    let ours = wire::DiscoveryRequest::decode(&theirs.encode_to_vec()[..]).expect("ours");
+    assert_eq!((ours.version_info.as_str(), ours.type_url.as_str()), ("3", "t"));
+    assert_eq!((ours.resource_names, ours.response_nonce.as_str()), (vec!["a".to_owned()], "9"));
+    assert_eq!(ours.error_detail, Some(wire::Status { code: 13, message: "bad".to_owned() }));
+    let ours = wire::DiscoveryResponse {
+        version_info: "4".to_owned(),
+        resources: vec![any()],
+        type_url: "t".to_owned(),
+        nonce: "10".to_owned(),
+    };
+    let theirs = envoy::DiscoveryResponse::decode(&ours.encode_to_vec()[..]).expect("Envoy's");
+    assert_eq!((theirs.version_info.as_str(), theirs.nonce.as_str()), ("4", "10"));
+    assert_eq!(
+        (theirs.resources[0].value.as_slice(), theirs.type_url.as_str()),
+        (&b"value"[..], "t")
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::TypeStream;
 use crate::stream::Answer;
-use crate::wire::DeltaDiscoveryRequest;
+use crate::wire::Status;
 use crate::world::View;
 use crate::{Batching, SentResource};
 
@@ -18,11 +18,12 @@ impl TypeStream {
     /// and takes nothing from the rest of the request (R31). Only `error_detail` makes it a refusal (R30).
     pub(in crate::stream) fn answer(
         &mut self,
-        request: &DeltaDiscoveryRequest,
+        nonce: &str,
+        error_detail: Option<&Status>,
         view: &View<'_>,
     ) -> Option<Answer> {
-        let mut in_flight = self.in_flight.take_if(|f| f.nonce == request.response_nonce)?;
-        let refusal = request.error_detail.as_ref().map(|status| words(&status.message));
+        let mut in_flight = self.in_flight.take_if(|f| f.nonce == nonce)?;
+        let refusal = error_detail.map(|status| words(&status.message));
         match &refusal {
             Some(words) => self.refuse(&in_flight.resources, words, view),
             None => self.accept(&in_flight.resources, view),
@@ -77,6 +78,9 @@ impl TypeStream {
             let again =
                 removals.filter(|n| view.get(type_url, n).is_none() && self.subscription.wants(n));
             self.removals.extend(again.map(|name| (name.clone(), None)));
+        }
+        if self.sends_full_state() {
+            return; // it cannot be taken apart: what is left out would be deleted
         }
         if let [(name, version)] = upserts[..] {
             self.suspects.clear(name);

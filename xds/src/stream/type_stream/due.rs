@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Content, TypeStream};
+use crate::stream::Variant;
 use crate::world::View;
 use crate::{Batching, Resource};
 
@@ -14,12 +15,17 @@ impl TypeStream {
         if self.in_flight.is_some() || self.asked.is_empty() {
             return None;
         }
+        if self.sends_full_state() {
+            return self.take_full_state(view);
+        }
         let type_url = &self.rules.type_url;
         let asked = std::mem::take(&mut self.asked);
         let (mut due, missing): (BTreeSet<_>, BTreeSet<_>) =
             asked.into_iter().partition(|name| view.get(type_url, name).is_some());
+        let silent = self.rules.never_remove || self.variant == Variant::StateOfTheWorld;
         // Of a type that is sent one by one, a refusal must have one possible cause.
-        let missing_first = self.rules.batching == Batching::Single && !missing.is_empty();
+        let missing_first =
+            self.rules.batching == Batching::Single && !missing.is_empty() && !silent;
         let upserts = if missing_first { Vec::new() } else { self.pick(&mut due, view) };
         self.asked = due;
         for (resource, _) in &upserts {
@@ -29,15 +35,17 @@ impl TypeStream {
         for name in &missing {
             self.removals.remove(name);
         }
-        let removals =
-            if self.rules.never_remove { Vec::new() } else { missing.into_iter().collect() };
-        Content { upserts, removals }.into_option()
+        let removals = if silent { Vec::new() } else { missing.into_iter().collect() };
+        Content { upserts, removals, ..Content::default() }.into_option()
     }
 
     /// What is new or changed; and the groups that look for a culprit, in turns with it.
     pub(in crate::stream) fn take_upserts(&mut self, view: &View<'_>) -> Option<Content> {
         if self.in_flight.is_some() {
             return None;
+        }
+        if self.sends_full_state() {
+            return self.take_full_state(view);
         }
         let suspects_first = std::mem::take(&mut self.suspects_turn);
         let mut upserts = if suspects_first { self.take_suspects(view) } else { Vec::new() };
@@ -50,7 +58,7 @@ impl TypeStream {
         if upserts.is_empty() {
             upserts = self.take_suspects(view);
         }
-        let content = Content { upserts, removals: Vec::new() };
+        let content = Content { upserts, ..Content::default() };
         if std::mem::take(&mut self.answer_due) { Some(content) } else { content.into_option() }
     }
 
@@ -82,23 +90,36 @@ impl TypeStream {
         if self.in_flight.is_some() {
             return None;
         }
-        let mut removals = Vec::new();
+        if self.variant == Variant::StateOfTheWorld {
+            return self.take_silent_removals(view, now, wait);
+        }
+        let removals = self.due_removals(view, now, wait);
+        for name in &removals {
+            self.refused.remove(name);
+            self.suspects.clear(name);
+        }
+        Content { removals, ..Content::default() }.into_option()
+    }
+
+    pub(super) fn due_removals(
+        &mut self,
+        view: &View<'_>,
+        now: Instant,
+        wait: Duration,
+    ) -> Vec<Arc<str>> {
+        let mut due = Vec::new();
         let type_url = &self.rules.type_url;
         self.removals.retain(|name, since| {
             if view.get(type_url, name).is_some() {
                 return false;
             }
-            let due = now - *since.get_or_insert(now) >= wait;
-            if due {
-                removals.push(name.clone());
+            let is_due = now - *since.get_or_insert(now) >= wait;
+            if is_due {
+                due.push(name.clone());
             }
-            !due
+            !is_due
         });
-        for name in &removals {
-            self.refused.remove(name);
-            self.suspects.clear(name);
-        }
-        Content { upserts: Vec::new(), removals }.into_option()
+        due
     }
 
     /// Takes out of `due` what one response may hold: everything, or everything proven, or one.

@@ -1,0 +1,63 @@
+//! What a stream needs to know of a request, whichever protocol it belongs to.
+
+use tonic::Status;
+
+use crate::stream::{Outcome, Stream, Variant};
+use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
+
+/// A request of one of the two protocols.
+pub(super) trait Inbound: prost::Message + Default + Unpin + 'static {
+    const VARIANT: Variant;
+
+    fn take_node(&mut self) -> Option<Node>;
+
+    fn type_url(&mut self) -> &mut String;
+
+    fn step(self, stream: &mut Stream) -> Result<Outcome, Status>;
+
+    /// On the service of one type requests need not say which (R4).
+    fn fill_type(&mut self, of_service: Option<&str>) -> Result<(), Status> {
+        let Some(of_service) = of_service else { return Ok(()) };
+        let type_url = self.type_url();
+        if type_url.is_empty() {
+            of_service.clone_into(type_url);
+        }
+        if type_url == of_service {
+            Ok(())
+        } else {
+            Err(Status::invalid_argument("this service has another type_url"))
+        }
+    }
+}
+
+impl Inbound for DeltaDiscoveryRequest {
+    const VARIANT: Variant = Variant::Delta;
+
+    fn take_node(&mut self) -> Option<Node> {
+        self.node.take()
+    }
+
+    fn type_url(&mut self) -> &mut String {
+        &mut self.type_url
+    }
+
+    fn step(self, stream: &mut Stream) -> Result<Outcome, Status> {
+        stream.request(self)
+    }
+}
+
+impl Inbound for DiscoveryRequest {
+    const VARIANT: Variant = Variant::StateOfTheWorld;
+
+    fn take_node(&mut self) -> Option<Node> {
+        self.node.take()
+    }
+
+    fn type_url(&mut self) -> &mut String {
+        &mut self.type_url
+    }
+
+    fn step(self, stream: &mut Stream) -> Result<Outcome, Status> {
+        stream.request_list(self)
+    }
+}

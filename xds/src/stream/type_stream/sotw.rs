@@ -1,0 +1,117 @@
+//! The state-of-the-world protocol, as far as it differs: a request lists all that is wanted, and
+//! nothing can be said to be gone. Of some types a response holds everything, so that what is missing
+//! is gone; of the others it holds what changed, and what is gone is never told (R50).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Content, TypeStream};
+use crate::Resource;
+use crate::stream::Variant;
+use crate::wire::DiscoveryRequest;
+use crate::world::View;
+
+impl TypeStream {
+    pub(super) fn sends_full_state(&self) -> bool {
+        self.variant == Variant::StateOfTheWorld && self.rules.full_state
+    }
+
+    /// Whether the request speaks of the last response. One that does not was sent before the client
+    /// knew of it; the client sends another, which counts instead (R51).
+    pub(in crate::stream) fn is_stale(&self, request: &DiscoveryRequest) -> bool {
+        !self.last_nonce.is_empty() && self.last_nonce != request.response_nonce
+    }
+
+    /// Takes the list of names. What the client held before the stream is sent again, equal or not:
+    /// it may wait for it (R54).
+    pub(in crate::stream) fn subscribe_list(
+        &mut self,
+        request: &DiscoveryRequest,
+        view: &View<'_>,
+    ) {
+        let names = &request.resource_names;
+        let changed = self.subscription.replace(names, self.rules.legacy_wildcard);
+        if changed.became_wildcard {
+            self.start_wildcard(&HashMap::new(), view);
+        }
+        self.follow(changed);
+    }
+
+    /// Everything that is wanted, in one response.
+    pub(super) fn take_full_state(&mut self, view: &View<'_>) -> Option<Content> {
+        let due = !self.upserts.is_empty() || !self.asked.is_empty() || self.answer_due;
+        if self.in_flight.is_some() || !due {
+            return None;
+        }
+        Some(self.full_state(view))
+    }
+
+    fn full_state(&mut self, view: &View<'_>) -> Content {
+        let mut due: BTreeSet<Arc<str>> = std::mem::take(&mut self.upserts);
+        due.append(&mut self.asked);
+        self.answer_due = false;
+        let type_url = &self.rules.type_url;
+        let mut content = Content::default();
+        let mut add = |resource: &Resource| {
+            if due.contains(resource.name()) {
+                content.upserts.push((resource.clone(), 0));
+            } else {
+                content.unchanged.push(resource.clone());
+            }
+        };
+        if self.subscription.is_wildcard() {
+            view.each(type_url).for_each(&mut add);
+        } else {
+            let named = self.subscription.list().filter_map(|name| view.get(type_url, name));
+            named.for_each(&mut add);
+        }
+        content.unchanged.extend(self.leaving.values().cloned());
+        content
+    }
+
+    /// Removals that have waited: a full response without them, or nothing.
+    pub(super) fn take_silent_removals(
+        &mut self,
+        view: &View<'_>,
+        now: Instant,
+        wait: Duration,
+    ) -> Option<Content> {
+        if !self.rules.full_state {
+            self.removals.clear();
+            return None;
+        }
+        let gone = self.due_removals(view, now, wait);
+        if gone.is_empty() {
+            return None;
+        }
+        for name in &gone {
+            self.leaving.remove(name);
+        }
+        Some(self.full_state(view))
+    }
+
+    /// Equal for equal content, after a restart and on another replica too (R40, R55).
+    pub(super) fn version_info(
+        &self,
+        upserts: &[(Resource, u32)],
+        unchanged: &[Resource],
+    ) -> String {
+        if self.variant == Variant::Delta {
+            return String::new();
+        }
+        let resources = upserts.iter().map(|(resource, _)| resource).chain(unchanged);
+        let sum = resources.fold(0_u64, |sum, resource| {
+            let text = resource.name().bytes().chain([0]).chain(resource.version().bytes());
+            sum.wrapping_add(fnv(text))
+        });
+        format!("{sum:016x}")
+    }
+}
+
+/// FNV-1a: the same in every release, which the standard library's hashers do not promise.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
