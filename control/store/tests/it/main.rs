@@ -5,6 +5,7 @@
 mod claims;
 mod compile;
 mod deletion;
+mod dialects;
 mod files;
 mod outbox;
 mod publishes;

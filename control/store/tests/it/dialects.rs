@@ -1,0 +1,65 @@
+//! The two dialects of the schema say the same.
+
+use std::collections::BTreeSet;
+
+use imp_store::testing::Kind;
+use sqlx::{PgPool, SqlitePool};
+
+use crate::shop::store;
+
+/// `table.column`, with `?` when it may be absent; and the names of indexes.
+type Names = BTreeSet<String>;
+
+async fn sqlite() -> Names {
+    let (database, _store) = store(Kind::Sqlite).await;
+    let pool = SqlitePool::connect(database.url()).await.unwrap();
+    let columns = "SELECT m.name || '.' || c.name || CASE c.\"notnull\" WHEN 1 THEN '' ELSE '?' END \
+        FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' \
+        AND m.name NOT LIKE 'sqlite!_%' ESCAPE '!' AND m.name NOT LIKE '!_sqlx%' ESCAPE '!'";
+    let indexes =
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'ix!_%' ESCAPE '!'";
+    let mut names: Vec<String> = sqlx::query_scalar(columns).fetch_all(&pool).await.unwrap();
+    names.extend(sqlx::query_scalar::<_, String>(indexes).fetch_all(&pool).await.unwrap());
+    names.into_iter().collect()
+}
+
+async fn postgres() -> Names {
+    let (database, _store) = store(Kind::Postgres).await;
+    let pool = PgPool::connect(database.url()).await.unwrap();
+    let columns = "SELECT table_name || '.' || column_name || \
+        CASE is_nullable WHEN 'NO' THEN '' ELSE '?' END FROM information_schema.columns \
+        WHERE table_schema = 'public' AND table_name NOT LIKE '!_sqlx%' ESCAPE '!'";
+    let indexes = "SELECT indexname::text FROM pg_indexes \
+        WHERE schemaname = 'public' AND indexname LIKE 'ix!_%' ESCAPE '!'";
+    let mut names: Vec<String> = sqlx::query_scalar(columns).fetch_all(&pool).await.unwrap();
+    names.extend(sqlx::query_scalar::<_, String>(indexes).fetch_all(&pool).await.unwrap());
+    names.into_iter().collect()
+}
+
+#[tokio::test]
+async fn both_have_the_same_columns_and_indexes() {
+    let (sqlite, mut postgres) = (sqlite().await, postgres().await);
+    // Numbers can only be missing where writers do not queue.
+    assert!(postgres.remove("outbox.xact"));
+    let only = |a: &Names, b: &Names| a.difference(b).cloned().collect::<Vec<_>>();
+    assert_eq!((only(&sqlite, &postgres), only(&postgres, &sqlite)), (vec![], vec![]));
+    assert!(sqlite.len() > 150, "{}", sqlite.len());
+}
+
+/// The field at fault is read out of the constraint's name.
+#[tokio::test]
+async fn every_constraint_is_named_after_its_table() {
+    let (database, _store) = store(Kind::Postgres).await;
+    let pool = PgPool::connect(database.url()).await.unwrap();
+    // NOT NULL constraints are rows of their own since PostgreSQL 18.
+    let sql = "SELECT r.relname::text, c.conname::text FROM pg_constraint c \
+        JOIN pg_class r ON r.oid = c.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
+        WHERE n.nspname = 'public' AND c.contype <> 'n' AND r.relname NOT LIKE '!_sqlx%' ESCAPE '!'";
+    let all: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
+    assert!(all.len() > 60, "{}", all.len());
+    for (table, name) in all {
+        let kinds = ["uq", "fk", "ck", "key"];
+        let named = kinds.iter().any(|kind| name.starts_with(&format!("{kind}_{table}__")));
+        assert!(named || name == format!("{table}_pkey"), "{table}: {name}");
+    }
+}
