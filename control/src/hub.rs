@@ -120,15 +120,11 @@ impl Hub {
     }
 }
 
-/// Keys and entitlements before the publishes that need them. All in one phase: none waits for the
-/// acknowledgement of another, but they leave in this order.
+/// Publishes last, behind the gateways, entitlements and keys that they need. All in one phase: none
+/// waits for the acknowledgement of another, but they leave in this order.
 fn ads(gate: Arc<Gate>) -> AdsServer {
-    let types = [
-        pb::Credential::type_url(),
-        pb::Entitlement::type_url(),
-        pb::Gateway::type_url(),
-        pb::Publish::type_url(),
-    ];
+    let mut types = pb::type_urls();
+    types.sort_by_key(|type_url| *type_url == pb::Publish::type_url());
     let rules = types.into_iter().map(|type_url| TypeRules::new(type_url, 0)).collect();
     let config = ServerConfig { removal_grace: Duration::ZERO, ..ServerConfig::new(rules) };
     AdsServer::new(config, gate, Arc::new(NoObserver))

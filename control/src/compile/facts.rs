@@ -221,3 +221,26 @@ fn each<Id, T>(
         tell(id, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use imp_store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_gone_and_what_cannot_be_read_is_left_as_it_was() {
+        let (good, broken, missing) =
+            (CredentialId::new(), CredentialId::new(), CredentialId::new());
+        let corrupt =
+            StoreError::Corrupt { table: "credentials", id: None, why: "two bytes".to_owned() };
+        let rows = vec![
+            Read { id: broken, content: Err(corrupt) },
+            Read { id: good, content: Ok("there") },
+        ];
+        let mut told = Vec::new();
+        let asked = [good, broken, missing];
+        each("credential", Which::Ids(&asked), rows, |id, now| told.push((id, now)));
+        assert_eq!(told, [(good, Some("there")), (missing, None)]);
+    }
+}
