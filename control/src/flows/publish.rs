@@ -210,13 +210,9 @@ async fn freeze(
     id: ApiServiceId,
     pointer: &str,
 ) -> Result<FrozenApiService, Problem> {
-    let mut service = write.refer::<ApiService>(id, pointer).await?;
-    let published = service.status.publish()?;
-    if published != service.status {
-        let expected = service.meta.version;
-        service.status = published;
-        service.meta.touch(write.now);
-        api_service::update(&mut write.tx, &service, expected).await?;
+    let service = write.refer::<ApiService>(id, pointer).await?;
+    if service.status.publish()? != service.status {
+        api_service::leave_draft(&mut write.tx, id, write.now).await?;
     }
     Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })
 }

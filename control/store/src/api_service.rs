@@ -1,5 +1,6 @@
 //! Table `api_services`; routes, backends and policies inside, as JSON.
 
+use chrono::{DateTime, Utc};
 use imp_core::ApiServiceId;
 use imp_core::api_service::{ApiService, ApiServiceSpec, ApiServiceStatus};
 use imp_core::policy::Policy;
@@ -9,7 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
-use crate::table::{MetaRow, Table, explained, matched, reads, tenant_only};
+use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
 use crate::{Result, Tx};
 
 /// Which services to list.
@@ -98,6 +99,15 @@ pub async fn update(tx: &mut Tx, service: &ApiService, expected_version: i64) ->
         updated_at = $13 WHERE id = $1 AND tenant_id = $2 AND version = $14";
     let rows = save(tx, sql, service, expected_version).await?;
     matched::<ApiServices>(tx, rows, service.id.into()).await
+}
+
+/// Moves a draft on to `published`; anything else stays as it is. Of two first publishes at the same
+/// time each finds what it needs, whoever was first.
+pub async fn leave_draft(tx: &mut Tx, id: ApiServiceId, now: DateTime<Utc>) -> Result<()> {
+    let sql = "UPDATE api_services SET status = $2, version = version + 1, updated_at = $3 \
+        WHERE id = $1 AND status = $4";
+    let (draft, published) = (ApiServiceStatus::Draft, ApiServiceStatus::Published);
+    execute!(tx.conn(), sql, id.0, published.as_str(), micros(now), draft.as_str()).map(drop)
 }
 
 /// Whether a publish serves it, by its own list or as part of the product.

@@ -153,6 +153,33 @@ async fn of_concurrent_publishes_of_one_host_one_wins(
     assert_eq!(won.len(), 1, "{won:?}");
 }
 
+/// Each makes the same draft service a published one.
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_first_publishes_of_a_service_all_succeed(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let mut service = payment_service();
+    service["name"] = json!("fresh");
+    let service = shop.provider.make("api-services", service).await;
+    assert_eq!(service["status"], "draft");
+    let product = json!({ "name": "fresh", "api_services": [service["id"]] });
+    let product = shop.provider.make("products", product).await;
+    let calls = (0..8).map(|index| {
+        let (caller, mut body) = (shop.provider.clone(), shop.publish(&format!("f{index}.com")));
+        body["product_id"] = product["id"].clone();
+        tokio::spawn(async move { caller.post("/v1/product-publishes", body).await.ok() })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+    let path = format!("/v1/api-services/{}", service["id"].as_str().unwrap());
+    let after = shop.provider.get(&path).await.ok();
+    assert_eq!((&after["status"], &after["version"]), (&json!("published"), &json!(2)));
+}
+
 #[tokio::test]
 async fn a_deleted_publish_frees_its_host() {
     let world = World::start().await;
