@@ -109,7 +109,7 @@ async fn it_follows_its_world_and_resumes_by_versions() {
     holds(&pulling, "c@1 b@1").await;
 
     let (address, world) = (running.address, running.world.clone());
-    running.kill().await;
+    running.kill();
     until("down", || !pulling.shelf.connected.load(Ordering::Relaxed)).await;
     set(&world, &[(B, "b", "2")]);
     remove(&world, A, "c");

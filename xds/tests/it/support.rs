@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use imp_xds::{Admission, AdsServer, Event, Observer, Peer, ServerConfig, World};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::server::TcpIncoming;
@@ -69,33 +68,41 @@ pub(crate) struct Running {
     pub(crate) notes: Notes,
     pub(crate) revoked: CancellationToken,
     pub(crate) address: SocketAddr,
-    task: JoinHandle<()>,
+    /// Its own, so that it can end at once with all that it runs.
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Running {
     pub(crate) async fn start(world: World, config: ServerConfig) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        Self::on(listener, address, world, config)
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::on(listener, world, config)
     }
 
     /// On an address that was used before.
     pub(crate) async fn restart(address: SocketAddr, world: World, config: ServerConfig) -> Self {
-        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("reuse");
-        socket.bind(address).expect("the same port");
-        Self::on(socket.listen(64).expect("a listener"), address, world, config)
+        let mut listener = None;
+        until("the port is free again", || {
+            listener = std::net::TcpListener::bind(address).ok();
+            listener.is_some()
+        })
+        .await;
+        Self::on(listener.expect("a listener"), world, config)
     }
 
-    fn on(listener: TcpListener, address: SocketAddr, world: World, config: ServerConfig) -> Self {
+    fn on(listener: std::net::TcpListener, world: World, config: ServerConfig) -> Self {
+        let address = listener.local_addr().expect("an address");
+        listener.set_nonblocking(true).expect("a listener");
         let (notes, revoked) = (Notes::default(), CancellationToken::new());
         let admission = Arc::new(One(world.clone(), revoked.clone()));
         let server = AdsServer::new(config, admission, Arc::new(notes.clone()));
         let router = Server::builder().add_routes(server.routes());
-        let task = tokio::spawn(async move {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("a listener");
             router.serve_with_incoming(TcpIncoming::from(listener)).await.expect("served");
         });
-        Self { server, world, notes, revoked, address, task }
+        Self { server, world, notes, revoked, address, runtime: Some(runtime) }
     }
 
     pub(crate) async fn channel(&self) -> Channel {
@@ -103,11 +110,15 @@ impl Running {
         endpoint.expect("an address").connect().await.expect("a connection")
     }
 
-    /// Gone like a process that was killed.
-    pub(crate) async fn kill(self) {
-        self.task.abort();
-        let _aborted = self.task.await;
-        self.server.close();
+    /// Gone like a process that was killed, connections and all.
+    pub(crate) fn kill(self) {}
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

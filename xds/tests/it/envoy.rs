@@ -1,0 +1,278 @@
+//! A real Envoy 1.40 as the client, over both protocols.
+
+mod config;
+mod rig;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use imp_xds::stream::Variant;
+use imp_xds::{Change, Resource, ServerConfig, TypeRules, World};
+
+use crate::support::Running;
+use config::{
+    CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Routing, SCOPE, SECRET, bad_cluster, cluster,
+    endpoints, extension, listener, routes, scope, secret,
+};
+use rig::{Envoy, free_port, get, get_tls, upstream};
+
+const CERTIFICATES: [&str; 2] =
+    [include_str!("envoy/test-only-1.pem"), include_str!("envoy/test-only-2.pem")];
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn rules() -> ServerConfig {
+    let full = |url, phase| TypeRules { full_state: true, ..TypeRules::new(url, phase) };
+    let named = |url, phase| TypeRules { legacy_wildcard: false, ..TypeRules::new(url, phase) };
+    ServerConfig::new(vec![
+        full(CLUSTER, 0),
+        named(ENDPOINTS, 0),
+        named(SECRET, 1),
+        TypeRules { never_remove: true, ..named(EXTENSION, 1) },
+        full(LISTENER, 2),
+        full(SCOPE, 3),
+        named(ROUTES, 3),
+    ])
+}
+
+/// Envoy with everything that it can be given, and the ports of its listeners.
+struct Rig {
+    running: Running,
+    envoy: Envoy,
+    plain: u16,
+    scoped: u16,
+    tls: u16,
+    upstreams: [u16; 2],
+}
+
+fn put(world: &World, resources: Vec<(&'static str, Resource)>) {
+    let mut change = Change::default();
+    resources.into_iter().for_each(|(type_url, resource)| change.upsert(type_url, resource));
+    world.apply(change);
+}
+
+impl Rig {
+    async fn start(variant: Variant) -> Self {
+        let upstreams = [upstream("one").await, upstream("two").await];
+        let (plain, scoped, tls) = (free_port().await, free_port().await, free_port().await);
+        let world = World::new();
+        let named = Routing::Named("routes");
+        put(
+            &world,
+            vec![
+                (CLUSTER, cluster("up", "1", 500)),
+                (ENDPOINTS, endpoints("up", "1", upstreams[0])),
+                (SECRET, secret("cert", "1", CERTIFICATES[0])),
+                (EXTENSION, extension("extension", "1")),
+                (LISTENER, listener("plain", "1", plain, &named, None)),
+                (LISTENER, listener("scoped", "1", scoped, &Routing::Scoped, None)),
+                (LISTENER, listener("tls", "1", tls, &named, Some("cert"))),
+                (SCOPE, scope("scope", "1", "s", "routes")),
+                (ROUTES, routes("routes", "1", "up")),
+            ],
+        );
+        let running = Running::start(world, rules()).await;
+        let envoy = Envoy::start(running.address.port(), variant).await;
+        let rig = Self { running, envoy, plain, scoped, tls, upstreams };
+        rig.until_served().await;
+        rig
+    }
+
+    async fn until_served(&self) {
+        self.until("plain", async || self.plain("one").await).await;
+        let scoped = async || {
+            let answer = get(self.scoped, "/", "x-scope: s\r\n").await;
+            answer.is_some_and(|text| text.starts_with("HTTP/1.1 200") && text.ends_with("one"))
+        };
+        self.until("scoped", scoped).await;
+        self.until("tls", async || get_tls(self.tls, CERTIFICATES[0]).await == Some(200)).await;
+    }
+
+    /// Whether the upstream of this name answers.
+    async fn plain(&self, name: &str) -> bool {
+        let answer = get(self.plain, "/", "").await;
+        answer.is_some_and(|text| text.starts_with("HTTP/1.1 200") && text.ends_with(name))
+    }
+
+    async fn until(&self, what: &str, so: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !so().await {
+            let notes = self.running.notes.all();
+            assert!(Instant::now() < deadline, "{what}: {notes:?}\n{}", self.envoy.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn refusals(&self) -> Vec<String> {
+        let notes = self.running.notes.all();
+        notes.into_iter().filter(|note| note.starts_with("nacked")).collect()
+    }
+
+    /// Every type changes, and each change acts.
+    async fn changes_act(&self) {
+        put(&self.running.world, vec![(ENDPOINTS, endpoints("up", "2", self.upstreams[1]))]);
+        self.until("endpoints", async || self.plain("two").await).await;
+
+        // R62: Envoy drops the endpoints of a cluster that changes, and waits for them.
+        put(&self.running.world, vec![(CLUSTER, cluster("up", "2", 700))]);
+        let updated = async || self.envoy.stat("cluster_manager.cluster_updated").await >= 1;
+        self.until("the cluster is replaced", updated).await;
+        let warm = async || self.envoy.stat("cluster_manager.warming_clusters").await == 0;
+        self.until("the cluster is warm", warm).await;
+        assert!(self.plain("two").await);
+
+        put(&self.running.world, vec![(EXTENSION, extension("extension", "2"))]);
+        let extended = async || {
+            let answer = get(self.plain, "/", "").await.unwrap_or_default();
+            answer.contains("x-extension: 2\r\n")
+        };
+        self.until("the extension", extended).await;
+
+        put(&self.running.world, vec![(SECRET, secret("cert", "2", CERTIFICATES[1]))]);
+        let rotated = async || get_tls(self.tls, CERTIFICATES[1]).await == Some(200);
+        self.until("the secret", rotated).await;
+
+        // R60: a route to a cluster that comes with it never meets a 503.
+        put(
+            &self.running.world,
+            vec![
+                (ROUTES, routes("routes", "2", "new")),
+                (CLUSTER, cluster("new", "1", 500)),
+                (ENDPOINTS, endpoints("new", "1", self.upstreams[0])),
+            ],
+        );
+        let deadline = Instant::now() + PATIENCE;
+        while !self.plain("one").await {
+            assert!(self.plain("two").await || self.plain("one").await, "make before break");
+            assert!(Instant::now() < deadline, "the route does not move");
+        }
+        put(&self.running.world, vec![(SCOPE, scope("scope", "2", "t", "routes"))]);
+        let scoped = async || {
+            let answer = get(self.scoped, "/", "x-scope: t\r\n").await.unwrap_or_default();
+            answer.starts_with("HTTP/1.1 200")
+        };
+        self.until("the scope", scoped).await;
+
+        let named = Routing::Named("routes");
+        let port = free_port().await;
+        put(&self.running.world, vec![(LISTENER, listener("plain", "2", port, &named, None))]);
+        let moved = async || get(port, "/", "").await.is_some_and(|text| text.contains(" 200 "));
+        self.until("the listener", moved).await;
+        assert_eq!(self.refusals(), Vec::<String>::new());
+    }
+
+    /// The server dies and comes back while calls go on.
+    async fn restart_under_traffic(self) {
+        let Self { running, envoy, plain, scoped, tls, upstreams } = self;
+        let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let traffic = tokio::spawn({
+            let (stop, calls) = (stop.clone(), calls.clone());
+            async move {
+                let mut failed = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = get(plain, "/", "").await.unwrap_or_default();
+                    if !answer.starts_with("HTTP/1.1 200") {
+                        failed.push(answer);
+                    }
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+                failed
+            }
+        });
+        let (address, world) = (running.address, running.world.clone());
+        running.kill();
+        put(&world, vec![(EXTENSION, extension("extension", "2"))]);
+        let running = Running::restart(address, world, rules()).await;
+        let rig = Self { running, envoy, plain, scoped, tls, upstreams };
+        let extended = async || {
+            let answer = get(plain, "/", "").await.unwrap_or_default();
+            answer.contains("x-extension: 2\r\n")
+        };
+        rig.until("the stream is back", extended).await;
+        rig.until_served().await;
+        // The secret is still subscribed: a rotation after the restart arrives.
+        put(&rig.running.world, vec![(SECRET, secret("cert", "2", CERTIFICATES[1]))]);
+        let rotated = async || get_tls(tls, CERTIFICATES[1]).await == Some(200);
+        rig.until("the secret survives", rotated).await;
+        put(&rig.running.world, vec![(ENDPOINTS, endpoints("up", "2", upstreams[1]))]);
+        rig.until("the endpoints survive", async || rig.plain("two").await).await;
+        stop.store(true, Ordering::Relaxed);
+        let failed = traffic.await.expect("traffic");
+        assert_eq!(failed, Vec::<String>::new(), "of {}", calls.load(Ordering::Relaxed));
+        assert_eq!(rig.refusals(), Vec::<String>::new());
+        rig.check_what_was_sent();
+    }
+
+    /// What Envoy held of the wildcard types was not sent again over delta (R37).
+    fn check_what_was_sent(&self) {
+        let notes = self.running.notes.all();
+        if !notes.iter().any(|note| note.starts_with("held")) {
+            return; // the state of the world knows no versions
+        }
+        assert!(notes.contains(&"held up".to_owned()), "{notes:?}");
+        assert!(notes.contains(&"held plain scoped tls".to_owned()), "{notes:?}");
+        let sent = notes.iter().filter(|note| note.starts_with("sent"));
+        assert!(!sent.clone().any(|note| note.contains("plain")), "{notes:?}");
+    }
+
+    /// Among good clusters one that Envoy refuses.
+    async fn a_bad_resource_stands_alone(&self, isolated: bool) {
+        let good: Vec<String> = (0..10).map(|n| format!("good{n}")).collect();
+        let mut resources = vec![(CLUSTER, bad_cluster("bad", "1"))];
+        for name in &good {
+            resources.push((CLUSTER, cluster(name, "1", 500)));
+            resources.push((ENDPOINTS, endpoints(name, "1", self.upstreams[0])));
+        }
+        resources.push((ROUTES, routes("routes", "2", "good7")));
+        resources.push((EXTENSION, extension("extension", "2")));
+        put(&self.running.world, resources);
+        let refused = || self.refusals().iter().any(|note| note.starts_with("nacked bad:"));
+        if isolated {
+            self.until("the bad one is refused alone", async || refused()).await;
+        } else {
+            self.until("it is refused", async || !self.refusals().is_empty()).await;
+        }
+        let active = async || {
+            let answer = get(self.plain, "/", "").await.unwrap_or_default();
+            answer.contains("x-extension: 2\r\n") && answer.ends_with("one")
+        };
+        self.until("the others act", active).await;
+        let total = self.refusals().len();
+        assert!(total <= 3, "{:?}", self.refusals());
+        put(&self.running.world, vec![(CLUSTER, cluster("bad", "2", 500))]);
+        let added = async || self.envoy.stat("cluster_manager.cluster_added").await >= 13;
+        self.until("R36: repaired", added).await;
+        assert_eq!(self.refusals().len(), total, "R33");
+    }
+}
+
+#[tokio::test]
+async fn envoy_takes_every_type_and_every_change_over_delta() {
+    Rig::start(Variant::Delta).await.changes_act().await;
+}
+
+#[tokio::test]
+async fn envoy_takes_every_type_and_every_change_over_the_state_of_the_world() {
+    Rig::start(Variant::StateOfTheWorld).await.changes_act().await;
+}
+
+#[tokio::test]
+async fn r37_r38_a_restart_under_traffic_fails_no_call_over_delta() {
+    Rig::start(Variant::Delta).await.restart_under_traffic().await;
+}
+
+#[tokio::test]
+async fn r54_a_restart_under_traffic_fails_no_call_over_the_state_of_the_world() {
+    Rig::start(Variant::StateOfTheWorld).await.restart_under_traffic().await;
+}
+
+#[tokio::test]
+async fn r34_envoys_refusal_of_one_of_many_stands_alone_over_delta() {
+    Rig::start(Variant::Delta).await.a_bad_resource_stands_alone(true).await;
+}
+
+#[tokio::test]
+async fn r33_envoys_refusal_holds_up_nobody_over_the_state_of_the_world() {
+    Rig::start(Variant::StateOfTheWorld).await.a_bad_resource_stands_alone(false).await;
+}

@@ -1,0 +1,307 @@
+//! Envoy's messages, as resources of a world.
+
+use envoy_types::pb::envoy::config as c;
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, AggregatedConfigSource, ConfigSource, HeaderValue, HeaderValueOption, SocketAddress,
+    address, config_source, socket_address,
+};
+use envoy_types::pb::envoy::extensions as x;
+use envoy_types::pb::google::protobuf::{Any, Duration};
+use imp_xds::{Resource, TypeUrl};
+use prost::Message;
+use x::filters::network::http_connection_manager::v3 as hcm;
+use x::transport_sockets::tls::v3 as tls;
+
+macro_rules! urls {
+    ($($name:ident $url:literal;)*) => {
+        $(pub(crate) const $name: &str = concat!("type.googleapis.com/envoy.", $url);)*
+    };
+}
+
+urls! {
+    CLUSTER "config.cluster.v3.Cluster";
+    ENDPOINTS "config.endpoint.v3.ClusterLoadAssignment";
+    LISTENER "config.listener.v3.Listener";
+    ROUTES "config.route.v3.RouteConfiguration";
+    SCOPE "config.route.v3.ScopedRouteConfiguration";
+    SECRET "extensions.transport_sockets.tls.v3.Secret";
+    EXTENSION "config.core.v3.TypedExtensionConfig";
+    HCM "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    ROUTER "extensions.filters.http.router.v3.Router";
+    MUTATION "extensions.filters.http.header_mutation.v3.HeaderMutation";
+    TLS "extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+}
+
+fn resource(name: &str, version: &str, message: &impl Message) -> Resource {
+    Resource::new(name, version, message.encode_to_vec().into())
+}
+
+fn children(list: &[(&str, &str)]) -> Vec<(TypeUrl, std::sync::Arc<str>)> {
+    list.iter().map(|(type_url, name)| (TypeUrl::from(*type_url), (*name).into())).collect()
+}
+
+fn any(type_url: &str, message: &impl Message) -> Option<Any> {
+    Some(Any { type_url: type_url.to_owned(), value: message.encode_to_vec() })
+}
+
+/// Over the one stream.
+fn ads() -> Option<ConfigSource> {
+    let ads = AggregatedConfigSource::default();
+    Some(ConfigSource {
+        resource_api_version: c::core::v3::ApiVersion::V3 as i32,
+        config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(ads)),
+        ..Default::default()
+    })
+}
+
+fn address(port: u16) -> Option<Address> {
+    Some(Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: "127.0.0.1".to_owned(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
+            ..Default::default()
+        })),
+    })
+}
+
+/// A cluster whose endpoints come over the stream.
+pub(crate) fn cluster(name: &str, version: &str, timeout_ms: i32) -> Resource {
+    use c::cluster::v3::{Cluster, cluster};
+    let eds = cluster::EdsClusterConfig { eds_config: ads(), ..Default::default() };
+    let message = Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(
+            cluster::DiscoveryType::Eds as i32,
+        )),
+        eds_cluster_config: Some(eds),
+        connect_timeout: Some(Duration { seconds: 0, nanos: timeout_ms * 1_000_000 }),
+        ..Default::default()
+    };
+    resource(name, version, &message).with_children(children(&[(ENDPOINTS, name)]))
+}
+
+/// What Envoy refuses: a cluster without a way to find endpoints.
+pub(crate) fn bad_cluster(name: &str, version: &str) -> Resource {
+    use c::cluster::v3::{Cluster, cluster};
+    let message = Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(
+            cluster::DiscoveryType::Eds as i32,
+        )),
+        ..Default::default()
+    };
+    resource(name, version, &message)
+}
+
+pub(crate) fn endpoints(cluster: &str, version: &str, port: u16) -> Resource {
+    use c::endpoint::v3::{
+        ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+    };
+    let endpoint = Endpoint { address: address(port), ..Default::default() };
+    let endpoint = LbEndpoint {
+        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)),
+        ..Default::default()
+    };
+    let locality = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() };
+    let message = ClusterLoadAssignment {
+        cluster_name: cluster.to_owned(),
+        endpoints: vec![locality],
+        ..Default::default()
+    };
+    resource(cluster, version, &message)
+}
+
+/// Everything goes to one cluster.
+pub(crate) fn routes(name: &str, version: &str, cluster: &str) -> Resource {
+    use c::route::v3::{
+        Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action,
+        route_match,
+    };
+    let to = RouteAction {
+        cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..Default::default()
+    };
+    let route = Route {
+        r#match: Some(RouteMatch {
+            path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
+            ..Default::default()
+        }),
+        action: Some(route::Action::Route(to)),
+        ..Default::default()
+    };
+    let host = VirtualHost {
+        name: "all".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        ..Default::default()
+    };
+    let message = RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts: vec![host],
+        ..Default::default()
+    };
+    resource(name, version, &message)
+}
+
+/// Of the header `x-scope`.
+pub(crate) fn scope(name: &str, version: &str, key: &str, routes: &str) -> Resource {
+    use c::route::v3::{ScopedRouteConfiguration, scoped_route_configuration as scoped};
+    let fragment = scoped::key::Fragment {
+        r#type: Some(scoped::key::fragment::Type::StringKey(key.to_owned())),
+    };
+    let message = ScopedRouteConfiguration {
+        name: name.to_owned(),
+        route_configuration_name: routes.to_owned(),
+        key: Some(scoped::Key { fragments: vec![fragment] }),
+        ..Default::default()
+    };
+    resource(name, version, &message).with_children(children(&[(ROUTES, routes)]))
+}
+
+/// A filter that says its version in a header of each answer.
+pub(crate) fn extension(name: &str, version: &str) -> Resource {
+    use c::common::mutation_rules::v3::{HeaderMutation, header_mutation};
+    use x::filters::http::header_mutation::v3 as filter;
+    let append = HeaderValueOption {
+        header: Some(HeaderValue {
+            key: "x-extension".to_owned(),
+            value: version.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mutation = HeaderMutation { action: Some(header_mutation::Action::Append(append)) };
+    let mutations = filter::Mutations { response_mutations: vec![mutation], ..Default::default() };
+    let filter = filter::HeaderMutation { mutations: Some(mutations), ..Default::default() };
+    let message = c::core::v3::TypedExtensionConfig {
+        name: name.to_owned(),
+        typed_config: any(MUTATION, &filter),
+    };
+    resource(name, version, &message)
+}
+
+/// A certificate with its key.
+pub(crate) fn secret(name: &str, version: &str, pem: &str) -> Resource {
+    use c::core::v3::{DataSource, data_source};
+    let source = || {
+        let specifier = Some(data_source::Specifier::InlineString(pem.to_owned()));
+        Some(DataSource { specifier, ..Default::default() })
+    };
+    let certificate = tls::TlsCertificate {
+        certificate_chain: source(),
+        private_key: source(),
+        ..Default::default()
+    };
+    let message = tls::Secret {
+        name: name.to_owned(),
+        r#type: Some(tls::secret::Type::TlsCertificate(certificate)),
+    };
+    resource(name, version, &message)
+}
+
+/// How a listener finds its routes.
+pub(crate) enum Routing<'a> {
+    Named(&'a str),
+    Scoped,
+}
+
+/// A listener of HTTP with the filter `extension`, behind TLS if there is a secret.
+pub(crate) fn listener(
+    name: &str,
+    version: &str,
+    port: u16,
+    routing: &Routing<'_>,
+    secret: Option<&str>,
+) -> Resource {
+    use c::listener::v3::{Filter, FilterChain, Listener, filter};
+    let manager = hcm::HttpConnectionManager {
+        stat_prefix: name.to_owned(),
+        http_filters: vec![extension_filter(), router()],
+        route_specifier: Some(specifier(routing)),
+        ..Default::default()
+    };
+    let filter = Filter {
+        name: "http".to_owned(),
+        config_type: any(HCM, &manager).map(filter::ConfigType::TypedConfig),
+    };
+    let chain = FilterChain {
+        filters: vec![filter],
+        transport_socket: secret.map(transport),
+        ..Default::default()
+    };
+    let message = Listener {
+        name: name.to_owned(),
+        address: address(port),
+        filter_chains: vec![chain],
+        ..Default::default()
+    };
+    let mut refers = vec![(EXTENSION, "extension")];
+    refers.extend(secret.map(|name| (SECRET, name)));
+    if let Routing::Named(routes) = routing {
+        refers.push((ROUTES, routes));
+    }
+    resource(name, version, &message).with_children(children(&refers))
+}
+
+fn specifier(routing: &Routing<'_>) -> hcm::http_connection_manager::RouteSpecifier {
+    use hcm::http_connection_manager::RouteSpecifier;
+    use hcm::scoped_routes::scope_key_builder::{FragmentBuilder, fragment_builder};
+    use hcm::scoped_routes::{ConfigSpecifier, ScopeKeyBuilder};
+    let Routing::Scoped = routing else {
+        let Routing::Named(name) = routing else { unreachable!("two ways") };
+        let name = (*name).to_owned();
+        return RouteSpecifier::Rds(hcm::Rds { config_source: ads(), route_config_name: name });
+    };
+    let index = fragment_builder::header_value_extractor::ExtractType::Index(0);
+    let header = fragment_builder::HeaderValueExtractor {
+        name: "x-scope".to_owned(),
+        element_separator: String::new(),
+        extract_type: Some(index),
+    };
+    let builder =
+        FragmentBuilder { r#type: Some(fragment_builder::Type::HeaderValueExtractor(header)) };
+    let scoped_rds = hcm::ScopedRds { scoped_rds_config_source: ads(), ..Default::default() };
+    RouteSpecifier::ScopedRoutes(hcm::ScopedRoutes {
+        name: "scopes".to_owned(),
+        scope_key_builder: Some(ScopeKeyBuilder { fragments: vec![builder] }),
+        rds_config_source: ads(),
+        config_specifier: Some(ConfigSpecifier::ScopedRds(scoped_rds)),
+    })
+}
+
+fn extension_filter() -> hcm::HttpFilter {
+    let source = c::core::v3::ExtensionConfigSource {
+        config_source: ads(),
+        type_urls: vec![MUTATION.to_owned()],
+        ..Default::default()
+    };
+    hcm::HttpFilter {
+        name: "extension".to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::ConfigDiscovery(source)),
+        ..Default::default()
+    }
+}
+
+fn router() -> hcm::HttpFilter {
+    let router = x::filters::http::router::v3::Router::default();
+    hcm::HttpFilter {
+        name: "envoy.filters.http.router".to_owned(),
+        config_type: any(ROUTER, &router).map(hcm::http_filter::ConfigType::TypedConfig),
+        ..Default::default()
+    }
+}
+
+fn transport(secret: &str) -> c::core::v3::TransportSocket {
+    let certificate = tls::SdsSecretConfig { name: secret.to_owned(), sds_config: ads() };
+    let common = tls::CommonTlsContext {
+        tls_certificate_sds_secret_configs: vec![certificate],
+        alpn_protocols: vec!["h2".to_owned()],
+        ..Default::default()
+    };
+    let context =
+        tls::DownstreamTlsContext { common_tls_context: Some(common), ..Default::default() };
+    c::core::v3::TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: any(TLS, &context).map(c::core::v3::transport_socket::ConfigType::TypedConfig),
+    }
+}
