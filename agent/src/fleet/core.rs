@@ -28,7 +28,9 @@ pub(super) struct Core {
     pub(super) proven: HashMap<Key, String>,
     staged: Staged,
     worlds: Worlds,
-    /// Publishes whose needs may have changed.
+    /// Resources that changed, by gateway: whoever needs one may need another version now.
+    touched: BTreeSet<(String, Key)>,
+    /// Publishes that may need something else now.
     stale: BTreeSet<String>,
 }
 
@@ -60,6 +62,7 @@ impl Core {
             proven: HashMap::new(),
             staged: Staged::default(),
             worlds,
+            touched: BTreeSet::new(),
             stale: BTreeSet::new(),
         }
     }
@@ -217,17 +220,14 @@ impl Core {
         self.stale.insert(id.clone());
     }
 
-    /// Stages a delta and notes whose needs it may change.
+    /// Stages a delta and notes what it touches.
     pub(super) fn stage(&mut self, delta: Delta) {
         for (gateway, of_gateway) in &delta.gateways {
             let upserts = of_gateway.upserts.iter().map(|r| (r.type_url, r.name.as_str()));
             let removals = of_gateway.removals.iter().map(|(url, name)| (*url, name.as_str()));
-            for (url, name) in upserts.chain(removals) {
-                if [SCOPE, ROUTES, LISTENER, EXTENSION].contains(&url) {
-                    self.stale.extend(self.assembly.publishes_of(gateway, url, name));
-                    // Who was in it, and now waits outside while others are judged.
-                    self.stale.extend(self.tracker.users_of(&(url, name.into())).cloned());
-                }
+            let needed = |(url, _): &(&str, _)| [SCOPE, ROUTES, LISTENER, EXTENSION].contains(url);
+            for (url, name) in upserts.chain(removals).filter(needed) {
+                self.touched.insert((gateway.clone(), (url, name.into())));
             }
         }
         for (url, name) in &delta.all.removals {
@@ -250,6 +250,11 @@ impl Core {
 
     /// Tells the tracker what must be acknowledged now.
     pub(super) fn follow_all(&mut self) {
+        for (gateway, key) in std::mem::take(&mut self.touched) {
+            self.stale.extend(self.assembly.publishes_of(&gateway, key.0, &key.1));
+            // Who was in it, and now waits outside while others are judged.
+            self.stale.extend(self.tracker.users_of(&key).cloned());
+        }
         for id in std::mem::take(&mut self.stale) {
             let needs = self.assembly.requirements(&id);
             self.tracker.need(&id, needs);

@@ -90,7 +90,7 @@ impl Tracker {
     /// An Envoy has this version now; None: it has given the resource up.
     pub fn acked(&mut self, stream: StreamId, key: &Key, version: Option<&str>) {
         let Some(node) = self.nodes.get_mut(&stream) else { return };
-        node.record(key, version.map(|version| Verdict::acked(version)));
+        node.record(key, version.map(Verdict::acked));
         self.touch_users_of(key);
     }
 
@@ -346,3 +346,6 @@ pub fn agent_rejected(reason: &str) -> pb::PublishError {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,13 +129,13 @@ impl Session {
 
     /// The delta stream came up or went down.
     pub(super) fn connected(&self, connected: bool) {
-        let next = if connected { LinkState::Connected } else { LinkState::Disconnected };
         let keep = |state: &mut LinkState| {
-            let moves = *state != next && !(*state == LinkState::Revoked && !connected);
-            if moves {
-                *state = next;
-            }
-            moves
+            let next = match (connected, *state) {
+                (true, _) => LinkState::Connected,
+                (false, LinkState::Revoked) => LinkState::Revoked,
+                (false, _) => LinkState::Disconnected,
+            };
+            std::mem::replace(state, next) != next
         };
         if self.state.send_if_modified(keep) {
             metrics::gauge!("imp_link_connected").set(if connected { 1.0 } else { 0.0 });

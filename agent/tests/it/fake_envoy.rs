@@ -13,7 +13,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Endpoint;
 
 /// The words with which a resource is refused, if it is.
-type Taste = Box<dyn Fn(&str, &Resource) -> Option<String> + Send + Sync>;
+pub(crate) type Taste = Box<dyn Fn(&str, &Resource) -> Option<String> + Send + Sync>;
 
 /// Type URL and name -> version.
 pub(crate) type Held = BTreeMap<(String, String), String>;
