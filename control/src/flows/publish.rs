@@ -1,6 +1,6 @@
 //! Publishing: what is served where, as immutable revisions with frozen services.
 
-use imp_core::api_service::ApiService;
+use imp_core::api_service::{ApiService, ApiServiceStatus};
 use imp_core::check::{Check, Violations};
 use imp_core::cluster::Cluster;
 use imp_core::gateway::Gateway;
@@ -30,7 +30,7 @@ pub async fn create(
     product: &Product,
     spec: ProductPublishSpec,
 ) -> Result<ProductPublish, Problem> {
-    let content = gather(write, product, spec).await?;
+    let content = gather(write, product, spec, &[]).await?;
     let publish = ProductPublish {
         id: ProductPublishId::new(),
         tenant_id: product.tenant_id,
@@ -56,7 +56,9 @@ pub async fn redeploy(
     spec: ProductPublishSpec,
 ) -> Result<ProductPublish, Problem> {
     let product = write.refer::<Product>(spec.product_id, "/product_id").await?;
-    let content = gather(write, &product, spec).await?;
+    let now = table::get_revision_in(&mut write.tx, publish.id, publish.desired_revision).await?;
+    let held: Vec<_> = now.iter().flat_map(|now| &now.api_services).map(|held| held.id).collect();
+    let content = gather(write, &product, spec, &held).await?;
     advance(write, publish, content).await
 }
 
@@ -152,17 +154,18 @@ async fn store_revision(
     write.note(Subject::ProductPublish(publish.id)).await
 }
 
-/// Checks the references and freezes the services.
+/// Checks the references and freezes the services. `held` are those that the publish serves now.
 async fn gather(
     write: &mut Write<'_>,
     product: &Product,
     spec: ProductPublishSpec,
+    held: &[ApiServiceId],
 ) -> Result<Content, Problem> {
     check_gateway(write, &spec).await?;
     let chosen = choose(product, &spec)?;
     let mut services = Vec::with_capacity(chosen.len());
     for (id, pointer) in chosen {
-        services.push(freeze(write, id, &pointer).await?);
+        services.push(freeze(write, id, &pointer, held.contains(&id)).await?);
     }
     check_upstreams(write, &services)?;
     Ok(Content { spec, services })
@@ -204,14 +207,17 @@ fn choose(
     Ok(named.map(|(index, &id)| (id, format!("/api_services/{index}"))).collect())
 }
 
-/// A copy of the service as it is now; being in a publish makes it `published`.
+/// A copy of the service as it is now; being in a publish makes it `published`. A deprecated one
+/// enters no new publish, but one that serves it already can still be mended.
 async fn freeze(
     write: &mut Write<'_>,
     id: ApiServiceId,
     pointer: &str,
+    held: bool,
 ) -> Result<FrozenApiService, Problem> {
     let service = write.refer::<ApiService>(id, pointer).await?;
-    if service.status.publish()? != service.status {
+    let stays = held && service.status == ApiServiceStatus::Deprecated;
+    if !stays && service.status.publish()? != service.status {
         api_service::leave_draft(&mut write.tx, id, write.now).await?;
     }
     Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })

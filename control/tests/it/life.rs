@@ -156,6 +156,9 @@ async fn a_service_is_deprecated_and_retired_once_nothing_serves_it() {
     assert_eq!(deprecated["status"], "deprecated");
     let again = provider.post("/v1/product-publishes", shop.publish("b.example.com")).await;
     again.refused(409, "invalid_transition", "");
+    // The publish that serves it can still be mended.
+    let redeployed = provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await;
+    assert_eq!(redeployed.ok()["desired_revision"], 2);
     provider.step(&format!("{service}/retire")).await.refused(409, "in_use", "");
     assert_eq!(provider.delete(&shop.path("product-publishes")).await.status, 204);
     assert_eq!(provider.step(&format!("{service}/retire")).await.ok()["status"], "retired");
