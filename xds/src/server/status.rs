@@ -45,6 +45,8 @@ pub struct TypeStatus {
     pub unanswered_for: Option<Duration>,
     /// Names and versions that the client refused.
     pub refused: Vec<(Arc<str>, Arc<str>)>,
+    /// What it said when it last refused a response.
+    pub last_refusal: Option<Arc<str>>,
 }
 
 impl TypeStatus {
@@ -63,6 +65,7 @@ impl TypeStatus {
             pending_for: since(t.pending_since()),
             unanswered_for: since(t.in_flight_since()),
             refused: t.refused().map(|(n, v)| (n.clone(), v.clone())).collect(),
+            last_refusal: t.last_refusal().cloned(),
         }
     }
 

@@ -35,6 +35,8 @@ pub struct TypeStream {
     pending_since: Option<Instant>,
     /// Versions that the client refused: never sent again unchanged (R33).
     refused: HashMap<Arc<str>, Arc<str>>,
+    /// The client's last words against a response.
+    last_refusal: Option<Arc<str>>,
     suspects: Suspects,
     /// Suspects and others take turns, so that neither waits for the other (R36).
     suspects_turn: bool,
@@ -88,6 +90,7 @@ impl TypeStream {
             last_nonce: String::new(),
             pending_since: None,
             refused: HashMap::new(),
+            last_refusal: None,
             suspects: Suspects::default(),
             suspects_turn: false,
             counts: Counts::default(),
@@ -117,6 +120,11 @@ impl TypeStream {
     /// Names and versions that the client refused and that nothing has replaced yet.
     pub fn refused(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         self.refused.iter()
+    }
+
+    /// What the client said when it last refused a response.
+    pub fn last_refusal(&self) -> Option<&Arc<str>> {
+        self.last_refusal.as_ref()
     }
 
     /// Since when there is always something that waits.

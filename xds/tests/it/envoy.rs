@@ -217,9 +217,9 @@ impl Rig {
     }
 
     /// Among good clusters one that Envoy refuses.
-    async fn a_bad_resource_stands_alone(&self, isolated: bool) {
+    async fn a_bad_resource_stands_alone(&self, bad: Resource, isolated: bool) {
         let good: Vec<String> = (0..10).map(|n| format!("good{n}")).collect();
-        let mut resources = vec![(CLUSTER, bad_cluster("bad", "1"))];
+        let mut resources = vec![(CLUSTER, bad)];
         for name in &good {
             resources.push((CLUSTER, cluster(name, "1", 500)));
             resources.push((ENDPOINTS, endpoints(name, "1", self.upstreams[0])));
@@ -239,7 +239,7 @@ impl Rig {
         };
         self.until("the others act", active).await;
         let total = self.refusals().len();
-        assert!(total <= 3, "{:?}", self.refusals());
+        assert!(total <= 5, "{:?}", self.refusals());
         put(&self.running.world, vec![(CLUSTER, cluster("bad", "2", 500))]);
         let added = async || self.envoy.stat("cluster_manager.cluster_added").await >= 13;
         self.until("R36: repaired", added).await;
@@ -269,10 +269,19 @@ async fn r54_a_restart_under_traffic_fails_no_call_over_the_state_of_the_world()
 
 #[tokio::test]
 async fn r34_envoys_refusal_of_one_of_many_stands_alone_over_delta() {
-    Rig::start(Variant::Delta).await.a_bad_resource_stands_alone(true).await;
+    let bad = bad_cluster("bad", "1");
+    Rig::start(Variant::Delta).await.a_bad_resource_stands_alone(bad, true).await;
+}
+
+#[tokio::test]
+async fn r34_it_is_found_though_envoy_does_not_name_it() {
+    // Envoy checks durations before it looks at clusters, and says only "Invalid duration".
+    let bad = cluster("bad", "1", 1_000);
+    Rig::start(Variant::Delta).await.a_bad_resource_stands_alone(bad, true).await;
 }
 
 #[tokio::test]
 async fn r33_envoys_refusal_holds_up_nobody_over_the_state_of_the_world() {
-    Rig::start(Variant::StateOfTheWorld).await.a_bad_resource_stands_alone(false).await;
+    let bad = bad_cluster("bad", "1");
+    Rig::start(Variant::StateOfTheWorld).await.a_bad_resource_stands_alone(bad, false).await;
 }

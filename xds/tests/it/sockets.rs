@@ -1,17 +1,18 @@
 //! The server over real sockets.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use imp_xds::testing::FakeClient;
 use imp_xds::wire::{DeltaDiscoveryRequest, Node};
-use imp_xds::{Resource, ServerConfig, World};
+use imp_xds::{Event, Observer, Resource, ServerConfig, World};
 use proptest::prelude::*;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use crate::peer::{A, B, config, remove, set, world};
-use crate::support::{Running, until};
+use crate::support::{Notes, Running, until};
 
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -114,6 +115,7 @@ async fn r33_a_refusal_is_told_and_nothing_is_repeated() {
     let of_type = status[0].types.iter().find(|t| t.type_url.as_str() == A).expect("A");
     assert_eq!((of_type.sent, of_type.acked, of_type.nacked), (1, 0, 1));
     assert_eq!(of_type.refused, [("a".into(), "1".into())]);
+    assert_eq!(of_type.last_refusal.as_deref(), Some("no good"));
 }
 
 #[tokio::test]
@@ -251,6 +253,28 @@ async fn a_flood_of_requests_gets_one_response_at_a_time() {
     client.ack(&first).await.expect("sent");
     client.accept().await.expect("one more, for all that was asked since");
     assert!(client.is_quiet(QUIET).await);
+}
+
+#[tokio::test]
+async fn an_observer_that_panics_ends_its_stream_and_no_other() {
+    struct Fragile(Notes);
+    impl Observer for Fragile {
+        fn event(&self, event: Event<'_>) {
+            assert!(!matches!(event, Event::Acked { .. }), "a bug of the embedding program");
+            self.0.event(event);
+        }
+    }
+    let notes = Notes::default();
+    let observer = Arc::new(Fragile(notes.clone()));
+    let running = Running::observed(world(&[(A, "a", "1")]), config(), observer).await;
+    for _ in 0..2 {
+        let mut client = client(&running).await;
+        client.subscribe(A, &[]).await.expect("sent");
+        client.accept().await.expect("all");
+        assert_eq!(client.next().await.expect_err("the end").code(), Code::Internal);
+    }
+    until("closed is told", || notes.all().iter().filter(|n| *n == "closed").count() == 2).await;
+    assert!(running.server.status().is_empty());
 }
 
 #[tokio::test]

@@ -75,7 +75,18 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(world: World, config: ServerConfig) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        Self::on(listener, world, config)
+        let notes = Notes::default();
+        Self::on(listener, world, config, notes.clone(), Arc::new(notes))
+    }
+
+    /// With an observer of its own.
+    pub(crate) async fn observed(
+        world: World,
+        config: ServerConfig,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::on(listener, world, config, Notes::default(), observer)
     }
 
     /// On an address that was used before.
@@ -86,15 +97,23 @@ impl Running {
             listener.is_some()
         })
         .await;
-        Self::on(listener.expect("a listener"), world, config)
+        let notes = Notes::default();
+        let listener = listener.expect("a listener");
+        Self::on(listener, world, config, notes.clone(), Arc::new(notes))
     }
 
-    fn on(listener: std::net::TcpListener, world: World, config: ServerConfig) -> Self {
+    fn on(
+        listener: std::net::TcpListener,
+        world: World,
+        config: ServerConfig,
+        notes: Notes,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         listener.set_nonblocking(true).expect("a listener");
-        let (notes, revoked) = (Notes::default(), CancellationToken::new());
+        let revoked = CancellationToken::new();
         let admission = Arc::new(One(world.clone(), revoked.clone()));
-        let server = AdsServer::new(config, admission, Arc::new(notes.clone()));
+        let server = AdsServer::new(config, admission, observer);
         let router = Server::builder().add_routes(server.routes());
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");

@@ -68,6 +68,7 @@ impl TypeStream {
     /// One upsert: it is the culprit. Several: each has to show for itself (R33, R34).
     fn refuse(&mut self, resources: &[SentResource], words: &str, view: &View<'_>) {
         self.counts.nacked += 1;
+        self.last_refusal = Some(words.into());
         let mut upserts: Vec<_> =
             resources.iter().filter_map(|r| Some((&r.name, r.version.as_ref()?))).collect();
         let type_url = &self.rules.type_url;
