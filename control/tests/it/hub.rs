@@ -210,3 +210,19 @@ async fn a_second_report_stream_ends_the_first() {
     let _second = agent.report().await;
     assert_eq!(first.end().await.code(), Code::Aborted);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_see_metrics_and_nobody_else_does() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    assert_eq!(world.nobody().get("/metrics").await.status, 401);
+    assert_eq!(shop.provider.get("/metrics").await.status, 403);
+    let seen = world.admin.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
+    assert_eq!(seen.status(), 200);
+    let text = seen.text().await.unwrap();
+    for name in ["imp_compiled_subjects_total", "imp_world_revision", "xds_acks_total"] {
+        assert!(text.contains(name), "{name} is not in:\n{text}");
+    }
+}

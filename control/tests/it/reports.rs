@@ -212,3 +212,33 @@ async fn heartbeats_show_the_agent_and_its_envoys() {
     report.beat(&[]).await;
     shows(&world.admin, &path, |it| it["nodes"] == json!([])).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_says_a_lot_holds_nobody_up_and_its_last_word_counts() {
+    let (_database, world, acme) = on(Kind::Sqlite).await;
+    let globex = Shop::open(&world, "globex").await;
+    let (loud, quiet) = (
+        Agent::start(&world, acme.id("clusters")).await,
+        Agent::start(&world, globex.id("clusters")).await,
+    );
+    let (flood, report) = (loud.report().await, quiet.report().await);
+    let own = acme.id("product-publishes").to_owned();
+    let flooding = tokio::spawn(async move {
+        for round in 0..40u32 {
+            let invented = (0..500).map(|_| imp_core::ProductPublishId::new().to_string());
+            let said = invented.map(|id| status(&id, 1, [1, 0, 0]));
+            flood.statuses(said.chain([status(&own, 1, [round, 0, 1])]).collect()).await;
+            flood.beat(&[&*format!("envoy-{round}")]).await;
+        }
+        flood.statuses(vec![status(&own, 1, [40, 0, 0])]).await;
+        flood
+    });
+    report.beat(&["envoy"]).await;
+    report.statuses(vec![status(globex.id("product-publishes"), 1, [1, 0, 0])]).await;
+    let path = globex.path("product-publishes");
+    shows(&world.admin, &path, |it| it["status"] == "active").await;
+    let path = acme.path("product-publishes");
+    let seen = shows(&world.admin, &path, |it| it["status"] == "active").await;
+    assert_eq!(seen["nodes"], nodes(40, 0, 0));
+    drop(flooding.await.unwrap());
+}

@@ -125,8 +125,11 @@ async fn changes(
                     changes.push((before, after));
                 }
             }
+            if let Some(publish) = foreign.first() {
+                let reports = foreign.len();
+                tracing::warn!(%cluster, reports, %publish, "ignored: no publish of the cluster");
+            }
             for publish in foreign {
-                tracing::warn!(%cluster, %publish, "ignored: a report on no publish of the cluster");
                 board.disown(cluster, publish);
             }
         }
