@@ -90,7 +90,7 @@ def start(children, folder, programs, envoy, ports):
     cluster = payment_api.create_cluster(rest)
     agent = [programs / "imp-agent", "--control", f"http://127.0.0.1:{hub_port}"]
     agent += ["--xds-listen", f"127.0.0.1:{xds_port}", "--admin-listen", f"127.0.0.1:{agent_admin}"]
-    agent += ["--state-dir", folder / "agent"]
+    agent += ["--bind-address", "127.0.0.1", "--state-dir", folder / "agent"]
     children.start("agent", agent, {"IMP_REGISTRATION_TOKEN": cluster["registration_token"]})
     children.wait_for("the agent", lambda: is_up(f"http://127.0.0.1:{agent_admin}/readyz"))
     say("the agent has registered and is connected")

@@ -95,6 +95,7 @@ fn spawn(
         .args(["--control", &format!("http://{control}")])
         .args(["--xds-listen", &xds.to_string()])
         .args(["--admin-listen", &admin.to_string()])
+        .args(["--bind-address", &xds.ip().to_string()])
         .arg("--state-dir")
         .arg(directory.join("agent"))
         .args(flags);

@@ -29,11 +29,12 @@ fn files() -> Result<Vec<File>> {
 }
 
 fn walk(directory: &Path, prefix: &str, found: &mut Vec<File>) -> Result<()> {
-    const NOT_OURS: [&str; 8] = [
+    const NOT_OURS: [&str; 9] = [
         "target",
         ".git",
         ".venv",
         ".demo",
+        "imp-agent-state",
         "imp-data",
         "node_modules",
         "__pycache__",
