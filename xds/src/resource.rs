@@ -49,6 +49,7 @@ pub struct Resource {
     name: Arc<str>,
     version: Arc<str>,
     value: Bytes,
+    aliases: Arc<[Arc<str>]>,
     children: Arc<[(TypeUrl, Arc<str>)]>,
     /// The resource as field 2 of a response: encoded when it is first sent, then shared by all streams.
     fragment: Arc<OnceLock<(TypeUrl, Bytes)>>,
@@ -62,9 +63,22 @@ impl Resource {
             name: name.into(),
             version: version.into(),
             value,
+            aliases: Arc::default(),
             children: Arc::default(),
             fragment: Arc::default(),
         }
+    }
+
+    /// Other names that clients may subscribe to it by (R18). They are part of the content.
+    #[must_use]
+    pub fn with_aliases(mut self, aliases: impl IntoIterator<Item = Arc<str>>) -> Self {
+        self.aliases = aliases.into_iter().collect();
+        self
+    }
+
+    /// Other names of it.
+    pub fn aliases(&self) -> &[Arc<str>] {
+        &self.aliases
     }
 
     /// Names the resources that this one makes the client subscribe to: the endpoints of a cluster,
@@ -111,13 +125,22 @@ impl Resource {
 
     /// The same with other bytes for the content; made anew each time.
     pub(crate) fn encode(&self, type_url: &TypeUrl, value: Bytes) -> Bytes {
-        let resource = wire::Resource {
+        fragment(wire::Resource {
             name: self.name.to_string(),
             version: self.version.to_string(),
             resource: Some(wire::Any { type_url: type_url.to_string(), value }),
-        };
-        wire::DeltaDiscoveryResponse { resources: vec![resource], ..Default::default() }
-            .encode_to_vec()
-            .into()
+            aliases: self.aliases.iter().map(ToString::to_string).collect(),
+        })
     }
+}
+
+/// Says that there is nothing of this name, as a resource without content (R70).
+pub(crate) fn absent(name: &str) -> Bytes {
+    let (name, aliases) = (name.to_owned(), vec![name.to_owned()]);
+    fragment(wire::Resource { name, aliases, ..Default::default() })
+}
+
+fn fragment(resource: wire::Resource) -> Bytes {
+    let response = wire::DeltaDiscoveryResponse { resources: vec![resource], ..Default::default() };
+    response.encode_to_vec().into()
 }

@@ -20,6 +20,13 @@ pub struct TypeRules {
     /// Never tell a client that a resource of this type is gone or missing: Envoy drops a filter at
     /// once when its ECDS resource is removed and answers 500 (R72).
     pub never_remove: bool,
+    /// A missing name is answered with a resource of this name that has no content, instead of a
+    /// removal: what Envoy expects of virtual hosts on demand (R70).
+    pub missing_is_empty: bool,
+    /// Names are `<parent>/<rest>`, cut at the last `/`. When a parent, which is of this type, is sent,
+    /// those of its names that the client subscribed to are sent again: an update of routes clears the
+    /// table of virtual hosts (R70).
+    pub named_after: Option<TypeUrl>,
     /// Whether a first request without names means all resources (R10, R12).
     pub legacy_wildcard: bool,
     /// Over the state-of-the-world protocol: a response holds everything, and what is missing is gone.
@@ -38,6 +45,8 @@ impl TypeRules {
             phase,
             batching: Batching::All,
             never_remove: false,
+            missing_is_empty: false,
+            named_after: None,
             legacy_wildcard: true,
             full_state: false,
             restamp: None,

@@ -44,6 +44,8 @@ pub struct Response {
     pub upserts: Vec<(Resource, u32)>,
     /// What belongs to it without having changed.
     pub unchanged: Vec<Resource>,
+    /// Missing, and said so by a resource without content.
+    pub absent: Vec<std::sync::Arc<str>>,
     /// Gone or missing.
     pub removals: Vec<std::sync::Arc<str>>,
 }
@@ -56,7 +58,9 @@ impl Response {
             .map(|r| SentResource { name: r.name().clone(), version: Some(r.version().clone()) });
         let removals =
             self.removals.iter().map(|name| SentResource { name: name.clone(), version: None });
-        upserts.chain(removals).collect()
+        let absent =
+            self.absent.iter().map(|name| SentResource { name: name.clone(), version: None });
+        upserts.chain(absent).chain(removals).collect()
     }
 }
 
@@ -287,12 +291,20 @@ impl Stream {
         parents: Option<&Response>,
         index: usize,
     ) {
+        let Some(parents) = parents else { return };
         let phase = self.types.get(index).map_or(0, |t| t.rules().phase);
-        for child in parents.into_iter().flat_map(children) {
+        for child in children(parents) {
             let of_child = self.types.iter_mut().find(|t| t.rules().type_url == child.0);
             let Some(of_child) = of_child else { continue };
             if of_child.follow_parent(&child.1, view) {
                 self.awaited.add(child.clone(), phase, now, self.barrier);
+            }
+        }
+        let named_after =
+            |t: &&mut TypeStream| t.rules().named_after.as_ref() == Some(&parents.type_url);
+        for of_child in self.types.iter_mut().filter(named_after) {
+            for (parent, _) in &parents.upserts {
+                of_child.follow_prefix(parent.name(), view);
             }
         }
     }

@@ -92,6 +92,9 @@ pub struct Resource {
     /// Unique within the type.
     #[prost(string, tag = "3")]
     pub name: String,
+    /// Other names that it may be subscribed by.
+    #[prost(string, repeated, tag = "4")]
+    pub aliases: Vec<String>,
 }
 
 /// `envoy.service.discovery.v3.DeltaDiscoveryRequest`.

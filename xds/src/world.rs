@@ -240,6 +240,11 @@ impl View<'_> {
         self.state.types.get(type_url)?.get(name)
     }
 
+    /// The name of the resource that has this alias.
+    pub(crate) fn alias(&self, type_url: &TypeUrl, alias: &str) -> Option<&Arc<str>> {
+        self.state.types.get(type_url)?.alias(alias)
+    }
+
     /// A removed resource, for as long as some stream has not seen the removal.
     pub(crate) fn removed(&self, type_url: &TypeUrl, name: &str) -> Option<&Resource> {
         self.state.types.get(type_url)?.removed(name)

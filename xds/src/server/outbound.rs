@@ -5,6 +5,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::codec::Frame;
+use crate::resource::absent;
 use crate::stream::{Response, Variant};
 use crate::wire::{DeltaDiscoveryResponse, DiscoveryResponse};
 use crate::{TypeRules, TypeUrl};
@@ -19,7 +20,9 @@ pub(super) fn frame(variant: Variant, response: &Response, rules: &[TypeRules]) 
                 }
                 _ => resource.fragment(&response.type_url),
             });
-            Frame { pieces: std::iter::once(delta_head(response)).chain(bodies).collect() }
+            let absent = response.absent.iter().map(|name| absent(name));
+            let pieces = std::iter::once(delta_head(response)).chain(bodies).chain(absent);
+            Frame { pieces: pieces.collect() }
         }
         Variant::StateOfTheWorld => {
             let changed = response.upserts.iter().map(|(resource, attempt)| match restamp {

@@ -1,6 +1,6 @@
 //! What a client wants of one type.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Names, or everything.
@@ -8,6 +8,10 @@ use std::sync::Arc;
 pub(super) struct Subscription {
     wildcard: bool,
     names: HashSet<Arc<str>>,
+    /// Subscribed names that are aliases, with the names behind them.
+    links: HashMap<Arc<str>, Arc<str>>,
+    /// Names behind aliases, each with the number of its aliases.
+    linked: HashMap<Arc<str>, usize>,
     bytes: usize,
     started: bool,
     /// Some name was subscribed at some time, `*` included.
@@ -32,7 +36,31 @@ pub(super) struct Changed {
 
 impl Subscription {
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        self.wildcard || self.names.contains(name) || self.linked.contains_key(name)
+    }
+
+    /// Whether this very name was subscribed.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// A subscribed name turns out to be an alias of another (R18).
+    pub(super) fn link(&mut self, alias: &Arc<str>, name: &Arc<str>) {
+        if self.links.get(alias) != Some(name) {
+            self.unlink(alias);
+            self.links.insert(alias.clone(), name.clone());
+            *self.linked.entry(name.clone()).or_default() += 1;
+        }
+    }
+
+    fn unlink(&mut self, alias: &str) {
+        let Some(name) = self.links.remove(alias) else { return };
+        if let Some(aliases) = self.linked.get_mut(&name) {
+            *aliases -= 1;
+            if *aliases == 0 {
+                self.linked.remove(&name);
+            }
+        }
     }
 
     pub(super) fn is_wildcard(&self) -> bool {
@@ -95,6 +123,7 @@ impl Subscription {
         changed.dropped = dropped.cloned().collect();
         for name in &changed.dropped {
             self.names.remove(name);
+            self.unlink(name);
             self.bytes = self.bytes.saturating_sub(name.len() + NAME_OVERHEAD);
         }
         changed.became_wildcard = self.wildcard && !was_wildcard;
@@ -102,9 +131,10 @@ impl Subscription {
         changed
     }
 
-    /// The names, without `*`.
+    /// The names, without `*`, and those behind aliases.
     pub(super) fn list(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.names.iter()
+        let linked = self.linked.keys().filter(|name| !self.names.contains(*name));
+        self.names.iter().chain(linked)
     }
 
     fn subscribe(&mut self, name: &str, changed: &mut Changed) {
@@ -126,6 +156,7 @@ impl Subscription {
             return;
         }
         let Some(name) = self.names.take(name) else { return }; // R15: phantom
+        self.unlink(&name);
         self.bytes = self.bytes.saturating_sub(name.len() + NAME_OVERHEAD);
         changed.asked.retain(|asked| *asked != name);
         if self.wildcard {

@@ -66,12 +66,14 @@ pub struct Counts {
 pub(super) struct Content {
     upserts: Vec<(Resource, u32)>,
     unchanged: Vec<Resource>,
+    absent: Vec<Arc<str>>,
     removals: Vec<Arc<str>>,
 }
 
 impl Content {
     fn into_option(self) -> Option<Self> {
-        if self.upserts.is_empty() && self.removals.is_empty() { None } else { Some(self) }
+        let empty = self.upserts.is_empty() && self.absent.is_empty() && self.removals.is_empty();
+        (!empty).then_some(self)
     }
 }
 
@@ -175,16 +177,22 @@ impl TypeStream {
             let held = versions.filter(|_| first).map(|(n, v)| (n.as_str(), v.as_str())).collect();
             same = self.start_wildcard(&held, view);
         }
-        self.follow(changed);
+        self.follow(changed, view);
         same
     }
 
-    fn follow(&mut self, changed: Changed) {
-        for name in &changed.asked {
-            self.refused.remove(name); // asked for again: a new request (R33)
-            self.suspects.release(name);
+    fn follow(&mut self, changed: Changed, view: &View<'_>) {
+        for mut name in changed.asked {
+            if let Some(behind) = view.alias(&self.rules.type_url, &name)
+                && self.subscription.has(&name)
+            {
+                self.subscription.link(&name, behind);
+                name = behind.clone();
+            }
+            self.refused.remove(&name); // asked for again: a new request (R33)
+            self.suspects.release(&name);
+            self.asked.insert(name);
         }
-        self.asked.extend(changed.asked);
         self.answer_due &= self.subscription.is_wildcard();
         if changed.ended_wildcard || !changed.dropped.is_empty() {
             let Self { subscription, asked, upserts, removals, leaving, refused, suspects, .. } =
@@ -220,11 +228,17 @@ impl TypeStream {
     /// Looks at what changed in the world: cost follows the changes.
     pub(super) fn absorb(&mut self, view: &View<'_>, since: Revision) {
         for name in view.changed_since(&self.rules.type_url, since) {
+            let now = view.get(&self.rules.type_url, name);
+            for alias in now.map(Resource::aliases).unwrap_or_default() {
+                if self.subscription.has(alias) {
+                    self.subscription.link(alias, name);
+                }
+            }
             if !self.subscription.wants(name) {
                 continue;
             }
             self.suspects.clear(name);
-            if view.get(&self.rules.type_url, name).is_some() {
+            if now.is_some() {
                 self.removals.remove(name);
                 self.leaving.remove(name);
                 self.upserts.insert(name.clone());
@@ -249,12 +263,21 @@ impl TypeStream {
         exists && !wanted
     }
 
+    /// Sends what is subscribed of a parent again, because the parent is sent (R70).
+    pub(super) fn follow_prefix(&mut self, parent: &str, view: &View<'_>) {
+        let of_parent = |name: &str| name.rsplit_once('/').is_some_and(|(of, _)| of == parent);
+        let names = self.subscription.list().filter(|name| of_parent(name));
+        let exist = names.filter(|name| view.get(&self.rules.type_url, name).is_some());
+        self.upserts.extend(exist.cloned());
+    }
+
     pub(super) fn send(&mut self, content: Content, nonce: String, now: Instant) -> Response {
         self.counts.sent += 1;
-        let Content { upserts, unchanged, removals } = content;
+        let Content { upserts, unchanged, absent, removals } = content;
         let version_info = self.version_info(&upserts, &unchanged);
         let type_url = self.rules.type_url.clone();
-        let response = Response { type_url, nonce, version_info, upserts, unchanged, removals };
+        let response =
+            Response { type_url, nonce, version_info, upserts, unchanged, absent, removals };
         self.last_nonce.clone_from(&response.nonce);
         self.in_flight = Some(InFlight {
             nonce: response.nonce.clone(),

@@ -11,6 +11,8 @@ use crate::Resource;
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: HashMap<Arc<str>, Entry>,
+    /// From alias to name, of what is there.
+    aliases: HashMap<Arc<str>, Arc<str>>,
     log: BTreeSet<(Revision, Arc<str>)>,
     /// The removed ones of the log.
     graves: BTreeSet<(Revision, Arc<str>)>,
@@ -31,6 +33,11 @@ impl Table {
 
     pub(super) fn removed(&self, name: &str) -> Option<&Resource> {
         self.entries.get(name).filter(|entry| entry.removed).map(|entry| &entry.resource)
+    }
+
+    /// The name behind an alias.
+    pub(super) fn alias(&self, alias: &str) -> Option<&Arc<str>> {
+        self.aliases.get(alias)
     }
 
     pub(super) fn each(&self) -> impl Iterator<Item = &Resource> {
@@ -57,14 +64,22 @@ impl Table {
 
     fn put(&mut self, resource: Resource, at: Revision, removed: bool) {
         let name = resource.name().clone();
+        let aliases: Vec<_> = resource.aliases().to_vec();
         let entry = Entry { changed_at: at, resource, removed };
         if let Some(old) = self.entries.insert(name.clone(), entry) {
+            for alias in old.resource.aliases() {
+                if self.aliases.get(alias) == Some(&name) {
+                    self.aliases.remove(alias);
+                }
+            }
             let place = (old.changed_at, name.clone());
             self.log.remove(&place);
             self.graves.remove(&place);
         }
         if removed {
             self.graves.insert((at, name.clone()));
+        } else {
+            self.aliases.extend(aliases.into_iter().map(|alias| (alias, name.clone())));
         }
         self.log.insert((at, name));
     }

@@ -12,10 +12,11 @@ use imp_xds::{Change, Resource, ServerConfig, TypeRules, World};
 
 use crate::support::Running;
 use config::{
-    CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Routing, SCOPE, SECRET, bad_cluster, cluster,
-    endpoints, extension, listener, routes, scope, secret,
+    CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Routing, SCOPE, SECRET, VIRTUAL_HOST,
+    bad_cluster, cluster, endpoints, extension, host, listener, routes, routes_on_demand, scope,
+    secret,
 };
-use rig::{Envoy, free_port, get, get_tls, upstream};
+use rig::{Envoy, free_port, get, get_of, get_tls, upstream};
 
 const CERTIFICATES: [&str; 2] =
     [include_str!("envoy/test-only-1.pem"), include_str!("envoy/test-only-2.pem")];
@@ -33,6 +34,11 @@ fn rules() -> ServerConfig {
         full(LISTENER, 2),
         full(SCOPE, 3),
         named(ROUTES, 3),
+        TypeRules {
+            missing_is_empty: true,
+            named_after: Some(ROUTES.into()),
+            ..named(VIRTUAL_HOST, 4)
+        },
     ])
 }
 
@@ -284,4 +290,31 @@ async fn r34_it_is_found_though_envoy_does_not_name_it() {
 async fn r33_envoys_refusal_holds_up_nobody_over_the_state_of_the_world() {
     let bad = bad_cluster("bad", "1");
     Rig::start(Variant::StateOfTheWorld).await.a_bad_resource_stands_alone(bad, false).await;
+}
+
+#[tokio::test]
+async fn r70_envoy_asks_for_virtual_hosts_on_demand() {
+    let rig = Rig::start(Variant::Delta).await;
+    let port = free_port().await;
+    let on_demand = Routing::Named("hosts");
+    put(
+        &rig.running.world,
+        vec![
+            (VIRTUAL_HOST, host("hosts", "1", "known.test", "up")),
+            (ROUTES, routes_on_demand("hosts", "1")),
+            (LISTENER, listener("hosts", "1", port, &on_demand, None)),
+        ],
+    );
+    let call = async |domain: &str| {
+        let header = format!("host: {domain}\r\n");
+        get_of(port, "/", &header).await.and_then(|text| text.get(9..12).map(str::to_owned))
+    };
+    let served = async || call("known.test").await.as_deref() == Some("200");
+    rig.until("a known host", served).await;
+    // R71: the negative answer comes as fast.
+    assert_eq!(call("unknown.test").await.as_deref(), Some("404"));
+    put(&rig.running.world, vec![(VIRTUAL_HOST, host("hosts", "1", "unknown.test", "up"))]);
+    let served = async || call("unknown.test").await.as_deref() == Some("200");
+    rig.until("it is known now", served).await;
+    assert_eq!(rig.refusals(), Vec::<String>::new());
 }

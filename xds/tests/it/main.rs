@@ -14,4 +14,5 @@ mod sockets;
 mod sotw;
 mod support;
 mod table;
+mod virtual_hosts;
 mod wire;

@@ -44,7 +44,8 @@ pub(crate) fn config() -> ServerConfig {
 pub(crate) fn text(response: &Response) -> String {
     let upserts = response.upserts.iter().map(|(r, _)| format!("{}@{}", r.name(), r.version()));
     let removals = response.removals.iter().map(|name| format!("-{name}"));
-    let mut parts: Vec<_> = upserts.chain(removals).collect();
+    let absent = response.absent.iter().map(|name| format!("{name}@nothing"));
+    let mut parts: Vec<_> = upserts.chain(absent).chain(removals).collect();
     parts.sort();
     let letter = response.type_url.as_str().rsplit('/').next().unwrap_or_default();
     let more = response.unchanged.iter().map(|r| format!("({}@{})", r.name(), r.version()));

@@ -18,6 +18,7 @@ fn a_delta_response_is_envoys() {
             version: "v".to_owned(),
             resource: Some(any()),
             name: "n".to_owned(),
+            aliases: vec!["m".to_owned()],
         }],
         type_url: "type.test/A".to_owned(),
         nonce: "12".to_owned(),
@@ -28,6 +29,7 @@ fn a_delta_response_is_envoys() {
     assert_eq!(theirs.system_version_info, "7");
     assert_eq!(theirs.resources[0].version, "v");
     assert_eq!(theirs.resources[0].name, "n");
+    assert_eq!(theirs.resources[0].aliases, ["m"]);
     assert_eq!(theirs.resources[0].resource.as_ref().expect("any").value, b"value");
     assert_eq!(theirs.type_url, "type.test/A");
     assert_eq!(theirs.nonce, "12");

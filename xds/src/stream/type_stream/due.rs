@@ -35,8 +35,16 @@ impl TypeStream {
         for name in &missing {
             self.removals.remove(name);
         }
-        let removals = if silent { Vec::new() } else { missing.into_iter().collect() };
-        Content { upserts, removals, ..Content::default() }.into_option()
+        let mut content = Content { upserts, ..Content::default() };
+        if !silent {
+            let missing = missing.into_iter().collect();
+            if self.rules.missing_is_empty {
+                content.absent = missing;
+            } else {
+                content.removals = missing;
+            }
+        }
+        content.into_option()
     }
 
     /// What is new or changed; and the groups that look for a culprit, in turns with it.

@@ -35,7 +35,7 @@ impl TypeStream {
         if changed.became_wildcard {
             self.start_wildcard(&HashMap::new(), view);
         }
-        self.follow(changed);
+        self.follow(changed, view);
     }
 
     /// Everything that is wanted, in one response.

@@ -27,6 +27,8 @@ urls! {
     SECRET "extensions.transport_sockets.tls.v3.Secret";
     EXTENSION "config.core.v3.TypedExtensionConfig";
     HCM "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    VIRTUAL_HOST "config.route.v3.VirtualHost";
+    ON_DEMAND "extensions.filters.http.on_demand.v3.OnDemand";
     ROUTER "extensions.filters.http.router.v3.Router";
     MUTATION "extensions.filters.http.header_mutation.v3.HeaderMutation";
     TLS "extensions.transport_sockets.tls.v3.DownstreamTlsContext";
@@ -111,11 +113,9 @@ pub(crate) fn endpoints(cluster: &str, version: &str, port: u16) -> Resource {
     resource(cluster, version, &message)
 }
 
-/// Everything goes to one cluster.
-pub(crate) fn routes(name: &str, version: &str, cluster: &str) -> Resource {
+fn virtual_host(name: &str, domain: &str, cluster: &str) -> c::route::v3::VirtualHost {
     use c::route::v3::{
-        Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action,
-        route_match,
+        Route, RouteAction, RouteMatch, VirtualHost, route, route_action, route_match,
     };
     let to = RouteAction {
         cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.to_owned())),
@@ -129,18 +129,59 @@ pub(crate) fn routes(name: &str, version: &str, cluster: &str) -> Resource {
         action: Some(route::Action::Route(to)),
         ..Default::default()
     };
-    let host = VirtualHost {
-        name: "all".to_owned(),
-        domains: vec!["*".to_owned()],
+    VirtualHost {
+        name: name.to_owned(),
+        domains: vec![domain.to_owned()],
         routes: vec![route],
         ..Default::default()
-    };
-    let message = RouteConfiguration {
+    }
+}
+
+/// Everything goes to one cluster.
+pub(crate) fn routes(name: &str, version: &str, cluster: &str) -> Resource {
+    let message = c::route::v3::RouteConfiguration {
         name: name.to_owned(),
-        virtual_hosts: vec![host],
+        virtual_hosts: vec![virtual_host("all", "*", cluster)],
         ..Default::default()
     };
     resource(name, version, &message)
+}
+
+/// Virtual hosts come when they are asked for, over a stream of their own.
+pub(crate) fn routes_on_demand(name: &str, version: &str) -> Resource {
+    use c::core::v3::{ApiConfigSource, ApiVersion, GrpcService, api_config_source, grpc_service};
+    let service =
+        grpc_service::EnvoyGrpc { cluster_name: "server".to_owned(), ..Default::default() };
+    let service = GrpcService {
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(service)),
+        ..Default::default()
+    };
+    let source = ApiConfigSource {
+        api_type: api_config_source::ApiType::DeltaGrpc as i32,
+        transport_api_version: ApiVersion::V3 as i32,
+        grpc_services: vec![service],
+        ..Default::default()
+    };
+    let source = ConfigSource {
+        resource_api_version: ApiVersion::V3 as i32,
+        config_source_specifier: Some(config_source::ConfigSourceSpecifier::ApiConfigSource(
+            source,
+        )),
+        ..Default::default()
+    };
+    let message = c::route::v3::RouteConfiguration {
+        name: name.to_owned(),
+        vhds: Some(c::route::v3::Vhds { config_source: Some(source) }),
+        ..Default::default()
+    };
+    resource(name, version, &message)
+}
+
+/// One of the virtual hosts of a route configuration.
+pub(crate) fn host(routes: &str, version: &str, domain: &str, cluster: &str) -> Resource {
+    let name = format!("{routes}/of-{domain}");
+    let alias = format!("{routes}/{domain}").into();
+    resource(&name, version, &virtual_host(domain, domain, cluster)).with_aliases([alias])
 }
 
 /// Of the header `x-scope`.
@@ -216,7 +257,7 @@ pub(crate) fn listener(
     use c::listener::v3::{Filter, FilterChain, Listener, filter};
     let manager = hcm::HttpConnectionManager {
         stat_prefix: name.to_owned(),
-        http_filters: vec![extension_filter(), router()],
+        http_filters: vec![on_demand(), extension_filter(), router()],
         route_specifier: Some(specifier(routing)),
         ..Default::default()
     };
@@ -278,6 +319,15 @@ fn extension_filter() -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: "extension".to_owned(),
         config_type: Some(hcm::http_filter::ConfigType::ConfigDiscovery(source)),
+        ..Default::default()
+    }
+}
+
+fn on_demand() -> hcm::HttpFilter {
+    let filter = x::filters::http::on_demand::v3::OnDemand::default();
+    hcm::HttpFilter {
+        name: "envoy.filters.http.on_demand".to_owned(),
+        config_type: any(ON_DEMAND, &filter).map(hcm::http_filter::ConfigType::TypedConfig),
         ..Default::default()
     }
 }

@@ -116,8 +116,13 @@ impl Envoy {
 
 /// The whole answer to a GET, if there is one.
 pub(crate) async fn get(port: u16, path: &str, header: &str) -> Option<String> {
+    get_of(port, path, &format!("host: h\r\n{header}")).await
+}
+
+/// The same with a host of its own among the headers.
+pub(crate) async fn get_of(port: u16, path: &str, headers: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\n{header}connection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await.ok()?;
