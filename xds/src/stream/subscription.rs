@@ -32,6 +32,8 @@ pub(super) struct Changed {
     pub(super) became_wildcard: bool,
     /// Everything is no longer wanted.
     pub(super) ended_wildcard: bool,
+    /// A first request that names nothing: it is answered, whatever it means.
+    pub(super) is_bare: bool,
 }
 
 impl Subscription {
@@ -91,8 +93,9 @@ impl Subscription {
         let mut changed = Changed::default();
         let first = !std::mem::replace(&mut self.started, true);
         let was_wildcard = self.wildcard;
-        if first && legacy && subscribe.is_empty() {
-            self.wildcard = true; // R10: a first request without names
+        changed.is_bare = first && subscribe.is_empty();
+        if changed.is_bare && legacy {
+            self.wildcard = true; // R10
         }
         for name in subscribe {
             self.subscribe(name, &mut changed);

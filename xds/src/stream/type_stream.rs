@@ -170,6 +170,8 @@ impl TypeStream {
         let subscribe = &request.resource_names_subscribe;
         let unsubscribe = &request.resource_names_unsubscribe;
         let changed = self.subscription.update(subscribe, unsubscribe, self.rules.legacy_wildcard);
+        // Envoy opens the stream for virtual hosts like that, and waits for the answer.
+        self.answer_due |= changed.is_bare;
         let mut same = Vec::new();
         if changed.became_wildcard {
             // Only the first request of a type speaks of what was held before the stream (R37).
@@ -193,7 +195,7 @@ impl TypeStream {
             self.suspects.release(&name);
             self.asked.insert(name);
         }
-        self.answer_due &= self.subscription.is_wildcard();
+        self.answer_due &= !changed.ended_wildcard;
         if changed.ended_wildcard || !changed.dropped.is_empty() {
             let Self { subscription, asked, upserts, removals, leaving, refused, suspects, .. } =
                 self;

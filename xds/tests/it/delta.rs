@@ -121,7 +121,8 @@ fn r12_legacy_wildcard_is_off_where_the_rules_say_so() {
     rules.legacy_wildcard = false;
     let config = imp_xds::ServerConfig::new(vec![rules]);
     let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config);
-    assert_eq!(peer.subscribe(A, &[]), none());
+    assert_eq!(peer.subscribe(A, &[]), ["A[]"], "nothing, and said so");
+    peer.ack(A);
     assert_eq!(peer.subscribe(A, &["*"]), ["A[a@1]"]);
 }
 
