@@ -65,6 +65,9 @@ pub enum AppError {
     /// The control plane's answer.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A part of it failed; whoever started it should start it again.
+    #[error("a part of the agent ended, see the log; start it again, it serves from its state")]
+    Broken,
 }
 
 /// How to start.
@@ -98,6 +101,9 @@ impl App {
         let (xds_addr, admin_addr) = (address(&xds)?, address(&operator)?);
         if !admin_addr.ip().is_loopback() {
             return Err(AppError::AdminInTheOpen(admin_addr));
+        }
+        if !xds_addr.ip().is_loopback() {
+            tracing::warn!(%xds_addr, "whoever reaches this port gets the configuration and may ask the door");
         }
         let channel = link::channel(&config.control, config.control_ca.as_deref())?;
         let file = state(&config)?;
@@ -141,14 +147,19 @@ impl App {
 }
 
 impl Running {
-    /// Returns once something has ended the agent: a cancel, or an error that it cannot survive.
-    pub async fn ended(&mut self) -> Result<(), AppError> {
-        tokio::select! {
-            () = self.cancel.cancelled() => Ok(()),
-            ended = &mut self.link => match ended {
-                Ok(result) => result.map_err(AppError::from),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            },
+    /// Returns once the agent cannot go on.
+    pub async fn ended(&mut self) -> AppError {
+        let ended = tokio::select! {
+            () = self.cancel.cancelled() => return AppError::Broken,
+            ended = &mut self.link => ended,
+        };
+        match ended {
+            Ok(Err(error)) => error.into(),
+            Ok(Ok(())) => AppError::Broken,
+            Err(error) => {
+                tracing::error!(%error, "the link ended badly");
+                AppError::Broken
+            }
         }
     }
 
@@ -273,4 +284,5 @@ async fn serve_operator(listener: TcpListener, admin: Admin, cancel: Cancellatio
         },
         () = cancel.cancelled() => {}
     }
+    cancel.cancel();
 }

@@ -71,7 +71,14 @@ impl Fleet {
         let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
         let core = Mutex::new(Core::new(options, engine, lkg, worlds.clone()));
         let fleet = Self { shared: Arc::new(Shared { core, worlds, ads, news }) };
-        tokio::spawn(listen(fleet.clone(), queue, cancel));
+        let listening = tokio::spawn(listen(fleet.clone(), queue, cancel.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = listening.await {
+                tracing::error!(%error, "the fleet's task ended badly");
+            }
+            // Nobody hears Envoys any more: better to start again.
+            cancel.cancel();
+        });
         fleet
     }
 

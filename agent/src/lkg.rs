@@ -128,6 +128,7 @@ pub(crate) fn row(type_url: &str, resource: &imp_xds::Resource) -> Bytes {
         name: resource.name().to_string(),
         version: resource.version().to_string(),
         resource: Some(any),
+        ..Default::default()
     };
     message.encode_to_vec().into()
 }

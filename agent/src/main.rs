@@ -35,7 +35,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut running = App::start(config).await?;
     let ended = tokio::select! {
         () = stop_signal() => Ok(()),
-        ended = running.ended() => ended,
+        error = running.ended() => Err(error),
     };
     running.shutdown().await;
     Ok(ended?)

@@ -216,3 +216,66 @@ fn wire(counter: &Counter) -> pb::UsageCounter {
         limited: counter.limited,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use imp_enforce::{AuthMode, Call, PublishAccess};
+
+    use super::*;
+
+    fn call(engine: &Engine, now: DateTime<Utc>) {
+        let (publish_id, route_id) = ("p", "r");
+        engine.decide(&Call { publish_id, route_id, api_key: None, duplicate_key: false, now });
+    }
+
+    fn open(directory: &std::path::Path) -> (Engine, Lkg, Usage) {
+        let (lkg, mut loaded) = Lkg::open(directory).unwrap();
+        let engine = Engine::new();
+        let usage = Usage::restore(engine.clone(), lkg.clone(), &mut loaded);
+        engine.put_publish(PublishAccess {
+            publish_id: "p".into(),
+            tenant_id: "t".into(),
+            product_id: "q".into(),
+            environment: "prod".into(),
+            auth_mode: AuthMode::None,
+            suspended: false,
+            limits: vec![],
+        });
+        (engine, lkg, usage)
+    }
+
+    #[tokio::test]
+    async fn hours_are_kept_until_they_are_over_and_committed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, lkg, usage) = open(directory.path());
+        let noon: DateTime<Utc> = "2026-11-24T12:30:00Z".parse().unwrap();
+        call(&engine, noon);
+        let told = usage.batches().await.pop().unwrap();
+        assert!(usage.batches().await.is_empty(), "nothing new");
+        usage.acknowledged(told.sequence, noon + TimeDelta::hours(2));
+        assert_eq!(engine.usage_changed_since(0).1.len(), 1, "somebody may still count in it");
+        call(&engine, noon + TimeDelta::hours(3));
+        let told = usage.batches().await.pop().unwrap();
+        assert_eq!(told.counters.len(), 1);
+        usage.acknowledged(told.sequence - 1, noon + TimeDelta::hours(9));
+        assert_eq!(engine.usage_changed_since(0).1.len(), 2, "not all of it is committed");
+        usage.acknowledged(told.sequence, noon + TimeDelta::hours(4));
+        assert_eq!(engine.usage_changed_since(0).1.len(), 1);
+        lkg.close();
+
+        let (engine, _lkg, again) = open(directory.path());
+        assert_eq!(engine.usage_changed_since(0).1.len(), 1, "what was forgotten stays forgotten");
+        let retold = again.batches().await.pop().unwrap();
+        assert_eq!(retold.epoch, told.epoch);
+        assert!(retold.sequence > told.sequence);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_does_not_take_is_not_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, lkg, usage) = open(directory.path());
+        lkg.close();
+        call(&engine, Utc::now());
+        assert!(usage.batches().await.is_empty());
+    }
+}

@@ -81,7 +81,9 @@ impl Disk {
     /// All or nothing, on disk when this returns. Makes missing tables.
     pub(super) fn write(&self, mut rows: Vec<Row>) -> Result<(), redb::Error> {
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let writing = self.database.begin_write()?;
+        let mut writing = self.database.begin_write()?;
+        // After a crash nothing is walked through: a start must not take longer by that.
+        writing.set_quick_repair(true);
         for table in Table::ALL {
             let mut open = writing.open_table(definition(table))?;
             for ((_, key), value) in rows.iter().filter(|((of, _), _)| *of == table) {

@@ -51,7 +51,11 @@ impl Writer {
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("lkg".to_owned())
-            .spawn(move || of_thread.run(&disk))
+            .spawn(move || {
+                of_thread.run(&disk);
+                // Nothing that is marked from now on gets there.
+                of_thread.progress.send_modify(|progress| progress.failing = true);
+            })
             .map_err(|why| OpenError::Unreadable { path, why: why.to_string() })?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
