@@ -1,5 +1,9 @@
 //! A client for tests: it does what it is told, one message at a time, and nothing by itself. It
-//! stalls by not being asked for the next response, and leaves by being dropped.
+//! stalls by not being asked for the next response, and leaves by being dropped. And, without sockets,
+//! a [`model`] of a client and a server for every order of events, which the fuzzers ([`fuzz`]) drive.
+
+pub mod fuzz;
+pub mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a failed expectation is a failed test")]
 
+mod corpus;
 mod delta;
 mod envoy;
 mod interleavings;
