@@ -72,6 +72,8 @@ impl Driver {
         let served = AssertUnwindSafe(self.serve(inbound, &mut admitted)).catch_unwind().await;
         let end = served.unwrap_or_else(|_| Err(Status::internal("the stream failed").into()));
         if let Err(End::Refused(status)) = end {
+            metrics::counter!("xds_ended_total", "code" => format!("{:?}", status.code()))
+                .increment(1);
             tracing::info!(stream = self.slot.stream(), code = ?status.code(), reason = status.message(), "xds stream ended");
             let _client_left = self.sender.send_timeout(Err(status), LAST_WORD).await;
         }

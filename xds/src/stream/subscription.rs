@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub(super) struct Subscription {
     wildcard: bool,
     names: HashSet<Arc<str>>,
+    /// Those of the names that stand for a collection.
+    globs: Vec<Glob>,
     /// Subscribed names that are aliases, with the names behind them.
     links: HashMap<Arc<str>, Arc<str>>,
     /// Names behind aliases, each with the number of its aliases.
@@ -16,6 +18,30 @@ pub(super) struct Subscription {
     started: bool,
     /// Some name was subscribed at some time, `*` included.
     named: bool,
+}
+
+/// `xdstp://authority/type/path/*?context`: everything that lies directly in the path, in the same
+/// context (R20).
+#[derive(Debug)]
+pub(super) struct Glob {
+    text: Arc<str>,
+    /// Up to the star.
+    head: usize,
+}
+
+impl Glob {
+    pub(super) fn parse(text: &Arc<str>) -> Option<Self> {
+        let path = text.split('?').next().filter(|path| path.starts_with("xdstp://"))?;
+        let head = path.strip_suffix('*').filter(|head| head.ends_with('/'))?;
+        Some(Self { text: text.clone(), head: head.len() })
+    }
+
+    pub(super) fn matches(&self, name: &str) -> bool {
+        let (head, context) = self.text.split_at(self.head);
+        let context = context.strip_prefix('*').unwrap_or(context);
+        let leaf = name.strip_prefix(head).and_then(|rest| rest.strip_suffix(context));
+        leaf.is_some_and(|leaf| !leaf.is_empty() && !leaf.contains(['/', '?']))
+    }
 }
 
 /// What a name costs besides its letters: its places in sets.
@@ -38,7 +64,10 @@ pub(super) struct Changed {
 
 impl Subscription {
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name) || self.linked.contains_key(name)
+        self.wildcard
+            || self.names.contains(name)
+            || self.linked.contains_key(name)
+            || self.globs.iter().any(|glob| glob.matches(name))
     }
 
     /// Whether this very name was subscribed.
@@ -55,7 +84,9 @@ impl Subscription {
         }
     }
 
+    /// A name is not subscribed any more.
     fn unlink(&mut self, alias: &str) {
+        self.globs.retain(|glob| &*glob.text != alias);
         let Some(name) = self.links.remove(alias) else { return };
         if let Some(aliases) = self.linked.get_mut(&name) {
             *aliases -= 1;
@@ -67,6 +98,11 @@ impl Subscription {
 
     pub(super) fn is_wildcard(&self) -> bool {
         self.wildcard
+    }
+
+    /// Whether more may be wanted than [`Self::list`] says.
+    pub(super) fn is_open_ended(&self) -> bool {
+        self.wildcard || !self.globs.is_empty()
     }
 
     pub(super) fn names(&self) -> usize {
@@ -148,6 +184,7 @@ impl Subscription {
         }
         let name: Arc<str> = name.into();
         if self.names.insert(name.clone()) {
+            self.globs.extend(Glob::parse(&name));
             self.bytes += name.len() + NAME_OVERHEAD;
         }
         changed.asked.push(name);
@@ -204,6 +241,19 @@ mod tests {
         let changed = subscription.update(&names(&["*"]), &names(&["*"]), true);
         assert_eq!(changed, Changed::default());
         assert!(!subscription.wants("a"));
+    }
+
+    #[test]
+    fn r20_a_glob_holds_what_lies_directly_in_its_path_and_context() {
+        let glob = Glob::parse(&"xdstp://auth/t/a/*?k=v".into()).expect("a glob");
+        assert!(glob.matches("xdstp://auth/t/a/one?k=v"));
+        for other in ["xdstp://auth/t/a/one", "xdstp://auth/t/a/b/one?k=v", "xdstp://auth/t/a/?k=v"]
+        {
+            assert!(!glob.matches(other), "{other}");
+        }
+        for name in ["*", "a/*", "xdstp://auth/t/a", "xdstp://auth/t/a*", "xdstp://auth/t/a?k=/*"] {
+            assert!(Glob::parse(&name.into()).is_none(), "{name}");
+        }
     }
 
     #[test]

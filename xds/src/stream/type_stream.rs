@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::subscription::{Changed, Subscription};
+use super::subscription::{Changed, Glob, Subscription};
 use super::suspects::Suspects;
 use super::{Response, Variant};
 use crate::wire::DeltaDiscoveryRequest;
@@ -184,7 +184,7 @@ impl TypeStream {
     }
 
     fn follow(&mut self, changed: Changed, view: &View<'_>) {
-        for mut name in changed.asked {
+        for mut name in self.expand(changed.asked, view) {
             if let Some(behind) = view.alias(&self.rules.type_url, &name)
                 && self.subscription.has(&name)
             {
@@ -206,6 +206,23 @@ impl TypeStream {
             refused.retain(|name, _| subscription.wants(name));
             suspects.retain(|name| subscription.wants(name));
         }
+    }
+
+    /// A collection that was asked for stands for its members; for itself if it has none, so that it
+    /// is answered (R14, R20).
+    fn expand(&self, asked: Vec<Arc<str>>, view: &View<'_>) -> Vec<Arc<str>> {
+        let mut names = Vec::with_capacity(asked.len());
+        for name in asked {
+            let before = names.len();
+            if let Some(glob) = Glob::parse(&name) {
+                let all = view.each(&self.rules.type_url).map(Resource::name);
+                names.extend(all.filter(|name| glob.matches(name)).cloned());
+            }
+            if names.len() == before {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Compares what the client says it holds with the world (R37).

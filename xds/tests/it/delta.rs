@@ -177,6 +177,27 @@ fn r17_removed_and_back_again_is_sent_again() {
 }
 
 #[test]
+fn r20_a_collection_is_subscribed_by_a_glob() {
+    let (one, two, all) = ("xdstp://x/t/c/one", "xdstp://x/t/c/two", "xdstp://x/t/c/*");
+    let held = world(&[(A, one, "1"), (A, "xdstp://x/t/d/other", "1")]);
+    let mut peer = Peer::new(&held, &config());
+    let empty = peer.subscribe(A, &["xdstp://x/t/none/*"]);
+    assert_eq!(empty, ["A[-xdstp://x/t/none/*]"], "R14");
+    peer.ack(A);
+    assert_eq!(peer.subscribe(A, &[all]), [format!("A[{one}@1]")]);
+    peer.ack(A);
+    set(&held, &[(A, two, "1"), (A, "xdstp://x/t/c/deeper/three", "1")]);
+    assert_eq!(peer.poll(), [format!("A[{two}@1]")]);
+    peer.ack(A);
+    remove(&held, A, one);
+    peer.settle();
+    assert_eq!(peer.held.keys().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), [two]);
+    assert_eq!(peer.change(A, &[], &[all]), none());
+    set(&held, &[(A, two, "2")]);
+    assert_eq!(peer.poll(), none());
+}
+
+#[test]
 fn r30_nonces_are_unique_on_the_stream() {
     let mut peer = Peer::new(&world(&[(A, "a", "1"), (B, "b", "1")]), &config());
     peer.subscribe(A, &["a"]);

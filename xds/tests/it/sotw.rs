@@ -83,6 +83,17 @@ fn r60_what_is_removed_stays_in_full_responses_until_nothing_refers_to_it() {
 }
 
 #[test]
+fn r20_a_full_response_holds_the_members_of_a_collection() {
+    let (one, other) = ("xdstp://x/t/c/one", "xdstp://x/t/d/other");
+    let held = world(&[(A, one, "1"), (A, other, "1"), (A, "plain", "1")]);
+    let mut peer = peer(&held);
+    assert_eq!(peer.list(A, &["xdstp://x/t/c/*", "plain"]), [format!("A[plain@1 {one}@1]")]);
+    peer.ack(A);
+    set(&held, &[(A, "plain", "2")]);
+    assert_eq!(peer.poll(), [format!("A[plain@2 ({one}@1)]")]);
+}
+
+#[test]
 fn r51_a_stale_nonce_is_ignored_and_the_next_request_counts() {
     let held = world(&[(B, "x", "1"), (B, "y", "1")]);
     let mut peer = peer(&held);

@@ -60,8 +60,9 @@ impl TypeStream {
                 content.unchanged.push(resource.clone());
             }
         };
-        if self.subscription.is_wildcard() {
-            view.each(type_url).for_each(&mut add);
+        if self.subscription.is_open_ended() {
+            let all = view.each(type_url);
+            all.filter(|resource| self.subscription.wants(resource.name())).for_each(&mut add);
         } else {
             let named = self.subscription.list().filter_map(|name| view.get(type_url, name));
             named.for_each(&mut add);
