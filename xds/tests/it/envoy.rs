@@ -1,6 +1,7 @@
 //! A real Envoy 1.40 as the client, over both protocols.
 
 mod config;
+mod grpc;
 mod rig;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ const README: &str = include_str!("../../README.md");
 const TESTS: &[&str] = &[
     include_str!("delta.rs"),
     include_str!("envoy.rs"),
+    include_str!("envoy/grpc.rs"),
     include_str!("interleavings.rs"),
     include_str!("ordering.rs"),
     include_str!("puller.rs"),

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::{
     address, config_source, socket_address,
 };
 use envoy_types::pb::envoy::extensions as x;
-use envoy_types::pb::google::protobuf::{Any, Duration};
+use envoy_types::pb::google::protobuf::{Any, Duration, UInt32Value};
 use imp_xds::{Resource, TypeUrl};
 use prost::Message;
 use x::filters::network::http_connection_manager::v3 as hcm;
@@ -104,7 +104,13 @@ pub(crate) fn endpoints(cluster: &str, version: &str, port: u16) -> Resource {
         host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)),
         ..Default::default()
     };
-    let locality = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() };
+    // gRPC takes only localities that have a name and a weight.
+    let locality = LocalityLbEndpoints {
+        locality: Some(c::core::v3::Locality::default()),
+        lb_endpoints: vec![endpoint],
+        load_balancing_weight: Some(UInt32Value { value: 1 }),
+        ..Default::default()
+    };
     let message = ClusterLoadAssignment {
         cluster_name: cluster.to_owned(),
         endpoints: vec![locality],
@@ -282,6 +288,22 @@ pub(crate) fn listener(
         refers.push((ROUTES, routes));
     }
     resource(name, version, &message).with_children(children(&refers))
+}
+
+/// What a gRPC client takes for a listener: its name is the name of the service.
+pub(crate) fn api_listener(name: &str, version: &str, routes: &str) -> Resource {
+    use c::listener::v3::{ApiListener, Listener};
+    let manager = hcm::HttpConnectionManager {
+        http_filters: vec![router()],
+        route_specifier: Some(specifier(&Routing::Named(routes))),
+        ..Default::default()
+    };
+    let message = Listener {
+        name: name.to_owned(),
+        api_listener: Some(ApiListener { api_listener: any(HCM, &manager) }),
+        ..Default::default()
+    };
+    resource(name, version, &message).with_children(children(&[(ROUTES, routes)]))
 }
 
 fn specifier(routing: &Routing<'_>) -> hcm::http_connection_manager::RouteSpecifier {
