@@ -170,7 +170,7 @@ impl TypeStream {
         let subscribe = &request.resource_names_subscribe;
         let unsubscribe = &request.resource_names_unsubscribe;
         let changed = self.subscription.update(subscribe, unsubscribe, self.rules.legacy_wildcard);
-        // Envoy opens the stream for virtual hosts like that, and waits for the answer.
+        // Envoy opens the stream for virtual hosts like that. The answer is the proof that we listen.
         self.answer_due |= changed.is_bare;
         let mut same = Vec::new();
         if changed.became_wildcard {

@@ -170,6 +170,8 @@ pub(crate) fn routes_on_demand(name: &str, version: &str) -> Resource {
     };
     let source = ConfigSource {
         resource_api_version: ApiVersion::V3 as i32,
+        // Envoy opens the listener when the first host came, or after this time; hosts come on demand.
+        initial_fetch_timeout: Some(Duration { seconds: 0, nanos: 100_000_000 }),
         config_source_specifier: Some(config_source::ConfigSourceSpecifier::ApiConfigSource(
             source,
         )),
