@@ -262,9 +262,9 @@ impl Stream {
                 self.follow_with_children(view, now, out.last(), index);
             }
             if !overdue && self.holds_up_after(index, now) {
-                if self.types.iter().any(TypeStream::has_work) {
-                    self.held_up_since.get_or_insert(now);
-                }
+                let later = self.types.iter().skip(index + 1).any(TypeStream::has_work)
+                    || self.types.iter().any(TypeStream::has_removals);
+                self.held_up_since = later.then(|| *self.held_up_since.get_or_insert(now));
                 return false;
             }
         }

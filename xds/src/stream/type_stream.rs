@@ -143,6 +143,10 @@ impl TypeStream {
         self.pending() > 0 || self.answer_due
     }
 
+    pub(super) fn has_removals(&self) -> bool {
+        !self.removals.is_empty()
+    }
+
     pub(super) fn note_pending(&mut self, now: Instant) {
         self.pending_since = self.has_work().then(|| *self.pending_since.get_or_insert(now));
     }

@@ -330,6 +330,18 @@ fn r37_r40_a_reconnecting_wildcard_gets_the_difference_and_held_versions_are_tol
 }
 
 #[test]
+fn r37_a_client_in_sync_costs_one_empty_response() {
+    let names: Vec<String> = (0..1_000).map(|n| format!("r{n}")).collect();
+    let all: Vec<_> = names.iter().map(|name| (A, name.as_str(), "1")).collect();
+    let versions: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    let mut peer = Peer::new(&world(&all), &config());
+    assert_eq!(peer.request(initial(A, &[], &versions)).held.len(), 1_000);
+    assert_eq!(peer.poll(), ["A[]"]);
+    peer.ack(A);
+    assert!(peer.stream.is_settled());
+}
+
+#[test]
 fn r37_only_the_first_request_of_a_type_speaks_of_earlier_versions() {
     let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
     assert_eq!(peer.subscribe(A, &["x"]), ["A[-x]"]);

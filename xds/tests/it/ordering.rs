@@ -64,6 +64,23 @@ fn r61_a_phase_that_never_rests_does_not_starve_the_next() {
 }
 
 #[test]
+fn r61_a_phase_that_never_rests_lends_its_time_to_nobody() {
+    let held = world(&[(A, "a", "0"), (B, "b", "1")]);
+    let mut peer = both(&held);
+    set(&held, &[(A, "a", "start")]);
+    peer.poll();
+    for version in 0..19 {
+        set(&held, &[(A, "a", &version.to_string())]);
+        peer.after(100 * MS);
+        assert_eq!(peer.ack(A).len(), 1);
+    }
+    set(&held, &[(A, "a", "new"), (B, "b", "which needs it")]);
+    assert_eq!(peer.after(150 * MS), none(), "B has waited for a moment only");
+    assert_eq!(peer.ack(A), ["A[a@new]"]);
+    assert_eq!(peer.ack(A), ["B[b@which needs it]"]);
+}
+
+#[test]
 fn r61_a_type_that_is_subscribed_late_keeps_its_place_in_the_order() {
     let held = world(&[(A, "a", "1"), (B, "b", "1")]);
     let mut peer = Peer::new(&held, &config());
