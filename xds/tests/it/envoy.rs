@@ -13,9 +13,9 @@ use imp_xds::{Change, Resource, ServerConfig, TypeRules, World};
 
 use crate::support::Running;
 use config::{
-    CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Routing, SCOPE, SECRET, VIRTUAL_HOST,
-    bad_cluster, cluster, endpoints, extension, host, listener, routes, routes_on_demand, scope,
-    secret,
+    CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, RUNTIME, Routing, SCOPE, SECRET, VIRTUAL_HOST,
+    bad_cluster, cluster, endpoints, extension, host, listener, routes, routes_on_demand, runtime,
+    scope, secret,
 };
 use rig::{Envoy, free_port, get, get_of, get_tls, upstream};
 
@@ -28,6 +28,7 @@ fn rules() -> ServerConfig {
     let full = |url, phase| TypeRules { full_state: true, ..TypeRules::new(url, phase) };
     let named = |url, phase| TypeRules { legacy_wildcard: false, ..TypeRules::new(url, phase) };
     ServerConfig::new(vec![
+        named(RUNTIME, 0),
         full(CLUSTER, 0),
         named(ENDPOINTS, 0),
         named(SECRET, 1),
@@ -68,6 +69,7 @@ impl Rig {
         put(
             &world,
             vec![
+                (RUNTIME, runtime("runtime", "first", "test.value")),
                 (CLUSTER, cluster("up", "1", 500)),
                 (ENDPOINTS, endpoints("up", "1", upstreams[0])),
                 (SECRET, secret("cert", "1", CERTIFICATES[0])),
@@ -120,6 +122,13 @@ impl Rig {
     async fn changes_act(&self) {
         put(&self.running.world, vec![(ENDPOINTS, endpoints("up", "2", self.upstreams[1]))]);
         self.until("endpoints", async || self.plain("two").await).await;
+
+        put(&self.running.world, vec![(RUNTIME, runtime("runtime", "second", "test.value"))]);
+        let loaded = async || {
+            let text = get(self.envoy.admin, "/runtime", "").await.unwrap_or_default();
+            text.contains("second")
+        };
+        self.until("the runtime", loaded).await;
 
         // R62: Envoy drops the endpoints of a cluster that changes, and waits for them.
         put(&self.running.world, vec![(CLUSTER, cluster("up", "2", 700))]);

@@ -26,6 +26,7 @@ urls! {
     SCOPE "config.route.v3.ScopedRouteConfiguration";
     SECRET "extensions.transport_sockets.tls.v3.Secret";
     EXTENSION "config.core.v3.TypedExtensionConfig";
+    RUNTIME "service.runtime.v3.Runtime";
     HCM "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     VIRTUAL_HOST "config.route.v3.VirtualHost";
     ON_DEMAND "extensions.filters.http.on_demand.v3.OnDemand";
@@ -225,6 +226,18 @@ pub(crate) fn extension(name: &str, version: &str) -> Resource {
     let message = c::core::v3::TypedExtensionConfig {
         name: name.to_owned(),
         typed_config: any(MUTATION, &filter),
+    };
+    resource(name, version, &message)
+}
+
+/// One value of the runtime.
+pub(crate) fn runtime(name: &str, version: &str, key: &str) -> Resource {
+    use envoy_types::pb::google::protobuf::{Struct, Value, value};
+    let value = Value { kind: Some(value::Kind::StringValue(version.to_owned())) };
+    let layer = Struct { fields: [(key.to_owned(), value)].into() };
+    let message = envoy_types::pb::envoy::service::runtime::v3::Runtime {
+        name: name.to_owned(),
+        layer: Some(layer),
     };
     resource(name, version, &message)
 }

@@ -65,6 +65,7 @@ fn bootstrap(server: u16, admin: u16, variant: Variant) -> String {
         r#"
 node: {{id: envoy, cluster: all}}
 admin: {{address: {admin}}}
+layered_runtime: {{layers: [{{name: rtds, rtds_layer: {{name: runtime, rtds_config: {{ads: {{}}, resource_api_version: V3}}}}}}]}}
 dynamic_resources:
   ads_config: {{api_type: {api}, transport_api_version: V3, set_node_on_first_message_only: true, grpc_services: [{{envoy_grpc: {{cluster_name: server, retry_policy: {{retry_back_off: {{base_interval: 0.05s, max_interval: 0.2s}}}}}}}}]}}
   lds_config: {{ads: {{}}, resource_api_version: V3}}
