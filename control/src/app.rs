@@ -5,6 +5,7 @@ pub mod bootstrap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::serve::ListenerExt as _;
 use imp_core::upstream::UpstreamPolicy;
 use imp_store::Store;
 use thiserror::Error;
@@ -163,6 +164,12 @@ fn without_password(url: &str) -> String {
 }
 
 async fn serve(listener: TcpListener, state: State, cancel: CancellationToken) {
+    // An answer must not wait for the acknowledgement of the one before.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    });
     let served = axum::serve(listener, rest::router(state))
         .with_graceful_shutdown(cancel.clone().cancelled_owned())
         .await;

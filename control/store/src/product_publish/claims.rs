@@ -65,24 +65,31 @@ pub async fn claims_on(
 /// Gives up what the publish claims and claims these instead, all in its own cluster and for its own
 /// tenant. What another holds is [`StoreError::Taken`].
 pub async fn replace_claims(tx: &mut Tx, publish: &ProductPublish, claims: &[Claim]) -> Result<()> {
-    let cluster = publish.spec.cluster_id;
     let sql = "SELECT product_publish_id, tenant_id, hostname, base_path \
         FROM product_publish_claims WHERE product_publish_id = $1";
     let former = fetch!(tx.conn(), "product_publish_claims", Row, sql, publish.id.0)?;
-    let wanted = claims.iter().map(|claim| claim.hostname.as_str());
-    let both = former.iter().map(|row| row.hostname.as_str()).chain(wanted.clone()).collect();
-    hold(tx, cluster, &both).await?;
-    let sql = "DELETE FROM product_publish_claims WHERE product_publish_id = $1";
-    execute!(tx.conn(), sql, publish.id.0)?;
+    let former: Vec<Claim> = former.into_iter().map(Claim::from).collect();
+    if former.len() == claims.len() && claims.iter().all(|claim| former.contains(claim)) {
+        return Ok(());
+    }
+    let names = |claims: &[Claim]| -> BTreeSet<String> {
+        claims.iter().map(|claim| claim.hostname.clone()).collect()
+    };
+    let (given, kept) = (names(&former), names(claims));
+    let cluster = publish.spec.cluster_id;
+    hold(tx, cluster, &given.union(&kept).map(String::as_str).collect()).await?;
+    if !former.is_empty() {
+        let sql = "DELETE FROM product_publish_claims WHERE product_publish_id = $1";
+        execute!(tx.conn(), sql, publish.id.0)?;
+    }
     for claim in claims {
         insert(tx, publish, claim).await?;
     }
-    let kept: BTreeSet<&str> = wanted.collect();
     let sql = "DELETE FROM hostname_owners WHERE cluster_id = $1 AND hostname = $2 \
         AND NOT EXISTS (SELECT 1 FROM product_publish_claims \
             WHERE cluster_id = $1 AND hostname = $2)";
-    for hostname in both.difference(&kept) {
-        execute!(tx.conn(), sql, cluster.0, *hostname)?;
+    for hostname in given.difference(&kept) {
+        execute!(tx.conn(), sql, cluster.0, hostname)?;
     }
     Ok(())
 }
