@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a failed expectation is a failed test")]
 
 mod corpus;
+mod crowd;
 mod delta;
 mod envoy;
 mod interleavings;

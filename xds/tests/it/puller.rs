@@ -63,14 +63,21 @@ impl Subscriber for Shelf {
     }
 }
 
-struct Pulling {
+pub(crate) struct Pulling {
     shelf: Arc<Shelf>,
     cancel: CancellationToken,
     tries: Arc<Mutex<Vec<Instant>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
-fn pull(address: std::net::SocketAddr) -> Pulling {
+impl Pulling {
+    /// Type, name and version of all that is held.
+    pub(crate) fn all(&self) -> BTreeMap<(String, String), String> {
+        self.shelf.held.lock().expect("held").clone()
+    }
+}
+
+pub(crate) fn pull(address: std::net::SocketAddr) -> Pulling {
     let shelf = Arc::new(Shelf::default());
     let cancel = CancellationToken::new();
     let tries = Arc::new(Mutex::new(Vec::new()));
