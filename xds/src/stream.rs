@@ -246,6 +246,7 @@ impl Stream {
     fn send_asked(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
         for index in 0..self.types.len() {
             let Some(of_type) = self.types.get_mut(index) else { continue };
+            of_type.catch_up(view);
             let Some(content) = of_type.take_asked(view) else { continue };
             out.push(of_type.send(content, nonce(&mut self.next_nonce), now));
             self.follow_with_children(view, now, out.last(), index);

@@ -36,6 +36,10 @@ impl Glob {
         Some(Self { text: text.clone(), head: head.len() })
     }
 
+    pub(super) fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
     pub(super) fn matches(&self, name: &str) -> bool {
         let (head, context) = self.text.split_at(self.head);
         let context = context.strip_prefix('*').unwrap_or(context);

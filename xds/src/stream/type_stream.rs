@@ -28,6 +28,9 @@ pub struct TypeStream {
     removals: BTreeMap<Arc<str>, Option<Instant>>,
     /// Removed from the world but not yet from full responses.
     leaving: HashMap<Arc<str>, Resource>,
+    /// Everything became wanted, and was not looked through yet: that costs what there is, so it waits
+    /// for the moment of sending, and a client that asks without end pays for it by answering.
+    scan_due: bool,
     /// A first wildcard request is answered even if there is nothing (R39).
     answer_due: bool,
     in_flight: Option<InFlight>,
@@ -87,6 +90,7 @@ impl TypeStream {
             upserts: BTreeSet::new(),
             removals: BTreeMap::new(),
             leaving: HashMap::new(),
+            scan_due: false,
             answer_due: false,
             in_flight: None,
             last_nonce: String::new(),
@@ -140,7 +144,7 @@ impl TypeStream {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        self.pending() > 0 || self.answer_due
+        self.pending() > 0 || self.answer_due || self.scan_due
     }
 
     pub(super) fn has_removals(&self) -> bool {
@@ -177,18 +181,20 @@ impl TypeStream {
         // Envoy opens the stream for virtual hosts like that. The answer is the proof that we listen.
         self.answer_due |= changed.is_bare;
         let mut same = Vec::new();
-        if changed.became_wildcard {
-            // Only the first request of a type speaks of what was held before the stream (R37).
+        if changed.became_wildcard && first {
             let versions = request.initial_resource_versions.iter();
-            let held = versions.filter(|_| first).map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            let held = versions.map(|(n, v)| (n.as_str(), v.as_str())).collect();
             same = self.start_wildcard(&held, view);
+        } else if changed.became_wildcard {
+            // Only the first request of a type speaks of what was held before the stream (R37).
+            self.scan_due = true;
         }
         self.follow(changed, view);
         same
     }
 
     fn follow(&mut self, changed: Changed, view: &View<'_>) {
-        for mut name in self.expand(changed.asked, view) {
+        for mut name in changed.asked {
             if let Some(behind) = view.alias(&self.rules.type_url, &name)
                 && self.subscription.has(&name)
             {
@@ -200,6 +206,7 @@ impl TypeStream {
             self.asked.insert(name);
         }
         self.answer_due &= !changed.ended_wildcard;
+        self.scan_due &= self.subscription.is_wildcard();
         if changed.ended_wildcard || !changed.dropped.is_empty() {
             let Self { subscription, asked, upserts, removals, leaving, refused, suspects, .. } =
                 self;
@@ -212,21 +219,25 @@ impl TypeStream {
         }
     }
 
-    /// A collection that was asked for stands for its members; for itself if it has none, so that it
-    /// is answered (R14, R20).
-    fn expand(&self, asked: Vec<Arc<str>>, view: &View<'_>) -> Vec<Arc<str>> {
-        let mut names = Vec::with_capacity(asked.len());
-        for name in asked {
-            let before = names.len();
-            if let Some(glob) = Glob::parse(&name) {
-                let all = view.each(&self.rules.type_url).map(Resource::name);
-                names.extend(all.filter(|name| glob.matches(name)).cloned());
-            }
-            if names.len() == before {
-                names.push(name);
+    /// Looks at everything, when it can be sent: for a new wildcard, and for collections that were
+    /// asked for, which stand for their members, or, if they have none, for themselves, so that they
+    /// are answered (R14, R20).
+    pub(super) fn catch_up(&mut self, view: &View<'_>) {
+        if self.in_flight.is_some() {
+            return;
+        }
+        if std::mem::take(&mut self.scan_due) {
+            self.start_wildcard(&HashMap::new(), view);
+        }
+        let globs: Vec<_> = self.asked.iter().filter_map(Glob::parse).collect();
+        for glob in globs {
+            let all = view.each(&self.rules.type_url).map(Resource::name);
+            let members: Vec<_> = all.filter(|name| glob.matches(name)).cloned().collect();
+            if !members.is_empty() {
+                self.asked.remove(glob.text());
+                self.asked.extend(members);
             }
         }
-        names
     }
 
     /// Compares what the client says it holds with the world (R37).

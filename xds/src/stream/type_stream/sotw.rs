@@ -2,7 +2,7 @@
 //! nothing can be said to be gone. Of some types a response holds everything, so that what is missing
 //! is gone; of the others it holds what changed, and what is gone is never told (R50).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,8 @@ impl TypeStream {
         let names = &request.resource_names;
         let changed = self.subscription.replace(names, self.rules.legacy_wildcard);
         if changed.became_wildcard {
-            self.start_wildcard(&HashMap::new(), view);
+            self.scan_due = true;
+            self.answer_due = true;
         }
         self.follow(changed, view);
     }
