@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imp_xds::{Admission, AdsServer, Change, NoObserver, Peer, Resource, ServerConfig};
-use imp_xds::{TypeRules, World};
+use imp_xds::{Admission, AdsServer, Change, KeepAlive, NoObserver, Peer, Resource};
+use imp_xds::{ServerConfig, TypeRules, World};
 use tonic::Status;
 use tonic::transport::Server;
 
@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });
-    Server::builder().add_service(server).serve("127.0.0.1:18000".parse()?).await?;
+    let mut listener = KeepAlive::default().on_server(Server::builder());
+    listener.add_service(server).serve("127.0.0.1:18000".parse()?).await?;
     Ok(())
 }

@@ -15,6 +15,7 @@
 mod admission;
 pub mod client;
 mod codec;
+mod keep_alive;
 mod resource;
 mod rules;
 mod server;
@@ -25,6 +26,7 @@ pub mod wire;
 mod world;
 
 pub use admission::{Admission, Event, NoObserver, Observer, Peer, SentResource, StreamId};
+pub use keep_alive::KeepAlive;
 pub use resource::{Resource, TypeUrl};
 pub use rules::{Batching, ServerConfig, TypeRules};
 pub use server::{AdsServer, StreamStatus, TypeStatus};

@@ -84,7 +84,8 @@ impl Resource {
     /// Names the resources that this one makes the client subscribe to: the endpoints of a cluster,
     /// the secrets of a listener. Each time this one is sent they follow, changed or not, because the
     /// client may have dropped them with the parent (R62, R63); and what refers to the parent waits
-    /// until they are acknowledged (R61).
+    /// until they are acknowledged (R61), though not longer than the barrier's timeout. Children of
+    /// children follow too, so they must not form a circle.
     #[must_use]
     pub fn with_children(
         mut self,

@@ -98,6 +98,11 @@ pub(crate) fn pull(address: std::net::SocketAddr) -> Pulling {
 async fn channel(address: std::net::SocketAddr) -> Result<Channel, Status> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
     let endpoint = endpoint.map_err(|error| Status::internal(error.to_string()))?;
+    let endpoint = imp_xds::KeepAlive {
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_secs(2),
+    }
+    .on_client(endpoint);
     endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))
 }
 
@@ -176,4 +181,19 @@ async fn r87_a_server_that_serves_and_breaks_is_not_asked_without_end() {
     until("six tries", || pulling.tries.lock().expect("tries").len() >= 6).await;
     let tries = pulling.tries.lock().expect("tries").clone();
     assert!(tries[5] - tries[4] >= Duration::from_millis(80), "{tries:?}");
+}
+
+#[tokio::test]
+async fn r85_a_server_that_falls_silent_is_left() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let pulling = pull(silent.local_addr().expect("an address"));
+    let mut open = Vec::new();
+    while open.len() < 2 {
+        // Accepted, and never answered.
+        let next = tokio::time::timeout(Duration::from_secs(15), silent.accept()).await;
+        open.push(next.expect("another try in time").expect("a connection"));
+    }
+    assert!(pulling.tries.lock().expect("tries").len() >= 2);
+    pulling.cancel.cancel();
+    pulling.task.await.expect("it stops");
 }

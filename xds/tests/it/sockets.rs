@@ -8,6 +8,7 @@ use imp_xds::testing::FakeClient;
 use imp_xds::wire::{DeltaDiscoveryRequest, Node};
 use imp_xds::{Event, Observer, Resource, ServerConfig, World};
 use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
@@ -195,6 +196,52 @@ async fn r85_an_old_stream_ends_and_the_next_one_goes_on() {
     set(&running.world, &[(A, "b", "1")]);
     let mut client = client.reconnect(running.channel().await).await.expect("again");
     assert_eq!(client.accept().await.expect("the rest").0, at(&[("b", "1")]));
+}
+
+/// Lets bytes through until it is told to hold them back, both ends staying open.
+async fn held_back(
+    server: std::net::SocketAddr,
+    hold: Arc<std::sync::atomic::AtomicBool>,
+) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.expect("a client");
+        let server = tokio::net::TcpStream::connect(server).await.expect("the server");
+        let ((from_client, to_client), (from_server, to_server)) =
+            (client.into_split(), server.into_split());
+        let pump = |mut from: tokio::net::tcp::OwnedReadHalf,
+                    mut to: tokio::net::tcp::OwnedWriteHalf| {
+            let hold = hold.clone();
+            async move {
+                let mut buffer = [0_u8; 4096];
+                while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                    if hold.load(std::sync::atomic::Ordering::Relaxed) {
+                        std::future::pending::<()>().await;
+                    }
+                    if to.write_all(&buffer[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::join!(pump(from_client, to_server), pump(from_server, to_client));
+    });
+    address
+}
+
+#[tokio::test]
+async fn r85_a_client_that_falls_silent_is_let_go() {
+    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let hold = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let address = held_back(running.address, hold.clone()).await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
+    let channel = endpoint.expect("an address").connect().await.expect("a connection");
+    let mut client = FakeClient::connect(channel, "node").await.expect("a stream");
+    client.subscribe(A, &[]).await.expect("sent");
+    client.accept().await.expect("all");
+    hold.store(true, std::sync::atomic::Ordering::Relaxed);
+    until("it is gone", || running.server.status().is_empty()).await;
 }
 
 #[tokio::test]

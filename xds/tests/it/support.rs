@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use imp_xds::{Admission, AdsServer, Event, Observer, Peer, ServerConfig, World};
+use imp_xds::{Admission, AdsServer, Event, KeepAlive, Observer, Peer, ServerConfig, World};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -114,7 +114,8 @@ impl Running {
         let revoked = CancellationToken::new();
         let admission = Arc::new(One(world.clone(), revoked.clone()));
         let server = AdsServer::new(config, admission, observer);
-        let router = Server::builder().add_routes(server.routes());
+        let alive = KeepAlive { interval: Duration::from_secs(1), timeout: Duration::from_secs(2) };
+        let router = alive.on_server(Server::builder()).add_routes(server.routes());
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
         runtime.spawn(async move {
