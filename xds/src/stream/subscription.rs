@@ -74,6 +74,13 @@ impl Subscription {
             || self.globs.iter().any(|glob| glob.matches(name))
     }
 
+    /// Keeps the world's copy of a name instead of its own: clients share their names.
+    pub(super) fn share(&mut self, name: &Arc<str>) {
+        if self.names.contains(name) {
+            self.names.replace(name.clone());
+        }
+    }
+
     /// Whether this very name was subscribed.
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.contains(name)

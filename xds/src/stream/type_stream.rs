@@ -201,6 +201,10 @@ impl TypeStream {
                 self.subscription.link(&name, behind);
                 name = behind.clone();
             }
+            if let Some(resource) = view.get(&self.rules.type_url, &name) {
+                self.subscription.share(resource.name());
+                name = resource.name().clone();
+            }
             self.refused.remove(&name); // asked for again: a new request (R33)
             self.suspects.release(&name);
             self.asked.insert(name);
