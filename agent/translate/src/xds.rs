@@ -51,6 +51,7 @@ pub struct Rendered {
 mod canon;
 pub mod cluster;
 pub mod door;
+mod host;
 pub mod listener;
 mod path;
 mod route;

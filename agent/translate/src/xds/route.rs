@@ -246,13 +246,10 @@ fn header_changes(headers: &ir::Headers) -> (Vec<core::HeaderValueOption>, Vec<S
     (set.chain(add).map(keep_empty).collect(), headers.remove.clone())
 }
 
-pub(super) fn validated(
-    name: String,
-    virtual_hosts: Vec<envoy::VirtualHost>,
-) -> envoy::RouteConfiguration {
+/// A table without its hosts.
+pub(super) fn table(name: String) -> envoy::RouteConfiguration {
     envoy::RouteConfiguration {
         name,
-        virtual_hosts,
         // Clusters come first, but a route must not be refused over the order of arrival.
         validate_clusters: truth(false),
         // What is removed here is removed first, so that a policy may still set a key of its own for

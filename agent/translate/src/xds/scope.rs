@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::route::v3 as envoy;
 use prost::Message;
 
 use super::canon::hash;
-use super::{ROUTES, Rendered, SCOPE, route};
+use super::{ROUTES, Rendered, SCOPE, host, route};
 use crate::ir;
 
 /// A rendered route.
@@ -47,32 +47,56 @@ pub(crate) fn render<M: Member>(gateway: &str, host: &str, members: &[&M]) -> Re
             text.to_owned(),
         )),
     };
-    let mut routes =
-        route::validated(String::new(), vec![virtual_host("v".to_owned(), "*", members)]);
+    let hosts = Hosts { virtual_hosts: vec![host::render("v".to_owned(), "*", members)] };
+    let mut routes = route::table(String::new());
     routes.metadata = Some(route::metadata("revisions", &revisions(members)));
     // Resent unchanged after a refusal, Envoy would take a scope for one that it already has; so
     // the version of the content stands in the content.
-    routes.name = format!("{name}#{}", hash(&routes.encode_to_vec()));
+    routes.name = format!("{name}#{}", hash(&hosts.with(&routes)));
     let scope = envoy::ScopedRouteConfiguration {
         name: name.clone(),
         key: Some(envoy::scoped_route_configuration::Key {
             fragments: vec![fragment(gateway), fragment(host)],
         }),
-        route_configuration: Some(routes),
         ..Default::default()
     };
-    Rendered::new(SCOPE, name, scope.encode_to_vec())
+    let mut bytes = scope.encode_to_vec();
+    bytes.extend(Inline { routes: hosts.with(&routes) }.encode_to_vec());
+    Rendered::new(SCOPE, name, bytes)
 }
 
 /// All hosts of a gateway in one RouteConfiguration: (host, members).
 pub(crate) fn render_whole<M: Member>(gateway: &str, hosts: &[(&str, Vec<&M>)]) -> Rendered {
     let virtual_hosts = hosts
         .iter()
-        .map(|(host, members)| virtual_host((*host).to_owned(), host, members))
+        .map(|(host, members)| host::render((*host).to_owned(), host, members))
         .collect();
     let name = whole_name(gateway);
-    let routes = route::validated(name.clone(), virtual_hosts);
-    Rendered::new(ROUTES, name, routes.encode_to_vec())
+    let bytes = Hosts { virtual_hosts }.with(&route::table(name.clone()));
+    Rendered::new(ROUTES, name, bytes)
+}
+
+/// The field `virtual_hosts` of a `RouteConfiguration`, its messages encoded already: see
+/// [`super::canon`].
+#[derive(Clone, PartialEq, Message)]
+struct Hosts {
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    virtual_hosts: Vec<Vec<u8>>,
+}
+
+impl Hosts {
+    fn with(&self, routes: &envoy::RouteConfiguration) -> Vec<u8> {
+        let mut bytes = routes.encode_to_vec();
+        bytes.extend(self.encode_to_vec());
+        bytes
+    }
+}
+
+/// The field `route_configuration` of a `ScopedRouteConfiguration`, encoded already.
+#[derive(Clone, PartialEq, Message)]
+struct Inline {
+    #[prost(bytes = "vec", tag = "5")]
+    routes: Vec<u8>,
 }
 
 /// The same scope in other bytes, for sending it again to an Envoy that refused the message it came
@@ -89,37 +113,4 @@ pub fn restamp(scope: &[u8], attempt: u32) -> Result<Bytes, prost::DecodeError> 
 fn revisions<M: Member>(members: &[&M]) -> String {
     let one = |member: &&M| format!("{}@{}", member.publish().id, member.publish().revision);
     members.iter().map(one).collect::<Vec<_>>().join(",")
-}
-
-/// Longer base paths first. A publish owns all paths under its base path: what it has no route for
-/// is 404 and doesn't fall through to a publish above it, which may ask for less.
-fn virtual_host<M: Member>(name: String, domain: &str, members: &[&M]) -> envoy::VirtualHost {
-    let mut members = members.to_vec();
-    members.sort_by_key(|member| {
-        let publish = member.publish();
-        (std::cmp::Reverse(depth(&publish.base_path)), publish.id.clone())
-    });
-    let mut routes = vec![route::no_trace()];
-    for (index, member) in members.iter().enumerate() {
-        let publish = member.publish();
-        routes.extend_from_slice(member.routes());
-        if publish.suspended {
-            continue;
-        }
-        let below = members.iter().skip(index + 1);
-        if below.into_iter().any(|other| holds(&other.publish().base_path, &publish.base_path)) {
-            routes.push(route::closed(publish, 404, "no_route", "No such route"));
-        }
-    }
-    envoy::VirtualHost { name, domains: vec![domain.to_owned()], routes, ..Default::default() }
-}
-
-fn depth(base_path: &str) -> usize {
-    base_path.split('/').filter(|segment| !segment.is_empty()).count()
-}
-
-/// Whether `inner` lies under `outer`, and is not the same.
-fn holds(outer: &str, inner: &str) -> bool {
-    let outer = outer.trim_end_matches('/');
-    inner.strip_prefix(outer).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
 }

@@ -295,6 +295,26 @@ fn a_gateways_listeners_change_by_themselves() {
 }
 
 #[test]
+fn a_host_of_many_publishes_is_as_whole_as_one_of_few() {
+    let (mut assembly, mut judge) = start();
+    for count in 0..30_u16 {
+        set(&mut assembly, &mut judge, &at(&format!("p{count:02}"), 1, 9000 + count));
+        judge.settle(&mut assembly);
+        judge.world.is_whole(true);
+    }
+    let many = judge.world.versions();
+    judge.bad.insert(("p07".into(), 2));
+    set(&mut assembly, &mut judge, &at("p07", 2, 9100));
+    judge.settle(&mut assembly);
+    assert_eq!(judge.world.versions(), many);
+    for count in 0..30 {
+        judge.send(&assembly.remove_publish(&format!("p{count:02}")));
+        judge.settle(&mut assembly);
+        judge.world.is_whole(true);
+    }
+}
+
+#[test]
 fn a_publish_moves_to_another_host_and_gateway() {
     let (mut assembly, mut judge) = start();
     set(&mut assembly, &mut judge, &at("a", 1, 9000));

@@ -193,6 +193,98 @@ async fn publishes_share_a_host_by_base_path_and_do_not_leak_into_each_other() {
     assert_eq!((answer.status, answer.problem()), (404, Some("no_route".into())), "{answer:?}");
 }
 
+/// The rule itself: the deepest base path that holds the path, in whole segments.
+fn owner<'a>(bases: &[&'a str], path: &str) -> Option<&'a str> {
+    let path = path.split('?').next().unwrap_or(path);
+    let holds = |base: &&&str| match **base {
+        "/" => true,
+        base => {
+            path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+    };
+    bases.iter().filter(holds).max_by_key(|base| base.trim_end_matches('/').len()).copied()
+}
+
+/// Few base paths are rendered as a list, many as a tree; no caller can tell.
+#[tokio::test]
+async fn the_deepest_base_path_owns_a_call_however_many_there_are() {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    rig.apply(&delta);
+    let bases = [
+        "/v1",
+        "/v11",
+        "/v1/pay",
+        "/v1/pay/x",
+        "/v1/payments",
+        "/a.b",
+        "/a",
+        "/a/b/c",
+        "/z",
+        "/z-1",
+        "/z/1",
+        "/",
+    ];
+    let paths = [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1?q=/v11/",
+        "/v1/x",
+        "/v11",
+        "/v111",
+        "/v1/pay",
+        "/v1/pay?q",
+        "/v1/pay/",
+        "/v1/pay/x",
+        "/v1/pay/x/y",
+        "/v1/pay/xy",
+        "/v1/payments/1",
+        "/v1/paymentsx",
+        "/a.b",
+        "/axb",
+        "/a/b",
+        "/a/b/c",
+        "/a/b/c/d",
+        "/z-1/x",
+        "/z-",
+        "/z/1?",
+        "/zz",
+        "/nothing/at/all",
+    ];
+    for (index, base) in bases.iter().enumerate() {
+        let mut publish = fixtures::publish(&format!("p{index}"), HOST, 1);
+        publish.base_path = (*base).into();
+        let service = fixtures::service(&mut publish);
+        service.backends = vec![fixtures::backend("b1", "127.0.0.1", rig.upstream)];
+        // "/z" has no route for all that it owns.
+        if *base == "/z" {
+            service.routes = vec![fixtures::route("r1", fixtures::exact("/"))];
+        }
+        let delta = rig.assembly.set_publish(parsed(&publish));
+        rig.apply(&delta);
+        rig.active(&publish.id).await;
+        let there = &bases[..=index];
+        if ![4, 8, 9, bases.len()].contains(&there.len()) {
+            continue;
+        }
+        for path in paths {
+            let owner = owner(there, path);
+            let served = owner.filter(|base| *base != "/z" || path == "/z");
+            let answer = rig.with_key(HOST, &format!("GET {path}")).await;
+            let judged = rig.stub.checks.lock().unwrap().drain(..).next_back();
+            let by = judged.map(|check| check["publish"].clone());
+            let expected = served.and_then(|base| there.iter().position(|b| *b == base));
+            let status = if served.is_some() { 200 } else { 404 };
+            assert_eq!(answer.status, status, "{path} with {there:?}: {answer:?}");
+            assert_eq!(by, expected.map(|index| format!("p{index}")), "{path} with {there:?}");
+        }
+    }
+    let trace = rig.with_key(HOST, "TRACE /v1/x").await;
+    assert_eq!((trace.status, trace.problem()), (404, Some("no_route".into())), "{trace:?}");
+    assert_eq!(rig.refusals, []);
+}
+
 #[tokio::test]
 async fn a_listener_with_a_hostname_serves_that_host_only() {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;

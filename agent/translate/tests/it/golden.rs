@@ -96,6 +96,18 @@ fn several_publishes_of_one_host() {
     insta::assert_snapshot!("one_host", scope_of(&publishes));
 }
 
+/// From nine on they stand in a map.
+#[test]
+fn many_publishes_of_one_host() {
+    let at = |index: u16| pb::Publish {
+        base_path: if index == 0 { "/".into() } else { format!("/v{index}") },
+        ..fixtures::publish(&format!("p{index}"), HOST, 1)
+    };
+    let publishes: Vec<_> = (0..9).map(at).collect();
+    let scope = scope_of(&publishes.iter().collect::<Vec<_>>());
+    insta::assert_snapshot!("many_publishes", scope);
+}
+
 /// The layout that our benchmarks compare with.
 #[test]
 fn the_usual_layout() {

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::xds::r#type::matcher::v3::matcher::MatcherType;
+use envoy_types::pb::xds::r#type::matcher::v3::matcher::matcher_tree::TreeType;
+use envoy_types::pb::xds::r#type::matcher::v3::matcher::on_match::OnMatch;
 use imp_translate::xds::{CLUSTER, EXTENSION, ROUTES, SCOPE};
 use imp_translate::{Assembly, Blame, Delta, GatewayDelta, Rendered};
 use prost::Message as _;
@@ -98,9 +101,35 @@ fn tables(resources: &Resources) -> impl Iterator<Item = envoy::RouteConfigurati
     })
 }
 
+/// Of its list, or out of its tree.
+fn routes_of(host: envoy::VirtualHost) -> Vec<envoy::Route> {
+    assert!(host.routes.is_empty() || host.matcher.is_none(), "Envoy takes one of the two");
+    let mut routes = host.routes;
+    let mut waiting = Vec::from_iter(host.matcher);
+    while let Some(matcher) = waiting.pop() {
+        let Some(MatcherType::MatcherTree(tree)) = matcher.matcher_type else { panic!("no tree") };
+        let (TreeType::ExactMatchMap(map) | TreeType::PrefixMatchMap(map)) =
+            tree.tree_type.unwrap()
+        else {
+            panic!("no map")
+        };
+        let next = map.map.into_values().chain(matcher.on_no_match.map(|next| *next));
+        for next in next {
+            match next.on_match.unwrap() {
+                OnMatch::Matcher(matcher) => waiting.push(*matcher),
+                OnMatch::Action(action) => {
+                    let list = action.typed_config.unwrap();
+                    routes.extend(envoy::RouteList::decode(list.value.as_slice()).unwrap().routes);
+                }
+            }
+        }
+    }
+    routes
+}
+
 fn clusters_named(resources: &Resources) -> BTreeSet<String> {
     use envoy::route_action::ClusterSpecifier::{Cluster, WeightedClusters};
-    let routes = tables(resources).flat_map(|table| table.virtual_hosts).flat_map(|v| v.routes);
+    let routes = tables(resources).flat_map(|table| table.virtual_hosts).flat_map(routes_of);
     let specifiers = routes.filter_map(|route| match route.action {
         Some(envoy::route::Action::Route(action)) => action.cluster_specifier,
         _ => None,

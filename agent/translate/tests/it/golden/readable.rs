@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use envoy_types::pb::envoy::config as c;
 use envoy_types::pb::envoy::extensions as x;
+use envoy_types::pb::envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
@@ -244,6 +245,7 @@ fn unpack(type_url: &str, value: &[u8]) -> Tree {
         c::core::v3::TypedExtensionConfig,
         c::listener::v3::Listener,
         c::route::v3::RouteConfiguration,
+        c::route::v3::RouteList,
         c::route::v3::ScopedRouteConfiguration,
         x::access_loggers::filters::cel::v3::ExpressionFilter,
         x::compression::gzip::compressor::v3::Gzip,
@@ -267,6 +269,7 @@ fn unpack(type_url: &str, value: &[u8]) -> Tree {
         x::http::cache::simple_http_cache::v3::SimpleHttpCacheConfig,
         x::http::early_header_mutation::header_mutation::v3::HeaderMutation,
         x::upstreams::http::v3::HttpProtocolOptions,
+        HttpRequestHeaderMatchInput,
     );
     panic!("{type_url} is not in the table")
 }

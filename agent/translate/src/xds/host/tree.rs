@@ -1,0 +1,106 @@
+//! Many base paths: a map from base path to its routes, in which Envoy looks up the longest one, in
+//! place of a list that it walks.
+//!
+//! Keys are whole segments: "/v1/" and "/v1?" in a map of prefixes, "/v1" in a map of whole paths
+//! before it. The path that is looked up still has its query.
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::config::route::v3::RouteList;
+use envoy_types::pb::envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput;
+use prost::Message;
+
+use super::Group;
+use crate::xds::canon::extension;
+use crate::xds::route;
+use crate::xds::scope::Route;
+
+/// The field `matcher` of a virtual host; it stands in place of `routes`.
+pub(super) fn encode(groups: &[Group<'_>]) -> Vec<u8> {
+    let (mut whole, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
+    for group in groups {
+        if group.base == "/" {
+            prefixes.insert("/".to_owned(), routes(group.routes.clone()));
+            continue;
+        }
+        prefixes.insert(format!("{}/", group.base), routes(group.routes.clone()));
+        let of_base_itself = group.of_base_itself();
+        if !of_base_itself.is_empty() {
+            prefixes.insert(format!("{}?", group.base), routes(of_base_itself.clone()));
+            whole.insert(group.base.to_owned(), routes(of_base_itself));
+        }
+    }
+    let mut matcher = lookup(":path", None, Some(prefixes), None);
+    if !whole.is_empty() {
+        matcher = lookup(":path", Some(whole), None, Some(matcher));
+    }
+    let trace = BTreeMap::from([("TRACE".to_owned(), routes(vec![route::no_trace()]))]);
+    let matcher = lookup(":method", Some(trace), None, Some(matcher));
+    Host { matcher: Some(matcher) }.encode_to_vec()
+}
+
+fn routes(routes: Vec<Route>) -> OnMatch {
+    OnMatch { action: Some(extension("routes", &RouteList { routes })), ..Default::default() }
+}
+
+fn lookup(
+    header: &str,
+    whole: Option<BTreeMap<String, OnMatch>>,
+    prefixes: Option<BTreeMap<String, OnMatch>>,
+    otherwise: Option<Matcher>,
+) -> Matcher {
+    let input = HttpRequestHeaderMatchInput { header_name: header.to_owned() };
+    Matcher {
+        tree: Some(MatcherTree {
+            input: Some(extension(header, &input)),
+            whole: whole.map(|map| MatchMap { map }),
+            prefixes: prefixes.map(|map| MatchMap { map }),
+        }),
+        on_no_match: otherwise
+            .map(|matcher| OnMatch { matcher: Some(Box::new(matcher)), ..Default::default() }),
+    }
+}
+
+/// `envoy.config.route.v3.VirtualHost`, that field alone.
+#[derive(Clone, PartialEq, Message)]
+struct Host {
+    #[prost(message, optional, tag = "21")]
+    matcher: Option<Matcher>,
+}
+
+/// `xds.type.matcher.v3.Matcher` with its maps in order.
+#[derive(Clone, PartialEq, Message)]
+struct Matcher {
+    #[prost(message, optional, tag = "2")]
+    tree: Option<MatcherTree>,
+    #[prost(message, optional, tag = "3")]
+    on_no_match: Option<OnMatch>,
+}
+
+/// `xds.type.matcher.v3.Matcher.MatcherTree`: one of its two maps.
+#[derive(Clone, PartialEq, Message)]
+struct MatcherTree {
+    #[prost(message, optional, tag = "1")]
+    input: Option<TypedExtensionConfig>,
+    #[prost(message, optional, tag = "2")]
+    whole: Option<MatchMap>,
+    #[prost(message, optional, tag = "3")]
+    prefixes: Option<MatchMap>,
+}
+
+/// `xds.type.matcher.v3.Matcher.MatcherTree.MatchMap` in order.
+#[derive(Clone, PartialEq, Message)]
+struct MatchMap {
+    #[prost(btree_map = "string, message", tag = "1")]
+    map: BTreeMap<String, OnMatch>,
+}
+
+/// `xds.type.matcher.v3.Matcher.OnMatch`: one of the two.
+#[derive(Clone, PartialEq, Message)]
+struct OnMatch {
+    #[prost(message, optional, boxed, tag = "1")]
+    matcher: Option<Box<Matcher>>,
+    #[prost(message, optional, tag = "2")]
+    action: Option<TypedExtensionConfig>,
+}
