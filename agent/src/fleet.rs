@@ -126,6 +126,11 @@ impl Fleet {
         self.tell(core);
     }
 
+    /// Whether a status that was not taken yet tells more than that something is on its way.
+    pub fn has_verdict(&self) -> bool {
+        self.lock().tracker.has_verdict()
+    }
+
     /// Statuses that changed since they were last taken, at most so many.
     pub fn take_changed(&self, most: usize) -> Vec<pb::PublishStatus> {
         self.lock().tracker.take_changed(most)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use imp_proto::agent as pb;
 use pb::report_request::Kind;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -20,6 +21,10 @@ use crate::usage::Usage;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const USAGE: Duration = Duration::from_secs(1);
+
+/// "On its way" may wait so long for what comes of it, usually milliseconds later: one message and
+/// one transaction instead of two, and none while the change itself travels.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// Statuses in one message.
 const STATUSES: usize = 1_000;
@@ -83,13 +88,18 @@ async fn stream(
     for ticks in [&mut heartbeats, &mut usages] {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     }
+    let mut due = None;
     loop {
         tokio::select! {
             answer = next(&mut inbound) => match answer? {
                 Some(answer) => usage.acknowledged(answer.usage_sequence, chrono::Utc::now()),
                 None => return Ok(()),
             },
-            _ = statuses.changed() => up.statuses(fleet).await?,
+            _ = statuses.changed() => due = Some(when(due, fleet)),
+            () = reached(due) => {
+                due = None;
+                up.statuses(fleet).await?;
+            }
             _ = nodes.changed() => up.heartbeat(fleet).await?,
             _ = heartbeats.tick() => up.heartbeat(fleet).await?,
             _ = usages.tick() => {
@@ -98,6 +108,19 @@ async fn stream(
                 }
             }
         }
+    }
+}
+
+/// When the statuses go, now that some changed.
+fn when(due: Option<Instant>, fleet: &Fleet) -> Instant {
+    let now = Instant::now();
+    if fleet.has_verdict() { now } else { due.unwrap_or(now + LINGER) }
+}
+
+async fn reached(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

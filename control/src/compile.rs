@@ -109,14 +109,12 @@ impl Tailer {
             // Seen before the rows are read, so that a change in between wakes again.
             changed.borrow_and_update();
             match self.step(&mut tail).await {
-                Ok(true) => {
+                Ok(()) => {
                     up_to_date = Instant::now();
                     retry.reset();
-                }
-                Ok(false) => {
-                    up_to_date = Instant::now();
-                    retry.reset();
-                    let _woken_or_time = tokio::time::timeout(POLL, changed.changed()).await;
+                    if !tail.has_more() {
+                        let _woken_or_time = tokio::time::timeout(POLL, changed.changed()).await;
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot follow the outbox; trying again");
@@ -126,13 +124,13 @@ impl Tailer {
         }
     }
 
-    /// Compiles what is new. False: nothing was.
-    async fn step(&mut self, tail: &mut Tail) -> Result<bool> {
+    /// Compiles what is new.
+    async fn step(&mut self, tail: &mut Tail) -> Result<()> {
         if self.batch.is_empty() {
             self.batch = tail.next(&self.store).await?;
         }
         if self.batch.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let started = Instant::now();
         let batch = std::mem::take(&mut self.batch);
@@ -145,7 +143,7 @@ impl Tailer {
         self.apply();
         metrics::counter!("imp_compiled_subjects_total").increment(batch.len() as u64);
         metrics::histogram!("imp_compile_seconds").record(started.elapsed().as_secs_f64());
-        Ok(true)
+        Ok(())
     }
 
     fn facts(&mut self) -> Facts<'_> {

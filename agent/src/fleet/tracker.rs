@@ -204,6 +204,13 @@ impl Tracker {
         !self.changed.is_empty()
     }
 
+    /// Whether an untaken status is more than "on its way": every Envoy has answered, or one refused.
+    pub fn has_verdict(&self) -> bool {
+        let decided =
+            |track: &Track| track.status.nodes_behind == 0 || track.status.error.is_some();
+        self.changed.iter().filter_map(|id| self.publishes.get(id)).any(decided)
+    }
+
     /// Takes at most `most` statuses that changed.
     pub fn take_changed(&mut self, most: usize) -> Vec<pb::PublishStatus> {
         let mut taken = Vec::new();

@@ -12,6 +12,9 @@ use super::Table;
 use super::disk::{Disk, OpenError};
 use crate::backoff::Backoff;
 
+/// What a crash may cost at most, beside the writing itself: the control plane sends it again.
+const GATHER: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -126,12 +129,17 @@ impl Shared {
         }
     }
 
-    /// What is marked, once something is; None: closed, and nothing is left.
+    /// What is marked, a moment after something is; None: closed, and nothing is left.
     #[expect(clippy::type_complexity, reason = "one use, named by the line above")]
     fn next(&self) -> Option<(HashMap<(Table, String), Option<Bytes>>, u64, bool)> {
         let idle = |state: &mut State| state.marked.is_empty() && !state.closing;
         let mut state =
             self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        // One change marks several rows as Envoys answer; they go together, and not while it is
+        // on its way to them.
+        let open = |state: &mut State| !state.closing;
+        let gathered = self.wake.wait_timeout_while(state, GATHER, open);
+        state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         if state.marked.is_empty() {
             return None;
         }

@@ -29,6 +29,8 @@ pub struct Tail {
     /// The greatest number seen.
     last: i64,
     gaps: Vec<Gap>,
+    /// The last look ended at its limit.
+    more: bool,
 }
 
 /// Numbers that have not been seen, below one that has.
@@ -56,19 +58,28 @@ impl Tail {
         let head = "SELECT COALESCE(MAX(seq), 0) FROM outbox";
         if let Conn::Sqlite(_) = held.conn() {
             let rows = fetch!(held.conn(), "outbox", (i64,), head)?;
-            return Ok(Self { last: rows.first().map_or(0, |(last,)| *last), gaps: Vec::new() });
+            return Ok(Self::behind(rows.first().map_or(0, |(last,)| *last)));
         }
         // Numbers that a living transaction holds are above every row that is older than any such.
         let floor = "SELECT COALESCE(MAX(seq), 0) FROM outbox \
             WHERE at < clock_timestamp() - make_interval(secs => $1)";
         let patience = PATIENCE.as_secs_f64();
         let floor = fetch!(held.conn(), "outbox", (i64,), floor, patience)?;
-        let mut tail = Self { last: floor.first().map_or(0, |(floor,)| *floor), gaps: Vec::new() };
+        let mut tail = Self::behind(floor.first().map_or(0, |(floor,)| *floor));
         let sql = "SELECT seq FROM outbox WHERE seq > $1 ORDER BY seq";
         for (seq,) in fetch!(held.conn(), "outbox", (i64,), sql, tail.last)? {
             tail.see(seq, Instant::now());
         }
         Ok(tail)
+    }
+
+    fn behind(last: i64) -> Self {
+        Self { last, gaps: Vec::new(), more: false }
+    }
+
+    /// Whether there was more than the last look could hold. If not, what is new since then wakes.
+    pub fn has_more(&self) -> bool {
+        self.more
     }
 
     /// What was told since the last look, in order and each once, up to a limit; empty when there is
@@ -88,6 +99,7 @@ impl Tail {
                 ahead.see(row.seq, now);
             }
         }
+        ahead.more = new.len() as i64 >= BATCH;
         rows.extend(new);
         *self = ahead;
         Ok(subjects(&rows))
