@@ -168,9 +168,10 @@ impl Times {
         self.0.iter().sum::<f64>() / self.0.len().max(1) as f64
     }
 
-    /// The runs in this part of the sequence.
+    /// The runs in this part of the sequence, as far as there are any.
     pub fn part(&self, range: std::ops::Range<usize>) -> Self {
-        Self(self.0.get(range).unwrap_or_default().to_vec())
+        let end = range.end.min(self.0.len());
+        Self(self.0.get(range.start..end).unwrap_or_default().to_vec())
     }
 
     /// The median of the last tenth by the median of the first.
