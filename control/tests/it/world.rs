@@ -85,7 +85,12 @@ impl World {
     }
 
     /// A token with these roles; operators' without a tenant.
-    pub async fn token(&self, tenant: Option<&str>, customer: Option<&str>, roles: &[&str]) -> Caller {
+    pub async fn token(
+        &self,
+        tenant: Option<&str>,
+        customer: Option<&str>,
+        roles: &[&str],
+    ) -> Caller {
         let body = json!({
             "name": "test", "roles": roles, "tenant_id": tenant, "customer_id": customer,
         });
@@ -97,7 +102,10 @@ impl World {
     pub async fn everything(&self) -> Value {
         let mut all = BTreeMap::new();
         for kind in KINDS {
-            all.insert(kind.to_string(), self.admin.get(&format!("/v1/{kind}?page_size=200")).await.body);
+            all.insert(
+                kind.to_string(),
+                self.admin.get(&format!("/v1/{kind}?page_size=200")).await.body,
+            );
         }
         let head = imp_store::outbox::head(&self.running.store).await.unwrap();
         all.insert("outbox".to_owned(), json!(head));

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_a_number_leaves_out_is_missing_until_it_appears() {
-        let mut tail = Tail { last: 3, gaps: Vec::new() };
+        let mut tail = Tail::behind(3);
         for seq in [4, 9, 10, 12] {
             tail.see(seq, Instant::now());
         }
