@@ -1,10 +1,10 @@
-# `make` lists the targets. All of them work from a fresh clone with Rust, a C compiler and Python 3.9+.
+# `make` lists the targets. All of them work from a fresh clone with Rust, a C compiler and Python 3.10+.
 
 CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test lint fmt bench-publish
+.PHONY: help tools build demo test test-grpc lint fmt bench-publish
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: tools ## every test: unit, both databases, protocol, end to end on a real 
 	$(CARGO) test --workspace --locked
 	@echo "== lint"
 	@$(MAKE) --no-print-directory lint
+
+test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt
+	PYTHON=$(CURDIR)/.venv/bin/python $(CARGO) test --locked -p imp-xds --test it -- --ignored grpc
 
 lint: ## rustfmt and clippy, no warning accepted; syntax of the scripts
 	$(CARGO) fmt --all --check

@@ -59,7 +59,7 @@ impl Peer {
 }
 
 #[tokio::test]
-#[ignore = "needs a Python with grpcio, to be named in PYTHON"]
+#[ignore = "`make test-grpc` installs gRPC and runs it"]
 async fn r54_grpc_follows_its_world_over_a_restart() {
     let world = World::new();
     world.mark_ready();
