@@ -8,6 +8,7 @@ use imp_bench::edge::{Answer, Connection, call};
 use imp_bench::process::eventually;
 use imp_bench::sample::{Buyer, Key, Provider, payment_service};
 use imp_bench::stack::{Options, PATIENCE, Stack};
+use imp_store::testing::{Database, Kind};
 use serde_json::{Value, json};
 
 use crate::alone::side_by_side;
@@ -59,6 +60,15 @@ impl Market {
 async fn a_provider_publishes_and_a_customer_calls() -> Result<()> {
     let _turn = side_by_side().await;
     published_and_called(Options::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_on_postgresql() -> Result<()> {
+    let _turn = side_by_side().await;
+    imp_bench::install_crypto();
+    let database = Database::fresh(Kind::Postgres).await?;
+    let database_url = Some(database.url().to_owned());
+    published_and_called(Options { database_url, ..Options::default() }).await
 }
 
 async fn published_and_called(options: Options) -> Result<()> {
