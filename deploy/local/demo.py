@@ -208,8 +208,9 @@ def stop_on(signum, _frame):
 
 def main():
     options = arguments()
-    signal.signal(signal.SIGTERM, stop_on)
-    signal.signal(signal.SIGHUP, stop_on)
+    # SIGINT, too: a shell without job control starts what it puts in the background with it ignored.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, stop_on)
     options.directory.mkdir(parents=True, exist_ok=True)
     children = Children(str(options.directory))
     with open(options.directory / "lock", "w", encoding="utf-8") as lock:
