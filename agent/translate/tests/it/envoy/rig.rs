@@ -234,12 +234,21 @@ async fn raw(port: u16, request: &str) -> Answer {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let _ = stream.write_all(request.as_bytes()).await;
         let mut bytes = Vec::new();
-        // Who is refused in the middle of a request may see a reset behind the answer.
-        let _ = stream.read_to_end(&mut bytes).await;
+        // Who is refused in the middle of a request may see a reset behind the answer. And behind an
+        // answer of its own Envoy keeps the connection for a second.
+        while !is_whole(&bytes) && matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {}
         String::from_utf8_lossy(&bytes).into_owned()
     };
     let text = timeout(PATIENCE, exchange).await.unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+/// Whether all is there that the head announces.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.is_some_and(|length| length.parse() == Ok(body.len()))
 }
