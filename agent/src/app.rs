@@ -11,8 +11,8 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
 use crate::admin::{self, Admin};
 use crate::bootstrap::AGENT_CLUSTER;
@@ -238,8 +238,9 @@ async fn serve_envoys(
     cancel: CancellationToken,
 ) {
     let ads = fleet.ads();
+    // An answer to a call must not wait for the acknowledgement of the one before.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         // Each call in flight is a stream, and callers who leave reset theirs.
@@ -247,7 +248,7 @@ async fn serve_envoys(
         .http2_max_pending_accept_reset_streams(Some(10_000))
         .add_service(ads.clone())
         .add_service(Door::service(engine, fleet))
-        .serve_with_incoming_shutdown(nodelay(listener), cancel.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
     let stopping = async {
         cancel.cancelled().await;
         ads.close();
@@ -260,20 +261,6 @@ async fn serve_envoys(
         () = stopping => {}
     }
     cancel.cancel();
-}
-
-/// An answer to a call must not wait for the acknowledgement of the one before.
-fn nodelay(
-    listener: TcpListener,
-) -> impl tokio_stream::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
-    use tokio_stream::StreamExt as _;
-    TcpListenerStream::new(listener).map(|stream| {
-        stream.inspect(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "no TCP_NODELAY");
-            }
-        })
-    })
 }
 
 async fn serve_operator(listener: TcpListener, admin: Admin, cancel: CancellationToken) {

@@ -64,6 +64,8 @@ cluster_manager:
   enable_deferred_cluster_creation: true
 deferred_stat_options:
   enable_deferred_creation_stats: true
+# There are no sinks. By the clock, with thousands of clusters, it holds up the thread that takes configuration.
+stats_flush_on_admin: true
 static_resources:
   clusters:
   # Configuration, and the decision about each call.

@@ -23,7 +23,8 @@ use imp_translate::Rendered;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 type Push = mpsc::UnboundedSender<Result<DeltaDiscoveryResponse, Status>>;
@@ -64,11 +65,11 @@ impl Stub {
         let (heard, _) = watch::channel(Heard::default());
         let shared = Arc::new(Shared { state: Mutex::default(), heard });
         let ads = AggregatedDiscoveryServiceServer::new(Service(shared.clone()));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
             .add_service(ads)
             .add_service(AuthorizationServer::new(AllowAll))
-            .serve_with_incoming(TcpListenerStream::new(listener));
+            .serve_with_incoming(incoming);
         let task = tokio::spawn(async move {
             let _ = server.await; // ends with the task
         });
