@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-grpc lint fmt bench-publish
+.PHONY: help tools build demo test test-grpc lint fmt bench-publish bench-xds
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,3 +42,7 @@ fmt: ## format the sources
 bench-publish: tools ## publish_to_serve: ours against a bare xDS stub and the usual layout
 	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --bins
 	$(CARGO) run --release --locked -p imp-bench --bin publish_to_serve
+
+bench-xds: ## imp-xds beside go-control-plane, on the same changes and clients
+	$(CARGO) build --release --locked -p imp-bench --bin xds --bin xds_server
+	$(CARGO) run --release --locked -p imp-bench --bin xds

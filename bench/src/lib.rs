@@ -12,6 +12,7 @@ pub mod sample;
 pub mod stack;
 pub mod stub;
 pub mod upstream;
+pub mod xds;
 
 /// Every program and test that speaks TLS-capable HTTP calls this first; more than once is fine.
 pub fn install_crypto() {

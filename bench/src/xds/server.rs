@@ -1,0 +1,151 @@
+//! The servers, as processes.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::Kind;
+use crate::stack::program;
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// imp-xds.
+    Ours,
+    /// go-control-plane's SnapshotCache: the whole world at each change.
+    Snapshot,
+    /// go-control-plane's LinearCache: one resource at each change.
+    Linear,
+}
+
+impl Subject {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Snapshot => "SnapshotCache",
+            Self::Linear => "LinearCache",
+        }
+    }
+}
+
+/// The peers' program, where Go is there to build it.
+#[derive(Debug)]
+pub struct Peers {
+    program: Option<PathBuf>,
+}
+
+impl Peers {
+    /// None of them.
+    pub fn absent() -> Self {
+        Self { program: None }
+    }
+
+    /// Builds them; `Err` says why there are none.
+    pub async fn build() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = root.parent().context("no workspace")?.join("target/bench/go-control-plane");
+        let built = Command::new("go")
+            .args(["build", "-o"])
+            .arg(&program)
+            .arg(".")
+            .current_dir(root.join("peers/go-control-plane"))
+            .output()
+            .await
+            .context("Go is missing")?;
+        let errors = String::from_utf8_lossy(&built.stderr);
+        ensure!(built.status.success(), "go build: {}", errors.trim());
+        Ok(Self { program: Some(program) })
+    }
+
+    /// Everyone who can be measured.
+    pub fn subjects(&self) -> Vec<Subject> {
+        match self.program {
+            Some(_) => vec![Subject::Ours, Subject::Snapshot, Subject::Linear],
+            None => vec![Subject::Ours],
+        }
+    }
+
+    fn command(&self, subject: Subject) -> Result<Command> {
+        let cache = match subject {
+            Subject::Ours => return Ok(Command::new(program("xds_server")?)),
+            Subject::Snapshot => "snapshot",
+            Subject::Linear => "linear",
+        };
+        let mut command = Command::new(self.program.as_ref().context("no peers")?);
+        command.arg(cache);
+        Ok(command)
+    }
+}
+
+/// A running server, killed when dropped.
+pub struct Server {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// Where it listens.
+    pub port: u16,
+}
+
+impl Server {
+    /// Holding that many resources.
+    pub async fn start(
+        peers: &Peers,
+        subject: Subject,
+        kind: Kind,
+        resources: usize,
+    ) -> Result<Self> {
+        let mut child = peers
+            .command(subject)?
+            .args([kind.word(), &resources.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", subject.name()))?;
+        let stdin = child.stdin.take().context("no standard input")?;
+        let lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
+        let mut server = Self { child, stdin, lines, port: 0 };
+        server.port = server.answer("ready").await?;
+        Ok(server)
+    }
+
+    /// `times` changes of `together` resources each, `pause` apart. The generation that is there
+    /// then.
+    pub async fn change(&mut self, together: usize, times: usize, pause: Duration) -> Result<u64> {
+        let line = format!("change {together} {times} {}\n", pause.as_micros());
+        self.stdin.write_all(line.as_bytes()).await?;
+        self.answer("done").await
+    }
+
+    async fn answer<T: std::str::FromStr>(&mut self, word: &str) -> Result<T> {
+        let line = self.lines.next_line().await?.context("the server has ended")?;
+        let value = line.strip_prefix(word).and_then(|rest| rest.trim().parse().ok());
+        value.with_context(|| format!("not understood: {line}"))
+    }
+
+    /// What its threads have computed so far. To the nanosecond, which ticks are not.
+    pub fn cpu(&self) -> Result<Duration> {
+        let pid = self.child.id().context("the server has ended")?;
+        let mut nanos = 0;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may end while we look.
+            let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            nanos += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn memory(&self) -> Result<u64> {
+        let pid = self.child.id().context("the server has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.context("no VmRSS")? * 1024)
+    }
+}
