@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
@@ -42,7 +43,8 @@ impl From<Status> for End {
 
 /// What may happen to an open stream besides messages and changes.
 struct Limits {
-    revoked: CancellationToken,
+    /// None: it cannot be.
+    revoked: Option<CancellationToken>,
     /// When it has lived long enough.
     old: Option<Instant>,
     /// Its place among the streams that have not got everything yet, and until when it may keep it.
@@ -96,7 +98,7 @@ impl Driver {
             headers: &self.headers,
         };
         let world = self.shared.admission.admit(&peer)?;
-        let revoked = self.shared.admission.revoked(&peer).unwrap_or_default();
+        let revoked = self.shared.admission.revoked(&peer);
         let mut changes = world.subscribe();
         if !world.is_ready() {
             return Err(Status::unavailable("not ready; try again later").into()); // R7
@@ -161,7 +163,7 @@ impl Driver {
         };
         tokio::select! {
             biased;
-            () = limits.revoked.cancelled() => Err(revoked().into()),
+            () = limits.revoked() => Err(revoked().into()),
             () = self.shared.closing.cancelled() => Err(closing().into()),
             request = next(inbound) => request.map(Some),
             changed = changes.changed() => changed.map(|()| None).map_err(|_| closing().into()),
@@ -237,12 +239,21 @@ impl Driver {
 
     /// Waits for a client that reads slowly, but not for ever, and not when it has lost its right.
     async fn push(&self, frame: Frame, limits: &Limits) -> Result<(), End> {
+        if limits.revoked.as_ref().is_some_and(CancellationToken::is_cancelled) {
+            return Err(revoked().into());
+        }
+        // Usually there is room, and nothing to wait for.
+        let frame = match self.sender.try_send(Ok(frame)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(End::Gone),
+            Err(TrySendError::Full(frame)) => frame,
+        };
         let patience = self.shared.config.send_timeout;
         let sent = tokio::select! {
             biased;
-            () = limits.revoked.cancelled() => return Err(revoked().into()),
+            () = limits.revoked() => return Err(revoked().into()),
             () = self.shared.closing.cancelled() => return Err(closing().into()),
-            sent = self.sender.send_timeout(Ok(frame), patience) => sent,
+            sent = self.sender.send_timeout(frame, patience) => sent,
         };
         sent.map_err(|error| match error {
             mpsc::error::SendTimeoutError::Closed(_) => End::Gone,
@@ -254,6 +265,14 @@ impl Driver {
 }
 
 impl Limits {
+    /// Returns once it has lost its right.
+    async fn revoked(&self) {
+        match &self.revoked {
+            Some(revoked) => revoked.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         self.old.into_iter().chain(self.syncing.as_ref().map(|(_, until)| *until)).min()
     }
