@@ -9,6 +9,6 @@ mod client;
 mod mark;
 mod server;
 
-pub use self::cell::{Cell, Change, Outcome, Storms, run, storms};
+pub use self::cell::{Cell, Change, Outcome, Storms, memory, run, storms};
 pub use self::mark::{Kind, resource};
 pub use self::server::{Peers, Server, Subject};

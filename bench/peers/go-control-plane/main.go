@@ -122,7 +122,11 @@ func (w *world) typeURL() resource.Type {
 // About 700 bytes. The mark tells which change it is and when it was made.
 func (w *world) resource(index int, generation uint64) types.Resource {
 	name := fmt.Sprintf("r-%06d", index)
-	mark := fmt.Sprintf("gen=%012d;at=%020d", generation, time.Now().UnixNano())
+	at := time.Now().UnixNano()
+	if generation == 0 {
+		at = 0 // the same in every process
+	}
+	mark := fmt.Sprintf("gen=%012d;at=%020d", generation, at)
 	padding := strings.Repeat("x", 560)
 	if w.kind == "eds" {
 		return &endpoint.ClusterLoadAssignment{

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use imp_bench::report::{Figure, Machine, Report, Times, write_samples};
 use imp_bench::stack::envoy_binary;
-use imp_bench::xds::{Cell, Change, Kind, Outcome, Peers, Storms, Subject, run, storms};
+use imp_bench::xds::{Cell, Change, Kind, Outcome, Peers, Storms, Subject, memory, run, storms};
 
 /// imp-xds and go-control-plane, fed the same changes, serving the same clients.
 #[derive(Debug, Parser)]
@@ -48,6 +48,12 @@ async fn main() -> Result<()> {
     for subject in peers.subjects() {
         say(&format!("storms of {} clients x {} clusters: {}", size.0, size.1, subject.name()));
         figures.extend(storm_figures(subject, storms(&peers, subject, size.0, size.1).await?));
+        let (clients, resources) = if arguments.quick { (20, 50) } else { (1_000, 10_000) };
+        let kib = memory(&peers, subject, clients, resources).await?;
+        let name =
+            format!("{}: memory per connected client, {resources} resources", subject.name());
+        let figure = Figure::new(name, kib, "KiB");
+        figures.push(if subject == Subject::Ours { figure.at_most(64.0) } else { figure });
     }
     let envoy = envoy_binary().unwrap_or_default();
     let report = Report::new(Machine::here(&envoy), figures);
@@ -128,10 +134,10 @@ fn cell_figures(cell: &Cell, measured: &Rounds) -> Vec<Figure> {
         ("sync of all, CPU", "ms", |o| o.sync_cpu),
         ("sync of all, time", "ms", |o| o.sync_time),
         ("bytes per change", "B", |o| o.bytes),
-        ("memory per client", "KiB", |o| o.memory),
+        ("memory per client after the sync", "KiB", |o| o.memory),
     ] {
         let figure = Figure::new(format!("{name}: {what}"), median(ours, value), unit);
-        figures.push(if what == "memory per client" { memory(cell, figure) } else { figure });
+        figures.push(figure);
         for peer in [Subject::Snapshot, Subject::Linear] {
             let rounds = of(peer);
             if rounds.is_empty() {
@@ -151,11 +157,6 @@ fn cell_figures(cell: &Cell, measured: &Rounds) -> Vec<Figure> {
         }
     }
     figures
-}
-
-/// 10,000 shared resources cost a client less than this.
-fn memory(cell: &Cell, figure: Figure) -> Figure {
-    if cell.kind == Kind::Cds && cell.resources == 10_000 { figure.at_most(64.0) } else { figure }
 }
 
 /// The targets against the cache that shares a world among clients, as gateways use it.

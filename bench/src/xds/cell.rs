@@ -83,7 +83,8 @@ pub struct Outcome {
     pub delays: Times,
     /// To all clients, per changed resource.
     pub bytes: f64,
-    /// The server's resident memory per client, in KiB.
+    /// The server's resident memory per client after everyone got everything, in KiB: mostly buffers
+    /// that the allocator keeps.
     pub memory: f64,
     /// Resources that are not what they should be in the end.
     pub lost: u64,
@@ -208,11 +209,36 @@ pub async fn storms(
     Ok(Storms { full_bytes, full_time, again_bytes, again_cpu, refused_responses })
 }
 
+/// The server's resident memory per client, in KiB, while clients are connected that held everything
+/// before they came: what a connection costs, without what its synchronisation took.
+pub async fn memory(
+    peers: &Peers,
+    subject: Subject,
+    clients: usize,
+    resources: usize,
+) -> Result<f64> {
+    let server = Server::start(peers, subject, Kind::Cds, resources).await?;
+    let one = [Manner::Good];
+    let mut first = Fleet::connect(server.port, Kind::Cds, &one, resources, None).await?;
+    first.synced(LIMIT).await?;
+    let held = first.holding()?;
+    drop((first, server));
+    let server = Server::start(peers, subject, Kind::Cds, resources).await?;
+    let before = server.memory()?;
+    let good = vec![Manner::Good; clients];
+    let fleet = Fleet::connect(server.port, Kind::Cds, &good, resources, Some(&held)).await?;
+    settle(&server).await?;
+    let memory = server.memory()?.saturating_sub(before) as f64 / 1024.0 / clients as f64;
+    drop(fleet);
+    Ok(memory)
+}
+
 /// Responses to a client that refuses a world of one resource, beyond the first.
 async fn refused(peers: &Peers, subject: Subject) -> Result<f64> {
     let server = Server::start(peers, subject, Kind::Cds, 1).await?;
     let refusing = [Manner::Refusing];
     let fleet = Fleet::connect(server.port, Kind::Cds, &refusing, 1, None).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
+    settle(&server).await?;
     Ok(fleet.counts.responses.load(Ordering::Relaxed).saturating_sub(1) as f64)
 }

@@ -2,6 +2,7 @@
 
 mod alone;
 mod demo;
+mod fanout;
 mod floor;
 mod flows;
 mod operator;
