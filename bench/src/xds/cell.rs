@@ -105,7 +105,7 @@ pub async fn run(peers: &Peers, subject: Subject, cell: &Cell) -> Result<Outcome
     settle(&server).await?;
     let synced = server.cpu()?;
     let memory = server.memory()?.saturating_sub(empty) as f64 / 1024.0 / cell.clients as f64;
-    let sync_cpu = (synced - idle).as_secs_f64() * 1e3;
+    let sync_cpu = synced.saturating_sub(idle).as_secs_f64() * 1e3;
     let bytes = fleet.counts.bytes.load(Ordering::Relaxed);
     let duplicates = fleet.counts.duplicates.load(Ordering::Relaxed);
     fleet.measure();
@@ -115,7 +115,7 @@ pub async fn run(peers: &Peers, subject: Subject, cell: &Cell) -> Result<Outcome
     Ok(Outcome {
         sync_cpu,
         sync_time,
-        cpu: (server.cpu()? - synced).as_secs_f64() / changed * 1e3,
+        cpu: server.cpu()?.saturating_sub(synced).as_secs_f64() / changed * 1e3,
         delays: Times(fleet.delays()),
         bytes: (fleet.counts.bytes.load(Ordering::Relaxed) - bytes) as f64 / changed,
         memory,
@@ -160,7 +160,7 @@ async fn settle(server: &Server) -> Result<()> {
     loop {
         let before = server.cpu()?;
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let spent = server.cpu()? - before;
+        let spent = server.cpu()?.saturating_sub(before);
         if spent < Duration::from_millis(2) || Instant::now() > deadline {
             return Ok(());
         }
@@ -200,9 +200,12 @@ pub async fn storms(
     drop(fleet);
     settle(&server).await?;
     let before = server.cpu()?;
-    let again = Fleet::connect(server.port, Kind::Cds, &good, resources, Some(&held)).await?;
+    let mut again = Fleet::connect(server.port, Kind::Cds, &good, resources, Some(&held)).await?;
+    // An empty answer is one: without it, nobody would know that everyone is in sync.
+    again.answered(LIMIT).await?;
     settle(&server).await?;
-    let again_cpu = (server.cpu()? - before).as_secs_f64() * 1e3;
+    again.still_connected()?;
+    let again_cpu = server.cpu()?.saturating_sub(before).as_secs_f64() * 1e3;
     let again_bytes = again.counts.bytes.load(Ordering::Relaxed) as f64;
     drop(again);
     let refused_responses = refused(peers, subject).await?;
@@ -226,8 +229,10 @@ pub async fn memory(
     let server = Server::start(peers, subject, Kind::Cds, resources).await?;
     let before = server.memory()?;
     let good = vec![Manner::Good; clients];
-    let fleet = Fleet::connect(server.port, Kind::Cds, &good, resources, Some(&held)).await?;
+    let mut fleet = Fleet::connect(server.port, Kind::Cds, &good, resources, Some(&held)).await?;
+    fleet.answered(LIMIT).await?;
     settle(&server).await?;
+    fleet.still_connected()?;
     let memory = server.memory()?.saturating_sub(before) as f64 / 1024.0 / clients as f64;
     drop(fleet);
     Ok(memory)
@@ -237,8 +242,11 @@ pub async fn memory(
 async fn refused(peers: &Peers, subject: Subject) -> Result<f64> {
     let server = Server::start(peers, subject, Kind::Cds, 1).await?;
     let refusing = [Manner::Refusing];
-    let fleet = Fleet::connect(server.port, Kind::Cds, &refusing, 1, None).await?;
+    let mut fleet = Fleet::connect(server.port, Kind::Cds, &refusing, 1, None).await?;
+    // What was never sent cannot be refused, nor sent again.
+    fleet.answered(LIMIT).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     settle(&server).await?;
+    fleet.still_connected()?;
     Ok(fleet.counts.responses.load(Ordering::Relaxed).saturating_sub(1) as f64)
 }

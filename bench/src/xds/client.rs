@@ -62,6 +62,8 @@ struct Client {
     newest: AtomicU64,
     /// Resources it holds.
     held: AtomicU64,
+    /// Responses that it has got.
+    answers: AtomicU64,
 }
 
 /// Connected clients; they leave when this is dropped.
@@ -106,6 +108,7 @@ impl Fleet {
                 holding: Mutex::new(holding),
                 newest: AtomicU64::new(0),
                 held: AtomicU64::new(had),
+                answers: AtomicU64::new(0),
             });
             fleet.clients.push(client.clone());
             let dialling = dialling.clone();
@@ -122,16 +125,32 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Until every good client holds everything.
+    /// Until everyone who is awaited holds everything.
     pub(super) async fn synced(&mut self, limit: Duration) -> Result<()> {
         let whole = self.resources as u64;
         self.until("synced", limit, |client| client.held.load(Ordering::Acquire) >= whole).await
     }
 
-    /// Until every good client has seen this generation.
+    /// Until everyone who is awaited has seen this generation.
     pub(super) async fn reached(&mut self, generation: u64, limit: Duration) -> Result<()> {
         let seen = |client: &Client| client.newest.load(Ordering::Acquire) >= generation;
         self.until("up to date", limit, seen).await
+    }
+
+    /// Until everyone who is awaited has got a response, be it an empty one.
+    pub(super) async fn answered(&mut self, limit: Duration) -> Result<()> {
+        self.until("answered", limit, |client| client.answers.load(Ordering::Acquire) > 0).await
+    }
+
+    /// Fails if a client's stream has ended.
+    pub(super) fn still_connected(&mut self) -> Result<()> {
+        match self.tasks.try_join_next() {
+            None => Ok(()),
+            Some(ended) => {
+                ended?.context("a client was cut off")?;
+                bail!("a client's stream was closed")
+            }
+        }
     }
 
     async fn until(
@@ -141,18 +160,20 @@ impl Fleet {
         done: impl Fn(&Client) -> bool,
     ) -> Result<()> {
         let deadline = Instant::now() + limit;
-        while !self.good().all(|client| done(client)) {
-            if let Some(ended) = self.tasks.try_join_next() {
-                ended?.context("a client was cut off")?;
-                bail!("a client's stream was closed");
-            }
+        while !self.awaited().all(|client| done(client)) {
+            self.still_connected()?;
             if Instant::now() > deadline {
-                let missing = self.good().filter(|client| !done(client)).count();
+                let missing = self.awaited().filter(|client| !done(client)).count();
                 bail!("{missing} clients are not {what} after {limit:?}");
             }
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
         Ok(())
+    }
+
+    /// Slow clients are there to be in the way, and nobody waits for them.
+    fn awaited(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.clients.iter().filter(|client| client.manner != Manner::Slow)
     }
 
     fn good(&self) -> impl Iterator<Item = &Arc<Client>> {
@@ -219,6 +240,7 @@ impl Client {
         let mut inbound = grpc.streaming(request, path, codec).await?.into_inner();
         while let Some(response) = inbound.message().await? {
             counts.responses.fetch_add(1, Ordering::Relaxed);
+            self.answers.fetch_add(1, Ordering::AcqRel);
             counts.bytes.fetch_add(response.encoded_len() as u64, Ordering::Relaxed);
             if self.manner == Manner::Slow {
                 tokio::time::sleep(SLOW).await;
