@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 use imp_bench::report::{Figure, Machine, Report, Times, write_samples};
 use imp_bench::stack::envoy_binary;
@@ -20,6 +20,12 @@ struct Arguments {
     /// A few small cells, one round.
     #[arg(long)]
     quick: bool,
+    /// Only the cells whose name holds this text, and no storms.
+    #[arg(long)]
+    only: Option<String>,
+    /// Our side alone, though the peers are there.
+    #[arg(long)]
+    alone: bool,
 }
 
 /// All rounds of a cell, by subject.
@@ -29,15 +35,17 @@ type Rounds = BTreeMap<&'static str, Vec<Outcome>>;
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let rounds = if arguments.quick { 1 } else { arguments.rounds.max(1) };
-    let peers = Peers::build().await.unwrap_or_else(|why| {
+    let peers = if arguments.alone { Err(anyhow!("not wanted")) } else { Peers::build().await };
+    let peers = peers.unwrap_or_else(|why| {
         say(&format!("our side alone, no go-control-plane: {why:#}"));
         Peers::absent()
     });
     let mut figures = Vec::new();
     let mut samples = BTreeMap::new();
-    for cell in cells(&arguments) {
-        let measured = measure(&peers, &cell, rounds).await?;
-        figures.extend(cell_figures(&cell, &measured));
+    let only = arguments.only.as_deref().unwrap_or_default();
+    for cell in cells(&arguments).iter().filter(|cell| cell.name().contains(only)) {
+        let measured = measure(&peers, cell, rounds).await?;
+        figures.extend(cell_figures(cell, &measured));
         let delays = |rounds: &[Outcome]| -> Vec<f64> {
             rounds.iter().flat_map(|round| round.delays.0.clone()).collect()
         };
@@ -45,7 +53,8 @@ async fn main() -> Result<()> {
         samples.insert(cell.name(), delays);
     }
     let size = if arguments.quick { (20, 50) } else { (1_000, 1_000) };
-    for subject in peers.subjects() {
+    let subjects = if arguments.only.is_some() { Vec::new() } else { peers.subjects() };
+    for subject in subjects {
         say(&format!("storms of {} clients x {} clusters: {}", size.0, size.1, subject.name()));
         figures.extend(storm_figures(subject, storms(&peers, subject, size.0, size.1).await?));
         let (clients, resources) = if arguments.quick { (20, 50) } else { (1_000, 10_000) };
