@@ -1,8 +1,9 @@
 //! Responses as lists of shared bytes: a resource is encoded once, whoever it goes to.
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{Buf as _, Bytes};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
@@ -18,30 +19,30 @@ impl Frame {
     }
 }
 
-/// Reads requests of one kind, writes frames.
+/// Reads requests of one kind; frames are written by the body of the server's answer.
 #[derive(Debug)]
-pub(crate) struct FrameCodec<M>(PhantomData<M>);
+pub(crate) struct RequestCodec<M>(PhantomData<M>);
 
-impl<M> Default for FrameCodec<M> {
+impl<M> Default for RequestCodec<M> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameEncoder;
+pub(crate) struct NoEncoder;
 
 #[derive(Debug)]
 pub(crate) struct RequestDecoder<M>(PhantomData<M>);
 
-impl<M: prost::Message + Default + 'static> Codec for FrameCodec<M> {
-    type Encode = Frame;
+impl<M: prost::Message + Default + 'static> Codec for RequestCodec<M> {
+    type Encode = Infallible;
     type Decode = M;
-    type Encoder = FrameEncoder;
+    type Encoder = NoEncoder;
     type Decoder = RequestDecoder<M>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        FrameEncoder
+        NoEncoder
     }
 
     fn decoder(&mut self) -> Self::Decoder {
@@ -49,16 +50,12 @@ impl<M: prost::Message + Default + 'static> Codec for FrameCodec<M> {
     }
 }
 
-impl Encoder for FrameEncoder {
-    type Item = Frame;
+impl Encoder for NoEncoder {
+    type Item = Infallible;
     type Error = Status;
 
-    fn encode(&mut self, frame: Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(frame.len());
-        for piece in frame.pieces {
-            buffer.put(piece);
-        }
-        Ok(())
+    fn encode(&mut self, never: Infallible, _: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        match never {}
     }
 }
 

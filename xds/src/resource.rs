@@ -43,42 +43,47 @@ impl fmt::Debug for TypeUrl {
     }
 }
 
-/// One named, versioned resource. Cheap to clone; the bytes are shared.
+/// One named, versioned resource. Cheap to clone: each stream that is sent it does.
 #[derive(Clone, Debug)]
-pub struct Resource {
+pub struct Resource(Arc<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
     name: Arc<str>,
     version: Arc<str>,
     value: Bytes,
     aliases: Arc<[Arc<str>]>,
     children: Arc<[(TypeUrl, Arc<str>)]>,
     /// The resource as field 2 of a response: encoded when it is first sent, then shared by all streams.
-    fragment: Arc<OnceLock<(TypeUrl, Bytes)>>,
+    fragment: OnceLock<(TypeUrl, Bytes)>,
 }
 
 impl Resource {
     /// `value` is the encoded message without its `Any`. The version must change when, and only
     /// when, the content does, on every replica alike: a hash of it (R40).
     pub fn new(name: impl Into<Arc<str>>, version: impl Into<Arc<str>>, value: Bytes) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             name: name.into(),
             version: version.into(),
             value,
             aliases: Arc::default(),
             children: Arc::default(),
-            fragment: Arc::default(),
-        }
+            fragment: OnceLock::new(),
+        }))
     }
 
     /// Other names that clients may subscribe to it by (R18). They are part of the content.
     #[must_use]
     pub fn with_aliases(mut self, aliases: impl IntoIterator<Item = Arc<str>>) -> Self {
-        self.aliases = aliases.into_iter().collect();
+        let inner = Arc::make_mut(&mut self.0);
+        inner.aliases = aliases.into_iter().collect();
+        inner.fragment = OnceLock::new();
         self
     }
 
     /// Other names of it.
     pub fn aliases(&self) -> &[Arc<str>] {
-        &self.aliases
+        &self.0.aliases
     }
 
     /// Names the resources that this one makes the client subscribe to: the endpoints of a cluster,
@@ -91,34 +96,34 @@ impl Resource {
         mut self,
         children: impl IntoIterator<Item = (TypeUrl, Arc<str>)>,
     ) -> Self {
-        self.children = children.into_iter().collect();
+        Arc::make_mut(&mut self.0).children = children.into_iter().collect();
         self
     }
 
     /// What this one makes the client subscribe to.
     pub fn children(&self) -> &[(TypeUrl, Arc<str>)] {
-        &self.children
+        &self.0.children
     }
 
     /// Unique within its type.
     pub fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.0.name
     }
 
     /// Of its content.
     pub fn version(&self) -> &Arc<str> {
-        &self.version
+        &self.0.version
     }
 
     /// The encoded message.
     pub fn value(&self) -> &Bytes {
-        &self.value
+        &self.0.value
     }
 
     /// The resource as field 2 of a delta response.
     pub(crate) fn fragment(&self, type_url: &TypeUrl) -> Bytes {
-        let encode = || self.encode(type_url, self.value.clone());
-        match self.fragment.get_or_init(|| (type_url.clone(), encode())) {
+        let encode = || self.encode(type_url, self.0.value.clone());
+        match self.0.fragment.get_or_init(|| (type_url.clone(), encode())) {
             (encoded_as, fragment) if encoded_as == type_url => fragment.clone(),
             _ => encode(), // one resource under two types
         }
@@ -127,10 +132,10 @@ impl Resource {
     /// The same with other bytes for the content; made anew each time.
     pub(crate) fn encode(&self, type_url: &TypeUrl, value: Bytes) -> Bytes {
         fragment(wire::Resource {
-            name: self.name.to_string(),
-            version: self.version.to_string(),
+            name: self.0.name.to_string(),
+            version: self.0.version.to_string(),
             resource: Some(wire::Any { type_url: type_url.to_string(), value }),
-            aliases: self.aliases.iter().map(ToString::to_string).collect(),
+            aliases: self.0.aliases.iter().map(ToString::to_string).collect(),
         })
     }
 }

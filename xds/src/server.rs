@@ -1,5 +1,6 @@
 //! The gRPC services.
 
+mod body;
 mod driver;
 mod inbound;
 mod outbound;
@@ -14,14 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::Pending;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::codec::{Frame, FrameCodec};
+use crate::codec::{Frame, RequestCodec};
 use crate::stream::Variant;
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::{Admission, Observer, ServerConfig, StreamId, TypeUrl};
@@ -104,8 +105,9 @@ impl AdsServer {
     fn open<M: Inbound>(
         &self,
         route: &'static Route,
+        sender: mpsc::Sender<Result<Frame, Status>>,
         request: Request<Streaming<M>>,
-    ) -> Result<Response<ReceiverStream<Result<Frame, Status>>>, Status> {
+    ) -> Result<(), Status> {
         let (metadata, _, inbound) = request.into_parts();
         let headers = metadata.into_headers();
         if self.shared.closing.is_cancelled() {
@@ -114,11 +116,9 @@ impl AdsServer {
         self.shared.admission.authorise(&headers)?;
         let stream: StreamId = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
         let slot = self.shared.streams.open(stream, self.shared.config.max_streams)?;
-        // Small: what waits here is encoded and cannot be brought up to date any more.
-        let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let driver = driver::Driver::new(self.shared.clone(), route, slot, headers, sender);
         tokio::spawn(driver.run(inbound));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(())
     }
 
     async fn serve<M: Inbound, B>(
@@ -131,8 +131,14 @@ impl AdsServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
         let limit = self.shared.config.max_request_bytes;
-        let mut grpc = Grpc::new(FrameCodec::<M>::default()).max_decoding_message_size(limit);
-        grpc.streaming(Open(self, route), request).await
+        let mut grpc = Grpc::new(RequestCodec::<M>::default()).max_decoding_message_size(limit);
+        // Small: what waits here is encoded and cannot be brought up to date any more.
+        let (sender, responses) = mpsc::channel(2);
+        let answer = grpc.streaming(Open(self, route, sender), request).await;
+        if answer.headers().contains_key("grpc-status") {
+            return answer; // refused
+        }
+        answer.map(|_| Body::new(body::Body::new(responses)))
     }
 }
 
@@ -171,14 +177,18 @@ where
     }
 }
 
-struct Open(AdsServer, &'static Route);
+struct Open(AdsServer, &'static Route, mpsc::Sender<Result<Frame, Status>>);
+
+/// What tonic is to write: nothing, [`body::Body`] does.
+type Nothing = Pending<Result<Infallible, Status>>;
 
 impl<M: Inbound> StreamingService<M> for Open {
-    type Response = Frame;
-    type ResponseStream = ReceiverStream<Result<Frame, Status>>;
-    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
+    type Response = Infallible;
+    type ResponseStream = Nothing;
+    type Future = Ready<Result<Response<Nothing>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<M>>) -> Self::Future {
-        ready(self.0.open(self.1, request))
+        let opened = self.0.open(self.1, self.2.clone(), request);
+        ready(opened.map(|()| Response::new(tokio_stream::pending())))
     }
 }

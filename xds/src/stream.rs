@@ -11,6 +11,7 @@ mod subscription;
 mod suspects;
 mod type_stream;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tonic::Status;
@@ -45,14 +46,15 @@ pub struct Response {
     /// What belongs to it without having changed.
     pub unchanged: Vec<Resource>,
     /// Missing, and said so by a resource without content.
-    pub absent: Vec<std::sync::Arc<str>>,
+    pub absent: Vec<Arc<str>>,
     /// Gone or missing.
-    pub removals: Vec<std::sync::Arc<str>>,
+    pub removals: Vec<Arc<str>>,
+    /// Names and versions of all of them.
+    pub sent: Arc<[SentResource]>,
 }
 
 impl Response {
-    /// Names and versions.
-    pub fn sent(&self) -> Vec<SentResource> {
+    fn list(&self) -> Arc<[SentResource]> {
         let resources = self.upserts.iter().map(|(resource, _)| resource).chain(&self.unchanged);
         let upserts = resources
             .map(|r| SentResource { name: r.name().clone(), version: Some(r.version().clone()) });
@@ -70,7 +72,7 @@ pub struct Answer {
     /// Of which type.
     pub type_url: TypeUrl,
     /// What was in the response; of a refused one what may be the cause, which removals are not.
-    pub resources: Vec<SentResource>,
+    pub resources: Arc<[SentResource]>,
     /// When the response was sent.
     pub sent_at: Instant,
     /// None: an ACK. Otherwise the client's words.
@@ -248,7 +250,7 @@ impl Stream {
             let Some(of_type) = self.types.get_mut(index) else { continue };
             of_type.catch_up(view);
             let Some(content) = of_type.take_asked(view) else { continue };
-            out.push(of_type.send(content, nonce(&mut self.next_nonce), now));
+            out.push(of_type.send(content, view, nonce(&mut self.next_nonce), now));
             self.follow_with_children(view, now, out.last(), index);
         }
     }
@@ -259,7 +261,7 @@ impl Stream {
         for index in 0..self.types.len() {
             let Some(of_type) = self.types.get_mut(index) else { continue };
             if let Some(content) = of_type.take_upserts(view) {
-                out.push(of_type.send(content, nonce(&mut self.next_nonce), now));
+                out.push(of_type.send(content, view, nonce(&mut self.next_nonce), now));
                 self.follow_with_children(view, now, out.last(), index);
             }
             if !overdue && self.holds_up_after(index, now) {
@@ -321,7 +323,9 @@ impl Stream {
                 let is_lowest = Some(of_type.rules().phase) == lowest;
                 let wait = if is_lowest { grace } else { Duration::ZERO };
                 let content = of_type.take_removals(view, now, wait);
-                out.extend(content.map(|c| of_type.send(c, nonce(&mut self.next_nonce), now)));
+                out.extend(
+                    content.map(|c| of_type.send(c, view, nonce(&mut self.next_nonce), now)),
+                );
             }
             if phase.iter().any(|t| t.is_waiting(now, barrier)) {
                 return;

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         first.upsert(kind.type_url(), made(kind, index, 0));
     }
     world.apply(first);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("xds_server").enable_all().build()?;
     let port = runtime.block_on(serve(kind, world.clone()))?;
     say(&format!("ready {port}"));
     let mut generation = 0;

@@ -225,7 +225,7 @@ impl Driver {
             let event = Event::Sent {
                 stream: self.slot.stream(),
                 type_url: &response.type_url,
-                resources: &response.sent(),
+                resources: &response.sent,
                 bytes: frame.len(),
             };
             self.shared.observer.event(event);

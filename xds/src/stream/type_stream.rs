@@ -50,7 +50,9 @@ pub struct TypeStream {
 struct InFlight {
     nonce: String,
     since: Instant,
-    resources: Vec<SentResource>,
+    /// What the world was then.
+    revision: Revision,
+    resources: Arc<[SentResource]>,
 }
 
 /// What happened so far.
@@ -248,16 +250,18 @@ impl TypeStream {
     fn start_wildcard(&mut self, held: &HashMap<&str, &str>, view: &View<'_>) -> Vec<SentResource> {
         self.answer_due = true;
         let type_url = &self.rules.type_url;
-        let mut same = Vec::new();
+        let (mut same, mut due) = (Vec::new(), Vec::new());
         for resource in view.each(type_url) {
             let (name, version) = (resource.name(), resource.version());
             if held.get(&**name) == Some(&&**version) {
                 same.push(SentResource { name: name.clone(), version: Some(version.clone()) });
             } else {
                 self.suspects.clear(name);
-                self.upserts.insert(name.clone());
+                due.push(name.clone());
             }
         }
+        // A set is built from many in one go, for a fraction of what inserting them costs.
+        self.upserts.append(&mut BTreeSet::from_iter(due));
         let gone = held.keys().filter(|name| view.get(type_url, name).is_none());
         self.removals.extend(gone.map(|&name| (Arc::from(name), None)));
         same
@@ -309,18 +313,27 @@ impl TypeStream {
         self.upserts.extend(exist.cloned());
     }
 
-    pub(super) fn send(&mut self, content: Content, nonce: String, now: Instant) -> Response {
+    pub(super) fn send(
+        &mut self,
+        content: Content,
+        view: &View<'_>,
+        nonce: String,
+        now: Instant,
+    ) -> Response {
         self.counts.sent += 1;
         let Content { upserts, unchanged, absent, removals } = content;
         let version_info = self.version_info(&upserts, &unchanged);
         let type_url = self.rules.type_url.clone();
-        let response =
-            Response { type_url, nonce, version_info, upserts, unchanged, absent, removals };
+        let sent = Arc::default();
+        let mut response =
+            Response { type_url, nonce, version_info, upserts, unchanged, absent, removals, sent };
+        response.sent = response.list();
         self.last_nonce.clone_from(&response.nonce);
         self.in_flight = Some(InFlight {
             nonce: response.nonce.clone(),
             since: now,
-            resources: response.sent(),
+            revision: view.revision(),
+            resources: response.sent.clone(),
         });
         response
     }

@@ -214,7 +214,8 @@ impl Model {
         let answer = outcome.expect("a good request").answer;
         let refused = answer.filter(|answer| answer.refusal.is_some());
         let refused = refused.into_iter().flat_map(|answer| {
-            let upserts = answer.resources.into_iter().filter_map(|r| Some((r.name, r.version?)));
+            let upserts =
+                answer.resources.iter().filter_map(|r| Some((r.name.clone(), r.version.clone()?)));
             let upserts: Vec<_> = upserts.collect();
             (upserts.len() == 1).then_some(upserts)
         });
@@ -238,7 +239,7 @@ impl Model {
         }
         let full = self.variant == Variant::StateOfTheWorld && t == 0;
         if full {
-            let names: BTreeSet<_> = response.sent().into_iter().map(|r| r.name).collect();
+            let names: BTreeSet<_> = response.sent.iter().map(|r| r.name.clone()).collect();
             self.held[t].retain(|name, _| names.contains(&**name));
         }
         if full || !(refused && self.whole) {
@@ -307,7 +308,7 @@ impl Model {
     fn poll(&mut self) {
         for response in self.stream.poll(self.now) {
             let t = index(response.type_url.as_str());
-            let mut names: Vec<_> = response.sent().into_iter().map(|r| r.name).collect();
+            let mut names: Vec<_> = response.sent.iter().map(|r| r.name.clone()).collect();
             names.sort();
             let all = names.len();
             names.dedup();

@@ -28,9 +28,12 @@ impl TypeStream {
             Some(words) => self.refuse(&in_flight.resources, words, view),
             None => self.accept(&in_flight.resources, view),
         }
-        self.remove_what_came_late(&in_flight.resources, view);
+        if view.revision() != in_flight.revision {
+            self.remove_what_came_late(&in_flight.resources, view);
+        }
         if refusal.is_some() && in_flight.resources.iter().any(|r| r.version.is_some()) {
-            in_flight.resources.retain(|r| r.version.is_some()); // nobody refuses a removal
+            let upserts = in_flight.resources.iter().filter(|r| r.version.is_some());
+            in_flight.resources = upserts.cloned().collect(); // nobody refuses a removal
         }
         Some(Answer {
             type_url: self.rules.type_url.clone(),

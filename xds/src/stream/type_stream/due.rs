@@ -133,23 +133,28 @@ impl TypeStream {
     /// Takes out of `due` what one response may hold: everything, or everything proven, or one.
     /// Names that have nothing to send (refused unchanged, or gone) are taken out and dropped.
     fn pick(&self, due: &mut BTreeSet<Arc<str>>, view: &View<'_>) -> Vec<(Resource, u32)> {
-        let mut picked = Vec::new();
-        let mut later = BTreeSet::new();
+        let picked =
+            |name: &str, resource: &Resource| (resource.clone(), self.suspects.attempt(name));
+        if self.rules.batching != Batching::Single {
+            let due = std::mem::take(due);
+            let sendable = due.iter().filter_map(|name| Some((name, self.sendable(name, view)?)));
+            return sendable.map(|(name, resource)| picked(name, resource)).collect();
+        }
+        let (mut out, mut later) = (Vec::new(), BTreeSet::new());
         while let Some(name) = due.pop_first() {
             let Some(resource) = self.sendable(&name, view) else { continue };
-            let alone = self.rules.batching == Batching::Single
-                && !view.is_proven(&self.rules.type_url, resource);
-            if alone && !picked.is_empty() {
+            let alone = !view.is_proven(&self.rules.type_url, resource);
+            if alone && !out.is_empty() {
                 later.insert(name);
                 continue;
             }
-            picked.push((resource.clone(), self.suspects.attempt(&name)));
+            out.push(picked(&name, resource));
             if alone {
                 break;
             }
         }
         due.append(&mut later);
-        picked
+        out
     }
 
     fn sendable<'v>(&self, name: &str, view: &'v View<'_>) -> Option<&'v Resource> {
