@@ -14,7 +14,6 @@
 
 mod admission;
 pub mod client;
-mod codec;
 mod keep_alive;
 mod resource;
 mod rules;

@@ -3,32 +3,39 @@
 mod body;
 mod driver;
 mod inbound;
+mod limits;
+mod meters;
 mod outbound;
+mod outgoing;
+mod requests;
 mod route;
 mod services;
+mod session;
 mod status;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::Pending;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::server::{Grpc, NamedService, StreamingService};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::server::NamedService;
 
-use crate::codec::{Frame, RequestCodec};
 use crate::stream::Variant;
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::{Admission, Observer, ServerConfig, StreamId, TypeUrl};
 
+use driver::Driver;
 use inbound::Inbound;
+use requests::Requests;
 use route::Route;
+use session::Session;
 
 pub use status::{StreamStatus, TypeStatus};
 
@@ -60,9 +67,9 @@ impl Shared {
     }
 
     /// For metrics: a client may name types as it likes.
-    fn label(&self, type_url: &TypeUrl) -> String {
+    fn label<'a>(&self, type_url: &'a TypeUrl) -> &'a str {
         let known = self.config.types.iter().any(|rules| rules.type_url == *type_url);
-        if known { type_url.to_string() } else { "other".to_owned() }
+        if known { type_url.as_str() } else { "other" }
     }
 }
 
@@ -102,43 +109,43 @@ impl AdsServer {
         services::all(self)
     }
 
-    fn open<M: Inbound>(
+    /// Opens a stream, or says why not.
+    fn open<M: Inbound, B>(
         &self,
         route: &'static Route,
-        sender: mpsc::Sender<Result<Frame, Status>>,
-        request: Request<Streaming<M>>,
-    ) -> Result<(), Status> {
-        let (metadata, _, inbound) = request.into_parts();
-        let headers = metadata.into_headers();
+        request: http::Request<B>,
+    ) -> Result<body::Body, Status>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+    {
+        let (parts, inbound) = request.into_parts();
         if self.shared.closing.is_cancelled() {
             return Err(Status::unavailable("shutting down"));
         }
-        self.shared.admission.authorise(&headers)?;
-        let stream: StreamId = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
-        let slot = self.shared.streams.open(stream, self.shared.config.max_streams)?;
-        let driver = driver::Driver::new(self.shared.clone(), route, slot, headers, sender);
-        tokio::spawn(driver.run(inbound));
-        Ok(())
+        self.shared.admission.authorise(&parts.headers)?;
+        let id: StreamId = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let session = Arc::new(Session::new(self.shared.clone(), route, id));
+        let slot = self.shared.streams.open(&session, self.shared.config.max_streams)?;
+        let (reader, here) = oneshot::channel();
+        let requests = Requests::new(inbound, self.shared.config.max_request_bytes);
+        let headers = parts.headers;
+        let driver = Driver { session: session.clone(), slot, headers, requests, here };
+        tokio::spawn(driver.run::<M>());
+        Ok(body::Body::new(session, reader))
     }
 
-    async fn serve<M: Inbound, B>(
-        self,
-        route: &'static Route,
-        request: http::Request<B>,
-    ) -> http::Response<Body>
+    fn serve<B>(&self, request: http::Request<B>) -> Result<body::Body, Status>
     where
         B: http_body::Body + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+        B::Data: Send,
     {
-        let limit = self.shared.config.max_request_bytes;
-        let mut grpc = Grpc::new(RequestCodec::<M>::default()).max_decoding_message_size(limit);
-        // Small: what waits here is encoded and cannot be brought up to date any more.
-        let (sender, responses) = mpsc::channel(2);
-        let answer = grpc.streaming(Open(self, route, sender), request).await;
-        if answer.headers().contains_key("grpc-status") {
-            return answer; // refused
+        let route = Route::of(request.uri().path());
+        let route = route.ok_or_else(|| Status::unimplemented("no such method"))?;
+        match route.variant {
+            Variant::Delta => self.open::<DeltaDiscoveryRequest, B>(route, request),
+            Variant::StateOfTheWorld => self.open::<DiscoveryRequest, B>(route, request),
         }
-        answer.map(|_| Body::new(body::Body::new(responses)))
     }
 }
 
@@ -146,49 +153,31 @@ impl NamedService for AdsServer {
     const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 }
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
 impl<B> tower::Service<http::Request<B>> for AdsServer
 where
     B: http_body::Body + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    B::Data: Send,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<Result<Self::Response, Infallible>>;
+    type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let server = self.clone();
-        Box::pin(async move {
-            let Some(route) = Route::of(request.uri().path()) else {
-                return Ok(Status::unimplemented("no such method").into_http());
-            };
-            Ok(match route.variant {
-                Variant::Delta => server.serve::<DeltaDiscoveryRequest, B>(route, request).await,
-                Variant::StateOfTheWorld => {
-                    server.serve::<DiscoveryRequest, B>(route, request).await
-                }
-            })
-        })
+        ready(Ok(match self.serve(request) {
+            Ok(body) => answer(body),
+            Err(status) => status.into_http(),
+        }))
     }
 }
 
-struct Open(AdsServer, &'static Route, mpsc::Sender<Result<Frame, Status>>);
-
-/// What tonic is to write: nothing, [`body::Body`] does.
-type Nothing = Pending<Result<Infallible, Status>>;
-
-impl<M: Inbound> StreamingService<M> for Open {
-    type Response = Infallible;
-    type ResponseStream = Nothing;
-    type Future = Ready<Result<Response<Nothing>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<M>>) -> Self::Future {
-        let opened = self.0.open(self.1, self.2.clone(), request);
-        ready(opened.map(|()| Response::new(tokio_stream::pending())))
-    }
+fn answer(body: body::Body) -> http::Response<Body> {
+    let mut answer = http::Response::new(Body::new(body));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
+    answer
 }

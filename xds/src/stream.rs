@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tonic::Status;
 
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
-use crate::world::{Reader, View};
+use crate::world::{Place, Reader, View};
 use crate::{Resource, SentResource, ServerConfig, TypeRules, TypeUrl, World};
 use awaited::{Awaited, children};
 
@@ -82,6 +82,8 @@ pub struct Answer {
 /// What a request said besides its subscriptions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
+    /// Of which type the request was. None: it was stale, and nothing was taken.
+    pub type_url: Option<TypeUrl>,
     /// It answered a response.
     pub answer: Option<Answer>,
     /// What the client holds already in the versions of the world, so that it is not sent (R37).
@@ -139,7 +141,8 @@ impl Stream {
         self.step(&request.type_url, |of_type, view| {
             let error_detail = request.error_detail.as_ref();
             let answer = of_type.answer(&request.response_nonce, error_detail, view);
-            Outcome { answer, held: of_type.subscribe(&request, view) }
+            let type_url = Some(of_type.rules().type_url.clone());
+            Outcome { type_url, answer, held: of_type.subscribe(&request, view) }
         })
     }
 
@@ -152,7 +155,8 @@ impl Stream {
             let error_detail = request.error_detail.as_ref();
             let answer = of_type.answer(&request.response_nonce, error_detail, view);
             of_type.subscribe_list(&request, view);
-            Outcome { answer, held: Vec::new() }
+            let type_url = Some(of_type.rules().type_url.clone());
+            Outcome { type_url, answer, held: Vec::new() }
         })
     }
 
@@ -167,7 +171,7 @@ impl Stream {
         let world = self.reader.world().clone();
         let view = world.view();
         self.absorb(&view);
-        let outcome = take(self.of_type(TypeUrl::from(type_url))?, &view);
+        let outcome = take(self.of_type(type_url)?, &view);
         if let Some(answer) = &outcome.answer {
             self.awaited.answered(&answer.type_url, answer.resources.iter().map(|r| &r.name));
         }
@@ -184,9 +188,13 @@ impl Stream {
         let view = world.view();
         self.absorb(&view);
         let mut out = Vec::new();
-        self.send_asked(&view, now, &mut out);
-        if self.send_upserts(&view, now, &mut out) {
-            self.send_removals(&view, now, &mut out);
+        if self.has_work() {
+            self.send_asked(&view, now, &mut out);
+            if self.send_upserts(&view, now, &mut out) {
+                self.send_removals(&view, now, &mut out);
+            }
+        } else {
+            self.held_up_since = None;
         }
         self.types.iter_mut().for_each(|of_type| of_type.note_pending(now));
         out
@@ -194,7 +202,7 @@ impl Stream {
 
     /// When to poll again although nothing happened: a barrier or a grace period ends.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        if !self.types.iter().any(TypeStream::has_work) {
+        if !self.has_work() {
             return None;
         }
         let barriers = self.types.iter().filter_map(TypeStream::in_flight_since);
@@ -212,7 +220,17 @@ impl Stream {
 
     /// Whether the client has everything that it wants, and said so.
     pub fn is_settled(&self) -> bool {
-        self.unanswered_since().is_none() && !self.types.iter().any(TypeStream::has_work)
+        self.unanswered_since().is_none() && !self.has_work()
+    }
+
+    /// Whether something waits to be sent: for the client's answer, for another type, or for time.
+    pub fn has_work(&self) -> bool {
+        self.types.iter().any(TypeStream::has_work)
+    }
+
+    /// Its place in the history of its world.
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        self.reader.place()
     }
 
     /// Per type: what is going on (R92).
@@ -228,8 +246,8 @@ impl Stream {
         }
     }
 
-    fn of_type(&mut self, type_url: TypeUrl) -> Result<&mut TypeStream, Status> {
-        let known = self.types.iter().position(|t| t.rules().type_url == type_url);
+    fn of_type(&mut self, type_url: &str) -> Result<&mut TypeStream, Status> {
+        let known = self.types.iter().position(|t| t.rules().type_url.as_str() == type_url);
         let index = match known {
             Some(index) => index,
             None if self.types.len() >= self.max_types => {
@@ -314,6 +332,9 @@ impl Stream {
 
     /// Removals, in reverse: first what refers to others, then what is referred to (R60, R64).
     fn send_removals(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
+        if !self.types.iter().any(TypeStream::has_removals) {
+            return;
+        }
         let lowest = self.types.first().map(|t| t.rules().phase);
         let (grace, barrier) = (self.grace, self.barrier);
         let phases: Vec<_> =

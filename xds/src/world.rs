@@ -4,9 +4,12 @@ mod table;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+use std::task::Waker;
 
-use tokio::sync::watch;
+use futures::task::AtomicWaker;
 
 use crate::{Resource, TypeUrl};
 use table::Table;
@@ -56,28 +59,41 @@ pub struct World {
 /// Versions that some client accepted.
 type Proven = HashMap<TypeUrl, HashMap<Arc<str>, Arc<str>>>;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     state: RwLock<State>,
     /// Beside the state, because every acknowledging stream writes it. Never taken before `state`.
     proven: Mutex<Proven>,
-    revision: watch::Sender<Revision>,
+    /// How far each open stream has read. What all of them know to be gone is forgotten.
+    readers: Mutex<Vec<Weak<Place>>>,
+    /// The newest revision, for a look without the state.
+    newest: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     ready: bool,
     revision: Revision,
-    types: HashMap<TypeUrl, Table>,
-    /// How far each open stream has read. What all of them know to be gone is forgotten.
-    readers: Vec<Weak<AtomicU64>>,
+    /// There are few, so that looking at each is less than hashing a name.
+    types: Vec<(TypeUrl, Table)>,
 }
 
 impl State {
-    fn slowest_reader(&mut self) -> Revision {
-        self.readers.retain(|reader| reader.strong_count() > 0);
-        let seen = self.readers.iter().filter_map(Weak::upgrade).map(|r| r.load(Ordering::Acquire));
-        seen.min().unwrap_or(self.revision)
+    fn table(&self, type_url: &TypeUrl) -> Option<&Table> {
+        self.types.iter().find(|(of, _)| of == type_url).map(|(_, table)| table)
+    }
+
+    fn table_mut(&mut self, type_url: &TypeUrl) -> &mut Table {
+        let known = self.types.iter().position(|(of, _)| of == type_url);
+        let index = known.unwrap_or_else(|| {
+            self.types.push((type_url.clone(), Table::default()));
+            self.types.len() - 1
+        });
+        &mut self.types[index].1
+    }
+
+    fn tables_mut(&mut self) -> impl Iterator<Item = &mut Table> {
+        self.types.iter_mut().map(|(_, table)| table)
     }
 }
 
@@ -90,9 +106,7 @@ impl Default for World {
 impl World {
     /// Empty and not ready.
     pub fn new() -> Self {
-        let (revision, _) = watch::channel(0);
-        let (state, proven) = (RwLock::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { state, proven, revision }) }
+        Self { shared: Arc::default() }
     }
 
     /// From now on streams are served, even if there is nothing to serve.
@@ -113,7 +127,7 @@ impl World {
         let next = state.revision + 1;
         let mut changed = false;
         for (type_url, step) in change.steps {
-            let table = state.types.entry(type_url.clone()).or_default();
+            let table = state.table_mut(&type_url);
             match step {
                 Step::Upsert(resource) => changed |= table.upsert(resource, next),
                 Step::Remove(name) if table.remove(&name, next) => {
@@ -127,13 +141,22 @@ impl World {
             return state.revision;
         }
         state.revision = next;
-        if state.types.values().any(Table::remembers_removals) {
-            let known = state.slowest_reader();
-            state.types.values_mut().for_each(|table| table.forget_removed(known));
+        if state.types.iter().any(|(_, table)| table.remembers_removals()) {
+            let known = self.slowest_reader().unwrap_or(next);
+            state.tables_mut().for_each(|table| table.forget_removed(known));
         }
+        self.shared.newest.store(next, Ordering::Release);
         drop(state);
-        self.shared.revision.send_modify(|newest| *newest = next.max(*newest));
+        let readers = self.readers();
+        readers.iter().filter_map(Weak::upgrade).for_each(|place| place.waker.wake());
         next
+    }
+
+    fn slowest_reader(&self) -> Option<Revision> {
+        let mut readers = self.readers();
+        readers.retain(is_open);
+        let places = readers.iter().filter_map(Weak::upgrade);
+        places.map(|place| place.seen.load(Ordering::Acquire)).min()
     }
 
     /// The newest revision.
@@ -169,21 +192,18 @@ impl World {
         }
     }
 
-    /// Wakes at every change.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Revision> {
-        self.shared.revision.subscribe()
-    }
-
     /// A reader that has seen everything so far; removals are remembered until it has seen them too.
     pub(crate) fn reader(&self) -> Reader {
-        let mut state = self.write();
-        let seen = Arc::new(AtomicU64::new(state.revision));
-        if state.readers.len().is_power_of_two() {
-            state.readers.retain(|reader| reader.strong_count() > 0);
+        let state = self.read();
+        let (seen, newest) = (AtomicU64::new(state.revision), self.shared.newest.clone());
+        let place = Arc::new(Place { seen, newest, waker: AtomicWaker::new() });
+        let mut readers = self.readers();
+        if readers.len().is_power_of_two() {
+            readers.retain(is_open);
         }
-        state.readers.push(Arc::downgrade(&seen));
-        drop(state);
-        Reader { world: self.clone(), seen }
+        readers.push(Arc::downgrade(&place));
+        drop((readers, state));
+        Reader { world: self.clone(), place }
     }
 
     /// Everything as it is now: one lock for a whole step of a stream.
@@ -200,13 +220,33 @@ impl World {
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Taken after `state`, if both are.
+    fn readers(&self) -> MutexGuard<'_, Vec<Weak<Place>>> {
+        self.shared.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// One stream's place in the world's history.
+/// Reads the world's history for one stream.
 #[derive(Debug)]
 pub(crate) struct Reader {
     world: World,
-    seen: Arc<AtomicU64>,
+    place: Arc<Place>,
+}
+
+/// How far a stream has read, and whom to wake when the world goes on. Does not keep the world.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// [`LEFT`] when the stream is gone.
+    seen: AtomicU64,
+    newest: Arc<AtomicU64>,
+    waker: AtomicWaker,
+}
+
+const LEFT: Revision = Revision::MAX;
+
+fn is_open(reader: &Weak<Place>) -> bool {
+    reader.upgrade().is_some_and(|place| place.seen.load(Ordering::Acquire) != LEFT)
 }
 
 impl Reader {
@@ -214,13 +254,35 @@ impl Reader {
         &self.world
     }
 
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
     pub(crate) fn seen(&self) -> Revision {
-        self.seen.load(Ordering::Acquire)
+        self.place.seen.load(Ordering::Acquire)
     }
 
     /// Says that everything in the view was taken notice of.
     pub(crate) fn has_seen(&self, view: &View<'_>) {
-        self.seen.store(view.revision(), Ordering::Release);
+        self.place.seen.store(view.revision(), Ordering::Release);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.place.seen.store(LEFT, Ordering::Release);
+    }
+}
+
+impl Place {
+    /// Whether the world went on.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.newest.load(Ordering::Acquire) > self.seen.load(Ordering::Acquire)
+    }
+
+    /// Wakes this one at the next change; only the last one that was registered.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
     }
 }
 
@@ -237,21 +299,21 @@ impl View<'_> {
     }
 
     pub(crate) fn get(&self, type_url: &TypeUrl, name: &str) -> Option<&Resource> {
-        self.state.types.get(type_url)?.get(name)
+        self.state.table(type_url)?.get(name)
     }
 
     /// The name of the resource that has this alias.
     pub(crate) fn alias(&self, type_url: &TypeUrl, alias: &str) -> Option<&Arc<str>> {
-        self.state.types.get(type_url)?.alias(alias)
+        self.state.table(type_url)?.alias(alias)
     }
 
     /// A removed resource, for as long as some stream has not seen the removal.
     pub(crate) fn removed(&self, type_url: &TypeUrl, name: &str) -> Option<&Resource> {
-        self.state.types.get(type_url)?.removed(name)
+        self.state.table(type_url)?.removed(name)
     }
 
     pub(crate) fn each(&self, type_url: &TypeUrl) -> impl Iterator<Item = &Resource> {
-        self.state.types.get(type_url).into_iter().flat_map(Table::each)
+        self.state.table(type_url).into_iter().flat_map(Table::each)
     }
 
     /// The names that changed after `since`, oldest change first.
@@ -260,7 +322,7 @@ impl View<'_> {
         type_url: &TypeUrl,
         since: Revision,
     ) -> impl Iterator<Item = &Arc<str>> {
-        self.state.types.get(type_url).into_iter().flat_map(move |table| table.since(since))
+        self.state.table(type_url).into_iter().flat_map(move |table| table.since(since))
     }
 
     pub(crate) fn is_proven(&self, type_url: &TypeUrl, resource: &Resource) -> bool {
@@ -283,9 +345,20 @@ impl View<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use bytes::Bytes;
 
     use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
 
     fn resource(name: &str, version: &str) -> Resource {
         Resource::new(name, version, Bytes::new())
@@ -324,11 +397,13 @@ mod tests {
     fn what_changes_nothing_is_no_revision_and_wakes_nobody() {
         let world = World::new();
         let first = upsert(&world, "a", "1");
-        let mut wake = world.subscribe();
-        wake.mark_unchanged();
+        let (reader, woken) = (world.reader(), Arc::new(Woken::default()));
+        reader.place.register(&woken.clone().into());
         assert_eq!(upsert(&world, "a", "1"), first);
         assert_eq!(remove(&world, "zzz"), first);
-        assert!(!wake.has_changed().expect("the world lives"));
+        assert!(!reader.place.is_behind() && !woken.0.load(Ordering::Acquire));
+        upsert(&world, "a", "2");
+        assert!(reader.place.is_behind() && woken.0.load(Ordering::Acquire));
     }
 
     #[test]
@@ -389,7 +464,7 @@ mod tests {
         let world = World::new();
         let _stays = world.reader();
         (0..1_000).for_each(|_| drop(world.reader()));
-        assert!(world.read().readers.len() <= 4);
+        assert!(world.readers().len() <= 4);
     }
 
     #[test]

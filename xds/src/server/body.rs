@@ -1,70 +1,84 @@
-//! A stream's responses as an HTTP body: a large one is cut into pieces when the connection has room for
-//! them, so that a client costs a piece of buffer however much it is sent.
+//! A stream's responses, as the body of the answer to its HTTP request. It is asked for more when the
+//! connection has room, and looks at the world then: what a slow client gets is as new as can be.
 
-use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
 use tonic::Status;
 
-use crate::codec::Frame;
+use super::outgoing::Outgoing;
+use super::session::{Next, Session};
 
-/// As much as is copied together at once. What the allocator takes from warm memory; a whole response
-/// would be fresh pages for each client.
-const CHUNK: usize = 64 << 10;
-
-/// The driver's responses, and after them how the stream ended.
 pub(super) struct Body {
-    responses: mpsc::Receiver<Result<Frame, Status>>,
-    /// What is left of the response under way.
-    pieces: VecDeque<Bytes>,
-    left: usize,
-    ended: bool,
+    session: Arc<Session>,
+    outgoing: Outgoing,
+    /// When something is due though nothing happens.
+    timer: Option<Pin<Box<Sleep>>>,
+    end: End,
+    /// Dropped with this: the driver learns that the client is gone.
+    _here: oneshot::Sender<()>,
+}
+
+enum End {
+    NotYet,
+    /// To be told behind the message under way.
+    Told(Status),
+    Over,
 }
 
 impl Body {
-    pub(super) fn new(responses: mpsc::Receiver<Result<Frame, Status>>) -> Self {
-        Self { responses, pieces: VecDeque::new(), left: 0, ended: false }
+    pub(super) fn new(session: Arc<Session>, here: oneshot::Sender<()>) -> Self {
+        let outgoing = Outgoing::default();
+        Self { session, outgoing, timer: None, end: End::NotYet, _here: here }
     }
 
-    /// The message's head of gRPC: not compressed, so long.
-    fn begin(&mut self, frame: Frame) -> Result<(), Status> {
-        let length = u32::try_from(frame.len())
-            .map_err(|_| Status::resource_exhausted("a response of more than 4 GiB"))?;
-        let [a, b, c, d] = length.to_be_bytes();
-        let head = Bytes::copy_from_slice(&[0, a, b, c, d]);
-        self.left = frame.len() + head.len();
-        self.pieces = frame.pieces.into();
-        self.pieces.push_front(head);
-        Ok(())
-    }
-
-    fn chunk(&mut self) -> Bytes {
-        let mut chunk = BytesMut::with_capacity(self.left.min(CHUNK));
-        while let Some(piece) = self.pieces.front_mut() {
-            let room = chunk.capacity() - chunk.len();
-            if piece.len() > room {
-                chunk.put(piece.split_to(room));
-                break;
+    /// Until there is something to write or to tell.
+    fn look(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // Whatever an embedding program's callback does, the client learns of the end.
+            let next = AssertUnwindSafe(|| self.session.next(&mut self.outgoing));
+            let next = std::panic::catch_unwind(next);
+            match next.unwrap_or_else(|_| Next::End(Status::internal("the stream failed"))) {
+                Next::Write(deadline) => {
+                    self.set(deadline);
+                    return Poll::Ready(());
+                }
+                Next::End(status) => {
+                    self.end = End::Told(status);
+                    return Poll::Ready(());
+                }
+                Next::Wait(deadline) => self.set(deadline),
             }
-            chunk.put_slice(piece);
-            self.pieces.pop_front();
+            let Some(timer) = &mut self.timer else { return Poll::Pending };
+            ready!(timer.as_mut().poll(context));
+            self.timer = None;
+            self.session.look();
         }
-        self.left -= chunk.len();
-        chunk.freeze()
     }
 
-    fn end(&mut self, status: &Status) -> http_body::Frame<Bytes> {
-        self.ended = true;
-        self.pieces.clear();
-        self.left = 0;
+    /// A timer that is early does no harm.
+    fn set(&mut self, deadline: Option<Instant>) {
+        let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else { return };
+        match &mut self.timer {
+            Some(timer) if timer.deadline() > deadline => timer.as_mut().reset(deadline),
+            Some(_) => {}
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
+        }
+    }
+
+    fn trailers(&mut self) -> Option<http_body::Frame<Bytes>> {
+        let End::Told(status) = std::mem::replace(&mut self.end, End::Over) else { return None };
         let mut trailers = HeaderMap::with_capacity(3);
         // A status that is no header is one that nobody can be told.
         let _unsayable = status.add_header(&mut trailers);
-        http_body::Frame::trailers(trailers)
+        Some(http_body::Frame::trailers(trailers))
     }
 }
 
@@ -76,57 +90,17 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        if self.left == 0 {
-            let begun = match ready!(self.responses.poll_recv(context)) {
-                Some(Ok(frame)) => self.begin(frame),
-                Some(Err(status)) => Err(status),
-                None => Err(Status::ok("")),
-            };
-            if let Err(status) = begun {
-                return Poll::Ready(Some(Ok(self.end(&status))));
+        if self.outgoing.is_empty() && matches!(self.end, End::NotYet) {
+            self.session.register(context.waker(), false);
+            if self.look(context).is_pending() {
+                return Poll::Pending;
             }
         }
-        let chunk = self.chunk();
+        if self.outgoing.is_empty() {
+            return Poll::Ready(self.trailers().map(Ok));
+        }
+        let chunk = self.outgoing.chunk();
+        self.session.register(context.waker(), !self.outgoing.is_empty());
         Poll::Ready(Some(Ok(http_body::Frame::data(chunk))))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt as _;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_large_message_comes_whole_in_small_chunks_and_its_end_is_told() {
-        let pieces: Vec<_> = (0..300_u32).map(|n| Bytes::from(vec![n as u8; 777])).collect();
-        let large = Bytes::from(vec![7; 3 * CHUNK]);
-        let pieces: Vec<_> = pieces.into_iter().chain([Bytes::new(), large]).collect();
-        let message = pieces.concat();
-        let (sender, responses) = mpsc::channel(2);
-        sender.try_send(Ok(Frame { pieces })).expect("room");
-        sender.try_send(Err(Status::unavailable("closing"))).expect("room");
-        let mut body = Body::new(responses);
-        let mut got = Vec::new();
-        let trailers = loop {
-            let frame = body.frame().await.expect("an end").expect("no error");
-            match frame.into_data() {
-                Ok(chunk) => {
-                    assert!(!chunk.is_empty() && chunk.len() <= CHUNK);
-                    got.extend_from_slice(&chunk);
-                }
-                Err(frame) => break frame.into_trailers().expect("trailers"),
-            }
-        };
-        assert_eq!(
-            got.get(..5).expect("a head"),
-            (message.len() as u64).to_be_bytes()[3..].to_vec()
-        );
-        assert_eq!(got.get(5..).expect("a message"), message);
-        assert_eq!(trailers.get("grpc-status").expect("a status"), "14");
-        assert!(body.frame().await.is_none());
     }
 }

@@ -1,15 +1,18 @@
 //! What a stream needs to know of a request, whichever protocol it belongs to.
 
+use bytes::Bytes;
+use prost::{DecodeError, Message as _};
 use tonic::Status;
 
 use crate::stream::{Outcome, Stream, Variant};
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
 
 /// A request of one of the two protocols.
-pub(super) trait Inbound: prost::Message + Default + Unpin + 'static {
+pub(super) trait Inbound: prost::Message + Default + 'static {
     const VARIANT: Variant;
 
-    fn take_node(&mut self) -> Option<Node>;
+    /// The node alone, without what else may be in it.
+    fn node(request: Bytes) -> Result<Option<Node>, DecodeError>;
 
     fn type_url(&mut self) -> &mut String;
 
@@ -33,8 +36,8 @@ pub(super) trait Inbound: prost::Message + Default + Unpin + 'static {
 impl Inbound for DeltaDiscoveryRequest {
     const VARIANT: Variant = Variant::Delta;
 
-    fn take_node(&mut self) -> Option<Node> {
-        self.node.take()
+    fn node(request: Bytes) -> Result<Option<Node>, DecodeError> {
+        Ok(DeltaIntroduction::decode(request)?.node)
     }
 
     fn type_url(&mut self) -> &mut String {
@@ -49,8 +52,8 @@ impl Inbound for DeltaDiscoveryRequest {
 impl Inbound for DiscoveryRequest {
     const VARIANT: Variant = Variant::StateOfTheWorld;
 
-    fn take_node(&mut self) -> Option<Node> {
-        self.node.take()
+    fn node(request: Bytes) -> Result<Option<Node>, DecodeError> {
+        Ok(ListIntroduction::decode(request)?.node)
     }
 
     fn type_url(&mut self) -> &mut String {
@@ -60,4 +63,18 @@ impl Inbound for DiscoveryRequest {
     fn step(self, stream: &mut Stream) -> Result<Outcome, Status> {
         stream.request_list(self)
     }
+}
+
+/// As much of a delta request as says who sent it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DeltaIntroduction {
+    #[prost(message, optional, tag = "1")]
+    node: Option<Node>,
+}
+
+/// As much of a state-of-the-world request as says who sent it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListIntroduction {
+    #[prost(message, optional, tag = "2")]
+    node: Option<Node>,
 }

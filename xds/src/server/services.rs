@@ -1,6 +1,7 @@
 //! The services of single types: the same server under other names, because tonic routes by them.
 
 use std::convert::Infallible;
+use std::future::Ready;
 use std::task::{Context, Poll};
 
 use tonic::body::Body;
@@ -8,7 +9,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::{AdsServer, BoxFuture};
+use super::AdsServer;
 
 macro_rules! services {
     ($($name:ident $service:literal),* $(,)?) => {
@@ -23,7 +24,7 @@ macro_rules! services {
             impl Service<http::Request<Body>> for $name {
                 type Response = http::Response<Body>;
                 type Error = Infallible;
-                type Future = BoxFuture<Result<Self::Response, Infallible>>;
+                type Future = Ready<Result<Self::Response, Infallible>>;
 
                 fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
                     Poll::Ready(Ok(()))

@@ -1,11 +1,12 @@
 //! What every stream is doing, for people and metrics (R92).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tonic::Status;
 
+use super::session::Session;
 use crate::stream::TypeStream;
 use crate::{StreamId, TypeUrl};
 
@@ -49,6 +50,18 @@ pub struct TypeStatus {
     pub last_refusal: Option<Arc<str>>,
 }
 
+impl StreamStatus {
+    fn of(session: &Session) -> Self {
+        let now = Instant::now();
+        let (node_id, node_cluster) = session.node();
+        let types = session.stream(|stream| {
+            let types = stream.types().iter().map(|t| TypeStatus::of(t, now));
+            types.filter(|t| !t.is_idle()).collect()
+        });
+        Self { stream: session.id, node_id, node_cluster, types: types.unwrap_or_default() }
+    }
+}
+
 impl TypeStatus {
     fn of(t: &TypeStream, now: Instant) -> Self {
         let (wildcard, names) = t.subscribed();
@@ -75,81 +88,41 @@ impl TypeStatus {
 }
 
 /// The open streams of a server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Streams {
-    open: Arc<Mutex<HashMap<StreamId, Arc<Mutex<Entry>>>>>,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    status: StreamStatus,
-    noted_at: Option<Instant>,
-}
-
-impl Entry {
-    /// As it was noted, but older by now.
-    fn now(&self) -> StreamStatus {
-        let mut status = self.status.clone();
-        let age = self.noted_at.map(|at| at.elapsed()).unwrap_or_default();
-        for of_type in &mut status.types {
-            of_type.pending_for = of_type.pending_for.map(|time| time + age);
-            of_type.unanswered_for = of_type.unanswered_for.map(|time| time + age);
-        }
-        status
-    }
+    open: Arc<Mutex<HashMap<StreamId, Arc<Session>>>>,
 }
 
 /// A stream's place in the list; leaves it when dropped.
-#[derive(Debug)]
 pub(crate) struct Slot {
     stream: StreamId,
-    entry: Arc<Mutex<Entry>>,
     streams: Streams,
 }
 
 impl Streams {
-    pub(super) fn open(&self, stream: StreamId, max: usize) -> Result<Slot, Status> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn open(&self, session: &Arc<Session>, max: usize) -> Result<Slot, Status> {
+        let mut open = self.lock();
         if open.len() >= max {
             return Err(Status::resource_exhausted("too many streams; try again later"));
         }
-        let status = StreamStatus { stream, ..StreamStatus::default() };
-        let entry = Arc::new(Mutex::new(Entry { status, noted_at: None }));
-        open.insert(stream, entry.clone());
+        open.insert(session.id, session.clone());
         metrics::gauge!("xds_streams").set(open.len() as f64);
-        Ok(Slot { stream, entry, streams: self.clone() })
+        Ok(Slot { stream: session.id, streams: self.clone() })
     }
 
     pub(super) fn list(&self) -> Vec<StreamStatus> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries: Vec<_> = open.values().cloned().collect();
-        drop(open);
-        entries.iter().map(|e| e.lock().unwrap_or_else(PoisonError::into_inner).now()).collect()
-    }
-}
-
-impl Slot {
-    pub(super) fn stream(&self) -> StreamId {
-        self.stream
+        let sessions: Vec<_> = self.lock().values().cloned().collect();
+        sessions.iter().map(|session| StreamStatus::of(session)).collect()
     }
 
-    pub(super) fn name(&self, node_id: &str, node_cluster: &str) {
-        let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
-        entry.status.node_id = node_id.to_owned();
-        entry.status.node_cluster = node_cluster.to_owned();
-    }
-
-    pub(super) fn note(&self, types: &[TypeStream], now: Instant) {
-        let types = types.iter().map(|t| TypeStatus::of(t, now)).filter(|t| !t.is_idle()).collect();
-        let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
-        entry.status.types = types;
-        entry.noted_at = Some(now);
+    fn lock(&self) -> MutexGuard<'_, HashMap<StreamId, Arc<Session>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.streams.lock();
         open.remove(&self.stream);
         metrics::gauge!("xds_streams").set(open.len() as f64);
     }

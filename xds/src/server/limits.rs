@@ -1,0 +1,148 @@
+//! What an open stream is held to.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Status;
+
+use super::session::Session;
+use crate::stream::Stream;
+
+/// A client that takes longer to get everything does not keep its place: others wait.
+const SYNC_AT_MOST: Duration = Duration::from_secs(10);
+
+/// What may happen to an open stream besides messages and changes. Waits are kept, not made anew for
+/// each message.
+pub(super) struct Limits {
+    session: Arc<Session>,
+    pub(super) closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// None: it cannot be.
+    pub(super) revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// When it has lived long enough.
+    old: Option<Instant>,
+    /// Its place among the streams that have not got everything yet, and until when it may keep it.
+    syncing: Option<(OwnedSemaphorePermit, Instant)>,
+    reading: Reading,
+    pub(super) timer: Pin<Box<Sleep>>,
+}
+
+impl Limits {
+    pub(super) fn new(
+        session: &Arc<Session>,
+        revoked: Option<CancellationToken>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let (now, config) = (Instant::now(), &session.shared.config);
+        let mut limits = Self {
+            session: session.clone(),
+            closing: Box::pin(session.shared.closing.clone().cancelled_owned()),
+            revoked: revoked.map(|revoked| Box::pin(revoked.cancelled_owned())),
+            old: config.max_stream_age.and_then(|age| now.checked_add(spread(age))),
+            syncing: Some((place, now + SYNC_AT_MOST)),
+            reading: Reading::default(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        };
+        limits.set_timer(now);
+        limits
+    }
+
+    /// Gives up the place of a stream that has got everything, or that took too long.
+    pub(super) fn note(&mut self) {
+        if let Some((_, until)) = &self.syncing {
+            let done = self.session.stream(Stream::is_settled).unwrap_or(true);
+            if done || Instant::now() >= *until {
+                self.syncing = None;
+            }
+        }
+    }
+
+    /// Fails if one is passed; else the timer stands at the first moment at which one can be.
+    pub(super) fn check(&mut self) -> Result<(), Status> {
+        let now = Instant::now();
+        let config = &self.session.shared.config;
+        let unanswered = self.session.stream(Stream::unanswered_since).flatten();
+        if unanswered.is_some_and(|since| now - since >= config.ack_timeout) {
+            return Err(Status::deadline_exceeded("a response was not answered"));
+        }
+        if self.old.is_some_and(|old| now >= old) {
+            return Err(Status::unavailable("the stream is old; open another"));
+        }
+        let stuck_since = self.reading.note(self.session.waits_for_reader(), now);
+        if stuck_since.is_some_and(|since| now - since >= config.send_timeout) {
+            return Err(Status::deadline_exceeded("responses were not read"));
+        }
+        self.note();
+        self.set_timer(now);
+        Ok(())
+    }
+
+    fn set_timer(&mut self, now: Instant) {
+        let config = &self.session.shared.config;
+        let unanswered = self.session.stream(Stream::unanswered_since).flatten();
+        let syncing = self.syncing.as_ref().map(|(_, until)| *until);
+        let due = self.old.into_iter().chain(syncing);
+        let due = due.chain(unanswered.unwrap_or(now).checked_add(config.ack_timeout));
+        let looked = self.reading.stuck_since().unwrap_or(now);
+        let due = due.chain(looked.checked_add(config.send_timeout)).min();
+        if let Some(due) = due {
+            self.timer.as_mut().reset(due.into());
+        }
+    }
+}
+
+/// Whether the connection takes what waits for it, seen from time to time.
+#[derive(Debug, Default)]
+struct Reading {
+    /// How often it had asked for more, and since when it has not again.
+    stuck: Option<(u64, Instant)>,
+}
+
+impl Reading {
+    /// `asked`: how often it has asked so far, if something waits. Since when it does not read.
+    fn note(&mut self, asked: Option<u64>, now: Instant) -> Option<Instant> {
+        self.stuck = asked.map(|asked| match self.stuck {
+            Some((before, since)) if before == asked => (asked, since),
+            _ => (asked, now),
+        });
+        self.stuck_since()
+    }
+
+    fn stuck_since(&self) -> Option<Instant> {
+        self.stuck.map(|(_, since)| since)
+    }
+}
+
+/// Up to a tenth longer, so that streams that were opened together do not end together (R85).
+fn spread(age: Duration) -> Duration {
+    age.saturating_add((age / 1_000).saturating_mul(rand::random_range(0..=100)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_more_reads_however_often_one_looks() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut reading = Reading::default();
+        assert_eq!(reading.note(None, at(0)), None);
+        assert_eq!(reading.note(Some(7), at(1)), Some(at(1)), "it waits from now on");
+        assert_eq!(reading.note(Some(7), at(2)), Some(at(1)));
+        assert_eq!(reading.note(Some(8), at(3)), Some(at(3)), "it asked for more");
+        assert_eq!(reading.note(None, at(4)), None, "nothing waits");
+        assert_eq!(reading.note(Some(8), at(5)), Some(at(5)));
+    }
+
+    #[test]
+    fn streams_that_were_opened_together_do_not_end_together() {
+        let age = Duration::from_secs(1_000);
+        let ages: Vec<_> = (0..100).map(|_| spread(age)).collect();
+        assert!(ages.iter().all(|spread| (age..=age + age / 10).contains(spread)));
+        assert!(ages.iter().any(|spread| *spread != ages[0]));
+    }
+}

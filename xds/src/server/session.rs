@@ -1,0 +1,258 @@
+//! One open stream, as its two tasks share it: the [driver](super::driver) takes requests, the
+//! [body](super::body) takes responses, each when it can. What is pure about the stream is in
+//! [`Stream`].
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
+
+use futures::task::AtomicWaker;
+use tonic::Status;
+
+use super::Shared;
+use super::meters::Meters;
+use super::outbound::write;
+use super::outgoing::Outgoing;
+use super::route::Route;
+use crate::stream::{Answer, Outcome, Stream};
+use crate::world::Place;
+use crate::{Event, Peer, StreamId, TypeUrl};
+
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) route: &'static Route,
+    pub(super) id: StreamId,
+    /// `node.id` and `node.cluster`, once they are known.
+    node: OnceLock<(String, String)>,
+    /// Held for a whole step, so that the observer is told in order. Taken before `state`.
+    turn: Mutex<Turn>,
+    /// Held shortly: whoever asks for the status waits for it.
+    state: Mutex<State>,
+    place: OnceLock<Arc<Place>>,
+    /// The body's, for what is no change of the world.
+    waker: AtomicWaker,
+    /// The body has to look, though the world may not have changed.
+    due: AtomicBool,
+    /// How often the connection asked for more.
+    polls: AtomicU64,
+    /// The body holds the rest of a message that the connection has not asked for.
+    unfinished: AtomicBool,
+}
+
+/// What the two tasks do in turns.
+#[derive(Default)]
+struct Turn {
+    /// The observer knows of the stream, and not of its end.
+    told: bool,
+    meters: Vec<(TypeUrl, Meters)>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "almost always open")]
+enum State {
+    /// The client has not said who it is, or waits for its place.
+    Opening,
+    Open(Stream),
+    Ended(Status),
+}
+
+/// What the body is to do.
+pub(super) enum Next {
+    /// Write what there is, and ask again at this time.
+    Write(Option<Instant>),
+    /// Wait to be woken, and ask again at this time.
+    Wait(Option<Instant>),
+    /// Say this, and no more.
+    End(Status),
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>, route: &'static Route, id: StreamId) -> Self {
+        Self {
+            shared,
+            route,
+            id,
+            node: OnceLock::new(),
+            turn: Mutex::default(),
+            state: Mutex::new(State::Opening),
+            place: OnceLock::new(),
+            waker: AtomicWaker::new(),
+            due: AtomicBool::new(true),
+            polls: AtomicU64::new(0),
+            unfinished: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on responses go out. `first` takes the first request.
+    pub(super) fn open(
+        &self,
+        mut stream: Stream,
+        peer: &Peer<'_>,
+        first: impl FnOnce(&mut Stream) -> Result<Outcome, Status>,
+    ) -> Result<(), Status> {
+        let mut turn = self.turn();
+        turn.told = true;
+        self.tell(Event::Opened { stream: self.id, peer });
+        self.node.get_or_init(|| (peer.node_id.to_owned(), peer.node_cluster.to_owned()));
+        self.place.get_or_init(|| stream.place().clone());
+        let outcome = first(&mut stream)?;
+        self.took(&mut turn, &outcome);
+        *self.state() = State::Open(stream);
+        self.look();
+        Ok(())
+    }
+
+    /// Takes a request.
+    pub(super) fn request(
+        &self,
+        step: impl FnOnce(&mut Stream) -> Result<Outcome, Status>,
+    ) -> Result<(), Status> {
+        let mut turn = self.turn();
+        let mut state = self.state();
+        let State::Open(stream) = &mut *state else { return Ok(()) };
+        let outcome = step(stream)?;
+        let has_work = stream.has_work();
+        drop(state);
+        self.took(&mut turn, &outcome);
+        if has_work {
+            self.look();
+        }
+        Ok(())
+    }
+
+    fn took(&self, turn: &mut Turn, outcome: &Outcome) {
+        if let (Some(type_url), false) = (&outcome.type_url, outcome.held.is_empty()) {
+            self.tell(Event::Held { stream: self.id, type_url, resources: &outcome.held });
+        }
+        if let Some(answer) = &outcome.answer {
+            self.answered(turn, answer);
+        }
+    }
+
+    fn answered(&self, turn: &mut Turn, answer: &Answer) {
+        let Answer { type_url, resources, sent_at, refusal } = answer;
+        let stream = self.id;
+        let meters = turn.meters(&self.shared, type_url);
+        meters.answer_seconds.record(sent_at.elapsed());
+        match refusal {
+            None => {
+                meters.acks.increment(1);
+                self.tell(Event::Acked { stream, type_url, resources });
+            }
+            Some(message) => {
+                meters.nacks.increment(1);
+                let first = resources.first().map(|r| &r.name);
+                tracing::warn!(stream, %type_url, of = resources.len(), ?first, message, "a client refused a response");
+                self.tell(Event::Nacked { stream, type_url, resources, message });
+            }
+        }
+    }
+
+    /// Everything that should be sent now, appended to `out`.
+    pub(super) fn next(&self, out: &mut Outgoing) -> Next {
+        let asked = self.due.swap(false, Ordering::AcqRel);
+        if !asked && !self.place.get().is_some_and(|place| place.is_behind()) {
+            return Next::Wait(None);
+        }
+        let mut turn = self.turn();
+        let now = Instant::now();
+        let mut state = self.state();
+        let (responses, deadline) = match &mut *state {
+            State::Opening => return Next::Wait(None),
+            State::Ended(status) => return Next::End(status.clone()),
+            State::Open(stream) => (stream.poll(now), stream.deadline(now)),
+        };
+        drop(state);
+        if responses.is_empty() {
+            return Next::Wait(deadline);
+        }
+        for response in &responses {
+            let written =
+                write(self.route.variant, response, &self.shared.config.types, out);
+            let bytes = match written {
+                Ok(bytes) => bytes,
+                Err(status) => return Next::End(status),
+            };
+            let meters = turn.meters(&self.shared, &response.type_url);
+            meters.responses.increment(1);
+            meters.sent_bytes.increment(bytes as u64);
+            let (type_url, resources) = (&response.type_url, &response.sent[..]);
+            self.tell(Event::Sent { stream: self.id, type_url, resources, bytes });
+        }
+        Next::Write(deadline)
+    }
+
+    /// Nothing goes out any more but the message under way, and why.
+    pub(super) fn end(&self, status: Status) {
+        let mut turn = self.turn();
+        let before = std::mem::replace(&mut *self.state(), State::Ended(status));
+        drop(before);
+        self.look();
+        if std::mem::take(&mut turn.told) {
+            self.tell(Event::Closed { stream: self.id });
+        }
+    }
+
+    /// The body's task, to be woken when there is something to do.
+    pub(super) fn register(&self, waker: &Waker, unfinished: bool) {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        self.unfinished.store(unfinished, Ordering::Relaxed);
+        self.waker.register(waker);
+        if let Some(place) = self.place.get() {
+            place.register(waker);
+        }
+    }
+
+    /// The body is to look again.
+    pub(super) fn look(&self) {
+        self.due.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// If there is something to write: how often the connection has asked for it so far. Twice the
+    /// same number, some time apart: it does not read.
+    pub(super) fn waits_for_reader(&self) -> Option<u64> {
+        let waits = self.unfinished.load(Ordering::Relaxed)
+            || self.due.load(Ordering::Acquire)
+            || self.place.get().is_some_and(|place| place.is_behind());
+        waits.then(|| self.polls.load(Ordering::Relaxed))
+    }
+
+    /// `node.id` and `node.cluster`; empty until the first message.
+    pub(super) fn node(&self) -> (String, String) {
+        self.node.get().cloned().unwrap_or_default()
+    }
+
+    /// Looks at the stream, if it is open.
+    pub(super) fn stream<T>(&self, look: impl FnOnce(&Stream) -> T) -> Option<T> {
+        match &*self.state() {
+            State::Open(stream) => Some(look(stream)),
+            State::Opening | State::Ended(_) => None,
+        }
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        self.shared.observer.event(event);
+    }
+
+    // A poisoned lock means that an embedding program's callback panicked in a turn. The stream ends
+    // by that (its tasks see to it), and its end is still to be told.
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    fn meters(&mut self, shared: &Shared, type_url: &TypeUrl) -> &Meters {
+        let known = self.meters.iter().position(|(of, _)| of == type_url);
+        let index = known.unwrap_or_else(|| {
+            self.meters.push((type_url.clone(), Meters::of(&shared.label(type_url))));
+            self.meters.len() - 1
+        });
+        &self.meters[index].1
+    }
+}
