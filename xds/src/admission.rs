@@ -1,9 +1,8 @@
 //! The embedding program's side: who may see what, and what happened.
 
-use std::sync::Arc;
-
 use tonic::Status;
 
+use crate::stream::SentResource;
 use crate::{TypeUrl, World};
 
 /// Names one stream of one server.
@@ -36,15 +35,6 @@ pub trait Admission: Send + Sync + 'static {
     fn revoked(&self, _peer: &Peer<'_>) -> Option<tokio_util::sync::CancellationToken> {
         None
     }
-}
-
-/// A resource of a response, by name and version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SentResource {
-    /// Its name.
-    pub name: Arc<str>,
-    /// None: it was removed.
-    pub version: Option<Arc<str>>,
 }
 
 /// What happened on a stream.

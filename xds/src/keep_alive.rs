@@ -22,6 +22,10 @@ impl Default for KeepAlive {
 /// As many streams as a connection may have: a proxy in between puts all clients on one (R86).
 const MAX_STREAMS: u32 = 100_000;
 
+/// As much of a request as is taken in before it is asked for, in bytes: a client that has to wait for
+/// its place keeps the rest.
+const READ_AHEAD: u32 = 64 << 10;
+
 impl KeepAlive {
     /// For a server of [`crate::AdsServer`].
     pub fn on_server<L>(self, server: Server<L>) -> Server<L> {
@@ -29,6 +33,7 @@ impl KeepAlive {
             .http2_keepalive_interval(Some(self.interval))
             .http2_keepalive_timeout(Some(self.timeout))
             .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(READ_AHEAD)
     }
 
     /// For a channel of [`crate::client::DeltaClient`].

@@ -24,9 +24,10 @@ pub mod testing;
 pub mod wire;
 mod world;
 
-pub use admission::{Admission, Event, NoObserver, Observer, Peer, SentResource, StreamId};
+pub use admission::{Admission, Event, NoObserver, Observer, Peer, StreamId};
 pub use keep_alive::KeepAlive;
 pub use resource::{Resource, TypeUrl};
 pub use rules::{Batching, ServerConfig, TypeRules};
 pub use server::{AdsServer, StreamStatus, TypeStatus};
+pub use stream::SentResource;
 pub use world::{Change, Revision, World};

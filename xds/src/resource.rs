@@ -1,5 +1,6 @@
 //! What is served.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -121,11 +122,11 @@ impl Resource {
     }
 
     /// The resource as field 2 of a delta response.
-    pub(crate) fn fragment(&self, type_url: &TypeUrl) -> Bytes {
+    pub(crate) fn fragment(&self, type_url: &TypeUrl) -> Cow<'_, Bytes> {
         let encode = || self.encode(type_url, self.0.value.clone());
         match self.0.fragment.get_or_init(|| (type_url.clone(), encode())) {
-            (encoded_as, fragment) if encoded_as == type_url => fragment.clone(),
-            _ => encode(), // one resource under two types
+            (encoded_as, fragment) if encoded_as == type_url => Cow::Borrowed(fragment),
+            _ => Cow::Owned(encode()), // one resource under two types
         }
     }
 

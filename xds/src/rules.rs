@@ -80,7 +80,8 @@ pub struct ServerConfig {
     pub max_request_bytes: usize,
     /// Memory for the names that one stream subscribes to, in bytes.
     pub max_subscription_bytes: usize,
-    /// Streams at a time that have not got everything yet; their responses are what costs memory (R82).
+    /// Streams at a time that have not got everything yet: what costs memory is their responses, and
+    /// first requests that say what a client holds (R82).
     pub max_syncing: usize,
     /// How long a new stream waits to be one of them before it is refused with
     /// `RESOURCE_EXHAUSTED` (R83).
@@ -108,7 +109,7 @@ impl ServerConfig {
             max_request_bytes: 32 << 20,
             max_subscription_bytes: 64 << 20,
             max_syncing: 64,
-            sync_wait: Duration::from_secs(1),
+            sync_wait: Duration::from_secs(10),
             first_message_timeout: Duration::from_secs(15),
             send_timeout: Duration::from_secs(30),
             ack_timeout: Duration::from_secs(300),

@@ -7,6 +7,8 @@
 //! wrong (R81).
 
 mod awaited;
+mod nonce;
+mod response;
 mod subscription;
 mod suspects;
 mod type_stream;
@@ -18,9 +20,12 @@ use tonic::Status;
 
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::world::{Place, Reader, View};
-use crate::{Resource, SentResource, ServerConfig, TypeRules, TypeUrl, World};
+use crate::{ServerConfig, TypeRules, TypeUrl, World};
 use awaited::{Awaited, children};
+use nonce::Nonces;
 
+pub(crate) use response::Entry;
+pub use response::{Response, SentResource};
 pub use type_stream::TypeStream;
 
 /// Which of the two protocols a stream speaks.
@@ -30,40 +35,6 @@ pub enum Variant {
     Delta,
     /// Each request lists what is wanted; a response can not say that something is gone.
     StateOfTheWorld,
-}
-
-/// A response to be sent.
-#[derive(Debug)]
-pub struct Response {
-    /// Of which type.
-    pub type_url: TypeUrl,
-    /// Unique on the stream (R30).
-    pub nonce: String,
-    /// Of the content, over the state-of-the-world protocol; else empty.
-    pub version_info: String,
-    /// New or changed, each with the attempt to restamp it with (0: as it is).
-    pub upserts: Vec<(Resource, u32)>,
-    /// What belongs to it without having changed.
-    pub unchanged: Vec<Resource>,
-    /// Missing, and said so by a resource without content.
-    pub absent: Vec<Arc<str>>,
-    /// Gone or missing.
-    pub removals: Vec<Arc<str>>,
-    /// Names and versions of all of them.
-    pub sent: Arc<[SentResource]>,
-}
-
-impl Response {
-    fn list(&self) -> Arc<[SentResource]> {
-        let resources = self.upserts.iter().map(|(resource, _)| resource).chain(&self.unchanged);
-        let upserts = resources
-            .map(|r| SentResource { name: r.name().clone(), version: Some(r.version().clone()) });
-        let removals =
-            self.removals.iter().map(|name| SentResource { name: name.clone(), version: None });
-        let absent =
-            self.absent.iter().map(|name| SentResource { name: name.clone(), version: None });
-        upserts.chain(absent).chain(removals).collect()
-    }
 }
 
 /// How the client answered a response.
@@ -103,7 +74,7 @@ pub struct Stream {
     awaited: Awaited,
     /// Since when a phase has kept later ones from work that they have.
     held_up_since: Option<Instant>,
-    next_nonce: u64,
+    nonces: Nonces,
 }
 
 /// More unknown types than this on one stream are a mistake or an attack.
@@ -132,7 +103,7 @@ impl Stream {
             max_subscription_bytes: config.max_subscription_bytes,
             awaited: Awaited::default(),
             held_up_since: None,
-            next_nonce: 1,
+            nonces: Nonces::default(),
         }
     }
 
@@ -173,7 +144,8 @@ impl Stream {
         self.absorb(&view);
         let outcome = take(self.of_type(type_url)?, &view);
         if let Some(answer) = &outcome.answer {
-            self.awaited.answered(&answer.type_url, answer.resources.iter().map(|r| &r.name));
+            self.awaited
+                .answered(&answer.type_url, answer.resources.iter().map(SentResource::name));
         }
         let names: usize = self.types.iter().map(TypeStream::subscription_bytes).sum();
         if names > self.max_subscription_bytes {
@@ -268,7 +240,7 @@ impl Stream {
             let Some(of_type) = self.types.get_mut(index) else { continue };
             of_type.catch_up(view);
             let Some(content) = of_type.take_asked(view) else { continue };
-            out.push(of_type.send(content, view, nonce(&mut self.next_nonce), now));
+            out.push(of_type.send(content, view, self.nonces.next(), now));
             self.follow_with_children(view, now, out.last(), index);
         }
     }
@@ -279,7 +251,7 @@ impl Stream {
         for index in 0..self.types.len() {
             let Some(of_type) = self.types.get_mut(index) else { continue };
             if let Some(content) = of_type.take_upserts(view) {
-                out.push(of_type.send(content, view, nonce(&mut self.next_nonce), now));
+                out.push(of_type.send(content, view, self.nonces.next(), now));
                 self.follow_with_children(view, now, out.last(), index);
             }
             if !overdue && self.holds_up_after(index, now) {
@@ -324,7 +296,7 @@ impl Stream {
         let named_after =
             |t: &&mut TypeStream| t.rules().named_after.as_ref() == Some(&parents.type_url);
         for of_child in self.types.iter_mut().filter(named_after) {
-            for (parent, _) in &parents.upserts {
+            for (parent, _) in parents.upserts() {
                 of_child.follow_prefix(parent.name(), view);
             }
         }
@@ -344,19 +316,11 @@ impl Stream {
                 let is_lowest = Some(of_type.rules().phase) == lowest;
                 let wait = if is_lowest { grace } else { Duration::ZERO };
                 let content = of_type.take_removals(view, now, wait);
-                out.extend(
-                    content.map(|c| of_type.send(c, view, nonce(&mut self.next_nonce), now)),
-                );
+                out.extend(content.map(|c| of_type.send(c, view, self.nonces.next(), now)));
             }
             if phase.iter().any(|t| t.is_waiting(now, barrier)) {
                 return;
             }
         }
     }
-}
-
-fn nonce(next: &mut u64) -> String {
-    let nonce = next.to_string();
-    *next += 1;
-    nonce
 }

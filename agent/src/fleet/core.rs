@@ -161,9 +161,10 @@ impl Core {
             }
             Happened::Has { stream, type_url, resources } => {
                 for resource in resources {
-                    let key = (type_url, resource.name);
-                    self.tracker.acked(stream, &key, resource.version.as_deref());
-                    if let Some(version) = &resource.version {
+                    let key = (type_url, resource.name().clone());
+                    let version = resource.version();
+                    self.tracker.acked(stream, &key, version.map(|version| &**version));
+                    if let Some(version) = version {
                         self.accepted(stream, key, version);
                     }
                 }

@@ -83,8 +83,8 @@ fn happened(event: Event<'_>) -> Option<Happened> {
         Event::Nacked { stream, type_url, resources: [one], message } => Some(Happened::Refused {
             stream,
             type_url: envoy_type(type_url.as_str())?,
-            name: one.name.clone(),
-            version: one.version.clone()?,
+            name: one.name().clone(),
+            version: one.version()?.clone(),
             words: message.to_owned(),
         }),
         Event::Nacked { .. } | Event::Sent { .. } => None,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use imp_bench::xds::{Kind, resource};
 use imp_xds::{
-    Admission, AdsServer, Change, NoObserver, Peer, Resource, ServerConfig, TypeRules, World,
+    Admission, AdsServer, Change, KeepAlive, NoObserver, Peer, Resource, ServerConfig, TypeRules,
+    World,
 };
 use tonic::Status;
 use tonic::transport::Server;
@@ -37,7 +38,10 @@ fn main() -> Result<()> {
         first.upsert(kind.type_url(), made(kind, index, 0));
     }
     world.apply(first);
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("xds_server").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("xds_server")
+        .enable_all()
+        .build()?;
     let port = runtime.block_on(serve(kind, world.clone()))?;
     say(&format!("ready {port}"));
     let mut generation = 0;
@@ -55,8 +59,9 @@ async fn serve(kind: Kind, world: World) -> Result<u16> {
     let server = AdsServer::new(config, Arc::new(Everyone(world)), Arc::new(NoObserver));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
+    let router = KeepAlive::default().on_server(Server::builder()).add_service(server);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tokio::spawn(Server::builder().add_service(server).serve_with_incoming(incoming));
+    tokio::spawn(router.serve_with_incoming(incoming));
     Ok(port)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tonic::Status;
 
 use super::inbound::Inbound;
@@ -65,8 +65,8 @@ where
     }
 
     async fn serve<M: Inbound>(&mut self) -> Result<(), End> {
-        let (node, first) = self.first_message::<M>().await?;
         let shared = self.session.shared.clone();
+        let (node, first, place) = self.first_message::<M>().await?;
         let version = node.version_text();
         let peer = Peer {
             node_id: &node.id,
@@ -79,7 +79,11 @@ where
         if !world.is_ready() {
             return Err(Status::unavailable("not ready; try again later").into()); // R7
         }
-        let mut limits = Limits::new(&self.session, revoked, shared.place_to_sync().await?);
+        let place = match place {
+            Some(place) => place,
+            None => shared.place_to_sync().await?,
+        };
+        let mut limits = Limits::new(&self.session, revoked, place);
         // Only now, and not while it waits: what the client holds is large when it is unpacked.
         let first = self.decode::<M>(first)?;
         let stream = Stream::speaking(M::VARIANT, world, &shared.config);
@@ -93,20 +97,32 @@ where
         }
     }
 
-    /// The first message, which says who it is (R2); later ones need not, and are not asked (R3).
-    async fn first_message<M: Inbound>(&mut self) -> Result<(Node, Bytes), End> {
-        let shared = &self.session.shared;
+    /// The first message, which says who it is (R2); later ones need not, and are not asked (R3). Of a
+    /// large one the rest is read when there is a place to sync: many may come at the same time.
+    async fn first_message<M: Inbound>(
+        &mut self,
+    ) -> Result<(Node, Bytes, Option<OwnedSemaphorePermit>), End> {
+        let shared = self.session.shared.clone();
+        let mut place = None;
+        let first = async {
+            loop {
+                match self.requests.next().await? {
+                    Read::Message(first) => return Ok(first),
+                    Read::Large => place = Some(shared.place_to_sync().await?),
+                    Read::End => return Err(End::Gone),
+                }
+            }
+        };
         let first = tokio::select! {
             () = shared.closing.cancelled() => return Err(closing().into()),
-            first = tokio::time::timeout(shared.config.first_message_timeout, self.requests.next())
-                => first.map_err(|_| Status::deadline_exceeded("the first message did not come"))??,
+            first = tokio::time::timeout(shared.config.first_message_timeout, first) => first
+                .map_err(|_| Status::deadline_exceeded("the first message did not come"))??,
         };
-        let Read::Message(first) = first else { return Err(End::Gone) };
         let node = M::node(first.clone()).map_err(|error| malformed(&error))?;
         let node = node.filter(|node| !node.id.is_empty());
         let node =
             node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?;
-        Ok((node, first))
+        Ok((node, first, place))
     }
 
     fn decode<M: Inbound>(&self, request: Bytes) -> Result<M, Status> {
@@ -115,7 +131,7 @@ where
         Ok(request)
     }
 
-    /// The next request; None: it was time to look at the limits.
+    /// The next request; None: there is none yet, but it was time to look at the limits.
     async fn wait(&mut self, limits: &mut Limits) -> Result<Option<Bytes>, End> {
         let revoked = async {
             match &mut limits.revoked {
@@ -130,6 +146,7 @@ where
             _ = &mut self.here => Err(End::Gone),
             request = self.requests.next() => match request? {
                 Read::Message(request) => Ok(Some(request)),
+                Read::Large => Ok(None),
                 Read::End => Err(End::Gone),
             },
             () = limits.timer.as_mut() => Ok(limits.check().map(|()| None)?),

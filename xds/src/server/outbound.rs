@@ -1,70 +1,150 @@
 //! A response as a message of gRPC: type, nonce and removals encoded here, resources as they were
-//! encoded once. Protobuf messages may be concatenated, so head and resources are one message.
+//! encoded once. Protobuf messages may be concatenated, so head and resources are one message. It is
+//! made piece by piece while it is written: lists of pieces would be large while clients are filled.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use tonic::Status;
 
-use super::outgoing::Outgoing;
 use crate::resource::absent;
-use crate::stream::{Response, Variant};
+use crate::stream::{Entry, Response, SentResource, Variant};
 use crate::wire::{DeltaDiscoveryResponse, DiscoveryResponse};
-use crate::{TypeRules, TypeUrl};
+use crate::{Resource, TypeRules, TypeUrl};
 
-/// Appends the response; how many bytes it has.
-pub(super) fn write(
+/// What is left of a response.
+#[derive(Debug)]
+pub(super) struct Message {
     variant: Variant,
-    response: &Response,
-    rules: &[TypeRules],
-    out: &mut Outgoing,
-) -> Result<usize, Status> {
-    let bodies = bodies(variant, response, rules);
-    match variant {
-        Variant::Delta => append(&delta_head(response), bodies, out),
-        Variant::StateOfTheWorld => append(&list_head(response), bodies, out),
+    type_url: TypeUrl,
+    sent: Arc<[SentResource]>,
+    /// How many of them are done.
+    done: usize,
+    /// What comes before the next of them.
+    ready: Option<Bytes>,
+    /// Contents that were made anew, in order.
+    restamped: VecDeque<Bytes>,
+    restamp: Option<Restamp>,
+    /// Without gRPC's own head.
+    length: usize,
+}
+
+type Restamp = fn(&Resource, u32) -> Bytes;
+
+/// gRPC's own head: whether the message is compressed, and its length.
+const HEAD: usize = 5;
+
+impl Message {
+    pub(super) fn new(
+        variant: Variant,
+        response: &Response,
+        rules: &[TypeRules],
+    ) -> Result<Self, Status> {
+        let rules = rules.iter().find(|rules| rules.type_url == response.type_url);
+        let mut message = Self {
+            variant,
+            type_url: response.type_url.clone(),
+            sent: response.sent.clone(),
+            done: 0,
+            ready: None,
+            restamped: VecDeque::new(),
+            restamp: rules.and_then(|rules| rules.restamp),
+            length: 0,
+        };
+        message.restamp(response);
+        match variant {
+            Variant::Delta => message.begin(&delta_head(response))?,
+            Variant::StateOfTheWorld => message.begin(&list_head(response))?,
+        }
+        Ok(message)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// As it goes over the wire.
+    pub(super) fn framed_len(&self) -> usize {
+        HEAD + self.length
+    }
+
+    /// The next bytes of it.
+    pub(super) fn next_piece(&mut self) -> Option<Bytes> {
+        if let Some(ready) = self.ready.take() {
+            return Some(ready);
+        }
+        while let Some(sent) = self.sent.get(self.done) {
+            self.done += 1;
+            let (variant, type_url) = (self.variant, &self.type_url);
+            let is_made_anew = is_made_anew(&sent.0, self.restamp);
+            let anew = if is_made_anew { self.restamped.pop_front() } else { None };
+            let Some(body) = anew.map(Cow::Owned).or_else(|| body(variant, type_url, &sent.0))
+            else {
+                continue;
+            };
+            let body = body.into_owned();
+            if self.variant == Variant::Delta {
+                return Some(body);
+            }
+            let head = any_head(type_url, body.len());
+            self.ready = Some(body);
+            return Some(head);
+        }
+        None
+    }
+
+    fn restamp(&mut self, response: &Response) {
+        let Some(restamp) = self.restamp else { return };
+        let again = response.upserts().filter(|(_, attempt)| *attempt > 0);
+        let (variant, type_url) = (self.variant, &self.type_url);
+        let anew = again.map(|(resource, attempt)| match variant {
+            Variant::Delta => resource.encode(type_url, restamp(resource, attempt)),
+            Variant::StateOfTheWorld => restamp(resource, attempt),
+        });
+        self.restamped = anew.collect();
+    }
+
+    fn begin(&mut self, head: &impl prost::Message) -> Result<(), Status> {
+        let bodies = self.sent.iter().filter(|sent| !is_made_anew(&sent.0, self.restamp));
+        let bodies = bodies.filter_map(|sent| body(self.variant, &self.type_url, &sent.0));
+        let lengths = bodies.map(|body| body.len()).chain(self.restamped.iter().map(Bytes::len));
+        let bodies: usize = match self.variant {
+            Variant::Delta => lengths.sum(),
+            Variant::StateOfTheWorld => {
+                lengths.map(|length| any_head(&self.type_url, length).len() + length).sum()
+            }
+        };
+        self.length = head.encoded_len() + bodies;
+        let framed = u32::try_from(self.length)
+            .map_err(|_| Status::resource_exhausted("a response of more than 4 GiB"))?;
+        let mut bytes = Vec::with_capacity(HEAD + head.encoded_len());
+        bytes.put_u8(0);
+        bytes.put_u32(framed);
+        head.encode(&mut bytes).map_err(|error| Status::internal(error.to_string()))?;
+        self.ready = Some(bytes.into());
+        Ok(())
     }
 }
 
-/// Behind gRPC's own head: not compressed, so long.
-fn append(
-    head: &impl prost::Message,
-    bodies: Vec<Bytes>,
-    out: &mut Outgoing,
-) -> Result<usize, Status> {
-    let length = head.encoded_len() + bodies.iter().map(Bytes::len).sum::<usize>();
-    let framed = u32::try_from(length)
-        .map_err(|_| Status::resource_exhausted("a response of more than 4 GiB"))?;
-    let mut bytes = Vec::with_capacity(5 + head.encoded_len());
-    bytes.put_u8(0);
-    bytes.put_u32(framed);
-    head.encode(&mut bytes).map_err(|error| Status::internal(error.to_string()))?;
-    out.push(bytes.into());
-    bodies.into_iter().for_each(|body| out.push(body));
-    Ok(length)
+fn is_made_anew(entry: &Entry, restamp: Option<Restamp>) -> bool {
+    restamp.is_some() && matches!(entry, Entry::Upsert(_, 1..))
 }
 
-/// The resources, shared by all streams.
-fn bodies(variant: Variant, response: &Response, rules: &[TypeRules]) -> Vec<Bytes> {
-    let restamp = rules.iter().find(|r| r.type_url == response.type_url).and_then(|r| r.restamp);
-    match variant {
-        Variant::Delta => {
-            let upserts = response.upserts.iter().map(|(resource, attempt)| match restamp {
-                Some(restamp) if *attempt > 0 => {
-                    resource.encode(&response.type_url, restamp(resource, *attempt))
-                }
-                _ => resource.fragment(&response.type_url),
-            });
-            upserts.chain(response.absent.iter().map(|name| absent(name))).collect()
+/// What stands in the message for one of its resources, beside the head.
+fn body<'a>(variant: Variant, type_url: &TypeUrl, entry: &'a Entry) -> Option<Cow<'a, Bytes>> {
+    match (variant, entry) {
+        (Variant::Delta, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
+            Some(resource.fragment(type_url))
         }
-        Variant::StateOfTheWorld => {
-            let changed = response.upserts.iter().map(|(resource, attempt)| match restamp {
-                Some(restamp) if *attempt > 0 => restamp(resource, *attempt),
-                _ => resource.value().clone(),
-            });
-            let unchanged = response.unchanged.iter().map(|resource| resource.value().clone());
-            let values = changed.chain(unchanged);
-            values.flat_map(|value| [any_head(&response.type_url, value.len()), value]).collect()
+        (Variant::StateOfTheWorld, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
+            Some(Cow::Borrowed(resource.value()))
         }
+        (Variant::Delta, Entry::Absent(name)) => Some(Cow::Owned(absent(name))),
+        // Named in the head, or not at all.
+        (_, Entry::Removed(_)) | (Variant::StateOfTheWorld, Entry::Absent(_)) => None,
     }
 }
 
@@ -72,7 +152,7 @@ fn delta_head(response: &Response) -> DeltaDiscoveryResponse {
     DeltaDiscoveryResponse {
         type_url: response.type_url.to_string(),
         nonce: response.nonce.clone(),
-        removed_resources: response.removals.iter().map(ToString::to_string).collect(),
+        removed_resources: response.removals().map(ToString::to_string).collect(),
         ..Default::default()
     }
 }
@@ -101,4 +181,102 @@ fn any_head(type_url: &TypeUrl, value: usize) -> Bytes {
     encode_varint((any.len() + value) as u64, &mut head);
     head.append(&mut any);
     head.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::super::outgoing::Outgoing;
+    use super::*;
+
+    const T: &str = "type.test/T";
+
+    fn response(entries: Vec<Entry>) -> Response {
+        Response {
+            type_url: T.into(),
+            nonce: "7".to_owned(),
+            version_info: "v".to_owned(),
+            sent: entries.into_iter().map(SentResource).collect(),
+        }
+    }
+
+    fn resource(index: u8, size: usize) -> Resource {
+        Resource::new(format!("r{index}"), "1", vec![index; size].into())
+    }
+
+    fn stamped(_: &Resource, attempt: u32) -> Bytes {
+        Bytes::from(vec![b's'; attempt as usize])
+    }
+
+    /// As the client gets it, in chunks.
+    fn written(variant: Variant, response: &Response) -> Vec<u8> {
+        let mut rules = TypeRules::new(T, 0);
+        rules.restamp = Some(stamped);
+        let message = Message::new(variant, response, &[rules]).expect("a message");
+        let mut outgoing = Outgoing::default();
+        let length = message.framed_len();
+        outgoing.push(message);
+        let mut bytes = Vec::new();
+        while !outgoing.is_empty() {
+            let chunk = outgoing.chunk();
+            assert!(!chunk.is_empty() && chunk.len() <= 64 << 10);
+            bytes.extend_from_slice(&chunk);
+        }
+        assert_eq!(bytes.len(), length);
+        let (head, message) = bytes.split_at(HEAD);
+        assert_eq!(head[0], 0);
+        assert_eq!(head[1..], u32::try_from(message.len()).expect("a length").to_be_bytes());
+        message.to_vec()
+    }
+
+    fn entries() -> Vec<Entry> {
+        let mut entries: Vec<_> =
+            (0..200).map(|n| Entry::Upsert(resource(n, 777), u32::from(n % 50 == 9))).collect();
+        entries.push(Entry::Upsert(resource(200, 200_000), 0));
+        entries.push(Entry::Upsert(resource(201, 0), 3));
+        entries
+    }
+
+    #[test]
+    fn a_delta_response_is_the_message_that_it_should_be() {
+        let mut all = entries();
+        all.extend([Entry::Absent("no".into()), Entry::Removed("gone".into())]);
+        let bytes = written(Variant::Delta, &response(all));
+        let message = DeltaDiscoveryResponse::decode(&*bytes).expect("a response");
+        assert_eq!((&*message.type_url, &*message.nonce), (T, "7"));
+        assert_eq!(message.removed_resources, ["gone"]);
+        let values: Vec<_> = message.resources.iter().map(|r| r.resource.clone()).collect();
+        let sizes: Vec<_> = values.iter().flatten().map(|any| any.value.len()).collect();
+        assert_eq!((sizes[8], sizes[9], sizes[200], sizes[201]), (777, 1, 200_000, 3));
+        assert_eq!((message.resources.len(), message.resources[202].name.as_str()), (203, "no"));
+        assert!(values[202].is_none());
+    }
+
+    #[test]
+    fn a_list_is_the_message_that_it_should_be() {
+        let mut all = entries();
+        all.push(Entry::Unchanged(resource(202, 5)));
+        let bytes = written(Variant::StateOfTheWorld, &response(all));
+        let message = DiscoveryResponse::decode(&*bytes).expect("a response");
+        let head = (&*message.type_url, &*message.nonce, &*message.version_info);
+        assert_eq!(head, (T, "7", "v"));
+        let sizes: Vec<_> = message.resources.iter().map(|any| any.value.len()).collect();
+        assert_eq!((sizes[8], sizes[9], sizes[200], sizes[201]), (777, 1, 200_000, 3));
+        assert_eq!((sizes.len(), sizes[202]), (203, 5));
+        assert!(message.resources.iter().all(|any| any.type_url == T));
+    }
+
+    #[test]
+    fn several_small_messages_share_a_chunk() {
+        let mut outgoing = Outgoing::default();
+        for _ in 0..3 {
+            let response = response(vec![Entry::Upsert(resource(1, 10), 0)]);
+            outgoing.push(Message::new(Variant::Delta, &response, &[]).expect("a message"));
+        }
+        let length =
+            Message::new(Variant::Delta, &response(vec![]), &[]).expect("one").framed_len();
+        assert!(outgoing.chunk().len() > 3 * length);
+        assert!(outgoing.is_empty());
+    }
 }

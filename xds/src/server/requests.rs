@@ -20,10 +20,17 @@ pub(super) struct Requests<B> {
     joined: BytesMut,
     /// Larger messages are refused (R86).
     limit: usize,
+    /// Of the message that is being read it was told that it is large.
+    told: bool,
 }
+
+/// Of a larger message the reader may want to know before it is there.
+const LARGE: usize = 64 << 10;
 
 /// What there is to read.
 pub(super) enum Read {
+    /// The beginning of a large message, told once; the message itself is next.
+    Large,
     /// A message.
     Message(Bytes),
     /// The client has nothing more to say, or has left.
@@ -36,14 +43,24 @@ where
     B::Data: Send,
 {
     pub(super) fn new(body: B, limit: usize) -> Self {
-        Self { body: Box::pin(body), piece: Bytes::new(), joined: BytesMut::new(), limit }
+        Self {
+            body: Box::pin(body),
+            piece: Bytes::new(),
+            joined: BytesMut::new(),
+            limit,
+            told: false,
+        }
     }
 
     /// The next message. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Read, Status> {
         loop {
             if let Some(message) = self.cut()? {
+                self.told = false;
                 return Ok(Read::Message(message));
+            }
+            if self.joined.len() > LARGE && !std::mem::replace(&mut self.told, true) {
+                return Ok(Read::Large);
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
@@ -129,14 +146,34 @@ mod tests {
         [&[0][..], &length, message].concat()
     }
 
-    async fn read(bytes: &[u8], size: usize) -> Result<Vec<Bytes>, Status> {
+    fn requests(bytes: &[u8], size: usize, limit: usize) -> Requests<Pieces> {
         let pieces = bytes.chunks(size).map(Bytes::copy_from_slice).collect();
-        let mut requests = Requests::new(Pieces(pieces), 1_000);
+        Requests::new(Pieces(pieces), limit)
+    }
+
+    async fn read(bytes: &[u8], size: usize) -> Result<Vec<Bytes>, Status> {
+        let mut requests = requests(bytes, size, 1_000);
         let mut messages = Vec::new();
         while let Read::Message(message) = requests.next().await? {
             messages.push(message);
         }
         Ok(messages)
+    }
+
+    #[tokio::test]
+    async fn a_large_message_is_announced_once() {
+        let large = framed(&vec![7; 3 * LARGE]);
+        let bytes = [large.clone(), framed(b"small"), large].concat();
+        let mut requests = requests(&bytes, 10_000, 1 << 20);
+        let mut read = String::new();
+        loop {
+            match requests.next().await.expect("read") {
+                Read::Large => read.push('L'),
+                Read::Message(message) => read.push(if message.len() > LARGE { 'm' } else { 's' }),
+                Read::End => break,
+            }
+        }
+        assert_eq!(read, "LmsLm");
     }
 
     #[tokio::test]
@@ -161,9 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_kept_of_what_was_read() {
-        let bytes = Bytes::from(framed(&[7; 900]));
-        let pieces = [bytes.slice(..400), bytes.slice(400..)].into();
-        let mut requests = Requests::new(Pieces(pieces), 1_000);
+        let mut requests = requests(&framed(&[7; 900]), 400, 1_000);
         assert!(matches!(requests.next().await, Ok(Read::Message(_))));
         assert_eq!((requests.joined.capacity(), requests.piece.len()), (0, 0));
     }

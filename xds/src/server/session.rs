@@ -12,12 +12,12 @@ use tonic::Status;
 
 use super::Shared;
 use super::meters::Meters;
-use super::outbound::write;
+use super::outbound::Message;
 use super::outgoing::Outgoing;
 use super::route::Route;
 use crate::stream::{Answer, Outcome, Stream};
 use crate::world::Place;
-use crate::{Event, Peer, StreamId, TypeUrl};
+use crate::{Event, Peer, SentResource, StreamId, TypeUrl};
 
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
@@ -141,7 +141,7 @@ impl Session {
             }
             Some(message) => {
                 meters.nacks.increment(1);
-                let first = resources.first().map(|r| &r.name);
+                let first = resources.first().map(SentResource::name);
                 tracing::warn!(stream, %type_url, of = resources.len(), ?first, message, "a client refused a response");
                 self.tell(Event::Nacked { stream, type_url, resources, message });
             }
@@ -167,12 +167,13 @@ impl Session {
             return Next::Wait(deadline);
         }
         for response in &responses {
-            let written =
-                write(self.route.variant, response, &self.shared.config.types, out);
-            let bytes = match written {
-                Ok(bytes) => bytes,
+            let message = Message::new(self.route.variant, response, &self.shared.config.types);
+            let message = match message {
+                Ok(message) => message,
                 Err(status) => return Next::End(status),
             };
+            let bytes = message.len();
+            out.push(message);
             let meters = turn.meters(&self.shared, &response.type_url);
             meters.responses.increment(1);
             meters.sent_bytes.increment(bytes as u64);

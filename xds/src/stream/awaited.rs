@@ -59,5 +59,5 @@ impl Awaited {
 
 /// The children of what a response holds.
 pub(super) fn children(response: &Response) -> impl Iterator<Item = &(TypeUrl, Arc<str>)> {
-    response.upserts.iter().flat_map(|(resource, _)| resource.children())
+    response.upserts().flat_map(|(resource, _)| resource.children())
 }

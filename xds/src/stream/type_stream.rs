@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::nonce::Nonce;
 use super::subscription::{Changed, Glob, Subscription};
 use super::suspects::Suspects;
-use super::{Response, Variant};
+use super::{Entry, Response, SentResource, Variant};
 use crate::wire::DeltaDiscoveryRequest;
 use crate::world::View;
-use crate::{Resource, Revision, SentResource, TypeRules};
+use crate::{Resource, Revision, TypeRules};
 
 /// One type on one stream.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub struct TypeStream {
     /// A first wildcard request is answered even if there is nothing (R39).
     answer_due: bool,
     in_flight: Option<InFlight>,
-    last_nonce: String,
+    last_nonce: Option<Nonce>,
     pending_since: Option<Instant>,
     /// Versions that the client refused: never sent again unchanged (R33).
     refused: HashMap<Arc<str>, Arc<str>>,
@@ -48,7 +49,7 @@ pub struct TypeStream {
 
 #[derive(Debug)]
 struct InFlight {
-    nonce: String,
+    nonce: Nonce,
     since: Instant,
     /// What the world was then.
     revision: Revision,
@@ -80,6 +81,14 @@ impl Content {
         let empty = self.upserts.is_empty() && self.absent.is_empty() && self.removals.is_empty();
         (!empty).then_some(self)
     }
+
+    fn into_list(self) -> Arc<[SentResource]> {
+        let upserts = self.upserts.into_iter().map(|(resource, n)| Entry::Upsert(resource, n));
+        let unchanged = self.unchanged.into_iter().map(Entry::Unchanged);
+        let absent = self.absent.into_iter().map(Entry::Absent);
+        let removals = self.removals.into_iter().map(Entry::Removed);
+        upserts.chain(unchanged).chain(absent).chain(removals).map(SentResource).collect()
+    }
 }
 
 impl TypeStream {
@@ -95,7 +104,7 @@ impl TypeStream {
             scan_due: false,
             answer_due: false,
             in_flight: None,
-            last_nonce: String::new(),
+            last_nonce: None,
             pending_since: None,
             refused: HashMap::new(),
             last_refusal: None,
@@ -254,7 +263,7 @@ impl TypeStream {
         for resource in view.each(type_url) {
             let (name, version) = (resource.name(), resource.version());
             if held.get(&**name) == Some(&&**version) {
-                same.push(SentResource { name: name.clone(), version: Some(version.clone()) });
+                same.push(SentResource(Entry::Unchanged(resource.clone())));
             } else {
                 self.suspects.clear(name);
                 due.push(name.clone());
@@ -317,24 +326,20 @@ impl TypeStream {
         &mut self,
         content: Content,
         view: &View<'_>,
-        nonce: String,
+        nonce: Nonce,
         now: Instant,
     ) -> Response {
         self.counts.sent += 1;
-        let Content { upserts, unchanged, absent, removals } = content;
-        let version_info = self.version_info(&upserts, &unchanged);
-        let type_url = self.rules.type_url.clone();
-        let sent = Arc::default();
-        let mut response =
-            Response { type_url, nonce, version_info, upserts, unchanged, absent, removals, sent };
-        response.sent = response.list();
-        self.last_nonce.clone_from(&response.nonce);
-        self.in_flight = Some(InFlight {
-            nonce: response.nonce.clone(),
-            since: now,
-            revision: view.revision(),
-            resources: response.sent.clone(),
-        });
+        let version_info = self.version_info(&content);
+        let response = Response {
+            type_url: self.rules.type_url.clone(),
+            nonce: nonce.to_string(),
+            version_info,
+            sent: content.into_list(),
+        };
+        let (revision, resources) = (view.revision(), response.sent.clone());
+        self.in_flight = Some(InFlight { nonce, since: now, revision, resources });
+        self.last_nonce = Some(nonce);
         response
     }
 }

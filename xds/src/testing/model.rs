@@ -214,8 +214,10 @@ impl Model {
         let answer = outcome.expect("a good request").answer;
         let refused = answer.filter(|answer| answer.refusal.is_some());
         let refused = refused.into_iter().flat_map(|answer| {
-            let upserts =
-                answer.resources.iter().filter_map(|r| Some((r.name.clone(), r.version.clone()?)));
+            let upserts = answer
+                .resources
+                .iter()
+                .filter_map(|r| Some((r.name().clone(), r.version()?.clone())));
             let upserts: Vec<_> = upserts.collect();
             (upserts.len() == 1).then_some(upserts)
         });
@@ -231,26 +233,24 @@ impl Model {
     fn response(&mut self) {
         let Some(response) = self.down.pop_front() else { return };
         let t = index(response.type_url.as_str());
-        let bad = |(r, _): &&(Resource, u32)| &**r.version() == "v7";
-        let refused = response.upserts.iter().any(|upsert| bad(&upsert))
-            || response.unchanged.iter().any(|r| &**r.version() == "v7");
+        let bad = |r: &Resource| &**r.version() == "v7";
+        let refused = response.upserts().map(|(r, _)| r).chain(response.unchanged()).any(bad);
         if self.variant == Variant::StateOfTheWorld {
             self.nonces[t].clone_from(&response.nonce);
         }
         let full = self.variant == Variant::StateOfTheWorld && t == 0;
         if full {
-            let names: BTreeSet<_> = response.sent.iter().map(|r| r.name.clone()).collect();
+            let names: BTreeSet<_> = response.sent.iter().map(|r| r.name().clone()).collect();
             self.held[t].retain(|name, _| names.contains(&**name));
         }
         if full || !(refused && self.whole) {
-            let good = response.upserts.iter().filter(|upsert| !bad(upsert)).map(|(r, _)| r);
-            let unchanged = response.unchanged.iter().filter(|r| &**r.version() != "v7");
-            for r in good.chain(unchanged) {
+            let all = response.upserts().map(|(r, _)| r).chain(response.unchanged());
+            for r in all.filter(|r| !bad(r)) {
                 if self.wants[t].want(r.name()) || self.variant == Variant::StateOfTheWorld {
                     self.held[t].insert(r.name().to_string(), r.version().to_string());
                 }
             }
-            for name in &response.removals {
+            for name in response.removals() {
                 self.held[t].remove(&**name);
             }
         }
@@ -308,18 +308,18 @@ impl Model {
     fn poll(&mut self) {
         for response in self.stream.poll(self.now) {
             let t = index(response.type_url.as_str());
-            let mut names: Vec<_> = response.sent.iter().map(|r| r.name.clone()).collect();
+            let mut names: Vec<_> = response.sent.iter().map(|r| r.name().clone()).collect();
             names.sort();
             let all = names.len();
             names.dedup();
             assert_eq!(names.len(), all, "R19");
-            for (r, _) in &response.upserts {
+            for (r, _) in response.upserts() {
                 let key = (t, r.name().to_string(), r.version().to_string());
                 // Who asks anew, or gets all at once, may get it again.
                 let exempt = self.variant == Variant::StateOfTheWorld;
                 assert!(exempt || !self.refused_alone.contains(&key), "R33: {key:?} again");
             }
-            for name in &response.removals {
+            for name in response.removals() {
                 self.refused_alone.retain(|(of, refused, _)| (*of, &**refused) != (t, &**name));
             }
             let same = self.down.iter().filter(|d| d.type_url == response.type_url);

@@ -251,7 +251,7 @@ fn r34_a_refused_batch_is_taken_apart_until_the_culprit_is_alone() {
     let mut responses = 0;
     while let Some(open) = peer.open.first() {
         responses += 1;
-        if open.upserts.iter().any(|(r, _)| &**r.name() == "r37") {
+        if open.upserts().any(|(r, _)| &**r.name() == "r37") {
             peer.nack(A, "one of them is bad");
         } else {
             peer.ack(A);
@@ -323,7 +323,7 @@ fn r37_r40_a_reconnecting_wildcard_gets_the_difference_and_held_versions_are_tol
     let mut peer = Peer::new(&held, &config());
     let request = initial(A, &[], &[("same", "1"), ("changed", "1"), ("gone", "1")]);
     let told = peer.request(request).held;
-    assert_eq!(told.iter().map(|r| &*r.name).collect::<Vec<_>>(), ["same"]);
+    assert_eq!(told.iter().map(|r| &**r.name()).collect::<Vec<_>>(), ["same"]);
     assert_eq!(peer.poll(), ["A[changed@2 new@1]"]);
     assert_eq!(peer.ack(A), none());
     assert_eq!(peer.after(Duration::from_secs(2)), ["A[-gone]"]);

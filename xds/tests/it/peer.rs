@@ -42,13 +42,13 @@ pub(crate) fn config() -> ServerConfig {
 
 /// What a response said, easy to compare.
 pub(crate) fn text(response: &Response) -> String {
-    let upserts = response.upserts.iter().map(|(r, _)| format!("{}@{}", r.name(), r.version()));
-    let removals = response.removals.iter().map(|name| format!("-{name}"));
-    let absent = response.absent.iter().map(|name| format!("{name}@nothing"));
+    let upserts = response.upserts().map(|(r, _)| format!("{}@{}", r.name(), r.version()));
+    let removals = response.removals().map(|name| format!("-{name}"));
+    let absent = response.absent().map(|name| format!("{name}@nothing"));
     let mut parts: Vec<_> = upserts.chain(absent).chain(removals).collect();
     parts.sort();
     let letter = response.type_url.as_str().rsplit('/').next().unwrap_or_default();
-    let more = response.unchanged.iter().map(|r| format!("({}@{})", r.name(), r.version()));
+    let more = response.unchanged().map(|r| format!("({}@{})", r.name(), r.version()));
     parts.extend(more);
     format!("{letter}[{}]", parts.join(" "))
 }
@@ -123,7 +123,7 @@ impl Peer {
     pub(crate) fn poll(&mut self) -> Vec<String> {
         let responses = self.stream.poll(self.now);
         for response in &responses {
-            let names = response.upserts.iter().map(|(r, _)| r.name()).chain(&response.removals);
+            let names = response.upserts().map(|(r, _)| r.name()).chain(response.removals());
             let mut seen = HashSet::new();
             assert!(names.into_iter().all(|name| seen.insert(name)), "R19: a name came twice");
             let open = self.open.iter().find(|open| open.type_url == response.type_url);
@@ -143,11 +143,11 @@ impl Peer {
         let index = self.open.iter().position(|open| open.type_url.as_str() == type_url);
         let response = self.open.remove(index.expect("a response to answer"));
         if error_detail.is_none() {
-            for (resource, _) in &response.upserts {
+            for (resource, _) in response.upserts() {
                 let key = (type_url.to_owned(), resource.name().to_string());
                 self.held.insert(key, resource.version().to_string());
             }
-            for name in &response.removals {
+            for name in response.removals() {
                 self.held.remove(&(type_url.to_owned(), name.to_string()));
             }
         }

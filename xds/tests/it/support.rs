@@ -44,7 +44,7 @@ impl Notes {
 impl Observer for Notes {
     fn event(&self, event: Event<'_>) {
         let names = |list: &[imp_xds::SentResource]| {
-            let mut names: Vec<_> = list.iter().map(|r| r.name.to_string()).collect();
+            let mut names: Vec<_> = list.iter().map(|r| r.name().to_string()).collect();
             names.sort();
             names.join(" ")
         };

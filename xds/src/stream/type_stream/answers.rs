@@ -1,10 +1,10 @@
 //! What a client's answer means.
 
 use super::TypeStream;
-use crate::stream::Answer;
+use crate::Batching;
+use crate::stream::{Answer, SentResource};
 use crate::wire::Status;
 use crate::world::View;
-use crate::{Batching, SentResource};
 
 /// Longer explanations are cut: they are kept, logged and sent on.
 const MAX_WORDS: usize = 64 << 10;
@@ -22,7 +22,7 @@ impl TypeStream {
         error_detail: Option<&Status>,
         view: &View<'_>,
     ) -> Option<Answer> {
-        let mut in_flight = self.in_flight.take_if(|f| f.nonce == nonce)?;
+        let mut in_flight = self.in_flight.take_if(|f| f.nonce.is(nonce))?;
         let refusal = error_detail.map(|status| words(&status.message));
         match &refusal {
             Some(words) => self.refuse(&in_flight.resources, words, view),
@@ -31,8 +31,8 @@ impl TypeStream {
         if view.revision() != in_flight.revision {
             self.remove_what_came_late(&in_flight.resources, view);
         }
-        if refusal.is_some() && in_flight.resources.iter().any(|r| r.version.is_some()) {
-            let upserts = in_flight.resources.iter().filter(|r| r.version.is_some());
+        if refusal.is_some() && in_flight.resources.iter().any(|r| r.version().is_some()) {
+            let upserts = in_flight.resources.iter().filter(|r| r.version().is_some());
             in_flight.resources = upserts.cloned().collect(); // nobody refuses a removal
         }
         Some(Answer {
@@ -47,7 +47,7 @@ impl TypeStream {
     /// client unsubscribed and subscribed again meanwhile.
     fn remove_what_came_late(&mut self, resources: &[SentResource], view: &View<'_>) {
         let type_url = &self.rules.type_url;
-        for SentResource { name, .. } in resources.iter().filter(|r| r.version.is_some()) {
+        for name in resources.iter().filter(|r| r.version().is_some()).map(SentResource::name) {
             if view.get(type_url, name).is_none() && self.subscription.wants(name) {
                 self.removals.entry(name.clone()).or_insert(None);
             }
@@ -56,10 +56,10 @@ impl TypeStream {
 
     fn accept(&mut self, resources: &[SentResource], view: &View<'_>) {
         self.counts.acked += 1;
-        for SentResource { name, version } in resources {
+        for (name, version) in resources.iter().map(|r| (r.name(), r.version())) {
             self.suspects.clear(name);
             // A refusal is remembered for as long as nothing says that it does not hold any more.
-            if self.refused.get(name).is_some_and(|refused| version.as_ref() == Some(refused)) {
+            if self.refused.get(name).is_some_and(|refused| version == Some(refused)) {
                 self.refused.remove(name);
             }
             if let (Batching::Single, Some(version)) = (self.rules.batching, version) {
@@ -73,12 +73,13 @@ impl TypeStream {
         self.counts.nacked += 1;
         self.last_refusal = Some(words.into());
         let mut upserts: Vec<_> =
-            resources.iter().filter_map(|r| Some((&r.name, r.version.as_ref()?))).collect();
+            resources.iter().filter_map(|r| Some((r.name(), r.version()?))).collect();
         let type_url = &self.rules.type_url;
         upserts.iter().for_each(|(name, _)| view.refused(type_url, name));
         if !upserts.is_empty() {
             // Innocent, and perhaps not applied. A response of removals alone is not sent twice.
-            let removals = resources.iter().filter(|r| r.version.is_none()).map(|r| &r.name);
+            let removals =
+                resources.iter().filter(|r| r.version().is_none()).map(SentResource::name);
             let again =
                 removals.filter(|n| view.get(type_url, n).is_none() && self.subscription.wants(n));
             self.removals.extend(again.map(|name| (name.clone(), None)));

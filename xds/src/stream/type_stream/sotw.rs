@@ -20,7 +20,7 @@ impl TypeStream {
     /// Whether the request speaks of the last response. One that does not was sent before the client
     /// knew of it; the client sends another, which counts instead (R51).
     pub(in crate::stream) fn is_stale(&self, request: &DiscoveryRequest) -> bool {
-        !self.last_nonce.is_empty() && self.last_nonce != request.response_nonce
+        self.last_nonce.is_some_and(|last| !last.is(&request.response_nonce))
     }
 
     /// Takes the list of names. What the client held before the stream is sent again, equal or not:
@@ -94,15 +94,11 @@ impl TypeStream {
     }
 
     /// Equal for equal content, after a restart and on another replica too (R40, R55).
-    pub(super) fn version_info(
-        &self,
-        upserts: &[(Resource, u32)],
-        unchanged: &[Resource],
-    ) -> String {
+    pub(super) fn version_info(&self, content: &Content) -> String {
         if self.variant == Variant::Delta {
             return String::new();
         }
-        let resources = upserts.iter().map(|(resource, _)| resource).chain(unchanged);
+        let resources = content.upserts.iter().map(|(r, _)| r).chain(&content.unchanged);
         let sum = resources.fold(0_u64, |sum, resource| {
             let text = resource.name().bytes().chain([0]).chain(resource.version().bytes());
             sum.wrapping_add(fnv(text))
