@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -11,8 +11,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::Kind;
 use crate::stack::program;
 
+/// No single step of a round may take longer.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
+
 /// Who is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// imp-xds.
     Ours,
@@ -138,6 +141,20 @@ impl Server {
             nanos += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Until it computes nothing any more.
+    pub async fn settle(&self) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let before = self.cpu()?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let spent = self.cpu()?.saturating_sub(before);
+            if spent < Duration::from_millis(2) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the server still computes after {LIMIT:?}");
+        }
     }
 
     /// Its resident memory, in bytes.

@@ -1,12 +1,14 @@
 //! What `bench-xds` measures is right before it is fast.
 
 use anyhow::Result;
-use imp_bench::xds::{Cell, Change, Kind, Peers, Subject, run, storms};
+use imp_bench::xds::{
+    Cell, Change, Crowd, Kind, Peers, Readings, Subject, memory, refusing, run, storms,
+};
 
 use crate::alone::side_by_side;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_update_is_lost_or_sent_twice() -> Result<()> {
+async fn no_update_is_lost_or_sent_twice_not_even_to_slow_clients() -> Result<()> {
     let _turn = side_by_side().await;
     for (kind, change, slow) in [
         (Kind::Cds, Change::One, false),
@@ -22,11 +24,43 @@ async fn no_update_is_lost_or_sent_twice() -> Result<()> {
     Ok(())
 }
 
+const CROWD: Crowd = Crowd { clients: 20, resources: 100 };
+
+/// A resource is some 650 bytes long, and comes with its name and version.
+const ALL_OF_IT: f64 = 20.0 * 100.0 * 650.0;
+
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_everything_is_sent_nothing_and_who_refuses_is_left_alone() -> Result<()> {
+async fn who_has_everything_is_sent_nothing() -> Result<()> {
     let _turn = side_by_side().await;
-    let storms = storms(&Peers::absent(), Subject::Ours, 20, 100).await?;
-    assert!(storms.again_bytes * 20.0 < storms.full_bytes, "{storms:?}");
-    assert!(storms.refused_responses == 0.0, "{storms:?}");
+    let storms = storms(&Peers::absent(), Subject::Ours, CROWD).await?;
+    assert_eq!((storms.lost, storms.duplicates), (0, 0), "{storms:?}");
+    assert!((ALL_OF_IT..ALL_OF_IT * 1.3).contains(&storms.first.bytes), "{storms:?}");
+    assert!(storms.again.bytes * 20.0 < storms.first.bytes, "{storms:?}");
+    let memory = memory(&Peers::absent(), Subject::Ours, CROWD).await?;
+    assert_eq!((memory.lost, memory.duplicates), (0, 0), "{memory:?}");
+    assert!(memory.kib > 0.0, "{memory:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_those_of_the_connection() -> Result<()> {
+    let _turn = side_by_side().await;
+    let storms = storms(&Peers::absent(), Subject::Ours, CROWD).await?;
+    // A response without resources is some 100 bytes; a connection's settings come on top.
+    let each = storms.again.bytes / 20.0;
+    assert!((50.0..1_000.0).contains(&each), "{storms:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_refuses_gets_each_version_once_and_each_group_once() -> Result<()> {
+    let _turn = side_by_side().await;
+    let refusals = refusing(&Peers::absent(), Subject::Ours, 10, 16).await?;
+    assert_eq!((refusals.missing, refusals.repeats), (0, 0), "{refusals:?}");
+    assert_eq!((refusals.batch_missing, refusals.batch_same), (0, 0), "{refusals:?}");
+    // As a whole, and in the end each alone.
+    assert!(refusals.batch_responses > 16, "{refusals:?}");
+    let faults = Readings::from(refusals).values.into_iter().filter(|reading| reading.fault);
+    assert_eq!(faults.count(), 4);
     Ok(())
 }
