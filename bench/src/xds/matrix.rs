@@ -93,12 +93,14 @@ pub fn quick() -> Vec<Trial> {
 
 /// What the targets are about, in some ten minutes.
 pub fn usual() -> Vec<Trial> {
+    // 30 seconds for each subject, and 3,000 changes.
+    let steady = cell(Kind::Cds, 100, 1_000, Change::Steady(30));
     let mut all = vec![
         cell(Kind::Cds, 100, 1_000, Change::One),
         cell(Kind::Cds, 100, 10_000, Change::One),
         cell(Kind::Cds, 100, 1_000, Change::Percent),
         cell(Kind::Cds, 100, 1_000, Change::Burst(1_000)),
-        cell(Kind::Cds, 100, 1_000, Change::Steady(5)),
+        Trial { rounds: 1, ..steady },
         cell(Kind::Eds, 100, 1_000, Change::One),
         cell(Kind::Cds, 1_000, 100, Change::One),
         slow(100, 1_000, Change::One),
