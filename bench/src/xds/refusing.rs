@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::client::Manner;
 use super::fleet::Fleet;
@@ -12,6 +12,12 @@ use super::{Kind, Peers, Reading, Readings, Server, Subject};
 
 /// Longer than a server's own timers take to send something again.
 const QUIET: Duration = Duration::from_millis(2_500);
+
+/// Long enough for an answer to a refusal, so that the next change does not hide it.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Who still sends then will never stop.
+const REST: Duration = Duration::from_secs(30);
 
 /// What came to clients that refuse.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +30,7 @@ pub struct Refusals {
     pub repeats: u64,
     /// Resources in the batch that is refused as a whole.
     pub batch: u64,
-    /// Those of the batch that never came.
+    /// Those of the batch that never came, and the change after it if that did not.
     pub batch_missing: u64,
     /// Responses to it until no more came.
     pub batch_responses: u64,
@@ -48,7 +54,7 @@ pub async fn refusing(
         missing: (1 + changes).saturating_sub(one.versions()),
         repeats: one.repeats,
         batch,
-        batch_missing: batch.saturating_sub(many.versions()),
+        batch_missing: (batch + 1).saturating_sub(many.versions()),
         batch_responses,
         batch_same: many.same_sets,
     })
@@ -61,20 +67,25 @@ async fn one_resource(peers: &Peers, subject: Subject, changes: u64) -> Result<R
     for _ in 0..changes {
         let generation = server.change(1, 1, Duration::ZERO).await?;
         fleet.reached(generation, LIMIT).await?;
+        fleet.at_rest(PAUSE, REST).await?;
     }
-    fleet.at_rest(QUIET, LIMIT).await?;
+    fleet.at_rest(QUIET, REST).await?;
     fleet.refused()
 }
 
-/// With the number of responses.
+/// With the number of responses until rest. After that, one resource is changed: who has refused
+/// everything still hears of what is new.
 async fn whole_batch(peers: &Peers, subject: Subject, batch: u64) -> Result<(Refused, u64)> {
     let resources = usize::try_from(batch)?;
-    let server = Server::start(peers, subject, Kind::Cds, resources).await?;
+    let mut server = Server::start(peers, subject, Kind::Cds, resources).await?;
     let mut fleet = Fleet::connect(server.port, Kind::Cds, &[Manner::Refusing], resources, None);
     fleet.answered(LIMIT).await?;
-    fleet.at_rest(QUIET, LIMIT).await?;
-    ensure!(fleet.responses() > 0, "nothing was sent that could be refused");
-    Ok((fleet.refused()?, fleet.responses()))
+    fleet.at_rest(QUIET, REST).await?;
+    let until_rest = fleet.responses();
+    let generation = server.change(1, 1, Duration::ZERO).await?;
+    fleet.reached(generation, LIMIT).await?;
+    fleet.at_rest(PAUSE, REST).await?;
+    Ok((fleet.refused()?, until_rest))
 }
 
 impl From<Refusals> for Readings {

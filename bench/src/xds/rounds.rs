@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{Peers, Readings, Subject, Trial};
 
@@ -84,7 +84,7 @@ async fn bounded(
     }
     match tokio::time::timeout(limit, trial.round(peers, subject)).await {
         Ok(readings) => readings,
-        Err(_) => anyhow::bail!("not finished in {} s", limit.as_secs()),
+        Err(_) => bail!("not finished in {limit:?}"),
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
             || Readings::from(vec![Reading::fault("lost", 2), Reading::of("CPU", 1.0, "s")]);
         let mut measured = Measured::default();
         measured.rounds.insert(Subject::Linear, vec![faulty()]);
-        measured.unfinished.insert(Subject::Snapshot, "not finished in 1 s".to_owned());
+        measured.unfinished.insert(Subject::Snapshot, "not finished in 1s".to_owned());
         assert_eq!(measured.faults(), Vec::<String>::new());
         measured.rounds.insert(Subject::Ours, vec![Readings::default(), faulty()]);
         measured.unfinished.insert(Subject::Ours, "cut off".to_owned());

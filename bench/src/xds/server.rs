@@ -1,6 +1,6 @@
 //! The servers, as processes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -39,13 +39,19 @@ impl Subject {
 /// The peers' program, where Go is there to build it.
 #[derive(Debug)]
 pub struct Peers {
-    program: Option<PathBuf>,
+    /// The program, and what it is always told.
+    words: Vec<String>,
 }
 
 impl Peers {
     /// None of them.
     pub fn absent() -> Self {
-        Self { program: None }
+        Self { words: Vec::new() }
+    }
+
+    /// This program with these arguments, and the cache, the kind and the number after them.
+    pub fn running(words: &[&str]) -> Self {
+        Self { words: words.iter().map(|&word| word.to_owned()).collect() }
     }
 
     /// Builds them; `Err` says why there are none.
@@ -62,14 +68,14 @@ impl Peers {
             .context("Go is missing")?;
         let errors = String::from_utf8_lossy(&built.stderr);
         ensure!(built.status.success(), "go build: {}", errors.trim());
-        Ok(Self { program: Some(program) })
+        Ok(Self::running(&[program.to_str().context("not a path")?]))
     }
 
     /// Everyone who can be measured.
     pub fn subjects(&self) -> Vec<Subject> {
-        match self.program {
-            Some(_) => vec![Subject::Ours, Subject::Snapshot, Subject::Linear],
-            None => vec![Subject::Ours],
+        match self.words.is_empty() {
+            false => vec![Subject::Ours, Subject::Snapshot, Subject::Linear],
+            true => vec![Subject::Ours],
         }
     }
 
@@ -79,8 +85,9 @@ impl Peers {
             Subject::Snapshot => "snapshot",
             Subject::Linear => "linear",
         };
-        let mut command = Command::new(self.program.as_ref().context("no peers")?);
-        command.arg(cache);
+        let (program, words) = self.words.split_first().context("no peers")?;
+        let mut command = Command::new(program);
+        command.args(words).arg(cache);
         Ok(command)
     }
 }

@@ -72,3 +72,27 @@ impl AsyncWrite for Counted {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_byte_that_is_read_is_counted_and_none_that_is_written() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let read = Arc::new(AtomicU64::new(0));
+        let mut counted = Counted { stream, read: read.clone() };
+        let (mut server, _) = listener.accept().await.unwrap();
+        counted.write_all(b"hello").await.unwrap();
+        server.read_exact(&mut [0; 5]).await.unwrap();
+        server.write_all(&[7; 100_000]).await.unwrap();
+        drop(server);
+        let mut bytes = Vec::new();
+        counted.read_to_end(&mut bytes).await.unwrap();
+        assert_eq!((bytes.len(), read.load(Ordering::Relaxed)), (100_000, 100_000));
+    }
+}

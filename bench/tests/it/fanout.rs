@@ -1,8 +1,11 @@
 //! What `bench-xds` measures is right before it is fast.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use imp_bench::xds::{
-    Cell, Change, Crowd, Kind, Peers, Readings, Subject, memory, refusing, run, storms,
+    Cell, Change, Crowd, Kind, Peers, Readings, Rules, Subject, Trial, Work, figures, measure,
+    memory, refusing, run, storms,
 };
 
 use crate::alone::side_by_side;
@@ -43,16 +46,6 @@ async fn who_has_everything_is_sent_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_are_those_of_the_connection() -> Result<()> {
-    let _turn = side_by_side().await;
-    let storms = storms(&Peers::absent(), Subject::Ours, CROWD).await?;
-    // A response without resources is some 100 bytes; a connection's settings come on top.
-    let each = storms.again.bytes / 20.0;
-    assert!((50.0..1_000.0).contains(&each), "{storms:?}");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn who_refuses_gets_each_version_once_and_each_group_once() -> Result<()> {
     let _turn = side_by_side().await;
     let refusals = refusing(&Peers::absent(), Subject::Ours, 10, 16).await?;
@@ -62,5 +55,24 @@ async fn who_refuses_gets_each_version_once_and_each_group_once() -> Result<()> 
     assert!(refusals.batch_responses > 16, "{refusals:?}");
     let faults = Readings::from(refusals).values.into_iter().filter(|reading| reading.fault);
     assert_eq!(faults.count(), 4);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_finish_is_reported_and_ours_goes_on() -> Result<()> {
+    let _turn = side_by_side().await;
+    let peers = Peers::running(&["sh", "-c", "exec sleep 60"]);
+    let cell =
+        Cell { kind: Kind::Cds, clients: 2, resources: 10, change: Change::Burst(10), slow: false };
+    let trial = Trial::new(Work::Cell(cell));
+    let rules = Rules { rounds: 2, peer_limit: Duration::from_millis(200) };
+    let measured = measure(&peers, &trial, rules, |_| ()).await;
+    assert_eq!(measured.faults(), Vec::<String>::new());
+    assert_eq!(measured.rounds.get(&Subject::Ours).map(Vec::len), Some(2));
+    let figures = figures(&trial, &measured, 2);
+    for peer in [Subject::Snapshot, Subject::Linear] {
+        let of = |text: &str| figures.iter().filter(|f| f.name.contains(text)).count();
+        assert_eq!((of(peer.name()), of("not finished in 200ms")), (1, 2), "{figures:?}");
+    }
     Ok(())
 }
