@@ -72,17 +72,18 @@ impl Fleet {
     /// Until nothing came to anyone for so long.
     pub(super) async fn at_rest(&mut self, quiet: Duration, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        loop {
-            let before = self.responses();
-            tokio::time::sleep(quiet).await;
+        let (mut seen, mut since) = (self.responses(), Instant::now());
+        while since.elapsed() < quiet {
+            tokio::time::sleep(Duration::from_millis(5)).await;
             self.still_connected()?;
-            if self.responses() == before {
-                return Ok(());
+            if self.responses() != seen {
+                (seen, since) = (self.responses(), Instant::now());
             }
             if Instant::now() > deadline {
                 bail!("responses still come after {limit:?}");
             }
         }
+        Ok(())
     }
 
     /// Fails if a client's stream has ended.
