@@ -6,9 +6,28 @@
 
 mod cell;
 mod client;
+mod figures;
+mod fleet;
+mod holding;
 mod mark;
+mod matrix;
+mod memory;
+mod reading;
+mod refusing;
+mod round;
+mod rounds;
 mod server;
+mod socket;
+mod storms;
 
-pub use self::cell::{Cell, Change, Outcome, Storms, memory, run, storms};
+pub use self::cell::{Cell, Change};
+pub use self::figures::figures;
 pub use self::mark::{Kind, resource};
+pub use self::matrix::{Trial, Work, full, quick, usual};
+pub use self::memory::{Memory, memory};
+pub use self::reading::{Reading, Readings};
+pub use self::refusing::{Refusals, refusing};
+pub use self::round::{Outcome, run};
+pub use self::rounds::{Measured, Rules, measure};
 pub use self::server::{Peers, Server, Subject};
+pub use self::storms::{Crowd, Storm, Storms, storms};

@@ -1,8 +1,8 @@
 //! The servers, as processes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -11,8 +11,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::Kind;
 use crate::stack::program;
 
+/// No single step of a round may take longer.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
+
 /// Who is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// imp-xds.
     Ours,
@@ -36,13 +39,19 @@ impl Subject {
 /// The peers' program, where Go is there to build it.
 #[derive(Debug)]
 pub struct Peers {
-    program: Option<PathBuf>,
+    /// The program, and what it is always told.
+    words: Vec<String>,
 }
 
 impl Peers {
     /// None of them.
     pub fn absent() -> Self {
-        Self { program: None }
+        Self { words: Vec::new() }
+    }
+
+    /// This program with these arguments, and the cache, the kind and the number after them.
+    pub fn running(words: &[&str]) -> Self {
+        Self { words: words.iter().map(|&word| word.to_owned()).collect() }
     }
 
     /// Builds them; `Err` says why there are none.
@@ -59,14 +68,14 @@ impl Peers {
             .context("Go is missing")?;
         let errors = String::from_utf8_lossy(&built.stderr);
         ensure!(built.status.success(), "go build: {}", errors.trim());
-        Ok(Self { program: Some(program) })
+        Ok(Self::running(&[program.to_str().context("not a path")?]))
     }
 
     /// Everyone who can be measured.
     pub fn subjects(&self) -> Vec<Subject> {
-        match self.program {
-            Some(_) => vec![Subject::Ours, Subject::Snapshot, Subject::Linear],
-            None => vec![Subject::Ours],
+        match self.words.is_empty() {
+            false => vec![Subject::Ours, Subject::Snapshot, Subject::Linear],
+            true => vec![Subject::Ours],
         }
     }
 
@@ -76,8 +85,9 @@ impl Peers {
             Subject::Snapshot => "snapshot",
             Subject::Linear => "linear",
         };
-        let mut command = Command::new(self.program.as_ref().context("no peers")?);
-        command.arg(cache);
+        let (program, words) = self.words.split_first().context("no peers")?;
+        let mut command = Command::new(program);
+        command.args(words).arg(cache);
         Ok(command)
     }
 }
@@ -138,6 +148,20 @@ impl Server {
             nanos += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Until it computes nothing any more.
+    pub async fn settle(&self) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let before = self.cpu()?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let spent = self.cpu()?.saturating_sub(before);
+            if spent < Duration::from_millis(2) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the server still computes after {LIMIT:?}");
+        }
     }
 
     /// Its resident memory, in bytes.

@@ -1,0 +1,137 @@
+//! Everything that is measured, in three sizes.
+
+use anyhow::Result;
+
+use super::{Cell, Change, Crowd, Kind, Peers, Readings, Subject, memory, refusing, run, storms};
+
+/// What a round does.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// One place of the matrix.
+    Cell(Cell),
+    /// Everyone at once, and again.
+    Storms(Crowd),
+    /// A client that refuses everything.
+    Refusing {
+        /// Of its only resource.
+        changes: u64,
+        /// Resources that are refused as a whole.
+        batch: u64,
+    },
+    /// What a connected client costs.
+    Memory(Crowd),
+}
+
+/// Work, and in how many rounds at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// What a round does.
+    pub work: Work,
+    /// Of anyone.
+    pub rounds: usize,
+    /// Of a peer.
+    pub peer_rounds: usize,
+}
+
+impl Trial {
+    /// As many rounds as are asked for.
+    pub fn new(work: Work) -> Self {
+        Self { work, rounds: usize::MAX, peer_rounds: usize::MAX }
+    }
+
+    /// For people.
+    pub fn name(&self) -> String {
+        let crowd = |Crowd { clients, resources }: Crowd| format!("{clients} x {resources}");
+        match self.work {
+            Work::Cell(cell) => cell.name(),
+            Work::Storms(of) => format!("storms of {}", crowd(of)),
+            Work::Refusing { .. } => "refusing client".to_owned(),
+            Work::Memory(of) => format!("memory of {}", crowd(of)),
+        }
+    }
+
+    /// Rounds for this subject, when so many are asked for.
+    pub(super) fn rounds_of(&self, subject: Subject, asked: usize) -> usize {
+        let most = if subject == Subject::Ours { usize::MAX } else { self.peer_rounds };
+        asked.min(self.rounds).min(most)
+    }
+
+    /// One round.
+    pub(super) async fn round(&self, peers: &Peers, subject: Subject) -> Result<Readings> {
+        Ok(match self.work {
+            Work::Cell(cell) => run(peers, subject, &cell).await?.into(),
+            Work::Storms(crowd) => storms(peers, subject, crowd).await?.into(),
+            Work::Refusing { changes, batch } => {
+                refusing(peers, subject, changes, batch).await?.into()
+            }
+            Work::Memory(crowd) => memory(peers, subject, crowd).await?.into(),
+        })
+    }
+}
+
+fn cell(kind: Kind, clients: usize, resources: usize, change: Change) -> Trial {
+    Trial::new(Work::Cell(Cell { kind, clients, resources, change, slow: false }))
+}
+
+fn slow(clients: usize, resources: usize, change: Change) -> Trial {
+    let kind = Kind::Cds;
+    Trial::new(Work::Cell(Cell { kind, clients, resources, change, slow: true }))
+}
+
+/// A few small ones, to see that everything works.
+pub fn quick() -> Vec<Trial> {
+    let crowd = Crowd { clients: 20, resources: 50 };
+    vec![
+        cell(Kind::Cds, 10, 100, Change::One),
+        cell(Kind::Eds, 10, 100, Change::Burst(200)),
+        slow(20, 100, Change::Steady(1)),
+        Trial::new(Work::Storms(crowd)),
+        Trial::new(Work::Refusing { changes: 5, batch: 20 }),
+        Trial::new(Work::Memory(crowd)),
+    ]
+}
+
+/// What the targets are about, in some ten minutes.
+pub fn usual() -> Vec<Trial> {
+    // 30 seconds for each subject, and 3,000 changes.
+    let steady = cell(Kind::Cds, 100, 1_000, Change::Steady(30));
+    let mut all = vec![
+        cell(Kind::Cds, 100, 1_000, Change::One),
+        cell(Kind::Cds, 100, 10_000, Change::One),
+        cell(Kind::Cds, 100, 1_000, Change::Percent),
+        cell(Kind::Cds, 100, 1_000, Change::Burst(1_000)),
+        Trial { rounds: 1, ..steady },
+        cell(Kind::Eds, 100, 1_000, Change::One),
+        cell(Kind::Cds, 1_000, 100, Change::One),
+        slow(100, 1_000, Change::One),
+    ];
+    all.extend(beside_the_matrix(1));
+    all
+}
+
+/// The whole matrix: hours.
+pub fn full() -> Vec<Trial> {
+    let mut all = Vec::new();
+    for kind in [Kind::Cds, Kind::Eds] {
+        for clients in [1, 10, 100, 1_000] {
+            for resources in [100, 1_000, 10_000] {
+                let changes =
+                    [Change::One, Change::Percent, Change::Burst(1_000), Change::Steady(30)];
+                all.extend(changes.map(|change| cell(kind, clients, resources, change)));
+            }
+        }
+    }
+    all.push(slow(100, 1_000, Change::One));
+    all.extend(beside_the_matrix(usize::MAX));
+    all
+}
+
+/// 1,000 clients that each name 10,000 versions are slow and large on the peers.
+fn beside_the_matrix(peer_rounds_of_memory: usize) -> [Trial; 3] {
+    let memory = Work::Memory(Crowd { clients: 1_000, resources: 10_000 });
+    [
+        Trial::new(Work::Storms(Crowd { clients: 1_000, resources: 1_000 })),
+        Trial::new(Work::Refusing { changes: 20, batch: 100 }),
+        Trial { peer_rounds: peer_rounds_of_memory, ..Trial::new(memory) },
+    ]
+}
