@@ -16,13 +16,12 @@ mod status;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -51,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) streams: status::Streams,
-    pub(crate) closing: CancellationToken,
+    closing: AtomicBool,
     syncing: Arc<Semaphore>,
     next_stream: AtomicU64,
 }
@@ -86,7 +85,7 @@ impl AdsServer {
             admission,
             observer,
             streams: status::Streams::default(),
-            closing: CancellationToken::new(),
+            closing: AtomicBool::new(false),
             next_stream: AtomicU64::new(1),
         };
         Self { shared: Arc::new(shared) }
@@ -95,7 +94,8 @@ impl AdsServer {
     /// Ends every stream with `UNAVAILABLE` and opens no more, so that a server can shut down: its
     /// streams would end by nothing else.
     pub fn close(&self) {
-        self.shared.closing.cancel();
+        self.shared.closing.store(true, Ordering::SeqCst);
+        self.shared.streams.stop(&closing());
     }
 
     /// Every open stream: what it subscribes to, what was sent, accepted, refused, and what waits (R92).
@@ -120,19 +120,20 @@ impl AdsServer {
         B::Data: Send,
     {
         let (parts, inbound) = request.into_parts();
-        if self.shared.closing.is_cancelled() {
-            return Err(Status::unavailable("shutting down"));
-        }
         self.shared.admission.authorise(&parts.headers)?;
         let id: StreamId = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
-        let session = Arc::new(Session::new(self.shared.clone(), route, id));
+        let (session, stopped) = Session::new(self.shared.clone(), route, id);
+        let session = Arc::new(session);
         let slot = self.shared.streams.open(&session, self.shared.config.max_streams)?;
-        let (reader, here) = oneshot::channel();
+        // It is in the list now: who closes the server finds it there, or was seen here.
+        if self.shared.closing.load(Ordering::SeqCst) {
+            return Err(closing());
+        }
         let requests = Requests::new(inbound, self.shared.config.max_request_bytes);
         let headers = parts.headers;
-        let driver = Driver { session: session.clone(), slot, headers, requests, here };
+        let driver = Driver { session: session.clone(), slot, headers, requests, stopped };
         tokio::spawn(driver.run::<M>());
-        Ok(body::Body::new(session, reader))
+        Ok(body::Body::new(session))
     }
 
     fn serve<B>(&self, request: http::Request<B>) -> Result<body::Body, Status>
@@ -172,6 +173,10 @@ where
             Err(status) => status.into_http(),
         }))
     }
+}
+
+fn closing() -> Status {
+    Status::unavailable("shutting down")
 }
 
 fn answer(body: body::Body) -> http::Response<Body> {

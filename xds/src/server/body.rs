@@ -9,12 +9,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tonic::Status;
 
 use super::outgoing::Outgoing;
-use super::session::{Next, Session};
+use super::session::{self, Next, Session};
 
 pub(super) struct Body {
     session: Arc<Session>,
@@ -22,8 +21,12 @@ pub(super) struct Body {
     /// When something is due though nothing happens.
     timer: Option<Pin<Box<Sleep>>>,
     end: End,
-    /// Dropped with this: the driver learns that the client is gone.
-    _here: oneshot::Sender<()>,
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.session.stop(session::End::Gone);
+    }
 }
 
 enum End {
@@ -34,9 +37,8 @@ enum End {
 }
 
 impl Body {
-    pub(super) fn new(session: Arc<Session>, here: oneshot::Sender<()>) -> Self {
-        let outgoing = Outgoing::default();
-        Self { session, outgoing, timer: None, end: End::NotYet, _here: here }
+    pub(super) fn new(session: Arc<Session>) -> Self {
+        Self { session, outgoing: Outgoing::default(), timer: None, end: End::NotYet }
     }
 
     /// Until there is something to write or to tell.

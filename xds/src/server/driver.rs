@@ -7,16 +7,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 
+use super::Shared;
 use super::inbound::Inbound;
 use super::limits::Limits;
 use super::requests::{Read, Requests};
-use super::session::Session;
+use super::session::{End, Session};
 use super::status::Slot;
 use crate::Peer;
 use crate::stream::Stream;
-use crate::wire::Node;
 
 pub(super) struct Driver<B> {
     pub(super) session: Arc<Session>,
@@ -24,22 +25,7 @@ pub(super) struct Driver<B> {
     pub(super) slot: Slot,
     pub(super) headers: http::HeaderMap,
     pub(super) requests: Requests<B>,
-    /// Ends when nobody reads the responses any more.
-    pub(super) here: oneshot::Receiver<()>,
-}
-
-/// Why a stream ends.
-enum End {
-    /// The client left.
-    Gone,
-    /// We end it.
-    Refused(Status),
-}
-
-impl From<Status> for End {
-    fn from(status: Status) -> Self {
-        Self::Refused(status)
-    }
+    pub(super) stopped: oneshot::Receiver<End>,
 }
 
 impl<B> Driver<B>
@@ -65,85 +51,26 @@ where
     }
 
     async fn serve<M: Inbound>(&mut self) -> Result<(), End> {
-        let shared = self.session.shared.clone();
-        let (node, first, place) = self.first_message::<M>().await?;
-        let version = node.version_text();
-        let peer = Peer {
-            node_id: &node.id,
-            node_cluster: &node.cluster,
-            user_agent_version: &version,
-            headers: &self.headers,
+        let Self { session, headers, requests, stopped, .. } = self;
+        let (mut limits, _watch) = tokio::select! {
+            biased;
+            why = stopped => return Err(why.unwrap_or(End::Gone)),
+            opened = open::<M, B>(session, headers, requests) => opened?,
         };
-        let world = shared.admission.admit(&peer)?;
-        let revoked = shared.admission.revoked(&peer);
-        if !world.is_ready() {
-            return Err(Status::unavailable("not ready; try again later").into()); // R7
-        }
-        let place = match place {
-            Some(place) => place,
-            None => shared.place_to_sync().await?,
-        };
-        let mut limits = Limits::new(&self.session, revoked, place);
-        // Only now, and not while it waits: what the client holds is large when it is unpacked.
-        let first = self.decode::<M>(first)?;
-        let stream = Stream::speaking(M::VARIANT, world, &shared.config);
-        self.session.open(stream, &peer, |stream| first.step(stream))?;
         loop {
             limits.note();
             if let Some(request) = self.wait(&mut limits).await? {
-                let request = self.decode::<M>(request)?;
+                let request = decode::<M>(&self.session, request)?;
                 self.session.request(|stream| request.step(stream))?;
             }
         }
     }
 
-    /// The first message, which says who it is (R2); later ones need not, and are not asked (R3). Of a
-    /// large one the rest is read when there is a place to sync: many may come at the same time.
-    async fn first_message<M: Inbound>(
-        &mut self,
-    ) -> Result<(Node, Bytes, Option<OwnedSemaphorePermit>), End> {
-        let shared = self.session.shared.clone();
-        let mut place = None;
-        let first = async {
-            loop {
-                match self.requests.next().await? {
-                    Read::Message(first) => return Ok(first),
-                    Read::Large => place = Some(shared.place_to_sync().await?),
-                    Read::End => return Err(End::Gone),
-                }
-            }
-        };
-        let first = tokio::select! {
-            () = shared.closing.cancelled() => return Err(closing().into()),
-            first = tokio::time::timeout(shared.config.first_message_timeout, first) => first
-                .map_err(|_| Status::deadline_exceeded("the first message did not come"))??,
-        };
-        let node = M::node(first.clone()).map_err(|error| malformed(&error))?;
-        let node = node.filter(|node| !node.id.is_empty());
-        let node =
-            node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?;
-        Ok((node, first, place))
-    }
-
-    fn decode<M: Inbound>(&self, request: Bytes) -> Result<M, Status> {
-        let mut request = M::decode(request).map_err(|error| malformed(&error))?;
-        request.fill_type(self.session.route.type_url)?;
-        Ok(request)
-    }
-
     /// The next request; None: there is none yet, but it was time to look at the limits.
     async fn wait(&mut self, limits: &mut Limits) -> Result<Option<Bytes>, End> {
-        let revoked = async {
-            match &mut limits.revoked {
-                Some(revoked) => revoked.await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            () = revoked => Err(Status::permission_denied("this identity was revoked").into()),
-            () = &mut limits.closing => Err(closing().into()),
-            _ = &mut self.here => Err(End::Gone),
+            why = &mut self.stopped => Err(why.unwrap_or(End::Gone)),
             request = self.requests.next() => match request? {
                 Read::Message(request) => Ok(Some(request)),
                 Read::Large => Ok(None),
@@ -154,8 +81,85 @@ where
     }
 }
 
-fn closing() -> Status {
-    Status::unavailable("shutting down")
+/// From the first message to a stream that is served: who it is, what it may see, its place.
+async fn open<M: Inbound, B>(
+    session: &Arc<Session>,
+    headers: &http::HeaderMap,
+    requests: &mut Requests<B>,
+) -> Result<(Limits, Option<DropGuard>), End>
+where
+    B: http_body::Body,
+    B::Data: Send,
+{
+    let Shared { config, admission, .. } = &*session.shared;
+    let first = first_message(&session.shared, requests);
+    let first = tokio::time::timeout(config.first_message_timeout, first).await;
+    let (first, place) =
+        first.map_err(|_| Status::deadline_exceeded("the first message did not come"))??;
+    // It says who it is (R2); later ones need not, and are not asked (R3).
+    let node = M::node(first.clone()).map_err(|error| malformed(&error))?;
+    let node = node.filter(|node| !node.id.is_empty());
+    let node = node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?;
+    let (node_id, node_cluster) = (&*node.id, &*node.cluster);
+    let user_agent_version = &node.version_text();
+    let peer = Peer { node_id, node_cluster, user_agent_version, headers };
+    let world = admission.admit(&peer)?;
+    let watch = admission.revoked(&peer).map(|revoked| watch(session, revoked));
+    if !world.is_ready() {
+        return Err(Status::unavailable("not ready; try again later").into()); // R7
+    }
+    let place = match place {
+        Some(place) => place,
+        None => session.shared.place_to_sync().await?,
+    };
+    // Only now, and not while it waits: what the client holds is large when it is unpacked.
+    let first = decode::<M>(session, first)?;
+    let stream = Stream::speaking(M::VARIANT, world, config);
+    session.open(stream, &peer, |stream| first.step(stream))?;
+    Ok((Limits::new(session, place), watch))
+}
+
+/// Of a large one the rest is read when there is a place to sync: many may come at the same time.
+async fn first_message<B>(
+    shared: &Shared,
+    requests: &mut Requests<B>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), End>
+where
+    B: http_body::Body,
+    B::Data: Send,
+{
+    let mut place = None;
+    loop {
+        match requests.next().await? {
+            Read::Message(first) => return Ok((first, place)),
+            Read::Large => place = Some(shared.place_to_sync().await?),
+            Read::End => return Err(End::Gone),
+        }
+    }
+}
+
+fn decode<M: Inbound>(session: &Session, request: Bytes) -> Result<M, Status> {
+    let mut request = M::decode(request).map_err(|error| malformed(&error))?;
+    request.fill_type(session.route.type_url)?;
+    Ok(request)
+}
+
+/// Cuts the stream off when its identity is revoked; until then, or until the guard is dropped, it
+/// waits. A task of its own costs less than a look at the token with each message.
+fn watch(session: &Arc<Session>, revoked: CancellationToken) -> DropGuard {
+    let session = session.clone();
+    let over = CancellationToken::new();
+    let guard = over.clone().drop_guard();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = revoked.cancelled() => {
+                let status = Status::permission_denied("this identity was revoked");
+                session.stop(status.into());
+            }
+            () = over.cancelled() => {}
+        }
+    });
+    guard
 }
 
 fn malformed(error: &prost::DecodeError) -> Status {

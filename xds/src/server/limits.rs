@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use super::session::Session;
@@ -15,13 +14,9 @@ use crate::stream::Stream;
 /// A client that takes longer to get everything does not keep its place: others wait.
 const SYNC_AT_MOST: Duration = Duration::from_secs(10);
 
-/// What may happen to an open stream besides messages and changes. Waits are kept, not made anew for
-/// each message.
+/// What an open stream is held to, and when to look at it. The timer is not set anew for each message.
 pub(super) struct Limits {
     session: Arc<Session>,
-    pub(super) closing: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// None: it cannot be.
-    pub(super) revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// When it has lived long enough.
     old: Option<Instant>,
     /// Its place among the streams that have not got everything yet, and until when it may keep it.
@@ -31,16 +26,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn new(
-        session: &Arc<Session>,
-        revoked: Option<CancellationToken>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(session: &Arc<Session>, place: OwnedSemaphorePermit) -> Self {
         let (now, config) = (Instant::now(), &session.shared.config);
         let mut limits = Self {
             session: session.clone(),
-            closing: Box::pin(session.shared.closing.clone().cancelled_owned()),
-            revoked: revoked.map(|revoked| Box::pin(revoked.cancelled_owned())),
             old: config.max_stream_age.and_then(|age| now.checked_add(spread(age))),
             syncing: Some((place, now + SYNC_AT_MOST)),
             reading: Reading::default(),

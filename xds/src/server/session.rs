@@ -8,6 +8,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use futures::task::AtomicWaker;
+use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::Shared;
@@ -30,6 +31,8 @@ pub(super) struct Session {
     /// Held shortly: whoever asks for the status waits for it.
     state: Mutex<State>,
     place: OnceLock<Arc<Place>>,
+    /// Tells the driver to stop, and why.
+    stop: Mutex<Option<oneshot::Sender<End>>>,
     /// The body's, for what is no change of the world.
     waker: AtomicWaker,
     /// The body has to look, though the world may not have changed.
@@ -48,12 +51,26 @@ struct Turn {
     meters: Vec<(TypeUrl, Meters)>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "almost always open")]
 enum State {
     /// The client has not said who it is, or waits for its place.
     Opening,
     Open(Stream),
     Ended(Status),
+}
+
+/// Why a stream ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client left.
+    Gone,
+    /// We end it.
+    Refused(Status),
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
 }
 
 /// What the body is to do.
@@ -67,8 +84,14 @@ pub(super) enum Next {
 }
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, route: &'static Route, id: StreamId) -> Self {
-        Self {
+    /// A session, and what its driver stops by.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        route: &'static Route,
+        id: StreamId,
+    ) -> (Self, oneshot::Receiver<End>) {
+        let (stop, stopped) = oneshot::channel();
+        let session = Self {
             shared,
             route,
             id,
@@ -76,10 +99,20 @@ impl Session {
             turn: Mutex::default(),
             state: Mutex::new(State::Opening),
             place: OnceLock::new(),
+            stop: Mutex::new(Some(stop)),
             waker: AtomicWaker::new(),
             due: AtomicBool::new(true),
             polls: AtomicU64::new(0),
             unfinished: AtomicBool::new(false),
+        };
+        (session, stopped)
+    }
+
+    /// Ends the stream; the first reason counts.
+    pub(super) fn stop(&self, why: End) {
+        let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(stop) = stop {
+            let _it_has_ended = stop.send(why);
         }
     }
 
@@ -251,7 +284,7 @@ impl Turn {
     fn meters(&mut self, shared: &Shared, type_url: &TypeUrl) -> &Meters {
         let known = self.meters.iter().position(|(of, _)| of == type_url);
         let index = known.unwrap_or_else(|| {
-            self.meters.push((type_url.clone(), Meters::of(&shared.label(type_url))));
+            self.meters.push((type_url.clone(), Meters::of(shared.label(type_url))));
             self.meters.len() - 1
         });
         &self.meters[index].1

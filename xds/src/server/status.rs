@@ -110,9 +110,19 @@ impl Streams {
         Ok(Slot { stream: session.id, streams: self.clone() })
     }
 
+    /// Ends them all, each with this status.
+    pub(super) fn stop(&self, status: &Status) {
+        for session in self.sessions() {
+            session.stop(status.clone().into());
+        }
+    }
+
     pub(super) fn list(&self) -> Vec<StreamStatus> {
-        let sessions: Vec<_> = self.lock().values().cloned().collect();
-        sessions.iter().map(|session| StreamStatus::of(session)).collect()
+        self.sessions().iter().map(|session| StreamStatus::of(session)).collect()
+    }
+
+    fn sessions(&self) -> Vec<Arc<Session>> {
+        self.lock().values().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<StreamId, Arc<Session>>> {
