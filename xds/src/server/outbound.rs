@@ -68,9 +68,9 @@ impl Message {
     }
 
     /// The next bytes of it.
-    pub(super) fn next_piece(&mut self) -> Option<Bytes> {
+    pub(super) fn next_piece(&mut self) -> Option<Cow<'_, Bytes>> {
         if let Some(ready) = self.ready.take() {
-            return Some(ready);
+            return Some(Cow::Owned(ready));
         }
         while let Some(sent) = self.sent.get(self.done) {
             self.done += 1;
@@ -81,13 +81,12 @@ impl Message {
             else {
                 continue;
             };
-            let body = body.into_owned();
             if self.variant == Variant::Delta {
                 return Some(body);
             }
             let head = any_head(type_url, body.len());
-            self.ready = Some(body);
-            return Some(head);
+            self.ready = Some(body.into_owned());
+            return Some(Cow::Owned(head));
         }
         None
     }
