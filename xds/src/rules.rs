@@ -108,7 +108,7 @@ impl ServerConfig {
             max_streams: 10_000,
             max_request_bytes: 32 << 20,
             max_subscription_bytes: 64 << 20,
-            max_syncing: 64,
+            max_syncing: 32,
             sync_wait: Duration::from_secs(10),
             first_message_timeout: Duration::from_secs(15),
             send_timeout: Duration::from_secs(30),

@@ -205,6 +205,10 @@ mod tests {
         Resource::new(format!("r{index}"), "1", vec![index; size].into())
     }
 
+    fn name(text: &str) -> Box<Arc<str>> {
+        Box::new(text.into())
+    }
+
     fn stamped(_: &Resource, attempt: u32) -> Bytes {
         Bytes::from(vec![b's'; attempt as usize])
     }
@@ -241,7 +245,7 @@ mod tests {
     #[test]
     fn a_delta_response_is_the_message_that_it_should_be() {
         let mut all = entries();
-        all.extend([Entry::Absent("no".into()), Entry::Removed("gone".into())]);
+        all.extend([Entry::Absent(name("no")), Entry::Removed(name("gone"))]);
         let bytes = written(Variant::Delta, &response(all));
         let message = DeltaDiscoveryResponse::decode(&*bytes).expect("a response");
         assert_eq!((&*message.type_url, &*message.nonce), (T, "7"));

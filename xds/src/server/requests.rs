@@ -25,7 +25,7 @@ pub(super) struct Requests<B> {
 }
 
 /// Of a larger message the reader may want to know before it is there.
-const LARGE: usize = 64 << 10;
+const LARGE: usize = 16 << 10;
 
 /// What there is to read.
 pub(super) enum Read {

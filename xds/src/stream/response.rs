@@ -37,7 +37,7 @@ impl Response {
     /// Missing, and said so by a resource without content.
     pub fn absent(&self) -> impl Iterator<Item = &Arc<str>> {
         self.sent.iter().filter_map(|sent| match &sent.0 {
-            Entry::Absent(name) => Some(name),
+            Entry::Absent(name) => Some(&**name),
             _ => None,
         })
     }
@@ -45,7 +45,7 @@ impl Response {
     /// Gone or missing.
     pub fn removals(&self) -> impl Iterator<Item = &Arc<str>> {
         self.sent.iter().filter_map(|sent| match &sent.0 {
-            Entry::Removed(name) => Some(name),
+            Entry::Removed(name) => Some(&**name),
             _ => None,
         })
     }
@@ -55,14 +55,17 @@ impl Response {
 #[derive(Clone, Debug)]
 pub struct SentResource(pub(crate) Entry);
 
-/// One place of a response. There are many of them while clients are filled, so they are small.
+/// One place of a response. There are many of them while clients are filled, so they are small: what
+/// is not there is rare, and its name stands elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
     Upsert(Resource, u32),
     Unchanged(Resource),
-    Absent(Arc<str>),
-    Removed(Arc<str>),
+    Absent(Box<Arc<str>>),
+    Removed(Box<Arc<str>>),
 }
+
+const _: () = assert!(size_of::<Entry>() == 16);
 
 impl SentResource {
     /// Its name.

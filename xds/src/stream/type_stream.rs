@@ -85,8 +85,8 @@ impl Content {
     fn into_list(self) -> Arc<[SentResource]> {
         let upserts = self.upserts.into_iter().map(|(resource, n)| Entry::Upsert(resource, n));
         let unchanged = self.unchanged.into_iter().map(Entry::Unchanged);
-        let absent = self.absent.into_iter().map(Entry::Absent);
-        let removals = self.removals.into_iter().map(Entry::Removed);
+        let absent = self.absent.into_iter().map(Box::new).map(Entry::Absent);
+        let removals = self.removals.into_iter().map(Box::new).map(Entry::Removed);
         upserts.chain(unchanged).chain(absent).chain(removals).map(SentResource).collect()
     }
 }
