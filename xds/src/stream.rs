@@ -7,6 +7,7 @@
 //! wrong (R81).
 
 mod awaited;
+mod heartbeats;
 mod nonce;
 mod response;
 mod subscription;
@@ -22,6 +23,7 @@ use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::world::{Place, Reader, View};
 use crate::{ServerConfig, TypeRules, TypeUrl, World};
 use awaited::{Awaited, children};
+use heartbeats::knows_ttl;
 use nonce::Nonces;
 
 pub(crate) use response::Entry;
@@ -75,6 +77,8 @@ pub struct Stream {
     /// Since when a phase has kept later ones from work that they have.
     held_up_since: Option<Instant>,
     nonces: Nonces,
+    /// The client can be told how long it may hold what it gets.
+    knows_ttl: bool,
 }
 
 /// More unknown types than this on one stream are a mistake or an attack.
@@ -104,7 +108,16 @@ impl Stream {
             awaited: Awaited::default(),
             held_up_since: None,
             nonces: Nonces::default(),
+            knows_ttl: false,
         }
+    }
+
+    /// The client lists these in its `node.client_features` (R75).
+    #[must_use]
+    pub fn with_features(mut self, features: &[String]) -> Self {
+        self.knows_ttl = knows_ttl(self.variant, features);
+        self.types.iter_mut().for_each(|of_type| of_type.tell_ttl(self.knows_ttl));
+        self
     }
 
     /// Takes a message of a delta client: subscriptions, and the answer to a response.
@@ -160,6 +173,7 @@ impl Stream {
         let view = world.view();
         self.absorb(&view);
         let mut out = Vec::new();
+        self.send_heartbeats(&view, now, &mut out);
         if self.has_work() {
             self.send_asked(&view, now, &mut out);
             if self.send_upserts(&view, now, &mut out) {
@@ -172,8 +186,15 @@ impl Stream {
         out
     }
 
-    /// When to poll again although nothing happened: a barrier or a grace period ends.
+    /// When to poll again although nothing happened: a barrier or a grace period ends, or a heartbeat
+    /// is due.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let heartbeats = self.types.iter().filter_map(TypeStream::next_heartbeat);
+        let heartbeat = heartbeats.filter(|&due| due > now).min();
+        heartbeat.into_iter().chain(self.deadline_of_work(now)).min()
+    }
+
+    fn deadline_of_work(&self, now: Instant) -> Option<Instant> {
         if !self.has_work() {
             return None;
         }
@@ -198,6 +219,12 @@ impl Stream {
     /// Whether something waits to be sent: for the client's answer, for another type, or for time.
     pub fn has_work(&self) -> bool {
         self.types.iter().any(TypeStream::has_work)
+    }
+
+    /// Whether the client is to hear of things again though they do not change: when an answer came, the
+    /// next time is known.
+    pub(crate) fn has_heartbeats(&self) -> bool {
+        self.types.iter().any(TypeStream::has_heartbeats)
     }
 
     /// Its place in the history of its world.
@@ -227,11 +254,22 @@ impl Stream {
             }
             None => {
                 let rules = TypeRules::new(type_url, u8::MAX);
-                self.types.push(TypeStream::new(rules, self.variant));
+                let mut unknown = TypeStream::new(rules, self.variant);
+                unknown.tell_ttl(self.knows_ttl);
+                self.types.push(unknown);
                 self.types.len() - 1
             }
         };
         self.types.get_mut(index).ok_or_else(|| Status::internal("type vanished"))
+    }
+
+    /// No change, so no phase waits for them, and they wait for none (R75).
+    fn send_heartbeats(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
+        for of_type in &mut self.types {
+            if let Some(content) = of_type.take_heartbeats(view, now) {
+                out.push(of_type.send(content, view, self.nonces.next(), now));
+            }
+        }
     }
 
     /// Named resources that the client asked for wait for no phase (R13, R71).

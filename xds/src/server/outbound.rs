@@ -10,15 +10,15 @@ use bytes::{BufMut as _, Bytes};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use tonic::Status;
 
-use crate::resource::absent;
+use crate::resource::{absent, unframed};
 use crate::stream::{Entry, Response, SentResource, Variant};
-use crate::wire::{DeltaDiscoveryResponse, DiscoveryResponse};
+use crate::wire::{self, DeltaDiscoveryResponse, DiscoveryResponse};
 use crate::{Resource, TypeRules, TypeUrl};
 
 /// What is left of a response.
 #[derive(Debug)]
 pub(super) struct Message {
-    variant: Variant,
+    form: Form,
     type_url: TypeUrl,
     sent: Arc<[SentResource]>,
     /// How many of them are done.
@@ -45,7 +45,7 @@ impl Message {
     ) -> Result<Self, Status> {
         let rules = rules.iter().find(|rules| rules.type_url == response.type_url);
         let mut message = Self {
-            variant,
+            form: Form { variant, tells_ttl: response.tells_ttl },
             type_url: response.type_url.clone(),
             sent: response.sent.clone(),
             done: 0,
@@ -78,18 +78,16 @@ impl Message {
         }
         while let Some(sent) = self.sent.get(self.done) {
             self.done += 1;
-            let (variant, type_url) = (self.variant, &self.type_url);
+            let (form, type_url) = (self.form, &self.type_url);
             let is_made_anew = is_made_anew(&sent.0, self.restamp);
             let anew = if is_made_anew { self.restamped.pop_front() } else { None };
-            let Some(body) = anew.map(Cow::Owned).or_else(|| body(variant, type_url, &sent.0))
-            else {
+            let Some(body) = anew.map(Cow::Owned).or_else(|| form.body(type_url, &sent.0)) else {
                 continue;
             };
             let body = body.into_owned();
-            if self.variant == Variant::Delta {
+            let Some(head) = form.head(type_url, &sent.0, body.len()) else {
                 return Some(body);
-            }
-            let head = any_head(type_url, body.len());
+            };
             self.ready = Some(body);
             return Some(head);
         }
@@ -99,25 +97,14 @@ impl Message {
     fn restamp(&mut self, response: &Response) {
         let Some(restamp) = self.restamp else { return };
         let again = response.upserts().filter(|(_, attempt)| *attempt > 0);
-        let (variant, type_url) = (self.variant, &self.type_url);
-        let anew = again.map(|(resource, attempt)| match variant {
-            Variant::Delta => resource.encode(type_url, restamp(resource, attempt)),
-            Variant::StateOfTheWorld => restamp(resource, attempt),
-        });
+        let (form, type_url) = (self.form, &self.type_url);
+        let anew = again
+            .map(|(resource, attempt)| form.anew(type_url, resource, restamp(resource, attempt)));
         self.restamped = anew.collect();
     }
 
     fn begin(&mut self, head: &impl prost::Message) -> Result<(), Status> {
-        let bodies = self.sent.iter().filter(|sent| !is_made_anew(&sent.0, self.restamp));
-        let bodies = bodies.filter_map(|sent| body(self.variant, &self.type_url, &sent.0));
-        let lengths = bodies.map(|body| body.len()).chain(self.restamped.iter().map(Bytes::len));
-        let bodies: usize = match self.variant {
-            Variant::Delta => lengths.sum(),
-            Variant::StateOfTheWorld => {
-                lengths.map(|length| any_head(&self.type_url, length).len() + length).sum()
-            }
-        };
-        self.length = head.encoded_len() + bodies;
+        self.length = head.encoded_len() + self.bodies_len();
         let framed = u32::try_from(self.length)
             .map_err(|_| Status::resource_exhausted("a response of more than 4 GiB"))?;
         let mut bytes = Vec::with_capacity(HEAD + head.encoded_len());
@@ -127,24 +114,78 @@ impl Message {
         self.ready = Some(bytes.into());
         Ok(())
     }
+
+    fn bodies_len(&self) -> usize {
+        let (form, type_url) = (self.form, &self.type_url);
+        let mut restamped = self.restamped.iter();
+        let lengths = self.sent.iter().filter_map(|SentResource(entry)| {
+            let anew = is_made_anew(entry, self.restamp).then(|| restamped.next().map(Bytes::len));
+            let body = anew.flatten().or_else(|| Some(form.body(type_url, entry)?.len()))?;
+            Some(form.head(type_url, entry, body).map_or(0, |head| head.len()) + body)
+        });
+        lengths.sum()
+    }
 }
 
 fn is_made_anew(entry: &Entry, restamp: Option<Restamp>) -> bool {
     restamp.is_some() && matches!(entry, Entry::Upsert(_, 1..))
 }
 
-/// What stands in the message for one of its resources, beside the head.
-fn body<'a>(variant: Variant, type_url: &TypeUrl, entry: &'a Entry) -> Option<Cow<'a, Bytes>> {
-    match (variant, entry) {
-        (Variant::Delta, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
-            Some(resource.fragment(type_url))
+/// How the client takes resources.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    variant: Variant,
+    tells_ttl: bool,
+}
+
+impl Form {
+    /// What stands in the message for one of its resources, beside the head.
+    fn body<'a>(self, type_url: &TypeUrl, entry: &'a Entry) -> Option<Cow<'a, Bytes>> {
+        match (self.variant, entry) {
+            (Variant::Delta, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
+                Some(resource.fragment(type_url, self.tells_ttl))
+            }
+            (Variant::StateOfTheWorld, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
+                Some(if self.wraps(resource) {
+                    Cow::Owned(unframed(resource.fragment(type_url, true).into_owned()))
+                } else {
+                    Cow::Borrowed(resource.value())
+                })
+            }
+            (Variant::Delta, Entry::Heartbeat(resource)) => Some(Cow::Owned(resource.heartbeat())),
+            (Variant::Delta, Entry::Absent(name)) => Some(Cow::Owned(absent(name))),
+            // Named in the head, or not at all.
+            (_, Entry::Removed(_))
+            | (Variant::StateOfTheWorld, Entry::Absent(_) | Entry::Heartbeat(_)) => None,
         }
-        (Variant::StateOfTheWorld, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
-            Some(Cow::Borrowed(resource.value()))
+    }
+
+    /// The same with other bytes for the content.
+    fn anew(self, type_url: &TypeUrl, resource: &Resource, value: Bytes) -> Bytes {
+        match self.variant {
+            Variant::Delta => resource.encode(type_url, value, self.tells_ttl),
+            Variant::StateOfTheWorld if self.wraps(resource) => {
+                unframed(resource.encode(type_url, value, true))
+            }
+            Variant::StateOfTheWorld => value,
         }
-        (Variant::Delta, Entry::Absent(name)) => Some(Cow::Owned(absent(name))),
-        // Named in the head, or not at all.
-        (_, Entry::Removed(_)) | (Variant::StateOfTheWorld, Entry::Absent(_)) => None,
+    }
+
+    /// What comes before a body of this length.
+    fn head(self, type_url: &TypeUrl, entry: &Entry, body: usize) -> Option<Bytes> {
+        let resource = match (self.variant, entry) {
+            (Variant::Delta, _) => return None,
+            (_, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => Some(resource),
+            _ => None,
+        };
+        let is_wrapped = resource.is_some_and(|resource| self.wraps(resource));
+        let url = if is_wrapped { wire::Resource::TYPE_URL } else { type_url.as_str() };
+        Some(any_head(url, body))
+    }
+
+    /// A list has no place for a TTL beside a resource (R75).
+    fn wraps(self, resource: &Resource) -> bool {
+        self.tells_ttl && resource.ttl().is_some()
     }
 }
 
@@ -168,8 +209,7 @@ fn list_head(response: &Response) -> DiscoveryResponse {
 
 /// Everything of a `DiscoveryResponse.resources` but the bytes of the resource, which follow: they are
 /// shared by all streams, and too large to be copied for each.
-fn any_head(type_url: &TypeUrl, value: usize) -> Bytes {
-    let url = type_url.as_str();
+fn any_head(url: &str, value: usize) -> Bytes {
     let mut any = Vec::with_capacity(url.len() + 32);
     encode_key(1, WireType::LengthDelimited, &mut any);
     encode_varint(url.len() as u64, &mut any);
@@ -185,6 +225,8 @@ fn any_head(type_url: &TypeUrl, value: usize) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use prost::Message as _;
 
     use super::super::outgoing::Outgoing;
@@ -198,6 +240,7 @@ mod tests {
             nonce: "7".to_owned(),
             version_info: "v".to_owned(),
             sent: entries.into_iter().map(SentResource).collect(),
+            tells_ttl: false,
         }
     }
 
@@ -265,6 +308,65 @@ mod tests {
         assert_eq!((sizes[8], sizes[9], sizes[200], sizes[201]), (777, 1, 200_000, 3));
         assert_eq!((sizes.len(), sizes[202]), (203, 5));
         assert!(message.resources.iter().all(|any| any.type_url == T));
+    }
+
+    fn with_ttl(tells_ttl: bool) -> Response {
+        let kept = |n, attempt| {
+            let resource = resource(n, 300).with_aliases(["alias".into()]);
+            Entry::Upsert(resource.with_ttl(Duration::from_secs(9)), attempt)
+        };
+        let entries = vec![kept(0, 0), Entry::Upsert(resource(1, 20), 0), kept(2, 4)];
+        Response { tells_ttl, ..response(entries) }
+    }
+
+    #[test]
+    fn r75_a_ttl_is_told_to_those_who_know_of_it() {
+        let message = |tells_ttl| {
+            let bytes = written(Variant::Delta, &with_ttl(tells_ttl));
+            DeltaDiscoveryResponse::decode(&*bytes).expect("a response")
+        };
+        let ttls = |tells_ttl| {
+            let ttls = message(tells_ttl).resources.into_iter().map(|r| r.ttl.map(|t| t.seconds));
+            ttls.collect::<Vec<_>>()
+        };
+        assert_eq!(ttls(true), [Some(9), None, Some(9)]);
+        assert_eq!(ttls(false), [None, None, None]);
+        assert_eq!(message(true).resources[2].resource.as_ref().expect("any").value, "ssss");
+    }
+
+    #[test]
+    fn r75_a_heartbeat_has_name_and_version_and_ttl_and_nothing_else() {
+        let kept = resource(1, 300).with_aliases(["alias".into()]);
+        let kept = kept.with_ttl(Duration::from_secs(9));
+        let beat = Response { tells_ttl: true, ..response(vec![Entry::Heartbeat(kept)]) };
+        let bytes = written(Variant::Delta, &beat);
+        let message = DeltaDiscoveryResponse::decode(&*bytes).expect("a response");
+        let [beat] = &message.resources[..] else { panic!("one heartbeat") };
+        let alone = wire::Resource {
+            name: "r1".to_owned(),
+            version: "1".to_owned(),
+            ttl: Some(Duration::from_secs(9).into()),
+            ..Default::default()
+        };
+        assert_eq!(*beat, alone);
+    }
+
+    #[test]
+    fn r75_in_a_list_what_has_a_ttl_is_wrapped_for_those_who_know_of_it() {
+        let list = |tells_ttl| {
+            let bytes = written(Variant::StateOfTheWorld, &with_ttl(tells_ttl));
+            DiscoveryResponse::decode(&*bytes).expect("a response").resources
+        };
+        assert!(list(false).iter().all(|any| any.type_url == T));
+        let told = list(true);
+        let urls: Vec<_> = told.iter().map(|any| any.type_url.as_str()).collect();
+        assert_eq!(urls, [wire::Resource::TYPE_URL, T, wire::Resource::TYPE_URL]);
+        let unwrapped = |any: &wire::Any| wire::Resource::decode(&*any.value).expect("a resource");
+        let (first, last) = (unwrapped(&told[0]), unwrapped(&told[2]));
+        assert_eq!((&*first.name, first.ttl), ("r0", Some(Duration::from_secs(9).into())));
+        let inside = first.resource.expect("any");
+        assert_eq!((&*inside.type_url, inside.value.len()), (T, 300));
+        assert_eq!(last.resource.expect("any").value, "ssss");
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 mod answers;
 mod due;
+mod kept;
 mod sotw;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::heartbeats::Heartbeats;
 use super::nonce::Nonce;
 use super::subscription::{Changed, Glob, Subscription};
 use super::suspects::Suspects;
@@ -44,6 +46,7 @@ pub struct TypeStream {
     suspects: Suspects,
     /// Suspects and others take turns, so that neither waits for the other (R36).
     suspects_turn: bool,
+    heartbeats: Heartbeats,
     counts: Counts,
 }
 
@@ -54,6 +57,8 @@ struct InFlight {
     /// What the world was then.
     revision: Revision,
     resources: Arc<[SentResource]>,
+    /// Nothing in it is new, so nothing waits for it.
+    is_heartbeat: bool,
 }
 
 /// What happened so far.
@@ -72,8 +77,11 @@ pub struct Counts {
 pub(super) struct Content {
     upserts: Vec<(Resource, u32)>,
     unchanged: Vec<Resource>,
+    heartbeats: Vec<Resource>,
     absent: Vec<Arc<str>>,
     removals: Vec<Arc<str>>,
+    /// It only says what counts still, with or without the content.
+    is_heartbeat: bool,
 }
 
 impl Content {
@@ -85,9 +93,11 @@ impl Content {
     fn into_list(self) -> Arc<[SentResource]> {
         let upserts = self.upserts.into_iter().map(|(resource, n)| Entry::Upsert(resource, n));
         let unchanged = self.unchanged.into_iter().map(Entry::Unchanged);
+        let heartbeats = self.heartbeats.into_iter().map(Entry::Heartbeat);
         let absent = self.absent.into_iter().map(Entry::Absent);
         let removals = self.removals.into_iter().map(Entry::Removed);
-        upserts.chain(unchanged).chain(absent).chain(removals).map(SentResource).collect()
+        let kept = unchanged.chain(heartbeats);
+        upserts.chain(kept).chain(absent).chain(removals).map(SentResource).collect()
     }
 }
 
@@ -110,8 +120,14 @@ impl TypeStream {
             last_refusal: None,
             suspects: Suspects::default(),
             suspects_turn: false,
+            heartbeats: Heartbeats::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// Whether the client knows of TTLs (R75).
+    pub(super) fn tell_ttl(&mut self, known: bool) {
+        self.heartbeats.enable(known);
     }
 
     /// How this type is served.
@@ -171,7 +187,8 @@ impl TypeStream {
     }
 
     pub(super) fn is_waiting(&self, now: Instant, barrier: Duration) -> bool {
-        self.in_flight_since().is_some_and(|since| now - since < barrier)
+        let in_flight = self.in_flight.as_ref().filter(|f| now - f.since < barrier);
+        in_flight.is_some_and(|f| !f.is_heartbeat || self.has_work())
     }
 
     /// What the names cost, for the stream's limit.
@@ -223,14 +240,15 @@ impl TypeStream {
         self.answer_due &= !changed.ended_wildcard;
         self.scan_due &= self.subscription.is_wildcard();
         if changed.ended_wildcard || !changed.dropped.is_empty() {
-            let Self { subscription, asked, upserts, removals, leaving, refused, suspects, .. } =
-                self;
+            let Self { subscription, asked, upserts, removals, leaving, refused, .. } = self;
+            let Self { suspects, heartbeats, .. } = self;
             asked.retain(|name| subscription.wants(name));
             upserts.retain(|name| subscription.wants(name));
             removals.retain(|name, _| subscription.wants(name));
             leaving.retain(|name, _| subscription.wants(name));
             refused.retain(|name, _| subscription.wants(name));
             suspects.retain(|name| subscription.wants(name));
+            heartbeats.retain(|name| subscription.wants(name));
         }
     }
 
@@ -264,6 +282,7 @@ impl TypeStream {
             let (name, version) = (resource.name(), resource.version());
             if held.get(&**name) == Some(&&**version) {
                 same.push(SentResource(Entry::Unchanged(resource.clone())));
+                self.heartbeats.hold(resource, None);
             } else {
                 self.suspects.clear(name);
                 due.push(name.clone());
@@ -295,6 +314,7 @@ impl TypeStream {
                 self.upserts.insert(name.clone());
             } else {
                 self.upserts.remove(name);
+                self.heartbeats.forget(name);
                 self.removals.insert(name.clone(), None);
                 let last = view.removed(&self.rules.type_url, name);
                 if let Some(last) = last.filter(|_| self.sends_full_state()) {
@@ -331,14 +351,16 @@ impl TypeStream {
     ) -> Response {
         self.counts.sent += 1;
         let version_info = self.version_info(&content);
+        let is_heartbeat = content.is_heartbeat;
         let response = Response {
             type_url: self.rules.type_url.clone(),
             nonce: nonce.to_string(),
             version_info,
             sent: content.into_list(),
+            tells_ttl: self.heartbeats.is_enabled(),
         };
         let (revision, resources) = (view.revision(), response.sent.clone());
-        self.in_flight = Some(InFlight { nonce, since: now, revision, resources });
+        self.in_flight = Some(InFlight { nonce, since: now, revision, resources, is_heartbeat });
         self.last_nonce = Some(nonce);
         response
     }

@@ -16,5 +16,6 @@ mod sockets;
 mod sotw;
 mod support;
 mod table;
+mod ttl;
 mod virtual_hosts;
 mod wire;

@@ -12,6 +12,7 @@ const TESTS: &[&str] = &[
     include_str!("routes.rs"),
     include_str!("sockets.rs"),
     include_str!("sotw.rs"),
+    include_str!("ttl.rs"),
     include_str!("virtual_hosts.rs"),
 ];
 
