@@ -9,6 +9,7 @@
 mod awaited;
 mod heartbeats;
 mod nonce;
+mod pace;
 mod response;
 mod subscription;
 mod suspects;
@@ -25,6 +26,7 @@ use crate::{ServerConfig, TypeRules, TypeUrl, World};
 use awaited::{Awaited, children};
 use heartbeats::knows_ttl;
 use nonce::Nonces;
+use pace::Pace;
 
 pub(crate) use response::Entry;
 pub use response::{Response, SentResource};
@@ -77,6 +79,7 @@ pub struct Stream {
     /// Since when a phase has kept later ones from work that they have.
     held_up_since: Option<Instant>,
     nonces: Nonces,
+    pace: Pace,
     /// The client can be told how long it may hold what it gets.
     knows_ttl: bool,
 }
@@ -108,6 +111,7 @@ impl Stream {
             awaited: Awaited::default(),
             held_up_since: None,
             nonces: Nonces::default(),
+            pace: Pace::new(config.debounce),
             knows_ttl: false,
         }
     }
@@ -174,20 +178,22 @@ impl Stream {
         self.absorb(&view);
         let mut out = Vec::new();
         self.send_heartbeats(&view, now, &mut out);
+        self.pace.note(now);
         if self.has_work() {
             self.send_asked(&view, now, &mut out);
-            if self.send_upserts(&view, now, &mut out) {
+            if self.changes_may_go(now, &out) && self.send_upserts(&view, now, &mut out) {
                 self.send_removals(&view, now, &mut out);
             }
         } else {
             self.held_up_since = None;
+            self.pace.release();
         }
         self.types.iter_mut().for_each(|of_type| of_type.note_pending(now));
         out
     }
 
-    /// When to poll again although nothing happened: a barrier or a grace period ends, or a heartbeat
-    /// is due.
+    /// When to poll again although nothing happened: a barrier or a grace period or a debounce ends,
+    /// or a heartbeat is due.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let heartbeats = self.types.iter().filter_map(TypeStream::next_heartbeat);
         let heartbeat = heartbeats.filter(|&due| due > now).min();
@@ -203,7 +209,8 @@ impl Stream {
         let barriers = barriers.filter_map(|since| since.checked_add(self.barrier));
         let graces = self.types.iter().filter_map(TypeStream::removals_since);
         let graces = graces.filter_map(|since| since.checked_add(self.grace));
-        barriers.chain(graces).chain(self.awaited.deadline()).filter(|&due| due > now).min()
+        let others = self.awaited.deadline().into_iter().chain(self.pace.deadline());
+        barriers.chain(graces).chain(others).filter(|&due| due > now).min()
     }
 
     /// Since when the oldest response has not been answered.
@@ -240,7 +247,11 @@ impl Stream {
     fn absorb(&mut self, view: &View<'_>) {
         let since = self.reader.seen();
         if view.revision() != since {
-            self.types.iter_mut().for_each(|of_type| of_type.absorb(view, since));
+            for of_type in &mut self.types {
+                if of_type.absorb(view, since) {
+                    self.pace.changed();
+                }
+            }
             self.reader.has_seen(view);
         }
     }
@@ -281,6 +292,20 @@ impl Stream {
             out.push(of_type.send(content, view, self.nonces.next(), now));
             self.follow_with_children(view, now, out.last(), index);
         }
+    }
+
+    /// Whether changes wait for more of them (R84). Not if a client waits for something: a first answer,
+    /// or the children of what it asked for; and not in the midst of the phases. They go out in order,
+    /// so all of them do.
+    fn changes_may_go(&mut self, now: Instant, asked: &[Response]) -> bool {
+        let is_waited_for = self.held_up_since.is_some()
+            || self.types.iter().any(TypeStream::owes_answer)
+            || asked.iter().any(|response| children(response).next().is_some());
+        let may_go = is_waited_for || !self.pace.holds_back(now);
+        if may_go {
+            self.pace.release();
+        }
+        may_go
     }
 
     /// Upserts, phase by phase; false while a phase is not through (R60, R61).

@@ -174,6 +174,11 @@ impl TypeStream {
         self.pending() > 0 || self.answer_due || self.scan_due
     }
 
+    /// The first answer to a client that wants everything is due.
+    pub(super) fn owes_answer(&self) -> bool {
+        self.answer_due || self.scan_due
+    }
+
     pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
     }
@@ -295,8 +300,9 @@ impl TypeStream {
         same
     }
 
-    /// Looks at what changed in the world: cost follows the changes.
-    pub(super) fn absorb(&mut self, view: &View<'_>, since: Revision) {
+    /// Looks at what changed in the world: cost follows the changes. True: it concerns the client.
+    pub(super) fn absorb(&mut self, view: &View<'_>, since: Revision) -> bool {
+        let mut concerned = false;
         for name in view.changed_since(&self.rules.type_url, since) {
             let now = view.get(&self.rules.type_url, name);
             for alias in now.map(Resource::aliases).unwrap_or_default() {
@@ -307,6 +313,7 @@ impl TypeStream {
             if !self.subscription.wants(name) {
                 continue;
             }
+            concerned = true;
             self.suspects.clear(name);
             if now.is_some() {
                 self.removals.remove(name);
@@ -322,6 +329,7 @@ impl TypeStream {
                 }
             }
         }
+        concerned
     }
 
     /// Sends a child again because its parent is sent. True: the client has yet to ask for it.

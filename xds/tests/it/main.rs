@@ -5,6 +5,7 @@
 
 mod corpus;
 mod crowd;
+mod debounce;
 mod delta;
 mod envoy;
 mod interleavings;

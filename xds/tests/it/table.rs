@@ -3,6 +3,7 @@
 const README: &str = include_str!("../../README.md");
 const TESTS: &[&str] = &[
     include_str!("crowd.rs"),
+    include_str!("debounce.rs"),
     include_str!("delta.rs"),
     include_str!("envoy.rs"),
     include_str!("envoy/grpc.rs"),
