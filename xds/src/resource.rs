@@ -91,7 +91,8 @@ impl Resource {
     }
 
     /// Clients that know of TTLs drop it when they have not heard of it for so long; as long as the
-    /// server lives they do (R75). A part of the content, so another TTL needs another version.
+    /// server lives they do (R75). Envoy knows of TTLs, but says so only if its bootstrap lists it among
+    /// `node.client_features`. A part of the content, so another TTL needs another version.
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         let inner = Arc::make_mut(&mut self.0);

@@ -288,6 +288,23 @@ fn r75_a_list_is_sent_again_as_it_is() {
 }
 
 #[test]
+fn r75_a_refused_list_does_not_let_its_good_members_expire() {
+    let full = TypeRules { full_state: true, ..TypeRules::new(A, 0) };
+    let config = imp_xds::ServerConfig::new(vec![full]);
+    let world = kept(&[(A, "a", "1")]);
+    let mut peer =
+        Peer::speaking(Variant::StateOfTheWorld, &world, &config).listing(KNOWN_IN_LISTS);
+    peer.list(A, &[]);
+    peer.ack(A);
+    keep(&world, &[(A, "b", "bad")]);
+    assert_eq!(peer.poll(), ["A[b@bad (a@1)]"]);
+    assert_eq!(peer.nack(A, "b is bad"), none());
+    assert_eq!(peer.after(HALF).len(), 1);
+    assert_eq!(peer.nack(A, "b is bad"), none());
+    assert_eq!(peer.after(HALF).len(), 1);
+}
+
+#[test]
 fn r75_a_ttl_without_length_is_no_storm() {
     let world = world(&[]);
     let mut change = Change::default();
