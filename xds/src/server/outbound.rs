@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{BufMut as _, Bytes};
+use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use tonic::Status;
 
 use crate::resource::{absent, unframed};
 use crate::stream::{Entry, Response, SentResource, Variant};
-use crate::wire::{self, DeltaDiscoveryResponse, DiscoveryResponse};
+use crate::wire;
 use crate::{Resource, TypeRules, TypeUrl};
 
 /// What is left of a response.
@@ -55,10 +55,7 @@ impl Message {
             length: 0,
         };
         message.restamp(response);
-        match variant {
-            Variant::Delta => message.begin(&delta_head(response))?,
-            Variant::StateOfTheWorld => message.begin(&list_head(response))?,
-        }
+        message.begin(response)?;
         Ok(message)
     }
 
@@ -85,7 +82,7 @@ impl Message {
                 continue;
             };
             let body = body.into_owned();
-            let Some(head) = form.head(type_url, &sent.0, body.len()) else {
+            let Some(head) = form.any_head(type_url, &sent.0, body.len()) else {
                 return Some(body);
             };
             self.ready = Some(body);
@@ -103,15 +100,15 @@ impl Message {
         self.restamped = anew.collect();
     }
 
-    fn begin(&mut self, head: &impl prost::Message) -> Result<(), Status> {
-        self.length = head.encoded_len() + self.bodies_len();
+    fn begin(&mut self, response: &Response) -> Result<(), Status> {
+        let mut head = head(self.form.variant, response);
+        self.length = head.len() - HEAD + self.bodies_len();
         let framed = u32::try_from(self.length)
             .map_err(|_| Status::resource_exhausted("a response of more than 4 GiB"))?;
-        let mut bytes = Vec::with_capacity(HEAD + head.encoded_len());
-        bytes.put_u8(0);
-        bytes.put_u32(framed);
-        head.encode(&mut bytes).map_err(|error| Status::internal(error.to_string()))?;
-        self.ready = Some(bytes.into());
+        let [_, length @ ..] =
+            head.first_chunk_mut::<HEAD>().ok_or_else(|| Status::internal("no head"))?;
+        *length = framed.to_be_bytes();
+        self.ready = Some(head.into());
         Ok(())
     }
 
@@ -121,7 +118,7 @@ impl Message {
         let lengths = self.sent.iter().filter_map(|SentResource(entry)| {
             let anew = is_made_anew(entry, self.restamp).then(|| restamped.next().map(Bytes::len));
             let body = anew.flatten().or_else(|| Some(form.body(type_url, entry)?.len()))?;
-            Some(form.head(type_url, entry, body).map_or(0, |head| head.len()) + body)
+            Some(form.any_head(type_url, entry, body).map_or(0, |head| head.len()) + body)
         });
         lengths.sum()
     }
@@ -172,7 +169,7 @@ impl Form {
     }
 
     /// What comes before a body of this length.
-    fn head(self, type_url: &TypeUrl, entry: &Entry, body: usize) -> Option<Bytes> {
+    fn any_head(self, type_url: &TypeUrl, entry: &Entry, body: usize) -> Option<Bytes> {
         let resource = match (self.variant, entry) {
             (Variant::Delta, _) => return None,
             (_, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => Some(resource),
@@ -189,31 +186,34 @@ impl Form {
     }
 }
 
-fn delta_head(response: &Response) -> DeltaDiscoveryResponse {
-    DeltaDiscoveryResponse {
-        type_url: response.type_url.to_string(),
-        nonce: response.nonce.clone(),
-        removed_resources: response.removals().map(ToString::to_string).collect(),
-        ..Default::default()
+/// Room for gRPC's head, and everything of a response but its resources. Written by hand: the structs
+/// of the message would want strings of their own for each client.
+fn head(variant: Variant, response: &Response) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD + response.type_url.as_str().len() + 32);
+    head.extend([0; HEAD]);
+    if variant == Variant::StateOfTheWorld {
+        put(1, &response.version_info, &mut head);
     }
+    put(4, response.type_url.as_str(), &mut head);
+    put(5, &response.nonce, &mut head);
+    if variant == Variant::Delta {
+        response.removals().for_each(|name| put(6, name, &mut head));
+    }
+    head
 }
 
-fn list_head(response: &Response) -> DiscoveryResponse {
-    DiscoveryResponse {
-        version_info: response.version_info.clone(),
-        type_url: response.type_url.to_string(),
-        nonce: response.nonce.clone(),
-        ..Default::default()
-    }
+/// A field with text in it.
+fn put(tag: u32, text: &str, out: &mut Vec<u8>) {
+    encode_key(tag, WireType::LengthDelimited, out);
+    encode_varint(text.len() as u64, out);
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// Everything of a `DiscoveryResponse.resources` but the bytes of the resource, which follow: they are
 /// shared by all streams, and too large to be copied for each.
 fn any_head(url: &str, value: usize) -> Bytes {
     let mut any = Vec::with_capacity(url.len() + 32);
-    encode_key(1, WireType::LengthDelimited, &mut any);
-    encode_varint(url.len() as u64, &mut any);
-    any.extend_from_slice(url.as_bytes());
+    put(1, url, &mut any);
     encode_key(2, WireType::LengthDelimited, &mut any);
     encode_varint(value as u64, &mut any);
     let mut head = Vec::with_capacity(any.len() + 1 + encoded_len_varint(any.len() as u64));
@@ -228,6 +228,8 @@ mod tests {
     use std::time::Duration;
 
     use prost::Message as _;
+
+    use crate::wire::{DeltaDiscoveryResponse, DiscoveryResponse};
 
     use super::super::outgoing::Outgoing;
     use super::*;
