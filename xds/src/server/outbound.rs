@@ -69,9 +69,9 @@ impl Message {
     }
 
     /// The next bytes of it.
-    pub(super) fn next_piece(&mut self) -> Option<Bytes> {
+    pub(super) fn next_piece(&mut self) -> Option<Cow<'_, Bytes>> {
         if let Some(ready) = self.ready.take() {
-            return Some(ready);
+            return Some(Cow::Owned(ready));
         }
         while let Some(sent) = self.sent.get(self.done) {
             self.done += 1;
@@ -81,12 +81,11 @@ impl Message {
             let Some(body) = anew.map(Cow::Owned).or_else(|| form.body(type_url, &sent.0)) else {
                 continue;
             };
-            let body = body.into_owned();
             let Some(head) = form.any_head(type_url, &sent.0, body.len()) else {
                 return Some(body);
             };
-            self.ready = Some(body);
-            return Some(head);
+            self.ready = Some(body.into_owned());
+            return Some(Cow::Owned(head));
         }
         None
     }

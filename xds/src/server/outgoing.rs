@@ -14,7 +14,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Outgoing {
     messages: VecDeque<Message>,
     /// The rest of a piece that was cut.
-    cut: Bytes,
+    rest: Bytes,
     left: usize,
 }
 
@@ -31,17 +31,14 @@ impl Outgoing {
     pub(super) fn chunk(&mut self) -> Bytes {
         let size = self.left.min(CHUNK);
         let mut chunk = BytesMut::with_capacity(size);
+        let rest = std::mem::take(&mut self.rest);
+        self.rest = put(&rest, &mut chunk, size);
         while chunk.len() < size {
-            if self.cut.is_empty() {
-                let Some(message) = self.messages.front_mut() else { break };
-                match message.next_piece() {
-                    Some(piece) => self.cut = piece,
-                    None => drop(self.messages.pop_front()),
-                }
+            let Some(message) = self.messages.front_mut() else { break };
+            match message.next_piece() {
+                Some(piece) => self.rest = put(&piece, &mut chunk, size),
+                None => drop(self.messages.pop_front()),
             }
-            let room = size - chunk.len();
-            let fits = self.cut.len().min(room);
-            chunk.put(self.cut.split_to(fits));
         }
         self.left -= size;
         if self.left == 0 {
@@ -49,4 +46,12 @@ impl Outgoing {
         }
         chunk.freeze()
     }
+}
+
+/// Copies as much as fits; the rest of it.
+fn put(piece: &Bytes, chunk: &mut BytesMut, size: usize) -> Bytes {
+    let fits = piece.len().min(size - chunk.len());
+    let (now, later) = piece.split_at(fits);
+    chunk.put_slice(now);
+    if later.is_empty() { Bytes::new() } else { piece.slice(fits..) }
 }
