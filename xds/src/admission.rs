@@ -84,7 +84,7 @@ pub enum Event<'a> {
         /// Of which type.
         type_url: &'a TypeUrl,
         /// What was in it, without removals. More than one: the culprit is not known yet, they follow
-        /// in smaller groups until it is refused alone.
+        /// in smaller groups until it is refused alone. None: a heartbeat, which had nothing new.
         resources: &'a [SentResource],
         /// The client's words.
         message: &'a str,

@@ -209,3 +209,50 @@ pub(crate) async fn call(
     );
     Ok(grpc.streaming(request, path, codec).await?.into_inner())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Taken(Mutex<Vec<String>>);
+
+    impl Subscriber for Taken {
+        fn held(&self, _: &TypeUrl) -> Vec<(String, String)> {
+            Vec::new()
+        }
+
+        fn apply(&self, update: Update) -> Vec<(String, String)> {
+            let names = update.upserts.iter().map(|resource| resource.name().to_string());
+            self.0.lock().expect("names").extend(names.chain(update.removals));
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn r75_a_heartbeat_is_accepted_and_changes_nothing() {
+        let taken = Arc::new(Taken::default());
+        let client = DeltaClient::new(ClientConfig::new("node", Vec::new()), taken.clone());
+        let kept = Resource::new("kept", "1", "content".into()).with_ttl(Duration::from_secs(1));
+        let heartbeat = wire::Resource {
+            name: kept.name().to_string(),
+            version: kept.version().to_string(),
+            ttl: kept.ttl().map(Into::into),
+            ..Default::default()
+        };
+        let any = wire::Any { type_url: "t".to_owned(), value: kept.value().clone() };
+        let whole = wire::Resource { resource: Some(any), ..heartbeat.clone() };
+        for (resource, names) in [(whole, 1), (heartbeat, 1)] {
+            let answer = client.take(DeltaDiscoveryResponse {
+                type_url: "t".to_owned(),
+                nonce: "7".to_owned(),
+                resources: vec![resource],
+                ..Default::default()
+            });
+            assert_eq!((&*answer.response_nonce, answer.error_detail), ("7", None));
+            assert_eq!(taken.0.lock().expect("names").len(), names);
+        }
+    }
+}

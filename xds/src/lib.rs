@@ -27,7 +27,7 @@ mod world;
 pub use admission::{Admission, Event, NoObserver, Observer, Peer, StreamId};
 pub use keep_alive::KeepAlive;
 pub use resource::{Resource, TypeUrl};
-pub use rules::{Batching, ServerConfig, TypeRules};
+pub use rules::{Batching, Debounce, ServerConfig, TypeRules};
 pub use server::{AdsServer, StreamStatus, TypeStatus};
 pub use stream::SentResource;
 pub use world::{Change, Revision, World};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -55,6 +56,7 @@ struct Inner {
     value: Bytes,
     aliases: Arc<[Arc<str>]>,
     children: Arc<[(TypeUrl, Arc<str>)]>,
+    ttl: Option<Duration>,
     /// The resource as field 2 of a response: encoded when it is first sent, then shared by all streams.
     fragment: OnceLock<(TypeUrl, Bytes)>,
 }
@@ -69,6 +71,7 @@ impl Resource {
             value,
             aliases: Arc::default(),
             children: Arc::default(),
+            ttl: None,
             fragment: OnceLock::new(),
         }))
     }
@@ -85,6 +88,22 @@ impl Resource {
     /// Other names of it.
     pub fn aliases(&self) -> &[Arc<str>] {
         &self.0.aliases
+    }
+
+    /// Clients that know of TTLs drop it when they have not heard of it for so long; as long as the
+    /// server lives they do (R75). Envoy knows of TTLs, but says so only if its bootstrap lists it among
+    /// `node.client_features`. A part of the content, so another TTL needs another version.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.ttl = Some(ttl);
+        inner.fragment = OnceLock::new();
+        self
+    }
+
+    /// For how long clients hold it without hearing of it.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.0.ttl
     }
 
     /// Names the resources that this one makes the client subscribe to: the endpoints of a cluster,
@@ -121,9 +140,12 @@ impl Resource {
         &self.0.value
     }
 
-    /// The resource as field 2 of a delta response.
-    pub(crate) fn fragment(&self, type_url: &TypeUrl) -> Cow<'_, Bytes> {
-        let encode = || self.encode(type_url, self.0.value.clone());
+    /// The resource as field 2 of a delta response; its TTL only for who knows of them.
+    pub(crate) fn fragment(&self, type_url: &TypeUrl, tells_ttl: bool) -> Cow<'_, Bytes> {
+        let encode = || self.encode(type_url, self.0.value.clone(), tells_ttl);
+        if self.0.ttl.is_some() && !tells_ttl {
+            return Cow::Owned(encode());
+        }
         match self.0.fragment.get_or_init(|| (type_url.clone(), encode())) {
             (encoded_as, fragment) if encoded_as == type_url => Cow::Borrowed(fragment),
             _ => Cow::Owned(encode()), // one resource under two types
@@ -131,13 +153,24 @@ impl Resource {
     }
 
     /// The same with other bytes for the content; made anew each time.
-    pub(crate) fn encode(&self, type_url: &TypeUrl, value: Bytes) -> Bytes {
-        fragment(wire::Resource {
+    pub(crate) fn encode(&self, type_url: &TypeUrl, value: Bytes, tells_ttl: bool) -> Bytes {
+        let any = wire::Any { type_url: type_url.to_string(), value };
+        let aliases = self.0.aliases.iter().map(ToString::to_string).collect();
+        fragment(wire::Resource { resource: Some(any), aliases, ..self.head(tells_ttl) })
+    }
+
+    /// Says that it still counts, in this version.
+    pub(crate) fn heartbeat(&self) -> Bytes {
+        fragment(self.head(true))
+    }
+
+    fn head(&self, tells_ttl: bool) -> wire::Resource {
+        wire::Resource {
             name: self.0.name.to_string(),
             version: self.0.version.to_string(),
-            resource: Some(wire::Any { type_url: type_url.to_string(), value }),
-            aliases: self.0.aliases.iter().map(ToString::to_string).collect(),
-        })
+            ttl: self.0.ttl.filter(|_| tells_ttl).map(Into::into),
+            ..Default::default()
+        }
     }
 }
 
@@ -150,4 +183,11 @@ pub(crate) fn absent(name: &str) -> Bytes {
 fn fragment(resource: wire::Resource) -> Bytes {
     let response = wire::DeltaDiscoveryResponse { resources: vec![resource], ..Default::default() };
     response.encode_to_vec().into()
+}
+
+/// The resource of a fragment as a message of its own, in the same bytes.
+pub(crate) fn unframed(fragment: Bytes) -> Bytes {
+    // A key of one byte, and the length, of which all bytes but the last one say that it goes on.
+    let goes_on = fragment.iter().skip(1).take_while(|byte| **byte >= 0x80).count();
+    fragment.slice((goes_on + 2).min(fragment.len())..)
 }

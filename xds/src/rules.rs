@@ -64,6 +64,16 @@ pub enum Batching {
     Single,
 }
 
+/// How changes wait for each other, on each stream. The first after a quiet time goes out at once, and
+/// so do first answers and what is asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debounce {
+    /// Further changes wait until nothing changed for so long: 10 to 25 ms are enough for a burst.
+    pub quiet: Duration,
+    /// But not longer than this: 500 ms where changes never rest.
+    pub max: Duration,
+}
+
 /// Limits and times of a server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -74,6 +84,10 @@ pub struct ServerConfig {
     /// How long the removal of a phase-0 resource waits after everything else is acknowledged, for
     /// requests in flight (R64).
     pub removal_grace: Duration,
+    /// How long changes wait for others (R84). None: the first goes out at once, and what changes
+    /// until it is acknowledged goes out together, so that the client sets the pace. A debounce is for
+    /// fleets where fewer responses are worth more than milliseconds.
+    pub debounce: Option<Debounce>,
     /// Streams at a time; one more is refused with `RESOURCE_EXHAUSTED` (R83).
     pub max_streams: usize,
     /// Largest request, in bytes: the first one after a reconnect names every resource (R86).
@@ -105,6 +119,7 @@ impl ServerConfig {
             types,
             barrier_timeout: Duration::from_secs(2),
             removal_grace: Duration::from_secs(1),
+            debounce: None,
             max_streams: 10_000,
             max_request_bytes: 32 << 20,
             max_subscription_bytes: 64 << 20,

@@ -7,8 +7,11 @@
 //! wrong (R81).
 
 mod awaited;
+mod heartbeats;
 mod nonce;
+mod pace;
 mod response;
+mod sending;
 mod subscription;
 mod suspects;
 mod type_stream;
@@ -21,8 +24,10 @@ use tonic::Status;
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::world::{Place, Reader, View};
 use crate::{ServerConfig, TypeRules, TypeUrl, World};
-use awaited::{Awaited, children};
+use awaited::Awaited;
+use heartbeats::knows_ttl;
 use nonce::Nonces;
+use pace::Pace;
 
 pub(crate) use response::Entry;
 pub use response::{Response, SentResource};
@@ -75,6 +80,9 @@ pub struct Stream {
     /// Since when a phase has kept later ones from work that they have.
     held_up_since: Option<Instant>,
     nonces: Nonces,
+    pace: Pace,
+    /// The client can be told how long it may hold what it gets.
+    knows_ttl: bool,
 }
 
 /// More unknown types than this on one stream are a mistake or an attack.
@@ -104,7 +112,17 @@ impl Stream {
             awaited: Awaited::default(),
             held_up_since: None,
             nonces: Nonces::default(),
+            pace: Pace::new(config.debounce),
+            knows_ttl: false,
         }
+    }
+
+    /// The client lists these in its `node.client_features` (R75).
+    #[must_use]
+    pub fn with_features(mut self, features: &[String]) -> Self {
+        self.knows_ttl = knows_ttl(self.variant, features);
+        self.types.iter_mut().for_each(|of_type| of_type.tell_ttl(self.knows_ttl));
+        self
     }
 
     /// Takes a message of a delta client: subscriptions, and the answer to a response.
@@ -159,21 +177,20 @@ impl Stream {
         let world = self.reader.world().clone();
         let view = world.view();
         self.absorb(&view);
-        let mut out = Vec::new();
-        if self.has_work() {
-            self.send_asked(&view, now, &mut out);
-            if self.send_upserts(&view, now, &mut out) {
-                self.send_removals(&view, now, &mut out);
-            }
-        } else {
-            self.held_up_since = None;
-        }
+        let out = self.send(&view, now);
         self.types.iter_mut().for_each(|of_type| of_type.note_pending(now));
         out
     }
 
-    /// When to poll again although nothing happened: a barrier or a grace period ends.
+    /// When to poll again although nothing happened: a barrier or a grace period or a debounce ends,
+    /// or a heartbeat is due.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let heartbeats = self.types.iter().filter_map(TypeStream::next_heartbeat);
+        let heartbeat = heartbeats.filter(|&due| due > now).min();
+        heartbeat.into_iter().chain(self.deadline_of_work(now)).min()
+    }
+
+    fn deadline_of_work(&self, now: Instant) -> Option<Instant> {
         if !self.has_work() {
             return None;
         }
@@ -182,7 +199,8 @@ impl Stream {
         let barriers = barriers.filter_map(|since| since.checked_add(self.barrier));
         let graces = self.types.iter().filter_map(TypeStream::removals_since);
         let graces = graces.filter_map(|since| since.checked_add(self.grace));
-        barriers.chain(graces).chain(self.awaited.deadline()).filter(|&due| due > now).min()
+        let others = self.awaited.deadline().into_iter().chain(self.pace.deadline());
+        barriers.chain(graces).chain(others).filter(|&due| due > now).min()
     }
 
     /// Since when the oldest response has not been answered.
@@ -200,6 +218,12 @@ impl Stream {
         self.types.iter().any(TypeStream::has_work)
     }
 
+    /// Whether the client is to hear of things again though they do not change: when an answer came, the
+    /// next time is known.
+    pub(crate) fn has_heartbeats(&self) -> bool {
+        self.types.iter().any(TypeStream::has_heartbeats)
+    }
+
     /// Its place in the history of its world.
     pub(crate) fn place(&self) -> &Arc<Place> {
         self.reader.place()
@@ -213,7 +237,11 @@ impl Stream {
     fn absorb(&mut self, view: &View<'_>) {
         let since = self.reader.seen();
         if view.revision() != since {
-            self.types.iter_mut().for_each(|of_type| of_type.absorb(view, since));
+            for of_type in &mut self.types {
+                if of_type.absorb(view, since) {
+                    self.pace.changed();
+                }
+            }
             self.reader.has_seen(view);
         }
     }
@@ -227,100 +255,12 @@ impl Stream {
             }
             None => {
                 let rules = TypeRules::new(type_url, u8::MAX);
-                self.types.push(TypeStream::new(rules, self.variant));
+                let mut unknown = TypeStream::new(rules, self.variant);
+                unknown.tell_ttl(self.knows_ttl);
+                self.types.push(unknown);
                 self.types.len() - 1
             }
         };
         self.types.get_mut(index).ok_or_else(|| Status::internal("type vanished"))
-    }
-
-    /// Named resources that the client asked for wait for no phase (R13, R71).
-    fn send_asked(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
-        for index in 0..self.types.len() {
-            let Some(of_type) = self.types.get_mut(index) else { continue };
-            of_type.catch_up(view);
-            let Some(content) = of_type.take_asked(view) else { continue };
-            out.push(of_type.send(content, view, self.nonces.next(), now));
-            self.follow_with_children(view, now, out.last(), index);
-        }
-    }
-
-    /// Upserts, phase by phase; false while a phase is not through (R60, R61).
-    fn send_upserts(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) -> bool {
-        let overdue = self.held_up_since.is_some_and(|since| now - since >= self.barrier);
-        for index in 0..self.types.len() {
-            let Some(of_type) = self.types.get_mut(index) else { continue };
-            if let Some(content) = of_type.take_upserts(view) {
-                out.push(of_type.send(content, view, self.nonces.next(), now));
-                self.follow_with_children(view, now, out.last(), index);
-            }
-            if !overdue && self.holds_up_after(index, now) {
-                let later = self.types.iter().skip(index + 1).any(TypeStream::has_work)
-                    || self.types.iter().any(TypeStream::has_removals);
-                self.held_up_since = later.then(|| *self.held_up_since.get_or_insert(now));
-                return false;
-            }
-        }
-        self.held_up_since = None;
-        true
-    }
-
-    /// At the last type of a phase: whether the phase is not through.
-    fn holds_up_after(&mut self, index: usize, now: Instant) -> bool {
-        let phase_at = |index: usize| self.types.get(index).map(|t| t.rules().phase);
-        let Some(phase) = phase_at(index) else { return false };
-        if phase_at(index + 1) == Some(phase) {
-            return false;
-        }
-        let mut of_phase = self.types.iter().filter(|t| t.rules().phase == phase);
-        of_phase.any(|t| t.is_waiting(now, self.barrier)) || self.awaited.holds_up_after(phase, now)
-    }
-
-    /// What the response makes the client want is sent again, or waited for (R61, R62, R63).
-    fn follow_with_children(
-        &mut self,
-        view: &View<'_>,
-        now: Instant,
-        parents: Option<&Response>,
-        index: usize,
-    ) {
-        let Some(parents) = parents else { return };
-        let phase = self.types.get(index).map_or(0, |t| t.rules().phase);
-        for child in children(parents) {
-            let of_child = self.types.iter_mut().find(|t| t.rules().type_url == child.0);
-            let Some(of_child) = of_child else { continue };
-            if of_child.follow_parent(&child.1, view) {
-                self.awaited.add(child.clone(), phase, now, self.barrier);
-            }
-        }
-        let named_after =
-            |t: &&mut TypeStream| t.rules().named_after.as_ref() == Some(&parents.type_url);
-        for of_child in self.types.iter_mut().filter(named_after) {
-            for (parent, _) in parents.upserts() {
-                of_child.follow_prefix(parent.name(), view);
-            }
-        }
-    }
-
-    /// Removals, in reverse: first what refers to others, then what is referred to (R60, R64).
-    fn send_removals(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
-        if !self.types.iter().any(TypeStream::has_removals) {
-            return;
-        }
-        let lowest = self.types.first().map(|t| t.rules().phase);
-        let (grace, barrier) = (self.grace, self.barrier);
-        let phases: Vec<_> =
-            self.types.chunk_by_mut(|a, b| a.rules().phase == b.rules().phase).collect();
-        for phase in phases.into_iter().rev() {
-            for of_type in phase.iter_mut() {
-                let is_lowest = Some(of_type.rules().phase) == lowest;
-                let wait = if is_lowest { grace } else { Duration::ZERO };
-                let content = of_type.take_removals(view, now, wait);
-                out.extend(content.map(|c| of_type.send(c, view, self.nonces.next(), now)));
-            }
-            if phase.iter().any(|t| t.is_waiting(now, barrier)) {
-                return;
-            }
-        }
     }
 }

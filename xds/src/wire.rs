@@ -3,6 +3,7 @@
 //! envoy-types.
 
 use std::collections::HashMap;
+use std::time;
 
 use bytes::Bytes;
 
@@ -15,6 +16,25 @@ pub struct Any {
     /// The message inside.
     #[prost(bytes = "bytes", tag = "2")]
     pub value: Bytes,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Duration {
+    /// Whole seconds.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// And the rest of one.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+impl From<time::Duration> for Duration {
+    fn from(time: time::Duration) -> Self {
+        // The type knows no more; Envoy refuses what is longer.
+        let seconds = time.as_secs().min(315_576_000_000);
+        Self { seconds: seconds.cast_signed(), nanos: time.subsec_nanos().cast_signed() }
+    }
 }
 
 /// `google.rpc.Status`.
@@ -46,6 +66,9 @@ pub struct Node {
     /// Its version, in numbers; what Envoy sends.
     #[prost(message, optional, tag = "8")]
     pub user_agent_build_version: Option<BuildVersion>,
+    /// What the client can do, by name.
+    #[prost(string, repeated, tag = "10")]
+    pub client_features: Vec<String>,
 }
 
 impl Node {
@@ -95,6 +118,14 @@ pub struct Resource {
     /// Other names that it may be subscribed by.
     #[prost(string, repeated, tag = "4")]
     pub aliases: Vec<String>,
+    /// For how long the client may hold it without hearing of it again (R75).
+    #[prost(message, optional, tag = "6")]
+    pub ttl: Option<Duration>,
+}
+
+impl Resource {
+    /// Its own, for lists of resources that are wrapped in it.
+    pub const TYPE_URL: &'static str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
 }
 
 /// `envoy.service.discovery.v3.DeltaDiscoveryRequest`.

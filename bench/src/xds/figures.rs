@@ -105,7 +105,9 @@ impl Figures<'_> {
             (Work::Storms(_), Subject::Ours, "all come back, bytes by a full sync's") => {
                 figure.at_most(0.05)
             }
-            (Work::Memory(of), Subject::Ours, "per connected client") if of.resources == 10_000 => {
+            (Work::Memory(of), Subject::Ours, "per client that was filled")
+                if of.resources == 10_000 =>
+            {
                 figure.at_most(64.0)
             }
             _ => figure,

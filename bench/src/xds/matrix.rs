@@ -18,7 +18,7 @@ pub enum Work {
         /// Resources that are refused as a whole.
         batch: u64,
     },
-    /// What a connected client costs.
+    /// What clients cost while they are there.
     Memory(Crowd),
 }
 
@@ -105,7 +105,7 @@ pub fn usual() -> Vec<Trial> {
         cell(Kind::Cds, 1_000, 100, Change::One),
         slow(100, 1_000, Change::One),
     ];
-    all.extend(beside_the_matrix(1));
+    all.extend(beside_the_matrix(3, 1));
     all
 }
 
@@ -122,16 +122,16 @@ pub fn full() -> Vec<Trial> {
         }
     }
     all.push(slow(100, 1_000, Change::One));
-    all.extend(beside_the_matrix(usize::MAX));
+    all.extend(beside_the_matrix(usize::MAX, usize::MAX));
     all
 }
 
-/// 1,000 clients that each name 10,000 versions are slow and large on the peers.
-fn beside_the_matrix(peer_rounds_of_memory: usize) -> [Trial; 3] {
+/// 1,000 clients of 10,000 resources take their time, on the peers more of it.
+fn beside_the_matrix(rounds_of_memory: usize, of_a_peer: usize) -> [Trial; 3] {
     let memory = Work::Memory(Crowd { clients: 1_000, resources: 10_000 });
     [
         Trial::new(Work::Storms(Crowd { clients: 1_000, resources: 1_000 })),
         Trial::new(Work::Refusing { changes: 20, batch: 100 }),
-        Trial { peer_rounds: peer_rounds_of_memory, ..Trial::new(memory) },
+        Trial { work: memory, rounds: rounds_of_memory, peer_rounds: of_a_peer },
     ]
 }

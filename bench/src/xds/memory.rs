@@ -7,12 +7,13 @@ use super::fleet::Fleet;
 use super::server::LIMIT;
 use super::{Crowd, Kind, Peers, Reading, Readings, Server, Subject};
 
-/// While clients are connected that held everything before they came: what a connection costs,
-/// without what its synchronisation took.
+/// What clients cost while they are connected and in sync.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// The server's resident memory per client, in KiB.
-    pub kib: f64,
+    /// The server's resident memory per client that got everything from it, in KiB.
+    pub filled: f64,
+    /// The same per client that held everything before it came, and said so.
+    pub returned: f64,
     /// Resources that are not what they should be.
     pub lost: u64,
     /// Resources that came though the clients had them.
@@ -21,28 +22,40 @@ pub struct Memory {
 
 /// With such a crowd.
 pub async fn memory(peers: &Peers, subject: Subject, crowd: Crowd) -> Result<Memory> {
-    let Crowd { clients, resources } = crowd;
-    let server = Server::start(peers, subject, Kind::Cds, resources).await?;
-    let one = [Manner::Good];
-    let mut first = Fleet::connect(server.port, Kind::Cds, &one, resources, None);
-    first.synced(LIMIT).await?;
-    let held = first.holding()?;
-    drop((first, server));
-    let server = Server::start(peers, subject, Kind::Cds, resources).await?;
+    let good = vec![Manner::Good; crowd.clients];
+    let server = Server::start(peers, subject, Kind::Cds, crowd.resources).await?;
     let before = server.memory()?;
-    let good = vec![Manner::Good; clients];
-    let mut fleet = Fleet::connect(server.port, Kind::Cds, &good, resources, Some(&held));
+    let mut fleet = Fleet::connect(server.port, Kind::Cds, &good, crowd.resources, None);
+    fleet.synced(LIMIT).await?;
+    let filled = per_client(&server, &mut fleet, before, crowd).await?;
+    let held = fleet.holding()?;
+    let (lost, duplicates) = (fleet.lost(0, LIMIT).await?, fleet.duplicates());
+    drop((fleet, server));
+    // Another one, because the first keeps what filling them took.
+    let server = Server::start(peers, subject, Kind::Cds, crowd.resources).await?;
+    let before = server.memory()?;
+    let mut fleet = Fleet::connect(server.port, Kind::Cds, &good, crowd.resources, Some(&held));
     fleet.answered(LIMIT).await?;
+    let returned = per_client(&server, &mut fleet, before, crowd).await?;
+    Ok(Memory {
+        filled,
+        returned,
+        lost: lost + fleet.lost(0, LIMIT).await?,
+        duplicates: duplicates + fleet.duplicates(),
+    })
+}
+
+async fn per_client(server: &Server, fleet: &mut Fleet, before: u64, crowd: Crowd) -> Result<f64> {
     server.settle().await?;
     fleet.still_connected()?;
-    let kib = server.memory()?.saturating_sub(before) as f64 / 1024.0 / clients as f64;
-    Ok(Memory { kib, lost: fleet.lost(0, LIMIT).await?, duplicates: fleet.duplicates() })
+    Ok(server.memory()?.saturating_sub(before) as f64 / 1024.0 / crowd.clients as f64)
 }
 
 impl From<Memory> for Readings {
     fn from(memory: Memory) -> Self {
         vec![
-            Reading::of("per connected client", memory.kib, "KiB"),
+            Reading::of("per client that was filled", memory.filled, "KiB"),
+            Reading::of("per client that came back", memory.returned, "KiB"),
             Reading::fault("lost", memory.lost),
             Reading::fault("sent to who had it", memory.duplicates),
         ]

@@ -114,7 +114,7 @@ where
     };
     // Only now, and not while it waits: what the client holds is large when it is unpacked.
     let first = decode::<M>(session, first)?;
-    let stream = Stream::speaking(M::VARIANT, world, config);
+    let stream = Stream::speaking(M::VARIANT, world, config).with_features(&node.client_features);
     session.open(stream, &peer, |stream| first.step(stream))?;
     Ok((Limits::new(session, place), watch))
 }

@@ -10,14 +10,15 @@ use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use tonic::Status;
 
-use crate::resource::absent;
+use crate::resource::{absent, unframed};
 use crate::stream::{Entry, Response, SentResource, Variant};
+use crate::wire;
 use crate::{Resource, TypeRules, TypeUrl};
 
 /// What is left of a response.
 #[derive(Debug)]
 pub(super) struct Message {
-    variant: Variant,
+    form: Form,
     type_url: TypeUrl,
     sent: Arc<[SentResource]>,
     /// How many of them are done.
@@ -44,7 +45,7 @@ impl Message {
     ) -> Result<Self, Status> {
         let rules = rules.iter().find(|rules| rules.type_url == response.type_url);
         let mut message = Self {
-            variant,
+            form: Form { variant, tells_ttl: response.tells_ttl },
             type_url: response.type_url.clone(),
             sent: response.sent.clone(),
             done: 0,
@@ -74,17 +75,15 @@ impl Message {
         }
         while let Some(sent) = self.sent.get(self.done) {
             self.done += 1;
-            let (variant, type_url) = (self.variant, &self.type_url);
+            let (form, type_url) = (self.form, &self.type_url);
             let is_made_anew = is_made_anew(&sent.0, self.restamp);
             let anew = if is_made_anew { self.restamped.pop_front() } else { None };
-            let Some(body) = anew.map(Cow::Owned).or_else(|| body(variant, type_url, &sent.0))
-            else {
+            let Some(body) = anew.map(Cow::Owned).or_else(|| form.body(type_url, &sent.0)) else {
                 continue;
             };
-            if self.variant == Variant::Delta {
+            let Some(head) = form.any_head(type_url, &sent.0, body.len()) else {
                 return Some(body);
-            }
-            let head = any_head(type_url, body.len());
+            };
             self.ready = Some(body.into_owned());
             return Some(Cow::Owned(head));
         }
@@ -94,26 +93,15 @@ impl Message {
     fn restamp(&mut self, response: &Response) {
         let Some(restamp) = self.restamp else { return };
         let again = response.upserts().filter(|(_, attempt)| *attempt > 0);
-        let (variant, type_url) = (self.variant, &self.type_url);
-        let anew = again.map(|(resource, attempt)| match variant {
-            Variant::Delta => resource.encode(type_url, restamp(resource, attempt)),
-            Variant::StateOfTheWorld => restamp(resource, attempt),
-        });
+        let (form, type_url) = (self.form, &self.type_url);
+        let anew = again
+            .map(|(resource, attempt)| form.anew(type_url, resource, restamp(resource, attempt)));
         self.restamped = anew.collect();
     }
 
     fn begin(&mut self, response: &Response) -> Result<(), Status> {
-        let bodies = self.sent.iter().filter(|sent| !is_made_anew(&sent.0, self.restamp));
-        let bodies = bodies.filter_map(|sent| body(self.variant, &self.type_url, &sent.0));
-        let lengths = bodies.map(|body| body.len()).chain(self.restamped.iter().map(Bytes::len));
-        let bodies: usize = match self.variant {
-            Variant::Delta => lengths.sum(),
-            Variant::StateOfTheWorld => {
-                lengths.map(|length| any_head(&self.type_url, length).len() + length).sum()
-            }
-        };
-        let mut head = head(self.variant, response);
-        self.length = head.len() - HEAD + bodies;
+        let mut head = head(self.form.variant, response);
+        self.length = head.len() - HEAD + self.bodies_len();
         let framed = u32::try_from(self.length)
             .map_err(|_| Status::resource_exhausted("a response of more than 4 GiB"))?;
         let [_, length @ ..] =
@@ -122,24 +110,78 @@ impl Message {
         self.ready = Some(head.into());
         Ok(())
     }
+
+    fn bodies_len(&self) -> usize {
+        let (form, type_url) = (self.form, &self.type_url);
+        let mut restamped = self.restamped.iter();
+        let lengths = self.sent.iter().filter_map(|SentResource(entry)| {
+            let anew = is_made_anew(entry, self.restamp).then(|| restamped.next().map(Bytes::len));
+            let body = anew.flatten().or_else(|| Some(form.body(type_url, entry)?.len()))?;
+            Some(form.any_head(type_url, entry, body).map_or(0, |head| head.len()) + body)
+        });
+        lengths.sum()
+    }
 }
 
 fn is_made_anew(entry: &Entry, restamp: Option<Restamp>) -> bool {
     restamp.is_some() && matches!(entry, Entry::Upsert(_, 1..))
 }
 
-/// What stands in the message for one of its resources, beside the head.
-fn body<'a>(variant: Variant, type_url: &TypeUrl, entry: &'a Entry) -> Option<Cow<'a, Bytes>> {
-    match (variant, entry) {
-        (Variant::Delta, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
-            Some(resource.fragment(type_url))
+/// How the client takes resources.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    variant: Variant,
+    tells_ttl: bool,
+}
+
+impl Form {
+    /// What stands in the message for one of its resources, beside the head.
+    fn body<'a>(self, type_url: &TypeUrl, entry: &'a Entry) -> Option<Cow<'a, Bytes>> {
+        match (self.variant, entry) {
+            (Variant::Delta, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
+                Some(resource.fragment(type_url, self.tells_ttl))
+            }
+            (Variant::StateOfTheWorld, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
+                Some(if self.wraps(resource) {
+                    Cow::Owned(unframed(resource.fragment(type_url, true).into_owned()))
+                } else {
+                    Cow::Borrowed(resource.value())
+                })
+            }
+            (Variant::Delta, Entry::Heartbeat(resource)) => Some(Cow::Owned(resource.heartbeat())),
+            (Variant::Delta, Entry::Absent(name)) => Some(Cow::Owned(absent(name))),
+            // Named in the head, or not at all.
+            (_, Entry::Removed(_))
+            | (Variant::StateOfTheWorld, Entry::Absent(_) | Entry::Heartbeat(_)) => None,
         }
-        (Variant::StateOfTheWorld, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
-            Some(Cow::Borrowed(resource.value()))
+    }
+
+    /// The same with other bytes for the content.
+    fn anew(self, type_url: &TypeUrl, resource: &Resource, value: Bytes) -> Bytes {
+        match self.variant {
+            Variant::Delta => resource.encode(type_url, value, self.tells_ttl),
+            Variant::StateOfTheWorld if self.wraps(resource) => {
+                unframed(resource.encode(type_url, value, true))
+            }
+            Variant::StateOfTheWorld => value,
         }
-        (Variant::Delta, Entry::Absent(name)) => Some(Cow::Owned(absent(name))),
-        // Named in the head, or not at all.
-        (_, Entry::Removed(_)) | (Variant::StateOfTheWorld, Entry::Absent(_)) => None,
+    }
+
+    /// What comes before a body of this length.
+    fn any_head(self, type_url: &TypeUrl, entry: &Entry, body: usize) -> Option<Bytes> {
+        let resource = match (self.variant, entry) {
+            (Variant::Delta, _) => return None,
+            (_, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => Some(resource),
+            _ => None,
+        };
+        let is_wrapped = resource.is_some_and(|resource| self.wraps(resource));
+        let url = if is_wrapped { wire::Resource::TYPE_URL } else { type_url.as_str() };
+        Some(any_head(url, body))
+    }
+
+    /// A list has no place for a TTL beside a resource (R75).
+    fn wraps(self, resource: &Resource) -> bool {
+        self.tells_ttl && resource.ttl().is_some()
     }
 }
 
@@ -168,8 +210,7 @@ fn put(tag: u32, text: &str, out: &mut Vec<u8>) {
 
 /// Everything of a `DiscoveryResponse.resources` but the bytes of the resource, which follow: they are
 /// shared by all streams, and too large to be copied for each.
-fn any_head(type_url: &TypeUrl, value: usize) -> Bytes {
-    let url = type_url.as_str();
+fn any_head(url: &str, value: usize) -> Bytes {
     let mut any = Vec::with_capacity(url.len() + 32);
     put(1, url, &mut any);
     encode_key(2, WireType::LengthDelimited, &mut any);
@@ -182,105 +223,4 @@ fn any_head(type_url: &TypeUrl, value: usize) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use prost::Message as _;
-
-    use crate::wire::{DeltaDiscoveryResponse, DiscoveryResponse};
-
-    use super::super::outgoing::Outgoing;
-    use super::*;
-
-    const T: &str = "type.test/T";
-
-    fn response(entries: Vec<Entry>) -> Response {
-        Response {
-            type_url: T.into(),
-            nonce: "7".to_owned(),
-            version_info: "v".to_owned(),
-            sent: entries.into_iter().map(SentResource).collect(),
-        }
-    }
-
-    fn resource(index: u8, size: usize) -> Resource {
-        Resource::new(format!("r{index}"), "1", vec![index; size].into())
-    }
-
-    fn name(text: &str) -> Box<Arc<str>> {
-        Box::new(text.into())
-    }
-
-    fn stamped(_: &Resource, attempt: u32) -> Bytes {
-        Bytes::from(vec![b's'; attempt as usize])
-    }
-
-    /// As the client gets it, in chunks.
-    fn written(variant: Variant, response: &Response) -> Vec<u8> {
-        let mut rules = TypeRules::new(T, 0);
-        rules.restamp = Some(stamped);
-        let message = Message::new(variant, response, &[rules]).expect("a message");
-        let mut outgoing = Outgoing::default();
-        let length = message.framed_len();
-        outgoing.push(message);
-        let mut bytes = Vec::new();
-        while !outgoing.is_empty() {
-            let chunk = outgoing.chunk();
-            assert!(!chunk.is_empty() && chunk.len() <= 64 << 10);
-            bytes.extend_from_slice(&chunk);
-        }
-        assert_eq!(bytes.len(), length);
-        let (head, message) = bytes.split_at(HEAD);
-        assert_eq!(head[0], 0);
-        assert_eq!(head[1..], u32::try_from(message.len()).expect("a length").to_be_bytes());
-        message.to_vec()
-    }
-
-    fn entries() -> Vec<Entry> {
-        let mut entries: Vec<_> =
-            (0..200).map(|n| Entry::Upsert(resource(n, 777), u32::from(n % 50 == 9))).collect();
-        entries.push(Entry::Upsert(resource(200, 200_000), 0));
-        entries.push(Entry::Upsert(resource(201, 0), 3));
-        entries
-    }
-
-    #[test]
-    fn a_delta_response_is_the_message_that_it_should_be() {
-        let mut all = entries();
-        all.extend([Entry::Absent(name("no")), Entry::Removed(name("gone"))]);
-        let bytes = written(Variant::Delta, &response(all));
-        let message = DeltaDiscoveryResponse::decode(&*bytes).expect("a response");
-        assert_eq!((&*message.type_url, &*message.nonce), (T, "7"));
-        assert_eq!(message.removed_resources, ["gone"]);
-        let values: Vec<_> = message.resources.iter().map(|r| r.resource.clone()).collect();
-        let sizes: Vec<_> = values.iter().flatten().map(|any| any.value.len()).collect();
-        assert_eq!((sizes[8], sizes[9], sizes[200], sizes[201]), (777, 1, 200_000, 3));
-        assert_eq!((message.resources.len(), message.resources[202].name.as_str()), (203, "no"));
-        assert!(values[202].is_none());
-    }
-
-    #[test]
-    fn a_list_is_the_message_that_it_should_be() {
-        let mut all = entries();
-        all.push(Entry::Unchanged(resource(202, 5)));
-        let bytes = written(Variant::StateOfTheWorld, &response(all));
-        let message = DiscoveryResponse::decode(&*bytes).expect("a response");
-        let head = (&*message.type_url, &*message.nonce, &*message.version_info);
-        assert_eq!(head, (T, "7", "v"));
-        let sizes: Vec<_> = message.resources.iter().map(|any| any.value.len()).collect();
-        assert_eq!((sizes[8], sizes[9], sizes[200], sizes[201]), (777, 1, 200_000, 3));
-        assert_eq!((sizes.len(), sizes[202]), (203, 5));
-        assert!(message.resources.iter().all(|any| any.type_url == T));
-    }
-
-    #[test]
-    fn several_small_messages_share_a_chunk() {
-        let mut outgoing = Outgoing::default();
-        for _ in 0..3 {
-            let response = response(vec![Entry::Upsert(resource(1, 10), 0)]);
-            outgoing.push(Message::new(Variant::Delta, &response, &[]).expect("a message"));
-        }
-        let length =
-            Message::new(Variant::Delta, &response(vec![]), &[]).expect("one").framed_len();
-        assert!(outgoing.chunk().len() > 3 * length);
-        assert!(outgoing.is_empty());
-    }
-}
+mod tests;

@@ -144,7 +144,7 @@ impl Session {
         let mut state = self.state();
         let State::Open(stream) = &mut *state else { return Ok(()) };
         let outcome = step(stream)?;
-        let has_work = stream.has_work();
+        let has_work = stream.has_work() || stream.has_heartbeats();
         drop(state);
         self.took(&mut turn, &outcome);
         if has_work {

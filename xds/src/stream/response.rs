@@ -15,6 +15,8 @@ pub struct Response {
     pub version_info: String,
     /// Everything in it.
     pub sent: Arc<[SentResource]>,
+    /// The client knows of TTLs.
+    pub(crate) tells_ttl: bool,
 }
 
 impl Response {
@@ -30,6 +32,14 @@ impl Response {
     pub fn unchanged(&self) -> impl Iterator<Item = &Resource> {
         self.sent.iter().filter_map(|sent| match &sent.0 {
             Entry::Unchanged(resource) => Some(resource),
+            _ => None,
+        })
+    }
+
+    /// What still counts, said without the content (R75).
+    pub fn heartbeats(&self) -> impl Iterator<Item = &Resource> {
+        self.sent.iter().filter_map(|sent| match &sent.0 {
+            Entry::Heartbeat(resource) => Some(resource),
             _ => None,
         })
     }
@@ -61,6 +71,7 @@ pub struct SentResource(pub(crate) Entry);
 pub(crate) enum Entry {
     Upsert(Resource, u32),
     Unchanged(Resource),
+    Heartbeat(Resource),
     Absent(Box<Arc<str>>),
     Removed(Box<Arc<str>>),
 }
@@ -71,15 +82,28 @@ impl SentResource {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         match &self.0 {
-            Entry::Upsert(resource, _) | Entry::Unchanged(resource) => resource.name(),
             Entry::Absent(name) | Entry::Removed(name) => name,
+            Entry::Upsert(resource, _)
+            | Entry::Unchanged(resource)
+            | Entry::Heartbeat(resource) => resource.name(),
         }
     }
 
     /// None: it was removed, or is not there.
     pub fn version(&self) -> Option<&Arc<str>> {
+        self.resource().map(Resource::version)
+    }
+
+    /// It was not sent, only said to count still (R75).
+    pub fn is_heartbeat(&self) -> bool {
+        matches!(self.0, Entry::Heartbeat(_))
+    }
+
+    pub(crate) fn resource(&self) -> Option<&Resource> {
         match &self.0 {
-            Entry::Upsert(resource, _) | Entry::Unchanged(resource) => Some(resource.version()),
+            Entry::Upsert(resource, _)
+            | Entry::Unchanged(resource)
+            | Entry::Heartbeat(resource) => Some(resource),
             Entry::Absent(_) | Entry::Removed(_) => None,
         }
     }

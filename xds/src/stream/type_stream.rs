@@ -1,13 +1,16 @@
 //! One type on one stream: what is due, what is under way, what was refused.
 
 mod answers;
+mod content;
 mod due;
+mod kept;
 mod sotw;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::heartbeats::Heartbeats;
 use super::nonce::Nonce;
 use super::subscription::{Changed, Glob, Subscription};
 use super::suspects::Suspects;
@@ -15,6 +18,8 @@ use super::{Entry, Response, SentResource, Variant};
 use crate::wire::DeltaDiscoveryRequest;
 use crate::world::View;
 use crate::{Resource, Revision, TypeRules};
+
+use content::Content;
 
 /// One type on one stream.
 #[derive(Debug)]
@@ -44,6 +49,7 @@ pub struct TypeStream {
     suspects: Suspects,
     /// Suspects and others take turns, so that neither waits for the other (R36).
     suspects_turn: bool,
+    heartbeats: Heartbeats,
     counts: Counts,
 }
 
@@ -54,6 +60,8 @@ struct InFlight {
     /// What the world was then.
     revision: Revision,
     resources: Arc<[SentResource]>,
+    /// Nothing in it is new, so nothing waits for it.
+    is_heartbeat: bool,
 }
 
 /// What happened so far.
@@ -65,30 +73,6 @@ pub struct Counts {
     pub acked: u64,
     /// Responses refused.
     pub nacked: u64,
-}
-
-/// The content of a response to be.
-#[derive(Debug, Default)]
-pub(super) struct Content {
-    upserts: Vec<(Resource, u32)>,
-    unchanged: Vec<Resource>,
-    absent: Vec<Arc<str>>,
-    removals: Vec<Arc<str>>,
-}
-
-impl Content {
-    fn into_option(self) -> Option<Self> {
-        let empty = self.upserts.is_empty() && self.absent.is_empty() && self.removals.is_empty();
-        (!empty).then_some(self)
-    }
-
-    fn into_list(self) -> Arc<[SentResource]> {
-        let upserts = self.upserts.into_iter().map(|(resource, n)| Entry::Upsert(resource, n));
-        let unchanged = self.unchanged.into_iter().map(Entry::Unchanged);
-        let absent = self.absent.into_iter().map(Box::new).map(Entry::Absent);
-        let removals = self.removals.into_iter().map(Box::new).map(Entry::Removed);
-        upserts.chain(unchanged).chain(absent).chain(removals).map(SentResource).collect()
-    }
 }
 
 impl TypeStream {
@@ -110,8 +94,14 @@ impl TypeStream {
             last_refusal: None,
             suspects: Suspects::default(),
             suspects_turn: false,
+            heartbeats: Heartbeats::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// Whether the client knows of TTLs (R75).
+    pub(super) fn tell_ttl(&mut self, known: bool) {
+        self.heartbeats.enable(known);
     }
 
     /// How this type is served.
@@ -158,6 +148,11 @@ impl TypeStream {
         self.pending() > 0 || self.answer_due || self.scan_due
     }
 
+    /// The first answer to a client that wants everything is due.
+    pub(super) fn owes_answer(&self) -> bool {
+        self.answer_due || self.scan_due
+    }
+
     pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
     }
@@ -171,7 +166,8 @@ impl TypeStream {
     }
 
     pub(super) fn is_waiting(&self, now: Instant, barrier: Duration) -> bool {
-        self.in_flight_since().is_some_and(|since| now - since < barrier)
+        let in_flight = self.in_flight.as_ref().filter(|f| now - f.since < barrier);
+        in_flight.is_some_and(|f| !f.is_heartbeat || self.has_work())
     }
 
     /// What the names cost, for the stream's limit.
@@ -223,14 +219,15 @@ impl TypeStream {
         self.answer_due &= !changed.ended_wildcard;
         self.scan_due &= self.subscription.is_wildcard();
         if changed.ended_wildcard || !changed.dropped.is_empty() {
-            let Self { subscription, asked, upserts, removals, leaving, refused, suspects, .. } =
-                self;
+            let Self { subscription, asked, upserts, removals, leaving, refused, .. } = self;
+            let Self { suspects, heartbeats, .. } = self;
             asked.retain(|name| subscription.wants(name));
             upserts.retain(|name| subscription.wants(name));
             removals.retain(|name, _| subscription.wants(name));
             leaving.retain(|name, _| subscription.wants(name));
             refused.retain(|name, _| subscription.wants(name));
             suspects.retain(|name| subscription.wants(name));
+            heartbeats.retain(|name| subscription.wants(name));
         }
     }
 
@@ -264,6 +261,7 @@ impl TypeStream {
             let (name, version) = (resource.name(), resource.version());
             if held.get(&**name) == Some(&&**version) {
                 same.push(SentResource(Entry::Unchanged(resource.clone())));
+                self.heartbeats.hold(resource, None);
             } else {
                 self.suspects.clear(name);
                 due.push(name.clone());
@@ -276,8 +274,9 @@ impl TypeStream {
         same
     }
 
-    /// Looks at what changed in the world: cost follows the changes.
-    pub(super) fn absorb(&mut self, view: &View<'_>, since: Revision) {
+    /// Looks at what changed in the world: cost follows the changes. True: it concerns the client.
+    pub(super) fn absorb(&mut self, view: &View<'_>, since: Revision) -> bool {
+        let mut concerned = false;
         for name in view.changed_since(&self.rules.type_url, since) {
             let now = view.get(&self.rules.type_url, name);
             for alias in now.map(Resource::aliases).unwrap_or_default() {
@@ -288,6 +287,7 @@ impl TypeStream {
             if !self.subscription.wants(name) {
                 continue;
             }
+            concerned = true;
             self.suspects.clear(name);
             if now.is_some() {
                 self.removals.remove(name);
@@ -295,6 +295,7 @@ impl TypeStream {
                 self.upserts.insert(name.clone());
             } else {
                 self.upserts.remove(name);
+                self.heartbeats.forget(name);
                 self.removals.insert(name.clone(), None);
                 let last = view.removed(&self.rules.type_url, name);
                 if let Some(last) = last.filter(|_| self.sends_full_state()) {
@@ -302,6 +303,7 @@ impl TypeStream {
                 }
             }
         }
+        concerned
     }
 
     /// Sends a child again because its parent is sent. True: the client has yet to ask for it.
@@ -331,14 +333,16 @@ impl TypeStream {
     ) -> Response {
         self.counts.sent += 1;
         let version_info = self.version_info(&content);
+        let is_heartbeat = content.is_heartbeat;
         let response = Response {
             type_url: self.rules.type_url.clone(),
             nonce: nonce.to_string(),
             version_info,
             sent: content.into_list(),
+            tells_ttl: self.heartbeats.is_enabled(),
         };
         let (revision, resources) = (view.revision(), response.sent.clone());
-        self.in_flight = Some(InFlight { nonce, since: now, revision, resources });
+        self.in_flight = Some(InFlight { nonce, since: now, revision, resources, is_heartbeat });
         self.last_nonce = Some(nonce);
         response
     }

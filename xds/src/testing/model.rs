@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::stream::{Response, Stream, Variant};
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Status};
-use crate::{Batching, Change, Resource, ServerConfig, TypeRules, World};
+use crate::{Batching, Change, Debounce, Resource, ServerConfig, TypeRules, World};
 
 const TYPES: [&str; 2] = ["type.test/A", "type.test/B"];
 
@@ -124,6 +124,15 @@ impl Model {
             refused_alone: BTreeSet::new(),
             whole,
         }
+    }
+
+    /// The same with a server that lets changes wait for others (R84).
+    #[must_use]
+    pub fn debounced(mut self) -> Self {
+        let (quiet, max) = (Duration::from_millis(200), Duration::from_secs(1));
+        self.config.debounce = Some(Debounce { quiet, max });
+        self.stream = Stream::speaking(self.variant, self.world.clone(), &self.config);
+        self
     }
 
     /// Lets something happen.

@@ -263,6 +263,52 @@ impl Rig {
     }
 }
 
+/// What has a TTL stays with Envoy for as long as the server lives, changed or not, and no longer.
+async fn stays_while_the_server_lives(variant: Variant) {
+    let rig = Rig::start(variant).await;
+    // Half of it is what a busy machine may be late.
+    let ttl = Duration::from_secs(2);
+    let kept = |version, timeout| (CLUSTER, cluster("kept", version, timeout).with_ttl(ttl));
+    let there = async || {
+        let text = get(rig.envoy.admin, "/clusters", "").await.unwrap_or_default();
+        text.contains("kept::")
+    };
+    put(
+        &rig.running.world,
+        vec![kept("1", 500), (ENDPOINTS, endpoints("kept", "1", rig.upstreams[0]))],
+    );
+    rig.until("it comes", there).await;
+    for (version, timeout) in [("2", 600), ("3", 700)] {
+        let until = Instant::now() + 2 * ttl;
+        while Instant::now() < until {
+            assert!(there().await, "it goes though the server lives");
+            tokio::time::sleep(ttl / 10).await;
+        }
+        put(&rig.running.world, vec![kept(version, timeout)]);
+    }
+    assert_eq!(rig.envoy.stat("cluster_manager.cluster_removed").await, 0);
+    assert_eq!(rig.refusals(), Vec::<String>::new());
+    let Rig { running, envoy, .. } = rig;
+    running.kill();
+    let killed = Instant::now();
+    while envoy.stat("cluster_manager.cluster_removed").await == 0 {
+        assert!(killed.elapsed() < PATIENCE, "it stays though the server is gone");
+        tokio::time::sleep(ttl / 10).await;
+    }
+    let text = get(envoy.admin, "/clusters", "").await.unwrap_or_default();
+    assert!(text.contains("up::") && !text.contains("kept::"), "and nothing else goes");
+}
+
+#[tokio::test]
+async fn r75_what_has_a_ttl_stays_with_envoy_while_the_server_lives_over_delta() {
+    stays_while_the_server_lives(Variant::Delta).await;
+}
+
+#[tokio::test]
+async fn r75_what_has_a_ttl_stays_with_envoy_while_the_server_lives_over_the_state_of_the_world() {
+    stays_while_the_server_lives(Variant::StateOfTheWorld).await;
+}
+
 #[tokio::test]
 async fn envoy_takes_every_type_and_every_change_over_delta() {
     Rig::start(Variant::Delta).await.changes_act().await;

@@ -29,9 +29,11 @@ proptest! {
         ops in prop::collection::vec(op(), 0..120),
         single: bool,
         whole: bool,
+        debounced: bool,
     ) {
         let batching = if single { Batching::Single } else { Batching::All };
-        let mut model = Model::new(Variant::Delta, batching, whole);
+        let model = Model::new(Variant::Delta, batching, whole);
+        let mut model = if debounced { model.debounced() } else { model };
         for op in ops {
             model.step(op);
         }
@@ -44,9 +46,11 @@ proptest! {
         ops in prop::collection::vec(op(), 0..120),
         single: bool,
         whole: bool,
+        debounced: bool,
     ) {
         let batching = if single { Batching::Single } else { Batching::All };
-        let mut model = Model::new(Variant::StateOfTheWorld, batching, whole);
+        let model = Model::new(Variant::StateOfTheWorld, batching, whole);
+        let mut model = if debounced { model.debounced() } else { model };
         for op in ops {
             model.step(op);
         }

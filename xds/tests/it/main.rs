@@ -5,6 +5,7 @@
 
 mod corpus;
 mod crowd;
+mod debounce;
 mod delta;
 mod envoy;
 mod interleavings;
@@ -16,5 +17,6 @@ mod sockets;
 mod sotw;
 mod support;
 mod table;
+mod ttl;
 mod virtual_hosts;
 mod wire;

@@ -45,7 +45,8 @@ pub(crate) fn text(response: &Response) -> String {
     let upserts = response.upserts().map(|(r, _)| format!("{}@{}", r.name(), r.version()));
     let removals = response.removals().map(|name| format!("-{name}"));
     let absent = response.absent().map(|name| format!("{name}@nothing"));
-    let mut parts: Vec<_> = upserts.chain(absent).chain(removals).collect();
+    let heartbeats = response.heartbeats().map(|r| format!("~{}@{}", r.name(), r.version()));
+    let mut parts: Vec<_> = upserts.chain(absent).chain(removals).chain(heartbeats).collect();
     parts.sort();
     let letter = response.type_url.as_str().rsplit('/').next().unwrap_or_default();
     let more = response.unchanged().map(|r| format!("({}@{})", r.name(), r.version()));
@@ -78,6 +79,13 @@ impl Peer {
             lists: HashMap::new(),
             variant,
         }
+    }
+
+    /// One that lists these features.
+    pub(crate) fn listing(mut self, features: &[&str]) -> Self {
+        let features: Vec<_> = features.iter().map(ToString::to_string).collect();
+        self.stream = self.stream.with_features(&features);
+        self
     }
 
     /// Wants exactly these, as a state-of-the-world client says it.

@@ -3,6 +3,7 @@
 const README: &str = include_str!("../../README.md");
 const TESTS: &[&str] = &[
     include_str!("crowd.rs"),
+    include_str!("debounce.rs"),
     include_str!("delta.rs"),
     include_str!("envoy.rs"),
     include_str!("envoy/grpc.rs"),
@@ -12,6 +13,7 @@ const TESTS: &[&str] = &[
     include_str!("routes.rs"),
     include_str!("sockets.rs"),
     include_str!("sotw.rs"),
+    include_str!("ttl.rs"),
     include_str!("virtual_hosts.rs"),
 ];
 

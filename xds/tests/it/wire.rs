@@ -19,6 +19,7 @@ fn a_delta_response_is_envoys() {
             resource: Some(any()),
             name: "n".to_owned(),
             aliases: vec!["m".to_owned()],
+            ttl: Some(std::time::Duration::from_millis(1_500).into()),
         }],
         type_url: "type.test/A".to_owned(),
         nonce: "12".to_owned(),
@@ -30,6 +31,8 @@ fn a_delta_response_is_envoys() {
     assert_eq!(theirs.resources[0].version, "v");
     assert_eq!(theirs.resources[0].name, "n");
     assert_eq!(theirs.resources[0].aliases, ["m"]);
+    let ttl = theirs.resources[0].ttl.as_ref().expect("a TTL");
+    assert_eq!((ttl.seconds, ttl.nanos), (1, 500_000_000));
     assert_eq!(theirs.resources[0].resource.as_ref().expect("any").value, b"value");
     assert_eq!(theirs.type_url, "type.test/A");
     assert_eq!(theirs.nonce, "12");
@@ -51,6 +54,7 @@ fn a_delta_request_is_envoys() {
             user_agent_version_type: Some(core::node::UserAgentVersionType::UserAgentBuildVersion(
                 build,
             )),
+            client_features: vec!["one".to_owned(), "two".to_owned()],
             ..Default::default()
         }),
         type_url: "t".to_owned(),
@@ -69,6 +73,7 @@ fn a_delta_request_is_envoys() {
     let node = ours.node.expect("node");
     assert_eq!((node.id.as_str(), node.cluster.as_str()), ("node", "cluster"));
     assert_eq!((node.user_agent_name.as_str(), node.version_text().as_str()), ("envoy", "1.40.2"));
+    assert_eq!(node.client_features, ["one", "two"]);
     assert_eq!(ours.type_url, "t");
     assert_eq!(ours.resource_names_subscribe, ["a"]);
     assert_eq!(ours.resource_names_unsubscribe, ["b"]);

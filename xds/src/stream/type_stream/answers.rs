@@ -1,5 +1,7 @@
 //! What a client's answer means.
 
+use std::time::Instant;
+
 use super::TypeStream;
 use crate::Batching;
 use crate::stream::{Answer, SentResource};
@@ -26,14 +28,15 @@ impl TypeStream {
         let refusal = error_detail.map(|status| words(&status.message));
         match &refusal {
             Some(words) => self.refuse(&in_flight.resources, words, view),
-            None => self.accept(&in_flight.resources, view),
+            None => self.accept(&in_flight.resources, in_flight.since, view),
         }
         if view.revision() != in_flight.revision {
             self.remove_what_came_late(&in_flight.resources, view);
         }
         if refusal.is_some() && in_flight.resources.iter().any(|r| r.version().is_some()) {
-            let upserts = in_flight.resources.iter().filter(|r| r.version().is_some());
-            in_flight.resources = upserts.cloned().collect(); // nobody refuses a removal
+            let is_upsert = |r: &&SentResource| r.version().is_some() && !r.is_heartbeat();
+            let upserts = in_flight.resources.iter().filter(is_upsert);
+            in_flight.resources = upserts.cloned().collect(); // nothing else says anything new
         }
         Some(Answer {
             type_url: self.rules.type_url.clone(),
@@ -54,8 +57,9 @@ impl TypeStream {
         }
     }
 
-    fn accept(&mut self, resources: &[SentResource], view: &View<'_>) {
+    fn accept(&mut self, resources: &[SentResource], since: Instant, view: &View<'_>) {
         self.counts.acked += 1;
+        self.keep(resources, since, view);
         for (name, version) in resources.iter().map(|r| (r.name(), r.version())) {
             self.suspects.clear(name);
             // A refusal is remembered for as long as nothing says that it does not hold any more.
@@ -72,6 +76,9 @@ impl TypeStream {
     fn refuse(&mut self, resources: &[SentResource], words: &str, view: &View<'_>) {
         self.counts.nacked += 1;
         self.last_refusal = Some(words.into());
+        if resources.iter().any(SentResource::is_heartbeat) {
+            return self.send_whole(resources, view);
+        }
         let mut upserts: Vec<_> =
             resources.iter().filter_map(|r| Some((r.name(), r.version()?))).collect();
         let type_url = &self.rules.type_url;
@@ -87,6 +94,7 @@ impl TypeStream {
         if self.sends_full_state() {
             return; // it cannot be taken apart: what is left out would be deleted
         }
+        resources.iter().for_each(|sent| self.heartbeats.forget(sent.name()));
         if let [(name, version)] = upserts[..] {
             self.suspects.clear(name);
             self.refused.insert(name.clone(), version.clone());

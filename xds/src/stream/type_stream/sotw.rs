@@ -41,14 +41,19 @@ impl TypeStream {
 
     /// Everything that is wanted, in one response.
     pub(super) fn take_full_state(&mut self, view: &View<'_>) -> Option<Content> {
-        let due = !self.upserts.is_empty() || !self.asked.is_empty() || self.answer_due;
-        if self.in_flight.is_some() || !due {
+        if self.in_flight.is_some() || !self.full_state_is_due() {
             return None;
         }
         Some(self.full_state(view))
     }
 
-    fn full_state(&mut self, view: &View<'_>) -> Content {
+    /// Something is new, and comes with everything else.
+    pub(super) fn full_state_is_due(&self) -> bool {
+        let due = !self.upserts.is_empty() || !self.asked.is_empty() || self.answer_due;
+        self.sends_full_state() && due
+    }
+
+    pub(super) fn full_state(&mut self, view: &View<'_>) -> Content {
         let mut due: BTreeSet<Arc<str>> = std::mem::take(&mut self.upserts);
         due.append(&mut self.asked);
         self.answer_due = false;

@@ -63,7 +63,7 @@ fn bootstrap(server: u16, admin: u16, variant: Variant) -> String {
         |port: u16| format!("{{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}");
     format!(
         r#"
-node: {{id: envoy, cluster: all}}
+node: {{id: envoy, cluster: all, client_features: [xds.config.supports-resource-ttl, xds.config.supports-resource-in-sotw]}}
 admin: {{address: {admin}}}
 layered_runtime: {{layers: [{{name: rtds, rtds_layer: {{name: runtime, rtds_config: {{ads: {{}}, resource_api_version: V3}}}}}}]}}
 dynamic_resources:

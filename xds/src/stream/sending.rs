@@ -1,0 +1,138 @@
+//! What goes out now, in which order: what was asked for, then changes phase by phase, then removals.
+
+use std::time::{Duration, Instant};
+
+use super::awaited::children;
+use super::{Response, Stream, TypeStream};
+use crate::world::View;
+
+impl Stream {
+    pub(super) fn send(&mut self, view: &View<'_>, now: Instant) -> Vec<Response> {
+        let mut out = Vec::new();
+        self.send_heartbeats(view, now, &mut out);
+        self.pace.note(now);
+        if self.has_work() {
+            self.send_asked(view, now, &mut out);
+            if self.changes_may_go(now, &out) && self.send_upserts(view, now, &mut out) {
+                self.send_removals(view, now, &mut out);
+            }
+        } else {
+            self.held_up_since = None;
+            self.pace.release();
+        }
+        out
+    }
+
+    /// No change, so no phase waits for them, and they wait for none (R75).
+    fn send_heartbeats(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
+        for of_type in &mut self.types {
+            if let Some(content) = of_type.take_heartbeats(view, now) {
+                out.push(of_type.send(content, view, self.nonces.next(), now));
+            }
+        }
+    }
+
+    /// Named resources that the client asked for wait for no phase (R13, R71).
+    fn send_asked(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
+        for index in 0..self.types.len() {
+            let Some(of_type) = self.types.get_mut(index) else { continue };
+            of_type.catch_up(view);
+            let Some(content) = of_type.take_asked(view) else { continue };
+            out.push(of_type.send(content, view, self.nonces.next(), now));
+            self.follow_with_children(view, now, out.last(), index);
+        }
+    }
+
+    /// Whether changes wait for more of them (R84). Not if a client waits for something: a first answer,
+    /// or the children of what it asked for; and not in the midst of the phases. They go out in order,
+    /// so all of them do.
+    fn changes_may_go(&mut self, now: Instant, asked: &[Response]) -> bool {
+        let is_waited_for = self.held_up_since.is_some()
+            || self.types.iter().any(TypeStream::owes_answer)
+            || asked.iter().any(|response| children(response).next().is_some());
+        let may_go = is_waited_for || !self.pace.holds_back(now);
+        if may_go {
+            self.pace.release();
+        }
+        may_go
+    }
+
+    /// Upserts, phase by phase; false while a phase is not through (R60, R61).
+    fn send_upserts(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) -> bool {
+        let overdue = self.held_up_since.is_some_and(|since| now - since >= self.barrier);
+        for index in 0..self.types.len() {
+            let Some(of_type) = self.types.get_mut(index) else { continue };
+            if let Some(content) = of_type.take_upserts(view) {
+                out.push(of_type.send(content, view, self.nonces.next(), now));
+                self.follow_with_children(view, now, out.last(), index);
+            }
+            if !overdue && self.holds_up_after(index, now) {
+                let later = self.types.iter().skip(index + 1).any(TypeStream::has_work)
+                    || self.types.iter().any(TypeStream::has_removals);
+                self.held_up_since = later.then(|| *self.held_up_since.get_or_insert(now));
+                return false;
+            }
+        }
+        self.held_up_since = None;
+        true
+    }
+
+    /// At the last type of a phase: whether the phase is not through.
+    fn holds_up_after(&mut self, index: usize, now: Instant) -> bool {
+        let phase_at = |index: usize| self.types.get(index).map(|t| t.rules().phase);
+        let Some(phase) = phase_at(index) else { return false };
+        if phase_at(index + 1) == Some(phase) {
+            return false;
+        }
+        let mut of_phase = self.types.iter().filter(|t| t.rules().phase == phase);
+        of_phase.any(|t| t.is_waiting(now, self.barrier)) || self.awaited.holds_up_after(phase, now)
+    }
+
+    /// What the response makes the client want is sent again, or waited for (R61, R62, R63).
+    fn follow_with_children(
+        &mut self,
+        view: &View<'_>,
+        now: Instant,
+        parents: Option<&Response>,
+        index: usize,
+    ) {
+        let Some(parents) = parents else { return };
+        let phase = self.types.get(index).map_or(0, |t| t.rules().phase);
+        for child in children(parents) {
+            let of_child = self.types.iter_mut().find(|t| t.rules().type_url == child.0);
+            let Some(of_child) = of_child else { continue };
+            if of_child.follow_parent(&child.1, view) {
+                self.awaited.add(child.clone(), phase, now, self.barrier);
+            }
+        }
+        let named_after =
+            |t: &&mut TypeStream| t.rules().named_after.as_ref() == Some(&parents.type_url);
+        for of_child in self.types.iter_mut().filter(named_after) {
+            for (parent, _) in parents.upserts() {
+                of_child.follow_prefix(parent.name(), view);
+            }
+        }
+    }
+
+    /// Removals, in reverse: first what refers to others, then what is referred to (R60, R64).
+    fn send_removals(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
+        if !self.types.iter().any(TypeStream::has_removals) {
+            return;
+        }
+        let lowest = self.types.first().map(|t| t.rules().phase);
+        let (grace, barrier) = (self.grace, self.barrier);
+        let phases: Vec<_> =
+            self.types.chunk_by_mut(|a, b| a.rules().phase == b.rules().phase).collect();
+        for phase in phases.into_iter().rev() {
+            for of_type in phase.iter_mut() {
+                let is_lowest = Some(of_type.rules().phase) == lowest;
+                let wait = if is_lowest { grace } else { Duration::ZERO };
+                let content = of_type.take_removals(view, now, wait);
+                out.extend(content.map(|c| of_type.send(c, view, self.nonces.next(), now)));
+            }
+            if phase.iter().any(|t| t.is_waiting(now, barrier)) {
+                return;
+            }
+        }
+    }
+}
