@@ -9,6 +9,7 @@ mod client;
 mod figures;
 mod fleet;
 mod holding;
+pub mod lines;
 mod mark;
 mod matrix;
 mod memory;

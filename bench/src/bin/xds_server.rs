@@ -1,12 +1,9 @@
-//! imp-xds behind the line protocol of `bench-xds`: `xds_server cds|eds COUNT`, then lines
-//! `change TOGETHER TIMES PAUSE_MICROS`.
+//! imp-xds behind the line protocol of `bench-xds`: `xds_server cds|eds COUNT`.
 
-use std::io::BufRead as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use imp_bench::xds::{Kind, resource};
+use anyhow::Result;
+use imp_bench::xds::{Kind, lines, resource};
 use imp_xds::{
     Admission, AdsServer, Change, KeepAlive, NoObserver, Peer, Resource, ServerConfig, TypeRules,
     World,
@@ -25,31 +22,22 @@ impl Admission for Everyone {
 }
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let kind = match arguments.next().as_deref() {
-        Some("cds") => Kind::Cds,
-        Some("eds") => Kind::Eds,
-        _ => bail!("usage: xds_server cds|eds COUNT"),
-    };
-    let count: u64 = arguments.next().context("COUNT")?.parse()?;
+    let (kind, count) = lines::arguments()?;
     let world = World::new();
-    let mut first = Change::default();
-    for index in 0..count {
-        first.upsert(kind.type_url(), made(kind, index, 0));
-    }
-    world.apply(first);
+    let apply = |resources: &[(u64, u64)]| {
+        let mut change = Change::default();
+        for &(index, generation) in resources {
+            change.upsert(kind.type_url(), made(kind, index, generation));
+        }
+        world.apply(change);
+    };
+    apply(&(0..count).map(|index| (index, 0)).collect::<Vec<_>>());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("xds_server")
         .enable_all()
         .build()?;
     let port = runtime.block_on(serve(kind, world.clone()))?;
-    say(&format!("ready {port}"));
-    let mut generation = 0;
-    for line in std::io::stdin().lock().lines() {
-        follow(&line?, kind, count, &world, &mut generation)?;
-        say(&format!("done {generation}"));
-    }
-    Ok(())
+    lines::follow(port, count, apply)
 }
 
 async fn serve(kind: Kind, world: World) -> Result<u16> {
@@ -65,34 +53,7 @@ async fn serve(kind: Kind, world: World) -> Result<u16> {
     Ok(port)
 }
 
-fn follow(line: &str, kind: Kind, count: u64, world: &World, generation: &mut u64) -> Result<()> {
-    let words: Vec<&str> = line.split(' ').collect();
-    let ["change", together, times, pause] = words.as_slice() else {
-        bail!("not understood: {line}")
-    };
-    let (together, times): (u64, u64) = (together.parse()?, times.parse()?);
-    let pause = Duration::from_micros(pause.parse()?);
-    let mut due = Instant::now();
-    for _ in 0..times {
-        let mut change = Change::default();
-        for _ in 0..together {
-            let index = *generation % count;
-            *generation += 1;
-            change.upsert(kind.type_url(), made(kind, index, *generation));
-        }
-        world.apply(change);
-        due += pause;
-        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-    }
-    Ok(())
-}
-
 fn made(kind: Kind, index: u64, generation: u64) -> Resource {
     let (name, bytes) = resource(kind, usize::try_from(index).unwrap_or_default(), generation);
     Resource::new(name, generation.to_string(), bytes.into())
-}
-
-#[expect(clippy::print_stdout, reason = "the answer to the driver")]
-fn say(line: &str) {
-    println!("{line}");
 }

@@ -57,8 +57,8 @@ impl Cell {
     pub(super) fn times(&self, subject: Subject) -> usize {
         let work = self.clients * self.resources;
         match subject {
-            Subject::Ours => 100,
-            _ => (12_000_000 / work.max(1)).clamp(2, 50),
+            Subject::Ours | Subject::Floor => 100,
+            Subject::Snapshot | Subject::Linear => (12_000_000 / work.max(1)).clamp(2, 50),
         }
     }
 }

@@ -81,7 +81,10 @@ impl Figures<'_> {
             };
             Some(self.aimed(what, subject, figure))
         };
-        [Subject::Ours, Subject::Snapshot, Subject::Linear].into_iter().filter_map(figure).collect()
+        [Subject::Ours, Subject::Floor, Subject::Snapshot, Subject::Linear]
+            .into_iter()
+            .filter_map(figure)
+            .collect()
     }
 
     /// Said where there were fewer rounds than asked for.

@@ -52,8 +52,19 @@ impl Trial {
 
     /// Rounds for this subject, when so many are asked for.
     pub(super) fn rounds_of(&self, subject: Subject, asked: usize) -> usize {
-        let most = if subject == Subject::Ours { usize::MAX } else { self.peer_rounds };
+        let most = match subject {
+            Subject::Ours => usize::MAX,
+            // It can do nothing else.
+            Subject::Floor if !self.is_plain() => 0,
+            Subject::Floor | Subject::Snapshot | Subject::Linear => self.peer_rounds,
+        };
         asked.min(self.rounds).min(most)
+    }
+
+    /// Whether everyone gets everything, then one change after another.
+    fn is_plain(&self) -> bool {
+        let Work::Cell(cell) = self.work else { return false };
+        cell.change == Change::One && cell.kind == Kind::Cds && !cell.slow
     }
 
     /// One round.

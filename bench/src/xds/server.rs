@@ -19,6 +19,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(120);
 pub enum Subject {
     /// imp-xds.
     Ours,
+    /// A bare gRPC service that only sends: what our libraries cost without imp-xds.
+    Floor,
     /// go-control-plane's SnapshotCache: the whole world at each change.
     Snapshot,
     /// go-control-plane's LinearCache: one resource at each change.
@@ -30,6 +32,7 @@ impl Subject {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::Floor => "bare gRPC",
             Self::Snapshot => "SnapshotCache",
             Self::Linear => "LinearCache",
         }
@@ -74,14 +77,15 @@ impl Peers {
     /// Everyone who can be measured.
     pub fn subjects(&self) -> Vec<Subject> {
         match self.words.is_empty() {
-            false => vec![Subject::Ours, Subject::Snapshot, Subject::Linear],
-            true => vec![Subject::Ours],
+            false => vec![Subject::Ours, Subject::Floor, Subject::Snapshot, Subject::Linear],
+            true => vec![Subject::Ours, Subject::Floor],
         }
     }
 
     fn command(&self, subject: Subject) -> Result<Command> {
         let cache = match subject {
             Subject::Ours => return Ok(Command::new(program("xds_server")?)),
+            Subject::Floor => return Ok(Command::new(program("xds_floor")?)),
             Subject::Snapshot => "snapshot",
             Subject::Linear => "linear",
         };
