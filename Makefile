@@ -44,5 +44,5 @@ bench-publish: tools ## publish_to_serve: ours against a bare xDS stub and the u
 	$(CARGO) run --release --locked -p imp-bench --bin publish_to_serve
 
 bench-xds: ## imp-xds beside go-control-plane, on the same changes and clients
-	$(CARGO) build --release --locked -p imp-bench --bin xds --bin xds_server
+	$(CARGO) build --release --locked -p imp-bench --bin xds --bin xds_server --bin xds_floor
 	$(CARGO) run --release --locked -p imp-bench --bin xds
