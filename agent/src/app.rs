@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use imp_enforce::Engine;
 use imp_translate::{Layout, Options};
+use imp_xds::KeepAlive;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -240,11 +241,10 @@ async fn serve_envoys(
     let ads = fleet.ads();
     // An answer to a call must not wait for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+    let alive = KeepAlive { interval: Duration::from_secs(10), timeout: Duration::from_secs(5) };
+    let server = alive
+        .on_server(tonic::transport::Server::builder())
         // Each call in flight is a stream, and callers who leave reset theirs.
-        .max_concurrent_streams(Some(100_000))
         .http2_max_pending_accept_reset_streams(Some(10_000))
         .add_service(ads.clone())
         .add_service(Door::service(engine, fleet))

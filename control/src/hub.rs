@@ -22,7 +22,7 @@ use imp_proto::agent::agent_service_server::AgentServiceServer;
 use imp_proto::config as pb;
 use imp_store::Store;
 use imp_store::compile::AgentStanding;
-use imp_xds::{AdsServer, NoObserver, ServerConfig, TypeRules};
+use imp_xds::{AdsServer, KeepAlive, NoObserver, ServerConfig, TypeRules};
 use prost::Name as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -93,9 +93,9 @@ impl Hub {
             Guard { ads: ads(self.gate.clone()), gate: self.gate.clone(), stop: stop.clone() };
         let agents = Agents::new(self.gate, self.desk);
         let agents = AgentServiceServer::new(agents).max_decoding_message_size(MAX_MESSAGE);
-        let server = Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
+        let alive = KeepAlive { interval: KEEPALIVE, timeout: KEEPALIVE };
+        let server = alive
+            .on_server(Server::builder())
             .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
             .add_service(agents)
             .add_service(guard);
