@@ -98,7 +98,7 @@ pub enum Event<'a> {
 
 /// Is told what happens; must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// Called on the stream's task, in order.
+    /// Called on the stream's tasks, one at a time and in order.
     fn event(&self, event: Event<'_>);
 }
 

@@ -102,7 +102,8 @@ pub struct ServerConfig {
     pub sync_wait: Duration,
     /// How long a client may take for its first message.
     pub first_message_timeout: Duration,
-    /// How long a client may leave a response unread; then the stream ends (R89).
+    /// How long a client may leave a response unread; then the stream ends, at the latest after twice
+    /// that: so often it is looked at (R89).
     pub send_timeout: Duration,
     /// How long a client may leave a response unanswered; then the stream ends, because nothing of
     /// that type could be sent on it any more (R80). Envoy may need half a minute for a large one.

@@ -31,7 +31,7 @@ impl Drop for Body {
 
 enum End {
     NotYet,
-    /// To be told behind the message under way.
+    /// To be told behind what is being written.
     Told(Status),
     Over,
 }
@@ -92,6 +92,9 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        if self.session.is_cut() {
+            self.outgoing = Outgoing::default();
+        }
         if self.outgoing.is_empty() && matches!(self.end, End::NotYet) {
             self.session.register(context.waker(), false);
             if self.look(context).is_pending() {

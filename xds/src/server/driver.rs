@@ -153,8 +153,7 @@ fn watch(session: &Arc<Session>, revoked: CancellationToken) -> DropGuard {
     tokio::spawn(async move {
         tokio::select! {
             () = revoked.cancelled() => {
-                let status = Status::permission_denied("this identity was revoked");
-                session.stop(status.into());
+                session.cut(Status::permission_denied("this identity was revoked"));
             }
             () = over.cancelled() => {}
         }

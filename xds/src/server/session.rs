@@ -39,6 +39,8 @@ pub(super) struct Session {
     due: AtomicBool,
     /// How often the connection asked for more.
     polls: AtomicU64,
+    /// The client lost its right: nothing goes out any more, not even the rest of a message (R91).
+    cut: AtomicBool,
     /// The body holds the rest of a message that the connection has not asked for.
     unfinished: AtomicBool,
 }
@@ -104,6 +106,7 @@ impl Session {
             due: AtomicBool::new(true),
             polls: AtomicU64::new(0),
             unfinished: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
         };
         (session, stopped)
     }
@@ -114,6 +117,17 @@ impl Session {
         if let Some(stop) = stop {
             let _it_has_ended = stop.send(why);
         }
+    }
+
+    /// Ends the stream at once.
+    pub(super) fn cut(&self, why: Status) {
+        self.cut.store(true, Ordering::Release);
+        self.stop(why.into());
+    }
+
+    /// Whether what was to be written must not be.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
     }
 
     /// From now on responses go out. `first` takes the first request.
@@ -191,8 +205,9 @@ impl Session {
         let now = Instant::now();
         let mut state = self.state();
         let (responses, deadline) = match &mut *state {
-            State::Opening => return Next::Wait(None),
             State::Ended(status) => return Next::End(status.clone()),
+            State::Opening => return Next::Wait(None),
+            State::Open(_) if self.is_cut() => return Next::Wait(None), // the driver ends it
             State::Open(stream) => (stream.poll(now), stream.deadline(now)),
         };
         drop(state);
@@ -216,7 +231,7 @@ impl Session {
         Next::Write(deadline)
     }
 
-    /// Nothing goes out any more but the message under way, and why.
+    /// Nothing goes out any more but what is being written, and why.
     pub(super) fn end(&self, status: Status) {
         let mut turn = self.turn();
         let before = std::mem::replace(&mut *self.state(), State::Ended(status));

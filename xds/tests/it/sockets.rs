@@ -103,6 +103,21 @@ async fn r91_who_is_not_authorised_is_refused_and_who_is_revoked_is_cut_off() {
 }
 
 #[tokio::test]
+async fn r91_who_is_revoked_does_not_even_get_the_rest_of_a_message() {
+    let held = world(&[]);
+    let mut change = imp_xds::Change::default();
+    change.upsert(A, Resource::new("big", "1", vec![0_u8; 32 << 20].into()));
+    held.apply(change);
+    let running = Running::start(held, config()).await;
+    let mut client = client(&running).await;
+    client.subscribe(A, &[]).await.expect("sent");
+    until("it is being sent", || running.notes.all().contains(&"sent big".to_owned())).await;
+    running.revoked.cancel();
+    until("cut off", || running.server.status().is_empty()).await;
+    client.next().await.expect_err("no message");
+}
+
+#[tokio::test]
 async fn r33_a_refusal_is_told_and_nothing_is_repeated() {
     let running = Running::start(world(&[(A, "a", "1")]), config()).await;
     let mut client = client(&running).await;
