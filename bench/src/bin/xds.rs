@@ -25,7 +25,7 @@ struct Arguments {
     /// "refusing", "memory".
     #[arg(long)]
     only: Option<String>,
-    /// Our side alone, though the peers are there.
+    /// Our side and the floor alone, though the peers are there.
     #[arg(long)]
     alone: bool,
     /// Seconds that a round may take a peer; after that it is reported as not finished.

@@ -41,9 +41,7 @@ fn main() -> Result<()> {
 }
 
 async fn serve(kind: Kind, world: World) -> Result<u16> {
-    let mut config = ServerConfig::new(vec![TypeRules::new(kind.type_url(), 0)]);
-    // A storm is the client's wish here.
-    config.max_request_bytes = 64 << 20;
+    let config = ServerConfig::new(vec![TypeRules::new(kind.type_url(), 0)]);
     let server = AdsServer::new(config, Arc::new(Everyone(world)), Arc::new(NoObserver));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();

@@ -27,6 +27,17 @@ async fn no_update_is_lost_or_sent_twice_not_even_to_slow_clients() -> Result<()
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_floor_serves_what_it_is_measured_on() -> Result<()> {
+    let _turn = side_by_side().await;
+    let (kind, change) = (Kind::Cds, Change::One);
+    let cell = Cell { kind, clients: 20, resources: 100, change, slow: false };
+    let outcome = run(&Peers::absent(), Subject::Floor, &cell).await?;
+    assert_eq!((outcome.lost, outcome.duplicates), (0, 0));
+    assert_eq!(outcome.delays.0.len(), 100, "each change came");
+    Ok(())
+}
+
 const CROWD: Crowd = Crowd { clients: 20, resources: 100 };
 
 /// A resource is some 650 bytes long, and comes with its name and version.

@@ -285,6 +285,21 @@ async fn r83_streams_are_bounded_and_so_are_those_that_are_being_filled() {
 }
 
 #[tokio::test]
+async fn r82_of_a_large_first_request_the_rest_is_read_when_there_is_a_place() {
+    let limited = ServerConfig { max_syncing: 1, sync_wait: QUIET, ..config() };
+    let running = Running::start(world(&[(A, "a", "1")]), limited).await;
+    let beginning = || framed(100 << 10, &[0; 40 << 10]);
+    let mut first = client(&running).await;
+    first.subscribe(A, &[]).await.expect("sent");
+    let response = first.next().await.expect("all");
+    assert_eq!(raw(&running, beginning()).await, Code::ResourceExhausted);
+    first.ack(&response).await.expect("sent");
+    until("acknowledged", || running.notes.all().contains(&"acked a".to_owned())).await;
+    // Now it is read, and ends too early.
+    assert_eq!(raw(&running, beginning()).await, Code::Internal);
+}
+
+#[tokio::test]
 async fn r86_a_large_request_is_read_and_a_larger_one_is_refused() {
     let limited = ServerConfig { max_request_bytes: 6 << 20, ..config() };
     let running = Running::start(world(&[(A, "a", "1")]), limited).await;
