@@ -4,16 +4,17 @@ use super::File;
 
 /// Package, the packages of ours that it may use, and outside crates that it may not.
 const TABLE: &[(&str, &[&str], &[&str])] = &[
-    ("imp-core", &[], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
+    ("imp-grammar", &[], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
+    ("imp-core", &["imp-grammar"], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
     ("imp-proto", &[], &["sqlx", "axum", "tokio", "hyper"]),
     ("imp-xds", &[], &["sqlx", "axum"]),
     ("imp-store", &["imp-core"], &["axum", "tonic", "prost"]),
-    ("imp-control", &["imp-core", "imp-store", "imp-proto", "imp-xds"], &[]),
+    ("imp-control", &["imp-core", "imp-grammar", "imp-store", "imp-proto", "imp-xds"], &[]),
     ("imp-cli", &["imp-core"], &["tonic", "axum"]),
-    ("imp-translate", &["imp-proto"], &["tokio", "tonic", "axum", "hyper", "reqwest"]),
-    ("imp-enforce", &["imp-proto"], &["tokio", "tonic", "axum", "hyper", "reqwest"]),
+    ("imp-translate", &["imp-grammar", "imp-proto"], &["tokio", "tonic", "axum", "hyper", "reqwest"]),
+    ("imp-enforce", &["imp-grammar", "imp-proto"], &["tokio", "tonic", "axum", "hyper", "reqwest"]),
     ("imp-envoy-module", &["imp-enforce", "imp-proto"], &["axum"]),
-    ("imp-agent", &["imp-proto", "imp-xds", "imp-translate", "imp-enforce"], &["reqwest"]),
+    ("imp-agent", &["imp-grammar", "imp-proto", "imp-xds", "imp-translate", "imp-enforce"], &["reqwest"]),
     (
         "imp-bench",
         &[
@@ -21,6 +22,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "imp-control",
             "imp-core",
             "imp-enforce",
+            "imp-grammar",
             "imp-proto",
             "imp-store",
             "imp-translate",

@@ -1,0 +1,7 @@
+//! What control plane and agent must judge alike: what the API accepts, the agent and Envoy accept.
+//!
+//! Pure tables and functions, without I/O. The control plane uses them to refuse what it can know,
+//! the agent to hold what only shows later (the address that a name resolves to).
+
+pub mod caps;
+pub mod network;
