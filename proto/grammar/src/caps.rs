@@ -1,1 +1,322 @@
 //! Every bound on an input, in one table: bytes, counts, compile cost, time.
+//!
+//! A bound is a [`Cap`] in this file and nowhere else. Each row says what it bounds, who holds it,
+//! and which test shows its edge: exactly at the cap is accepted, one more is the typed error.
+//! `docs/limits.md` is this table; a test compares the two, and looks for every edge test by name.
+//!
+//! To add a row: write it here, name a test, run `UPDATE_LIMITS=1 cargo test -p imp-grammar`.
+
+use std::time::Duration;
+
+/// One bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// Its constant's name.
+    pub name: &'static str,
+    /// How much is accepted. One more is not.
+    pub value: u64,
+    /// What is counted.
+    pub unit: Unit,
+    /// What it bounds, for people.
+    pub bounds: &'static str,
+    /// Who holds it.
+    pub held_by: &'static [Holder],
+    /// The test at its edge: `path/of/the/file.rs::name_of_the_function`.
+    pub test: &'static str,
+}
+
+/// What a cap counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Pieces.
+    Count,
+    /// Characters of Unicode.
+    Characters,
+    /// Instructions of an RE2 program, as Envoy counts them.
+    Instructions,
+    /// Milliseconds.
+    Milliseconds,
+    /// Per second.
+    PerSecond,
+}
+
+/// Who refuses what is over a cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The control plane's REST API, with a problem document.
+    Api,
+    /// The control plane's port for agents, with a gRPC status.
+    Hub,
+    /// The agent: the one resource is refused and reported, the others go on.
+    Agent,
+    /// Envoy, by its configuration.
+    Envoy,
+}
+
+impl Cap {
+    /// For lengths of lists and buffers.
+    pub const fn size(&self) -> usize {
+        self.value as usize
+    }
+
+    /// For time limits.
+    pub const fn time(&self) -> Duration {
+        Duration::from_millis(self.value)
+    }
+
+    /// Whether so many are within the cap.
+    pub const fn admits(&self, found: usize) -> bool {
+        found as u64 <= self.value
+    }
+
+    /// What a caller who is over it should read.
+    pub fn words(&self) -> String {
+        format!("at most {} {}", self.value, self.unit.words())
+    }
+}
+
+impl Unit {
+    /// As it stands in sentences and in `docs/limits.md`.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Count => "pieces",
+            Self::Characters => "characters",
+            Self::Instructions => "RE2 instructions",
+            Self::Milliseconds => "ms",
+            Self::PerSecond => "per second",
+        }
+    }
+}
+
+impl Holder {
+    /// As it stands in `docs/limits.md`.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Api => "API",
+            Self::Hub => "hub",
+            Self::Agent => "agent",
+            Self::Envoy => "Envoy",
+        }
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+macro_rules! caps {
+    ($($(#[doc = $title:literal])? @$section:ident { $(
+        $name:ident = $value:expr, $unit:ident, [$($holder:ident),+], $bounds:literal, $test:literal;
+    )+ })+) => {
+        $($(
+            #[doc = $bounds]
+            pub const $name: Cap = Cap {
+                name: stringify!($name),
+                value: $value,
+                unit: Unit::$unit,
+                bounds: $bounds,
+                held_by: &[$(Holder::$holder),+],
+                test: $test,
+            };
+        )+)+
+
+        /// The table, in the order of this file: sections with their rows.
+        pub const ALL: &[(&str, &[Cap])] = &[$((stringify!($section), &[$($name),+])),+];
+    };
+}
+
+caps! {
+@services {
+    SERVICE_BYTES = 256 * KIB, Bytes, [Api, Agent],
+        "One API service, encoded as agents get it.",
+        "control/tests/it/caps.rs::a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused";
+    ROUTES_PER_SERVICE = 1_500, Count, [Api, Agent],
+        "Routes of one API service.",
+        "control/core/tests/it/caps.rs::lists_of_a_service_end_at_their_caps";
+    BACKENDS_PER_SERVICE = 100, Count, [Api, Agent],
+        "Backends of one API service.",
+        "control/core/tests/it/caps.rs::lists_of_a_service_end_at_their_caps";
+    ENDPOINTS_PER_BACKEND = 256, Count, [Api, Agent],
+        "Endpoints of one backend.",
+        "control/core/tests/it/caps.rs::lists_of_a_service_end_at_their_caps";
+    POLICIES_PER_SERVICE = 500, Count, [Api, Agent],
+        "Policies of one API service, those of its routes included.",
+        "control/core/tests/it/caps.rs::lists_of_a_service_end_at_their_caps";
+    REGEXES_PER_SERVICE = 64, Count, [Api, Agent],
+        "Regular expressions of one API service: paths, headers and query parameters.",
+        "control/core/tests/it/caps.rs::the_expressions_of_a_service_are_counted_before_any_is_read";
+    MATCHERS_PER_ROUTE = 16, Count, [Api, Agent],
+        "Header and query matchers of one route, together.",
+        "control/core/tests/it/caps.rs::lists_of_a_route_end_at_their_caps";
+    METHODS_PER_ROUTE = 7, Count, [Api, Agent],
+        "Methods of one route; there are no more that a gateway routes.",
+        "control/core/tests/it/caps.rs::lists_of_a_route_end_at_their_caps";
+    BACKENDS_PER_ROUTE = 16, Count, [Api, Agent],
+        "Backends that one route splits its calls over.",
+        "control/core/tests/it/caps.rs::lists_of_a_route_end_at_their_caps";
+    HEADERS_PER_POLICY = 64, Count, [Api, Agent],
+        "Headers that one policy sets, adds and removes, together.",
+        "control/core/tests/it/caps.rs::a_header_policy_ends_at_its_cap";
+}
+@text {
+    NAME_CHARACTERS = 100, Characters, [Api],
+        "Names of objects and of their parts.",
+        "control/core/tests/it/caps.rs::texts_end_at_their_caps";
+    DESCRIPTION_CHARACTERS = 4_000, Characters, [Api],
+        "Descriptions.",
+        "control/core/tests/it/caps.rs::texts_end_at_their_caps";
+    PATH_BYTES = 1_024, Bytes, [Api, Agent],
+        "A path, a path template, a base path.",
+        "control/core/tests/it/caps.rs::texts_end_at_their_caps";
+    REGEX_BYTES = 512, Bytes, [Api, Agent],
+        "The text of a regular expression.",
+        "proto/grammar/tests/it/regexes.rs::the_longest_expression_is_accepted_and_one_byte_more_is_refused";
+    REGEX_PROGRAM = 100, Instructions, [Api, Agent, Envoy],
+        "What a regular expression is compiled to, at least. Envoy counts exactly and has the last word.",
+        "proto/grammar/tests/it/regexes.rs::the_largest_program_is_accepted_and_one_instruction_more_is_refused";
+    HEADER_NAME_BYTES = 128, Bytes, [Api, Agent],
+        "A header's name.",
+        "control/core/tests/it/caps.rs::texts_end_at_their_caps";
+    HEADER_VALUE_BYTES = 4 * KIB, Bytes, [Api, Agent],
+        "A header's value in a policy.",
+        "control/core/tests/it/caps.rs::texts_end_at_their_caps";
+    MATCH_VALUE_CHARACTERS = 1_024, Characters, [Api],
+        "The text that a header or query parameter is compared with.",
+        "control/core/tests/it/caps.rs::texts_end_at_their_caps";
+}
+@publishes {
+    PUBLISH_BYTES = MIB, Bytes, [Api, Agent],
+        "One publish with the services frozen in it, encoded as agents get it.",
+        "control/tests/it/caps.rs::a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused";
+    PUBLISH_SERVED_BYTES = 16 * MIB, Bytes, [Api, Agent],
+        "One publish as its gateway holds it: every route with the policies that apply to it, once per hostname.",
+        "proto/tests/it/bounds.rs::what_a_gateway_would_hold_of_a_publish_is_bounded";
+    TENANT_CLUSTER_BYTES = 64 * MIB, Bytes, [Api],
+        "All publishes of one tenant in one cluster, as its gateways hold them.",
+        "control/tests/it/caps.rs::a_tenant_has_its_share_of_a_cluster_and_no_more";
+    SERVICES_PER_PUBLISH = 100, Count, [Api, Agent],
+        "API services in one product, and in one publish.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    ROUTES_PER_PUBLISH = 4_000, Count, [Api, Agent],
+        "Routes of all services of one publish.",
+        "proto/tests/it/bounds.rs::each_list_of_a_publish_ends_at_its_cap";
+    REGEXES_PER_PUBLISH = 256, Count, [Api, Agent],
+        "Regular expressions of all services of one publish.",
+        "proto/tests/it/bounds.rs::each_list_of_a_publish_ends_at_its_cap";
+    ENDPOINTS_PER_PUBLISH = 2_000, Count, [Api, Agent],
+        "Endpoints of all backends of one publish.",
+        "proto/tests/it/bounds.rs::each_list_of_a_publish_ends_at_its_cap";
+    HOSTNAMES_PER_PUBLISH = 32, Count, [Api, Agent],
+        "Hostnames of one publish.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    REVISIONS_KEPT = 50, Count, [Api],
+        "Newest revisions of one publish that are kept; the desired and the acknowledged one always are.",
+        "control/tests/it/revisions.rs::only_the_newest_revisions_are_kept_and_what_serves_is_among_them";
+}
+@catalog {
+    LISTENERS_PER_GATEWAY = 16, Count, [Api, Agent],
+        "Listeners of one gateway.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    CATEGORIES_PER_PRODUCT = 20, Count, [Api],
+        "Categories of one product.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    LIMITS_PER_PLAN = 16, Count, [Api],
+        "Limits of one plan, besides the two short forms.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    LABELS_PER_CLUSTER = 64, Count, [Api],
+        "Labels of one cluster.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+}
+@tenants {
+    SERVICES_PER_TENANT = 2_000, Count, [Api],
+        "API services of one tenant.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    GATEWAYS_PER_TENANT = 200, Count, [Api],
+        "Gateways of one tenant.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    PRODUCTS_PER_TENANT = 2_000, Count, [Api],
+        "Products of one tenant.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    PLANS_PER_TENANT = 5_000, Count, [Api],
+        "Plans of one tenant.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    PUBLISHES_PER_TENANT = 5_000, Count, [Api],
+        "Product publishes of one tenant.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    CUSTOMERS_PER_TENANT = 100_000, Count, [Api],
+        "Customers of one tenant.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    SUBSCRIPTIONS_PER_TENANT = 200_000, Count, [Api],
+        "Subscriptions of one tenant's customers, ended ones included.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    APPS_PER_TENANT = 200_000, Count, [Api],
+        "Client apps of one tenant's customers.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    CONSUMERS_PER_TENANT = 200_000, Count, [Api],
+        "Consumers of one tenant's customers.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    CREDENTIALS_PER_TENANT = 200_000, Count, [Api],
+        "Credentials of one tenant's customers, revoked ones included.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    API_TOKENS_PER_TENANT = 1_000, Count, [Api],
+        "API tokens of one tenant, revoked ones included.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+}
+@rest {
+    BODY_BYTES = MIB, Bytes, [Api],
+        "The body of a request.",
+        "control/tests/it/request_caps.rs::a_body_of_the_most_bytes_is_read_and_one_more_is_refused";
+    JSON_DEPTH = 32, Count, [Api],
+        "How deep objects and lists of a body stand in each other.",
+        "control/tests/it/request_caps.rs::a_body_of_the_greatest_depth_is_read_and_one_more_is_refused";
+    QUERY_PARAMETERS = 32, Count, [Api],
+        "Query parameters of a request.",
+        "control/tests/it/request_caps.rs::as_many_query_parameters_are_read_and_one_more_is_refused";
+    PAGE_ITEMS = 200, Count, [Api],
+        "Objects on one page of a list; more are asked for in vain.",
+        "control/tests/it/request_caps.rs::a_page_ends_at_its_items_and_at_its_bytes";
+    PAGE_BYTES = 2 * MIB, Bytes, [Api],
+        "One page of a list, which is shorter than asked for when its objects are large; one object always is on it.",
+        "control/tests/it/request_caps.rs::a_page_ends_at_its_items_and_at_its_bytes";
+    TOKEN_RATE = 200, PerSecond, [Api],
+        "Requests with one API token, refilled evenly, twice as many at once (--token-rate).",
+        "control/tests/it/request_caps.rs::a_token_that_asks_too_fast_is_told_when_to_come_again";
+    TENANT_RATE = 400, PerSecond, [Api],
+        "Requests with all API tokens of one tenant, refilled evenly, twice as many at once (--tenant-rate).",
+        "control/tests/it/request_caps.rs::many_tokens_of_a_tenant_share_its_rate";
+    BODY_BYTES_IN_FLIGHT = 64 * MIB, Bytes, [Api],
+        "Bodies of all requests that are being read or worked on; who comes then is told to come again.",
+        "control/tests/it/request_caps.rs::bodies_in_flight_are_bounded";
+    TENANT_BYTES_IN_FLIGHT = 8 * MIB, Bytes, [Api],
+        "The same of one tenant.",
+        "control/tests/it/request_caps.rs::bodies_in_flight_are_bounded";
+}
+@connections {
+    REST_CONNECTIONS = 1_024, Count, [Api],
+        "Connections to the REST port; one more takes the place of the one that is idle longest.",
+        "control/tests/it/connections.rs::the_connection_that_is_idle_longest_gives_way";
+    HEADER_TIME = 10_000, Milliseconds, [Api],
+        "From the first byte of a request to the end of its head; also from connecting to the first request.",
+        "control/tests/it/connections.rs::slow_heads_and_silent_connections_are_closed";
+    BODY_TIME = 30_000, Milliseconds, [Api],
+        "From the end of a request's head to the end of its body.",
+        "control/tests/it/connections.rs::a_slow_body_is_closed";
+    IDLE_TIME = 60_000, Milliseconds, [Api],
+        "A connection without a request.",
+        "control/tests/it/connections.rs::an_idle_connection_is_closed";
+    WRITE_TIME = 30_000, Milliseconds, [Api],
+        "A caller that takes no byte of its answer.",
+        "control/tests/it/connections.rs::a_caller_that_does_not_read_is_cut_off";
+    HANDSHAKE_TIME = 10_000, Milliseconds, [Api, Hub],
+        "From connecting to the end of the TLS handshake.",
+        "control/tests/it/connections.rs::a_handshake_that_does_not_end_is_cut_off";
+    REQUEST_HEAD_BYTES = 32 * KIB, Bytes, [Api],
+        "Request line and headers.",
+        "control/tests/it/connections.rs::a_head_of_too_many_bytes_is_refused";
+    REST_STREAMS = 64, Count, [Api],
+        "Requests at once on one HTTP/2 connection to the REST port.",
+        "control/tests/it/connections.rs::streams_of_a_connection_are_bounded";
+}
+}

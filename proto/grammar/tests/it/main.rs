@@ -1,0 +1,3 @@
+//! The table of caps against what is written about it.
+
+mod table;
