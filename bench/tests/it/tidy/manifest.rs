@@ -5,16 +5,28 @@ use super::File;
 /// Package, the packages of ours that it may use, and outside crates that it may not.
 const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("imp-grammar", &[], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
-    ("imp-core", &["imp-grammar"], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
-    ("imp-proto", &[], &["sqlx", "axum", "tokio", "hyper"]),
+    (
+        "imp-core",
+        &["imp-grammar"],
+        &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"],
+    ),
+    ("imp-proto", &["imp-grammar"], &["sqlx", "axum", "tokio", "hyper"]),
     ("imp-xds", &[], &["sqlx", "axum"]),
     ("imp-store", &["imp-core"], &["axum", "tonic", "prost"]),
     ("imp-control", &["imp-core", "imp-grammar", "imp-store", "imp-proto", "imp-xds"], &[]),
     ("imp-cli", &["imp-core"], &["tonic", "axum"]),
-    ("imp-translate", &["imp-grammar", "imp-proto"], &["tokio", "tonic", "axum", "hyper", "reqwest"]),
+    (
+        "imp-translate",
+        &["imp-grammar", "imp-proto"],
+        &["tokio", "tonic", "axum", "hyper", "reqwest"],
+    ),
     ("imp-enforce", &["imp-grammar", "imp-proto"], &["tokio", "tonic", "axum", "hyper", "reqwest"]),
     ("imp-envoy-module", &["imp-enforce", "imp-proto"], &["axum"]),
-    ("imp-agent", &["imp-grammar", "imp-proto", "imp-xds", "imp-translate", "imp-enforce"], &["reqwest"]),
+    (
+        "imp-agent",
+        &["imp-grammar", "imp-proto", "imp-xds", "imp-translate", "imp-enforce"],
+        &["reqwest"],
+    ),
     (
         "imp-bench",
         &[
