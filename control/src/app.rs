@@ -5,7 +5,6 @@ pub mod bootstrap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::serve::ListenerExt as _;
 use imp_core::upstream::UpstreamPolicy;
 use imp_store::Store;
 use thiserror::Error;
@@ -17,6 +16,7 @@ use crate::compile::{Tailer, Worlds};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::hub::identity::AgentKey;
+use crate::listen::{self, Limits, Plain};
 use crate::state::{Clock, State};
 use crate::{jobs, metrics, rest};
 
@@ -164,17 +164,6 @@ fn without_password(url: &str) -> String {
 }
 
 async fn serve(listener: TcpListener, state: State, cancel: CancellationToken) {
-    // An answer must not wait for the acknowledgement of the one before.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
-    let served = axum::serve(listener, rest::router(state))
-        .with_graceful_shutdown(cancel.clone().cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the REST API stopped");
-    }
+    listen::serve(listener, Plain, Limits::rest(), rest::router(state), cancel.clone()).await;
     cancel.cancel();
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod flows;
 pub mod hub;
 pub mod jobs;
+pub mod listen;
 pub mod metrics;
 pub mod problem;
 pub mod rest;

@@ -6,6 +6,7 @@
 mod agent;
 mod bad_input;
 mod compile;
+mod connections;
 mod doors;
 mod hub;
 mod isolation;

@@ -1,0 +1,255 @@
+//! The accept loop of a port: how many connections, and how long a peer may delay each step.
+//!
+//! Both ports use it. What differs is in [`Limits`]; a TLS acceptor is plugged in as [`Secure`].
+//! Nothing here knows what is served.
+
+mod activity;
+mod slots;
+mod watched;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use imp_grammar::caps;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt as _};
+
+use activity::{Overdue, Served};
+use slots::{Slot, Slots};
+use watched::Watched;
+
+/// What a connection is secured with before HTTP begins.
+pub trait Secure: Clone + Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What is known of the peer afterwards; stands in the extensions of each of its requests.
+    type Peer: Clone + Send + Sync + 'static;
+
+    fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
+}
+
+/// No TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl Secure for Plain {
+    type Stream = TcpStream;
+    type Peer = ();
+
+    async fn accept(&self, stream: TcpStream) -> io::Result<(TcpStream, ())> {
+        Ok((stream, ()))
+    }
+}
+
+/// The address of the peer; stands in the extensions of each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// What a port lets its peers do.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// One more takes the place of the one that is idle longest.
+    pub connections: usize,
+    /// From connecting to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// From connecting to the first request; in HTTP/1 also from a head's first byte to its end.
+    pub head: Duration,
+    /// Without a request. None: as long as the peer likes (it answers pings).
+    pub idle: Option<Duration>,
+    /// Without taking a byte that we have for it.
+    pub write: Duration,
+    /// Answers are finite: one of which nothing can be sent for `write` is stuck.
+    pub finite_answers: bool,
+    /// Of a request's head.
+    pub head_bytes: usize,
+    /// Requests at once on an HTTP/2 connection.
+    pub streams: u32,
+    /// HTTP/2 pings to a silent peer: how often, and how long until it counts as gone.
+    pub ping: (Duration, Duration),
+    /// Only HTTP/2, with prior knowledge.
+    pub http2_only: bool,
+    /// How long open requests have to end when the program stops.
+    pub last_words: Duration,
+}
+
+impl Limits {
+    /// Of the REST port.
+    pub fn rest() -> Self {
+        Self {
+            connections: slots::affordable(caps::REST_CONNECTIONS.size()),
+            handshake: caps::HANDSHAKE_TIME.time(),
+            head: caps::HEADER_TIME.time(),
+            idle: Some(caps::IDLE_TIME.time()),
+            write: caps::WRITE_TIME.time(),
+            finite_answers: true,
+            head_bytes: caps::REQUEST_HEAD_BYTES.size(),
+            streams: u32::try_from(caps::REST_STREAMS.value).unwrap_or(u32::MAX),
+            ping: (Duration::from_secs(20), Duration::from_secs(10)),
+            http2_only: false,
+            last_words: Duration::from_secs(10),
+        }
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves until told to stop, then lets open requests end.
+pub async fn serve<T, S, B>(
+    listener: TcpListener,
+    secure: T,
+    limits: Limits,
+    service: S,
+    stop: CancellationToken,
+) where
+    T: Secure,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let slots = Slots::new(limits.connections);
+    let limits = Arc::new(limits);
+    let open = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                after_failure(&error, &slots).await;
+                continue;
+            }
+        };
+        let Some(slot) = slots.take() else {
+            metrics::counter!("imp_connections_refused_total").increment(1);
+            continue;
+        };
+        let (secure, limits, service) = (secure.clone(), limits.clone(), service.clone());
+        let stop = stop.clone();
+        open.spawn(async move {
+            if let Err(error) = connection(stream, peer, secure, &limits, slot, service, stop).await
+            {
+                tracing::debug!(%peer, error, "a connection ended");
+            }
+        });
+    }
+    open.close();
+    if tokio::time::timeout(limits.last_words, open.wait()).await.is_err() {
+        tracing::warn!(open = open.len(), "connections were cut");
+        slots.cut_all();
+        open.wait().await;
+    }
+}
+
+/// Out of file descriptors, or a peer that left while it was accepted.
+async fn after_failure(error: &io::Error, slots: &Slots) {
+    let peers_fault = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    );
+    if peers_fault {
+        return;
+    }
+    let gave_way = slots.cut_idlest();
+    tracing::error!(%error, gave_way, "cannot accept a connection");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+async fn connection<T, S, B>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    secure: T,
+    limits: &Limits,
+    slot: Slot,
+    service: S,
+    stop: CancellationToken,
+) -> Result<(), String>
+where
+    T: Secure,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    // An answer must not wait for the acknowledgement of the one before.
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let secured = tokio::select! {
+        () = slot.cut() => return Err("it gave way to another one".to_owned()),
+        secured = tokio::time::timeout(limits.handshake, secure.accept(stream)) => secured,
+    };
+    let (stream, known) = secured
+        .map_err(|_| "the handshake took too long".to_owned())?
+        .map_err(|error| error.to_string())?;
+    let activity = slot.activity().clone();
+    let counted = activity.clone();
+    let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let served = counted.begin();
+        request.extensions_mut().insert(PeerAddr(peer));
+        request.extensions_mut().insert(known.clone());
+        let answer = service.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| Served::new(body, served))) }
+    });
+    let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    let builder = builder(limits);
+    let mut serving = pin!(builder.serve_connection(io, answer));
+    loop {
+        tokio::select! {
+            ended = serving.as_mut() => return ended.map_err(|error| error.to_string()),
+            () = slot.cut() => return Err("it gave way to another one".to_owned()),
+            () = stop.cancelled(), if !activity.is_closing() => {
+                activity.close();
+                serving.as_mut().graceful_shutdown();
+            }
+            overdue = activity.overdue(limits) => match overdue {
+                Overdue::Idle if !activity.is_closing() => {
+                    activity.close();
+                    serving.as_mut().graceful_shutdown();
+                }
+                overdue => return Err(format!("{overdue:?}")),
+            },
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // The time of heads is watched together with everything else, in `activity`.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
+    builder.http1().max_buf_size(limits.head_bytes.max(8192));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.ping.0)
+        .keep_alive_timeout(limits.ping.1);
+    if limits.http2_only { builder.http2_only() } else { builder }
+}

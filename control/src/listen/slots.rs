@@ -1,0 +1,105 @@
+//! So many connections and no more: when all places are taken, the connection that has been idle
+//! longest gives its place up, so that nobody keeps others out by doing nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::activity::Activity;
+
+#[derive(Clone, Debug)]
+pub(super) struct Slots {
+    most: usize,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    by: HashMap<u64, (CancellationToken, Arc<Activity>)>,
+}
+
+/// A connection's place; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Slot {
+    id: u64,
+    cut: CancellationToken,
+    activity: Arc<Activity>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+impl Slots {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, taken: Arc::default() }
+    }
+
+    /// None: all places are taken, by connections that are busy.
+    pub(super) fn take(&self) -> Option<Slot> {
+        let mut taken = lock(&self.taken);
+        if taken.by.len() >= self.most && !taken.cut_idlest() {
+            return None;
+        }
+        let (cut, activity) = (CancellationToken::new(), Activity::new());
+        taken.next += 1;
+        let id = taken.next;
+        taken.by.insert(id, (cut.clone(), activity.clone()));
+        metrics::gauge!("imp_connections").set(taken.by.len() as f64);
+        Some(Slot { id, cut, activity, taken: self.taken.clone() })
+    }
+
+    pub(super) fn cut_idlest(&self) -> bool {
+        lock(&self.taken).cut_idlest()
+    }
+
+    pub(super) fn cut_all(&self) {
+        for (_, (cut, _)) in lock(&self.taken).by.drain() {
+            cut.cancel();
+        }
+    }
+}
+
+impl Taken {
+    fn cut_idlest(&mut self) -> bool {
+        let idle = |(id, (_, activity)): (&u64, &(_, Arc<Activity>))| {
+            activity.idle_since().map(|since| (since, *id))
+        };
+        let idlest = self.by.iter().filter_map(idle).min();
+        let cut = idlest.and_then(|(_, id)| self.by.remove(&id));
+        if let Some((cut, _)) = &cut {
+            cut.cancel();
+            metrics::counter!("imp_connections_cut_total").increment(1);
+        }
+        cut.is_some()
+    }
+}
+
+impl Slot {
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// Ends when the place is needed for another connection.
+    pub(super) fn cut(&self) -> WaitForCancellationFuture<'_> {
+        self.cut.cancelled()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        lock(&self.taken).by.remove(&self.id);
+    }
+}
+
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// At most half of the file descriptors that the process may open: the database, the agents and the
+/// log need some.
+pub(super) fn affordable(wanted: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let most = open_files.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    most.map_or(wanted, |most| wanted.min((most / 2).max(8)))
+}
