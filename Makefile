@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-grpc lint fmt bench-publish bench-xds
+.PHONY: help tools build demo test test-grpc lint fmt fuzz bench-publish bench-xds
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lint: ## rustfmt and clippy, no warning accepted; syntax of the scripts
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(PYTHON) -c "import ast, pathlib; [ast.parse(p.read_text(), str(p)) for p in pathlib.Path('deploy').rglob('*.py')]"
 	for script in .ci/run deploy/tools/*.sh; do bash -n "$$script" || exit 1; done
+
+fuzz: ## every fuzzer for FUZZ_SECONDS (600); FUZZ="name ..." picks some (nightly Rust)
+	@deploy/tools/fuzz.sh $(FUZZ)
 
 fmt: ## format the sources
 	$(CARGO) fmt --all

@@ -3,6 +3,9 @@
 
 pub mod counting;
 pub mod edge;
+#[cfg(feature = "fuzz")]
+#[expect(clippy::expect_used, reason = "what is expected and is not so is a finding")]
+pub mod fuzz;
 pub mod ports;
 pub mod process;
 pub mod publish;

@@ -29,8 +29,9 @@ fn files() -> Result<Vec<File>> {
 }
 
 fn walk(directory: &Path, prefix: &str, found: &mut Vec<File>) -> Result<()> {
-    const NOT_OURS: [&str; 9] = [
+    const NOT_OURS: [&str; 10] = [
         "target",
+        "corpus", // bytes of the fuzzers, text by chance
         ".git",
         ".venv",
         ".demo",

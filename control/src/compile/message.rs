@@ -44,8 +44,14 @@ fn listener(listener: &Listener) -> pb::Listener {
         name: listener.name.clone(),
         port: listener.port.into(),
         protocol: protocol.into(),
-        hostname: listener.hostname.clone().unwrap_or_default(),
+        hostname: listener.hostname.clone().map(canonical).unwrap_or_default(),
     }
+}
+
+/// A hostname as the contract wants it. The API takes other spellings, too (`A.Example.`); an agent
+/// that is sent one refuses the whole publish.
+fn canonical(hostname: String) -> String {
+    imp_core::grammar::hostname(&hostname).unwrap_or(hostname)
 }
 
 /// A key's hash. A revoked one says so for as long as its row is there: unlike a removal, that

@@ -39,7 +39,7 @@ pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, UnknownBackend> 
         gateway_id: spec.gateway_id.to_string(),
         environment: spec.environment.as_str().to_owned(),
         auth_mode: auth_mode.into(),
-        hostnames: spec.hostnames.clone(),
+        hostnames: spec.hostnames.iter().cloned().map(super::canonical).collect(),
         base_path: spec.base_path.clone(),
         revision: publish.revision.unsigned_abs(),
         suspended: publish.status == PublishStatus::Suspended,
@@ -81,7 +81,7 @@ fn bare_route(route: &Route) -> pb::Route {
     };
     let rewrite = route.rewrite.clone().map(|rewrite| pb::Rewrite {
         path: rewrite.path.unwrap_or_default(),
-        host: rewrite.host.unwrap_or_default(),
+        host: rewrite.host.map(super::canonical).unwrap_or_default(),
     });
     pb::Route {
         id: route.id.to_string(),

@@ -1,0 +1,136 @@
+//! What reaches the agents' port before anybody has said who he is.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use imp_control::compile::Worlds;
+use imp_control::hub::board::Board;
+use imp_control::hub::gate::Gate;
+use imp_control::hub::identity::AgentKey;
+use imp_control::hub::scribe::Scribe;
+use imp_control::hub::service::Agents;
+use imp_control::hub::session::Desk;
+use imp_control::state::Clock;
+use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
+use imp_core::secret::{Secret, SecretKind};
+use imp_core::{AgentId, ClusterId, Meta, RegistrationTokenId};
+use imp_proto::agent::RegisterRequest;
+use imp_proto::agent::agent_service_server::AgentService as _;
+use imp_store::{Store, cluster, registration_token};
+use prost::Message as _;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request};
+
+use super::bytes::edited;
+
+/// A control plane's agents' side on a database of its own.
+struct Hub {
+    runtime: Runtime,
+    store: Store,
+    agents: Agents,
+    cluster: ClusterId,
+    _folder: tempfile::TempDir,
+}
+
+impl Hub {
+    fn start() -> Self {
+        let folder = super::files::folder();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let key = AgentKey::open(&folder.path().join("agent-key")).expect("a key");
+        let url = format!("sqlite://{}", folder.path().join("imp.db").display());
+        let (store, cluster) = runtime.block_on(async {
+            let store = Store::open(&url).await.expect("a database");
+            let spec = serde_json::from_value(serde_json::json!({ "name": "one" }));
+            let meta = Meta::new(chrono::Utc::now());
+            let one = Cluster { id: ClusterId::new(), spec: spec.expect("a spec"), meta };
+            let mut tx = store.begin().await.expect("a transaction");
+            cluster::insert(&mut tx, &one).await.expect("a cluster");
+            tx.commit().await.expect("a commit");
+            (store, one.id)
+        });
+        let clock = Clock::system();
+        let board = Arc::new(Board::default());
+        let (_scribe, pen) = Scribe::new(store.clone(), clock.clone(), board.clone());
+        let gate = Arc::new(Gate::new(store.clone(), clock.clone(), key, Worlds::default()));
+        let stop = CancellationToken::new();
+        let agents = Agents::new(gate, Desk { store: store.clone(), clock, board, pen, stop });
+        Self { runtime, store, agents, cluster, _folder: folder }
+    }
+
+    fn register(&self, request: RegisterRequest) -> Result<String, Code> {
+        let answer = self.runtime.block_on(self.agents.register(Request::new(request)));
+        answer.map(|answer| answer.into_inner().cluster_id).map_err(|status| status.code())
+    }
+
+    fn token(&self) -> String {
+        let (secret, now) = (Secret::new(SecretKind::Registration), chrono::Utc::now());
+        let token = RegistrationToken {
+            id: RegistrationTokenId::new(),
+            cluster_id: self.cluster,
+            spec: RegistrationTokenSpec::default(),
+            prefix: secret.prefix().to_owned(),
+            expires_at: now + RegistrationToken::LIFETIME,
+            used_at: None,
+            meta: Meta::new(now),
+        };
+        self.runtime.block_on(async {
+            let mut tx = self.store.begin().await.expect("a transaction");
+            let inserted = registration_token::insert(&mut tx, &token, &secret.hash()).await;
+            inserted.expect("a token");
+            tx.commit().await.expect("a commit");
+        });
+        secret.reveal().to_owned()
+    }
+}
+
+/// A message of who is not registered yet. A token that nobody gave out lets nobody in; a good one
+/// (first byte a multiple of 16) does once, whatever else the message says.
+pub(super) fn registration(bytes: &[u8]) {
+    static HUB: OnceLock<Mutex<Hub>> = OnceLock::new();
+    let Some((kind, message)) = bytes.split_first() else { return };
+    let Ok(mut request) = RegisterRequest::decode(message) else { return };
+    let hub = HUB.get_or_init(|| Mutex::new(Hub::start()));
+    let hub = hub.lock().unwrap_or_else(PoisonError::into_inner);
+    if kind % 16 == 0 {
+        request.token = hub.token();
+        let cluster = hub.cluster.to_string();
+        assert_eq!(hub.register(request.clone()), Ok(cluster), "a good token: {request:?}");
+    }
+    assert_eq!(hub.register(request.clone()), Err(Code::Unauthenticated), "{request:?}");
+}
+
+/// Edits of a good JWT, parts of one's own under its signature, and anything else: nobody but the
+/// control plane makes one.
+pub(super) fn agent_jwt(bytes: &[u8]) {
+    static KEY: OnceLock<(AgentKey, String)> = OnceLock::new();
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let (key, good) = KEY.get_or_init(|| {
+        let folder = super::files::folder();
+        let key = AgentKey::open(&folder.path().join("agent-key")).expect("a key");
+        let issued = key.issue(AgentId::new(), ClusterId::new(), chrono::Utc::now());
+        (key, issued.expect("a JWT").jwt)
+    });
+    let forged = match kind % 3 {
+        0 => rest.to_vec(),
+        1 => edited(good.as_bytes(), rest),
+        _ => spliced(good, rest),
+    };
+    let Ok(forged) = String::from_utf8(forged) else { return };
+    let now = chrono::Utc::now();
+    if forged != *good {
+        assert!(key.verify(&forged, now).is_err(), "{forged} is taken for {good}");
+        assert!(key.verify_for_renewal(&forged, now).is_err(), "{forged} can be renewed");
+    }
+}
+
+/// Header and payload of the caller's choice, apart at a zero byte, and the good signature.
+fn spliced(good: &str, parts: &[u8]) -> Vec<u8> {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+    let mut parts = parts.splitn(2, |byte| *byte == 0);
+    let mut part = || BASE64.encode(parts.next().unwrap_or_default());
+    let (header, payload) = (part(), part());
+    let signature = good.rsplit('.').next().unwrap_or_default();
+    format!("{header}.{payload}.{signature}").into_bytes()
+}

@@ -1,0 +1,90 @@
+//! What callers of the REST API send.
+
+use std::fmt::Debug;
+
+use imp_control::rest::body::Json;
+use imp_control::rest::query::Query;
+use imp_core::Check;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::bytes::edited;
+
+/// The first byte says of which entity, the rest is the body. What the API accepts once it accepts
+/// again in the form in which it gives it back: a caller PUTs what it read.
+pub(super) fn bodies(bytes: &[u8]) {
+    let Some((kind, body)) = bytes.split_first() else { return };
+    match kind % 13 {
+        0 => body_of::<imp_core::api_service::ApiServiceSpec>(body),
+        1 => body_of::<imp_core::gateway::GatewaySpec>(body),
+        2 => body_of::<imp_core::product::ProductSpec>(body),
+        3 => body_of::<imp_core::plan::PlanSpec>(body),
+        4 => body_of::<imp_core::product_publish::ProductPublishSpec>(body),
+        5 => body_of::<imp_core::customer::CustomerSpec>(body),
+        6 => body_of::<imp_core::subscription::SubscriptionSpec>(body),
+        7 => body_of::<imp_core::client_app::ClientAppSpec>(body),
+        8 => body_of::<imp_core::consumer::ConsumerSpec>(body),
+        9 => body_of::<imp_core::credential::CredentialSpec>(body),
+        10 => body_of::<imp_core::api_token::ApiTokenSpec>(body),
+        11 => body_of::<imp_core::tenant::TenantSpec>(body),
+        _ => body_of::<imp_core::cluster::ClusterSpec>(body),
+    }
+}
+
+fn body_of<T: Check + Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
+    let Ok(spec) = Json::parse(body).and_then(Json::into_spec::<T>) else { return };
+    let given = serde_json::to_vec(&spec).expect("a spec is JSON");
+    let again = Json::parse(&given).and_then(Json::into_spec::<T>);
+    assert_eq!(again.ok().as_ref(), Some(&spec), "accepted once, not twice");
+}
+
+/// A query string, or (first byte odd) a good page token of another list, or edited: a page token
+/// opens the list that it was made for, and only in the spelling in which it was given out.
+pub(super) fn page_tokens(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    if kind % 2 == 0 {
+        let raw = String::from_utf8_lossy(rest);
+        let Ok(mut query) = Query::parse(&raw) else { return };
+        let known = query.check(&["status", "page_size", "page_token", "tenant_id"]);
+        let Ok(page) = query.page("plans") else { return };
+        assert!((2..=201).contains(&page.to_fetch().limit), "{raw}");
+        let _tenant = query.take_tenant();
+        let _status = query.take::<imp_core::product_publish::PublishStatus>("status");
+        drop(known);
+        return;
+    }
+    let good = token("plans");
+    for (list, sent) in [
+        ("plans", edited(good.as_bytes(), rest)),
+        ("products", good.clone().into_bytes()),
+        ("plans", rest.to_vec()),
+    ] {
+        let Ok(sent) = String::from_utf8(sent) else { continue };
+        let Ok(mut query) = Query::parse(&format!("page_token={sent}")) else { continue };
+        let Ok(page) = query.page(list) else { continue };
+        let after = page.to_fetch().after.expect("a page token names a place");
+        // `%41` is `A` and `+` is a blank before the token is looked at.
+        let plain = !sent.contains(['%', '+']);
+        assert!(!plain || sent == token_after(list, after), "{sent} opens {list}");
+    }
+}
+
+fn token(list: &str) -> String {
+    token_after(list, Uuid::from_u128(7))
+}
+
+fn token_after(list: &str, after: Uuid) -> String {
+    let mut query = Query::parse("page_size=1").expect("a query");
+    let page = query.page(list).expect("a page");
+    page.cut(&mut vec![(), ()], |()| after).expect("a next page")
+}
+
+/// A regular expression: judged in bounded time (the fuzzer's own limit per input), and by the agent
+/// as by the API.
+pub(super) fn regexes(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if imp_core::grammar::regex(text).is_ok() {
+        super::contract::agent_takes_path(super::contract::Path::Regex, text);
+    }
+}
