@@ -121,7 +121,7 @@ fn start_hub(
     vec![
         tokio::spawn(hub.serve(listener)),
         tokio::spawn(tailer.run(stop.clone())),
-        tokio::spawn(jobs::prune_outbox(store, clock, stop.clone())),
+        tokio::spawn(jobs::prune(store, clock, stop.clone())),
         tokio::spawn(jobs::sum_up_metrics(stop.clone())),
     ]
 }

@@ -9,8 +9,9 @@ pub mod subscription;
 use chrono::{DateTime, Utc};
 use imp_core::TenantId;
 use imp_core::scope::TenantScope;
+use imp_store::audit::{self, Actor};
 use imp_store::outbox::Subject;
-use imp_store::{Tx, audit, outbox};
+use imp_store::{Tx, outbox};
 use uuid::Uuid;
 
 use crate::problem::Problem;
@@ -64,10 +65,11 @@ impl<'c> Write<'c> {
     pub async fn finish_as(mut self, operation: &str, object: Uuid) -> Result<(), Problem> {
         let entry = audit::Entry {
             at: self.now,
-            token_id: self.call.principal.token_id,
+            actor: Actor::Token(self.call.principal.token_id),
             tenant_id: self.scope.tenant(),
             operation: operation.to_owned(),
             object_id: object,
+            detail: String::new(),
         };
         audit::append(&mut self.tx, &entry).await?;
         Ok(self.tx.commit().await?)

@@ -8,11 +8,11 @@ use dashmap::mapref::entry::Entry;
 use imp_proto::config as pb;
 
 use crate::access::{Access, AuthMode, PublishAccess};
+use crate::account::Account;
 use crate::decision::{Admission, Call, Decision, Denial};
 use crate::entitlement::Entitlement;
 use crate::keys::{Credential, Keys};
 use crate::limit::{self, Held};
-use crate::quota;
 use crate::usage::{Counter, QuotaRow, Snapshot, Usage};
 
 /// All that a door needs. Clones share one state.
@@ -27,10 +27,9 @@ struct Inner {
     entitlements: DashMap<String, Arc<Entitlement>>,
     keys: Keys,
     usage: Usage,
-    /// Quotas of subscriptions that have no entitlement here: from before a restart, or of one that
-    /// went. They go on when it comes (again), so that nobody gets the month twice by that.
-    /// Locked after `entitlements`, never before.
-    resumed: DashMap<String, Vec<QuotaRow>>,
+    /// What customers have used, by counter key: also from before a restart, and of subscriptions
+    /// that went, so that nobody gets the month twice by that.
+    accounts: DashMap<String, Arc<Account>>,
 }
 
 /// Who calls.
@@ -63,32 +62,20 @@ impl Engine {
         self.inner.publishes.remove(id);
     }
 
-    /// Adds or replaces what a subscription may do. Counts of unchanged limits go on.
+    /// Adds or replaces what a subscription may do. Counts belong to its account and go on.
     pub fn put_entitlement(&self, entitlement: &pb::Entitlement) {
-        match self.inner.entitlements.entry(entitlement.id.clone()) {
-            Entry::Occupied(mut slot) => {
-                let next = Entitlement::new(entitlement, Some(slot.get()));
-                slot.insert(Arc::new(next));
-            }
-            Entry::Vacant(slot) => {
-                let mut next = Entitlement::new(entitlement, None);
-                if let Some((_, rows)) = self.inner.resumed.remove(&entitlement.id) {
-                    next.resume(&rows);
-                }
-                slot.insert(Arc::new(next));
-            }
-        }
+        let account = self.account(Entitlement::account(entitlement));
+        let next = Arc::new(Entitlement::new(entitlement, account));
+        self.inner.entitlements.insert(entitlement.id.clone(), next);
     }
 
-    /// From now on its consumers are refused.
+    /// From now on its consumers are refused. What they used is remembered.
     pub fn remove_entitlement(&self, id: &str) {
-        if let Entry::Occupied(slot) = self.inner.entitlements.entry(id.to_owned()) {
-            let rows = slot.get().latest_quotas();
-            if !rows.is_empty() {
-                self.inner.resumed.insert(id.to_owned(), rows);
-            }
-            slot.remove();
-        }
+        self.inner.entitlements.remove(id);
+    }
+
+    fn account(&self, key: &str) -> Arc<Account> {
+        self.inner.accounts.entry(key.to_owned()).or_default().clone()
     }
 
     /// Adds or replaces a key.
@@ -172,26 +159,21 @@ impl Engine {
         self.inner.usage.forget(before);
     }
 
-    /// Frees limits of consumers that are full again, and quotas of subscriptions that did not come
-    /// back in their window. Costs a walk over all of them: once a minute.
+    /// Forgets what is as good as new: limits of consumers that are full again, and accounts that no
+    /// subscription is on. Costs a walk over all of them: once a minute.
     pub fn evict_idle(&self, now: DateTime<Utc>) {
-        for entitlement in &self.inner.entitlements {
-            entitlement.evict_idle(now);
-        }
-        self.inner.resumed.retain(|_, rows| {
-            rows.retain(|row| quota::is_running(row.window, now));
-            !rows.is_empty()
+        self.inner.accounts.retain(|_, account| {
+            account.evict_idle(now);
+            !account.is_empty() || Arc::strong_count(account) > 1
         });
     }
 
     /// What must survive a restart.
     pub fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
         let (_, counters) = self.usage_changed_since(0);
-        let live = self.inner.entitlements.iter().flat_map(|entry| entry.quotas(now));
-        let mut quotas: Vec<QuotaRow> = live.collect();
-        // Not taken up yet, so still true.
-        let waiting = self.inner.resumed.iter().flat_map(|rows| rows.value().clone());
-        quotas.extend(waiting.filter(|row| quota::is_running(row.window, now)));
+        let rows = self.inner.accounts.iter().flat_map(|of| of.value().quotas(of.key(), now));
+        let mut quotas: Vec<QuotaRow> = rows.collect();
+        quotas.sort();
         Snapshot { counters, quotas }
     }
 
@@ -199,7 +181,7 @@ impl Engine {
     pub fn restore(&self, snapshot: Snapshot) {
         self.inner.usage.restore(snapshot.counters);
         for row in snapshot.quotas {
-            self.inner.resumed.entry(row.subscription_id.clone()).or_default().push(row);
+            self.account(&row.account).resume(&row);
         }
     }
 }

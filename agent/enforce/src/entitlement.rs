@@ -6,13 +6,15 @@ use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
 use pb::entitlement::State;
 
-use crate::limit::{Held, HolderCount, Limit, Spec};
-use crate::usage::QuotaRow;
+use crate::account::{Account, Class};
+use crate::limit::{Held, Limit, Spec};
 
 #[derive(Debug)]
 pub(crate) struct Entitlement {
     wire: pb::Entitlement,
     limits: Vec<Limit>,
+    /// Keeps it from being forgotten.
+    _account: Arc<Account>,
 }
 
 /// Why an entitlement does not let a call pass.
@@ -27,15 +29,19 @@ pub(crate) enum Gap {
 }
 
 impl Entitlement {
-    /// Takes over the state of limits that mean the same as before.
-    pub(crate) fn new(wire: &pb::Entitlement, before: Option<&Self>) -> Self {
-        let limit = |limit: &pb::Limit| {
-            let spec = Spec::parse(limit);
-            let old = before.and_then(|b| b.limits.iter().find(|old| old.continues(&spec)));
-            Limit::new(spec, old)
-        };
-        let limits = wire.limits.iter().map(limit).collect();
-        Self { wire: wire.clone(), limits }
+    /// Its limits count in the account, where those of another plan may have counted before.
+    pub(crate) fn new(wire: &pb::Entitlement, account: Arc<Account>) -> Self {
+        let plan: Vec<Spec> = wire.limits.iter().map(Spec::parse).collect();
+        let classes = Class::of(&plan);
+        let limit = |(spec, class): (Spec, Class)| Limit::on(spec, account.meters(class));
+        let limits = plan.into_iter().zip(classes).map(limit).collect();
+        Self { wire: wire.clone(), limits, _account: account }
+    }
+
+    /// What its calls count in. A control plane that does not say knows no other than the
+    /// subscription.
+    pub(crate) fn account(wire: &pb::Entitlement) -> &str {
+        if wire.counter_key.is_empty() { &wire.id } else { &wire.counter_key }
     }
 
     pub(crate) fn customer_id(&self) -> &str {
@@ -76,45 +82,5 @@ impl Entitlement {
 
     pub(crate) fn held(&self, consumer: &Arc<str>) -> impl Iterator<Item = Held<'_>> {
         self.limits.iter().map(move |limit| limit.held(consumer))
-    }
-
-    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
-        self.limits.iter().for_each(|limit| limit.evict_idle(now));
-    }
-
-    /// The quotas of windows that run now.
-    pub(crate) fn quotas(&self, now: DateTime<Utc>) -> Vec<QuotaRow> {
-        self.rows(|limit| limit.counts(now))
-    }
-
-    /// The quotas of the windows of their last calls, which may be over.
-    pub(crate) fn latest_quotas(&self) -> Vec<QuotaRow> {
-        self.rows(Limit::latest_counts)
-    }
-
-    fn rows(&self, counts: impl Fn(&Limit) -> Vec<HolderCount>) -> Vec<QuotaRow> {
-        let row = |limit: &Limit, (consumer, window, used): HolderCount| QuotaRow {
-            subscription_id: self.wire.id.clone(),
-            consumer_id: consumer.map(|consumer| consumer.to_string()),
-            limit: limit.spec.name.clone(),
-            window,
-            used,
-        };
-        let rows = self
-            .limits
-            .iter()
-            .flat_map(|limit| counts(limit).into_iter().map(move |count| row(limit, count)));
-        rows.collect()
-    }
-
-    /// Continues counts from before a restart.
-    pub(crate) fn resume(&mut self, rows: &[QuotaRow]) {
-        for row in rows {
-            let named = |limit: &&mut Limit| limit.spec.name == row.limit;
-            let quotas = self.limits.iter_mut().filter(|limit| limit.spec.calendar().is_some());
-            for limit in quotas.into_iter().filter(named) {
-                limit.resume(row.consumer_id.as_deref(), row.window, row.used);
-            }
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! later.
 
 mod access;
+mod account;
 mod decision;
 mod engine;
 mod entitlement;

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use dashmap::DashMap;
 use imp_proto::config as pb;
 
-use crate::gcra::{Bucket, Rate};
-use crate::quota::{Calendar, Count};
+use crate::account::{Meter, Meters};
+use crate::gcra::Rate;
+use crate::quota::Calendar;
 
 /// What a limit says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) name: String,
-    amount: u64,
-    window: Window,
+    pub(crate) amount: u64,
+    pub(crate) window: Window,
     /// Beyond it calls are refused; otherwise they are only counted.
-    blocks: bool,
+    pub(crate) blocks: bool,
     /// Each consumer has its own.
-    per_consumer: bool,
+    pub(crate) per_consumer: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Window {
+pub(crate) enum Window {
     Rolling { rate: Rate, seconds: u64 },
     Calendar(Calendar),
 }
@@ -64,124 +64,36 @@ impl Spec {
         }
     }
 
-    fn meter(&self) -> Meter {
-        match self.window {
-            Window::Rolling { .. } => Meter::Rate(Bucket::default()),
-            Window::Calendar(_) => Meter::Quota(Count::default()),
-        }
-    }
-
-    /// Whether counts under `other` mean the same here. A quota's count goes on when its amount
-    /// changes, or else an upgrade would give the month again.
+    /// Whether counts under `other` mean the same here.
     fn continues(&self, other: &Self) -> bool {
-        let same_window = match (self.window, other.window) {
-            (Window::Rolling { rate: a, .. }, Window::Rolling { rate: b, .. }) => a == b,
-            (Window::Calendar(a), Window::Calendar(b)) => a == b,
-            _ => false,
-        };
-        self.name == other.name && self.per_consumer == other.per_consumer && same_window
+        self.window == other.window && self.per_consumer == other.per_consumer
     }
 }
-
-/// How much one holder has used.
-#[derive(Debug)]
-pub(crate) enum Meter {
-    Rate(Bucket),
-    Quota(Count),
-}
-
-/// Whose count (None: shared by all), of which window, and how much.
-pub(crate) type HolderCount = (Option<Arc<str>>, u64, u64);
 
 /// A limit and the state of all who hold it.
 #[derive(Debug)]
 pub(crate) struct Limit {
     pub(crate) spec: Spec,
-    shared: Arc<Meter>,
-    consumers: Arc<DashMap<Arc<str>, Arc<Meter>>>,
+    meters: Arc<Meters>,
 }
 
 impl Limit {
     /// Takes over the state of `before` if that means the same.
     pub(crate) fn new(spec: Spec, before: Option<&Self>) -> Self {
         match before.filter(|before| spec.continues(&before.spec)) {
-            Some(before) => {
-                Self { spec, shared: before.shared.clone(), consumers: before.consumers.clone() }
-            }
-            None => Self { shared: Arc::new(spec.meter()), spec, consumers: Arc::default() },
+            Some(before) => Self { spec, meters: before.meters.clone() },
+            None => Self { meters: Meters::of(&spec), spec },
         }
     }
 
-    pub(crate) fn continues(&self, spec: &Spec) -> bool {
-        spec.continues(&self.spec)
+    /// Counts where others count, too.
+    pub(crate) fn on(spec: Spec, meters: Arc<Meters>) -> Self {
+        Self { spec, meters }
     }
 
     /// The meter that a call of this consumer moves.
     pub(crate) fn held(&self, consumer: &Arc<str>) -> Held<'_> {
-        let meter = if self.spec.per_consumer {
-            let known = self.consumers.get(consumer).map(|meter| meter.clone());
-            known.unwrap_or_else(|| {
-                let fresh = || Arc::new(self.spec.meter());
-                self.consumers.entry(consumer.clone()).or_insert_with(fresh).clone()
-            })
-        } else {
-            self.shared.clone()
-        };
-        Held { spec: &self.spec, meter }
-    }
-
-    /// Forgets consumers that have all of it again. One that is being used right now is kept: the
-    /// user holds a second reference, taken under the same lock.
-    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
-        self.consumers.retain(|_, meter| {
-            let idle = match (meter.as_ref(), self.spec.window) {
-                (Meter::Rate(bucket), _) => bucket.is_idle(nanos(now)),
-                (Meter::Quota(count), Window::Calendar(c)) => count.is_idle(c.ordinal(now)),
-                (Meter::Quota(_), Window::Rolling { .. }) => true,
-            };
-            !idle || Arc::strong_count(meter) > 1
-        });
-    }
-
-    /// Consumers with a meter of their own.
-    #[cfg(test)]
-    pub(crate) fn holders(&self) -> usize {
-        self.consumers.len()
-    }
-
-    /// The counts of a quota in the window that runs now.
-    pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<HolderCount> {
-        let Some(calendar) = self.spec.calendar() else { return Vec::new() };
-        let window = calendar.ordinal(now);
-        self.counts_of(|count| (window, count.used(window)))
-    }
-
-    /// The counts of a quota in the windows of their last calls.
-    pub(crate) fn latest_counts(&self) -> Vec<HolderCount> {
-        self.counts_of(Count::latest)
-    }
-
-    fn counts_of(&self, read: impl Fn(&Count) -> (u64, u64)) -> Vec<HolderCount> {
-        let read = |holder: Option<Arc<str>>, meter: &Meter| match meter {
-            Meter::Quota(count) => Some((holder, read(count))),
-            Meter::Rate(_) => None,
-        };
-        let own = self.consumers.iter().filter_map(|e| read(Some(e.key().clone()), e.value()));
-        own.chain(read(None, &self.shared))
-            .map(|(holder, (window, used))| (holder, window, used))
-            .filter(|(_, _, used)| *used > 0)
-            .collect()
-    }
-
-    /// Continues a count from before a restart.
-    pub(crate) fn resume(&mut self, consumer: Option<&str>, window: u64, used: u64) {
-        let meter = Arc::new(Meter::Quota(Count::resume(window, used)));
-        match consumer {
-            None => self.shared = meter,
-            Some(consumer) => {
-                self.consumers.insert(consumer.into(), meter);
-            }
-        }
+        Held { spec: &self.spec, meter: self.meters.of_holder(consumer) }
     }
 }
 
@@ -336,7 +248,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-fn nanos(now: DateTime<Utc>) -> i64 {
+pub(crate) fn nanos(now: DateTime<Utc>) -> i64 {
     now.timestamp_nanos_opt().unwrap_or(i64::MAX / 2)
 }
 
@@ -347,6 +259,7 @@ fn seconds_up(nanos: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::{Account, Class};
 
     fn now() -> DateTime<Utc> {
         "2026-11-24T12:00:00Z".parse().unwrap()
@@ -412,7 +325,7 @@ mod tests {
             .collect();
         let taken: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
         assert_eq!(taken, 300);
-        let counts = limits.0.counts(now());
+        let counts = limits.0.meters.counts(now());
         assert_eq!(counts.first().map(|(_, _, used)| *used), Some(300));
     }
 
@@ -424,7 +337,7 @@ mod tests {
         for _ in 0..3 {
             assert!(take(&[&soft]).is_ok());
         }
-        assert_eq!(soft.counts(now()).first().map(|(_, _, used)| *used), Some(3));
+        assert_eq!(soft.meters.counts(now()).first().map(|(_, _, used)| *used), Some(3));
     }
 
     #[test]
@@ -451,14 +364,19 @@ mod tests {
     fn idle_consumers_are_forgotten() {
         let mut own = limit("own", 5, pb::limit::Window::Rolling);
         own.scope = pb::limit::Scope::Consumer.into();
-        let own = Limit::new(Spec::parse(&own), None);
+        let (account, spec) = (Account::default(), Spec::parse(&own));
+        let class = Class::of(std::slice::from_ref(&spec))[0];
+        let own = Limit::on(spec, account.meters(class));
         for index in 0..100 {
             let consumer: Arc<str> = format!("c{index}").into();
             assert!(take_all(&[own.held(&consumer)], now()).is_ok());
         }
-        own.evict_idle(now());
-        assert_eq!(own.holders(), 100, "they have used some of it");
-        own.evict_idle(now() + chrono::TimeDelta::seconds(61));
-        assert_eq!(own.holders(), 0);
+        account.evict_idle(now());
+        assert_eq!(own.meters.holders(), 100, "they have used some of it");
+        account.evict_idle(now() + chrono::TimeDelta::seconds(61));
+        assert_eq!(own.meters.holders(), 0);
+        drop(own);
+        account.evict_idle(now());
+        assert!(account.is_empty());
     }
 }

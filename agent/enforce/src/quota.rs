@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 
 /// The calendar windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Calendar {
     /// From 00:00 UTC.
     Day,
@@ -52,12 +52,6 @@ impl Calendar {
     }
 }
 
-/// Whether this is the number of a day or month that runs now. The numbers of days and months do not
-/// meet before 2036, and nothing worse comes of it then than a row that is kept a day too long.
-pub(crate) fn is_running(window: u64, now: DateTime<Utc>) -> bool {
-    [Calendar::Day, Calendar::Month].iter().any(|calendar| calendar.ordinal(now) == window)
-}
-
 /// The state of one quota for one holder.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
@@ -77,15 +71,9 @@ fn counted(state: u64, window: u64) -> (u64, u64) {
 }
 
 impl Count {
-    /// Continues an earlier count.
-    pub(crate) fn resume(window: u64, used: u64) -> Self {
-        Self { state: AtomicU64::new(pack(window, used)) }
-    }
-
-    /// The window of the last call, and the calls in it.
-    pub(crate) fn latest(&self) -> (u64, u64) {
-        let state = self.state.load(Ordering::Acquire);
-        (state >> COUNT_BITS, state & COUNT_MASK)
+    /// Continues an earlier count; before the first call.
+    pub(crate) fn resume(&self, window: u64, used: u64) {
+        self.state.store(pack(window, used), Ordering::Release);
     }
 
     /// Calls so far in a window.

@@ -25,13 +25,13 @@ pub struct Counter {
 }
 
 /// The used part of a calendar quota.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct QuotaRow {
-    /// Whose.
-    pub subscription_id: String,
-    /// None: shared by all consumers of the subscription.
+    /// Whose: the entitlement's counter key.
+    pub account: String,
+    /// None: shared by all consumers.
     pub consumer_id: Option<String>,
-    /// The limit's name.
+    /// Which limits of a plan count in it: `month`, `day/consumer`.
     pub limit: String,
     /// The number of the day or month.
     pub window: u64,

@@ -11,6 +11,7 @@ use imp_core::scope::TenantScope;
 use imp_core::secret::{Secret, SecretKind};
 use imp_core::{ApiTokenId, Meta};
 use imp_store::api_token::{self, ApiTokenFilter};
+use imp_store::audit::{self, Actor};
 use imp_store::{Page, Store, StoreError};
 
 use crate::app::StartError;
@@ -56,6 +57,15 @@ async fn make(store: &Store, now: DateTime<Utc>) -> Result<Option<Secret>, Store
     };
     let mut tx = store.begin().await?;
     api_token::insert(&mut tx, &token, &secret.hash()).await?;
+    let entry = audit::Entry {
+        at: now,
+        actor: Actor::Platform,
+        tenant_id: None,
+        operation: "api_tokens.bootstrap".to_owned(),
+        object_id: token.id.into(),
+        detail: String::new(),
+    };
+    audit::append(&mut tx, &entry).await?;
     tx.commit().await?;
     Ok(Some(secret))
 }

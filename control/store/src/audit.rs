@@ -2,62 +2,113 @@
 //! changed, and without foreign keys: it outlives what it tells of.
 
 use chrono::{DateTime, Utc};
-use imp_core::{ApiTokenId, TenantId};
+use imp_core::{AgentId, ApiTokenId, TenantId};
 use uuid::Uuid;
 
 use crate::table::micros;
 use crate::{Result, Store, Tx};
+
+/// Who did it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A caller of the REST API.
+    Token(ApiTokenId),
+    /// An agent, by what it registered or reported.
+    Agent(AgentId),
+    /// The control plane itself: its jobs and the operator's commands at its machine.
+    Platform,
+}
+
+impl Actor {
+    fn columns(self) -> (&'static str, Option<Uuid>) {
+        match self {
+            Self::Token(id) => ("token", Some(id.into())),
+            Self::Agent(id) => ("agent", Some(id.into())),
+            Self::Platform => ("platform", None),
+        }
+    }
+
+    /// A row of the first release names its token only. A kind of a newer release is told as the
+    /// platform's.
+    fn read(kind: &str, id: Option<Uuid>, token: Uuid) -> Self {
+        match (kind, id) {
+            ("token", id) => Self::Token(id.unwrap_or(token).into()),
+            ("agent", Some(id)) => Self::Agent(id.into()),
+            _ => Self::Platform,
+        }
+    }
+}
 
 /// One deed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// When.
     pub at: DateTime<Utc>,
-    /// Whose token.
-    pub token_id: ApiTokenId,
+    /// Who.
+    pub actor: Actor,
     /// In which tenant; None for what the platform owns.
     pub tenant_id: Option<TenantId>,
-    /// As in the OpenAPI document: `plans.create`.
+    /// As in the OpenAPI document: `plans.create`; of the same form for what no caller asked for.
     pub operation: String,
-    /// To what.
+    /// To what; the nil UUID when it is no single object.
     pub object_id: Uuid,
+    /// What a reader would ask next: `deploying -> active`. May be empty. Never a secret.
+    pub detail: String,
 }
 
 #[derive(sqlx::FromRow)]
 struct Row {
     at: DateTime<Utc>,
     token_id: Uuid,
+    actor_kind: String,
+    actor_id: Option<Uuid>,
     tenant_id: Option<Uuid>,
     operation: String,
     object_id: Uuid,
+    detail: String,
 }
 
 impl From<Row> for Entry {
     fn from(row: Row) -> Self {
         Self {
             at: row.at,
-            token_id: row.token_id.into(),
+            actor: Actor::read(&row.actor_kind, row.actor_id, row.token_id),
             tenant_id: row.tenant_id.map(Into::into),
             operation: row.operation,
             object_id: row.object_id,
+            detail: row.detail,
         }
     }
 }
 
 /// Adds it.
 pub async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
-    let Entry { at, token_id, tenant_id, operation, object_id } = entry;
-    let sql = "INSERT INTO audit (at, token_id, tenant_id, operation, object_id) \
-        VALUES ($1, $2, $3, $4, $5)";
+    let Entry { at, actor, tenant_id, operation, object_id, detail } = entry;
+    let sql = "INSERT INTO audit (at, token_id, actor_kind, actor_id, tenant_id, operation, \
+        object_id, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let (kind, id) = actor.columns();
+    // The first release reads this column only.
+    let token = if let Actor::Token(id) = actor { (*id).into() } else { Uuid::nil() };
     let tenant = tenant_id.map(Uuid::from);
-    execute!(tx.conn(), sql, micros(*at), token_id.0, tenant, operation, *object_id).map(drop)
+    let at = micros(*at);
+    execute!(tx.conn(), sql, at, token, kind, id, tenant, operation, *object_id, detail).map(drop)
 }
 
 /// What was done to an object, first deed first; also after the object is gone.
 pub async fn of_object(store: &Store, id: impl Into<Uuid>) -> Result<Vec<Entry>> {
-    let sql = "SELECT at, token_id, tenant_id, operation, object_id FROM audit \
-        WHERE object_id = $1 ORDER BY seq";
+    let sql = "SELECT at, token_id, actor_kind, actor_id, tenant_id, operation, object_id, detail \
+        FROM audit WHERE object_id = $1 ORDER BY seq";
     let id: Uuid = id.into();
     let rows = fetch!(store.read().await?.conn(), "audit", Row, sql, id)?;
     Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// How publishes came to their states, as agents reported it. Who reports often writes many of these,
+/// so they are the one kind that is pruned.
+pub const REPORT: &str = "product_publishes.report";
+
+/// Removes reports that are older; how many rows.
+pub async fn prune_reports(tx: &mut Tx, older_than: DateTime<Utc>) -> Result<u64> {
+    let sql = "DELETE FROM audit WHERE at < $1 AND operation = $2";
+    execute!(tx.conn(), sql, micros(older_than), REPORT)
 }

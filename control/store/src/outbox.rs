@@ -84,10 +84,7 @@ pub async fn head(store: &Store) -> Result<i64> {
 
 /// Removes what is older; how many rows. The newest row stays whatever its age, so that the head
 /// never goes back.
-pub async fn prune(store: &Store, older_than: DateTime<Utc>) -> Result<u64> {
-    let mut tx = store.begin().await?;
+pub async fn prune(tx: &mut Tx, older_than: DateTime<Utc>) -> Result<u64> {
     let sql = "DELETE FROM outbox WHERE at < $1 AND seq < (SELECT MAX(seq) FROM outbox)";
-    let rows = execute!(tx.conn(), sql, micros(older_than))?;
-    tx.commit().await?;
-    Ok(rows)
+    execute!(tx.conn(), sql, micros(older_than))
 }

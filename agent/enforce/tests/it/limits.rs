@@ -72,7 +72,7 @@ fn scope_decides_who_shares() {
 }
 
 #[test]
-fn an_edit_keeps_the_counts_of_unchanged_limits() {
+fn an_edit_keeps_what_is_used_of_each_limit() {
     let rate = limit("rate_limit", 1, Window::Rolling);
     let engine = with_limits(vec![rate.clone()]);
     assert!(passes(&engine, start()));
@@ -82,7 +82,66 @@ fn an_edit_keeps_the_counts_of_unchanged_limits() {
     assert!(!passes(&engine, start()), "the rate is as used up as before");
     let limits = vec![limit("rate_limit", 2, Window::Rolling)];
     engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
-    assert!(passes(&engine, start()), "another rate starts afresh");
+    assert!(!passes(&engine, start()), "all of the old rate is all of the new one");
+    assert!(passes(&engine, after(30)), "which refills twice as fast");
+}
+
+/// Two subscriptions of one customer to one product, one after the other.
+fn bought(id: &str, limits: Vec<pb::Limit>) -> pb::Entitlement {
+    let counter_key = "customer/product/prod".into();
+    pb::Entitlement { id: id.into(), counter_key, limits, ..entitlement() }
+}
+
+#[test]
+fn going_to_and_fro_between_two_plans_gains_nothing() {
+    let engine = engine();
+    let plans = [
+        vec![limit("cheap", 50, Window::CalendarMonth), limit("burst", 100, Window::Rolling)],
+        vec![limit("quick", 101, Window::Rolling), limit("dear", 50, Window::CalendarMonth)],
+    ];
+    let mut passed = 0;
+    for round in 0..6 {
+        engine.put_entitlement(&bought("sub", plans[round % 2].clone()));
+        passed += (0..60).filter(|_| passes(&engine, start())).count();
+    }
+    assert_eq!(passed, 50);
+    // The rates alone: what is used of one is used of the other.
+    let engine = self::engine();
+    let (mut passed, rates) = (0, [100, 101]);
+    for round in 0..6 {
+        let limits = vec![limit(&format!("rate-{round}"), rates[round % 2], Window::Rolling)];
+        engine.put_entitlement(&bought("sub", limits));
+        passed += (0..110).filter(|_| passes(&engine, start())).count();
+    }
+    assert_eq!(passed, 100);
+}
+
+#[test]
+fn a_subscription_after_a_cancelled_one_goes_on_where_that_stood() {
+    let engine = engine();
+    let quota = || vec![limit("quota", 50, Window::CalendarMonth)];
+    engine.put_entitlement(&bought("sub", quota()));
+    assert_eq!((0..40).filter(|_| passes(&engine, start())).count(), 40);
+    engine.remove_entitlement("sub");
+    engine.evict_idle(after(60));
+    let mut key = credential("second", "second");
+    key.subscription_id = "second".into();
+    engine.put_credential(&key);
+    engine.put_entitlement(&bought("second", quota()));
+    let again = |_: &_| decide(&engine, &call(Some("second"), after(60))).is_ok();
+    assert_eq!((0..60).filter(again).count(), 10);
+    let other =
+        pb::Entitlement { counter_key: "customer/product/dev".into(), ..bought("sub", quota()) };
+    engine.put_entitlement(&other);
+    assert!(passes(&engine, after(60)), "another environment is another count");
+}
+
+#[test]
+fn two_limits_of_one_window_count_each_call_once() {
+    let mut soft = limit("soft", 5, Window::CalendarMonth);
+    soft.on_exceed = OnExceed::Overage.into();
+    let engine = with_limits(vec![soft, limit("hard", 8, Window::CalendarMonth)]);
+    assert_eq!((0..20).filter(|_| passes(&engine, start())).count(), 8);
 }
 
 #[test]

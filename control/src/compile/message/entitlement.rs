@@ -29,6 +29,7 @@ pub fn entitlement(bought: &SubscribedTerms) -> pb::Entitlement {
         plan_id: it.plan_id.to_string(),
         limits: bought.terms.all_limits().iter().map(limit).collect(),
         expires_at_ms: it.ends_at.map_or(0, |at| at.timestamp_millis()),
+        counter_key: format!("{}/{}/{}", it.customer_id, it.product_id, it.environment.as_str()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use imp_core::product_publish::ProductPublish;
 use imp_core::{AgentId, ClusterId, ProductPublishId};
+use imp_store::audit::{self, Actor};
 use imp_store::compile::{self as table, Which};
 use imp_store::{Result, Store, agent, product_publish, usage};
 
@@ -73,6 +74,8 @@ impl Batch {
             for (before, after) in &changes {
                 if !product_publish::report(&mut tx, before, after).await? {
                     statuses.entry(before.spec.cluster_id).or_default().insert(before.id);
+                } else if before.status != after.status {
+                    audit::append(&mut tx, &turned(before, after, now)).await?;
                 }
             }
             tx.commit().await?;
@@ -93,6 +96,18 @@ impl Batch {
             usage::record(tx, *agent, epoch, rows).await?;
         }
         Ok(())
+    }
+}
+
+/// Which state the agents' reports brought a publish to. What they are made of, several agents said.
+fn turned(before: &ProductPublish, after: &ProductPublish, now: DateTime<Utc>) -> audit::Entry {
+    audit::Entry {
+        at: now,
+        actor: Actor::Platform,
+        tenant_id: Some(before.tenant_id),
+        operation: audit::REPORT.to_owned(),
+        object_id: before.id.into(),
+        detail: format!("{} -> {}", before.status.as_str(), after.status.as_str()),
     }
 }
 

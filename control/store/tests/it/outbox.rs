@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use imp_core::{AgentId, ClusterId, GatewayId, PlanId, ProductPublishId};
+use imp_store::audit::{self, Actor};
 use imp_store::outbox::{self, Subject, Tail};
 use imp_store::testing::Kind;
-use imp_store::{Store, Tx, audit};
+use imp_store::{Store, Tx};
 use rstest::rstest;
 use tokio::time::timeout;
 
@@ -98,10 +99,11 @@ async fn a_transaction_taken_back_told_nothing_and_stops_nobody(
     let mut tail = Tail::at_head(&store).await.unwrap();
     let entry = audit::Entry {
         at: Utc::now(),
-        token_id: Default::default(),
+        actor: Actor::Platform,
         tenant_id: None,
         operation: "gateways.create".to_owned(),
         object_id: GatewayId::new().into(),
+        detail: String::new(),
     };
     let mut tx = open(&store, gateway()).await;
     audit::append(&mut tx, &entry).await.unwrap();
@@ -122,13 +124,18 @@ async fn the_audit_trail_has_each_deed(#[values(Kind::Sqlite, Kind::Postgres)] k
     let object = GatewayId::new();
     let entry = |operation: &str| audit::Entry {
         at: imp_core::Meta::new(Utc::now()).created_at,
-        token_id: imp_core::ApiTokenId::new(),
+        actor: Actor::Token(imp_core::ApiTokenId::new()),
         tenant_id: Some(imp_core::TenantId::new()),
         operation: operation.to_owned(),
         object_id: object.into(),
+        detail: "what came of it".to_owned(),
     };
-    let deeds =
-        [entry("gateways.create"), audit::Entry { tenant_id: None, ..entry("gateways.delete") }];
+    let deeds = [
+        entry("gateways.create"),
+        audit::Entry { tenant_id: None, ..entry("gateways.delete") },
+        audit::Entry { actor: Actor::Agent(imp_core::AgentId::new()), ..entry("agents.register") },
+        audit::Entry { actor: Actor::Platform, tenant_id: None, ..entry("jobs.prune") },
+    ];
     for deed in &deeds {
         write(&store, async |tx| audit::append(tx, deed).await).await.unwrap();
     }
@@ -242,9 +249,10 @@ async fn pruning_leaves_the_young_and_the_newest(
     let (_database, store) = store(kind).await;
     tell(&store, &[gateway(), gateway(), gateway()]).await;
     let now = Utc::now();
-    assert_eq!(outbox::prune(&store, now - TimeDelta::hours(1)).await.unwrap(), 0);
-    assert_eq!(outbox::prune(&store, now + TimeDelta::hours(1)).await.unwrap(), 2);
-    assert_eq!(outbox::prune(&store, now + TimeDelta::hours(1)).await.unwrap(), 0);
+    let prune = async |to| write(&store, async |tx| outbox::prune(tx, to).await).await.unwrap();
+    assert_eq!(prune(now - TimeDelta::hours(1)).await, 0);
+    assert_eq!(prune(now + TimeDelta::hours(1)).await, 2);
+    assert_eq!(prune(now + TimeDelta::hours(1)).await, 0);
     assert_eq!(outbox::head(&store).await.unwrap(), 3);
     let mut tail = Tail::at_head(&store).await.unwrap();
     let told = gateway();

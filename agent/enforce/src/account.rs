@@ -1,0 +1,276 @@
+//! What a customer has used of a product in an environment. It belongs to no plan and to no
+//! subscription: a change of plan, and a subscription after a cancelled one, go on where the customer
+//! stood.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use dashmap::DashMap;
+
+use crate::gcra::Bucket;
+use crate::limit::{Spec, Window, nanos};
+use crate::quota::{Calendar, Count};
+use crate::usage::QuotaRow;
+
+/// Which limits of two plans count the same: those of one window and one scope, whatever their names
+/// and amounts. Several such limits of one plan are told apart by their rank, the tightest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Class {
+    span: Span,
+    per_consumer: bool,
+    rank: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Span {
+    Seconds(u64),
+    Calendar(Calendar),
+}
+
+impl Class {
+    /// The class of each limit of a plan.
+    pub(crate) fn of(plan: &[Spec]) -> Vec<Self> {
+        let loose = |spec: &Spec| Self {
+            span: match spec.window {
+                Window::Rolling { seconds, .. } => Span::Seconds(seconds),
+                Window::Calendar(calendar) => Span::Calendar(calendar),
+            },
+            per_consumer: spec.per_consumer,
+            rank: 0,
+        };
+        let order = |(index, spec): (usize, &Spec)| (!spec.blocks, spec.amount, index);
+        let class = |(index, spec): (usize, &Spec)| {
+            let tighter = plan.iter().enumerate().filter(|(other, spec_of_other)| {
+                loose(spec_of_other) == loose(spec)
+                    && order((*other, spec_of_other)) < order((index, spec))
+            });
+            Self { rank: tighter.count(), ..loose(spec) }
+        };
+        plan.iter().enumerate().map(class).collect()
+    }
+
+    fn meter(self) -> Meter {
+        match self.span {
+            Span::Seconds(_) => Meter::Rate(Bucket::default()),
+            Span::Calendar(_) => Meter::Quota(Count::default()),
+        }
+    }
+
+    fn calendar(self) -> Option<Calendar> {
+        match self.span {
+            Span::Seconds(_) => None,
+            Span::Calendar(calendar) => Some(calendar),
+        }
+    }
+}
+
+/// `month`, `day/consumer`, `60s/1`: as rows name it.
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.span {
+            Span::Seconds(seconds) => write!(f, "{seconds}s")?,
+            Span::Calendar(Calendar::Day) => f.write_str("day")?,
+            Span::Calendar(Calendar::Month) => f.write_str("month")?,
+        }
+        if self.per_consumer {
+            f.write_str("/consumer")?;
+        }
+        if self.rank > 0 {
+            write!(f, "/{}", self.rank)?;
+        }
+        Ok(())
+    }
+}
+
+/// This text names no class.
+#[derive(Debug)]
+pub(crate) struct NoClass;
+
+impl FromStr for Class {
+    type Err = NoClass;
+
+    fn from_str(text: &str) -> Result<Self, NoClass> {
+        let mut words = text.split('/');
+        let span = match words.next().unwrap_or_default() {
+            "day" => Span::Calendar(Calendar::Day),
+            "month" => Span::Calendar(Calendar::Month),
+            other => {
+                let seconds = other.strip_suffix('s').and_then(|number| number.parse().ok());
+                Span::Seconds(seconds.ok_or(NoClass)?)
+            }
+        };
+        let mut class = Self { span, per_consumer: false, rank: 0 };
+        for word in words {
+            match word {
+                "consumer" => class.per_consumer = true,
+                rank => class.rank = rank.parse().map_err(|_| NoClass)?,
+            }
+        }
+        Ok(class)
+    }
+}
+
+/// How much one holder has used.
+#[derive(Debug)]
+pub(crate) enum Meter {
+    Rate(Bucket),
+    Quota(Count),
+}
+
+/// How much each holder of a limit has used.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    class: Class,
+    shared: Arc<Meter>,
+    consumers: DashMap<Arc<str>, Arc<Meter>>,
+}
+
+/// Whose count (None: shared by all), of which window, and how much.
+type HolderCount = (Option<Arc<str>>, u64, u64);
+
+impl Meters {
+    pub(crate) fn new(class: Class) -> Self {
+        Self { class, shared: Arc::new(class.meter()), consumers: DashMap::new() }
+    }
+
+    /// Those of a limit that stands alone.
+    pub(crate) fn of(spec: &Spec) -> Arc<Self> {
+        let classes = Class::of(std::slice::from_ref(spec));
+        let alone = Class { span: Span::Seconds(1), per_consumer: false, rank: 0 };
+        Arc::new(Self::new(classes.first().copied().unwrap_or(alone)))
+    }
+
+    /// The meter that a call of this consumer moves.
+    pub(crate) fn of_holder(&self, consumer: &Arc<str>) -> Arc<Meter> {
+        if !self.class.per_consumer {
+            return self.shared.clone();
+        }
+        let known = self.consumers.get(consumer).map(|meter| meter.clone());
+        known.unwrap_or_else(|| {
+            let fresh = || Arc::new(self.class.meter());
+            self.consumers.entry(consumer.clone()).or_insert_with(fresh).clone()
+        })
+    }
+
+    /// Forgets consumers that have all of it again. One that is being used right now is kept: the
+    /// user holds a second reference, taken under the same lock.
+    fn evict_idle(&self, now: DateTime<Utc>) {
+        self.consumers.retain(|_, meter| !self.is_full(meter, now) || Arc::strong_count(meter) > 1);
+    }
+
+    fn is_idle(&self, now: DateTime<Utc>) -> bool {
+        self.consumers.is_empty() && self.is_full(&self.shared, now)
+    }
+
+    fn is_full(&self, meter: &Meter, now: DateTime<Utc>) -> bool {
+        match (meter, self.class.calendar()) {
+            (Meter::Rate(bucket), _) => bucket.is_idle(nanos(now)),
+            (Meter::Quota(count), Some(calendar)) => count.is_idle(calendar.ordinal(now)),
+            (Meter::Quota(_), None) => true,
+        }
+    }
+
+    /// Consumers with a meter of their own.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// The counts of a quota in the window that runs now.
+    pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<HolderCount> {
+        let Some(calendar) = self.class.calendar() else { return Vec::new() };
+        let window = calendar.ordinal(now);
+        let read = |holder: Option<Arc<str>>, meter: &Meter| match meter {
+            Meter::Quota(count) => Some((holder, window, count.used(window))),
+            Meter::Rate(_) => None,
+        };
+        let own = self.consumers.iter().filter_map(|e| read(Some(e.key().clone()), e.value()));
+        own.chain(read(None, &self.shared)).filter(|(_, _, used)| *used > 0).collect()
+    }
+
+    fn resume(&self, consumer: Option<&str>, window: u64, used: u64) {
+        let meter = match consumer {
+            None => self.shared.clone(),
+            Some(consumer) => {
+                let fresh = || Arc::new(self.class.meter());
+                self.consumers.entry(consumer.into()).or_insert_with(fresh).clone()
+            }
+        };
+        if let Meter::Quota(count) = meter.as_ref() {
+            count.resume(window, used);
+        }
+    }
+}
+
+/// All that one customer has used of one product in one environment.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    meters: DashMap<Class, Arc<Meters>>,
+}
+
+impl Account {
+    pub(crate) fn meters(&self, class: Class) -> Arc<Meters> {
+        self.meters.entry(class).or_insert_with(|| Arc::new(Meters::new(class))).clone()
+    }
+
+    /// Forgets what is as good as new, and no limit holds.
+    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
+        self.meters.retain(|_, meters| {
+            meters.evict_idle(now);
+            !meters.is_idle(now) || Arc::strong_count(meters) > 1
+        });
+    }
+
+    /// Whether nothing of it would be missed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.meters.is_empty()
+    }
+
+    /// The quotas of windows that run now.
+    pub(crate) fn quotas(&self, account: &str, now: DateTime<Utc>) -> Vec<QuotaRow> {
+        let row = |class: Class, (consumer, window, used): HolderCount| QuotaRow {
+            account: account.to_owned(),
+            consumer_id: consumer.map(|consumer| consumer.to_string()),
+            limit: class.to_string(),
+            window,
+            used,
+        };
+        let rows = self.meters.iter().flat_map(|entry| {
+            let (class, counts) = (*entry.key(), entry.value().counts(now));
+            counts.into_iter().map(move |count| row(class, count)).collect::<Vec<_>>()
+        });
+        rows.collect()
+    }
+
+    /// Continues a count from before a restart. One that this engine cannot place is dropped.
+    pub(crate) fn resume(&self, row: &QuotaRow) {
+        if let Ok(class) = row.limit.parse::<Class>() {
+            self.meters(class).resume(row.consumer_id.as_deref(), row.window, row.used);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_written_as_it_is_read() {
+        for text in ["month", "day/consumer", "60s", "3600s/consumer/2", "month/15"] {
+            assert_eq!(text.parse::<Class>().unwrap().to_string(), text);
+        }
+        for text in ["", "quota", "60", "month/x"] {
+            assert!(text.parse::<Class>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_of_one_plan_never_share_a_class_and_the_tightest_comes_first() {
+        let spec = |amount, blocks| Spec { blocks, ..Spec::rate("r", amount, 60) };
+        let plan = [spec(10, false), spec(20, true), spec(5, true), Spec::rate("r", 5, 61)];
+        let ranks: Vec<_> = Class::of(&plan).into_iter().map(|class| class.rank).collect();
+        assert_eq!(ranks, [2, 1, 0, 0]);
+    }
+}

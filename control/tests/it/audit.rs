@@ -1,0 +1,92 @@
+//! Who did what: every deed leaves a row, whoever acted.
+
+use chrono::TimeDelta;
+use imp_control::jobs;
+use imp_core::{ApiTokenId, TenantId};
+use imp_store::audit::{self, Actor, Entry};
+use imp_store::testing::Kind;
+use rstest::rstest;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::agent::{Agent, shows, status};
+use crate::world::{Caller, Shop, World};
+
+async fn rows(world: &World, object: &Value) -> Vec<Entry> {
+    let id: Uuid = object["id"].as_str().unwrap().parse().unwrap();
+    audit::of_object(&world.running.store, id).await.unwrap()
+}
+
+async fn actor(caller: &Caller) -> Actor {
+    let me = caller.get("/v1/me").await.ok();
+    Actor::Token(me["api_token_id"].as_str().unwrap().parse::<ApiTokenId>().unwrap())
+}
+
+#[tokio::test]
+async fn the_first_token_is_in_the_trail() {
+    let world = World::start().await;
+    let me = world.admin.get("/v1/me").await.ok();
+    let rows = rows(&world, &json!({ "id": me["api_token_id"] })).await;
+    let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
+    assert_eq!(deeds, [(Actor::Platform, "api_tokens.bootstrap")]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn each_object_of_the_shop_names_who_made_it(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let (admin, provider) = (actor(&world.admin).await, actor(&shop.provider).await);
+    let customer = actor(&shop.customer).await;
+    let tenant: TenantId = shop.id("tenants").parse().unwrap();
+    for (kind, object) in &shop.objects {
+        let rows = rows(&world, object).await;
+        let expected = match *kind {
+            "tenants" | "clusters" => admin,
+            "subscriptions" | "client-apps" | "consumers" | "credentials" => customer,
+            _ => provider,
+        };
+        let first = rows.first().unwrap();
+        let operation = format!("{}.create", kind.replace('-', "_"));
+        assert_eq!((first.actor, &first.operation), (expected, &operation));
+        if expected != admin {
+            assert_eq!(first.tenant_id, Some(tenant), "{kind}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_agents_brought_a_publish_to_is_in_the_trail() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.beat(&["envoy"]).await;
+    report.statuses(vec![status(shop.id("product-publishes"), 1, [1, 0, 0])]).await;
+    shows(&world.admin, &shop.path("product-publishes"), |it| it["status"] == "active").await;
+    let rows = rows(&world, &shop.objects["product-publishes"]).await;
+    let last = rows.last().unwrap();
+    assert_eq!((last.actor, last.operation.as_str()), (Actor::Platform, audit::REPORT));
+    assert!(last.detail.ends_with("-> active"), "{}", last.detail);
+    // What is so already is no deed.
+    let before = rows.len();
+    report.statuses(vec![status(shop.id("product-publishes"), 1, [2, 0, 0])]).await;
+    let twice = |it: &Value| it["nodes"]["acked"] == 2;
+    shows(&world.admin, &shop.path("product-publishes"), twice).await;
+    assert_eq!(crate::audit::rows(&world, &shop.objects["product-publishes"]).await.len(), before);
+}
+
+#[tokio::test]
+async fn a_job_that_removes_rows_says_so() {
+    let world = World::start().await;
+    let _shop = Shop::open(&world, "acme").await;
+    let store = &world.running.store;
+    let later = world.now.get() + TimeDelta::days(2);
+    assert!(jobs::prune_once(store, later).await.unwrap() > 0);
+    assert_eq!(jobs::prune_once(store, later).await.unwrap(), 0);
+    let rows = audit::of_object(store, Uuid::nil()).await.unwrap();
+    let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
+    assert_eq!(deeds, [(Actor::Platform, "jobs.prune")]);
+}
