@@ -19,12 +19,15 @@ pub struct Peer<'a> {
     pub user_agent_version: &'a str,
     /// Of the HTTP/2 request.
     pub headers: &'a http::HeaderMap,
+    /// What layers in front of the server know of the request: an identity, a certificate.
+    pub extensions: &'a http::Extensions,
 }
 
 /// Says who may open a stream and which world it sees.
 pub trait Admission: Send + Sync + 'static {
-    /// Before anything is read from the stream (R91).
-    fn authorise(&self, _headers: &http::HeaderMap) -> Result<(), Status> {
+    /// Before anything is read from the stream (R91): by the request's headers, and by what layers in
+    /// front have put into its extensions.
+    fn authorise(&self, _request: &http::request::Parts) -> Result<(), Status> {
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::wire::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use crate::{Resource, TypeUrl};
+use crate::{MAX_RESOURCE_BYTES, Resource, TypeUrl};
 
 /// What a client says of itself and what it wants.
 #[derive(Clone, Debug)]
@@ -29,7 +29,13 @@ pub struct ClientConfig {
     /// First and longest wait before another try; each wait is drawn from the upper half of its
     /// step, and the steps double (R87).
     pub backoff: (Duration, Duration),
+    /// Larger responses end the stream: the server splits them, so it is not ours.
+    pub max_response_bytes: usize,
 }
+
+/// Several times what a server that splits its answers puts into one (R93), so that a resource that
+/// is large by itself passes, too.
+const MAX_RESPONSE_BYTES: usize = 2 * MAX_RESOURCE_BYTES;
 
 impl ClientConfig {
     /// With waits of 10 ms to 15 s.
@@ -40,6 +46,7 @@ impl ClientConfig {
             version: String::new(),
             types,
             backoff: (Duration::from_millis(10), Duration::from_secs(15)),
+            max_response_bytes: MAX_RESPONSE_BYTES,
         }
     }
 }
@@ -53,6 +60,8 @@ pub struct Update {
     pub upserts: Vec<Resource>,
     /// Gone.
     pub removals: Vec<String>,
+    /// The first answer goes on in the next response: this is not everything yet (R93).
+    pub more: bool,
 }
 
 /// Holds the resources.
@@ -138,7 +147,7 @@ impl DeltaClient {
         for request in self.first_requests() {
             requests.send(request).await.map_err(|_| closed())?;
         }
-        let called = call(channel, metadata, outbound);
+        let called = call(channel, metadata, outbound, self.config.max_response_bytes);
         let mut inbound = tokio::time::timeout(CONNECT_AT_MOST, called).await.map_err(slow)??;
         self.subscriber.connected(true);
         while let Some(response) = inbound.message().await? {
@@ -166,11 +175,13 @@ impl DeltaClient {
     }
 
     fn take(&self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
-        let DeltaDiscoveryResponse { type_url, nonce, resources, removed_resources, .. } = response;
+        let DeltaDiscoveryResponse { type_url, nonce, resources, removed_resources, more, .. } =
+            response;
         let update = Update {
             type_url: TypeUrl::from(type_url.as_str()),
             upserts: resources.into_iter().filter_map(resource).collect(),
             removals: removed_resources,
+            more,
         };
         let rejected = self.subscriber.apply(update);
         let words: Vec<_> = rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
@@ -198,9 +209,10 @@ pub(crate) async fn call(
     channel: Channel,
     metadata: MetadataMap,
     outbound: mpsc::Receiver<DeltaDiscoveryRequest>,
+    max_response_bytes: usize,
 ) -> Result<Streaming<DeltaDiscoveryResponse>, Status> {
     let codec: ProstCodec<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = ProstCodec::default();
-    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(256 << 20);
+    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(max_response_bytes);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let mut request = Request::new(ReceiverStream::new(outbound));
     *request.metadata_mut() = metadata;

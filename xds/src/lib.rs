@@ -26,7 +26,7 @@ mod world;
 
 pub use admission::{Admission, Event, NoObserver, Observer, Peer, StreamId};
 pub use keep_alive::KeepAlive;
-pub use resource::{Resource, TypeUrl};
+pub use resource::{MAX_RESOURCE_BYTES, Resource, TypeUrl};
 pub use rules::{Batching, Debounce, ServerConfig, TypeRules};
 pub use server::{AdsServer, StreamStatus, TypeStatus};
 pub use stream::SentResource;

@@ -140,6 +140,12 @@ impl Resource {
         &self.0.value
     }
 
+    /// About as many bytes as it takes in a response.
+    pub(crate) fn size(&self) -> usize {
+        let aliases: usize = self.0.aliases.iter().map(|alias| alias.len() + 2).sum();
+        self.0.value.len() + self.0.name.len() + self.0.version.len() + aliases + ENVELOPE
+    }
+
     /// The resource as field 2 of a delta response; its TTL only for who knows of them.
     pub(crate) fn fragment(&self, type_url: &TypeUrl, tells_ttl: bool) -> Cow<'_, Bytes> {
         let encode = || self.encode(type_url, self.0.value.clone(), tells_ttl);
@@ -173,6 +179,13 @@ impl Resource {
         }
     }
 }
+
+/// What a client of ours takes as one resource, and a half of what it takes as one response. Whoever
+/// makes resources refuses a larger one there; on the wire it would end the stream, again and again.
+pub const MAX_RESOURCE_BYTES: usize = 8 << 20;
+
+/// Lengths, tags and a type URL.
+const ENVELOPE: usize = 100;
 
 /// Says that there is nothing of this name, as a resource without content (R70).
 pub(crate) fn absent(name: &str) -> Bytes {

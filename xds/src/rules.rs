@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use crate::{Resource, TypeUrl};
 
+/// Of [`TypeRules::max_response_bytes`].
+const MAX_RESPONSE_BYTES: usize = 2 << 20;
+
 /// The rules of one resource type.
 #[derive(Clone, Debug)]
 pub struct TypeRules {
@@ -32,6 +35,10 @@ pub struct TypeRules {
     /// Over the state-of-the-world protocol: a response holds everything, and what is missing is gone.
     /// Envoy takes listeners and clusters like that, and of other types only what changed (R50).
     pub full_state: bool,
+    /// A response holds so many bytes of resources at most, or one resource: what is due beyond that
+    /// follows behind the ACK (R93). Full responses cannot be split. `usize::MAX` for a type of which
+    /// a client acts on the first response as if it were everything.
+    pub max_response_bytes: usize,
     /// Makes equal content different in bytes. Members of a refused batch are sent again with this:
     /// Envoy acknowledges an unchanged member without applying it.
     pub restamp: Option<fn(&Resource, u32) -> Bytes>,
@@ -49,6 +56,7 @@ impl TypeRules {
             named_after: None,
             legacy_wildcard: true,
             full_state: false,
+            max_response_bytes: MAX_RESPONSE_BYTES,
             restamp: None,
         }
     }

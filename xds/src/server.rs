@@ -30,7 +30,7 @@ use crate::stream::Variant;
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::{Admission, Observer, ServerConfig, StreamId, TypeUrl};
 
-use driver::Driver;
+use driver::{Driver, Told};
 use inbound::Inbound;
 use requests::Requests;
 use route::Route;
@@ -120,7 +120,7 @@ impl AdsServer {
         B::Data: Send,
     {
         let (parts, inbound) = request.into_parts();
-        self.shared.admission.authorise(&parts.headers)?;
+        self.shared.admission.authorise(&parts)?;
         let id: StreamId = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
         let (session, stopped) = Session::new(self.shared.clone(), route, id);
         let session = Arc::new(session);
@@ -130,8 +130,9 @@ impl AdsServer {
             return Err(closing());
         }
         let requests = Requests::new(inbound, self.shared.config.max_request_bytes);
-        let headers = parts.headers;
-        let driver = Driver { session: session.clone(), slot, headers, requests, stopped };
+        let http::request::Parts { headers, extensions, .. } = parts;
+        let told = Told { headers, extensions };
+        let driver = Driver { session: session.clone(), slot, told, requests, stopped };
         tokio::spawn(driver.run::<M>());
         Ok(body::Body::new(session))
     }

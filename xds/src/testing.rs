@@ -27,6 +27,9 @@ pub struct FakeClient {
     held: BTreeMap<(String, String), String>,
 }
 
+/// More than any test sends.
+const LARGEST: usize = 256 << 20;
+
 /// Longer than any test waits for what does come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -43,7 +46,7 @@ impl FakeClient {
         node_id: &str,
     ) -> Result<Self, Status> {
         let (requests, outbound) = mpsc::channel(16);
-        let inbound = client::call(channel, metadata, outbound).await?;
+        let inbound = client::call(channel, metadata, outbound, LARGEST).await?;
         Ok(Self {
             node: Node { id: node_id.to_owned(), ..Node::default() },
             requests,

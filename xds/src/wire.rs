@@ -172,7 +172,14 @@ pub struct DeltaDiscoveryResponse {
     /// Gone, or never there.
     #[prost(string, repeated, tag = "6")]
     pub removed_resources: Vec<String>,
+    /// No field of Envoy's, which skips it: the first answer to a client that wants everything goes on
+    /// in the next response (R93).
+    #[prost(bool, tag = "1000")]
+    pub more: bool,
 }
+
+/// The field `DeltaDiscoveryResponse.more`.
+pub(crate) const MORE: u32 = 1000;
 
 /// `envoy.service.discovery.v3.DiscoveryRequest`.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -123,13 +123,18 @@ fn change(slots: Slots) -> Change {
     change
 }
 
-/// How Envoy wants each type. What is referred to comes first. Scopes come one by one until one was
+/// How Envoy wants each type. Listeners, scopes and filters are never split: Envoy begins to serve
+/// with the first response of each, and would answer 404 to whoever stands in a later one. Clusters,
+/// which only wait to be referred to, are. What is referred to comes first. Scopes come one by one until one was
 /// accepted: Envoy refuses a message as a whole, says nothing about which scope was wrong, and takes
 /// the good ones of a refused message for its own without serving them.
 pub(super) fn server_config() -> ServerConfig {
-    let rules = |type_url: &str, phase| TypeRules::new(type_url, phase);
+    let rules = |type_url: &str, phase| TypeRules {
+        max_response_bytes: usize::MAX,
+        ..TypeRules::new(type_url, phase)
+    };
     let types = vec![
-        rules(CLUSTER, 0),
+        TypeRules::new(CLUSTER, 0),
         TypeRules { never_remove: true, legacy_wildcard: false, ..rules(EXTENSION, 1) },
         rules(LISTENER, 2),
         TypeRules { batching: Batching::Single, restamp: Some(restamp), ..rules(SCOPE, 3) },

@@ -72,7 +72,7 @@ impl Holdings {
             }
         }
         self.take(kind, items, update.removals.clone(), &rejected);
-        self.record(kind, taken, update.removals);
+        self.record(kind, taken, update.removals, update.more);
         rejected.into_iter().map(|(name, rejected)| (name, rejected.reason)).collect()
     }
 
@@ -101,8 +101,9 @@ impl Holdings {
         self.fleet.change(items, removals, of_publishes);
     }
 
-    /// Only what has been applied counts as held.
-    fn record(&self, kind: Kind, taken: Vec<Resource>, removals: Vec<String>) {
+    /// Only what has been applied counts as held. A kind has been heard when the last part of its
+    /// first answer came: with less, hosts would be served as unknown.
+    fn record(&self, kind: Kind, taken: Vec<Resource>, removals: Vec<String>, more: bool) {
         let url = kind.type_url();
         let mut held = self.lock();
         let of_kind = held.versions.entry(kind).or_default();
@@ -118,7 +119,9 @@ impl Holdings {
             );
             of_kind.insert(resource.name().to_string(), resource.version().to_string());
         }
-        held.heard.insert(kind);
+        if !more {
+            held.heard.insert(kind);
+        }
         let complete = held.is_complete();
         drop(held);
         if complete && !self.fleet.is_open() {
@@ -159,5 +162,42 @@ impl Subscriber for Stream {
 
     fn connected(&self, connected: bool) {
         self.session.connected(connected);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imp_enforce::Engine;
+    use imp_translate::{Layout, Options};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_world_that_comes_in_parts_is_not_served_before_the_last_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (lkg, _) = Lkg::open(directory.path()).unwrap();
+        let options = Options {
+            bind_address: "127.0.0.1".into(),
+            layout: Layout::ScopedRoutes,
+            agent_cluster: "agent".into(),
+        };
+        let cancel = CancellationToken::new();
+        let fleet = Fleet::start(options, Engine::new(), lkg.clone(), cancel.clone());
+        let holdings = Holdings::new(fleet.clone(), lkg.clone(), Vec::new(), false);
+        let tell = |kind: Kind, more| {
+            let type_url = TypeUrl::from(kind.type_url());
+            holdings.apply(Update { type_url, upserts: Vec::new(), removals: Vec::new(), more });
+        };
+        for kind in Kind::ALL {
+            tell(kind, kind == Kind::Publish);
+        }
+        assert!(!holdings.is_complete() && !fleet.is_open(), "more publishes are to come");
+        tell(Kind::Publish, true);
+        assert!(!fleet.is_open());
+        tell(Kind::Publish, false);
+        assert!(holdings.is_complete() && fleet.is_open());
+        cancel.cancel();
+        lkg.close();
     }
 }

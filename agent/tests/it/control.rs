@@ -178,8 +178,8 @@ fn rebind(address: SocketAddr) -> std::net::TcpListener {
 struct Gate(State);
 
 impl Admission for Gate {
-    fn authorise(&self, headers: &http::HeaderMap) -> Result<(), Status> {
-        self.0.admits(headers)?;
+    fn authorise(&self, request: &http::request::Parts) -> Result<(), Status> {
+        self.0.admits(&request.headers)?;
         self.0.with(|shared| shared.streams += 1);
         Ok(())
     }

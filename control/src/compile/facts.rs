@@ -7,6 +7,8 @@ use imp_core::{AgentId, ClusterId, CredentialId, GatewayId, ProductPublishId, Su
 use imp_store::compile::{self as table, DesiredPublish, Read, Which};
 use imp_store::outbox::Subject;
 use imp_store::{Page, Result, Store};
+use imp_xds::MAX_RESOURCE_BYTES;
+use thiserror::Error;
 use uuid::Uuid;
 
 use super::reach::{Entitled, Keyed, Placed, Reach};
@@ -182,13 +184,26 @@ impl Facts<'_> {
     }
 }
 
-fn place(publish: &DesiredPublish) -> std::result::Result<Placed, message::UnknownBackend> {
+/// A publish that no agent could be sent.
+#[derive(Debug, Error)]
+enum Unplaceable {
+    #[error(transparent)]
+    UnknownBackend(#[from] message::UnknownBackend),
+    #[error("{0} bytes; no agent takes more than {MAX_RESOURCE_BYTES} as one publish")]
+    TooLarge(usize),
+}
+
+fn place(publish: &DesiredPublish) -> std::result::Result<Placed, Unplaceable> {
     let spec = &publish.spec;
+    let resource = message::resource(&message::publish(publish)?);
+    if resource.value().len() > MAX_RESOURCE_BYTES {
+        return Err(Unplaceable::TooLarge(resource.value().len()));
+    }
     Ok(Placed {
         cluster: spec.cluster_id,
         gateway: spec.gateway_id,
         offer: (spec.product_id, spec.environment),
-        resource: message::resource(&message::publish(publish)?),
+        resource,
     })
 }
 

@@ -116,8 +116,8 @@ impl Gate {
 /// The delta stream. The guard in front of it has called [`Gate::enter`]; this looks again, because
 /// whoever forgets the guard must not open the door.
 impl Admission for Gate {
-    fn authorise(&self, headers: &HeaderMap) -> Result<(), Status> {
-        let claims = self.claims(headers)?;
+    fn authorise(&self, request: &http::request::Parts) -> Result<(), Status> {
+        let claims = self.claims(&request.headers)?;
         match self.roster.get(&claims.agent) {
             Some(entry) if entry.revoked.is_cancelled() => Err(shut_out()),
             Some(entry) if entry.confirmed => Ok(()),

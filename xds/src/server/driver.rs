@@ -19,11 +19,17 @@ use super::status::Slot;
 use crate::Peer;
 use crate::stream::Stream;
 
+/// What came with the HTTP/2 request.
+pub(super) struct Told {
+    pub(super) headers: http::HeaderMap,
+    pub(super) extensions: http::Extensions,
+}
+
 pub(super) struct Driver<B> {
     pub(super) session: Arc<Session>,
     /// Its place among the open streams.
     pub(super) slot: Slot,
-    pub(super) headers: http::HeaderMap,
+    pub(super) told: Told,
     pub(super) requests: Requests<B>,
     pub(super) stopped: oneshot::Receiver<End>,
 }
@@ -51,11 +57,11 @@ where
     }
 
     async fn serve<M: Inbound>(&mut self) -> Result<(), End> {
-        let Self { session, headers, requests, stopped, .. } = self;
+        let Self { session, told, requests, stopped, .. } = self;
         let (mut limits, _watch) = tokio::select! {
             biased;
             why = stopped => return Err(why.unwrap_or(End::Gone)),
-            opened = open::<M, B>(session, headers, requests) => opened?,
+            opened = open::<M, B>(session, told, requests) => opened?,
         };
         loop {
             limits.note();
@@ -84,7 +90,7 @@ where
 /// From the first message to a stream that is served: who it is, what it may see, its place.
 async fn open<M: Inbound, B>(
     session: &Arc<Session>,
-    headers: &http::HeaderMap,
+    Told { headers, extensions }: &Told,
     requests: &mut Requests<B>,
 ) -> Result<(Limits, Option<DropGuard>), End>
 where
@@ -102,7 +108,7 @@ where
     let node = node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?;
     let (node_id, node_cluster) = (&*node.id, &*node.cluster);
     let user_agent_version = &node.version_text();
-    let peer = Peer { node_id, node_cluster, user_agent_version, headers };
+    let peer = Peer { node_id, node_cluster, user_agent_version, headers, extensions };
     let world = admission.admit(&peer)?;
     let watch = admission.revoked(&peer).map(|revoked| watch(session, revoked));
     if !world.is_ready() {

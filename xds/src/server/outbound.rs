@@ -197,6 +197,10 @@ fn head(variant: Variant, response: &Response) -> Vec<u8> {
     put(5, &response.nonce, &mut head);
     if variant == Variant::Delta {
         response.removals().for_each(|name| put(6, name, &mut head));
+        if response.more {
+            encode_key(wire::MORE, WireType::Varint, &mut head);
+            encode_varint(1, &mut head);
+        }
     }
     head
 }

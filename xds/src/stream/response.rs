@@ -15,6 +15,8 @@ pub struct Response {
     pub version_info: String,
     /// Everything in it.
     pub sent: Arc<[SentResource]>,
+    /// More of the first answer to a client that wants everything follows (R93).
+    pub more: bool,
     /// The client knows of TTLs.
     pub(crate) tells_ttl: bool,
 }

@@ -59,13 +59,18 @@ impl Stream {
 
     /// Upserts, phase by phase; false while a phase is not through (R60, R61).
     fn send_upserts(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) -> bool {
-        let overdue = self.held_up_since.is_some_and(|since| now - since >= self.barrier);
         for index in 0..self.types.len() {
             let Some(of_type) = self.types.get_mut(index) else { continue };
+            let continues = of_type.continues_first_answer();
             if let Some(content) = of_type.take_upserts(view) {
+                // The barrier is for a client that does not answer, and this one does (R93).
+                if continues {
+                    self.held_up_since = self.held_up_since.map(|_| now);
+                }
                 out.push(of_type.send(content, view, self.nonces.next(), now));
                 self.follow_with_children(view, now, out.last(), index);
             }
+            let overdue = self.held_up_since.is_some_and(|since| now - since >= self.barrier);
             if !overdue && self.holds_up_after(index, now) {
                 let later = self.types.iter().skip(index + 1).any(TypeStream::has_work)
                     || self.types.iter().any(TypeStream::has_removals);

@@ -39,6 +39,10 @@ pub struct TypeStream {
     scan_due: bool,
     /// A first wildcard request is answered even if there is nothing (R39).
     answer_due: bool,
+    /// Where the next response goes on, when the last one was full (R93).
+    resume_at: Option<Arc<str>>,
+    /// The answer to a client that wants everything has not come to its end.
+    filling: bool,
     in_flight: Option<InFlight>,
     last_nonce: Option<Nonce>,
     pending_since: Option<Instant>,
@@ -87,6 +91,8 @@ impl TypeStream {
             leaving: HashMap::new(),
             scan_due: false,
             answer_due: false,
+            resume_at: None,
+            filling: false,
             in_flight: None,
             last_nonce: None,
             pending_since: None,
@@ -153,6 +159,11 @@ impl TypeStream {
         self.answer_due || self.scan_due
     }
 
+    /// The next response goes on with the first answer.
+    pub(super) fn continues_first_answer(&self) -> bool {
+        self.filling && self.resume_at.is_some()
+    }
+
     pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
     }
@@ -217,6 +228,7 @@ impl TypeStream {
             self.asked.insert(name);
         }
         self.answer_due &= !changed.ended_wildcard;
+        self.filling &= !changed.ended_wildcard;
         self.scan_due &= self.subscription.is_wildcard();
         if changed.ended_wildcard || !changed.dropped.is_empty() {
             let Self { subscription, asked, upserts, removals, leaving, refused, .. } = self;
@@ -254,7 +266,7 @@ impl TypeStream {
 
     /// Compares what the client says it holds with the world (R37).
     fn start_wildcard(&mut self, held: &HashMap<&str, &str>, view: &View<'_>) -> Vec<SentResource> {
-        self.answer_due = true;
+        (self.answer_due, self.filling, self.resume_at) = (true, true, None);
         let type_url = &self.rules.type_url;
         let (mut same, mut due) = (Vec::new(), Vec::new());
         for resource in view.each(type_url) {
@@ -333,12 +345,13 @@ impl TypeStream {
     ) -> Response {
         self.counts.sent += 1;
         let version_info = self.version_info(&content);
-        let is_heartbeat = content.is_heartbeat;
+        let (is_heartbeat, more) = (content.is_heartbeat, content.more);
         let response = Response {
             type_url: self.rules.type_url.clone(),
             nonce: nonce.to_string(),
             version_info,
             sent: content.into_list(),
+            more,
             tells_ttl: self.heartbeats.is_enabled(),
         };
         let (revision, resources) = (view.revision(), response.sent.clone());

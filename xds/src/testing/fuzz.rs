@@ -18,7 +18,8 @@ pub fn interleaving(bytes: &[u8]) {
     let Some((kind, events)) = bytes.split_first() else { return };
     let variant = if kind & 1 == 0 { Variant::Delta } else { Variant::StateOfTheWorld };
     let batching = if kind & 2 == 0 { Batching::All } else { Batching::Single };
-    let mut model = Model::new(variant, batching, kind & 4 == 0);
+    let model = Model::new(variant, batching, kind & 4 == 0);
+    let mut model = if kind & 8 == 0 { model } else { model.split(1) };
     for event in events.chunks_exact(3).take(MAX_STEPS) {
         if let &[what, name, detail] = event {
             model.step(Op::of([what, name, detail]));

@@ -93,6 +93,8 @@ pub struct Model {
     /// The last nonce that a state-of-the-world client saw of each type.
     nonces: [String; 2],
     refused_alone: BTreeSet<(usize, String, String)>,
+    /// The last response of each type said that more follows.
+    awaits_more: [bool; 2],
     /// Refuses a response as a whole, or takes the good ones out of it, as Envoy does.
     whole: bool,
 }
@@ -122,6 +124,7 @@ impl Model {
             variant,
             nonces: Default::default(),
             refused_alone: BTreeSet::new(),
+            awaits_more: [false; 2],
             whole,
         }
     }
@@ -131,6 +134,16 @@ impl Model {
     pub fn debounced(mut self) -> Self {
         let (quiet, max) = (Duration::from_millis(200), Duration::from_secs(1));
         self.config.debounce = Some(Debounce { quiet, max });
+        self.stream = Stream::speaking(self.variant, self.world.clone(), &self.config);
+        self
+    }
+
+    /// The same with a server that puts one resource into a response, or so many bytes (R93).
+    #[must_use]
+    pub fn split(mut self, max_response_bytes: usize) -> Self {
+        for rules in &mut self.config.types {
+            rules.max_response_bytes = max_response_bytes;
+        }
         self.stream = Stream::speaking(self.variant, self.world.clone(), &self.config);
         self
     }
@@ -242,6 +255,7 @@ impl Model {
     fn response(&mut self) {
         let Some(response) = self.down.pop_front() else { return };
         let t = index(response.type_url.as_str());
+        self.awaits_more[t] = response.more;
         let bad = |r: &Resource| &**r.version() == "v7";
         let refused = response.upserts().map(|(r, _)| r).chain(response.unchanged()).any(bad);
         if self.variant == Variant::StateOfTheWorld {
@@ -294,6 +308,7 @@ impl Model {
         self.up.clear();
         self.down.clear();
         self.refused_alone.clear();
+        self.awaits_more = [false; 2];
         for (t, type_url) in TYPES.iter().enumerate() {
             let wants = &mut self.wants[t];
             wants.started = wants.all || !wants.names.is_empty();
@@ -358,6 +373,8 @@ impl Model {
     pub fn check(&self) {
         assert!(self.stream.is_settled(), "{:?}", self.stream);
         for (t, type_url) in TYPES.iter().enumerate() {
+            // Who gave the wildcard up is owed nothing.
+            assert!(!self.awaits_more[t] || !self.wants[t].all, "R93: {type_url} has no end");
             let type_url = (*type_url).into();
             for n in 0..5 {
                 let name = format!("n{n}");

@@ -30,10 +30,12 @@ proptest! {
         single: bool,
         whole: bool,
         debounced: bool,
+        split: bool,
     ) {
         let batching = if single { Batching::Single } else { Batching::All };
         let model = Model::new(Variant::Delta, batching, whole);
-        let mut model = if debounced { model.debounced() } else { model };
+        let model = if debounced { model.debounced() } else { model };
+        let mut model = if split { model.split(250) } else { model };
         for op in ops {
             model.step(op);
         }
@@ -47,10 +49,12 @@ proptest! {
         single: bool,
         whole: bool,
         debounced: bool,
+        split: bool,
     ) {
         let batching = if single { Batching::Single } else { Batching::All };
         let model = Model::new(Variant::StateOfTheWorld, batching, whole);
-        let mut model = if debounced { model.debounced() } else { model };
+        let model = if debounced { model.debounced() } else { model };
+        let mut model = if split { model.split(250) } else { model };
         for op in ops {
             model.step(op);
         }

@@ -15,6 +15,7 @@ mod puller;
 mod routes;
 mod sockets;
 mod sotw;
+mod splitting;
 mod support;
 mod table;
 mod ttl;

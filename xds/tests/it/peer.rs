@@ -51,6 +51,7 @@ pub(crate) fn text(response: &Response) -> String {
     let letter = response.type_url.as_str().rsplit('/').next().unwrap_or_default();
     let more = response.unchanged().map(|r| format!("({}@{})", r.name(), r.version()));
     parts.extend(more);
+    parts.extend(response.more.then(|| "and more".to_owned()));
     format!("{letter}[{}]", parts.join(" "))
 }
 

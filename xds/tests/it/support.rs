@@ -15,8 +15,8 @@ use tonic::transport::{Channel, Endpoint, Server};
 pub(crate) struct One(pub(crate) World, pub(crate) CancellationToken);
 
 impl Admission for One {
-    fn authorise(&self, headers: &http::HeaderMap) -> Result<(), Status> {
-        match headers.get("authorization") {
+    fn authorise(&self, request: &http::request::Parts) -> Result<(), Status> {
+        match request.headers.get("authorization") {
             Some(value) if value == "Bearer wrong" => Err(Status::unauthenticated("who are you?")),
             _ => Ok(()),
         }

@@ -13,6 +13,7 @@ const TESTS: &[&str] = &[
     include_str!("routes.rs"),
     include_str!("sockets.rs"),
     include_str!("sotw.rs"),
+    include_str!("splitting.rs"),
     include_str!("ttl.rs"),
     include_str!("virtual_hosts.rs"),
 ];

@@ -24,6 +24,7 @@ fn a_delta_response_is_envoys() {
         type_url: "type.test/A".to_owned(),
         nonce: "12".to_owned(),
         removed_resources: vec!["gone".to_owned()],
+        more: false,
     };
     let bytes = ours.encode_to_vec();
     let theirs = envoy::DeltaDiscoveryResponse::decode(&bytes[..]).expect("Envoy's");

@@ -17,6 +17,7 @@ fn response(entries: Vec<Entry>) -> Response {
         nonce: "7".to_owned(),
         version_info: "v".to_owned(),
         sent: entries.into_iter().map(SentResource).collect(),
+        more: false,
         tells_ttl: false,
     }
 }

@@ -15,6 +15,8 @@ pub(in crate::stream) struct Content {
     pub(super) removals: Vec<Arc<str>>,
     /// It only says what counts still, with or without the content.
     pub(super) is_heartbeat: bool,
+    /// More of the first answer follows (R93).
+    pub(super) more: bool,
 }
 
 impl Content {
