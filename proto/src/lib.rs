@@ -1,7 +1,10 @@
 //! The contract between control plane and agent, as generated from `imp/**/*.proto`.
 //!
 //! Two halves: [`config`] is what travels down as xDS resources, [`agent`] is the service an
-//! agent calls. There is no logic here; each side parses these messages into its own types.
+//! agent calls. Each side parses these messages into its own types; the one thing that is done here
+//! is to measure them ([`bounds`]), which both sides must do alike.
+
+pub mod bounds;
 
 /// The resources of a cluster, `imp.config.v1`.
 pub mod config {

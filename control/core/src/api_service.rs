@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -39,19 +40,21 @@ fn first() -> String {
     "v1".to_owned()
 }
 
-/// Limits of one service, so that one tenant cannot fill a gateway.
-const MAX_ROUTES: usize = 500;
-const MAX_BACKENDS: usize = 100;
-const MAX_POLICIES: usize = 500;
-
 impl Check for ApiServiceSpec {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
         v.take("api_version", grammar::name(&self.api_version));
-        v.take("description", grammar::text(&self.description, 4000));
-        at_most(v, "routes", self.routes.len(), MAX_ROUTES);
-        at_most(v, "backends", self.backends.len(), MAX_BACKENDS);
-        at_most(v, "policies", self.policies.len(), MAX_POLICIES);
+        v.take("description", grammar::description(&self.description));
+        // What is counted comes before what is read.
+        let counted = [
+            v.at_most("routes", self.routes.len(), &caps::ROUTES_PER_SERVICE),
+            v.at_most("backends", self.backends.len(), &caps::BACKENDS_PER_SERVICE),
+            v.at_most("policies", self.policies.len(), &caps::POLICIES_PER_SERVICE),
+            self.count_expressions(v),
+        ];
+        if counted.contains(&false) {
+            return;
+        }
         v.each("backends", &self.backends, |v, backend| backend.check(v));
         v.each("routes", &self.routes, |v, route| route.check(v));
         v.each("policies", &self.policies, |v, policy| policy.check(v));
@@ -59,12 +62,6 @@ impl Check for ApiServiceSpec {
         distinct(v, "routes", self.routes.iter().map(|r| r.name.as_str()));
         distinct(v, "policies", self.policies.iter().map(|p| p.name.as_str()));
         self.check_references(v);
-    }
-}
-
-fn at_most(v: &mut Violations, list: &str, length: usize, max: usize) {
-    if length > max {
-        v.add(list, "too_many", format!("at most {max}"));
     }
 }
 
@@ -81,6 +78,16 @@ fn distinct<'a>(v: &mut Violations, list: &str, names: impl Iterator<Item = &'a 
 }
 
 impl ApiServiceSpec {
+    fn count_expressions(&self, v: &mut Violations) -> bool {
+        let cap = &caps::REGEXES_PER_SERVICE;
+        let expressions = self.routes.iter().map(Route::expressions).sum();
+        if !cap.admits(expressions) {
+            let detail = format!("at most {} regular expressions in a service", cap.value);
+            v.add("routes", "too_many_regexes", detail);
+        }
+        cap.admits(expressions)
+    }
+
     fn check_references(&self, v: &mut Violations) {
         let known = self.backend_names();
         v.each("routes", &self.routes, |v, route| {
@@ -94,10 +101,11 @@ impl ApiServiceSpec {
                 }
             }
         });
+        let routes: HashSet<_> = self.routes.iter().map(|route| route.name.as_str()).collect();
         let mut taken = HashSet::new();
         v.each("policies", &self.policies, |v, policy| {
             let route = policy.route.as_deref();
-            if route.is_some_and(|name| self.routes.iter().all(|r| r.name != name)) {
+            if route.is_some_and(|name| !routes.contains(name)) {
                 v.add("route", "unknown_route", "no route of that name in this service");
             }
             if !taken.insert((policy.config.kind(), route)) {
@@ -123,20 +131,17 @@ impl ApiServiceSpec {
 
     /// Takes over the ids of parts that were there before under the same name.
     pub fn keep_ids(&mut self, before: &Self) {
+        let ids: HashMap<_, _> = before.backends.iter().map(|b| (b.name.as_str(), b.id)).collect();
         for backend in &mut self.backends {
-            if let Some(old) = before.backends.iter().find(|old| old.name == backend.name) {
-                backend.id = old.id;
-            }
+            backend.id = ids.get(backend.name.as_str()).copied().unwrap_or(backend.id);
         }
+        let ids: HashMap<_, _> = before.routes.iter().map(|r| (r.name.as_str(), r.id)).collect();
         for route in &mut self.routes {
-            if let Some(old) = before.routes.iter().find(|old| old.name == route.name) {
-                route.id = old.id;
-            }
+            route.id = ids.get(route.name.as_str()).copied().unwrap_or(route.id);
         }
+        let ids: HashMap<_, _> = before.policies.iter().map(|p| (p.name.as_str(), p.id)).collect();
         for policy in &mut self.policies {
-            if let Some(old) = before.policies.iter().find(|old| old.name == policy.name) {
-                policy.id = old.id;
-            }
+            policy.id = ids.get(policy.name.as_str()).copied().unwrap_or(policy.id);
         }
     }
 }

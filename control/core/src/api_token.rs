@@ -1,6 +1,7 @@
 //! A bearer token of the REST API.
 
 use chrono::{DateTime, Utc};
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -30,6 +31,7 @@ impl Check for ApiTokenSpec {
         if self.roles.is_empty() {
             v.add("roles", "required", "at least one role");
         }
+        v.at_most("roles", self.roles.len(), &caps::ROLES_PER_TOKEN);
         let operators = self.roles.iter().filter(|role| role.is_operator()).count();
         let customers = self.roles.iter().filter(|role| role.is_customer()).count();
         let alike = |count: usize| count == 0 || count == self.roles.len();

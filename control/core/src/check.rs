@@ -1,5 +1,6 @@
 //! What is wrong with an input, field by field.
 
+use imp_grammar::caps::{self, Cap};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -31,8 +32,20 @@ impl Violations {
 
     /// Records a fault of the field `name` below the current place.
     pub fn add(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
+        // An input of thousands of faults does not get an answer of megabytes.
+        if !caps::FAULTS_TOLD.admits(self.found.len() + 1) {
+            return;
+        }
         let pointer = if name.is_empty() { self.at.clone() } else { self.pointer(name) };
         self.found.push(Violation { pointer, code, detail: detail.into() });
+    }
+
+    /// Records a list that is longer than its cap; whether it is within.
+    pub fn at_most(&mut self, name: &str, length: usize, cap: &Cap) -> bool {
+        if !cap.admits(length) {
+            self.add(name, "too_many", format!("at most {}", cap.value));
+        }
+        cap.admits(length)
     }
 
     /// Records `result`'s error, if it is one, and hands back its value.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,9 +34,7 @@ impl Check for ClusterSpec {
         v.take("name", grammar::slug(&self.name));
         v.take("region", grammar::text(&self.region, 100));
         v.take("cloud_provider", grammar::text(&self.cloud_provider, 100));
-        if self.labels.len() > 64 {
-            v.add("labels", "too_many", "at most 64");
-        }
+        v.at_most("labels", self.labels.len(), &caps::LABELS_PER_CLUSTER);
         v.within("labels", |v| {
             for (key, value) in &self.labels {
                 v.take(key, grammar::name(key));

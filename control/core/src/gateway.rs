@@ -1,5 +1,6 @@
 //! A gateway: a template of listeners. Nothing is deployed by it alone; a publish does that.
 
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -87,7 +88,7 @@ pub enum ListenerProtocol {
 impl Check for GatewaySpec {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
-        v.take("description", grammar::text(&self.description, 4000));
+        v.take("description", grammar::description(&self.description));
         if !self.gateway_class.has_driver() {
             let class = self.gateway_class.as_str();
             v.add(
@@ -96,8 +97,11 @@ impl Check for GatewaySpec {
                 format!("no driver for '{class}' yet; use envoy-gateway"),
             );
         }
-        if self.listeners.is_empty() || self.listeners.len() > 16 {
-            v.add("listeners", "out_of_range", "1 to 16 listeners");
+        if self.listeners.is_empty() {
+            v.add("listeners", "required", "at least one listener");
+        }
+        if !v.at_most("listeners", self.listeners.len(), &caps::LISTENERS_PER_GATEWAY) {
+            return;
         }
         let mut seen = Vec::new();
         v.each("listeners", &self.listeners, |v, listener| {

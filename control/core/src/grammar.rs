@@ -3,19 +3,27 @@
 
 use std::collections::HashSet;
 
+use imp_grammar::{caps, regexes, texts};
+
 use crate::check::Fault;
 
-/// 1-100 visible characters, no control characters, no blank at either end.
+/// 1-100 characters that can be seen, no blank at either end. Names are compared by people: what is
+/// drawn as nothing, turns the direction of text or looks like the plain blank is refused.
 pub fn name(text: &str) -> Result<(), Fault> {
     let length = text.chars().count();
-    let plain = !text.chars().any(char::is_control) && text.trim() == text;
-    if (1..=100).contains(&length) && plain {
-        return Ok(());
+    if length == 0 || !caps::NAME_CHARACTERS.admits(length) || text.trim() != text {
+        let detail =
+            format!("1 to {} characters, no blank at the ends", caps::NAME_CHARACTERS.value);
+        return Err(Fault::new("invalid_name", detail));
     }
-    Err(Fault::new(
-        "invalid_name",
-        "1 to 100 characters, none of them a control character, no blank at the ends",
-    ))
+    match text.chars().find(|c| !texts::is_visible(*c)) {
+        None => Ok(()),
+        Some(c) => Err(hidden("invalid_name", c)),
+    }
+}
+
+fn hidden(code: &'static str, c: char) -> Fault {
+    Fault::new(code, format!("U+{:04X} cannot be seen and is not accepted here", u32::from(c)))
 }
 
 /// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most 63 characters (a DNS label).
@@ -29,12 +37,31 @@ pub fn slug(text: &str) -> Result<(), Fault> {
     ))
 }
 
-/// At most `max` characters.
+/// At most `max` characters for people to read: lines and tabs, nothing hidden.
 pub fn text(value: &str, max: usize) -> Result<(), Fault> {
-    if value.chars().count() <= max {
-        return Ok(());
+    if value.chars().count() > max {
+        return Err(Fault::new("too_long", format!("at most {max} characters")));
     }
-    Err(Fault::new("too_long", format!("at most {max} characters")))
+    match value.chars().find(|c| !texts::is_plain(*c)) {
+        None => Ok(()),
+        Some(c) => Err(hidden("invalid_text", c)),
+    }
+}
+
+/// A description: as [`text`], as long as descriptions are.
+pub fn description(value: &str) -> Result<(), Fault> {
+    text(value, caps::DESCRIPTION_CHARACTERS.size())
+}
+
+/// What a caller's value is compared with. Whatever callers may send, control characters aside.
+pub fn match_value(value: &str) -> Result<(), Fault> {
+    if value.chars().any(char::is_control) {
+        return Err(Fault::new("invalid_value", "no control characters"));
+    }
+    if !caps::MATCH_VALUE_CHARACTERS.admits(value.chars().count()) {
+        return Err(Fault::new("too_long", caps::MATCH_VALUE_CHARACTERS.words()));
+    }
+    Ok(())
 }
 
 /// The canonical form of a hostname that callers will send: lower case, no trailing dot. Ports,
@@ -73,8 +100,8 @@ pub fn path(text: &str) -> Result<(), Fault> {
     let Some(rest) = text.strip_prefix('/') else {
         return fault("a path begins with '/'");
     };
-    if text.len() > 1024 {
-        return fault("at most 1024 bytes");
+    if !caps::PATH_BYTES.admits(text.len()) {
+        return Err(Fault::new("invalid_path", caps::PATH_BYTES.words()));
     }
     if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b)) {
         return fault(
@@ -101,6 +128,9 @@ pub fn base_path(text: &str) -> Result<(), Fault> {
 
 /// A path template: segments are literal or `{name}`, each name once.
 pub fn template(text: &str) -> Result<(), Fault> {
+    if !caps::PATH_BYTES.admits(text.len()) {
+        return Err(Fault::new("invalid_path", caps::PATH_BYTES.words()));
+    }
     let mut names = HashSet::new();
     let mut literal = String::with_capacity(text.len());
     for segment in text.split('/') {
@@ -125,15 +155,10 @@ fn is_identifier(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// A regular expression that Rust's `regex` accepts. Necessary, not sufficient: Envoy compiles it
-/// with RE2 and its own program size limit, and has the last word.
+/// A regular expression that can be read and is small once compiled. Necessary, not sufficient: Envoy
+/// compiles it with RE2 and has the last word.
 pub fn regex(text: &str) -> Result<(), Fault> {
-    if text.is_empty() || text.len() > 512 {
-        return Err(Fault::new("invalid_regex", "1 to 512 bytes"));
-    }
-    regex::Regex::new(text).map(|_| ()).map_err(|error| {
-        Fault::new("invalid_regex", error.to_string().lines().last().unwrap_or("").trim())
-    })
+    regexes::check(text).map_err(|fault| Fault::new("invalid_regex", fault.to_string()))
 }
 
 /// A method token (RFC 9110 5.6.2), upper case. CONNECT and TRACE are never routed.
@@ -147,7 +172,9 @@ pub fn method(text: &str) -> Result<(), Fault> {
 
 /// A header name (RFC 9110 5.1) that a tenant may match or write.
 pub fn header_name(text: &str) -> Result<(), Fault> {
-    if text.len() > 128 || http::HeaderName::from_bytes(text.as_bytes()).is_err() {
+    if !caps::HEADER_NAME_BYTES.admits(text.len())
+        || http::HeaderName::from_bytes(text.as_bytes()).is_err()
+    {
         return Err(Fault::new(
             "invalid_header_name",
             "a token: letters, digits and ! # $ % & ' * + - . ^ _ ` | ~",
@@ -190,10 +217,11 @@ pub fn writable_header(text: &str) -> Result<(), Fault> {
 /// command (`%REQ(..)%`), which tenants may not write; a literal percent sign is "%%".
 pub fn header_value(text: &str) -> Result<(), Fault> {
     let visible = text.bytes().all(|b| (0x20..0x7f).contains(&b) || b == b'\t');
-    if !visible || text.len() > 4096 || text.trim() != text {
+    if !visible || !caps::HEADER_VALUE_BYTES.admits(text.len()) || text.trim() != text {
+        let most = caps::HEADER_VALUE_BYTES.value;
         return Err(Fault::new(
             "invalid_header_value",
-            "at most 4096 visible ASCII characters, no blank at the ends",
+            format!("at most {most} visible ASCII characters, no blank at the ends"),
         ));
     }
     if text.replace("%%", "").contains('%') {

@@ -1,6 +1,7 @@
 //! A plan: price and limits of a product. Its terms are versioned: a subscriber keeps the version it
 //! bought until it is moved.
 
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -155,15 +156,15 @@ impl PlanSpec {
 impl Check for PlanSpec {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
-        v.take("description", grammar::text(&self.description, 4000));
+        v.take("description", grammar::description(&self.description));
         if let Some(rate) = &self.rate_limit {
             v.within("rate_limit", |v| rate.check(v));
         }
         if self.quota.is_some_and(|quota| quota.requests == 0) {
             v.add("quota", "out_of_range", "at least 1 request");
         }
-        if self.limits.len() > 16 {
-            v.add("limits", "too_many", "at most 16");
+        if !v.at_most("limits", self.limits.len(), &caps::LIMITS_PER_PLAN) {
+            return;
         }
         let mut names = vec![];
         names.extend(self.rate_limit.map(|_| "rate_limit"));

@@ -1,5 +1,6 @@
 //! Policies: what a gateway does to calls besides routing them.
 
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -118,6 +119,14 @@ pub struct Header {
 
 impl Check for Headers {
     fn check(&self, v: &mut Violations) {
+        let lists =
+            [("set", self.set.len()), ("add", self.add.len()), ("remove", self.remove.len())];
+        let together = lists.iter().map(|(_, length)| length).sum();
+        let longest =
+            lists.iter().max_by_key(|(_, length)| *length).map_or("set", |(name, _)| *name);
+        if !v.at_most(longest, together, &caps::HEADERS_PER_POLICY) {
+            return;
+        }
         let header = |v: &mut Violations, header: &Header| {
             v.take("name", grammar::writable_header(&header.name));
             v.take("value", grammar::header_value(&header.value));

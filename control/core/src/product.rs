@@ -1,5 +1,6 @@
 //! A product: API services bundled for sale.
 
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -60,16 +61,12 @@ impl Check for ProductSpec {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
         v.take("product_version", grammar::name(&self.product_version));
-        v.take("description", grammar::text(&self.description, 4000));
-        if self.categories.len() > 20 {
-            v.add("categories", "too_many", "at most 20");
-        }
+        v.take("description", grammar::description(&self.description));
+        v.at_most("categories", self.categories.len(), &caps::CATEGORIES_PER_PRODUCT);
         v.each("categories", &self.categories, |v, category| {
             v.take("", grammar::name(category));
         });
-        if self.api_services.len() > 100 {
-            v.add("api_services", "too_many", "at most 100");
-        }
+        v.at_most("api_services", self.api_services.len(), &caps::SERVICES_PER_PUBLISH);
     }
 }
 

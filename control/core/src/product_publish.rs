@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -106,9 +107,11 @@ impl Check for ProductPublishSpec {
         if self.delivery == Delivery::Crd {
             v.add("delivery", "unsupported_delivery", "Gateway API delivery is not supported yet");
         }
-        if self.hostnames.is_empty() || self.hostnames.len() > 32 {
-            v.add("hostnames", "out_of_range", "1 to 32 hostnames");
+        v.at_most("api_services", self.api_services.len(), &caps::SERVICES_PER_PUBLISH);
+        if self.hostnames.is_empty() {
+            v.add("hostnames", "required", "at least one hostname");
         }
+        v.at_most("hostnames", self.hostnames.len(), &caps::HOSTNAMES_PER_PUBLISH);
         let mut seen = HashSet::new();
         v.each("hostnames", &self.hostnames, |v, hostname| {
             let canonical = v.take("", grammar::hostname(hostname));

@@ -1,5 +1,6 @@
 //! Routes and backends: the inside of an API service.
 
+use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -107,10 +108,7 @@ impl ValueRule {
             Self::Prefix(value) if value.is_empty() => {
                 Err(Fault::new("required", "a prefix is not empty; `present` matches any value"))
             }
-            Self::Exact(value) | Self::Prefix(value) if value.chars().any(char::is_control) => {
-                Err(Fault::new("invalid_value", "no control characters"))
-            }
-            Self::Exact(value) | Self::Prefix(value) => grammar::text(value, 1024),
+            Self::Exact(value) | Self::Prefix(value) => grammar::match_value(value),
             Self::Regex(regex) => grammar::regex(regex),
             Self::Present(_) => Ok(()),
         }
@@ -145,17 +143,12 @@ impl Check for Route {
         v.within("path", |v| {
             v.take(self.path.kind(), self.path.check());
         });
-        v.each("methods", &self.methods, |v, method| {
-            v.take("", grammar::method(method));
-        });
-        v.each("headers", &self.headers, |v, header| {
-            v.take("name", grammar::header_name(&header.name));
-            v.take("value", header.value.check());
-        });
-        v.each("query", &self.query, |v, parameter| {
-            v.take("name", grammar::name(&parameter.name));
-            v.take("value", parameter.value.check());
-        });
+        if v.at_most("methods", self.methods.len(), &caps::METHODS_PER_ROUTE) {
+            v.each("methods", &self.methods, |v, method| {
+                v.take("", grammar::method(method));
+            });
+        }
+        self.check_matchers(v);
         self.check_backends(v);
         if let Some(rewrite) = &self.rewrite {
             v.within("rewrite", |v| {
@@ -170,6 +163,29 @@ impl Check for Route {
 }
 
 impl Route {
+    /// How many regular expressions a gateway compiles for it.
+    pub fn expressions(&self) -> usize {
+        let values = self.headers.iter().chain(&self.query);
+        let of_values = values.filter(|value| matches!(value.value, ValueRule::Regex(_))).count();
+        of_values + usize::from(matches!(self.path, PathMatch::Regex(_)))
+    }
+
+    fn check_matchers(&self, v: &mut Violations) {
+        let (headers, query) = (self.headers.len(), self.query.len());
+        let longer = if headers >= query { "headers" } else { "query" };
+        if !v.at_most(longer, headers + query, &caps::MATCHERS_PER_ROUTE) {
+            return;
+        }
+        v.each("headers", &self.headers, |v, header| {
+            v.take("name", grammar::header_name(&header.name));
+            v.take("value", header.value.check());
+        });
+        v.each("query", &self.query, |v, parameter| {
+            v.take("name", grammar::name(&parameter.name));
+            v.take("value", parameter.value.check());
+        });
+    }
+
     fn check_backends(&self, v: &mut Violations) {
         match (&self.backend_id, self.backends.is_empty()) {
             (None, true) => {
@@ -178,6 +194,7 @@ impl Route {
             (Some(_), false) => v.add("backends", "conflict", "either `backend_id` or `backends`"),
             _ => {}
         }
+        v.at_most("backends", self.backends.len(), &caps::BACKENDS_PER_ROUTE);
         let total: u64 = self.backends.iter().map(|b| u64::from(b.weight)).sum();
         if !self.backends.is_empty() && !(1..=u64::from(u32::MAX)).contains(&total) {
             v.add("backends", "out_of_range", "the weights add up to 1..4,294,967,295");
@@ -262,9 +279,10 @@ pub enum LbPolicy {
 impl Check for Backend {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
-        if self.endpoints.is_empty() || self.endpoints.len() > 256 {
-            v.add("endpoints", "out_of_range", "1 to 256 endpoints");
+        if self.endpoints.is_empty() {
+            v.add("endpoints", "required", "at least one endpoint");
         }
+        v.at_most("endpoints", self.endpoints.len(), &caps::ENDPOINTS_PER_BACKEND);
         v.each("endpoints", &self.endpoints, |v, endpoint| {
             if endpoint.port == 0 {
                 v.add("port", "out_of_range", "1 to 65535");

@@ -170,7 +170,7 @@ async fn what_is_well_formed_and_wrong_is_refused_with_a_pointer() {
         (
             "product-publishes",
             with(publish.clone(), "/hostnames", json!([])),
-            "out_of_range",
+            "required",
             "/hostnames".to_owned(),
         ),
         (

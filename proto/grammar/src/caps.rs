@@ -173,9 +173,12 @@ caps! {
     REGEX_BYTES = 512, Bytes, [Api, Agent],
         "The text of a regular expression.",
         "proto/grammar/tests/it/regexes.rs::the_longest_expression_is_accepted_and_one_byte_more_is_refused";
-    REGEX_PROGRAM = 100, Instructions, [Api, Agent, Envoy],
-        "What a regular expression is compiled to, at least. Envoy counts exactly and has the last word.",
+    REGEX_PROGRAM = 300, Instructions, [Api, Agent],
+        "What a regular expression is compiled to, as estimated before anything is compiled.",
         "proto/grammar/tests/it/regexes.rs::the_largest_program_is_accepted_and_one_instruction_more_is_refused";
+    ENVOY_REGEX_PROGRAM = 8_192, Instructions, [Envoy],
+        "What Envoy compiles at all, path templates included (`re2.max_program_size.error_level` of the bootstrap).",
+        "agent/translate/tests/it/envoy.rs::the_largest_expressions_and_templates_are_served";
     HEADER_NAME_BYTES = 128, Bytes, [Api, Agent],
         "A header's name.",
         "control/core/tests/it/caps.rs::texts_end_at_their_caps";
@@ -211,6 +214,9 @@ caps! {
     HOSTNAMES_PER_PUBLISH = 32, Count, [Api, Agent],
         "Hostnames of one publish.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    TENANT_CLUSTER_REGEXES = 1_000, Count, [Api],
+        "Regular expressions in all publishes of one tenant in one cluster.",
+        "control/tests/it/caps.rs::a_tenant_has_its_share_of_a_cluster_and_no_more";
     REVISIONS_KEPT = 50, Count, [Api],
         "Newest revisions of one publish that are kept; the desired and the acknowledged one always are.",
         "control/tests/it/revisions.rs::only_the_newest_revisions_are_kept_and_what_serves_is_among_them";
@@ -224,6 +230,9 @@ caps! {
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
     LIMITS_PER_PLAN = 16, Count, [Api],
         "Limits of one plan, besides the two short forms.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    ROLES_PER_TOKEN = 16, Count, [Api],
+        "Roles of one API token.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
     LABELS_PER_CLUSTER = 64, Count, [Api],
         "Labels of one cluster.",
@@ -268,6 +277,9 @@ caps! {
     BODY_BYTES = MIB, Bytes, [Api],
         "The body of a request.",
         "control/tests/it/request_caps.rs::a_body_of_the_most_bytes_is_read_and_one_more_is_refused";
+    FAULTS_TOLD = 100, Count, [Api],
+        "Faults that one answer tells; the others come when these are mended.",
+        "control/core/tests/it/caps.rs::an_answer_tells_so_many_faults_and_no_more";
     JSON_DEPTH = 32, Count, [Api],
         "How deep objects and lists of a body stand in each other.",
         "control/tests/it/request_caps.rs::a_body_of_the_greatest_depth_is_read_and_one_more_is_refused";

@@ -5,3 +5,5 @@
 
 pub mod caps;
 pub mod network;
+pub mod regexes;
+pub mod texts;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use imp_proto::config as pb;
+use imp_proto::{bounds, config as pb};
 
 use super::grammar::{self, Fault};
 use super::{Gateway, Listener, ParseError};
@@ -11,6 +11,7 @@ impl Gateway {
     /// Checks everything that a renderer relies on.
     pub fn parse(message: &pb::Gateway) -> Result<Self, ParseError> {
         let id = grammar::id(&message.id).map_err(|fault| ParseError::new("id", fault))?;
+        bounds::gateway(message).map_err(super::publish::exceeded)?;
         if message.listeners.is_empty() {
             return Err(ParseError::new("listeners", Fault::Missing));
         }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use imp_grammar::{caps, regexes};
+
 use super::EndpointHost;
 
 /// What can be wrong with a value.
@@ -32,9 +34,12 @@ pub enum Fault {
     /// Not a canonical path.
     #[error("'{0}' is no canonical path")]
     Path(String),
-    /// Not a regular expression.
-    #[error("'{0}' is no regular expression")]
-    Regex(String),
+    /// Not a regular expression, or one that costs too much.
+    #[error("'{0}' is no regular expression that is accepted: {1}")]
+    Regex(String, String),
+    /// More than there may be of something.
+    #[error("{0}")]
+    Exceeded(String),
     /// Not a method.
     #[error("'{0}' is no method that is routed")]
     Method(String),
@@ -61,7 +66,7 @@ pub(super) fn id(text: &str) -> Result<String, Fault> {
     if (1..=64).contains(&text.len()) && plain {
         return Ok(text.to_owned());
     }
-    Err(Fault::Id(text.to_owned()))
+    Err(Fault::Id(short(text)))
 }
 
 /// Lower-case labels, no port, no trailing dot, no wildcard.
@@ -73,19 +78,19 @@ pub(super) fn hostname(text: &str) -> Result<String, Fault> {
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         });
-    if canonical { Ok(text.to_owned()) } else { Err(Fault::Hostname(text.to_owned())) }
+    if canonical { Ok(text.to_owned()) } else { Err(Fault::Hostname(short(text))) }
 }
 
 /// Begins with '/', needs no escaping, and is what Envoy's path normalisation would leave alone.
 pub(super) fn path(text: &str) -> Result<String, Fault> {
-    let fault = || Fault::Path(text.to_owned());
+    let fault = || Fault::Path(short(text));
     let rest = text.strip_prefix('/').ok_or_else(fault)?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b);
     let mut segments: Vec<&str> = rest.split('/').collect();
     let dotted = segments.iter().any(|segment| matches!(*segment, "." | ".."));
     segments.pop();
     let hollow = segments.iter().any(|segment| segment.is_empty());
-    if text.len() > 2048 || dotted || hollow || !text.bytes().all(plain) {
+    if !caps::PATH_BYTES.admits(text.len()) || dotted || hollow || !text.bytes().all(plain) {
         return Err(fault());
     }
     Ok(text.to_owned())
@@ -95,16 +100,19 @@ pub(super) fn path(text: &str) -> Result<String, Fault> {
 pub(super) fn base_path(text: &str) -> Result<String, Fault> {
     match text {
         "" | "/" => Ok("/".to_owned()),
-        _ if text.ends_with('/') => Err(Fault::Path(text.to_owned())),
+        _ if text.ends_with('/') => Err(Fault::Path(short(text))),
         _ => path(text),
     }
 }
 
 /// Segments are literal or `{name}`.
 pub(super) fn template(text: &str) -> Result<String, Fault> {
+    if !caps::PATH_BYTES.admits(text.len()) {
+        return Err(Fault::Path(short(text)));
+    }
     let literal: Vec<&str> =
         text.split('/').map(|segment| variable(segment).map_or(segment, |_| "x")).collect();
-    path(&literal.join("/")).map_err(|_| Fault::Path(text.to_owned()))?;
+    path(&literal.join("/")).map_err(|_| Fault::Path(short(text)))?;
     Ok(text.to_owned())
 }
 
@@ -115,29 +123,34 @@ pub(crate) fn variable(segment: &str) -> Option<&str> {
     (!name.is_empty() && plain).then_some(name)
 }
 
-/// Rust's `regex` and RE2 agree on nearly everything; on the rest Envoy has the last word.
+/// The API judges by the same function; on the rest Envoy has the last word.
 pub(super) fn regex(text: &str) -> Result<String, Fault> {
-    if text.is_empty() || text.len() > 1024 || regex::Regex::new(text).is_err() {
-        return Err(Fault::Regex(text.to_owned()));
+    match regexes::check(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(fault) => Err(Fault::Regex(short(text), fault.to_string())),
     }
-    Ok(text.to_owned())
+}
+
+/// What stands in a message about it.
+fn short(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 /// CONNECT and TRACE are never routed.
 pub(super) fn method(text: &str) -> Result<String, Fault> {
     match text {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => Ok(text.to_owned()),
-        _ => Err(Fault::Method(text.to_owned())),
+        _ => Err(Fault::Method(short(text))),
     }
 }
 
 /// A token, in lower case.
 pub(super) fn header_name(text: &str) -> Result<String, Fault> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^`|~".contains(&b);
-    if (1..=128).contains(&text.len()) && text.bytes().all(token) {
+    if !text.is_empty() && caps::HEADER_NAME_BYTES.admits(text.len()) && text.bytes().all(token) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err(Fault::HeaderName(text.to_owned()))
+    Err(Fault::HeaderName(short(text)))
 }
 
 /// A header name that a policy may write.
@@ -164,8 +177,11 @@ pub(super) fn writable_header(text: &str) -> Result<String, Fault> {
 /// Visible ASCII. A lone '%' would be a command to Envoy.
 pub(super) fn header_value(text: &str) -> Result<String, Fault> {
     let visible = text.bytes().all(|b| (0x20..0x7f).contains(&b) || b == b'\t');
-    if !visible || text.len() > 4096 || text.replace("%%", "").contains('%') {
-        return Err(Fault::HeaderValue(text.to_owned()));
+    if !visible
+        || !caps::HEADER_VALUE_BYTES.admits(text.len())
+        || text.replace("%%", "").contains('%')
+    {
+        return Err(Fault::HeaderValue(short(text)));
     }
     Ok(text.to_owned())
 }
@@ -173,7 +189,7 @@ pub(super) fn header_value(text: &str) -> Result<String, Fault> {
 /// A value to match: any text without control characters.
 pub(super) fn text(text: &str) -> Result<String, Fault> {
     if text.len() > 4096 || text.chars().any(char::is_control) {
-        return Err(Fault::Text(text.to_owned()));
+        return Err(Fault::Text(short(text)));
     }
     Ok(text.to_owned())
 }
@@ -183,7 +199,7 @@ pub(super) fn name(name: &str) -> Result<String, Fault> {
     match name.len() {
         0 => Err(Fault::Missing),
         1..=512 => text(name),
-        _ => Err(Fault::Text(name.to_owned())),
+        _ => Err(Fault::Text(short(name))),
     }
 }
 
@@ -201,7 +217,7 @@ pub(super) fn host(text: &str) -> Result<EndpointHost, Fault> {
         || hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
     match hostname(&name) {
         Ok(name) if !numeric => Ok(EndpointHost::Name(name)),
-        _ => Err(Fault::Host(text.to_owned())),
+        _ => Err(Fault::Host(short(text))),
     }
 }
 

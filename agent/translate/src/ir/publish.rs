@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use imp_proto::config as pb;
+use imp_proto::{bounds, config as pb};
 
 use super::grammar::{self, Fault};
 use super::{Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
@@ -12,12 +12,13 @@ use super::{Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
 
 impl Publish {
-    /// Checks everything that a renderer relies on, resolves backends and policies, and orders the
+    /// Counts before it reads, checks everything that a renderer relies on, resolves backends and policies, and orders the
     /// routes.
     pub fn parse(message: &pb::Publish) -> Result<Self, ParseError> {
         let id = |field: &str, text: &str| {
             grammar::id(text).map_err(|fault| ParseError::new(field, fault))
         };
+        bounds::publish(message).map_err(exceeded)?;
         let mut routes = Vec::new();
         for (index, service) in message.api_services.iter().enumerate() {
             let parsed = parse_service(service)
@@ -51,6 +52,11 @@ fn rank(route: &Route) -> impl Ord + use<> {
     let conditions =
         route.headers.len() + route.query.len() + usize::from(!route.methods.is_empty());
     (Reverse(route.priority), kind, Reverse(length), Reverse(conditions), route.id.clone())
+}
+
+pub(super) fn exceeded(exceeded: bounds::Exceeded) -> ParseError {
+    let fault = Fault::Exceeded(format!("{} of {}", exceeded.found, exceeded.cap.words()));
+    ParseError::new(exceeded.at, fault)
 }
 
 fn parse_hostnames(names: &[String]) -> Result<Vec<String>, ParseError> {

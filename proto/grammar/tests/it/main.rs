@@ -1,3 +1,5 @@
-//! The table of caps against what is written about it.
+//! Claims about what is judged alike.
 
+mod regexes;
 mod table;
+mod texts;

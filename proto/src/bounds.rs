@@ -1,0 +1,147 @@
+//! How large a resource may be. The control plane asks before it stores, the agent before it parses:
+//! what the one accepts, the other does.
+
+use std::fmt;
+
+use imp_grammar::caps::{self, Cap};
+use prost::Message as _;
+
+use crate::config as pb;
+use pb::{path_match, policy, value_match};
+
+/// What of a resource is too much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// By which bound.
+    pub cap: &'static Cap,
+    /// Where: `api_services/0/routes/2/headers`; empty: the whole.
+    pub at: String,
+    /// How much there is.
+    pub found: usize,
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cap, at, found } = self;
+        let place = if at.is_empty() { String::new() } else { format!("{at}: ") };
+        write!(f, "{place}{found} {}, {}", cap.unit.words(), cap.words())
+    }
+}
+
+impl std::error::Error for Exceeded {}
+
+/// What a publish takes of its tenant's share of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// As the gateway holds it: each route with the policies that apply to it, once per hostname.
+    pub served_bytes: usize,
+    /// Regular expressions.
+    pub regexes: usize,
+}
+
+/// Checks a publish whole: everything is counted, nothing is read.
+pub fn publish(publish: &pb::Publish) -> Result<Share, Exceeded> {
+    within(&caps::PUBLISH_BYTES, "", publish.encoded_len())?;
+    within(&caps::SERVICES_PER_PUBLISH, "api_services", publish.api_services.len())?;
+    within(&caps::HOSTNAMES_PER_PUBLISH, "hostnames", publish.hostnames.len())?;
+    let services = &publish.api_services;
+    let count = |of: fn(&pb::ApiService) -> usize| services.iter().map(of).sum::<usize>();
+    within(&caps::ROUTES_PER_PUBLISH, "api_services", count(|s| s.routes.len()))?;
+    within(&caps::ENDPOINTS_PER_PUBLISH, "api_services", count(endpoints))?;
+    let regexes = count(regexes);
+    within(&caps::REGEXES_PER_PUBLISH, "api_services", regexes)?;
+    for (index, one) in services.iter().enumerate() {
+        service(one).map_err(|error| error.below(&format!("api_services/{index}")))?;
+    }
+    let served_bytes = count(served).saturating_mul(publish.hostnames.len().max(1));
+    within(&caps::PUBLISH_SERVED_BYTES, "", served_bytes)?;
+    Ok(Share { served_bytes, regexes })
+}
+
+/// Checks one service.
+pub fn service(service: &pb::ApiService) -> Result<(), Exceeded> {
+    within(&caps::SERVICE_BYTES, "", service.encoded_len())?;
+    within(&caps::ROUTES_PER_SERVICE, "routes", service.routes.len())?;
+    within(&caps::BACKENDS_PER_SERVICE, "backends", service.backends.len())?;
+    let of_routes: usize = service.routes.iter().map(|route| route.policies.len()).sum();
+    within(&caps::POLICIES_PER_SERVICE, "policies", service.policies.len() + of_routes)?;
+    within(&caps::REGEXES_PER_SERVICE, "routes", regexes(service))?;
+    for (index, backend) in service.backends.iter().enumerate() {
+        let at = format!("backends/{index}/endpoints");
+        within(&caps::ENDPOINTS_PER_BACKEND, &at, backend.endpoints.len())?;
+    }
+    for (index, route) in service.routes.iter().enumerate() {
+        check_route(route).map_err(|error| error.below(&format!("routes/{index}")))?;
+    }
+    check_policies(&service.policies)
+}
+
+/// Checks a gateway.
+pub fn gateway(gateway: &pb::Gateway) -> Result<(), Exceeded> {
+    within(&caps::LISTENERS_PER_GATEWAY, "listeners", gateway.listeners.len())
+}
+
+fn check_route(route: &pb::Route) -> Result<(), Exceeded> {
+    within(&caps::METHODS_PER_ROUTE, "methods", route.methods.len())?;
+    within(&caps::MATCHERS_PER_ROUTE, "headers", route.headers.len() + route.query.len())?;
+    within(&caps::BACKENDS_PER_ROUTE, "backends", route.backends.len())?;
+    check_policies(&route.policies)
+}
+
+fn check_policies(policies: &[pb::Policy]) -> Result<(), Exceeded> {
+    for (index, one) in policies.iter().enumerate() {
+        let headers = match &one.kind {
+            Some(policy::Kind::RequestHeaders(h) | policy::Kind::ResponseHeaders(h)) => h,
+            _ => continue,
+        };
+        let together = headers.set.len() + headers.add.len() + headers.remove.len();
+        within(&caps::HEADERS_PER_POLICY, &format!("policies/{index}"), together)?;
+    }
+    Ok(())
+}
+
+fn within(cap: &'static Cap, at: &str, found: usize) -> Result<(), Exceeded> {
+    if cap.admits(found) { Ok(()) } else { Err(Exceeded { cap, at: at.to_owned(), found }) }
+}
+
+impl Exceeded {
+    fn below(self, step: &str) -> Self {
+        let at = if self.at.is_empty() { step.to_owned() } else { format!("{step}/{}", self.at) };
+        Self { at, ..self }
+    }
+}
+
+fn endpoints(service: &pb::ApiService) -> usize {
+    service.backends.iter().map(|backend| backend.endpoints.len()).sum()
+}
+
+/// How many expressions a gateway compiles for a service.
+fn regexes(service: &pb::ApiService) -> usize {
+    let of_value =
+        |value: &&pb::ValueMatch| matches!(value.kind, Some(value_match::Kind::Regex(_)));
+    let of_route = |route: &pb::Route| {
+        let path = route.path.as_ref().and_then(|path| path.kind.as_ref());
+        usize::from(matches!(path, Some(path_match::Kind::Regex(_))))
+            + route.headers.iter().chain(&route.query).filter(of_value).count()
+    };
+    service.routes.iter().map(of_route).sum()
+}
+
+/// A service's policies stand on each of its routes in Envoy's configuration, except where the
+/// route has one of the same type.
+fn served(service: &pb::ApiService) -> usize {
+    let sized = |policy: &pb::Policy| (type_of(policy), policy.encoded_len());
+    let shared: Vec<_> = service.policies.iter().map(sized).collect();
+    let of_route = |route: &pb::Route| {
+        let own = |kind| route.policies.iter().any(|policy| type_of(policy) == kind);
+        let inherited: usize =
+            shared.iter().filter(|(kind, _)| !own(*kind)).map(|(_, bytes)| bytes).sum();
+        route.encoded_len() + inherited
+    };
+    let backends: usize = service.backends.iter().map(prost::Message::encoded_len).sum();
+    service.routes.iter().map(of_route).sum::<usize>() + backends
+}
+
+fn type_of(policy: &pb::Policy) -> Option<std::mem::Discriminant<policy::Kind>> {
+    policy.kind.as_ref().map(std::mem::discriminant)
+}

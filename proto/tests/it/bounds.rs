@@ -1,0 +1,163 @@
+//! A publish ends at its caps, on both sides alike.
+
+use imp_grammar::caps::{self, Cap};
+use imp_proto::bounds;
+use imp_proto::config::{self as pb, path_match, policy, value_match};
+use prost::Message as _;
+
+fn endpoint() -> pb::Endpoint {
+    pb::Endpoint { host: "up.example.com".into(), port: 80, weight: 1 }
+}
+
+fn backend(endpoints: usize) -> pb::Backend {
+    pb::Backend { endpoints: vec![endpoint(); endpoints], ..Default::default() }
+}
+
+fn regex_route(expressions: usize) -> pb::Route {
+    let path = pb::PathMatch { kind: Some(path_match::Kind::Regex("/a".into())) };
+    let rule = |i: usize| pb::ValueMatch {
+        name: format!("h{i}"),
+        kind: Some(value_match::Kind::Regex("a".into())),
+    };
+    pb::Route {
+        path: Some(path),
+        headers: (1..expressions).map(rule).collect(),
+        ..Default::default()
+    }
+}
+
+fn headers(set: usize, value: usize) -> pb::Policy {
+    let header = |i: usize| pb::Header { name: format!("x-{i}"), value: "v".repeat(value) };
+    let headers = pb::Headers { set: (0..set).map(header).collect(), ..Default::default() };
+    pb::Policy { kind: Some(policy::Kind::RequestHeaders(headers)), ..Default::default() }
+}
+
+fn publish(services: Vec<pb::ApiService>) -> pb::Publish {
+    pb::Publish { hostnames: vec!["a".into()], api_services: services, ..Default::default() }
+}
+
+#[track_caller]
+fn ends_at(cap: &Cap, at: &str, make: impl Fn(usize) -> pb::Publish) {
+    assert_eq!(bounds::publish(&make(cap.size())).map(drop), Ok(()), "{}", cap.name);
+    let exceeded = bounds::publish(&make(cap.size() + 1)).unwrap_err();
+    assert_eq!((exceeded.cap.name, &*exceeded.at), (cap.name, at));
+    assert_eq!(exceeded.found, cap.size() + 1);
+}
+
+/// Spreads `total` over as many services as the caps of one service need.
+fn spread(total: usize, most: usize, make: impl Fn(usize) -> pb::ApiService) -> pb::Publish {
+    let full = (0..total / most).map(|_| make(most));
+    let rest = (!total.is_multiple_of(most)).then(|| make(total % most));
+    publish(full.chain(rest).collect())
+}
+
+#[test]
+fn each_list_of_a_publish_ends_at_its_cap() {
+    let routes = |n| pb::ApiService { routes: vec![pb::Route::default(); n], ..Default::default() };
+    ends_at(&caps::ROUTES_PER_PUBLISH, "api_services", |n| spread(n, 1000, routes));
+    let regexes = |n| pb::ApiService { routes: vec![regex_route(1); n], ..Default::default() };
+    ends_at(&caps::REGEXES_PER_PUBLISH, "api_services", |n| spread(n, 64, regexes));
+    let endpoints = |n| pb::ApiService { backends: vec![backend(n)], ..Default::default() };
+    ends_at(&caps::ENDPOINTS_PER_PUBLISH, "api_services", |n| spread(n, 250, endpoints));
+    let empty = |_| pb::ApiService::default();
+    ends_at(&caps::SERVICES_PER_PUBLISH, "api_services", |n| spread(n, 1, empty));
+    ends_at(&caps::HOSTNAMES_PER_PUBLISH, "hostnames", |n| pb::Publish {
+        hostnames: vec!["a".into(); n],
+        ..Default::default()
+    });
+}
+
+#[test]
+fn each_list_of_a_service_ends_at_its_cap() {
+    let of = |service: pb::ApiService| publish(vec![service]);
+    let at = |place: &str| format!("api_services/0/{place}");
+    let service = pb::ApiService::default;
+    ends_at(&caps::ROUTES_PER_SERVICE, &at("routes"), |n| {
+        of(pb::ApiService { routes: vec![pb::Route::default(); n], ..service() })
+    });
+    ends_at(&caps::BACKENDS_PER_SERVICE, &at("backends"), |n| {
+        of(pb::ApiService { backends: vec![backend(1); n], ..service() })
+    });
+    ends_at(&caps::ENDPOINTS_PER_BACKEND, &at("backends/0/endpoints"), |n| {
+        of(pb::ApiService { backends: vec![backend(n)], ..service() })
+    });
+    ends_at(&caps::POLICIES_PER_SERVICE, &at("policies"), |n| {
+        let route = pb::Route { policies: vec![pb::Policy::default(); 2], ..Default::default() };
+        let policies = vec![pb::Policy::default(); n - 2];
+        of(pb::ApiService { routes: vec![route], policies, ..service() })
+    });
+    ends_at(&caps::REGEXES_PER_SERVICE, &at("routes"), |n| {
+        of(pb::ApiService { routes: vec![regex_route(1); n], ..service() })
+    });
+    ends_at(&caps::HEADERS_PER_POLICY, &at("policies/0"), |n| {
+        of(pb::ApiService { policies: vec![headers(n, 1)], ..service() })
+    });
+    let route = |route: pb::Route| of(pb::ApiService { routes: vec![route], ..service() });
+    ends_at(&caps::METHODS_PER_ROUTE, &at("routes/0/methods"), |n| {
+        route(pb::Route { methods: vec!["GET".into(); n], ..Default::default() })
+    });
+    ends_at(&caps::MATCHERS_PER_ROUTE, &at("routes/0/headers"), |n| {
+        let rules = vec![pb::ValueMatch::default(); n - 3];
+        let query = vec![pb::ValueMatch::default(); 3];
+        route(pb::Route { headers: rules, query, ..Default::default() })
+    });
+    ends_at(&caps::BACKENDS_PER_ROUTE, &at("routes/0/backends"), |n| {
+        route(pb::Route { backends: vec![pb::WeightedBackend::default(); n], ..Default::default() })
+    });
+}
+
+#[test]
+fn a_gateway_ends_at_its_listeners() {
+    let with =
+        |n| pb::Gateway { listeners: vec![pb::Listener::default(); n], ..Default::default() };
+    let cap = &caps::LISTENERS_PER_GATEWAY;
+    assert_eq!(bounds::gateway(&with(cap.size())), Ok(()));
+    assert_eq!(bounds::gateway(&with(cap.size() + 1)).unwrap_err().cap, cap);
+}
+
+#[test]
+fn the_bytes_of_services_and_publishes_are_bounded() {
+    let service = |bytes: usize| {
+        let mut service = pb::ApiService { name: "n".repeat(bytes), ..Default::default() };
+        service.name.truncate(2 * bytes - service.encoded_len());
+        assert_eq!(service.encoded_len(), bytes);
+        service
+    };
+    let most = caps::SERVICE_BYTES.size();
+    ends_at(&caps::SERVICE_BYTES, "api_services/0", |n| publish(vec![service(n)]));
+    ends_at(&caps::PUBLISH_BYTES, "", |n| {
+        let mut whole = publish(vec![service(most); 3]);
+        let left = n - whole.encoded_len();
+        whole.api_services.push(service(left - 4));
+        assert_eq!(whole.encoded_len(), n);
+        whole
+    });
+}
+
+/// Envoy has no policy of a service: its headers stand on each route, and each host has all routes.
+#[test]
+fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
+    let make = |routes: usize, hosts: usize| {
+        let mut publish = publish(vec![pb::ApiService {
+            routes: vec![pb::Route::default(); routes],
+            policies: vec![headers(64, 1000)],
+            ..Default::default()
+        }]);
+        publish.hostnames = vec!["a".into(); hosts];
+        publish
+    };
+    let policy = headers(64, 1000).encoded_len();
+    let share = bounds::publish(&make(10, 2)).unwrap();
+    assert_eq!(share, bounds::Share { served_bytes: 2 * 10 * policy, regexes: 0 });
+    let cap = &caps::PUBLISH_SERVED_BYTES;
+    let fits = cap.size() / policy;
+    assert!(bounds::publish(&make(fits, 1)).is_ok());
+    assert_eq!(bounds::publish(&make(fits + 1, 1)).unwrap_err().cap, cap);
+    assert_eq!(bounds::publish(&make(fits / 32 + 1, 32)).unwrap_err().cap, cap);
+    // A route's own policy takes the place of the service's.
+    let own = headers(1, 1);
+    let mut replaced = make(1, 1);
+    replaced.api_services[0].routes[0].policies = vec![own.clone()];
+    let route = replaced.api_services[0].routes[0].encoded_len();
+    assert_eq!(bounds::publish(&replaced).unwrap().served_bytes, route);
+}

@@ -1,0 +1,3 @@
+//! Claims about what is measured.
+
+mod bounds;
