@@ -1,6 +1,5 @@
 //! For the operator, on loopback: is it alive, is it serving, what is it doing.
 
-use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use axum::extract::State;
@@ -16,6 +15,7 @@ use crate::fleet::Fleet;
 use crate::identity::IdentityFile;
 use crate::link::LinkState;
 use crate::lkg::Lkg;
+use crate::port::Address;
 
 /// What there is to tell.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ pub struct Admin {
     /// Where it looks for the control plane.
     pub control: String,
     /// Where Envoys come to.
-    pub xds: SocketAddr,
+    pub xds: Address,
     /// How it stands with the control plane.
     pub link: watch::Receiver<LinkState>,
     /// What is served.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imp_enforce::Engine;
+use imp_grammar::caps::{NODE_CALL_TIME, NODE_CALLS};
 use imp_translate::{Layout, Options};
 use imp_xds::KeepAlive;
 use thiserror::Error;
@@ -13,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use crate::admin::{self, Admin};
 use crate::bootstrap::AGENT_CLUSTER;
@@ -23,6 +23,7 @@ use crate::fleet::Fleet;
 use crate::identity::IdentityFile;
 use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState};
 use crate::lkg::{Lkg, OpenError};
+use crate::port::{Address, Bounded, Port, SocketError};
 use crate::usage::{self, Usage};
 
 /// Why it does not start, or does not go on: one clear line each.
@@ -38,6 +39,9 @@ pub enum AppError {
         /// In words.
         why: std::io::Error,
     },
+    /// The port to Envoys.
+    #[error(transparent)]
+    Port(#[from] SocketError),
     /// The admin port in the open.
     #[error("--admin-listen {0}: only a loopback address; it has no authentication")]
     AdminInTheOpen(SocketAddr),
@@ -77,7 +81,7 @@ pub struct App;
 /// A started agent.
 pub struct Running {
     /// Where Envoys connect.
-    pub xds_addr: SocketAddr,
+    pub xds: Address,
     /// Where the operator looks.
     pub admin_addr: SocketAddr,
     /// What is served.
@@ -97,17 +101,15 @@ impl App {
     /// Serves what is on disk when this returns; the control plane is looked for meanwhile.
     pub async fn start(config: Config) -> Result<Running, AppError> {
         let _metrics = admin::recorder();
-        let xds = bind(&config.xds_listen, "--xds-listen").await?;
         let operator = bind(&config.admin_listen, "--admin-listen").await?;
-        let (xds_addr, admin_addr) = (address(&xds)?, address(&operator)?);
+        let admin_addr = address(&operator)?;
         if !admin_addr.ip().is_loopback() {
             return Err(AppError::AdminInTheOpen(admin_addr));
         }
-        if !xds_addr.ip().is_loopback() {
-            tracing::warn!(%xds_addr, "whoever reaches this port gets the configuration and may ask the door");
-        }
         let channel = link::channel(&config.control, config.control_ca.as_deref())?;
         let file = state(&config)?;
+        let port = Port::bind(&config.xds(), &config.envoy_uid, &config.state_dir)?;
+        let xds = port.address().clone();
         let identity = file
             .load()
             .map_err(|why| AppError::Identity { path: file.path().display().to_string(), why })?;
@@ -120,13 +122,13 @@ impl App {
         let admin = Admin {
             file: file.clone(),
             control: config.control.clone(),
-            xds: xds_addr,
+            xds: xds.clone(),
             link: link_state.clone(),
             fleet: fleet.clone(),
             lkg: lkg.clone(),
         };
         let tasks = vec![
-            tokio::spawn(serve_envoys(xds, engine, fleet.clone(), cancel.clone())),
+            tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone())),
             tokio::spawn(serve_operator(operator, admin, cancel.clone())),
             tokio::spawn(usage::keep(usage.clone(), cancel.clone())),
         ];
@@ -142,8 +144,8 @@ impl App {
             state,
         };
         let link = tokio::spawn(link.run(cancel.clone()));
-        tracing::info!(%xds_addr, %admin_addr, ready = fleet.is_open(), "listening");
-        Ok(Running { xds_addr, admin_addr, fleet, link_state, lkg, cancel, link, tasks })
+        tracing::info!(%xds, %admin_addr, ready = fleet.is_open(), "listening");
+        Ok(Running { xds, admin_addr, fleet, link_state, lkg, cancel, link, tasks })
     }
 }
 
@@ -228,26 +230,23 @@ async fn bind(address: &str, flag: &'static str) -> Result<TcpListener, AppError
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, AppError> {
-    let failed = |why| AppError::Listen { address: String::new(), flag: "--xds-listen", why };
+    let failed = |why| AppError::Listen { address: String::new(), flag: "--admin-listen", why };
     listener.local_addr().map_err(failed)
 }
 
-async fn serve_envoys(
-    listener: TcpListener,
-    engine: Engine,
-    fleet: Fleet,
-    cancel: CancellationToken,
-) {
+async fn serve_envoys(port: Port, engine: Engine, fleet: Fleet, cancel: CancellationToken) {
     let ads = fleet.ads();
-    // An answer to a call must not wait for the acknowledgement of the one before.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = port.serve(cancel.clone());
     let alive = KeepAlive { interval: Duration::from_secs(10), timeout: Duration::from_secs(5) };
     let server = alive
         .on_server(tonic::transport::Server::builder())
         // Each call in flight is a stream, and callers who leave reset theirs.
-        .http2_max_pending_accept_reset_streams(Some(10_000))
+        .http2_max_pending_accept_reset_streams(Some(NODE_CALLS.size()))
+        .max_concurrent_streams(u32::try_from(NODE_CALLS.value).ok())
+        // Streams have limits of their own.
+        .timeout(NODE_CALL_TIME.time())
         .add_service(ads.clone())
-        .add_service(Door::service(engine, fleet))
+        .add_service(Bounded(Door::service(engine, fleet)))
         .serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
     let stopping = async {
         cancel.cancelled().await;

@@ -1,8 +1,9 @@
 //! What an Envoy needs to know to find the agent; everything else comes from there.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::config::{Bootstrap, hostname};
+use crate::port::Address;
 
 /// The static cluster that leads to the agent.
 pub const AGENT_CLUSTER: &str = "agent";
@@ -17,26 +18,33 @@ pub fn render(options: &Bootstrap) -> Result<String> {
         "--envoy-admin {}: only a loopback address; Envoy's admin interface has no authentication",
         options.envoy_admin
     );
-    ensure!(
-        options.xds_listen.port() != 0,
-        "--xds-listen: name the port that the agent listens on"
-    );
+    let agent = Address::or_default(options.xds_listen.as_ref(), &options.state_dir);
     let node = options.node_id.clone().unwrap_or_else(|| format!("envoy-{}", hostname()));
     let gateway = options.gateway_id.map_or(ALL_GATEWAYS.to_owned(), |id| id.to_string());
     // JSON strings are YAML strings, whatever is in them.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let agent = options.xds_listen.ip();
-    let agent = if agent.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { agent };
+    let agent = endpoint(&agent)?;
     Ok(TEMPLATE
         .replace("@NODE@", &quoted(&node))
         .replace("@GATEWAY@", &quoted(&gateway))
         .replace("@ADMIN_HOST@", &quoted(&options.envoy_admin.ip().to_string()))
         .replace("@ADMIN_PORT@", &options.envoy_admin.port().to_string())
-        .replace("@AGENT_HOST@", &quoted(&agent.to_string()))
-        .replace("@AGENT_PORT@", &options.xds_listen.port().to_string())
+        .replace("@AGENT_ADDRESS@", &agent)
         .replace("@HEAP@", &(options.max_heap_mib << 20).to_string())
         .replace("@CONNECTIONS@", &options.max_connections.to_string())
         .replace("@AGENT@", AGENT_CLUSTER))
+}
+
+/// The agent's address, as YAML. Envoy may run in another directory, so a path is absolute.
+fn endpoint(agent: &Address) -> Result<String> {
+    match agent {
+        Address::Unix(path) => {
+            let path = std::path::absolute(path)?;
+            let path = path.to_str().context("--xds-listen: the path is not UTF-8")?;
+            Ok(format!("{{pipe: {{path: {}}}}}", serde_json::Value::from(path)))
+        }
+        Address::Tcp(address) => bail!("--xds-listen {address}: not served without certificates"),
+    }
 }
 
 /// One delta stream carries every type. The node is 61 KB (Envoy lists its extensions), so it goes
@@ -85,7 +93,7 @@ static_resources:
       cluster_name: @AGENT@
       endpoints:
       - lb_endpoints:
-        - endpoint: {address: {socket_address: {address: @AGENT_HOST@, port_value: @AGENT_PORT@}}}
+        - endpoint: {address: @AGENT_ADDRESS@}
 overload_manager:
   refresh_interval: 0.25s
   resource_monitors:
@@ -110,7 +118,8 @@ mod tests {
 
     fn options() -> Bootstrap {
         Bootstrap {
-            xds_listen: "127.0.0.1:18000".parse().unwrap(),
+            xds_listen: Some(Address::Unix("/run/imp \"x\"/xds.sock".into())),
+            state_dir: "state".into(),
             envoy_admin: "127.0.0.1:19901".parse().unwrap(),
             node_id: Some("a \"b\": {".to_owned()),
             gateway_id: None,
@@ -124,7 +133,15 @@ mod tests {
         let yaml = render(&options()).unwrap();
         assert!(!yaml.replace("\"@type\"", "").contains('@'), "{yaml}");
         assert!(yaml.contains(r#"id: "a \"b\": {""#), "{yaml}");
+        assert!(yaml.contains(r#"{pipe: {path: "/run/imp \"x\"/xds.sock"}}"#), "{yaml}");
         assert!(yaml.contains("max_heap_size_bytes: 2147483648"), "{yaml}");
+    }
+
+    #[test]
+    fn the_socket_is_in_the_state_directory_by_default_and_its_path_absolute() {
+        let yaml = render(&Bootstrap { xds_listen: None, ..options() }).unwrap();
+        let path = std::path::absolute("state/xds.sock").unwrap();
+        assert!(yaml.contains(&format!("path: {:?}", path.display().to_string())), "{yaml}");
     }
 
     #[test]

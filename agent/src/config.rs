@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::port::Address;
+
 /// The agent of a cluster: serves its Envoys with what the control plane says, and goes on without it.
 #[derive(Debug, Parser)]
 #[command(name = "imp-agent", version, args_conflicts_with_subcommands = true)]
@@ -42,15 +44,15 @@ pub struct Config {
         allow_hyphen_values = true
     )]
     pub registration_token: Option<String>,
-    /// Where Envoys connect, for their configuration and for decisions about calls. Whoever reaches
-    /// it may ask, so it should stay on loopback or in the pod.
-    #[arg(
-        long,
-        env = "IMP_XDS_LISTEN",
-        default_value = "127.0.0.1:18000",
-        value_name = "ADDR:PORT"
-    )]
-    pub xds_listen: String,
+    /// Where Envoys connect, for their configuration and for decisions about calls: a Unix socket
+    /// [default: xds.sock in the state directory]. Only the agent's own user may connect, and whom
+    /// --envoy-uid names.
+    #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH")]
+    pub xds_listen: Option<Address>,
+    /// The user that an Envoy runs as, where it is not the agent's. Its socket must then be outside
+    /// of the state directory, which is closed to others.
+    #[arg(long, env = "IMP_ENVOY_UID", value_delimiter = ',', value_name = "UID,..")]
+    pub envoy_uid: Vec<u32>,
     /// Where health, metrics and status are.
     #[arg(
         long,
@@ -94,14 +96,12 @@ pub enum LogFormat {
 /// Of which Envoy the bootstrap is.
 #[derive(Clone, Debug, Args)]
 pub struct Bootstrap {
-    /// Where Envoy finds the agent.
-    #[arg(
-        long,
-        env = "IMP_XDS_LISTEN",
-        default_value = "127.0.0.1:18000",
-        value_name = "ADDR:PORT"
-    )]
-    pub xds_listen: std::net::SocketAddr,
+    /// Where Envoy finds the agent [default: xds.sock in the state directory].
+    #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH")]
+    pub xds_listen: Option<Address>,
+    /// The agent's state directory.
+    #[arg(long, env = "IMP_STATE_DIR", default_value = "./imp-agent-state", value_name = "DIR")]
+    pub state_dir: PathBuf,
     /// Where Envoy's admin interface listens; it can stop Envoy, so only loopback is allowed.
     #[arg(
         long,
@@ -125,13 +125,19 @@ pub struct Bootstrap {
 }
 
 impl Config {
+    /// Where Envoys connect.
+    pub fn xds(&self) -> Address {
+        Address::or_default(self.xds_listen.as_ref(), &self.state_dir)
+    }
+
     /// For tests: free ports, a state directory of their own.
     pub fn in_process(control: &str, state_dir: &Path) -> Self {
         Self {
             control: control.to_owned(),
             control_ca: None,
             registration_token: None,
-            xds_listen: "127.0.0.1:0".to_owned(),
+            xds_listen: None,
+            envoy_uid: vec![],
             admin_listen: "127.0.0.1:0".to_owned(),
             state_dir: state_dir.to_owned(),
             bind_address: std::net::Ipv4Addr::LOCALHOST.into(),

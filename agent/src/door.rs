@@ -12,11 +12,13 @@ use envoy_types::pb::envoy::service::auth::v3 as auth;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
 use imp_enforce::{Admission, Call, Decision, Denial, Engine};
+use imp_grammar::caps::NODE_QUESTION_BYTES;
 use imp_translate::xds::door::KEY_HEADER;
 use metrics::Counter;
 use tonic::{Code, Request, Response, Status};
 
 use crate::fleet::Fleet;
+use crate::port::Caller;
 use auth::attribute_context::HttpRequest;
 use auth::authorization_server::{Authorization, AuthorizationServer};
 use auth::check_response::HttpResponse;
@@ -67,14 +69,15 @@ impl Counters {
 impl Door {
     /// Closed until the fleet is open: an engine that has not loaded its world knows nobody.
     pub fn service(engine: Engine, fleet: Fleet) -> AuthorizationServer<Self> {
-        AuthorizationServer::new(Self { engine, fleet, counters: Counters::new() })
+        let door = Self { engine, fleet, counters: Counters::new() };
+        AuthorizationServer::new(door).max_decoding_message_size(NODE_QUESTION_BYTES.size())
     }
 
-    fn answer(&self, request: auth::CheckRequest) -> auth::CheckResponse {
+    fn answer(&self, caller: &Caller, request: auth::CheckRequest) -> auth::CheckResponse {
         let attributes = request.attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let context = &attributes.context_extensions;
-        let decision = self.engine.decide(&call(context, &http));
+        let decision = self.engine.decide(&call(caller.gateway(), context, &http));
         let request_id = http.headers.get("x-request-id").map_or("", String::as_str);
         match decision {
             Decision::Allow(admission) => {
@@ -103,11 +106,12 @@ impl Authorization for Door {
         &self,
         request: Request<auth::CheckRequest>,
     ) -> Result<Response<auth::CheckResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
         if !self.fleet.is_open() {
             self.counters.unavailable.increment(1);
             return Err(Status::unavailable("not loaded yet"));
         }
-        Ok(Response::new(self.answer(request.into_inner())))
+        Ok(Response::new(self.answer(&caller, request.into_inner())))
     }
 }
 
@@ -116,11 +120,16 @@ fn text<'a>(context: &'a HashMap<String, String>, key: &str) -> &'a str {
 }
 
 /// Envoy joins repeated headers with a comma, which no key contains.
-fn call<'a>(context: &'a HashMap<String, String>, http: &'a HttpRequest) -> Call<'a> {
+fn call<'a>(
+    gateway_id: Option<&'a str>,
+    context: &'a HashMap<String, String>,
+    http: &'a HttpRequest,
+) -> Call<'a> {
     let api_key = http.headers.get(KEY_HEADER).map(String::as_str);
     Call {
         publish_id: text(context, "publish"),
         route_id: text(context, "route"),
+        gateway_id,
         api_key,
         duplicate_key: api_key.is_some_and(|key| key.contains(',')),
         now: Utc::now(),
@@ -187,6 +196,6 @@ mod tests {
     fn two_keys_are_seen() {
         let headers = HashMap::from([(KEY_HEADER.to_owned(), "one,two".to_owned())]);
         let http = HttpRequest { headers, ..Default::default() };
-        assert!(call(&HashMap::new(), &http).duplicate_key);
+        assert!(call(None, &HashMap::new(), &http).duplicate_key);
     }
 }

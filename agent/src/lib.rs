@@ -4,6 +4,7 @@
 //! - [`link`]: towards the control plane: registration, the delta stream, the report stream.
 //! - [`lkg`]: the last-known-good on disk.
 //! - [`fleet`]: towards Envoy: one world per group of Envoys, and who acknowledged what.
+//! - [`port`]: where Envoys connect: who they are, and what they may use up.
 //! - [`door`]: one decision per call, as Envoy's ext_authz service.
 
 pub mod admin;
@@ -17,5 +18,6 @@ pub mod identity;
 pub mod intake;
 pub mod link;
 pub mod lkg;
+pub mod port;
 pub mod report;
 pub mod usage;

@@ -225,7 +225,14 @@ mod tests {
 
     fn call(engine: &Engine, now: DateTime<Utc>) {
         let (publish_id, route_id) = ("p", "r");
-        engine.decide(&Call { publish_id, route_id, api_key: None, duplicate_key: false, now });
+        engine.decide(&Call {
+            publish_id,
+            route_id,
+            gateway_id: None,
+            api_key: None,
+            duplicate_key: false,
+            now,
+        });
     }
 
     fn open(directory: &std::path::Path) -> (Engine, Lkg, Usage) {
@@ -234,6 +241,7 @@ mod tests {
         let usage = Usage::restore(engine.clone(), lkg.clone(), &mut loaded);
         engine.put_publish(PublishAccess {
             publish_id: "p".into(),
+            gateway_id: "g".into(),
             tenant_id: "t".into(),
             product_id: "q".into(),
             environment: "prod".into(),

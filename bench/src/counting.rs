@@ -1,46 +1,74 @@
-//! A TCP proxy that counts: what one hop carries, everything included.
+//! A proxy that counts: what one hop carries, everything included. In front of a TCP port, or of a
+//! Unix socket.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Result;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Runs until dropped.
 pub struct Counting {
-    address: SocketAddr,
-    down: Arc<AtomicU64>,
-    up: Arc<AtomicU64>,
+    address: Option<SocketAddr>,
+    counts: Counts,
     task: JoinHandle<()>,
 }
 
+#[derive(Clone, Default)]
+struct Counts {
+    down: Arc<AtomicU64>,
+    up: Arc<AtomicU64>,
+}
+
 impl Counting {
-    /// In front of `target`.
+    /// In front of a port, on a free one.
     pub async fn start(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(crate::ports::local(0)).await?;
-        let address = listener.local_addr()?;
-        let (down, up) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let task = tokio::spawn(serve(listener, target, down.clone(), up.clone()));
-        Ok(Self { address, down, up, task })
+        let (address, counts) = (Some(listener.local_addr()?), Counts::default());
+        let counted = counts.clone();
+        let task = tokio::spawn(async move {
+            let mut pumps = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(target).await else { continue };
+                let _ = (client.set_nodelay(true), server.set_nodelay(true));
+                counted.pump(&mut pumps, client.into_split(), server.into_split());
+            }
+        });
+        Ok(Self { address, counts, task })
     }
 
-    /// Where clients connect.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// In front of the socket `target`, on the socket `path`.
+    pub async fn between(path: &Path, target: &Path) -> Result<Self> {
+        let _ = std::fs::remove_file(path);
+        let (listener, counts) = (UnixListener::bind(path)?, Counts::default());
+        let (counted, target) = (counts.clone(), target.to_owned());
+        let task = tokio::spawn(async move {
+            let mut pumps = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = UnixStream::connect(&target).await else { continue };
+                counted.pump(&mut pumps, client.into_split(), server.into_split());
+            }
+        });
+        Ok(Self { address: None, counts, task })
+    }
+
+    /// Where clients connect, if it is a port.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.address.context("it listens on a socket")
     }
 
     /// Bytes from the server to its clients so far.
     pub fn down(&self) -> u64 {
-        self.down.load(Ordering::Relaxed)
+        self.counts.down.load(Ordering::Relaxed)
     }
 
     /// Bytes from the clients to the server so far.
     pub fn up(&self) -> u64 {
-        self.up.load(Ordering::Relaxed)
+        self.counts.up.load(Ordering::Relaxed)
     }
 }
 
@@ -50,24 +78,22 @@ impl Drop for Counting {
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    target: SocketAddr,
-    down: Arc<AtomicU64>,
-    up: Arc<AtomicU64>,
-) {
-    let mut pumps = tokio::task::JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        let Ok(server) = TcpStream::connect(target).await else { continue };
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let (from_client, to_client) = client.into_split();
-        let (from_server, to_server) = server.into_split();
-        pumps.spawn(pump(from_server, to_client, down.clone()));
-        pumps.spawn(pump(from_client, to_server, up.clone()));
+impl Counts {
+    fn pump<R, W>(&self, pumps: &mut JoinSet<()>, client: (R, W), server: (R, W))
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        pumps.spawn(pump(server.0, client.1, self.down.clone()));
+        pumps.spawn(pump(client.0, server.1, self.up.clone()));
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, count: Arc<AtomicU64>) {
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: Arc<AtomicU64>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length) = from.read(&mut buffer).await {
         let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { return };

@@ -97,11 +97,12 @@ impl Stack {
 
     /// One more Envoy, fresh and empty, beside the others.
     pub async fn add_envoy(&mut self) -> Result<()> {
-        self.add_envoy_through(self.agent.xds).await
+        let xds = self.agent.xds.clone();
+        self.add_envoy_through(&xds).await
     }
 
-    /// The same, fed through that address (a proxy in front of the agent).
-    pub async fn add_envoy_through(&mut self, xds: SocketAddr) -> Result<()> {
+    /// The same, fed through that socket (a proxy in front of the agent).
+    pub async fn add_envoy_through(&mut self, xds: &Path) -> Result<()> {
         self.started += 1;
         let name = format!("envoy-{}", self.started);
         let workers = self.options.workers;

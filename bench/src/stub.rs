@@ -2,7 +2,7 @@
 //! fleet, no library of ours; what it takes is what gRPC and Envoy take.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,11 +20,10 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::protobuf::Any;
 use futures::Stream;
 use imp_translate::Rendered;
-use tokio::net::TcpListener;
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::server::TcpIncoming;
+use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 type Push = mpsc::UnboundedSender<Result<DeltaDiscoveryResponse, Status>>;
@@ -34,7 +33,7 @@ type PushStream =
 /// A running stub; stops when dropped.
 pub struct Stub {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    socket: PathBuf,
     task: JoinHandle<()>,
 }
 
@@ -58,27 +57,26 @@ struct State {
 }
 
 impl Stub {
-    /// Listens on a port of the kernel's choice.
-    pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind(crate::ports::local(0)).await?;
-        let address = listener.local_addr()?;
+    /// Listens on a socket in this directory, as the agent does.
+    pub async fn start(directory: &Path) -> Result<Self> {
+        let socket = directory.join("stub.sock");
+        let listener = UnixListener::bind(&socket)?;
         let (heard, _) = watch::channel(Heard::default());
         let shared = Arc::new(Shared { state: Mutex::default(), heard });
         let ads = AggregatedDiscoveryServiceServer::new(Service(shared.clone()));
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder()
             .add_service(ads)
             .add_service(AuthorizationServer::new(AllowAll))
-            .serve_with_incoming(incoming);
+            .serve_with_incoming(UnixListenerStream::new(listener));
         let task = tokio::spawn(async move {
             let _ = server.await; // ends with the task
         });
-        Ok(Self { shared, address, task })
+        Ok(Self { shared, socket, task })
     }
 
     /// Where Envoy finds it.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Holds resources and pushes them, one message per type.

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,11 +66,18 @@ def find_envoy():
     return found.stdout.strip()
 
 
+def socket_address(state):
+    """Beside the agent's state, or, where that path is too long for a socket, in a folder of its own."""
+    path = state / "xds.sock"
+    if len(os.fsencode(path)) > 104:
+        path = Path(tempfile.mkdtemp(prefix="imp-demo-")) / "xds.sock"
+    return f"unix:{path}"
+
+
 def start(children, folder, programs, envoy, ports):
     """Everything up and connected; returns the REST client and the sample."""
     rest_port = ports.take("the REST API", 8080)
     hub_port = ports.take("the agents' port", 8081)
-    xds_port = ports.take("the agent's xDS", 18000)
     agent_admin = ports.take("the agent's admin", 18001)
     envoy_admin = ports.take("Envoy's admin", 19901)
     upstream_port = ports.take("the sample upstream", 18080)
@@ -89,13 +97,14 @@ def start(children, folder, programs, envoy, ports):
     rest = payment_api.Rest(url, token_file.read_text().strip())
     cluster = payment_api.create_cluster(rest)
     agent = [programs / "imp-agent", "--control", f"http://127.0.0.1:{hub_port}"]
-    agent += ["--xds-listen", f"127.0.0.1:{xds_port}", "--admin-listen", f"127.0.0.1:{agent_admin}"]
+    xds = socket_address(folder / "agent")
+    agent += ["--xds-listen", xds, "--admin-listen", f"127.0.0.1:{agent_admin}"]
     agent += ["--bind-address", "127.0.0.1", "--state-dir", folder / "agent"]
     children.start("agent", agent, {"IMP_REGISTRATION_TOKEN": cluster["registration_token"]})
     children.wait_for("the agent", lambda: is_up(f"http://127.0.0.1:{agent_admin}/readyz"))
     say("the agent has registered and is connected")
 
-    bootstrap = [programs / "imp-agent", "bootstrap", "--xds-listen", f"127.0.0.1:{xds_port}"]
+    bootstrap = [programs / "imp-agent", "bootstrap", "--xds-listen", xds]
     bootstrap += ["--envoy-admin", f"127.0.0.1:{envoy_admin}"]
     config = subprocess.run([str(part) for part in bootstrap], capture_output=True, text=True)
     if config.returncode != 0:

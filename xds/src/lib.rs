@@ -30,4 +30,4 @@ pub use resource::{MAX_RESOURCE_BYTES, Resource, TypeUrl};
 pub use rules::{Batching, Debounce, ServerConfig, TypeRules};
 pub use server::{AdsServer, StreamStatus, TypeStatus};
 pub use stream::SentResource;
-pub use world::{Change, Revision, World};
+pub use world::{Change, Revision, WeakWorld, World};

@@ -97,6 +97,19 @@ impl State {
     }
 }
 
+/// A world that somebody else may hold.
+#[derive(Clone, Debug, Default)]
+pub struct WeakWorld {
+    shared: Weak<Shared>,
+}
+
+impl WeakWorld {
+    /// The world, while anybody holds it: an embedding program, or an open stream.
+    pub fn upgrade(&self) -> Option<World> {
+        self.shared.upgrade().map(|shared| World { shared })
+    }
+}
+
 impl Default for World {
     fn default() -> Self {
         Self::new()
@@ -107,6 +120,11 @@ impl World {
     /// Empty and not ready.
     pub fn new() -> Self {
         Self { shared: Arc::default() }
+    }
+
+    /// Does not keep it.
+    pub fn downgrade(&self) -> WeakWorld {
+        WeakWorld { shared: Arc::downgrade(&self.shared) }
     }
 
     /// From now on streams are served, even if there is nothing to serve.

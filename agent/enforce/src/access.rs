@@ -24,6 +24,8 @@ pub enum AuthMode {
 pub struct PublishAccess {
     /// Its id.
     pub publish_id: String,
+    /// The gateway that serves it.
+    pub gateway_id: String,
     /// Its owner.
     pub tenant_id: String,
     /// The product that it publishes.
@@ -60,6 +62,7 @@ impl From<&pb::Publish> for PublishAccess {
         };
         Self {
             publish_id: publish.id.clone(),
+            gateway_id: publish.gateway_id.clone(),
             tenant_id: publish.tenant_id.clone(),
             product_id: publish.product_id.clone(),
             environment: publish.environment.clone(),

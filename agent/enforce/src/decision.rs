@@ -13,6 +13,8 @@ pub struct Call<'a> {
     pub publish_id: &'a str,
     /// Which route.
     pub route_id: &'a str,
+    /// The one gateway that the Envoy that asks may serve; None: any.
+    pub gateway_id: Option<&'a str>,
     /// The value of `x-api-key`.
     pub api_key: Option<&'a str>,
     /// The header was there more than once.

@@ -98,7 +98,11 @@ impl Engine {
 
     fn admit(&self, call: &Call<'_>) -> Result<Admission, Denial> {
         let access = self.inner.publishes.get(call.publish_id).map(|access| access.clone());
-        let access = access.ok_or_else(Denial::unknown_publish)?;
+        // Of another gateway's publish such an Envoy is told no more than of one that isn't there.
+        let own = |access: &Arc<Access>| {
+            call.gateway_id.is_none_or(|gateway| gateway == access.publish.gateway_id)
+        };
+        let access = access.filter(own).ok_or_else(Denial::unknown_publish)?;
         if access.publish.suspended {
             return Err(Denial::publish_suspended());
         }

@@ -246,7 +246,10 @@ impl Core {
 
     /// Makes what is staged visible.
     pub(super) fn commit(&mut self) {
+        let touched = self.staged.gateways();
+        let gone: Vec<_> = touched.filter(|id| !self.gateways.contains(*id)).cloned().collect();
         self.worlds.commit(&mut self.staged);
+        gone.iter().for_each(|id| self.worlds.forget(id));
     }
 
     /// Tells the tracker what must be acknowledged now.

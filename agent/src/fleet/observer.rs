@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::worlds::{Worlds, envoy_type};
+use crate::port::Caller;
 
 /// What an Envoy did, in the order in which it did it.
 #[derive(Debug)]
@@ -53,7 +54,9 @@ pub(super) fn gateway_of(node_cluster: &str) -> Option<String> {
 
 impl Admission for Ears {
     fn admit(&self, peer: &Peer<'_>) -> Result<World, Status> {
-        Ok(self.worlds.of(gateway_of(peer.node_cluster).as_deref()))
+        let gateway = gateway_of(peer.node_cluster);
+        Caller::of(peer.extensions)?.may_be(peer.node_id, gateway.as_deref())?;
+        self.worlds.of(gateway.as_deref())
     }
 }
 

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS, NODES_WAITING};
 use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, scope};
 use imp_translate::{Delta, GatewayDelta, Rendered};
-use imp_xds::{Batching, Change, Resource, ServerConfig, TypeRules, TypeUrl, World};
+use imp_xds::{Batching, Change, Resource, ServerConfig, TypeRules, TypeUrl, WeakWorld, World};
+use tonic::Status;
 
 /// All worlds. Clones are the same worlds.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +21,8 @@ struct Shared {
     open: bool,
     all: World,
     by_gateway: HashMap<String, World>,
+    /// Of gateways that nobody knows: gone with the last Envoy that waits there.
+    waiting: HashMap<String, WeakWorld>,
 }
 
 /// Changes that belong together. The later one of a resource counts.
@@ -31,6 +35,11 @@ pub(super) struct Staged {
 type Slots = HashMap<(&'static str, String), Option<Rendered>>;
 
 impl Staged {
+    /// The gateways of which something changes.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = &String> {
+        self.by_gateway.keys()
+    }
+
     /// Adds what one operation changes.
     pub(super) fn add(&mut self, delta: Delta) {
         add(&mut self.all, delta.all);
@@ -51,12 +60,28 @@ fn add(slots: &mut Slots, delta: GatewayDelta) {
 
 impl Worlds {
     /// The world of a gateway; None: of all gateways. A gateway that nobody knows yet has an empty
-    /// one, so that its Envoy may come before its first publish.
-    pub(super) fn of(&self, gateway: Option<&str>) -> World {
+    /// one while an Envoy waits there, so that its Envoy may come before its first publish.
+    pub(super) fn of(&self, gateway: Option<&str>) -> Result<World, Status> {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        match gateway {
-            None => shared.all.clone(),
-            Some(gateway) => shared.of_gateway(gateway),
+        let Some(gateway) = gateway else { return Ok(shared.all.clone()) };
+        match shared.by_gateway.get(gateway) {
+            Some(world) => Ok(world.clone()),
+            None => shared.wait_for(gateway),
+        }
+    }
+
+    /// Forgets a gateway that is gone, once nothing is left in it.
+    pub(super) fn forget(&self, gateway: &str) {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(world) = shared.by_gateway.get(gateway) else { return };
+        let empty = |url: &&str| world.names(&TypeUrl::from(*url)).is_empty();
+        // What stands in the slot of enforcement is the same for every gateway, and stays.
+        if [CLUSTER, LISTENER, SCOPE, ROUTES].iter().all(empty) {
+            let weak = world.downgrade();
+            shared.by_gateway.remove(gateway);
+            if weak.upgrade().is_some() {
+                shared.waiting.insert(gateway.to_owned(), weak);
+            }
         }
     }
 
@@ -66,6 +91,8 @@ impl Worlds {
         shared.open = true;
         shared.all.mark_ready();
         shared.by_gateway.values().for_each(World::mark_ready);
+        let waiting = shared.waiting.values().filter_map(WeakWorld::upgrade);
+        waiting.for_each(|world| world.mark_ready());
     }
 
     /// Whether Envoys are served.
@@ -100,15 +127,37 @@ impl Worlds {
 
 impl Shared {
     fn of_gateway(&mut self, gateway: &str) -> World {
-        let open = self.open;
-        let world = self.by_gateway.entry(gateway.to_owned()).or_insert_with(|| {
-            let world = World::new();
-            if open {
-                world.mark_ready();
-            }
-            world
-        });
-        world.clone()
+        if let Some(world) = self.by_gateway.get(gateway) {
+            return world.clone();
+        }
+        let waiting = self.waiting.remove(gateway).and_then(|world| world.upgrade());
+        let world = waiting.unwrap_or_else(|| self.new_world());
+        self.by_gateway.insert(gateway.to_owned(), world.clone());
+        world
+    }
+
+    fn wait_for(&mut self, gateway: &str) -> Result<World, Status> {
+        if let Some(world) = self.waiting.get(gateway).and_then(WeakWorld::upgrade) {
+            return Ok(world);
+        }
+        if self.waiting.len() >= NODES_WAITING.size() {
+            self.waiting.retain(|_, world| world.upgrade().is_some());
+        }
+        if self.waiting.len() >= NODES_WAITING.size() {
+            let what = "too many Envoys wait for gateways that nobody knows";
+            return Err(Status::resource_exhausted(what));
+        }
+        let world = self.new_world();
+        self.waiting.insert(gateway.to_owned(), world.downgrade());
+        Ok(world)
+    }
+
+    fn new_world(&self) -> World {
+        let world = World::new();
+        if self.open {
+            world.mark_ready();
+        }
+        world
     }
 }
 
@@ -141,7 +190,84 @@ pub(super) fn server_config() -> ServerConfig {
         TypeRules { legacy_wildcard: false, ..rules(ROUTES, 3) },
     ];
     // There is no other agent that Envoy could go to.
-    ServerConfig { max_stream_age: None, ..ServerConfig::new(types) }
+    ServerConfig {
+        max_stream_age: None,
+        max_streams: NODE_STREAMS.size(),
+        max_request_bytes: NODE_REQUEST_BYTES.size(),
+        max_subscription_bytes: NODE_REQUEST_BYTES.size(),
+        max_syncing: 16,
+        ..ServerConfig::new(types)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    fn gateways() -> impl Iterator<Item = String> {
+        (0..).map(|number| format!("00000000-0000-7000-8000-{number:012x}"))
+    }
+
+    #[test]
+    fn a_world_of_an_unknown_gateway_is_gone_with_its_envoys() {
+        let worlds = Worlds::default();
+        worlds.open();
+        for gateway in gateways().take(20_000) {
+            assert!(worlds.of(Some(&gateway)).unwrap().is_ready());
+        }
+        let held = worlds.shared.read().unwrap().waiting.len();
+        assert!(held <= NODES_WAITING.size(), "{held}");
+    }
+
+    #[test]
+    fn so_many_may_wait_and_no_more() {
+        let worlds = Worlds::default();
+        let names: Vec<_> = gateways().take(NODES_WAITING.size() + 1).collect();
+        let (last, others) = names.split_last().unwrap();
+        let mut held: Vec<_> = others.iter().map(|g| worlds.of(Some(g)).unwrap()).collect();
+        assert_eq!(worlds.of(Some(last)).unwrap_err().code(), Code::ResourceExhausted);
+        assert!(worlds.of(others.first().map(String::as_str)).is_ok(), "who waits already may");
+        assert!(worlds.of(None).is_ok());
+        held.pop();
+        assert!(worlds.of(Some(last)).is_ok(), "a place is free again");
+    }
+
+    #[test]
+    fn who_waited_gets_what_comes_and_who_stays_sees_the_gateway_come_back() {
+        let worlds = Worlds::default();
+        worlds.open();
+        let scope = |name: &str| Rendered {
+            type_url: SCOPE,
+            name: name.to_owned(),
+            version: "1".to_owned(),
+            value: bytes::Bytes::new(),
+        };
+        let put = || {
+            let mut delta = Delta::default();
+            delta.gateways.entry("g".to_owned()).or_default().upserts.push(scope("g/h"));
+            delta
+        };
+        let seen = |world: &World| world.names(&TypeUrl::from(SCOPE)).len();
+        let early = worlds.of(Some("g")).unwrap();
+        let mut staged = Staged::default();
+        staged.add(put());
+        worlds.commit(&mut staged);
+        assert_eq!(seen(&early), 1);
+        worlds.forget("g");
+        assert_eq!(worlds.shared.read().unwrap().by_gateway.len(), 1, "it is not empty");
+
+        let mut gone = Delta::default();
+        gone.gateways.entry("g".to_owned()).or_default().removals.push((SCOPE, "g/h".into()));
+        staged.add(gone);
+        worlds.commit(&mut staged);
+        worlds.forget("g");
+        assert_eq!(worlds.shared.read().unwrap().by_gateway.len(), 0);
+        staged.add(put());
+        worlds.commit(&mut staged);
+        assert_eq!(seen(&early), 1, "it is the same world");
+    }
 }
 
 fn restamp(resource: &Resource, attempt: u32) -> bytes::Bytes {

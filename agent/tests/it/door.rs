@@ -1,13 +1,14 @@
 //! Claims about decisions, as Envoy asks for them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use imp_agent::app::Running;
+use imp_agent::port::Address;
 use imp_proto::config as pb;
 
 use crate::control::Control;
+use crate::fake_envoy::dial;
 use crate::fixtures::{self, KEY, credential, entitlement, id, publish, quota};
 use crate::rig::{self, agent, control_with, eventually};
 use auth::attribute_context::{HttpRequest, Request};
@@ -38,8 +39,8 @@ fn map(options: Options) -> HashMap<String, String> {
     options.into_iter().map(pair).collect()
 }
 
-async fn ask(
-    agent: SocketAddr,
+pub(crate) async fn ask(
+    agent: &Address,
     context: &[(&str, &str)],
     headers: &[(&str, &str)],
 ) -> Result<Answer, tonic::Status> {
@@ -52,7 +53,7 @@ async fn ask(
         context_extensions: owned(context),
         ..Default::default()
     };
-    let mut client = AuthorizationClient::connect(format!("http://{agent}")).await.unwrap();
+    let mut client = AuthorizationClient::new(dial(agent).await.unwrap());
     let request = auth::CheckRequest { attributes: Some(attributes) };
     let answer = client.check(request).await?.into_inner();
     let code = answer.status.unwrap().code;
@@ -82,7 +83,7 @@ async fn ask(
 }
 
 /// A call to this publish.
-pub(crate) async fn knock(agent: SocketAddr, publish: &str, key: Option<&str>) -> Answer {
+pub(crate) async fn knock(agent: &Address, publish: &str, key: Option<&str>) -> Answer {
     let mut headers = vec![("x-request-id", "r-1")];
     headers.extend(key.map(|key| ("x-api-key", key)));
     ask(agent, &[("publish", publish), ("route", &id(3, 0))], &headers).await.unwrap()
@@ -109,7 +110,7 @@ async fn who_has_a_key_passes_under_the_name_that_the_door_gives() {
     let (_control, _state, agent) = open_for_business(vec![quota(100)]).await;
     let spoofed = [("x-api-key", KEY), ("x-imp-consumer", "somebody-else"), ("x-imp-plan", "gold")];
     let context = [("publish", &*id(1, 0)), ("route", &*id(3, 0))];
-    let answer = ask(agent.xds_addr, &context, &spoofed).await.unwrap();
+    let answer = ask(&agent.xds, &context, &spoofed).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     let expected = [
         ("x-imp-consumer", "consumer"),
@@ -126,7 +127,7 @@ async fn who_has_a_key_passes_under_the_name_that_the_door_gives() {
 #[tokio::test]
 async fn a_public_publish_is_open_and_nobody_can_pretend_to_be_known() {
     let (_control, _state, agent) = open_for_business(vec![]).await;
-    let answer = knock(agent.xds_addr, &id(1, 1), Some("anything")).await;
+    let answer = knock(&agent.xds, &id(1, 1), Some("anything")).await;
     assert_eq!(answer.status, 200);
     assert!(answer.headers.is_empty(), "{answer:?}");
     for name in
@@ -143,7 +144,7 @@ async fn refusals_are_problem_documents() {
     let keyed = id(1, 0);
     let two = format!("{KEY},{KEY}");
     for key in [None, Some(""), Some("wrong"), Some(two.as_str())] {
-        let answer = knock(agent.xds_addr, &keyed, key).await;
+        let answer = knock(&agent.xds, &keyed, key).await;
         assert_eq!((answer.status, &answer.body["code"]), (401, &"unauthenticated".into()));
         assert_eq!(answer.headers["content-type"], "application/problem+json");
         assert!(answer.headers.contains_key("www-authenticate"), "{answer:?}");
@@ -151,14 +152,14 @@ async fn refusals_are_problem_documents() {
         assert!(!answer.body.to_string().contains("wrong"), "a key is in the answer");
     }
     for unmarked in [vec![], vec![("publish", "nobody")], vec![("route", "r")]] {
-        let answer = ask(agent.xds_addr, &unmarked, &[("x-api-key", KEY)]).await.unwrap();
+        let answer = ask(&agent.xds, &unmarked, &[("x-api-key", KEY)]).await.unwrap();
         assert_eq!((answer.status, &answer.body["code"]), (403, &"unknown_publish".into()));
     }
-    let answer = knock(agent.xds_addr, &id(1, 2), Some(KEY)).await;
+    let answer = knock(&agent.xds, &id(1, 2), Some(KEY)).await;
     assert_eq!((answer.status, &answer.body["code"]), (503, &"publish_suspended".into()));
 
-    assert_eq!(knock(agent.xds_addr, &keyed, Some(KEY)).await.status, 200);
-    let answer = knock(agent.xds_addr, &keyed, Some(KEY)).await;
+    assert_eq!(knock(&agent.xds, &keyed, Some(KEY)).await.status, 200);
+    let answer = knock(&agent.xds, &keyed, Some(KEY)).await;
     assert_eq!((answer.status, &answer.body["code"]), (429, &"quota_exceeded".into()));
     let wait: u64 = answer.headers["retry-after"].parse().unwrap();
     assert!(wait > 0 && answer.headers.contains_key("ratelimit-policy"), "{answer:?}");
@@ -167,7 +168,7 @@ async fn refusals_are_problem_documents() {
     suspended.state = pb::entitlement::State::Suspended.into();
     suspended.reason = "unpaid".into();
     control.state.set(&suspended);
-    let status = || async { knock(agent.xds_addr, &keyed, Some(KEY)).await };
+    let status = || async { knock(&agent.xds, &keyed, Some(KEY)).await };
     let deadline = tokio::time::Instant::now() + rig::PATIENCE;
     let answer = loop {
         let answer = status().await;
@@ -183,7 +184,7 @@ async fn refusals_are_problem_documents() {
 async fn the_door_is_closed_until_everything_is_loaded() {
     let state = tempfile::tempdir().unwrap();
     let agent = agent("http://127.0.0.1:9", state.path()).await;
-    let refused = ask(agent.xds_addr, &[("publish", &id(1, 1))], &[]).await.unwrap_err();
+    let refused = ask(&agent.xds, &[("publish", &id(1, 1))], &[]).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unavailable);
     agent.shutdown().await;
 }
@@ -196,19 +197,19 @@ async fn what_comes_in_any_order_never_opens_early() {
     let agent = agent(&control.url(), state.path()).await;
     rig::ready(&agent).await;
     let publish_id = id(1, 0);
-    assert_eq!(knock(agent.xds_addr, &publish_id, Some(KEY)).await.status, 403);
+    assert_eq!(knock(&agent.xds, &publish_id, Some(KEY)).await.status, 403);
     control.state.set(&publish(0, 9_000));
     eventually("the publish", || control.state.status(&publish_id)).await;
-    let answer = knock(agent.xds_addr, &publish_id, Some(KEY)).await;
+    let answer = knock(&agent.xds, &publish_id, Some(KEY)).await;
     assert_eq!((answer.status, &answer.body["code"]), (403, &"no_subscription".into()));
-    assert_eq!(knock(agent.xds_addr, &publish_id, None).await.status, 401);
+    assert_eq!(knock(&agent.xds, &publish_id, None).await.status, 401);
     control.state.set(&fixtures::entitlement(vec![]));
     let deadline = tokio::time::Instant::now() + rig::PATIENCE;
-    while knock(agent.xds_addr, &publish_id, Some(KEY)).await.status != 200 {
+    while knock(&agent.xds, &publish_id, Some(KEY)).await.status != 200 {
         assert!(tokio::time::Instant::now() < deadline, "never open");
     }
     control.state.remove::<pb::Credential>(&id(7, 1));
-    while knock(agent.xds_addr, &publish_id, Some(KEY)).await.status != 401 {
+    while knock(&agent.xds, &publish_id, Some(KEY)).await.status != 401 {
         assert!(tokio::time::Instant::now() < deadline, "never closed");
     }
     agent.shutdown().await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use imp_agent::bootstrap;
 use imp_agent::config::{Bootstrap, Config};
+use imp_agent::port::Address;
 use imp_proto::config as pb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -33,10 +34,11 @@ fn binary() -> String {
 }
 
 impl Envoy {
-    async fn start(agent: SocketAddr, gateway_id: Option<uuid::Uuid>) -> Self {
+    async fn start(agent: &Address, gateway_id: Option<uuid::Uuid>) -> Self {
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port().await));
         let options = Bootstrap {
-            xds_listen: agent,
+            xds_listen: Some(agent.clone()),
+            state_dir: "unused".into(),
             envoy_admin: admin,
             node_id: Some("e1".into()),
             gateway_id,
@@ -148,7 +150,7 @@ async fn a_call_goes_through_a_real_envoy() {
     let (control, port, _) = shop(3, vec![quota(2)]).await;
     let state = tempfile::tempdir().unwrap();
     let agent = agent(&control.url(), state.path()).await;
-    let envoy = Envoy::start(agent.xds_addr, None).await;
+    let envoy = Envoy::start(&agent.xds, None).await;
     for number in 0..3 {
         reported(&control, number, "is active", active(1, 1)).await;
     }
@@ -168,11 +170,34 @@ async fn a_call_goes_through_a_real_envoy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_largest_headers_that_envoy_takes_are_no_too_large_question() {
+    let (control, port, _) = shop(1, vec![]).await;
+    let state = tempfile::tempdir().unwrap();
+    let agent = agent(&control.url(), state.path()).await;
+    let envoy = Envoy::start(&agent.xds, None).await;
+    reported(&control, 0, "is active", active(1, 1)).await;
+    answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 200).await;
+    // The path goes to the agent, and so does this header; 32 KB are the most of all together.
+    for most in [15 << 10, 20 << 10] {
+        let (path, token) = ("p".repeat(15 << 10), "t".repeat(most));
+        let request = reqwest::Client::new()
+            .get(format!("http://127.0.0.1:{port}/{path}"))
+            .header("host", host(0))
+            .header("x-api-key", KEY)
+            .header("authorization", token);
+        let status = request.send().await.unwrap().status().as_u16();
+        let expected = if most == 15 << 10 { 200 } else { 431 };
+        assert_eq!(status, expected, "{}", envoy.log());
+    }
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn envoy_keeps_its_connections_and_its_listener_over_a_restart_from_disk() {
     let (control, port, _) = shop(20, vec![]).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
-    let xds = first.xds_addr;
+    let xds = &first.xds.clone();
     let envoy = Envoy::start(xds, None).await;
     for number in 0..20 {
         reported(&control, number, "is active", active(1, 1)).await;
@@ -183,7 +208,7 @@ async fn envoy_keeps_its_connections_and_its_listener_over_a_restart_from_disk()
     answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 503).await;
 
     let config =
-        Config { xds_listen: xds.to_string(), ..config("http://127.0.0.1:9", state.path()) };
+        Config { xds_listen: Some(xds.clone()), ..config("http://127.0.0.1:9", state.path()) };
     let again = rig::start(config).await.unwrap();
     answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 200).await;
     rig::eventually("all acknowledged by what Envoy holds", || {
@@ -214,7 +239,7 @@ async fn what_only_envoy_refuses_fails_in_its_words_and_stays_so_over_restarts()
     let (control, port, upstream) = shop(3, vec![]).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
-    let xds = first.xds_addr;
+    let xds = &first.xds.clone();
     let envoy = Envoy::start(xds, None).await;
     let key = [("x-api-key", KEY)];
     for number in 0..3 {
@@ -231,7 +256,7 @@ async fn what_only_envoy_refuses_fails_in_its_words_and_stays_so_over_restarts()
     // Sent again in the same bytes, Envoy would take it for known and say yes.
     first.shutdown().await;
     control.state.with(|shared| shared.statuses.clear());
-    let config = Config { xds_listen: xds.to_string(), ..config(&control.url(), state.path()) };
+    let config = Config { xds_listen: Some(xds.clone()), ..config(&control.url(), state.path()) };
     let again = rig::start(config).await.unwrap();
     reported(&control, 0, "is active again", active(1, 1)).await;
     let failed = reported(&control, 1, "is still failed", |s| s.acked_revision == 1).await;
@@ -249,7 +274,7 @@ async fn a_taken_port_is_told_on_every_publish_of_the_gateway() {
     let _taken = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let state = tempfile::tempdir().unwrap();
     let agent = agent(&control.url(), state.path()).await;
-    let envoy = Envoy::start(agent.xds_addr, None).await;
+    let envoy = Envoy::start(&agent.xds, None).await;
     let failed = reported(&control, 0, "failed", |status| status.error.is_some()).await;
     let error = failed.error.unwrap();
     assert!(error.hint.contains("port"), "{error:?}\n{}", envoy.log());

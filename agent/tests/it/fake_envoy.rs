@@ -1,16 +1,16 @@
 //! A client of the agent's ADS that takes everything, but for what a test lets it refuse.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use imp_agent::port::Address;
 use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, SCOPE};
 use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
 use imp_xds::{Resource, TypeUrl};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 /// The words with which a resource is refused, if it is.
 pub(crate) type Taste = Box<dyn Fn(&str, &Resource) -> Option<String> + Send + Sync>;
@@ -31,13 +31,22 @@ pub(crate) struct FakeEnvoy {
     cancel: CancellationToken,
 }
 
+/// A channel to the agent.
+pub(crate) async fn dial(agent: &Address) -> Result<Channel, tonic::transport::Error> {
+    let url = match agent {
+        Address::Unix(path) => format!("unix://{}", path.display()),
+        Address::Tcp(address) => format!("http://{address}"),
+    };
+    Endpoint::from_shared(url).unwrap().connect().await
+}
+
 impl FakeEnvoy {
     /// Serves all gateways and takes everything.
-    pub(crate) fn start(agent: SocketAddr, node: &str) -> Self {
+    pub(crate) fn start(agent: &Address, node: &str) -> Self {
         Self::picky(agent, node, "all", Box::new(|_, _| None))
     }
 
-    pub(crate) fn picky(agent: SocketAddr, node: &str, cluster: &str, taste: Taste) -> Self {
+    pub(crate) fn picky(agent: &Address, node: &str, cluster: &str, taste: Taste) -> Self {
         let types = [CLUSTER, EXTENSION, LISTENER, SCOPE].map(TypeUrl::from).to_vec();
         let mut config = ClientConfig::new(node, types);
         config.node_cluster = cluster.to_owned();
@@ -51,10 +60,10 @@ impl FakeEnvoy {
         });
         let cancel = CancellationToken::new();
         let (client, stop) = (DeltaClient::new(config, memory.clone()), cancel.clone());
+        let agent = agent.clone();
         tokio::spawn(async move {
-            let connect = || async move {
-                let endpoint = Endpoint::from_shared(format!("http://{agent}")).unwrap();
-                let channel = endpoint.connect().await;
+            let connect = || async {
+                let channel = dial(&agent).await;
                 let channel = channel.map_err(|e| tonic::Status::unavailable(e.to_string()))?;
                 Ok((channel, MetadataMap::new()))
             };

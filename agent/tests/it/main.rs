@@ -7,6 +7,7 @@ mod door;
 mod envoy;
 mod fake_envoy;
 mod fixtures;
+mod port;
 mod program;
 mod publishing;
 mod registration;

@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
+use imp_agent::port::Address;
+
 use crate::control::{Control, TOKEN};
 use crate::fake_envoy::FakeEnvoy;
 use crate::rig::{PATIENCE, active, control_with, eventually, reported};
@@ -16,7 +18,7 @@ fn program() -> Command {
 
 fn anywhere() -> Command {
     let mut command = program();
-    command.args(["--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--admin-listen", "127.0.0.1:0"]);
     command
 }
 
@@ -44,10 +46,25 @@ async fn what_cannot_work_is_one_line_and_exit_code_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut command = program();
-    command.args(["--xds-listen", &address, "--admin-listen", "127.0.0.1:0", "--state-dir"]);
-    command.arg(state.path());
+    command.args(["--admin-listen", &address, "--state-dir"]).arg(state.path());
     let line = last_line(&run(command).await);
-    assert!(line.contains(&address) && line.contains("--xds-listen"), "{line}");
+    assert!(line.contains(&address) && line.contains("--admin-listen"), "{line}");
+
+    let socket = state.path().join("taken.sock");
+    let _taken = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let at_socket = |path: &str| {
+        let mut command = anywhere();
+        command.args(["--xds-listen", path, "--state-dir"]).arg(state.path());
+        command
+    };
+    let line = last_line(&run(at_socket(&format!("unix:{}", socket.display()))).await);
+    assert!(line.contains("taken.sock") && line.contains("--xds-listen"), "{line}");
+    let line = last_line(&run(at_socket(&format!("unix:/{}", "x".repeat(200)))).await);
+    assert!(line.contains("too long") && line.contains("--xds-listen"), "{line}");
+    let mut others = anywhere();
+    others.args(["--envoy-uid", "4711", "--state-dir"]).arg(state.path());
+    let line = last_line(&run(others).await);
+    assert!(line.contains("--envoy-uid") && line.contains("--xds-listen"), "{line}");
 
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"not a directory").unwrap();
@@ -67,12 +84,10 @@ async fn what_cannot_work_is_one_line_and_exit_code_1() {
 async fn a_crash_loses_nothing_that_was_acknowledged_and_a_signal_ends_it_cleanly() {
     let control = control_with(3).await;
     let state = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let xds = free.local_addr().unwrap();
-    drop(free);
+    let xds = &Address::Unix(state.path().join("xds.sock"));
     let start = |control: &str, token: &str| {
         let mut command = program();
-        command.args(["--xds-listen", &xds.to_string(), "--admin-listen", "127.0.0.1:0"]);
+        command.args(["--admin-listen", "127.0.0.1:0"]);
         command.args(["--control", control, "--state-dir"]).arg(state.path());
         command.env("IMP_REGISTRATION_TOKEN", token);
         command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap()
@@ -101,10 +116,14 @@ async fn a_crash_loses_nothing_that_was_acknowledged_and_a_signal_ends_it_cleanl
 #[tokio::test]
 async fn the_bootstrap_is_printed_and_refuses_an_admin_interface_in_the_open() {
     let mut command = program();
-    command.args(["bootstrap", "--xds-listen", "127.0.0.1:18000", "--node-id", "e1"]);
+    command.args(["bootstrap", "--xds-listen", "unix:/run/imp/xds.sock", "--node-id", "e1"]);
     let output = run(command).await;
     let yaml = String::from_utf8(output.stdout).unwrap();
-    for part in ["name: agent", "port_value: 18000", "set_node_on_first_message_only: true"] {
+    for part in [
+        "name: agent",
+        r#"{pipe: {path: "/run/imp/xds.sock"}}"#,
+        "set_node_on_first_message_only: true",
+    ] {
         assert!(yaml.contains(part), "{part}: {yaml}");
     }
     let mut command = program();

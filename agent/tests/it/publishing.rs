@@ -7,7 +7,7 @@ use imp_translate::xds::SCOPE;
 use imp_xds::testing::FakeClient;
 
 use crate::control::resource;
-use crate::fake_envoy::{FakeEnvoy, Taste};
+use crate::fake_envoy::{FakeEnvoy, Taste, dial};
 use crate::fixtures::{self, GATEWAY, at_revision, id, poisoned};
 use crate::rig::{self, active, admin, agent, control_with, eventually, reported};
 
@@ -32,9 +32,9 @@ async fn a_publish_is_active_once_every_connected_envoy_has_it() {
     let held = reported(&control, 0, "is held", |status| status.revision == 1).await;
     assert_eq!((held.acked_revision, held.nodes_acked), (0, 0), "nobody has it yet");
 
-    let _first = FakeEnvoy::start(agent.xds_addr, "e1");
+    let _first = FakeEnvoy::start(&agent.xds, "e1");
     reported(&control, 0, "is active", active(1, 1)).await;
-    let second = FakeEnvoy::picky(agent.xds_addr, "e2", GATEWAY, Box::new(|_, _| None));
+    let second = FakeEnvoy::picky(&agent.xds, "e2", GATEWAY, Box::new(|_, _| None));
     reported(&control, 0, "is active on both", active(1, 2)).await;
     let nodes = eventually("two Envoys in the heartbeat", || {
         let heartbeat = control.state.with(|shared| shared.heartbeat.clone())?;
@@ -57,10 +57,9 @@ async fn an_envoy_that_does_not_answer_holds_the_revision_back() {
     let control = control_with(1).await;
     let state = tempfile::tempdir().unwrap();
     let agent = agent(&control.url(), state.path()).await;
-    let _quick = FakeEnvoy::start(agent.xds_addr, "quick");
+    let _quick = FakeEnvoy::start(&agent.xds, "quick");
     reported(&control, 0, "is active", active(1, 1)).await;
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", agent.xds_addr));
-    let channel = endpoint.unwrap().connect().await.unwrap();
+    let channel = dial(&agent.xds).await.unwrap();
     let mut mute = FakeClient::connect(channel, "mute").await.unwrap();
     mute.subscribe(SCOPE, &[]).await.unwrap();
     let behind = |status: &imp_proto::agent::PublishStatus| {
@@ -81,7 +80,7 @@ async fn what_envoy_refuses_fails_alone_in_its_words_and_the_others_advance() {
     let control = control_with(10).await;
     let state = tempfile::tempdir().unwrap();
     let agent = agent(&control.url(), state.path()).await;
-    let envoy = FakeEnvoy::picky(agent.xds_addr, "e1", "all", like_envoy());
+    let envoy = FakeEnvoy::picky(&agent.xds, "e1", "all", like_envoy());
     for number in 0..10 {
         reported(&control, number, "is active", active(1, 1)).await;
     }
@@ -124,7 +123,7 @@ async fn what_the_agent_cannot_read_is_refused_reported_and_not_held() {
     let control = control_with(1).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
-    let _envoy = FakeEnvoy::start(first.xds_addr, "e1");
+    let _envoy = FakeEnvoy::start(&first.xds, "e1");
     reported(&control, 0, "is active", active(1, 1)).await;
 
     let mut broken = fixtures::publish(0, 9_000);
@@ -163,7 +162,7 @@ async fn what_is_taken_away_goes_and_nothing_else() {
     let control = control_with(12).await;
     let state = tempfile::tempdir().unwrap();
     let agent = agent(&control.url(), state.path()).await;
-    let envoy = FakeEnvoy::start(agent.xds_addr, "e1");
+    let envoy = FakeEnvoy::start(&agent.xds, "e1");
     eventually("all scopes", || (envoy.scopes().len() == 12).then_some(())).await;
     for number in 0..11 {
         control.state.remove::<pb::Publish>(&id(1, number));
@@ -183,7 +182,7 @@ async fn a_publish_whose_gateway_comes_later_is_served_then() {
     control.state.set(&fixtures::publish(0, 9_000));
     let state = tempfile::tempdir().unwrap();
     let agent = agent(&control.url(), state.path()).await;
-    let _envoy = FakeEnvoy::start(agent.xds_addr, "e1");
+    let _envoy = FakeEnvoy::start(&agent.xds, "e1");
     reported(&control, 0, "waits", |status| status.nodes_behind == 1).await;
     control.state.set(&fixtures::gateway(10_000));
     reported(&control, 0, "is active", active(1, 1)).await;
@@ -195,7 +194,7 @@ async fn a_control_plane_that_is_not_ready_empties_nothing() {
     let control = control_with(3).await;
     let state = tempfile::tempdir().unwrap();
     let agent = agent(&control.url(), state.path()).await;
-    let envoy = FakeEnvoy::start(agent.xds_addr, "e1");
+    let envoy = FakeEnvoy::start(&agent.xds, "e1");
     eventually("all scopes", || (envoy.scopes().len() == 3).then_some(())).await;
     let (before, connections) = (envoy.received(), envoy.connections());
 

@@ -111,7 +111,7 @@ async fn a_revoked_agent_goes_on_serving_and_says_so() {
     let control = control_with(2).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
-    let envoy = FakeEnvoy::start(first.xds_addr, "e1");
+    let envoy = FakeEnvoy::start(&first.xds, "e1");
     reported(&control, 1, "is active", active(1, 1)).await;
     drop(envoy);
     first.shutdown().await;
@@ -121,7 +121,7 @@ async fn a_revoked_agent_goes_on_serving_and_says_so() {
     let mut link = again.link_state.clone();
     let revoked = link.wait_for(|state| *state == LinkState::Revoked);
     tokio::time::timeout(PATIENCE, revoked).await.unwrap().unwrap();
-    let envoy = FakeEnvoy::start(again.xds_addr, "e1");
+    let envoy = FakeEnvoy::start(&again.xds, "e1");
     eventually("both publishes", || (envoy.scopes().len() == 2).then_some(())).await;
     assert!(admin(&again, "/status").await.1.contains(r#""state":"revoked""#));
     again.shutdown().await;

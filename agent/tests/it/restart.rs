@@ -18,7 +18,7 @@ async fn from_disk_it_serves_the_same_at_once_and_a_reconnecting_envoy_is_sent_n
     let control = control_with(20).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
-    let (xds, envoy) = (first.xds_addr, FakeEnvoy::start(first.xds_addr, "e1"));
+    let (xds, envoy) = (&first.xds.clone(), FakeEnvoy::start(&first.xds, "e1"));
     for number in 0..20 {
         reported(&control, number, "is active", active(1, 1)).await;
     }
@@ -28,7 +28,7 @@ async fn from_disk_it_serves_the_same_at_once_and_a_reconnecting_envoy_is_sent_n
     first.shutdown().await;
 
     let started = Instant::now();
-    let config = Config { xds_listen: xds.to_string(), ..config(NOWHERE, state.path()) };
+    let config = Config { xds_listen: Some(xds.clone()), ..config(NOWHERE, state.path()) };
     let again = rig::start(config).await.unwrap();
     assert_eq!(admin(&again, "/readyz").await.0, 200);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
@@ -49,7 +49,7 @@ async fn from_disk_it_serves_the_same_at_once_and_a_reconnecting_envoy_is_sent_n
 async fn without_state_and_control_plane_nobody_is_served() {
     let state = tempfile::tempdir().unwrap();
     let agent = agent(NOWHERE, state.path()).await;
-    let envoy = FakeEnvoy::start(agent.xds_addr, "e1");
+    let envoy = FakeEnvoy::start(&agent.xds, "e1");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!((envoy.connections(), envoy.received()), (envoy.connections(), 0));
     assert_eq!(admin(&agent, "/readyz").await.0, 503);
@@ -61,14 +61,14 @@ async fn after_a_restart_it_asks_only_for_what_changed_meanwhile() {
     let control = control_with(5).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
-    let envoy = FakeEnvoy::start(first.xds_addr, "e1");
+    let envoy = FakeEnvoy::start(&first.xds, "e1");
     reported(&control, 4, "is active", active(1, 1)).await;
-    let (xds, received) = (first.xds_addr, envoy.received());
+    let (xds, received) = (&first.xds.clone(), envoy.received());
     first.shutdown().await;
 
     control.state.set(&at_revision(fixtures::publish(1, 9_000), 2));
     control.state.remove::<pb::Publish>(&id(1, 2));
-    let config = Config { xds_listen: xds.to_string(), ..config(&control.url(), state.path()) };
+    let config = Config { xds_listen: Some(xds.clone()), ..config(&control.url(), state.path()) };
     let again = rig::start(config).await.unwrap();
     reported(&control, 1, "is active", active(2, 1)).await;
     eventually("one is gone", || (envoy.scopes().len() == 4).then_some(())).await;
@@ -82,7 +82,7 @@ async fn a_refused_revision_stays_refused_and_the_former_one_serves() {
     let control = control_with(2).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
-    let xds = first.xds_addr;
+    let xds = &first.xds.clone();
     let taste = |_: &str, resource: &imp_xds::Resource| {
         let bad = resource.value().windows(7).any(|window| window == b"a{1500}");
         bad.then(|| "bad repetition".to_owned())
@@ -99,7 +99,7 @@ async fn a_refused_revision_stays_refused_and_the_former_one_serves() {
     first.shutdown().await;
 
     control.state.with(|shared| shared.statuses.clear());
-    let config = Config { xds_listen: xds.to_string(), ..config(&control.url(), state.path()) };
+    let config = Config { xds_listen: Some(xds.clone()), ..config(&control.url(), state.path()) };
     let again = rig::start(config).await.unwrap();
     let status = reported(&control, 1, "is still failed", |s| s.nodes_nacked + s.nodes_behind == 1);
     let status = status.await;

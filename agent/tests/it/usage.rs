@@ -41,7 +41,7 @@ async fn shop(limits: Vec<imp_proto::config::Limit>) -> (Control, tempfile::Temp
 
 async fn call(agent: &Running, times: usize) {
     for _ in 0..times {
-        knock(agent.xds_addr, &id(1, 0), Some(KEY)).await;
+        knock(&agent.xds, &id(1, 0), Some(KEY)).await;
     }
 }
 

@@ -37,7 +37,7 @@ impl Floor {
     pub async fn start(barrier: bool, workers: u32) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("imp-floor-").tempdir()?;
         let (stub, upstream, port) =
-            (Stub::start().await?, Upstream::start().await?, ports::free()?);
+            (Stub::start(directory.path()).await?, Upstream::start().await?, ports::free()?);
         let mut assembly = Assembly::new(Options {
             bind_address: "127.0.0.1".to_owned(),
             layout: Layout::ScopedRoutes,
@@ -58,7 +58,7 @@ impl Floor {
         };
         let delta = assembly.set_gateway(ir::Gateway::parse(&gateway)?);
         stub.push(delta.all.upserts);
-        let envoy = Envoy::start(directory.path(), "floor", stub.address(), workers).await?;
+        let envoy = Envoy::start(directory.path(), "floor", stub.socket(), workers).await?;
         Ok(Self { probes: None, envoy, stub, upstream, assembly, port, barrier, directory })
     }
 
@@ -100,12 +100,11 @@ impl Floor {
 
     /// What one publish moves to Envoy, through a counting proxy.
     pub async fn bytes(&mut self, range: std::ops::Range<usize>, workers: u32) -> Result<Bytes> {
-        let counting = Counting::start(self.stub.address()).await?;
+        let socket = self.directory.path().join("counting.sock");
+        let counting = Counting::between(&socket, self.stub.socket()).await?;
         self.probes = None;
         self.envoy.kill();
-        self.envoy =
-            Envoy::start(self.directory.path(), "floor-counted", counting.address(), workers)
-                .await?;
+        self.envoy = Envoy::start(self.directory.path(), "floor-counted", &socket, workers).await?;
         let gateway = ports::local(self.port);
         let count = range.len().max(1) as f64;
         let serves = async |index: usize| {

@@ -113,12 +113,13 @@ impl Ours {
     pub async fn bytes(&mut self, range: std::ops::Range<usize>) -> Result<Bytes> {
         let count = range.len().max(1) as f64;
         let to_agent = Counting::start(self.stack.control.agent_listen).await?;
-        let to_envoy = Counting::start(self.stack.agent.xds).await?;
+        let socket = self.stack.directory().join("counting.sock");
+        let to_envoy = Counting::between(&socket, &self.stack.agent.xds).await?;
         self.probes = None;
         self.stack.envoys.clear();
-        self.stack.agent.look_for_control_at(to_agent.address());
+        self.stack.agent.look_for_control_at(to_agent.address()?);
         self.stack.restart_agent().await?;
-        self.stack.add_envoy_through(to_envoy.address()).await?;
+        self.stack.add_envoy_through(&socket).await?;
         // One publish to know that both are in step.
         let mut rest = range.clone();
         let first = rest.next().context("an empty range")?;

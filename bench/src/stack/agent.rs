@@ -15,8 +15,8 @@ pub struct Agent {
     process: Process,
     directory: PathBuf,
     control: SocketAddr,
-    /// ADS and the door.
-    pub xds: SocketAddr,
+    /// The socket of ADS and the door.
+    pub xds: PathBuf,
     /// Health, metrics, status.
     pub admin: SocketAddr,
 }
@@ -29,9 +29,10 @@ impl Agent {
         token: Option<&str>,
         flags: &[String],
     ) -> Result<Self> {
-        let (xds, admin) = (ports::local(ports::free()?), ports::local(ports::free()?));
+        let admin = ports::local(ports::free()?);
+        let xds = directory.join("agent/xds.sock");
         let control = control.agent_listen;
-        let process = spawn(directory, control, xds, admin, token, flags)?;
+        let process = spawn(directory, control, admin, token, flags)?;
         let mut agent = Self { process, directory: directory.to_owned(), control, xds, admin };
         agent.wait().await?;
         Ok(agent)
@@ -42,10 +43,9 @@ impl Agent {
         self.process.kill();
     }
 
-    /// Again, on the same ports and state, without a token.
+    /// Again, on the same port, socket and state, without a token.
     pub async fn revive(&mut self, flags: &[String]) -> Result<()> {
-        let (xds, admin) = (self.xds, self.admin);
-        self.process = spawn(&self.directory, self.control, xds, admin, None, flags)?;
+        self.process = spawn(&self.directory, self.control, self.admin, None, flags)?;
         self.wait().await
     }
 
@@ -70,10 +70,10 @@ impl Agent {
 }
 
 /// The bootstrap that imp-agent prints for an Envoy of this name.
-pub(super) fn bootstrap(node: &str, xds: SocketAddr, admin_port: u16) -> Result<String> {
+pub(super) fn bootstrap(node: &str, xds: &Path, admin_port: u16) -> Result<String> {
     let output = Command::new(program("imp-agent")?)
         .arg("bootstrap")
-        .args(["--xds-listen", &xds.to_string()])
+        .args(["--xds-listen", &format!("unix:{}", xds.display())])
         .args(["--envoy-admin", &ports::local(admin_port).to_string()])
         .args(["--node-id", node])
         .output()?;
@@ -85,7 +85,6 @@ pub(super) fn bootstrap(node: &str, xds: SocketAddr, admin_port: u16) -> Result<
 fn spawn(
     directory: &Path,
     control: SocketAddr,
-    xds: SocketAddr,
     admin: SocketAddr,
     token: Option<&str>,
     flags: &[String],
@@ -93,9 +92,8 @@ fn spawn(
     let mut command = Command::new(program("imp-agent")?);
     command
         .args(["--control", &format!("http://{control}")])
-        .args(["--xds-listen", &xds.to_string()])
         .args(["--admin-listen", &admin.to_string()])
-        .args(["--bind-address", &xds.ip().to_string()])
+        .args(["--bind-address", &admin.ip().to_string()])
         .arg("--state-dir")
         .arg(directory.join("agent"))
         .args(flags);

@@ -1,7 +1,6 @@
 //! A real Envoy's process.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,13 +27,8 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 impl Envoy {
-    /// Fed by the ADS server at `xds`, with the bootstrap that imp-agent prints; waits until it is up.
-    pub async fn start(
-        directory: &Path,
-        name: &str,
-        xds: SocketAddr,
-        workers: u32,
-    ) -> Result<Self> {
+    /// Fed by the ADS server at the socket `xds`, with the bootstrap that imp-agent prints; waits until it is up.
+    pub async fn start(directory: &Path, name: &str, xds: &Path, workers: u32) -> Result<Self> {
         let port = ports::free()?;
         let file = directory.join(format!("{name}.yaml"));
         std::fs::write(&file, super::agent::bootstrap(name, xds, port)?)?;

@@ -60,7 +60,7 @@ async fn a_registration_token_opens_once_and_the_agent_says_so_in_one_line() -> 
         let state = tempfile::tempdir()?;
         let output = Command::new(program("imp-agent")?)
             .args(["--control", &format!("http://{}", stack.control.agent_listen)])
-            .args(["--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0"])
             .arg("--state-dir")
             .arg(state.path())
             .env("IMP_REGISTRATION_TOKEN", &token)

@@ -32,7 +32,7 @@ fn a_taken_port_is_named() -> Result<()> {
 
     let mut agent = Command::new(program("imp-agent")?);
     agent
-        .args(["--xds-listen", &address, "--admin-listen", "127.0.0.1:0"])
+        .args(["--admin-listen", &address])
         .args(["--control", "http://127.0.0.1:9"])
         .arg("--state-dir")
         .arg(folder.path())

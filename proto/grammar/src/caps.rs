@@ -331,4 +331,36 @@ caps! {
         "Requests at once on one HTTP/2 connection to the REST port.",
         "control/tests/it/connections.rs::streams_of_a_connection_are_bounded";
 }
+@nodes {
+    NODE_CONNECTIONS = 4_096, Count, [Agent],
+        "Connections to the agent's port for Envoys.",
+        "agent/src/port.rs::so_many_connections_and_no_more";
+    NODE_CONNECTIONS_EACH = 1_024, Count, [Agent],
+        "Connections of one user or node certificate. An Envoy has one for its configuration and one for each worker.",
+        "agent/src/port/caller.rs::what_one_identity_uses_up_another_still_has";
+    NODE_GREETING_TIME = 10_000, Milliseconds, [Agent],
+        "From connecting to the first frame of HTTP/2, the TLS handshake apart; later silence is found by pings.",
+        "agent/tests/it/port.rs::who_does_not_begin_to_speak_is_let_go";
+    NODE_CALLS = 10_000, Count, [Agent],
+        "Questions and streams at once on one connection; the printed bootstrap lets Envoy have as many.",
+        "agent/tests/it/port.rs::a_connection_has_so_many_calls";
+    NODE_CALL_TIME = 10_000, Milliseconds, [Agent],
+        "From the head of a question to its end. Envoy gives it up after half a second.",
+        "agent/tests/it/port.rs::unfinished_questions_hold_a_bounded_amount";
+    NODE_QUESTION_BYTES = 64 * KIB, Bytes, [Agent],
+        "One question of ext_authz. All headers of a call have 32 KB in the listener; a question holds the path and three of them.",
+        "agent/tests/it/port.rs::a_question_of_the_most_bytes_is_answered_and_one_more_is_refused";
+    NODE_BYTES_IN_FLIGHT = 16 * MIB, Bytes, [Agent],
+        "Questions of one user or node certificate that are being read.",
+        "agent/src/port/caller.rs::what_one_identity_uses_up_another_still_has";
+    NODE_STREAMS = 1_000, Count, [Agent],
+        "Configuration streams of all Envoys.",
+        "xds/tests/it/sockets.rs::r83_streams_are_bounded_and_so_are_those_that_are_being_filled";
+    NODE_REQUEST_BYTES = 16 * MIB, Bytes, [Agent],
+        "One request on a configuration stream: the first after a reconnect has some 90 bytes for each host that is held.",
+        "xds/tests/it/sockets.rs::r86_a_large_request_is_read_and_a_larger_one_is_refused";
+    NODES_WAITING = 1_000, Count, [Agent],
+        "Gateways that nobody knows and Envoys wait for.",
+        "agent/src/fleet/worlds.rs::so_many_may_wait_and_no_more";
+}
 }

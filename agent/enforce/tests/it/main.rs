@@ -84,7 +84,14 @@ fn with_limits(limits: Vec<pb::Limit>) -> Engine {
 }
 
 fn call(key: Option<&str>, now: DateTime<Utc>) -> Call<'_> {
-    Call { publish_id: "pub", route_id: "route", api_key: key, duplicate_key: false, now }
+    Call {
+        publish_id: "pub",
+        route_id: "route",
+        gateway_id: None,
+        api_key: key,
+        duplicate_key: false,
+        now,
+    }
 }
 
 fn decide(engine: &Engine, call: &Call<'_>) -> Result<Admission, Denial> {

@@ -5,6 +5,7 @@
 mod fixtures;
 
 mod assembly;
+mod door;
 mod envoy;
 mod golden;
 mod parse;

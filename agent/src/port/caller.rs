@@ -1,0 +1,166 @@
+//! Who is at the other end of a connection, and what he may use up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use imp_grammar::caps::{NODE_BYTES_IN_FLIGHT, NODE_CONNECTIONS_EACH};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+
+/// A verified identity: there are no others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// A process of this machine, by its user.
+    Local {
+        /// The user.
+        uid: u32,
+    },
+    /// The holder of a node certificate.
+    Node {
+        /// The one gateway that it may see; None: all.
+        gateway: Option<String>,
+        /// `node.id`.
+        id: String,
+    },
+}
+
+/// The other end of a connection; every request on it carries this among its extensions.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    who: Who,
+    shares: Arc<Shares>,
+}
+
+/// What all connections of one identity share.
+#[derive(Debug)]
+struct Shares {
+    connections: Arc<Semaphore>,
+    bytes: Semaphore,
+}
+
+/// A place among the connections of one identity.
+#[derive(Debug)]
+pub(super) struct Place {
+    _place: OwnedSemaphorePermit,
+}
+
+impl Caller {
+    /// The other end of the connection that a request came on.
+    pub fn of(extensions: &http::Extensions) -> Result<&Self, Status> {
+        let unknown = || Status::unauthenticated("this connection has not said who it is");
+        extensions.get().ok_or_else(unknown)
+    }
+
+    /// The one gateway that it may see and ask about; None: all.
+    pub fn gateway(&self) -> Option<&str> {
+        match &self.who {
+            Who::Local { .. } => None,
+            Who::Node { gateway, .. } => gateway.as_deref(),
+        }
+    }
+
+    /// Whether it may open a stream under these names of `node`.
+    pub fn may_be(&self, node_id: &str, gateway: Option<&str>) -> Result<(), Status> {
+        let Who::Node { gateway: own, id } = &self.who else { return Ok(()) };
+        if id != node_id {
+            let what = format!("this certificate is of node {id:?}, and node.id says {node_id:?}");
+            return Err(Status::permission_denied(what));
+        }
+        if own.as_deref().is_some_and(|own| gateway != Some(own)) {
+            let (own, asked) = (own.as_deref().unwrap_or_default(), gateway.unwrap_or("all"));
+            let what =
+                format!("this certificate is for gateway {own}, and node.cluster says {asked}");
+            return Err(Status::permission_denied(what));
+        }
+        Ok(())
+    }
+
+    /// Room for so many bytes of a call; given back when this is dropped.
+    pub(super) fn room(&self, bytes: usize) -> Result<Room, Status> {
+        let count = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match self.shares.bytes.try_acquire_many(count) {
+            Ok(permit) => permit.forget(),
+            Err(_) => return Err(Status::resource_exhausted("too many calls are being read")),
+        }
+        Ok(Room { shares: self.shares.clone(), bytes })
+    }
+}
+
+/// Bytes that are taken.
+#[derive(Debug)]
+pub(super) struct Room {
+    shares: Arc<Shares>,
+    bytes: usize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shares.bytes.add_permits(self.bytes);
+    }
+}
+
+/// Everybody who is connected.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Callers {
+    known: Arc<Mutex<HashMap<Who, Weak<Shares>>>>,
+}
+
+impl Callers {
+    /// One more connection; None when there are too many of this identity.
+    pub(super) fn come(&self, who: Who) -> Option<(Caller, Place)> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let shares = known.get(&who).and_then(Weak::upgrade).unwrap_or_else(|| {
+            known.retain(|_, shares| shares.strong_count() > 0);
+            let shares = Arc::new(Shares {
+                connections: Arc::new(Semaphore::new(NODE_CONNECTIONS_EACH.size())),
+                bytes: Semaphore::new(NODE_BYTES_IN_FLIGHT.size()),
+            });
+            known.insert(who.clone(), Arc::downgrade(&shares));
+            shares
+        });
+        let place = shares.connections.clone().try_acquire_owned().ok()?;
+        Some((Caller { who, shares }, Place { _place: place }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    fn node(gateway: Option<&str>) -> Who {
+        Who::Node { gateway: gateway.map(str::to_owned), id: "n".to_owned() }
+    }
+
+    #[test]
+    fn a_node_is_who_its_certificate_says() {
+        let callers = Callers::default();
+        let (bound, _place) = callers.come(node(Some("g"))).unwrap();
+        assert!(bound.may_be("n", Some("g")).is_ok());
+        for (id, gateway) in [("n", None), ("n", Some("h")), ("m", Some("g"))] {
+            let refused = bound.may_be(id, gateway).unwrap_err();
+            assert_eq!(refused.code(), Code::PermissionDenied, "{id} {gateway:?}");
+        }
+        let (free, _place) = callers.come(node(None)).unwrap();
+        assert!(free.may_be("n", None).is_ok() && free.may_be("n", Some("g")).is_ok());
+        assert_eq!((bound.gateway(), free.gateway()), (Some("g"), None));
+    }
+
+    #[test]
+    fn what_one_identity_uses_up_another_still_has() {
+        let callers = Callers::default();
+        let many: Vec<_> =
+            (0..NODE_CONNECTIONS_EACH.size()).map(|_| callers.come(node(None)).unwrap()).collect();
+        assert!(callers.come(node(None)).is_none(), "one more than the cap");
+        let (caller, _) = many.first().unwrap();
+        let all = caller.room(NODE_BYTES_IN_FLIGHT.size()).unwrap();
+        assert_eq!(caller.room(1).unwrap_err().code(), Code::ResourceExhausted);
+        let (other, _place) = callers.come(node(Some("g"))).unwrap();
+        assert!(other.room(NODE_BYTES_IN_FLIGHT.size()).is_ok());
+        drop(all);
+        assert!(caller.room(NODE_BYTES_IN_FLIGHT.size()).is_ok(), "it was given back");
+        drop(many);
+        assert!(callers.come(node(None)).is_some());
+    }
+}
