@@ -37,6 +37,6 @@ fn enforcement_fails_closed_and_soon_and_is_not_tried_twice() {
     let fields = [b"failure_mode_allow".as_slice(), b"FailureModeAllow"];
     for resource in &delta.all.upserts {
         let named = |field: &&[u8]| resource.value.windows(field.len()).any(|at| at == *field);
-        assert!(!fields.iter().any(|field| named(field)), "{}", resource.name);
+        assert!(!fields.iter().any(named), "{}", resource.name);
     }
 }
