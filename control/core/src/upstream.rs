@@ -1,10 +1,11 @@
-//! Which upstream addresses a tenant may name. A gateway that forwards to loopback, to the node, or
-//! to a cloud's metadata service is a way into the platform (SSRF), so these are refused unless the
-//! deployment's allow-list names them.
+//! Which upstreams a tenant may name. A gateway that forwards to loopback, to the node, or to a
+//! cloud's metadata service is a way into the platform (SSRF), so what leads there is refused unless
+//! the deployment's allow-list names it. Names are judged by what is known of them; Envoy judges the
+//! address that a name resolves to, by the same table (`imp_grammar::network`).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::IpNet;
+use imp_grammar::network::{self, Networks};
 
 use crate::check::Fault;
 use crate::grammar;
@@ -12,61 +13,58 @@ use crate::grammar;
 /// What the deployment lets tenants reach although it is not public.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamPolicy {
-    allowed: Vec<IpNet>,
-    allowed_names: Vec<String>,
+    networks: Networks,
+    names: Vec<String>,
+    /// Written `*.example.internal`, kept without the star.
+    domains: Vec<String>,
 }
 
 impl UpstreamPolicy {
-    /// Each entry is a CIDR (`10.1.0.0/16`), an address, or a DNS name (`localhost`).
+    /// Each entry is a CIDR (`10.1.0.0/16`), an address, a DNS name (`localhost`), or all names under
+    /// one (`*.corp.internal`).
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, Fault> {
-        let mut policy = Self::default();
+        let (mut policy, mut allowed) = (Self::default(), Vec::new());
         for entry in entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()) {
-            if let Ok(net) = entry.parse::<IpNet>() {
-                policy.allowed.push(net);
-            } else if let Ok(address) = entry.parse::<IpAddr>() {
-                policy.allowed.push(address.into());
+            if let Some(net) = network::parse(entry) {
+                allowed.push(net);
+            } else if let Some(domain) = entry.strip_prefix("*.") {
+                policy.domains.push(format!(".{}", grammar::hostname(domain)?));
             } else {
-                policy.allowed_names.push(grammar::hostname(entry)?);
+                policy.names.push(grammar::hostname(entry)?);
             }
         }
+        policy.networks = Networks::allowing(&allowed);
         Ok(policy)
     }
 
     /// Whether a backend's endpoint may be this host: an address or a DNS name.
     pub fn check(&self, host: &str) -> Result<(), Fault> {
         if let Some(address) = literal(host) {
-            return self.check_address(host, address);
+            return self.networks.judge(address).map_err(|what| {
+                forbidden(format!("{host} is {what}, which this deployment does not allow"))
+            });
         }
         let name = grammar::hostname(host)
             .map_err(|_| Fault::new("invalid_host", "an IP address or a DNS name"))?;
         if looks_numeric(&name) {
             return Err(Fault::new("invalid_host", "write addresses in dotted decimal or as IPv6"));
         }
-        let local =
-            LOCAL_NAMES.iter().any(|local| name == *local || name.ends_with(&format!(".{local}")));
-        if local && !self.allowed_names.contains(&name) {
-            return Err(forbidden(host));
+        match network::leads_inside(&name).filter(|_| !self.allows_name(&name)) {
+            None => Ok(()),
+            Some(to) => Err(forbidden(format!(
+                "{host} leads to {to}, which this deployment does not allow"
+            ))),
         }
-        Ok(())
     }
 
-    fn check_address(&self, host: &str, address: IpAddr) -> Result<(), Fault> {
-        let seen = unmapped(address);
-        let allowed = self.allowed.iter().any(|net| net.contains(&address) || net.contains(&seen));
-        if allowed || is_public(seen) { Ok(()) } else { Err(forbidden(host)) }
+    fn allows_name(&self, name: &str) -> bool {
+        self.names.iter().any(|allowed| allowed == name)
+            || self.domains.iter().any(|domain| name.ends_with(domain))
     }
 }
 
-const LOCAL_NAMES: [&str; 4] =
-    ["localhost", "metadata.google.internal", "metadata", "instance-data"];
-
-fn forbidden(host: &str) -> Fault {
-    Fault::new(
-        "forbidden_upstream",
-        format!(
-            "{host} is a loopback, link-local, private or metadata address that this deployment does not allow"
-        ),
-    )
+fn forbidden(detail: String) -> Fault {
+    Fault::new("forbidden_upstream", detail)
 }
 
 fn literal(host: &str) -> Option<IpAddr> {
@@ -79,55 +77,6 @@ fn looks_numeric(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     last.bytes().all(|b| b.is_ascii_digit())
         || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-/// The IPv4 address inside a v4-mapped, NAT64 or 6to4 address; otherwise the address itself.
-fn unmapped(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    let s = v6.segments();
-    let v4 =
-        |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    match s {
-        [0, 0, 0, 0, 0, 0xffff | 0, high, low] if high != 0 || low > 1 => v4(high, low),
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
-        [0x2002, high, low, ..] => v4(high, low),
-        _ => address,
-    }
-}
-
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => is_public_v6(v6),
-    }
-}
-
-fn is_public_v4(v4: Ipv4Addr) -> bool {
-    let [a, b, c, _] = v4.octets();
-    let shared = a == 100 && (64..128).contains(&b); // RFC 6598, and a cloud's metadata service
-    let special =
-        a == 0 || a >= 240 || (a == 192 && b == 0 && c == 0) || (a == 198 && (b & 0xfe) == 18);
-    !(v4.is_loopback()
-        || v4.is_private()
-        || v4.is_link_local()
-        || v4.is_multicast()
-        || v4.is_broadcast()
-        || shared
-        || special)
-}
-
-fn is_public_v6(v6: Ipv6Addr) -> bool {
-    let first = v6.segments()[0];
-    let unique_local = (first & 0xfe00) == 0xfc00; // holds fd00:ec2::254
-    let link_local = (first & 0xffc0) == 0xfe80;
-    let site_local = (first & 0xffc0) == 0xfec0;
-    !(v6.is_loopback()
-        || v6.is_unspecified()
-        || v6.is_multicast()
-        || unique_local
-        || link_local
-        || site_local
-        || first == 0x64)
 }
 
 #[cfg(test)]
@@ -166,6 +115,32 @@ mod tests {
             "a.localhost",
             "metadata.google.internal",
             "LOCALHOST.",
+            // Accepted by an earlier version.
+            "localhost.localdomain",
+            "localhost6",
+            "ip6-localhost",
+            "ip6-loopback",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+            "host.docker.internal",
+            "vm",
+            "runsc",
+            "127.0.0.1.nip.io",
+            "7f000001.nip.io",
+            "127-0-0-1.sslip.io",
+            "localtest.me",
+            "::ffff:0:127.0.0.1",
+            "2001:0:7f00:1::",
+            "168.63.129.16",
+            "192.0.2.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "3fff::1",
+            "2001:db8::1",
+            "100::1",
+            "5f00::1",
         ] {
             assert_eq!(policy.check(bad).map_err(|f| f.code), Err("forbidden_upstream"), "{bad}");
         }
@@ -189,6 +164,10 @@ mod tests {
             assert_eq!(policy.check(good), Ok(()), "{good}");
         }
         assert!(policy.check("10.1.2.4").is_err());
+        let policy = UpstreamPolicy::parse(["*.corp.internal"]).unwrap();
+        assert_eq!(policy.check("pay.corp.internal"), Ok(()));
+        assert!(policy.check("pay.other.internal").is_err());
+        assert!(policy.check("corp.internal").is_err());
         assert!(UpstreamPolicy::parse(["not a host"]).is_err());
     }
 }

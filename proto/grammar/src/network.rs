@@ -1,1 +1,150 @@
 //! Networks that a tenant's upstream may not be in, unless the deployment allows them.
+//!
+//! The control plane refuses addresses and names that it can judge at once. A name may lead anywhere
+//! by the time of a call, so the agent has Envoy judge the address of each connection by the same
+//! [`Rule`]s.
+
+mod names;
+mod table;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+pub use names::leads_inside;
+use table::{CARRIERS, MAPPED, NAT64, UNSPECIFIED_AND_LOOPBACK};
+pub use table::{METADATA, NOT_PUBLIC_V4, NOT_PUBLIC_V6};
+
+/// An address is refused when it is in `deny` and not in `unless`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Refused.
+    pub deny: Vec<IpNet>,
+    /// Excepted from `deny`.
+    pub unless: Vec<IpNet>,
+}
+
+impl Rule {
+    fn refuses(&self, address: IpAddr) -> bool {
+        let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&address));
+        within(&self.deny) && !within(&self.unless)
+    }
+}
+
+/// Which addresses a deployment lets tenants reach: all public ones, and those that it allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks {
+    rules: Vec<Rule>,
+}
+
+impl Default for Networks {
+    fn default() -> Self {
+        Self::allowing(&[])
+    }
+}
+
+impl Networks {
+    /// The public networks and these. A metadata service opens only by an entry for its very
+    /// address; networks that carry IPv4 addresses inside open for what they carry.
+    pub fn allowing(allowed: &[IpNet]) -> Self {
+        let allowed: Vec<IpNet> = allowed.iter().map(|net| unmapped(net.trunc())).collect();
+        let v4: Vec<Ipv4Net> = allowed.iter().filter_map(only_v4).collect();
+        let v6: Vec<IpNet> = allowed.iter().filter(|net| only_v4(net).is_none()).copied().collect();
+        let within = |carrier: Ipv6Net| v4.iter().map(move |net| carried(carrier, *net));
+        let mut rules = vec![
+            metadata(&allowed),
+            Rule { deny: nets(CARRIERS), unless: vec![UNSPECIFIED_AND_LOOPBACK.into()] },
+            Rule {
+                deny: NOT_PUBLIC_V4.iter().map(|(net, _)| (*net).into()).collect(),
+                unless: v4.iter().map(|net| (*net).into()).collect(),
+            },
+            Rule { deny: vec![MAPPED.into()], unless: within(MAPPED).collect() },
+        ];
+        let nat64 = IpNet::from(NAT64);
+        if v6.iter().any(|net| net.contains(&nat64) || nat64.contains(net)) {
+            let inside = NOT_PUBLIC_V4.iter().map(|(net, _)| carried(NAT64, *net));
+            rules.push(Rule { deny: inside.collect(), unless: within(NAT64).collect() });
+        }
+        let deny = IpNet::aggregate(&NOT_PUBLIC_V6.map(|(net, _)| net.into()).to_vec());
+        // What is mapped has a rule of its own.
+        let unless = v6.into_iter().chain([MAPPED.into()]).collect();
+        rules.push(Rule { deny, unless });
+        Self { rules }
+    }
+
+    /// What is refused, for who must judge by rules.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Whether tenants may reach this address; if not, what it is.
+    pub fn judge(&self, address: IpAddr) -> Result<(), &'static str> {
+        let refused = self.rules.iter().any(|rule| rule.refuses(address));
+        if refused { Err(kind_of(address)) } else { Ok(()) }
+    }
+}
+
+/// `10.0.0.0/8`, `10.1.2.3` or `[::1]`; None when it is neither a network nor an address.
+pub fn parse(text: &str) -> Option<IpNet> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    text.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// The same network written inside the v4-mapped one, through which a kernel connects to IPv4.
+pub fn mapped(net: Ipv4Net) -> IpNet {
+    carried(MAPPED, net)
+}
+
+/// What an address that is not public is.
+fn kind_of(address: IpAddr) -> &'static str {
+    if nets(METADATA).iter().any(|net| net.contains(&address)) {
+        return "a metadata address";
+    }
+    let v4 = NOT_PUBLIC_V4.iter().map(|(net, kind)| (IpNet::from(*net), *kind));
+    let v6 = NOT_PUBLIC_V6.iter().map(|(net, kind)| (IpNet::from(*net), *kind));
+    let found = v4.chain(v6).find(|(net, _)| net.contains(&address));
+    found.map_or("an address that is not allowed", |(_, kind)| kind)
+}
+
+/// Metadata services answer to everyone who reaches them, so a wider entry does not open them.
+fn metadata(allowed: &[IpNet]) -> Rule {
+    let closed = METADATA.iter().filter(|host| !allowed.contains(&IpNet::from(**host)));
+    let spellings = |host: &IpAddr| match host {
+        IpAddr::V4(v4) => {
+            let host = Ipv4Net::from(*v4);
+            vec![host.into(), carried(MAPPED, host), carried(NAT64, host)]
+        }
+        IpAddr::V6(_) => vec![IpNet::from(*host)],
+    };
+    Rule { deny: closed.flat_map(spellings).collect(), unless: vec![] }
+}
+
+fn nets<T: Copy + Into<IpNet>, const N: usize>(of: [T; N]) -> Vec<IpNet> {
+    of.map(Into::into).to_vec()
+}
+
+fn only_v4(net: &IpNet) -> Option<Ipv4Net> {
+    match net {
+        IpNet::V4(net) => Some(*net),
+        IpNet::V6(_) => None,
+    }
+}
+
+/// An IPv4 network behind the 96 bits of `carrier`.
+fn carried(carrier: Ipv6Net, net: Ipv4Net) -> IpNet {
+    let bits = carrier.addr().to_bits() | u128::from(net.addr().to_bits());
+    let length = net.prefix_len().saturating_add(96);
+    Ipv6Net::new(bits.into(), length).map_or(IpNet::from(carrier), IpNet::from)
+}
+
+/// An entry that is written as v4-mapped stands for its IPv4 network.
+fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let inner = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);
+    let length = v6.prefix_len().saturating_sub(96);
+    let shorter = |inner: Ipv4Addr| Ipv4Net::new(inner, length).ok().map(IpNet::from);
+    inner.and_then(shorter).unwrap_or(net)
+}
+
+#[cfg(test)]
+mod tests;
