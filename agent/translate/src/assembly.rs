@@ -156,7 +156,7 @@ impl Assembly {
         if known == Some(&publish) {
             return self.finish(change);
         }
-        let desired = Arc::new(Prepared::new(publish));
+        let desired = Arc::new(Prepared::new(publish, &self.options));
         let before = match self.publishes.get_mut(&id) {
             Some(state) => {
                 let before = state.effective().cloned();
@@ -187,7 +187,7 @@ impl Assembly {
             return None;
         }
         state.blocked = true;
-        state.proven = former.map(|former| Arc::new(Prepared::new(former)));
+        state.proven = former.map(|former| Arc::new(Prepared::new(former, &self.options)));
         let (before, after) = (state.desired.clone(), state.proven.clone());
         let mut change = Change::default();
         self.replace(id, Some(before), after, &mut change);

@@ -9,4 +9,5 @@ pub mod ir;
 pub mod xds;
 
 pub use assembly::{Assembly, Blame, Delta, GatewayDelta};
+pub use xds::upstreams::{Closed, Upstreams};
 pub use xds::{Layout, Options, Rendered};

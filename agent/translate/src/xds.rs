@@ -33,6 +33,8 @@ pub struct Options {
     pub layout: Layout,
     /// The static cluster, in Envoy's bootstrap, that leads to the agent.
     pub agent_cluster: String,
+    /// Where calls may go.
+    pub upstreams: upstreams::Upstreams,
 }
 
 /// One resource for Envoy.
@@ -56,6 +58,7 @@ pub mod listener;
 mod path;
 mod route;
 pub mod scope;
+pub mod upstreams;
 
 impl Rendered {
     /// Canonical bytes in, so their hash will do as version.

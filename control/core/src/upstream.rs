@@ -160,10 +160,12 @@ mod tests {
     #[test]
     fn the_allow_list_opens_what_it_names_and_nothing_else() {
         let policy = UpstreamPolicy::parse(["127.0.0.0/8", "10.1.2.3", "localhost"]).unwrap();
-        for good in ["127.0.0.1", "::ffff:127.0.0.1", "10.1.2.3", "localhost"] {
+        for good in ["127.0.0.1", "10.1.2.3", "localhost"] {
             assert_eq!(policy.check(good), Ok(()), "{good}");
         }
-        assert!(policy.check("10.1.2.4").is_err());
+        for bad in ["10.1.2.4", "::ffff:127.0.0.1", "ip6-localhost"] {
+            assert!(policy.check(bad).is_err(), "{bad}");
+        }
         let policy = UpstreamPolicy::parse(["*.corp.internal"]).unwrap();
         assert_eq!(policy.check("pay.corp.internal"), Ok(()));
         assert!(policy.check("pay.other.internal").is_err());

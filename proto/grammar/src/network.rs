@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use names::leads_inside;
-use table::{CARRIERS, MAPPED, NAT64, UNSPECIFIED_AND_LOOPBACK};
+use table::{CARRIERS, NAT64, UNSPECIFIED_AND_LOOPBACK};
 pub use table::{METADATA, NOT_PUBLIC_V4, NOT_PUBLIC_V6};
 
 /// An address is refused when it is in `deny` and not in `unless`.
@@ -45,30 +45,27 @@ impl Default for Networks {
 
 impl Networks {
     /// The public networks and these. A metadata service opens only by an entry for its very
-    /// address; networks that carry IPv4 addresses inside open for what they carry.
+    /// address, and NAT64 opens for those IPv4 addresses only that are open themselves.
     pub fn allowing(allowed: &[IpNet]) -> Self {
         let allowed: Vec<IpNet> = allowed.iter().map(|net| unmapped(net.trunc())).collect();
         let v4: Vec<Ipv4Net> = allowed.iter().filter_map(only_v4).collect();
         let v6: Vec<IpNet> = allowed.iter().filter(|net| only_v4(net).is_none()).copied().collect();
-        let within = |carrier: Ipv6Net| v4.iter().map(move |net| carried(carrier, *net));
         let mut rules = vec![
-            metadata(&allowed),
             Rule { deny: nets(CARRIERS), unless: vec![UNSPECIFIED_AND_LOOPBACK.into()] },
             Rule {
                 deny: NOT_PUBLIC_V4.iter().map(|(net, _)| (*net).into()).collect(),
                 unless: v4.iter().map(|net| (*net).into()).collect(),
             },
-            Rule { deny: vec![MAPPED.into()], unless: within(MAPPED).collect() },
         ];
+        rules.extend(metadata(&allowed));
         let nat64 = IpNet::from(NAT64);
         if v6.iter().any(|net| net.contains(&nat64) || nat64.contains(net)) {
             let inside = NOT_PUBLIC_V4.iter().map(|(net, _)| carried(NAT64, *net));
-            rules.push(Rule { deny: inside.collect(), unless: within(NAT64).collect() });
+            let open = v4.iter().map(|net| carried(NAT64, *net));
+            rules.push(Rule { deny: inside.collect(), unless: open.collect() });
         }
         let deny = IpNet::aggregate(&NOT_PUBLIC_V6.map(|(net, _)| net.into()).to_vec());
-        // What is mapped has a rule of its own.
-        let unless = v6.into_iter().chain([MAPPED.into()]).collect();
-        rules.push(Rule { deny, unless });
+        rules.push(Rule { deny, unless: v6 });
         Self { rules }
     }
 
@@ -90,11 +87,6 @@ pub fn parse(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// The same network written inside the v4-mapped one, through which a kernel connects to IPv4.
-pub fn mapped(net: Ipv4Net) -> IpNet {
-    carried(MAPPED, net)
-}
-
 /// What an address that is not public is.
 fn kind_of(address: IpAddr) -> &'static str {
     if nets(METADATA).iter().any(|net| net.contains(&address)) {
@@ -107,16 +99,15 @@ fn kind_of(address: IpAddr) -> &'static str {
 }
 
 /// Metadata services answer to everyone who reaches them, so a wider entry does not open them.
-fn metadata(allowed: &[IpNet]) -> Rule {
-    let closed = METADATA.iter().filter(|host| !allowed.contains(&IpNet::from(**host)));
+fn metadata(allowed: &[IpNet]) -> Option<Rule> {
     let spellings = |host: &IpAddr| match host {
-        IpAddr::V4(v4) => {
-            let host = Ipv4Net::from(*v4);
-            vec![host.into(), carried(MAPPED, host), carried(NAT64, host)]
-        }
+        IpAddr::V4(v4) => vec![IpNet::from(*host), carried(NAT64, (*v4).into())],
         IpAddr::V6(_) => vec![IpNet::from(*host)],
     };
-    Rule { deny: closed.flat_map(spellings).collect(), unless: vec![] }
+    let opened = |host: &IpNet| allowed.iter().any(|net| net.contains(host) && net != host);
+    let own = METADATA.iter().filter(|host| !allowed.contains(&IpNet::from(**host)));
+    let deny: Vec<IpNet> = own.flat_map(spellings).filter(opened).collect();
+    (!deny.is_empty()).then_some(Rule { deny, unless: vec![] })
 }
 
 fn nets<T: Copy + Into<IpNet>, const N: usize>(of: [T; N]) -> Vec<IpNet> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Assembly;
 use super::change::Change;
 use crate::ir;
-use crate::xds::{Layout, ROUTES, Rendered, SCOPE, cluster, scope};
+use crate::xds::{Layout, Options, ROUTES, Rendered, SCOPE, cluster, scope};
 
 /// A publish with its clusters and routes, rendered once.
 #[derive(Debug)]
@@ -17,10 +17,10 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(publish: ir::Publish) -> Self {
+    pub(super) fn new(publish: ir::Publish, options: &Options) -> Self {
         let mut clusters = BTreeMap::new();
         let mut cluster_of = |backend: &ir::Backend| {
-            let rendered = cluster::render(backend);
+            let rendered = cluster::render(backend, &options.upstreams);
             let name = rendered.name.clone();
             clusters.insert(name.clone(), rendered);
             name

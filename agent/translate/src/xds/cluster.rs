@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http;
 use prost::Message;
 
 use super::canon::{any, hash, milliseconds, uint};
+use super::upstreams::{self, Upstreams};
 use super::{CLUSTER, Rendered};
 use crate::ir;
 
@@ -23,8 +24,8 @@ const BUFFER_BYTES: u32 = 32_768;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The cluster of a backend.
-pub fn render(backend: &ir::Backend) -> Rendered {
-    let mut cluster = body(backend);
+pub fn render(backend: &ir::Backend, upstreams: &Upstreams) -> Rendered {
+    let mut cluster = body(backend, upstreams);
     let name = format!("c-{}", hash(&cluster.encode_to_vec()));
     cluster.name.clone_from(&name);
     if let Some(assignment) = &mut cluster.load_assignment {
@@ -33,7 +34,7 @@ pub fn render(backend: &ir::Backend) -> Rendered {
     Rendered::new(CLUSTER, name, cluster.encode_to_vec())
 }
 
-fn body(backend: &ir::Backend) -> envoy::Cluster {
+fn body(backend: &ir::Backend, upstreams: &Upstreams) -> envoy::Cluster {
     use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbPolicy};
     let named = |endpoint: &ir::Endpoint| matches!(endpoint.host, ir::EndpointHost::Name(_));
     let resolved = !backend.endpoints.iter().any(named);
@@ -51,6 +52,7 @@ fn body(backend: &ir::Backend) -> envoy::Cluster {
         lb_policy: balance.into(),
         dns_lookup_family: family.into(),
         respect_dns_ttl: !resolved,
+        typed_dns_resolver_config: upstreams::resolver(upstreams).filter(|_| !resolved),
         load_assignment: Some(assignment(&backend.endpoints)),
         circuit_breakers: Some(circuit_breakers()),
         per_connection_buffer_limit_bytes: uint(BUFFER_BYTES),

@@ -13,6 +13,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
+pub(super) use filters::fixed;
+
 use super::canon::{ads, extension, header, milliseconds, truth, uint};
 use super::{LISTENER, Layout, Options, Rendered, cluster, scope};
 use crate::ir;
@@ -78,7 +80,7 @@ fn connection_manager(
             extension("strip", &strip()),
             extension("canon", &scope_key(gateway, listener)),
         ],
-        http_filters: filters::chain(&options.agent_cluster),
+        http_filters: filters::chain(options),
         use_remote_address: truth(true),
         internal_address_config: Some(nobody_is_internal()),
         normalize_path: truth(true),

@@ -3,6 +3,7 @@
 mod hostile;
 mod rig;
 mod stub;
+mod upstreams;
 
 use std::sync::atomic::Ordering;
 

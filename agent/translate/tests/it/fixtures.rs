@@ -1,13 +1,25 @@
 //! Publishes to start from.
 
+use imp_grammar::network::Networks;
 use imp_proto::config as pb;
 use imp_translate::ir;
-use imp_translate::{Assembly, Layout, Options};
+use imp_translate::{Assembly, Layout, Options, Upstreams};
 
 pub(crate) const GATEWAY: &str = "g1";
 
 pub(crate) fn options(layout: Layout) -> Options {
-    Options { bind_address: "127.0.0.1".into(), layout, agent_cluster: "agent".into() }
+    Options {
+        bind_address: "127.0.0.1".into(),
+        layout,
+        agent_cluster: "agent".into(),
+        upstreams: loopback(),
+    }
+}
+
+/// Loopback is where the tests' upstreams are.
+pub(crate) fn loopback() -> Upstreams {
+    let nets = ["127.0.0.0/8", "::1/128"].map(|net| net.parse().unwrap());
+    Upstreams { networks: Networks::allowing(&nets), ..Default::default() }
 }
 
 pub(crate) fn assembly() -> Assembly {

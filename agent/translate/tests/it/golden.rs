@@ -173,3 +173,26 @@ fn no_change_of_a_publish_changes_the_listener() {
     let after = of_type(&again, LISTENER).first().map(|r| (r.version.clone(), r.value.clone()));
     assert_eq!(after, listener, "a restart renders the same");
 }
+
+/// What connects without a call is not judged by the router's filter, and a cluster with filters of
+/// its own would leave that filter out.
+#[test]
+fn no_cluster_connects_without_being_judged() {
+    use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+    use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+    use prost::Message as _;
+    let delta = assembly().set_publish(parsed(&fixtures::rich("p1", HOST, 9000)));
+    let clusters = of_type(&delta, CLUSTER);
+    assert!(!clusters.is_empty());
+    for rendered in clusters {
+        let cluster = Cluster::decode(rendered.value.clone()).unwrap();
+        assert_eq!(cluster.health_checks, []);
+        assert_eq!(cluster.preconnect_policy, None);
+        for options in cluster.typed_extension_protocol_options.values() {
+            let options = HttpProtocolOptions::decode(options.value.as_slice()).unwrap();
+            assert_eq!(options.http_filters, []);
+        }
+    }
+    let scopes = readable(&of_type(&delta, SCOPE));
+    assert!(!scopes.contains("request_mirror_policies"), "{scopes}");
+}

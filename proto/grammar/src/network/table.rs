@@ -34,9 +34,8 @@ pub const NOT_PUBLIC_V4: [(Ipv4Net, &str); 16] = [
     (v4(240, 0, 0, 0, 4), "a reserved address"),
 ];
 
-/// `::ffff:a.b.c.d`: a kernel connects it to the IPv4 address.
-pub(super) const MAPPED: Ipv6Net =
-    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
+/// `::ffff:a.b.c.d`: many kernels connect it to the IPv4 address; Envoy does not.
+const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 /// `64:ff9b::a.b.c.d`: a translator in the network connects it to the IPv4 address.
 pub(super) const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 const TRANSLATED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96);
@@ -50,8 +49,8 @@ pub(super) const UNSPECIFIED_AND_LOOPBACK: Ipv6Net = v6(0, 0, 0, 127);
 
 /// They carry IPv4 addresses where no rule of ours can look, or nobody routes them any more; so no
 /// entry opens them.
-pub(super) const CARRIERS: [Ipv6Net; 5] =
-    [COMPATIBLE, TRANSLATED, LOCAL_NAT64, TEREDO, SIX_TO_FOUR];
+pub(super) const CARRIERS: [Ipv6Net; 6] =
+    [COMPATIBLE, MAPPED, TRANSLATED, LOCAL_NAT64, TEREDO, SIX_TO_FOUR];
 
 /// IPv6 addresses that are not public: everything outside 2000::/3, and some inside it.
 pub const NOT_PUBLIC_V6: [(Ipv6Net, &str); 25] = [

@@ -65,12 +65,20 @@ fn an_ipv4_address_inside_an_ipv6_address_does_not_hide() {
 }
 
 #[test]
-fn an_entry_opens_what_it_names_in_each_writing_and_nothing_else() {
+fn an_entry_opens_what_it_names_and_nothing_else() {
     let networks = networks(&["127.0.0.0/8", "10.1.2.3", "::1", "::ffff:192.168.7.0/120"]);
-    for open in ["127.0.0.1", "::ffff:127.0.0.1", "10.1.2.3", "::1", "192.168.7.9"] {
+    for open in ["127.0.0.1", "10.1.2.3", "::1", "192.168.7.9"] {
         assert_eq!(judge(&networks, open), Ok(()), "{open}");
     }
-    for closed in ["10.1.2.4", "::", "::127.0.0.1", "64:ff9b::127.0.0.1", "192.168.8.1", "::2"] {
+    for closed in [
+        "10.1.2.4",
+        "::",
+        "::127.0.0.1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::127.0.0.1",
+        "192.168.8.1",
+        "::2",
+    ] {
         assert!(judge(&networks, closed).is_err(), "{closed}");
     }
 }

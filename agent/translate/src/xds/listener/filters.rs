@@ -15,8 +15,10 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
 use super::replies::NO_DOOR;
+use crate::xds::Options;
 use crate::xds::canon::{ads, any, extension, inline, milliseconds, uint};
 use crate::xds::door::{DOOR, KEY_HEADER, envoy_grpc};
+use crate::xds::upstreams::{self, Upstreams};
 
 const PREFIX: &str = "type.googleapis.com/envoy.extensions.filters.http.";
 
@@ -48,7 +50,7 @@ const ANY: [&str; 23] = [
 ];
 
 /// All of it, in order.
-pub(super) fn chain(agent_cluster: &str) -> Vec<hcm::HttpFilter> {
+pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
     let nothing = http::header_mutation::v3::HeaderMutation::default();
     let rbac = http::rbac::v3::Rbac::default();
     let jwt = http::jwt_authn::v3::JwtAuthentication::default();
@@ -65,7 +67,7 @@ pub(super) fn chain(agent_cluster: &str) -> Vec<hcm::HttpFilter> {
         slot("imp.jwt", &["jwt_authn.v3.JwtAuthentication"], &jwt),
         fixed("imp.entitle", &rbac),
         slot("imp.limit", &limits, &local_limit()),
-        disabled(fixed("imp.rls", &remote_limit(agent_cluster))),
+        disabled(fixed("imp.rls", &remote_limit(&options.agent_cluster))),
         disabled(fixed("imp.size", &buffer())),
         disabled(slot("imp.validate", &ANY, &nothing)),
         fixed("imp.headers", &nothing),
@@ -75,11 +77,11 @@ pub(super) fn chain(agent_cluster: &str) -> Vec<hcm::HttpFilter> {
         disabled(slot("imp.cache", &caches, &cache())),
         disabled(fixed("imp.grpcweb", &http::grpc_web::v3::GrpcWeb {})),
         slot("imp.tail", &ANY, &nothing),
-        fixed("envoy.filters.http.router", &router()),
+        fixed("envoy.filters.http.router", &router(&options.upstreams)),
     ]
 }
 
-fn fixed<M: Name>(name: &str, config: &M) -> hcm::HttpFilter {
+pub(in crate::xds) fn fixed<M: Name>(name: &str, config: &M) -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: name.to_owned(),
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(config))),
@@ -186,6 +188,10 @@ fn cache() -> http::cache::v3::CacheConfig {
     http::cache::v3::CacheConfig { typed_config: Some(store), ..Default::default() }
 }
 
-fn router() -> http::router::v3::Router {
-    http::router::v3::Router { suppress_envoy_headers: true, ..Default::default() }
+fn router(upstreams: &Upstreams) -> http::router::v3::Router {
+    http::router::v3::Router {
+        suppress_envoy_headers: true,
+        upstream_http_filters: upstreams::filters(upstreams),
+        ..Default::default()
+    }
 }

@@ -11,6 +11,8 @@ use crate::xds::canon::{
     Fields, JsonFormat, LocalReplies, LocalReplyConfig, ResponseMapper, Text, any, header, uint,
 };
 
+use crate::xds::upstreams::FORBIDDEN;
+
 /// What stands in the door's slot until the door came: the policy that refuses everyone.
 pub(super) const NO_DOOR: &str = "imp_no_door";
 
@@ -21,6 +23,7 @@ pub(super) fn mappers() -> LocalReplies {
         "response.code_details == 'ext_authz_error' || \
          response.code_details.contains('matched_policy[{NO_DOOR}]')"
     );
+    let forbidden = format!("response.code_details.contains('matched_policy[{FORBIDDEN}]')");
     let rest = "response.code >= 400 && response.code_details != 'direct_response' && \
                 !response.code_details.startsWith('imp_') && \
                 !response.code_details.startsWith('ext_authz')";
@@ -30,6 +33,12 @@ pub(super) fn mappers() -> LocalReplies {
         mapper(flags(&["NR"]), Some(404), "no_route", "No such route"),
         retry(mapper(cel(quota), Some(429), "quota", "Quota exceeded"), "60"),
         retry(mapper(cel(&no_door), Some(503), "enforcement_unavailable", "Try again later"), "1"),
+        mapper(
+            cel(&forbidden),
+            Some(502),
+            "upstream_forbidden",
+            "The upstream is at an address that this gateway does not call",
+        ),
         mapper(timeout, None, "upstream_timeout", "The upstream did not answer in time"),
         mapper(unavailable, None, "upstream_unavailable", "The upstream cannot be reached"),
         mapper(cel(rest), None, "gateway", "Request refused by the gateway"),

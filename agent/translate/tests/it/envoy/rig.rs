@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
-use imp_translate::{Assembly, Blame, Delta, Layout};
+use imp_translate::{Assembly, Blame, Delta, Layout, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -116,6 +116,10 @@ async fn serve_upstream(listener: TcpListener) {
 
 impl Rig {
     pub(crate) async fn start(layout: Layout) -> Self {
+        Self::start_with(fixtures::options(layout)).await
+    }
+
+    pub(crate) async fn start_with(options: Options) -> Self {
         let (stub, verdicts) = Stub::new();
         let incoming = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let agent = incoming.local_addr().unwrap().port();
@@ -140,7 +144,7 @@ impl Rig {
             .unwrap();
         Self {
             stub,
-            assembly: Assembly::new(fixtures::options(layout)),
+            assembly: Assembly::new(options),
             port,
             upstream: upstream_port,
             admin,
@@ -217,6 +221,15 @@ impl Rig {
     /// These very bytes.
     pub(crate) async fn raw(&self, request: &str) -> Answer {
         raw(self.port, request).await
+    }
+
+    /// How many connections Envoy opened to upstreams of publishes.
+    pub(crate) async fn connections(&self) -> u64 {
+        let request = "GET /stats?filter=^cluster\\.c-.*\\.upstream_cx_total$ HTTP/1.1\r\n\
+                       host: admin\r\nconnection: close\r\n\r\n";
+        let body = raw(self.admin, request).await.body;
+        let values = body.lines().filter_map(|line| line.rsplit_once(": "));
+        values.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
     }
 
     pub(crate) async fn counter(&self, name: &str) -> u64 {

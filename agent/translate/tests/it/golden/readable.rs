@@ -265,9 +265,11 @@ fn unpack(type_url: &str, value: &[u8]) -> Tree {
         x::filters::http::ratelimit::v3::RateLimit,
         x::filters::http::rbac::v3::Rbac,
         x::filters::http::router::v3::Router,
+        x::filters::http::upstream_codec::v3::UpstreamCodec,
         x::filters::network::http_connection_manager::v3::HttpConnectionManager,
         x::http::cache::simple_http_cache::v3::SimpleHttpCacheConfig,
         x::http::early_header_mutation::header_mutation::v3::HeaderMutation,
+        x::rbac::matchers::upstream_ip_port::v3::UpstreamIpPortMatcher,
         x::upstreams::http::v3::HttpProtocolOptions,
         HttpRequestHeaderMatchInput,
     );
