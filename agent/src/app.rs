@@ -24,6 +24,7 @@ use crate::identity::IdentityFile;
 use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState};
 use crate::lkg::{Lkg, OpenError};
 use crate::port::{Address, Bounded, Port, SocketError};
+use crate::upstreams::{self, UpstreamsError};
 use crate::usage::{self, Usage};
 
 /// Why it does not start, or does not go on: one clear line each.
@@ -64,6 +65,9 @@ pub enum AppError {
     /// The last-known-good.
     #[error(transparent)]
     Lkg(#[from] OpenError),
+    /// Where calls may go.
+    #[error(transparent)]
+    Upstreams(#[from] UpstreamsError),
     /// The control plane's address.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -114,7 +118,9 @@ impl App {
             .load()
             .map_err(|why| AppError::Identity { path: file.path().display().to_string(), why })?;
         let cancel = CancellationToken::new();
-        let Restored { engine, fleet, lkg, usage, holdings } = restore(&config, &cancel).await?;
+        let options = options(&config, &own_ports(&xds, admin_addr)).await?;
+        let restored = restore(&config, options, &cancel).await?;
+        let Restored { engine, fleet, lkg, usage, holdings } = restored;
         let (state, link_state) = watch::channel(match identity {
             Some(_) => LinkState::Disconnected,
             None => LinkState::Registering,
@@ -193,19 +199,36 @@ struct Restored {
     holdings: Holdings,
 }
 
-async fn restore(config: &Config, cancel: &CancellationToken) -> Result<Restored, AppError> {
-    let started = std::time::Instant::now();
-    let (lkg, mut loaded) = Lkg::open(&config.state_dir)?;
-    let engine = Engine::new();
-    let usage = Usage::restore(engine.clone(), lkg.clone(), &mut loaded);
-    let options = Options {
+/// The TCP ports of this agent.
+fn own_ports(xds: &Address, admin: SocketAddr) -> Vec<SocketAddr> {
+    match xds {
+        Address::Unix(_) => vec![admin],
+        Address::Tcp(xds) => vec![admin, *xds],
+    }
+}
+
+/// What is decided about Envoys; `own` are the agent's own ports.
+async fn options(config: &Config, own: &[SocketAddr]) -> Result<Options, AppError> {
+    Ok(Options {
         bind_address: config.bind_address.to_string(),
         layout: match config.layout {
             config::Layout::Scoped => Layout::ScopedRoutes,
             config::Layout::WholeRds => Layout::WholeRds,
         },
         agent_cluster: AGENT_CLUSTER.to_owned(),
-    };
+        upstreams: upstreams::upstreams(config, own).await?,
+    })
+}
+
+async fn restore(
+    config: &Config,
+    options: Options,
+    cancel: &CancellationToken,
+) -> Result<Restored, AppError> {
+    let started = std::time::Instant::now();
+    let (lkg, mut loaded) = Lkg::open(&config.state_dir)?;
+    let engine = Engine::new();
+    let usage = Usage::restore(engine.clone(), lkg.clone(), &mut loaded);
     let fleet = Fleet::start(options, engine.clone(), lkg.clone(), cancel.clone());
     let complete = Holdings::was_complete(&loaded);
     let restored = fleet.restore(&mut loaded);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bootstrap::EnvoyAdmin;
 use crate::port::Address;
 
 /// The agent of a cluster: serves its Envoys with what the control plane says, and goes on without it.
@@ -67,6 +68,30 @@ pub struct Config {
     /// The address that Envoy's listeners bind.
     #[arg(long, env = "IMP_BIND_ADDRESS", default_value = "0.0.0.0", value_name = "ADDR")]
     pub bind_address: std::net::IpAddr,
+    /// Networks that backends may be in although they are not public, as of the control plane; names
+    /// may stand in the list and count by their addresses.
+    #[arg(long, env = "IMP_ALLOW_UPSTREAMS", value_delimiter = ',', value_name = "HOST|CIDR,..")]
+    pub allow_upstream: Vec<String>,
+    /// What no backend reaches even in an allowed network. The agent's own ports and the control
+    /// plane's are closed anyway.
+    #[arg(
+        long,
+        env = "IMP_DENY_UPSTREAMS",
+        value_delimiter = ',',
+        value_name = "CIDR|ADDR:PORT,.."
+    )]
+    pub deny_upstream: Vec<String>,
+    /// The DNS servers that resolve the names of backends [default: those of Envoy's host].
+    #[arg(long, env = "IMP_UPSTREAM_DNS", value_delimiter = ',', value_name = "ADDR:PORT,..")]
+    pub upstream_dns: Vec<std::net::SocketAddr>,
+    /// Where Envoy's admin interface listens, as for `bootstrap`; a TCP port is closed to backends.
+    #[arg(
+        long,
+        env = "IMP_ENVOY_ADMIN",
+        default_value = "off",
+        value_name = "off|unix:PATH|ADDR:PORT"
+    )]
+    pub envoy_admin: EnvoyAdmin,
     /// How routes reach Envoy.
     #[arg(long, env = "IMP_LAYOUT", value_enum, default_value_t = Layout::Scoped)]
     pub layout: Layout,
@@ -102,14 +127,15 @@ pub struct Bootstrap {
     /// The agent's state directory.
     #[arg(long, env = "IMP_STATE_DIR", default_value = "./imp-agent-state", value_name = "DIR")]
     pub state_dir: PathBuf,
-    /// Where Envoy's admin interface listens; it can stop Envoy, so only loopback is allowed.
+    /// Where Envoy's admin interface listens. It has no authentication and can stop Envoy: a Unix
+    /// socket (mode 0600), relative to Envoy's working directory, or a loopback address.
     #[arg(
         long,
         env = "IMP_ENVOY_ADMIN",
-        default_value = "127.0.0.1:19901",
-        value_name = "ADDR:PORT"
+        default_value = "unix:envoy-admin.sock",
+        value_name = "off|unix:PATH|ADDR:PORT"
     )]
-    pub envoy_admin: std::net::SocketAddr,
+    pub envoy_admin: EnvoyAdmin,
     /// Envoy's name in status and logs [default: envoy-HOSTNAME].
     #[arg(long, env = "IMP_NODE_ID", value_name = "NAME")]
     pub node_id: Option<String>,
@@ -141,6 +167,10 @@ impl Config {
             admin_listen: "127.0.0.1:0".to_owned(),
             state_dir: state_dir.to_owned(),
             bind_address: std::net::Ipv4Addr::LOCALHOST.into(),
+            allow_upstream: vec!["127.0.0.0/8".to_owned(), "::1".to_owned()],
+            deny_upstream: vec![],
+            upstream_dns: vec![],
+            envoy_admin: EnvoyAdmin::Off,
             layout: Layout::Scoped,
             log_format: LogFormat::Text,
         }

@@ -20,4 +20,5 @@ pub mod link;
 pub mod lkg;
 pub mod port;
 pub mod report;
+pub mod upstreams;
 pub mod usage;

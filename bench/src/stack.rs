@@ -29,6 +29,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Options {
     /// postgres://... instead of SQLite.
     pub database_url: Option<String>,
+    /// Networks that the agent lets calls go to, though they are not public.
+    pub allow: Vec<String>,
     /// More flags for the agent.
     pub agent_flags: Vec<String>,
     /// Envoy's worker threads.
@@ -39,7 +41,17 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { database_url: None, agent_flags: vec![], workers: 1, envoy: true }
+        let allow = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()];
+        Self { database_url: None, allow, agent_flags: vec![], workers: 1, envoy: true }
+    }
+}
+
+impl Options {
+    /// The agent's. It cannot know where the REST API is.
+    fn flags(&self, control: &Control) -> Vec<String> {
+        let allow = self.allow.iter().map(|net| format!("--allow-upstream={net}"));
+        let rest = format!("--deny-upstream={}", control.listen);
+        allow.chain([rest]).chain(self.agent_flags.iter().cloned()).collect()
     }
 }
 
@@ -75,7 +87,8 @@ impl Stack {
         let cluster_id = text(&cluster, "id")?;
         let token = registration_token(&admin, &cluster_id).await?;
         let agent =
-            Agent::start(directory.path(), &control, Some(&token), &options.agent_flags).await?;
+            Agent::start(directory.path(), &control, Some(&token), &options.flags(&control))
+                .await?;
         let envoys = vec![];
         let started = 0;
         let mut stack = Self {
@@ -114,7 +127,7 @@ impl Stack {
     /// A crash of the agent, and a new one on the same state directory.
     pub async fn restart_agent(&mut self) -> Result<()> {
         self.agent.kill();
-        self.agent.revive(&self.options.agent_flags).await
+        self.agent.revive(&self.options.flags(&self.control)).await
     }
 
     /// Where its files are.

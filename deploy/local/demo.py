@@ -20,7 +20,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import payment_api  # noqa: E402
-from processes import Children, Ports, Trouble, is_up  # noqa: E402
+from processes import Children, Ports, Trouble, is_up, is_up_at_socket  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTED = time.monotonic()
@@ -69,7 +69,7 @@ def find_envoy():
 def socket_address(state):
     """Beside the agent's state, or, where that path is too long for a socket, in a folder of its own."""
     path = state / "xds.sock"
-    if len(os.fsencode(path)) > 104:
+    if len(os.fsencode(path)) > 90:
         path = Path(tempfile.mkdtemp(prefix="imp-demo-")) / "xds.sock"
     return f"unix:{path}"
 
@@ -79,7 +79,6 @@ def start(children, folder, programs, envoy, ports):
     rest_port = ports.take("the REST API", 8080)
     hub_port = ports.take("the agents' port", 8081)
     agent_admin = ports.take("the agent's admin", 18001)
-    envoy_admin = ports.take("Envoy's admin", 19901)
     upstream_port = ports.take("the sample upstream", 18080)
     gateway_port = ports.take("the gateway", 10000)
 
@@ -100,19 +99,21 @@ def start(children, folder, programs, envoy, ports):
     xds = socket_address(folder / "agent")
     agent += ["--xds-listen", xds, "--admin-listen", f"127.0.0.1:{agent_admin}"]
     agent += ["--bind-address", "127.0.0.1", "--state-dir", folder / "agent"]
+    agent += ["--allow-upstream", "127.0.0.0/8", "--deny-upstream", f"127.0.0.1:{rest_port}"]
     children.start("agent", agent, {"IMP_REGISTRATION_TOKEN": cluster["registration_token"]})
     children.wait_for("the agent", lambda: is_up(f"http://127.0.0.1:{agent_admin}/readyz"))
     say("the agent has registered and is connected")
 
     bootstrap = [programs / "imp-agent", "bootstrap", "--xds-listen", xds]
-    bootstrap += ["--envoy-admin", f"127.0.0.1:{envoy_admin}"]
+    envoy_admin = str(Path(xds.removeprefix("unix:")).with_name("envoy-admin.sock"))
+    bootstrap += ["--envoy-admin", f"unix:{envoy_admin}"]
     config = subprocess.run([str(part) for part in bootstrap], capture_output=True, text=True)
     if config.returncode != 0:
         raise Trouble(f"imp-agent bootstrap: {config.stderr.strip()}")
     (folder / "envoy.yaml").write_text(config.stdout)
     command = [envoy, "-c", folder / "envoy.yaml", "--concurrency", 1, "--use-dynamic-base-id"]
     children.start("envoy", command + ["--log-level", "warning"])
-    children.wait_for("Envoy", lambda: is_up(f"http://127.0.0.1:{envoy_admin}/ready"))
+    children.wait_for("Envoy", lambda: is_up_at_socket(envoy_admin, "/ready"))
     say("Envoy is up")
 
     sample = payment_api.create(rest, cluster["id"], upstream_port, gateway_port, say)

@@ -1,6 +1,7 @@
 """Children that do not outlive us: each in a group of its own, stopped in reverse order."""
 
 import ctypes
+import http.client
 import os
 import signal
 import socket
@@ -91,6 +92,21 @@ def is_up(url):
             return answer.status == 200
     except (urllib.error.URLError, OSError):
         return False
+
+
+def is_up_at_socket(path, page):
+    """The same, of a server that listens on a Unix socket."""
+    connection = http.client.HTTPConnection("localhost", timeout=2)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(2)
+    try:
+        connection.sock.connect(path)
+        connection.request("GET", page)
+        return connection.getresponse().status == 200
+    except (http.client.HTTPException, OSError):
+        return False
+    finally:
+        connection.close()
 
 
 class Ports:

@@ -181,6 +181,7 @@ mod tests {
             bind_address: "127.0.0.1".into(),
             layout: Layout::ScopedRoutes,
             agent_cluster: "agent".into(),
+            upstreams: Default::default(),
         };
         let cancel = CancellationToken::new();
         let fleet = Fleet::start(options, Engine::new(), lkg.clone(), cancel.clone());

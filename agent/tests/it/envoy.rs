@@ -1,11 +1,10 @@
 //! Claims on the real Envoy, started with the bootstrap that the agent prints.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use imp_agent::bootstrap;
+use imp_agent::bootstrap::{self, EnvoyAdmin};
 use imp_agent::config::{Bootstrap, Config};
 use imp_agent::port::Address;
 use imp_proto::config as pb;
@@ -17,7 +16,7 @@ use crate::fixtures::{self, KEY, credential, entitlement, host, poisoned, publis
 use crate::rig::{self, PATIENCE, active, agent, config, reported};
 
 struct Envoy {
-    admin: SocketAddr,
+    admin: reqwest::Client,
     child: tokio::process::Child,
     directory: tempfile::TempDir,
 }
@@ -35,17 +34,17 @@ fn binary() -> String {
 
 impl Envoy {
     async fn start(agent: &Address, gateway_id: Option<uuid::Uuid>) -> Self {
-        let admin = SocketAddr::from(([127, 0, 0, 1], free_port().await));
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("admin.sock");
         let options = Bootstrap {
             xds_listen: Some(agent.clone()),
             state_dir: "unused".into(),
-            envoy_admin: admin,
+            envoy_admin: EnvoyAdmin::Unix(socket.clone()),
             node_id: Some("e1".into()),
             gateway_id,
             max_heap_mib: 2048,
             max_connections: 50_000,
         };
-        let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("envoy.yaml");
         std::fs::write(&file, bootstrap::render(&options).unwrap()).unwrap();
         let log = std::fs::File::create(directory.path().join("envoy.log")).unwrap();
@@ -58,12 +57,14 @@ impl Envoy {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let admin = reqwest::Client::builder().unix_socket(socket).build().unwrap();
         Self { admin, child, directory }
     }
 
     async fn stats(&self, filter: &str) -> String {
-        let url = format!("http://{}/stats?filter={filter}", self.admin);
-        reqwest::get(url).await.unwrap().text().await.unwrap()
+        let url = format!("http://envoy/stats?filter={filter}");
+        self.admin.get(url).send().await.unwrap().text().await.unwrap()
     }
 
     fn log(&self) -> String {
@@ -197,18 +198,24 @@ async fn envoy_keeps_its_connections_and_its_listener_over_a_restart_from_disk()
     let (control, port, _) = shop(20, vec![]).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
-    let xds = &first.xds.clone();
+    let (xds, admin) = (&first.xds.clone(), first.admin_addr);
     let envoy = Envoy::start(xds, None).await;
     for number in 0..20 {
         reported(&control, number, "is active", active(1, 1)).await;
     }
     answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 200).await;
+    let control_url = control.url();
     drop(control);
     first.shutdown().await;
     answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 503).await;
 
-    let config =
-        Config { xds_listen: Some(xds.clone()), ..config("http://127.0.0.1:9", state.path()) };
+    // The listener keeps the agent's port closed to backends: another port is another listener.
+    let config = Config {
+        xds_listen: Some(xds.clone()),
+        admin_listen: admin.to_string(),
+        control: control_url,
+        ..config("", state.path())
+    };
     let again = rig::start(config).await.unwrap();
     answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 200).await;
     rig::eventually("all acknowledged by what Envoy holds", || {

@@ -128,5 +128,6 @@ async fn the_bootstrap_is_printed_and_refuses_an_admin_interface_in_the_open() {
     }
     let mut command = program();
     command.args(["bootstrap", "--envoy-admin", "0.0.0.0:19901"]);
-    assert!(last_line(&run(command).await).contains("loopback"));
+    let said = String::from_utf8(run(command).await.stderr).unwrap();
+    assert!(said.contains("loopback") && said.contains("--envoy-admin"), "{said}");
 }

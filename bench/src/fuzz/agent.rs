@@ -27,6 +27,7 @@ pub(super) fn options() -> Options {
         bind_address: "127.0.0.1".to_owned(),
         layout: Layout::ScopedRoutes,
         agent_cluster: "agent".to_owned(),
+        upstreams: Default::default(),
     }
 }
 

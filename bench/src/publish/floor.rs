@@ -4,9 +4,10 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use imp_grammar::network::{self, Networks};
 use imp_proto::config as pb;
 use imp_translate::xds::{CLUSTER, SCOPE};
-use imp_translate::{Assembly, Layout, Options, Rendered, ir};
+use imp_translate::{Assembly, Layout, Options, Rendered, Upstreams, ir};
 
 use super::ours::{connect_timeout_ms, milliseconds};
 use super::{Bytes, Probes, Timing, host};
@@ -42,6 +43,10 @@ impl Floor {
             bind_address: "127.0.0.1".to_owned(),
             layout: Layout::ScopedRoutes,
             agent_cluster: AGENT_CLUSTER.to_owned(),
+            upstreams: Upstreams {
+                networks: Networks::allowing(network::parse("127.0.0.1").as_slice()),
+                ..Default::default()
+            },
         });
         let listener = pb::Listener {
             name: "http".to_owned(),

@@ -70,11 +70,11 @@ impl Agent {
 }
 
 /// The bootstrap that imp-agent prints for an Envoy of this name.
-pub(super) fn bootstrap(node: &str, xds: &Path, admin_port: u16) -> Result<String> {
+pub(super) fn bootstrap(node: &str, xds: &Path, admin: &Path) -> Result<String> {
     let output = Command::new(program("imp-agent")?)
         .arg("bootstrap")
         .args(["--xds-listen", &format!("unix:{}", xds.display())])
-        .args(["--envoy-admin", &ports::local(admin_port).to_string()])
+        .args(["--envoy-admin", &format!("unix:{}", admin.display())])
         .args(["--node-id", node])
         .output()?;
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -7,13 +7,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::PATIENCE;
-use crate::ports;
 use crate::process::Process;
+
+/// Its admin interface; the client knows the socket, the name means nothing.
+const ADMIN: &str = "http://envoy";
 
 /// A running Envoy.
 pub struct Envoy {
     process: Process,
-    admin: String,
     http: reqwest::Client,
 }
 
@@ -29,9 +30,9 @@ pub fn binary() -> Result<PathBuf> {
 impl Envoy {
     /// Fed by the ADS server at the socket `xds`, with the bootstrap that imp-agent prints; waits until it is up.
     pub async fn start(directory: &Path, name: &str, xds: &Path, workers: u32) -> Result<Self> {
-        let port = ports::free()?;
+        let admin = directory.join(format!("{name}.sock"));
         let file = directory.join(format!("{name}.yaml"));
-        std::fs::write(&file, super::agent::bootstrap(name, xds, port)?)?;
+        std::fs::write(&file, super::agent::bootstrap(name, xds, &admin)?)?;
         let mut command = Command::new(binary()?);
         command
             .arg("-c")
@@ -39,10 +40,10 @@ impl Envoy {
             .args(["--concurrency", &workers.to_string(), "--use-dynamic-base-id"])
             .args(["--drain-time-s", "2", "--log-level", "warning"]);
         let process = Process::spawn(name, directory, &mut command)?;
-        let admin = format!("http://{}", ports::local(port));
         crate::install_crypto();
-        let mut envoy = Self { process, admin, http: reqwest::Client::new() };
-        let (url, http) = (format!("{}/server_info", envoy.admin), envoy.http.clone());
+        let http = reqwest::Client::builder().unix_socket(admin).build()?;
+        let mut envoy = Self { process, http };
+        let (url, http) = (format!("{ADMIN}/server_info"), envoy.http.clone());
         let up = async || http.get(&url).send().await.is_ok_and(|a| a.status().is_success());
         envoy.process.wait_until("up", PATIENCE, up).await?;
         Ok(envoy)
@@ -55,7 +56,7 @@ impl Envoy {
 
     /// Counters and gauges whose name matches the regular expression.
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
-        let page = format!("{}/stats", self.admin);
+        let page = format!("{ADMIN}/stats");
         let url = reqwest::Url::parse_with_params(&page, [("filter", filter)])?;
         let text = self.http.get(url).send().await?.error_for_status()?.text().await?;
         let line = |line: &str| {
