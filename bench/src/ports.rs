@@ -9,6 +9,9 @@ use anyhow::{Result, bail};
 /// between our look at it and the process that binds it; runs side by side begin apart.
 const RANGE: std::ops::Range<u16> = 12_000..32_000;
 
+/// The control plane lets no gateway listen there (`--reserved-ports`).
+const RESERVED: [u16; 3] = [18_000, 18_001, 19_901];
+
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// A port of 127.0.0.1 that nobody listens on; never the same one twice in a process.
@@ -18,7 +21,7 @@ pub fn free() -> Result<u16> {
     for _ in 0..width {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = RANGE.start + (start.wrapping_add(step)) % width;
-        if TcpListener::bind(local(port)).is_ok() {
+        if !RESERVED.contains(&port) && TcpListener::bind(local(port)).is_ok() {
             return Ok(port);
         }
     }

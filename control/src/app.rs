@@ -4,7 +4,11 @@ pub mod bootstrap;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::TimeDelta;
+use imp_core::hostname::SharedDomains;
+use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
 use imp_store::Store;
 use thiserror::Error;
@@ -13,11 +17,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::compile::{Tailer, Worlds};
-use crate::config::Config;
+use crate::config::{ClaimFlags, Config};
+use crate::dns::Dns;
 use crate::hub::Hub;
 use crate::hub::identity::AgentKey;
 use crate::listen::{self, Limits, Plain};
-use crate::state::{Clock, State};
+use crate::state::{ClaimRules, Clock, State};
 use crate::{jobs, metrics, rest};
 
 /// Why it does not start: one clear line each.
@@ -31,6 +36,10 @@ pub enum StartError {
     Database { url: String, why: String },
     #[error("--allow-upstream: {0}")]
     AllowUpstream(String),
+    #[error("--shared-domains: {0}")]
+    SharedDomains(String),
+    #[error("--reserved-ports: {0}")]
+    ReservedPorts(String),
     #[error("cannot write the bootstrap token to {path}: {why}")]
     TokenFile { path: String, why: std::io::Error },
     #[error("cannot use the agents' key in {path} (--agent-key-file): {why}")]
@@ -65,13 +74,20 @@ impl App {
         let entries = config.allow_upstream.iter().map(String::as_str);
         let upstreams = UpstreamPolicy::parse(entries)
             .map_err(|fault| StartError::AllowUpstream(fault.detail))?;
+        let claims = claim_rules(&config.claims)?;
         let rest = bind(&config.listen, "--listen").await?;
         let agents = bind(&config.agent_listen, "--agent-listen").await?;
         let store = open(&config).await?;
         let key = agent_key(&config)?;
         let admin_token = bootstrap::first_token(&store, &config, clock.now()).await?;
         let cancel = CancellationToken::new();
-        let state = State { store: store.clone(), clock, upstreams: Arc::new(upstreams) };
+        let state = State {
+            store: store.clone(),
+            clock,
+            upstreams: Arc::new(upstreams),
+            claims: Arc::new(claims),
+            dns: Dns::new(config.claims.dns_server),
+        };
         let (rest_addr, agent_addr) = (address(&rest)?, address(&agents)?);
         let mut tasks = start_hub(key, &state, agents, &cancel);
         tasks.push(tokio::spawn(serve(rest, state, cancel.clone())));
@@ -124,6 +140,20 @@ fn start_hub(
         tokio::spawn(jobs::prune(store, clock, stop.clone())),
         tokio::spawn(jobs::sum_up_metrics(stop.clone())),
     ]
+}
+
+/// Beyond this, adding it to a time could leave the calendar.
+const LONGEST_COOLDOWN: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+fn claim_rules(flags: &ClaimFlags) -> Result<ClaimRules, StartError> {
+    let shared = SharedDomains::parse(flags.shared_domains.iter().map(String::as_str));
+    let ports = ReservedPorts::parse(flags.reserved_ports.iter().map(String::as_str));
+    Ok(ClaimRules {
+        shared_domains: shared.map_err(|fault| StartError::SharedDomains(fault.detail))?,
+        hostname_cooldown: TimeDelta::from_std(flags.hostname_cooldown.min(LONGEST_COOLDOWN))
+            .unwrap_or_default(),
+        reserved_ports: ports.map_err(|fault| StartError::ReservedPorts(fault.detail))?,
+    })
 }
 
 async fn bind(address: &str, flag: &'static str) -> Result<TcpListener, StartError> {

@@ -1,8 +1,12 @@
 //! What the operator sets: every flag is also an environment variable.
 
+mod claims;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use claims::ClaimFlags;
 
 /// The control plane of Imp-Gateway.
 #[derive(Debug, Parser)]
@@ -50,6 +54,8 @@ pub struct Config {
     /// Addresses, networks and names that backends may have although they are not public.
     #[arg(long, env = "IMP_ALLOW_UPSTREAMS", value_delimiter = ',', value_name = "HOST|CIDR,..")]
     pub allow_upstream: Vec<String>,
+    #[command(flatten)]
+    pub claims: ClaimFlags,
     /// Write the first start's admin token to this file (mode 0600) instead of to standard output.
     #[arg(long, env = "IMP_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
     pub bootstrap_token_file: Option<PathBuf>,
@@ -81,6 +87,7 @@ impl Config {
                 "::1".to_owned(),
                 "localhost".to_owned(),
             ],
+            claims: ClaimFlags::in_process(),
             bootstrap_token_file: None,
             log_format: LogFormat::Text,
         }

@@ -3,6 +3,9 @@
 
 pub mod catalog;
 pub mod credential;
+pub mod domain;
+pub mod hostnames;
+pub mod ports;
 pub mod publish;
 pub mod subscription;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use imp_store::audit::{self, Actor};
-use imp_store::{Store, StoreError, outbox};
+use imp_store::{Store, StoreError, outbox, product_publish};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -42,7 +42,9 @@ pub async fn prune_once(store: &Store, now: DateTime<Utc>) -> Result<u64, StoreE
     let mut tx = store.begin().await?;
     let outbox = outbox::prune(&mut tx, now - OUTBOX_KEPT).await?;
     let reports = audit::prune_reports(&mut tx, now - REPORTS_KEPT).await?;
-    if outbox + reports == 0 {
+    let hostnames = product_publish::forget_free_hostnames(&mut tx, now).await?;
+    let rows = outbox + reports + hostnames;
+    if rows == 0 {
         tx.rollback().await?;
         return Ok(0);
     }
@@ -52,11 +54,11 @@ pub async fn prune_once(store: &Store, now: DateTime<Utc>) -> Result<u64, StoreE
         tenant_id: None,
         operation: "jobs.prune".to_owned(),
         object_id: Uuid::nil(),
-        detail: format!("{outbox} outbox rows, {reports} reports"),
+        detail: format!("{outbox} outbox rows, {reports} reports, {hostnames} free hostnames"),
     };
     audit::append(&mut tx, &entry).await?;
     tx.commit().await?;
-    Ok(outbox + reports)
+    Ok(rows)
 }
 
 /// Keeps metrics small. Until cancelled.

@@ -4,6 +4,7 @@ pub mod app;
 pub mod auth;
 pub mod compile;
 pub mod config;
+pub mod dns;
 pub mod flows;
 pub mod hub;
 pub mod jobs;

@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod crud;
 pub mod customers;
 pub mod document;
+pub mod domains;
 pub mod edge;
 pub mod entity;
 pub mod gateways;
@@ -50,6 +51,7 @@ fn routes() -> Routes {
     api_tokens::mount(&mut routes);
     api_services::mount(&mut routes);
     gateways::mount(&mut routes);
+    domains::mount(&mut routes);
     products::mount(&mut routes);
     plans::mount(&mut routes);
     clusters::mount(&mut routes);

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use imp_core::hostname::SharedDomains;
+use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
 use imp_store::Store;
+
+use crate::dns::Dns;
 
 /// Tells the time; tests set their own.
 #[derive(Clone)]
@@ -30,4 +34,15 @@ pub struct State {
     pub store: Store,
     pub clock: Clock,
     pub upstreams: Arc<UpstreamPolicy>,
+    pub claims: Arc<ClaimRules>,
+    pub dns: Dns,
+}
+
+/// What the deployment says about hostnames and ports.
+#[derive(Debug)]
+pub struct ClaimRules {
+    pub shared_domains: SharedDomains,
+    /// How long a hostname that nothing serves stays its former tenant's.
+    pub hostname_cooldown: TimeDelta,
+    pub reserved_ports: ReservedPorts,
 }

@@ -83,6 +83,7 @@ fn spawn(
         .args(["--listen", &listen.to_string()])
         .args(["--agent-listen", &agent_listen.to_string()])
         .args(["--allow-upstream", "127.0.0.0/8"])
+        .args(["--shared-domains", "example.com,example"])
         .arg("--data-dir")
         .arg(directory.join("control"))
         .arg("--bootstrap-token-file")

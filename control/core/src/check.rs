@@ -106,6 +106,9 @@ pub trait Check {
     /// Records every fault.
     fn check(&self, v: &mut Violations);
 
+    /// Brings an input without a fault into the form in which it is stored and compared.
+    fn canonicalise(&mut self) {}
+
     /// All faults at once, so that a caller need not mend them one by one.
     fn checked(&self) -> Result<(), Vec<Violation>> {
         let mut violations = Violations::new();

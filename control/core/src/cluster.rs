@@ -7,6 +7,7 @@ use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::port::{PortRange, usual_ranges};
 use crate::{AgentId, Check, ClusterId, Meta, RegistrationTokenId, Violations, grammar};
 
 /// What a caller writes of a cluster.
@@ -27,6 +28,9 @@ pub struct ClusterSpec {
     /// To find it by.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The ports that gateways may listen on here; 80, 443 and 1024 to 65535 when absent.
+    #[serde(default = "usual_ranges")]
+    pub port_ranges: Vec<PortRange>,
 }
 
 impl Check for ClusterSpec {
@@ -35,6 +39,8 @@ impl Check for ClusterSpec {
         v.take("region", grammar::text(&self.region, 100));
         v.take("cloud_provider", grammar::text(&self.cloud_provider, 100));
         v.at_most("labels", self.labels.len(), &caps::LABELS_PER_CLUSTER);
+        v.at_most("port_ranges", self.port_ranges.len(), &caps::PORT_RANGES_PER_CLUSTER);
+        v.each("port_ranges", &self.port_ranges, |v, range| range.check(v));
         v.within("labels", |v| {
             for (key, value) in &self.labels {
                 v.take(key, grammar::name(key));

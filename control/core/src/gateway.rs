@@ -75,6 +75,28 @@ pub struct Listener {
     pub hostname: Option<String>,
 }
 
+/// What listeners on one port of a cluster must have in common: one socket serves them all, and
+/// hosts decide. The hostname is no part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerSettings {
+    /// What callers speak.
+    pub protocol: ListenerProtocol,
+}
+
+impl ListenerSettings {
+    /// The first setting in which the two differ.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        (self.protocol != other.protocol).then_some("protocol")
+    }
+}
+
+impl Listener {
+    /// What it must share with other listeners on its port.
+    pub fn settings(&self) -> ListenerSettings {
+        ListenerSettings { protocol: self.protocol }
+    }
+}
+
 /// What callers speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -114,6 +136,14 @@ impl Check for GatewaySpec {
             }
             seen.push(listener);
         });
+    }
+
+    fn canonicalise(&mut self) {
+        for hostname in self.listeners.iter_mut().filter_map(|it| it.hostname.as_mut()) {
+            if let Ok(canonical) = grammar::hostname(hostname) {
+                *hostname = canonical;
+            }
+        }
     }
 }
 

@@ -76,13 +76,22 @@ pub fn hostname(text: &str) -> Result<String, Fault> {
     }
     let canonical = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let labels_fit = !canonical.is_empty() && canonical.split('.').all(is_label);
-    if labels_fit && canonical.len() <= 253 {
+    if labels_fit && canonical.len() <= 253 && a_labels_decode(&canonical) {
         return Ok(canonical);
     }
     Err(Fault::new(
         "invalid_hostname",
         "a DNS name such as api.example.com: labels of a-z, 0-9 and '-', no port",
     ))
+}
+
+/// Every `xn--` label is what IDNA makes of some Unicode label, in its one spelling.
+fn a_labels_decode(name: &str) -> bool {
+    if !name.split('.').any(|label| label.starts_with("xn--")) {
+        return true;
+    }
+    let (unicode, decoded) = idna::domain_to_unicode(name);
+    decoded.is_ok() && idna::domain_to_ascii(&unicode).is_ok_and(|ascii| ascii == name)
 }
 
 fn is_label(label: &str) -> bool {
@@ -237,6 +246,14 @@ mod tests {
     #[test]
     fn a_hostname_becomes_canonical() {
         assert_eq!(hostname("Api.Example.COM.").as_deref(), Ok("api.example.com"));
+    }
+
+    #[test]
+    fn an_a_label_decodes_and_has_one_spelling() {
+        assert_eq!(hostname("XN--BCHER-KVA.de").as_deref(), Ok("xn--bcher-kva.de"));
+        for bad in ["xn--a.com", "xn--.com", "xn--0.com", "a.xn--zzzzzzzzzzz99999.com"] {
+            assert_eq!(hostname(bad).map_err(|f| f.code), Err("invalid_hostname"), "{bad}");
+        }
     }
 
     #[test]

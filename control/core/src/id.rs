@@ -77,6 +77,8 @@ ids! {
     PolicyId,
     /// A [`crate::gateway::Gateway`].
     GatewayId,
+    /// A [`crate::domain::Domain`].
+    DomainId,
     /// A [`crate::product::Product`].
     ProductId,
     /// A [`crate::plan::Plan`].

@@ -121,11 +121,8 @@ impl Check for ProductPublishSpec {
         });
         v.take("base_path", grammar::base_path(&self.base_path));
     }
-}
 
-impl ProductPublishSpec {
-    /// Hostnames in the form that they are compared and served in.
-    pub fn canonicalise(&mut self) {
+    fn canonicalise(&mut self) {
         for hostname in &mut self.hostnames {
             if let Ok(canonical) = grammar::hostname(hostname) {
                 *hostname = canonical;

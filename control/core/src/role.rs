@@ -79,6 +79,8 @@ pub enum Kind {
     ApiService,
     /// Gateway templates.
     Gateway,
+    /// Domains.
+    Domain,
     /// Products.
     Product,
     /// Plans.
@@ -103,11 +105,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Tenant,
         Self::ApiToken,
         Self::ApiService,
         Self::Gateway,
+        Self::Domain,
         Self::Product,
         Self::Plan,
         Self::Cluster,
@@ -147,6 +150,9 @@ const TABLE: &[(Kind, Action, &[Role])] = &[
     (Kind::ApiService, Write, &[ApiDeveloper]),
     (Kind::Gateway, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner]),
     (Kind::Gateway, Write, &[GatewayOwner]),
+    (Kind::Domain, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, SreOperator]),
+    (Kind::Domain, Write, &[OrgAdmin, GatewayOwner, SreOperator]),
+    (Kind::Domain, Decide, &[SreOperator]),
     (
         Kind::Product,
         Read,

@@ -7,15 +7,15 @@ use imp_core::gateway::Gateway;
 use imp_core::product::Product;
 use imp_core::product_publish::{
     FrozenApiService, NodeCounts, ProductPublish, ProductPublishSpec, PublishRevision,
-    PublishStatus, base_paths_overlap,
+    PublishStatus,
 };
 use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar};
-use imp_store::api_service;
 use imp_store::outbox::Subject;
-use imp_store::product_publish::{self as table, Claim};
+use imp_store::product_publish as table;
+use imp_store::{api_service, listener_port};
 use sha2::{Digest as _, Sha256};
 
-use crate::flows::Write;
+use crate::flows::{Write, hostnames, ports};
 use crate::problem::Problem;
 
 /// What one revision serves.
@@ -43,7 +43,7 @@ pub async fn create(
         spec: content.spec.clone(),
         meta: Meta::new(write.now),
     };
-    refuse_overlap(write, &publish).await?;
+    hostnames::refuse_taken(write, &publish).await?;
     table::insert(&mut write.tx, &publish).await?;
     store_revision(write, &publish, content).await?;
     Ok(publish)
@@ -71,7 +71,7 @@ pub async fn rollback(
     let earlier = table::get_revision_in(&mut write.tx, publish.id, revision).await?;
     let earlier = earlier
         .ok_or_else(|| Problem::unknown_reference("/revision", "revision of this publish"))?;
-    check_gateway(write, &earlier.spec).await?;
+    check_place(write, &earlier.spec).await?;
     let content = Content { spec: earlier.spec, services: earlier.api_services };
     check_upstreams(write, &content.services)?;
     advance(write, publish, content).await
@@ -98,7 +98,8 @@ pub async fn resume(
 /// Takes it away: the row goes, and the tailer takes it out of the cluster's world.
 pub async fn undeploy(write: &mut Write<'_>, publish: ProductPublish) -> Result<(), Problem> {
     publish.status.undeploy()?;
-    table::replace_claims(&mut write.tx, &publish, &[]).await?;
+    ports::release(write, &publish).await?;
+    hostnames::release(write, &publish).await?;
     table::delete(&mut write.tx, &write.scope, publish.id).await?;
     write.note(Subject::ProductPublish(publish.id)).await
 }
@@ -128,7 +129,7 @@ async fn advance(
     publish.last_error = None;
     publish.spec = content.spec.clone();
     publish.meta.touch(write.now);
-    refuse_overlap(write, &publish).await?;
+    hostnames::refuse_taken(write, &publish).await?;
     table::update(&mut write.tx, &publish, expected).await?;
     store_revision(write, &publish, content).await?;
     Ok(publish)
@@ -150,7 +151,7 @@ async fn store_revision(
         created_at: publish.meta.updated_at,
     };
     table::insert_revision(&mut write.tx, &revision).await?;
-    table::replace_claims(&mut write.tx, publish, &claims(publish)).await?;
+    hostnames::claim(write, publish).await?;
     write.note(Subject::ProductPublish(publish.id)).await
 }
 
@@ -161,7 +162,7 @@ async fn gather(
     spec: ProductPublishSpec,
     held: &[ApiServiceId],
 ) -> Result<Content, Problem> {
-    check_gateway(write, &spec).await?;
+    check_place(write, &spec).await?;
     let chosen = choose(product, &spec)?;
     let mut services = Vec::with_capacity(chosen.len());
     for (id, pointer) in chosen {
@@ -223,9 +224,11 @@ async fn freeze(
     Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })
 }
 
-/// Cluster and gateway are there, and every constraint of the gateway admits every hostname.
-async fn check_gateway(write: &mut Write<'_>, spec: &ProductPublishSpec) -> Result<(), Problem> {
+/// Cluster and gateway are there, the gateway may listen there, and every hostname is the tenant's
+/// and admitted by every constraint of the gateway.
+async fn check_place(write: &mut Write<'_>, spec: &ProductPublishSpec) -> Result<(), Problem> {
     write.refer::<Cluster>(spec.cluster_id, "/cluster_id").await?;
+    listener_port::keep_listeners(&mut write.tx, spec.gateway_id).await?;
     let gateway = write.refer::<Gateway>(spec.gateway_id, "/gateway_id").await?;
     let mut v = Violations::new();
     gateway.spec.check(&mut v);
@@ -239,7 +242,9 @@ async fn check_gateway(write: &mut Write<'_>, spec: &ProductPublishSpec) -> Resu
             v.add("", "hostname_not_admitted", why);
         }
     });
-    Ok(v.into_result()?)
+    v.into_result()?;
+    hostnames::refuse_unproven(write, gateway.tenant_id, &spec.hostnames).await?;
+    ports::claim(write, &gateway, spec.cluster_id).await
 }
 
 /// Whether every listener that names a hostname names this one.
@@ -255,38 +260,4 @@ fn check_upstreams(write: &Write<'_>, services: &[FrozenApiService]) -> Result<(
         service.spec.check_upstreams(&write.call.state.upstreams, v);
     });
     Ok(v.into_result()?)
-}
-
-fn claims(publish: &ProductPublish) -> Vec<Claim> {
-    let claim = |hostname: &String| Claim {
-        publish_id: publish.id,
-        tenant_id: publish.tenant_id,
-        hostname: hostname.clone(),
-        base_path: publish.spec.base_path.clone(),
-    };
-    publish.spec.hostnames.iter().map(claim).collect()
-}
-
-/// One tenant per host of a cluster, and no two publishes that would take each other's calls. Of
-/// another tenant's nothing is told but that the name is taken.
-async fn refuse_overlap(write: &mut Write<'_>, publish: &ProductPublish) -> Result<(), Problem> {
-    let hostnames = &publish.spec.hostnames;
-    let there = table::claims_on(&mut write.tx, publish.spec.cluster_id, hostnames).await?;
-    for claim in there.iter().filter(|claim| claim.publish_id != publish.id) {
-        let own = claim.tenant_id == publish.tenant_id;
-        if own && !base_paths_overlap(&claim.base_path, &publish.spec.base_path) {
-            continue;
-        }
-        let index = hostnames.iter().position(|name| *name == claim.hostname).unwrap_or(0);
-        let detail = if own {
-            format!(
-                "{}{} is served by publish {}",
-                claim.hostname, claim.base_path, claim.publish_id
-            )
-        } else {
-            format!("{} is taken in this cluster", claim.hostname)
-        };
-        return Err(Problem::conflict("hostname_taken", detail).at(format!("/hostnames/{index}")));
-    }
-    Ok(())
 }

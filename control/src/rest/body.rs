@@ -60,10 +60,11 @@ impl Json {
         read(Value::Object(self.0), "")
     }
 
-    /// What is left, as a spec without a fault in it.
+    /// What is left, as a spec without a fault in it, in the form in which it is stored.
     pub fn into_spec<T: DeserializeOwned + Check>(self) -> Result<T, Problem> {
-        let spec: T = self.into()?;
+        let mut spec: T = self.into()?;
         spec.checked()?;
+        spec.canonicalise();
         Ok(spec)
     }
 }

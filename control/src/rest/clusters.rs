@@ -10,7 +10,7 @@ use imp_core::{ClusterId, Meta};
 use imp_store::cluster::{self as table, ClusterFilter};
 use imp_store::outbox::Subject;
 
-use crate::flows::Write;
+use crate::flows::{Write, ports};
 use crate::problem::Problem;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
@@ -61,6 +61,7 @@ impl Entity for Cluster {
     ) -> Result<Self, Problem> {
         let expected = current.meta.version;
         let mut next = Self { spec, ..current };
+        ports::refuse_to_close(write, &next).await?;
         next.meta.touch(write.now);
         table::update(&mut write.tx, &next, expected).await?;
         write.note(Subject::Cluster(next.id)).await?;

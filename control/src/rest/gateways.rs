@@ -6,9 +6,9 @@ use imp_core::scope::TenantScope;
 use imp_core::{GatewayId, Meta};
 use imp_store::gateway::{self as table, GatewayFilter};
 use imp_store::outbox::Subject;
-use imp_store::product_publish;
+use imp_store::{listener_port, product_publish};
 
-use crate::flows::{Write, publish};
+use crate::flows::{Write, ports, publish};
 use crate::problem::Problem;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
@@ -46,6 +46,7 @@ impl Entity for Gateway {
         let (tenant_id, scope) = call.owner(body.take_tenant()?).await?;
         let spec: GatewaySpec = body.into_spec()?;
         let mut write = Write::begin(call, scope).await?;
+        ports::refuse_reserved(&write, &spec)?;
         let gateway = Self { id: GatewayId::new(), tenant_id, spec, meta: Meta::new(write.now) };
         table::insert(&mut write.tx, &gateway).await?;
         write.note(Subject::Gateway(gateway.id)).await?;
@@ -60,7 +61,9 @@ impl Entity for Gateway {
     ) -> Result<Self, Problem> {
         let expected = current.meta.version;
         let mut next = Self { spec, ..current };
+        listener_port::keep_publishes(&mut write.tx, next.id).await?;
         refuse_to_strand(write, &next).await?;
+        ports::change(write, &next).await?;
         next.meta.touch(write.now);
         table::update(&mut write.tx, &next, expected).await?;
         write.note(Subject::Gateway(next.id)).await?;

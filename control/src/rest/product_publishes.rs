@@ -70,8 +70,7 @@ impl Entity for ProductPublish {
 
     async fn create(call: &Call, mut body: Json) -> Result<Made<Self>, Problem> {
         let scope = call.within(body.take_tenant()?)?;
-        let mut spec: ProductPublishSpec = body.into_spec()?;
-        spec.canonicalise();
+        let spec: ProductPublishSpec = body.into_spec()?;
         let mut write = Write::begin(call, scope).await?;
         let product: Product = write.refer(spec.product_id, "/product_id").await?;
         write.within(product.tenant_id)?;
@@ -83,10 +82,9 @@ impl Entity for ProductPublish {
     async fn edit(
         write: &mut Write<'_>,
         current: Self,
-        mut spec: ProductPublishSpec,
+        spec: ProductPublishSpec,
     ) -> Result<Self, Problem> {
         write.within(current.tenant_id)?;
-        spec.canonicalise();
         flow::redeploy(write, current, spec).await
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use imp_core::ClusterId;
 use imp_core::cluster::{Cluster, ClusterSpec};
+use imp_core::port::PortRange;
 use imp_core::scope::TenantScope;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -30,6 +31,7 @@ struct Row {
     region: String,
     cloud_provider: String,
     labels: Json<BTreeMap<String, String>>,
+    port_ranges: Json<Vec<PortRange>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }
@@ -43,6 +45,7 @@ impl From<Row> for Cluster {
                 region: row.region,
                 cloud_provider: row.cloud_provider,
                 labels: row.labels.0,
+                port_ranges: row.port_ranges.0,
             },
             meta: row.meta.into(),
         }
@@ -55,8 +58,8 @@ impl Table for Clusters {
     type Filter = ClusterFilter;
 
     const NAME: &'static str = "clusters";
-    const COLUMNS: &'static str =
-        "id, name, region, cloud_provider, labels, version, created_at, updated_at";
+    const COLUMNS: &'static str = "id, name, region, cloud_provider, labels, port_ranges, \
+        version, created_at, updated_at";
 
     fn scope(_: &TenantScope, _: &mut Conditions<'_>) {}
 
@@ -71,14 +74,14 @@ reads!(Clusters, Cluster, ClusterId, ClusterFilter);
 /// Adds it.
 pub async fn insert(tx: &mut Tx, cluster: &Cluster) -> Result<()> {
     let sql = "INSERT INTO clusters (id, name, region, cloud_provider, labels, version, \
-        created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        created_at, updated_at, port_ranges) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     save(tx, sql, cluster, 0).await.map(drop)
 }
 
 /// Replaces it if it still is at `expected_version`.
 pub async fn update(tx: &mut Tx, cluster: &Cluster, expected_version: i64) -> Result<()> {
     let sql = "UPDATE clusters SET name = $2, region = $3, cloud_provider = $4, labels = $5, \
-        version = $6, updated_at = $8 WHERE id = $1 AND version = $9";
+        version = $6, updated_at = $8, port_ranges = $9 WHERE id = $1 AND version = $10";
     let rows = save(tx, sql, cluster, expected_version).await?;
     matched::<Clusters>(tx, rows, cluster.id.into()).await
 }
@@ -96,6 +99,7 @@ async fn save(tx: &mut Tx, sql: &'static str, cluster: &Cluster, expected: i64) 
         meta.version,
         meta.created_at,
         meta.updated_at,
+        Json(&spec.port_ranges),
         expected,
     )
 }

@@ -1,8 +1,8 @@
 //! Table `gateways`; listeners inside, as JSON.
 
-use imp_core::GatewayId;
 use imp_core::gateway::{Gateway, GatewayClass, GatewaySpec, Listener};
 use imp_core::scope::TenantScope;
+use imp_core::{Check as _, GatewayId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -35,17 +35,15 @@ pub(crate) struct Row {
 
 impl From<Row> for Gateway {
     fn from(row: Row) -> Self {
-        Self {
-            id: row.id.into(),
-            tenant_id: row.tenant_id.into(),
-            spec: GatewaySpec {
-                name: row.name,
-                description: row.description,
-                gateway_class: row.gateway_class.0,
-                listeners: row.listeners.0,
-            },
-            meta: row.meta.into(),
-        }
+        let mut spec = GatewaySpec {
+            name: row.name,
+            description: row.description,
+            gateway_class: row.gateway_class.0,
+            listeners: row.listeners.0,
+        };
+        // Former releases stored hostnames as they were written.
+        spec.canonicalise();
+        Self { id: row.id.into(), tenant_id: row.tenant_id.into(), spec, meta: row.meta.into() }
     }
 }
 

@@ -7,6 +7,7 @@
 //! same for both databases; only `migrations/` has two dialects.
 
 mod error;
+mod lock;
 mod open;
 mod schema;
 #[macro_use]
@@ -25,7 +26,9 @@ pub mod compile;
 pub mod consumer;
 pub mod credential;
 pub mod customer;
+pub mod domain;
 pub mod gateway;
+pub mod listener_port;
 pub mod outbox;
 pub mod plan;
 pub mod product;

@@ -19,7 +19,10 @@ use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
 use crate::{Result, StoreError, Tx};
 
-pub use claims::{Claim, claims_on, hostnames_of_gateway, replace_claims};
+pub use claims::{
+    Claim, ClaimTime, claims_on, forget_free_hostnames, held_by_another, hostnames_of_gateway,
+    replace_claims,
+};
 pub use revisions::{get_revision, get_revision_in, insert_revision, list_revisions};
 
 /// Which publishes to list.

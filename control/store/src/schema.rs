@@ -13,10 +13,13 @@ pub(crate) const TABLES: &[(&str, &str)] = &[
     ("consumers", "consumers"),
     ("credentials", "credentials"),
     ("customers", "customers"),
+    ("domains", "domains"),
     ("gateways", "gateways"),
     ("hostname_owners", "product-publishes"),
+    ("listener_ports", "product-publishes"),
     ("plan_versions", "plans"),
     ("plans", "plans"),
+    ("port_claims", "product-publishes"),
     ("product_api_services", "products"),
     ("product_publish_api_services", "product-publishes"),
     ("product_publish_claims", "product-publishes"),
@@ -69,6 +72,10 @@ pub(crate) fn field(column: &str) -> &'static str {
     match column {
         // One host of the list.
         "hostname" => "hostnames",
+        // The domain's name, once it is held.
+        "held_name" => "name",
+        // One port of the list.
+        "port" => "listeners",
         "api_service_id" => "api_services",
         _ => FIELDS.iter().find(|name| **name == column).copied().unwrap_or("id"),
     }

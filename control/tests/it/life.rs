@@ -68,6 +68,14 @@ async fn what_a_provider_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgr
     )
     .await;
     lives(&shop.provider, "customers", json!({ "name": "another" }), json!({ "name": "B" })).await;
+    let domain = shop.provider.make("domains", json!({ "name": "Another.Example.NET." })).await;
+    assert_eq!(domain["name"], "another.example.net");
+    let path = format!("/v1/domains/{}", domain["id"].as_str().unwrap());
+    assert_eq!(shop.provider.put(&path, domain.clone()).await.ok(), domain);
+    let other = json!({ "name": "example.net" });
+    shop.provider.patch(&path, other).await.refused(422, "immutable_field", "/name");
+    assert_eq!(shop.provider.delete(&path).await.status, 204);
+    shop.provider.get(&path).await.refused(404, "not_found", "");
     let publish = shop.publish("another.example.com");
     lives(&shop.provider, "product-publishes", publish, json!({ "base_path": "/v2" })).await;
 }

@@ -168,7 +168,8 @@ async fn concurrent_first_publishes_of_a_service_all_succeed(
     let product = json!({ "name": "fresh", "api_services": [service["id"]] });
     let product = shop.provider.make("products", product).await;
     let calls = (0..8).map(|index| {
-        let (caller, mut body) = (shop.provider.clone(), shop.publish(&format!("f{index}.com")));
+        let (caller, mut body) =
+            (shop.provider.clone(), shop.publish(&format!("f{index}.example.com")));
         body["product_id"] = product["id"].clone();
         tokio::spawn(async move { caller.post("/v1/product-publishes", body).await.ok() })
     });

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use imp_control::app::{App, Running};
-use imp_control::config::Config;
+use imp_control::config::{ClaimFlags, Config};
 use imp_control::state::Clock;
 use imp_store::testing::{Database, Kind};
 use reqwest::header::HeaderMap;
@@ -27,10 +27,19 @@ pub struct Now(Arc<Mutex<DateTime<Utc>>>);
 
 impl Now {
     async fn run(&self, dir: &TempDir, database_url: Option<&str>) -> Running {
+        self.run_with(dir, database_url, ClaimFlags::in_process()).await
+    }
+
+    async fn run_with(
+        &self,
+        dir: &TempDir,
+        database_url: Option<&str>,
+        claims: ClaimFlags,
+    ) -> Running {
         let now = self.clone();
         let clock = Clock::from_fn(move || now.get());
         let database_url = database_url.map(str::to_owned);
-        let config = Config { database_url, ..Config::in_process(dir.path()) };
+        let config = Config { database_url, claims, ..Config::in_process(dir.path()) };
         App::start_at(config, clock).await.unwrap()
     }
 
@@ -61,11 +70,26 @@ impl World {
 
     /// On this database, or on a file of its own.
     pub async fn start_on(database_url: Option<&str>) -> Self {
+        Self::start_with(database_url, ClaimFlags::in_process()).await
+    }
+
+    /// On an empty database of this kind, with rules of its own for hostnames and ports.
+    pub async fn ruled(kind: Kind, claims: ClaimFlags) -> Self {
+        match kind {
+            Kind::Sqlite => Self::start_with(None, claims).await,
+            Kind::Postgres => {
+                let database = Database::fresh(kind).await.unwrap();
+                Self::start_with(Some(database.url()), claims).await
+            }
+        }
+    }
+
+    async fn start_with(database_url: Option<&str>, claims: ClaimFlags) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = TempDir::new().unwrap();
         let now = Now(Arc::new(Mutex::new(Utc::now())));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let running = now.run(&dir, database_url).await;
+        let running = now.run_with(&dir, database_url, claims).await;
         let base = format!("http://{}", running.rest_addr);
         let admin = Caller { http, base, token: running.admin_token.clone() };
         Self { dir, running, now, admin }
@@ -114,11 +138,12 @@ impl World {
 }
 
 /// Every collection.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 14] = [
     "tenants",
     "api-tokens",
     "api-services",
     "gateways",
+    "domains",
     "products",
     "plans",
     "clusters",
@@ -288,11 +313,18 @@ impl Shop {
         shop
     }
 
+    fn slug(&self) -> &str {
+        self.objects["tenants"]["slug"].as_str().unwrap()
+    }
+
     async fn define(&mut self) {
         let service = self.provider.make("api-services", payment_service()).await;
         self.objects.insert("api-services", service);
         let gateway = self.provider.make("gateways", public_gateway()).await;
         self.objects.insert("gateways", gateway);
+        let domain = json!({ "name": format!("{}.shop", self.slug()) });
+        let domain = self.provider.make("domains", domain).await;
+        self.objects.insert("domains", domain);
         let product = json!({
             "name": "Payment API", "visibility": "public", "api_services": [self.id("api-services")],
         });

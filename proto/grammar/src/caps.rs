@@ -237,6 +237,9 @@ caps! {
     LABELS_PER_CLUSTER = 64, Count, [Api],
         "Labels of one cluster.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    PORT_RANGES_PER_CLUSTER = 64, Count, [Api],
+        "Port ranges of one cluster.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
 }
 @tenants {
     SERVICES_PER_TENANT = 2_000, Count, [Api],

@@ -228,6 +228,11 @@ fn lists_of_products_publishes_and_gateways_end_at_their_caps() {
             (0..n).map(|i| (format!("l{i}"), json!("v"))).collect();
         json!({"name": "c", "labels": labels})
     });
+    ends_at::<ClusterSpec>(
+        &caps::PORT_RANGES_PER_CLUSTER,
+        "/port_ranges too_many",
+        |n| json!({"name": "c", "port_ranges": many(n, |i| json!({"first": i + 1, "last": i + 1}))}),
+    );
     ends_at::<ApiTokenSpec>(
         &caps::ROLES_PER_TOKEN,
         "/roles too_many",

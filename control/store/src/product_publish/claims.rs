@@ -1,15 +1,26 @@
-//! Tables `product_publish_claims` and `hostname_owners`: which publish answers under which hostname
-//! and base path of a cluster. A host of a cluster is one tenant's.
+//! Tables `product_publish_claims`, `hostname_owners` and `hostname_holders`: which publish answers
+//! under which hostname and base path of a cluster. A host is one tenant's, in whatever cluster, and
+//! for a while after nothing claims it any more.
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use imp_core::product_publish::ProductPublish;
 use imp_core::{ClusterId, GatewayId, ProductPublishId, TenantId};
 use uuid::Uuid;
 
 use crate::error::foreign_key;
-use crate::store::Conn;
-use crate::{Result, StoreError, Tx};
+use crate::table::micros;
+use crate::{Result, StoreError, Tx, lock};
+
+/// When claims change.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimTime {
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// How long a host that nothing claims any more stays its former tenant's.
+    pub cooldown: TimeDelta,
+}
 
 /// A publish answers there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +62,7 @@ pub async fn claims_on(
     hostnames: &[String],
 ) -> Result<Vec<Claim>> {
     let hostnames: BTreeSet<&str> = hostnames.iter().map(String::as_str).collect();
-    hold(tx, cluster, &hostnames).await?;
+    hold(tx, &hostnames).await?;
     let sql = "SELECT product_publish_id, tenant_id, hostname, base_path \
         FROM product_publish_claims WHERE cluster_id = $1 AND hostname = $2 ORDER BY base_path";
     let mut claims = Vec::new();
@@ -62,9 +73,41 @@ pub async fn claims_on(
     Ok(claims)
 }
 
+/// The first of the hosts that is another tenant's: claimed in some cluster, or not free yet. Until
+/// the transaction ends nobody else can ask or claim there, so the answer stays true.
+pub async fn held_by_another(
+    tx: &mut Tx,
+    tenant: TenantId,
+    hostnames: &[String],
+    now: DateTime<Utc>,
+) -> Result<Option<String>> {
+    hold(tx, &hostnames.iter().map(String::as_str).collect()).await?;
+    let sql = "SELECT hostname FROM hostname_holders WHERE hostname = $1 AND tenant_id <> $2 \
+        AND (free_at IS NULL OR free_at > $3)";
+    for hostname in hostnames {
+        let now = micros(now);
+        let rows = fetch!(tx.conn(), "hostname_holders", (String,), sql, hostname, tenant.0, now)?;
+        if !rows.is_empty() {
+            return Ok(Some(hostname.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Forgets hosts that anyone may take. The number of those.
+pub async fn forget_free_hostnames(tx: &mut Tx, now: DateTime<Utc>) -> Result<u64> {
+    let sql = "DELETE FROM hostname_holders WHERE free_at <= $1";
+    execute!(tx.conn(), sql, micros(now))
+}
+
 /// Gives up what the publish claims and claims these instead, all in its own cluster and for its own
 /// tenant. What another holds is [`StoreError::Taken`].
-pub async fn replace_claims(tx: &mut Tx, publish: &ProductPublish, claims: &[Claim]) -> Result<()> {
+pub async fn replace_claims(
+    tx: &mut Tx,
+    publish: &ProductPublish,
+    claims: &[Claim],
+    at: ClaimTime,
+) -> Result<()> {
     let sql = "SELECT product_publish_id, tenant_id, hostname, base_path \
         FROM product_publish_claims WHERE product_publish_id = $1";
     let former = fetch!(tx.conn(), "product_publish_claims", Row, sql, publish.id.0)?;
@@ -77,10 +120,13 @@ pub async fn replace_claims(tx: &mut Tx, publish: &ProductPublish, claims: &[Cla
     };
     let (given, kept) = (names(&former), names(claims));
     let cluster = publish.spec.cluster_id;
-    hold(tx, cluster, &given.union(&kept).map(String::as_str).collect()).await?;
+    hold(tx, &given.union(&kept).map(String::as_str).collect()).await?;
     if !former.is_empty() {
         let sql = "DELETE FROM product_publish_claims WHERE product_publish_id = $1";
         execute!(tx.conn(), sql, publish.id.0)?;
+    }
+    for hostname in &kept {
+        take(tx, publish.tenant_id, hostname, at.now).await?;
     }
     for claim in claims {
         insert(tx, publish, claim).await?;
@@ -90,8 +136,28 @@ pub async fn replace_claims(tx: &mut Tx, publish: &ProductPublish, claims: &[Cla
             WHERE cluster_id = $1 AND hostname = $2)";
     for hostname in given.difference(&kept) {
         execute!(tx.conn(), sql, cluster.0, hostname)?;
+        release(tx, publish.tenant_id, hostname, at).await?;
     }
     Ok(())
+}
+
+/// The host is the tenant's from now on, in every cluster.
+async fn take(tx: &mut Tx, tenant: TenantId, hostname: &str, now: DateTime<Utc>) -> Result<()> {
+    let sql = "INSERT INTO hostname_holders (hostname, tenant_id, free_at) \
+        VALUES ($1, $2, NULL) ON CONFLICT (hostname) \
+        DO UPDATE SET tenant_id = excluded.tenant_id, free_at = NULL \
+        WHERE hostname_holders.tenant_id = excluded.tenant_id OR hostname_holders.free_at <= $3";
+    match execute!(tx.conn(), sql, hostname, tenant.0, micros(now))? {
+        0 => Err(StoreError::Taken { field: "hostnames" }),
+        _ => Ok(()),
+    }
+}
+
+/// The host is its former tenant's for a while longer, unless something still claims it elsewhere.
+async fn release(tx: &mut Tx, tenant: TenantId, hostname: &str, at: ClaimTime) -> Result<()> {
+    let sql = "UPDATE hostname_holders SET free_at = $3 WHERE hostname = $1 AND tenant_id = $2 \
+        AND NOT EXISTS (SELECT 1 FROM product_publish_claims WHERE hostname = $1)";
+    execute!(tx.conn(), sql, hostname, tenant.0, micros(at.now + at.cooldown)).map(drop)
 }
 
 async fn insert(tx: &mut Tx, publish: &ProductPublish, claim: &Claim) -> Result<()> {
@@ -127,17 +193,12 @@ pub async fn hostnames_of_gateway(tx: &mut Tx, gateway: GatewayId) -> Result<Vec
     Ok(rows.into_iter().map(|(hostname,)| hostname).collect())
 }
 
-/// Keeps others from asking and claiming on these hosts until the transaction ends. A host that
-/// nobody claims has no row to lock, and base paths overlap without being equal, so neither a row
-/// lock nor a unique index does. On SQLite a transaction for writing is alone anyway.
-async fn hold(tx: &mut Tx, cluster: ClusterId, hostnames: &BTreeSet<&str>) -> Result<()> {
-    let Conn::Pg(conn) = tx.conn() else { return Ok(()) };
+/// Keeps others from asking and claiming on these hosts, in whatever cluster, until the transaction
+/// ends. A host that nobody claims has no row to lock, and base paths overlap without being equal,
+/// so neither a row lock nor a unique index does.
+async fn hold(tx: &mut Tx, hostnames: &BTreeSet<&str>) -> Result<()> {
     for hostname in hostnames {
-        // In the order of names, as everyone does.
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(format!("{cluster} {hostname}"))
-            .execute(&mut *conn)
-            .await?;
+        lock::alone(tx, &format!("host {hostname}")).await?;
     }
     Ok(())
 }

@@ -1,20 +1,21 @@
-//! One publish per cluster, hostname and base path; one tenant per cluster and hostname.
+//! One publish per cluster, hostname and base path; one tenant per hostname, in whatever cluster.
 
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
 use imp_core::product_publish::ProductPublish;
-use imp_store::product_publish::{self as table, Claim};
+use imp_store::product_publish::{self as table, Claim, ClaimTime};
 use imp_store::testing::Kind;
 use imp_store::{Result, Store, StoreError, Tx};
 use rstest::rstest;
 use tokio::time::timeout;
 
-use crate::shop::{Shop, claims, store, write};
+use crate::shop::{Shop, claims, day, store, write};
 
 /// Stores a publish and its claims without asking what is there.
 async fn blindly(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
     table::insert(tx, publish).await?;
-    table::replace_claims(tx, publish, &claims(publish)).await
+    table::replace_claims(tx, publish, &claims(publish), day()).await
 }
 
 async fn on(store: &Store, publish: &ProductPublish) -> Vec<Claim> {
@@ -63,11 +64,78 @@ async fn a_host_is_one_tenant_s_whatever_the_path(
     taken(write(&store, async |tx| blindly(tx, &intruder).await).await);
     assert_eq!(on(&store, &intruder).await, claims(&acme.publish), "asked, it sees who is there");
 
-    // Given up, the host is free again.
-    write(&store, async |tx| table::replace_claims(tx, &acme.publish, &[]).await).await.unwrap();
-    write(&store, async |tx| blindly(tx, &intruder).await).await.unwrap();
-    let back = claims(&acme.publish);
-    taken(write(&store, async |tx| table::replace_claims(tx, &acme.publish, &back).await).await);
+    // Another cluster is no other world.
+    intruder.spec.cluster_id = other.cluster.id;
+    taken(write(&store, async |tx| blindly(tx, &intruder).await).await);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_host_that_was_given_up_waits_for_its_former_tenant(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let acme = Shop::open(&store, "acme").await;
+    let other = Shop::open(&store, "other").await;
+    let next = other.another_publish(&acme.publish.spec.hostnames[0], "/");
+    let now = Utc::now();
+    let at = |hours: i64| ClaimTime {
+        now: now + TimeDelta::hours(hours),
+        cooldown: TimeDelta::hours(24),
+    };
+    let replace = async |publish: &ProductPublish, new: Vec<Claim>, hours: i64| {
+        write(&store, async |tx| table::replace_claims(tx, publish, &new, at(hours)).await).await
+    };
+    let held = async |hours: i64| {
+        let (tenant, hosts, at) = (other.tenant.id, &next.spec.hostnames, at(hours));
+        let ask = async |tx: &mut Tx| table::held_by_another(tx, tenant, hosts, at.now).await;
+        write(&store, ask).await.unwrap().is_some()
+    };
+    let forget = async |hours: i64| {
+        write(&store, async |tx| table::forget_free_hostnames(tx, at(hours).now).await)
+            .await
+            .unwrap()
+    };
+    write(&store, async |tx| table::insert(tx, &next).await).await.unwrap();
+    replace(&acme.publish, vec![], 0).await.unwrap();
+    assert!(held(23).await);
+    taken(replace(&next, claims(&next), 23).await);
+    // The former tenant comes back, and leaves again.
+    replace(&acme.publish, claims(&acme.publish), 23).await.unwrap();
+    assert!(held(48).await, "what is claimed never gets free by waiting");
+    replace(&acme.publish, vec![], 30).await.unwrap();
+    assert_eq!(forget(53).await, 0);
+    taken(replace(&next, claims(&next), 53).await);
+    assert!(!held(54).await);
+    replace(&next, claims(&next), 54).await.unwrap();
+    taken(replace(&acme.publish, claims(&acme.publish), 100).await);
+    // Of a host that is free nothing needs to be kept.
+    replace(&next, vec![], 100).await.unwrap();
+    assert_eq!(forget(124).await, 1);
+    replace(&acme.publish, claims(&acme.publish), 124).await.unwrap();
+}
+
+/// The same host in two clusters is given up when both have given it up.
+#[rstest]
+#[tokio::test]
+async fn a_host_stays_its_tenant_s_while_any_cluster_serves_it(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let acme = Shop::open(&store, "acme").await;
+    let other = Shop::open(&store, "other").await;
+    let mut second = acme.another_publish(&acme.publish.spec.hostnames[0], "/");
+    second.spec.cluster_id = other.cluster.id;
+    write(&store, async |tx| blindly(tx, &second).await).await.unwrap();
+    let no_wait = ClaimTime { now: Utc::now(), cooldown: TimeDelta::zero() };
+    let next = other.another_publish(&acme.publish.spec.hostnames[0], "/");
+    let give_up = async |publish: &ProductPublish| {
+        write(&store, async |tx| table::replace_claims(tx, publish, &[], no_wait).await).await
+    };
+    give_up(&acme.publish).await.unwrap();
+    taken(write(&store, async |tx| blindly(tx, &next).await).await);
+    give_up(&second).await.unwrap();
+    write(&store, async |tx| blindly(tx, &next).await).await.unwrap();
 }
 
 #[rstest]
@@ -84,7 +152,7 @@ async fn claims_are_replaced_as_a_whole(#[values(Kind::Sqlite, Kind::Postgres)] 
     for base_path in ["/", "/v1"] {
         shop.publish.spec.base_path = base_path.to_owned();
         let new = claims(&shop.publish);
-        write(&store, async |tx| table::replace_claims(tx, &shop.publish, &new).await)
+        write(&store, async |tx| table::replace_claims(tx, &shop.publish, &new, day()).await)
             .await
             .unwrap();
         assert_eq!(hosts().await, ["a.example.com", "b.example.com"]);

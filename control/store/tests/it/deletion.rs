@@ -29,9 +29,11 @@ async fn in_use_by(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let store = &store;
     shop.subscription.product_publish_id = Some(shop.publish.id);
     write(store, async |tx| subscription::update(tx, &shop.subscription, 1).await).await.unwrap();
-    write(store, async |tx| product_publish::replace_claims(tx, &shop.publish, &[]).await)
-        .await
-        .unwrap();
+    write(store, async |tx| {
+        product_publish::replace_claims(tx, &shop.publish, &[], shop::day()).await
+    })
+    .await
+    .unwrap();
     in_use(
         delete!(store, tenant, shop.tenant),
         &["api-services", "gateways", "products", "customers"],
@@ -129,7 +131,7 @@ async fn parts_go_with_the_whole(#[values(Kind::Sqlite, Kind::Postgres)] kind: K
     assert_eq!(registration_token::get(&store, &all(), token.id).await.unwrap(), None);
 
     let unclaim = async |tx: &mut _| {
-        product_publish::replace_claims(tx, &shop.publish, &[]).await?;
+        product_publish::replace_claims(tx, &shop.publish, &[], shop::day()).await?;
         product_publish::delete(tx, &all(), shop.publish.id).await
     };
     assert!(write(&store, unclaim).await.unwrap());

@@ -220,7 +220,7 @@ async fn a_refused_write_leaves_nothing_of_its_transaction(
     let both = async |tx: &mut _| {
         cluster::insert(tx, &cluster).await?;
         product_publish::insert(tx, &publish).await?;
-        product_publish::replace_claims(tx, &publish, &shop::claims(&publish)).await
+        product_publish::replace_claims(tx, &publish, &shop::claims(&publish), shop::day()).await
     };
     taken(write(&store, both).await, "hostnames");
     let scope = shop::all();

@@ -3,6 +3,7 @@
 use chrono::{TimeDelta, Utc};
 use imp_core::api_service::ApiServiceStatus;
 use imp_core::cluster::AgentStatus;
+use imp_core::domain::DomainStatus;
 use imp_core::product::Visibility;
 use imp_core::subscription::SubscriptionStatus;
 use imp_store::testing::Kind;
@@ -56,6 +57,7 @@ async fn what_the_platform_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Ki
     lives!(&store, cluster, cluster, |tx, it| table::insert(tx, &it), |it: &mut _| {
         let it: &mut imp_core::cluster::Cluster = it;
         it.spec.labels.clear();
+        it.spec.port_ranges.pop();
     });
     let token = shop::registration_token(shop.cluster.id);
     let key = hash("r");
@@ -100,6 +102,11 @@ async fn what_a_provider_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind
     lives!(&store, gateway, gateway, |tx, it| table::insert(tx, &it), |it: &mut _| {
         let it: &mut imp_core::gateway::Gateway = it;
         it.spec.listeners[0].hostname = Some("api.example.com".to_owned());
+    });
+    let domain = shop::domain(tenant, "example.com");
+    lives!(&store, domain, domain, |tx, it| table::insert(tx, &it), |it: &mut _| {
+        let it: &mut imp_core::domain::Domain = it;
+        (it.status, it.held_since) = (DomainStatus::Verified, Some(it.meta.created_at));
     });
     let mut product = shop::product(tenant, &[shop.service.id]);
     product.spec.name = "another".to_owned();

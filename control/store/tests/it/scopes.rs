@@ -5,7 +5,7 @@ use imp_core::{CustomerId, SubscriptionId};
 use imp_store::testing::Kind;
 use imp_store::{
     Page, agent, api_service, api_token, client_app, cluster, consumer, credential, customer,
-    gateway, plan, product, product_publish, registration_token, subscription, tenant,
+    domain, gateway, plan, product, product_publish, registration_token, subscription, tenant,
 };
 use rstest::rstest;
 
@@ -44,9 +44,14 @@ async fn another_tenant_s(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     write(&store, async |tx| api_token::insert(tx, &token, &hash("t")).await).await.unwrap();
     let operators = shop::api_token(None, None);
     write(&store, async |tx| api_token::insert(tx, &operators, &hash("o")).await).await.unwrap();
+    let (mine, theirs) =
+        (shop::domain(acme.tenant.id, "a.org"), shop::domain(other.tenant.id, "a.org"));
+    write(&store, async |tx| domain::insert(tx, &mine).await).await.unwrap();
+    write(&store, async |tx| domain::insert(tx, &theirs).await).await.unwrap();
     let (store, scope) = (&store, &acme.scope());
     hidden!(
         store, scope,
+        domain: theirs,
         tenant: other.tenant, api_token: token, api_token: operators, api_service: other.service,
         gateway: other.gateway, product: other.product, plan: other.plan,
         product_publish: other.publish, customer: other.customer,
@@ -55,6 +60,7 @@ async fn another_tenant_s(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     );
     seen!(
         store, scope,
+        domain: mine,
         tenant: acme.tenant, cluster: other.cluster, api_service: acme.service,
         gateway: acme.gateway, product: acme.product, plan: acme.plan,
         product_publish: acme.publish, customer: acme.customer, subscription: acme.subscription,
@@ -144,7 +150,8 @@ async fn pages_and_filters_cut_what_is_seen(#[values(Kind::Sqlite, Kind::Postgre
         let publish = shop.another_publish(&format!("h{index}.example.com"), "/");
         let add = async |tx: &mut _| {
             product_publish::insert(tx, &publish).await?;
-            product_publish::replace_claims(tx, &publish, &shop::claims(&publish)).await
+            product_publish::replace_claims(tx, &publish, &shop::claims(&publish), shop::day())
+                .await
         };
         write(&store, add).await.unwrap();
         all.push(publish);

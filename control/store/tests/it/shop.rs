@@ -1,6 +1,6 @@
 //! One tenant that sells one API to one customer, as rows.
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use imp_core::api_service::{ApiService, ApiServiceStatus};
 use imp_core::api_token::ApiToken;
 use imp_core::client_app::{ClientApp, ClientAppSpec};
@@ -8,6 +8,7 @@ use imp_core::cluster::{Agent, AgentNode, AgentStatus, Cluster, RegistrationToke
 use imp_core::consumer::{Consumer, ConsumerSpec};
 use imp_core::credential::{Credential, CredentialStatus};
 use imp_core::customer::{Customer, CustomerSpec};
+use imp_core::domain::{Challenge, Domain, DomainSpec, DomainStatus};
 use imp_core::gateway::Gateway;
 use imp_core::plan::Plan;
 use imp_core::product::{CatalogStatus, Product};
@@ -21,10 +22,10 @@ use imp_core::subscription::{Subscription, SubscriptionStatus};
 use imp_core::tenant::{Tenant, TenantSpec};
 use imp_core::{
     AgentId, ApiServiceId, ApiTokenId, ClientAppId, ClusterId, ConsumerId, CredentialId,
-    CustomerId, GatewayId, Meta, PlanId, ProductId, ProductPublishId, RegistrationTokenId,
-    SubscriptionId, TenantId,
+    CustomerId, DomainId, GatewayId, Meta, PlanId, ProductId, ProductPublishId,
+    RegistrationTokenId, SubscriptionId, TenantId,
 };
-use imp_store::product_publish::Claim;
+use imp_store::product_publish::{Claim, ClaimTime};
 use imp_store::testing::{Database, Kind};
 use imp_store::{
     Result, Store, Tx, api_service, client_app, cluster, consumer, credential, customer, gateway,
@@ -158,7 +159,7 @@ impl Shop {
         plan::insert_version(tx, self.plan.id, 1, &self.plan.spec).await?;
         product_publish::insert(tx, &self.publish).await?;
         product_publish::insert_revision(tx, &self.revision(1)).await?;
-        product_publish::replace_claims(tx, &self.publish, &claims(&self.publish)).await?;
+        product_publish::replace_claims(tx, &self.publish, &claims(&self.publish), day()).await?;
         customer::insert(tx, &self.customer).await?;
         subscription::insert(tx, &self.subscription).await?;
         client_app::insert(tx, &self.app).await?;
@@ -204,6 +205,11 @@ impl Shop {
         };
         principal.own_scope()
     }
+}
+
+/// Now, with a cool-down of a day.
+pub fn day() -> ClaimTime {
+    ClaimTime { now: Utc::now(), cooldown: TimeDelta::days(1) }
 }
 
 pub fn claims(publish: &ProductPublish) -> Vec<Claim> {
@@ -302,6 +308,18 @@ fn publish(
             "product_id": product.id, "gateway_id": gateway.id, "cluster_id": cluster.id,
             "environment": "prod", "auth_mode": "api_key", "hostnames": [hostname],
         })),
+        meta: Meta::new(Utc::now()),
+    }
+}
+
+pub fn domain(tenant_id: TenantId, name: &str) -> Domain {
+    Domain {
+        id: DomainId::new(),
+        tenant_id,
+        spec: DomainSpec { name: name.to_owned() },
+        status: DomainStatus::Pending,
+        challenge: Challenge::new(name),
+        held_since: None,
         meta: Meta::new(Utc::now()),
     }
 }

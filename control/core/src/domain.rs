@@ -1,0 +1,151 @@
+//! A domain: a name below which a tenant may take hostnames, once it has proven it by a DNS record
+//! or an operator has granted it.
+
+use chrono::{DateTime, Utc};
+use rand::distr::{Alphanumeric, SampleString as _};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::hostname::{Reserved, reserved, reserved_fault};
+use crate::{Check, DomainId, Meta, TenantId, Violations, grammar};
+
+/// What a caller writes of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DomainSpec {
+    /// Unique in the tenant. Covers the name itself and everything below it.
+    #[schema(example = "example.com")]
+    pub name: String,
+}
+
+impl Check for DomainSpec {
+    fn check(&self, v: &mut Violations) {
+        if let Some(name) = v.take("name", grammar::hostname(&self.name)) {
+            // What is local needs an operator, whom only the handler knows.
+            if reserved(&name) == Some(Reserved::Always) {
+                let fault = reserved_fault();
+                v.add("name", fault.code, fault.detail);
+            }
+        }
+    }
+
+    fn canonicalise(&mut self) {
+        if let Ok(name) = grammar::hostname(&self.name) {
+            self.name = name;
+        }
+    }
+}
+
+/// A domain of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Domain {
+    /// Its id.
+    pub id: DomainId,
+    /// Who wants it, or has it.
+    pub tenant_id: TenantId,
+    /// What was written.
+    #[serde(flatten)]
+    pub spec: DomainSpec,
+    /// Where it stands.
+    pub status: DomainStatus,
+    /// The DNS record that proves it.
+    pub challenge: Challenge,
+    /// Since when the tenant has it.
+    pub held_since: Option<DateTime<Utc>>,
+    /// Times and version.
+    #[serde(flatten)]
+    pub meta: Meta,
+}
+
+/// A TXT record that only the owner of the domain can make. It is no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Challenge {
+    /// The name of the TXT record.
+    #[schema(example = "_imp-challenge.example.com")]
+    pub record: String,
+    /// Its whole text.
+    #[schema(example = "imp-domain-verification=fQ0vN2kX7bYtR4mWzL1cS9dH")]
+    pub value: String,
+}
+
+impl Challenge {
+    /// A new one, which nobody can guess.
+    pub fn new(name: &str) -> Self {
+        Self::with_token(name, &Alphanumeric.sample_string(&mut rand::rng(), 32))
+    }
+
+    /// The one with this token.
+    pub fn with_token(name: &str, token: &str) -> Self {
+        Self { record: format!("_imp-challenge.{name}"), value: format!("{}{token}", Self::PREFIX) }
+    }
+
+    /// The part that differs from domain to domain.
+    pub fn token(&self) -> &str {
+        self.value.strip_prefix(Self::PREFIX).unwrap_or(&self.value)
+    }
+
+    const PREFIX: &'static str = "imp-domain-verification=";
+}
+
+/// pending -> verified | granted; verified -> granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DomainStatus {
+    /// Wanted. Several tenants may want the same.
+    Pending,
+    /// Proven by its DNS record.
+    Verified,
+    /// Given by an operator.
+    Granted,
+}
+
+impl DomainStatus {
+    /// Whether hostnames may be taken below it.
+    pub fn is_held(self) -> bool {
+        self != Self::Pending
+    }
+}
+
+impl Domain {
+    /// The proof was found, or an operator gave it. The former way is kept while it holds.
+    #[must_use]
+    pub fn held_as(self, status: DomainStatus, now: DateTime<Utc>) -> Self {
+        let mut meta = self.meta;
+        meta.touch(now);
+        let held_since = self.held_since.or(Some(meta.updated_at));
+        Self { status, held_since, meta, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_is_random_and_read_back_from_its_token() {
+        let challenge = Challenge::new("example.com");
+        assert_ne!(challenge, Challenge::new("example.com"));
+        assert_eq!(challenge.record, "_imp-challenge.example.com");
+        assert_eq!(Challenge::with_token("example.com", challenge.token()), challenge);
+    }
+
+    #[test]
+    fn a_domain_is_a_name_that_somebody_can_have() {
+        let code = |name: &str| {
+            let spec = DomainSpec { name: name.to_owned() };
+            spec.checked().err().and_then(|faults| faults.first().map(|fault| fault.code))
+        };
+        for (name, expected) in [
+            ("Example.COM.", None),
+            ("corp.internal", None),
+            ("localhost", None),
+            ("com", Some("reserved_hostname")),
+            ("co.uk", Some("reserved_hostname")),
+            ("10.0.0.1", Some("reserved_hostname")),
+            ("*.example.com", Some("unsupported_hostname")),
+            ("a b", Some("invalid_hostname")),
+        ] {
+            assert_eq!(code(name), expected, "{name}");
+        }
+    }
+}

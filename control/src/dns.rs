@@ -1,0 +1,101 @@
+//! Asks DNS for the record that proves a domain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{Resolver, TokioResolver};
+use http::StatusCode;
+use imp_core::domain::Challenge;
+use tokio::sync::Semaphore;
+
+use crate::problem::Problem;
+
+/// One try of one server.
+const TRY: Duration = Duration::from_secs(2);
+/// The whole look-up, whatever happens.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Look-ups at a time, over all tenants; a request over that is told to come again.
+const AT_A_TIME: usize = 16;
+/// Records of an answer that are looked at.
+const RECORDS: usize = 64;
+
+/// A resolver with bounds. A clone is cheap.
+#[derive(Clone)]
+pub struct Dns {
+    /// None when the machine has no usable configuration.
+    resolver: Option<TokioResolver>,
+    slots: Arc<Semaphore>,
+}
+
+impl Dns {
+    /// Asks this server, or those of the system.
+    pub fn new(server: Option<SocketAddr>) -> Self {
+        let builder = match server {
+            Some(address) => {
+                let mut server = NameServerConfig::udp_and_tcp(address.ip());
+                for connection in &mut server.connections {
+                    connection.port = address.port();
+                }
+                let config = ResolverConfig::from_name_servers(vec![server]);
+                Ok(Resolver::builder_with_config(config, TokioRuntimeProvider::default()))
+            }
+            None => TokioResolver::builder_tokio(),
+        };
+        let resolver = builder.and_then(|mut builder| {
+            bound(builder.options_mut());
+            builder.build()
+        });
+        if let Err(error) = &resolver {
+            tracing::warn!(%error, "no DNS server: domains can be granted, not proven (--dns-server)");
+        }
+        Self { resolver: resolver.ok(), slots: Arc::new(Semaphore::new(AT_A_TIME)) }
+    }
+
+    /// Looks for the record. What else is found there is told to nobody.
+    pub async fn prove(&self, challenge: &Challenge) -> Result<(), Problem> {
+        let resolver = self.resolver.as_ref().ok_or_else(|| unavailable("no DNS server is set"))?;
+        let _slot = self.slots.try_acquire().map_err(|_| unavailable("too many look-ups"))?;
+        let name = format!("{}.", challenge.record);
+        let answer = tokio::time::timeout(PATIENCE, resolver.txt_lookup(name)).await;
+        let found = match answer.map_err(|_| unavailable("DNS does not answer"))? {
+            Ok(found) => found,
+            Err(error) if error.is_no_records_found() => return Err(not_found(challenge)),
+            Err(error) => return Err(unavailable(&error.to_string())),
+        };
+        let proves = |data: &RData| match data {
+            RData::TXT(text) => text.txt_data.concat() == challenge.value.as_bytes(),
+            _ => false,
+        };
+        let mut records = found.answers().iter().take(RECORDS);
+        match records.any(|record| proves(&record.data)) {
+            true => Ok(()),
+            false => Err(not_found(challenge)),
+        }
+    }
+}
+
+/// A new record is seen at once, and nothing is read from this machine's own files.
+fn bound(options: &mut ResolverOpts) {
+    options.timeout = TRY;
+    options.attempts = 1;
+    options.cache_size = 0;
+    options.ndots = 1;
+    options.use_hosts_file = ResolveHosts::Never;
+}
+
+fn not_found(challenge: &Challenge) -> Problem {
+    let Challenge { record, value } = challenge;
+    let detail =
+        format!("there is no TXT record {record} with the text {value}; it may take a while");
+    Problem::conflict("proof_not_found", detail)
+}
+
+fn unavailable(why: &str) -> Problem {
+    let detail = "the DNS look-up failed; try again";
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "dns_unavailable", detail);
+    Problem { cause: Some(why.to_owned()), ..problem }
+}

@@ -1,0 +1,138 @@
+//! Which gateway listens on which port of a cluster: claimed by its first publish there, given up
+//! with the last one.
+
+use std::collections::BTreeSet;
+
+use imp_core::ClusterId;
+use imp_core::check::Violation;
+use imp_core::cluster::Cluster;
+use imp_core::gateway::{Gateway, GatewaySpec};
+use imp_core::product_publish::ProductPublish;
+use imp_store::listener_port::{self as table, Port};
+
+use crate::flows::Write;
+use crate::problem::Problem;
+
+/// Refuses the platform's own ports, whatever the cluster.
+pub fn refuse_reserved(write: &Write<'_>, spec: &GatewaySpec) -> Result<(), Problem> {
+    let reserved = &write.call.state.claims.reserved_ports;
+    let ports = spec.listeners.iter().enumerate();
+    let faults: Vec<Violation> = ports
+        .filter(|(_, listener)| reserved.hold(listener.port))
+        .map(|(index, listener)| {
+            let detail = format!("port {} is the platform's own", listener.port);
+            Violation { pointer: at_listener(index), code: "port_not_allowed", detail }
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.into()) }
+}
+
+/// The gateway has a publish in the cluster, or gets one. Its listeners do not change meanwhile:
+/// [`table::keep_listeners`] was called before it was read.
+pub async fn claim(
+    write: &mut Write<'_>,
+    gateway: &Gateway,
+    cluster: ClusterId,
+) -> Result<(), Problem> {
+    claim_at(write, gateway, cluster, |_| "/gateway_id".to_owned()).await
+}
+
+/// The gateway's listeners change: it claims them wherever it has publishes.
+pub async fn change(write: &mut Write<'_>, gateway: &Gateway) -> Result<(), Problem> {
+    refuse_reserved(write, &gateway.spec)?;
+    for cluster in table::clusters_of(&mut write.tx, gateway.id, None).await? {
+        claim_at(write, gateway, cluster, at_listener).await?;
+    }
+    Ok(())
+}
+
+/// A publish goes. If it is the gateway's last in its cluster, the ports there are free.
+pub async fn release(write: &mut Write<'_>, publish: &ProductPublish) -> Result<(), Problem> {
+    let (gateway, cluster) = (publish.spec.gateway_id, publish.spec.cluster_id);
+    table::keep_publishes(&mut write.tx, gateway).await?;
+    let left = table::clusters_of(&mut write.tx, gateway, Some(publish.id)).await?;
+    if left.contains(&cluster) {
+        return Ok(());
+    }
+    let gateway = write.get::<Gateway>(gateway).await?;
+    Ok(table::replace(&mut write.tx, &gateway, cluster, &[]).await?)
+}
+
+/// A cluster's ranges still hold every port that is listened on there.
+pub async fn refuse_to_close(write: &mut Write<'_>, cluster: &Cluster) -> Result<(), Problem> {
+    table::keep_claims(&mut write.tx, cluster.id).await?;
+    for port in table::claimed_in(&mut write.tx, cluster.id).await? {
+        if !admits(cluster, port) {
+            let detail = format!("a gateway listens on port {port}");
+            return Err(Problem::conflict("in_use", detail).at("/port_ranges"));
+        }
+    }
+    Ok(())
+}
+
+async fn claim_at(
+    write: &mut Write<'_>,
+    gateway: &Gateway,
+    cluster: ClusterId,
+    pointer: impl Fn(usize) -> String,
+) -> Result<(), Problem> {
+    let mut wanted: Vec<Port> = gateway.spec.listeners.iter().map(Port::from).collect();
+    wanted.sort_by_key(|it| it.port);
+    if table::claimed_by(&mut write.tx, gateway.id, cluster).await? == wanted {
+        return Ok(());
+    }
+    table::keep_ranges(&mut write.tx, cluster).await?;
+    let cluster: Cluster = write.get(cluster).await?;
+    refuse_closed(write, gateway, &cluster, &pointer)?;
+    refuse_others(write, gateway, &cluster, &pointer).await?;
+    Ok(table::replace(&mut write.tx, gateway, cluster.id, &wanted).await?)
+}
+
+/// Every port is one that the operator lets gateways use in the cluster.
+fn refuse_closed(
+    write: &Write<'_>,
+    gateway: &Gateway,
+    cluster: &Cluster,
+    pointer: impl Fn(usize) -> String,
+) -> Result<(), Problem> {
+    let reserved = &write.call.state.claims.reserved_ports;
+    let listeners = gateway.spec.listeners.iter().enumerate();
+    let faults: Vec<Violation> = listeners
+        .filter(|(_, listener)| reserved.hold(listener.port) || !admits(cluster, listener.port))
+        .map(|(index, listener)| {
+            let (port, name) = (listener.port, &cluster.spec.name);
+            let detail = format!("gateways may not listen on port {port} of cluster {name}");
+            Violation { pointer: pointer(index), code: "port_not_allowed", detail }
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.into()) }
+}
+
+fn admits(cluster: &Cluster, port: u16) -> bool {
+    cluster.spec.port_ranges.iter().any(|range| range.holds(port))
+}
+
+/// One socket serves all listeners of a port, so they agree on everything but the hostname. Of the
+/// others nothing is told but the setting.
+async fn refuse_others(
+    write: &mut Write<'_>,
+    gateway: &Gateway,
+    cluster: &Cluster,
+    pointer: impl Fn(usize) -> String,
+) -> Result<(), Problem> {
+    let ports: BTreeSet<u16> = gateway.spec.listeners.iter().map(|it| it.port).collect();
+    let others = table::others_on(&mut write.tx, gateway.id, cluster.id, &ports).await?;
+    for (index, listener) in gateway.spec.listeners.iter().enumerate() {
+        let same = others.iter().filter(|other| other.port == listener.port);
+        for setting in same.filter_map(|it| listener.settings().difference(&it.settings)) {
+            let (port, name) = (listener.port, &cluster.spec.name);
+            let detail = format!("port {port} of cluster {name} is in use with another {setting}");
+            return Err(Problem::conflict("port_taken", detail).at(pointer(index)));
+        }
+    }
+    Ok(())
+}
+
+fn at_listener(index: usize) -> String {
+    format!("/listeners/{index}/port")
+}

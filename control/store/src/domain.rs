@@ -1,0 +1,176 @@
+//! Table `domains`: the names below which tenants take hostnames.
+
+use chrono::{DateTime, Utc};
+use imp_core::domain::{Challenge, Domain, DomainSpec, DomainStatus};
+use imp_core::hostname::lineage;
+use imp_core::scope::TenantScope;
+use imp_core::{DomainId, TenantId};
+use sqlx::{Database, Encode, QueryBuilder, Type};
+use uuid::Uuid;
+
+use crate::sql::{Conditions, Word, decode};
+use crate::store::Conn;
+use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
+use crate::{Result, StoreError, Tx};
+
+/// Which domains to list.
+#[derive(Clone, Debug, Default)]
+pub struct DomainFilter {
+    /// Exactly this name, in its canonical form.
+    pub name: Option<String>,
+    /// In this state.
+    pub status: Option<DomainStatus>,
+}
+
+struct Domains;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    tenant_id: Uuid,
+    name: String,
+    status: Word<DomainStatus>,
+    token: String,
+    held_since: Option<DateTime<Utc>>,
+    #[sqlx(flatten)]
+    meta: MetaRow,
+}
+
+impl From<Row> for Domain {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id.into(),
+            tenant_id: row.tenant_id.into(),
+            challenge: Challenge::with_token(&row.name, &row.token),
+            spec: DomainSpec { name: row.name },
+            status: row.status.0,
+            held_since: row.held_since,
+            meta: row.meta.into(),
+        }
+    }
+}
+
+impl Table for Domains {
+    type Row = Row;
+    type Entity = Domain;
+    type Filter = DomainFilter;
+
+    const NAME: &'static str = "domains";
+    const COLUMNS: &'static str =
+        "id, tenant_id, name, status, token, held_since, version, created_at, updated_at";
+
+    fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
+        tenant_only(scope, conditions);
+    }
+
+    fn filter<'a>(filter: &'a DomainFilter, conditions: &mut Conditions<'a>) {
+        conditions.text("name =", filter.name.as_deref());
+        conditions.word("status =", filter.status);
+    }
+}
+
+reads!(Domains, Domain, DomainId, DomainFilter);
+
+/// Adds it.
+pub async fn insert(tx: &mut Tx, domain: &Domain) -> Result<()> {
+    let sql = "INSERT INTO domains (id, tenant_id, name, status, token, held_name, held_since, \
+        version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    save(tx, sql, domain, 0).await.map(drop)
+}
+
+/// Replaces it if it still is at `expected_version`. Its name and its challenge stay. When another
+/// tenant holds the name, [`StoreError::Taken`].
+pub async fn update(tx: &mut Tx, domain: &Domain, expected_version: i64) -> Result<()> {
+    let sql = "UPDATE domains SET status = $4, held_name = $6, held_since = $7, version = $8, \
+        updated_at = $10 WHERE id = $1 AND tenant_id = $2 AND version = $11";
+    let rows = save(tx, sql, domain, expected_version).await?;
+    matched::<Domains>(tx, rows, domain.id.into()).await
+}
+
+async fn save(tx: &mut Tx, sql: &'static str, domain: &Domain, expected: i64) -> Result<u64> {
+    let done = execute!(
+        tx.conn(),
+        sql,
+        domain.id.0,
+        domain.tenant_id.0,
+        &domain.spec.name,
+        Word(domain.status),
+        domain.challenge.token(),
+        domain.status.is_held().then_some(&domain.spec.name),
+        domain.held_since.map(micros),
+        domain.meta.version,
+        domain.meta.created_at,
+        domain.meta.updated_at,
+        expected,
+    );
+    explained(tx, done, None, &[("tenant_id", "tenants", Some(domain.tenant_id.0))]).await
+}
+
+/// Whose the hostnames below a domain are.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Holder {
+    /// The domain.
+    pub name: String,
+    #[sqlx(rename = "tenant_id")]
+    tenant: Uuid,
+}
+
+impl Holder {
+    /// Its tenant.
+    pub fn tenant_id(&self) -> TenantId {
+        self.tenant.into()
+    }
+}
+
+/// The longest domain, verified or granted to any tenant, that is the hostname or lies above it. It
+/// stays so until the transaction ends.
+pub async fn holder_above(tx: &mut Tx, hostname: &str) -> Result<Option<Holder>> {
+    const SELECT: &str = "SELECT name, tenant_id FROM domains WHERE held_name IN (";
+    let held: Vec<Holder> = match tx.conn() {
+        Conn::Sqlite(conn) => {
+            let mut query = among::<sqlx::Sqlite>(SELECT, hostname);
+            let rows = query.push(")").build().fetch_all(conn).await?;
+            rows.iter().map(|row| decode("domains", row)).collect::<Result<_>>()?
+        }
+        Conn::Pg(conn) => {
+            let mut query = among::<sqlx::Postgres>(SELECT, hostname);
+            let rows = query.push(") FOR SHARE").build().fetch_all(conn).await?;
+            rows.iter().map(|row| decode("domains", row)).collect::<Result<_>>()?
+        }
+    };
+    Ok(held.into_iter().max_by_key(|holder| holder.name.len()))
+}
+
+fn among<DB: Database>(start: &str, hostname: &str) -> QueryBuilder<DB>
+where
+    DB::Arguments: Default,
+    for<'q> String: Encode<'q, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(start);
+    let mut names = query.separated(", ");
+    for name in lineage(hostname) {
+        names.push_bind(name.to_owned());
+    }
+    query
+}
+
+/// Whether the tenant publishes under the domain's name or below it. The domain stays as it is until
+/// the transaction ends.
+pub async fn is_in_use(tx: &mut Tx, domain: &Domain) -> Result<bool> {
+    if let Conn::Pg(conn) = tx.conn() {
+        // Who publishes below it holds it shared, and has its claims written when this goes on.
+        let sql = "SELECT id FROM domains WHERE id = $1 FOR UPDATE";
+        sqlx::query(sql).bind(domain.id.0).execute(conn).await?;
+    }
+    let sql = "SELECT hostname FROM hostname_owners \
+        WHERE tenant_id = $1 AND (hostname = $2 OR hostname LIKE $3) LIMIT 1";
+    let (name, below) = (&domain.spec.name, format!("%.{}", domain.spec.name));
+    let rows =
+        fetch!(tx.conn(), "hostname_owners", (String,), sql, domain.tenant_id.0, name, below);
+    Ok(!rows?.is_empty())
+}
+
+/// What [`update`] says when another tenant holds the name.
+pub fn is_held_by_another(error: &StoreError) -> bool {
+    matches!(error, StoreError::Taken { field: "name" })
+}

@@ -1,0 +1,172 @@
+//! Tables `listener_ports` and `port_claims`: which gateways listen on which ports of a cluster. A
+//! gateway claims its ports in a cluster while it has a publish there; several share a port when
+//! their settings are the same, which the foreign key between the two tables holds.
+
+use std::collections::BTreeSet;
+
+use imp_core::gateway::{Gateway, Listener, ListenerSettings};
+use imp_core::{ClusterId, GatewayId, ProductPublishId, TenantId};
+use uuid::Uuid;
+
+use crate::error::foreign_key;
+use crate::{Result, StoreError, Tx, lock};
+
+/// Gateways listen on every address of their node; one of them would be another claim.
+const EVERY_ADDRESS: &str = "*";
+
+/// A port, and what its listeners have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// 1 to 65,535.
+    pub port: u16,
+    /// As its first listener brought them.
+    pub settings: ListenerSettings,
+}
+
+impl From<&Listener> for Port {
+    fn from(listener: &Listener) -> Self {
+        Self { port: listener.port, settings: listener.settings() }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    port: i64,
+    settings: String,
+}
+
+impl Row {
+    fn read(self) -> Result<Port> {
+        let corrupt = |why: String| StoreError::Corrupt { table: "listener_ports", id: None, why };
+        let port = u16::try_from(self.port).map_err(|error| corrupt(error.to_string()))?;
+        let settings =
+            serde_json::from_str(&self.settings).map_err(|error| corrupt(error.to_string()))?;
+        Ok(Port { port, settings })
+    }
+}
+
+/// Keeps the gateway's listeners as they are until the transaction ends; publishes may come beside.
+pub async fn keep_listeners(tx: &mut Tx, gateway: GatewayId) -> Result<()> {
+    lock::shared(tx, &format!("gateway {gateway}")).await
+}
+
+/// Keeps publishes of the gateway from coming and going until the transaction ends.
+pub async fn keep_publishes(tx: &mut Tx, gateway: GatewayId) -> Result<()> {
+    lock::alone(tx, &format!("gateway {gateway}")).await
+}
+
+/// Keeps the cluster's port ranges as they are until the transaction ends.
+pub async fn keep_ranges(tx: &mut Tx, cluster: ClusterId) -> Result<()> {
+    lock::shared(tx, &format!("cluster {cluster}")).await
+}
+
+/// Keeps others from claiming ports of the cluster until the transaction ends.
+pub async fn keep_claims(tx: &mut Tx, cluster: ClusterId) -> Result<()> {
+    lock::alone(tx, &format!("cluster {cluster}")).await
+}
+
+/// The clusters in which the gateway has publishes, without that one.
+pub async fn clusters_of(
+    tx: &mut Tx,
+    gateway: GatewayId,
+    without: Option<ProductPublishId>,
+) -> Result<Vec<ClusterId>> {
+    let sql = "SELECT DISTINCT cluster_id FROM product_publishes \
+        WHERE gateway_id = $1 AND id <> $2 ORDER BY cluster_id";
+    let without = without.map_or(Uuid::nil(), Uuid::from);
+    let rows = fetch!(tx.conn(), "product_publishes", (Uuid,), sql, gateway.0, without)?;
+    Ok(rows.into_iter().map(|(id,)| id.into()).collect())
+}
+
+/// What the gateway claims in the cluster, in the order of ports.
+pub async fn claimed_by(tx: &mut Tx, gateway: GatewayId, cluster: ClusterId) -> Result<Vec<Port>> {
+    let sql = "SELECT port, settings FROM port_claims \
+        WHERE gateway_id = $1 AND cluster_id = $2 AND address = $3 ORDER BY port";
+    let rows = fetch!(tx.conn(), "port_claims", Row, sql, gateway.0, cluster.0, EVERY_ADDRESS)?;
+    rows.into_iter().map(Row::read).collect()
+}
+
+/// Every port of the cluster that a gateway claims.
+pub async fn claimed_in(tx: &mut Tx, cluster: ClusterId) -> Result<BTreeSet<u16>> {
+    let sql = "SELECT DISTINCT port, settings FROM port_claims WHERE cluster_id = $1";
+    let rows = fetch!(tx.conn(), "port_claims", Row, sql, cluster.0)?;
+    rows.into_iter().map(|row| row.read().map(|port| port.port)).collect()
+}
+
+/// What other gateways' listeners on these ports of the cluster have in common. Until the
+/// transaction ends nobody else can ask or claim there, so the answer stays true.
+pub async fn others_on(
+    tx: &mut Tx,
+    gateway: GatewayId,
+    cluster: ClusterId,
+    ports: &BTreeSet<u16>,
+) -> Result<Vec<Port>> {
+    let sql = "SELECT DISTINCT port, settings FROM port_claims WHERE cluster_id = $1 \
+        AND address = $2 AND port = $3 AND gateway_id <> $4";
+    let mut others = Vec::new();
+    for &port in ports {
+        lock::alone(tx, &format!("port {cluster} {port:05}")).await?;
+    }
+    for &port in ports {
+        let port = i64::from(port);
+        let rows =
+            fetch!(tx.conn(), "port_claims", Row, sql, cluster.0, EVERY_ADDRESS, port, gateway.0)?;
+        for row in rows {
+            others.push(row.read()?);
+        }
+    }
+    Ok(others)
+}
+
+/// Gives up what the gateway claims in the cluster and claims these instead. Where others' listeners
+/// have other settings, [`StoreError::Taken`].
+pub async fn replace(
+    tx: &mut Tx,
+    gateway: &Gateway,
+    cluster: ClusterId,
+    wanted: &[Port],
+) -> Result<()> {
+    let former = claimed_by(tx, gateway.id, cluster).await?;
+    let ports = former.iter().chain(wanted).map(|it| it.port).collect();
+    others_on(tx, gateway.id, cluster, &ports).await?;
+    let sql = "DELETE FROM port_claims WHERE gateway_id = $1 AND cluster_id = $2";
+    execute!(tx.conn(), sql, gateway.id.0, cluster.0)?;
+    let sql = "DELETE FROM listener_ports WHERE cluster_id = $1 AND address = $2 AND port = $3 \
+        AND NOT EXISTS (SELECT 1 FROM port_claims \
+            WHERE cluster_id = $1 AND address = $2 AND port = $3)";
+    for port in ports {
+        execute!(tx.conn(), sql, cluster.0, EVERY_ADDRESS, i64::from(port))?;
+    }
+    for port in wanted {
+        insert(tx, gateway.id, gateway.tenant_id, cluster, port).await?;
+    }
+    Ok(())
+}
+
+async fn insert(
+    tx: &mut Tx,
+    gateway: GatewayId,
+    tenant: TenantId,
+    cluster: ClusterId,
+    Port { port, settings }: &Port,
+) -> Result<()> {
+    let corrupt = |why: serde_json::Error| StoreError::Corrupt {
+        table: "listener_ports",
+        id: None,
+        why: why.to_string(),
+    };
+    let settings = serde_json::to_string(settings).map_err(corrupt)?;
+    let port = i64::from(*port);
+    let sql = "INSERT INTO listener_ports (cluster_id, address, port, settings) \
+        VALUES ($1, $2, $3, $4) ON CONFLICT (cluster_id, address, port) DO NOTHING";
+    execute!(tx.conn(), sql, cluster.0, EVERY_ADDRESS, port, &settings)?;
+    let sql = "INSERT INTO port_claims \
+        (gateway_id, tenant_id, cluster_id, address, port, settings) \
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    let done =
+        execute!(tx.conn(), sql, gateway.0, tenant.0, cluster.0, EVERY_ADDRESS, port, &settings,);
+    done.map(drop).map_err(|error| match foreign_key(&error) {
+        Some(_) => StoreError::Taken { field: "listeners" },
+        None => error,
+    })
+}

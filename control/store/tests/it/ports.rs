@@ -1,0 +1,81 @@
+//! Who listens where: several gateways on a port, if they agree on what it speaks.
+
+use imp_core::ClusterId;
+use imp_core::gateway::{Gateway, ListenerProtocol, ListenerSettings};
+use imp_store::listener_port::{self as table, Port};
+use imp_store::testing::Kind;
+use imp_store::{Result, Store, StoreError, cluster, gateway};
+use rstest::rstest;
+
+use crate::shop::{Shop, all, store, write};
+
+const HTTP: ListenerProtocol = ListenerProtocol::Http;
+const HTTPS: ListenerProtocol = ListenerProtocol::Https;
+
+fn port(port: u16, protocol: ListenerProtocol) -> Port {
+    Port { port, settings: ListenerSettings { protocol } }
+}
+
+async fn claim(store: &Store, gateway: &Gateway, cluster: ClusterId, it: &[Port]) -> Result<()> {
+    write(store, async |tx| table::replace(tx, gateway, cluster, it).await).await
+}
+
+#[track_caller]
+fn taken(done: Result<()>) {
+    assert!(matches!(done, Err(StoreError::Taken { field: "listeners" })), "{done:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn listeners_share_a_port_when_their_settings_agree(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let (acme, other) = (Shop::open(&store, "acme").await, Shop::open(&store, "other").await);
+    let cluster = acme.cluster.id;
+    let http = [port(80, HTTP), port(8080, HTTP)];
+    claim(&store, &acme.gateway, cluster, &http).await.unwrap();
+    claim(&store, &other.gateway, cluster, &http[1..]).await.unwrap();
+    taken(claim(&store, &other.gateway, cluster, &[port(80, HTTPS)]).await);
+    taken(claim(&store, &acme.gateway, cluster, &[port(8080, HTTPS)]).await);
+    claim(&store, &other.gateway, other.cluster.id, &[port(80, HTTPS)]).await.unwrap();
+    let claimed = async |gateway: &Gateway| {
+        write(&store, async |tx| table::claimed_by(tx, gateway.id, cluster).await).await.unwrap()
+    };
+    assert_eq!(claimed(&acme.gateway).await, http, "a refusal changes nothing");
+    let ports = [80, 443, 8080].into();
+    let ask = async |tx: &mut _| table::others_on(tx, acme.gateway.id, cluster, &ports).await;
+    assert_eq!(write(&store, ask).await.unwrap(), http[1..]);
+    let all_ports = write(&store, async |tx| table::claimed_in(tx, cluster).await).await.unwrap();
+    assert_eq!(all_ports, [80, 8080].into());
+
+    // Alone on its port, a gateway may change what it speaks; given up, the port is anyone's.
+    claim(&store, &acme.gateway, cluster, &[port(80, HTTPS)]).await.unwrap();
+    claim(&store, &acme.gateway, cluster, &[]).await.unwrap();
+    claim(&store, &other.gateway, cluster, &[port(80, HTTP)]).await.unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn claims_go_with_their_gateway_and_their_cluster(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let (mut idle, spare) = (Shop::new("acme").gateway, Shop::new("spare").cluster);
+    (idle.tenant_id, idle.spec.name) = (shop.tenant.id, "idle".to_owned());
+    let add = async |tx: &mut _| {
+        gateway::insert(tx, &idle).await?;
+        cluster::insert(tx, &spare).await
+    };
+    write(&store, add).await.unwrap();
+    for cluster in [shop.cluster.id, spare.id] {
+        claim(&store, &idle, cluster, &[port(80, HTTP)]).await.unwrap();
+    }
+    let gone = async |tx: &mut _| cluster::delete(tx, &all(), spare.id).await;
+    assert!(write(&store, gone).await.unwrap());
+    let gone = async |tx: &mut _| gateway::delete(tx, &all(), idle.id).await;
+    assert!(write(&store, gone).await.unwrap());
+    // What it left behind keeps nobody out.
+    claim(&store, &shop.gateway, shop.cluster.id, &[port(80, HTTPS)]).await.unwrap();
+}

@@ -1,0 +1,56 @@
+//! A database of the release before serves what it served.
+
+use imp_core::domain::DomainStatus;
+use imp_core::port::usual_ranges;
+use imp_store::domain::DomainFilter;
+use imp_store::testing::Kind;
+use imp_store::{Page, cluster, domain, listener_port, product_publish};
+use rstest::rstest;
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
+
+use crate::shop::{Shop, all, day, store, write};
+
+/// Takes the migration back, so that opening the database applies it to rows that were there before.
+const BEFORE: &str = "DROP TABLE port_claims; DROP TABLE listener_ports; \
+    DROP TABLE hostname_holders; DROP TABLE domains; \
+    ALTER TABLE clusters DROP COLUMN port_ranges; DELETE FROM _sqlx_migrations WHERE version = 3;";
+
+#[rstest]
+#[tokio::test]
+async fn what_was_published_before_hostnames_were_proven_goes_on(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (database, store) = store(kind).await;
+    let (acme, other) = (Shop::open(&store, "acme").await, Shop::open(&store, "other").await);
+    store.close().await;
+    match kind {
+        Kind::Sqlite => {
+            let mut one = SqliteConnection::connect(database.url()).await.unwrap();
+            one.execute(BEFORE).await.unwrap();
+        }
+        Kind::Postgres => {
+            let mut one = PgConnection::connect(database.url()).await.unwrap();
+            one.execute(BEFORE).await.unwrap();
+        }
+    }
+    let store = database.open().await.unwrap();
+    let filter = DomainFilter { status: Some(DomainStatus::Granted), ..Default::default() };
+    let mut domains = domain::list(&store, &all(), &filter, Page::all()).await.unwrap();
+    domains.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    let seen: Vec<_> = domains.iter().map(|it| (it.tenant_id, it.spec.name.as_str())).collect();
+    assert_eq!(
+        seen,
+        [(acme.tenant.id, "acme.example.com"), (other.tenant.id, "other.example.com")]
+    );
+    let hosts = &acme.publish.spec.hostnames;
+    let ask = async |tx: &mut _| {
+        product_publish::held_by_another(tx, other.tenant.id, hosts, day().now).await
+    };
+    assert_eq!(write(&store, ask).await.unwrap().as_ref(), hosts.first());
+    let (gateway, home) = (acme.gateway.id, acme.cluster.id);
+    let ports = write(&store, async |tx| listener_port::claimed_by(tx, gateway, home).await).await;
+    let wanted: Vec<_> = acme.gateway.spec.listeners.iter().map(Into::into).collect();
+    assert_eq!(ports.unwrap(), wanted);
+    let cluster = cluster::get(&store, &all(), home).await.unwrap().unwrap();
+    assert_eq!(cluster.spec.port_ranges, usual_ranges());
+}

@@ -1,0 +1,216 @@
+//! Ports of a cluster are claimed: shared where listeners agree, and only where the operator lets
+//! gateways listen.
+
+use imp_control::config::ClaimFlags;
+use imp_core::gateway::{Gateway, ListenerProtocol, ListenerSettings};
+use imp_core::scope::TenantScope;
+use imp_core::{ClusterId, GatewayId};
+use imp_store::listener_port::{self, Port};
+use imp_store::testing::Kind;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::world::{Shop, World};
+
+fn listeners(port: u16) -> Value {
+    json!({ "listeners": [{ "name": "http", "port": port, "protocol": "HTTP" }] })
+}
+
+fn named(name: &str, port: u16) -> Value {
+    json!({ "name": name, "listeners": listeners(port)["listeners"] })
+}
+
+async fn gateway(world: &World, shop: &Shop) -> Gateway {
+    let id: GatewayId = shop.id("gateways").parse().unwrap();
+    let scope = TenantScope::platform();
+    imp_store::gateway::get(&world.running.store, &scope, id).await.unwrap().unwrap()
+}
+
+fn cluster(shop: &Shop) -> ClusterId {
+    shop.id("clusters").parse().unwrap()
+}
+
+async fn claimed(world: &World, gateway: GatewayId, cluster: ClusterId) -> Vec<u16> {
+    let mut tx = world.running.store.begin().await.unwrap();
+    let ports = listener_port::claimed_by(&mut tx, gateway, cluster).await.unwrap();
+    tx.rollback().await.unwrap();
+    ports.into_iter().map(|it| it.port).collect()
+}
+
+/// R3 of the findings: another tenant's gateway comes to a port that is in use.
+#[rstest]
+#[tokio::test]
+async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_when_not(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let here = cluster(&acme);
+    other.provider.patch(&other.path("gateways"), listeners(9000)).await.ok();
+    let mut body = other.publish("here.example.com");
+    body["cluster_id"] = json!(here);
+    other.provider.make("product-publishes", body).await;
+
+    // A port whose listeners speak something else.
+    let first = gateway(&world, &acme).await;
+    let https =
+        Port { port: 8443, settings: ListenerSettings { protocol: ListenerProtocol::Https } };
+    let http = Port::from(&first.spec.listeners[0]);
+    let mut tx = world.running.store.begin().await.unwrap();
+    listener_port::replace(&mut tx, &first, here, &[http, https]).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let before = world.everything().await;
+    let answer = other.provider.patch(&other.path("gateways"), listeners(8443)).await;
+    answer.refused(409, "port_taken", "/listeners/0/port");
+    let told = answer.body.to_string();
+    assert!(told.contains("protocol"), "{told}");
+    assert!(!told.contains(acme.id("gateways")) && !told.contains(acme.id("tenants")), "{told}");
+    let second = other.provider.make("gateways", named("second", 8443)).await;
+    let mut body = other.publish("late.example.com");
+    (body["gateway_id"], body["cluster_id"]) = (second["id"].clone(), json!(here));
+    let answer = other.provider.post("/v1/product-publishes", body.clone()).await;
+    answer.refused(409, "port_taken", "/gateway_id");
+    let at = format!("/v1/gateways/{}", second["id"].as_str().unwrap());
+    assert_eq!(other.provider.delete(&at).await.status, 204);
+    let mut after = world.everything().await;
+    after["outbox"] = before["outbox"].clone();
+    assert_eq!(after, before, "a refusal changes nothing");
+
+    // The port that speaks the same is shared.
+    other.provider.patch(&other.path("gateways"), listeners(8080)).await.ok();
+    let guest: GatewayId = other.id("gateways").parse().unwrap();
+    assert_eq!(claimed(&world, guest, here).await, [8080]);
+    assert_eq!(claimed(&world, first.id, here).await, [8080, 8443]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_gateway_listens_only_where_the_operator_lets_it(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let reserved_ports = vec!["18000".to_owned(), "15000-15010".to_owned()];
+    let flags = ClaimFlags { reserved_ports, ..ClaimFlags::in_process() };
+    let world = World::ruled(kind, flags).await;
+    let shop = Shop::open(&world, "acme").await;
+    let provider = &shop.provider;
+    // A template may say anything but the platform's own ports; where it is published decides.
+    let low = provider.make("gateways", named("low", 22)).await;
+    let before = world.everything().await;
+    let mut body = shop.publish("low.example.com");
+    body["gateway_id"] = low["id"].clone();
+    let answer = provider.post("/v1/product-publishes", body.clone()).await;
+    answer.refused(422, "port_not_allowed", "/gateway_id");
+    for port in [22, 79, 1023, 18000, 15003] {
+        let answer = provider.patch(&shop.path("gateways"), listeners(port)).await;
+        answer.refused(422, "port_not_allowed", "/listeners/0/port");
+    }
+    let answer = provider.post("/v1/gateways", named("own", 18000)).await;
+    answer.refused(422, "port_not_allowed", "/listeners/0/port");
+    assert_eq!(world.everything().await, before);
+
+    // The operator opens a port, and cannot close one that is in use.
+    let ranges =
+        |first: u16, last: u16| json!({ "port_ranges": [{ "first": first, "last": last }] });
+    let at = shop.path("clusters");
+    let usual = world.admin.get(&at).await.ok()["port_ranges"].clone();
+    assert_eq!(usual[0], json!({ "first": 80, "last": 80 }));
+    world.admin.patch(&at, ranges(20, 30)).await.refused(409, "in_use", "/port_ranges");
+    world.admin.patch(&at, ranges(22, 8080)).await.ok();
+    provider.make("product-publishes", body).await;
+    world.admin.patch(&at, ranges(80, 9000)).await.refused(409, "in_use", "/port_ranges");
+    let answer = world.admin.patch(&at, ranges(9000, 8000)).await;
+    answer.refused(422, "out_of_range", "/port_ranges/0/last");
+    world.admin.patch(&at, ranges(0, 8080)).await.refused(
+        400,
+        "invalid_value",
+        "/port_ranges/0/first",
+    );
+    provider.patch(&at, ranges(1, 8080)).await.refused(403, "forbidden", "");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_gateway_claims_its_ports_where_it_has_publishes_and_as_long(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let id: GatewayId = acme.id("gateways").parse().unwrap();
+    let (here, there) = (cluster(&acme), cluster(&other));
+    assert_eq!(claimed(&world, id, there).await, [0_u16; 0]);
+    let mut body = acme.publish("there.example.com");
+    body["cluster_id"] = json!(there);
+    let second = acme.provider.make("product-publishes", body).await;
+    acme.provider.patch(&acme.path("gateways"), listeners(9000)).await.ok();
+    assert_eq!(claimed(&world, id, here).await, [9000]);
+    assert_eq!(claimed(&world, id, there).await, [9000]);
+    let third = acme.provider.make("product-publishes", acme.publish("c.example.com")).await;
+    let delete = async |publish: &Value| {
+        let path = format!("/v1/product-publishes/{}", publish["id"].as_str().unwrap());
+        assert_eq!(acme.provider.delete(&path).await.status, 204);
+    };
+    delete(&second).await;
+    assert_eq!(claimed(&world, id, there).await, [0_u16; 0]);
+    delete(&third).await;
+    assert_eq!(claimed(&world, id, here).await, [9000], "another publish is left");
+}
+
+/// Listeners change while publishes come and go: what is claimed is what is listened on.
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_follow_listeners_and_publishes_that_change_at_once(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let id: GatewayId = shop.id("gateways").parse().unwrap();
+    let second = world.admin.make("clusters", json!({ "name": "second" })).await;
+    let second: ClusterId = second["id"].as_str().unwrap().parse().unwrap();
+    for round in 0..5_u16 {
+        let calls: Vec<_> = (0..20_u16)
+            .map(|index| {
+                let (caller, path) = (shop.provider.clone(), shop.path("gateways"));
+                let mut body = shop.publish(&format!("h{round}-{index}.example.com"));
+                body["cluster_id"] = json!(second);
+                tokio::spawn(async move {
+                    if index % 4 == 0 {
+                        return caller.patch(&path, listeners(9000 + index)).await;
+                    }
+                    let made = caller.post("/v1/product-publishes", body).await.ok();
+                    let path = format!("/v1/product-publishes/{}", made["id"].as_str().unwrap());
+                    caller.delete(&path).await
+                })
+            })
+            .collect();
+        for call in calls {
+            let answer = call.await.unwrap();
+            let fine = [200, 204, 412].contains(&answer.status.as_u16());
+            assert!(fine, "{} {:#}", answer.status, answer.body);
+        }
+        let listens: Vec<u16> =
+            gateway(&world, &shop).await.spec.listeners.iter().map(|it| it.port).collect();
+        assert_eq!(claimed(&world, id, cluster(&shop)).await, listens);
+        assert_eq!(claimed(&world, id, second).await, [0_u16; 0], "all publishes there are gone");
+    }
+}
+
+#[tokio::test]
+async fn a_listeners_hostname_is_stored_in_its_canonical_form() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let mut body = named("spelled", 8081);
+    body["listeners"][0]["hostname"] = json!("Shop.Example.ORG.");
+    let made = shop.provider.make("gateways", body.clone()).await;
+    assert_eq!(made["listeners"][0]["hostname"], "shop.example.org");
+    let path = format!("/v1/gateways/{}", made["id"].as_str().unwrap());
+    body["listeners"][0]["hostname"] = json!("SHOP.example.org");
+    let same = shop.provider.put(&path, body).await.ok();
+    assert_eq!(same["version"], 1, "another spelling of the same is no change");
+    let mut publish = shop.publish("shop.example.org");
+    publish["gateway_id"] = made["id"].clone();
+    shop.provider.make("product-publishes", publish.clone()).await;
+    let path = shop.path("product-publishes");
+    let spelled = json!({ "hostnames": [shop.host.to_uppercase()] });
+    assert_eq!(shop.provider.patch(&path, spelled).await.ok()["version"], 1);
+}
