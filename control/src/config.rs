@@ -22,7 +22,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the REST API and the agents (the default).
-    Serve(Config),
+    Serve(Box<Config>),
     /// Print the OpenAPI document and exit.
     Openapi,
 }

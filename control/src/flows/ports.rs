@@ -123,8 +123,8 @@ async fn refuse_others(
     let ports: BTreeSet<u16> = gateway.spec.listeners.iter().map(|it| it.port).collect();
     let others = table::others_on(&mut write.tx, gateway.id, cluster.id, &ports).await?;
     for (index, listener) in gateway.spec.listeners.iter().enumerate() {
-        let same = others.iter().filter(|other| other.port == listener.port);
-        for setting in same.filter_map(|it| listener.settings().difference(&it.settings)) {
+        let mut same = others.iter().filter(|other| other.port == listener.port);
+        if let Some(setting) = same.find_map(|it| listener.settings().difference(&it.settings)) {
             let (port, name) = (listener.port, &cluster.spec.name);
             let detail = format!("port {port} of cluster {name} is in use with another {setting}");
             return Err(Problem::conflict("port_taken", detail).at(pointer(index)));
