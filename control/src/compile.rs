@@ -167,5 +167,6 @@ fn skip(what: &'static str, id: impl std::fmt::Display, error: &dyn std::error::
 
 /// Whether trying again may help, with the row as it is.
 pub(crate) fn is_passing(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable(_))
+    use StoreError::{Replaced, StorageFull, Unavailable};
+    matches!(error, Unavailable(_) | StorageFull(_) | Replaced(_))
 }

@@ -4,7 +4,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use imp_core::scope::Forbidden;
-use imp_core::{Transition, Violation};
+use imp_core::{ApiTokenId, Transition, Violation};
 use imp_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,11 +18,16 @@ pub struct Problem {
     pub errors: Vec<Violation>,
     /// For the log, never for the caller.
     pub cause: Option<String>,
+    /// Seconds after which trying again may help: `Retry-After`.
+    pub retry_after: Option<u32>,
+    /// Whose valid token it was, for the log.
+    pub token: Option<ApiTokenId>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), cause: None }
+        let (errors, cause, retry_after, token) = (Vec::new(), None, None, None);
+        Self { status, code, detail: detail.into(), errors, cause, retry_after, token }
     }
 
     /// The request itself cannot be read: 400.
@@ -75,6 +80,12 @@ impl Problem {
         Self { cause: Some(cause.to_string()), ..problem }
     }
 
+    /// Not now, and through no fault of the caller: 503.
+    pub fn unavailable(code: &'static str, detail: &str, retry_after: u32, cause: String) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+        Self { cause: Some(cause), retry_after: Some(retry_after), ..problem }
+    }
+
     /// With one fault pointed at.
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
         let (code, detail) = (self.code, self.detail.clone());
@@ -124,9 +135,15 @@ impl From<StoreError> for Problem {
             }
             StoreError::VersionMismatch { .. } => version_mismatch(),
             StoreError::Unavailable(why) => {
-                let detail = "the database does not answer; try again";
-                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
-                Self { cause: Some(why.to_string()), ..problem }
+                Self::unavailable("unavailable", "the database does not answer; try again", 1, why)
+            }
+            StoreError::StorageFull(why) => {
+                let detail = "the database's disk is full or fails; nothing was changed";
+                Self::unavailable("storage_full", detail, 5, why)
+            }
+            StoreError::Replaced(why) => {
+                let detail = "the database's file was removed or replaced; nothing was changed";
+                Self::unavailable("database_replaced", detail, 30, why)
             }
             other => Self::internal(other),
         }
@@ -146,6 +163,9 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer realm=\"imp-gateway\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(self);
         response

@@ -9,6 +9,7 @@ use imp_core::upstream::UpstreamPolicy;
 use imp_store::Store;
 
 use crate::dns::Dns;
+use crate::readiness::Readiness;
 
 /// Tells the time; tests set their own.
 #[derive(Clone)]
@@ -34,6 +35,7 @@ pub struct State {
     pub store: Store,
     pub clock: Clock,
     pub upstreams: Arc<UpstreamPolicy>,
+    pub readiness: Readiness,
     pub claims: Arc<ClaimRules>,
     pub dns: Dns,
 }

@@ -48,6 +48,13 @@ pub enum StoreError {
     /// The database cannot be reached or refuses to work; trying again later may help.
     #[error("{0}")]
     Unavailable(String),
+    /// The disk is full or fails: nothing was written. It heals when there is room again.
+    #[error("{0}")]
+    StorageFull(String),
+    /// The database's file is no longer where it was opened. What would be written to it would be
+    /// lost.
+    #[error("{0}")]
+    Replaced(String),
     /// A fault of ours, or one that nobody thought of.
     #[error(transparent)]
     Driver(sqlx::Error),
@@ -59,6 +66,7 @@ impl From<sqlx::Error> for StoreError {
         match &error {
             E::Database(cause) => match cause.kind() {
                 ErrorKind::UniqueViolation => Self::Taken { field: unique_field(cause.as_ref()) },
+                _ if is_disk(cause.as_ref()) => Self::StorageFull(one_line(&error)),
                 _ if is_passing(cause.as_ref()) => Self::Unavailable(one_line(&error)),
                 _ => Self::Driver(error),
             },
@@ -89,6 +97,17 @@ fn unique_field(cause: &dyn DatabaseError) -> &'static str {
     }
 }
 
+/// The disk is full, or does not take or give what it should.
+fn is_disk(cause: &dyn DatabaseError) -> bool {
+    let Some(code) = cause.code() else { return false };
+    match code.len() {
+        // PostgreSQL: disk_full, io_error.
+        5 => ["53100", "58030"].contains(&code.as_ref()),
+        // SQLite, primary code: IOERR, FULL.
+        _ => code.parse::<u32>().is_ok_and(|code| [10, 13].contains(&(code & 0xff))),
+    }
+}
+
 /// Errors of the server's state rather than of the statement.
 fn is_passing(cause: &dyn DatabaseError) -> bool {
     let Some(code) = cause.code() else { return false };
@@ -98,10 +117,10 @@ fn is_passing(cause: &dyn DatabaseError) -> bool {
             ["08", "53", "57"].iter().any(|class| code.starts_with(class))
                 || ["40001", "40P01", "55P03", "25P03"].contains(&code.as_ref())
         }
-        // SQLite, primary code: BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
+        // SQLite, primary code: BUSY, LOCKED, READONLY, CORRUPT, CANTOPEN, NOTADB.
         _ => {
             let primary = code.parse::<u32>().map_or(0, |code| code & 0xff);
-            [5, 6, 8, 10, 11, 13, 14, 26].contains(&primary)
+            [5, 6, 8, 11, 14, 26].contains(&primary)
         }
     }
 }

@@ -7,6 +7,7 @@
 //! same for both databases; only `migrations/` has two dialects.
 
 mod error;
+mod file;
 mod lock;
 mod open;
 mod schema;
@@ -14,6 +15,7 @@ mod schema;
 mod sql;
 mod store;
 mod table;
+mod tx;
 mod wake;
 
 pub mod agent;
@@ -41,8 +43,9 @@ pub mod testing;
 pub mod usage;
 
 pub use error::StoreError;
-pub use store::{Store, Tx};
+pub use store::Store;
 pub use table::Page;
+pub use tx::Tx;
 
 /// What every operation here gives back.
 pub type Result<T> = std::result::Result<T, StoreError>;

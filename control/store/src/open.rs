@@ -7,10 +7,12 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Executor, PgConnection, SqlitePool};
+use sqlx::{Connection, Executor, PgConnection};
 
 use crate::error::one_line;
+use crate::file::{self, DatabaseFile};
 use crate::store::Db;
+use crate::tx::Unfinished;
 use crate::{Result, StoreError};
 
 // Whoever still runs the former release must go on working on the newer schema, and start again on
@@ -47,7 +49,7 @@ async fn sqlite(path: &Path) -> Result<Db> {
     let cannot = |why: String| {
         StoreError::Unavailable(format!("cannot open the database file {}: {why}", path.display()))
     };
-    prepare_file(path).map_err(|error| cannot(error.to_string()))?;
+    file::prepare(path).map_err(|error| cannot(error.to_string()))?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -58,13 +60,17 @@ async fn sqlite(path: &Path) -> Result<Db> {
         // Between processes only: inside this one, writers queue for the one connection.
         .busy_timeout(PATIENCE)
         .statement_cache_capacity(STATEMENTS);
-    let write = pool(options.clone(), 1).await.map_err(|error| cannot(explain(&error)))?;
+    let unfinished = Unfinished::default();
+    let write = writer(&unfinished).connect_with(options.clone()).await;
+    let write = write.map_err(|error| cannot(explain(&error)))?;
     sqlite_migrations().run(&write).await.map_err(|error| cannot(outdated(&error)))?;
-    let read = pool(options.read_only(true), 4).await.map_err(|error| cannot(explain(&error)))?;
-    Ok(Db::Sqlite { read, write })
+    let read = pool(4).connect_with(options.read_only(true)).await;
+    let read = read.map_err(|error| cannot(explain(&error)))?;
+    let file = DatabaseFile::at(path).map_err(|error| cannot(error.to_string()))?;
+    Ok(Db::Sqlite { read, write, file, unfinished })
 }
 
-async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<SqlitePool> {
+fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(PATIENCE)
@@ -72,23 +78,15 @@ async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<S
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_with(options)
-        .await
 }
 
-/// Makes the file, readable by its owner only: it holds hashes of secrets.
-fn prepare_file(path: &Path) -> std::io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+/// One connection, which is lent out only without a transaction on it.
+fn writer(unfinished: &Unfinished) -> SqlitePoolOptions {
+    let unfinished = unfinished.clone();
+    pool(1).after_release(move |connection, _| {
+        let unfinished = unfinished.clone();
+        Box::pin(async move { Ok(unfinished.take_back(connection).await) })
+    })
 }
 
 /// SQLite's words, with what to do about it.

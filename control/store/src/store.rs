@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
+use crate::file::DatabaseFile;
+use crate::tx::Unfinished;
 use crate::wake::Wake;
 use crate::{Result, open};
 
@@ -27,6 +29,10 @@ pub(crate) enum Db {
         /// One connection. Writers queue for it in order; SQLite's own waiting is polling, and
         /// starves someone.
         write: SqlitePool,
+        /// What both are open on.
+        file: DatabaseFile,
+        /// Of the one connection for writing.
+        unfinished: Unfinished,
     },
     Pg(PgPool),
 }
@@ -64,19 +70,13 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { db, wake }) })
     }
 
+    pub(crate) fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
     /// Whether several control planes may share this database.
     pub fn is_postgres(&self) -> bool {
         matches!(self.inner.db, Db::Pg(_))
-    }
-
-    /// Opens a transaction for writing; dropping it takes everything back.
-    pub async fn begin(&self) -> Result<Tx> {
-        let open = match &self.inner.db {
-            // A transaction that reads first and turns writer later fails under contention.
-            Db::Sqlite { write, .. } => Open::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Db::Pg(pool) => Open::Pg(pool.begin().await?),
-        };
-        Ok(Tx { open, store: self.clone(), tells: false })
     }
 
     /// Moves on whenever the outbox may have new rows, whoever wrote them. The number means
@@ -85,10 +85,15 @@ impl Store {
         self.inner.wake.subscribe()
     }
 
+    /// There are new rows in the outbox.
+    pub(crate) fn tell(&self) {
+        self.inner.wake.tell();
+    }
+
     /// Closes every connection; what is open finishes first.
     pub async fn close(&self) {
         match &self.inner.db {
-            Db::Sqlite { read, write } => {
+            Db::Sqlite { read, write, .. } => {
                 read.close().await;
                 write.close().await;
             }
@@ -101,53 +106,5 @@ impl Store {
             Db::Sqlite { read, .. } => Held::Sqlite(read.acquire().await?),
             Db::Pg(pool) => Held::Pg(pool.acquire().await?),
         })
-    }
-}
-
-/// A transaction. Nothing of it is seen before [`Tx::commit`].
-pub struct Tx {
-    open: Open,
-    store: Store,
-    /// Whether it wrote to the outbox.
-    tells: bool,
-}
-
-enum Open {
-    Sqlite(Transaction<'static, Sqlite>),
-    Pg(Transaction<'static, Postgres>),
-}
-
-impl Tx {
-    /// Makes it last, then wakes who follows the outbox. The order matters: a NOTIFY inside the
-    /// transaction takes a lock that all committing writers share.
-    pub async fn commit(self) -> Result<()> {
-        match self.open {
-            Open::Sqlite(tx) => tx.commit().await?,
-            Open::Pg(tx) => tx.commit().await?,
-        }
-        if self.tells {
-            self.store.inner.wake.tell();
-        }
-        Ok(())
-    }
-
-    /// Takes everything back, now.
-    pub async fn rollback(self) -> Result<()> {
-        match self.open {
-            Open::Sqlite(tx) => tx.rollback().await?,
-            Open::Pg(tx) => tx.rollback().await?,
-        }
-        Ok(())
-    }
-
-    pub(crate) fn conn(&mut self) -> Conn<'_> {
-        match &mut self.open {
-            Open::Sqlite(tx) => Conn::Sqlite(tx),
-            Open::Pg(tx) => Conn::Pg(tx),
-        }
-    }
-
-    pub(crate) fn will_tell(&mut self) {
-        self.tells = true;
     }
 }

@@ -6,6 +6,7 @@
 mod agent;
 mod audit;
 mod bad_input;
+mod catalog;
 mod compile;
 mod connections;
 mod dns;
@@ -22,6 +23,9 @@ mod problems;
 mod program;
 mod publishing;
 mod reports;
+mod retired;
 mod secrets;
 mod selling;
+mod storage;
+mod subscribing;
 mod world;

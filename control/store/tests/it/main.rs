@@ -8,6 +8,7 @@ mod deletion;
 mod dialects;
 mod domains;
 mod files;
+mod healing;
 mod outbox;
 mod ports;
 mod publishes;

@@ -1,0 +1,40 @@
+//! Whether this control plane can do what it is there for: not only answer, but write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use imp_store::{Store, StoreError};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::problem::Problem;
+
+/// Who asks more often gets the last answer.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The writer may be busy for a moment; longer than this is not ready.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The last answer. Clones share it.
+#[derive(Clone, Default)]
+pub struct Readiness {
+    /// Held while somebody tries, so that one tries at a time.
+    last: Arc<Mutex<Option<(Instant, Result<(), Problem>)>>>,
+}
+
+impl Readiness {
+    /// Writes a row and commits it, at most once a second.
+    pub async fn check(&self, store: &Store) -> Result<(), Problem> {
+        let mut last = self.last.lock().await;
+        if let Some((_, outcome)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return outcome.clone();
+        }
+        let outcome = match timeout(PATIENCE, store.probe()).await {
+            Ok(probed) => probed,
+            Err(_) => Err(StoreError::Unavailable("no write came through in time".to_owned())),
+        };
+        let outcome = outcome.map_err(Problem::from);
+        *last = Some((Instant::now(), outcome.clone()));
+        outcome
+    }
+}

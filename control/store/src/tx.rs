@@ -1,0 +1,149 @@
+//! Transactions.
+//!
+//! On SQLite the statements that open and end one are ours, not the driver's. SQLite takes a
+//! transaction back by itself when the disk is full or fails; the driver's ROLLBACK then fails, its
+//! count of open transactions never gets back to zero, and the one connection for writing would
+//! refuse everything until a restart. Here a connection whose COMMIT or ROLLBACK failed is closed, and
+//! the next writer gets a new one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Executor as _, Postgres, Sqlite, SqliteConnection, SqlitePool};
+
+use crate::store::{Conn, Db};
+use crate::{Result, Store, StoreError};
+
+/// A transaction. Nothing of it is seen before [`Tx::commit`]; dropping it takes everything back.
+pub struct Tx {
+    open: Open,
+    store: Store,
+    /// Whether it wrote to the outbox.
+    tells: bool,
+}
+
+enum Open {
+    Sqlite(SqliteTx),
+    Pg(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Store {
+    /// Opens a transaction for writing; dropping it takes everything back.
+    pub async fn begin(&self) -> Result<Tx> {
+        let open = match self.db() {
+            Db::Sqlite { write, file, unfinished, .. } => {
+                // A file that is no longer where it was opened takes nothing in.
+                file.check()?;
+                Open::Sqlite(SqliteTx::begin(write, unfinished).await?)
+            }
+            Db::Pg(pool) => Open::Pg(pool.begin().await?),
+        };
+        Ok(Tx { open, store: self.clone(), tells: false })
+    }
+
+    /// Writes and commits one small row: whether writing works, all the way to the disk.
+    pub async fn probe(&self) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let sql = "INSERT INTO probes (id, at) VALUES (1, $1) \
+            ON CONFLICT (id) DO UPDATE SET at = EXCLUDED.at";
+        execute!(tx.conn(), sql, chrono::Utc::now())?;
+        tx.commit().await
+    }
+}
+
+impl Tx {
+    /// Makes it last, then wakes who follows the outbox. The order matters: a NOTIFY inside the
+    /// transaction takes a lock that all committing writers share.
+    pub async fn commit(self) -> Result<()> {
+        match self.open {
+            Open::Sqlite(tx) => tx.end("COMMIT").await?,
+            Open::Pg(tx) => tx.commit().await?,
+        }
+        if self.tells {
+            self.store.tell();
+        }
+        Ok(())
+    }
+
+    /// Takes everything back, now.
+    pub async fn rollback(self) -> Result<()> {
+        match self.open {
+            Open::Sqlite(tx) => tx.end("ROLLBACK").await,
+            Open::Pg(tx) => Ok(tx.rollback().await?),
+        }
+    }
+
+    pub(crate) fn conn(&mut self) -> Conn<'_> {
+        match &mut self.open {
+            Open::Sqlite(tx) => Conn::Sqlite(&mut tx.connection),
+            Open::Pg(tx) => Conn::Pg(tx),
+        }
+    }
+
+    pub(crate) fn will_tell(&mut self) {
+        self.tells = true;
+    }
+}
+
+/// Whether the one connection for writing may have a transaction open that nobody holds any more.
+#[derive(Clone, Default)]
+pub(crate) struct Unfinished(Arc<AtomicBool>);
+
+impl Unfinished {
+    /// Before the connection is lent out again: takes back what was dropped. False: it cannot be,
+    /// and the connection is closed.
+    pub(crate) async fn take_back(&self, connection: &mut SqliteConnection) -> bool {
+        if !self.0.load(Ordering::Acquire) {
+            return true;
+        }
+        let done = connection.execute("ROLLBACK").await;
+        if let Err(error) = &done {
+            tracing::warn!(%error, "the connection for writing is closed; the next one is new");
+        }
+        done.is_ok()
+    }
+}
+
+struct SqliteTx {
+    connection: PoolConnection<Sqlite>,
+    unfinished: Unfinished,
+}
+
+impl SqliteTx {
+    async fn begin(pool: &SqlitePool, unfinished: &Unfinished) -> Result<Self> {
+        match Self::try_begin(pool, unfinished).await {
+            // The connection was in a state that it should not be in, and is closed by now.
+            Err(StoreError::Driver(_)) => Self::try_begin(pool, unfinished).await,
+            done => done,
+        }
+    }
+
+    async fn try_begin(pool: &SqlitePool, unfinished: &Unfinished) -> Result<Self> {
+        let connection = pool.acquire().await?;
+        let mut tx = Self { connection, unfinished: unfinished.clone() };
+        // From here on, whatever becomes of the request, the connection is looked after.
+        tx.unfinished.0.store(true, Ordering::Release);
+        // A transaction that reads first and turns writer later fails under contention.
+        match tx.connection.execute("BEGIN IMMEDIATE").await {
+            Ok(_) => Ok(tx),
+            Err(error) => {
+                tx.connection.close_on_drop();
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn end(mut self, statement: &'static str) -> Result<()> {
+        match self.connection.execute(AssertSqlSafe(statement)).await {
+            Ok(_) => {
+                self.unfinished.0.store(false, Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                self.connection.close_on_drop();
+                Err(error.into())
+            }
+        }
+    }
+}
