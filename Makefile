@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 PYTHON ?= python3
+# Without a network: make lint DENY="bans licenses sources".
+DENY ?= advisories bans licenses sources
 
 .DEFAULT_GOAL := help
 .PHONY: help tools build demo test test-grpc lint fmt fuzz bench-publish bench-xds
@@ -30,9 +32,11 @@ test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt
 	PYTHON=$(CURDIR)/.venv/bin/python $(CARGO) test --locked -p imp-xds --test it -- --ignored grpc
 
-lint: ## rustfmt and clippy, no warning accepted; syntax of the scripts
+lint: ## rustfmt and clippy, no warning accepted; cargo-deny where it is installed; syntax of the scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check $(DENY); \
+	else echo "cargo-deny is not installed: the tidy tests hold its rules"; fi
 	$(PYTHON) -c "import ast, pathlib; [ast.parse(p.read_text(), str(p)) for p in pathlib.Path('deploy').rglob('*.py')]"
 	for script in .ci/run deploy/tools/*.sh; do bash -n "$$script" || exit 1; done
 

@@ -3,10 +3,11 @@
 pub mod bootstrap;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use imp_core::hostname::SharedDomains;
 use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
@@ -17,11 +18,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::compile::{Tailer, Worlds};
-use crate::config::{ClaimFlags, Config};
+use crate::config::{AdminToken, ClaimFlags, Config};
 use crate::dns::Dns;
 use crate::hub::Hub;
 use crate::hub::identity::AgentKey;
 use crate::listen::{self, Limits, Plain};
+use crate::readiness::Readiness;
 use crate::state::{ClaimRules, Clock, State};
 use crate::{jobs, metrics, rest};
 
@@ -85,6 +87,7 @@ impl App {
             store: store.clone(),
             clock,
             upstreams: Arc::new(upstreams),
+            readiness: Readiness::default(),
             claims: Arc::new(claims),
             dns: Dns::new(config.claims.dns_server),
         };
@@ -137,7 +140,8 @@ fn start_hub(
     vec![
         tokio::spawn(hub.serve(listener)),
         tokio::spawn(tailer.run(stop.clone())),
-        tokio::spawn(jobs::prune(store, clock, stop.clone())),
+        tokio::spawn(jobs::prune(store.clone(), clock.clone(), stop.clone())),
+        tokio::spawn(jobs::change_plans(store, clock, stop.clone())),
         tokio::spawn(jobs::sum_up_metrics(stop.clone())),
     ]
 }
@@ -167,6 +171,20 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
         flag: "--listen",
         why,
     })
+}
+
+/// Another system-admin's token, in a database that is there.
+pub async fn admin_token(options: &AdminToken) -> Result<String, StartError> {
+    let url = options.url();
+    let missing = url.strip_prefix("sqlite://").is_some_and(|path| !Path::new(path).exists());
+    let failed = |why: String| StartError::Database { url: without_password(&url), why };
+    if missing {
+        return Err(failed("there is none; start imp-control once".to_owned()));
+    }
+    let store = Store::open(&url).await.map_err(|why| failed(why.to_string()))?;
+    let token = bootstrap::another_token(&store, options.token_file.as_deref(), Utc::now()).await;
+    store.close().await;
+    token
 }
 
 async fn open(config: &Config) -> Result<Store, StartError> {

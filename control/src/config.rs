@@ -23,8 +23,24 @@ pub struct Cli {
 pub enum Command {
     /// Serve the REST API and the agents (the default).
     Serve(Box<Config>),
+    /// Make another system-admin's token, for when all are lost: whoever may use the database may.
+    AdminToken(AdminToken),
     /// Print the OpenAPI document and exit.
     Openapi,
+}
+
+/// Which database, and where the token goes.
+#[derive(Clone, Debug, Args)]
+pub struct AdminToken {
+    /// Holds the SQLite database.
+    #[arg(long, env = "IMP_DATA_DIR", default_value = "./imp-data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// postgres://... instead of the SQLite file in the data directory.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Write the token to this file (mode 0600) instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// How to serve.
@@ -100,7 +116,18 @@ impl Config {
 
     /// The database: the given one, or the file in the data directory.
     pub fn url(&self) -> String {
-        let file = || format!("sqlite://{}", self.data_dir.join("imp.db").display());
-        self.database_url.clone().unwrap_or_else(file)
+        url(&self.data_dir, self.database_url.as_deref())
     }
+}
+
+impl AdminToken {
+    /// The database: the given one, or the file in the data directory.
+    pub fn url(&self) -> String {
+        url(&self.data_dir, self.database_url.as_deref())
+    }
+}
+
+fn url(data_dir: &Path, database_url: Option<&str>) -> String {
+    let file = || format!("sqlite://{}", data_dir.join("imp.db").display());
+    database_url.map_or_else(file, str::to_owned)
 }

@@ -6,6 +6,7 @@
 pub mod board;
 pub mod gate;
 pub mod guard;
+mod hs256;
 pub mod identity;
 pub mod recheck;
 pub mod scribe;

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use imp_control::app::{App, StartError};
-use imp_control::config::{Cli, Command, Config, LogFormat};
+use imp_control::app::{self, App, StartError};
+use imp_control::config::{AdminToken, Cli, Command, Config, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -13,6 +13,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Openapi) => print(&imp_control::rest::document().to_string()),
+        Some(Command::AdminToken(options)) => admin_token(options).await,
         Some(Command::Serve(config)) => serve(*config).await,
         None => serve(cli.config).await,
     };
@@ -40,6 +41,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     running.wait().await;
     Ok(())
+}
+
+/// On a database that is there: one that would be made now is somebody's mistake.
+async fn admin_token(options: AdminToken) -> anyhow::Result<()> {
+    let token = app::admin_token(&options).await.map_err(one_line)?;
+    match &options.token_file {
+        Some(path) => print(&format!("A system-admin's token is in {}", path.display())),
+        None => print(&token),
+    }
 }
 
 fn one_line(error: StartError) -> anyhow::Error {

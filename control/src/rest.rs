@@ -21,6 +21,7 @@ pub mod plans;
 pub mod product_publishes;
 pub mod products;
 pub mod query;
+pub mod refusals;
 pub mod reply;
 pub mod routes;
 pub mod subscriptions;
@@ -98,10 +99,10 @@ async fn metrics(Shared(state): Shared<State>, headers: HeaderMap) -> Response {
     }
 }
 
-/// Ready means: the database answers.
+/// Ready means: the database takes a write.
 async fn ready(Shared(state): Shared<State>) -> Response {
-    match imp_store::outbox::head(&state.store).await {
-        Ok(_) => "ready".into_response(),
-        Err(error) => Problem::from(error).into_response(),
+    match state.readiness.check(&state.store).await {
+        Ok(()) => "ready".into_response(),
+        Err(problem) => problem.into_response(),
     }
 }

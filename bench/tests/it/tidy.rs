@@ -1,6 +1,7 @@
 //! The rules of the house, held by machine: each one walks the repository, and each one is shown a
 //! bad sample that it must refuse.
 
+mod advisories;
 mod manifest;
 mod rules;
 mod source;
@@ -208,4 +209,11 @@ fn every_migration_has_both_dialects() {
     ]
     .map(str::to_owned);
     assert_eq!(rules::lone_migrations(&sample), ["0002_b.sql is missing in migrations/postgres"]);
+}
+
+#[test]
+fn no_crate_has_a_known_fault() {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let faults = advisories::faults(&lock);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }

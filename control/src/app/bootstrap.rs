@@ -1,7 +1,6 @@
-//! The first start: somebody must be let in.
+//! The first start: somebody must be let in. And `imp-control admin-token`: somebody must be let in
+//! again.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -12,41 +11,54 @@ use imp_core::secret::{Secret, SecretKind};
 use imp_core::{ApiTokenId, Meta};
 use imp_store::api_token::{self, ApiTokenFilter};
 use imp_store::audit::{self, Actor};
-use imp_store::{Page, Store, StoreError};
+use imp_store::{Page, Store, StoreError, Tx};
 
 use crate::app::StartError;
 use crate::config::Config;
+use crate::private_file;
 
 /// A system-admin's token when the database has no token at all; else None. It is in no log.
+///
+/// Of several that start together one makes it. It is in its file before it is in the database: one
+/// that is in the database and nowhere else would lock everybody out.
 pub async fn first_token(
     store: &Store,
     config: &Config,
     now: DateTime<Utc>,
 ) -> Result<Option<String>, StartError> {
-    let secret = make(store, now).await.map_err(|why| StartError::Database {
-        url: "(while making the first token)".to_owned(),
-        why: why.to_string(),
-    })?;
-    let Some(secret) = secret else { return Ok(None) };
-    if let Some(path) = &config.bootstrap_token_file {
-        write_private(path, secret.reveal())
-            .map_err(|why| StartError::TokenFile { path: path.display().to_string(), why })?;
-    }
-    Ok(Some(secret.reveal().to_owned()))
-}
-
-async fn make(store: &Store, now: DateTime<Utc>) -> Result<Option<Secret>, StoreError> {
+    let mut tx = api_token::alone(store).await.map_err(database)?;
     let page = Page { after: None, limit: 1 };
     let any = ApiTokenFilter::default();
-    if !api_token::list(store, &TenantScope::platform(), &any, page).await?.is_empty() {
+    let there = api_token::list_in(&mut tx, &TenantScope::platform(), &any, page).await;
+    if !there.map_err(database)?.is_empty() {
+        tx.rollback().await.map_err(database)?;
         return Ok(None);
     }
+    make(tx, "bootstrap", config.bootstrap_token_file.as_deref(), now).await.map(Some)
+}
+
+/// Another system-admin's token, by whoever may use the database: when all of them are lost.
+pub async fn another_token(
+    store: &Store,
+    file: Option<&Path>,
+    now: DateTime<Utc>,
+) -> Result<String, StartError> {
+    let tx = store.begin().await.map_err(database)?;
+    make(tx, "admin-token", file, now).await
+}
+
+async fn make(
+    mut tx: Tx,
+    name: &str,
+    file: Option<&Path>,
+    now: DateTime<Utc>,
+) -> Result<String, StartError> {
     let secret = Secret::new(SecretKind::ApiToken);
     let token = ApiToken {
         id: ApiTokenId::new(),
         tenant_id: None,
         spec: ApiTokenSpec {
-            name: "bootstrap".to_owned(),
+            name: name.to_owned(),
             roles: vec![Role::SystemAdmin],
             customer_id: None,
             expires_at: None,
@@ -55,24 +67,24 @@ async fn make(store: &Store, now: DateTime<Utc>) -> Result<Option<Secret>, Store
         revoked_at: None,
         meta: Meta::new(now),
     };
-    let mut tx = store.begin().await?;
-    api_token::insert(&mut tx, &token, &secret.hash()).await?;
+    api_token::insert(&mut tx, &token, &secret.hash()).await.map_err(database)?;
     let entry = audit::Entry {
         at: now,
         actor: Actor::Platform,
         tenant_id: None,
         operation: "api_tokens.bootstrap".to_owned(),
         object_id: token.id.into(),
-        detail: String::new(),
+        detail: name.to_owned(),
     };
-    audit::append(&mut tx, &entry).await?;
-    tx.commit().await?;
-    Ok(Some(secret))
+    audit::append(&mut tx, &entry).await.map_err(database)?;
+    if let Some(path) = file {
+        private_file::replace(path, secret.reveal())
+            .map_err(|why| StartError::TokenFile { path: path.display().to_string(), why })?;
+    }
+    tx.commit().await.map_err(database)?;
+    Ok(secret.reveal().to_owned())
 }
 
-/// Readable by its owner only, from the first byte on.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    writeln!(file, "{text}")
+fn database(why: StoreError) -> StartError {
+    StartError::Database { url: "(while making a token)".to_owned(), why: why.to_string() }
 }

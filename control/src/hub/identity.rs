@@ -1,8 +1,6 @@
 //! Who an agent is: a JWT that we sign and nobody else can.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,6 +8,9 @@ use imp_core::{AgentId, ClusterId};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::hs256;
+use crate::private_file;
 
 /// How long a JWT is valid.
 const LIFETIME: TimeDelta = TimeDelta::hours(24);
@@ -69,10 +70,11 @@ struct Payload {
 impl AgentKey {
     /// From a file of 64 hexadecimal digits, which is made when it is missing.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match private_file::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(path)?;
-                std::fs::read_to_string(path)?
+                let secret: [u8; KEY_BYTES] = rand::random();
+                private_file::make(path, &hex::encode(secret))?;
+                private_file::read(path)?
             }
             read => read?,
         };
@@ -82,6 +84,7 @@ impl AgentKey {
     }
 
     fn new(secret: &[u8]) -> Self {
+        hs256::install();
         let mut validation = Validation::new(ALGORITHM);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
@@ -136,22 +139,6 @@ impl AgentKey {
         let Payload { sub, cluster, exp, .. } = read.map_err(|_| Refusal::NotOurs)?.claims;
         let expires_at = DateTime::from_timestamp(exp, 0).ok_or(Refusal::NotOurs)?;
         Ok(Claims { agent: sub, cluster, expires_at })
-    }
-}
-
-/// Whole or not at all, readable by its owner only; of two that start at the same time one wins.
-fn create(path: &Path) -> io::Result<()> {
-    let secret: [u8; KEY_BYTES] = rand::random();
-    let draft = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file: File =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    writeln!(file, "{}", hex::encode(secret))?;
-    file.sync_all()?;
-    let linked = std::fs::hard_link(&draft, path);
-    std::fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -236,6 +223,10 @@ mod tests {
         assert!(AgentKey::open(&path).unwrap().verify(&jwt.unwrap().jwt, now).is_ok());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&path, open).unwrap();
+        assert!(AgentKey::open(&path).is_ok());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&path, "too short").unwrap();
         assert!(AgentKey::open(&path).is_err());
     }

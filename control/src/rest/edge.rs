@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
 use crate::problem::{Problem, ProblemDocument};
+use crate::rest::refusals::{self, Refusal};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -23,12 +24,22 @@ pub async fn edge(mut request: Request, next: Next) -> Response {
 
     let mut response = next.run(request).await;
     if response.status().is_client_error() || response.status().is_server_error() {
+        note_refusal(&response, method.as_str(), &path, &id_text);
         response = document(response, &path, &id_text);
     }
     response.headers_mut().insert(REQUEST_ID, id);
     let (status, took) = (response.status().as_u16(), started.elapsed());
     tracing::debug!(%method, path, status, took_us = took.as_micros(), request_id = id_text, "request");
     response
+}
+
+/// Of authentication and authorisation.
+fn note_refusal(response: &Response, method: &str, path: &str, request_id: &str) {
+    let status = response.status().as_u16();
+    if status == 401 || status == 403 {
+        let token = response.extensions().get::<Problem>().and_then(|problem| problem.token);
+        refusals::note(&Refusal { status, token, method, path, request_id });
+    }
 }
 
 /// The caller's own, when it is a plain word; else a new one.

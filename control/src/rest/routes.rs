@@ -113,14 +113,18 @@ impl Routes {
             let (handler, query) = (handler.clone(), query.clone());
             async move {
                 let principal = authenticate(&state, request.headers()).await?;
-                let scope = match needs {
-                    Some((kind, action)) => principal.authorise(kind, action)?,
-                    None => principal.own_scope(),
+                let token = principal.token_id;
+                let answer = async {
+                    let scope = match needs {
+                        Some((kind, action)) => principal.authorise(kind, action)?,
+                        None => principal.own_scope(),
+                    };
+                    let (method, headers) = (request.method().clone(), request.headers().clone());
+                    let call = Call::read(state, principal, scope, request).await?;
+                    call.query.check(&query)?;
+                    Ok::<_, Problem>(handler(call).await?.conditional(&method, &headers))
                 };
-                let (method, headers) = (request.method().clone(), request.headers().clone());
-                let call = Call::read(state, principal, scope, request).await?;
-                call.query.check(&query)?;
-                Ok::<_, Problem>(handler(call).await?.conditional(&method, &headers))
+                answer.await.map_err(|problem| Problem { token: Some(token), ..problem })
             }
         };
         let router = std::mem::take(&mut self.router);

@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::Conditions;
+use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_and_customer};
 use crate::{Result, Store, Tx};
 
@@ -134,4 +135,14 @@ async fn save(
     );
     let references = [("tenant_id", "tenants", tenant), ("customer_id", "customers", customer)];
     explained(tx, done, tenant, &references).await
+}
+
+/// A transaction in which no other one adds a token.
+pub async fn alone(store: &Store) -> Result<Tx> {
+    let mut tx = store.begin().await?;
+    if let Conn::Pg(_) = tx.conn() {
+        // SQLite has one writer anyway.
+        execute!(tx.conn(), "LOCK TABLE api_tokens IN SHARE ROW EXCLUSIVE MODE")?;
+    }
+    Ok(tx)
 }

@@ -90,3 +90,23 @@ async fn a_job_that_removes_rows_says_so() {
     let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
     assert_eq!(deeds, [(Actor::Platform, "jobs.prune")]);
 }
+
+#[tokio::test]
+async fn refusals_are_counted_and_are_no_rows() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let refused = async |status: &str| {
+        let request = world.admin.request(reqwest::Method::GET, "/metrics");
+        let text = request.send().await.unwrap().text().await.unwrap();
+        let name = format!("imp_rest_refused_total{{status=\"{status}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name).map(str::to_owned));
+        line.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let (unknown, forbidden) = (refused("401").await, refused("403").await);
+    world.nobody().get("/v1/me").await.refused(401, "unauthenticated", "");
+    let before = rows(&world, &shop.objects["gateways"]).await;
+    shop.customer.delete(&shop.path("gateways")).await.refused(403, "forbidden", "");
+    // Other tests of this process are refused, too.
+    assert!(refused("401").await > unknown && refused("403").await > forbidden);
+    assert_eq!(rows(&world, &shop.objects["gateways"]).await, before);
+}

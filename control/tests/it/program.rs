@@ -72,6 +72,63 @@ fn the_token_goes_to_a_private_file_instead_when_told() {
 }
 
 #[test]
+fn an_existing_file_of_another_mode_never_holds_the_token_in_that_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let _running = output(program(dir.path()).arg("--bootstrap-token-file").arg(&file));
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("imp_pat_"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// A token that is in the database and in no hands would lock everybody out.
+#[test]
+fn a_token_that_cannot_be_written_down_is_not_made() {
+    let dir = TempDir::new().unwrap();
+    let nowhere = dir.path().join("no/such/folder/token");
+    let line = fails(program(dir.path()).arg("--bootstrap-token-file").arg(&nowhere));
+    assert!(line.contains("cannot write the bootstrap token"), "{line}");
+    let (_running, lines) = output(&mut program(dir.path()));
+    assert!(lines.iter().any(|line| line.starts_with("imp_pat_")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn who_lost_every_token_makes_another_one_at_the_machine() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let command = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imp-control"));
+        command.env_remove("DATABASE_URL").args(["admin-token", "--data-dir"]).arg(dir.path());
+        command.args(arguments);
+        command
+    };
+    let line = fails(&mut command(&[]));
+    assert!(line.contains("there is none"), "{line}");
+    assert!(!dir.path().join("imp.db").exists(), "nothing was made by mistake");
+    let (_running, lines) = output(&mut program(dir.path()));
+    let first = lines.iter().find(|line| line.starts_with("imp_pat_")).unwrap().clone();
+    let done = command(&[]).output().unwrap();
+    let another = String::from_utf8(done.stdout).unwrap().trim().to_owned();
+    assert!(done.status.success() && another.starts_with("imp_pat_") && another != first);
+    let file = dir.path().join("another");
+    let done = command(&["--token-file".as_ref(), file.as_ref()]).output().unwrap();
+    let shown = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success() && !shown.contains("imp_pat_"), "{shown}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("imp_pat_"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    // Both open the door of the running control plane.
+    let rest = lines.last().unwrap().split([' ', ',']).nth(1).unwrap().to_owned();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for token in [another, std::fs::read_to_string(&file).unwrap().trim().to_owned()] {
+        let me = http.get(format!("{rest}/v1/me")).bearer_auth(token).send().await.unwrap();
+        assert_eq!(me.status(), 200);
+    }
+}
+
+#[test]
 fn a_taken_port_is_one_clear_line() {
     let dir = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
