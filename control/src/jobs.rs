@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use imp_core::product::CatalogStatus;
+use imp_core::scope::TenantScope;
+use imp_core::subscription::Subscription;
 use imp_store::audit::{self, Actor};
-use imp_store::{Store, StoreError, outbox, product_publish};
+use imp_store::outbox::{self, Subject};
+use imp_store::{Store, StoreError, plan, product_publish, subscription};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,6 +22,7 @@ pub const OUTBOX_KEPT: TimeDelta = TimeDelta::hours(24);
 const REPORTS_KEPT: TimeDelta = TimeDelta::days(90);
 
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+const CHANGE_EVERY: Duration = Duration::from_secs(20);
 const SUM_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// Removes what every follower of the outbox has long read, and old reports. Until cancelled.
@@ -59,6 +64,72 @@ pub async fn prune_once(store: &Store, now: DateTime<Utc>) -> Result<u64, StoreE
     audit::append(&mut tx, &entry).await?;
     tx.commit().await?;
     Ok(rows)
+}
+
+/// Moves subscriptions whose period has ended to the plans that they were to move to. Until
+/// cancelled.
+pub async fn change_plans(store: Store, clock: Clock, cancel: CancellationToken) {
+    loop {
+        match change_plans_once(&store, clock.now()).await {
+            Ok(0) => {}
+            Ok(moved) => tracing::info!(moved, "subscriptions changed their plan"),
+            Err(error) => tracing::warn!(%error, "plans were not changed; they will be next time"),
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(CHANGE_EVERY) => {}
+        }
+    }
+}
+
+/// Each in a transaction of its own. How many were moved.
+pub async fn change_plans_once(store: &Store, now: DateTime<Utc>) -> Result<usize, StoreError> {
+    let mut moved = 0;
+    loop {
+        let due = subscription::due(store, now).await?;
+        if due.is_empty() {
+            return Ok(moved);
+        }
+        for it in due {
+            match change_plan(store, it, now).await {
+                Ok(()) => moved += 1,
+                // Somebody changed it meanwhile: it comes up again if it still is due.
+                Err(StoreError::VersionMismatch { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// A plan that was closed or deleted since is nothing to move to; the subscription stays where it is.
+async fn change_plan(
+    store: &Store,
+    mut it: Subscription,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let Some(change) = it.plan_change.take() else { return Ok(()) };
+    let mut tx = store.begin().await?;
+    let plan = plan::get_in(&mut tx, &TenantScope::platform(), change.plan_id).await?;
+    let there = plan.is_some_and(|plan| plan.status != CatalogStatus::Closed);
+    let expected = it.meta.version;
+    if there {
+        it.plan_id = change.plan_id;
+        it.plan_version = change.plan_version;
+    }
+    it.meta.touch(now);
+    subscription::update(&mut tx, &it, expected).await?;
+    outbox::append(&mut tx, Subject::Subscription(it.id)).await?;
+    let what = if there { "moved to" } else { "not moved to" };
+    let entry = audit::Entry {
+        at: now,
+        actor: Actor::Platform,
+        tenant_id: Some(it.tenant_id),
+        operation: "subscriptions.change_plan".to_owned(),
+        object_id: it.id.into(),
+        detail: format!("{what} version {} of plan {}", change.plan_version, change.plan_id),
+    };
+    audit::append(&mut tx, &entry).await?;
+    tx.commit().await
 }
 
 /// Keeps metrics small. Until cancelled.

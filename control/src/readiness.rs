@@ -19,22 +19,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Default)]
 pub struct Readiness {
     /// Held while somebody tries, so that one tries at a time.
-    last: Arc<Mutex<Option<(Instant, Result<(), Problem>)>>>,
+    last: Arc<Mutex<Option<Answer>>>,
+}
+
+struct Answer {
+    at: Instant,
+    outcome: Result<(), Problem>,
 }
 
 impl Readiness {
     /// Writes a row and commits it, at most once a second.
     pub async fn check(&self, store: &Store) -> Result<(), Problem> {
         let mut last = self.last.lock().await;
-        if let Some((_, outcome)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            return outcome.clone();
+        if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < FRESH) {
+            return answer.outcome.clone();
         }
         let outcome = match timeout(PATIENCE, store.probe()).await {
             Ok(probed) => probed,
             Err(_) => Err(StoreError::Unavailable("no write came through in time".to_owned())),
         };
         let outcome = outcome.map_err(Problem::from);
-        *last = Some((Instant::now(), outcome.clone()));
+        *last = Some(Answer { at: Instant::now(), outcome: outcome.clone() });
         outcome
     }
 }

@@ -153,6 +153,24 @@ impl PlanSpec {
     }
 }
 
+impl PlanSpec {
+    /// Whether nobody who moves here from `other` gets less of anything: for each limit that blocks
+    /// here, one of the same window blocked no later there.
+    pub fn gives_as_much_as(&self, other: &Self) -> bool {
+        let blocks = |limit: &Limit| limit.on_exceed == OnExceed::Block;
+        let there = other.all_limits();
+        let no_later = |here: &Limit| {
+            there.iter().filter(|there| blocks(there)).any(|there| {
+                let wider = there.scope == here.scope || there.scope == LimitScope::Subscription;
+                (there.unit, there.window) == (here.unit, here.window)
+                    && wider
+                    && there.amount <= here.amount
+            })
+        };
+        self.all_limits().iter().filter(|limit| blocks(limit)).all(no_later)
+    }
+}
+
 impl Check for PlanSpec {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
@@ -201,4 +219,51 @@ pub struct Plan {
     /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(limits: &[(u64, LimitWindow, OnExceed, LimitScope)]) -> PlanSpec {
+        let limit = |(index, (amount, window, on_exceed, scope)): (usize, &(u64, _, _, _))| Limit {
+            name: format!("limit-{index}"),
+            unit: LimitUnit::Requests,
+            amount: *amount,
+            window: *window,
+            on_exceed: *on_exceed,
+            scope: *scope,
+        };
+        PlanSpec {
+            name: "plan".to_owned(),
+            description: String::new(),
+            rate_limit: None,
+            quota: None,
+            limits: limits.iter().enumerate().map(limit).collect(),
+            auto_approve: true,
+        }
+    }
+
+    #[test]
+    fn a_plan_gives_as_much_when_it_blocks_nothing_sooner() {
+        use LimitScope::{Consumer, Subscription};
+        use LimitWindow::{Day, Month};
+        use OnExceed::{Block, Overage};
+        let fifty = plan(&[(50, Month, Block, Subscription)]);
+        let cases = [
+            (plan(&[]), true),
+            (plan(&[(50, Month, Block, Subscription)]), true),
+            (plan(&[(51, Month, Block, Subscription)]), true),
+            (plan(&[(49, Month, Block, Subscription)]), false),
+            (plan(&[(5, Month, Overage, Subscription)]), true),
+            (plan(&[(50, Month, Block, Consumer)]), true),
+            (plan(&[(100, Month, Block, Subscription), (10, Day, Block, Subscription)]), false),
+        ];
+        for (index, (plan, gives)) in cases.iter().enumerate() {
+            assert_eq!(plan.gives_as_much_as(&fifty), *gives, "case {index}");
+        }
+        let each = plan(&[(50, Month, Block, Consumer)]);
+        assert!(!fifty.gives_as_much_as(&each), "shared is less than each for itself");
+        assert!(!fifty.gives_as_much_as(&plan(&[(9, Month, Overage, Subscription)])));
+    }
 }

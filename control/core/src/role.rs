@@ -59,13 +59,15 @@ pub enum Action {
     Read,
     /// Create, change, delete, and the actions of a life cycle.
     Write,
-    /// Approve or reject, suspend or resume what others asked for.
+    /// Approve or reject, suspend or resume, or delete what others asked for.
     Decide,
+    /// Shut out for good what others own: a key that leaked.
+    Revoke,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Decide];
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Decide, Self::Revoke];
 }
 
 /// What it is done to.
@@ -136,7 +138,7 @@ pub fn any_allows(roles: &[Role], kind: Kind, action: Action) -> bool {
     roles.iter().any(|&role| allows(role, kind, action))
 }
 
-use Action::{Decide, Read, Write};
+use Action::{Decide, Read, Revoke, Write};
 use Role::{
     ApiConsumer, ApiDeveloper, BusinessManager, CustomerAdmin, GatewayOwner, OrgAdmin, SreOperator,
 };
@@ -186,4 +188,5 @@ const TABLE: &[(Kind, Action, &[Role])] = &[
     (Kind::Consumer, Write, &[CustomerAdmin, ApiConsumer]),
     (Kind::Credential, Read, &[OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer]),
     (Kind::Credential, Write, &[CustomerAdmin, ApiConsumer]),
+    (Kind::Credential, Revoke, &[OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer]),
 ];

@@ -1,6 +1,6 @@
 //! A subscription: a customer's right to call a product in an environment, on a version of a plan.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Months, NaiveTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -73,9 +73,31 @@ pub struct Subscription {
     pub reason: String,
     /// When a cancellation takes effect.
     pub ends_at: Option<DateTime<Utc>>,
+    /// When it was first entitled. From then on it is in the books and cannot be deleted.
+    pub activated_at: Option<DateTime<Utc>>,
+    /// What it moves to at the period's end.
+    pub plan_change: Option<PlanChange>,
     /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
+}
+
+/// A change to terms that give less of something: it waits for the end of the calendar month, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanChange {
+    /// To which plan.
+    pub plan_id: PlanId,
+    /// To which version of its terms.
+    pub plan_version: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// The end of the calendar month that `now` is in, UTC.
+pub fn period_end(now: DateTime<Utc>) -> DateTime<Utc> {
+    let first = now.date_naive().with_day(1);
+    let next = first.and_then(|first| first.checked_add_months(Months::new(1)));
+    next.map_or(now, |next| next.and_time(NaiveTime::MIN).and_utc())
 }
 
 /// pending -> active | rejected; active <-> suspended; active -> cancelled.
@@ -106,6 +128,12 @@ impl SubscriptionStatus {
         }
     }
 
+    /// Whether it may still entitle: there is one living subscription of a customer to a product in
+    /// an environment.
+    pub fn is_living(self) -> bool {
+        matches!(self, Self::Pending | Self::Active | Self::Suspended)
+    }
+
     /// The provider agrees.
     pub fn approve(self) -> Result<Self, Transition> {
         self.step(&[Self::Pending], Self::Active)
@@ -134,5 +162,18 @@ impl SubscriptionStatus {
     fn step(self, from: &[Self], to: Self) -> Result<Self, Transition> {
         let refused = Transition { kind: "subscription", from: self.as_str(), to: to.as_str() };
         if from.contains(&self) { Ok(to) } else { Err(refused) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_period_ends_with_the_month() {
+        let end = |now: &str| period_end(now.parse().unwrap()).to_rfc3339();
+        assert_eq!(end("2026-11-01T00:00:00Z"), "2026-12-01T00:00:00+00:00");
+        assert_eq!(end("2026-12-31T23:59:59.9Z"), "2027-01-01T00:00:00+00:00");
+        assert_eq!(end("2028-02-29T12:00:00Z"), "2028-03-01T00:00:00+00:00");
     }
 }

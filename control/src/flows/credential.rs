@@ -4,11 +4,13 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use imp_core::consumer::Consumer;
 use imp_core::credential::{Credential, CredentialSpec, CredentialStatus};
 use imp_core::secret::{Secret, SecretKind};
+use imp_core::subscription::Subscription;
 use imp_core::{CredentialId, Meta};
 use imp_store::credential as table;
 use imp_store::outbox::Subject;
 
 use crate::flows::Write;
+use crate::flows::subscription::refuse_ended;
 use crate::problem::Problem;
 
 /// A new one, and the secret that is shown this once.
@@ -18,6 +20,8 @@ pub async fn issue(
     mut spec: CredentialSpec,
 ) -> Result<(Credential, Secret), Problem> {
     spec.expires_at = to_come(write, spec.expires_at)?;
+    let of = consumer.spec.subscription_id;
+    refuse_ended(&write.refer::<Subscription>(of, "/consumer_id").await?)?;
     let secret = Secret::new(SecretKind::ApiKey);
     let credential = Credential {
         id: CredentialId::new(),

@@ -4,15 +4,16 @@ use imp_core::api_service::{ApiService, ApiServiceStatus};
 use imp_core::check::{Check, Violations};
 use imp_core::cluster::Cluster;
 use imp_core::gateway::Gateway;
-use imp_core::product::Product;
+use imp_core::product::{CatalogStatus, Product};
 use imp_core::product_publish::{
     FrozenApiService, NodeCounts, ProductPublish, ProductPublishSpec, PublishRevision,
     PublishStatus,
 };
 use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar};
+use imp_store::api_service::{self, Hold};
 use imp_store::outbox::Subject;
 use imp_store::product_publish as table;
-use imp_store::{api_service, listener_port};
+use imp_store::listener_port;
 use sha2::{Digest as _, Sha256};
 
 use crate::flows::{Write, hostnames, ports};
@@ -30,6 +31,10 @@ pub async fn create(
     product: &Product,
     spec: ProductPublishSpec,
 ) -> Result<ProductPublish, Problem> {
+    if product.status == CatalogStatus::Closed {
+        let detail = "the product is closed: it is not published any more";
+        return Err(Problem::conflict("product_closed", detail).at("/product_id"));
+    }
     let content = gather(write, product, spec, &[]).await?;
     let publish = ProductPublish {
         id: ProductPublishId::new(),
@@ -72,6 +77,9 @@ pub async fn rollback(
     let earlier = earlier
         .ok_or_else(|| Problem::unknown_reference("/revision", "revision of this publish"))?;
     check_place(write, &earlier.spec).await?;
+    for service in &earlier.api_services {
+        refuse_retired(write, service.id, "/revision").await?;
+    }
     let content = Content { spec: earlier.spec, services: earlier.api_services };
     check_upstreams(write, &content.services)?;
     advance(write, publish, content).await
@@ -217,11 +225,35 @@ async fn freeze(
     held: bool,
 ) -> Result<FrozenApiService, Problem> {
     let service = write.refer::<ApiService>(id, pointer).await?;
+    if service.status == ApiServiceStatus::Retired {
+        return Err(service_retired(pointer));
+    }
     let stays = held && service.status == ApiServiceStatus::Deprecated;
     if !stays && service.status.publish()? != service.status {
         api_service::leave_draft(&mut write.tx, id, write.now).await?;
     }
+    // Held only now: of two first publishes, both would wait for the other to let go.
+    refuse_retired(write, id, pointer).await?;
     Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })
+}
+
+/// Retired is for good, and so is deleted: nothing brings a service back. Whoever retires it comes
+/// before or after this transaction.
+async fn refuse_retired(
+    write: &mut Write<'_>,
+    id: ApiServiceId,
+    pointer: &str,
+) -> Result<(), Problem> {
+    match api_service::hold(&mut write.tx, id, Hold::Shared).await? {
+        Some(ApiServiceStatus::Retired) | None => Err(service_retired(pointer)),
+        Some(_) => Ok(()),
+    }
+}
+
+/// It is over.
+pub fn service_retired(pointer: &str) -> Problem {
+    let detail = "an API service of it was retired or deleted, which is for good";
+    Problem::conflict("service_retired", detail).at(pointer)
 }
 
 /// Cluster and gateway are there, the gateway may listen there, and every hostname is the tenant's

@@ -7,7 +7,8 @@ use imp_core::check::{Check, Violations};
 use imp_core::role::{Action, Kind};
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, Meta, Transition};
-use imp_store::api_service::{self as table, ApiServiceFilter};
+use imp_store::StoreError;
+use imp_store::api_service::{self as table, ApiServiceFilter, Hold};
 
 use crate::flows::Write;
 use crate::problem::Problem;
@@ -85,6 +86,7 @@ impl Entity for ApiService {
     }
 
     async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
+        refuse_served(write, &current).await?;
         table::delete(&mut write.tx, &write.scope, current.id).await?;
         Ok(())
     }
@@ -136,15 +138,19 @@ async fn deprecate(write: &mut Write<'_>, service: ApiService) -> Result<ApiServ
     save(write, ApiService { status, ..service }).await
 }
 
+/// Held first, so that a publish that is being made is seen, or sees this.
+async fn refuse_served(write: &mut Write<'_>, service: &ApiService) -> Result<(), Problem> {
+    table::hold(&mut write.tx, service.id, Hold::Alone).await?;
+    if table::is_published(&mut write.tx, service.id).await? {
+        return Err(StoreError::InUse { by: "product-publishes" }.into());
+    }
+    Ok(())
+}
+
 /// Over, once nothing serves it.
 async fn retire(write: &mut Write<'_>, service: ApiService) -> Result<ApiService, Problem> {
     let status = service.status.retire()?;
-    if table::is_published(&mut write.tx, service.id).await? {
-        return Err(Problem::conflict(
-            "in_use",
-            "product-publishes still serve it; remove them first",
-        ));
-    }
+    refuse_served(write, &service).await?;
     save(write, ApiService { status, ..service }).await
 }
 

@@ -3,11 +3,12 @@
 use imp_core::client_app::ClientApp;
 use imp_core::consumer::{Consumer, ConsumerSpec};
 use imp_core::role::Kind;
-use imp_core::subscription::{Subscription, SubscriptionStatus};
+use imp_core::subscription::Subscription;
 use imp_core::{ConsumerId, Meta};
 use imp_store::consumer::{self as table, ConsumerFilter};
 
 use crate::flows::Write;
+use crate::flows::subscription::refuse_ended;
 use crate::problem::Problem;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
@@ -80,14 +81,6 @@ impl Entity for Consumer {
     async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
         Ok(items)
     }
-}
-
-fn refuse_ended(subscription: &Subscription) -> Result<(), Problem> {
-    if matches!(subscription.status, SubscriptionStatus::Rejected | SubscriptionStatus::Cancelled) {
-        let detail = format!("the subscription is {}", subscription.status.as_str());
-        return Err(Problem::conflict("invalid_transition", detail));
-    }
-    Ok(())
 }
 
 pub fn mount(routes: &mut Routes) {

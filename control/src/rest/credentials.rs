@@ -74,5 +74,5 @@ impl Entity for Credential {
 
 pub fn mount(routes: &mut Routes) {
     crud::mount::<Credential>(routes);
-    act!(routes, Credential, Action::Write, "revoke", flow::revoke);
+    act!(routes, Credential, Action::Revoke, "revoke", flow::revoke);
 }

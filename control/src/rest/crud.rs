@@ -91,7 +91,7 @@ pub fn mount_edits<E: Entity>(routes: &mut Routes) {
 
 pub fn mount_delete<E: Entity>(routes: &mut Routes) {
     let op = Op::delete(operation::<E>("delete"), member::<E>(), format!("Delete: {}", E::NOUN));
-    routes.add(op.needs(E::KIND, Change).query(&["tenant_id"]), |call| async move {
+    routes.add(op.needs(E::KIND, E::DELETING).query(&["tenant_id"]), |call| async move {
         let (mut write, current) = open::<E>(&call).await?;
         let id = current.id();
         E::remove(&mut write, current).await?;

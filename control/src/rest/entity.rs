@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::future::Future;
 
-use imp_core::role::Kind;
+use imp_core::role::{Action, Kind};
 use imp_core::scope::TenantScope;
 use imp_core::{Check, Meta};
 use imp_store::{Page, Store, StoreError, Tx};
@@ -96,6 +96,8 @@ pub trait Entity: Stored + Serialize {
     const FILTERS: &'static [&'static str] = &[];
     /// What `create` takes besides the spec.
     const EXTRAS: &'static [Extra] = &[OWNER];
+    /// What a caller's roles must allow to delete one.
+    const DELETING: Action = Action::Write;
     /// The field of `create`'s answer that holds the secret.
     const SECRET: Option<&'static str> = None;
 

@@ -6,7 +6,7 @@ use imp_core::role::{Action, Kind};
 use imp_core::scope::TenantScope;
 use imp_core::{PlanId, ProductId};
 use imp_store::plan::{self as table, PlanFilter};
-use imp_store::subscription::SubscriptionFilter;
+use imp_store::subscription::{self, SubscriptionFilter};
 
 use crate::flows::{Write, catalog};
 use crate::problem::Problem;
@@ -15,7 +15,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::{Entity, Extra, Made, OWNER, stored, uuid_schema};
-use crate::rest::products::{INITIAL, Initial, refuse_while_subscribed};
+use crate::rest::products::{INITIAL, Initial, refuse_closed, refuse_while_subscribed};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 use crate::state::State;
@@ -62,6 +62,7 @@ impl Entity for Plan {
     }
 
     async fn edit(write: &mut Write<'_>, current: Self, spec: PlanSpec) -> Result<Self, Problem> {
+        refuse_closed(Self::NOUN, current.status)?;
         catalog::edit_plan(write, current, spec).await
     }
 
@@ -96,6 +97,10 @@ async fn close(write: &mut Write<'_>, plan: Plan) -> Result<Plan, Problem> {
     let status = plan.status.close(Plan::NOUN)?;
     let of_it = SubscriptionFilter { plan_id: Some(plan.id), ..SubscriptionFilter::default() };
     refuse_while_subscribed(write, of_it).await?;
+    if subscription::awaits(&mut write.tx, plan.id).await? {
+        let detail = "subscriptions are to move to it; take these changes back first";
+        return Err(Problem::conflict("in_use", detail));
+    }
     save(write, Plan { status, ..plan }).await
 }
 

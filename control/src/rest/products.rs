@@ -1,17 +1,18 @@
 //! `/v1/products`: API services bundled for sale.
 
-use imp_core::api_service::ApiService;
+use imp_core::api_service::{ApiService, ApiServiceStatus};
 use imp_core::product::{CatalogStatus, Product, ProductSpec};
 use imp_core::role::{Action, Kind};
 use imp_core::scope::TenantScope;
 use imp_core::subscription::SubscriptionStatus;
-use imp_core::{Meta, ProductId};
+use imp_core::{ApiServiceId, Meta, ProductId};
 use imp_store::product::{self as table, ProductFilter};
 use imp_store::subscription::{self, SubscriptionFilter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::flows::Write;
+use crate::flows::publish::service_retired;
 use crate::problem::Problem;
 use crate::rest::actions::act;
 use crate::rest::body::Json;
@@ -77,7 +78,7 @@ impl Entity for Product {
         let status = Initial::take(&mut body)?;
         let spec: ProductSpec = body.into_spec()?;
         let mut write = Write::begin(call, scope).await?;
-        check_services(&mut write, &spec).await?;
+        check_services(&mut write, &spec, &[]).await?;
         let id = ProductId::new();
         let product = Self { id, tenant_id, status, spec, meta: Meta::new(write.now) };
         table::insert(&mut write.tx, &product).await?;
@@ -90,8 +91,9 @@ impl Entity for Product {
         current: Self,
         spec: ProductSpec,
     ) -> Result<Self, Problem> {
+        refuse_closed(Self::NOUN, current.status)?;
         write.within(current.tenant_id)?;
-        check_services(write, &spec).await?;
+        check_services(write, &spec, &current.spec.api_services).await?;
         save(write, Self { spec, ..current }).await
     }
 
@@ -105,10 +107,27 @@ impl Entity for Product {
     }
 }
 
-async fn check_services(write: &mut Write<'_>, spec: &ProductSpec) -> Result<(), Problem> {
+/// What is closed stays as it is.
+pub fn refuse_closed(noun: &str, status: CatalogStatus) -> Result<(), Problem> {
+    if status == CatalogStatus::Closed {
+        let detail = format!("the {noun} is closed and stays as it is");
+        return Err(Problem::conflict("invalid_transition", detail));
+    }
+    Ok(())
+}
+
+/// `held` are those that it holds already: a retired one may stay until it is taken out.
+async fn check_services(
+    write: &mut Write<'_>,
+    spec: &ProductSpec,
+    held: &[ApiServiceId],
+) -> Result<(), Problem> {
     for (index, id) in spec.api_services.iter().enumerate() {
         let pointer = format!("/api_services/{index}");
-        write.refer::<ApiService>(*id, &pointer).await?;
+        let service = write.refer::<ApiService>(*id, &pointer).await?;
+        if service.status == ApiServiceStatus::Retired && !held.contains(id) {
+            return Err(service_retired(&pointer));
+        }
         if spec.api_services.iter().take(index).any(|other| other == id) {
             let why = "this service is in the list already";
             return Err(Problem::invalid(&pointer, "duplicate_service", why));

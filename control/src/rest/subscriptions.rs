@@ -5,8 +5,7 @@ use imp_core::customer::Customer;
 use imp_core::role::{Action, Kind};
 use imp_core::subscription::{Subscription, SubscriptionSpec};
 use imp_core::{SubscriptionId, grammar};
-use imp_store::outbox::Subject;
-use imp_store::subscription::{self as table, SubscriptionFilter};
+use imp_store::subscription::SubscriptionFilter;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -32,6 +31,8 @@ impl Entity for Subscription {
     const NOUN: &'static str = "subscription";
     const IMMUTABLE: &'static [&'static str] =
         &["customer_id", "product_id", "environment", "product_publish_id"];
+    /// Customers cancel; nothing that was used disappears.
+    const DELETING: Action = Action::Decide;
     const FILTERS: &'static [&'static str] =
         &["tenant_id", "customer_id", "product_id", "plan_id", "status"];
 
@@ -76,8 +77,7 @@ impl Entity for Subscription {
     }
 
     async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
-        table::delete(&mut write.tx, &write.scope, current.id).await?;
-        write.note(Subject::Subscription(current.id)).await
+        flow::delete(write, current).await
     }
 
     async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
@@ -143,4 +143,12 @@ pub fn mount(routes: &mut Routes) {
     act!(routes, Subscription, Action::Decide, "suspend", suspend, body = Reason);
     act!(routes, Subscription, Action::Decide, "resume", resume);
     act!(routes, Subscription, Action::Write, "cancel", cancel);
+    act!(
+        routes,
+        Subscription,
+        Action::Write,
+        "move-to-current-plan-version",
+        flow::move_to_current
+    );
+    act!(routes, Subscription, Action::Write, "keep-plan", flow::keep_plan);
 }

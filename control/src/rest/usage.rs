@@ -14,14 +14,17 @@ use crate::rest::entity::{Entity, Stored};
 use crate::rest::reply::{List, Reply};
 use crate::rest::routes::{Op, Routes};
 
-/// The calls of one consumer to one publish in one hour.
+/// The calls of one consumer to one publish in one hour. A call is metered when the gateway admits it:
+/// it uses up the plan and is billed whether or not the upstream then answers, since the gateway
+/// decides before it asks the upstream. What the gateway itself answers (401, 403, 404, 5xx) is not
+/// metered.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageRecord {
     /// The beginning of the hour, UTC.
     pub hour: DateTime<Utc>,
     pub product_publish_id: ProductPublishId,
     pub consumer_id: ConsumerId,
-    /// Served.
+    /// Admitted and sent to the upstream, whatever that answered.
     pub allowed: u64,
     /// Refused by a limit.
     pub limited: u64,

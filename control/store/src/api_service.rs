@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
+use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
 use crate::{Result, Tx};
 
@@ -110,7 +111,8 @@ pub async fn leave_draft(tx: &mut Tx, id: ApiServiceId, now: DateTime<Utc>) -> R
     execute!(tx.conn(), sql, id.0, published.as_str(), micros(now), draft.as_str()).map(drop)
 }
 
-/// Whether a publish serves it, by its own list or as part of the product.
+/// Whether a publish serves it, or would at its next revision: by what its desired revision froze, by
+/// its own list, or as part of the product.
 pub async fn is_published(tx: &mut Tx, id: ApiServiceId) -> Result<bool> {
     let sql = "SELECT p.id FROM product_publishes p \
         JOIN product_publish_api_services s ON s.product_publish_id = p.id \
@@ -122,7 +124,53 @@ pub async fn is_published(tx: &mut Tx, id: ApiServiceId) -> Result<bool> {
             (SELECT 1 FROM product_publish_api_services o WHERE o.product_publish_id = p.id) \
         LIMIT 1";
     let rows = fetch!(tx.conn(), "product_publishes", (Uuid,), sql, id.0)?;
+    Ok(!rows.is_empty() || is_frozen(tx, id).await?)
+}
+
+/// Whether the desired revision of a publish of its tenant holds it.
+async fn is_frozen(tx: &mut Tx, id: ApiServiceId) -> Result<bool> {
+    macro_rules! select {
+        ($holds:literal) => {
+            concat!(
+                "SELECT p.id FROM product_publishes p JOIN product_publish_revisions r \
+                 ON r.product_publish_id = p.id AND r.revision = p.desired_revision \
+                 WHERE p.tenant_id = (SELECT tenant_id FROM api_services WHERE id = $1) AND ",
+                $holds,
+                " LIMIT 1"
+            )
+        };
+    }
+    let sql = match tx.conn() {
+        Conn::Sqlite(_) => select!(
+            "EXISTS (SELECT 1 FROM json_each(r.api_services) j \
+             WHERE json_extract(j.value, '$.id') = $2)"
+        ),
+        Conn::Pg(_) => select!(
+            "r.api_services @> jsonb_build_array(jsonb_build_object('id', CAST($2 AS TEXT)))"
+        ),
+    };
+    let rows = fetch!(tx.conn(), "product_publishes", (Uuid,), sql, id.0, id.to_string())?;
     Ok(!rows.is_empty())
+}
+
+/// How a row is held until the transaction ends. On SQLite a transaction holds everything anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Nobody changes it.
+    Shared,
+    /// Nobody else holds it, either: whoever publishes it comes before or after.
+    Alone,
+}
+
+/// Where it stands now and will stand until the transaction ends; None: it is gone.
+pub async fn hold(tx: &mut Tx, id: ApiServiceId, how: Hold) -> Result<Option<ApiServiceStatus>> {
+    let sql = match (tx.conn(), how) {
+        (Conn::Sqlite(_), _) => "SELECT status FROM api_services WHERE id = $1",
+        (Conn::Pg(_), Hold::Shared) => "SELECT status FROM api_services WHERE id = $1 FOR SHARE",
+        (Conn::Pg(_), Hold::Alone) => "SELECT status FROM api_services WHERE id = $1 FOR UPDATE",
+    };
+    let rows = fetch!(tx.conn(), "api_services", (Word<ApiServiceStatus>,), sql, id.0)?;
+    Ok(rows.into_iter().next().map(|(status,)| status.0))
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, service: &ApiService, expected: i64) -> Result<u64> {

@@ -161,10 +161,12 @@ pub async fn subscriptions(
         subscription: subscription::Row,
         terms: Json<PlanSpec>,
     }
-    let select = "SELECT id, tenant_id, customer_id, product_id, environment, product_publish_id, \
-        plan_id, plan_version, status, reason, ends_at, version, created_at, updated_at, \
-        (SELECT v.terms FROM plan_versions v WHERE v.plan_id = subscriptions.plan_id \
-        AND v.plan_version = subscriptions.plan_version) AS terms FROM subscriptions WHERE id";
+    let select = concat!(
+        "SELECT ",
+        subscription::columns!(),
+        ", (SELECT v.terms FROM plan_versions v WHERE v.plan_id = subscriptions.plan_id \
+         AND v.plan_version = subscriptions.plan_version) AS terms FROM subscriptions WHERE id"
+    );
     let rows = read::<_, Columns>(store, "subscriptions", select, " ORDER BY id", which);
     let terms = |row: Columns| {
         Ok(SubscribedTerms { subscription: row.subscription.into(), terms: row.terms.0 })

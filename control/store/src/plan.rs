@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
+use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, reads, tenant_only};
 use crate::{Result, Store, StoreError, Tx};
 
@@ -73,11 +74,12 @@ impl Table for Plans {
     const COLUMNS: &'static str = "id, tenant_id, product_id, status, plan_version, name, \
         description, rate_limit, quota, limits, auto_approve, version, created_at, updated_at";
 
-    /// A customer sees the plans of the products that it sees.
+    /// A customer sees the plans of the products that it sees, but for drafts.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
         conditions.id_in(
-            "product_id IN (SELECT id FROM products WHERE visibility = 'public' \
+            "status <> 'draft' AND product_id IN (SELECT id FROM products \
+             WHERE visibility = 'public' AND status <> 'draft' \
              UNION ALL SELECT product_id FROM subscriptions WHERE customer_id =",
             scope.customer(),
             ")",
@@ -127,9 +129,17 @@ pub async fn insert_version(
 
 /// The frozen terms of a version.
 pub async fn version(store: &Store, id: PlanId, plan_version: i64) -> Result<Option<PlanSpec>> {
+    terms(store.read().await?.conn(), id, plan_version).await
+}
+
+/// As [`version`], as the transaction sees it.
+pub async fn version_in(tx: &mut Tx, id: PlanId, plan_version: i64) -> Result<Option<PlanSpec>> {
+    terms(tx.conn(), id, plan_version).await
+}
+
+async fn terms(conn: Conn<'_>, id: PlanId, plan_version: i64) -> Result<Option<PlanSpec>> {
     let sql = "SELECT terms FROM plan_versions WHERE plan_id = $1 AND plan_version = $2";
-    let mut held = store.read().await?;
-    let rows = fetch!(held.conn(), "plan_versions", (Json<PlanSpec>,), sql, id.0, plan_version)?;
+    let rows = fetch!(conn, "plan_versions", (Json<PlanSpec>,), sql, id.0, plan_version)?;
     Ok(rows.into_iter().next().map(|(terms,)| terms.0))
 }
 

@@ -72,11 +72,11 @@ impl Table for Products {
     const COLUMNS: &'static str = "id, tenant_id, status, name, product_version, description, \
         categories, visibility, api_services, version, created_at, updated_at";
 
-    /// A customer sees what is public, and what it subscribes to.
+    /// A customer sees what is public and no draft, and what it subscribes to.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
         conditions.id_in(
-            "(visibility = 'public' OR id IN \
+            "status <> 'draft' AND (visibility = 'public' OR id IN \
              (SELECT product_id FROM subscriptions WHERE customer_id =",
             scope.customer(),
             "))",

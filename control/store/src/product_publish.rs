@@ -114,7 +114,8 @@ impl Table for ProductPublishes {
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
         conditions.id_in(
-            "product_id IN (SELECT id FROM products WHERE visibility = 'public' \
+            "product_id IN (SELECT id FROM products \
+             WHERE visibility = 'public' AND status <> 'draft' \
              UNION ALL SELECT product_id FROM subscriptions WHERE customer_id =",
             scope.customer(),
             ")",

@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use imp_core::product_publish::Environment;
 use imp_core::scope::TenantScope;
-use imp_core::subscription::{Subscription, SubscriptionStatus};
+use imp_core::subscription::{PlanChange, Subscription, SubscriptionStatus};
 use imp_core::{CustomerId, PlanId, ProductId, ProductPublishId, SubscriptionId};
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_and_customer};
-use crate::{Result, Tx};
+use crate::{Result, Store, Tx};
 
 /// Which subscriptions to list.
 #[derive(Clone, Debug, Default)]
@@ -43,12 +43,23 @@ pub(crate) struct Row {
     status: Word<SubscriptionStatus>,
     reason: String,
     ends_at: Option<DateTime<Utc>>,
+    activated_at: Option<DateTime<Utc>>,
+    next_plan_id: Option<Uuid>,
+    next_plan_version: Option<i64>,
+    plan_changes_at: Option<DateTime<Utc>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }
 
 impl From<Row> for Subscription {
     fn from(row: Row) -> Self {
+        let change = (row.next_plan_id, row.next_plan_version, row.plan_changes_at);
+        let plan_change = match change {
+            (Some(plan), Some(plan_version), Some(at)) => {
+                Some(PlanChange { plan_id: plan.into(), plan_version, at })
+            }
+            _ => None,
+        };
         Self {
             id: row.id.into(),
             tenant_id: row.tenant_id.into(),
@@ -61,10 +72,21 @@ impl From<Row> for Subscription {
             status: row.status.0,
             reason: row.reason,
             ends_at: row.ends_at,
+            activated_at: row.activated_at,
+            plan_change,
             meta: row.meta.into(),
         }
     }
 }
+
+macro_rules! columns {
+    () => {
+        "id, tenant_id, customer_id, product_id, environment, product_publish_id, plan_id, \
+         plan_version, status, reason, ends_at, activated_at, next_plan_id, next_plan_version, \
+         plan_changes_at, version, created_at, updated_at"
+    };
+}
+pub(crate) use columns;
 
 impl Table for Subscriptions {
     type Row = Row;
@@ -72,9 +94,7 @@ impl Table for Subscriptions {
     type Filter = SubscriptionFilter;
 
     const NAME: &'static str = "subscriptions";
-    const COLUMNS: &'static str = "id, tenant_id, customer_id, product_id, environment, \
-        product_publish_id, plan_id, plan_version, status, reason, ends_at, version, created_at, \
-        updated_at";
+    const COLUMNS: &'static str = columns!();
 
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_and_customer(scope, conditions);
@@ -92,19 +112,57 @@ impl Table for Subscriptions {
 
 reads!(Subscriptions, Subscription, SubscriptionId, SubscriptionFilter);
 
-/// Adds it.
+/// The living subscriptions of a customer to a product in an environment, oldest first.
+pub async fn living(
+    tx: &mut Tx,
+    customer: CustomerId,
+    product: ProductId,
+    environment: Environment,
+) -> Result<Vec<Subscription>> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM subscriptions WHERE customer_id = $1 AND product_id = $2 AND environment = $3 \
+         AND status NOT IN ('rejected', 'cancelled', 'expired') ORDER BY id"
+    );
+    let word = environment.as_str();
+    let rows = fetch!(tx.conn(), "subscriptions", Row, sql, customer.0, product.0, word)?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Some of those whose plan was to change by now.
+pub async fn due(store: &Store, now: DateTime<Utc>) -> Result<Vec<Subscription>> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM subscriptions WHERE plan_changes_at <= $1 ORDER BY plan_changes_at, id LIMIT 100"
+    );
+    let rows = fetch!(store.read().await?.conn(), "subscriptions", Row, sql, micros(now))?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Whether a living subscription is to move to this plan.
+pub async fn awaits(tx: &mut Tx, plan: PlanId) -> Result<bool> {
+    let sql = "SELECT id FROM subscriptions WHERE next_plan_id = $1 \
+        AND status NOT IN ('rejected', 'cancelled', 'expired') LIMIT 1";
+    Ok(!fetch!(tx.conn(), "subscriptions", (Uuid,), sql, plan.0)?.is_empty())
+}
+
+/// Adds it. [`crate::StoreError::Taken`] of `product_id`: another one lives.
 pub async fn insert(tx: &mut Tx, subscription: &Subscription) -> Result<()> {
     let sql = "INSERT INTO subscriptions (id, tenant_id, customer_id, product_id, environment, \
-        product_publish_id, plan_id, plan_version, status, reason, ends_at, version, created_at, \
-        updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+        product_publish_id, plan_id, plan_version, status, reason, ends_at, activated_at, \
+        next_plan_id, next_plan_version, plan_changes_at, version, created_at, updated_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
     save(tx, sql, subscription, 0).await.map(drop)
 }
 
 /// Replaces it if it still is at `expected_version`. Customer, product and environment stay.
 pub async fn update(tx: &mut Tx, subscription: &Subscription, expected_version: i64) -> Result<()> {
     let sql = "UPDATE subscriptions SET product_publish_id = $6, plan_id = $7, \
-        plan_version = $8, status = $9, reason = $10, ends_at = $11, version = $12, \
-        updated_at = $14 WHERE id = $1 AND tenant_id = $2 AND version = $15";
+        plan_version = $8, status = $9, reason = $10, ends_at = $11, activated_at = $12, \
+        next_plan_id = $13, next_plan_version = $14, plan_changes_at = $15, version = $16, \
+        updated_at = $18 WHERE id = $1 AND tenant_id = $2 AND version = $19";
     let rows = save(tx, sql, subscription, expected_version).await?;
     matched::<Subscriptions>(tx, rows, subscription.id.into()).await
 }
@@ -125,6 +183,10 @@ async fn save(tx: &mut Tx, sql: &'static str, it: &Subscription, expected: i64) 
         it.status.as_str(),
         &it.reason,
         it.ends_at.map(micros),
+        it.activated_at.map(micros),
+        it.plan_change.map(|change| change.plan_id.0),
+        it.plan_change.map(|change| change.plan_version),
+        it.plan_change.map(|change| micros(change.at)),
         it.meta.version,
         it.meta.created_at,
         it.meta.updated_at,

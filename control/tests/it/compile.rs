@@ -175,3 +175,26 @@ async fn a_second_control_plane_follows_what_the_first_one_writes() {
     assert_eq!(shop.customer.delete(&shop.path("credentials")).await.status, 204);
     agent.held.reach([1, 1, 1, 0]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_subscription_counts_where_the_cancelled_one_did() {
+    let (_database, world) = on(Kind::Sqlite).await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    shop.customer.step(&format!("{}/cancel", shop.path("subscriptions"))).await.ok();
+    let second = shop.customer.make("subscriptions", shop.subscription()).await;
+    let mut dev = shop.subscription();
+    dev["environment"] = json!("dev");
+    shop.customer.make("subscriptions", dev).await;
+    let id = second["id"].as_str().unwrap().to_owned();
+    agent.held.one(move |it: &pb::Entitlement| it.id == id).await;
+    let all = agent.held.all::<pb::Entitlement>();
+    let keys: Vec<&str> = all
+        .iter()
+        .filter(|it| it.environment == "prod")
+        .map(|it| it.counter_key.as_str())
+        .collect();
+    let expected = format!("{}/{}/prod", shop.id("customers"), shop.id("products"));
+    assert_eq!(keys, [expected.as_str(), expected.as_str()]);
+}

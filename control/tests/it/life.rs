@@ -88,7 +88,13 @@ async fn what_a_customer_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgr
     let plan = json!({ "name": "silver", "product_id": shop.id("products"), "auto_approve": true });
     let silver = shop.provider.make("plans", plan).await;
     let to_silver = json!({ "plan_id": silver["id"] });
-    lives(&shop.customer, "subscriptions", shop.subscription(), to_silver).await;
+    // One that was never in force: the provider may delete it.
+    let asked = json!({ "name": "asked", "product_id": shop.id("products") });
+    let asked = shop.provider.make("plans", asked).await;
+    let mut pending = shop.subscription();
+    pending["environment"] = json!("dev");
+    pending["plan_id"] = asked["id"].clone();
+    lives(&shop.provider, "subscriptions", pending, to_silver).await;
     let app = json!({ "name": "another", "customer_id": shop.id("customers") });
     lives(&shop.customer, "client-apps", app.clone(), json!({ "name": "renamed" })).await;
     let credential = json!({ "consumer_id": shop.id("consumers") });

@@ -15,6 +15,7 @@ async fn a_subscriber_keeps_the_terms_it_bought() {
     assert_eq!(shop.provider.patch(&plan, terms).await.ok()["plan_version"], 2);
     let kept = shop.customer.get(&shop.path("subscriptions")).await.ok();
     assert_eq!(kept["plan_version"], 1);
+    shop.customer.step(&format!("{}/cancel", shop.path("subscriptions"))).await.ok();
     let new = shop.customer.make("subscriptions", shop.subscription()).await;
     assert_eq!(new["plan_version"], 2);
 }
@@ -30,7 +31,10 @@ async fn products_and_plans_are_on_sale_between_activation_and_deprecation() {
     let path = format!("/v1/plans/{}", plan["id"].as_str().unwrap());
     let mut body = shop.subscription();
     body["plan_id"] = plan["id"].clone();
-    shop.customer.post("/v1/subscriptions", body.clone()).await.refused(409, "not_on_sale", "");
+    body["environment"] = json!("dev");
+    shop.provider.post("/v1/subscriptions", body.clone()).await.refused(409, "not_on_sale", "");
+    let hidden = shop.customer.post("/v1/subscriptions", body.clone()).await;
+    hidden.refused(422, "unknown_reference", "/plan_id");
     provider.step(&format!("{path}/deprecate")).await.refused(409, "invalid_transition", "");
     assert_eq!(provider.step(&format!("{path}/activate")).await.ok()["status"], "active");
     let subscription = shop.customer.make("subscriptions", body.clone()).await;
@@ -56,12 +60,13 @@ async fn a_subscription_waits_for_approval_unless_the_plan_waives_it() {
     let plan = shop.provider.make("plans", plan).await;
     let mut body = shop.subscription();
     body["plan_id"] = plan["id"].clone();
-    let path = async || {
+    let mut path = async |environment: &str| {
+        body["environment"] = json!(environment);
         let made = shop.customer.make("subscriptions", body.clone()).await;
         assert_eq!(made["status"], "pending");
         format!("/v1/subscriptions/{}", made["id"].as_str().unwrap())
     };
-    let (one, two) = (path().await, path().await);
+    let (one, two) = (path("dev").await, path("staging").await);
     shop.customer.step(&format!("{one}/approve")).await.refused(403, "forbidden", "");
     assert_eq!(shop.provider.step(&format!("{one}/approve")).await.ok()["status"], "active");
     shop.provider.step(&format!("{one}/approve")).await.refused(409, "invalid_transition", "");
@@ -112,6 +117,7 @@ async fn a_subscription_pinned_to_a_publish_takes_product_and_environment_from_i
         "customer_id": shop.id("customers"), "plan_id": shop.id("plans"),
         "product_publish_id": shop.id("product-publishes"),
     });
+    shop.customer.step(&format!("{}/cancel", shop.path("subscriptions"))).await.ok();
     let made = shop.customer.make("subscriptions", body.clone()).await;
     assert_eq!(made["product_id"], shop.id("products"));
     assert_eq!(made["environment"], "prod");

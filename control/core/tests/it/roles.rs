@@ -39,6 +39,21 @@ fn customers_never_write_what_belongs_to_the_provider() {
 }
 
 #[test]
+fn a_leaked_key_is_revoked_by_its_customer_or_its_provider_and_by_nobody_else() {
+    let may = |role: &Role| allows(*role, Kind::Credential, Action::Revoke);
+    let who: Vec<Role> = Role::ALL.into_iter().filter(may).collect();
+    use Role::{ApiConsumer, BusinessManager, CustomerAdmin, OrgAdmin, SystemAdmin};
+    assert_eq!(who, [OrgAdmin, BusinessManager, CustomerAdmin, ApiConsumer, SystemAdmin]);
+    let elsewhere =
+        cells().filter(|(kind, action)| *action == Action::Revoke && *kind != Kind::Credential);
+    for (kind, action) in elsewhere {
+        assert!(
+            Role::ALL.into_iter().all(|role| role == SystemAdmin || !allows(role, kind, action))
+        );
+    }
+}
+
+#[test]
 fn only_operators_touch_clusters() {
     for role in Role::ALL.into_iter().filter(|role| !role.is_operator()) {
         assert!(!allows(role, Kind::Cluster, Action::Write), "{role:?}");

@@ -63,3 +63,31 @@ async fn every_constraint_is_named_after_its_table() {
         assert!(named || name == format!("{table}_pkey"), "{table}: {name}");
     }
 }
+
+/// The database itself refuses a reference out of the tenant: whatever the code above it forgets.
+#[tokio::test]
+async fn every_reference_between_two_tables_of_tenants_holds_the_tenant() {
+    let (database, _store) = store(Kind::Postgres).await;
+    let pool = PgPool::connect(database.url()).await.unwrap();
+    let sql = "SELECT r.relname::text, f.relname::text, \
+            (SELECT array_agg(a.attname::text ORDER BY k.at) \
+             FROM unnest(c.conkey) WITH ORDINALITY k(number, at) \
+             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number) \
+        FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid \
+        JOIN pg_class f ON f.oid = c.confrelid \
+        WHERE c.contype = 'f' AND f.relname <> 'tenants' \
+        AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attname = 'tenant_id') \
+        AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = f.oid AND a.attname = 'tenant_id')";
+    let all: Vec<(String, String, Vec<String>)> =
+        sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
+    assert!(all.len() > 15, "{}", all.len());
+    for (table, target, columns) in &all {
+        // One of the references by the same column must hold it.
+        let holds = all.iter().any(|(of, _, others)| {
+            of == table
+                && others.first() == columns.first()
+                && others.iter().any(|it| it == "tenant_id")
+        });
+        assert!(holds, "{table} -> {target} by {columns:?}");
+    }
+}

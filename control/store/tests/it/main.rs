@@ -6,6 +6,7 @@ mod claims;
 mod compile;
 mod deletion;
 mod dialects;
+mod duplicates;
 mod domains;
 mod files;
 mod healing;

@@ -1,7 +1,7 @@
 //! The database itself refuses taken names, and references that lead nowhere or to another tenant,
 //! and says which field it was.
 
-use imp_core::product_publish::ProductPublish;
+use imp_core::product_publish::{Environment, ProductPublish};
 use imp_core::subscription::Subscription;
 use imp_core::{
     ApiServiceId, ClientAppId, ClusterId, ConsumerId, CredentialId, CustomerId, GatewayId, PlanId,
@@ -160,6 +160,7 @@ async fn references_to_another_tenant(#[values(Kind::Sqlite, Kind::Postgres)] ki
     for (field, change) in changes {
         let mut subscription = acme.subscription.clone();
         subscription.id = SubscriptionId::new();
+        subscription.environment = Environment::Dev;
         change(&mut subscription);
         let done = write(&store, async |tx| subscription::insert(tx, &subscription).await).await;
         missing(done, field);

@@ -5,7 +5,8 @@ use imp_core::api_service::ApiServiceStatus;
 use imp_core::cluster::AgentStatus;
 use imp_core::domain::DomainStatus;
 use imp_core::product::Visibility;
-use imp_core::subscription::SubscriptionStatus;
+use imp_core::product_publish::Environment;
+use imp_core::subscription::{PlanChange, SubscriptionStatus};
 use imp_store::testing::Kind;
 use imp_store::{Page, StoreError};
 use rstest::rstest;
@@ -146,10 +147,15 @@ async fn what_a_customer_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind
     let mut subscription = fresh.subscription;
     subscription.clone_from(&shop.subscription);
     subscription.id = imp_core::SubscriptionId::new();
+    subscription.environment = Environment::Dev;
     subscription.product_publish_id = Some(shop.publish.id);
+    let at = subscription.meta.created_at;
+    let (plan_id, plan_version) = (shop.plan.id, 2);
+    subscription.plan_change = Some(PlanChange { plan_id, plan_version, at });
     lives!(&store, subscription, subscription, |tx, it| table::insert(tx, &it), |it: &mut _| {
         let it: &mut imp_core::subscription::Subscription = it;
         (it.status, it.ends_at) = (SubscriptionStatus::Cancelled, Some(it.meta.created_at));
+        (it.activated_at, it.plan_change) = (Some(it.meta.created_at), None);
         it.product_publish_id = None;
     });
     let mut app = shop.app.clone();

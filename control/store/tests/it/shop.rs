@@ -115,6 +115,8 @@ impl Shop {
             status: SubscriptionStatus::Active,
             reason: String::new(),
             ends_at: None,
+            activated_at: None,
+            plan_change: None,
             meta,
         };
         let consumer = Consumer {

@@ -1,0 +1,253 @@
+//! One living subscription, changes of plan, keys: what a customer cannot get around.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use imp_control::jobs;
+use imp_core::subscription::period_end;
+use imp_store::audit::{self, Actor};
+use imp_store::testing::Kind;
+use rstest::rstest;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::{CUSTOMER, Shop, World};
+
+fn path(object: &Value) -> String {
+    format!("/v1/subscriptions/{}", object["id"].as_str().unwrap())
+}
+
+async fn plan(shop: &Shop, name: &str, monthly: u64) -> Value {
+    let body = json!({
+        "name": name, "product_id": shop.id("products"), "auto_approve": true,
+        "quota": { "requests": monthly, "per": "month" },
+    });
+    shop.provider.make("plans", body).await
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_customer_has_one_living_subscription_to_a_product_in_an_environment(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let (customer, body) = (&shop.customer, shop.subscription());
+    let again = customer.post("/v1/subscriptions", body.clone()).await;
+    again.refused(409, "already_subscribed", "/product_id");
+    let detail = again.body["detail"].as_str().unwrap();
+    assert!(detail.contains(shop.id("subscriptions")), "{detail}");
+    // Another plan, another publish, the provider's hand: all the same one.
+    let cheap = plan(&shop, "cheap", 50).await;
+    let mut other = body.clone();
+    other["plan_id"] = cheap["id"].clone();
+    let again = shop.provider.post("/v1/subscriptions", other.clone()).await;
+    again.refused(409, "already_subscribed", "/product_id");
+    let pinned = json!({
+        "customer_id": shop.id("customers"), "plan_id": cheap["id"],
+        "product_publish_id": shop.id("product-publishes"),
+    });
+    let again = customer.post("/v1/subscriptions", pinned).await;
+    again.refused(409, "already_subscribed", "/product_id");
+    other["environment"] = json!("dev");
+    customer.make("subscriptions", other).await;
+    customer.step(&format!("{}/cancel", shop.path("subscriptions"))).await.ok();
+    customer.make("subscriptions", body).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_suspended_or_pending_subscription_blocks_a_new_one(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let why = json!({ "reason": "unpaid" });
+    let suspend = format!("{}/suspend", shop.path("subscriptions"));
+    shop.provider.post(&suspend, why).await.ok();
+    let again = shop.customer.post("/v1/subscriptions", shop.subscription()).await;
+    again.refused(409, "already_subscribed", "/product_id");
+    assert!(again.body["detail"].as_str().unwrap().contains("suspended"));
+    let asked = json!({ "name": "asked", "product_id": shop.id("products") });
+    let asked = shop.provider.make("plans", asked).await;
+    let mut body = shop.subscription();
+    body["environment"] = json!("staging");
+    body["plan_id"] = asked["id"].clone();
+    let pending = shop.customer.make("subscriptions", body.clone()).await;
+    body["plan_id"] = json!(shop.id("plans"));
+    let again = shop.customer.post("/v1/subscriptions", body.clone()).await;
+    again.refused(409, "already_subscribed", "/product_id");
+    let no = json!({ "reason": "no" });
+    shop.provider.post(&format!("{}/reject", path(&pending)), no).await.ok();
+    shop.customer.make("subscriptions", body).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_concurrent_subscriptions_one_wins(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let mut body = shop.subscription();
+    body["environment"] = json!("dev");
+    let calls = (0..12).map(|_| shop.customer.post("/v1/subscriptions", body.clone()));
+    let answers = futures::future::join_all(calls).await;
+    let made: Vec<_> = answers.iter().filter(|answer| answer.status == 201).collect();
+    assert_eq!(made.len(), 1);
+    let id = made[0].body["id"].as_str().unwrap();
+    for refused in answers.iter().filter(|answer| answer.status != 201) {
+        refused.refused(409, "already_subscribed", "/product_id");
+        assert!(refused.body["detail"].as_str().unwrap().contains(id), "{:#}", refused.body);
+    }
+}
+
+#[tokio::test]
+async fn whether_another_customer_subscribes_is_nobodys_business() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let rival = shop.provider.make("customers", json!({ "name": "Rival" })).await;
+    let rival_id = rival["id"].as_str().unwrap();
+    let caller = world.token(Some(shop.id("tenants")), Some(rival_id), &CUSTOMER).await;
+    // In the name of another: as unknown as a customer that there is not.
+    let answer = caller.post("/v1/subscriptions", shop.subscription()).await;
+    answer.refused(422, "unknown_reference", "/customer_id");
+    let mut own = shop.subscription();
+    own["customer_id"] = json!(rival_id);
+    caller.make("subscriptions", own).await;
+}
+
+#[tokio::test]
+async fn customers_cancel_and_only_what_was_never_in_force_is_deleted_by_the_provider() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let subscription = shop.path("subscriptions");
+    shop.customer.delete(&subscription).await.refused(403, "forbidden", "");
+    let answer = shop.provider.delete(&subscription).await;
+    answer.refused(409, "subscription_was_active", "");
+    shop.customer.step(&format!("{subscription}/cancel")).await.ok();
+    shop.provider.delete(&subscription).await.refused(409, "subscription_was_active", "");
+    // Its usage can still be asked for.
+    let usage = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
+    shop.customer.get(&usage).await.ok();
+    let asked = json!({ "name": "asked", "product_id": shop.id("products") });
+    let asked = shop.provider.make("plans", asked).await;
+    let mut body = shop.subscription();
+    body["plan_id"] = asked["id"].clone();
+    let pending = shop.customer.make("subscriptions", body).await;
+    assert_eq!(pending["activated_at"], Value::Null);
+    shop.customer.delete(&path(&pending)).await.refused(403, "forbidden", "");
+    assert_eq!(shop.provider.delete(&path(&pending)).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_key_for_an_ended_subscription_is_not_handed_out() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    shop.customer.step(&format!("{}/cancel", shop.path("subscriptions"))).await.ok();
+    let body = json!({ "consumer_id": shop.id("consumers") });
+    shop.customer.post("/v1/credentials", body).await.refused(409, "subscription_ended", "");
+    let app = json!({ "customer_id": shop.id("customers"), "name": "another" });
+    let app = shop.customer.make("client-apps", app).await;
+    let body = json!({ "subscription_id": shop.id("subscriptions"), "client_app_id": app["id"] });
+    shop.customer.post("/v1/consumers", body).await.refused(409, "subscription_ended", "");
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let (small, large) = (plan(&shop, "small", 50).await, plan(&shop, "large", 500).await);
+    let subscription = shop.path("subscriptions");
+    let to = |plan: &Value| json!({ "plan_id": plan["id"] });
+    // From 60 a minute and no quota to a quota: that is less of something.
+    let asked = shop.customer.patch(&subscription, to(&small)).await.ok();
+    assert_eq!(asked["plan_id"], shop.id("plans"));
+    assert_eq!(asked["plan_change"]["plan_id"], small["id"]);
+    let at: DateTime<Utc> = asked["plan_change"]["at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(at, period_end(world.now.get()));
+    let store = &world.running.store;
+    assert_eq!(jobs::change_plans_once(store, at - TimeDelta::seconds(1)).await.unwrap(), 0);
+    assert_eq!(jobs::change_plans_once(store, at).await.unwrap(), 1);
+    let moved = shop.customer.get(&subscription).await.ok();
+    assert_eq!((&moved["plan_id"], &moved["plan_change"]), (&small["id"], &Value::Null));
+    let id: Uuid = shop.id("subscriptions").parse().unwrap();
+    let trail = audit::of_object(store, id).await.unwrap();
+    let last = trail.last().unwrap();
+    assert_eq!(
+        (last.actor, last.operation.as_str()),
+        (Actor::Platform, "subscriptions.change_plan")
+    );
+    // Up at once, down later, and the wish can be taken back.
+    assert_eq!(shop.customer.patch(&subscription, to(&large)).await.ok()["plan_id"], large["id"]);
+    let down = shop.customer.patch(&subscription, to(&small)).await.ok();
+    assert_eq!((&down["plan_id"], &down["plan_change"]["plan_id"]), (&large["id"], &small["id"]));
+    let close = format!("/v1/plans/{}", small["id"].as_str().unwrap());
+    shop.provider.step(&format!("{close}/deprecate")).await.ok();
+    shop.provider.step(&format!("{close}/close")).await.refused(409, "in_use", "");
+    let kept = shop.customer.step(&format!("{subscription}/keep-plan")).await.ok();
+    assert_eq!((&kept["plan_id"], &kept["plan_change"]), (&large["id"], &Value::Null));
+    let nothing = shop.customer.step(&format!("{subscription}/keep-plan")).await;
+    nothing.refused(409, "no_plan_change", "");
+    shop.provider.step(&format!("{close}/close")).await.ok();
+}
+
+#[tokio::test]
+async fn a_cancelled_subscription_takes_its_change_of_plan_along() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let small = plan(&shop, "small", 50).await;
+    let subscription = shop.path("subscriptions");
+    shop.customer.patch(&subscription, json!({ "plan_id": small["id"] })).await.ok();
+    let cancelled = shop.customer.step(&format!("{subscription}/cancel")).await.ok();
+    assert_eq!(cancelled["plan_change"], Value::Null);
+    let later = world.now.get() + TimeDelta::days(40);
+    assert_eq!(jobs::change_plans_once(&world.running.store, later).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_subscriber_can_be_moved_to_the_new_terms_of_its_own_plan() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let subscription = shop.path("subscriptions");
+    let newest = format!("{subscription}/move-to-current-plan-version");
+    shop.customer.step(&newest).await.refused(409, "already_current", "");
+    let more = json!({ "rate_limit": { "requests": 600, "per": "minute" } });
+    shop.provider.patch(&shop.path("plans"), more).await.ok();
+    let moved = shop.customer.step(&newest).await.ok();
+    assert_eq!((&moved["plan_version"], &moved["plan_change"]), (&json!(2), &Value::Null));
+    let less = json!({ "rate_limit": { "requests": 6, "per": "minute" } });
+    shop.provider.patch(&shop.path("plans"), less).await.ok();
+    let later = shop.provider.step(&newest).await.ok();
+    assert_eq!(
+        (&later["plan_version"], &later["plan_change"]["plan_version"]),
+        (&json!(2), &json!(3))
+    );
+    shop.customer.step(&format!("{subscription}/cancel")).await.ok();
+    shop.customer.step(&newest).await.refused(409, "invalid_transition", "");
+}
+
+#[tokio::test]
+async fn the_provider_revokes_any_key_of_its_product_and_no_other_provider_does() {
+    let world = World::start().await;
+    let (shop, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    for role in ["org-admin", "business-manager"] {
+        let key = json!({ "consumer_id": shop.id("consumers") });
+        let key = shop.customer.make("credentials", key).await;
+        let revoke = format!("/v1/credentials/{}/revoke", key["id"].as_str().unwrap());
+        other.provider.step(&revoke).await.refused(404, "not_found", "");
+        let provider = world.token(Some(shop.id("tenants")), None, &[role]).await;
+        assert_eq!(provider.step(&revoke).await.ok()["status"], "revoked", "{role}");
+        let id: Uuid = key["id"].as_str().unwrap().parse().unwrap();
+        let trail = audit::of_object(&world.running.store, id).await.unwrap();
+        let me = provider.get("/v1/me").await.ok();
+        let who = Actor::Token(me["api_token_id"].as_str().unwrap().parse().unwrap());
+        let last = trail.last().unwrap();
+        assert_eq!((last.actor, last.operation.as_str()), (who, "credentials.revoke"));
+        // It issues and moves none.
+        let body = json!({ "consumer_id": shop.id("consumers") });
+        provider.post("/v1/credentials", body).await.refused(403, "forbidden", "");
+    }
+    let gateways = world.token(Some(shop.id("tenants")), None, &["gateway-owner"]).await;
+    let revoke = format!("{}/revoke", shop.path("credentials"));
+    gateways.step(&revoke).await.refused(403, "forbidden", "");
+}
