@@ -8,6 +8,7 @@ mod flows;
 mod operator;
 mod outage;
 mod poison;
+mod quota;
 mod still;
 mod tidy;
 mod trouble;

@@ -11,9 +11,9 @@ use imp_core::product_publish::{
 };
 use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar};
 use imp_store::api_service::{self, Hold};
+use imp_store::listener_port;
 use imp_store::outbox::Subject;
 use imp_store::product_publish as table;
-use imp_store::listener_port;
 use sha2::{Digest as _, Sha256};
 
 use crate::flows::{Write, hostnames, ports};

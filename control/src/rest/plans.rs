@@ -67,6 +67,7 @@ impl Entity for Plan {
     }
 
     async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
+        refuse_awaited(write, current.id).await?;
         table::delete(&mut write.tx, &write.scope, current.id).await?;
         Ok(())
     }
@@ -74,6 +75,15 @@ impl Entity for Plan {
     async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
         Ok(items)
     }
+}
+
+/// Somebody is to move to it at the period's end.
+async fn refuse_awaited(write: &mut Write<'_>, plan: PlanId) -> Result<(), Problem> {
+    if subscription::awaits(&mut write.tx, plan).await? {
+        let detail = "subscriptions are to move to it; take these changes back first";
+        return Err(Problem::conflict("in_use", detail));
+    }
+    Ok(())
 }
 
 async fn save(write: &mut Write<'_>, mut plan: Plan) -> Result<Plan, Problem> {
@@ -97,10 +107,7 @@ async fn close(write: &mut Write<'_>, plan: Plan) -> Result<Plan, Problem> {
     let status = plan.status.close(Plan::NOUN)?;
     let of_it = SubscriptionFilter { plan_id: Some(plan.id), ..SubscriptionFilter::default() };
     refuse_while_subscribed(write, of_it).await?;
-    if subscription::awaits(&mut write.tx, plan.id).await? {
-        let detail = "subscriptions are to move to it; take these changes back first";
-        return Err(Problem::conflict("in_use", detail));
-    }
+    refuse_awaited(write, plan.id).await?;
     save(write, Plan { status, ..plan }).await
 }
 

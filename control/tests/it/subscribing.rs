@@ -184,6 +184,7 @@ async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
     let close = format!("/v1/plans/{}", small["id"].as_str().unwrap());
     shop.provider.step(&format!("{close}/deprecate")).await.ok();
     shop.provider.step(&format!("{close}/close")).await.refused(409, "in_use", "");
+    shop.provider.delete(&close).await.refused(409, "in_use", "");
     let kept = shop.customer.step(&format!("{subscription}/keep-plan")).await.ok();
     assert_eq!((&kept["plan_id"], &kept["plan_change"]), (&large["id"], &Value::Null));
     let nothing = shop.customer.step(&format!("{subscription}/keep-plan")).await;

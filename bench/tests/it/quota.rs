@@ -1,0 +1,91 @@
+//! What a customer bought is what it gets, whatever it tries: on a real Envoy.
+
+use anyhow::{Result, ensure};
+use imp_bench::edge::call;
+use imp_bench::rest::{Rest, text};
+use imp_bench::sample::{Buyer, Provider};
+use imp_bench::stack::{Options, PATIENCE, Stack};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::alone::side_by_side;
+
+const HOST: &str = "q.example.com";
+const QUOTA: usize = 20;
+
+/// How many of a few calls more than the quota pass, once the key is known to Envoy.
+async fn passed(stack: &Stack, provider: &Provider, key: &str, first: u16) -> Result<usize> {
+    let headers = [("x-api-key", key)];
+    stack.answers(provider.address(), HOST, "/", &headers, first).await?;
+    let mut passed = usize::from(first == 200);
+    for _ in 0..QUOTA + 5 {
+        let answer = call(provider.address(), HOST, "/", &headers).await?;
+        ensure!([200, 429].contains(&answer.status), "{answer:?}");
+        passed += usize::from(answer.status == 200);
+    }
+    Ok(passed)
+}
+
+async fn plan(provider: &Provider, product: &str, name: &str, limit: Value) -> Result<String> {
+    let mut spec = json!({ "product_id": product, "name": name, "auto_approve": true });
+    if let (Some(fields), Some(limit)) = (spec.as_object_mut(), limit.as_object()) {
+        fields.extend(limit.clone());
+    }
+    text(&provider.rest.post("/v1/plans", &spec).await?, "id")
+}
+
+async fn refused(rest: &Rest, body: &Value, code: &str) -> Result<()> {
+    let (status, answer) = rest.send(Method::POST, "/v1/subscriptions", Some(body)).await?;
+    ensure!(status == StatusCode::CONFLICT && answer["code"] == code, "{status} {answer}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_had_once_whatever_is_cancelled_bought_or_changed() -> Result<()> {
+    let _turn = side_by_side().await;
+    let stack = Stack::start(Options::default()).await?;
+    let provider = Provider::create(&stack, "acme").await?;
+    let product = provider.echo(&stack, "public").await?.product_id;
+    let publish = provider.publish(&product, HOST, "api_key").await?;
+    stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    let short = json!({ "quota": { "requests": QUOTA, "per": "month" } });
+    let long = json!({ "limits": [{ "name": "mine", "amount": QUOTA, "window": "month" }] });
+    let one = plan(&provider, &product, "one", short).await?;
+    let two = plan(&provider, &product, "two", long).await?;
+    let buyer = Buyer::create(&provider, "Shop Ltd").await?;
+    let key = buyer.buy(&product, &one).await?;
+    assert_eq!(passed(&stack, &provider, &key.text, 200).await?, QUOTA);
+
+    // Another plan with limits of other names.
+    let subscription = format!("/v1/subscriptions/{}", key.subscription_id);
+    let moved = buyer.rest.patch(&subscription, &json!({ "plan_id": two })).await?;
+    assert_eq!(moved["plan_id"], json!(two), "it gives as much, so it holds at once");
+    assert_eq!(passed(&stack, &provider, &key.text, 429).await?, 0);
+
+    // Another subscription beside it, or after it.
+    let again = json!({
+        "customer_id": buyer.customer_id, "product_id": product, "environment": "prod",
+        "plan_id": one,
+    });
+    refused(&buyer.rest, &again, "already_subscribed").await?;
+    buyer.rest.act(&format!("{subscription}/cancel")).await?;
+    let key = buyer.buy(&product, &one).await?;
+    assert_eq!(passed(&stack, &provider, &key.text, 429).await?, 0);
+
+    // Unpaid: neither the old one nor a new one.
+    let subscription = format!("/v1/subscriptions/{}", key.subscription_id);
+    let why = json!({ "reason": "unpaid" });
+    provider.rest.post(&format!("{subscription}/suspend"), &why).await?;
+    let headers = [("x-api-key", key.text.as_str())];
+    stack.answers(provider.address(), HOST, "/", &headers, 403).await?;
+    refused(&buyer.rest, &again, "already_subscribed").await?;
+    let (status, _) = buyer.rest.send(Method::DELETE, &subscription, None).await?;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+
+    // A leaked key: the provider ends it.
+    provider.rest.act(&format!("{subscription}/resume")).await?;
+    stack.answers(provider.address(), HOST, "/", &headers, 429).await?;
+    provider.rest.act(&format!("/v1/credentials/{}/revoke", key.credential_id)).await?;
+    stack.answers(provider.address(), HOST, "/", &headers, 401).await?;
+    Ok(())
+}
