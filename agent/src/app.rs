@@ -23,7 +23,7 @@ use crate::fleet::Fleet;
 use crate::identity::IdentityFile;
 use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState};
 use crate::lkg::{Lkg, OpenError};
-use crate::port::{Address, Bounded, Port, SocketError};
+use crate::port::{Address, Bounded, Port, PortError};
 use crate::upstreams::{self, UpstreamsError};
 use crate::usage::{self, Usage};
 
@@ -42,7 +42,7 @@ pub enum AppError {
     },
     /// The port to Envoys.
     #[error(transparent)]
-    Port(#[from] SocketError),
+    Port(#[from] PortError),
     /// The admin port in the open.
     #[error("--admin-listen {0}: only a loopback address; it has no authentication")]
     AdminInTheOpen(SocketAddr),
@@ -112,7 +112,7 @@ impl App {
         }
         let channel = link::channel(&config.control, config.control_ca.as_deref())?;
         let file = state(&config)?;
-        let port = Port::bind(&config.xds(), &config.envoy_uid, &config.state_dir)?;
+        let port = Port::bind(&config.xds(), &config.envoy_uid, &config.state_dir).await?;
         let xds = port.address().clone();
         let identity = file
             .load()

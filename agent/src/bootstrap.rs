@@ -2,12 +2,14 @@
 
 mod admin;
 
-use anyhow::{Context as _, Result, bail};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
 
 pub use self::admin::EnvoyAdmin;
 
 use crate::config::{Bootstrap, hostname};
-use crate::port::Address;
+use crate::port::{AGENT_URI, Address, quoted};
 
 /// The static cluster that leads to the agent.
 pub const AGENT_CLUSTER: &str = "agent";
@@ -22,12 +24,14 @@ pub fn render(options: &Bootstrap) -> Result<String> {
     let gateway = options.gateway_id.map_or(ALL_GATEWAYS.to_owned(), |id| id.to_string());
     // JSON strings are YAML strings, whatever is in them.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let tls = transport(&agent, options.node_certificate.as_deref())?;
     let agent = endpoint(&agent)?;
     Ok(TEMPLATE
         .replace("@NODE@", &quoted(&node))
         .replace("@GATEWAY@", &quoted(&gateway))
         .replace("@ADMIN@", &options.envoy_admin.yaml())
         .replace("@AGENT_ADDRESS@", &agent)
+        .replace("@AGENT_TLS@\n", &tls)
         .replace("@HEAP@", &(options.max_heap_mib << 20).to_string())
         .replace("@CONNECTIONS@", &options.max_connections.to_string())
         .replace("@AGENT@", AGENT_CLUSTER))
@@ -41,9 +45,48 @@ fn endpoint(agent: &Address) -> Result<String> {
             let path = path.to_str().context("--xds-listen: the path is not UTF-8")?;
             Ok(format!("{{pipe: {{path: {}}}}}", serde_json::Value::from(path)))
         }
-        Address::Tcp(address) => bail!("--xds-listen {address}: not served without certificates"),
+        Address::Tcp(address) => {
+            ensure!(address.port() != 0, "--xds-listen: name the port that the agent listens on");
+            let ip = address.ip();
+            let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { ip };
+            let port = address.port();
+            Ok(format!("{{socket_address: {{address: \"{ip}\", port_value: {port}}}}}"))
+        }
     }
 }
+
+/// How Envoy and the agent know each other over TCP, as YAML.
+fn transport(agent: &Address, certificate: Option<&Path>) -> Result<String> {
+    let directory = match (agent, certificate) {
+        (Address::Unix(_), None) => return Ok(String::new()),
+        (Address::Unix(_), Some(_)) => bail!("--node-certificate is for --xds-listen ADDR:PORT"),
+        (Address::Tcp(address), None) => {
+            bail!("--xds-listen {address}: a TCP port needs --node-certificate DIR")
+        }
+        (Address::Tcp(_), Some(directory)) => std::path::absolute(directory)?,
+    };
+    Ok(TLS
+        .replace("@SDS@", &quoted(&directory.join("sds.yaml")))
+        .replace("@DIRECTORY@", &quoted(&directory))
+        .replace("@CA@", &quoted(&directory.join("ca.pem")))
+        .replace("@URI@", AGENT_URI))
+}
+
+const TLS: &str = r#"    transport_socket:
+      name: envoy.transport_sockets.tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        common_tls_context:
+          tls_certificate_sds_secret_configs:
+          - name: node
+            sds_config:
+              resource_api_version: V3
+              path_config_source: {path: @SDS@, watched_directory: {path: @DIRECTORY@}}
+          validation_context:
+            trusted_ca: {filename: @CA@}
+            match_typed_subject_alt_names:
+            - {san_type: URI, matcher: {exact: "@URI@"}}
+"#;
 
 /// One delta stream carries every type. The node is 61 KB (Envoy lists its extensions), so it goes
 /// once per stream. Clusters and their statistics are made when they are first used: 10,000 of them
@@ -77,6 +120,7 @@ static_resources:
   - name: @AGENT@
     type: STATIC
     connect_timeout: 1s
+@AGENT_TLS@
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
@@ -118,6 +162,7 @@ mod tests {
             xds_listen: Some(Address::Unix("/run/imp \"x\"/xds.sock".into())),
             state_dir: "state".into(),
             envoy_admin: "unix:/run/envoy@admin.sock".parse().unwrap(),
+            node_certificate: None,
             node_id: Some("a \"b\": {".to_owned()),
             gateway_id: None,
             max_heap_mib: 2048,
@@ -140,5 +185,17 @@ mod tests {
         let yaml = render(&Bootstrap { xds_listen: None, ..options() }).unwrap();
         let path = std::path::absolute("state/xds.sock").unwrap();
         assert!(yaml.contains(&format!("path: {:?}", path.display().to_string())), "{yaml}");
+    }
+
+    #[test]
+    fn a_port_needs_certificates_and_a_socket_none() {
+        let tcp = Some("10.0.0.1:18000".parse().unwrap());
+        let without = Bootstrap { xds_listen: tcp.clone(), ..options() };
+        assert!(render(&without).unwrap_err().to_string().contains("--node-certificate"));
+        let directory = Some("/etc/envoy/node".into());
+        let yaml = render(&Bootstrap { node_certificate: directory.clone(), ..without }).unwrap();
+        assert!(yaml.contains(r#"trusted_ca: {filename: "/etc/envoy/node/ca.pem"}"#), "{yaml}");
+        assert!(yaml.contains(r#"{address: "10.0.0.1", port_value: 18000}"#), "{yaml}");
+        assert!(render(&Bootstrap { node_certificate: directory, ..options() }).is_err());
     }
 }

@@ -22,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve (the default).
     Serve(Config),
+    /// Issue the certificate by which an Envoy on another machine is known, and exit.
+    NodeCertificate(NodeCertificate),
     /// Print the bootstrap with which an Envoy finds this agent (`envoy -c FILE`), and exit.
     Bootstrap(Bootstrap),
 }
@@ -46,9 +48,10 @@ pub struct Config {
     )]
     pub registration_token: Option<String>,
     /// Where Envoys connect, for their configuration and for decisions about calls: a Unix socket
-    /// [default: xds.sock in the state directory]. Only the agent's own user may connect, and whom
-    /// --envoy-uid names.
-    #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH")]
+    /// [default: xds.sock in the state directory], to which only the agent's own user may connect, and
+    /// whom --envoy-uid names; or a TCP port with TLS, for which every Envoy needs a certificate
+    /// (imp-agent node-certificate).
+    #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH|ADDR:PORT")]
     pub xds_listen: Option<Address>,
     /// The user that an Envoy runs as, where it is not the agent's. Its socket must then be outside
     /// of the state directory, which is closed to others.
@@ -122,11 +125,14 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 pub struct Bootstrap {
     /// Where Envoy finds the agent [default: xds.sock in the state directory].
-    #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH")]
+    #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH|ADDR:PORT")]
     pub xds_listen: Option<Address>,
     /// The agent's state directory.
     #[arg(long, env = "IMP_STATE_DIR", default_value = "./imp-agent-state", value_name = "DIR")]
     pub state_dir: PathBuf,
+    /// Where node-certificate wrote, as Envoy sees it: needed for a TCP port.
+    #[arg(long, env = "IMP_NODE_CERTIFICATE", value_name = "DIR")]
+    pub node_certificate: Option<PathBuf>,
     /// Where Envoy's admin interface listens. It has no authentication and can stop Envoy: a Unix
     /// socket (mode 0600), relative to Envoy's working directory, or a loopback address.
     #[arg(
@@ -148,6 +154,43 @@ pub struct Bootstrap {
     /// Connections of callers that Envoy holds at a time.
     #[arg(long, env = "IMP_ENVOY_MAX_CONNECTIONS", default_value_t = 50_000, value_name = "N")]
     pub max_connections: u64,
+}
+
+/// One gateway, or all of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateways(pub Option<uuid::Uuid>);
+
+impl std::str::FromStr for Gateways {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            crate::bootstrap::ALL_GATEWAYS => Ok(Self(None)),
+            id => uuid::Uuid::try_parse(id)
+                .map(|id| Self(Some(id)))
+                .map_err(|_| "the UUID of a gateway, or all".to_owned()),
+        }
+    }
+}
+
+/// Who an Envoy is, and where its files go.
+#[derive(Clone, Debug, Args)]
+pub struct NodeCertificate {
+    /// The one gateway that this Envoy may serve, or all of the cluster.
+    #[arg(long, value_name = "UUID|all")]
+    pub gateway: Gateways,
+    /// Envoy's node id, as in the bootstrap.
+    #[arg(long, value_name = "NAME")]
+    pub node_id: String,
+    /// For how long it is good. Envoys that are connected stay so when it ends.
+    #[arg(long, default_value_t = 365, value_name = "DAYS")]
+    pub days: u32,
+    /// Gets node.pem, node.key, ca.pem and sds.yaml; Envoy takes renewed ones without a restart.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The agent's state directory, with its authority's key.
+    #[arg(long, env = "IMP_STATE_DIR", default_value = "./imp-agent-state", value_name = "DIR")]
+    pub state_dir: PathBuf,
 }
 
 impl Config {

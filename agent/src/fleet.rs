@@ -10,9 +10,11 @@ mod core;
 mod observer;
 mod restore;
 pub mod tracker;
+mod verdicts;
 mod worlds;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use imp_enforce::Engine;
 use imp_proto::agent as pb;
@@ -24,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::core::Core;
 use crate::intake::{Item, Kind, Rejected};
 use crate::lkg::{Lkg, Loaded};
-use observer::{Ears, Happened};
+use observer::{Ears, Happened, Refusers};
 pub use restore::Restored;
 use worlds::Worlds;
 
@@ -66,7 +68,8 @@ impl Fleet {
     pub fn start(options: Options, engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
         let worlds = Worlds::default();
         let (events, queue) = mpsc::unbounded_channel();
-        let ears = Arc::new(Ears { worlds: worlds.clone(), events });
+        let refusers = Refusers::default();
+        let ears = Arc::new(Ears { worlds: worlds.clone(), events, refusers });
         let ads = AdsServer::new(worlds::server_config(), ears.clone(), ears);
         let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
         let core = Mutex::new(Core::new(options, engine, lkg, worlds.clone()));
@@ -186,6 +189,14 @@ impl Fleet {
         }
     }
 
+    fn tick(&self) {
+        let mut core = self.lock();
+        core.tick(&self.shared.ads);
+        core.commit();
+        core.follow_all();
+        self.tell(core);
+    }
+
     fn tell(&self, mut core: MutexGuard<'_, Core>) {
         core.settle();
         let changed = core.tracker.has_changed();
@@ -205,16 +216,25 @@ impl Fleet {
 /// What came while one batch was worked on is the next batch.
 const BATCH: usize = 1024;
 
+/// How often it is looked at what waits for time to pass.
+const TICK: Duration = Duration::from_millis(250);
+
 async fn listen(
     fleet: Fleet,
     mut queue: mpsc::UnboundedReceiver<Happened>,
     cancel: CancellationToken,
 ) {
     let mut batch = Vec::new();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let received = tokio::select! {
             () = cancel.cancelled() => return,
             received = queue.recv_many(&mut batch, BATCH) => received,
+            _ = ticks.tick() => {
+                fleet.tick();
+                continue;
+            }
         };
         if received == 0 {
             return;

@@ -18,6 +18,7 @@ pub mod identity;
 pub mod intake;
 pub mod link;
 pub mod lkg;
+pub mod log;
 pub mod port;
 pub mod report;
 pub mod upstreams;

@@ -1,13 +1,12 @@
 //! `imp-agent`: wires the parts.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use imp_agent::app::App;
 use imp_agent::bootstrap;
-use imp_agent::config::{Cli, Command, Config, LogFormat};
-use tracing_subscriber::EnvFilter;
+use imp_agent::config::{Cli, Command, Config, NodeCertificate};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -16,6 +15,7 @@ async fn main() -> ExitCode {
         Some(Command::Bootstrap(options)) => {
             bootstrap::render(&options).and_then(|yaml| print(&yaml))
         }
+        Some(Command::NodeCertificate(options)) => issue(&options),
         Some(Command::Serve(config)) => serve(config).await,
         None => serve(cli.config).await,
     };
@@ -29,8 +29,13 @@ async fn main() -> ExitCode {
     }
 }
 
+fn issue(options: &NodeCertificate) -> anyhow::Result<()> {
+    let NodeCertificate { gateway, node_id, days, out, state_dir } = options;
+    Ok(imp_agent::port::issue(state_dir, gateway.0, node_id, *days, out)?)
+}
+
 async fn serve(config: Config) -> anyhow::Result<()> {
-    log(config.log_format);
+    imp_agent::log::start(config.log_format);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut running = App::start(config).await?;
     let ended = tokio::select! {
@@ -56,16 +61,4 @@ async fn stop_signal() {
 
 fn print(text: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
-}
-
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }

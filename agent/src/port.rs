@@ -5,10 +5,13 @@
 //! identity travels with each request as a [`Caller`].
 
 mod address;
+mod authority;
 mod bounded;
 mod caller;
 mod connection;
+mod issue;
 mod socket;
+mod tls;
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,49 +19,94 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imp_grammar::caps::{NODE_CONNECTIONS, NODE_GREETING_TIME};
-use tokio::net::UnixStream;
+use imp_grammar::caps::{HANDSHAKE_TIME, NODE_CONNECTIONS, NODE_GREETING_TIME};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use authority::Authority;
 use caller::Callers;
 use connection::Io;
 use socket::Socket;
 
 pub use address::Address;
+pub use authority::{AGENT_NAME, AGENT_URI, AuthorityError};
 pub use bounded::Bounded;
 pub use caller::{Caller, Who};
 pub use connection::Connection;
+pub use issue::{IssueError, issue};
 pub use socket::SocketError;
+
+pub(crate) use authority::quoted;
 
 /// After a failure to accept (too many open files), which passes by itself.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Why the port is not served.
+#[derive(Debug, Error)]
+pub enum PortError {
+    /// The Unix socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The TCP port.
+    #[error("cannot listen on {address} (--xds-listen): {why}")]
+    Tcp {
+        /// As given.
+        address: String,
+        /// In words.
+        why: io::Error,
+    },
+    /// The certificates.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// TLS could not be set up.
+    #[error("TLS cannot be set up for --xds-listen: {0}")]
+    Tls(String),
+}
+
 /// The bound port.
-#[derive(Debug)]
 pub struct Port {
-    socket: Socket,
-    users: Vec<u32>,
+    listener: Listener,
     address: Address,
+}
+
+enum Listener {
+    Unix(Socket, Vec<u32>),
+    Tcp(TcpListener, TlsAcceptor),
 }
 
 impl Port {
     /// Binds. `users` may connect to a Unix socket besides the agent's own user; `state_dir` is
-    /// closed to them.
-    pub fn bind(address: &Address, users: &[u32], state_dir: &Path) -> Result<Self, SocketError> {
-        let Address::Unix(path) = address else {
-            let why = io::Error::other("not served without certificates");
-            return Err(SocketError::Io { path: address.to_string(), why });
-        };
-        let own = std::fs::metadata(state_dir).map(|directory| directory.uid()).ok();
-        let users: Vec<u32> = users.iter().copied().filter(|uid| Some(*uid) != own).collect();
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_default();
-        if !users.is_empty() && absolute(path).starts_with(absolute(state_dir)) {
-            return Err(SocketError::Closed);
+    /// closed to them, and holds the key by which TCP clients are known.
+    pub async fn bind(
+        address: &Address,
+        users: &[u32],
+        state_dir: &Path,
+    ) -> Result<Self, PortError> {
+        match address {
+            Address::Unix(path) => {
+                let own = std::fs::metadata(state_dir).map(|directory| directory.uid()).ok();
+                let others = users.iter().copied().filter(|uid| Some(*uid) != own);
+                let users: Vec<u32> = others.collect();
+                let absolute = |path: &Path| std::path::absolute(path).unwrap_or_default();
+                if !users.is_empty() && absolute(path).starts_with(absolute(state_dir)) {
+                    return Err(SocketError::Closed.into());
+                }
+                let socket = socket::bind(path, !users.is_empty())?;
+                Ok(Self { listener: Listener::Unix(socket, users), address: address.clone() })
+            }
+            Address::Tcp(given) => {
+                let failed = |why| PortError::Tcp { address: given.to_string(), why };
+                let acceptor = tls::acceptor(&Authority::open(state_dir)?);
+                let acceptor = acceptor.map_err(PortError::Tls)?;
+                let listener = TcpListener::bind(given).await.map_err(failed)?;
+                let address = Address::Tcp(listener.local_addr().map_err(failed)?);
+                Ok(Self { listener: Listener::Tcp(listener, acceptor), address })
+            }
         }
-        let socket = socket::bind(path, !users.is_empty())?;
-        Ok(Self { socket, users, address: address.clone() })
     }
 
     /// Where it is: with the port that the system chose, if it was asked to.
@@ -82,27 +130,21 @@ impl Port {
 
     async fn accept(&self, entrance: &Entrance) {
         loop {
-            match self.socket.listener.accept().await {
-                Ok((stream, _)) => self.admit(stream, entrance).await,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
-                }
+            let accepted = match &self.listener {
+                Listener::Unix(socket, users) => match socket.listener.accept().await {
+                    Ok((stream, _)) => Ok(entrance.local(stream, socket.uid, users).await),
+                    Err(error) => Err(error),
+                },
+                Listener::Tcp(listener, acceptor) => match listener.accept().await {
+                    Ok((stream, _)) => Ok(entrance.remote(stream, acceptor.clone())),
+                    Err(error) => Err(error),
+                },
+            };
+            if let Err(error) = accepted {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
             }
         }
-    }
-
-    async fn admit(&self, stream: UnixStream, entrance: &Entrance) {
-        let Some(place) = entrance.place() else { return };
-        let uid = match stream.peer_cred() {
-            Ok(peer) => peer.uid(),
-            Err(error) => return refuse("unknown", &error.to_string()),
-        };
-        if uid != self.socket.uid && !self.users.contains(&uid) {
-            let why = format!("user {uid} connects; --envoy-uid lets others than the agent's in");
-            return refuse("user", &why);
-        }
-        entrance.enter(Io::Unix(stream), Who::Local { uid }, place).await;
     }
 }
 
@@ -115,6 +157,39 @@ struct Entrance {
 }
 
 impl Entrance {
+    /// The kernel says who it is.
+    async fn local(&self, stream: UnixStream, own: u32, users: &[u32]) {
+        let Some(place) = self.place() else { return };
+        let uid = match stream.peer_cred() {
+            Ok(peer) => peer.uid(),
+            Err(error) => return refuse("unknown", &error.to_string()),
+        };
+        if uid != own && !users.contains(&uid) {
+            let why = format!("user {uid} connects; --envoy-uid lets others than the agent's in");
+            return refuse("user", &why);
+        }
+        self.enter(Io::Unix(stream), Who::Local { uid }, place).await;
+    }
+
+    /// Its certificate says who it is.
+    fn remote(&self, stream: TcpStream, acceptor: TlsAcceptor) {
+        let (Some(place), entrance) = (self.place(), self.clone()) else { return };
+        // An answer to a call must not wait for the acknowledgement of the one before.
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(async move {
+            let shaken = tokio::time::timeout(HANDSHAKE_TIME.time(), acceptor.accept(stream)).await;
+            let stream = match shaken {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return refuse("certificate", &error.to_string()),
+                Err(_) => return refuse("certificate", "the TLS handshake did not end in time"),
+            };
+            match tls::who(&stream) {
+                Some(who) => entrance.enter(Io::Tls(Box::new(stream)), who, place).await,
+                None => refuse("certificate", "its certificate names no node"),
+            }
+        });
+    }
+
     fn place(&self) -> Option<OwnedSemaphorePermit> {
         let place = self.places.clone().try_acquire_owned().ok();
         if place.is_none() {

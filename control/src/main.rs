@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use imp_control::app::{self, App, StartError};
-use imp_control::config::{AdminToken, Cli, Command, Config, LogFormat};
-use tracing_subscriber::EnvFilter;
+use imp_control::config::{AdminToken, Cli, Command, Config};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -27,7 +26,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    log(config.log_format);
+    imp_control::log::start(config.log_format);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let to_file = config.bootstrap_token_file.is_some();
     let mut running = App::start(config).await.map_err(one_line)?;
@@ -71,13 +70,4 @@ async fn stop_signal() {
 
 fn print(text: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
-}
-
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }

@@ -34,6 +34,12 @@ pub trait Admission: Send + Sync + 'static {
     /// At the first message, when the node is known.
     fn admit(&self, peer: &Peer<'_>) -> Result<World, Status>;
 
+    /// How often this client has refused something before, on other streams. What is not 0 makes the
+    /// bytes of types with [`crate::TypeRules::restamp`] differ from those that it refused.
+    fn attempt(&self, _peer: &Peer<'_>) -> u32 {
+        0
+    }
+
     /// Completes when the stream of this peer must end (a revoked identity). Never, by default.
     fn revoked(&self, _peer: &Peer<'_>) -> Option<tokio_util::sync::CancellationToken> {
         None

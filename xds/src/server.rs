@@ -103,6 +103,12 @@ impl AdsServer {
         self.shared.streams.list()
     }
 
+    /// Sends a resource once more that the client of a stream refused, and that has not changed
+    /// since: what was wrong may have passed. False: there is nothing to send.
+    pub fn retry(&self, stream: StreamId, type_url: &TypeUrl, name: &str) -> bool {
+        self.shared.streams.get(stream).is_some_and(|session| session.retry(type_url, name))
+    }
+
     /// The aggregated service and the services of the single types, to be added to a server of tonic.
     /// The aggregated service alone is `self`.
     pub fn routes(&self) -> tonic::service::Routes {

@@ -125,6 +125,23 @@ impl Stream {
         self
     }
 
+    /// The client refused things on earlier streams: see [`crate::Admission::attempt`].
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u32) -> Self {
+        self.types.iter_mut().for_each(|of_type| of_type.start_attempts_at(attempt));
+        self
+    }
+
+    /// What the client refused, and what has not changed since, is sent once more. False: there is
+    /// no such thing.
+    pub fn retry(&mut self, type_url: &TypeUrl, name: &str) -> bool {
+        let world = self.reader.world().clone();
+        let view = world.view();
+        self.absorb(&view);
+        let of_type = self.types.iter_mut().find(|t| t.rules().type_url == *type_url);
+        of_type.is_some_and(|of_type| of_type.retry(name, &view))
+    }
+
     /// Takes a message of a delta client: subscriptions, and the answer to a response.
     pub fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<Outcome, Status> {
         self.step(&request.type_url, |of_type, view| {

@@ -1,6 +1,7 @@
 //! Everything that must agree, under one lock.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Instant;
 
 use imp_enforce::{Engine, PublishAccess};
 use imp_proto::agent as pb;
@@ -11,7 +12,8 @@ use prost::Message as _;
 
 use super::Size;
 use super::observer::Happened;
-use super::tracker::{Key, Node, Tracker, agent_rejected, envoy_nack};
+use super::tracker::{Key, Node, Tracker, agent_rejected};
+use super::verdicts::{Doubts, Retries};
 use super::worlds::{Staged, Worlds};
 use crate::intake::{Item, Kind, Publish, Rejected};
 use crate::lkg::{self, Lkg, Table};
@@ -26,6 +28,9 @@ pub(super) struct Core {
     pub(super) gateways: HashSet<String>,
     /// Versions that some Envoy has accepted, of what is rendered now.
     pub(super) proven: HashMap<Key, String>,
+    pub(super) doubts: Doubts,
+    pub(super) retries: Retries,
+    pub(super) started: Instant,
     staged: Staged,
     worlds: Worlds,
     /// Resources that changed, by gateway: whoever needs one may need another version now.
@@ -50,6 +55,13 @@ pub(super) struct Revision {
     pub(super) wire: bytes::Bytes,
 }
 
+/// Behind a refusal on disk, in a field that the status does not have: the marks of the Envoys.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RefusedBy {
+    #[prost(string, repeated, tag = "1000")]
+    pub(super) marks: Vec<String>,
+}
+
 impl Core {
     pub(super) fn new(options: Options, engine: Engine, lkg: Lkg, worlds: Worlds) -> Self {
         Self {
@@ -60,6 +72,9 @@ impl Core {
             revisions: HashMap::new(),
             gateways: HashSet::new(),
             proven: HashMap::new(),
+            doubts: Doubts::default(),
+            retries: Retries::default(),
+            started: Instant::now(),
             staged: Staged::default(),
             worlds,
             touched: BTreeSet::new(),
@@ -75,9 +90,13 @@ impl Core {
         };
         self.hold(item);
         if let Some(id) = publish.filter(|id| self.assembly.refused(id).is_none()) {
-            self.lkg.remove(Table::Refused, id.clone());
-            self.lkg.remove(Table::Former, id);
+            self.keep_no_refusal(&id);
         }
+    }
+
+    pub(super) fn keep_no_refusal(&self, id: &str) {
+        self.lkg.remove(Table::Refused, id.to_owned());
+        self.lkg.remove(Table::Former, id.to_owned());
     }
 
     /// Takes what is new, or was here before a restart.
@@ -152,12 +171,13 @@ impl Core {
             Happened::Came { stream, id, gateway, version, at_ms } => {
                 tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, "an Envoy is connected");
                 self.tracker.open(stream, Node::new(&id, gateway, &version, at_ms));
+                self.came(stream);
             }
             Happened::Left { stream } => {
                 if let Some(node) = self.tracker.node(stream) {
                     tracing::info!(id = %node.id, "an Envoy left");
                 }
-                self.tracker.close(stream);
+                self.left(stream);
             }
             Happened::Has { stream, type_url, resources } => {
                 for resource in resources {
@@ -165,8 +185,9 @@ impl Core {
                     let version = resource.version();
                     self.tracker.acked(stream, &key, version.map(|version| &**version));
                     if let Some(version) = version {
-                        self.accepted(stream, key, version);
+                        self.accepted(stream, key.clone(), version);
                     }
+                    self.answered(stream, &key);
                 }
             }
             Happened::Refused { stream, type_url, name, version, words } => {
@@ -186,23 +207,15 @@ impl Core {
         }
     }
 
-    fn refused(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
-        let gateway = self.gateway_of(stream);
-        self.tracker.nacked(stream, key, version, words);
+    pub(super) fn forget_proof(&mut self, key: &Key, version: &str) {
         if self.proven.get(key).is_some_and(|proven| proven == version) {
             self.proven.remove(key);
             self.lkg.remove(Table::Proven, lkg::key(key.0, &key.1));
         }
-        let (delta, blames) = self.assembly.nacked(&gateway, key.0, &key.1, version, words);
-        self.stage(delta);
-        let node = self.tracker.node(stream).map(|node| node.id.clone());
-        for blame in blames {
-            self.blame(&blame, &envoy_nack(key.0, &key.1, words), node.as_deref());
-        }
     }
 
     /// The door goes back together with the routes, and a restart finds it so.
-    fn blame(&mut self, blame: &Blame, error: &pb::PublishError, by: Option<&str>) {
+    pub(super) fn blame(&mut self, blame: &Blame, error: &pb::PublishError, by: &[String]) {
         let Blame { publish_id: id, revision } = blame;
         tracing::warn!(publish = %id, revision, words = %error.envoy_message, "Envoy refused a revision");
         self.tracker.refuse(id, *revision, error.clone(), by);
@@ -212,7 +225,9 @@ impl Core {
             error: Some(error.clone()),
             ..Default::default()
         };
-        self.lkg.put(Table::Refused, id.clone(), status.encode_to_vec());
+        let by = RefusedBy { marks: by.to_vec() };
+        let row = [status.encode_to_vec(), by.encode_to_vec()].concat();
+        self.lkg.put(Table::Refused, id.clone(), row);
         self.enforce(id);
         match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
             Some(former) => self.lkg.put(Table::Former, id.clone(), former.wire.clone()),
@@ -293,7 +308,7 @@ impl Core {
     }
 
     /// Empty: the Envoy serves all gateways.
-    fn gateway_of(&self, stream: StreamId) -> String {
+    pub(super) fn gateway_of(&self, stream: StreamId) -> String {
         self.tracker.node(stream).and_then(|node| node.gateway.clone()).unwrap_or_default()
     }
 }

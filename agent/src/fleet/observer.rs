@@ -1,6 +1,7 @@
 //! The fleet's ears on the xDS server: who may come in, and what each Envoy said.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use imp_xds::{Admission, Event, Observer, Peer, SentResource, StreamId, World};
 use tokio::sync::mpsc;
@@ -44,7 +45,59 @@ pub(super) enum Happened {
 pub(super) struct Ears {
     pub(super) worlds: Worlds,
     pub(super) events: mpsc::UnboundedSender<Happened>,
+    pub(super) refusers: Refusers,
 }
+
+/// Who refused something, over streams: a living Envoy must not meet bytes that it refused.
+#[derive(Debug, Default)]
+pub(super) struct Refusers {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    names: HashMap<StreamId, String>,
+    refusals: HashMap<String, u32>,
+}
+
+/// More names are those of Envoys that are gone.
+const MAX_REFUSERS: usize = 10_000;
+
+impl Refusers {
+    fn note(&self, event: &Event<'_>) {
+        use Event::{Closed, Nacked, Opened};
+        if !matches!(event, Opened { .. } | Nacked { .. } | Closed { .. }) {
+            return;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Opened { stream, peer } => {
+                seen.names.insert(*stream, peer.node_id.to_owned());
+            }
+            Event::Nacked { stream, .. } => {
+                let Some(name) = seen.names.get(stream).cloned() else { return };
+                if seen.refusals.len() >= MAX_REFUSERS {
+                    seen.refusals.clear();
+                }
+                // Apart from other lives of this agent, too.
+                let count = seen.refusals.entry(name).or_insert_with(|| rand::random::<u32>() >> 8);
+                *count = count.saturating_add(STEP);
+            }
+            Event::Closed { stream } => {
+                seen.names.remove(stream);
+            }
+            _ => {}
+        }
+    }
+
+    fn attempt(&self, node: &str) -> u32 {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.refusals.get(node).copied().unwrap_or(0)
+    }
+}
+
+/// One stream counts its own attempts from there on.
+const STEP: u32 = 1 << 10;
 
 /// `node.cluster` names a gateway by its id; anything else means all gateways.
 pub(super) fn gateway_of(node_cluster: &str) -> Option<String> {
@@ -58,10 +111,15 @@ impl Admission for Ears {
         Caller::of(peer.extensions)?.may_be(peer.node_id, gateway.as_deref())?;
         self.worlds.of(gateway.as_deref())
     }
+
+    fn attempt(&self, peer: &Peer<'_>) -> u32 {
+        self.refusers.attempt(peer.node_id)
+    }
 }
 
 impl Observer for Ears {
     fn event(&self, event: Event<'_>) {
+        self.refusers.note(&event);
         let Some(happened) = happened(event) else { return };
         // The task ends only when the agent does.
         let _ = self.events.send(happened);

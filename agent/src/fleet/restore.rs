@@ -6,7 +6,7 @@ use bytes::Bytes;
 use imp_proto::agent as pb;
 use prost::Message as _;
 
-use super::core::{Core, Revision};
+use super::core::{Core, RefusedBy, Revision};
 use super::worlds::envoy_type;
 use crate::intake::{self, Item, Kind, Publish};
 use crate::lkg::{self, Loaded, Table};
@@ -40,6 +40,7 @@ impl Core {
     /// What Envoy refused before is not tried on it again: it may have kept it in memory, and would
     /// acknowledge the same bytes without serving them.
     fn restore_refusal(&mut self, id: &str, wire: Bytes, former: Option<Bytes>) {
+        let by = RefusedBy::decode(wire.clone()).unwrap_or_default().marks;
         let Ok(status) = pb::PublishStatus::decode(wire) else { return };
         let former = former.and_then(|wire| intake::publish(wire, id).ok());
         let routes = former.as_ref().map(|former| former.routes.clone());
@@ -50,7 +51,7 @@ impl Core {
             revisions.former = Some(Revision { number: routes.revision, access, wire });
         }
         self.enforce(id);
-        self.tracker.refuse(id, status.revision, status.error.unwrap_or_default(), None);
+        self.tracker.refuse(id, status.revision, status.error.unwrap_or_default(), &by);
         self.note_stale(id);
     }
 

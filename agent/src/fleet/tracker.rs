@@ -8,6 +8,7 @@ mod node;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use imp_proto::agent as pb;
 use imp_translate::assembly::Needs;
@@ -26,6 +27,12 @@ pub struct Tracker {
     publishes: HashMap<String, Track>,
     needed_by: HashMap<Key, BTreeSet<String>>,
     by_gateway: HashMap<String, BTreeSet<String>>,
+    /// Time since the start.
+    now: Duration,
+    /// Wait for an Envoy that may yet answer.
+    waiting: BTreeSet<String>,
+    /// Were refused.
+    refusals: BTreeSet<String>,
     /// May have changed.
     touched: BTreeSet<String>,
     /// Have changed since they were last asked for.
@@ -37,6 +44,8 @@ struct Track {
     gateway: String,
     /// What is wanted.
     revision: u64,
+    /// When it began to be.
+    since: Duration,
     /// What is rendered, and what of it must be acknowledged.
     needs: Option<(u64, Vec<(Key, String)>)>,
     acked_revision: u64,
@@ -50,8 +59,19 @@ struct Track {
 #[derive(Debug)]
 struct Refusal {
     error: pb::PublishError,
-    /// Node ids; they stay over a reconnect.
+    /// Marks of nodes; they stay over a reconnect.
     by: BTreeSet<String>,
+}
+
+/// What the Envoys that may see a resource think of one version of it.
+#[derive(Debug, Default)]
+pub struct Votes {
+    /// One of them took it.
+    pub accepted: bool,
+    /// One of them has not said anything about it.
+    pub missing: bool,
+    /// Marks of those that refused it.
+    pub refused_by: Vec<String>,
 }
 
 /// What Envoys think of the revision that is rendered.
@@ -60,13 +80,16 @@ struct Count {
     acked: u32,
     nacked: u32,
     behind: u32,
+    /// Of those behind.
+    silent: u32,
     error: Option<pb::PublishError>,
 }
 
 impl Tracker {
     /// An Envoy came.
-    pub fn open(&mut self, stream: StreamId, node: Node) {
+    pub fn open(&mut self, stream: StreamId, mut node: Node) {
         self.touch_gateways_of(node.gateway.as_deref());
+        (node.came, node.heard) = (self.now, self.now);
         self.nodes.insert(stream, node);
     }
 
@@ -90,6 +113,7 @@ impl Tracker {
     /// An Envoy has this version now; None: it has given the resource up.
     pub fn acked(&mut self, stream: StreamId, key: &Key, version: Option<&str>) {
         let Some(node) = self.nodes.get_mut(&stream) else { return };
+        node.heard = self.now;
         node.record(key, version.map(Verdict::acked));
         self.touch_users_of(key);
     }
@@ -97,6 +121,7 @@ impl Tracker {
     /// An Envoy refused this version.
     pub fn nacked(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
         let Some(node) = self.nodes.get_mut(&stream) else { return };
+        node.heard = self.now;
         node.record(key, Some(Verdict::nacked(version, words)));
         self.touch_users_of(key);
     }
@@ -112,8 +137,9 @@ impl Tracker {
             self.by_gateway.entry(gateway.to_owned()).or_default().insert(id.to_owned());
         }
         if track.revision != revision {
-            track.revision = revision;
+            (track.revision, track.since) = (revision, self.now);
             track.refused = None;
+            self.refusals.remove(id);
         }
         track.rejected = None;
         self.touched.insert(id.to_owned());
@@ -137,13 +163,75 @@ impl Tracker {
     }
 
     /// Envoy refused the wanted revision of a publish; it fell back, or out.
-    pub fn refuse(&mut self, id: &str, revision: u64, error: pb::PublishError, by: Option<&str>) {
+    pub fn refuse(&mut self, id: &str, revision: u64, error: pb::PublishError, by: &[String]) {
         let Some(track) = self.publishes.get_mut(id).filter(|t| t.revision == revision) else {
             return;
         };
         let refusal = track.refused.get_or_insert(Refusal { error, by: BTreeSet::new() });
-        refusal.by.extend(by.map(str::to_owned));
+        refusal.by.extend(by.iter().take(MARKS).cloned());
+        self.refusals.insert(id.to_owned());
         self.touched.insert(id.to_owned());
+    }
+
+    /// A refusal is taken back: the revision is tried again.
+    pub fn withdraw(&mut self, id: &str) {
+        self.refusals.remove(id);
+        if let Some(track) = self.publishes.get_mut(id) {
+            (track.refused, track.since) = (None, self.now);
+            self.touched.insert(id.to_owned());
+        }
+    }
+
+    /// Refused publishes that an Envoy should judge which has come and did not refuse them.
+    pub fn unheard_by(&self, stream: StreamId) -> Vec<String> {
+        let Some(node) = self.nodes.get(&stream) else { return Vec::new() };
+        let mark = node.mark();
+        let unheard = |track: &Track, refusal: &Refusal| {
+            node.serves(&track.gateway) && !refusal.by.contains(&mark)
+        };
+        self.refused_where(unheard)
+    }
+
+    /// Refused publishes that none of the connected Envoys refused, if there are any.
+    pub fn refused_by_nobody(&self) -> Vec<String> {
+        let nobody = |track: &Track, refusal: &Refusal| {
+            let mut nodes =
+                self.nodes.values().filter(|node| node.serves(&track.gateway)).peekable();
+            nodes.peek().is_some() && nodes.all(|node| !refusal.by.contains(&node.mark()))
+        };
+        self.refused_where(nobody)
+    }
+
+    fn refused_where(&self, holds: impl Fn(&Track, &Refusal) -> bool) -> Vec<String> {
+        let holds = |id: &&String| {
+            let track = self.publishes.get(*id);
+            track.is_some_and(|track| track.refused.as_ref().is_some_and(|r| holds(track, r)))
+        };
+        self.refusals.iter().filter(holds).cloned().collect()
+    }
+
+    /// What the Envoys of a gateway (empty: of every gateway that needs it) think of a version.
+    pub fn votes(&self, gateway: &str, key: &Key, version: &str) -> Votes {
+        let users = self.users_of(key).filter_map(|id| self.publishes.get(id));
+        let gateways: BTreeSet<&str> = match gateway {
+            "" => users.map(|track| track.gateway.as_str()).collect(),
+            one => BTreeSet::from([one]),
+        };
+        let mut votes = Votes::default();
+        for node in self.nodes.values() {
+            match node.verdict(key, version) {
+                Some(true) => votes.accepted = true,
+                Some(false) => votes.refused_by.push(node.mark()),
+                None => votes.missing |= gateways.iter().any(|gateway| node.serves(gateway)),
+            }
+        }
+        votes
+    }
+
+    /// Time passes: who waits for an answer may have waited long enough.
+    pub fn tick(&mut self, now: Duration) {
+        self.now = now;
+        self.touched.append(&mut self.waiting);
     }
 
     /// The agent itself could not take a revision; what it held before goes on.
@@ -169,8 +257,9 @@ impl Tracker {
         {
             ids.remove(id);
         }
-        self.touched.remove(id);
-        self.changed.remove(id);
+        for of in [&mut self.touched, &mut self.changed, &mut self.waiting, &mut self.refusals] {
+            of.remove(id);
+        }
     }
 
     /// Brings the statuses up to date. Gives each publish whose acknowledged revision changed.
@@ -180,6 +269,9 @@ impl Tracker {
             let Some(track) = self.publishes.get(&id) else { continue };
             let count = self.count(track);
             let Some(track) = self.publishes.get_mut(&id) else { continue };
+            if count.behind > count.silent {
+                self.waiting.insert(id.clone());
+            }
             let before = track.acked_revision;
             track.latch(&count);
             if track.acked_revision != before {
@@ -206,8 +298,9 @@ impl Tracker {
 
     /// Whether an untaken status is more than "on its way": every Envoy has answered, or one refused.
     pub fn has_verdict(&self) -> bool {
-        let decided =
-            |track: &Track| track.status.nodes_behind == 0 || track.status.error.is_some();
+        let decided = |track: &Track| {
+            track.status.nodes_behind <= track.status.nodes_silent || track.status.error.is_some()
+        };
         self.changed.iter().filter_map(|id| self.publishes.get(id)).any(decided)
     }
 
@@ -237,7 +330,10 @@ impl Tracker {
         for node in self.nodes.values().filter(|node| node.serves(&track.gateway)) {
             match track.needs.as_ref().map(|(_, needs)| node.judges(needs)) {
                 Some(Ok(true)) => count.acked += 1,
-                Some(Ok(false)) | None => count.behind += 1,
+                Some(Ok(false)) | None => {
+                    count.behind += 1;
+                    count.silent += u32::from(node.is_silent(track.since, self.now));
+                }
                 Some(Err((key, words))) => {
                     count.nacked += 1;
                     count.error.get_or_insert_with(|| envoy_nack(key.0, &key.1, words));
@@ -264,10 +360,11 @@ impl Tracker {
 }
 
 impl Track {
-    /// An Envoy that is only catching up takes nothing back; what falls out of Envoy does.
+    /// An Envoy that is only catching up takes nothing back; what falls out of Envoy does. One that
+    /// refuses what another took, or that says nothing, holds nothing up.
     fn latch(&mut self, count: &Count) {
         match &self.needs {
-            Some((revision, _)) if count.acked > 0 && count.nacked == 0 && count.behind == 0 => {
+            Some((revision, _)) if count.acked > 0 && count.behind <= count.silent => {
                 self.acked_revision = *revision;
             }
             None if self.refused.is_some() => self.acked_revision = 0,
@@ -288,17 +385,18 @@ impl Track {
             nodes_acked: count.acked,
             nodes_nacked: count.nacked,
             nodes_behind: count.behind,
+            nodes_silent: count.silent,
             error: count.error,
         };
         // The counts above are about what serves instead.
         if let Some(refusal) = &self.refused {
             let of_gateway = nodes.values().filter(|node| node.serves(&self.gateway));
             let (by, others): (Vec<_>, Vec<_>) =
-                of_gateway.partition(|node| refusal.by.contains(&node.id));
+                of_gateway.partition(|node| refusal.by.contains(&node.mark()));
             let number = |list: Vec<_>| u32::try_from(list.len()).unwrap_or(u32::MAX);
             status.nodes_acked = 0;
             status.nodes_nacked = number(by);
-            status.nodes_behind = number(others);
+            (status.nodes_behind, status.nodes_silent) = (number(others), 0);
             status.error = Some(refusal.error.clone());
         }
         if let Some((revision, error)) = &self.rejected {
@@ -308,6 +406,9 @@ impl Track {
         status
     }
 }
+
+/// Nodes that are remembered to have refused a publish.
+const MARKS: usize = 64;
 
 fn unlink(index: &mut HashMap<Key, BTreeSet<String>>, key: &Key, id: &str) {
     if let Some(ids) = index.get_mut(key) {
@@ -324,7 +425,7 @@ pub fn envoy_nack(type_url: &str, name: &str, words: &str) -> pb::PublishError {
     let hint = match type_url {
         LISTENER => {
             "Envoy cannot open the gateway's listener. If its port is taken, free it or give the \
-             gateway another one; then restart Envoy."
+             gateway another one; it is tried again by itself."
         }
         CLUSTER => {
             "Correct the backend that Envoy names and redeploy; what served before still does."

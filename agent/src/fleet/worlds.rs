@@ -200,6 +200,16 @@ pub(super) fn server_config() -> ServerConfig {
     }
 }
 
+fn restamp(resource: &Resource, attempt: u32) -> bytes::Bytes {
+    // What does not decode was not rendered here; it goes as it is.
+    scope::restamp(resource.value(), attempt).unwrap_or_else(|_| resource.value().clone())
+}
+
+/// The constant for a type that is served to Envoys.
+pub(crate) fn envoy_type(type_url: &str) -> Option<&'static str> {
+    [CLUSTER, EXTENSION, LISTENER, SCOPE, ROUTES].into_iter().find(|known| *known == type_url)
+}
+
 #[cfg(test)]
 mod tests {
     use tonic::Code;
@@ -268,14 +278,4 @@ mod tests {
         worlds.commit(&mut staged);
         assert_eq!(seen(&early), 1, "it is the same world");
     }
-}
-
-fn restamp(resource: &Resource, attempt: u32) -> bytes::Bytes {
-    // What does not decode was not rendered here; it goes as it is.
-    scope::restamp(resource.value(), attempt).unwrap_or_else(|_| resource.value().clone())
-}
-
-/// The constant for a type that is served to Envoys.
-pub(crate) fn envoy_type(type_url: &str) -> Option<&'static str> {
-    [CLUSTER, EXTENSION, LISTENER, SCOPE, ROUTES].into_iter().find(|known| *known == type_url)
 }

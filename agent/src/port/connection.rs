@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::caller::{Caller, Place};
@@ -20,6 +21,7 @@ const GREETING_BYTES: usize = 24 + 9;
 #[derive(Debug)]
 pub(super) enum Io {
     Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A connection of a known caller. It gives up its places when it is dropped.
@@ -63,6 +65,7 @@ macro_rules! stream {
     ($io:expr, $method:ident $(, $argument:expr)*) => {
         match $io {
             Io::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
     };
 }
@@ -111,6 +114,7 @@ impl AsyncWrite for Connection {
     fn is_write_vectored(&self) -> bool {
         match &self.io {
             Io::Unix(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

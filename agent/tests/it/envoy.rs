@@ -40,6 +40,7 @@ impl Envoy {
             xds_listen: Some(agent.clone()),
             state_dir: "unused".into(),
             envoy_admin: EnvoyAdmin::Unix(socket.clone()),
+            node_certificate: None,
             node_id: Some("e1".into()),
             gateway_id,
             max_heap_mib: 2048,

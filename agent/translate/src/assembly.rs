@@ -194,6 +194,20 @@ impl Assembly {
         Some(self.finish(change))
     }
 
+    /// Tries a revision again that was refused by Envoys which are gone, or that others have yet to
+    /// judge. `stamp` tells its bytes apart from those that were refused; a new one each time. None
+    /// when it was not refused.
+    pub fn retry(&mut self, id: &str, stamp: u32) -> Option<Delta> {
+        let state = self.publishes.get_mut(id).filter(|state| state.blocked)?;
+        let before = state.proven.clone();
+        state.desired = Arc::new(state.desired.again(stamp, &self.options));
+        state.blocked = false;
+        let after = state.desired.clone();
+        let mut change = Change::default();
+        self.replace(id, before, Some(after), &mut change);
+        Some(self.finish(change))
+    }
+
     /// Takes a publish away.
     pub fn remove_publish(&mut self, id: &str) -> Delta {
         let mut change = Change::default();

@@ -168,6 +168,7 @@ fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
             nacked: status.nodes_nacked,
             behind: status.nodes_behind,
         },
+        silent: status.nodes_silent,
         error,
     };
     Some((id, reported))

@@ -13,6 +13,8 @@ pub struct Reported {
     /// The newest that all its Envoys acknowledged.
     pub acked_revision: i64,
     pub nodes: NodeCounts,
+    /// Of those that are behind, the ones that nobody waits for.
+    pub silent: u32,
     /// Of `revision`.
     pub error: Option<PublishError>,
 }
@@ -21,6 +23,14 @@ impl Reported {
     fn total(&self) -> u32 {
         let NodeCounts { acked, nacked, behind } = self.nodes;
         acked.saturating_add(nacked).saturating_add(behind)
+    }
+
+    /// No Envoy of this agent has it, and one said why. What others have accepted, an Envoy refuses for
+    /// itself alone.
+    fn refuses(&self) -> bool {
+        let by_envoys = |error: &PublishError| error.code == "envoy_nack";
+        let by_agent = self.error.as_ref().is_some_and(|error| !by_envoys(error));
+        by_agent || self.nodes.acked == 0 && (self.error.is_some() || self.nodes.nacked > 0)
     }
 }
 
@@ -37,8 +47,8 @@ pub fn settle(
     if let Some(progress) = progress(before, reports, after.nodes) {
         after.status = before.status.report(progress);
         after.last_error = match progress {
-            Progress::Refused => refusal(before, reports),
-            Progress::Acked | Progress::Deploying => None,
+            Progress::Refused => Some(refusal(before, reports).unwrap_or_else(wordless)),
+            Progress::Acked | Progress::Deploying => refusal(before, reports),
         };
         let first =
             before.activated_at.is_none() || before.acked_revision < before.desired_revision;
@@ -83,7 +93,7 @@ fn progress(
     let desired = before.desired_revision;
     let current = || reports.iter().flatten().filter(|report| report.revision == desired);
     current().next()?;
-    if current().any(|report| report.error.is_some() || report.nodes.nacked > 0) {
+    if current().any(Reported::refuses) {
         return Some(Progress::Refused);
     }
     if nodes == NodeCounts::default()
@@ -94,7 +104,7 @@ fn progress(
     let agrees = |report: &Option<Reported>| {
         report.as_ref().is_some_and(|report| {
             report.revision == desired
-                && report.nodes.behind == 0
+                && report.nodes.behind <= report.silent
                 && (report.nodes.acked == 0 || report.acked_revision == desired)
         })
     };
@@ -105,15 +115,17 @@ fn progress(
 fn refusal(before: &ProductPublish, reports: &[Option<Reported>]) -> Option<PublishError> {
     let current =
         || reports.iter().flatten().filter(|report| report.revision == before.desired_revision);
-    let told = current().find_map(|report| report.error.clone());
-    // An Envoy refused, and the agent has no words for it.
-    let silent = || PublishError {
+    current().find_map(|report| report.error.clone())
+}
+
+/// An Envoy refused, and the agent has no words for it.
+fn wordless() -> PublishError {
+    PublishError {
         code: "envoy_nack".to_owned(),
         resource: String::new(),
         envoy_message: String::new(),
         hint: "see the agent's log".to_owned(),
-    };
-    Some(told.unwrap_or_else(silent))
+    }
 }
 
 #[cfg(test)]

@@ -324,7 +324,7 @@ caps! {
     WRITE_TIME = 30_000, Milliseconds, [Api],
         "A caller that takes no byte of its answer.",
         "control/tests/it/connections.rs::a_caller_that_does_not_read_is_cut_off";
-    HANDSHAKE_TIME = 10_000, Milliseconds, [Api, Hub],
+    HANDSHAKE_TIME = 10_000, Milliseconds, [Api, Hub, Agent],
         "From connecting to the end of the TLS handshake.",
         "control/tests/it/connections.rs::a_handshake_that_does_not_end_is_cut_off";
     REQUEST_HEAD_BYTES = 32 * KIB, Bytes, [Api],

@@ -1,5 +1,7 @@
 //! Characters that a reader cannot see, or that make a text look like another one.
 
+use std::borrow::Cow;
+
 /// Whether a name may hold the character: one that is seen, or the plain blank.
 pub fn is_visible(c: char) -> bool {
     !c.is_control() && !is_invisible(c) && (c == ' ' || !c.is_whitespace())
@@ -8,6 +10,23 @@ pub fn is_visible(c: char) -> bool {
 /// Whether a longer text may hold it: also the ends of lines, tabs, and how an emoji is shown.
 pub fn is_plain(c: char) -> bool {
     is_visible(c) || matches!(c, '\n' | '\r' | '\t' | '\u{fe0e}' | '\u{fe0f}')
+}
+
+/// The text as a log may show it: what a reader cannot see, or what a terminal would obey, is written
+/// out.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_visible) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            _ if is_visible(c) => out.push(c),
+            '\n' | '\r' | '\t' => out.extend(c.escape_default()),
+            _ => out.extend(c.escape_unicode()),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Format characters (Unicode's Cf), what is drawn as nothing, private use, noncharacters.

@@ -120,7 +120,9 @@ where
     };
     // Only now, and not while it waits: what the client holds is large when it is unpacked.
     let first = decode::<M>(session, first)?;
-    let stream = Stream::speaking(M::VARIANT, world, config).with_features(&node.client_features);
+    let stream = Stream::speaking(M::VARIANT, world, config)
+        .with_features(&node.client_features)
+        .with_attempt(admission.attempt(&peer));
     session.open(stream, &peer, |stream| first.step(stream))?;
     Ok((Limits::new(session, place), watch))
 }

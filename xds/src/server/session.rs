@@ -167,6 +167,18 @@ impl Session {
         Ok(())
     }
 
+    /// Sends what was refused once more.
+    pub(super) fn retry(&self, type_url: &TypeUrl, name: &str) -> bool {
+        let again = match &mut *self.state() {
+            State::Open(stream) => stream.retry(type_url, name),
+            State::Opening | State::Ended(_) => false,
+        };
+        if again {
+            self.look();
+        }
+        again
+    }
+
     fn took(&self, turn: &mut Turn, outcome: &Outcome) {
         if let (Some(type_url), false) = (&outcome.type_url, outcome.held.is_empty()) {
             self.tell(Event::Held { stream: self.id, type_url, resources: &outcome.held });

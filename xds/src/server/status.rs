@@ -117,6 +117,10 @@ impl Streams {
         }
     }
 
+    pub(super) fn get(&self, stream: StreamId) -> Option<Arc<Session>> {
+        self.lock().get(&stream).cloned()
+    }
+
     pub(super) fn list(&self) -> Vec<StreamStatus> {
         self.sessions().iter().map(|session| StreamStatus::of(session)).collect()
     }

@@ -51,6 +51,8 @@ pub struct TypeStream {
     /// The client's last words against a response.
     last_refusal: Option<Arc<str>>,
     suspects: Suspects,
+    /// Counts with the attempts of suspects: bytes that were refused are not sent again.
+    attempt: u32,
     /// Suspects and others take turns, so that neither waits for the other (R36).
     suspects_turn: bool,
     heartbeats: Heartbeats,
@@ -99,6 +101,7 @@ impl TypeStream {
             refused: HashMap::new(),
             last_refusal: None,
             suspects: Suspects::default(),
+            attempt: 0,
             suspects_turn: false,
             heartbeats: Heartbeats::default(),
             counts: Counts::default(),
@@ -108,6 +111,21 @@ impl TypeStream {
     /// Whether the client knows of TTLs (R75).
     pub(super) fn tell_ttl(&mut self, known: bool) {
         self.heartbeats.enable(known);
+    }
+
+    pub(super) fn start_attempts_at(&mut self, attempt: u32) {
+        self.attempt = attempt;
+    }
+
+    /// Sends what was refused once more, in other bytes where the type can (R33).
+    pub(super) fn retry(&mut self, name: &str, view: &View<'_>) -> bool {
+        let Some((name, _)) = self.refused.remove_entry(name) else { return false };
+        let wanted = self.subscription.wants(&name);
+        if !wanted || view.get(&self.rules.type_url, &name).is_none() {
+            return false;
+        }
+        self.attempt = self.attempt.saturating_add(1);
+        self.upserts.insert(name)
     }
 
     /// How this type is served.

@@ -235,6 +235,34 @@ fn r33_what_was_refused_is_not_sent_again_until_it_changes() {
 }
 
 #[test]
+fn r33_what_was_refused_is_sent_once_more_when_the_program_says_that_it_may_pass() {
+    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+    let mut peer = Peer::new(&held, &config());
+    peer.subscribe(A, &["a", "b"]);
+    peer.ack(A);
+    let a = imp_xds::TypeUrl::from(A);
+    assert!(!peer.stream.retry(&a, "a"), "it was not refused");
+    set(&held, &[(A, "a", "2")]);
+    peer.poll();
+    peer.nack(A, "the port is taken");
+    for attempt in 1..4 {
+        assert_eq!(peer.poll(), none());
+        assert!(peer.stream.retry(&a, "a"));
+        assert_eq!(peer.poll(), ["A[a@2]"]);
+        let sent = peer.open.first().and_then(|open| open.upserts().next());
+        assert_eq!(sent.map(|(_, attempts)| attempts), Some(attempt), "in other bytes each time");
+        assert!(!peer.stream.retry(&a, "a"), "it is on its way");
+        peer.nack(A, "still taken");
+    }
+    assert!(peer.stream.retry(&a, "a"));
+    peer.poll();
+    peer.ack(A);
+    assert_eq!(peer.held.get(&(A.to_owned(), "a".to_owned())).map(String::as_str), Some("2"));
+    remove(&held, A, "a");
+    assert!(!peer.stream.retry(&a, "a"), "it is gone");
+}
+
+#[test]
 fn r33_a_client_that_asks_again_gets_it_again() {
     let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
     peer.subscribe(A, &["a"]);

@@ -77,7 +77,7 @@ fn a_refusal_is_told_in_envoys_words_until_another_revision_is_wanted() {
     take(&mut tracker, 1, 1);
     want(&mut tracker, 2);
     tracker.nacked(1, &key(SCOPE, "g/h"), "v2", "no good");
-    tracker.refuse("p", 2, envoy_nack(SCOPE, "g/h", "no good"), Some("a"));
+    tracker.refuse("p", 2, envoy_nack(SCOPE, "g/h", "no good"), &["a 1.40.0".to_owned()]);
     tracker.need("p", needs(1));
     take(&mut tracker, 1, 1);
     assert_eq!(status(&mut tracker), (2, 1, [0, 1, 0]));
@@ -97,7 +97,7 @@ fn a_first_revision_that_is_refused_serves_nowhere() {
     let mut tracker = Tracker::default();
     want(&mut tracker, 1);
     tracker.open(1, node("a", None));
-    tracker.refuse("p", 1, envoy_nack(SCOPE, "g/h", "no good"), Some("a"));
+    tracker.refuse("p", 1, envoy_nack(SCOPE, "g/h", "no good"), &["a 1.40.0".to_owned()]);
     tracker.need("p", None);
     assert_eq!(status(&mut tracker), (1, 0, [0, 1, 0]));
 }

@@ -14,9 +14,15 @@ pub(super) struct Prepared {
     pub(super) publish: ir::Publish,
     clusters: BTreeMap<String, Rendered>,
     routes: Vec<scope::Route>,
+    stamp: u32,
 }
 
 impl Prepared {
+    /// The same once more, told apart from what Envoys refused.
+    pub(super) fn again(&self, stamp: u32, options: &Options) -> Self {
+        Self { stamp, ..Self::new(self.publish.clone(), options) }
+    }
+
     pub(super) fn new(publish: ir::Publish, options: &Options) -> Self {
         let mut clusters = BTreeMap::new();
         let mut cluster_of = |backend: &ir::Backend| {
@@ -26,7 +32,7 @@ impl Prepared {
             name
         };
         let routes = scope::routes(&publish, &mut cluster_of);
-        Self { publish, clusters, routes }
+        Self { publish, clusters, routes, stamp: 0 }
     }
 
     pub(super) fn clusters(&self) -> impl Iterator<Item = &Rendered> {
@@ -58,6 +64,10 @@ impl scope::Member for Arc<Prepared> {
 
     fn routes(&self) -> &[scope::Route] {
         &self.routes
+    }
+
+    fn stamp(&self) -> u32 {
+        self.stamp
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) type Route = envoy::Route;
 pub(crate) trait Member {
     fn publish(&self) -> &ir::Publish;
     fn routes(&self) -> &[Route];
+    /// Not 0 when Envoys have refused it, and it is tried again.
+    fn stamp(&self) -> u32;
 }
 
 /// The routes of one publish. `cluster_of` names the cluster of a backend. A suspended publish sends
@@ -53,6 +55,11 @@ pub(crate) fn render<M: Member>(gateway: &str, host: &str, members: &[&M]) -> Re
     // Resent unchanged after a refusal, Envoy would take a scope for one that it already has; so
     // the version of the content stands in the content.
     routes.name = format!("{name}#{}", hash(&hosts.with(&routes)));
+    // An Envoy may have refused these very bytes before.
+    let stamp = members.iter().fold(0_u32, |sum, member| sum.wrapping_add(member.stamp()));
+    if stamp > 0 {
+        routes.name = format!("{}+{stamp}", routes.name);
+    }
     let scope = envoy::ScopedRouteConfiguration {
         name: name.clone(),
         key: Some(envoy::scoped_route_configuration::Key {

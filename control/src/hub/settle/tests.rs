@@ -40,7 +40,7 @@ fn says(
     behind: u32,
 ) -> Option<Reported> {
     let nodes = NodeCounts { acked, nacked, behind };
-    Some(Reported { revision, acked_revision, nodes, error: None })
+    Some(Reported { revision, acked_revision, nodes, silent: 0, error: None })
 }
 
 fn refuses(nacked: u32) -> Option<Reported> {
@@ -109,6 +109,29 @@ fn one_refusal_fails_it_with_envoys_words_until_it_is_taken_back() {
     assert_eq!((accepted.status, accepted.last_error), (Active, None));
     let wordless = after(&publish(Deploying), &[says(3, 2, 0, 1, 0)]);
     assert_eq!(wordless.last_error.map(|e| e.code).as_deref(), Some("envoy_nack"));
+}
+
+#[test]
+fn what_one_envoy_refuses_and_another_takes_is_active_and_says_who_does_not_have_it() {
+    let error = refuses(1).and_then(|report| report.error);
+    let partly = Some(Reported { error, ..says(3, 3, 4, 1, 0).unwrap_or_default() });
+    let active = after(&publish(Deploying), &[partly]);
+    assert_eq!(active.status, Active);
+    assert_eq!(active.nodes, NodeCounts { acked: 4, nacked: 1, behind: 0 });
+    assert_eq!(active.last_error.map(|e| e.envoy_message).as_deref(), Some("no such thing"));
+    // The agent itself refused a revision, and its Envoys still serve the one before.
+    let error = refuses(0).and_then(|report| report.error);
+    let error = error.map(|error| PublishError { code: "agent_rejected".to_owned(), ..error });
+    let rejected = Some(Reported { error, ..says(3, 2, 4, 0, 0).unwrap_or_default() });
+    assert_eq!(status(Deploying, &[rejected]), Failed);
+}
+
+#[test]
+fn who_is_silent_holds_nothing_up() {
+    let silent = |silent| Some(Reported { silent, ..says(3, 3, 1, 0, 2).unwrap_or_default() });
+    assert_eq!(status(Active, &[silent(2)]), Active);
+    assert_eq!(status(Deploying, &[silent(2)]), Active);
+    assert_eq!(status(Deploying, &[silent(1)]), Deploying, "one of the two may still answer");
 }
 
 #[test]

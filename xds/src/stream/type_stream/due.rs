@@ -77,8 +77,7 @@ impl TypeStream {
     fn take_suspects(&mut self, view: &View<'_>) -> Vec<(Resource, u32)> {
         while let Some(group) = self.suspects.next() {
             let sendable = group.iter().filter_map(|name| self.sendable(name, view));
-            let upserts: Vec<_> =
-                sendable.map(|r| (r.clone(), self.suspects.attempt(r.name()))).collect();
+            let upserts: Vec<_> = sendable.map(|r| self.picked(r)).collect();
             for name in &group {
                 self.upserts.remove(name);
             }
@@ -195,7 +194,8 @@ impl TypeStream {
     }
 
     fn picked(&self, resource: &Resource) -> (Resource, u32) {
-        (resource.clone(), self.suspects.attempt(resource.name()))
+        let attempt = self.suspects.attempt(resource.name());
+        (resource.clone(), self.attempt.saturating_add(attempt))
     }
 
     fn sendable<'v>(&self, name: &str, view: &'v View<'_>) -> Option<&'v Resource> {

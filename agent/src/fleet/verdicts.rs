@@ -1,0 +1,170 @@
+//! From what single Envoys say to what holds for all of them.
+//!
+//! A refusal counts for the Envoy that said it. A revision goes back for everyone only when none of
+//! the Envoys that may see it has taken it: those that have not answered are waited for. When the ones
+//! that refused it are gone, or another comes, it is tried again.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use imp_translate::xds::{EXTENSION, LISTENER};
+use imp_xds::{AdsServer, StreamId, TypeUrl};
+
+use super::core::Core;
+use super::tracker::{Key, envoy_nack};
+use crate::backoff::Backoff;
+
+/// How long a refusal waits for the answers of others.
+const HEARING: Duration = Duration::from_secs(5);
+
+/// A refusal of one version that not everybody has answered.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    version: String,
+    words: String,
+    until: Instant,
+}
+
+/// Refusals that wait, by the gateway (empty: all) and the resource.
+pub(super) type Doubts = BTreeMap<(String, Key), Doubt>;
+
+/// Refusals whose cause may pass, by the Envoy and the resource.
+pub(super) type Retries = BTreeMap<(StreamId, Key), Retry>;
+
+/// When to send it again. None: it has been, and the answer is on its way.
+#[derive(Debug)]
+pub(super) struct Retry {
+    backoff: Backoff,
+    at: Option<Instant>,
+}
+
+/// A port that was taken is free a moment later, or when somebody has looked.
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// What Envoy and the kernel say when a cause has nothing to do with the content.
+const MAY_PASS: [&str; 8] = [
+    "address already in use",
+    "cannot bind",
+    "cannot assign requested address",
+    "permission denied",
+    "too many open files",
+    "no buffer space",
+    "cannot allocate memory",
+    "temporarily unavailable",
+];
+
+/// Whether the same may be accepted later. A listener needs the machine for that, whatever the words.
+pub(super) fn may_pass(type_url: &str, words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    [LISTENER, EXTENSION].contains(&type_url) || MAY_PASS.iter().any(|some| words.contains(some))
+}
+
+impl Core {
+    /// An Envoy refused this version.
+    pub(super) fn refused(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
+        self.tracker.nacked(stream, key, version, words);
+        self.forget_proof(key, version);
+        if may_pass(key.0, words) {
+            let start = || Retry { backoff: Backoff::new(SHORTEST, LONGEST), at: None };
+            let retry = self.retries.entry((stream, key.clone())).or_insert_with(start);
+            retry.at = Some(Instant::now() + retry.backoff.next());
+            return;
+        }
+        let of = (self.gateway_of(stream), key.clone());
+        let (version, words) = (version.to_owned(), words.to_owned());
+        let known = self.doubts.get(&of).filter(|doubt| doubt.version == version);
+        let until = known.map_or_else(|| Instant::now() + HEARING, |doubt| doubt.until);
+        self.doubts.insert(of.clone(), Doubt { version, words, until });
+        self.judge(&of);
+    }
+
+    /// An Envoy took this version, or gave the resource up.
+    pub(super) fn answered(&mut self, stream: StreamId, key: &Key) {
+        self.retries.remove(&(stream, key.clone()));
+        let own = self.gateway_of(stream);
+        // Whoever serves all gateways was heard for each of them.
+        let heard = |(gateway, of): &&(String, Key)| {
+            of == key && (own.is_empty() || gateway.is_empty() || *gateway == own)
+        };
+        let doubts: Vec<_> = self.doubts.keys().filter(heard).cloned().collect();
+        doubts.iter().for_each(|of| self.judge(of));
+    }
+
+    /// An Envoy came: what it has not refused itself, it shall judge.
+    pub(super) fn came(&mut self, stream: StreamId) {
+        let unheard = self.tracker.unheard_by(stream);
+        unheard.iter().for_each(|id| self.try_again(id));
+    }
+
+    /// An Envoy left, and takes its verdicts along.
+    pub(super) fn left(&mut self, stream: StreamId) {
+        self.retries.retain(|(of, _), _| *of != stream);
+        self.tracker.close(stream);
+        self.judge_all();
+        let free = self.tracker.refused_by_nobody();
+        free.iter().for_each(|id| self.try_again(id));
+    }
+
+    /// Time passes.
+    pub(super) fn tick(&mut self, ads: &AdsServer) {
+        let now = Instant::now();
+        self.tracker.tick(now.saturating_duration_since(self.started));
+        self.judge_all();
+        for ((stream, key), retry) in &mut self.retries {
+            if retry.at.take_if(|at| *at <= now).is_some() {
+                ads.retry(*stream, &TypeUrl::from(key.0), &key.1);
+            }
+        }
+    }
+
+    fn judge_all(&mut self) {
+        let doubts: Vec<_> = self.doubts.keys().cloned().collect();
+        doubts.iter().for_each(|of| self.judge(of));
+    }
+
+    fn judge(&mut self, of: &(String, Key)) {
+        let Some(doubt) = self.doubts.get(of) else { return };
+        let (gateway, key) = of;
+        let votes = self.tracker.votes(gateway, key, &doubt.version);
+        let moot = votes.accepted || votes.refused_by.is_empty();
+        if !moot && votes.missing && Instant::now() < doubt.until {
+            return;
+        }
+        let Some(Doubt { version, words, .. }) = self.doubts.remove(of) else { return };
+        if moot {
+            return;
+        }
+        let (delta, blames) = self.assembly.nacked(gateway, key.0, &key.1, &version, &words);
+        self.stage(delta);
+        for blame in blames {
+            self.blame(&blame, &envoy_nack(key.0, &key.1, &words), &votes.refused_by);
+        }
+    }
+
+    fn try_again(&mut self, id: &str) {
+        let Some(delta) = self.assembly.retry(id, rand::random()) else { return };
+        tracing::info!(publish = %id, "a refused revision is tried again");
+        self.tracker.withdraw(id);
+        self.keep_no_refusal(id);
+        self.stage(delta);
+        self.enforce(id);
+        self.note_stale(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imp_translate::xds::SCOPE;
+
+    use super::*;
+
+    #[test]
+    fn what_has_nothing_to_do_with_the_content_may_pass() {
+        let bind = "error adding listener: cannot bind '0.0.0.0:80': Address already in use";
+        assert!(may_pass(LISTENER, bind) && may_pass(SCOPE, bind));
+        assert!(may_pass(LISTENER, "whatever it is") && may_pass(EXTENSION, "whatever it is"));
+        assert!(may_pass(SCOPE, "Too many open files"));
+        assert!(!may_pass(SCOPE, "invalid repetition size: {1500}"));
+    }
+}

@@ -1,0 +1,46 @@
+//! `imp-agent node-certificate`: says who an Envoy is that comes over TCP.
+
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::authority::{self, Authority, AuthorityError, NodeName};
+use crate::identity::IdentityFile;
+
+/// Why none was issued.
+#[derive(Debug, Error)]
+pub enum IssueError {
+    /// The certificate.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The agent's own identity.
+    #[error("{path}: {why}")]
+    Identity {
+        /// The file.
+        path: String,
+        /// In words.
+        why: std::io::Error,
+    },
+    /// It has no cluster yet.
+    #[error("{0}: this agent is not registered; start it with a registration token first")]
+    NotRegistered(String),
+}
+
+/// Issues a certificate for the node, for one gateway or all, and writes what Envoy needs to `out`.
+pub fn issue(
+    state_dir: &Path,
+    gateway: Option<uuid::Uuid>,
+    node_id: &str,
+    days: u32,
+    out: &Path,
+) -> Result<(), IssueError> {
+    let file = IdentityFile::within(state_dir);
+    let path = file.path().display().to_string();
+    let identity = file.load().map_err(|why| IssueError::Identity { path: path.clone(), why })?;
+    let identity = identity.ok_or(IssueError::NotRegistered(path))?;
+    let gateway = gateway.map(|id| id.hyphenated().to_string());
+    let name = NodeName::new(&identity.cluster_id, gateway, node_id)?;
+    let authority = Authority::open(state_dir)?;
+    let issued = authority.for_node(&name, days)?;
+    Ok(authority::write_node(out, &authority, &issued)?)
+}

@@ -1,0 +1,103 @@
+//! The log: on standard error, in colour only on a terminal, and nothing in it that a terminal obeys.
+
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal as _;
+
+use imp_grammar::texts::shown;
+use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::LogFormat;
+
+/// From now on events are logged; RUST_LOG says which.
+pub fn start(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = subscriber(format, filter, std::io::stderr().is_terminal(), std::io::stderr);
+    // A second start in one process keeps the first one's.
+    let _ = subscriber.try_init();
+}
+
+fn subscriber<W>(
+    format: LogFormat,
+    filter: EnvFilter,
+    colour: bool,
+    writer: W,
+) -> Box<dyn tracing::Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(writer);
+    match format {
+        // What peers say is in fields and in the message alike.
+        LogFormat::Text => Box::new(builder.fmt_fields(debug_fn(field)).finish()),
+        // JSON escapes control characters itself.
+        LogFormat::Json => Box::new(builder.json().finish()),
+    }
+}
+
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let mut text = String::new();
+    write!(text, "{value:?}")?;
+    match field.name() {
+        "message" => write!(writer, "{} ", shown(&text)),
+        name => write!(writer, "{name}={} ", shown(&text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, colour: bool) -> String {
+        let memory = Memory::default();
+        let made = memory.clone();
+        let subscriber = subscriber(format, EnvFilter::new("info"), colour, move || made.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let words = "red \u{1b}[31m\u{202e}\nFORGED line\u{9b}2J";
+            tracing::warn!(words = %words, quoted = ?words, "said {words}");
+        });
+        let bytes = memory.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[test]
+    fn what_a_peer_says_neither_paints_the_log_nor_forges_lines_in_it() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(format, false);
+            assert_eq!(text.trim_end().lines().count(), 1, "{text:?}");
+            let raw = |c: char| c.is_control() && c != '\n';
+            assert!(!text.contains(raw), "{text:?}");
+            assert!(text.contains("FORGED"), "{text:?}");
+        }
+        let text = logged(LogFormat::Text, false);
+        assert!(text.contains("words=red \\u{1b}[31m\\u{202e}\\nFORGED"), "{text:?}");
+    }
+
+    #[test]
+    fn on_a_terminal_only_our_own_colours_are_there() {
+        let text = logged(LogFormat::Text, true);
+        assert!(text.contains('\u{1b}'), "colour is on: {text:?}");
+        assert!(!text.contains("\u{1b}[31m\u{202e}") && !text.contains('\u{9b}'), "{text:?}");
+    }
+}
