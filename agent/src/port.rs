@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use imp_grammar::caps::{HANDSHAKE_TIME, NODE_CONNECTIONS, NODE_GREETING_TIME};
 use thiserror::Error;
+use tokio::net::unix::SocketAddr;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -131,14 +132,13 @@ impl Port {
     async fn accept(&self, entrance: &Entrance) {
         loop {
             let accepted = match &self.listener {
-                Listener::Unix(socket, users) => match socket.listener.accept().await {
-                    Ok((stream, _)) => Ok(entrance.local(stream, socket.uid, users).await),
-                    Err(error) => Err(error),
-                },
-                Listener::Tcp(listener, acceptor) => match listener.accept().await {
-                    Ok((stream, _)) => Ok(entrance.remote(stream, acceptor.clone())),
-                    Err(error) => Err(error),
-                },
+                Listener::Unix(socket, users) => {
+                    let accepted = socket.listener.accept().await;
+                    entrance.local(accepted, socket.uid, users).await
+                }
+                Listener::Tcp(listener, acceptor) => {
+                    entrance.remote(listener.accept().await, acceptor.clone())
+                }
             };
             if let Err(error) = accepted {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -158,22 +158,32 @@ struct Entrance {
 
 impl Entrance {
     /// The kernel says who it is.
-    async fn local(&self, stream: UnixStream, own: u32, users: &[u32]) {
-        let Some(place) = self.place() else { return };
-        let uid = match stream.peer_cred() {
-            Ok(peer) => peer.uid(),
-            Err(error) => return refuse("unknown", &error.to_string()),
-        };
-        if uid != own && !users.contains(&uid) {
+    async fn local(
+        &self,
+        accepted: io::Result<(UnixStream, SocketAddr)>,
+        own: u32,
+        users: &[u32],
+    ) -> io::Result<()> {
+        let (stream, _) = accepted?;
+        let Some(place) = self.place() else { return Ok(()) };
+        let uid = stream.peer_cred()?.uid();
+        if uid == own || users.contains(&uid) {
+            self.enter(Io::Unix(stream), Who::Local { uid }, place).await;
+        } else {
             let why = format!("user {uid} connects; --envoy-uid lets others than the agent's in");
-            return refuse("user", &why);
+            refuse("user", &why);
         }
-        self.enter(Io::Unix(stream), Who::Local { uid }, place).await;
+        Ok(())
     }
 
     /// Its certificate says who it is.
-    fn remote(&self, stream: TcpStream, acceptor: TlsAcceptor) {
-        let (Some(place), entrance) = (self.place(), self.clone()) else { return };
+    fn remote(
+        &self,
+        accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
+        acceptor: TlsAcceptor,
+    ) -> io::Result<()> {
+        let (stream, _) = accepted?;
+        let (Some(place), entrance) = (self.place(), self.clone()) else { return Ok(()) };
         // An answer to a call must not wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         tokio::spawn(async move {
@@ -188,6 +198,7 @@ impl Entrance {
                 None => refuse("certificate", "its certificate names no node"),
             }
         });
+        Ok(())
     }
 
     fn place(&self) -> Option<OwnedSemaphorePermit> {

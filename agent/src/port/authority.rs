@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{Datelike as _, Days, NaiveDate, Utc};
 use rcgen::{
@@ -246,7 +246,7 @@ fn sds(directory: &Path) -> String {
 }
 
 /// A path in YAML.
-pub(crate) fn quoted(path: &PathBuf) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     serde_json::Value::from(path.display().to_string()).to_string()
 }
 

@@ -1,6 +1,6 @@
 //! Claims on the real Envoy, started with the bootstrap that the agent prints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::control::Control;
+use crate::fake_envoy::FakeEnvoy;
 use crate::fixtures::{self, KEY, credential, entitlement, host, poisoned, publish, quota};
 use crate::rig::{self, PATIENCE, active, agent, config, reported};
 
@@ -34,13 +35,22 @@ fn binary() -> String {
 
 impl Envoy {
     async fn start(agent: &Address, gateway_id: Option<uuid::Uuid>) -> Self {
+        Self::start_with(agent, gateway_id, None).await
+    }
+
+    /// With the files of a node certificate.
+    async fn start_with(
+        agent: &Address,
+        gateway_id: Option<uuid::Uuid>,
+        node_certificate: Option<PathBuf>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("admin.sock");
         let options = Bootstrap {
             xds_listen: Some(agent.clone()),
             state_dir: "unused".into(),
             envoy_admin: EnvoyAdmin::Unix(socket.clone()),
-            node_certificate: None,
+            node_certificate,
             node_id: Some("e1".into()),
             gateway_id,
             max_heap_mib: 2048,
@@ -277,14 +287,81 @@ async fn what_only_envoy_refuses_fails_in_its_words_and_stays_so_over_restarts()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_port_is_told_on_every_publish_of_the_gateway() {
+async fn a_taken_port_is_told_on_every_publish_of_the_gateway_and_served_once_it_is_free() {
     let (control, port, _) = shop(1, vec![]).await;
-    let _taken = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let taken = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let state = tempfile::tempdir().unwrap();
     let agent = agent(&control.url(), state.path()).await;
     let envoy = Envoy::start(&agent.xds, None).await;
     let failed = reported(&control, 0, "failed", |status| status.error.is_some()).await;
     let error = failed.error.unwrap();
     assert!(error.hint.contains("port"), "{error:?}\n{}", envoy.log());
+    assert!(error.envoy_message.contains("in use"), "Envoy's own words: {error:?}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drop(taken);
+    answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 200).await;
+    reported(&control, 0, "is active, and nobody did anything", active(1, 1)).await;
     agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_envoy_refuses_and_another_takes_is_active_and_the_one_stays_at_its_former() {
+    let (control, port, upstream) = shop(1, vec![]).await;
+    let state = tempfile::tempdir().unwrap();
+    let agent = agent(&control.url(), state.path()).await;
+    let envoy = Envoy::start(&agent.xds, None).await;
+    let key = [("x-api-key", KEY)];
+    reported(&control, 0, "is active", active(1, 1)).await;
+    control.state.set(&poisoned(publish(0, upstream), 2));
+    reported(&control, 0, "failed", |s| s.error.is_some() && s.nodes_acked == 0).await;
+    // Another comes that takes everything: it is asked, and so is the first one again. In the bytes
+    // that it knows, the real one would say yes.
+    let lenient = FakeEnvoy::start(&agent.xds, "e2");
+    let partly = |s: &imp_proto::agent::PublishStatus| {
+        (s.revision, s.acked_revision, s.nodes_acked, s.nodes_nacked) == (2, 2, 1, 1)
+    };
+    let status = reported(&control, 0, "is with the other", partly).await;
+    assert!(status.error.unwrap().envoy_message.contains("repetition"));
+    assert_eq!(lenient.scopes().len(), 1);
+    answers(&envoy, port, &host(0), &key, 200).await;
+    control.state.set(&fixtures::at_revision(publish(0, upstream), 3));
+    reported(&control, 0, "is mended on both", active(3, 2)).await;
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tcp_an_envoy_with_a_certificate_is_served_and_takes_a_renewed_one() {
+    let (control, port, _) = shop(1, vec![]).await;
+    let state = tempfile::tempdir().unwrap();
+    let config = Config {
+        registration_token: Some(crate::control::TOKEN.into()),
+        xds_listen: Some("127.0.0.1:0".parse().unwrap()),
+        ..config(&control.url(), state.path())
+    };
+    let agent = rig::start(config).await.unwrap();
+    rig::ready(&agent).await;
+    let gateway: uuid::Uuid = fixtures::GATEWAY.parse().unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let issue = || imp_agent::port::issue(state.path(), Some(gateway), "e1", 30, files.path());
+    issue().unwrap();
+    let certificate = Some(files.path().to_owned());
+    let envoy = Envoy::start_with(&agent.xds, Some(gateway), certificate).await;
+    answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 200).await;
+    reported(&control, 0, "is active", active(1, 1)).await;
+    assert_eq!(agent.fleet.nodes().len(), 1);
+    issue().unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !renewed(&envoy).await {
+        assert!(tokio::time::Instant::now() < deadline, "not renewed: {}", envoy.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 200).await;
+    agent.shutdown().await;
+}
+
+/// Whether Envoy has read its certificate more than once.
+async fn renewed(envoy: &Envoy) -> bool {
+    let stats = envoy.stats("sds.node.update_success").await;
+    let count = stats.lines().find_map(|line| line.rsplit_once("update_success: "));
+    count.is_some_and(|(_, count)| count.trim().parse::<u64>().is_ok_and(|count| count >= 2))
 }

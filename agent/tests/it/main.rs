@@ -13,4 +13,6 @@ mod publishing;
 mod registration;
 mod restart;
 mod rig;
+mod tls;
 mod usage;
+mod verdicts;

@@ -156,3 +156,73 @@ fn only_what_changed_is_told_and_only_once() {
     assert_eq!(tracker.take_changed(10).len(), 1);
     assert!(tracker.users_of(&key(SCOPE, "g/h")).next().is_none(), "nothing is left in the index");
 }
+
+#[test]
+fn who_says_nothing_is_behind_and_holds_nothing_up_after_a_while() {
+    let mut tracker = Tracker::default();
+    let at = |seconds| std::time::Duration::from_secs(seconds);
+    tracker.tick(at(100));
+    tracker.open(1, node("a", None));
+    want(&mut tracker, 1);
+    take(&mut tracker, 1, 1);
+    assert_eq!(status(&mut tracker), (1, 1, [1, 0, 0]));
+    tracker.open(2, node("mute", None));
+    want(&mut tracker, 2);
+    take(&mut tracker, 1, 2);
+    let silent = |tracker: &Tracker| tracker.statuses().pop().unwrap().nodes_silent;
+    tracker.tick(at(114));
+    assert_eq!((status(&mut tracker), silent(&tracker)), ((2, 1, [1, 0, 1]), 0));
+    tracker.tick(at(115));
+    assert_eq!((status(&mut tracker), silent(&tracker)), ((2, 2, [1, 0, 1]), 1));
+    // Who is busy with much is waited for longer, but not for ever.
+    tracker.open(3, node("busy", None));
+    want(&mut tracker, 3);
+    take(&mut tracker, 1, 3);
+    take(&mut tracker, 2, 3);
+    for second in 116..175 {
+        tracker.tick(at(second));
+        tracker.acked(3, &key(SCOPE, &format!("g/h{second}")), Some("v"));
+        assert_eq!(status(&mut tracker), (3, 2, [2, 0, 1]), "{second}");
+    }
+    tracker.tick(at(175));
+    assert_eq!((status(&mut tracker), silent(&tracker)), ((3, 3, [2, 0, 1]), 1));
+}
+
+#[test]
+fn what_one_refuses_and_another_takes_is_acknowledged_but_for_the_one() {
+    let mut tracker = Tracker::default();
+    tracker.open(1, node("a", None));
+    tracker.open(2, node("b", None));
+    want(&mut tracker, 1);
+    take(&mut tracker, 1, 1);
+    tracker.nacked(2, &key(SCOPE, "g/h"), "v1", "no good");
+    assert_eq!(status(&mut tracker), (1, 1, [1, 1, 0]));
+    let error = tracker.statuses().pop().and_then(|status| status.error).unwrap();
+    assert_eq!(error.envoy_message, "no good");
+    let votes = tracker.votes("", &key(SCOPE, "g/h"), "v1");
+    assert!(votes.accepted && !votes.missing);
+    assert_eq!(votes.refused_by, ["b 1.40.0"]);
+    tracker.close(2);
+    assert_eq!(status(&mut tracker), (1, 1, [1, 0, 0]), "its verdict left with it");
+}
+
+#[test]
+fn a_refusal_stands_for_those_that_said_it() {
+    let mut tracker = Tracker::default();
+    want(&mut tracker, 1);
+    tracker.open(1, node("a", None));
+    tracker.refuse("p", 1, envoy_nack(SCOPE, "g/h", "no good"), &["a 1.40.0".to_owned()]);
+    assert!(tracker.unheard_by(1).is_empty() && tracker.refused_by_nobody().is_empty());
+    tracker.open(2, node("b", Some("another")));
+    assert!(tracker.unheard_by(2).is_empty(), "it does not serve the gateway");
+    tracker.open(3, node("b", Some("g")));
+    assert_eq!(tracker.unheard_by(3), ["p"]);
+    tracker.close(1);
+    assert_eq!(tracker.refused_by_nobody(), ["p"]);
+    tracker.close(3);
+    assert!(tracker.refused_by_nobody().is_empty(), "nobody is there to judge it");
+    tracker.open(4, Node::new("a", None, "1.41.0", 0));
+    assert_eq!(tracker.unheard_by(4), ["p"], "another version may think otherwise");
+    tracker.withdraw("p");
+    assert!(tracker.unheard_by(4).is_empty());
+}
