@@ -19,7 +19,7 @@ use std::time::Duration;
 use imp_enforce::Engine;
 use imp_proto::agent as pb;
 use imp_translate::Options;
-use imp_xds::AdsServer;
+use imp_xds::{AdsServer, TypeUrl};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -180,6 +180,11 @@ impl Fleet {
         for event in events {
             nodes |= matches!(event, Happened::Came { .. } | Happened::Left { .. });
             core.happened(event);
+        }
+        for stream in std::mem::take(&mut core.reopened) {
+            worlds::HANG_ON_A_LISTENER
+                .iter()
+                .for_each(|url| self.shared.ads.resend(stream, &TypeUrl::from(*url)));
         }
         core.commit();
         core.follow_all();

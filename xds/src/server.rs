@@ -109,6 +109,14 @@ impl AdsServer {
         self.shared.streams.get(stream).is_some_and(|session| session.retry(type_url, name))
     }
 
+    /// Sends everything again that the client of a stream wants of a type. Envoy forgets what hangs on
+    /// a listener that it could not open, without a word about it.
+    pub fn resend(&self, stream: StreamId, type_url: &TypeUrl) {
+        if let Some(session) = self.shared.streams.get(stream) {
+            session.resend(type_url);
+        }
+    }
+
     /// The aggregated service and the services of the single types, to be added to a server of tonic.
     /// The aggregated service alone is `self`.
     pub fn routes(&self) -> tonic::service::Routes {

@@ -142,6 +142,12 @@ impl Stream {
         of_type.is_some_and(|of_type| of_type.retry(name, &view))
     }
 
+    /// Sends everything again that the client wants of a type: it lost what it had, and does not say so.
+    pub fn resend(&mut self, type_url: &TypeUrl) {
+        let mut of_type = self.types.iter_mut().filter(|t| t.rules().type_url == *type_url);
+        of_type.by_ref().for_each(TypeStream::resend);
+    }
+
     /// Takes a message of a delta client: subscriptions, and the answer to a response.
     pub fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<Outcome, Status> {
         self.step(&request.type_url, |of_type, view| {

@@ -30,6 +30,8 @@ pub(super) struct Core {
     pub(super) proven: HashMap<Key, String>,
     pub(super) doubts: Doubts,
     pub(super) retries: Retries,
+    /// Envoys that opened a listener at last.
+    pub(super) reopened: BTreeSet<StreamId>,
     pub(super) started: Instant,
     staged: Staged,
     worlds: Worlds,
@@ -74,6 +76,7 @@ impl Core {
             proven: HashMap::new(),
             doubts: Doubts::default(),
             retries: Retries::default(),
+            reopened: BTreeSet::new(),
             started: Instant::now(),
             staged: Staged::default(),
             worlds,

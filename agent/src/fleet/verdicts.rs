@@ -81,7 +81,10 @@ impl Core {
 
     /// An Envoy took this version, or gave the resource up.
     pub(super) fn answered(&mut self, stream: StreamId, key: &Key) {
-        self.retries.remove(&(stream, key.clone()));
+        let was_refused = self.retries.remove(&(stream, key.clone())).is_some();
+        if was_refused && key.0 == LISTENER {
+            self.reopened.insert(stream);
+        }
         let own = self.gateway_of(stream);
         // Whoever serves all gateways was heard for each of them.
         let heard = |(gateway, of): &&(String, Key)| {

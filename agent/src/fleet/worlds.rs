@@ -172,6 +172,9 @@ fn change(slots: Slots) -> Change {
     change
 }
 
+/// What Envoy subscribes to because of a listener.
+pub(super) const HANG_ON_A_LISTENER: [&str; 3] = [EXTENSION, SCOPE, ROUTES];
+
 /// How Envoy wants each type. Listeners, scopes and filters are never split: Envoy begins to serve
 /// with the first response of each, and would answer 404 to whoever stands in a later one. Clusters,
 /// which only wait to be referred to, are. What is referred to comes first. Scopes come one by one until one was

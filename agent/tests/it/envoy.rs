@@ -266,15 +266,20 @@ async fn what_only_envoy_refuses_fails_in_its_words_and_stays_so_over_restarts()
     control.state.set(&poisoned(publish(1, upstream), 2));
     let failed = reported(&control, 1, "failed", |status| status.error.is_some()).await;
     let words = failed.error.unwrap().envoy_message;
-    assert!(words.contains("repetition"), "Envoy's own words: {words}");
+    assert!(words.contains(fixtures::POISON_WORDS), "Envoy's own words: {words}");
     for number in 0..3 {
         answers(&envoy, port, &host(number), &key, 200).await;
     }
 
     // Sent again in the same bytes, Envoy would take it for known and say yes.
+    let admin_listen = first.admin_addr.to_string();
     first.shutdown().await;
     control.state.with(|shared| shared.statuses.clear());
-    let config = Config { xds_listen: Some(xds.clone()), ..config(&control.url(), state.path()) };
+    let config = Config {
+        xds_listen: Some(xds.clone()),
+        admin_listen,
+        ..config(&control.url(), state.path())
+    };
     let again = rig::start(config).await.unwrap();
     reported(&control, 0, "is active again", active(1, 1)).await;
     let failed = reported(&control, 1, "is still failed", |s| s.acked_revision == 1).await;
@@ -321,7 +326,7 @@ async fn what_one_envoy_refuses_and_another_takes_is_active_and_the_one_stays_at
         (s.revision, s.acked_revision, s.nodes_acked, s.nodes_nacked) == (2, 2, 1, 1)
     };
     let status = reported(&control, 0, "is with the other", partly).await;
-    assert!(status.error.unwrap().envoy_message.contains("repetition"));
+    assert!(status.error.unwrap().envoy_message.contains(fixtures::POISON_WORDS));
     assert_eq!(lenient.scopes().len(), 1);
     answers(&envoy, port, &host(0), &key, 200).await;
     control.state.set(&fixtures::at_revision(publish(0, upstream), 3));

@@ -77,10 +77,15 @@ pub(crate) fn at_revision(mut publish: pb::Publish, revision: u64) -> pb::Publis
     publish
 }
 
-/// Rust's regex takes it; RE2's limit is 1,000 repetitions.
+/// The agent reads it; RE2 knows no such escape.
+pub(crate) const POISON: &str = r"\u0041";
+
+/// Envoy's words about it.
+pub(crate) const POISON_WORDS: &str = "invalid escape sequence";
+
 pub(crate) fn poisoned(mut publish: pb::Publish, revision: u64) -> pb::Publish {
     publish.revision = revision;
-    let kind = Some(pb::path_match::Kind::Regex("/a{1500}".into()));
+    let kind = Some(pb::path_match::Kind::Regex(format!("/{POISON}")));
     for route in publish.api_services.iter_mut().flat_map(|service| &mut service.routes) {
         route.path = Some(pb::PathMatch { kind: kind.clone() });
     }

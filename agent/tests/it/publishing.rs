@@ -8,18 +8,16 @@ use imp_xds::testing::FakeClient;
 
 use crate::control::resource;
 use crate::fake_envoy::{FakeEnvoy, Taste, dial};
-use crate::fixtures::{self, GATEWAY, at_revision, id, poisoned};
+use crate::fixtures::{self, GATEWAY, POISON, POISON_WORDS, at_revision, id, poisoned};
 use crate::rig::{self, active, admin, agent, control_with, eventually, reported};
-
-/// Envoy's own words about `/a{1500}`.
-const WORDS: &str = "invalid repetition size: {1500}";
 
 /// What Envoy would refuse.
 fn like_envoy() -> Taste {
     Box::new(|type_url, resource| {
         let bytes = resource.value();
-        let bad = type_url == SCOPE && bytes.windows(7).any(|window| window == b"a{1500}");
-        bad.then(|| WORDS.to_owned())
+        let bad = type_url == SCOPE
+            && bytes.windows(POISON.len()).any(|window| window == POISON.as_bytes());
+        bad.then(|| POISON_WORDS.to_owned())
     })
 }
 
@@ -97,7 +95,7 @@ async fn what_envoy_refuses_fails_alone_in_its_words_and_the_others_advance() {
     let error = failed.error.unwrap();
     assert_eq!((failed.revision, failed.acked_revision, failed.nodes_nacked), (2, 1, 1));
     assert_eq!(error.code, "envoy_nack");
-    assert!(error.envoy_message.contains(WORDS), "{error:?}");
+    assert!(error.envoy_message.contains(POISON_WORDS), "{error:?}");
     assert!(error.resource.contains(SCOPE) && error.resource.contains("h3.example.com"));
     for number in (0..10).filter(|number| *number != 3) {
         reported(&control, number, "advances", active(2, 1)).await;

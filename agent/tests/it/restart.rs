@@ -7,7 +7,7 @@ use imp_proto::config as pb;
 
 use crate::control::resource;
 use crate::fake_envoy::FakeEnvoy;
-use crate::fixtures::{self, at_revision, id, poisoned};
+use crate::fixtures::{self, POISON, at_revision, id, poisoned};
 use crate::rig::{self, active, admin, agent, config, control_with, eventually, reported};
 
 /// Nothing listens there.
@@ -24,11 +24,18 @@ async fn from_disk_it_serves_the_same_at_once_and_a_reconnecting_envoy_is_sent_n
     }
     // The slot of the door is named, and named resources are always sent.
     let (held, received) = (envoy.held(), envoy.received());
+    let control_url = control.url();
     drop(control);
+    // The agent's own ports and the control plane's are closed to calls: they stand in the listener.
+    let admin_listen = first.admin_addr.to_string();
     first.shutdown().await;
 
     let started = Instant::now();
-    let config = Config { xds_listen: Some(xds.clone()), ..config(NOWHERE, state.path()) };
+    let config = Config {
+        xds_listen: Some(xds.clone()),
+        admin_listen,
+        ..config(&control_url, state.path())
+    };
     let again = rig::start(config).await.unwrap();
     assert_eq!(admin(&again, "/readyz").await.0, 200);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
@@ -64,11 +71,17 @@ async fn after_a_restart_it_asks_only_for_what_changed_meanwhile() {
     let envoy = FakeEnvoy::start(&first.xds, "e1");
     reported(&control, 4, "is active", active(1, 1)).await;
     let (xds, received) = (&first.xds.clone(), envoy.received());
+    // The agent's own ports are closed to calls, so they stand in the listener.
+    let admin_listen = first.admin_addr.to_string();
     first.shutdown().await;
 
     control.state.set(&at_revision(fixtures::publish(1, 9_000), 2));
     control.state.remove::<pb::Publish>(&id(1, 2));
-    let config = Config { xds_listen: Some(xds.clone()), ..config(&control.url(), state.path()) };
+    let config = Config {
+        xds_listen: Some(xds.clone()),
+        admin_listen,
+        ..config(&control.url(), state.path())
+    };
     let again = rig::start(config).await.unwrap();
     reported(&control, 1, "is active", active(2, 1)).await;
     eventually("one is gone", || (envoy.scopes().len() == 4).then_some(())).await;
@@ -84,7 +97,7 @@ async fn a_refused_revision_stays_refused_and_the_former_one_serves() {
     let first = agent(&control.url(), state.path()).await;
     let xds = &first.xds.clone();
     let taste = |_: &str, resource: &imp_xds::Resource| {
-        let bad = resource.value().windows(7).any(|window| window == b"a{1500}");
+        let bad = resource.value().windows(POISON.len()).any(|window| window == POISON.as_bytes());
         bad.then(|| "bad repetition".to_owned())
     };
     let envoy = FakeEnvoy::picky(xds, "e1", "all", Box::new(taste));
@@ -96,10 +109,16 @@ async fn a_refused_revision_stays_refused_and_the_former_one_serves() {
     reported(&control, 1, "failed", |status| status.error.is_some()).await;
     let (held, received) = (envoy.held(), envoy.received());
     assert_eq!(crate::door::knock(xds, &id(1, 1), None).await.status, 401);
+    // The agent's own ports are closed to calls, so they stand in the listener.
+    let admin_listen = first.admin_addr.to_string();
     first.shutdown().await;
 
     control.state.with(|shared| shared.statuses.clear());
-    let config = Config { xds_listen: Some(xds.clone()), ..config(&control.url(), state.path()) };
+    let config = Config {
+        xds_listen: Some(xds.clone()),
+        admin_listen,
+        ..config(&control.url(), state.path())
+    };
     let again = rig::start(config).await.unwrap();
     let status = reported(&control, 1, "is still failed", |s| s.nodes_nacked + s.nodes_behind == 1);
     let status = status.await;

@@ -48,7 +48,7 @@ async fn an_envoy_that_refuses_everything_fails_nothing_that_another_takes() {
     // New while it is there: another tenant's publish.
     control.state.set(&fixtures::publish(3, 9_000));
     let status = reported(&control, 3, "is with one of two", partly).await;
-    assert_eq!(status.error.map(|error| error.envoy_message).as_deref(), Some("no"));
+    assert!(status.error.unwrap().envoy_message.ends_with("no"));
     assert_eq!(good.scopes().len(), 4);
     assert_eq!(knock(&agent.xds, &id(1, 3), None).await.status, 401, "its rules are in force");
     drop(hostile);
@@ -124,7 +124,7 @@ async fn a_refusal_whose_cause_may_pass_is_tried_again_for_that_envoy_alone() {
         let taste = refuses_while(&on, type_url, words);
         let _envoy = FakeEnvoy::picky(&agent.xds, "e1", "all", taste);
         let status = reported(&control, 0, "is refused", failed).await;
-        assert_eq!(status.error.map(|error| error.envoy_message).as_deref(), Some(words));
+        assert!(status.error.unwrap().envoy_message.ends_with(words));
         let other = FakeEnvoy::start(&agent.xds, "e2");
         let partly = |status: &PublishStatus| (status.nodes_acked, status.nodes_nacked) == (1, 1);
         reported(&control, 0, "is with the other", partly).await;

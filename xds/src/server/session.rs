@@ -179,6 +179,14 @@ impl Session {
         again
     }
 
+    /// Sends everything of a type again.
+    pub(super) fn resend(&self, type_url: &TypeUrl) {
+        if let State::Open(stream) = &mut *self.state() {
+            stream.resend(type_url);
+        }
+        self.look();
+    }
+
     fn took(&self, turn: &mut Turn, outcome: &Outcome) {
         if let (Some(type_url), false) = (&outcome.type_url, outcome.held.is_empty()) {
             self.tell(Event::Held { stream: self.id, type_url, resources: &outcome.held });

@@ -128,6 +128,12 @@ impl TypeStream {
         self.upserts.insert(name)
     }
 
+    /// Sends everything that is wanted again, when it can be sent.
+    pub(super) fn resend(&mut self) {
+        self.scan_due |= self.subscription.is_wildcard();
+        self.asked.extend(self.subscription.list().cloned());
+    }
+
     /// How this type is served.
     pub fn rules(&self) -> &TypeRules {
         &self.rules

@@ -263,6 +263,24 @@ fn r33_what_was_refused_is_sent_once_more_when_the_program_says_that_it_may_pass
 }
 
 #[test]
+fn everything_that_is_wanted_is_sent_again_when_the_program_says_that_it_was_lost() {
+    let held = world(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1")]);
+    let a = imp_xds::TypeUrl::from(A);
+    let mut everything = Peer::new(&held, &config());
+    everything.subscribe(A, &[]);
+    everything.settle();
+    everything.stream.resend(&a);
+    assert_eq!(everything.poll(), ["A[a@1 b@1 c@1]"]);
+    everything.settle();
+    assert_eq!(everything.poll(), none());
+    let mut named = Peer::new(&held, &config());
+    named.subscribe(A, &["a", "c"]);
+    named.settle();
+    named.stream.resend(&a);
+    assert_eq!(named.poll(), ["A[a@1 c@1]"]);
+}
+
+#[test]
 fn r33_a_client_that_asks_again_gets_it_again() {
     let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
     peer.subscribe(A, &["a"]);
