@@ -24,6 +24,7 @@ use crate::hub::Hub;
 use crate::hub::identity::AgentKey;
 use crate::listen::{self, Limits, Plain};
 use crate::readiness::Readiness;
+use crate::rest::admission::Admission;
 use crate::state::{ClaimRules, Clock, State};
 use crate::{jobs, metrics, rest};
 
@@ -83,9 +84,11 @@ impl App {
         let key = agent_key(&config)?;
         let admin_token = bootstrap::first_token(&store, &config, clock.now()).await?;
         let cancel = CancellationToken::new();
+        let admission = Admission::new(config.rest_rates());
         let state = State {
             store: store.clone(),
             clock,
+            admission,
             upstreams: Arc::new(upstreams),
             readiness: Readiness::default(),
             claims: Arc::new(claims),

@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use claims::ClaimFlags;
 
+use crate::rest::admission::RestRates;
+
 /// The control plane of Imp-Gateway.
 #[derive(Debug, Parser)]
 #[command(name = "imp-control", version, about)]
@@ -75,6 +77,12 @@ pub struct Config {
     /// Write the first start's admin token to this file (mode 0600) instead of to standard output.
     #[arg(long, env = "IMP_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
     pub bootstrap_token_file: Option<PathBuf>,
+    /// Requests per second with one API token; twice as many at once.
+    #[arg(long, env = "IMP_TOKEN_RATE", default_value_t = RestRates::default().token, value_name = "N")]
+    pub token_rate: u32,
+    /// Requests per second with all API tokens of one tenant; twice as many at once.
+    #[arg(long, env = "IMP_TENANT_RATE", default_value_t = RestRates::default().tenant, value_name = "N")]
+    pub tenant_rate: u32,
     /// How log lines look; RUST_LOG says which.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -105,8 +113,16 @@ impl Config {
             ],
             claims: ClaimFlags::in_process(),
             bootstrap_token_file: None,
+            // Tests of rates set their own.
+            token_rate: 1_000_000,
+            tenant_rate: 1_000_000,
             log_format: LogFormat::Text,
         }
+    }
+
+    /// How fast callers may ask.
+    pub fn rest_rates(&self) -> RestRates {
+        RestRates { token: self.token_rate, tenant: self.tenant_rate }
     }
 
     /// The key of agents' tokens: the given file, or the one in the data directory.

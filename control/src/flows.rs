@@ -7,6 +7,7 @@ pub mod domain;
 pub mod hostnames;
 pub mod ports;
 pub mod publish;
+pub mod share;
 pub mod subscription;
 
 use chrono::{DateTime, Utc};
@@ -60,8 +61,11 @@ impl<'c> Write<'c> {
         Ok(outbox::append(&mut self.tx, subject).await?)
     }
 
-    /// Writes the audit row and commits.
-    pub async fn finish<E: Entity>(self, verb: &str, id: E::Id) -> Result<(), Problem> {
+    /// Writes the audit row and commits, unless a new object is one too many.
+    pub async fn finish<E: Entity>(mut self, verb: &str, id: E::Id) -> Result<(), Problem> {
+        if verb == "create" {
+            share::refuse_too_many::<E>(&mut self).await?;
+        }
         self.finish_as(&operation::<E>(verb), id.into()).await
     }
 

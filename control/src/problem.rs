@@ -86,6 +86,12 @@ impl Problem {
         Self { cause: Some(cause), retry_after: Some(retry_after), ..problem }
     }
 
+    /// Trying again may help after this time; whole seconds are told.
+    pub fn after(self, wait: std::time::Duration) -> Self {
+        let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+        Self { retry_after: Some(seconds.max(1)), ..self }
+    }
+
     /// With one fault pointed at.
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
         let (code, detail) = (self.code, self.detail.clone());

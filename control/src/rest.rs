@@ -1,6 +1,7 @@
 //! The REST API: one router that holds the routes and their document.
 
 pub mod actions;
+pub mod admission;
 pub mod api_services;
 pub mod api_tokens;
 pub mod body;
@@ -11,6 +12,7 @@ pub mod consumers;
 pub mod credentials;
 pub mod crud;
 pub mod customers;
+pub mod depth;
 pub mod document;
 pub mod domains;
 pub mod edge;

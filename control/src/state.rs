@@ -10,6 +10,7 @@ use imp_store::Store;
 
 use crate::dns::Dns;
 use crate::readiness::Readiness;
+use crate::rest::admission::Admission;
 
 /// Tells the time; tests set their own.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ pub struct State {
     pub clock: Clock,
     pub upstreams: Arc<UpstreamPolicy>,
     pub readiness: Readiness,
+    pub admission: Admission,
     pub claims: Arc<ClaimRules>,
     pub dns: Dns,
 }

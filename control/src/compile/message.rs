@@ -12,7 +12,7 @@ use imp_xds::Resource;
 use sha2::{Digest as _, Sha256};
 
 pub use entitlement::entitlement;
-pub use publish::{UnknownBackend, publish};
+pub use publish::{UnknownBackend, api_service, publish};
 
 /// The message as a resource. Its version is a hash of its encoding, which has no maps and so one
 /// form only: equal on every replica, before and after a restart.

@@ -10,14 +10,17 @@ use imp_core::product_publish::{
     PublishStatus,
 };
 use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar};
+use imp_grammar::caps;
 use imp_store::api_service::{self, Hold};
 use imp_store::listener_port;
 use imp_store::outbox::Subject;
 use imp_store::product_publish as table;
 use sha2::{Digest as _, Sha256};
 
-use crate::flows::{Write, hostnames, ports};
+use crate::flows::{Write, hostnames, ports, share};
 use crate::problem::Problem;
+
+const REVISIONS_KEPT: i64 = caps::REVISIONS_KEPT.value.cast_signed();
 
 /// What one revision serves.
 struct Content {
@@ -148,17 +151,20 @@ async fn store_revision(
     publish: &ProductPublish,
     content: Content,
 ) -> Result<(), Problem> {
-    let bytes =
-        serde_json::to_vec(&(&content.spec, &content.services)).map_err(Problem::internal)?;
+    let Content { spec, services } = content;
+    let (taken, services) = share::measure(publish, services)?;
+    share::take(write, publish, taken).await?;
+    let bytes = serde_json::to_vec(&(&spec, &services)).map_err(Problem::internal)?;
     let revision = PublishRevision {
         product_publish_id: publish.id,
         revision: publish.desired_revision,
         content_hash: hex::encode(Sha256::digest(bytes)),
-        spec: content.spec,
-        api_services: content.services,
+        spec,
+        api_services: services,
         created_at: publish.meta.updated_at,
     };
     table::insert_revision(&mut write.tx, &revision).await?;
+    table::prune_revisions(&mut write.tx, publish, REVISIONS_KEPT).await?;
     hostnames::claim(write, publish).await?;
     write.note(Subject::ProductPublish(publish.id)).await
 }

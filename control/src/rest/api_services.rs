@@ -10,7 +10,7 @@ use imp_core::{ApiServiceId, Meta, Transition};
 use imp_store::StoreError;
 use imp_store::api_service::{self as table, ApiServiceFilter, Hold};
 
-use crate::flows::Write;
+use crate::flows::{Write, share};
 use crate::problem::Problem;
 use crate::rest::actions::act;
 use crate::rest::body::{Json, fault};
@@ -30,6 +30,8 @@ impl Entity for ApiService {
     const KIND: Kind = Kind::ApiService;
     const PATH: &'static str = "api-services";
     const NOUN: &'static str = "API service";
+    // A quarter of a megabyte each, at most.
+    const PORTION: i64 = 8;
     const FILTERS: &'static [&'static str] = &["tenant_id", "name", "status"];
 
     fn spec(&self) -> ApiServiceSpec {
@@ -123,7 +125,8 @@ fn check(state: &State, spec: &ApiServiceSpec) -> Result<(), Problem> {
             }
         });
     }
-    Ok(v.into_result()?)
+    v.into_result()?;
+    share::check_service(spec)
 }
 
 async fn save(write: &mut Write<'_>, mut service: ApiService) -> Result<ApiService, Problem> {

@@ -3,11 +3,14 @@
 use http::{HeaderMap, StatusCode, header};
 use imp_core::TenantId;
 use imp_core::check::{Check, Violation};
+use imp_grammar::caps;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
 use crate::problem::Problem;
+use crate::rest::call::off_workers;
+use crate::rest::depth;
 
 /// `application/json`, or a `+json` type such as merge-patch.
 pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -23,14 +26,29 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// A JSON object, from which fields are taken before the rest becomes a spec.
 #[derive(Clone, Debug, Default)]
-pub struct Json(pub Map<String, Value>);
+pub struct Json(pub Map<String, Value>, usize);
 
 impl Json {
+    /// Fields that came as so many bytes.
+    pub fn new(fields: Map<String, Value>, bytes: usize) -> Self {
+        Self(fields, bytes)
+    }
+
+    /// How much text it was.
+    pub fn bytes(&self) -> usize {
+        self.1
+    }
+
     pub fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        if !depth::is_within(bytes, caps::JSON_DEPTH.size()) {
+            let detail =
+                format!("objects and lists stand more than {} deep", caps::JSON_DEPTH.value);
+            return Err(Problem::unreadable("too_deep", detail));
+        }
         let value = serde_json::from_slice(bytes)
             .map_err(|error| Problem::unreadable("malformed_json", error.to_string()))?;
         match value {
-            Value::Object(fields) => Ok(Self(fields)),
+            Value::Object(fields) => Ok(Self(fields, bytes.len())),
             _ => Err(fault("", "invalid_type", "the body is a JSON object".to_owned())),
         }
     }
@@ -62,10 +80,12 @@ impl Json {
 
     /// What is left, as a spec without a fault in it, in the form in which it is stored.
     pub fn into_spec<T: DeserializeOwned + Check>(self) -> Result<T, Problem> {
-        let mut spec: T = self.into()?;
-        spec.checked()?;
-        spec.canonicalise();
-        Ok(spec)
+        off_workers(self.bytes(), || {
+            let mut spec: T = self.into()?;
+            spec.checked()?;
+            spec.canonicalise();
+            Ok(spec)
+        })
     }
 }
 

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode, header};
 use imp_core::scope::{Principal, TenantScope};
 use imp_core::{Meta, TenantId};
+use imp_grammar::caps;
 use imp_store::tenant;
 
 use crate::problem::{Problem, version_mismatch};
@@ -16,8 +18,35 @@ use crate::rest::body::{self, Json};
 use crate::rest::query::Query;
 use crate::state::State;
 
-/// No body is larger than this.
-const BODY_LIMIT: usize = 2 * 1024 * 1024;
+/// What a request costs in memory, as far as its head tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight {
+    /// None: it does not say.
+    body: Option<u64>,
+    list: bool,
+}
+
+impl Weight {
+    pub fn of(request: &Request, list: bool) -> Self {
+        Self { body: http_body::Body::size_hint(request.body()).exact(), list }
+    }
+
+    /// A body is read, parsed and written again; of a list, a whole page may be in memory. What says
+    /// that it is too large is not read at all.
+    pub fn bytes(self) -> Result<usize, Problem> {
+        let most = caps::BODY_BYTES.value;
+        let body = self.body.unwrap_or(most);
+        if body > most {
+            return Err(too_large());
+        }
+        let page = if self.list { caps::PAGE_BYTES.size() } else { 0 };
+        let body = usize::try_from(body).unwrap_or(usize::MAX).saturating_mul(4);
+        Ok(body.max(page).max(SMALL))
+    }
+}
+
+/// What any request takes.
+const SMALL: usize = 64 << 10;
 
 /// An authenticated and authorised request.
 pub struct Call {
@@ -45,7 +74,7 @@ impl Call {
             .await
             .map_err(|_| Problem::not_found("object"))?;
         let path = raw.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| too_large())?;
+        let body = whole(body).await?;
         Ok(Self { state, principal, scope, query, headers: parts.headers, path, body })
     }
 
@@ -65,7 +94,7 @@ impl Call {
     /// The body as a JSON object, `null` prototypes and all.
     pub fn json(&self) -> Result<Json, Problem> {
         body::check_media_type(&self.headers)?;
-        Json::parse(&self.body)
+        off_workers(self.body.len(), || Json::parse(&self.body))
     }
 
     /// The body of an operation that takes none: nothing, or `{}`.
@@ -119,7 +148,66 @@ pub fn etag(version: i64) -> String {
     format!("\"{version}\"")
 }
 
+/// The body, when it comes within its size and its time.
+async fn whole(body: Body) -> Result<Bytes, Problem> {
+    let read = axum::body::to_bytes(body, caps::BODY_BYTES.size());
+    match tokio::time::timeout(caps::BODY_TIME.time(), read).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) if is_length(&error) => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::unreadable("incomplete_body", "the body ended too early")),
+        Err(_) => {
+            let seconds = caps::BODY_TIME.time().as_secs();
+            let detail = format!("the body did not come within {seconds} s");
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
+        }
+    }
+}
+
+fn is_length(error: &axum::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// From this size on, work on a body is not done on a thread that serves others.
+const LARGE: usize = 16 << 10;
+
+/// Does work that takes time on a thread of its own; the requests that share this one go on. How much
+/// of it a tenant may have at once, [`Weight`] bounds.
+pub fn off_workers<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) if bytes >= LARGE => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 fn too_large() -> Problem {
-    let detail = format!("at most {BODY_LIMIT} bytes");
+    let detail = caps::BODY_BYTES.words();
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_in_is_given_up_at_its_time() {
+        let began = tokio::time::Instant::now();
+        let bytes = stream::unfold((), async |()| {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+        });
+        let problem = whole(Body::from_stream(bytes)).await.unwrap_err();
+        assert_eq!((problem.status.as_u16(), problem.code), (408, "body_timeout"));
+        assert_eq!(began.elapsed(), caps::BODY_TIME.time());
+    }
 }

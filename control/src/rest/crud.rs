@@ -2,6 +2,7 @@
 
 use imp_core::role::Action::{Read, Write as Change};
 use imp_core::scope::TenantScope;
+use imp_grammar::caps;
 use serde_json::{Value, json};
 use utoipa::{PartialSchema as _, ToSchema as _};
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use crate::rest::call::Call;
 use crate::rest::document::Document;
 use crate::rest::entity::{Entity, Made};
 use crate::rest::query::Query;
-use crate::rest::reply::{List, Reply};
+use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
 /// Mounts all five (six with PATCH).
@@ -144,9 +145,15 @@ async fn list_them<E: Entity>(call: Call) -> Result<Reply, Problem> {
     let page = query.page(E::PATH)?;
     let scope = call.within(query.take_tenant()?)?;
     let filter = E::filter(&mut query)?;
-    let mut items = E::list(&call.state.store, &scope, &filter, page.to_fetch()).await?;
-    let next_page_token = page.cut(&mut items, |item| item.id().into());
-    Reply::ok(&List { items: E::views(&call.state, items).await?, next_page_token })
+    let mut sheet = page.sheet();
+    // In portions: how large the objects are shows only when they are read.
+    while let Some(portion) = sheet.to_fetch(E::PORTION) {
+        let items = E::list(&call.state.store, &scope, &filter, portion).await?;
+        let ids: Vec<Uuid> = items.iter().map(|item| item.id().into()).collect();
+        let views = E::views(&call.state, items).await?;
+        sheet.add(portion, ids.into_iter().zip(&views))?;
+    }
+    Ok(sheet.reply())
 }
 
 async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
@@ -175,6 +182,7 @@ fn wanted<E: Entity>(
     spec: Value,
     merge: bool,
 ) -> Result<Json, Problem> {
+    let bytes = sent.bytes();
     let mut sent = sent.0;
     if !merge {
         for name in E::REPORTED {
@@ -196,12 +204,12 @@ fn wanted<E: Entity>(
         sent.entry((*name).to_owned()).or_insert_with(|| now.clone());
     }
     if !merge {
-        return Ok(Json(sent));
+        return Ok(Json::new(sent, bytes));
     }
     let mut whole = spec;
     json_patch::merge(&mut whole, &Value::Object(sent));
     match whole {
-        Value::Object(fields) => Ok(Json(fields)),
+        Value::Object(fields) => Ok(Json::new(fields, caps::BODY_BYTES.size())),
         _ => Err(Problem::internal("a spec is an object")),
     }
 }

@@ -194,6 +194,7 @@ fn bad_statuses(op: &Op) -> Vec<(&'static str, &'static str)> {
         (op.body.is_some(), "413", "Too large"),
         (op.body.is_some(), "415", "Not JSON"),
         (changes, "422", "Read and found wrong; errors[] says where"),
+        (true, "429", "Too fast, or too much at once; Retry-After says when"),
         (true, "500", "A fault of the platform"),
         (true, "503", "The database does not answer"),
     ];

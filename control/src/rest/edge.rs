@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
 use crate::problem::{Problem, ProblemDocument};
@@ -28,6 +28,7 @@ pub async fn edge(mut request: Request, next: Next) -> Response {
         response = document(response, &path, &id_text);
     }
     response.headers_mut().insert(REQUEST_ID, id);
+    harden(&path, response.headers_mut());
     let (status, took) = (response.status().as_u16(), started.elapsed());
     tracing::debug!(%method, path, status, took_us = took.as_micros(), request_id = id_text, "request");
     response
@@ -41,6 +42,26 @@ fn note_refusal(response: &Response, method: &str, path: &str, request_id: &str)
         refusals::note(&Refusal { status, token, method, path, request_id });
     }
 }
+
+/// What browsers may do with an answer: nothing, but show the page of the documentation as it is.
+fn harden(path: &str, headers: &mut HeaderMap) {
+    let is_page = path == "/docs" || path.starts_with("/docs/");
+    let policy = if is_page { PAGE_POLICY } else { "default-src 'none'; frame-ancestors 'none'" };
+    for (name, value) in [
+        ("content-security-policy", policy),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// Its own scripts and styles. It sets styles on elements; it asks this server only.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; \
+    style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The caller's own, when it is a plain word; else a new one.
 fn request_id(request: &Request) -> HeaderValue {

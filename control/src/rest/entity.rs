@@ -94,6 +94,8 @@ pub trait Entity: Stored + Serialize {
     const REPORTED: &'static [&'static str] = &[];
     /// Query parameters of the list.
     const FILTERS: &'static [&'static str] = &[];
+    /// Of a list, so many are read at once.
+    const PORTION: i64 = 64;
     /// What `create` takes besides the spec.
     const EXTRAS: &'static [Extra] = &[OWNER];
     /// What a caller's roles must allow to delete one.

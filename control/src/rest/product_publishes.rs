@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use chrono::{DateTime, Utc};
 use imp_core::check::{Check, Violations};
 use imp_core::cluster::AgentStatus;
 use imp_core::product::Product;
@@ -12,9 +13,10 @@ use imp_core::product_publish::{
 use imp_core::role::{Action, Kind};
 use imp_core::{ClusterId, ProductPublishId};
 use imp_store::agent;
-use imp_store::product_publish::{self as table, ProductPublishFilter};
+use imp_store::product_publish::{self as table, ProductPublishFilter, RevisionSummary};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::flows::{Write, publish as flow};
 use crate::problem::Problem;
@@ -24,7 +26,7 @@ use crate::rest::call::Call;
 use crate::rest::crud::{self, locate};
 use crate::rest::entity::{Entity, Made, stored};
 use crate::rest::query::Query;
-use crate::rest::reply::{List, Reply};
+use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 use crate::state::State;
 
@@ -168,6 +170,26 @@ impl Check for Rollback {
     }
 }
 
+/// One revision in a list: all but the services in it, which may be megabytes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RevisionView {
+    /// 1, 2, 3 ...
+    pub revision: i64,
+    /// SHA-256 of the content, hexadecimal.
+    pub content_hash: String,
+    /// The publish as it was asked for.
+    pub spec: ProductPublishSpec,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+impl From<RevisionSummary> for RevisionView {
+    fn from(summary: RevisionSummary) -> Self {
+        let RevisionSummary { revision, content_hash, spec, created_at } = summary;
+        Self { revision, content_hash, spec, created_at }
+    }
+}
+
 async fn redeploy(
     write: &mut Write<'_>,
     publish: ProductPublish,
@@ -190,8 +212,32 @@ async fn revisions(call: Call) -> Result<Reply, Problem> {
     let (scope, id) = locate::<ProductPublish>(&call).await?;
     let publish = table::get(&call.state.store, &scope, id).await?;
     publish.ok_or_else(|| Problem::not_found(ProductPublish::NOUN))?;
-    let items = table::list_revisions(&call.state.store, id).await?;
-    Reply::ok(&List { items, next_page_token: None })
+    let mut sheet = call.query.clone().page(&format!("revisions {id}"))?.sheet();
+    while let Some(portion) = sheet.to_fetch(ProductPublish::PORTION) {
+        let before = portion.after.map_or(i64::MAX, number);
+        let items = table::list_revisions(&call.state.store, id, before, portion.limit).await?;
+        let views: Vec<_> = items.into_iter().map(RevisionView::from).collect();
+        sheet.add(portion, views.iter().map(|view| (place(view.revision), view)))?;
+    }
+    Ok(sheet.reply())
+}
+
+/// Page tokens hold ids; a revision's number stands for one.
+fn place(revision: i64) -> Uuid {
+    Uuid::from_u128(u128::from(revision.unsigned_abs()))
+}
+
+fn number(place: Uuid) -> i64 {
+    i64::try_from(place.as_u128()).unwrap_or(0)
+}
+
+async fn revision(call: Call) -> Result<Reply, Problem> {
+    let (scope, id) = locate::<ProductPublish>(&call).await?;
+    let publish = table::get(&call.state.store, &scope, id).await?;
+    publish.ok_or_else(|| Problem::not_found(ProductPublish::NOUN))?;
+    let number = call.path_id("revision", "revision")?;
+    let found = table::get_revision(&call.state.store, id, number).await?;
+    Reply::ok(&found.ok_or_else(|| Problem::not_found("revision"))?)
 }
 
 pub fn mount(routes: &mut Routes) {
@@ -200,10 +246,16 @@ pub fn mount(routes: &mut Routes) {
     act!(routes, ProductPublish, Action::Write, "rollback", rollback, body = Rollback);
     act!(routes, ProductPublish, Action::Write, "suspend", flow::suspend);
     act!(routes, ProductPublish, Action::Write, "resume", flow::resume);
-    let revision = routes.document.schema::<PublishRevision>();
-    let page = routes.document.list("PublishRevision", &revision);
+    let summary = routes.document.schema::<RevisionView>();
+    let page = routes.document.list("PublishRevision", &summary);
     let path = format!("{}/revisions", crud::member::<ProductPublish>());
-    let op = Op::get("product_publishes.revisions", path, "List: revisions of a publish");
-    let op = op.needs(Kind::ProductPublish, Action::Read).query(&["tenant_id"]);
+    let op = Op::get("product_publishes.revisions", &*path, "List: revisions of a publish");
+    let op = op.needs(Kind::ProductPublish, Action::Read);
+    let op = op.query(&["tenant_id", "page_size", "page_token"]);
     routes.add(op.gives(200, page), revisions);
+    let whole = routes.document.schema::<PublishRevision>();
+    let path = format!("{path}/{{revision}}");
+    let op = Op::get("product_publishes.revision", path, "Get: revision of a publish");
+    let op = op.needs(Kind::ProductPublish, Action::Read).query(&["tenant_id"]);
+    routes.add(op.gives(200, whole), revision);
 }

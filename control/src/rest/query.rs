@@ -1,37 +1,45 @@
 //! Query parameters: each once, none unknown, and the two of every list.
 
+use std::collections::HashSet;
+
 use axum::extract::Query as Raw;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use http::Uri;
 use imp_core::TenantId;
 use imp_core::secret::SecretHash;
+use imp_grammar::caps;
 use imp_store::Page;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::{Error, StrDeserializer};
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::rest::reply::Reply;
 
 /// Parameters not looked at so far.
 #[derive(Clone, Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
-const DEFAULT_PAGE: i64 = 50;
-const MAX_PAGE: i64 = 200;
+const DEFAULT_PAGE: usize = 50;
 
 impl Query {
     pub fn parse(raw: &str) -> Result<Self, Problem> {
+        // Counted on the text: nothing is decoded of what is too much.
+        if !caps::QUERY_PARAMETERS.admits(raw.split('&').filter(|part| !part.is_empty()).count()) {
+            let detail = format!("at most {} query parameters", caps::QUERY_PARAMETERS.value);
+            return Err(Problem::unreadable("too_many_parameters", detail));
+        }
         let uri: Uri = format!("/?{raw}").parse().map_err(|_| unreadable("", "not a query"))?;
         let Raw(pairs) = Raw::<Vec<(String, String)>>::try_from_uri(&uri)
             .map_err(|error| unreadable("", &error.to_string()))?;
-        for (index, (key, _)) in pairs.iter().enumerate() {
-            if pairs.iter().skip(index + 1).any(|(other, _)| other == key) {
-                return Err(unreadable(key, "given twice"));
-            }
+        let mut seen = HashSet::with_capacity(pairs.len());
+        match pairs.iter().find(|(key, _)| !seen.insert(key.as_str())) {
+            Some((key, _)) => Err(unreadable(key, "given twice")),
+            None => Ok(Self(pairs)),
         }
-        Ok(Self(pairs))
     }
 
     fn text(&mut self, name: &str) -> Option<String> {
@@ -55,8 +63,8 @@ impl Query {
         let list = format!("{list}?{}", self.filters());
         let size = match self.text("page_size") {
             None => DEFAULT_PAGE,
-            Some(text) => match text.parse::<i64>() {
-                Ok(size) if size >= 1 => size.min(MAX_PAGE),
+            Some(text) => match text.parse::<usize>() {
+                Ok(size) if size >= 1 => size.min(caps::PAGE_ITEMS.size()),
                 _ => return Err(unreadable("page_size", "1 to 200")),
             },
         };
@@ -88,27 +96,91 @@ impl Query {
     }
 }
 
-/// A page of a list.
+/// The page of a list that is asked for.
 pub struct PageOf {
-    size: i64,
+    size: usize,
     after: Option<Uuid>,
     list: String,
 }
 
 impl PageOf {
-    /// One more than asked for, to see whether there is a next page.
-    pub fn to_fetch(&self) -> Page {
-        Page { after: self.after, limit: self.size + 1 }
+    /// The id that the page begins behind.
+    pub fn after(&self) -> Option<Uuid> {
+        self.after
     }
 
-    /// Cuts the extra item off and names the next page, if there is one.
-    pub fn cut<T>(&self, items: &mut Vec<T>, id: impl Fn(&T) -> Uuid) -> Option<String> {
-        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
-        if items.len() <= size {
-            return None;
+    /// The page as it is being written.
+    pub fn sheet(self) -> Sheet {
+        let body = b"{\"items\":[".to_vec();
+        Sheet { after: self.after, page: self, count: 0, body, state: Progress::Open }
+    }
+}
+
+/// A page on its way: it ends when it has as many items as asked for, or before the item that would
+/// make it too large.
+pub struct Sheet {
+    page: PageOf,
+    after: Option<Uuid>,
+    count: usize,
+    body: Vec<u8>,
+    state: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Open,
+    /// There is nothing behind it.
+    Last,
+    /// There is more.
+    Full,
+}
+
+impl Sheet {
+    /// What to read next, at most `portion` items; None: it is complete.
+    pub fn to_fetch(&self, portion: i64) -> Option<Page> {
+        // One more than there is room for, to see whether there is a next page.
+        let left = i64::try_from(self.page.size + 1 - self.count).unwrap_or(i64::MAX);
+        (self.state == Progress::Open).then(|| Page { after: self.after, limit: left.min(portion) })
+    }
+
+    /// Writes what was read of a portion.
+    pub fn add<'a, T: Serialize + 'a>(
+        &mut self,
+        portion: Page,
+        items: impl Iterator<Item = (Uuid, &'a T)>,
+    ) -> Result<(), Problem> {
+        let mut came = 0;
+        for (id, item) in items {
+            came += 1;
+            let text = serde_json::to_vec(item).map_err(Problem::internal)?;
+            let fits = caps::PAGE_BYTES.admits(self.body.len() + text.len());
+            if self.count == self.page.size || (self.count > 0 && !fits) {
+                self.state = Progress::Full;
+                return Ok(());
+            }
+            if self.count > 0 {
+                self.body.push(b',');
+            }
+            self.body.extend(text);
+            self.count += 1;
+            self.after = Some(id);
         }
-        items.truncate(size);
-        items.last().map(|last| close(id(last), &self.list))
+        if came < portion.limit {
+            self.state = Progress::Last;
+        }
+        Ok(())
+    }
+
+    /// The page, with the token of the next one if there is one.
+    pub fn reply(self) -> Reply {
+        let Self { page, after, mut body, state, .. } = self;
+        body.push(b']');
+        if let (Progress::Full, Some(last)) = (state, after) {
+            let token = close(last, &page.list);
+            body.extend(format!(",\"next_page_token\":\"{token}\"").into_bytes());
+        }
+        body.push(b'}');
+        Reply::json(body)
     }
 }
 

@@ -2,11 +2,14 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
+use crate::rest::admission::Permit;
 use crate::rest::call::etag;
 
 /// What a handler answers.
@@ -16,6 +19,8 @@ pub struct Reply {
     body: Option<Vec<u8>>,
     etag: Option<String>,
     location: Option<String>,
+    /// Given back when the last byte is on its way.
+    room: Option<Permit>,
 }
 
 /// One page.
@@ -30,7 +35,13 @@ pub struct List<T> {
 impl Reply {
     pub fn ok(view: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_vec(view).map_err(Problem::internal)?;
-        Ok(Self { status: StatusCode::OK, body: Some(body), etag: None, location: None })
+        Ok(Self {
+            status: StatusCode::OK,
+            body: Some(body),
+            etag: None,
+            location: None,
+            room: None,
+        })
     }
 
     /// An object that carries a version.
@@ -45,7 +56,19 @@ impl Reply {
     }
 
     pub fn none() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: None, etag: None, location: None }
+        let (status, body) = (StatusCode::NO_CONTENT, None);
+        Self { status, body, etag: None, location: None, room: None }
+    }
+
+    /// A body that is JSON already.
+    pub fn json(body: Vec<u8>) -> Self {
+        let (status, body) = (StatusCode::OK, Some(body));
+        Self { status, body, etag: None, location: None, room: None }
+    }
+
+    /// Holds its share of the memory as long as it is not sent.
+    pub fn holding(self, room: Permit) -> Self {
+        Self { room: Some(room), ..self }
     }
 
     /// `If-None-Match` on a GET: 304 without a body.
@@ -69,7 +92,17 @@ impl Reply {
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        let mut response = Response::new(self.body.map_or_else(Body::empty, Body::from));
+        let room = self.room;
+        let held = |bytes: Vec<u8>| {
+            let whole = Full::new(Bytes::from(bytes));
+            // The closure lives as long as the body.
+            Body::new(whole.map_frame(move |frame| {
+                let _room = &room;
+                frame
+            }))
+        };
+        let body = self.body.map(held);
+        let mut response = Response::new(body.unwrap_or_else(Body::empty));
         *response.status_mut() = self.status;
         let has_body = !matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let content_type = has_body.then(|| "application/json".to_owned());

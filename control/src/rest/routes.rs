@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::auth::authenticate;
 use crate::problem::Problem;
-use crate::rest::call::Call;
+use crate::rest::call::{Call, Weight};
 use crate::rest::document::Document;
 use crate::rest::reply::Reply;
 use crate::state::State;
@@ -115,14 +115,18 @@ impl Routes {
                 let principal = authenticate(&state, request.headers()).await?;
                 let token = principal.token_id;
                 let answer = async {
+                    state.admission.count(&principal)?;
                     let scope = match needs {
                         Some((kind, action)) => principal.authorise(kind, action)?,
                         None => principal.own_scope(),
                     };
                     let (method, headers) = (request.method().clone(), request.headers().clone());
+                    let weight = Weight::of(&request, query.contains(&"page_size"));
+                    let room = state.admission.room(principal.tenant_id, weight.bytes()?).await?;
                     let call = Call::read(state, principal, scope, request).await?;
                     call.query.check(&query)?;
-                    Ok::<_, Problem>(handler(call).await?.conditional(&method, &headers))
+                    let reply = handler(call).await?.conditional(&method, &headers);
+                    Ok::<_, Problem>(reply.holding(room))
                 };
                 answer.await.map_err(|problem| Problem { token: Some(token), ..problem })
             }

@@ -7,11 +7,12 @@ use imp_core::{ConsumerId, ProductPublishId, SubscriptionId};
 use imp_store::usage;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::problem::Problem;
 use crate::rest::call::Call;
 use crate::rest::entity::{Entity, Stored};
-use crate::rest::reply::{List, Reply};
+use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
 /// The calls of one consumer to one publish in one hour. A call is metered when the gateway admits it:
@@ -30,6 +31,21 @@ pub struct UsageRecord {
     pub limited: u64,
 }
 
+impl From<usage::Total> for UsageRecord {
+    fn from(total: usage::Total) -> Self {
+        Self {
+            hour: total.hour,
+            product_publish_id: total.product_publish_id,
+            consumer_id: total.consumer_id,
+            allowed: total.allowed,
+            limited: total.limited,
+        }
+    }
+}
+
+/// So many are read at once.
+const PORTION: i64 = 200;
+
 async fn list(call: Call) -> Result<Reply, Problem> {
     let mut query = call.query.clone();
     let Some(id) = query.take::<SubscriptionId>("subscription_id")? else {
@@ -38,24 +54,26 @@ async fn list(call: Call) -> Result<Reply, Problem> {
     };
     let subscription = Subscription::get(&call.state.store, &call.scope, id).await?;
     subscription.ok_or_else(|| Problem::not_found(Subscription::NOUN))?;
-    let totals = usage::totals(&call.state.store, id).await?;
-    let items: Vec<UsageRecord> = totals
-        .into_iter()
-        .map(|total| UsageRecord {
-            hour: total.hour,
-            product_publish_id: total.product_publish_id,
-            consumer_id: total.consumer_id,
-            allowed: total.allowed,
-            limited: total.limited,
-        })
-        .collect();
-    Reply::ok(&List { items, next_page_token: None })
+    let mut sheet = query.page(&format!("usage {id}"))?.sheet();
+    while let Some(portion) = sheet.to_fetch(PORTION) {
+        let skip = portion.after.map_or(0, |place| i64::try_from(place.as_u128()).unwrap_or(0));
+        let totals = usage::totals(&call.state.store, id, skip, portion.limit).await?;
+        let records: Vec<UsageRecord> = totals.into_iter().map(UsageRecord::from).collect();
+        // The place of the record behind this one: page tokens hold ids.
+        let places = (skip + 1..).map(|place| Uuid::from_u128(u128::from(place.unsigned_abs())));
+        sheet.add(portion, places.zip(&records))?;
+    }
+    Ok(sheet.reply())
 }
 
 pub fn mount(routes: &mut Routes) {
     let record = routes.document.schema::<UsageRecord>();
     let page = routes.document.list("UsageRecord", &record);
     let op = Op::get("usage.list", "/v1/usage", "List: calls by hour");
-    let op = op.needs(Kind::Subscription, Action::Read).query(&["subscription_id"]);
+    let op = op.needs(Kind::Subscription, Action::Read).query(&[
+        "subscription_id",
+        "page_size",
+        "page_token",
+    ]);
     routes.add(op.gives(200, page), list);
 }

@@ -36,6 +36,7 @@ pub mod plan;
 pub mod product;
 pub mod product_publish;
 pub mod registration_token;
+pub mod share;
 pub mod subscription;
 pub mod tenant;
 #[cfg(feature = "testing")]

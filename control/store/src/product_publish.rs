@@ -23,7 +23,10 @@ pub use claims::{
     Claim, ClaimTime, claims_on, forget_free_hostnames, held_by_another, hostnames_of_gateway,
     replace_claims,
 };
-pub use revisions::{get_revision, get_revision_in, insert_revision, list_revisions};
+pub use revisions::{
+    RevisionSummary, get_revision, get_revision_in, insert_revision, list_revisions,
+    prune_revisions,
+};
 
 /// Which publishes to list.
 #[derive(Clone, Debug, Default)]

@@ -76,15 +76,20 @@ pub async fn record(tx: &mut Tx, agent: AgentId, epoch: &str, rows: &[Row]) -> R
     Ok(())
 }
 
-/// What a subscription used, newest hour first.
-pub async fn totals(store: &Store, subscription: SubscriptionId) -> Result<Vec<Total>> {
+/// A part of what a subscription used, newest hour first.
+pub async fn totals(
+    store: &Store,
+    subscription: SubscriptionId,
+    skip: i64,
+    limit: i64,
+) -> Result<Vec<Total>> {
     let sql = "SELECT hour, product_publish_id, consumer_id, \
         CAST(SUM(allowed) AS BIGINT), CAST(SUM(limited) AS BIGINT) FROM usage_counters \
         WHERE subscription_id = $1 GROUP BY hour, product_publish_id, consumer_id \
-        ORDER BY hour DESC, product_publish_id, consumer_id";
+        ORDER BY hour DESC, product_publish_id, consumer_id LIMIT $2 OFFSET $3";
     type Sums = (DateTime<Utc>, Uuid, Uuid, i64, i64);
     let mut held = store.read().await?;
-    let rows = fetch!(held.conn(), "usage_counters", Sums, sql, subscription.0)?;
+    let rows = fetch!(held.conn(), "usage_counters", Sums, sql, subscription.0, limit, skip)?;
     let total = |(hour, publish, consumer, allowed, limited): Sums| Total {
         hour,
         product_publish_id: publish.into(),

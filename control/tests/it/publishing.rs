@@ -53,8 +53,14 @@ async fn each_change_makes_an_immutable_revision_and_a_rollback_repeats_an_earli
     assert_eq!(back["desired_revision"], 3);
     let mut all: Vec<Value> = revisions().await.as_array().unwrap().clone();
     all.sort_by_key(|revision| revision["revision"].as_i64());
-    let timeout = |at: usize| all[at]["api_services"][0]["spec"]["routes"][0]["timeout_ms"].clone();
-    assert_eq!([timeout(0), timeout(1), timeout(2)], [json!(null), json!(100), json!(null)]);
+    for (number, timeout) in [(1, json!(null)), (2, json!(100)), (3, json!(null))] {
+        let whole = provider.get(&format!("{path}/revisions/{number}")).await.ok();
+        assert_eq!(whole["api_services"][0]["spec"]["routes"][0]["timeout_ms"], timeout);
+    }
+    assert!(all.iter().all(|revision| revision.get("api_services").is_none()), "{all:?}");
+    for nothing in ["4", "0", "-1", "x", "99999999999999999999"] {
+        provider.get(&format!("{path}/revisions/{nothing}")).await.refused(404, "not_found", "");
+    }
     assert_eq!(all[0]["content_hash"], all[2]["content_hash"]);
     assert_ne!(all[0]["content_hash"], all[1]["content_hash"]);
     let none = provider.post(&format!("{path}/rollback"), json!({ "revision": 9 })).await;

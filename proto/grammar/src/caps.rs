@@ -272,6 +272,9 @@ caps! {
     CREDENTIALS_PER_TENANT = 200_000, Count, [Api],
         "Credentials of one tenant's customers, revoked ones included.",
         "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
+    DOMAINS_PER_TENANT = 1_000, Count, [Api],
+        "Domains of one tenant, proven or not.",
+        "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
     API_TOKENS_PER_TENANT = 1_000, Count, [Api],
         "API tokens of one tenant, revoked ones included.",
         "control/tests/it/object_caps.rs::every_kind_of_object_ends_at_its_cap";
@@ -317,7 +320,7 @@ caps! {
         "control/tests/it/connections.rs::slow_heads_and_silent_connections_are_closed";
     BODY_TIME = 30_000, Milliseconds, [Api],
         "From the end of a request's head to the end of its body.",
-        "control/tests/it/connections.rs::a_slow_body_is_closed";
+        "control/src/rest/call.rs::a_body_that_trickles_in_is_given_up_at_its_time";
     IDLE_TIME = 60_000, Milliseconds, [Api],
         "A connection without a request.",
         "control/tests/it/connections.rs::an_idle_connection_is_closed";

@@ -43,11 +43,12 @@ pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, UnknownBackend> 
         base_path: spec.base_path.clone(),
         revision: publish.revision.unsigned_abs(),
         suspended: publish.status == PublishStatus::Suspended,
-        api_services: publish.api_services.iter().map(service).collect::<Result<_, _>>()?,
+        api_services: publish.api_services.iter().map(api_service).collect::<Result<_, _>>()?,
     })
 }
 
-fn service(frozen: &FrozenApiService) -> Result<pb::ApiService, UnknownBackend> {
+/// One service of it.
+pub fn api_service(frozen: &FrozenApiService) -> Result<pb::ApiService, UnknownBackend> {
     let spec = &frozen.spec;
     let backends = spec.backend_names();
     let policies = |of: Option<&str>| {

@@ -9,9 +9,11 @@ use crate::flows::Write;
 use crate::problem::Problem;
 use crate::rest::call::Call;
 use crate::rest::crud::locate;
-use crate::rest::reply::{List, Reply};
+use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
+/// Of a list, so many are read at once.
+const PORTION: i64 = 64;
 const PATH: &str = "/v1/clusters/{id}/agents";
 const NOUN: &str = "agent";
 
@@ -19,11 +21,13 @@ async fn list(call: Call) -> Result<Reply, Problem> {
     let (scope, cluster) = locate::<Cluster>(&call).await?;
     let page = call.query.clone().page(&format!("agents {cluster}"))?;
     let of_it = AgentFilter { cluster_id: Some(cluster) };
-    let mut items = table::list(&call.state.store, &scope, &of_it, page.to_fetch()).await?;
-    let next_page_token = page.cut(&mut items, |item| item.id.into());
-    let now = call.now();
-    let items: Vec<_> = items.into_iter().map(|agent| table::refreshed(agent, now)).collect();
-    Reply::ok(&List { items, next_page_token })
+    let (mut sheet, now) = (page.sheet(), call.now());
+    while let Some(portion) = sheet.to_fetch(PORTION) {
+        let items = table::list(&call.state.store, &scope, &of_it, portion).await?;
+        let items: Vec<_> = items.into_iter().map(|agent| table::refreshed(agent, now)).collect();
+        sheet.add(portion, items.iter().map(|agent| (agent.id.into(), agent)))?;
+    }
+    Ok(sheet.reply())
 }
 
 /// Heartbeats change it all the time, so its version makes no entity tag.

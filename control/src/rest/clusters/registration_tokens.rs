@@ -11,9 +11,11 @@ use crate::flows::Write;
 use crate::problem::Problem;
 use crate::rest::call::Call;
 use crate::rest::crud::locate;
-use crate::rest::reply::{List, Reply};
+use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
+/// Of a list, so many are read at once.
+const PORTION: i64 = 64;
 const PATH: &str = "/v1/clusters/{id}/registration-tokens";
 const NOUN: &str = "registration token";
 
@@ -47,9 +49,12 @@ async fn list(call: Call) -> Result<Reply, Problem> {
     let (scope, cluster) = locate::<Cluster>(&call).await?;
     let page = call.query.clone().page(&format!("registration-tokens {cluster}"))?;
     let of_it = RegistrationTokenFilter { cluster_id: Some(cluster) };
-    let mut items = table::list(&call.state.store, &scope, &of_it, page.to_fetch()).await?;
-    let next_page_token = page.cut(&mut items, |item| item.id.into());
-    Reply::ok(&List { items, next_page_token })
+    let mut sheet = page.sheet();
+    while let Some(portion) = sheet.to_fetch(PORTION) {
+        let items = table::list(&call.state.store, &scope, &of_it, portion).await?;
+        sheet.add(portion, items.iter().map(|token| (token.id.into(), token)))?;
+    }
+    Ok(sheet.reply())
 }
 
 async fn get(call: Call) -> Result<Reply, Problem> {

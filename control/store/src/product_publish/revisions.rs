@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use imp_core::ProductPublishId;
-use imp_core::product_publish::{FrozenApiService, ProductPublishSpec, PublishRevision};
+use imp_core::product_publish::{
+    FrozenApiService, ProductPublish, ProductPublishSpec, PublishRevision,
+};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -92,9 +94,49 @@ async fn get(
     Ok(rows.into_iter().next().map(Into::into))
 }
 
-/// All revisions of a publish that the caller may see, newest first.
-pub async fn list_revisions(store: &Store, id: ProductPublishId) -> Result<Vec<PublishRevision>> {
-    let sql = select!("ORDER BY revision DESC");
-    let rows = fetch!(store.read().await?.conn(), TABLE, Row, sql, id.0)?;
-    Ok(rows.into_iter().map(Into::into).collect())
+/// A revision without the services in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionSummary {
+    /// 1, 2, 3 ...
+    pub revision: i64,
+    /// SHA-256 of the content, hexadecimal.
+    pub content_hash: String,
+    /// The publish as it was asked for.
+    pub spec: ProductPublishSpec,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Revisions of a publish that the caller may see, newest first, those below `before`.
+pub async fn list_revisions(
+    store: &Store,
+    id: ProductPublishId,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<RevisionSummary>> {
+    #[derive(sqlx::FromRow)]
+    struct Columns {
+        revision: i64,
+        content_hash: String,
+        spec: Json<ProductPublishSpec>,
+        created_at: DateTime<Utc>,
+    }
+    let sql = "SELECT revision, content_hash, spec, created_at FROM product_publish_revisions \
+        WHERE product_publish_id = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3";
+    let rows = fetch!(store.read().await?.conn(), TABLE, Columns, sql, id.0, before, limit)?;
+    let summary = |row: Columns| RevisionSummary {
+        revision: row.revision,
+        content_hash: row.content_hash,
+        spec: row.spec.0,
+        created_at: row.created_at,
+    };
+    Ok(rows.into_iter().map(summary).collect())
+}
+
+/// Removes all but the newest `kept` revisions; what Envoys serve stays.
+pub async fn prune_revisions(tx: &mut Tx, publish: &ProductPublish, kept: i64) -> Result<u64> {
+    let sql = "DELETE FROM product_publish_revisions \
+        WHERE product_publish_id = $1 AND revision <= $2 AND revision <> $3";
+    let newest = publish.desired_revision;
+    execute!(tx.conn(), sql, publish.id.0, newest.saturating_sub(kept), publish.acked_revision)
 }

@@ -135,7 +135,12 @@ async fn parts_go_with_the_whole(#[values(Kind::Sqlite, Kind::Postgres)] kind: K
         product_publish::delete(tx, &all(), shop.publish.id).await
     };
     assert!(write(&store, unclaim).await.unwrap());
-    assert!(product_publish::list_revisions(&store, shop.publish.id).await.unwrap().is_empty());
+    assert!(
+        product_publish::list_revisions(&store, shop.publish.id, i64::MAX, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[rstest]

@@ -31,7 +31,14 @@ async fn revisions_stay_as_they_were(#[values(Kind::Sqlite, Kind::Postgres)] kin
     let id = shop.publish.id;
     assert_eq!(table::get_revision(&store, id, 1).await.unwrap().as_ref(), Some(&first));
     assert_eq!(table::get_revision(&store, id, 3).await.unwrap(), None);
-    assert_eq!(table::list_revisions(&store, id).await.unwrap(), [second, first]);
+    let listed = async |before, limit| -> Vec<(i64, String)> {
+        let listed = table::list_revisions(&store, id, before, limit).await.unwrap();
+        listed.into_iter().map(|it| (it.revision, it.spec.base_path)).collect()
+    };
+    let (new, old) = ((2, "/v2".to_owned()), (1, first.spec.base_path));
+    assert_eq!(listed(i64::MAX, 9).await, [new.clone(), old.clone()]);
+    assert_eq!(listed(i64::MAX, 1).await, [new]);
+    assert_eq!(listed(2, 9).await, [old]);
 }
 
 #[rstest]

@@ -30,7 +30,7 @@ async fn record(store: &Store, agent: AgentId, epoch: &str, rows: &[Row]) {
 }
 
 async fn totals(store: &Store, subscription: SubscriptionId) -> Vec<(DateTime<Utc>, u64, u64)> {
-    let totals = usage::totals(store, subscription).await.unwrap();
+    let totals = usage::totals(store, subscription, 0, 100).await.unwrap();
     totals.iter().map(|total| (total.hour, total.allowed, total.limited)).collect()
 }
 
@@ -66,7 +66,9 @@ async fn by_hour_newest_first_and_of_one_subscription(
     record(&store, agent, "one", &rows).await;
     record(&store, agent, "one", &rows).await;
     assert_eq!(totals(&store, it).await, [(hour(ten), 2, 3), (hour(nine), 1, 0)]);
-    let first = usage::totals(&store, other).await.unwrap();
+    let second = usage::totals(&store, it, 1, 100).await.unwrap();
+    assert_eq!((second.len(), second[0].hour), (1, hour(nine)), "a part of it");
+    let first = usage::totals(&store, other, 0, 100).await.unwrap();
     let expected = Total {
         hour: hour(ten),
         product_publish_id: ProductPublishId(other.0),

@@ -1,0 +1,101 @@
+//! What a tenant may have: objects of each kind, bytes of each service and publish, a share of each
+//! cluster.
+
+use imp_core::ApiServiceId;
+use imp_core::api_service::ApiServiceSpec;
+use imp_core::product_publish::{FrozenApiService, ProductPublish, PublishStatus};
+use imp_core::role::Kind;
+use imp_grammar::caps::{self, Cap};
+use imp_proto::bounds::{self, Exceeded, Share};
+use imp_store::compile::DesiredPublish;
+use imp_store::share::{self as table, ClusterShare};
+
+use crate::compile::message;
+use crate::flows::Write;
+use crate::problem::Problem;
+use crate::rest::entity::Entity;
+
+/// How many objects of a kind one tenant may have; None: as many as operators make.
+fn cap_of(kind: Kind) -> Option<&'static Cap> {
+    Some(match kind {
+        Kind::ApiService => &caps::SERVICES_PER_TENANT,
+        Kind::Gateway => &caps::GATEWAYS_PER_TENANT,
+        Kind::Product => &caps::PRODUCTS_PER_TENANT,
+        Kind::Plan => &caps::PLANS_PER_TENANT,
+        Kind::ProductPublish => &caps::PUBLISHES_PER_TENANT,
+        Kind::Customer => &caps::CUSTOMERS_PER_TENANT,
+        Kind::Subscription => &caps::SUBSCRIPTIONS_PER_TENANT,
+        Kind::ClientApp => &caps::APPS_PER_TENANT,
+        Kind::Consumer => &caps::CONSUMERS_PER_TENANT,
+        Kind::Credential => &caps::CREDENTIALS_PER_TENANT,
+        Kind::Domain => &caps::DOMAINS_PER_TENANT,
+        Kind::ApiToken => &caps::API_TOKENS_PER_TENANT,
+        _ => return None,
+    })
+}
+
+/// Asked when the new object is in the transaction: with it, there are not too many.
+pub async fn refuse_too_many<E: Entity>(write: &mut Write<'_>) -> Result<(), Problem> {
+    let (Some(cap), Some(tenant)) = (cap_of(E::KIND), write.scope.tenant()) else { return Ok(()) };
+    let objects = table::objects(&mut write.tx, tenant, &E::PATH.replace('-', "_")).await?;
+    if objects <= cap.value {
+        return Ok(());
+    }
+    let detail = format!("a tenant has at most {} of these: {}", cap.value, cap.bounds);
+    Err(Problem::conflict("cap_reached", detail))
+}
+
+/// Whether agents would take a service of this size.
+pub fn check_service(spec: &ApiServiceSpec) -> Result<(), Problem> {
+    let (id, revision) = (ApiServiceId::new(), 1);
+    let frozen = FrozenApiService { id, revision, spec: spec.clone() };
+    let message = message::api_service(&frozen).map_err(Problem::internal)?;
+    bounds::service(&message).map_err(|exceeded| too_large(&exceeded, ""))
+}
+
+/// Measures a publish with these services as its agents will, in its longest form: it may be
+/// suspended and get higher revisions without being asked again.
+pub fn measure(
+    publish: &ProductPublish,
+    services: Vec<FrozenApiService>,
+) -> Result<(Share, Vec<FrozenApiService>), Problem> {
+    let longest = DesiredPublish {
+        id: publish.id,
+        tenant_id: publish.tenant_id,
+        status: PublishStatus::Suspended,
+        revision: i64::MAX,
+        spec: publish.spec.clone(),
+        api_services: services,
+    };
+    let message = message::publish(&longest).map_err(Problem::internal)?;
+    let share = bounds::publish(&message);
+    let share = share.map_err(|exceeded| too_large(&exceeded, "/api_services"))?;
+    Ok((share, longest.api_services))
+}
+
+/// Takes the publish's share of its cluster, if the tenant has that much left there.
+pub async fn take(
+    write: &mut Write<'_>,
+    publish: &ProductPublish,
+    share: Share,
+) -> Result<(), Problem> {
+    let ClusterShare { served_bytes, regexes } = table::of_others(&mut write.tx, publish).await?;
+    let own =
+        ClusterShare { served_bytes: share.served_bytes as u64, regexes: share.regexes as u64 };
+    for (cap, wanted) in [
+        (&caps::TENANT_CLUSTER_BYTES, served_bytes + own.served_bytes),
+        (&caps::TENANT_CLUSTER_REGEXES, regexes + own.regexes),
+    ] {
+        if wanted > cap.value {
+            let detail = format!("{} {}", cap.bounds, cap.words());
+            return Err(Problem::conflict("cap_reached", detail).at("/cluster_id"));
+        }
+    }
+    Ok(table::set(&mut write.tx, publish.id, own).await?)
+}
+
+fn too_large(exceeded: &Exceeded, pointer: &str) -> Problem {
+    let mut problem = Problem::invalid(pointer, "too_large", exceeded.to_string());
+    problem.code = "too_large";
+    problem
+}

@@ -1,0 +1,185 @@
+//! Who may ask now: how fast a token and a tenant may call, and how much memory the calls of one
+//! tenant may hold. What one tenant does must not be felt by another.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use http::StatusCode;
+use imp_core::scope::Principal;
+use imp_core::{ApiTokenId, TenantId};
+use imp_grammar::caps;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::problem::Problem;
+
+/// Rates of the REST API, per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestRates {
+    pub token: u32,
+    pub tenant: u32,
+}
+
+impl Default for RestRates {
+    fn default() -> Self {
+        let rate = |cap: &caps::Cap| u32::try_from(cap.value).unwrap_or(u32::MAX);
+        Self { token: rate(&caps::TOKEN_RATE), tenant: rate(&caps::TENANT_RATE) }
+    }
+}
+
+/// Shared by all requests; clones are the same.
+#[derive(Clone)]
+pub struct Admission {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tokens: Rates<ApiTokenId>,
+    tenants: Rates<TenantId>,
+    all: Arc<Semaphore>,
+    /// None: operators.
+    by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
+}
+
+/// What a request holds of its tenant's share until its answer is sent.
+#[derive(Debug)]
+pub struct Permit {
+    _tenant: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+/// A burst of requests waits so long for the ones before it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What memory is counted in.
+const GRAIN: usize = 1024;
+/// Who has not called since their rate is full again are forgotten when there are more than this.
+const REMEMBERED: usize = 4096;
+
+impl Admission {
+    pub fn new(rates: RestRates) -> Self {
+        let inner = Inner {
+            tokens: Rates::new(rates.token),
+            tenants: Rates::new(rates.tenant),
+            all: semaphore(&caps::BODY_BYTES_IN_FLIGHT),
+            by_tenant: DashMap::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Counts a request against the rates of its token and its tenant.
+    pub fn count(&self, caller: &Principal) -> Result<(), Problem> {
+        let now = Instant::now();
+        let of_token = self.inner.tokens.take(caller.token_id, now);
+        let of_tenant = match (of_token, caller.tenant_id) {
+            (Ok(()), Some(tenant)) => self.inner.tenants.take(tenant, now),
+            (other, _) => other,
+        };
+        of_tenant.map_err(|wait| {
+            metrics::counter!("imp_rest_limited_total").increment(1);
+            let detail = "too many requests of this token or tenant; come again later";
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+            problem.after(wait)
+        })
+    }
+
+    /// Room for so many bytes, when the tenant's other requests leave it.
+    pub async fn room(&self, tenant: Option<TenantId>, bytes: usize) -> Result<Permit, Problem> {
+        let own = self.inner.by_tenant.entry(tenant).or_insert_with(share).clone();
+        let grains = |cap: &caps::Cap| {
+            u32::try_from(bytes.min(cap.size()).div_ceil(GRAIN)).unwrap_or(u32::MAX)
+        };
+        let (of_tenant, of_all) =
+            (grains(&caps::TENANT_BYTES_IN_FLIGHT), grains(&caps::BODY_BYTES_IN_FLIGHT));
+        let waited = tokio::time::timeout(PATIENCE, async {
+            let tenant = own.acquire_many_owned(of_tenant).await.ok()?;
+            let all = self.inner.all.clone().acquire_many_owned(of_all).await.ok()?;
+            Some(Permit { _tenant: tenant, _all: all })
+        });
+        waited.await.ok().flatten().ok_or_else(|| {
+            metrics::counter!("imp_rest_crowded_total").increment(1);
+            let detail = "too much of this tenant is worked on already; come again later";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_much_at_once", detail)
+                .after(Duration::from_secs(1))
+        })
+    }
+}
+
+fn semaphore(cap: &caps::Cap) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(cap.size() / GRAIN))
+}
+
+fn share() -> Arc<Semaphore> {
+    semaphore(&caps::TENANT_BYTES_IN_FLIGHT)
+}
+
+/// A rate for each of many (GCRA): when the next request would be on time, and how early it may be.
+struct Rates<K: Eq + Hash> {
+    every: Duration,
+    early: Duration,
+    next: DashMap<K, Instant>,
+}
+
+impl<K: Eq + Hash> Rates<K> {
+    /// So many a second, and twice as many at once.
+    fn new(per_second: u32) -> Self {
+        let every = Duration::from_secs(1) / per_second.max(1);
+        Self { every, early: Duration::from_secs(2).saturating_sub(every), next: DashMap::new() }
+    }
+
+    /// Or how long to wait.
+    fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
+        if self.next.len() > REMEMBERED {
+            self.next.retain(|_, next| *next > now);
+        }
+        let mut next = self.next.entry(key).or_insert(now);
+        let due = (*next).max(now);
+        let ahead = due.saturating_duration_since(now);
+        if ahead > self.early {
+            return Err(ahead - self.early);
+        }
+        *next = due + self.every;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_gives_its_burst_at_once_and_then_its_pace() {
+        let (rates, start) = (Rates::new(10), Instant::now());
+        for _ in 0..20 {
+            assert_eq!(rates.take(1, start), Ok(()));
+        }
+        assert_eq!(rates.take(1, start), Err(Duration::from_millis(100)));
+        assert_eq!(rates.take(2, start), Ok(()), "each has its own");
+        let later = start + Duration::from_millis(100);
+        assert_eq!(rates.take(1, later), Ok(()));
+        assert!(rates.take(1, later).is_err());
+    }
+
+    #[test]
+    fn who_is_on_time_again_is_forgotten() {
+        let (rates, start) = (Rates::new(10), Instant::now());
+        for key in 0..=REMEMBERED {
+            rates.take(key, start).unwrap();
+        }
+        rates.take(REMEMBERED + 1, start + Duration::from_secs(1)).unwrap();
+        assert_eq!(rates.next.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_tenant_fills_its_own_share_only() {
+        let admission = Admission::new(RestRates::default());
+        let (one, other) = (Some(TenantId::new()), Some(TenantId::new()));
+        let share = caps::TENANT_BYTES_IN_FLIGHT.size();
+        let held = admission.room(one, share).await.unwrap();
+        let refused = admission.room(one, 1).await.unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), ("too_much_at_once", Some(1)));
+        let _others = admission.room(other, share).await.unwrap();
+        drop(held);
+        assert!(admission.room(one, share).await.is_ok());
+    }
+}

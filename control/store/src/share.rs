@@ -1,0 +1,64 @@
+//! What a tenant has: objects of each kind (table `object_counts`, kept by triggers), and what its
+//! publishes take of a cluster.
+
+use imp_core::product_publish::ProductPublish;
+use imp_core::{ProductPublishId, TenantId};
+
+use crate::store::Conn;
+use crate::{Result, Tx};
+
+/// What publishes take of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterShare {
+    /// As gateways hold them.
+    pub served_bytes: u64,
+    /// Regular expressions.
+    pub regexes: u64,
+}
+
+/// How many objects the tenant has of the kind whose table this is. On PostgreSQL the row of the count
+/// is held by whoever adds one, so the answer stays true until the transaction ends.
+pub async fn objects(tx: &mut Tx, tenant: TenantId, table: &str) -> Result<u64> {
+    let sql = "SELECT objects FROM object_counts WHERE tenant_id = $1 AND kind = $2";
+    let rows = fetch!(tx.conn(), "object_counts", (i64,), sql, tenant.0, table)?;
+    Ok(rows.first().map_or(0, |(objects,)| objects.unsigned_abs()))
+}
+
+/// What the tenant's other publishes take of the cluster of this one. Until the transaction ends
+/// nobody else can ask, so the answer stays true.
+pub async fn of_others(tx: &mut Tx, publish: &ProductPublish) -> Result<ClusterShare> {
+    let (tenant, cluster) = (publish.tenant_id, publish.spec.cluster_id);
+    if let Conn::Pg(conn) = tx.conn() {
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("share {tenant} {cluster}"))
+            .execute(conn)
+            .await?;
+    }
+    let sql = "SELECT CAST(COALESCE(SUM(served_bytes), 0) AS BIGINT), \
+        CAST(COALESCE(SUM(regexes), 0) AS BIGINT) FROM product_publishes \
+        WHERE tenant_id = $1 AND cluster_id = $2 AND id <> $3";
+    let rows =
+        fetch!(tx.conn(), "product_publishes", (i64, i64), sql, tenant.0, cluster.0, publish.id.0)?;
+    let share = |&(bytes, regexes): &(i64, i64)| ClusterShare {
+        served_bytes: bytes.unsigned_abs(),
+        regexes: regexes.unsigned_abs(),
+    };
+    Ok(rows.first().map(share).unwrap_or_default())
+}
+
+/// Writes what the publish takes at its desired revision.
+pub async fn set(tx: &mut Tx, publish: ProductPublishId, share: ClusterShare) -> Result<()> {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let sql = "UPDATE product_publishes SET served_bytes = $2, regexes = $3 WHERE id = $1";
+    let (bytes, regexes) = (number(share.served_bytes), number(share.regexes));
+    execute!(tx.conn(), sql, publish.0, bytes, regexes).map(drop)
+}
+
+/// Pretends that there are so many, for tests of what happens then.
+#[cfg(feature = "testing")]
+pub async fn pretend(tx: &mut Tx, tenant: TenantId, table: &str, objects: u64) -> Result<()> {
+    let sql = "INSERT INTO object_counts (tenant_id, kind, objects) VALUES ($1, $2, $3) \
+        ON CONFLICT (tenant_id, kind) DO UPDATE SET objects = $3";
+    let objects = i64::try_from(objects).unwrap_or(i64::MAX);
+    execute!(tx.conn(), sql, tenant.0, table, objects).map(drop)
+}

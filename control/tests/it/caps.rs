@@ -1,0 +1,200 @@
+//! Bytes of services and publishes, and a tenant's share of a cluster.
+
+use imp_grammar::caps::{self, Cap};
+use imp_store::testing::Kind;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::world::{Answer, Shop, World};
+
+/// About 16 KB of matchers on each route; the last one's first value is as long as told.
+fn service(name: &str, routes: usize, last: usize) -> Value {
+    let route = |index: usize| {
+        let value = |at: usize| if index + 1 == routes && at == 0 { last } else { 1000 };
+        let header = |at: usize| json!({ "name": format!("x-{at}"), "value": { "exact": "v".repeat(value(at)) } });
+        json!({
+            "name": format!("r{index}"), "path": { "prefix": "/" }, "backend_id": "b",
+            "headers": (0..16).map(header).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "name": name,
+        "backends": [{ "name": "b", "endpoints": [{ "host": "127.0.0.1", "port": 9000 }] }],
+        "routes": (0..routes).map(route).collect::<Vec<_>>(),
+    })
+}
+
+/// How much there was, in the words of the refusal: `262150 bytes, at most ...`.
+#[track_caller]
+fn found(answer: &Answer, cap: &Cap) -> usize {
+    answer.refused(422, "too_large", answer.body["errors"][0]["pointer"].as_str().unwrap());
+    let detail = answer.body["errors"][0]["detail"].as_str().unwrap();
+    assert!(detail.ends_with(&cap.words()), "{detail}");
+    let words = detail.split(": ").last().unwrap();
+    words.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let cap = &caps::SERVICE_BYTES;
+    let post = async |last| shop.provider.post("/v1/api-services", service("s", 16, last)).await;
+    let over = found(&post(1000).await, cap) - cap.size();
+    assert_eq!(found(&post(1001 - over).await, cap), cap.size() + 1);
+    let made = post(1000 - over).await.ok();
+    // An edit is measured as well.
+    let path = format!("/v1/api-services/{}", made["id"].as_str().unwrap());
+    let answer = shop.provider.put(&path, service("s", 16, 1001 - over)).await;
+    assert_eq!(found(&answer, cap), cap.size() + 1);
+}
+
+#[tokio::test]
+async fn a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let cap = &caps::PUBLISH_BYTES;
+    let mut ids = Vec::new();
+    for index in 0..4 {
+        let body = service(&format!("s{index}"), 15, 1000);
+        ids.push(shop.provider.make("api-services", body).await["id"].clone());
+    }
+    let last = shop.provider.make("api-services", service("last", LAST_ROUTES, 1000)).await;
+    ids.push(last["id"].clone());
+    let product = json!({ "name": "large", "api_services": ids });
+    let product = shop.provider.make("products", product).await;
+    let mut body = shop.publish("large.example.com");
+    body["product_id"] = product["id"].clone();
+    let publish = async || shop.provider.post("/v1/product-publishes", body.clone()).await;
+    let path = format!("/v1/api-services/{}", last["id"].as_str().unwrap());
+    let fill = fill_up(&shop, &path, cap, &publish).await;
+    shop.provider.put(&path, fill(1)).await.ok();
+    assert_eq!(found(&publish().await, cap), cap.size() + 1);
+    shop.provider.put(&path, fill(0)).await.ok();
+    let made = publish().await.ok();
+    // What the platform does to it later makes it no larger than it was measured.
+    let path = format!("/v1/product-publishes/{}", made["id"].as_str().unwrap());
+    for step in ["suspend", "resume", "redeploy"] {
+        shop.provider.step(&format!("{path}/{step}")).await.ok();
+    }
+}
+
+/// A route is some 16,350 bytes: 60 in the first services, these, and a part of one more fill it up.
+const LAST_ROUTES: usize = 4;
+
+/// The last service with a route added that brings the publish to its cap, and so many bytes more.
+async fn fill_up(
+    shop: &Shop,
+    path: &str,
+    cap: &Cap,
+    publish: &impl AsyncFn() -> Answer,
+) -> impl Fn(usize) -> Value {
+    let make = |values: usize, length: usize| {
+        let mut body = service("last", LAST_ROUTES, 1000);
+        let header = |at: usize| {
+            let length = if at == 0 { length } else { 1000 };
+            json!({ "name": format!("x-{at}"), "value": { "exact": "v".repeat(length) } })
+        };
+        let route = json!({
+            "name": "fill", "path": { "prefix": "/" }, "backend_id": "b",
+            "headers": (0..values).map(header).collect::<Vec<_>>(),
+        });
+        body["routes"].as_array_mut().unwrap().push(route);
+        body
+    };
+    for values in 1..=16 {
+        shop.provider.put(path, make(values, 1000)).await.ok();
+        let answer = publish().await;
+        if answer.status == 201 {
+            let made = format!("/v1/product-publishes/{}", answer.body["id"].as_str().unwrap());
+            assert_eq!(shop.provider.delete(&made).await.status, 204);
+            continue;
+        }
+        let over = found(&answer, cap) - cap.size();
+        return move |more| make(values, 1000 - over + more);
+    }
+    panic!("a route of 16 KB does not fill it up");
+}
+
+/// Many routes under policies of the service, or with expressions.
+fn spread(name: &str, routes: usize, header_bytes: usize, regex: bool) -> Value {
+    let path = if regex { json!({ "regex": "/a+" }) } else { json!({ "prefix": "/" }) };
+    let route =
+        |index: usize| json!({ "name": format!("r{index}"), "path": path, "backend_id": "b" });
+    let header =
+        |index: usize| json!({ "name": format!("x-{index}"), "value": "v".repeat(header_bytes) });
+    json!({
+        "name": name,
+        "backends": [{ "name": "b", "endpoints": [{ "host": "127.0.0.1", "port": 9000 }] }],
+        "routes": (0..routes).map(route).collect::<Vec<_>>(),
+        "policies": [{
+            "name": "p", "type": "request_headers",
+            "config": { "set": (0..64).map(header).collect::<Vec<_>>() },
+        }],
+    })
+}
+
+async fn product(shop: &Shop, name: &str, services: Vec<Value>) -> Value {
+    let mut ids = Vec::new();
+    for service in services {
+        ids.push(shop.provider.make("api-services", service).await["id"].clone());
+    }
+    shop.provider.make("products", json!({ "name": name, "api_services": ids })).await["id"].clone()
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_tenant_has_its_share_of_a_cluster_and_no_more(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    // 64 KB of headers on each of 240 routes: 15 MB of 64 as a gateway holds it, 0.1 as it is sent.
+    let large = product(&shop, "large", vec![spread("large", 240, 1000, false)]).await;
+    let publish = async |product: &Value, host: &str, cluster: &Value| {
+        let mut body = shop.publish(host);
+        body["product_id"] = product.clone();
+        body["cluster_id"] = cluster.clone();
+        shop.provider.post("/v1/product-publishes", body).await
+    };
+    let cluster = json!(shop.id("clusters"));
+    let mut made = Vec::new();
+    for index in 0..4 {
+        made.push(publish(&large, &format!("h{index}.example.com"), &cluster).await.ok());
+    }
+    publish(&large, "h4.example.com", &cluster).await.refused(409, "cap_reached", "/cluster_id");
+    let elsewhere = world.admin.make("clusters", json!({ "name": "elsewhere" })).await;
+    publish(&large, "h4.example.com", &elsewhere["id"]).await.ok();
+    // What is replaced by its next revision does not count twice; what is taken away not at all.
+    let path =
+        |publish: &Value| format!("/v1/product-publishes/{}", publish["id"].as_str().unwrap());
+    shop.provider.step(&format!("{}/redeploy", path(&made[0]))).await.ok();
+    assert_eq!(shop.provider.delete(&path(&made[0])).await.status, 204);
+    publish(&large, "h5.example.com", &cluster).await.ok();
+
+    // Exactly as many expressions as the cap says, in publishes of 250.
+    let many = |name: &str| (0..5).map(|n| spread(&format!("{name}{n}"), 50, 1, true)).collect();
+    let regexes = product(&shop, "regexes", many("regexes")).await;
+    let one = product(&shop, "one", vec![spread("one", 1, 1, true)]).await;
+    let cluster = &elsewhere["id"];
+    for index in 0..4 {
+        publish(&regexes, &format!("r{index}.example.com"), cluster).await.ok();
+    }
+    publish(&one, "r4.example.com", cluster).await.refused(409, "cap_reached", "/cluster_id");
+}
+
+#[tokio::test]
+async fn a_bomb_is_refused_before_it_costs_anything() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    for (expressions, code) in [(200, "too_many"), (2000, "too_many")] {
+        let rule = |i: usize| json!({ "name": format!("x-{i}"), "value": { "regex": format!(r"\w{{90}}{i}") } });
+        let mut bomb = spread("bomb", 1, 1, false);
+        bomb["routes"][0]["headers"] = json!((0..expressions).map(rule).collect::<Vec<_>>());
+        let began = std::time::Instant::now();
+        let answer = shop.provider.post("/v1/api-services", bomb).await;
+        let refused = answer.body["errors"][0]["code"].as_str().unwrap().to_owned();
+        assert!(refused.starts_with(code), "{:#}", answer.body);
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    }
+}
