@@ -6,7 +6,7 @@ PYTHON ?= python3
 DENY ?= advisories bans licenses sources
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-grpc lint fmt fuzz bench-publish bench-xds
+.PHONY: help tools build demo test test-grpc lint fmt fuzz bench-publish bench-xds bench-hostile
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,3 +53,7 @@ bench-publish: tools ## publish_to_serve: ours against a bare xDS stub and the u
 bench-xds: ## imp-xds beside go-control-plane, on the same changes and clients
 	$(CARGO) build --release --locked -p imp-bench --bin xds --bin xds_server --bin xds_floor
 	$(CARGO) run --release --locked -p imp-bench --bin xds
+
+bench-hostile: tools ## one tenant at every cap at once, and what another one feels of it
+	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --bins
+	$(CARGO) run --release --locked -p imp-bench --bin hostile

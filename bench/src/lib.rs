@@ -3,6 +3,7 @@
 
 pub mod counting;
 pub mod edge;
+pub mod hostile;
 #[cfg(feature = "fuzz")]
 #[expect(clippy::expect_used, reason = "what is expected and is not so is a finding")]
 pub mod fuzz;

@@ -31,6 +31,8 @@ pub struct Options {
     pub database_url: Option<String>,
     /// Networks that the agent lets calls go to, though they are not public.
     pub allow: Vec<String>,
+    /// More flags for the control plane.
+    pub control_flags: Vec<String>,
     /// More flags for the agent.
     pub agent_flags: Vec<String>,
     /// Envoy's worker threads.
@@ -42,7 +44,16 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let allow = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()];
-        Self { database_url: None, allow, agent_flags: vec![], workers: 1, envoy: true }
+        // What tests and benchmarks measure is the work, not the waiting for one's turn.
+        let rates = ["--token-rate=1000000", "--tenant-rate=1000000"];
+        Self {
+            database_url: None,
+            allow,
+            control_flags: rates.map(str::to_owned).into(),
+            agent_flags: vec![],
+            workers: 1,
+            envoy: true,
+        }
     }
 }
 
@@ -79,7 +90,8 @@ impl Stack {
     pub async fn start(options: Options) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("imp-stack-").tempdir()?;
         let upstream = Upstream::start().await?;
-        let control = Control::start(directory.path(), options.database_url.as_deref()).await?;
+        let control = Control::start(directory.path(), options.database_url.as_deref(), &options.control_flags)
+                .await?;
         let admin = control.admin()?;
         let cluster = admin
             .post("/v1/clusters", &json!({ "name": "kr-seoul", "region": "ap-northeast-2" }))

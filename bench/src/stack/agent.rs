@@ -38,6 +38,11 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// As a crash would.
     pub fn kill(&mut self) {
         self.process.kill();

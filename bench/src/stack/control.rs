@@ -16,6 +16,7 @@ pub struct Control {
     process: Process,
     directory: PathBuf,
     database_url: Option<String>,
+    flags: Vec<String>,
     /// REST.
     pub listen: SocketAddr,
     /// For agents.
@@ -24,15 +25,25 @@ pub struct Control {
 
 impl Control {
     /// On free ports, its data in `directory`.
-    pub async fn start(directory: &Path, database_url: Option<&str>) -> Result<Self> {
+    pub async fn start(
+        directory: &Path,
+        database_url: Option<&str>,
+        flags: &[String],
+    ) -> Result<Self> {
         let listen = ports::local(ports::free()?);
         let agent_listen = ports::local(ports::free()?);
         let database_url = database_url.map(str::to_owned);
-        let process = spawn(directory, database_url.as_deref(), listen, agent_listen)?;
+        let process = spawn(directory, database_url.as_deref(), listen, agent_listen, flags)?;
         let directory = directory.to_owned();
-        let mut control = Self { process, directory, database_url, listen, agent_listen };
+        let flags = flags.to_vec();
+        let mut control = Self { process, directory, database_url, flags, listen, agent_listen };
         control.wait().await?;
         Ok(control)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// As a crash would.
@@ -43,7 +54,7 @@ impl Control {
     /// Again, on the same ports and data.
     pub async fn revive(&mut self) -> Result<()> {
         let url = self.database_url.as_deref();
-        self.process = spawn(&self.directory, url, self.listen, self.agent_listen)?;
+        self.process = spawn(&self.directory, url, self.listen, self.agent_listen, &self.flags)?;
         self.wait().await
     }
 
@@ -76,6 +87,7 @@ fn spawn(
     database_url: Option<&str>,
     listen: SocketAddr,
     agent_listen: SocketAddr,
+    flags: &[String],
 ) -> Result<Process> {
     let mut command = Command::new(program("imp-control")?);
     command
@@ -84,8 +96,7 @@ fn spawn(
         .args(["--agent-listen", &agent_listen.to_string()])
         .args(["--allow-upstream", "127.0.0.0/8"])
         .args(["--shared-domains", "example.com,example"])
-        // What is measured is the work, not the waiting for one's turn.
-        .args(["--token-rate", "1000000", "--tenant-rate", "1000000"])
+        .args(flags)
         .arg("--data-dir")
         .arg(directory.join("control"))
         .arg("--bootstrap-token-file")

@@ -1,0 +1,226 @@
+//! The tenant at every cap: what it holds, and what it does all the time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use imp_grammar::caps;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::rest::{Rest, text};
+use crate::sample::{Buyer, Provider, backend};
+use crate::stack::Stack;
+
+/// A tenant that has as much as it may.
+pub struct Attack {
+    rest: Arc<Vec<Rest>>,
+    control: SocketAddr,
+    large: Value,
+    service: String,
+    /// Of its publishes.
+    publishes: Arc<Vec<String>>,
+    running: JoinSet<()>,
+    answers: Arc<Answers>,
+}
+
+/// How often it was served and refused.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Did what it wanted.
+    pub served: AtomicU64,
+    /// Was told that it is too much: 409, 422, 429 or a connection that was closed.
+    pub refused: AtomicU64,
+}
+
+impl Attack {
+    /// Publishes until the tenant's share of the cluster is taken, and issues so many keys.
+    pub async fn prepare(stack: &Stack, keys: usize) -> Result<Self> {
+        let provider = Provider::create(stack, "hostile").await?;
+        let large = large_service(stack, "large");
+        let service = provider.service(&large).await?;
+        let mut products = vec![provider.product("large", std::slice::from_ref(&service)).await?];
+        let mut regexes = Vec::new();
+        for index in 0..4 {
+            regexes.push(provider.service(&regex_service(stack, &format!("regexes {index}"))).await?);
+        }
+        products.insert(0, provider.product("regexes", &regexes).await?);
+        let mut publishes = Vec::new();
+        for product in &products {
+            // Each until it is one too many.
+            for index in 0..10_000 {
+                let host = format!("h{index}-{}.example.com", publishes.len());
+                let spec = provider.publish_spec(product, &host, "none");
+                let path = "/v1/product-publishes";
+                let (status, made) = provider.rest.send(Method::POST, path, Some(&spec)).await?;
+                match status {
+                    StatusCode::CREATED => publishes.push(text(&made, "id")?),
+                    StatusCode::CONFLICT => break,
+                    other => ensure!(false, "{other}: {made}"),
+                }
+            }
+        }
+        let plan = provider.plan(&products[1], 1_000).await?;
+        let buyer = Buyer::create(&provider, "accomplice").await?;
+        let first = buyer.buy(&products[1], &plan).await?;
+        let known = buyer.rest.get(&format!("/v1/credentials/{}", first.credential_id)).await?;
+        let consumer = json!({ "consumer_id": text(&known, "consumer_id")? });
+        for _ in 1..keys {
+            buyer.rest.post("/v1/credentials", &consumer).await?;
+        }
+        let mut rest = Vec::new();
+        for index in 0..8 {
+            let token = json!({
+                "tenant_id": provider.tenant_id, "name": format!("t{index}"),
+                "roles": ["org-admin", "api-developer", "business-manager", "gateway-owner"],
+            });
+            let token = stack.admin.post("/v1/api-tokens", &token).await?;
+            rest.push(provider.rest.with_token(text(&token, "token")?));
+        }
+        Ok(Self {
+            rest: Arc::new(rest),
+            control: stack.control.listen,
+            large,
+            service,
+            publishes: Arc::new(publishes),
+            running: JoinSet::new(),
+            answers: Arc::default(),
+        })
+    }
+
+    /// How many publishes it got.
+    pub fn publishes(&self) -> usize {
+        self.publishes.len()
+    }
+
+    /// How it is answered.
+    pub fn answers(&self) -> Arc<Answers> {
+        self.answers.clone()
+    }
+
+    /// REST at full speed with all tokens, so many connections that do nothing, and bodies that do
+    /// not end; until it is dropped.
+    pub fn start(&mut self, connections: usize) {
+        for worker in 0..16 {
+            let (all, answers) = (self.rest.clone(), self.answers.clone());
+            let (publishes, large) = (self.publishes.clone(), self.large.clone());
+            let service = self.service.clone();
+            self.running.spawn(async move {
+                for round in worker.. {
+                    let Some(rest) = all.get(round % all.len()) else { return };
+                    let publish = publishes.get(round % publishes.len().max(1));
+                    let done = one(rest, round, &service, &large, publish).await;
+                    let ok = matches!(&done, Ok(status) if status.is_success());
+                    if ok { &answers.served } else { &answers.refused }.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        for index in 0..connections {
+            let (control, answers) = (self.control, self.answers.clone());
+            let head: &[u8] = if index % 3 == 0 {
+                b""
+            } else {
+                b"POST /v1/customers HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n"
+            };
+            self.running.spawn(async move {
+                loop {
+                    let _closed = linger(control, head).await;
+                    answers.refused.fetch_add(1, Relaxed);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+        }
+    }
+}
+
+/// Sends a part of a request, and waits until the other side has had enough.
+async fn linger(control: SocketAddr, head: &[u8]) -> Result<()> {
+    let mut stream = TcpStream::connect(control).await?;
+    stream.write_all(head).await?;
+    let mut buffer = [0; 64];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
+}
+
+/// One of the dearest calls there are.
+async fn one(
+    rest: &Rest,
+    round: usize,
+    service: &str,
+    large: &Value,
+    publish: Option<&String>,
+) -> Result<StatusCode> {
+    let done = match round % 6 {
+        0 => {
+            let mut body = large.clone();
+            if let Some(fields) = body.as_object_mut() {
+                fields.insert("description".to_owned(), json!(format!("round {round}")));
+            }
+            let path = format!("/v1/api-services/{service}");
+            rest.send(Method::PUT, &path, Some(&body)).await?
+        }
+        1 => rest.send(Method::GET, "/v1/api-services?page_size=200", None).await?,
+        2 => {
+            let path = publish.map_or_else(String::new, |id| format!("/v1/product-publishes/{id}"));
+            rest.send(Method::POST, &format!("{path}/redeploy"), None).await?
+        }
+        3 => rest.send(Method::POST, "/v1/api-services", Some(&bomb(round))).await?,
+        4 => rest.send(Method::GET, "/v1/product-publishes?page_size=200", None).await?,
+        _ => {
+            let body = json!({ "name": format!("customer {round}") });
+            rest.send(Method::POST, "/v1/customers", Some(&body)).await?
+        }
+    };
+    Ok(done.0)
+}
+
+/// As many routes as fit into a service, under a policy that stands on each of them.
+fn large_service(stack: &Stack, name: &str) -> Value {
+    let route = |index: usize| {
+        json!({
+            "name": format!("r{index}"), "path": { "template": format!("/a/{{x}}/{index}") },
+            "backend_id": "upstream",
+        })
+    };
+    let header = |index: usize| json!({ "name": format!("x-{index}"), "value": "v".repeat(100) });
+    json!({
+        "name": name, "backends": [backend(stack)],
+        "routes": (0..1000).map(route).collect::<Vec<_>>(),
+        "policies": [{
+            "name": "p", "type": "request_headers",
+            "config": { "set": (0..64).map(header).collect::<Vec<_>>() },
+        }],
+    })
+}
+
+/// As many expressions as a service may have, each as large as one may be.
+fn regex_service(stack: &Stack, name: &str) -> Value {
+    let route = |index: usize| {
+        let text = format!("/{index:03}[a-z]{{{}}}", caps::REGEX_PROGRAM.value - 4);
+        json!({ "name": format!("r{index}"), "path": { "regex": text }, "backend_id": "upstream" })
+    };
+    json!({
+        "name": name, "backends": [backend(stack)],
+        "routes": (0..caps::REGEXES_PER_SERVICE.size()).map(route).collect::<Vec<_>>(),
+    })
+}
+
+/// What took a control plane 30 s before expressions were counted.
+fn bomb(round: usize) -> Value {
+    let header = |index: usize| {
+        json!({ "name": format!("x-{index}"), "value": { "regex": format!(r"\w{{90}}{index}") } })
+    };
+    json!({
+        "name": format!("bomb {round}"),
+        "backends": [{ "name": "b", "endpoints": [{ "host": "127.0.0.1", "port": 9 }] }],
+        "routes": [{
+            "name": "all", "path": { "prefix": "/" }, "backend_id": "b",
+            "headers": (0..2000).map(header).collect::<Vec<_>>(),
+        }],
+    })
+}
