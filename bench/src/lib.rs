@@ -3,10 +3,10 @@
 
 pub mod counting;
 pub mod edge;
-pub mod hostile;
 #[cfg(feature = "fuzz")]
 #[expect(clippy::expect_used, reason = "what is expected and is not so is a finding")]
 pub mod fuzz;
+pub mod hostile;
 pub mod ports;
 pub mod process;
 pub mod publish;

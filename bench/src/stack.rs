@@ -90,8 +90,12 @@ impl Stack {
     pub async fn start(options: Options) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("imp-stack-").tempdir()?;
         let upstream = Upstream::start().await?;
-        let control = Control::start(directory.path(), options.database_url.as_deref(), &options.control_flags)
-                .await?;
+        let control = Control::start(
+            directory.path(),
+            options.database_url.as_deref(),
+            &options.control_flags,
+        )
+        .await?;
         let admin = control.admin()?;
         let cluster = admin
             .post("/v1/clusters", &json!({ "name": "kr-seoul", "region": "ap-northeast-2" }))

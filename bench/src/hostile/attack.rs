@@ -47,7 +47,8 @@ impl Attack {
         let mut products = vec![provider.product("large", std::slice::from_ref(&service)).await?];
         let mut regexes = Vec::new();
         for index in 0..4 {
-            regexes.push(provider.service(&regex_service(stack, &format!("regexes {index}"))).await?);
+            regexes
+                .push(provider.service(&regex_service(stack, &format!("regexes {index}"))).await?);
         }
         products.insert(0, provider.product("regexes", &regexes).await?);
         let mut publishes = Vec::new();
@@ -212,9 +213,7 @@ fn regex_service(stack: &Stack, name: &str) -> Value {
 
 /// What took a control plane 30 s before expressions were counted.
 fn bomb(round: usize) -> Value {
-    let header = |index: usize| {
-        json!({ "name": format!("x-{index}"), "value": { "regex": format!(r"\w{{90}}{index}") } })
-    };
+    let header = |index: usize| json!({ "name": format!("x-{index}"), "value": { "regex": format!(r"\w{{90}}{index}") } });
     json!({
         "name": format!("bomb {round}"),
         "backends": [{ "name": "b", "endpoints": [{ "host": "127.0.0.1", "port": 9 }] }],

@@ -36,7 +36,8 @@ impl Quiet {
         let plan = provider.plan(&echo.product_id, 1_000_000).await?;
         for path in [format!("/v1/products/{}", echo.product_id), format!("/v1/plans/{plan}")] {
             // What is on sale already stays so.
-            let _status = provider.rest.send(Method::POST, &format!("{path}/activate"), None).await?;
+            let _status =
+                provider.rest.send(Method::POST, &format!("{path}/activate"), None).await?;
         }
         let buyer = Buyer::create(&provider, "buyer").await?;
         let first = buyer.buy(&echo.product_id, &plan).await?;

@@ -43,7 +43,7 @@ impl Json {
         if !depth::is_within(bytes, caps::JSON_DEPTH.size()) {
             let detail =
                 format!("objects and lists stand more than {} deep", caps::JSON_DEPTH.value);
-            return Err(Problem::unreadable("too_deep", detail));
+            return Err(Problem::unreadable("malformed_json", detail));
         }
         let value = serde_json::from_slice(bytes)
             .map_err(|error| Problem::unreadable("malformed_json", error.to_string()))?;

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::world::{Answer, Shop, World};
 
-/// About 16 KB of matchers on each route; the last one's first value is as long as told.
-fn service(name: &str, routes: usize, last: usize) -> Value {
+/// 16 matchers of this length on each route; the last one's first value is as long as told.
+fn service(name: &str, routes: usize, length: usize, last: usize) -> Value {
     let route = |index: usize| {
-        let value = |at: usize| if index + 1 == routes && at == 0 { last } else { 1000 };
+        let value = |at: usize| if index + 1 == routes && at == 0 { last } else { length };
         let header = |at: usize| json!({ "name": format!("x-{at}"), "value": { "exact": "v".repeat(value(at)) } });
         json!({
             "name": format!("r{index}"), "path": { "prefix": "/" }, "backend_id": "b",
@@ -39,14 +39,23 @@ async fn a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
     let world = World::start().await;
     let shop = Shop::open(&world, "acme").await;
     let cap = &caps::SERVICE_BYTES;
-    let post = async |last| shop.provider.post("/v1/api-services", service("s", 16, last)).await;
-    let over = found(&post(1000).await, cap) - cap.size();
-    assert_eq!(found(&post(1001 - over).await, cap), cap.size() + 1);
-    let made = post(1000 - over).await.ok();
+    let post = async |length, last| {
+        let body = service(&format!("s{length}"), 16, length, last);
+        shop.provider.post("/v1/api-services", body).await
+    };
+    // The shortest values that are too long together: a part of one of them is too much.
+    let mut length = 990;
+    while post(length, length).await.status == 201 {
+        length += 1;
+    }
+    let over = found(&post(length, length).await, cap) - cap.size();
+    assert!(over < length, "{over}");
+    assert_eq!(found(&post(length, length - over + 1).await, cap), cap.size() + 1);
+    let made = post(length, length - over).await.ok();
     // An edit is measured as well.
     let path = format!("/v1/api-services/{}", made["id"].as_str().unwrap());
-    let answer = shop.provider.put(&path, service("s", 16, 1001 - over)).await;
-    assert_eq!(found(&answer, cap), cap.size() + 1);
+    let longer = service(&format!("s{length}"), 16, length, length - over + 1);
+    assert_eq!(found(&shop.provider.put(&path, longer).await, cap), cap.size() + 1);
 }
 
 #[tokio::test]
@@ -56,10 +65,10 @@ async fn a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
     let cap = &caps::PUBLISH_BYTES;
     let mut ids = Vec::new();
     for index in 0..4 {
-        let body = service(&format!("s{index}"), 15, 1000);
+        let body = service(&format!("s{index}"), 15, 1000, 1000);
         ids.push(shop.provider.make("api-services", body).await["id"].clone());
     }
-    let last = shop.provider.make("api-services", service("last", LAST_ROUTES, 1000)).await;
+    let last = shop.provider.make("api-services", service("last", LAST_ROUTES, 1000, 1000)).await;
     ids.push(last["id"].clone());
     let product = json!({ "name": "large", "api_services": ids });
     let product = shop.provider.make("products", product).await;
@@ -90,7 +99,7 @@ async fn fill_up(
     publish: &impl AsyncFn() -> Answer,
 ) -> impl Fn(usize) -> Value {
     let make = |values: usize, length: usize| {
-        let mut body = service("last", LAST_ROUTES, 1000);
+        let mut body = service("last", LAST_ROUTES, 1000, 1000);
         let header = |at: usize| {
             let length = if at == 0 { length } else { 1000 };
             json!({ "name": format!("x-{at}"), "value": { "exact": "v".repeat(length) } })
