@@ -5,6 +5,7 @@ mod admin;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use imp_grammar::caps;
 
 pub use self::admin::EnvoyAdmin;
 
@@ -32,6 +33,7 @@ pub fn render(options: &Bootstrap) -> Result<String> {
         .replace("@ADMIN@", &options.envoy_admin.yaml())
         .replace("@AGENT_ADDRESS@", &agent)
         .replace("@AGENT_TLS@\n", &tls)
+        .replace("@PROGRAM@", &caps::ENVOY_REGEX_PROGRAM.value.to_string())
         .replace("@HEAP@", &(options.max_heap_mib << 20).to_string())
         .replace("@CONNECTIONS@", &options.max_connections.to_string())
         .replace("@AGENT@", AGENT_CLUSTER))
@@ -108,6 +110,12 @@ dynamic_resources:
         retry_policy: {retry_back_off: {base_interval: 0.05s, max_interval: 1s}}
   lds_config: {ads: {}, resource_api_version: V3}
   cds_config: {ads: {}, resource_api_version: V3}
+# A path template is an expression to Envoy, and its own limit of 100 instructions is less than a long
+# path. What tenants may write is bounded before, by the API and the agent.
+layered_runtime:
+  layers:
+  - name: expressions
+    static_layer: {re2.max_program_size.error_level: @PROGRAM@}
 cluster_manager:
   enable_deferred_cluster_creation: true
 deferred_stat_options:

@@ -8,6 +8,7 @@ mod upstreams;
 use std::sync::atomic::Ordering;
 
 use envoy_types::pb::envoy::config::route::v3::ScopedRouteConfiguration;
+use imp_grammar::caps;
 use imp_proto::config as pb;
 use imp_translate::{Layout, xds};
 use proptest::strategy::{Strategy as _, ValueTree as _};
@@ -28,6 +29,40 @@ async fn rich() -> Rig {
     rig.active("p1").await;
     assert_eq!(rig.refusals, [], "Envoy takes everything");
     rig
+}
+
+/// As large as the API and the agent accept them; Envoy's own default would refuse a path of 100 bytes.
+#[tokio::test]
+async fn the_largest_expressions_and_templates_are_served() {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    rig.apply(&delta);
+    let mut publish = fixtures::publish("p1", HOST, 1);
+    let template = format!("/{{x}}/{}", "a".repeat(caps::PATH_BYTES.size() - 5));
+    let most = caps::REGEX_PROGRAM.size();
+    let expressions = [
+        format!("/[a-z]{{{}}}", most - 1),
+        format!("/{}", "b".repeat(most - 1)),
+        format!("/c[^/]{{{}}}", (most - 2) / 7),
+        format!("/d\\W{{{}}}", (most - 2) / 11),
+        format!("/e(?:[a-z]|x){{0,{}}}", (most - 2) / 5),
+        r"/\pL\pL\pL".to_owned(),
+    ];
+    let service = fixtures::service(&mut publish);
+    service.backends = vec![fixtures::backend("b1", "127.0.0.1", rig.upstream)];
+    service.routes = vec![fixtures::route("template", fixtures::template(&template))];
+    for (index, expression) in expressions.iter().enumerate() {
+        imp_grammar::regexes::check(expression).unwrap();
+        service.routes.push(fixtures::route(&format!("r{index}"), fixtures::regex(expression)));
+    }
+    publish.base_path = format!("/{}", "v".repeat(caps::PATH_BYTES.size() - 1));
+    let delta = rig.assembly.set_publish(parsed(&publish));
+    rig.apply(&delta);
+    rig.active("p1").await;
+    assert_eq!(rig.refusals, [], "Envoy takes everything");
+    let path = format!("{}/q/{}", publish.base_path, "a".repeat(caps::PATH_BYTES.size() - 5));
+    let answer = rig.with_key(HOST, &format!("GET {path}")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ fn bootstrap(agent: u16, admin: u16) -> String {
         r#"
 node: {{id: test, cluster: all}}
 admin: {{address: {admin}}}
+layered_runtime: {{layers: [{{name: expressions, static_layer: {{re2.max_program_size.error_level: {program}}}}}]}}
 cluster_manager: {{enable_deferred_cluster_creation: true}}
 deferred_stat_options: {{enable_deferred_creation_stats: true}}
 dynamic_resources:
@@ -86,6 +87,7 @@ static_resources:
     typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}
     load_assignment: {{cluster_name: agent, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {agent}}}}}]}}]}}
 "#,
+        program = imp_grammar::caps::ENVOY_REGEX_PROGRAM.value,
         admin = address(admin),
         agent = address(agent),
     )
