@@ -109,6 +109,11 @@ impl PageOf {
         self.after
     }
 
+    /// Names the page that begins behind this id.
+    pub fn token_behind(&self, id: Uuid) -> String {
+        close(id, &self.list)
+    }
+
     /// The page as it is being written.
     pub fn sheet(self) -> Sheet {
         let body = b"{\"items\":[".to_vec();
@@ -176,7 +181,7 @@ impl Sheet {
         let Self { page, after, mut body, state, .. } = self;
         body.push(b']');
         if let (Progress::Full, Some(last)) = (state, after) {
-            let token = close(last, &page.list);
+            let token = page.token_behind(last);
             body.extend(format!(",\"next_page_token\":\"{token}\"").into_bytes());
         }
         body.push(b'}');
