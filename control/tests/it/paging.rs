@@ -64,6 +64,21 @@ async fn a_page_token_is_good_for_its_own_list_only() {
 }
 
 #[tokio::test]
+async fn a_page_token_of_another_tenant_opens_nothing() {
+    let world = World::start().await;
+    let (shop, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    shop.provider.make("customers", json!({ "name": "b" })).await;
+    let first = shop.provider.get("/v1/customers?page_size=1").await.ok();
+    let path = format!(
+        "/v1/customers?page_size=1&page_token={}",
+        first["next_page_token"].as_str().unwrap()
+    );
+    assert_eq!(shop.provider.get(&path).await.status, 200);
+    other.provider.get(&path).await.refused(400, "invalid_page_token", "");
+    shop.customer.get(&path).await.refused(400, "invalid_page_token", "");
+}
+
+#[tokio::test]
 async fn a_filter_names_fields() {
     let world = World::start().await;
     let shop = Shop::open(&world, "acme").await;

@@ -176,7 +176,7 @@ caps! {
     REGEX_PROGRAM = 300, Instructions, [Api, Agent],
         "What a regular expression is compiled to, as estimated before anything is compiled.",
         "proto/grammar/tests/it/regexes.rs::the_largest_program_is_accepted_and_one_instruction_more_is_refused";
-    ENVOY_REGEX_PROGRAM = 8_192, Instructions, [Envoy],
+    ENVOY_REGEX_PROGRAM = 4_096, Instructions, [Envoy],
         "What Envoy compiles at all, path templates included (`re2.max_program_size.error_level` of the bootstrap).",
         "agent/translate/tests/it/envoy.rs::the_largest_expressions_and_templates_are_served";
     HEADER_NAME_BYTES = 128, Bytes, [Api, Agent],
