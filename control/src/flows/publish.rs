@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::flows::{Write, hostnames, ports, share};
 use crate::problem::Problem;
+use crate::rest::call::{LARGE, off_workers};
 
 const REVISIONS_KEPT: i64 = caps::REVISIONS_KEPT.value.cast_signed();
 
@@ -152,13 +153,16 @@ async fn store_revision(
     content: Content,
 ) -> Result<(), Problem> {
     let Content { spec, services } = content;
-    let (taken, services) = share::measure(publish, services)?;
+    let (taken, services, content_hash) = off_workers(LARGE, || {
+        let (taken, services) = share::measure(publish, services)?;
+        let bytes = serde_json::to_vec(&(&spec, &services)).map_err(Problem::internal)?;
+        Ok::<_, Problem>((taken, services, hex::encode(Sha256::digest(bytes))))
+    })?;
     share::take(write, publish, taken).await?;
-    let bytes = serde_json::to_vec(&(&spec, &services)).map_err(Problem::internal)?;
     let revision = PublishRevision {
         product_publish_id: publish.id,
         revision: publish.desired_revision,
-        content_hash: hex::encode(Sha256::digest(bytes)),
+        content_hash,
         spec,
         api_services: services,
         created_at: publish.meta.updated_at,

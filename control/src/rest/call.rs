@@ -175,7 +175,7 @@ fn is_length(error: &axum::Error) -> bool {
 }
 
 /// From this size on, work on a body is not done on a thread that serves others.
-const LARGE: usize = 16 << 10;
+pub const LARGE: usize = 16 << 10;
 
 /// Does work that takes time on a thread of its own; the requests that share this one go on. How much
 /// of it a tenant may have at once, [`Weight`] bounds.
