@@ -159,6 +159,7 @@ fn claim_rules(flags: &ClaimFlags) -> Result<ClaimRules, StartError> {
         shared_domains: shared.map_err(|fault| StartError::SharedDomains(fault.detail))?,
         hostname_cooldown: TimeDelta::from_std(flags.hostname_cooldown.min(LONGEST_COOLDOWN))
             .unwrap_or_default(),
+        share_ports: flags.share_ports,
         reserved_ports: ports.map_err(|fault| StartError::ReservedPorts(fault.detail))?,
     })
 }

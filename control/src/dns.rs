@@ -1,7 +1,7 @@
 //! Asks DNS for the record that proves a domain.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
@@ -9,8 +9,8 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::{Resolver, TokioResolver};
 use http::StatusCode;
-use imp_core::domain::Challenge;
-use tokio::sync::Semaphore;
+use imp_core::TenantId;
+use imp_core::domain::Domain;
 
 use crate::problem::Problem;
 
@@ -18,8 +18,10 @@ use crate::problem::Problem;
 const TRY: Duration = Duration::from_secs(2);
 /// The whole look-up, whatever happens.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Look-ups at a time, over all tenants; a request over that is told to come again.
+/// Look-ups at a time; a request over that is told to come again.
 const AT_A_TIME: usize = 16;
+/// Of those, one tenant's.
+const OF_ONE_TENANT: usize = 4;
 /// Records of an answer that are looked at.
 const RECORDS: usize = 64;
 
@@ -28,7 +30,7 @@ const RECORDS: usize = 64;
 pub struct Dns {
     /// None when the machine has no usable configuration.
     resolver: Option<TokioResolver>,
-    slots: Arc<Semaphore>,
+    running: Running,
 }
 
 impl Dns {
@@ -52,18 +54,19 @@ impl Dns {
         if let Err(error) = &resolver {
             tracing::warn!(%error, "no DNS server: domains can be granted, not proven (--dns-server)");
         }
-        Self { resolver: resolver.ok(), slots: Arc::new(Semaphore::new(AT_A_TIME)) }
+        Self { resolver: resolver.ok(), running: Running::default() }
     }
 
     /// Looks for the record. What else is found there is told to nobody.
-    pub async fn prove(&self, challenge: &Challenge) -> Result<(), Problem> {
+    pub async fn prove(&self, domain: &Domain) -> Result<(), Problem> {
+        let challenge = &domain.challenge;
         let resolver = self.resolver.as_ref().ok_or_else(|| unavailable("no DNS server is set"))?;
-        let _slot = self.slots.try_acquire().map_err(|_| unavailable("too many look-ups"))?;
+        let _one = self.running.one_more(domain.tenant_id)?;
         let name = format!("{}.", challenge.record);
         let answer = tokio::time::timeout(PATIENCE, resolver.txt_lookup(name)).await;
         let found = match answer.map_err(|_| unavailable("DNS does not answer"))? {
             Ok(found) => found,
-            Err(error) if error.is_no_records_found() => return Err(not_found(challenge)),
+            Err(error) if error.is_no_records_found() => return Err(not_found(domain)),
             Err(error) => return Err(unavailable(&error.to_string())),
         };
         let proves = |data: &RData| match data {
@@ -73,7 +76,40 @@ impl Dns {
         let mut records = found.answers().iter().take(RECORDS);
         match records.any(|record| proves(&record.data)) {
             true => Ok(()),
-            false => Err(not_found(challenge)),
+            false => Err(not_found(domain)),
+        }
+    }
+}
+
+/// Whose look-ups are under way.
+#[derive(Clone, Default)]
+struct Running(Arc<Mutex<Vec<TenantId>>>);
+
+/// A look-up that is under way.
+struct One<'r>(&'r Running, TenantId);
+
+impl Running {
+    /// Unless there are too many, of all tenants or of this one.
+    fn one_more(&self, tenant: TenantId) -> Result<One<'_>, Problem> {
+        let mut running = self.tenants();
+        let own = running.iter().filter(|it| **it == tenant).count();
+        if running.len() >= AT_A_TIME || own >= OF_ONE_TENANT {
+            return Err(unavailable("too many look-ups are under way"));
+        }
+        running.push(tenant);
+        Ok(One(self, tenant))
+    }
+
+    fn tenants(&self) -> MutexGuard<'_, Vec<TenantId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for One<'_> {
+    fn drop(&mut self) {
+        let mut running = self.0.tenants();
+        if let Some(at) = running.iter().position(|it| *it == self.1) {
+            running.swap_remove(at);
         }
     }
 }
@@ -87,8 +123,8 @@ fn bound(options: &mut ResolverOpts) {
     options.use_hosts_file = ResolveHosts::Never;
 }
 
-fn not_found(challenge: &Challenge) -> Problem {
-    let Challenge { record, value } = challenge;
+fn not_found(domain: &Domain) -> Problem {
+    let (record, value) = (&domain.challenge.record, &domain.challenge.value);
     let detail =
         format!("there is no TXT record {record} with the text {value}; it may take a while");
     Problem::conflict("proof_not_found", detail)

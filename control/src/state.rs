@@ -49,4 +49,6 @@ pub struct ClaimRules {
     /// How long a hostname that nothing serves stays its former tenant's.
     pub hostname_cooldown: TimeDelta,
     pub reserved_ports: ReservedPorts,
+    /// Whether the agents serve several gateways on one port.
+    pub share_ports: bool,
 }

@@ -31,6 +31,11 @@ pub struct ClaimFlags {
         value_name = "PORT|FIRST-LAST,.."
     )]
     pub reserved_ports: Vec<String>,
+    /// Let several gateways of a cluster, of different tenants too, listen on one port when their
+    /// listeners' settings agree. Every agent must be of a release that opens one listener for all
+    /// of them; an older one serves only the first.
+    #[arg(long, env = "IMP_SHARE_PORTS")]
+    pub share_ports: bool,
     /// The DNS server that is asked for the records that prove domains. [default: the system's]
     #[arg(long, env = "IMP_DNS_SERVER", value_name = "ADDR:PORT")]
     pub dns_server: Option<SocketAddr>,
@@ -44,6 +49,7 @@ impl ClaimFlags {
             shared_domains: shared.map(str::to_owned).to_vec(),
             hostname_cooldown: Duration::from_secs(24 * 3600),
             reserved_ports: Vec::new(),
+            share_ports: false,
             dns_server: None,
         }
     }

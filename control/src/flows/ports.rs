@@ -112,8 +112,8 @@ fn admits(cluster: &Cluster, port: u16) -> bool {
     cluster.spec.port_ranges.iter().any(|range| range.holds(port))
 }
 
-/// One socket serves all listeners of a port, so they agree on everything but the hostname. Of the
-/// others nothing is told but the setting.
+/// One socket serves all listeners of a port, so they agree on everything but the hostname, and the
+/// agents must know how to share it. Of the others nothing is told but the setting.
 async fn refuse_others(
     write: &mut Write<'_>,
     gateway: &Gateway,
@@ -122,11 +122,17 @@ async fn refuse_others(
 ) -> Result<(), Problem> {
     let ports: BTreeSet<u16> = gateway.spec.listeners.iter().map(|it| it.port).collect();
     let others = table::others_on(&mut write.tx, gateway.id, cluster.id, &ports).await?;
+    let share = write.call.state.claims.share_ports;
     for (index, listener) in gateway.spec.listeners.iter().enumerate() {
-        let mut same = others.iter().filter(|other| other.port == listener.port);
-        if let Some(setting) = same.find_map(|it| listener.settings().difference(&it.settings)) {
+        let same = others.iter().filter(|other| other.port == listener.port);
+        let mut refusals =
+            same.filter_map(|it| match listener.settings().difference(&it.settings) {
+                Some(setting) => Some(format!("with another {setting}")),
+                None => (!share).then(|| "by another gateway".to_owned()),
+            });
+        if let Some(how) = refusals.next() {
             let (port, name) = (listener.port, &cluster.spec.name);
-            let detail = format!("port {port} of cluster {name} is in use with another {setting}");
+            let detail = format!("port {port} of cluster {name} is in use {how}");
             return Err(Problem::conflict("port_taken", detail).at(pointer(index)));
         }
     }

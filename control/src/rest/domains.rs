@@ -91,7 +91,7 @@ async fn verify(call: Call) -> Result<Reply, Problem> {
     if domain.status.is_held() {
         return crud::show(&call, domain).await;
     }
-    call.state.dns.prove(&domain.challenge).await?;
+    call.state.dns.prove(&domain).await?;
     let (mut write, current) = crud::open::<Domain>(&call).await?;
     let next = flow::verify(&mut write, current).await?;
     write.finish::<Domain>("verify", next.id).await?;

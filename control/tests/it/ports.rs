@@ -37,13 +37,46 @@ async fn claimed(world: &World, gateway: GatewayId, cluster: ClusterId) -> Vec<u
     ports.into_iter().map(|it| it.port).collect()
 }
 
-/// R3 of the findings: another tenant's gateway comes to a port that is in use.
+/// R3 of the findings: an older gateway of another tenant comes to a port that is in use, and would
+/// have it after the next restart of Envoy.
+#[rstest]
+#[tokio::test]
+async fn where_agents_cannot_share_a_port_it_is_one_gateways(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let (other, acme) = (Shop::open(&world, "other").await, Shop::open(&world, "acme").await);
+    other.provider.patch(&other.path("gateways"), listeners(9000)).await.ok();
+    let mut body = other.publish("here.example.com");
+    body["cluster_id"] = json!(acme.id("clusters"));
+    other.provider.make("product-publishes", body).await;
+    let own = acme.provider.make("gateways", named("own", 8080)).await;
+    let before = world.everything().await;
+    let answer = other.provider.patch(&other.path("gateways"), listeners(8080)).await;
+    answer.refused(409, "port_taken", "/listeners/0/port");
+    let told = answer.body.to_string();
+    assert!(!told.contains(acme.id("gateways")) && !told.contains(acme.id("tenants")), "{told}");
+    let mut body = acme.publish("twice.example.com");
+    body["gateway_id"] = own["id"].clone();
+    let answer = acme.provider.post("/v1/product-publishes", body.clone()).await;
+    answer.refused(409, "port_taken", "/gateway_id");
+    assert_eq!(world.everything().await, before);
+    // Another cluster has ports of its own.
+    body["cluster_id"] =
+        world.admin.make("clusters", json!({ "name": "spare" })).await["id"].take();
+    acme.provider.make("product-publishes", body).await;
+    // Given up, the port is anyone's.
+    assert_eq!(acme.provider.delete(&acme.path("product-publishes")).await.status, 204);
+    other.provider.patch(&other.path("gateways"), listeners(8080)).await.ok();
+}
+
 #[rstest]
 #[tokio::test]
 async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_when_not(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
+    let flags = ClaimFlags { share_ports: true, ..ClaimFlags::in_process() };
+    let world = World::ruled(kind, flags).await;
     let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
     let here = cluster(&acme);
     other.provider.patch(&other.path("gateways"), listeners(9000)).await.ok();
@@ -213,4 +246,33 @@ async fn a_listeners_hostname_is_stored_in_its_canonical_form() {
     let path = shop.path("product-publishes");
     let spelled = json!({ "hostnames": [shop.host.to_uppercase()] });
     assert_eq!(shop.provider.patch(&path, spelled).await.ok()["version"], 1);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_gateways_that_race_for_a_port_one_gets_it(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let mut calls = Vec::new();
+    for index in 0..20 {
+        let gateway = shop.provider.make("gateways", named(&format!("g{index}"), 9100)).await;
+        let (caller, mut body) = (shop.provider.clone(), shop.publish("x"));
+        body["hostnames"] = json!([format!("g{index}.example.com")]);
+        body["gateway_id"] = gateway["id"].clone();
+        calls.push((caller, body));
+    }
+    let calls = calls.into_iter().map(|(caller, body)| {
+        tokio::spawn(async move { caller.post("/v1/product-publishes", body).await })
+    });
+    let mut won = 0;
+    for call in calls.collect::<Vec<_>>() {
+        let answer = call.await.unwrap();
+        match answer.status.as_u16() {
+            201 => won += 1,
+            _ => answer.refused(409, "port_taken", "/gateway_id"),
+        }
+    }
+    assert_eq!(won, 1);
 }

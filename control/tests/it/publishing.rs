@@ -211,7 +211,7 @@ async fn a_suspended_publish_is_resumed_and_a_redeploy_leaves_it_suspended() {
 async fn the_gateways_listeners_admit_the_hostnames_now_and_later() {
     let world = World::start().await;
     let shop = Shop::open(&world, "acme").await;
-    let listener = |host: &str| json!([{ "name": "http", "port": 8080, "protocol": "HTTP", "hostname": host }]);
+    let listener = |host: &str| json!([{ "name": "http", "port": 8081, "protocol": "HTTP", "hostname": host }]);
     let narrow = json!({ "name": "narrow", "listeners": listener("Only.example.com") });
     let gateway = shop.provider.make("gateways", narrow).await;
     let mut body = shop.publish("other.example.com");

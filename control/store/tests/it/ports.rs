@@ -79,3 +79,38 @@ async fn claims_go_with_their_gateway_and_their_cluster(
     // What it left behind keeps nobody out.
     claim(&store, &shop.gateway, shop.cluster.id, &[port(80, HTTPS)]).await.unwrap();
 }
+
+/// Twenty gateways come to one port at once, half of them with another protocol: those that get in
+/// agree.
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_gateways_that_race_for_a_port_those_that_agree_get_it(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let mut gateways = Vec::new();
+    for index in 0..20 {
+        let mut another = crate::shop::gateway(shop.tenant.id);
+        another.spec.name = format!("g{index}");
+        write(&store, async |tx| gateway::insert(tx, &another).await).await.unwrap();
+        gateways.push(another);
+    }
+    let cluster = shop.cluster.id;
+    let calls = gateways.into_iter().enumerate().map(|(index, gateway)| {
+        let (store, protocol) = (store.clone(), if index % 2 == 0 { HTTP } else { HTTPS });
+        tokio::spawn(async move {
+            let done = claim(&store, &gateway, cluster, &[port(8080, protocol)]).await;
+            (protocol, done)
+        })
+    });
+    let mut won = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap() {
+            (protocol, Ok(())) => won.push(protocol),
+            (_, done) => taken(done),
+        }
+    }
+    assert_eq!(won.len(), 10, "{won:?}");
+    assert!(won.windows(2).all(|pair| pair[0] == pair[1]), "{won:?}");
+}
