@@ -22,6 +22,7 @@ async fn two_shops(kind: Kind) -> (World, Dns, Shop, Shop) {
     };
     let world = World::ruled(kind, flags).await;
     let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    other.listen_on(8081).await;
     (world, dns, acme, other)
 }
 

@@ -46,7 +46,7 @@ async fn where_agents_cannot_share_a_port_it_is_one_gateways(
 ) {
     let world = World::on(kind).await;
     let (other, acme) = (Shop::open(&world, "other").await, Shop::open(&world, "acme").await);
-    other.provider.patch(&other.path("gateways"), listeners(9000)).await.ok();
+    other.listen_on(9000).await;
     let mut body = other.publish("here.example.com");
     body["cluster_id"] = json!(acme.id("clusters"));
     other.provider.make("product-publishes", body).await;
@@ -67,7 +67,7 @@ async fn where_agents_cannot_share_a_port_it_is_one_gateways(
     acme.provider.make("product-publishes", body).await;
     // Given up, the port is anyone's.
     assert_eq!(acme.provider.delete(&acme.path("product-publishes")).await.status, 204);
-    other.provider.patch(&other.path("gateways"), listeners(8080)).await.ok();
+    other.listen_on(8080).await;
 }
 
 #[rstest]
@@ -79,7 +79,7 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     let world = World::ruled(kind, flags).await;
     let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
     let here = cluster(&acme);
-    other.provider.patch(&other.path("gateways"), listeners(9000)).await.ok();
+    other.listen_on(9000).await;
     let mut body = other.publish("here.example.com");
     body["cluster_id"] = json!(here);
     other.provider.make("product-publishes", body).await;
@@ -111,7 +111,7 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     assert_eq!(after, before, "a refusal changes nothing");
 
     // The port that speaks the same is shared.
-    other.provider.patch(&other.path("gateways"), listeners(8080)).await.ok();
+    other.listen_on(8080).await;
     let guest: GatewayId = other.id("gateways").parse().unwrap();
     assert_eq!(claimed(&world, guest, here).await, [8080]);
     assert_eq!(claimed(&world, first.id, here).await, [8080, 8443]);
@@ -169,13 +169,14 @@ async fn a_gateway_claims_its_ports_where_it_has_publishes_and_as_long(
 ) {
     let world = World::on(kind).await;
     let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    other.listen_on(8081).await;
     let id: GatewayId = acme.id("gateways").parse().unwrap();
     let (here, there) = (cluster(&acme), cluster(&other));
     assert_eq!(claimed(&world, id, there).await, [0_u16; 0]);
     let mut body = acme.publish("there.example.com");
     body["cluster_id"] = json!(there);
     let second = acme.provider.make("product-publishes", body).await;
-    acme.provider.patch(&acme.path("gateways"), listeners(9000)).await.ok();
+    acme.listen_on(9000).await;
     assert_eq!(claimed(&world, id, here).await, [9000]);
     assert_eq!(claimed(&world, id, there).await, [9000]);
     let third = acme.provider.make("product-publishes", acme.publish("c.example.com")).await;

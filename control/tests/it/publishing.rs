@@ -119,6 +119,7 @@ async fn another_tenants_hostname_is_taken_whatever_the_path_and_nothing_more_is
 ) {
     let world = World::on(kind).await;
     let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    other.listen_on(8081).await;
     let before = world.everything().await;
     let mut body = other.publish(&acme.host);
     body["cluster_id"] = json!(acme.id("clusters"));

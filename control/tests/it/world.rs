@@ -356,6 +356,13 @@ impl Shop {
         self.objects.insert("credentials", credential);
     }
 
+    /// Its gateway moves to another port.
+    pub async fn listen_on(&self, port: u16) {
+        let mut edit = public_gateway();
+        edit["listeners"][0]["port"] = json!(port);
+        self.provider.patch(&self.path("gateways"), edit).await.ok();
+    }
+
     /// A body for another publish of the product.
     pub fn publish(&self, host: &str) -> Value {
         json!({
