@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::fleet::Fleet;
 use crate::identity::IdentityFile;
+use crate::ledger::Ledger;
 use crate::link::LinkState;
 use crate::lkg::Lkg;
 use crate::port::Address;
@@ -32,6 +33,31 @@ pub struct Admin {
     pub fleet: Fleet,
     /// What is kept.
     pub lkg: Lkg,
+    /// What was counted.
+    pub ledger: Ledger,
+}
+
+impl Admin {
+    /// What does not stop serving, and needs to be known.
+    fn what_is_wrong(&self) -> Vec<String> {
+        let disk = self.lkg.failing().map(|why| {
+            format!("ready, but the disk does not take the last-known-good ({why}): a restart would find an older state")
+        });
+        let usage = self.ledger.is_behind().then(|| {
+            "ready, but calls are counted in memory only: the disk does not take them".to_owned()
+        });
+        let link = match *self.link.borrow() {
+            LinkState::IdentityDamaged => {
+                Some("ready, but identity.json cannot be read: nothing new is taken")
+            }
+            LinkState::ControlWentBack => Some(
+                "ready, but the control plane's database went back in time: nothing of it is taken until a person says `imp-control accept-restore`",
+            ),
+            LinkState::Revoked => Some("ready, but the control plane does not take this agent"),
+            _ => None,
+        };
+        disk.into_iter().chain(usage).chain(link.map(str::to_owned)).collect()
+    }
 }
 
 /// `/healthz`, `/readyz`, `/metrics`, `/status`.
@@ -52,7 +78,9 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     if admin.fleet.is_open() {
-        return (StatusCode::OK, "ready\n".to_owned());
+        let wrong = admin.what_is_wrong();
+        let words = if wrong.is_empty() { "ready".to_owned() } else { wrong.join("; ") };
+        return (StatusCode::OK, format!("{words}\n"));
     }
     let link = *admin.link.borrow();
     let why = format!("nothing to serve yet: no state on disk, and the link is {link:?}\n");
@@ -92,6 +120,9 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
         "xds": admin.xds.to_string(),
         "gateways": size.gateways,
         "lkg_rows_behind": admin.lkg.behind(),
+        "lkg_failing": admin.lkg.failing(),
+        "usage_in_memory_only": admin.ledger.is_behind(),
+        "wrong": admin.what_is_wrong(),
         "envoys": envoys(&admin.fleet),
         "publishes": publishes(&admin.fleet),
         "streams": streams(&admin.fleet),

@@ -1,7 +1,6 @@
 //! The running agent: takes what is on disk, binds both ports, serves, follows the control plane.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +20,11 @@ use crate::config::{self, Config};
 use crate::door::Door;
 use crate::fleet::Fleet;
 use crate::identity::IdentityFile;
-use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState};
-use crate::lkg::{Lkg, OpenError};
+use crate::ledger::Ledger;
+use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState, Seen};
+use crate::lkg::{Lkg, Loaded, OpenError};
 use crate::port::{Address, Bounded, Port, PortError};
+use crate::state_dir;
 use crate::upstreams::{self, UpstreamsError};
 use crate::usage::{self, Usage};
 
@@ -50,14 +51,6 @@ pub enum AppError {
     #[error("cannot use the state directory {path} (--state-dir): {why}")]
     StateDir {
         /// As given.
-        path: String,
-        /// In words.
-        why: std::io::Error,
-    },
-    /// The identity.
-    #[error("cannot read {path}: {why}. Restore it, or move it away and register anew")]
-    Identity {
-        /// The file.
         path: String,
         /// In words.
         why: std::io::Error,
@@ -114,16 +107,18 @@ impl App {
         let file = state(&config)?;
         let port = Port::bind(&config.xds(), &config.envoy_uid, &config.state_dir).await?;
         let xds = port.address().clone();
-        let identity = file
-            .load()
-            .map_err(|why| AppError::Identity { path: file.path().display().to_string(), why })?;
+        let identity = file.load().map_err(|why| why.to_string());
         let cancel = CancellationToken::new();
         let options = options(&config, &own_ports(&xds, admin_addr)).await?;
-        let restored = restore(&config, options, &cancel).await?;
-        let Restored { engine, fleet, lkg, usage, holdings } = restored;
+        let opened = open(&config, options, &cancel)?;
+        let Opened { engine, fleet, lkg, ledger, usage, seen, loaded } = opened;
+        // Calls are decided from here on, and Envoys that have their configuration go on with it.
+        let envoys = tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone()));
+        let holdings = restore(fleet.clone(), lkg.clone(), loaded).await?;
         let (state, link_state) = watch::channel(match identity {
-            Some(_) => LinkState::Disconnected,
-            None => LinkState::Registering,
+            Ok(Some(_)) => LinkState::Disconnected,
+            Ok(None) => LinkState::Registering,
+            Err(_) => LinkState::IdentityDamaged,
         });
         let admin = Admin {
             file: file.clone(),
@@ -132,9 +127,10 @@ impl App {
             link: link_state.clone(),
             fleet: fleet.clone(),
             lkg: lkg.clone(),
+            ledger: ledger.clone(),
         };
         let tasks = vec![
-            tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone())),
+            envoys,
             tokio::spawn(serve_operator(operator, admin, cancel.clone())),
             tokio::spawn(usage::keep(usage.clone(), cancel.clone())),
         ];
@@ -147,6 +143,7 @@ impl App {
             holdings: Arc::new(holdings),
             fleet: fleet.clone(),
             usage,
+            seen,
             state,
         };
         let link = tokio::spawn(link.run(cancel.clone()));
@@ -190,13 +187,15 @@ impl Running {
     }
 }
 
-/// What a start makes of the state directory.
-struct Restored {
+/// What a start makes of the state directory at once.
+struct Opened {
     engine: Engine,
     fleet: Fleet,
     lkg: Lkg,
+    ledger: Ledger,
     usage: Usage,
-    holdings: Holdings,
+    seen: Seen,
+    loaded: Loaded,
 }
 
 /// The TCP ports of this agent.
@@ -220,30 +219,43 @@ async fn options(config: &Config, own: &[SocketAddr]) -> Result<Options, AppErro
     })
 }
 
-async fn restore(
-    config: &Config,
-    options: Options,
-    cancel: &CancellationToken,
-) -> Result<Restored, AppError> {
-    let started = std::time::Instant::now();
-    let (lkg, mut loaded) = Lkg::open(&config.state_dir)?;
-    let engine = Engine::new();
-    let usage = Usage::restore(engine.clone(), lkg.clone(), &mut loaded);
+fn open(config: &Config, options: Options, cancel: &CancellationToken) -> Result<Opened, AppError> {
+    let (lkg, loaded) = Lkg::open(&config.state_dir)?;
+    // After the lock on the other file was taken, so two agents never count in one.
+    let (ledger, kept) = Ledger::open(&config.state_dir);
+    let engine = Engine::kept_in(Arc::new(ledger.clone()));
+    let usage = Usage::restore(engine.clone(), ledger.clone(), kept);
     let fleet = Fleet::start(options, engine.clone(), lkg.clone(), cancel.clone());
-    let complete = Holdings::was_complete(&loaded);
-    let restored = fleet.restore(&mut loaded);
-    if complete {
-        fleet.open();
-        tracing::info!(resources = restored.len(), took = ?started.elapsed(), "serving the last-known-good");
-    }
-    let holdings = Holdings::new(fleet.clone(), lkg.clone(), restored, complete);
-    Ok(Restored { engine, fleet, lkg, usage, holdings })
+    let seen = Seen::restore(lkg.clone(), &loaded);
+    Ok(Opened { engine, fleet, lkg, ledger, usage, seen, loaded })
+}
+
+/// Off the threads that answer calls: rendering a large state takes a while.
+async fn restore(fleet: Fleet, lkg: Lkg, mut loaded: Loaded) -> Result<Holdings, AppError> {
+    let restored = tokio::task::spawn_blocking(move || {
+        let started = std::time::Instant::now();
+        let complete = Holdings::was_complete(&loaded);
+        let whole = fleet.restore_access(&mut loaded);
+        if complete {
+            fleet.decide();
+            tracing::info!(took = ?started.elapsed(), "calls are decided");
+        }
+        let restored = fleet.restore(whole, &mut loaded);
+        if complete {
+            fleet.open();
+            tracing::info!(resources = restored.len(), took = ?started.elapsed(), "serving the last-known-good");
+        }
+        Holdings::new(fleet, lkg, restored, complete)
+    });
+    restored.await.map_err(|error| {
+        tracing::error!(%error, "the last-known-good could not be taken");
+        AppError::Broken
+    })
 }
 
 fn state(config: &Config) -> Result<IdentityFile, AppError> {
     let failed = |why| AppError::StateDir { path: config.state_dir.display().to_string(), why };
-    let mut directory = std::fs::DirBuilder::new();
-    directory.recursive(true).mode(0o700).create(&config.state_dir).map_err(failed)?;
+    state_dir::prepare(&config.state_dir).map_err(failed)?;
     Ok(IdentityFile::within(&config.state_dir))
 }
 

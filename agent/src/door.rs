@@ -107,7 +107,7 @@ impl Authorization for Door {
         request: Request<auth::CheckRequest>,
     ) -> Result<Response<auth::CheckResponse>, Status> {
         let caller = Caller::of(request.extensions())?.clone();
-        if !self.fleet.is_open() {
+        if !self.fleet.decides() {
             self.counters.unavailable.increment(1);
             return Err(Status::unavailable("not loaded yet"));
         }

@@ -13,6 +13,7 @@ pub mod tracker;
 mod verdicts;
 mod worlds;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use self::core::Core;
 use crate::intake::{Item, Kind, Rejected};
 use crate::lkg::{Lkg, Loaded};
 use observer::{Ears, Happened, Refusers};
-pub use restore::Restored;
+pub use restore::{Restored, Whole};
 use worlds::Worlds;
 
 /// The Envoys of a cluster. Clones are one fleet.
@@ -41,6 +42,7 @@ struct Shared {
     worlds: Worlds,
     ads: AdsServer,
     news: News,
+    decides: AtomicBool,
 }
 
 /// Wakes who reports.
@@ -73,7 +75,9 @@ impl Fleet {
         let ads = AdsServer::new(worlds::server_config(), ears.clone(), ears);
         let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
         let core = Mutex::new(Core::new(options, engine, lkg, worlds.clone()));
-        let fleet = Self { shared: Arc::new(Shared { core, worlds, ads, news }) };
+        let fleet = Self {
+            shared: Arc::new(Shared { core, worlds, ads, news, decides: AtomicBool::new(false) }),
+        };
         let listening = tokio::spawn(listen(fleet.clone(), queue, cancel.clone()));
         tokio::spawn(async move {
             if let Err(error) = listening.await {
@@ -85,16 +89,33 @@ impl Fleet {
         fleet
     }
 
-    /// Takes what was on disk; gives what of it could be read.
-    pub fn restore(&self, loaded: &mut Loaded) -> Vec<Restored> {
+    /// Takes from disk what decisions need.
+    pub fn restore_access(&self, loaded: &mut Loaded) -> Whole {
+        let engine = self.lock().engine.clone();
+        restore::load_access(&engine, loaded)
+    }
+
+    /// Takes the rest of what was on disk; gives what of it could be read. Blocks.
+    pub fn restore(&self, whole: Whole, loaded: &mut Loaded) -> Vec<Restored> {
         let mut core = self.lock();
-        let restored = core.restore(loaded);
+        let restored = core.restore(whole, loaded);
         core.settle();
         restored
     }
 
+    /// From now on calls are decided; Envoys may have to wait for their configuration.
+    pub fn decide(&self) {
+        self.shared.decides.store(true, Ordering::Release);
+    }
+
+    /// Whether calls are decided.
+    pub fn decides(&self) -> bool {
+        self.shared.decides.load(Ordering::Acquire)
+    }
+
     /// From now on Envoys are served.
     pub fn open(&self) {
+        self.decide();
         self.shared.worlds.open();
         let mut core = self.lock();
         core.commit();

@@ -1,11 +1,13 @@
 //! Who this agent is: what registration gave it, kept in a file that only its owner reads.
 
 use std::fmt;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::lkg::aside;
 
 /// A registered agent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ impl Identity {
     }
 }
 
+/// More is not an identity.
+const MOST: u64 = 64 * 1024;
+
 /// The file of an identity.
 #[derive(Clone, Debug)]
 pub struct IdentityFile {
@@ -64,12 +69,19 @@ impl IdentityFile {
 
     /// None: not registered yet.
     pub fn load(&self) -> std::io::Result<Option<Identity>> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
+        let file = match std::fs::File::open(&self.path) {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        serde_json::from_str(&text).map(Some).map_err(std::io::Error::other)
+        let mut bytes = Vec::new();
+        file.take(MOST).read_to_end(&mut bytes)?;
+        serde_json::from_slice(&bytes).map(Some).map_err(std::io::Error::other)
+    }
+
+    /// Makes room for another identity; what is there stays beside it, for people.
+    pub fn move_aside(&self) -> std::io::Result<PathBuf> {
+        aside::move_aside(&self.path)
     }
 
     /// Replaces it as a whole: a crash leaves the old one or the new one.
@@ -96,6 +108,33 @@ impl IdentityFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_byte_of_the_file_is_more_than_an_error() {
+        use rand::rngs::StdRng;
+        use rand::{Rng as _, SeedableRng as _};
+        let directory = tempfile::tempdir().unwrap();
+        let file = IdentityFile::within(directory.path());
+        let text =
+            br#"{"agent_id":"a","cluster_id":"c","jwt":"j","issued_at_ms":1,"expires_at_ms":2}"#;
+        std::fs::write(file.path(), text).unwrap();
+        assert!(file.load().unwrap().is_some());
+        for seed in 0..1_000 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut damaged = text.to_vec();
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..damaged.len());
+                damaged[at] = random.random();
+            }
+            damaged.truncate(random.random_range(0..=damaged.len()));
+            std::fs::write(file.path(), damaged).unwrap();
+            let _either = file.load();
+        }
+        std::fs::write(file.path(), "[".repeat(1_000_000)).unwrap();
+        assert!(file.load().is_err());
+        let kept = file.move_aside().unwrap();
+        assert!(kept.exists() && file.load().unwrap().is_none());
+    }
 
     #[test]
     fn it_survives_and_nobody_else_reads_it() {

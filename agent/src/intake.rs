@@ -97,6 +97,31 @@ pub fn parse(kind: Kind, resource: &Resource) -> Result<Item, Rejected> {
     }
 }
 
+/// What a decision needs of a resource.
+pub(crate) enum Access {
+    /// Who may call, and the revision that says so.
+    Publish(PublishAccess, u64),
+    /// What a subscription may do.
+    Entitlement(pb::Entitlement),
+    /// A key.
+    Credential(pb::Credential),
+    /// Nothing.
+    None,
+}
+
+/// Reads what a decision needs, and no more.
+pub(crate) fn access(kind: Kind, resource: &Resource) -> Result<Access, Rejected> {
+    Ok(match kind {
+        Kind::Gateway => Access::None,
+        Kind::Publish => {
+            let message: pb::Publish = decode(resource)?;
+            Access::Publish(PublishAccess::from(&message), message.revision)
+        }
+        Kind::Entitlement => Access::Entitlement(decode(resource)?),
+        Kind::Credential => Access::Credential(decode(resource)?),
+    })
+}
+
 /// Parses a publish of this id.
 pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
     let message: pb::Publish = decode(&Resource::new(id, "", wire.clone()))?;

@@ -3,6 +3,7 @@
 //!
 //! - [`link`]: towards the control plane: registration, the delta stream, the report stream.
 //! - [`lkg`]: the last-known-good on disk.
+//! - [`ledger`]: what was counted, on disk.
 //! - [`fleet`]: towards Envoy: one world per group of Envoys, and who acknowledged what.
 //! - [`port`]: where Envoys connect: who they are, and what they may use up.
 //! - [`door`]: one decision per call, as Envoy's ext_authz service.
@@ -16,10 +17,12 @@ pub mod door;
 pub mod fleet;
 pub mod identity;
 pub mod intake;
+pub mod ledger;
 pub mod link;
 pub mod lkg;
 pub mod log;
 pub mod port;
 pub mod report;
+mod state_dir;
 pub mod upstreams;
 pub mod usage;

@@ -1,11 +1,13 @@
 //! Towards the control plane: one channel, three conversations: who we are (registration, renewal),
 //! what we hold (the delta stream, down), what became of it (the report stream, up).
 //!
-//! All of them are tried for ever. Nothing that fails here stops what is served.
+//! All of them are tried without end. Nothing that fails here stops what is served: an agent that has
+//! something to serve serves it whether or not it is known who it is.
 
 mod endpoint;
 mod register;
 mod renew;
+mod seen;
 mod session;
 mod subscriber;
 
@@ -19,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 pub use endpoint::{EndpointError, channel};
+pub use seen::Seen;
 pub use session::Session;
 pub use subscriber::Holdings;
 
+use crate::backoff::Backoff;
 use crate::identity::{Identity, IdentityFile};
 use crate::{fleet::Fleet, intake, report};
 
@@ -37,6 +41,11 @@ pub enum LinkState {
     Connected,
     /// The control plane no longer wants this agent; what is on disk is served.
     Revoked,
+    /// The control plane's database does not have what this agent has seen of it: a backup was
+    /// restored. What is on disk is served until a person accepts that.
+    ControlWentBack,
+    /// The file that says who this agent is cannot be read; what is on disk is served.
+    IdentityDamaged,
 }
 
 /// Why the agent cannot go on. Everything else is tried again.
@@ -54,15 +63,16 @@ pub enum LinkError {
          make a new one with POST /v1/clusters/{{id}}/registration-tokens"
     )]
     TokenRefused(String),
-    /// The identity cannot be kept.
+    /// Nobody knows who this agent is, and there is nothing to serve meanwhile.
     #[error(
-        "cannot write {path}: {why}. The registration token is spent; make the state directory (--state-dir) writable and register with a new one"
+        "cannot read {path}: {why}. Restore it, or give a registration token \
+         (--registration-token or IMP_REGISTRATION_TOKEN) to register anew"
     )]
     Identity {
         /// The file.
         path: String,
         /// In words.
-        why: std::io::Error,
+        why: String,
     },
 }
 
@@ -76,14 +86,16 @@ pub struct Link {
     pub token: Option<String>,
     /// Where the identity is.
     pub file: IdentityFile,
-    /// What was in it.
-    pub identity: Option<Identity>,
+    /// What was in it; an error: it cannot be read.
+    pub identity: Result<Option<Identity>, String>,
     /// Takes what comes.
     pub holdings: Arc<Holdings>,
     /// Knows what became of it.
     pub fleet: Fleet,
     /// Knows who called.
     pub usage: crate::usage::Usage,
+    /// Knows where the control plane's database was.
+    pub seen: Seen,
     /// Is told how it stands.
     pub state: watch::Sender<LinkState>,
 }
@@ -91,31 +103,138 @@ pub struct Link {
 impl Link {
     /// Until cancelled, or until it cannot go on.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), LinkError> {
-        let identity = match self.identity.clone() {
-            Some(identity) => identity,
-            None => {
-                let registered = tokio::select! {
-                    () = cancel.cancelled() => return Ok(()),
-                    registered = self.register() => registered?,
-                };
-                tracing::info!(agent = %registered.agent_id, cluster = %registered.cluster_id, "registered");
-                registered
-            }
+        let known = self.identity.clone().ok().flatten();
+        let mut joined = match known {
+            Some(identity) => Joined { identity, saved: true },
+            None => tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                joined = self.join() => joined?,
+            },
         };
-        let _ = self.state.send_replace(LinkState::Disconnected);
-        let session = Arc::new(Session::new(self.channel, identity, self.file, self.state));
-        tokio::join!(
-            renew::run(session.clone(), cancel.clone()),
-            follow(session.clone(), self.holdings, cancel.clone()),
-            report::run(session, self.fleet, self.usage, cancel),
-        );
-        Ok(())
+        let mut token = self.token.clone();
+        loop {
+            let ended = cancel.child_token();
+            let again = tokio::select! {
+                () = self.converse(joined, ended.clone()) => None,
+                again = self.join_again(&mut token) => Some(again),
+            };
+            ended.cancel();
+            match again {
+                Some(again) => joined = again,
+                None => return Ok(()),
+            }
+        }
     }
 
-    async fn register(&self) -> Result<Identity, LinkError> {
-        let token = self.token.as_deref().filter(|token| !token.is_empty());
-        let token = token.ok_or(LinkError::NoToken)?;
-        register::register(self.channel.clone(), &self.control, token, &self.file).await
+    /// The three conversations, until cancelled.
+    async fn converse(&self, joined: Joined, cancel: CancellationToken) {
+        let Joined { identity, saved } = joined;
+        self.usage.belongs_to(&identity.agent_id);
+        let _ = self.state.send_replace(LinkState::Disconnected);
+        let (channel, file, state) = (self.channel.clone(), self.file.clone(), self.state.clone());
+        let session = Arc::new(Session::new(channel, identity, file, self.seen.clone(), state));
+        if !saved {
+            session.unsaved.notify_one();
+        }
+        tokio::join!(
+            renew::run(session.clone(), cancel.clone()),
+            keep(session.clone(), cancel.clone()),
+            follow(session.clone(), self.holdings.clone(), cancel.clone()),
+            report::run(session, self.fleet.clone(), self.usage.clone(), cancel),
+        );
+    }
+
+    /// Becomes somebody: by a token, or by a file that is mended. Without either there is an end,
+    /// unless there is something to serve meanwhile.
+    async fn join(&self) -> Result<Joined, LinkError> {
+        let error = match self.register(self.token.as_deref()).await {
+            Ok(joined) => return Ok(joined),
+            Err(error) => error,
+        };
+        let error = match (&self.identity, error) {
+            (Err(why), LinkError::NoToken) => {
+                let path = self.file.path().display().to_string();
+                LinkError::Identity { path, why: why.clone() }
+            }
+            (_, error) => error,
+        };
+        if !self.fleet.is_open() {
+            return Err(error);
+        }
+        tracing::error!(%error, "IT IS NOT KNOWN WHO THIS AGENT IS: it goes on serving the last-known-good, and is told nothing new");
+        Ok(self.mended().await)
+    }
+
+    /// Until somebody restores the file.
+    async fn mended(&self) -> Joined {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if let Ok(Some(identity)) = self.file.load() {
+                tracing::warn!(agent = %identity.agent_id, "the identity is there again");
+                return Joined { identity, saved: true };
+            }
+        }
+    }
+
+    /// An agent that is turned away and has a token registers once more; the token is good once.
+    async fn join_again(&self, token: &mut Option<String>) -> Joined {
+        let mut state = self.state.subscribe();
+        loop {
+            if state.wait_for(|state| *state == LinkState::Revoked).await.is_err() {
+                return std::future::pending().await;
+            }
+            let Some(token) = token.take() else { return std::future::pending().await };
+            match self.register(Some(&token)).await {
+                Ok(joined) => return joined,
+                Err(error) => {
+                    tracing::error!(%error, "the agent stays out; it goes on serving what it holds");
+                }
+            }
+        }
+    }
+
+    async fn register(&self, token: Option<&str>) -> Result<Joined, LinkError> {
+        let token = token.filter(|token| !token.is_empty()).ok_or(LinkError::NoToken)?;
+        let identity = register::register(self.channel.clone(), &self.control, token).await?;
+        tracing::info!(agent = %identity.agent_id, cluster = %identity.cluster_id, "registered");
+        if self.file.path().exists() {
+            match self.file.move_aside() {
+                Ok(kept) => tracing::warn!(kept = %kept.display(), "the former identity is kept"),
+                Err(error) => tracing::warn!(%error, "the former identity is written over"),
+            }
+        }
+        let saved = self.file.save(&identity).is_ok();
+        Ok(Joined { identity, saved })
+    }
+}
+
+/// Who this agent is now.
+struct Joined {
+    identity: Identity,
+    /// The file knows it, too.
+    saved: bool,
+}
+
+/// How often a file that could not be read is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Brings an identity to its file that the disk did not take at once: the token that it came from is
+/// spent.
+async fn keep(session: Arc<Session>, cancel: CancellationToken) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = session.unsaved.notified() => {}
+        }
+        if session.save() {
+            backoff.reset();
+            continue;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(backoff.next()) => {}
+        }
     }
 }
 
@@ -127,10 +246,20 @@ async fn follow(session: Arc<Session>, holdings: Arc<Holdings>, cancel: Cancella
     config.version = env!("CARGO_PKG_VERSION").to_owned();
     // A restarted control plane should find its agents within a second or two.
     config.backoff = (Duration::from_millis(10), Duration::from_secs(5));
-    let subscriber = Arc::new(subscriber::Stream { holdings, session: session.clone() });
+    let subscriber = Arc::new(subscriber::Stream::new(holdings.clone(), session.clone()));
     let connect = || {
         let session = session.clone();
         async move { session.stream_metadata().await }
     };
-    DeltaClient::new(config, subscriber).run(connect, cancel).await;
+    let client = DeltaClient::new(config, subscriber);
+    let mut lost = 0;
+    loop {
+        tokio::select! {
+            () = client.run(connect, cancel.clone()) => return,
+            times = holdings.lost(lost) => lost = times,
+        }
+        tracing::warn!("what was on disk is gone: everything is asked for again");
+        holdings.ask_for_everything();
+        session.keep_history();
+    }
 }

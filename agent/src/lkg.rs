@@ -3,8 +3,15 @@
 //! One crash-safe file. Writers only mark what changed ([`Lkg::put`], [`Lkg::remove`] never wait);
 //! a thread of its own writes what is marked, many changes per transaction, so the disk is never in
 //! the way of a change, and falls behind by as much as it takes to sync one transaction.
+//!
+//! Nothing that is wrong with the file needs a person. While the disk refuses it (full, read-only),
+//! rows wait in memory, the newest of each, and the file is opened again with back-off. A damaged
+//! file is moved aside; so is an older copy of it, which would bring back what was revoked since.
+//! When the rows on disk are gone, [`Lkg::lost`] says so, and everything is fetched again.
 
+pub(crate) mod aside;
 mod disk;
+mod file;
 mod writer;
 
 use std::path::Path;
@@ -14,6 +21,7 @@ use bytes::Bytes;
 use imp_xds::wire;
 use prost::Message as _;
 
+use disk::Disk;
 pub use disk::OpenError;
 use writer::Writer;
 
@@ -30,22 +38,13 @@ pub enum Table {
     Refused,
     /// Publish -> the revision that serves in place of the refused one.
     Former,
-    /// Counter -> its state.
-    Usage,
-    /// Single facts: see [`crate::usage`] and [`crate::link`].
+    /// Single facts: see [`crate::link`].
     Facts,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Resources,
-        Self::Proven,
-        Self::Acked,
-        Self::Refused,
-        Self::Former,
-        Self::Usage,
-        Self::Facts,
-    ];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Resources, Self::Proven, Self::Acked, Self::Refused, Self::Former, Self::Facts];
 }
 
 /// The store. Clones are one store.
@@ -78,11 +77,14 @@ impl Loaded {
 }
 
 impl Lkg {
-    /// Opens or makes the file in the state directory, and reads all of it.
+    /// Opens or makes the file in the state directory, and reads all of it. What is wrong with the
+    /// file is no error: it is mended, or tried again later.
     pub fn open(state_dir: &Path) -> Result<(Self, Loaded), OpenError> {
-        let (disk, loaded) = disk::Disk::open(&state_dir.join("lkg.redb"))?;
-        let writer = Arc::new(Writer::start(disk)?);
-        Ok((Self { writer }, loaded))
+        let (disk, loaded) = Disk::start(&state_dir.join("lkg.redb"))?;
+        let path = disk.path().display().to_string();
+        let writer = Writer::start(Box::new(disk))
+            .map_err(|why| OpenError::NoThread { path, why: why.to_string() })?;
+        Ok((Self { writer: Arc::new(writer) }, loaded))
     }
 
     /// Marks a row as new or changed.
@@ -105,6 +107,16 @@ impl Lkg {
         self.writer.behind()
     }
 
+    /// Why the disk does not take what is marked; None: it does.
+    pub fn failing(&self) -> Option<String> {
+        self.writer.failing()
+    }
+
+    /// Returns when what was written before is gone more often than `seen` times; how often.
+    pub async fn lost(&self, seen: u64) -> u64 {
+        self.writer.lost(seen).await
+    }
+
     /// Writes what is marked and ends the thread; nothing is written after this.
     pub fn close(&self) {
         self.writer.close();
@@ -112,7 +124,7 @@ impl Lkg {
 }
 
 /// The key of a resource.
-pub(crate) fn key(type_url: &str, name: &str) -> String {
+pub fn key(type_url: &str, name: &str) -> String {
     format!("{type_url} {name}")
 }
 
@@ -122,7 +134,7 @@ pub(crate) fn split(key: &str) -> Option<(&str, &str)> {
 }
 
 /// A resource as a row.
-pub(crate) fn row(type_url: &str, resource: &imp_xds::Resource) -> Bytes {
+pub fn row(type_url: &str, resource: &imp_xds::Resource) -> Bytes {
     let any = wire::Any { type_url: type_url.to_owned(), value: resource.value().clone() };
     let message = wire::Resource {
         name: resource.name().to_string(),
@@ -133,45 +145,13 @@ pub(crate) fn row(type_url: &str, resource: &imp_xds::Resource) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// A row as a resource.
+/// A row as a resource; None: its bytes are not those that its version is the hash of.
 pub(crate) fn resource(row: Bytes) -> Option<imp_xds::Resource> {
     let message = wire::Resource::decode(row).ok()?;
-    Some(imp_xds::Resource::new(message.name, message.version, message.resource?.value))
+    let value = message.resource?.value;
+    let whole = message.version == imp_proto::content_version(&value);
+    whole.then(|| imp_xds::Resource::new(message.name, message.version, value))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_was_marked_last_is_there_after_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let (lkg, _) = Lkg::open(directory.path()).unwrap();
-        lkg.put(Table::Facts, "a", "1");
-        lkg.put(Table::Facts, "b", "1");
-        assert!(lkg.flush().await);
-        assert_eq!(lkg.behind(), 0);
-        lkg.put(Table::Facts, "a", "2");
-        lkg.remove(Table::Facts, "b");
-        lkg.close();
-        let (_, loaded) = Lkg::open(directory.path()).unwrap();
-        assert_eq!(loaded.get(Table::Facts, "a").map(AsRef::as_ref), Some("2".as_bytes()));
-        assert_eq!(loaded.get(Table::Facts, "b"), None);
-    }
-
-    #[test]
-    fn two_agents_cannot_share_a_state() {
-        let directory = tempfile::tempdir().unwrap();
-        let (_lkg, _) = Lkg::open(directory.path()).unwrap();
-        let error = Lkg::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("another imp-agent"), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_state_is_named_in_one_line() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("lkg.redb"), "no database".repeat(1_000)).unwrap();
-        let error = Lkg::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("lkg.redb") && !error.contains('\n'), "{error}");
-    }
-}
+mod tests;

@@ -92,7 +92,12 @@ async fn stream(
     loop {
         tokio::select! {
             answer = next(&mut inbound) => match answer? {
-                Some(answer) => usage.acknowledged(answer.usage_sequence, chrono::Utc::now()),
+                Some(answer) => {
+                    if let Some(history) = &answer.history {
+                        session.told_history(&history.point);
+                    }
+                    usage.acknowledged(answer.usage_sequence, chrono::Utc::now());
+                }
                 None => return Ok(()),
             },
             _ = statuses.changed() => due = Some(when(due, fleet)),

@@ -1,19 +1,21 @@
 //! Who called what, how often: from the door's counters to the control plane, each call once.
 //!
 //! Counters are cumulative, and a batch names the life of the counters (the epoch) that it is of, so
-//! a batch that arrives twice, or an old one late, changes nothing. Nothing is told that is not on
-//! disk: counters never fall behind what the control plane has seen of them.
+//! a batch that arrives twice, or an old one late, changes nothing. Every call is in the usage file
+//! before it is answered ([`crate::ledger`]); it is synced before it is told, so that counters do not
+//! fall behind what the control plane has seen of them, not even by a power cut. While the disk
+//! fails, usage is told from memory: metering goes on.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use imp_enforce::{Counter, Engine, QuotaRow, Snapshot};
+use imp_enforce::{Counter, Engine, is_over};
 use imp_proto::agent as pb;
 use tokio_util::sync::CancellationToken;
 
-use crate::lkg::{Lkg, Loaded, Table};
+use crate::ledger::{Kept, Ledger};
 
 /// Counters in one message.
 const BATCH: usize = 5_000;
@@ -23,76 +25,50 @@ const KEPT: TimeDelta = TimeDelta::hours(2);
 
 const HOUR_MS: i64 = 3_600_000;
 
-const EPOCH: &str = "epoch";
-const SEQUENCE: &str = "usage_sequence";
-const QUOTAS: &str = "quotas";
-
 /// The usage reporter's memory. Clones are one.
 #[derive(Clone, Debug)]
 pub struct Usage {
     engine: Engine,
-    lkg: Lkg,
-    epoch: Arc<str>,
+    ledger: Ledger,
     progress: Arc<Mutex<Progress>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Progress {
-    /// Of the last batch that was made.
-    sequence: u64,
-    /// The engine's mark up to which counters are on disk.
-    stored: u64,
     /// The engine's mark up to which counters are in batches.
     sent: u64,
     /// The same, committed in the control plane.
     committed: u64,
-    /// Batches under way: the mark that is committed when this sequence is acknowledged.
-    under_way: VecDeque<(u64, u64)>,
+    /// Not yet acknowledged.
+    under_way: VecDeque<UnderWay>,
+}
+
+/// A batch that was told.
+#[derive(Debug)]
+struct UnderWay {
+    sequence: u64,
+    /// The mark that is committed with the last batch of several; None: it is not the last.
+    mark: Option<u64>,
+    counters: Vec<Counter>,
 }
 
 impl Usage {
-    /// Continues with what was on disk, before the first entitlement; or begins a new epoch.
-    pub fn restore(engine: Engine, lkg: Lkg, loaded: &mut Loaded) -> Self {
-        let text = |key: &str| {
-            let value = loaded.get(Table::Facts, key)?;
-            std::str::from_utf8(value).ok().map(str::to_owned)
-        };
-        let sequence = text(SEQUENCE).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let quotas: Vec<QuotaRow> =
-            text(QUOTAS).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let epoch = text(EPOCH).unwrap_or_else(|| {
-            let epoch = uuid::Uuid::now_v7().to_string();
-            lkg.put(Table::Facts, EPOCH, epoch.clone());
-            epoch
-        });
-        let rows = loaded.take(Table::Usage);
-        let counters = rows.iter().filter_map(|(_, row)| serde_json::from_slice(row).ok());
-        engine.restore(Snapshot { counters: counters.collect(), quotas });
-        // Asked for news after the end of time, the engine says where it is now.
-        let (stored, _) = engine.usage_changed_since(u64::MAX);
-        let progress =
-            Progress { sequence, stored, sent: 0, committed: 0, under_way: VecDeque::new() };
-        Self { engine, lkg, epoch: epoch.into(), progress: Arc::new(Mutex::new(progress)) }
+    /// Continues with what was kept. The engine keeps its counts in the same ledger.
+    pub fn restore(engine: Engine, ledger: Ledger, kept: Vec<Kept>) -> Self {
+        let counters = kept
+            .into_iter()
+            .filter_map(|(name, count, committed)| Some((Counter::kept(&name, count)?, committed)));
+        engine.resume_usage(counters.collect());
+        Self { engine, ledger, progress: Arc::default() }
     }
 
-    /// Marks what changed for the disk.
-    pub fn store(&self) {
-        // Locked to the end, or an older value could be marked after a newer one.
-        let mut progress = self.lock();
-        let (mark, counters) = self.engine.usage_changed_since(progress.stored);
-        progress.stored = mark;
-        for counter in counters {
-            // A counter is made of strings and numbers; that always encodes.
-            if let Ok(row) = serde_json::to_vec(&counter) {
-                self.lkg.put(Table::Usage, key(&counter), row);
-            }
-        }
-    }
-
-    /// Marks the used parts of quotas for the disk: all of them, so not every second.
-    pub fn store_quotas(&self, now: DateTime<Utc>) {
-        if let Ok(row) = serde_json::to_vec(&self.engine.snapshot(now).quotas) {
-            self.lkg.put(Table::Facts, QUOTAS, row);
+    /// From now on the control plane knows this agent by this id. What it knew by another one is not
+    /// told again: the control plane adds agents up.
+    pub fn belongs_to(&self, agent: &str) {
+        if self.ledger.owned_by(agent) {
+            let mut progress = self.lock();
+            self.engine.rebase_usage();
+            *progress = Progress::default();
         }
     }
 
@@ -103,49 +79,50 @@ impl Usage {
         progress.sent = progress.committed;
     }
 
-    /// What changed since the last batches, once it is on disk. Empty: nothing changed, or the disk
-    /// does not take it.
+    /// What changed since the last batches. Empty: nothing.
     pub async fn batches(&self) -> Vec<pb::UsageBatch> {
         let since = self.lock().sent;
         let (mark, counters) = self.engine.usage_changed_since(since);
         if counters.is_empty() {
             return Vec::new();
         }
-        // Stored after it was counted, so what is told is in what the disk has.
-        self.store();
-        let batches = self.number(mark, &counters);
-        if self.lkg.flush().await {
-            return batches;
-        }
-        self.begin();
-        Vec::new()
+        let batches = self.number(mark, counters);
+        // A disk that fails is no reason not to be told.
+        let _synced = self.sync().await;
+        batches
     }
 
-    fn number(&self, mark: u64, counters: &[Counter]) -> Vec<pb::UsageBatch> {
+    fn number(&self, mark: u64, counters: Vec<Counter>) -> Vec<pb::UsageBatch> {
         let mut progress = self.lock();
+        let (mut sequence, epoch) = (self.ledger.sequence(), self.ledger.epoch());
         let mut batches = Vec::new();
         for counters in counters.chunks(BATCH) {
-            progress.sequence += 1;
+            sequence += 1;
             batches.push(pb::UsageBatch {
-                sequence: progress.sequence,
-                epoch: self.epoch.to_string(),
+                sequence,
+                epoch: epoch.clone(),
                 counters: counters.iter().map(wire).collect(),
             });
+            let counters = counters.to_vec();
+            progress.under_way.push_back(UnderWay { sequence, mark: None, counters });
+        }
+        if let Some(last) = progress.under_way.back_mut() {
+            last.mark = Some(mark);
         }
         progress.sent = mark;
-        let sequence = progress.sequence;
-        progress.under_way.push_back((sequence, mark));
-        self.lkg.put(Table::Facts, SEQUENCE, sequence.to_string());
+        self.ledger.keep_sequence(sequence);
         batches
     }
 
     /// The control plane has committed all batches up to this one.
     pub fn acknowledged(&self, sequence: u64, now: DateTime<Utc>) {
         let mut progress = self.lock();
-        while let Some((_, mark)) = progress.under_way.pop_front_if(|(of, _)| *of <= sequence) {
-            progress.committed = mark;
+        while let Some(told) = progress.under_way.pop_front_if(|told| told.sequence <= sequence) {
+            self.engine.usage_committed(&told.counters);
+            progress.committed = told.mark.unwrap_or(progress.committed);
         }
-        let everything = progress.committed == progress.stored;
+        // Asked for news after the end of time, the engine says where it is now.
+        let everything = progress.committed == self.engine.usage_changed_since(u64::MAX).0;
         drop(progress);
         if everything {
             self.forget(now - KEPT);
@@ -155,17 +132,21 @@ impl Usage {
     /// Hours that ended before, which the control plane knows whole.
     fn forget(&self, before: DateTime<Utc>) {
         let ended = |counter: &Counter| {
-            let end = counter.hour_ms.saturating_add(HOUR_MS);
-            end <= before.timestamp_millis()
+            counter.hour_ms.saturating_add(HOUR_MS) <= before.timestamp_millis()
         };
-        let (_, counters) = self.engine.usage_changed_since(0);
-        let ended: Vec<_> = counters.iter().filter(|counter| ended(counter)).collect();
-        if !ended.is_empty() {
+        if self.engine.usage_changed_since(0).1.iter().any(ended) {
             self.engine.forget_usage(before);
         }
-        for counter in ended {
-            self.lkg.remove(Table::Usage, key(counter));
-        }
+    }
+
+    /// Brings counts to the disk itself; false: it does not take them now.
+    async fn sync(&self) -> bool {
+        let (engine, ledger) = (self.engine.clone(), self.ledger.clone());
+        let synced = tokio::task::spawn_blocking(move || {
+            ledger.heal(|| engine.keep_all());
+            ledger.sync()
+        });
+        synced.await.unwrap_or(false)
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -173,37 +154,31 @@ impl Usage {
     }
 }
 
-/// Keeps the disk at most this far behind the counters.
+/// What a power cut may cost at most.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Quotas are stored, and idle limits forgotten, every so many rounds.
-const QUOTAS_EVERY: u64 = 5;
+/// Idle limits are forgotten every so many rounds.
 const EVICT_EVERY: u64 = 60;
 
-/// Stores until cancelled, whether anybody is told or not.
+/// Syncs until cancelled, whether anybody is told or not.
 pub(crate) async fn keep(usage: Usage, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let failing = metrics::gauge!("imp_usage_file_failing");
     for round in 1_u64.. {
         tokio::select! {
             () = cancel.cancelled() => break,
             _ = ticks.tick() => {}
         }
-        usage.store();
-        if round.is_multiple_of(QUOTAS_EVERY) {
-            usage.store_quotas(Utc::now());
-        }
+        failing.set(if usage.sync().await { 0.0 } else { 1.0 });
         if round.is_multiple_of(EVICT_EVERY) {
             usage.engine.evict_idle(Utc::now());
+            let ledger = usage.ledger.clone();
+            let sweep = move || ledger.sweep(|name, count| is_over(name, count, Utc::now()));
+            let _swept = tokio::task::spawn_blocking(sweep).await;
         }
     }
-    usage.store();
-    usage.store_quotas(Utc::now());
-}
-
-fn key(counter: &Counter) -> String {
-    let Counter { publish_id, subscription_id, consumer_id, hour_ms, .. } = counter;
-    format!("{publish_id} {subscription_id} {consumer_id} {hour_ms}")
+    let _synced = usage.sync().await;
 }
 
 fn wire(counter: &Counter) -> pb::UsageCounter {
@@ -218,72 +193,4 @@ fn wire(counter: &Counter) -> pb::UsageCounter {
 }
 
 #[cfg(test)]
-mod tests {
-    use imp_enforce::{AuthMode, Call, PublishAccess};
-
-    use super::*;
-
-    fn call(engine: &Engine, now: DateTime<Utc>) {
-        let (publish_id, route_id) = ("p", "r");
-        engine.decide(&Call {
-            publish_id,
-            route_id,
-            gateway_id: None,
-            api_key: None,
-            duplicate_key: false,
-            now,
-        });
-    }
-
-    fn open(directory: &std::path::Path) -> (Engine, Lkg, Usage) {
-        let (lkg, mut loaded) = Lkg::open(directory).unwrap();
-        let engine = Engine::new();
-        let usage = Usage::restore(engine.clone(), lkg.clone(), &mut loaded);
-        engine.put_publish(PublishAccess {
-            publish_id: "p".into(),
-            gateway_id: "g".into(),
-            tenant_id: "t".into(),
-            product_id: "q".into(),
-            environment: "prod".into(),
-            auth_mode: AuthMode::None,
-            suspended: false,
-            limits: vec![],
-        });
-        (engine, lkg, usage)
-    }
-
-    #[tokio::test]
-    async fn hours_are_kept_until_they_are_over_and_committed() {
-        let directory = tempfile::tempdir().unwrap();
-        let (engine, lkg, usage) = open(directory.path());
-        let noon: DateTime<Utc> = "2026-11-24T12:30:00Z".parse().unwrap();
-        call(&engine, noon);
-        let told = usage.batches().await.pop().unwrap();
-        assert!(usage.batches().await.is_empty(), "nothing new");
-        usage.acknowledged(told.sequence, noon + TimeDelta::hours(2));
-        assert_eq!(engine.usage_changed_since(0).1.len(), 1, "somebody may still count in it");
-        call(&engine, noon + TimeDelta::hours(3));
-        let told = usage.batches().await.pop().unwrap();
-        assert_eq!(told.counters.len(), 1);
-        usage.acknowledged(told.sequence - 1, noon + TimeDelta::hours(9));
-        assert_eq!(engine.usage_changed_since(0).1.len(), 2, "not all of it is committed");
-        usage.acknowledged(told.sequence, noon + TimeDelta::hours(4));
-        assert_eq!(engine.usage_changed_since(0).1.len(), 1);
-        lkg.close();
-
-        let (engine, _lkg, again) = open(directory.path());
-        assert_eq!(engine.usage_changed_since(0).1.len(), 1, "what was forgotten stays forgotten");
-        let retold = again.batches().await.pop().unwrap();
-        assert_eq!(retold.epoch, told.epoch);
-        assert!(retold.sequence > told.sequence);
-    }
-
-    #[tokio::test]
-    async fn what_the_disk_does_not_take_is_not_told() {
-        let directory = tempfile::tempdir().unwrap();
-        let (engine, lkg, usage) = open(directory.path());
-        lkg.close();
-        call(&engine, Utc::now());
-        assert!(usage.batches().await.is_empty());
-    }
-}
+mod tests;

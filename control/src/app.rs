@@ -1,6 +1,8 @@
 //! The running program: build, bind both ports, serve until told to stop.
 
+pub mod accept_restore;
 pub mod bootstrap;
+mod data_dir;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -191,10 +193,10 @@ pub async fn admin_token(options: &AdminToken) -> Result<String, StartError> {
     token
 }
 
-async fn open(config: &Config) -> Result<Store, StartError> {
+/// The database that the configuration names.
+pub async fn open(config: &Config) -> Result<Store, StartError> {
     let path = || config.data_dir.display().to_string();
-    std::fs::create_dir_all(&config.data_dir)
-        .map_err(|why| StartError::DataDir { path: path(), why })?;
+    data_dir::prepare(&config.data_dir).map_err(|why| StartError::DataDir { path: path(), why })?;
     let url = config.url();
     Store::open(&url)
         .await

@@ -27,6 +27,9 @@ pub enum Command {
     Serve(Box<Config>),
     /// Make another system-admin's token, for when all are lost: whoever may use the database may.
     AdminToken(AdminToken),
+    /// Say that a database which was restored from a backup counts, and exit: agents that have seen
+    /// more of it take it again. What was revoked since the backup must be revoked again first.
+    AcceptRestore(Box<Config>),
     /// Print the OpenAPI document and exit.
     Openapi,
 }

@@ -6,6 +6,7 @@
 pub mod board;
 pub mod gate;
 pub mod guard;
+pub mod history;
 mod hs256;
 pub mod identity;
 pub mod recheck;

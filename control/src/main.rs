@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use imp_control::app::{self, App, StartError};
+use imp_control::app::{self, App, StartError, accept_restore};
 use imp_control::config::{AdminToken, Cli, Command, Config};
 
 #[tokio::main]
@@ -13,6 +13,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Openapi) => print(&imp_control::rest::document().to_string()),
         Some(Command::AdminToken(options)) => admin_token(options).await,
+        Some(Command::AcceptRestore(config)) => accept_restore(*config).await,
         Some(Command::Serve(config)) => serve(*config).await,
         None => serve(cli.config).await,
     };
@@ -49,6 +50,14 @@ async fn admin_token(options: AdminToken) -> anyhow::Result<()> {
         Some(path) => print(&format!("A system-admin's token is in {}", path.display())),
         None => print(&token),
     }
+}
+
+async fn accept_restore(config: Config) -> anyhow::Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let store = app::open(&config).await.map_err(one_line)?;
+    let epoch = accept_restore::accept_restore(&store, chrono::Utc::now()).await?;
+    store.close().await;
+    print(&format!("Accepted: agents take this database from here on (epoch {epoch})."))
 }
 
 fn one_line(error: StartError) -> anyhow::Error {

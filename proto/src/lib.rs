@@ -36,6 +36,14 @@ pub mod config {
     resources!(Gateway, Publish, Entitlement, Credential);
 }
 
+/// The version of a resource: a hash of its encoding, which has no maps and so one form only. Equal on
+/// every replica, and what an agent compares the bytes on its disk with.
+pub fn content_version(encoded: &[u8]) -> String {
+    use sha2::{Digest as _, Sha256};
+    let digest = Sha256::digest(encoded);
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The agent service, `imp.agent.v1`.
 pub mod agent {
     tonic::include_proto!("imp.agent.v1");

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
 use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -72,6 +75,12 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Takes what it can; what it cannot is handed back with the reason, is refused in these words,
     /// and must not be recorded as held.
     fn apply(&self, update: Update) -> Vec<(String, String)>;
+
+    /// Asked for right after [`Self::apply`]: what it has taken is acknowledged when this is done.
+    /// What comes next is applied meanwhile. None: at once.
+    fn kept(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
 
     /// A stream came up or went down.
     fn connected(&self, _connected: bool) {}
@@ -150,11 +159,31 @@ impl DeltaClient {
         let called = call(channel, metadata, outbound, self.config.max_response_bytes);
         let mut inbound = tokio::time::timeout(CONNECT_AT_MOST, called).await.map_err(slow)??;
         self.subscriber.connected(true);
-        while let Some(response) = inbound.message().await? {
-            *served = true;
-            requests.send(self.take(response)).await.map_err(|_| closed())?;
+        // In the order of the responses, though one may have to wait for its subscriber.
+        let mut answers = FuturesOrdered::new();
+        loop {
+            tokio::select! {
+                response = inbound.message() => {
+                    let Some(response) = response? else { return Ok(()) };
+                    *served = true;
+                    let answer = self.take(response);
+                    let kept = self.subscriber.kept();
+                    if let (None, true) = (&kept, answers.is_empty()) {
+                        requests.send(answer).await.map_err(|_| closed())?;
+                        continue;
+                    }
+                    answers.push_back(async move {
+                        if let Some(kept) = kept {
+                            kept.await;
+                        }
+                        answer
+                    });
+                }
+                Some(answer) = answers.next(), if !answers.is_empty() => {
+                    requests.send(answer).await.map_err(|_| closed())?;
+                }
+            }
         }
-        Ok(())
     }
 
     fn first_requests(&self) -> Vec<DeltaDiscoveryRequest> {

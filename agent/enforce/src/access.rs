@@ -6,6 +6,8 @@ use std::sync::Arc;
 use imp_proto::config as pb;
 use pb::policy::Kind;
 
+use crate::account::Home;
+use crate::ledger::Ledger;
 use crate::limit::{Limit, Spec};
 
 /// How callers prove who they are.
@@ -114,17 +116,28 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Takes over the state of rates that did not change.
-    pub(crate) fn new(publish: PublishAccess, before: Option<&Self>) -> Self {
+    /// Takes over the state of rates that did not change, from before or from the ledger.
+    pub(crate) fn new(
+        publish: PublishAccess,
+        before: Option<&Self>,
+        ledger: Option<&Arc<dyn Ledger>>,
+    ) -> Self {
         let mut limits = HashMap::with_capacity(publish.limits.len());
         let mut by_route = HashMap::new();
         for limit in &publish.limits {
             let spec = Spec::rate("route", limit.requests, limit.window_seconds);
             let old = before.and_then(|before| before.limits.get(&limit.id));
-            limits.insert(limit.id.clone(), Limit::new(spec, old));
+            let owner = || format!("{}/{}/{}", publish.publish_id, limit.id, limit.requests);
+            let home = ledger.map(|ledger| Home::new(ledger, &owner()));
+            limits.insert(limit.id.clone(), Limit::new(spec, old, home));
             by_route.extend(limit.routes.iter().map(|route| (route.clone(), limit.id.clone())));
         }
         Self { id: publish.publish_id.as_str().into(), publish, limits, by_route }
+    }
+
+    /// Brings its counts to the ledger, also what it had no room for before.
+    pub(crate) fn keep_all(&self) {
+        self.limits.values().for_each(Limit::keep_all);
     }
 
     /// The rate of a route, if it has one.

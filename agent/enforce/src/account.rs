@@ -10,9 +10,42 @@ use chrono::{DateTime, Utc};
 use dashmap::DashMap;
 
 use crate::gcra::Bucket;
+use crate::kept::Kept;
+use crate::ledger::{Ledger, Pair};
 use crate::limit::{Spec, Window, nanos};
-use crate::quota::{Calendar, Count};
+use crate::quota::{self, Calendar, Count};
 use crate::usage::QuotaRow;
+
+/// Rates over less are full again after a restart.
+const SHORT: u64 = 10;
+
+/// What the names of meters begin with in the ledger.
+const NAMED: &str = "used";
+
+/// Where the meters of one owner are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) owner: Arc<str>,
+}
+
+impl Home {
+    pub(crate) fn new(ledger: &Arc<dyn Ledger>, owner: &str) -> Self {
+        Self { ledger: ledger.clone(), owner: owner.into() }
+    }
+}
+
+/// Whether what is kept under this name means nothing any more: a window that is over, a rate that is
+/// full again. Of a name that is none of a meter nothing is known.
+pub fn is_over(name: &str, [number, _]: Pair, now: DateTime<Utc>) -> bool {
+    let mut parts = name.split('\t');
+    let (kind, class) = (parts.next(), parts.next().and_then(|class| class.parse().ok()));
+    let (Some(NAMED), Some(Class { span, .. })) = (kind, class) else { return false };
+    match span {
+        Span::Seconds(_) => (number as i64) <= nanos(now),
+        Span::Calendar(calendar) => quota::is_past(number, calendar, now),
+    }
+}
 
 /// Which limits of two plans count the same: those of one window and one scope, whatever their names
 /// and amounts. Several such limits of one plan are told apart by their rank, the tightest first.
@@ -51,11 +84,16 @@ impl Class {
         plan.iter().enumerate().map(class).collect()
     }
 
-    fn meter(self) -> Meter {
+    fn meter(self, kept: Option<(Kept, u64)>) -> Meter {
         match self.span {
-            Span::Seconds(_) => Meter::Rate(Bucket::default()),
-            Span::Calendar(_) => Meter::Quota(Count::default()),
+            Span::Seconds(_) => Meter::Rate(kept.map(Bucket::kept).unwrap_or_default()),
+            Span::Calendar(_) => Meter::Quota(kept.map(Count::kept).unwrap_or_default()),
         }
+    }
+
+    /// A few seconds of a rate are not worth a place in the ledger: after a restart it is full again.
+    fn is_kept(self) -> bool {
+        !matches!(self.span, Span::Seconds(seconds) if seconds < SHORT)
     }
 
     fn calendar(self) -> Option<Calendar> {
@@ -119,10 +157,24 @@ pub(crate) enum Meter {
     Quota(Count),
 }
 
+impl Meter {
+    fn keep(&self) {
+        match self {
+            Self::Rate(bucket) => bucket.keep(),
+            Self::Quota(count) => count.keep(),
+        }
+    }
+}
+
+fn open(home: &Home, class: Class, consumer: &str) -> (Kept, u64) {
+    Kept::open(&home.ledger, &format!("{NAMED}\t{class}\t{}\t{consumer}", home.owner))
+}
+
 /// How much each holder of a limit has used.
 #[derive(Debug)]
 pub(crate) struct Meters {
     class: Class,
+    home: Option<Home>,
     shared: Arc<Meter>,
     consumers: DashMap<Arc<str>, Arc<Meter>>,
 }
@@ -131,15 +183,30 @@ pub(crate) struct Meters {
 type HolderCount = (Option<Arc<str>>, u64, u64);
 
 impl Meters {
-    pub(crate) fn new(class: Class) -> Self {
-        Self { class, shared: Arc::new(class.meter()), consumers: DashMap::new() }
+    pub(crate) fn new(class: Class, home: Option<Home>) -> Self {
+        let home = home.filter(|_| class.is_kept());
+        // That of consumers who have their own moves for nobody.
+        let shared =
+            home.as_ref().filter(|_| !class.per_consumer).map(|home| open(home, class, ""));
+        Self { class, home, shared: Arc::new(class.meter(shared)), consumers: DashMap::new() }
     }
 
     /// Those of a limit that stands alone.
-    pub(crate) fn of(spec: &Spec) -> Arc<Self> {
+    pub(crate) fn of(spec: &Spec, home: Option<Home>) -> Arc<Self> {
         let classes = Class::of(std::slice::from_ref(spec));
         let alone = Class { span: Span::Seconds(1), per_consumer: false, rank: 0 };
-        Arc::new(Self::new(classes.first().copied().unwrap_or(alone)))
+        Arc::new(Self::new(classes.first().copied().unwrap_or(alone), home))
+    }
+
+    fn own(&self, consumer: &str) -> Arc<Meter> {
+        let kept = self.home.as_ref().map(|home| open(home, self.class, consumer));
+        Arc::new(self.class.meter(kept))
+    }
+
+    /// Brings all to the ledger, also what it had no room for before.
+    pub(crate) fn keep_all(&self) {
+        self.shared.keep();
+        self.consumers.iter().for_each(|meter| meter.keep());
     }
 
     /// The meter that a call of this consumer moves.
@@ -149,8 +216,7 @@ impl Meters {
         }
         let known = self.consumers.get(consumer).map(|meter| meter.clone());
         known.unwrap_or_else(|| {
-            let fresh = || Arc::new(self.class.meter());
-            self.consumers.entry(consumer.clone()).or_insert_with(fresh).clone()
+            self.consumers.entry(consumer.clone()).or_insert_with(|| self.own(consumer)).clone()
         })
     }
 
@@ -194,8 +260,7 @@ impl Meters {
         let meter = match consumer {
             None => self.shared.clone(),
             Some(consumer) => {
-                let fresh = || Arc::new(self.class.meter());
-                self.consumers.entry(consumer.into()).or_insert_with(fresh).clone()
+                self.consumers.entry(consumer.into()).or_insert_with(|| self.own(consumer)).clone()
             }
         };
         if let Meter::Quota(count) = meter.as_ref() {
@@ -208,11 +273,22 @@ impl Meters {
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     meters: DashMap<Class, Arc<Meters>>,
+    home: Option<Home>,
 }
 
 impl Account {
+    pub(crate) fn kept_in(home: Option<Home>) -> Self {
+        Self { home, ..Self::default() }
+    }
+
     pub(crate) fn meters(&self, class: Class) -> Arc<Meters> {
-        self.meters.entry(class).or_insert_with(|| Arc::new(Meters::new(class))).clone()
+        let fresh = || Arc::new(Meters::new(class, self.home.clone()));
+        self.meters.entry(class).or_insert_with(fresh).clone()
+    }
+
+    /// Brings all to the ledger, also what it had no room for before.
+    pub(crate) fn keep_all(&self) {
+        self.meters.iter().for_each(|meters| meters.keep_all());
     }
 
     /// Forgets what is as good as new, and no limit holds.

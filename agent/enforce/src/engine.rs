@@ -8,10 +8,11 @@ use dashmap::mapref::entry::Entry;
 use imp_proto::config as pb;
 
 use crate::access::{Access, AuthMode, PublishAccess};
-use crate::account::Account;
+use crate::account::{Account, Home};
 use crate::decision::{Admission, Call, Decision, Denial};
 use crate::entitlement::Entitlement;
 use crate::keys::{Credential, Keys};
+use crate::ledger::{Ledger, Pair};
 use crate::limit::{self, Held};
 use crate::usage::{Counter, QuotaRow, Snapshot, Usage};
 
@@ -30,6 +31,8 @@ struct Inner {
     /// What customers have used, by counter key: also from before a restart, and of subscriptions
     /// that went, so that nobody gets the month twice by that.
     accounts: DashMap<String, Arc<Account>>,
+    /// Where counts are kept; None: nowhere.
+    ledger: Option<Arc<dyn Ledger>>,
 }
 
 /// Who calls.
@@ -44,15 +47,23 @@ impl Engine {
         Self::default()
     }
 
+    /// Knows nothing, and keeps its counts there.
+    pub fn kept_in(ledger: Arc<dyn Ledger>) -> Self {
+        let usage = Usage::kept_in(ledger.clone());
+        let inner = Inner { usage, ledger: Some(ledger), ..Inner::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// Adds or replaces a publish. Counts of unchanged rates go on.
     pub fn put_publish(&self, publish: PublishAccess) {
+        let ledger = self.inner.ledger.as_ref();
         match self.inner.publishes.entry(publish.publish_id.clone()) {
             Entry::Occupied(mut slot) => {
-                let next = Access::new(publish, Some(slot.get()));
+                let next = Access::new(publish, Some(slot.get()), ledger);
                 slot.insert(Arc::new(next));
             }
             Entry::Vacant(slot) => {
-                slot.insert(Arc::new(Access::new(publish, None)));
+                slot.insert(Arc::new(Access::new(publish, None, ledger)));
             }
         }
     }
@@ -75,7 +86,9 @@ impl Engine {
     }
 
     fn account(&self, key: &str) -> Arc<Account> {
-        self.inner.accounts.entry(key.to_owned()).or_default().clone()
+        let home = self.inner.ledger.as_ref().map(|ledger| Home::new(ledger, key));
+        let fresh = || Arc::new(Account::kept_in(home));
+        self.inner.accounts.entry(key.to_owned()).or_insert_with(fresh).clone()
     }
 
     /// Adds or replaces a key.
@@ -157,6 +170,28 @@ impl Engine {
         self.inner.usage.changed_since(since)
     }
 
+    /// These counters are known elsewhere now.
+    pub fn usage_committed(&self, counters: &[Counter]) {
+        self.inner.usage.committed(counters);
+    }
+
+    /// Counters begin again, at what was not committed: whoever knew the rest is told no more.
+    pub fn rebase_usage(&self) {
+        self.inner.usage.rebase();
+    }
+
+    /// Brings every count to the ledger, also what it had no room for before.
+    pub fn keep_all(&self) {
+        self.inner.usage.keep_all();
+        self.inner.accounts.iter().for_each(|account| account.keep_all());
+        self.inner.publishes.iter().for_each(|access| access.keep_all());
+    }
+
+    /// Continues counters that were kept, each with what of it is known elsewhere.
+    pub fn resume_usage(&self, counters: Vec<(Counter, Pair)>) {
+        self.inner.usage.restore(counters);
+    }
+
     /// Forgets counters of hours that ended before `before`. The caller knows that they are
     /// committed elsewhere.
     pub fn forget_usage(&self, before: DateTime<Utc>) {
@@ -183,7 +218,8 @@ impl Engine {
 
     /// Continues from a snapshot; before the first entitlement.
     pub fn restore(&self, snapshot: Snapshot) {
-        self.inner.usage.restore(snapshot.counters);
+        let counters = snapshot.counters.into_iter().map(|counter| (counter, [0, 0]));
+        self.inner.usage.restore(counters.collect());
         for row in snapshot.quotas {
             self.account(&row.account).resume(&row);
         }

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::kept::Kept;
+
 const SECOND: i64 = 1_000_000_000;
 
 /// The arithmetic of one rate, in nanoseconds.
@@ -46,9 +48,20 @@ pub(crate) struct Standing {
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     tat: AtomicI64,
+    kept: Kept,
 }
 
 impl Bucket {
+    /// Continues where it was kept.
+    pub(crate) fn kept((kept, number): (Kept, u64)) -> Self {
+        Self { tat: AtomicI64::new(number as i64), kept }
+    }
+
+    /// Brings it to where it is kept, also if there was no room before.
+    pub(crate) fn keep(&self) {
+        self.kept.turn().keep_at_last(self.tat.load(Ordering::Acquire) as u64);
+    }
+
     /// How it stands, without a call.
     pub(crate) fn look(&self, rate: Rate, now: i64) -> Standing {
         standing(rate, self.arrival(rate, now), now)
@@ -68,6 +81,7 @@ impl Bucket {
 
     /// Takes one call, if there is one left.
     pub(crate) fn take(&self, rate: Rate, now: i64) -> Result<Standing, Standing> {
+        let turn = self.kept.turn();
         let mut tat = self.arrival(rate, now);
         loop {
             let next = tat.max(now).saturating_add(rate.interval);
@@ -75,7 +89,10 @@ impl Bucket {
                 return Err(standing(rate, tat, now));
             }
             match self.tat.compare_exchange_weak(tat, next, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(standing(rate, next, now)),
+                Ok(_) => {
+                    turn.keep(next as u64);
+                    return Ok(standing(rate, next, now));
+                }
                 Err(newer) => tat = newer,
             }
         }
@@ -83,7 +100,9 @@ impl Bucket {
 
     /// Gives one call back that was taken just now.
     pub(crate) fn give_back(&self, rate: Rate) {
-        self.tat.fetch_sub(rate.interval, Ordering::AcqRel);
+        let turn = self.kept.turn();
+        let before = self.tat.fetch_sub(rate.interval, Ordering::AcqRel);
+        turn.keep(before.saturating_sub(rate.interval) as u64);
     }
 
     /// Whether it is as good as new.

@@ -8,12 +8,16 @@ mod decision;
 mod engine;
 mod entitlement;
 mod gcra;
+mod kept;
 mod keys;
+mod ledger;
 mod limit;
 mod quota;
 mod usage;
 
 pub use access::{AuthMode, PublishAccess, RouteLimit};
+pub use account::is_over;
 pub use decision::{Admission, Call, Decision, Denial};
 pub use engine::Engine;
+pub use ledger::{Ledger, Pair, Place};
 pub use usage::{Counter, QuotaRow, Snapshot};

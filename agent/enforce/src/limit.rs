@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
 
-use crate::account::{Meter, Meters};
+use crate::account::{Home, Meter, Meters};
 use crate::gcra::Rate;
 use crate::quota::Calendar;
 
@@ -78,12 +78,17 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// Takes over the state of `before` if that means the same.
-    pub(crate) fn new(spec: Spec, before: Option<&Self>) -> Self {
+    /// Takes over the state of `before` if that means the same; begins where `home` kept it, if not.
+    pub(crate) fn new(spec: Spec, before: Option<&Self>, home: Option<Home>) -> Self {
         match before.filter(|before| spec.continues(&before.spec)) {
             Some(before) => Self { spec, meters: before.meters.clone() },
-            None => Self { meters: Meters::of(&spec), spec },
+            None => Self { meters: Meters::of(&spec, home), spec },
         }
+    }
+
+    /// Brings its counts to the ledger, also what it had no room for before.
+    pub(crate) fn keep_all(&self) {
+        self.meters.keep_all();
     }
 
     /// Counts where others count, too.
@@ -277,11 +282,11 @@ mod tests {
     }
 
     fn rate(name: &str, amount: u64) -> Limit {
-        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::Rolling)), None)
+        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::Rolling)), None, None)
     }
 
     fn quota(name: &str, amount: u64) -> Limit {
-        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::CalendarMonth)), None)
+        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::CalendarMonth)), None, None)
     }
 
     fn take(limits: &[&Limit]) -> Result<Vec<Report>, Exceeded> {
@@ -333,7 +338,7 @@ mod tests {
     fn overage_counts_and_never_blocks() {
         let mut soft = limit("soft", 1, pb::limit::Window::CalendarDay);
         soft.on_exceed = pb::limit::OnExceed::Overage.into();
-        let soft = Limit::new(Spec::parse(&soft), None);
+        let soft = Limit::new(Spec::parse(&soft), None, None);
         for _ in 0..3 {
             assert!(take(&[&soft]).is_ok());
         }
@@ -344,7 +349,7 @@ mod tests {
     fn a_window_that_is_newer_than_the_engine_is_the_longest() {
         let unknown =
             pb::Limit { window: 99, window_seconds: 0, ..limit("new", 1, Default::default()) };
-        let unknown = Limit::new(Spec::parse(&unknown), None);
+        let unknown = Limit::new(Spec::parse(&unknown), None, None);
         assert!(take(&[&unknown]).is_ok());
         assert_eq!(take(&[&unknown]).unwrap_err().retry_after, 561_600);
     }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 
+use crate::kept::Kept;
+
 /// The calendar windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Calendar {
@@ -56,6 +58,12 @@ impl Calendar {
 #[derive(Debug, Default)]
 pub(crate) struct Count {
     state: AtomicU64,
+    kept: Kept,
+}
+
+/// Whether a kept number is of a window that is over.
+pub(crate) fn is_past(number: u64, calendar: Calendar, now: DateTime<Utc>) -> bool {
+    number >> COUNT_BITS < calendar.ordinal(now)
 }
 
 fn pack(window: u64, used: u64) -> u64 {
@@ -71,9 +79,21 @@ fn counted(state: u64, window: u64) -> (u64, u64) {
 }
 
 impl Count {
+    /// Continues where it was kept.
+    pub(crate) fn kept((kept, number): (Kept, u64)) -> Self {
+        Self { state: AtomicU64::new(number), kept }
+    }
+
+    /// Brings it to where it is kept, also if there was no room before.
+    pub(crate) fn keep(&self) {
+        self.kept.turn().keep_at_last(self.state.load(Ordering::Acquire));
+    }
+
     /// Continues an earlier count; before the first call.
     pub(crate) fn resume(&self, window: u64, used: u64) {
+        let turn = self.kept.turn();
         self.state.store(pack(window, used), Ordering::Release);
+        turn.keep(pack(window, used));
     }
 
     /// Calls so far in a window.
@@ -83,6 +103,7 @@ impl Count {
 
     /// Counts a call if there is one left under `amount`; what is used then, or already.
     pub(crate) fn take(&self, window: u64, amount: u64) -> Result<u64, u64> {
+        let turn = self.kept.turn();
         let mut state = self.state.load(Ordering::Acquire);
         loop {
             let (window, before) = counted(state, window);
@@ -92,7 +113,10 @@ impl Count {
             let next = pack(window, before + 1);
             match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return Ok(before + 1),
+                Ok(_) => {
+                    turn.keep(next);
+                    return Ok(before + 1);
+                }
                 Err(newer) => state = newer,
             }
         }
@@ -100,12 +124,16 @@ impl Count {
 
     /// Uncounts a call that was taken just now.
     pub(crate) fn give_back(&self, window: u64) {
-        let one_less = |state| match counted(state, window) {
+        let one_less = |state: u64| match counted(state, window) {
             (_, 0) => None,
             (window, used) => Some(pack(window, used - 1)),
         };
+        let turn = self.kept.turn();
         // An error means that the window is over: there is nothing left to give back to.
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
+        let given = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
+        if let Some(state) = given.ok().and_then(one_less) {
+            turn.keep(state);
+        }
     }
 
     /// Whether it is as good as new.

@@ -39,6 +39,8 @@ pub(super) struct Core {
     touched: BTreeSet<(String, Key)>,
     /// Publishes that may need something else now.
     stale: BTreeSet<String>,
+    /// The engine is not told while this is so.
+    pub(super) restoring: bool,
 }
 
 /// The revisions of a publish that may be serving. The door must enforce the one whose routes Envoy
@@ -82,6 +84,7 @@ impl Core {
             worlds,
             touched: BTreeSet::new(),
             stale: BTreeSet::new(),
+            restoring: false,
         }
     }
 
@@ -111,6 +114,7 @@ impl Core {
                 self.stage(delta);
             }
             Item::Publish(publish) => self.hold_publish(*publish),
+            Item::Entitlement(_) | Item::Credential(_) if self.restoring => {}
             Item::Entitlement(entitlement) => self.engine.put_entitlement(&entitlement),
             Item::Credential(credential) => self.engine.put_credential(&credential),
         }
@@ -136,7 +140,7 @@ impl Core {
 
     /// The door enforces the revision whose routes Envoy has, or will have.
     pub(super) fn enforce(&self, id: &str) {
-        let Some(revisions) = self.revisions.get(id) else { return };
+        let Some(revisions) = self.revisions.get(id).filter(|_| !self.restoring) else { return };
         let fell_back = self.assembly.refused(id).is_some();
         let former = revisions.former.as_ref().filter(|_| fell_back);
         self.engine.put_publish(former.unwrap_or(&revisions.wanted).access.clone());
@@ -233,7 +237,12 @@ impl Core {
         self.lkg.put(Table::Refused, id.clone(), row);
         self.enforce(id);
         match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
-            Some(former) => self.lkg.put(Table::Former, id.clone(), former.wire.clone()),
+            Some(former) => {
+                let version = imp_proto::content_version(&former.wire);
+                let resource = imp_xds::Resource::new(id.as_str(), version, former.wire.clone());
+                let row = lkg::row(&Kind::Publish.type_url(), &resource);
+                self.lkg.put(Table::Former, id.clone(), row);
+            }
             None => self.lkg.remove(Table::Former, id.clone()),
         }
         self.stale.insert(id.clone());

@@ -1,22 +1,81 @@
 //! The fleet as it was before a restart.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imp_enforce::Engine;
 use imp_proto::agent as pb;
+use imp_xds::Resource;
 use prost::Message as _;
 
 use super::core::{Core, RefusedBy, Revision};
 use super::worlds::envoy_type;
-use crate::intake::{self, Item, Kind, Publish};
+use crate::intake::{self, Access, Item, Kind, Publish};
 use crate::lkg::{self, Loaded, Table};
 
+/// What is on disk and is what its version says, of the resources.
+pub struct Whole {
+    rows: Vec<(Kind, Resource)>,
+    /// Publishes that the engine was told of.
+    publishes: Vec<String>,
+}
+
+/// Tells the engine who may call what: all that a decision needs, long before Envoy's configuration
+/// is rendered. Calls are answered from then on.
+pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
+    let rows = in_parallel(loaded.take(Table::Resources), whole);
+    let refused: HashMap<&str, u64> =
+        loaded.rows(Table::Refused).iter().filter_map(refusal).collect();
+    let mut publishes = Vec::new();
+    for item in in_parallel(rows.clone(), |(kind, resource)| intake::access(*kind, resource).ok()) {
+        match item {
+            Access::Publish(wanted, revision) => {
+                let id = wanted.publish_id.clone();
+                let fell_back = refused.get(id.as_str()) == Some(&revision);
+                let former = loaded.get(Table::Former, &id).filter(|_| fell_back).cloned();
+                let former = former.and_then(lkg::resource);
+                let former = former.and_then(|former| intake::access(Kind::Publish, &former).ok());
+                // The door enforces the revision whose routes Envoy has.
+                match former {
+                    Some(Access::Publish(former, _)) => engine.put_publish(former),
+                    _ => engine.put_publish(wanted),
+                }
+                publishes.push(id);
+            }
+            Access::Entitlement(entitlement) => engine.put_entitlement(&entitlement),
+            Access::Credential(credential) => engine.put_credential(&credential),
+            Access::None => {}
+        }
+    }
+    Whole { rows, publishes }
+}
+
+fn refusal((id, wire): &(String, Bytes)) -> Option<(&str, u64)> {
+    Some((id.as_str(), pb::PublishStatus::decode(wire.clone()).ok()?.revision))
+}
+
 impl Core {
-    /// Gateways, publishes and what Envoys thought of them, entitlements, credentials. What cannot
-    /// be read is left out: the control plane sends it again.
-    pub(super) fn restore(&mut self, loaded: &mut Loaded) -> Vec<Restored> {
+    /// Gateways, publishes and what Envoys thought of them. What cannot be read is left out: the
+    /// control plane sends it again. The engine was told by [`load_access`], and is told again only
+    /// when everything is known: in between a refused revision would count.
+    pub(super) fn restore(&mut self, whole: Whole, loaded: &mut Loaded) -> Vec<Restored> {
+        self.restoring = true;
+        let restored = self.restore_all(whole.rows, loaded);
+        self.restoring = false;
+        for id in whole.publishes {
+            if self.revisions.contains_key(&id) {
+                self.enforce(&id);
+            } else {
+                self.engine.remove_publish(&id);
+            }
+        }
+        restored
+    }
+
+    fn restore_all(&mut self, rows: Vec<(Kind, Resource)>, loaded: &mut Loaded) -> Vec<Restored> {
         let mut restored = Vec::new();
-        for (item, row) in parse_all(loaded.take(Table::Resources)) {
+        for (item, row) in in_parallel(rows, parse) {
             self.hold(item);
             restored.push(row);
         }
@@ -42,7 +101,8 @@ impl Core {
     fn restore_refusal(&mut self, id: &str, wire: Bytes, former: Option<Bytes>) {
         let by = RefusedBy::decode(wire.clone()).unwrap_or_default().marks;
         let Ok(status) = pb::PublishStatus::decode(wire) else { return };
-        let former = former.and_then(|wire| intake::publish(wire, id).ok());
+        let former = former.and_then(lkg::resource);
+        let former = former.and_then(|former| intake::publish(former.value().clone(), id).ok());
         let routes = former.as_ref().map(|former| former.routes.clone());
         let Some(delta) = self.assembly.set_refused(id, status.revision, routes) else { return };
         self.stage(delta);
@@ -77,29 +137,44 @@ pub struct Restored {
 }
 
 /// Parsing is most of a start, so all cores do it.
-fn parse_all(rows: Vec<(String, Bytes)>) -> Vec<(Item, Restored)> {
+fn in_parallel<T: Send + Sync, R: Send>(
+    rows: Vec<T>,
+    work: impl Fn(&T) -> Option<R> + Sync,
+) -> Vec<R> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = rows.len().div_ceil(cores).max(256);
-    let parse_share = |rows: &[(String, Bytes)]| rows.iter().filter_map(parse).collect::<Vec<_>>();
     if rows.len() <= share {
-        return parse_share(&rows);
+        return rows.iter().filter_map(work).collect();
     }
+    let work = &work;
     std::thread::scope(|scope| {
-        let shares = rows.chunks(share).map(|rows| scope.spawn(move || parse_share(rows)));
+        let shares = rows
+            .chunks(share)
+            .map(|rows| scope.spawn(move || rows.iter().filter_map(work).collect::<Vec<_>>()));
         let shares: Vec<_> = shares.collect();
         shares.into_iter().flat_map(|share| share.join().unwrap_or_default()).collect()
     })
 }
 
-fn parse((key, row): &(String, Bytes)) -> Option<(Item, Restored)> {
-    let parsed = lkg::split(key).and_then(|(type_url, _)| {
-        let (kind, resource) = (Kind::of(type_url)?, lkg::resource(row.clone())?);
-        let item = intake::parse(kind, &resource).ok()?;
-        let (name, version) = (resource.name().to_string(), resource.version().to_string());
-        Some((item, Restored { kind, name, version }))
+/// A row that is what its version says.
+fn whole((key, row): &(String, Bytes)) -> Option<(Kind, Resource)> {
+    let whole = lkg::split(key).and_then(|(type_url, name)| {
+        let resource = lkg::resource(row.clone()).filter(|resource| &**resource.name() == name)?;
+        Some((Kind::of(type_url)?, resource))
     });
-    if parsed.is_none() {
-        tracing::warn!(%key, "a row of the last-known-good cannot be read");
+    if whole.is_none() {
+        tracing::warn!(%key, "a row of the last-known-good is not what was written; it is fetched again");
     }
-    parsed
+    whole
+}
+
+fn parse((kind, resource): &(Kind, Resource)) -> Option<(Item, Restored)> {
+    let (name, version) = (resource.name().to_string(), resource.version().to_string());
+    match intake::parse(*kind, resource) {
+        Ok(item) => Some((item, Restored { kind: *kind, name, version })),
+        Err(rejected) => {
+            tracing::warn!(?kind, %name, reason = %rejected.reason, "a resource of the last-known-good cannot be taken any more");
+            None
+        }
+    }
 }

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use super::LinkError;
 use crate::backoff::Backoff;
 use crate::config::hostname;
-use crate::identity::{Identity, IdentityFile};
+use crate::identity::Identity;
 
 /// A control plane that hangs is one that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,16 +20,11 @@ pub(super) async fn register(
     channel: Channel,
     control: &str,
     token: &str,
-    file: &IdentityFile,
 ) -> Result<Identity, LinkError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
     loop {
         match once(channel.clone(), token).await {
-            Ok(identity) => {
-                let path = || file.path().display().to_string();
-                file.save(&identity).map_err(|why| LinkError::Identity { path: path(), why })?;
-                return Ok(identity);
-            }
+            Ok(identity) => return Ok(identity),
             Err(status) if refuses(&status) => {
                 return Err(LinkError::TokenRefused(one_line(&status)));
             }

@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::LinkState;
+use super::seen::{self, Seen};
 use crate::identity::{Identity, IdentityFile};
 
 /// A registered agent's side of the link.
@@ -17,9 +18,12 @@ pub struct Session {
     channel: Channel,
     identity: watch::Sender<Arc<Identity>>,
     file: IdentityFile,
+    seen: Seen,
     state: watch::Sender<LinkState>,
     /// Asks for a new JWT at once.
     pub(super) stale: Notify,
+    /// The file does not have the identity yet.
+    pub(super) unsaved: Notify,
     /// The last refusal that was logged: one line per change, not one per try.
     said: Mutex<Option<Code>>,
 }
@@ -29,10 +33,12 @@ impl Session {
         channel: Channel,
         identity: Identity,
         file: IdentityFile,
+        seen: Seen,
         state: watch::Sender<LinkState>,
     ) -> Self {
         let identity = watch::Sender::new(Arc::new(identity));
-        Self { channel, identity, file, state, stale: Notify::new(), said: Mutex::new(None) }
+        let (stale, unsaved) = (Notify::new(), Notify::new());
+        Self { channel, identity, file, seen, state, stale, unsaved, said: Mutex::new(None) }
     }
 
     /// Who this agent is now.
@@ -57,6 +63,9 @@ impl Session {
         let bearer = format!("Bearer {}", self.identity.borrow().jwt);
         let bearer = bearer.parse().map_err(|_| Status::internal("the JWT is no header value"))?;
         metadata.insert("authorization", bearer);
+        if let Some(seen) = self.seen.header() {
+            metadata.insert(seen::HEADER, seen);
+        }
         Ok(metadata)
     }
 
@@ -77,12 +86,25 @@ impl Session {
             issued_at_ms: now_ms,
             ..self.identity().as_ref().clone()
         };
-        if let Err(error) = self.file.save(&identity) {
-            let path = self.file.path().display();
-            tracing::error!(%path, %error, "cannot keep the new JWT; a restart goes on with the old one");
-        }
+        // The file first: after a crash the newest one counts.
+        let saved = self.file.save(&identity);
         self.identity.send_replace(Arc::new(identity));
-        self.welcome();
+        if let Err(error) = saved {
+            self.not_saved(&error);
+        }
+        self.back_from(&[LinkState::Revoked]);
+    }
+
+    /// Brings the identity of now to its file; false: that is tried again.
+    pub(super) fn save(&self) -> bool {
+        let saved = self.file.save(&self.identity());
+        saved.inspect_err(|error| self.not_saved(error)).is_ok()
+    }
+
+    fn not_saved(&self, error: &std::io::Error) {
+        let path = self.file.path().display();
+        tracing::error!(%path, %error, "the identity cannot be kept; it is tried again, and until then a restart does not know it");
+        self.unsaved.notify_one();
     }
 
     /// Wakes at every new identity.
@@ -95,8 +117,34 @@ impl Session {
         match status.code() {
             Code::Unauthenticated => self.stale.notify_one(),
             Code::PermissionDenied => self.turned_away(status),
+            Code::FailedPrecondition if seen::went_back(status) => self.went_back(status),
             _ => {}
         }
+    }
+
+    /// Where the control plane's database is now.
+    pub(crate) fn told_history(&self, point: &str) {
+        self.seen.told(point);
+    }
+
+    /// The disk has lost it.
+    pub(super) fn keep_history(&self) {
+        self.seen.keep();
+    }
+
+    fn went_back(&self, status: &Status) {
+        self.state.send_replace(LinkState::ControlWentBack);
+        if self.is_new(status) {
+            tracing::error!(
+                reason = status.message(),
+                "THE CONTROL PLANE WENT BACK IN TIME: this agent takes nothing from it and goes on serving what it holds, until a person says `imp-control accept-restore`"
+            );
+        }
+    }
+
+    fn is_new(&self, status: &Status) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.replace(status.code()) != Some(status.code())
     }
 
     /// The same when it was the call that should have mended it.
@@ -108,17 +156,20 @@ impl Session {
 
     fn turned_away(&self, status: &Status) {
         self.state.send_replace(LinkState::Revoked);
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.replace(status.code()) != Some(status.code()) {
-            tracing::error!(agent = %self.identity().agent_id, reason = status.message(), "the control plane no longer takes this agent; it goes on serving what it holds. To register it anew, start it with an empty state directory and a registration token");
+        if self.is_new(status) {
+            tracing::error!(agent = %self.identity().agent_id, reason = status.message(), "the control plane no longer takes this agent; it goes on serving what it holds. To register it anew, start it with a new registration token");
         }
     }
 
     /// The control plane takes us for what we are.
     pub(crate) fn welcome(&self) {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.back_from(&[LinkState::Revoked, LinkState::ControlWentBack]);
+    }
+
+    fn back_from(&self, states: &[LinkState]) {
         let back = |state: &mut LinkState| {
-            let was = *state == LinkState::Revoked;
+            let was = states.contains(state);
             if was {
                 *state = LinkState::Disconnected;
             }
@@ -132,7 +183,7 @@ impl Session {
         let keep = |state: &mut LinkState| {
             let next = match (connected, *state) {
                 (true, _) => LinkState::Connected,
-                (false, LinkState::Revoked) => LinkState::Revoked,
+                (false, out @ (LinkState::Revoked | LinkState::ControlWentBack)) => out,
                 (false, _) => LinkState::Disconnected,
             };
             std::mem::replace(state, next) != next

@@ -1,8 +1,10 @@
 //! The consuming end of the delta stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::BoxFuture;
 use imp_xds::client::{Subscriber, Update};
 use imp_xds::{Resource, TypeUrl};
 
@@ -24,7 +26,12 @@ struct Held {
     versions: BTreeMap<Kind, BTreeMap<String, String>>,
     /// Kinds of which everything has been heard at least once in this state directory's life.
     heard: BTreeSet<Kind>,
+    /// The disk knows that all of them were.
+    told_complete: bool,
 }
+
+/// The version of what is held and not on disk.
+const UNKNOWN: &str = "unknown";
 
 /// The fact that every type has been heard once.
 const COMPLETE: &str = "complete";
@@ -41,6 +48,7 @@ impl Holdings {
         }
         if complete {
             held.heard.extend(Kind::ALL);
+            held.told_complete = true;
         }
         Self { held: Mutex::new(held), fleet, lkg }
     }
@@ -55,9 +63,25 @@ impl Holdings {
         self.lock().is_complete()
     }
 
-    fn apply(&self, update: Update) -> Vec<(String, String)> {
+    /// Returns when the rows on disk are gone more often than `seen` times; how often.
+    pub(super) async fn lost(&self, seen: u64) -> u64 {
+        self.lkg.lost(seen).await
+    }
+
+    /// The next stream brings the content of everything that is held. Names are still told, so that
+    /// what is gone meanwhile is taken away.
+    pub(super) fn ask_for_everything(&self) {
+        let mut held = self.lock();
+        (held.heard, held.told_complete) = (BTreeSet::new(), false);
+        for version in held.versions.values_mut().flat_map(BTreeMap::values_mut) {
+            UNKNOWN.clone_into(version);
+        }
+    }
+
+    /// What was rejected, and whether the rest takes something away.
+    fn apply(&self, update: Update) -> (Vec<(String, String)>, bool) {
         let Some(kind) = Kind::of(update.type_url.as_str()) else {
-            return Vec::new();
+            return (Vec::new(), false);
         };
         let mut items = Vec::with_capacity(update.upserts.len());
         let mut taken = Vec::with_capacity(update.upserts.len());
@@ -71,9 +95,11 @@ impl Holdings {
                 Err(reason) => rejected.push((resource.name().to_string(), reason)),
             }
         }
+        let tightens = tightens(kind, &update.removals, &items);
         self.take(kind, items, update.removals.clone(), &rejected);
         self.record(kind, taken, update.removals, update.more);
-        rejected.into_iter().map(|(name, rejected)| (name, rejected.reason)).collect()
+        let words = rejected.into_iter().map(|(name, rejected)| (name, rejected.reason));
+        (words.collect(), tightens)
     }
 
     fn take(
@@ -123,9 +149,12 @@ impl Holdings {
             held.heard.insert(kind);
         }
         let complete = held.is_complete();
+        let tell = complete && !std::mem::replace(&mut held.told_complete, complete);
         drop(held);
-        if complete && !self.fleet.is_open() {
+        if tell {
             self.lkg.put(Table::Facts, COMPLETE, "");
+        }
+        if complete && !self.fleet.is_open() {
             self.fleet.open();
             tracing::info!(publishes = self.fleet.size().publishes, "complete: Envoys are served");
         }
@@ -142,10 +171,33 @@ impl Held {
     }
 }
 
+/// Whether it takes something away from somebody: that must be on disk before the control plane hears
+/// that it is so.
+fn tightens(kind: Kind, removals: &[String], items: &[Item]) -> bool {
+    use imp_proto::config::{credential, entitlement};
+    let tighter = |item: &Item| match item {
+        Item::Credential(credential) => credential.state() != credential::State::Active,
+        Item::Entitlement(entitlement) => {
+            entitlement.state() != entitlement::State::Active || entitlement.expires_at_ms != 0
+        }
+        Item::Publish(publish) => publish.access.suspended,
+        Item::Gateway(_) => false,
+    };
+    (kind != Kind::Gateway && !removals.is_empty()) || items.iter().any(tighter)
+}
+
 /// The holdings, as the delta client sees them.
 pub(super) struct Stream {
-    pub(super) holdings: Arc<Holdings>,
-    pub(super) session: Arc<Session>,
+    holdings: Arc<Holdings>,
+    session: Arc<Session>,
+    /// What was taken last must be on disk before it is acknowledged.
+    must_be_kept: AtomicBool,
+}
+
+impl Stream {
+    pub(super) fn new(holdings: Arc<Holdings>, session: Arc<Session>) -> Self {
+        Self { holdings, session, must_be_kept: AtomicBool::new(false) }
+    }
 }
 
 impl Subscriber for Stream {
@@ -157,7 +209,20 @@ impl Subscriber for Stream {
     }
 
     fn apply(&self, update: Update) -> Vec<(String, String)> {
-        self.holdings.apply(update)
+        let (rejected, tightens) = self.holdings.apply(update);
+        self.must_be_kept.store(tightens, Ordering::Release);
+        rejected
+    }
+
+    fn kept(&self) -> Option<BoxFuture<'static, ()>> {
+        let needed = self.must_be_kept.swap(false, Ordering::AcqRel);
+        let lkg = self.holdings.lkg.clone();
+        // While the disk fails it is acknowledged all the same: to be told nothing more would be
+        // worse. The metric imp_lkg_failing says so.
+        let kept = async move {
+            let _on_disk = lkg.flush().await;
+        };
+        needed.then(|| Box::pin(kept) as BoxFuture<'static, ()>)
     }
 
     fn connected(&self, connected: bool) {

@@ -1,14 +1,15 @@
-//! The file.
+//! The store on disk: opened, written, and opened again after whatever went wrong with it.
 
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::Database;
 use thiserror::Error;
 
-use super::{Loaded, Table};
+use super::file::{self, Fault, Row};
+use super::{Loaded, aside};
 
-/// Why there is no store.
+/// Why the agent does not start: everything else that is wrong with the file it gets over by itself.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process holds the file.
@@ -17,12 +18,9 @@ pub enum OpenError {
         /// The file.
         path: String,
     },
-    /// It cannot be read.
-    #[error(
-        "cannot use the state {path}: {why}. Move it away to start without last-known-good; the \
-         agent's identity is in another file and stays"
-    )]
-    Unreadable {
+    /// The thread that writes cannot be started.
+    #[error("cannot write {path}: {why}")]
+    NoThread {
         /// The file.
         path: String,
         /// In words.
@@ -30,78 +28,225 @@ pub enum OpenError {
     },
 }
 
-/// A row to write: None removes it.
-pub(super) type Row = ((Table, String), Option<Bytes>);
+/// Where rows are written to.
+pub(super) trait Store: Send {
+    /// All or nothing, on disk when this returns.
+    fn write(&mut self, rows: &[Row]) -> Result<Written, String>;
+
+    /// Whether the last write reached it.
+    fn is_open(&self) -> bool;
+}
+
+/// What a write found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The file that was written before.
+    Same,
+    /// A file without the rows that were written before: whoever has them writes them again.
+    Empty,
+}
 
 #[derive(Debug)]
 pub(super) struct Disk {
-    database: Database,
     path: PathBuf,
+    open: Option<Open>,
+    /// The number of the last commit whose content is known here. None: what is in the file is not
+    /// known, so it is cleared before anything is written.
+    known: Option<u64>,
+    /// The greatest number that was ever given.
+    number: u64,
 }
 
-fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {
-    TableDefinition::new(match table {
-        Table::Resources => "resources",
-        Table::Proven => "proven",
-        Table::Acked => "acked",
-        Table::Refused => "refused",
-        Table::Former => "former",
-        Table::Usage => "usage",
-        Table::Facts => "facts",
-    })
+#[derive(Debug)]
+struct Open {
+    database: Database,
+    inode: (u64, u64),
 }
 
 impl Disk {
-    pub(super) fn open(path: &Path) -> Result<(Self, Loaded), OpenError> {
-        let shown = path.display().to_string();
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: shown.clone() },
-            other => unreadable(&shown, &other),
-        })?;
-        let disk = Self { database, path: path.to_owned() };
-        disk.write(Vec::new()).map_err(|error| unreadable(&shown, &error))?;
-        let loaded = disk.load().map_err(|error| unreadable(&shown, &error))?;
-        Ok((disk, loaded))
-    }
-
-    fn load(&self) -> Result<Loaded, redb::Error> {
-        let mut loaded = Loaded::default();
-        let reading = self.database.begin_read()?;
-        for table in Table::ALL {
-            let mut rows = Vec::new();
-            for row in reading.open_table(definition(table))?.iter()? {
-                let (key, value) = row?;
-                rows.push((key.value().to_owned(), Bytes::copy_from_slice(value.value())));
+    /// Opens the file and reads it. A damaged one is moved aside; one that the disk does not let us
+    /// write is read all the same, and opened later.
+    pub(super) fn start(path: &Path) -> Result<(Self, Loaded), OpenError> {
+        let number = read_number(&numbers(path)).unwrap_or(0);
+        let mut disk = Self { path: path.to_owned(), open: None, known: None, number };
+        let loaded = match disk.load() {
+            Err(Fault::Damaged(why)) => {
+                disk.move_aside(&why);
+                disk.load()
             }
-            loaded.rows.insert(table, rows);
-        }
-        Ok(loaded)
-    }
-
-    /// All or nothing, on disk when this returns. Makes missing tables.
-    pub(super) fn write(&self, mut rows: Vec<Row>) -> Result<(), redb::Error> {
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let mut writing = self.database.begin_write()?;
-        // After a crash nothing is walked through: a start must not take longer by that.
-        writing.set_quick_repair(true);
-        for table in Table::ALL {
-            let mut open = writing.open_table(definition(table))?;
-            for ((_, key), value) in rows.iter().filter(|((of, _), _)| *of == table) {
-                match value {
-                    Some(value) => open.insert(key.as_str(), value.as_ref())?,
-                    None => open.remove(key.as_str())?,
-                };
+            loaded => loaded,
+        };
+        match loaded {
+            Ok(loaded) => Ok((disk, loaded)),
+            Err(Fault::InUse) => Err(OpenError::InUse { path: path.display().to_string() }),
+            Err(Fault::Damaged(why) | Fault::Refused(why)) => {
+                tracing::error!(path = %path.display(), %why, "the last-known-good cannot be written; it is tried again");
+                let loaded = disk.load_copy();
+                Ok((disk, loaded))
             }
         }
-        writing.commit()?;
-        Ok(())
     }
 
+    /// Where the file is.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    fn load(&mut self) -> Result<Loaded, Fault> {
+        let (database, inode) = open(&self.path)?;
+        let loaded = file::load(&database);
+        self.open = Some(Open { database, inode });
+        let loaded = loaded.and_then(|loaded| self.recognise(loaded));
+        if loaded.is_err() {
+            self.close();
+        }
+        loaded
+    }
+
+    /// Reads the file without opening it for writing; nothing, if that is not possible either.
+    fn load_copy(&mut self) -> Loaded {
+        let loaded = file::load_copy(&self.path).and_then(|loaded| self.recognise(loaded));
+        loaded.unwrap_or_else(|fault| {
+            tracing::error!(path = %self.path.display(), why = %fault, "the last-known-good cannot be read");
+            Loaded::default()
+        })
+    }
+
+    /// An older copy of the file would bring back what was revoked since.
+    fn recognise(&mut self, loaded: Loaded) -> Result<Loaded, Fault> {
+        let commit = file::commit_of(&loaded);
+        match commit {
+            Some(commit) if commit < self.number => {
+                let why = format!(
+                    "it is an older copy: it ends with write {commit}, and write {} was made",
+                    self.number
+                );
+                return Err(Fault::Damaged(why));
+            }
+            Some(commit) => self.number = commit,
+            None => {}
+        }
+        self.known = Some(commit.unwrap_or(0));
+        Ok(loaded)
+    }
+
+    fn move_aside(&mut self, why: &str) {
+        self.close();
+        self.known = None;
+        metrics::counter!("imp_lkg_damaged_total").increment(1);
+        match aside::move_aside(&self.path) {
+            Ok(kept) => {
+                tracing::error!(path = %self.path.display(), kept = %kept.display(), why, "THE LAST-KNOWN-GOOD IS DAMAGED: it is moved aside, and everything is fetched from the control plane again");
+            }
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), why, %error, "THE LAST-KNOWN-GOOD IS DAMAGED and cannot be moved aside; that is tried again");
+            }
+        }
+    }
+
+    /// An open file whose content is known, or which is about to be cleared.
+    fn reopen(&mut self) -> Result<(), Fault> {
+        if self.open.as_ref().is_some_and(|open| inode_of(&self.path) != Some(open.inode)) {
+            tracing::error!(path = %self.path.display(), "the last-known-good was removed or replaced while it was in use; it is written again");
+            self.close();
+        }
+        if self.open.is_some() {
+            return Ok(());
+        }
+        let opened = match open(&self.path) {
+            Err(Fault::Damaged(why)) => {
+                self.move_aside(&why);
+                open(&self.path)
+            }
+            opened => opened,
+        };
+        let (database, inode) = opened?;
+        let commit = file::commit_in(&database);
+        self.open = Some(Open { database, inode });
+        // The last commit may have reached the disk although it was reported as failed.
+        let ours = [self.known, self.known.map(|known| known + 1)];
+        if !ours.contains(&Some(commit?.unwrap_or(0))) {
+            self.known = None;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, rows: &[Row]) -> Result<Written, Fault> {
+        self.reopen()?;
+        let Some(open) = &self.open else { return Err(Fault::Refused("not open".to_owned())) };
+        let number = self.number + 1;
+        file::write(&open.database, rows, number, self.known.is_none())?;
+        let written = if self.known.is_some() { Written::Same } else { Written::Empty };
+        (self.known, self.number) = (Some(number), number);
+        // Behind the commit, so it never claims one that is not there.
+        if let Err(error) = write_number(&numbers(&self.path), number) {
+            tracing::debug!(%error, "the number of the last write could not be kept");
+        }
+        Ok(written)
+    }
+
+    /// Closing writes, and must not take the thread along.
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            let _words = file::caught(move || {
+                drop(open);
+                Ok(())
+            });
+        }
+    }
 }
 
-fn unreadable(path: &str, why: &dyn std::fmt::Display) -> OpenError {
-    OpenError::Unreadable { path: path.to_owned(), why: why.to_string().replace('\n', " ") }
+impl Store for Disk {
+    fn write(&mut self, rows: &[Row]) -> Result<Written, String> {
+        let written = self.commit(rows);
+        if let Err(fault) = &written {
+            // After an I/O error redb refuses everything until it is opened again.
+            self.close();
+            if let Fault::Damaged(why) = fault {
+                self.move_aside(why);
+            }
+        }
+        written.map_err(|fault| fault.to_string())
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn open(path: &Path) -> Result<(Database, (u64, u64)), Fault> {
+    let database = file::open(path)?;
+    let inode = inode_of(path).ok_or_else(|| Fault::Refused("it went away".to_owned()))?;
+    Ok((database, inode))
+}
+
+fn inode_of(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// A file of its own says how many writes there were, so that an older copy of the other is noticed.
+fn numbers(path: &Path) -> PathBuf {
+    path.with_extension("commit")
+}
+
+/// The number and its complement: a torn or damaged one counts as none.
+fn read_number(path: &Path) -> Option<u64> {
+    let bytes = <[u8; 16]>::try_from(std::fs::read(path).ok()?).ok()?;
+    let number = u128::from_be_bytes(bytes);
+    let (high, low) = ((number >> 64) as u64, number as u64);
+    (high == !low).then_some(high)
+}
+
+fn write_number(path: &Path, number: u64) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let both = (u128::from(number) << 64) | u128::from(!number);
+    file.write_all_at(&both.to_be_bytes(), 0)
 }

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::Table;
-use super::disk::{Disk, OpenError};
+use super::disk::{Store, Written};
+use super::file::Row;
 use crate::backoff::Backoff;
 
-/// What a crash may cost at most, beside the writing itself: the control plane sends it again.
+/// What a crash may cost at most of what is not urgent, beside the writing itself: the control plane
+/// sends it again.
 const GATHER: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
@@ -35,31 +37,39 @@ struct State {
     marked: HashMap<(Table, String), Option<Bytes>>,
     /// Counts marks.
     newest: u64,
+    /// Somebody waits for the disk.
+    urgent: bool,
     closing: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Progress {
     /// Everything up to this mark is on disk.
     written: u64,
-    /// The last try failed.
-    failing: bool,
+    /// Why the last try failed.
+    failing: Option<String>,
+    /// How often the rows that were written before went away.
+    lost: u64,
+}
+
+/// What is marked, and up to where that is everything.
+struct Work {
+    marked: HashMap<(Table, String), Option<Bytes>>,
+    newest: u64,
+    closing: bool,
 }
 
 impl Writer {
-    pub(super) fn start(disk: Disk) -> Result<Self, OpenError> {
-        let (progress, _) = watch::channel(Progress::default());
+    pub(super) fn start(store: Box<dyn Store>) -> std::io::Result<Self> {
+        let failing = (!store.is_open()).then(|| "it could not be opened at the start".to_owned());
+        let (progress, _) = watch::channel(Progress { failing, ..Progress::default() });
         let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), progress });
-        let path = disk.path().display().to_string();
         let of_thread = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("lkg".to_owned())
-            .spawn(move || {
-                of_thread.run(&disk);
-                // Nothing that is marked from now on gets there.
-                of_thread.progress.send_modify(|progress| progress.failing = true);
-            })
-            .map_err(|why| OpenError::Unreadable { path, why: why.to_string() })?;
+        let thread = std::thread::Builder::new().name("lkg".to_owned()).spawn(move || {
+            of_thread.run(store);
+            // Nothing that is marked from now on gets there.
+            of_thread.progress.send_modify(|progress| progress.failing = Some("closed".to_owned()));
+        })?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -75,10 +85,31 @@ impl Writer {
         self.shared.lock().marked.len()
     }
 
-    pub(super) async fn flush(&self) -> bool {
-        let newest = self.shared.lock().newest;
+    pub(super) fn failing(&self) -> Option<String> {
+        self.shared.progress.borrow().failing.clone()
+    }
+
+    /// Wakes when the rows that were written before are gone.
+    pub(super) async fn lost(&self, seen: u64) -> u64 {
         let mut progress = self.shared.progress.subscribe();
-        let done = progress.wait_for(|progress| progress.written >= newest || progress.failing);
+        let lost = progress.wait_for(|progress| progress.lost > seen).await;
+        let lost = lost.map(|progress| progress.lost);
+        match lost {
+            Ok(lost) => lost,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    pub(super) async fn flush(&self) -> bool {
+        let newest = {
+            let mut state = self.shared.lock();
+            state.urgent = !state.marked.is_empty();
+            state.newest
+        };
+        self.shared.wake.notify_one();
+        let mut progress = self.shared.progress.subscribe();
+        let done =
+            progress.wait_for(|progress| progress.written >= newest || progress.failing.is_some());
         done.await.is_ok_and(|progress| progress.written >= newest)
     }
 
@@ -104,23 +135,23 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, disk: &Disk) {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
-        while let Some((rows, newest, closing)) = self.next() {
-            let batch = rows.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-            let started = std::time::Instant::now();
-            match disk.write(batch) {
-                Ok(()) => {
+    fn run(&self, mut store: Box<dyn Store>) {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        let gauge = metrics::gauge!("imp_lkg_failing");
+        gauge.set(if store.is_open() { 0.0 } else { 1.0 });
+        while let Some(Work { marked, newest, closing }) = self.next(store.is_open()) {
+            let batch: Vec<Row> = marked.into_iter().collect();
+            let started = Instant::now();
+            match store.write(&batch) {
+                Ok(written) => {
                     metrics::histogram!("imp_lkg_write_seconds").record(started.elapsed());
+                    gauge.set(0.0);
                     backoff.reset();
-                    self.progress
-                        .send_modify(|p| *p = Progress { written: newest, failing: false });
+                    self.done(newest, written);
                 }
-                Err(error) => {
-                    let path = disk.path().display();
-                    tracing::error!(%path, %error, "cannot write the last-known-good; it is kept in memory and tried again");
-                    self.put_back(rows);
-                    self.progress.send_modify(|progress| progress.failing = true);
+                Err(why) => {
+                    gauge.set(1.0);
+                    self.failed(batch, why);
                     if closing || self.pause(backoff.next()) {
                         return;
                     }
@@ -129,25 +160,47 @@ impl Shared {
         }
     }
 
-    /// What is marked, a moment after something is; None: closed, and nothing is left.
-    #[expect(clippy::type_complexity, reason = "one use, named by the line above")]
-    fn next(&self) -> Option<(HashMap<(Table, String), Option<Bytes>>, u64, bool)> {
-        let idle = |state: &mut State| state.marked.is_empty() && !state.closing;
-        let mut state =
-            self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+    fn done(&self, newest: u64, written: Written) {
+        let was_failing = self.progress.borrow().failing.is_some();
+        if was_failing {
+            tracing::warn!("the disk takes the last-known-good again");
+        }
+        self.progress.send_modify(|progress| {
+            progress.written = newest;
+            progress.failing = None;
+            progress.lost += u64::from(written == Written::Empty);
+        });
+    }
+
+    /// One loud line when it begins, not one for each try.
+    fn failed(&self, batch: Vec<Row>, why: String) {
+        if self.progress.borrow().failing.is_none() {
+            tracing::error!(%why, "THE DISK DOES NOT TAKE THE LAST-KNOWN-GOOD: serving goes on from memory, and a restart would find an older state; it is tried again until it works (metric imp_lkg_failing)");
+        }
+        self.put_back(batch);
+        self.progress.send_modify(|progress| progress.failing = Some(why));
+    }
+
+    /// What is marked, a moment after something is, unless somebody waits for it; nothing, when the
+    /// store is to be opened again. None: closed, and nothing is left.
+    fn next(&self, open: bool) -> Option<Work> {
+        let idle = |state: &mut State| open && state.marked.is_empty() && !state.closing;
+        let state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         // One change marks several rows as Envoys answer; they go together, and not while it is
         // on its way to them.
-        let open = |state: &mut State| !state.closing;
-        let gathered = self.wake.wait_timeout_while(state, GATHER, open);
-        state = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        if state.marked.is_empty() {
+        let gathering = |state: &mut State| !state.closing && !state.urgent;
+        let gathered = self.wake.wait_timeout_while(state, GATHER, gathering);
+        let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        state.urgent = false;
+        if state.marked.is_empty() && state.closing {
             return None;
         }
-        Some((std::mem::take(&mut state.marked), state.newest, state.closing))
+        let marked = std::mem::take(&mut state.marked);
+        Some(Work { marked, newest: state.newest, closing: state.closing })
     }
 
     /// What was marked again meanwhile is newer.
-    fn put_back(&self, rows: HashMap<(Table, String), Option<Bytes>>) {
+    fn put_back(&self, rows: Vec<Row>) {
         let mut state = self.lock();
         for (key, value) in rows {
             state.marked.entry(key).or_insert(value);
@@ -159,5 +212,96 @@ impl Shared {
         let open = |state: &mut State| !state.closing;
         let result = self.wake.wait_timeout_while(self.lock(), wait, open);
         result.unwrap_or_else(PoisonError::into_inner).0.closing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Refuses while it is told to; the rows that it took, in order.
+    #[derive(Clone, Default)]
+    struct Failing {
+        full: Arc<AtomicBool>,
+        empty: Arc<AtomicBool>,
+        taken: Arc<Mutex<Vec<Row>>>,
+        tries: Arc<Mutex<u32>>,
+    }
+
+    impl Store for Failing {
+        fn write(&mut self, rows: &[Row]) -> Result<Written, String> {
+            *self.tries.lock().unwrap() += 1;
+            if self.full.load(Ordering::Acquire) {
+                return Err("no space left".to_owned());
+            }
+            self.taken.lock().unwrap().extend(rows.iter().cloned());
+            let empty = self.empty.swap(false, Ordering::AcqRel);
+            Ok(if empty { Written::Empty } else { Written::Same })
+        }
+
+        fn is_open(&self) -> bool {
+            !self.full.load(Ordering::Acquire)
+        }
+    }
+
+    fn started(store: &Failing) -> Writer {
+        Writer::start(Box::new(store.clone())).unwrap()
+    }
+
+    async fn until(what: &str, mut so: impl FnMut() -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !so() {
+            assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn mark(writer: &Writer, key: &str, value: &'static str) {
+        writer.mark(Table::Facts, key.to_owned(), Some(Bytes::from_static(value.as_bytes())));
+    }
+
+    #[tokio::test]
+    async fn what_a_full_disk_refused_is_written_when_there_is_space_again() {
+        let store = Failing::default();
+        let writer = started(&store);
+        store.full.store(true, Ordering::Release);
+        mark(&writer, "a", "1");
+        assert!(!writer.flush().await);
+        mark(&writer, "a", "2");
+        mark(&writer, "b", "1");
+        let tries = || *store.tries.lock().unwrap();
+        until("more tries", || tries() >= 3).await;
+        assert_eq!(writer.failing().as_deref(), Some("no space left"));
+        assert_eq!(writer.behind(), 2, "one row each, the newest");
+        store.full.store(false, Ordering::Release);
+        until("written", || writer.behind() == 0 && writer.failing().is_none()).await;
+        let mut taken = store.taken.lock().unwrap().clone();
+        taken.sort();
+        let values: Vec<_> = taken.iter().map(|(_, value)| value.clone().unwrap()).collect();
+        assert_eq!(values, ["2", "1"]);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_was_not_open_at_the_start_is_opened_without_anything_to_write() {
+        let store = Failing::default();
+        store.full.store(true, Ordering::Release);
+        let writer = started(&store);
+        assert!(writer.failing().is_some());
+        store.full.store(false, Ordering::Release);
+        until("open", || writer.failing().is_none()).await;
+        assert!(store.taken.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_wrote_rows_learns_that_they_are_gone() {
+        let store = Failing::default();
+        let writer = started(&store);
+        mark(&writer, "a", "1");
+        assert!(writer.flush().await);
+        store.empty.store(true, Ordering::Release);
+        mark(&writer, "b", "1");
+        assert_eq!(writer.lost(0).await, 1);
     }
 }

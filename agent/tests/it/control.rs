@@ -8,9 +8,8 @@ use imp_proto::agent as pb;
 use imp_proto::agent::agent_service_server::{AgentService, AgentServiceServer};
 use imp_proto::config::Resource as Message;
 use imp_xds::{
-    Admission, AdsServer, Change, NoObserver, Peer, Resource, ServerConfig, TypeRules, World,
+    Admission, AdsServer, Change, Event, Observer, Peer, Resource, ServerConfig, TypeRules, World,
 };
-use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -40,6 +39,10 @@ pub(crate) struct Shared {
     pub(crate) said: Vec<pb::PublishStatus>,
     pub(crate) heartbeat: Option<pb::Heartbeat>,
     pub(crate) usage: Vec<pb::UsageBatch>,
+    /// What heartbeats are answered with, and calls must show if they show anything.
+    pub(crate) history: Option<String>,
+    /// Name and version of every resource that was acknowledged, in order.
+    pub(crate) acked: Vec<(String, String)>,
 }
 
 impl Default for Shared {
@@ -56,6 +59,8 @@ impl Default for Shared {
             said: Vec::new(),
             heartbeat: None,
             usage: Vec::new(),
+            history: None,
+            acked: Vec::new(),
         }
     }
 }
@@ -102,6 +107,13 @@ impl State {
             if shared.revoked {
                 return Err(Status::permission_denied("this agent was revoked"));
             }
+            let seen = headers.get("imp-history").and_then(|value| value.to_str().ok());
+            if seen.is_some() && seen != shared.history.as_deref() {
+                let mut status = Status::failed_precondition("this is an older database");
+                let reason = "control_went_back".parse().unwrap();
+                status.metadata_mut().insert("imp-reason", reason);
+                return Err(status);
+            }
             let good = bearer == Some(format!("Bearer jwt-{}", shared.jwt).as_str());
             good.then_some(()).ok_or_else(|| Status::unauthenticated("not our JWT"))
         })
@@ -111,8 +123,7 @@ impl State {
 /// As it travels.
 pub(crate) fn resource<M: Message>(message: &M) -> (String, Resource) {
     let bytes = message.encode_to_vec();
-    let version: [u8; 32] = Sha256::digest(&bytes).into();
-    let version: String = version.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let version = imp_proto::content_version(&bytes);
     (M::type_url(), Resource::new(message.resource_name(), version, bytes.into()))
 }
 
@@ -130,7 +141,8 @@ impl Control {
         let address = listener.local_addr().unwrap();
         let rules = imp_proto::config::type_urls().into_iter().map(|url| TypeRules::new(url, 0));
         let config = ServerConfig::new(rules.collect());
-        let ads = AdsServer::new(config, Arc::new(Gate(state.clone())), Arc::new(NoObserver));
+        let ads =
+            AdsServer::new(config, Arc::new(Gate(state.clone())), Arc::new(Acks(state.clone())));
         let agents = AgentServiceServer::new(Agents(state.clone()));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -189,6 +201,18 @@ impl Admission for Gate {
     }
 }
 
+struct Acks(State);
+
+impl Observer for Acks {
+    fn event(&self, event: Event<'_>) {
+        let Event::Acked { resources, .. } = event else { return };
+        let acked = resources.iter().filter_map(|resource| {
+            Some((resource.name().to_string(), resource.version()?.to_string()))
+        });
+        self.0.with(|shared| shared.acked.extend(acked));
+    }
+}
+
 struct Agents(State);
 
 impl Agents {
@@ -209,7 +233,8 @@ impl AgentService for Agents {
         if request.into_inner().token != TOKEN {
             return Err(Status::unauthenticated("unknown token"));
         }
-        self.0.with(|shared| shared.registrations += 1);
+        // Who registers anew is somebody else.
+        self.0.with(|shared| (shared.registrations += 1, shared.revoked = false));
         let (jwt, jwt_expires_at_ms) = self.issue();
         let (agent_id, cluster_id) = ("agent-1".into(), "cluster-1".into());
         Ok(Response::new(pb::RegisterResponse { agent_id, cluster_id, jwt, jwt_expires_at_ms }))
@@ -238,8 +263,17 @@ impl AgentService for Agents {
         tokio::spawn(async move {
             while let Ok(Some(request)) = inbound.message().await {
                 let Some(kind) = request.kind else { continue };
+                if let pb::report_request::Kind::Heartbeat(_) = &kind
+                    && let Some(point) = state.with(|shared| shared.history.clone())
+                {
+                    let history = Some(pb::History { point });
+                    let _ =
+                        answers.send(Ok(pb::ReportResponse { history, usage_sequence: 0 })).await;
+                }
                 if let Some(usage_sequence) = state.with(|shared| shared.hear(kind)) {
-                    let _ = answers.send(Ok(pb::ReportResponse { usage_sequence })).await;
+                    let _ = answers
+                        .send(Ok(pb::ReportResponse { usage_sequence, ..Default::default() }))
+                        .await;
                 }
             }
         });

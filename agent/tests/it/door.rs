@@ -89,6 +89,39 @@ pub(crate) async fn knock(agent: &Address, publish: &str, key: Option<&str>) -> 
     ask(agent, &[("publish", publish), ("route", &id(3, 0))], &headers).await.unwrap()
 }
 
+/// One connection of a caller, for many calls; None: nobody listens.
+pub(crate) async fn caller(
+    agent: &Address,
+) -> Option<AuthorizationClient<tonic::transport::Channel>> {
+    dial(agent).await.ok().map(AuthorizationClient::new)
+}
+
+/// The status of a call. An error: there was no answer; true: because the agent has not loaded its
+/// state, so that nothing came of the call.
+pub(crate) async fn try_knock(
+    caller: &mut AuthorizationClient<tonic::transport::Channel>,
+    publish: &str,
+    key: Option<&str>,
+) -> Result<i32, bool> {
+    let headers = key.map(|key| ("x-api-key".to_owned(), key.to_owned())).into_iter().collect();
+    let http = HttpRequest { headers, ..Default::default() };
+    let context = [("publish", publish), ("route", &id(3, 0))];
+    let context = context.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let attributes = auth::AttributeContext {
+        request: Some(Request { http: Some(http), ..Default::default() }),
+        context_extensions: context.into_iter().collect(),
+        ..Default::default()
+    };
+    let request = auth::CheckRequest { attributes: Some(attributes) };
+    let answer = caller.check(request).await;
+    let answer = answer.map_err(|status| status.message() == "not loaded yet")?.into_inner();
+    match answer.http_response {
+        Some(HttpResponse::DeniedResponse(denied)) => Ok(denied.status.map_or(0, |s| s.code)),
+        Some(HttpResponse::OkResponse(_)) => Ok(200),
+        _ => Err(false),
+    }
+}
+
 async fn open_for_business(limits: Vec<pb::Limit>) -> (Control, tempfile::TempDir, Running) {
     let control = control_with(1).await;
     control.state.set(&entitlement(limits));

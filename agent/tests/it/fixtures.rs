@@ -118,13 +118,17 @@ pub(crate) fn quota(amount: u64) -> pb::Limit {
     }
 }
 
+pub(crate) fn hash(key: &str) -> Vec<u8> {
+    Sha256::digest(key.as_bytes()).to_vec()
+}
+
 pub(crate) fn credential() -> pb::Credential {
     pb::Credential {
         id: id(7, 1),
         consumer_id: "consumer".into(),
         client_app_id: "app".into(),
         subscription_id: id(6, 1),
-        key_sha256: Sha256::digest(KEY.as_bytes()).to_vec().into(),
+        key_sha256: hash(KEY).into(),
         state: pb::credential::State::Active.into(),
         ..Default::default()
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod control;
+mod disk;
 mod door;
 mod envoy;
 mod fake_envoy;

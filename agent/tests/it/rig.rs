@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use imp_agent::app::{App, AppError, Running};
 use imp_agent::config::Config;
+use imp_agent::port::Address;
 use imp_proto::agent as pb;
 
 use crate::control::{Control, TOKEN};
 use crate::fixtures;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Polls until `done` gives a value.
 pub(crate) async fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
@@ -69,6 +70,22 @@ pub(crate) async fn reported(
 ) -> pb::PublishStatus {
     let id = fixtures::id(1, number);
     eventually(&format!("publish {number} {what}"), || control.state.status(&id).filter(&so)).await
+}
+
+/// Until a call with this key is answered so.
+pub(crate) async fn until_status(agent: &Address, publish: &str, key: &str, so: i32) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut last = None;
+    loop {
+        if let Some(mut caller) = crate::door::caller(agent).await {
+            last = Some(crate::door::try_knock(&mut caller, publish, Some(key)).await);
+        }
+        if last == Some(Ok(so)) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never {so}, at last {last:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Everything acknowledged by so many Envoys at this revision.

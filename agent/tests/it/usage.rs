@@ -11,7 +11,7 @@ use crate::fixtures::{KEY, credential, entitlement, id, quota};
 use crate::rig::{self, agent, config, control_with, eventually};
 
 /// As the control plane adds it up: per epoch and counter the largest, then the sum.
-fn total(state: &State) -> (u64, u64) {
+pub(crate) fn total(state: &State) -> (u64, u64) {
     let mut largest: HashMap<(String, String, i64), (u64, u64)> = HashMap::new();
     state.with(|shared| {
         for batch in &shared.usage {
@@ -93,7 +93,9 @@ async fn counters_and_quotas_survive_a_restart_and_nothing_counts_twice() {
     again.shutdown().await;
 
     // The disk is lost: a new life, which takes nothing away from the old one.
-    std::fs::remove_file(state.path().join("lkg.redb")).unwrap();
+    for file in ["lkg.redb", "usage.bin"] {
+        std::fs::remove_file(state.path().join(file)).unwrap();
+    }
     let third = rig::start(config(&control.url(), state.path())).await.unwrap();
     rig::ready(&third).await;
     call(&third, 1).await;

@@ -5,11 +5,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use imp_agent::fleet::Fleet;
 use imp_agent::identity::{Identity, IdentityFile};
-use imp_agent::lkg::{Lkg, Table};
+use imp_agent::ledger::Ledger;
+use imp_agent::lkg::{self, Lkg, Table};
 use imp_agent::usage::Usage;
 use imp_enforce::Engine;
 use imp_proto::config as pb;
-use imp_xds::wire;
+use imp_xds::Resource;
 use prost::{Message as _, Name as _};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -54,24 +55,19 @@ fn start(runtime: &Runtime, state: &Path) {
     };
     let _entered = runtime.enter();
     let (engine, cancel) = (Engine::new(), CancellationToken::new());
-    let _usage = Usage::restore(engine.clone(), lkg.clone(), &mut loaded);
+    let (ledger, kept) = Ledger::open(state);
+    let _usage = Usage::restore(engine.clone(), ledger, kept);
     let fleet = Fleet::start(super::agent::options(), engine, lkg.clone(), cancel.clone());
-    fleet.restore(&mut loaded);
+    let whole = fleet.restore_access(&mut loaded);
+    fleet.restore(whole, &mut loaded);
     fleet.open();
     cancel.cancel();
     runtime.block_on(tokio::task::yield_now());
     lkg.close();
 }
 
-const TABLES: [Table; 7] = [
-    Table::Resources,
-    Table::Proven,
-    Table::Acked,
-    Table::Refused,
-    Table::Former,
-    Table::Usage,
-    Table::Facts,
-];
+const TABLES: [Table; 6] =
+    [Table::Resources, Table::Proven, Table::Acked, Table::Refused, Table::Former, Table::Facts];
 
 /// Each row: a byte for the table, a key and a value behind their lengths. A key that begins with a
 /// digit is one of the good file.
@@ -106,23 +102,20 @@ impl Good {
         let publish = publish_message("p", "g").encode_to_vec();
         let entitlement = pb::Entitlement { id: "e".into(), ..Default::default() }.encode_to_vec();
         let credential = pb::Credential { id: "c".into(), ..Default::default() }.encode_to_vec();
+        let row = |type_url: &str, id: &str, value: Vec<u8>| {
+            let version = imp_proto::content_version(&value);
+            lkg::row(type_url, &Resource::new(id, version, value.into()))
+        };
         for (type_url, id, value) in [
             (pb::Gateway::type_url(), "g", gateway),
             (pb::Publish::type_url(), "p", publish.clone()),
             (pb::Entitlement::type_url(), "e", entitlement),
             (pb::Credential::type_url(), "c", credential),
         ] {
-            let any = wire::Any { type_url: type_url.clone(), value: value.into() };
-            let row = wire::Resource {
-                name: id.into(),
-                version: "1".into(),
-                resource: Some(any),
-                ..Default::default()
-            };
-            lkg.put(Table::Resources, format!("{type_url} {id}"), row.encode_to_vec());
+            lkg.put(Table::Resources, lkg::key(&type_url, id), row(&type_url, id, value));
         }
         lkg.put(Table::Acked, "p", 1_u64.to_be_bytes().to_vec());
-        lkg.put(Table::Former, "p", publish);
+        lkg.put(Table::Former, "p", row(&pb::Publish::type_url(), "p", publish));
         lkg.put(Table::Facts, "complete", "");
         lkg.close();
         drop(lkg);

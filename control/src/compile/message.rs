@@ -9,17 +9,15 @@ use imp_core::gateway::{Gateway, Listener, ListenerProtocol};
 use imp_proto::config as pb;
 use imp_store::compile::IssuedCredential;
 use imp_xds::Resource;
-use sha2::{Digest as _, Sha256};
 
 pub use entitlement::entitlement;
 pub use publish::{UnknownBackend, api_service, publish};
 
-/// The message as a resource. Its version is a hash of its encoding, which has no maps and so one
-/// form only: equal on every replica, before and after a restart.
+/// The message as a resource. Its version is a hash of its encoding: equal on every replica, before
+/// and after a restart.
 pub fn resource<M: pb::Resource>(message: &M) -> Resource {
     let bytes = message.encode_to_vec();
-    let digest = Sha256::digest(&bytes);
-    let version: String = hex::encode(digest).chars().take(32).collect();
+    let version = imp_proto::content_version(&bytes);
     Resource::new(message.resource_name(), version, Bytes::from(bytes))
 }
 

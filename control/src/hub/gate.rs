@@ -11,6 +11,7 @@ use imp_xds::{Admission, Peer, World};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::history;
 use super::identity::{AgentKey, Claims, Issued, Refusal};
 use crate::compile::Worlds;
 use crate::state::Clock;
@@ -65,7 +66,9 @@ impl Gate {
     /// For a stream: a JWT that is valid now, of an agent that is not revoked.
     pub async fn enter(&self, headers: &HeaderMap) -> Result<Identity, Status> {
         let claims = self.claims(headers)?;
-        self.check(claims).await
+        let identity = self.check(claims).await?;
+        history::judge(&self.store, headers).await?;
+        Ok(identity)
     }
 
     /// For renewal: the JWT may have expired.

@@ -17,6 +17,7 @@ use tonic::{Status, Streaming};
 use super::board::{Board, Session};
 use super::gate::{Identity, shut_out, unavailable};
 use super::guard::stopping;
+use super::history;
 use super::scribe::{Beat, Pen, Work};
 use super::settle::Reported;
 use super::usage::admitted;
@@ -103,6 +104,7 @@ impl Desk {
                     last_beat = Some(beat.clone());
                     let work = Work::Beat(session.agent, beat, news);
                     self.pen.note(work).await.map_err(|_| stopping())?;
+                    self.tell_history(answers).await?;
                 }
                 Some(Kind::Publishes(statuses)) => self.statuses(session, statuses).await?,
                 Some(Kind::Usage(batch)) => self.usage(session, batch, answers).await?,
@@ -110,6 +112,13 @@ impl Desk {
                 None => {}
             }
         }
+        Ok(())
+    }
+
+    /// An agent that does not read its answers needs no newer one.
+    async fn tell_history(&self, answers: &Answers) -> Result<(), Status> {
+        let history = history::now(&self.store).await.map_err(unavailable)?;
+        let _full = answers.try_send(Ok(pb::ReportResponse { history, ..Default::default() }));
         Ok(())
     }
 
@@ -146,7 +155,7 @@ impl Desk {
             let stored = self.pen.write(work).await;
             stored.map_err(|_| Status::internal("usage could not be stored"))?;
         }
-        let answer = pb::ReportResponse { usage_sequence: sequence };
+        let answer = pb::ReportResponse { usage_sequence: sequence, ..Default::default() };
         answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the agent left"))
     }
 }

@@ -30,6 +30,7 @@ pub mod credential;
 pub mod customer;
 pub mod domain;
 pub mod gateway;
+pub mod history;
 pub mod listener_port;
 pub mod outbox;
 pub mod plan;

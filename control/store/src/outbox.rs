@@ -69,10 +69,16 @@ impl fmt::Display for Subject {
 /// Tells that the subject changed; whoever follows the outbox wakes after the commit.
 pub async fn append(tx: &mut Tx, subject: Subject) -> Result<()> {
     let (kind, id) = subject.columns();
-    let sql = "INSERT INTO outbox (kind, subject) VALUES ($1, $2)";
-    execute!(tx.conn(), sql, kind, id)?;
+    let sql = "INSERT INTO outbox (kind, subject, mark) VALUES ($1, $2, $3)";
+    execute!(tx.conn(), sql, kind, id, mark())?;
     tx.will_tell();
     Ok(())
+}
+
+/// See [`crate::history`].
+fn mark() -> i64 {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    i64::from_be_bytes((high ^ low).to_be_bytes())
 }
 
 /// The number of the newest row that is visible; 0 when there never was one.

@@ -142,8 +142,14 @@ impl Report {
     pub async fn usage(&mut self, sequence: u64, counters: Vec<pb::UsageCounter>) {
         let batch = pb::UsageBatch { sequence, epoch: "one".to_owned(), counters };
         self.send(pb::report_request::Kind::Usage(batch)).await;
-        let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await;
-        assert_eq!(answer.unwrap().unwrap().unwrap().usage_sequence, sequence);
+        loop {
+            let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await;
+            let answer = answer.unwrap().unwrap().unwrap();
+            // Signs of life are answered, too.
+            if answer.history.is_none() {
+                return assert_eq!(answer.usage_sequence, sequence);
+            }
+        }
     }
 
     /// How the stream ends.

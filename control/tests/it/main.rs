@@ -13,6 +13,7 @@ mod connections;
 mod dns;
 mod domains;
 mod doors;
+mod history;
 mod hub;
 mod isolation;
 mod life;

@@ -10,6 +10,7 @@ mod domains;
 mod duplicates;
 mod files;
 mod healing;
+mod history;
 mod outbox;
 mod ports;
 mod publishes;
