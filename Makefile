@@ -6,7 +6,7 @@ PYTHON ?= python3
 DENY ?= advisories bans licenses sources
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-grpc lint fmt fuzz bench-publish bench-xds bench-hostile
+.PHONY: help tools build demo test test-attacks test-grpc lint fmt fuzz bench-publish bench-xds bench-hostile
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: tools ## every test: unit, both databases, protocol, end to end on a real 
 	$(CARGO) test --workspace --locked
 	@echo "== lint"
 	@$(MAKE) --no-print-directory lint
+
+test-attacks: tools ## hostile calls by the hundred against the whole stack (bench/attacks); ATTACKS=hub picks files
+	$(CARGO) build --workspace --locked
+	ATTACKS=$(ATTACKS) $(CARGO) test --locked -p imp-bench --test attacks -- --ignored --nocapture
 
 test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt

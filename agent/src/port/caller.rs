@@ -51,6 +51,13 @@ impl Caller {
         extensions.get().ok_or_else(unknown)
     }
 
+    /// Who asks without a port between: a fuzzer, which calls the services by themselves.
+    pub fn direct(who: Who) -> Self {
+        let connections = Arc::new(Semaphore::new(NODE_CONNECTIONS_EACH.size()));
+        let bytes = Semaphore::new(NODE_BYTES_IN_FLIGHT.size());
+        Self { who, shares: Arc::new(Shares { connections, bytes }) }
+    }
+
     /// The one gateway that it may see and ask about; None: all.
     pub fn gateway(&self) -> Option<&str> {
         match &self.who {

@@ -9,6 +9,7 @@ use imp_agent::door::Door;
 use imp_agent::fleet::Fleet;
 use imp_agent::intake::{self, Item, Kind};
 use imp_agent::lkg::Lkg;
+use imp_agent::port::{Caller, Who};
 use imp_enforce::{Engine, PublishAccess};
 use imp_proto::config as pb;
 use imp_translate::{Assembly, Delta, Layout, Options};
@@ -129,7 +130,8 @@ const PUBLIC: &str = "public";
 pub(super) fn ext_authz(bytes: &[u8]) {
     static DECISIONS: OnceLock<Decisions> = OnceLock::new();
     let decisions = DECISIONS.get_or_init(Decisions::start);
-    let passes = decisions.passes(frame(bytes));
+    let envoy = Who::Local { uid: 0 };
+    let passes = decisions.passes(envoy.clone(), frame(bytes));
     let asked = auth::CheckRequest::decode(bytes).unwrap_or_default();
     let attributes = asked.attributes.unwrap_or_default();
     let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
@@ -137,8 +139,11 @@ pub(super) fn ext_authz(bytes: &[u8]) {
     let key = http.headers.get("x-api-key").map(String::as_str);
     let may = publish == Some(PUBLIC) || (publish == Some(KEYED) && key == Some(KEY));
     assert_eq!(passes, may, "publish {publish:?}, key {key:?}");
+    // An Envoy of another gateway gets nobody in.
+    let stranger = Who::Node { gateway: Some("another".to_owned()), id: "n".to_owned() };
+    assert!(!decisions.passes(stranger, frame(bytes)), "publish {publish:?} from outside");
     // Whatever the five bytes say.
-    decisions.passes(bytes.to_vec());
+    decisions.passes(envoy, bytes.to_vec());
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {
@@ -167,10 +172,11 @@ impl Decisions {
         Self { runtime, engine, fleet, _folder: folder }
     }
 
-    fn passes(&self, body: Vec<u8>) -> bool {
+    fn passes(&self, who: Who, body: Vec<u8>) -> bool {
         let service = Door::service(self.engine.clone(), self.fleet.clone());
         let request = http::Request::post("/envoy.service.auth.v3.Authorization/Check")
             .header("content-type", "application/grpc")
+            .extension(Caller::direct(who))
             .body(Full::new(bytes::Bytes::from(body)))
             .expect("a request");
         let answer = self.runtime.block_on(async {

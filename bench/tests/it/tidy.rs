@@ -5,6 +5,7 @@ mod advisories;
 mod manifest;
 mod rules;
 mod source;
+mod threats;
 
 use std::path::{Path, PathBuf};
 
@@ -216,4 +217,23 @@ fn no_crate_has_a_known_fault() {
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
     let faults = advisories::faults(&lock);
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_threat_names_the_tests_that_hold_it() {
+    let files = files().unwrap();
+    let table = files.iter().find(|file| file.path == "SECURITY.md");
+    let faults = threats::faults(table.map_or("", |file| &file.text), &files);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+
+    let row = |number: u32| match number {
+        7 => "| T07 | a | `bench/tests/it/tidy.rs::there_is_no_such_test` |\n".to_owned(),
+        8 => "| T08 | a | nothing yet |\n".to_owned(),
+        _ => format!("| T{number:02} | a | Not defined: a sample |\n"),
+    };
+    let table: String = (1..=46).map(row).collect();
+    let faults = threats::faults(&table, &files);
+    assert!(faults.len() == 2 && faults[0].contains("there_is_no_such_test"), "{faults:?}");
+    let short: String = (1..=45).map(|number| row(number.max(9))).collect();
+    assert_eq!(threats::faults(&short, &files).len(), 1);
 }

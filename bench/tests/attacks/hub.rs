@@ -1,0 +1,133 @@
+//! Calls of the agents' port of the control plane.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use imp_proto::agent as pb;
+use prost::Message as _;
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::Outcome;
+use super::grpc::{self, Call, Place, framed};
+use super::wire::unhex;
+use super::world::{MARK, World};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    /// `register`, `renew`, `report`, `delta`, or a path.
+    method: String,
+    /// Each is a header of its own.
+    #[serde(default)]
+    authorization: Vec<String>,
+    /// A JWT of one's own, as `Bearer`.
+    jwt: Option<Jwt>,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    /// Of a registration.
+    #[serde(default)]
+    token: String,
+    /// In place of the method's message, with its framing.
+    hex: Option<String>,
+    /// The message announces so many bytes, sends half of them, and no more.
+    unfinished: Option<usize>,
+    expect: Vec<String>,
+    #[serde(default = "wait")]
+    wait_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jwt {
+    header: Value,
+    claims: Value,
+    /// `none`, `good` (the control plane's own key), or the secret itself.
+    sign: String,
+}
+
+fn wait() -> u64 {
+    10_000
+}
+
+pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
+    let shown = case.to_string();
+    let case: Case = serde_json::from_value(case).with_context(|| shown)?;
+    let mut headers: Vec<(String, String)> = case.headers.clone();
+    let mut authorization = case.authorization.clone();
+    authorization.extend(case.jwt.as_ref().map(|jwt| format!("Bearer {}", jwt.text(world))));
+    headers.extend(authorization.into_iter().map(|value| ("authorization".to_owned(), value)));
+    let (path, message) = message(&case);
+    let (body, ends) = match (&case.hex, case.unfinished) {
+        (Some(hex), _) => (unhex(hex), true),
+        (None, Some(size)) => {
+            let length = u32::try_from(size)?.to_be_bytes();
+            ([&[0], length.as_slice(), &vec![b'a'; size / 2]].concat(), false)
+        }
+        (None, None) => (framed(&message), true),
+    };
+    let wait = Duration::from_millis(case.wait_ms);
+    let place = Place::Tcp(world.stack.control.agent_listen);
+    let said = grpc::call(&place, Call { path, headers, body, ends, wait }).await;
+    let leaked = String::from_utf8_lossy(&said.body).contains(MARK);
+    let judged = if leaked {
+        Err("the victim's text is in the answer".to_owned())
+    } else if case.expect.contains(&said.outcome) {
+        Ok(())
+    } else {
+        Err(format!("wanted {:?}, got {}", case.expect, said.outcome))
+    };
+    Ok(Outcome::of(1, judged))
+}
+
+fn message(case: &Case) -> (String, Vec<u8>) {
+    let agent = |method: &str| format!("/imp.agent.v1.AgentService/{method}");
+    match case.method.as_str() {
+        "register" => {
+            let token = case.token.clone();
+            let message = pb::RegisterRequest { token, ..Default::default() };
+            (agent("Register"), message.encode_to_vec())
+        }
+        "renew" => (agent("Renew"), Vec::new()),
+        "report" => {
+            let beat = pb::report_request::Kind::Heartbeat(pb::Heartbeat::default());
+            (agent("Report"), pb::ReportRequest { kind: Some(beat) }.encode_to_vec())
+        }
+        "delta" => {
+            let path =
+                "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+            let message = imp_xds::wire::DeltaDiscoveryRequest {
+                type_url: "type.googleapis.com/imp.config.v1.Publish".to_owned(),
+                resource_names_subscribe: vec!["*".to_owned()],
+                ..Default::default()
+            };
+            (path.to_owned(), message.encode_to_vec())
+        }
+        path => (path.to_owned(), Vec::new()),
+    }
+}
+
+impl Jwt {
+    fn text(&self, world: &World) -> String {
+        let part = |value: &Value| BASE64.encode(value.to_string());
+        let head = format!("{}.{}", part(&self.header), part(&self.claims));
+        let secret = match self.sign.as_str() {
+            "none" => return format!("{head}."),
+            "good" => unhex(&world.var("hub.key")),
+            other => other.as_bytes().to_vec(),
+        };
+        format!("{head}.{}", BASE64.encode(hmac(&secret, head.as_bytes())))
+    }
+}
+
+/// HMAC-SHA-256 (RFC 2104).
+fn hmac(secret: &[u8], message: &[u8]) -> Vec<u8> {
+    let mut key = [0; 64];
+    key.iter_mut().zip(secret).for_each(|(to, from)| *to = *from);
+    let padded = |pad: u8| key.map(|byte| byte ^ pad);
+    let inner = Sha256::new().chain_update(padded(0x36)).chain_update(message).finalize();
+    Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize().to_vec()
+}

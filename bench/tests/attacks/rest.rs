@@ -1,0 +1,115 @@
+//! Calls of the REST API.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Outcome;
+use super::wire::{self, Answer, unhex};
+use super::world::{MARK, World};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    /// Whose token; `nobody` sends none.
+    #[serde(default = "attacker")]
+    who: String,
+    #[serde(default = "get")]
+    method: String,
+    path: String,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    json: Option<Value>,
+    text: Option<String>,
+    hex: Option<String>,
+    /// 0: closed without an answer.
+    expect: Vec<u16>,
+    /// Of the problem document.
+    code: Option<String>,
+    /// Names of variables, and JSON pointers into the answer.
+    #[serde(default)]
+    save: BTreeMap<String, String>,
+    /// It prepares the next case, and counts for nothing.
+    #[serde(default)]
+    setup: bool,
+    #[serde(default = "within")]
+    within_ms: u64,
+}
+
+fn attacker() -> String {
+    "attacker".to_owned()
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+/// In a debug build on a busy machine; what blocks for minutes is found all the same.
+fn within() -> u64 {
+    5_000
+}
+
+pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
+    let shown = case.to_string();
+    let case: Case = serde_json::from_value(case).with_context(|| shown.clone())?;
+    let mut headers = vec![("host".to_owned(), "control".to_owned())];
+    if case.who != "nobody" {
+        let token = world.vars.get(&format!("token.{}", case.who));
+        let token = token.with_context(|| format!("nobody is called {}", case.who))?;
+        headers.push(("authorization".to_owned(), format!("Bearer {token}")));
+    }
+    let body = match (&case.json, &case.text, &case.hex) {
+        (Some(json), ..) => Some(json.to_string().into_bytes()),
+        (_, Some(text), _) => Some(text.clone().into_bytes()),
+        (.., hex) => hex.as_deref().map(unhex),
+    };
+    let typed = case.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    if body.is_some() && !typed {
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    }
+    headers.extend(case.headers.clone());
+    let line = format!("{} {}", case.method, case.path);
+    let request = wire::request(line.trim_end(), &headers, body.as_deref());
+    let started = Instant::now();
+    let answer = wire::send(world.rest(), &request).await;
+    let took = started.elapsed();
+    let judged = answer.and_then(|answer| {
+        let judged = judge(&case, &answer, took);
+        for (name, pointer) in &case.save {
+            let value = answer.json().pointer(pointer).cloned().unwrap_or_default();
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            world.vars.insert(name.clone(), value);
+        }
+        judged
+    });
+    if case.setup {
+        judged.map_err(anyhow::Error::msg).with_context(|| shown)?;
+        return Ok(Outcome { calls: 0, failure: None });
+    }
+    Ok(Outcome::of(1, judged))
+}
+
+fn judge(case: &Case, answer: &Answer, took: Duration) -> Result<(), String> {
+    if !case.expect.contains(&answer.status) {
+        return Err(format!("wanted {:?}, got {}", case.expect, answer.shown()));
+    }
+    if !case.setup && (answer.head.contains(MARK) || answer.body.contains(MARK)) {
+        return Err(format!("another tenant's text is in the answer: {}", answer.shown()));
+    }
+    if took > Duration::from_millis(case.within_ms) {
+        return Err(format!("took {took:?}"));
+    }
+    let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
+    if let Some(wanted) = case.code.as_deref().filter(|wanted| *wanted != code) {
+        return Err(format!("wanted {wanted}, got {}", answer.shown()));
+    }
+    // What hyper cannot parse it answers itself, without a document; the same for HEAD.
+    let parsed = answer.header("x-request-id").is_some() && case.method != "HEAD";
+    if answer.status >= 400 && parsed && code.is_empty() {
+        return Err(format!("no problem document: {}", answer.shown()));
+    }
+    Ok(())
+}
