@@ -11,19 +11,12 @@ use hickory_resolver::{Resolver, TokioResolver};
 use http::StatusCode;
 use imp_core::TenantId;
 use imp_core::domain::Domain;
+use imp_grammar::caps;
 
 use crate::problem::Problem;
 
 /// One try of one server.
 const TRY: Duration = Duration::from_secs(2);
-/// The whole look-up, whatever happens.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Look-ups at a time; a request over that is told to come again.
-const AT_A_TIME: usize = 16;
-/// Of those, one tenant's.
-const OF_ONE_TENANT: usize = 4;
-/// Records of an answer that are looked at.
-const RECORDS: usize = 64;
 
 /// A resolver with bounds. A clone is cheap.
 #[derive(Clone)]
@@ -63,7 +56,7 @@ impl Dns {
         let resolver = self.resolver.as_ref().ok_or_else(|| unavailable("no DNS server is set"))?;
         let _one = self.running.one_more(domain.tenant_id)?;
         let name = format!("{}.", challenge.record);
-        let answer = tokio::time::timeout(PATIENCE, resolver.txt_lookup(name)).await;
+        let answer = tokio::time::timeout(caps::DNS_TIME.time(), resolver.txt_lookup(name)).await;
         let found = match answer.map_err(|_| unavailable("DNS does not answer"))? {
             Ok(found) => found,
             Err(error) if error.is_no_records_found() => return Err(not_found(domain)),
@@ -73,7 +66,7 @@ impl Dns {
             RData::TXT(text) => text.txt_data.concat() == challenge.value.as_bytes(),
             _ => false,
         };
-        let mut records = found.answers().iter().take(RECORDS);
+        let mut records = found.answers().iter().take(caps::DNS_RECORDS.size());
         match records.any(|record| proves(&record.data)) {
             true => Ok(()),
             false => Err(not_found(domain)),
@@ -93,7 +86,8 @@ impl Running {
     fn one_more(&self, tenant: TenantId) -> Result<One<'_>, Problem> {
         let mut running = self.tenants();
         let own = running.iter().filter(|it| **it == tenant).count();
-        if running.len() >= AT_A_TIME || own >= OF_ONE_TENANT {
+        if !caps::DNS_LOOKUPS.admits(running.len() + 1) || !caps::TENANT_DNS_LOOKUPS.admits(own + 1)
+        {
             return Err(unavailable("too many look-ups are under way"));
         }
         running.push(tenant);
@@ -134,4 +128,26 @@ fn unavailable(why: &str) -> Problem {
     let detail = "the DNS look-up failed; try again";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "dns_unavailable", detail);
     Problem { cause: Some(why.to_owned()), ..problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_look_ups_run_and_one_more_is_told_to_come_again() {
+        let running = Running::default();
+        let refused = |tenant| running.one_more(tenant).err().map(|problem| problem.code);
+        let mut held = Vec::new();
+        while held.len() < caps::DNS_LOOKUPS.size() {
+            let tenant = TenantId::new();
+            for _ in 0..caps::TENANT_DNS_LOOKUPS.value {
+                held.push(running.one_more(tenant).unwrap());
+            }
+            assert_eq!(refused(tenant), Some("dns_unavailable"), "its own share is used up");
+        }
+        assert_eq!(refused(TenantId::new()), Some("dns_unavailable"), "all are");
+        held.pop();
+        assert_eq!(refused(TenantId::new()), None);
+    }
 }

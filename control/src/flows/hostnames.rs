@@ -61,15 +61,23 @@ async fn check(
 }
 
 /// One tenant per host, and no two publishes in a cluster that would take each other's calls. Of
-/// another tenant's nothing is told but that the name is taken.
-pub async fn refuse_taken(write: &mut Write<'_>, publish: &ProductPublish) -> Result<(), Problem> {
+/// another tenant's nothing is told but that the name is taken. `former` are the hostnames that it
+/// may give up: they are held with the others, so that all are held in one order.
+pub async fn refuse_taken(
+    write: &mut Write<'_>,
+    publish: &ProductPublish,
+    former: &[String],
+) -> Result<(), Problem> {
     let hostnames = &publish.spec.hostnames;
-    let there = table::claims_on(&mut write.tx, publish.spec.cluster_id, hostnames).await?;
+    let all = [hostnames.as_slice(), former].concat();
+    let there = table::claims_on(&mut write.tx, publish.spec.cluster_id, &all).await?;
     let (tenant, now) = (publish.tenant_id, write.now);
     if let Some(name) = table::held_by_another(&mut write.tx, tenant, hostnames, now).await? {
         return Err(taken(hostnames, &name, format!("{name} is not available")));
     }
-    let own = there.iter().filter(|claim| claim.publish_id != publish.id);
+    let own = there
+        .iter()
+        .filter(|claim| claim.publish_id != publish.id && hostnames.contains(&claim.hostname));
     for Claim { hostname, base_path, publish_id, .. } in own {
         if base_paths_overlap(base_path, &publish.spec.base_path) {
             let detail = format!("{hostname}{base_path} is served by publish {publish_id}");

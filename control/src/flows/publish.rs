@@ -52,7 +52,7 @@ pub async fn create(
         spec: content.spec.clone(),
         meta: Meta::new(write.now),
     };
-    hostnames::refuse_taken(write, &publish).await?;
+    hostnames::refuse_taken(write, &publish, &[]).await?;
     table::insert(&mut write.tx, &publish).await?;
     store_revision(write, &publish, content).await?;
     Ok(publish)
@@ -139,9 +139,9 @@ async fn advance(
     publish.desired_revision += 1;
     publish.nodes = NodeCounts::default();
     publish.last_error = None;
-    publish.spec = content.spec.clone();
+    let former = std::mem::replace(&mut publish.spec, content.spec.clone());
     publish.meta.touch(write.now);
-    hostnames::refuse_taken(write, &publish).await?;
+    hostnames::refuse_taken(write, &publish, &former.hostnames).await?;
     table::update(&mut write.tx, &publish, expected).await?;
     store_revision(write, &publish, content).await?;
     Ok(publish)

@@ -1,8 +1,8 @@
 //! Locks on what has no row to lock: a name or a place that nobody claims so far. They last until
 //! the transaction ends. On SQLite a transaction for writing is alone anyway.
 //!
-//! Whoever takes several takes them in this order: gateway, cluster, ports, hostnames; those of one
-//! kind in the order of their names.
+//! Whoever takes several takes them in this order: gateway, cluster, ports, hostnames,
+//! then the tenant's share of the cluster; those of one kind in the order of their names.
 
 use crate::store::Conn;
 use crate::{Result, Tx};

@@ -97,6 +97,23 @@ async fn a_proof_may_stand_behind_an_alias() {
     assert_eq!(step(&acme.provider, domain, "verify").await.ok()["status"], "verified");
 }
 
+#[tokio::test]
+async fn a_proof_is_found_among_as_many_records_as_are_looked_at() {
+    let (_world, dns, acme, _other) = two_shops(Kind::Sqlite).await;
+    let domain = &acme.objects["domains"];
+    let value = domain["challenge"]["value"].as_str().unwrap();
+    let cap = imp_grammar::caps::DNS_RECORDS.size();
+    let behind = |others: usize| {
+        let mut texts: Vec<_> = (0..others).map(|n| vec![n.to_string()]).collect();
+        texts.push(vec![value.to_owned()]);
+        dns.say("_imp-challenge.acme.shop", Says::Texts(texts));
+    };
+    behind(cap);
+    step(&acme.provider, domain, "verify").await.refused(409, "proof_not_found", "");
+    behind(cap - 1);
+    assert_eq!(step(&acme.provider, domain, "verify").await.ok()["status"], "verified");
+}
+
 /// R11 of the findings, and others of its kind.
 #[tokio::test]
 async fn addresses_reserved_names_and_names_of_nobody_are_refused() {

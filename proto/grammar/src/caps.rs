@@ -311,6 +311,20 @@ caps! {
         "The same of one tenant.",
         "control/tests/it/request_caps.rs::bodies_in_flight_are_bounded";
 }
+@dns {
+    DNS_LOOKUPS = 16, Count, [Api],
+        "Look-ups of proofs of domains at a time; who comes then is told to come again.",
+        "control/src/dns.rs::so_many_look_ups_run_and_one_more_is_told_to_come_again";
+    TENANT_DNS_LOOKUPS = 4, Count, [Api],
+        "The same of one tenant.",
+        "control/src/dns.rs::so_many_look_ups_run_and_one_more_is_told_to_come_again";
+    DNS_RECORDS = 64, Count, [Api],
+        "Records of an answer that are looked at.",
+        "control/tests/it/domains.rs::a_proof_is_found_among_as_many_records_as_are_looked_at";
+    DNS_TIME = 5_000, Milliseconds, [Api],
+        "One look-up, whatever happens.",
+        "control/tests/it/domains.rs::dns_that_fails_is_told_so_in_time_and_holds_nobody_else_up";
+}
 @connections {
     REST_CONNECTIONS = 1_024, Count, [Api],
         "Connections to the REST port; one more takes the place of the one that is idle longest.",
