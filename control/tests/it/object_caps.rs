@@ -41,7 +41,7 @@ fn rows(shop: &Shop) -> Vec<Row<'_>> {
         }),
         ("plans", &caps::PLANS_PER_TENANT, provider, Box::new(move |n| named(plan.clone(), n))),
         ("product-publishes", &caps::PUBLISHES_PER_TENANT, provider, {
-            Box::new(|n| shop.publish(&format!("number{n}.example.com")))
+            Box::new(|n| shop.publish(&format!("number{n}.{}", shop.host)))
         }),
         ("customers", &caps::CUSTOMERS_PER_TENANT, provider, Box::new(|n| named(json!({}), n))),
         ("domains", &caps::DOMAINS_PER_TENANT, provider, {
