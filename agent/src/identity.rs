@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use imp_grammar::proof::{PrivateKey, SEED_BYTES};
 use serde::{Deserialize, Serialize};
 
 use crate::lkg::aside;
@@ -16,8 +17,10 @@ pub struct Identity {
     pub agent_id: String,
     /// The cluster that it serves.
     pub cluster_id: String,
-    /// Proves it, until it expires.
+    /// Proves it, together with the key, until it expires.
     pub jwt: String,
+    /// Of the key that the JWT is bound to. It never leaves this machine.
+    pub key: Seed,
     /// When the JWT came, Unix milliseconds.
     pub issued_at_ms: i64,
     /// When the JWT ends, Unix milliseconds.
@@ -31,6 +34,44 @@ impl fmt::Debug for Identity {
             .field("cluster_id", &self.cluster_id)
             .field("expires_at_ms", &self.expires_at_ms)
             .finish_non_exhaustive()
+    }
+}
+
+/// What a private key is made from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seed([u8; SEED_BYTES]);
+
+impl Seed {
+    /// For a new key.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// The key; None: it is none, which no seed is.
+    pub fn key(&self) -> Option<PrivateKey> {
+        PrivateKey::from_seed(&self.0)
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
+impl Serialize for Seed {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut seed = [0; SEED_BYTES];
+        let decoded = hex::decode_to_slice(text, &mut seed);
+        decoded.map_err(|_| serde::de::Error::custom("not 64 hexadecimal digits"))?;
+        Ok(Self(seed))
     }
 }
 
@@ -116,7 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = IdentityFile::within(directory.path());
         let text =
-            br#"{"agent_id":"a","cluster_id":"c","jwt":"j","issued_at_ms":1,"expires_at_ms":2}"#;
+            br#"{"agent_id":"a","cluster_id":"c","jwt":"j","key":"0000000000000000000000000000000000000000000000000000000000000000","issued_at_ms":1,"expires_at_ms":2}"#;
         std::fs::write(file.path(), text).unwrap();
         assert!(file.load().unwrap().is_some());
         for seed in 0..1_000 {
@@ -145,6 +186,7 @@ mod tests {
             agent_id: "a".into(),
             cluster_id: "c".into(),
             jwt: "secret".into(),
+            key: Seed([0xab; SEED_BYTES]),
             issued_at_ms: 1_000,
             expires_at_ms: 4_000,
         };
@@ -153,6 +195,7 @@ mod tests {
         let mode = std::fs::metadata(file.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(identity.renew_at_ms(), 3_000);
-        assert!(!format!("{identity:?}").contains("secret"));
+        let shown = format!("{identity:?} {:?}", identity.key);
+        assert!(!shown.contains("secret") && !shown.contains("ab"), "{shown}");
     }
 }

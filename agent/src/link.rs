@@ -5,6 +5,7 @@
 //! something to serve serves it whether or not it is known who it is.
 
 mod endpoint;
+mod prover;
 mod register;
 mod renew;
 mod seen;

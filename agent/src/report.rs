@@ -6,13 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use imp_grammar::caps;
 use imp_proto::agent as pb;
+use imp_proto::method;
 use pb::report_request::Kind;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::backoff::Backoff;
 use crate::fleet::Fleet;
@@ -45,7 +48,10 @@ pub(crate) async fn run(
             () = cancel.cancelled() => return,
             ended = stream(&session, &fleet, &usage, &mut welcome) => ended,
         };
-        if welcome {
+        // Another process with our identity took our place: taking it back at once, and again, would
+        // help neither.
+        let displaced = ended.as_ref().is_err_and(|status| status.code() == Code::Aborted);
+        if welcome && !displaced {
             backoff.reset();
         }
         let wait = backoff.next();
@@ -72,7 +78,7 @@ async fn stream(
     welcome: &mut bool,
 ) -> Result<(), Status> {
     let (sender, outbound) = mpsc::channel(16);
-    let request = session.request(ReceiverStream::new(outbound))?;
+    let request = session.request(method::REPORT, ReceiverStream::new(outbound))?;
     let mut inbound = session.client().report(request).await?.into_inner();
     *welcome = true;
     session.welcome();
@@ -149,7 +155,7 @@ impl Up {
         loop {
             let publishes = fleet.take_changed(STATUSES);
             let last = publishes.len() < STATUSES;
-            if !publishes.is_empty() {
+            for publishes in messages(publishes) {
                 self.send(Kind::Publishes(pb::PublishStatuses { publishes })).await?;
             }
             if last {
@@ -161,8 +167,88 @@ impl Up {
     async fn heartbeat(&self, fleet: &Fleet) -> Result<(), Status> {
         let heartbeat = pb::Heartbeat {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            nodes: fleet.nodes(),
+            nodes: fleet.nodes().into_iter().take(NODES).map(short_node).collect(),
         };
         self.send(Kind::Heartbeat(heartbeat)).await
+    }
+}
+
+/// Lists that each fit into a message: Envoy's words may be long, and the control plane takes no
+/// message over its cap.
+fn messages(statuses: Vec<pb::PublishStatus>) -> Vec<Vec<pb::PublishStatus>> {
+    let mut lists = Vec::new();
+    let mut left = 0;
+    for status in statuses.into_iter().map(short_status) {
+        let bytes = status.encoded_len() + LENGTH;
+        match lists.last_mut() {
+            Some(list) if bytes <= left => Vec::push(list, status),
+            _ => {
+                lists.push(vec![status]);
+                left = caps::HUB_REPORT_BYTES.size() / 2;
+            }
+        }
+        left = left.saturating_sub(bytes);
+    }
+    lists
+}
+
+/// Tag and length of one status in its list.
+const LENGTH: usize = 8;
+
+/// As much as the control plane keeps of a text.
+const TEXT: usize = 4096;
+
+fn short_status(mut status: pb::PublishStatus) -> pb::PublishStatus {
+    if let Some(error) = &mut status.error {
+        for text in [&mut error.resource, &mut error.envoy_message, &mut error.hint] {
+            cut(text, TEXT);
+        }
+    }
+    status
+}
+
+/// As many Envoys as a message has room for, with names that long.
+const NODES: usize = 2_000;
+const NAME: usize = 256;
+
+fn short_node(mut node: pb::heartbeat::Node) -> pb::heartbeat::Node {
+    cut(&mut node.id, NAME);
+    cut(&mut node.envoy_version, 64);
+    node
+}
+
+fn cut(text: &mut String, most: usize) {
+    text.truncate(text.floor_char_boundary(most));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_envoys_say_the_messages_stay_under_the_cap() {
+        let words = |n: usize| pb::PublishError {
+            envoy_message: "é".repeat(n * 50),
+            ..pb::PublishError::default()
+        };
+        let status = |n: usize| pb::PublishStatus {
+            publish_id: n.to_string(),
+            error: (n % 3 == 0).then(|| words(n)),
+            ..pb::PublishStatus::default()
+        };
+        let statuses: Vec<_> = (0..1_000).map(status).collect();
+        let lists = messages(statuses);
+        let ids: Vec<_> = lists.iter().flatten().map(|status| status.publish_id.clone()).collect();
+        assert_eq!(ids, (0..1_000).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert!(lists.len() > 1);
+        for publishes in lists {
+            let message = pb::PublishStatuses { publishes };
+            assert!(message.encoded_len() < caps::HUB_REPORT_BYTES.size());
+        }
+        assert!(messages(Vec::new()).is_empty());
+        let long = pb::heartbeat::Node { id: "x".repeat(100_000), ..Default::default() };
+        let nodes = vec![short_node(long); NODES];
+        let beat = pb::Heartbeat { nodes, ..Default::default() };
+        assert!(beat.encoded_len() < caps::HUB_REPORT_BYTES.size());
     }
 }

@@ -3,6 +3,7 @@
 pub mod accept_restore;
 pub mod bootstrap;
 mod data_dir;
+mod ports;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,15 +16,17 @@ use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
 use imp_store::Store;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use ports::{Port, Wanted};
 
 use crate::compile::{Tailer, Worlds};
 use crate::config::{AdminToken, ClaimFlags, Config};
 use crate::dns::Dns;
 use crate::hub::Hub;
 use crate::hub::identity::AgentKey;
+use crate::hub::presence::Duplicates;
 use crate::listen::{self, Limits, Plain};
 use crate::readiness::Readiness;
 use crate::rest::admission::Admission;
@@ -37,6 +40,13 @@ pub enum StartError {
     Listen { address: String, flag: &'static str, why: std::io::Error },
     #[error("cannot use the data directory {path} (--data-dir): {why}")]
     DataDir { path: String, why: std::io::Error },
+    #[error(
+        "{flag} {address} can be reached from elsewhere, and there is no TLS: give --tls-cert and \
+         --tls-key, or --insecure if something in front of it does TLS"
+    )]
+    Exposed { address: String, flag: &'static str },
+    #[error("no TLS on the port of {flag}: {why}. See --tls-cert and --tls-key")]
+    Tls { flag: &'static str, why: String },
     #[error("cannot open the database {url}: {why}. See --data-dir and DATABASE_URL")]
     Database { url: String, why: String },
     #[error("--allow-upstream: {0}")]
@@ -80,8 +90,22 @@ impl App {
         let upstreams = UpstreamPolicy::parse(entries)
             .map_err(|fault| StartError::AllowUpstream(fault.detail))?;
         let claims = claim_rules(&config.claims)?;
-        let rest = bind(&config.listen, "--listen").await?;
-        let agents = bind(&config.agent_listen, "--agent-listen").await?;
+        let rest = Port::open(Wanted {
+            address: &config.listen,
+            flag: "--listen",
+            tls: config.tls(),
+            protocols: &["h2", "http/1.1"],
+            insecure: config.insecure,
+        })
+        .await?;
+        let agents = Port::open(Wanted {
+            address: &config.agent_listen,
+            flag: "--agent-listen",
+            tls: config.agent_tls(),
+            protocols: &["h2"],
+            insecure: config.insecure,
+        })
+        .await?;
         let store = open(&config).await?;
         let key = agent_key(&config)?;
         let admin_token = bootstrap::first_token(&store, &config, clock.now()).await?;
@@ -96,8 +120,9 @@ impl App {
             claims: Arc::new(claims),
             dns: Dns::new(config.claims.dns_server),
         };
-        let (rest_addr, agent_addr) = (address(&rest)?, address(&agents)?);
-        let mut tasks = start_hub(key, &state, agents, &cancel);
+        let (rest_addr, agent_addr) = (rest.address, agents.address);
+        let mut tasks = follow_certificates([&rest, &agents], &cancel);
+        tasks.extend(start_hub(key, &state, agents, config.duplicate_agents, &cancel));
         tasks.push(tokio::spawn(serve(rest, state, cancel.clone())));
         tracing::info!(%rest_addr, %agent_addr, "listening");
         Ok(Running { rest_addr, agent_addr, admin_token, store, cancel, tasks })
@@ -135,15 +160,17 @@ impl Running {
 fn start_hub(
     key: AgentKey,
     state: &State,
-    listener: TcpListener,
+    port: Port,
+    duplicates: Duplicates,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
     let (store, clock) = (state.store.clone(), state.clock.clone());
     let worlds = Worlds::default();
-    let hub = Hub::start(store.clone(), clock.clone(), key, worlds.clone(), stop.clone());
+    let (known, ticking, ends) = (store.clone(), clock.clone(), stop.clone());
+    let hub = Hub::start(known, ticking, key, worlds.clone(), duplicates, ends);
     let tailer = Tailer::new(store.clone(), worlds, hub.watcher());
     vec![
-        tokio::spawn(hub.serve(listener)),
+        tokio::spawn(hub.serve(port.listener, port.tls, Limits::agents())),
         tokio::spawn(tailer.run(stop.clone())),
         tokio::spawn(jobs::prune(store.clone(), clock.clone(), stop.clone())),
         tokio::spawn(jobs::change_plans(store, clock, stop.clone())),
@@ -166,17 +193,10 @@ fn claim_rules(flags: &ClaimFlags) -> Result<ClaimRules, StartError> {
     })
 }
 
-async fn bind(address: &str, flag: &'static str) -> Result<TcpListener, StartError> {
-    let failed = |why| StartError::Listen { address: address.to_owned(), flag, why };
-    TcpListener::bind(address).await.map_err(failed)
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|why| StartError::Listen {
-        address: String::new(),
-        flag: "--listen",
-        why,
-    })
+/// Takes new certificates when their files change.
+fn follow_certificates(ports: [&Port; 2], stop: &CancellationToken) -> Vec<JoinHandle<()>> {
+    let tls = ports.into_iter().filter_map(|port| port.tls.clone());
+    tls.map(|tls| tokio::spawn(tls.follow(stop.clone()))).collect()
 }
 
 /// Another system-admin's token, in a database that is there.
@@ -217,7 +237,11 @@ fn without_password(url: &str) -> String {
     format!("{scheme}://{name}:***@{host}")
 }
 
-async fn serve(listener: TcpListener, state: State, cancel: CancellationToken) {
-    listen::serve(listener, Plain, Limits::rest(), rest::router(state), cancel.clone()).await;
+async fn serve(port: Port, state: State, cancel: CancellationToken) {
+    let (listener, router, limits) = (port.listener, rest::router(state), Limits::rest());
+    match port.tls {
+        Some(tls) => listen::serve(listener, tls, limits, router, cancel.clone()).await,
+        None => listen::serve(listener, Plain, limits, router, cancel.clone()).await,
+    }
     cancel.cancel();
 }

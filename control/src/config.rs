@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use claims::ClaimFlags;
 
+use crate::hub::presence::Duplicates;
 use crate::rest::admission::RestRates;
+use crate::tls::Files;
 
 /// The control plane of Imp-Gateway.
 #[derive(Debug, Parser)]
@@ -62,6 +64,28 @@ pub struct Config {
         value_name = "ADDR:PORT"
     )]
     pub agent_listen: String,
+    /// The certificate (PEM, chain) of the REST port, and of the agents' unless they have their own.
+    /// Read again when it changes.
+    #[arg(long, env = "IMP_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, env = "IMP_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// The certificate (PEM, chain) of the agents' port.
+    #[arg(long, env = "IMP_AGENT_TLS_CERT", value_name = "FILE", requires = "agent_tls_key")]
+    pub agent_tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, env = "IMP_AGENT_TLS_KEY", value_name = "FILE", requires = "agent_tls_cert")]
+    pub agent_tls_key: Option<PathBuf>,
+    /// Listen on addresses that are not loopback without TLS: something in front must do it, or
+    /// everybody on the way reads tokens.
+    #[arg(long, env = "IMP_INSECURE")]
+    pub insecure: bool,
+    /// What becomes of a second process that uses an agent's identity while the first is connected.
+    /// Either way it is logged, counted (imp_agent_duplicate_streams_total) and shown on the agent
+    /// (duplicate_seen_at).
+    #[arg(long, env = "IMP_DUPLICATE_AGENTS", value_enum, default_value_t = Duplicates::Allow)]
+    pub duplicate_agents: Duplicates,
     /// Holds the SQLite database and the keys; made when missing.
     #[arg(long, env = "IMP_DATA_DIR", default_value = "./imp-data", value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -106,6 +130,12 @@ impl Config {
         Self {
             listen: "127.0.0.1:0".to_owned(),
             agent_listen: "127.0.0.1:0".to_owned(),
+            tls_cert: None,
+            tls_key: None,
+            agent_tls_cert: None,
+            agent_tls_key: None,
+            insecure: false,
+            duplicate_agents: Duplicates::Allow,
             data_dir: data_dir.to_owned(),
             agent_key_file: None,
             database_url: None,
@@ -133,6 +163,16 @@ impl Config {
         self.agent_key_file.clone().unwrap_or_else(|| self.data_dir.join("agent-key"))
     }
 
+    /// The certificate of the REST port; None: no TLS.
+    pub fn tls(&self) -> Option<Files> {
+        files(&self.tls_cert, &self.tls_key)
+    }
+
+    /// The certificate of the agents' port; None: no TLS.
+    pub fn agent_tls(&self) -> Option<Files> {
+        files(&self.agent_tls_cert, &self.agent_tls_key).or_else(|| self.tls())
+    }
+
     /// The database: the given one, or the file in the data directory.
     pub fn url(&self) -> String {
         url(&self.data_dir, self.database_url.as_deref())
@@ -149,4 +189,8 @@ impl AdminToken {
 fn url(data_dir: &Path, database_url: Option<&str>) -> String {
     let file = || format!("sqlite://{}", data_dir.join("imp.db").display());
     database_url.map_or_else(file, str::to_owned)
+}
+
+fn files(cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<Files> {
+    cert.clone().zip(key.clone()).map(|(cert, key)| Files { cert, key })
 }

@@ -1,15 +1,20 @@
 //! The agents' side: identities, the delta stream of resources down, status and usage up.
 //!
-//! One gRPC server on the agents' port. [`gate`] says who comes in, [`board`] remembers who is
-//! connected and what each said, [`scribe`] stores what follows from it.
+//! One gRPC server on the agents' port. [`calls`] is where every call arrives, [`gate`] says who comes
+//! in, [`presence`] who is there twice; [`board`] remembers who is connected and what each said,
+//! [`scribe`] stores what follows from it.
 
 pub mod board;
+pub mod calls;
+mod ending;
 pub mod gate;
-pub mod guard;
 pub mod history;
 mod hs256;
 pub mod identity;
+pub mod presence;
 pub mod recheck;
+mod refusals;
+mod replay;
 pub mod scribe;
 pub mod service;
 pub mod session;
@@ -20,44 +25,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imp_core::{AgentId, ClusterId, ProductPublishId};
-use imp_proto::agent::agent_service_server::AgentServiceServer;
 use imp_proto::config as pb;
 use imp_store::Store;
 use imp_store::compile::AgentStanding;
-use imp_xds::{AdsServer, KeepAlive, NoObserver, ServerConfig, TypeRules};
+use imp_xds::{AdsServer, NoObserver, ServerConfig, TypeRules};
 use prost::Name as _;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::compile::{Watcher, Worlds};
+use crate::listen::{self, Limits, Plain};
 use crate::state::Clock;
+use crate::tls::Tls;
 use board::Board;
+use calls::Calls;
 use gate::Gate;
-use guard::Guard;
 use identity::AgentKey;
+use presence::{Duplicates, Presence};
 use recheck::Recheck;
-use scribe::Scribe;
+use refusals::Refusals;
+use scribe::{Pen, Scribe, Work};
 use service::Agents;
 use session::Desk;
 
-/// A silent connection is asked for a sign of life, and dropped without one.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-/// An agent needs two; more leave room for renewals and reconnects.
-const STREAMS_PER_CONNECTION: u32 = 64;
-/// Every publish of a large cluster in one report.
-const MAX_MESSAGE: usize = 16 << 20;
-/// How long streams have to end when the program stops.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How often processes of one identity are looked for.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Everything behind the agents' port.
 pub struct Hub {
     gate: Arc<Gate>,
     desk: Desk,
     recheck: Arc<Recheck>,
+    presence: Arc<Presence>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -68,6 +70,7 @@ impl Hub {
         clock: Clock,
         key: AgentKey,
         worlds: Worlds,
+        duplicates: Duplicates,
         stop: CancellationToken,
     ) -> Self {
         let board = Arc::new(Board::default());
@@ -77,9 +80,15 @@ impl Hub {
             let (recheck, pen, stop) = (recheck.clone(), pen.clone(), stop.clone());
             async move { recheck.run(pen, stop).await }
         };
-        let tasks = vec![tokio::spawn(scribe.run(stop.clone())), tokio::spawn(rechecks)];
+        let (presence, noticed) = Presence::new(duplicates);
+        let noticing = notice(presence.clone(), noticed, pen.clone(), stop.clone());
+        let tasks = vec![
+            tokio::spawn(scribe.run(stop.clone())),
+            tokio::spawn(rechecks),
+            tokio::spawn(noticing),
+        ];
         let gate = Arc::new(Gate::new(store.clone(), clock.clone(), key, worlds));
-        Self { gate, desk: Desk { store, clock, board, pen, stop }, recheck, tasks }
+        Self { gate, desk: Desk { store, clock, board, pen, stop }, recheck, presence, tasks }
     }
 
     /// What the tailer tells.
@@ -89,34 +98,40 @@ impl Hub {
     }
 
     /// Serves until the program stops.
-    pub async fn serve(self, listener: TcpListener) {
+    pub async fn serve(self, listener: TcpListener, tls: Option<Tls>, limits: Limits) {
         let stop = self.desk.stop.clone();
-        let guard =
-            Guard { ads: ads(self.gate.clone()), gate: self.gate.clone(), stop: stop.clone() };
-        let agents = Agents::new(self.gate, self.desk);
-        let agents = AgentServiceServer::new(agents).max_decoding_message_size(MAX_MESSAGE);
-        let alive = KeepAlive { interval: KEEPALIVE, timeout: KEEPALIVE };
-        let server = alive
-            .on_server(Server::builder())
-            .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
-            .add_service(agents)
-            .add_service(guard);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let serving = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-        let overdue = async {
-            stop.cancelled().await;
-            tokio::time::sleep(LAST_WORDS).await;
-        };
-        tokio::select! {
-            served = serving => if let Err(error) = served {
-                tracing::error!(%error, "the agents' port stopped");
-            },
-            () = overdue => tracing::warn!("connections of agents were cut"),
+        let (ads, presence) = (ads(self.gate.clone()), self.presence);
+        let refusals = Refusals::new(self.desk.pen.clone(), self.desk.clock.clone());
+        let agents = Agents::new(self.gate.clone(), self.desk);
+        let calls = Calls::new(self.gate, agents, ads, presence, refusals, stop.clone());
+        match tls {
+            Some(tls) => listen::serve(listener, tls, limits, calls, stop.clone()).await,
+            None => listen::serve(listener, Plain, limits, calls, stop.clone()).await,
         }
         stop.cancel();
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the agents' side ended badly");
+            }
+        }
+    }
+}
+
+/// Looks for duplicates, and has them written down.
+async fn notice(
+    presence: Arc<Presence>,
+    mut noticed: mpsc::Receiver<AgentId>,
+    pen: Pen,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => presence.look(Instant::now()),
+            Some(agent) = noticed.recv() => {
+                // The writer logs what goes wrong.
+                let _written = pen.note(Work::Duplicate(agent)).await;
             }
         }
     }

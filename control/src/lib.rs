@@ -17,3 +17,4 @@ pub mod readiness;
 pub mod rest;
 pub mod retry;
 pub mod state;
+pub mod tls;

@@ -81,6 +81,9 @@ pub struct Limits {
     pub streams: u32,
     /// HTTP/2 pings to a silent peer: how often, and how long until it counts as gone.
     pub ping: (Duration, Duration),
+    /// What a peer may send in HTTP/2 before it is read: on one request, and on a connection. None:
+    /// as hyper has it.
+    pub windows: Option<(u32, u32)>,
     /// Only HTTP/2, with prior knowledge.
     pub http2_only: bool,
     /// How long open requests have to end when the program stops.
@@ -100,8 +103,27 @@ impl Limits {
             head_bytes: caps::REQUEST_HEAD_BYTES.size(),
             streams: u32::try_from(caps::REST_STREAMS.value).unwrap_or(u32::MAX),
             ping: (Duration::from_secs(20), Duration::from_secs(10)),
+            windows: None,
             http2_only: false,
             last_words: Duration::from_secs(10),
+        }
+    }
+
+    /// Of the agents' port.
+    pub fn agents() -> Self {
+        Self {
+            connections: slots::affordable(caps::HUB_CONNECTIONS.size()),
+            handshake: caps::HANDSHAKE_TIME.time(),
+            head: caps::HEADER_TIME.time(),
+            idle: Some(caps::HUB_IDLE_TIME.time()),
+            write: caps::WRITE_TIME.time(),
+            finite_answers: false,
+            head_bytes: caps::HUB_HEAD_BYTES.size(),
+            streams: u32::try_from(caps::HUB_STREAMS.value).unwrap_or(u32::MAX),
+            ping: (Duration::from_secs(10), Duration::from_secs(10)),
+            windows: Some((64 << 10, 256 << 10)),
+            http2_only: true,
+            last_words: Duration::from_secs(5),
         }
     }
 }
@@ -251,5 +273,9 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.ping.0)
         .keep_alive_timeout(limits.ping.1);
+    if let Some((request, connection)) = limits.windows {
+        let mut http2 = builder.http2();
+        http2.initial_stream_window_size(request).initial_connection_window_size(connection);
+    }
     if limits.http2_only { builder.http2_only() } else { builder }
 }

@@ -30,11 +30,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     imp_control::log::start(config.log_format);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let to_file = config.bootstrap_token_file.is_some();
+    let scheme = if config.tls().is_some() { "https" } else { "http" };
     let mut running = App::start(config).await.map_err(one_line)?;
     if let Some(token) = running.admin_token.as_ref().filter(|_| !to_file) {
         print(&format!("First start. The system-admin's token, shown this once:\n{token}"))?;
     }
-    print(&format!("REST http://{}, docs http://{}/docs", running.rest_addr, running.rest_addr))?;
+    let rest = format!("{scheme}://{}", running.rest_addr);
+    print(&format!("REST {rest}, docs {rest}/docs"))?;
     tokio::select! {
         () = stop_signal() => running.cancel(),
         () = running.stopped() => {}

@@ -49,6 +49,19 @@ pub mod agent {
     tonic::include_proto!("imp.agent.v1");
 }
 
+/// The calls of the agents' port, by their paths: what a proof of possession is made for.
+pub mod method {
+    /// `imp.agent.v1.AgentService.Register`.
+    pub const REGISTER: &str = "/imp.agent.v1.AgentService/Register";
+    /// `imp.agent.v1.AgentService.Renew`.
+    pub const RENEW: &str = "/imp.agent.v1.AgentService/Renew";
+    /// `imp.agent.v1.AgentService.Report`.
+    pub const REPORT: &str = "/imp.agent.v1.AgentService/Report";
+    /// The delta stream, Envoy's own method.
+    pub const DELTA: &str =
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+}
+
 #[cfg(test)]
 mod tests {
     use super::config;

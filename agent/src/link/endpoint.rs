@@ -47,7 +47,7 @@ pub fn channel(url: &str, authority: Option<&Path>) -> Result<Channel, EndpointE
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        // The first response of a large cluster is one message of many megabytes.
+        // Responses are of some megabytes.
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20);
     match (scheme.as_str(), authority) {

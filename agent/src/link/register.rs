@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use imp_proto::agent::RegisterRequest;
 use imp_proto::agent::agent_service_client::AgentServiceClient;
+use imp_proto::method;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::LinkError;
+use super::prover::Prover;
 use crate::backoff::Backoff;
 use crate::config::hostname;
-use crate::identity::Identity;
+use crate::identity::{Identity, Seed};
 
 /// A control plane that hangs is one that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,9 +24,13 @@ pub(super) async fn register(
     token: &str,
 ) -> Result<Identity, LinkError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
+    // One key for all tries: it becomes the identity's with the one that is answered.
+    let seed = Seed::random();
+    let prover = Prover::new(&seed);
     loop {
-        match once(channel.clone(), token).await {
+        match once(channel.clone(), token, &seed, &prover).await {
             Ok(identity) => return Ok(identity),
+            Err(status) if prover.learns_time(&status) => tokio::time::sleep(backoff.next()).await,
             Err(status) if refuses(&status) => {
                 return Err(LinkError::TokenRefused(one_line(&status)));
             }
@@ -37,12 +43,19 @@ pub(super) async fn register(
     }
 }
 
-async fn once(channel: Channel, token: &str) -> Result<Identity, Status> {
+async fn once(
+    channel: Channel,
+    token: &str,
+    seed: &Seed,
+    prover: &Prover,
+) -> Result<Identity, Status> {
     let request = RegisterRequest {
         token: token.to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: hostname(),
     };
+    let mut request = Request::new(request);
+    *request.metadata_mut() = prover.metadata(method::REGISTER, None)?;
     let mut client = AgentServiceClient::new(channel);
     let answer = tokio::time::timeout(PATIENCE, client.register(request)).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no answer"))??.into_inner();
@@ -50,7 +63,8 @@ async fn once(channel: Channel, token: &str) -> Result<Identity, Status> {
         agent_id: answer.agent_id,
         cluster_id: answer.cluster_id,
         jwt: answer.jwt,
-        issued_at_ms: chrono::Utc::now().timestamp_millis(),
+        key: seed.clone(),
+        issued_at_ms: prover.now_ms(),
         expires_at_ms: answer.jwt_expires_at_ms,
     })
 }

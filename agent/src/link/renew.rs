@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imp_proto::agent::RenewRequest;
+use imp_proto::method;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -52,15 +53,15 @@ pub(super) async fn run(session: Arc<Session>, cancel: CancellationToken) {
 }
 
 fn until_due(session: &Session) -> Duration {
-    let left = session.identity().renew_at_ms() - chrono::Utc::now().timestamp_millis();
+    let left = session.identity().renew_at_ms() - session.now_ms();
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
 async fn renew(session: &Session) -> Result<(), Status> {
-    let request = session.request(RenewRequest {})?;
+    let request = session.request(method::RENEW, RenewRequest {})?;
     let mut client = session.client();
     let answer = tokio::time::timeout(PATIENCE, client.renew(request)).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no answer"))??.into_inner();
-    session.renewed(answer.jwt, answer.jwt_expires_at_ms, chrono::Utc::now().timestamp_millis());
+    session.renewed(answer.jwt, answer.jwt_expires_at_ms, session.now_ms());
     Ok(())
 }

@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use imp_proto::agent::agent_service_client::AgentServiceClient;
+use imp_proto::method;
 use tokio::sync::{Notify, watch};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::LinkState;
+use super::prover::Prover;
 use super::seen::{self, Seen};
 use crate::identity::{Identity, IdentityFile};
 
@@ -17,6 +19,7 @@ use crate::identity::{Identity, IdentityFile};
 pub struct Session {
     channel: Channel,
     identity: watch::Sender<Arc<Identity>>,
+    prover: Prover,
     file: IdentityFile,
     seen: Seen,
     state: watch::Sender<LinkState>,
@@ -36,9 +39,11 @@ impl Session {
         seen: Seen,
         state: watch::Sender<LinkState>,
     ) -> Self {
+        let prover = Prover::new(&identity.key);
         let identity = watch::Sender::new(Arc::new(identity));
         let (stale, unsaved) = (Notify::new(), Notify::new());
-        Self { channel, identity, file, seen, state, stale, unsaved, said: Mutex::new(None) }
+        let said = Mutex::new(None);
+        Self { channel, identity, prover, file, seen, state, stale, unsaved, said }
     }
 
     /// Who this agent is now.
@@ -51,18 +56,20 @@ impl Session {
         AgentServiceClient::new(self.channel.clone())
     }
 
-    /// A message with the identity on it.
-    pub fn request<T>(&self, message: T) -> Result<Request<T>, Status> {
+    /// A message for this method, with the identity on it and the proof that it is ours.
+    pub fn request<T>(&self, path: &str, message: T) -> Result<Request<T>, Status> {
         let mut request = Request::new(message);
-        *request.metadata_mut() = self.metadata()?;
+        *request.metadata_mut() = self.metadata(path)?;
         Ok(request)
     }
 
-    fn metadata(&self) -> Result<MetadataMap, Status> {
-        let mut metadata = MetadataMap::new();
-        let bearer = format!("Bearer {}", self.identity.borrow().jwt);
-        let bearer = bearer.parse().map_err(|_| Status::internal("the JWT is no header value"))?;
-        metadata.insert("authorization", bearer);
+    /// The control plane's time, as far as we know.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.prover.now_ms()
+    }
+
+    fn metadata(&self, path: &str) -> Result<MetadataMap, Status> {
+        let mut metadata = self.prover.metadata(path, Some(&self.identity.borrow().jwt))?;
         if let Some(seen) = self.seen.header() {
             metadata.insert(seen::HEADER, seen);
         }
@@ -71,11 +78,11 @@ impl Session {
 
     /// For the delta stream. A JWT that is over is renewed first.
     pub(super) async fn stream_metadata(&self) -> Result<(Channel, MetadataMap), Status> {
-        if !self.identity.borrow().is_valid_at(chrono::Utc::now().timestamp_millis()) {
+        if !self.identity.borrow().is_valid_at(self.now_ms()) {
             self.stale.notify_one();
             return Err(Status::unauthenticated("the JWT is over; a new one is asked for"));
         }
-        Ok((self.channel.clone(), self.metadata()?))
+        Ok((self.channel.clone(), self.metadata(method::DELTA)?))
     }
 
     /// A new JWT.
@@ -114,6 +121,9 @@ impl Session {
 
     /// A call was refused: learns from it what it says about the identity.
     pub(crate) fn refused(&self, status: &Status) {
+        if self.prover.learns_time(status) {
+            return;
+        }
         match status.code() {
             Code::Unauthenticated => self.stale.notify_one(),
             Code::PermissionDenied => self.turned_away(status),
@@ -149,6 +159,10 @@ impl Session {
 
     /// The same when it was the call that should have mended it.
     pub(super) fn refused_renewal(&self, status: &Status) {
+        if self.prover.learns_time(status) {
+            self.stale.notify_one();
+            return;
+        }
         if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) {
             self.turned_away(status);
         }

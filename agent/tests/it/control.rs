@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use imp_grammar::proof;
 use imp_proto::agent as pb;
 use imp_proto::agent::agent_service_server::{AgentService, AgentServiceServer};
 use imp_proto::config::Resource as Message;
+use imp_proto::method;
 use imp_xds::{
     Admission, AdsServer, Change, Event, Observer, Peer, Resource, ServerConfig, TypeRules, World,
 };
@@ -101,8 +103,12 @@ impl State {
         self.with(|shared| shared.statuses.get(id).cloned())
     }
 
-    fn admits(&self, headers: &http::HeaderMap) -> Result<(), Status> {
-        let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
+    /// A JWT, and the proof for this call.
+    fn admits(&self, headers: &http::HeaderMap, path: &str) -> Result<(), Status> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = text("authorization");
+        let token = bearer.and_then(|bearer| bearer.strip_prefix("DPoP "));
+        proven(headers, path, token)?;
         self.with(|shared| {
             if shared.revoked {
                 return Err(Status::permission_denied("this agent was revoked"));
@@ -114,10 +120,18 @@ impl State {
                 status.metadata_mut().insert("imp-reason", reason);
                 return Err(status);
             }
-            let good = bearer == Some(format!("Bearer jwt-{}", shared.jwt).as_str());
+            let good = bearer == Some(format!("DPoP jwt-{}", shared.jwt).as_str());
             good.then_some(()).ok_or_else(|| Status::unauthenticated("not our JWT"))
         })
     }
+}
+
+/// As the control plane does it, apart from what it remembers.
+fn proven(headers: &http::HeaderMap, path: &str, token: Option<&str>) -> Result<(), Status> {
+    let proof = headers.get(proof::HEADER).and_then(|value| value.to_str().ok());
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    let found = proof::check(proof.unwrap_or_default(), &proof::Call { path, token }, now_ms);
+    found.map(drop).map_err(|fault| Status::unauthenticated(fault.to_string()))
 }
 
 /// As it travels.
@@ -191,7 +205,7 @@ struct Gate(State);
 
 impl Admission for Gate {
     fn authorise(&self, request: &http::request::Parts) -> Result<(), Status> {
-        self.0.admits(&request.headers)?;
+        self.0.admits(&request.headers, request.uri.path())?;
         self.0.with(|shared| shared.streams += 1);
         Ok(())
     }
@@ -230,6 +244,7 @@ impl AgentService for Agents {
         &self,
         request: Request<pb::RegisterRequest>,
     ) -> Result<Response<pb::RegisterResponse>, Status> {
+        proven(request.metadata().as_ref(), method::REGISTER, None)?;
         if request.into_inner().token != TOKEN {
             return Err(Status::unauthenticated("unknown token"));
         }
@@ -256,7 +271,7 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<pb::ReportRequest>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        self.0.admits(request.metadata().as_ref())?;
+        self.0.admits(request.metadata().as_ref(), method::REPORT)?;
         let (answers, outbound) = mpsc::channel(16);
         let state = self.0.clone();
         let mut inbound = request.into_inner();

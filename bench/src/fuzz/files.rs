@@ -133,6 +133,7 @@ pub(super) fn identity_file(bytes: &[u8]) {
         agent_id: "agent".into(),
         cluster_id: "cluster".into(),
         jwt: "a-secret-of-the-fuzzer".into(),
+        key: imp_agent::identity::Seed::random(),
         issued_at_ms: 1_000,
         expires_at_ms: 4_000,
     };

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use imp_control::compile::Worlds;
 use imp_control::hub::board::Board;
-use imp_control::hub::gate::Gate;
+use imp_control::hub::gate::{Gate, KeyHolder};
 use imp_control::hub::identity::AgentKey;
 use imp_control::hub::scribe::Scribe;
 use imp_control::hub::service::Agents;
@@ -59,7 +59,9 @@ impl Hub {
     }
 
     fn register(&self, request: RegisterRequest) -> Result<String, Code> {
-        let answer = self.runtime.block_on(self.agents.register(Request::new(request)));
+        let mut request = Request::new(request);
+        request.extensions_mut().insert(KeyHolder { key: "thumbprint".into() });
+        let answer = self.runtime.block_on(self.agents.register(request));
         answer.map(|answer| answer.into_inner().cluster_id).map_err(|status| status.code())
     }
 
@@ -108,7 +110,8 @@ pub(super) fn agent_jwt(bytes: &[u8]) {
     let (key, good) = KEY.get_or_init(|| {
         let folder = super::files::folder();
         let key = AgentKey::open(&folder.path().join("agent-key")).expect("a key");
-        let issued = key.issue(AgentId::new(), ClusterId::new(), chrono::Utc::now());
+        let (agent, cluster) = (AgentId::new(), ClusterId::new());
+        let issued = key.issue(agent, cluster, "thumbprint", 1, chrono::Utc::now());
         (key, issued.expect("a JWT").jwt)
     });
     let forged = match kind % 3 {

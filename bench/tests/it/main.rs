@@ -11,4 +11,5 @@ mod poison;
 mod quota;
 mod still;
 mod tidy;
+mod tls;
 mod trouble;

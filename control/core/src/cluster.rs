@@ -122,6 +122,9 @@ pub struct Agent {
     pub last_seen_at: Option<DateTime<Utc>>,
     /// The Envoys connected to it, as of the last heartbeat.
     pub nodes: Vec<AgentNode>,
+    /// When two processes last used this identity at the same time: a copied state directory, or a
+    /// thief.
+    pub duplicate_seen_at: Option<DateTime<Utc>>,
     /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,

@@ -87,8 +87,10 @@ pub enum Kind {
     Product,
     /// Plans.
     Plan,
-    /// Clusters and their agents.
+    /// Clusters.
     Cluster,
+    /// Agents of a cluster: machines, Envoys, addresses of the operator's.
+    Agent,
     /// Registration tokens of a cluster.
     RegistrationToken,
     /// Publishes.
@@ -107,7 +109,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Tenant,
         Self::ApiToken,
         Self::ApiService,
@@ -116,6 +118,7 @@ impl Kind {
         Self::Product,
         Self::Plan,
         Self::Cluster,
+        Self::Agent,
         Self::RegistrationToken,
         Self::ProductPublish,
         Self::Customer,
@@ -169,6 +172,8 @@ const TABLE: &[(Kind, Action, &[Role])] = &[
     (Kind::Plan, Write, &[BusinessManager]),
     (Kind::Cluster, Read, &[OrgAdmin, GatewayOwner, SreOperator]),
     (Kind::Cluster, Write, &[SreOperator]),
+    (Kind::Agent, Read, &[SreOperator]),
+    (Kind::Agent, Write, &[SreOperator]),
     (Kind::RegistrationToken, Read, &[SreOperator]),
     (Kind::RegistrationToken, Write, &[SreOperator]),
     (

@@ -1,10 +1,12 @@
-//! The door of the agents' port: who comes in, which cluster's world they see, and who is shut out
-//! while inside.
+//! Who comes in at the agents' port: by the headers alone, before a byte of the body is read.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use dashmap::DashMap;
-use http::{HeaderMap, header};
+use http::{HeaderMap, header, request::Parts};
 use imp_core::{AgentId, ClusterId};
+use imp_grammar::proof::{self, CLOCK_HEADER, Call, Fault};
 use imp_store::Store;
 use imp_store::compile::{self as table, AgentStanding, Which};
 use imp_xds::{Admission, Peer, World};
@@ -13,17 +15,41 @@ use tonic::Status;
 
 use super::history;
 use super::identity::{AgentKey, Claims, Issued, Refusal};
+use super::replay::{Replay, Seen};
 use crate::compile::Worlds;
 use crate::state::Clock;
 
-/// An agent that was let in.
+/// An agent that was let in. Stands in the extensions of its call.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub agent: AgentId,
     /// From the credential, never from a message.
     pub cluster: ClusterId,
+    /// Of the key that it proved to have.
+    pub key: Arc<str>,
+    /// Of the token that it showed.
+    pub generation: i64,
+    /// Its process, by its own word, which its key has signed.
+    pub instance: Arc<str>,
     /// Cancelled when the agent is shut out.
     pub revoked: CancellationToken,
+}
+
+/// A caller without an identity who proved to have a key. Stands in the extensions of `Register`.
+#[derive(Clone, Debug)]
+pub struct KeyHolder {
+    /// Of the key.
+    pub key: Arc<str>,
+}
+
+/// Why a call goes no further.
+#[derive(Debug)]
+pub struct Refused {
+    pub status: Status,
+    /// For metrics and the audit trail.
+    pub reason: &'static str,
+    /// Whose token it was, if it was one of ours.
+    pub agent: Option<AgentId>,
 }
 
 /// Lets agents in.
@@ -36,10 +62,11 @@ pub struct Gate {
 }
 
 /// An agent that showed a valid token to this process.
+#[derive(Default)]
 struct Entry {
     revoked: CancellationToken,
-    /// Whether the database has said, since the entry is there, that it is not revoked.
-    confirmed: bool,
+    /// Proofs that are not over yet.
+    seen: Seen,
 }
 
 impl Gate {
@@ -51,31 +78,45 @@ impl Gate {
         self.clock.now()
     }
 
-    pub fn worlds(&self) -> &Worlds {
-        &self.worlds
-    }
-
-    /// A fresh JWT.
-    pub fn issue(&self, agent: AgentId, cluster: ClusterId) -> Result<Issued, Status> {
-        self.key.issue(agent, cluster, self.now()).map_err(|error| {
+    /// A fresh JWT, bound to a key.
+    pub fn issue(
+        &self,
+        agent: AgentId,
+        cluster: ClusterId,
+        key: &str,
+        generation: i64,
+    ) -> Result<Issued, Status> {
+        self.key.issue(agent, cluster, key, generation, self.now()).map_err(|error| {
             tracing::error!(%error, "cannot sign");
             Status::internal("cannot sign the agent's token")
         })
     }
 
+    /// Nobody yet, but somebody with a key: that is what the new identity will be bound to.
+    pub fn enter_to_register(&self, request: &Parts) -> Result<KeyHolder, Refused> {
+        let call = Call { path: request.uri.path(), token: None };
+        let proof = self.prove(&request.headers, &call).map_err(|status| status.of(None))?;
+        Ok(KeyHolder { key: proof.thumbprint.into() })
+    }
+
     /// For a stream: a JWT that is valid now, of an agent that is not revoked.
-    pub async fn enter(&self, headers: &HeaderMap) -> Result<Identity, Status> {
-        let claims = self.claims(headers)?;
-        let identity = self.check(claims).await?;
-        history::judge(&self.store, headers).await?;
+    pub async fn enter(&self, request: &Parts) -> Result<Identity, Refused> {
+        let jwt = token(&request.headers)?;
+        let claims = self.key.verify(jwt, self.now()).map_err(untrusted)?;
+        let (shown, agent) = (claims.generation, claims.agent);
+        let identity = self.check(request, jwt, claims, |newest| shown >= newest).await?;
+        let judged = history::judge(&self.store, &request.headers).await;
+        judged.map_err(|status| Refused::new("history", status).of(Some(agent)))?;
         Ok(identity)
     }
 
-    /// For renewal: the JWT may have expired.
-    pub async fn enter_to_renew(&self, headers: &HeaderMap) -> Result<Identity, Status> {
-        let jwt = bearer(headers).ok_or_else(missing)?;
-        let claims = self.key.verify_for_renewal(jwt, self.now()).map_err(refused)?;
-        self.check(claims).await
+    /// For renewal: the JWT may have expired, and it may be the one before: the answer with the
+    /// newer one may have been lost.
+    pub async fn enter_to_renew(&self, request: &Parts) -> Result<Identity, Refused> {
+        let jwt = token(&request.headers)?;
+        let claims = self.key.verify_for_renewal(jwt, self.now()).map_err(untrusted)?;
+        let shown = claims.generation.saturating_add(1);
+        self.check(request, jwt, claims, |newest| shown >= newest).await
     }
 
     /// What the tailer found out.
@@ -86,81 +127,139 @@ impl Gate {
         }
     }
 
-    /// The entry comes first, then the look at the database: a revocation is either seen by the
-    /// look, or comes after it and finds the entry.
-    async fn check(&self, claims: Claims) -> Result<Identity, Status> {
-        let Claims { agent, cluster, .. } = claims;
-        let fresh = || Entry { revoked: CancellationToken::new(), confirmed: false };
-        let revoked = self.roster.entry(agent).or_insert_with(fresh).revoked.clone();
-        let rows = table::agents(&self.store, Which::Ids(&[agent])).await.map_err(unavailable)?;
-        let row = rows.into_iter().next().ok_or_else(|| refused(Refusal::NotOurs))?;
-        let standing = row.content.map_err(unavailable)?;
-        if standing.cluster_id != cluster {
-            return Err(refused(Refusal::NotOurs));
-        }
-        if standing.revoked {
-            revoked.cancel();
-        }
-        if revoked.is_cancelled() {
-            return Err(shut_out());
-        }
-        if let Some(mut entry) = self.roster.get_mut(&agent) {
-            entry.confirmed = true;
-        }
-        Ok(Identity { agent, cluster, revoked })
-    }
-
-    fn claims(&self, headers: &HeaderMap) -> Result<Claims, Status> {
-        let jwt = bearer(headers).ok_or_else(missing)?;
-        self.key.verify(jwt, self.now()).map_err(refused)
-    }
-}
-
-/// The delta stream. The guard in front of it has called [`Gate::enter`]; this looks again, because
-/// whoever forgets the guard must not open the door.
-impl Admission for Gate {
-    fn authorise(&self, request: &http::request::Parts) -> Result<(), Status> {
-        let claims = self.claims(&request.headers)?;
-        match self.roster.get(&claims.agent) {
-            Some(entry) if entry.revoked.is_cancelled() => Err(shut_out()),
-            Some(entry) if entry.confirmed => Ok(()),
-            _ => Err(Status::unavailable("the agent's standing is not known yet")),
-        }
-    }
-
-    fn admit(&self, peer: &Peer<'_>) -> Result<World, Status> {
-        let claims = self.claims(peer.headers)?;
-        self.ready()?;
-        self.worlds.get(claims.cluster).ok_or_else(not_ready)
-    }
-
-    fn revoked(&self, peer: &Peer<'_>) -> Option<CancellationToken> {
-        let claims = self.claims(peer.headers).ok()?;
-        Some(self.roster.get(&claims.agent)?.revoked.clone())
-    }
-}
-
-impl Gate {
     /// Before everything is loaded nobody may be served: an empty answer would make agents delete
     /// what they have.
     pub fn ready(&self) -> Result<(), Status> {
         if self.worlds.are_ready() { Ok(()) } else { Err(not_ready()) }
     }
+
+    /// The entry comes first, then the look at the database: a revocation is either seen by the
+    /// look, or comes after it and finds the entry.
+    async fn check(
+        &self,
+        request: &Parts,
+        jwt: &str,
+        claims: Claims,
+        is_current: impl Fn(i64) -> bool,
+    ) -> Result<Identity, Refused> {
+        let Claims { agent, cluster, key, generation, .. } = claims;
+        let call = Call { path: request.uri.path(), token: Some(jwt) };
+        let of = |refused: Refused| refused.of(Some(agent));
+        let proof = self.prove(&request.headers, &call).map_err(of)?;
+        if proof.thumbprint != key {
+            return Err(of(refused("key", "the token is bound to another key")));
+        }
+        let revoked = self.roster.entry(agent).or_default().revoked.clone();
+        let rows = table::agents(&self.store, Which::Ids(&[agent])).await;
+        let row = rows.map_err(|error| of(failed(error)))?.into_iter().next();
+        let row = row.ok_or_else(|| of(untrusted(Refusal::NotOurs)))?;
+        let standing = row.content.map_err(|error| of(failed(error)))?;
+        if standing.cluster_id != cluster || standing.key_thumbprint.as_deref() != Some(&*key) {
+            return Err(of(untrusted(Refusal::NotOurs)));
+        }
+        if standing.revoked {
+            revoked.cancel();
+        }
+        if revoked.is_cancelled() {
+            return Err(of(Refused::new("revoked", shut_out())));
+        }
+        if !is_current(standing.token_generation) {
+            return Err(of(refused("generation", "this token was replaced; use the newer one")));
+        }
+        let mut entry = self.roster.entry(agent).or_default();
+        entry.seen.note(&proof.id, self.now().timestamp_millis()).map_err(|why| of(why.into()))?;
+        drop(entry);
+        let (key, instance) = (key.into(), proof.instance.into());
+        Ok(Identity { agent, cluster, key, generation, instance, revoked })
+    }
+
+    fn prove(&self, headers: &HeaderMap, call: &Call<'_>) -> Result<proof::Proof, Refused> {
+        let proof = only(headers, proof::HEADER);
+        let proof = proof.ok_or_else(|| {
+            refused("no_proof", "a proof of possession is needed: dpop: <JWT> (RFC 9449)")
+        })?;
+        let now_ms = self.now().timestamp_millis();
+        proof::check(proof, call, now_ms).map_err(|fault| {
+            let mut refused = refused("proof", &fault.to_string());
+            if let (Fault::Time, Ok(now)) = (fault, now_ms.to_string().parse()) {
+                refused.status.metadata_mut().insert(CLOCK_HEADER, now);
+            }
+            refused
+        })
+    }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+/// The delta stream. Only what [`super::calls`] let in has an identity.
+impl Admission for Gate {
+    fn authorise(&self, request: &Parts) -> Result<(), Status> {
+        identity(&request.extensions).map(|_| ())
+    }
+
+    fn admit(&self, peer: &Peer<'_>) -> Result<World, Status> {
+        let identity = identity(peer.extensions)?;
+        self.ready()?;
+        self.worlds.get(identity.cluster).ok_or_else(not_ready)
+    }
+
+    fn revoked(&self, peer: &Peer<'_>) -> Option<CancellationToken> {
+        Some(identity(peer.extensions).ok()?.revoked.clone())
+    }
+}
+
+/// Whose call it is. Without one, the layer in front was forgotten: nobody comes in.
+pub fn identity(extensions: &http::Extensions) -> Result<&Identity, Status> {
+    extensions.get().ok_or_else(|| Status::unauthenticated("this call has no identity"))
+}
+
+impl Refused {
+    fn new(reason: &'static str, status: Status) -> Self {
+        Self { status, reason, agent: None }
+    }
+
+    fn of(self, agent: Option<AgentId>) -> Self {
+        Self { agent, ..self }
+    }
+}
+
+impl From<Replay> for Refused {
+    fn from(replay: Replay) -> Self {
+        match replay {
+            Replay::Again => refused("replay", "this proof of possession was used before"),
+            Replay::TooMany => {
+                Self::new("too_many", Status::resource_exhausted("too many calls of one agent"))
+            }
+        }
+    }
+}
+
+fn token(headers: &HeaderMap) -> Result<&str, Refused> {
+    let value = only(headers, header::AUTHORIZATION.as_str());
+    let (scheme, token) = value.and_then(|value| value.split_once(' ')).ok_or_else(|| {
+        refused("no_token", "an agent's token is needed: authorization: DPoP <JWT>")
+    })?;
+    if !scheme.eq_ignore_ascii_case(proof::SCHEME) {
+        return Err(refused("bearer", "a token alone proves nothing: authorization: DPoP <JWT>"));
+    }
+    Ok(token.trim())
+}
+
+/// The value of a header that stands there once.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
     let (value, another) = (values.next()?, values.next());
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    (another.is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(token.trim())
+    value.to_str().ok().filter(|_| another.is_none())
 }
 
-fn missing() -> Status {
-    Status::unauthenticated("an agent's token is needed: authorization: Bearer <JWT>")
+fn refused(reason: &'static str, words: &str) -> Refused {
+    Refused::new(reason, Status::unauthenticated(words))
 }
 
-fn refused(refusal: Refusal) -> Status {
-    Status::unauthenticated(refusal.to_string())
+fn untrusted(refusal: Refusal) -> Refused {
+    refused("token", &refusal.to_string())
+}
+
+fn failed(error: imp_store::StoreError) -> Refused {
+    Refused::new("unavailable", unavailable(error))
 }
 
 pub(super) fn shut_out() -> Status {

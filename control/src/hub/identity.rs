@@ -1,4 +1,4 @@
-//! Who an agent is: a JWT that we sign and nobody else can.
+//! Who an agent is: a JWT that we sign and nobody else can, bound to a key that only the agent has.
 
 use std::io;
 use std::path::Path;
@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::hs256;
 use crate::private_file;
 
-/// How long a JWT is valid.
-const LIFETIME: TimeDelta = TimeDelta::hours(24);
+/// How long a JWT is valid; agents renew it after two thirds of that.
+const LIFETIME: TimeDelta = TimeDelta::hours(1);
 
 /// How long after that it can still be renewed: an agent that was switched off over the holidays
 /// need not be registered anew.
@@ -33,10 +33,14 @@ pub struct AgentKey {
 }
 
 /// What a JWT says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     pub agent: AgentId,
     pub cluster: ClusterId,
+    /// Thumbprint of the key that it is good with (RFC 7638).
+    pub key: String,
+    /// Of two of one agent the one with the higher number is newer.
+    pub generation: i64,
     pub expires_at: DateTime<Utc>,
 }
 
@@ -63,8 +67,16 @@ struct Payload {
     aud: String,
     sub: AgentId,
     cluster: ClusterId,
+    cnf: Confirmation,
+    generation: i64,
     iat: i64,
     exp: i64,
+}
+
+/// RFC 7800, as RFC 9449 uses it.
+#[derive(Serialize, Deserialize)]
+struct Confirmation {
+    jkt: String,
 }
 
 impl AgentKey {
@@ -103,6 +115,8 @@ impl AgentKey {
         &self,
         agent: AgentId,
         cluster: ClusterId,
+        key: &str,
+        generation: i64,
         now: DateTime<Utc>,
     ) -> Result<Issued, jsonwebtoken::errors::Error> {
         let expires_at = now + LIFETIME;
@@ -111,6 +125,8 @@ impl AgentKey {
             aud: AUDIENCE.to_owned(),
             sub: agent,
             cluster,
+            cnf: Confirmation { jkt: key.to_owned() },
+            generation,
             iat: now.timestamp(),
             exp: expires_at.timestamp(),
         };
@@ -136,9 +152,10 @@ impl AgentKey {
 
     fn read(&self, jwt: &str) -> Result<Claims, Refusal> {
         let read = jsonwebtoken::decode::<Payload>(jwt, &self.verifying, &self.validation);
-        let Payload { sub, cluster, exp, .. } = read.map_err(|_| Refusal::NotOurs)?.claims;
+        let payload = read.map_err(|_| Refusal::NotOurs)?.claims;
+        let Payload { sub, cluster, cnf, generation, exp, .. } = payload;
         let expires_at = DateTime::from_timestamp(exp, 0).ok_or(Refusal::NotOurs)?;
-        Ok(Claims { agent: sub, cluster, expires_at })
+        Ok(Claims { agent: sub, cluster, key: cnf.jkt, generation, expires_at })
     }
 }
 
@@ -155,20 +172,21 @@ mod tests {
 
     fn issued(now: DateTime<Utc>) -> (AgentId, ClusterId, String) {
         let (agent, cluster) = (AgentId::new(), ClusterId::new());
-        (agent, cluster, key().issue(agent, cluster, now).unwrap().jwt)
+        (agent, cluster, key().issue(agent, cluster, "thumb", 1, now).unwrap().jwt)
     }
 
     #[test]
-    fn a_token_is_good_for_a_day_and_renewable_for_thirty_more() {
+    fn a_token_is_good_for_an_hour_and_renewable_for_thirty_days_more() {
         let now = Utc::now();
         let (agent, cluster, jwt) = issued(now);
         let claims = key().verify(&jwt, now).unwrap();
         assert_eq!((claims.agent, claims.cluster), (agent, cluster));
-        let after = |hours| now + TimeDelta::hours(hours);
-        assert!(key().verify(&jwt, after(23)).is_ok());
-        assert_eq!(key().verify(&jwt, after(24)), Err(Refusal::Expired));
-        assert!(key().verify_for_renewal(&jwt, after(24 * 30)).is_ok());
-        assert_eq!(key().verify_for_renewal(&jwt, after(24 * 31)), Err(Refusal::TooOld));
+        assert_eq!((&*claims.key, claims.generation), ("thumb", 1));
+        let after = |minutes| now + TimeDelta::minutes(minutes);
+        assert!(key().verify(&jwt, after(59)).is_ok());
+        assert_eq!(key().verify(&jwt, after(60)), Err(Refusal::Expired));
+        assert!(key().verify_for_renewal(&jwt, after(60 * 24 * 30)).is_ok());
+        assert_eq!(key().verify_for_renewal(&jwt, after(60 * 24 * 31)), Err(Refusal::TooOld));
     }
 
     #[test]
@@ -199,6 +217,8 @@ mod tests {
             aud: aud.to_owned(),
             sub: AgentId::new(),
             cluster: ClusterId::new(),
+            cnf: Confirmation { jkt: "thumb".to_owned() },
+            generation: 1,
             iat: now.timestamp(),
             exp: now.timestamp() + 60,
         };
@@ -219,7 +239,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent-key");
         let now = Utc::now();
-        let jwt = AgentKey::open(&path).unwrap().issue(AgentId::new(), ClusterId::new(), now);
+        let key = AgentKey::open(&path).unwrap();
+        let jwt = key.issue(AgentId::new(), ClusterId::new(), "thumb", 1, now);
         assert!(AgentKey::open(&path).unwrap().verify(&jwt.unwrap().jwt, now).is_ok());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);

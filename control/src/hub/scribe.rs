@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use imp_core::cluster::AgentNode;
 use imp_core::{AgentId, ClusterId, ProductPublishId};
-use imp_store::{Store, StoreError, usage};
+use imp_store::{Store, StoreError, audit, usage};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,10 @@ pub enum Work {
     Statuses(ClusterId, Vec<ProductPublishId>),
     /// `true`: it says something new.
     Beat(AgentId, Beat, bool),
+    /// Two processes use this agent's identity.
+    Duplicate(AgentId),
+    /// For the audit trail.
+    Deed(audit::Entry),
     /// Counters that belong to the agent's cluster.
     Usage { agent: AgentId, epoch: String, rows: Vec<usage::Row> },
 }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::board::{Board, Session};
+use super::ending::stopping;
 use super::gate::{Identity, shut_out, unavailable};
-use super::guard::stopping;
 use super::history;
 use super::scribe::{Beat, Pen, Work};
 use super::settle::Reported;

@@ -3,12 +3,15 @@
 pub mod agents;
 pub mod registration_tokens;
 
-use imp_core::cluster::{Cluster, ClusterSpec};
+use imp_core::cluster::{AgentStatus, Cluster, ClusterSpec};
 use imp_core::role::Kind;
 use imp_core::scope::TenantScope;
 use imp_core::{ClusterId, Meta};
+use imp_store::agent;
 use imp_store::cluster::{self as table, ClusterFilter};
 use imp_store::outbox::Subject;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::flows::{Write, ports};
 use crate::problem::Problem;
@@ -22,13 +25,49 @@ use crate::state::State;
 
 stored!(Cluster, cluster, ClusterId, ClusterFilter);
 
+/// A cluster as callers see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ClusterView {
+    #[serde(flatten)]
+    pub cluster: Cluster,
+    /// Its agents, counted: their names and machines are the operator's.
+    pub agents: AgentCounts,
+}
+
+/// How many agents a cluster has.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct AgentCounts {
+    /// Registered, and not revoked.
+    pub registered: usize,
+    /// Heard of lately.
+    pub connected: usize,
+    /// Envoys connected to those.
+    pub envoys: usize,
+}
+
+impl AgentCounts {
+    async fn of(state: &State, cluster: ClusterId) -> Result<Self, Problem> {
+        let mut counts = Self::default();
+        for agent in agent::list_by_cluster(&state.store, cluster).await? {
+            let agent = agent::refreshed(agent, state.clock.now());
+            counts.registered += usize::from(agent.status != AgentStatus::Revoked);
+            if agent.status == AgentStatus::Connected {
+                counts.connected += 1;
+                counts.envoys += agent.nodes.len();
+            }
+        }
+        Ok(counts)
+    }
+}
+
 impl Entity for Cluster {
     type Spec = ClusterSpec;
-    type View = Self;
+    type View = ClusterView;
 
     const KIND: Kind = Kind::Cluster;
     const PATH: &'static str = "clusters";
     const NOUN: &'static str = "cluster";
+    const REPORTED: &'static [&'static str] = &["agents"];
     const FILTERS: &'static [&'static str] = &["name"];
     const EXTRAS: &'static [Extra] = &[];
 
@@ -73,8 +112,13 @@ impl Entity for Cluster {
         write.note(Subject::Cluster(current.id)).await
     }
 
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
+    async fn views(state: &State, items: Vec<Self>) -> Result<Vec<ClusterView>, Problem> {
+        let mut views = Vec::with_capacity(items.len());
+        for cluster in items {
+            let agents = AgentCounts::of(state, cluster.id).await?;
+            views.push(ClusterView { cluster, agents });
+        }
+        Ok(views)
     }
 }
 

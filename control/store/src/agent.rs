@@ -29,6 +29,7 @@ struct Row {
     last_seen_at: Option<DateTime<Utc>>,
     nodes: Json<Vec<AgentNode>>,
     revoked_at: Option<DateTime<Utc>>,
+    duplicate_seen_at: Option<DateTime<Utc>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }
@@ -46,6 +47,7 @@ impl From<Row> for Agent {
             hostname: row.hostname,
             last_seen_at: seen,
             nodes: row.nodes.0,
+            duplicate_seen_at: row.duplicate_seen_at,
             meta: row.meta.into(),
         }
     }
@@ -66,7 +68,7 @@ impl Table for Agents {
 
     const NAME: &'static str = "agents";
     const COLUMNS: &'static str = "id, cluster_id, agent_version, hostname, last_seen_at, nodes, \
-        revoked_at, version, created_at, updated_at";
+        revoked_at, duplicate_seen_at, version, created_at, updated_at";
 
     fn scope(_: &TenantScope, _: &mut Conditions<'_>) {}
 
@@ -112,6 +114,26 @@ pub async fn heartbeat(
     let nodes = Json(nodes.iter().map(storable).collect::<Vec<_>>());
     let rows = execute!(tx.conn(), sql, id.0, plain(agent_version), nodes, micros(now))?;
     Ok(rows > 0)
+}
+
+/// What its tokens are bound to, and that the first one was given out.
+pub async fn bind_key(tx: &mut Tx, id: AgentId, thumbprint: &str, generation: i64) -> Result<()> {
+    let sql = "UPDATE agents SET key_thumbprint = $2, token_generation = $3 WHERE id = $1";
+    execute!(tx.conn(), sql, id.0, thumbprint, generation).map(drop)
+}
+
+/// A token of this generation is given out; those of earlier ones are good no longer. False: a newer
+/// one was, or the agent is gone or revoked.
+pub async fn renew(tx: &mut Tx, id: AgentId, generation: i64) -> Result<bool> {
+    let sql = "UPDATE agents SET token_generation = $2 \
+        WHERE id = $1 AND revoked_at IS NULL AND token_generation < $2";
+    Ok(execute!(tx.conn(), sql, id.0, generation)? > 0)
+}
+
+/// Two processes use its identity.
+pub async fn duplicate_seen(tx: &mut Tx, id: AgentId, now: DateTime<Utc>) -> Result<()> {
+    let sql = "UPDATE agents SET duplicate_seen_at = $2 WHERE id = $1";
+    execute!(tx.conn(), sql, id.0, micros(now)).map(drop)
 }
 
 /// Shuts it out, for good. False: no such agent, or it was revoked before.

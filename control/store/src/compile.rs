@@ -90,12 +90,16 @@ pub struct IssuedCredential {
 }
 
 /// Where an agent belongs, and whether it still may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentStanding {
     /// Its cluster.
     pub cluster_id: ClusterId,
     /// Shut out for good.
     pub revoked: bool,
+    /// Of the key that its tokens are bound to.
+    pub key_thumbprint: Option<String>,
+    /// Of its newest token.
+    pub token_generation: i64,
 }
 
 /// What a subscription's calls may be counted for.
@@ -227,11 +231,19 @@ pub async fn agents(
     struct Columns {
         cluster_id: Uuid,
         revoked_at: Option<DateTime<Utc>>,
+        key_thumbprint: Option<String>,
+        token_generation: i64,
     }
-    let select = "SELECT id, cluster_id, revoked_at FROM agents WHERE id";
+    let select =
+        "SELECT id, cluster_id, revoked_at, key_thumbprint, token_generation FROM agents WHERE id";
     let rows = read::<_, Columns>(store, "agents", select, " ORDER BY id", which);
     let standing = |row: Columns| {
-        Ok(AgentStanding { cluster_id: row.cluster_id.into(), revoked: row.revoked_at.is_some() })
+        Ok(AgentStanding {
+            cluster_id: row.cluster_id.into(),
+            revoked: row.revoked_at.is_some(),
+            key_thumbprint: row.key_thumbprint,
+            token_generation: row.token_generation,
+        })
     };
     Ok(rows.await?.into_iter().map(|row| row.and_then(standing)).collect())
 }

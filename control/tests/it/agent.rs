@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use imp_grammar::proof::{self, PrivateKey};
 use imp_proto::agent as pb;
 use imp_proto::agent::agent_service_client::AgentServiceClient;
-use imp_proto::config;
+use imp_proto::{config, method};
 use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
 use imp_xds::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use imp_xds::{Resource, TypeUrl};
@@ -23,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::world::{Caller, World};
+use crate::world::{Caller, Now, World};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -50,12 +51,53 @@ pub fn channel(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
 }
 
-/// With or without a bearer token.
-pub fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
-    let mut request = Request::new(message);
-    if let Some(token) = token {
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+/// What an agent shows, and the key that it proves it with.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    pub jwt: String,
+    pub key: Arc<PrivateKey>,
+    /// The name of its process.
+    pub instance: String,
+    pub now: Now,
+}
+
+impl Credential {
+    /// Nobody yet, with a key of its own.
+    pub fn fresh(now: &Now) -> Self {
+        let key = PrivateKey::from_seed(&rand::random::<[u8; proof::SEED_BYTES]>()).unwrap();
+        let instance = "process".to_owned();
+        Self { jwt: String::new(), key: Arc::new(key), instance, now: now.clone() }
     }
+
+    pub fn with_jwt(&self, jwt: &str) -> Self {
+        Self { jwt: jwt.to_owned(), ..self.clone() }
+    }
+
+    /// The same from another process.
+    pub fn copied(&self, instance: &str) -> Self {
+        Self { instance: instance.to_owned(), ..self.clone() }
+    }
+
+    /// A proof of its own for each call.
+    pub fn metadata(&self, path: &str) -> MetadataMap {
+        let token = (!self.jwt.is_empty()).then_some(&*self.jwt);
+        let id = uuid::Uuid::new_v4().to_string();
+        let call = proof::Call { path, token };
+        let now_ms = self.now.get().timestamp_millis();
+        let proof = self.key.prove(&call, &self.instance, &id, now_ms);
+        let mut metadata = MetadataMap::new();
+        metadata.insert(proof::HEADER, proof.parse().unwrap());
+        if let Some(token) = token {
+            metadata.insert("authorization", format!("DPoP {token}").parse().unwrap());
+        }
+        metadata
+    }
+}
+
+/// With these headers.
+pub fn with<T>(message: T, metadata: MetadataMap) -> Request<T> {
+    let mut request = Request::new(message);
+    *request.metadata_mut() = metadata;
     request
 }
 
@@ -66,23 +108,52 @@ pub async fn registration_token(admin: &Caller, cluster: &str) -> String {
     made["token"].as_str().unwrap().to_owned()
 }
 
-pub async fn register(address: SocketAddr, token: &str) -> Result<pb::RegisterResponse, Status> {
+pub async fn register(
+    world: &World,
+    token: &str,
+) -> Result<(pb::RegisterResponse, Credential), Status> {
+    let nobody = Credential::fresh(&world.now);
+    let answer = register_over(channel(world.running.agent_addr), &nobody, token).await?;
+    let credential = nobody.with_jwt(&answer.jwt);
+    Ok((answer, credential))
+}
+
+pub async fn register_over(
+    channel: Channel,
+    nobody: &Credential,
+    token: &str,
+) -> Result<pb::RegisterResponse, Status> {
     let request = pb::RegisterRequest {
         token: token.to_owned(),
         agent_version: "0.0.0".to_owned(),
         hostname: "test".to_owned(),
     };
-    let answer = AgentServiceClient::new(channel(address)).register(request).await?;
+    let mut client = AgentServiceClient::new(channel);
+    let answer = client.register(with(request, nobody.metadata(method::REGISTER))).await?;
     Ok(answer.into_inner())
 }
 
-pub async fn renew(address: SocketAddr, token: Option<&str>) -> Result<pb::RenewResponse, Status> {
+pub async fn renew(
+    address: SocketAddr,
+    credential: &Credential,
+) -> Result<pb::RenewResponse, Status> {
+    renew_with(address, credential.metadata(method::RENEW)).await
+}
+
+pub async fn renew_with(
+    address: SocketAddr,
+    metadata: MetadataMap,
+) -> Result<pb::RenewResponse, Status> {
     let mut client = AgentServiceClient::new(channel(address));
-    Ok(client.renew(with_token(pb::RenewRequest {}, token)).await?.into_inner())
+    Ok(client.renew(with(pb::RenewRequest {}, metadata)).await?.into_inner())
 }
 
 /// The first answer of a delta stream, or why there is none.
-pub async fn delta(address: SocketAddr, token: Option<&str>) -> Result<(), Status> {
+pub async fn delta(address: SocketAddr, credential: &Credential) -> Result<(), Status> {
+    delta_with(address, credential.metadata(method::DELTA)).await
+}
+
+pub async fn delta_with(address: SocketAddr, metadata: MetadataMap) -> Result<(), Status> {
     let codec: ProstCodec<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = ProstCodec::default();
     let mut grpc = tonic::client::Grpc::new(channel(address));
     grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
@@ -100,7 +171,7 @@ pub async fn delta(address: SocketAddr, token: Option<&str>) -> Result<(), Statu
     let path = http::uri::PathAndQuery::from_static(
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
     );
-    let request = with_token(requests, token);
+    let request = with(requests, metadata);
     let mut inbound: Streaming<DeltaDiscoveryResponse> =
         grpc.streaming(request, path, codec).await?.into_inner();
     match tokio::time::timeout(PATIENCE, inbound.message()).await {
@@ -116,10 +187,14 @@ pub struct Report {
 }
 
 impl Report {
-    pub async fn open(address: SocketAddr, token: Option<&str>) -> Result<Self, Status> {
+    pub async fn open(address: SocketAddr, credential: &Credential) -> Result<Self, Status> {
+        Self::open_with(address, credential.metadata(method::REPORT)).await
+    }
+
+    pub async fn open_with(address: SocketAddr, metadata: MetadataMap) -> Result<Self, Status> {
         let (say, said) = mpsc::channel(16);
         let mut client = AgentServiceClient::new(channel(address));
-        let answers = client.report(with_token(ReceiverStream::new(said), token)).await?;
+        let answers = client.report(with(ReceiverStream::new(said), metadata)).await?;
         Ok(Self { say, answers: answers.into_inner() })
     }
 
@@ -183,7 +258,7 @@ pub fn status(publish: &str, revision: u64, nodes: [u32; 3]) -> pb::PublishStatu
 /// A registered agent that follows the delta stream.
 pub struct Agent {
     pub id: String,
-    pub jwt: String,
+    pub credential: Credential,
     pub address: SocketAddr,
     pub held: Arc<Held>,
     cancel: CancellationToken,
@@ -284,12 +359,17 @@ impl Agent {
     /// In this cluster, following the delta stream.
     pub async fn start(world: &World, cluster: &str) -> Self {
         let token = registration_token(&world.admin, cluster).await;
-        let registered = register(world.running.agent_addr, &token).await.unwrap();
+        let (registered, credential) = register(world, &token).await.unwrap();
         assert_eq!(registered.cluster_id, cluster);
-        let (id, jwt) = (registered.agent_id, registered.jwt);
+        let id = registered.agent_id;
         let address = world.running.agent_addr;
-        let mut agent =
-            Self { id, jwt, address, held: Arc::default(), cancel: CancellationToken::new() };
+        let mut agent = Self {
+            id,
+            credential,
+            address,
+            held: Arc::default(),
+            cancel: CancellationToken::new(),
+        };
         agent.follow(address).await;
         agent
     }
@@ -301,10 +381,10 @@ impl Agent {
         self.address = address;
         let types = config::type_urls().into_iter().map(TypeUrl::from).collect();
         let client = DeltaClient::new(ClientConfig::new(&*self.id, types), self.held.clone());
-        let (jwt, cancel) = (self.jwt.clone(), self.cancel.clone());
+        let (credential, cancel) = (self.credential.clone(), self.cancel.clone());
         tokio::spawn(async move {
             let connect = || {
-                let metadata: MetadataMap = with_token((), Some(&jwt)).metadata().clone();
+                let metadata = credential.metadata(method::DELTA);
                 async move { Ok((channel(address), metadata)) }
             };
             client.run(connect, cancel).await;
@@ -318,7 +398,7 @@ impl Agent {
     }
 
     pub async fn report(&self) -> Report {
-        Report::open(self.address, Some(&self.jwt)).await.unwrap()
+        Report::open(self.address, &self.credential).await.unwrap()
     }
 }
 

@@ -162,8 +162,8 @@ async fn a_second_control_plane_follows_what_the_first_one_writes() {
     assert_eq!(second.running.admin_token, None);
     // Registered with the second one: each has a key of its own here.
     let token = crate::agent::registration_token(&first.admin, shop.id("clusters")).await;
-    let registered = crate::agent::register(second.running.agent_addr, &token).await.unwrap();
-    let foreign = crate::agent::renew(first.running.agent_addr, Some(&registered.jwt)).await;
+    let (_, registered) = crate::agent::register(&second, &token).await.unwrap();
+    let foreign = crate::agent::renew(first.running.agent_addr, &registered).await;
     assert_eq!(foreign.unwrap_err().code(), tonic::Code::Unauthenticated);
 
     let admin = first.admin.clone();

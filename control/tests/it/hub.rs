@@ -4,14 +4,17 @@ use chrono::TimeDelta;
 use imp_control::compile::Worlds;
 use imp_control::hub::Hub;
 use imp_control::hub::identity::AgentKey;
+use imp_control::hub::presence::Duplicates;
+use imp_control::listen::Limits;
 use imp_store::testing::{Database, Kind};
 use rstest::rstest;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use crate::agent::{Agent, Report, delta, register, registration_token, renew, shows};
+use crate::agent::{Agent, Report, delta, delta_with, register, registration_token, renew, shows};
 use crate::world::{Shop, World};
 
 async fn cluster(world: &World) -> String {
@@ -39,16 +42,13 @@ fn refused<T>(outcome: Result<T, Status>, code: Code) -> String {
 async fn a_registration_token_lets_one_agent_in_once(#[case] kind: Kind) {
     let database = Database::fresh(kind).await.unwrap();
     let world = World::start_on(Some(database.url())).await;
-    let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
+    let cluster = cluster(&world).await;
     let token = registration_token(&world.admin, &cluster).await;
-    let calls = (0..8).map(|_| {
-        let token = token.clone();
-        tokio::spawn(async move { register(address, &token).await })
-    });
+    let calls = (0..8).map(|_| register(&world, &token));
     let mut let_in = Vec::new();
-    for call in calls.collect::<Vec<_>>() {
-        match call.await.unwrap() {
-            Ok(registered) => let_in.push(registered),
+    for outcome in futures::future::join_all(calls).await {
+        match outcome {
+            Ok((registered, _)) => let_in.push(registered),
             refused_one => drop(refused(refused_one, Code::Unauthenticated)),
         }
     }
@@ -65,7 +65,7 @@ async fn a_registration_token_lets_one_agent_in_once(#[case] kind: Kind) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_fresh_registration_token_registers_nobody() {
     let world = World::start().await;
-    let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
+    let cluster = cluster(&world).await;
     let old = registration_token(&world.admin, &cluster).await;
     let deleted = registration_token(&world.admin, &cluster).await;
     let tokens = format!("/v1/clusters/{cluster}/registration-tokens");
@@ -78,42 +78,10 @@ async fn what_is_no_fresh_registration_token_registers_nobody() {
     let api_token = world.admin.token.clone().unwrap();
     let before = agents(&world, &cluster).await;
     for token in [&old, &deleted, &mistyped, &api_token, "", "nonsense"] {
-        let said = refused(register(address, token).await, Code::Unauthenticated);
+        let said = refused(register(&world, token).await, Code::Unauthenticated);
         assert!(token.is_empty() || !said.contains(token));
     }
     assert_eq!((before, agents(&world, &cluster).await), (0, 0));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_but_an_agents_own_token_opens_a_stream_or_is_renewed() {
-    let world = World::start().await;
-    let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
-    let unused = registration_token(&world.admin, &cluster).await;
-    // Signed by another control plane, for an agent and a cluster that are here.
-    let agent = Agent::start(&world, &cluster).await;
-    let dir = tempfile::tempdir().unwrap();
-    let foreign = AgentKey::open(&dir.path().join("key")).unwrap();
-    let (id, at) = (agent.id.parse().unwrap(), cluster.parse().unwrap());
-    let foreign = foreign.issue(id, at, world.now.get()).unwrap().jwt;
-    // Ours, but of an agent that is not there, and of one in another cluster.
-    let ours = AgentKey::open(&world.dir.path().join("agent-key")).unwrap();
-    let unknown = ours.issue(imp_core::AgentId::new(), at, world.now.get()).unwrap().jwt;
-    let moved = ours.issue(id, imp_core::ClusterId::new(), world.now.get()).unwrap().jwt;
-    let api_token = world.admin.token.as_deref();
-    for token in [
-        None,
-        api_token,
-        Some(&*unused),
-        Some(&*foreign),
-        Some(&*unknown),
-        Some(&*moved),
-        Some("x"),
-    ] {
-        refused(delta(address, token).await, Code::Unauthenticated);
-        refused(Report::open(address, token).await, Code::Unauthenticated);
-        refused(renew(address, token).await, Code::Unauthenticated);
-    }
-    delta(address, Some(&agent.jwt)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,15 +89,17 @@ async fn an_expired_token_opens_nothing_but_is_renewed_for_thirty_days() {
     let world = World::start().await;
     let (address, cluster) = (world.running.agent_addr, cluster(&world).await);
     let agent = Agent::start(&world, &cluster).await;
-    world.now.advance(TimeDelta::days(2));
-    refused(delta(address, Some(&agent.jwt)).await, Code::Unauthenticated);
-    refused(Report::open(address, Some(&agent.jwt)).await, Code::Unauthenticated);
-    let renewed = renew(address, Some(&agent.jwt)).await.unwrap();
-    assert!(renewed.jwt_expires_at_ms > world.now.get().timestamp_millis());
-    delta(address, Some(&renewed.jwt)).await.unwrap();
+    world.now.advance(TimeDelta::hours(1));
+    refused(delta(address, &agent.credential).await, Code::Unauthenticated);
+    refused(Report::open(address, &agent.credential).await, Code::Unauthenticated);
+    let renewed = renew(address, &agent.credential).await.unwrap();
+    let lifetime = renewed.jwt_expires_at_ms - world.now.get().timestamp_millis();
+    assert!((3_599_000..=3_600_000).contains(&lifetime), "{lifetime}");
+    let renewed = agent.credential.with_jwt(&renewed.jwt);
+    delta(address, &renewed).await.unwrap();
     world.now.advance(TimeDelta::days(30));
-    refused(renew(address, Some(&agent.jwt)).await, Code::Unauthenticated);
-    renew(address, Some(&renewed.jwt)).await.unwrap();
+    refused(renew(address, &agent.credential).await, Code::Unauthenticated);
+    renew(address, &renewed).await.unwrap();
 }
 
 #[rstest]
@@ -155,9 +125,9 @@ async fn a_revoked_agent_is_cut_off_at_once_and_stays_out(#[case] kind: Kind) {
         async move { ended.then_some(()) }
     })
     .await;
-    refused(delta(address, Some(&agent.jwt)).await, Code::PermissionDenied);
-    refused(Report::open(address, Some(&agent.jwt)).await, Code::PermissionDenied);
-    refused(renew(address, Some(&agent.jwt)).await, Code::PermissionDenied);
+    refused(delta(address, &agent.credential).await, Code::PermissionDenied);
+    refused(Report::open(address, &agent.credential).await, Code::PermissionDenied);
+    refused(renew(address, &agent.credential).await, Code::PermissionDenied);
     assert_eq!(world.admin.get(&path).await.ok()["status"], "revoked");
     assert!(other.held.is_connected());
     stays.beat(&["envoy"]).await;
@@ -174,15 +144,16 @@ async fn before_everything_is_loaded_streams_are_refused_and_not_served_empty() 
     let key = AgentKey::open(&world.dir.path().join("agent-key")).unwrap();
     let stop = CancellationToken::new();
     let (store, clock) = (world.running.store.clone(), imp_control::state::Clock::system());
-    let hub = Hub::start(store, clock, key, Worlds::default(), stop.clone());
+    let (worlds, allow) = (Worlds::default(), Duplicates::Allow);
+    let hub = Hub::start(store, clock, key, worlds, allow, stop.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn(hub.serve(listener));
-    refused(delta(address, Some(&agent.jwt)).await, Code::Unavailable);
-    refused(Report::open(address, Some(&agent.jwt)).await, Code::Unavailable);
+    let serving = tokio::spawn(hub.serve(listener, None, Limits::agents()));
+    refused(delta(address, &agent.credential).await, Code::Unavailable);
+    refused(Report::open(address, &agent.credential).await, Code::Unavailable);
     // Identity does not depend on it.
-    renew(address, Some(&agent.jwt)).await.unwrap();
-    refused(delta(address, None).await, Code::Unauthenticated);
+    renew(address, &agent.credential).await.unwrap();
+    refused(delta_with(address, MetadataMap::new()).await, Code::Unauthenticated);
     stop.cancel();
     serving.await.unwrap();
 }

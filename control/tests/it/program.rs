@@ -179,3 +179,21 @@ fn the_document_and_the_version_are_printed() {
     assert_eq!(document["openapi"], "3.1.0");
     assert!(run("--version").starts_with("imp-control "));
 }
+
+#[test]
+fn without_tls_only_this_machine_is_listened_to_unless_one_insists() {
+    let dir = TempDir::new().unwrap();
+    for (flag, other) in [("--listen", "--agent-listen"), ("--agent-listen", "--listen")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imp-control"));
+        command.env_remove("DATABASE_URL").arg("--data-dir").arg(dir.path());
+        let line = fails(command.args([flag, "0.0.0.0:0", other, "127.0.0.1:0"]));
+        assert!(line.contains(flag) && line.contains("--insecure"), "{line}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imp-control"));
+    command.env_remove("DATABASE_URL").arg("--data-dir").arg(dir.path());
+    command.args(["--listen", "0.0.0.0:0", "--agent-listen", "127.0.0.1:0", "--insecure"]);
+    let (_running, lines) = output(&mut command);
+    assert!(lines.iter().any(|line| line.starts_with("REST http://0.0.0.0:")), "{lines:?}");
+    let line = fails(program(dir.path()).args(["--tls-cert", "/nowhere", "--tls-key", "/nowhere"]));
+    assert!(line.contains("/nowhere") && line.contains("--tls-cert"), "{line}");
+}

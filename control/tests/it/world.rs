@@ -22,25 +22,21 @@ pub struct World {
 }
 
 /// A clock that tests move.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Now(Arc<Mutex<DateTime<Utc>>>);
 
 impl Now {
-    async fn run(&self, dir: &TempDir, database_url: Option<&str>) -> Running {
-        self.run_with(dir, database_url, ClaimFlags::in_process()).await
-    }
-
-    async fn run_with(
+    async fn run(
         &self,
         dir: &TempDir,
         database_url: Option<&str>,
-        claims: ClaimFlags,
+        change: impl FnOnce(Config) -> Config,
     ) -> Running {
         let now = self.clone();
         let clock = Clock::from_fn(move || now.get());
         let database_url = database_url.map(str::to_owned);
-        let config = Config { database_url, claims, ..Config::in_process(dir.path()) };
-        App::start_at(config, clock).await.unwrap()
+        let config = Config { database_url, ..Config::in_process(dir.path()) };
+        App::start_at(change(config), clock).await.unwrap()
     }
 
     pub fn advance(&self, by: TimeDelta) {
@@ -70,26 +66,32 @@ impl World {
 
     /// On this database, or on a file of its own.
     pub async fn start_on(database_url: Option<&str>) -> Self {
-        Self::start_with(database_url, ClaimFlags::in_process()).await
+        Self::start_as(database_url, |config| config).await
+    }
+
+    /// With other settings.
+    pub async fn start_with(change: impl FnOnce(Config) -> Config) -> Self {
+        Self::start_as(None, change).await
     }
 
     /// On an empty database of this kind, with rules of its own for hostnames and ports.
     pub async fn ruled(kind: Kind, claims: ClaimFlags) -> Self {
+        let change = |config| Config { claims, ..config };
         match kind {
-            Kind::Sqlite => Self::start_with(None, claims).await,
+            Kind::Sqlite => Self::start_as(None, change).await,
             Kind::Postgres => {
                 let database = Database::fresh(kind).await.unwrap();
-                Self::start_with(Some(database.url()), claims).await
+                Self::start_as(Some(database.url()), change).await
             }
         }
     }
 
-    async fn start_with(database_url: Option<&str>, claims: ClaimFlags) -> Self {
+    async fn start_as(database_url: Option<&str>, change: impl FnOnce(Config) -> Config) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = TempDir::new().unwrap();
         let now = Now(Arc::new(Mutex::new(Utc::now())));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let running = now.run_with(&dir, database_url, claims).await;
+        let running = now.run(&dir, database_url, change).await;
         let base = format!("http://{}", running.rest_addr);
         let admin = Caller { http, base, token: running.admin_token.clone() };
         Self { dir, running, now, admin }
@@ -99,7 +101,7 @@ impl World {
     pub async fn restart(self, database_url: Option<&str>) -> Self {
         let Self { dir, running, now, admin } = self;
         running.shutdown().await;
-        let running = now.run(&dir, database_url).await;
+        let running = now.run(&dir, database_url, |config| config).await;
         let base = format!("http://{}", running.rest_addr);
         Self { dir, running, now, admin: Caller { base, ..admin } }
     }

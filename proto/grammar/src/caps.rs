@@ -383,4 +383,36 @@ caps! {
         "Gateways that nobody knows and Envoys wait for.",
         "agent/src/fleet/worlds.rs::so_many_may_wait_and_no_more";
 }
+@agents {
+    HUB_CONNECTIONS = 4_096, Count, [Hub],
+        "Connections to the agents' port; one more takes the place of the one that is idle longest.",
+        "control/tests/it/hub_bounds.rs::the_bounds_of_the_port_are_those_of_the_table";
+    HUB_STREAMS = 16, Count, [Hub],
+        "Calls at once on one connection of an agent, which needs three.",
+        "control/tests/it/hub_bounds.rs::calls_of_a_connection_are_bounded";
+    HUB_HEAD_BYTES = 16 * KIB, Bytes, [Hub],
+        "Headers of an agent's call.",
+        "control/tests/it/hub_bounds.rs::the_bounds_of_the_port_are_those_of_the_table";
+    HUB_IDLE_TIME = 30_000, Milliseconds, [Hub],
+        "A connection to the agents' port without a call; agents have one all the time.",
+        "control/tests/it/hub_bounds.rs::the_bounds_of_the_port_are_those_of_the_table";
+    HUB_CALL_BYTES = 16 * KIB, Bytes, [Hub],
+        "The message of Register and of Renew.",
+        "control/tests/it/hub_bounds.rs::messages_end_at_their_caps";
+    HUB_CALL_TIME = 10_000, Milliseconds, [Hub],
+        "Register and Renew from their heads to their answers.",
+        "control/tests/it/hub_bounds.rs::a_registration_that_is_never_finished_ends";
+    HUB_REPORT_BYTES = MIB, Bytes, [Hub],
+        "One message of a report stream; agents send several.",
+        "control/tests/it/hub_bounds.rs::messages_end_at_their_caps";
+    HUB_REGISTRATIONS = 256, Count, [Hub],
+        "Registrations at a time, from their heads to their answers.",
+        "control/tests/it/hub_bounds.rs::registrations_at_a_time_are_bounded";
+    AGENT_PROOFS = 1_024, Count, [Hub],
+        "Calls of one agent within two minutes, each with a proof that is remembered as used.",
+        "control/src/hub/replay.rs::what_is_remembered_is_bounded_and_forgotten";
+    AGENT_PROCESSES = 4, Count, [Hub],
+        "Processes that are served with one agent's identity, unless the second is refused (--duplicate-agents).",
+        "control/src/hub/presence.rs::processes_of_one_identity_are_bounded";
+}
 }

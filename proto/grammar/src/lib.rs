@@ -5,5 +5,6 @@
 
 pub mod caps;
 pub mod network;
+pub mod proof;
 pub mod regexes;
 pub mod texts;

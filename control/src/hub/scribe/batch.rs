@@ -26,6 +26,8 @@ pub(super) struct Batch {
     statuses: BTreeMap<ClusterId, BTreeSet<ProductPublishId>>,
     beats: Vec<(AgentId, Beat)>,
     usage: Vec<(AgentId, String, Vec<usage::Row>)>,
+    duplicates: BTreeSet<AgentId>,
+    deeds: Vec<audit::Entry>,
 }
 
 impl Batch {
@@ -40,6 +42,8 @@ impl Batch {
                     batch.statuses.entry(*cluster).or_default().extend(ids);
                 }
                 Work::Beat(..) => {} // among `beats`
+                Work::Duplicate(agent) => drop(batch.duplicates.insert(*agent)),
+                Work::Deed(entry) => batch.deeds.push(entry.clone()),
                 Work::Usage { agent, epoch, rows } => {
                     batch.usage.push((*agent, epoch.clone(), rows.clone()));
                 }
@@ -62,7 +66,7 @@ impl Batch {
         let mut first = true;
         for _ in 0..TRIES {
             let changes = changes(&statuses, store, board, now).await?;
-            let rest = first && (!self.beats.is_empty() || !self.usage.is_empty());
+            let rest = first && self.has_rest();
             if changes.is_empty() && !rest {
                 return Ok(());
             }
@@ -88,9 +92,20 @@ impl Batch {
         Ok(())
     }
 
+    fn has_rest(&self) -> bool {
+        let Self { beats, usage, duplicates, deeds, .. } = self;
+        !(beats.is_empty() && usage.is_empty() && duplicates.is_empty() && deeds.is_empty())
+    }
+
     async fn write_rest(&self, tx: &mut imp_store::Tx, now: DateTime<Utc>) -> Result<()> {
         for (agent, beat) in &self.beats {
             agent::heartbeat(tx, *agent, &beat.agent_version, &beat.nodes, now).await?;
+        }
+        for agent in &self.duplicates {
+            agent::duplicate_seen(tx, *agent, now).await?;
+        }
+        for entry in &self.deeds {
+            audit::append(tx, entry).await?;
         }
         for (agent, epoch, rows) in &self.usage {
             usage::record(tx, *agent, epoch, rows).await?;

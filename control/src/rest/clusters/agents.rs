@@ -59,9 +59,9 @@ pub fn mount(routes: &mut Routes) {
     let member = format!("{PATH}/{{agent_id}}");
     let op = Op::get("agents.list", PATH, "List: agents of a cluster");
     let query = ["page_size", "page_token"];
-    routes.add(op.needs(Kind::Cluster, Action::Read).query(&query).gives(200, page), list);
+    routes.add(op.needs(Kind::Agent, Action::Read).query(&query).gives(200, page), list);
     let op = Op::get("agents.get", &*member, "Get: agent");
-    routes.add(op.needs(Kind::Cluster, Action::Read).gives(200, view), get);
+    routes.add(op.needs(Kind::Agent, Action::Read).gives(200, view), get);
     let op = Op::delete("agents.revoke", &*member, "Revoke: agent");
-    routes.add(op.needs(Kind::Cluster, Action::Write), revoke);
+    routes.add(op.needs(Kind::Agent, Action::Write), revoke);
 }

@@ -380,6 +380,7 @@ pub fn agent(cluster_id: ClusterId) -> Agent {
         hostname: "node-1".to_owned(),
         last_seen_at: Some(meta.created_at),
         nodes: vec![node],
+        duplicate_seen_at: None,
         meta,
     }
 }

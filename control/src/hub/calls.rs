@@ -1,0 +1,244 @@
+//! Every call of the agents' port comes through here, and what is not named here goes nowhere. Who
+//! calls is found out from the headers, before a byte of the body is read.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http_body_util::Limited;
+use hyper::body::Incoming;
+use imp_grammar::caps;
+use imp_proto::agent::agent_service_server::AgentServiceServer;
+use imp_proto::method;
+use imp_xds::AdsServer;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::ending::Ending;
+use super::gate::{Gate, Identity, Refused};
+use super::presence::{Kind, Presence, Present};
+use super::refusals::Refusals;
+use super::service::Agents;
+
+/// The calls that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A key becomes an identity; by registration token.
+    Register,
+    /// A newer JWT for an older one.
+    Renew,
+    /// Statuses and usage.
+    Report,
+    /// Resources.
+    Delta,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Register, Self::Renew, Self::Report, Self::Delta];
+
+    /// The path, whole: nothing else is this call.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Register => method::REGISTER,
+            Self::Renew => method::RENEW,
+            Self::Report => method::REPORT,
+            Self::Delta => method::DELTA,
+        }
+    }
+
+    fn of(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.path() == path)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Renew => "renew",
+            Self::Report => "report",
+            Self::Delta => "delta",
+        }
+    }
+}
+
+/// The agents' port. Cheap to clone.
+#[derive(Clone)]
+pub struct Calls {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    gate: Arc<Gate>,
+    /// For calls of one small message.
+    small: AgentServiceServer<Agents>,
+    report: AgentServiceServer<Agents>,
+    ads: AdsServer,
+    presence: Arc<Presence>,
+    refusals: Refusals,
+    registrations: Semaphore,
+    stop: CancellationToken,
+}
+
+impl Calls {
+    pub fn new(
+        gate: Arc<Gate>,
+        agents: Agents,
+        ads: AdsServer,
+        presence: Arc<Presence>,
+        refusals: Refusals,
+        stop: CancellationToken,
+    ) -> Self {
+        let agents = Arc::new(agents);
+        let service = |limit: usize| {
+            AgentServiceServer::from_arc(agents.clone()).max_decoding_message_size(limit)
+        };
+        let shared = Shared {
+            gate,
+            small: service(caps::HUB_CALL_BYTES.size()),
+            report: service(caps::HUB_REPORT_BYTES.size()),
+            ads,
+            presence,
+            refusals,
+            registrations: Semaphore::new(caps::HUB_REGISTRATIONS.size()),
+            stop,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    async fn answer(&self, request: http::Request<Body>) -> Result<Answer, Refusal> {
+        let method = Method::of(request.uri().path());
+        let method = method.ok_or_else(|| Status::unimplemented("no such method"))?;
+        let (mut parts, body) = request.into_parts();
+        let Shared { gate, small, report, ads, .. } = &*self.shared;
+        match method {
+            Method::Register => {
+                let full = |_| Status::resource_exhausted("too many registrations; try again");
+                let _turn = self.shared.registrations.try_acquire().map_err(full)?;
+                let holder = gate.enter_to_register(&parts).map_err(|why| (method, why))?;
+                parts.extensions.insert(holder);
+                let answer = at_once(small.clone(), parts, body).await?;
+                let status = Status::from_header_map(answer.headers());
+                if status.is_some_and(|status| status.code() == Code::Unauthenticated) {
+                    self.tell_of_token().await;
+                }
+                Ok(answer)
+            }
+            Method::Renew => {
+                let entered = gate.enter_to_renew(&parts).await;
+                parts.extensions.insert(entered.map_err(|why| (method, why))?);
+                at_once(small.clone(), parts, body).await
+            }
+            Method::Report => {
+                let present = self.enter(method, Kind::Report, &mut parts).await?;
+                let answer = call(report.clone(), http::Request::from_parts(parts, body)).await;
+                Ok(self.lasting(answer, present))
+            }
+            Method::Delta => {
+                let present = self.enter(method, Kind::Delta, &mut parts).await?;
+                let answer = call(ads.clone(), http::Request::from_parts(parts, body)).await;
+                Ok(self.lasting(answer, present))
+            }
+        }
+    }
+
+    /// A registration token that was no good is told of, as an identity is that was refused.
+    async fn tell_of_token(&self) {
+        let status = Status::unauthenticated("no good registration token");
+        let refused = Refused { status, reason: "registration_token", agent: None };
+        self.shared.refusals.tell(Method::Register.name(), &refused).await;
+    }
+
+    /// For a stream: who it is, and that there is room for one more of it.
+    async fn enter(
+        &self,
+        method: Method,
+        kind: Kind,
+        parts: &mut http::request::Parts,
+    ) -> Result<Present, Refusal> {
+        let entered = self.shared.gate.enter(parts).await;
+        let identity: Identity = entered.map_err(|why| (method, why))?;
+        let Identity { agent, instance, .. } = &identity;
+        let present = self.shared.presence.join(*agent, instance, kind, Instant::now());
+        let present = present.map_err(|status| {
+            (method, Refused { status, reason: "duplicate", agent: Some(*agent) })
+        })?;
+        parts.extensions.insert(identity);
+        Ok(present)
+    }
+
+    /// Until its end, the program's, or that of its right to be there.
+    fn lasting(&self, answer: Answer, present: Present) -> Answer {
+        answer.map(|body| Body::new(Ending::new(body, self.shared.stop.clone(), present)))
+    }
+}
+
+type Answer = http::Response<Body>;
+
+/// Why there is no answer but a status; of an identity that was refused, with the call.
+struct Refusal(Status, Option<(Method, Refused)>);
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self(status, None)
+    }
+}
+
+impl From<(Method, Refused)> for Refusal {
+    fn from((method, refused): (Method, Refused)) -> Self {
+        Self(refused.status.clone(), Some((method, refused)))
+    }
+}
+
+impl tower::Service<http::Request<Incoming>> for Calls {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
+        let calls = self.clone();
+        Box::pin(async move {
+            let Refusal(status, why) = match calls.answer(request.map(Body::new)).await {
+                Ok(answer) => return Ok(answer),
+                Err(refusal) => refusal,
+            };
+            if let Some((method, refused)) = why {
+                calls.shared.refusals.tell(method.name(), &refused).await;
+            }
+            Ok(status.into_http())
+        })
+    }
+}
+
+/// One message and one answer, both small and soon.
+async fn at_once(
+    service: AgentServiceServer<Agents>,
+    parts: http::request::Parts,
+    body: Body,
+) -> Result<Answer, Refusal> {
+    // Behind the message comes nothing that would have to be read.
+    let body = Body::new(Limited::new(body, caps::HUB_CALL_BYTES.size() + GRPC_HEAD));
+    let answer = call(service, http::Request::from_parts(parts, body));
+    let answer = tokio::time::timeout(caps::HUB_CALL_TIME.time(), answer).await;
+    answer.map_err(|_| Status::deadline_exceeded("the call took too long").into())
+}
+
+/// Of a gRPC message: whether it is compressed, and its length.
+const GRPC_HEAD: usize = 5;
+
+async fn call<S>(mut service: S, request: http::Request<Body>) -> Answer
+where
+    S: tower::Service<http::Request<Body>, Response = Answer, Error = Infallible>,
+{
+    match service.call(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}

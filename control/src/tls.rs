@@ -1,0 +1,140 @@
+//! TLS on the ports: certificate and key from PEM files, read again when they change. Files that are
+//! broken change nothing: what was good goes on, and the log says so.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedProtocolVersion, crypto, version};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::listen::Secure;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What is offered.
+const VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+
+/// Where certificate and key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// PEM, the server's own certificate first.
+    pub cert: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+}
+
+/// A port's TLS. A clone is the same.
+#[derive(Clone)]
+pub struct Tls {
+    acceptor: TlsAcceptor,
+    current: Arc<Current>,
+}
+
+/// The certificate that is shown now.
+#[derive(Debug)]
+struct Current {
+    files: Files,
+    key: RwLock<Arc<CertifiedKey>>,
+}
+
+impl Tls {
+    /// Reads the files. `protocols` are those of ALPN, the preferred one first.
+    pub fn open(files: Files, protocols: &[&str]) -> Result<Self, String> {
+        let key = load(&files)?;
+        let current = Arc::new(Current { files, key: RwLock::new(Arc::new(key)) });
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(VERSIONS)
+            .map_err(|error| error.to_string())?;
+        let mut config = config.with_no_client_auth().with_cert_resolver(current.clone());
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), current })
+    }
+
+    /// Takes new files when they change, until cancelled.
+    pub async fn follow(self, cancel: CancellationToken) {
+        let mut tried = fingerprint(&self.current.files);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let files = self.current.files.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let now = fingerprint(&files);
+                (now != tried).then(|| (now, load(&files)))
+            });
+            let Ok(Some((now, loaded))) = read.await else { continue };
+            tried = now;
+            self.current.take(loaded);
+        }
+    }
+}
+
+impl Current {
+    fn take(&self, loaded: Result<CertifiedKey, String>) {
+        let cert = self.files.cert.display();
+        match loaded {
+            Ok(key) => {
+                *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+                metrics::counter!("imp_tls_reloads_total", "outcome" => "taken").increment(1);
+                tracing::info!(%cert, "new connections are shown the new certificate");
+            }
+            Err(why) => {
+                metrics::counter!("imp_tls_reloads_total", "outcome" => "refused").increment(1);
+                tracing::error!(%cert, why, "the new certificate is not usable; the former one stays");
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.key.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl Secure for Tls {
+    type Stream = TlsStream<TcpStream>;
+    type Peer = ();
+
+    async fn accept(&self, stream: TcpStream) -> io::Result<(Self::Stream, ())> {
+        Ok((self.acceptor.accept(stream).await?, ()))
+    }
+}
+
+/// Both files, if they belong together.
+fn load(files: &Files) -> Result<CertifiedKey, String> {
+    let path = |path: &PathBuf| path.display().to_string();
+    let of_cert = |why: &dyn std::fmt::Display| format!("{}: {why}", path(&files.cert));
+    let of_key = |why: &dyn std::fmt::Display| format!("{}: {why}", path(&files.key));
+    let chain = CertificateDer::pem_file_iter(&files.cert).map_err(|why| of_cert(&why))?;
+    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|why| of_cert(&why))?;
+    if chain.is_empty() {
+        return Err(of_cert(&"no certificate in it"));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|why| of_key(&why))?;
+    let provider = crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, key, &provider).map_err(|why| of_key(&why))
+}
+
+/// Of the files' content; a file that cannot be read is one content of its own.
+fn fingerprint(files: &Files) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for path in [&files.cert, &files.key] {
+        hash.update(std::fs::read(path).unwrap_or_default());
+        hash.update([0]);
+    }
+    hash.finalize().into()
+}
