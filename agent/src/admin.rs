@@ -1,6 +1,7 @@
 //! For the operator, on loopback: is it alive, is it serving, what is it doing.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -9,6 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use crate::fleet::Fleet;
@@ -17,6 +19,9 @@ use crate::ledger::Ledger;
 use crate::link::LinkState;
 use crate::lkg::Lkg;
 use crate::port::Address;
+
+/// A question whether it is ready is answered in this time.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What there is to tell.
 #[derive(Clone)]
@@ -77,6 +82,10 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    if let Err(error) = reachable(&admin.xds).await {
+        let why = format!("Envoys cannot come to {}: {error}\n", admin.xds);
+        return (StatusCode::SERVICE_UNAVAILABLE, why);
+    }
     if admin.fleet.is_open() {
         let wrong = admin.what_is_wrong();
         let words = if wrong.is_empty() { "ready".to_owned() } else { wrong.join("; ") };
@@ -85,6 +94,18 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     let link = *admin.link.borrow();
     let why = format!("nothing to serve yet: no state on disk, and the link is {link:?}\n");
     (StatusCode::SERVICE_UNAVAILABLE, why)
+}
+
+/// Tried, not remembered: a socket can be removed while it is served.
+async fn reachable(xds: &Address) -> std::io::Result<()> {
+    let connected = async {
+        match xds {
+            Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+            Address::Tcp(address) => TcpStream::connect(address).await.map(drop),
+        }
+    };
+    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    tokio::time::timeout(ANSWERS_WITHIN, connected).await.map_err(late)?
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {

@@ -155,9 +155,9 @@ impl Ledger {
 
     fn mend(&self, bring_all: impl FnOnce()) -> std::io::Result<()> {
         let path = &self.shared.path;
-        let anew = self.is_gone();
+        let gone = self.is_gone();
         self.shared.behind.store(false, Ordering::Release);
-        if !anew {
+        if !gone {
             bring_all();
             return Ok(());
         }

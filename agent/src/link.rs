@@ -67,7 +67,7 @@ pub enum LinkError {
     /// Nobody knows who this agent is, and there is nothing to serve meanwhile.
     #[error(
         "cannot read {path}: {why}. Restore it, or give a registration token \
-         (--registration-token or IMP_REGISTRATION_TOKEN) to register anew"
+         (--registration-token or IMP_REGISTRATION_TOKEN) to register again"
     )]
     Identity {
         /// The file.

@@ -1,4 +1,4 @@
-//! A number that is in the ledger before whoever changed it goes on.
+//! A number that is in the ledger before the call that changed it goes on.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

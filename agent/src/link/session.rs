@@ -171,7 +171,7 @@ impl Session {
     fn turned_away(&self, status: &Status) {
         self.state.send_replace(LinkState::Revoked);
         if self.is_new(status) {
-            tracing::error!(agent = %self.identity().agent_id, reason = status.message(), "the control plane no longer takes this agent; it goes on serving what it holds. To register it anew, start it with a new registration token");
+            tracing::error!(agent = %self.identity().agent_id, reason = status.message(), "the control plane no longer takes this agent; it goes on serving what it holds. To register it again, start it with a new registration token");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Damaged files are kept for whoever wants to know what happened, a few of them.
+//! A few damaged files are kept, so that people can find out what happened.
 
 use std::path::{Path, PathBuf};
 

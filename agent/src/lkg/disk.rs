@@ -42,7 +42,7 @@ pub(super) trait Store: Send {
 pub(super) enum Written {
     /// The file that was written before.
     Same,
-    /// A file without the rows that were written before: whoever has them writes them again.
+    /// A file without the rows that were written before: their owners write them again.
     Empty,
 }
 

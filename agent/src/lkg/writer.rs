@@ -225,6 +225,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Failing {
         full: Arc<AtomicBool>,
+        closed: Arc<AtomicBool>,
         empty: Arc<AtomicBool>,
         taken: Arc<Mutex<Vec<Row>>>,
         tries: Arc<Mutex<u32>>,
@@ -233,7 +234,9 @@ mod tests {
     impl Store for Failing {
         fn write(&mut self, rows: &[Row]) -> Result<Written, String> {
             *self.tries.lock().unwrap() += 1;
-            if self.full.load(Ordering::Acquire) {
+            let full = self.full.load(Ordering::Acquire);
+            self.closed.store(full, Ordering::Release);
+            if full {
                 return Err("no space left".to_owned());
             }
             self.taken.lock().unwrap().extend(rows.iter().cloned());
@@ -242,7 +245,7 @@ mod tests {
         }
 
         fn is_open(&self) -> bool {
-            !self.full.load(Ordering::Acquire)
+            !self.closed.load(Ordering::Acquire)
         }
     }
 
@@ -287,6 +290,7 @@ mod tests {
     async fn a_store_that_was_not_open_at_the_start_is_opened_without_anything_to_write() {
         let store = Failing::default();
         store.full.store(true, Ordering::Release);
+        store.closed.store(true, Ordering::Release);
         let writer = started(&store);
         assert!(writer.failing().is_some());
         store.full.store(false, Ordering::Release);
@@ -295,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_wrote_rows_learns_that_they_are_gone() {
+    async fn who_wrote_rows_learns_that_they_are_gone() {
         let store = Failing::default();
         let writer = started(&store);
         mark(&writer, "a", "1");

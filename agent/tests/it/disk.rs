@@ -126,15 +126,15 @@ async fn a_damaged_identity_stops_nothing_that_is_served_and_can_be_mended() {
     std::fs::write(&file, r#"{"agent_id":"a"}"#).unwrap();
     let token = Some(TOKEN.to_owned());
     let with_token = Config { registration_token: token, ..config(&control.url(), state.path()) };
-    let anew = rig::start(with_token).await.unwrap();
-    eventually("registered anew", || {
+    let third = rig::start(with_token).await.unwrap();
+    eventually("registered again", || {
         control.state.with(|shared| (shared.registrations == 2).then_some(()))
     })
     .await;
     eventually("kept", || std::fs::read_to_string(&file).unwrap().contains("jwt").then_some(()))
         .await;
     assert_eq!(named(state.path(), "identity.json.damaged-").len(), 1);
-    anew.shutdown().await;
+    third.shutdown().await;
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn an_agent_without_identity_goes_on_serving_what_it_has() {
 }
 
 #[tokio::test]
-async fn a_revoked_agent_with_a_new_token_registers_anew() {
+async fn a_revoked_agent_with_a_new_token_registers_again() {
     let control = control_with(1).await;
     let state = tempfile::tempdir().unwrap();
     let first = agent(&control.url(), state.path()).await;
@@ -231,6 +231,20 @@ async fn a_control_plane_that_went_back_is_told_from_nothing_and_a_person_decide
     again.shutdown().await;
 }
 
+#[tokio::test]
+async fn it_is_not_ready_when_no_envoy_can_come_to_it() {
+    let control = control_with(1).await;
+    let state = tempfile::tempdir().unwrap();
+    let agent = agent(&control.url(), state.path()).await;
+    rig::ready(&agent).await;
+    assert_eq!(admin(&agent, "/readyz").await.0, 200);
+    let imp_agent::port::Address::Unix(path) = &agent.xds else { panic!("{}", agent.xds) };
+    std::fs::remove_file(path).unwrap();
+    let (code, words) = admin(&agent, "/readyz").await;
+    assert!(code == 503 && words.contains("xds.sock"), "{code} {words}");
+    agent.shutdown().await;
+}
+
 /// A file system of so few megabytes that it can be filled; None, said loudly, where nobody may
 /// mount.
 struct SmallDisk(tempfile::TempDir);
@@ -243,7 +257,8 @@ impl SmallDisk {
         let output = mount.output().unwrap();
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr).into_owned();
-            writeln!(std::io::stderr(), "NOT TESTED, no mount is permitted here: {words}").unwrap();
+            let words = format!("NOT TESTED, no mount is permitted here: {words}\n");
+            std::io::stderr().write_all(words.as_bytes()).unwrap();
             assert!(std::env::var_os("CI").is_none(), "CI runs as root, and must test this");
             return None;
         }

@@ -1,4 +1,4 @@
-//! A database that went back in time is noticed by whoever has seen more of it.
+//! A database that went back in time is noticed by agents that have seen more of it.
 //!
 //! An agent is told, with every sign of life, a point in the history of the database; it keeps the
 //! newest on disk and shows it with every call. A backup that was restored does not have it. Then the

@@ -1,7 +1,7 @@
 //! Table `history`: which database this is, and whether what somebody has seen of it still happened.
 //!
 //! A backup that is restored is the same database at an earlier time. What was revoked since is not
-//! revoked in it, so whoever has seen more must be able to tell. Every row of the outbox has a number
+//! revoked in it, so an agent that has seen more must be able to tell. Every row of the outbox has a number
 //! and a mark that was drawn for it; who remembers one of them can ask whether it is still there.
 
 use std::fmt;
