@@ -2,9 +2,11 @@
 
 mod alone;
 mod demo;
+mod dns;
 mod fanout;
 mod floor;
 mod flows;
+mod inside;
 mod operator;
 mod outage;
 mod poison;
