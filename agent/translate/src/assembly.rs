@@ -11,16 +11,19 @@
 
 mod change;
 mod clusters;
+mod places;
 mod unit;
 mod verdict;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::ir;
-use crate::xds::{self, CLUSTER, EXTENSION, LISTENER, Layout, Options, Rendered};
+use crate::xds::{self, CLUSTER, EXTENSION, LISTENER, Options, Rendered, names};
 use change::Change;
 use clusters::Clusters;
+pub use places::Misplaced;
+use places::{Places, Port};
 use unit::{Prepared, Unit, UnitKey};
 
 /// What changes for Envoy.
@@ -58,16 +61,17 @@ pub type Needs = Vec<(&'static str, String, String)>;
 pub struct Assembly {
     options: Options,
     door: Rendered,
-    gateways: HashMap<String, GatewayState>,
+    gateways: HashMap<String, ir::Gateway>,
+    ports: BTreeMap<u16, Port>,
+    places: Places,
+    /// Where each publish is.
+    placed: HashMap<String, Vec<UnitKey>>,
+    misplaced: BTreeMap<String, Misplaced>,
+    /// Publishes by the gateways that their revisions are on.
+    by_gateway: HashMap<String, BTreeSet<String>>,
     publishes: HashMap<String, PublishState>,
     units: BTreeMap<UnitKey, Unit>,
     clusters: Clusters,
-}
-
-#[derive(Debug)]
-struct GatewayState {
-    gateway: ir::Gateway,
-    listeners: BTreeMap<String, Rendered>,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,11 @@ impl PublishState {
     fn effective(&self) -> Option<&Arc<Prepared>> {
         if self.blocked { self.proven.as_ref() } else { Some(&self.desired) }
     }
+
+    fn gateways(&self) -> impl Iterator<Item = &str> {
+        let revisions = self.proven.iter().chain([&self.desired]);
+        revisions.map(|prepared| prepared.publish.gateway_id.as_str())
+    }
 }
 
 impl Assembly {
@@ -93,58 +102,45 @@ impl Assembly {
             door: xds::door::render(&options.agent_cluster),
             options,
             gateways: HashMap::new(),
+            ports: BTreeMap::new(),
+            places: Places::default(),
+            placed: HashMap::new(),
+            misplaced: BTreeMap::new(),
+            by_gateway: HashMap::new(),
             publishes: HashMap::new(),
             units: BTreeMap::new(),
             clusters: Clusters::default(),
         }
     }
 
-    /// Adds or replaces a gateway.
+    /// Adds or replaces a gateway, and moves its publishes to where it listens now.
     pub fn set_gateway(&mut self, gateway: ir::Gateway) -> Delta {
         let mut change = Change::default();
         let id = gateway.id.clone();
-        let before = self.gateways.remove(&id);
+        let before = self.gateways.insert(id.clone(), gateway);
         if before.is_none() {
             change.upsert(&id, self.door.clone());
         }
-        let mut listeners = BTreeMap::new();
-        for listener in &gateway.listeners {
-            let rendered = xds::listener::render(&id, listener, &self.options);
-            let old = before.as_ref().and_then(|state| state.listeners.get(&rendered.name));
-            if old != Some(&rendered) {
-                change.upsert(&id, rendered.clone());
-            }
-            listeners.insert(rendered.name.clone(), rendered);
-        }
-        for name in before.iter().flat_map(|state| state.listeners.keys()) {
-            if !listeners.contains_key(name) {
-                change.remove(&id, LISTENER, name);
-            }
-        }
-        self.gateways.insert(id.clone(), GatewayState { gateway, listeners });
-        if self.options.layout == Layout::WholeRds {
-            self.refresh(&UnitKey::whole(&id), &mut change);
+        self.settle_ports(&id, before.as_ref(), &mut change);
+        if before.as_ref() != self.gateways.get(&id) {
+            self.place_again(&id, &mut change);
         }
         self.finish(change)
     }
 
-    /// Takes a gateway's listeners away. Its publishes stay until they are removed themselves.
+    /// Takes a gateway away. Its publishes are served nowhere until it comes back.
     pub fn remove_gateway(&mut self, id: &str) -> Delta {
         let mut change = Change::default();
-        if let Some(state) = self.gateways.remove(id) {
-            for name in state.listeners.keys() {
-                change.remove(id, LISTENER, name);
-            }
-            if self.options.layout == Layout::WholeRds {
-                self.refresh(&UnitKey::whole(id), &mut change);
-            }
+        if let Some(before) = self.gateways.remove(id) {
+            self.place_again(id, &mut change);
+            self.settle_ports(id, Some(&before), &mut change);
         }
         self.finish(change)
     }
 
     /// The gateway as it was set.
     pub fn gateway(&self, id: &str) -> Option<&ir::Gateway> {
-        self.gateways.get(id).map(|state| &state.gateway)
+        self.gateways.get(id)
     }
 
     /// Adds or replaces a publish. A revision that was refused before is not tried again; a new one
@@ -157,20 +153,18 @@ impl Assembly {
             return self.finish(change);
         }
         let desired = Arc::new(Prepared::new(publish, &self.options));
-        let before = match self.publishes.get_mut(&id) {
+        match self.publishes.get_mut(&id) {
             Some(state) => {
-                let before = state.effective().cloned();
                 state.desired = desired.clone();
                 state.blocked = false;
-                before
             }
             None => {
                 let state = PublishState { desired: desired.clone(), proven: None, blocked: false };
                 self.publishes.insert(id.clone(), state);
-                None
             }
-        };
-        self.replace(&id, before, Some(desired), &mut change);
+        }
+        self.index(&id);
+        self.replace(&id, Some(desired), &mut change);
         self.finish(change)
     }
 
@@ -188,9 +182,10 @@ impl Assembly {
         }
         state.blocked = true;
         state.proven = former.map(|former| Arc::new(Prepared::new(former, &self.options)));
-        let (before, after) = (state.desired.clone(), state.proven.clone());
+        let after = state.proven.clone();
         let mut change = Change::default();
-        self.replace(id, Some(before), after, &mut change);
+        self.index(id);
+        self.replace(id, after, &mut change);
         Some(self.finish(change))
     }
 
@@ -212,30 +207,44 @@ impl Assembly {
     pub fn remove_publish(&mut self, id: &str) -> Delta {
         let mut change = Change::default();
         if let Some(state) = self.publishes.remove(id) {
-            let before = state.effective().cloned();
-            self.replace(id, before, None, &mut change);
+            for gateway in state.gateways() {
+                if let Some(ids) = self.by_gateway.get_mut(gateway) {
+                    ids.remove(id);
+                }
+            }
+            self.replace(id, None, &mut change);
         }
         self.finish(change)
     }
 
+    /// Notes the gateways of a publish, so that a change of one finds it.
+    fn index(&mut self, id: &str) {
+        let Some(state) = self.publishes.get(id) else { return };
+        for gateway in state.gateways() {
+            self.by_gateway.entry(gateway.to_owned()).or_default().insert(id.to_owned());
+        }
+    }
+
     /// The revision that is now rendered, and all that must be ACKed for it to be active. None when
-    /// the publish or its gateway is unknown, or it is held back or left out.
+    /// the publish or its gateway is unknown, or it is held back, left out or misplaced.
     pub fn requirements(&self, publish_id: &str) -> Option<(u64, Needs)> {
         let prepared = self.publishes.get(publish_id)?.effective()?;
-        let gateway = self.gateways.get(&prepared.publish.gateway_id)?;
+        let placed =
+            self.placed.get(publish_id).filter(|_| self.misplaced(publish_id).is_none())?;
         let mut needs: Needs = Vec::new();
         for cluster in prepared.clusters() {
             needs.push((CLUSTER, cluster.name.clone(), cluster.version.clone()));
         }
         let door = &self.door;
         needs.push((EXTENSION, door.name.clone(), door.version.clone()));
-        for listener in gateway.listeners.values() {
+        let ports: BTreeSet<u16> = placed.iter().map(|key| key.place.port).collect();
+        for port in ports {
+            let listener = &self.ports.get(&port)?.rendered;
             needs.push((LISTENER, listener.name.clone(), listener.version.clone()));
         }
-        for key in prepared.units(self.options.layout) {
-            let unit = self.units.get(&key)?;
-            let version = unit.serving(publish_id, prepared)?;
-            needs.push((key.type_url(), key.name(), version));
+        for key in placed {
+            let version = self.units.get(key)?.serving(publish_id, prepared)?;
+            needs.push((key.place.type_url(), key.place.name(), version));
         }
         Some((prepared.publish.revision, needs))
     }
@@ -258,12 +267,17 @@ impl Assembly {
         if type_url == CLUSTER {
             return self.users_of_cluster(name, Some(gateway_id)).into_iter().collect();
         }
-        let units = match UnitKey::of_resource(type_url, name) {
-            Some(key) => self.units.get(&key).into_iter().collect::<Vec<_>>(),
-            None if type_url == LISTENER || type_url == EXTENSION => {
-                self.units_of_gateway(gateway_id).map(|(_, unit)| unit).collect()
+        let of_gateway = || self.units_of_gateway(gateway_id);
+        let units: Vec<&Unit> = match type_url {
+            EXTENSION => of_gateway().map(|(_, unit)| unit).collect(),
+            LISTENER => {
+                let port = names::listener_port(name);
+                let on_port = |(key, _): &(&UnitKey, &Unit)| Some(key.place.port) == port;
+                of_gateway().filter(on_port).map(|(_, unit)| unit).collect()
             }
-            None => Vec::new(),
+            _ => {
+                self.unit_of(type_url, name).and_then(|k| self.units.get(&k)).into_iter().collect()
+            }
         };
         let mut ids: Vec<String> = units.iter().flat_map(|unit| unit.serving_ids()).collect();
         ids.sort_unstable();
@@ -276,32 +290,11 @@ impl Assembly {
         self.units.range(UnitKey::first_of(gateway)..).take_while(move |(key, _)| key.gateway == id)
     }
 
-    /// Moves a publish from what was rendered of it to what shall be.
-    fn replace(
-        &mut self,
-        id: &str,
-        before: Option<Arc<Prepared>>,
-        after: Option<Arc<Prepared>>,
-        change: &mut Change,
-    ) {
-        let units = |prepared: &Option<Arc<Prepared>>| {
-            prepared.iter().flat_map(|p| p.units(self.options.layout)).collect::<Vec<_>>()
-        };
-        let (old, new) = (units(&before), units(&after));
-        for key in &old {
-            if let (false, Some(unit)) = (new.contains(key), self.units.get_mut(key)) {
-                unit.leave(id);
-            }
-        }
-        for key in &new {
-            if let Some(prepared) = &after {
-                let unit = self.units.entry(key.clone()).or_default();
-                unit.join(id, prepared.clone());
-            }
-        }
-        for key in new.iter().chain(old.iter().filter(|key| !new.contains(key))) {
-            self.refresh(key, change);
-        }
+    /// The unit that a resource is rendered from.
+    fn unit_of(&self, type_url: &str, name: &str) -> Option<UnitKey> {
+        let place = names::place(type_url, name)?;
+        let gateway = self.places.owner(&place)?.to_owned();
+        Some(UnitKey { gateway, place })
     }
 
     fn finish(&mut self, change: Change) -> Delta {

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-/// `Listener`: one per listener of a gateway; never changes with a publish.
+/// `Listener`: one per port; never changes with a publish, nor with a gateway that shares the port.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 /// `Cluster`: one per distinct backend, named by its content.
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
-/// `ScopedRouteConfiguration`: one per gateway and host.
+/// `ScopedRouteConfiguration`: one per port and host.
 pub const SCOPE: &str = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration";
-/// `RouteConfiguration`: only in [`Layout::WholeRds`], one per gateway.
+/// `RouteConfiguration`: only in [`Layout::WholeRds`], one per port.
 pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 /// `TypedExtensionConfig` (ECDS): the filters that stand in the listener's slots.
 pub const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
@@ -16,10 +16,10 @@ pub const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExten
 /// How routes reach Envoy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// One scope per gateway and host, each replaced alone.
+    /// One scope per port and host, each replaced alone.
     #[default]
     ScopedRoutes,
-    /// One RouteConfiguration per gateway, sent whole at each change: the usual layout, kept as
+    /// One RouteConfiguration per port, sent whole at each change: the usual layout, kept as
     /// the peer of our benchmarks.
     WholeRds,
 }
@@ -55,6 +55,7 @@ pub mod cluster;
 pub mod door;
 mod host;
 pub mod listener;
+pub mod names;
 mod path;
 mod route;
 pub mod scope;

@@ -13,17 +13,31 @@ type Slot = (String, &'static str, String);
 #[derive(Debug, Default)]
 pub(super) struct Change {
     slots: BTreeMap<Slot, Option<Rendered>>,
+    /// For the Envoys that serve all gateways. The last word about a name counts.
+    all: BTreeMap<(&'static str, String), Option<Rendered>>,
     /// Clusters whose users changed; whether anything is left to do is seen at the end.
     clusters: BTreeSet<String>,
 }
 
 impl Change {
     pub(super) fn upsert(&mut self, gateway: &str, resource: Rendered) {
+        self.all.insert((resource.type_url, resource.name.clone()), Some(resource.clone()));
+        self.upsert_of(gateway, resource);
+    }
+
+    /// For the gateway's own Envoys; the others have it already.
+    pub(super) fn upsert_of(&mut self, gateway: &str, resource: Rendered) {
         let slot = (gateway.to_owned(), resource.type_url, resource.name.clone());
         self.slots.insert(slot, Some(resource));
     }
 
     pub(super) fn remove(&mut self, gateway: &str, type_url: &'static str, name: &str) {
+        self.all.insert((type_url, name.to_owned()), None);
+        self.remove_of(gateway, type_url, name);
+    }
+
+    /// From the gateway's own Envoys; the others keep it.
+    pub(super) fn remove_of(&mut self, gateway: &str, type_url: &'static str, name: &str) {
         self.slots.insert((gateway.to_owned(), type_url, name.to_owned()), None);
     }
 
@@ -36,13 +50,11 @@ impl Change {
         for name in &self.clusters {
             clusters.settle(name, &mut delta);
         }
-        let mut seen = BTreeSet::new();
+        for ((type_url, name), resource) in self.all {
+            put(&mut delta.all, type_url, &name, resource);
+        }
         for ((gateway, type_url, name), resource) in self.slots {
             debug_assert!(type_url != CLUSTER, "clusters go by their users");
-            // One name, one resource: only the door's is shared by several gateways, and equal.
-            if seen.insert((type_url, name.clone())) {
-                put(&mut delta.all, type_url, &name, resource.clone());
-            }
             put(delta.gateways.entry(gateway).or_default(), type_url, &name, resource);
         }
         delta

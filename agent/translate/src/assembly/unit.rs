@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::Assembly;
 use super::change::Change;
 use crate::ir;
-use crate::xds::{Layout, Options, ROUTES, Rendered, SCOPE, cluster, scope};
+use crate::xds::names::Place;
+use crate::xds::{Options, Rendered, cluster, scope};
 
 /// A publish with its clusters and routes, rendered once.
 #[derive(Debug)]
@@ -42,19 +43,6 @@ impl Prepared {
     pub(super) fn uses(&self, cluster: &str) -> bool {
         self.clusters.contains_key(cluster)
     }
-
-    /// The units that it is a member of.
-    pub(super) fn units(&self, layout: Layout) -> Vec<UnitKey> {
-        let gateway = &self.publish.gateway_id;
-        match layout {
-            Layout::WholeRds => vec![UnitKey::whole(gateway)],
-            Layout::ScopedRoutes => {
-                let host =
-                    |host: &String| UnitKey { gateway: gateway.clone(), host: Some(host.clone()) };
-                self.publish.hostnames.iter().map(host).collect()
-            }
-        }
-    }
 }
 
 impl scope::Member for Arc<Prepared> {
@@ -71,45 +59,23 @@ impl scope::Member for Arc<Prepared> {
     }
 }
 
-/// A gateway and one of its hosts; no host in the layout that has one table per gateway.
+/// A place, and the gateway that it is served for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct UnitKey {
     pub(super) gateway: String,
-    host: Option<String>,
+    pub(super) place: Place,
 }
 
 impl UnitKey {
-    pub(super) fn whole(gateway: &str) -> Self {
-        Self { gateway: gateway.to_owned(), host: None }
-    }
-
     /// Sorts before every other unit of the gateway.
     pub(super) fn first_of(gateway: &str) -> Self {
-        Self::whole(gateway)
-    }
-
-    pub(super) fn of_resource(type_url: &str, name: &str) -> Option<Self> {
-        if type_url == ROUTES {
-            return name.strip_prefix("gw-").map(Self::whole);
-        }
-        let (gateway, host) = name.split_once('/').filter(|_| type_url == SCOPE)?;
-        Some(Self { gateway: gateway.to_owned(), host: Some(host.to_owned()) })
-    }
-
-    pub(super) fn type_url(&self) -> &'static str {
-        if self.host.is_some() { SCOPE } else { ROUTES }
-    }
-
-    pub(super) fn name(&self) -> String {
-        match &self.host {
-            Some(host) => scope::name(&self.gateway, host),
-            None => scope::whole_name(&self.gateway),
-        }
+        Self { gateway: gateway.to_owned(), place: Place { port: 0, host: None } }
     }
 
     fn render(&self, members: &Composition) -> Rendered {
-        match &self.host {
-            Some(host) => scope::render(&self.gateway, host, &members.values().collect::<Vec<_>>()),
+        let port = self.place.port;
+        match &self.place.host {
+            Some(host) => scope::render(port, host, &members.values().collect::<Vec<_>>()),
             None => {
                 let mut hosts: BTreeMap<&str, Vec<&Arc<Prepared>>> = BTreeMap::new();
                 for member in members.values() {
@@ -117,7 +83,7 @@ impl UnitKey {
                         hosts.entry(host).or_default().push(member);
                     }
                 }
-                scope::render_whole(&self.gateway, &hosts.into_iter().collect::<Vec<_>>())
+                scope::render_whole(port, &hosts.into_iter().collect::<Vec<_>>())
             }
         }
     }
@@ -250,7 +216,7 @@ impl Unit {
 impl Assembly {
     /// Renders a unit again and records what changed by that.
     pub(super) fn refresh(&mut self, key: &UnitKey, change: &mut Change) {
-        let keep_empty = key.host.is_none() && self.gateways.contains_key(&key.gateway);
+        let keep_empty = self.places.stays_empty(key);
         if keep_empty {
             self.units.entry(key.clone()).or_default();
         }
@@ -281,7 +247,7 @@ impl Assembly {
         }
         if unit.members.is_empty() && !keep_empty {
             if unit.current.take().is_some() {
-                change.remove(&key.gateway, key.type_url(), &key.name());
+                change.remove(&key.gateway, key.place.type_url(), &key.place.name());
             }
             unit.accepted = None;
         }

@@ -31,7 +31,7 @@ impl Assembly {
                     self.block(&id, &mut change, &mut blames);
                 }
             }
-        } else if let Some(key) = UnitKey::of_resource(type_url, name) {
+        } else if let Some(key) = self.unit_of(type_url, name) {
             self.doubt(&key, version, &mut change, &mut blames);
         }
         (self.finish(change), blames)
@@ -53,7 +53,7 @@ impl Assembly {
                     self.prove_members(&key);
                 }
             }
-        } else if let Some(key) = UnitKey::of_resource(type_url, name) {
+        } else if let Some(key) = self.unit_of(type_url, name) {
             let Some(unit) = self.units.get_mut(&key) else { return Delta::default() };
             if unit.accept(version) {
                 let news = unit.is_current(version) && unit.release();
@@ -109,7 +109,6 @@ impl Assembly {
     /// that is what was refused, or else it would hold up everyone beside it.
     fn block(&mut self, id: &str, change: &mut Change, blames: &mut Vec<Blame>) {
         let Some(state) = self.publishes.get_mut(id) else { return };
-        let before = state.effective().cloned();
         let same = |p: &Arc<Prepared>| p.publish == state.desired.publish;
         if state.blocked || state.proven.as_ref().is_some_and(same) {
             state.proven = None;
@@ -119,7 +118,7 @@ impl Assembly {
             blames.push(Blame { publish_id: id.to_owned(), revision });
         }
         let after = state.proven.clone();
-        self.replace(id, before, after, change);
+        self.replace(id, after, change);
     }
 
     /// A revision is proven when Envoy took all of its units and clusters.
@@ -135,7 +134,7 @@ impl Assembly {
                 self.units.get(key).is_some_and(|unit| unit.has_accepted(&id, &desired))
             };
             let proven = desired.clusters().all(|c| self.clusters.accepted(&c.name))
-                && desired.units(self.options.layout).iter().all(took);
+                && self.placed.get(&id).is_some_and(|placed| placed.iter().all(took));
             if let (true, Some(state)) = (proven, self.publishes.get_mut(&id)) {
                 state.proven = Some(desired);
             }

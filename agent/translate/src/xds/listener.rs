@@ -1,5 +1,5 @@
-//! The listener template. One per listener of a gateway, and never updated: an update drains
-//! connections. Everything that a publish can change lives in scopes, clusters and ECDS slots.
+//! The listener template. One per port, and never updated: an update drains connections. Everything
+//! that a publish or a gateway can change lives in scopes, clusters and ECDS slots.
 
 mod filters;
 mod replies;
@@ -16,25 +16,23 @@ use prost::{Message, Name};
 pub(super) use filters::fixed;
 
 use super::canon::{ads, extension, header, milliseconds, truth, uint};
-use super::{LISTENER, Layout, Options, Rendered, cluster, scope};
-use crate::ir;
+use super::{LISTENER, Layout, Options, Rendered, cluster, names};
 
 /// The headers that make the scope's key. Clients cannot send them, upstreams don't see them.
-const KEY_GATEWAY: &str = "x-imp-gw";
-const KEY_HOST: &str = "x-imp-host";
+pub(super) const KEY_PORT: &str = "x-imp-port";
+pub(super) const KEY_HOST: &str = "x-imp-host";
+
+/// The host's key for a host that is not written in lower case. No scope has it, so a caller is told
+/// how to write it. (Envoy has nothing that would lower it before the scope is looked up.)
+pub(super) const SPELLING: &str = "!421";
 
 /// A stream may be silent for so long, unless its route says otherwise.
 pub(super) const IDLE_MS: u32 = 300_000;
 
-/// The name of a gateway's listener.
-pub fn name(gateway: &str, listener: &str) -> String {
-    format!("gw-{gateway}/{listener}")
-}
-
-/// One listener of a gateway.
-pub fn render(gateway: &str, listener: &ir::Listener, options: &Options) -> Rendered {
-    let name = name(gateway, &listener.name);
-    let mut manager = connection_manager(gateway, listener, options).encode_to_vec();
+/// The listener of a port, whoever shares it.
+pub fn render(port: u16, options: &Options) -> Rendered {
+    let name = names::listener(port);
+    let mut manager = connection_manager(port, options).encode_to_vec();
     manager.extend(replies::mappers().encode_to_vec());
     let filter = envoy::Filter {
         name: "hcm".to_owned(),
@@ -45,7 +43,7 @@ pub fn render(gateway: &str, listener: &ir::Listener, options: &Options) -> Rend
     };
     let message = envoy::Listener {
         name: name.clone(),
-        address: Some(cluster::socket_address(options.bind_address.clone(), listener.port)),
+        address: Some(cluster::socket_address(options.bind_address.clone(), port)),
         per_connection_buffer_limit_bytes: uint(32_768),
         connection_balance_config: Some(exact_balance()),
         max_connections_to_accept_per_socket_event: uint(10),
@@ -63,22 +61,18 @@ fn exact_balance() -> envoy::listener::ConnectionBalanceConfig {
 }
 
 /// The hardened edge of the reference, for the clear.
-fn connection_manager(
-    gateway: &str,
-    listener: &ir::Listener,
-    options: &Options,
-) -> hcm::HttpConnectionManager {
+fn connection_manager(port: u16, options: &Options) -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager::{
         CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction,
         ServerHeaderTransformation, StripPortMode,
     };
     hcm::HttpConnectionManager {
-        stat_prefix: format!("gw_{gateway}"),
+        stat_prefix: format!("port_{port}"),
         codec_type: CodecType::Auto.into(),
-        route_specifier: Some(route_specifier(gateway, options.layout)),
+        route_specifier: Some(route_specifier(port, options.layout)),
         early_header_mutation_extensions: vec![
             extension("strip", &strip()),
-            extension("canon", &scope_key(gateway, listener)),
+            extension("canon", &scope_key(port)),
         ],
         http_filters: filters::chain(options),
         use_remote_address: truth(true),
@@ -142,7 +136,7 @@ fn http2_options() -> core::Http2ProtocolOptions {
     }
 }
 
-fn route_specifier(gateway: &str, layout: Layout) -> hcm::http_connection_manager::RouteSpecifier {
+fn route_specifier(port: u16, layout: Layout) -> hcm::http_connection_manager::RouteSpecifier {
     use hcm::http_connection_manager::RouteSpecifier;
     use hcm::scoped_routes::ScopeKeyBuilder;
     use hcm::scoped_routes::scope_key_builder::FragmentBuilder;
@@ -150,7 +144,7 @@ fn route_specifier(gateway: &str, layout: Layout) -> hcm::http_connection_manage
         HeaderValueExtractor, Type, header_value_extractor::ExtractType,
     };
     if layout == Layout::WholeRds {
-        let route_config_name = scope::whole_name(gateway);
+        let route_config_name = names::routes(port);
         return RouteSpecifier::Rds(hcm::Rds { config_source: ads(), route_config_name });
     }
     let fragment = |name: &str| FragmentBuilder {
@@ -164,55 +158,65 @@ fn route_specifier(gateway: &str, layout: Layout) -> hcm::http_connection_manage
     RouteSpecifier::ScopedRoutes(hcm::ScopedRoutes {
         name: "imp".to_owned(),
         scope_key_builder: Some(ScopeKeyBuilder {
-            fragments: vec![fragment(KEY_GATEWAY), fragment(KEY_HOST)],
+            fragments: vec![fragment(KEY_PORT), fragment(KEY_HOST)],
         }),
         rds_config_source: ads(),
         config_specifier: Some(hcm::scoped_routes::ConfigSpecifier::ScopedRds(scoped_rds)),
     })
 }
 
-/// What upstreams or their frameworks believe of a proxy in front, and this one does not say. Envoy
-/// writes `x-forwarded-for` and `x-forwarded-proto` itself. `proxy` becomes HTTP_PROXY in CGI.
-const FOREIGN: [&str; 12] = [
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
+/// What only a proxy in front may say: of the caller, of the call, to Envoy.
+const FOREIGN: [&str; 4] = ["x-imp-", "x-envoy-", "x-forwarded-", "x-original-"];
+
+/// The same, with names of their own. Envoy writes `x-forwarded-for` and `x-forwarded-proto` itself,
+/// behind this. `proxy` becomes HTTP_PROXY in CGI. The last two would join the caller's trace to ours.
+const FOREIGN_NAMES: [&str; 16] = [
+    "forwarded",
+    "proxy",
     "x-real-ip",
     "x-client-ip",
+    "x-cluster-client-ip",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
     "true-client-ip",
-    "forwarded",
-    "x-original-host",
-    "x-original-url",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "front-end-https",
+    "x-url-scheme",
     "x-rewrite-url",
-    "proxy",
+    "x-client-trace-id",
+    "x-ot-span-context",
 ];
 
 /// Takes away what only the gateway may say.
 fn strip() -> early::HeaderMutation {
-    use matcher::string_matcher::MatchPattern;
+    use rules::header_mutation::Action;
+    let families = FOREIGN.map(starts_with);
+    let names = FOREIGN_NAMES.map(|name| mutation(Action::Remove(name.to_owned())));
+    early::HeaderMutation { mutations: families.into_iter().chain(names).collect() }
+}
+
+/// Removes the headers whose names begin so.
+pub(super) fn starts_with(prefix: &str) -> rules::HeaderMutation {
+    removed(matcher::string_matcher::MatchPattern::Prefix(prefix.to_owned()))
+}
+
+/// Removes the headers with such names; they are in lower case.
+pub(super) fn removed(pattern: matcher::string_matcher::MatchPattern) -> rules::HeaderMutation {
     use rules::header_mutation::{Action, RemoveOnMatch};
-    let ours = matcher::StringMatcher {
-        match_pattern: Some(MatchPattern::Prefix("x-imp-".to_owned())),
-        ignore_case: true,
-    };
-    let actions = [Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(ours) })]
-        .into_iter()
-        .chain(FOREIGN.map(|name| Action::Remove(name.to_owned())));
-    early::HeaderMutation { mutations: actions.map(mutation).collect() }
+    let names = matcher::StringMatcher { match_pattern: Some(pattern), ..Default::default() };
+    mutation(Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(names) }))
 }
 
 /// Writes the key by which the scope is found. This runs before the route lookup, and nothing after
-/// it may clear the route cache. A listener with a hostname finds no scope for any other host.
-fn scope_key(gateway: &str, listener: &ir::Listener) -> early::HeaderMutation {
+/// it may clear the route cache.
+fn scope_key(port: u16) -> early::HeaderMutation {
     use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
     use rules::header_mutation::Action;
-    let host = match &listener.hostname {
-        None => "%REQ(:authority)%".to_owned(),
-        Some(host) => format!("%CEL(request.host == '{host}' ? request.host : '!404')%"),
-    };
+    let host = format!("%CEL(request.host.matches('[A-Z]') ? '{SPELLING}' : request.host)%");
     let set = |key: &str, value: &str| Action::Append(header(key, value, OverwriteIfExistsOrAdd));
-    let actions = [set(KEY_GATEWAY, gateway), set(KEY_HOST, &host)];
+    let actions = [set(KEY_PORT, &port.to_string()), set(KEY_HOST, &host)];
     early::HeaderMutation { mutations: actions.into_iter().map(mutation).collect() }
 }
 

@@ -11,7 +11,7 @@ use prost::{Message, Name};
 
 use super::canon::{self, any, inline, milliseconds, truth, uint};
 use super::door::DOOR;
-use super::listener::IDLE_MS;
+use super::listener::{IDLE_MS, KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite, regex_matcher};
 use crate::ir;
 
@@ -255,7 +255,7 @@ pub(super) fn table(name: String) -> envoy::RouteConfiguration {
         // What is removed here is removed first, so that a policy may still set a key of its own for
         // the upstream.
         most_specific_header_mutations_wins: true,
-        request_headers_to_remove: ["x-imp-gw", "x-imp-host", super::door::KEY_HEADER]
+        request_headers_to_remove: [KEY_PORT, KEY_HOST, super::door::KEY_HEADER]
             .map(str::to_owned)
             .to_vec(),
         ..Default::default()

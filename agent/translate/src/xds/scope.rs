@@ -1,11 +1,11 @@
-//! Scopes: one per gateway and host, holding all publishes of that host.
+//! Scopes: one per port and host, holding all publishes of that host.
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use prost::Message;
 
 use super::canon::hash;
-use super::{ROUTES, Rendered, SCOPE, host, route};
+use super::{ROUTES, Rendered, SCOPE, host, names, route};
 use crate::ir;
 
 /// A rendered route.
@@ -31,19 +31,9 @@ pub(crate) fn routes(
     publish.routes.iter().flat_map(|from| route::render(publish, from, cluster_of)).collect()
 }
 
-/// The name of a scope.
-pub fn name(gateway: &str, host: &str) -> String {
-    format!("{gateway}/{host}")
-}
-
-/// The name of a gateway's RouteConfiguration in [`super::Layout::WholeRds`].
-pub fn whole_name(gateway: &str) -> String {
-    format!("gw-{gateway}")
-}
-
 /// The scope of one host.
-pub(crate) fn render<M: Member>(gateway: &str, host: &str, members: &[&M]) -> Rendered {
-    let name = name(gateway, host);
+pub(crate) fn render<M: Member>(port: u16, host: &str, members: &[&M]) -> Rendered {
+    let name = names::scope(port, host);
     let fragment = |text: &str| envoy::scoped_route_configuration::key::Fragment {
         r#type: Some(envoy::scoped_route_configuration::key::fragment::Type::StringKey(
             text.to_owned(),
@@ -63,7 +53,7 @@ pub(crate) fn render<M: Member>(gateway: &str, host: &str, members: &[&M]) -> Re
     let scope = envoy::ScopedRouteConfiguration {
         name: name.clone(),
         key: Some(envoy::scoped_route_configuration::Key {
-            fragments: vec![fragment(gateway), fragment(host)],
+            fragments: vec![fragment(&port.to_string()), fragment(host)],
         }),
         ..Default::default()
     };
@@ -72,13 +62,13 @@ pub(crate) fn render<M: Member>(gateway: &str, host: &str, members: &[&M]) -> Re
     Rendered::new(SCOPE, name, bytes)
 }
 
-/// All hosts of a gateway in one RouteConfiguration: (host, members).
-pub(crate) fn render_whole<M: Member>(gateway: &str, hosts: &[(&str, Vec<&M>)]) -> Rendered {
+/// All hosts of a port in one RouteConfiguration: (host, members).
+pub(crate) fn render_whole<M: Member>(port: u16, hosts: &[(&str, Vec<&M>)]) -> Rendered {
     let virtual_hosts = hosts
         .iter()
         .map(|(host, members)| host::render((*host).to_owned(), host, members))
         .collect();
-    let name = whole_name(gateway);
+    let name = names::routes(port);
     let bytes = Hosts { virtual_hosts }.with(&route::table(name.clone()));
     Rendered::new(ROUTES, name, bytes)
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use imp_proto::config as pb;
-use imp_translate::xds::{CLUSTER, LISTENER, SCOPE};
+use imp_translate::assembly::Misplaced;
+use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, SCOPE};
 use imp_translate::{Assembly, Blame, Delta, ir};
 
 use crate::fixtures::{self, GATEWAY, assembly, parsed, parsed_gateway, service};
@@ -23,6 +24,10 @@ fn at(id: &str, revision: u64, port: u16) -> pb::Publish {
 fn touched(delta: &Delta) -> (Vec<&str>, Vec<&str>) {
     let upserts = delta.all.upserts.iter().map(|resource| resource.type_url);
     (upserts.collect(), delta.all.removals.iter().map(|(url, _)| *url).collect())
+}
+
+fn gateway(id: &str, port: u16) -> ir::Gateway {
+    ir::Gateway { id: id.into(), ..parsed_gateway(port) }
 }
 
 /// An assembly with a gateway, and an Envoy that has taken all of it.
@@ -74,9 +79,7 @@ fn one_change_is_one_scope_and_its_own_clusters() {
 #[test]
 fn a_shared_cluster_comes_with_its_first_user_and_goes_with_its_last() {
     let (mut assembly, mut judge) = start();
-    let mut second = parsed_gateway(8081);
-    second.id = "g2".into();
-    judge.send(&assembly.set_gateway(second));
+    judge.send(&assembly.set_gateway(gateway("g2", 8081)));
     let publish =
         |id: &str, gateway: &str| pb::Publish { gateway_id: gateway.into(), ..at(id, 1, 9000) };
     let first = set(&mut assembly, &mut judge, &publish("a", GATEWAY));
@@ -236,7 +239,7 @@ fn verdicts_about_the_past_change_nothing() {
     judge.settle(&mut assembly);
     let again = assembly.accepted("", SCOPE, &old.name, &old.version);
     assert_eq!(again, Delta::default());
-    for (url, name) in [(SCOPE, "g1/nowhere"), (CLUSTER, "c-none"), ("type.googleapis.com/x", "y")]
+    for (url, name) in [(SCOPE, "80/nowhere"), (CLUSTER, "c-none"), ("type.googleapis.com/x", "y")]
     {
         assert_eq!(assembly.accepted(GATEWAY, url, name, "v"), Delta::default());
         assert_eq!(assembly.nacked(GATEWAY, url, name, "v", "no").0, Delta::default());
@@ -266,7 +269,7 @@ fn a_gateway_that_goes_and_comes_back_serves_as_before() {
     judge.settle(&mut assembly);
     let before = judge.world.versions();
     let delta = assembly.remove_gateway(GATEWAY);
-    assert_eq!(touched(&delta), (vec![], vec![LISTENER]), "publishes go by themselves");
+    assert_eq!(touched(&delta), (vec![], vec![CLUSTER, LISTENER, SCOPE]));
     judge.send(&delta);
     assert_eq!(assembly.requirements("a"), None, "nothing is active without a gateway");
     assert_eq!(assembly.remove_gateway(GATEWAY), Delta::default());
@@ -287,10 +290,12 @@ fn a_gateways_listeners_change_by_themselves() {
         ..wider.listeners[0].clone()
     });
     let delta = assembly.set_gateway(ir::Gateway::parse(&wider).unwrap());
-    let [one] = delta.all.upserts.as_slice() else { panic!("{delta:?}") };
-    assert_eq!((one.name.as_str(), one.type_url), ("gw-g1/b", LISTENER));
+    let [one, scope] = delta.all.upserts.as_slice() else { panic!("{delta:?}") };
+    assert_eq!((one.name.as_str(), one.type_url), ("port-8081", LISTENER));
+    assert_eq!((scope.name.as_str(), scope.type_url), ("8081/api.example.com", SCOPE));
     let delta = assembly.set_gateway(parsed_gateway(8080));
-    assert_eq!(delta.all.removals, [(LISTENER, "gw-g1/b".to_owned())]);
+    let scope = (SCOPE, "8081/api.example.com".to_owned());
+    assert_eq!(delta.all.removals, [(LISTENER, "port-8081".to_owned()), scope]);
     assert!(delta.all.upserts.is_empty(), "the other is untouched");
 }
 
@@ -323,11 +328,12 @@ fn a_publish_moves_to_another_host_and_gateway() {
     moved.hostnames = vec!["new.example.com".into()];
     set(&mut assembly, &mut judge, &moved);
     judge.settle(&mut assembly);
-    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::from(["g1/new.example.com".into()]));
+    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::from(["8080/new.example.com".into()]));
+    judge.send(&assembly.set_gateway(gateway("g2", 8081)));
     moved.gateway_id = "g2".into();
     set(&mut assembly, &mut judge, &moved);
     judge.settle(&mut assembly);
-    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::from(["g2/new.example.com".into()]));
+    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::from(["8081/new.example.com".into()]));
     assert!(judge.world.gateways[GATEWAY].keys().all(|(url, _)| ![SCOPE, CLUSTER].contains(url)));
     judge.world.is_whole(true);
 }
@@ -346,4 +352,82 @@ fn what_must_be_acked_is_named_with_the_versions_that_are_served() {
         assert_eq!(assembly.publishes_of(GATEWAY, url, name), ["a"], "{url} {name}");
     }
     assert_eq!(assembly.requirements("nobody"), None);
+}
+
+/// One Envoy listener, whose bytes know no gateway; the hosts decide.
+#[test]
+fn gateways_share_a_port_and_the_second_sends_no_listener() {
+    let (mut assembly, mut judge) = start();
+    set(&mut assembly, &mut judge, &at("a", 1, 9000));
+    let delta = assembly.set_gateway(gateway("g2", 8080));
+    judge.send(&delta);
+    assert_eq!(touched(&delta), (vec![EXTENSION], vec![]), "the listener is there");
+    let own: Vec<_> = delta.gateways["g2"].upserts.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(own, ["imp.door", "port-8080"], "an Envoy of the second gateway alone needs it");
+    let other = pb::Publish {
+        gateway_id: "g2".into(),
+        hostnames: vec!["other.example.com".into()],
+        ..at("b", 1, 9001)
+    };
+    set(&mut assembly, &mut judge, &other);
+    judge.settle(&mut assembly);
+    judge.world.is_whole(true);
+    let scopes = names(&judge.world.all, SCOPE);
+    assert_eq!(scopes, ["8080/api.example.com", "8080/other.example.com"].map(String::from).into());
+    assert_eq!(
+        names(&judge.world.gateways["g2"], SCOPE),
+        BTreeSet::from(["8080/other.example.com".to_owned()])
+    );
+    for (id, gateway) in [("a", GATEWAY), ("b", "g2")] {
+        let (_, needs) = assembly.requirements(id).unwrap();
+        assert!(
+            needs.iter().any(|(url, name, _)| (*url, name.as_str()) == (LISTENER, "port-8080"))
+        );
+        assert_eq!(assembly.publishes_of(gateway, LISTENER, "port-8080"), [id]);
+    }
+
+    let delta = assembly.remove_gateway(GATEWAY);
+    judge.send(&delta);
+    judge.settle(&mut assembly);
+    assert!(!touched(&delta).1.contains(&LISTENER), "the other gateway keeps it: {delta:?}");
+    assert!(assembly.requirements("b").is_some());
+    let delta = assembly.remove_gateway("g2");
+    assert!(touched(&delta).1.contains(&LISTENER), "{delta:?}");
+}
+
+#[test]
+fn a_host_at_a_port_stays_with_the_gateway_that_had_it_first() {
+    let (mut assembly, mut judge) = start();
+    judge.send(&assembly.set_gateway(gateway("g2", 8080)));
+    set(&mut assembly, &mut judge, &at("a", 1, 9000));
+    let second = pb::Publish { gateway_id: "g2".into(), ..at("b", 1, 9001) };
+    let delta = set(&mut assembly, &mut judge, &second);
+    assert_eq!(delta, Delta::default());
+    let taken = Misplaced::Taken { port: 8080, host: HOST.into() };
+    assert_eq!((assembly.misplaced("a"), assembly.misplaced("b")), (None, Some(&taken)));
+    assert_eq!(assembly.requirements("b"), None);
+    judge.settle(&mut assembly);
+    assert_eq!((served(&judge, "a"), served(&judge, "b")), (vec![1], vec![]));
+
+    judge.send(&assembly.remove_publish("a"));
+    judge.settle(&mut assembly);
+    assert_eq!((served(&judge, "a"), served(&judge, "b")), (vec![], vec![1]));
+    assert_eq!(assembly.misplaced("b"), None);
+    assert!(assembly.requirements("b").is_some());
+    judge.world.is_whole(true);
+}
+
+#[test]
+fn a_listener_with_a_hostname_has_no_scope_for_other_hosts() {
+    let (mut assembly, mut judge) = start();
+    let mut narrow = fixtures::gateway(8080);
+    narrow.listeners[0].hostname = "only.example.com".into();
+    judge.send(&assembly.set_gateway(ir::Gateway::parse(&narrow).unwrap()));
+    set(&mut assembly, &mut judge, &at("a", 1, 9000));
+    assert_eq!(assembly.misplaced("a"), Some(&Misplaced::NotAdmitted(HOST.into())));
+    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::new());
+    // The gateway opens to all hosts again.
+    let delta = assembly.set_gateway(parsed_gateway(8080));
+    assert_eq!(touched(&delta).0, [CLUSTER, SCOPE], "and the listener is the same");
+    assert_eq!(assembly.misplaced("a"), None);
 }

@@ -26,6 +26,13 @@ fn from_to(input: &impl std::fmt::Debug, resources: &[&Rendered]) -> String {
     format!("# From\n{}# To\n{}", readable::yaml(input), readable(resources))
 }
 
+/// With a gateway.
+fn open() -> Assembly {
+    let mut assembly = assembly();
+    assembly.set_gateway(parsed_gateway(8080));
+    assembly
+}
+
 fn scope_of(publishes: &[&pb::Publish]) -> String {
     let mut assembly = assembly();
     assembly.set_gateway(parsed_gateway(8080));
@@ -53,14 +60,14 @@ fn the_door() {
 #[test]
 fn the_smallest_publish() {
     let publish = fixtures::publish("p1", HOST, 1);
-    let delta = assembly().set_publish(parsed(&publish));
+    let delta = open().set_publish(parsed(&publish));
     insta::assert_snapshot!("smallest_publish", from_to(&publish, &of_type(&delta, SCOPE)));
 }
 
 #[test]
 fn every_feature_of_a_route() {
     let publish = fixtures::rich("p1", HOST, 9000);
-    let delta = assembly().set_publish(parsed(&publish));
+    let delta = open().set_publish(parsed(&publish));
     insta::assert_snapshot!("every_feature", from_to(&publish, &of_type(&delta, SCOPE)));
 }
 
@@ -79,7 +86,7 @@ fn every_kind_of_cluster() {
     let route = service.routes.first_mut().unwrap();
     let weighted = |id: &str, weight| pb::WeightedBackend { backend_id: id.into(), weight };
     route.backends = vec![weighted("b1", 1), weighted("h2", 2), weighted("named", 3)];
-    let delta = assembly().set_publish(parsed(&publish));
+    let delta = open().set_publish(parsed(&publish));
     insta::assert_snapshot!("clusters", readable(&of_type(&delta, CLUSTER)));
 }
 
@@ -117,7 +124,7 @@ fn the_usual_layout() {
     let delta = assembly.set_publish(parsed(&fixtures::publish("p2", "other.example.com", 1)));
     insta::assert_snapshot!("whole_routes", readable(&of_type(&delta, ROUTES)));
     let listener = readable(&of_type(&gateway, LISTENER));
-    assert!(listener.contains("route_config_name: gw-g1"), "{listener}");
+    assert!(listener.contains("route_config_name: routes-8080"), "{listener}");
 }
 
 /// The promise that nothing drains: whatever happens to publishes, the gateway's listener is the
@@ -181,7 +188,7 @@ fn no_cluster_connects_without_being_judged() {
     use envoy_types::pb::envoy::config::cluster::v3::Cluster;
     use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
     use prost::Message as _;
-    let delta = assembly().set_publish(parsed(&fixtures::rich("p1", HOST, 9000)));
+    let delta = open().set_publish(parsed(&fixtures::rich("p1", HOST, 9000)));
     let clusters = of_type(&delta, CLUSTER);
     assert!(!clusters.is_empty());
     for rendered in clusters {

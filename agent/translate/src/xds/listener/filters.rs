@@ -11,13 +11,16 @@ use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3::Gzip;
 use envoy_types::pb::envoy::extensions::filters::http;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::http::cache::simple_http_cache::v3::SimpleHttpCacheConfig;
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name;
 
 use super::replies::NO_DOOR;
+use super::{removed, starts_with};
 use crate::xds::Options;
 use crate::xds::canon::{ads, any, extension, inline, milliseconds, uint};
 use crate::xds::door::{DOOR, KEY_HEADER, envoy_grpc};
+use crate::xds::path::regex_matcher;
 use crate::xds::upstreams::{self, Upstreams};
 
 const PREFIX: &str = "type.googleapis.com/envoy.extensions.filters.http.";
@@ -77,6 +80,8 @@ pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
         disabled(slot("imp.cache", &caches, &cache())),
         disabled(fixed("imp.grpcweb", &http::grpc_web::v3::GrpcWeb {})),
         slot("imp.tail", &ANY, &nothing),
+        // Nearest to the upstream, so that what the gateway itself says passes.
+        fixed("imp.edge", &edge()),
         fixed("envoy.filters.http.router", &router(&options.upstreams)),
     ]
 }
@@ -101,6 +106,23 @@ fn slot<M: Name>(name: &str, types: &[&str], default: &M) -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: name.to_owned(),
         config_type: Some(hcm::http_filter::ConfigType::ConfigDiscovery(source)),
+        ..Default::default()
+    }
+}
+
+/// What an upstream says in the gateway's name does not reach the caller. Callers' trailers do not
+/// reach an upstream: they come behind all checks, and no protocol that is served here has any.
+fn edge() -> http::header_mutation::v3::HeaderMutation {
+    let of_the_gateway = || ["x-imp-", "x-envoy-"].map(starts_with).to_vec();
+    http::header_mutation::v3::HeaderMutation {
+        mutations: Some(http::header_mutation::v3::Mutations {
+            response_mutations: of_the_gateway(),
+            response_trailers_mutations: of_the_gateway(),
+            request_trailers_mutations: vec![removed(MatchPattern::SafeRegex(regex_matcher(
+                ".+".to_owned(),
+            )))],
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

@@ -11,6 +11,7 @@ use crate::xds::canon::{
     Fields, JsonFormat, LocalReplies, LocalReplyConfig, ResponseMapper, Text, any, header, uint,
 };
 
+use super::{KEY_HOST, SPELLING};
 use crate::xds::upstreams::FORBIDDEN;
 
 /// What stands in the door's slot until the door came: the policy that refuses everyone.
@@ -29,7 +30,9 @@ pub(super) fn mappers() -> LocalReplies {
                 !response.code_details.startsWith('ext_authz')";
     let timeout = flags(&["UT"]);
     let unavailable = flags(&["UF", "UH", "UC", "UR", "UO", "URX", "UPE", "LR", "NC", "DF"]);
+    let spelling = format!("request.headers['{KEY_HOST}'] == '{SPELLING}'");
     let mappers = vec![
+        mapper(cel(&spelling), Some(421), "host_spelling", "Write the host in lower case"),
         mapper(flags(&["NR"]), Some(404), "no_route", "No such route"),
         retry(mapper(cel(quota), Some(429), "quota", "Quota exceeded"), "60"),
         retry(mapper(cel(&no_door), Some(503), "enforcement_unavailable", "Try again later"), "1"),

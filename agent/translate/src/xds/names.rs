@@ -1,0 +1,77 @@
+//! The names of resources, made and parsed in one place. A port belongs to no gateway: several may
+//! share it, and the hosts decide.
+
+use super::{ROUTES, SCOPE};
+
+/// Where a publish is served: a port, and a host there. No host in the layout that has one table per
+/// port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// That Envoy listens on.
+    pub port: u16,
+    /// Exact, in lower case.
+    pub host: Option<String>,
+}
+
+/// The listener of a port.
+pub fn listener(port: u16) -> String {
+    format!("port-{port}")
+}
+
+/// The port of a listener.
+pub fn listener_port(name: &str) -> Option<u16> {
+    name.strip_prefix("port-")?.parse().ok()
+}
+
+/// The scope of a host at a port.
+pub fn scope(port: u16, host: &str) -> String {
+    format!("{port}/{host}")
+}
+
+/// The one RouteConfiguration of a port in [`super::Layout::WholeRds`].
+pub fn routes(port: u16) -> String {
+    format!("routes-{port}")
+}
+
+/// What a scope or a RouteConfiguration of this name holds.
+pub fn place(type_url: &str, name: &str) -> Option<Place> {
+    if type_url == ROUTES {
+        let port = name.strip_prefix("routes-")?.parse().ok()?;
+        return Some(Place { port, host: None });
+    }
+    let (port, host) = name.split_once('/').filter(|_| type_url == SCOPE)?;
+    Some(Place { port: port.parse().ok()?, host: Some(host.to_owned()) })
+}
+
+impl Place {
+    /// The type of the resource that holds it.
+    pub fn type_url(&self) -> &'static str {
+        if self.host.is_some() { SCOPE } else { ROUTES }
+    }
+
+    /// The name of the resource that holds it.
+    pub fn name(&self) -> String {
+        match &self.host {
+            Some(host) => scope(self.port, host),
+            None => routes(self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_is_found_again() {
+        for host in [Some("api.example.com".to_owned()), None] {
+            let at = Place { port: 8443, host };
+            assert_eq!(place(at.type_url(), &at.name()), Some(at));
+        }
+        assert_eq!(listener_port(&listener(80)), Some(80));
+        for (type_url, name) in [(SCOPE, "g1/x"), (SCOPE, "80"), (ROUTES, "80/x"), ("t", "80/x")] {
+            assert_eq!(place(type_url, name), None, "{name}");
+        }
+        assert_eq!(listener_port("gw-g1/http"), None);
+    }
+}
