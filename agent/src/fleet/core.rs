@@ -109,9 +109,11 @@ impl Core {
     pub(super) fn hold(&mut self, item: Item) {
         match item {
             Item::Gateway(gateway) => {
-                self.gateways.insert(gateway.id.clone());
+                let id = gateway.id.clone();
+                self.gateways.insert(id.clone());
                 let delta = self.assembly.set_gateway(gateway);
                 self.stage(delta);
+                self.stale.extend(self.assembly.publishes_on(&id));
             }
             Item::Publish(publish) => self.hold_publish(*publish),
             Item::Entitlement(_) | Item::Credential(_) if self.restoring => {}
@@ -150,6 +152,7 @@ impl Core {
         match kind {
             Kind::Gateway => {
                 self.gateways.remove(id);
+                self.stale.extend(self.assembly.publishes_on(id));
                 let delta = self.assembly.remove_gateway(id);
                 self.stage(delta);
             }
@@ -289,6 +292,8 @@ impl Core {
         for id in std::mem::take(&mut self.stale) {
             let needs = self.assembly.requirements(&id);
             self.tracker.need(&id, needs);
+            let misplaced = self.assembly.misplaced(&id);
+            self.tracker.place(&id, misplaced.map(|why| agent_rejected(&why.to_string())));
         }
     }
 

@@ -53,6 +53,8 @@ struct Track {
     refused: Option<Refusal>,
     /// The agent refused a revision that came after this one.
     rejected: Option<(u64, pb::PublishError)>,
+    /// It is not served at all of its hosts.
+    misplaced: Option<pb::PublishError>,
     status: pb::PublishStatus,
 }
 
@@ -249,6 +251,15 @@ impl Tracker {
         }
     }
 
+    /// Whether it is served at all of its hosts; if not, why.
+    pub fn place(&mut self, id: &str, misplaced: Option<pb::PublishError>) {
+        let Some(track) = self.publishes.get_mut(id) else { return };
+        if track.misplaced != misplaced {
+            track.misplaced = misplaced;
+            self.touched.insert(id.to_owned());
+        }
+    }
+
     /// A publish is gone.
     pub fn remove(&mut self, id: &str) {
         self.need(id, None);
@@ -398,6 +409,9 @@ impl Track {
             status.nodes_nacked = number(by);
             (status.nodes_behind, status.nodes_silent) = (number(others), 0);
             status.error = Some(refusal.error.clone());
+        }
+        if let Some(error) = &self.misplaced {
+            status.error = Some(error.clone());
         }
         if let Some((revision, error)) = &self.rejected {
             status.revision = *revision;

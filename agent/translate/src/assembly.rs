@@ -194,12 +194,11 @@ impl Assembly {
     /// when it was not refused.
     pub fn retry(&mut self, id: &str, stamp: u32) -> Option<Delta> {
         let state = self.publishes.get_mut(id).filter(|state| state.blocked)?;
-        let before = state.proven.clone();
         state.desired = Arc::new(state.desired.again(stamp, &self.options));
         state.blocked = false;
         let after = state.desired.clone();
         let mut change = Change::default();
-        self.replace(id, before, Some(after), &mut change);
+        self.replace(id, Some(after), &mut change);
         Some(self.finish(change))
     }
 
