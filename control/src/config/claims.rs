@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 /// Hostnames and ports.
 #[derive(Clone, Debug, Args)]
@@ -32,9 +32,15 @@ pub struct ClaimFlags {
     )]
     pub reserved_ports: Vec<String>,
     /// Let several gateways of a cluster, of different tenants too, listen on one port when their
-    /// listeners' settings agree. Every agent must be of a release that opens one listener for all
-    /// of them; an older one serves only the first.
-    #[arg(long, env = "IMP_SHARE_PORTS")]
+    /// listeners' settings agree. Say false while an agent is of a release that serves only the
+    /// first of them.
+    #[arg(
+        long,
+        env = "IMP_SHARE_PORTS",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "BOOL"
+    )]
     pub share_ports: bool,
     /// The DNS server that is asked for the records that prove domains. [default: the system's]
     #[arg(long, env = "IMP_DNS_SERVER", value_name = "ADDR:PORT")]
@@ -49,7 +55,7 @@ impl ClaimFlags {
             shared_domains: shared.map(str::to_owned).to_vec(),
             hostname_cooldown: Duration::from_secs(24 * 3600),
             reserved_ports: Vec::new(),
-            share_ports: false,
+            share_ports: true,
             dns_server: None,
         }
     }

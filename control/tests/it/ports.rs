@@ -44,7 +44,8 @@ async fn claimed(world: &World, gateway: GatewayId, cluster: ClusterId) -> Vec<u
 async fn where_agents_cannot_share_a_port_it_is_one_gateways(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
+    let flags = ClaimFlags { share_ports: false, ..ClaimFlags::in_process() };
+    let world = World::ruled(kind, flags).await;
     let (other, acme) = (Shop::open(&world, "other").await, Shop::open(&world, "acme").await);
     other.listen_on(9000).await;
     let mut body = other.publish("here.example.com");
@@ -75,8 +76,7 @@ async fn where_agents_cannot_share_a_port_it_is_one_gateways(
 async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_when_not(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let flags = ClaimFlags { share_ports: true, ..ClaimFlags::in_process() };
-    let world = World::ruled(kind, flags).await;
+    let world = World::on(kind).await;
     let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
     let here = cluster(&acme);
     other.listen_on(9000).await;
@@ -254,7 +254,8 @@ async fn a_listeners_hostname_is_stored_in_its_canonical_form() {
 async fn of_gateways_that_race_for_a_port_one_gets_it(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
+    let flags = ClaimFlags { share_ports: false, ..ClaimFlags::in_process() };
+    let world = World::ruled(kind, flags).await;
     let shop = Shop::open(&world, "acme").await;
     let mut calls = Vec::new();
     for index in 0..20 {
