@@ -166,7 +166,7 @@ async fn what_is_taken_away_goes_and_nothing_else() {
         control.state.remove::<pb::Publish>(&id(1, number));
     }
     eventually("one scope", || (envoy.scopes().len() == 1).then_some(())).await;
-    let name = format!("{GATEWAY}/{}", fixtures::host(11));
+    let name = format!("10000/{}", fixtures::host(11));
     assert_eq!(envoy.scopes(), [name]);
     let (_, status) = admin(&agent, "/status").await;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
