@@ -60,7 +60,14 @@ impl TypeStream {
         let mut upserts = if suspects_first { self.take_suspects(view) } else { Vec::new() };
         if upserts.is_empty() {
             let (mut due, from) = (std::mem::take(&mut self.upserts), self.resume_at.take());
-            Picked { upserts, resume_at: self.resume_at } = self.pick(&mut due, from, view);
+            let goes_on = from.is_some() && !self.answer_due;
+            let mut picked = self.pick(&mut due, from, view);
+            // What the round would have gone on with is gone, so the next round begins here: nothing
+            // else would wake the stream for it.
+            if goes_on && picked.upserts.is_empty() {
+                picked = self.pick(&mut due, None, view);
+            }
+            Picked { upserts, resume_at: self.resume_at } = picked;
             self.upserts = due;
             self.suspects_turn = true;
         }
