@@ -187,13 +187,13 @@ async fn a_renewed_token_ends_the_one_before_and_a_lost_answer_locks_nobody_out(
     let agent = Agent::start(&world, &here).await;
     let first = &agent.credential;
     let second = first.with_jwt(&renew(address, first).await.unwrap().jwt);
+    assert!(agent.held.is_connected(), "what is open stays open");
     for method in [Method::Report, Method::Delta] {
         let outcome = call(address, method, first.metadata(method.path())).await;
         let status = refused("the former token", method, outcome, Code::Unauthenticated);
         assert!(status.message().contains("replaced"), "{status}");
         call(address, method, second.metadata(method.path())).await.unwrap();
     }
-    assert!(agent.held.is_connected(), "what is open stays open");
     // The answer with the second one may have been lost, more than once.
     for _ in 0..3 {
         let again = first.with_jwt(&renew(address, first).await.unwrap().jwt);
