@@ -82,7 +82,7 @@ async fn what_only_envoy_refuses_fails_alone_and_in_envoys_words() -> Result<()>
     let bad = provider.publish(&poison.product_id, "poison.example.com", "none").await?;
     let failed = stack.publish_reaches(&bad, "failed", Duration::from_secs(2)).await?;
     let words = failed["last_error"]["envoy_message"].as_str().unwrap_or_default();
-    assert!(words.contains("repetition"), "not Envoy's words: {failed}");
+    assert!(words.contains("invalid escape sequence"), "not Envoy's words: {failed}");
     assert_eq!(failed["last_error"]["code"], "envoy_nack");
 
     // The others go on: one edit reaches all of them.

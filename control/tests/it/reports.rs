@@ -49,7 +49,7 @@ async fn a_publish_becomes_active_with_the_last_acknowledgement(#[case] kind: Ki
         envoy_message: "invalid regex\0".to_owned(),
         hint: "see RE2".to_owned(),
     };
-    let refused = pb::PublishStatus { error: Some(error), ..status(publish, 2, [1, 1, 0]) };
+    let refused = pb::PublishStatus { error: Some(error), ..status(publish, 2, [0, 2, 0]) };
     report.statuses(vec![refused]).await;
     let seen = shows(&world.admin, &path, |it| it["status"] == "failed").await;
     assert!(seen["last_error"]["envoy_message"].as_str().unwrap().starts_with("invalid regex"));

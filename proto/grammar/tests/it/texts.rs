@@ -42,14 +42,14 @@ fn what_cannot_be_seen_stands_in_no_name() {
     for c in hidden {
         assert!(!is_visible(c), "U+{:04X}", u32::from(c));
     }
-    for c in "Azß9 -_.()é漢字한국어العربيةहिन्दी🚀€".chars() {
+    for c in "Azß9 -_.()é漢字한국어العربيةहिन्दी\u{1f680}€".chars() {
         assert!(is_visible(c), "U+{:04X}", u32::from(c));
     }
 }
 
 #[test]
 fn a_longer_text_has_lines_and_nothing_hidden() {
-    assert!("First line\r\n\tsecond ❤️".chars().all(is_plain));
+    assert!("First line\r\n\tsecond \u{2764}\u{fe0f}".chars().all(is_plain));
     for c in ['\0', '\u{1b}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{feff}', '\u{3000}'] {
         assert!(!is_plain(c), "U+{:04X}", u32::from(c));
     }
