@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use imp_agent::bootstrap::{self, EnvoyAdmin};
@@ -22,8 +23,18 @@ struct Envoy {
     directory: tempfile::TempDir,
 }
 
+/// Below the range that the kernel gives to outgoing connections, so that nobody takes it before Envoy
+/// binds it; never the same one twice.
 async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 200) as u16 * 100;
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + start.wrapping_add(step) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
 }
 
 fn binary() -> String {

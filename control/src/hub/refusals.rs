@@ -21,13 +21,15 @@ const MOST: usize = 4096;
 
 type Key = (Option<AgentId>, &'static str);
 
+/// When each was told, and how many came since.
+type Told = HashMap<Key, (Option<Instant>, u64)>;
+
 /// The refusals of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Refusals {
     pen: Pen,
     clock: Clock,
-    /// When each was told, and how many came since.
-    told: Arc<Mutex<HashMap<Key, (Option<Instant>, u64)>>>,
+    told: Arc<Mutex<Told>>,
 }
 
 impl Refusals {
