@@ -233,7 +233,7 @@ mod tests {
         };
         let status = |n: usize| pb::PublishStatus {
             publish_id: n.to_string(),
-            error: (n % 3 == 0).then(|| words(n)),
+            error: n.is_multiple_of(3).then(|| words(n)),
             ..pb::PublishStatus::default()
         };
         let statuses: Vec<_> = (0..1_000).map(status).collect();

@@ -1,9 +1,7 @@
 //! A DNS server whose answers a test changes.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -91,34 +89,28 @@ impl Zone {
     }
 }
 
+#[tonic::async_trait]
 impl RequestHandler for Zone {
-    fn handle_request<'a, 'b, 'c, R: ResponseHandler, T: Time>(
-        &'a self,
-        request: &'b Request,
+    #[expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
         mut response: R,
-    ) -> Pin<Box<dyn Future<Output = ResponseInfo> + Send + 'c>>
-    where
-        'a: 'c,
-        'b: 'c,
-        R: 'c,
-        Self: 'c,
-    {
-        Box::pin(async move {
-            let mut metadata = Metadata::response_from_request(&request.metadata);
-            metadata.authoritative = true;
-            let records = match request.request_info() {
-                Ok(info) => {
-                    let name = info.query.name().to_string();
-                    self.records(name.trim_end_matches('.'), info.query.query_type())
-                }
-                Err(_) => vec![],
-            };
-            if records.is_empty() {
-                metadata.response_code = ResponseCode::NXDomain;
+    ) -> ResponseInfo {
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.authoritative = true;
+        let records = match request.request_info() {
+            Ok(info) => {
+                let name = info.query.name().to_string();
+                self.records(name.trim_end_matches('.'), info.query.query_type())
             }
-            let builder = MessageResponseBuilder::from_message_request(request);
-            let message = builder.build(metadata, records.iter(), [], [], []);
-            response.send_response(message).await.expect("the answer is sent")
-        })
+            Err(_) => vec![],
+        };
+        if records.is_empty() {
+            metadata.response_code = ResponseCode::NXDomain;
+        }
+        let builder = MessageResponseBuilder::from_message_request(request);
+        let message = builder.build(metadata, records.iter(), [], [], []);
+        response.send_response(message).await.expect("the answer is sent")
     }
 }
