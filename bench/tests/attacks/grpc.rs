@@ -36,6 +36,8 @@ pub(crate) struct Call {
 /// nothing had ended in time.
 pub(crate) struct Said {
     pub(crate) outcome: String,
+    /// In words.
+    pub(crate) why: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -53,7 +55,7 @@ pub(crate) async fn call(place: &Place, call: Call) -> Said {
 }
 
 fn ended(outcome: &str) -> Said {
-    Said { outcome: outcome.to_owned(), body: Vec::new() }
+    Said { outcome: outcome.to_owned(), why: String::new(), body: Vec::new() }
 }
 
 async fn on(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, call: Call) -> Said {
@@ -84,9 +86,11 @@ async fn on(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, call: 
 }
 
 async fn read(answer: http::Response<hyper::body::Incoming>, wait: Duration) -> Said {
-    let code = |headers: &http::HeaderMap| {
-        let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
-        Some(format!("{:?}", tonic::Code::from_i32(code)).to_ascii_lowercase())
+    let mut why = String::new();
+    let mut code = |headers: &http::HeaderMap| {
+        let status = tonic::Status::from_header_map(headers)?;
+        status.message().clone_into(&mut why);
+        Some(format!("{:?}", status.code()).to_ascii_lowercase())
     };
     if answer.status() != http::StatusCode::OK {
         return ended(&format!("http {}", answer.status().as_u16()));
@@ -98,12 +102,12 @@ async fn read(answer: http::Response<hyper::body::Incoming>, wait: Duration) -> 
             Err(_) => outcome = Some("open".to_owned()),
             Ok(None | Some(Err(_))) => outcome = Some("closed".to_owned()),
             Ok(Some(Ok(frame))) => {
-                outcome = frame.trailers_ref().and_then(code);
+                outcome = frame.trailers_ref().and_then(&mut code);
                 body.extend(frame.into_data().unwrap_or_default());
             }
         }
     }
-    Said { outcome: outcome.unwrap_or_default(), body }
+    Said { outcome: outcome.unwrap_or_default(), why, body }
 }
 
 /// A message behind gRPC's five bytes.

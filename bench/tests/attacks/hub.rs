@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use imp_grammar::proof::{self, PrivateKey, SCHEME};
 use imp_proto::agent as pb;
 use prost::Message as _;
 use serde::Deserialize;
@@ -24,8 +25,10 @@ struct Case {
     /// Each is a header of its own.
     #[serde(default)]
     authorization: Vec<String>,
-    /// A JWT of one's own, as `Bearer`.
+    /// A JWT of one's own, as `DPoP`.
     jwt: Option<Jwt>,
+    /// That the caller has a key (RFC 9449).
+    proof: Option<Proof>,
     #[serde(default)]
     headers: Vec<(String, String)>,
     /// Of a registration.
@@ -36,6 +39,8 @@ struct Case {
     /// The message announces so many bytes, sends half of them, and no more.
     unfinished: Option<usize>,
     expect: Vec<String>,
+    /// Stands in the words of the answer: it was refused for this, and not for something else.
+    says: Option<String>,
     #[serde(default = "wait")]
     wait_ms: u64,
 }
@@ -49,18 +54,37 @@ struct Jwt {
     sign: String,
 }
 
+/// Good for this call and its JWT, now, unless it says otherwise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Proof {
+    /// A variable with the key's seed.
+    key: String,
+    path: Option<String>,
+    /// None: the JWT of the case, if it has one.
+    token: Option<String>,
+    late_ms: i64,
+    /// None: like no other.
+    id: Option<String>,
+}
+
 fn wait() -> u64 {
     10_000
 }
 
 pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
     let shown = case.to_string();
-    let case: Case = serde_json::from_value(case).with_context(|| shown)?;
+    let case: Case = serde_json::from_value(case).with_context(|| shown.clone())?;
     let mut headers: Vec<(String, String)> = case.headers.clone();
     let mut authorization = case.authorization.clone();
-    authorization.extend(case.jwt.as_ref().map(|jwt| format!("Bearer {}", jwt.text(world))));
+    let jwt = case.jwt.as_ref().map(|jwt| jwt.text(world));
+    authorization.extend(jwt.as_ref().map(|jwt| format!("{SCHEME} {jwt}")));
     headers.extend(authorization.into_iter().map(|value| ("authorization".to_owned(), value)));
     let (path, message) = message(&case);
+    if let Some(proof) = &case.proof {
+        let text = proof.text(world, &path, jwt.as_deref()).with_context(|| shown.clone())?;
+        headers.push((proof::HEADER.to_owned(), text));
+    }
     let (body, ends) = match (&case.hex, case.unfinished) {
         (Some(hex), _) => (unhex(hex), true),
         (None, Some(size)) => {
@@ -72,13 +96,15 @@ pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
     let wait = Duration::from_millis(case.wait_ms);
     let place = Place::Tcp(world.stack.control.agent_listen);
     let said = grpc::call(&place, Call { path, headers, body, ends, wait }).await;
+    let said_so = case.says.as_ref().is_none_or(|says| said.why.contains(says));
     let leaked = String::from_utf8_lossy(&said.body).contains(MARK);
     let judged = if leaked {
         Err("the victim's text is in the answer".to_owned())
-    } else if case.expect.contains(&said.outcome) {
+    } else if case.expect.contains(&said.outcome) && said_so {
         Ok(())
     } else {
-        Err(format!("wanted {:?}, got {}", case.expect, said.outcome))
+        let Case { expect, says, .. } = &case;
+        Err(format!("wanted {expect:?} {says:?}, got {} {:?}", said.outcome, said.why))
     };
     Ok(Outcome::of(1, judged))
 }
@@ -107,6 +133,18 @@ fn message(case: &Case) -> (String, Vec<u8>) {
             (path.to_owned(), message.encode_to_vec())
         }
         path => (path.to_owned(), Vec::new()),
+    }
+}
+
+impl Proof {
+    fn text(&self, world: &World, path: &str, jwt: Option<&str>) -> Result<String> {
+        let key = PrivateKey::from_seed(&unhex(&world.var(&self.key))).context("a key")?;
+        let token = self.token.as_deref().or(jwt);
+        let call = proof::Call { path: self.path.as_deref().unwrap_or(path), token };
+        let fresh = || format!("{:032x}", rand::random::<u128>());
+        let id = self.id.clone().unwrap_or_else(fresh);
+        let now_ms = chrono::Utc::now().timestamp_millis() - self.late_ms;
+        Ok(key.prove(&call, "a copy", &id, now_ms))
     }
 }
 

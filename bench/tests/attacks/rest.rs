@@ -79,7 +79,9 @@ pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
     let judged = answer.and_then(|answer| {
         let judged = judge(&case, &answer, took);
         for (name, pointer) in &case.save {
-            let value = answer.json().pointer(pointer).cloned().unwrap_or_default();
+            let Some(value) = answer.json().pointer(pointer).cloned() else {
+                return Err(format!("no {pointer} to save: {}", answer.shown()));
+            };
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             world.vars.insert(name.clone(), value);
         }

@@ -8,9 +8,11 @@ use imp_bench::rest::{Rest, text};
 use imp_bench::sample::{Buyer, Provider, backend};
 use imp_bench::stack::{Options, PATIENCE, Stack};
 use imp_bench::upstream::Upstream;
+use imp_grammar::proof::{PrivateKey, SEED_BYTES};
 use serde_json::{Value, json};
 
 use super::cases::Vars;
+use super::wire::unhex;
 
 /// Stands in the victim's texts, and must stand in no answer to anybody else.
 pub(crate) const MARK: &str = "only-the-victim-reads-this";
@@ -138,7 +140,16 @@ async fn platform(stack: &Stack, vars: &mut Vars) -> Result<()> {
     let identity = std::fs::read(stack.directory().join("agent/identity.json"))?;
     let identity: Value = serde_json::from_slice(&identity)?;
     let hub_key = std::fs::read_to_string(stack.directory().join("control/agent-key"))?;
+    let seed = text(&identity, "key")?;
+    let own: [u8; SEED_BYTES] = rand::random();
+    let thumbprint = |seed: &[u8]| -> Result<String> {
+        Ok(PrivateKey::from_seed(seed).context("a key")?.thumbprint())
+    };
     let all = [
+        ("agent.jkt", thumbprint(&unhex(&seed))?),
+        ("agent.seed", seed),
+        ("own.jkt", thumbprint(&own)?),
+        ("own.seed", own.map(|byte| format!("{byte:02x}")).concat()),
         ("cluster", stack.cluster_id.clone()),
         ("other-cluster", text(&other, "id")?),
         ("registration-token", text(&token, "id")?),
