@@ -75,8 +75,24 @@ async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Answer {
             break;
         }
     }
+    if chunked {
+        bytes = joined(&bytes);
+    }
     answer.body = String::from_utf8_lossy(&bytes).into_owned();
     answer
+}
+
+/// What is in the chunks; up to where they are chunks.
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = chunks.windows(2).position(|window| window == b"\r\n") {
+        let size = String::from_utf8_lossy(&chunks[..end]);
+        let Ok(size @ 1..) = usize::from_str_radix(size.trim(), 16) else { break };
+        let rest = &chunks[end + 2..];
+        body.extend(rest.iter().take(size));
+        chunks = rest.get(size + 2..).unwrap_or_default();
+    }
+    body
 }
 
 fn parse(head: &str) -> Answer {
