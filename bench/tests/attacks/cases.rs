@@ -109,8 +109,8 @@ fn replace(value: &mut Value, lookup: &dyn Fn(&str) -> Option<String>) -> Result
 
 /// Where the name ends; `\}` does not end it.
 fn end(text: &str) -> Option<usize> {
-    let ends = text.match_indices('}').map(|(at, _)| at);
-    ends.filter(|at| !text[..*at].ends_with('\\')).next()
+    let mut ends = text.match_indices('}').map(|(at, _)| at);
+    ends.find(|at| !text[..*at].ends_with('\\'))
 }
 
 /// Innermost names first: `${victim.${kind}}`.

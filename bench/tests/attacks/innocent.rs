@@ -47,7 +47,7 @@ impl Innocent {
     }
 
     /// Every call was served; a publish and a revocation still work.
-    pub(crate) async fn is_unharmed(self, world: &World) -> Result<()> {
+    pub(crate) async fn ends_unharmed(self, world: &World) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let wrong = self.calls.await?;
         let served = self.served.load(Ordering::Relaxed);

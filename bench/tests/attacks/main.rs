@@ -45,7 +45,7 @@ async fn no_hostile_call_gets_what_it_wants() -> Result<()> {
         println!("FAILED {failure}");
     }
     println!("{calls} hostile calls, {} failed, {:.0?}", failures.len(), started.elapsed());
-    innocent.is_unharmed(&world).await?;
+    innocent.ends_unharmed(&world).await?;
     world.processes_live().await?;
     assert!(failures.is_empty(), "{} of {calls} hostile calls failed", failures.len());
     let some = std::env::var("ATTACKS").is_ok_and(|some| !some.is_empty());
