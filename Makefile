@@ -59,5 +59,5 @@ bench-xds: ## imp-xds beside go-control-plane, on the same changes and clients
 	$(CARGO) run --release --locked -p imp-bench --bin xds
 
 bench-hostile: tools ## one tenant at every cap at once, and what another one feels of it
-	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --bins
+	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --bin imp-control --bin imp-agent --bin hostile
 	$(CARGO) run --release --locked -p imp-bench --bin hostile

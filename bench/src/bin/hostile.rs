@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
 use imp_bench::hostile::{Attack, Quiet, peak_memory};
+use imp_bench::ports;
 use imp_bench::report::{Figure, Machine, Report, Times, write_samples};
 use imp_bench::stack::{Options, Stack, envoy_binary};
 
@@ -38,6 +39,7 @@ struct Run {
     publishes: usize,
     served: u64,
     refused: u64,
+    failed: u64,
 }
 
 #[tokio::main]
@@ -55,6 +57,7 @@ async fn main() -> Result<()> {
     });
     write_samples("hostile", &samples)?;
     say(&format!("written: {}", report.write("hostile")?.display()));
+    ensure!(run.failed == 0, "the control plane failed {} requests of the attack", run.failed);
     Ok(())
 }
 
@@ -81,7 +84,8 @@ async fn measure(arguments: &Arguments) -> Result<Run> {
     let agent_mb = peak_memory(stack.agent.pid())?;
     let (answers, publishes) = (attack.answers(), attack.publishes());
     drop(attack);
-    say("the agent starts again from its disk");
+    say("the agent starts again from its disk, the control plane out of its reach");
+    stack.agent.look_for_control_at(ports::local(ports::free()?));
     let began = Instant::now();
     stack.restart_agent().await?;
     let restart_ms = began.elapsed().as_secs_f64() * 1000.0;
@@ -97,6 +101,7 @@ async fn measure(arguments: &Arguments) -> Result<Run> {
         publishes,
         served: answers.served.load(Relaxed),
         refused: answers.refused.load(Relaxed),
+        failed: answers.failed.load(Relaxed),
     })
 }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::create;
 use crate::rest::{Rest, text};
 use crate::sample::{Buyer, Provider, backend};
 use crate::stack::Stack;
@@ -36,6 +37,20 @@ pub struct Answers {
     pub served: AtomicU64,
     /// Was told that it is too much: 409, 422, 429 or a connection that was closed.
     pub refused: AtomicU64,
+    /// Saw the control plane fail: a 5xx other than 503.
+    pub failed: AtomicU64,
+}
+
+impl Answers {
+    fn count(&self, done: &Result<StatusCode>) {
+        let counter = match done {
+            Ok(status) if status.is_success() => &self.served,
+            Ok(StatusCode::SERVICE_UNAVAILABLE) => &self.refused,
+            Ok(status) if status.is_server_error() => &self.failed,
+            _ => &self.refused,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
 }
 
 impl Attack {
@@ -57,8 +72,7 @@ impl Attack {
             for index in 0..10_000 {
                 let host = format!("h{index}-{}.example.com", publishes.len());
                 let spec = provider.publish_spec(product, &host, "none");
-                let path = "/v1/product-publishes";
-                let (status, made) = provider.rest.send(Method::POST, path, Some(&spec)).await?;
+                let (status, made) = create(&provider.rest, "/v1/product-publishes", &spec).await?;
                 match status {
                     StatusCode::CREATED => publishes.push(text(&made, "id")?),
                     StatusCode::CONFLICT => break,
@@ -72,7 +86,8 @@ impl Attack {
         let known = buyer.rest.get(&format!("/v1/credentials/{}", first.credential_id)).await?;
         let consumer = json!({ "consumer_id": text(&known, "consumer_id")? });
         for _ in 1..keys {
-            buyer.rest.post("/v1/credentials", &consumer).await?;
+            let (status, made) = create(&buyer.rest, "/v1/credentials", &consumer).await?;
+            ensure!(status == StatusCode::CREATED, "a key: {status} {made}");
         }
         let mut rest = Vec::new();
         for index in 0..8 {
@@ -112,12 +127,12 @@ impl Attack {
             let (publishes, large) = (self.publishes.clone(), self.large.clone());
             let service = self.service.clone();
             self.running.spawn(async move {
-                for round in worker.. {
+                // Names follow the round, so no two workers have one in common.
+                for round in worker * 1_000_001.. {
                     let Some(rest) = all.get(round % all.len()) else { return };
                     let publish = publishes.get(round % publishes.len().max(1));
                     let done = one(rest, round, &service, &large, publish).await;
-                    let ok = matches!(&done, Ok(status) if status.is_success());
-                    if ok { &answers.served } else { &answers.refused }.fetch_add(1, Relaxed);
+                    answers.count(&done);
                 }
             });
         }
