@@ -175,7 +175,7 @@ impl Engine {
         self.inner.usage.committed(counters);
     }
 
-    /// Counters begin again, at what was not committed: whoever knew the rest is told no more.
+    /// Starts the counters again at what was not committed, so that nothing is told twice.
     pub fn rebase_usage(&self) {
         self.inner.usage.rebase();
     }

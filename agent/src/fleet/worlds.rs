@@ -176,7 +176,7 @@ fn change(slots: Slots) -> Change {
 pub(super) const HANG_ON_A_LISTENER: [&str; 3] = [EXTENSION, SCOPE, ROUTES];
 
 /// How Envoy wants each type. Listeners, scopes and filters are never split: Envoy begins to serve
-/// with the first response of each, and would answer 404 to whoever stands in a later one. Clusters,
+/// with the first response of each, and would answer 404 to hosts in a later one. Clusters,
 /// which only wait to be referred to, are. What is referred to comes first. Scopes come one by one until one was
 /// accepted: Envoy refuses a message as a whole, says nothing about which scope was wrong, and takes
 /// the good ones of a refused message for its own without serving them.

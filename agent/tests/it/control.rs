@@ -248,7 +248,7 @@ impl AgentService for Agents {
         if request.into_inner().token != TOKEN {
             return Err(Status::unauthenticated("unknown token"));
         }
-        // Who registers anew is somebody else.
+        // A new registration is a new agent.
         self.0.with(|shared| (shared.registrations += 1, shared.revoked = false));
         let (jwt, jwt_expires_at_ms) = self.issue();
         let (agent_id, cluster_id) = ("agent-1".into(), "cluster-1".into());

@@ -174,7 +174,7 @@ fn who_says_nothing_is_behind_and_holds_nothing_up_after_a_while() {
     assert_eq!((status(&mut tracker), silent(&tracker)), ((2, 1, [1, 0, 1]), 0));
     tracker.tick(at(115));
     assert_eq!((status(&mut tracker), silent(&tracker)), ((2, 2, [1, 0, 1]), 1));
-    // Who is busy with much is waited for longer, but not for ever.
+    // A busy client is waited for longer, but within a bound.
     tracker.open(3, node("busy", None));
     want(&mut tracker, 3);
     take(&mut tracker, 1, 3);

@@ -29,7 +29,7 @@ pub(super) const SPELLING: &str = "!421";
 /// A stream may be silent for so long, unless its route says otherwise.
 pub(super) const IDLE_MS: u32 = 300_000;
 
-/// The listener of a port, whoever shares it.
+/// The listener of a port. Gateways may share it.
 pub fn render(port: u16, options: &Options) -> Rendered {
     let name = names::listener(port);
     let mut manager = connection_manager(port, options).encode_to_vec();
