@@ -80,7 +80,8 @@ fn route_limits(service: &pb::ApiService) -> Vec<RouteLimit> {
     let rate = |policies: &[pb::Policy]| {
         policies.iter().find_map(|policy| match &policy.kind {
             Some(Kind::RateLimit(rate)) => Some(*rate),
-            _ => None,
+            // Envoy's. Each type is named, so that a new one does not compile before it is handled.
+            Some(Kind::RequestHeaders(_) | Kind::ResponseHeaders(_)) | None => None,
         })
     };
     let limit = |id: String, rate: pb::RateLimit, routes| RouteLimit {

@@ -37,7 +37,7 @@ pub async fn first_token(
     make(tx, "bootstrap", config.bootstrap_token_file.as_deref(), now).await.map(Some)
 }
 
-/// Another system-admin's token, by whoever may use the database: when all of them are lost.
+/// Makes another system-admin token when all are lost. It needs the database, not a token.
 pub async fn another_token(
     store: &Store,
     file: Option<&Path>,

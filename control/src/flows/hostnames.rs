@@ -43,7 +43,7 @@ async fn check(
     }
     let holder = domain::holder_above(&mut write.tx, hostname).await?;
     let shared = write.call.state.claims.shared_domains.above(hostname);
-    // The longest name decides: whoever proves a part of a domain has been given it.
+    // The longest name decides: the tenant that proves a part of a domain owns that part.
     let allowed = match (holder, shared) {
         (Some(holder), shared) if shared.is_none_or(|it| it.len() <= holder.name.len()) => {
             holder.tenant_id() == tenant

@@ -27,7 +27,7 @@ fn now() -> u64 {
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// Shared by a connection's transport, its requests and whoever watches it.
+/// Shared by a connection's transport, its requests and the task that watches it.
 #[derive(Debug)]
 pub(super) struct Activity {
     /// Requests between head and end of the answer.

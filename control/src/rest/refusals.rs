@@ -1,5 +1,5 @@
 //! Who was refused: counted all, logged some. Refusals change nothing, so they are no rows of the
-//! audit trail; and whoever is refused a thousand times a second must not fill the log.
+//! audit trail; and a flood of refusals must not fill the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

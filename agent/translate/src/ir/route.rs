@@ -126,8 +126,13 @@ fn parse_policies(
             Some(policy::Kind::ResponseHeaders(headers)) if response.is_none() => {
                 response = Some(parse_headers(headers).map_err(|e| e.within("response_headers"))?);
             }
-            // Rates are the door's; Envoy's configuration does not change with them.
-            Some(_) => {}
+            // A rate is enforced by the agent, and of two policies of a type the route's own counts.
+            // Each type is named, so that a new one does not compile before it is handled.
+            Some(
+                policy::Kind::RateLimit(_)
+                | policy::Kind::RequestHeaders(_)
+                | policy::Kind::ResponseHeaders(_),
+            ) => {}
             None => return Err(ParseError::new("policies", Fault::Missing)),
         }
     }
