@@ -32,6 +32,8 @@ fn postgres_migrations() -> Migrator {
 /// A request waits no longer than this for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 512;
+/// Connections to the SQLite file for reading.
+const READERS: u32 = 4;
 
 pub(crate) async fn database(url: &str) -> Result<Db> {
     if let Some(path) = url.strip_prefix("sqlite:") {
@@ -64,7 +66,8 @@ async fn sqlite(path: &Path) -> Result<Db> {
     let write = writer(&unfinished).connect_with(options.clone()).await;
     let write = write.map_err(|error| cannot(explain(&error)))?;
     sqlite_migrations().run(&write).await.map_err(|error| cannot(outdated(&error)))?;
-    let read = pool(4).connect_with(options.read_only(true)).await;
+    // All of them now: one that is opened later would open what stands at the path by then.
+    let read = pool(READERS).min_connections(READERS).connect_with(options.read_only(true)).await;
     let read = read.map_err(|error| cannot(explain(&error)))?;
     let file = DatabaseFile::at(path).map_err(|error| cannot(error.to_string()))?;
     Ok(Db::Sqlite { read, write, file, unfinished })

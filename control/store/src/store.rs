@@ -103,7 +103,10 @@ impl Store {
 
     pub(crate) async fn read(&self) -> Result<Held> {
         Ok(match &self.inner.db {
-            Db::Sqlite { read, .. } => Held::Sqlite(read.acquire().await?),
+            Db::Sqlite { read, file, .. } => {
+                let held = read.acquire().await;
+                Held::Sqlite(held.map_err(|error| file.check().err().unwrap_or(error.into()))?)
+            }
             Db::Pg(pool) => Held::Pg(pool.acquire().await?),
         })
     }

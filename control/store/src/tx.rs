@@ -35,7 +35,8 @@ impl Store {
             Db::Sqlite { write, file, unfinished, .. } => {
                 // A file that is no longer where it was opened takes nothing in.
                 file.check()?;
-                Open::Sqlite(SqliteTx::begin(write, unfinished).await?)
+                let tx = SqliteTx::begin(write, unfinished).await;
+                Open::Sqlite(tx.map_err(|error| file.check().err().unwrap_or(error))?)
             }
             Db::Pg(pool) => Open::Pg(pool.begin().await?),
         };
