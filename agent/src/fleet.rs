@@ -2,9 +2,10 @@
 //! statuses.
 //!
 //! One lock ([`Core`]) guards everything that must agree: the assembly, the statuses, what is staged
-//! for the worlds. It is held for the microseconds that one change takes and never across an await.
-//! Changes come from the link and take it themselves, so no task switch stands between a publish and
-//! Envoy; events come from Envoys' streams, which must not wait, through a queue and one task.
+//! for the worlds. It is held while one change is rendered and never across an await; who waits for
+//! it on a worker of the runtime gives that worker's tasks away first. Publishes come from the link's
+//! workshop and take it themselves; keys and entitlements go to the engine without it. Events come
+//! from Envoys' streams, which must not wait, through a queue and one task.
 
 mod core;
 mod observer;
@@ -14,7 +15,7 @@ mod verdicts;
 mod worlds;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use imp_enforce::Engine;
@@ -42,6 +43,8 @@ struct Shared {
     worlds: Worlds,
     ads: AdsServer,
     news: News,
+    /// The one that [`Core`] has; what only decisions need does not wait for its lock.
+    engine: Engine,
     decides: AtomicBool,
 }
 
@@ -74,9 +77,16 @@ impl Fleet {
         let ears = Arc::new(Ears { worlds: worlds.clone(), events, refusers });
         let ads = AdsServer::new(worlds::server_config(), ears.clone(), ears);
         let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
-        let core = Mutex::new(Core::new(options, engine, lkg, worlds.clone()));
+        let core = Mutex::new(Core::new(options, engine.clone(), lkg, worlds.clone()));
         let fleet = Self {
-            shared: Arc::new(Shared { core, worlds, ads, news, decides: AtomicBool::new(false) }),
+            shared: Arc::new(Shared {
+                core,
+                worlds,
+                ads,
+                news,
+                engine,
+                decides: AtomicBool::new(false),
+            }),
         };
         let listening = tokio::spawn(listen(fleet.clone(), queue, cancel.clone()));
         tokio::spawn(async move {
@@ -127,7 +137,28 @@ impl Fleet {
         self.shared.worlds.is_open()
     }
 
-    /// Takes changes that came together; they become visible together.
+    /// Takes entitlements and credentials, and nothing else of what is given. They concern the
+    /// decisions alone, so they wait for nothing that is rendered: a key is revoked while a publish of
+    /// any size is on its way to Envoy.
+    pub fn enforce(&self, upserts: &[Item], removals: &[(Kind, String)]) {
+        let engine = &self.shared.engine;
+        for item in upserts {
+            match item {
+                Item::Entitlement(entitlement) => engine.put_entitlement(entitlement),
+                Item::Credential(credential) => engine.put_credential(credential),
+                Item::Gateway(_) | Item::Publish(_) => {}
+            }
+        }
+        for (kind, id) in removals {
+            match kind {
+                Kind::Entitlement => engine.remove_entitlement(id),
+                Kind::Credential => engine.remove_credential(id),
+                Kind::Gateway | Kind::Publish => {}
+            }
+        }
+    }
+
+    /// Takes changes of gateways and publishes that came together; they become visible together.
     pub fn change(
         &self,
         upserts: Vec<Item>,
@@ -233,9 +264,25 @@ impl Fleet {
     }
 
     // After a panic of another holder the state may lack a part of one change; to go on serving is
-    // better than to refuse everyone for ever.
+    // better than to refuse everyone for good.
     fn lock(&self) -> MutexGuard<'_, Core> {
-        self.shared.core.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.shared.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(core)) => core.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                aside(|| self.shared.core.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    }
+}
+
+/// Waits without holding up the runtime: another thread takes over the worker's tasks, among them
+/// the timer and the sockets that it may have been looking after.
+fn aside<T>(wait: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
     }
 }
 
@@ -266,5 +313,14 @@ async fn listen(
             return;
         }
         fleet.happened(batch.drain(..));
+    }
+}
+
+#[cfg(test)]
+impl Fleet {
+    /// Holds the lock while it runs, as a change that takes long does.
+    pub(crate) fn while_locked(&self, run: impl FnOnce()) {
+        let _core = self.lock();
+        run();
     }
 }

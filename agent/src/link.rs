@@ -11,6 +11,7 @@ mod renew;
 mod seen;
 mod session;
 mod subscriber;
+mod workshop;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -249,10 +250,14 @@ async fn follow(session: Arc<Session>, holdings: Arc<Holdings>, cancel: Cancella
     config.backoff = (Duration::from_millis(10), Duration::from_secs(5));
     let subscriber = Arc::new(subscriber::Stream::new(holdings.clone(), session.clone()));
     let connect = || {
-        let session = session.clone();
-        async move { session.stream_metadata().await }
+        let (session, subscriber) = (session.clone(), subscriber.clone());
+        async move {
+            // What is told to be held must not change by what the former stream has brought.
+            subscriber.settled().await;
+            session.stream_metadata().await
+        }
     };
-    let client = DeltaClient::new(config, subscriber);
+    let client = DeltaClient::new(config, subscriber.clone());
     let mut lost = 0;
     loop {
         tokio::select! {

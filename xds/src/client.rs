@@ -1,11 +1,11 @@
 //! The consuming side of the delta protocol: one aggregated stream, resumed for ever.
 
+mod waiting;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use futures::stream::FuturesOrdered;
 use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,6 +17,7 @@ use tonic_prost::ProstCodec;
 
 use crate::wire::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use crate::{MAX_RESOURCE_BYTES, Resource, TypeUrl};
+use waiting::Waiting;
 
 /// What a client says of itself and what it wants.
 #[derive(Clone, Debug)]
@@ -67,6 +68,9 @@ pub struct Update {
     pub more: bool,
 }
 
+/// What could not be taken, with the reasons, some time later.
+pub type Rejections = BoxFuture<'static, Vec<(String, String)>>;
+
 /// Holds the resources.
 pub trait Subscriber: Send + Sync + 'static {
     /// Name and version of everything held, so that a new stream brings only the rest (R37).
@@ -75,6 +79,13 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Takes what it can; what it cannot is handed back with the reason, is refused in these words,
     /// and must not be recorded as held.
     fn apply(&self, update: Update) -> Vec<(String, String)>;
+
+    /// Asked before [`Self::apply`]: what takes long may be done elsewhere. It is acknowledged when
+    /// that has ended; what comes of other types is applied meanwhile, what comes of this type must
+    /// not overtake it. An update that is handed back is applied at once.
+    fn apply_elsewhere(&self, update: Update) -> Result<Rejections, Update> {
+        Err(update)
+    }
 
     /// Asked for right after [`Self::apply`]: what it has taken is acknowledged when this is done.
     /// What comes next is applied meanwhile. None: at once.
@@ -159,27 +170,22 @@ impl DeltaClient {
         let called = call(channel, metadata, outbound, self.config.max_response_bytes);
         let mut inbound = tokio::time::timeout(CONNECT_AT_MOST, called).await.map_err(slow)??;
         self.subscriber.connected(true);
-        // In the order of the responses, though one may have to wait for its subscriber.
-        let mut answers = FuturesOrdered::new();
+        let mut waiting = Waiting::default();
         loop {
             tokio::select! {
-                response = inbound.message() => {
+                response = inbound.message(), if waiting.len() < MOST_WAITING => {
                     let Some(response) = response? else { return Ok(()) };
                     *served = true;
-                    let answer = self.take(response);
-                    let kept = self.subscriber.kept();
-                    if let (None, true) = (&kept, answers.is_empty()) {
-                        requests.send(answer).await.map_err(|_| closed())?;
-                        continue;
-                    }
-                    answers.push_back(async move {
-                        if let Some(kept) = kept {
-                            kept.await;
+                    let type_url = TypeUrl::from(response.type_url.as_str());
+                    match self.take(response) {
+                        Answer::Now(answer) if !waiting.holds(&type_url) => {
+                            requests.send(answer).await.map_err(|_| closed())?;
                         }
-                        answer
-                    });
+                        Answer::Now(answer) => waiting.push(type_url, Box::pin(async { answer })),
+                        Answer::Later(answer) => waiting.push(type_url, answer),
+                    }
                 }
-                Some(answer) = answers.next(), if !answers.is_empty() => {
+                answer = waiting.next() => {
                     requests.send(answer).await.map_err(|_| closed())?;
                 }
             }
@@ -203,7 +209,7 @@ impl DeltaClient {
         self.config.types.iter().enumerate().map(request).collect()
     }
 
-    fn take(&self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+    fn take(&self, response: DeltaDiscoveryResponse) -> Answer {
         let DeltaDiscoveryResponse { type_url, nonce, resources, removed_resources, more, .. } =
             response;
         let update = Update {
@@ -212,16 +218,47 @@ impl DeltaClient {
             removals: removed_resources,
             more,
         };
-        let rejected = self.subscriber.apply(update);
-        let words: Vec<_> = rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        let refusal =
-            wire::Status { code: tonic::Code::InvalidArgument as i32, message: words.join("\n") };
-        DeltaDiscoveryRequest {
-            type_url,
-            response_nonce: nonce,
-            error_detail: (!rejected.is_empty()).then_some(refusal),
-            ..Default::default()
+        let update = match self.subscriber.apply_elsewhere(update) {
+            Ok(rejected) => {
+                return Answer::Later(Box::pin(
+                    async move { answer(type_url, nonce, rejected.await) },
+                ));
+            }
+            Err(update) => update,
+        };
+        let answer = answer(type_url, nonce, self.subscriber.apply(update));
+        match self.subscriber.kept() {
+            None => Answer::Now(answer),
+            Some(kept) => Answer::Later(Box::pin(async move {
+                kept.await;
+                answer
+            })),
         }
+    }
+}
+
+/// Answers that wait; with more, nothing more is read.
+const MOST_WAITING: usize = 64;
+
+/// To a response.
+enum Answer {
+    Now(DeltaDiscoveryRequest),
+    Later(BoxFuture<'static, DeltaDiscoveryRequest>),
+}
+
+fn answer(
+    type_url: String,
+    nonce: String,
+    rejected: Vec<(String, String)>,
+) -> DeltaDiscoveryRequest {
+    let words: Vec<_> = rejected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    let refusal =
+        wire::Status { code: tonic::Code::InvalidArgument as i32, message: words.join("\n") };
+    DeltaDiscoveryRequest {
+        type_url,
+        response_nonce: nonce,
+        error_detail: (!rejected.is_empty()).then_some(refusal),
+        ..Default::default()
     }
 }
 
@@ -286,12 +323,13 @@ mod tests {
         let any = wire::Any { type_url: "t".to_owned(), value: kept.value().clone() };
         let whole = wire::Resource { resource: Some(any), ..heartbeat.clone() };
         for (resource, names) in [(whole, 1), (heartbeat, 1)] {
-            let answer = client.take(DeltaDiscoveryResponse {
+            let taken_in = client.take(DeltaDiscoveryResponse {
                 type_url: "t".to_owned(),
                 nonce: "7".to_owned(),
                 resources: vec![resource],
                 ..Default::default()
             });
+            let Answer::Now(answer) = taken_in else { panic!("it waits") };
             assert_eq!((&*answer.response_nonce, answer.error_detail), ("7", None));
             assert_eq!(taken.0.lock().expect("names").len(), names);
         }

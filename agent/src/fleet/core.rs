@@ -116,9 +116,8 @@ impl Core {
                 self.stale.extend(self.assembly.publishes_on(&id));
             }
             Item::Publish(publish) => self.hold_publish(*publish),
-            Item::Entitlement(_) | Item::Credential(_) if self.restoring => {}
-            Item::Entitlement(entitlement) => self.engine.put_entitlement(&entitlement),
-            Item::Credential(credential) => self.engine.put_credential(&credential),
+            // The engine's alone: `Fleet::enforce`.
+            Item::Entitlement(_) | Item::Credential(_) => {}
         }
     }
 
@@ -166,8 +165,7 @@ impl Core {
                     self.lkg.remove(table, id);
                 }
             }
-            Kind::Entitlement => self.engine.remove_entitlement(id),
-            Kind::Credential => self.engine.remove_credential(id),
+            Kind::Entitlement | Kind::Credential => {}
         }
     }
 

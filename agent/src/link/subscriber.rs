@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
-use imp_xds::client::{Subscriber, Update};
+use imp_xds::client::{Rejections, Subscriber, Update};
 use imp_xds::{Resource, TypeUrl};
 
 use super::session::Session;
+use super::workshop::Workshop;
 use crate::fleet::{Fleet, Restored};
 use crate::intake::{self, Item, Kind, Rejected};
 use crate::lkg::{self, Lkg, Loaded, Table};
@@ -63,6 +64,11 @@ impl Holdings {
         self.lock().is_complete()
     }
 
+    /// Returns when everything that was taken so far is on disk, or the disk fails.
+    pub(super) async fn flush(&self) {
+        let _on_disk = self.lkg.flush().await;
+    }
+
     /// Returns when the rows on disk are gone more often than `seen` times; how often.
     pub(super) async fn lost(&self, seen: u64) -> u64 {
         self.lkg.lost(seen).await
@@ -79,7 +85,7 @@ impl Holdings {
     }
 
     /// What was rejected, and whether the rest takes something away.
-    fn apply(&self, update: Update) -> (Vec<(String, String)>, bool) {
+    pub(super) fn apply(&self, update: Update) -> (Vec<(String, String)>, bool) {
         let Some(kind) = Kind::of(update.type_url.as_str()) else {
             return (Vec::new(), false);
         };
@@ -122,7 +128,10 @@ impl Holdings {
                 );
             }
         }
-        let removals = removals.into_iter().map(|name| (kind, name)).collect();
+        let removals: Vec<_> = removals.into_iter().map(|name| (kind, name)).collect();
+        if matches!(kind, Kind::Entitlement | Kind::Credential) {
+            return self.fleet.enforce(&items, &removals);
+        }
         let of_publishes = if kind == Kind::Publish { rejected.to_vec() } else { Vec::new() };
         self.fleet.change(items, removals, of_publishes);
     }
@@ -192,11 +201,19 @@ pub(super) struct Stream {
     session: Arc<Session>,
     /// What was taken last must be on disk before it is acknowledged.
     must_be_kept: AtomicBool,
+    /// Where publishes are parsed and rendered.
+    workshop: Workshop,
 }
 
 impl Stream {
     pub(super) fn new(holdings: Arc<Holdings>, session: Arc<Session>) -> Self {
-        Self { holdings, session, must_be_kept: AtomicBool::new(false) }
+        let workshop = Workshop::start(holdings.clone());
+        Self { holdings, session, must_be_kept: AtomicBool::new(false), workshop }
+    }
+
+    /// Nothing of a former stream is taken from now on, and nothing of it is under way.
+    pub(super) async fn settled(&self) {
+        self.workshop.settled().await;
     }
 }
 
@@ -212,6 +229,14 @@ impl Subscriber for Stream {
         let (rejected, tightens) = self.holdings.apply(update);
         self.must_be_kept.store(tightens, Ordering::Release);
         rejected
+    }
+
+    fn apply_elsewhere(&self, update: Update) -> Result<Rejections, Update> {
+        match Kind::of(update.type_url.as_str()) {
+            // Both are rendered under one lock.
+            Some(Kind::Gateway | Kind::Publish) => Ok(self.workshop.take(update)),
+            Some(Kind::Entitlement | Kind::Credential) | None => Err(update),
+        }
     }
 
     fn kept(&self) -> Option<BoxFuture<'static, ()>> {

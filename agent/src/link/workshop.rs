@@ -1,0 +1,226 @@
+//! Where publishes are parsed and rendered: on a thread that serves nobody, one message after the
+//! other. What a tenant publishes may be dear; the keys and revocations of others do not wait for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::FutureExt as _;
+use imp_xds::client::{Rejections, Update};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::subscriber::Holdings;
+
+/// Hands messages to its task, which ends with it.
+pub(super) struct Workshop {
+    queue: mpsc::UnboundedSender<Order>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Of which stream messages are taken.
+    stream: AtomicU64,
+    /// Held while one is worked on.
+    turn: Mutex<()>,
+}
+
+struct Order {
+    update: Update,
+    stream: u64,
+    done: oneshot::Sender<Vec<(String, String)>>,
+}
+
+impl Workshop {
+    pub(super) fn start(holdings: Arc<Holdings>) -> Self {
+        // The client hands over no more than it may leave unanswered.
+        let (queue, orders) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::default());
+        tokio::spawn(work(holdings, orders, shared.clone()));
+        Self { queue, shared }
+    }
+
+    /// What of it could not be taken, when it is done.
+    pub(super) fn take(&self, update: Update) -> Rejections {
+        let (done, rejected) = oneshot::channel();
+        let names = names(&update);
+        let stream = self.shared.stream.load(Ordering::Acquire);
+        let _gone_with_the_task = self.queue.send(Order { update, stream, done });
+        Box::pin(rejected.map(|done| done.unwrap_or_else(|_| refuse(names))))
+    }
+
+    /// A new stream begins: what waits of the former one is dropped (it will be sent again), and what
+    /// is under way is done.
+    pub(super) async fn settled(&self) {
+        self.shared.stream.fetch_add(1, Ordering::AcqRel);
+        drop(self.shared.turn.lock().await);
+    }
+}
+
+async fn work(
+    holdings: Arc<Holdings>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    shared: Arc<Shared>,
+) {
+    while let Some(Order { update, stream, done }) = orders.recv().await {
+        let _turn = shared.turn.lock().await;
+        if stream != shared.stream.load(Ordering::Acquire) {
+            continue;
+        }
+        let (names, holdings) = (names(&update), holdings.clone());
+        let applying = holdings.clone();
+        let applied = tokio::task::spawn_blocking(move || applying.apply(update)).await;
+        let rejected = match applied {
+            Ok((rejected, tightens)) => {
+                if tightens {
+                    holdings.flush().await;
+                }
+                rejected
+            }
+            Err(error) => {
+                tracing::error!(%error, "publishes could not be taken");
+                refuse(names)
+            }
+        };
+        // Its stream may be gone.
+        let _nobody_waits = done.send(rejected);
+    }
+}
+
+fn names(update: &Update) -> Vec<String> {
+    update.upserts.iter().map(|resource| resource.name().to_string()).collect()
+}
+
+fn refuse(names: Vec<String>) -> Vec<(String, String)> {
+    let why = "the agent failed at this message; its log says why";
+    names.into_iter().map(|name| (name, why.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as channel;
+    use std::time::Duration;
+
+    use imp_enforce::Engine;
+    use imp_translate::{Layout, Options};
+    use imp_xds::TypeUrl;
+    use tokio::time::{sleep, timeout};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::fleet::Fleet;
+    use crate::intake::Kind;
+    use crate::lkg::Lkg;
+
+    struct Rig {
+        fleet: Fleet,
+        holdings: Arc<Holdings>,
+        workshop: Workshop,
+        cancel: CancellationToken,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let (lkg, _) = Lkg::open(directory.path()).unwrap();
+            let options = Options {
+                bind_address: "127.0.0.1".into(),
+                layout: Layout::ScopedRoutes,
+                agent_cluster: "agent".into(),
+                upstreams: Default::default(),
+            };
+            let cancel = CancellationToken::new();
+            let fleet = Fleet::start(options, Engine::new(), lkg.clone(), cancel.clone());
+            let holdings = Arc::new(Holdings::new(fleet.clone(), lkg, Vec::new(), false));
+            let workshop = Workshop::start(holdings.clone());
+            Self { fleet, holdings, workshop, cancel, _directory: directory }
+        }
+
+        /// A change that takes until the sender is dropped.
+        fn long_change(&self) -> channel::Sender<()> {
+            let (begun, begins) = channel::channel();
+            let (end, ends) = channel::channel::<()>();
+            let fleet = self.fleet.clone();
+            std::thread::spawn(move || {
+                fleet.while_locked(|| {
+                    begun.send(()).unwrap();
+                    let _dropped = ends.recv();
+                });
+            });
+            begins.recv().unwrap();
+            end
+        }
+
+        /// Polls with a deadline.
+        async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+            let polling = async {
+                while !holds(self) {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(Duration::from_secs(20), polling).await.unwrap_or_else(|_| panic!("{what}"));
+        }
+
+        fn is_working(&self) -> bool {
+            self.workshop.shared.turn.try_lock().is_err()
+        }
+    }
+
+    impl Drop for Rig {
+        fn drop(&mut self) {
+            self.cancel.cancel();
+        }
+    }
+
+    fn removal(kind: Kind, name: &str) -> Update {
+        let type_url = TypeUrl::from(kind.type_url());
+        Update { type_url, upserts: Vec::new(), removals: vec![name.to_owned()], more: false }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_revocation_does_not_wait_for_a_publish_that_takes_long() {
+        let rig = Rig::new();
+        let end = rig.long_change();
+        let mut publish = rig.workshop.take(removal(Kind::Publish, "large"));
+        // As many as there are workers, and more: each waits for the publish.
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let fleet = rig.fleet.clone();
+                tokio::spawn(async move { fleet.statuses().len() })
+            })
+            .collect();
+        rig.until("the publish is worked on", Rig::is_working).await;
+        // Beyond the fleet's own ticks, the clock goes on and keys are revoked.
+        for revoked in 0..10 {
+            timeout(Duration::from_secs(20), sleep(Duration::from_millis(100))).await.unwrap();
+            let (rejected, tightens) =
+                rig.holdings.apply(removal(Kind::Credential, &format!("key-{revoked}")));
+            assert!(rejected.is_empty() && tightens);
+        }
+        assert!((&mut publish).now_or_never().is_none(), "it still waits");
+        drop(end);
+        let rejected = timeout(Duration::from_secs(20), publish).await.expect("it ends");
+        assert_eq!(rejected, []);
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), 0);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_new_stream_waits_for_what_is_under_way_and_drops_what_waits() {
+        let rig = Rig::new();
+        let end = rig.long_change();
+        let first = rig.workshop.take(removal(Kind::Publish, "first"));
+        rig.until("the first is worked on", Rig::is_working).await;
+        let second = rig.workshop.take(removal(Kind::Publish, "second"));
+        let mut settled = Box::pin(rig.workshop.settled());
+        assert!((&mut settled).now_or_never().is_none(), "the first is under way");
+        drop(end);
+        timeout(Duration::from_secs(20), settled).await.expect("it settles");
+        assert_eq!(first.await, []);
+        // A removal has no name to refuse it by; its stream is gone, so nobody hears the answer.
+        assert_eq!(second.await, []);
+        let third = rig.workshop.take(removal(Kind::Publish, "third"));
+        assert_eq!(timeout(Duration::from_secs(20), third).await.expect("it goes on"), []);
+    }
+}
