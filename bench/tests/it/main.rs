@@ -14,4 +14,5 @@ mod quota;
 mod still;
 mod tidy;
 mod tls;
+mod trailers;
 mod trouble;
