@@ -2,11 +2,9 @@
 
 CARGO ?= cargo
 PYTHON ?= python3
-# Without a network: make lint DENY="bans licenses sources".
-DENY ?= advisories bans licenses sources
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-attacks test-grpc lint fmt fuzz bench-publish bench-xds bench-hostile
+.PHONY: help tools build demo test test-attacks test-grpc lint advisories fmt fuzz bench-publish bench-xds bench-hostile
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,10 +37,13 @@ test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 lint: ## rustfmt and clippy, no warning accepted; cargo-deny where it is installed; syntax of the scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check $(DENY); \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: the tidy tests hold its rules"; fi
 	$(PYTHON) -c "import ast, pathlib; [ast.parse(p.read_text(), str(p)) for p in pathlib.Path('deploy').rglob('*.py')]"
 	for script in .ci/run deploy/tools/*.sh; do bash -n "$$script" || exit 1; done
+
+advisories: ## RustSec's database against the lock file (cargo-deny, and a network to fetch it)
+	$(CARGO) deny --locked check advisories
 
 fuzz: ## every fuzzer for FUZZ_SECONDS (600); FUZZ="name ..." picks some (nightly Rust)
 	@deploy/tools/fuzz.sh $(FUZZ)

@@ -99,10 +99,10 @@ pub struct Route {
     pub rewrite_host: Option<String>,
     /// Milliseconds; never 0.
     pub timeout_ms: u32,
-    /// The route's own policy, or else the service's.
-    pub request_headers: Headers,
-    /// The route's own policy, or else the service's.
-    pub response_headers: Headers,
+    /// The route's own policy, or else the service's. Shared between its routes.
+    pub request_headers: Arc<Headers>,
+    /// The route's own policy, or else the service's. Shared between its routes.
+    pub response_headers: Arc<Headers>,
 }
 
 /// One way to match a path.

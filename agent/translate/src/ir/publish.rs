@@ -7,6 +7,7 @@ use std::sync::Arc;
 use imp_proto::{bounds, config as pb};
 
 use super::grammar::{self, Fault};
+use super::route::Policies;
 use super::{Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
@@ -85,9 +86,10 @@ fn parse_service(service: &pb::ApiService) -> Result<Vec<Route>, ParseError> {
             return Err(ParseError::new(at, Fault::Duplicate(backend.id.clone())));
         }
     }
+    let policies = Policies::parse(&service.policies)?;
     let mut routes = Vec::with_capacity(service.routes.len());
     for (index, route) in service.routes.iter().enumerate() {
-        let parsed = super::route::parse(route, &service.policies, &backends)
+        let parsed = super::route::parse(route, &policies, &backends)
             .map_err(|error| error.within(format!("routes/{index}")))?;
         routes.push(parsed);
     }

@@ -18,7 +18,7 @@ type Backends<'a> = HashMap<&'a str, Arc<Backend>>;
 
 pub(super) fn parse(
     message: &pb::Route,
-    service_policies: &[pb::Policy],
+    of_service: &Policies,
     backends: &Backends<'_>,
 ) -> Result<Route, ParseError> {
     let mut methods = Vec::with_capacity(message.methods.len());
@@ -28,7 +28,7 @@ pub(super) fn parse(
         methods.push(method);
     }
     let rewrite = message.rewrite.clone().unwrap_or_default();
-    let (request_headers, response_headers) = parse_policies(&message.policies, service_policies)?;
+    let policies = Policies::parse(&message.policies)?.or(of_service);
     Ok(Route {
         id: grammar::id(&message.id).map_err(|fault| ParseError::new("id", fault))?,
         path: parse_path(message.path.as_ref()).map_err(|fault| ParseError::new("path", fault))?,
@@ -41,8 +41,8 @@ pub(super) fn parse(
         rewrite_host: optional("rewrite/host", &rewrite.host, grammar::hostname)?,
         timeout_ms: grammar::milliseconds(message.timeout_ms, TIMEOUT_MS, MAX_TIMEOUT_MS)
             .map_err(|fault| ParseError::new("timeout_ms", fault))?,
-        request_headers,
-        response_headers,
+        request_headers: policies.request_headers.unwrap_or_default(),
+        response_headers: policies.response_headers.unwrap_or_default(),
     })
 }
 
@@ -111,32 +111,45 @@ fn parse_backends(
     Ok(backends)
 }
 
-/// A route's policy takes the place of its service's, type by type.
-fn parse_policies(
-    own: &[pb::Policy],
-    service: &[pb::Policy],
-) -> Result<(Headers, Headers), ParseError> {
-    let mut request = None;
-    let mut response = None;
-    for policy in own.iter().chain(service) {
-        match &policy.kind {
-            Some(policy::Kind::RequestHeaders(headers)) if request.is_none() => {
-                request = Some(parse_headers(headers).map_err(|e| e.within("request_headers"))?);
-            }
-            Some(policy::Kind::ResponseHeaders(headers)) if response.is_none() => {
-                response = Some(parse_headers(headers).map_err(|e| e.within("response_headers"))?);
-            }
-            // A rate is enforced by the agent, and of two policies of a type the route's own counts.
-            // Each type is named, so that a new one does not compile before it is handled.
-            Some(
-                policy::Kind::RateLimit(_)
-                | policy::Kind::RequestHeaders(_)
-                | policy::Kind::ResponseHeaders(_),
-            ) => {}
-            None => return Err(ParseError::new("policies", Fault::Missing)),
+/// The policies of a service or of a route.
+#[derive(Default)]
+pub(super) struct Policies {
+    request_headers: Option<Arc<Headers>>,
+    response_headers: Option<Arc<Headers>>,
+}
+
+impl Policies {
+    /// Of two of a type the first counts.
+    pub(super) fn parse(messages: &[pb::Policy]) -> Result<Self, ParseError> {
+        let mut policies = Self::default();
+        for (index, message) in messages.iter().enumerate() {
+            policies.add(message).map_err(|error| error.within(format!("policies/{index}")))?;
+        }
+        Ok(policies)
+    }
+
+    fn add(&mut self, message: &pb::Policy) -> Result<(), ParseError> {
+        let (place, headers) = match &message.kind {
+            Some(policy::Kind::RequestHeaders(headers)) => (&mut self.request_headers, headers),
+            Some(policy::Kind::ResponseHeaders(headers)) => (&mut self.response_headers, headers),
+            // Enforced by the agent. Each type is named, so that a new one does not compile before it
+            // is handled.
+            Some(policy::Kind::RateLimit(_)) => return Ok(()),
+            None => return Err(ParseError::new("kind", Fault::Missing)),
+        };
+        if place.is_none() {
+            *place = Some(Arc::new(parse_headers(headers)?));
+        }
+        Ok(())
+    }
+
+    /// A route's policy takes the place of its service's, type by type.
+    fn or(self, service: &Self) -> Self {
+        Self {
+            request_headers: self.request_headers.or_else(|| service.request_headers.clone()),
+            response_headers: self.response_headers.or_else(|| service.response_headers.clone()),
         }
     }
-    Ok((request.unwrap_or_default(), response.unwrap_or_default()))
 }
 
 /// The contract's order is set, add, remove; Envoy removes first. So what would be removed in the

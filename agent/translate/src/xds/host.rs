@@ -5,8 +5,9 @@
 
 mod tree;
 
+use std::borrow::Cow;
+
 use envoy_types::pb::envoy::config::route::v3 as envoy;
-use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use prost::Message;
 
 use super::route;
@@ -16,25 +17,29 @@ use super::scope::{Member, Route};
 /// 1,000 routes in a list cost 57 us per call, so more base paths make a tree.
 const FEW: usize = 8;
 
+/// The field `routes` of a virtual host.
+const ROUTES: u32 = 3;
+
 /// All that is under one base path and not under a deeper one.
 struct Group<'a> {
     base: &'a str,
-    routes: Vec<Route>,
+    routes: Vec<Cow<'a, Route>>,
 }
 
 /// A virtual host, encoded.
 pub(super) fn render<M: Member>(name: String, domain: &str, members: &[&M]) -> Vec<u8> {
     let groups = groups(members);
-    let mut host =
-        envoy::VirtualHost { name, domains: vec![domain.to_owned()], ..Default::default() };
+    let host = envoy::VirtualHost { name, domains: vec![domain.to_owned()], ..Default::default() };
+    let mut bytes = host.encode_to_vec();
     if groups.len() > FEW {
-        let mut bytes = host.encode_to_vec();
         bytes.extend(tree::encode(&groups));
         return bytes;
     }
-    host.routes.push(route::no_trace());
-    host.routes.extend(groups.into_iter().flat_map(|group| group.routes));
-    host.encode_to_vec()
+    route::no_trace().append(ROUTES, &mut bytes);
+    for route in groups.iter().flat_map(|group| &group.routes) {
+        route.append(ROUTES, &mut bytes);
+    }
+    bytes
 }
 
 /// Deeper base paths first.
@@ -51,30 +56,14 @@ fn groups<'a, M: Member>(members: &[&'a M]) -> Vec<Group<'a>> {
     for chunk in of_base {
         let Some(first) = chunk.first().map(|member| member.publish()) else { continue };
         let base = first.base_path.as_str();
-        let mut routes: Vec<Route> = chunk.iter().flat_map(|m| m.routes().to_vec()).collect();
+        let mut routes: Vec<_> = chunk.iter().flat_map(|m| m.routes()).map(Cow::Borrowed).collect();
         let above = bases.iter().any(|other| holds(other, base));
         if above && !chunk.iter().any(|member| member.publish().suspended) {
-            routes.push(route::closed(first, 404, "no_route", "No such route"));
+            routes.push(Cow::Owned(route::closed(first, 404, "no_route", "No such route")));
         }
         groups.push(Group { base, routes });
     }
     groups
-}
-
-impl Group<'_> {
-    /// The routes that take the base path itself, without a slash behind it.
-    fn of_base_itself(&self) -> Vec<Route> {
-        let takes = |route: &&Route| {
-            let specifier = route.r#match.as_ref().and_then(|m| m.path_specifier.as_ref());
-            match specifier {
-                Some(PathSpecifier::Path(path) | PathSpecifier::PathSeparatedPrefix(path)) => {
-                    path == self.base
-                }
-                _ => false,
-            }
-        };
-        self.routes.iter().filter(takes).cloned().collect()
-    }
 }
 
 fn depth(base_path: &str) -> usize {

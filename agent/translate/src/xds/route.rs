@@ -1,12 +1,14 @@
 //! One route of one publish.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf as google;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::{Message, Name};
 
 use super::canon::{self, any, inline, milliseconds, truth, uint};
@@ -18,36 +20,108 @@ use crate::ir;
 /// The namespace of what routes carry for logs and statistics.
 const METADATA: &str = "imp";
 
-/// What a route of a publish becomes. More than one when Envoy has no single matcher for it.
-/// `cluster_of` names the cluster of a backend.
-pub(super) fn render(
-    publish: &ir::Publish,
-    route: &ir::Route,
-    cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
-) -> Vec<envoy::Route> {
-    let base = publish.base_path.as_str();
-    let below = path::fence(base, &route.path);
-    let action = envoy::route::Action::Route(action(base, route, cluster_of));
-    let (request_add, request_remove) = header_changes(&route.request_headers);
-    let (response_add, response_remove) = header_changes(&route.response_headers);
-    let one = |specifier| envoy::Route {
-        name: route.id.clone(),
-        r#match: Some(conditions(route, specifier, below.as_deref())),
-        metadata: Some(metadata("publish_id", &publish.id)),
-        typed_per_filter_config: check(&publish.id, &route.id),
-        request_headers_to_add: request_add.clone(),
-        request_headers_to_remove: request_remove.clone(),
-        response_headers_to_add: response_add.clone(),
-        response_headers_to_remove: response_remove.clone(),
-        action: Some(action.clone()),
-        ..Default::default()
-    };
-    path::specifiers(base, &route.path).into_iter().map(one).collect()
+/// A rendered route: the encoded `envoy.config.route.v3.Route`. What a policy makes of its headers
+/// is most of it, and the same for many routes; they share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// The fields before those of the headers.
+    before: Vec<u8>,
+    headers: Arc<[u8]>,
+    after: Vec<u8>,
+    /// Takes the base path itself, without a slash behind it.
+    pub(super) takes_base: bool,
+}
+
+impl Route {
+    fn new(route: &envoy::Route, base: &str) -> Self {
+        use envoy::route_match::PathSpecifier::{Path, PathSeparatedPrefix};
+        let specifier = route.r#match.as_ref().and_then(|m| m.path_specifier.as_ref());
+        let takes_base =
+            matches!(specifier, Some(Path(path) | PathSeparatedPrefix(path)) if path == base);
+        Self {
+            before: route.encode_to_vec(),
+            headers: Arc::default(),
+            after: Vec::new(),
+            takes_base,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.before.len() + self.headers.len() + self.after.len()
+    }
+
+    /// Appends it as an element of the repeated field `tag`.
+    pub(super) fn append(&self, tag: u32, bytes: &mut Vec<u8>) {
+        encode_key(tag, WireType::LengthDelimited, bytes);
+        encode_varint(self.len() as u64, bytes);
+        for part in [&self.before[..], &self.headers, &self.after] {
+            bytes.extend_from_slice(part);
+        }
+    }
+}
+
+/// Renders the routes of a publish one by one; `cluster_of` names the cluster of a backend.
+pub(super) struct Renderer<'a> {
+    publish: &'a ir::Publish,
+    cluster_of: &'a mut dyn FnMut(&ir::Backend) -> String,
+    /// By the policies that they come from: what is the same object has the same content.
+    headers: HashMap<(*const ir::Headers, *const ir::Headers), Arc<[u8]>>,
+}
+
+impl<'a> Renderer<'a> {
+    pub(super) fn new(
+        publish: &'a ir::Publish,
+        cluster_of: &'a mut dyn FnMut(&ir::Backend) -> String,
+    ) -> Self {
+        Self { publish, cluster_of, headers: HashMap::new() }
+    }
+
+    /// What a route of the publish becomes. More than one when Envoy has no single matcher for it.
+    pub(super) fn render(&mut self, route: &ir::Route) -> Vec<Route> {
+        let base = self.publish.base_path.as_str();
+        let below = path::fence(base, &route.path);
+        let action = envoy::route::Action::Route(action(base, route, self.cluster_of));
+        let after = envoy::Route {
+            name: route.id.clone(),
+            typed_per_filter_config: check(&self.publish.id, &route.id),
+            ..Default::default()
+        };
+        let (after, headers) = (after.encode_to_vec(), self.headers(route));
+        let one = |specifier| {
+            let before = envoy::Route {
+                r#match: Some(conditions(route, specifier, below.as_deref())),
+                metadata: Some(metadata("publish_id", &self.publish.id)),
+                action: Some(action.clone()),
+                ..Default::default()
+            };
+            let (headers, after) = (headers.clone(), after.clone());
+            Route { headers, after, ..Route::new(&before, base) }
+        };
+        path::specifiers(base, &route.path).into_iter().map(one).collect()
+    }
+
+    fn headers(&mut self, route: &ir::Route) -> Arc<[u8]> {
+        let (request, response) = (&route.request_headers, &route.response_headers);
+        let encode = || {
+            let (request_headers_to_add, request_headers_to_remove) = header_changes(request);
+            let (response_headers_to_add, response_headers_to_remove) = header_changes(response);
+            let changes = envoy::Route {
+                request_headers_to_add,
+                request_headers_to_remove,
+                response_headers_to_add,
+                response_headers_to_remove,
+                ..Default::default()
+            };
+            changes.encode_to_vec().into()
+        };
+        let key = (Arc::as_ptr(request), Arc::as_ptr(response));
+        self.headers.entry(key).or_insert_with(encode).clone()
+    }
 }
 
 /// Answers everything under a publish's base path itself.
-pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str) -> envoy::Route {
-    envoy::Route {
+pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str) -> Route {
+    let route = envoy::Route {
         name: format!("{}/{code}", publish.id),
         r#match: Some(envoy::RouteMatch {
             path_specifier: Some(path::prefix(&publish.base_path)),
@@ -55,12 +129,13 @@ pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str
         }),
         metadata: Some(metadata("publish_id", &publish.id)),
         ..answer(status, code, title)
-    }
+    };
+    Route::new(&route, &publish.base_path)
 }
 
 /// TRACE would send the headers that the door sets back to the caller. It is never routed.
-pub(super) fn no_trace() -> envoy::Route {
-    envoy::Route {
+pub(super) fn no_trace() -> Route {
+    let route = envoy::Route {
         name: "trace".to_owned(),
         r#match: Some(envoy::RouteMatch {
             path_specifier: Some(path::prefix("/")),
@@ -68,7 +143,8 @@ pub(super) fn no_trace() -> envoy::Route {
             ..Default::default()
         }),
         ..answer(404, "no_route", "No such route")
-    }
+    };
+    Route::new(&route, "/")
 }
 
 /// A problem document instead of an upstream. The door stays out of it: there is nothing to protect,

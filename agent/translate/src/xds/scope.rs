@@ -5,11 +5,9 @@ use envoy_types::pb::envoy::config::route::v3 as envoy;
 use prost::Message;
 
 use super::canon::hash;
+pub(crate) use super::route::Route;
 use super::{ROUTES, Rendered, SCOPE, host, names, route};
 use crate::ir;
-
-/// A rendered route.
-pub(crate) type Route = envoy::Route;
 
 /// A publish with its routes, rendered by [`routes`].
 pub(crate) trait Member {
@@ -28,7 +26,8 @@ pub(crate) fn routes(
     if publish.suspended {
         return vec![route::closed(publish, 503, "publish_suspended", "Suspended")];
     }
-    publish.routes.iter().flat_map(|from| route::render(publish, from, cluster_of)).collect()
+    let mut renderer = route::Renderer::new(publish, cluster_of);
+    publish.routes.iter().flat_map(|route| renderer.render(route)).collect()
 }
 
 /// The scope of one host.

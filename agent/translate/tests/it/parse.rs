@@ -189,9 +189,9 @@ fn policies_write_only_headers_that_are_theirs() {
         let add = pb::Headers { add: vec![header(name, "v")], ..Default::default() };
         let remove = pb::Headers { remove: vec![name.into()], ..Default::default() };
         for (list, headers) in [("set", set), ("add", add), ("remove", remove)] {
-            let field = format!("api_services/0/routes/0/request_headers/{list}/0");
+            let field = format!("api_services/0/policies/0/{list}/0");
             refused(&[(&field, &|p| service(p).policies = vec![request_headers(headers.clone())])]);
-            let field = field.replace("request_", "response_");
+            let field = format!("api_services/0/routes/0/policies/0/{list}/0");
             let policy = fixtures::response_headers(headers);
             refused(&[(&field, &|p| first(p).policies = vec![policy.clone()])]);
         }
@@ -199,11 +199,11 @@ fn policies_write_only_headers_that_are_theirs() {
     let long = "v".repeat(5_000);
     for value in ["100%", "%REQ(x-api-key)%", "%%%", "a\nb", "a\0b", "\u{fc}", long.as_str()] {
         let set = pb::Headers { set: vec![header("x-team", value)], ..Default::default() };
-        refused(&[("api_services/0/routes/0/request_headers/set/0", &|p| {
+        refused(&[("api_services/0/policies/0/set/0", &|p| {
             service(p).policies = vec![request_headers(set.clone())];
         })]);
     }
-    refused(&[("api_services/0/routes/0/policies", &|p| {
+    refused(&[("api_services/0/routes/0/policies/0/kind", &|p| {
         // A policy of a newer control plane: leaving it out could open what it closes.
         first(p).policies = vec![pb::Policy { id: "p".into(), kind: None }];
     })]);

@@ -9,39 +9,49 @@ use std::collections::BTreeMap;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::route::v3::RouteList;
 use envoy_types::pb::envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput;
-use prost::Message;
+use envoy_types::pb::google::protobuf as google;
+use prost::{Message, Name};
 
 use super::Group;
 use crate::xds::canon::extension;
-use crate::xds::route;
-use crate::xds::scope::Route;
+use crate::xds::route::{self, Route};
 
 /// The field `matcher` of a virtual host; it stands in place of `routes`.
 pub(super) fn encode(groups: &[Group<'_>]) -> Vec<u8> {
     let (mut whole, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
     for group in groups {
         if group.base == "/" {
-            prefixes.insert("/".to_owned(), routes(group.routes.clone()));
+            prefixes.insert("/".to_owned(), routes(all(group)));
             continue;
         }
-        prefixes.insert(format!("{}/", group.base), routes(group.routes.clone()));
-        let of_base_itself = group.of_base_itself();
-        if !of_base_itself.is_empty() {
-            prefixes.insert(format!("{}?", group.base), routes(of_base_itself.clone()));
-            whole.insert(group.base.to_owned(), routes(of_base_itself));
+        prefixes.insert(format!("{}/", group.base), routes(all(group)));
+        // The base path itself, without a slash behind it.
+        if all(group).any(|route| route.takes_base) {
+            let of_base_itself = || routes(all(group).filter(|route| route.takes_base));
+            prefixes.insert(format!("{}?", group.base), of_base_itself());
+            whole.insert(group.base.to_owned(), of_base_itself());
         }
     }
     let mut matcher = lookup(":path", None, Some(prefixes), None);
     if !whole.is_empty() {
         matcher = lookup(":path", Some(whole), None, Some(matcher));
     }
-    let trace = BTreeMap::from([("TRACE".to_owned(), routes(vec![route::no_trace()]))]);
+    let trace = BTreeMap::from([("TRACE".to_owned(), routes([&route::no_trace()]))]);
     let matcher = lookup(":method", Some(trace), None, Some(matcher));
     Host { matcher: Some(matcher) }.encode_to_vec()
 }
 
-fn routes(routes: Vec<Route>) -> OnMatch {
-    OnMatch { action: Some(extension("routes", &RouteList { routes })), ..Default::default() }
+fn all<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a Route> {
+    group.routes.iter().map(|route| &**route)
+}
+
+/// An `envoy.config.route.v3.RouteList`, whose one field they are.
+fn routes<'a>(routes: impl IntoIterator<Item = &'a Route>) -> OnMatch {
+    let mut list = Vec::new();
+    routes.into_iter().for_each(|route| route.append(1, &mut list));
+    let list = google::Any { type_url: RouteList::type_url(), value: list };
+    let action = TypedExtensionConfig { name: "routes".to_owned(), typed_config: Some(list) };
+    OnMatch { action: Some(action), ..Default::default() }
 }
 
 fn lookup(
