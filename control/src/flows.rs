@@ -19,6 +19,7 @@ use imp_store::{Tx, outbox};
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::rest::admission::Turn;
 use crate::rest::call::Call;
 use crate::rest::crud::operation;
 use crate::rest::entity::{Entity, Stored};
@@ -30,12 +31,15 @@ pub struct Write<'c> {
     /// What the caller may touch.
     pub scope: TenantScope,
     pub now: DateTime<Utc>,
+    /// Behind the transaction, so that it is given back after that has ended.
+    _turn: Turn,
 }
 
 impl<'c> Write<'c> {
     pub async fn begin(call: &'c Call, scope: TenantScope) -> Result<Self, Problem> {
+        let turn = call.state.admission.turn(&call.scope).await?;
         let tx = call.state.store.begin().await?;
-        Ok(Self { call, tx, scope, now: call.now() })
+        Ok(Self { call, tx, scope, now: call.now(), _turn: turn })
     }
 
     /// Cuts the scope down to the tenant of the object at hand: references lead no further.

@@ -1,5 +1,5 @@
-//! Who may ask now: how fast a token and a tenant may call, and how much memory the calls of one
-//! tenant may hold. What one tenant does must not be felt by another.
+//! Who may ask now: how fast a token and a tenant may call, how much memory the calls of one tenant
+//! may hold, and that its writes take turns. What one tenant does must not be felt by another.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use http::StatusCode;
-use imp_core::scope::Principal;
-use imp_core::{ApiTokenId, TenantId};
+use imp_core::scope::{Principal, TenantScope};
+use imp_core::{ApiTokenId, CustomerId, TenantId};
 use imp_grammar::caps;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -40,6 +40,16 @@ struct Inner {
     all: Arc<Semaphore>,
     /// None: operators.
     by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
+    writers: DashMap<Writer, Arc<Semaphore>>,
+}
+
+/// Whose writes take turns: a tenant's people, or one of its customers.
+type Writer = (TenantId, Option<CustomerId>);
+
+/// To write: the database is asked for one transaction of this writer at a time.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What a request holds of its tenant's share until its answer is sent.
@@ -51,6 +61,8 @@ pub struct Permit {
 
 /// A burst of requests waits so long for the ones before it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A write waits so long for its writer's others.
+const TURN_PATIENCE: Duration = Duration::from_secs(10);
 /// What memory is counted in.
 const GRAIN: usize = 1024;
 /// Who has not called since their rate is full again are forgotten when there are more than this.
@@ -63,6 +75,7 @@ impl Admission {
             tenants: Rates::new(rates.tenant),
             all: semaphore(&caps::BODY_BYTES_IN_FLIGHT),
             by_tenant: DashMap::new(),
+            writers: DashMap::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -96,13 +109,30 @@ impl Admission {
             let all = self.inner.all.clone().acquire_many_owned(of_all).await.ok()?;
             Some(Permit { _tenant: tenant, _all: all })
         });
-        waited.await.ok().flatten().ok_or_else(|| {
-            metrics::counter!("imp_rest_crowded_total").increment(1);
-            let detail = "too much of this tenant is worked on already; come again later";
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_much_at_once", detail)
-                .after(Duration::from_secs(1))
-        })
+        waited.await.ok().flatten().ok_or_else(crowded)
     }
+
+    /// A turn to write. Whoever writes much waits for itself: in the queue for the database each
+    /// writer stands once. Operators stand there as often as they ask.
+    pub async fn turn(&self, scope: &TenantScope) -> Result<Turn, Problem> {
+        let Some(tenant) = scope.tenant() else { return Ok(Turn { _permit: None }) };
+        if self.inner.writers.len() > REMEMBERED {
+            self.inner.writers.retain(|_, writer| Arc::strong_count(writer) > 1);
+        }
+        let one = || Arc::new(Semaphore::new(caps::WRITES_AT_A_TIME.size()));
+        let writer = (tenant, scope.customer());
+        let writer = self.inner.writers.entry(writer).or_insert_with(one).clone();
+        let waited = tokio::time::timeout(TURN_PATIENCE, writer.acquire_owned()).await;
+        let permit = waited.ok().and_then(Result::ok).ok_or_else(crowded)?;
+        Ok(Turn { _permit: Some(permit) })
+    }
+}
+
+fn crowded() -> Problem {
+    metrics::counter!("imp_rest_crowded_total").increment(1);
+    let detail = "too much of this tenant is worked on already; come again later";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_much_at_once", detail)
+        .after(Duration::from_secs(1))
 }
 
 fn semaphore(cap: &caps::Cap) -> Arc<Semaphore> {
@@ -181,5 +211,33 @@ mod tests {
         let _others = admission.room(other, share).await.unwrap();
         drop(held);
         assert!(admission.room(one, share).await.is_ok());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn writes_of_one_tenant_take_turns_and_another_does_not_wait_for_them() {
+        let admission = Admission::new(RestRates::default());
+        let scope = |tenant| TenantScope::platform().within(tenant).unwrap();
+        let (one, other) = (scope(TenantId::new()), scope(TenantId::new()));
+        let first = admission.turn(&one).await.unwrap();
+        let refused = admission.turn(&one).await.unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), ("too_much_at_once", Some(1)));
+        let _another = admission.turn(&other).await.unwrap();
+        let _operators = [
+            admission.turn(&TenantScope::platform()).await.unwrap(),
+            admission.turn(&TenantScope::platform()).await.unwrap(),
+        ];
+        drop(first);
+        assert!(admission.turn(&one).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn writers_that_are_gone_are_forgotten() {
+        let admission = Admission::new(RestRates::default());
+        let held = TenantScope::platform().within(TenantId::new()).unwrap();
+        let _turn = admission.turn(&held).await.unwrap();
+        for _ in 0..=REMEMBERED {
+            let scope = TenantScope::platform().within(TenantId::new()).unwrap();
+            admission.turn(&scope).await.unwrap();
+        }
+        assert_eq!(admission.inner.writers.len(), 2, "the one that holds a turn, and the last");
     }
 }
