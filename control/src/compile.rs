@@ -2,9 +2,10 @@
 //!
 //! The [`Tailer`] loads everything once, then follows the outbox. A subject is read anew, whatever
 //! happened to it, and handed to [`reach::Reach`], which knows where it goes; the difference becomes
-//! one change per cluster and batch. Nothing here depends on the order of subjects, so a subject
+//! one change per cluster and portion. Nothing here depends on the order of subjects, so a subject
 //! that comes twice, late or after its successor ends in the same worlds.
 
+mod backlog;
 mod facts;
 pub mod message;
 pub mod reach;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::retry::Retry;
+use backlog::Backlog;
 use facts::Facts;
 use reach::Reach;
 pub use worlds::Worlds;
@@ -47,13 +49,12 @@ pub struct Tailer {
     worlds: Worlds,
     watcher: Arc<dyn Watcher>,
     reach: Reach,
-    /// Read from the outbox and not compiled yet.
-    batch: Vec<Subject>,
+    backlog: Backlog,
 }
 
 impl Tailer {
     pub fn new(store: Store, worlds: Worlds, watcher: Arc<dyn Watcher>) -> Self {
-        Self { store, worlds, watcher, reach: Reach::default(), batch: Vec::new() }
+        Self { store, worlds, watcher, reach: Reach::default(), backlog: Backlog::default() }
     }
 
     /// Until cancelled.
@@ -82,7 +83,7 @@ impl Tailer {
     async fn load(&mut self) -> Result<Tail> {
         let started = Instant::now();
         let tail = Tail::at_head(&self.store).await?;
-        self.batch.clear();
+        self.backlog = Backlog::default();
         self.reach = Reach::default();
         let mut facts = self.facts();
         let clusters = facts.everything().await?;
@@ -112,7 +113,7 @@ impl Tailer {
                 Ok(()) => {
                     up_to_date = Instant::now();
                     retry.reset();
-                    if !tail.has_more() {
+                    if self.backlog.is_empty() && !tail.has_more() {
                         let _woken_or_time = tokio::time::timeout(POLL, changed.changed()).await;
                     }
                 }
@@ -124,25 +125,26 @@ impl Tailer {
         }
     }
 
-    /// Compiles what is new.
+    /// Compiles a portion of what is new.
     async fn step(&mut self, tail: &mut Tail) -> Result<()> {
-        if self.batch.is_empty() {
-            self.batch = tail.next(&self.store).await?;
-        }
-        if self.batch.is_empty() {
+        self.backlog.add(tail.next(&self.store).await?);
+        let portion = self.backlog.take();
+        if portion.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
-        let batch = std::mem::take(&mut self.batch);
-        let read = self.facts().changed(&batch).await;
-        if let Err(error) = read {
+        if let Err(error) = self.facts().changed(&portion).await {
             // Subjects that were read already are read again: that changes nothing.
-            self.batch = batch;
+            self.backlog.add(portion);
             return Err(error);
         }
         self.apply();
-        metrics::counter!("imp_compiled_subjects_total").increment(batch.len() as u64);
-        metrics::histogram!("imp_compile_seconds").record(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        if let [Subject::ProductPublish(_), ..] = portion[..] {
+            self.backlog.took(portion.len(), took);
+        }
+        metrics::counter!("imp_compiled_subjects_total").increment(portion.len() as u64);
+        metrics::histogram!("imp_compile_seconds").record(took.as_secs_f64());
         Ok(())
     }
 

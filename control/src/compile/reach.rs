@@ -3,7 +3,7 @@
 //!
 //! A gateway goes where a publish of it is. An entitlement goes where a publish is that it covers, a
 //! credential where its entitlement goes. A fact marks the places that it may change; only when the
-//! changes are taken is it decided what belongs there, so that all facts of one batch become one
+//! changes are taken is it decided what belongs there, so that all facts of one portion become one
 //! change per cluster, and their order does not matter.
 
 use std::collections::hash_map::Entry;
