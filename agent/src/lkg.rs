@@ -1,8 +1,8 @@
 //! The last-known-good: what the agent holds, on disk, so that it serves without a control plane.
 //!
 //! One crash-safe file. Writers only mark what changed ([`Lkg::put`], [`Lkg::remove`] never wait);
-//! a thread of its own writes what is marked, many changes per transaction, so the disk is never in
-//! the way of a change, and falls behind by as much as it takes to sync one transaction.
+//! a thread of its own writes what is marked, many changes per transaction and who may call first, so
+//! the disk is never in the way of a change.
 //!
 //! Nothing that is wrong with the file needs a person. While the disk refuses it (full, read-only),
 //! rows wait in memory, the newest of each, and the file is opened again with back-off. A damaged
@@ -12,6 +12,7 @@
 pub(crate) mod aside;
 mod disk;
 mod file;
+mod lane;
 mod writer;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use imp_xds::wire;
 use prost::Message as _;
 
+use crate::intake::Kind;
 use disk::Disk;
 pub use disk::OpenError;
 use writer::Writer;
@@ -89,17 +91,24 @@ impl Lkg {
 
     /// Marks a row as new or changed.
     pub fn put(&self, table: Table, key: impl Into<String>, value: impl Into<Bytes>) {
-        self.writer.mark(table, key.into(), Some(value.into()));
+        let key = key.into();
+        self.writer.mark(is_access(table, &key), table, key, Some(value.into()));
     }
 
     /// Marks a row as gone.
     pub fn remove(&self, table: Table, key: impl Into<String>) {
-        self.writer.mark(table, key.into(), None);
+        let key = key.into();
+        self.writer.mark(is_access(table, &key), table, key, None);
     }
 
     /// Returns once everything that was marked before is on disk; false: the disk refuses.
     pub async fn flush(&self) -> bool {
         self.writer.flush().await
+    }
+
+    /// The same of entitlements and credentials alone, which go before everything else.
+    pub async fn flush_access(&self) -> bool {
+        self.writer.flush_access().await
     }
 
     /// Rows that are not on disk yet.
@@ -121,6 +130,12 @@ impl Lkg {
     pub fn close(&self) {
         self.writer.close();
     }
+}
+
+/// Whether the row says who may call.
+fn is_access(table: Table, key: &str) -> bool {
+    let kind = split(key).and_then(|(type_url, _)| Kind::of(type_url));
+    table == Table::Resources && matches!(kind, Some(Kind::Entitlement | Kind::Credential))
 }
 
 /// The key of a resource.

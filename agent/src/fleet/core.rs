@@ -235,7 +235,6 @@ impl Core {
         };
         let by = RefusedBy { marks: by.to_vec() };
         let row = [status.encode_to_vec(), by.encode_to_vec()].concat();
-        self.lkg.put(Table::Refused, id.clone(), row);
         self.enforce(id);
         match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
             Some(former) => {
@@ -246,6 +245,8 @@ impl Core {
             }
             None => self.lkg.remove(Table::Former, id.clone()),
         }
+        // Behind it: a refusal without what it fell back to would serve nothing after a restart.
+        self.lkg.put(Table::Refused, id.clone(), row);
         self.stale.insert(id.clone());
     }
 

@@ -245,7 +245,7 @@ impl Subscriber for Stream {
         // While the disk fails it is acknowledged all the same: to be told nothing more would be
         // worse. The metric imp_lkg_failing says so.
         let kept = async move {
-            let _on_disk = lkg.flush().await;
+            let _on_disk = lkg.flush_access().await;
         };
         needed.then(|| Box::pin(kept) as BoxFuture<'static, ()>)
     }

@@ -1,6 +1,5 @@
 //! The thread that writes behind.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,12 +9,16 @@ use tokio::sync::watch;
 
 use super::Table;
 use super::disk::{Store, Written};
-use super::file::Row;
+use super::lane::{Lane, Portion};
 use crate::backoff::Backoff;
 
 /// What a crash may cost at most of what is not urgent, beside the writing itself: the control plane
 /// sends it again.
 const GATHER: Duration = Duration::from_millis(50);
+
+/// So many bytes go into one transaction, or one row. Whoever waits for the disk waits for the one
+/// that is being written.
+const PORTION: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -32,31 +35,54 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The latest of each row that is not on disk: bounded by the number of rows, however many
-    /// changes there are.
-    marked: HashMap<(Table, String), Option<Bytes>>,
-    /// Counts marks.
-    newest: u64,
-    /// Somebody waits for the disk.
-    urgent: bool,
+    /// Goes first: who may call is small, and a revocation is acknowledged when it is on disk.
+    access: Lane,
+    /// In the order in which it was marked: an acknowledgement is not there before what it is of.
+    rest: Lane,
     closing: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// Everything up to this mark is on disk.
-    written: u64,
+    /// Everything up to these places of the lanes is on disk.
+    access: u64,
+    rest: u64,
     /// Why the last try failed.
     failing: Option<String>,
     /// How often the rows that were written before went away.
     lost: u64,
 }
 
-/// What is marked, and up to where that is everything.
-struct Work {
-    marked: HashMap<(Table, String), Option<Bytes>>,
-    newest: u64,
-    closing: bool,
+/// What is written next.
+enum Work {
+    Access(Portion),
+    Rest(Portion),
+}
+
+impl Work {
+    fn portion(&self) -> &Portion {
+        match self {
+            Self::Access(portion) | Self::Rest(portion) => portion,
+        }
+    }
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.access.is_empty() && self.rest.is_empty()
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.access.is_awaited() || self.rest.is_awaited()
+    }
+
+    fn take(&mut self) -> Work {
+        if self.access.is_empty() {
+            Work::Rest(self.rest.take(PORTION))
+        } else {
+            Work::Access(self.access.take(PORTION))
+        }
+    }
 }
 
 impl Writer {
@@ -73,16 +99,18 @@ impl Writer {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    pub(super) fn mark(&self, table: Table, key: String, value: Option<Bytes>) {
+    /// `access`: it says who may call.
+    pub(super) fn mark(&self, access: bool, table: Table, key: String, value: Option<Bytes>) {
         let mut state = self.shared.lock();
-        state.newest += 1;
-        state.marked.insert((table, key), value);
+        let lane = if access { &mut state.access } else { &mut state.rest };
+        lane.mark((table, key), value);
         drop(state);
         self.shared.wake.notify_one();
     }
 
     pub(super) fn behind(&self) -> usize {
-        self.shared.lock().marked.len()
+        let state = self.shared.lock();
+        state.access.len() + state.rest.len()
     }
 
     pub(super) fn failing(&self) -> Option<String> {
@@ -101,16 +129,23 @@ impl Writer {
     }
 
     pub(super) async fn flush(&self) -> bool {
-        let newest = {
+        let (access, rest) = {
             let mut state = self.shared.lock();
-            state.urgent = !state.marked.is_empty();
-            state.newest
+            (state.access.await_all(), state.rest.await_all())
         };
+        self.reach(move |progress| progress.access >= access && progress.rest >= rest).await
+    }
+
+    pub(super) async fn flush_access(&self) -> bool {
+        let access = self.shared.lock().access.await_all();
+        self.reach(move |progress| progress.access >= access).await
+    }
+
+    async fn reach(&self, reached: impl Fn(&Progress) -> bool) -> bool {
         self.shared.wake.notify_one();
         let mut progress = self.shared.progress.subscribe();
-        let done =
-            progress.wait_for(|progress| progress.written >= newest || progress.failing.is_some());
-        done.await.is_ok_and(|progress| progress.written >= newest)
+        let done = progress.wait_for(|progress| reached(progress) || progress.failing.is_some());
+        done.await.is_ok_and(|progress| reached(&progress))
     }
 
     pub(super) fn close(&self) {
@@ -139,19 +174,18 @@ impl Shared {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         let gauge = metrics::gauge!("imp_lkg_failing");
         gauge.set(if store.is_open() { 0.0 } else { 1.0 });
-        while let Some(Work { marked, newest, closing }) = self.next(store.is_open()) {
-            let batch: Vec<Row> = marked.into_iter().collect();
+        while let Some((work, closing)) = self.next(store.is_open()) {
             let started = Instant::now();
-            match store.write(&batch) {
+            match store.write(&work.portion().rows) {
                 Ok(written) => {
                     metrics::histogram!("imp_lkg_write_seconds").record(started.elapsed());
                     gauge.set(0.0);
                     backoff.reset();
-                    self.done(newest, written);
+                    self.done(&work, written);
                 }
                 Err(why) => {
                     gauge.set(1.0);
-                    self.failed(batch, why);
+                    self.failed(work, why);
                     if closing || self.pause(backoff.next()) {
                         return;
                     }
@@ -160,51 +194,49 @@ impl Shared {
         }
     }
 
-    fn done(&self, newest: u64, written: Written) {
+    fn done(&self, work: &Work, written: Written) {
         let was_failing = self.progress.borrow().failing.is_some();
         if was_failing {
             tracing::warn!("the disk takes the last-known-good again");
         }
         self.progress.send_modify(|progress| {
-            progress.written = newest;
+            match work {
+                Work::Access(portion) => progress.access = portion.up_to,
+                Work::Rest(portion) => progress.rest = portion.up_to,
+            }
             progress.failing = None;
             progress.lost += u64::from(written == Written::Empty);
         });
     }
 
     /// One loud line when it begins, not one for each try.
-    fn failed(&self, batch: Vec<Row>, why: String) {
+    fn failed(&self, work: Work, why: String) {
         if self.progress.borrow().failing.is_none() {
             tracing::error!(%why, "THE DISK DOES NOT TAKE THE LAST-KNOWN-GOOD: serving goes on from memory, and a restart would find an older state; it is tried again until it works (metric imp_lkg_failing)");
         }
-        self.put_back(batch);
+        let mut state = self.lock();
+        match work {
+            Work::Access(portion) => state.access.put_back(portion),
+            Work::Rest(portion) => state.rest.put_back(portion),
+        }
+        drop(state);
         self.progress.send_modify(|progress| progress.failing = Some(why));
     }
 
-    /// What is marked, a moment after something is, unless somebody waits for it; nothing, when the
-    /// store is to be opened again. None: closed, and nothing is left.
-    fn next(&self, open: bool) -> Option<Work> {
-        let idle = |state: &mut State| open && state.marked.is_empty() && !state.closing;
+    /// A part of what is marked, a moment after something is, unless somebody waits for it; nothing,
+    /// when the store is to be opened again. None: closed, and nothing is left.
+    fn next(&self, open: bool) -> Option<(Work, bool)> {
+        let idle = |state: &mut State| open && state.is_empty() && !state.closing;
         let state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         // One change marks several rows as Envoys answer; they go together, and not while it is
         // on its way to them.
-        let gathering = |state: &mut State| !state.closing && !state.urgent;
+        let gathering = |state: &mut State| !state.closing && !state.is_awaited();
         let gathered = self.wake.wait_timeout_while(state, GATHER, gathering);
         let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        state.urgent = false;
-        if state.marked.is_empty() && state.closing {
+        if state.is_empty() && state.closing {
             return None;
         }
-        let marked = std::mem::take(&mut state.marked);
-        Some(Work { marked, newest: state.newest, closing: state.closing })
-    }
-
-    /// What was marked again meanwhile is newer.
-    fn put_back(&self, rows: Vec<Row>) {
-        let mut state = self.lock();
-        for (key, value) in rows {
-            state.marked.entry(key).or_insert(value);
-        }
+        Some((state.take(), state.closing))
     }
 
     /// True when it should end.
@@ -220,6 +252,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::lkg::file::Row;
 
     /// Refuses while it is told to; the rows that it took, in order.
     #[derive(Clone, Default)]
@@ -262,7 +295,8 @@ mod tests {
     }
 
     fn mark(writer: &Writer, key: &str, value: &'static str) {
-        writer.mark(Table::Facts, key.to_owned(), Some(Bytes::from_static(value.as_bytes())));
+        let value = Bytes::from_static(value.as_bytes());
+        writer.mark(false, Table::Facts, key.to_owned(), Some(value));
     }
 
     #[tokio::test]
@@ -307,5 +341,25 @@ mod tests {
         store.empty.store(true, Ordering::Release);
         mark(&writer, "b", "1");
         assert_eq!(writer.lost(0).await, 1);
+    }
+    #[tokio::test]
+    async fn who_may_call_does_not_wait_for_large_rows() {
+        let store = Failing::default();
+        let writer = started(&store);
+        for name in ["a", "b", "c", "d"] {
+            let large = Bytes::from(vec![0; PORTION]);
+            writer.mark(false, Table::Resources, name.to_owned(), Some(large));
+        }
+        writer.mark(true, Table::Resources, "key".to_owned(), None);
+        assert!(writer.flush_access().await);
+        let keys = || {
+            let taken = store.taken.lock().unwrap();
+            taken.iter().map(|((_, key), _)| key.clone()).collect::<Vec<_>>()
+        };
+        let place = keys().iter().position(|key| key == "key");
+        assert!(place.is_some_and(|place| place <= 1), "behind {place:?} large rows");
+        assert!(writer.flush().await);
+        let rest: Vec<_> = keys().into_iter().filter(|key| key != "key").collect();
+        assert_eq!(rest, ["a", "b", "c", "d"]);
     }
 }
