@@ -164,7 +164,7 @@ fn start_hub(
     duplicates: Duplicates,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
-    let (store, clock) = (state.store.clone(), state.clock.clone());
+    let (store, clock) = (state.store.for_platform(), state.clock.clone());
     let worlds = Worlds::default();
     let (known, ticking, ends) = (store.clone(), clock.clone(), stop.clone());
     let hub = Hub::start(known, ticking, key, worlds.clone(), duplicates, ends);

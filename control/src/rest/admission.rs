@@ -40,13 +40,20 @@ struct Inner {
     all: Arc<Semaphore>,
     /// None: operators.
     by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
-    writers: DashMap<Writer, Arc<Semaphore>>,
+    writes: Turns,
+    large: Turns,
 }
 
-/// Whose writes take turns: a tenant's people, or one of its customers.
-type Writer = (TenantId, Option<CustomerId>);
+/// So many of each at a time; the others wait, and nobody waits for somebody else's.
+struct Turns {
+    at_a_time: usize,
+    of: DashMap<Party, Arc<Semaphore>>,
+}
 
-/// To write: the database is asked for one transaction of this writer at a time.
+/// A tenant's people, or one of its customers.
+type Party = (TenantId, Option<CustomerId>);
+
+/// Given back when it is dropped.
 #[derive(Debug)]
 pub struct Turn {
     _permit: Option<OwnedSemaphorePermit>,
@@ -61,8 +68,10 @@ pub struct Permit {
 
 /// A burst of requests waits so long for the ones before it.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A write waits so long for its writer's others.
+/// Who waits for a turn waits so long.
 const TURN_PATIENCE: Duration = Duration::from_secs(10);
+/// What any request takes.
+pub const SMALL: usize = 64 << 10;
 /// What memory is counted in.
 const GRAIN: usize = 1024;
 /// Who has not called since their rate is full again are forgotten when there are more than this.
@@ -75,7 +84,8 @@ impl Admission {
             tenants: Rates::new(rates.tenant),
             all: semaphore(&caps::BODY_BYTES_IN_FLIGHT),
             by_tenant: DashMap::new(),
-            writers: DashMap::new(),
+            writes: Turns::new(&caps::WRITES_AT_A_TIME),
+            large: Turns::new(&caps::LARGE_AT_A_TIME),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -112,17 +122,34 @@ impl Admission {
         waited.await.ok().flatten().ok_or_else(crowded)
     }
 
-    /// A turn to write. Whoever writes much waits for itself: in the queue for the database each
-    /// writer stands once. Operators stand there as often as they ask.
-    pub async fn turn(&self, scope: &TenantScope) -> Result<Turn, Problem> {
-        let Some(tenant) = scope.tenant() else { return Ok(Turn { _permit: None }) };
-        if self.inner.writers.len() > REMEMBERED {
-            self.inner.writers.retain(|_, writer| Arc::strong_count(writer) > 1);
+    /// A turn to write: in the queue for the database each party stands once. Operators stand there as
+    /// often as they ask.
+    pub async fn write(&self, scope: &TenantScope) -> Result<Turn, Problem> {
+        self.inner.writes.take(scope).await
+    }
+
+    /// A turn for a request of so many bytes: what is small needs none.
+    pub async fn work(&self, scope: &TenantScope, bytes: usize) -> Result<Turn, Problem> {
+        if bytes <= SMALL {
+            return Ok(Turn { _permit: None });
         }
-        let one = || Arc::new(Semaphore::new(caps::WRITES_AT_A_TIME.size()));
-        let writer = (tenant, scope.customer());
-        let writer = self.inner.writers.entry(writer).or_insert_with(one).clone();
-        let waited = tokio::time::timeout(TURN_PATIENCE, writer.acquire_owned()).await;
+        self.inner.large.take(scope).await
+    }
+}
+
+impl Turns {
+    fn new(cap: &caps::Cap) -> Self {
+        Self { at_a_time: cap.size(), of: DashMap::new() }
+    }
+
+    async fn take(&self, scope: &TenantScope) -> Result<Turn, Problem> {
+        let Some(tenant) = scope.tenant() else { return Ok(Turn { _permit: None }) };
+        if self.of.len() > REMEMBERED {
+            self.of.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+        let turns = || Arc::new(Semaphore::new(self.at_a_time));
+        let turns = self.of.entry((tenant, scope.customer())).or_insert_with(turns).clone();
+        let waited = tokio::time::timeout(TURN_PATIENCE, turns.acquire_owned()).await;
         let permit = waited.ok().and_then(Result::ok).ok_or_else(crowded)?;
         Ok(Turn { _permit: Some(permit) })
     }
@@ -212,32 +239,47 @@ mod tests {
         drop(held);
         assert!(admission.room(one, share).await.is_ok());
     }
+    fn of(tenant: TenantId) -> TenantScope {
+        TenantScope::platform().within(tenant).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn writes_of_one_tenant_take_turns_and_another_does_not_wait_for_them() {
         let admission = Admission::new(RestRates::default());
-        let scope = |tenant| TenantScope::platform().within(tenant).unwrap();
-        let (one, other) = (scope(TenantId::new()), scope(TenantId::new()));
-        let first = admission.turn(&one).await.unwrap();
-        let refused = admission.turn(&one).await.unwrap_err();
+        let (one, other) = (of(TenantId::new()), of(TenantId::new()));
+        let first = admission.write(&one).await.unwrap();
+        let refused = admission.write(&one).await.unwrap_err();
         assert_eq!((refused.code, refused.retry_after), ("too_much_at_once", Some(1)));
-        let _another = admission.turn(&other).await.unwrap();
-        let _operators = [
-            admission.turn(&TenantScope::platform()).await.unwrap(),
-            admission.turn(&TenantScope::platform()).await.unwrap(),
-        ];
+        let _another = admission.write(&other).await.unwrap();
+        let operators = TenantScope::platform();
+        let _held = admission.write(&operators).await.unwrap();
+        assert!(admission.write(&operators).await.is_ok());
         drop(first);
-        assert!(admission.turn(&one).await.is_ok());
+        assert!(admission.write(&one).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_large_requests_of_a_tenant_are_worked_on_and_one_more_waits() {
+        let admission = Admission::new(RestRates::default());
+        let (one, other) = (of(TenantId::new()), of(TenantId::new()));
+        let mut held = Vec::new();
+        for _ in 0..caps::LARGE_AT_A_TIME.value {
+            held.push(admission.work(&one, SMALL + 1).await.unwrap());
+        }
+        assert!(admission.work(&one, SMALL + 1).await.is_err());
+        assert!(admission.work(&one, SMALL).await.is_ok(), "small ones never wait");
+        assert!(admission.work(&other, SMALL + 1).await.is_ok());
+        held.pop();
+        assert!(admission.work(&one, SMALL + 1).await.is_ok());
     }
 
     #[tokio::test]
-    async fn writers_that_are_gone_are_forgotten() {
+    async fn who_has_no_turn_any_more_is_forgotten() {
         let admission = Admission::new(RestRates::default());
-        let held = TenantScope::platform().within(TenantId::new()).unwrap();
-        let _turn = admission.turn(&held).await.unwrap();
+        let _turn = admission.write(&of(TenantId::new())).await.unwrap();
         for _ in 0..=REMEMBERED {
-            let scope = TenantScope::platform().within(TenantId::new()).unwrap();
-            admission.turn(&scope).await.unwrap();
+            admission.write(&of(TenantId::new())).await.unwrap();
         }
-        assert_eq!(admission.inner.writers.len(), 2, "the one that holds a turn, and the last");
+        assert_eq!(admission.inner.writes.of.len(), 2, "the one that holds a turn, and the last");
     }
 }

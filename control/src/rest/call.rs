@@ -14,6 +14,7 @@ use imp_grammar::caps;
 use imp_store::tenant;
 
 use crate::problem::{Problem, version_mismatch};
+use crate::rest::admission::SMALL;
 use crate::rest::body::{self, Json};
 use crate::rest::query::Query;
 use crate::state::State;
@@ -44,9 +45,6 @@ impl Weight {
         Ok(body.max(page).max(SMALL))
     }
 }
-
-/// What any request takes.
-const SMALL: usize = 64 << 10;
 
 /// An authenticated and authorised request.
 pub struct Call {

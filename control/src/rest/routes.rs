@@ -122,9 +122,11 @@ impl Routes {
                     };
                     let (method, headers) = (request.method().clone(), request.headers().clone());
                     let weight = Weight::of(&request, query.contains(&"page_size"));
-                    let room = state.admission.room(principal.tenant_id, weight.bytes()?).await?;
+                    let bytes = weight.bytes()?;
+                    let room = state.admission.room(principal.tenant_id, bytes).await?;
                     let call = Call::read(state, principal, scope, request).await?;
                     call.query.check(&query)?;
+                    let _turn = call.state.admission.work(&call.scope, bytes).await?;
                     let reply = handler(call).await?.conditional(&method, &headers);
                     Ok::<_, Problem>(reply.holding(room))
                 };

@@ -11,7 +11,7 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use crate::error::one_line;
 use crate::file::{self, DatabaseFile};
-use crate::store::Db;
+use crate::store::{Db, Pools};
 use crate::tx::Unfinished;
 use crate::{Result, StoreError};
 
@@ -32,8 +32,10 @@ fn postgres_migrations() -> Migrator {
 /// A request waits no longer than this for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 512;
-/// Connections to the SQLite file for reading.
-const READERS: u32 = 4;
+/// Connections to the SQLite file for reading: those of requests, and the platform's.
+const READERS: (u32, u32) = (4, 2);
+/// Connections to PostgreSQL, likewise.
+const CONNECTIONS: (u32, u32) = (16, 6);
 
 pub(crate) async fn database(url: &str) -> Result<Db> {
     if let Some(path) = url.strip_prefix("sqlite:") {
@@ -67,8 +69,11 @@ async fn sqlite(path: &Path) -> Result<Db> {
     let write = write.map_err(|error| cannot(explain(&error)))?;
     sqlite_migrations().run(&write).await.map_err(|error| cannot(outdated(&error)))?;
     // All of them now: one that is opened later would open what stands at the path by then.
-    let read = pool(READERS).min_connections(READERS).connect_with(options.read_only(true)).await;
-    let read = read.map_err(|error| cannot(explain(&error)))?;
+    let options = options.read_only(true);
+    let readers = |count| pool(count).min_connections(count).connect_with(options.clone());
+    let (requests, platform) = tokio::try_join!(readers(READERS.0), readers(READERS.1))
+        .map_err(|error| cannot(explain(&error)))?;
+    let read = Pools { requests, platform };
     let file = DatabaseFile::at(path).map_err(|error| cannot(error.to_string()))?;
     Ok(Db::Sqlite { read, write, file, unfinished })
 }
@@ -123,17 +128,20 @@ async fn postgres(url: &str) -> Result<Db> {
     // Without the time limits of requests: a migration takes as long as it takes.
     postgres_migrations().run(&mut one).await.map_err(|error| cannot(outdated(&error)))?;
     one.close().await.map_err(|error| cannot(one_line(&error)))?;
-    let pool = PgPoolOptions::new()
-        .max_connections(16)
-        .acquire_timeout(PATIENCE)
-        .idle_timeout(Duration::from_secs(300))
-        .after_connect(|connection, _| {
-            Box::pin(async move { connection.execute(LIMITS).await.map(drop) })
-        })
-        .connect_with(options)
-        .await
-        .map_err(|error| cannot(one_line(&error)))?;
-    Ok(Db::Pg(pool))
+    let connections = |count| {
+        PgPoolOptions::new()
+            .max_connections(count)
+            .acquire_timeout(PATIENCE)
+            .idle_timeout(Duration::from_secs(300))
+            .after_connect(|connection, _| {
+                Box::pin(async move { connection.execute(LIMITS).await.map(drop) })
+            })
+            .connect_with(options.clone())
+    };
+    let (requests, platform) =
+        tokio::try_join!(connections(CONNECTIONS.0), connections(CONNECTIONS.1))
+            .map_err(|error| cannot(one_line(&error)))?;
+    Ok(Db::Pg(Pools { requests, platform }))
 }
 
 /// Nothing that a request does may hold a connection, or others' rows, for long. SET rather than

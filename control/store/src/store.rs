@@ -15,6 +15,20 @@ use crate::{Result, open};
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    caller: Caller,
+}
+
+/// For whom connections are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    Requests,
+    Platform,
+}
+
+/// Connections that requests may use up, and others that they cannot.
+pub(crate) struct Pools<P> {
+    pub(crate) requests: P,
+    pub(crate) platform: P,
 }
 
 struct Inner {
@@ -25,7 +39,7 @@ struct Inner {
 pub(crate) enum Db {
     Sqlite {
         /// WAL: readers never wait for the writer.
-        read: SqlitePool,
+        read: Pools<SqlitePool>,
         /// One connection. Writers queue for it in order; SQLite's own waiting is polling, and
         /// starves someone.
         write: SqlitePool,
@@ -34,7 +48,7 @@ pub(crate) enum Db {
         /// Of the one connection for writing.
         unfinished: Unfinished,
     },
-    Pg(PgPool),
+    Pg(Pools<PgPool>),
 }
 
 /// A connection of either kind: what every query runs on.
@@ -65,13 +79,27 @@ impl Store {
         let db = open::database(url).await?;
         let wake = match &db {
             Db::Sqlite { .. } => Wake::in_process(),
-            Db::Pg(pool) => Wake::across(pool.clone()),
+            Db::Pg(pools) => Wake::across(pools.platform.clone()),
         };
-        Ok(Self { inner: Arc::new(Inner { db, wake }) })
+        Ok(Self { inner: Arc::new(Inner { db, wake }), caller: Caller::Requests })
+    }
+
+    /// The same database through connections that no request can use up: for what serves all tenants.
+    #[must_use]
+    pub fn for_platform(&self) -> Self {
+        Self { caller: Caller::Platform, ..self.clone() }
     }
 
     pub(crate) fn db(&self) -> &Db {
         &self.inner.db
+    }
+
+    /// Which of the pools is this handle's.
+    pub(crate) fn own<'p, P>(&self, pools: &'p Pools<P>) -> &'p P {
+        match self.caller {
+            Caller::Requests => &pools.requests,
+            Caller::Platform => &pools.platform,
+        }
     }
 
     /// Whether several control planes may share this database.
@@ -94,20 +122,24 @@ impl Store {
     pub async fn close(&self) {
         match &self.inner.db {
             Db::Sqlite { read, write, .. } => {
-                read.close().await;
+                read.requests.close().await;
+                read.platform.close().await;
                 write.close().await;
             }
-            Db::Pg(pool) => pool.close().await,
+            Db::Pg(pools) => {
+                pools.requests.close().await;
+                pools.platform.close().await;
+            }
         }
     }
 
     pub(crate) async fn read(&self) -> Result<Held> {
         Ok(match &self.inner.db {
             Db::Sqlite { read, file, .. } => {
-                let held = read.acquire().await;
+                let held = self.own(read).acquire().await;
                 Held::Sqlite(held.map_err(|error| file.check().err().unwrap_or(error.into()))?)
             }
-            Db::Pg(pool) => Held::Pg(pool.acquire().await?),
+            Db::Pg(pools) => Held::Pg(self.own(pools).acquire().await?),
         })
     }
 }

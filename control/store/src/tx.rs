@@ -38,7 +38,7 @@ impl Store {
                 let tx = SqliteTx::begin(write, unfinished).await;
                 Open::Sqlite(tx.map_err(|error| file.check().err().unwrap_or(error))?)
             }
-            Db::Pg(pool) => Open::Pg(pool.begin().await?),
+            Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
         };
         Ok(Tx { open, store: self.clone(), tells: false })
     }

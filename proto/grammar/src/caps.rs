@@ -310,6 +310,9 @@ caps! {
     TENANT_BYTES_IN_FLIGHT = 8 * MIB, Bytes, [Api],
         "The same of one tenant.",
         "control/tests/it/request_caps.rs::bodies_in_flight_are_bounded";
+    LARGE_AT_A_TIME = 2, Count, [Api],
+        "Requests of one tenant's people, or of one customer, that are worked on at a time, of those with a body over 16 KiB or a list as answer; the next one waits up to 10 s.",
+        "control/src/rest/admission.rs::so_many_large_requests_of_a_tenant_are_worked_on_and_one_more_waits";
     WRITES_AT_A_TIME = 1, Count, [Api],
         "Writing transactions of one tenant's people, or of one customer, at a time; the next one waits up to 10 s.",
         "control/src/rest/admission.rs::writes_of_one_tenant_take_turns_and_another_does_not_wait_for_them";

@@ -95,3 +95,17 @@ async fn a_file_that_others_may_read_is_closed_to_them() {
     assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     again.probe().await.unwrap();
 }
+
+#[tokio::test]
+async fn requests_do_not_use_up_the_connections_of_the_platform() {
+    let (_database, store) = store(Kind::Postgres).await;
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        held.push(store.begin().await.unwrap());
+    }
+    let short = Duration::from_millis(100);
+    assert!(tokio::time::timeout(short, store.begin()).await.is_err(), "requests have no more");
+    let platform = store.for_platform();
+    let written = write(&platform, async |tx| cluster::insert(tx, &shop::cluster("a")).await);
+    tokio::time::timeout(Duration::from_secs(20), written).await.unwrap().unwrap();
+}
