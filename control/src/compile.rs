@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use imp_core::{AgentId, ClusterId, ProductPublishId};
 use imp_store::compile::AgentStanding;
-use imp_store::outbox::{Subject, Tail};
+use imp_store::outbox::Tail;
 use imp_store::{Result, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -113,8 +113,10 @@ impl Tailer {
                 Ok(()) => {
                     up_to_date = Instant::now();
                     retry.reset();
-                    if self.backlog.is_empty() && !tail.has_more() {
-                        let _woken_or_time = tokio::time::timeout(POLL, changed.changed()).await;
+                    if !tail.has_more() {
+                        let now = Instant::now();
+                        let due = self.backlog.due(now).unwrap_or(now + POLL);
+                        let _woken_or_time = tokio::time::timeout_at(due, changed.changed()).await;
                     }
                 }
                 Err(error) => {
@@ -128,11 +130,11 @@ impl Tailer {
     /// Compiles a portion of what is new.
     async fn step(&mut self, tail: &mut Tail) -> Result<()> {
         self.backlog.add(tail.next(&self.store).await?);
-        let portion = self.backlog.take();
+        let started = Instant::now();
+        let portion = self.backlog.take(started);
         if portion.is_empty() {
             return Ok(());
         }
-        let started = Instant::now();
         if let Err(error) = self.facts().changed(&portion).await {
             // Subjects that were read already are read again: that changes nothing.
             self.backlog.add(portion);
@@ -140,9 +142,7 @@ impl Tailer {
         }
         self.apply();
         let took = started.elapsed();
-        if let [Subject::ProductPublish(_), ..] = portion[..] {
-            self.backlog.took(portion.len(), took);
-        }
+        self.backlog.took(&portion, took, Instant::now());
         metrics::counter!("imp_compiled_subjects_total").increment(portion.len() as u64);
         metrics::histogram!("imp_compile_seconds").record(took.as_secs_f64());
         Ok(())

@@ -179,9 +179,9 @@ impl DeltaClient {
                     let type_url = TypeUrl::from(response.type_url.as_str());
                     match self.take(response) {
                         Answer::Now(answer) if !waiting.holds(&type_url) => {
-                            requests.send(answer).await.map_err(|_| closed())?;
+                            requests.send(*answer).await.map_err(|_| closed())?;
                         }
-                        Answer::Now(answer) => waiting.push(type_url, Box::pin(async { answer })),
+                        Answer::Now(answer) => waiting.push(type_url, Box::pin(async { *answer })),
                         Answer::Later(answer) => waiting.push(type_url, answer),
                     }
                 }
@@ -228,7 +228,7 @@ impl DeltaClient {
         };
         let answer = answer(type_url, nonce, self.subscriber.apply(update));
         match self.subscriber.kept() {
-            None => Answer::Now(answer),
+            None => Answer::Now(Box::new(answer)),
             Some(kept) => Answer::Later(Box::pin(async move {
                 kept.await;
                 answer
@@ -242,7 +242,7 @@ const MOST_WAITING: usize = 64;
 
 /// To a response.
 enum Answer {
-    Now(DeltaDiscoveryRequest),
+    Now(Box<DeltaDiscoveryRequest>),
     Later(BoxFuture<'static, DeltaDiscoveryRequest>),
 }
 
