@@ -5,7 +5,7 @@
 //! for the worlds. It is held while one change is rendered and never across an await; who waits for
 //! it on a worker of the runtime gives that worker's tasks away first. Publishes come from the link's
 //! workshop and take it themselves; keys and entitlements go to the engine without it. Events come
-//! from Envoys' streams, which must not wait, through a queue and one task.
+//! from Envoys' streams, which must not wait, through a queue and one thread.
 
 mod core;
 mod observer;
@@ -88,15 +88,34 @@ impl Fleet {
                 decides: AtomicBool::new(false),
             }),
         };
-        let listening = tokio::spawn(listen(fleet.clone(), queue, cancel.clone()));
-        tokio::spawn(async move {
-            if let Err(error) = listening.await {
-                tracing::error!(%error, "the fleet's task ended badly");
-            }
-            // Nobody hears Envoys any more: better to start again.
-            cancel.cancel();
-        });
+        fleet.clone().listen_on_a_thread(queue, cancel);
         fleet
+    }
+
+    /// What Envoys say may mean to render a lot. A runtime whose worker does that does not look at its
+    /// sockets meanwhile: a revocation would wait. So it is done on a thread of its own.
+    fn listen_on_a_thread(
+        self,
+        queue: mpsc::UnboundedReceiver<Happened>,
+        cancel: CancellationToken,
+    ) {
+        // Nobody hears Envoys any more: better to start again.
+        let ends = cancel.clone().drop_guard();
+        let listen = move || {
+            let _ends = ends;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            runtime.block_on(listen(self, queue, cancel));
+            Ok::<_, std::io::Error>(())
+        };
+        let started = std::thread::Builder::new().name("fleet".to_owned()).spawn(move || {
+            if let Err(error) = listen() {
+                tracing::error!(%error, "the fleet's thread cannot run");
+            }
+        });
+        if let Err(error) = started {
+            // What was moved into it is dropped, and ends the agent.
+            tracing::error!(%error, "the fleet's thread cannot be started");
+        }
     }
 
     /// Takes from disk what decisions need.

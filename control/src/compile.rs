@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::retry::Retry;
+use crate::workers::polled_off_workers;
 use backlog::Backlog;
 use facts::Facts;
 use reach::Reach;
@@ -135,7 +136,11 @@ impl Tailer {
         if portion.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.facts().changed(&portion).await {
+        let dear = self.backlog.is_dear(&portion);
+        let mut facts = self.facts();
+        let changed = facts.changed(&portion);
+        let read = if dear { polled_off_workers(changed).await } else { changed.await };
+        if let Err(error) = read {
             // Subjects that were read already are read again: that changes nothing.
             self.backlog.add(portion);
             return Err(error);

@@ -18,3 +18,4 @@ pub mod rest;
 pub mod retry;
 pub mod state;
 pub mod tls;
+pub mod workers;

@@ -39,8 +39,8 @@ pub(super) enum Happened {
     },
 }
 
-/// Passes events on to the fleet's task. The queue has no bound because a stream must never wait for
-/// it; it holds at most one answer per type and stream beyond what the task has seen.
+/// Passes events on to the fleet's thread. The queue has no bound because a stream must never wait for
+/// it; it holds at most one answer per type and stream beyond what the thread has seen.
 #[derive(Debug)]
 pub(super) struct Ears {
     pub(super) worlds: Worlds,

@@ -98,6 +98,15 @@ impl Backlog {
         taken.into_iter().map(Subject::ProductPublish).collect()
     }
 
+    /// Whether it took long when it was compiled last.
+    pub(super) fn is_dear(&self, taken: &[Subject]) -> bool {
+        let dear = |subject: &Subject| match subject {
+            Subject::ProductPublish(id) => self.known_dear.contains(id),
+            _ => false,
+        };
+        taken.iter().any(dear)
+    }
+
     /// What was taken has been compiled, and took so long.
     pub(super) fn took(&mut self, taken: &[Subject], time: Duration, now: Instant) {
         let &[Subject::ProductPublish(first), ref others @ ..] = taken else { return };
@@ -175,6 +184,7 @@ mod tests {
         assert_eq!((backlog.due(now), backlog.take(now)), (Some(rested), vec![]));
         now = rested;
         assert_eq!(backlog.take(now), [dear]);
+        assert!(backlog.is_dear(&[dear]) && !backlog.is_dear(&[other]));
         // It has become small: from now on it is like others.
         backlog.took(&[dear], SHORT, now);
         backlog.add([dear, other]);

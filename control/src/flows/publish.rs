@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::flows::{Write, hostnames, ports, share};
 use crate::problem::Problem;
-use crate::rest::call::{LARGE, off_workers};
+use crate::workers::{LARGE, off_workers};
 
 const REVISIONS_KEPT: i64 = caps::REVISIONS_KEPT.value.cast_signed();
 

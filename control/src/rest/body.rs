@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
 use crate::problem::Problem;
-use crate::rest::call::off_workers;
 use crate::rest::depth;
+use crate::workers::off_workers;
 
 /// `application/json`, or a `+json` type such as merge-patch.
 pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {

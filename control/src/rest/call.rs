@@ -18,6 +18,7 @@ use crate::rest::admission::SMALL;
 use crate::rest::body::{self, Json};
 use crate::rest::query::Query;
 use crate::state::State;
+use crate::workers::off_workers;
 
 /// What a request costs in memory, as far as its head tells.
 #[derive(Clone, Copy, Debug)]
@@ -170,20 +171,6 @@ fn is_length(error: &axum::Error) -> bool {
         cause = inner.source();
     }
     false
-}
-
-/// From this size on, work on a body is not done on a thread that serves others.
-pub const LARGE: usize = 16 << 10;
-
-/// Does work that takes time on a thread of its own; the requests that share this one go on. How much
-/// of it a tenant may have at once, [`Weight`] bounds.
-pub fn off_workers<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
-    match flavor {
-        Ok(RuntimeFlavor::MultiThread) if bytes >= LARGE => tokio::task::block_in_place(work),
-        _ => work(),
-    }
 }
 
 fn too_large() -> Problem {
