@@ -19,6 +19,7 @@ use std::time::Duration;
 use imp_xds::client::{ClientConfig, DeltaClient};
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -138,12 +139,20 @@ impl Link {
         if !saved {
             session.unsaved.notify_one();
         }
-        tokio::join!(
-            renew::run(session.clone(), cancel.clone()),
-            keep(session.clone(), cancel.clone()),
-            follow(session.clone(), self.holdings.clone(), cancel.clone()),
-            report::run(session, self.fleet.clone(), self.usage.clone(), cancel),
-        );
+        // A task each: one that waits for the fleet must not hold up the others, least of all the
+        // stream on which revocations come. They end with this one.
+        let mut conversations = JoinSet::new();
+        conversations.spawn(renew::run(session.clone(), cancel.clone()));
+        conversations.spawn(keep(session.clone(), cancel.clone()));
+        conversations.spawn(follow(session.clone(), self.holdings.clone(), cancel.clone()));
+        conversations.spawn(report::run(session, self.fleet.clone(), self.usage.clone(), cancel));
+        while let Some(ended) = conversations.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
     }
 
     /// Becomes somebody: by a token, or by a file that is mended. Without either there is an end,
