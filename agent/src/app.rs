@@ -103,7 +103,8 @@ impl App {
         if !admin_addr.ip().is_loopback() {
             return Err(AppError::AdminInTheOpen(admin_addr));
         }
-        let channel = link::channel(&config.control, config.control_ca.as_deref())?;
+        let channel =
+            link::channel(&config.control, config.control_ca.as_deref(), config.insecure)?;
         let file = state(&config)?;
         let port = Port::bind(&config.xds(), &config.envoy_uid, &config.state_dir).await?;
         let xds = port.address().clone();

@@ -37,6 +37,10 @@ pub struct Config {
     /// The certificate authority (PEM) of a control plane at https://.
     #[arg(long, env = "IMP_CONTROL_CA", value_name = "FILE")]
     pub control_ca: Option<PathBuf>,
+    /// Speak without TLS to a control plane on another machine. Who can listen on the way reads all
+    /// configuration and the agent's tokens, which are of no use without its key.
+    #[arg(long, env = "IMP_INSECURE")]
+    pub insecure: bool,
     /// Makes this agent a member of its cluster at the first start; of no use once registered.
     /// Better given in the environment, where other users cannot see it.
     #[arg(
@@ -204,6 +208,7 @@ impl Config {
         Self {
             control: control.to_owned(),
             control_ca: None,
+            insecure: false,
             registration_token: None,
             xds_listen: None,
             envoy_uid: vec![],

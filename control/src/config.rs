@@ -27,7 +27,7 @@ pub struct Cli {
 pub enum Command {
     /// Serve the REST API and the agents (the default).
     Serve(Box<Config>),
-    /// Make another system-admin's token, for when all are lost: whoever may use the database may.
+    /// Make another system-admin's token, for when all are lost. Needs no token, only the database.
     AdminToken(AdminToken),
     /// Say that a database which was restored from a backup counts, and exit: agents that have seen
     /// more of it take it again. What was revoked since the backup must be revoked again first.

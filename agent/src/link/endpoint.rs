@@ -1,5 +1,6 @@
 //! The channel to the control plane.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,14 @@ pub enum EndpointError {
         /// As given.
         url: String,
     },
+    /// Tokens would be readable on the way.
+    #[error(
+        "--control {url}: without TLS only a control plane on this machine is spoken to; give https://, or --insecure where the network is trusted"
+    )]
+    Insecure {
+        /// As given.
+        url: String,
+    },
     /// The file of the certificate authority.
     #[error("--control-ca {path}: {why}")]
     Authority {
@@ -33,13 +42,19 @@ pub enum EndpointError {
     },
 }
 
-/// Connects when it is first used, and again after every loss.
-pub fn channel(url: &str, authority: Option<&Path>) -> Result<Channel, EndpointError> {
+/// Connects when it is first used, and again after every loss. `insecure`: without TLS to other
+/// machines, too.
+pub fn channel(
+    url: &str,
+    authority: Option<&Path>,
+    insecure: bool,
+) -> Result<Channel, EndpointError> {
     let wrong = |why: String| EndpointError::Url { url: url.to_owned(), why };
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|e| wrong(e.to_string()))?;
     let scheme = endpoint.uri().scheme_str().unwrap_or_default().to_owned();
-    if endpoint.uri().host().is_none() {
-        return Err(wrong("no host".to_owned()));
+    let host = endpoint.uri().host().ok_or_else(|| wrong("no host".to_owned()))?;
+    if scheme == "http" && !insecure && !is_loopback(host) {
+        return Err(EndpointError::Insecure { url: url.to_owned() });
     }
     let endpoint = endpoint
         .connect_timeout(Duration::from_secs(5))
@@ -65,6 +80,11 @@ pub fn channel(url: &str, authority: Option<&Path>) -> Result<Channel, EndpointE
     }
 }
 
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,10 +92,26 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_address_is_named() {
         for wrong in ["", "127.0.0.1:1", "ftp://host:1", "/only/a/path", "http://"] {
-            let error = channel(wrong, None).unwrap_err().to_string();
+            let error = channel(wrong, None, true).unwrap_err().to_string();
             assert!(error.contains("--control") && error.contains("http"), "{wrong}: {error}");
         }
-        assert!(channel("https://host:1", None).unwrap_err().to_string().contains("--control-ca"));
-        assert!(channel("http://host:1", None).is_ok());
+        assert!(
+            channel("https://host:1", None, false)
+                .unwrap_err()
+                .to_string()
+                .contains("--control-ca")
+        );
+    }
+
+    #[tokio::test]
+    async fn without_tls_only_this_machine_is_spoken_to_unless_it_is_said() {
+        for here in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"] {
+            assert!(channel(here, None, false).is_ok(), "{here}");
+        }
+        for away in ["http://host:1", "http://10.0.0.1:1", "http://localhost.example.com:1"] {
+            let error = channel(away, None, false).unwrap_err().to_string();
+            assert!(error.contains("--insecure"), "{error}");
+            assert!(channel(away, None, true).is_ok(), "{away}");
+        }
     }
 }
