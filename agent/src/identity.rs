@@ -117,7 +117,7 @@ impl IdentityFile {
         };
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes)?;
-        serde_json::from_slice(&bytes).map(Some).map_err(std::io::Error::other)
+        serde_json::from_slice(&bytes).map(Some).map_err(without_content)
     }
 
     /// Makes room for another identity; what is there stays beside it, for people.
@@ -146,9 +146,40 @@ impl IdentityFile {
     }
 }
 
+/// Where it is wrong, and how. The words of the parser quote what stands there, which may be a secret.
+fn without_content(error: serde_json::Error) -> std::io::Error {
+    use serde_json::error::Category;
+    let what = match error.classify() {
+        Category::Syntax => "no JSON",
+        Category::Eof => "it ends too early",
+        Category::Data => "a field is missing or not as it should be",
+        Category::Io => return error.into(),
+    };
+    let (line, column) = (error.line(), error.column());
+    std::io::Error::other(format!("{what} at line {line} column {column}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_file_is_said_without_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = IdentityFile::within(directory.path());
+        for damaged in [
+            r#""a-secret""#,
+            r#"{"issued_at_ms":"a-secret"}"#,
+            r#"{"a-secret":1}"#,
+            r#"{"key":"a-secret"}"#,
+            r#"{"jwt":["a-secret"]}"#,
+            r#"{"jwt":"a-secret"#,
+        ] {
+            std::fs::write(file.path(), damaged).unwrap();
+            let words = file.load().unwrap_err().to_string();
+            assert!(!words.contains("secret") && words.contains("at line 1"), "{words}");
+        }
+    }
 
     #[test]
     fn no_byte_of_the_file_is_more_than_an_error() {

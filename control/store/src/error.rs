@@ -125,6 +125,18 @@ fn is_passing(cause: &dyn DatabaseError) -> bool {
     }
 }
 
+/// What cannot be read of a row, as one line. A parser of JSON quotes what it stumbles over, which may
+/// be what a tenant keeps from others: only the place is told.
+pub(crate) fn unreadable(error: &sqlx::Error) -> String {
+    if let sqlx::Error::ColumnDecode { index, source } = error
+        && let Some(json) = source.downcast_ref::<serde_json::Error>()
+    {
+        let (line, column) = (json.line(), json.column());
+        return format!("{index} is not what it should be at line {line} column {column}");
+    }
+    one_line(error)
+}
+
 /// An error and its causes, as one line.
 pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
@@ -137,4 +149,18 @@ pub(crate) fn one_line(error: &dyn Error) -> String {
         cause = inner.source();
     }
     line.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_row_is_said_without_its_content() {
+        let json = serde_json::from_str::<u8>(r#""Basic c2VjcmV0""#).unwrap_err();
+        assert!(json.to_string().contains("c2VjcmV0"), "the parser quotes");
+        let error = sqlx::Error::ColumnDecode { index: "\"spec\"".into(), source: json.into() };
+        let words = unreadable(&error);
+        assert!(words.contains("spec") && !words.contains("c2VjcmV0"), "{words}");
+    }
 }

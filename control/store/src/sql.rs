@@ -65,7 +65,7 @@ where
     T::from_row(row).map_err(|error| StoreError::Corrupt {
         table,
         id: row.try_get::<Uuid, _>("id").ok(),
-        why: crate::error::one_line(&error),
+        why: crate::error::unreadable(&error),
     })
 }
 
