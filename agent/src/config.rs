@@ -38,8 +38,8 @@ pub struct Config {
     #[arg(long, env = "IMP_CONTROL_CA", value_name = "FILE")]
     pub control_ca: Option<PathBuf>,
     /// Speak without TLS to a control plane on another machine. Who can listen on the way reads all
-    /// configuration and the agent's tokens, which are of no use without its key.
-    #[arg(long, env = "IMP_INSECURE")]
+    /// configuration and may use a registration token first; who can change traffic owns the agent.
+    #[arg(long, env = "IMP_CONTROL_INSECURE")]
     pub insecure: bool,
     /// Makes this agent a member of its cluster at the first start; of no use once registered.
     /// Better given in the environment, where other users cannot see it.

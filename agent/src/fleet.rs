@@ -145,8 +145,9 @@ impl Fleet {
     /// From now on Envoys are served.
     pub fn open(&self) {
         self.decide();
-        self.shared.worlds.open();
+        // Held before anybody is let in: nobody is served a world without its content.
         let mut core = self.lock();
+        self.shared.worlds.open();
         core.commit();
         core.mark_proven();
     }

@@ -13,6 +13,7 @@ mod session;
 mod subscriber;
 mod workshop;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,11 +118,16 @@ impl Link {
         let mut token = self.token.clone();
         loop {
             let ended = cancel.child_token();
+            let mut conversing = pin!(self.converse(joined, ended.clone()));
             let again = tokio::select! {
-                () = self.converse(joined, ended.clone()) => None,
+                () = &mut conversing => None,
                 again = self.join_again(&mut token) => Some(again),
             };
-            ended.cancel();
+            if again.is_some() {
+                ended.cancel();
+                // Nothing that was told to the former identity is taken behind what the next one hears.
+                conversing.await;
+            }
             match again {
                 Some(again) => joined = again,
                 None => return Ok(()),
@@ -270,10 +276,12 @@ async fn follow(session: Arc<Session>, holdings: Arc<Holdings>, cancel: Cancella
     let mut lost = 0;
     loop {
         tokio::select! {
-            () = client.run(connect, cancel.clone()) => return,
+            () = client.run(connect, cancel.clone()) => return subscriber.settled().await,
             times = holdings.lost(lost) => lost = times,
         }
         tracing::warn!("what was on disk is gone: everything is asked for again");
+        // What is under way was told to who had everything, and would count as heard.
+        subscriber.settled().await;
         holdings.ask_for_everything();
         session.keep_history();
     }

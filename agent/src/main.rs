@@ -37,26 +37,28 @@ fn issue(options: &NodeCertificate) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     imp_agent::log::start(config.log_format);
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let stop = stop_signal()?;
     let mut running = App::start(config).await?;
     let ended = tokio::select! {
-        () = stop_signal() => Ok(()),
+        () = stop => Ok(()),
         error = running.ended() => Err(error),
     };
     running.shutdown().await;
     Ok(ended?)
 }
 
-/// SIGINT or SIGTERM.
-async fn stop_signal() {
+/// SIGINT or SIGTERM, from now on: one that comes during the start ends what has started by then in
+/// order, too.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

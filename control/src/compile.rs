@@ -130,7 +130,14 @@ impl Tailer {
 
     /// Compiles a portion of what is new.
     async fn step(&mut self, tail: &mut Tail) -> Result<()> {
-        self.backlog.add(tail.next(&self.store).await?);
+        let told = tail.next(&self.store).await?;
+        let dear = self.backlog.dear_among(&told);
+        self.backlog.add(told);
+        for id in dear {
+            if imp_store::compile::is_closed(&self.store, id).await? {
+                self.backlog.hurry(id);
+            }
+        }
         let started = Instant::now();
         let portion = self.backlog.take(started);
         if portion.is_empty() {
@@ -140,6 +147,7 @@ impl Tailer {
         let mut facts = self.facts();
         let changed = facts.changed(&portion);
         let read = if dear { polled_off_workers(changed).await } else { changed.await };
+        let dear = facts.dear;
         if let Err(error) = read {
             // Subjects that were read already are read again: that changes nothing.
             self.backlog.add(portion);
@@ -147,7 +155,7 @@ impl Tailer {
         }
         self.apply();
         let took = started.elapsed();
-        self.backlog.took(&portion, took, Instant::now());
+        self.backlog.took(&portion, &dear, took, Instant::now());
         metrics::counter!("imp_compiled_subjects_total").increment(portion.len() as u64);
         metrics::histogram!("imp_compile_seconds").record(took.as_secs_f64());
         Ok(())
@@ -155,7 +163,7 @@ impl Tailer {
 
     fn facts(&mut self) -> Facts<'_> {
         let Self { store, worlds, watcher, reach, .. } = self;
-        Facts { store, worlds, watcher: &**watcher, reach }
+        Facts { store, worlds, watcher: &**watcher, reach, dear: Vec::new() }
     }
 
     fn apply(&mut self) {

@@ -37,7 +37,7 @@ pub struct Write<'c> {
 
 impl<'c> Write<'c> {
     pub async fn begin(call: &'c Call, scope: TenantScope) -> Result<Self, Problem> {
-        let turn = call.state.admission.write(&call.scope).await?;
+        let turn = call.state.admission.write(&call.scope, call.tightens).await?;
         let tx = call.state.store.begin().await?;
         Ok(Self { call, tx, scope, now: call.now(), _turn: turn })
     }

@@ -137,13 +137,17 @@ async fn notice(
     }
 }
 
-/// Publishes last, behind the gateways, entitlements and keys that they need. All in one phase: none
-/// waits for the acknowledgement of another, but they leave in this order.
+/// Publishes last, behind the gateways, entitlements and keys that they need. None waits for the
+/// acknowledgement of another, removals included, but they leave in this order.
 fn ads(gate: Arc<Gate>) -> AdsServer {
     let mut types = pb::type_urls();
     types.sort_by_key(|type_url| *type_url == pb::Publish::type_url());
     let rules = types.into_iter().map(|type_url| TypeRules::new(type_url, 0)).collect();
-    let config = ServerConfig { removal_grace: Duration::ZERO, ..ServerConfig::new(rules) };
+    let config = ServerConfig {
+        removal_grace: Duration::ZERO,
+        barrier_timeout: Duration::ZERO,
+        ..ServerConfig::new(rules)
+    };
     AdsServer::new(config, gate, Arc::new(NoObserver))
 }
 

@@ -29,6 +29,7 @@ async fn main() -> ExitCode {
 async fn serve(config: Config) -> anyhow::Result<()> {
     imp_control::log::start(config.log_format);
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let stop = stop_signal()?;
     let to_file = config.bootstrap_token_file.is_some();
     let scheme = if config.tls().is_some() { "https" } else { "http" };
     let mut running = App::start(config).await.map_err(one_line)?;
@@ -38,7 +39,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let rest = format!("{scheme}://{}", running.rest_addr);
     print(&format!("REST {rest}, docs {rest}/docs"))?;
     tokio::select! {
-        () = stop_signal() => running.cancel(),
+        () = stop => running.cancel(),
         () = running.stopped() => {}
     }
     running.wait().await;
@@ -66,17 +67,18 @@ fn one_line(error: StartError) -> anyhow::Error {
     anyhow::anyhow!(error.to_string().replace('\n', " "))
 }
 
-/// SIGINT or SIGTERM.
-async fn stop_signal() {
+/// SIGINT or SIGTERM, from now on: one that comes during the start ends what has started by then in
+/// order, too.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

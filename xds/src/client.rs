@@ -68,8 +68,9 @@ pub struct Update {
     pub more: bool,
 }
 
-/// What could not be taken, with the reasons, some time later.
-pub type Rejections = BoxFuture<'static, Vec<(String, String)>>;
+/// What could not be taken, with the reasons, some time later. An error ends the stream, and the next
+/// one begins with what is held by then.
+pub type Rejections = BoxFuture<'static, Result<Vec<(String, String)>, Status>>;
 
 /// Holds the resources.
 pub trait Subscriber: Send + Sync + 'static {
@@ -181,12 +182,12 @@ impl DeltaClient {
                         Answer::Now(answer) if !waiting.holds(&type_url) => {
                             requests.send(*answer).await.map_err(|_| closed())?;
                         }
-                        Answer::Now(answer) => waiting.push(type_url, Box::pin(async { *answer })),
+                        Answer::Now(answer) => waiting.push(type_url, Box::pin(async { Ok(*answer) })),
                         Answer::Later(answer) => waiting.push(type_url, answer),
                     }
                 }
                 answer = waiting.next() => {
-                    requests.send(answer).await.map_err(|_| closed())?;
+                    requests.send(answer?).await.map_err(|_| closed())?;
                 }
             }
         }
@@ -220,9 +221,9 @@ impl DeltaClient {
         };
         let update = match self.subscriber.apply_elsewhere(update) {
             Ok(rejected) => {
-                return Answer::Later(Box::pin(
-                    async move { answer(type_url, nonce, rejected.await) },
-                ));
+                return Answer::Later(Box::pin(async move {
+                    Ok(answer(type_url, nonce, rejected.await?))
+                }));
             }
             Err(update) => update,
         };
@@ -231,7 +232,7 @@ impl DeltaClient {
             None => Answer::Now(Box::new(answer)),
             Some(kept) => Answer::Later(Box::pin(async move {
                 kept.await;
-                answer
+                Ok(answer)
             })),
         }
     }
@@ -243,7 +244,7 @@ const MOST_WAITING: usize = 64;
 /// To a response.
 enum Answer {
     Now(Box<DeltaDiscoveryRequest>),
-    Later(BoxFuture<'static, DeltaDiscoveryRequest>),
+    Later(BoxFuture<'static, Result<DeltaDiscoveryRequest, Status>>),
 }
 
 fn answer(

@@ -79,6 +79,8 @@ impl Holdings {
     pub(super) fn ask_for_everything(&self) {
         let mut held = self.lock();
         (held.heard, held.told_complete) = (BTreeSet::new(), false);
+        // It may still wait for the disk.
+        self.lkg.remove(Table::Facts, COMPLETE);
         for version in held.versions.values_mut().flat_map(BTreeMap::values_mut) {
             UNKNOWN.clone_into(version);
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::FutureExt as _;
 use imp_xds::client::{Rejections, Update};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tonic::Status;
 
 use super::subscriber::Holdings;
 
@@ -27,7 +28,7 @@ struct Shared {
 struct Order {
     update: Update,
     stream: u64,
-    done: oneshot::Sender<Vec<(String, String)>>,
+    done: oneshot::Sender<Result<Vec<(String, String)>, Status>>,
 }
 
 impl Workshop {
@@ -42,10 +43,9 @@ impl Workshop {
     /// What of it could not be taken, when it is done.
     pub(super) fn take(&self, update: Update) -> Rejections {
         let (done, rejected) = oneshot::channel();
-        let names = names(&update);
         let stream = self.shared.stream.load(Ordering::Acquire);
         let _gone_with_the_task = self.queue.send(Order { update, stream, done });
-        Box::pin(rejected.map(|done| done.unwrap_or_else(|_| refuse(names))))
+        Box::pin(rejected.map(|done| done.unwrap_or_else(|_| Err(over()))))
     }
 
     /// A new stream begins: what waits of the former one is dropped (it will be sent again), and what
@@ -66,7 +66,6 @@ async fn work(
         if stream != shared.stream.load(Ordering::Acquire) {
             continue;
         }
-        let (names, holdings) = (names(&update), holdings.clone());
         let applying = holdings.clone();
         let applied = tokio::task::spawn_blocking(move || applying.apply(update)).await;
         let rejected = match applied {
@@ -74,11 +73,12 @@ async fn work(
                 if tightens {
                     holdings.flush().await;
                 }
-                rejected
+                Ok(rejected)
             }
+            // A part of it may have been taken: the next stream begins with what is held.
             Err(error) => {
                 tracing::error!(%error, "publishes could not be taken");
-                refuse(names)
+                Err(Status::internal("the agent failed at this message; its log says why"))
             }
         };
         // Its stream may be gone.
@@ -86,13 +86,9 @@ async fn work(
     }
 }
 
-fn names(update: &Update) -> Vec<String> {
-    update.upserts.iter().map(|resource| resource.name().to_string()).collect()
-}
-
-fn refuse(names: Vec<String>) -> Vec<(String, String)> {
-    let why = "the agent failed at this message; its log says why";
-    names.into_iter().map(|name| (name, why.to_owned())).collect()
+/// What waits is dropped when its stream is.
+fn over() -> Status {
+    Status::cancelled("the stream is over")
 }
 
 #[cfg(test)]
@@ -200,7 +196,7 @@ mod tests {
         assert!((&mut publish).now_or_never().is_none(), "it still waits");
         drop(end);
         let rejected = timeout(Duration::from_secs(20), publish).await.expect("it ends");
-        assert_eq!(rejected, []);
+        assert_eq!(rejected.unwrap(), []);
         for reader in readers {
             assert_eq!(reader.await.unwrap(), 0);
         }
@@ -217,10 +213,10 @@ mod tests {
         assert!((&mut settled).now_or_never().is_none(), "the first is under way");
         drop(end);
         timeout(Duration::from_secs(20), settled).await.expect("it settles");
-        assert_eq!(first.await, []);
-        // A removal has no name to refuse it by; its stream is gone, so nobody hears the answer.
-        assert_eq!(second.await, []);
+        assert_eq!(first.await.unwrap(), []);
+        assert!(second.await.is_err(), "it was not taken, and is not acknowledged");
         let third = rig.workshop.take(removal(Kind::Publish, "third"));
-        assert_eq!(timeout(Duration::from_secs(20), third).await.expect("it goes on"), []);
+        let third = timeout(Duration::from_secs(20), third).await.expect("it goes on");
+        assert_eq!(third.unwrap(), []);
     }
 }

@@ -37,8 +37,11 @@ struct Shared {
 struct State {
     /// Goes first: who may call is small, and a revocation is acknowledged when it is on disk.
     access: Lane,
-    /// In the order in which it was marked: an acknowledgement is not there before what it is of.
+    /// In the order in which rows were first marked. A row that is marked again keeps its place, so an
+    /// acknowledgement may be there before the revision that it is of: readers compare revisions.
     rest: Lane,
+    /// The last portion was of `access`.
+    access_last: bool,
     closing: bool,
 }
 
@@ -77,7 +80,10 @@ impl State {
     }
 
     fn take(&mut self) -> Work {
-        if self.access.is_empty() {
+        // In turns: who issues keys all the time must not keep publishes from the disk.
+        let rest = self.access.is_empty() || (self.access_last && !self.rest.is_empty());
+        self.access_last = !rest;
+        if rest {
             Work::Rest(self.rest.take(PORTION))
         } else {
             Work::Access(self.access.take(PORTION))
@@ -361,5 +367,19 @@ mod tests {
         assert!(writer.flush().await);
         let rest: Vec<_> = keys().into_iter().filter(|key| key != "key").collect();
         assert_eq!(rest, ["a", "b", "c", "d"]);
+    }
+    #[test]
+    fn the_lanes_take_turns() {
+        let mut state = State::default();
+        let mut is_access = Vec::new();
+        state.rest.mark((Table::Resources, "a".to_owned()), Some(Bytes::from(vec![0; PORTION])));
+        state.rest.mark((Table::Resources, "b".to_owned()), None);
+        for key in 0..4 {
+            // One more all the time.
+            state.access.mark((Table::Resources, format!("key {key}")), None);
+            is_access.push(matches!(state.take(), Work::Access(_)));
+        }
+        assert_eq!(is_access, [true, false, true, false]);
+        assert!(state.rest.is_empty());
     }
 }

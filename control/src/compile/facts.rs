@@ -11,6 +11,7 @@ use imp_xds::MAX_RESOURCE_BYTES;
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::backlog::DEAR;
 use super::reach::{Entitled, Keyed, Placed, Reach};
 use super::{Watcher, Worlds, message, skip};
 
@@ -22,6 +23,8 @@ pub(super) struct Facts<'a> {
     pub(super) worlds: &'a Worlds,
     pub(super) watcher: &'a dyn Watcher,
     pub(super) reach: &'a mut Reach,
+    /// Publishes among what was read that are dear.
+    pub(super) dear: Vec<ProductPublishId>,
 }
 
 /// Subjects by kind.
@@ -149,7 +152,12 @@ impl Facts<'_> {
             self.watcher.publish(id, publish.as_ref().map(|publish| publish.spec.cluster_id));
             match publish.filter(|publish| publish.status.is_served()).as_ref().map(place) {
                 None => self.reach.publish(id, None),
-                Some(Ok(placed)) => self.reach.publish(id, Some(placed)),
+                Some(Ok(placed)) => {
+                    if placed.resource.value().len() > DEAR {
+                        self.dear.push(id);
+                    }
+                    self.reach.publish(id, Some(placed));
+                }
                 Some(Err(error)) => skip("publish", id, &error),
             }
         });

@@ -41,13 +41,21 @@ struct Inner {
     /// None: operators.
     by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
     writes: Turns,
+    /// Of writes that take something away: a key is not good for longer because its tenant publishes.
+    tightenings: Turns,
     large: Turns,
 }
 
 /// So many of each at a time; the others wait, and nobody waits for somebody else's.
 struct Turns {
     at_a_time: usize,
-    of: DashMap<Party, Arc<Semaphore>>,
+    of: DashMap<Party, Arc<Queue>>,
+}
+
+struct Queue {
+    turns: Arc<Semaphore>,
+    /// For those who have a turn or wait for one.
+    places: Arc<Semaphore>,
 }
 
 /// A tenant's people, or one of its customers.
@@ -56,7 +64,7 @@ type Party = (TenantId, Option<CustomerId>);
 /// Given back when it is dropped.
 #[derive(Debug)]
 pub struct Turn {
-    _permit: Option<OwnedSemaphorePermit>,
+    _turn_and_place: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
 /// What a request holds of its tenant's share until its answer is sent.
@@ -85,6 +93,7 @@ impl Admission {
             all: semaphore(&caps::BODY_BYTES_IN_FLIGHT),
             by_tenant: DashMap::new(),
             writes: Turns::new(&caps::WRITES_AT_A_TIME),
+            tightenings: Turns::new(&caps::WRITES_AT_A_TIME),
             large: Turns::new(&caps::LARGE_AT_A_TIME),
         };
         Self { inner: Arc::new(inner) }
@@ -123,15 +132,16 @@ impl Admission {
     }
 
     /// A turn to write: in the queue for the database each party stands once. Operators stand there as
-    /// often as they ask.
-    pub async fn write(&self, scope: &TenantScope) -> Result<Turn, Problem> {
-        self.inner.writes.take(scope).await
+    /// often as they ask. What takes something away has a queue of its own.
+    pub async fn write(&self, scope: &TenantScope, tightens: bool) -> Result<Turn, Problem> {
+        let turns = if tightens { &self.inner.tightenings } else { &self.inner.writes };
+        turns.take(scope).await
     }
 
     /// A turn for a request of so many bytes: what is small needs none.
     pub async fn work(&self, scope: &TenantScope, bytes: usize) -> Result<Turn, Problem> {
         if bytes <= SMALL {
-            return Ok(Turn { _permit: None });
+            return Ok(Turn { _turn_and_place: None });
         }
         self.inner.large.take(scope).await
     }
@@ -143,15 +153,21 @@ impl Turns {
     }
 
     async fn take(&self, scope: &TenantScope) -> Result<Turn, Problem> {
-        let Some(tenant) = scope.tenant() else { return Ok(Turn { _permit: None }) };
+        let Some(tenant) = scope.tenant() else { return Ok(Turn { _turn_and_place: None }) };
         if self.of.len() > REMEMBERED {
-            self.of.retain(|_, turns| Arc::strong_count(turns) > 1);
+            self.of.retain(|_, queue| queue.places.available_permits() < caps::QUEUE_PLACES.size());
         }
-        let turns = || Arc::new(Semaphore::new(self.at_a_time));
-        let turns = self.of.entry((tenant, scope.customer())).or_insert_with(turns).clone();
-        let waited = tokio::time::timeout(TURN_PATIENCE, turns.acquire_owned()).await;
-        let permit = waited.ok().and_then(Result::ok).ok_or_else(crowded)?;
-        Ok(Turn { _permit: Some(permit) })
+        let queue = || {
+            Arc::new(Queue {
+                turns: Arc::new(Semaphore::new(self.at_a_time)),
+                places: Arc::new(Semaphore::new(caps::QUEUE_PLACES.size())),
+            })
+        };
+        let queue = self.of.entry((tenant, scope.customer())).or_insert_with(queue).clone();
+        let place = queue.places.clone().try_acquire_owned().map_err(|_| crowded())?;
+        let waited = tokio::time::timeout(TURN_PATIENCE, queue.turns.clone().acquire_owned()).await;
+        let turn = waited.ok().and_then(Result::ok).ok_or_else(crowded)?;
+        Ok(Turn { _turn_and_place: Some((turn, place)) })
     }
 }
 
@@ -202,6 +218,8 @@ impl<K: Eq + Hash> Rates<K> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -247,15 +265,16 @@ mod tests {
     async fn writes_of_one_tenant_take_turns_and_another_does_not_wait_for_them() {
         let admission = Admission::new(RestRates::default());
         let (one, other) = (of(TenantId::new()), of(TenantId::new()));
-        let first = admission.write(&one).await.unwrap();
-        let refused = admission.write(&one).await.unwrap_err();
+        let first = admission.write(&one, false).await.unwrap();
+        let refused = admission.write(&one, false).await.unwrap_err();
         assert_eq!((refused.code, refused.retry_after), ("too_much_at_once", Some(1)));
-        let _another = admission.write(&other).await.unwrap();
+        let _another = admission.write(&other, false).await.unwrap();
+        let _revoked = admission.write(&one, true).await.unwrap();
         let operators = TenantScope::platform();
-        let _held = admission.write(&operators).await.unwrap();
-        assert!(admission.write(&operators).await.is_ok());
+        let _held = admission.write(&operators, false).await.unwrap();
+        assert!(admission.write(&operators, false).await.is_ok());
         drop(first);
-        assert!(admission.write(&one).await.is_ok());
+        assert!(admission.write(&one, false).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -273,12 +292,30 @@ mod tests {
         assert!(admission.work(&one, SMALL + 1).await.is_ok());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn so_many_stand_in_a_queue_and_one_more_is_refused_at_once() {
+        let admission = Admission::new(RestRates::default());
+        let one = of(TenantId::new());
+        let places = caps::QUEUE_PLACES.size();
+        let mut waiting: Vec<_> =
+            (0..places).map(|_| Box::pin(admission.write(&one, false))).collect();
+        let mut held = Vec::new();
+        for writer in &mut waiting {
+            held.extend(writer.as_mut().now_or_never());
+        }
+        assert_eq!(held.len(), caps::WRITES_AT_A_TIME.size());
+        let refused = admission.write(&one, false).now_or_never().expect("at once").unwrap_err();
+        assert_eq!(refused.code, "too_much_at_once");
+        drop((waiting, held));
+        assert!(admission.write(&one, false).await.is_ok());
+    }
+
     #[tokio::test]
     async fn who_has_no_turn_any_more_is_forgotten() {
         let admission = Admission::new(RestRates::default());
-        let _turn = admission.write(&of(TenantId::new())).await.unwrap();
+        let _turn = admission.write(&of(TenantId::new()), false).await.unwrap();
         for _ in 0..=REMEMBERED {
-            admission.write(&of(TenantId::new())).await.unwrap();
+            admission.write(&of(TenantId::new()), false).await.unwrap();
         }
         assert_eq!(admission.inner.writes.of.len(), 2, "the one that holds a turn, and the last");
     }

@@ -55,6 +55,8 @@ pub struct Call {
     pub scope: TenantScope,
     pub query: Query,
     pub headers: HeaderMap,
+    /// The operation takes something away from somebody.
+    pub tightens: bool,
     path: HashMap<String, String>,
     body: Bytes,
 }
@@ -74,7 +76,8 @@ impl Call {
             .map_err(|_| Problem::not_found("object"))?;
         let path = raw.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let body = whole(body).await?;
-        Ok(Self { state, principal, scope, query, headers: parts.headers, path, body })
+        let headers = parts.headers;
+        Ok(Self { state, principal, scope, query, headers, tightens: false, path, body })
     }
 
     pub fn now(&self) -> DateTime<Utc> {

@@ -74,6 +74,12 @@ impl Op {
         Self { status: 204, ..Self::new(id.into(), Method::DELETE, path.into(), summary.into()) }
     }
 
+    /// Whether it takes something away from somebody.
+    fn tightens(&self) -> bool {
+        let ends = ["/revoke", "/suspend", "/cancel", "/retire"];
+        self.method == Method::DELETE || ends.iter().any(|action| self.path.ends_with(action))
+    }
+
     pub fn needs(self, kind: Kind, action: Action) -> Self {
         Self { needs: Some((kind, action)), ..self }
     }
@@ -108,6 +114,7 @@ impl Routes {
     {
         self.document.describe(&op);
         let filter = MethodFilter::try_from(op.method.clone()).unwrap_or(MethodFilter::GET);
+        let tightens = op.tightens();
         let (needs, query) = (op.needs, op.query);
         let serve = move |Shared(state): Shared<State>, request: Request| {
             let (handler, query) = (handler.clone(), query.clone());
@@ -123,10 +130,12 @@ impl Routes {
                     let (method, headers) = (request.method().clone(), request.headers().clone());
                     let weight = Weight::of(&request, query.contains(&"page_size"));
                     let bytes = weight.bytes()?;
+                    // Whoever waits for a turn holds none of the tenant's memory.
+                    let _turn = state.admission.work(&scope, bytes).await?;
                     let room = state.admission.room(principal.tenant_id, bytes).await?;
-                    let call = Call::read(state, principal, scope, request).await?;
+                    let mut call = Call::read(state, principal, scope, request).await?;
+                    call.tightens = tightens;
                     call.query.check(&query)?;
-                    let _turn = call.state.admission.work(&call.scope, bytes).await?;
                     let reply = handler(call).await?.conditional(&method, &headers);
                     Ok::<_, Problem>(reply.holding(room))
                 };

@@ -111,6 +111,17 @@ pub struct SubscriptionOwner {
     pub product_id: ProductId,
 }
 
+/// Whether the publish calls for nothing but to be closed: it is suspended, or gone.
+pub async fn is_closed(store: &Store, id: ProductPublishId) -> Result<bool> {
+    let mut held = store.read().await?;
+    let sql = "SELECT status FROM product_publishes WHERE id = $1";
+    let rows = fetch!(held.conn(), "product_publishes", (Word<PublishStatus>,), sql, id.0)?;
+    let open = |(status,): &(Word<PublishStatus>,)| {
+        status.0.is_served() && status.0 != PublishStatus::Suspended
+    };
+    Ok(!rows.iter().any(open))
+}
+
 /// Publishes at their desired revisions.
 pub async fn publishes(
     store: &Store,

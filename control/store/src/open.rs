@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -64,17 +65,25 @@ async fn sqlite(path: &Path) -> Result<Db> {
         // Between processes only: inside this one, writers queue for the one connection.
         .busy_timeout(PATIENCE)
         .statement_cache_capacity(STATEMENTS);
+    let file = Arc::new(DatabaseFile::at(path).map_err(|error| cannot(error.to_string()))?);
     let unfinished = Unfinished::default();
     let write = writer(&unfinished).connect_with(options.clone()).await;
     let write = write.map_err(|error| cannot(explain(&error)))?;
     sqlite_migrations().run(&write).await.map_err(|error| cannot(outdated(&error)))?;
-    // All of them now: one that is opened later would open what stands at the path by then.
+    // All of them now: one that is opened later would open what stands at the path by then, if that
+    // is still the same file.
     let options = options.read_only(true);
-    let readers = |count| pool(count).min_connections(count).connect_with(options.clone());
+    let readers = |count| {
+        let file = file.clone();
+        let same = move || file.check().map_err(|error| sqlx::Error::Protocol(error.to_string()));
+        pool(count)
+            .min_connections(count)
+            .after_connect(move |_, _| Box::pin(std::future::ready(same())))
+            .connect_with(options.clone())
+    };
     let (requests, platform) = tokio::try_join!(readers(READERS.0), readers(READERS.1))
         .map_err(|error| cannot(explain(&error)))?;
     let read = Pools { requests, platform };
-    let file = DatabaseFile::at(path).map_err(|error| cannot(error.to_string()))?;
     Ok(Db::Sqlite { read, write, file, unfinished })
 }
 

@@ -44,7 +44,7 @@ pub(crate) enum Db {
         /// starves someone.
         write: SqlitePool,
         /// What both are open on.
-        file: DatabaseFile,
+        file: Arc<DatabaseFile>,
         /// Of the one connection for writing.
         unfinished: Unfinished,
     },

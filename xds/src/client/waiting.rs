@@ -7,21 +7,20 @@ use std::task::Poll;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use tonic::Status;
 
 use crate::TypeUrl;
 use crate::wire::DeltaDiscoveryRequest;
 
+type Answer = BoxFuture<'static, Result<DeltaDiscoveryRequest, Status>>;
+
 #[derive(Default)]
 pub(super) struct Waiting {
-    by_type: HashMap<TypeUrl, FuturesOrdered<BoxFuture<'static, DeltaDiscoveryRequest>>>,
+    by_type: HashMap<TypeUrl, FuturesOrdered<Answer>>,
 }
 
 impl Waiting {
-    pub(super) fn push(
-        &mut self,
-        type_url: TypeUrl,
-        answer: BoxFuture<'static, DeltaDiscoveryRequest>,
-    ) {
+    pub(super) fn push(&mut self, type_url: TypeUrl, answer: Answer) {
         self.by_type.entry(type_url).or_default().push_back(answer);
     }
 
@@ -35,7 +34,7 @@ impl Waiting {
     }
 
     /// The next that is ready; never, when there is none.
-    pub(super) async fn next(&mut self) -> DeltaDiscoveryRequest {
+    pub(super) async fn next(&mut self) -> Result<DeltaDiscoveryRequest, Status> {
         std::future::poll_fn(|cx| {
             for answers in self.by_type.values_mut().filter(|answers| !answers.is_empty()) {
                 if let Poll::Ready(Some(answer)) = answers.poll_next_unpin(cx) {
@@ -65,16 +64,16 @@ mod tests {
         let mut waiting = Waiting::default();
         assert!(waiting.next().now_or_never().is_none(), "nothing waits");
         let (done, is_done) = oneshot::channel();
-        waiting.push(slow.clone(), Box::pin(async { is_done.await.unwrap() }));
-        waiting.push(slow.clone(), Box::pin(async { answer("slow 2") }));
-        waiting.push(fast.clone(), Box::pin(async { answer("fast 1") }));
+        waiting.push(slow.clone(), Box::pin(async { Ok(is_done.await.unwrap()) }));
+        waiting.push(slow.clone(), Box::pin(async { Ok(answer("slow 2")) }));
+        waiting.push(fast.clone(), Box::pin(async { Ok(answer("fast 1")) }));
         assert!(waiting.holds(&slow) && waiting.holds(&fast) && waiting.len() == 3);
-        assert_eq!(waiting.next().await.response_nonce, "fast 1");
+        assert_eq!(waiting.next().await.unwrap().response_nonce, "fast 1");
         assert!(!waiting.holds(&fast));
         assert!(waiting.next().now_or_never().is_none(), "the second waits for the first");
         done.send(answer("slow 1")).unwrap();
-        assert_eq!(waiting.next().await.response_nonce, "slow 1");
-        assert_eq!(waiting.next().await.response_nonce, "slow 2");
+        assert_eq!(waiting.next().await.unwrap().response_nonce, "slow 1");
+        assert_eq!(waiting.next().await.unwrap().response_nonce, "slow 2");
         assert_eq!(waiting.len(), 0);
     }
 }
