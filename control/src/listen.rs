@@ -185,6 +185,10 @@ pub async fn serve<T, S, B>(
     }
 }
 
+/// Stands in the extensions of an answer to somebody who is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Welcome;
+
 /// Out of file descriptors, or a peer that left while it was accepted.
 async fn after_failure(error: &io::Error, slots: &Slots) {
     let peers_fault = matches!(
@@ -236,8 +240,14 @@ where
         let served = counted.begin();
         request.extensions_mut().insert(PeerAddr(peer));
         request.extensions_mut().insert(known.clone());
-        let answer = service.clone().oneshot(request);
-        async move { Ok::<_, Infallible>(answer.await?.map(|body| Served::new(body, served))) }
+        let (answer, counted) = (service.clone().oneshot(request), counted.clone());
+        async move {
+            let answer = answer.await?;
+            if answer.extensions().get::<Welcome>().is_some() {
+                counted.welcome();
+            }
+            Ok::<_, Infallible>(answer.map(|body| Served::new(body, served)))
+        }
     });
     let io = TokioIo::new(Watched::new(stream, activity.clone()));
     let builder = builder(limits);

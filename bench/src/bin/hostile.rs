@@ -23,7 +23,7 @@ struct Arguments {
     #[arg(long, default_value_t = 2_000)]
     keys: usize,
     /// Connections that it holds open with nothing, or half a request, on them.
-    #[arg(long, default_value_t = 1_500)]
+    #[arg(long, default_value_t = 1_000)]
     connections: usize,
 }
 

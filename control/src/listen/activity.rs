@@ -43,6 +43,8 @@ pub(super) struct Activity {
     /// Requests whose answer has begun.
     answering: AtomicUsize,
     first_request: AtomicBool,
+    /// Who is at the other end was known at least once.
+    welcome: AtomicBool,
     http2: AtomicBool,
     closing: AtomicBool,
 }
@@ -57,6 +59,7 @@ impl Activity {
             wrote_at: AtomicU64::new(now()),
             answering: AtomicUsize::new(0),
             first_request: AtomicBool::new(false),
+            welcome: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         })
@@ -90,9 +93,16 @@ impl Activity {
         }
     }
 
-    /// Since when it has had nothing to do; None: it has.
-    pub(super) fn idle_since(&self) -> Option<u64> {
-        (self.busy.load(Relaxed) == 0).then(|| self.idle_since.load(Relaxed))
+    /// Its peer has said who it is, and was believed.
+    pub(super) fn welcome(&self) {
+        self.welcome.store(true, Relaxed);
+    }
+
+    /// The less, the sooner it gives way: strangers before those who are known, then who has had
+    /// nothing to do for longer. None: it is busy.
+    pub(super) fn rank(&self) -> Option<(bool, u64)> {
+        let rank = || (self.welcome.load(Relaxed), self.idle_since.load(Relaxed));
+        (self.busy.load(Relaxed) == 0).then(rank)
     }
 
     pub(super) fn close(&self) {

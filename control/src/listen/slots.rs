@@ -1,5 +1,6 @@
 //! So many connections and no more: when all places are taken, the connection that has been idle
-//! longest gives its place up, so that nobody keeps others out by doing nothing.
+//! longest gives its place up, so that nobody keeps others out by doing nothing. A stranger's goes
+//! before one on which somebody was known.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +63,7 @@ impl Slots {
 impl Taken {
     fn cut_idlest(&mut self) -> bool {
         let idle = |(id, (_, activity)): (&u64, &(_, Arc<Activity>))| {
-            activity.idle_since().map(|since| (since, *id))
+            activity.rank().map(|rank| (rank, *id))
         };
         let idlest = self.by.iter().filter_map(idle).min();
         let cut = idlest.and_then(|(_, id)| self.by.remove(&id));
@@ -102,4 +103,23 @@ pub(super) fn affordable(wanted: usize) -> usize {
     let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let most = open_files.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
     most.map_or(wanted, |most| wanted.min((most / 2).max(8)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_give_way_before_those_who_are_known() {
+        let slots = Slots::new(3);
+        let [known, stranger, busy] = [(); 3].map(|()| slots.take().unwrap());
+        known.activity().welcome();
+        let _request = busy.activity().begin();
+        let newer = slots.take().unwrap();
+        let is_cut = |slot: &Slot| slot.cut.is_cancelled();
+        assert_eq!([&known, &stranger, &busy].map(is_cut), [false, true, false]);
+        newer.activity().welcome();
+        let _newest = slots.take().unwrap();
+        assert!(is_cut(&known) && !is_cut(&newer), "of those, who is idle longest");
+    }
 }

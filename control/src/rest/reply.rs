@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::listen::Welcome;
 use crate::problem::Problem;
 use crate::rest::admission::Permit;
 use crate::rest::call::etag;
@@ -104,6 +105,8 @@ impl IntoResponse for Reply {
         let body = self.body.map(held);
         let mut response = Response::new(body.unwrap_or_else(Body::empty));
         *response.status_mut() = self.status;
+        // Handlers are reached with a token only.
+        response.extensions_mut().insert(Welcome);
         let has_body = !matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let content_type = has_body.then(|| "application/json".to_owned());
         let headers = [

@@ -336,7 +336,7 @@ caps! {
 }
 @connections {
     REST_CONNECTIONS = 1_024, Count, [Api],
-        "Connections to the REST port; one more takes the place of the one that is idle longest.",
+        "Connections to the REST port; one more takes the place of the one that is idle longest, strangers first.",
         "control/tests/it/connections.rs::the_connection_that_is_idle_longest_gives_way";
     HEADER_TIME = 10_000, Milliseconds, [Api],
         "From the first byte of a request to the end of its head; also from connecting to the first request.",
@@ -394,7 +394,7 @@ caps! {
 }
 @agents {
     HUB_CONNECTIONS = 4_096, Count, [Hub],
-        "Connections to the agents' port; one more takes the place of the one that is idle longest.",
+        "Connections to the agents' port; one more takes the place of the one that is idle longest, strangers first.",
         "control/tests/it/hub_bounds.rs::the_bounds_of_the_port_are_those_of_the_table";
     HUB_STREAMS = 16, Count, [Hub],
         "Calls at once on one connection of an agent, which needs three.",
