@@ -10,7 +10,7 @@ use super::file::Row;
 type Key = (Table, String);
 
 /// The latest of each row that is not on disk: bounded by the number of rows, however many changes
-/// there are. A row that changes again keeps its place, so whoever waits for it waits for no more than
+/// there are. A row that changes again keeps its place, so a waiter waits for no more than
 /// there was before it.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
