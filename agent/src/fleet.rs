@@ -120,8 +120,7 @@ impl Fleet {
 
     /// Takes from disk what decisions need.
     pub fn restore_access(&self, loaded: &mut Loaded) -> Whole {
-        let engine = self.lock().engine.clone();
-        restore::load_access(&engine, loaded)
+        restore::load_access(&self.shared.engine, loaded)
     }
 
     /// Takes the rest of what was on disk; gives what of it could be read. Blocks.
@@ -338,6 +337,17 @@ async fn listen(
 
 #[cfg(test)]
 impl Fleet {
+    /// One that knows nothing yet.
+    pub(crate) fn empty(lkg: Lkg, cancel: CancellationToken) -> Self {
+        let options = Options {
+            bind_address: "127.0.0.1".into(),
+            layout: imp_translate::Layout::ScopedRoutes,
+            agent_cluster: "agent".into(),
+            upstreams: Default::default(),
+        };
+        Self::start(options, Engine::new(), lkg, cancel)
+    }
+
     /// Holds the lock while it runs, as a change that takes long does.
     pub(crate) fn while_locked(&self, run: impl FnOnce()) {
         let _core = self.lock();

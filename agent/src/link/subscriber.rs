@@ -259,8 +259,6 @@ impl Subscriber for Stream {
 
 #[cfg(test)]
 mod tests {
-    use imp_enforce::Engine;
-    use imp_translate::{Layout, Options};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -269,14 +267,8 @@ mod tests {
     async fn a_world_that_comes_in_parts_is_not_served_before_the_last_one() {
         let directory = tempfile::tempdir().unwrap();
         let (lkg, _) = Lkg::open(directory.path()).unwrap();
-        let options = Options {
-            bind_address: "127.0.0.1".into(),
-            layout: Layout::ScopedRoutes,
-            agent_cluster: "agent".into(),
-            upstreams: Default::default(),
-        };
         let cancel = CancellationToken::new();
-        let fleet = Fleet::start(options, Engine::new(), lkg.clone(), cancel.clone());
+        let fleet = Fleet::empty(lkg.clone(), cancel.clone());
         let holdings = Holdings::new(fleet.clone(), lkg.clone(), Vec::new(), false);
         let tell = |kind: Kind, more| {
             let type_url = TypeUrl::from(kind.type_url());

@@ -96,8 +96,6 @@ mod tests {
     use std::sync::mpsc as channel;
     use std::time::Duration;
 
-    use imp_enforce::Engine;
-    use imp_translate::{Layout, Options};
     use imp_xds::TypeUrl;
     use tokio::time::{sleep, timeout};
     use tokio_util::sync::CancellationToken;
@@ -119,14 +117,8 @@ mod tests {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let (lkg, _) = Lkg::open(directory.path()).unwrap();
-            let options = Options {
-                bind_address: "127.0.0.1".into(),
-                layout: Layout::ScopedRoutes,
-                agent_cluster: "agent".into(),
-                upstreams: Default::default(),
-            };
             let cancel = CancellationToken::new();
-            let fleet = Fleet::start(options, Engine::new(), lkg.clone(), cancel.clone());
+            let fleet = Fleet::empty(lkg.clone(), cancel.clone());
             let holdings = Arc::new(Holdings::new(fleet.clone(), lkg, Vec::new(), false));
             let workshop = Workshop::start(holdings.clone());
             Self { fleet, holdings, workshop, cancel, _directory: directory }
