@@ -114,6 +114,12 @@ impl ApiServiceSpec {
         });
     }
 
+    /// How many routes, backends, policies and headers it holds: how much work it is.
+    pub fn parts(&self) -> usize {
+        let policies: usize = self.policies.iter().map(|policy| 1 + policy.config.headers()).sum();
+        self.routes.len() + self.backends.len() + policies
+    }
+
     /// Whether every upstream is one that the deployment lets tenants reach.
     pub fn check_upstreams(&self, policy: &UpstreamPolicy, v: &mut Violations) {
         v.each("backends", &self.backends, |v, backend| {

@@ -38,6 +38,16 @@ pub enum PolicyConfig {
 }
 
 impl PolicyConfig {
+    /// How many headers it names.
+    pub fn headers(&self) -> usize {
+        match self {
+            Self::RateLimit(_) => 0,
+            Self::RequestHeaders(it) | Self::ResponseHeaders(it) => {
+                it.set.len() + it.add.len() + it.remove.len()
+            }
+        }
+    }
+
     /// The type as it stands in JSON.
     pub fn kind(&self) -> &'static str {
         match self {

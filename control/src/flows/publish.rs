@@ -19,9 +19,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::flows::{Write, hostnames, ports, share};
 use crate::problem::Problem;
-use crate::workers::{LARGE, off_workers};
+use crate::workers::off_workers;
 
 const REVISIONS_KEPT: i64 = caps::REVISIONS_KEPT.value.cast_signed();
+
+/// What a part of a service is in JSON, about.
+const PART_BYTES: usize = 256;
 
 /// What one revision serves.
 struct Content {
@@ -153,7 +156,8 @@ async fn store_revision(
     content: Content,
 ) -> Result<(), Problem> {
     let Content { spec, services } = content;
-    let (taken, services, content_hash) = off_workers(LARGE, || {
+    let bytes = services.iter().map(|service| service.spec.parts() * PART_BYTES).sum();
+    let (taken, services, content_hash) = off_workers(bytes, || {
         let (taken, services) = share::measure(publish, services)?;
         let bytes = serde_json::to_vec(&(&spec, &services)).map_err(Problem::internal)?;
         Ok::<_, Problem>((taken, services, hex::encode(Sha256::digest(bytes))))
@@ -239,11 +243,11 @@ async fn freeze(
         return Err(service_retired(pointer));
     }
     let stays = held && service.status == ApiServiceStatus::Deprecated;
-    if !stays && service.status.publish()? != service.status {
-        api_service::leave_draft(&mut write.tx, id, write.now).await?;
+    let draft = !stays && service.status.publish()? != service.status;
+    if !(draft && api_service::leave_draft(&mut write.tx, id, write.now).await?) {
+        // Held only now: of two first publishes, both would wait for the other to let go.
+        refuse_retired(write, id, pointer).await?;
     }
-    // Held only now: of two first publishes, both would wait for the other to let go.
-    refuse_retired(write, id, pointer).await?;
     Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })
 }
 

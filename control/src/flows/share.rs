@@ -79,19 +79,19 @@ pub async fn take(
     publish: &ProductPublish,
     share: Share,
 ) -> Result<(), Problem> {
-    let ClusterShare { served_bytes, regexes } = table::of_others(&mut write.tx, publish).await?;
-    let own =
-        ClusterShare { served_bytes: share.served_bytes as u64, regexes: share.regexes as u64 };
+    let Share { served_bytes, regexes, .. } = share;
+    let own = ClusterShare { served_bytes: served_bytes as u64, regexes: regexes as u64 };
+    let all = table::take(&mut write.tx, publish, own).await?;
     for (cap, wanted) in [
-        (&caps::TENANT_CLUSTER_BYTES, served_bytes + own.served_bytes),
-        (&caps::TENANT_CLUSTER_REGEXES, regexes + own.regexes),
+        (&caps::TENANT_CLUSTER_BYTES, all.served_bytes),
+        (&caps::TENANT_CLUSTER_REGEXES, all.regexes),
     ] {
         if wanted > cap.value {
             let detail = format!("{} {}", cap.bounds, cap.words());
             return Err(Problem::conflict("cap_reached", detail).at("/cluster_id"));
         }
     }
-    Ok(table::set(&mut write.tx, publish.id, own).await?)
+    Ok(())
 }
 
 fn too_large(exceeded: &Exceeded, pointer: &str) -> Problem {

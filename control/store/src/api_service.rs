@@ -102,13 +102,13 @@ pub async fn update(tx: &mut Tx, service: &ApiService, expected_version: i64) ->
     matched::<ApiServices>(tx, rows, service.id.into()).await
 }
 
-/// Moves a draft on to `published`; anything else stays as it is. Of two first publishes at the same
-/// time each finds what it needs, whoever was first.
-pub async fn leave_draft(tx: &mut Tx, id: ApiServiceId, now: DateTime<Utc>) -> Result<()> {
+/// Moves a draft on to `published` and holds its row; false: it is something else by now, and stays.
+pub async fn leave_draft(tx: &mut Tx, id: ApiServiceId, now: DateTime<Utc>) -> Result<bool> {
     let sql = "UPDATE api_services SET status = $2, version = version + 1, updated_at = $3 \
         WHERE id = $1 AND status = $4";
     let (draft, published) = (ApiServiceStatus::Draft, ApiServiceStatus::Published);
-    execute!(tx.conn(), sql, id.0, published.as_str(), micros(now), draft.as_str()).map(drop)
+    let rows = execute!(tx.conn(), sql, id.0, published.as_str(), micros(now), draft.as_str())?;
+    Ok(rows > 0)
 }
 
 /// Whether a publish serves it, or would at its next revision: by what its desired revision froze, by

@@ -1,10 +1,9 @@
-//! What a tenant has: objects of each kind (table `object_counts`, kept by triggers), and what its
-//! publishes take of a cluster.
+//! What a tenant has: objects of each kind (table `object_counts`), and what its publishes take of a
+//! cluster (table `cluster_shares`). Triggers keep both.
 
 use imp_core::product_publish::ProductPublish;
-use imp_core::{ProductPublishId, TenantId};
+use imp_core::TenantId;
 
-use crate::store::Conn;
 use crate::{Result, Tx};
 
 /// What publishes take of a cluster.
@@ -24,34 +23,22 @@ pub async fn objects(tx: &mut Tx, tenant: TenantId, table: &str) -> Result<u64> 
     Ok(rows.first().map_or(0, |(objects,)| objects.unsigned_abs()))
 }
 
-/// What the tenant's other publishes take of the cluster of this one. Until the transaction ends
-/// nobody else can ask, so the answer stays true.
-pub async fn of_others(tx: &mut Tx, publish: &ProductPublish) -> Result<ClusterShare> {
-    let (tenant, cluster) = (publish.tenant_id, publish.spec.cluster_id);
-    if let Conn::Pg(conn) = tx.conn() {
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(format!("share {tenant} {cluster}"))
-            .execute(conn)
-            .await?;
-    }
-    let sql = "SELECT CAST(COALESCE(SUM(served_bytes), 0) AS BIGINT), \
-        CAST(COALESCE(SUM(regexes), 0) AS BIGINT) FROM product_publishes \
-        WHERE tenant_id = $1 AND cluster_id = $2 AND id <> $3";
-    let rows =
-        fetch!(tx.conn(), "product_publishes", (i64, i64), sql, tenant.0, cluster.0, publish.id.0)?;
+/// Writes what the publish takes at its desired revision. What all of the tenant's take of its cluster
+/// then: until the transaction ends nobody else changes that, so the answer stays true.
+pub async fn take(tx: &mut Tx, publish: &ProductPublish, share: ClusterShare) -> Result<ClusterShare> {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let sql = "UPDATE product_publishes SET served_bytes = $2, regexes = $3 WHERE id = $1";
+    let (bytes, regexes) = (number(share.served_bytes), number(share.regexes));
+    execute!(tx.conn(), sql, publish.id.0, bytes, regexes)?;
+    let sql = "SELECT served_bytes, regexes FROM cluster_shares \
+        WHERE tenant_id = $1 AND cluster_id = $2";
+    let (tenant, cluster) = (publish.tenant_id.0, publish.spec.cluster_id.0);
+    let rows = fetch!(tx.conn(), "cluster_shares", (i64, i64), sql, tenant, cluster)?;
     let share = |&(bytes, regexes): &(i64, i64)| ClusterShare {
         served_bytes: bytes.unsigned_abs(),
         regexes: regexes.unsigned_abs(),
     };
     Ok(rows.first().map(share).unwrap_or_default())
-}
-
-/// Writes what the publish takes at its desired revision.
-pub async fn set(tx: &mut Tx, publish: ProductPublishId, share: ClusterShare) -> Result<()> {
-    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let sql = "UPDATE product_publishes SET served_bytes = $2, regexes = $3 WHERE id = $1";
-    let (bytes, regexes) = (number(share.served_bytes), number(share.regexes));
-    execute!(tx.conn(), sql, publish.0, bytes, regexes).map(drop)
 }
 
 /// Pretends that there are so many, for tests of what happens then.

@@ -23,6 +23,26 @@ pub struct Tx {
     tells: bool,
 }
 
+/// When a commit returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// When it is on the disk.
+    Synced,
+    /// When the operating system has it.
+    Unsynced,
+}
+
+impl Durability {
+    /// Opens a transaction on SQLite, where the setting is the connection's: whoever had it before may
+    /// have left another.
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Synced => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+            Self::Unsynced => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
+        }
+    }
+}
+
 enum Open {
     Sqlite(SqliteTx),
     Pg(sqlx::Transaction<'static, Postgres>),
@@ -31,14 +51,30 @@ enum Open {
 impl Store {
     /// Opens a transaction for writing; dropping it takes everything back.
     pub async fn begin(&self) -> Result<Tx> {
+        self.begin_with(Durability::Synced).await
+    }
+
+    /// The same for what is told again after a crash: its commit does not wait for the disk. A kill of
+    /// this process loses nothing of it, a power cut the last moments, and never half of it.
+    pub async fn begin_unsynced(&self) -> Result<Tx> {
+        self.begin_with(Durability::Unsynced).await
+    }
+
+    async fn begin_with(&self, durability: Durability) -> Result<Tx> {
         let open = match self.db() {
             Db::Sqlite { write, file, unfinished, .. } => {
                 // A file that is no longer where it was opened takes nothing in.
                 file.check()?;
-                let tx = SqliteTx::begin(write, unfinished).await;
+                let tx = SqliteTx::begin(write, unfinished, durability).await;
                 Open::Sqlite(tx.map_err(|error| file.check().err().unwrap_or(error))?)
             }
-            Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
+            Db::Pg(pools) => {
+                let mut tx = self.own(pools).begin().await?;
+                if durability == Durability::Unsynced {
+                    tx.execute("SET LOCAL synchronous_commit = off").await?;
+                }
+                Open::Pg(tx)
+            }
         };
         Ok(Tx { open, store: self.clone(), tells: false })
     }
@@ -112,21 +148,29 @@ struct SqliteTx {
 }
 
 impl SqliteTx {
-    async fn begin(pool: &SqlitePool, unfinished: &Unfinished) -> Result<Self> {
-        match Self::try_begin(pool, unfinished).await {
+    async fn begin(
+        pool: &SqlitePool,
+        unfinished: &Unfinished,
+        durability: Durability,
+    ) -> Result<Self> {
+        match Self::try_begin(pool, unfinished, durability).await {
             // The connection was in a state that it should not be in, and is closed by now.
-            Err(StoreError::Driver(_)) => Self::try_begin(pool, unfinished).await,
+            Err(StoreError::Driver(_)) => Self::try_begin(pool, unfinished, durability).await,
             done => done,
         }
     }
 
-    async fn try_begin(pool: &SqlitePool, unfinished: &Unfinished) -> Result<Self> {
+    async fn try_begin(
+        pool: &SqlitePool,
+        unfinished: &Unfinished,
+        durability: Durability,
+    ) -> Result<Self> {
         let connection = pool.acquire().await?;
         let mut tx = Self { connection, unfinished: unfinished.clone() };
         // From here on, whatever becomes of the request, the connection is looked after.
         tx.unfinished.0.store(true, Ordering::Release);
         // A transaction that reads first and turns writer later fails under contention.
-        match tx.connection.execute("BEGIN IMMEDIATE").await {
+        match tx.connection.execute(durability.begin()).await {
             Ok(_) => Ok(tx),
             Err(error) => {
                 tx.connection.close_on_drop();

@@ -66,11 +66,15 @@ impl Batch {
         let mut first = true;
         for _ in 0..TRIES {
             let changes = changes(&statuses, store, board, now).await?;
-            let rest = first && self.has_rest();
+            let rest = first && (self.must_last() || !self.beats.is_empty());
             if changes.is_empty() && !rest {
                 return Ok(());
             }
-            let mut tx = store.begin().await?;
+            // Statuses and signs of life agents say again, whatever this database forgets.
+            let mut tx = match first && self.must_last() {
+                true => store.begin().await?,
+                false => store.begin_unsynced().await?,
+            };
             if first {
                 self.write_rest(&mut tx, now).await?;
             }
@@ -92,9 +96,10 @@ impl Batch {
         Ok(())
     }
 
-    fn has_rest(&self) -> bool {
-        let Self { beats, usage, duplicates, deeds, .. } = self;
-        !(beats.is_empty() && usage.is_empty() && duplicates.is_empty() && deeds.is_empty())
+    /// Whether there is something in it that nobody says twice.
+    fn must_last(&self) -> bool {
+        let Self { usage, duplicates, deeds, .. } = self;
+        !(usage.is_empty() && duplicates.is_empty() && deeds.is_empty())
     }
 
     async fn write_rest(&self, tx: &mut imp_store::Tx, now: DateTime<Utc>) -> Result<()> {

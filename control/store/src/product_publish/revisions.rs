@@ -135,6 +135,9 @@ pub async fn list_revisions(
 
 /// Removes all but the newest `kept` revisions; what Envoys serve stays.
 pub async fn prune_revisions(tx: &mut Tx, publish: &ProductPublish, kept: i64) -> Result<u64> {
+    if publish.desired_revision <= kept {
+        return Ok(0);
+    }
     let sql = "DELETE FROM product_publish_revisions \
         WHERE product_publish_id = $1 AND revision <= $2 AND revision <> $3";
     let newest = publish.desired_revision;
