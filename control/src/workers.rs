@@ -23,3 +23,16 @@ pub async fn polled_off_workers<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     std::future::poll_fn(|context| off_workers(LARGE, || future.as_mut().poll(context))).await
 }
+
+/// Runs what waits for one short answer after the other, as a transaction's statements on SQLite do, on
+/// this thread to its end; the worker's other tasks go to another thread first. Each answer then wakes
+/// one sleeping thread. A task of the runtime is woken by way of its queue and its poll of the sockets,
+/// and wakes another worker to look for more: on two cores, as dear as the statement.
+pub async fn on_this_thread<F: Future>(future: F) -> F::Output {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(|| runtime.block_on(future))
+        }
+        _ => future.await,
+    }
+}

@@ -16,6 +16,7 @@ use crate::rest::entity::{Entity, Made};
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
+use crate::workers::on_this_thread;
 
 /// Mounts all five (six with PATCH).
 pub fn mount<E: Entity>(routes: &mut Routes) {
@@ -170,9 +171,12 @@ async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
         return show(&call, current).await;
     }
     let id = current.id();
-    let next = E::edit(&mut write, current, spec).await?;
-    write.finish::<E>("update", id).await?;
-    show(&call, next).await
+    let edit = async move {
+        let next = E::edit(&mut write, current, spec).await?;
+        write.finish::<E>("update", id).await?;
+        Ok::<_, Problem>(next)
+    };
+    show(&call, on_this_thread(edit).await?).await
 }
 
 /// The whole new spec as JSON. Fields that the platform decides may be sent back as they were read;

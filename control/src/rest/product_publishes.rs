@@ -29,6 +29,7 @@ use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 use crate::state::State;
+use crate::workers::on_this_thread;
 
 stored!(ProductPublish, product_publish, ProductPublishId, ProductPublishFilter);
 
@@ -74,11 +75,14 @@ impl Entity for ProductPublish {
         let scope = call.within(body.take_tenant()?)?;
         let spec: ProductPublishSpec = body.into_spec()?;
         let mut write = Write::begin(call, scope).await?;
-        let product: Product = write.refer(spec.product_id, "/product_id").await?;
-        write.within(product.tenant_id)?;
-        let publish = flow::create(&mut write, &product, spec).await?;
-        write.finish::<Self>("create", publish.id).await?;
-        Ok(publish.into())
+        on_this_thread(async move {
+            let product: Product = write.refer(spec.product_id, "/product_id").await?;
+            write.within(product.tenant_id)?;
+            let publish = flow::create(&mut write, &product, spec).await?;
+            write.finish::<Self>("create", publish.id).await?;
+            Ok(publish.into())
+        })
+        .await
     }
 
     async fn edit(

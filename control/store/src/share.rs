@@ -1,8 +1,8 @@
 //! What a tenant has: objects of each kind (table `object_counts`), and what its publishes take of a
 //! cluster (table `cluster_shares`). Triggers keep both.
 
-use imp_core::product_publish::ProductPublish;
 use imp_core::TenantId;
+use imp_core::product_publish::ProductPublish;
 
 use crate::{Result, Tx};
 
@@ -25,7 +25,11 @@ pub async fn objects(tx: &mut Tx, tenant: TenantId, table: &str) -> Result<u64> 
 
 /// Writes what the publish takes at its desired revision. What all of the tenant's take of its cluster
 /// then: until the transaction ends nobody else changes that, so the answer stays true.
-pub async fn take(tx: &mut Tx, publish: &ProductPublish, share: ClusterShare) -> Result<ClusterShare> {
+pub async fn take(
+    tx: &mut Tx,
+    publish: &ProductPublish,
+    share: ClusterShare,
+) -> Result<ClusterShare> {
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let sql = "UPDATE product_publishes SET served_bytes = $2, regexes = $3 WHERE id = $1";
     let (bytes, regexes) = (number(share.served_bytes), number(share.regexes));
