@@ -21,12 +21,12 @@ const MOST: usize = 16;
 /// A publish of more bytes is dear. What Envoy gets of it may be a hundred times as much.
 pub(super) const DEAR: usize = 32 << 10;
 
-/// A dear publish is followed by a rest of so many times what it took: agents and Envoys take some
-/// three times as long for it.
-const REST: u32 = 3;
+/// A dear publish is followed by a rest of so many times what it took: agents take some twice as long
+/// for it, Envoys four times, and most of the time shall be others'.
+const REST: u32 = 12;
 
 /// Whatever it took.
-const LONGEST_REST: Duration = Duration::from_millis(250);
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Subjects that wait. Their order means nothing (see [`super`]), and what comes twice waits once.
 #[derive(Debug)]
