@@ -1,5 +1,7 @@
 //! A client of the public REST API.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -19,9 +21,9 @@ impl Rest {
         Self { base: base.into(), token: token.into(), http: reqwest::Client::new() }
     }
 
-    /// The same API, speaking for another token.
+    /// The same API, speaking for another token over connections of its own.
     pub fn with_token(&self, token: impl Into<String>) -> Self {
-        Self { token: token.into(), ..self.clone() }
+        Self::new(self.base.clone(), token)
     }
 
     /// Any call: status and document (null when there is none).
@@ -40,6 +42,22 @@ impl Rest {
         let status = response.status();
         let bytes = response.bytes().await?;
         Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+
+    /// The same, again as long as the answer is that it asks too fast.
+    pub async fn patient(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value)> {
+        loop {
+            let (status, value) = self.send(method.clone(), path, body).await?;
+            if status != StatusCode::TOO_MANY_REQUESTS {
+                return Ok((status, value));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// The object.
@@ -68,7 +86,7 @@ impl Rest {
     }
 
     async fn expect(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        let (status, value) = self.send(method.clone(), path, body).await?;
+        let (status, value) = self.patient(method.clone(), path, body).await?;
         if !status.is_success() {
             bail!("{method} {path}: {status} {value}");
         }

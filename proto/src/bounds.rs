@@ -90,12 +90,7 @@ fn check_route(route: &pb::Route) -> Result<(), Exceeded> {
 
 fn check_policies(policies: &[pb::Policy]) -> Result<(), Exceeded> {
     for (index, one) in policies.iter().enumerate() {
-        let headers = match &one.kind {
-            Some(policy::Kind::RequestHeaders(h) | policy::Kind::ResponseHeaders(h)) => h,
-            _ => continue,
-        };
-        let together = headers.set.len() + headers.add.len() + headers.remove.len();
-        within(&caps::HEADERS_PER_POLICY, &format!("policies/{index}"), together)?;
+        within(&caps::HEADERS_PER_POLICY, &format!("policies/{index}"), headers(one))?;
     }
     Ok(())
 }
@@ -108,6 +103,16 @@ impl Exceeded {
     fn below(self, step: &str) -> Self {
         let at = if self.at.is_empty() { step.to_owned() } else { format!("{step}/{}", self.at) };
         Self { at, ..self }
+    }
+}
+
+/// How many a policy sets, adds and removes, together.
+fn headers(policy: &pb::Policy) -> usize {
+    match &policy.kind {
+        Some(policy::Kind::RequestHeaders(h) | policy::Kind::ResponseHeaders(h)) => {
+            h.set.len() + h.add.len() + h.remove.len()
+        }
+        _ => 0,
     }
 }
 
@@ -127,16 +132,26 @@ fn regexes(service: &pb::ApiService) -> usize {
     service.routes.iter().map(of_route).sum()
 }
 
+/// What Envoy makes of a route, besides the text in it, about.
+const ROUTE_OVERHEAD: usize = 512;
+
+/// What Envoy makes of a header that a policy names, likewise. Many short ones are as dear to build
+/// and to take down as few long ones: a worker that takes a former revision down serves nobody
+/// meanwhile.
+const HEADER_OVERHEAD: usize = 128;
+
 /// A service's policies stand on each of its routes in Envoy's configuration, except where the
 /// route has one of the same type.
 fn served(service: &pb::ApiService) -> usize {
-    let sized = |policy: &pb::Policy| (type_of(policy), policy.encoded_len());
+    let weight = |policy: &pb::Policy| policy.encoded_len() + headers(policy) * HEADER_OVERHEAD;
+    let sized = |policy: &pb::Policy| (type_of(policy), weight(policy));
     let shared: Vec<_> = service.policies.iter().map(sized).collect();
     let of_route = |route: &pb::Route| {
         let own = |kind| route.policies.iter().any(|policy| type_of(policy) == kind);
         let inherited: usize =
             shared.iter().filter(|(kind, _)| !own(*kind)).map(|(_, bytes)| bytes).sum();
-        route.encoded_len() + inherited
+        let own_headers: usize = route.policies.iter().map(headers).sum();
+        ROUTE_OVERHEAD + route.encoded_len() + own_headers * HEADER_OVERHEAD + inherited
     };
     let backends: usize = service.backends.iter().map(prost::Message::encoded_len).sum();
     service.routes.iter().map(of_route).sum::<usize>() + backends

@@ -13,7 +13,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::create;
 use crate::rest::{Rest, text};
 use crate::sample::{Buyer, Provider, backend};
 use crate::stack::Stack;
@@ -57,36 +56,47 @@ impl Attack {
     /// Publishes until the tenant's share of the cluster is taken, and issues so many keys.
     pub async fn prepare(stack: &Stack, keys: usize) -> Result<Self> {
         let provider = Provider::create(stack, "hostile").await?;
-        let large = large_service(stack, "large");
+        let large = headers_service(stack, "large", 1_000);
         let service = provider.service(&large).await?;
-        let mut products = vec![provider.product("large", std::slice::from_ref(&service)).await?];
-        let mut regexes = Vec::new();
-        for index in 0..4 {
-            regexes
-                .push(provider.service(&regex_service(stack, &format!("regexes {index}"))).await?);
+        let mut products = Vec::new();
+        for (name, services) in [
+            ("headers", vec![headers_service(stack, "headers", weighing_most())]),
+            ("routes", (0..4).map(|n| routes_service(stack, &format!("routes {n}"))).collect()),
+            ("regexes", (0..4).map(|n| regex_service(stack, &format!("regexes {n}"))).collect()),
+        ] {
+            let mut ids = Vec::new();
+            for service in services {
+                ids.push(provider.service(&service).await?);
+            }
+            products.push(provider.product(name, &ids).await?);
         }
-        products.insert(0, provider.product("regexes", &regexes).await?);
+        let accomplice = products[0].clone();
         let mut publishes = Vec::new();
-        for product in &products {
-            // Each until it is one too many.
-            for index in 0..10_000 {
-                let host = format!("h{index}-{}.example.com", publishes.len());
-                let spec = provider.publish_spec(product, &host, "none");
-                let (status, made) = create(&provider.rest, "/v1/product-publishes", &spec).await?;
+        // In turns, each until it is one too many.
+        while !products.is_empty() {
+            let mut left = Vec::new();
+            for product in products {
+                let host = format!("h{}.example.com", publishes.len());
+                let spec = provider.publish_spec(&product, &host, "none");
+                let (status, made) = post(&provider.rest, "/v1/product-publishes", &spec).await?;
                 match status {
-                    StatusCode::CREATED => publishes.push(text(&made, "id")?),
-                    StatusCode::CONFLICT => break,
+                    StatusCode::CREATED => {
+                        publishes.push(text(&made, "id")?);
+                        left.push(product);
+                    }
+                    StatusCode::CONFLICT => {}
                     other => ensure!(false, "{other}: {made}"),
                 }
             }
+            products = left;
         }
-        let plan = provider.plan(&products[1], 1_000).await?;
+        let plan = provider.plan(&accomplice, 1_000).await?;
         let buyer = Buyer::create(&provider, "accomplice").await?;
-        let first = buyer.buy(&products[1], &plan).await?;
+        let first = buyer.buy(&accomplice, &plan).await?;
         let known = buyer.rest.get(&format!("/v1/credentials/{}", first.credential_id)).await?;
         let consumer = json!({ "consumer_id": text(&known, "consumer_id")? });
         for _ in 1..keys {
-            let (status, made) = create(&buyer.rest, "/v1/credentials", &consumer).await?;
+            let (status, made) = post(&buyer.rest, "/v1/credentials", &consumer).await?;
             ensure!(status == StatusCode::CREATED, "a key: {status} {made}");
         }
         let mut rest = Vec::new();
@@ -154,6 +164,10 @@ impl Attack {
     }
 }
 
+async fn post(rest: &Rest, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
+    rest.patient(Method::POST, path, Some(body)).await
+}
+
 /// Sends a part of a request, and waits until the other side has had enough.
 async fn linger(control: SocketAddr, head: &[u8]) -> Result<()> {
     let mut stream = TcpStream::connect(control).await?;
@@ -195,8 +209,27 @@ async fn one(
     Ok(done.0)
 }
 
-/// As many routes as fit into a service, under a policy that stands on each of them.
-fn large_service(stack: &Stack, name: &str) -> Value {
+/// How many routes of [`headers_service`] a publish may have: each is some 16 KB at a gateway.
+fn weighing_most() -> usize {
+    caps::PUBLISH_SERVED_BYTES.size() / 16_200
+}
+
+/// As many routes as a publish may have, in four services.
+fn routes_service(stack: &Stack, name: &str) -> Value {
+    let route = |index: usize| {
+        json!({
+            "name": format!("r{index}"), "path": { "template": format!("/{name}/{{x}}/{index}").replace(' ', "-") },
+            "backend_id": "upstream",
+        })
+    };
+    json!({
+        "name": name, "backends": [backend(stack)],
+        "routes": (0..caps::ROUTES_PER_PUBLISH.size() / 4).map(route).collect::<Vec<_>>(),
+    })
+}
+
+/// Routes under a policy that stands on each of them.
+fn headers_service(stack: &Stack, name: &str, routes: usize) -> Value {
     let route = |index: usize| {
         json!({
             "name": format!("r{index}"), "path": { "template": format!("/a/{{x}}/{index}") },
@@ -206,7 +239,7 @@ fn large_service(stack: &Stack, name: &str) -> Value {
     let header = |index: usize| json!({ "name": format!("x-{index}"), "value": "v".repeat(100) });
     json!({
         "name": name, "backends": [backend(stack)],
-        "routes": (0..1000).map(route).collect::<Vec<_>>(),
+        "routes": (0..routes).map(route).collect::<Vec<_>>(),
         "policies": [{
             "name": "p", "type": "request_headers",
             "config": { "set": (0..64).map(header).collect::<Vec<_>>() },

@@ -157,6 +157,8 @@ async fn store_revision(
 ) -> Result<(), Problem> {
     let Content { spec, services } = content;
     let bytes = services.iter().map(|service| service.spec.parts() * PART_BYTES).sum();
+    // Agents and Envoys have as much to do with it.
+    write.call.charge(bytes);
     let (taken, services, content_hash) = off_workers(bytes, || {
         let (taken, services) = share::measure(publish, services)?;
         let bytes = serde_json::to_vec(&(&spec, &services)).map_err(Problem::internal)?;

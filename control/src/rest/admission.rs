@@ -37,6 +37,8 @@ pub struct Admission {
 struct Inner {
     tokens: Rates<ApiTokenId>,
     tenants: Rates<TenantId>,
+    /// Places of requests that came too early.
+    early: Semaphore,
     all: Arc<Semaphore>,
     /// None: operators.
     by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
@@ -61,6 +63,19 @@ struct Queue {
 /// A tenant's people, or one of its customers.
 type Party = (TenantId, Option<CustomerId>);
 
+/// At whose rates a request counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Payer {
+    token: ApiTokenId,
+    tenant: Option<TenantId>,
+}
+
+impl From<&Principal> for Payer {
+    fn from(caller: &Principal) -> Self {
+        Self { token: caller.token_id, tenant: caller.tenant_id }
+    }
+}
+
 /// Given back when it is dropped.
 #[derive(Debug)]
 pub struct Turn {
@@ -76,6 +91,10 @@ pub struct Permit {
 
 /// A burst of requests waits so long for the ones before it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A request that comes too early waits no longer than this.
+const PAUSE: Duration = Duration::from_millis(250);
+/// So many do; they hold their connections, which others may need.
+const EARLY: usize = 256;
 /// Who waits for a turn waits so long.
 const TURN_PATIENCE: Duration = Duration::from_secs(10);
 /// What any request takes.
@@ -90,6 +109,7 @@ impl Admission {
         let inner = Inner {
             tokens: Rates::new(rates.token),
             tenants: Rates::new(rates.tenant),
+            early: Semaphore::new(EARLY),
             all: semaphore(&caps::BODY_BYTES_IN_FLIGHT),
             by_tenant: DashMap::new(),
             writes: Turns::new(&caps::WRITES_AT_A_TIME),
@@ -99,20 +119,38 @@ impl Admission {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Counts a request against the rates of its token and its tenant.
-    pub fn count(&self, caller: &Principal) -> Result<(), Problem> {
-        let now = Instant::now();
-        let of_token = self.inner.tokens.take(caller.token_id, now);
-        let of_tenant = match (of_token, caller.tenant_id) {
-            (Ok(()), Some(tenant)) => self.inner.tenants.take(tenant, now),
-            (other, _) => other,
+    /// Counts a request against the rates of its token and its tenant. One that comes too early waits
+    /// for a moment: who asks again as soon as it is refused is slowed down, and who is early by that
+    /// little is served.
+    pub async fn count(&self, caller: &Principal) -> Result<(), Problem> {
+        let Err(wait) = self.inner.count(caller) else { return Ok(()) };
+        let counted = match self.inner.early.try_acquire() {
+            Ok(_place) => {
+                tokio::time::sleep(wait.min(PAUSE)).await;
+                self.inner.count(caller)
+            }
+            Err(_) => Err(wait),
         };
-        of_tenant.map_err(|wait| {
+        counted.map_err(|wait| {
             metrics::counter!("imp_rest_limited_total").increment(1);
             let detail = "too many requests of this token or tenant; come again later";
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
             problem.after(wait)
         })
+    }
+
+    /// Counts what was read, written or put to work for a request, when it is known: the next ones of
+    /// its token and tenant come later.
+    pub fn charge(&self, payer: Payer, bytes: usize) {
+        let requests = u32::try_from(bytes / caps::RATE_BYTES.size()).unwrap_or(u32::MAX);
+        if requests == 0 {
+            return;
+        }
+        let now = Instant::now();
+        self.inner.tokens.charge(payer.token, requests, now);
+        if let Some(tenant) = payer.tenant {
+            self.inner.tenants.charge(tenant, requests, now);
+        }
     }
 
     /// Room for so many bytes, when the tenant's other requests leave it.
@@ -144,6 +182,15 @@ impl Admission {
             return Ok(Turn { _turn_and_place: None });
         }
         self.inner.large.take(scope).await
+    }
+}
+
+impl Inner {
+    /// Or how long to wait.
+    fn count(&self, caller: &Principal) -> Result<(), Duration> {
+        let now = Instant::now();
+        self.tokens.take(caller.token_id, now)?;
+        caller.tenant_id.map_or(Ok(()), |tenant| self.tenants.take(tenant, now))
     }
 }
 
@@ -214,6 +261,12 @@ impl<K: Eq + Hash> Rates<K> {
         *next = due + self.every;
         Ok(())
     }
+
+    /// So many more, whether there is room for them or not.
+    fn charge(&self, key: K, requests: u32, now: Instant) {
+        let mut next = self.next.entry(key).or_insert(now);
+        *next = (*next).max(now) + self.every.saturating_mul(requests);
+    }
 }
 
 #[cfg(test)]
@@ -233,6 +286,15 @@ mod tests {
         let later = start + Duration::from_millis(100);
         assert_eq!(rates.take(1, later), Ok(()));
         assert!(rates.take(1, later).is_err());
+    }
+
+    #[test]
+    fn what_was_charged_is_waited_for() {
+        let (rates, start) = (Rates::new(10), Instant::now());
+        rates.charge(1, 25, start);
+        assert_eq!(rates.take(1, start), Err(Duration::from_millis(600)));
+        assert_eq!(rates.take(1, start + Duration::from_millis(600)), Ok(()));
+        assert_eq!(rates.take(2, start), Ok(()));
     }
 
     #[test]

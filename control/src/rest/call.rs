@@ -14,7 +14,7 @@ use imp_grammar::caps;
 use imp_store::tenant;
 
 use crate::problem::{Problem, version_mismatch};
-use crate::rest::admission::SMALL;
+use crate::rest::admission::{Payer, SMALL};
 use crate::rest::body::{self, Json};
 use crate::rest::query::Query;
 use crate::state::State;
@@ -76,8 +76,14 @@ impl Call {
             .map_err(|_| Problem::not_found("object"))?;
         let path = raw.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let body = whole(body).await?;
+        state.admission.charge(Payer::from(&principal), body.len());
         let headers = parts.headers;
         Ok(Self { state, principal, scope, query, headers, tightens: false, path, body })
+    }
+
+    /// Counts work that this call made, besides what it sent and got.
+    pub fn charge(&self, bytes: usize) {
+        self.state.admission.charge(Payer::from(&self.principal), bytes);
     }
 
     pub fn now(&self) -> DateTime<Utc> {

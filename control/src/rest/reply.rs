@@ -72,6 +72,11 @@ impl Reply {
         Self { room: Some(room), ..self }
     }
 
+    /// How many its body has.
+    pub fn bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, Vec::len)
+    }
+
     /// `If-None-Match` on a GET: 304 without a body.
     pub fn conditional(mut self, method: &Method, headers: &HeaderMap) -> Self {
         let Some(current) = self.etag.as_deref().filter(|_| *method == Method::GET) else {

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::auth::authenticate;
 use crate::problem::Problem;
+use crate::rest::admission::Payer;
 use crate::rest::call::{Call, Weight};
 use crate::rest::document::Document;
 use crate::rest::reply::Reply;
@@ -120,9 +121,9 @@ impl Routes {
             let (handler, query) = (handler.clone(), query.clone());
             async move {
                 let principal = authenticate(&state, request.headers()).await?;
-                let token = principal.token_id;
+                let (token, payer) = (principal.token_id, Payer::from(&principal));
                 let answer = async {
-                    state.admission.count(&principal)?;
+                    state.admission.count(&principal).await?;
                     let scope = match needs {
                         Some((kind, action)) => principal.authorise(kind, action)?,
                         None => principal.own_scope(),
@@ -133,10 +134,11 @@ impl Routes {
                     // Whoever waits for a turn holds none of the tenant's memory.
                     let _turn = state.admission.work(&scope, bytes).await?;
                     let room = state.admission.room(principal.tenant_id, bytes).await?;
-                    let mut call = Call::read(state, principal, scope, request).await?;
+                    let mut call = Call::read(state.clone(), principal, scope, request).await?;
                     call.tightens = tightens;
                     call.query.check(&query)?;
                     let reply = handler(call).await?.conditional(&method, &headers);
+                    state.admission.charge(payer, reply.bytes());
                     Ok::<_, Problem>(reply.holding(room))
                 };
                 answer.await.map_err(|problem| Problem { token: Some(token), ..problem })

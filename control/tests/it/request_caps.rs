@@ -189,6 +189,31 @@ async fn many_tokens_of_a_tenant_share_its_rate() {
     assert_eq!(other.get("/v1/me").await.status, 200, "another tenant has its own rate");
 }
 
+#[tokio::test]
+async fn what_is_large_counts_as_many_requests() {
+    let (_dir, _running, admin, tenant, first) = with_rates(1_000_000, 10).await;
+    let description = "d".repeat(3_000);
+    let routes: Vec<_> = (0..1_200)
+        .map(|n| json!({ "name": format!("r{n}"), "path": { "exact": format!("/{n}") }, "backend_id": "b" }))
+        .collect();
+    let service = |name: &str, routes: &[Value]| {
+        let backend = json!({ "name": "b", "endpoints": [{ "host": "127.0.0.1", "port": 9 }] });
+        json!({ "name": name, "description": description, "backends": [backend], "routes": routes })
+    };
+    let began = Instant::now();
+    // Small ones count once.
+    first.post("/v1/api-services", service("small", &routes[..1])).await.ok();
+    let large = service("large", &routes);
+    let counts = large.to_string().len() / caps::RATE_BYTES.size();
+    assert!(counts >= 4, "{counts}");
+    first.post("/v1/api-services", large).await.ok();
+    // It was read, and came back in the answer.
+    let second = token_of(&admin, &tenant).await;
+    let count = served(&[&first, &second]).await;
+    let refilled = (began.elapsed().as_millis() / 100) as usize + 1;
+    assert!(count + 2 + 2 * counts <= 20 + refilled, "{count} of 20 and {refilled}");
+}
+
 #[test]
 fn the_rates_of_the_flags_are_the_table() {
     use clap::Parser as _;

@@ -193,8 +193,8 @@ caps! {
     PUBLISH_BYTES = MIB, Bytes, [Api, Agent],
         "One publish with the services frozen in it, encoded as agents get it.",
         "control/tests/it/caps.rs::a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused";
-    PUBLISH_SERVED_BYTES = 16 * MIB, Bytes, [Api, Agent],
-        "One publish as its gateway holds it: every route with the policies that apply to it, once per hostname.",
+    PUBLISH_SERVED_BYTES = 4 * MIB, Bytes, [Api, Agent],
+        "One publish as its gateway holds it: every route (512 bytes and its text) with the policies that apply to it (128 bytes for each header, and its text), once per hostname.",
         "proto/tests/it/bounds.rs::what_a_gateway_would_hold_of_a_publish_is_bounded";
     TENANT_CLUSTER_BYTES = 64 * MIB, Bytes, [Api],
         "All publishes of one tenant in one cluster, as its gateways hold them.",
@@ -304,6 +304,9 @@ caps! {
     TENANT_RATE = 400, PerSecond, [Api],
         "Requests with all API tokens of one tenant, refilled evenly, twice as many at once (--tenant-rate).",
         "control/tests/it/request_caps.rs::many_tokens_of_a_tenant_share_its_rate";
+    RATE_BYTES = 16 * KIB, Bytes, [Api],
+        "Of a body, an answer or the content of a publish: so many count as one request more, which the next ones wait for.",
+        "control/tests/it/request_caps.rs::what_is_large_counts_as_many_requests";
     BODY_BYTES_IN_FLIGHT = 64 * MIB, Bytes, [Api],
         "Bodies of all requests that are being read or worked on; who comes then is told to come again.",
         "control/tests/it/request_caps.rs::bodies_in_flight_are_bounded";

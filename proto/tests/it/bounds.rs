@@ -146,7 +146,7 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
         publish.hostnames = vec!["a".into(); hosts];
         publish
     };
-    let policy = headers(64, 1000).encoded_len();
+    let policy = 512 + headers(64, 1000).encoded_len() + 64 * 128;
     let share = bounds::publish(&make(10, 2)).unwrap();
     assert_eq!(share, bounds::Share { served_bytes: 2 * 10 * policy, regexes: 0 });
     let cap = &caps::PUBLISH_SERVED_BYTES;
@@ -155,9 +155,16 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     assert_eq!(bounds::publish(&make(fits + 1, 1)).unwrap_err().cap, cap);
     assert_eq!(bounds::publish(&make(fits / 32 + 1, 32)).unwrap_err().cap, cap);
     // A route's own policy takes the place of the service's.
-    let own = headers(1, 1);
+    let own = headers(1, 1); // weighs 128 and its text
     let mut replaced = make(1, 1);
     replaced.api_services[0].routes[0].policies = vec![own.clone()];
-    let route = replaced.api_services[0].routes[0].encoded_len();
+    let route = 512 + replaced.api_services[0].routes[0].encoded_len() + 128;
     assert_eq!(bounds::publish(&replaced).unwrap().served_bytes, route);
+    // Routes without anything on them weigh something, too: on many hosts they are many.
+    let mut bare = make(0, 32);
+    bare.api_services[0].policies.clear();
+    bare.api_services[0].routes = vec![pb::Route::default(); 1500];
+    assert_eq!(bounds::publish(&bare).unwrap_err().cap, cap);
+    bare.hostnames.truncate(5);
+    assert!(bounds::publish(&bare).is_ok());
 }
