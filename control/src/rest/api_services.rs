@@ -70,18 +70,20 @@ impl Entity for ApiService {
         Ok(service.into())
     }
 
+    fn keep(spec: &mut ApiServiceSpec, current: &Self) {
+        spec.keep_ids(&current.spec);
+    }
+
     /// What is published keeps serving its frozen copy until it is redeployed.
     async fn edit(
         write: &mut Write<'_>,
         current: Self,
-        mut spec: ApiServiceSpec,
+        spec: ApiServiceSpec,
     ) -> Result<Self, Problem> {
         if current.status == ApiServiceStatus::Retired {
             let refused = Transition { kind: Self::NOUN, from: "retired", to: "changed" };
             return Err(refused.into());
         }
-        spec.keep_ids(&current.spec);
-        spec.checked()?;
         check(&write.call.state, &spec)?;
         let revision = current.revision + 1;
         save(write, Self { spec, revision, ..current }).await

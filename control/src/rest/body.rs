@@ -80,8 +80,17 @@ impl Json {
 
     /// What is left, as a spec without a fault in it, in the form in which it is stored.
     pub fn into_spec<T: DeserializeOwned + Check>(self) -> Result<T, Problem> {
+        self.into_spec_keeping(|_| {})
+    }
+
+    /// The same; `keep` fills in what was left out, before it is checked.
+    pub fn into_spec_keeping<T: DeserializeOwned + Check>(
+        self,
+        keep: impl FnOnce(&mut T),
+    ) -> Result<T, Problem> {
         off_workers(self.bytes(), || {
             let mut spec: T = self.into()?;
+            keep(&mut spec);
             spec.checked()?;
             spec.canonicalise();
             Ok(spec)

@@ -164,7 +164,8 @@ async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
     let (mut write, current) = open::<E>(&call).await?;
     let before = serde_json::to_value(&current).map_err(Problem::internal)?;
     let spec = serde_json::to_value(current.spec()).map_err(Problem::internal)?;
-    let spec: E::Spec = wanted::<E>(sent, &before, spec, merge)?.into_spec()?;
+    let wanted = wanted::<E>(sent, &before, spec, merge)?;
+    let spec = wanted.into_spec_keeping(|spec| E::keep(spec, &current))?;
     if spec == current.spec() {
         // The view may read more; a request holds one connection at a time.
         drop(write);

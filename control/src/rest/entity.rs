@@ -118,6 +118,9 @@ pub trait Entity: Stored + Serialize {
         None
     }
 
+    /// Takes over what a caller need not send: ids that the platform gave to parts.
+    fn keep(_spec: &mut Self::Spec, _current: &Self) {}
+
     /// Makes one, in one transaction.
     fn create(call: &Call, body: Json) -> impl Future<Output = Result<Made<Self>, Problem>> + Send;
 

@@ -8,7 +8,7 @@ use crate::world::{Caller, Shop, World, payment_service, public_gateway};
 
 /// Make, get, find in the list, PUT what was read, PATCH, PUT, DELETE, gone.
 async fn lives(caller: &Caller, kind: &str, new: Value, patch: Value) {
-    let made = caller.make(kind, new).await;
+    let made = caller.make(kind, new.clone()).await;
     let path = format!("/v1/{kind}/{}", made["id"].as_str().unwrap());
     assert_eq!(made["version"], 1, "{kind}");
     let read = caller.get(&path).await.ok();
@@ -20,6 +20,8 @@ async fn lives(caller: &Caller, kind: &str, new: Value, patch: Value) {
 
     let same = caller.put(&path, read.clone()).await.ok();
     assert_eq!(same, read, "{kind}: a PUT of what was read changes nothing");
+    let same = caller.put(&path, new).await.ok();
+    assert_eq!(same, read, "{kind}: nor does one of what was written");
 
     let patched = caller.patch(&path, patch.clone()).await.ok();
     assert_eq!(patched["version"], 2, "{kind}");
