@@ -20,6 +20,7 @@ pub mod entity;
 pub mod gateways;
 pub mod me;
 pub mod plans;
+pub mod policy_types;
 pub mod product_publishes;
 pub mod products;
 pub mod query;
@@ -57,6 +58,7 @@ fn routes() -> Routes {
     domains::mount(&mut routes);
     products::mount(&mut routes);
     plans::mount(&mut routes);
+    policy_types::mount(&mut routes);
     clusters::mount(&mut routes);
     product_publishes::mount(&mut routes);
     customers::mount(&mut routes);

@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 
+use imp_store::Store;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Less than so many bytes are worked on at once.
@@ -24,13 +25,16 @@ pub async fn polled_off_workers<F: Future>(future: F) -> F::Output {
     std::future::poll_fn(|context| off_workers(LARGE, || future.as_mut().poll(context))).await
 }
 
-/// Runs what waits for one short answer after the other, as a transaction's statements on SQLite do, on
-/// this thread to its end; the worker's other tasks go to another thread first. Each answer then wakes
-/// one sleeping thread. A task of the runtime is woken by way of its queue and its poll of the sockets,
-/// and wakes another worker to look for more: on two cores, as dear as the statement.
-pub async fn on_this_thread<F: Future>(future: F) -> F::Output {
+/// Runs a transaction's statements. On SQLite each is a short answer of another thread; they run on this
+/// thread to their end, and the worker's other tasks go to another one first. Each answer then wakes one
+/// sleeping thread. A task of the runtime is woken by way of its queue and its poll of the sockets, and
+/// wakes another worker to look for more: on two cores, as dear as the statement. PostgreSQL may take
+/// long to answer, and nobody could give up waiting.
+pub async fn statements<F: Future>(store: &Store, future: F) -> F::Output {
     match Handle::try_current() {
-        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
+        Ok(runtime)
+            if !store.is_postgres() && runtime.runtime_flavor() == RuntimeFlavor::MultiThread =>
+        {
             tokio::task::block_in_place(|| runtime.block_on(future))
         }
         _ => future.await,

@@ -8,10 +8,6 @@ CREATE TABLE cluster_shares (
     CONSTRAINT uq_cluster_shares__cluster_id PRIMARY KEY (tenant_id, cluster_id)
 );
 
-INSERT INTO cluster_shares (tenant_id, cluster_id, served_bytes, regexes)
-    SELECT tenant_id, cluster_id, SUM(served_bytes), SUM(regexes)
-    FROM product_publishes GROUP BY tenant_id, cluster_id;
-
 -- A new row takes nothing until it has been measured, in the same transaction.
 CREATE FUNCTION share_cluster() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -34,6 +30,11 @@ CREATE TRIGGER share_changes AFTER UPDATE OF served_bytes, regexes ON product_pu
     FOR EACH ROW EXECUTE FUNCTION share_cluster();
 CREATE TRIGGER share_goes AFTER DELETE ON product_publishes
     FOR EACH ROW EXECUTE FUNCTION share_cluster();
+
+-- Behind the triggers: they hold the table, so that no write of the former release is missed.
+INSERT INTO cluster_shares (tenant_id, cluster_id, served_bytes, regexes)
+    SELECT tenant_id, cluster_id, SUM(served_bytes), SUM(regexes)
+    FROM product_publishes GROUP BY tenant_id, cluster_id;
 
 -- It covered the sum.
 DROP INDEX ix_product_publishes__served_bytes;

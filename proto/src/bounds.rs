@@ -54,8 +54,16 @@ pub fn publish(publish: &pb::Publish) -> Result<Share, Exceeded> {
         service(one).map_err(|error| error.below(&format!("api_services/{index}")))?;
     }
     let served_bytes = count(served).saturating_mul(publish.hostnames.len().max(1));
-    within(&caps::PUBLISH_SERVED_BYTES, "", served_bytes)?;
+    within(&caps::PUBLISH_HELD_BYTES, "", served_bytes)?;
     Ok(Share { served_bytes, regexes })
+}
+
+impl Share {
+    /// What the API accepts of it. Agents do not ask: what was accepted before is served on.
+    pub fn check(self) -> Result<Self, Exceeded> {
+        within(&caps::PUBLISH_SERVED_BYTES, "", self.served_bytes)?;
+        Ok(self)
+    }
 }
 
 /// Checks one service.
@@ -90,7 +98,22 @@ fn check_route(route: &pb::Route) -> Result<(), Exceeded> {
 
 fn check_policies(policies: &[pb::Policy]) -> Result<(), Exceeded> {
     for (index, one) in policies.iter().enumerate() {
-        within(&caps::HEADERS_PER_POLICY, &format!("policies/{index}"), headers(one))?;
+        let at = format!("policies/{index}");
+        match &one.kind {
+            Some(policy::Kind::RequestHeaders(_) | policy::Kind::ResponseHeaders(_)) => {
+                within(&caps::HEADERS_PER_POLICY, &at, parts(one))?;
+            }
+            Some(policy::Kind::IpAccess(_)) => {
+                within(&caps::NETWORKS_PER_POLICY, &at, parts(one))?;
+            }
+            Some(policy::Kind::Cors(cors)) => {
+                within(&caps::ORIGINS_PER_POLICY, &at, cors.allow_origins.len())?;
+                within(&caps::METHODS_PER_ROUTE, &at, cors.allow_methods.len())?;
+                within(&caps::HEADERS_PER_POLICY, &at, cors.allow_headers.len())?;
+                within(&caps::HEADERS_PER_POLICY, &at, cors.expose_headers.len())?;
+            }
+            Some(policy::Kind::RateLimit(_)) | None => {}
+        }
     }
     Ok(())
 }
@@ -106,13 +129,20 @@ impl Exceeded {
     }
 }
 
-/// How many a policy sets, adds and removes, together.
-fn headers(policy: &pb::Policy) -> usize {
+/// How many headers, networks and origins a policy names.
+fn parts(policy: &pb::Policy) -> usize {
     match &policy.kind {
         Some(policy::Kind::RequestHeaders(h) | policy::Kind::ResponseHeaders(h)) => {
             h.set.len() + h.add.len() + h.remove.len()
         }
-        _ => 0,
+        Some(policy::Kind::IpAccess(access)) => access.allow.len() + access.deny.len(),
+        Some(policy::Kind::Cors(cors)) => {
+            let origin = |origin: &String| if origin.contains("*.") { EXPRESSION_PARTS } else { 1 };
+            let origins: usize = cors.allow_origins.iter().map(origin).sum();
+            let (headers, exposed) = (cors.allow_headers.len(), cors.expose_headers.len());
+            origins + cors.allow_methods.len() + headers + exposed
+        }
+        Some(policy::Kind::RateLimit(_)) | None => 0,
     }
 }
 
@@ -135,23 +165,26 @@ fn regexes(service: &pb::ApiService) -> usize {
 /// What Envoy makes of a route, besides the text in it, about.
 const ROUTE_OVERHEAD: usize = 512;
 
-/// What Envoy makes of a header that a policy names, likewise. Many short ones are as dear to build
+/// What Envoy makes of a header, a network or an origin that a policy names, likewise. Many short ones are as dear to build
 /// and to take down as few long ones: a worker that takes a former revision down serves nobody
 /// meanwhile.
-const HEADER_OVERHEAD: usize = 128;
+const PART_OVERHEAD: usize = 128;
+
+/// An origin with a wildcard becomes an expression, which Envoy compiles for each route.
+const EXPRESSION_PARTS: usize = 16;
 
 /// A service's policies stand on each of its routes in Envoy's configuration, except where the
 /// route has one of the same type.
 fn served(service: &pb::ApiService) -> usize {
-    let weight = |policy: &pb::Policy| policy.encoded_len() + headers(policy) * HEADER_OVERHEAD;
+    let weight = |policy: &pb::Policy| policy.encoded_len() + parts(policy) * PART_OVERHEAD;
     let sized = |policy: &pb::Policy| (type_of(policy), weight(policy));
     let shared: Vec<_> = service.policies.iter().map(sized).collect();
     let of_route = |route: &pb::Route| {
         let own = |kind| route.policies.iter().any(|policy| type_of(policy) == kind);
         let inherited: usize =
             shared.iter().filter(|(kind, _)| !own(*kind)).map(|(_, bytes)| bytes).sum();
-        let own_headers: usize = route.policies.iter().map(headers).sum();
-        ROUTE_OVERHEAD + route.encoded_len() + own_headers * HEADER_OVERHEAD + inherited
+        let own_parts: usize = route.policies.iter().map(parts).sum();
+        ROUTE_OVERHEAD + route.encoded_len() + own_parts * PART_OVERHEAD + inherited
     };
     let backends: usize = service.backends.iter().map(prost::Message::encoded_len).sum();
     service.routes.iter().map(of_route).sum::<usize>() + backends

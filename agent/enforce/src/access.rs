@@ -81,7 +81,13 @@ fn route_limits(service: &pb::ApiService) -> Vec<RouteLimit> {
         policies.iter().find_map(|policy| match &policy.kind {
             Some(Kind::RateLimit(rate)) => Some(*rate),
             // Envoy's. Each type is named, so that a new one does not compile before it is handled.
-            Some(Kind::RequestHeaders(_) | Kind::ResponseHeaders(_)) | None => None,
+            Some(
+                Kind::RequestHeaders(_)
+                | Kind::ResponseHeaders(_)
+                | Kind::IpAccess(_)
+                | Kind::Cors(_),
+            )
+            | None => None,
         })
     };
     let limit = |id: String, rate: pb::RateLimit, routes| RouteLimit {

@@ -6,6 +6,7 @@
 
 mod gateway;
 mod grammar;
+pub mod policy;
 mod publish;
 mod route;
 
@@ -13,7 +14,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use grammar::Fault;
-pub(crate) use grammar::variable;
+pub(crate) use grammar::{METHODS, variable};
+pub use policy::Policies;
 
 /// Why a message was refused: where, and what is wrong there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,10 +101,8 @@ pub struct Route {
     pub rewrite_host: Option<String>,
     /// Milliseconds; never 0.
     pub timeout_ms: u32,
-    /// The route's own policy, or else the service's. Shared between its routes.
-    pub request_headers: Arc<Headers>,
-    /// The route's own policy, or else the service's. Shared between its routes.
-    pub response_headers: Arc<Headers>,
+    /// Of each type the route's own, or else the service's.
+    pub policies: Policies,
 }
 
 /// One way to match a path.
@@ -191,15 +191,4 @@ pub enum EndpointHost {
     Address(IpAddr),
     /// Envoy resolves it.
     Name(String),
-}
-
-/// What happens to headers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers {
-    /// Replaces what is there.
-    pub set: Vec<(String, String)>,
-    /// Stands beside what is there.
-    pub add: Vec<(String, String)>,
-    /// Goes; none of these is in `set` or `add`.
-    pub remove: Vec<String>,
 }

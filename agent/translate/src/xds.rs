@@ -57,6 +57,7 @@ mod host;
 pub mod listener;
 pub mod names;
 mod path;
+mod policy;
 mod route;
 pub mod scope;
 pub mod upstreams;

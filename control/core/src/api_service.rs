@@ -114,9 +114,9 @@ impl ApiServiceSpec {
         });
     }
 
-    /// How many routes, backends, policies and headers it holds: how much work it is.
+    /// How many routes, backends, policies and parts of policies it holds: how much work it is.
     pub fn parts(&self) -> usize {
-        let policies: usize = self.policies.iter().map(|policy| 1 + policy.config.headers()).sum();
+        let policies: usize = self.policies.iter().map(|policy| 1 + policy.config.parts()).sum();
         self.routes.len() + self.backends.len() + policies
     }
 

@@ -1,10 +1,22 @@
-//! Policies: what a gateway does to calls besides routing them.
+//! Policies: what a gateway does to calls besides routing them. One module per type; [`TYPES`] is the
+//! table of all.
 
-use imp_grammar::caps;
+mod cors;
+mod headers;
+mod ip_access;
+mod rate_limit;
+
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::{Check, PolicyId, Violations, grammar};
+
+pub use cors::Cors;
+pub use headers::{Header, Headers};
+pub use ip_access::IpAccess;
+pub use rate_limit::{Per, RateLimit};
 
 /// A policy of an API service or of one of its routes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,129 +47,112 @@ pub enum PolicyConfig {
     RequestHeaders(Headers),
     /// Changes what the caller sees.
     ResponseHeaders(Headers),
+    /// From which addresses calls may come.
+    IpAccess(IpAccess),
+    /// Which web pages may call from a browser.
+    Cors(Cors),
 }
 
-impl PolicyConfig {
-    /// How many headers it names.
-    pub fn headers(&self) -> usize {
-        match self {
-            Self::RateLimit(_) => 0,
-            Self::RequestHeaders(it) | Self::ResponseHeaders(it) => {
-                it.set.len() + it.add.len() + it.remove.len()
-            }
-        }
-    }
+/// A type of policy.
+#[derive(Debug)]
+pub struct PolicyType {
+    /// As in the `type` of a policy.
+    pub name: &'static str,
+    /// What it does.
+    pub summary: &'static str,
+    /// Where its decision is made.
+    pub enforced_by: Enforcer,
+    /// Its `config`.
+    pub schema: fn() -> RefOr<Schema>,
+    /// The schemas that `schema` names.
+    pub parts: fn(&mut Vec<(String, RefOr<Schema>)>),
+}
 
+/// Where a policy's decision is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforcer {
+    /// In Envoy, whether the agent runs or not.
+    Envoy,
+    /// By the agent, which Envoy asks.
+    Agent,
+}
+
+/// Every type of policy there is. All may stand on a service and on a route.
+pub const TYPES: &[PolicyType] = &[
+    PolicyType {
+        name: "rate_limit",
+        summary: "At most so many calls per window, over all callers; 429 beyond.",
+        enforced_by: Enforcer::Agent,
+        schema: RateLimit::schema,
+        parts: RateLimit::schemas,
+    },
+    PolicyType {
+        name: "request_headers",
+        summary: "Sets, adds and removes headers that the upstream sees.",
+        enforced_by: Enforcer::Envoy,
+        schema: Headers::schema,
+        parts: Headers::schemas,
+    },
+    PolicyType {
+        name: "response_headers",
+        summary: "Sets, adds and removes headers that the caller sees.",
+        enforced_by: Enforcer::Envoy,
+        schema: Headers::schema,
+        parts: Headers::schemas,
+    },
+    PolicyType {
+        name: "ip_access",
+        summary: "Lets calls in by the address that they come from; 403 for others, before credentials.",
+        enforced_by: Enforcer::Envoy,
+        schema: IpAccess::schema,
+        parts: IpAccess::schemas,
+    },
+    PolicyType {
+        name: "cors",
+        summary: "Lets web pages of other origins call from a browser; answers their preflights.",
+        enforced_by: Enforcer::Envoy,
+        schema: Cors::schema,
+        parts: Cors::schemas,
+    },
+];
+
+impl PolicyConfig {
     /// The type as it stands in JSON.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::RateLimit(_) => "rate_limit",
             Self::RequestHeaders(_) => "request_headers",
             Self::ResponseHeaders(_) => "response_headers",
+            Self::IpAccess(_) => "ip_access",
+            Self::Cors(_) => "cors",
         }
     }
-}
 
-/// `{"requests": 1000, "per": "minute"}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RateLimit {
-    /// At least 1.
-    #[schema(example = 1000)]
-    pub requests: u64,
-    /// The window.
-    pub per: Per,
-}
-
-/// The windows of a rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Per {
-    /// 1 s.
-    Second,
-    /// 60 s.
-    Minute,
-    /// 3,600 s.
-    Hour,
-}
-
-impl Per {
-    /// Its length.
-    pub fn seconds(self) -> u64 {
+    /// How many headers, networks and origins it names: how much work it is.
+    pub fn parts(&self) -> usize {
         match self {
-            Self::Second => 1,
-            Self::Minute => 60,
-            Self::Hour => 3600,
+            Self::RateLimit(_) => 0,
+            Self::RequestHeaders(headers) | Self::ResponseHeaders(headers) => headers.len(),
+            Self::IpAccess(access) => access.allow.len() + access.deny.len(),
+            Self::Cors(cors) => cors.len(),
         }
     }
-}
 
-impl Check for RateLimit {
-    fn check(&self, v: &mut Violations) {
-        if !(1..=1_000_000_000).contains(&self.requests) {
-            v.add("requests", "out_of_range", "1 to 1,000,000,000");
+    fn checks(&self) -> &dyn Check {
+        match self {
+            Self::RateLimit(limit) => limit,
+            Self::RequestHeaders(headers) | Self::ResponseHeaders(headers) => headers,
+            Self::IpAccess(access) => access,
+            Self::Cors(cors) => cors,
         }
-    }
-}
-
-/// Headers to set (replacing), to add (beside), to remove; in this order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Headers {
-    /// Replaces what is there.
-    #[serde(default)]
-    pub set: Vec<Header>,
-    /// Stands beside what is there.
-    #[serde(default)]
-    pub add: Vec<Header>,
-    /// Names.
-    #[serde(default)]
-    pub remove: Vec<String>,
-}
-
-/// One header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Header {
-    /// Not one of the gateway's own.
-    #[schema(example = "x-team")]
-    pub name: String,
-    /// Literal; a percent sign is written `%%`.
-    #[schema(example = "payments")]
-    pub value: String,
-}
-
-impl Check for Headers {
-    fn check(&self, v: &mut Violations) {
-        let lists =
-            [("set", self.set.len()), ("add", self.add.len()), ("remove", self.remove.len())];
-        let together = lists.iter().map(|(_, length)| length).sum();
-        let longest =
-            lists.iter().max_by_key(|(_, length)| *length).map_or("set", |(name, _)| *name);
-        if !v.at_most(longest, together, &caps::HEADERS_PER_POLICY) {
-            return;
-        }
-        let header = |v: &mut Violations, header: &Header| {
-            v.take("name", grammar::writable_header(&header.name));
-            v.take("value", grammar::header_value(&header.value));
-        };
-        v.each("set", &self.set, header);
-        v.each("add", &self.add, header);
-        v.each("remove", &self.remove, |v, name| {
-            v.take("", grammar::writable_header(name));
-        });
     }
 }
 
 impl Check for Policy {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
-        v.within("config", |v| match &self.config {
-            PolicyConfig::RateLimit(limit) => limit.check(v),
-            PolicyConfig::RequestHeaders(headers) | PolicyConfig::ResponseHeaders(headers) => {
-                headers.check(v)
-            }
-        });
+        v.within("config", |v| self.config.checks().check(v));
     }
 }
 
@@ -177,5 +172,15 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Policy>(bad).is_err(), "{bad}");
         }
+    }
+
+    /// The words of the enum are those that its deserialiser names when it meets another.
+    #[test]
+    fn the_table_holds_every_type() {
+        let unknown = r#"{"name":"l","type":"teleport","config":{}}"#;
+        let told = serde_json::from_str::<Policy>(unknown).unwrap_err().to_string();
+        let named: Vec<&str> = told.split('`').skip(3).step_by(2).collect();
+        let table: Vec<&str> = TYPES.iter().map(|it| it.name).collect();
+        assert_eq!(named, table);
     }
 }

@@ -5,10 +5,10 @@
 //! publishes that are to be closed, and those that are not known as dear. Behind each dear one there is a
 //! rest, so that a tenant who redeploys all the time takes a bounded share of everybody's time.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use imp_core::ProductPublishId;
+use imp_core::{ProductPublishId, TenantId};
 use imp_store::outbox::Subject;
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ pub(super) const DEAR: usize = 32 << 10;
 
 /// A dear publish is followed by a rest of so many times what it took: agents take some twice as long
 /// for it, Envoys four times, and most of the time shall be others'.
-const REST: u32 = 12;
+const REST: u32 = 8;
 
 /// Whatever it took.
 const LONGEST_REST: Duration = Duration::from_secs(1);
@@ -33,12 +33,14 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 pub(super) struct Backlog {
     cheap: Vec<Subject>,
     publishes: VecDeque<ProductPublishId>,
-    dear: VecDeque<ProductPublishId>,
+    dear: Dear,
     waiting: HashSet<ProductPublishId>,
-    /// Were dear when they were compiled last.
-    known_dear: HashSet<ProductPublishId>,
+    /// Were dear when they were compiled last, and whose they are.
+    known_dear: HashMap<ProductPublishId, TenantId>,
     /// What was taken last was cheap.
     cheap_last: bool,
+    /// It was one of the dear publishes that waited.
+    dear_last: bool,
     /// How many publishes are a portion, as the last ones were.
     portion: usize,
     rest_until: Option<Instant>,
@@ -49,13 +51,57 @@ impl Default for Backlog {
         Self {
             cheap: Vec::new(),
             publishes: VecDeque::new(),
-            dear: VecDeque::new(),
+            dear: Dear::default(),
             waiting: HashSet::new(),
-            known_dear: HashSet::new(),
+            known_dear: HashMap::new(),
             cheap_last: false,
+            dear_last: false,
             portion: 1,
             rest_until: None,
         }
+    }
+}
+
+/// Dear publishes that wait: tenants take turns, so that nobody waits for all that another has.
+#[derive(Debug, Default)]
+struct Dear {
+    of: HashMap<TenantId, VecDeque<ProductPublishId>>,
+    turns: VecDeque<TenantId>,
+}
+
+impl Dear {
+    fn push(&mut self, tenant: TenantId, id: ProductPublishId) {
+        let own = self.of.entry(tenant).or_default();
+        if own.is_empty() {
+            self.turns.push_back(tenant);
+        }
+        own.push_back(id);
+    }
+
+    fn next(&mut self) -> Option<ProductPublishId> {
+        let tenant = self.turns.pop_front()?;
+        let own = self.of.get_mut(&tenant)?;
+        let next = own.pop_front();
+        match own.is_empty() {
+            true => drop(self.of.remove(&tenant)),
+            false => self.turns.push_back(tenant),
+        }
+        next
+    }
+
+    fn remove(&mut self, tenant: TenantId, id: ProductPublishId) -> bool {
+        let Some(own) = self.of.get_mut(&tenant) else { return false };
+        let Some(place) = own.iter().position(|waiting| *waiting == id) else { return false };
+        own.remove(place);
+        if own.is_empty() {
+            self.of.remove(&tenant);
+            self.turns.retain(|waiting| *waiting != tenant);
+        }
+        true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.of.is_empty()
     }
 }
 
@@ -64,9 +110,10 @@ impl Backlog {
         for subject in subjects {
             match subject {
                 Subject::ProductPublish(id) if self.waiting.insert(id) => {
-                    let dear = self.known_dear.contains(&id);
-                    let queue = if dear { &mut self.dear } else { &mut self.publishes };
-                    queue.push_back(id);
+                    match self.known_dear.get(&id) {
+                        Some(tenant) => self.dear.push(*tenant, id),
+                        None => self.publishes.push_back(id),
+                    }
                 }
                 Subject::ProductPublish(_) => {}
                 other => self.cheap.push(other),
@@ -77,7 +124,7 @@ impl Backlog {
     /// Dear publishes that wait and are among these subjects.
     pub(super) fn dear_among(&self, subjects: &[Subject]) -> Vec<ProductPublishId> {
         let dear = |subject: &Subject| match subject {
-            Subject::ProductPublish(id) if self.known_dear.contains(id) => Some(*id),
+            Subject::ProductPublish(id) if self.known_dear.contains_key(id) => Some(*id),
             _ => None,
         };
         subjects.iter().filter_map(dear).collect()
@@ -85,8 +132,8 @@ impl Backlog {
 
     /// This one is to be closed: nobody waits for less than that.
     pub(super) fn hurry(&mut self, id: ProductPublishId) {
-        if let Some(place) = self.dear.iter().position(|waiting| *waiting == id) {
-            self.dear.remove(place);
+        let tenant = self.known_dear.get(&id);
+        if tenant.is_some_and(|tenant| self.dear.remove(*tenant, id)) {
             self.publishes.push_front(id);
         }
     }
@@ -119,13 +166,15 @@ impl Backlog {
     }
 
     fn take_publishes(&mut self, now: Instant) -> Vec<ProductPublishId> {
-        if !self.publishes.is_empty() {
-            let portion = self.publishes.len().min(self.portion);
-            return self.publishes.drain(..portion).collect();
-        }
+        // One per rest, and before the others.
         let rests = self.rest_until.is_some_and(|until| now < until);
-        let one = if rests { None } else { self.dear.pop_front() };
-        one.into_iter().collect()
+        let dear = if rests { None } else { self.dear.next() };
+        self.dear_last = dear.is_some();
+        if let Some(one) = dear {
+            return vec![one];
+        }
+        let portion = self.publishes.len().min(self.portion);
+        self.publishes.drain(..portion).collect()
     }
 
     /// Whether some of it was dear when it was compiled last.
@@ -137,7 +186,7 @@ impl Backlog {
     pub(super) fn took(
         &mut self,
         taken: &[Subject],
-        dear: &[ProductPublishId],
+        dear: &[(ProductPublishId, TenantId)],
         time: Duration,
         now: Instant,
     ) {
@@ -146,8 +195,11 @@ impl Backlog {
                 self.known_dear.remove(id);
             }
         }
-        self.known_dear.extend(dear);
-        if !dear.is_empty() {
+        self.known_dear.extend(dear.iter().copied());
+        // Publishes that are found to be dear only now make no rest longer for those that wait: they
+        // would keep them from ever being compiled.
+        let rests = self.rest_until.is_some_and(|until| now < until);
+        if !dear.is_empty() && !rests && (self.dear_last || self.dear.is_empty()) {
             self.rest_until = Some(now + (time * REST).min(LONGEST_REST));
         }
         if !matches!(taken, [Subject::ProductPublish(_), ..]) {
@@ -215,7 +267,7 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.add([dear]);
         let taken = backlog.take(now);
-        backlog.took(&taken, &[id], LONG, now);
+        backlog.took(&taken, &[(id, TenantId::new())], LONG, now);
         backlog.add([dear, other]);
         assert_eq!((backlog.due(now), backlog.take(now)), (Some(now), vec![other]));
         let rested = now + LONG * REST;
@@ -232,13 +284,56 @@ mod tests {
     fn a_dear_publish_that_is_to_be_closed_does_not_wait_its_turn() {
         let (now, (id, dear), (other, last)) = (Instant::now(), publish(), publish());
         let mut backlog = Backlog::default();
-        backlog.took(&[], &[id, other], LONG, now);
+        let tenant = TenantId::new();
+        backlog.took(&[], &[(id, tenant), (other, tenant)], LONG, now);
         backlog.add([last, dear]);
         assert_eq!(backlog.dear_among(&[dear]), [id]);
         assert_eq!(backlog.take(now), [], "they rest");
         backlog.hurry(id);
         assert_eq!(backlog.take(now), [dear]);
         assert_eq!(backlog.take(now), []);
+    }
+
+    #[test]
+    fn dear_publishes_of_tenants_take_turns() {
+        let (mut now, many, one) = (Instant::now(), TenantId::new(), TenantId::new());
+        let mut backlog = Backlog::default();
+        let theirs: Vec<_> = (0..5).map(|_| publish()).collect();
+        let (id, mine) = publish();
+        let known: Vec<_> = theirs.iter().map(|(id, _)| (*id, many)).chain([(id, one)]).collect();
+        backlog.took(&[], &known, SHORT, now);
+        backlog.add(theirs.iter().map(|(_, subject)| *subject).chain([mine]));
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            now += LONGEST_REST;
+            order.extend(backlog.take(now));
+        }
+        assert_eq!((order.len(), order[1]), (6, mine), "second, not sixth");
+        assert_eq!(backlog.due(now), None);
+    }
+
+    #[test]
+    fn publishes_that_are_found_to_be_dear_do_not_keep_others_from_being_compiled() {
+        let (mut now, (id, mine)) = (Instant::now(), publish());
+        let mut backlog = Backlog::default();
+        backlog.took(&[], &[(id, TenantId::new())], LONG, now);
+        backlog.add([mine]);
+        // Made and taken away all the time: each is new.
+        for _ in 0..100 {
+            let (new, subject) = publish();
+            backlog.add([subject]);
+            let taken = backlog.take(now);
+            if taken == [mine] {
+                return;
+            }
+            now += LONG;
+            backlog.took(&taken, &[(new, TenantId::new())], LONG, now);
+            let more = backlog.take(now);
+            if more == [mine] {
+                return;
+            }
+        }
+        panic!("it starves");
     }
 
     #[test]

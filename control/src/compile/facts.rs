@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use imp_core::{AgentId, ClusterId, CredentialId, GatewayId, ProductPublishId, SubscriptionId};
+use imp_core::{
+    AgentId, ClusterId, CredentialId, GatewayId, ProductPublishId, SubscriptionId, TenantId,
+};
 use imp_store::compile::{self as table, DesiredPublish, Read, Which};
 use imp_store::outbox::Subject;
 use imp_store::{Page, Result, Store};
@@ -24,7 +26,7 @@ pub(super) struct Facts<'a> {
     pub(super) watcher: &'a dyn Watcher,
     pub(super) reach: &'a mut Reach,
     /// Publishes among what was read that are dear.
-    pub(super) dear: Vec<ProductPublishId>,
+    pub(super) dear: Vec<(ProductPublishId, TenantId)>,
 }
 
 /// Subjects by kind.
@@ -150,11 +152,12 @@ impl Facts<'_> {
         let after = next_page(&rows);
         each("publish", which, rows, |id, publish| {
             self.watcher.publish(id, publish.as_ref().map(|publish| publish.spec.cluster_id));
+            let tenant = publish.as_ref().map(|publish| publish.tenant_id);
             match publish.filter(|publish| publish.status.is_served()).as_ref().map(place) {
                 None => self.reach.publish(id, None),
                 Some(Ok(placed)) => {
                     if placed.resource.value().len() > DEAR {
-                        self.dear.push(id);
+                        self.dear.extend(tenant.map(|tenant| (id, tenant)));
                     }
                     self.reach.publish(id, Some(placed));
                 }

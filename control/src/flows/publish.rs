@@ -188,10 +188,15 @@ async fn gather(
 ) -> Result<Content, Problem> {
     check_place(write, &spec).await?;
     let chosen = choose(product, &spec)?;
-    let mut services = Vec::with_capacity(chosen.len());
-    for (id, pointer) in chosen {
-        services.push(freeze(write, id, &pointer, held.contains(&id)).await?);
+    // Held in one order by everybody, whatever the order in which they are served.
+    let mut in_order: Vec<_> = chosen.iter().enumerate().collect();
+    in_order.sort_by_key(|(_, (id, _))| *id);
+    let mut frozen = Vec::with_capacity(chosen.len());
+    for (place, (id, pointer)) in in_order {
+        frozen.push((place, freeze(write, *id, pointer, held.contains(id)).await?));
     }
+    frozen.sort_by_key(|(place, _)| *place);
+    let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
     check_upstreams(write, &services)?;
     Ok(Content { spec, services })
 }

@@ -68,7 +68,7 @@ pub fn measure(
         api_services: services,
     };
     let message = message::publish(&longest).map_err(Problem::internal)?;
-    let share = bounds::publish(&message);
+    let share = bounds::publish(&message).and_then(Share::check);
     let share = share.map_err(|exceeded| too_large(&exceeded, "/api_services"))?;
     Ok((share, longest.api_services))
 }

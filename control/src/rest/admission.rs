@@ -37,8 +37,11 @@ pub struct Admission {
 struct Inner {
     tokens: Rates<ApiTokenId>,
     tenants: Rates<TenantId>,
+    /// Of tokens, for what takes something away.
+    removals: Rates<ApiTokenId>,
     /// Places of requests that came too early.
-    early: Semaphore,
+    early: Arc<Semaphore>,
+    early_by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
     all: Arc<Semaphore>,
     /// None: operators.
     by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
@@ -93,8 +96,11 @@ pub struct Permit {
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A request that comes too early waits no longer than this.
 const PAUSE: Duration = Duration::from_millis(250);
-/// So many do; they hold their connections, which others may need.
+/// So many do, and so many of one tenant; they hold their connections, which others may need.
 const EARLY: usize = 256;
+const EARLY_OF_TENANT: usize = 16;
+/// What was charged is waited for no longer than this.
+const LONGEST_DEBT: Duration = Duration::from_secs(5);
 /// Who waits for a turn waits so long.
 const TURN_PATIENCE: Duration = Duration::from_secs(10);
 /// What any request takes.
@@ -109,7 +115,9 @@ impl Admission {
         let inner = Inner {
             tokens: Rates::new(rates.token),
             tenants: Rates::new(rates.tenant),
-            early: Semaphore::new(EARLY),
+            removals: Rates::new(rates.token),
+            early: Arc::new(Semaphore::new(EARLY)),
+            early_by_tenant: DashMap::new(),
             all: semaphore(&caps::BODY_BYTES_IN_FLIGHT),
             by_tenant: DashMap::new(),
             writes: Turns::new(&caps::WRITES_AT_A_TIME),
@@ -122,14 +130,17 @@ impl Admission {
     /// Counts a request against the rates of its token and its tenant. One that comes too early waits
     /// for a moment: who asks again as soon as it is refused is slowed down, and who is early by that
     /// little is served.
-    pub async fn count(&self, caller: &Principal) -> Result<(), Problem> {
-        let Err(wait) = self.inner.count(caller) else { return Ok(()) };
-        let counted = match self.inner.early.try_acquire() {
-            Ok(_place) => {
+    ///
+    /// What takes something away is counted apart: a key is revoked however much its tenant has asked
+    /// for.
+    pub async fn count(&self, caller: &Principal, tightens: bool) -> Result<(), Problem> {
+        let Err(wait) = self.inner.count(caller, tightens) else { return Ok(()) };
+        let counted = match self.inner.early_place(caller.tenant_id) {
+            Some(_places) => {
                 tokio::time::sleep(wait.min(PAUSE)).await;
-                self.inner.count(caller)
+                self.inner.count(caller, tightens)
             }
-            Err(_) => Err(wait),
+            None => Err(wait),
         };
         counted.map_err(|wait| {
             metrics::counter!("imp_rest_limited_total").increment(1);
@@ -187,10 +198,26 @@ impl Admission {
 
 impl Inner {
     /// Or how long to wait.
-    fn count(&self, caller: &Principal) -> Result<(), Duration> {
+    fn count(&self, caller: &Principal, tightens: bool) -> Result<(), Duration> {
         let now = Instant::now();
-        self.tokens.take(caller.token_id, now)?;
-        caller.tenant_id.map_or(Ok(()), |tenant| self.tenants.take(tenant, now))
+        if tightens {
+            return self.removals.take(caller.token_id, now);
+        }
+        // Whom the tenant's rate refuses pays nothing.
+        self.tokens.wait(&caller.token_id, now)?;
+        caller.tenant_id.map_or(Ok(()), |tenant| self.tenants.take(tenant, now))?;
+        self.tokens.take(caller.token_id, now)
+    }
+
+    /// A place to wait in, of the tenant's and of all.
+    fn early_place(&self, tenant: Option<TenantId>) -> Option<[OwnedSemaphorePermit; 2]> {
+        if self.early_by_tenant.len() > REMEMBERED {
+            self.early_by_tenant.retain(|_, places| places.available_permits() < EARLY_OF_TENANT);
+        }
+        let own = || Arc::new(Semaphore::new(EARLY_OF_TENANT));
+        let own = self.early_by_tenant.entry(tenant).or_insert_with(own).clone();
+        let own = own.try_acquire_owned().ok()?;
+        Some([own, self.early.clone().try_acquire_owned().ok()?])
     }
 }
 
@@ -262,10 +289,20 @@ impl<K: Eq + Hash> Rates<K> {
         Ok(())
     }
 
+    /// How long to wait, if at all; takes nothing.
+    fn wait(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        let ahead = self.next.get(key).map(|next| next.saturating_duration_since(now));
+        match ahead.unwrap_or_default().checked_sub(self.early) {
+            None | Some(Duration::ZERO) => Ok(()),
+            Some(wait) => Err(wait),
+        }
+    }
+
     /// So many more, whether there is room for them or not.
     fn charge(&self, key: K, requests: u32, now: Instant) {
         let mut next = self.next.entry(key).or_insert(now);
-        *next = (*next).max(now) + self.every.saturating_mul(requests);
+        let due = (*next).max(now) + self.every.saturating_mul(requests);
+        *next = due.min(now + self.early + LONGEST_DEBT);
     }
 }
 
@@ -295,6 +332,41 @@ mod tests {
         assert_eq!(rates.take(1, start), Err(Duration::from_millis(600)));
         assert_eq!(rates.take(1, start + Duration::from_millis(600)), Ok(()));
         assert_eq!(rates.take(2, start), Ok(()));
+        rates.charge(3, 1_000_000, start);
+        assert_eq!(rates.take(3, start), Err(LONGEST_DEBT), "nobody is shut out for hours");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_revoked_however_much_was_asked_for() {
+        let admission = Admission::new(RestRates { token: 10, tenant: 10 });
+        let caller = Principal {
+            token_id: ApiTokenId::new(),
+            tenant_id: Some(TenantId::new()),
+            customer_id: None,
+            roles: Vec::new(),
+        };
+        admission.charge(Payer::from(&caller), 1 << 30);
+        let refused = admission.count(&caller, false).await.unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), ("rate_limited", Some(5)));
+        assert!(admission.count(&caller, true).await.is_ok());
+    }
+
+    #[test]
+    fn whom_the_tenants_rate_refuses_pays_nothing_of_its_own() {
+        let admission = Admission::new(RestRates { token: 10, tenant: 1 });
+        let caller = |tenant| Principal {
+            token_id: ApiTokenId::new(),
+            tenant_id: Some(tenant),
+            customer_id: None,
+            roles: Vec::new(),
+        };
+        let tenant = TenantId::new();
+        let (greedy, quiet) = (caller(tenant), caller(tenant));
+        while admission.inner.count(&greedy, false).is_ok() {}
+        for _ in 0..50 {
+            assert!(admission.inner.count(&quiet, false).is_err());
+        }
+        assert_eq!(admission.inner.tokens.wait(&quiet.token_id, Instant::now()), Ok(()));
     }
 
     #[test]

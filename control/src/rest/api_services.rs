@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use imp_core::api_service::{ApiService, ApiServiceSpec, ApiServiceStatus};
-use imp_core::check::{Check, Violations};
+use imp_core::check::Violations;
 use imp_core::role::{Action, Kind};
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, Meta, Transition};

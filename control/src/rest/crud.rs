@@ -16,7 +16,7 @@ use crate::rest::entity::{Entity, Made};
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
-use crate::workers::on_this_thread;
+use crate::workers::statements;
 
 /// Mounts all five (six with PATCH).
 pub fn mount<E: Entity>(routes: &mut Routes) {
@@ -177,7 +177,7 @@ async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
         write.finish::<E>("update", id).await?;
         Ok::<_, Problem>(next)
     };
-    show(&call, on_this_thread(edit).await?).await
+    show(&call, statements(&call.state.store, edit).await?).await
 }
 
 /// The whole new spec as JSON. Fields that the platform decides may be sent back as they were read;

@@ -29,7 +29,7 @@ use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 use crate::state::State;
-use crate::workers::on_this_thread;
+use crate::workers::statements;
 
 stored!(ProductPublish, product_publish, ProductPublishId, ProductPublishFilter);
 
@@ -75,7 +75,7 @@ impl Entity for ProductPublish {
         let scope = call.within(body.take_tenant()?)?;
         let spec: ProductPublishSpec = body.into_spec()?;
         let mut write = Write::begin(call, scope).await?;
-        on_this_thread(async move {
+        statements(&call.state.store, async move {
             let product: Product = write.refer(spec.product_id, "/product_id").await?;
             write.within(product.tenant_id)?;
             let publish = flow::create(&mut write, &product, spec).await?;

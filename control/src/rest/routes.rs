@@ -123,7 +123,7 @@ impl Routes {
                 let principal = authenticate(&state, request.headers()).await?;
                 let (token, payer) = (principal.token_id, Payer::from(&principal));
                 let answer = async {
-                    state.admission.count(&principal).await?;
+                    state.admission.count(&principal, tightens).await?;
                     let scope = match needs {
                         Some((kind, action)) => principal.authorise(kind, action)?,
                         None => principal.own_scope(),
@@ -137,9 +137,10 @@ impl Routes {
                     let mut call = Call::read(state.clone(), principal, scope, request).await?;
                     call.tightens = tightens;
                     call.query.check(&query)?;
-                    let reply = handler(call).await?.conditional(&method, &headers);
+                    let reply = handler(call).await?;
+                    // What is known already was read and written all the same.
                     state.admission.charge(payer, reply.bytes());
-                    Ok::<_, Problem>(reply.holding(room))
+                    Ok::<_, Problem>(reply.conditional(&method, &headers).holding(room))
                 };
                 answer.await.map_err(|problem| Problem { token: Some(token), ..problem })
             }

@@ -39,8 +39,8 @@ pub async fn take(
     let (tenant, cluster) = (publish.tenant_id.0, publish.spec.cluster_id.0);
     let rows = fetch!(tx.conn(), "cluster_shares", (i64, i64), sql, tenant, cluster)?;
     let share = |&(bytes, regexes): &(i64, i64)| ClusterShare {
-        served_bytes: bytes.unsigned_abs(),
-        regexes: regexes.unsigned_abs(),
+        served_bytes: u64::try_from(bytes).unwrap_or_default(),
+        regexes: u64::try_from(regexes).unwrap_or_default(),
     };
     Ok(rows.first().map(share).unwrap_or_default())
 }

@@ -54,8 +54,9 @@ impl Store {
         self.begin_with(Durability::Synced).await
     }
 
-    /// The same for what is told again after a crash: its commit does not wait for the disk. A kill of
-    /// this process loses nothing of it, a power cut the last moments, and never half of it.
+    /// The same for what is told again after a crash of this machine: on SQLite, its commit does not
+    /// wait for the disk. A kill of this process loses nothing of it, a power cut the last moments,
+    /// and never half of it. PostgreSQL may crash while this process lives, so there it does wait.
     pub async fn begin_unsynced(&self) -> Result<Tx> {
         self.begin_with(Durability::Unsynced).await
     }
@@ -68,13 +69,7 @@ impl Store {
                 let tx = SqliteTx::begin(write, unfinished, durability).await;
                 Open::Sqlite(tx.map_err(|error| file.check().err().unwrap_or(error))?)
             }
-            Db::Pg(pools) => {
-                let mut tx = self.own(pools).begin().await?;
-                if durability == Durability::Unsynced {
-                    tx.execute("SET LOCAL synchronous_commit = off").await?;
-                }
-                Open::Pg(tx)
-            }
+            Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
         };
         Ok(Tx { open, store: self.clone(), tells: false })
     }
@@ -190,5 +185,34 @@ impl SqliteTx {
                 Err(error.into())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1: NORMAL, 2: FULL. The setting is the connection's, and the statement that sets it is prepared
+    /// once.
+    async fn synchronous(tx: &mut Tx) -> i64 {
+        let Conn::Sqlite(conn) = tx.conn() else { panic!("SQLite") };
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(conn).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_transaction_has_the_durability_that_it_was_opened_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("control.db").display());
+        let store = Store::open(&url).await.unwrap();
+        for _ in 0..3 {
+            let mut tx = store.begin_unsynced().await.unwrap();
+            assert_eq!(synchronous(&mut tx).await, 1);
+            tx.commit().await.unwrap();
+            let mut tx = store.begin().await.unwrap();
+            assert_eq!(synchronous(&mut tx).await, 2);
+            tx.commit().await.unwrap();
+        }
+        drop(store.begin_unsynced().await.unwrap());
+        assert_eq!(synchronous(&mut store.begin().await.unwrap()).await, 2, "after a rollback");
     }
 }

@@ -143,6 +143,67 @@ async fn an_edited_service_keeps_the_ids_of_its_parts_and_counts_revisions() {
     }
 }
 
+/// What the list says of a type is what a service with such a policy is held to.
+#[tokio::test]
+async fn policy_types_are_listed_with_the_schema_of_their_settings() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let list = shop.customer.get("/v1/policy-types").await.ok();
+    let types = list["items"].as_array().unwrap();
+    let settings = json!({
+        "rate_limit": { "requests": 5, "per": "minute" },
+        "request_headers": { "set": [{ "name": "x-team", "value": "a" }] },
+        "response_headers": { "remove": ["x-powered-by"] },
+        "ip_access": { "allow": ["203.0.113.0/24"], "deny": ["203.0.113.66"] },
+        "cors": { "allow_origins": ["https://*.example.com"], "max_age_seconds": 60 },
+    });
+    assert_eq!(types.len(), settings.as_object().unwrap().len());
+    let mut policies = Vec::new();
+    for described in types {
+        let name = described["type"].as_str().unwrap();
+        let fields = described["config_schema"]["properties"].as_object().unwrap();
+        for field in settings[name].as_object().unwrap().keys() {
+            assert!(fields.contains_key(field), "{name}.{field}: {described:#}");
+        }
+        assert!(!described.to_string().contains("$ref"), "complete in itself: {described:#}");
+        assert!(described["summary"].as_str().is_some_and(|text| text.len() > 20));
+        policies.push(json!({ "name": name, "type": name, "config": settings[name] }));
+    }
+    let mut service = payment_service();
+    service["name"] = json!("guarded");
+    service["policies"] = json!(policies);
+    let made = shop.provider.post("/v1/api-services", service.clone()).await.ok();
+    for (index, policy) in policies.iter().enumerate() {
+        for (field, value) in policy["config"].as_object().unwrap() {
+            assert_eq!(made["policies"][index]["config"][field], *value, "{policy}");
+        }
+    }
+    for (pointer, wrong, code) in [
+        ("/policies/3/config/allow/0", json!("203.0.113.0/33"), "invalid_network"),
+        ("/policies/3/config", json!({}), "required"),
+        ("/policies/4/config/allow_origins/0", json!("https://a.example/"), "invalid_origin"),
+        ("/policies/4/config/allow_origins", json!([]), "required"),
+        ("/policies/4/config/max_age_seconds", json!(90_000), "out_of_range"),
+        ("/policies/4/config/allow_methods", json!(["CONNECT"]), "invalid_method"),
+    ] {
+        let mut body = service.clone();
+        body["name"] = json!("wrong");
+        match body.pointer_mut(pointer) {
+            Some(place) => *place = wrong,
+            None => body["policies"][4]["config"][pointer.rsplit('/').next().unwrap()] = wrong,
+        }
+        let answer = shop.provider.post("/v1/api-services", body).await;
+        let fault = &answer.body["errors"][0];
+        let at = fault["pointer"].as_str().unwrap_or_default();
+        assert_eq!((answer.status.as_u16(), fault["code"].as_str()), (422, Some(code)), "{pointer}");
+        assert!(at.starts_with(pointer), "{at} for {pointer}");
+    }
+    let mut any = service.clone();
+    any["policies"][4]["config"] = json!({ "allow_origins": ["*"], "allow_credentials": true });
+    let answer = shop.provider.post("/v1/api-services", any).await;
+    assert_eq!(answer.body["errors"][0]["code"], "credentials_for_any_origin");
+}
+
 #[tokio::test]
 async fn unique_names_stand_for_ids_in_paths() {
     let world = World::start().await;

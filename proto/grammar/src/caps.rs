@@ -156,6 +156,12 @@ caps! {
     BACKENDS_PER_ROUTE = 16, Count, [Api, Agent],
         "Backends that one route splits its calls over.",
         "control/core/tests/it/caps.rs::lists_of_a_route_end_at_their_caps";
+    NETWORKS_PER_POLICY = 256, Count, [Api, Agent],
+        "Networks that one policy allows and denies, together.",
+        "control/core/tests/it/caps.rs::access_and_cors_policies_end_at_their_caps";
+    ORIGINS_PER_POLICY = 32, Count, [Api, Agent],
+        "Origins that one policy allows.",
+        "control/core/tests/it/caps.rs::access_and_cors_policies_end_at_their_caps";
     HEADERS_PER_POLICY = 64, Count, [Api, Agent],
         "Headers that one policy sets, adds and removes, together.",
         "control/core/tests/it/caps.rs::a_header_policy_ends_at_its_cap";
@@ -193,9 +199,12 @@ caps! {
     PUBLISH_BYTES = MIB, Bytes, [Api, Agent],
         "One publish with the services frozen in it, encoded as agents get it.",
         "control/tests/it/caps.rs::a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused";
-    PUBLISH_SERVED_BYTES = 4 * MIB, Bytes, [Api, Agent],
+    PUBLISH_SERVED_BYTES = 4 * MIB, Bytes, [Api],
         "One publish as its gateway holds it: every route (512 bytes and its text) with the policies that apply to it (128 bytes for each header, and its text), once per hostname.",
         "proto/tests/it/bounds.rs::what_a_gateway_would_hold_of_a_publish_is_bounded";
+    PUBLISH_HELD_BYTES = 256 * MIB, Bytes, [Agent],
+        "The same for an agent: more than the API accepts, so that what it accepted under looser rules is served on.",
+        "proto/tests/it/bounds.rs::an_agent_takes_more_of_a_publish_than_the_api_accepts";
     TENANT_CLUSTER_BYTES = 64 * MIB, Bytes, [Api],
         "All publishes of one tenant in one cluster, as its gateways hold them.",
         "control/tests/it/caps.rs::a_tenant_has_its_share_of_a_cluster_and_no_more";

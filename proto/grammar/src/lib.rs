@@ -5,6 +5,7 @@
 
 pub mod caps;
 pub mod network;
+pub mod origin;
 pub mod proof;
 pub mod regexes;
 pub mod texts;

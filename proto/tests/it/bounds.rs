@@ -151,9 +151,10 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     assert_eq!(share, bounds::Share { served_bytes: 2 * 10 * policy, regexes: 0 });
     let cap = &caps::PUBLISH_SERVED_BYTES;
     let fits = cap.size() / policy;
-    assert!(bounds::publish(&make(fits, 1)).is_ok());
-    assert_eq!(bounds::publish(&make(fits + 1, 1)).unwrap_err().cap, cap);
-    assert_eq!(bounds::publish(&make(fits / 32 + 1, 32)).unwrap_err().cap, cap);
+    let check = |publish| bounds::publish(&publish).and_then(bounds::Share::check);
+    assert!(check(make(fits, 1)).is_ok());
+    assert_eq!(check(make(fits + 1, 1)).unwrap_err().cap, cap);
+    assert_eq!(check(make(fits / 32 + 1, 32)).unwrap_err().cap, cap);
     // A route's own policy takes the place of the service's.
     let own = headers(1, 1); // weighs 128 and its text
     let mut replaced = make(1, 1);
@@ -164,7 +165,23 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     let mut bare = make(0, 32);
     bare.api_services[0].policies.clear();
     bare.api_services[0].routes = vec![pb::Route::default(); 1500];
-    assert_eq!(bounds::publish(&bare).unwrap_err().cap, cap);
+    assert_eq!(check(bare.clone()).unwrap_err().cap, cap);
     bare.hostnames.truncate(5);
-    assert!(bounds::publish(&bare).is_ok());
+    assert!(check(bare).is_ok());
+}
+
+/// What an API with looser rules accepted, the next release's agents serve on.
+#[test]
+fn an_agent_takes_more_of_a_publish_than_the_api_accepts() {
+    let routes = |routes: usize| pb::ApiService {
+        routes: vec![pb::Route::default(); routes],
+        policies: vec![headers(64, 1)],
+        ..Default::default()
+    };
+    let mut large = publish(vec![routes(800)]);
+    large.hostnames = vec!["a".into(); 32];
+    let share = bounds::publish(&large).unwrap();
+    assert!(share.check().is_err());
+    large.api_services = vec![routes(1500); 2];
+    assert_eq!(bounds::publish(&large).unwrap_err().cap, &caps::PUBLISH_HELD_BYTES);
 }

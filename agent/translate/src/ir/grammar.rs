@@ -132,15 +132,17 @@ pub(super) fn regex(text: &str) -> Result<String, Fault> {
 }
 
 /// What stands in a message about it.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
 /// CONNECT and TRACE are never routed.
+pub(crate) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 pub(super) fn method(text: &str) -> Result<String, Fault> {
-    match text {
-        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => Ok(text.to_owned()),
-        _ => Err(Fault::Method(short(text))),
+    match METHODS.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(Fault::Method(short(text))),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imp_proto::{bounds, config as pb};
 
 use super::grammar::{self, Fault};
-use super::route::Policies;
+use super::policy::Policies;
 use super::{Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;

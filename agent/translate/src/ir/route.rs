@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use imp_proto::config as pb;
-use pb::{path_match, policy, value_match};
+use pb::{path_match, value_match};
 
 use super::grammar::{self, Fault};
-use super::{
-    Backend, Headers, ParseError, PathMatch, Route, ValueMatch, ValueRule, WeightedBackend,
-};
+use super::policy::Policies;
+use super::{Backend, ParseError, PathMatch, Route, ValueMatch, ValueRule, WeightedBackend};
 
 const TIMEOUT_MS: u32 = 15_000;
 const MAX_TIMEOUT_MS: u32 = 3_600_000;
@@ -28,7 +27,6 @@ pub(super) fn parse(
         methods.push(method);
     }
     let rewrite = message.rewrite.clone().unwrap_or_default();
-    let policies = Policies::parse(&message.policies)?.or(of_service);
     Ok(Route {
         id: grammar::id(&message.id).map_err(|fault| ParseError::new("id", fault))?,
         path: parse_path(message.path.as_ref()).map_err(|fault| ParseError::new("path", fault))?,
@@ -41,8 +39,7 @@ pub(super) fn parse(
         rewrite_host: optional("rewrite/host", &rewrite.host, grammar::hostname)?,
         timeout_ms: grammar::milliseconds(message.timeout_ms, TIMEOUT_MS, MAX_TIMEOUT_MS)
             .map_err(|fault| ParseError::new("timeout_ms", fault))?,
-        request_headers: policies.request_headers.unwrap_or_default(),
-        response_headers: policies.response_headers.unwrap_or_default(),
+        policies: Policies::parse(&message.policies)?.or(of_service),
     })
 }
 
@@ -109,71 +106,4 @@ fn parse_backends(
         return Err(ParseError::new("backends", Fault::OutOfRange(total)));
     }
     Ok(backends)
-}
-
-/// The policies of a service or of a route.
-#[derive(Default)]
-pub(super) struct Policies {
-    request_headers: Option<Arc<Headers>>,
-    response_headers: Option<Arc<Headers>>,
-}
-
-impl Policies {
-    /// Of two of a type the first counts.
-    pub(super) fn parse(messages: &[pb::Policy]) -> Result<Self, ParseError> {
-        let mut policies = Self::default();
-        for (index, message) in messages.iter().enumerate() {
-            policies.add(message).map_err(|error| error.within(format!("policies/{index}")))?;
-        }
-        Ok(policies)
-    }
-
-    fn add(&mut self, message: &pb::Policy) -> Result<(), ParseError> {
-        let (place, headers) = match &message.kind {
-            Some(policy::Kind::RequestHeaders(headers)) => (&mut self.request_headers, headers),
-            Some(policy::Kind::ResponseHeaders(headers)) => (&mut self.response_headers, headers),
-            // Enforced by the agent. Each type is named, so that a new one does not compile before it
-            // is handled.
-            Some(policy::Kind::RateLimit(_)) => return Ok(()),
-            None => return Err(ParseError::new("kind", Fault::Missing)),
-        };
-        if place.is_none() {
-            *place = Some(Arc::new(parse_headers(headers)?));
-        }
-        Ok(())
-    }
-
-    /// A route's policy takes the place of its service's, type by type.
-    fn or(self, service: &Self) -> Self {
-        Self {
-            request_headers: self.request_headers.or_else(|| service.request_headers.clone()),
-            response_headers: self.response_headers.or_else(|| service.response_headers.clone()),
-        }
-    }
-}
-
-/// The contract's order is set, add, remove; Envoy removes first. So what would be removed in the
-/// end is not set at all.
-fn parse_headers(message: &pb::Headers) -> Result<Headers, ParseError> {
-    let mut remove = Vec::with_capacity(message.remove.len());
-    for (index, name) in message.remove.iter().enumerate() {
-        let name = grammar::writable_header(name)
-            .map_err(|fault| ParseError::new(format!("remove/{index}"), fault))?;
-        remove.push(name);
-    }
-    let pairs = |list: &str, headers: &[pb::Header]| {
-        let mut pairs = Vec::with_capacity(headers.len());
-        for (index, header) in headers.iter().enumerate() {
-            let at = |fault| ParseError::new(format!("{list}/{index}"), fault);
-            let name = grammar::writable_header(&header.name).map_err(at)?;
-            let value = grammar::header_value(&header.value).map_err(at)?;
-            if !remove.contains(&name) {
-                pairs.push((name, value));
-            }
-        }
-        Ok(pairs)
-    };
-    let set = pairs("set", &message.set)?;
-    let add = pairs("add", &message.add)?;
-    Ok(Headers { set, add, remove })
 }

@@ -13,7 +13,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
-pub(super) use filters::fixed;
+pub(super) use filters::{CORS, IP, fixed};
+pub(super) use replies::ADDRESS_DENIED;
 
 use super::canon::{ads, extension, header, milliseconds, truth, uint};
 use super::{LISTENER, Layout, Options, Rendered, cluster, names};

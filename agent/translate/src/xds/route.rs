@@ -15,18 +15,19 @@ use super::canon::{self, any, inline, milliseconds, truth, uint};
 use super::door::DOOR;
 use super::listener::{IDLE_MS, KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite, regex_matcher};
+use super::policy;
 use crate::ir;
 
 /// The namespace of what routes carry for logs and statistics.
 const METADATA: &str = "imp";
 
-/// A rendered route: the encoded `envoy.config.route.v3.Route`. What a policy makes of its headers
-/// is most of it, and the same for many routes; they share it.
+/// A rendered route: the encoded `envoy.config.route.v3.Route`. What policies make of it is most of
+/// it, and the same for many routes; they share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// The fields before those of the headers.
+    /// The fields before those of the policies.
     before: Vec<u8>,
-    headers: Arc<[u8]>,
+    policies: policy::Fields,
     after: Vec<u8>,
     /// Takes the base path itself, without a slash behind it.
     pub(super) takes_base: bool,
@@ -40,21 +41,21 @@ impl Route {
             matches!(specifier, Some(Path(path) | PathSeparatedPrefix(path)) if path == base);
         Self {
             before: route.encode_to_vec(),
-            headers: Arc::default(),
+            policies: Arc::default(),
             after: Vec::new(),
             takes_base,
         }
     }
 
     fn len(&self) -> usize {
-        self.before.len() + self.headers.len() + self.after.len()
+        self.before.len() + self.policies.len() + self.after.len()
     }
 
     /// Appends it as an element of the repeated field `tag`.
     pub(super) fn append(&self, tag: u32, bytes: &mut Vec<u8>) {
         encode_key(tag, WireType::LengthDelimited, bytes);
         encode_varint(self.len() as u64, bytes);
-        for part in [&self.before[..], &self.headers, &self.after] {
+        for part in [&self.before[..], &self.policies, &self.after] {
             bytes.extend_from_slice(part);
         }
     }
@@ -64,8 +65,7 @@ impl Route {
 pub(super) struct Renderer<'a> {
     publish: &'a ir::Publish,
     cluster_of: &'a mut dyn FnMut(&ir::Backend) -> String,
-    /// By the policies that they come from: what is the same object has the same content.
-    headers: HashMap<(*const ir::Headers, *const ir::Headers), Arc<[u8]>>,
+    policies: policy::Renderer,
 }
 
 impl<'a> Renderer<'a> {
@@ -73,11 +73,19 @@ impl<'a> Renderer<'a> {
         publish: &'a ir::Publish,
         cluster_of: &'a mut dyn FnMut(&ir::Backend) -> String,
     ) -> Self {
-        Self { publish, cluster_of, headers: HashMap::new() }
+        Self { publish, cluster_of, policies: policy::Renderer::default() }
     }
 
-    /// What a route of the publish becomes. More than one when Envoy has no single matcher for it.
+    /// What a route of the publish becomes. More than one when Envoy has no single matcher for it, or
+    /// browsers ask before they call.
     pub(super) fn render(&mut self, route: &ir::Route) -> Vec<Route> {
+        let preflight = policy::cors::preflight(route);
+        let mut routes = self.render_one(route);
+        routes.extend(preflight.iter().flat_map(|route| self.render_one(route)));
+        routes
+    }
+
+    fn render_one(&mut self, route: &ir::Route) -> Vec<Route> {
         let base = self.publish.base_path.as_str();
         let below = path::fence(base, &route.path);
         let action = envoy::route::Action::Route(action(base, route, self.cluster_of));
@@ -86,7 +94,7 @@ impl<'a> Renderer<'a> {
             typed_per_filter_config: check(&self.publish.id, &route.id),
             ..Default::default()
         };
-        let (after, headers) = (after.encode_to_vec(), self.headers(route));
+        let (after, policies) = (after.encode_to_vec(), self.policies.render(&route.policies));
         let one = |specifier| {
             let before = envoy::Route {
                 r#match: Some(conditions(route, specifier, below.as_deref())),
@@ -94,28 +102,10 @@ impl<'a> Renderer<'a> {
                 action: Some(action.clone()),
                 ..Default::default()
             };
-            let (headers, after) = (headers.clone(), after.clone());
-            Route { headers, after, ..Route::new(&before, base) }
+            let (policies, after) = (policies.clone(), after.clone());
+            Route { policies, after, ..Route::new(&before, base) }
         };
         path::specifiers(base, &route.path).into_iter().map(one).collect()
-    }
-
-    fn headers(&mut self, route: &ir::Route) -> Arc<[u8]> {
-        let (request, response) = (&route.request_headers, &route.response_headers);
-        let encode = || {
-            let (request_headers_to_add, request_headers_to_remove) = header_changes(request);
-            let (response_headers_to_add, response_headers_to_remove) = header_changes(response);
-            let changes = envoy::Route {
-                request_headers_to_add,
-                request_headers_to_remove,
-                response_headers_to_add,
-                response_headers_to_remove,
-                ..Default::default()
-            };
-            changes.encode_to_vec().into()
-        };
-        let key = (Arc::as_ptr(request), Arc::as_ptr(response));
-        self.headers.entry(key).or_insert_with(encode).clone()
     }
 }
 
@@ -307,19 +297,6 @@ fn clusters(
         clusters: backends.iter().map(weight).collect(),
         ..Default::default()
     })
-}
-
-fn header_changes(headers: &ir::Headers) -> (Vec<core::HeaderValueOption>, Vec<String>) {
-    use core::header_value_option::HeaderAppendAction::{
-        AppendIfExistsOrAdd, OverwriteIfExistsOrAdd,
-    };
-    let set = headers.set.iter().map(|(k, v)| canon::header(k, v, OverwriteIfExistsOrAdd));
-    let add = headers.add.iter().map(|(k, v)| canon::header(k, v, AppendIfExistsOrAdd));
-    let keep_empty = |mut option: core::HeaderValueOption| {
-        option.keep_empty_value = true;
-        option
-    };
-    (set.chain(add).map(keep_empty).collect(), headers.remove.clone())
 }
 
 /// A table without its hosts.

@@ -2,6 +2,7 @@
 
 mod edge;
 mod hostile;
+mod policies;
 mod rig;
 mod stub;
 mod upstreams;

@@ -108,6 +108,10 @@ pub(crate) fn header(name: &str, value: &str) -> pb::Header {
     pb::Header { name: name.into(), value: value.into() }
 }
 
+fn policy(kind: pb::policy::Kind) -> pb::Policy {
+    pb::Policy { id: "p3".into(), kind: Some(kind) }
+}
+
 pub(crate) fn request_headers(headers: pb::Headers) -> pb::Policy {
     pb::Policy { id: "p1".into(), kind: Some(pb::policy::Kind::RequestHeaders(headers)) }
 }
@@ -163,6 +167,22 @@ pub(crate) fn rich(id: &str, host: &str, upstream: u16) -> pb::Publish {
                 pb::WeightedBackend { backend_id: "b2".into(), weight: 20 },
             ];
             r.timeout_ms = 1500;
+        }),
+        with("r-guarded", prefix("/guarded"), &|r| {
+            r.methods = vec!["GET".into()];
+            r.policies = vec![
+                policy(pb::policy::Kind::IpAccess(pb::IpAccess {
+                    allow: vec!["127.0.0.0/8".into(), "2001:db8::/32".into()],
+                    deny: vec!["127.6.6.6".into()],
+                })),
+                policy(pb::policy::Kind::Cors(pb::Cors {
+                    allow_origins: vec![
+                        "https://a.example".into(),
+                        "https://*.b.example:8443".into(),
+                    ],
+                    ..Default::default()
+                })),
+            ];
         }),
         with("r-policies", prefix("/policies"), &|r| {
             r.policies = vec![

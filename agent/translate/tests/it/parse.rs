@@ -203,6 +203,32 @@ fn policies_write_only_headers_that_are_theirs() {
             service(p).policies = vec![request_headers(set.clone())];
         })]);
     }
+    let access = |allow: &[&str]| {
+        let allow = allow.iter().map(|&net| net.to_owned()).collect();
+        let access = pb::IpAccess { allow, deny: Vec::new() };
+        pb::Policy { id: "p".into(), kind: Some(pb::policy::Kind::IpAccess(access)) }
+    };
+    for (field, nets) in [("allow/1", &["10.0.0.0/8", "10.0.0.0/33"][..]), ("allow", &[])] {
+        let field = format!("api_services/0/policies/0/{field}");
+        refused(&[(&field, &|p| service(p).policies = vec![access(nets)])]);
+    }
+    let cors = |origin: &str, credentials| {
+        let origins = if origin.is_empty() { Vec::new() } else { vec![origin.to_owned()] };
+        let cors = pb::Cors {
+            allow_origins: origins,
+            allow_credentials: credentials,
+            ..Default::default()
+        };
+        pb::Policy { id: "p".into(), kind: Some(pb::policy::Kind::Cors(cors)) }
+    };
+    for (field, origin, credentials) in [
+        ("allow_origins", "", false),
+        ("allow_origins/0", "https://a.example/", false),
+        ("allow_credentials", "*", true),
+    ] {
+        let field = format!("api_services/0/policies/0/{field}");
+        refused(&[(&field, &|p| service(p).policies = vec![cors(origin, credentials)])]);
+    }
     refused(&[("api_services/0/routes/0/policies/0/kind", &|p| {
         // A policy of a newer control plane: leaving it out could open what it closes.
         first(p).policies = vec![pb::Policy { id: "p".into(), kind: None }];

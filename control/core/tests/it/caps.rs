@@ -158,6 +158,26 @@ fn a_header_policy_ends_at_its_cap() {
 }
 
 #[test]
+fn access_and_cors_policies_end_at_their_caps() {
+    let with = |kind: &str, config: Value| {
+        service(json!({"policies": [{"name": "p", "type": kind, "config": config}]}))
+    };
+    let net = |i: usize| json!(format!("10.0.{}.0/24", i % 256));
+    let cap = &caps::NETWORKS_PER_POLICY;
+    ends_at::<ApiServiceSpec>(cap, "/policies/0/config/allow too_many", |n| {
+        with("ip_access", json!({ "allow": many(n, net) }))
+    });
+    ends_at::<ApiServiceSpec>(cap, "/policies/0/config/deny too_many", |n| {
+        with("ip_access", json!({ "allow": many(10, net), "deny": many(n - 10, net) }))
+    });
+    let cap = &caps::ORIGINS_PER_POLICY;
+    ends_at::<ApiServiceSpec>(cap, "/policies/0/config/allow_origins too_many", |n| {
+        let origins = many(n, |i| json!(format!("https://a{i}.example")));
+        with("cors", json!({ "allow_origins": origins }))
+    });
+}
+
+#[test]
 fn texts_end_at_their_caps() {
     ends_at::<CustomerSpec>(
         &caps::NAME_CHARACTERS,

@@ -159,6 +159,17 @@ fn policy(policy: &Policy) -> pb::Policy {
         }),
         PolicyConfig::RequestHeaders(list) => Kind::RequestHeaders(headers(list)),
         PolicyConfig::ResponseHeaders(list) => Kind::ResponseHeaders(headers(list)),
+        PolicyConfig::IpAccess(access) => {
+            Kind::IpAccess(pb::IpAccess { allow: access.allow.clone(), deny: access.deny.clone() })
+        }
+        PolicyConfig::Cors(cors) => Kind::Cors(pb::Cors {
+            allow_origins: cors.allow_origins.clone(),
+            allow_methods: cors.allow_methods.clone(),
+            allow_headers: cors.allow_headers.clone(),
+            expose_headers: cors.expose_headers.clone(),
+            max_age_seconds: cors.max_age_seconds,
+            allow_credentials: cors.allow_credentials,
+        }),
     };
     pb::Policy { id: policy.id.to_string(), kind: Some(kind) }
 }

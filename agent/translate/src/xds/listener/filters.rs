@@ -25,6 +25,10 @@ use crate::xds::upstreams::{self, Upstreams};
 
 const PREFIX: &str = "type.googleapis.com/envoy.extensions.filters.http.";
 
+/// The filters whose settings stand on routes.
+pub(in crate::xds) const CORS: &str = "envoy.filters.http.cors";
+pub(in crate::xds) const IP: &str = "imp.ip";
+
 /// What may come into a slot for anything.
 const ANY: [&str; 23] = [
     "dynamic_modules.v3.DynamicModuleFilter",
@@ -62,8 +66,8 @@ pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
     vec![
         slot("imp.head", &ANY, &nothing),
         // Before every check of credentials: a preflight has none.
-        fixed("envoy.filters.http.cors", &http::cors::v3::Cors {}),
-        fixed("imp.ip", &rbac),
+        fixed(CORS, &http::cors::v3::Cors {}),
+        fixed(IP, &rbac),
         slot(DOOR, &ANY, &nobody()),
         disabled(fixed("imp.apikey", &api_key())),
         disabled(fixed("imp.basic", &basic())),

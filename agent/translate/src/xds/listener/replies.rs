@@ -17,6 +17,9 @@ use crate::xds::upstreams::FORBIDDEN;
 /// What stands in the door's slot until the door came: the policy that refuses everyone.
 pub(super) const NO_DOOR: &str = "imp_no_door";
 
+/// The rule that refuses a caller's address.
+pub(in crate::xds) const ADDRESS_DENIED: &str = "imp_address";
+
 /// The field `local_reply_config`; the first mapper that applies wins.
 pub(super) fn mappers() -> LocalReplies {
     let quota = "response.code_details.contains('matched_policy[quota]')";
@@ -24,6 +27,7 @@ pub(super) fn mappers() -> LocalReplies {
         "response.code_details == 'ext_authz_error' || \
          response.code_details.contains('matched_policy[{NO_DOOR}]')"
     );
+    let address = format!("response.code_details.contains('matched_policy[{ADDRESS_DENIED}]')");
     let forbidden = format!("response.code_details.contains('matched_policy[{FORBIDDEN}]')");
     let rest = "response.code >= 400 && response.code_details != 'direct_response' && \
                 !response.code_details.startsWith('imp_') && \
@@ -36,6 +40,12 @@ pub(super) fn mappers() -> LocalReplies {
         mapper(flags(&["NR"]), Some(404), "no_route", "No such route"),
         retry(mapper(cel(quota), Some(429), "quota", "Quota exceeded"), "60"),
         retry(mapper(cel(&no_door), Some(503), "enforcement_unavailable", "Try again later"), "1"),
+        mapper(
+            cel(&address),
+            Some(403),
+            "address_not_allowed",
+            "Calls from this address are not allowed",
+        ),
         mapper(
             cel(&forbidden),
             Some(502),

@@ -1,0 +1,48 @@
+//! `rate_limit`: so many calls per window, over all callers.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Check, Violations};
+
+/// `{"requests": 1000, "per": "minute"}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// At least 1.
+    #[schema(example = 1000)]
+    pub requests: u64,
+    /// The window.
+    pub per: Per,
+}
+
+/// The windows of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// 1 s.
+    Second,
+    /// 60 s.
+    Minute,
+    /// 3,600 s.
+    Hour,
+}
+
+impl Per {
+    /// Its length.
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3600,
+        }
+    }
+}
+
+impl Check for RateLimit {
+    fn check(&self, v: &mut Violations) {
+        if !(1..=1_000_000_000).contains(&self.requests) {
+            v.add("requests", "out_of_range", "1 to 1,000,000,000");
+        }
+    }
+}
