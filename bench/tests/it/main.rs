@@ -10,6 +10,7 @@ mod inside;
 mod operator;
 mod outage;
 mod poison;
+mod policies;
 mod quota;
 mod still;
 mod tidy;

@@ -195,7 +195,11 @@ async fn policy_types_are_listed_with_the_schema_of_their_settings() {
         let answer = shop.provider.post("/v1/api-services", body).await;
         let fault = &answer.body["errors"][0];
         let at = fault["pointer"].as_str().unwrap_or_default();
-        assert_eq!((answer.status.as_u16(), fault["code"].as_str()), (422, Some(code)), "{pointer}");
+        assert_eq!(
+            (answer.status.as_u16(), fault["code"].as_str()),
+            (422, Some(code)),
+            "{pointer}"
+        );
         assert!(at.starts_with(pointer), "{at} for {pointer}");
     }
     let mut any = service.clone();
