@@ -316,6 +316,11 @@ impl View<'_> {
         self.state.revision
     }
 
+    /// What a type holds, as a version: equal for equal content.
+    pub(crate) fn version_of(&self, type_url: &TypeUrl) -> String {
+        format!("{:016x}", self.state.table(type_url).map_or(0, Table::content))
+    }
+
     pub(crate) fn get(&self, type_url: &TypeUrl, name: &str) -> Option<&Resource> {
         self.state.table(type_url)?.get(name)
     }

@@ -190,9 +190,7 @@ impl Form {
 fn head(variant: Variant, response: &Response) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD + response.type_url.as_str().len() + 32);
     head.extend([0; HEAD]);
-    if variant == Variant::StateOfTheWorld {
-        put(1, &response.version_info, &mut head);
-    }
+    put(1, &response.version_info, &mut head);
     put(4, response.type_url.as_str(), &mut head);
     put(5, &response.nonce, &mut head);
     if variant == Variant::Delta {

@@ -368,7 +368,8 @@ impl TypeStream {
         now: Instant,
     ) -> Response {
         self.counts.sent += 1;
-        let version_info = self.version_info(&content);
+        // Of the type, not of this response: what Envoy shows in its config dump can be compared.
+        let version_info = view.version_of(&self.rules.type_url);
         let (is_heartbeat, more) = (content.is_heartbeat, content.more);
         let response = Response {
             type_url: self.rules.type_url.clone(),

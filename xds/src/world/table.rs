@@ -16,6 +16,8 @@ pub(super) struct Table {
     log: BTreeSet<(Revision, Arc<str>)>,
     /// The removed ones of the log.
     graves: BTreeSet<(Revision, Arc<str>)>,
+    /// The sum over what is there, each a hash of name and version.
+    content: u64,
 }
 
 #[derive(Debug)]
@@ -65,8 +67,14 @@ impl Table {
     fn put(&mut self, resource: Resource, at: Revision, removed: bool) {
         let name = resource.name().clone();
         let aliases: Vec<_> = resource.aliases().to_vec();
+        if !removed {
+            self.content = self.content.wrapping_add(mark(&resource));
+        }
         let entry = Entry { changed_at: at, resource, removed };
         if let Some(old) = self.entries.insert(name.clone(), entry) {
+            if !old.removed {
+                self.content = self.content.wrapping_sub(mark(&old.resource));
+            }
             for alias in old.resource.aliases() {
                 if self.aliases.get(alias) == Some(&name) {
                     self.aliases.remove(alias);
@@ -84,6 +92,12 @@ impl Table {
         self.log.insert((at, name));
     }
 
+    /// Equal for equal content, whatever became of it in which order: after a restart and on another
+    /// replica too. What it costs does not depend on how much there is.
+    pub(super) fn content(&self) -> u64 {
+        self.content
+    }
+
     pub(super) fn remembers_removals(&self) -> bool {
         !self.graves.is_empty()
     }
@@ -96,4 +110,12 @@ impl Table {
             self.log.remove(&place);
         }
     }
+}
+
+/// FNV-1a: the same in every release, which the standard library's hashers do not promise.
+fn mark(resource: &Resource) -> u64 {
+    let text = resource.name().bytes().chain([0]).chain(resource.version().bytes());
+    text.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

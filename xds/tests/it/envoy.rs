@@ -113,6 +113,14 @@ impl Rig {
         }
     }
 
+    /// The version of all clusters in Envoy's config dump.
+    async fn shown_version(&self) -> String {
+        let dump = get(self.envoy.admin, "/config_dump", "").await.unwrap_or_default();
+        let clusters = dump.split("ClustersConfigDump\",").nth(1).unwrap_or_default();
+        let version = clusters.trim_start().strip_prefix("\"version_info\": \"");
+        version.and_then(|text| text.split('"').next()).unwrap_or_default().to_owned()
+    }
+
     fn refusals(&self) -> Vec<String> {
         let notes = self.running.notes.all();
         notes.into_iter().filter(|note| note.starts_with("nacked")).collect()
@@ -122,6 +130,10 @@ impl Rig {
     async fn changes_act(&self) {
         put(&self.running.world, vec![(ENDPOINTS, endpoints("up", "2", self.upstreams[1]))]);
         self.until("endpoints", async || self.plain("two").await).await;
+
+        // R55: what Envoy shows names what the world holds of a type.
+        let before = self.shown_version().await;
+        assert_eq!(before.len(), 16, "{before}");
 
         put(&self.running.world, vec![(RUNTIME, runtime("runtime", "second", "test.value"))]);
         let loaded = async || {
@@ -137,6 +149,7 @@ impl Rig {
         let warm = async || self.envoy.stat("cluster_manager.warming_clusters").await == 0;
         self.until("the cluster is warm", warm).await;
         assert!(self.plain("two").await);
+        assert_ne!(self.shown_version().await, before);
 
         put(&self.running.world, vec![(EXTENSION, extension("extension", "2"))]);
         let extended = async || {

@@ -151,18 +151,30 @@ fn r54_a_reconnect_is_answered_whatever_version_it_speaks_of() {
 }
 
 #[test]
-fn r55_the_version_changes_when_the_content_does() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+fn r55_the_version_changes_when_what_the_type_holds_does() {
+    let held = world(&[(A, "a", "1"), (A, "b", "1"), (B, "x", "1")]);
     let mut peer = peer(&held);
     peer.list(A, &["a"]);
     let mut versions = vec![peer.open[0].version_info.clone()];
     peer.ack(A);
     peer.list(A, &["a", "b"]);
-    versions.push(peer.open[0].version_info.clone());
+    assert_eq!(peer.open[0].version_info, versions[0], "another part of the same (R52)");
     peer.ack(A);
-    set(&held, &[(A, "b", "2")]);
-    peer.poll();
-    versions.push(peer.open[0].version_info.clone());
+    for (name, version) in [("b", "2"), ("c", "1"), ("b", "3")] {
+        set(&held, &[(A, name, version), (B, "x", version)]);
+        if name == "c" {
+            continue; // nobody asked for it
+        }
+        peer.poll();
+        versions.push(peer.open[0].version_info.clone());
+        peer.ack(A);
+    }
+    // The same content, come about in another way.
+    let other = world(&[(A, "c", "1"), (A, "z", "1"), (A, "b", "3"), (A, "a", "1")]);
+    remove(&other, A, "z");
+    let mut another = self::peer(&other);
+    another.list(A, &["a", "b"]);
+    assert_eq!(another.open[0].version_info, versions[2]);
     versions.sort();
     versions.dedup();
     assert_eq!(versions.len(), 3);

@@ -69,7 +69,8 @@ fn a_delta_response_is_the_message_that_it_should_be() {
     all.extend([Entry::Absent(name("no")), Entry::Removed(name("gone"))]);
     let bytes = written(Variant::Delta, &response(all));
     let message = DeltaDiscoveryResponse::decode(&*bytes).expect("a response");
-    assert_eq!((&*message.type_url, &*message.nonce), (T, "7"));
+    let head = (&*message.type_url, &*message.nonce, &*message.system_version_info);
+    assert_eq!(head, (T, "7", "v"));
     assert_eq!(message.removed_resources, ["gone"]);
     let values: Vec<_> = message.resources.iter().map(|r| r.resource.clone()).collect();
     let sizes: Vec<_> = values.iter().flatten().map(|any| any.value.len()).collect();

@@ -97,24 +97,4 @@ impl TypeStream {
         }
         Some(self.full_state(view))
     }
-
-    /// Equal for equal content, after a restart and on another replica too (R40, R55).
-    pub(super) fn version_info(&self, content: &Content) -> String {
-        if self.variant == Variant::Delta {
-            return String::new();
-        }
-        let resources = content.upserts.iter().map(|(r, _)| r).chain(&content.unchanged);
-        let sum = resources.fold(0_u64, |sum, resource| {
-            let text = resource.name().bytes().chain([0]).chain(resource.version().bytes());
-            sum.wrapping_add(fnv(text))
-        });
-        format!("{sum:016x}")
-    }
-}
-
-/// FNV-1a: the same in every release, which the standard library's hashers do not promise.
-fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
