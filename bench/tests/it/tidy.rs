@@ -179,6 +179,25 @@ fn versions_stand_in_the_workspace_each_with_a_reason() {
 }
 
 #[test]
+fn every_dependency_is_used() {
+    let faults = manifest::unused(&files().unwrap());
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
+    let sample = [
+        file("Cargo.toml", "[workspace.dependencies]\nhex = \"1\"\nrand = \"1\"\nsha2 = \"1\"\n"),
+        file(
+            "xds/Cargo.toml",
+            "[package]\nname = \"imp-xds\"\n[dependencies]\nhex.workspace = true\n\
+             sha2.workspace = true\n",
+        ),
+        file("xds/src/lib.rs", "fn f() { hex::encode([]) }"),
+        file("agent/src/lib.rs", "use sha2::Sha256;"),
+    ];
+    let faults = manifest::unused(&sample);
+    assert_eq!(faults, ["xds/Cargo.toml: nobody uses sha2", "Cargo.toml: no package names rand"]);
+}
+
+#[test]
 fn every_package_takes_the_house_lints() {
     hold(manifest::lints);
     bites(manifest::lints, "xds/Cargo.toml", "[package]\nname = \"imp-xds\"\n");

@@ -1,5 +1,7 @@
 //! Who may depend on whom (design: packages depend only downwards), read from the manifests.
 
+use std::collections::HashSet;
+
 use super::File;
 
 /// Package, the packages of ours that it may use, and outside crates that it may not.
@@ -133,4 +135,54 @@ pub(super) fn lints(file: &File) -> Vec<String> {
         .iter()
         .any(|(_, line)| line.contains("workspace = true") || line.contains("workspace=true"));
     if taken { vec![] } else { vec![format!("{}: [lints] workspace = true", file.path)] }
+}
+
+/// Crates whose library has another name.
+const LIBRARIES: &[(&str, &str)] = &[("rustls-webpki", "webpki")];
+
+/// Used by generated code only.
+const GENERATED: &[(&str, &str)] = &[("imp-proto", "prost-types"), ("imp-proto", "tonic-prost")];
+
+/// Dependencies that nobody uses: of a package in its sources, of the workspace in its packages.
+pub(super) fn unused(files: &[File]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut named = HashSet::new();
+    for manifest in files {
+        let Some(package) = package(manifest) else { continue };
+        let directory = manifest.path.trim_end_matches("Cargo.toml");
+        let of = |roots: &[&str]| -> HashSet<&str> {
+            let here = |file: &&File| {
+                let path = file.path.strip_prefix(directory).unwrap_or_default();
+                path.ends_with(".rs") && roots.iter().any(|root| path.starts_with(root))
+            };
+            files.iter().filter(here).flat_map(|file| words(&file.text)).collect()
+        };
+        let sections = [
+            ("dependencies", of(&["src/"])),
+            ("build-dependencies", of(&["build.rs"])),
+            ("dev-dependencies", of(&["src/", "tests/", "benches/"])),
+        ];
+        for (section, words) in sections {
+            for (name, _) in table(&manifest.text, section) {
+                named.insert(name);
+                let library = LIBRARIES.iter().find(|(crate_name, _)| *crate_name == name);
+                let library = library.map_or(name.replace('-', "_"), |(_, it)| (*it).to_owned());
+                if !words.contains(&*library) && !GENERATED.contains(&(package, name)) {
+                    faults.push(format!("{}: nobody uses {name}", manifest.path));
+                }
+            }
+        }
+    }
+    for workspace in files.iter().filter(|file| file.path == "Cargo.toml") {
+        for (name, _) in table(&workspace.text, "workspace.dependencies") {
+            if !named.contains(name) {
+                faults.push(format!("Cargo.toml: no package names {name}"));
+            }
+        }
+    }
+    faults
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
 }
