@@ -55,6 +55,7 @@ pub mod cluster;
 pub mod door;
 mod host;
 pub mod listener;
+mod methods;
 pub mod names;
 mod path;
 mod policy;

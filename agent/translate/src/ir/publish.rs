@@ -27,6 +27,7 @@ impl Publish {
             routes.extend(parsed);
         }
         routes.sort_by_cached_key(rank);
+        head_follows_get(&mut routes);
         Ok(Self {
             id: id("id", &message.id)?,
             gateway_id: id("gateway_id", &message.gateway_id)?,
@@ -40,8 +41,23 @@ impl Publish {
     }
 }
 
+/// A route that takes GET takes HEAD, too (RFC 9110 9.1), unless another one of its path does.
+fn head_follows_get(routes: &mut [Route]) {
+    const HEAD: &str = "HEAD";
+    let takes_head = |route: &&Route| {
+        route.methods.is_empty() || route.methods.iter().any(|method| method == HEAD)
+    };
+    let routed: HashSet<PathMatch> =
+        routes.iter().filter(takes_head).map(|route| route.path.clone()).collect();
+    for route in routes.iter_mut().filter(|route| !routed.contains(&route.path)) {
+        if route.methods.iter().any(|method| method == "GET") {
+            route.methods.push(HEAD.to_owned());
+        }
+    }
+}
+
 /// Envoy takes the first route that matches, so the order is: priority, then the kind of path
-/// (exact, template, prefix, regex), then the longer one, then the one that asks for more, then the
+/// (exact, template, regex, prefix), then the longer one, then the one that asks for more, then the
 /// id, so that two agents render the same.
 fn rank(route: &Route) -> impl Ord + use<> {
     let (kind, length) = match &route.path {

@@ -18,6 +18,8 @@ use super::path::{self, Rewrite, regex_matcher};
 use super::policy;
 use crate::ir;
 
+const METHOD_NOT_ALLOWED: u32 = 405;
+
 /// The namespace of what routes carry for logs and statistics.
 const METADATA: &str = "imp";
 
@@ -123,6 +125,55 @@ pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str
     Route::new(&route, &publish.base_path)
 }
 
+/// Answers calls to a path with any other method than these (RFC 9110 15.5.6). The body is the
+/// listener's, which has it once for all.
+pub(super) fn not_allowed(
+    publish: &ir::Publish,
+    path: &ir::PathMatch,
+    methods: &[&str],
+) -> Vec<Route> {
+    use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
+    let base = publish.base_path.as_str();
+    let below = path::fence(base, path);
+    let below = below.map(|start| pseudo(":path", ir::ValueRule::Prefix(start)));
+    let other = envoy::HeaderMatcher {
+        invert_match: true,
+        ..pseudo(":method", ir::ValueRule::Regex(methods.join("|")))
+    };
+    let one = |specifier| {
+        let route = envoy::Route {
+            name: format!("{}/method_not_allowed", publish.id),
+            r#match: Some(envoy::RouteMatch {
+                path_specifier: Some(specifier),
+                headers: below.iter().cloned().chain([other.clone()]).collect(),
+                ..Default::default()
+            }),
+            metadata: Some(metadata("publish_id", &publish.id)),
+            typed_per_filter_config: open_door(),
+            response_headers_to_add: vec![canon::header(
+                "allow",
+                &methods.join(", "),
+                OverwriteIfExistsOrAdd,
+            )],
+            action: Some(envoy::route::Action::DirectResponse(envoy::DirectResponseAction {
+                status: METHOD_NOT_ALLOWED,
+                ..Default::default()
+            })),
+            ..Default::default()
+        };
+        Route::new(&route, base)
+    };
+    path::specifiers(base, path).into_iter().map(one).collect()
+}
+
+/// There is nothing to protect, and the answer must not depend on the agent.
+fn open_door() -> HashMap<String, google::Any> {
+    let open = authz::ExtAuthzPerRoute {
+        r#override: Some(authz::ext_authz_per_route::Override::Disabled(true)),
+    };
+    HashMap::from([(DOOR.to_owned(), any(&open))])
+}
+
 /// TRACE would send the headers that the door sets back to the caller. It is never routed.
 pub(super) fn no_trace() -> Route {
     let route = envoy::Route {
@@ -137,8 +188,7 @@ pub(super) fn no_trace() -> Route {
     Route::new(&route, "/")
 }
 
-/// A problem document instead of an upstream. The door stays out of it: there is nothing to protect,
-/// and the answer must not depend on the agent.
+/// A problem document instead of an upstream.
 fn answer(status: u32, code: &str, title: &str) -> envoy::Route {
     // Envoy made the request id itself at this point, so it needs no escaping.
     let body = format!(
@@ -150,11 +200,8 @@ fn answer(status: u32, code: &str, title: &str) -> envoy::Route {
         format: Some(core::substitution_format_string::Format::TextFormatSource(inline(&body))),
         ..Default::default()
     };
-    let open = authz::ExtAuthzPerRoute {
-        r#override: Some(authz::ext_authz_per_route::Override::Disabled(true)),
-    };
     envoy::Route {
-        typed_per_filter_config: HashMap::from([(DOOR.to_owned(), any(&open))]),
+        typed_per_filter_config: open_door(),
         action: Some(envoy::route::Action::DirectResponse(envoy::DirectResponseAction {
             status,
             body_format: Some(format),

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::canon::hash;
 pub(crate) use super::route::Route;
-use super::{ROUTES, Rendered, SCOPE, host, names, route};
+use super::{ROUTES, Rendered, SCOPE, host, methods, names, route};
 use crate::ir;
 
 /// A publish with its routes, rendered by [`routes`].
@@ -27,7 +27,8 @@ pub(crate) fn routes(
         return vec![route::closed(publish, 503, "publish_suspended", "Suspended")];
     }
     let mut renderer = route::Renderer::new(publish, cluster_of);
-    publish.routes.iter().flat_map(|route| renderer.render(route)).collect()
+    let routes = publish.routes.iter().flat_map(|route| renderer.render(route));
+    routes.chain(methods::wrong(publish)).collect()
 }
 
 /// The scope of one host.

@@ -103,7 +103,6 @@ async fn routes_match_rewrite_and_split_as_written() {
         "GET /v1/users/7/8/cards",
         "GET /v1/users//cards",
         "GET /v1/re/x",
-        "GET /v1/method",
         "GET /v1/header\nx-a: 1\nx-b: bee\nx-c: ccc",
         "GET /v1/header\nx-a: 1\nx-b: bee\nx-c: ccc\nx-d: any\nx-e: there",
         "GET /v1/query?a=2",
@@ -113,6 +112,83 @@ async fn routes_match_rewrite_and_split_as_written() {
         let answer = rig.with_key(HOST, request).await;
         assert_eq!((answer.status, answer.problem()), (404, Some("no_route".into())), "{request}");
         assert!(answer.body.contains(r#""status":404"#), "{answer:?}");
+    }
+}
+
+/// RFC 9110 15.5.6 and 9.3.2. Nobody is asked for a credential: as little is told as by a 404.
+#[tokio::test]
+async fn a_wrong_method_is_405_with_allow_and_head_follows_get() {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    rig.apply(&delta);
+    let mut publish = fixtures::publish("p1", HOST, 1);
+    publish.base_path = "/v1".into();
+    let service = fixtures::service(&mut publish);
+    service.backends = vec![fixtures::backend("b1", "127.0.0.1", rig.upstream)];
+    let with = |id: &str, path, methods: &[&str]| {
+        let mut route = fixtures::route(id, path);
+        route.methods = methods.iter().map(|&method| method.to_owned()).collect();
+        route
+    };
+    let (exact, template) = (fixtures::exact, fixtures::template);
+    let mut versioned = with("versioned", exact("/versioned"), &["GET"]);
+    versioned.headers = vec![fixtures::value("x-v", pb::value_match::Kind::Exact("2".into()))];
+    service.routes = vec![
+        with("get", exact("/g"), &["GET"]),
+        with("read", template("/items/{id}"), &["GET"]),
+        with("write", template("/items/{id}"), &["PUT", "DELETE"]),
+        with("me", exact("/items/me"), &["POST"]),
+        with("own-get", exact("/own"), &["GET"]),
+        with("own-head", exact("/own"), &["HEAD"]),
+        with("any", exact("/any"), &["GET"]),
+        with("any-other", exact("/any"), &[]),
+        with("regex", fixtures::regex("/re[0-9]+"), &["POST"]),
+        with("prefix", fixtures::prefix("/under"), &["PATCH"]),
+        versioned,
+    ];
+    let delta = rig.assembly.set_publish(parsed(&publish));
+    rig.apply(&delta);
+    rig.active("p1").await;
+    assert_eq!(rig.refusals, [], "Envoy takes everything");
+    for (request, route) in [
+        ("GET /v1/g", "get"),
+        ("HEAD /v1/g", "get"),
+        ("HEAD /v1/items/7", "read"),
+        ("DELETE /v1/items/7", "write"),
+        ("GET /v1/items/me", "read"),
+        ("PUT /v1/items/me", "write"),
+        ("HEAD /v1/own", "own-head"),
+        ("HEAD /v1/any", "any-other"),
+        ("DELETE /v1/any", "any-other"),
+        ("POST /v1/re7", "regex"),
+        ("PATCH /v1/under/x", "prefix"),
+        ("GET /v1/versioned\nx-v: 2", "versioned"),
+    ] {
+        let answer = rig.with_key(HOST, request).await;
+        assert_eq!(answer.status, 200, "{request}: {answer:?}");
+        let seen = rig.stub.checks.lock().unwrap().pop().unwrap();
+        assert_eq!(seen["route"], route, "{request}");
+    }
+    for (request, allow) in [
+        ("POST /v1/g", "GET, HEAD"),
+        ("POST /v1/g?a=1", "GET, HEAD"),
+        ("OPTIONS /v1/g", "GET, HEAD"),
+        ("POST /v1/items/7", "GET, HEAD, PUT, DELETE"),
+        ("DELETE /v1/own", "GET, HEAD"),
+        ("GET /v1/re7", "POST"),
+        ("POST /v1/under", "PATCH"),
+        ("POST /v1/under/x", "PATCH"),
+        ("PATCH /v1/items/me", "POST"),
+        ("POST /v1/versioned\nx-v: 2", "GET, HEAD"),
+    ] {
+        let answer = rig.call(HOST, request).await;
+        assert_eq!(answer.status, 405, "{request}: {answer:?}");
+        assert_eq!(answer.problem().as_deref(), Some("method_not_allowed"), "{answer:?}");
+        assert_eq!(answer.header("allow"), Some(allow), "{request}");
+    }
+    for request in ["GET /v1/versioned", "GET /v1/gg", "POST /v1/re", "POST /g", "TRACE /v1/g"] {
+        let answer = rig.with_key(HOST, request).await;
+        assert_eq!((answer.status, answer.problem()), (404, Some("no_route".into())), "{request}");
     }
 }
 

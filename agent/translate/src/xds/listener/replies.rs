@@ -32,12 +32,15 @@ pub(super) fn mappers() -> LocalReplies {
     let rest = "response.code >= 400 && response.code_details != 'direct_response' && \
                 !response.code_details.startsWith('imp_') && \
                 !response.code_details.startsWith('ext_authz')";
+    // Of our own routes: what an upstream says comes with other details.
+    let method = "response.code == 405 && response.code_details == 'direct_response'";
     let timeout = flags(&["UT"]);
     let unavailable = flags(&["UF", "UH", "UC", "UR", "UO", "URX", "UPE", "LR", "NC", "DF"]);
     let spelling = format!("request.headers['{KEY_HOST}'] == '{SPELLING}'");
     let mappers = vec![
         mapper(cel(&spelling), Some(421), "host_spelling", "Write the host in lower case"),
         mapper(flags(&["NR"]), Some(404), "no_route", "No such route"),
+        mapper(cel(method), None, "method_not_allowed", "Not with this method; see Allow"),
         retry(mapper(cel(quota), Some(429), "quota", "Quota exceeded"), "60"),
         retry(mapper(cel(&no_door), Some(503), "enforcement_unavailable", "Try again later"), "1"),
         mapper(

@@ -127,16 +127,17 @@ async fn preflights_are_answered_for_the_routes_that_they_ask_about() {
     }
     assert!(rig.stub.checks.lock().unwrap().is_empty(), "a preflight has no credential");
     // What is not routed is not opened by asking.
-    for request in [
-        preflight("/items", "https://app.example.com", "DELETE"),
-        preflight("/nothing", "https://app.example.com", "GET"),
-        "OPTIONS /items".to_owned(),
-        "OPTIONS /items\norigin: https://app.example.com".to_owned(),
-        "OPTIONS /items\naccess-control-request-method: GET".to_owned(),
-        preflight("/items", "", "GET"),
+    for (request, code) in [
+        (preflight("/items", "https://app.example.com", "DELETE"), "method_not_allowed"),
+        (preflight("/nothing", "https://app.example.com", "GET"), "no_route"),
+        ("OPTIONS /items".to_owned(), "method_not_allowed"),
+        ("OPTIONS /items\norigin: https://app.example.com".to_owned(), "method_not_allowed"),
+        ("OPTIONS /items\naccess-control-request-method: GET".to_owned(), "method_not_allowed"),
+        (preflight("/items", "", "GET"), "method_not_allowed"),
     ] {
         let answer = rig.with_key(HOST, &request).await;
-        assert_eq!(answer.problem().as_deref(), Some("no_route"), "{request}: {answer:?}");
+        assert_eq!(answer.problem().as_deref(), Some(code), "{request}: {answer:?}");
+        assert_eq!(answer.header("x-upstream"), None, "{request}: {answer:?}");
     }
 }
 

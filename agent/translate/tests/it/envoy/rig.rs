@@ -119,7 +119,9 @@ async fn serve_upstream(listener: TcpListener) {
                         "HTTP/1.1 200 OK\r\nx-upstream: yes\r\nserver: up\r\ncontent-length: {length}\r\n\r\n"
                     );
                     let _ = stream.write_all(head.as_bytes()).await;
-                    let _ = stream.write_all(&seen).await;
+                    if !seen.starts_with(b"HEAD ") {
+                        let _ = stream.write_all(&seen).await;
+                    }
                     seen.clear();
                 }
             }

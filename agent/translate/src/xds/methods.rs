@@ -1,0 +1,31 @@
+//! Calls to a path that is routed, with a method that is not.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::route::{self, Route};
+use crate::ir::{METHODS, PathMatch, Publish};
+
+/// One answer for each path whose routes all name their methods; they stand behind all routes, so that
+/// a call that another path takes is not answered here. `Allow` names the methods of that path.
+pub(super) fn wrong(publish: &Publish) -> Vec<Route> {
+    let mut order = BTreeMap::new();
+    let mut methods: HashMap<&PathMatch, Option<Vec<&str>>> = HashMap::new();
+    for (place, route) in publish.routes.iter().enumerate() {
+        let of_path = methods.entry(&route.path).or_insert_with(|| {
+            order.insert(place, &route.path);
+            Some(Vec::new())
+        });
+        match of_path {
+            Some(_) if route.methods.is_empty() => *of_path = None,
+            Some(of_path) => of_path.extend(route.methods.iter().map(String::as_str)),
+            None => {}
+        }
+    }
+    let answer = |path: &PathMatch| {
+        let named = methods.get(path)?.as_ref()?;
+        let allowed: Vec<&str> =
+            METHODS.into_iter().filter(|method| named.contains(method)).collect();
+        (allowed.len() < METHODS.len()).then(|| route::not_allowed(publish, path, &allowed))
+    };
+    order.into_values().filter_map(answer).flatten().collect()
+}
