@@ -193,7 +193,7 @@ impl Core {
                     let version = resource.version();
                     self.tracker.acked(stream, &key, version.map(|version| &**version));
                     if let Some(version) = version {
-                        self.accepted(stream, key.clone(), version);
+                        self.accepted(key.clone(), version);
                     }
                     self.answered(stream, &key);
                 }
@@ -204,9 +204,8 @@ impl Core {
         }
     }
 
-    fn accepted(&mut self, stream: StreamId, key: Key, version: &str) {
-        let gateway = self.gateway_of(stream);
-        let delta = self.assembly.accepted(&gateway, key.0, &key.1, version);
+    fn accepted(&mut self, key: Key, version: &str) {
+        let delta = self.assembly.accepted(key.0, &key.1, version);
         self.stage(delta);
         if self.proven.get(&key).is_none_or(|proven| proven != version) {
             self.worlds.mark_proven(key.0, &key.1, version);

@@ -119,7 +119,7 @@ impl Core {
         let Some((type_url, name)) = lkg::split(key) else { return };
         let Ok(version) = std::str::from_utf8(version) else { return };
         let Some(type_url) = envoy_type(type_url) else { return };
-        let delta = self.assembly.accepted("", type_url, name, version);
+        let delta = self.assembly.accepted(type_url, name, version);
         self.stage(delta);
         self.proven.insert((type_url, Arc::from(name)), version.to_owned());
     }

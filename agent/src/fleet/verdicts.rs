@@ -138,7 +138,7 @@ impl Core {
         if moot {
             return;
         }
-        let (delta, blames) = self.assembly.nacked(gateway, key.0, &key.1, &version, &words);
+        let (delta, blames) = self.assembly.nacked(gateway, key.0, &key.1, &version);
         self.stage(delta);
         for blame in blames {
             self.blame(&blame, &envoy_nack(key.0, &key.1, &words), &votes.refused_by);

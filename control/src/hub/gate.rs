@@ -121,9 +121,14 @@ impl Gate {
 
     /// What the tailer found out.
     pub fn standing(&self, agent: AgentId, now: Option<AgentStanding>) {
+        let gone = now.is_none();
         let out = now.is_none_or(|standing| standing.revoked);
         if let Some(entry) = self.roster.get(&agent).filter(|_| out) {
             entry.revoked.cancel();
+        }
+        // Its id never comes back: whoever shows its token finds no row.
+        if gone {
+            self.roster.remove(&agent);
         }
     }
 
@@ -152,7 +157,10 @@ impl Gate {
         let revoked = self.roster.entry(agent).or_default().revoked.clone();
         let rows = table::agents(&self.store, Which::Ids(&[agent])).await;
         let row = rows.map_err(|error| of(failed(error)))?.into_iter().next();
-        let row = row.ok_or_else(|| of(untrusted(Refusal::NotOurs)))?;
+        let Some(row) = row else {
+            self.roster.remove(&agent);
+            return Err(of(untrusted(Refusal::NotOurs)));
+        };
         let standing = row.content.map_err(|error| of(failed(error)))?;
         if standing.cluster_id != cluster || standing.key_thumbprint.as_deref() != Some(&*key) {
             return Err(of(untrusted(Refusal::NotOurs)));

@@ -12,15 +12,12 @@ impl Assembly {
     /// Envoy refused this version. Whoever is to blame falls back alone; while several could be, the
     /// delta holds a part of them back, and later verdicts narrow it down. A version that is not
     /// the current one is no news: the current one gets its own verdict.
-    ///
-    /// `message` is for the caller to keep with the blame; it says nothing that could be used here.
     pub fn nacked(
         &mut self,
         gateway_id: &str,
         type_url: &str,
         name: &str,
         version: &str,
-        _message: &str,
     ) -> (Delta, Vec<Blame>) {
         let mut change = Change::default();
         let mut blames = Vec::new();
@@ -39,13 +36,7 @@ impl Assembly {
 
     /// Envoy accepted this version: it is what its publishes fall back to. The delta holds what was
     /// waiting for this (clusters of the former revision go, publishes that were held back come).
-    pub fn accepted(
-        &mut self,
-        _gateway_id: &str,
-        type_url: &str,
-        name: &str,
-        version: &str,
-    ) -> Delta {
+    pub fn accepted(&mut self, type_url: &str, name: &str, version: &str) -> Delta {
         let mut change = Change::default();
         if type_url == CLUSTER {
             if self.clusters.accept(name, version) {

@@ -202,9 +202,9 @@ fn refused_at_one_of_two_hosts() -> (Assembly, Judge, String) {
     let delta = assembly.set_publish(parsed(&publish(2)));
     judge.world.apply(&delta);
     let [first, second] = delta.all.upserts.as_slice() else { panic!("{delta:?}") };
-    let accepted = assembly.accepted("", SCOPE, &first.name, &first.version);
+    let accepted = assembly.accepted(SCOPE, &first.name, &first.version);
     assert_eq!(touched(&accepted), (vec![], vec![]));
-    let (delta, blames) = assembly.nacked("", SCOPE, &second.name, &second.version, "no");
+    let (delta, blames) = assembly.nacked("", SCOPE, &second.name, &second.version);
     judge.world.apply(&delta);
     assert_eq!(blames, [Blame { publish_id: "a".into(), revision: 2 }]);
     (assembly, judge, first.name.clone())
@@ -220,7 +220,7 @@ fn what_is_refused_at_one_host_falls_back_at_all_of_them() {
 fn a_fallback_that_is_refused_as_well_goes_and_holds_up_nobody() {
     let (mut assembly, mut judge, host) = refused_at_one_of_two_hosts();
     let fallback = judge.world.all[&(SCOPE, host.clone())].version.clone();
-    let (delta, blames) = assembly.nacked("", SCOPE, &host, &fallback, "no");
+    let (delta, blames) = assembly.nacked("", SCOPE, &host, &fallback);
     judge.world.apply(&delta);
     assert_eq!((served(&judge, "a"), blames), (vec![], vec![]), "blamed already");
     set(&mut assembly, &mut judge, &at("b", 1, 9000));
@@ -234,15 +234,15 @@ fn verdicts_about_the_past_change_nothing() {
     let old = set(&mut assembly, &mut judge, &at("a", 1, 9000));
     let old = old.all.upserts.iter().find(|r| r.type_url == SCOPE).cloned().unwrap();
     set(&mut assembly, &mut judge, &at("a", 2, 9000));
-    let (delta, blames) = assembly.nacked("", SCOPE, &old.name, &old.version, "no");
+    let (delta, blames) = assembly.nacked("", SCOPE, &old.name, &old.version);
     assert_eq!((delta, blames), (Delta::default(), vec![]));
     judge.settle(&mut assembly);
-    let again = assembly.accepted("", SCOPE, &old.name, &old.version);
+    let again = assembly.accepted(SCOPE, &old.name, &old.version);
     assert_eq!(again, Delta::default());
     for (url, name) in [(SCOPE, "80/nowhere"), (CLUSTER, "c-none"), ("type.googleapis.com/x", "y")]
     {
-        assert_eq!(assembly.accepted(GATEWAY, url, name, "v"), Delta::default());
-        assert_eq!(assembly.nacked(GATEWAY, url, name, "v", "no").0, Delta::default());
+        assert_eq!(assembly.accepted(url, name, "v"), Delta::default());
+        assert_eq!(assembly.nacked(GATEWAY, url, name, "v").0, Delta::default());
     }
     assert_eq!(assembly.requirements("a").map(|(revision, _)| revision), Some(2));
 }

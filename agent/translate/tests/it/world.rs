@@ -236,12 +236,12 @@ impl Judge {
         self.verdicts += 1;
         let delta = if self.refuses(&r) {
             self.refused.insert(key.clone());
-            let (delta, blames) = assembly.nacked("", r.type_url, &r.name, &r.version, "no");
+            let (delta, blames) = assembly.nacked("", r.type_url, &r.name, &r.version);
             self.blames.extend(blames);
             delta
         } else {
             self.refused.remove(key);
-            let delta = assembly.accepted("", r.type_url, &r.name, &r.version);
+            let delta = assembly.accepted(r.type_url, &r.name, &r.version);
             self.serving.insert(key.clone(), r);
             delta
         };

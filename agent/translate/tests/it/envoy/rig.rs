@@ -188,10 +188,10 @@ impl Rig {
             if let Some(version) = &verdict.version {
                 let (url, name) = (&verdict.type_url, &verdict.name);
                 let delta = match &verdict.refused {
-                    None => self.assembly.accepted("", url, name, version),
+                    None => self.assembly.accepted(url, name, version),
                     Some(words) => {
                         self.refusals.push((name.clone(), words.clone()));
-                        let (delta, blames) = self.assembly.nacked("", url, name, version, words);
+                        let (delta, blames) = self.assembly.nacked("", url, name, version);
                         self.blames.extend(blames);
                         delta
                     }
