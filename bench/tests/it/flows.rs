@@ -79,7 +79,7 @@ async fn published_and_called(options: Options) -> Result<()> {
     sees_the_caller_and_not_the_key(&market, &first);
     without_a_good_key_it_is_401_and_says_no_more(&market).await?;
     a_known_key_of_another_product_is_403(&market).await?;
-    what_no_route_matches_is_404(&market).await?;
+    what_no_route_matches_is_404_or_405(&market).await?;
     beyond_the_plan_it_is_429(&market).await?;
     a_suspended_subscription_is_403(&market).await?;
     a_revoked_key_is_401(&market).await
@@ -130,17 +130,19 @@ async fn a_known_key_of_another_product_is_403(market: &Market) -> Result<()> {
     Ok(())
 }
 
-async fn what_no_route_matches_is_404(market: &Market) -> Result<()> {
-    for (method, host, path) in [
-        ("GET", HOST, "/nothing"),
-        ("GET", HOST, "/paymentsx"),
-        ("DELETE", HOST, "/refunds/1"),
-        ("GET", HOST, "/refunds/1/more"),
-        ("GET", "unknown.example.com", "/payments"),
+async fn what_no_route_matches_is_404_or_405(market: &Market) -> Result<()> {
+    for (method, host, path, status) in [
+        ("GET", HOST, "/nothing", 404),
+        ("GET", HOST, "/paymentsx", 404),
+        ("DELETE", HOST, "/refunds/1", 405),
+        ("GET", HOST, "/refunds/1/more", 404),
+        ("GET", "unknown.example.com", "/payments", 404),
     ] {
         let mut connection = Connection::open(market.provider.address()).await?;
         let answer = connection.send(method, host, path, &market.with_key()).await?;
-        assert_eq!(answer.status, 404, "{method} {host}{path}: {answer:?}");
+        assert_eq!(answer.status, status, "{method} {host}{path}: {answer:?}");
+        let allow = (status == 405).then_some("GET, HEAD, POST");
+        assert_eq!(answer.header("allow"), allow, "{method} {host}{path}");
     }
     Ok(())
 }
