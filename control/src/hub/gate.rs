@@ -126,7 +126,7 @@ impl Gate {
         if let Some(entry) = self.roster.get(&agent).filter(|_| out) {
             entry.revoked.cancel();
         }
-        // Its id never comes back: whoever shows its token finds no row.
+        // Its id never comes back; a token of it finds no row.
         if gone {
             self.roster.remove(&agent);
         }

@@ -33,7 +33,7 @@ enum Durability {
 }
 
 impl Durability {
-    /// Opens a transaction on SQLite, where the setting is the connection's: whoever had it before may
+    /// Opens a transaction on SQLite, where the setting is the connection's: the transaction before may
     /// have left another.
     fn begin(self) -> &'static str {
         match self {

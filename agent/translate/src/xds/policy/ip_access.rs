@@ -12,7 +12,7 @@ use crate::ir::policy::IpAccess;
 use crate::xds::canon::uint;
 use crate::xds::listener::ADDRESS_DENIED;
 
-/// Denies whoever is not allowed, or is denied. The address is the caller's, behind proxies that the
+/// Denies addresses that are not allowed, or are denied. The address is the caller's, behind proxies that the
 /// listener trusts.
 pub(super) fn render(access: &IpAccess) -> RbacPerRoute {
     let mut denied: Vec<_> = access.deny.iter().map(from).collect();
