@@ -165,6 +165,9 @@ fn regexes(service: &pb::ApiService) -> usize {
 /// What Envoy makes of a route, besides the text in it, about.
 const ROUTE_OVERHEAD: usize = 512;
 
+/// What Envoy makes of the answer to other methods, likewise.
+const OTHER_METHODS_OVERHEAD: usize = 256;
+
 /// What Envoy makes of a header, a network or an origin that a policy names, likewise. Many short ones are as dear to build
 /// and to take down as few long ones: a worker that takes a former revision down serves nobody
 /// meanwhile.
@@ -179,12 +182,19 @@ fn served(service: &pb::ApiService) -> usize {
     let weight = |policy: &pb::Policy| policy.encoded_len() + parts(policy) * PART_OVERHEAD;
     let sized = |policy: &pb::Policy| (type_of(policy), weight(policy));
     let shared: Vec<_> = service.policies.iter().map(sized).collect();
+    let is_cors = |policy: &pb::Policy| matches!(policy.kind, Some(policy::Kind::Cors(_)));
+    let shared_cors = service.policies.iter().any(is_cors);
     let of_route = |route: &pb::Route| {
         let own = |kind| route.policies.iter().any(|policy| type_of(policy) == kind);
         let inherited: usize =
             shared.iter().filter(|(kind, _)| !own(*kind)).map(|(_, bytes)| bytes).sum();
         let own_parts: usize = route.policies.iter().map(parts).sum();
-        ROUTE_OVERHEAD + route.encoded_len() + own_parts * PART_OVERHEAD + inherited
+        let once = ROUTE_OVERHEAD + route.encoded_len() + own_parts * PART_OVERHEAD + inherited;
+        // Preflights take another route, with all of it.
+        let is_asked = !(route.methods.is_empty() && route.headers.is_empty());
+        let preflight = is_asked && (shared_cors || route.policies.iter().any(is_cors));
+        let other_methods = if route.methods.is_empty() { 0 } else { OTHER_METHODS_OVERHEAD };
+        once * (1 + usize::from(preflight)) + other_methods
     };
     let backends: usize = service.backends.iter().map(prost::Message::encoded_len).sum();
     service.routes.iter().map(of_route).sum::<usize>() + backends

@@ -79,7 +79,7 @@ pub async fn take(
     publish: &ProductPublish,
     share: Share,
 ) -> Result<(), Problem> {
-    let Share { served_bytes, regexes, .. } = share;
+    let Share { served_bytes, regexes } = share;
     let own = ClusterShare { served_bytes: served_bytes as u64, regexes: regexes as u64 };
     let all = table::take(&mut write.tx, publish, own).await?;
     for (cap, wanted) in [

@@ -81,10 +81,11 @@ impl Networks {
     }
 }
 
-/// `10.0.0.0/8`, `10.1.2.3` or `[::1]`; None when it is neither a network nor an address.
+/// `10.0.0.0/8`, `10.1.2.3` or `[::1]`; None when it is neither a network nor an address. What is
+/// written as v4-mapped is IPv4: no connection has such an address.
 pub fn parse(text: &str) -> Option<IpNet> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    text.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))
+    text.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from)).map(unmapped)
 }
 
 /// What an address that is not public is.

@@ -161,6 +161,16 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     replaced.api_services[0].routes[0].policies = vec![own.clone()];
     let route = 512 + replaced.api_services[0].routes[0].encoded_len() + 128;
     assert_eq!(bounds::publish(&replaced).unwrap().served_bytes, route);
+    // What names its methods answers to the others, and to preflights with a route more.
+    let mut asked = make(1, 1);
+    let cors = pb::Cors { allow_origins: vec!["*".into()], ..Default::default() };
+    let cors = pb::Policy { id: "c".into(), kind: Some(pb::policy::Kind::Cors(cors)) };
+    asked.api_services[0].policies = vec![cors.clone()];
+    let bare = 512 + cors.encoded_len() + 128;
+    assert_eq!(bounds::publish(&asked).unwrap().served_bytes, bare);
+    asked.api_services[0].routes[0].methods = vec!["GET".into()];
+    let method = asked.api_services[0].routes[0].encoded_len();
+    assert_eq!(bounds::publish(&asked).unwrap().served_bytes, 2 * (bare + method) + 256);
     // Routes without anything on them weigh something, too: on many hosts they are many.
     let mut bare = make(0, 32);
     bare.api_services[0].policies.clear();

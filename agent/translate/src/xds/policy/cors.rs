@@ -18,7 +18,7 @@ pub(super) fn render(cors: &Cors) -> CorsPolicy {
         expose_headers: cors.exposed.join(","),
         max_age: cors.max_age_seconds.map(|age| age.to_string()).unwrap_or_default(),
         allow_credentials: truth(cors.credentials),
-        // An upstream that is asked by an unknown page learns of it, and answers for itself.
+        // A preflight of an unknown page ends here: the upstream is not asked.
         forward_not_matching_preflights: truth(false),
         ..Default::default()
     }

@@ -45,6 +45,7 @@ async fn a_call_comes_in_by_its_address_before_its_credential_is_looked_at() {
         with("inherits", None),
         with("allowed", Some(access(&["10.0.0.0/8", "127.0.0.0/8"], &[]))),
         with("denied", Some(access(&[], &["127.0.0.1"]))),
+        with("mapped", Some(access(&[], &["::ffff:127.0.0.1"]))),
         with("excepted", Some(access(&["127.0.0.0/8"], &["127.0.0.0/16"]))),
         with("elsewhere", Some(access(&[], &["10.0.0.0/8", "2001:db8::/32"]))),
     ];
@@ -55,7 +56,7 @@ async fn a_call_comes_in_by_its_address_before_its_credential_is_looked_at() {
         assert_eq!(rig.call(HOST, &format!("GET /{path}")).await.status, 401, "{path}");
     }
     rig.stub.checks.lock().unwrap().clear();
-    for path in ["inherits", "denied", "excepted"] {
+    for path in ["inherits", "denied", "mapped", "excepted"] {
         for spoof in ["", "\nx-forwarded-for: 10.1.2.3", "\nforwarded: for=10.1.2.3"] {
             let answer = rig.with_key(HOST, &format!("GET /{path}{spoof}")).await;
             assert_eq!(answer.status, 403, "{path}{spoof}: {answer:?}");
