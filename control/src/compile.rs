@@ -1,14 +1,14 @@
 //! From what is in the database to what each cluster's agents should hold.
 //!
 //! The [`Tailer`] loads everything once, then follows the outbox. A subject is read anew, whatever
-//! happened to it, and handed to [`reach::Reach`], which knows where it goes; the difference becomes
-//! one change per cluster and portion. Nothing here depends on the order of subjects, so a subject
+//! happened to it, and handed to [`placement::Placement`], which knows where it goes; the difference
+//! becomes one change per cluster and portion. Nothing here depends on the order of subjects, so a subject
 //! that comes twice, late or after its successor ends in the same worlds.
 
 mod backlog;
-mod facts;
 pub mod message;
-pub mod reach;
+pub mod placement;
+mod sources;
 mod worlds;
 
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::retry::Retry;
 use crate::workers::polled_off_workers;
 use backlog::Backlog;
-use facts::Facts;
-use reach::Reach;
+use placement::Placement;
+use sources::Reader;
 pub use worlds::Worlds;
 
 /// A wake can be lost between replicas; this is the longest that it is missed.
@@ -49,13 +49,19 @@ pub struct Tailer {
     store: Store,
     worlds: Worlds,
     watcher: Arc<dyn Watcher>,
-    reach: Reach,
+    placement: Placement,
     backlog: Backlog,
 }
 
 impl Tailer {
     pub fn new(store: Store, worlds: Worlds, watcher: Arc<dyn Watcher>) -> Self {
-        Self { store, worlds, watcher, reach: Reach::default(), backlog: Backlog::default() }
+        Self {
+            store,
+            worlds,
+            watcher,
+            placement: Placement::default(),
+            backlog: Backlog::default(),
+        }
     }
 
     /// Until cancelled.
@@ -85,15 +91,15 @@ impl Tailer {
         let started = Instant::now();
         let tail = Tail::at_head(&self.store).await?;
         self.backlog = Backlog::default();
-        self.reach = Reach::default();
-        let mut facts = self.facts();
-        let clusters = facts.everything().await?;
+        self.placement = Placement::default();
+        self.reader().everything().await?;
         // After an outage too long to follow: what is there and should not be.
         for cluster in self.worlds.clusters() {
-            self.reach.suspect(cluster, &self.worlds);
-        }
-        for cluster in clusters {
-            self.reach.know(cluster);
+            if self.placement.knows(cluster) {
+                self.placement.suspect(cluster, &self.worlds);
+            } else {
+                self.worlds.remove(cluster);
+            }
         }
         self.apply();
         self.worlds.mark_ready();
@@ -144,10 +150,10 @@ impl Tailer {
             return Ok(());
         }
         let dear = self.backlog.is_dear(&portion);
-        let mut facts = self.facts();
-        let changed = facts.changed(&portion);
+        let mut reader = self.reader();
+        let changed = reader.changed(&portion);
         let read = if dear { polled_off_workers(changed).await } else { changed.await };
-        let dear = facts.dear;
+        let dear = reader.dear;
         if let Err(error) = read {
             // Subjects that were read already are read again: that changes nothing.
             self.backlog.add(portion);
@@ -161,13 +167,13 @@ impl Tailer {
         Ok(())
     }
 
-    fn facts(&mut self) -> Facts<'_> {
-        let Self { store, worlds, watcher, reach, .. } = self;
-        Facts { store, worlds, watcher: &**watcher, reach, dear: Vec::new() }
+    fn reader(&mut self) -> Reader<'_> {
+        let Self { store, worlds, watcher, placement, .. } = self;
+        Reader { store, worlds, watcher: &**watcher, placement, dear: Vec::new() }
     }
 
     fn apply(&mut self) {
-        for (cluster, change, resources) in self.reach.take() {
+        for (cluster, change, resources) in self.placement.take() {
             metrics::counter!("imp_compiled_resources_total").increment(resources as u64);
             self.worlds.apply(cluster, change);
         }

@@ -10,30 +10,93 @@ pub mod bounds;
 pub mod config {
     tonic::include_proto!("imp.config.v1");
 
-    use prost::Name as _;
-
     /// A message that is a resource of the delta stream.
     pub trait Resource: prost::Message + prost::Name + Default {
+        /// Its type.
+        const TYPE: ResourceType;
+
         /// The resource's name on the stream: the object's id.
         fn resource_name(&self) -> &str;
     }
 
-    macro_rules! resources {
-        ($($message:ident),*) => {
+    /// The one list of resource types, in the order in which they depend on each other.
+    macro_rules! resource_types {
+        ($($(#[$doc:meta])* $message:ident),* $(,)?) => {
+            /// A type of resource that travels from control plane to agent.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+            pub enum ResourceType {
+                $($(#[$doc])* $message),*
+            }
+
+            impl ResourceType {
+                /// Every type, each behind those that it depends on.
+                pub const ALL: &[Self] = &[$(Self::$message),*];
+
+                /// As the stream names it.
+                pub const fn type_url(self) -> &'static str {
+                    match self {
+                        $(Self::$message => concat!(
+                            "type.googleapis.com/imp.config.v1.",
+                            stringify!($message),
+                        )),*
+                    }
+                }
+
+                /// The message's name, for people.
+                pub const fn name(self) -> &'static str {
+                    match self {
+                        $(Self::$message => stringify!($message)),*
+                    }
+                }
+            }
+
             $(impl Resource for $message {
+                const TYPE: ResourceType = ResourceType::$message;
+
                 fn resource_name(&self) -> &str {
                     &self.id
                 }
             })*
 
-            /// The type URL of every resource type, in the order in which they depend on each other.
-            pub fn type_urls() -> Vec<String> {
-                vec![$($message::type_url()),*]
+            #[cfg(test)]
+            mod tests {
+                use prost::Name as _;
+
+                #[test]
+                fn a_type_has_the_url_of_its_message() {
+                    let urls = [$(super::$message::type_url()),*];
+                    let types = super::ResourceType::ALL.iter();
+                    assert!(types.clone().map(|of| of.type_url()).eq(urls.iter().map(|url| &**url)));
+                    for of in types {
+                        assert_eq!(super::ResourceType::of(of.type_url()), Some(*of));
+                    }
+                }
             }
         };
     }
 
-    resources!(Gateway, Publish, Entitlement, Credential);
+    impl ResourceType {
+        /// The type of a type URL; `None` for one that this release does not know.
+        pub fn of(type_url: &str) -> Option<Self> {
+            Self::ALL.iter().copied().find(|of| of.type_url() == type_url)
+        }
+    }
+
+    resource_types! {
+        /// Where Envoy listens.
+        Gateway,
+        /// What is served there.
+        Publish,
+        /// What a subscription may do.
+        Entitlement,
+        /// A key.
+        Credential,
+    }
+
+    /// The type URL of every resource type, in the order of [`ResourceType::ALL`].
+    pub fn type_urls() -> Vec<String> {
+        ResourceType::ALL.iter().map(|of| of.type_url().to_owned()).collect()
+    }
 }
 
 /// The version of a resource: a hash of its encoding, which has no maps and so one form only. Equal on
@@ -60,17 +123,4 @@ pub mod method {
     /// The delta stream, Envoy's own method.
     pub const DELTA: &str =
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
-}
-
-#[cfg(test)]
-mod tests {
-    use super::config;
-
-    #[test]
-    fn type_urls_are_what_xds_expects() {
-        assert_eq!(
-            config::type_urls().first().map(String::as_str),
-            Some("type.googleapis.com/imp.config.v1.Gateway")
-        );
-    }
 }

@@ -313,6 +313,13 @@ impl Held {
         values.map(|value| M::decode(value).unwrap()).collect()
     }
 
+    /// Names and versions of one type.
+    pub fn versions(&self, of: config::ResourceType) -> BTreeMap<String, String> {
+        let state = self.state.lock().unwrap();
+        let of_type = state.resources.get(&of.type_url().into()).into_iter().flatten();
+        of_type.map(|(name, held)| (name.clone(), held.version().to_string())).collect()
+    }
+
     /// How many gateways, publishes, entitlements and credentials.
     pub fn counts(&self) -> [usize; 4] {
         [

@@ -72,6 +72,53 @@ async fn a_publish_reaches_its_cluster_with_all_that_it_needs_and_no_other(#[cas
     assert_eq!(here.held.counts(), [1, 1, 1, 1]);
 }
 
+/// A new type does not compile before it says here how a resource of it is changed and removed.
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_of_the_contract_is_delivered_changed_and_removed(#[case] kind: Kind) {
+    use pb::ResourceType;
+    let (_database, world) = on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    for &of in ResourceType::ALL {
+        let before = agent.held.versions(of);
+        assert_eq!(before.len(), 1, "{of:?}");
+        let (provider, customer) = (&shop.provider, &shop.customer);
+        let answer = match of {
+            ResourceType::Gateway => {
+                provider.patch(&shop.path("gateways"), json!({ "name": "renamed" })).await
+            }
+            ResourceType::Publish => {
+                provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await
+            }
+            ResourceType::Entitlement => {
+                let why = json!({ "reason": "unpaid" });
+                provider.post(&format!("{}/suspend", shop.path("subscriptions")), why).await
+            }
+            ResourceType::Credential => {
+                customer.step(&format!("{}/revoke", shop.path("credentials"))).await
+            }
+        };
+        answer.ok();
+        eventually(format!("{of:?} is changed"), || {
+            let changed = agent.held.versions(of) != before;
+            async move { changed.then_some(()) }
+        })
+        .await;
+    }
+    assert_eq!(shop.provider.delete(&shop.path("product-publishes")).await.status, 204);
+    for &of in ResourceType::ALL {
+        eventually(format!("{of:?} is removed"), || {
+            let gone = agent.held.versions(of).is_empty();
+            async move { gone.then_some(()) }
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revoking_a_key_moves_one_resource_and_nothing_brings_it_back() {
     let world = World::start().await;

@@ -1,10 +1,13 @@
 use bytes::Bytes;
+use imp_core::{CredentialId, SubscriptionId};
+use imp_proto::config as pb;
+use imp_xds::TypeUrl;
 
 use super::*;
 
 /// Two clusters and the ids of everything that can be in them.
 struct Scene {
-    reach: Reach,
+    placement: Placement,
     worlds: Worlds,
     here: ClusterId,
     there: ClusterId,
@@ -16,25 +19,61 @@ fn resource(id: impl ToString, version: &str) -> Resource {
     Resource::new(id.to_string(), version, Bytes::new())
 }
 
+/// As the sources place them.
+impl Placement {
+    fn gateway(&mut self, id: GatewayId) {
+        let place = Place::With(Anchor::Gateway(id));
+        self.tell(ResourceType::Gateway, id, Some(place));
+    }
+
+    fn publish(&mut self, id: ProductPublishId, now: Option<(ClusterId, GatewayId, Offer)>) {
+        let place = now.map(|(cluster, gateway, offer)| {
+            let brings =
+                vec![Anchor::Gateway(gateway), Anchor::Offer(offer), Anchor::Publish(id, offer)];
+            Place::Cluster(cluster, brings)
+        });
+        self.tell(ResourceType::Publish, id, place);
+    }
+
+    fn subscription(&mut self, id: SubscriptionId, now: Option<(Offer, Option<ProductPublishId>)>) {
+        let place = now.map(|(offer, pin)| match pin {
+            None => Place::With(Anchor::Offer(offer)),
+            Some(pin) => Place::With(Anchor::Publish(pin, offer)),
+        });
+        self.tell(ResourceType::Entitlement, id, place);
+    }
+
+    fn credential(&mut self, id: CredentialId, now: Option<SubscriptionId>) {
+        let leader = now.map(|leader| Key::new(ResourceType::Entitlement, leader));
+        self.tell(ResourceType::Credential, id, leader.map(Place::Follows));
+    }
+
+    fn tell(&mut self, of: ResourceType, id: impl Into<Uuid>, place: Option<Place>) {
+        let key = Key::new(of, id);
+        let now = place.map(|place| Placed { place, resource: resource(key.id, "1") });
+        self.set(key, now);
+    }
+}
+
 impl Scene {
     fn new() -> Self {
         let mut scene = Self {
-            reach: Reach::default(),
+            placement: Placement::default(),
             worlds: Worlds::default(),
             here: ClusterId::new(),
             there: ClusterId::new(),
             gateway: GatewayId::new(),
             offer: (ProductId::new(), Environment::Prod),
         };
-        scene.reach.know(scene.here);
-        scene.reach.know(scene.there);
-        scene.reach.gateway(scene.gateway, Some(resource(scene.gateway, "1")));
+        scene.placement.know(scene.here);
+        scene.placement.know(scene.there);
+        scene.placement.gateway(scene.gateway);
         scene.commit();
         scene
     }
 
     fn commit(&mut self) -> usize {
-        let changes = self.reach.take();
+        let changes = self.placement.take();
         let touched = changes.iter().map(|(.., resources)| resources).sum();
         for (cluster, change, _) in changes {
             self.worlds.apply(cluster, change);
@@ -43,32 +82,27 @@ impl Scene {
     }
 
     fn place(&mut self, id: ProductPublishId, cluster: ClusterId) {
-        let (gateway, offer) = (self.gateway, self.offer);
-        let placed = Placed { cluster, gateway, offer, resource: resource(id, "1") };
-        self.reach.publish(id, Some(placed));
+        self.placement.publish(id, Some((cluster, self.gateway, self.offer)));
     }
 
     /// A subscription with a key.
     fn subscribe(&mut self, pin: Option<ProductPublishId>) -> (SubscriptionId, CredentialId) {
         let (subscription, credential) = (SubscriptionId::new(), CredentialId::new());
-        let entitled = Entitled { offer: self.offer, pin, resource: resource(subscription, "1") };
-        self.reach.subscription(subscription, Some(entitled));
-        let keyed = Keyed { subscription, resource: resource(credential, "1") };
-        self.reach.credential(credential, Some(keyed));
+        self.placement.subscription(subscription, Some((self.offer, pin)));
+        self.placement.credential(credential, Some(subscription));
         (subscription, credential)
     }
 
     /// How many gateways, publishes, entitlements and credentials a cluster has.
     fn holds(&self, cluster: ClusterId) -> [usize; 4] {
         let world = self.worlds.get(cluster).unwrap();
-        let nil = Uuid::nil();
-        [
-            Key::Gateway(nil.into()),
-            Key::Publish(nil.into()),
-            Key::Entitlement(nil.into()),
-            Key::Credential(nil.into()),
-        ]
-        .map(|key| world.names(&key.type_url()).len())
+        let types = [
+            ResourceType::Gateway,
+            ResourceType::Publish,
+            ResourceType::Entitlement,
+            ResourceType::Credential,
+        ];
+        types.map(|of| world.names(&of.type_url().into()).len())
     }
 }
 
@@ -88,10 +122,10 @@ fn the_first_publish_brings_all_that_it_needs_in_one_change_and_the_last_takes_i
 
     scene.place(two, here);
     scene.commit();
-    scene.reach.publish(one, None);
+    scene.placement.publish(one, None);
     scene.commit();
     assert_eq!(scene.holds(here), [1, 1, 1, 1]);
-    scene.reach.publish(two, None);
+    scene.placement.publish(two, None);
     scene.commit();
     assert_eq!(scene.holds(here), [0, 0, 0, 0]);
 }
@@ -118,12 +152,11 @@ fn a_key_touches_one_resource_and_a_redeploy_another() {
         scene.subscribe(None);
     }
     scene.commit();
-    let keyed = Keyed { subscription, resource: resource(credential, "revoked") };
-    scene.reach.credential(credential, Some(keyed));
+    scene.placement.credential(credential, Some(subscription));
     assert_eq!(scene.commit(), 1);
     scene.place(publish, scene.here);
     assert_eq!(scene.commit(), 1);
-    scene.reach.credential(credential, None);
+    scene.placement.credential(credential, None);
     scene.commit();
     assert_eq!(scene.holds(scene.here), [1, 1, 101, 100]);
 }
@@ -133,16 +166,13 @@ fn a_key_that_is_known_before_its_subscription_goes_with_it() {
     let mut scene = Scene::new();
     scene.place(ProductPublishId::new(), scene.here);
     let (subscription, credential) = (SubscriptionId::new(), CredentialId::new());
-    let keyed = Keyed { subscription, resource: resource(credential, "1") };
-    scene.reach.credential(credential, Some(keyed));
+    scene.placement.credential(credential, Some(subscription));
     scene.commit();
     assert_eq!(scene.holds(scene.here), [1, 1, 0, 0]);
-    let entitled =
-        Entitled { offer: scene.offer, pin: None, resource: resource(subscription, "1") };
-    scene.reach.subscription(subscription, Some(entitled));
+    scene.placement.subscription(subscription, Some((scene.offer, None)));
     scene.commit();
     assert_eq!(scene.holds(scene.here), [1, 1, 1, 1]);
-    scene.reach.subscription(subscription, None);
+    scene.placement.subscription(subscription, None);
     scene.commit();
     assert_eq!(scene.holds(scene.here), [1, 1, 0, 0]);
 }
@@ -154,7 +184,7 @@ fn what_is_taken_away_and_brought_back_in_one_batch_is_there() {
     scene.subscribe(None);
     scene.place(publish, scene.here);
     scene.commit();
-    scene.reach.publish(publish, None);
+    scene.placement.publish(publish, None);
     scene.place(publish, scene.here);
     scene.commit();
     assert_eq!(scene.holds(scene.here), [1, 1, 1, 1]);
@@ -176,8 +206,9 @@ fn a_world_that_holds_what_it_should_not_is_put_right() {
     scene.subscribe(None);
     scene.place(ProductPublishId::new(), scene.here);
     scene.commit();
-    scene.reach = Reach::default();
-    scene.reach.suspect(scene.here, &scene.worlds);
+    scene.placement = Placement::default();
+    scene.placement.know(scene.here);
+    scene.placement.suspect(scene.here, &scene.worlds);
     scene.commit();
     assert_eq!(scene.holds(scene.here), [0, 0, 0, 0]);
 }
@@ -188,16 +219,49 @@ fn a_cluster_that_is_gone_gets_no_world_again() {
     let publish = ProductPublishId::new();
     scene.place(publish, scene.here);
     scene.commit();
-    scene.reach.forget(scene.here);
+    scene.placement.forget(scene.here);
     scene.worlds.remove(scene.here);
-    scene.reach.publish(publish, None);
+    scene.placement.publish(publish, None);
     scene.commit();
     assert!(scene.worlds.get(scene.here).is_none());
 }
 
-/// Facts in any order, some of them twice, end in the worlds that the last facts alone make.
 #[test]
-fn the_order_of_facts_does_not_matter() {
+fn a_publish_that_is_read_before_its_cluster_is_there_when_the_cluster_is() {
+    let mut scene = Scene::new();
+    let late = ClusterId::new();
+    scene.subscribe(None);
+    scene.place(ProductPublishId::new(), late);
+    assert_eq!(scene.commit(), 0);
+    assert!(scene.worlds.get(late).is_none());
+    scene.placement.know(late);
+    scene.commit();
+    assert_eq!(scene.holds(late), [1, 1, 1, 1]);
+    scene.placement.know(late);
+    assert_eq!(scene.commit(), 0, "known already");
+}
+
+#[test]
+fn clusters_that_come_and_go_leave_nothing_behind() {
+    let mut scene = Scene::new();
+    for _ in 0..100 {
+        let (cluster, publish) = (ClusterId::new(), ProductPublishId::new());
+        scene.placement.know(cluster);
+        scene.place(publish, cluster);
+        scene.commit();
+        scene.placement.forget(cluster);
+        scene.worlds.remove(cluster);
+        scene.placement.publish(publish, None);
+        scene.commit();
+    }
+    let Placement { clusters, resources, anchors, by_anchor, followers, dirty } = scene.placement;
+    assert_eq!((clusters.len(), resources.len(), dirty.len()), (2, 1, 0));
+    assert_eq!((anchors.len(), by_anchor.len(), followers.len()), (0, 1, 0));
+}
+
+/// Rows in any order, some of them twice, end in the worlds that the last rows alone make.
+#[test]
+fn the_order_of_rows_does_not_matter() {
     for seed in 0..200u64 {
         let mut random = Random(seed * 7919 + 1);
         let mut scene = Scene::new();
@@ -209,9 +273,9 @@ fn the_order_of_facts_does_not_matter() {
         let mut last: HashMap<Key, Fact> = HashMap::new();
         for _ in 0..60 {
             let key = match random.below(3) {
-                0 => Key::Publish(publishes[random.below(4)]),
-                1 => Key::Entitlement(subscriptions[random.below(4)]),
-                _ => Key::Credential(credentials[random.below(4)]),
+                0 => Key::new(ResourceType::Publish, publishes[random.below(4)]),
+                1 => Key::new(ResourceType::Entitlement, subscriptions[random.below(4)]),
+                _ => Key::new(ResourceType::Credential, credentials[random.below(4)]),
             };
             let fact = Fact {
                 there: random.below(4) > 0,
@@ -221,7 +285,7 @@ fn the_order_of_facts_does_not_matter() {
                 subscription: subscriptions[random.below(4)],
                 gateway: scene.gateway,
             };
-            fact.tell(key, &mut scene.reach);
+            fact.tell(key, &mut scene.placement);
             last.insert(key, fact);
             if random.below(4) == 0 {
                 scene.commit();
@@ -229,12 +293,12 @@ fn the_order_of_facts_does_not_matter() {
         }
         scene.commit();
         let mut fresh = Scene::new();
-        fresh.reach.gateway(scene.gateway, Some(resource(scene.gateway, "1")));
+        fresh.placement.gateway(scene.gateway);
         for (key, fact) in &last {
-            fact.tell(*key, &mut fresh.reach);
+            fact.tell(*key, &mut fresh.placement);
         }
-        fresh.reach.know(scene.here);
-        fresh.reach.know(scene.there);
+        fresh.placement.know(scene.here);
+        fresh.placement.know(scene.there);
         fresh.commit();
         for cluster in clusters {
             assert_eq!(scene.names(cluster), fresh.names(cluster), "seed {seed}");
@@ -253,21 +317,20 @@ struct Fact {
 }
 
 impl Fact {
-    fn tell(&self, key: Key, reach: &mut Reach) {
+    fn tell(&self, key: Key, placement: &mut Placement) {
         let &Self { there, cluster, offer, pin, subscription, gateway } = self;
-        let resource = resource(key.name(), "1");
-        match key {
-            Key::Publish(id) => {
-                let placed = Placed { cluster, gateway, offer, resource };
-                reach.publish(id, there.then_some(placed));
+        let id = key.id;
+        match key.of {
+            ResourceType::Publish => {
+                placement.publish(id.into(), there.then_some((cluster, gateway, offer)));
             }
-            Key::Entitlement(id) => {
-                reach.subscription(id, there.then_some(Entitled { offer, pin, resource }));
+            ResourceType::Entitlement => {
+                placement.subscription(id.into(), there.then_some((offer, pin)));
             }
-            Key::Credential(id) => {
-                reach.credential(id, there.then_some(Keyed { subscription, resource }));
+            ResourceType::Credential => {
+                placement.credential(id.into(), there.then_some(subscription));
             }
-            Key::Gateway(_) => {}
+            ResourceType::Gateway => {}
         }
     }
 }

@@ -1,0 +1,273 @@
+//! Reads subjects of the outbox from the database and tells [`Placement`].
+//!
+//! One source per resource type: the rows that it is made of, its message, its place.
+
+mod credential;
+mod entitlement;
+mod gateway;
+mod publish;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::Hash;
+
+use imp_core::{AgentId, ClusterId, ProductPublishId, TenantId};
+use imp_proto::config::ResourceType;
+use imp_store::compile::{self as table, Read, Which};
+use imp_store::outbox::Subject;
+use imp_store::{Page, Result, Store};
+use imp_xds::MAX_RESOURCE_BYTES;
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::message::UnknownBackend;
+use super::placement::{Key, Placed, Placement};
+use super::{Watcher, Worlds, skip};
+use credential::Credentials;
+use entitlement::Entitlements;
+use gateway::Gateways;
+use publish::Publishes;
+
+/// Rows per query.
+const PAGE: usize = 256;
+
+/// How a resource type is read, rendered and placed.
+trait Source {
+    /// What it makes.
+    const TYPE: ResourceType;
+    /// Of the row.
+    type Id: Copy + Eq + Hash + fmt::Display + Into<Uuid> + From<Uuid> + Send + Sync;
+    type Row: Send;
+
+    fn rows(
+        store: &Store,
+        which: Which<'_, Self::Id>,
+    ) -> impl Future<Output = Result<Vec<Read<Self::Id, Self::Row>>>> + Send;
+
+    /// The resource and its place; `None`: the row is there, and nothing is to be served.
+    fn place(row: &Self::Row) -> std::result::Result<Option<Placed>, Unplaceable>;
+
+    /// The row as it is now, for who else is interested; `None`: it is gone.
+    fn told(_reader: &mut Reader<'_>, _id: Self::Id, _row: Option<&Self::Row>) {}
+
+    /// What the row became, before it is placed.
+    fn placed(_reader: &mut Reader<'_>, _row: &Self::Row, _placed: &Placed) {}
+}
+
+/// A row that no agent could be sent.
+#[derive(Debug, Error)]
+enum Unplaceable {
+    #[error(transparent)]
+    UnknownBackend(#[from] UnknownBackend),
+    #[error("{0} bytes; no agent takes more than {MAX_RESOURCE_BYTES} as one resource")]
+    TooLarge(usize),
+}
+
+pub(super) struct Reader<'a> {
+    pub(super) store: &'a Store,
+    pub(super) worlds: &'a Worlds,
+    pub(super) watcher: &'a dyn Watcher,
+    pub(super) placement: &'a mut Placement,
+    /// Publishes among what was read that are dear.
+    pub(super) dear: Vec<(ProductPublishId, TenantId)>,
+}
+
+/// Ids of rows, by what is made of them.
+#[derive(Default)]
+struct Batch {
+    clusters: Vec<ClusterId>,
+    agents: Vec<AgentId>,
+    resources: Vec<Key>,
+}
+
+impl Batch {
+    fn of(subjects: &[Subject]) -> Self {
+        let mut batch = Self::default();
+        let mut resource = |of, id| batch.resources.push(Key { of, id });
+        for &subject in subjects {
+            match subject {
+                Subject::Cluster(id) => batch.clusters.push(id),
+                Subject::Agent(id) => batch.agents.push(id),
+                Subject::Gateway(id) => resource(ResourceType::Gateway, id.into()),
+                Subject::ProductPublish(id) => resource(ResourceType::Publish, id.into()),
+                Subject::Subscription(id) => resource(ResourceType::Entitlement, id.into()),
+                Subject::Credential(id) => resource(ResourceType::Credential, id.into()),
+                // A version of the terms never changes, and a subscription that is moved to a new
+                // one is a subject of its own.
+                Subject::Plan(_) => {}
+            }
+        }
+        batch
+    }
+
+    fn ids(&self, of: ResourceType) -> Vec<Uuid> {
+        self.resources.iter().filter(|key| key.of == of).map(|key| key.id).collect()
+    }
+}
+
+/// What to read of a type.
+#[derive(Clone, Copy)]
+enum What<'a> {
+    /// Every row, page by page.
+    All,
+    /// These, whatever happened to them.
+    Ids(&'a [Uuid]),
+}
+
+impl Reader<'_> {
+    /// Reads every row.
+    pub(super) async fn everything(&mut self) -> Result<()> {
+        // First: only what is known as a cluster gets anything.
+        let mut after = None;
+        loop {
+            let page = Page { after, limit: PAGE as i64 };
+            let rows = table::clusters(self.store, Which::Page(page)).await?;
+            rows.iter().for_each(|row| self.placement.know(row.id));
+            after = next_page(&rows);
+            if after.is_none() {
+                break;
+            }
+        }
+        for &of in ResourceType::ALL {
+            self.read(of, What::All).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads these subjects, whatever happened to them.
+    pub(super) async fn changed(&mut self, subjects: &[Subject]) -> Result<()> {
+        let batch = Batch::of(subjects);
+        for ids in batch.agents.chunks(PAGE) {
+            self.agents(ids).await?;
+        }
+        for ids in batch.clusters.chunks(PAGE) {
+            self.clusters(ids).await?;
+        }
+        for &of in ResourceType::ALL {
+            self.read(of, What::Ids(&batch.ids(of))).await?;
+        }
+        Ok(())
+    }
+
+    /// The source of each type.
+    async fn read(&mut self, of: ResourceType, what: What<'_>) -> Result<()> {
+        match of {
+            ResourceType::Gateway => self.read_from::<Gateways>(what).await,
+            ResourceType::Publish => self.read_from::<Publishes>(what).await,
+            ResourceType::Entitlement => self.read_from::<Entitlements>(what).await,
+            ResourceType::Credential => self.read_from::<Credentials>(what).await,
+        }
+    }
+
+    async fn read_from<S: Source>(&mut self, what: What<'_>) -> Result<()> {
+        match what {
+            What::Ids(ids) => {
+                let ids: Vec<S::Id> = ids.iter().copied().map(S::Id::from).collect();
+                for ids in ids.chunks(PAGE) {
+                    self.portion::<S>(Which::Ids(ids)).await?;
+                }
+            }
+            What::All => {
+                let mut after = None;
+                loop {
+                    let page = Page { after, limit: PAGE as i64 };
+                    after = self.portion::<S>(Which::Page(page)).await?;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn portion<S: Source>(&mut self, which: Which<'_, S::Id>) -> Result<Option<Uuid>> {
+        let rows = S::rows(self.store, which).await?;
+        let after = next_page(&rows);
+        each(S::TYPE.name(), which, rows, |id, row| {
+            S::told(self, id, row.as_ref());
+            match row.as_ref().map_or(Ok(None), S::place) {
+                Ok(now) => {
+                    if let (Some(row), Some(now)) = (&row, &now) {
+                        S::placed(self, row, now);
+                    }
+                    self.placement.set(Key::new(S::TYPE, id), now);
+                }
+                Err(error) => skip(S::TYPE.name(), id, &error),
+            }
+        });
+        Ok(after)
+    }
+
+    async fn agents(&mut self, ids: &[AgentId]) -> Result<()> {
+        let rows = table::agents(self.store, Which::Ids(ids)).await?;
+        each("agent", Which::Ids(ids), rows, |id, standing| self.watcher.agent(id, standing));
+        Ok(())
+    }
+
+    async fn clusters(&mut self, ids: &[ClusterId]) -> Result<()> {
+        let rows = table::clusters(self.store, Which::Ids(ids)).await?;
+        each("cluster", Which::Ids(ids), rows, |id, there| match there {
+            Some(()) => self.placement.know(id),
+            None => {
+                self.placement.forget(id);
+                self.worlds.remove(id);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The id behind which the next page begins; `None`: this was the last one.
+fn next_page<Id: Copy + Into<Uuid>, T>(rows: &[Read<Id, T>]) -> Option<Uuid> {
+    rows.last().filter(|_| rows.len() == PAGE).map(|row| row.id.into())
+}
+
+/// Tells each row, and each id that was asked for and is not there. What cannot be read is skipped.
+fn each<Id, T>(
+    what: &'static str,
+    which: Which<'_, Id>,
+    rows: Vec<Read<Id, T>>,
+    mut tell: impl FnMut(Id, Option<T>),
+) where
+    Id: Copy + Eq + Hash + fmt::Display,
+{
+    let mut missing: HashSet<Id> = match which {
+        Which::Ids(ids) => ids.iter().copied().collect(),
+        Which::Page(_) => HashSet::new(),
+    };
+    for Read { id, content } in rows {
+        missing.remove(&id);
+        match content {
+            Ok(content) => tell(id, Some(content)),
+            Err(error) => skip(what, id, &error),
+        }
+    }
+    for id in missing {
+        tell(id, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imp_core::CredentialId;
+    use imp_store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_gone_and_what_cannot_be_read_is_left_as_it_was() {
+        let (good, broken, missing) =
+            (CredentialId::new(), CredentialId::new(), CredentialId::new());
+        let corrupt =
+            StoreError::Corrupt { table: "credentials", id: None, why: "two bytes".to_owned() };
+        let rows = vec![
+            Read { id: broken, content: Err(corrupt) },
+            Read { id: good, content: Ok("there") },
+        ];
+        let mut told = Vec::new();
+        let asked = [good, broken, missing];
+        each("credential", Which::Ids(&asked), rows, |id, now| told.push((id, now)));
+        assert_eq!(told, [(good, Some("there")), (missing, None)]);
+    }
+}

@@ -1,0 +1,31 @@
+//! Gateway templates: in each cluster that has a publish on them.
+
+use imp_core::GatewayId;
+use imp_core::gateway::Gateway;
+use imp_proto::config::ResourceType;
+use imp_store::compile::{self as table, Read, Which};
+use imp_store::{Result, Store};
+
+use super::super::message;
+use super::super::placement::{Anchor, Place, Placed};
+use super::{Source, Unplaceable};
+
+pub(super) struct Gateways;
+
+impl Source for Gateways {
+    const TYPE: ResourceType = ResourceType::Gateway;
+    type Id = GatewayId;
+    type Row = Gateway;
+
+    async fn rows(
+        store: &Store,
+        which: Which<'_, GatewayId>,
+    ) -> Result<Vec<Read<GatewayId, Gateway>>> {
+        table::gateways(store, which).await
+    }
+
+    fn place(row: &Gateway) -> std::result::Result<Option<Placed>, Unplaceable> {
+        let place = Place::With(Anchor::Gateway(row.id));
+        Ok(Some(Placed { place, resource: message::resource(&message::gateway(row)) }))
+    }
+}
