@@ -265,7 +265,11 @@ fn answer(
 
 /// None: a heartbeat, which says only that what is held still counts (R75).
 fn resource(resource: wire::Resource) -> Option<Resource> {
-    Some(Resource::new(resource.name, resource.version, resource.resource?.value))
+    let made = Resource::new(resource.name, resource.version, resource.resource?.value);
+    Some(match resource.metadata {
+        Some(metadata) => made.with_metadata(metadata),
+        None => made,
+    })
 }
 
 fn closed() -> Status {

@@ -57,6 +57,7 @@ struct Inner {
     aliases: Arc<[Arc<str>]>,
     children: Arc<[(TypeUrl, Arc<str>)]>,
     ttl: Option<Duration>,
+    metadata: Option<Arc<wire::Metadata>>,
     /// The resource as field 2 of a response: encoded when it is first sent, then shared by all streams.
     fragment: OnceLock<(TypeUrl, Bytes)>,
 }
@@ -72,6 +73,7 @@ impl Resource {
             aliases: Arc::default(),
             children: Arc::default(),
             ttl: None,
+            metadata: None,
             fragment: OnceLock::new(),
         }))
     }
@@ -104,6 +106,21 @@ impl Resource {
     /// For how long clients hold it without hearing of it.
     pub fn ttl(&self) -> Option<Duration> {
         self.0.ttl
+    }
+
+    /// Says where it comes from: a trace, a request. No part of the content: a resource of the same
+    /// version is not sent again because its metadata are others.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: wire::Metadata) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.metadata = Some(Arc::new(metadata));
+        inner.fragment = OnceLock::new();
+        self
+    }
+
+    /// What travels beside the content.
+    pub fn metadata(&self) -> Option<&wire::Metadata> {
+        self.0.metadata.as_deref()
     }
 
     /// Names the resources that this one makes the client subscribe to: the endpoints of a cluster,
@@ -143,7 +160,9 @@ impl Resource {
     /// About as many bytes as it takes in a response.
     pub(crate) fn size(&self) -> usize {
         let aliases: usize = self.0.aliases.iter().map(|alias| alias.len() + 2).sum();
-        self.0.value.len() + self.0.name.len() + self.0.version.len() + aliases + ENVELOPE
+        let metadata = self.metadata().map_or(0, wire::Metadata::encoded_len);
+        let names = self.0.name.len() + self.0.version.len() + aliases;
+        self.0.value.len() + names + metadata + ENVELOPE
     }
 
     /// The resource as field 2 of a delta response; its TTL only for who knows of them.
@@ -162,7 +181,9 @@ impl Resource {
     pub(crate) fn encode(&self, type_url: &TypeUrl, value: Bytes, tells_ttl: bool) -> Bytes {
         let any = wire::Any { type_url: type_url.to_string(), value };
         let aliases = self.0.aliases.iter().map(ToString::to_string).collect();
-        fragment(wire::Resource { resource: Some(any), aliases, ..self.head(tells_ttl) })
+        let metadata = self.metadata().cloned();
+        let head = self.head(tells_ttl);
+        fragment(wire::Resource { resource: Some(any), aliases, metadata, ..head })
     }
 
     /// Says that it still counts, in this version.

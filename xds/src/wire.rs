@@ -2,10 +2,14 @@
 //! are skipped. Field numbers are those of `envoy.service.discovery.v3`; a test holds them against
 //! envoy-types.
 
+mod metadata;
+
 use std::collections::HashMap;
 use std::time;
 
 use bytes::Bytes;
+
+pub use metadata::{Metadata, Struct, Value};
 
 /// `google.protobuf.Any`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -121,6 +125,9 @@ pub struct Resource {
     /// For how long the client may hold it without hearing of it again (R75).
     #[prost(message, optional, tag = "6")]
     pub ttl: Option<Duration>,
+    /// Where it comes from, and what else is no part of the content.
+    #[prost(message, optional, tag = "9")]
+    pub metadata: Option<Metadata>,
 }
 
 impl Resource {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
-use imp_xds::{TypeUrl, World};
+use imp_xds::{Change, Resource, TypeUrl, World, wire};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -21,6 +21,8 @@ struct Shelf {
     held: Mutex<BTreeMap<(String, String), String>>,
     connected: AtomicBool,
     updates: AtomicUsize,
+    /// Of the newest resource that has a cause.
+    cause: Mutex<Option<String>>,
 }
 
 const BAD: &str = "bad";
@@ -46,6 +48,9 @@ impl Subscriber for Shelf {
         let mut rejected = Vec::new();
         for resource in update.upserts {
             let (name, version) = (resource.name().to_string(), resource.version().to_string());
+            if let Some(metadata) = resource.metadata() {
+                *self.cause.lock().expect("cause") = metadata.text("test", "cause").map(Into::into);
+            }
             if version == BAD {
                 rejected.push((name, "it is bad".to_owned()));
             } else {
@@ -133,6 +138,25 @@ async fn it_follows_its_world_and_resumes_by_versions() {
     pulling.cancel.cancel();
     pulling.task.await.expect("it stops");
     assert!(!pulling.shelf.connected.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn metadata_come_along_and_alone_make_nothing_new() {
+    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let pulling = pull(running.address);
+    holds(&pulling, "a@1").await;
+    let caused = |version: &str, cause: &str| {
+        let metadata = wire::Metadata::of("test", [("cause", cause)]);
+        let resource = Resource::new("a", version, b"value".as_slice().into());
+        let mut change = Change::default();
+        change.upsert(A, resource.with_metadata(metadata));
+        running.world.apply(change);
+    };
+    caused("1", "nobody hears of it");
+    caused("2", "request 7");
+    holds(&pulling, "a@2").await;
+    assert_eq!(pulling.shelf.cause.lock().expect("cause").as_deref(), Some("request 7"));
+    assert_eq!(pulling.shelf.updates.load(Ordering::Relaxed), 3, "both types, and one change");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ fn a_delta_response_is_envoys() {
             name: "n".to_owned(),
             aliases: vec!["m".to_owned()],
             ttl: Some(std::time::Duration::from_millis(1_500).into()),
+            metadata: Some(wire::Metadata::of("imp.test", [("cause", "request 7")])),
         }],
         type_url: "type.test/A".to_owned(),
         nonce: "12".to_owned(),
@@ -35,6 +36,10 @@ fn a_delta_response_is_envoys() {
     let ttl = theirs.resources[0].ttl.as_ref().expect("a TTL");
     assert_eq!((ttl.seconds, ttl.nanos), (1, 500_000_000));
     assert_eq!(theirs.resources[0].resource.as_ref().expect("any").value, b"value");
+    let metadata = theirs.resources[0].metadata.as_ref().expect("metadata");
+    let value = &metadata.filter_metadata["imp.test"].fields["cause"];
+    let text = envoy_types::pb::google::protobuf::value::Kind::StringValue("request 7".to_owned());
+    assert_eq!(value.kind, Some(text));
     assert_eq!(theirs.type_url, "type.test/A");
     assert_eq!(theirs.nonce, "12");
     assert_eq!(theirs.removed_resources, ["gone"]);

@@ -1,0 +1,43 @@
+//! What travels beside a resource and is no part of its content: texts by namespace and name.
+
+use std::collections::BTreeMap;
+
+/// `envoy.config.core.v3.Metadata`, as far as it holds texts. Other values are skipped.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Metadata {
+    /// By namespace, in reverse DNS notation.
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub filter_metadata: BTreeMap<String, Struct>,
+}
+
+/// `google.protobuf.Struct`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Struct {
+    /// By name.
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub fields: BTreeMap<String, Value>,
+}
+
+/// `google.protobuf.Value`, when it is a text.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Value {
+    /// The text.
+    #[prost(string, optional, tag = "3")]
+    pub string_value: Option<String>,
+}
+
+impl Metadata {
+    /// These texts in one namespace.
+    pub fn of<'t>(namespace: &str, texts: impl IntoIterator<Item = (&'t str, &'t str)>) -> Self {
+        let value = |text: &str| Value { string_value: Some(text.to_owned()) };
+        let fields = texts.into_iter().map(|(name, text)| (name.to_owned(), value(text)));
+        let of_namespace = Struct { fields: fields.collect() };
+        Self { filter_metadata: BTreeMap::from([(namespace.to_owned(), of_namespace)]) }
+    }
+
+    /// The text of this name; `None` when there is none, or another value.
+    pub fn text(&self, namespace: &str, name: &str) -> Option<&str> {
+        let value = self.filter_metadata.get(namespace)?.fields.get(name)?;
+        value.string_value.as_deref()
+    }
+}
