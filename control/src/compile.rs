@@ -11,12 +11,13 @@ pub mod placement;
 mod sources;
 mod worlds;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use imp_core::{AgentId, ClusterId, ProductPublishId};
 use imp_store::compile::AgentStanding;
-use imp_store::outbox::Tail;
+use imp_store::outbox::{Cause, Subject, Tail, Told};
 use imp_store::{Result, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,8 @@ pub struct Tailer {
     watcher: Arc<dyn Watcher>,
     placement: Placement,
     backlog: Backlog,
+    /// What made the subjects that wait, as far as it is known.
+    causes: HashMap<Subject, Cause>,
 }
 
 impl Tailer {
@@ -61,6 +64,7 @@ impl Tailer {
             watcher,
             placement: Placement::default(),
             backlog: Backlog::default(),
+            causes: HashMap::new(),
         }
     }
 
@@ -91,6 +95,7 @@ impl Tailer {
         let started = Instant::now();
         let tail = Tail::at_head(&self.store).await?;
         self.backlog = Backlog::default();
+        self.causes.clear();
         self.placement = Placement::default();
         self.reader().everything().await?;
         // After an outage too long to follow: what is there and should not be.
@@ -137,6 +142,7 @@ impl Tailer {
     /// Compiles a portion of what is new.
     async fn step(&mut self, tail: &mut Tail) -> Result<()> {
         let told = tail.next(&self.store).await?;
+        let told = self.note_causes(told);
         let dear = self.backlog.dear_among(&told);
         self.backlog.add(told);
         for id in dear {
@@ -160,6 +166,7 @@ impl Tailer {
             return Err(error);
         }
         self.apply();
+        portion.iter().for_each(|subject| drop(self.causes.remove(subject)));
         let took = started.elapsed();
         self.backlog.took(&portion, &dear, took, Instant::now());
         metrics::counter!("imp_compiled_subjects_total").increment(portion.len() as u64);
@@ -168,8 +175,20 @@ impl Tailer {
     }
 
     fn reader(&mut self) -> Reader<'_> {
-        let Self { store, worlds, watcher, placement, .. } = self;
-        Reader { store, worlds, watcher: &**watcher, placement, dear: Vec::new() }
+        let Self { store, worlds, watcher, placement, causes, .. } = self;
+        Reader { store, worlds, watcher: &**watcher, placement, causes, dear: Vec::new() }
+    }
+
+    fn note_causes(&mut self, told: Vec<Told>) -> Vec<Subject> {
+        let note = |Told { subject, cause }| {
+            if cause.is_unknown() {
+                self.causes.remove(&subject);
+            } else {
+                self.causes.insert(subject, cause);
+            }
+            subject
+        };
+        told.into_iter().map(note).collect()
     }
 
     fn apply(&mut self) {

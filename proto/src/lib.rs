@@ -107,6 +107,17 @@ pub fn content_version(encoded: &[u8]) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What made a resource as it is, in the `metadata` of `envoy.service.discovery.v3.Resource`: beside the
+/// content, so that versions stay hashes of that alone.
+pub mod cause {
+    /// The namespace of both texts.
+    pub const NAMESPACE: &str = "imp.cause";
+    /// The id of the request, or of the job.
+    pub const REQUEST_ID: &str = "request_id";
+    /// The W3C trace context.
+    pub const TRACEPARENT: &str = "traceparent";
+}
+
 /// The agent service, `imp.agent.v1`.
 pub mod agent {
     tonic::include_proto!("imp.agent.v1");

@@ -13,6 +13,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use imp_core::product_publish::Environment;
 use imp_core::{ClusterId, GatewayId, ProductId, ProductPublishId};
 use imp_proto::config::ResourceType;
+use imp_store::outbox::Cause;
+use imp_xds::wire::Metadata;
 use imp_xds::{Change, Resource};
 use uuid::Uuid;
 
@@ -63,6 +65,20 @@ pub enum Place {
 pub struct Placed {
     pub place: Place,
     pub resource: Resource,
+}
+
+impl Placed {
+    /// Notes what made it as it is, for whom it reaches.
+    pub fn caused_by(self, cause: Option<&Cause>) -> Self {
+        let Some(Cause { request_id, traceparent }) = cause else { return self };
+        let texts = [
+            (imp_proto::cause::REQUEST_ID, request_id.as_str()),
+            (imp_proto::cause::TRACEPARENT, traceparent.as_str()),
+        ];
+        let known = texts.into_iter().filter(|(_, text)| !text.is_empty());
+        let metadata = Metadata::of(imp_proto::cause::NAMESPACE, known);
+        Self { resource: self.resource.with_metadata(metadata), ..self }
+    }
 }
 
 /// What is where. Memory: the resources themselves are shared with the worlds.

@@ -7,14 +7,14 @@ mod entitlement;
 mod gateway;
 mod publish;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 
 use imp_core::{AgentId, ClusterId, ProductPublishId, TenantId};
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, Read, Which};
-use imp_store::outbox::Subject;
+use imp_store::outbox::{Cause, Subject};
 use imp_store::{Page, Result, Store};
 use imp_xds::MAX_RESOURCE_BYTES;
 use thiserror::Error;
@@ -35,6 +35,8 @@ const PAGE: usize = 256;
 trait Source {
     /// What it makes.
     const TYPE: ResourceType;
+    /// What tells of its rows.
+    const SUBJECT: fn(Self::Id) -> Subject;
     /// Of the row.
     type Id: Copy + Eq + Hash + fmt::Display + Into<Uuid> + From<Uuid> + Send + Sync;
     type Row: Send;
@@ -68,6 +70,7 @@ pub(super) struct Reader<'a> {
     pub(super) worlds: &'a Worlds,
     pub(super) watcher: &'a dyn Watcher,
     pub(super) placement: &'a mut Placement,
+    pub(super) causes: &'a HashMap<Subject, Cause>,
     /// Publishes among what was read that are dear.
     pub(super) dear: Vec<(ProductPublishId, TenantId)>,
 }
@@ -191,6 +194,8 @@ impl Reader<'_> {
                     if let (Some(row), Some(now)) = (&row, &now) {
                         S::placed(self, row, now);
                     }
+                    let cause = self.causes.get(&(S::SUBJECT)(id));
+                    let now = now.map(|now| now.caused_by(cause));
                     self.placement.set(Key::new(S::TYPE, id), now);
                 }
                 Err(error) => skip(S::TYPE.name(), id, &error),

@@ -1,6 +1,7 @@
 //! Table `outbox`: what changed, never how. Appended to in the transaction of the change; whoever
 //! follows it ([`Tail`]) reads the subject anew from the database.
 
+mod cause;
 mod tail;
 
 use std::fmt;
@@ -14,7 +15,8 @@ use uuid::Uuid;
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
-pub use tail::Tail;
+pub use cause::Cause;
+pub use tail::{Tail, Told};
 
 macro_rules! subjects {
     ($($(#[$doc:meta])* $name:ident($id:ident) = $word:literal),* $(,)?) => {
@@ -69,8 +71,10 @@ impl fmt::Display for Subject {
 /// Tells that the subject changed; whoever follows the outbox wakes after the commit.
 pub async fn append(tx: &mut Tx, subject: Subject) -> Result<()> {
     let (kind, id) = subject.columns();
-    let sql = "INSERT INTO outbox (kind, subject, mark) VALUES ($1, $2, $3)";
-    execute!(tx.conn(), sql, kind, id, mark())?;
+    let Cause { request_id, traceparent } = tx.cause().clone();
+    let sql = "INSERT INTO outbox (kind, subject, mark, request_id, traceparent) \
+        VALUES ($1, $2, $3, $4, $5)";
+    execute!(tx.conn(), sql, kind, id, mark(), request_id, traceparent)?;
     tx.will_tell();
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Executor as _, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
+use crate::outbox::Cause;
 use crate::store::{Conn, Db};
 use crate::{Result, Store, StoreError};
 
@@ -21,6 +22,7 @@ pub struct Tx {
     store: Store,
     /// Whether it wrote to the outbox.
     tells: bool,
+    cause: Cause,
 }
 
 /// When a commit returns.
@@ -71,7 +73,7 @@ impl Store {
             }
             Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
         };
-        Ok(Tx { open, store: self.clone(), tells: false })
+        Ok(Tx { open, store: self.clone(), tells: false, cause: Cause::default() })
     }
 
     /// Writes and commits one small row: whether writing works, all the way to the disk.
@@ -111,6 +113,15 @@ impl Tx {
             Open::Sqlite(tx) => Conn::Sqlite(&mut tx.connection),
             Open::Pg(tx) => Conn::Pg(tx),
         }
+    }
+
+    /// Names what made it, for the rows that it writes to the outbox from now on.
+    pub fn caused_by(&mut self, cause: Cause) {
+        self.cause = cause;
+    }
+
+    pub(crate) fn cause(&self) -> &Cause {
+        &self.cause
     }
 
     pub(crate) fn will_tell(&mut self) {

@@ -3,6 +3,7 @@
 use imp_core::CredentialId;
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, IssuedCredential, Read, Which};
+use imp_store::outbox::Subject;
 use imp_store::{Result, Store};
 
 use super::super::message;
@@ -13,6 +14,7 @@ pub(super) struct Credentials;
 
 impl Source for Credentials {
     const TYPE: ResourceType = ResourceType::Credential;
+    const SUBJECT: fn(CredentialId) -> Subject = Subject::Credential;
     type Id = CredentialId;
     type Row = IssuedCredential;
 

@@ -3,6 +3,7 @@
 use imp_core::SubscriptionId;
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, Read, SubscribedTerms, Which};
+use imp_store::outbox::Subject;
 use imp_store::{Result, Store};
 
 use super::super::message;
@@ -13,6 +14,7 @@ pub(super) struct Entitlements;
 
 impl Source for Entitlements {
     const TYPE: ResourceType = ResourceType::Entitlement;
+    const SUBJECT: fn(SubscriptionId) -> Subject = Subject::Subscription;
     type Id = SubscriptionId;
     type Row = SubscribedTerms;
 

@@ -4,6 +4,7 @@ use imp_core::GatewayId;
 use imp_core::gateway::Gateway;
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, Read, Which};
+use imp_store::outbox::Subject;
 use imp_store::{Result, Store};
 
 use super::super::message;
@@ -14,6 +15,7 @@ pub(super) struct Gateways;
 
 impl Source for Gateways {
     const TYPE: ResourceType = ResourceType::Gateway;
+    const SUBJECT: fn(GatewayId) -> Subject = Subject::Gateway;
     type Id = GatewayId;
     type Row = Gateway;
 

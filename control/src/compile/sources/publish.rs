@@ -3,6 +3,7 @@
 use imp_core::ProductPublishId;
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, DesiredPublish, Read, Which};
+use imp_store::outbox::Subject;
 use imp_store::{Result, Store};
 use imp_xds::MAX_RESOURCE_BYTES;
 
@@ -15,6 +16,7 @@ pub(super) struct Publishes;
 
 impl Source for Publishes {
     const TYPE: ResourceType = ResourceType::Publish;
+    const SUBJECT: fn(ProductPublishId) -> Subject = Subject::ProductPublish;
     type Id = ProductPublishId;
     type Row = DesiredPublish;
 

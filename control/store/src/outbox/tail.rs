@@ -5,14 +5,14 @@
 //! missing below one that was seen is a *gap*: it is asked for again and again until it appears, or
 //! until every transaction that could hold it has ended.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::outbox::Subject;
+use crate::outbox::{Cause, Subject};
 use crate::store::{Conn, Held};
 use crate::{Result, Store};
 
@@ -48,6 +48,17 @@ struct Row {
     seq: i64,
     kind: String,
     subject: Uuid,
+    request_id: String,
+    traceparent: String,
+}
+
+/// A subject, and what changed it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What changed.
+    pub subject: Subject,
+    /// What changed it.
+    pub cause: Cause,
 }
 
 impl Tail {
@@ -84,12 +95,13 @@ impl Tail {
 
     /// What was told since the last look, in order and each once, up to a limit; empty when there is
     /// nothing. A subject may come again later although nothing new was told of it.
-    pub async fn next(&mut self, store: &Store) -> Result<Vec<Subject>> {
+    pub async fn next(&mut self, store: &Store) -> Result<Vec<Told>> {
         // Moves on only when everything was read: what a failed look has seen is seen again.
         let mut ahead = self.clone();
         let mut held = store.read().await?;
         let mut rows = ahead.late(&mut held).await?;
-        let sql = "SELECT seq, kind, subject FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2";
+        let sql = "SELECT seq, kind, subject, request_id, traceparent FROM outbox \
+            WHERE seq > $1 ORDER BY seq LIMIT $2";
         let new = fetch!(held.conn(), "outbox", Row, sql, ahead.last, BATCH)?;
         let (now, sqlite) = (Instant::now(), matches!(held, Held::Sqlite(_)));
         for row in &new {
@@ -102,7 +114,7 @@ impl Tail {
         ahead.more = new.len() as i64 >= BATCH;
         rows.extend(new);
         *self = ahead;
-        Ok(subjects(&rows))
+        Ok(told(rows))
     }
 
     /// The gaps' rows that have appeared, and fewer gaps.
@@ -115,8 +127,8 @@ impl Tail {
         let (first, last): (Vec<i64>, Vec<i64>) =
             self.gaps.iter().map(|gap| (*gap.numbers.start(), *gap.numbers.end())).unzip();
         let Held::Pg(conn) = held else { return Ok(Vec::new()) };
-        let sql = "SELECT o.seq, o.kind, o.subject FROM unnest($1::bigint[], $2::bigint[]) \
-            AS g (first, last) JOIN outbox o ON o.seq BETWEEN g.first AND g.last ORDER BY o.seq";
+        let sql = "SELECT o.seq, o.kind, o.subject, o.request_id, o.traceparent \
+            FROM unnest($1::bigint[], $2::bigint[]) AS g (first, last) JOIN outbox o ON o.seq BETWEEN g.first AND g.last ORDER BY o.seq";
         let rows: Vec<Row> =
             sqlx::query_as(sql).bind(first).bind(last).fetch_all(&mut **conn).await?;
         for row in &rows {
@@ -157,17 +169,23 @@ async fn horizon(held: &mut Held) -> Result<(i64, i64)> {
     Ok(rows.first().copied().unwrap_or((0, i64::MAX)))
 }
 
-fn subjects(rows: &[Row]) -> Vec<Subject> {
-    let mut seen = HashSet::new();
-    let mut subjects = Vec::new();
-    for Row { seq, kind, subject } in rows {
-        match Subject::read(kind, *subject) {
-            Some(subject) if seen.insert(subject) => subjects.push(subject),
-            Some(_) => {}
-            None => tracing::warn!(seq, kind, "passed over: written by a newer release"),
+/// Each subject once, in the order in which they were told first, with its last cause.
+fn told(rows: Vec<Row>) -> Vec<Told> {
+    let mut places = HashMap::new();
+    let mut told: Vec<Told> = Vec::new();
+    for Row { seq, kind, subject, request_id, traceparent } in rows {
+        let Some(subject) = Subject::read(&kind, subject) else {
+            tracing::warn!(seq, kind, "passed over: written by a newer release");
+            continue;
+        };
+        let place = *places.entry(subject).or_insert(told.len());
+        let cause = Cause { request_id, traceparent };
+        match told.get_mut(place) {
+            Some(known) => known.cause = cause,
+            None => told.push(Told { subject, cause }),
         }
     }
-    subjects
+    told
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use imp_core::{AgentId, ClusterId, GatewayId, PlanId, ProductPublishId};
 use imp_store::audit::{self, Actor};
-use imp_store::outbox::{self, Subject, Tail};
+use imp_store::outbox::{self, Cause, Subject, Tail, Told};
 use imp_store::testing::Kind;
 use imp_store::{Store, Tx};
 use rstest::rstest;
@@ -29,6 +29,11 @@ async fn tell(store: &Store, subjects: &[Subject]) {
     write(store, append).await.unwrap();
 }
 
+/// The subjects that the tail tells next.
+async fn next(tail: &mut Tail, store: &Store) -> Vec<Subject> {
+    tail.next(store).await.unwrap().into_iter().map(|told| told.subject).collect()
+}
+
 /// A transaction that has taken its number and not committed.
 async fn open(store: &Store, subject: Subject) -> Tx {
     let mut tx = store.begin().await.unwrap();
@@ -42,15 +47,35 @@ async fn what_was_told_comes_in_order_and_once(#[values(Kind::Sqlite, Kind::Post
     let (_database, store) = store(kind).await;
     tell(&store, &[gateway()]).await;
     let mut tail = Tail::at_head(&store).await.unwrap();
-    assert_eq!(tail.next(&store).await.unwrap(), [], "what was before");
+    assert_eq!(next(&mut tail, &store).await, [], "what was before");
     let (a, b, c) = (gateway(), Subject::Plan(PlanId::new()), Subject::Agent(AgentId::new()));
     tell(&store, &[a, b]).await;
     tell(&store, &[a, c, b]).await;
-    assert_eq!(tail.next(&store).await.unwrap(), [a, b, c]);
-    assert_eq!(tail.next(&store).await.unwrap(), []);
+    assert_eq!(next(&mut tail, &store).await, [a, b, c]);
+    assert_eq!(next(&mut tail, &store).await, []);
     tell(&store, &[a]).await;
-    assert_eq!(tail.next(&store).await.unwrap(), [a]);
+    assert_eq!(next(&mut tail, &store).await, [a]);
     assert_eq!(outbox::head(&store).await.unwrap(), 7);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_subject_names_its_last_cause(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let (_database, store) = store(kind).await;
+    let mut tail = Tail::at_head(&store).await.unwrap();
+    let (caused, other) = (gateway(), gateway());
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+    let second = Cause { request_id: "second".to_owned(), traceparent };
+    for cause in [Cause { request_id: "first".to_owned(), ..Cause::default() }, second.clone()] {
+        let mut tx = store.begin().await.unwrap();
+        tx.caused_by(cause);
+        outbox::append(&mut tx, caused).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    tell(&store, &[other]).await;
+    let unknown = Told { subject: other, cause: Cause::default() };
+    let known = Told { subject: caused, cause: second };
+    assert_eq!(tail.next(&store).await.unwrap(), [known, unknown]);
 }
 
 #[rstest]
@@ -70,7 +95,7 @@ async fn every_kind_of_subject_is_read_as_it_was_told(
         Subject::Credential(Default::default()),
     ];
     tell(&store, &all).await;
-    assert_eq!(tail.next(&store).await.unwrap(), all);
+    assert_eq!(next(&mut tail, &store).await, all);
 }
 
 #[rstest]
@@ -82,12 +107,12 @@ async fn a_large_backlog_comes_in_parts(#[values(Kind::Sqlite, Kind::Postgres)] 
     tell(&store, &told).await;
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let part = tail.next(&store).await.unwrap();
+        let part = next(&mut tail, &store).await;
         assert!((1..=1_000).contains(&part.len()), "{}", part.len());
         seen.extend(part);
     }
     assert_eq!(seen, told);
-    assert_eq!(tail.next(&store).await.unwrap(), []);
+    assert_eq!(next(&mut tail, &store).await, []);
 }
 
 #[rstest]
@@ -110,9 +135,9 @@ async fn a_transaction_taken_back_told_nothing_and_stops_nobody(
     tx.rollback().await.unwrap();
     let told = gateway();
     tell(&store, &[told]).await;
-    assert_eq!(tail.next(&store).await.unwrap(), [told]);
+    assert_eq!(next(&mut tail, &store).await, [told]);
     for _ in 0..3 {
-        assert_eq!(tail.next(&store).await.unwrap(), []);
+        assert_eq!(next(&mut tail, &store).await, []);
     }
     assert_eq!(audit::of_object(&store, entry.object_id).await.unwrap(), []);
 }
@@ -150,21 +175,21 @@ async fn what_is_committed_out_of_order_is_not_lost() {
     let before_the_head = open(&store, early).await;
     tell(&store, &[a]).await;
     let mut tail = Tail::at_head(&store).await.unwrap();
-    assert_eq!(tail.next(&store).await.unwrap(), []);
+    assert_eq!(next(&mut tail, &store).await, []);
 
     let behind = open(&store, late).await;
     tell(&store, &[b]).await;
-    assert_eq!(tail.next(&store).await.unwrap(), [b]);
+    assert_eq!(next(&mut tail, &store).await, [b]);
     for _ in 0..3 {
-        assert_eq!(tail.next(&store).await.unwrap(), [], "nothing is committed");
+        assert_eq!(next(&mut tail, &store).await, [], "nothing is committed");
     }
     behind.commit().await.unwrap();
-    assert_eq!(tail.next(&store).await.unwrap(), [late]);
+    assert_eq!(next(&mut tail, &store).await, [late]);
     tell(&store, &[c]).await;
     before_the_head.commit().await.unwrap();
-    assert_eq!(tail.next(&store).await.unwrap(), [early, c]);
+    assert_eq!(next(&mut tail, &store).await, [early, c]);
     for _ in 0..3 {
-        assert_eq!(tail.next(&store).await.unwrap(), []);
+        assert_eq!(next(&mut tail, &store).await, []);
     }
 }
 
@@ -197,9 +222,9 @@ async fn many_writers_lose_nothing() {
         .collect();
     let mut seen = Vec::new();
     while writers.iter().any(|writer| !writer.is_finished()) {
-        seen.extend(tail.next(&store).await.unwrap());
+        seen.extend(next(&mut tail, &store).await);
     }
-    seen.extend(tail.next(&store).await.unwrap());
+    seen.extend(next(&mut tail, &store).await);
     let mut told = Vec::new();
     for writer in writers {
         told.extend(writer.await.unwrap());
@@ -237,7 +262,7 @@ async fn a_commit_wakes_other_replicas() {
         let told = gateway();
         tell(&store, &[told]).await;
         timeout(SOON, changed.changed()).await.unwrap().unwrap();
-        assert_eq!(tail.next(&replica).await.unwrap(), [told]);
+        assert_eq!(next(&mut tail, &replica).await, [told]);
     }
 }
 
@@ -257,7 +282,7 @@ async fn pruning_leaves_the_young_and_the_newest(
     let mut tail = Tail::at_head(&store).await.unwrap();
     let told = gateway();
     tell(&store, &[told]).await;
-    assert_eq!(tail.next(&store).await.unwrap(), [told]);
+    assert_eq!(next(&mut tail, &store).await, [told]);
     assert_eq!(outbox::head(&store).await.unwrap(), 4, "numbers are not given again");
 }
 
@@ -281,5 +306,5 @@ async fn an_unknown_kind_is_passed_over(#[values(Kind::Sqlite, Kind::Postgres)] 
     }
     let told = gateway();
     tell(&store, &[told]).await;
-    assert_eq!(tail.next(&store).await.unwrap(), [told]);
+    assert_eq!(next(&mut tail, &store).await, [told]);
 }
