@@ -6,6 +6,7 @@
 //! a [`Tx`], so that rows, outbox and audit trail land together or not at all. The SQL text is the
 //! same for both databases; only `migrations/` has two dialects.
 
+mod db;
 mod error;
 mod file;
 mod lock;

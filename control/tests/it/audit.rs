@@ -28,7 +28,7 @@ async fn the_first_token_is_in_the_trail() {
     let me = world.admin.get("/v1/me").await.ok();
     let rows = rows(&world, &json!({ "id": me["api_token_id"] })).await;
     let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
-    assert_eq!(deeds, [(Actor::Platform, "api_tokens.bootstrap")]);
+    assert_eq!(deeds, [(Actor::Bootstrap, "api_tokens.bootstrap")]);
 }
 
 #[rstest]
@@ -88,7 +88,7 @@ async fn a_job_that_removes_rows_says_so() {
     assert_eq!(jobs::prune_once(store, later).await.unwrap(), 0);
     let rows = audit::of_object(store, Uuid::nil()).await.unwrap();
     let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
-    assert_eq!(deeds, [(Actor::Platform, "jobs.prune")]);
+    assert_eq!(deeds, [(Actor::Job, "jobs.prune")]);
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::db::{Conn, Held};
 use crate::outbox::Subject;
-use crate::store::{Conn, Held};
 use crate::{Result, Store};
 
 /// Rows per look.
