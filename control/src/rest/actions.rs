@@ -31,7 +31,7 @@ macro_rules! act {
             let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
             let next = $flow(&mut tx, current).await?;
             tx.finish::<$entity>($verb, next.id).await?;
-            $crate::rest::crud::show(&call, next).await
+            $crate::rest::crud::show_written(&call, next).await
         });
     }};
     ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path, body = $body:ty) => {{
@@ -43,7 +43,7 @@ macro_rules! act {
             let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
             let next = $flow(&mut tx, current, body.into()).await?;
             tx.finish::<$entity>($verb, next.id).await?;
-            $crate::rest::crud::show(&call, next).await
+            $crate::rest::crud::show_written(&call, next).await
         });
     }};
 }

@@ -13,7 +13,6 @@ use crate::rest::crud;
 use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
-use crate::state::State;
 
 impl Entity for ApiToken {
     type Spec = ApiTokenSpec;
@@ -54,10 +53,6 @@ impl Entity for ApiToken {
 
     async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
         flow::revoke(tx, current).await
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
     }
 }
 

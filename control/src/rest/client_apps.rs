@@ -13,7 +13,6 @@ use crate::rest::crud;
 use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
-use crate::state::State;
 
 impl Entity for ClientApp {
     type Spec = ClientAppSpec;
@@ -43,10 +42,6 @@ impl Entity for ClientApp {
         spec: ClientAppSpec,
     ) -> Result<Self, Refusal> {
         flow::edit(tx, current, spec).await
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
     }
 }
 

@@ -28,8 +28,16 @@ use crate::state::State;
 pub struct ClusterView {
     #[serde(flatten)]
     pub cluster: Cluster,
-    /// Its agents, counted: their names and machines are the operator's.
-    pub agents: AgentCounts,
+    /// Its agents, counted: their names and machines are the operator's. Absent when they could not
+    /// be counted just after a change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agents: Option<AgentCounts>,
+}
+
+impl From<Cluster> for ClusterView {
+    fn from(cluster: Cluster) -> Self {
+        Self { cluster, agents: None }
+    }
 }
 
 /// How many agents a cluster has.
@@ -99,7 +107,7 @@ impl Entity for Cluster {
         let mut views = Vec::with_capacity(items.len());
         for cluster in items {
             let agents = AgentCounts::of(state, cluster.id).await?;
-            views.push(ClusterView { cluster, agents });
+            views.push(ClusterView { cluster, agents: Some(agents) });
         }
         Ok(views)
     }

@@ -13,7 +13,6 @@ use crate::rest::crud;
 use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
-use crate::state::State;
 
 impl Entity for Consumer {
     type Spec = ConsumerSpec;
@@ -48,10 +47,6 @@ impl Entity for Consumer {
         _: ConsumerSpec,
     ) -> Result<Self, Refusal> {
         Ok(current)
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
     }
 }
 

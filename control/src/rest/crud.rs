@@ -74,7 +74,7 @@ pub fn mount_create<E: Entity>(routes: &mut Routes) {
         let Created { entity, secret } = E::create(&call, body).await?;
         let (version, path) =
             (entity.meta().version, format!("{}/{}", collection::<E>(), entity.id()));
-        let view = one_view(&call, entity).await?;
+        let view = written_view(&call, entity).await;
         let mut body = serde_json::to_value(view).map_err(Problem::internal)?;
         if let (Some(secret), Some(name), Some(fields)) = (secret, E::SECRET, body.as_object_mut())
         {
@@ -135,9 +135,28 @@ pub async fn open<E: Entity>(call: &Call) -> Result<(Transaction<'_>, E), Proble
 }
 
 /// One object as callers see it.
-pub async fn one_view<E: Entity>(call: &Call, entity: E) -> Result<E::View, Problem> {
+async fn one_view<E: Entity>(call: &Call, entity: E) -> Result<E::View, Problem> {
     let views = E::views(&call.state, vec![entity]).await?;
     views.into_iter().next().ok_or_else(|| Problem::internal("no view"))
+}
+
+/// One object after its change was committed. Whatever fails now, the change was made: what cannot be
+/// read is left out of the view.
+async fn written_view<E: Entity>(call: &Call, entity: E) -> E::View {
+    match one_view(call, entity.clone()).await {
+        Ok(view) => view,
+        Err(problem) => {
+            let (id, cause) = (entity.id(), problem.cause.unwrap_or(problem.detail));
+            tracing::warn!(kind = E::TABLE, %id, cause, "the view of a change is incomplete");
+            entity.into()
+        }
+    }
+}
+
+/// Answers a change that was committed.
+pub async fn show_written<E: Entity>(call: &Call, entity: E) -> Result<Reply, Problem> {
+    let version = entity.meta().version;
+    Reply::object(&written_view(call, entity).await, version)
 }
 
 /// Answers with an object.
@@ -182,7 +201,7 @@ async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
         tx.finish::<E>("update", id).await?;
         Ok::<_, Problem>(next)
     };
-    show(&call, statements(&call.state.store, edit).await?).await
+    show_written(&call, statements(&call.state.store, edit).await?).await
 }
 
 /// The whole new spec as JSON. Fields that the platform decides may be sent back as they were read;

@@ -14,7 +14,6 @@ use crate::rest::crud;
 use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
-use crate::state::State;
 
 impl Entity for Customer {
     type Spec = CustomerSpec;
@@ -47,10 +46,6 @@ impl Entity for Customer {
         spec: CustomerSpec,
     ) -> Result<Self, Refusal> {
         flow::edit(tx, current, spec).await
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
     }
 }
 

@@ -18,7 +18,6 @@ use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::Routes;
-use crate::state::State;
 
 impl Entity for Domain {
     type Spec = DomainSpec;
@@ -54,10 +53,6 @@ impl Entity for Domain {
     async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
         flow::release(tx, current).await
     }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
-    }
 }
 
 /// DNS is asked before the transaction opens, so that no connection waits for it.
@@ -74,7 +69,7 @@ async fn verify(call: Call) -> Result<Reply, Problem> {
     let (mut tx, current) = crud::open::<Domain>(&call).await?;
     let next = flow::verify(&mut tx, current).await?;
     tx.finish::<Domain>("verify", next.id).await?;
-    crud::show(&call, next).await
+    crud::show_written(&call, next).await
 }
 
 pub fn mount(routes: &mut Routes) {

@@ -38,8 +38,8 @@ pub fn uuid_schema() -> Value {
 pub trait Entity: Stored + Serialize {
     /// What a caller writes.
     type Spec: Check + PartialEq + Serialize + DeserializeOwned + ToSchema + Send + Sync;
-    /// What a caller reads.
-    type View: Serialize + ToSchema + Send;
+    /// What a caller reads. Made of the object alone, it leaves out what would have to be read.
+    type View: From<Self> + Serialize + ToSchema + Send;
 
     /// Fields of the spec that never change after creation.
     const IMMUTABLE: &'static [&'static str] = &[];
@@ -95,9 +95,11 @@ pub trait Entity: Stored + Serialize {
         tx.delete::<Self>(current.id())
     }
 
-    /// As callers see them.
+    /// As callers see them. Only a view that tells more than the object reads anything for it.
     fn views(
-        state: &State,
+        _: &State,
         items: Vec<Self>,
-    ) -> impl Future<Output = Result<Vec<Self::View>, Problem>> + Send;
+    ) -> impl Future<Output = Result<Vec<Self::View>, Problem>> + Send {
+        std::future::ready(Ok(items.into_iter().map(Into::into).collect()))
+    }
 }

@@ -17,7 +17,6 @@ use crate::rest::entity::{Entity, Extra, OWNER, uuid_schema};
 use crate::rest::products::{INITIAL, Initial};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
-use crate::state::State;
 
 impl Entity for Plan {
     type Spec = PlanSpec;
@@ -60,10 +59,6 @@ impl Entity for Plan {
 
     async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
         flow::delete(tx, current).await
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
     }
 }
 

@@ -42,6 +42,13 @@ pub struct ProductPublishView {
     pub message: Option<String>,
 }
 
+/// Without a word about who could serve it. No write leaves a publish `active`, which would be one.
+impl From<ProductPublish> for ProductPublishView {
+    fn from(publish: ProductPublish) -> Self {
+        Self { publish, message: None }
+    }
+}
+
 impl Entity for ProductPublish {
     type Spec = ProductPublishSpec;
     type View = ProductPublishView;

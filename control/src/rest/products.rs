@@ -18,7 +18,6 @@ use crate::rest::crud;
 use crate::rest::entity::{Entity, Extra, OWNER};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
-use crate::state::State;
 
 /// `status`, which products and plans may have at creation: on sale at once, or not yet.
 pub const INITIAL: Extra = Extra { name: "status", required: false, schema: initial_schema };
@@ -78,10 +77,6 @@ impl Entity for Product {
         spec: ProductSpec,
     ) -> Result<Self, Refusal> {
         flow::edit(tx, current, spec).await
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
     }
 }
 

@@ -19,7 +19,6 @@ use crate::rest::crud;
 use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
-use crate::state::State;
 
 impl Entity for Subscription {
     type Spec = SubscriptionSpec;
@@ -68,10 +67,6 @@ impl Entity for Subscription {
 
     async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
         flow::delete(tx, current).await
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
     }
 }
 
