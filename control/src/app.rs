@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use ports::{Port, Wanted};
 
+use crate::admission::Admission;
 use crate::compile::{Tailer, Worlds};
 use crate::config::{AdminToken, ClaimFlags, Config};
 use crate::dns::Dns;
@@ -28,8 +29,8 @@ use crate::hub::Hub;
 use crate::hub::identity::AgentKey;
 use crate::hub::presence::Duplicates;
 use crate::listen::{self, Limits, Plain};
+use crate::operation::Operation;
 use crate::readiness::Readiness;
-use crate::rest::admission::Admission;
 use crate::state::{ClaimRules, Clock, State};
 use crate::{jobs, metrics, rest};
 
@@ -164,10 +165,10 @@ fn start_hub(
     duplicates: Duplicates,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
-    let (store, clock) = (state.store.for_platform(), state.clock.clone());
+    let platform = Operation::of_platform(state);
+    let (store, clock) = (platform.store.clone(), platform.clock.clone());
     let worlds = Worlds::default();
-    let (known, ticking, ends) = (store.clone(), clock.clone(), stop.clone());
-    let hub = Hub::start(known, ticking, key, worlds.clone(), duplicates, ends);
+    let hub = Hub::start(platform, key, worlds.clone(), duplicates, stop.clone());
     let tailer = Tailer::new(store.clone(), worlds, hub.watcher());
     vec![
         tokio::spawn(hub.serve(port.listener, port.tls, Limits::agents())),

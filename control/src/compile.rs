@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use imp_core::{AgentId, ClusterId, ProductPublishId};
 use imp_store::compile::AgentStanding;
-use imp_store::outbox::{Cause, Subject, Tail, Told};
-use imp_store::{Result, Store, StoreError};
+use imp_store::outbox::{Subject, Tail, Told};
+use imp_store::{Cause, Result, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

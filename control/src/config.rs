@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use claims::ClaimFlags;
 
+use crate::admission::RestRates;
 use crate::hub::presence::Duplicates;
-use crate::rest::admission::RestRates;
 use crate::tls::Files;
 
 /// The control plane of Imp-Gateway.

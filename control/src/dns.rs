@@ -8,12 +8,11 @@ use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, R
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::{Resolver, TokioResolver};
-use http::StatusCode;
 use imp_core::TenantId;
 use imp_core::domain::Domain;
 use imp_grammar::caps;
 
-use crate::problem::Problem;
+use crate::refusal::Refusal;
 
 /// One try of one server.
 const TRY: Duration = Duration::from_secs(2);
@@ -51,7 +50,7 @@ impl Dns {
     }
 
     /// Looks for the record. What else is found there is told to nobody.
-    pub async fn prove(&self, domain: &Domain) -> Result<(), Problem> {
+    pub async fn prove(&self, domain: &Domain) -> Result<(), Refusal> {
         let challenge = &domain.challenge;
         let resolver = self.resolver.as_ref().ok_or_else(|| unavailable("no DNS server is set"))?;
         let _one = self.running.one_more(domain.tenant_id)?;
@@ -83,7 +82,7 @@ struct One<'r>(&'r Running, TenantId);
 
 impl Running {
     /// Unless there are too many, of all tenants or of this one.
-    fn one_more(&self, tenant: TenantId) -> Result<One<'_>, Problem> {
+    fn one_more(&self, tenant: TenantId) -> Result<One<'_>, Refusal> {
         let mut running = self.tenants();
         let own = running.iter().filter(|it| **it == tenant).count();
         if !caps::DNS_LOOKUPS.admits(running.len() + 1) || !caps::TENANT_DNS_LOOKUPS.admits(own + 1)
@@ -117,17 +116,16 @@ fn bound(options: &mut ResolverOpts) {
     options.use_hosts_file = ResolveHosts::Never;
 }
 
-fn not_found(domain: &Domain) -> Problem {
+fn not_found(domain: &Domain) -> Refusal {
     let (record, value) = (&domain.challenge.record, &domain.challenge.value);
     let detail =
         format!("there is no TXT record {record} with the text {value}; it may take a while");
-    Problem::conflict("proof_not_found", detail)
+    Refusal::conflict("proof_not_found", detail)
 }
 
-fn unavailable(why: &str) -> Problem {
+fn unavailable(why: &str) -> Refusal {
     let detail = "the DNS look-up failed; try again";
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "dns_unavailable", detail);
-    Problem { cause: Some(why.to_owned()), ..problem }
+    Refusal::Unavailable { code: "dns_unavailable", detail, cause: why.to_owned() }
 }
 
 #[cfg(test)]
@@ -137,7 +135,10 @@ mod tests {
     #[test]
     fn so_many_look_ups_run_and_one_more_is_told_to_come_again() {
         let running = Running::default();
-        let refused = |tenant| running.one_more(tenant).err().map(|problem| problem.code);
+        let refused = |tenant| match running.one_more(tenant) {
+            Err(Refusal::Unavailable { code, .. }) => Some(code),
+            _ => None,
+        };
         let mut held = Vec::new();
         while held.len() < caps::DNS_LOOKUPS.size() {
             let tenant = TenantId::new();

@@ -26,7 +26,6 @@ use std::time::Duration;
 
 use imp_core::{AgentId, ClusterId, ProductPublishId};
 use imp_proto::config as pb;
-use imp_store::Store;
 use imp_store::compile::AgentStanding;
 use imp_xds::{AdsServer, NoObserver, ServerConfig, TypeRules};
 use prost::Name as _;
@@ -38,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compile::{Watcher, Worlds};
 use crate::listen::{self, Limits, Plain};
-use crate::state::Clock;
+use crate::operation::Operation;
 use crate::tls::Tls;
 use board::Board;
 use calls::Calls;
@@ -56,6 +55,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Everything behind the agents' port.
 pub struct Hub {
+    platform: Operation,
     gate: Arc<Gate>,
     desk: Desk,
     recheck: Arc<Recheck>,
@@ -64,15 +64,15 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts what works behind the port.
+    /// Starts what works behind the port, on behalf of the platform.
     pub fn start(
-        store: Store,
-        clock: Clock,
+        platform: Operation,
         key: AgentKey,
         worlds: Worlds,
         duplicates: Duplicates,
         stop: CancellationToken,
     ) -> Self {
+        let (store, clock) = (platform.store.clone(), platform.clock.clone());
         let board = Arc::new(Board::default());
         let recheck = Arc::new(Recheck::default());
         let (scribe, pen) = Scribe::new(store.clone(), clock.clone(), board.clone());
@@ -88,7 +88,8 @@ impl Hub {
             tokio::spawn(noticing),
         ];
         let gate = Arc::new(Gate::new(store.clone(), clock.clone(), key, worlds));
-        Self { gate, desk: Desk { store, clock, board, pen, stop }, recheck, presence, tasks }
+        let desk = Desk { store, clock, board, pen, stop };
+        Self { platform, gate, desk, recheck, presence, tasks }
     }
 
     /// What the tailer tells.
@@ -102,7 +103,7 @@ impl Hub {
         let stop = self.desk.stop.clone();
         let (ads, presence) = (ads(self.gate.clone()), self.presence);
         let refusals = Refusals::new(self.desk.pen.clone(), self.desk.clock.clone());
-        let agents = Agents::new(self.gate.clone(), self.desk);
+        let agents = Agents::new(self.platform, self.gate.clone(), self.desk);
         let calls = Calls::new(self.gate, agents, ads, presence, refusals, stop.clone());
         match tls {
             Some(tls) => listen::serve(listener, tls, limits, calls, stop.clone()).await,

@@ -55,11 +55,12 @@ pub async fn prune_once(store: &Store, now: DateTime<Utc>) -> Result<u64, StoreE
     }
     let entry = audit::Entry {
         at: now,
-        actor: Actor::Platform,
+        actor: Actor::Job,
         tenant_id: None,
         operation: "jobs.prune".to_owned(),
         object_id: Uuid::nil(),
         detail: format!("{outbox} outbox rows, {reports} reports, {hostnames} free hostnames"),
+        request_id: String::new(),
     };
     audit::append(&mut tx, &entry).await?;
     tx.commit().await?;
@@ -122,11 +123,12 @@ async fn change_plan(
     let what = if there { "moved to" } else { "not moved to" };
     let entry = audit::Entry {
         at: now,
-        actor: Actor::Platform,
+        actor: Actor::Job,
         tenant_id: Some(it.tenant_id),
         operation: "subscriptions.change_plan".to_owned(),
         object_id: it.id.into(),
         detail: format!("{what} version {} of plan {}", change.plan_version, change.plan_id),
+        request_id: String::new(),
     };
     audit::append(&mut tx, &entry).await?;
     tx.commit().await

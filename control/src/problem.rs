@@ -1,13 +1,17 @@
 //! What every error looks like: an RFC 9457 document. Handlers return a [`Problem`]; the edge
-//! ([`crate::rest::edge`]) writes it, because only the edge knows the request's path and id.
+//! (`rest/edge.rs`) writes it, because only the edge knows the request's path and id.
+
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use imp_core::scope::Forbidden;
-use imp_core::{ApiTokenId, Transition, Violation};
+use imp_core::{ApiTokenId, Violation};
 use imp_store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::refusal::Refusal;
 
 /// An error on its way out.
 #[derive(Clone, Debug)]
@@ -58,7 +62,11 @@ impl Problem {
 
     /// Well-formed and wrong: 422 with one fault.
     pub fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
-        Self::from(vec![Violation { pointer: pointer.to_owned(), code, detail: detail.into() }])
+        Self::from_faults(vec![Violation {
+            pointer: pointer.to_owned(),
+            code,
+            detail: detail.into(),
+        }])
     }
 
     /// A body names an object that there is not, or that is another tenant's.
@@ -87,47 +95,23 @@ impl Problem {
     }
 
     /// Trying again may help after this time; whole seconds are told.
-    pub fn after(self, wait: std::time::Duration) -> Self {
+    pub fn after(self, wait: Duration) -> Self {
         let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         Self { retry_after: Some(seconds.max(1)), ..self }
     }
 
-    /// With one fault pointed at.
-    pub fn at(mut self, pointer: impl Into<String>) -> Self {
-        let (code, detail) = (self.code, self.detail.clone());
-        self.errors.push(Violation { pointer: pointer.into(), code, detail });
-        self
-    }
-}
-
-/// Several faults of one body: 422.
-impl From<Vec<Violation>> for Problem {
-    fn from(errors: Vec<Violation>) -> Self {
+    /// Faults of one body: 422.
+    fn from_faults(errors: Vec<Violation>) -> Self {
         let detail = match errors.as_slice() {
             [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => format!("{}: {}", one.pointer, one.detail),
             many => format!("{} fields are wrong", many.len()),
         };
-        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail);
-        problem.errors = errors;
-        problem
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
     }
-}
 
-impl From<Forbidden> for Problem {
-    fn from(forbidden: Forbidden) -> Self {
-        Self::forbidden(forbidden.to_string())
-    }
-}
-
-impl From<Transition> for Problem {
-    fn from(refused: Transition) -> Self {
-        Self::conflict("invalid_transition", refused.to_string())
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
+    /// What the database refuses, or that it fails.
+    fn from_store(error: StoreError) -> Self {
         match error {
             StoreError::Taken { field } => {
                 Self::conflict("name_taken", format!("this {field} is taken"))
@@ -154,7 +138,61 @@ impl From<StoreError> for Problem {
             other => Self::internal(other),
         }
     }
+
+    /// With one fault pointed at.
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        let (code, detail) = (self.code, self.detail.clone());
+        self.errors.push(Violation { pointer: pointer.into(), code, detail });
+        self
+    }
 }
+
+/// The one place where what a flow refuses becomes an answer.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let words = refusal.to_string();
+        let pointed = |problem: Self, pointer: Option<String>| match pointer {
+            Some(pointer) => problem.at(pointer),
+            None => problem,
+        };
+        match refusal {
+            Refusal::NotFound(noun) => Self::not_found(noun),
+            Refusal::UnknownReference { pointer, noun } => Self::unknown_reference(&pointer, noun),
+            Refusal::Immutable { pointer } => Self::immutable(&pointer),
+            Refusal::Invalid(faults) => Self::from_faults(faults),
+            Refusal::TooLarge { pointer, detail } => {
+                Self { code: "too_large", ..Self::invalid(&pointer, "too_large", detail) }
+            }
+            Refusal::Conflict { code, detail, pointer } => {
+                pointed(Self::conflict(code, detail), pointer)
+            }
+            Refusal::Forbidden { detail, pointer } => pointed(Self::forbidden(detail), pointer),
+            Refusal::RateLimited { wait } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", words).after(wait)
+            }
+            Refusal::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_much_at_once", words)
+                .after(Duration::from_secs(1)),
+            Refusal::Unavailable { code, detail, cause } => {
+                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+                Self { cause: Some(cause), ..problem }
+            }
+            Refusal::Store(error) => Self::from_store(error),
+            Refusal::Internal(cause) => Self::internal(cause),
+        }
+    }
+}
+
+/// What REST does itself is refused as flows would refuse it.
+macro_rules! as_refusal {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                Refusal::from(error).into()
+            }
+        })*
+    };
+}
+as_refusal!(Vec<Violation>, Forbidden, StoreError);
 
 /// `If-Match` named another version than the one there is.
 pub fn version_mismatch() -> Problem {

@@ -1,7 +1,6 @@
 //! The REST API: one router that holds the routes and their document.
 
 pub mod actions;
-pub mod admission;
 pub mod api_services;
 pub mod api_tokens;
 pub mod body;

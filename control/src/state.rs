@@ -8,9 +8,9 @@ use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
 use imp_store::Store;
 
+use crate::admission::Admission;
 use crate::dns::Dns;
 use crate::readiness::Readiness;
-use crate::rest::admission::Admission;
 
 /// Tells the time; tests set their own.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ pub struct State {
 }
 
 /// What the deployment says about hostnames and ports.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ClaimRules {
     pub shared_domains: SharedDomains,
     /// How long a hostname that nothing serves stays its former tenant's.

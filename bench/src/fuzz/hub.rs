@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use imp_control::admission::{Admission, RestRates};
 use imp_control::compile::Worlds;
 use imp_control::hub::board::Board;
 use imp_control::hub::gate::{Gate, KeyHolder};
@@ -9,8 +10,10 @@ use imp_control::hub::identity::AgentKey;
 use imp_control::hub::scribe::Scribe;
 use imp_control::hub::service::Agents;
 use imp_control::hub::session::Desk;
+use imp_control::operation::{Actor, Operation};
 use imp_control::state::Clock;
 use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
+use imp_core::scope::TenantScope;
 use imp_core::secret::{Secret, SecretKind};
 use imp_core::{AgentId, ClusterId, Meta, RegistrationTokenId};
 use imp_proto::agent::RegisterRequest;
@@ -54,7 +57,19 @@ impl Hub {
         let (_scribe, pen) = Scribe::new(store.clone(), clock.clone(), board.clone());
         let gate = Arc::new(Gate::new(store.clone(), clock.clone(), key, Worlds::default()));
         let stop = CancellationToken::new();
-        let agents = Agents::new(gate, Desk { store: store.clone(), clock, board, pen, stop });
+        let platform = Operation {
+            store: store.clone(),
+            clock: clock.clone(),
+            upstreams: Arc::default(),
+            claims: Arc::default(),
+            admission: Admission::new(RestRates::default()),
+            actor: Actor::Platform,
+            scope: TenantScope::platform(),
+            request_id: String::new(),
+            tightens: false,
+        };
+        let agents =
+            Agents::new(platform, gate, Desk { store: store.clone(), clock, board, pen, stop });
         Self { runtime, store, agents, cluster, _folder: folder }
     }
 

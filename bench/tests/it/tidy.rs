@@ -3,6 +3,7 @@
 
 mod advisories;
 mod manifest;
+mod modules;
 mod rules;
 mod source;
 mod threats;
@@ -166,6 +167,58 @@ fn packages_depend_only_downwards() {
         bites(manifest::dependencies, "any/Cargo.toml", &text);
     }
     bites(manifest::dependencies, "new/Cargo.toml", "[package]\nname = \"imp-new\"\n");
+}
+
+#[test]
+fn modules_name_nothing_across_a_boundary() {
+    hold(modules::boundaries);
+    let bad = |path: &str, text: &str| bites(modules::boundaries, path, text);
+    for path in ["control/src/flows.rs", "control/src/flows/plan.rs", "control/src/compile/a.rs"] {
+        bad(path, "use crate::rest::call::Call;");
+        bad(path, "use http::StatusCode;");
+        bad(path, "use crate::{state::State, rest::{call, crud}};");
+        bad(path, "fn f() -> axum::Router { axum::Router::new() }");
+    }
+    bad("control/src/flows.rs", "use super::rest::crud;");
+    bad("control/src/flows/plan.rs", "use super::super::rest::crud;");
+    bad("control/src/hub/settle.rs", "use http::HeaderMap;");
+    bad("control/src/hub/gate.rs", "use crate::rest::call::Call;");
+    bad("control/core/src/plan.rs", "use tokio::time::sleep;");
+    bad("control/core/src/plan.rs", "struct A { pool: sqlx::SqlitePool }");
+    bad("control/src/rest/plans.rs", "fn f() { imp_core::scope::TenantScope::platform(); }");
+    bad("control/src/rest/plans.rs", "fn f(s: &State) { Operation::of_platform(s); }");
+
+    let good = |path: &str, text: &str| passes(modules::boundaries, path, text);
+    good(
+        "control/src/flows/plan.rs",
+        "// crate::rest\nuse tower_http::trace; use crate::resting::a;",
+    );
+    good("control/src/flows/plan.rs", "#[cfg(test)]\nmod tests { use crate::rest::call; }");
+    good("control/src/rest/plans.rs", "use http::StatusCode; use crate::rest::call::Call;");
+    good("control/src/hub/gate.rs", "use http::HeaderMap;");
+    good("control/src/app.rs", "fn f(s: &State) { Operation::of_platform(s); }");
+}
+
+#[test]
+fn the_modules_of_a_package_form_no_circle() {
+    let faults = modules::circles(&files().unwrap(), &modules::PACKAGES, modules::LEFT);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+
+    let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
+    let mut sample = vec![
+        file("a/src/lib.rs", "mod one; mod two; mod three;"),
+        file("a/src/one.rs", "use crate::two::Two;"),
+        file("a/src/two/part.rs", "fn f() { super::super::three::f() }"),
+        file("a/src/two.rs", "mod part; #[cfg(test)] mod tests { use crate::one::One; }"),
+        file("a/src/three.rs", "// crate::one"),
+    ];
+    assert_eq!(modules::circles(&sample, &["a/src"], &[]), Vec::<String>::new());
+    let left: &[(&str, &[&str])] = &[("a/src", &["one", "three", "two"])];
+    assert_eq!(modules::circles(&sample, &["a/src"], left).len(), 1, "not needed");
+    sample[4].text = "use crate::{one, two};".to_owned();
+    let faults = modules::circles(&sample, &["a/src"], &[]);
+    assert!(faults.len() == 1 && faults[0].contains("three -> one (a/src/three.rs)"), "{faults:?}");
+    assert_eq!(modules::circles(&sample, &["a/src"], left), Vec::<String>::new());
 }
 
 #[test]

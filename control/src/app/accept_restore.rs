@@ -12,11 +12,12 @@ pub async fn accept_restore(store: &Store, now: DateTime<Utc>) -> Result<i64, St
     let epoch = history::accept(&mut tx, now.timestamp_millis()).await?;
     let entry = Entry {
         at: now,
-        actor: Actor::Platform,
+        actor: Actor::Bootstrap,
         tenant_id: None,
         operation: "history.accept_restore".to_owned(),
         object_id: database,
         detail: format!("epoch {epoch}"),
+        request_id: String::new(),
     };
     audit::append(&mut tx, &entry).await?;
     tx.commit().await?;

@@ -70,11 +70,12 @@ async fn make(
     api_token::insert(&mut tx, &token, &secret.hash()).await.map_err(database)?;
     let entry = audit::Entry {
         at: now,
-        actor: Actor::Platform,
+        actor: Actor::Bootstrap,
         tenant_id: None,
         operation: "api_tokens.bootstrap".to_owned(),
         object_id: token.id.into(),
         detail: name.to_owned(),
+        request_id: String::new(),
     };
     audit::append(&mut tx, &entry).await.map_err(database)?;
     if let Some(path) = file {

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use imp_core::product_publish::Environment;
 use imp_core::{ClusterId, GatewayId, ProductId, ProductPublishId};
 use imp_proto::config::ResourceType;
-use imp_store::outbox::Cause;
+use imp_store::Cause;
 use imp_xds::wire::Metadata;
 use imp_xds::{Change, Resource};
 use uuid::Uuid;

@@ -1,27 +1,31 @@
 //! Issuing and revoking credentials.
 
-use chrono::{DateTime, SubsecRound as _, Utc};
 use imp_core::consumer::Consumer;
 use imp_core::credential::{Credential, CredentialSpec, CredentialStatus};
+use imp_core::scope::TenantScope;
 use imp_core::secret::{Secret, SecretKind};
 use imp_core::subscription::Subscription;
 use imp_core::{CredentialId, Meta};
 use imp_store::credential as table;
 use imp_store::outbox::Subject;
 
-use crate::flows::Write;
 use crate::flows::subscription::refuse_ended;
-use crate::problem::Problem;
+use crate::flows::{Created, finish_create, future_end};
+use crate::operation::{Operation, Transaction};
+use crate::refusal::Refusal;
 
-/// A new one, and the secret that is shown this once.
-pub async fn issue(
-    write: &mut Write<'_>,
-    consumer: &Consumer,
+/// A new credential, and the secret that is shown this once.
+pub async fn create(
+    operation: &Operation,
+    scope: TenantScope,
     mut spec: CredentialSpec,
-) -> Result<(Credential, Secret), Problem> {
-    spec.expires_at = to_come(write, spec.expires_at)?;
+) -> Result<Created<Credential>, Refusal> {
+    let mut tx = Transaction::begin(operation, scope).await?;
+    let consumer: Consumer = tx.refer(spec.consumer_id, "/consumer_id").await?;
+    tx.within(consumer.tenant_id)?;
+    spec.expires_at = future_end(&tx, spec.expires_at)?;
     let of = consumer.spec.subscription_id;
-    refuse_ended(&write.refer::<Subscription>(of, "/consumer_id").await?)?;
+    refuse_ended(&tx.refer::<Subscription>(of, "/consumer_id").await?)?;
     let secret = Secret::new(SecretKind::ApiKey);
     let credential = Credential {
         id: CredentialId::new(),
@@ -31,52 +35,47 @@ pub async fn issue(
         prefix: secret.prefix().to_owned(),
         last4: secret.last4().to_owned(),
         status: CredentialStatus::Active,
-        meta: Meta::new(write.now),
+        meta: Meta::new(tx.now),
     };
-    table::insert(&mut write.tx, &credential, &secret.hash()).await?;
-    write.note(Subject::Credential(credential.id)).await?;
-    Ok((credential, secret))
+    table::insert(&mut tx, &credential, &secret.hash()).await?;
+    tx.note(Subject::Credential(credential.id)).await?;
+    finish_create::<Credential>(tx, credential.id).await?;
+    Ok(Created { entity: credential, secret: Some(secret.reveal().to_owned()) })
 }
 
 /// Moves its end; a revoked one stays as it is.
 pub async fn reschedule(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     mut credential: Credential,
     mut spec: CredentialSpec,
-) -> Result<Credential, Problem> {
-    spec.expires_at = to_come(write, spec.expires_at)?;
+) -> Result<Credential, Refusal> {
+    spec.expires_at = future_end(tx, spec.expires_at)?;
     if credential.status == CredentialStatus::Revoked {
         let detail = "a credential that is revoked stays so";
-        return Err(Problem::conflict("invalid_transition", detail));
+        return Err(Refusal::conflict("invalid_transition", detail));
     }
     credential.spec = spec;
-    save(write, credential).await
+    save(tx, credential).await
 }
 
-/// It never opens again.
+/// Revokes it, for good.
 pub async fn revoke(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     mut credential: Credential,
-) -> Result<Credential, Problem> {
+) -> Result<Credential, Refusal> {
     credential.status = credential.status.revoke()?;
-    save(write, credential).await
+    save(tx, credential).await
 }
 
-async fn save(write: &mut Write<'_>, mut credential: Credential) -> Result<Credential, Problem> {
+async fn save(tx: &mut Transaction<'_>, mut credential: Credential) -> Result<Credential, Refusal> {
     let expected = credential.meta.version;
-    credential.meta.touch(write.now);
-    table::update(&mut write.tx, &credential, expected).await?;
-    write.note(Subject::Credential(credential.id)).await?;
+    credential.meta.touch(tx.now);
+    table::update(tx, &credential, expected).await?;
+    tx.note(Subject::Credential(credential.id)).await?;
     Ok(credential)
 }
 
-/// An end in the future, as precise as the databases keep it.
-pub fn to_come(
-    write: &Write<'_>,
-    end: Option<DateTime<Utc>>,
-) -> Result<Option<DateTime<Utc>>, Problem> {
-    if end.is_some_and(|end| end <= write.now) {
-        return Err(Problem::invalid("/expires_at", "in_the_past", "a time to come"));
-    }
-    Ok(end.map(|end| end.trunc_subsecs(6)))
+pub async fn delete(tx: &mut Transaction<'_>, credential: Credential) -> Result<(), Refusal> {
+    tx.delete::<Credential>(credential.id).await?;
+    tx.note(Subject::Credential(credential.id)).await
 }

@@ -1,51 +1,80 @@
 //! Domains become a tenant's, and stop being one's.
 
-use imp_core::domain::{Domain, DomainStatus};
+use imp_core::domain::{Challenge, Domain, DomainSpec, DomainStatus};
+use imp_core::hostname::{Reserved, reserved, reserved_fault};
+use imp_core::scope::TenantScope;
+use imp_core::{DomainId, Meta, TenantId};
 use imp_store::domain as table;
 
-use crate::flows::Write;
-use crate::problem::Problem;
+use crate::flows::finish_create;
+use crate::operation::{Operation, Transaction};
+use crate::refusal::Refusal;
+
+/// A domain that is to be proven. Names of one machine or network are the operators' to give.
+pub async fn create(
+    operation: &Operation,
+    scope: TenantScope,
+    tenant_id: TenantId,
+    spec: DomainSpec,
+) -> Result<Domain, Refusal> {
+    if reserved(&spec.name) == Some(Reserved::Local) && !operation.actor.is_operator() {
+        let fault = reserved_fault();
+        return Err(Refusal::invalid("/name", fault.code, fault.detail));
+    }
+    let mut tx = Transaction::begin(operation, scope).await?;
+    let domain = Domain {
+        id: DomainId::new(),
+        tenant_id,
+        challenge: Challenge::new(&spec.name),
+        spec,
+        status: DomainStatus::Pending,
+        held_since: None,
+        meta: Meta::new(tx.now),
+    };
+    table::insert(&mut tx, &domain).await?;
+    finish_create::<Domain>(tx, domain.id).await?;
+    Ok(domain)
+}
 
 /// The proof was found.
-pub async fn verify(write: &mut Write<'_>, domain: Domain) -> Result<Domain, Problem> {
+pub async fn verify(tx: &mut Transaction<'_>, domain: Domain) -> Result<Domain, Refusal> {
     if domain.status.is_held() {
         return Ok(domain);
     }
-    hold(write, domain, DomainStatus::Verified).await
+    hold(tx, domain, DomainStatus::Verified).await
 }
 
 /// An operator says so, with no proof.
-pub async fn grant(write: &mut Write<'_>, domain: Domain) -> Result<Domain, Problem> {
+pub async fn grant(tx: &mut Transaction<'_>, domain: Domain) -> Result<Domain, Refusal> {
     if domain.status == DomainStatus::Granted {
         return Ok(domain);
     }
-    hold(write, domain, DomainStatus::Granted).await
+    hold(tx, domain, DomainStatus::Granted).await
 }
 
 async fn hold(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     domain: Domain,
     status: DomainStatus,
-) -> Result<Domain, Problem> {
-    write.within(domain.tenant_id)?;
+) -> Result<Domain, Refusal> {
+    tx.within(domain.tenant_id)?;
     let expected = domain.meta.version;
-    let held = domain.held_as(status, write.now);
-    match table::update(&mut write.tx, &held, expected).await {
+    let held = domain.held_as(status, tx.now);
+    match table::update(tx, &held, expected).await {
         Err(error) if table::is_held_by_another(&error) => {
             let detail = "this domain is not available; ask the operator";
-            Err(Problem::conflict("domain_taken", detail).at("/name"))
+            Err(Refusal::conflict("domain_taken", detail).at("/name"))
         }
         done => Ok(done.map(|()| held)?),
     }
 }
 
 /// Hostnames below it may not be taken any more; so nothing may be served there.
-pub async fn release(write: &mut Write<'_>, domain: Domain) -> Result<(), Problem> {
-    write.within(domain.tenant_id)?;
-    if domain.status.is_held() && table::is_in_use(&mut write.tx, &domain).await? {
+pub async fn release(tx: &mut Transaction<'_>, domain: Domain) -> Result<(), Refusal> {
+    tx.within(domain.tenant_id)?;
+    if domain.status.is_held() && table::is_in_use(tx, &domain).await? {
         let detail = "publishes serve hostnames of this domain; take those away first";
-        return Err(Problem::conflict("in_use", detail));
+        return Err(Refusal::conflict("in_use", detail));
     }
-    table::delete(&mut write.tx, &write.scope, domain.id).await?;
-    Ok(())
+    tx.delete::<Domain>(domain.id).await
 }

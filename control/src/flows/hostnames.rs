@@ -7,19 +7,19 @@ use imp_core::product_publish::{ProductPublish, base_paths_overlap};
 use imp_store::domain;
 use imp_store::product_publish::{self as table, Claim, ClaimTime};
 
-use crate::flows::Write;
-use crate::problem::Problem;
+use crate::operation::Transaction;
+use crate::refusal::Refusal;
 
 /// Every hostname lies at or below a domain that the tenant holds, or below a shared one. The answer
 /// is the same whether another tenant holds it or nobody does.
-pub async fn refuse_unproven(
-    write: &mut Write<'_>,
+pub(super) async fn refuse_unproven(
+    tx: &mut Transaction<'_>,
     tenant: TenantId,
     hostnames: &[String],
-) -> Result<(), Problem> {
+) -> Result<(), Refusal> {
     let mut v = Violations::new();
     for (index, hostname) in hostnames.iter().enumerate() {
-        if let Err((code, detail)) = check(write, tenant, hostname).await? {
+        if let Err((code, detail)) = check(tx, tenant, hostname).await? {
             v.within("hostnames", |v| v.add(&index.to_string(), code, detail));
         }
     }
@@ -29,10 +29,10 @@ pub async fn refuse_unproven(
 type Fault = (&'static str, String);
 
 async fn check(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     tenant: TenantId,
     hostname: &str,
-) -> Result<Result<(), Fault>, Problem> {
+) -> Result<Result<(), Fault>, Refusal> {
     let reserved = reserved(hostname);
     let refused = || {
         let fault = reserved_fault();
@@ -41,8 +41,8 @@ async fn check(
     if reserved == Some(Reserved::Always) {
         return Ok(refused());
     }
-    let holder = domain::holder_above(&mut write.tx, hostname).await?;
-    let shared = write.call.state.claims.shared_domains.above(hostname);
+    let holder = domain::holder_above(tx, hostname).await?;
+    let shared = tx.operation.claims.shared_domains.above(hostname);
     // The longest name decides: the tenant that proves a part of a domain owns that part.
     let allowed = match (holder, shared) {
         (Some(holder), shared) if shared.is_none_or(|it| it.len() <= holder.name.len()) => {
@@ -63,16 +63,16 @@ async fn check(
 /// One tenant per host, and no two publishes in a cluster that would take each other's calls. Of
 /// another tenant's nothing is told but that the name is taken. `former` are the hostnames that it
 /// may give up: they are held with the others, so that all are held in one order.
-pub async fn refuse_taken(
-    write: &mut Write<'_>,
+pub(super) async fn refuse_taken(
+    tx: &mut Transaction<'_>,
     publish: &ProductPublish,
     former: &[String],
-) -> Result<(), Problem> {
+) -> Result<(), Refusal> {
     let hostnames = &publish.spec.hostnames;
     let all = [hostnames.as_slice(), former].concat();
-    let there = table::claims_on(&mut write.tx, publish.spec.cluster_id, &all).await?;
-    let (tenant, now) = (publish.tenant_id, write.now);
-    if let Some(name) = table::held_by_another(&mut write.tx, tenant, hostnames, now).await? {
+    let there = table::claims_on(tx, publish.spec.cluster_id, &all).await?;
+    let (tenant, now) = (publish.tenant_id, tx.now);
+    if let Some(name) = table::held_by_another(tx, tenant, hostnames, now).await? {
         return Err(taken(hostnames, &name, format!("{name} is not available")));
     }
     let own = there
@@ -87,13 +87,16 @@ pub async fn refuse_taken(
     Ok(())
 }
 
-fn taken(hostnames: &[String], name: &str, detail: String) -> Problem {
+fn taken(hostnames: &[String], name: &str, detail: String) -> Refusal {
     let index = hostnames.iter().position(|it| it == name).unwrap_or(0);
-    Problem::conflict("hostname_taken", detail).at(format!("/hostnames/{index}"))
+    Refusal::conflict("hostname_taken", detail).at(format!("/hostnames/{index}"))
 }
 
 /// Claims what the publish serves now, and gives up the rest.
-pub async fn claim(write: &mut Write<'_>, publish: &ProductPublish) -> Result<(), Problem> {
+pub(super) async fn claim(
+    tx: &mut Transaction<'_>,
+    publish: &ProductPublish,
+) -> Result<(), Refusal> {
     let claim = |hostname: &String| Claim {
         publish_id: publish.id,
         tenant_id: publish.tenant_id,
@@ -101,16 +104,19 @@ pub async fn claim(write: &mut Write<'_>, publish: &ProductPublish) -> Result<()
         base_path: publish.spec.base_path.clone(),
     };
     let claims: Vec<Claim> = publish.spec.hostnames.iter().map(claim).collect();
-    let at = time(write);
-    Ok(table::replace_claims(&mut write.tx, publish, &claims, at).await?)
+    let at = time(tx);
+    Ok(table::replace_claims(tx, publish, &claims, at).await?)
 }
 
 /// Gives up all of it.
-pub async fn release(write: &mut Write<'_>, publish: &ProductPublish) -> Result<(), Problem> {
-    let at = time(write);
-    Ok(table::replace_claims(&mut write.tx, publish, &[], at).await?)
+pub(super) async fn release(
+    tx: &mut Transaction<'_>,
+    publish: &ProductPublish,
+) -> Result<(), Refusal> {
+    let at = time(tx);
+    Ok(table::replace_claims(tx, publish, &[], at).await?)
 }
 
-fn time(write: &Write<'_>) -> ClaimTime {
-    ClaimTime { now: write.now, cooldown: write.call.state.claims.hostname_cooldown }
+fn time(tx: &Transaction<'_>) -> ClaimTime {
+    ClaimTime { now: tx.now, cooldown: tx.operation.claims.hostname_cooldown }
 }

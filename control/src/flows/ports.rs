@@ -10,12 +10,12 @@ use imp_core::gateway::{Gateway, GatewaySpec};
 use imp_core::product_publish::ProductPublish;
 use imp_store::listener_port::{self as table, Port};
 
-use crate::flows::Write;
-use crate::problem::Problem;
+use crate::operation::Transaction;
+use crate::refusal::Refusal;
 
 /// Refuses the platform's own ports, whatever the cluster.
-pub fn refuse_reserved(write: &Write<'_>, spec: &GatewaySpec) -> Result<(), Problem> {
-    let reserved = &write.call.state.claims.reserved_ports;
+pub(super) fn refuse_reserved(tx: &Transaction<'_>, spec: &GatewaySpec) -> Result<(), Refusal> {
+    let reserved = &tx.operation.claims.reserved_ports;
     let ports = spec.listeners.iter().enumerate();
     let faults: Vec<Violation> = ports
         .filter(|(_, listener)| reserved.hold(listener.port))
@@ -29,73 +29,79 @@ pub fn refuse_reserved(write: &Write<'_>, spec: &GatewaySpec) -> Result<(), Prob
 
 /// The gateway has a publish in the cluster, or gets one. Its listeners do not change meanwhile:
 /// [`table::keep_listeners`] was called before it was read.
-pub async fn claim(
-    write: &mut Write<'_>,
+pub(super) async fn claim(
+    tx: &mut Transaction<'_>,
     gateway: &Gateway,
     cluster: ClusterId,
-) -> Result<(), Problem> {
-    claim_at(write, gateway, cluster, |_| "/gateway_id".to_owned()).await
+) -> Result<(), Refusal> {
+    claim_at(tx, gateway, cluster, |_| "/gateway_id".to_owned()).await
 }
 
 /// The gateway's listeners change: it claims them wherever it has publishes.
-pub async fn change(write: &mut Write<'_>, gateway: &Gateway) -> Result<(), Problem> {
-    refuse_reserved(write, &gateway.spec)?;
-    for cluster in table::clusters_of(&mut write.tx, gateway.id, None).await? {
-        claim_at(write, gateway, cluster, at_listener).await?;
+pub(super) async fn change(tx: &mut Transaction<'_>, gateway: &Gateway) -> Result<(), Refusal> {
+    refuse_reserved(tx, &gateway.spec)?;
+    for cluster in table::clusters_of(tx, gateway.id, None).await? {
+        claim_at(tx, gateway, cluster, at_listener).await?;
     }
     Ok(())
 }
 
 /// A publish goes. If it is the gateway's last in its cluster, the ports there are free.
-pub async fn release(write: &mut Write<'_>, publish: &ProductPublish) -> Result<(), Problem> {
+pub(super) async fn release(
+    tx: &mut Transaction<'_>,
+    publish: &ProductPublish,
+) -> Result<(), Refusal> {
     let (gateway, cluster) = (publish.spec.gateway_id, publish.spec.cluster_id);
-    table::keep_publishes(&mut write.tx, gateway).await?;
-    let left = table::clusters_of(&mut write.tx, gateway, Some(publish.id)).await?;
+    table::keep_publishes(tx, gateway).await?;
+    let left = table::clusters_of(tx, gateway, Some(publish.id)).await?;
     if left.contains(&cluster) {
         return Ok(());
     }
-    let gateway = write.get::<Gateway>(gateway).await?;
-    Ok(table::replace(&mut write.tx, &gateway, cluster, &[]).await?)
+    let gateway = tx.get::<Gateway>(gateway).await?;
+    Ok(table::replace(tx, &gateway, cluster, &[]).await?)
 }
 
 /// A cluster's ranges still hold every port that is listened on there.
-pub async fn refuse_to_close(write: &mut Write<'_>, cluster: &Cluster) -> Result<(), Problem> {
-    table::keep_claims(&mut write.tx, cluster.id).await?;
-    for port in table::claimed_in(&mut write.tx, cluster.id).await? {
+pub(super) async fn refuse_to_close(
+    tx: &mut Transaction<'_>,
+    cluster: &Cluster,
+) -> Result<(), Refusal> {
+    table::keep_claims(tx, cluster.id).await?;
+    for port in table::claimed_in(tx, cluster.id).await? {
         if !admits(cluster, port) {
             let detail = format!("a gateway listens on port {port}");
-            return Err(Problem::conflict("in_use", detail).at("/port_ranges"));
+            return Err(Refusal::conflict("in_use", detail).at("/port_ranges"));
         }
     }
     Ok(())
 }
 
 async fn claim_at(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     gateway: &Gateway,
     cluster: ClusterId,
     pointer: impl Fn(usize) -> String,
-) -> Result<(), Problem> {
+) -> Result<(), Refusal> {
     let mut wanted: Vec<Port> = gateway.spec.listeners.iter().map(Port::from).collect();
     wanted.sort_by_key(|it| it.port);
-    if table::claimed_by(&mut write.tx, gateway.id, cluster).await? == wanted {
+    if table::claimed_by(tx, gateway.id, cluster).await? == wanted {
         return Ok(());
     }
-    table::keep_ranges(&mut write.tx, cluster).await?;
-    let cluster: Cluster = write.get(cluster).await?;
-    refuse_closed(write, gateway, &cluster, &pointer)?;
-    refuse_others(write, gateway, &cluster, &pointer).await?;
-    Ok(table::replace(&mut write.tx, gateway, cluster.id, &wanted).await?)
+    table::keep_ranges(tx, cluster).await?;
+    let cluster: Cluster = tx.get(cluster).await?;
+    refuse_closed(tx, gateway, &cluster, &pointer)?;
+    refuse_others(tx, gateway, &cluster, &pointer).await?;
+    Ok(table::replace(tx, gateway, cluster.id, &wanted).await?)
 }
 
 /// Every port is one that the operator lets gateways use in the cluster.
 fn refuse_closed(
-    write: &Write<'_>,
+    tx: &Transaction<'_>,
     gateway: &Gateway,
     cluster: &Cluster,
     pointer: impl Fn(usize) -> String,
-) -> Result<(), Problem> {
-    let reserved = &write.call.state.claims.reserved_ports;
+) -> Result<(), Refusal> {
+    let reserved = &tx.operation.claims.reserved_ports;
     let listeners = gateway.spec.listeners.iter().enumerate();
     let faults: Vec<Violation> = listeners
         .filter(|(_, listener)| reserved.hold(listener.port) || !admits(cluster, listener.port))
@@ -115,14 +121,14 @@ fn admits(cluster: &Cluster, port: u16) -> bool {
 /// One socket serves all listeners of a port, so they agree on everything but the hostname, and the
 /// agents must know how to share it. Of the others nothing is told but the setting.
 async fn refuse_others(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     gateway: &Gateway,
     cluster: &Cluster,
     pointer: impl Fn(usize) -> String,
-) -> Result<(), Problem> {
+) -> Result<(), Refusal> {
     let ports: BTreeSet<u16> = gateway.spec.listeners.iter().map(|it| it.port).collect();
-    let others = table::others_on(&mut write.tx, gateway.id, cluster.id, &ports).await?;
-    let share = write.call.state.claims.share_ports;
+    let others = table::others_on(tx, gateway.id, cluster.id, &ports).await?;
+    let share = tx.operation.claims.share_ports;
     for (index, listener) in gateway.spec.listeners.iter().enumerate() {
         let same = others.iter().filter(|other| other.port == listener.port);
         let mut refusals =
@@ -133,7 +139,7 @@ async fn refuse_others(
         if let Some(how) = refusals.next() {
             let (port, name) = (listener.port, &cluster.spec.name);
             let detail = format!("port {port} of cluster {name} is in use {how}");
-            return Err(Problem::conflict("port_taken", detail).at(pointer(index)));
+            return Err(Refusal::conflict("port_taken", detail).at(pointer(index)));
         }
     }
     Ok(())

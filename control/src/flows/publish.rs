@@ -9,6 +9,7 @@ use imp_core::product_publish::{
     FrozenApiService, NodeCounts, ProductPublish, ProductPublishSpec, PublishRevision,
     PublishStatus,
 };
+use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar};
 use imp_grammar::caps;
 use imp_store::api_service::{self, Hold};
@@ -17,9 +18,10 @@ use imp_store::outbox::Subject;
 use imp_store::product_publish as table;
 use sha2::{Digest as _, Sha256};
 
-use crate::flows::{Write, hostnames, ports, share};
-use crate::problem::Problem;
-use crate::workers::off_workers;
+use crate::flows::{finish_create, hostnames, ports, share};
+use crate::operation::{Operation, Transaction};
+use crate::refusal::Refusal;
+use crate::workers::{off_workers, statements};
 
 const REVISIONS_KEPT: i64 = caps::REVISIONS_KEPT.value.cast_signed();
 
@@ -32,17 +34,33 @@ struct Content {
     services: Vec<FrozenApiService>,
 }
 
-/// The first revision of a new publish. The write's scope is the tenant's.
+/// A new publish and its first revision.
 pub async fn create(
-    write: &mut Write<'_>,
+    operation: &Operation,
+    scope: TenantScope,
+    spec: ProductPublishSpec,
+) -> Result<ProductPublish, Refusal> {
+    let mut tx = Transaction::begin(operation, scope).await?;
+    statements(&operation.store, async move {
+        let product: Product = tx.refer(spec.product_id, "/product_id").await?;
+        tx.within(product.tenant_id)?;
+        let publish = insert(&mut tx, &product, spec).await?;
+        finish_create::<ProductPublish>(tx, publish.id).await?;
+        Ok(publish)
+    })
+    .await
+}
+
+async fn insert(
+    tx: &mut Transaction<'_>,
     product: &Product,
     spec: ProductPublishSpec,
-) -> Result<ProductPublish, Problem> {
+) -> Result<ProductPublish, Refusal> {
     if product.status == CatalogStatus::Closed {
         let detail = "the product is closed: it is not published any more";
-        return Err(Problem::conflict("product_closed", detail).at("/product_id"));
+        return Err(Refusal::conflict("product_closed", detail).at("/product_id"));
     }
-    let content = gather(write, product, spec, &[]).await?;
+    let content = gather(tx, product, spec, &[]).await?;
     let publish = ProductPublish {
         id: ProductPublishId::new(),
         tenant_id: product.tenant_id,
@@ -53,118 +71,129 @@ pub async fn create(
         last_error: None,
         activated_at: None,
         spec: content.spec.clone(),
-        meta: Meta::new(write.now),
+        meta: Meta::new(tx.now),
     };
-    hostnames::refuse_taken(write, &publish, &[]).await?;
-    table::insert(&mut write.tx, &publish).await?;
-    store_revision(write, &publish, content).await?;
+    hostnames::refuse_taken(tx, &publish, &[]).await?;
+    table::insert(tx, &publish).await?;
+    store_revision(tx, &publish, content).await?;
     Ok(publish)
 }
 
-/// A new revision from the services as they are now; the spec may have changed, too.
+/// A new revision from the services as they are now.
 pub async fn redeploy(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
+    publish: ProductPublish,
+) -> Result<ProductPublish, Refusal> {
+    let spec = publish.spec.clone();
+    edit(tx, publish, spec).await
+}
+
+/// A new revision from the new spec and the services as they are now.
+pub async fn edit(
+    tx: &mut Transaction<'_>,
     publish: ProductPublish,
     spec: ProductPublishSpec,
-) -> Result<ProductPublish, Problem> {
-    let product = write.refer::<Product>(spec.product_id, "/product_id").await?;
-    let now = table::get_revision_in(&mut write.tx, publish.id, publish.desired_revision).await?;
+) -> Result<ProductPublish, Refusal> {
+    tx.within(publish.tenant_id)?;
+    let product = tx.refer::<Product>(spec.product_id, "/product_id").await?;
+    let now = table::get_revision_in(tx, publish.id, publish.desired_revision).await?;
     let held: Vec<_> = now.iter().flat_map(|now| &now.api_services).map(|held| held.id).collect();
-    let content = gather(write, &product, spec, &held).await?;
-    advance(write, publish, content).await
+    let content = gather(tx, &product, spec, &held).await?;
+    advance(tx, publish, content).await
 }
 
 /// A new revision that equals an earlier one.
 pub async fn rollback(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     publish: ProductPublish,
     revision: i64,
-) -> Result<ProductPublish, Problem> {
-    let earlier = table::get_revision_in(&mut write.tx, publish.id, revision).await?;
+) -> Result<ProductPublish, Refusal> {
+    tx.within(publish.tenant_id)?;
+    let earlier = table::get_revision_in(tx, publish.id, revision).await?;
     let earlier = earlier
-        .ok_or_else(|| Problem::unknown_reference("/revision", "revision of this publish"))?;
-    check_place(write, &earlier.spec).await?;
+        .ok_or_else(|| Refusal::unknown_reference("/revision", "revision of this publish"))?;
+    check_place(tx, &earlier.spec).await?;
     for service in &earlier.api_services {
-        refuse_retired(write, service.id, "/revision").await?;
+        refuse_retired(tx, service.id, "/revision").await?;
     }
     let content = Content { spec: earlier.spec, services: earlier.api_services };
-    check_upstreams(write, &content.services)?;
-    advance(write, publish, content).await
+    check_upstreams(tx, &content.services)?;
+    advance(tx, publish, content).await
 }
 
 /// Callers get 503 until it is resumed.
 pub async fn suspend(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     publish: ProductPublish,
-) -> Result<ProductPublish, Problem> {
+) -> Result<ProductPublish, Refusal> {
     let status = publish.status.suspend()?;
-    turn(write, publish, status).await
+    turn(tx, publish, status).await
 }
 
 /// Serves again.
 pub async fn resume(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     publish: ProductPublish,
-) -> Result<ProductPublish, Problem> {
+) -> Result<ProductPublish, Refusal> {
     let status = publish.status.resume()?;
-    turn(write, publish, status).await
+    turn(tx, publish, status).await
 }
 
 /// Takes it away: the row goes, and the tailer takes it out of the cluster's world.
-pub async fn undeploy(write: &mut Write<'_>, publish: ProductPublish) -> Result<(), Problem> {
+pub async fn undeploy(tx: &mut Transaction<'_>, publish: ProductPublish) -> Result<(), Refusal> {
     publish.status.undeploy()?;
-    ports::release(write, &publish).await?;
-    hostnames::release(write, &publish).await?;
-    table::delete(&mut write.tx, &write.scope, publish.id).await?;
-    write.note(Subject::ProductPublish(publish.id)).await
+    ports::release(tx, &publish).await?;
+    hostnames::release(tx, &publish).await?;
+    tx.delete::<ProductPublish>(publish.id).await?;
+    tx.note(Subject::ProductPublish(publish.id)).await
 }
 
 async fn turn(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     mut publish: ProductPublish,
     status: PublishStatus,
-) -> Result<ProductPublish, Problem> {
+) -> Result<ProductPublish, Refusal> {
     let expected = publish.meta.version;
     publish.status = status;
-    publish.meta.touch(write.now);
-    table::update(&mut write.tx, &publish, expected).await?;
-    write.note(Subject::ProductPublish(publish.id)).await?;
+    publish.meta.touch(tx.now);
+    table::update(tx, &publish, expected).await?;
+    tx.note(Subject::ProductPublish(publish.id)).await?;
     Ok(publish)
 }
 
 async fn advance(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     mut publish: ProductPublish,
     content: Content,
-) -> Result<ProductPublish, Problem> {
+) -> Result<ProductPublish, Refusal> {
     let expected = publish.meta.version;
     publish.status = publish.status.redeploy()?;
     publish.desired_revision += 1;
     publish.nodes = NodeCounts::default();
     publish.last_error = None;
     let former = std::mem::replace(&mut publish.spec, content.spec.clone());
-    publish.meta.touch(write.now);
-    hostnames::refuse_taken(write, &publish, &former.hostnames).await?;
-    table::update(&mut write.tx, &publish, expected).await?;
-    store_revision(write, &publish, content).await?;
+    publish.meta.touch(tx.now);
+    hostnames::refuse_taken(tx, &publish, &former.hostnames).await?;
+    table::update(tx, &publish, expected).await?;
+    store_revision(tx, &publish, content).await?;
     Ok(publish)
 }
 
 async fn store_revision(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     publish: &ProductPublish,
     content: Content,
-) -> Result<(), Problem> {
+) -> Result<(), Refusal> {
     let Content { spec, services } = content;
     let bytes = services.iter().map(|service| service.spec.parts() * PART_BYTES).sum();
     // Agents and Envoys have as much to do with it.
-    write.call.charge(bytes);
+    tx.operation.charge(bytes);
     let (taken, services, content_hash) = off_workers(bytes, || {
         let (taken, services) = share::measure(publish, services)?;
-        let bytes = serde_json::to_vec(&(&spec, &services)).map_err(Problem::internal)?;
-        Ok::<_, Problem>((taken, services, hex::encode(Sha256::digest(bytes))))
+        let bytes = serde_json::to_vec(&(&spec, &services)).map_err(Refusal::internal)?;
+        Ok::<_, Refusal>((taken, services, hex::encode(Sha256::digest(bytes))))
     })?;
-    share::take(write, publish, taken).await?;
+    share::take(tx, publish, taken).await?;
     let revision = PublishRevision {
         product_publish_id: publish.id,
         revision: publish.desired_revision,
@@ -173,31 +202,31 @@ async fn store_revision(
         api_services: services,
         created_at: publish.meta.updated_at,
     };
-    table::insert_revision(&mut write.tx, &revision).await?;
-    table::prune_revisions(&mut write.tx, publish, REVISIONS_KEPT).await?;
-    hostnames::claim(write, publish).await?;
-    write.note(Subject::ProductPublish(publish.id)).await
+    table::insert_revision(tx, &revision).await?;
+    table::prune_revisions(tx, publish, REVISIONS_KEPT).await?;
+    hostnames::claim(tx, publish).await?;
+    tx.note(Subject::ProductPublish(publish.id)).await
 }
 
 /// Checks the references and freezes the services. `held` are those that the publish serves now.
 async fn gather(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     product: &Product,
     spec: ProductPublishSpec,
     held: &[ApiServiceId],
-) -> Result<Content, Problem> {
-    check_place(write, &spec).await?;
+) -> Result<Content, Refusal> {
+    check_place(tx, &spec).await?;
     let chosen = choose(product, &spec)?;
     // Held in one order by everybody, whatever the order in which they are served.
     let mut in_order: Vec<_> = chosen.iter().enumerate().collect();
     in_order.sort_by_key(|(_, (id, _))| *id);
     let mut frozen = Vec::with_capacity(chosen.len());
     for (place, (id, pointer)) in in_order {
-        frozen.push((place, freeze(write, *id, pointer, held.contains(id)).await?));
+        frozen.push((place, freeze(tx, *id, pointer, held.contains(id)).await?));
     }
     frozen.sort_by_key(|(place, _)| *place);
     let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
-    check_upstreams(write, &services)?;
+    check_upstreams(tx, &services)?;
     Ok(Content { spec, services })
 }
 
@@ -205,7 +234,7 @@ async fn gather(
 fn choose(
     product: &Product,
     spec: &ProductPublishSpec,
-) -> Result<Vec<(ApiServiceId, String)>, Problem> {
+) -> Result<Vec<(ApiServiceId, String)>, Refusal> {
     let offered = &product.spec.api_services;
     let mut v = Violations::new();
     if spec.api_services.is_empty() && offered.is_empty() {
@@ -240,20 +269,21 @@ fn choose(
 /// A copy of the service as it is now; being in a publish makes it `published`. A deprecated one
 /// enters no new publish, but one that serves it already can still be mended.
 async fn freeze(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     id: ApiServiceId,
     pointer: &str,
     held: bool,
-) -> Result<FrozenApiService, Problem> {
-    let service = write.refer::<ApiService>(id, pointer).await?;
+) -> Result<FrozenApiService, Refusal> {
+    let service = tx.refer::<ApiService>(id, pointer).await?;
     if service.status == ApiServiceStatus::Retired {
         return Err(service_retired(pointer));
     }
     let stays = held && service.status == ApiServiceStatus::Deprecated;
     let draft = !stays && service.status.publish()? != service.status;
-    if !(draft && api_service::leave_draft(&mut write.tx, id, write.now).await?) {
+    let now = tx.now;
+    if !(draft && api_service::leave_draft(tx, id, now).await?) {
         // Held only now: of two first publishes, both would wait for the other to let go.
-        refuse_retired(write, id, pointer).await?;
+        refuse_retired(tx, id, pointer).await?;
     }
     Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })
 }
@@ -261,32 +291,32 @@ async fn freeze(
 /// Retired is for good, and so is deleted: nothing brings a service back. Whoever retires it comes
 /// before or after this transaction.
 async fn refuse_retired(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     id: ApiServiceId,
     pointer: &str,
-) -> Result<(), Problem> {
-    match api_service::hold(&mut write.tx, id, Hold::Shared).await? {
+) -> Result<(), Refusal> {
+    match api_service::hold(tx, id, Hold::Shared).await? {
         Some(ApiServiceStatus::Retired) | None => Err(service_retired(pointer)),
         Some(_) => Ok(()),
     }
 }
 
 /// It is over.
-pub fn service_retired(pointer: &str) -> Problem {
+pub fn service_retired(pointer: &str) -> Refusal {
     let detail = "an API service of it was retired or deleted, which is for good";
-    Problem::conflict("service_retired", detail).at(pointer)
+    Refusal::conflict("service_retired", detail).at(pointer)
 }
 
 /// Cluster and gateway are there, the gateway may listen there, and every hostname is the tenant's
 /// and admitted by every constraint of the gateway.
-async fn check_place(write: &mut Write<'_>, spec: &ProductPublishSpec) -> Result<(), Problem> {
-    write.refer::<Cluster>(spec.cluster_id, "/cluster_id").await?;
-    listener_port::keep_listeners(&mut write.tx, spec.gateway_id).await?;
-    let gateway = write.refer::<Gateway>(spec.gateway_id, "/gateway_id").await?;
+async fn check_place(tx: &mut Transaction<'_>, spec: &ProductPublishSpec) -> Result<(), Refusal> {
+    tx.refer::<Cluster>(spec.cluster_id, "/cluster_id").await?;
+    listener_port::keep_listeners(tx, spec.gateway_id).await?;
+    let gateway = tx.refer::<Gateway>(spec.gateway_id, "/gateway_id").await?;
     let mut v = Violations::new();
     gateway.spec.check(&mut v);
     if v.into_result().is_err() {
-        return Err(Problem::invalid("/gateway_id", "unsupported_gateway", "nothing can serve it"));
+        return Err(Refusal::invalid("/gateway_id", "unsupported_gateway", "nothing can serve it"));
     }
     let mut v = Violations::new();
     v.each("hostnames", &spec.hostnames, |v, hostname| {
@@ -296,8 +326,8 @@ async fn check_place(write: &mut Write<'_>, spec: &ProductPublishSpec) -> Result
         }
     });
     v.into_result()?;
-    hostnames::refuse_unproven(write, gateway.tenant_id, &spec.hostnames).await?;
-    ports::claim(write, &gateway, spec.cluster_id).await
+    hostnames::refuse_unproven(tx, gateway.tenant_id, &spec.hostnames).await?;
+    ports::claim(tx, &gateway, spec.cluster_id).await
 }
 
 /// Whether every listener that names a hostname names this one.
@@ -307,10 +337,10 @@ pub fn admits(gateway: &Gateway, hostname: &str) -> bool {
 }
 
 /// The deployment's rules may have become stricter since the service was written.
-fn check_upstreams(write: &Write<'_>, services: &[FrozenApiService]) -> Result<(), Problem> {
+fn check_upstreams(tx: &Transaction<'_>, services: &[FrozenApiService]) -> Result<(), Refusal> {
     let mut v = Violations::new();
     v.each("api_services", services, |v, service| {
-        service.spec.check_upstreams(&write.call.state.upstreams, v);
+        service.spec.check_upstreams(&tx.operation.upstreams, v);
     });
     Ok(v.into_result()?)
 }

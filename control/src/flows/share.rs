@@ -11,9 +11,9 @@ use imp_store::compile::DesiredPublish;
 use imp_store::share::{self as table, ClusterShare};
 
 use crate::compile::message;
-use crate::flows::Write;
-use crate::problem::Problem;
-use crate::rest::entity::Entity;
+use crate::entity::Stored;
+use crate::operation::Transaction;
+use crate::refusal::Refusal;
 
 /// How many objects of a kind one tenant may have; None: as many as operators make.
 fn cap_of(kind: Kind) -> Option<&'static Cap> {
@@ -35,30 +35,30 @@ fn cap_of(kind: Kind) -> Option<&'static Cap> {
 }
 
 /// Asked when the new object is in the transaction: with it, there are not too many.
-pub async fn refuse_too_many<E: Entity>(write: &mut Write<'_>) -> Result<(), Problem> {
-    let (Some(cap), Some(tenant)) = (cap_of(E::KIND), write.scope.tenant()) else { return Ok(()) };
-    let objects = table::objects(&mut write.tx, tenant, &E::PATH.replace('-', "_")).await?;
+pub(super) async fn refuse_too_many<E: Stored>(tx: &mut Transaction<'_>) -> Result<(), Refusal> {
+    let (Some(cap), Some(tenant)) = (cap_of(E::KIND), tx.scope.tenant()) else { return Ok(()) };
+    let objects = table::objects(tx, tenant, E::TABLE).await?;
     if objects <= cap.value {
         return Ok(());
     }
     let detail = format!("a tenant has at most {} of these: {}", cap.value, cap.bounds);
-    Err(Problem::conflict("cap_reached", detail))
+    Err(Refusal::conflict("cap_reached", detail))
 }
 
 /// Whether agents would take a service of this size.
-pub fn check_service(spec: &ApiServiceSpec) -> Result<(), Problem> {
+pub(super) fn check_service(spec: &ApiServiceSpec) -> Result<(), Refusal> {
     let (id, revision) = (ApiServiceId::new(), 1);
     let frozen = FrozenApiService { id, revision, spec: spec.clone() };
-    let message = message::api_service(&frozen).map_err(Problem::internal)?;
+    let message = message::api_service(&frozen).map_err(Refusal::internal)?;
     bounds::service(&message).map_err(|exceeded| too_large(&exceeded, ""))
 }
 
 /// Measures a publish with these services as its agents will, in its longest form: it may be
 /// suspended and get higher revisions without being asked again.
-pub fn measure(
+pub(super) fn measure(
     publish: &ProductPublish,
     services: Vec<FrozenApiService>,
-) -> Result<(Share, Vec<FrozenApiService>), Problem> {
+) -> Result<(Share, Vec<FrozenApiService>), Refusal> {
     let longest = DesiredPublish {
         id: publish.id,
         tenant_id: publish.tenant_id,
@@ -67,35 +67,33 @@ pub fn measure(
         spec: publish.spec.clone(),
         api_services: services,
     };
-    let message = message::publish(&longest).map_err(Problem::internal)?;
+    let message = message::publish(&longest).map_err(Refusal::internal)?;
     let share = bounds::publish(&message).and_then(Share::check);
     let share = share.map_err(|exceeded| too_large(&exceeded, "/api_services"))?;
     Ok((share, longest.api_services))
 }
 
 /// Takes the publish's share of its cluster, if the tenant has that much left there.
-pub async fn take(
-    write: &mut Write<'_>,
+pub(super) async fn take(
+    tx: &mut Transaction<'_>,
     publish: &ProductPublish,
     share: Share,
-) -> Result<(), Problem> {
+) -> Result<(), Refusal> {
     let Share { served_bytes, regexes } = share;
     let own = ClusterShare { served_bytes: served_bytes as u64, regexes: regexes as u64 };
-    let all = table::take(&mut write.tx, publish, own).await?;
+    let all = table::take(tx, publish, own).await?;
     for (cap, wanted) in [
         (&caps::TENANT_CLUSTER_BYTES, all.served_bytes),
         (&caps::TENANT_CLUSTER_REGEXES, all.regexes),
     ] {
         if wanted > cap.value {
             let detail = format!("{} {}", cap.bounds, cap.words());
-            return Err(Problem::conflict("cap_reached", detail).at("/cluster_id"));
+            return Err(Refusal::conflict("cap_reached", detail).at("/cluster_id"));
         }
     }
     Ok(())
 }
 
-fn too_large(exceeded: &Exceeded, pointer: &str) -> Problem {
-    let mut problem = Problem::invalid(pointer, "too_large", exceeded.to_string());
-    problem.code = "too_large";
-    problem
+fn too_large(exceeded: &Exceeded, pointer: &str) -> Refusal {
+    Refusal::TooLarge { pointer: pointer.to_owned(), detail: exceeded.to_string() }
 }

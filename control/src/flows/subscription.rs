@@ -4,7 +4,8 @@ use imp_core::customer::Customer;
 use imp_core::plan::Plan;
 use imp_core::product::{CatalogStatus, Product, Visibility};
 use imp_core::product_publish::{Environment, ProductPublish};
-use imp_core::role::{Action, Kind, any_allows};
+use imp_core::role::{Action, Kind};
+use imp_core::scope::TenantScope;
 use imp_core::subscription::{
     PlanChange, Subscription, SubscriptionSpec, SubscriptionStatus, period_end,
 };
@@ -13,25 +14,39 @@ use imp_store::outbox::Subject;
 use imp_store::subscription::{self as table, SubscriptionFilter};
 use imp_store::{Page, StoreError, plan};
 
-use crate::flows::Write;
-use crate::problem::Problem;
+use crate::flows::finish_create;
+use crate::operation::{Operation, Transaction};
+use crate::refusal::Refusal;
 
-/// A new subscription: active at once when the plan says so. The write's scope is the tenant's. A
-/// customer has one at most to a product in an environment, whatever state that is in.
+/// A new subscription: active at once when the plan says so. A customer has one at most to a product
+/// in an environment, whatever state that is in.
 pub async fn create(
-    write: &mut Write<'_>,
+    operation: &Operation,
+    scope: TenantScope,
+    spec: SubscriptionSpec,
+) -> Result<Subscription, Refusal> {
+    let mut tx = Transaction::begin(operation, scope).await?;
+    let customer: Customer = tx.refer(spec.customer_id, "/customer_id").await?;
+    tx.within(customer.tenant_id)?;
+    let subscription = insert(&mut tx, &customer, spec).await?;
+    finish_create::<Subscription>(tx, subscription.id).await?;
+    Ok(subscription)
+}
+
+async fn insert(
+    tx: &mut Transaction<'_>,
     customer: &Customer,
     spec: SubscriptionSpec,
-) -> Result<Subscription, Problem> {
-    let (product, environment) = target(write, &spec).await?;
+) -> Result<Subscription, Refusal> {
+    let (product, environment) = target(tx, &spec).await?;
     on_sale("product", product.status)?;
-    let plan = plan_of(write, &spec, &product).await?;
-    let there = table::living(&mut write.tx, customer.id, product.id, environment).await?;
+    let plan = plan_of(tx, &spec, &product).await?;
+    let there = table::living(tx, customer.id, product.id, environment).await?;
     if let Some(living) = there.first() {
         return Err(already_subscribed(living));
     }
     let (status, activated_at) = if plan.spec.auto_approve {
-        (SubscriptionStatus::Active, Some(Meta::new(write.now).created_at))
+        (SubscriptionStatus::Active, Some(Meta::new(tx.now).created_at))
     } else {
         (SubscriptionStatus::Pending, None)
     };
@@ -49,18 +64,18 @@ pub async fn create(
         ends_at: None,
         activated_at,
         plan_change: None,
-        meta: Meta::new(write.now),
+        meta: Meta::new(tx.now),
     };
-    if let Err(error) = table::insert(&mut write.tx, &subscription).await {
-        return Err(refused(write, &subscription, error).await);
+    if let Err(error) = table::insert(tx, &subscription).await {
+        return Err(refused(tx, &subscription, error).await);
     }
-    write.note(Subject::Subscription(subscription.id)).await?;
+    tx.note(Subject::Subscription(subscription.id)).await?;
     Ok(subscription)
 }
 
 /// Another one may have been made since we looked. This transaction is over then, so what is named
 /// is read outside of it.
-async fn refused(write: &Write<'_>, wanted: &Subscription, error: StoreError) -> Problem {
+async fn refused(tx: &Transaction<'_>, wanted: &Subscription, error: StoreError) -> Refusal {
     if !matches!(error, StoreError::Taken { .. }) {
         return error.into();
     }
@@ -70,105 +85,106 @@ async fn refused(write: &Write<'_>, wanted: &Subscription, error: StoreError) ->
         environment: Some(wanted.environment),
         ..SubscriptionFilter::default()
     };
-    let there = table::list(&write.call.state.store, &write.scope, &filter, Page::all()).await;
+    let there = table::list(&tx.operation.store, &tx.scope, &filter, Page::all()).await;
     match there {
         Ok(there) => there
             .iter()
             .find(|it| it.status.is_living())
-            .map_or_else(|| Problem::from(error), already_subscribed),
+            .map_or_else(|| error.into(), already_subscribed),
         Err(error) => error.into(),
     }
 }
 
-fn already_subscribed(living: &Subscription) -> Problem {
+fn already_subscribed(living: &Subscription) -> Refusal {
     let detail = format!(
         "the customer has subscription {} to this product in {}, which is {}",
         living.id,
         living.environment.as_str(),
         living.status.as_str()
     );
-    Problem::conflict("already_subscribed", detail).at("/product_id")
+    Refusal::conflict("already_subscribed", detail).at("/product_id")
 }
 
 /// Its keys open nothing any more.
-pub fn refuse_ended(subscription: &Subscription) -> Result<(), Problem> {
+pub fn refuse_ended(subscription: &Subscription) -> Result<(), Refusal> {
     if subscription.status.is_living() {
         return Ok(());
     }
     let detail = format!("the subscription is {}", subscription.status.as_str());
-    Err(Problem::conflict("subscription_ended", detail))
+    Err(Refusal::conflict("subscription_ended", detail))
 }
 
 /// What was in force is in the books; what never was may go.
-pub async fn delete(write: &mut Write<'_>, subscription: Subscription) -> Result<(), Problem> {
+pub async fn delete(tx: &mut Transaction<'_>, subscription: Subscription) -> Result<(), Refusal> {
     if subscription.activated_at.is_some() {
         let detail = "it was in force, so it stays in the books; cancel it";
-        return Err(Problem::conflict("subscription_was_active", detail));
+        return Err(Refusal::conflict("subscription_was_active", detail));
     }
-    table::delete(&mut write.tx, &write.scope, subscription.id).await?;
-    write.note(Subject::Subscription(subscription.id)).await
+    tx.delete::<Subscription>(subscription.id).await?;
+    tx.note(Subject::Subscription(subscription.id)).await
 }
 
 /// Moves a subscription to another plan of the product; keys stay. A plan that needs approval is
 /// the provider's to give.
 pub async fn change_plan(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     subscription: Subscription,
     spec: SubscriptionSpec,
-) -> Result<Subscription, Problem> {
+) -> Result<Subscription, Refusal> {
+    tx.within(subscription.tenant_id)?;
     refuse_ended_change(&subscription)?;
-    let product = write.refer::<Product>(subscription.product_id, "/product_id").await?;
-    let plan = plan_of(write, &spec, &product).await?;
-    move_to(write, subscription, &plan).await
+    let product = tx.refer::<Product>(subscription.product_id, "/product_id").await?;
+    let plan = plan_of(tx, &spec, &product).await?;
+    move_to(tx, subscription, &plan).await
 }
 
 /// Moves a subscription to the newest terms of the plan that it is on.
 pub async fn move_to_current(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     subscription: Subscription,
-) -> Result<Subscription, Problem> {
+) -> Result<Subscription, Refusal> {
     refuse_ended_change(&subscription)?;
-    let plan = write.refer::<Plan>(subscription.plan_id, "/plan_id").await?;
+    let plan = tx.refer::<Plan>(subscription.plan_id, "/plan_id").await?;
     if plan.plan_version == subscription.plan_version {
         let detail = format!("it is on version {} of the plan, the newest", plan.plan_version);
-        return Err(Problem::conflict("already_current", detail));
+        return Err(Refusal::conflict("already_current", detail));
     }
-    move_to(write, subscription, &plan).await
+    move_to(tx, subscription, &plan).await
 }
 
 /// Takes back a change of plan that has not come yet.
 pub async fn keep_plan(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     mut subscription: Subscription,
-) -> Result<Subscription, Problem> {
+) -> Result<Subscription, Refusal> {
     if subscription.plan_change.take().is_none() {
-        return Err(Problem::conflict("no_plan_change", "no change of plan is to come"));
+        return Err(Refusal::conflict("no_plan_change", "no change of plan is to come"));
     }
     let status = subscription.status;
-    turn(write, subscription, status, None).await
+    turn(tx, subscription, status, None).await
 }
 
-fn refuse_ended_change(subscription: &Subscription) -> Result<(), Problem> {
+fn refuse_ended_change(subscription: &Subscription) -> Result<(), Refusal> {
     if subscription.status.is_living() {
         return Ok(());
     }
     let detail = format!("a subscription that is {} keeps its plan", subscription.status.as_str());
-    Err(Problem::conflict("invalid_transition", detail))
+    Err(Refusal::conflict("invalid_transition", detail))
 }
 
 /// Terms that give as much of everything hold at once; others at the period's end, so that nobody
 /// uses up the one plan and then the other.
 async fn move_to(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     mut subscription: Subscription,
     plan: &Plan,
-) -> Result<Subscription, Problem> {
-    let may_decide = any_allows(&write.call.principal.roles, Kind::Subscription, Action::Decide);
+) -> Result<Subscription, Refusal> {
+    let may_decide = tx.operation.actor.may(Kind::Subscription, Action::Decide);
     if !plan.spec.auto_approve && !may_decide {
-        return Err(Problem::forbidden("the provider moves subscriptions to this plan"));
+        return Err(Refusal::forbidden("the provider moves subscriptions to this plan"));
     }
     let (id, version) = (subscription.plan_id, subscription.plan_version);
-    let now = plan::version_in(&mut write.tx, id, version).await?;
+    let now = plan::version_in(tx, id, version).await?;
     let at_once = subscription.status == SubscriptionStatus::Pending
         || now.is_none_or(|now| plan.spec.gives_as_much_as(&now));
     if at_once {
@@ -179,24 +195,57 @@ async fn move_to(
         subscription.plan_change = Some(PlanChange {
             plan_id: plan.id,
             plan_version: plan.plan_version,
-            at: period_end(write.now),
+            at: period_end(tx.now),
         });
     }
     let status = subscription.status;
-    turn(write, subscription, status, None).await
+    turn(tx, subscription, status, None).await
+}
+
+pub async fn approve(tx: &mut Transaction<'_>, it: Subscription) -> Result<Subscription, Refusal> {
+    let status = it.status.approve()?;
+    turn(tx, it, status, None).await
+}
+
+pub async fn reject(
+    tx: &mut Transaction<'_>,
+    it: Subscription,
+    reason: String,
+) -> Result<Subscription, Refusal> {
+    let status = it.status.reject()?;
+    turn(tx, it, status, Some(reason)).await
+}
+
+pub async fn suspend(
+    tx: &mut Transaction<'_>,
+    it: Subscription,
+    reason: String,
+) -> Result<Subscription, Refusal> {
+    let status = it.status.suspend()?;
+    turn(tx, it, status, Some(reason)).await
+}
+
+pub async fn resume(tx: &mut Transaction<'_>, it: Subscription) -> Result<Subscription, Refusal> {
+    let status = it.status.resume()?;
+    turn(tx, it, status, Some(String::new())).await
+}
+
+pub async fn cancel(tx: &mut Transaction<'_>, it: Subscription) -> Result<Subscription, Refusal> {
+    let status = it.status.cancel()?;
+    turn(tx, it, status, None).await
 }
 
 /// Goes to another state; `reason` replaces the former one when given.
-pub async fn turn(
-    write: &mut Write<'_>,
+async fn turn(
+    tx: &mut Transaction<'_>,
     mut subscription: Subscription,
     status: SubscriptionStatus,
     reason: Option<String>,
-) -> Result<Subscription, Problem> {
+) -> Result<Subscription, Refusal> {
     let expected = subscription.meta.version;
     subscription.status = status;
     subscription.reason = reason.unwrap_or(subscription.reason);
-    subscription.meta.touch(write.now);
+    subscription.meta.touch(tx.now);
     if status == SubscriptionStatus::Active {
         subscription.activated_at.get_or_insert(subscription.meta.updated_at);
     }
@@ -206,22 +255,22 @@ pub async fn turn(
     if status == SubscriptionStatus::Cancelled {
         subscription.ends_at = Some(subscription.meta.updated_at);
     }
-    table::update(&mut write.tx, &subscription, expected).await?;
-    write.note(Subject::Subscription(subscription.id)).await?;
+    table::update(tx, &subscription, expected).await?;
+    tx.note(Subject::Subscription(subscription.id)).await?;
     Ok(subscription)
 }
 
 /// Product and environment: as named, or those of the publish that it is pinned to.
 async fn target(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     spec: &SubscriptionSpec,
-) -> Result<(Product, Environment), Problem> {
+) -> Result<(Product, Environment), Refusal> {
     let pinned = match spec.product_publish_id {
-        Some(id) => Some(write.refer::<ProductPublish>(id, "/product_publish_id").await?.spec),
+        Some(id) => Some(tx.refer::<ProductPublish>(id, "/product_publish_id").await?.spec),
         None => None,
     };
     let differs = |pointer: &str| {
-        Err(Problem::invalid(pointer, "conflict", "the publish has another one; leave this out"))
+        Err(Refusal::invalid(pointer, "conflict", "the publish has another one; leave this out"))
     };
     let pinned_product = pinned.as_ref().map(|publish| publish.product_id);
     let pinned_environment = pinned.as_ref().map(|publish| publish.environment);
@@ -235,34 +284,34 @@ async fn target(
     let product_id = pinned_product.or(spec.product_id);
     let environment = pinned_environment.or(named);
     let (Some(product_id), Some(environment)) = (product_id, environment) else {
-        return Err(Problem::invalid("/product_id", "required", "name a product"));
+        return Err(Refusal::invalid("/product_id", "required", "name a product"));
     };
-    let product = write.refer::<Product>(product_id, "/product_id").await?;
-    let hidden = write.scope.customer().is_some() && product.spec.visibility == Visibility::Private;
+    let product = tx.refer::<Product>(product_id, "/product_id").await?;
+    let hidden = tx.scope.customer().is_some() && product.spec.visibility == Visibility::Private;
     if hidden {
-        return Err(Problem::unknown_reference("/product_id", "product"));
+        return Err(Refusal::unknown_reference("/product_id", "product"));
     }
     Ok((product, environment))
 }
 
 async fn plan_of(
-    write: &mut Write<'_>,
+    tx: &mut Transaction<'_>,
     spec: &SubscriptionSpec,
     product: &Product,
-) -> Result<Plan, Problem> {
-    let plan = write.refer::<Plan>(spec.plan_id, "/plan_id").await?;
+) -> Result<Plan, Refusal> {
+    let plan = tx.refer::<Plan>(spec.plan_id, "/plan_id").await?;
     if plan.product_id != product.id {
         let why = "this plan is another product's";
-        return Err(Problem::invalid("/plan_id", "unknown_reference", why));
+        return Err(Refusal::invalid("/plan_id", "unknown_reference", why));
     }
     on_sale("plan", plan.status)?;
     Ok(plan)
 }
 
-fn on_sale(noun: &str, status: CatalogStatus) -> Result<(), Problem> {
+fn on_sale(noun: &str, status: CatalogStatus) -> Result<(), Refusal> {
     if status == CatalogStatus::Active {
         return Ok(());
     }
     let detail = format!("the {noun} is {}: no new subscriptions", status.as_str());
-    Err(Problem::conflict("not_on_sale", detail))
+    Err(Refusal::conflict("not_on_sale", detail))
 }

@@ -62,6 +62,7 @@ impl Refusals {
             operation: "agents.refuse".to_owned(),
             object_id: agent.map_or(Uuid::nil(), Into::into),
             detail: format!("{call}: {reason}; {untold} more since it was last told"),
+            request_id: String::new(),
         };
         // The writer stops with the program, and logs what else goes wrong.
         let _stopping = self.pen.note(Work::Deed(entry)).await;

@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use imp_core::cluster::{Agent, AgentStatus};
+use imp_core::cluster::Agent;
 use imp_core::secret::{SecretHash, SecretKind, is_well_formed};
-use imp_core::{AgentId, ClusterId, Meta};
 use imp_proto::agent as pb;
 use imp_proto::agent::agent_service_server::AgentService;
-use imp_store::audit::{self, Actor};
-use imp_store::outbox::{self, Subject};
-use imp_store::{StoreError, agent, registration_token};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +13,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::ending::stopping;
 use super::gate::{Gate, Identity, KeyHolder, identity, shut_out, unavailable};
 use super::session::{Desk, cut};
+use crate::flows::agent::{self as flow, Registration};
+use crate::operation::Operation;
+use crate::refusal::Refusal;
 
 /// Answers that an agent has not read yet.
 const ANSWERS: usize = 16;
@@ -25,11 +24,10 @@ const ANSWERS: usize = 16;
 /// good, and anyone may ask.
 const REGISTRATIONS: usize = 4;
 
-/// Generation of the token that a registration gives out.
-const FIRST: i64 = 1;
-
 /// The service.
 pub struct Agents {
+    /// What the flows of agents are done as, but for the actor.
+    platform: Operation,
     gate: Arc<Gate>,
     desk: Desk,
     turns: Semaphore,
@@ -50,9 +48,15 @@ impl AgentService for Agents {
             return Err(bad_token());
         }
         let _turn = self.turns.acquire().await.map_err(|_| stopping())?;
-        let registered = self.admit(request, &holder).await.map_err(unavailable)?;
-        let (agent, cluster) = registered.ok_or_else(bad_token)?;
-        let issued = self.gate.issue(agent, cluster, &holder.key, FIRST)?;
+        let registration = Registration {
+            token: SecretHash::of(&request.token),
+            key: &holder.key,
+            agent_version: cut(request.agent_version, 64),
+            hostname: cut(request.hostname, 256),
+        };
+        let registered = flow::register(&self.platform, registration).await.map_err(refused)?;
+        let Agent { id: agent, cluster_id: cluster, .. } = registered.ok_or_else(bad_token)?;
+        let issued = self.gate.issue(agent, cluster, &holder.key, flow::FIRST_GENERATION)?;
         tracing::info!(%agent, %cluster, "an agent registered");
         Ok(Response::new(pb::RegisterResponse {
             agent_id: agent.to_string(),
@@ -87,58 +91,26 @@ impl AgentService for Agents {
 }
 
 impl Agents {
-    pub fn new(gate: Arc<Gate>, desk: Desk) -> Self {
-        Self { gate, desk, turns: Semaphore::new(REGISTRATIONS) }
+    pub fn new(platform: Operation, gate: Arc<Gate>, desk: Desk) -> Self {
+        Self { platform, gate, desk, turns: Semaphore::new(REGISTRATIONS) }
     }
 
-    /// Of the token that follows the one that was shown. Who shows the one before the newest has lost
-    /// an answer, and gets the newest again.
+    /// Of the token that follows the one that was shown.
     async fn next_generation(&self, identity: &Identity) -> Result<i64, Status> {
         let next = identity.generation.saturating_add(1);
-        let mut tx = self.desk.store.begin().await.map_err(unavailable)?;
-        let _lost_before =
-            agent::renew(&mut tx, identity.agent, next).await.map_err(unavailable)?;
-        tx.commit().await.map_err(unavailable)?;
+        flow::renew(&self.platform, identity.agent, next).await.map_err(refused)?;
         if identity.revoked.is_cancelled() { Err(shut_out()) } else { Ok(next) }
     }
+}
 
-    /// Uses the token up and adds the agent, both or neither. None: the token is no good.
-    async fn admit(
-        &self,
-        request: pb::RegisterRequest,
-        holder: &KeyHolder,
-    ) -> Result<Option<(AgentId, ClusterId)>, StoreError> {
-        let now = self.gate.now();
-        let mut tx = self.desk.store.begin().await?;
-        let hash = SecretHash::of(&request.token);
-        let Some(token) = registration_token::take(&mut tx, &hash, now).await? else {
-            return Ok(None);
-        };
-        let agent = Agent {
-            id: AgentId::new(),
-            cluster_id: token.cluster_id,
-            status: AgentStatus::Registered,
-            agent_version: cut(request.agent_version, 64),
-            hostname: cut(request.hostname, 256),
-            last_seen_at: None,
-            nodes: Vec::new(),
-            duplicate_seen_at: None,
-            meta: Meta::new(now),
-        };
-        agent::insert(&mut tx, &agent).await?;
-        agent::bind_key(&mut tx, agent.id, &holder.key, FIRST).await?;
-        let entry = audit::Entry {
-            at: now,
-            actor: Actor::Agent(agent.id),
-            tenant_id: None,
-            operation: "agents.register".to_owned(),
-            object_id: agent.id.into(),
-            detail: format!("with registration token {} in cluster {}", token.id, token.cluster_id),
-        };
-        audit::append(&mut tx, &entry).await?;
-        outbox::append(&mut tx, Subject::Agent(agent.id)).await?;
-        tx.commit().await?;
-        Ok(Some((agent.id, agent.cluster_id)))
+/// Only the database refuses an agent's operation.
+fn refused(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::Store(error) => unavailable(error),
+        other => {
+            tracing::error!(error = %other, "an agent's call failed");
+            Status::internal("something went wrong here; see the control plane's log")
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use imp_core::role::Action;
 use serde_json::Value;
 
-use crate::rest::crud::{member, operation};
+use crate::entity::operation;
+use crate::rest::crud::member;
 use crate::rest::entity::Entity;
 use crate::rest::routes::Op;
 
@@ -19,18 +20,18 @@ fn capital(verb: &str) -> String {
     format!("{}{rest}", first.to_ascii_uppercase())
 }
 
-/// Mounts `fn(&mut Write, Entity) -> Result<Entity, Problem>` as a step; with `body = T` it takes
-/// the body as a third argument.
+/// Mounts `fn(&mut Transaction, Entity) -> Result<Entity, Refusal>` as a step; with `body = T`, what
+/// the body turns into is its third argument.
 macro_rules! act {
     ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path) => {{
         let view = $crate::rest::actions::view::<$entity>($routes);
         let op = $crate::rest::actions::step::<$entity>($action, $verb, view);
         $routes.add(op, |call: $crate::rest::call::Call| async move {
             call.no_body()?;
-            let (mut write, current) = $crate::rest::crud::open::<$entity>(&call).await?;
-            let next = $flow(&mut write, current).await?;
-            write.finish::<$entity>($verb, next.id).await?;
-            $crate::rest::crud::show(&call, next).await
+            let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
+            let next = $flow(&mut tx, current).await?;
+            tx.finish::<$entity>($verb, next.id).await?;
+            $crate::rest::crud::show_written(&call, next).await
         });
     }};
     ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path, body = $body:ty) => {{
@@ -39,10 +40,10 @@ macro_rules! act {
         let op = $crate::rest::actions::step::<$entity>($action, $verb, view).takes(schema);
         $routes.add(op, |call: $crate::rest::call::Call| async move {
             let body: $body = call.json()?.into_spec()?;
-            let (mut write, current) = $crate::rest::crud::open::<$entity>(&call).await?;
-            let next = $flow(&mut write, current, body).await?;
-            write.finish::<$entity>($verb, next.id).await?;
-            $crate::rest::crud::show(&call, next).await
+            let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
+            let next = $flow(&mut tx, current, body.into()).await?;
+            tx.finish::<$entity>($verb, next.id).await?;
+            $crate::rest::crud::show_written(&call, next).await
         });
     }};
 }

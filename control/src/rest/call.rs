@@ -13,9 +13,11 @@ use imp_core::{Meta, TenantId};
 use imp_grammar::caps;
 use imp_store::tenant;
 
+use crate::admission::{Payer, SMALL};
+use crate::operation::Operation;
 use crate::problem::{Problem, version_mismatch};
-use crate::rest::admission::{Payer, SMALL};
 use crate::rest::body::{self, Json};
+use crate::rest::edge::REQUEST_ID;
 use crate::rest::query::Query;
 use crate::state::State;
 use crate::workers::off_workers;
@@ -51,12 +53,10 @@ impl Weight {
 pub struct Call {
     pub state: State,
     pub principal: Principal,
-    /// What the caller may see of the kind of object that the operation is about.
-    pub scope: TenantScope,
+    /// What is done. Its scope is what the caller may see of the kind of object that it is about.
+    pub operation: Operation,
     pub query: Query,
     pub headers: HeaderMap,
-    /// The operation takes something away from somebody.
-    pub tightens: bool,
     path: HashMap<String, String>,
     body: Bytes,
 }
@@ -78,12 +78,9 @@ impl Call {
         let body = whole(body).await?;
         state.admission.charge(Payer::from(&principal), body.len());
         let headers = parts.headers;
-        Ok(Self { state, principal, scope, query, headers, tightens: false, path, body })
-    }
-
-    /// Counts work that this call made, besides what it sent and got.
-    pub fn charge(&self, bytes: usize) {
-        self.state.admission.charge(Payer::from(&self.principal), bytes);
+        let mut operation = Operation::of_caller(&state, principal.clone(), scope);
+        operation.request_id = request_id(&headers);
+        Ok(Self { state, principal, operation, query, headers, path, body })
     }
 
     pub fn now(&self) -> DateTime<Utc> {
@@ -95,7 +92,7 @@ impl Call {
     }
 
     /// A path parameter that is an id and nothing else.
-    pub fn path_id<T: FromStr>(&self, name: &str, noun: &str) -> Result<T, Problem> {
+    pub fn path_id<T: FromStr>(&self, name: &str, noun: &'static str) -> Result<T, Problem> {
         self.path(name).parse().map_err(|_| Problem::not_found(noun))
     }
 
@@ -121,8 +118,8 @@ impl Call {
 
     /// The scope cut down to the tenant that the body or the query names. Another's does not exist.
     pub fn within(&self, tenant: Option<TenantId>) -> Result<TenantScope, Problem> {
-        let Some(tenant) = tenant else { return Ok(self.scope) };
-        self.scope.within(tenant).ok_or_else(|| Problem::not_found("tenant"))
+        let Some(tenant) = tenant else { return Ok(self.operation.scope) };
+        self.operation.scope.within(tenant).ok_or_else(|| Problem::not_found("tenant"))
     }
 
     /// The tenant that a new object belongs to: the caller's own, or the one an operator names.
@@ -132,7 +129,7 @@ impl Call {
             let why = "an operator says for which tenant";
             return Err(Problem::invalid("/tenant_id", "required", why));
         };
-        if self.scope.tenant().is_none() {
+        if self.operation.scope.tenant().is_none() {
             tenant::get(&self.state.store, &scope, owner)
                 .await?
                 .ok_or_else(|| Problem::unknown_reference("/tenant_id", "tenant"))?;
@@ -149,6 +146,12 @@ impl Call {
             .any(|value| value.split(',').map(str::trim).any(|tag| tag == "*" || tag == current));
         if sent().next().is_none() || holds { Ok(()) } else { Err(version_mismatch()) }
     }
+}
+
+/// The edge gave every request one.
+fn request_id(headers: &HeaderMap) -> String {
+    let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    id.unwrap_or_default().to_owned()
 }
 
 /// The version as an entity tag.

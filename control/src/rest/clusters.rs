@@ -3,35 +3,41 @@
 pub mod agents;
 pub mod registration_tokens;
 
+use imp_core::ClusterId;
 use imp_core::cluster::{AgentStatus, Cluster, ClusterSpec};
-use imp_core::role::Kind;
 use imp_core::scope::TenantScope;
-use imp_core::{ClusterId, Meta};
 use imp_store::agent;
-use imp_store::cluster::{self as table, ClusterFilter};
-use imp_store::outbox::Subject;
+use imp_store::cluster::ClusterFilter;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::flows::{Write, ports};
+use crate::flows::{Created, cluster as flow};
+use crate::operation::Transaction;
 use crate::problem::Problem;
+use crate::refusal::Refusal;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
-use crate::rest::entity::{Entity, Extra, Made, stored};
+use crate::rest::entity::{Entity, Extra};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 use crate::state::State;
-
-stored!(Cluster, cluster, ClusterId, ClusterFilter);
 
 /// A cluster as callers see it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ClusterView {
     #[serde(flatten)]
     pub cluster: Cluster,
-    /// Its agents, counted: their names and machines are the operator's.
-    pub agents: AgentCounts,
+    /// Its agents, counted: their names and machines are the operator's. Absent when they could not
+    /// be counted just after a change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agents: Option<AgentCounts>,
+}
+
+impl From<Cluster> for ClusterView {
+    fn from(cluster: Cluster) -> Self {
+        Self { cluster, agents: None }
+    }
 }
 
 /// How many agents a cluster has.
@@ -64,9 +70,6 @@ impl Entity for Cluster {
     type Spec = ClusterSpec;
     type View = ClusterView;
 
-    const KIND: Kind = Kind::Cluster;
-    const PATH: &'static str = "clusters";
-    const NOUN: &'static str = "cluster";
     const REPORTED: &'static [&'static str] = &["agents"];
     const FILTERS: &'static [&'static str] = &["name"];
     const EXTRAS: &'static [Extra] = &[];
@@ -83,40 +86,28 @@ impl Entity for Cluster {
         Some(ClusterFilter { name: Some(name.to_owned()), ..ClusterFilter::default() })
     }
 
-    async fn create(call: &Call, body: Json) -> Result<Made<Self>, Problem> {
-        let spec: ClusterSpec = body.into_spec()?;
-        let mut write = Write::begin(call, call.scope).await?;
-        let cluster = Self { id: ClusterId::new(), spec, meta: Meta::new(write.now) };
-        table::insert(&mut write.tx, &cluster).await?;
-        write.note(Subject::Cluster(cluster.id)).await?;
-        write.finish::<Self>("create", cluster.id).await?;
-        Ok(cluster.into())
+    async fn create(call: &Call, body: Json) -> Result<Created<Self>, Problem> {
+        let spec = body.into_spec()?;
+        Ok(flow::create(&call.operation, call.operation.scope, spec).await?.into())
     }
 
     async fn edit(
-        write: &mut Write<'_>,
+        tx: &mut Transaction<'_>,
         current: Self,
         spec: ClusterSpec,
-    ) -> Result<Self, Problem> {
-        let expected = current.meta.version;
-        let mut next = Self { spec, ..current };
-        ports::refuse_to_close(write, &next).await?;
-        next.meta.touch(write.now);
-        table::update(&mut write.tx, &next, expected).await?;
-        write.note(Subject::Cluster(next.id)).await?;
-        Ok(next)
+    ) -> Result<Self, Refusal> {
+        flow::edit(tx, current, spec).await
     }
 
-    async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
-        table::delete(&mut write.tx, &write.scope, current.id).await?;
-        write.note(Subject::Cluster(current.id)).await
+    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
+        flow::delete(tx, current).await
     }
 
     async fn views(state: &State, items: Vec<Self>) -> Result<Vec<ClusterView>, Problem> {
         let mut views = Vec::with_capacity(items.len());
         for cluster in items {
             let agents = AgentCounts::of(state, cluster.id).await?;
-            views.push(ClusterView { cluster, agents });
+            views.push(ClusterView { cluster, agents: Some(agents) });
         }
         Ok(views)
     }

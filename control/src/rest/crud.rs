@@ -1,18 +1,20 @@
 //! Create, get, list, replace, update, delete: once, for every entity.
 
-use imp_core::role::Action::{Read, Write as Change};
+use imp_core::role::Action::{Read, Write};
 use imp_core::scope::TenantScope;
 use imp_grammar::caps;
 use serde_json::{Value, json};
 use utoipa::{PartialSchema as _, ToSchema as _};
 use uuid::Uuid;
 
-use crate::flows::Write;
+use crate::entity::operation;
+use crate::flows::Created;
+use crate::operation::Transaction;
 use crate::problem::Problem;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::document::Document;
-use crate::rest::entity::{Entity, Made};
+use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
@@ -26,17 +28,19 @@ pub fn mount<E: Entity>(routes: &mut Routes) {
     mount_delete::<E>(routes);
 }
 
+/// `api-services`.
+fn plural<E: Entity>() -> String {
+    E::TABLE.replace('_', "-")
+}
+
+/// `/v1/api-services`.
 pub fn collection<E: Entity>() -> String {
-    format!("/v1/{}", E::PATH)
+    format!("/v1/{}", plural::<E>())
 }
 
+/// `/v1/api-services/{id}`.
 pub fn member<E: Entity>() -> String {
-    format!("/v1/{}/{{id}}", E::PATH)
-}
-
-/// `api_services.create`.
-pub fn operation<E: Entity>(verb: &str) -> String {
-    format!("{}.{verb}", E::PATH.replace('-', "_"))
+    format!("{}/{{id}}", collection::<E>())
 }
 
 pub fn mount_reads<E: Entity>(routes: &mut Routes) {
@@ -64,12 +68,13 @@ pub fn mount_create<E: Entity>(routes: &mut Routes) {
     let body = new_schema::<E>(&mut routes.document);
     let answer = made_schema::<E>(&mut routes.document);
     let op = Op::post(operation::<E>("create"), collection::<E>(), format!("Create: {}", E::NOUN));
-    routes.add(op.needs(E::KIND, Change).takes(body).gives(201, answer), |call| async move {
+    routes.add(op.needs(E::KIND, Write).takes(body).gives(201, answer), |call| async move {
         let body = call.json()?;
         E::hint(&body)?;
-        let Made { entity, secret } = E::create(&call, body).await?;
-        let (version, path) = (entity.meta().version, format!("/v1/{}/{}", E::PATH, entity.id()));
-        let view = one_view(&call, entity).await?;
+        let Created { entity, secret } = E::create(&call, body).await?;
+        let (version, path) =
+            (entity.meta().version, format!("{}/{}", collection::<E>(), entity.id()));
+        let view = written_view(&call, entity).await;
         let mut body = serde_json::to_value(view).map_err(Problem::internal)?;
         if let (Some(secret), Some(name), Some(fields)) = (secret, E::SECRET, body.as_object_mut())
         {
@@ -84,20 +89,20 @@ pub fn mount_edits<E: Entity>(routes: &mut Routes) {
     let spec = routes.document.schema::<E::Spec>();
     let patch = routes.document.patch::<E::Spec>();
     let op = Op::put(operation::<E>("replace"), member::<E>(), format!("Replace: {}", E::NOUN));
-    let op = op.needs(E::KIND, Change).query(&["tenant_id"]).takes(spec).gives(200, view.clone());
+    let op = op.needs(E::KIND, Write).query(&["tenant_id"]).takes(spec).gives(200, view.clone());
     routes.add(op, |call| async move { edit::<E>(call, false).await });
     let op = Op::patch(operation::<E>("update"), member::<E>(), format!("Update: {}", E::NOUN));
-    let op = op.needs(E::KIND, Change).query(&["tenant_id"]).takes(patch).gives(200, view);
+    let op = op.needs(E::KIND, Write).query(&["tenant_id"]).takes(patch).gives(200, view);
     routes.add(op, |call| async move { edit::<E>(call, true).await });
 }
 
 pub fn mount_delete<E: Entity>(routes: &mut Routes) {
     let op = Op::delete(operation::<E>("delete"), member::<E>(), format!("Delete: {}", E::NOUN));
     routes.add(op.needs(E::KIND, E::DELETING).query(&["tenant_id"]), |call| async move {
-        let (mut write, current) = open::<E>(&call).await?;
+        let (mut tx, current) = open::<E>(&call).await?;
         let id = current.id();
-        E::remove(&mut write, current).await?;
-        write.finish::<E>("delete", id).await?;
+        E::remove(&mut tx, current).await?;
+        tx.finish::<E>("delete", id).await?;
         Ok(Reply::none())
     });
 }
@@ -121,18 +126,37 @@ pub async fn locate<E: Entity>(call: &Call) -> Result<(TenantScope, E::Id), Prob
 }
 
 /// Opens a transaction and gets the object in it, as `If-Match` wants it.
-pub async fn open<E: Entity>(call: &Call) -> Result<(Write<'_>, E), Problem> {
+pub async fn open<E: Entity>(call: &Call) -> Result<(Transaction<'_>, E), Problem> {
     let (scope, id) = locate::<E>(call).await?;
-    let mut write = Write::begin(call, scope).await?;
-    let current = write.get::<E>(id).await?;
+    let mut tx = Transaction::begin(&call.operation, scope).await?;
+    let current = tx.get::<E>(id).await?;
     call.precondition(current.meta())?;
-    Ok((write, current))
+    Ok((tx, current))
 }
 
 /// One object as callers see it.
-pub async fn one_view<E: Entity>(call: &Call, entity: E) -> Result<E::View, Problem> {
+async fn one_view<E: Entity>(call: &Call, entity: E) -> Result<E::View, Problem> {
     let views = E::views(&call.state, vec![entity]).await?;
     views.into_iter().next().ok_or_else(|| Problem::internal("no view"))
+}
+
+/// One object after its change was committed. Whatever fails now, the change was made: what cannot be
+/// read is left out of the view.
+async fn written_view<E: Entity>(call: &Call, entity: E) -> E::View {
+    match one_view(call, entity.clone()).await {
+        Ok(view) => view,
+        Err(problem) => {
+            let (id, cause) = (entity.id(), problem.cause.unwrap_or(problem.detail));
+            tracing::warn!(kind = E::TABLE, %id, cause, "the view of a change is incomplete");
+            entity.into()
+        }
+    }
+}
+
+/// Answers a change that was committed.
+pub async fn show_written<E: Entity>(call: &Call, entity: E) -> Result<Reply, Problem> {
+    let version = entity.meta().version;
+    Reply::object(&written_view(call, entity).await, version)
 }
 
 /// Answers with an object.
@@ -144,7 +168,7 @@ pub async fn show<E: Entity>(call: &Call, entity: E) -> Result<Reply, Problem> {
 async fn list_them<E: Entity>(call: Call) -> Result<Reply, Problem> {
     let mut query: Query = call.query.clone();
     // Of this caller's part of the list: a token of another tenant opens nothing.
-    let page = query.page(&format!("{} {:?}", E::PATH, call.scope))?;
+    let page = query.page(&format!("{} {:?}", plural::<E>(), call.operation.scope))?;
     let scope = call.within(query.take_tenant()?)?;
     let filter = E::filter(&mut query)?;
     let mut sheet = page.sheet();
@@ -161,23 +185,23 @@ async fn list_them<E: Entity>(call: Call) -> Result<Reply, Problem> {
 async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
     let sent = call.json()?;
     E::hint(&sent)?;
-    let (mut write, current) = open::<E>(&call).await?;
+    let (mut tx, current) = open::<E>(&call).await?;
     let before = serde_json::to_value(&current).map_err(Problem::internal)?;
     let spec = serde_json::to_value(current.spec()).map_err(Problem::internal)?;
     let wanted = wanted::<E>(sent, &before, spec, merge)?;
     let spec = wanted.into_spec_keeping(|spec| E::keep(spec, &current))?;
     if spec == current.spec() {
         // The view may read more; a request holds one connection at a time.
-        drop(write);
+        drop(tx);
         return show(&call, current).await;
     }
     let id = current.id();
     let edit = async move {
-        let next = E::edit(&mut write, current, spec).await?;
-        write.finish::<E>("update", id).await?;
+        let next = E::edit(&mut tx, current, spec).await?;
+        tx.finish::<E>("update", id).await?;
         Ok::<_, Problem>(next)
     };
-    show(&call, statements(&call.state.store, edit).await?).await
+    show_written(&call, statements(&call.state.store, edit).await?).await
 }
 
 /// The whole new spec as JSON. Fields that the platform decides may be sent back as they were read;

@@ -1,33 +1,28 @@
 //! `/v1/domains`: the names below which a tenant may publish.
 
-use imp_core::domain::{Challenge, Domain, DomainSpec, DomainStatus};
-use imp_core::hostname::{Reserved, reserved, reserved_fault};
-use imp_core::role::{Action, Kind};
+use imp_core::domain::{Domain, DomainSpec};
+use imp_core::role::Action;
 use imp_core::scope::TenantScope;
-use imp_core::{DomainId, Meta};
-use imp_store::domain::{self as table, DomainFilter};
+use imp_store::domain::DomainFilter;
 
-use crate::flows::{Write, domain as flow};
+use crate::entity::Stored as _;
+use crate::flows::{Created, domain as flow};
+use crate::operation::Transaction;
 use crate::problem::Problem;
+use crate::refusal::Refusal;
 use crate::rest::actions::{self, act};
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
-use crate::rest::entity::{Entity, Made, Stored as _, stored};
+use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::Routes;
-use crate::state::State;
-
-stored!(Domain, domain, DomainId, DomainFilter);
 
 impl Entity for Domain {
     type Spec = DomainSpec;
     type View = Self;
 
-    const KIND: Kind = Kind::Domain;
-    const PATH: &'static str = "domains";
-    const NOUN: &'static str = "domain";
     const IMMUTABLE: &'static [&'static str] = &["name"];
     const FILTERS: &'static [&'static str] = &["tenant_id", "name", "status"];
 
@@ -44,40 +39,19 @@ impl Entity for Domain {
         Some(DomainFilter { name: Some(name.to_owned()), ..DomainFilter::default() })
     }
 
-    async fn create(call: &Call, mut body: Json) -> Result<Made<Self>, Problem> {
+    async fn create(call: &Call, mut body: Json) -> Result<Created<Self>, Problem> {
         let (tenant_id, scope) = call.owner(body.take_tenant()?).await?;
-        let spec: DomainSpec = body.into_spec()?;
-        let by_operator = call.principal.tenant_id.is_none();
-        if reserved(&spec.name) == Some(Reserved::Local) && !by_operator {
-            let fault = reserved_fault();
-            return Err(Problem::invalid("/name", fault.code, fault.detail));
-        }
-        let mut write = Write::begin(call, scope).await?;
-        let domain = Self {
-            id: DomainId::new(),
-            tenant_id,
-            challenge: Challenge::new(&spec.name),
-            spec,
-            status: DomainStatus::Pending,
-            held_since: None,
-            meta: Meta::new(write.now),
-        };
-        table::insert(&mut write.tx, &domain).await?;
-        write.finish::<Self>("create", domain.id).await?;
-        Ok(domain.into())
+        let spec = body.into_spec()?;
+        Ok(flow::create(&call.operation, scope, tenant_id, spec).await?.into())
     }
 
     /// Its only field is immutable, so no change gets here.
-    async fn edit(_: &mut Write<'_>, current: Self, _: DomainSpec) -> Result<Self, Problem> {
+    async fn edit(_: &mut Transaction<'_>, current: Self, _: DomainSpec) -> Result<Self, Refusal> {
         Ok(current)
     }
 
-    async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
-        flow::release(write, current).await
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
+    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
+        flow::release(tx, current).await
     }
 }
 
@@ -92,10 +66,10 @@ async fn verify(call: Call) -> Result<Reply, Problem> {
         return crud::show(&call, domain).await;
     }
     call.state.dns.prove(&domain).await?;
-    let (mut write, current) = crud::open::<Domain>(&call).await?;
-    let next = flow::verify(&mut write, current).await?;
-    write.finish::<Domain>("verify", next.id).await?;
-    crud::show(&call, next).await
+    let (mut tx, current) = crud::open::<Domain>(&call).await?;
+    let next = flow::verify(&mut tx, current).await?;
+    tx.finish::<Domain>("verify", next.id).await?;
+    crud::show_written(&call, next).await
 }
 
 pub fn mount(routes: &mut Routes) {

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::problem::{Problem, ProblemDocument};
 use crate::rest::refusals::{self, Refusal};
 
-const REQUEST_ID: &str = "x-request-id";
+/// Of every request and every answer, and in the audit rows of what it changed.
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// Wraps every request.
 pub async fn edge(mut request: Request, next: Next) -> Response {

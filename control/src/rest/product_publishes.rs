@@ -4,34 +4,33 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use chrono::{DateTime, Utc};
+use imp_core::ClusterId;
 use imp_core::check::{Check, Violations};
 use imp_core::cluster::AgentStatus;
-use imp_core::product::Product;
 use imp_core::product_publish::{
     ProductPublish, ProductPublishSpec, PublishRevision, PublishStatus,
 };
 use imp_core::role::{Action, Kind};
-use imp_core::{ClusterId, ProductPublishId};
 use imp_store::agent;
 use imp_store::product_publish::{self as table, ProductPublishFilter, RevisionSummary};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::flows::{Write, publish as flow};
+use crate::entity::Stored as _;
+use crate::flows::{Created, publish as flow};
+use crate::operation::Transaction;
 use crate::problem::Problem;
+use crate::refusal::Refusal;
 use crate::rest::actions::act;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud::{self, locate};
-use crate::rest::entity::{Entity, Made, stored};
+use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 use crate::state::State;
-use crate::workers::statements;
-
-stored!(ProductPublish, product_publish, ProductPublishId, ProductPublishFilter);
 
 /// A publish as callers see it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,13 +42,17 @@ pub struct ProductPublishView {
     pub message: Option<String>,
 }
 
+/// Without a word about who could serve it. No write leaves a publish `active`, which would be one.
+impl From<ProductPublish> for ProductPublishView {
+    fn from(publish: ProductPublish) -> Self {
+        Self { publish, message: None }
+    }
+}
+
 impl Entity for ProductPublish {
     type Spec = ProductPublishSpec;
     type View = ProductPublishView;
 
-    const KIND: Kind = Kind::ProductPublish;
-    const PATH: &'static str = "product-publishes";
-    const NOUN: &'static str = "product publish";
     const IMMUTABLE: &'static [&'static str] = &["product_id", "gateway_id", "cluster_id"];
     const REPORTED: &'static [&'static str] =
         &["status", "acked_revision", "nodes", "last_error", "activated_at", "message"];
@@ -71,31 +74,22 @@ impl Entity for ProductPublish {
         })
     }
 
-    async fn create(call: &Call, mut body: Json) -> Result<Made<Self>, Problem> {
+    async fn create(call: &Call, mut body: Json) -> Result<Created<Self>, Problem> {
         let scope = call.within(body.take_tenant()?)?;
-        let spec: ProductPublishSpec = body.into_spec()?;
-        let mut write = Write::begin(call, scope).await?;
-        statements(&call.state.store, async move {
-            let product: Product = write.refer(spec.product_id, "/product_id").await?;
-            write.within(product.tenant_id)?;
-            let publish = flow::create(&mut write, &product, spec).await?;
-            write.finish::<Self>("create", publish.id).await?;
-            Ok(publish.into())
-        })
-        .await
+        let spec = body.into_spec()?;
+        Ok(flow::create(&call.operation, scope, spec).await?.into())
     }
 
     async fn edit(
-        write: &mut Write<'_>,
+        tx: &mut Transaction<'_>,
         current: Self,
         spec: ProductPublishSpec,
-    ) -> Result<Self, Problem> {
-        write.within(current.tenant_id)?;
-        flow::redeploy(write, current, spec).await
+    ) -> Result<Self, Refusal> {
+        flow::edit(tx, current, spec).await
     }
 
-    async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
-        flow::undeploy(write, current).await
+    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
+        flow::undeploy(tx, current).await
     }
 
     async fn views(state: &State, items: Vec<Self>) -> Result<Vec<ProductPublishView>, Problem> {
@@ -166,6 +160,12 @@ pub struct Rollback {
     pub revision: i64,
 }
 
+impl From<Rollback> for i64 {
+    fn from(body: Rollback) -> Self {
+        body.revision
+    }
+}
+
 impl Check for Rollback {
     fn check(&self, v: &mut Violations) {
         if self.revision < 1 {
@@ -192,24 +192,6 @@ impl From<RevisionSummary> for RevisionView {
         let RevisionSummary { revision, content_hash, spec, created_at } = summary;
         Self { revision, content_hash, spec, created_at }
     }
-}
-
-async fn redeploy(
-    write: &mut Write<'_>,
-    publish: ProductPublish,
-) -> Result<ProductPublish, Problem> {
-    write.within(publish.tenant_id)?;
-    let spec = publish.spec.clone();
-    flow::redeploy(write, publish, spec).await
-}
-
-async fn rollback(
-    write: &mut Write<'_>,
-    publish: ProductPublish,
-    to: Rollback,
-) -> Result<ProductPublish, Problem> {
-    write.within(publish.tenant_id)?;
-    flow::rollback(write, publish, to.revision).await
 }
 
 async fn revisions(call: Call) -> Result<Reply, Problem> {
@@ -246,8 +228,8 @@ async fn revision(call: Call) -> Result<Reply, Problem> {
 
 pub fn mount(routes: &mut Routes) {
     crud::mount::<ProductPublish>(routes);
-    act!(routes, ProductPublish, Action::Write, "redeploy", redeploy);
-    act!(routes, ProductPublish, Action::Write, "rollback", rollback, body = Rollback);
+    act!(routes, ProductPublish, Action::Write, "redeploy", flow::redeploy);
+    act!(routes, ProductPublish, Action::Write, "rollback", flow::rollback, body = Rollback);
     act!(routes, ProductPublish, Action::Write, "suspend", flow::suspend);
     act!(routes, ProductPublish, Action::Write, "resume", flow::resume);
     let summary = routes.document.schema::<RevisionView>();

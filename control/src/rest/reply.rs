@@ -8,9 +8,9 @@ use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::admission::Permit;
 use crate::listen::Welcome;
 use crate::problem::Problem;
-use crate::rest::admission::Permit;
 use crate::rest::call::etag;
 
 /// What a handler answers.

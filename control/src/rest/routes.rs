@@ -10,9 +10,9 @@ use http::Method;
 use imp_core::role::{Action, Kind};
 use serde_json::Value;
 
+use crate::admission::Payer;
 use crate::auth::authenticate;
 use crate::problem::Problem;
-use crate::rest::admission::Payer;
 use crate::rest::call::{Call, Weight};
 use crate::rest::document::Document;
 use crate::rest::reply::Reply;
@@ -135,7 +135,7 @@ impl Routes {
                     let _turn = state.admission.work(&scope, bytes).await?;
                     let room = state.admission.room(principal.tenant_id, bytes).await?;
                     let mut call = Call::read(state.clone(), principal, scope, request).await?;
-                    call.tightens = tightens;
+                    call.operation.tightens = tightens;
                     call.query.check(&query)?;
                     let reply = handler(call).await?;
                     // What is known already was read and written all the same.

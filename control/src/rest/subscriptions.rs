@@ -1,34 +1,29 @@
 //! `/v1/subscriptions`: a customer's right to call a product.
 
 use imp_core::check::{Check, Violations};
-use imp_core::customer::Customer;
-use imp_core::role::{Action, Kind};
+use imp_core::grammar;
+use imp_core::role::Action;
 use imp_core::subscription::{Subscription, SubscriptionSpec};
-use imp_core::{SubscriptionId, grammar};
 use imp_store::subscription::SubscriptionFilter;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::flows::{Write, subscription as flow};
+use crate::flows::{Created, subscription as flow};
+use crate::operation::Transaction;
 use crate::problem::Problem;
+use crate::refusal::Refusal;
 use crate::rest::actions::act;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
-use crate::rest::entity::{Entity, Made, stored};
+use crate::rest::entity::Entity;
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
-use crate::state::State;
-
-stored!(Subscription, subscription, SubscriptionId, SubscriptionFilter);
 
 impl Entity for Subscription {
     type Spec = SubscriptionSpec;
     type View = Self;
 
-    const KIND: Kind = Kind::Subscription;
-    const PATH: &'static str = "subscriptions";
-    const NOUN: &'static str = "subscription";
     const IMMUTABLE: &'static [&'static str] =
         &["customer_id", "product_id", "environment", "product_publish_id"];
     /// Customers cancel; nothing that was used disappears.
@@ -56,32 +51,22 @@ impl Entity for Subscription {
         })
     }
 
-    async fn create(call: &Call, mut body: Json) -> Result<Made<Self>, Problem> {
+    async fn create(call: &Call, mut body: Json) -> Result<Created<Self>, Problem> {
         let scope = call.within(body.take_tenant()?)?;
-        let spec: SubscriptionSpec = body.into_spec()?;
-        let mut write = Write::begin(call, scope).await?;
-        let customer: Customer = write.refer(spec.customer_id, "/customer_id").await?;
-        write.within(customer.tenant_id)?;
-        let subscription = flow::create(&mut write, &customer, spec).await?;
-        write.finish::<Self>("create", subscription.id).await?;
-        Ok(subscription.into())
+        let spec = body.into_spec()?;
+        Ok(flow::create(&call.operation, scope, spec).await?.into())
     }
 
     async fn edit(
-        write: &mut Write<'_>,
+        tx: &mut Transaction<'_>,
         current: Self,
         spec: SubscriptionSpec,
-    ) -> Result<Self, Problem> {
-        write.within(current.tenant_id)?;
-        flow::change_plan(write, current, spec).await
+    ) -> Result<Self, Refusal> {
+        flow::change_plan(tx, current, spec).await
     }
 
-    async fn remove(write: &mut Write<'_>, current: Self) -> Result<(), Problem> {
-        flow::delete(write, current).await
-    }
-
-    async fn views(_: &State, items: Vec<Self>) -> Result<Vec<Self>, Problem> {
-        Ok(items)
+    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
+        flow::delete(tx, current).await
     }
 }
 
@@ -94,6 +79,12 @@ pub struct Reason {
     pub reason: String,
 }
 
+impl From<Reason> for String {
+    fn from(body: Reason) -> Self {
+        body.reason
+    }
+}
+
 impl Check for Reason {
     fn check(&self, v: &mut Violations) {
         v.take("reason", grammar::text(&self.reason, 1000));
@@ -103,46 +94,13 @@ impl Check for Reason {
     }
 }
 
-async fn approve(write: &mut Write<'_>, it: Subscription) -> Result<Subscription, Problem> {
-    let status = it.status.approve()?;
-    flow::turn(write, it, status, None).await
-}
-
-async fn reject(
-    write: &mut Write<'_>,
-    it: Subscription,
-    why: Reason,
-) -> Result<Subscription, Problem> {
-    let status = it.status.reject()?;
-    flow::turn(write, it, status, Some(why.reason)).await
-}
-
-async fn suspend(
-    write: &mut Write<'_>,
-    it: Subscription,
-    why: Reason,
-) -> Result<Subscription, Problem> {
-    let status = it.status.suspend()?;
-    flow::turn(write, it, status, Some(why.reason)).await
-}
-
-async fn resume(write: &mut Write<'_>, it: Subscription) -> Result<Subscription, Problem> {
-    let status = it.status.resume()?;
-    flow::turn(write, it, status, Some(String::new())).await
-}
-
-async fn cancel(write: &mut Write<'_>, it: Subscription) -> Result<Subscription, Problem> {
-    let status = it.status.cancel()?;
-    flow::turn(write, it, status, None).await
-}
-
 pub fn mount(routes: &mut Routes) {
     crud::mount::<Subscription>(routes);
-    act!(routes, Subscription, Action::Decide, "approve", approve);
-    act!(routes, Subscription, Action::Decide, "reject", reject, body = Reason);
-    act!(routes, Subscription, Action::Decide, "suspend", suspend, body = Reason);
-    act!(routes, Subscription, Action::Decide, "resume", resume);
-    act!(routes, Subscription, Action::Write, "cancel", cancel);
+    act!(routes, Subscription, Action::Decide, "approve", flow::approve);
+    act!(routes, Subscription, Action::Decide, "reject", flow::reject, body = Reason);
+    act!(routes, Subscription, Action::Decide, "suspend", flow::suspend, body = Reason);
+    act!(routes, Subscription, Action::Decide, "resume", flow::resume);
+    act!(routes, Subscription, Action::Write, "cancel", flow::cancel);
     act!(
         routes,
         Subscription,

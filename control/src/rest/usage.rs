@@ -9,9 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::entity::Stored as _;
 use crate::problem::Problem;
 use crate::rest::call::Call;
-use crate::rest::entity::{Entity, Stored};
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
@@ -52,7 +52,7 @@ async fn list(call: Call) -> Result<Reply, Problem> {
         let detail = "say whose: ?subscription_id=...";
         return Err(Problem::unreadable("required_parameter", detail));
     };
-    let subscription = Subscription::get(&call.state.store, &call.scope, id).await?;
+    let subscription = Subscription::get(&call.state.store, &call.operation.scope, id).await?;
     subscription.ok_or_else(|| Problem::not_found(Subscription::NOUN))?;
     let mut sheet = query.page(&format!("usage {id}"))?.sheet();
     while let Some(portion) = sheet.to_fetch(PORTION) {

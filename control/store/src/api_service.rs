@@ -9,8 +9,8 @@ use imp_core::scope::TenantScope;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::db::Conn;
 use crate::sql::{Conditions, Word};
-use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
 use crate::{Result, Tx};
 

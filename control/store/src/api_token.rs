@@ -9,8 +9,8 @@ use imp_core::{ApiTokenId, CustomerId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::db::Conn;
 use crate::sql::Conditions;
-use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_and_customer};
 use crate::{Result, Store, Tx};
 

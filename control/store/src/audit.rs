@@ -15,7 +15,11 @@ pub enum Actor {
     Token(ApiTokenId),
     /// An agent, by what it registered or reported.
     Agent(AgentId),
-    /// The control plane itself: its jobs and the operator's commands at its machine.
+    /// A job of the control plane. The operation says which.
+    Job,
+    /// The first start, or an operator's command at the control plane's machine.
+    Bootstrap,
+    /// The control plane itself.
     Platform,
 }
 
@@ -24,6 +28,8 @@ impl Actor {
         match self {
             Self::Token(id) => ("token", Some(id.into())),
             Self::Agent(id) => ("agent", Some(id.into())),
+            Self::Job => ("job", None),
+            Self::Bootstrap => ("bootstrap", None),
             Self::Platform => ("platform", None),
         }
     }
@@ -34,6 +40,8 @@ impl Actor {
         match (kind, id) {
             ("token", id) => Self::Token(id.unwrap_or(token).into()),
             ("agent", Some(id)) => Self::Agent(id.into()),
+            ("job", _) => Self::Job,
+            ("bootstrap", _) => Self::Bootstrap,
             _ => Self::Platform,
         }
     }
@@ -54,6 +62,9 @@ pub struct Entry {
     pub object_id: Uuid,
     /// What a reader would ask next: `deploying -> active`. May be empty. Never a secret.
     pub detail: String,
+    /// Of the HTTP request that asked for it, as in `X-Request-Id`; leads to the log. Empty: no request
+    /// did.
+    pub request_id: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -66,6 +77,7 @@ struct Row {
     operation: String,
     object_id: Uuid,
     detail: String,
+    request_id: String,
 }
 
 impl From<Row> for Entry {
@@ -77,38 +89,44 @@ impl From<Row> for Entry {
             operation: row.operation,
             object_id: row.object_id,
             detail: row.detail,
+            request_id: row.request_id,
         }
     }
 }
 
-/// Adds it.
+/// Inserts the row.
 pub async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
-    let Entry { at, actor, tenant_id, operation, object_id, detail } = entry;
+    let Entry { at, actor, tenant_id, operation, object_id, detail, request_id } = entry;
     let sql = "INSERT INTO audit (at, token_id, actor_kind, actor_id, tenant_id, operation, \
-        object_id, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        object_id, detail, request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let (kind, id) = actor.columns();
     // The first release reads this column only.
     let token = if let Actor::Token(id) = actor { (*id).into() } else { Uuid::nil() };
     let tenant = tenant_id.map(Uuid::from);
     let at = micros(*at);
-    execute!(tx.conn(), sql, at, token, kind, id, tenant, operation, *object_id, detail).map(drop)
+    let object = *object_id;
+    execute!(tx.conn(), sql, at, token, kind, id, tenant, operation, object, detail, request_id)
+        .map(drop)
 }
 
 /// What was done to an object, first deed first; also after the object is gone.
 pub async fn of_object(store: &Store, id: impl Into<Uuid>) -> Result<Vec<Entry>> {
-    let sql = "SELECT at, token_id, actor_kind, actor_id, tenant_id, operation, object_id, detail \
-        FROM audit WHERE object_id = $1 ORDER BY seq";
+    let sql = "SELECT at, token_id, actor_kind, actor_id, tenant_id, operation, object_id, detail, \
+        request_id FROM audit WHERE object_id = $1 ORDER BY seq";
     let id: Uuid = id.into();
     let rows = fetch!(store.read().await?.conn(), "audit", Row, sql, id)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
 /// How publishes came to their states, as agents reported it. Who reports often writes many of these,
-/// so they are the one kind that is pruned.
+/// so they are pruned.
 pub const REPORT: &str = "product_publishes.report";
 
-/// Removes reports that are older; how many rows.
+/// That an agent got a newer identity. Each does every 40 minutes, so these rows are pruned, too.
+pub const RENEWAL: &str = "agents.renew";
+
+/// Removes reports and renewals that are older; how many rows.
 pub async fn prune_reports(tx: &mut Tx, older_than: DateTime<Utc>) -> Result<u64> {
-    let sql = "DELETE FROM audit WHERE at < $1 AND operation = $2";
-    execute!(tx.conn(), sql, micros(older_than), REPORT)
+    let sql = "DELETE FROM audit WHERE at < $1 AND operation IN ($2, $3)";
+    execute!(tx.conn(), sql, micros(older_than), REPORT, RENEWAL)
 }

@@ -22,8 +22,8 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Ty
 use uuid::Uuid;
 
 use crate::credential::secret_hash;
+use crate::db::Conn;
 use crate::sql::{Word, decode};
-use crate::store::Conn;
 use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription};
 
 /// Which rows to read.

@@ -8,8 +8,8 @@ use imp_core::{DomainId, TenantId};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
 
+use crate::db::Conn;
 use crate::sql::{Conditions, Word, decode};
-use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
 use crate::{Result, StoreError, Tx};
 

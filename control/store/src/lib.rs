@@ -6,6 +6,8 @@
 //! a [`Tx`], so that rows, outbox and audit trail land together or not at all. The SQL text is the
 //! same for both databases; only `migrations/` has two dialects.
 
+mod cause;
+mod db;
 mod error;
 mod file;
 mod lock;
@@ -44,6 +46,7 @@ pub mod tenant;
 pub mod testing;
 pub mod usage;
 
+pub use cause::Cause;
 pub use error::StoreError;
 pub use store::Store;
 pub use table::Page;

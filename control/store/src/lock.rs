@@ -4,7 +4,7 @@
 //! Whoever takes several takes them in this order: gateway, cluster, ports, hostnames,
 //! then the tenant's share of the cluster; those of one kind in the order of their names.
 
-use crate::store::Conn;
+use crate::db::Conn;
 use crate::{Result, Tx};
 
 /// Nobody else holds it, in either way.

@@ -10,10 +10,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Executor, PgConnection};
 
+use crate::db::{Db, Pools, Unfinished};
 use crate::error::one_line;
 use crate::file::{self, DatabaseFile};
-use crate::store::{Db, Pools};
-use crate::tx::Unfinished;
 use crate::{Result, StoreError};
 
 // Whoever still runs the former release must go on working on the newer schema, and start again on

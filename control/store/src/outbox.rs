@@ -1,7 +1,6 @@
 //! Table `outbox`: what changed, never how. Appended to in the transaction of the change; whoever
 //! follows it ([`Tail`]) reads the subject anew from the database.
 
-mod cause;
 mod tail;
 
 use std::fmt;
@@ -12,10 +11,10 @@ use imp_core::{
 };
 use uuid::Uuid;
 
+use crate::cause::Cause;
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
-pub use cause::Cause;
 pub use tail::{Tail, Told};
 
 macro_rules! subjects {

@@ -9,8 +9,8 @@ use imp_core::{PlanId, ProductId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::db::Conn;
 use crate::sql::{Conditions, Word};
-use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, reads, tenant_only};
 use crate::{Result, Store, StoreError, Tx};
 

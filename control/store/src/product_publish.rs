@@ -14,8 +14,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::agent::plain;
+use crate::db::Conn;
 use crate::sql::{Conditions, Word};
-use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
 use crate::{Result, StoreError, Tx};
 

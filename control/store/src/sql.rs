@@ -15,12 +15,12 @@ use crate::{Result, StoreError};
 macro_rules! execute {
     ($conn:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $conn {
-            $crate::store::Conn::Sqlite(conn) => sqlx::query::<sqlx::Sqlite>($sql)
+            $crate::db::Conn::Sqlite(conn) => sqlx::query::<sqlx::Sqlite>($sql)
                 $(.bind($bind))*
                 .execute(conn)
                 .await
                 .map(|done| done.rows_affected()),
-            $crate::store::Conn::Pg(conn) => sqlx::query::<sqlx::Postgres>($sql)
+            $crate::db::Conn::Pg(conn) => sqlx::query::<sqlx::Postgres>($sql)
                 $(.bind($bind))*
                 .execute(conn)
                 .await
@@ -34,7 +34,7 @@ macro_rules! execute {
 macro_rules! fetch {
     ($conn:expr, $table:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $conn {
-            $crate::store::Conn::Sqlite(conn) => sqlx::query::<sqlx::Sqlite>($sql)
+            $crate::db::Conn::Sqlite(conn) => sqlx::query::<sqlx::Sqlite>($sql)
                 $(.bind($bind))*
                 .fetch_all(conn)
                 .await
@@ -42,7 +42,7 @@ macro_rules! fetch {
                 .and_then(|rows| {
                     rows.iter().map(|row| $crate::sql::decode::<$row, _>($table, row)).collect()
                 }),
-            $crate::store::Conn::Pg(conn) => sqlx::query::<sqlx::Postgres>($sql)
+            $crate::db::Conn::Pg(conn) => sqlx::query::<sqlx::Postgres>($sql)
                 $(.bind($bind))*
                 .fetch_all(conn)
                 .await

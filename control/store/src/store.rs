@@ -1,13 +1,10 @@
-//! The handle that everything goes through: two databases behind one type.
+//! The handle that everything goes through.
 
 use std::sync::Arc;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
-use crate::file::DatabaseFile;
-use crate::tx::Unfinished;
+use crate::db::{Db, Held, Pools};
 use crate::wake::Wake;
 use crate::{Result, open};
 
@@ -25,51 +22,9 @@ enum Caller {
     Platform,
 }
 
-/// Connections that requests may use up, and others that they cannot.
-pub(crate) struct Pools<P> {
-    pub(crate) requests: P,
-    pub(crate) platform: P,
-}
-
 struct Inner {
     db: Db,
     wake: Wake,
-}
-
-pub(crate) enum Db {
-    Sqlite {
-        /// WAL: readers never wait for the writer.
-        read: Pools<SqlitePool>,
-        /// One connection. Writers queue for it in order; SQLite's own waiting is polling, and
-        /// starves someone.
-        write: SqlitePool,
-        /// What both are open on.
-        file: Arc<DatabaseFile>,
-        /// Of the one connection for writing.
-        unfinished: Unfinished,
-    },
-    Pg(Pools<PgPool>),
-}
-
-/// A connection of either kind: what every query runs on.
-pub(crate) enum Conn<'c> {
-    Sqlite(&'c mut SqliteConnection),
-    Pg(&'c mut PgConnection),
-}
-
-/// A connection for reading, on loan.
-pub(crate) enum Held {
-    Sqlite(PoolConnection<Sqlite>),
-    Pg(PoolConnection<Postgres>),
-}
-
-impl Held {
-    pub(crate) fn conn(&mut self) -> Conn<'_> {
-        match self {
-            Self::Sqlite(held) => Conn::Sqlite(held),
-            Self::Pg(held) => Conn::Pg(held),
-        }
-    }
 }
 
 impl Store {

@@ -9,9 +9,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
+use crate::db::Conn;
 use crate::error::foreign_key;
 use crate::sql::{Conditions, decode};
-use crate::store::Conn;
 use crate::{Result, StoreError, Tx, schema};
 
 /// A part of a list, in the order of ids, which is the order of creation.

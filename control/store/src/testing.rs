@@ -65,3 +65,10 @@ impl Database {
         Store::open(&self.url).await
     }
 }
+
+/// Runs SQL of a test's own, to break what no operation breaks.
+pub async fn execute(store: &Store, sql: &'static str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    execute!(tx.conn(), sql)?;
+    tx.commit().await
+}

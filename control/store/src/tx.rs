@@ -6,14 +6,11 @@
 //! refuse everything until a restart. Here a connection whose COMMIT or ROLLBACK failed is closed, and
 //! the next writer gets a new one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Executor as _, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{AssertSqlSafe, Executor as _, Postgres, Sqlite, SqlitePool};
 
-use crate::outbox::Cause;
-use crate::store::{Conn, Db};
+use crate::cause::Cause;
+use crate::db::{Conn, Db, Unfinished};
 use crate::{Result, Store, StoreError};
 
 /// A transaction. Nothing of it is seen before [`Tx::commit`]; dropping it takes everything back.
@@ -129,25 +126,6 @@ impl Tx {
     }
 }
 
-/// Whether the one connection for writing may have a transaction open that nobody holds any more.
-#[derive(Clone, Default)]
-pub(crate) struct Unfinished(Arc<AtomicBool>);
-
-impl Unfinished {
-    /// Before the connection is lent out again: takes back what was dropped. False: it cannot be,
-    /// and the connection is closed.
-    pub(crate) async fn take_back(&self, connection: &mut SqliteConnection) -> bool {
-        if !self.0.load(Ordering::Acquire) {
-            return true;
-        }
-        let done = connection.execute("ROLLBACK").await;
-        if let Err(error) = &done {
-            tracing::warn!(%error, "the connection for writing is closed; the next one is new");
-        }
-        done.is_ok()
-    }
-}
-
 struct SqliteTx {
     connection: PoolConnection<Sqlite>,
     unfinished: Unfinished,
@@ -174,7 +152,7 @@ impl SqliteTx {
         let connection = pool.acquire().await?;
         let mut tx = Self { connection, unfinished: unfinished.clone() };
         // From here on, whatever becomes of the request, the connection is looked after.
-        tx.unfinished.0.store(true, Ordering::Release);
+        tx.unfinished.set(true);
         // A transaction that reads first and turns writer later fails under contention.
         match tx.connection.execute(durability.begin()).await {
             Ok(_) => Ok(tx),
@@ -188,7 +166,7 @@ impl SqliteTx {
     async fn end(mut self, statement: &'static str) -> Result<()> {
         match self.connection.execute(AssertSqlSafe(statement)).await {
             Ok(_) => {
-                self.unfinished.0.store(false, Ordering::Release);
+                self.unfinished.set(false);
                 Ok(())
             }
             Err(error) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use imp_grammar::proof::{self, PrivateKey};
 use imp_proto::agent as pb;
 use imp_proto::agent::agent_service_client::AgentServiceClient;
-use imp_proto::{config, method};
+use imp_proto::{cause, config, method};
 use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
 use imp_xds::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use imp_xds::{Resource, TypeUrl};
@@ -318,6 +318,14 @@ impl Held {
         let state = self.state.lock().unwrap();
         let of_type = state.resources.get(&of.type_url().into()).into_iter().flatten();
         of_type.map(|(name, held)| (name.clone(), held.version().to_string())).collect()
+    }
+
+    /// The id of the request that changed it last.
+    pub fn cause<M: config::Resource>(&self, id: &str) -> Option<String> {
+        let state = self.state.lock().unwrap();
+        let held = state.resources.get(&M::type_url().into())?.get(id)?;
+        let text = held.metadata()?.text(cause::NAMESPACE, cause::REQUEST_ID);
+        text.map(str::to_owned)
     }
 
     /// How many gateways, publishes, entitlements and credentials.

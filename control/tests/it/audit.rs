@@ -5,11 +5,12 @@ use imp_control::jobs;
 use imp_core::{ApiTokenId, TenantId};
 use imp_store::audit::{self, Actor, Entry};
 use imp_store::testing::Kind;
+use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::agent::{Agent, shows, status};
+use crate::agent::{Agent, register, registration_token, renew, shows, status};
 use crate::world::{Caller, Shop, World};
 
 async fn rows(world: &World, object: &Value) -> Vec<Entry> {
@@ -28,7 +29,7 @@ async fn the_first_token_is_in_the_trail() {
     let me = world.admin.get("/v1/me").await.ok();
     let rows = rows(&world, &json!({ "id": me["api_token_id"] })).await;
     let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
-    assert_eq!(deeds, [(Actor::Platform, "api_tokens.bootstrap")]);
+    assert_eq!(deeds, [(Actor::Bootstrap, "api_tokens.bootstrap")]);
 }
 
 #[rstest]
@@ -51,10 +52,76 @@ async fn each_object_of_the_shop_names_who_made_it(
         let first = rows.first().unwrap();
         let operation = format!("{}.create", kind.replace('-', "_"));
         assert_eq!((first.actor, &first.operation), (expected, &operation));
+        assert!(!first.request_id.is_empty(), "{kind}");
         if expected != admin {
             assert_eq!(first.tenant_id, Some(tenant), "{kind}");
         }
     }
+}
+
+#[rstest]
+#[tokio::test]
+async fn each_row_names_the_request_that_asked_for_it(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let request = world.admin.request(Method::POST, "/v1/tenants");
+    let body = json!({ "name": "acme", "slug": "acme" });
+    let request = request.header("x-request-id", "order-7").json(&body);
+    let tenant = Caller::finish(request).await.ok();
+    let path = format!("/v1/tenants/{}", tenant["id"].as_str().unwrap());
+    // What is no plain word is replaced, and the answer says by what.
+    let request = world.admin.request(Method::PATCH, &path).header("x-request-id", "two words");
+    let renamed = Caller::finish(request.json(&json!({ "name": "ACME" }))).await;
+    let deleted = world.admin.delete(&path).await;
+    assert_eq!((renamed.status.as_u16(), deleted.status.as_u16()), (200, 204));
+    let told = ["order-7", renamed.header("x-request-id"), deleted.header("x-request-id")];
+    let operations = ["tenants.create", "tenants.update", "tenants.delete"];
+    let rows = rows(&world, &tenant).await;
+    let deeds: Vec<_> = rows.iter().map(|row| (&*row.operation, &*row.request_id)).collect();
+    assert_eq!(deeds, operations.into_iter().zip(told).collect::<Vec<_>>());
+    assert!(told[1] != told[2] && told[1] != "two words");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_leaves_rows_from_its_registration_to_its_end(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let cluster = world.admin.make("clusters", json!({ "name": "here" })).await;
+    let cluster = cluster["id"].as_str().unwrap();
+    let secret = registration_token(&world.admin, cluster).await;
+    let tokens = world.admin.get(&format!("/v1/clusters/{cluster}/registration-tokens")).await;
+    let token = tokens.ok()["items"][0].clone();
+    let (registered, credential) = register(&world, &secret).await.unwrap();
+    renew(world.running.agent_addr, &credential).await.unwrap();
+    let path = format!("/v1/clusters/{cluster}/agents/{}", registered.agent_id);
+    assert_eq!(world.admin.delete(&path).await.status, 204);
+
+    let (admin, id) = (actor(&world.admin).await, registered.agent_id);
+    let agent = Actor::Agent(id.parse().unwrap());
+    let of = |rows: Vec<Entry>| -> Vec<(Actor, String, bool)> {
+        rows.into_iter().map(|it| (it.actor, it.operation, it.request_id.is_empty())).collect()
+    };
+    let wanted = |deeds: &[(Actor, &str, bool)]| -> Vec<(Actor, String, bool)> {
+        deeds.iter().map(|(actor, name, own)| (*actor, (*name).to_owned(), *own)).collect()
+    };
+    assert_eq!(
+        of(rows(&world, &token).await),
+        wanted(&[
+            (admin, "registration_tokens.create", false),
+            (agent, "registration_tokens.use", true),
+        ])
+    );
+    assert_eq!(
+        of(rows(&world, &json!({ "id": id })).await),
+        wanted(&[
+            (agent, "agents.register", true),
+            (agent, audit::RENEWAL, true),
+            (admin, "agents.revoke", false),
+        ])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +155,7 @@ async fn a_job_that_removes_rows_says_so() {
     assert_eq!(jobs::prune_once(store, later).await.unwrap(), 0);
     let rows = audit::of_object(store, Uuid::nil()).await.unwrap();
     let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
-    assert_eq!(deeds, [(Actor::Platform, "jobs.prune")]);
+    assert_eq!(deeds, [(Actor::Job, "jobs.prune")]);
 }
 
 #[tokio::test]

@@ -120,6 +120,20 @@ async fn every_type_of_the_contract_is_delivered_changed_and_removed(#[case] kin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_agent_is_sent_names_the_request_that_changed_it() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    let path = format!("{}/redeploy", shop.path("product-publishes"));
+    let answer = shop.provider.step(&path).await;
+    let request_id = answer.header("x-request-id").to_owned();
+    answer.ok();
+    agent.held.one(|it: &pb::Publish| it.revision == 2).await;
+    assert_eq!(agent.held.cause::<pb::Publish>(shop.id("product-publishes")), Some(request_id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revoking_a_key_moves_one_resource_and_nothing_brings_it_back() {
     let world = World::start().await;
     let shop = Shop::open(&world, "acme").await;

@@ -1,11 +1,17 @@
 //! Who comes in at the agents' port, and who does not.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
+use imp_control::admission::{Admission, RestRates};
 use imp_control::compile::Worlds;
 use imp_control::hub::Hub;
 use imp_control::hub::identity::AgentKey;
 use imp_control::hub::presence::Duplicates;
 use imp_control::listen::Limits;
+use imp_control::operation::{Actor, Operation};
+use imp_control::state::Clock;
+use imp_core::scope::TenantScope;
 use imp_store::testing::{Database, Kind};
 use rstest::rstest;
 use serde_json::json;
@@ -143,9 +149,19 @@ async fn before_everything_is_loaded_streams_are_refused_and_not_served_empty() 
     // A second port on the same database, whose worlds nobody has loaded.
     let key = AgentKey::open(&world.dir.path().join("agent-key")).unwrap();
     let stop = CancellationToken::new();
-    let (store, clock) = (world.running.store.clone(), imp_control::state::Clock::system());
+    let platform = Operation {
+        store: world.running.store.clone(),
+        clock: Clock::system(),
+        upstreams: Arc::default(),
+        claims: Arc::default(),
+        admission: Admission::new(RestRates::default()),
+        actor: Actor::Platform,
+        scope: TenantScope::platform(),
+        request_id: String::new(),
+        tightens: false,
+    };
     let (worlds, allow) = (Worlds::default(), Duplicates::Allow);
-    let hub = Hub::start(store, clock, key, worlds, allow, stop.clone());
+    let hub = Hub::start(platform, key, worlds, allow, stop.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(hub.serve(listener, None, Limits::agents()));

@@ -38,3 +38,4 @@ mod storage;
 mod subscribing;
 mod tls;
 mod world;
+mod written;

@@ -173,10 +173,7 @@ async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
     let id: Uuid = shop.id("subscriptions").parse().unwrap();
     let trail = audit::of_object(store, id).await.unwrap();
     let last = trail.last().unwrap();
-    assert_eq!(
-        (last.actor, last.operation.as_str()),
-        (Actor::Platform, "subscriptions.change_plan")
-    );
+    assert_eq!((last.actor, last.operation.as_str()), (Actor::Job, "subscriptions.change_plan"));
     // Up at once, down later, and the wish can be taken back.
     assert_eq!(shop.customer.patch(&subscription, to(&large)).await.ok()["plan_id"], large["id"]);
     let down = shop.customer.patch(&subscription, to(&small)).await.ok();

@@ -324,13 +324,13 @@ caps! {
         "control/tests/it/request_caps.rs::bodies_in_flight_are_bounded";
     LARGE_AT_A_TIME = 2, Count, [Api],
         "Requests of one tenant's people, or of one customer, that are worked on at a time, of those with a body over 16 KiB or a list as answer; the next one waits up to 10 s.",
-        "control/src/rest/admission.rs::so_many_large_requests_of_a_tenant_are_worked_on_and_one_more_waits";
+        "control/src/admission.rs::so_many_large_requests_of_a_tenant_are_worked_on_and_one_more_waits";
     QUEUE_PLACES = 32, Count, [Api],
         "Requests of one tenant's people, or of one customer, that have such a turn or wait for it; one more is told to come again.",
-        "control/src/rest/admission.rs::so_many_stand_in_a_queue_and_one_more_is_refused_at_once";
+        "control/src/admission.rs::so_many_stand_in_a_queue_and_one_more_is_refused_at_once";
     WRITES_AT_A_TIME = 1, Count, [Api],
         "Writing transactions of one tenant's people, or of one customer, at a time, and as many that take something away; the next one waits up to 10 s.",
-        "control/src/rest/admission.rs::writes_of_one_tenant_take_turns_and_another_does_not_wait_for_them";
+        "control/src/admission.rs::writes_of_one_tenant_take_turns_and_another_does_not_wait_for_them";
 }
 @dns {
     DNS_LOOKUPS = 16, Count, [Api],

@@ -150,3 +150,61 @@ pub(super) fn functions(code: &[u8]) -> Vec<(String, Range<usize>)> {
 pub(super) fn lines(code: &[u8], range: &Range<usize>) -> usize {
     code[range.clone()].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
+
+/// Every path that the code names, use trees written out: `a::{b, c::d}` is `a::b` and `a::c::d`.
+pub(super) fn paths(code: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < code.len() {
+        if !is_word(code[at]) || at.checked_sub(1).is_some_and(|i| is_word(code[i])) {
+            at += 1;
+            continue;
+        }
+        at = path(code, at, "", &mut found);
+    }
+    found
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn blank(code: &[u8], at: usize) -> usize {
+    at + code[at.min(code.len())..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
+}
+
+/// Reads the path that begins at `at`; where it ends.
+fn path(code: &[u8], mut at: usize, before: &str, found: &mut Vec<String>) -> usize {
+    let mut path = before.to_owned();
+    loop {
+        let word = code[at..].iter().take_while(|byte| is_word(**byte)).count();
+        path.push_str(&String::from_utf8_lossy(&code[at..at + word]));
+        at += word;
+        if !code[at..].starts_with(b"::") {
+            break;
+        }
+        match code.get(at + 2) {
+            Some(b'{') => return group(code, at + 3, &format!("{path}::"), found),
+            Some(byte) if is_word(*byte) => {
+                path.push_str("::");
+                at += 2;
+            }
+            _ => break,
+        }
+    }
+    found.push(path);
+    at
+}
+
+/// Reads the members of a use group; where it ends.
+fn group(code: &[u8], mut at: usize, before: &str, found: &mut Vec<String>) -> usize {
+    loop {
+        at = blank(code, at);
+        match code.get(at) {
+            None => return at,
+            Some(b'}') => return at + 1,
+            Some(byte) if is_word(*byte) => at = path(code, at, before, found),
+            Some(_) => at += 1,
+        }
+    }
+}

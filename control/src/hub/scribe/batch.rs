@@ -128,6 +128,7 @@ fn turned(before: &ProductPublish, after: &ProductPublish, now: DateTime<Utc>) -
         operation: audit::REPORT.to_owned(),
         object_id: before.id.into(),
         detail: format!("{} -> {}", before.status.as_str(), after.status.as_str()),
+        request_id: String::new(),
     }
 }
 

@@ -3,9 +3,8 @@
 use imp_core::cluster::{Agent, Cluster};
 use imp_core::role::{Action, Kind};
 use imp_store::agent::{self as table, AgentFilter};
-use imp_store::outbox::Subject;
 
-use crate::flows::Write;
+use crate::flows::agent as flow;
 use crate::problem::Problem;
 use crate::rest::call::Call;
 use crate::rest::crud::locate;
@@ -38,10 +37,7 @@ async fn get(call: Call) -> Result<Reply, Problem> {
 
 async fn revoke(call: Call) -> Result<Reply, Problem> {
     let agent = find(&call).await?;
-    let mut write = Write::begin(&call, call.scope).await?;
-    table::revoke(&mut write.tx, agent.id, write.now).await?;
-    write.note(Subject::Agent(agent.id)).await?;
-    write.finish_as("agents.revoke", agent.id.into()).await?;
+    flow::revoke(&call.operation, agent.id).await?;
     Ok(Reply::none())
 }
 

@@ -2,12 +2,11 @@
 
 use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
 use imp_core::role::{Action, Kind};
-use imp_core::secret::{Secret, SecretKind};
-use imp_core::{Meta, RegistrationTokenId};
 use imp_store::registration_token::{self as table, RegistrationTokenFilter};
 use serde_json::{Value, json};
 
-use crate::flows::Write;
+use crate::flows::Created;
+use crate::flows::registration_token::{self as flow, NOUN};
 use crate::problem::Problem;
 use crate::rest::call::Call;
 use crate::rest::crud::locate;
@@ -17,32 +16,18 @@ use crate::rest::routes::{Op, Routes};
 /// Of a list, so many are read at once.
 const PORTION: i64 = 64;
 const PATH: &str = "/v1/clusters/{id}/registration-tokens";
-const NOUN: &str = "registration token";
 
 async fn create(call: Call) -> Result<Reply, Problem> {
     let spec: RegistrationTokenSpec = call.json()?.into_spec()?;
     let (scope, cluster_id) = locate::<Cluster>(&call).await?;
-    let mut write = Write::begin(&call, scope).await?;
-    write.get::<Cluster>(cluster_id).await?;
-    let secret = Secret::new(SecretKind::Registration);
-    let meta = Meta::new(write.now);
-    let token = RegistrationToken {
-        id: RegistrationTokenId::new(),
-        cluster_id,
-        spec,
-        prefix: secret.prefix().to_owned(),
-        expires_at: meta.created_at + RegistrationToken::LIFETIME,
-        used_at: None,
-        meta,
-    };
-    table::insert(&mut write.tx, &token, &secret.hash()).await?;
-    write.finish_as("registration_tokens.create", token.id.into()).await?;
+    let Created { entity: token, secret } =
+        flow::create(&call.operation, scope, cluster_id, spec).await?;
     let mut view = serde_json::to_value(&token).map_err(Problem::internal)?;
-    if let Some(fields) = view.as_object_mut() {
-        fields.insert("token".to_owned(), Value::String(secret.reveal().to_owned()));
+    if let (Some(fields), Some(secret)) = (view.as_object_mut(), secret) {
+        fields.insert("token".to_owned(), Value::String(secret));
     }
     let path = format!("/v1/clusters/{cluster_id}/registration-tokens/{}", token.id);
-    Reply::created(&view, meta.version, path)
+    Reply::created(&view, token.meta.version, path)
 }
 
 async fn list(call: Call) -> Result<Reply, Problem> {
@@ -65,11 +50,7 @@ async fn get(call: Call) -> Result<Reply, Problem> {
 async fn delete(call: Call) -> Result<Reply, Problem> {
     let RegistrationToken { id, meta, .. } = find(&call).await?;
     call.precondition(&meta)?;
-    let mut write = Write::begin(&call, call.scope).await?;
-    if !table::delete(&mut write.tx, &call.scope, id).await? {
-        return Err(Problem::not_found(NOUN));
-    }
-    write.finish_as("registration_tokens.delete", id.into()).await?;
+    flow::delete(&call.operation, id).await?;
     Ok(Reply::none())
 }
 

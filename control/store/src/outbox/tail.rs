@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::outbox::{Cause, Subject};
-use crate::store::{Conn, Held};
+use crate::cause::Cause;
+use crate::db::{Conn, Held};
+use crate::outbox::Subject;
 use crate::{Result, Store};
 
 /// Rows per look.

@@ -8,7 +8,7 @@ use imp_core::product_publish::{
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::store::Conn;
+use crate::db::Conn;
 use crate::table::{explained, micros};
 use crate::{Result, Store, Tx};
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use imp_core::{AgentId, ClusterId, GatewayId, PlanId, ProductPublishId};
 use imp_store::audit::{self, Actor};
-use imp_store::outbox::{self, Cause, Subject, Tail, Told};
+use imp_store::outbox::{self, Subject, Tail, Told};
 use imp_store::testing::Kind;
-use imp_store::{Store, Tx};
+use imp_store::{Cause, Store, Tx};
 use rstest::rstest;
 use tokio::time::timeout;
 
@@ -129,6 +129,7 @@ async fn a_transaction_taken_back_told_nothing_and_stops_nobody(
         operation: "gateways.create".to_owned(),
         object_id: GatewayId::new().into(),
         detail: String::new(),
+        request_id: String::new(),
     };
     let mut tx = open(&store, gateway()).await;
     audit::append(&mut tx, &entry).await.unwrap();
@@ -154,12 +155,15 @@ async fn the_audit_trail_has_each_deed(#[values(Kind::Sqlite, Kind::Postgres)] k
         operation: operation.to_owned(),
         object_id: object.into(),
         detail: "what came of it".to_owned(),
+        request_id: "request-7".to_owned(),
     };
     let deeds = [
         entry("gateways.create"),
         audit::Entry { tenant_id: None, ..entry("gateways.delete") },
         audit::Entry { actor: Actor::Agent(imp_core::AgentId::new()), ..entry("agents.register") },
-        audit::Entry { actor: Actor::Platform, tenant_id: None, ..entry("jobs.prune") },
+        audit::Entry { actor: Actor::Platform, tenant_id: None, ..entry("publishes.report") },
+        audit::Entry { actor: Actor::Job, request_id: String::new(), ..entry("jobs.prune") },
+        audit::Entry { actor: Actor::Bootstrap, ..entry("api_tokens.bootstrap") },
     ];
     for deed in &deeds {
         write(&store, async |tx| audit::append(tx, deed).await).await.unwrap();

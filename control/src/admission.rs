@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use http::StatusCode;
 use imp_core::scope::{Principal, TenantScope};
 use imp_core::{ApiTokenId, CustomerId, TenantId};
 use imp_grammar::caps;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::problem::Problem;
+use crate::refusal::Refusal;
 
 /// Rates of the REST API, per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +132,7 @@ impl Admission {
     ///
     /// What takes something away is counted apart: a key is revoked however much its tenant has asked
     /// for.
-    pub async fn count(&self, caller: &Principal, tightens: bool) -> Result<(), Problem> {
+    pub async fn count(&self, caller: &Principal, tightens: bool) -> Result<(), Refusal> {
         let Err(wait) = self.inner.count(caller, tightens) else { return Ok(()) };
         let counted = match self.inner.early_place(caller.tenant_id) {
             Some(_places) => {
@@ -144,9 +143,7 @@ impl Admission {
         };
         counted.map_err(|wait| {
             metrics::counter!("imp_rest_limited_total").increment(1);
-            let detail = "too many requests of this token or tenant; come again later";
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-            problem.after(wait)
+            Refusal::RateLimited { wait }
         })
     }
 
@@ -165,7 +162,7 @@ impl Admission {
     }
 
     /// Room for so many bytes, when the tenant's other requests leave it.
-    pub async fn room(&self, tenant: Option<TenantId>, bytes: usize) -> Result<Permit, Problem> {
+    pub async fn room(&self, tenant: Option<TenantId>, bytes: usize) -> Result<Permit, Refusal> {
         let own = self.inner.by_tenant.entry(tenant).or_insert_with(share).clone();
         let grains = |cap: &caps::Cap| {
             u32::try_from(bytes.min(cap.size()).div_ceil(GRAIN)).unwrap_or(u32::MAX)
@@ -182,13 +179,13 @@ impl Admission {
 
     /// A turn to write: in the queue for the database each party stands once. Operators stand there as
     /// often as they ask. What takes something away has a queue of its own.
-    pub async fn write(&self, scope: &TenantScope, tightens: bool) -> Result<Turn, Problem> {
+    pub async fn write(&self, scope: &TenantScope, tightens: bool) -> Result<Turn, Refusal> {
         let turns = if tightens { &self.inner.tightenings } else { &self.inner.writes };
         turns.take(scope).await
     }
 
     /// A turn for a request of so many bytes: what is small needs none.
-    pub async fn work(&self, scope: &TenantScope, bytes: usize) -> Result<Turn, Problem> {
+    pub async fn work(&self, scope: &TenantScope, bytes: usize) -> Result<Turn, Refusal> {
         if bytes <= SMALL {
             return Ok(Turn { _turn_and_place: None });
         }
@@ -226,7 +223,7 @@ impl Turns {
         Self { at_a_time: cap.size(), of: DashMap::new() }
     }
 
-    async fn take(&self, scope: &TenantScope) -> Result<Turn, Problem> {
+    async fn take(&self, scope: &TenantScope) -> Result<Turn, Refusal> {
         let Some(tenant) = scope.tenant() else { return Ok(Turn { _turn_and_place: None }) };
         if self.of.len() > REMEMBERED {
             self.of.retain(|_, queue| queue.places.available_permits() < caps::QUEUE_PLACES.size());
@@ -245,11 +242,9 @@ impl Turns {
     }
 }
 
-fn crowded() -> Problem {
+fn crowded() -> Refusal {
     metrics::counter!("imp_rest_crowded_total").increment(1);
-    let detail = "too much of this tenant is worked on already; come again later";
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_much_at_once", detail)
-        .after(Duration::from_secs(1))
+    Refusal::Busy
 }
 
 fn semaphore(cap: &caps::Cap) -> Arc<Semaphore> {
@@ -347,7 +342,8 @@ mod tests {
         };
         admission.charge(Payer::from(&caller), 1 << 30);
         let refused = admission.count(&caller, false).await.unwrap_err();
-        assert_eq!((refused.code, refused.retry_after), ("rate_limited", Some(5)));
+        let Refusal::RateLimited { wait } = refused else { panic!("{refused}") };
+        assert_eq!(wait.as_millis().div_ceil(1000), 5);
         assert!(admission.count(&caller, true).await.is_ok());
     }
 
@@ -386,7 +382,7 @@ mod tests {
         let share = caps::TENANT_BYTES_IN_FLIGHT.size();
         let held = admission.room(one, share).await.unwrap();
         let refused = admission.room(one, 1).await.unwrap_err();
-        assert_eq!((refused.code, refused.retry_after), ("too_much_at_once", Some(1)));
+        assert!(matches!(refused, Refusal::Busy), "{refused}");
         let _others = admission.room(other, share).await.unwrap();
         drop(held);
         assert!(admission.room(one, share).await.is_ok());
@@ -401,7 +397,7 @@ mod tests {
         let (one, other) = (of(TenantId::new()), of(TenantId::new()));
         let first = admission.write(&one, false).await.unwrap();
         let refused = admission.write(&one, false).await.unwrap_err();
-        assert_eq!((refused.code, refused.retry_after), ("too_much_at_once", Some(1)));
+        assert!(matches!(refused, Refusal::Busy), "{refused}");
         let _another = admission.write(&other, false).await.unwrap();
         let _revoked = admission.write(&one, true).await.unwrap();
         let operators = TenantScope::platform();
@@ -439,7 +435,7 @@ mod tests {
         }
         assert_eq!(held.len(), caps::WRITES_AT_A_TIME.size());
         let refused = admission.write(&one, false).now_or_never().expect("at once").unwrap_err();
-        assert_eq!(refused.code, "too_much_at_once");
+        assert!(matches!(refused, Refusal::Busy), "{refused}");
         drop((waiting, held));
         assert!(admission.write(&one, false).await.is_ok());
     }

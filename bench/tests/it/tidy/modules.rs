@@ -1,0 +1,219 @@
+//! Rules over modules: what a module may name, and that the modules of a package form no circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{File, rules, source};
+
+/// What no module below a path may name, but for some files.
+struct Boundary {
+    below: &'static [&'static str],
+    names: &'static [&'static str],
+    except: &'static [&'static str],
+    why: &'static str,
+}
+
+const BOUNDARIES: &[Boundary] = &[
+    Boundary {
+        below: &[
+            "control/src/flows",
+            "control/src/compile",
+            "control/src/operation",
+            "control/src/admission",
+            "control/src/entity",
+            "control/src/refusal",
+            "control/src/jobs",
+        ],
+        names: &["crate::rest", "crate::problem", "http", "axum"],
+        except: &[],
+        why: "flows and what they stand on know no HTTP",
+    },
+    Boundary {
+        below: &["control/src/hub"],
+        names: &["crate::rest", "crate::problem", "axum"],
+        except: &[],
+        why: "the agents' port and the REST API meet in the flows",
+    },
+    Boundary {
+        below: &["control/src/hub"],
+        names: &["http"],
+        // gRPC's own headers and trailers.
+        except: &[
+            "control/src/hub/calls.rs",
+            "control/src/hub/ending.rs",
+            "control/src/hub/gate.rs",
+            "control/src/hub/history.rs",
+        ],
+        why: "only the transport of the agents' port knows HTTP",
+    },
+    Boundary {
+        below: &["control/core/src"],
+        names: &["sqlx", "axum", "tokio", "reqwest", "hyper", "tonic"],
+        except: &[],
+        why: "the product's rules do no I/O",
+    },
+    Boundary {
+        below: &["control"],
+        names: &["TenantScope::platform", "Operation::of_platform"],
+        except: &[
+            "control/src/operation.rs",
+            "control/src/app.rs",
+            "control/src/app/bootstrap.rs",
+            "control/src/jobs.rs",
+            "control/src/jobs/change_plan.rs",
+        ],
+        why: "only what runs without a caller sees all tenants",
+    },
+];
+
+/// What a file names across a boundary.
+pub(super) fn boundaries(file: &File) -> Vec<String> {
+    if !rules::is_code(&file.path) {
+        return vec![];
+    }
+    let paths = named(file);
+    let crossed = |boundary: &&Boundary| {
+        boundary.below.iter().any(|below| is_below(&file.path, below))
+            && !boundary.except.contains(&file.path.as_str())
+    };
+    let mut faults = BTreeSet::new();
+    for boundary in BOUNDARIES.iter().filter(crossed) {
+        for name in boundary.names {
+            // An item by its last two words, wherever it comes from.
+            let is_item = name.starts_with(char::is_uppercase);
+            let found = paths.iter().any(|path| match is_item {
+                true => path.ends_with(name),
+                false => path == name || path.starts_with(&format!("{name}::")),
+            });
+            if found {
+                faults.insert(format!("{}: names {name}: {}", file.path, boundary.why));
+            }
+        }
+    }
+    faults.into_iter().collect()
+}
+
+/// `a/b` holds `a/b.rs`, `a/b/c.rs` and nothing else.
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+}
+
+/// Packages whose modules form no circle.
+pub(super) const PACKAGES: [&str; 9] = [
+    "control/src",
+    "control/core/src",
+    "control/store/src",
+    "agent/src",
+    "agent/translate/src",
+    "agent/enforce/src",
+    "proto/src",
+    "proto/grammar/src",
+    "xds/src",
+];
+
+/// Circles that are left. The list only shrinks: an entry that is not needed any more is a fault.
+pub(super) const LEFT: &[(&str, &[&str])] = &[
+    // The ports' flags and the authority that issues their certificates name each other.
+    ("agent/src", &["bootstrap", "config", "port"]),
+    // Reporting is one of the link's conversations and belongs below it.
+    ("agent/src", &["link", "report"]),
+    // Counters know the limits that they count for, and limits know their counters.
+    ("agent/enforce/src", &["account", "limit"]),
+];
+
+/// Circles among the top-level modules of the packages, but for those that are left.
+pub(super) fn circles(files: &[File], packages: &[&str], left: &[(&str, &[&str])]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for package in packages {
+        let uses = graph(files, package);
+        let found = components(&uses);
+        for circle in &found {
+            let known = left.iter().any(|(of, names)| of == package && circle.iter().eq(*names));
+            if !known {
+                faults.push(format!("{package}: a circle of modules: {}", told(&uses, circle)));
+            }
+        }
+        for (_, names) in left.iter().filter(|(of, _)| of == package) {
+            if !found.iter().any(|circle| circle.iter().eq(*names)) {
+                faults.push(format!("{package}: no circle of {} is left", names.join(", ")));
+            }
+        }
+    }
+    faults
+}
+
+/// Module -> the modules that it names, each with a file that does.
+type Graph = BTreeMap<String, BTreeMap<String, String>>;
+
+fn graph(files: &[File], package: &str) -> Graph {
+    let inside =
+        |file: &&File| rules::is_code(&file.path) && file.path.starts_with(&format!("{package}/"));
+    let module =
+        |file: &File| file.path[package.len() + 1..].split(['/', '.']).next().map(str::to_owned);
+    let mut uses = Graph::new();
+    for file in files.iter().filter(inside) {
+        let name = module(file).filter(|name| !["lib", "main", "bin"].contains(&name.as_str()));
+        uses.extend(name.map(|name| (name, BTreeMap::new())));
+    }
+    let modules: BTreeSet<String> = uses.keys().cloned().collect();
+    for file in files.iter().filter(inside) {
+        let Some(from) = module(file).filter(|name| modules.contains(name)) else { continue };
+        for path in named(file) {
+            let to = path.strip_prefix("crate::").and_then(|rest| rest.split("::").next());
+            if let Some(to) = to.filter(|to| modules.contains(*to) && **to != from) {
+                let named = uses.entry(from.clone()).or_default();
+                named.entry(to.to_owned()).or_insert_with(|| file.path.clone());
+            }
+        }
+    }
+    uses
+}
+
+/// Sets of modules that all reach each other.
+fn components(uses: &Graph) -> BTreeSet<BTreeSet<String>> {
+    let reached = |from: &str| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_owned()]);
+        while let Some(module) = next.pop() {
+            for to in uses.get(&module).into_iter().flat_map(|named| named.keys()) {
+                if seen.insert(to.clone()) {
+                    next.push(to.clone());
+                }
+            }
+        }
+        seen
+    };
+    let all: BTreeMap<&String, BTreeSet<String>> =
+        uses.keys().map(|module| (module, reached(module))).collect();
+    let circle = |module: &String| -> BTreeSet<String> {
+        let back = |other: &&String| all.get(*other).is_some_and(|seen| seen.contains(module));
+        all.get(module).into_iter().flatten().filter(back).cloned().collect()
+    };
+    uses.keys().map(circle).filter(|circle| !circle.is_empty()).collect()
+}
+
+fn told(uses: &Graph, circle: &BTreeSet<String>) -> String {
+    let mut edges = Vec::new();
+    for from in circle {
+        for (to, file) in uses.get(from).into_iter().flatten() {
+            if circle.contains(to) {
+                edges.push(format!("{from} -> {to} ({file})"));
+            }
+        }
+    }
+    edges.join(", ")
+}
+
+/// Every path in the code of a file, tests left out; `super` is resolved.
+fn named(file: &File) -> BTreeSet<String> {
+    let mut code = source::blanked(&file.text);
+    for test in source::test_modules(&code) {
+        code[test].fill(b' ');
+    }
+    let depth = file.path.split_once("/src/").map_or(0, |(_, rest)| rest.split('/').count());
+    let mut paths = BTreeSet::new();
+    for path in source::paths(&code) {
+        let above = path.matches("super::").count();
+        let rest = path.trim_start_matches("super::");
+        paths.insert(if above > 0 && above == depth { format!("crate::{rest}") } else { path });
+    }
+    paths
+}

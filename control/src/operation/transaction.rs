@@ -1,0 +1,120 @@
+//! One transaction of an operation: rows, outbox and audit row, all or nothing.
+
+use std::ops::{Deref, DerefMut};
+
+use chrono::{DateTime, Utc};
+use imp_core::TenantId;
+use imp_core::scope::TenantScope;
+use imp_store::outbox::Subject;
+use imp_store::{Tx, audit, outbox};
+use uuid::Uuid;
+
+use crate::admission::Turn;
+use crate::entity::{self, Stored};
+use crate::operation::Operation;
+use crate::refusal::Refusal;
+
+/// A transaction of an operation. It is the store's [`Tx`], too; only [`Self::finish`] commits.
+pub struct Transaction<'o> {
+    pub operation: &'o Operation,
+    /// What it may touch.
+    pub scope: TenantScope,
+    pub now: DateTime<Utc>,
+    tx: Tx,
+    /// Behind `tx`, so that the turn is given back after the transaction has ended.
+    _turn: Turn,
+}
+
+impl<'o> Transaction<'o> {
+    /// Begins when it is the tenant's turn to write. `scope` is the operation's or a part of it.
+    pub async fn begin(operation: &'o Operation, scope: TenantScope) -> Result<Self, Refusal> {
+        let turn = operation.admission.write(&operation.scope, operation.tightens).await?;
+        let mut tx = operation.store.begin().await?;
+        tx.caused_by(operation.cause());
+        Ok(Self { operation, tx, scope, now: operation.now(), _turn: turn })
+    }
+
+    /// Narrows the scope to the tenant of the object at hand: references lead no further.
+    pub fn within(&mut self, tenant: TenantId) -> Result<(), Refusal> {
+        self.scope = self.scope.within(tenant).ok_or(Refusal::NotFound("tenant"))?;
+        Ok(())
+    }
+
+    /// The object that the field at `pointer` names. Another tenant's is as unknown as none.
+    pub async fn refer<E: Stored>(&mut self, id: E::Id, pointer: &str) -> Result<E, Refusal> {
+        let found = E::get_in(&mut self.tx, &self.scope, id).await?;
+        found.ok_or_else(|| Refusal::unknown_reference(pointer, E::NOUN))
+    }
+
+    /// The object with this id.
+    pub async fn get<E: Stored>(&mut self, id: E::Id) -> Result<E, Refusal> {
+        let found = E::get_in(&mut self.tx, &self.scope, id).await?;
+        found.ok_or(Refusal::NotFound(E::NOUN))
+    }
+
+    /// Deletes the object with this id.
+    pub async fn delete<E: Stored>(&mut self, id: E::Id) -> Result<(), Refusal> {
+        E::delete(&mut self.tx, &self.scope, id).await?;
+        Ok(())
+    }
+
+    /// Tells the tailer to compile again what the subject touches.
+    pub async fn note(&mut self, subject: Subject) -> Result<(), Refusal> {
+        Ok(outbox::append(&mut self.tx, subject).await?)
+    }
+
+    /// Writes the audit row and commits. The row names the operation as the OpenAPI document does:
+    /// `plans.create`.
+    pub async fn finish<E: Stored>(self, verb: &str, id: E::Id) -> Result<(), Refusal> {
+        self.finish_as(&entity::operation::<E>(verb), id.into()).await
+    }
+
+    /// Writes the audit row and commits.
+    pub async fn finish_as(self, operation: &str, object: Uuid) -> Result<(), Refusal> {
+        self.finish_with(operation, object, String::new()).await
+    }
+
+    /// The same; `detail` is what a reader of the row would ask next. Never a secret.
+    pub async fn finish_with(
+        mut self,
+        operation: &str,
+        object: Uuid,
+        detail: String,
+    ) -> Result<(), Refusal> {
+        self.record(operation, object, detail).await?;
+        Ok(self.tx.commit().await?)
+    }
+
+    /// Writes an audit row: of several objects that one operation changes, each has its own.
+    pub async fn record(
+        &mut self,
+        operation: &str,
+        object: Uuid,
+        detail: String,
+    ) -> Result<(), Refusal> {
+        let entry = audit::Entry {
+            at: self.now,
+            actor: (&self.operation.actor).into(),
+            tenant_id: self.scope.tenant(),
+            operation: operation.to_owned(),
+            object_id: object,
+            detail,
+            request_id: self.operation.request_id.clone(),
+        };
+        Ok(audit::append(&mut self.tx, &entry).await?)
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Tx;
+
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+}

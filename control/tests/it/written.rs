@@ -1,0 +1,46 @@
+//! A change that was committed is answered as one, whatever cannot be read afterwards.
+
+use imp_store::testing::{Kind, execute};
+use rstest::rstest;
+use serde_json::json;
+
+use crate::world::{Shop, World};
+
+/// Nobody can read the agents until [`MEND`].
+const BREAK: &str = "ALTER TABLE agents RENAME TO agents_away";
+const MEND: &str = "ALTER TABLE agents_away RENAME TO agents";
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_cannot_be_read_fails_no_write(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let (cluster, publish) = (shop.path("clusters"), shop.path("product-publishes"));
+    execute(&world.running.store, BREAK).await.unwrap();
+    // What is only read fails, so the view cannot be complete.
+    assert_eq!(world.admin.get(&cluster).await.status, 500);
+    assert_eq!(shop.provider.get(&publish).await.status, 500);
+
+    let made = world.admin.post("/v1/clusters", json!({ "name": "made" })).await;
+    assert_eq!(made.status, 201, "{:#}", made.body);
+    assert_eq!((&made.body["name"], made.body.get("agents")), (&json!("made"), None));
+    let renamed = world.admin.patch(&cluster, json!({ "name": "renamed" })).await;
+    assert_eq!(renamed.status, 200, "{:#}", renamed.body);
+    let second = shop.provider.post("/v1/product-publishes", shop.publish("b.example.com")).await;
+    assert_eq!(second.status, 201, "{:#}", second.body);
+    assert_eq!(second.body["status"], "pending");
+    let moved = json!({ "hostnames": ["c.example.com"] });
+    let moved = shop.provider.patch(&publish, moved).await;
+    assert_eq!(moved.status, 200, "{:#}", moved.body);
+    let step = shop.provider.step(&format!("{publish}/redeploy")).await;
+    assert_eq!((step.status.as_u16(), &step.body["desired_revision"]), (200, &json!(3)));
+
+    execute(&world.running.store, MEND).await.unwrap();
+    let shown = world.admin.get(&cluster).await.ok();
+    assert_eq!((&shown["name"], &shown["agents"]["registered"]), (&json!("renamed"), &json!(0)));
+    let shown = shop.provider.get(&publish).await.ok();
+    assert_eq!(shown["hostnames"], json!(["c.example.com"]));
+    assert_eq!(shown["desired_revision"], 3);
+}
