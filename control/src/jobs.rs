@@ -1,5 +1,7 @@
 //! What runs by the clock.
 
+use imp_core::plan::Plan;
+use imp_store::Record as _;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,7 +10,7 @@ use imp_core::scope::TenantScope;
 use imp_core::subscription::Subscription;
 use imp_store::audit::{self, Actor};
 use imp_store::outbox::{self, Subject};
-use imp_store::{Store, StoreError, plan, product_publish, subscription};
+use imp_store::{Store, StoreError, product_publish, subscription};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -110,7 +112,7 @@ async fn change_plan(
 ) -> Result<(), StoreError> {
     let Some(change) = it.plan_change.take() else { return Ok(()) };
     let mut tx = store.begin().await?;
-    let plan = plan::get_in(&mut tx, &TenantScope::platform(), change.plan_id).await?;
+    let plan = Plan::get_in(&mut tx, &TenantScope::platform(), change.plan_id).await?;
     let there = plan.is_some_and(|plan| plan.status != CatalogStatus::Closed);
     let expected = it.meta.version;
     if there {

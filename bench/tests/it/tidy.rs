@@ -200,6 +200,16 @@ fn modules_name_nothing_across_a_boundary() {
 }
 
 #[test]
+fn who_writes_leaves_an_audit_row() {
+    hold(modules::transactions);
+    let opens = "async fn f(store: Store) { let tx = store.begin().await; }";
+    bites(modules::transactions, "control/src/flows/plan.rs", opens);
+    bites(modules::transactions, "control/src/hub/service.rs", "fn f() { s.begin_unsynced() }");
+    passes(modules::transactions, "control/src/operation/transaction.rs", opens);
+    passes(modules::transactions, "control/src/jobs/prune.rs", opens);
+}
+
+#[test]
 fn the_modules_of_a_package_form_no_circle() {
     let faults = modules::circles(&files().unwrap(), &modules::PACKAGES, modules::LEFT);
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));

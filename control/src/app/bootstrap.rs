@@ -1,6 +1,7 @@
 //! The first start: somebody must be let in. And `imp-control admin-token`: somebody must be let in
 //! again.
 
+use imp_store::Record as _;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -29,7 +30,7 @@ pub async fn first_token(
     let mut tx = api_token::alone(store).await.map_err(database)?;
     let page = Page { after: None, limit: 1 };
     let any = ApiTokenFilter::default();
-    let there = api_token::list_in(&mut tx, &TenantScope::platform(), &any, page).await;
+    let there = ApiToken::list_in(&mut tx, &TenantScope::platform(), &any, page).await;
     if !there.map_err(database)?.is_empty() {
         tx.rollback().await.map_err(database)?;
         return Ok(None);

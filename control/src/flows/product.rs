@@ -3,10 +3,12 @@
 use imp_core::api_service::{ApiService, ApiServiceStatus};
 use imp_core::product::{CatalogStatus, Product, ProductSpec};
 use imp_core::scope::TenantScope;
+use imp_core::subscription::Subscription;
 use imp_core::subscription::SubscriptionStatus;
 use imp_core::{ApiServiceId, Meta, ProductId, TenantId};
+use imp_store::Record as _;
 use imp_store::product as table;
-use imp_store::subscription::{self, SubscriptionFilter};
+use imp_store::subscription::SubscriptionFilter;
 
 use crate::entity::Stored as _;
 use crate::flows::finish_create;
@@ -79,7 +81,7 @@ pub(super) async fn refuse_while_subscribed(
     for status in [Pending, Active, Suspended] {
         let filter = SubscriptionFilter { status: Some(status), ..filter.clone() };
         let one = imp_store::Page { after: None, limit: 1 };
-        if !subscription::list_in(tx, &scope, &filter, one).await?.is_empty() {
+        if !Subscription::list_in(tx, &scope, &filter, one).await?.is_empty() {
             let detail = "subscriptions still stand; cancel them first";
             return Err(Refusal::conflict("in_use", detail));
         }

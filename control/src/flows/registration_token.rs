@@ -4,6 +4,7 @@ use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
 use imp_core::scope::TenantScope;
 use imp_core::secret::{Secret, SecretKind};
 use imp_core::{ClusterId, Meta, RegistrationTokenId};
+use imp_store::Record as _;
 use imp_store::registration_token as table;
 
 use crate::flows::Created;
@@ -38,7 +39,7 @@ pub async fn create(
 
 pub async fn delete(operation: &Operation, id: RegistrationTokenId) -> Result<(), Refusal> {
     let mut tx = Transaction::begin(operation, operation.scope).await?;
-    if !table::delete(&mut tx, &operation.scope, id).await? {
+    if !RegistrationToken::delete(&mut tx, &operation.scope, id).await? {
         return Err(Refusal::NotFound(NOUN));
     }
     tx.finish_as("registration_tokens.delete", id.into()).await

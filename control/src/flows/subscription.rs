@@ -12,7 +12,7 @@ use imp_core::subscription::{
 use imp_core::{Meta, SubscriptionId};
 use imp_store::outbox::Subject;
 use imp_store::subscription::{self as table, SubscriptionFilter};
-use imp_store::{Page, StoreError, plan};
+use imp_store::{Page, Record as _, StoreError, plan};
 
 use crate::flows::finish_create;
 use crate::operation::{Operation, Transaction};
@@ -85,7 +85,7 @@ async fn refused(tx: &Transaction<'_>, wanted: &Subscription, error: StoreError)
         environment: Some(wanted.environment),
         ..SubscriptionFilter::default()
     };
-    let there = table::list(&tx.operation.store, &tx.scope, &filter, Page::all()).await;
+    let there = Subscription::list(&tx.operation.store, &tx.scope, &filter, Page::all()).await;
     match there {
         Ok(there) => there
             .iter()

@@ -1,5 +1,7 @@
 //! One request, as handlers see it: who asks, within which scope, for which path, with what.
 
+use imp_core::tenant::Tenant;
+use imp_store::Record as _;
 use std::collections::HashMap;
 use std::str::FromStr;
 
@@ -11,7 +13,6 @@ use http::{HeaderMap, StatusCode, header};
 use imp_core::scope::{Principal, TenantScope};
 use imp_core::{Meta, TenantId};
 use imp_grammar::caps;
-use imp_store::tenant;
 
 use crate::admission::{Payer, SMALL};
 use crate::operation::Operation;
@@ -130,7 +131,7 @@ impl Call {
             return Err(Problem::invalid("/tenant_id", "required", why));
         };
         if self.operation.scope.tenant().is_none() {
-            tenant::get(&self.state.store, &scope, owner)
+            Tenant::get(&self.state.store, &scope, owner)
                 .await?
                 .ok_or_else(|| Problem::unknown_reference("/tenant_id", "tenant"))?;
         }

@@ -3,6 +3,7 @@
 use imp_core::domain::{Domain, DomainSpec};
 use imp_core::role::Action;
 use imp_core::scope::TenantScope;
+use imp_store::Record as _;
 use imp_store::domain::DomainFilter;
 
 use crate::entity::Stored as _;

@@ -1,5 +1,6 @@
 //! `/v1/product-publishes`: what is served where.
 
+use imp_store::Record as _;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -196,7 +197,7 @@ impl From<RevisionSummary> for RevisionView {
 
 async fn revisions(call: Call) -> Result<Reply, Problem> {
     let (scope, id) = locate::<ProductPublish>(&call).await?;
-    let publish = table::get(&call.state.store, &scope, id).await?;
+    let publish = ProductPublish::get(&call.state.store, &scope, id).await?;
     publish.ok_or_else(|| Problem::not_found(ProductPublish::NOUN))?;
     let mut sheet = call.query.clone().page(&format!("revisions {id}"))?.sheet();
     while let Some(portion) = sheet.to_fetch(ProductPublish::PORTION) {
@@ -219,7 +220,7 @@ fn number(place: Uuid) -> i64 {
 
 async fn revision(call: Call) -> Result<Reply, Problem> {
     let (scope, id) = locate::<ProductPublish>(&call).await?;
-    let publish = table::get(&call.state.store, &scope, id).await?;
+    let publish = ProductPublish::get(&call.state.store, &scope, id).await?;
     publish.ok_or_else(|| Problem::not_found(ProductPublish::NOUN))?;
     let number = call.path_id("revision", "revision")?;
     let found = table::get_revision(&call.state.store, id, number).await?;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use imp_core::role::{Action, Kind};
 use imp_core::subscription::Subscription;
 use imp_core::{ConsumerId, ProductPublishId, SubscriptionId};
+use imp_store::Record as _;
 use imp_store::usage;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, micros, reads, select};
+use crate::table::{MetaRow, Table, explained, matched, micros, object, select};
 use crate::{Result, Store, Tx};
 
 /// Which agents to list.
@@ -18,10 +18,8 @@ pub struct AgentFilter {
     pub cluster_id: Option<ClusterId>,
 }
 
-struct Agents;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     cluster_id: Uuid,
     agent_version: String,
@@ -61,12 +59,11 @@ pub fn refreshed(mut agent: Agent, now: DateTime<Utc>) -> Agent {
     agent
 }
 
-impl Table for Agents {
-    type Row = Row;
-    type Entity = Agent;
-    type Filter = AgentFilter;
+object!(Agent, AgentId, AgentFilter, "agents");
 
-    const NAME: &'static str = "agents";
+impl Table for Agent {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, cluster_id, agent_version, hostname, last_seen_at, nodes, \
         revoked_at, duplicate_seen_at, version, created_at, updated_at";
 
@@ -77,13 +74,11 @@ impl Table for Agents {
     }
 }
 
-reads!(Agents, Agent, AgentId, AgentFilter);
-
 /// All agents of a cluster, revoked ones included.
 pub async fn list_by_cluster(store: &Store, cluster: ClusterId) -> Result<Vec<Agent>> {
     let mut conditions = Conditions::default();
     conditions.id("cluster_id =", Some(cluster));
-    select::<Agents>(store.read().await?.conn(), conditions, None).await
+    select::<Agent>(store.read().await?.conn(), conditions, None).await
 }
 
 /// Adds it.
@@ -98,7 +93,7 @@ pub async fn update(tx: &mut Tx, agent: &Agent, expected_version: i64) -> Result
     let sql = "UPDATE agents SET agent_version = $3, hostname = $4, last_seen_at = $5, \
         nodes = $6, version = $7, updated_at = $9 WHERE id = $1 AND version = $10";
     let rows = save(tx, sql, agent, expected_version).await?;
-    matched::<Agents>(tx, rows, agent.id.into()).await
+    matched::<Agent>(tx, rows, agent.id.into()).await
 }
 
 /// A sign of life, with the Envoys connected right now. False: no such agent, or revoked.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::sql::{Conditions, Word};
-use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
+use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
 use crate::{Result, Tx};
 
 /// Which services to list.
@@ -25,10 +25,8 @@ pub struct ApiServiceFilter {
     pub status: Option<ApiServiceStatus>,
 }
 
-struct ApiServices;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     tenant_id: Uuid,
     status: Word<ApiServiceStatus>,
@@ -63,12 +61,11 @@ impl From<Row> for ApiService {
     }
 }
 
-impl Table for ApiServices {
-    type Row = Row;
-    type Entity = ApiService;
-    type Filter = ApiServiceFilter;
+object!(ApiService, ApiServiceId, ApiServiceFilter, "api_services");
 
-    const NAME: &'static str = "api_services";
+impl Table for ApiService {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, tenant_id, status, revision, name, api_version, \
         description, routes, backends, policies, version, created_at, updated_at";
 
@@ -82,8 +79,6 @@ impl Table for ApiServices {
         conditions.word("status =", filter.status);
     }
 }
-
-reads!(ApiServices, ApiService, ApiServiceId, ApiServiceFilter);
 
 /// Adds it.
 pub async fn insert(tx: &mut Tx, service: &ApiService) -> Result<()> {
@@ -99,7 +94,7 @@ pub async fn update(tx: &mut Tx, service: &ApiService, expected_version: i64) ->
         description = $7, routes = $8, backends = $9, policies = $10, version = $11, \
         updated_at = $13 WHERE id = $1 AND tenant_id = $2 AND version = $14";
     let rows = save(tx, sql, service, expected_version).await?;
-    matched::<ApiServices>(tx, rows, service.id.into()).await
+    matched::<ApiService>(tx, rows, service.id.into()).await
 }
 
 /// Moves a draft on to `published` and holds its row; false: it is something else by now, and stays.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_and_customer};
+use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
 use crate::{Result, Store, Tx};
 
 /// Which tokens to list.
@@ -23,10 +23,8 @@ pub struct ApiTokenFilter {
     pub customer_id: Option<CustomerId>,
 }
 
-struct ApiTokens;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     tenant_id: Option<Uuid>,
     customer_id: Option<Uuid>,
@@ -64,12 +62,11 @@ macro_rules! columns {
     };
 }
 
-impl Table for ApiTokens {
-    type Row = Row;
-    type Entity = ApiToken;
-    type Filter = ApiTokenFilter;
+object!(ApiToken, ApiTokenId, ApiTokenFilter, "api_tokens");
 
-    const NAME: &'static str = "api_tokens";
+impl Table for ApiToken {
+    type Row = Row;
+
     const COLUMNS: &'static str = columns!();
 
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
@@ -81,8 +78,6 @@ impl Table for ApiTokens {
         conditions.id("customer_id =", filter.customer_id);
     }
 }
-
-reads!(ApiTokens, ApiToken, ApiTokenId, ApiTokenFilter);
 
 /// The token whose secret has this hash, expired and revoked ones included.
 pub async fn by_hash(store: &Store, hash: &SecretHash) -> Result<Option<ApiToken>> {
@@ -104,7 +99,7 @@ pub async fn update(tx: &mut Tx, token: &ApiToken, expected_version: i64) -> Res
     let sql = "UPDATE api_tokens SET name = $4, roles = $5, expires_at = $7, revoked_at = $8, \
         version = $9, updated_at = $11 WHERE id = $1 AND version = $13";
     let rows = save(tx, sql, token, None, expected_version).await?;
-    matched::<ApiTokens>(tx, rows, token.id.into()).await
+    matched::<ApiToken>(tx, rows, token.id.into()).await
 }
 
 async fn save(

@@ -6,7 +6,7 @@ use imp_core::{ClientAppId, CustomerId};
 use uuid::Uuid;
 
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, reads, tenant_and_customer};
+use crate::table::{MetaRow, Table, explained, matched, object, tenant_and_customer};
 use crate::{Result, Tx};
 
 /// Which apps to list.
@@ -18,10 +18,8 @@ pub struct ClientAppFilter {
     pub name: Option<String>,
 }
 
-struct ClientApps;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     tenant_id: Uuid,
     customer_id: Uuid,
@@ -41,12 +39,11 @@ impl From<Row> for ClientApp {
     }
 }
 
-impl Table for ClientApps {
-    type Row = Row;
-    type Entity = ClientApp;
-    type Filter = ClientAppFilter;
+object!(ClientApp, ClientAppId, ClientAppFilter, "client_apps");
 
-    const NAME: &'static str = "client_apps";
+impl Table for ClientApp {
+    type Row = Row;
+
     const COLUMNS: &'static str =
         "id, tenant_id, customer_id, name, version, created_at, updated_at";
 
@@ -60,8 +57,6 @@ impl Table for ClientApps {
     }
 }
 
-reads!(ClientApps, ClientApp, ClientAppId, ClientAppFilter);
-
 /// Adds it.
 pub async fn insert(tx: &mut Tx, app: &ClientApp) -> Result<()> {
     let sql = "INSERT INTO client_apps (id, tenant_id, customer_id, name, version, created_at, \
@@ -74,7 +69,7 @@ pub async fn update(tx: &mut Tx, app: &ClientApp, expected_version: i64) -> Resu
     let sql = "UPDATE client_apps SET name = $4, version = $5, updated_at = $7 \
         WHERE id = $1 AND tenant_id = $2 AND version = $8";
     let rows = save(tx, sql, app, expected_version).await?;
-    matched::<ClientApps>(tx, rows, app.id.into()).await
+    matched::<ClientApp>(tx, rows, app.id.into()).await
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, app: &ClientApp, expected: i64) -> Result<u64> {

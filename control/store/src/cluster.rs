@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, matched, reads};
+use crate::table::{MetaRow, Table, matched, object};
 use crate::{Result, Tx};
 
 /// Which clusters to list.
@@ -22,10 +22,8 @@ pub struct ClusterFilter {
     pub region: Option<String>,
 }
 
-struct Clusters;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     name: String,
     region: String,
@@ -52,12 +50,11 @@ impl From<Row> for Cluster {
     }
 }
 
-impl Table for Clusters {
-    type Row = Row;
-    type Entity = Cluster;
-    type Filter = ClusterFilter;
+object!(Cluster, ClusterId, ClusterFilter, "clusters");
 
-    const NAME: &'static str = "clusters";
+impl Table for Cluster {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, name, region, cloud_provider, labels, port_ranges, \
         version, created_at, updated_at";
 
@@ -68,8 +65,6 @@ impl Table for Clusters {
         conditions.text("region =", filter.region.as_deref());
     }
 }
-
-reads!(Clusters, Cluster, ClusterId, ClusterFilter);
 
 /// Adds it.
 pub async fn insert(tx: &mut Tx, cluster: &Cluster) -> Result<()> {
@@ -83,7 +78,7 @@ pub async fn update(tx: &mut Tx, cluster: &Cluster, expected_version: i64) -> Re
     let sql = "UPDATE clusters SET name = $2, region = $3, cloud_provider = $4, labels = $5, \
         version = $6, updated_at = $8, port_ranges = $9 WHERE id = $1 AND version = $10";
     let rows = save(tx, sql, cluster, expected_version).await?;
-    matched::<Clusters>(tx, rows, cluster.id.into()).await
+    matched::<Cluster>(tx, rows, cluster.id.into()).await
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, cluster: &Cluster, expected: i64) -> Result<u64> {

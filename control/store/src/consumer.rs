@@ -6,7 +6,7 @@ use imp_core::{ClientAppId, ConsumerId, CustomerId, SubscriptionId};
 use uuid::Uuid;
 
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, reads, tenant_and_customer};
+use crate::table::{MetaRow, Table, explained, matched, object, tenant_and_customer};
 use crate::{Result, Tx};
 
 /// Which consumers to list.
@@ -20,10 +20,8 @@ pub struct ConsumerFilter {
     pub client_app_id: Option<ClientAppId>,
 }
 
-struct Consumers;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     tenant_id: Uuid,
     customer_id: Uuid,
@@ -48,12 +46,11 @@ impl From<Row> for Consumer {
     }
 }
 
-impl Table for Consumers {
-    type Row = Row;
-    type Entity = Consumer;
-    type Filter = ConsumerFilter;
+object!(Consumer, ConsumerId, ConsumerFilter, "consumers");
 
-    const NAME: &'static str = "consumers";
+impl Table for Consumer {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, tenant_id, customer_id, subscription_id, client_app_id, \
         version, created_at, updated_at";
 
@@ -68,8 +65,6 @@ impl Table for Consumers {
     }
 }
 
-reads!(Consumers, Consumer, ConsumerId, ConsumerFilter);
-
 /// Adds it.
 pub async fn insert(tx: &mut Tx, consumer: &Consumer) -> Result<()> {
     let sql = "INSERT INTO consumers (id, tenant_id, customer_id, subscription_id, \
@@ -82,7 +77,7 @@ pub async fn update(tx: &mut Tx, consumer: &Consumer, expected_version: i64) -> 
     let sql = "UPDATE consumers SET version = $6, updated_at = $8 \
         WHERE id = $1 AND tenant_id = $2 AND version = $9";
     let rows = save(tx, sql, consumer, expected_version).await?;
-    matched::<Consumers>(tx, rows, consumer.id.into()).await
+    matched::<Consumer>(tx, rows, consumer.id.into()).await
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, consumer: &Consumer, expected: i64) -> Result<u64> {

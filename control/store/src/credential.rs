@@ -8,7 +8,7 @@ use imp_core::{ConsumerId, CredentialId, CustomerId};
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
-use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_and_customer};
+use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
 use crate::{Result, Store, StoreError, Tx};
 
 /// Which credentials to list.
@@ -21,8 +21,6 @@ pub struct CredentialFilter {
     /// In this state.
     pub status: Option<CredentialStatus>,
 }
-
-struct Credentials;
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
@@ -58,12 +56,11 @@ impl From<Row> for Credential {
     }
 }
 
-impl Table for Credentials {
-    type Row = Row;
-    type Entity = Credential;
-    type Filter = CredentialFilter;
+object!(Credential, CredentialId, CredentialFilter, "credentials");
 
-    const NAME: &'static str = "credentials";
+impl Table for Credential {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, tenant_id, customer_id, consumer_id, kind, prefix, last4, \
         status, expires_at, version, created_at, updated_at";
 
@@ -77,8 +74,6 @@ impl Table for Credentials {
         conditions.word("status =", filter.status);
     }
 }
-
-reads!(Credentials, Credential, CredentialId, CredentialFilter);
 
 /// The hash of the credential's secret.
 pub async fn hash_of(store: &Store, id: CredentialId) -> Result<Option<SecretHash>> {
@@ -110,7 +105,7 @@ pub async fn update(tx: &mut Tx, credential: &Credential, expected_version: i64)
     let sql = "UPDATE credentials SET status = $8, expires_at = $9, version = $10, \
         updated_at = $12 WHERE id = $1 AND tenant_id = $2 AND version = $14";
     let rows = save(tx, sql, credential, None, expected_version).await?;
-    matched::<Credentials>(tx, rows, credential.id.into()).await
+    matched::<Credential>(tx, rows, credential.id.into()).await
 }
 
 async fn save(

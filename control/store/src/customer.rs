@@ -6,7 +6,7 @@ use imp_core::scope::TenantScope;
 use uuid::Uuid;
 
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, reads, tenant_only};
+use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
 use crate::{Result, Tx};
 
 /// Which customers to list.
@@ -16,10 +16,8 @@ pub struct CustomerFilter {
     pub name: Option<String>,
 }
 
-struct Customers;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     tenant_id: Uuid,
     name: String,
@@ -38,12 +36,11 @@ impl From<Row> for Customer {
     }
 }
 
-impl Table for Customers {
-    type Row = Row;
-    type Entity = Customer;
-    type Filter = CustomerFilter;
+object!(Customer, CustomerId, CustomerFilter, "customers");
 
-    const NAME: &'static str = "customers";
+impl Table for Customer {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, tenant_id, name, version, created_at, updated_at";
 
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
@@ -55,8 +52,6 @@ impl Table for Customers {
         conditions.text("name =", filter.name.as_deref());
     }
 }
-
-reads!(Customers, Customer, CustomerId, CustomerFilter);
 
 /// Adds it.
 pub async fn insert(tx: &mut Tx, customer: &Customer) -> Result<()> {
@@ -70,7 +65,7 @@ pub async fn update(tx: &mut Tx, customer: &Customer, expected_version: i64) -> 
     let sql = "UPDATE customers SET name = $3, version = $4, updated_at = $6 \
         WHERE id = $1 AND tenant_id = $2 AND version = $7";
     let rows = save(tx, sql, customer, expected_version).await?;
-    matched::<Customers>(tx, rows, customer.id.into()).await
+    matched::<Customer>(tx, rows, customer.id.into()).await
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, customer: &Customer, expected: i64) -> Result<u64> {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::sql::{Conditions, Word, decode};
-use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
+use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
 /// Which domains to list.
@@ -22,10 +22,8 @@ pub struct DomainFilter {
     pub status: Option<DomainStatus>,
 }
 
-struct Domains;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     tenant_id: Uuid,
     name: String,
@@ -50,12 +48,11 @@ impl From<Row> for Domain {
     }
 }
 
-impl Table for Domains {
-    type Row = Row;
-    type Entity = Domain;
-    type Filter = DomainFilter;
+object!(Domain, DomainId, DomainFilter, "domains");
 
-    const NAME: &'static str = "domains";
+impl Table for Domain {
+    type Row = Row;
+
     const COLUMNS: &'static str =
         "id, tenant_id, name, status, token, held_since, version, created_at, updated_at";
 
@@ -68,8 +65,6 @@ impl Table for Domains {
         conditions.word("status =", filter.status);
     }
 }
-
-reads!(Domains, Domain, DomainId, DomainFilter);
 
 /// Adds it.
 pub async fn insert(tx: &mut Tx, domain: &Domain) -> Result<()> {
@@ -84,7 +79,7 @@ pub async fn update(tx: &mut Tx, domain: &Domain, expected_version: i64) -> Resu
     let sql = "UPDATE domains SET status = $4, held_name = $6, held_since = $7, version = $8, \
         updated_at = $10 WHERE id = $1 AND tenant_id = $2 AND version = $11";
     let rows = save(tx, sql, domain, expected_version).await?;
-    matched::<Domains>(tx, rows, domain.id.into()).await
+    matched::<Domain>(tx, rows, domain.id.into()).await
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, domain: &Domain, expected: i64) -> Result<u64> {

@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
-use crate::table::{MetaRow, Table, explained, matched, reads, tenant_only};
+use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
 use crate::{Result, Tx};
 
 /// Which gateways to list.
@@ -18,8 +18,6 @@ pub struct GatewayFilter {
     /// Of this class.
     pub gateway_class: Option<GatewayClass>,
 }
-
-pub(crate) struct Gateways;
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
@@ -47,12 +45,11 @@ impl From<Row> for Gateway {
     }
 }
 
-impl Table for Gateways {
-    type Row = Row;
-    type Entity = Gateway;
-    type Filter = GatewayFilter;
+object!(Gateway, GatewayId, GatewayFilter, "gateways");
 
-    const NAME: &'static str = "gateways";
+impl Table for Gateway {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, tenant_id, name, description, gateway_class, listeners, \
         version, created_at, updated_at";
 
@@ -65,8 +62,6 @@ impl Table for Gateways {
         conditions.word("gateway_class =", filter.gateway_class);
     }
 }
-
-reads!(Gateways, Gateway, GatewayId, GatewayFilter);
 
 /// Adds it.
 pub async fn insert(tx: &mut Tx, gateway: &Gateway) -> Result<()> {
@@ -81,7 +76,7 @@ pub async fn update(tx: &mut Tx, gateway: &Gateway, expected_version: i64) -> Re
         listeners = $6, version = $7, updated_at = $9 \
         WHERE id = $1 AND tenant_id = $2 AND version = $10";
     let rows = save(tx, sql, gateway, expected_version).await?;
-    matched::<Gateways>(tx, rows, gateway.id.into()).await
+    matched::<Gateway>(tx, rows, gateway.id.into()).await
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, gateway: &Gateway, expected: i64) -> Result<u64> {

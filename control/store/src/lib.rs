@@ -1,9 +1,9 @@
 //! All SQL of the control plane, on SQLite and on PostgreSQL.
 //!
-//! One module per entity, all of the same shape: `get`, `get_in`, `list`, `list_in`, `insert`,
-//! `update`, `delete` as free functions. Reads of what a tenant owns take a
-//! [`TenantScope`](imp_core::scope::TenantScope); what lies outside of it does not exist. Writes take
-//! a [`Tx`], so that rows, outbox and audit trail land together or not at all. The SQL text is the
+//! One module per entity, all of the same shape: the entity is a [`Record`] (`get`, `get_in`, `list`,
+//! `list_in`, `delete`), `insert` and `update` are functions of the module. Reads of what a tenant owns
+//! take a [`TenantScope`](imp_core::scope::TenantScope); what lies outside of it does not exist. Writes
+//! take a [`Tx`], so that rows, outbox and audit trail land together or not at all. The SQL text is the
 //! same for both databases; only `migrations/` has two dialects.
 
 mod cause;
@@ -49,7 +49,7 @@ pub mod usage;
 pub use cause::Cause;
 pub use error::StoreError;
 pub use store::Store;
-pub use table::Page;
+pub use table::{Object, Page, Record};
 pub use tx::Tx;
 
 /// What every operation here gives back.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::sql::{Conditions, Word};
-use crate::table::{MetaRow, Table, explained, matched, reads, tenant_only};
+use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
 use crate::{Result, Store, StoreError, Tx};
 
 /// Which plans to list.
@@ -25,10 +25,8 @@ pub struct PlanFilter {
     pub status: Option<CatalogStatus>,
 }
 
-struct Plans;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     tenant_id: Uuid,
     product_id: Uuid,
@@ -65,12 +63,11 @@ impl From<Row> for Plan {
     }
 }
 
-impl Table for Plans {
-    type Row = Row;
-    type Entity = Plan;
-    type Filter = PlanFilter;
+object!(Plan, PlanId, PlanFilter, "plans");
 
-    const NAME: &'static str = "plans";
+impl Table for Plan {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, tenant_id, product_id, status, plan_version, name, \
         description, rate_limit, quota, limits, auto_approve, version, created_at, updated_at";
 
@@ -93,8 +90,6 @@ impl Table for Plans {
     }
 }
 
-reads!(Plans, Plan, PlanId, PlanFilter);
-
 /// Adds it. Its terms are frozen by [`insert_version`].
 pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<()> {
     let sql = "INSERT INTO plans (id, tenant_id, product_id, status, plan_version, name, \
@@ -109,7 +104,7 @@ pub async fn update(tx: &mut Tx, plan: &Plan, expected_version: i64) -> Result<(
         rate_limit = $8, quota = $9, limits = $10, auto_approve = $11, version = $12, \
         updated_at = $14 WHERE id = $1 AND tenant_id = $2 AND version = $15";
     let rows = save(tx, sql, plan, expected_version).await?;
-    matched::<Plans>(tx, rows, plan.id.into()).await
+    matched::<Plan>(tx, rows, plan.id.into()).await
 }
 
 /// Freezes the terms of a version. A version is written once.

@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
-use crate::table::{MetaRow, Table, explained, matched, reads, tenant_only};
+use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
 /// Which products to list.
@@ -27,10 +27,8 @@ pub struct ProductFilter {
     pub api_service_id: Option<ApiServiceId>,
 }
 
-struct Products;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     tenant_id: Uuid,
     status: Word<CatalogStatus>,
@@ -63,12 +61,11 @@ impl From<Row> for Product {
     }
 }
 
-impl Table for Products {
-    type Row = Row;
-    type Entity = Product;
-    type Filter = ProductFilter;
+object!(Product, ProductId, ProductFilter, "products");
 
-    const NAME: &'static str = "products";
+impl Table for Product {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, tenant_id, status, name, product_version, description, \
         categories, visibility, api_services, version, created_at, updated_at";
 
@@ -96,8 +93,6 @@ impl Table for Products {
     }
 }
 
-reads!(Products, Product, ProductId, ProductFilter);
-
 /// Adds it.
 pub async fn insert(tx: &mut Tx, product: &Product) -> Result<()> {
     let sql = "INSERT INTO products (id, tenant_id, status, name, product_version, description, \
@@ -113,7 +108,7 @@ pub async fn update(tx: &mut Tx, product: &Product, expected_version: i64) -> Re
         description = $6, categories = $7, visibility = $8, api_services = $9, version = $10, \
         updated_at = $12 WHERE id = $1 AND tenant_id = $2 AND version = $13";
     let rows = save(tx, sql, product, expected_version).await?;
-    matched::<Products>(tx, rows, product.id.into()).await?;
+    matched::<Product>(tx, rows, product.id.into()).await?;
     let sql = "DELETE FROM product_api_services WHERE product_id = $1";
     execute!(tx.conn(), sql, product.id.0)?;
     hold_services(tx, product).await

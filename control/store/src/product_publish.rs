@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::agent::plain;
 use crate::db::Conn;
 use crate::sql::{Conditions, Word};
-use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
+use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
 pub use claims::{
@@ -44,8 +44,6 @@ pub struct ProductPublishFilter {
     /// Under this hostname, in its canonical form.
     pub hostname: Option<String>,
 }
-
-pub(crate) struct ProductPublishes;
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
@@ -105,12 +103,11 @@ macro_rules! columns {
     };
 }
 
-impl Table for ProductPublishes {
-    type Row = Row;
-    type Entity = ProductPublish;
-    type Filter = ProductPublishFilter;
+object!(ProductPublish, ProductPublishId, ProductPublishFilter, "product_publishes");
 
-    const NAME: &'static str = "product_publishes";
+impl Table for ProductPublish {
+    type Row = Row;
+
     const COLUMNS: &'static str = columns!();
 
     /// A customer sees where the products are served that it sees.
@@ -138,8 +135,6 @@ impl Table for ProductPublishes {
         );
     }
 }
-
-reads!(ProductPublishes, ProductPublish, ProductPublishId, ProductPublishFilter);
 
 /// The publish, whoever's it is, with its row held until the transaction ends. On SQLite a
 /// transaction holds everything anyway.
@@ -172,7 +167,7 @@ pub async fn update(tx: &mut Tx, publish: &ProductPublish, expected_version: i64
         environment = $13, auth_mode = $14, hostnames = $15, base_path = $16, delivery = $17, \
         version = $18, updated_at = $20 WHERE id = $1 AND tenant_id = $2 AND version = $21";
     let rows = save(tx, sql, publish, expected_version).await?;
-    matched::<ProductPublishes>(tx, rows, publish.id.into()).await?;
+    matched::<ProductPublish>(tx, rows, publish.id.into()).await?;
     let sql = "DELETE FROM product_publish_api_services WHERE product_publish_id = $1";
     execute!(tx.conn(), sql, publish.id.0)?;
     hold_services(tx, publish).await

@@ -8,7 +8,7 @@ use imp_core::{ClusterId, RegistrationTokenId};
 use uuid::Uuid;
 
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, micros, reads};
+use crate::table::{MetaRow, Table, explained, matched, micros, object};
 use crate::{Result, Tx};
 
 /// Which tokens to list.
@@ -18,10 +18,8 @@ pub struct RegistrationTokenFilter {
     pub cluster_id: Option<ClusterId>,
 }
 
-struct RegistrationTokens;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     cluster_id: Uuid,
     description: String,
@@ -52,12 +50,11 @@ macro_rules! columns {
     };
 }
 
-impl Table for RegistrationTokens {
-    type Row = Row;
-    type Entity = RegistrationToken;
-    type Filter = RegistrationTokenFilter;
+object!(RegistrationToken, RegistrationTokenId, RegistrationTokenFilter, "registration_tokens");
 
-    const NAME: &'static str = "registration_tokens";
+impl Table for RegistrationToken {
+    type Row = Row;
+
     const COLUMNS: &'static str = columns!();
 
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
@@ -70,8 +67,6 @@ impl Table for RegistrationTokens {
         conditions.id("cluster_id =", filter.cluster_id);
     }
 }
-
-reads!(RegistrationTokens, RegistrationToken, RegistrationTokenId, RegistrationTokenFilter);
 
 /// Adds it.
 pub async fn insert(tx: &mut Tx, token: &RegistrationToken, hash: &SecretHash) -> Result<()> {
@@ -86,7 +81,7 @@ pub async fn update(tx: &mut Tx, token: &RegistrationToken, expected_version: i6
     let sql = "UPDATE registration_tokens SET description = $3, expires_at = $5, used_at = $6, \
         version = $7, updated_at = $9 WHERE id = $1 AND version = $11";
     let rows = save(tx, sql, token, None, expected_version).await?;
-    matched::<RegistrationTokens>(tx, rows, token.id.into()).await
+    matched::<RegistrationToken>(tx, rows, token.id.into()).await
 }
 
 /// Uses the token whose secret has this hash: None when there is none, when it was used before or

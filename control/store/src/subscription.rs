@@ -8,7 +8,7 @@ use imp_core::{CustomerId, PlanId, ProductId, ProductPublishId, SubscriptionId};
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
-use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_and_customer};
+use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
 use crate::{Result, Store, Tx};
 
 /// Which subscriptions to list.
@@ -27,8 +27,6 @@ pub struct SubscriptionFilter {
     /// In this state.
     pub status: Option<SubscriptionStatus>,
 }
-
-struct Subscriptions;
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
@@ -88,12 +86,11 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
-impl Table for Subscriptions {
-    type Row = Row;
-    type Entity = Subscription;
-    type Filter = SubscriptionFilter;
+object!(Subscription, SubscriptionId, SubscriptionFilter, "subscriptions");
 
-    const NAME: &'static str = "subscriptions";
+impl Table for Subscription {
+    type Row = Row;
+
     const COLUMNS: &'static str = columns!();
 
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
@@ -109,8 +106,6 @@ impl Table for Subscriptions {
         conditions.word("status =", filter.status);
     }
 }
-
-reads!(Subscriptions, Subscription, SubscriptionId, SubscriptionFilter);
 
 /// The living subscriptions of a customer to a product in an environment, oldest first.
 pub async fn living(
@@ -164,7 +159,7 @@ pub async fn update(tx: &mut Tx, subscription: &Subscription, expected_version: 
         next_plan_id = $13, next_plan_version = $14, plan_changes_at = $15, version = $16, \
         updated_at = $18 WHERE id = $1 AND tenant_id = $2 AND version = $19";
     let rows = save(tx, sql, subscription, expected_version).await?;
-    matched::<Subscriptions>(tx, rows, subscription.id.into()).await
+    matched::<Subscription>(tx, rows, subscription.id.into()).await
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, it: &Subscription, expected: i64) -> Result<u64> {

@@ -1,6 +1,8 @@
 //! What every entity's table has in common: reading within a scope, deleting, and telling which
 //! constraint stood in the way.
 
+use std::fmt::Display;
+
 use chrono::{DateTime, SubsecRound, Utc};
 use imp_core::Meta;
 use imp_core::scope::TenantScope;
@@ -12,7 +14,7 @@ use uuid::Uuid;
 use crate::db::Conn;
 use crate::error::foreign_key;
 use crate::sql::{Conditions, decode};
-use crate::{Result, StoreError, Tx, schema};
+use crate::{Result, Store, StoreError, Tx, schema};
 
 /// A part of a list, in the order of ids, which is the order of creation.
 #[derive(Clone, Copy, Debug)]
@@ -30,14 +32,89 @@ impl Page {
     }
 }
 
-/// A table and its entity.
-pub(crate) trait Table {
-    /// What the columns are read into.
-    type Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Into<Self::Entity>;
-    type Entity;
-    type Filter;
+/// An object that has a table of its own.
+pub trait Object: Sized + Clone + Send + Sync + 'static {
+    /// Its primary key.
+    type Id: Copy + From<Uuid> + Into<Uuid> + Display + Send + Sync;
+    /// Which ones to list.
+    type Filter: Default + Send + Sync;
 
-    const NAME: &'static str;
+    /// The table's name.
+    const TABLE: &'static str;
+
+    /// The primary key.
+    fn id(&self) -> Self::Id;
+
+    /// Version and times.
+    fn meta(&self) -> &Meta;
+}
+
+/// What is the same for every [`Object`]: the key and the meta data are fields.
+macro_rules! object {
+    ($object:ident, $id:ident, $filter:ident, $table:literal) => {
+        impl $crate::Object for $object {
+            type Id = $id;
+            type Filter = $filter;
+
+            const TABLE: &'static str = $table;
+
+            fn id(&self) -> $id {
+                self.id
+            }
+
+            fn meta(&self) -> &imp_core::Meta {
+                &self.meta
+            }
+        }
+    };
+}
+pub(crate) use object;
+
+/// What every object's table can do.
+pub trait Record: Object {
+    /// The object, if there is one in the scope.
+    fn get(
+        store: &Store,
+        scope: &TenantScope,
+        id: Self::Id,
+    ) -> impl Future<Output = Result<Option<Self>>> + Send;
+
+    /// As [`Record::get`], as the transaction sees it.
+    fn get_in(
+        tx: &mut Tx,
+        scope: &TenantScope,
+        id: Self::Id,
+    ) -> impl Future<Output = Result<Option<Self>>> + Send;
+
+    /// A page of those in the scope that pass the filter, oldest first.
+    fn list(
+        store: &Store,
+        scope: &TenantScope,
+        filter: &Self::Filter,
+        page: Page,
+    ) -> impl Future<Output = Result<Vec<Self>>> + Send;
+
+    /// As [`Record::list`], as the transaction sees it.
+    fn list_in(
+        tx: &mut Tx,
+        scope: &TenantScope,
+        filter: &Self::Filter,
+        page: Page,
+    ) -> impl Future<Output = Result<Vec<Self>>> + Send;
+
+    /// Deletes the row. Returns false if there is none in the scope.
+    fn delete(
+        tx: &mut Tx,
+        scope: &TenantScope,
+        id: Self::Id,
+    ) -> impl Future<Output = Result<bool>> + Send;
+}
+
+/// How an object stands in its table.
+pub(crate) trait Table: Object {
+    /// What the columns are read into.
+    type Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Into<Self> + Send;
+
     /// Named one by one: with `*`, a column added by a newer release would break prepared statements.
     const COLUMNS: &'static str;
 
@@ -46,6 +123,38 @@ pub(crate) trait Table {
 
     /// What the caller does not want to see.
     fn filter<'a>(filter: &'a Self::Filter, conditions: &mut Conditions<'a>);
+}
+
+impl<T: Table> Record for T {
+    async fn get(store: &Store, scope: &TenantScope, id: Self::Id) -> Result<Option<Self>> {
+        get(store.read().await?.conn(), scope, id.into()).await
+    }
+
+    async fn get_in(tx: &mut Tx, scope: &TenantScope, id: Self::Id) -> Result<Option<Self>> {
+        get(tx.conn(), scope, id.into()).await
+    }
+
+    async fn list(
+        store: &Store,
+        scope: &TenantScope,
+        filter: &Self::Filter,
+        page: Page,
+    ) -> Result<Vec<Self>> {
+        list(store.read().await?.conn(), scope, filter, page).await
+    }
+
+    async fn list_in(
+        tx: &mut Tx,
+        scope: &TenantScope,
+        filter: &Self::Filter,
+        page: Page,
+    ) -> Result<Vec<Self>> {
+        list(tx.conn(), scope, filter, page).await
+    }
+
+    async fn delete(tx: &mut Tx, scope: &TenantScope, id: Self::Id) -> Result<bool> {
+        delete::<T>(tx, scope, id.into()).await
+    }
 }
 
 /// Tables with `tenant_id`.
@@ -59,23 +168,19 @@ pub(crate) fn tenant_and_customer(scope: &TenantScope, conditions: &mut Conditio
     conditions.id("customer_id =", scope.customer());
 }
 
-pub(crate) async fn get<T: Table>(
-    conn: Conn<'_>,
-    scope: &TenantScope,
-    id: Uuid,
-) -> Result<Option<T::Entity>> {
+async fn get<T: Table>(conn: Conn<'_>, scope: &TenantScope, id: Uuid) -> Result<Option<T>> {
     let mut conditions = Conditions::default();
     conditions.id("id =", Some(id));
     T::scope(scope, &mut conditions);
     Ok(select::<T>(conn, conditions, Some(1)).await?.pop())
 }
 
-pub(crate) async fn list<T: Table>(
+async fn list<T: Table>(
     conn: Conn<'_>,
     scope: &TenantScope,
     filter: &T::Filter,
     page: Page,
-) -> Result<Vec<T::Entity>> {
+) -> Result<Vec<T>> {
     let mut conditions = Conditions::default();
     T::scope(scope, &mut conditions);
     T::filter(filter, &mut conditions);
@@ -88,29 +193,29 @@ pub(crate) async fn select<T: Table>(
     conn: Conn<'_>,
     conditions: Conditions<'_>,
     limit: Option<i64>,
-) -> Result<Vec<T::Entity>> {
-    let start = format!("SELECT {} FROM {}", T::COLUMNS, T::NAME);
+) -> Result<Vec<T>> {
+    let start = format!("SELECT {} FROM {}", T::COLUMNS, T::TABLE);
     let limit = limit.unwrap_or(i64::MAX);
     let rows: Result<Vec<T::Row>> = match conn {
         Conn::Sqlite(conn) => {
             let mut query = conditions.query::<sqlx::Sqlite>(&start);
             let query = query.push(" ORDER BY id LIMIT ").push_bind(limit).build();
-            query.fetch_all(conn).await?.iter().map(|row| decode(T::NAME, row)).collect()
+            query.fetch_all(conn).await?.iter().map(|row| decode(T::TABLE, row)).collect()
         }
         Conn::Pg(conn) => {
             let mut query = conditions.query::<sqlx::Postgres>(&start);
             let query = query.push(" ORDER BY id LIMIT ").push_bind(limit).build();
-            query.fetch_all(conn).await?.iter().map(|row| decode(T::NAME, row)).collect()
+            query.fetch_all(conn).await?.iter().map(|row| decode(T::TABLE, row)).collect()
         }
     };
     Ok(rows?.into_iter().map(Into::into).collect())
 }
 
-pub(crate) async fn delete<T: Table>(tx: &mut Tx, scope: &TenantScope, id: Uuid) -> Result<bool> {
+async fn delete<T: Table>(tx: &mut Tx, scope: &TenantScope, id: Uuid) -> Result<bool> {
     let mut conditions = Conditions::default();
     conditions.id("id =", Some(id));
     T::scope(scope, &mut conditions);
-    let start = format!("DELETE FROM {}", T::NAME);
+    let start = format!("DELETE FROM {}", T::TABLE);
     let done = match tx.conn() {
         Conn::Sqlite(conn) => {
             let mut query = conditions.query::<sqlx::Sqlite>(&start);
@@ -125,7 +230,7 @@ pub(crate) async fn delete<T: Table>(tx: &mut Tx, scope: &TenantScope, id: Uuid)
         Ok(rows) => Ok(rows > 0),
         Err(error) => match foreign_key(&error) {
             None => Err(error),
-            Some(("", _)) => Err(StoreError::InUse { by: who_refers(tx, T::NAME, id).await? }),
+            Some(("", _)) => Err(StoreError::InUse { by: who_refers(tx, T::TABLE, id).await? }),
             Some((by, _)) => Err(StoreError::InUse { by }),
         },
     }
@@ -207,7 +312,7 @@ pub(crate) async fn matched<T: Table>(tx: &mut Tx, rows: u64, id: Uuid) -> Resul
     }
     let mut conditions = Conditions::default();
     conditions.id("id =", Some(id));
-    let start = format!("SELECT version FROM {}", T::NAME);
+    let start = format!("SELECT version FROM {}", T::TABLE);
     let current: Option<(i64,)> = match tx.conn() {
         Conn::Sqlite(conn) => {
             let mut query = conditions.query::<sqlx::Sqlite>(&start);
@@ -239,56 +344,3 @@ impl From<MetaRow> for Meta {
 pub(crate) fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(6)
 }
-
-/// The reading half of an entity's module, and `delete`: the same everywhere.
-macro_rules! reads {
-    ($table:ty, $entity:ty, $id:ty, $filter:ty) => {
-        /// The object, if there is one in the scope.
-        pub async fn get(
-            store: &$crate::Store,
-            scope: &imp_core::scope::TenantScope,
-            id: $id,
-        ) -> $crate::Result<Option<$entity>> {
-            $crate::table::get::<$table>(store.read().await?.conn(), scope, id.into()).await
-        }
-
-        /// As [`get`], as the transaction sees it.
-        pub async fn get_in(
-            tx: &mut $crate::Tx,
-            scope: &imp_core::scope::TenantScope,
-            id: $id,
-        ) -> $crate::Result<Option<$entity>> {
-            $crate::table::get::<$table>(tx.conn(), scope, id.into()).await
-        }
-
-        /// A page of those in the scope that pass the filter, oldest first.
-        pub async fn list(
-            store: &$crate::Store,
-            scope: &imp_core::scope::TenantScope,
-            filter: &$filter,
-            page: $crate::Page,
-        ) -> $crate::Result<Vec<$entity>> {
-            $crate::table::list::<$table>(store.read().await?.conn(), scope, filter, page).await
-        }
-
-        /// As [`list`], as the transaction sees it.
-        pub async fn list_in(
-            tx: &mut $crate::Tx,
-            scope: &imp_core::scope::TenantScope,
-            filter: &$filter,
-            page: $crate::Page,
-        ) -> $crate::Result<Vec<$entity>> {
-            $crate::table::list::<$table>(tx.conn(), scope, filter, page).await
-        }
-
-        /// Removes it; false when there is none in the scope.
-        pub async fn delete(
-            tx: &mut $crate::Tx,
-            scope: &imp_core::scope::TenantScope,
-            id: $id,
-        ) -> $crate::Result<bool> {
-            $crate::table::delete::<$table>(tx, scope, id.into()).await
-        }
-    };
-}
-pub(crate) use reads;

@@ -6,7 +6,7 @@ use imp_core::tenant::{Tenant, TenantSpec};
 use uuid::Uuid;
 
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, matched, reads};
+use crate::table::{MetaRow, Table, matched, object};
 use crate::{Result, Tx};
 
 /// Which tenants to list.
@@ -18,10 +18,8 @@ pub struct TenantFilter {
     pub name: Option<String>,
 }
 
-struct Tenants;
-
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     name: String,
     slug: String,
@@ -39,12 +37,11 @@ impl From<Row> for Tenant {
     }
 }
 
-impl Table for Tenants {
-    type Row = Row;
-    type Entity = Tenant;
-    type Filter = TenantFilter;
+object!(Tenant, TenantId, TenantFilter, "tenants");
 
-    const NAME: &'static str = "tenants";
+impl Table for Tenant {
+    type Row = Row;
+
     const COLUMNS: &'static str = "id, name, slug, version, created_at, updated_at";
 
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
@@ -56,8 +53,6 @@ impl Table for Tenants {
         conditions.text("name =", filter.name.as_deref());
     }
 }
-
-reads!(Tenants, Tenant, TenantId, TenantFilter);
 
 /// Adds it.
 pub async fn insert(tx: &mut Tx, tenant: &Tenant) -> Result<()> {
@@ -71,7 +66,7 @@ pub async fn update(tx: &mut Tx, tenant: &Tenant, expected_version: i64) -> Resu
     let sql = "UPDATE tenants SET name = $2, version = $4, updated_at = $6 \
         WHERE id = $1 AND version = $7";
     let rows = save(tx, sql, tenant, expected_version).await?;
-    matched::<Tenants>(tx, rows, tenant.id.into()).await
+    matched::<Tenant>(tx, rows, tenant.id.into()).await
 }
 
 async fn save(tx: &mut Tx, sql: &'static str, tenant: &Tenant, expected: i64) -> Result<u64> {

@@ -5,6 +5,7 @@ use imp_control::config::ClaimFlags;
 use imp_core::gateway::{Gateway, ListenerProtocol, ListenerSettings};
 use imp_core::scope::TenantScope;
 use imp_core::{ClusterId, GatewayId};
+use imp_store::Record as _;
 use imp_store::listener_port::{self, Port};
 use imp_store::testing::Kind;
 use rstest::rstest;
@@ -23,7 +24,7 @@ fn named(name: &str, port: u16) -> Value {
 async fn gateway(world: &World, shop: &Shop) -> Gateway {
     let id: GatewayId = shop.id("gateways").parse().unwrap();
     let scope = TenantScope::platform();
-    imp_store::gateway::get(&world.running.store, &scope, id).await.unwrap().unwrap()
+    Gateway::get(&world.running.store, &scope, id).await.unwrap().unwrap()
 }
 
 fn cluster(shop: &Shop) -> ClusterId {

@@ -92,6 +92,38 @@ pub(super) fn boundaries(file: &File) -> Vec<String> {
     faults.into_iter().collect()
 }
 
+/// What opens transactions of its own, and so writes audit rows of its own.
+const WRITERS: [&str; 6] = [
+    "control/src/operation/transaction",
+    "control/src/app/accept_restore",
+    "control/src/app/bootstrap",
+    "control/src/hub/scribe/batch",
+    "control/src/jobs",
+    // The library itself.
+    "control/store/src",
+];
+
+/// Writes go through an operation's transaction, which commits with an audit row and not without.
+pub(super) fn transactions(file: &File) -> Vec<String> {
+    let is_ours = file.path.starts_with("control/") && rules::is_code(&file.path);
+    if !is_ours || WRITERS.iter().any(|writer| is_below(&file.path, writer)) {
+        return vec![];
+    }
+    let code = String::from_utf8_lossy(&product(file)).into_owned();
+    let opens = ["store.begin()", ".begin_unsynced()", "::alone("];
+    let opened = opens.iter().filter(|open| code.contains(**open));
+    opened.map(|open| format!("{}: {open} instead of Transaction::begin", file.path)).collect()
+}
+
+/// The code without comments, literals and tests.
+fn product(file: &File) -> Vec<u8> {
+    let mut code = source::blanked(&file.text);
+    for test in source::test_modules(&code) {
+        code[test].fill(b' ');
+    }
+    code
+}
+
 /// `a/b` holds `a/b.rs`, `a/b/c.rs` and nothing else.
 fn is_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
@@ -204,10 +236,7 @@ fn told(uses: &Graph, circle: &BTreeSet<String>) -> String {
 
 /// Every path in the code of a file, tests left out; `super` is resolved.
 fn named(file: &File) -> BTreeSet<String> {
-    let mut code = source::blanked(&file.text);
-    for test in source::test_modules(&code) {
-        code[test].fill(b' ');
-    }
+    let code = product(file);
     let depth = file.path.split_once("/src/").map_or(0, |(_, rest)| rest.split('/').count());
     let mut paths = BTreeSet::new();
     for path in source::paths(&code) {

@@ -2,6 +2,7 @@
 
 use imp_core::cluster::{Agent, Cluster};
 use imp_core::role::{Action, Kind};
+use imp_store::Record as _;
 use imp_store::agent::{self as table, AgentFilter};
 
 use crate::flows::agent as flow;
@@ -22,7 +23,7 @@ async fn list(call: Call) -> Result<Reply, Problem> {
     let of_it = AgentFilter { cluster_id: Some(cluster) };
     let (mut sheet, now) = (page.sheet(), call.now());
     while let Some(portion) = sheet.to_fetch(PORTION) {
-        let items = table::list(&call.state.store, &scope, &of_it, portion).await?;
+        let items = Agent::list(&call.state.store, &scope, &of_it, portion).await?;
         let items: Vec<_> = items.into_iter().map(|agent| table::refreshed(agent, now)).collect();
         sheet.add(portion, items.iter().map(|agent| (agent.id.into(), agent)))?;
     }
@@ -45,7 +46,7 @@ async fn revoke(call: Call) -> Result<Reply, Problem> {
 async fn find(call: &Call) -> Result<Agent, Problem> {
     let (scope, cluster) = locate::<Cluster>(call).await?;
     let id = call.path_id("agent_id", NOUN)?;
-    let agent = table::get(&call.state.store, &scope, id).await?;
+    let agent = Agent::get(&call.state.store, &scope, id).await?;
     agent.filter(|agent| agent.cluster_id == cluster).ok_or_else(|| Problem::not_found(NOUN))
 }
 

@@ -2,7 +2,8 @@
 
 use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
 use imp_core::role::{Action, Kind};
-use imp_store::registration_token::{self as table, RegistrationTokenFilter};
+use imp_store::Record as _;
+use imp_store::registration_token::RegistrationTokenFilter;
 use serde_json::{Value, json};
 
 use crate::flows::Created;
@@ -36,7 +37,7 @@ async fn list(call: Call) -> Result<Reply, Problem> {
     let of_it = RegistrationTokenFilter { cluster_id: Some(cluster) };
     let mut sheet = page.sheet();
     while let Some(portion) = sheet.to_fetch(PORTION) {
-        let items = table::list(&call.state.store, &scope, &of_it, portion).await?;
+        let items = RegistrationToken::list(&call.state.store, &scope, &of_it, portion).await?;
         sheet.add(portion, items.iter().map(|token| (token.id.into(), token)))?;
     }
     Ok(sheet.reply())
@@ -58,7 +59,7 @@ async fn delete(call: Call) -> Result<Reply, Problem> {
 async fn find(call: &Call) -> Result<RegistrationToken, Problem> {
     let (scope, cluster) = locate::<Cluster>(call).await?;
     let id = call.path_id("token_id", NOUN)?;
-    let token = table::get(&call.state.store, &scope, id).await?;
+    let token = RegistrationToken::get(&call.state.store, &scope, id).await?;
     token.filter(|token| token.cluster_id == cluster).ok_or_else(|| Problem::not_found(NOUN))
 }
 

@@ -1,11 +1,16 @@
 //! What others refer to stays, and the answer names the others; parts go with the whole.
 
+use imp_core::cluster::Agent;
+use imp_core::cluster::RegistrationToken;
+use imp_core::plan::Plan;
+use imp_core::product_publish::ProductPublish;
 use imp_core::subscription::SubscriptionStatus;
 use imp_store::testing::Kind;
 use imp_store::{
-    Page, Result, StoreError, agent, api_service, client_app, cluster, consumer, credential,
-    customer, gateway, plan, product, product_publish, registration_token, subscription, tenant,
+    Page, Result, StoreError, agent, api_service, cluster, product, product_publish,
+    registration_token, subscription,
 };
+use imp_store::{Record, Store};
 use rstest::rstest;
 
 use crate::shop::{self, Shop, all, hash, store, write};
@@ -15,10 +20,8 @@ fn in_use(done: Result<bool>, by: &[&str]) {
     assert!(matches!(&done, Err(StoreError::InUse { by: it }) if by.contains(it)), "{done:?}");
 }
 
-macro_rules! delete {
-    ($store:expr, $module:ident, $it:expr) => {
-        write($store, async |tx| $module::delete(tx, &all(), $it.id).await).await
-    };
+async fn delete<R: Record>(store: &Store, it: &R) -> imp_store::Result<bool> {
+    write(store, async |tx| R::delete(tx, &all(), it.id()).await).await
 }
 
 #[rstest]
@@ -35,32 +38,32 @@ async fn in_use_by(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     .await
     .unwrap();
     in_use(
-        delete!(store, tenant, shop.tenant),
+        delete(store, &shop.tenant).await,
         &["api-services", "gateways", "products", "customers"],
     );
-    in_use(delete!(store, cluster, shop.cluster), &["product-publishes"]);
-    in_use(delete!(store, api_service, shop.service), &["products"]);
-    in_use(delete!(store, gateway, shop.gateway), &["product-publishes"]);
-    in_use(delete!(store, product, shop.product), &["plans", "product-publishes", "subscriptions"]);
-    in_use(delete!(store, plan, shop.plan), &["subscriptions"]);
-    in_use(delete!(store, product_publish, shop.publish), &["subscriptions"]);
-    in_use(delete!(store, customer, shop.customer), &["client-apps", "subscriptions"]);
-    in_use(delete!(store, subscription, shop.subscription), &["consumers"]);
-    in_use(delete!(store, client_app, shop.app), &["consumers"]);
-    in_use(delete!(store, consumer, shop.consumer), &["credentials"]);
+    in_use(delete(store, &shop.cluster).await, &["product-publishes"]);
+    in_use(delete(store, &shop.service).await, &["products"]);
+    in_use(delete(store, &shop.gateway).await, &["product-publishes"]);
+    in_use(delete(store, &shop.product).await, &["plans", "product-publishes", "subscriptions"]);
+    in_use(delete(store, &shop.plan).await, &["subscriptions"]);
+    in_use(delete(store, &shop.publish).await, &["subscriptions"]);
+    in_use(delete(store, &shop.customer).await, &["client-apps", "subscriptions"]);
+    in_use(delete(store, &shop.subscription).await, &["consumers"]);
+    in_use(delete(store, &shop.app).await, &["consumers"]);
+    in_use(delete(store, &shop.consumer).await, &["credentials"]);
     // From the leaves down all of it goes.
-    assert!(delete!(store, credential, shop.credential).unwrap());
-    assert!(delete!(store, consumer, shop.consumer).unwrap());
-    assert!(delete!(store, client_app, shop.app).unwrap());
-    assert!(delete!(store, subscription, shop.subscription).unwrap());
-    assert!(delete!(store, customer, shop.customer).unwrap());
-    assert!(delete!(store, product_publish, shop.publish).unwrap());
-    assert!(delete!(store, plan, shop.plan).unwrap());
-    assert!(delete!(store, product, shop.product).unwrap());
-    assert!(delete!(store, gateway, shop.gateway).unwrap());
-    assert!(delete!(store, api_service, shop.service).unwrap());
-    assert!(delete!(store, cluster, shop.cluster).unwrap());
-    assert!(delete!(store, tenant, shop.tenant).unwrap());
+    assert!(delete(store, &shop.credential).await.unwrap());
+    assert!(delete(store, &shop.consumer).await.unwrap());
+    assert!(delete(store, &shop.app).await.unwrap());
+    assert!(delete(store, &shop.subscription).await.unwrap());
+    assert!(delete(store, &shop.customer).await.unwrap());
+    assert!(delete(store, &shop.publish).await.unwrap());
+    assert!(delete(store, &shop.plan).await.unwrap());
+    assert!(delete(store, &shop.product).await.unwrap());
+    assert!(delete(store, &shop.gateway).await.unwrap());
+    assert!(delete(store, &shop.service).await.unwrap());
+    assert!(delete(store, &shop.cluster).await.unwrap());
+    assert!(delete(store, &shop.tenant).await.unwrap());
 }
 
 /// A publish that still claims hostnames is not simply deleted: its claims would be orphans.
@@ -69,7 +72,7 @@ async fn in_use_by(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
 async fn claims_hold_their_publish(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let (_database, store) = store(kind).await;
     let shop = Shop::open(&store, "acme").await;
-    in_use(delete!(&store, product_publish, shop.publish), &["product-publishes"]);
+    in_use(delete(&store, &shop.publish).await, &["product-publishes"]);
 }
 
 #[rstest]
@@ -85,7 +88,7 @@ async fn a_service_that_only_a_publish_names(#[values(Kind::Sqlite, Kind::Postgr
         product::update(tx, product, 1).await
     };
     write(&store, edit).await.unwrap();
-    in_use(delete!(&store, api_service, shop.service), &["product-publishes"]);
+    in_use(delete(&store, &shop.service).await, &["product-publishes"]);
     let published = async |tx: &mut _| api_service::is_published(tx, shop.service.id).await;
     assert!(write(&store, published).await.unwrap());
 }
@@ -126,13 +129,13 @@ async fn parts_go_with_the_whole(#[values(Kind::Sqlite, Kind::Postgres)] kind: K
         agent::insert(tx, &agent).await
     };
     write(&store, add).await.unwrap();
-    assert!(delete!(&store, cluster, cluster).unwrap());
-    assert_eq!(agent::get(&store, &all(), agent.id).await.unwrap(), None);
-    assert_eq!(registration_token::get(&store, &all(), token.id).await.unwrap(), None);
+    assert!(delete(&store, &cluster).await.unwrap());
+    assert_eq!(Agent::get(&store, &all(), agent.id).await.unwrap(), None);
+    assert_eq!(RegistrationToken::get(&store, &all(), token.id).await.unwrap(), None);
 
     let unclaim = async |tx: &mut _| {
         product_publish::replace_claims(tx, &shop.publish, &[], shop::day()).await?;
-        product_publish::delete(tx, &all(), shop.publish.id).await
+        ProductPublish::delete(tx, &all(), shop.publish.id).await
     };
     assert!(write(&store, unclaim).await.unwrap());
     assert!(
@@ -152,7 +155,7 @@ async fn a_cancelled_subscription_still_holds_its_plan(
     let mut shop = Shop::open(&store, "acme").await;
     shop.subscription.status = SubscriptionStatus::Cancelled;
     write(&store, async |tx| subscription::update(tx, &shop.subscription, 1).await).await.unwrap();
-    in_use(delete!(&store, plan, shop.plan), &["subscriptions"]);
-    let plans = plan::list(&store, &all(), &Default::default(), Page::all()).await.unwrap();
+    in_use(delete(&store, &shop.plan).await, &["subscriptions"]);
+    let plans = Plan::list(&store, &all(), &Default::default(), Page::all()).await.unwrap();
     assert_eq!(plans, [shop.plan]);
 }

@@ -2,7 +2,9 @@
 
 use chrono::Utc;
 use imp_core::SubscriptionId;
+use imp_core::subscription::Subscription;
 use imp_core::subscription::SubscriptionStatus;
+use imp_store::Record as _;
 use imp_store::testing::{Database, Kind};
 use imp_store::{StoreError, subscription};
 use rstest::rstest;
@@ -55,7 +57,7 @@ async fn duplicates_of_the_first_release_live_on_and_none_comes_beside_them(
 
     let store = database.open().await.unwrap();
     for it in [&shop.subscription, &second] {
-        let found = subscription::get(&store, &all(), it.id).await.unwrap().unwrap();
+        let found = Subscription::get(&store, &all(), it.id).await.unwrap().unwrap();
         assert_eq!(found.status, it.status);
         assert_eq!(found.activated_at, Some(it.meta.created_at), "it was in force");
     }

@@ -1,5 +1,7 @@
 //! SQLite's file: what cannot be opened is one line that says what to do; writers queue.
 
+use imp_core::cluster::Cluster;
+use imp_store::Record as _;
 use std::fs;
 use std::path::Path;
 
@@ -84,7 +86,7 @@ async fn opened_again_it_holds_what_it_held(#[values(Kind::Sqlite, Kind::Postgre
     store.close().await;
     newer(database.url()).await;
     let store = database.open().await.unwrap();
-    assert_eq!(cluster::get(&store, &all(), shop.cluster.id).await.unwrap(), Some(shop.cluster));
+    assert_eq!(Cluster::get(&store, &all(), shop.cluster.id).await.unwrap(), Some(shop.cluster));
 }
 
 /// Leaves the mark of a migration that this build does not know.
@@ -116,7 +118,7 @@ async fn writers_at_the_same_time_all_succeed(#[values(Kind::Sqlite, Kind::Postg
                 let cluster = shop::cluster(&format!("c{index}"));
                 let add = async |tx: &mut _| {
                     // Reads first: such a transaction fails when it may not turn writer.
-                    cluster::list_in(tx, &all(), &Default::default(), Page::all()).await?;
+                    Cluster::list_in(tx, &all(), &Default::default(), Page::all()).await?;
                     cluster::insert(tx, &cluster).await
                 };
                 write(&store, add).await
@@ -126,7 +128,7 @@ async fn writers_at_the_same_time_all_succeed(#[values(Kind::Sqlite, Kind::Postg
     for writer in writers {
         writer.await.unwrap().unwrap();
     }
-    let clusters = cluster::list(&store, &all(), &Default::default(), Page::all()).await.unwrap();
+    let clusters = Cluster::list(&store, &all(), &Default::default(), Page::all()).await.unwrap();
     assert_eq!(clusters.len(), 40);
 }
 
@@ -140,11 +142,11 @@ async fn readers_see_what_is_committed_and_wait_for_nobody(
     let cluster = shop::cluster("new");
     let mut tx = store.begin().await.unwrap();
     cluster::insert(&mut tx, &cluster).await.unwrap();
-    assert_eq!(cluster::get(&store, &all(), cluster.id).await.unwrap(), None);
+    assert_eq!(Cluster::get(&store, &all(), cluster.id).await.unwrap(), None);
     tx.commit().await.unwrap();
-    assert!(cluster::get(&store, &all(), cluster.id).await.unwrap().is_some());
+    assert!(Cluster::get(&store, &all(), cluster.id).await.unwrap().is_some());
     let mut tx = store.begin().await.unwrap();
-    cluster::delete(&mut tx, &all(), cluster.id).await.unwrap();
+    Cluster::delete(&mut tx, &all(), cluster.id).await.unwrap();
     drop(tx);
-    assert!(cluster::get(&store, &all(), cluster.id).await.unwrap().is_some());
+    assert!(Cluster::get(&store, &all(), cluster.id).await.unwrap().is_some());
 }

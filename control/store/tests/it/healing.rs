@@ -1,5 +1,7 @@
 //! What breaks in the middle of a transaction is not handed to the next writer.
 
+use imp_core::cluster::Cluster;
+use imp_store::Record as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -49,7 +51,7 @@ async fn a_server_that_cuts_connections_in_mid_transaction_is_written_to_again()
         }
         heals(&store).await;
         let scope = shop::all();
-        assert!(cluster::get(&store, &scope, lost.id).await.unwrap().is_none());
+        assert!(Cluster::get(&store, &scope, lost.id).await.unwrap().is_none());
         store.probe().await.unwrap();
     }
 }
@@ -81,7 +83,7 @@ async fn a_transaction_that_is_dropped_anywhere_leaves_nothing_behind(
     assert_eq!(outbox::head(&store).await.unwrap(), before);
     let scope = shop::all();
     let page = imp_store::Page::all();
-    let left = cluster::list(&store, &scope, &Default::default(), page).await.unwrap();
+    let left = Cluster::list(&store, &scope, &Default::default(), page).await.unwrap();
     assert_eq!(left.len(), 1, "only what was committed at the end");
 }
 

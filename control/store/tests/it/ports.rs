@@ -1,7 +1,9 @@
 //! Who listens where: several gateways on a port, if they agree on what it speaks.
 
 use imp_core::ClusterId;
+use imp_core::cluster::Cluster;
 use imp_core::gateway::{Gateway, ListenerProtocol, ListenerSettings};
+use imp_store::Record as _;
 use imp_store::listener_port::{self as table, Port};
 use imp_store::testing::Kind;
 use imp_store::{Result, Store, StoreError, cluster, gateway};
@@ -72,9 +74,9 @@ async fn claims_go_with_their_gateway_and_their_cluster(
     for cluster in [shop.cluster.id, spare.id] {
         claim(&store, &idle, cluster, &[port(80, HTTP)]).await.unwrap();
     }
-    let gone = async |tx: &mut _| cluster::delete(tx, &all(), spare.id).await;
+    let gone = async |tx: &mut _| Cluster::delete(tx, &all(), spare.id).await;
     assert!(write(&store, gone).await.unwrap());
-    let gone = async |tx: &mut _| gateway::delete(tx, &all(), idle.id).await;
+    let gone = async |tx: &mut _| Gateway::delete(tx, &all(), idle.id).await;
     assert!(write(&store, gone).await.unwrap());
     // What it left behind keeps nobody out.
     claim(&store, &shop.gateway, shop.cluster.id, &[port(80, HTTPS)]).await.unwrap();

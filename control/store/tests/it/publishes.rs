@@ -2,6 +2,7 @@
 
 use chrono::{TimeDelta, Utc};
 use imp_core::product_publish::{NodeCounts, ProductPublish, PublishError, PublishStatus};
+use imp_store::Record as _;
 use imp_store::product_publish as table;
 use imp_store::testing::Kind;
 use imp_store::{Store, StoreError};
@@ -10,7 +11,7 @@ use rstest::rstest;
 use crate::shop::{Shop, all, store, write};
 
 async fn look(store: &Store, publish: &ProductPublish) -> ProductPublish {
-    table::get(store, &all(), publish.id).await.unwrap().unwrap()
+    ProductPublish::get(store, &all(), publish.id).await.unwrap().unwrap()
 }
 
 async fn report(store: &Store, before: &ProductPublish, after: &ProductPublish) -> bool {

@@ -1,12 +1,14 @@
 //! The database itself refuses taken names, and references that lead nowhere or to another tenant,
 //! and says which field it was.
 
+use imp_core::cluster::Cluster;
 use imp_core::product_publish::{Environment, ProductPublish};
 use imp_core::subscription::Subscription;
 use imp_core::{
     ApiServiceId, ClientAppId, ClusterId, ConsumerId, CredentialId, CustomerId, GatewayId, PlanId,
     ProductId, ProductPublishId, SubscriptionId, TenantId,
 };
+use imp_store::Record as _;
 use imp_store::testing::Kind;
 use imp_store::{
     Result, StoreError, agent, api_service, api_token, client_app, cluster, consumer, credential,
@@ -225,6 +227,6 @@ async fn a_refused_write_leaves_nothing_of_its_transaction(
     };
     taken(write(&store, both).await, "hostnames");
     let scope = shop::all();
-    assert_eq!(cluster::get(&store, &scope, cluster.id).await.unwrap(), None);
-    assert_eq!(product_publish::get(&store, &scope, publish.id).await.unwrap(), None);
+    assert_eq!(Cluster::get(&store, &scope, cluster.id).await.unwrap(), None);
+    assert_eq!(ProductPublish::get(&store, &scope, publish.id).await.unwrap(), None);
 }

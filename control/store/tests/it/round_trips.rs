@@ -8,10 +8,22 @@ use imp_core::product::Visibility;
 use imp_core::product_publish::Environment;
 use imp_core::subscription::{PlanChange, SubscriptionStatus};
 use imp_store::testing::Kind;
-use imp_store::{Page, StoreError};
+use imp_store::{Page, Record, Store, StoreError};
 use rstest::rstest;
 
 use crate::shop::{self, Shop, all, hash, store, write};
+
+async fn again<R: Record>(store: &Store, it: &R) -> Option<R> {
+    R::get(store, &all(), it.id()).await.unwrap()
+}
+
+async fn everything<R: Record>(store: &Store, _: &R) -> Vec<R> {
+    R::list(store, &all(), &R::Filter::default(), Page::all()).await.unwrap()
+}
+
+async fn delete<R: Record>(store: &Store, it: &R) -> imp_store::Result<bool> {
+    write(store, async |tx| R::delete(tx, &all(), it.id()).await).await
+}
 
 /// Stored by `$insert`, it is read back, changed, and removed.
 macro_rules! lives {
@@ -19,9 +31,9 @@ macro_rules! lives {
         use imp_store::$module as table;
         let (store, $it) = ($store, $entity.clone());
         write(store, async |$tx| $insert.await).await.unwrap();
-        let read = table::get(store, &all(), $it.id).await.unwrap();
+        let read = again(store, &$it).await;
         assert_eq!(read.as_ref(), Some(&$it), "{}", stringify!($module));
-        let list = table::list(store, &all(), &Default::default(), Page::all()).await.unwrap();
+        let list = everything(store, &$it).await;
         assert!(list.contains(&$it), "{}: not in the list", stringify!($module));
 
         let mut changed = $it.clone();
@@ -29,15 +41,15 @@ macro_rules! lives {
         change(&mut changed);
         changed.meta.touch(Utc::now());
         write(store, async |tx| table::update(tx, &changed, 1).await).await.unwrap();
-        let read = table::get(store, &all(), $it.id).await.unwrap();
+        let read = again(store, &$it).await;
         assert_eq!(read.as_ref(), Some(&changed), "{}: changed", stringify!($module));
         let stale = write(store, async |tx| table::update(tx, &changed, 1).await).await;
         assert!(matches!(stale, Err(StoreError::VersionMismatch { current: 2 })), "{stale:?}");
 
-        let gone = write(store, async |tx| table::delete(tx, &all(), $it.id).await).await;
+        let gone = delete(store, &$it).await;
         assert!(gone.unwrap(), "{}: not removed", stringify!($module));
-        assert_eq!(table::get(store, &all(), $it.id).await.unwrap(), None);
-        let again = write(store, async |tx| table::delete(tx, &all(), $it.id).await).await;
+        assert_eq!(again(store, &$it).await, None);
+        let again = delete(store, &$it).await;
         assert!(!again.unwrap(), "{}: removed twice", stringify!($module));
         let late = write(store, async |tx| table::update(tx, &changed, 2).await).await;
         assert!(matches!(late, Err(StoreError::VersionMismatch { current: 0 })), "{late:?}");
@@ -247,7 +259,7 @@ async fn a_heartbeat_is_no_edit_and_a_revoked_agent_has_none(
             .await
             .unwrap()
     };
-    let look = async || table::get(&store, &all(), agent.id).await.unwrap().unwrap();
+    let look = async || again(&store, &agent).await.unwrap();
     assert!(beat().await);
     let read = look().await;
     assert_eq!((read.meta, read.last_seen_at), (agent.meta, Some(later)));

@@ -1,38 +1,57 @@
 //! What lies outside of a scope does not exist: not for reading, not for deleting.
 
+use std::fmt::Debug;
+
 use imp_core::product::Visibility;
+use imp_core::product_publish::ProductPublish;
+use imp_core::scope::TenantScope;
+use imp_core::subscription::Subscription;
 use imp_core::{CustomerId, SubscriptionId};
 use imp_store::testing::Kind;
 use imp_store::{
-    Page, agent, api_service, api_token, client_app, cluster, consumer, credential, customer,
-    domain, gateway, plan, product, product_publish, registration_token, subscription, tenant,
+    Page, Record, Store, agent, api_token, customer, domain, product, product_publish,
+    registration_token, subscription,
 };
 use rstest::rstest;
 
 use crate::shop::{self, Shop, hash, store, write};
 
+async fn assert_hidden<R>(store: &Store, scope: &TenantScope, it: &R)
+where
+    R: Record + PartialEq + Debug,
+{
+    let name = R::TABLE;
+    assert_eq!(R::get(store, scope, it.id()).await.unwrap(), None, "{name}");
+    let list = R::list(store, scope, &R::Filter::default(), Page::all()).await.unwrap();
+    assert!(!list.contains(it), "{name}: in the list");
+    let gone = write(store, async |tx| R::delete(tx, scope, it.id()).await).await;
+    assert!(!gone.unwrap(), "{name}: deleted");
+}
+
+async fn assert_seen<R>(store: &Store, scope: &TenantScope, it: &R)
+where
+    R: Record + PartialEq + Debug,
+{
+    let name = R::TABLE;
+    let got = R::get(store, scope, it.id()).await.unwrap();
+    assert_eq!(got.as_ref(), Some(it), "{name}");
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(R::get_in(&mut tx, scope, it.id()).await.unwrap(), got, "{name}");
+    let list = R::list(store, scope, &R::Filter::default(), Page::all()).await.unwrap();
+    assert!(list.contains(it), "{name}: not in the list");
+    tx.rollback().await.unwrap();
+}
+
 macro_rules! hidden {
-    ($store:expr, $scope:expr, $($module:ident: $it:expr),* $(,)?) => {$(
-        let name = stringify!($module);
-        assert_eq!($module::get($store, $scope, $it.id).await.unwrap(), None, "{name}");
-        let list = $module::list($store, $scope, &Default::default(), Page::all()).await.unwrap();
-        assert!(!list.contains(&$it), "{name}: in the list");
-        let gone = write($store, async |tx| $module::delete(tx, $scope, $it.id).await).await;
-        assert!(!gone.unwrap(), "{name}: deleted");
-    )*};
+    ($store:expr, $scope:expr, $($it:expr),* $(,)?) => {
+        $(assert_hidden($store, $scope, &$it).await;)*
+    };
 }
 
 macro_rules! seen {
-    ($store:expr, $scope:expr, $($module:ident: $it:expr),* $(,)?) => {$(
-        let name = stringify!($module);
-        let got = $module::get($store, $scope, $it.id).await.unwrap();
-        assert_eq!(got.as_ref(), Some(&$it), "{name}");
-        let mut tx = $store.begin().await.unwrap();
-        assert_eq!($module::get_in(&mut tx, $scope, $it.id).await.unwrap(), got, "{name}");
-        let list = $module::list($store, $scope, &Default::default(), Page::all()).await.unwrap();
-        assert!(list.contains(&$it), "{name}: not in the list");
-        tx.rollback().await.unwrap();
-    )*};
+    ($store:expr, $scope:expr, $($it:expr),* $(,)?) => {
+        $(assert_seen($store, $scope, &$it).await;)*
+    };
 }
 
 #[rstest]
@@ -50,23 +69,41 @@ async fn another_tenant_s(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     write(&store, async |tx| domain::insert(tx, &theirs).await).await.unwrap();
     let (store, scope) = (&store, &acme.scope());
     hidden!(
-        store, scope,
-        domain: theirs,
-        tenant: other.tenant, api_token: token, api_token: operators, api_service: other.service,
-        gateway: other.gateway, product: other.product, plan: other.plan,
-        product_publish: other.publish, customer: other.customer,
-        subscription: other.subscription, client_app: other.app, consumer: other.consumer,
-        credential: other.credential,
+        store,
+        scope,
+        theirs,
+        other.tenant,
+        token,
+        operators,
+        other.service,
+        other.gateway,
+        other.product,
+        other.plan,
+        other.publish,
+        other.customer,
+        other.subscription,
+        other.app,
+        other.consumer,
+        other.credential,
     );
     seen!(
-        store, scope,
-        domain: mine,
-        tenant: acme.tenant, cluster: other.cluster, api_service: acme.service,
-        gateway: acme.gateway, product: acme.product, plan: acme.plan,
-        product_publish: acme.publish, customer: acme.customer, subscription: acme.subscription,
-        client_app: acme.app, consumer: acme.consumer, credential: acme.credential,
+        store,
+        scope,
+        mine,
+        acme.tenant,
+        other.cluster,
+        acme.service,
+        acme.gateway,
+        acme.product,
+        acme.plan,
+        acme.publish,
+        acme.customer,
+        acme.subscription,
+        acme.app,
+        acme.consumer,
+        acme.credential,
     );
-    seen!(store, &other.scope(), product: other.product, credential: other.credential);
+    seen!(store, &other.scope(), other.product, other.credential);
 }
 
 #[rstest]
@@ -78,11 +115,11 @@ async fn registration_tokens_from_every_tenant(#[values(Kind::Sqlite, Kind::Post
     write(&store, async |tx| registration_token::insert(tx, &token, &hash("r")).await)
         .await
         .unwrap();
-    hidden!(&store, &shop.scope(), registration_token: token);
-    seen!(&store, &shop::all(), registration_token: token);
+    hidden!(&store, &shop.scope(), token);
+    seen!(&store, &shop::all(), token);
     let agent = shop::agent(shop.cluster.id);
     write(&store, async |tx| agent::insert(tx, &agent).await).await.unwrap();
-    seen!(&store, &shop.scope(), agent: agent);
+    seen!(&store, &shop.scope(), agent);
 }
 
 #[rstest]
@@ -96,17 +133,17 @@ async fn another_customer_s(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) 
     write(&store, async |tx| customer::insert(tx, &stranger.customer).await).await.unwrap();
     let (store, scope) = (&store, &stranger.customer_scope());
     hidden!(
-        store, scope,
-        customer: shop.customer, subscription: shop.subscription, client_app: shop.app,
-        consumer: shop.consumer, credential: shop.credential,
+        store,
+        scope,
+        shop.customer,
+        shop.subscription,
+        shop.app,
+        shop.consumer,
+        shop.credential,
     );
-    seen!(store, scope, customer: stranger.customer);
+    seen!(store, scope, stranger.customer);
     let own = &shop.customer_scope();
-    seen!(
-        store, own,
-        customer: shop.customer, subscription: shop.subscription, client_app: shop.app,
-        consumer: shop.consumer, credential: shop.credential,
-    );
+    seen!(store, own, shop.customer, shop.subscription, shop.app, shop.consumer, shop.credential,);
 }
 
 /// Of the catalogue a customer sees what is public and what it subscribes to.
@@ -123,21 +160,21 @@ async fn private_products_from_who_does_not_subscribe(
     write(&store, async |tx| customer::insert(tx, &stranger.customer).await).await.unwrap();
     let scope = &stranger.customer_scope();
     let (product, plan, publish) = (&shop.product, &shop.plan, &shop.publish);
-    hidden!(&store, scope, product: *product, plan: *plan, product_publish: *publish);
+    hidden!(&store, scope, *product, *plan, *publish);
     let own = &shop.customer_scope();
-    seen!(&store, own, product: *product, plan: *plan, product_publish: *publish);
+    seen!(&store, own, *product, *plan, *publish);
 
     let mut subscription = shop.subscription.clone();
     (subscription.id, subscription.customer_id) = (SubscriptionId::new(), stranger.customer.id);
     write(&store, async |tx| subscription::insert(tx, &subscription).await).await.unwrap();
-    seen!(&store, scope, product: *product, plan: *plan, product_publish: *publish);
-    write(&store, async |tx| subscription::delete(tx, &shop::all(), subscription.id).await)
+    seen!(&store, scope, *product, *plan, *publish);
+    write(&store, async |tx| Subscription::delete(tx, &shop::all(), subscription.id).await)
         .await
         .unwrap();
     shop.product.spec.visibility = Visibility::Public;
     write(&store, async |tx| product::update(tx, &shop.product, 1).await).await.unwrap();
     let (product, plan, publish) = (&shop.product, &shop.plan, &shop.publish);
-    seen!(&store, scope, product: *product, plan: *plan, product_publish: *publish);
+    seen!(&store, scope, *product, *plan, *publish);
 }
 
 #[rstest]
@@ -159,7 +196,7 @@ async fn pages_and_filters_cut_what_is_seen(#[values(Kind::Sqlite, Kind::Postgre
     let scope = shop.scope();
     let page = async |after, limit| {
         let filter = Default::default();
-        product_publish::list(&store, &scope, &filter, Page { after, limit }).await.unwrap()
+        ProductPublish::list(&store, &scope, &filter, Page { after, limit }).await.unwrap()
     };
     assert_eq!(page(None, 2).await, all[..2]);
     assert_eq!(page(Some(all[1].id.into()), 2).await, all[2..4]);
@@ -172,6 +209,6 @@ async fn pages_and_filters_cut_what_is_seen(#[values(Kind::Sqlite, Kind::Postgre
         status: Some(shop.publish.status),
         hostname: Some("h2.example.com".to_owned()),
     };
-    let found = product_publish::list(&store, &scope, &filter, Page::all()).await.unwrap();
+    let found = ProductPublish::list(&store, &scope, &filter, Page::all()).await.unwrap();
     assert_eq!(found, all[3..4]);
 }

@@ -1,10 +1,13 @@
 //! A database of the release before serves what it served.
 
+use imp_core::cluster::Cluster;
+use imp_core::domain::Domain;
 use imp_core::domain::DomainStatus;
 use imp_core::port::usual_ranges;
+use imp_store::Record as _;
 use imp_store::domain::DomainFilter;
 use imp_store::testing::Kind;
-use imp_store::{Page, cluster, domain, listener_port, product_publish};
+use imp_store::{Page, listener_port, product_publish};
 use rstest::rstest;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
@@ -35,7 +38,7 @@ async fn what_was_published_before_hostnames_were_proven_goes_on(
     }
     let store = database.open().await.unwrap();
     let filter = DomainFilter { status: Some(DomainStatus::Granted), ..Default::default() };
-    let mut domains = domain::list(&store, &all(), &filter, Page::all()).await.unwrap();
+    let mut domains = Domain::list(&store, &all(), &filter, Page::all()).await.unwrap();
     domains.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     let seen: Vec<_> = domains.iter().map(|it| (it.tenant_id, it.spec.name.as_str())).collect();
     assert_eq!(
@@ -51,6 +54,6 @@ async fn what_was_published_before_hostnames_were_proven_goes_on(
     let ports = write(&store, async |tx| listener_port::claimed_by(tx, gateway, home).await).await;
     let wanted: Vec<_> = acme.gateway.spec.listeners.iter().map(Into::into).collect();
     assert_eq!(ports.unwrap(), wanted);
-    let cluster = cluster::get(&store, &all(), home).await.unwrap().unwrap();
+    let cluster = Cluster::get(&store, &all(), home).await.unwrap().unwrap();
     assert_eq!(cluster.spec.port_ranges, usual_ranges());
 }

@@ -1,7 +1,11 @@
 //! Counts are cumulative: whatever comes twice, late or out of order counts once.
 
 use chrono::{DateTime, Utc};
+use imp_core::consumer::Consumer;
+use imp_core::credential::Credential;
+use imp_core::subscription::Subscription;
 use imp_core::{AgentId, ConsumerId, ProductPublishId, SubscriptionId};
+use imp_store::Record as _;
 use imp_store::Store;
 use imp_store::testing::Kind;
 use imp_store::usage::{self, Row, Total};
@@ -90,9 +94,9 @@ async fn what_was_used_outlives_the_subscription(
     let it = shop.subscription.id;
     record(&store, AgentId::new(), "one", &[row(it, "2026-01-01T09:00:00Z", 1, 0)]).await;
     let end = async |tx: &mut _| {
-        imp_store::credential::delete(tx, &all(), shop.credential.id).await?;
-        imp_store::consumer::delete(tx, &all(), shop.consumer.id).await?;
-        imp_store::subscription::delete(tx, &all(), it).await
+        Credential::delete(tx, &all(), shop.credential.id).await?;
+        Consumer::delete(tx, &all(), shop.consumer.id).await?;
+        Subscription::delete(tx, &all(), it).await
     };
     assert!(write(&store, end).await.unwrap());
     assert_eq!(totals(&store, it).await.len(), 1);
