@@ -31,6 +31,7 @@ pub mod customer;
 pub mod domain;
 pub mod gateway;
 pub mod history;
+pub mod job;
 pub mod listener_port;
 pub mod outbox;
 pub mod plan;

@@ -21,6 +21,8 @@ pub struct Tx {
     store: Store,
     /// Whether it wrote to the outbox.
     tells: bool,
+    /// Whether it wrote a job.
+    wakes_workers: bool,
 }
 
 /// When a commit returns.
@@ -71,7 +73,7 @@ impl Store {
             }
             Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
         };
-        Ok(Tx { open, store: self.clone(), tells: false })
+        Ok(Tx { open, store: self.clone(), tells: false, wakes_workers: false })
     }
 
     /// Writes and commits one small row: whether writing works, all the way to the disk.
@@ -95,6 +97,9 @@ impl Tx {
         if self.tells {
             self.store.tell();
         }
+        if self.wakes_workers {
+            self.store.wake_workers();
+        }
         Ok(())
     }
 
@@ -115,6 +120,10 @@ impl Tx {
 
     pub(crate) fn will_tell(&mut self) {
         self.tells = true;
+    }
+
+    pub(crate) fn will_wake_workers(&mut self) {
+        self.wakes_workers = true;
     }
 }
 

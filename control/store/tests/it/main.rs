@@ -11,6 +11,7 @@ mod duplicates;
 mod files;
 mod healing;
 mod history;
+mod jobs;
 mod outbox;
 mod ports;
 mod publishes;

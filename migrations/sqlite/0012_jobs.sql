@@ -1,0 +1,19 @@
+-- Work that is due at a time. A row is the work that is still to be done: what is done is deleted.
+
+-- The lease says who does it, and until when nobody else may. `revision` moves whenever the job is asked
+-- for again, so that what is asked for while it runs is not lost.
+CREATE TABLE jobs (
+    id BLOB NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL CONSTRAINT ck_jobs__kind CHECK (kind <> ''),
+    payload TEXT NOT NULL,
+    due_at TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    lease_holder BLOB,
+    lease_until TEXT,
+    revision INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT NOT NULL DEFAULT '',
+    created_at TEXT NOT NULL,
+    dedupe_key TEXT NOT NULL,
+    CONSTRAINT uq_jobs__dedupe_key UNIQUE (kind, dedupe_key)
+) STRICT;
+CREATE INDEX ix_jobs__due_at ON jobs (due_at, id);
