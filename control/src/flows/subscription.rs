@@ -11,9 +11,10 @@ use imp_core::subscription::{
 use imp_core::{Meta, SubscriptionId};
 use imp_store::outbox::Subject;
 use imp_store::subscription::{self as table, SubscriptionFilter};
-use imp_store::{Page, StoreError, plan};
+use imp_store::{Page, StoreError, job, plan};
 
 use crate::flows::Write;
+use crate::jobs::change_plan;
 use crate::problem::Problem;
 
 /// A new subscription: active at once when the plan says so. The write's scope is the tenant's. A
@@ -176,11 +177,11 @@ async fn move_to(
         subscription.plan_version = plan.plan_version;
         subscription.plan_change = None;
     } else {
-        subscription.plan_change = Some(PlanChange {
-            plan_id: plan.id,
-            plan_version: plan.plan_version,
-            at: period_end(write.now),
-        });
+        let at = period_end(write.now);
+        let (plan_id, plan_version) = (plan.id, plan.plan_version);
+        subscription.plan_change = Some(PlanChange { plan_id, plan_version, at });
+        let change = change_plan::job(subscription.id, at, write.now);
+        job::schedule(&mut write.tx, &change).await?;
     }
     let status = subscription.status;
     turn(write, subscription, status, None).await

@@ -1,7 +1,8 @@
 //! Who did what: every deed leaves a row, whoever acted.
 
 use chrono::TimeDelta;
-use imp_control::jobs;
+use imp_control::jobs::Worker;
+use imp_control::state::Clock;
 use imp_core::{ApiTokenId, TenantId};
 use imp_store::audit::{self, Actor, Entry};
 use imp_store::testing::Kind;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::agent::{Agent, shows, status};
+use crate::jobs::rests;
 use crate::world::{Caller, Shop, World};
 
 async fn rows(world: &World, object: &Value) -> Vec<Entry> {
@@ -84,11 +86,14 @@ async fn a_job_that_removes_rows_says_so() {
     let _shop = Shop::open(&world, "acme").await;
     let store = &world.running.store;
     let later = world.now.get() + TimeDelta::days(2);
-    assert!(jobs::prune_once(store, later).await.unwrap() > 0);
-    assert_eq!(jobs::prune_once(store, later).await.unwrap(), 0);
+    rests(store, "prune").await;
+    for time in [later, later + TimeDelta::hours(1)] {
+        let worker = Worker::new(store.clone(), Clock::from_fn(move || time));
+        assert_eq!(worker.run_due(&["prune"]).await.unwrap(), 1);
+    }
     let rows = audit::of_object(store, Uuid::nil()).await.unwrap();
     let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
-    assert_eq!(deeds, [(Actor::Platform, "jobs.prune")]);
+    assert_eq!(deeds, [(Actor::Platform, "jobs.prune")], "once");
 }
 
 #[tokio::test]

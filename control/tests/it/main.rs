@@ -19,6 +19,7 @@ mod history;
 mod hub;
 mod hub_bounds;
 mod isolation;
+mod jobs;
 mod life;
 mod locking;
 mod object_caps;

@@ -1,0 +1,81 @@
+//! Moves a subscription whose period has ended to the plan that it was to move to.
+
+use chrono::{DateTime, Utc};
+use imp_core::SubscriptionId;
+use imp_core::product::CatalogStatus;
+use imp_core::scope::TenantScope;
+use imp_core::subscription::{PlanChange, Subscription};
+use imp_store::audit::{self, Actor};
+use imp_store::job::NewJob;
+use imp_store::outbox::{self, Subject};
+use imp_store::{plan, subscription};
+use serde::{Deserialize, Serialize};
+
+use super::{JobError, Outcome, Running};
+
+pub const NAME: &str = "change_plan";
+
+/// Fields are added with defaults only: another release may have written it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Payload {
+    subscription_id: SubscriptionId,
+}
+
+/// The job for a change that takes effect at this time.
+pub fn job(id: SubscriptionId, at: DateTime<Utc>, now: DateTime<Utc>) -> NewJob {
+    NewJob {
+        kind: NAME,
+        key: id.to_string(),
+        payload: serde_json::json!(Payload { subscription_id: id }),
+        due_at: at,
+        created_at: now,
+    }
+}
+
+/// The subscription says what is to change, and when: the change may have been taken back since.
+pub async fn run(it: Running) -> Result<Outcome, JobError> {
+    let payload = serde_json::from_value::<Payload>(it.job.payload.clone());
+    let id = payload.map_err(JobError::Payload)?.subscription_id;
+    let found = subscription::get(&it.store, &TenantScope::platform(), id).await?;
+    let Some(subscription) = found else { return Ok(Outcome::Done) };
+    let Some(change) = subscription.plan_change else { return Ok(Outcome::Done) };
+    if change.at > it.clock.now() {
+        return Ok(Outcome::Again(change.at));
+    }
+    change_plan(&it, subscription, change).await?;
+    Ok(Outcome::Done)
+}
+
+/// A plan that was closed or deleted since is nothing to move to; the subscription stays where it is.
+async fn change_plan(
+    it: &Running,
+    mut subscription: Subscription,
+    change: PlanChange,
+) -> Result<(), JobError> {
+    let now = it.clock.now();
+    let mut tx = it.store.begin().await?;
+    it.confirm(&mut tx).await?;
+    let plan = plan::get_in(&mut tx, &TenantScope::platform(), change.plan_id).await?;
+    let there = plan.is_some_and(|plan| plan.status != CatalogStatus::Closed);
+    let expected = subscription.meta.version;
+    subscription.plan_change = None;
+    if there {
+        subscription.plan_id = change.plan_id;
+        subscription.plan_version = change.plan_version;
+    }
+    subscription.meta.touch(now);
+    subscription::update(&mut tx, &subscription, expected).await?;
+    outbox::append(&mut tx, Subject::Subscription(subscription.id)).await?;
+    let what = if there { "moved to" } else { "not moved to" };
+    let entry = audit::Entry {
+        at: now,
+        actor: Actor::Platform,
+        tenant_id: Some(subscription.tenant_id),
+        operation: "subscriptions.change_plan".to_owned(),
+        object_id: subscription.id.into(),
+        detail: format!("{what} version {} of plan {}", change.plan_version, change.plan_id),
+    };
+    audit::append(&mut tx, &entry).await?;
+    tx.commit().await?;
+    Ok(())
+}
