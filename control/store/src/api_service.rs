@@ -9,7 +9,7 @@ use imp_core::scope::TenantScope;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::sql::{Conditions, Word};
+use crate::sql::{Conditions, Stored, Word};
 use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_only};
 use crate::{Result, Tx};
@@ -36,9 +36,9 @@ struct Row {
     name: String,
     api_version: String,
     description: String,
-    routes: Json<Vec<Route>>,
-    backends: Json<Vec<Backend>>,
-    policies: Json<Vec<Policy>>,
+    routes: Stored<Vec<Route>>,
+    backends: Stored<Vec<Backend>>,
+    policies: Stored<Vec<Policy>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }

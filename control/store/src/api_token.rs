@@ -9,7 +9,7 @@ use imp_core::{ApiTokenId, CustomerId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::sql::Conditions;
+use crate::sql::{Conditions, Stored};
 use crate::store::Conn;
 use crate::table::{MetaRow, Table, explained, matched, micros, reads, tenant_and_customer};
 use crate::{Result, Store, Tx};
@@ -31,7 +31,7 @@ struct Row {
     tenant_id: Option<Uuid>,
     customer_id: Option<Uuid>,
     name: String,
-    roles: Json<Vec<Role>>,
+    roles: Stored<Vec<Role>>,
     prefix: String,
     expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,

@@ -17,12 +17,11 @@ use imp_core::{
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::types::Json;
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
 use uuid::Uuid;
 
 use crate::credential::secret_hash;
-use crate::sql::{Word, decode};
+use crate::sql::{Stored, Word, decode};
 use crate::store::Conn;
 use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription};
 
@@ -133,8 +132,8 @@ pub async fn publishes(
         tenant_id: Uuid,
         status: Word<PublishStatus>,
         desired_revision: i64,
-        spec: Json<ProductPublishSpec>,
-        api_services: Json<Vec<FrozenApiService>>,
+        spec: Stored<ProductPublishSpec>,
+        api_services: Stored<Vec<FrozenApiService>>,
     }
     let select = "SELECT p.id AS id, p.tenant_id AS tenant_id, p.status AS status, \
         p.desired_revision AS desired_revision, r.spec AS spec, r.api_services AS api_services \
@@ -174,7 +173,7 @@ pub async fn subscriptions(
     struct Columns {
         #[sqlx(flatten)]
         subscription: subscription::Row,
-        terms: Json<PlanSpec>,
+        terms: Stored<PlanSpec>,
     }
     let select = concat!(
         "SELECT ",
