@@ -199,7 +199,7 @@ impl Facts<'_> {
 #[derive(Debug, Error)]
 enum Unplaceable {
     #[error(transparent)]
-    UnknownBackend(#[from] message::UnknownBackend),
+    Unspeakable(#[from] message::Unspeakable),
     #[error("{0} bytes; no agent takes more than {MAX_RESOURCE_BYTES} as one publish")]
     TooLarge(usize),
 }

@@ -11,7 +11,7 @@ use imp_store::compile::IssuedCredential;
 use imp_xds::Resource;
 
 pub use entitlement::entitlement;
-pub use publish::{UnknownBackend, api_service, publish};
+pub use publish::{Unspeakable, api_service, publish};
 
 /// The message as a resource. Its version is a hash of its encoding: equal on every replica, before
 /// and after a restart.

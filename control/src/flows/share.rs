@@ -10,7 +10,7 @@ use imp_proto::bounds::{self, Exceeded, Share};
 use imp_store::compile::DesiredPublish;
 use imp_store::share::{self as table, ClusterShare};
 
-use crate::compile::message;
+use crate::compile::message::{self, Unspeakable};
 use crate::flows::Write;
 use crate::problem::Problem;
 use crate::rest::entity::Entity;
@@ -49,7 +49,7 @@ pub async fn refuse_too_many<E: Entity>(write: &mut Write<'_>) -> Result<(), Pro
 pub fn check_service(spec: &ApiServiceSpec) -> Result<(), Problem> {
     let (id, revision) = (ApiServiceId::new(), 1);
     let frozen = FrozenApiService { id, revision, spec: spec.clone() };
-    let message = message::api_service(&frozen).map_err(Problem::internal)?;
+    let message = message::api_service(&frozen).map_err(unspeakable)?;
     bounds::service(&message).map_err(|exceeded| too_large(&exceeded, ""))
 }
 
@@ -67,7 +67,7 @@ pub fn measure(
         spec: publish.spec.clone(),
         api_services: services,
     };
-    let message = message::publish(&longest).map_err(Problem::internal)?;
+    let message = message::publish(&longest).map_err(unspeakable)?;
     let share = bounds::publish(&message).and_then(Share::check);
     let share = share.map_err(|exceeded| too_large(&exceeded, "/api_services"))?;
     Ok((share, longest.api_services))
@@ -92,6 +92,15 @@ pub async fn take(
         }
     }
     Ok(())
+}
+
+fn unspeakable(error: Unspeakable) -> Problem {
+    match error {
+        Unspeakable::UnknownPolicy { .. } => {
+            Problem::conflict("unknown_policy_type", error.to_string())
+        }
+        Unspeakable::UnknownBackend(_) => Problem::internal(error),
+    }
 }
 
 fn too_large(exceeded: &Exceeded, pointer: &str) -> Problem {

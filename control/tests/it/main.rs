@@ -22,6 +22,7 @@ mod isolation;
 mod jobs;
 mod life;
 mod locking;
+mod newer_release;
 mod object_caps;
 mod openapi;
 mod paging;
