@@ -17,3 +17,15 @@ CREATE TABLE jobs (
     CONSTRAINT uq_jobs__dedupe_key UNIQUE (kind, dedupe_key)
 ) STRICT;
 CREATE INDEX ix_jobs__due_at ON jobs (due_at, id);
+
+-- What happened, for those who act on it: a row of `audit` is the event. `payload` is for machines what
+-- `detail` is for people.
+ALTER TABLE audit ADD COLUMN payload TEXT NOT NULL DEFAULT '{}';
+
+-- How far each reader of events has come. What the slowest has not read is not pruned.
+CREATE TABLE event_cursors (
+    name TEXT NOT NULL CONSTRAINT ck_event_cursors__name CHECK (name <> ''),
+    seq INTEGER NOT NULL,
+    updated_at TEXT NOT NULL,
+    CONSTRAINT uq_event_cursors__name PRIMARY KEY (name)
+) STRICT;

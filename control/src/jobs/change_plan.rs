@@ -58,6 +58,7 @@ async fn change_plan(
     let plan = plan::get_in(&mut tx, &TenantScope::platform(), change.plan_id).await?;
     let there = plan.is_some_and(|plan| plan.status != CatalogStatus::Closed);
     let expected = subscription.meta.version;
+    let from = (subscription.plan_id, subscription.plan_version);
     subscription.plan_change = None;
     if there {
         subscription.plan_id = change.plan_id;
@@ -75,7 +76,14 @@ async fn change_plan(
         object_id: subscription.id.into(),
         detail: format!("{what} version {} of plan {}", change.plan_version, change.plan_id),
     };
-    audit::append(&mut tx, &entry).await?;
+    let terms = |(id, version)| serde_json::json!({ "plan_id": id, "plan_version": version });
+    let payload = serde_json::json!({
+        "from": terms(from),
+        "to": terms((subscription.plan_id, subscription.plan_version)),
+        "product_id": subscription.product_id,
+        "customer_id": subscription.customer_id,
+    });
+    audit::append_event(&mut tx, &entry, &payload).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! Table `audit`: who did what to which object. Written in the transaction of the deed, never
-//! changed, and without foreign keys: it outlives what it tells of.
+//! changed, and without foreign keys: it outlives what it tells of. The rows are the events that
+//! [`crate::event`] reads.
 
 use chrono::{DateTime, Utc};
 use imp_core::{AgentId, ApiTokenId, TenantId};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::table::micros;
-use crate::{Result, Store, Tx};
+use crate::{Result, Store, Tx, event};
 
 /// Who did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub struct Entry {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     at: DateTime<Utc>,
     token_id: Uuid,
     actor_kind: String,
@@ -83,15 +85,22 @@ impl From<Row> for Entry {
 
 /// Adds it.
 pub async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
+    append_event(tx, entry, &serde_json::json!({})).await
+}
+
+/// Adds it, with what readers of events need to know of it: small, and never a secret.
+pub async fn append_event(tx: &mut Tx, entry: &Entry, payload: &Value) -> Result<()> {
     let Entry { at, actor, tenant_id, operation, object_id, detail } = entry;
     let sql = "INSERT INTO audit (at, token_id, actor_kind, actor_id, tenant_id, operation, \
-        object_id, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        object_id, detail, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let payload = event::bounded(payload);
     let (kind, id) = actor.columns();
     // The first release reads this column only.
     let token = if let Actor::Token(id) = actor { (*id).into() } else { Uuid::nil() };
     let tenant = tenant_id.map(Uuid::from);
     let at = micros(*at);
-    execute!(tx.conn(), sql, at, token, kind, id, tenant, operation, *object_id, detail).map(drop)
+    execute!(tx.conn(), sql, at, token, kind, id, tenant, operation, *object_id, detail, payload)
+        .map(drop)
 }
 
 /// What was done to an object, first deed first; also after the object is gone.
@@ -107,8 +116,9 @@ pub async fn of_object(store: &Store, id: impl Into<Uuid>) -> Result<Vec<Entry>>
 /// so they are the one kind that is pruned.
 pub const REPORT: &str = "product_publishes.report";
 
-/// Removes reports that are older; how many rows.
+/// Removes reports that are older and that every reader of events has dealt with; how many rows.
 pub async fn prune_reports(tx: &mut Tx, older_than: DateTime<Utc>) -> Result<u64> {
-    let sql = "DELETE FROM audit WHERE at < $1 AND operation = $2";
+    let sql = "DELETE FROM audit WHERE at < $1 AND operation = $2 \
+        AND NOT EXISTS (SELECT 1 FROM event_cursors c WHERE c.seq < audit.seq)";
     execute!(tx.conn(), sql, micros(older_than), REPORT)
 }

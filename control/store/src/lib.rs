@@ -29,6 +29,7 @@ pub mod consumer;
 pub mod credential;
 pub mod customer;
 pub mod domain;
+pub mod event;
 pub mod gateway;
 pub mod history;
 pub mod job;

@@ -15,6 +15,7 @@ use crate::table::micros;
 use crate::{Result, Store, Tx};
 
 pub use tail::Tail;
+pub(crate) use tail::{PATIENCE, horizon};
 
 macro_rules! subjects {
     ($($(#[$doc:meta])* $name:ident($id:ident) = $word:literal),* $(,)?) => {

@@ -5,6 +5,7 @@ use imp_control::jobs::Worker;
 use imp_control::state::Clock;
 use imp_core::{ApiTokenId, TenantId};
 use imp_store::audit::{self, Actor, Entry};
+use imp_store::event::{self, Event, Reader};
 use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -17,6 +18,15 @@ use crate::world::{Caller, Shop, World};
 async fn rows(world: &World, object: &Value) -> Vec<Entry> {
     let id: Uuid = object["id"].as_str().unwrap().parse().unwrap();
     audit::of_object(&world.running.store, id).await.unwrap()
+}
+
+/// All that happened so far.
+async fn events(world: &World) -> Vec<Event> {
+    let store = &world.running.store;
+    let mut tx = store.begin().await.unwrap();
+    event::follow(&mut tx, "test", 0, world.now.get()).await.unwrap();
+    tx.commit().await.unwrap();
+    Reader::new("test").read(store, 1000).await.unwrap()
 }
 
 async fn actor(caller: &Caller) -> Actor {
@@ -72,6 +82,12 @@ async fn what_agents_brought_a_publish_to_is_in_the_trail() {
     let last = rows.last().unwrap();
     assert_eq!((last.actor, last.operation.as_str()), (Actor::Platform, audit::REPORT));
     assert!(last.detail.ends_with("-> active"), "{}", last.detail);
+    let events = events(&world).await;
+    let event = events.iter().rfind(|it| it.entry.operation == audit::REPORT).unwrap();
+    let of = |field: &str| event.payload[field].clone();
+    assert_eq!((of("to"), of("revision")), (json!("active"), json!(1)));
+    assert_eq!(of("cluster_id"), json!(shop.id("clusters")));
+    assert_eq!(Some(&event.entry), rows.last());
     // What is so already is no deed.
     let before = rows.len();
     report.statuses(vec![status(shop.id("product-publishes"), 1, [2, 0, 0])]).await;

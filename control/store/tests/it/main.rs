@@ -8,6 +8,7 @@ mod deletion;
 mod dialects;
 mod domains;
 mod duplicates;
+mod events;
 mod files;
 mod healing;
 mod history;
