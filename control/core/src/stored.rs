@@ -3,9 +3,13 @@
 //! What a caller sends is read strictly: an unknown field is a fault, since it would be without effect.
 //! What is stored is read by the same types without that strictness: fields that this release does not
 //! know are passed over, so that a newer release can add some while this one still runs. A type of
-//! policy that it does not know is kept as it is ([`crate::policy::PolicyConfig::Unknown`]).
+//! policy that it does not know is kept as it is ([`crate::policy::PolicyConfig::Unknown`]), and so is a
+//! state that it does not know ([`Word`]).
 
-use serde::de::value::StringDeserializer;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use serde::de::value::{self, StringDeserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
     SeqAccess, VariantAccess, Visitor,
@@ -24,6 +28,105 @@ pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
     // The former error knows the place.
     T::deserialize(Stored(value)).map_err(|_| strict)
 }
+
+/// An enum that is stored as a word.
+pub trait Word: DeserializeOwned {
+    /// What stands for a word of a newer release; None if it has no such variant.
+    fn newer(_word: NewerWord) -> Option<Self> {
+        None
+    }
+}
+
+/// A word that this release does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NewerWord(&'static str);
+
+impl NewerWord {
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+/// Reads a word that was stored.
+pub fn read_word<T: Word>(text: &str) -> Result<T, value::Error> {
+    let known: value::StrDeserializer<'_, value::Error> = text.into_deserializer();
+    T::deserialize(known).or_else(|error| interned(text).and_then(T::newer).ok_or(error))
+}
+
+/// So many words of newer releases are kept, and none that is longer.
+const WORDS: usize = 256;
+const WORD_BYTES: usize = 64;
+
+/// The word for as long as the process runs: states are `Copy`, and there are few of them.
+fn interned(text: &str) -> Option<NewerWord> {
+    static WORDS_SEEN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut seen = WORDS_SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(word) = seen.get(text) {
+        return Some(NewerWord(word));
+    }
+    if text.is_empty() || text.len() > WORD_BYTES || seen.len() >= WORDS {
+        return None;
+    }
+    let word: &'static str = Box::leak(text.to_owned().into_boxed_str());
+    seen.insert(word);
+    Some(NewerWord(word))
+}
+
+/// The states of something, which `as_str` names. To them comes the variant `Newer`: a word that a newer
+/// release stored, which is kept as it is, and which no request can name.
+macro_rules! states {
+    (
+        $(#[doc = $doc:expr])*
+        pub enum $type:ident {
+            $($(#[doc = $about:expr])* $state:ident,)*
+        }
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $type {
+            $($(#[doc = $about])* $state,)*
+            /// Of a newer release. Nothing leads out of it here.
+            #[serde(skip)]
+            Newer(crate::stored::NewerWord),
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl crate::stored::Word for $type {
+            fn newer(word: crate::stored::NewerWord) -> Option<Self> {
+                Some(Self::Newer(word))
+            }
+        }
+
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                let about: Vec<&str> = [$($doc),*].map(str::trim).to_vec();
+                utoipa::openapi::schema::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .description(Some(about.join("\n")))
+                    .enum_values(Some([$(Self::$state.as_str()),*]))
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {}
+    };
+}
+pub(crate) use states;
+
+impl Word for crate::credential::CredentialType {}
+impl Word for crate::domain::DomainStatus {}
+impl Word for crate::gateway::GatewayClass {}
+impl Word for crate::product::Visibility {}
+impl Word for crate::product_publish::AuthMode {}
+impl Word for crate::product_publish::Delivery {}
+impl Word for crate::product_publish::Environment {}
 
 /// A part that only stored JSON may have: what this release does not know, as it stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -58,7 +58,7 @@ pub fn credential(credential: &IssuedCredential) -> pb::Credential {
     use pb::credential::State;
     let state = match credential.status {
         CredentialStatus::Active => State::Active,
-        CredentialStatus::Revoked => State::Revoked,
+        CredentialStatus::Revoked | CredentialStatus::Newer(_) => State::Revoked,
     };
     pb::Credential {
         id: credential.id.to_string(),

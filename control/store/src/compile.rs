@@ -10,7 +10,8 @@ use imp_core::product_publish::{
     FrozenApiService, ProductPublish, ProductPublishSpec, PublishStatus,
 };
 use imp_core::secret::SecretHash;
-use imp_core::subscription::Subscription;
+use imp_core::stored::NewerWord;
+use imp_core::subscription::{Subscription, SubscriptionStatus};
 use imp_core::{
     AgentId, ClientAppId, ClusterId, ConsumerId, CredentialId, GatewayId, ProductId,
     ProductPublishId, SubscriptionId, TenantId,
@@ -141,6 +142,9 @@ pub async fn publishes(
         ON r.product_publish_id = p.id AND r.revision = p.desired_revision WHERE p.id";
     let rows = read::<_, Columns>(store, "product_publishes", select, " ORDER BY p.id", which);
     let publish = |row: Columns| {
+        if let PublishStatus::Newer(word) = row.status.0 {
+            return Err(newer("product_publishes", row.id, word));
+        }
         Ok(DesiredPublish {
             id: row.id.into(),
             tenant_id: row.tenant_id.into(),
@@ -151,6 +155,13 @@ pub async fn publishes(
         })
     };
     Ok(rows.await?.into_iter().map(|row| row.and_then(publish)).collect())
+}
+
+/// Whether a state calls for serving or for refusing, this release cannot know: gateways keep what they
+/// were told before.
+fn newer(table: &'static str, id: Uuid, word: NewerWord) -> StoreError {
+    let why = format!("status: this release does not know '{}'", word.as_str());
+    StoreError::Corrupt { table, id: Some(id), why }
 }
 
 /// Gateways.
@@ -183,7 +194,11 @@ pub async fn subscriptions(
     );
     let rows = read::<_, Columns>(store, "subscriptions", select, " ORDER BY id", which);
     let terms = |row: Columns| {
-        Ok(SubscribedTerms { subscription: row.subscription.into(), terms: row.terms.0 })
+        let subscription: Subscription = row.subscription.into();
+        if let SubscriptionStatus::Newer(word) = subscription.status {
+            return Err(newer("subscriptions", subscription.id.into(), word));
+        }
+        Ok(SubscribedTerms { subscription, terms: row.terms.0 })
     };
     Ok(rows.await?.into_iter().map(|row| row.and_then(terms)).collect())
 }

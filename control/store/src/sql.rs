@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use imp_core::stored;
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::de::DeserializeOwned;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::types::{Json, JsonRawValue};
@@ -98,15 +98,12 @@ where
     }
 }
 
-impl<'r, T: DeserializeOwned, DB: Database> Decode<'r, DB> for Word<T>
+impl<'r, T: stored::Word, DB: Database> Decode<'r, DB> for Word<T>
 where
     &'r str: Decode<'r, DB>,
 {
     fn decode(value: DB::ValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        let word = <&str as Decode<DB>>::decode(value)?;
-        let words: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
-            word.into_deserializer();
-        Ok(Self(T::deserialize(words)?))
+        Ok(Self(stored::read_word(<&str as Decode<DB>>::decode(value)?)?))
     }
 }
 

@@ -4,9 +4,9 @@ use imp_control::compile::message::{self, Unspeakable};
 use imp_core::api_service::ApiServiceSpec;
 use imp_core::product_publish::FrozenApiService;
 use imp_core::scope::TenantScope;
-use imp_core::{ApiServiceId, stored};
-use imp_store::api_service;
+use imp_core::{ApiServiceId, ProductPublishId, stored};
 use imp_store::testing::Kind;
+use imp_store::{api_service, product_publish};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -64,4 +64,33 @@ fn a_gateway_is_told_nothing_of_a_service_with_an_unknown_policy() {
     let refused = message::api_service(&frozen).unwrap_err();
     let Unspeakable::UnknownPolicy { policy, kind, .. } = &refused else { panic!("{refused}") };
     assert_eq!((policy.as_str(), kind.as_str()), ("door", "teleport"));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_this_release_does_not_know_is_shown_and_left_alone(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let (store, all) = (&world.running.store, TenantScope::platform());
+    let id: ProductPublishId = shop.id("product-publishes").parse().unwrap();
+    let mut publish = product_publish::get(store, &all, id).await.unwrap().unwrap();
+    publish.status = stored::read_word("degraded").unwrap();
+    let expected = publish.meta.version;
+    publish.meta.version += 1;
+    let mut tx = store.begin().await.unwrap();
+    product_publish::update(&mut tx, &publish, expected).await.unwrap();
+    tx.commit().await.unwrap();
+    let (path, provider) = (shop.path("product-publishes"), &shop.provider);
+    let shown = provider.get(&path).await.ok();
+    assert_eq!(shown["status"], "degraded");
+    assert_eq!(provider.get("/v1/product-publishes").await.ok()["items"], json!([shown]));
+    for step in ["suspend", "resume", "redeploy"] {
+        let answer = provider.step(&format!("{path}/{step}")).await;
+        answer.refused(409, "invalid_transition", "");
+    }
+    let filter = provider.get("/v1/product-publishes?status=degraded").await;
+    assert_eq!(filter.status, 400, "callers name the states that this release knows");
+    assert_eq!(provider.get(&path).await.ok(), shown);
 }

@@ -4,16 +4,24 @@ use std::fmt::Debug;
 
 use imp_core::Check as _;
 use imp_core::api_service::ApiServiceSpec;
+use imp_core::api_service::ApiServiceStatus;
 use imp_core::cluster::AgentNode;
+use imp_core::credential::CredentialStatus;
 use imp_core::gateway::Listener;
 use imp_core::plan::PlanSpec;
 use imp_core::policy::{Policy, PolicyConfig};
 use imp_core::port::PortRange;
-use imp_core::product_publish::{FrozenApiService, NodeCounts, ProductPublishSpec, PublishError};
+use imp_core::product::CatalogStatus;
+use imp_core::product_publish::{
+    Environment, FrozenApiService, NodeCounts, ProductPublishSpec, Progress, PublishError,
+    PublishStatus,
+};
 use imp_core::stored;
+use imp_core::subscription::SubscriptionStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use utoipa::PartialSchema as _;
 
 /// A type that is stored.
 trait Shape: Serialize + DeserializeOwned + PartialEq + Debug {}
@@ -144,6 +152,48 @@ fn a_request_with_an_unknown_type_of_policy_is_refused() {
         let refused = serde_json::from_str::<Policy>(text).unwrap_err().to_string();
         assert!(refused.contains("unknown variant `teleport`, expected one of"), "{refused}");
     }
+}
+
+#[test]
+fn a_state_of_a_newer_release_is_kept_and_leads_nowhere() {
+    let status: PublishStatus = stored::read_word("degraded").unwrap();
+    assert_eq!(
+        (status.as_str(), serde_json::to_value(status).unwrap()),
+        ("degraded", json!("degraded"))
+    );
+    assert_eq!(stored::read_word::<PublishStatus>("degraded").unwrap(), status);
+    assert_ne!(stored::read_word::<PublishStatus>("drifted").unwrap(), status);
+    assert_eq!(stored::read_word::<PublishStatus>("active").unwrap(), PublishStatus::Active);
+    for step in [status.redeploy(), status.suspend(), status.resume(), status.undeploy()] {
+        assert_eq!(step.unwrap_err().from, "degraded");
+    }
+    for progress in [Progress::Acked, Progress::Deploying, Progress::Refused] {
+        assert_eq!(status.report(progress), status);
+    }
+    let living: SubscriptionStatus = stored::read_word("past_due").unwrap();
+    assert!(living.is_living(), "as the unique index has it");
+    assert!(living.cancel().is_err() && living.approve().is_err());
+    let key: CredentialStatus = stored::read_word("quarantined").unwrap();
+    assert!(key.revoke().is_err());
+    let service: ApiServiceStatus = stored::read_word("blocked").unwrap();
+    assert!(service.publish().is_err() && service.retire().is_err());
+    let product: CatalogStatus = stored::read_word("hidden").unwrap();
+    assert!(product.activate("product").is_err() && product.close("product").is_err());
+    // Callers name the states that there are, and the API's document does, too.
+    assert!(serde_json::from_str::<PublishStatus>(r#""degraded""#).is_err());
+    assert!(serde_json::from_str::<PublishStatus>(r#"{"newer":"degraded"}"#).is_err());
+    let schema = serde_json::to_value(CatalogStatus::schema()).unwrap();
+    assert_eq!(schema["enum"], json!(["draft", "active", "deprecated", "closed"]));
+    assert_eq!(schema["type"], "string");
+    let about = "The life cycle of products and plans: draft -> active -> deprecated -> closed.";
+    assert_eq!(schema["description"], about);
+    for nothing in ["", &"x".repeat(65)] {
+        assert!(stored::read_word::<PublishStatus>(nothing).is_err());
+    }
+    assert!(
+        stored::read_word::<Environment>("moon").is_err(),
+        "not where nothing can stand for it"
+    );
 }
 
 #[test]

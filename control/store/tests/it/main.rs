@@ -13,6 +13,7 @@ mod files;
 mod healing;
 mod history;
 mod jobs;
+mod newer_release;
 mod outbox;
 mod ports;
 mod publishes;
