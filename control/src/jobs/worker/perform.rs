@@ -149,7 +149,7 @@ fn ended(result: Result<Result<Outcome, JobError>, JoinError>) -> End {
 /// limit.
 fn backoff(attempts: i64) -> Duration {
     let (shortest, longest) = DELAYS;
-    let delays = ExponentialBuilder::default()
+    let mut delays = ExponentialBuilder::default()
         .with_min_delay(shortest)
         .with_max_delay(longest)
         .without_max_times()
@@ -157,7 +157,7 @@ fn backoff(attempts: i64) -> Duration {
         .build();
     // Beyond these it does not grow.
     let number = usize::try_from(attempts.clamp(1, 32) - 1).unwrap_or_default();
-    delays.skip(number).next().unwrap_or(longest)
+    delays.nth(number).unwrap_or(longest)
 }
 
 fn later(now: DateTime<Utc>, by: Duration) -> DateTime<Utc> {

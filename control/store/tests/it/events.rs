@@ -1,5 +1,7 @@
 //! Events: read in order, at least once, and never lost.
 
+use std::time::Duration;
+
 use chrono::{TimeDelta, Utc};
 use imp_core::TenantId;
 use imp_store::audit::{self, Actor, Entry};
@@ -8,6 +10,7 @@ use imp_store::testing::Kind;
 use imp_store::{Store, Tx};
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::shop::{store, write};
@@ -56,6 +59,18 @@ async fn drain(store: &Store, reader: &mut Reader) -> Vec<String> {
             assert!(advance(store, NAME, last.seq).await);
         }
         seen.extend(events.into_iter().map(|event| event.entry.operation));
+    }
+    seen
+}
+
+/// Deals with so many events. A number that was taken back is passed over only when no transaction of the
+/// server is older, and other tests have some.
+async fn deal_with(store: &Store, reader: &mut Reader, count: usize) -> Vec<String> {
+    let mut seen = Vec::new();
+    let until = Instant::now() + Duration::from_secs(20);
+    while seen.len() < count && Instant::now() < until {
+        seen.extend(drain(store, reader).await);
+        sleep(Duration::from_millis(20)).await;
     }
     seen
 }
@@ -132,10 +147,10 @@ async fn what_is_committed_late_is_waited_for() {
     later.rollback().await.unwrap();
     assert_eq!(drain(&store, &mut reader).await, Vec::<String>::new());
     last.commit().await.unwrap();
-    assert_eq!(drain(&store, &mut reader).await, ["five", "six", "seven"]);
+    assert_eq!(deal_with(&store, &mut reader, 3).await, ["five", "six", "seven"]);
     open(&store, "eight").await.rollback().await.unwrap();
     tell(&store, "nine").await;
-    assert_eq!(drain(&store, &mut reader).await, ["nine"]);
+    assert_eq!(deal_with(&store, &mut reader, 1).await, ["nine"]);
 }
 
 #[rstest]
@@ -171,9 +186,9 @@ async fn of_many_writers_nothing_is_lost(#[values(Kind::Sqlite, Kind::Postgres)]
     for writer in writers {
         told.extend(writer.await.unwrap());
     }
-    for _ in 0..5 {
-        seen.extend(drain(&store, &mut reader).await);
-    }
+    let left = told.len() - seen.len();
+    seen.extend(deal_with(&store, &mut reader, left).await);
+    seen.extend(drain(&store, &mut reader).await);
     seen.sort();
     told.sort();
     assert_eq!(seen, told, "each once");
