@@ -28,11 +28,12 @@ use crate::dns::Dns;
 use crate::hub::Hub;
 use crate::hub::identity::AgentKey;
 use crate::hub::presence::Duplicates;
+use crate::jobs::Worker;
 use crate::listen::{self, Limits, Plain};
 use crate::operation::Operation;
 use crate::readiness::Readiness;
 use crate::state::{ClaimRules, Clock, State};
-use crate::{jobs, metrics, rest};
+use crate::{metrics, rest};
 
 /// Why it does not start: one clear line each.
 #[derive(Debug, Error)]
@@ -173,9 +174,8 @@ fn start_hub(
     vec![
         tokio::spawn(hub.serve(port.listener, port.tls, Limits::agents())),
         tokio::spawn(tailer.run(stop.clone())),
-        tokio::spawn(jobs::prune(store.clone(), clock.clone(), stop.clone())),
-        tokio::spawn(jobs::change_plans(store, clock, stop.clone())),
-        tokio::spawn(jobs::sum_up_metrics(stop.clone())),
+        tokio::spawn(Worker::new(store, clock).run(stop.clone())),
+        tokio::spawn(metrics::sum_up(stop.clone())),
     ]
 }
 

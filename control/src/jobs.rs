@@ -1,148 +1,114 @@
-//! What runs by the clock.
+//! Work of the platform that is due at a time, whichever replica does it. [`JOBS`] is the table of all.
+//!
+//! A job is a row (`imp_store::job`): what is asked for is done, over crashes and restarts, by one
+//! replica at a time. What each process must do for itself (metrics, connected agents, certificates) is
+//! no job.
 
-use imp_core::plan::Plan;
-use imp_store::Record as _;
+pub mod change_plan;
+pub mod prune;
+pub mod sweep_plan_changes;
+mod worker;
+
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use imp_core::product::CatalogStatus;
-use imp_core::scope::TenantScope;
-use imp_core::subscription::Subscription;
-use imp_store::audit::{self, Actor};
-use imp_store::outbox::{self, Subject};
-use imp_store::{Store, StoreError, product_publish, subscription};
-use tokio_util::sync::CancellationToken;
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use imp_store::job::Job;
+use imp_store::{Cause, Store, StoreError, Tx, audit, job};
+use thiserror::Error;
 use uuid::Uuid;
 
-use crate::metrics;
 use crate::state::Clock;
 
-/// Followers that are further behind load everything anew.
-pub const OUTBOX_KEPT: TimeDelta = TimeDelta::hours(24);
+pub use prune::OUTBOX_KEPT;
+pub use worker::Worker;
 
-/// How publishes came to their states is kept this long.
-const REPORTS_KEPT: TimeDelta = TimeDelta::days(90);
+/// A kind of job.
+#[derive(Debug)]
+pub struct Kind {
+    /// As in the table `jobs`. A name keeps its meaning: replicas of two releases share the table.
+    pub name: &'static str,
+    /// What makes it due.
+    pub trigger: Trigger,
+    /// Does it. May be stopped at any await and begun again, also by another replica.
+    pub run: fn(Running) -> BoxFuture<'static, Result<Outcome, JobError>>,
+}
 
-const PRUNE_EVERY: Duration = Duration::from_secs(600);
-const CHANGE_EVERY: Duration = Duration::from_secs(20);
-const SUM_UP_EVERY: Duration = Duration::from_secs(5);
+/// What makes a job due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// The clock: it is due at the first start, and so long after each success.
+    Every(Duration),
+    /// A change: `imp_store::job::schedule` in its transaction.
+    Cause,
+}
 
-/// Removes what every follower of the outbox has long read, and old reports. Until cancelled.
-pub async fn prune(store: Store, clock: Clock, cancel: CancellationToken) {
-    loop {
-        match prune_once(&store, clock.now()).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "old rows pruned"),
-            Err(error) => {
-                tracing::warn!(%error, "old rows were not pruned; they will be next time")
-            }
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(PRUNE_EVERY) => {}
+/// All kinds of jobs.
+pub const JOBS: &[Kind] = &[
+    Kind {
+        name: prune::NAME,
+        trigger: Trigger::Every(prune::EVERY),
+        run: |it| Box::pin(prune::run(it)),
+    },
+    Kind {
+        name: change_plan::NAME,
+        trigger: Trigger::Cause,
+        run: |it| Box::pin(change_plan::run(it)),
+    },
+    Kind {
+        name: sweep_plan_changes::NAME,
+        trigger: Trigger::Every(sweep_plan_changes::EVERY),
+        run: |it| Box::pin(sweep_plan_changes::run(it)),
+    },
+];
+
+/// A job that is being done.
+pub struct Running {
+    pub store: Store,
+    pub clock: Clock,
+    pub job: Job,
+}
+
+impl Running {
+    /// Opens a transaction that only the worker who has the job can commit: nobody else gets it before
+    /// the transaction ends.
+    pub async fn begin(&self) -> Result<Tx, JobError> {
+        let mut tx = self.store.begin().await?;
+        tx.caused_by(Cause { request_id: self.job.id.to_string(), ..Cause::default() });
+        if job::confirm(&mut tx, &self.job).await? { Ok(tx) } else { Err(JobError::Lost) }
+    }
+
+    /// The audit row of what it did to an object. Its request is the job.
+    pub fn entry(&self, operation: &str, object: Uuid, detail: String) -> audit::Entry {
+        audit::Entry {
+            at: self.clock.now(),
+            actor: audit::Actor::Job,
+            tenant_id: None,
+            operation: operation.to_owned(),
+            object_id: object,
+            detail,
+            request_id: self.job.id.to_string(),
         }
     }
 }
 
-/// One transaction, with its audit row when it removed something. How many rows.
-pub async fn prune_once(store: &Store, now: DateTime<Utc>) -> Result<u64, StoreError> {
-    let mut tx = store.begin().await?;
-    let outbox = outbox::prune(&mut tx, now - OUTBOX_KEPT).await?;
-    let reports = audit::prune_reports(&mut tx, now - REPORTS_KEPT).await?;
-    let hostnames = product_publish::forget_free_hostnames(&mut tx, now).await?;
-    let rows = outbox + reports + hostnames;
-    if rows == 0 {
-        tx.rollback().await?;
-        return Ok(0);
-    }
-    let entry = audit::Entry {
-        at: now,
-        actor: Actor::Job,
-        tenant_id: None,
-        operation: "jobs.prune".to_owned(),
-        object_id: Uuid::nil(),
-        detail: format!("{outbox} outbox rows, {reports} reports, {hostnames} free hostnames"),
-        request_id: String::new(),
-    };
-    audit::append(&mut tx, &entry).await?;
-    tx.commit().await?;
-    Ok(rows)
+/// How a job ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing is left; what the clock triggers is due again after its time.
+    Done,
+    /// There is more to do, at this time.
+    Again(DateTime<Utc>),
 }
 
-/// Moves subscriptions whose period has ended to the plans that they were to move to. Until
-/// cancelled.
-pub async fn change_plans(store: Store, clock: Clock, cancel: CancellationToken) {
-    loop {
-        match change_plans_once(&store, clock.now()).await {
-            Ok(0) => {}
-            Ok(moved) => tracing::info!(moved, "subscriptions changed their plan"),
-            Err(error) => tracing::warn!(%error, "plans were not changed; they will be next time"),
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(CHANGE_EVERY) => {}
-        }
-    }
-}
-
-/// Each in a transaction of its own. How many were moved.
-pub async fn change_plans_once(store: &Store, now: DateTime<Utc>) -> Result<usize, StoreError> {
-    let mut moved = 0;
-    loop {
-        let due = subscription::due(store, now).await?;
-        if due.is_empty() {
-            return Ok(moved);
-        }
-        for it in due {
-            match change_plan(store, it, now).await {
-                Ok(()) => moved += 1,
-                // Somebody changed it meanwhile: it comes up again if it still is due.
-                Err(StoreError::VersionMismatch { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// A plan that was closed or deleted since is nothing to move to; the subscription stays where it is.
-async fn change_plan(
-    store: &Store,
-    mut it: Subscription,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let Some(change) = it.plan_change.take() else { return Ok(()) };
-    let mut tx = store.begin().await?;
-    let plan = Plan::get_in(&mut tx, &TenantScope::platform(), change.plan_id).await?;
-    let there = plan.is_some_and(|plan| plan.status != CatalogStatus::Closed);
-    let expected = it.meta.version;
-    if there {
-        it.plan_id = change.plan_id;
-        it.plan_version = change.plan_version;
-    }
-    it.meta.touch(now);
-    subscription::update(&mut tx, &it, expected).await?;
-    outbox::append(&mut tx, Subject::Subscription(it.id)).await?;
-    let what = if there { "moved to" } else { "not moved to" };
-    let entry = audit::Entry {
-        at: now,
-        actor: Actor::Job,
-        tenant_id: Some(it.tenant_id),
-        operation: "subscriptions.change_plan".to_owned(),
-        object_id: it.id.into(),
-        detail: format!("{what} version {} of plan {}", change.plan_version, change.plan_id),
-        request_id: String::new(),
-    };
-    audit::append(&mut tx, &entry).await?;
-    tx.commit().await
-}
-
-/// Keeps metrics small. Until cancelled.
-pub async fn sum_up_metrics(cancel: CancellationToken) {
-    loop {
-        metrics::upkeep();
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(SUM_UP_EVERY) => {}
-        }
-    }
+/// Why a job is tried again later.
+#[derive(Debug, Error)]
+pub enum JobError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its payload is not what this release expects.
+    #[error("its payload cannot be read: {0}")]
+    Payload(serde_json::Error),
+    #[error("another worker has it by now")]
+    Lost,
 }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::policy::Policy;
 use crate::route::{Backend, Route};
+use crate::stored::states;
 use crate::upstream::UpstreamPolicy;
 use crate::{ApiServiceId, BackendId, Check, Meta, TenantId, Transition, Violations, grammar};
 
@@ -171,24 +172,25 @@ pub struct ApiService {
     pub meta: Meta,
 }
 
-/// draft -> published -> deprecated -> retired; blocked by an operator from any but retired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ApiServiceStatus {
-    /// Never published.
-    Draft,
-    /// In at least one publish so far.
-    Published,
-    /// Serves on, enters no new publish.
-    Deprecated,
-    /// Over.
-    Retired,
+states! {
+    /// draft -> published -> deprecated -> retired; blocked by an operator from any but retired.
+    pub enum ApiServiceStatus {
+        /// Never published.
+        Draft,
+        /// In at least one publish so far.
+        Published,
+        /// Serves on, enters no new publish.
+        Deprecated,
+        /// Over.
+        Retired,
+    }
 }
 
 impl ApiServiceStatus {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Newer(word) => word.as_str(),
             Self::Draft => "draft",
             Self::Published => "published",
             Self::Deprecated => "deprecated",

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::stored::states;
 use crate::{Check, ConsumerId, CredentialId, CustomerId, Meta, TenantId, Transition, Violations};
 
 /// What a caller writes of a credential.
@@ -64,20 +65,21 @@ pub struct Credential {
     pub meta: Meta,
 }
 
-/// active -> revoked, for good. Expiry is the clock's business.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CredentialStatus {
-    /// Opens.
-    Active,
-    /// Never opens again.
-    Revoked,
+states! {
+    /// active -> revoked, for good. Expiry is the clock's business.
+    pub enum CredentialStatus {
+        /// Opens.
+        Active,
+        /// Never opens again.
+        Revoked,
+    }
 }
 
 impl CredentialStatus {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Newer(word) => word.as_str(),
             Self::Active => "active",
             Self::Revoked => "revoked",
         }
@@ -87,7 +89,7 @@ impl CredentialStatus {
     pub fn revoke(self) -> Result<Self, Transition> {
         match self {
             Self::Active => Ok(Self::Revoked),
-            Self::Revoked => Err(Transition { kind: "credential", from: "revoked", to: "revoked" }),
+            _ => Err(Transition { kind: "credential", from: self.as_str(), to: "revoked" }),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Every entity comes as two structs: a *spec*, which is what a caller may write (unknown fields are
 //! refused, [`Check::check`] finds what the types cannot), and the entity itself: the spec plus what
 //! the platform decides (ids, times, versions, states). Life cycles are enums whose transition
-//! functions are the only way from one state to the next.
+//! functions are the only way from one state to the next. Specs are stored as JSON, too: [`stored`] reads
+//! what another release wrote.
 
 pub mod api_service;
 pub mod api_token;
@@ -28,6 +29,7 @@ pub mod role;
 pub mod route;
 pub mod scope;
 pub mod secret;
+pub mod stored;
 pub mod subscription;
 pub mod tenant;
 pub mod upstream;

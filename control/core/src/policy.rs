@@ -2,11 +2,13 @@
 //! table of all.
 
 mod cors;
+mod document;
 mod headers;
 mod ip_access;
 mod rate_limit;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema as _, ToSchema};
@@ -19,7 +21,7 @@ pub use ip_access::IpAccess;
 pub use rate_limit::{Per, RateLimit};
 
 /// A policy of an API service or of one of its routes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Given by the platform when absent.
@@ -38,7 +40,7 @@ pub struct Policy {
 }
 
 /// The types of policy, each with its settings in `config`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(tag = "type", content = "config", rename_all = "snake_case")]
 pub enum PolicyConfig {
     /// At most so many requests per window, over all callers.
@@ -51,6 +53,17 @@ pub enum PolicyConfig {
     IpAccess(IpAccess),
     /// Which web pages may call from a browser.
     Cors(Cors),
+    /// Of a newer release, in what is stored; no request may hold one.
+    #[serde(skip)]
+    Unknown(UnknownPolicy),
+}
+
+/// A policy that this release cannot judge. It is shown and stored as it is, and nothing that holds it
+/// is sent to a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownPolicy {
+    kind: String,
+    config: Value,
 }
 
 /// A type of policy.
@@ -119,8 +132,9 @@ pub const TYPES: &[PolicyType] = &[
 
 impl PolicyConfig {
     /// The type as it stands in JSON.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &str {
         match self {
+            Self::Unknown(unknown) => &unknown.kind,
             Self::RateLimit(_) => "rate_limit",
             Self::RequestHeaders(_) => "request_headers",
             Self::ResponseHeaders(_) => "response_headers",
@@ -132,7 +146,7 @@ impl PolicyConfig {
     /// How many headers, networks and origins it names: how much work it is.
     pub fn parts(&self) -> usize {
         match self {
-            Self::RateLimit(_) => 0,
+            Self::RateLimit(_) | Self::Unknown(_) => 0,
             Self::RequestHeaders(headers) | Self::ResponseHeaders(headers) => headers.len(),
             Self::IpAccess(access) => access.allow.len() + access.deny.len(),
             Self::Cors(cors) => cors.len(),
@@ -145,7 +159,19 @@ impl PolicyConfig {
             Self::RequestHeaders(headers) | Self::ResponseHeaders(headers) => headers,
             Self::IpAccess(access) => access,
             Self::Cors(cors) => cors,
+            Self::Unknown(unknown) => unknown,
         }
+    }
+
+    fn unknown(kind: String, config: Value) -> Self {
+        Self::Unknown(UnknownPolicy { kind, config })
+    }
+}
+
+impl Check for UnknownPolicy {
+    fn check(&self, v: &mut Violations) {
+        let detail = format!("this release does not know policies of type '{}'", self.kind);
+        v.add("", "unknown_policy_type", detail);
     }
 }
 
@@ -177,8 +203,8 @@ mod tests {
     /// The words of the enum are those that its deserialiser names when it meets another.
     #[test]
     fn the_table_holds_every_type() {
-        let unknown = r#"{"name":"l","type":"teleport","config":{}}"#;
-        let told = serde_json::from_str::<Policy>(unknown).unwrap_err().to_string();
+        let unknown = r#"{"type":"teleport","config":{}}"#;
+        let told = serde_json::from_str::<PolicyConfig>(unknown).unwrap_err().to_string();
         let named: Vec<&str> = told.split('`').skip(3).step_by(2).collect();
         let table: Vec<&str> = TYPES.iter().map(|it| it.name).collect();
         assert_eq!(named, table);

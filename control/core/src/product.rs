@@ -4,6 +4,7 @@ use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::stored::states;
 use crate::{ApiServiceId, Check, Meta, ProductId, TenantId, Transition, Violations, grammar};
 
 /// What a caller writes of a product.
@@ -87,24 +88,25 @@ pub struct Product {
     pub meta: Meta,
 }
 
-/// The life cycle of products and plans: draft -> active -> deprecated -> closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CatalogStatus {
-    /// Not on sale yet.
-    Draft,
-    /// On sale.
-    Active,
-    /// No new subscriptions.
-    Deprecated,
-    /// Over.
-    Closed,
+states! {
+    /// The life cycle of products and plans: draft -> active -> deprecated -> closed.
+    pub enum CatalogStatus {
+        /// Not on sale yet.
+        Draft,
+        /// On sale.
+        Active,
+        /// No new subscriptions.
+        Deprecated,
+        /// Over.
+        Closed,
+    }
 }
 
 impl CatalogStatus {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Newer(word) => word.as_str(),
             Self::Draft => "draft",
             Self::Active => "active",
             Self::Deprecated => "deprecated",

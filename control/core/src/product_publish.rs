@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api_service::ApiServiceSpec;
+use crate::stored::states;
 use crate::{
     ApiServiceId, Check, ClusterId, GatewayId, Meta, ProductId, ProductPublishId, TenantId,
     Transition, Violations, grammar,
@@ -221,33 +222,34 @@ pub struct FrozenApiService {
     pub spec: ApiServiceSpec,
 }
 
-/// pending -> deploying -> active | failed; active <-> suspended; -> undeploying -> undeployed.
-/// `unknown` is what a reader sees while the agent is silent; it is never stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PublishStatus {
-    /// No agent has it yet.
-    Pending,
-    /// On its way to the Envoys.
-    Deploying,
-    /// Every connected Envoy acknowledged it.
-    Active,
-    /// Refused; the former revision keeps serving.
-    Failed,
-    /// Answers 503 by order.
-    Suspended,
-    /// Being taken away.
-    Undeploying,
-    /// Gone from every Envoy.
-    Undeployed,
-    /// The agent is silent.
-    Unknown,
+states! {
+    /// pending -> deploying -> active | failed; active <-> suspended; -> undeploying -> undeployed.
+    /// `unknown` is what a reader sees while the agent is silent; it is never stored.
+    pub enum PublishStatus {
+        /// No agent has it yet.
+        Pending,
+        /// On its way to the Envoys.
+        Deploying,
+        /// Every connected Envoy acknowledged it.
+        Active,
+        /// Refused; the former revision keeps serving.
+        Failed,
+        /// Answers 503 by order.
+        Suspended,
+        /// Being taken away.
+        Undeploying,
+        /// Gone from every Envoy.
+        Undeployed,
+        /// The agent is silent.
+        Unknown,
+    }
 }
 
 impl PublishStatus {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Newer(word) => word.as_str(),
             Self::Pending => "pending",
             Self::Deploying => "deploying",
             Self::Active => "active",
@@ -262,7 +264,7 @@ impl PublishStatus {
     /// A new revision is wanted.
     pub fn redeploy(self) -> Result<Self, Transition> {
         match self {
-            Self::Undeploying => Err(self.refuse("deploying")),
+            Self::Undeploying | Self::Newer(_) => Err(self.refuse("deploying")),
             Self::Suspended => Ok(Self::Suspended),
             _ => Ok(Self::Pending),
         }
@@ -271,7 +273,7 @@ impl PublishStatus {
     /// The agent reported on the desired revision.
     pub fn report(self, progress: Progress) -> Self {
         match (self, progress) {
-            (Self::Suspended | Self::Undeploying | Self::Undeployed, _) => self,
+            (Self::Suspended | Self::Undeploying | Self::Undeployed | Self::Newer(_), _) => self,
             (_, Progress::Deploying) => Self::Deploying,
             (_, Progress::Acked) => Self::Active,
             (_, Progress::Refused) => Self::Failed,
@@ -297,7 +299,9 @@ impl PublishStatus {
     /// Take it away.
     pub fn undeploy(self) -> Result<Self, Transition> {
         match self {
-            Self::Undeploying | Self::Undeployed => Err(self.refuse("undeploying")),
+            Self::Undeploying | Self::Undeployed | Self::Newer(_) => {
+                Err(self.refuse("undeploying"))
+            }
             _ => Ok(Self::Undeploying),
         }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::product_publish::Environment;
+use crate::stored::states;
 use crate::{
     Check, CustomerId, Meta, PlanId, ProductId, ProductPublishId, SubscriptionId, TenantId,
     Transition, Violations,
@@ -100,26 +101,27 @@ pub fn period_end(now: DateTime<Utc>) -> DateTime<Utc> {
     next.map_or(now, |next| next.and_time(NaiveTime::MIN).and_utc())
 }
 
-/// pending -> active | rejected; active <-> suspended; active -> cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SubscriptionStatus {
-    /// Waits for approval.
-    Pending,
-    /// Entitled.
-    Active,
-    /// Never entitled.
-    Rejected,
-    /// Not entitled for now.
-    Suspended,
-    /// Over.
-    Cancelled,
+states! {
+    /// pending -> active | rejected; active <-> suspended; active -> cancelled.
+    pub enum SubscriptionStatus {
+        /// Waits for approval.
+        Pending,
+        /// Entitled.
+        Active,
+        /// Never entitled.
+        Rejected,
+        /// Not entitled for now.
+        Suspended,
+        /// Over.
+        Cancelled,
+    }
 }
 
 impl SubscriptionStatus {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Newer(word) => word.as_str(),
             Self::Pending => "pending",
             Self::Active => "active",
             Self::Rejected => "rejected",
@@ -131,7 +133,7 @@ impl SubscriptionStatus {
     /// Whether it may still entitle: there is one living subscription of a customer to a product in
     /// an environment.
     pub fn is_living(self) -> bool {
-        matches!(self, Self::Pending | Self::Active | Self::Suspended)
+        matches!(self, Self::Pending | Self::Active | Self::Suspended | Self::Newer(_))
     }
 
     /// The provider agrees.

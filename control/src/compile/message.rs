@@ -11,7 +11,7 @@ use imp_store::compile::IssuedCredential;
 use imp_xds::Resource;
 
 pub use entitlement::entitlement;
-pub use publish::{UnknownBackend, api_service, publish};
+pub use publish::{MessageError, api_service, publish};
 
 /// The message as a resource. Its version is a hash of its encoding: equal on every replica, before
 /// and after a restart.
@@ -58,7 +58,7 @@ pub fn credential(credential: &IssuedCredential) -> pb::Credential {
     use pb::credential::State;
     let state = match credential.status {
         CredentialStatus::Active => State::Active,
-        CredentialStatus::Revoked => State::Revoked,
+        CredentialStatus::Revoked | CredentialStatus::Newer(_) => State::Revoked,
     };
     pb::Credential {
         id: credential.id.to_string(),

@@ -20,7 +20,7 @@ use imp_xds::MAX_RESOURCE_BYTES;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::message::UnknownBackend;
+use super::message::MessageError;
 use super::placement::{Key, Placed, Placement};
 use super::{Watcher, Worlds, skip};
 use credential::Credentials;
@@ -60,7 +60,7 @@ trait Source {
 #[derive(Debug, Error)]
 enum Unplaceable {
     #[error(transparent)]
-    UnknownBackend(#[from] UnknownBackend),
+    Message(#[from] MessageError),
     #[error("{0} bytes; no agent takes more than {MAX_RESOURCE_BYTES} as one resource")]
     TooLarge(usize),
 }

@@ -10,7 +10,7 @@ use imp_proto::bounds::{self, Exceeded, Share};
 use imp_store::compile::DesiredPublish;
 use imp_store::share::{self as table, ClusterShare};
 
-use crate::compile::message;
+use crate::compile::message::{self, MessageError};
 use crate::entity::Stored;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
@@ -49,7 +49,7 @@ pub(super) async fn refuse_too_many<E: Stored>(tx: &mut Transaction<'_>) -> Resu
 pub(super) fn check_service(spec: &ApiServiceSpec) -> Result<(), Refusal> {
     let (id, revision) = (ApiServiceId::new(), 1);
     let frozen = FrozenApiService { id, revision, spec: spec.clone() };
-    let message = message::api_service(&frozen).map_err(Refusal::internal)?;
+    let message = message::api_service(&frozen).map_err(not_rendered)?;
     bounds::service(&message).map_err(|exceeded| too_large(&exceeded, ""))
 }
 
@@ -67,7 +67,7 @@ pub(super) fn measure(
         spec: publish.spec.clone(),
         api_services: services,
     };
-    let message = message::publish(&longest).map_err(Refusal::internal)?;
+    let message = message::publish(&longest).map_err(not_rendered)?;
     let share = bounds::publish(&message).and_then(Share::check);
     let share = share.map_err(|exceeded| too_large(&exceeded, "/api_services"))?;
     Ok((share, longest.api_services))
@@ -92,6 +92,15 @@ pub(super) async fn take(
         }
     }
     Ok(())
+}
+
+fn not_rendered(error: MessageError) -> Refusal {
+    match error {
+        MessageError::UnknownPolicy { .. } => {
+            Refusal::conflict("unknown_policy_type", error.to_string())
+        }
+        MessageError::UnknownBackend(_) => Refusal::internal(error),
+    }
 }
 
 fn too_large(exceeded: &Exceeded, pointer: &str) -> Refusal {

@@ -12,9 +12,10 @@ use imp_core::subscription::{
 use imp_core::{Meta, SubscriptionId};
 use imp_store::outbox::Subject;
 use imp_store::subscription::{self as table, SubscriptionFilter};
-use imp_store::{Page, Record as _, StoreError, plan};
+use imp_store::{Page, Record as _, StoreError, job, plan};
 
 use crate::flows::finish_create;
+use crate::jobs::change_plan;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
@@ -192,11 +193,11 @@ async fn move_to(
         subscription.plan_version = plan.plan_version;
         subscription.plan_change = None;
     } else {
-        subscription.plan_change = Some(PlanChange {
-            plan_id: plan.id,
-            plan_version: plan.plan_version,
-            at: period_end(tx.now),
-        });
+        let at = period_end(tx.now);
+        let (plan_id, plan_version) = (plan.id, plan.plan_version);
+        subscription.plan_change = Some(PlanChange { plan_id, plan_version, at });
+        let change = change_plan::job(subscription.id, at, tx.now);
+        job::schedule(tx, &change).await?;
     }
     let status = subscription.status;
     turn(tx, subscription, status, None).await

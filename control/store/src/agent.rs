@@ -7,7 +7,7 @@ use imp_core::{AgentId, ClusterId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::sql::Conditions;
+use crate::sql::{Conditions, Stored};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, select};
 use crate::{Result, Store, Tx};
 
@@ -25,7 +25,7 @@ pub(crate) struct Row {
     agent_version: String,
     hostname: String,
     last_seen_at: Option<DateTime<Utc>>,
-    nodes: Json<Vec<AgentNode>>,
+    nodes: Stored<Vec<AgentNode>>,
     revoked_at: Option<DateTime<Utc>>,
     duplicate_seen_at: Option<DateTime<Utc>>,
     #[sqlx(flatten)]

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::db::Conn;
-use crate::sql::{Conditions, Word};
+use crate::sql::{Conditions, Stored, Word};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
 use crate::{Result, Tx};
 
@@ -34,9 +34,9 @@ pub(crate) struct Row {
     name: String,
     api_version: String,
     description: String,
-    routes: Json<Vec<Route>>,
-    backends: Json<Vec<Backend>>,
-    policies: Json<Vec<Policy>>,
+    routes: Stored<Vec<Route>>,
+    backends: Stored<Vec<Backend>>,
+    policies: Stored<Vec<Policy>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::db::Conn;
-use crate::sql::Conditions;
+use crate::sql::{Conditions, Stored};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
 use crate::{Result, Store, Tx};
 
@@ -29,7 +29,7 @@ pub(crate) struct Row {
     tenant_id: Option<Uuid>,
     customer_id: Option<Uuid>,
     name: String,
-    roles: Json<Vec<Role>>,
+    roles: Stored<Vec<Role>>,
     prefix: String,
     expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,

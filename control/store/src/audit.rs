@@ -1,12 +1,14 @@
 //! Table `audit`: who did what to which object. Written in the transaction of the deed, never
-//! changed, and without foreign keys: it outlives what it tells of.
+//! changed, and without foreign keys: it outlives what it tells of. The rows are the events that
+//! [`crate::event`] reads.
 
 use chrono::{DateTime, Utc};
 use imp_core::{AgentId, ApiTokenId, TenantId};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::table::micros;
-use crate::{Result, Store, Tx};
+use crate::{Result, Store, Tx, event};
 
 /// Who did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +64,13 @@ pub struct Entry {
     pub object_id: Uuid,
     /// What a reader would ask next: `deploying -> active`. May be empty. Never a secret.
     pub detail: String,
-    /// Of the HTTP request that asked for it, as in `X-Request-Id`; leads to the log. Empty: no request
-    /// did.
+    /// Of the HTTP request that asked for it, as in `X-Request-Id`, or the job's id; leads to the log.
+    /// Empty: neither did.
     pub request_id: String,
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     at: DateTime<Utc>,
     token_id: Uuid,
     actor_kind: String,
@@ -96,17 +98,36 @@ impl From<Row> for Entry {
 
 /// Inserts the row.
 pub async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
+    append_event(tx, entry, &serde_json::json!({})).await
+}
+
+/// Inserts the row with what readers of events need to know of it: small, and never a secret.
+pub async fn append_event(tx: &mut Tx, entry: &Entry, payload: &Value) -> Result<()> {
     let Entry { at, actor, tenant_id, operation, object_id, detail, request_id } = entry;
     let sql = "INSERT INTO audit (at, token_id, actor_kind, actor_id, tenant_id, operation, \
-        object_id, detail, request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        object_id, detail, request_id, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    let payload = event::bounded(payload);
     let (kind, id) = actor.columns();
     // The first release reads this column only.
     let token = if let Actor::Token(id) = actor { (*id).into() } else { Uuid::nil() };
     let tenant = tenant_id.map(Uuid::from);
     let at = micros(*at);
-    let object = *object_id;
-    execute!(tx.conn(), sql, at, token, kind, id, tenant, operation, object, detail, request_id)
-        .map(drop)
+    let (object, request) = (*object_id, request_id);
+    execute!(
+        tx.conn(),
+        sql,
+        at,
+        token,
+        kind,
+        id,
+        tenant,
+        operation,
+        object,
+        detail,
+        request,
+        payload
+    )
+    .map(drop)
 }
 
 /// What was done to an object, first deed first; also after the object is gone.
@@ -125,8 +146,10 @@ pub const REPORT: &str = "product_publishes.report";
 /// That an agent got a newer identity. Each does every 40 minutes, so these rows are pruned, too.
 pub const RENEWAL: &str = "agents.renew";
 
-/// Removes reports and renewals that are older; how many rows.
+/// Removes reports and renewals that are older and that every reader of events has dealt with; how
+/// many rows.
 pub async fn prune_reports(tx: &mut Tx, older_than: DateTime<Utc>) -> Result<u64> {
-    let sql = "DELETE FROM audit WHERE at < $1 AND operation IN ($2, $3)";
+    let sql = "DELETE FROM audit WHERE at < $1 AND operation IN ($2, $3) \
+        AND NOT EXISTS (SELECT 1 FROM event_cursors c WHERE c.seq < audit.seq)";
     execute!(tx.conn(), sql, micros(older_than), REPORT, RENEWAL)
 }

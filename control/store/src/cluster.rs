@@ -9,7 +9,7 @@ use imp_core::scope::TenantScope;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::sql::Conditions;
+use crate::sql::{Conditions, Stored};
 use crate::table::{MetaRow, Table, matched, object};
 use crate::{Result, Tx};
 
@@ -28,8 +28,8 @@ pub(crate) struct Row {
     name: String,
     region: String,
     cloud_provider: String,
-    labels: Json<BTreeMap<String, String>>,
-    port_ranges: Json<Vec<PortRange>>,
+    labels: Stored<BTreeMap<String, String>>,
+    port_ranges: Stored<Vec<PortRange>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }

@@ -10,20 +10,20 @@ use imp_core::product_publish::{
     FrozenApiService, ProductPublish, ProductPublishSpec, PublishStatus,
 };
 use imp_core::secret::SecretHash;
-use imp_core::subscription::Subscription;
+use imp_core::stored::NewerWord;
+use imp_core::subscription::{Subscription, SubscriptionStatus};
 use imp_core::{
     AgentId, ClientAppId, ClusterId, ConsumerId, CredentialId, GatewayId, ProductId,
     ProductPublishId, SubscriptionId, TenantId,
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::types::Json;
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
 use uuid::Uuid;
 
 use crate::credential::secret_hash;
 use crate::db::Conn;
-use crate::sql::{Word, decode};
+use crate::sql::{Stored, Word, decode};
 use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription};
 
 /// Which rows to read.
@@ -133,8 +133,8 @@ pub async fn publishes(
         tenant_id: Uuid,
         status: Word<PublishStatus>,
         desired_revision: i64,
-        spec: Json<ProductPublishSpec>,
-        api_services: Json<Vec<FrozenApiService>>,
+        spec: Stored<ProductPublishSpec>,
+        api_services: Stored<Vec<FrozenApiService>>,
     }
     let select = "SELECT p.id AS id, p.tenant_id AS tenant_id, p.status AS status, \
         p.desired_revision AS desired_revision, r.spec AS spec, r.api_services AS api_services \
@@ -142,6 +142,9 @@ pub async fn publishes(
         ON r.product_publish_id = p.id AND r.revision = p.desired_revision WHERE p.id";
     let rows = read::<_, Columns>(store, "product_publishes", select, " ORDER BY p.id", which);
     let publish = |row: Columns| {
+        if let PublishStatus::Newer(word) = row.status.0 {
+            return Err(newer("product_publishes", row.id, word));
+        }
         Ok(DesiredPublish {
             id: row.id.into(),
             tenant_id: row.tenant_id.into(),
@@ -152,6 +155,13 @@ pub async fn publishes(
         })
     };
     Ok(rows.await?.into_iter().map(|row| row.and_then(publish)).collect())
+}
+
+/// Whether a state calls for serving or for refusing, this release cannot know: gateways keep what they
+/// were told before.
+fn newer(table: &'static str, id: Uuid, word: NewerWord) -> StoreError {
+    let why = format!("status: this release does not know '{}'", word.as_str());
+    StoreError::Corrupt { table, id: Some(id), why }
 }
 
 /// Gateways.
@@ -174,7 +184,7 @@ pub async fn subscriptions(
     struct Columns {
         #[sqlx(flatten)]
         subscription: subscription::Row,
-        terms: Json<PlanSpec>,
+        terms: Stored<PlanSpec>,
     }
     let select = concat!(
         "SELECT ",
@@ -184,7 +194,11 @@ pub async fn subscriptions(
     );
     let rows = read::<_, Columns>(store, "subscriptions", select, " ORDER BY id", which);
     let terms = |row: Columns| {
-        Ok(SubscribedTerms { subscription: row.subscription.into(), terms: row.terms.0 })
+        let subscription: Subscription = row.subscription.into();
+        if let SubscriptionStatus::Newer(word) = subscription.status {
+            return Err(newer("subscriptions", subscription.id.into(), word));
+        }
+        Ok(SubscribedTerms { subscription, terms: row.terms.0 })
     };
     Ok(rows.await?.into_iter().map(|row| row.and_then(terms)).collect())
 }

@@ -6,7 +6,7 @@ use imp_core::{Check as _, GatewayId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::sql::{Conditions, Word};
+use crate::sql::{Conditions, Stored, Word};
 use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
 use crate::{Result, Tx};
 
@@ -26,7 +26,7 @@ pub(crate) struct Row {
     name: String,
     description: String,
     gateway_class: Word<GatewayClass>,
-    listeners: Json<Vec<Listener>>,
+    listeners: Stored<Vec<Listener>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }

@@ -15,6 +15,7 @@ use crate::cause::Cause;
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
+pub(crate) use tail::{PATIENCE, horizon};
 pub use tail::{Tail, Told};
 
 macro_rules! subjects {

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::db::Conn;
-use crate::sql::{Conditions, Word};
+use crate::sql::{Conditions, Stored, Word};
 use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
 use crate::{Result, Store, StoreError, Tx};
 
@@ -34,9 +34,9 @@ pub(crate) struct Row {
     plan_version: i64,
     name: String,
     description: String,
-    rate_limit: Option<Json<RateLimit>>,
-    quota: Option<Json<Quota>>,
-    limits: Json<Vec<Limit>>,
+    rate_limit: Option<Stored<RateLimit>>,
+    quota: Option<Stored<Quota>>,
+    limits: Stored<Vec<Limit>>,
     auto_approve: bool,
     #[sqlx(flatten)]
     meta: MetaRow,
@@ -134,7 +134,7 @@ pub async fn version_in(tx: &mut Tx, id: PlanId, plan_version: i64) -> Result<Op
 
 async fn terms(conn: Conn<'_>, id: PlanId, plan_version: i64) -> Result<Option<PlanSpec>> {
     let sql = "SELECT terms FROM plan_versions WHERE plan_id = $1 AND plan_version = $2";
-    let rows = fetch!(conn, "plan_versions", (Json<PlanSpec>,), sql, id.0, plan_version)?;
+    let rows = fetch!(conn, "plan_versions", (Stored<PlanSpec>,), sql, id.0, plan_version)?;
     Ok(rows.into_iter().next().map(|(terms,)| terms.0))
 }
 

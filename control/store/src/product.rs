@@ -8,7 +8,7 @@ use imp_core::{ApiServiceId, ProductId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::sql::{Conditions, Word};
+use crate::sql::{Conditions, Stored, Word};
 use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
@@ -35,9 +35,9 @@ pub(crate) struct Row {
     name: String,
     product_version: String,
     description: String,
-    categories: Json<Vec<String>>,
+    categories: Stored<Vec<String>>,
     visibility: Word<Visibility>,
-    api_services: Json<Vec<ApiServiceId>>,
+    api_services: Stored<Vec<ApiServiceId>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }

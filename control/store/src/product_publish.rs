@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::agent::plain;
 use crate::db::Conn;
-use crate::sql::{Conditions, Word};
+use crate::sql::{Conditions, Stored, Word};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
@@ -52,16 +52,16 @@ pub(crate) struct Row {
     status: Word<PublishStatus>,
     desired_revision: i64,
     acked_revision: i64,
-    nodes: Json<NodeCounts>,
-    last_error: Option<Json<PublishError>>,
+    nodes: Stored<NodeCounts>,
+    last_error: Option<Stored<PublishError>>,
     activated_at: Option<DateTime<Utc>>,
     product_id: Uuid,
-    api_services: Json<Vec<ApiServiceId>>,
+    api_services: Stored<Vec<ApiServiceId>>,
     gateway_id: Uuid,
     cluster_id: Uuid,
     environment: Word<Environment>,
     auth_mode: Word<AuthMode>,
-    hostnames: Json<Vec<String>>,
+    hostnames: Stored<Vec<String>>,
     base_path: String,
     delivery: Word<Delivery>,
     #[sqlx(flatten)]

@@ -101,6 +101,12 @@ pub async fn take(
     Ok(rows.into_iter().next().map(Into::into))
 }
 
+/// Removes those that expired before, used or not; how many.
+pub async fn prune(tx: &mut Tx, expired_before: DateTime<Utc>) -> Result<u64> {
+    let sql = "DELETE FROM registration_tokens WHERE expires_at < $1";
+    execute!(tx.conn(), sql, micros(expired_before))
+}
+
 async fn save(
     tx: &mut Tx,
     sql: &'static str,

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
+use imp_core::stored;
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::de::DeserializeOwned;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
+use sqlx::types::{Json, JsonRawValue};
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
 use uuid::Uuid;
 
@@ -96,15 +98,12 @@ where
     }
 }
 
-impl<'r, T: DeserializeOwned, DB: Database> Decode<'r, DB> for Word<T>
+impl<'r, T: stored::Word, DB: Database> Decode<'r, DB> for Word<T>
 where
     &'r str: Decode<'r, DB>,
 {
     fn decode(value: DB::ValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
-        let word = <&str as Decode<DB>>::decode(value)?;
-        let words: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
-            word.into_deserializer();
-        Ok(Self(T::deserialize(words)?))
+        Ok(Self(stored::read_word(<&str as Decode<DB>>::decode(value)?)?))
     }
 }
 
@@ -117,6 +116,33 @@ where
         buffer: &mut DB::ArgumentBuffer,
     ) -> std::result::Result<IsNull, BoxDynError> {
         self.text().encode(buffer)
+    }
+}
+
+/// A JSON column, in the shape of whichever release wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored<T>(pub(crate) T);
+
+impl<T, DB: Database> Type<DB> for Stored<T>
+where
+    Json<serde_json::Value>: Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        <Json<serde_json::Value> as Type<DB>>::type_info()
+    }
+
+    fn compatible(info: &DB::TypeInfo) -> bool {
+        <Json<serde_json::Value> as Type<DB>>::compatible(info)
+    }
+}
+
+impl<'r, T: DeserializeOwned, DB: Database> Decode<'r, DB> for Stored<T>
+where
+    Json<&'r JsonRawValue>: Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        let Json(raw) = <Json<&'r JsonRawValue> as Decode<DB>>::decode(value)?;
+        Ok(Self(stored::read(raw.get())?))
     }
 }
 

@@ -25,6 +25,7 @@ enum Caller {
 struct Inner {
     db: Db,
     wake: Wake,
+    workers: watch::Sender<u64>,
 }
 
 impl Store {
@@ -36,7 +37,8 @@ impl Store {
             Db::Sqlite { .. } => Wake::in_process(),
             Db::Pg(pools) => Wake::across(pools.platform.clone()),
         };
-        Ok(Self { inner: Arc::new(Inner { db, wake }), caller: Caller::Requests })
+        let workers = watch::Sender::new(0);
+        Ok(Self { inner: Arc::new(Inner { db, wake, workers }), caller: Caller::Requests })
     }
 
     /// The same database through connections that no request can use up: for what serves all tenants.
@@ -71,6 +73,17 @@ impl Store {
     /// There are new rows in the outbox.
     pub(crate) fn tell(&self) {
         self.inner.wake.tell();
+    }
+
+    /// Moves on whenever a job may have become due by a commit of this process. Other processes have
+    /// workers of their own, so they tell nothing.
+    pub fn jobs_changed(&self) -> watch::Receiver<u64> {
+        self.inner.workers.subscribe()
+    }
+
+    /// There may be something to do.
+    pub(crate) fn wake_workers(&self) {
+        self.inner.workers.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Closes every connection; what is open finishes first.

@@ -20,6 +20,8 @@ pub struct Tx {
     /// Whether it wrote to the outbox.
     tells: bool,
     cause: Cause,
+    /// Whether it wrote a job.
+    wakes_workers: bool,
 }
 
 /// When a commit returns.
@@ -70,7 +72,13 @@ impl Store {
             }
             Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
         };
-        Ok(Tx { open, store: self.clone(), tells: false, cause: Cause::default() })
+        Ok(Tx {
+            open,
+            store: self.clone(),
+            tells: false,
+            wakes_workers: false,
+            cause: Cause::default(),
+        })
     }
 
     /// Writes and commits one small row: whether writing works, all the way to the disk.
@@ -93,6 +101,9 @@ impl Tx {
         }
         if self.tells {
             self.store.tell();
+        }
+        if self.wakes_workers {
+            self.store.wake_workers();
         }
         Ok(())
     }
@@ -123,6 +134,10 @@ impl Tx {
 
     pub(crate) fn will_tell(&mut self) {
         self.tells = true;
+    }
+
+    pub(crate) fn will_wake_workers(&mut self) {
+        self.wakes_workers = true;
     }
 }
 

@@ -1,9 +1,11 @@
 //! Who did what: every deed leaves a row, whoever acted.
 
 use chrono::TimeDelta;
-use imp_control::jobs;
+use imp_control::jobs::Worker;
+use imp_control::state::Clock;
 use imp_core::{ApiTokenId, TenantId};
 use imp_store::audit::{self, Actor, Entry};
+use imp_store::event::{self, Event, Reader};
 use imp_store::testing::Kind;
 use reqwest::Method;
 use rstest::rstest;
@@ -11,11 +13,21 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::agent::{Agent, register, registration_token, renew, shows, status};
+use crate::jobs::rests;
 use crate::world::{Caller, Shop, World};
 
 async fn rows(world: &World, object: &Value) -> Vec<Entry> {
     let id: Uuid = object["id"].as_str().unwrap().parse().unwrap();
     audit::of_object(&world.running.store, id).await.unwrap()
+}
+
+/// All that happened so far.
+async fn events(world: &World) -> Vec<Event> {
+    let store = &world.running.store;
+    let mut tx = store.begin().await.unwrap();
+    event::follow(&mut tx, "test", 0, world.now.get()).await.unwrap();
+    tx.commit().await.unwrap();
+    Reader::new("test").read(store, 1000).await.unwrap()
 }
 
 async fn actor(caller: &Caller) -> Actor {
@@ -137,6 +149,12 @@ async fn what_agents_brought_a_publish_to_is_in_the_trail() {
     let last = rows.last().unwrap();
     assert_eq!((last.actor, last.operation.as_str()), (Actor::Platform, audit::REPORT));
     assert!(last.detail.ends_with("-> active"), "{}", last.detail);
+    let events = events(&world).await;
+    let event = events.iter().rfind(|it| it.entry.operation == audit::REPORT).unwrap();
+    let of = |field: &str| event.payload[field].clone();
+    assert_eq!((of("to"), of("revision")), (json!("active"), json!(1)));
+    assert_eq!(of("cluster_id"), json!(shop.id("clusters")));
+    assert_eq!(Some(&event.entry), rows.last());
     // What is so already is no deed.
     let before = rows.len();
     report.statuses(vec![status(shop.id("product-publishes"), 1, [2, 0, 0])]).await;
@@ -151,11 +169,14 @@ async fn a_job_that_removes_rows_says_so() {
     let _shop = Shop::open(&world, "acme").await;
     let store = &world.running.store;
     let later = world.now.get() + TimeDelta::days(2);
-    assert!(jobs::prune_once(store, later).await.unwrap() > 0);
-    assert_eq!(jobs::prune_once(store, later).await.unwrap(), 0);
+    rests(store, "prune").await;
+    for time in [later, later + TimeDelta::hours(1)] {
+        let worker = Worker::new(store.clone(), Clock::from_fn(move || time));
+        assert_eq!(worker.run_due(&["prune"]).await.unwrap(), 1);
+    }
     let rows = audit::of_object(store, Uuid::nil()).await.unwrap();
     let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
-    assert_eq!(deeds, [(Actor::Job, "jobs.prune")]);
+    assert_eq!(deeds, [(Actor::Job, "jobs.prune")], "once");
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! One living subscription, changes of plan, keys: what a customer cannot get around.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use imp_control::jobs;
 use imp_core::subscription::period_end;
 use imp_store::audit::{self, Actor};
 use imp_store::testing::Kind;
@@ -9,6 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::jobs::change_plans;
 use crate::world::{CUSTOMER, Shop, World};
 
 fn path(object: &Value) -> String {
@@ -166,8 +166,8 @@ async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
     let at: DateTime<Utc> = asked["plan_change"]["at"].as_str().unwrap().parse().unwrap();
     assert_eq!(at, period_end(world.now.get()));
     let store = &world.running.store;
-    assert_eq!(jobs::change_plans_once(store, at - TimeDelta::seconds(1)).await.unwrap(), 0);
-    assert_eq!(jobs::change_plans_once(store, at).await.unwrap(), 1);
+    assert_eq!(change_plans(store, at - TimeDelta::seconds(1)).await, 0);
+    assert_eq!(change_plans(store, at).await, 1);
     let moved = shop.customer.get(&subscription).await.ok();
     assert_eq!((&moved["plan_id"], &moved["plan_change"]), (&small["id"], &Value::Null));
     let id: Uuid = shop.id("subscriptions").parse().unwrap();
@@ -199,7 +199,8 @@ async fn a_cancelled_subscription_takes_its_change_of_plan_along() {
     let cancelled = shop.customer.step(&format!("{subscription}/cancel")).await.ok();
     assert_eq!(cancelled["plan_change"], Value::Null);
     let later = world.now.get() + TimeDelta::days(40);
-    assert_eq!(jobs::change_plans_once(&world.running.store, later).await.unwrap(), 0);
+    assert_eq!(change_plans(&world.running.store, later).await, 1, "it finds nothing to change");
+    assert_eq!(shop.customer.get(&subscription).await.ok(), cancelled);
 }
 
 #[tokio::test]

@@ -5,3 +5,4 @@ mod caps;
 mod life_cycles;
 mod roles;
 mod specs;
+mod stored;

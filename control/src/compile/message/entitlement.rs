@@ -15,7 +15,8 @@ pub fn entitlement(bought: &SubscribedTerms) -> pb::Entitlement {
         SubscriptionStatus::Suspended => State::Suspended,
         SubscriptionStatus::Pending
         | SubscriptionStatus::Rejected
-        | SubscriptionStatus::Cancelled => State::Ended,
+        | SubscriptionStatus::Cancelled
+        | SubscriptionStatus::Newer(_) => State::Ended,
     };
     pb::Entitlement {
         id: it.id.to_string(),

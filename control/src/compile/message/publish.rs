@@ -21,8 +21,20 @@ pub struct UnknownBackend {
     backend: String,
 }
 
+/// Why a service cannot be rendered.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum MessageError {
+    #[error(transparent)]
+    UnknownBackend(#[from] UnknownBackend),
+    /// A newer release stored it. Without it, the service would be open to what the policy refuses.
+    #[error(
+        "API service {service}: policy '{policy}' is of type '{kind}', which this release does not know"
+    )]
+    UnknownPolicy { service: ApiServiceId, policy: String, kind: String },
+}
+
 /// Everything that a gateway needs to serve it.
-pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, UnknownBackend> {
+pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     use pb::publish::AuthMode as Mode;
     let spec = &publish.spec;
     let auth_mode = match spec.auth_mode {
@@ -48,15 +60,16 @@ pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, UnknownBackend> 
 }
 
 /// One service of it.
-pub fn api_service(frozen: &FrozenApiService) -> Result<pb::ApiService, UnknownBackend> {
+pub fn api_service(frozen: &FrozenApiService) -> Result<pb::ApiService, MessageError> {
     let spec = &frozen.spec;
+    refuse_unknown_policies(frozen)?;
     let backends = spec.backend_names();
     let policies = |of: Option<&str>| {
         let own = spec.policies.iter().filter(|policy| policy.route.as_deref() == of);
         own.map(policy).collect()
     };
     let route = |route: &Route| {
-        Ok(pb::Route {
+        Ok::<_, MessageError>(pb::Route {
             backends: weighted(frozen.id, route, &backends)?,
             policies: policies(Some(route.name.as_str())),
             ..bare_route(route)
@@ -68,6 +81,14 @@ pub fn api_service(frozen: &FrozenApiService) -> Result<pb::ApiService, UnknownB
         routes: spec.routes.iter().map(route).collect::<Result<_, _>>()?,
         backends: spec.backends.iter().map(backend).collect(),
         policies: policies(None),
+    })
+}
+
+fn refuse_unknown_policies(frozen: &FrozenApiService) -> Result<(), MessageError> {
+    let unknown = |policy: &&Policy| matches!(policy.config, PolicyConfig::Unknown(_));
+    frozen.spec.policies.iter().find(unknown).map_or(Ok(()), |policy| {
+        let (policy, kind) = (policy.name.clone(), policy.config.kind().to_owned());
+        Err(MessageError::UnknownPolicy { service: frozen.id, policy, kind })
     })
 }
 
@@ -153,6 +174,8 @@ fn backend(backend: &Backend) -> pb::Backend {
 fn policy(policy: &Policy) -> pb::Policy {
     use pb::policy::Kind;
     let kind = match &policy.config {
+        // Refused before; an agent takes no policy without a kind.
+        PolicyConfig::Unknown(_) => return pb::Policy { id: policy.id.to_string(), kind: None },
         PolicyConfig::RateLimit(limit) => Kind::RateLimit(pb::RateLimit {
             requests: limit.requests,
             window_seconds: limit.per.seconds(),

@@ -83,7 +83,8 @@ impl Batch {
                 if !product_publish::report(&mut tx, before, after).await? {
                     statuses.entry(before.spec.cluster_id).or_default().insert(before.id);
                 } else if before.status != after.status {
-                    audit::append(&mut tx, &turned(before, after, now)).await?;
+                    let payload = turn_payload(before, after);
+                    audit::append_event(&mut tx, &turned(before, after, now), &payload).await?;
                 }
             }
             tx.commit().await?;
@@ -130,6 +131,20 @@ fn turned(before: &ProductPublish, after: &ProductPublish, now: DateTime<Utc>) -
         detail: format!("{} -> {}", before.status.as_str(), after.status.as_str()),
         request_id: String::new(),
     }
+}
+
+/// The same for readers of events. What Envoy said stays in the publish.
+fn turn_payload(before: &ProductPublish, after: &ProductPublish) -> serde_json::Value {
+    serde_json::json!({
+        "from": before.status.as_str(),
+        "to": after.status.as_str(),
+        "revision": after.desired_revision,
+        "acked_revision": after.acked_revision,
+        "product_id": after.spec.product_id,
+        "cluster_id": after.spec.cluster_id,
+        "environment": after.spec.environment,
+        "error_code": after.last_error.as_ref().map(|error| &error.code),
+    })
 }
 
 /// The rows that do not say yet what the agents say.

@@ -22,7 +22,7 @@ const BATCH: i64 = 1_000;
 
 /// No transaction of ours is so old: statements end after 30 s, idle ones after 60. Transactions
 /// that are not ours (the server is shared) may last for hours, and must not make gaps pile up.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where a follower of the outbox is.
 #[derive(Clone, Debug)]
@@ -162,7 +162,7 @@ impl Tail {
 }
 
 /// The oldest transaction that is still open, and the first that is still to come.
-async fn horizon(held: &mut Held) -> Result<(i64, i64)> {
+pub(crate) async fn horizon(held: &mut Held) -> Result<(i64, i64)> {
     let sql = "SELECT CAST(CAST(pg_snapshot_xmin(s) AS TEXT) AS BIGINT), \
         CAST(CAST(pg_snapshot_xmax(s) AS TEXT) AS BIGINT) FROM pg_current_snapshot() s";
     let rows = fetch!(held.conn(), "outbox", (i64, i64), sql)?;

@@ -9,6 +9,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::db::Conn;
+use crate::sql::Stored;
 use crate::table::{explained, micros};
 use crate::{Result, Store, Tx};
 
@@ -17,8 +18,8 @@ struct Row {
     product_publish_id: Uuid,
     revision: i64,
     content_hash: String,
-    spec: Json<ProductPublishSpec>,
-    api_services: Json<Vec<FrozenApiService>>,
+    spec: Stored<ProductPublishSpec>,
+    api_services: Stored<Vec<FrozenApiService>>,
     created_at: DateTime<Utc>,
 }
 
@@ -118,7 +119,7 @@ pub async fn list_revisions(
     struct Columns {
         revision: i64,
         content_hash: String,
-        spec: Json<ProductPublishSpec>,
+        spec: Stored<ProductPublishSpec>,
         created_at: DateTime<Utc>,
     }
     let sql = "SELECT revision, content_hash, spec, created_at FROM product_publish_revisions \

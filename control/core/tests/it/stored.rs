@@ -1,0 +1,205 @@
+//! Stored JSON reads, whichever release wrote it, and requests are as strict as ever.
+
+use std::fmt::Debug;
+
+use imp_core::Check as _;
+use imp_core::api_service::ApiServiceSpec;
+use imp_core::api_service::ApiServiceStatus;
+use imp_core::cluster::AgentNode;
+use imp_core::credential::CredentialStatus;
+use imp_core::gateway::Listener;
+use imp_core::plan::PlanSpec;
+use imp_core::policy::{Policy, PolicyConfig};
+use imp_core::port::PortRange;
+use imp_core::product::CatalogStatus;
+use imp_core::product_publish::{
+    Environment, FrozenApiService, NodeCounts, ProductPublishSpec, Progress, PublishError,
+    PublishStatus,
+};
+use imp_core::stored;
+use imp_core::subscription::SubscriptionStatus;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use utoipa::PartialSchema as _;
+
+/// A type that is stored.
+trait Shape: Serialize + DeserializeOwned + PartialEq + Debug {}
+impl<T: Serialize + DeserializeOwned + PartialEq + Debug> Shape for T {}
+
+fn documents(text: &'static str) -> Vec<&'static str> {
+    let lines: Vec<_> = text.lines().collect();
+    assert!(!lines.is_empty());
+    lines
+}
+
+/// Every document reads and is written as it was.
+fn unchanged<T: Shape>(text: &'static str) {
+    for document in documents(text) {
+        let read: T = stored::read(document).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), document);
+    }
+}
+
+/// Pointers to all objects, but those whose one field says which variant it is.
+fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            let variant = ["/path", "/value"].iter().any(|end| at.ends_with(end));
+            if !variant {
+                found.push(at.to_owned());
+            }
+            for (name, value) in fields {
+                objects(value, &format!("{at}/{name}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                objects(value, &format!("{at}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A field that a newer release added is passed over in whichever object it stands; in a request, it is
+/// refused there. `lax`: how many of the outer levels no request has.
+fn forward_compatible<T: Shape>(text: &'static str, lax: usize) {
+    let mut seen = 0;
+    for document in documents(text) {
+        let read: T = stored::read(document).unwrap();
+        let document: Value = serde_json::from_str(document).unwrap();
+        let mut places = Vec::new();
+        objects(&document, "", &mut places);
+        for place in places {
+            let mut newer = document.clone();
+            let object = newer.pointer_mut(&place).unwrap();
+            object["of_a_newer_release"] = json!({ "depth": [1] });
+            let newer = newer.to_string();
+            assert_eq!(stored::read::<T>(&newer).unwrap(), read, "{place:?}");
+            if place.matches('/').count() >= lax {
+                let refused = serde_json::from_str::<T>(&newer).unwrap_err().to_string();
+                assert!(refused.contains("unknown field"), "{place:?}: {refused}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0 || lax == usize::MAX);
+}
+
+macro_rules! corpus {
+    ($($file:literal: $type:ty, $lax:expr;)*) => {
+        #[test]
+        fn every_shape_ever_stored_reads_and_is_written_as_it_was() {
+            $(unchanged::<$type>(include_str!(concat!("../corpus/", $file, ".jsonl")));)*
+        }
+
+        #[test]
+        fn a_field_of_a_newer_release_is_passed_over_when_stored_and_refused_when_sent() {
+            $(forward_compatible::<$type>(include_str!(concat!("../corpus/", $file, ".jsonl")), $lax);)*
+        }
+
+        #[test]
+        fn every_file_of_the_corpus_is_read() {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
+            let mut files: Vec<_> = std::fs::read_dir(folder).unwrap()
+                .filter_map(|it| it.unwrap().file_name().into_string().unwrap()
+                    .strip_suffix(".jsonl").map(str::to_owned)).collect();
+            files.sort();
+            assert_eq!(files, [$($file),*]);
+        }
+    };
+}
+
+corpus! {
+    "agent_nodes": Vec<AgentNode>, usize::MAX;
+    "frozen_api_services": Vec<FrozenApiService>, 2;
+    "listeners": Vec<Listener>, 0;
+    "node_counts": NodeCounts, usize::MAX;
+    "plan_spec": PlanSpec, 0;
+    "port_ranges": Vec<PortRange>, 0;
+    "product_publish_spec": ProductPublishSpec, 0;
+    "publish_error": PublishError, usize::MAX;
+}
+
+const TELEPORT: &str = r#"{"id":"01940000-0000-7000-8000-000000000007","name":"t","type":"teleport","config":{"to":["x",{"deep":1}],"id":5},"route":"r"}"#;
+
+#[test]
+fn a_policy_of_a_newer_release_is_kept_as_it_is() {
+    let policy: Policy = stored::read(TELEPORT).unwrap();
+    assert_eq!(policy.config.kind(), "teleport");
+    assert!(matches!(policy.config, PolicyConfig::Unknown(_)));
+    let written = serde_json::to_value(&policy).unwrap();
+    assert_eq!(written, serde_json::from_str::<Value>(TELEPORT).unwrap());
+    // In whichever order the database gives the fields back.
+    let reordered = r#"{"config":{"to":["x",{"deep":1}],"id":5},"id":"01940000-0000-7000-8000-000000000007","name":"t","route":"r","type":"teleport"}"#;
+    assert_eq!(stored::read::<Policy>(reordered).unwrap(), policy);
+    // Other policies beside it are read as ever, and what holds it is no request.
+    let list = format!(
+        r#"{{"name":"s","policies":[{TELEPORT},{{"name":"l","type":"rate_limit","config":{{"requests":5,"per":"minute","burst":1}}}}]}}"#
+    );
+    let spec: ApiServiceSpec = stored::read(&list).unwrap();
+    assert!(matches!(spec.policies[1].config, PolicyConfig::RateLimit(_)));
+    assert!(serde_json::from_str::<ApiServiceSpec>(&list).is_err());
+    let faults = spec.checked().unwrap_err();
+    let fault = faults.iter().find(|it| it.code == "unknown_policy_type").unwrap();
+    assert!(fault.pointer.starts_with("/policies/0/"), "{}", fault.pointer);
+}
+
+#[test]
+fn a_request_with_an_unknown_type_of_policy_is_refused() {
+    for text in [TELEPORT, r#"{"type":"teleport","name":"t","config":null}"#] {
+        let refused = serde_json::from_str::<Policy>(text).unwrap_err().to_string();
+        assert!(refused.contains("unknown variant `teleport`, expected one of"), "{refused}");
+    }
+}
+
+#[test]
+fn a_state_of_a_newer_release_is_kept_and_leads_nowhere() {
+    let status: PublishStatus = stored::read_word("degraded").unwrap();
+    assert_eq!(
+        (status.as_str(), serde_json::to_value(status).unwrap()),
+        ("degraded", json!("degraded"))
+    );
+    assert_eq!(stored::read_word::<PublishStatus>("degraded").unwrap(), status);
+    assert_ne!(stored::read_word::<PublishStatus>("drifted").unwrap(), status);
+    assert_eq!(stored::read_word::<PublishStatus>("active").unwrap(), PublishStatus::Active);
+    for step in [status.redeploy(), status.suspend(), status.resume(), status.undeploy()] {
+        assert_eq!(step.unwrap_err().from, "degraded");
+    }
+    for progress in [Progress::Acked, Progress::Deploying, Progress::Refused] {
+        assert_eq!(status.report(progress), status);
+    }
+    let living: SubscriptionStatus = stored::read_word("past_due").unwrap();
+    assert!(living.is_living(), "as the unique index has it");
+    assert!(living.cancel().is_err() && living.approve().is_err());
+    let key: CredentialStatus = stored::read_word("quarantined").unwrap();
+    assert!(key.revoke().is_err());
+    let service: ApiServiceStatus = stored::read_word("blocked").unwrap();
+    assert!(service.publish().is_err() && service.retire().is_err());
+    let product: CatalogStatus = stored::read_word("hidden").unwrap();
+    assert!(product.activate("product").is_err() && product.close("product").is_err());
+    // Callers name the states that there are, and the API's document does, too.
+    assert!(serde_json::from_str::<PublishStatus>(r#""degraded""#).is_err());
+    assert!(serde_json::from_str::<PublishStatus>(r#"{"newer":"degraded"}"#).is_err());
+    let schema = serde_json::to_value(CatalogStatus::schema()).unwrap();
+    assert_eq!(schema["enum"], json!(["draft", "active", "deprecated", "closed"]));
+    assert_eq!(schema["type"], "string");
+    let about = "The life cycle of products and plans: draft -> active -> deprecated -> closed.";
+    assert_eq!(schema["description"], about);
+    for nothing in ["", &"x".repeat(65)] {
+        assert!(stored::read_word::<PublishStatus>(nothing).is_err());
+    }
+    assert!(
+        stored::read_word::<Environment>("moon").is_err(),
+        "not where nothing can stand for it"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_says_where_it_stands() {
+    let error = stored::read::<PlanSpec>("{\n\"name\": 1}").unwrap_err();
+    assert_eq!(error.line(), 2);
+    assert!(stored::read::<PlanSpec>("{").is_err());
+    assert!(stored::read::<ProductPublishSpec>("{}").is_err(), "what is missing is missing");
+}

@@ -1,0 +1,31 @@
+//! Asks for the changes of plan that are due and not done: those that a release without jobs wrote.
+
+use std::time::Duration;
+
+use imp_store::{job, subscription};
+
+use super::{JobError, Outcome, Running, change_plan};
+
+pub const NAME: &str = "sweep_plan_changes";
+pub const EVERY: Duration = Duration::from_secs(300);
+
+/// Some at a time; the rest comes at once, when those are moved.
+pub async fn run(it: Running) -> Result<Outcome, JobError> {
+    let now = it.clock.now();
+    let due = subscription::due(&it.store, now).await?;
+    if due.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    let mut tx = it.begin().await?;
+    let mut asked = 0;
+    for subscription in &due {
+        // One that is there already is due by now.
+        let new = change_plan::job(subscription.id, now, now);
+        asked += u32::from(job::seed(&mut tx, &new).await?);
+    }
+    tx.commit().await?;
+    tracing::info!(asked, "changes of plan were due without a job");
+    Ok(if asked == 0 { Outcome::Done } else { Outcome::Again(now + PAUSE) })
+}
+
+const PAUSE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);

@@ -1,0 +1,143 @@
+//! Takes the jobs that are due, some at a time.
+
+mod perform;
+
+use std::time::Duration;
+
+use imp_store::job::{self, NewJob};
+use imp_store::{Store, StoreError};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{JOBS, Kind, Trigger};
+use crate::retry::Retry;
+use crate::state::Clock;
+
+/// Jobs of this process at a time.
+const SLOTS: usize = 4;
+
+/// So long after its worker died a job is taken by another one.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Between two looks at the table: as often as jobs may become due by the clock, and as seldom as those of
+/// dead workers, and of other processes, may wait.
+const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Does jobs. A clone does its own.
+#[derive(Clone)]
+pub struct Worker {
+    store: Store,
+    clock: Clock,
+    jobs: &'static [Kind],
+    lease: Duration,
+}
+
+impl Worker {
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self { store, clock, jobs: JOBS, lease: LEASE }
+    }
+
+    /// With other kinds of jobs, and leases of another length.
+    #[must_use]
+    pub fn with(self, jobs: &'static [Kind], lease: Duration) -> Self {
+        Self { jobs, lease, ..self }
+    }
+
+    /// Until cancelled.
+    pub async fn run(self, cancel: CancellationToken) {
+        if !self.seed_all(&cancel).await {
+            return;
+        }
+        let mut changed = self.store.jobs_changed();
+        let mut doing = JoinSet::new();
+        let mut retry = Retry::default();
+        loop {
+            changed.mark_unchanged();
+            let rest = match self.fill(&mut doing, &cancel).await {
+                Ok(rest) => rest,
+                Err(error) => {
+                    tracing::warn!(%error, "jobs wait for the database");
+                    if !retry.wait(&cancel).await {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            retry.reset();
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Some(_) = doing.join_next(), if !doing.is_empty() => {}
+                _ = changed.changed() => {}
+                () = sleep(rest) => {}
+            }
+        }
+        // Each gives its job back.
+        while doing.join_next().await.is_some() {}
+    }
+
+    /// Does what is due now, one after the other; how many were begun.
+    pub async fn run_due(&self, kinds: &[&str]) -> Result<usize, StoreError> {
+        let mut begun = 0;
+        while let Some(job) = job::take(&self.store, kinds, self.clock.now(), self.lease).await? {
+            begun += 1;
+            self.clone().perform(job, CancellationToken::new()).await;
+        }
+        Ok(begun)
+    }
+
+    /// Makes sure that what the clock triggers is in the table. Every replica does, at its start.
+    async fn seed_all(&self, cancel: &CancellationToken) -> bool {
+        let mut retry = Retry::default();
+        loop {
+            match self.seed().await {
+                Ok(()) => return true,
+                Err(error) => tracing::warn!(%error, "jobs wait for the database"),
+            }
+            if !retry.wait(cancel).await {
+                return false;
+            }
+        }
+    }
+
+    async fn seed(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        for kind in self.jobs.iter().filter(|kind| kind.trigger != Trigger::Cause) {
+            let (key, payload) = (String::new(), json!({}));
+            let new = NewJob { kind: kind.name, key, payload, due_at: now, created_at: now };
+            job::seed(&mut tx, &new).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Begins what is due, while there is room. How long there is nothing to do.
+    async fn fill(
+        &self,
+        doing: &mut JoinSet<()>,
+        cancel: &CancellationToken,
+    ) -> Result<Duration, StoreError> {
+        let (shortest, longest) = LOOKS;
+        let kinds: Vec<&str> = self.jobs.iter().map(|kind| kind.name).collect();
+        while doing.len() < SLOTS {
+            let now = self.clock.now();
+            let wait = match job::next_due(&self.store, &kinds).await? {
+                // Only who finds something by reading takes the turn to write.
+                Some(due) if due <= now => {
+                    match job::take(&self.store, &kinds, now, self.lease).await? {
+                        Some(job) => {
+                            doing.spawn(self.clone().perform(job, cancel.clone()));
+                            continue;
+                        }
+                        None => shortest,
+                    }
+                }
+                Some(due) => (due - now).to_std().unwrap_or_default(),
+                None => longest,
+            };
+            return Ok(wait.clamp(shortest, longest));
+        }
+        Ok(longest)
+    }
+}

@@ -1,0 +1,188 @@
+//! One job, from its lease to its end.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use chrono::{DateTime, Utc};
+use imp_store::StoreError;
+use imp_store::job::{self, Job};
+use tokio::task::JoinError;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use crate::compile::is_passing;
+use crate::jobs::{JobError, Kind, Outcome, Running, Trigger};
+use crate::retry::Retry;
+
+/// How long a lease is renewed for at most, three times in each.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// Between attempts at a job that fails. It is never given up.
+const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+
+/// How a job ended.
+enum End {
+    Well(Outcome),
+    Badly(String),
+    /// This process stops.
+    Stopped,
+    /// Another worker has it.
+    Lost,
+}
+
+impl Worker {
+    /// Does the job, keeps the lease meanwhile, and writes down how it ended.
+    pub(super) async fn perform(self, job: Job, cancel: CancellationToken) {
+        let kind = self.jobs.iter().find(|kind| kind.name == job.kind);
+        let begun = Instant::now();
+        let late = (self.clock.now() - job.due_at).to_std().unwrap_or_default();
+        metrics::histogram!("imp_job_lag_seconds", "kind" => job.kind.clone()).record(late);
+        let end = match kind {
+            Some(kind) => self.work(kind, &job, &cancel).await,
+            None => End::Badly("no such kind of job".to_owned()),
+        };
+        let outcome = match &end {
+            End::Well(_) => "done",
+            End::Badly(_) => "failed",
+            End::Stopped => "stopped",
+            End::Lost => "lost",
+        };
+        let labels = [("kind", job.kind.clone()), ("outcome", outcome.to_owned())];
+        metrics::counter!("imp_jobs_total", &labels).increment(1);
+        let took = begun.elapsed();
+        metrics::histogram!("imp_job_duration_seconds", "kind" => job.kind.clone()).record(took);
+        match &end {
+            End::Badly(error) => {
+                tracing::warn!(
+                    kind = job.kind,
+                    key = job.key,
+                    attempts = job.attempts,
+                    error,
+                    "a job failed"
+                );
+            }
+            _ => tracing::debug!(kind = job.kind, key = job.key, outcome, ?took, "a job ended"),
+        }
+        self.end(kind, &job, &end, &cancel).await;
+    }
+
+    /// In a task of its own, so that one that panics hurts itself alone.
+    async fn work(&self, kind: &Kind, job: &Job, cancel: &CancellationToken) -> End {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let mut task = tokio::spawn((kind.run)(Running { store, clock, job: job.clone() }));
+        let mut renewal = interval(self.lease / 3);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        renewal.reset();
+        let mut renewed = Instant::now();
+        let end = loop {
+            tokio::select! {
+                result = &mut task => return ended(result),
+                () = cancel.cancelled() => break End::Stopped,
+                _ = renewal.tick() => {}
+            }
+            let asked = Instant::now();
+            match timeout(RENEWAL.min(self.lease / 3), job::renew(&self.store, job, self.lease))
+                .await
+            {
+                Ok(Ok(true)) => renewed = asked,
+                Ok(Ok(false)) => break End::Lost,
+                _ if renewed.elapsed() >= self.lease / 3 * 2 => break End::Lost,
+                _ => {}
+            }
+        };
+        task.abort();
+        let _cancelled = task.await;
+        end
+    }
+
+    /// Writes down how it ended. If that cannot be written, the job is taken again after its lease.
+    async fn end(&self, kind: Option<&Kind>, job: &Job, end: &End, cancel: &CancellationToken) {
+        let (mut retry, begun) = (Retry::default(), Instant::now());
+        loop {
+            let error = match self.try_end(kind, job, end).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            let again = is_passing(&error) && begun.elapsed() < self.lease;
+            if !(again && retry.wait(cancel).await) {
+                tracing::warn!(kind = job.kind, key = job.key, %error, "a job will run again");
+                return;
+            }
+        }
+    }
+
+    async fn try_end(&self, kind: Option<&Kind>, job: &Job, end: &End) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let every = kind.and_then(|kind| match kind.trigger {
+            Trigger::Every(time) => Some(time),
+            Trigger::Cause => None,
+        });
+        let mut tx = self.store.begin().await?;
+        match end {
+            End::Well(Outcome::Again(at)) => job::repeat(&mut tx, job, *at).await?,
+            End::Well(Outcome::Done) => match every {
+                Some(time) => job::repeat(&mut tx, job, later(now, time)).await?,
+                None => job::finish(&mut tx, job).await?,
+            },
+            End::Badly(error) => {
+                job::fail(&mut tx, job, later(now, backoff(job.attempts)), error).await?
+            }
+            End::Stopped => job::release(&mut tx, job).await?,
+            End::Lost => return tx.rollback().await,
+        };
+        tx.commit().await
+    }
+}
+
+fn ended(result: Result<Result<Outcome, JobError>, JoinError>) -> End {
+    match result {
+        Ok(Ok(outcome)) => End::Well(outcome),
+        Ok(Err(JobError::Lost)) => End::Lost,
+        Ok(Err(error)) => End::Badly(error.to_string()),
+        Err(error) if error.is_panic() => End::Badly("it panicked; see the log".to_owned()),
+        Err(_) => End::Stopped,
+    }
+}
+
+/// How long after the attempt of this number the next one is: longer and longer, with jitter, up to a
+/// limit.
+fn backoff(attempts: i64) -> Duration {
+    let (shortest, longest) = DELAYS;
+    let mut delays = ExponentialBuilder::default()
+        .with_min_delay(shortest)
+        .with_max_delay(longest)
+        .without_max_times()
+        .with_jitter()
+        .build();
+    // Beyond these it does not grow.
+    let number = usize::try_from(attempts.clamp(1, 32) - 1).unwrap_or_default();
+    delays.nth(number).unwrap_or(longest)
+}
+
+fn later(now: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
+    chrono::TimeDelta::from_std(by).ok().and_then(|by| now.checked_add_signed(by)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_ever_more_slowly_and_never_end() {
+        let within = |attempts, least, most| {
+            let waits: Vec<u64> = (0..50).map(|_| backoff(attempts).as_secs()).collect();
+            assert!(
+                waits.iter().all(|wait| (least..=most).contains(wait)),
+                "{attempts}: {waits:?}"
+            );
+        };
+        within(1, 1, 2);
+        within(2, 2, 4);
+        within(5, 16, 32);
+        within(11, 600, 1200);
+        within(i64::MAX, 600, 1200);
+        let waits: std::collections::HashSet<Duration> = (0..20).map(|_| backoff(8)).collect();
+        assert!(waits.len() > 10, "no two replicas at the same time");
+    }
+}
