@@ -101,7 +101,7 @@ pub struct Route {
     pub rewrite_host: Option<String>,
     /// Milliseconds; never 0.
     pub timeout_ms: u32,
-    /// Of each type the route's own, or else the service's.
+    /// All that apply, as the control plane resolved them.
     pub policies: Policies,
 }
 

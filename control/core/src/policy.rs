@@ -2,6 +2,7 @@
 //! table of all.
 
 mod cors;
+mod effective;
 mod headers;
 mod ip_access;
 mod rate_limit;
@@ -14,6 +15,7 @@ use utoipa::{PartialSchema as _, ToSchema};
 use crate::{Check, PolicyId, Violations, grammar};
 
 pub use cors::Cors;
+pub use effective::Effective;
 pub use headers::{Header, Headers};
 pub use ip_access::IpAccess;
 pub use rate_limit::{Per, RateLimit};

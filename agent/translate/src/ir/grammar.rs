@@ -19,6 +19,9 @@ pub enum Fault {
     /// A reference to nothing.
     #[error("no backend '{0}' in this service")]
     UnknownBackend(String),
+    /// A reference to nothing.
+    #[error("no policy at place {0} of this publish")]
+    UnknownPolicy(u32),
     /// A number beyond its limits.
     #[error("{0} is out of range")]
     OutOfRange(u64),

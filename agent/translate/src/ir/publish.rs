@@ -4,25 +4,27 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use imp_proto::{bounds, config as pb};
+use imp_proto::{bounds, config as pb, policies};
 
 use super::grammar::{self, Fault};
-use super::policy::Policies;
+use super::policy::{self, Policy};
 use super::{Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
 
 impl Publish {
-    /// Counts before it reads, checks everything that a renderer relies on, resolves backends and policies, and orders the
-    /// routes.
+    /// Counts before it reads, checks everything that a renderer relies on, resolves backends, and
+    /// orders the routes.
     pub fn parse(message: &pb::Publish) -> Result<Self, ParseError> {
         let id = |field: &str, text: &str| {
             grammar::id(text).map_err(|fault| ParseError::new(field, fault))
         };
-        bounds::publish(message).map_err(exceeded)?;
+        let message = policies::present(message);
+        bounds::publish(&message).map_err(exceeded)?;
+        let policies = policy::parse(&message.policies)?;
         let mut routes = Vec::new();
         for (index, service) in message.api_services.iter().enumerate() {
-            let parsed = parse_service(service)
+            let parsed = parse_service(service, &policies)
                 .map_err(|error| error.within(format!("api_services/{index}")))?;
             routes.extend(parsed);
         }
@@ -93,7 +95,7 @@ fn parse_hostnames(names: &[String]) -> Result<Vec<String>, ParseError> {
     Ok(hostnames)
 }
 
-fn parse_service(service: &pb::ApiService) -> Result<Vec<Route>, ParseError> {
+fn parse_service(service: &pb::ApiService, policies: &[Policy]) -> Result<Vec<Route>, ParseError> {
     let mut backends = HashMap::new();
     for (index, backend) in service.backends.iter().enumerate() {
         let at = format!("backends/{index}");
@@ -102,10 +104,9 @@ fn parse_service(service: &pb::ApiService) -> Result<Vec<Route>, ParseError> {
             return Err(ParseError::new(at, Fault::Duplicate(backend.id.clone())));
         }
     }
-    let policies = Policies::parse(&service.policies)?;
     let mut routes = Vec::with_capacity(service.routes.len());
     for (index, route) in service.routes.iter().enumerate() {
-        let parsed = super::route::parse(route, &policies, &backends)
+        let parsed = super::route::parse(route, policies, &backends)
             .map_err(|error| error.within(format!("routes/{index}")))?;
         routes.push(parsed);
     }

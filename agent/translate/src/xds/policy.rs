@@ -25,7 +25,9 @@ pub(super) struct Renderer {
 
 impl Renderer {
     pub(super) fn render(&mut self, policies: &Policies) -> Fields {
-        let Policies { request_headers, response_headers, ip_access, cors } = policies;
+        // What the agent enforces is named, too: a new type does not compile before it is handled.
+        let Policies { request_headers, response_headers, ip_access, cors, rate_limit: _ } =
+            policies;
         let key = [
             address(request_headers),
             address(response_headers),
@@ -43,7 +45,7 @@ fn address<T>(policy: &Option<Arc<T>>) -> usize {
 /// Protobuf merges concatenated messages: each filter's settings are an entry of the map of their own,
 /// so that the order is ours.
 fn encode(policies: &Policies) -> Fields {
-    let Policies { request_headers, response_headers, ip_access, cors } = policies;
+    let Policies { request_headers, response_headers, ip_access, cors, rate_limit: _ } = policies;
     let changes = headers::changes(request_headers.as_deref(), response_headers.as_deref());
     let mut fields = changes.encode_to_vec();
     if let Some(cors) = cors {
