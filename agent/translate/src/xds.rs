@@ -53,6 +53,7 @@ pub struct Rendered {
 mod canon;
 pub mod cluster;
 pub mod door;
+pub mod filter;
 mod host;
 pub mod listener;
 mod methods;

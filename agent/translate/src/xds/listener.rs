@@ -13,7 +13,6 @@ use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
-pub(super) use filters::{CORS, IP, fixed};
 pub(super) use replies::ADDRESS_DENIED;
 
 use super::canon::{ads, extension, header, milliseconds, truth, uint};

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 
 use super::canon::{extension, uint};
 use super::cluster::socket_address;
-use super::listener::fixed;
+use super::filter;
 
 /// The policy's name, by which the reply mapper knows what was refused.
 pub(super) const FORBIDDEN: &str = "imp_upstream";
@@ -94,10 +94,7 @@ pub(super) fn filters(upstreams: &Upstreams) -> Vec<HttpFilter> {
         rules_stat_prefix: "upstream".to_owned(),
         ..Default::default()
     };
-    vec![
-        fixed("envoy.filters.http.upstream_rbac", &judge),
-        fixed("envoy.filters.http.upstream_codec", &UpstreamCodec {}),
-    ]
+    vec![filter::UPSTREAM_RBAC.fixed(&judge), filter::UPSTREAM_CODEC.fixed(&UpstreamCodec {})]
 }
 
 /// How Envoy resolves names when it is told by whom. The tenants' names mean nothing in the search

@@ -7,6 +7,7 @@ mod fixtures;
 mod assembly;
 mod door;
 mod envoy;
+mod filters;
 mod golden;
 mod parse;
 mod random;

@@ -250,9 +250,9 @@ fn a_route_names_policies_of_the_list_each_type_once() {
     let at = |place: &str| format!("api_services/0/routes/0/policy_indexes/{place}");
     refused(&[
         (&at("0"), &with(&[], &[0])),
-        (&at("1"), &with(&[one.clone()], &[0, 1])),
-        (&at("0"), &with(&[one.clone()], &[u32::MAX])),
-        (&at("1"), &with(&[one.clone()], &[0, 0])),
+        (&at("1"), &with(std::slice::from_ref(&one), &[0, 1])),
+        (&at("0"), &with(std::slice::from_ref(&one), &[u32::MAX])),
+        (&at("1"), &with(std::slice::from_ref(&one), &[0, 0])),
         // Which of the two would apply is not the agent's to choose.
         (&at("1"), &with(&[one.clone(), other.clone()], &[0, 1])),
         ("policies/1/id", &with(&[one.clone(), one.clone()], &[0])),
