@@ -1,6 +1,7 @@
 //! What takes more than one write: each flow is one transaction of rows, outbox and audit trail, so
 //! that nothing half-written is ever seen.
 
+pub mod capabilities;
 pub mod catalog;
 pub mod credential;
 pub mod domain;

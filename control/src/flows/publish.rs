@@ -17,7 +17,7 @@ use imp_store::outbox::Subject;
 use imp_store::product_publish as table;
 use sha2::{Digest as _, Sha256};
 
-use crate::flows::{Write, hostnames, ports, share};
+use crate::flows::{Write, capabilities, hostnames, ports, share};
 use crate::problem::Problem;
 use crate::workers::off_workers;
 
@@ -89,6 +89,8 @@ pub async fn rollback(
     }
     let content = Content { spec: earlier.spec, services: earlier.api_services };
     check_upstreams(write, &content.services)?;
+    let at = Some("/revision");
+    capabilities::refuse_unsupported(write, &content.spec, &content.services, at).await?;
     advance(write, publish, content).await
 }
 
@@ -198,6 +200,7 @@ async fn gather(
     frozen.sort_by_key(|(place, _)| *place);
     let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
     check_upstreams(write, &services)?;
+    capabilities::refuse_unsupported(write, &spec, &services, None).await?;
     Ok(Content { spec, services })
 }
 

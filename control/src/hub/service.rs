@@ -123,6 +123,7 @@ impl Agents {
             last_seen_at: None,
             nodes: Vec::new(),
             duplicate_seen_at: None,
+            capabilities: None,
             meta: Meta::new(now),
         };
         agent::insert(&mut tx, &agent).await?;
