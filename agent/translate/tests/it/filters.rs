@@ -14,8 +14,9 @@ use imp_translate::xds::filter::{self, Entry};
 use imp_translate::xds::{EXTENSION, LISTENER};
 use prost::Message as _;
 
-use crate::fixtures::{self, assembly, parsed, parsed_gateway};
-use crate::world::{World, routes};
+use crate::fixtures::{assembly, parsed_gateway};
+use crate::golden;
+use crate::world::routes;
 
 /// The chain of a rendered listener.
 fn chain() -> Vec<hcm::HttpFilter> {
@@ -66,12 +67,8 @@ fn rendered_settings() -> BTreeMap<String, BTreeSet<String>> {
             found.entry(name).or_default().insert(settings.type_url);
         }
     };
-    let mut assembly = assembly();
-    let mut world = World::default();
-    world.apply(&assembly.set_gateway(parsed_gateway(8080)));
-    world.apply(&assembly.set_publish(parsed(&fixtures::rich("p1", "api.example.com", 9000))));
-    for route in routes(&world.all) {
-        take(route.typed_per_filter_config);
+    for (_, resources) in golden::worlds() {
+        routes(&resources).for_each(|route| take(route.typed_per_filter_config));
     }
     found
 }
