@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use imp_grammar::{caps, regexes};
 
-use super::EndpointHost;
+use super::endpoint_host::EndpointHost;
 
 /// What can be wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use imp_proto::config as pb;
 use pb::policy::Kind;
 
-use super::ParseError;
+use super::error::ParseError;
 use super::grammar::{self, Fault};
 
 pub use cors::Cors;
@@ -100,14 +100,4 @@ fn once<T>(kind: &str, place: &mut Option<Arc<T>>, policy: &Arc<T>) -> Result<()
         None => Ok(()),
         Some(_) => Err(Fault::Duplicate(kind.to_owned())),
     }
-}
-
-/// Each of a list, or where the first fault is.
-fn each<T>(
-    list: &str,
-    texts: &[String],
-    parse: impl Fn(&str) -> Result<T, Fault>,
-) -> Result<Vec<T>, ParseError> {
-    let at = |index| move |fault| ParseError::new(format!("{list}/{index}"), fault);
-    texts.iter().enumerate().map(|(index, text)| parse(text).map_err(at(index))).collect()
 }

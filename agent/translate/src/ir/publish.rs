@@ -8,7 +8,7 @@ use imp_proto::{bounds, config as pb, policies};
 
 use super::grammar::{self, Fault};
 use super::policy::{self, Policy};
-use super::{Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
+use super::{AuthMode, Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
 
@@ -33,6 +33,10 @@ impl Publish {
         Ok(Self {
             id: id("id", &message.id)?,
             gateway_id: id("gateway_id", &message.gateway_id)?,
+            tenant_id: message.tenant_id.clone(),
+            product_id: message.product_id.clone(),
+            environment: message.environment.clone(),
+            auth_mode: parse_auth_mode(&message),
             revision: message.revision,
             hostnames: parse_hostnames(&message.hostnames)?,
             base_path: grammar::base_path(&message.base_path)
@@ -71,6 +75,15 @@ fn rank(route: &Route) -> impl Ord + use<> {
     let conditions =
         route.headers.len() + route.query.len() + usize::from(!route.methods.is_empty());
     (Reverse(route.priority), kind, Reverse(length), Reverse(conditions), route.id.clone())
+}
+
+fn parse_auth_mode(message: &pb::Publish) -> AuthMode {
+    use pb::publish::AuthMode as Mode;
+    match message.auth_mode() {
+        Mode::None => AuthMode::None,
+        Mode::ApiKey => AuthMode::ApiKey,
+        Mode::Unspecified | Mode::Oauth2 | Mode::Jwt | Mode::Mtls => AuthMode::Unsupported,
+    }
 }
 
 pub(super) fn exceeded(exceeded: bounds::Exceeded) -> ParseError {

@@ -13,7 +13,8 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::canon::{self, inline, milliseconds, truth, uint};
 use super::filter::DOOR;
-use super::listener::{IDLE_MS, KEY_HOST, KEY_PORT};
+use super::listener::IDLE_MS;
+use super::names::{KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite, regex_matcher};
 use super::policy;
 use crate::ir;

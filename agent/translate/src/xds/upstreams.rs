@@ -22,12 +22,9 @@ use envoy_types::pb::envoy::r#type::v3::Int64Range;
 use imp_grammar::network::{self, NOT_PUBLIC_V4, NOT_PUBLIC_V6, Networks};
 use ipnet::IpNet;
 
-use super::canon::{extension, uint};
-use super::cluster::socket_address;
+use super::canon::{extension, socket_address, uint};
 use super::filter;
-
-/// The policy's name, by which the reply mapper knows what was refused.
-pub(super) const FORBIDDEN: &str = "imp_upstream";
+use super::names::FORBIDDEN;
 
 /// Where calls may go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -269,6 +269,36 @@ fn a_route_names_policies_of_the_list_each_type_once() {
     assert!(std::sync::Arc::ptr_eq(&of(a), &of(b)), "one object, rendered once");
 }
 
+/// What a renderer that asks for credentials itself, and counts itself, starts from.
+#[test]
+fn a_publish_says_whose_it_is_and_who_may_call() {
+    use pb::publish::AuthMode;
+    let rate = pb::RateLimit { requests: 5, window_seconds: 60 };
+    let rate = pb::Policy { id: "slow".into(), kind: Some(pb::policy::Kind::RateLimit(rate)) };
+    let mut message = pb::Publish {
+        product_id: "product".into(),
+        environment: "prod".into(),
+        policies: vec![rate],
+        ..publish("p1", "api.example.com", 1)
+    };
+    first(&mut message).policy_indexes = vec![0];
+    let parsed = ir::Publish::parse(&message).unwrap();
+    let whose = [&*parsed.tenant_id, &*parsed.product_id, &*parsed.environment];
+    assert_eq!(whose, ["t1", "product", "prod"]);
+    let rate = parsed.routes[0].policies.rate_limit.as_deref();
+    let expected = ir::policy::RateLimit { id: "slow".into(), requests: 5, window_seconds: 60 };
+    assert_eq!(rate, Some(&expected));
+    for (mode, number) in [
+        (ir::AuthMode::None, AuthMode::None.into()),
+        (ir::AuthMode::ApiKey, AuthMode::ApiKey.into()),
+        (ir::AuthMode::Unsupported, AuthMode::Mtls.into()),
+        (ir::AuthMode::Unsupported, 77),
+    ] {
+        message.auth_mode = number;
+        assert_eq!(ir::Publish::parse(&message).unwrap().auth_mode, mode);
+    }
+}
+
 /// Which lists a control plane of the former release fills, and what the present one sends to both.
 #[test]
 fn a_publish_of_the_former_form_is_the_same_publish() {

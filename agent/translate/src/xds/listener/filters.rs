@@ -14,12 +14,12 @@ use envoy_types::pb::envoy::extensions::http::cache::simple_http_cache::v3::Simp
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::Any;
 
-use super::replies::NO_DOOR;
-use super::{removed, starts_with};
+use super::mutation::{removed, starts_with};
 use crate::xds::Options;
 use crate::xds::canon::{any, extension, inline, milliseconds, uint};
 use crate::xds::door::{KEY_HEADER, envoy_grpc};
 use crate::xds::filter;
+use crate::xds::names::NO_DOOR;
 use crate::xds::path::regex_matcher;
 use crate::xds::upstreams::{self, Upstreams};
 

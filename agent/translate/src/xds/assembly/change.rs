@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clusters::Clusters;
-use super::{Delta, GatewayDelta};
+use super::delta::{Delta, put};
 use crate::xds::{CLUSTER, Rendered};
 
 /// A resource of a gateway: gateway, type URL, name.
@@ -58,17 +58,5 @@ impl Change {
             put(delta.gateways.entry(gateway).or_default(), type_url, &name, resource);
         }
         delta
-    }
-}
-
-pub(super) fn put(
-    delta: &mut GatewayDelta,
-    type_url: &'static str,
-    name: &str,
-    resource: Option<Rendered>,
-) {
-    match resource {
-        Some(resource) => delta.upserts.push(resource),
-        None => delta.removals.push((type_url, name.to_owned())),
     }
 }

@@ -11,7 +11,11 @@
 
 mod change;
 mod clusters;
+mod delta;
 mod places;
+mod placing;
+mod prepared;
+mod refresh;
 mod unit;
 mod verdict;
 
@@ -22,39 +26,11 @@ use crate::ir;
 use crate::xds::{self, CLUSTER, EXTENSION, LISTENER, Options, Rendered, names};
 use change::Change;
 use clusters::Clusters;
+pub use delta::{Blame, Delta, GatewayDelta, Needs};
 pub use places::Misplaced;
 use places::{Places, Port};
-use unit::{Prepared, Unit, UnitKey};
-
-/// What changes for Envoy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delta {
-    /// Per gateway, for the Envoys that serve that gateway alone.
-    pub gateways: BTreeMap<String, GatewayDelta>,
-    /// For the Envoys that serve all gateways of the cluster.
-    pub all: GatewayDelta,
-}
-
-/// What changes for one group of Envoys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GatewayDelta {
-    /// New or changed.
-    pub upserts: Vec<Rendered>,
-    /// Type URL and name of what goes.
-    pub removals: Vec<(&'static str, String)>,
-}
-
-/// A publish whose revision Envoy refused. It fell back to its last accepted revision, or out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blame {
-    /// Which publish.
-    pub publish_id: String,
-    /// Which revision.
-    pub revision: u64,
-}
-
-/// What a revision needs: type URL, name and version of each resource that must be ACKed.
-pub type Needs = Vec<(&'static str, String, String)>;
+use prepared::{Prepared, UnitKey};
+use unit::Unit;
 
 /// The configuration of one agent.
 #[derive(Debug)]

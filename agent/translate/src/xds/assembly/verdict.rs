@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::change::Change;
-use super::unit::{Prepared, UnitKey};
-use super::{Assembly, Blame, Delta, PublishState};
+use super::delta::{Blame, Delta};
+use super::prepared::{Prepared, UnitKey};
+use super::{Assembly, PublishState};
 use crate::xds::CLUSTER;
 
 impl Assembly {

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::Delta;
-use super::change::put;
-use super::unit::UnitKey;
+use super::delta::{Delta, put};
+use super::prepared::UnitKey;
 use crate::xds::{CLUSTER, Rendered};
 
 #[derive(Debug, Default)]
