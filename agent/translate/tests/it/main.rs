@@ -9,6 +9,7 @@ mod door;
 mod envoy;
 mod filters;
 mod golden;
+mod modules;
 mod parse;
 mod random;
 mod world;
