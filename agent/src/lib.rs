@@ -12,6 +12,7 @@ pub mod admin;
 pub mod app;
 mod backoff;
 pub mod bootstrap;
+mod capabilities;
 pub mod config;
 pub mod door;
 pub mod fleet;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use crate::backoff::Backoff;
+use crate::capabilities::capabilities;
 use crate::fleet::Fleet;
 use crate::link::Session;
 use crate::usage::Usage;
@@ -168,6 +169,7 @@ impl Up {
         let heartbeat = pb::Heartbeat {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             nodes: fleet.nodes().into_iter().take(NODES).map(short_node).collect(),
+            capabilities: Some(capabilities()),
         };
         self.send(Kind::Heartbeat(heartbeat)).await
     }

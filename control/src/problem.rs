@@ -163,6 +163,7 @@ impl From<Refusal> for Problem {
             Refusal::TooLarge { pointer, detail } => {
                 Self { code: "too_large", ..Self::invalid(&pointer, "too_large", detail) }
             }
+            Refusal::Unsupported { code, lacking } => Self { code, ..Self::from_faults(lacking) },
             Refusal::Conflict { code, detail, pointer } => {
                 pointed(Self::conflict(code, detail), pointer)
             }

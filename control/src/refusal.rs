@@ -26,6 +26,9 @@ pub enum Refusal {
     /// Agents would not take an object of this size.
     #[error("{detail}")]
     TooLarge { pointer: String, detail: String },
+    /// Something that would have to serve it cannot.
+    #[error("{} parts cannot be served", .lacking.len())]
+    Unsupported { code: &'static str, lacking: Vec<Violation> },
     /// The objects are not in the state for it, or a cap is reached.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String, pointer: Option<String> },

@@ -7,7 +7,10 @@ use imp_grammar::caps::{self, Cap};
 use prost::Message as _;
 
 use crate::config as pb;
+use crate::policies;
 use pb::{path_match, policy, value_match};
+
+mod size;
 
 /// What of a resource is too much.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +44,9 @@ pub struct Share {
 
 /// Checks a publish whole: everything is counted, nothing is read.
 pub fn publish(publish: &pb::Publish) -> Result<Share, Exceeded> {
-    within(&caps::PUBLISH_BYTES, "", publish.encoded_len())?;
+    let publish = policies::present(publish);
+    let listed = &publish.policies;
+    within(&caps::PUBLISH_BYTES, "", size::publish(&publish))?;
     within(&caps::SERVICES_PER_PUBLISH, "api_services", publish.api_services.len())?;
     within(&caps::HOSTNAMES_PER_PUBLISH, "hostnames", publish.hostnames.len())?;
     let services = &publish.api_services;
@@ -51,9 +56,12 @@ pub fn publish(publish: &pb::Publish) -> Result<Share, Exceeded> {
     let regexes = count(regexes);
     within(&caps::REGEXES_PER_PUBLISH, "api_services", regexes)?;
     for (index, one) in services.iter().enumerate() {
-        service(one).map_err(|error| error.below(&format!("api_services/{index}")))?;
+        check_service(one, listed)
+            .map_err(|error| error.below(&format!("api_services/{index}")))?;
     }
-    let served_bytes = count(served).saturating_mul(publish.hostnames.len().max(1));
+    check_policies(listed)?;
+    let served: usize = services.iter().map(|service| served(service, listed)).sum();
+    let served_bytes = served.saturating_mul(publish.hostnames.len().max(1));
     within(&caps::PUBLISH_HELD_BYTES, "", served_bytes)?;
     Ok(Share { served_bytes, regexes })
 }
@@ -66,13 +74,18 @@ impl Share {
     }
 }
 
-/// Checks one service.
-pub fn service(service: &pb::ApiService) -> Result<(), Exceeded> {
-    within(&caps::SERVICE_BYTES, "", service.encoded_len())?;
+/// Checks one service, which names its policies in this list.
+pub fn service(service: &pb::ApiService, listed: &[pb::Policy]) -> Result<(), Exceeded> {
+    check_service(service, listed)?;
+    check_policies(listed)
+}
+
+fn check_service(service: &pb::ApiService, listed: &[pb::Policy]) -> Result<(), Exceeded> {
+    let policies = size::policies(service, listed);
+    within(&caps::SERVICE_BYTES, "", size::service(service) + policies.bytes)?;
     within(&caps::ROUTES_PER_SERVICE, "routes", service.routes.len())?;
     within(&caps::BACKENDS_PER_SERVICE, "backends", service.backends.len())?;
-    let of_routes: usize = service.routes.iter().map(|route| route.policies.len()).sum();
-    within(&caps::POLICIES_PER_SERVICE, "policies", service.policies.len() + of_routes)?;
+    within(&caps::POLICIES_PER_SERVICE, "policies", policies.count)?;
     within(&caps::REGEXES_PER_SERVICE, "routes", regexes(service))?;
     for (index, backend) in service.backends.iter().enumerate() {
         let at = format!("backends/{index}/endpoints");
@@ -81,7 +94,7 @@ pub fn service(service: &pb::ApiService) -> Result<(), Exceeded> {
     for (index, route) in service.routes.iter().enumerate() {
         check_route(route).map_err(|error| error.below(&format!("routes/{index}")))?;
     }
-    check_policies(&service.policies)
+    Ok(())
 }
 
 /// Checks a gateway.
@@ -92,8 +105,7 @@ pub fn gateway(gateway: &pb::Gateway) -> Result<(), Exceeded> {
 fn check_route(route: &pb::Route) -> Result<(), Exceeded> {
     within(&caps::METHODS_PER_ROUTE, "methods", route.methods.len())?;
     within(&caps::MATCHERS_PER_ROUTE, "headers", route.headers.len() + route.query.len())?;
-    within(&caps::BACKENDS_PER_ROUTE, "backends", route.backends.len())?;
-    check_policies(&route.policies)
+    within(&caps::BACKENDS_PER_ROUTE, "backends", route.backends.len())
 }
 
 fn check_policies(policies: &[pb::Policy]) -> Result<(), Exceeded> {
@@ -176,30 +188,19 @@ const PART_OVERHEAD: usize = 128;
 /// An origin with a wildcard becomes an expression, which Envoy compiles for each route.
 const EXPRESSION_PARTS: usize = 16;
 
-/// A service's policies stand on each of its routes in Envoy's configuration, except where the
-/// route has one of the same type.
-fn served(service: &pb::ApiService) -> usize {
+/// Each policy stands on each of its routes in Envoy's configuration.
+fn served(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
     let weight = |policy: &pb::Policy| policy.encoded_len() + parts(policy) * PART_OVERHEAD;
-    let sized = |policy: &pb::Policy| (type_of(policy), weight(policy));
-    let shared: Vec<_> = service.policies.iter().map(sized).collect();
     let is_cors = |policy: &pb::Policy| matches!(policy.kind, Some(policy::Kind::Cors(_)));
-    let shared_cors = service.policies.iter().any(is_cors);
     let of_route = |route: &pb::Route| {
-        let own = |kind| route.policies.iter().any(|policy| type_of(policy) == kind);
-        let inherited: usize =
-            shared.iter().filter(|(kind, _)| !own(*kind)).map(|(_, bytes)| bytes).sum();
-        let own_parts: usize = route.policies.iter().map(parts).sum();
-        let once = ROUTE_OVERHEAD + route.encoded_len() + own_parts * PART_OVERHEAD + inherited;
+        let policies = || policies::of_route(listed, route).flatten();
+        let once = ROUTE_OVERHEAD + size::route(route) + policies().map(weight).sum::<usize>();
         // Preflights take another route, with all of it.
         let is_asked = !(route.methods.is_empty() && route.headers.is_empty());
-        let preflight = is_asked && (shared_cors || route.policies.iter().any(is_cors));
+        let preflight = is_asked && policies().any(is_cors);
         let other_methods = if route.methods.is_empty() { 0 } else { OTHER_METHODS_OVERHEAD };
         once * (1 + usize::from(preflight)) + other_methods
     };
     let backends: usize = service.backends.iter().map(prost::Message::encoded_len).sum();
     service.routes.iter().map(of_route).sum::<usize>() + backends
-}
-
-fn type_of(policy: &pb::Policy) -> Option<std::mem::Discriminant<policy::Kind>> {
-    policy.kind.as_ref().map(std::mem::discriminant)
 }

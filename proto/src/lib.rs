@@ -1,10 +1,11 @@
 //! The contract between control plane and agent, as generated from `imp/**/*.proto`.
 //!
 //! Two halves: [`config`] is what travels down as xDS resources, [`agent`] is the service an
-//! agent calls. Each side parses these messages into its own types; the one thing that is done here
-//! is to measure them ([`bounds`]), which both sides must do alike.
+//! agent calls. Each side parses these messages into its own types. What both sides must do alike is
+//! done here: to measure them ([`bounds`]), and to read the policies of a publish ([`policies`]).
 
 pub mod bounds;
+pub mod policies;
 
 /// The resources of a cluster, `imp.config.v1`.
 pub mod config {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use imp_proto::config as pb;
+use imp_proto::{config as pb, policies};
 use pb::policy::Kind;
 
 use crate::account::Home;
@@ -70,46 +70,46 @@ impl From<&pb::Publish> for PublishAccess {
             environment: publish.environment.clone(),
             auth_mode,
             suspended: publish.suspended,
-            limits: publish.api_services.iter().flat_map(route_limits).collect(),
+            limits: route_limits(publish),
         }
     }
 }
 
-/// A route's rate takes the place of its service's.
-fn route_limits(service: &pb::ApiService) -> Vec<RouteLimit> {
-    let rate = |policies: &[pb::Policy]| {
-        policies.iter().find_map(|policy| match &policy.kind {
-            Some(Kind::RateLimit(rate)) => Some(*rate),
-            // Envoy's. Each type is named, so that a new one does not compile before it is handled.
-            Some(
-                Kind::RequestHeaders(_)
-                | Kind::ResponseHeaders(_)
-                | Kind::IpAccess(_)
-                | Kind::Cors(_),
-            )
-            | None => None,
-        })
-    };
-    let limit = |id: String, rate: pb::RateLimit, routes| RouteLimit {
-        id,
-        requests: rate.requests,
-        window_seconds: rate.window_seconds,
-        routes,
-    };
-    let mut limits = Vec::new();
-    let mut without = Vec::new();
-    for route in &service.routes {
-        match rate(&route.policies) {
-            Some(own) => {
-                limits.push(limit(format!("route/{}", route.id), own, vec![route.id.clone()]));
+/// One per policy: the routes that name the same one share its count.
+fn route_limits(publish: &pb::Publish) -> Vec<RouteLimit> {
+    let publish = policies::present(publish);
+    let mut limits: Vec<RouteLimit> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for route in publish.api_services.iter().flat_map(|service| &service.routes) {
+        // A place that is not on the list is refused by who renders the publish.
+        for policy in policies::of_route(&publish.policies, route).flatten() {
+            let Some(rate) = rate(policy) else { continue };
+            let place = *places.entry(policy.id.as_str()).or_insert_with(|| {
+                limits.push(RouteLimit {
+                    id: policy.id.clone(),
+                    requests: rate.requests,
+                    window_seconds: rate.window_seconds,
+                    routes: Vec::new(),
+                });
+                limits.len() - 1
+            });
+            if let Some(limit) = limits.get_mut(place) {
+                limit.routes.push(route.id.clone());
             }
-            None => without.push(route.id.clone()),
         }
     }
-    if let (Some(shared), false) = (rate(&service.policies), without.is_empty()) {
-        limits.push(limit(format!("service/{}", service.id), shared, without));
-    }
     limits
+}
+
+fn rate(policy: &pb::Policy) -> Option<pb::RateLimit> {
+    match &policy.kind {
+        Some(Kind::RateLimit(rate)) => Some(*rate),
+        // Envoy's. Each type is named, so that a new one does not compile before it is handled.
+        Some(
+            Kind::RequestHeaders(_) | Kind::ResponseHeaders(_) | Kind::IpAccess(_) | Kind::Cors(_),
+        )
+        | None => None,
+    }
 }
 
 /// A publish with the state of its rates.

@@ -61,6 +61,7 @@ pub(crate) fn publish(number: usize, upstream: u16) -> pb::Publish {
         revision: 1,
         suspended: false,
         api_services: vec![service],
+        policies: Vec::new(),
     }
 }
 

@@ -36,6 +36,12 @@ async fn a_publish_is_active_once_every_connected_envoy_has_it() {
     reported(&control, 0, "is active on both", active(1, 2)).await;
     let nodes = eventually("two Envoys in the heartbeat", || {
         let heartbeat = control.state.with(|shared| shared.heartbeat.clone())?;
+        let known = heartbeat.capabilities.unwrap_or_default();
+        assert_eq!(
+            known.policy_types,
+            imp_proto::policies::TYPES,
+            "each with its arm in both layers"
+        );
         (heartbeat.nodes.len() == 2).then_some(heartbeat.nodes)
     })
     .await;

@@ -190,5 +190,6 @@ fn publish(index: usize, upstream: std::net::SocketAddr) -> pb::Publish {
         revision: 1,
         suspended: false,
         api_services: vec![service],
+        policies: Vec::new(),
     }
 }

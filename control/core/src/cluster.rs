@@ -122,12 +122,39 @@ pub struct Agent {
     pub last_seen_at: Option<DateTime<Utc>>,
     /// The Envoys connected to it, as of the last heartbeat.
     pub nodes: Vec<AgentNode>,
+    /// What its build can serve, as of the last heartbeat; absent when its release doesn't say.
+    pub capabilities: Option<Capabilities>,
     /// When two processes last used this identity at the same time: a copied state directory, or a
     /// thief.
     pub duplicate_seen_at: Option<DateTime<Utc>>,
     /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
+}
+
+/// What an agent's build can serve, in the words of the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Capabilities {
+    /// Types of policies.
+    pub policy_types: Vec<String>,
+    /// Ways in which callers prove who they are.
+    pub auth_modes: Vec<String>,
+    /// Classes of gateways.
+    pub gateway_classes: Vec<String>,
+}
+
+impl Capabilities {
+    /// Of the last release whose agents don't say. This list is not extended.
+    pub fn unsaid() -> Self {
+        let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
+        let types = ["rate_limit", "request_headers", "response_headers", "ip_access", "cors"];
+        Self {
+            policy_types: words(&types),
+            auth_modes: words(&["none", "api_key"]),
+            gateway_classes: words(&["envoy-gateway"]),
+        }
+    }
 }
 
 /// An Envoy connected to an agent.

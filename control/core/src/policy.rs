@@ -3,6 +3,7 @@
 
 mod cors;
 mod document;
+mod effective;
 mod headers;
 mod ip_access;
 mod rate_limit;
@@ -16,6 +17,7 @@ use utoipa::{PartialSchema as _, ToSchema};
 use crate::{Check, PolicyId, Violations, grammar};
 
 pub use cors::Cors;
+pub use effective::Effective;
 pub use headers::{Header, Headers};
 pub use ip_access::IpAccess;
 pub use rate_limit::{Per, RateLimit};

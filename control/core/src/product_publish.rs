@@ -87,6 +87,19 @@ pub enum AuthMode {
     Mtls,
 }
 
+impl AuthMode {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ApiKey => "api_key",
+            Self::Oauth2 => "oauth2",
+            Self::Jwt => "jwt",
+            Self::Mtls => "mtls",
+        }
+    }
+}
+
 /// How the configuration reaches the gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

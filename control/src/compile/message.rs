@@ -1,6 +1,7 @@
 //! Entities as messages of the contract, and messages as resources.
 
 mod entitlement;
+mod policy;
 mod publish;
 
 use bytes::Bytes;

@@ -44,6 +44,7 @@ pub async fn register(
         last_seen_at: None,
         nodes: Vec::new(),
         duplicate_seen_at: None,
+        capabilities: None,
         meta: Meta::new(now),
     };
     table::insert(&mut tx, &agent).await?;

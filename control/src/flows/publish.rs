@@ -18,7 +18,7 @@ use imp_store::outbox::Subject;
 use imp_store::product_publish as table;
 use sha2::{Digest as _, Sha256};
 
-use crate::flows::{finish_create, hostnames, ports, share};
+use crate::flows::{capabilities, finish_create, hostnames, ports, share};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 use crate::workers::{off_workers, statements};
@@ -118,6 +118,8 @@ pub async fn rollback(
     }
     let content = Content { spec: earlier.spec, services: earlier.api_services };
     check_upstreams(tx, &content.services)?;
+    let at = Some("/revision");
+    capabilities::refuse_unsupported(tx, &content.spec, &content.services, at).await?;
     advance(tx, publish, content).await
 }
 
@@ -227,6 +229,7 @@ async fn gather(
     frozen.sort_by_key(|(place, _)| *place);
     let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
     check_upstreams(tx, &services)?;
+    capabilities::refuse_unsupported(tx, &spec, &services, None).await?;
     Ok(Content { spec, services })
 }
 

@@ -7,6 +7,7 @@ use imp_core::product_publish::{FrozenApiService, ProductPublish, PublishStatus}
 use imp_core::role::Kind;
 use imp_grammar::caps::{self, Cap};
 use imp_proto::bounds::{self, Exceeded, Share};
+use imp_proto::policies::List;
 use imp_store::compile::DesiredPublish;
 use imp_store::share::{self as table, ClusterShare};
 
@@ -49,8 +50,10 @@ pub(super) async fn refuse_too_many<E: Stored>(tx: &mut Transaction<'_>) -> Resu
 pub(super) fn check_service(spec: &ApiServiceSpec) -> Result<(), Refusal> {
     let (id, revision) = (ApiServiceId::new(), 1);
     let frozen = FrozenApiService { id, revision, spec: spec.clone() };
-    let message = message::api_service(&frozen).map_err(not_rendered)?;
-    bounds::service(&message).map_err(|exceeded| too_large(&exceeded, ""))
+    let mut policies = List::default();
+    let message = message::api_service(&frozen, &mut policies).map_err(not_rendered)?;
+    let policies = policies.finish();
+    bounds::service(&message, &policies).map_err(|exceeded| too_large(&exceeded, ""))
 }
 
 /// Measures a publish with these services as its agents will, in its longest form: it may be

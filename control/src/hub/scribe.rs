@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imp_core::cluster::AgentNode;
 use imp_core::{AgentId, ClusterId, ProductPublishId};
+use imp_store::agent::Beat;
 use imp_store::{Store, StoreError, audit, usage};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -29,19 +29,12 @@ const QUEUE: usize = 64;
 /// Messages per transaction.
 const TOGETHER: usize = 16;
 
-/// An agent lives.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Beat {
-    pub agent_version: String,
-    pub nodes: Vec<AgentNode>,
-}
-
 /// Something to be written.
 #[derive(Clone, Debug)]
 pub enum Work {
     /// Agents of the cluster said something new of these publishes, or left.
     Statuses(ClusterId, Vec<ProductPublishId>),
-    /// `true`: it says something new.
+    /// A sign of life. `true`: it says something new.
     Beat(AgentId, Beat, bool),
     /// Two processes use this agent's identity.
     Duplicate(AgentId),

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use imp_core::ProductPublishId;
-use imp_core::cluster::AgentNode;
+use imp_core::cluster::{AgentNode, Capabilities};
 use imp_core::product_publish::{NodeCounts, PublishError};
 use imp_proto::agent::{self as pb, report_request::Kind};
 use imp_store::Store;
+use imp_store::agent::Beat;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -18,7 +19,7 @@ use super::board::{Board, Session};
 use super::ending::stopping;
 use super::gate::{Identity, shut_out, unavailable};
 use super::history;
-use super::scribe::{Beat, Pen, Work};
+use super::scribe::{Pen, Work};
 use super::settle::Reported;
 use super::usage::admitted;
 use crate::state::Clock;
@@ -31,6 +32,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const TOGETHER: usize = 256;
 
 const MAX_NODES: usize = 4096;
+/// Of each kind of thing that an agent can serve.
+const MAX_WORDS: usize = 256;
 const MAX_TEXT: usize = 4096;
 
 /// What sessions share.
@@ -193,6 +196,18 @@ fn beat(heartbeat: pb::Heartbeat) -> Beat {
     Beat {
         agent_version: cut(heartbeat.agent_version, 64),
         nodes: heartbeat.nodes.into_iter().take(MAX_NODES).map(node).collect(),
+        capabilities: heartbeat.capabilities.map(capabilities),
+    }
+}
+
+fn capabilities(said: pb::Capabilities) -> Capabilities {
+    let words = |list: Vec<String>| {
+        list.into_iter().take(MAX_WORDS).map(|word| cut(word, 64)).collect::<Vec<_>>()
+    };
+    Capabilities {
+        policy_types: words(said.policy_types),
+        auth_modes: words(said.auth_modes),
+        gateway_classes: words(said.gateway_classes),
     }
 }
 

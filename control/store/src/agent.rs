@@ -1,7 +1,7 @@
 //! Table `agents`. A heartbeat is no change of the object: it moves no version.
 
 use chrono::{DateTime, Utc};
-use imp_core::cluster::{Agent, AgentNode, AgentStatus};
+use imp_core::cluster::{Agent, AgentNode, AgentStatus, Capabilities};
 use imp_core::scope::TenantScope;
 use imp_core::{AgentId, ClusterId};
 use sqlx::types::Json;
@@ -28,6 +28,7 @@ pub(crate) struct Row {
     nodes: Stored<Vec<AgentNode>>,
     revoked_at: Option<DateTime<Utc>>,
     duplicate_seen_at: Option<DateTime<Utc>>,
+    capabilities: Option<Json<Capabilities>>,
     #[sqlx(flatten)]
     meta: MetaRow,
 }
@@ -46,6 +47,7 @@ impl From<Row> for Agent {
             last_seen_at: seen,
             nodes: row.nodes.0,
             duplicate_seen_at: row.duplicate_seen_at,
+            capabilities: row.capabilities.map(|said| said.0),
             meta: row.meta.into(),
         }
     }
@@ -65,7 +67,7 @@ impl Table for Agent {
     type Row = Row;
 
     const COLUMNS: &'static str = "id, cluster_id, agent_version, hostname, last_seen_at, nodes, \
-        revoked_at, duplicate_seen_at, version, created_at, updated_at";
+        revoked_at, duplicate_seen_at, capabilities, version, created_at, updated_at";
 
     fn scope(_: &TenantScope, _: &mut Conditions<'_>) {}
 
@@ -79,6 +81,35 @@ pub async fn list_by_cluster(store: &Store, cluster: ClusterId) -> Result<Vec<Ag
     let mut conditions = Conditions::default();
     conditions.id("cluster_id =", Some(cluster));
     select::<Agent>(store.read().await?.conn(), conditions, None).await
+}
+
+/// An agent and what it can serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Able {
+    /// Which agent.
+    pub id: AgentId,
+    /// Its build.
+    pub agent_version: String,
+    /// What that can serve.
+    pub capabilities: Capabilities,
+}
+
+/// Those of a cluster that were heard of since, and are not revoked.
+pub async fn able_since(
+    tx: &mut Tx,
+    cluster: ClusterId,
+    since: DateTime<Utc>,
+) -> Result<Vec<Able>> {
+    type Row = (Uuid, String, Option<Json<Capabilities>>);
+    let sql = "SELECT id, agent_version, capabilities FROM agents \
+        WHERE cluster_id = $1 AND last_seen_at >= $2 AND revoked_at IS NULL ORDER BY id";
+    let rows = fetch!(tx.conn(), "agents", Row, sql, cluster.0, micros(since))?;
+    let able = |(id, agent_version, said): Row| Able {
+        id: id.into(),
+        agent_version,
+        capabilities: said.map_or_else(Capabilities::unsaid, |said| said.0),
+    };
+    Ok(rows.into_iter().map(able).collect())
 }
 
 /// Adds it.
@@ -96,19 +127,35 @@ pub async fn update(tx: &mut Tx, agent: &Agent, expected_version: i64) -> Result
     matched::<Agent>(tx, rows, agent.id.into()).await
 }
 
-/// A sign of life, with the Envoys connected right now. False: no such agent, or revoked.
-pub async fn heartbeat(
-    tx: &mut Tx,
-    id: AgentId,
-    agent_version: &str,
-    nodes: &[AgentNode],
-    now: DateTime<Utc>,
-) -> Result<bool> {
-    let sql = "UPDATE agents SET agent_version = $2, nodes = $3, last_seen_at = $4 \
-        WHERE id = $1 AND revoked_at IS NULL";
+/// What an agent says of itself in a heartbeat.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Beat {
+    /// Its build.
+    pub agent_version: String,
+    /// The Envoys connected right now.
+    pub nodes: Vec<AgentNode>,
+    /// What its build can serve.
+    pub capabilities: Option<Capabilities>,
+}
+
+/// A sign of life. False: no such agent, or revoked.
+pub async fn heartbeat(tx: &mut Tx, id: AgentId, beat: &Beat, now: DateTime<Utc>) -> Result<bool> {
+    let sql = "UPDATE agents SET agent_version = $2, nodes = $3, capabilities = $4, \
+        last_seen_at = $5 WHERE id = $1 AND revoked_at IS NULL";
+    let Beat { agent_version, nodes, capabilities } = beat;
     let nodes = Json(nodes.iter().map(storable).collect::<Vec<_>>());
-    let rows = execute!(tx.conn(), sql, id.0, plain(agent_version), nodes, micros(now))?;
+    let said = capabilities.as_ref().map(|said| Json(words(said)));
+    let rows = execute!(tx.conn(), sql, id.0, plain(agent_version), nodes, said, micros(now))?;
     Ok(rows > 0)
+}
+
+fn words(said: &Capabilities) -> Capabilities {
+    let plain = |list: &[String]| list.iter().map(|word| plain(word)).collect();
+    Capabilities {
+        policy_types: plain(&said.policy_types),
+        auth_modes: plain(&said.auth_modes),
+        gateway_classes: plain(&said.gateway_classes),
+    }
 }
 
 /// What its tokens are bound to, and that the first one was given out.

@@ -209,7 +209,23 @@ impl Report {
     pub async fn beat(&self, nodes: &[&str]) {
         let node = |id: &&str| pb::heartbeat::Node { id: id.to_string(), ..Default::default() };
         let nodes = nodes.iter().map(node).collect();
-        let beat = pb::Heartbeat { agent_version: "1.2.3".to_owned(), nodes };
+        let beat = pb::Heartbeat { agent_version: "1.2.3".to_owned(), nodes, ..Default::default() };
+        self.send(pb::report_request::Kind::Heartbeat(beat)).await;
+    }
+
+    /// A heartbeat of a build that knows these types of policy.
+    pub async fn knows(&self, agent_version: &str, policy_types: &[&str]) {
+        let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
+        let capabilities = pb::Capabilities {
+            policy_types: words(policy_types),
+            auth_modes: words(&["none", "api_key"]),
+            gateway_classes: words(&["envoy-gateway"]),
+        };
+        let beat = pb::Heartbeat {
+            agent_version: agent_version.to_owned(),
+            capabilities: Some(capabilities),
+            ..Default::default()
+        };
         self.send(pb::report_request::Kind::Heartbeat(beat)).await;
     }
 

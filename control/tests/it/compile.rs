@@ -1,13 +1,15 @@
 //! From REST to what agents hold.
 
-use imp_proto::config as pb;
+use std::collections::HashSet;
+
+use imp_proto::{config as pb, policies};
 use imp_store::testing::{Database, Kind};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::agent::{Agent, eventually};
-use crate::world::{Shop, World};
+use crate::world::{Shop, World, payment_service};
 
 async fn on(kind: Kind) -> (Database, World) {
     let database = Database::fresh(kind).await.unwrap();
@@ -38,8 +40,13 @@ async fn a_publish_reaches_its_cluster_with_all_that_it_needs_and_no_other(#[cas
     assert_eq!(routes, ["payments", "refunds"]);
     for route in &service.routes {
         assert_eq!(route.backends[0].backend_id, service.backends[0].id, "named by id");
-        assert!(route.policies.is_empty());
+        // Its service's policy applies; the former list of the route is empty.
+        assert_eq!((&route.policy_indexes[..], route.policies.len()), (&[0][..], 0));
     }
+    assert_eq!(
+        publish.policies, service.policies,
+        "once, and again for agents of the former release"
+    );
     let limit = service.policies[0].kind.clone();
     let expected = pb::RateLimit { requests: 1000, window_seconds: 60 };
     assert_eq!(limit, Some(pb::policy::Kind::RateLimit(expected)));
@@ -131,6 +138,61 @@ async fn what_an_agent_is_sent_names_the_request_that_changed_it() {
     answer.ok();
     agent.held.one(|it: &pb::Publish| it.revision == 2).await;
     assert_eq!(agent.held.cause::<pb::Publish>(shop.id("product-publishes")), Some(request_id));
+}
+
+/// The control plane says which policies apply to a route, and says so to agents of the former release
+/// in the lists that those resolve by themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_is_sent_the_policies_that_apply_to_it() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let mut service = payment_service();
+    let limit = |name: &str, requests: u64, route: Value| {
+        json!({ "name": name, "type": "rate_limit", "route": route,
+                "config": { "requests": requests, "per": "minute" } })
+    };
+    let headers = json!({ "name": "clean", "type": "request_headers",
+                          "config": { "remove": ["x-internal"] } });
+    service["policies"] =
+        json!([limit("all", 1000, Value::Null), limit("few", 5, json!("refunds")), headers]);
+    shop.provider.put(&shop.path("api-services"), service.clone()).await.ok();
+    // A copy, ids and all: its policies are others.
+    let mut copy = shop.provider.get(&shop.path("api-services")).await.ok()["policies"].clone();
+    copy.as_array_mut().unwrap().retain(|policy| policy["name"] == "all");
+    service["name"] = json!("copy");
+    service["policies"] = copy;
+    let copy = shop.provider.make("api-services", service).await;
+    let both = json!({ "api_services": [shop.id("api-services"), copy["id"]] });
+    shop.provider.patch(&shop.path("products"), both).await.ok();
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    shop.provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
+    let publish = agent.held.one(|it: &pb::Publish| it.api_services.len() == 2).await;
+
+    let kind = |policy: &pb::Policy| match &policy.kind {
+        Some(pb::policy::Kind::RateLimit(rate)) => rate.requests.to_string(),
+        Some(kind) => policies::type_name(kind).to_owned(),
+        None => panic!("{policy:?}"),
+    };
+    let resolved = |publish: &pb::Publish| -> Vec<Vec<String>> {
+        let routes = publish.api_services.iter().flat_map(|service| &service.routes);
+        let of_route = |route| {
+            let found = policies::of_route(&publish.policies, route).map(Option::unwrap);
+            found.map(kind).collect()
+        };
+        routes.map(of_route).collect()
+    };
+    let expected =
+        [&["1000", "request_headers"][..], &["5", "request_headers"], &["1000"], &["1000"]];
+    assert_eq!(resolved(&publish), expected);
+    let ids: HashSet<_> = publish.policies.iter().map(|policy| &policy.id).collect();
+    assert_eq!((publish.policies.len(), ids.len()), (4, 4), "each once, under its own id");
+
+    let mut former = publish.clone();
+    former.policies.clear();
+    for route in former.api_services.iter_mut().flat_map(|service| &mut service.routes) {
+        route.policy_indexes.clear();
+    }
+    assert_eq!(resolved(&policies::present(&former)), expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

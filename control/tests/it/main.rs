@@ -7,6 +7,7 @@ mod agent;
 mod audit;
 mod bad_input;
 mod calls;
+mod capabilities;
 mod caps;
 mod catalog;
 mod compile;

@@ -61,7 +61,7 @@ async fn a_policy_that_this_release_does_not_know_is_shown_and_enters_no_publish
 #[test]
 fn a_gateway_is_told_nothing_of_a_service_with_an_unknown_policy() {
     let frozen = FrozenApiService { id: ApiServiceId::new(), revision: 1, spec: newer() };
-    let refused = message::api_service(&frozen).unwrap_err();
+    let refused = message::api_service(&frozen, &mut Default::default()).unwrap_err();
     let MessageError::UnknownPolicy { policy, kind, .. } = &refused else { panic!("{refused}") };
     assert_eq!((policy.as_str(), kind.as_str()), ("door", "teleport"));
 }

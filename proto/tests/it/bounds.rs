@@ -82,15 +82,16 @@ fn each_list_of_a_service_ends_at_its_cap() {
         of(pb::ApiService { backends: vec![backend(n)], ..service() })
     });
     ends_at(&caps::POLICIES_PER_SERVICE, &at("policies"), |n| {
-        let route = pb::Route { policies: vec![pb::Policy::default(); 2], ..Default::default() };
-        let policies = vec![pb::Policy::default(); n - 2];
-        of(pb::ApiService { routes: vec![route], policies, ..service() })
+        let route = pb::Route { policy_indexes: (0..n as u32).collect(), ..Default::default() };
+        let policies = vec![pb::Policy::default(); n];
+        pb::Publish { policies, ..of(pb::ApiService { routes: vec![route], ..service() }) }
     });
     ends_at(&caps::REGEXES_PER_SERVICE, &at("routes"), |n| {
         of(pb::ApiService { routes: vec![regex_route(1); n], ..service() })
     });
-    ends_at(&caps::HEADERS_PER_POLICY, &at("policies/0"), |n| {
-        of(pb::ApiService { policies: vec![headers(n, 1)], ..service() })
+    ends_at(&caps::HEADERS_PER_POLICY, "policies/0", |n| pb::Publish {
+        policies: vec![headers(n, 1)],
+        ..of(service())
     });
     let route = |route: pb::Route| of(pb::ApiService { routes: vec![route], ..service() });
     ends_at(&caps::METHODS_PER_ROUTE, &at("routes/0/methods"), |n| {
@@ -158,8 +159,8 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     // A route's own policy takes the place of the service's.
     let own = headers(1, 1); // weighs 128 and its text
     let mut replaced = make(1, 1);
-    replaced.api_services[0].routes[0].policies = vec![own.clone()];
-    let route = 512 + replaced.api_services[0].routes[0].encoded_len() + 128;
+    let route = 512 + own.encoded_len() + 128;
+    replaced.api_services[0].routes[0].policies = vec![own];
     assert_eq!(bounds::publish(&replaced).unwrap().served_bytes, route);
     // What names its methods answers to the others, and to preflights with a route more.
     let mut asked = make(1, 1);

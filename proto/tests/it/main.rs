@@ -1,3 +1,4 @@
 //! Claims about what is measured.
 
 mod bounds;
+mod policies;

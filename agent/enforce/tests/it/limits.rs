@@ -181,6 +181,41 @@ fn routes_have_their_own_rate_or_share_their_services() {
     assert!(passes("unknown"), "a route without a rate");
 }
 
+/// As the present control plane sends it; the test above is the former form.
+#[test]
+fn a_policy_has_one_count_over_the_routes_that_name_it() {
+    let rate = |id: &str, requests| pb::Policy {
+        id: id.into(),
+        kind: Some(pb::policy::Kind::RateLimit(pb::RateLimit { requests, window_seconds: 60 })),
+    };
+    let route = |id: &str, policy_indexes: &[u32]| pb::Route {
+        id: id.into(),
+        policy_indexes: policy_indexes.to_vec(),
+        // What a former agent would go by.
+        policies: vec![rate("former", 100)],
+        ..Default::default()
+    };
+    let routes = vec![route("a", &[0]), route("b", &[0]), route("own", &[1]), route("free", &[])];
+    let service = pb::ApiService { id: "s".into(), routes, ..Default::default() };
+    let policies = vec![rate("shared", 2), rate("own", 1)];
+    let publish = pb::Publish { api_services: vec![service], policies, ..publish() };
+    let engine = engine();
+    engine.put_publish(PublishAccess::from(&publish));
+    let passes = |route_id| decide(&engine, &Call { route_id, ..call(Some(KEY), start()) }).is_ok();
+    assert!(passes("a") && passes("b"));
+    assert!(!passes("a") && !passes("b"), "two calls of both");
+    assert!(passes("own") && !passes("own"), "its own count");
+    assert!((0..10).all(|_| passes("free")));
+    // Another place in the list is the same policy.
+    let mut next = pb::Publish { revision: 2, ..publish.clone() };
+    next.policies.reverse();
+    for (route, place) in next.api_services[0].routes.iter_mut().zip([1, 1, 0]) {
+        route.policy_indexes = vec![place];
+    }
+    engine.put_publish(PublishAccess::from(&next));
+    assert!(!passes("a") && !passes("own"), "a new revision keeps the counts");
+}
+
 #[test]
 fn threads_share_a_limit_exactly() {
     let engine = with_limits(vec![

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use imp_grammar::{caps, regexes};
 
-use super::EndpointHost;
+use super::endpoint_host::EndpointHost;
 
 /// What can be wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Fault {
     /// A reference to nothing.
     #[error("no backend '{0}' in this service")]
     UnknownBackend(String),
+    /// A reference to nothing.
+    #[error("no policy at place {0} of this publish")]
+    UnknownPolicy(u32),
     /// A number beyond its limits.
     #[error("{0} is out of range")]
     OutOfRange(u64),

@@ -1,23 +1,26 @@
-//! Policies from the wire, those that Envoy enforces: one module per type.
+//! Policies from the wire: one module per type. The control plane has resolved which apply to a
+//! route; here is no precedence.
 
 mod cors;
 mod headers;
 mod ip_access;
+mod rate_limit;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use imp_proto::config as pb;
 use pb::policy::Kind;
 
-use super::ParseError;
-use super::grammar::Fault;
+use super::error::ParseError;
+use super::grammar::{self, Fault};
 
 pub use cors::Cors;
 pub use headers::Headers;
 pub use ip_access::IpAccess;
+pub use rate_limit::RateLimit;
 
-/// The policies of a service, or those that apply to a route. What is shared between routes is one
-/// object.
+/// The policies that apply to a route. What is shared between routes is one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
     /// What the upstream sees.
@@ -28,62 +31,73 @@ pub struct Policies {
     pub ip_access: Option<Arc<IpAccess>>,
     /// Which web pages may call.
     pub cors: Option<Arc<Cors>>,
+    /// How often all callers together may call; the agent counts.
+    pub rate_limit: Option<Arc<RateLimit>>,
+}
+
+/// One policy of a publish.
+pub(super) enum Policy {
+    RequestHeaders(Arc<Headers>),
+    ResponseHeaders(Arc<Headers>),
+    IpAccess(Arc<IpAccess>),
+    Cors(Arc<Cors>),
+    RateLimit(Arc<RateLimit>),
+}
+
+/// The list of a publish. Its ids are distinct, because counters go by them.
+pub(super) fn parse(messages: &[pb::Policy]) -> Result<Vec<Policy>, ParseError> {
+    let mut ids = HashSet::new();
+    let parse = |message: &pb::Policy| {
+        let id = grammar::id(&message.id).map_err(|fault| ParseError::new("id", fault))?;
+        if !ids.insert(id.clone()) {
+            return Err(ParseError::new("id", Fault::Duplicate(id)));
+        }
+        parse_one(id, message)
+    };
+    let indexed = messages.iter().map(parse).enumerate();
+    let at = |index| move |error: ParseError| error.within(format!("policies/{index}"));
+    indexed.map(|(index, parsed)| parsed.map_err(at(index))).collect()
+}
+
+fn parse_one(id: String, message: &pb::Policy) -> Result<Policy, ParseError> {
+    Ok(match &message.kind {
+        Some(Kind::RequestHeaders(it)) => Policy::RequestHeaders(headers::parse(it)?.into()),
+        Some(Kind::ResponseHeaders(it)) => Policy::ResponseHeaders(headers::parse(it)?.into()),
+        Some(Kind::IpAccess(it)) => Policy::IpAccess(ip_access::parse(it)?.into()),
+        Some(Kind::Cors(it)) => Policy::Cors(cors::parse(it)?.into()),
+        Some(Kind::RateLimit(it)) => Policy::RateLimit(rate_limit::parse(id, it).into()),
+        None => return Err(ParseError::new("kind", Fault::Missing)),
+    })
 }
 
 impl Policies {
-    /// Of two of a type the first counts.
-    pub(super) fn parse(messages: &[pb::Policy]) -> Result<Self, ParseError> {
+    /// Those at these places of the publish's list.
+    pub(super) fn pick(places: &[u32], listed: &[Policy]) -> Result<Self, ParseError> {
         let mut policies = Self::default();
-        for (index, message) in messages.iter().enumerate() {
-            policies.add(message).map_err(|error| error.within(format!("policies/{index}")))?;
+        for (index, place) in places.iter().enumerate() {
+            let at = |fault| ParseError::new(format!("policy_indexes/{index}"), fault);
+            let found = usize::try_from(*place).ok().and_then(|place| listed.get(place));
+            let policy = found.ok_or_else(|| at(Fault::UnknownPolicy(*place)))?;
+            policies.add(policy).map_err(at)?;
         }
         Ok(policies)
     }
 
-    fn add(&mut self, message: &pb::Policy) -> Result<(), ParseError> {
-        match &message.kind {
-            Some(Kind::RequestHeaders(it)) => {
-                first(&mut self.request_headers, || headers::parse(it))
-            }
-            Some(Kind::ResponseHeaders(it)) => {
-                first(&mut self.response_headers, || headers::parse(it))
-            }
-            Some(Kind::IpAccess(it)) => first(&mut self.ip_access, || ip_access::parse(it)),
-            Some(Kind::Cors(it)) => first(&mut self.cors, || cors::parse(it)),
-            // Enforced by the agent. Each type is named, so that a new one does not compile before it
-            // is handled.
-            Some(Kind::RateLimit(_)) => Ok(()),
-            None => Err(ParseError::new("kind", Fault::Missing)),
-        }
-    }
-
-    /// A route's policy takes the place of its service's, type by type.
-    pub(super) fn or(self, service: &Self) -> Self {
-        Self {
-            request_headers: self.request_headers.or_else(|| service.request_headers.clone()),
-            response_headers: self.response_headers.or_else(|| service.response_headers.clone()),
-            ip_access: self.ip_access.or_else(|| service.ip_access.clone()),
-            cors: self.cors.or_else(|| service.cors.clone()),
+    fn add(&mut self, policy: &Policy) -> Result<(), Fault> {
+        match policy {
+            Policy::RequestHeaders(it) => once("request_headers", &mut self.request_headers, it),
+            Policy::ResponseHeaders(it) => once("response_headers", &mut self.response_headers, it),
+            Policy::IpAccess(it) => once("ip_access", &mut self.ip_access, it),
+            Policy::Cors(it) => once("cors", &mut self.cors, it),
+            Policy::RateLimit(it) => once("rate_limit", &mut self.rate_limit, it),
         }
     }
 }
 
-fn first<T>(
-    place: &mut Option<Arc<T>>,
-    parse: impl FnOnce() -> Result<T, ParseError>,
-) -> Result<(), ParseError> {
-    if place.is_none() {
-        *place = Some(Arc::new(parse()?));
+/// Which of two of a type applies is not the agent's to choose.
+fn once<T>(kind: &str, place: &mut Option<Arc<T>>, policy: &Arc<T>) -> Result<(), Fault> {
+    match place.replace(policy.clone()) {
+        None => Ok(()),
+        Some(_) => Err(Fault::Duplicate(kind.to_owned())),
     }
-    Ok(())
-}
-
-/// Each of a list, or where the first fault is.
-fn each<T>(
-    list: &str,
-    texts: &[String],
-    parse: impl Fn(&str) -> Result<T, Fault>,
-) -> Result<Vec<T>, ParseError> {
-    let at = |index| move |fault| ParseError::new(format!("{list}/{index}"), fault);
-    texts.iter().enumerate().map(|(index, text)| parse(text).map_err(at(index))).collect()
 }

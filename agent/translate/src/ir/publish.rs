@@ -4,25 +4,27 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use imp_proto::{bounds, config as pb};
+use imp_proto::{bounds, config as pb, policies};
 
 use super::grammar::{self, Fault};
-use super::policy::Policies;
-use super::{Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
+use super::policy::{self, Policy};
+use super::{AuthMode, Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
 
 impl Publish {
-    /// Counts before it reads, checks everything that a renderer relies on, resolves backends and policies, and orders the
-    /// routes.
+    /// Counts before it reads, checks everything that a renderer relies on, resolves backends, and
+    /// orders the routes.
     pub fn parse(message: &pb::Publish) -> Result<Self, ParseError> {
         let id = |field: &str, text: &str| {
             grammar::id(text).map_err(|fault| ParseError::new(field, fault))
         };
-        bounds::publish(message).map_err(exceeded)?;
+        let message = policies::present(message);
+        bounds::publish(&message).map_err(exceeded)?;
+        let policies = policy::parse(&message.policies)?;
         let mut routes = Vec::new();
         for (index, service) in message.api_services.iter().enumerate() {
-            let parsed = parse_service(service)
+            let parsed = parse_service(service, &policies)
                 .map_err(|error| error.within(format!("api_services/{index}")))?;
             routes.extend(parsed);
         }
@@ -31,6 +33,10 @@ impl Publish {
         Ok(Self {
             id: id("id", &message.id)?,
             gateway_id: id("gateway_id", &message.gateway_id)?,
+            tenant_id: message.tenant_id.clone(),
+            product_id: message.product_id.clone(),
+            environment: message.environment.clone(),
+            auth_mode: parse_auth_mode(&message),
             revision: message.revision,
             hostnames: parse_hostnames(&message.hostnames)?,
             base_path: grammar::base_path(&message.base_path)
@@ -71,6 +77,15 @@ fn rank(route: &Route) -> impl Ord + use<> {
     (Reverse(route.priority), kind, Reverse(length), Reverse(conditions), route.id.clone())
 }
 
+fn parse_auth_mode(message: &pb::Publish) -> AuthMode {
+    use pb::publish::AuthMode as Mode;
+    match message.auth_mode() {
+        Mode::None => AuthMode::None,
+        Mode::ApiKey => AuthMode::ApiKey,
+        Mode::Unspecified | Mode::Oauth2 | Mode::Jwt | Mode::Mtls => AuthMode::Unsupported,
+    }
+}
+
 pub(super) fn exceeded(exceeded: bounds::Exceeded) -> ParseError {
     let fault = Fault::Exceeded(format!("{} of {}", exceeded.found, exceeded.cap.words()));
     ParseError::new(exceeded.at, fault)
@@ -93,7 +108,7 @@ fn parse_hostnames(names: &[String]) -> Result<Vec<String>, ParseError> {
     Ok(hostnames)
 }
 
-fn parse_service(service: &pb::ApiService) -> Result<Vec<Route>, ParseError> {
+fn parse_service(service: &pb::ApiService, policies: &[Policy]) -> Result<Vec<Route>, ParseError> {
     let mut backends = HashMap::new();
     for (index, backend) in service.backends.iter().enumerate() {
         let at = format!("backends/{index}");
@@ -102,10 +117,9 @@ fn parse_service(service: &pb::ApiService) -> Result<Vec<Route>, ParseError> {
             return Err(ParseError::new(at, Fault::Duplicate(backend.id.clone())));
         }
     }
-    let policies = Policies::parse(&service.policies)?;
     let mut routes = Vec::with_capacity(service.routes.len());
     for (index, route) in service.routes.iter().enumerate() {
-        let parsed = super::route::parse(route, &policies, &backends)
+        let parsed = super::route::parse(route, policies, &backends)
             .map_err(|error| error.within(format!("routes/{index}")))?;
         routes.push(parsed);
     }

@@ -7,7 +7,7 @@ use imp_proto::config as pb;
 use pb::{path_match, value_match};
 
 use super::grammar::{self, Fault};
-use super::policy::Policies;
+use super::policy::{Policies, Policy};
 use super::{Backend, ParseError, PathMatch, Route, ValueMatch, ValueRule, WeightedBackend};
 
 const TIMEOUT_MS: u32 = 15_000;
@@ -17,7 +17,7 @@ type Backends<'a> = HashMap<&'a str, Arc<Backend>>;
 
 pub(super) fn parse(
     message: &pb::Route,
-    of_service: &Policies,
+    policies: &[Policy],
     backends: &Backends<'_>,
 ) -> Result<Route, ParseError> {
     let mut methods = Vec::with_capacity(message.methods.len());
@@ -39,7 +39,7 @@ pub(super) fn parse(
         rewrite_host: optional("rewrite/host", &rewrite.host, grammar::hostname)?,
         timeout_ms: grammar::milliseconds(message.timeout_ms, TIMEOUT_MS, MAX_TIMEOUT_MS)
             .map_err(|fault| ParseError::new("timeout_ms", fault))?,
-        policies: Policies::parse(&message.policies)?.or(of_service),
+        policies: Policies::pick(&message.policy_indexes, policies)?,
     })
 }
 

@@ -46,6 +46,17 @@ pub(super) fn inline(text: &str) -> core::DataSource {
     }
 }
 
+pub(super) fn socket_address(address: String, port: u16) -> core::Address {
+    use core::socket_address::PortSpecifier::PortValue;
+    core::Address {
+        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+            address,
+            port_specifier: Some(PortValue(port.into())),
+            ..Default::default()
+        })),
+    }
+}
+
 pub(super) fn ads() -> Option<core::ConfigSource> {
     use core::config_source::ConfigSourceSpecifier::Ads;
     Some(core::ConfigSource {

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http;
 use prost::Message;
 
-use super::canon::{any, hash, milliseconds, uint};
+use super::canon::{any, hash, milliseconds, socket_address, uint};
 use super::upstreams::{self, Upstreams};
 use super::{CLUSTER, Rendered};
 use crate::ir;
@@ -82,17 +82,6 @@ fn lb_endpoint(from: &ir::Endpoint) -> endpoint::LbEndpoint {
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(to)),
         load_balancing_weight: uint(from.weight),
         ..Default::default()
-    }
-}
-
-pub(super) fn socket_address(address: String, port: u16) -> core::Address {
-    use core::socket_address::PortSpecifier::PortValue;
-    core::Address {
-        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
-            address,
-            port_specifier: Some(PortValue(port.into())),
-            ..Default::default()
-        })),
     }
 }
 

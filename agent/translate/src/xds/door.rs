@@ -8,12 +8,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use prost::Message;
 
-use super::canon::{extension, milliseconds};
-use super::{EXTENSION, Rendered};
-
-/// The name of the filter, of its ECDS resource and of its settings in routes: three places that
-/// Envoy does not compare, so that a typo would open the door.
-pub const DOOR: &str = "imp.door";
+use super::canon::milliseconds;
+use super::{EXTENSION, Rendered, filter};
 
 /// The credential. The door reads it, and it never reaches an upstream.
 pub const KEY_HEADER: &str = "x-api-key";
@@ -39,7 +35,8 @@ pub fn render(agent_cluster: &str) -> Rendered {
         stat_prefix: "imp_door".to_owned(),
         ..Default::default()
     };
-    Rendered::new(EXTENSION, DOOR.to_owned(), extension(DOOR, &filter).encode_to_vec())
+    let resource = filter::DOOR.resource(&filter);
+    Rendered::new(EXTENSION, resource.name.clone(), resource.encode_to_vec())
 }
 
 pub(super) fn envoy_grpc(cluster: &str) -> core::grpc_service::TargetSpecifier {

@@ -2,6 +2,7 @@
 //! that a publish or a gateway can change lives in scopes, clusters and ECDS slots.
 
 mod filters;
+mod mutation;
 mod replies;
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3 as rules;
@@ -9,23 +10,13 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
-use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
-pub(super) use filters::{CORS, IP, fixed};
-pub(super) use replies::ADDRESS_DENIED;
-
-use super::canon::{ads, extension, header, milliseconds, truth, uint};
-use super::{LISTENER, Layout, Options, Rendered, cluster, names};
-
-/// The headers that make the scope's key. Clients cannot send them, upstreams don't see them.
-pub(super) const KEY_PORT: &str = "x-imp-port";
-pub(super) const KEY_HOST: &str = "x-imp-host";
-
-/// The host's key for a host that is not written in lower case. No scope has it, so a caller is told
-/// how to write it. (Envoy has nothing that would lower it before the scope is looked up.)
-pub(super) const SPELLING: &str = "!421";
+use super::canon::{ads, extension, header, milliseconds, socket_address, truth, uint};
+use super::names::{KEY_HOST, KEY_PORT, SPELLING};
+use super::{LISTENER, Layout, Options, Rendered, names};
+use mutation::{mutation, starts_with};
 
 /// A stream may be silent for so long, unless its route says otherwise.
 pub(super) const IDLE_MS: u32 = 300_000;
@@ -44,7 +35,7 @@ pub fn render(port: u16, options: &Options) -> Rendered {
     };
     let message = envoy::Listener {
         name: name.clone(),
-        address: Some(cluster::socket_address(options.bind_address.clone(), port)),
+        address: Some(socket_address(options.bind_address.clone(), port)),
         per_connection_buffer_limit_bytes: uint(32_768),
         connection_balance_config: Some(exact_balance()),
         max_connections_to_accept_per_socket_event: uint(10),
@@ -198,18 +189,6 @@ fn strip() -> early::HeaderMutation {
     early::HeaderMutation { mutations: families.into_iter().chain(names).collect() }
 }
 
-/// Removes the headers whose names begin so.
-pub(super) fn starts_with(prefix: &str) -> rules::HeaderMutation {
-    removed(matcher::string_matcher::MatchPattern::Prefix(prefix.to_owned()))
-}
-
-/// Removes the headers with such names; they are in lower case.
-pub(super) fn removed(pattern: matcher::string_matcher::MatchPattern) -> rules::HeaderMutation {
-    use rules::header_mutation::{Action, RemoveOnMatch};
-    let names = matcher::StringMatcher { match_pattern: Some(pattern), ..Default::default() };
-    mutation(Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(names) }))
-}
-
 /// Writes the key by which the scope is found. This runs before the route lookup, and nothing after
 /// it may clear the route cache.
 fn scope_key(port: u16) -> early::HeaderMutation {
@@ -219,8 +198,4 @@ fn scope_key(port: u16) -> early::HeaderMutation {
     let set = |key: &str, value: &str| Action::Append(header(key, value, OverwriteIfExistsOrAdd));
     let actions = [set(KEY_PORT, &port.to_string()), set(KEY_HOST, &host)];
     early::HeaderMutation { mutations: actions.into_iter().map(mutation).collect() }
-}
-
-fn mutation(action: rules::header_mutation::Action) -> rules::HeaderMutation {
-    rules::HeaderMutation { action: Some(action) }
 }

@@ -1,7 +1,25 @@
-//! The names of resources, made and parsed in one place. A port belongs to no gateway: several may
-//! share it, and the hosts decide.
+//! The names of resources, made and parsed in one place, and what renderers call by one name. A port
+//! belongs to no gateway: several may share it, and the hosts decide.
 
-use super::{ROUTES, SCOPE};
+use super::type_url::{ROUTES, SCOPE};
+
+/// The headers that make the scope's key. Clients cannot send them, upstreams don't see them.
+pub(super) const KEY_PORT: &str = "x-imp-port";
+pub(super) const KEY_HOST: &str = "x-imp-host";
+
+/// The host's key for a host that is not written in lower case. No scope has it, so a caller is told
+/// how to write it. (Envoy has nothing that would lower it before the scope is looked up.)
+pub(super) const SPELLING: &str = "!421";
+
+/// What stands in the door's slot until the door came: the policy that refuses everyone. The reply
+/// mapper knows by it what was refused, as by the other two.
+pub(super) const NO_DOOR: &str = "imp_no_door";
+
+/// The rule that refuses a caller's address.
+pub(super) const ADDRESS_DENIED: &str = "imp_address";
+
+/// The rule that refuses an upstream's address.
+pub(super) const FORBIDDEN: &str = "imp_upstream";
 
 /// Where a publish is served: a port, and a host there. No host in the layout that has one table per
 /// port.

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as envoy;
-use prost::{Message, Name};
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message;
 
-use super::canon::any;
-use super::listener::{CORS, IP};
+use super::filter;
 use crate::ir::Policies;
 
 /// Encoded fields of an `envoy.config.route.v3.Route`.
@@ -25,7 +25,9 @@ pub(super) struct Renderer {
 
 impl Renderer {
     pub(super) fn render(&mut self, policies: &Policies) -> Fields {
-        let Policies { request_headers, response_headers, ip_access, cors } = policies;
+        // What the agent enforces is named, too: a new type does not compile before it is handled.
+        let Policies { request_headers, response_headers, ip_access, cors, rate_limit: _ } =
+            policies;
         let key = [
             address(request_headers),
             address(response_headers),
@@ -43,19 +45,19 @@ fn address<T>(policy: &Option<Arc<T>>) -> usize {
 /// Protobuf merges concatenated messages: each filter's settings are an entry of the map of their own,
 /// so that the order is ours.
 fn encode(policies: &Policies) -> Fields {
-    let Policies { request_headers, response_headers, ip_access, cors } = policies;
+    let Policies { request_headers, response_headers, ip_access, cors, rate_limit: _ } = policies;
     let changes = headers::changes(request_headers.as_deref(), response_headers.as_deref());
     let mut fields = changes.encode_to_vec();
     if let Some(cors) = cors {
-        fields.extend(settings(CORS, &cors::render(cors)));
+        fields.extend(settings(filter::CORS.on_route(&cors::render(cors))));
     }
     if let Some(access) = ip_access {
-        fields.extend(settings(IP, &ip_access::render(access)));
+        fields.extend(settings(filter::IP.on_route(&ip_access::render(access))));
     }
     fields.into()
 }
 
-fn settings<M: Name>(filter: &str, settings: &M) -> Vec<u8> {
-    let typed_per_filter_config = HashMap::from([(filter.to_owned(), any(settings))]);
+fn settings(entry: (String, Any)) -> Vec<u8> {
+    let typed_per_filter_config = HashMap::from([entry]);
     envoy::Route { typed_per_filter_config, ..Default::default() }.encode_to_vec()
 }

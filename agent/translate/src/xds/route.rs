@@ -8,12 +8,13 @@ use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf as google;
+use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
-use prost::{Message, Name};
 
-use super::canon::{self, any, inline, milliseconds, truth, uint};
-use super::door::DOOR;
-use super::listener::{IDLE_MS, KEY_HOST, KEY_PORT};
+use super::canon::{self, inline, milliseconds, truth, uint};
+use super::filter::DOOR;
+use super::listener::IDLE_MS;
+use super::names::{KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite, regex_matcher};
 use super::policy;
 use crate::ir;
@@ -171,7 +172,7 @@ fn open_door() -> HashMap<String, google::Any> {
     let open = authz::ExtAuthzPerRoute {
         r#override: Some(authz::ext_authz_per_route::Override::Disabled(true)),
     };
-    HashMap::from([(DOOR.to_owned(), any(&open))])
+    HashMap::from([DOOR.on_route(&open)])
 }
 
 /// TRACE would send the headers that the door sets back to the caller. It is never routed.
@@ -221,11 +222,7 @@ fn check(publish: &str, route: &str) -> HashMap<String, google::Any> {
             ]),
         }),
     };
-    let config = google::Any {
-        type_url: authz::ExtAuthzPerRoute::type_url(),
-        value: settings.encode_to_vec(),
-    };
-    HashMap::from([(DOOR.to_owned(), config)])
+    HashMap::from([DOOR.on_route_encoded(settings.encode_to_vec())])
 }
 
 /// One field only: see [`canon`].

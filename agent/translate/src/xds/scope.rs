@@ -5,17 +5,10 @@ use envoy_types::pb::envoy::config::route::v3 as envoy;
 use prost::Message;
 
 use super::canon::hash;
-pub(crate) use super::route::Route;
+use super::member::Member;
+use super::route::Route;
 use super::{ROUTES, Rendered, SCOPE, host, methods, names, route};
 use crate::ir;
-
-/// A publish with its routes, rendered by [`routes`].
-pub(crate) trait Member {
-    fn publish(&self) -> &ir::Publish;
-    fn routes(&self) -> &[Route];
-    /// Not 0 when Envoys have refused it, and it is tried again.
-    fn stamp(&self) -> u32;
-}
 
 /// The routes of one publish. `cluster_of` names the cluster of a backend. A suspended publish sends
 /// nothing anywhere.

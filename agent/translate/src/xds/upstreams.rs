@@ -22,12 +22,9 @@ use envoy_types::pb::envoy::r#type::v3::Int64Range;
 use imp_grammar::network::{self, NOT_PUBLIC_V4, NOT_PUBLIC_V6, Networks};
 use ipnet::IpNet;
 
-use super::canon::{extension, uint};
-use super::cluster::socket_address;
-use super::listener::fixed;
-
-/// The policy's name, by which the reply mapper knows what was refused.
-pub(super) const FORBIDDEN: &str = "imp_upstream";
+use super::canon::{extension, socket_address, uint};
+use super::filter;
+use super::names::FORBIDDEN;
 
 /// Where calls may go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,10 +91,7 @@ pub(super) fn filters(upstreams: &Upstreams) -> Vec<HttpFilter> {
         rules_stat_prefix: "upstream".to_owned(),
         ..Default::default()
     };
-    vec![
-        fixed("envoy.filters.http.upstream_rbac", &judge),
-        fixed("envoy.filters.http.upstream_codec", &UpstreamCodec {}),
-    ]
+    vec![filter::UPSTREAM_RBAC.fixed(&judge), filter::UPSTREAM_CODEC.fixed(&UpstreamCodec {})]
 }
 
 /// How Envoy resolves names when it is told by whom. The tenants' names mean nothing in the search

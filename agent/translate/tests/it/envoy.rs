@@ -19,6 +19,7 @@ use prost::Message as _;
 use rig::Rig;
 
 use crate::fixtures::{self, parsed};
+use crate::golden;
 
 const HOST: &str = "api.example.com";
 
@@ -26,7 +27,7 @@ async fn rich() -> Rig {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;
     let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
     rig.apply(&delta);
-    let delta = rig.assembly.set_publish(parsed(&fixtures::rich("p1", HOST, rig.upstream)));
+    let delta = rig.assembly.set_publish(parsed(&golden::rich("p1", HOST, rig.upstream)));
     rig.apply(&delta);
     rig.active("p1").await;
     assert_eq!(rig.refusals, [], "Envoy takes everything");
@@ -212,7 +213,7 @@ async fn upstreams_see_identity_and_policies_but_no_credential_and_no_spoof() {
     let answer = rig
         .with_key(
             HOST,
-            "GET /v1/pay\nx-imp-consumer: evil\nX-IMP-Plan: evil\nx-forwarded-host: evil\n\
+            "GET /v1/team\nx-imp-consumer: evil\nX-IMP-Plan: evil\nx-forwarded-host: evil\n\
              x-real-ip: evil\nforwarded: evil\nx-team: mine",
         )
         .await;
@@ -262,7 +263,7 @@ async fn without_the_door_every_call_is_503() {
     let mut delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
     delta.all.upserts.retain(|resource| resource.type_url != imp_translate::xds::EXTENSION);
     rig.apply(&delta);
-    let delta = rig.assembly.set_publish(parsed(&fixtures::rich("p1", HOST, rig.upstream)));
+    let delta = rig.assembly.set_publish(parsed(&golden::rich("p1", HOST, rig.upstream)));
     rig.apply(&delta);
     rig.active("p1").await;
     let answer = rig.with_key(HOST, "GET /v1/pay").await;
@@ -273,7 +274,7 @@ async fn without_the_door_every_call_is_503() {
 #[tokio::test]
 async fn a_suspended_publish_is_503_without_asking_the_door() {
     let mut rig = rich().await;
-    let mut suspended = fixtures::rich("p1", HOST, rig.upstream);
+    let mut suspended = golden::rich("p1", HOST, rig.upstream);
     suspended.suspended = true;
     suspended.revision = 2;
     let delta = rig.assembly.set_publish(parsed(&suspended));
@@ -407,7 +408,7 @@ async fn a_listener_with_a_hostname_serves_that_host_only() {
     let delta = rig.assembly.set_gateway(imp_translate::ir::Gateway::parse(&gateway).unwrap());
     rig.apply(&delta);
     for (id, host) in [("p2", "other.example.com"), ("p1", HOST)] {
-        let delta = rig.assembly.set_publish(parsed(&fixtures::rich(id, host, rig.upstream)));
+        let delta = rig.assembly.set_publish(parsed(&golden::rich(id, host, rig.upstream)));
         rig.apply(&delta);
     }
     rig.active("p1").await;
@@ -502,7 +503,7 @@ fn a_scope_that_is_sent_again_differs_in_its_stamp_only() {
 async fn no_change_of_a_publish_touches_the_listener() {
     let mut rig = rich().await;
     for revision in 2..22_u64 {
-        let mut publish = fixtures::rich("p1", HOST, rig.upstream);
+        let mut publish = golden::rich("p1", HOST, rig.upstream);
         publish.revision = revision;
         publish.suspended = revision % 3 == 0;
         fixtures::service(&mut publish).routes.truncate(usize::try_from(revision % 5 + 1).unwrap());
@@ -521,13 +522,13 @@ async fn the_usual_layout_serves_the_same() {
     let mut rig = Rig::start(Layout::WholeRds).await;
     let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
     rig.apply(&delta);
-    let delta = rig.assembly.set_publish(parsed(&fixtures::rich("p1", HOST, rig.upstream)));
+    let delta = rig.assembly.set_publish(parsed(&golden::rich("p1", HOST, rig.upstream)));
     rig.apply(&delta);
     rig.active("p1").await;
     assert_eq!(rig.with_key(HOST, "GET /v1/pay").await.status, 200);
     assert_eq!(rig.with_key("other.example.com", "GET /v1/pay").await.status, 404);
     assert_eq!(rig.call(HOST, "GET /v1/pay").await.status, 401);
-    let second: pb::Publish = fixtures::rich("p2", "other.example.com", rig.upstream);
+    let second: pb::Publish = golden::rich("p2", "other.example.com", rig.upstream);
     let delta = rig.assembly.set_publish(parsed(&second));
     rig.apply(&delta);
     rig.active("p2").await;

@@ -108,96 +108,10 @@ pub(crate) fn header(name: &str, value: &str) -> pb::Header {
     pb::Header { name: name.into(), value: value.into() }
 }
 
-fn policy(kind: pb::policy::Kind) -> pb::Policy {
-    pb::Policy { id: "p3".into(), kind: Some(kind) }
-}
-
 pub(crate) fn request_headers(headers: pb::Headers) -> pb::Policy {
     pb::Policy { id: "p1".into(), kind: Some(pb::policy::Kind::RequestHeaders(headers)) }
 }
 
 pub(crate) fn response_headers(headers: pb::Headers) -> pb::Policy {
     pb::Policy { id: "p2".into(), kind: Some(pb::policy::Kind::ResponseHeaders(headers)) }
-}
-
-/// Every feature of a route, each on a path of its own, under "/v1" of one host.
-pub(crate) fn rich(id: &str, host: &str, upstream: u16) -> pb::Publish {
-    use pb::value_match::Kind;
-    let mut publish = publish(id, host, 1);
-    publish.base_path = "/v1".into();
-    let service = service(&mut publish);
-    let mut slow = backend("b2", "localhost", upstream);
-    slow.connect_timeout_ms = 250;
-    slow.lb_policy = pb::backend::LbPolicy::LeastRequest.into();
-    service.backends = vec![backend("b1", "127.0.0.1", upstream), slow];
-    service.policies = vec![request_headers(pb::Headers {
-        set: vec![header("x-team", "service"), header("x-share", "100%%")],
-        ..Default::default()
-    })];
-    let with = |id: &str, path, change: &dyn Fn(&mut pb::Route)| {
-        let mut route = route(id, path);
-        change(&mut route);
-        route
-    };
-    let rewrite = |path: &str, host: &str| pb::Rewrite { path: path.into(), host: host.into() };
-    service.routes = vec![
-        with("r-exact", exact("/exact"), &|_| {}),
-        with("r-prefix", prefix("/pay"), &|_| {}),
-        with("r-template", template("/users/{id}/cards"), &|_| {}),
-        with("r-regex", regex("/re[0-9]+/.*"), &|_| {}),
-        with("r-method", prefix("/method"), &|r| r.methods = vec!["PUT".into(), "DELETE".into()]),
-        with("r-header", prefix("/header"), &|r| {
-            r.headers = vec![
-                value("x-a", Kind::Exact("1".into())),
-                value("x-b", Kind::Prefix("b".into())),
-                value("x-c", Kind::Regex("c+".into())),
-                value("x-d", Kind::Present(true)),
-                value("x-e", Kind::Present(false)),
-            ];
-        }),
-        with("r-query", prefix("/query"), &|r| {
-            r.query = vec![value("a", Kind::Exact("1".into())), value("b", Kind::Present(false))];
-        }),
-        with("r-strip", prefix("/strip"), &|r| r.rewrite = Some(rewrite("/", "up.internal"))),
-        with("r-swap", prefix("/swap"), &|r| r.rewrite = Some(rewrite("/other", ""))),
-        with("r-whole", template("/whole/{x}"), &|r| r.rewrite = Some(rewrite("/fixed", ""))),
-        with("r-split", prefix("/split"), &|r| {
-            r.backends = vec![
-                pb::WeightedBackend { backend_id: "b1".into(), weight: 80 },
-                pb::WeightedBackend { backend_id: "b2".into(), weight: 20 },
-            ];
-            r.timeout_ms = 1500;
-        }),
-        with("r-guarded", prefix("/guarded"), &|r| {
-            r.methods = vec!["GET".into()];
-            r.policies = vec![
-                policy(pb::policy::Kind::IpAccess(pb::IpAccess {
-                    allow: vec!["127.0.0.0/8".into(), "2001:db8::/32".into()],
-                    deny: vec!["127.6.6.6".into()],
-                })),
-                policy(pb::policy::Kind::Cors(pb::Cors {
-                    allow_origins: vec![
-                        "https://a.example".into(),
-                        "https://*.b.example:8443".into(),
-                    ],
-                    ..Default::default()
-                })),
-            ];
-        }),
-        with("r-policies", prefix("/policies"), &|r| {
-            r.policies = vec![
-                request_headers(pb::Headers {
-                    set: vec![header("x-team", "route")],
-                    add: vec![header("x-more", "1")],
-                    remove: vec!["x-secret".into()],
-                }),
-                response_headers(pb::Headers {
-                    set: vec![header("x-served-by", "imp")],
-                    remove: vec!["x-upstream".into()],
-                    ..Default::default()
-                }),
-            ];
-        }),
-    ];
-    publish
 }

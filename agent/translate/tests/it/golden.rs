@@ -1,15 +1,120 @@
-//! What is rendered, to be read and reviewed: one golden file per kind of resource, under
-//! `snapshots/`. `INSTA_UPDATE=always cargo test -p imp-translate golden` writes them anew.
+//! What is rendered, to be read and reviewed: `golden/in/<case>.json` becomes `golden/out/<case>.snap`. A
+//! new case is a new input; `INSTA_UPDATE=always cargo test -p imp-translate golden` writes the outputs.
 
+mod form;
 mod readable;
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use imp_proto::config as pb;
 use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};
-use imp_translate::{Assembly, Delta, Layout, Rendered};
+use imp_translate::{Assembly, Delta, Rendered};
 
 use crate::fixtures::{self, assembly, parsed, parsed_gateway};
+use crate::world::{Resources, World};
+use form::{Case, Shown};
 
 const HOST: &str = "api.example.com";
+
+/// Cases that have the same base path, and no path in common: together they are one publish.
+const OF_ROUTES: [&str; 10] = [
+    "paths",
+    "matchers",
+    "methods",
+    "rewrites",
+    "weights",
+    "request_headers",
+    "response_headers",
+    "ip_access",
+    "cors",
+    "rate_limit",
+];
+
+/// Every feature of a route, each on a path of its own, under "/v1" of one host.
+pub(crate) fn rich(id: &str, host: &str, upstream: u16) -> pb::Publish {
+    let mut rich = pb::Publish { id: id.into(), ..fixtures::publish(id, host, 1) };
+    rich.base_path = "/v1".into();
+    rich.api_services.clear();
+    for publish in OF_ROUTES.iter().flat_map(|name| Case::read(name).publishes()) {
+        let before = u32::try_from(rich.policies.len()).unwrap();
+        assert_eq!(publish.base_path, rich.base_path);
+        rich.policies.extend(publish.policies);
+        for mut service in publish.api_services {
+            let routes = service.routes.iter_mut();
+            for place in routes.flat_map(|route| &mut route.policy_indexes) {
+                *place += before;
+            }
+            let backends = service.backends.iter_mut();
+            for endpoint in backends.flat_map(|backend| &mut backend.endpoints) {
+                endpoint.port = upstream.into();
+            }
+            rich.api_services.push(service);
+        }
+    }
+    rich
+}
+
+/// The names of all cases.
+fn names(folder: &str, extension: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(form::folder().join(folder)).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let of_kind = paths.filter(|path| path.extension().is_some_and(|it| it == extension));
+    of_kind.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+/// All that Envoys hold in each case.
+pub(crate) fn worlds() -> impl Iterator<Item = (String, Resources)> {
+    names("in", "json").into_iter().map(|name| {
+        let world = world(&Case::read(&name));
+        (name, world.all)
+    })
+}
+
+fn world(case: &Case) -> World {
+    let mut assembly = Assembly::new(fixtures::options(case.layout()));
+    let mut world = World::default();
+    world.apply(&assembly.set_gateway(parsed_gateway(8080)));
+    for publish in case.publishes() {
+        world.apply(&assembly.set_publish(parsed(&publish)));
+    }
+    world
+}
+
+fn output(case: &Case) -> String {
+    let world = world(case);
+    let of = |shown: &Shown| {
+        let type_url = match shown {
+            Shown::Listeners => LISTENER,
+            Shown::Clusters => CLUSTER,
+            Shown::Scopes => SCOPE,
+            Shown::Routes => ROUTES,
+            Shown::Extensions => EXTENSION,
+        };
+        world.all.values().filter(move |resource| resource.type_url == type_url)
+    };
+    readable(&case.shows.iter().flat_map(of).collect::<Vec<_>>())
+}
+
+#[test]
+fn every_input_becomes_its_output() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(form::folder().join("out"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let inputs = names("in", "json");
+    let differs = |name: &&String| {
+        let case =
+            || settings.bind(|| insta::assert_snapshot!(name.as_str(), output(&Case::read(name))));
+        catch_unwind(AssertUnwindSafe(case)).is_err()
+    };
+    let differing: Vec<_> = inputs.iter().filter(differs).collect();
+    assert!(differing.is_empty(), "{differing:?}; the differences are above");
+    assert_eq!(names("out", "snap"), inputs, "an output without an input");
+    for policy in imp_proto::policies::TYPES {
+        assert!(inputs.contains(policy), "no case shows {policy}");
+    }
+}
 
 fn of_type<'a>(delta: &'a Delta, type_url: &str) -> Vec<&'a Rendered> {
     delta.all.upserts.iter().filter(|resource| resource.type_url == type_url).collect()
@@ -21,110 +126,11 @@ fn readable(resources: &[&Rendered]) -> String {
     resources.iter().map(one).collect::<Vec<_>>().join("---\n")
 }
 
-/// A message from the control plane, and what became of it.
-fn from_to(input: &impl std::fmt::Debug, resources: &[&Rendered]) -> String {
-    format!("# From\n{}# To\n{}", readable::yaml(input), readable(resources))
-}
-
 /// With a gateway.
 fn open() -> Assembly {
     let mut assembly = assembly();
     assembly.set_gateway(parsed_gateway(8080));
     assembly
-}
-
-fn scope_of(publishes: &[&pb::Publish]) -> String {
-    let mut assembly = assembly();
-    assembly.set_gateway(parsed_gateway(8080));
-    let mut last = String::new();
-    for publish in publishes {
-        let delta = assembly.set_publish(parsed(publish));
-        last = readable(&of_type(&delta, SCOPE));
-    }
-    last
-}
-
-#[test]
-fn the_listener() {
-    let gateway = fixtures::gateway(8080);
-    let delta = assembly().set_gateway(parsed_gateway(8080));
-    insta::assert_snapshot!("listener", from_to(&gateway, &of_type(&delta, LISTENER)));
-}
-
-#[test]
-fn the_door() {
-    let delta = assembly().set_gateway(parsed_gateway(8080));
-    insta::assert_snapshot!("door", readable(&of_type(&delta, EXTENSION)));
-}
-
-#[test]
-fn the_smallest_publish() {
-    let publish = fixtures::publish("p1", HOST, 1);
-    let delta = open().set_publish(parsed(&publish));
-    insta::assert_snapshot!("smallest_publish", from_to(&publish, &of_type(&delta, SCOPE)));
-}
-
-#[test]
-fn every_feature_of_a_route() {
-    let publish = fixtures::rich("p1", HOST, 9000);
-    let delta = open().set_publish(parsed(&publish));
-    insta::assert_snapshot!("every_feature", from_to(&publish, &of_type(&delta, SCOPE)));
-}
-
-#[test]
-fn every_kind_of_cluster() {
-    let mut publish = fixtures::publish("p1", HOST, 1);
-    let service = fixtures::service(&mut publish);
-    let mut h2 = fixtures::backend("h2", "10.0.0.1", 50_051);
-    h2.protocol = pb::backend::Protocol::Http2.into();
-    h2.lb_policy = pb::backend::LbPolicy::LeastRequest.into();
-    let mut named = fixtures::backend("named", "payments.svc", 8080);
-    named.endpoints.push(pb::Endpoint { host: "2001:db8::1".into(), port: 8080, weight: 3 });
-    named.connect_timeout_ms = 250;
-    named.lb_policy = pb::backend::LbPolicy::Random.into();
-    service.backends = vec![fixtures::backend("b1", "10.0.0.1", 80), h2, named];
-    let route = service.routes.first_mut().unwrap();
-    let weighted = |id: &str, weight| pb::WeightedBackend { backend_id: id.into(), weight };
-    route.backends = vec![weighted("b1", 1), weighted("h2", 2), weighted("named", 3)];
-    let delta = open().set_publish(parsed(&publish));
-    insta::assert_snapshot!("clusters", readable(&of_type(&delta, CLUSTER)));
-}
-
-/// Deeper base paths first, and what a publish has no route for does not fall through to the
-/// publish above it.
-#[test]
-fn several_publishes_of_one_host() {
-    let at = |id: &str, base_path: &str| pb::Publish {
-        base_path: base_path.into(),
-        ..fixtures::publish(id, HOST, 1)
-    };
-    let suspended = pb::Publish { suspended: true, ..at("p-suspended", "/off") };
-    let publishes = [&at("p-root", "/"), &at("p-deep", "/v1/pay"), &at("p-v1", "/v1"), &suspended];
-    insta::assert_snapshot!("one_host", scope_of(&publishes));
-}
-
-/// From nine on they stand in a map.
-#[test]
-fn many_publishes_of_one_host() {
-    let at = |index: u16| pb::Publish {
-        base_path: if index == 0 { "/".into() } else { format!("/v{index}") },
-        ..fixtures::publish(&format!("p{index}"), HOST, 1)
-    };
-    let publishes: Vec<_> = (0..9).map(at).collect();
-    let scope = scope_of(&publishes.iter().collect::<Vec<_>>());
-    insta::assert_snapshot!("many_publishes", scope);
-}
-
-/// The layout that our benchmarks compare with.
-#[test]
-fn the_usual_layout() {
-    let mut assembly = Assembly::new(fixtures::options(Layout::WholeRds));
-    let gateway = assembly.set_gateway(parsed_gateway(8080));
-    assembly.set_publish(parsed(&fixtures::publish("p1", HOST, 1)));
-    let delta = assembly.set_publish(parsed(&fixtures::publish("p2", "other.example.com", 1)));
-    insta::assert_snapshot!("whole_routes", readable(&of_type(&delta, ROUTES)));
-    let listener = readable(&of_type(&gateway, LISTENER));
-    assert!(listener.contains("route_config_name: routes-8080"), "{listener}");
 }
 
 /// The promise that nothing drains: whatever happens to publishes, the gateway's listener is the
@@ -134,7 +140,7 @@ fn no_change_of_a_publish_changes_the_listener() {
     let mut assembly = assembly();
     let first = assembly.set_gateway(parsed_gateway(8080));
     let listener = of_type(&first, LISTENER).first().map(|r| (r.version.clone(), r.value.clone()));
-    let base = fixtures::rich("p1", HOST, 9000);
+    let base = rich("p1", HOST, 9000);
     let edited = |change: &dyn Fn(&mut pb::Publish)| {
         let mut publish = base.clone();
         change(&mut publish);
@@ -150,8 +156,8 @@ fn no_change_of_a_publish_changes_the_listener() {
         base.clone(),
         edited(&|p| p.revision = 2),
         edited(&|p| fixtures::service(p).routes.truncate(1)),
-        edited(&|p| fixtures::service(p).policies = vec![policy.clone()]),
-        edited(&|p| fixtures::service(p).policies = vec![rate.clone()]),
+        edited(&|p| p.policies[0].kind.clone_from(&policy.kind)),
+        edited(&|p| p.policies[0].kind.clone_from(&rate.kind)),
         edited(&|p| p.base_path = "/v2".into()),
         edited(&|p| p.hostnames.push("second.example.com".into())),
         edited(&|p| p.hostnames = vec!["third.example.com".into()]),
@@ -188,7 +194,7 @@ fn no_cluster_connects_without_being_judged() {
     use envoy_types::pb::envoy::config::cluster::v3::Cluster;
     use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
     use prost::Message as _;
-    let delta = open().set_publish(parsed(&fixtures::rich("p1", HOST, 9000)));
+    let delta = open().set_publish(parsed(&rich("p1", HOST, 9000)));
     let clusters = of_type(&delta, CLUSTER);
     assert!(!clusters.is_empty());
     for rendered in clusters {

@@ -189,9 +189,8 @@ fn policies_write_only_headers_that_are_theirs() {
         let add = pb::Headers { add: vec![header(name, "v")], ..Default::default() };
         let remove = pb::Headers { remove: vec![name.into()], ..Default::default() };
         for (list, headers) in [("set", set), ("add", add), ("remove", remove)] {
-            let field = format!("api_services/0/policies/0/{list}/0");
+            let field = format!("policies/0/{list}/0");
             refused(&[(&field, &|p| service(p).policies = vec![request_headers(headers.clone())])]);
-            let field = format!("api_services/0/routes/0/policies/0/{list}/0");
             let policy = fixtures::response_headers(headers);
             refused(&[(&field, &|p| first(p).policies = vec![policy.clone()])]);
         }
@@ -199,7 +198,7 @@ fn policies_write_only_headers_that_are_theirs() {
     let long = "v".repeat(5_000);
     for value in ["100%", "%REQ(x-api-key)%", "%%%", "a\nb", "a\0b", "\u{fc}", long.as_str()] {
         let set = pb::Headers { set: vec![header("x-team", value)], ..Default::default() };
-        refused(&[("api_services/0/policies/0/set/0", &|p| {
+        refused(&[("policies/0/set/0", &|p| {
             service(p).policies = vec![request_headers(set.clone())];
         })]);
     }
@@ -209,7 +208,7 @@ fn policies_write_only_headers_that_are_theirs() {
         pb::Policy { id: "p".into(), kind: Some(pb::policy::Kind::IpAccess(access)) }
     };
     for (field, nets) in [("allow/1", &["10.0.0.0/8", "10.0.0.0/33"][..]), ("allow", &[])] {
-        let field = format!("api_services/0/policies/0/{field}");
+        let field = format!("policies/0/{field}");
         refused(&[(&field, &|p| service(p).policies = vec![access(nets)])]);
     }
     let cors = |origin: &str, credentials| {
@@ -226,13 +225,102 @@ fn policies_write_only_headers_that_are_theirs() {
         ("allow_origins/0", "https://a.example/", false),
         ("allow_credentials", "*", true),
     ] {
-        let field = format!("api_services/0/policies/0/{field}");
+        let field = format!("policies/0/{field}");
         refused(&[(&field, &|p| service(p).policies = vec![cors(origin, credentials)])]);
     }
-    refused(&[("api_services/0/routes/0/policies/0/kind", &|p| {
+    refused(&[("policies/0/kind", &|p| {
         // A policy of a newer control plane: leaving it out could open what it closes.
         first(p).policies = vec![pb::Policy { id: "p".into(), kind: None }];
     })]);
+}
+
+#[test]
+fn a_route_names_policies_of_the_list_each_type_once() {
+    let with = |policies: &[pb::Policy], places: &[u32]| {
+        let (policies, places) = (policies.to_vec(), places.to_vec());
+        move |publish: &mut pb::Publish| {
+            publish.policies.clone_from(&policies);
+            first(publish).policy_indexes.clone_from(&places);
+        }
+    };
+    let one = request_headers(pb::Headers { remove: vec!["x-a".into()], ..Default::default() });
+    let other = pb::Policy { id: "other".into(), ..one.clone() };
+    let unnamed = pb::Policy { id: String::new(), ..one.clone() };
+    let newer = pb::Policy { id: "newer".into(), kind: None };
+    let at = |place: &str| format!("api_services/0/routes/0/policy_indexes/{place}");
+    refused(&[
+        (&at("0"), &with(&[], &[0])),
+        (&at("1"), &with(std::slice::from_ref(&one), &[0, 1])),
+        (&at("0"), &with(std::slice::from_ref(&one), &[u32::MAX])),
+        (&at("1"), &with(std::slice::from_ref(&one), &[0, 0])),
+        // Which of the two would apply is not the agent's to choose.
+        (&at("1"), &with(&[one.clone(), other.clone()], &[0, 1])),
+        ("policies/1/id", &with(&[one.clone(), one.clone()], &[0])),
+        ("policies/0/id", &with(&[unnamed], &[0])),
+        ("policies/1/kind", &with(&[one.clone(), newer], &[0])),
+    ]);
+    let mut good = publish("p1", "api.example.com", 1);
+    service(&mut good).routes.push(route("r2", fixtures::prefix("/2")));
+    with(&[other, one], &[1])(&mut good);
+    service(&mut good).routes[1].policy_indexes = vec![1];
+    let parsed = ir::Publish::parse(&good).unwrap();
+    let [a, b] = &parsed.routes[..] else { panic!() };
+    let of = |route: &ir::Route| route.policies.request_headers.clone().unwrap();
+    assert!(std::sync::Arc::ptr_eq(&of(a), &of(b)), "one object, rendered once");
+}
+
+/// What a renderer that asks for credentials itself, and counts itself, starts from.
+#[test]
+fn a_publish_says_whose_it_is_and_who_may_call() {
+    use pb::publish::AuthMode;
+    let rate = pb::RateLimit { requests: 5, window_seconds: 60 };
+    let rate = pb::Policy { id: "slow".into(), kind: Some(pb::policy::Kind::RateLimit(rate)) };
+    let mut message = pb::Publish {
+        product_id: "product".into(),
+        environment: "prod".into(),
+        policies: vec![rate],
+        ..publish("p1", "api.example.com", 1)
+    };
+    first(&mut message).policy_indexes = vec![0];
+    let parsed = ir::Publish::parse(&message).unwrap();
+    let whose = [&*parsed.tenant_id, &*parsed.product_id, &*parsed.environment];
+    assert_eq!(whose, ["t1", "product", "prod"]);
+    let rate = parsed.routes[0].policies.rate_limit.as_deref();
+    let expected = ir::policy::RateLimit { id: "slow".into(), requests: 5, window_seconds: 60 };
+    assert_eq!(rate, Some(&expected));
+    for (mode, number) in [
+        (ir::AuthMode::None, AuthMode::None.into()),
+        (ir::AuthMode::ApiKey, AuthMode::ApiKey.into()),
+        (ir::AuthMode::Unsupported, AuthMode::Mtls.into()),
+        (ir::AuthMode::Unsupported, 77),
+    ] {
+        message.auth_mode = number;
+        assert_eq!(ir::Publish::parse(&message).unwrap().auth_mode, mode);
+    }
+}
+
+/// Which lists a control plane of the former release fills, and what the present one sends to both.
+#[test]
+fn a_publish_of_the_former_form_is_the_same_publish() {
+    let set = |value| {
+        let set = vec![header("x-team", value)];
+        request_headers(pb::Headers { set, ..Default::default() })
+    };
+    let mut former = publish("p1", "api.example.com", 1);
+    service(&mut former).policies = vec![pb::Policy { id: "p0".into(), ..set("service") }];
+    service(&mut former).routes.push(route("r2", fixtures::prefix("/2")));
+    first(&mut former).policies = vec![set("route")];
+    let mut both = former.clone();
+    both.policies = vec![set("route"), pb::Policy { id: "p0".into(), ..set("service") }];
+    for (place, route) in service(&mut both).routes.iter_mut().enumerate() {
+        route.policy_indexes = vec![u32::try_from(place).unwrap()];
+    }
+    let parsed = |publish| ir::Publish::parse(publish).unwrap();
+    assert_eq!(parsed(&former), parsed(&both));
+    let mut present = both.clone();
+    service(&mut present).policies.clear();
+    first(&mut present).policies.clear();
+    assert_eq!(parsed(&present), parsed(&both));
 }
 
 #[test]

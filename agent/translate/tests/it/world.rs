@@ -127,10 +127,14 @@ fn routes_of(host: envoy::VirtualHost) -> Vec<envoy::Route> {
     routes
 }
 
+/// All routes, of whatever table.
+pub(crate) fn routes(resources: &Resources) -> impl Iterator<Item = envoy::Route> {
+    tables(resources).flat_map(|table| table.virtual_hosts).flat_map(routes_of)
+}
+
 fn clusters_named(resources: &Resources) -> BTreeSet<String> {
     use envoy::route_action::ClusterSpecifier::{Cluster, WeightedClusters};
-    let routes = tables(resources).flat_map(|table| table.virtual_hosts).flat_map(routes_of);
-    let specifiers = routes.filter_map(|route| match route.action {
+    let specifiers = routes(resources).filter_map(|route| match route.action {
         Some(envoy::route::Action::Route(action)) => action.cluster_specifier,
         _ => None,
     });

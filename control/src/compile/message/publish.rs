@@ -2,15 +2,19 @@
 
 use std::collections::HashMap;
 
-use imp_core::policy::{Headers, Policy, PolicyConfig};
+use imp_core::api_service::ApiServiceSpec;
+use imp_core::policy::{Effective, Policy, PolicyConfig};
 use imp_core::product_publish::{AuthMode, FrozenApiService, PublishStatus};
 use imp_core::route::{
     Backend, BackendProtocol, LbPolicy, PathMatch, Route, ValueMatch, ValueRule,
 };
 use imp_core::{ApiServiceId, BackendId};
 use imp_proto::config as pb;
+use imp_proto::policies::List;
 use imp_store::compile::DesiredPublish;
 use thiserror::Error;
+
+use super::policy::policy;
 
 /// A route of a frozen service names a backend that is not frozen with it.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -37,6 +41,9 @@ pub enum MessageError {
 pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     use pb::publish::AuthMode as Mode;
     let spec = &publish.spec;
+    let mut policies = List::default();
+    let services = publish.api_services.iter().map(|frozen| api_service(frozen, &mut policies));
+    let api_services = services.collect::<Result<_, _>>()?;
     let auth_mode = match spec.auth_mode {
         AuthMode::None => Mode::None,
         AuthMode::ApiKey => Mode::ApiKey,
@@ -55,32 +62,41 @@ pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
         base_path: spec.base_path.clone(),
         revision: publish.revision.unsigned_abs(),
         suspended: publish.status == PublishStatus::Suspended,
-        api_services: publish.api_services.iter().map(api_service).collect::<Result<_, _>>()?,
+        api_services,
+        policies: policies.finish(),
     })
 }
 
-/// One service of it.
-pub fn api_service(frozen: &FrozenApiService) -> Result<pb::ApiService, MessageError> {
+/// One service of it, whose policies are put on the list. A policy that applies to several routes
+/// stands there once.
+pub fn api_service(
+    frozen: &FrozenApiService,
+    list: &mut List,
+) -> Result<pb::ApiService, MessageError> {
     let spec = &frozen.spec;
     refuse_unknown_policies(frozen)?;
     let backends = spec.backend_names();
-    let policies = |of: Option<&str>| {
-        let own = spec.policies.iter().filter(|policy| policy.route.as_deref() == of);
-        own.map(policy).collect()
-    };
-    let route = |route: &Route| {
-        Ok::<_, MessageError>(pb::Route {
+    let effective = Effective::of(&spec.policies);
+    let mut places: HashMap<*const Policy, u32> = HashMap::new();
+    let mut routes = Vec::with_capacity(spec.routes.len());
+    for route in &spec.routes {
+        let applies = effective.on(&route.name).into_iter();
+        let place = |it: &Policy| {
+            *places.entry(std::ptr::from_ref(it)).or_insert_with(|| list.push(policy(it)))
+        };
+        routes.push(pb::Route {
+            policy_indexes: applies.map(place).collect(),
+            policies: former_list(spec, Some(&route.name)),
             backends: weighted(frozen.id, route, &backends)?,
-            policies: policies(Some(route.name.as_str())),
             ..bare_route(route)
-        })
-    };
+        });
+    }
     Ok(pb::ApiService {
         id: frozen.id.to_string(),
         name: spec.name.clone(),
-        routes: spec.routes.iter().map(route).collect::<Result<_, _>>()?,
+        routes,
         backends: spec.backends.iter().map(backend).collect(),
-        policies: policies(None),
+        policies: former_list(spec, None),
     })
 }
 
@@ -90,6 +106,12 @@ fn refuse_unknown_policies(frozen: &FrozenApiService) -> Result<(), MessageError
         let (policy, kind) = (policy.name.clone(), policy.config.kind().to_owned());
         Err(MessageError::UnknownPolicy { service: frozen.id, policy, kind })
     })
+}
+
+/// For agents of the former release, which resolve by themselves; `proto/README.md` says for how long.
+fn former_list(spec: &ApiServiceSpec, route: Option<&str>) -> Vec<pb::Policy> {
+    let own = spec.policies.iter().filter(|policy| policy.route.as_deref() == route);
+    own.map(policy).collect()
 }
 
 /// The route without what it refers to.
@@ -168,46 +190,5 @@ fn backend(backend: &Backend) -> pb::Backend {
         protocol: protocol.into(),
         lb_policy: lb_policy.into(),
         connect_timeout_ms: backend.connect_timeout_ms.unwrap_or_default(),
-    }
-}
-
-fn policy(policy: &Policy) -> pb::Policy {
-    use pb::policy::Kind;
-    let kind = match &policy.config {
-        // Refused before; an agent takes no policy without a kind.
-        PolicyConfig::Unknown(_) => return pb::Policy { id: policy.id.to_string(), kind: None },
-        PolicyConfig::RateLimit(limit) => Kind::RateLimit(pb::RateLimit {
-            requests: limit.requests,
-            window_seconds: limit.per.seconds(),
-        }),
-        PolicyConfig::RequestHeaders(list) => Kind::RequestHeaders(headers(list)),
-        PolicyConfig::ResponseHeaders(list) => Kind::ResponseHeaders(headers(list)),
-        PolicyConfig::IpAccess(access) => {
-            Kind::IpAccess(pb::IpAccess { allow: access.allow.clone(), deny: access.deny.clone() })
-        }
-        PolicyConfig::Cors(cors) => Kind::Cors(pb::Cors {
-            allow_origins: cors.allow_origins.clone(),
-            allow_methods: cors.allow_methods.clone(),
-            allow_headers: cors.allow_headers.clone(),
-            expose_headers: cors.expose_headers.clone(),
-            max_age_seconds: cors.max_age_seconds,
-            allow_credentials: cors.allow_credentials,
-        }),
-    };
-    pb::Policy { id: policy.id.to_string(), kind: Some(kind) }
-}
-
-fn headers(headers: &Headers) -> pb::Headers {
-    let pairs = |list: &[imp_core::policy::Header]| {
-        let pair = |header: &imp_core::policy::Header| pb::Header {
-            name: header.name.clone(),
-            value: header.value.clone(),
-        };
-        list.iter().map(pair).collect()
-    };
-    pb::Headers {
-        set: pairs(&headers.set),
-        add: pairs(&headers.add),
-        remove: headers.remove.clone(),
     }
 }

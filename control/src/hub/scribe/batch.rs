@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use imp_core::product_publish::ProductPublish;
 use imp_core::{AgentId, ClusterId, ProductPublishId};
+use imp_store::agent::Beat;
 use imp_store::audit::{self, Actor};
 use imp_store::compile::{self as table, Which};
 use imp_store::{Result, Store, agent, product_publish, usage};
 
-use super::{Beat, Work};
+use super::Work;
 use crate::hub::board::Board;
 use crate::hub::settle::settle;
 
@@ -105,7 +106,7 @@ impl Batch {
 
     async fn write_rest(&self, tx: &mut imp_store::Tx, now: DateTime<Utc>) -> Result<()> {
         for (agent, beat) in &self.beats {
-            agent::heartbeat(tx, *agent, &beat.agent_version, &beat.nodes, now).await?;
+            agent::heartbeat(tx, *agent, beat, now).await?;
         }
         for agent in &self.duplicates {
             agent::duplicate_seen(tx, *agent, now).await?;

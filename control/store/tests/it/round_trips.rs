@@ -2,7 +2,7 @@
 
 use chrono::{TimeDelta, Utc};
 use imp_core::api_service::ApiServiceStatus;
-use imp_core::cluster::AgentStatus;
+use imp_core::cluster::{AgentStatus, Capabilities};
 use imp_core::domain::DomainStatus;
 use imp_core::product::Visibility;
 use imp_core::product_publish::Environment;
@@ -254,19 +254,35 @@ async fn a_heartbeat_is_no_edit_and_a_revoked_agent_has_none(
     let later = agent.meta.created_at + TimeDelta::seconds(20);
     let mut nodes = agent.nodes.clone();
     nodes[0].id = "nul \0 in it".to_owned();
+    let types = vec!["cors".to_owned(), "n\0l".to_owned()];
+    let said = Capabilities { policy_types: types, ..Default::default() };
+    let said = table::Beat { agent_version: "0.2.0".to_owned(), nodes, capabilities: Some(said) };
     let beat = async || {
-        write(&store, async |tx| table::heartbeat(tx, agent.id, "0.2.0", &nodes, later).await)
+        write(&store, async |tx| table::heartbeat(tx, agent.id, &said, later).await).await.unwrap()
+    };
+    let able = async |since| {
+        write(&store, async |tx| table::able_since(tx, agent.cluster_id, since).await)
             .await
             .unwrap()
+            .into_iter()
+            .map(|agent| agent.capabilities)
+            .collect::<Vec<_>>()
     };
     let look = async || again(&store, &agent).await.unwrap();
     assert!(beat().await);
     let read = look().await;
     assert_eq!((read.meta, read.last_seen_at), (agent.meta, Some(later)));
     assert_eq!(read.nodes[0].id, "nul \u{fffd} in it");
+    assert_eq!(read.capabilities.clone().unwrap().policy_types, ["cors", "n\u{fffd}l"]);
+    assert_eq!(able(later).await, [read.capabilities.unwrap()]);
+    assert_eq!(able(later + TimeDelta::seconds(1)).await, []);
+    let silent = table::Beat::default();
+    write(&store, async |tx| table::heartbeat(tx, agent.id, &silent, later).await).await.unwrap();
+    assert_eq!(able(later).await, [Capabilities::unsaid()], "an older build now");
     let revoke =
         async || write(&store, async |tx| table::revoke(tx, agent.id, later).await).await.unwrap();
     assert!(revoke().await);
     assert!(!revoke().await && !beat().await);
     assert_eq!(look().await.status, AgentStatus::Revoked);
+    assert_eq!(able(later).await, []);
 }

@@ -381,6 +381,7 @@ pub fn agent(cluster_id: ClusterId) -> Agent {
         last_seen_at: Some(meta.created_at),
         nodes: vec![node],
         duplicate_seen_at: None,
+        capabilities: None,
         meta,
     }
 }

@@ -3,7 +3,7 @@
 use imp_grammar::origin::{self, Origin};
 use imp_proto::config as pb;
 
-use crate::ir::ParseError;
+use crate::ir::error::{ParseError, each};
 use crate::ir::grammar::{self, Fault};
 
 /// What pages of other origins may do.
@@ -25,7 +25,7 @@ pub struct Cors {
 
 pub(super) fn parse(message: &pb::Cors) -> Result<Cors, ParseError> {
     let of = |text: &str| origin::parse(text).map_err(|_| Fault::Text(grammar::short(text)));
-    let origins = super::each("allow_origins", &message.allow_origins, of)?;
+    let origins = each("allow_origins", &message.allow_origins, of)?;
     if origins.is_empty() {
         return Err(ParseError::new("allow_origins", Fault::Missing));
     }
@@ -33,15 +33,15 @@ pub(super) fn parse(message: &pb::Cors) -> Result<Cors, ParseError> {
         let fault = Fault::Unsupported("credentials from any origin");
         return Err(ParseError::new("allow_credentials", fault));
     }
-    let mut methods = super::each("allow_methods", &message.allow_methods, grammar::method)?;
+    let mut methods = each("allow_methods", &message.allow_methods, grammar::method)?;
     if methods.is_empty() {
         methods = grammar::METHODS.map(str::to_owned).to_vec();
     }
     Ok(Cors {
         origins,
         methods,
-        headers: super::each("allow_headers", &message.allow_headers, grammar::header_name)?,
-        exposed: super::each("expose_headers", &message.expose_headers, grammar::header_name)?,
+        headers: each("allow_headers", &message.allow_headers, grammar::header_name)?,
+        exposed: each("expose_headers", &message.expose_headers, grammar::header_name)?,
         max_age_seconds: message.max_age_seconds,
         credentials: message.allow_credentials,
     })

@@ -2,7 +2,8 @@
 
 use imp_proto::config as pb;
 
-use crate::ir::{ParseError, grammar};
+use crate::ir::error::ParseError;
+use crate::ir::grammar;
 
 /// What happens to headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

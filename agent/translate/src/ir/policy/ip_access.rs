@@ -4,7 +4,7 @@ use imp_grammar::network;
 use imp_proto::config as pb;
 use ipnet::IpNet;
 
-use crate::ir::ParseError;
+use crate::ir::error::{ParseError, each};
 use crate::ir::grammar::{self, Fault};
 
 /// From which addresses calls may come: from `allow`, or anywhere when that is empty, and not from
@@ -21,8 +21,8 @@ pub struct IpAccess {
 pub(super) fn parse(message: &pb::IpAccess) -> Result<IpAccess, ParseError> {
     let net = |text: &str| network::parse(text).ok_or_else(|| Fault::Host(grammar::short(text)));
     let access = IpAccess {
-        allow: super::each("allow", &message.allow, net)?,
-        deny: super::each("deny", &message.deny, net)?,
+        allow: each("allow", &message.allow, net)?,
+        deny: each("deny", &message.deny, net)?,
     };
     if access.allow.is_empty() && access.deny.is_empty() {
         return Err(ParseError::new("allow", Fault::Missing));

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput;
 use envoy_types::pb::google::protobuf as google;
 use prost::{Message, Name};
 
-use super::Group;
+use super::group::Group;
 use crate::xds::canon::extension;
 use crate::xds::route::{self, Route};
 

@@ -1,6 +1,6 @@
-//! The filter chain: fixed filters that do nothing without settings on a route, and ECDS slots for
-//! what must be replaceable. Order and names are part of the template; changing either is a
-//! listener update for every gateway.
+//! The filter chain of the table ([`filter`]): fixed filters that do nothing without settings on a route, and
+//! ECDS slots for what must be replaceable. Order and names are part of the template; changing either
+//! is a listener update for every gateway.
 
 use std::collections::HashMap;
 
@@ -13,21 +13,15 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::http::cache::simple_http_cache::v3::SimpleHttpCacheConfig;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::Any;
-use prost::Name;
 
-use super::replies::NO_DOOR;
-use super::{removed, starts_with};
+use super::mutation::{removed, starts_with};
 use crate::xds::Options;
-use crate::xds::canon::{ads, any, extension, inline, milliseconds, uint};
-use crate::xds::door::{DOOR, KEY_HEADER, envoy_grpc};
+use crate::xds::canon::{any, extension, inline, milliseconds, uint};
+use crate::xds::door::{KEY_HEADER, envoy_grpc};
+use crate::xds::filter;
+use crate::xds::names::NO_DOOR;
 use crate::xds::path::regex_matcher;
 use crate::xds::upstreams::{self, Upstreams};
-
-const PREFIX: &str = "type.googleapis.com/envoy.extensions.filters.http.";
-
-/// The filters whose settings stand on routes.
-pub(in crate::xds) const CORS: &str = "envoy.filters.http.cors";
-pub(in crate::xds) const IP: &str = "imp.ip";
 
 /// What may come into a slot for anything.
 const ANY: [&str; 23] = [
@@ -64,54 +58,27 @@ pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
     let limits = ["local_ratelimit.v3.LocalRateLimit", "dynamic_modules.v3.DynamicModuleFilter"];
     let caches = ["cache.v3.CacheConfig", "cache_v2.v3.CacheV2Config"];
     vec![
-        slot("imp.head", &ANY, &nothing),
-        // Before every check of credentials: a preflight has none.
-        fixed(CORS, &http::cors::v3::Cors {}),
-        fixed(IP, &rbac),
-        slot(DOOR, &ANY, &nobody()),
-        disabled(fixed("imp.apikey", &api_key())),
-        disabled(fixed("imp.basic", &basic())),
-        slot("imp.jwt", &["jwt_authn.v3.JwtAuthentication"], &jwt),
-        fixed("imp.entitle", &rbac),
-        slot("imp.limit", &limits, &local_limit()),
-        disabled(fixed("imp.rls", &remote_limit(&options.agent_cluster))),
-        disabled(fixed("imp.size", &buffer())),
-        disabled(slot("imp.validate", &ANY, &nothing)),
-        fixed("imp.headers", &nothing),
-        fixed("envoy.filters.http.fault", &http::fault::v3::HttpFault::default()),
-        disabled(slot("imp.compress", &["compressor.v3.Compressor"], &compressor())),
-        // Behind every check, so that a hit is served only to who may have it.
-        disabled(slot("imp.cache", &caches, &cache())),
-        disabled(fixed("imp.grpcweb", &http::grpc_web::v3::GrpcWeb {})),
-        slot("imp.tail", &ANY, &nothing),
-        // Nearest to the upstream, so that what the gateway itself says passes.
-        fixed("imp.edge", &edge()),
-        fixed("envoy.filters.http.router", &router(&options.upstreams)),
+        filter::HEAD.slot(&ANY, &nothing),
+        filter::CORS.fixed(&http::cors::v3::Cors {}),
+        filter::IP.fixed(&rbac),
+        filter::DOOR.slot(&ANY, &nobody()),
+        disabled(filter::API_KEY.fixed(&api_key())),
+        disabled(filter::BASIC.fixed(&basic())),
+        filter::JWT.slot(&["jwt_authn.v3.JwtAuthentication"], &jwt),
+        filter::ENTITLE.fixed(&rbac),
+        filter::LIMIT.slot(&limits, &local_limit()),
+        disabled(filter::REMOTE_LIMIT.fixed(&remote_limit(&options.agent_cluster))),
+        disabled(filter::SIZE.fixed(&buffer())),
+        disabled(filter::VALIDATE.slot(&ANY, &nothing)),
+        filter::HEADERS.fixed(&nothing),
+        filter::FAULT.fixed(&http::fault::v3::HttpFault::default()),
+        disabled(filter::COMPRESS.slot(&["compressor.v3.Compressor"], &compressor())),
+        disabled(filter::CACHE.slot(&caches, &cache())),
+        disabled(filter::GRPC_WEB.fixed(&http::grpc_web::v3::GrpcWeb {})),
+        filter::TAIL.slot(&ANY, &nothing),
+        filter::EDGE.fixed(&edge()),
+        filter::ROUTER.fixed(&router(&options.upstreams)),
     ]
-}
-
-pub(in crate::xds) fn fixed<M: Name>(name: &str, config: &M) -> hcm::HttpFilter {
-    hcm::HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(config))),
-        ..Default::default()
-    }
-}
-
-/// A place for a filter that comes by ECDS. Until it comes the default serves, so that the port
-/// opens at once.
-fn slot<M: Name>(name: &str, types: &[&str], default: &M) -> hcm::HttpFilter {
-    let source = core::ExtensionConfigSource {
-        config_source: ads(),
-        default_config: Some(any(default)),
-        apply_default_config_without_warming: true,
-        type_urls: types.iter().map(|name| format!("{PREFIX}{name}")).collect(),
-    };
-    hcm::HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(hcm::http_filter::ConfigType::ConfigDiscovery(source)),
-        ..Default::default()
-    }
 }
 
 /// What an upstream says in the gateway's name does not reach the caller. Callers' trailers do not

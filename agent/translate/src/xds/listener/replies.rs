@@ -11,14 +11,7 @@ use crate::xds::canon::{
     Fields, JsonFormat, LocalReplies, LocalReplyConfig, ResponseMapper, Text, any, header, uint,
 };
 
-use super::{KEY_HOST, SPELLING};
-use crate::xds::upstreams::FORBIDDEN;
-
-/// What stands in the door's slot until the door came: the policy that refuses everyone.
-pub(super) const NO_DOOR: &str = "imp_no_door";
-
-/// The rule that refuses a caller's address.
-pub(in crate::xds) const ADDRESS_DENIED: &str = "imp_address";
+use crate::xds::names::{ADDRESS_DENIED, FORBIDDEN, KEY_HOST, NO_DOOR, SPELLING};
 
 /// The field `local_reply_config`; the first mapper that applies wins.
 pub(super) fn mappers() -> LocalReplies {

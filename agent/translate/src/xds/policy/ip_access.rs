@@ -10,7 +10,7 @@ use rules::principal::{Identifier, Set};
 
 use crate::ir::policy::IpAccess;
 use crate::xds::canon::uint;
-use crate::xds::listener::ADDRESS_DENIED;
+use crate::xds::names::ADDRESS_DENIED;
 
 /// Denies addresses that are not allowed, or are denied. The address is the caller's, behind proxies that the
 /// listener trusts.

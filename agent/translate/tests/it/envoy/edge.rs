@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::rig::Rig;
 use super::{HOST, rich};
 use crate::fixtures::{self, parsed, service};
+use crate::golden;
 
 #[tokio::test]
 async fn a_caller_says_nothing_that_only_a_proxy_may_say() {
@@ -88,7 +89,7 @@ async fn two_gateways_serve_their_hosts_at_one_port() {
     rig.apply(&delta);
     let other = pb::Publish {
         gateway_id: "g2".into(),
-        ..fixtures::rich("p2", "other.example.com", rig.upstream)
+        ..golden::rich("p2", "other.example.com", rig.upstream)
     };
     let delta = rig.assembly.set_publish(parsed(&other));
     rig.apply(&delta);

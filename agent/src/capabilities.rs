@@ -1,0 +1,41 @@
+//! What this build can serve, in the words of the API.
+
+use imp_proto::{agent as pb, policies};
+
+/// How callers may prove who they are.
+const AUTH_MODES: [&str; 2] = ["none", "api_key"];
+
+/// Rendered as xDS.
+const GATEWAY_CLASSES: [&str; 1] = ["envoy-gateway"];
+
+/// For the heartbeat. Each policy type of the contract has its arm in both layers, or this build would
+/// not compile.
+pub(crate) fn capabilities() -> pb::Capabilities {
+    let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
+    pb::Capabilities {
+        policy_types: words(&policies::TYPES),
+        auth_modes: words(&AUTH_MODES),
+        gateway_classes: words(&GATEWAY_CLASSES),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imp_enforce::{AuthMode, PublishAccess};
+    use imp_proto::config as pb;
+
+    use super::*;
+
+    #[test]
+    fn each_auth_mode_that_is_reported_is_enforced_and_no_other_is() {
+        let mut enforced = Vec::new();
+        for number in 0..100 {
+            let Ok(mode) = pb::publish::AuthMode::try_from(number) else { continue };
+            let publish = pb::Publish { auth_mode: number, ..Default::default() };
+            if PublishAccess::from(&publish).auth_mode != AuthMode::Unsupported {
+                enforced.push(mode.as_str_name().to_lowercase());
+            }
+        }
+        assert_eq!(enforced, AUTH_MODES);
+    }
+}

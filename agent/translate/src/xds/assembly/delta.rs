@@ -1,0 +1,47 @@
+//! What operations of the assembly answer with.
+
+use std::collections::BTreeMap;
+
+use crate::xds::Rendered;
+
+/// What changes for Envoy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Per gateway, for the Envoys that serve that gateway alone.
+    pub gateways: BTreeMap<String, GatewayDelta>,
+    /// For the Envoys that serve all gateways of the cluster.
+    pub all: GatewayDelta,
+}
+
+/// What changes for one group of Envoys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayDelta {
+    /// New or changed.
+    pub upserts: Vec<Rendered>,
+    /// Type URL and name of what goes.
+    pub removals: Vec<(&'static str, String)>,
+}
+
+/// A publish whose revision Envoy refused. It fell back to its last accepted revision, or out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blame {
+    /// Which publish.
+    pub publish_id: String,
+    /// Which revision.
+    pub revision: u64,
+}
+
+/// What a revision needs: type URL, name and version of each resource that must be ACKed.
+pub type Needs = Vec<(&'static str, String, String)>;
+
+pub(super) fn put(
+    delta: &mut GatewayDelta,
+    type_url: &'static str,
+    name: &str,
+    resource: Option<Rendered>,
+) {
+    match resource {
+        Some(resource) => delta.upserts.push(resource),
+        None => delta.removals.push((type_url, name.to_owned())),
+    }
+}

@@ -1,0 +1,174 @@
+//! Envoy's HTTP filters, by the names that they have here. Envoy ignores settings of a route under a name
+//! that no filter has, or of another type than the filter takes, and says nothing. So each filter
+//! stands once in this table with its types, and names are written nowhere else.
+
+use std::marker::PhantomData;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::filters::http;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::google::protobuf::Any;
+use hcm::http_filter::ConfigType;
+use prost::Name;
+
+use super::canon::{ads, any, extension};
+
+/// A filter that takes a `Config`, and `Settings` on a route.
+pub(super) struct Filter<Config, Settings = NoSettings> {
+    name: &'static str,
+    takes: PhantomData<fn(Config, Settings)>,
+}
+
+/// Of a filter that has no settings on routes.
+pub(super) enum NoSettings {}
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// In the chain, in routes and as a resource of ECDS.
+    pub name: &'static str,
+    /// The type URL of its configuration.
+    pub config: String,
+    /// The type URL of its settings on a route, if it has any.
+    pub settings: Option<String>,
+}
+
+macro_rules! filters {
+    ($(#[doc = $table:literal] $list:ident { $(
+        $(#[doc = $doc:literal])* $constant:ident = $name:literal, $config:ty, $settings:ty;
+    )+ })+) => {
+        $($(
+            $(#[doc = $doc])*
+            pub(super) const $constant: Filter<$config, $settings> =
+                Filter { name: $name, takes: PhantomData };
+        )+)+
+
+        $(
+            #[doc = $table]
+            pub fn $list() -> Vec<Entry> {
+                vec![$(Entry {
+                    name: $name,
+                    config: <$config>::type_url(),
+                    settings: <$settings as OnRoute>::url(),
+                }),+]
+            }
+        )+
+    };
+}
+
+filters! {
+/// The listener's chain, in order.
+chain {
+    /// A slot: whatever must see the request first.
+    HEAD = "imp.head", http::header_mutation::v3::HeaderMutation, NoSettings;
+    /// Before every check of credentials: a preflight has none.
+    CORS = "envoy.filters.http.cors", http::cors::v3::Cors, http::cors::v3::CorsPolicy;
+    /// Refuses addresses.
+    IP = "imp.ip", http::rbac::v3::Rbac, http::rbac::v3::RbacPerRoute;
+    /// A slot: who may pass.
+    DOOR = "imp.door", http::ext_authz::v3::ExtAuthz, http::ext_authz::v3::ExtAuthzPerRoute;
+    /// Envoy's own check of keys.
+    API_KEY = "imp.apikey",
+        http::api_key_auth::v3::ApiKeyAuth, http::api_key_auth::v3::ApiKeyAuthPerRoute;
+    /// Envoy's own check of passwords.
+    BASIC = "imp.basic", http::basic_auth::v3::BasicAuth, http::basic_auth::v3::BasicAuthPerRoute;
+    /// A slot: Envoy's own check of tokens.
+    JWT = "imp.jwt", http::jwt_authn::v3::JwtAuthentication, http::jwt_authn::v3::PerRouteConfig;
+    /// Needs the consumer.
+    ENTITLE = "imp.entitle", http::rbac::v3::Rbac, http::rbac::v3::RbacPerRoute;
+    /// A slot: rates that an Envoy counts for itself.
+    LIMIT = "imp.limit",
+        http::local_ratelimit::v3::LocalRateLimit, http::local_ratelimit::v3::LocalRateLimit;
+    /// Rates that the agent counts.
+    REMOTE_LIMIT = "imp.rls", http::ratelimit::v3::RateLimit, http::ratelimit::v3::RateLimitPerRoute;
+    /// The size of a body.
+    SIZE = "imp.size", http::buffer::v3::Buffer, http::buffer::v3::BufferPerRoute;
+    /// A slot: what a body says.
+    VALIDATE = "imp.validate", http::header_mutation::v3::HeaderMutation, NoSettings;
+    /// After all who read or set identity.
+    HEADERS = "imp.headers",
+        http::header_mutation::v3::HeaderMutation, http::header_mutation::v3::HeaderMutationPerRoute;
+    /// Delays and aborts.
+    FAULT = "envoy.filters.http.fault", http::fault::v3::HttpFault, http::fault::v3::HttpFault;
+    /// A slot.
+    COMPRESS = "imp.compress",
+        http::compressor::v3::Compressor, http::compressor::v3::CompressorPerRoute;
+    /// A slot. Behind every check, so that a hit is served only to who may have it.
+    CACHE = "imp.cache", http::cache::v3::CacheConfig, NoSettings;
+    /// gRPC-Web.
+    GRPC_WEB = "imp.grpcweb", http::grpc_web::v3::GrpcWeb, NoSettings;
+    /// A slot.
+    TAIL = "imp.tail", http::header_mutation::v3::HeaderMutation, NoSettings;
+    /// Nearest to the upstream, so that what the gateway itself says passes.
+    EDGE = "imp.edge", http::header_mutation::v3::HeaderMutation, NoSettings;
+    /// The last one.
+    ROUTER = "envoy.filters.http.router", http::router::v3::Router, NoSettings;
+}
+/// The chain between the router and the host that it chose.
+upstream {
+    /// Judges the host's address.
+    UPSTREAM_RBAC = "envoy.filters.http.upstream_rbac", http::rbac::v3::Rbac, NoSettings;
+    /// The last one.
+    UPSTREAM_CODEC = "envoy.filters.http.upstream_codec",
+        http::upstream_codec::v3::UpstreamCodec, NoSettings;
+}
+}
+
+/// Settings on a route, or none.
+trait OnRoute {
+    fn url() -> Option<String>;
+}
+
+impl OnRoute for NoSettings {
+    fn url() -> Option<String> {
+        None
+    }
+}
+
+impl<M: Name> OnRoute for M {
+    fn url() -> Option<String> {
+        Some(M::type_url())
+    }
+}
+
+impl<Config: Name, Settings> Filter<Config, Settings> {
+    /// In the chain, with this configuration.
+    pub(super) fn fixed(&self, config: &Config) -> hcm::HttpFilter {
+        self.of(ConfigType::TypedConfig(any(config)))
+    }
+
+    /// In the chain, for a filter of one of these types that comes by ECDS. Until it comes the default
+    /// serves, so that the port opens at once.
+    pub(super) fn slot<M: Name>(&self, types: &[&str], default: &M) -> hcm::HttpFilter {
+        self.of(ConfigType::ConfigDiscovery(core::ExtensionConfigSource {
+            config_source: ads(),
+            default_config: Some(any(default)),
+            apply_default_config_without_warming: true,
+            type_urls: types.iter().map(|name| format!("{PREFIX}{name}")).collect(),
+        }))
+    }
+
+    /// What comes by ECDS into its slot.
+    pub(super) fn resource(&self, config: &Config) -> core::TypedExtensionConfig {
+        extension(self.name, config)
+    }
+
+    fn of(&self, config: ConfigType) -> hcm::HttpFilter {
+        let name = self.name.to_owned();
+        hcm::HttpFilter { name, config_type: Some(config), ..Default::default() }
+    }
+}
+
+const PREFIX: &str = "type.googleapis.com/envoy.extensions.filters.http.";
+
+impl<Config, Settings: Name> Filter<Config, Settings> {
+    /// An entry of a route's `typed_per_filter_config`.
+    pub(super) fn on_route(&self, settings: &Settings) -> (String, Any) {
+        (self.name.to_owned(), any(settings))
+    }
+
+    /// The same, of settings that are encoded already: see [`super::canon`].
+    pub(super) fn on_route_encoded(&self, value: Vec<u8>) -> (String, Any) {
+        (self.name.to_owned(), Any { type_url: Settings::type_url(), value })
+    }
+}

@@ -1,0 +1,46 @@
+//! The publishes of a host by their base paths.
+
+use std::borrow::Cow;
+
+use crate::xds::member::Member;
+use crate::xds::route::{self, Route};
+
+/// All that is under one base path and not under a deeper one.
+pub(super) struct Group<'a> {
+    pub(super) base: &'a str,
+    pub(super) routes: Vec<Cow<'a, Route>>,
+}
+
+/// Deeper base paths first.
+pub(super) fn groups<'a, M: Member>(members: &[&'a M]) -> Vec<Group<'a>> {
+    let mut members = members.to_vec();
+    members.sort_by_key(|member| {
+        let publish = member.publish();
+        let base = publish.base_path.as_str();
+        (std::cmp::Reverse(depth(base)), base.to_owned(), publish.id.clone())
+    });
+    let bases: Vec<&str> = members.iter().map(|m| m.publish().base_path.as_str()).collect();
+    let of_base = members.chunk_by(|a, b| a.publish().base_path == b.publish().base_path);
+    let mut groups = Vec::new();
+    for chunk in of_base {
+        let Some(first) = chunk.first().map(|member| member.publish()) else { continue };
+        let base = first.base_path.as_str();
+        let mut routes: Vec<_> = chunk.iter().flat_map(|m| m.routes()).map(Cow::Borrowed).collect();
+        let above = bases.iter().any(|other| holds(other, base));
+        if above && !chunk.iter().any(|member| member.publish().suspended) {
+            routes.push(Cow::Owned(route::closed(first, 404, "no_route", "No such route")));
+        }
+        groups.push(Group { base, routes });
+    }
+    groups
+}
+
+fn depth(base_path: &str) -> usize {
+    base_path.split('/').filter(|segment| !segment.is_empty()).count()
+}
+
+/// Whether `inner` lies under `outer`, and is not the same.
+fn holds(outer: &str, inner: &str) -> bool {
+    let outer = outer.trim_end_matches('/');
+    inner.strip_prefix(outer).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+}

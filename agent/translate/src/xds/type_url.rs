@@ -1,0 +1,12 @@
+//! The types of resources that Envoy is sent.
+
+/// `Listener`: one per port; never changes with a publish, nor with a gateway that shares the port.
+pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+/// `Cluster`: one per distinct backend, named by its content.
+pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+/// `ScopedRouteConfiguration`: one per port and host.
+pub const SCOPE: &str = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration";
+/// `RouteConfiguration`: only in [`super::Layout::WholeRds`], one per port.
+pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+/// `TypedExtensionConfig` (ECDS): the filters that stand in the listener's slots.
+pub const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";

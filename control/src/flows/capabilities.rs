@@ -1,0 +1,81 @@
+//! What the agents of a cluster can serve, and what a publish needs of them.
+
+use imp_core::Violation;
+use imp_core::cluster::{AgentStatus, Capabilities};
+use imp_core::product_publish::{FrozenApiService, ProductPublishSpec};
+use imp_grammar::caps;
+use imp_store::agent::{self, Able};
+
+use crate::operation::Transaction;
+use crate::refusal::Refusal;
+
+const CODE: &str = "unsupported_by_agents";
+
+/// Something that an agent must know, and where the body asks for it.
+struct Need<'a> {
+    pointer: String,
+    what: String,
+    word: &'a str,
+    among: fn(&Capabilities) -> &Vec<String>,
+}
+
+/// Refuses what a connected agent of the cluster doesn't know: it would refuse the publish only after
+/// that was accepted. `at` points to what the body says in place of a spec.
+pub(super) async fn refuse_unsupported(
+    tx: &mut Transaction<'_>,
+    spec: &ProductPublishSpec,
+    services: &[FrozenApiService],
+    at: Option<&str>,
+) -> Result<(), Refusal> {
+    let since = tx.now - AgentStatus::STALE_AFTER;
+    let agents = agent::able_since(tx, spec.cluster_id, since).await?;
+    let mut lacking = Vec::new();
+    for need in needs(spec, services) {
+        let knows =
+            |agent: &Able| (need.among)(&agent.capabilities).iter().any(|it| it == need.word);
+        let Some(Able { id, agent_version, .. }) = agents.iter().find(|agent| !knows(agent)) else {
+            continue;
+        };
+        let Need { pointer, what, word, .. } = need;
+        let detail = format!(
+            "{what} needs '{word}', which agent {id} of the cluster, version {agent_version}, doesn't know"
+        );
+        let pointer = at.map_or(pointer, str::to_owned);
+        lacking.push(Violation { pointer, code: CODE, detail });
+    }
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    lacking.truncate(caps::FAULTS_TOLD.size());
+    Err(Refusal::Unsupported { code: CODE, lacking })
+}
+
+/// Of several policies of a type the first one of each service, or of all when the body names none.
+fn needs<'a>(spec: &ProductPublishSpec, services: &'a [FrozenApiService]) -> Vec<Need<'a>> {
+    let mut needs = vec![Need {
+        pointer: "/auth_mode".to_owned(),
+        what: "the publish".to_owned(),
+        word: spec.auth_mode.as_str(),
+        among: |known| &known.auth_modes,
+    }];
+    for (index, service) in services.iter().enumerate() {
+        // A product's own services stand nowhere in the body.
+        let pointer = match spec.api_services.is_empty() {
+            true => "/api_services".to_owned(),
+            false => format!("/api_services/{index}"),
+        };
+        for policy in &service.spec.policies {
+            let word = policy.config.kind();
+            if needs.iter().any(|need| need.pointer == pointer && need.word == word) {
+                continue;
+            }
+            needs.push(Need {
+                pointer: pointer.clone(),
+                what: format!("policy '{}' of service '{}'", policy.name, service.spec.name),
+                word,
+                among: |known| &known.policy_types,
+            });
+        }
+    }
+    needs
+}

@@ -1,0 +1,141 @@
+//! What agents can serve, and publishes that need more.
+
+use chrono::TimeDelta;
+use imp_core::cluster::Capabilities;
+use imp_proto::policies;
+use imp_store::testing::Kind;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, Report, shows};
+use crate::world::{Shop, World, payment_service};
+
+/// Reports, and is shown to know these types.
+async fn knows(world: &World, shop: &Shop, agent: &Agent, version: &str, types: &[&str]) -> Report {
+    let report = agent.report().await;
+    report.knows(version, types).await;
+    let path = format!("{}/agents/{}", shop.path("clusters"), agent.id);
+    let good = |seen: &Value| {
+        seen["agent_version"] == version
+            && seen["capabilities"]["policy_types"] == json!(types)
+            && seen["status"] == "connected"
+    };
+    shows(&world.admin, &path, good).await;
+    report
+}
+
+/// The shop's service with a policy of this type, too.
+async fn write_policy(shop: &Shop, kind: &str, config: Value) {
+    let mut service = payment_service();
+    let policy = json!({ "name": "pages", "type": kind, "config": config, "route": "refunds" });
+    service["policies"].as_array_mut().unwrap().push(policy);
+    shop.provider.put(&shop.path("api-services"), service).await.ok();
+}
+
+const CODE: &str = "unsupported_by_agents";
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_that_a_connected_agent_could_not_serve_is_refused(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let (provider, path) = (&shop.provider, shop.path("product-publishes"));
+    // Nobody is connected: nobody is asked.
+    write_policy(&shop, "cors", json!({ "allow_origins": ["https://a.example"] })).await;
+    provider.step(&format!("{path}/redeploy")).await.ok();
+
+    let able = Agent::start(&world, shop.id("clusters")).await;
+    let old = Agent::start(&world, shop.id("clusters")).await;
+    let _able = knows(&world, &shop, &able, "2.0.0", &["cors", "rate_limit"]).await;
+    let old_report = knows(&world, &shop, &old, "1.0.0", &["rate_limit"]).await;
+    let refused = async |answer: crate::world::Answer, pointer: &str| {
+        let detail = answer.body["errors"][0]["detail"].as_str().unwrap_or_default().to_owned();
+        answer.refused(422, CODE, pointer);
+        for part in ["'cors'", "policy 'pages'", "payment-service", &*old.id, "1.0.0"] {
+            assert!(detail.contains(part), "{part}: {detail}");
+        }
+    };
+    // Each way to a new revision.
+    let before = provider.get(&path).await.ok();
+    let mut spec = shop.publish("second.example.com");
+    refused(provider.post("/v1/product-publishes", spec.clone()).await, "/api_services").await;
+    spec["api_services"] = json!([shop.id("api-services")]);
+    refused(provider.post("/v1/product-publishes", spec.clone()).await, "/api_services/0").await;
+    refused(provider.step(&format!("{path}/redeploy")).await, "/api_services").await;
+    let edit = json!({ "hostnames": [shop.host, "third.example.com"] });
+    refused(provider.patch(&path, edit).await, "/api_services").await;
+    let rollback = format!("{path}/rollback");
+    refused(provider.post(&rollback, json!({ "revision": 2 })).await, "/revision").await;
+    assert_eq!(provider.get(&path).await.ok(), before, "nothing was written");
+    // The first revision asks for no more than that agent knows.
+    provider.post(&rollback, json!({ "revision": 1 })).await.ok();
+
+    // Another cluster's agents are not asked.
+    let other = world.admin.make("clusters", json!({ "name": "other" })).await;
+    spec["cluster_id"] = other["id"].clone();
+    provider.make("product-publishes", spec).await;
+    // Neither is an agent that has not been heard of lately, nor one that was revoked.
+    world.now.advance(TimeDelta::seconds(31));
+    provider.step(&format!("{path}/redeploy")).await.ok();
+    old_report.knows("1.0.1", &["rate_limit"]).await;
+    let agents = format!("{}/agents/{}", shop.path("clusters"), old.id);
+    shows(&world.admin, &agents, |seen| seen["agent_version"] == "1.0.1").await;
+    provider.step(&format!("{path}/redeploy")).await.refused(422, CODE, "/api_services");
+    assert_eq!(world.admin.delete(&agents).await.status, 204);
+    provider.step(&format!("{path}/redeploy")).await.ok();
+}
+
+/// Their heartbeats are without it.
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_of_the_former_release_knows_what_that_release_knew(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.beat(&[]).await;
+    let agents = format!("{}/agents", shop.path("clusters"));
+    let seen = shows(&world.admin, &agents, |seen| seen["items"][0]["status"] == "connected").await;
+    assert_eq!(seen["items"][0]["capabilities"], Value::Null);
+    write_policy(&shop, "cors", json!({ "allow_origins": ["https://a.example"] })).await;
+    let redeploy = format!("{}/redeploy", shop.path("product-publishes"));
+    shop.provider.step(&redeploy).await.ok();
+    // An agent that says so knows less, and an upgrade of it more.
+    report.knows("1.0.0", &["rate_limit"]).await;
+    let known = |seen: &Value| seen["items"][0]["capabilities"]["policy_types"][0] == "rate_limit";
+    shows(&world.admin, &agents, known).await;
+    shop.provider.step(&redeploy).await.refused(422, CODE, "/api_services");
+    report.beat(&[]).await;
+    shows(&world.admin, &agents, |seen| seen["items"][0]["capabilities"].is_null()).await;
+    shop.provider.step(&redeploy).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_agent_says_is_bounded() {
+    let world = World::start().await;
+    let shop = Shop::open(&world, "acme").await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let report = agent.report().await;
+    let long = "x".repeat(1_000);
+    report.knows("1.0.0", &vec![long.as_str(); 300]).await;
+    let path = format!("{}/agents/{}", shop.path("clusters"), agent.id);
+    let seen = shows(&world.admin, &path, |seen| seen["agent_version"] == "1.0.0").await;
+    let types = seen["capabilities"]["policy_types"].as_array().unwrap();
+    assert_eq!((types.len(), types[0].as_str().unwrap().len()), (256, 64));
+}
+
+/// The words of the contract are those of the API.
+#[test]
+fn every_type_of_policy_has_one_name() {
+    let mut ours: Vec<_> = imp_core::policy::TYPES.iter().map(|it| it.name).collect();
+    let mut theirs = policies::TYPES.to_vec();
+    ours.sort_unstable();
+    theirs.sort_unstable();
+    assert_eq!(ours, theirs);
+    let unsaid = Capabilities::unsaid();
+    assert!(unsaid.policy_types.iter().all(|word| ours.contains(&&**word)), "{unsaid:?}");
+}
