@@ -1,11 +1,12 @@
-use imp_enforce::{AuthMode, Call, Ledger as _, PublishAccess};
+use imp_enforce::{AuthMode, Call, Ledger as _, Presented, PublishAccess};
 
 use super::*;
 
 fn call(engine: &Engine, now: DateTime<Utc>) {
-    let (publish_id, route_id) = ("p", "r");
-    let (gateway_id, api_key, duplicate_key) = (None, None, false);
-    engine.decide(&Call { publish_id, route_id, gateway_id, api_key, duplicate_key, now });
+    let (publish_id, route_id, access, gateway_id) = ("p", "r", "", None);
+    let (credential, client) = (Presented::None, None);
+    let call = Call { publish_id, route_id, access, gateway_id, credential, client, now };
+    engine.decide(&call).unwrap().finish(200, 0, Duration::ZERO);
 }
 
 fn open(directory: &std::path::Path) -> (Engine, Ledger, Usage) {

@@ -7,8 +7,14 @@ use pb::limit::Window;
 fn counter(hour: &str, allowed: u64, limited: u64) -> Counter {
     let hour: DateTime<Utc> = hour.parse().unwrap();
     Counter {
-        publish_id: "pub".into(),
+        tenant_id: "tenant".into(),
+        customer_id: "customer".into(),
         subscription_id: "sub".into(),
+        plan_id: "plan".into(),
+        plan_version: 3,
+        product_id: "product".into(),
+        environment: "prod".into(),
+        publish_id: "pub".into(),
         consumer_id: "consumer".into(),
         hour_ms: hour.timestamp_millis(),
         allowed,
@@ -60,8 +66,8 @@ fn counts_and_quotas_survive_a_restart() {
         "a restart before the entitlement came loses nothing"
     );
     second.put_publish(PublishAccess::from(&publish()));
-    second.put_credential(&credential("cred", KEY));
-    second.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    give_key(&second, &credential("cred", KEY));
+    entitle(&second, &pb::Entitlement { limits, ..entitlement() });
     assert_eq!(second.usage_changed_since(0).1, engine.usage_changed_since(0).1);
     assert!(passes(&second, start()));
     assert!(!passes(&second, start()), "the consumer's third call of the day was the last");
@@ -77,13 +83,13 @@ fn a_subscription_that_went_and_came_back_does_not_get_the_month_again() {
     assert!(passes(&engine, start()) && passes(&engine, start()));
     engine.remove_entitlement("sub");
     engine.evict_idle(after(60));
-    engine.put_entitlement(&pb::Entitlement { limits: limits.clone(), ..entitlement() });
+    entitle(&engine, &pb::Entitlement { limits: limits.clone(), ..entitlement() });
     assert!(!passes(&engine, after(60)));
     engine.remove_entitlement("sub");
     let december = after(10 * 86_400);
     engine.evict_idle(december);
     assert_eq!(engine.snapshot(december).quotas, [], "what is over is not kept");
-    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    entitle(&engine, &pb::Entitlement { limits, ..entitlement() });
     assert!(passes(&engine, december));
 }
 

@@ -12,7 +12,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::{Message, Name};
 
 use super::canon::{self, any, inline, milliseconds, truth, uint};
-use super::door::DOOR;
+use super::door::{DOOR, context};
 use super::listener::{IDLE_MS, KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite, regex_matcher};
 use super::policy;
@@ -93,7 +93,7 @@ impl<'a> Renderer<'a> {
         let action = envoy::route::Action::Route(action(base, route, self.cluster_of));
         let after = envoy::Route {
             name: route.id.clone(),
-            typed_per_filter_config: check(&self.publish.id, &route.id),
+            typed_per_filter_config: check(self.publish, &route.id),
             ..Default::default()
         };
         let (after, policies) = (after.encode_to_vec(), self.policies.render(&route.policies));
@@ -212,13 +212,17 @@ fn answer(status: u32, code: &str, title: &str) -> envoy::Route {
 }
 
 /// What the door needs to know of a route. One that lacks it is refused by the door.
-fn check(publish: &str, route: &str) -> HashMap<String, google::Any> {
+fn check(publish: &ir::Publish, route: &str) -> HashMap<String, google::Any> {
+    let said = [
+        (context::PUBLISH, publish.id.as_str()),
+        (context::ROUTE, route),
+        (context::ACCESS, publish.access.as_str()),
+    ];
+    let said = said.into_iter().filter(|(_, value)| !value.is_empty());
+    let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let settings = canon::ExtAuthzPerRoute {
         check_settings: Some(canon::CheckSettings {
-            context_extensions: BTreeMap::from([
-                ("publish".to_owned(), publish.to_owned()),
-                ("route".to_owned(), route.to_owned()),
-            ]),
+            context_extensions: said.collect::<BTreeMap<_, _>>(),
         }),
     };
     let config = google::Any {
