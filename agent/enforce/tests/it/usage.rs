@@ -42,6 +42,38 @@ fn calls_count_in_their_hour_and_only_news_is_told() {
 }
 
 #[test]
+fn a_change_of_plan_inside_an_hour_makes_two_counters() {
+    let engine = engine();
+    assert!(passes(&engine, after(1)));
+    entitle(&engine, &pb::Entitlement { plan_version: 4, ..entitlement() });
+    assert!(passes(&engine, after(2)) && passes(&engine, after(3)));
+    // What changes nothing of the terms counts on.
+    entitle(&engine, &pb::Entitlement { plan_version: 4, reason: "r".into(), ..entitlement() });
+    assert!(passes(&engine, after(4)));
+    let mut counters = engine.usage_changed_since(0).1;
+    counters.sort_by_key(|counter| counter.plan_version);
+    let noon = counter("2026-11-24T12:00:00Z", 1, 0);
+    assert_eq!(counters, [noon.clone(), Counter { plan_version: 4, allowed: 3, ..noon }]);
+}
+
+#[test]
+fn a_public_call_is_counted_for_who_publishes_it() {
+    let engine = engine();
+    let auth_mode = pb::publish::AuthMode::None.into();
+    engine.put_publish(PublishAccess::from(&pb::Publish { auth_mode, ..publish() }));
+    decide(&engine, &call(None, start())).unwrap();
+    let expected = Counter {
+        customer_id: String::new(),
+        subscription_id: String::new(),
+        plan_id: String::new(),
+        plan_version: 0,
+        consumer_id: String::new(),
+        ..counter("2026-11-24T12:00:00Z", 1, 0)
+    };
+    assert_eq!(engine.usage_changed_since(0).1, [expected]);
+}
+
+#[test]
 fn refusals_for_other_reasons_are_not_usage() {
     let engine = engine();
     decide(&engine, &call(None, start())).unwrap_err();
