@@ -38,6 +38,9 @@ impl Terms {
 
     /// Whether it says more than the subscription.
     pub(crate) fn is_known(&self) -> bool {
-        !self.tenant_id.is_empty()
+        let Self { tenant_id, customer_id, plan_id, plan_version, product_id, environment, .. } =
+            self;
+        let texts = [tenant_id, customer_id, plan_id, product_id, environment];
+        *plan_version != 0 || texts.iter().any(|text| !text.is_empty())
     }
 }

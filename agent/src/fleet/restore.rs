@@ -31,7 +31,7 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
     let former_rules: HashMap<&str, FormerRules> = loaded
         .rows(Table::Rules)
         .iter()
-        .map(|(id, row)| (id.as_str(), FormerRules::read(row)))
+        .map(|(id, row)| (id.as_str(), FormerRules::read(id, row)))
         .collect();
     let mut publishes = Vec::new();
     for item in in_parallel(rows.clone(), |(kind, resource)| intake::access(*kind, resource).ok()) {
@@ -132,7 +132,7 @@ impl Core {
     fn restore_former_rules(&mut self, id: &str, row: &[u8]) {
         match self.revisions.get_mut(id) {
             Some(revisions) => {
-                revisions.former_rules = FormerRules::read(row);
+                revisions.former_rules = FormerRules::read(id, row);
                 self.with_former_rules.insert(id.to_owned());
             }
             None => self.lkg.remove(Table::Rules, id),

@@ -26,10 +26,11 @@ pub(super) struct FormerRules {
 }
 
 impl FormerRules {
-    /// As they were kept. What cannot be read is left out: calls that name it are judged by all rules
-    /// that are known.
-    pub(super) fn read(row: &[u8]) -> Self {
+    /// As they were kept of this publish. What cannot be read is left out: calls that name it are judged
+    /// by all rules that are known. A damaged row opens nothing, since routes name rules by their content.
+    pub(super) fn read(id: &str, row: &[u8]) -> Self {
         let mut rules: Vec<PublishAccess> = serde_json::from_slice(row).unwrap_or_default();
+        rules.retain(|rules| rules.publish_id == id);
         rules.truncate(FORMER_RULES);
         Self { rules, settled: None }
     }
@@ -210,8 +211,9 @@ mod tests {
         assert!(!former.add(rules(2), &rules(2), None), "a revision that changes something else");
         assert!(former.add(rules(2), &rules(1), None), "back to the first");
         assert_eq!(held(&former), ["2"]);
-        assert_eq!(held(&FormerRules::read(&former.row().unwrap())), ["2"]);
-        assert_eq!(held(&FormerRules::read(b"what is this")), [""; 0]);
+        assert_eq!(held(&FormerRules::read("p", &former.row().unwrap())), ["2"]);
+        assert_eq!(held(&FormerRules::read("q", &former.row().unwrap())), [""; 0]);
+        assert_eq!(held(&FormerRules::read("p", b"what is this")), [""; 0]);
     }
 
     #[test]
