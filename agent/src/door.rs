@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_caller_shows_is_seen() {
+    fn two_keys_are_seen() {
         let seen = |headers: &[(&str, &str)]| {
             let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
             format!("{:?}", presented(&headers.iter().map(own).collect()))
