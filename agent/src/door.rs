@@ -1,19 +1,20 @@
 //! The door: Envoy asks about every call, and forwards none without an answer.
 //!
-//! ext_authz over gRPC, on the port where Envoy gets its configuration. Publish and route come from
-//! the route itself (`context_extensions`), never from the caller. The decision is
+//! ext_authz over gRPC, on the port where Envoy gets its configuration. Publish, route and the rules to
+//! judge by come from the route itself (`context_extensions`), never from the caller. The decision is
 //! [`imp_enforce::Engine`]'s; here it is put into Envoy's words.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use chrono::Utc;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
-use imp_enforce::{Admission, Call, Decision, Denial, Engine};
+use imp_enforce::{Admission, Call, Denial, Engine, Presented};
 use imp_grammar::caps::NODE_QUESTION_BYTES;
-use imp_translate::xds::door::KEY_HEADER;
+use imp_translate::xds::door::{KEY_HEADER, context};
 use metrics::Counter;
 use tonic::{Code, Request, Response, Status};
 
@@ -76,19 +77,22 @@ impl Door {
     fn answer(&self, caller: &Caller, request: auth::CheckRequest) -> auth::CheckResponse {
         let attributes = request.attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
-        let context = &attributes.context_extensions;
-        let decision = self.engine.decide(&call(caller.gateway(), context, &http));
+        let said = &attributes.context_extensions;
+        let client = attributes.source.as_ref().and_then(address);
+        let call = Call { client, ..call(caller.gateway(), said, &http) };
         let request_id = http.headers.get("x-request-id").map_or("", String::as_str);
-        match decision {
-            Decision::Allow(admission) => {
+        match self.engine.decide(&call) {
+            // Nobody says here how the call ends, so the permit does.
+            Ok(permit) => {
                 self.counters.allowed.increment(1);
-                allow(admission)
+                allow(permit.admission())
             }
-            Decision::Deny(denial) => {
+            Err(denial) => {
                 self.counters.of(denial.status).increment(1);
                 tracing::debug!(
-                    publish = text(context, "publish"),
-                    route = text(context, "route"),
+                    publish = call.publish_id,
+                    route = call.route_id,
+                    client = call.client.map(tracing::field::display),
                     request_id,
                     status = denial.status,
                     reason = denial.log_reason,
@@ -115,34 +119,63 @@ impl Authorization for Door {
     }
 }
 
-fn text<'a>(context: &'a HashMap<String, String>, key: &str) -> &'a str {
-    context.get(key).map_or("", String::as_str)
+fn text<'a>(said: &'a HashMap<String, String>, key: &str) -> &'a str {
+    said.get(key).map_or("", String::as_str)
 }
 
-/// Envoy joins repeated headers with a comma, which no key contains.
 fn call<'a>(
     gateway_id: Option<&'a str>,
-    context: &'a HashMap<String, String>,
+    said: &'a HashMap<String, String>,
     http: &'a HttpRequest,
 ) -> Call<'a> {
-    let api_key = http.headers.get(KEY_HEADER).map(String::as_str);
     Call {
-        publish_id: text(context, "publish"),
-        route_id: text(context, "route"),
+        publish_id: text(said, context::PUBLISH),
+        route_id: text(said, context::ROUTE),
+        access: text(said, context::ACCESS),
         gateway_id,
-        api_key,
-        duplicate_key: api_key.is_some_and(|key| key.contains(',')),
+        credential: presented(&http.headers),
+        client: None,
         now: Utc::now(),
     }
 }
 
-fn allow(admission: Admission) -> auth::CheckResponse {
+/// A key counts before a token. Envoy joins repeated headers with a comma, which neither contains.
+fn presented(headers: &HashMap<String, String>) -> Presented<'_> {
+    let (Some(value), is_key) = (match headers.get(KEY_HEADER) {
+        Some(key) => (Some(key.as_str()), true),
+        None => (headers.get("authorization").and_then(|value| bearer(value)), false),
+    }) else {
+        return Presented::None;
+    };
+    match value {
+        several if several.contains(',') => Presented::Several,
+        key if is_key => Presented::Key(key),
+        token => Presented::BearerToken(token),
+    }
+}
+
+/// The token of RFC 6750; its scheme is spelled as the caller likes.
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+/// Where the call comes from.
+fn address(peer: &auth::attribute_context::Peer) -> Option<IpAddr> {
+    use envoy_types::pb::envoy::config::core::v3::address::Address::SocketAddress;
+    match peer.address.as_ref()?.address.as_ref()? {
+        SocketAddress(socket) => socket.address.parse().ok(),
+        _ => None,
+    }
+}
+
+fn allow(admission: &Admission) -> auth::CheckResponse {
     let absent =
         IDENTITY.iter().filter(|name| !admission.identity.iter().any(|(set, _)| set == *name));
     let ok = auth::OkHttpResponse {
         headers_to_remove: absent.chain([&KEY_HEADER]).map(|name| (*name).to_owned()).collect(),
-        headers: admission.identity.into_iter().map(set).collect(),
-        response_headers_to_add: admission.response_headers.into_iter().map(set).collect(),
+        headers: admission.identity.iter().map(|(name, id)| set((*name, id.to_string()))).collect(),
+        response_headers_to_add: admission.response_headers.iter().cloned().map(set).collect(),
         ..Default::default()
     };
     response(Code::Ok, HttpResponse::OkResponse(ok))
@@ -183,8 +216,8 @@ mod tests {
 
     #[test]
     fn what_the_door_does_not_say_of_the_caller_nobody_says() {
-        let identity = vec![("x-imp-consumer", "c".to_owned())];
-        let answer = allow(Admission { identity, response_headers: vec![] });
+        let identity = vec![("x-imp-consumer", "c".into())];
+        let answer = allow(&Admission { identity, response_headers: vec![] });
         let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("{answer:?}") };
         let mut removed = ok.headers_to_remove;
         removed.sort();
@@ -194,8 +227,15 @@ mod tests {
 
     #[test]
     fn two_keys_are_seen() {
-        let headers = HashMap::from([(KEY_HEADER.to_owned(), "one,two".to_owned())]);
-        let http = HttpRequest { headers, ..Default::default() };
-        assert!(call(None, &HashMap::new(), &http).duplicate_key);
+        let seen = |headers: &[(&str, &str)]| {
+            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            format!("{:?}", presented(&headers.iter().map(own).collect()))
+        };
+        assert_eq!(seen(&[]), "None");
+        assert_eq!(seen(&[(KEY_HEADER, "one,two")]), "Several");
+        let token = ("authorization", "bearer  abc");
+        assert_eq!(seen(&[token]), r#"BearerToken("abc")"#);
+        assert_eq!(seen(&[token, (KEY_HEADER, "k")]), r#"Key("k")"#);
+        assert_eq!(seen(&[("authorization", "Basic abc")]), "None");
     }
 }

@@ -10,6 +10,7 @@
 mod core;
 mod observer;
 mod restore;
+mod rules;
 pub mod tracker;
 mod verdicts;
 mod worlds;
@@ -163,8 +164,8 @@ impl Fleet {
         let engine = &self.shared.engine;
         for item in upserts {
             match item {
-                Item::Entitlement(entitlement) => engine.put_entitlement(entitlement),
-                Item::Credential(credential) => engine.put_credential(credential),
+                Item::Entitlement(entitlement) => engine.put_entitlement(entitlement.clone()),
+                Item::Credential(credential) => engine.put_credential(credential.clone()),
                 Item::Gateway(_) | Item::Publish(_) => {}
             }
         }

@@ -1,6 +1,6 @@
 //! Resources of the control plane, parsed. What comes out of here can be served.
 
-use imp_enforce::PublishAccess;
+use imp_enforce::{Credential, Entitlement, PublishAccess};
 use imp_proto::config as pb;
 use imp_translate::ir;
 use imp_xds::{Resource, TypeUrl};
@@ -52,9 +52,9 @@ pub enum Item {
     /// Parsed for Envoy and for the door.
     Publish(Box<Publish>),
     /// For the door.
-    Entitlement(pb::Entitlement),
+    Entitlement(Entitlement),
     /// For the door.
-    Credential(pb::Credential),
+    Credential(Credential),
 }
 
 /// One revision of a publish.
@@ -92,9 +92,17 @@ pub fn parse(kind: Kind, resource: &Resource) -> Result<Item, Rejected> {
         }
         Kind::Publish => publish(resource.value().clone(), resource.name())
             .map(|publish| Item::Publish(Box::new(publish))),
-        Kind::Entitlement => decode(resource).map(Item::Entitlement),
-        Kind::Credential => decode(resource).map(Item::Credential),
+        Kind::Entitlement => entitlement(resource).map(Item::Entitlement),
+        Kind::Credential => credential(resource).map(Item::Credential),
     }
+}
+
+fn entitlement(resource: &Resource) -> Result<Entitlement, Rejected> {
+    Entitlement::parse(&decode(resource)?).map_err(Rejected::new)
+}
+
+fn credential(resource: &Resource) -> Result<Credential, Rejected> {
+    Credential::parse(&decode(resource)?).map_err(Rejected::new)
 }
 
 /// What a decision needs of a resource.
@@ -102,9 +110,9 @@ pub(crate) enum Access {
     /// Who may call, and the revision that says so.
     Publish(PublishAccess, u64),
     /// What a subscription may do.
-    Entitlement(pb::Entitlement),
+    Entitlement(Entitlement),
     /// A key.
-    Credential(pb::Credential),
+    Credential(Credential),
     /// Nothing.
     None,
 }
@@ -117,8 +125,8 @@ pub(crate) fn access(kind: Kind, resource: &Resource) -> Result<Access, Rejected
             let message: pb::Publish = decode(resource)?;
             Access::Publish(PublishAccess::from(&message), message.revision)
         }
-        Kind::Entitlement => Access::Entitlement(decode(resource)?),
-        Kind::Credential => Access::Credential(decode(resource)?),
+        Kind::Entitlement => Access::Entitlement(entitlement(resource)?),
+        Kind::Credential => Access::Credential(credential(resource)?),
     })
 }
 
@@ -126,9 +134,12 @@ pub(crate) fn access(kind: Kind, resource: &Resource) -> Result<Access, Rejected
 pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
     let message: pb::Publish = decode(&Resource::new(id, "", wire.clone()))?;
     let revision = Some(message.revision);
+    let access = PublishAccess::from(&message);
     let routes = ir::Publish::parse(&message)
         .map_err(|fault| Rejected { reason: fault.to_string(), revision })?;
-    Ok(Publish { routes, access: PublishAccess::from(&message), wire })
+    // Its routes name the rules that their calls are judged by.
+    let routes = ir::Publish { access: access.digest(), ..routes };
+    Ok(Publish { routes, access, wire })
 }
 
 /// A resource stands under its own id, so that taking away the name takes away the object.

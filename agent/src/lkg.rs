@@ -40,13 +40,22 @@ pub enum Table {
     Refused,
     /// Publish -> the revision that serves in place of the refused one.
     Former,
+    /// Publish -> access rules of former revisions whose routes an Envoy may still run.
+    Rules,
     /// Single facts: see [`crate::link`].
     Facts,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Resources, Self::Proven, Self::Acked, Self::Refused, Self::Former, Self::Facts];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Resources,
+        Self::Proven,
+        Self::Acked,
+        Self::Refused,
+        Self::Former,
+        Self::Rules,
+        Self::Facts,
+    ];
 }
 
 /// The store. Clones are one store.

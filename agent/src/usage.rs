@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{Kept, Ledger};
 
-/// Counters in one message.
-const BATCH: usize = 5_000;
+/// Counters in one message, which has at most a mebibyte.
+const BATCH: usize = 2_500;
 
 /// Hours stay for so long after they ended, then nobody counts in them any more.
 const KEPT: TimeDelta = TimeDelta::hours(2);
@@ -189,6 +189,12 @@ fn wire(counter: &Counter) -> pb::UsageCounter {
         hour_ms: counter.hour_ms,
         allowed: counter.allowed,
         limited: counter.limited,
+        tenant_id: counter.tenant_id.clone(),
+        customer_id: counter.customer_id.clone(),
+        plan_id: counter.plan_id.clone(),
+        plan_version: counter.plan_version,
+        product_id: counter.product_id.clone(),
+        environment: counter.environment.clone(),
     }
 }
 

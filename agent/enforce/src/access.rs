@@ -1,17 +1,14 @@
-//! What the engine knows of a publish.
+//! The access rules of one revision of a publish.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use imp_proto::{config as pb, policies};
 use pb::policy::Kind;
-
-use crate::account::Home;
-use crate::ledger::Ledger;
-use crate::limit::{Limit, Spec};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// How callers prove who they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthMode {
     /// Public.
     None,
@@ -21,8 +18,8 @@ pub enum AuthMode {
     Unsupported,
 }
 
-/// Who may call a publish, and how often.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who may call a publish, and how often, as one of its revisions says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishAccess {
     /// Its id.
     pub publish_id: String,
@@ -36,14 +33,15 @@ pub struct PublishAccess {
     pub environment: String,
     /// How callers prove who they are.
     pub auth_mode: AuthMode,
-    /// Answers 503 to everyone.
+    /// Answers 503 to everyone. Belongs to the publish and not to the rules of a revision: it holds at
+    /// once, whichever routes an Envoy runs.
     pub suspended: bool,
     /// Rates over all callers.
     pub limits: Vec<RouteLimit>,
 }
 
 /// A rate that some routes share, over all callers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteLimit {
     /// Distinct in the publish; the count goes on while id and rate stay.
     pub id: String,
@@ -73,6 +71,42 @@ impl From<&pb::Publish> for PublishAccess {
             limits: route_limits(publish),
         }
     }
+}
+
+impl PublishAccess {
+    /// Names these rules: 16 hexadecimal digits of a hash over everything that decides. Routes carry it,
+    /// so that each call is judged by the rules of the revision that its route is of. Revisions with the
+    /// same rules have the same digest, in every process.
+    pub fn digest(&self) -> String {
+        let mode = match self.auth_mode {
+            AuthMode::None => "none",
+            AuthMode::ApiKey => "api_key",
+            AuthMode::Unsupported => "unsupported",
+        };
+        let mut hash = Sha256::new();
+        for text in [&self.gateway_id, &self.tenant_id, &self.product_id, &self.environment] {
+            feed(&mut hash, text);
+        }
+        feed(&mut hash, mode);
+        let mut limits: Vec<&RouteLimit> = self.limits.iter().collect();
+        limits.sort_by(|a, b| a.id.cmp(&b.id));
+        for limit in limits {
+            feed(&mut hash, &limit.id);
+            hash.update(limit.requests.to_be_bytes());
+            hash.update(limit.window_seconds.to_be_bytes());
+            let mut routes: Vec<&String> = limit.routes.iter().collect();
+            routes.sort();
+            hash.update((routes.len() as u64).to_be_bytes());
+            routes.into_iter().for_each(|route| feed(&mut hash, route));
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Its length first, so that no two lists of texts look the same.
+fn feed(hash: &mut Sha256, text: &str) {
+    hash.update((text.len() as u64).to_be_bytes());
+    hash.update(text.as_bytes());
 }
 
 /// One per policy: the routes that name the same one share its count.
@@ -112,43 +146,53 @@ fn rate(policy: &pb::Policy) -> Option<pb::RateLimit> {
     }
 }
 
-/// A publish with the state of its rates.
-#[derive(Debug)]
-pub(crate) struct Access {
-    pub(crate) id: Arc<str>,
-    pub(crate) publish: PublishAccess,
-    limits: HashMap<String, Limit>,
-    /// Route to limit.
-    by_route: HashMap<String, String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Access {
-    /// Takes over the state of rates that did not change, from before or from the ledger.
-    pub(crate) fn new(
-        publish: PublishAccess,
-        before: Option<&Self>,
-        ledger: Option<&Arc<dyn Ledger>>,
-    ) -> Self {
-        let mut limits = HashMap::with_capacity(publish.limits.len());
-        let mut by_route = HashMap::new();
-        for limit in &publish.limits {
-            let spec = Spec::rate("route", limit.requests, limit.window_seconds);
-            let old = before.and_then(|before| before.limits.get(&limit.id));
-            let owner = || format!("{}/{}/{}", publish.publish_id, limit.id, limit.requests);
-            let home = ledger.map(|ledger| Home::new(ledger, &owner()));
-            limits.insert(limit.id.clone(), Limit::new(spec, old, home));
-            by_route.extend(limit.routes.iter().map(|route| (route.clone(), limit.id.clone())));
+    fn access() -> PublishAccess {
+        let limit = |id: &str, routes: &[&str]| RouteLimit {
+            id: id.into(),
+            requests: 1,
+            window_seconds: 60,
+            routes: routes.iter().map(|route| (*route).to_owned()).collect(),
+        };
+        PublishAccess {
+            publish_id: "p".into(),
+            gateway_id: "g".into(),
+            tenant_id: "t".into(),
+            product_id: "q".into(),
+            environment: "prod".into(),
+            auth_mode: AuthMode::ApiKey,
+            suspended: false,
+            limits: vec![limit("a", &["r1", "r2"]), limit("b", &["r3"])],
         }
-        Self { id: publish.publish_id.as_str().into(), publish, limits, by_route }
     }
 
-    /// Brings its counts to the ledger, also what it had no room for before.
-    pub(crate) fn keep_all(&self) {
-        self.limits.values().for_each(Limit::keep_all);
-    }
-
-    /// The rate of a route, if it has one.
-    pub(crate) fn limit(&self, route_id: &str) -> Option<&Limit> {
-        self.limits.get(self.by_route.get(route_id)?)
+    #[test]
+    fn the_digest_changes_with_what_decides_and_with_nothing_else() {
+        let digest = access().digest();
+        assert_eq!(digest, "88e72ffb9af3428e", "it is the same in every build");
+        let mut same = access();
+        same.suspended = true;
+        same.limits.reverse();
+        same.limits.iter_mut().for_each(|limit| limit.routes.reverse());
+        assert_eq!(same.digest(), digest);
+        let changes: [fn(&mut PublishAccess); 9] = [
+            |it| it.gateway_id = "other".into(),
+            |it| it.tenant_id = "other".into(),
+            |it| it.product_id = "other".into(),
+            |it| it.environment = "dev".into(),
+            |it| it.auth_mode = AuthMode::None,
+            |it| it.limits[0].requests = 2,
+            |it| it.limits[0].window_seconds = 61,
+            |it| it.limits[0].routes.truncate(1),
+            |it| it.limits.truncate(1),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut other = access();
+            change(&mut other);
+            assert_ne!(other.digest(), digest, "{number}");
+        }
     }
 }

@@ -1,43 +1,17 @@
-//! What is asked and what is answered.
+//! What is answered.
 
-use chrono::{DateTime, Utc};
+use std::sync::Arc;
 
 use crate::entitlement::Gap;
 use crate::keys::BadKey;
 use crate::limit::{self, Exceeded};
-
-/// One call at the door.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// Which publish the route belongs to; empty when the route did not say.
-    pub publish_id: &'a str,
-    /// Which route.
-    pub route_id: &'a str,
-    /// The one gateway that the Envoy that asks may serve; None: any.
-    pub gateway_id: Option<&'a str>,
-    /// The value of `x-api-key`.
-    pub api_key: Option<&'a str>,
-    /// The header was there more than once.
-    pub duplicate_key: bool,
-    /// The time of the call.
-    pub now: DateTime<Utc>,
-}
-
-/// The answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Goes to the upstream.
-    Allow(Admission),
-    /// Does not.
-    Deny(Denial),
-}
 
 /// Headers of an admitted call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
     /// For the upstream: `x-imp-consumer`, `x-imp-subscription`, `x-imp-customer`, `x-imp-plan`.
     /// Empty on a public publish.
-    pub identity: Vec<(&'static str, String)>,
+    pub identity: Vec<(&'static str, Arc<str>)>,
     /// For the caller: `ratelimit-policy`, `ratelimit`.
     pub response_headers: Vec<(&'static str, String)>,
 }
@@ -96,7 +70,7 @@ impl Denial {
         }
     }
 
-    /// The route carries no mark that the engine knows: closed.
+    /// The route names no publish that the engine knows: closed.
     pub(crate) fn unknown_publish() -> Self {
         Self::new(403, "unknown_publish", "Unknown publish")
     }

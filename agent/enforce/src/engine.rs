@@ -5,15 +5,17 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use imp_proto::config as pb;
 
-use crate::access::{Access, AuthMode, PublishAccess};
+use crate::access::{AuthMode, PublishAccess};
 use crate::account::{Account, Home};
-use crate::decision::{Admission, Call, Decision, Denial};
-use crate::entitlement::Entitlement;
+use crate::call::Call;
+use crate::decision::{Admission, Denial};
+use crate::entitlement::{Entitled, Entitlement};
 use crate::keys::{Credential, Keys};
 use crate::ledger::{Ledger, Pair};
 use crate::limit::{self, Held};
+use crate::permit::Permit;
+use crate::rules::{Access, Rules};
 use crate::usage::{Counter, QuotaRow, Snapshot, Usage};
 
 /// All that a door needs. Clones share one state.
@@ -24,8 +26,8 @@ pub struct Engine {
 
 #[derive(Debug, Default)]
 struct Inner {
-    publishes: DashMap<String, Arc<Access>>,
-    entitlements: DashMap<String, Arc<Entitlement>>,
+    publishes: DashMap<String, Arc<Rules>>,
+    entitlements: DashMap<String, Arc<Entitled>>,
     keys: Keys,
     usage: Usage,
     /// What customers have used, by counter key: also from before a restart, and of subscriptions
@@ -38,7 +40,7 @@ struct Inner {
 /// Who calls.
 struct Caller {
     credential: Arc<Credential>,
-    entitlement: Arc<Entitlement>,
+    entitlement: Arc<Entitled>,
 }
 
 impl Engine {
@@ -54,16 +56,28 @@ impl Engine {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Adds or replaces a publish. Counts of unchanged rates go on.
-    pub fn put_publish(&self, publish: PublishAccess) {
+    /// Adds or replaces a publish, which has these rules and no other. Counts of unchanged rates go on.
+    pub fn put_publish(&self, access: PublishAccess) {
+        self.put_rules(access, []);
+    }
+
+    /// The same while some Envoy may still run routes of revisions with other rules, the ones to keep
+    /// first: each call is judged by the rules that its route names. More than
+    /// [`FORMER_RULES`](crate::FORMER_RULES) are not held. Whether the publish is suspended, the wanted
+    /// rules say alone.
+    pub fn put_rules(
+        &self,
+        wanted: PublishAccess,
+        former: impl IntoIterator<Item = PublishAccess>,
+    ) {
         let ledger = self.inner.ledger.as_ref();
-        match self.inner.publishes.entry(publish.publish_id.clone()) {
+        match self.inner.publishes.entry(wanted.publish_id.clone()) {
             Entry::Occupied(mut slot) => {
-                let next = Access::new(publish, Some(slot.get()), ledger);
+                let next = Rules::new(wanted, former, Some(slot.get()), ledger);
                 slot.insert(Arc::new(next));
             }
             Entry::Vacant(slot) => {
-                slot.insert(Arc::new(Access::new(publish, None, ledger)));
+                slot.insert(Arc::new(Rules::new(wanted, former, None, ledger)));
             }
         }
     }
@@ -74,10 +88,10 @@ impl Engine {
     }
 
     /// Adds or replaces what a subscription may do. Counts belong to its account and go on.
-    pub fn put_entitlement(&self, entitlement: &pb::Entitlement) {
-        let account = self.account(Entitlement::account(entitlement));
-        let next = Arc::new(Entitlement::new(entitlement, account));
-        self.inner.entitlements.insert(entitlement.id.clone(), next);
+    pub fn put_entitlement(&self, entitlement: Entitlement) {
+        let account = self.account(entitlement.counter_key());
+        let id = entitlement.id().to_owned();
+        self.inner.entitlements.insert(id, Arc::new(Entitled::new(entitlement, account)));
     }
 
     /// From now on its consumers are refused. What they used is remembered.
@@ -92,7 +106,7 @@ impl Engine {
     }
 
     /// Adds or replaces a key.
-    pub fn put_credential(&self, credential: &pb::Credential) {
+    pub fn put_credential(&self, credential: Credential) {
         self.inner.keys.put(credential);
     }
 
@@ -101,39 +115,38 @@ impl Engine {
         self.inner.keys.remove(id);
     }
 
-    /// Decides about one call and counts it.
-    pub fn decide(&self, call: &Call<'_>) -> Decision {
-        match self.admit(call) {
-            Ok(admission) => Decision::Allow(admission),
-            Err(denial) => Decision::Deny(denial),
-        }
-    }
-
-    fn admit(&self, call: &Call<'_>) -> Result<Admission, Denial> {
-        let access = self.inner.publishes.get(call.publish_id).map(|access| access.clone());
+    /// Decides about one call and counts it. The permit is to be finished when the call is over.
+    pub fn decide(&self, call: &Call<'_>) -> Result<Permit, Denial> {
+        let rules = self.inner.publishes.get(call.publish_id).map(|rules| rules.clone());
+        let rules = rules.ok_or_else(Denial::unknown_publish)?;
+        let judges = rules.named(call.access);
         // Of another gateway's publish such an Envoy is told no more than of one that isn't there.
-        let own = |access: &Arc<Access>| {
-            call.gateway_id.is_none_or(|gateway| gateway == access.publish.gateway_id)
-        };
-        let access = access.filter(own).ok_or_else(Denial::unknown_publish)?;
-        if access.publish.suspended {
+        if !judges.iter().all(|access| access.is_on(call.gateway_id)) {
+            return Err(Denial::unknown_publish());
+        }
+        if rules.suspended {
             return Err(Denial::publish_suspended());
         }
-        let caller = match access.publish.auth_mode {
-            AuthMode::None => None,
-            AuthMode::ApiKey => Some(self.authenticate(call, &access)?),
-            AuthMode::Unsupported => return Err(Denial::unsupported_auth_mode()),
-        };
-        self.within_limits(call, &access, caller.as_ref())
+        let mut caller = None;
+        for access in judges {
+            caller = self.identify(call, access)?.or(caller);
+        }
+        self.within_limits(call, judges, caller.as_ref())
+    }
+
+    /// Who calls; None: these rules do not ask.
+    fn identify(&self, call: &Call<'_>, access: &Access) -> Result<Option<Caller>, Denial> {
+        match access.publish.auth_mode {
+            AuthMode::None => Ok(None),
+            AuthMode::ApiKey => self.authenticate(call, access).map(Some),
+            AuthMode::Unsupported => Err(Denial::unsupported_auth_mode()),
+        }
     }
 
     fn authenticate(&self, call: &Call<'_>, access: &Access) -> Result<Caller, Denial> {
-        let credential = self
-            .inner
-            .keys
-            .find(call.api_key, call.duplicate_key, call.now)
-            .map_err(Denial::unauthenticated)?;
-        let entitlement = self.inner.entitlements.get(credential.subscription_id.as_ref());
+        let found = self.inner.keys.find(call.credential, call.now);
+        let credential = found.map_err(Denial::unauthenticated)?;
+        let entitlement = self.inner.entitlements.get(credential.subscription_id());
         let entitlement = entitlement.map(|entitlement| entitlement.clone());
         let entitlement = entitlement.ok_or_else(Denial::no_subscription)?;
         entitlement
@@ -145,24 +158,31 @@ impl Engine {
     fn within_limits(
         &self,
         call: &Call<'_>,
-        access: &Access,
+        judges: &[Arc<Access>],
         caller: Option<&Caller>,
-    ) -> Result<Admission, Denial> {
-        let nobody: Arc<str> = "".into();
-        let (subscription, consumer) = match caller {
-            Some(caller) => (&caller.credential.subscription_id, &caller.credential.consumer_id),
-            None => (&nobody, &nobody),
+    ) -> Result<Permit, Denial> {
+        // There is always one: that of the wanted revision.
+        let first = judges.first().ok_or_else(Denial::unknown_publish)?;
+        let (terms, consumer) = match caller {
+            Some(caller) => (caller.entitlement.terms(), caller.credential.consumer_id()),
+            None => (&first.public, &first.nobody),
         };
         let plan = caller.into_iter().flat_map(|caller| caller.entitlement.held(consumer));
-        let route = access.limit(call.route_id).map(|limit| limit.held(consumer));
-        let held: Vec<Held<'_>> = plan.chain(route).collect();
+        let mut held: Vec<Held<'_>> = plan.collect();
+        for limit in judges.iter().filter_map(|access| access.limit(call.route_id)) {
+            let limit = limit.held(consumer);
+            // Rules that have a rate in common take one call of it.
+            if !held.iter().any(|held| held.is_same(&limit)) {
+                held.push(limit);
+            }
+        }
         let taken = limit::take_all(&held, call.now);
-        self.inner.usage.count((&access.id, subscription, consumer), call.now, taken.is_ok());
+        self.inner.usage.count((&first.id, terms, consumer), call.now, taken.is_ok());
         let reports = taken.map_err(Denial::limited)?;
-        Ok(Admission {
+        Ok(Permit::new(Admission {
             identity: caller.map(identity).unwrap_or_default(),
             response_headers: limit::headers(&reports),
-        })
+        }))
     }
 
     /// The counters that changed after `since`, and the mark to ask with next time. 0: all.
@@ -184,7 +204,7 @@ impl Engine {
     pub fn keep_all(&self) {
         self.inner.usage.keep_all();
         self.inner.accounts.iter().for_each(|account| account.keep_all());
-        self.inner.publishes.iter().for_each(|access| access.keep_all());
+        self.inner.publishes.iter().for_each(|rules| rules.keep_all());
     }
 
     /// Continues counters that were kept, each with what of it is known elsewhere.
@@ -226,11 +246,12 @@ impl Engine {
     }
 }
 
-fn identity(caller: &Caller) -> Vec<(&'static str, String)> {
+fn identity(caller: &Caller) -> Vec<(&'static str, Arc<str>)> {
+    let terms = caller.entitlement.terms();
     vec![
-        ("x-imp-consumer", caller.credential.consumer_id.to_string()),
-        ("x-imp-subscription", caller.credential.subscription_id.to_string()),
-        ("x-imp-customer", caller.entitlement.customer_id().to_owned()),
-        ("x-imp-plan", caller.entitlement.plan_id().to_owned()),
+        ("x-imp-consumer", caller.credential.consumer_id().clone()),
+        ("x-imp-subscription", terms.subscription_id.clone()),
+        ("x-imp-customer", terms.customer_id.clone()),
+        ("x-imp-plan", terms.plan_id.clone()),
     ]
 }

@@ -1,4 +1,4 @@
-//! API keys: known by their hashes only.
+//! Credentials. API keys are known by their hashes only.
 
 use std::sync::Arc;
 
@@ -8,18 +8,52 @@ use dashmap::mapref::entry::Entry;
 use imp_proto::config as pb;
 use sha2::{Digest, Sha256};
 
+use crate::call::Presented;
+use crate::parse::{ParseError, id, required};
+
 /// Longer ones are not hashed.
 const MAX_KEY: usize = 512;
 
 type Hash = [u8; 32];
 
-/// What a key stands for.
-#[derive(Debug)]
-pub(crate) struct Credential {
-    id: String,
-    pub(crate) consumer_id: Arc<str>,
-    pub(crate) subscription_id: Arc<str>,
-    expires_at_ms: i64,
+/// A credential, as the control plane says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    id: Arc<str>,
+    consumer_id: Arc<str>,
+    subscription_id: Arc<str>,
+    /// None: it stands for nobody, because it was revoked or is in a state that is newer than this engine.
+    hash: Option<Hash>,
+    expires_at_ms: Option<i64>,
+}
+
+impl Credential {
+    /// Reads a message. A revoked key needs no hash.
+    pub fn parse(message: &pb::Credential) -> Result<Self, ParseError> {
+        let active = message.state() == pb::credential::State::Active;
+        let hash = Hash::try_from(message.key_sha256.as_ref())
+            .map_err(|_| ParseError::KeyHash(message.key_sha256.len()));
+        Ok(Self {
+            id: required("id", &message.id)?,
+            consumer_id: id("consumer_id", &message.consumer_id)?,
+            subscription_id: id("subscription_id", &message.subscription_id)?,
+            hash: active.then_some(hash).transpose()?,
+            expires_at_ms: Some(message.expires_at_ms).filter(|at| *at != 0),
+        })
+    }
+
+    /// Whether it stands for somebody.
+    pub fn is_active(&self) -> bool {
+        self.hash.is_some()
+    }
+
+    pub(crate) fn consumer_id(&self) -> &Arc<str> {
+        &self.consumer_id
+    }
+
+    pub(crate) fn subscription_id(&self) -> &str {
+        &self.subscription_id
+    }
 }
 
 /// Why a key stands for nobody. Callers see no difference.
@@ -41,23 +75,15 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// A revoked key is gone at once, like one that is not a key at all.
-    pub(crate) fn put(&self, wire: &pb::Credential) {
-        let active = wire.state() == pb::credential::State::Active;
-        let Some(hash) = Hash::try_from(wire.key_sha256.as_ref()).ok().filter(|_| active) else {
-            return self.remove(&wire.id);
-        };
-        let credential = Arc::new(Credential {
-            id: wire.id.clone(),
-            consumer_id: wire.consumer_id.as_str().into(),
-            subscription_id: wire.subscription_id.as_str().into(),
-            expires_at_ms: wire.expires_at_ms,
-        });
-        let mut slot = self.by_id.entry(wire.id.clone()).or_insert(hash);
+    pub(crate) fn put(&self, credential: Credential) {
+        let Some(hash) = credential.hash else { return self.remove(&credential.id) };
+        let id = credential.id.clone();
+        let mut slot = self.by_id.entry(id.to_string()).or_insert(hash);
         if *slot != hash {
-            self.forget(&slot, &wire.id);
+            self.forget(&slot, &id);
             *slot = hash;
         }
-        self.by_hash.insert(hash, credential);
+        self.by_hash.insert(hash, Arc::new(credential));
     }
 
     pub(crate) fn remove(&self, id: &str) {
@@ -68,25 +94,29 @@ impl Keys {
     }
 
     fn forget(&self, hash: &Hash, id: &str) {
-        self.by_hash.remove_if(hash, |_, credential| credential.id == id);
+        self.by_hash.remove_if(hash, |_, credential| *credential.id == *id);
     }
 
+    /// The credential of a key. Another kind of credential is none here.
     pub(crate) fn find(
         &self,
-        presented: Option<&str>,
-        duplicate: bool,
+        presented: Presented<'_>,
         now: DateTime<Utc>,
     ) -> Result<Arc<Credential>, BadKey> {
-        if duplicate {
-            return Err(BadKey::Duplicate);
-        }
-        let key = presented.filter(|key| !key.is_empty()).ok_or(BadKey::Missing)?;
+        let key = match presented {
+            Presented::Key("")
+            | Presented::None
+            | Presented::BearerToken(_)
+            | Presented::Certificate(_) => return Err(BadKey::Missing),
+            Presented::Several => return Err(BadKey::Duplicate),
+            Presented::Key(key) => key,
+        };
         if key.len() > MAX_KEY {
             return Err(BadKey::Malformed);
         }
         let hash: Hash = Sha256::digest(key.as_bytes()).into();
         let found = self.by_hash.get(&hash).map(|found| found.clone()).ok_or(BadKey::Unknown)?;
-        if found.expires_at_ms != 0 && now.timestamp_millis() >= found.expires_at_ms {
+        if found.expires_at_ms.is_some_and(|at| now.timestamp_millis() >= at) {
             return Err(BadKey::Expired);
         }
         Ok(found)

@@ -4,6 +4,7 @@
 
 mod access;
 mod account;
+mod call;
 mod decision;
 mod engine;
 mod entitlement;
@@ -12,12 +13,23 @@ mod kept;
 mod keys;
 mod ledger;
 mod limit;
+mod parse;
+mod permit;
 mod quota;
+mod rules;
+mod terms;
 mod usage;
 
 pub use access::{AuthMode, PublishAccess, RouteLimit};
 pub use account::is_over;
-pub use decision::{Admission, Call, Decision, Denial};
+pub use call::{Call, Presented};
+pub use decision::{Admission, Denial};
 pub use engine::Engine;
+pub use entitlement::Entitlement;
+pub use keys::Credential;
 pub use ledger::{Ledger, Pair, Place};
+pub use parse::ParseError;
+pub use permit::{OnFinish, Outcome, Permit};
+pub use rules::FORMER_RULES;
+pub use terms::Terms;
 pub use usage::{Counter, QuotaRow, Snapshot};

@@ -65,7 +65,7 @@ impl Spec {
     }
 
     /// Whether counts under `other` mean the same here.
-    fn continues(&self, other: &Self) -> bool {
+    pub(crate) fn continues(&self, other: &Self) -> bool {
         self.window == other.window && self.per_consumer == other.per_consumer
     }
 }
@@ -130,6 +130,11 @@ pub(crate) struct Exceeded {
 }
 
 impl Held<'_> {
+    /// Whether both count in the same place.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.meter, &other.meter)
+    }
+
     fn look(&self, now: DateTime<Utc>) -> Report {
         self.report(now, self.state(now))
     }

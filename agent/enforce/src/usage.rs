@@ -1,6 +1,9 @@
 //! Who called what, how often: cumulative counters per UTC hour. Each is kept in the ledger before
 //! the call that it counts is answered, so a process that is killed loses none.
 
+mod name;
+
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -10,44 +13,67 @@ use dashmap::mapref::entry::Entry;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Ledger, Pair, Place};
+use crate::terms::Terms;
 
-/// The calls of one consumer to one publish in one hour, counted since the engine's counters began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The calls of one consumer to one publish in one hour under the same terms, counted since the
+/// engine's counters began. A change of plan inside an hour makes two counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
-    /// Which publish.
-    pub publish_id: String,
+    /// The provider; empty in counters that a former release began.
+    #[serde(default)]
+    pub tenant_id: String,
+    /// Empty for a public publish.
+    #[serde(default)]
+    pub customer_id: String,
     /// Empty for a public publish.
     pub subscription_id: String,
+    /// Empty for a public publish.
+    #[serde(default)]
+    pub plan_id: String,
+    /// 0 for a public publish, or when the control plane did not say.
+    #[serde(default)]
+    pub plan_version: u64,
+    /// What was bought, or is published.
+    #[serde(default)]
+    pub product_id: String,
+    /// Where.
+    #[serde(default)]
+    pub environment: String,
+    /// Which publish.
+    pub publish_id: String,
     /// Empty for a public publish.
     pub consumer_id: String,
     /// Unix milliseconds of the hour's start.
     pub hour_ms: i64,
-    /// Went to the upstream.
+    /// Admitted, whatever the upstream then answered.
     pub allowed: u64,
     /// Refused with 429.
     pub limited: u64,
 }
 
-/// What the names of counters begin with in the ledger.
-const NAMED: &str = "calls";
-
 impl Counter {
     /// The counter of a name and count of the ledger; None: something else is kept there.
-    pub fn kept(name: &str, [allowed, limited]: Pair) -> Option<Self> {
-        let mut parts = name.split('\t');
-        let mut part = || parts.next().map(str::to_owned);
-        if part()? != NAMED {
-            return None;
-        }
-        let (publish_id, subscription_id, consumer_id) = (part()?, part()?, part()?);
-        let hour_ms = part()?.parse().ok()?;
-        Some(Self { publish_id, subscription_id, consumer_id, hour_ms, allowed, limited })
+    pub fn kept(name: &str, count: Pair) -> Option<Self> {
+        Some(name::read(name)?.counter(count))
     }
 
     fn key(&self) -> Key {
-        let Self { publish_id, subscription_id, consumer_id, hour_ms, .. } = self;
         let text = |text: &String| Arc::from(text.as_str());
-        (text(publish_id), text(subscription_id), text(consumer_id), *hour_ms)
+        let terms = Terms {
+            tenant_id: text(&self.tenant_id),
+            customer_id: text(&self.customer_id),
+            subscription_id: text(&self.subscription_id),
+            plan_id: text(&self.plan_id),
+            plan_version: self.plan_version,
+            product_id: text(&self.product_id),
+            environment: text(&self.environment),
+        };
+        Key {
+            publish: text(&self.publish_id),
+            terms: Arc::new(terms),
+            consumer: text(&self.consumer_id),
+            hour_ms: self.hour_ms,
+        }
     }
 }
 
@@ -76,8 +102,56 @@ pub struct Snapshot {
     pub quotas: Vec<QuotaRow>,
 }
 
-/// Publish, subscription, consumer, start of the hour.
-type Key = (Arc<str>, Arc<str>, Arc<str>, i64);
+/// Which calls count together.
+#[derive(Clone, Debug)]
+struct Key {
+    publish: Arc<str>,
+    terms: Arc<Terms>,
+    consumer: Arc<str>,
+    /// The start of the hour.
+    hour_ms: i64,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        // Calls of one entitlement share their terms, so that most comparisons end at the pointer.
+        let same_terms = Arc::ptr_eq(&self.terms, &other.terms) || self.terms == other.terms;
+        same_terms
+            && self.hour_ms == other.hour_ms
+            && self.publish == other.publish
+            && self.consumer == other.consumer
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    /// Over the part that tells almost all keys apart.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.publish, &self.consumer, &self.terms.subscription_id).hash(state);
+        (self.terms.plan_version, self.hour_ms).hash(state);
+    }
+}
+
+impl Key {
+    fn counter(&self, [allowed, limited]: Pair) -> Counter {
+        let terms = &self.terms;
+        Counter {
+            tenant_id: terms.tenant_id.to_string(),
+            customer_id: terms.customer_id.to_string(),
+            subscription_id: terms.subscription_id.to_string(),
+            plan_id: terms.plan_id.to_string(),
+            plan_version: terms.plan_version,
+            product_id: terms.product_id.to_string(),
+            environment: terms.environment.to_string(),
+            publish_id: self.publish.to_string(),
+            consumer_id: self.consumer.to_string(),
+            hour_ms: self.hour_ms,
+            allowed,
+            limited,
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Cell {
@@ -108,13 +182,17 @@ impl Usage {
 
     pub(crate) fn count(
         &self,
-        (publish, subscription, consumer): (&Arc<str>, &Arc<str>, &Arc<str>),
+        (publish, terms, consumer): (&Arc<str>, &Arc<Terms>, &Arc<str>),
         now: DateTime<Utc>,
         allowed: bool,
     ) {
         let ms = now.timestamp_millis();
-        let hour = ms - ms.rem_euclid(HOUR_MS);
-        let key = (publish.clone(), subscription.clone(), consumer.clone(), hour);
+        let key = Key {
+            publish: publish.clone(),
+            terms: terms.clone(),
+            consumer: consumer.clone(),
+            hour_ms: ms - ms.rem_euclid(HOUR_MS),
+        };
         let _turn = self.turn();
         let mut cell = match self.cells.entry(key) {
             Entry::Occupied(slot) => slot.into_ref(),
@@ -134,7 +212,7 @@ impl Usage {
 
     /// A counter that continues what is kept of it.
     fn cell(&self, key: &Key) -> Cell {
-        let placed = self.ledger.as_ref().and_then(|ledger| ledger.place(&name(key)));
+        let placed = self.ledger.as_ref().and_then(|ledger| ledger.place(&name::write(key)));
         let (place, count) = placed.map_or((None, [0, 0]), |(place, count)| (Some(place), count));
         Cell { count, place, ..Cell::default() }
     }
@@ -156,14 +234,7 @@ impl Usage {
     pub(crate) fn changed_since(&self, since: u64) -> (u64, Vec<Counter>) {
         let mark = self.sequence.load(Ordering::Acquire);
         let changed = self.cells.iter().filter(|entry| entry.value().changed > since);
-        let counter = |(key, cell): (&Key, &Cell)| Counter {
-            publish_id: key.0.to_string(),
-            subscription_id: key.1.to_string(),
-            consumer_id: key.2.to_string(),
-            hour_ms: key.3,
-            allowed: cell.count[0],
-            limited: cell.count[1],
-        };
+        let counter = |(key, cell): (&Key, &Cell)| key.counter(cell.count);
         (mark, changed.map(|entry| counter(entry.pair())).collect())
     }
 
@@ -201,7 +272,7 @@ impl Usage {
         for mut entry in self.cells.iter_mut() {
             let (key, cell) = entry.pair_mut();
             if cell.place.is_none() {
-                cell.place = ledger.place(&name(key)).map(|(place, _)| place);
+                cell.place = ledger.place(&name::write(key)).map(|(place, _)| place);
             }
             if let Some(place) = cell.place {
                 ledger.keep(place, cell.count);
@@ -213,7 +284,7 @@ impl Usage {
     pub(crate) fn forget(&self, before: DateTime<Utc>) {
         let before = before.timestamp_millis();
         self.cells.retain(|key, cell| {
-            let stays = key.3.saturating_add(HOUR_MS) > before;
+            let stays = key.hour_ms.saturating_add(HOUR_MS) > before;
             if let (false, Some(ledger), Some(place)) = (stays, &self.ledger, cell.place) {
                 ledger.free(place);
             }
@@ -232,8 +303,4 @@ impl Usage {
             (cell.committed, cell.changed) = (committed, mark);
         }
     }
-}
-
-fn name((publish, subscription, consumer, hour): &Key) -> String {
-    format!("{NAMED}\t{publish}\t{subscription}\t{consumer}\t{hour}")
 }

@@ -1,6 +1,7 @@
 //! Everything that must agree, under one lock.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::mem;
 use std::time::Instant;
 
 use imp_enforce::{Engine, PublishAccess};
@@ -12,6 +13,7 @@ use prost::Message as _;
 
 use super::Size;
 use super::observer::Happened;
+use super::rules::{FormerRules, SWEEP};
 use super::tracker::{Key, Node, Tracker, agent_rejected};
 use super::verdicts::{Doubts, Retries};
 use super::worlds::{Staged, Worlds};
@@ -41,15 +43,20 @@ pub(super) struct Core {
     stale: BTreeSet<String>,
     /// The engine is not told while this is so.
     pub(super) restoring: bool,
+    /// Publishes that have former rules, and when it was last looked whether these can go.
+    pub(super) with_former_rules: BTreeSet<String>,
+    swept: Instant,
 }
 
-/// The revisions of a publish that may be serving. The door must enforce the one whose routes Envoy
-/// has.
+/// The revisions of a publish that may be serving. Their routes name the rules that they are judged by,
+/// so the engine holds the rules of all of them.
 #[derive(Debug)]
 pub(super) struct Revisions {
     pub(super) wanted: Revision,
     /// What it falls back to, until Envoys have the wanted one.
     pub(super) former: Option<Revision>,
+    /// Of every revision whose routes some Envoy may still run.
+    pub(super) former_rules: FormerRules,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +92,8 @@ impl Core {
             touched: BTreeSet::new(),
             stale: BTreeSet::new(),
             restoring: false,
+            with_former_rules: BTreeSet::new(),
+            swept: Instant::now(),
         }
     }
 
@@ -125,26 +134,66 @@ impl Core {
         let Publish { routes, access, wire } = publish;
         let (id, number) = (routes.id.clone(), routes.revision);
         let proven = self.assembly.proven(&id);
-        let known = self.revisions.remove(&id).into_iter();
-        let mut known = known.flat_map(|known| known.former.into_iter().chain([known.wanted]));
-        let former = known.find(|known| proven == Some(known.number));
+        let (before, mut former_rules) = match self.revisions.remove(&id) {
+            Some(known) => (vec![Some(known.wanted), known.former], known.former_rules),
+            None => (vec![], FormerRules::default()),
+        };
+        let before: Vec<Revision> = before.into_iter().flatten().collect();
+        let former = before.iter().rev().find(|known| proven == Some(known.number)).cloned();
+        let fallback = former.as_ref().map(|former| &former.access);
+        let replaced = before.into_iter().next();
+        let changed = replaced.is_some_and(|old| former_rules.add(old.access, &access, fallback));
         let wanted = Revision { number, access, wire };
-        self.revisions.insert(id.clone(), Revisions { wanted, former });
+        self.revisions.insert(id.clone(), Revisions { wanted, former, former_rules });
+        if changed {
+            self.keep_former_rules(&id);
+        }
         self.tracker.want(&id, &routes.gateway_id, number);
         let delta = self.assembly.set_publish(routes);
-        // Staged, so the door is there before the routes: what becomes stricter is so for the
-        // former routes, too.
+        // Staged, so the engine knows the rules before an Envoy has routes that name them.
         self.stage(delta);
         self.enforce(&id);
         self.stale.insert(id);
     }
 
-    /// The door enforces the revision whose routes Envoy has, or will have.
+    /// Tells the engine the rules of all revisions whose routes an Envoy may run. Each route names its
+    /// own, so neither stricter nor looser ones apply to calls of other routes. That the publish is
+    /// suspended, or no longer is, applies to all of them at once.
     pub(super) fn enforce(&self, id: &str) {
         let Some(revisions) = self.revisions.get(id).filter(|_| !self.restoring) else { return };
-        let fell_back = self.assembly.refused(id).is_some();
-        let former = revisions.former.as_ref().filter(|_| fell_back);
-        self.engine.put_publish(former.unwrap_or(&revisions.wanted).access.clone());
+        let former = revisions.former_rules.iter().cloned();
+        self.engine.put_rules(revisions.wanted.access.clone(), former);
+    }
+
+    /// So that a restart finds them: Envoys go on with their routes meanwhile.
+    fn keep_former_rules(&mut self, id: &str) {
+        match self.revisions.get(id).and_then(|revisions| revisions.former_rules.row()) {
+            Some(row) => {
+                self.lkg.put(Table::Rules, id, row);
+                self.with_former_rules.insert(id.to_owned());
+            }
+            None => {
+                self.lkg.remove(Table::Rules, id);
+                self.with_former_rules.remove(id);
+            }
+        }
+    }
+
+    /// Forgets former rules that no Envoy runs any more.
+    pub(super) fn sweep_former_rules(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        for id in mem::take(&mut self.with_former_rules) {
+            let Some(revisions) = self.revisions.get_mut(&id) else { continue };
+            if revisions.former_rules.sweep(self.tracker.is_everywhere(&id), now) {
+                self.lkg.remove(Table::Rules, id.as_str());
+                self.enforce(&id);
+            } else {
+                self.with_former_rules.insert(id);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, kind: Kind, id: &str) {
@@ -161,7 +210,8 @@ impl Core {
                 self.engine.remove_publish(id);
                 self.revisions.remove(id);
                 self.tracker.remove(id);
-                for table in [Table::Acked, Table::Refused, Table::Former] {
+                self.with_former_rules.remove(id);
+                for table in [Table::Acked, Table::Refused, Table::Former, Table::Rules] {
                     self.lkg.remove(table, id);
                 }
             }
@@ -221,7 +271,7 @@ impl Core {
         }
     }
 
-    /// The door goes back together with the routes, and a restart finds it so.
+    /// The routes go back, and a restart finds it so. The rules that they name are still held.
     pub(super) fn blame(&mut self, blame: &Blame, error: &pb::PublishError, by: &[String]) {
         let Blame { publish_id: id, revision } = blame;
         tracing::warn!(publish = %id, revision, words = %error.envoy_message, "Envoy refused a revision");
@@ -234,7 +284,6 @@ impl Core {
         };
         let by = RefusedBy { marks: by.to_vec() };
         let row = [status.encode_to_vec(), by.encode_to_vec()].concat();
-        self.enforce(id);
         match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
             Some(former) => {
                 let version = imp_proto::content_version(&former.wire);
@@ -282,12 +331,12 @@ impl Core {
 
     /// Tells the tracker what must be acknowledged now.
     pub(super) fn follow_all(&mut self) {
-        for (gateway, key) in std::mem::take(&mut self.touched) {
+        for (gateway, key) in mem::take(&mut self.touched) {
             self.stale.extend(self.assembly.publishes_of(&gateway, key.0, &key.1));
             // Who was in it, and now waits outside while others are judged.
             self.stale.extend(self.tracker.users_of(&key).cloned());
         }
-        for id in std::mem::take(&mut self.stale) {
+        for id in mem::take(&mut self.stale) {
             let needs = self.assembly.requirements(&id);
             self.tracker.need(&id, needs);
             let misplaced = self.assembly.misplaced(&id);

@@ -10,6 +10,7 @@ use imp_xds::Resource;
 use prost::Message as _;
 
 use super::core::{Core, RefusedBy, Revision};
+use super::rules::FormerRules;
 use super::worlds::envoy_type;
 use crate::intake::{self, Access, Item, Kind, Publish};
 use crate::lkg::{self, Loaded, Table};
@@ -27,6 +28,11 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
     let rows = in_parallel(loaded.take(Table::Resources), whole);
     let refused: HashMap<&str, u64> =
         loaded.rows(Table::Refused).iter().filter_map(refusal).collect();
+    let former_rules: HashMap<&str, FormerRules> = loaded
+        .rows(Table::Rules)
+        .iter()
+        .map(|(id, row)| (id.as_str(), FormerRules::read(id, row)))
+        .collect();
     let mut publishes = Vec::new();
     for item in in_parallel(rows.clone(), |(kind, resource)| intake::access(*kind, resource).ok()) {
         match item {
@@ -36,15 +42,16 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
                 let former = loaded.get(Table::Former, &id).filter(|_| fell_back).cloned();
                 let former = former.and_then(lkg::resource);
                 let former = former.and_then(|former| intake::access(Kind::Publish, &former).ok());
-                // The door enforces the revision whose routes Envoy has.
-                match former {
-                    Some(Access::Publish(former, _)) => engine.put_publish(former),
-                    _ => engine.put_publish(wanted),
-                }
+                let fallback = match former {
+                    Some(Access::Publish(former, _)) => Some(former),
+                    _ => None,
+                };
+                let others = former_rules.get(id.as_str()).into_iter().flat_map(FormerRules::iter);
+                engine.put_rules(wanted, fallback.into_iter().chain(others.cloned()));
                 publishes.push(id);
             }
-            Access::Entitlement(entitlement) => engine.put_entitlement(&entitlement),
-            Access::Credential(credential) => engine.put_credential(&credential),
+            Access::Entitlement(entitlement) => engine.put_entitlement(entitlement),
+            Access::Credential(credential) => engine.put_credential(credential),
             Access::None => {}
         }
     }
@@ -58,7 +65,7 @@ fn refusal((id, wire): &(String, Bytes)) -> Option<(&str, u64)> {
 impl Core {
     /// Gateways, publishes and what Envoys thought of them. What cannot be read is left out: the
     /// control plane sends it again. The engine was told by [`load_access`], and is told again only
-    /// when everything is known: in between a refused revision would count.
+    /// when everything is known: in between former rules would be missing.
     pub(super) fn restore(&mut self, whole: Whole, loaded: &mut Loaded) -> Vec<Restored> {
         self.restoring = true;
         let restored = self.restore_all(whole.rows, loaded);
@@ -78,6 +85,9 @@ impl Core {
         for (item, row) in in_parallel(rows, parse) {
             self.hold(item);
             restored.push(row);
+        }
+        for (id, row) in loaded.take(Table::Rules) {
+            self.restore_former_rules(&id, &row);
         }
         for (id, wire) in loaded.take(Table::Refused) {
             let former = loaded.get(Table::Former, &id).cloned();
@@ -108,11 +118,25 @@ impl Core {
         self.stage(delta);
         if let (Some(former), Some(revisions)) = (former, self.revisions.get_mut(id)) {
             let Publish { routes, access, wire } = former;
+            // A former release kept no rules beside it.
+            if revisions.former_rules.add(access.clone(), &revisions.wanted.access, Some(&access)) {
+                self.with_former_rules.insert(id.to_owned());
+            }
             revisions.former = Some(Revision { number: routes.revision, access, wire });
         }
-        self.enforce(id);
         self.tracker.refuse(id, status.revision, status.error.unwrap_or_default(), &by);
         self.note_stale(id);
+    }
+
+    /// Envoys may have gone on with routes that name them, however long the agent was away.
+    fn restore_former_rules(&mut self, id: &str, row: &[u8]) {
+        match self.revisions.get_mut(id) {
+            Some(revisions) => {
+                revisions.former_rules = FormerRules::read(id, row);
+                self.with_former_rules.insert(id.to_owned());
+            }
+            None => self.lkg.remove(Table::Rules, id),
+        }
     }
 
     fn restore_proof(&mut self, key: &str, version: &[u8]) {

@@ -230,6 +230,16 @@ impl Tracker {
         votes
     }
 
+    /// Whether every connected Envoy that serves it has all of the wanted revision, and there is one.
+    pub fn is_everywhere(&self, id: &str) -> bool {
+        let Some(track) = self.publishes.get(id) else { return false };
+        let rendered = track.needs.as_ref().map(|(revision, _)| *revision);
+        let count = self.count(track);
+        rendered == Some(track.revision)
+            && count.acked > 0
+            && (count.nacked, count.behind) == (0, 0)
+    }
+
     /// Time passes: who waits for an answer may have waited long enough.
     pub fn tick(&mut self, now: Duration) {
         self.now = now;

@@ -113,6 +113,7 @@ impl Core {
     pub(super) fn tick(&mut self, ads: &AdsServer) {
         let now = Instant::now();
         self.tracker.tick(now.saturating_duration_since(self.started));
+        self.sweep_former_rules(now);
         self.judge_all();
         for ((stream, key), retry) in &mut self.retries {
             if retry.at.take_if(|at| *at <= now).is_some() {
@@ -151,7 +152,6 @@ impl Core {
         self.tracker.withdraw(id);
         self.keep_no_refusal(id);
         self.stage(delta);
-        self.enforce(id);
         self.note_stale(id);
     }
 }

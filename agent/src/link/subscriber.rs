@@ -103,9 +103,14 @@ impl Holdings {
                 Err(reason) => rejected.push((resource.name().to_string(), reason)),
             }
         }
-        let tightens = tightens(kind, &update.removals, &items);
-        self.take(kind, items, update.removals.clone(), &rejected);
-        self.record(kind, taken, update.removals, update.more);
+        let mut removals = update.removals;
+        if matches!(kind, Kind::Entitlement | Kind::Credential) {
+            // What cannot be read may say that somebody is no longer entitled.
+            removals.extend(rejected.iter().map(|(name, _)| name.clone()));
+        }
+        let tightens = tightens(kind, &removals, &items);
+        self.take(kind, items, removals.clone(), &rejected);
+        self.record(kind, taken, removals, update.more);
         let words = rejected.into_iter().map(|(name, rejected)| (name, rejected.reason));
         (words.collect(), tightens)
     }
@@ -185,12 +190,9 @@ impl Held {
 /// Whether it takes something away from somebody: that must be on disk before the control plane hears
 /// that it is so.
 fn tightens(kind: Kind, removals: &[String], items: &[Item]) -> bool {
-    use imp_proto::config::{credential, entitlement};
     let tighter = |item: &Item| match item {
-        Item::Credential(credential) => credential.state() != credential::State::Active,
-        Item::Entitlement(entitlement) => {
-            entitlement.state() != entitlement::State::Active || entitlement.expires_at_ms != 0
-        }
+        Item::Credential(credential) => !credential.is_active(),
+        Item::Entitlement(entitlement) => !entitlement.is_unlimited_in_time(),
         Item::Publish(publish) => publish.access.suspended,
         Item::Gateway(_) => false,
     };

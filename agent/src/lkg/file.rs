@@ -74,6 +74,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Acked => "acked",
         Table::Refused => "refused",
         Table::Former => "former",
+        Table::Rules => "rules",
         Table::Facts => "facts",
     })
 }

@@ -1,11 +1,12 @@
-use imp_enforce::{AuthMode, Call, Ledger as _, PublishAccess};
+use imp_enforce::{AuthMode, Call, Ledger as _, Presented, PublishAccess};
 
 use super::*;
 
 fn call(engine: &Engine, now: DateTime<Utc>) {
-    let (publish_id, route_id) = ("p", "r");
-    let (gateway_id, api_key, duplicate_key) = (None, None, false);
-    engine.decide(&Call { publish_id, route_id, gateway_id, api_key, duplicate_key, now });
+    let (publish_id, route_id, access, gateway_id) = ("p", "r", "", None);
+    let (credential, client) = (Presented::None, None);
+    let call = Call { publish_id, route_id, access, gateway_id, credential, client, now };
+    engine.decide(&call).unwrap().finish(200, 0, Duration::ZERO);
 }
 
 fn open(directory: &std::path::Path) -> (Engine, Ledger, Usage) {
@@ -181,4 +182,59 @@ fn it_is_for_its_owner_alone() {
     let (_ledger, _) = Ledger::open(directory.path());
     let mode = std::fs::metadata(directory.path().join("usage.bin")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn the_largest_batch_is_a_message_that_the_control_plane_takes() {
+    use prost::Message as _;
+    let id = "01234567-89ab-cdef-0123-456789abcdef".to_owned();
+    let counter = Counter {
+        tenant_id: id.clone(),
+        customer_id: id.clone(),
+        subscription_id: id.clone(),
+        plan_id: id.clone(),
+        plan_version: u64::from(u32::MAX),
+        product_id: id.clone(),
+        environment: "staging".into(),
+        publish_id: id.clone(),
+        consumer_id: id,
+        hour_ms: i64::MAX,
+        allowed: u64::MAX,
+        limited: u64::MAX,
+    };
+    let counters = vec![wire(&counter); BATCH];
+    let batch = pb::UsageBatch { sequence: u64::MAX, epoch: "e".repeat(36), counters };
+    let most = imp_grammar::caps::HUB_REPORT_BYTES.size();
+    assert!(batch.encoded_len() + 1_000 < most, "{} of {most}", batch.encoded_len());
+}
+
+#[tokio::test]
+async fn counts_of_a_former_release_are_told_and_new_ones_beside_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let now: DateTime<Utc> = "2026-11-24T12:30:00Z".parse().unwrap();
+    let hour = now.timestamp_millis() / HOUR_MS * HOUR_MS;
+    {
+        let (ledger, _) = Ledger::open(directory.path());
+        let (place, _) = ledger.place(&format!("calls\tp\t\t\t{hour}")).unwrap();
+        ledger.keep(place, [5, 1]);
+    }
+    for start in 0..2 {
+        let (engine, _ledger, usage) = open(directory.path());
+        call(&engine, now);
+        let (batch, allowed) = told(&usage).await;
+        assert_eq!(allowed, 5 + 1 + start, "in {} counters", batch.counters.len());
+        let of = |tenant: &str| {
+            let mut of = batch.counters.iter().filter(|counter| counter.tenant_id == tenant);
+            let one = of.next().map(|counter| (counter.allowed, counter.limited));
+            assert!(of.next().is_none());
+            one
+        };
+        assert_eq!((of(""), of("t")), (Some((5, 1)), Some((1 + start, 0))));
+        usage.acknowledged(batch.sequence, now);
+    }
+    let (engine, _ledger, usage) = open(directory.path());
+    let (batch, _) = told(&usage).await;
+    usage.acknowledged(batch.sequence, now + TimeDelta::hours(4));
+    assert_eq!(engine.usage_changed_since(0).1, [], "they go with their hour");
+    assert_eq!(Ledger::open(directory.path()).1, []);
 }

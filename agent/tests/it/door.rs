@@ -89,6 +89,18 @@ pub(crate) async fn knock(agent: &Address, publish: &str, key: Option<&str>) -> 
     ask(agent, &[("publish", publish), ("route", &id(3, 0))], &headers).await.unwrap()
 }
 
+/// The same on a route that names these rules.
+pub(crate) async fn knock_by(
+    agent: &Address,
+    publish: &str,
+    access: &str,
+    key: Option<&str>,
+) -> i32 {
+    let context = [("publish", publish), ("route", &*id(3, 0)), ("access", access)];
+    let headers: Vec<_> = key.map(|key| ("x-api-key", key)).into_iter().collect();
+    ask(agent, &context, &headers).await.unwrap().status
+}
+
 /// One connection of a caller, for many calls; None: nobody listens.
 pub(crate) async fn caller(
     agent: &Address,

@@ -303,6 +303,34 @@ async fn what_only_envoy_refuses_fails_in_its_words_and_stays_so_over_restarts()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn looser_rules_count_for_the_routes_that_come_with_them_and_for_no_others() {
+    let (control, port, upstream) = shop(1, vec![]).await;
+    let state = tempfile::tempdir().unwrap();
+    let agent = agent(&control.url(), state.path()).await;
+    let envoy = Envoy::start(&agent.xds, None).await;
+    reported(&control, 0, "is active", active(1, 1)).await;
+    let open = |publish: pb::Publish| pb::Publish {
+        auth_mode: pb::publish::AuthMode::None.into(),
+        ..publish
+    };
+    control.state.set(&open(poisoned(publish(0, upstream), 2)));
+    // Another Envoy takes it, so the rules are the wanted ones, and stay so.
+    let lenient = FakeEnvoy::start(&agent.xds, "e2");
+    let partly = |s: &imp_proto::agent::PublishStatus| {
+        (s.revision, s.acked_revision, s.nodes_acked, s.nodes_nacked) == (2, 2, 1, 1)
+    };
+    reported(&control, 0, "is with the other", partly).await;
+    answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 200).await;
+    for _ in 0..20 {
+        assert_eq!(call(port, &host(0), &[]).await.unwrap().status, 401);
+    }
+    drop(lenient);
+    control.state.set(&open(fixtures::at_revision(publish(0, upstream), 3)));
+    answers(&envoy, port, &host(0), &[], 200).await;
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_told_on_every_publish_of_the_gateway_and_served_once_it_is_free() {
     let (control, port, _) = shop(1, vec![]).await;
     let taken = TcpListener::bind(("127.0.0.1", port)).await.unwrap();

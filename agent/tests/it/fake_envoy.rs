@@ -20,6 +20,8 @@ pub(crate) type Held = BTreeMap<(String, String), String>;
 
 struct Memory {
     held: Mutex<Held>,
+    /// The bytes of its scopes.
+    scopes: Mutex<BTreeMap<String, bytes::Bytes>>,
     /// How many resources ever came, upserts and removals.
     received: Mutex<usize>,
     connections: Mutex<usize>,
@@ -54,6 +56,7 @@ impl FakeEnvoy {
         config.backoff = (Duration::from_millis(10), Duration::from_millis(100));
         let memory = Arc::new(Memory {
             held: Mutex::default(),
+            scopes: Mutex::default(),
             received: Mutex::default(),
             connections: Mutex::default(),
             taste,
@@ -78,6 +81,12 @@ impl FakeEnvoy {
 
     pub(crate) fn scopes(&self) -> Vec<String> {
         self.held().into_keys().filter(|(url, _)| url == SCOPE).map(|(_, name)| name).collect()
+    }
+
+    /// Whether this text stands in one of its routes.
+    pub(crate) fn runs(&self, text: &str) -> bool {
+        let scopes = self.memory.scopes.lock().unwrap();
+        scopes.values().any(|scope| scope.windows(text.len()).any(|at| at == text.as_bytes()))
     }
 
     pub(crate) fn received(&self) -> usize {
@@ -113,12 +122,17 @@ impl Subscriber for Memory {
         // Like Envoy: a refused message is refused whole.
         if refused.is_empty() {
             let mut held = self.held.lock().unwrap();
+            let mut scopes = self.scopes.lock().unwrap();
             for name in &update.removals {
                 held.remove(&(url.to_owned(), name.clone()));
+                scopes.remove(name);
             }
             for resource in &update.upserts {
                 let key = (url.to_owned(), resource.name().to_string());
                 held.insert(key, resource.version().to_string());
+                if url == SCOPE {
+                    scopes.insert(resource.name().to_string(), resource.value().clone());
+                }
             }
         }
         refused

@@ -101,6 +101,7 @@ pub(crate) fn entitlement(limits: Vec<pb::Limit>) -> pb::Entitlement {
         product_id: "product".into(),
         environment: "prod".into(),
         plan_id: "plan".into(),
+        plan_version: 3,
         state: pb::entitlement::State::Active.into(),
         limits,
         ..Default::default()

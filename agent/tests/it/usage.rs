@@ -56,6 +56,11 @@ async fn calls_are_told_with_who_made_them_and_only_when_there_are_new_ones() {
         (counter.subscription_id.as_str(), counter.consumer_id.as_str()),
         (&*id(6, 1), "consumer")
     );
+    assert_eq!(
+        [&counter.tenant_id, &counter.customer_id, &counter.plan_id, &counter.product_id],
+        ["tenant", "customer", "plan", "product"]
+    );
+    assert_eq!((counter.environment.as_str(), counter.plan_version), ("prod", 3));
     assert_eq!(counter.hour_ms % 3_600_000, 0);
     let count = batches(&control.state).len();
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;

@@ -10,7 +10,7 @@ use imp_agent::fleet::Fleet;
 use imp_agent::intake::{self, Item, Kind};
 use imp_agent::lkg::Lkg;
 use imp_agent::port::{Caller, Who};
-use imp_enforce::{Engine, PublishAccess};
+use imp_enforce::{Credential, Engine, Entitlement, PublishAccess};
 use imp_proto::config as pb;
 use imp_translate::{Assembly, Delta, Layout, Options};
 use imp_xds::Resource;
@@ -81,8 +81,8 @@ impl Agent {
                 let delta = self.assembly.set_publish(publish.routes);
                 self.follow(delta);
             }
-            Item::Entitlement(entitlement) => self.engine.put_entitlement(&entitlement),
-            Item::Credential(credential) => self.engine.put_credential(&credential),
+            Item::Entitlement(entitlement) => self.engine.put_entitlement(entitlement),
+            Item::Credential(credential) => self.engine.put_credential(credential),
         }
     }
 
@@ -200,7 +200,7 @@ fn engine() -> Engine {
     for publish in [&keyed, &public] {
         engine.put_publish(PublishAccess::from(publish));
     }
-    engine.put_entitlement(&pb::Entitlement {
+    let entitlement = Entitlement::parse(&pb::Entitlement {
         id: "subscription".into(),
         tenant_id: "tenant".into(),
         product_id: "product".into(),
@@ -208,12 +208,14 @@ fn engine() -> Engine {
         state: pb::entitlement::State::Active.into(),
         ..Default::default()
     });
-    engine.put_credential(&pb::Credential {
+    engine.put_entitlement(entitlement.expect("an entitlement"));
+    let credential = Credential::parse(&pb::Credential {
         id: "credential".into(),
         subscription_id: "subscription".into(),
         key_sha256: sha2::Sha256::digest(KEY).to_vec().into(),
         state: pb::credential::State::Active.into(),
         ..Default::default()
     });
+    engine.put_credential(credential.expect("a credential"));
     engine
 }

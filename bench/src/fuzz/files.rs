@@ -66,8 +66,15 @@ fn start(runtime: &Runtime, state: &Path) {
     lkg.close();
 }
 
-const TABLES: [Table; 6] =
-    [Table::Resources, Table::Proven, Table::Acked, Table::Refused, Table::Former, Table::Facts];
+const TABLES: [Table; 7] = [
+    Table::Resources,
+    Table::Proven,
+    Table::Acked,
+    Table::Refused,
+    Table::Former,
+    Table::Facts,
+    Table::Rules,
+];
 
 /// Each row: a byte for the table, a key and a value behind their lengths. A key that begins with a
 /// digit is one of the good file.
@@ -99,6 +106,10 @@ impl Good {
         let folder = folder();
         let (lkg, _) = Lkg::open(folder.path()).expect("a state");
         let gateway = gateway_message("g", 80, "").encode_to_vec();
+        let former = imp_enforce::PublishAccess {
+            environment: "former".into(),
+            ..imp_enforce::PublishAccess::from(&publish_message("p", "g"))
+        };
         let publish = publish_message("p", "g").encode_to_vec();
         let entitlement = pb::Entitlement { id: "e".into(), ..Default::default() }.encode_to_vec();
         let credential = pb::Credential { id: "c".into(), ..Default::default() }.encode_to_vec();
@@ -116,6 +127,7 @@ impl Good {
         }
         lkg.put(Table::Acked, "p", 1_u64.to_be_bytes().to_vec());
         lkg.put(Table::Former, "p", row(&pb::Publish::type_url(), "p", publish));
+        lkg.put(Table::Rules, "p", serde_json::to_vec(&[former]).expect("a row"));
         lkg.put(Table::Facts, "complete", "");
         lkg.close();
         drop(lkg);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use imp_core::product_publish::Environment;
 use imp_core::{ClusterId, ConsumerId, ProductPublishId, SubscriptionId, TenantId};
 use imp_proto::agent as pb;
 use imp_store::compile::{self as table, Read, SubscriptionOwner, Which};
@@ -17,7 +18,8 @@ const PAGE: usize = 256;
 const AHEAD: TimeDelta = TimeDelta::hours(1);
 
 /// The counters that belong to the cluster: of its own publishes, on subscriptions of the same
-/// tenant, by consumers of these subscriptions.
+/// tenant, by consumers of these subscriptions. Each with what a price is found by: the agent says the
+/// plan that calls were counted under; all else about a subscription is known here.
 pub async fn admitted(
     counters: &[pb::UsageCounter],
     cluster: ClusterId,
@@ -27,7 +29,7 @@ pub async fn admitted(
 ) -> Result<Vec<usage::Row>> {
     let read: Vec<usage::Row> = counters.iter().filter_map(|counter| row(counter, now)).collect();
     let owners = Owners::of(&read, cluster, store, board).await?;
-    let rows: Vec<usage::Row> = read.into_iter().filter(|row| owners.admit(row)).collect();
+    let rows: Vec<usage::Row> = read.into_iter().filter_map(|row| owners.admit(row)).collect();
     let ignored = counters.len() - rows.len();
     if ignored > 0 {
         metrics::counter!("imp_usage_ignored_total").increment(ignored as u64);
@@ -46,7 +48,26 @@ fn row(counter: &pb::UsageCounter, now: DateTime<Utc>) -> Option<usage::Row> {
         hour,
         allowed: counter.allowed,
         limited: counter.limited,
+        terms: usage::Terms {
+            plan_id: optional(&counter.plan_id)?,
+            plan_version: i64::try_from(counter.plan_version).ok().filter(|it| *it > 0),
+            product_id: optional(&counter.product_id)?,
+            environment: environment(&counter.environment),
+            ..usage::Terms::default()
+        },
+        plan_key: plan_key(counter),
     })
+}
+
+/// An agent of a former release says no tenant, and nothing else.
+fn plan_key(counter: &pb::UsageCounter) -> String {
+    let pb::UsageCounter { tenant_id, plan_id, plan_version, .. } = counter;
+    if tenant_id.is_empty() { String::new() } else { format!("{plan_id}@{plan_version}") }
+}
+
+fn environment(word: &str) -> Option<Environment> {
+    let all = [Environment::Dev, Environment::Staging, Environment::Prod];
+    all.into_iter().find(|environment| environment.as_str() == word)
 }
 
 /// None: it is there, and is no id.
@@ -96,15 +117,31 @@ impl Owners {
         Ok(Self { publishes, subscriptions, consumers })
     }
 
-    fn admit(&self, row: &usage::Row) -> bool {
-        let Some(tenant) = self.publishes.get(&row.product_publish_id) else { return false };
+    /// The row with its terms; None: it is not this cluster's to count.
+    fn admit(&self, mut row: usage::Row) -> Option<usage::Row> {
+        let tenant = *self.publishes.get(&row.product_publish_id)?;
+        row.terms.tenant_id = Some(tenant);
         let Some(subscription) = row.subscription_id else {
-            return row.consumer_id.is_none();
+            (row.terms.plan_id, row.terms.plan_version) = (None, None);
+            return row.consumer_id.is_none().then_some(row);
         };
-        let paid = self.subscriptions.get(&subscription).map(|owner| owner.tenant_id);
+        let owner = self.subscriptions.get(&subscription)?;
         // A consumer that is gone was nobody else's.
         let caller = row.consumer_id.and_then(|id| self.consumers.get(&id));
-        paid == Some(*tenant) && caller.is_none_or(|of| *of == subscription)
+        if owner.tenant_id != tenant || caller.is_some_and(|of| *of != subscription) {
+            return None;
+        }
+        let plan_id = row.terms.plan_id.unwrap_or(owner.plan_id);
+        let now = (plan_id == owner.plan_id).then_some(owner.plan_version);
+        row.terms = usage::Terms {
+            tenant_id: Some(tenant),
+            customer_id: Some(owner.customer_id),
+            plan_id: Some(plan_id),
+            plan_version: row.terms.plan_version.or(now),
+            product_id: Some(owner.product_id),
+            environment: Some(owner.environment),
+        };
+        Some(row)
     }
 }
 

@@ -1,9 +1,10 @@
 //! `GET /v1/usage`: how often a subscription was used, by hour.
 
 use chrono::{DateTime, Utc};
+use imp_core::product_publish::Environment;
 use imp_core::role::{Action, Kind};
 use imp_core::subscription::Subscription;
-use imp_core::{ConsumerId, ProductPublishId, SubscriptionId};
+use imp_core::{ConsumerId, CustomerId, PlanId, ProductPublishId, SubscriptionId};
 use imp_store::Record as _;
 use imp_store::usage;
 use serde::Serialize;
@@ -16,7 +17,8 @@ use crate::rest::call::Call;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
-/// The calls of one consumer to one publish in one hour. A call is metered when the gateway admits it:
+/// The calls of one consumer to one publish in one hour under one version of a plan; a change of plan inside
+/// an hour makes two records. A call is metered when the gateway admits it:
 /// it uses up the plan and is billed whether or not the upstream then answers, since the gateway
 /// decides before it asks the upstream. What the gateway itself answers (401, 403, 404, 5xx) is not
 /// metered.
@@ -26,6 +28,14 @@ pub struct UsageRecord {
     pub hour: DateTime<Utc>,
     pub product_publish_id: ProductPublishId,
     pub consumer_id: ConsumerId,
+    /// Who bought it. Like the next three, null when it was counted by a release that did not keep it.
+    pub customer_id: Option<CustomerId>,
+    /// Where.
+    pub environment: Option<Environment>,
+    /// The plan that the calls were counted under.
+    pub plan_id: Option<PlanId>,
+    /// The version of its terms.
+    pub plan_version: Option<i64>,
     /// Admitted and sent to the upstream, whatever that answered.
     pub allowed: u64,
     /// Refused by a limit.
@@ -38,6 +48,10 @@ impl From<usage::Total> for UsageRecord {
             hour: total.hour,
             product_publish_id: total.product_publish_id,
             consumer_id: total.consumer_id,
+            customer_id: total.terms.customer_id,
+            environment: total.terms.environment,
+            plan_id: total.terms.plan_id,
+            plan_version: total.terms.plan_version,
             allowed: total.allowed,
             limited: total.limited,
         }

@@ -7,14 +7,14 @@ use imp_core::credential::CredentialStatus;
 use imp_core::gateway::Gateway;
 use imp_core::plan::PlanSpec;
 use imp_core::product_publish::{
-    FrozenApiService, ProductPublish, ProductPublishSpec, PublishStatus,
+    Environment, FrozenApiService, ProductPublish, ProductPublishSpec, PublishStatus,
 };
 use imp_core::secret::SecretHash;
 use imp_core::stored::NewerWord;
 use imp_core::subscription::{Subscription, SubscriptionStatus};
 use imp_core::{
-    AgentId, ClientAppId, ClusterId, ConsumerId, CredentialId, GatewayId, ProductId,
-    ProductPublishId, SubscriptionId, TenantId,
+    AgentId, ClientAppId, ClusterId, ConsumerId, CredentialId, CustomerId, GatewayId, PlanId,
+    ProductId, ProductPublishId, SubscriptionId, TenantId,
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -107,8 +107,16 @@ pub struct AgentStanding {
 pub struct SubscriptionOwner {
     /// The provider.
     pub tenant_id: TenantId,
+    /// Who bought it.
+    pub customer_id: CustomerId,
     /// What was bought.
     pub product_id: ProductId,
+    /// Where.
+    pub environment: Environment,
+    /// The plan that it is on now.
+    pub plan_id: PlanId,
+    /// The version of its terms.
+    pub plan_version: i64,
 }
 
 /// Whether the publish calls for nothing but to be closed: it is suspended, or gone.
@@ -295,12 +303,24 @@ pub async fn subscription_owners(
     #[derive(sqlx::FromRow)]
     struct Columns {
         tenant_id: Uuid,
+        customer_id: Uuid,
         product_id: Uuid,
+        environment: Word<Environment>,
+        plan_id: Uuid,
+        plan_version: i64,
     }
-    let select = "SELECT id, tenant_id, product_id FROM subscriptions WHERE id";
+    let select = "SELECT id, tenant_id, customer_id, product_id, environment, plan_id, \
+        plan_version FROM subscriptions WHERE id";
     let rows = read::<_, Columns>(store, "subscriptions", select, " ORDER BY id", which);
     let owner = |row: Columns| {
-        Ok(SubscriptionOwner { tenant_id: row.tenant_id.into(), product_id: row.product_id.into() })
+        Ok(SubscriptionOwner {
+            tenant_id: row.tenant_id.into(),
+            customer_id: row.customer_id.into(),
+            product_id: row.product_id.into(),
+            environment: row.environment.0,
+            plan_id: row.plan_id.into(),
+            plan_version: row.plan_version,
+        })
     };
     Ok(rows.await?.into_iter().map(|row| row.and_then(owner)).collect())
 }

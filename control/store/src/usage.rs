@@ -1,16 +1,20 @@
 //! Table `usage_counters`: how often publishes were called, by hour. Agents send cumulative counts,
 //! so a report that comes twice, late, or after a newer one changes nothing. No foreign keys: what
-//! was used stays used when the subscription is gone.
+//! was used stays used when the subscription is gone, and says itself what a price is found by.
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
-use imp_core::{AgentId, ConsumerId, ProductPublishId, SubscriptionId};
+use imp_core::product_publish::Environment;
+use imp_core::{
+    AgentId, ConsumerId, CustomerId, PlanId, ProductId, ProductPublishId, SubscriptionId, TenantId,
+};
 use uuid::Uuid;
 
 use crate::agent::plain;
+use crate::sql::Word;
 use crate::{Result, Store, Tx};
 
 /// What one agent counted in one hour since its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// What was called.
     pub product_publish_id: ProductPublishId,
@@ -20,13 +24,35 @@ pub struct Row {
     pub consumer_id: Option<ConsumerId>,
     /// The hour, UTC; cut to its beginning.
     pub hour: DateTime<Utc>,
-    /// Served.
+    /// Admitted, whatever the upstream then answered.
     pub allowed: u64,
     /// Refused by a limit.
     pub limited: u64,
+    /// What a price is found by.
+    pub terms: Terms,
+    /// The plan that the agent counted under, in its words; empty: it did not say. Counters that differ in
+    /// this alone are added up.
+    pub plan_key: String,
 }
 
-/// The calls of one consumer to one publish in one hour, over all agents.
+/// Under which terms calls were made. None: nobody said, or there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The provider.
+    pub tenant_id: Option<TenantId>,
+    /// Who bought it.
+    pub customer_id: Option<CustomerId>,
+    /// The plan.
+    pub plan_id: Option<PlanId>,
+    /// The version of its terms.
+    pub plan_version: Option<i64>,
+    /// What was bought, or is published.
+    pub product_id: Option<ProductId>,
+    /// Where.
+    pub environment: Option<Environment>,
+}
+
+/// The calls of one consumer to one publish in one hour under the same terms, over all agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
     /// The beginning of the hour, UTC.
@@ -35,7 +61,9 @@ pub struct Total {
     pub product_publish_id: ProductPublishId,
     /// By whom; the nil id when the agent did not say.
     pub consumer_id: ConsumerId,
-    /// Served.
+    /// What a price is found by.
+    pub terms: Terms,
+    /// Admitted, whatever the upstream then answered.
     pub allowed: u64,
     /// Refused by a limit.
     pub limited: u64,
@@ -47,33 +75,99 @@ const MOST: u64 = 1 << 43;
 
 /// Stores what an agent counted. `epoch` names the agent's run: counts start anew with it.
 pub async fn record(tx: &mut Tx, agent: AgentId, epoch: &str, rows: &[Row]) -> Result<()> {
+    let epoch = plain(epoch);
+    let mut rows: Vec<(Key, &Row)> = rows.iter().map(|row| (Key::of(row), row)).collect();
+    // Two reports of one agent at the same time must not wait for each other in a circle. Counters that
+    // an agent of a former release began come first: they may be in a row already.
+    rows.sort_by(|(a, one), (b, other)| (a, &one.plan_key).cmp(&(b, &other.plan_key)));
+    for (key, row) in rows {
+        if upsert(tx, agent, &epoch, key, row).await? == 0 {
+            // The row is of another plan that the hour began with.
+            let epoch = format!("{epoch} {}", plain(&row.plan_key));
+            upsert(tx, agent, &epoch, key, row).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Inserts a row or raises its counts. Returns 0 when the row is of another plan. One that a former
+/// release of the control plane wrote is of no plan yet: the first that says one takes it.
+async fn upsert(tx: &mut Tx, agent: AgentId, epoch: &str, key: Key, row: &Row) -> Result<u64> {
     let sql = "INSERT INTO usage_counters (subscription_id, hour, product_publish_id, \
-        consumer_id, agent_id, epoch, allowed, limited) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+        consumer_id, agent_id, epoch, allowed, limited, tenant_id, customer_id, plan_id, \
+        plan_version, product_id, environment, plan_key) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
         ON CONFLICT (subscription_id, hour, product_publish_id, consumer_id, agent_id, epoch) \
         DO UPDATE SET \
             allowed = CASE WHEN excluded.allowed > usage_counters.allowed \
                 THEN excluded.allowed ELSE usage_counters.allowed END, \
             limited = CASE WHEN excluded.limited > usage_counters.limited \
-                THEN excluded.limited ELSE usage_counters.limited END";
-    let epoch = plain(epoch);
-    let mut rows: Vec<(Key, &Row)> = rows.iter().map(|row| (Key::of(row), row)).collect();
-    // Two reports of one agent at the same time must not wait for each other in a circle.
-    rows.sort_by_key(|(key, _)| *key);
-    for (key, row) in rows {
-        execute!(
-            tx.conn(),
-            sql,
-            key.subscription,
-            key.hour,
-            key.publish,
-            key.consumer,
-            agent.0,
-            &epoch,
-            stored(row.allowed),
-            stored(row.limited),
-        )?;
+                THEN excluded.limited ELSE usage_counters.limited END, \
+            tenant_id = COALESCE(usage_counters.tenant_id, excluded.tenant_id), \
+            customer_id = COALESCE(usage_counters.customer_id, excluded.customer_id), \
+            plan_version = CASE WHEN usage_counters.plan_id IS NULL \
+                THEN excluded.plan_version ELSE usage_counters.plan_version END, \
+            plan_id = COALESCE(usage_counters.plan_id, excluded.plan_id), \
+            product_id = COALESCE(usage_counters.product_id, excluded.product_id), \
+            environment = COALESCE(usage_counters.environment, excluded.environment), \
+            plan_key = excluded.plan_key \
+        WHERE usage_counters.plan_key = excluded.plan_key \
+            OR (usage_counters.plan_key = '' AND usage_counters.tenant_id IS NULL)";
+    let terms = &row.terms;
+    execute!(
+        tx.conn(),
+        sql,
+        key.subscription,
+        key.hour,
+        key.publish,
+        key.consumer,
+        agent.0,
+        epoch,
+        stored(row.allowed),
+        stored(row.limited),
+        terms.tenant_id.map(Uuid::from),
+        terms.customer_id.map(Uuid::from),
+        terms.plan_id.map(Uuid::from),
+        terms.plan_version,
+        terms.product_id.map(Uuid::from),
+        terms.environment.map(Environment::as_str),
+        plain(&row.plan_key),
+    )
+}
+
+#[derive(sqlx::FromRow)]
+struct Sums {
+    hour: DateTime<Utc>,
+    product_publish_id: Uuid,
+    consumer_id: Uuid,
+    tenant_id: Option<Uuid>,
+    customer_id: Option<Uuid>,
+    plan_id: Option<Uuid>,
+    plan_version: Option<i64>,
+    product_id: Option<Uuid>,
+    environment: Option<Word<Environment>>,
+    allowed: i64,
+    limited: i64,
+}
+
+impl From<Sums> for Total {
+    fn from(sums: Sums) -> Self {
+        Self {
+            hour: sums.hour,
+            product_publish_id: sums.product_publish_id.into(),
+            consumer_id: sums.consumer_id.into(),
+            terms: Terms {
+                tenant_id: sums.tenant_id.map(TenantId::from),
+                customer_id: sums.customer_id.map(CustomerId::from),
+                plan_id: sums.plan_id.map(PlanId::from),
+                plan_version: sums.plan_version,
+                product_id: sums.product_id.map(ProductId::from),
+                environment: sums.environment.map(|Word(environment)| environment),
+            },
+            allowed: sums.allowed.unsigned_abs(),
+            limited: sums.limited.unsigned_abs(),
+        }
     }
-    Ok(())
 }
 
 /// A part of what a subscription used, newest hour first.
@@ -83,21 +177,19 @@ pub async fn totals(
     skip: i64,
     limit: i64,
 ) -> Result<Vec<Total>> {
-    let sql = "SELECT hour, product_publish_id, consumer_id, \
-        CAST(SUM(allowed) AS BIGINT), CAST(SUM(limited) AS BIGINT) FROM usage_counters \
-        WHERE subscription_id = $1 GROUP BY hour, product_publish_id, consumer_id \
-        ORDER BY hour DESC, product_publish_id, consumer_id LIMIT $2 OFFSET $3";
-    type Sums = (DateTime<Utc>, Uuid, Uuid, i64, i64);
+    // Tenant, customer, product and environment of a subscription are always the same, or not known.
+    let sql = "SELECT hour, product_publish_id, consumer_id, tenant_id, customer_id, plan_id, \
+        plan_version, product_id, environment, \
+        CAST(SUM(allowed) AS BIGINT) AS allowed, CAST(SUM(limited) AS BIGINT) AS limited \
+        FROM usage_counters WHERE subscription_id = $1 \
+        GROUP BY hour, product_publish_id, consumer_id, tenant_id, customer_id, plan_id, \
+            plan_version, product_id, environment \
+        ORDER BY hour DESC, product_publish_id, consumer_id, plan_id IS NULL, plan_id, \
+            COALESCE(plan_version, 0), tenant_id IS NULL, customer_id IS NULL, \
+            product_id IS NULL, environment IS NULL LIMIT $2 OFFSET $3";
     let mut held = store.read().await?;
     let rows = fetch!(held.conn(), "usage_counters", Sums, sql, subscription.0, limit, skip)?;
-    let total = |(hour, publish, consumer, allowed, limited): Sums| Total {
-        hour,
-        product_publish_id: publish.into(),
-        consumer_id: consumer.into(),
-        allowed: allowed.unsigned_abs(),
-        limited: limited.unsigned_abs(),
-    };
-    Ok(rows.into_iter().map(total).collect())
+    Ok(rows.into_iter().map(Total::from).collect())
 }
 
 /// The part of the key that a row gives, in the key's order.

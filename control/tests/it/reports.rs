@@ -123,6 +123,7 @@ async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
         hour_ms: hour,
         allowed,
         limited,
+        ..Default::default()
     };
     report.usage(1, vec![counter(5, 1)]).await;
     report.usage(1, vec![counter(5, 1)]).await;
@@ -133,6 +134,13 @@ async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
     let [record] = &seen["items"].as_array().unwrap()[..] else { panic!("{seen:#}") };
     assert_eq!((&record["allowed"], &record["limited"]), (&json!(7), &json!(2)));
     assert_eq!(record["consumer_id"], shop.id("consumers"));
+    // An agent of a former release says no more; the subscription tells the rest.
+    assert_eq!(record["customer_id"], shop.id("customers"));
+    assert_eq!(
+        (&record["plan_id"], &record["plan_version"]),
+        (&json!(shop.id("plans")), &json!(1))
+    );
+    assert_eq!(record["environment"], "prod");
 
     // Calls that were served before the publish was taken away are told after.
     report.statuses(vec![status(shop.id("product-publishes"), 1, [1, 0, 0])]).await;
@@ -141,6 +149,49 @@ async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
     report.usage(3, vec![counter(9, 2)]).await;
     let seen = world.admin.get(&path).await.ok();
     assert_eq!(seen["items"][0]["allowed"], 9);
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_says_which_version_of_the_plan_it_was_counted_under(#[case] kind: Kind) {
+    let (_database, world, shop) = on(kind).await;
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let mut report = agent.report().await;
+    let counter = |plan_version, allowed| pb::UsageCounter {
+        publish_id: shop.id("product-publishes").to_owned(),
+        subscription_id: shop.id("subscriptions").to_owned(),
+        consumer_id: shop.id("consumers").to_owned(),
+        hour_ms: world.now.get().timestamp() / 3600 * 3_600_000,
+        allowed,
+        limited: 0,
+        tenant_id: "somebody else's".to_owned(),
+        customer_id: "nobody's".to_owned(),
+        plan_id: shop.id("plans").to_owned(),
+        plan_version,
+        product_id: shop.id("products").to_owned(),
+        environment: "dev".to_owned(),
+    };
+    // The plan's terms changed inside the hour. The last was counted before the version was told.
+    report.usage(1, vec![counter(1, 5), counter(2, 7), counter(0, 1)]).await;
+    report.usage(2, vec![counter(2, 8)]).await;
+    let path = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
+    let seen = world.admin.get(&path).await.ok();
+    let records: Vec<_> = seen["items"].as_array().unwrap().iter().collect();
+    let counted: Vec<_> =
+        records.iter().map(|it| (it["plan_version"].clone(), it["allowed"].clone())).collect();
+    assert_eq!(counted, [(json!(1), json!(6)), (json!(2), json!(8))]);
+    for record in records {
+        assert_eq!(record["customer_id"], shop.id("customers"), "what is known here counts");
+        assert_eq!(
+            (&record["environment"], &record["plan_id"]),
+            (&json!("prod"), &json!(shop.id("plans")))
+        );
+    }
+    let strange = pb::UsageCounter { plan_id: "no id".to_owned(), ..counter(1, 100) };
+    report.usage(3, vec![strange]).await;
+    assert_eq!(world.admin.get(&path).await.ok(), seen);
 }
 
 #[rstest]
@@ -171,6 +222,7 @@ async fn an_agent_speaks_for_its_own_cluster_only(#[case] kind: Kind) {
         hour_ms,
         allowed: 1,
         limited: 0,
+        ..Default::default()
     };
     let late = pb::UsageCounter {
         hour_ms: hour_ms + 3 * 3_600_000,

@@ -12,7 +12,7 @@ fn a_good_key_passes_with_its_identity() {
         ("x-imp-customer", "customer"),
         ("x-imp-plan", "plan"),
     ];
-    assert_eq!(admission.identity, identity.map(|(key, value)| (key, value.to_owned())));
+    assert_eq!(admission.identity, identity.map(|(key, value)| (key, value.into())));
     assert_eq!(admission.response_headers, []);
 }
 
@@ -21,16 +21,16 @@ fn every_bad_credential_gets_the_same_401() {
     let engine = engine();
     let mut expired = credential("expired", "expired");
     expired.expires_at_ms = start().timestamp_millis();
-    engine.put_credential(&expired);
+    give_key(&engine, &expired);
     let mut revoked = credential("revoked", "revoked");
     revoked.state = pb::credential::State::Revoked.into();
-    engine.put_credential(&revoked);
+    give_key(&engine, &revoked);
     let long = "k".repeat(10_000);
     let keys =
         [None, Some(""), Some("unknown"), Some("expired"), Some("revoked"), Some(long.as_str())];
     let mut denials: Vec<Denial> =
         keys.iter().map(|key| decide(&engine, &call(*key, start())).unwrap_err()).collect();
-    let twice = Call { duplicate_key: true, ..call(Some(KEY), start()) };
+    let twice = Call { credential: Presented::Several, ..call(Some(KEY), start()) };
     denials.push(decide(&engine, &twice).unwrap_err());
     for denial in &denials {
         assert_eq!(denial.status, 401);
@@ -54,10 +54,10 @@ fn every_bad_credential_gets_the_same_401() {
 #[test]
 fn a_revoked_key_is_refused_at_once_and_others_live_on() {
     let engine = engine();
-    engine.put_credential(&credential("other", "other"));
+    give_key(&engine, &credential("other", "other"));
     let mut revoked = credential("cred", KEY);
     revoked.state = pb::credential::State::Revoked.into();
-    engine.put_credential(&revoked);
+    give_key(&engine, &revoked);
     assert!(!passes(&engine, start()));
     assert!(decide(&engine, &call(Some("other"), start())).is_ok());
     engine.remove_credential("other");
@@ -67,10 +67,10 @@ fn a_revoked_key_is_refused_at_once_and_others_live_on() {
 #[test]
 fn a_credential_with_a_new_key_forgets_the_old_one() {
     let engine = engine();
-    engine.put_credential(&credential("cred", "new"));
+    give_key(&engine, &credential("cred", "new"));
     assert!(!passes(&engine, start()));
     assert!(decide(&engine, &call(Some("new"), start())).is_ok());
-    engine.put_credential(&credential("second", "new"));
+    give_key(&engine, &credential("second", "new"));
     engine.remove_credential("cred");
     assert!(decide(&engine, &call(Some("new"), start())).is_ok(), "it is the second's by now");
 }
@@ -80,7 +80,7 @@ fn a_key_ends_at_its_expiry() {
     let engine = engine();
     let mut credential = credential("cred", KEY);
     credential.expires_at_ms = after(10).timestamp_millis();
-    engine.put_credential(&credential);
+    give_key(&engine, &credential);
     assert!(passes(&engine, after(9)));
     assert!(!passes(&engine, after(10)));
 }
@@ -103,7 +103,7 @@ fn who_is_known_but_not_entitled_learns_why() {
         let mut entitlement = entitlement();
         entitlement.reason = "unpaid".into();
         change(&mut entitlement);
-        engine.put_entitlement(&entitlement);
+        entitle(&engine, &entitlement);
         let denial = decide(&engine, &call(Some(KEY), start())).unwrap_err();
         assert_eq!((denial.status, denial.code), (403, code));
         let body: serde_json::Value = serde_json::from_str(&denial.problem("req-1")).unwrap();
@@ -117,7 +117,7 @@ fn who_is_known_but_not_entitled_learns_why() {
     assert_eq!(denied(&engine, &call(Some(KEY), start())), (403, "no_subscription"));
     let mut pinned = entitlement();
     pinned.product_publish_id = "pub".into();
-    engine.put_entitlement(&pinned);
+    entitle(&engine, &pinned);
     assert!(passes(&engine, start()));
 }
 

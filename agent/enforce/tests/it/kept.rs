@@ -64,8 +64,8 @@ fn engine_on(memory: &Memory) -> Engine {
         counters.filter_map(|(name, count)| Some((Counter::kept(&name, count)?, [0, 0]))).collect(),
     );
     engine.put_publish(PublishAccess::from(&publish()));
-    engine.put_credential(&credential("cred", KEY));
-    engine.put_entitlement(&pb::Entitlement { limits: limits(), ..entitlement() });
+    give_key(&engine, &credential("cred", KEY));
+    entitle(&engine, &pb::Entitlement { limits: limits(), ..entitlement() });
     engine
 }
 
@@ -90,7 +90,7 @@ fn an_hourly_rate_is_not_full_again_after_a_restart() {
     let engine = || {
         let engine = engine_on(&memory);
         let limits = vec![hourly.clone()];
-        engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+        entitle(&engine, &pb::Entitlement { limits, ..entitlement() });
         engine
     };
     for _ in 0..4 {

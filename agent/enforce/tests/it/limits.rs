@@ -63,7 +63,7 @@ fn scope_decides_who_shares() {
         let engine = with_limits(vec![limit]);
         let mut second = credential("second", "second");
         second.consumer_id = "another".into();
-        engine.put_credential(&second);
+        give_key(&engine, &second);
         assert!(passes(&engine, start()));
         assert!(!passes(&engine, start()));
         let call = call(Some("second"), start());
@@ -78,10 +78,10 @@ fn an_edit_keeps_what_is_used_of_each_limit() {
     assert!(passes(&engine, start()));
     let quota = limit("quota", 10, Window::CalendarMonth);
     let limits = vec![quota, rate];
-    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    entitle(&engine, &pb::Entitlement { limits, ..entitlement() });
     assert!(!passes(&engine, start()), "the rate is as used up as before");
     let limits = vec![limit("rate_limit", 2, Window::Rolling)];
-    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    entitle(&engine, &pb::Entitlement { limits, ..entitlement() });
     assert!(!passes(&engine, start()), "all of the old rate is all of the new one");
     assert!(passes(&engine, after(30)), "which refills twice as fast");
 }
@@ -101,7 +101,7 @@ fn going_to_and_fro_between_two_plans_gains_nothing() {
     ];
     let mut passed = 0;
     for round in 0..6 {
-        engine.put_entitlement(&bought("sub", plans[round % 2].clone()));
+        entitle(&engine, &bought("sub", plans[round % 2].clone()));
         passed += (0..60).filter(|_| passes(&engine, start())).count();
     }
     assert_eq!(passed, 50);
@@ -110,7 +110,7 @@ fn going_to_and_fro_between_two_plans_gains_nothing() {
     let (mut passed, rates) = (0, [100, 101]);
     for round in 0..6 {
         let limits = vec![limit(&format!("rate-{round}"), rates[round % 2], Window::Rolling)];
-        engine.put_entitlement(&bought("sub", limits));
+        entitle(&engine, &bought("sub", limits));
         passed += (0..110).filter(|_| passes(&engine, start())).count();
     }
     assert_eq!(passed, 100);
@@ -120,19 +120,19 @@ fn going_to_and_fro_between_two_plans_gains_nothing() {
 fn a_subscription_after_a_cancelled_one_goes_on_where_that_stood() {
     let engine = engine();
     let quota = || vec![limit("quota", 50, Window::CalendarMonth)];
-    engine.put_entitlement(&bought("sub", quota()));
+    entitle(&engine, &bought("sub", quota()));
     assert_eq!((0..40).filter(|_| passes(&engine, start())).count(), 40);
     engine.remove_entitlement("sub");
     engine.evict_idle(after(60));
     let mut key = credential("second", "second");
     key.subscription_id = "second".into();
-    engine.put_credential(&key);
-    engine.put_entitlement(&bought("second", quota()));
+    give_key(&engine, &key);
+    entitle(&engine, &bought("second", quota()));
     let again = |_: &_| decide(&engine, &call(Some("second"), after(60))).is_ok();
     assert_eq!((0..60).filter(again).count(), 10);
     let other =
         pb::Entitlement { counter_key: "customer/product/dev".into(), ..bought("sub", quota()) };
-    engine.put_entitlement(&other);
+    entitle(&engine, &other);
     assert!(passes(&engine, after(60)), "another environment is another count");
 }
 
@@ -149,7 +149,7 @@ fn an_upgrade_does_not_give_the_month_again() {
     let engine = with_limits(vec![limit("quota", 2, Window::CalendarMonth)]);
     assert!(passes(&engine, start()) && passes(&engine, start()));
     let limits = vec![limit("quota", 3, Window::CalendarMonth)];
-    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    entitle(&engine, &pb::Entitlement { limits, ..entitlement() });
     assert!(passes(&engine, start()));
     assert!(!passes(&engine, start()));
 }

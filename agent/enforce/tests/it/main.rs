@@ -4,10 +4,14 @@
 mod decisions;
 mod kept;
 mod limits;
+mod permits;
+mod rules;
 mod usage;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use imp_enforce::{Admission, Call, Decision, Denial, Engine, PublishAccess};
+use imp_enforce::{
+    Admission, Call, Credential, Denial, Engine, Entitlement, Presented, PublishAccess,
+};
 use imp_proto::config as pb;
 use sha2::{Digest as _, Sha256};
 
@@ -40,6 +44,7 @@ fn entitlement() -> pb::Entitlement {
         product_id: "product".into(),
         environment: "prod".into(),
         plan_id: "plan".into(),
+        plan_version: 3,
         state: pb::entitlement::State::Active.into(),
         ..Default::default()
     }
@@ -73,14 +78,22 @@ fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {
 fn engine() -> Engine {
     let engine = Engine::new();
     engine.put_publish(PublishAccess::from(&publish()));
-    engine.put_entitlement(&entitlement());
-    engine.put_credential(&credential("cred", KEY));
+    entitle(&engine, &entitlement());
+    give_key(&engine, &credential("cred", KEY));
     engine
+}
+
+fn entitle(engine: &Engine, entitlement: &pb::Entitlement) {
+    engine.put_entitlement(Entitlement::parse(entitlement).unwrap());
+}
+
+fn give_key(engine: &Engine, credential: &pb::Credential) {
+    engine.put_credential(Credential::parse(credential).unwrap());
 }
 
 fn with_limits(limits: Vec<pb::Limit>) -> Engine {
     let engine = engine();
-    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    entitle(&engine, &pb::Entitlement { limits, ..entitlement() });
     engine
 }
 
@@ -88,18 +101,16 @@ fn call(key: Option<&str>, now: DateTime<Utc>) -> Call<'_> {
     Call {
         publish_id: "pub",
         route_id: "route",
+        access: "",
         gateway_id: None,
-        api_key: key,
-        duplicate_key: false,
+        credential: key.map_or(Presented::None, Presented::Key),
+        client: None,
         now,
     }
 }
 
 fn decide(engine: &Engine, call: &Call<'_>) -> Result<Admission, Denial> {
-    match engine.decide(call) {
-        Decision::Allow(admission) => Ok(admission),
-        Decision::Deny(denial) => Err(denial),
-    }
+    engine.decide(call).map(|permit| permit.admission().clone())
 }
 
 fn denied(engine: &Engine, call: &Call<'_>) -> (u16, &'static str) {

@@ -7,8 +7,14 @@ use pb::limit::Window;
 fn counter(hour: &str, allowed: u64, limited: u64) -> Counter {
     let hour: DateTime<Utc> = hour.parse().unwrap();
     Counter {
-        publish_id: "pub".into(),
+        tenant_id: "tenant".into(),
+        customer_id: "customer".into(),
         subscription_id: "sub".into(),
+        plan_id: "plan".into(),
+        plan_version: 3,
+        product_id: "product".into(),
+        environment: "prod".into(),
+        publish_id: "pub".into(),
         consumer_id: "consumer".into(),
         hour_ms: hour.timestamp_millis(),
         allowed,
@@ -36,6 +42,38 @@ fn calls_count_in_their_hour_and_only_news_is_told() {
 }
 
 #[test]
+fn a_change_of_plan_inside_an_hour_makes_two_counters() {
+    let engine = engine();
+    assert!(passes(&engine, after(1)));
+    entitle(&engine, &pb::Entitlement { plan_version: 4, ..entitlement() });
+    assert!(passes(&engine, after(2)) && passes(&engine, after(3)));
+    // What changes nothing of the terms counts on.
+    entitle(&engine, &pb::Entitlement { plan_version: 4, reason: "r".into(), ..entitlement() });
+    assert!(passes(&engine, after(4)));
+    let mut counters = engine.usage_changed_since(0).1;
+    counters.sort_by_key(|counter| counter.plan_version);
+    let noon = counter("2026-11-24T12:00:00Z", 1, 0);
+    assert_eq!(counters, [noon.clone(), Counter { plan_version: 4, allowed: 3, ..noon }]);
+}
+
+#[test]
+fn a_public_call_is_counted_for_who_publishes_it() {
+    let engine = engine();
+    let auth_mode = pb::publish::AuthMode::None.into();
+    engine.put_publish(PublishAccess::from(&pb::Publish { auth_mode, ..publish() }));
+    decide(&engine, &call(None, start())).unwrap();
+    let expected = Counter {
+        customer_id: String::new(),
+        subscription_id: String::new(),
+        plan_id: String::new(),
+        plan_version: 0,
+        consumer_id: String::new(),
+        ..counter("2026-11-24T12:00:00Z", 1, 0)
+    };
+    assert_eq!(engine.usage_changed_since(0).1, [expected]);
+}
+
+#[test]
 fn refusals_for_other_reasons_are_not_usage() {
     let engine = engine();
     decide(&engine, &call(None, start())).unwrap_err();
@@ -60,8 +98,8 @@ fn counts_and_quotas_survive_a_restart() {
         "a restart before the entitlement came loses nothing"
     );
     second.put_publish(PublishAccess::from(&publish()));
-    second.put_credential(&credential("cred", KEY));
-    second.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    give_key(&second, &credential("cred", KEY));
+    entitle(&second, &pb::Entitlement { limits, ..entitlement() });
     assert_eq!(second.usage_changed_since(0).1, engine.usage_changed_since(0).1);
     assert!(passes(&second, start()));
     assert!(!passes(&second, start()), "the consumer's third call of the day was the last");
@@ -77,13 +115,13 @@ fn a_subscription_that_went_and_came_back_does_not_get_the_month_again() {
     assert!(passes(&engine, start()) && passes(&engine, start()));
     engine.remove_entitlement("sub");
     engine.evict_idle(after(60));
-    engine.put_entitlement(&pb::Entitlement { limits: limits.clone(), ..entitlement() });
+    entitle(&engine, &pb::Entitlement { limits: limits.clone(), ..entitlement() });
     assert!(!passes(&engine, after(60)));
     engine.remove_entitlement("sub");
     let december = after(10 * 86_400);
     engine.evict_idle(december);
     assert_eq!(engine.snapshot(december).quotas, [], "what is over is not kept");
-    engine.put_entitlement(&pb::Entitlement { limits, ..entitlement() });
+    entitle(&engine, &pb::Entitlement { limits, ..entitlement() });
     assert!(passes(&engine, december));
 }
 

@@ -61,6 +61,28 @@ fn a_revision_is_acked_when_every_envoy_of_the_gateway_has_all_of_it() {
 }
 
 #[test]
+fn a_revision_is_everywhere_when_nobody_runs_or_refuses_another() {
+    let mut tracker = Tracker::default();
+    want(&mut tracker, 1);
+    assert!(!tracker.is_everywhere("p"), "whoever comes may run anything");
+    tracker.open(1, node("a", None));
+    tracker.open(2, node("b", Some("g")));
+    tracker.open(3, node("c", Some("another")));
+    take(&mut tracker, 1, 1);
+    assert!(!tracker.is_everywhere("p"));
+    tracker.tick(Duration::from_secs(1_000));
+    assert_eq!(status(&mut tracker).1, 1, "nobody waits for who is silent");
+    assert!(!tracker.is_everywhere("p"), "what that one runs is not known");
+    tracker.nacked(2, &key(SCOPE, "g/h"), "v1", "no");
+    assert!(!tracker.is_everywhere("p"));
+    take(&mut tracker, 2, 1);
+    assert!(tracker.is_everywhere("p"));
+    tracker.want("p", "g", 2);
+    assert!(!tracker.is_everywhere("p"), "what is rendered is not what is wanted");
+    assert!(!tracker.is_everywhere("unknown"));
+}
+
+#[test]
 fn an_envoy_that_comes_takes_nothing_back() {
     let mut tracker = Tracker::default();
     want(&mut tracker, 1);

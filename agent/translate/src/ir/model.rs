@@ -48,6 +48,9 @@ pub struct Publish {
     pub base_path: String,
     /// Answers 503 to everyone.
     pub suspended: bool,
+    /// Names the access rules that its calls are judged by; empty: by all that the engine knows of the
+    /// publish. The rules are the engine's, so [`Publish::parse`] leaves it empty.
+    pub access: String,
     /// Of all its services, in the order in which Envoy must try them.
     pub routes: Vec<Route>,
 }

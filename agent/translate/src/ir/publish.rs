@@ -42,6 +42,7 @@ impl Publish {
             base_path: grammar::base_path(&message.base_path)
                 .map_err(|fault| ParseError::new("base_path", fault))?,
             suspended: message.suspended,
+            access: String::new(),
             routes,
         })
     }

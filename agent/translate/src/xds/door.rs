@@ -14,6 +14,16 @@ use super::{EXTENSION, Rendered, filter};
 /// The credential. The door reads it, and it never reaches an upstream.
 pub const KEY_HEADER: &str = "x-api-key";
 
+/// What a route says of itself to the door: keys of `context_extensions`.
+pub mod context {
+    /// The publish.
+    pub const PUBLISH: &str = "publish";
+    /// The route.
+    pub const ROUTE: &str = "route";
+    /// The digest of the access rules of the revision that the route is of.
+    pub const ACCESS: &str = "access";
+}
+
 /// A call waits this long for a decision. The first call of each worker connects first; a stalled
 /// agent must still not hold a call for long.
 const TIMEOUT_MS: u32 = 500;

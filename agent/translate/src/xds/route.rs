@@ -12,6 +12,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::canon::{self, inline, milliseconds, truth, uint};
+use super::door::context;
 use super::filter::DOOR;
 use super::listener::IDLE_MS;
 use super::names::{KEY_HOST, KEY_PORT};
@@ -94,7 +95,7 @@ impl<'a> Renderer<'a> {
         let action = envoy::route::Action::Route(action(base, route, self.cluster_of));
         let after = envoy::Route {
             name: route.id.clone(),
-            typed_per_filter_config: check(&self.publish.id, &route.id),
+            typed_per_filter_config: check(self.publish, &route.id),
             ..Default::default()
         };
         let (after, policies) = (after.encode_to_vec(), self.policies.render(&route.policies));
@@ -213,13 +214,17 @@ fn answer(status: u32, code: &str, title: &str) -> envoy::Route {
 }
 
 /// What the door needs to know of a route. One that lacks it is refused by the door.
-fn check(publish: &str, route: &str) -> HashMap<String, google::Any> {
+fn check(publish: &ir::Publish, route: &str) -> HashMap<String, google::Any> {
+    let said = [
+        (context::PUBLISH, publish.id.as_str()),
+        (context::ROUTE, route),
+        (context::ACCESS, publish.access.as_str()),
+    ];
+    let said = said.into_iter().filter(|(_, value)| !value.is_empty());
+    let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let settings = canon::ExtAuthzPerRoute {
         check_settings: Some(canon::CheckSettings {
-            context_extensions: BTreeMap::from([
-                ("publish".to_owned(), publish.to_owned()),
-                ("route".to_owned(), route.to_owned()),
-            ]),
+            context_extensions: said.collect::<BTreeMap<_, _>>(),
         }),
     };
     HashMap::from([DOOR.on_route_encoded(settings.encode_to_vec())])

@@ -1,12 +1,15 @@
 //! Claims about enforcement's place in Envoy.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
-use imp_translate::xds::EXTENSION;
-use imp_translate::{Delta, Rendered};
-use prost::Message as _;
+use imp_translate::xds::door::context;
+use imp_translate::xds::{EXTENSION, SCOPE, filter};
+use imp_translate::{Delta, Rendered, ir};
+use prost::{Message as _, Name as _};
 
-use crate::fixtures::{assembly, parsed_gateway};
+use crate::fixtures::{assembly, parsed, parsed_gateway, publish};
+use crate::golden::rich;
 
 /// Every ext_authz filter that is rendered, wherever it stands.
 fn doors(delta: &Delta) -> Vec<authz::ExtAuthz> {
@@ -39,4 +42,60 @@ fn enforcement_fails_closed_and_soon_and_is_not_tried_twice() {
         let named = |field: &&[u8]| resource.value.windows(field.len()).any(|at| at == *field);
         assert!(!fields.iter().any(named), "{}", resource.name);
     }
+}
+
+/// What each route of the only scope says to the door; None: it asks nobody.
+fn said(publish: ir::Publish) -> Vec<Option<Vec<(String, String)>>> {
+    let mut assembly = assembly();
+    assembly.set_gateway(parsed_gateway(8080));
+    let delta = assembly.set_publish(publish);
+    let scope = delta.all.upserts.iter().find(|resource| resource.type_url == SCOPE).unwrap();
+    let scope = route::ScopedRouteConfiguration::decode(scope.value.clone()).unwrap();
+    let hosts = scope.route_configuration.unwrap().virtual_hosts;
+    let takes = Some(authz::ExtAuthzPerRoute::type_url());
+    let door = filter::chain().into_iter().find(|filter| filter.settings == takes).unwrap().name;
+    let said = |route: route::Route| {
+        let settings = route.typed_per_filter_config[door].value.as_slice();
+        match authz::ExtAuthzPerRoute::decode(settings).unwrap().r#override.unwrap() {
+            authz::ext_authz_per_route::Override::Disabled(_) => None,
+            authz::ext_authz_per_route::Override::CheckSettings(check) => {
+                let mut said: Vec<_> = check.context_extensions.into_iter().collect();
+                said.sort();
+                Some(said)
+            }
+        }
+    };
+    hosts.into_iter().flat_map(|host| host.routes).map(said).collect()
+}
+
+#[test]
+fn a_route_that_asks_names_the_rules_of_its_own_revision() {
+    let ruled = |access: &str| ir::Publish {
+        access: access.to_owned(),
+        ..parsed(&rich("p1", "a.example.com", 9000))
+    };
+    let said_of = |access: &str| {
+        let asking: Vec<_> = said(ruled(access)).into_iter().flatten().collect();
+        assert!(asking.len() > 1);
+        let named = |said: &Vec<(String, String)>| {
+            assert_eq!(said.iter().filter(|(key, _)| key == context::PUBLISH).count(), 1);
+            assert_eq!(said.iter().filter(|(key, _)| key == context::ROUTE).count(), 1);
+            said.iter().find(|(key, _)| key == context::ACCESS).map(|(_, value)| value.clone())
+        };
+        let mut named: Vec<_> = asking.iter().map(named).collect();
+        named.dedup();
+        named
+    };
+    assert_eq!(said_of("0123456789abcdef"), [Some("0123456789abcdef".to_owned())]);
+    assert_eq!(said_of(""), [None], "nothing is said of rules that nobody named");
+}
+
+#[test]
+fn the_next_revision_changes_a_scope_no_more_when_the_rules_stay() {
+    let ruled = |revision, access: &str| {
+        let one = parsed(&publish("p1", "a.example.com", revision));
+        said(ir::Publish { access: access.to_owned(), ..one })
+    };
+    assert_eq!(ruled(1, "same"), ruled(2, "same"));
+    assert_ne!(ruled(1, "same"), ruled(2, "other"));
 }

@@ -28,6 +28,8 @@ pub fn entitlement(bought: &SubscribedTerms) -> pb::Entitlement {
         state: state.into(),
         reason: it.reason.clone(),
         plan_id: it.plan_id.to_string(),
+        // Versions begin at 1.
+        plan_version: u64::try_from(it.plan_version).unwrap_or(0),
         limits: bought.terms.all_limits().iter().map(limit).collect(),
         expires_at_ms: it.ends_at.map_or(0, |at| at.timestamp_millis()),
         counter_key: format!("{}/{}/{}", it.customer_id, it.product_id, it.environment.as_str()),

@@ -4,10 +4,11 @@ use imp_core::cluster::Cluster;
 use imp_core::domain::Domain;
 use imp_core::domain::DomainStatus;
 use imp_core::port::usual_ranges;
+use imp_core::{AgentId, SubscriptionId};
 use imp_store::Record as _;
 use imp_store::domain::DomainFilter;
 use imp_store::testing::Kind;
-use imp_store::{Page, listener_port, product_publish};
+use imp_store::{Page, listener_port, product_publish, usage};
 use rstest::rstest;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
@@ -56,4 +57,61 @@ async fn what_was_published_before_hostnames_were_proven_goes_on(
     assert_eq!(ports.unwrap(), wanted);
     let cluster = Cluster::get(&store, &all(), home).await.unwrap().unwrap();
     assert_eq!(cluster.spec.port_ranges, usual_ranges());
+}
+
+/// Takes the migration back that keeps what a price is found by.
+const UNPRICED: &str = "ALTER TABLE usage_counters DROP COLUMN tenant_id; \
+    ALTER TABLE usage_counters DROP COLUMN customer_id; \
+    ALTER TABLE usage_counters DROP COLUMN plan_id; \
+    ALTER TABLE usage_counters DROP COLUMN plan_version; \
+    ALTER TABLE usage_counters DROP COLUMN product_id; \
+    ALTER TABLE usage_counters DROP COLUMN environment; \
+    ALTER TABLE usage_counters DROP COLUMN plan_key; \
+    DELETE FROM _sqlx_migrations WHERE version = 10;";
+
+#[rstest]
+#[tokio::test]
+async fn usage_from_before_says_whose_it_is_as_far_as_that_is_known(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let counted = |subscription_id, allowed| usage::Row {
+        product_publish_id: shop.publish.id,
+        subscription_id,
+        consumer_id: None,
+        hour: shop.publish.meta.created_at,
+        allowed,
+        limited: 0,
+        terms: usage::Terms::default(),
+        plan_key: String::new(),
+    };
+    let gone = SubscriptionId::new();
+    let rows = [counted(Some(shop.subscription.id), 5), counted(Some(gone), 7), counted(None, 1)];
+    let agent = AgentId::new();
+    write(&store, async |tx| usage::record(tx, agent, "one", &rows).await).await.unwrap();
+    store.close().await;
+    match kind {
+        Kind::Sqlite => {
+            let mut one = SqliteConnection::connect(database.url()).await.unwrap();
+            one.execute(UNPRICED).await.unwrap();
+        }
+        Kind::Postgres => {
+            let mut one = PgConnection::connect(database.url()).await.unwrap();
+            one.execute(UNPRICED).await.unwrap();
+        }
+    }
+    let store = database.open().await.unwrap();
+    let known = usage::totals(&store, shop.subscription.id, 0, 10).await.unwrap();
+    let expected = usage::Terms {
+        tenant_id: Some(shop.tenant.id),
+        customer_id: Some(shop.customer.id),
+        product_id: Some(shop.product.id),
+        environment: Some(shop.subscription.environment),
+        // It may have been another plan then.
+        ..usage::Terms::default()
+    };
+    assert_eq!((known[0].terms, known[0].allowed), (expected, 5));
+    let unknown = usage::totals(&store, gone, 0, 10).await.unwrap();
+    assert_eq!((unknown[0].terms, unknown[0].allowed), (usage::Terms::default(), 7));
 }

@@ -1,0 +1,74 @@
+//! What is refused of the messages of the control plane.
+
+use std::sync::Arc;
+
+/// Longer ids are nobody's.
+const MAX_ID: usize = 128;
+
+/// Why a message was refused. Whoever gets this takes away what was held under that id: refused is
+/// closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// A field that must be there is empty.
+    #[error("{0}: missing")]
+    Missing(&'static str),
+    /// A text that is no id.
+    #[error("{0}: longer than {MAX_ID} bytes, or with control characters")]
+    NoId(&'static str),
+    /// The hash of a key that is in use has another length than SHA-256's.
+    #[error("key_sha256: {0} bytes, not 32")]
+    KeyHash(usize),
+}
+
+/// An id, shared from here on; it may be empty.
+pub(crate) fn id(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+    if text.len() > MAX_ID || text.chars().any(char::is_control) {
+        return Err(ParseError::NoId(field));
+    }
+    Ok(text.into())
+}
+
+/// An id that must be there.
+pub(crate) fn required(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+    if text.is_empty() { Err(ParseError::Missing(field)) } else { id(field, text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use imp_proto::config as pb;
+
+    use super::*;
+    use crate::{Credential, Entitlement};
+
+    #[test]
+    fn messages_without_an_id_or_with_what_is_none_are_refused() {
+        use pb::entitlement::State;
+        let good =
+            pb::Entitlement { id: "sub".into(), state: State::Active.into(), ..Default::default() };
+        assert!(Entitlement::parse(&good).is_ok());
+        let unnamed = pb::Entitlement { id: String::new(), ..good.clone() };
+        assert_eq!(Entitlement::parse(&unnamed), Err(ParseError::Missing("id")));
+        for plan_id in ["p".repeat(MAX_ID + 1), "a\tb".to_owned()] {
+            let strange = pb::Entitlement { plan_id, ..good.clone() };
+            assert_eq!(Entitlement::parse(&strange), Err(ParseError::NoId("plan_id")));
+        }
+    }
+
+    #[test]
+    fn only_a_key_that_is_in_use_needs_a_hash() {
+        use pb::credential::State;
+        let short = pb::Credential {
+            id: "key".into(),
+            key_sha256: vec![0; 31].into(),
+            state: State::Active.into(),
+            ..Default::default()
+        };
+        assert_eq!(Credential::parse(&short), Err(ParseError::KeyHash(31)));
+        let whole = pb::Credential { key_sha256: vec![0; 32].into(), ..short.clone() };
+        assert!(Credential::parse(&whole).is_ok_and(|key| key.is_active()));
+        for state in [State::Revoked as i32, 99] {
+            let gone = pb::Credential { state, ..short.clone() };
+            assert!(Credential::parse(&gone).is_ok_and(|key| !key.is_active()));
+        }
+    }
+}

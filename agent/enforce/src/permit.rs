@@ -1,0 +1,70 @@
+//! The second phase of a decision: what happens when an admitted call is over.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::decision::Admission;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered.
+    Answered {
+        /// HTTP status.
+        status: u16,
+        /// Bodies of request and response together.
+        bytes: u64,
+        /// From the decision to the last byte.
+        duration: Duration,
+    },
+    /// Nobody said: the door hears nothing after its answer, or the call was abandoned.
+    Unknown,
+}
+
+/// What must be told when a call is over, in whatever way: a place that is given back, bytes that are
+/// counted.
+pub trait OnFinish: fmt::Debug + Send + Sync {
+    /// Called once.
+    fn finished(self: Box<Self>, outcome: Outcome);
+}
+
+/// The right to make one call. It is over with [`Permit::finish`]; a permit that is dropped counts as
+/// finished with an unknown outcome, so nothing that was taken for a call stays taken.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped is over"]
+pub struct Permit {
+    admission: Admission,
+    on_finish: Vec<Box<dyn OnFinish>>,
+}
+
+impl Permit {
+    pub(crate) fn new(admission: Admission) -> Self {
+        Self { admission, on_finish: Vec::new() }
+    }
+
+    /// The headers of the call.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Also tells this one when the call is over.
+    pub fn and(mut self, on_finish: impl OnFinish + 'static) -> Self {
+        self.on_finish.push(Box::new(on_finish));
+        self
+    }
+
+    /// The call is over.
+    pub fn finish(mut self, status: u16, bytes: u64, duration: Duration) {
+        self.tell(Outcome::Answered { status, bytes, duration });
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        self.on_finish.drain(..).for_each(|on_finish| on_finish.finished(outcome));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.tell(Outcome::Unknown);
+    }
+}
