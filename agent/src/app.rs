@@ -115,7 +115,7 @@ impl App {
         let Opened { engine, fleet, lkg, ledger, usage, seen, loaded } = opened;
         // Calls are decided from here on, and Envoys that have their configuration go on with it.
         let envoys = tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone()));
-        let holdings = restore(fleet.clone(), lkg.clone(), loaded).await?;
+        let holdings = Arc::new(restore(fleet.clone(), lkg.clone(), loaded).await?);
         let (state, link_state) = watch::channel(match identity {
             Ok(Some(_)) => LinkState::Disconnected,
             Ok(None) => LinkState::Registering,
@@ -127,6 +127,7 @@ impl App {
             xds: xds.clone(),
             link: link_state.clone(),
             fleet: fleet.clone(),
+            holdings: holdings.clone(),
             lkg: lkg.clone(),
             ledger: ledger.clone(),
         };
@@ -141,7 +142,7 @@ impl App {
             token: config.registration_token,
             file,
             identity,
-            holdings: Arc::new(holdings),
+            holdings,
             fleet: fleet.clone(),
             usage,
             seen,

@@ -26,6 +26,8 @@ pub enum Command {
     NodeCertificate(NodeCertificate),
     /// Print the bootstrap with which an Envoy finds this agent (`envoy -c FILE`), and exit.
     Bootstrap(Bootstrap),
+    /// Let the running agent remove what the control plane no longer has, although it is much at once.
+    AcceptShrink(AcceptShrink),
 }
 
 /// How to serve.
@@ -158,6 +160,22 @@ pub struct Bootstrap {
     /// Connections of callers that Envoy holds at a time.
     #[arg(long, env = "IMP_ENVOY_MAX_CONNECTIONS", default_value_t = 50_000, value_name = "N")]
     pub max_connections: u64,
+}
+
+/// How much may go.
+#[derive(Clone, Debug, Args)]
+pub struct AcceptShrink {
+    /// As many gateways and publishes as are held back [default: none; says how many are].
+    #[arg(long, value_name = "N")]
+    pub removals: Option<usize>,
+    /// Where the agent's admin port is.
+    #[arg(
+        long,
+        env = "IMP_ADMIN_LISTEN",
+        default_value = "127.0.0.1:18001",
+        value_name = "ADDR:PORT"
+    )]
+    pub admin_listen: String,
 }
 
 /// One gateway, or all of the cluster.

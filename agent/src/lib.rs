@@ -8,6 +8,7 @@
 //! - [`port`]: where Envoys connect: who they are, and what they may use up.
 //! - [`door`]: one decision per call, as Envoy's ext_authz service.
 
+pub mod accept_shrink;
 pub mod admin;
 pub mod app;
 mod backoff;

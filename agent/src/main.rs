@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use imp_agent::accept_shrink;
 use imp_agent::app::App;
 use imp_agent::bootstrap;
 use imp_agent::config::{Cli, Command, Config, NodeCertificate};
@@ -16,6 +17,9 @@ async fn main() -> ExitCode {
             bootstrap::render(&options).and_then(|yaml| print(&yaml))
         }
         Some(Command::NodeCertificate(options)) => issue(&options),
+        Some(Command::AcceptShrink(options)) => {
+            accept_shrink::ask(&options).and_then(|words| print(&words))
+        }
         Some(Command::Serve(config)) => serve(config).await,
         None => serve(cli.config).await,
     };

@@ -14,6 +14,7 @@ mod publishing;
 mod registration;
 mod restart;
 mod rig;
+mod shrink;
 mod tls;
 mod usage;
 mod verdicts;

@@ -209,7 +209,7 @@ impl Report {
     pub async fn beat(&self, nodes: &[&str]) {
         let node = |id: &&str| pb::heartbeat::Node { id: id.to_string(), ..Default::default() };
         let nodes = nodes.iter().map(node).collect();
-        let beat = pb::Heartbeat { agent_version: "1.2.3".to_owned(), nodes };
+        let beat = pb::Heartbeat { agent_version: "1.2.3".to_owned(), nodes, ..Default::default() };
         self.send(pb::report_request::Kind::Heartbeat(beat)).await;
     }
 

@@ -150,7 +150,7 @@ async fn messages_end_at_their_caps() {
     let agent = Agent::start(&world, made["id"].as_str().unwrap()).await;
     let beat = |bytes: usize| {
         let version = "v".repeat(bytes - 8);
-        let beat = pb::Heartbeat { agent_version: version, nodes: Vec::new() };
+        let beat = pb::Heartbeat { agent_version: version, ..Default::default() };
         let kind = pb::report_request::Kind::Heartbeat(beat);
         assert_eq!(pb::ReportRequest { kind: Some(kind.clone()) }.encoded_len(), bytes);
         kind
