@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use imp_enforce::Engine;
 use imp_grammar::caps::{NODE_CALL_TIME, NODE_CALLS};
+use imp_process::directory;
 use imp_translate::{Layout, Options};
 use imp_xds::KeepAlive;
 use thiserror::Error;
@@ -24,7 +25,6 @@ use crate::ledger::Ledger;
 use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState, Seen};
 use crate::lkg::{Lkg, Loaded, OpenError};
 use crate::port::{Address, Bounded, Port, PortError};
-use crate::state_dir;
 use crate::upstreams::{self, UpstreamsError};
 use crate::usage::{self, Usage};
 
@@ -257,7 +257,7 @@ async fn restore(fleet: Fleet, lkg: Lkg, mut loaded: Loaded) -> Result<Holdings,
 
 fn state(config: &Config) -> Result<IdentityFile, AppError> {
     let failed = |why| AppError::StateDir { path: config.state_dir.display().to_string(), why };
-    state_dir::prepare(&config.state_dir).map_err(failed)?;
+    directory::prepare(&config.state_dir).map_err(failed)?;
     Ok(IdentityFile::within(&config.state_dir))
 }
 

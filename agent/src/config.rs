@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use imp_process::log::LogFormat;
 
 use crate::bootstrap::EnvoyAdmin;
 use crate::port::Address;
@@ -116,15 +117,6 @@ pub enum Layout {
     Scoped,
     /// One table per gateway, sent whole at each change: the peer of the benchmarks.
     WholeRds,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }
 
 /// Of which Envoy the bootstrap is.

@@ -71,15 +71,10 @@ pub enum LinkError {
     TokenRefused(String),
     /// Nobody knows who this agent is, and there is nothing to serve meanwhile.
     #[error(
-        "cannot read {path}: {why}. Restore it, or give a registration token \
-         (--registration-token or IMP_REGISTRATION_TOKEN) to register again"
+        "{0}. Restore it, or give a registration token (--registration-token or \
+         IMP_REGISTRATION_TOKEN) to register again"
     )]
-    Identity {
-        /// The file.
-        path: String,
-        /// In words.
-        why: String,
-    },
+    Identity(String),
 }
 
 /// What the link needs.
@@ -183,10 +178,7 @@ impl Link {
             Err(error) => error,
         };
         let error = match (&self.identity, error) {
-            (Err(why), LinkError::NoToken) => {
-                let path = self.file.path().display().to_string();
-                LinkError::Identity { path, why: why.clone() }
-            }
+            (Err(why), LinkError::NoToken) => LinkError::Identity(why.clone()),
             (_, error) => error,
         };
         if !self.fleet.is_open() {

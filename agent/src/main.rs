@@ -39,9 +39,9 @@ fn issue(options: &NodeCertificate) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    imp_agent::log::start(config.log_format);
+    imp_process::log::start(config.log_format);
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let stop = stop_signal()?;
+    let stop = imp_process::stop_signal()?;
     let mut running = App::start(config).await?;
     let ended = tokio::select! {
         () = stop => Ok(()),
@@ -49,20 +49,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     running.shutdown().await;
     Ok(ended?)
-}
-
-/// SIGINT or SIGTERM, from now on: one that comes during the start ends what has started by then in
-/// order, too.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

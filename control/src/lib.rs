@@ -9,7 +9,6 @@ pub mod flows;
 pub mod hub;
 pub mod jobs;
 pub mod listen;
-pub mod log;
 pub mod metrics;
 pub mod private_file;
 pub mod problem;

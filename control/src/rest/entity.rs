@@ -20,7 +20,7 @@ use crate::rest::call::Call;
 use crate::rest::query::Query;
 use crate::state::State;
 
-/// An entity as it is stored. Implemented by [`stored!`], which forwards to the store's module.
+/// An entity as it is stored. Implemented by `stored!`, which forwards to the store's module.
 pub trait Stored: Sized + Clone + Send + Sync + 'static {
     type Id: Copy + From<Uuid> + Into<Uuid> + Display + Send + Sync;
     type Filter: Default + Send + Sync;
