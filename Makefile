@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-attacks test-grpc lint advisories fmt fuzz bench-publish bench-xds bench-hostile
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc lint contract advisories fmt fuzz bench-publish bench-xds bench-hostile
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,12 +19,21 @@ demo: ## start the whole stack on loopback with the PRD's Payment API; Ctrl-C st
 	@$(PYTHON) deploy/local/demo.py
 
 test: tools ## every test: unit, both databases, protocol, end to end on a real Envoy; then lint
-	@echo "== build"
-	$(CARGO) build --workspace --locked
-	@echo "== tests"
-	$(CARGO) test --workspace --locked
-	@echo "== lint"
-	@$(MAKE) --no-print-directory lint
+	@for part in build test-unit test-databases test-envoy test-stack lint; do \
+	    echo "== $$part"; $(MAKE) --no-print-directory $$part || exit 1; done
+
+# Parts of it, as .ci/run takes them. Each test binary is in one part (deploy/tools/tests.py).
+test-unit: ## unit tests of all packages, and the packages without I/O
+	@$(PYTHON) deploy/tools/tests.py unit
+
+test-databases: tools ## store and control plane, on SQLite and PostgreSQL
+	@$(PYTHON) deploy/tools/tests.py databases
+
+test-envoy: tools ## xds, translate and agent, on a real Envoy
+	@$(PYTHON) deploy/tools/tests.py envoy
+
+test-stack: tools build ## the tidy rules, and the whole stack end to end
+	@$(PYTHON) deploy/tools/tests.py stack
 
 test-attacks: tools ## hostile calls by the hundred against the whole stack (bench/attacks); ATTACKS=hub picks files
 	$(CARGO) build --workspace --locked
@@ -34,9 +43,13 @@ test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt
 	PYTHON=$(CURDIR)/.venv/bin/python $(CARGO) test --locked -p imp-xds --test it -- --ignored grpc
 
-lint: ## rustfmt and clippy, no warning accepted; cargo-deny where it is installed; syntax of the scripts
+contract: ## whether the contract breaks what the last release speaks (buf)
+	@deploy/tools/contract.sh
+
+lint: ## rustfmt, clippy and rustdoc, no warning accepted; cargo-deny where it is installed; syntax of the scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: the tidy tests hold its rules"; fi
 	$(PYTHON) -c "import ast, pathlib; [ast.parse(p.read_text(), str(p)) for p in pathlib.Path('deploy').rglob('*.py')]"

@@ -1,12 +1,12 @@
 //! For the operator, on loopback: is it alive, is it serving, what is it doing.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::fleet::Fleet;
 use crate::identity::IdentityFile;
 use crate::ledger::Ledger;
-use crate::link::LinkState;
+use crate::link::{Holdings, LinkState};
 use crate::lkg::Lkg;
 use crate::port::Address;
 
@@ -36,6 +36,8 @@ pub struct Admin {
     pub link: watch::Receiver<LinkState>,
     /// What is served.
     pub fleet: Fleet,
+    /// What is held of the control plane's.
+    pub holdings: Arc<Holdings>,
     /// What is kept.
     pub lkg: Lkg,
     /// What was counted.
@@ -43,6 +45,17 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// What is held back, and what to do about it.
+    fn shrunk(&self) -> Option<String> {
+        let now = *self.holdings.withheld().borrow();
+        (now.removals > 0).then(|| {
+            format!(
+                "ready, but the control plane's world has shrunk: {} of {} gateways and publishes would go, and none goes until a person says `imp-agent accept-shrink --removals {}`",
+                now.removals, now.held, now.removals
+            )
+        })
+    }
+
     /// What does not stop serving, and needs to be known.
     fn what_is_wrong(&self) -> Vec<String> {
         let disk = self.lkg.failing().map(|why| {
@@ -61,17 +74,26 @@ impl Admin {
             LinkState::Revoked => Some("ready, but the control plane does not take this agent"),
             _ => None,
         };
-        disk.into_iter().chain(usage).chain(link.map(str::to_owned)).collect()
+        disk.into_iter().chain(usage).chain(link.map(str::to_owned)).chain(self.shrunk()).collect()
     }
 }
 
-/// `/healthz`, `/readyz`, `/metrics`, `/status`.
+/// What a person says of a world that has shrunk.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptShrink {
+    /// As many as `/status` says are held back. Missing: only asks.
+    removals: Option<usize>,
+}
+
+/// `/healthz`, `/readyz`, `/metrics`, `/status`, `/accept-shrink`.
 pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
         .route("/status", get(status))
+        .route("/accept-shrink", post(accept_shrink))
         .with_state(admin)
 }
 
@@ -94,6 +116,28 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     let link = *admin.link.borrow();
     let why = format!("nothing to serve yet: no state on disk, and the link is {link:?}\n");
     (StatusCode::SERVICE_UNAVAILABLE, why)
+}
+
+/// JSON, which no web page sends to another site unasked. The number must be the one that is held back
+/// now: who accepts has seen it.
+async fn accept_shrink(
+    State(admin): State<Admin>,
+    Json(said): Json<AcceptShrink>,
+) -> (StatusCode, String) {
+    let now = admin.holdings.withheld().borrow().removals;
+    if now == 0 {
+        return (StatusCode::CONFLICT, "nothing is held back\n".to_owned());
+    }
+    if said.removals != Some(now) {
+        return (StatusCode::CONFLICT, format!("{}\n", admin.shrunk().unwrap_or_default()));
+    }
+    admin.holdings.accept_shrink(now);
+    (
+        StatusCode::ACCEPTED,
+        format!(
+            "accepted: {now} gateways and publishes go as soon as the control plane says so once more\n"
+        ),
+    )
 }
 
 /// Tried, not remembered: a socket can be removed while it is served.
@@ -142,6 +186,7 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
         "gateways": size.gateways,
         "lkg_rows_behind": admin.lkg.behind(),
         "lkg_failing": admin.lkg.failing(),
+        "withheld": *admin.holdings.withheld().borrow(),
         "usage_in_memory_only": admin.ledger.is_behind(),
         "wrong": admin.what_is_wrong(),
         "envoys": envoys(&admin.fleet),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use imp_enforce::Engine;
 use imp_grammar::caps::{NODE_CALL_TIME, NODE_CALLS};
+use imp_process::directory;
 use imp_translate::{Layout, Options};
 use imp_xds::KeepAlive;
 use thiserror::Error;
@@ -24,7 +25,6 @@ use crate::ledger::Ledger;
 use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState, Seen};
 use crate::lkg::{Lkg, Loaded, OpenError};
 use crate::port::{Address, Bounded, Port, PortError};
-use crate::state_dir;
 use crate::upstreams::{self, UpstreamsError};
 use crate::usage::{self, Usage};
 
@@ -115,7 +115,7 @@ impl App {
         let Opened { engine, fleet, lkg, ledger, usage, seen, loaded } = opened;
         // Calls are decided from here on, and Envoys that have their configuration go on with it.
         let envoys = tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone()));
-        let holdings = restore(fleet.clone(), lkg.clone(), loaded).await?;
+        let holdings = Arc::new(restore(fleet.clone(), lkg.clone(), loaded).await?);
         let (state, link_state) = watch::channel(match identity {
             Ok(Some(_)) => LinkState::Disconnected,
             Ok(None) => LinkState::Registering,
@@ -127,6 +127,7 @@ impl App {
             xds: xds.clone(),
             link: link_state.clone(),
             fleet: fleet.clone(),
+            holdings: holdings.clone(),
             lkg: lkg.clone(),
             ledger: ledger.clone(),
         };
@@ -141,7 +142,7 @@ impl App {
             token: config.registration_token,
             file,
             identity,
-            holdings: Arc::new(holdings),
+            holdings,
             fleet: fleet.clone(),
             usage,
             seen,
@@ -256,7 +257,7 @@ async fn restore(fleet: Fleet, lkg: Lkg, mut loaded: Loaded) -> Result<Holdings,
 
 fn state(config: &Config) -> Result<IdentityFile, AppError> {
     let failed = |why| AppError::StateDir { path: config.state_dir.display().to_string(), why };
-    state_dir::prepare(&config.state_dir).map_err(failed)?;
+    directory::prepare(&config.state_dir).map_err(failed)?;
     Ok(IdentityFile::within(&config.state_dir))
 }
 

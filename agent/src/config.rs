@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use imp_process::log::LogFormat;
 
 use crate::bootstrap::EnvoyAdmin;
 use crate::port::Address;
@@ -26,6 +27,8 @@ pub enum Command {
     NodeCertificate(NodeCertificate),
     /// Print the bootstrap with which an Envoy finds this agent (`envoy -c FILE`), and exit.
     Bootstrap(Bootstrap),
+    /// Let the running agent remove what the control plane no longer has, although it is much at once.
+    AcceptShrink(AcceptShrink),
 }
 
 /// How to serve.
@@ -116,15 +119,6 @@ pub enum Layout {
     WholeRds,
 }
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
 /// Of which Envoy the bootstrap is.
 #[derive(Clone, Debug, Args)]
 pub struct Bootstrap {
@@ -158,6 +152,22 @@ pub struct Bootstrap {
     /// Connections of callers that Envoy holds at a time.
     #[arg(long, env = "IMP_ENVOY_MAX_CONNECTIONS", default_value_t = 50_000, value_name = "N")]
     pub max_connections: u64,
+}
+
+/// How much may go.
+#[derive(Clone, Debug, Args)]
+pub struct AcceptShrink {
+    /// As many gateways and publishes as are held back [default: none; says how many are].
+    #[arg(long, value_name = "N")]
+    pub removals: Option<usize>,
+    /// Where the agent's admin port is.
+    #[arg(
+        long,
+        env = "IMP_ADMIN_LISTEN",
+        default_value = "127.0.0.1:18001",
+        value_name = "ADDR:PORT"
+    )]
+    pub admin_listen: String,
 }
 
 /// One gateway, or all of the cluster.

@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use imp_grammar::proof::{PrivateKey, SEED_BYTES};
+use imp_process::file::{self, FileFault};
 use serde::{Deserialize, Serialize};
 
 use crate::lkg::aside;
@@ -88,6 +89,9 @@ impl Identity {
     }
 }
 
+/// What the file must hold.
+const IDENTITY: &str = "the identity that this agent got when it registered (JSON)";
+
 /// More is not an identity.
 const MOST: u64 = 64 * 1024;
 
@@ -109,15 +113,18 @@ impl IdentityFile {
     }
 
     /// None: not registered yet.
-    pub fn load(&self) -> std::io::Result<Option<Identity>> {
+    pub fn load(&self) -> Result<Option<Identity>, FileFault> {
+        let unreadable =
+            |error: &std::io::Error| FileFault::unreadable(&self.path, IDENTITY, error);
         let file = match std::fs::File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(unreadable(&error)),
         };
         let mut bytes = Vec::new();
-        file.take(MOST).read_to_end(&mut bytes)?;
-        serde_json::from_slice(&bytes).map(Some).map_err(without_content)
+        file.take(MOST).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+        let found = |error| FileFault::new(&self.path, IDENTITY, without_content(&error, &bytes));
+        serde_json::from_slice(&bytes).map(Some).map_err(found)
     }
 
     /// Makes room for another identity; what is there stays beside it, for people.
@@ -147,16 +154,15 @@ impl IdentityFile {
 }
 
 /// Where it is wrong, and how. The words of the parser quote what stands there, which may be a secret.
-fn without_content(error: serde_json::Error) -> std::io::Error {
+fn without_content(error: &serde_json::Error, bytes: &[u8]) -> String {
     use serde_json::error::Category;
     let what = match error.classify() {
-        Category::Syntax => "no JSON",
-        Category::Eof => "it ends too early",
-        Category::Data => "a field is missing or not as it should be",
-        Category::Io => return error.into(),
+        Category::Data => "it has a field that is missing or not as it should be",
+        Category::Eof if !bytes.is_empty() => "it ends too early",
+        Category::Syntax | Category::Eof | Category::Io => return file::found(bytes),
     };
     let (line, column) = (error.line(), error.column());
-    std::io::Error::other(format!("{what} at line {line} column {column}"))
+    format!("{what} (line {line} column {column})")
 }
 
 #[cfg(test)]
@@ -177,7 +183,7 @@ mod tests {
         ] {
             std::fs::write(file.path(), damaged).unwrap();
             let words = file.load().unwrap_err().to_string();
-            assert!(!words.contains("secret") && words.contains("at line 1"), "{words}");
+            assert!(!words.contains("secret") && words.contains("but it "), "{words}");
         }
     }
 

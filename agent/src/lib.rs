@@ -8,6 +8,7 @@
 //! - [`port`]: where Envoys connect: who they are, and what they may use up.
 //! - [`door`]: one decision per call, as Envoy's ext_authz service.
 
+pub mod accept_shrink;
 pub mod admin;
 pub mod app;
 mod backoff;
@@ -21,9 +22,7 @@ pub mod intake;
 pub mod ledger;
 pub mod link;
 pub mod lkg;
-pub mod log;
 pub mod port;
 pub mod report;
-mod state_dir;
 pub mod upstreams;
 pub mod usage;

@@ -10,6 +10,7 @@ mod register;
 mod renew;
 mod seen;
 mod session;
+mod shrink;
 mod subscriber;
 mod workshop;
 
@@ -27,6 +28,7 @@ use tonic::transport::Channel;
 pub use endpoint::{EndpointError, channel};
 pub use seen::Seen;
 pub use session::Session;
+pub use shrink::Withheld;
 pub use subscriber::Holdings;
 
 use crate::backoff::Backoff;
@@ -69,15 +71,10 @@ pub enum LinkError {
     TokenRefused(String),
     /// Nobody knows who this agent is, and there is nothing to serve meanwhile.
     #[error(
-        "cannot read {path}: {why}. Restore it, or give a registration token \
-         (--registration-token or IMP_REGISTRATION_TOKEN) to register again"
+        "{0}. Restore it, or give a registration token (--registration-token or \
+         IMP_REGISTRATION_TOKEN) to register again"
     )]
-    Identity {
-        /// The file.
-        path: String,
-        /// In words.
-        why: String,
-    },
+    Identity(String),
 }
 
 /// What the link needs.
@@ -118,6 +115,7 @@ impl Link {
         let mut token = self.token.clone();
         loop {
             let ended = cancel.child_token();
+            let cluster = joined.identity.cluster_id.clone();
             let mut conversing = pin!(self.converse(joined, ended.clone()));
             let again = tokio::select! {
                 () = &mut conversing => None,
@@ -129,7 +127,13 @@ impl Link {
                 conversing.await;
             }
             match again {
-                Some(again) => joined = again,
+                Some(again) => {
+                    if again.identity.cluster_id != cluster {
+                        // Whoever made the token means another world.
+                        self.holdings.accept_shrink(usize::MAX);
+                    }
+                    joined = again;
+                }
                 None => return Ok(()),
             }
         }
@@ -151,7 +155,12 @@ impl Link {
         conversations.spawn(renew::run(session.clone(), cancel.clone()));
         conversations.spawn(keep(session.clone(), cancel.clone()));
         conversations.spawn(follow(session.clone(), self.holdings.clone(), cancel.clone()));
-        conversations.spawn(report::run(session, self.fleet.clone(), self.usage.clone(), cancel));
+        let news = report::News {
+            fleet: self.fleet.clone(),
+            usage: self.usage.clone(),
+            withheld: self.holdings.withheld(),
+        };
+        conversations.spawn(report::run(session, news, cancel));
         while let Some(ended) = conversations.join_next().await {
             if let Err(error) = ended
                 && error.is_panic()
@@ -169,10 +178,7 @@ impl Link {
             Err(error) => error,
         };
         let error = match (&self.identity, error) {
-            (Err(why), LinkError::NoToken) => {
-                let path = self.file.path().display().to_string();
-                LinkError::Identity { path, why: why.clone() }
-            }
+            (Err(why), LinkError::NoToken) => LinkError::Identity(why.clone()),
             (_, error) => error,
         };
         if !self.fleet.is_open() {
@@ -278,6 +284,8 @@ async fn follow(session: Arc<Session>, holdings: Arc<Holdings>, cancel: Cancella
         tokio::select! {
             () = client.run(connect, cancel.clone()) => return subscriber.settled().await,
             times = holdings.lost(lost) => lost = times,
+            () = holdings.accepted() => continue,
+            () = subscriber.settle() => continue,
         }
         tracing::warn!("what was on disk is gone: everything is asked for again");
         // What is under way was told to who had everything, and would count as heard.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use imp_agent::accept_shrink;
 use imp_agent::app::App;
 use imp_agent::bootstrap;
 use imp_agent::config::{Cli, Command, Config, NodeCertificate};
@@ -16,6 +17,9 @@ async fn main() -> ExitCode {
             bootstrap::render(&options).and_then(|yaml| print(&yaml))
         }
         Some(Command::NodeCertificate(options)) => issue(&options),
+        Some(Command::AcceptShrink(options)) => {
+            accept_shrink::ask(&options).and_then(|words| print(&words))
+        }
         Some(Command::Serve(config)) => serve(config).await,
         None => serve(cli.config).await,
     };
@@ -35,9 +39,9 @@ fn issue(options: &NodeCertificate) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    imp_agent::log::start(config.log_format);
+    imp_process::log::start(config.log_format);
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let stop = stop_signal()?;
+    let stop = imp_process::stop_signal()?;
     let mut running = App::start(config).await?;
     let ended = tokio::select! {
         () = stop => Ok(()),
@@ -45,20 +49,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     running.shutdown().await;
     Ok(ended?)
-}
-
-/// SIGINT or SIGTERM, from now on: one that comes during the start ends what has started by then in
-/// order, too.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

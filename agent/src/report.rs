@@ -11,7 +11,7 @@ use imp_proto::agent as pb;
 use imp_proto::method;
 use pb::report_request::Kind;
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tonic::{Code, Status, Streaming};
 use crate::backoff::Backoff;
 use crate::capabilities::capabilities;
 use crate::fleet::Fleet;
-use crate::link::Session;
+use crate::link::{Session, Withheld};
 use crate::usage::Usage;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -33,13 +33,18 @@ const LINGER: Duration = Duration::from_millis(20);
 /// Statuses in one message.
 const STATUSES: usize = 1_000;
 
+/// What there is to report.
+pub(crate) struct News {
+    /// Knows statuses and Envoys.
+    pub(crate) fleet: Fleet,
+    /// Knows who called.
+    pub(crate) usage: Usage,
+    /// What the control plane removes and the agent holds back.
+    pub(crate) withheld: watch::Receiver<Withheld>,
+}
+
 /// Until cancelled.
-pub(crate) async fn run(
-    session: Arc<Session>,
-    fleet: Fleet,
-    usage: Usage,
-    cancel: CancellationToken,
-) {
+pub(crate) async fn run(session: Arc<Session>, news: News, cancel: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(10));
     loop {
         let mut identity = session.watch();
@@ -47,7 +52,7 @@ pub(crate) async fn run(
         let mut welcome = false;
         let ended = tokio::select! {
             () = cancel.cancelled() => return,
-            ended = stream(&session, &fleet, &usage, &mut welcome) => ended,
+            ended = stream(&session, &news, &mut welcome) => ended,
         };
         // Another process with our identity took our place: taking it back at once, and again, would
         // help neither.
@@ -72,12 +77,9 @@ pub(crate) async fn run(
     }
 }
 
-async fn stream(
-    session: &Session,
-    fleet: &Fleet,
-    usage: &Usage,
-    welcome: &mut bool,
-) -> Result<(), Status> {
+async fn stream(session: &Session, news: &News, welcome: &mut bool) -> Result<(), Status> {
+    let News { fleet, usage, .. } = news;
+    let mut withheld = news.withheld.clone();
     let (sender, outbound) = mpsc::channel(16);
     let request = session.request(method::REPORT, ReceiverStream::new(outbound))?;
     let mut inbound = session.client().report(request).await?.into_inner();
@@ -112,8 +114,9 @@ async fn stream(
                 due = None;
                 up.statuses(fleet).await?;
             }
-            _ = nodes.changed() => up.heartbeat(fleet).await?,
-            _ = heartbeats.tick() => up.heartbeat(fleet).await?,
+            _ = nodes.changed() => up.heartbeat(news).await?,
+            Ok(()) = withheld.changed() => up.heartbeat(news).await?,
+            _ = heartbeats.tick() => up.heartbeat(news).await?,
             _ = usages.tick() => {
                 for batch in usage.batches().await {
                     up.send(Kind::Usage(batch)).await?;
@@ -165,11 +168,13 @@ impl Up {
         }
     }
 
-    async fn heartbeat(&self, fleet: &Fleet) -> Result<(), Status> {
+    async fn heartbeat(&self, news: &News) -> Result<(), Status> {
+        let withheld = news.withheld.borrow().removals;
         let heartbeat = pb::Heartbeat {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            nodes: fleet.nodes().into_iter().take(NODES).map(short_node).collect(),
+            nodes: news.fleet.nodes().into_iter().take(NODES).map(short_node).collect(),
             capabilities: Some(capabilities()),
+            withheld_removals: u32::try_from(withheld).unwrap_or(u32::MAX),
         };
         self.send(Kind::Heartbeat(heartbeat)).await
     }

@@ -2,7 +2,6 @@
 
 pub mod accept_restore;
 pub mod bootstrap;
-mod data_dir;
 mod ports;
 
 use std::net::SocketAddr;
@@ -14,6 +13,8 @@ use chrono::{TimeDelta, Utc};
 use imp_core::hostname::SharedDomains;
 use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
+use imp_process::directory;
+use imp_process::file::FileFault;
 use imp_store::Store;
 use thiserror::Error;
 use tokio::task::JoinHandle;
@@ -47,7 +48,7 @@ pub enum StartError {
          --tls-key, or --insecure if something in front of it does TLS"
     )]
     Exposed { address: String, flag: &'static str },
-    #[error("no TLS on the port of {flag}: {why}. See --tls-cert and --tls-key")]
+    #[error("no TLS on the port of {flag} (--tls-cert, --tls-key): {why}")]
     Tls { flag: &'static str, why: String },
     #[error("cannot open the database {url}: {why}. See --data-dir and DATABASE_URL")]
     Database { url: String, why: String },
@@ -59,8 +60,8 @@ pub enum StartError {
     ReservedPorts(String),
     #[error("cannot write the bootstrap token to {path}: {why}")]
     TokenFile { path: String, why: std::io::Error },
-    #[error("cannot use the agents' key in {path} (--agent-key-file): {why}")]
-    AgentKey { path: String, why: std::io::Error },
+    #[error("--agent-key-file: {0}")]
+    AgentKey(FileFault),
 }
 
 /// A started control plane.
@@ -217,7 +218,8 @@ pub async fn admin_token(options: &AdminToken) -> Result<String, StartError> {
 /// The database that the configuration names.
 pub async fn open(config: &Config) -> Result<Store, StartError> {
     let path = || config.data_dir.display().to_string();
-    data_dir::prepare(&config.data_dir).map_err(|why| StartError::DataDir { path: path(), why })?;
+    directory::prepare(&config.data_dir)
+        .map_err(|why| StartError::DataDir { path: path(), why })?;
     let url = config.url();
     Store::open(&url)
         .await
@@ -225,9 +227,7 @@ pub async fn open(config: &Config) -> Result<Store, StartError> {
 }
 
 fn agent_key(config: &Config) -> Result<AgentKey, StartError> {
-    let path = config.agent_key_path();
-    AgentKey::open(&path)
-        .map_err(|why| StartError::AgentKey { path: path.display().to_string(), why })
+    AgentKey::open(&config.agent_key_path()).map_err(StartError::AgentKey)
 }
 
 /// `postgres://user:secret@host/db` -> `postgres://user:***@host/db`.

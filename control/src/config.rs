@@ -4,7 +4,8 @@ mod claims;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use imp_process::log::LogFormat;
 
 pub use claims::ClaimFlags;
 
@@ -113,15 +114,6 @@ pub struct Config {
     /// How log lines look; RUST_LOG says which.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }
 
 impl Config {

@@ -27,9 +27,9 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    imp_control::log::start(config.log_format);
+    imp_process::log::start(config.log_format);
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let stop = stop_signal()?;
+    let stop = imp_process::stop_signal()?;
     let to_file = config.bootstrap_token_file.is_some();
     let scheme = if config.tls().is_some() { "https" } else { "http" };
     let mut running = App::start(config).await.map_err(one_line)?;
@@ -65,20 +65,6 @@ async fn accept_restore(config: Config) -> anyhow::Result<()> {
 
 fn one_line(error: StartError) -> anyhow::Error {
     anyhow::anyhow!(error.to_string().replace('\n', " "))
-}
-
-/// SIGINT or SIGTERM, from now on: one that comes during the start ends what has started by then in
-/// order, too.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

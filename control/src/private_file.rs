@@ -2,11 +2,14 @@
 //! all.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
+
+/// No secret is longer.
+const MOST: u64 = 64 * 1024;
 
 /// Puts a new file in the place of what may be there. The mode of what was there does not matter: the
 /// secret is never in it.
@@ -27,15 +30,17 @@ pub fn make(path: &Path, text: &str) -> io::Result<()> {
     settle(path, &draft, linked.and(removed))
 }
 
-/// What is in the file. One that others may read is closed to them first.
-pub fn read(path: &Path) -> io::Result<String> {
+/// What is in the file, cut at 64 KiB. One that others may read is closed to them first.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let there = fs::metadata(path)?;
     if there.is_file() && there.mode() & 0o077 != 0 {
         tracing::warn!(path = %path.display(), mode = format!("{:o}", there.mode() & 0o777),
             "others could read this secret; they no longer can");
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
     }
-    fs::read_to_string(path)
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A file beside it that nobody else can have made: a name that nobody knows, and only a new one.
@@ -106,9 +111,9 @@ mod tests {
         let path = dir.path().join("key");
         make(&path, "one").unwrap();
         make(&path, "two").unwrap();
-        assert_eq!((read(&path).unwrap().as_str(), mode(&path)), ("one\n", 0o600));
+        assert_eq!((&*read(&path).unwrap(), mode(&path)), (&b"one\n"[..], 0o600));
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        assert_eq!((read(&path).unwrap().as_str(), mode(&path)), ("one\n", 0o600));
+        assert_eq!((&*read(&path).unwrap(), mode(&path)), (&b"one\n"[..], 0o600));
         assert_eq!(names(dir.path()), 1);
         assert!(replace(&dir.path().join("no/such"), "x").is_err());
         let folder = dir.path().join("folder");

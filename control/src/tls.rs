@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use imp_process::file::{self, FileFault};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -114,19 +115,31 @@ impl Secure for Tls {
     }
 }
 
+/// What the files must hold.
+const CERTIFICATES: &str = "certificates in PEM, the server's own first";
+const PRIVATE_KEY: &str = "the private key of that certificate in PEM";
+
+/// A chain of certificates is some thousand bytes.
+const MOST: u64 = 1024 * 1024;
+
 /// Both files, if they belong together.
 fn load(files: &Files) -> Result<CertifiedKey, String> {
-    let path = |path: &PathBuf| path.display().to_string();
-    let of_cert = |why: &dyn std::fmt::Display| format!("{}: {why}", path(&files.cert));
-    let of_key = |why: &dyn std::fmt::Display| format!("{}: {why}", path(&files.key));
-    let chain = CertificateDer::pem_file_iter(&files.cert).map_err(|why| of_cert(&why))?;
-    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|why| of_cert(&why))?;
-    if chain.is_empty() {
-        return Err(of_cert(&"no certificate in it"));
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|why| of_key(&why))?;
+    let unfit = |fault: FileFault| fault.to_string();
+    let pem = file::read(&files.cert, CERTIFICATES, MOST).map_err(unfit)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    let chain = chain.ok_or_else(|| unfit(FileFault::unfit(&files.cert, CERTIFICATES, &pem)))?;
+    let pem = file::read(&files.key, PRIVATE_KEY, MOST).map_err(unfit)?;
+    let key = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| unfit(FileFault::unfit(&files.key, PRIVATE_KEY, &pem)))?;
     let provider = crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map_err(|why| of_key(&why))
+    CertifiedKey::from_der(chain, key, &provider).map_err(|why| match why {
+        rustls::Error::InconsistentKeys(_) => {
+            let found = format!("it holds the key of another one than {}", files.cert.display());
+            unfit(FileFault::new(&files.key, PRIVATE_KEY, found))
+        }
+        why => unfit(FileFault::new(&files.cert, CERTIFICATES, format!("cannot be used: {why}"))),
+    })
 }
 
 /// Of the files' content; a file that cannot be read is one content of its own.

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use imp_process::file::{self, FileFault};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use thiserror::Error;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
@@ -33,13 +36,8 @@ pub enum EndpointError {
         url: String,
     },
     /// The file of the certificate authority.
-    #[error("--control-ca {path}: {why}")]
-    Authority {
-        /// As given.
-        path: String,
-        /// In words.
-        why: String,
-    },
+    #[error("--control-ca: {0}")]
+    Authority(FileFault),
 }
 
 /// Connects when it is first used, and again after every loss. `insecure`: without TLS to other
@@ -68,15 +66,31 @@ pub fn channel(
     match (scheme.as_str(), authority) {
         ("http", _) => Ok(endpoint.connect_lazy()),
         ("https", Some(path)) => {
-            let failed =
-                |why: String| EndpointError::Authority { path: path.display().to_string(), why };
-            let pem = std::fs::read(path).map_err(|why| failed(why.to_string()))?;
+            let pem = authority_in(path).map_err(EndpointError::Authority)?;
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-            let endpoint = endpoint.tls_config(tls).map_err(|why| failed(why.to_string()))?;
+            let unusable = |why| FileFault::new(path, AUTHORITY, format!("cannot be used: {why}"));
+            let endpoint =
+                endpoint.tls_config(tls).map_err(|why| EndpointError::Authority(unusable(why)))?;
             Ok(endpoint.connect_lazy())
         }
         ("https", None) => Err(EndpointError::NoAuthority { url: url.to_owned() }),
         _ => Err(wrong("not http or https".to_owned())),
+    }
+}
+
+/// What the file must hold.
+const AUTHORITY: &str = "the certificate authority of the control plane in PEM";
+
+/// Authorities of a whole system are some hundred thousand bytes.
+const MOST: u64 = 4 * 1024 * 1024;
+
+/// Read here once: the channel takes a file without a certificate, and then trusts nobody.
+fn authority_in(path: &Path) -> Result<Vec<u8>, FileFault> {
+    let pem = file::read(path, AUTHORITY, MOST)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(pem),
+        _ => Err(FileFault::unfit(path, AUTHORITY, &pem)),
     }
 }
 

@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::BoxFuture;
 use imp_xds::client::{Rejections, Subscriber, Update};
 use imp_xds::{Resource, TypeUrl};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::session::Session;
+use super::shrink::{Heard, Names, ShrinkGuard, Withheld};
 use super::workshop::Workshop;
 use crate::fleet::{Fleet, Restored};
 use crate::intake::{self, Item, Kind, Rejected};
@@ -20,6 +23,11 @@ pub struct Holdings {
     held: Mutex<Held>,
     fleet: Fleet,
     lkg: Lkg,
+    /// A person has accepted a smaller world.
+    accepted: Notify,
+    withheld: watch::Sender<Withheld>,
+    /// When to settle what was removed may have changed.
+    waits: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +37,7 @@ struct Held {
     heard: BTreeSet<Kind>,
     /// The disk knows that all of them were.
     told_complete: bool,
+    guard: ShrinkGuard,
 }
 
 /// The version of what is held and not on disk.
@@ -36,9 +45,6 @@ const UNKNOWN: &str = "unknown";
 
 /// The fact that every type has been heard once.
 const COMPLETE: &str = "complete";
-
-/// More of the publishes going in one message than this is worth a line in the log.
-const SHRINKING: usize = 10;
 
 impl Holdings {
     /// `restored`: what the fleet has taken from disk; `complete`: that was a whole world.
@@ -51,7 +57,8 @@ impl Holdings {
             held.heard.extend(Kind::ALL);
             held.told_complete = true;
         }
-        Self { held: Mutex::new(held), fleet, lkg }
+        let (accepted, withheld) = (Notify::new(), watch::Sender::default());
+        Self { held: Mutex::new(held), fleet, lkg, accepted, withheld, waits: Notify::new() }
     }
 
     /// Whether the state on disk is a whole world, not the beginning of one.
@@ -86,6 +93,88 @@ impl Holdings {
         }
     }
 
+    /// A stream begins: what is gone is told once more.
+    fn begin_stream(&self) {
+        self.lock().guard.begin(Instant::now());
+        self.waits.notify_one();
+    }
+
+    /// Judges what a message removes, before anything of it is applied; only what is to be removed
+    /// now stays in it.
+    fn hear(&self, kind: Kind, update: &mut Update) {
+        let mut held = self.lock();
+        let heard = Heard {
+            kind,
+            upserts: update.upserts.iter().map(|resource| &**resource.name()).collect(),
+            removals: std::mem::take(&mut update.removals),
+            held: held.count(kind),
+            publishes: held.count(Kind::Publish),
+            now: Instant::now(),
+        };
+        let removals = held.guard.hear(heard);
+        let withheld = held.guard.withheld();
+        drop(held);
+        update.removals = removals;
+        self.tell_withheld(withheld);
+        self.waits.notify_one();
+    }
+
+    /// Returns what is to be removed once enough time has passed to judge it.
+    async fn settled_removals(&self) -> Names {
+        loop {
+            let at = self.lock().guard.settles_at();
+            let Some(at) = at else {
+                self.waits.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                // It may have to wait for longer.
+                () = self.waits.notified() => continue,
+            }
+            let mut held = self.lock();
+            let names = held.guard.settle();
+            let withheld = held.guard.withheld();
+            drop(held);
+            self.tell_withheld(withheld);
+            return names;
+        }
+    }
+
+    fn tell_withheld(&self, now: Withheld) {
+        let is_news = |was: &mut Withheld| std::mem::replace(was, now) != now;
+        if !self.withheld.send_if_modified(is_news) {
+            return;
+        }
+        metrics::gauge!("imp_withheld_removals").set(now.removals as f64);
+        match now {
+            Withheld { removals: 0, .. } => tracing::info!("no removals are held back any more"),
+            Withheld { removals, held } => tracing::error!(
+                removals,
+                held,
+                "THE CONTROL PLANE'S WORLD HAS SHRUNK: nothing is removed and what is held is served, until a person says `imp-agent accept-shrink --removals {removals}`"
+            ),
+        }
+    }
+
+    /// What is held back of what the control plane removes.
+    pub fn withheld(&self) -> watch::Receiver<Withheld> {
+        self.withheld.subscribe()
+    }
+
+    /// A person accepts that up to so many gateways and publishes go: everything is asked for once
+    /// more, and the answer is believed.
+    pub fn accept_shrink(&self, most: usize) {
+        tracing::warn!(removals = most, "a smaller world is accepted");
+        self.lock().guard.accept(most, Instant::now());
+        self.accepted.notify_one();
+    }
+
+    /// Returns when a person has accepted a smaller world.
+    pub(super) async fn accepted(&self) {
+        self.accepted.notified().await;
+    }
+
     /// What was rejected, and whether the rest takes something away.
     pub(super) fn apply(&self, update: Update) -> (Vec<(String, String)>, bool) {
         let Some(kind) = Kind::of(update.type_url.as_str()) else {
@@ -111,6 +200,9 @@ impl Holdings {
         let tightens = tightens(kind, &removals, &items);
         self.take(kind, items, removals.clone(), &rejected);
         self.record(kind, taken, removals, update.more);
+        if matches!(kind, Kind::Gateway | Kind::Publish) {
+            self.lock().guard.applied(Instant::now());
+        }
         let words = rejected.into_iter().map(|(name, rejected)| (name, rejected.reason));
         (words.collect(), tightens)
     }
@@ -124,16 +216,6 @@ impl Holdings {
     ) {
         for (name, rejected) in rejected {
             tracing::warn!(?kind, %name, reason = %rejected.reason, "cannot take a resource");
-        }
-        if kind == Kind::Publish {
-            let held = self.fleet.size().publishes;
-            if held >= SHRINKING && removals.len() * 2 > held {
-                tracing::warn!(
-                    held,
-                    removed = removals.len(),
-                    "the control plane takes away most publishes"
-                );
-            }
         }
         let removals: Vec<_> = removals.into_iter().map(|name| (kind, name)).collect();
         if matches!(kind, Kind::Entitlement | Kind::Credential) {
@@ -185,6 +267,10 @@ impl Held {
     fn is_complete(&self) -> bool {
         self.heard.len() == Kind::ALL.len()
     }
+
+    fn count(&self, kind: Kind) -> usize {
+        self.versions.get(&kind).map_or(0, BTreeMap::len)
+    }
 }
 
 /// Whether it takes something away from somebody: that must be on disk before the control plane hears
@@ -197,6 +283,12 @@ fn tightens(kind: Kind, removals: &[String], items: &[Item]) -> bool {
         Item::Gateway(_) => false,
     };
     (kind != Kind::Gateway && !removals.is_empty()) || items.iter().any(tighter)
+}
+
+/// Says nothing of whether all of its kind has been heard.
+fn removal_of((kind, names): (Kind, BTreeSet<String>)) -> Update {
+    let (type_url, removals) = (TypeUrl::from(kind.type_url()), names.into_iter().collect());
+    Update { type_url, upserts: Vec::new(), removals, more: true }
 }
 
 /// The holdings, as the delta client sees them.
@@ -213,6 +305,29 @@ impl Stream {
     pub(super) fn new(holdings: Arc<Holdings>, session: Arc<Session>) -> Self {
         let workshop = Workshop::start(holdings.clone());
         Self { holdings, session, must_be_kept: AtomicBool::new(false), workshop }
+    }
+
+    /// Removes what had to wait for a verdict, without end. In the task of the stream: what it hears
+    /// meanwhile must not be overtaken.
+    pub(super) async fn settle(&self) {
+        loop {
+            let names = self.holdings.settled_removals().await;
+            for update in names.into_iter().map(removal_of) {
+                // Acknowledged long ago. A crash before the disk has it costs nothing: the next stream
+                // says it again.
+                if let Err(update) = self.rendered(update) {
+                    self.holdings.apply(update);
+                }
+            }
+        }
+    }
+
+    /// Gateways and publishes go to the workshop: both are rendered under one lock.
+    fn rendered(&self, update: Update) -> Result<Rejections, Update> {
+        match Kind::of(update.type_url.as_str()) {
+            Some(Kind::Gateway | Kind::Publish) => Ok(self.workshop.take(update)),
+            Some(Kind::Entitlement | Kind::Credential) | None => Err(update),
+        }
     }
 
     /// Nothing of a former stream is taken from now on, and nothing of it is under way.
@@ -235,12 +350,10 @@ impl Subscriber for Stream {
         rejected
     }
 
-    fn apply_elsewhere(&self, update: Update) -> Result<Rejections, Update> {
-        match Kind::of(update.type_url.as_str()) {
-            // Both are rendered under one lock.
-            Some(Kind::Gateway | Kind::Publish) => Ok(self.workshop.take(update)),
-            Some(Kind::Entitlement | Kind::Credential) | None => Err(update),
-        }
+    fn apply_elsewhere(&self, mut update: Update) -> Result<Rejections, Update> {
+        let Some(kind) = Kind::of(update.type_url.as_str()) else { return Err(update) };
+        self.holdings.hear(kind, &mut update);
+        self.rendered(update)
     }
 
     fn kept(&self) -> Option<BoxFuture<'static, ()>> {
@@ -255,6 +368,9 @@ impl Subscriber for Stream {
     }
 
     fn connected(&self, connected: bool) {
+        if connected {
+            self.holdings.begin_stream();
+        }
         self.session.connected(connected);
     }
 }

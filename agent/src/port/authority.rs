@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use chrono::{Datelike as _, Days, NaiveDate, Utc};
+use imp_process::file::FileFault;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, date_time_ymd,
@@ -23,14 +24,9 @@ pub const AGENT_NAME: &str = "imp-agent";
 pub enum AuthorityError {
     /// The key of the authority.
     #[error(
-        "{path}: {why}. Restore it, or move it away: the agent then makes a new one, and every node needs a new certificate"
+        "{0}. Restore it, or move it away: the agent then makes a new one, and every node needs a new certificate"
     )]
-    Key {
-        /// The file.
-        path: String,
-        /// In words.
-        why: String,
-    },
+    Key(FileFault),
     /// A certificate could not be made.
     #[error("a certificate could not be made: {0}")]
     Make(#[from] rcgen::Error),
@@ -49,6 +45,9 @@ pub enum AuthorityError {
         why: io::Error,
     },
 }
+
+/// What the key's file must hold.
+const KEY: &str = "a private key in PEM (of the authority by which nodes are known)";
 
 /// Ten years: longer than a certificate should be good, and not longer than the authority is.
 const MAX_DAYS: u32 = 3_650;
@@ -109,15 +108,17 @@ impl Authority {
     /// The one of this state directory; made when there is none.
     pub(crate) fn open(state_dir: &Path) -> Result<Self, AuthorityError> {
         let path = state_dir.join("nodes-ca.key");
-        let failed = |why: String| AuthorityError::Key { path: path.display().to_string(), why };
-        let pem = match read(&path).map_err(|why| failed(why.to_string()))? {
+        let failed = |error| AuthorityError::Key(FileFault::unreadable(&path, KEY, &error));
+        let pem = match read(&path).map_err(failed)? {
             Some(pem) => pem,
             None => {
                 let pem = KeyPair::generate()?.serialize_pem();
-                make(&path, &pem).map_err(|why| failed(why.to_string()))?
+                make(&path, &pem).map_err(failed)?
             }
         };
-        let key = KeyPair::from_pem(&pem).map_err(|why| failed(why.to_string()))?;
+        let unfit = |_| AuthorityError::Key(FileFault::unfit(&path, KEY, &pem));
+        let key = std::str::from_utf8(&pem).map_err(|_| rcgen::Error::CouldNotParseKeyPair);
+        let key = key.and_then(KeyPair::from_pem).map_err(unfit)?;
         Ok(Self { issuer: Issuer::new(authority(), key) })
     }
 
@@ -175,23 +176,23 @@ fn named(name: &str, uri: &str, days: u32) -> Result<CertificateParams, Authorit
     Ok(params)
 }
 
-fn read(path: &Path) -> io::Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(pem) => Ok(Some(pem)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Two that make it at the same time end with the same one.
-fn make(path: &Path, pem: &str) -> io::Result<String> {
+fn make(path: &Path, pem: &str) -> io::Result<Vec<u8>> {
     let draft = path.with_extension(format!("key.{}", std::process::id()));
     write_secret(&draft, pem)?;
     let linked = std::fs::hard_link(&draft, path);
     std::fs::remove_file(&draft)?;
     match linked {
-        Ok(()) => Ok(pem.to_owned()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => std::fs::read_to_string(path),
+        Ok(()) => Ok(pem.into()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => std::fs::read(path),
         Err(error) => Err(error),
     }
 }
@@ -292,6 +293,6 @@ mod tests {
         assert!(matches!(first.for_node(&name, 0), Err(AuthorityError::Days)));
         assert!(first.for_node(&name, MAX_DAYS).is_ok());
         std::fs::write(&path, "damaged").unwrap();
-        assert!(matches!(Authority::open(state.path()), Err(AuthorityError::Key { .. })));
+        assert!(matches!(Authority::open(state.path()), Err(AuthorityError::Key(_))));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use imp_process::file::FileFault;
 use thiserror::Error;
 
 use super::authority::{self, Authority, AuthorityError, NodeName};
@@ -14,13 +15,8 @@ pub enum IssueError {
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     /// The agent's own identity.
-    #[error("{path}: {why}")]
-    Identity {
-        /// The file.
-        path: String,
-        /// In words.
-        why: std::io::Error,
-    },
+    #[error(transparent)]
+    Identity(#[from] FileFault),
     /// It has no cluster yet.
     #[error("{0}: this agent is not registered; start it with a registration token first")]
     NotRegistered(String),
@@ -36,8 +32,7 @@ pub fn issue(
 ) -> Result<(), IssueError> {
     let file = IdentityFile::within(state_dir);
     let path = file.path().display().to_string();
-    let identity = file.load().map_err(|why| IssueError::Identity { path: path.clone(), why })?;
-    let identity = identity.ok_or(IssueError::NotRegistered(path))?;
+    let identity = file.load()?.ok_or(IssueError::NotRegistered(path))?;
     let gateway = gateway.map(|id| id.hyphenated().to_string());
     let name = NodeName::new(&identity.cluster_id, gateway, node_id)?;
     let authority = Authority::open(state_dir)?;

@@ -15,6 +15,7 @@ mod registration;
 mod restart;
 mod rig;
 mod rules;
+mod shrink;
 mod tls;
 mod usage;
 mod verdicts;

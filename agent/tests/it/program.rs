@@ -1,6 +1,7 @@
 //! Claims about the program: what it prints, and how it ends.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
@@ -78,6 +79,61 @@ async fn what_cannot_work_is_one_line_and_exit_code_1() {
     command.arg("--state-dir").arg(state.path());
     let line = last_line(&run(command).await);
     assert!(line.contains("identity.json"), "{line}");
+}
+
+/// Each line names the file, what it must hold and what was found, and none of its content.
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_one_line_that_says_what_it_must_hold() {
+    let state = tempfile::tempdir().unwrap();
+    let secret = "hunter2-hunter2";
+    let of_state = |arguments: &[&str]| {
+        let mut command = anywhere();
+        command.args(arguments).arg("--state-dir").arg(state.path());
+        command
+    };
+    let told = |line: &str, path: &Path, words: &[&str]| {
+        let path = path.display().to_string();
+        let all = words.iter().copied().chain([&*path]);
+        all.for_each(|word| assert!(line.contains(word), "{word} is not in: {line}"));
+        assert!(!line.contains("hunter2"), "{line}");
+    };
+    let authority = state.path().join("ca.pem");
+    let path = authority.display().to_string();
+    let with_authority = || of_state(&["--control", "https://127.0.0.1:9", "--control-ca", &path]);
+    let must_hold = "must hold the certificate authority of the control plane in PEM";
+    let line = last_line(&run(with_authority()).await);
+    told(&line, &authority, &["--control-ca", must_hold, "there is no such file"]);
+    for (content, found) in [
+        (&b"\xff\xfe\x00"[..], "3 bytes that are not text"),
+        (secret.as_bytes(), "15 characters of other text"),
+    ] {
+        std::fs::write(&authority, content).unwrap();
+        let line = last_line(&run(with_authority()).await);
+        told(&line, &authority, &["--control-ca", must_hold, found]);
+    }
+
+    let key = state.path().join("nodes-ca.key");
+    for (content, found) in [
+        (&b"\xff\xfe\x00"[..], "3 bytes that are not text"),
+        (secret.as_bytes(), "15 characters of other text"),
+    ] {
+        std::fs::write(&key, content).unwrap();
+        let line = last_line(&run(of_state(&["--xds-listen", "127.0.0.1:0"])).await);
+        told(&line, &key, &["must hold a private key in PEM", found]);
+    }
+
+    let identity = state.path().join("identity.json");
+    for (content, found) in [
+        (&b"\xff\xfe\x00"[..], "3 bytes that are not text"),
+        (b"", "it is empty"),
+        (secret.as_bytes(), "15 characters of other text"),
+        (br#"{"jwt": ["hunter2"]}"#, "a field that is missing or not as it should be"),
+        (br#"{"jwt": "hunter2"#, "it ends too early"),
+    ] {
+        std::fs::write(&identity, content).unwrap();
+        let line = last_line(&run(of_state(&[])).await);
+        told(&line, &identity, &["must hold the identity", found, "--registration-token"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,9 @@ use crate::stack::{Envoy, PATIENCE};
 /// Between two polls of one worker.
 const PERIOD: Duration = Duration::from_micros(200);
 
+/// A worker that takes a connection has done so after this.
+const TAKEN: Duration = Duration::from_millis(500);
+
 /// After this, a publish is lost, not slow.
 const LOST: Duration = Duration::from_secs(60);
 
@@ -33,25 +36,38 @@ struct Order {
 pub struct Watch(Vec<oneshot::Receiver<Result<Instant>>>);
 
 impl Probes {
-    /// Opens connections until each worker holds one: the listener balances them exactly.
+    /// One connection to each worker. Whose turn it is to accept is the kernel's choice, and on a busy
+    /// machine one worker may take two of them, so connections that tell nothing new are closed and
+    /// opened again.
     pub async fn open(envoy: &Envoy, gateway: SocketAddr, workers: u32) -> Result<Self> {
-        let mut orders = Vec::new();
-        for _ in 0..workers {
-            let connection = Connection::open(gateway)?;
-            let (order, inbox) = mpsc::channel();
-            std::thread::spawn(move || serve(connection, &inbox));
-            orders.push(order);
-        }
         let filter = format!("^listener\\.{gateway}\\.worker_\\d+\\.downstream_cx_active$")
             .replace(':', "_");
-        eventually("a connection on every worker", PATIENCE, async || {
+        let held = async || {
             let stats = envoy.stats(&filter).await?;
-            let held = stats.values().filter(|&&open| open >= 1).count();
-            Ok((held == workers as usize).then_some(()))
+            Ok::<_, anyhow::Error>(stats.values().filter(|&&open| open >= 1).count())
+        };
+        let mut connections: Vec<Connection> = Vec::new();
+        eventually("a connection on every worker", PATIENCE, async || {
+            let before = connections.len();
+            if before < workers as usize {
+                connections.push(Connection::open(gateway)?);
+                let taken = eventually("one more is taken", TAKEN, async || {
+                    Ok((held().await? > before).then_some(()))
+                });
+                if taken.await.is_err() {
+                    connections.pop();
+                }
+            }
+            Ok((connections.len() == workers as usize).then_some(()))
         })
         .await
         .with_context(|| format!("{workers} workers"))?;
-        Ok(Self { orders })
+        let serving = |connection| {
+            let (order, inbox) = mpsc::channel();
+            std::thread::spawn(move || serve(connection, &inbox));
+            order
+        };
+        Ok(Self { orders: connections.into_iter().map(serving).collect() })
     }
 
     /// Begins to poll that host on every worker.

@@ -2,8 +2,11 @@
 //! bad sample that it must refuse.
 
 mod advisories;
+mod codes;
 mod manifest;
+mod metrics;
 mod modules;
+mod parts;
 mod rules;
 mod source;
 mod threats;
@@ -299,6 +302,56 @@ fn no_crate_has_a_known_fault() {
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
     let faults = advisories::faults(&lock);
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_package_is_tested_in_one_part_of_ci() {
+    let files = files().unwrap();
+    let script = files.iter().find(|file| file.path == "deploy/tools/tests.py").unwrap();
+    let faults = parts::faults(&script.text, &files);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    let sample = "PARTS = {\"unit\": [\"imp-xds\", \"imp-gone\"], \"envoy\": [\"imp-xds\"]}";
+    let faults = parts::faults(sample, &files);
+    let is_told = |words: &str| faults.iter().any(|fault| fault == words);
+    assert!(is_told("imp-xds stands in 2 parts of tests.py"), "{faults:?}");
+    assert!(is_told("imp-core stands in 0 parts of tests.py"), "{faults:?}");
+    assert!(is_told("tests.py names imp-gone, which is no package"), "{faults:?}");
+}
+
+#[test]
+fn every_error_code_is_explained_to_clients() {
+    let files = files().unwrap();
+    let page = files.iter().find(|file| file.path == "docs/api.md").unwrap();
+    let faults = codes::faults(&page.text, &files);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    let code = "fn f() { Problem::conflict(\n    \"brand_new\", why) }";
+    let sample = [File { path: "control/src/a.rs".to_owned(), text: code.to_owned() }];
+    let faults = codes::faults("| `gone` | 409 | a |\n", &sample);
+    assert_eq!(
+        faults,
+        [
+            "control/src/a.rs: brand_new is not explained",
+            "gone is explained, and nothing answers so"
+        ]
+    );
+}
+
+#[test]
+fn every_metric_is_explained_to_operators() {
+    let files = files().unwrap();
+    let page = files.iter().find(|file| file.path == "docs/operations.md").unwrap();
+    let faults = metrics::faults(&page.text, &files);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    let code = "fn f() { metrics::counter!(\"imp_new_total\").increment(1); }";
+    let sample = [File { path: "agent/src/a.rs".to_owned(), text: code.to_owned() }];
+    let faults = metrics::faults("| `imp_gone` | a |\n", &sample);
+    assert_eq!(
+        faults,
+        [
+            "agent/src/a.rs: imp_new_total is not explained",
+            "imp_gone is explained, and nothing sets it"
+        ]
+    );
 }
 
 #[test]

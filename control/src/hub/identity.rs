@@ -5,6 +5,7 @@ use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use imp_core::{AgentId, ClusterId};
+use imp_process::file::FileFault;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -24,6 +25,9 @@ const ALGORITHM: Algorithm = Algorithm::HS256;
 const ISSUER: &str = "imp-control";
 const AUDIENCE: &str = "imp-agents";
 const KEY_BYTES: usize = 32;
+
+/// What the key's file must hold.
+const KEY_FILE: &str = "64 hexadecimal digits (the secret that agents' tokens are signed with)";
 
 /// Signs and verifies.
 pub struct AgentKey {
@@ -81,18 +85,25 @@ struct Confirmation {
 
 impl AgentKey {
     /// From a file of 64 hexadecimal digits, which is made when it is missing.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let text = match private_file::read(path) {
+    pub fn open(path: &Path) -> Result<Self, FileFault> {
+        let content = Self::read_or_make(path)
+            .map_err(|error| FileFault::unreadable(path, KEY_FILE, &error))?;
+        let secret = hex::decode(content.trim_ascii()).ok();
+        let secret = secret.filter(|secret| secret.len() >= KEY_BYTES);
+        secret
+            .map(|secret| Self::new(&secret))
+            .ok_or_else(|| FileFault::unfit(path, KEY_FILE, &content))
+    }
+
+    fn read_or_make(path: &Path) -> io::Result<Vec<u8>> {
+        match private_file::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let secret: [u8; KEY_BYTES] = rand::random();
                 private_file::make(path, &hex::encode(secret))?;
-                private_file::read(path)?
+                private_file::read(path)
             }
-            read => read?,
-        };
-        let secret = hex::decode(text.trim()).ok().filter(|secret| secret.len() >= KEY_BYTES);
-        let short = || io::Error::new(io::ErrorKind::InvalidData, "not 64 hexadecimal digits");
-        Ok(Self::new(&secret.ok_or_else(short)?))
+            read => read,
+        }
     }
 
     fn new(secret: &[u8]) -> Self {

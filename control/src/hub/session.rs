@@ -99,9 +99,11 @@ impl Desk {
         answers: &Answers,
     ) -> Result<(), Status> {
         let mut last_beat = None;
+        let mut withholding = Withholding::default();
         while let Some(request) = inbound.message().await? {
             match request.kind {
                 Some(Kind::Heartbeat(heartbeat)) => {
+                    withholding.told(session, heartbeat.withheld_removals);
                     let beat = beat(heartbeat);
                     let news = last_beat.as_ref() != Some(&beat);
                     last_beat = Some(beat.clone());
@@ -160,6 +162,33 @@ impl Desk {
         }
         let answer = pb::ReportResponse { usage_sequence: sequence, ..Default::default() };
         answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the agent left"))
+    }
+}
+
+/// Whether an agent holds back what it was told to remove, as long as it reports.
+#[derive(Default)]
+struct Withholding(u32);
+
+impl Withholding {
+    fn told(&mut self, session: &Session, removals: u32) {
+        let before = std::mem::replace(&mut self.0, removals);
+        let gauge = metrics::gauge!("imp_agents_withholding");
+        match (before, removals) {
+            (0, 1..) => gauge.increment(1.0),
+            (1.., 0) => gauge.decrement(1.0),
+            _ => {}
+        }
+        if removals > 0 && removals != before {
+            tracing::error!(agent = %session.agent, cluster = %session.cluster, removals, "AN AGENT HOLDS REMOVALS BACK: too much of its world went at once. If that is meant, say `imp-agent accept-shrink` beside it");
+        }
+    }
+}
+
+impl Drop for Withholding {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            metrics::gauge!("imp_agents_withholding").decrement(1.0);
+        }
     }
 }
 

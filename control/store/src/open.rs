@@ -109,7 +109,7 @@ fn writer(unfinished: &Unfinished) -> SqlitePoolOptions {
 fn explain(error: &sqlx::Error) -> String {
     let code = error.as_database_error().and_then(|cause| cause.code());
     match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
-        Some(26) => "it is not a database; move it away or name another file".to_owned(),
+        Some(26) => "it must hold an SQLite database, but it is not a database; move it away or name another file".to_owned(),
         Some(11) => "it is damaged; restore it from a backup".to_owned(),
         Some(8 | 14) => format!("{}; check that it is a file that we may write", one_line(error)),
         _ => one_line(error),

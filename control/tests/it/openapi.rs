@@ -25,6 +25,25 @@ async fn the_served_document_is_the_printed_one() {
     assert_eq!(served["openapi"], "3.1.0");
 }
 
+/// A change of the API is seen in review. Keys are sorted, so that only what changed moves.
+#[test]
+fn the_committed_document_is_the_printed_one() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+    let mut document = imp_control::rest::document();
+    document.sort_all_objects();
+    let wanted = format!("{}\n", serde_json::to_string_pretty(&document).unwrap());
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = found.lines().zip(wanted.lines()).position(|(one, other)| one != other);
+    assert!(
+        found == wanted,
+        "line {}: UPDATE_OPENAPI=1 cargo test -p imp-control openapi writes docs/openapi.json",
+        differs.unwrap_or_default() + 1
+    );
+}
+
 #[test]
 fn every_reference_leads_somewhere() {
     let document = imp_control::rest::document();

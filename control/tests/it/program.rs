@@ -159,6 +159,60 @@ fn an_unreadable_database_is_one_clear_line() {
     assert!(line.contains("--data-dir"), "{line}");
 }
 
+/// Each line names the file, what it must hold and what was found, and none of its content.
+#[test]
+fn a_file_that_cannot_be_used_is_one_line_that_says_what_it_must_hold() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let secret = "hunter2-hunter2";
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let told = |line: &str, path: &Path, words: &[&str]| {
+        let path = path.display().to_string();
+        let all = words.iter().copied().chain([&*path]);
+        all.for_each(|word| assert!(line.contains(word), "{word} is not in: {line}"));
+        assert!(!line.contains("hunter2"), "{line}");
+    };
+    for (content, found) in [
+        (&b"\xff\xfe\x00"[..], "3 bytes that are not text"),
+        (b"", "it is empty"),
+        (secret.as_bytes(), "15 characters of other text"),
+        (&[b'z'; 64], "64 characters of other text"),
+    ] {
+        let key = file("key", content);
+        let line = fails(program(&data).arg("--agent-key-file").arg(&key));
+        told(&line, &key, &["--agent-key-file", "64 hexadecimal digits", found]);
+    }
+    let line = fails(program(&data).arg("--agent-key-file").arg(dir.path()));
+    told(&line, dir.path(), &["64 hexadecimal digits", "it is a directory"]);
+
+    let made = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let cert = file(&format!("{name}.pem"), made.cert.pem().as_bytes());
+        (cert, file(&format!("{name}.key"), made.signing_key.serialize_pem().as_bytes()))
+    };
+    let ((cert, key), (_, other)) = (made("one"), made("other"));
+    let tls = |cert: &Path, key: &Path| {
+        fails(program(&data).arg("--tls-cert").arg(cert).arg("--tls-key").arg(key))
+    };
+    let text = file("text", secret.as_bytes());
+    let (certificates, private) = ("must hold certificates in PEM", "must hold the private key");
+    told(&tls(&text, &key), &text, &["--tls-cert", certificates, "15 characters of other text"]);
+    told(&tls(&cert, &text), &text, &["--tls-key", private, "15 characters of other text"]);
+    told(&tls(&cert, &other), &other, &[private, "of another one than"]);
+    let missing = dir.path().join("missing");
+    told(&tls(&cert, &missing), &missing, &[private, "there is no such file"]);
+
+    let another = dir.path().join("another");
+    std::fs::create_dir(&another).unwrap();
+    let database = another.join("imp.db");
+    std::fs::write(&database, format!("{secret} {secret} {secret}")).unwrap();
+    told(&fails(&mut program(&another)), &database, &["must hold an SQLite database"]);
+}
+
 #[test]
 fn a_bad_flag_is_refused() {
     let dir = TempDir::new().unwrap();

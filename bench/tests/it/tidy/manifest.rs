@@ -7,6 +7,7 @@ use super::File;
 /// Package, the packages of ours that it may use, and outside crates that it may not.
 const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("imp-grammar", &[], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
+    ("imp-process", &["imp-grammar"], &["sqlx", "axum", "tonic", "hyper", "reqwest", "prost"]),
     (
         "imp-core",
         &["imp-grammar"],
@@ -15,7 +16,11 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("imp-proto", &["imp-grammar"], &["sqlx", "axum", "tokio", "hyper"]),
     ("imp-xds", &[], &["sqlx", "axum"]),
     ("imp-store", &["imp-core"], &["axum", "tonic", "prost"]),
-    ("imp-control", &["imp-core", "imp-grammar", "imp-store", "imp-proto", "imp-xds"], &[]),
+    (
+        "imp-control",
+        &["imp-core", "imp-grammar", "imp-process", "imp-store", "imp-proto", "imp-xds"],
+        &[],
+    ),
     ("imp-cli", &["imp-core"], &["tonic", "axum"]),
     (
         "imp-translate",
@@ -26,7 +31,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("imp-envoy-module", &["imp-enforce", "imp-proto"], &["axum"]),
     (
         "imp-agent",
-        &["imp-grammar", "imp-proto", "imp-xds", "imp-translate", "imp-enforce"],
+        &["imp-grammar", "imp-process", "imp-proto", "imp-xds", "imp-translate", "imp-enforce"],
         &["reqwest"],
     ),
     (
@@ -70,7 +75,7 @@ fn table<'a>(text: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
         .collect()
 }
 
-fn package(file: &File) -> Option<&str> {
+pub(super) fn package(file: &File) -> Option<&str> {
     // A workspace of its own (cargo-fuzz wants one) builds nothing that is shipped.
     let own_workspace = file.text.lines().any(|line| line == "[workspace]");
     if !file.path.ends_with("Cargo.toml") || own_workspace {

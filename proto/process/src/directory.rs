@@ -1,4 +1,4 @@
-//! The state directory: for its owner alone, also when it was there before.
+//! A directory with secrets in it: for its owner alone, also when it was there before.
 
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -6,18 +6,18 @@ use std::path::Path;
 
 /// Makes it, or takes away what others may do there. Another user's directory is refused: who owns
 /// it can exchange what is in it.
-pub(crate) fn prepare(path: &Path) -> Result<()> {
+pub fn prepare(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let found = std::fs::metadata(path)?;
     // The owner of our entry in /proc is the user that we run as.
     let ours = std::fs::metadata("/proc/self").map_or(found.uid(), |process| process.uid());
     if found.uid() != ours {
-        let why = "it belongs to another user; name a directory of the agent's own, for example one below it";
+        let why = "it belongs to another user; name a directory of this program's own, for example one below it";
         return Err(Error::new(ErrorKind::PermissionDenied, why));
     }
     if found.mode() & 0o077 != 0 {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-        tracing::warn!(path = %path.display(), mode = format!("{:o}", found.mode() & 0o777), "others could use the state directory; now only its owner can");
+        tracing::warn!(path = %path.display(), mode = format!("{:o}", found.mode() & 0o777), "others could use this directory; now only its owner can");
     }
     Ok(())
 }

@@ -1,0 +1,9 @@
+//! What control plane and agent do alike as processes: the log, a directory that is theirs alone,
+//! errors about the files that they start from, the signal to stop. No product word.
+
+pub mod directory;
+pub mod file;
+pub mod log;
+mod stop;
+
+pub use stop::stop_signal;
