@@ -92,7 +92,8 @@ async fn an_envoy_that_refuses_a_revision_is_judged_by_the_rules_of_the_one_that
         let there = || (again.fleet.nodes().len() == 2).then_some(());
         eventually("both Envoys", there).await;
         each_by_its_own(&again).await;
-        assert!(stuck.runs(&digest(from)) && quick.runs(&digest(to)));
+        assert!(stuck.runs(&digest(from)), "the one that refuses goes on: {from:?} -> {to:?}");
+        assert!(quick.runs(&digest(to)), "the other stays: {from:?} -> {to:?}");
         again.shutdown().await;
     }
 }

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::world::{Shop, World};
 
-/// Nobody can read the agents until [`MEND`].
-const BREAK: &str = "ALTER TABLE agents RENAME TO agents_away";
-const MEND: &str = "ALTER TABLE agents_away RENAME TO agents";
+/// No view can read the agents until [`MEND`]; what a write itself needs of them stays.
+const BREAK: &str = "ALTER TABLE agents RENAME COLUMN nodes TO nodes_away";
+const MEND: &str = "ALTER TABLE agents RENAME COLUMN nodes_away TO nodes";
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
