@@ -108,6 +108,10 @@ pub struct Config {
     /// How log lines look; RUST_LOG says which.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Export spans to this OpenTelemetry collector over gRPC, such as http://collector:4317.
+    /// [default: spans are in the log's lines only]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// How routes reach Envoy.
@@ -231,6 +235,7 @@ impl Config {
             envoy_admin: EnvoyAdmin::Off,
             layout: Layout::Scoped,
             log_format: LogFormat::Text,
+            otlp_endpoint: None,
         }
     }
 }

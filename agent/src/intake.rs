@@ -1,10 +1,12 @@
 //! Resources of the control plane, parsed. What comes out of here can be served.
 
 use imp_enforce::{Credential, Entitlement, PublishAccess};
-use imp_proto::config as pb;
+use imp_process::traces;
+use imp_proto::{cause, config as pb};
 use imp_translate::ir;
 use imp_xds::{Resource, TypeUrl};
 use prost::Name as _;
+use tracing::Span;
 
 /// One of the four types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,6 +68,8 @@ pub struct Publish {
     pub access: PublishAccess,
     /// As it came.
     pub wire: bytes::Bytes,
+    /// From here until Envoys have it: a part of the trace of the request that made it so.
+    pub span: Span,
 }
 
 /// A resource that cannot be served.
@@ -90,11 +94,25 @@ pub fn parse(kind: Kind, resource: &Resource) -> Result<Item, Rejected> {
             let message: pb::Gateway = decode(resource)?;
             ir::Gateway::parse(&message).map(Item::Gateway).map_err(Rejected::new)
         }
-        Kind::Publish => publish(resource.value().clone(), resource.name())
-            .map(|publish| Item::Publish(Box::new(publish))),
+        Kind::Publish => {
+            let span = span(resource);
+            let _inside = span.enter();
+            let parsed = publish(resource.value().clone(), resource.name())?;
+            Ok(Item::Publish(Box::new(Publish { span: span.clone(), ..parsed })))
+        }
         Kind::Entitlement => entitlement(resource).map(Item::Entitlement),
         Kind::Credential => credential(resource).map(Item::Credential),
     }
+}
+
+/// What is restored, or came with a first answer, has no cause.
+fn span(resource: &Resource) -> Span {
+    let Some(metadata) = resource.metadata() else { return Span::none() };
+    let text = |name| metadata.text(cause::NAMESPACE, name).unwrap_or_default();
+    let (publish, request_id) = (resource.name(), text(cause::REQUEST_ID));
+    let span = tracing::info_span!("serve", %publish, request_id);
+    traces::follow(&span, text(cause::TRACEPARENT));
+    span
 }
 
 fn entitlement(resource: &Resource) -> Result<Entitlement, Rejected> {
@@ -139,7 +157,7 @@ pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
         .map_err(|fault| Rejected { reason: fault.to_string(), revision })?;
     // Its routes name the rules that their calls are judged by.
     let routes = ir::Publish { access: access.digest(), ..routes };
-    Ok(Publish { routes, access, wire })
+    Ok(Publish { routes, access, wire, span: Span::none() })
 }
 
 /// A resource stands under its own id, so that taking away the name takes away the object.

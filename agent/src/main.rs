@@ -8,6 +8,7 @@ use imp_agent::accept_shrink;
 use imp_agent::app::App;
 use imp_agent::bootstrap;
 use imp_agent::config::{Cli, Command, Config, NodeCertificate};
+use imp_process::traces::Export;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -39,7 +40,9 @@ fn issue(options: &NodeCertificate) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    imp_process::log::start(config.log_format);
+    let endpoint = config.otlp_endpoint.as_deref();
+    let export = Export::start("imp-agent", env!("CARGO_PKG_VERSION"), endpoint)?;
+    imp_process::log::start(config.log_format, export.as_ref());
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = imp_process::stop_signal()?;
     let mut running = App::start(config).await?;
@@ -48,6 +51,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         error = running.ended() => Err(error),
     };
     running.shutdown().await;
+    tokio::task::spawn_blocking(|| export.map(Export::end)).await?;
     Ok(ended?)
 }
 

@@ -60,6 +60,13 @@ impl Rest {
         }
     }
 
+    /// What is there in the metrics' text format.
+    pub async fn metrics(&self) -> Result<String> {
+        let url = format!("{}/metrics", self.base);
+        let response = self.http.get(url).bearer_auth(&self.token).send().await?;
+        Ok(response.error_for_status()?.text().await?)
+    }
+
     /// The object.
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.expect(Method::GET, path, None).await

@@ -18,7 +18,7 @@ use std::time::Duration;
 use imp_core::{AgentId, ClusterId, ProductPublishId};
 use imp_store::compile::AgentStanding;
 use imp_store::outbox::{Subject, Tail, Told};
-use imp_store::{Cause, Result, Store, StoreError};
+use imp_store::{Result, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,9 @@ pub trait Watcher: Send + Sync + 'static {
 
     /// A publish changed, in this cluster; None: it is gone.
     fn publish(&self, id: ProductPublishId, cluster: Option<ClusterId>);
+
+    /// A publish was compiled to this version of its resource, because of a change.
+    fn compiled(&self, id: ProductPublishId, version: &str, why: &Told);
 }
 
 /// Keeps the worlds as the database has them.
@@ -52,8 +55,8 @@ pub struct Tailer {
     watcher: Arc<dyn Watcher>,
     placement: Placement,
     backlog: Backlog,
-    /// What made the subjects that wait, as far as it is known.
-    causes: HashMap<Subject, Cause>,
+    /// What made the subjects that wait.
+    causes: HashMap<Subject, Told>,
 }
 
 impl Tailer {
@@ -180,12 +183,9 @@ impl Tailer {
     }
 
     fn note_causes(&mut self, told: Vec<Told>) -> Vec<Subject> {
-        let note = |Told { subject, cause }| {
-            if cause.is_unknown() {
-                self.causes.remove(&subject);
-            } else {
-                self.causes.insert(subject, cause);
-            }
+        let note = |told: Told| {
+            let subject = told.subject;
+            self.causes.insert(subject, told);
             subject
         };
         told.into_iter().map(note).collect()

@@ -114,6 +114,10 @@ pub struct Config {
     /// How log lines look; RUST_LOG says which.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Export spans to this OpenTelemetry collector over gRPC, such as http://collector:4317.
+    /// [default: spans are in the log's lines only]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Config {
@@ -142,6 +146,7 @@ impl Config {
             token_rate: 1_000_000,
             tenant_rate: 1_000_000,
             log_format: LogFormat::Text,
+            otlp_endpoint: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod calls;
+pub mod deliveries;
 mod ending;
 pub mod gate;
 pub mod history;
@@ -27,7 +28,8 @@ use std::time::Duration;
 use imp_core::{AgentId, ClusterId, ProductPublishId};
 use imp_proto::config as pb;
 use imp_store::compile::AgentStanding;
-use imp_xds::{AdsServer, NoObserver, ServerConfig, TypeRules};
+use imp_store::outbox::Told;
+use imp_xds::{AdsServer, ServerConfig, TypeRules};
 use prost::Name as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -41,6 +43,7 @@ use crate::operation::Operation;
 use crate::tls::Tls;
 use board::Board;
 use calls::Calls;
+use deliveries::Deliveries;
 use gate::Gate;
 use identity::AgentKey;
 use presence::{Duplicates, Presence};
@@ -60,6 +63,7 @@ pub struct Hub {
     desk: Desk,
     recheck: Arc<Recheck>,
     presence: Arc<Presence>,
+    deliveries: Arc<Deliveries>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -75,7 +79,9 @@ impl Hub {
         let (store, clock) = (platform.store.clone(), platform.clock.clone());
         let board = Arc::new(Board::default());
         let recheck = Arc::new(Recheck::default());
-        let (scribe, pen) = Scribe::new(store.clone(), clock.clone(), board.clone());
+        let deliveries = Arc::new(Deliveries::new(clock.clone()));
+        let (scribe, pen) =
+            Scribe::new(store.clone(), clock.clone(), board.clone(), deliveries.clone());
         let rechecks = {
             let (recheck, pen, stop) = (recheck.clone(), pen.clone(), stop.clone());
             async move { recheck.run(pen, stop).await }
@@ -89,19 +95,20 @@ impl Hub {
         ];
         let gate = Arc::new(Gate::new(store.clone(), clock.clone(), key, worlds));
         let desk = Desk { store, clock, board, pen, stop };
-        Self { platform, gate, desk, recheck, presence, tasks }
+        Self { platform, gate, desk, recheck, presence, deliveries, tasks }
     }
 
     /// What the tailer tells.
     pub fn watcher(&self) -> Arc<dyn Watcher> {
         let (gate, board) = (self.gate.clone(), self.desk.board.clone());
-        Arc::new(Ears { gate, board, recheck: self.recheck.clone() })
+        let (recheck, deliveries) = (self.recheck.clone(), self.deliveries.clone());
+        Arc::new(Ears { gate, board, recheck, deliveries })
     }
 
     /// Serves until the program stops.
     pub async fn serve(self, listener: TcpListener, tls: Option<Tls>, limits: Limits) {
         let stop = self.desk.stop.clone();
-        let (ads, presence) = (ads(self.gate.clone()), self.presence);
+        let (ads, presence) = (ads(self.gate.clone(), self.deliveries.clone()), self.presence);
         let refusals = Refusals::new(self.desk.pen.clone(), self.desk.clock.clone());
         let agents = Agents::new(self.platform, self.gate.clone(), self.desk);
         let calls = Calls::new(self.gate, agents, ads, presence, refusals, stop.clone());
@@ -140,7 +147,7 @@ async fn notice(
 
 /// Publishes last, behind the gateways, entitlements and keys that they need. None waits for the
 /// acknowledgement of another, removals included, but they leave in this order.
-fn ads(gate: Arc<Gate>) -> AdsServer {
+fn ads(gate: Arc<Gate>, deliveries: Arc<Deliveries>) -> AdsServer {
     let mut types = pb::type_urls();
     types.sort_by_key(|type_url| *type_url == pb::Publish::type_url());
     let rules = types.into_iter().map(|type_url| TypeRules::new(type_url, 0)).collect();
@@ -149,13 +156,14 @@ fn ads(gate: Arc<Gate>) -> AdsServer {
         barrier_timeout: Duration::ZERO,
         ..ServerConfig::new(rules)
     };
-    AdsServer::new(config, gate, Arc::new(NoObserver))
+    AdsServer::new(config, gate, deliveries)
 }
 
 struct Ears {
     gate: Arc<Gate>,
     board: Arc<Board>,
     recheck: Arc<Recheck>,
+    deliveries: Arc<Deliveries>,
 }
 
 impl Watcher for Ears {
@@ -169,5 +177,9 @@ impl Watcher for Ears {
             Some(_) => {}
             None => self.board.gone(id, Instant::now()),
         }
+    }
+
+    fn compiled(&self, id: ProductPublishId, version: &str, why: &Told) {
+        self.deliveries.compiled(id, version, &why.cause, why.at);
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use imp_control::app::{self, App, StartError, accept_restore};
 use imp_control::config::{AdminToken, Cli, Command, Config};
+use imp_process::traces::Export;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -27,7 +28,9 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    imp_process::log::start(config.log_format);
+    let endpoint = config.otlp_endpoint.as_deref();
+    let export = Export::start("imp-control", env!("CARGO_PKG_VERSION"), endpoint)?;
+    imp_process::log::start(config.log_format, export.as_ref());
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = imp_process::stop_signal()?;
     let to_file = config.bootstrap_token_file.is_some();
@@ -43,6 +46,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = running.stopped() => {}
     }
     running.wait().await;
+    tokio::task::spawn_blocking(|| export.map(Export::end)).await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use imp_core::AgentId;
 use imp_core::role::{Action, Kind, Role, any_allows};
 use imp_core::scope::{Principal, TenantScope};
 use imp_core::upstream::UpstreamPolicy;
+use imp_process::traces;
 use imp_store::{Cause, Store, audit};
 
 use crate::admission::{Admission, Payer};
@@ -110,7 +111,7 @@ impl Operation {
 
     /// What the rows of the outbox name as the reason of a change.
     pub fn cause(&self) -> Cause {
-        Cause { request_id: self.request_id.clone(), traceparent: String::new() }
+        Cause { request_id: self.request_id.clone(), traceparent: traces::traceparent() }
     }
 
     /// Counts work against the caller's rates, besides what it sent and got.

@@ -10,6 +10,7 @@ use imp_translate::xds::{EXTENSION, LISTENER, ROUTES, SCOPE};
 use imp_translate::{Assembly, Blame, Delta, Options};
 use imp_xds::StreamId;
 use prost::Message as _;
+use tracing::Span;
 
 use super::Size;
 use super::observer::Happened;
@@ -57,6 +58,8 @@ pub(super) struct Revisions {
     pub(super) former: Option<Revision>,
     /// Of every revision whose routes some Envoy may still run.
     pub(super) former_rules: FormerRules,
+    /// Until all Envoys have the wanted one.
+    pub(super) under_way: Span,
 }
 
 #[derive(Clone, Debug)]
@@ -131,7 +134,7 @@ impl Core {
     }
 
     fn hold_publish(&mut self, publish: Publish) {
-        let Publish { routes, access, wire } = publish;
+        let Publish { routes, access, wire, span } = publish;
         let (id, number) = (routes.id.clone(), routes.revision);
         let proven = self.assembly.proven(&id);
         let (before, mut former_rules) = match self.revisions.remove(&id) {
@@ -144,7 +147,8 @@ impl Core {
         let replaced = before.into_iter().next();
         let changed = replaced.is_some_and(|old| former_rules.add(old.access, &access, fallback));
         let wanted = Revision { number, access, wire };
-        self.revisions.insert(id.clone(), Revisions { wanted, former, former_rules });
+        self.revisions
+            .insert(id.clone(), Revisions { wanted, former, former_rules, under_way: span });
         if changed {
             self.keep_former_rules(&id);
         }
@@ -352,6 +356,7 @@ impl Core {
                 && revisions.wanted.number == revision
             {
                 revisions.former = None;
+                revisions.under_way = Span::none();
             }
         }
     }

@@ -117,7 +117,7 @@ impl Core {
         let Some(delta) = self.assembly.set_refused(id, status.revision, routes) else { return };
         self.stage(delta);
         if let (Some(former), Some(revisions)) = (former, self.revisions.get_mut(id)) {
-            let Publish { routes, access, wire } = former;
+            let Publish { routes, access, wire, .. } = former;
             // A former release kept no rules beside it.
             if revisions.former_rules.add(access.clone(), &revisions.wanted.access, Some(&access)) {
                 self.with_former_rules.insert(id.to_owned());

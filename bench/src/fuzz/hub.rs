@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use imp_control::admission::{Admission, RestRates};
 use imp_control::compile::Worlds;
 use imp_control::hub::board::Board;
+use imp_control::hub::deliveries::Deliveries;
 use imp_control::hub::gate::{Gate, KeyHolder};
 use imp_control::hub::identity::AgentKey;
 use imp_control::hub::scribe::Scribe;
@@ -54,7 +55,8 @@ impl Hub {
         });
         let clock = Clock::system();
         let board = Arc::new(Board::default());
-        let (_scribe, pen) = Scribe::new(store.clone(), clock.clone(), board.clone());
+        let deliveries = Arc::new(Deliveries::new(clock.clone()));
+        let (_scribe, pen) = Scribe::new(store.clone(), clock.clone(), board.clone(), deliveries);
         let gate = Arc::new(Gate::new(store.clone(), clock.clone(), key, Worlds::default()));
         let stop = CancellationToken::new();
         let platform = Operation {

@@ -15,5 +15,6 @@ mod quota;
 mod still;
 mod tidy;
 mod tls;
+mod traces;
 mod trailers;
 mod trouble;

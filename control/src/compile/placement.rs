@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use imp_core::product_publish::Environment;
 use imp_core::{ClusterId, GatewayId, ProductId, ProductPublishId};
 use imp_proto::config::ResourceType;
-use imp_store::Cause;
+use imp_store::outbox::Told;
 use imp_xds::wire::Metadata;
 use imp_xds::{Change, Resource};
 use uuid::Uuid;
@@ -68,11 +68,14 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// Notes what made it as it is, for whom it reaches.
-    pub fn caused_by(self, cause: Option<&Cause>) -> Self {
-        let Some(Cause { request_id, traceparent }) = cause else { return self };
+    /// Notes what made it as it is, for whom it reaches. The current span goes on there.
+    pub fn caused_by(self, why: Option<&Told>) -> Self {
+        let Some(Told { cause, .. }) = why.filter(|why| !why.cause.is_unknown()) else {
+            return self;
+        };
+        let traceparent = imp_process::traces::traceparent();
         let texts = [
-            (imp_proto::cause::REQUEST_ID, request_id.as_str()),
+            (imp_proto::cause::REQUEST_ID, cause.request_id.as_str()),
             (imp_proto::cause::TRACEPARENT, traceparent.as_str()),
         ];
         let known = texts.into_iter().filter(|(_, text)| !text.is_empty());

@@ -14,10 +14,11 @@ use std::hash::Hash;
 use imp_core::{AgentId, ClusterId, ProductPublishId, TenantId};
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, Read, Which};
-use imp_store::outbox::Subject;
-use imp_store::{Cause, Page, Result, Store};
+use imp_store::outbox::{Subject, Told};
+use imp_store::{Page, Result, Store};
 use imp_xds::MAX_RESOURCE_BYTES;
 use thiserror::Error;
+use tracing::Span;
 use uuid::Uuid;
 
 use super::message::MessageError;
@@ -53,7 +54,7 @@ trait Source {
     fn told(_reader: &mut Reader<'_>, _id: Self::Id, _row: Option<&Self::Row>) {}
 
     /// What the row became, before it is placed.
-    fn placed(_reader: &mut Reader<'_>, _row: &Self::Row, _placed: &Placed) {}
+    fn placed(_reader: &mut Reader<'_>, _row: &Self::Row, _placed: &Placed, _why: Option<&Told>) {}
 }
 
 /// A row that no agent could be sent.
@@ -70,7 +71,7 @@ pub(super) struct Reader<'a> {
     pub(super) worlds: &'a Worlds,
     pub(super) watcher: &'a dyn Watcher,
     pub(super) placement: &'a mut Placement,
-    pub(super) causes: &'a HashMap<Subject, Cause>,
+    pub(super) causes: &'a HashMap<Subject, Told>,
     /// Publishes among what was read that are dear.
     pub(super) dear: Vec<(ProductPublishId, TenantId)>,
 }
@@ -188,14 +189,16 @@ impl Reader<'_> {
         let rows = S::rows(self.store, which).await?;
         let after = next_page(&rows);
         each(S::TYPE.name(), which, rows, |id, row| {
+            let why = self.causes.get(&(S::SUBJECT)(id));
+            let span = span::<S>(id, why);
+            let _inside = span.as_ref().map(Span::enter);
             S::told(self, id, row.as_ref());
             match row.as_ref().map_or(Ok(None), S::place) {
                 Ok(now) => {
                     if let (Some(row), Some(now)) = (&row, &now) {
-                        S::placed(self, row, now);
+                        S::placed(self, row, now, why);
                     }
-                    let cause = self.causes.get(&(S::SUBJECT)(id));
-                    let now = now.map(|now| now.caused_by(cause));
+                    let now = now.map(|now| now.caused_by(why));
                     self.placement.set(Key::new(S::TYPE, id), now);
                 }
                 Err(error) => skip(S::TYPE.name(), id, &error),
@@ -221,6 +224,15 @@ impl Reader<'_> {
         });
         Ok(())
     }
+}
+
+/// A part of the trace of what made the row change. A first load has none.
+fn span<S: Source>(id: S::Id, why: Option<&Told>) -> Option<Span> {
+    let cause = &why?.cause;
+    let (of, request_id) = (S::TYPE.name(), &cause.request_id);
+    let span = tracing::info_span!("compile", resource = of, %id, request_id);
+    imp_process::traces::follow(&span, &cause.traceparent);
+    Some(span)
 }
 
 /// The id behind which the next page begins; `None`: this was the last one.

@@ -16,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
+use super::deliveries::Deliveries;
 use crate::compile::is_passing;
 use crate::retry::Retry;
 use crate::state::Clock;
@@ -83,15 +84,22 @@ pub struct Scribe {
     store: Store,
     clock: Clock,
     board: Arc<Board>,
+    deliveries: Arc<Deliveries>,
     queue: mpsc::Receiver<Item>,
     /// The newest sign of life of each agent that is not written yet.
     beats: HashMap<AgentId, Beat>,
 }
 
 impl Scribe {
-    pub fn new(store: Store, clock: Clock, board: Arc<Board>) -> (Self, Pen) {
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        board: Arc<Board>,
+        deliveries: Arc<Deliveries>,
+    ) -> (Self, Pen) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        (Self { store, clock, board, queue, beats: HashMap::new() }, Pen { queue: sender })
+        let beats = HashMap::new();
+        (Self { store, clock, board, deliveries, queue, beats }, Pen { queue: sender })
     }
 
     /// Until cancelled.
@@ -166,11 +174,15 @@ impl Scribe {
         }
     }
 
+    async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        batch.write(&self.store, &self.board, &self.deliveries, self.clock.now()).await
+    }
+
     /// Tries until the database is there. False: everything stops.
     async fn persist(&self, batch: Batch, cancel: &CancellationToken) -> Result<bool, StoreError> {
         let mut retry = Retry::default();
         loop {
-            match batch.write(&self.store, &self.board, self.clock.now()).await {
+            match self.write(&batch).await {
                 Ok(()) => return Ok(true),
                 Err(error) if is_passing(&error) => {
                     tracing::warn!(%error, "agents' reports wait for the database");

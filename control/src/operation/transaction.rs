@@ -7,6 +7,7 @@ use imp_core::TenantId;
 use imp_core::scope::TenantScope;
 use imp_store::outbox::Subject;
 use imp_store::{Tx, audit, outbox};
+use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
 use crate::admission::Turn;
@@ -29,7 +30,7 @@ impl<'o> Transaction<'o> {
     /// Begins when it is the tenant's turn to write. `scope` is the operation's or a part of it.
     pub async fn begin(operation: &'o Operation, scope: TenantScope) -> Result<Self, Refusal> {
         let turn = operation.admission.write(&operation.scope, operation.tightens).await?;
-        let mut tx = operation.store.begin().await?;
+        let mut tx = operation.store.begin().instrument(info_span!("begin")).await?;
         tx.caused_by(operation.cause());
         Ok(Self { operation, tx, scope, now: operation.now(), _turn: turn })
     }
@@ -82,7 +83,7 @@ impl<'o> Transaction<'o> {
         detail: String,
     ) -> Result<(), Refusal> {
         self.record(operation, object, detail).await?;
-        Ok(self.tx.commit().await?)
+        Ok(self.tx.commit().instrument(info_span!("commit")).await?)
     }
 
     /// Writes an audit row: of several objects that one operation changes, each has its own.

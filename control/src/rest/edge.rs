@@ -7,6 +7,9 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use imp_process::traces;
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
 use crate::problem::{Problem, ProblemDocument};
@@ -23,7 +26,12 @@ pub async fn edge(mut request: Request, next: Next) -> Response {
     let id_text = id.to_str().unwrap_or_default().to_owned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
 
-    let mut response = next.run(request).await;
+    let span = info_span!("request", %method, path, request_id = id_text, operation = Empty, status = Empty);
+    let caller = request.headers().get(traces::TRACEPARENT).and_then(|value| value.to_str().ok());
+    traces::follow(&span, caller.unwrap_or_default());
+
+    let mut response = next.run(request).instrument(span.clone()).await;
+    span.record("status", response.status().as_u16());
     if response.status().is_client_error() || response.status().is_server_error() {
         note_refusal(&response, method.as_str(), &path, &id_text);
         response = document(response, &path, &id_text);

@@ -56,6 +56,10 @@ impl Reply {
         Ok(Self { status: StatusCode::CREATED, location: Some(path), ..object })
     }
 
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub fn none() -> Self {
         let (status, body) = (StatusCode::NO_CONTENT, None);
         Self { status, body, etag: None, location: None, room: None }

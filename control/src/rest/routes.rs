@@ -2,13 +2,18 @@
 //! document are declared in one breath, so that none can be forgotten.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::routing::{MethodFilter, on};
 use http::Method;
 use imp_core::role::{Action, Kind};
+use imp_core::scope::Principal;
+use metrics::{SharedString, histogram};
 use serde_json::Value;
+use tracing::Span;
 
 use crate::admission::Payer;
 use crate::auth::authenticate;
@@ -115,37 +120,88 @@ impl Routes {
     {
         self.document.describe(&op);
         let filter = MethodFilter::try_from(op.method.clone()).unwrap_or(MethodFilter::GET);
-        let tightens = op.tightens();
-        let (needs, query) = (op.needs, op.query);
+        let rules = Arc::new(Rules {
+            tightens: op.tightens(),
+            id: op.id.into(),
+            needs: op.needs,
+            query: op.query,
+        });
         let serve = move |Shared(state): Shared<State>, request: Request| {
-            let (handler, query) = (handler.clone(), query.clone());
+            let (handler, rules) = (handler.clone(), rules.clone());
             async move {
-                let principal = authenticate(&state, request.headers()).await?;
-                let (token, payer) = (principal.token_id, Payer::from(&principal));
-                let answer = async {
-                    state.admission.count(&principal, tightens).await?;
-                    let scope = match needs {
-                        Some((kind, action)) => principal.authorise(kind, action)?,
-                        None => principal.own_scope(),
-                    };
-                    let (method, headers) = (request.method().clone(), request.headers().clone());
-                    let weight = Weight::of(&request, query.contains(&"page_size"));
-                    let bytes = weight.bytes()?;
-                    // Whoever waits for a turn holds none of the tenant's memory.
-                    let _turn = state.admission.work(&scope, bytes).await?;
-                    let room = state.admission.room(principal.tenant_id, bytes).await?;
-                    let mut call = Call::read(state.clone(), principal, scope, request).await?;
-                    call.operation.tightens = tightens;
-                    call.query.check(&query)?;
-                    let reply = handler(call).await?;
-                    // What is known already was read and written all the same.
-                    state.admission.charge(payer, reply.bytes());
-                    Ok::<_, Problem>(reply.conditional(&method, &headers).holding(room))
-                };
-                answer.await.map_err(|problem| Problem { token: Some(token), ..problem })
+                Span::current().record("operation", &*rules.id);
+                let started = Instant::now();
+                let answer = rules.answer(state, request, handler).await;
+                measure(rules.id.clone(), started, &answer);
+                answer
             }
         };
         let router = std::mem::take(&mut self.router);
         self.router = router.route(&op.path, on(filter, serve));
     }
+}
+
+/// What is asked of a request before the handler sees it.
+struct Rules {
+    id: Arc<str>,
+    needs: Option<(Kind, Action)>,
+    query: Vec<&'static str>,
+    tightens: bool,
+}
+
+impl Rules {
+    async fn answer<F, A>(
+        &self,
+        state: State,
+        request: Request,
+        handler: F,
+    ) -> Result<Reply, Problem>
+    where
+        F: Fn(Call) -> A,
+        A: Future<Output = Result<Reply, Problem>>,
+    {
+        let principal = authenticate(&state, request.headers()).await?;
+        let token = principal.token_id;
+        let answer = self.admit(state, principal, request, handler).await;
+        answer.map_err(|problem| Problem { token: Some(token), ..problem })
+    }
+
+    async fn admit<F, A>(
+        &self,
+        state: State,
+        principal: Principal,
+        request: Request,
+        handler: F,
+    ) -> Result<Reply, Problem>
+    where
+        F: Fn(Call) -> A,
+        A: Future<Output = Result<Reply, Problem>>,
+    {
+        state.admission.count(&principal, self.tightens).await?;
+        let scope = match self.needs {
+            Some((kind, action)) => principal.authorise(kind, action)?,
+            None => principal.own_scope(),
+        };
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        let payer = Payer::from(&principal);
+        let bytes = Weight::of(&request, self.query.contains(&"page_size")).bytes()?;
+        // Whoever waits for a turn holds none of the tenant's memory.
+        let _turn = state.admission.work(&scope, bytes).await?;
+        let room = state.admission.room(principal.tenant_id, bytes).await?;
+        let mut call = Call::read(state.clone(), principal, scope, request).await?;
+        call.operation.tightens = self.tightens;
+        call.query.check(&self.query)?;
+        let reply = handler(call).await?;
+        // What is known already was read and written all the same.
+        state.admission.charge(payer, reply.bytes());
+        Ok(reply.conditional(&method, &headers).holding(room))
+    }
+}
+
+fn measure(operation: Arc<str>, started: Instant, answer: &Result<Reply, Problem>) {
+    let status = answer.as_ref().map_or_else(|problem| problem.status, Reply::status);
+    let seconds = started.elapsed().as_secs_f64();
+    let (operation, status) = (SharedString::from(operation), status.as_str().to_owned());
+    histogram!("imp_http_request_seconds", "operation" => operation, "status" => status)
+        .record(seconds);
 }

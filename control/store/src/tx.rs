@@ -6,6 +6,8 @@
 //! refuse everything until a restart. Here a connection whose COMMIT or ROLLBACK failed is closed, and
 //! the next writer gets a new one.
 
+use std::time::Instant;
+
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Executor as _, Postgres, Sqlite, SqlitePool};
 
@@ -63,6 +65,7 @@ impl Store {
     }
 
     async fn begin_with(&self, durability: Durability) -> Result<Tx> {
+        let started = Instant::now();
         let open = match self.db() {
             Db::Sqlite { write, file, unfinished, .. } => {
                 // A file that is no longer where it was opened takes nothing in.
@@ -72,6 +75,7 @@ impl Store {
             }
             Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
         };
+        measure("begin", started);
         Ok(Tx {
             open,
             store: self.clone(),
@@ -95,10 +99,12 @@ impl Tx {
     /// Makes it last, then wakes who follows the outbox. The order matters: a NOTIFY inside the
     /// transaction takes a lock that all committing writers share.
     pub async fn commit(self) -> Result<()> {
+        let started = Instant::now();
         match self.open {
             Open::Sqlite(tx) => tx.end("COMMIT").await?,
             Open::Pg(tx) => tx.commit().await?,
         }
+        measure("commit", started);
         if self.tells {
             self.store.tell();
         }
@@ -139,6 +145,12 @@ impl Tx {
     pub(crate) fn will_wake_workers(&mut self) {
         self.wakes_workers = true;
     }
+}
+
+/// The wait for a connection and for whoever writes just now is a part of `begin`.
+fn measure(step: &'static str, started: Instant) {
+    let seconds = started.elapsed().as_secs_f64();
+    metrics::histogram!("imp_database_seconds", "step" => step).record(seconds);
 }
 
 struct SqliteTx {

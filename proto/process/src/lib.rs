@@ -1,9 +1,10 @@
-//! What control plane and agent do alike as processes: the log, a directory that is theirs alone,
+//! What control plane and agent do alike as processes: the log and its spans, a directory that is theirs alone,
 //! errors about the files that they start from, the signal to stop. No product word.
 
 pub mod directory;
 pub mod file;
 pub mod log;
 mod stop;
+pub mod traces;
 
 pub use stop::stop_signal;

@@ -5,10 +5,14 @@ use std::io::IsTerminal as _;
 
 use imp_grammar::texts::shown;
 use tracing::field::Field;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::traces::Export;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -19,30 +23,33 @@ pub enum LogFormat {
     Json,
 }
 
-/// From now on events are logged; RUST_LOG says which.
-pub fn start(format: LogFormat) {
+/// From now on events are logged, with the spans that they happened in; RUST_LOG says which. Spans are
+/// exported, too, if there is a way.
+pub fn start(format: LogFormat, export: Option<&Export>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = subscriber(format, filter, std::io::stderr().is_terminal(), std::io::stderr);
+    let lines = lines(format, filter, std::io::stderr().is_terminal(), std::io::stderr);
+    let spans = export.map(Export::layer);
     // A second start in one process keeps the first one's.
-    let _ = subscriber.try_init();
+    let _ = tracing_subscriber::registry().with(lines).with(spans).try_init();
 }
 
-fn subscriber<W>(
+/// The log's lines.
+fn lines<W, S>(
     format: LogFormat,
     filter: EnvFilter,
     colour: bool,
     writer: W,
-) -> Box<dyn tracing::Subscriber + Send + Sync>
+) -> Box<dyn Layer<S> + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    S: tracing::Subscriber + for<'s> LookupSpan<'s>,
 {
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(writer);
+    let layer = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(writer);
     match format {
         // What peers say is in fields and in the message alike.
-        LogFormat::Text => Box::new(builder.fmt_fields(debug_fn(field)).finish()),
+        LogFormat::Text => Box::new(layer.fmt_fields(debug_fn(field)).with_filter(filter)),
         // JSON's grammar writes control characters out; programs read it.
-        LogFormat::Json => Box::new(builder.json().finish()),
+        LogFormat::Json => Box::new(layer.json().with_filter(filter)),
     }
 }
 
@@ -79,9 +86,11 @@ mod tests {
     fn logged(format: LogFormat, colour: bool) -> String {
         let memory = Memory::default();
         let made = memory.clone();
-        let subscriber = subscriber(format, EnvFilter::new("info"), colour, move || made.clone());
+        let lines = lines(format, EnvFilter::new("info"), colour, move || made.clone());
+        let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, || {
             let words = "red \u{1b}[31m\u{202e}\nFORGED line\u{9b}2J";
+            let _inside = tracing::info_span!("request", request_id = %words).entered();
             tracing::warn!(words = %words, quoted = ?words, "said {words}");
         });
         let bytes = memory.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

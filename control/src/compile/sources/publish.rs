@@ -3,7 +3,7 @@
 use imp_core::ProductPublishId;
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, DesiredPublish, Read, Which};
-use imp_store::outbox::Subject;
+use imp_store::outbox::{Subject, Told};
 use imp_store::{Result, Store};
 use imp_xds::MAX_RESOURCE_BYTES;
 
@@ -49,7 +49,10 @@ impl Source for Publishes {
         reader.watcher.publish(id, row.map(|row| row.spec.cluster_id));
     }
 
-    fn placed(reader: &mut Reader<'_>, row: &DesiredPublish, placed: &Placed) {
+    fn placed(reader: &mut Reader<'_>, row: &DesiredPublish, placed: &Placed, why: Option<&Told>) {
+        if let Some(why) = why {
+            reader.watcher.compiled(row.id, placed.resource.version(), why);
+        }
         if placed.resource.value().len() > DEAR {
             reader.dear.push((row.id, row.tenant_id));
         }

@@ -12,6 +12,7 @@ use imp_store::{Result, Store, agent, product_publish, usage};
 
 use super::Work;
 use crate::hub::board::Board;
+use crate::hub::deliveries::Deliveries;
 use crate::hub::settle::settle;
 
 /// Publishes per query.
@@ -61,6 +62,7 @@ impl Batch {
         &self,
         store: &Store,
         board: &Board,
+        deliveries: &Deliveries,
         now: DateTime<Utc>,
     ) -> Result<()> {
         let mut statuses = self.statuses.clone();
@@ -85,7 +87,9 @@ impl Batch {
                     statuses.entry(before.spec.cluster_id).or_default().insert(before.id);
                 } else if before.status != after.status {
                     let payload = turn_payload(before, after);
-                    audit::append_event(&mut tx, &turned(before, after, now), &payload).await?;
+                    let cause = deliveries.settled(after.id, after.status).unwrap_or_default();
+                    let entry = turned(before, after, cause.request_id, now);
+                    audit::append_event(&mut tx, &entry, &payload).await?;
                 }
             }
             tx.commit().await?;
@@ -122,7 +126,12 @@ impl Batch {
 }
 
 /// Which state the agents' reports brought a publish to. What they are made of, several agents said.
-fn turned(before: &ProductPublish, after: &ProductPublish, now: DateTime<Utc>) -> audit::Entry {
+fn turned(
+    before: &ProductPublish,
+    after: &ProductPublish,
+    request_id: String,
+    now: DateTime<Utc>,
+) -> audit::Entry {
     audit::Entry {
         at: now,
         actor: Actor::Platform,
@@ -130,7 +139,7 @@ fn turned(before: &ProductPublish, after: &ProductPublish, now: DateTime<Utc>) -
         operation: audit::REPORT.to_owned(),
         object_id: before.id.into(),
         detail: format!("{} -> {}", before.status.as_str(), after.status.as_str()),
-        request_id: String::new(),
+        request_id,
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -49,6 +50,7 @@ struct Row {
     seq: i64,
     kind: String,
     subject: Uuid,
+    at: DateTime<Utc>,
     request_id: String,
     traceparent: String,
 }
@@ -60,6 +62,8 @@ pub struct Told {
     pub subject: Subject,
     /// What changed it.
     pub cause: Cause,
+    /// When, by the database's clock.
+    pub at: DateTime<Utc>,
 }
 
 impl Tail {
@@ -101,7 +105,7 @@ impl Tail {
         let mut ahead = self.clone();
         let mut held = store.read().await?;
         let mut rows = ahead.late(&mut held).await?;
-        let sql = "SELECT seq, kind, subject, request_id, traceparent FROM outbox \
+        let sql = "SELECT seq, kind, subject, at, request_id, traceparent FROM outbox \
             WHERE seq > $1 ORDER BY seq LIMIT $2";
         let new = fetch!(held.conn(), "outbox", Row, sql, ahead.last, BATCH)?;
         let (now, sqlite) = (Instant::now(), matches!(held, Held::Sqlite(_)));
@@ -128,7 +132,7 @@ impl Tail {
         let (first, last): (Vec<i64>, Vec<i64>) =
             self.gaps.iter().map(|gap| (*gap.numbers.start(), *gap.numbers.end())).unzip();
         let Held::Pg(conn) = held else { return Ok(Vec::new()) };
-        let sql = "SELECT o.seq, o.kind, o.subject, o.request_id, o.traceparent \
+        let sql = "SELECT o.seq, o.kind, o.subject, o.at, o.request_id, o.traceparent \
             FROM unnest($1::bigint[], $2::bigint[]) AS g (first, last) JOIN outbox o ON o.seq BETWEEN g.first AND g.last ORDER BY o.seq";
         let rows: Vec<Row> =
             sqlx::query_as(sql).bind(first).bind(last).fetch_all(&mut **conn).await?;
@@ -174,7 +178,7 @@ pub(crate) async fn horizon(held: &mut Held) -> Result<(i64, i64)> {
 fn told(rows: Vec<Row>) -> Vec<Told> {
     let mut places = HashMap::new();
     let mut told: Vec<Told> = Vec::new();
-    for Row { seq, kind, subject, request_id, traceparent } in rows {
+    for Row { seq, kind, subject, at, request_id, traceparent } in rows {
         let Some(subject) = Subject::read(&kind, subject) else {
             tracing::warn!(seq, kind, "passed over: written by a newer release");
             continue;
@@ -182,8 +186,8 @@ fn told(rows: Vec<Row>) -> Vec<Told> {
         let place = *places.entry(subject).or_insert(told.len());
         let cause = Cause { request_id, traceparent };
         match told.get_mut(place) {
-            Some(known) => known.cause = cause,
-            None => told.push(Told { subject, cause }),
+            Some(known) => (known.cause, known.at) = (cause, at),
+            None => told.push(Told { subject, cause, at }),
         }
     }
     told
