@@ -32,6 +32,8 @@ pub enum CredentialType {
     OauthClient,
 }
 
+impl crate::stored::Word for CredentialType {}
+
 impl Check for CredentialSpec {
     fn check(&self, v: &mut Violations) {
         if self.kind != CredentialType::ApiKey {

@@ -99,6 +99,8 @@ pub enum DomainStatus {
     Granted,
 }
 
+impl crate::stored::Word for DomainStatus {}
+
 impl DomainStatus {
     /// Whether hostnames may be taken below it.
     pub fn is_held(self) -> bool {

@@ -40,6 +40,8 @@ pub enum GatewayClass {
     Apisix,
 }
 
+impl crate::stored::Word for GatewayClass {}
+
 impl GatewayClass {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {

@@ -48,6 +48,8 @@ pub enum Visibility {
     Public,
 }
 
+impl crate::stored::Word for Visibility {}
+
 impl Visibility {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {

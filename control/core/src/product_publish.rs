@@ -60,6 +60,8 @@ pub enum Environment {
     Prod,
 }
 
+impl crate::stored::Word for Environment {}
+
 impl Environment {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
@@ -87,6 +89,8 @@ pub enum AuthMode {
     Mtls,
 }
 
+impl crate::stored::Word for AuthMode {}
+
 impl AuthMode {
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
@@ -112,6 +116,8 @@ pub enum Delivery {
     /// Not supported yet.
     Crd,
 }
+
+impl crate::stored::Word for Delivery {}
 
 impl Check for ProductPublishSpec {
     fn check(&self, v: &mut Violations) {

@@ -120,14 +120,6 @@ macro_rules! states {
 }
 pub(crate) use states;
 
-impl Word for crate::credential::CredentialType {}
-impl Word for crate::domain::DomainStatus {}
-impl Word for crate::gateway::GatewayClass {}
-impl Word for crate::product::Visibility {}
-impl Word for crate::product_publish::AuthMode {}
-impl Word for crate::product_publish::Delivery {}
-impl Word for crate::product_publish::Environment {}
-
 /// A part that only stored JSON may have: what this release does not know, as it stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Foreign(pub(crate) Value);

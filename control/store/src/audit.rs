@@ -5,10 +5,11 @@
 use chrono::{DateTime, Utc};
 use imp_core::{AgentId, ApiTokenId, TenantId};
 use serde_json::Value;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::table::micros;
-use crate::{Result, Store, Tx, event};
+use crate::{Result, Store, Tx};
 
 /// Who did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,19 @@ impl From<Row> for Entry {
     }
 }
 
+/// A payload has at most so many bytes.
+const PAYLOAD_BYTES: usize = 4096;
+
+/// A payload as it is stored: what is too large is left out, since the deed must not fail for it.
+fn bounded(payload: &Value) -> Json<Value> {
+    let bytes = payload.to_string().len();
+    if bytes <= PAYLOAD_BYTES {
+        return Json(payload.clone());
+    }
+    tracing::error!(bytes, "the payload of an event is too large and was left out");
+    Json(serde_json::json!({ "left_out_bytes": bytes }))
+}
+
 /// Inserts the row.
 pub async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
     append_event(tx, entry, &serde_json::json!({})).await
@@ -106,7 +120,7 @@ pub async fn append_event(tx: &mut Tx, entry: &Entry, payload: &Value) -> Result
     let Entry { at, actor, tenant_id, operation, object_id, detail, request_id } = entry;
     let sql = "INSERT INTO audit (at, token_id, actor_kind, actor_id, tenant_id, operation, \
         object_id, detail, request_id, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    let payload = event::bounded(payload);
+    let payload = bounded(payload);
     let (kind, id) = actor.columns();
     // The first release reads this column only.
     let token = if let Actor::Token(id) = actor { (*id).into() } else { Uuid::nil() };

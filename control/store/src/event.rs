@@ -17,9 +17,6 @@ use crate::outbox::{PATIENCE, horizon};
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
-/// A payload has at most so many bytes.
-const PAYLOAD_BYTES: usize = 4096;
-
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -70,16 +67,6 @@ pub async fn cursor(store: &Store, name: &str) -> Result<Option<i64>> {
     let sql = "SELECT seq FROM event_cursors WHERE name = $1";
     let rows = fetch!(store.read().await?.conn(), "event_cursors", (i64,), sql, name)?;
     Ok(rows.first().map(|(seq,)| *seq))
-}
-
-/// A payload as it is stored: what is too large is left out, since the deed must not fail for it.
-pub(crate) fn bounded(payload: &Value) -> Json<Value> {
-    let bytes = payload.to_string().len();
-    if bytes <= PAYLOAD_BYTES {
-        return Json(payload.clone());
-    }
-    tracing::error!(bytes, "the payload of an event is too large and was left out");
-    Json(serde_json::json!({ "left_out_bytes": bytes }))
 }
 
 /// Reads events for one reader.
