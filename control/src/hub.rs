@@ -1,14 +1,14 @@
 //! The agents' side: identities, the delta stream of resources down, status and usage up.
 //!
-//! One gRPC server on the agents' port. [`calls`] is where every call arrives, [`gate`] says who comes
-//! in, [`presence`] who is there twice; [`board`] remembers who is connected and what each said,
-//! [`scribe`] stores what follows from it.
+//! One gRPC server on the agents' port. [`calls`] is where every call arrives, [`agent_auth`] says who comes
+//! in, [`presence`] who is there twice; [`connected_agents`] remembers who is connected and what each said,
+//! [`report_writer`] stores what follows from it.
 
-pub mod board;
+pub mod agent_auth;
 pub mod calls;
+pub mod connected_agents;
 pub mod deliveries;
 mod ending;
-pub mod gate;
 pub mod history;
 mod hs256;
 pub mod identity;
@@ -16,7 +16,7 @@ pub mod presence;
 pub mod recheck;
 mod refusals;
 mod replay;
-pub mod scribe;
+pub mod report_writer;
 pub mod service;
 pub mod session;
 pub mod settle;
@@ -41,17 +41,17 @@ use crate::compile::{Watcher, Worlds};
 use crate::listen::{self, Limits, Plain};
 use crate::operation::Operation;
 use crate::tls::Tls;
-use board::Board;
+use agent_auth::AgentAuth;
 use calls::Calls;
+use connected_agents::ConnectedAgents;
 use deliveries::Deliveries;
-use gate::Gate;
 use identity::AgentKey;
 use presence::{Duplicates, Presence};
 use recheck::Recheck;
 use refusals::Refusals;
-use scribe::{Pen, Scribe, Work};
+use report_writer::{ReportQueue, ReportWriter, Work};
 use service::Agents;
-use session::Desk;
+use session::ReportStreams;
 
 /// How often processes of one identity are looked for.
 const LOOK: Duration = Duration::from_secs(5);
@@ -59,8 +59,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Everything behind the agents' port.
 pub struct Hub {
     platform: Operation,
-    gate: Arc<Gate>,
-    desk: Desk,
+    auth: Arc<AgentAuth>,
+    reports: ReportStreams,
     recheck: Arc<Recheck>,
     presence: Arc<Presence>,
     deliveries: Arc<Deliveries>,
@@ -77,41 +77,41 @@ impl Hub {
         stop: CancellationToken,
     ) -> Self {
         let (store, clock) = (platform.store.clone(), platform.clock.clone());
-        let board = Arc::new(Board::default());
+        let connected = Arc::new(ConnectedAgents::default());
         let recheck = Arc::new(Recheck::default());
         let deliveries = Arc::new(Deliveries::new(clock.clone()));
-        let (scribe, pen) =
-            Scribe::new(store.clone(), clock.clone(), board.clone(), deliveries.clone());
+        let (writer, queue) =
+            ReportWriter::new(store.clone(), clock.clone(), connected.clone(), deliveries.clone());
         let rechecks = {
-            let (recheck, pen, stop) = (recheck.clone(), pen.clone(), stop.clone());
-            async move { recheck.run(pen, stop).await }
+            let (recheck, queue, stop) = (recheck.clone(), queue.clone(), stop.clone());
+            async move { recheck.run(queue, stop).await }
         };
         let (presence, noticed) = Presence::new(duplicates);
-        let noticing = notice(presence.clone(), noticed, pen.clone(), stop.clone());
+        let noticing = notice(presence.clone(), noticed, queue.clone(), stop.clone());
         let tasks = vec![
-            tokio::spawn(scribe.run(stop.clone())),
+            tokio::spawn(writer.run(stop.clone())),
             tokio::spawn(rechecks),
             tokio::spawn(noticing),
         ];
-        let gate = Arc::new(Gate::new(store.clone(), clock.clone(), key, worlds));
-        let desk = Desk { store, clock, board, pen, stop };
-        Self { platform, gate, desk, recheck, presence, deliveries, tasks }
+        let auth = Arc::new(AgentAuth::new(store.clone(), clock.clone(), key, worlds));
+        let reports = ReportStreams { store, clock, connected, queue, stop };
+        Self { platform, auth, reports, recheck, presence, deliveries, tasks }
     }
 
     /// What the tailer tells.
     pub fn watcher(&self) -> Arc<dyn Watcher> {
-        let (gate, board) = (self.gate.clone(), self.desk.board.clone());
+        let (auth, connected) = (self.auth.clone(), self.reports.connected.clone());
         let (recheck, deliveries) = (self.recheck.clone(), self.deliveries.clone());
-        Arc::new(Ears { gate, board, recheck, deliveries })
+        Arc::new(ChangeListener { auth, connected, recheck, deliveries })
     }
 
     /// Serves until the program stops.
     pub async fn serve(self, listener: TcpListener, tls: Option<Tls>, limits: Limits) {
-        let stop = self.desk.stop.clone();
-        let (ads, presence) = (ads(self.gate.clone(), self.deliveries.clone()), self.presence);
-        let refusals = Refusals::new(self.desk.pen.clone(), self.desk.clock.clone());
-        let agents = Agents::new(self.platform, self.gate.clone(), self.desk);
-        let calls = Calls::new(self.gate, agents, ads, presence, refusals, stop.clone());
+        let stop = self.reports.stop.clone();
+        let (ads, presence) = (ads(self.auth.clone(), self.deliveries.clone()), self.presence);
+        let refusals = Refusals::new(self.reports.queue.clone(), self.reports.clock.clone());
+        let agents = Agents::new(self.platform, self.auth.clone(), self.reports);
+        let calls = Calls::new(self.auth, agents, ads, presence, refusals, stop.clone());
         match tls {
             Some(tls) => listen::serve(listener, tls, limits, calls, stop.clone()).await,
             None => listen::serve(listener, Plain, limits, calls, stop.clone()).await,
@@ -129,7 +129,7 @@ impl Hub {
 async fn notice(
     presence: Arc<Presence>,
     mut noticed: mpsc::Receiver<AgentId>,
-    pen: Pen,
+    queue: ReportQueue,
     stop: CancellationToken,
 ) {
     let mut ticks = tokio::time::interval(LOOK);
@@ -139,7 +139,7 @@ async fn notice(
             _ = ticks.tick() => presence.look(Instant::now()),
             Some(agent) = noticed.recv() => {
                 // The writer logs what goes wrong.
-                let _written = pen.note(Work::Duplicate(agent)).await;
+                let _written = queue.note(Work::Duplicate(agent)).await;
             }
         }
     }
@@ -147,7 +147,7 @@ async fn notice(
 
 /// Publishes last, behind the gateways, entitlements and keys that they need. None waits for the
 /// acknowledgement of another, removals included, but they leave in this order.
-fn ads(gate: Arc<Gate>, deliveries: Arc<Deliveries>) -> AdsServer {
+fn ads(auth: Arc<AgentAuth>, deliveries: Arc<Deliveries>) -> AdsServer {
     let mut types = pb::type_urls();
     types.sort_by_key(|type_url| *type_url == pb::Publish::type_url());
     let rules = types.into_iter().map(|type_url| TypeRules::new(type_url, 0)).collect();
@@ -156,26 +156,26 @@ fn ads(gate: Arc<Gate>, deliveries: Arc<Deliveries>) -> AdsServer {
         barrier_timeout: Duration::ZERO,
         ..ServerConfig::new(rules)
     };
-    AdsServer::new(config, gate, deliveries)
+    AdsServer::new(config, auth, deliveries)
 }
 
-struct Ears {
-    gate: Arc<Gate>,
-    board: Arc<Board>,
+struct ChangeListener {
+    auth: Arc<AgentAuth>,
+    connected: Arc<ConnectedAgents>,
     recheck: Arc<Recheck>,
     deliveries: Arc<Deliveries>,
 }
 
-impl Watcher for Ears {
+impl Watcher for ChangeListener {
     fn agent(&self, id: AgentId, now: Option<AgentStanding>) {
-        self.gate.standing(id, now);
+        self.auth.standing(id, now);
     }
 
     fn publish(&self, id: ProductPublishId, cluster: Option<ClusterId>) {
         match cluster {
-            Some(cluster) if self.board.knows(cluster, id) => self.recheck.soon(cluster, id),
+            Some(cluster) if self.connected.knows(cluster, id) => self.recheck.soon(cluster, id),
             Some(_) => {}
-            None => self.board.gone(id, Instant::now()),
+            None => self.connected.gone(id, Instant::now()),
         }
     }
 

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use imp_control::admission::{Admission, RestRates};
 use imp_control::compile::Worlds;
-use imp_control::hub::board::Board;
+use imp_control::hub::agent_auth::{AgentAuth, KeyHolder};
+use imp_control::hub::connected_agents::ConnectedAgents;
 use imp_control::hub::deliveries::Deliveries;
-use imp_control::hub::gate::{Gate, KeyHolder};
 use imp_control::hub::identity::AgentKey;
-use imp_control::hub::scribe::Scribe;
+use imp_control::hub::report_writer::ReportWriter;
 use imp_control::hub::service::Agents;
-use imp_control::hub::session::Desk;
+use imp_control::hub::session::ReportStreams;
 use imp_control::operation::{Actor, Operation};
 use imp_control::state::Clock;
 use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
@@ -54,10 +54,11 @@ impl Hub {
             (store, one.id)
         });
         let clock = Clock::system();
-        let board = Arc::new(Board::default());
+        let connected = Arc::new(ConnectedAgents::default());
         let deliveries = Arc::new(Deliveries::new(clock.clone()));
-        let (_scribe, pen) = Scribe::new(store.clone(), clock.clone(), board.clone(), deliveries);
-        let gate = Arc::new(Gate::new(store.clone(), clock.clone(), key, Worlds::default()));
+        let (_writer, queue) =
+            ReportWriter::new(store.clone(), clock.clone(), connected.clone(), deliveries);
+        let auth = Arc::new(AgentAuth::new(store.clone(), clock.clone(), key, Worlds::default()));
         let stop = CancellationToken::new();
         let platform = Operation {
             store: store.clone(),
@@ -70,8 +71,11 @@ impl Hub {
             request_id: String::new(),
             tightens: false,
         };
-        let agents =
-            Agents::new(platform, gate, Desk { store: store.clone(), clock, board, pen, stop });
+        let agents = Agents::new(
+            platform,
+            auth,
+            ReportStreams { store: store.clone(), clock, connected, queue, stop },
+        );
         Self { runtime, store, agents, cluster, _folder: folder }
     }
 

@@ -185,7 +185,7 @@ fn modules_name_nothing_across_a_boundary() {
     bad("control/src/flows.rs", "use super::rest::crud;");
     bad("control/src/flows/plan.rs", "use super::super::rest::crud;");
     bad("control/src/hub/settle.rs", "use http::HeaderMap;");
-    bad("control/src/hub/gate.rs", "use crate::rest::call::Call;");
+    bad("control/src/hub/agent_auth.rs", "use crate::rest::call::Call;");
     bad("control/core/src/plan.rs", "use tokio::time::sleep;");
     bad("control/core/src/plan.rs", "struct A { pool: sqlx::SqlitePool }");
     bad("control/src/rest/plans.rs", "fn f() { imp_core::scope::TenantScope::platform(); }");
@@ -198,7 +198,7 @@ fn modules_name_nothing_across_a_boundary() {
     );
     good("control/src/flows/plan.rs", "#[cfg(test)]\nmod tests { use crate::rest::call; }");
     good("control/src/rest/plans.rs", "use http::StatusCode; use crate::rest::call::Call;");
-    good("control/src/hub/gate.rs", "use http::HeaderMap;");
+    good("control/src/hub/agent_auth.rs", "use http::HeaderMap;");
     good("control/src/app.rs", "fn f(s: &State) { Operation::of_platform(s); }");
 }
 

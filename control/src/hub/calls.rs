@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::agent_auth::{AgentAuth, Identity, Refused};
 use super::ending::Ending;
-use super::gate::{Gate, Identity, Refused};
 use super::presence::{Kind, Presence, Present};
 use super::refusals::Refusals;
 use super::service::Agents;
@@ -72,7 +72,7 @@ pub struct Calls {
 }
 
 struct Shared {
-    gate: Arc<Gate>,
+    auth: Arc<AgentAuth>,
     /// For calls of one small message.
     small: AgentServiceServer<Agents>,
     report: AgentServiceServer<Agents>,
@@ -85,7 +85,7 @@ struct Shared {
 
 impl Calls {
     pub fn new(
-        gate: Arc<Gate>,
+        auth: Arc<AgentAuth>,
         agents: Agents,
         ads: AdsServer,
         presence: Arc<Presence>,
@@ -97,7 +97,7 @@ impl Calls {
             AgentServiceServer::from_arc(agents.clone()).max_decoding_message_size(limit)
         };
         let shared = Shared {
-            gate,
+            auth,
             small: service(caps::HUB_CALL_BYTES.size()),
             report: service(caps::HUB_REPORT_BYTES.size()),
             ads,
@@ -113,12 +113,12 @@ impl Calls {
         let method = Method::of(request.uri().path());
         let method = method.ok_or_else(|| Status::unimplemented("no such method"))?;
         let (mut parts, body) = request.into_parts();
-        let Shared { gate, small, report, ads, .. } = &*self.shared;
+        let Shared { auth, small, report, ads, .. } = &*self.shared;
         match method {
             Method::Register => {
                 let full = |_| Status::resource_exhausted("too many registrations; try again");
                 let _turn = self.shared.registrations.try_acquire().map_err(full)?;
-                let holder = gate.enter_to_register(&parts).map_err(|why| (method, why))?;
+                let holder = auth.enter_to_register(&parts).map_err(|why| (method, why))?;
                 parts.extensions.insert(holder);
                 let answer = at_once(small.clone(), parts, body).await?;
                 let status = Status::from_header_map(answer.headers());
@@ -128,7 +128,7 @@ impl Calls {
                 Ok(answer)
             }
             Method::Renew => {
-                let entered = gate.enter_to_renew(&parts).await;
+                let entered = auth.enter_to_renew(&parts).await;
                 parts.extensions.insert(entered.map_err(|why| (method, why))?);
                 at_once(small.clone(), parts, body).await
             }
@@ -159,7 +159,7 @@ impl Calls {
         kind: Kind,
         parts: &mut http::request::Parts,
     ) -> Result<Present, Refusal> {
-        let entered = self.shared.gate.enter(parts).await;
+        let entered = self.shared.auth.enter(parts).await;
         let identity: Identity = entered.map_err(|why| (method, why))?;
         let Identity { agent, instance, .. } = &identity;
         let present = self.shared.presence.join(*agent, instance, kind, Instant::now());

@@ -26,7 +26,7 @@ pub async fn judge(store: &Store, headers: &HeaderMap) -> std::result::Result<()
     // What is no point was not told here, or by a newer release.
     let seen = seen.to_str().ok().and_then(|text| text.parse::<Point>().ok());
     let Some(seen) = seen else { return Ok(()) };
-    if history::includes(store, &seen).await.map_err(super::gate::unavailable)? {
+    if history::includes(store, &seen).await.map_err(super::agent_auth::unavailable)? {
         return Ok(());
     }
     metrics::counter!("imp_history_refusals_total").increment(1);

@@ -12,7 +12,7 @@ use imp_core::{ClusterId, ProductPublishId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::scribe::{Pen, Work};
+use super::report_writer::{ReportQueue, Work};
 
 /// Time for the agents to speak for themselves.
 const DELAY: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ impl Recheck {
     }
 
     /// Until cancelled.
-    pub async fn run(&self, pen: Pen, cancel: CancellationToken) {
+    pub async fn run(&self, queue: ReportQueue, cancel: CancellationToken) {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -38,7 +38,7 @@ impl Recheck {
             }
             for (cluster, publishes) in self.take(Instant::now()) {
                 // The writer logs what goes wrong.
-                let _written = pen.write(Work::Statuses(cluster, publishes)).await;
+                let _written = queue.write(Work::Statuses(cluster, publishes)).await;
             }
         }
     }

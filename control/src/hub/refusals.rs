@@ -10,8 +10,8 @@ use imp_store::audit::{Actor, Entry};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::gate::Refused;
-use super::scribe::{Pen, Work};
+use super::agent_auth::Refused;
+use super::report_writer::{ReportQueue, Work};
 use crate::state::Clock;
 
 /// Of one agent and reason, so often.
@@ -27,14 +27,14 @@ type Told = HashMap<Key, (Option<Instant>, u64)>;
 /// The refusals of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Refusals {
-    pen: Pen,
+    queue: ReportQueue,
     clock: Clock,
     told: Arc<Mutex<Told>>,
 }
 
 impl Refusals {
-    pub fn new(pen: Pen, clock: Clock) -> Self {
-        Self { pen, clock, told: Arc::default() }
+    pub fn new(queue: ReportQueue, clock: Clock) -> Self {
+        Self { queue, clock, told: Arc::default() }
     }
 
     /// Tells of one.
@@ -65,7 +65,7 @@ impl Refusals {
             request_id: String::new(),
         };
         // The writer stops with the program, and logs what else goes wrong.
-        let _stopping = self.pen.note(Work::Deed(entry)).await;
+        let _stopping = self.queue.note(Work::Audit(entry)).await;
     }
 
     /// How many were not told since the last time; None: it is not time yet.

@@ -10,9 +10,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::agent_auth::{AgentAuth, Identity, KeyHolder, identity, shut_out, unavailable};
 use super::ending::stopping;
-use super::gate::{Gate, Identity, KeyHolder, identity, shut_out, unavailable};
-use super::session::{Desk, cut};
+use super::session::{ReportStreams, cut};
 use crate::flows::agent::{self as flow, Registration};
 use crate::operation::Operation;
 use crate::refusal::Refusal;
@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 /// Answers that an agent has not read yet.
 const ANSWERS: usize = 16;
 
-/// Registrations at a time. Each takes the database's pen before it knows whether the token is any
+/// Registrations at a time. Each takes the database's write lock before it knows whether the token is any
 /// good, and anyone may ask.
 const REGISTRATIONS: usize = 4;
 
@@ -28,8 +28,8 @@ const REGISTRATIONS: usize = 4;
 pub struct Agents {
     /// What the flows of agents are done as, but for the actor.
     platform: Operation,
-    gate: Arc<Gate>,
-    desk: Desk,
+    auth: Arc<AgentAuth>,
+    reports: ReportStreams,
     turns: Semaphore,
 }
 
@@ -56,7 +56,7 @@ impl AgentService for Agents {
         };
         let registered = flow::register(&self.platform, registration).await.map_err(refused)?;
         let Agent { id: agent, cluster_id: cluster, .. } = registered.ok_or_else(bad_token)?;
-        let issued = self.gate.issue(agent, cluster, &holder.key, flow::FIRST_GENERATION)?;
+        let issued = self.auth.issue(agent, cluster, &holder.key, flow::FIRST_GENERATION)?;
         tracing::info!(%agent, %cluster, "an agent registered");
         Ok(Response::new(pb::RegisterResponse {
             agent_id: agent.to_string(),
@@ -73,7 +73,7 @@ impl AgentService for Agents {
         let identity = identity(request.extensions())?;
         let generation = self.next_generation(identity).await?;
         let Identity { agent, cluster, key, .. } = identity;
-        let issued = self.gate.issue(*agent, *cluster, key, generation)?;
+        let issued = self.auth.issue(*agent, *cluster, key, generation)?;
         let jwt_expires_at_ms = issued.expires_at.timestamp_millis();
         Ok(Response::new(pb::RenewResponse { jwt: issued.jwt, jwt_expires_at_ms }))
     }
@@ -83,16 +83,16 @@ impl AgentService for Agents {
         request: Request<Streaming<pb::ReportRequest>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
         let identity = identity(request.extensions())?.clone();
-        self.gate.ready()?;
+        self.auth.ready()?;
         let (answers, outbound) = mpsc::channel(ANSWERS);
-        tokio::spawn(self.desk.clone().serve(identity, request.into_inner(), answers));
+        tokio::spawn(self.reports.clone().serve(identity, request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }
 
 impl Agents {
-    pub fn new(platform: Operation, gate: Arc<Gate>, desk: Desk) -> Self {
-        Self { platform, gate, desk, turns: Semaphore::new(REGISTRATIONS) }
+    pub fn new(platform: Operation, auth: Arc<AgentAuth>, reports: ReportStreams) -> Self {
+        Self { platform, auth, reports, turns: Semaphore::new(REGISTRATIONS) }
     }
 
     /// Of the token that follows the one that was shown.

@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::board::{Board, Session};
+use super::agent_auth::{Identity, shut_out, unavailable};
+use super::connected_agents::{ConnectedAgents, Session};
 use super::ending::stopping;
-use super::gate::{Identity, shut_out, unavailable};
 use super::history;
-use super::scribe::{Pen, Work};
+use super::report_writer::{ReportQueue, Work};
 use super::settle::Reported;
 use super::usage::admitted;
 use crate::state::Clock;
@@ -38,11 +38,11 @@ const MAX_TEXT: usize = 4096;
 
 /// What sessions share.
 #[derive(Clone)]
-pub struct Desk {
+pub struct ReportStreams {
     pub store: Store,
     pub clock: Clock,
-    pub board: Arc<Board>,
-    pub pen: Pen,
+    pub connected: Arc<ConnectedAgents>,
+    pub queue: ReportQueue,
     /// The program stops.
     pub stop: CancellationToken,
 }
@@ -50,7 +50,7 @@ pub struct Desk {
 /// Answers to an agent.
 pub type Answers = mpsc::Sender<Result<pb::ReportResponse, Status>>;
 
-impl Desk {
+impl ReportStreams {
     /// Until the agent leaves, is shut out, or the program stops.
     pub async fn serve(
         self,
@@ -58,7 +58,7 @@ impl Desk {
         inbound: Streaming<pb::ReportRequest>,
         answers: Answers,
     ) {
-        let session = self.board.join(identity.cluster, identity.agent);
+        let session = self.connected.join(identity.cluster, identity.agent);
         let agent = identity.agent;
         tracing::info!(%agent, cluster = %identity.cluster, "an agent reports");
         let end = tokio::select! {
@@ -88,7 +88,7 @@ impl Desk {
             () = session.superseded.cancelled() => return,
             () = tokio::time::sleep(GRACE) => {}
         }
-        let publishes = self.board.leave(session);
+        let publishes = self.connected.leave(session);
         let _logged = self.settle(session, &publishes).await;
     }
 
@@ -108,7 +108,7 @@ impl Desk {
                     let news = last_beat.as_ref() != Some(&beat);
                     last_beat = Some(beat.clone());
                     let work = Work::Beat(session.agent, beat, news);
-                    self.pen.note(work).await.map_err(|_| stopping())?;
+                    self.queue.note(work).await.map_err(|_| stopping())?;
                     self.tell_history(answers).await?;
                 }
                 Some(Kind::Publishes(statuses)) => self.statuses(session, statuses).await?,
@@ -130,14 +130,14 @@ impl Desk {
     async fn statuses(&self, session: &Session, said: pb::PublishStatuses) -> Result<(), Status> {
         metrics::counter!("imp_publish_statuses_total").increment(said.publishes.len() as u64);
         let reports = said.publishes.into_iter().filter_map(reported).collect();
-        let news = self.board.report(session, reports);
+        let news = self.connected.report(session, reports);
         self.settle(session, &news).await
     }
 
     async fn settle(&self, session: &Session, ids: &[ProductPublishId]) -> Result<(), Status> {
         for ids in ids.chunks(TOGETHER) {
             let work = Work::Statuses(session.cluster, ids.to_vec());
-            let stored = self.pen.write(work).await;
+            let stored = self.queue.write(work).await;
             stored.map_err(|_| Status::internal("a status could not be stored"))?;
         }
         Ok(())
@@ -152,12 +152,12 @@ impl Desk {
     ) -> Result<(), Status> {
         let pb::UsageBatch { sequence, epoch, counters } = batch;
         let (now, cluster) = (self.clock.now(), session.cluster);
-        let rows = admitted(&counters, cluster, now, &self.store, &self.board).await;
+        let rows = admitted(&counters, cluster, now, &self.store, &self.connected).await;
         let rows = rows.map_err(unavailable)?;
         metrics::counter!("imp_usage_counters_total").increment(rows.len() as u64);
         if !rows.is_empty() {
             let work = Work::Usage { agent: session.agent, epoch: cut(epoch, 64), rows };
-            let stored = self.pen.write(work).await;
+            let stored = self.queue.write(work).await;
             stored.map_err(|_| Status::internal("usage could not be stored"))?;
         }
         let answer = pb::ReportResponse { usage_sequence: sequence, ..Default::default() };

@@ -9,7 +9,7 @@ use imp_proto::agent as pb;
 use imp_store::compile::{self as table, Read, SubscriptionOwner, Which};
 use imp_store::{Result, Store, usage};
 
-use super::board::Board;
+use super::connected_agents::ConnectedAgents;
 
 /// Rows per query.
 const PAGE: usize = 256;
@@ -25,10 +25,10 @@ pub async fn admitted(
     cluster: ClusterId,
     now: DateTime<Utc>,
     store: &Store,
-    board: &Board,
+    connected: &ConnectedAgents,
 ) -> Result<Vec<usage::Row>> {
     let read: Vec<usage::Row> = counters.iter().filter_map(|counter| row(counter, now)).collect();
-    let owners = Owners::of(&read, cluster, store, board).await?;
+    let owners = Owners::of(&read, cluster, store, connected).await?;
     let rows: Vec<usage::Row> = read.into_iter().filter_map(|row| owners.admit(row)).collect();
     let ignored = counters.len() - rows.len();
     if ignored > 0 {
@@ -86,12 +86,12 @@ impl Owners {
         rows: &[usage::Row],
         cluster: ClusterId,
         store: &Store,
-        board: &Board,
+        connected: &ConnectedAgents,
     ) -> Result<Self> {
         let mut publishes = HashMap::new();
         let mut unknown = BTreeSet::new();
         for id in rows.iter().map(|row| row.product_publish_id) {
-            match board.owner(cluster, id) {
+            match connected.owner(cluster, id) {
                 Some(tenant) => drop(publishes.insert(id, tenant)),
                 None => drop(unknown.insert(id)),
             }
@@ -99,7 +99,7 @@ impl Owners {
         for ids in distinct(unknown).chunks(PAGE) {
             for (id, publish) in readable(table::standings(store, Which::Ids(ids)).await?) {
                 if publish.spec.cluster_id == cluster {
-                    board.own(cluster, id, publish.tenant_id);
+                    connected.own(cluster, id, publish.tenant_id);
                     publishes.insert(id, publish.tenant_id);
                 }
             }

@@ -40,7 +40,7 @@ const BOUNDARIES: &[Boundary] = &[
         except: &[
             "control/src/hub/calls.rs",
             "control/src/hub/ending.rs",
-            "control/src/hub/gate.rs",
+            "control/src/hub/agent_auth.rs",
             "control/src/hub/history.rs",
         ],
         why: "only the transport of the agents' port knows HTTP",
@@ -97,7 +97,7 @@ const WRITERS: [&str; 6] = [
     "control/src/operation/transaction",
     "control/src/app/accept_restore",
     "control/src/app/bootstrap",
-    "control/src/hub/scribe/batch",
+    "control/src/hub/report_writer/batch",
     "control/src/jobs",
     // The library itself.
     "control/store/src",

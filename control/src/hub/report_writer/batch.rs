@@ -11,7 +11,7 @@ use imp_store::compile::{self as table, Which};
 use imp_store::{Result, Store, agent, product_publish, usage};
 
 use super::Work;
-use crate::hub::board::Board;
+use crate::hub::connected_agents::ConnectedAgents;
 use crate::hub::deliveries::Deliveries;
 use crate::hub::settle::settle;
 
@@ -29,7 +29,7 @@ pub(super) struct Batch {
     beats: Vec<(AgentId, Beat)>,
     usage: Vec<(AgentId, String, Vec<usage::Row>)>,
     duplicates: BTreeSet<AgentId>,
-    deeds: Vec<audit::Entry>,
+    audit_rows: Vec<audit::Entry>,
 }
 
 impl Batch {
@@ -45,7 +45,7 @@ impl Batch {
                 }
                 Work::Beat(..) => {} // among `beats`
                 Work::Duplicate(agent) => drop(batch.duplicates.insert(*agent)),
-                Work::Deed(entry) => batch.deeds.push(entry.clone()),
+                Work::Audit(entry) => batch.audit_rows.push(entry.clone()),
                 Work::Usage { agent, epoch, rows } => {
                     batch.usage.push((*agent, epoch.clone(), rows.clone()));
                 }
@@ -61,14 +61,14 @@ impl Batch {
     pub(super) async fn write(
         &self,
         store: &Store,
-        board: &Board,
+        connected: &ConnectedAgents,
         deliveries: &Deliveries,
         now: DateTime<Utc>,
     ) -> Result<()> {
         let mut statuses = self.statuses.clone();
         let mut first = true;
         for _ in 0..TRIES {
-            let changes = changes(&statuses, store, board, now).await?;
+            let changes = changes(&statuses, store, connected, now).await?;
             let rest = first && (self.must_last() || !self.beats.is_empty());
             if changes.is_empty() && !rest {
                 return Ok(());
@@ -104,8 +104,8 @@ impl Batch {
 
     /// Whether there is something in it that nobody says twice.
     fn must_last(&self) -> bool {
-        let Self { usage, duplicates, deeds, .. } = self;
-        !(usage.is_empty() && duplicates.is_empty() && deeds.is_empty())
+        let Self { usage, duplicates, audit_rows, .. } = self;
+        !(usage.is_empty() && duplicates.is_empty() && audit_rows.is_empty())
     }
 
     async fn write_rest(&self, tx: &mut imp_store::Tx, now: DateTime<Utc>) -> Result<()> {
@@ -115,7 +115,7 @@ impl Batch {
         for agent in &self.duplicates {
             agent::duplicate_seen(tx, *agent, now).await?;
         }
-        for entry in &self.deeds {
+        for entry in &self.audit_rows {
             audit::append(tx, entry).await?;
         }
         for (agent, epoch, rows) in &self.usage {
@@ -161,7 +161,7 @@ fn turn_payload(before: &ProductPublish, after: &ProductPublish) -> serde_json::
 async fn changes(
     statuses: &BTreeMap<ClusterId, BTreeSet<ProductPublishId>>,
     store: &Store,
-    board: &Board,
+    connected: &ConnectedAgents,
     now: DateTime<Utc>,
 ) -> Result<Vec<(ProductPublish, ProductPublish)>> {
     let mut changes = Vec::new();
@@ -180,8 +180,8 @@ async fn changes(
                     }
                 };
                 foreign.remove(&before.id);
-                board.own(cluster, before.id, before.tenant_id);
-                let after = settle(&before, &board.reports(cluster, before.id), now);
+                connected.own(cluster, before.id, before.tenant_id);
+                let after = settle(&before, &connected.reports(cluster, before.id), now);
                 if after != before {
                     changes.push((before, after));
                 }
@@ -191,7 +191,7 @@ async fn changes(
                 tracing::warn!(%cluster, reports, %publish, "ignored: no publish of the cluster");
             }
             for publish in foreign {
-                board.disown(cluster, publish);
+                connected.disown(cluster, publish);
             }
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
+use super::connected_agents::ConnectedAgents;
 use super::deliveries::Deliveries;
 use crate::compile::is_passing;
 use crate::retry::Retry;
@@ -40,7 +40,7 @@ pub enum Work {
     /// Two processes use this agent's identity.
     Duplicate(AgentId),
     /// For the audit trail.
-    Deed(audit::Entry),
+    Audit(audit::Entry),
     /// Counters that belong to the agent's cluster.
     Usage { agent: AgentId, epoch: String, rows: Vec<usage::Row> },
 }
@@ -51,7 +51,7 @@ pub struct NotWritten;
 
 /// Hands work to the writer.
 #[derive(Clone, Debug)]
-pub struct Pen {
+pub struct ReportQueue {
     queue: mpsc::Sender<Item>,
 }
 
@@ -61,7 +61,7 @@ struct Item {
     done: oneshot::Sender<()>,
 }
 
-impl Pen {
+impl ReportQueue {
     /// Returns once it is committed.
     pub async fn write(&self, work: Work) -> Result<(), NotWritten> {
         self.hand_over(work).await?.await.map_err(|_| NotWritten)
@@ -80,26 +80,26 @@ impl Pen {
 }
 
 /// The writer.
-pub struct Scribe {
+pub struct ReportWriter {
     store: Store,
     clock: Clock,
-    board: Arc<Board>,
+    connected: Arc<ConnectedAgents>,
     deliveries: Arc<Deliveries>,
     queue: mpsc::Receiver<Item>,
     /// The newest sign of life of each agent that is not written yet.
     beats: HashMap<AgentId, Beat>,
 }
 
-impl Scribe {
+impl ReportWriter {
     pub fn new(
         store: Store,
         clock: Clock,
-        board: Arc<Board>,
+        connected: Arc<ConnectedAgents>,
         deliveries: Arc<Deliveries>,
-    ) -> (Self, Pen) {
+    ) -> (Self, ReportQueue) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let beats = HashMap::new();
-        (Self { store, clock, board, deliveries, queue, beats }, Pen { queue: sender })
+        (Self { store, clock, connected, deliveries, queue, beats }, ReportQueue { queue: sender })
     }
 
     /// Until cancelled.
@@ -175,7 +175,7 @@ impl Scribe {
     }
 
     async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        batch.write(&self.store, &self.board, &self.deliveries, self.clock.now()).await
+        batch.write(&self.store, &self.connected, &self.deliveries, self.clock.now()).await
     }
 
     /// Tries until the database is there. False: everything stops.

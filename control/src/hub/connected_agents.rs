@@ -29,7 +29,7 @@ pub struct Session {
 
 /// All clusters.
 #[derive(Debug, Default)]
-pub struct Board {
+pub struct ConnectedAgents {
     state: Mutex<State>,
 }
 
@@ -53,7 +53,7 @@ struct Agent {
     reports: HashMap<ProductPublishId, Reported>,
 }
 
-impl Board {
+impl ConnectedAgents {
     /// An agent opened a report stream; an earlier one of it ends.
     pub fn join(&self, cluster: ClusterId, agent: AgentId) -> Session {
         let mut state = self.lock();
@@ -177,39 +177,41 @@ mod tests {
 
     #[test]
     fn a_second_stream_of_an_agent_takes_the_place_of_the_first() {
-        let (board, cluster, agent) = (Board::default(), ClusterId::new(), AgentId::new());
+        let (connected, cluster, agent) =
+            (ConnectedAgents::default(), ClusterId::new(), AgentId::new());
         let publish = ProductPublishId::new();
-        let first = board.join(cluster, agent);
-        assert_eq!(board.report(&first, vec![(publish, reported(1))]), [publish]);
-        let second = board.join(cluster, agent);
+        let first = connected.join(cluster, agent);
+        assert_eq!(connected.report(&first, vec![(publish, reported(1))]), [publish]);
+        let second = connected.join(cluster, agent);
         assert!(first.superseded.is_cancelled() && !second.superseded.is_cancelled());
-        assert!(board.report(&first, vec![(publish, reported(2))]).is_empty());
-        assert!(board.leave(&first).is_empty());
-        assert_eq!(board.reports(cluster, publish), [None]);
-        board.report(&second, vec![(publish, reported(3))]);
-        assert_eq!(board.leave(&second), [publish]);
-        assert!(board.reports(cluster, publish).is_empty());
+        assert!(connected.report(&first, vec![(publish, reported(2))]).is_empty());
+        assert!(connected.leave(&first).is_empty());
+        assert_eq!(connected.reports(cluster, publish), [None]);
+        connected.report(&second, vec![(publish, reported(3))]);
+        assert_eq!(connected.leave(&second), [publish]);
+        assert!(connected.reports(cluster, publish).is_empty());
     }
 
     #[test]
     fn what_is_said_again_is_no_news() {
-        let (board, publish) = (Board::default(), ProductPublishId::new());
-        let session = board.join(ClusterId::new(), AgentId::new());
-        assert_eq!(board.report(&session, vec![(publish, reported(1))]), [publish]);
-        assert!(board.report(&session, vec![(publish, reported(1))]).is_empty());
+        let (connected, publish) = (ConnectedAgents::default(), ProductPublishId::new());
+        let session = connected.join(ClusterId::new(), AgentId::new());
+        assert_eq!(connected.report(&session, vec![(publish, reported(1))]), [publish]);
+        assert!(connected.report(&session, vec![(publish, reported(1))]).is_empty());
     }
 
     #[test]
     fn the_owner_of_what_is_gone_is_known_for_a_while_and_only_in_its_cluster() {
-        let (board, cluster, tenant) = (Board::default(), ClusterId::new(), TenantId::new());
+        let (connected, cluster, tenant) =
+            (ConnectedAgents::default(), ClusterId::new(), TenantId::new());
         let (one, other) = (ProductPublishId::new(), ProductPublishId::new());
-        board.own(cluster, one, tenant);
+        connected.own(cluster, one, tenant);
         let now = Instant::now();
-        board.gone(one, now);
-        assert_eq!(board.owner(cluster, one), Some(tenant));
-        assert_eq!(board.owner(ClusterId::new(), one), None);
-        board.own(cluster, other, tenant);
-        board.gone(other, now + GONE_KEPT);
-        assert_eq!(board.owner(cluster, one), None);
+        connected.gone(one, now);
+        assert_eq!(connected.owner(cluster, one), Some(tenant));
+        assert_eq!(connected.owner(ClusterId::new(), one), None);
+        connected.own(cluster, other, tenant);
+        connected.gone(other, now + GONE_KEPT);
+        assert_eq!(connected.owner(cluster, one), None);
     }
 }

@@ -53,7 +53,7 @@ pub struct Refused {
 }
 
 /// Lets agents in.
-pub struct Gate {
+pub struct AgentAuth {
     store: Store,
     clock: Clock,
     key: AgentKey,
@@ -69,7 +69,7 @@ struct Entry {
     seen: Seen,
 }
 
-impl Gate {
+impl AgentAuth {
     pub fn new(store: Store, clock: Clock, key: AgentKey, worlds: Worlds) -> Self {
         Self { store, clock, key, worlds, roster: DashMap::new() }
     }
@@ -198,7 +198,7 @@ impl Gate {
 }
 
 /// The delta stream. Only what [`super::calls`] let in has an identity.
-impl Admission for Gate {
+impl Admission for AgentAuth {
     fn authorise(&self, request: &Parts) -> Result<(), Status> {
         identity(&request.extensions).map(|_| ())
     }
