@@ -36,7 +36,7 @@ static HOURLY: &[JobKind] = &[JobKind {
     run: |it| Box::pin(hourly(it)),
 }];
 
-/// Unlike [`Running::confirm`], it does not ask whether the lease holds: twice would be seen.
+/// Unlike [`Running::begin`], it does not ask whether the lease holds: twice would be seen.
 async fn note(it: Running) -> Result<Outcome, JobError> {
     let mut tx = it.store.begin().await?;
     let entry = audit::Entry {
