@@ -30,8 +30,8 @@ impl AuthMode {
     /// How the rules of this digest ask, also when nobody knows them any more.
     pub(crate) fn of_digest(digest: &str) -> Self {
         let word = digest.split('.').next();
-        let modes = [Self::ApiKey, Self::Unsupported].into_iter();
-        modes.filter(|mode| word == Some(mode.word())).last().unwrap_or(Self::None)
+        let mut asking = [Self::ApiKey, Self::Unsupported].into_iter();
+        asking.find(|mode| word == Some(mode.word())).unwrap_or(Self::None)
     }
 
     /// The one that lets fewer pass.
