@@ -152,9 +152,10 @@ pub(crate) fn access(kind: Kind, resource: &Resource) -> Result<Access, Rejected
 pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
     let message: pb::Publish = decode(&Resource::new(id, "", wire.clone()))?;
     let revision = Some(message.revision);
-    let access = PublishAccess::from(&message);
     let routes = ir::Publish::parse(&message)
         .map_err(|fault| Rejected { reason: fault.to_string(), revision })?;
+    // Only now: the parser has counted how much there is.
+    let access = PublishAccess::from(&message);
     // Its routes name the rules that their calls are judged by.
     let routes = ir::Publish { access: access.digest(), ..routes };
     Ok(Publish { routes, access, wire, span: Span::none() })

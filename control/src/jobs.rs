@@ -9,6 +9,8 @@ pub mod prune;
 pub mod sweep_plan_changes;
 mod worker;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -63,10 +65,13 @@ pub const JOBS: &[Kind] = &[
 ];
 
 /// A job that is being done.
+#[derive(Clone)]
 pub struct Running {
     pub store: Store,
     pub clock: Clock,
     pub job: Job,
+    /// It has confirmed its lease in a transaction, which may be open.
+    confirmed: Arc<AtomicBool>,
 }
 
 impl Running {
@@ -75,7 +80,11 @@ impl Running {
     pub async fn begin(&self) -> Result<Tx, JobError> {
         let mut tx = self.store.begin().await?;
         tx.caused_by(Cause { request_id: self.job.id.to_string(), ..Cause::default() });
-        if job::confirm(&mut tx, &self.job).await? { Ok(tx) } else { Err(JobError::Lost) }
+        if !job::confirm(&mut tx, &self.job).await? {
+            return Err(JobError::Lost);
+        }
+        self.confirmed.store(true, Ordering::Release);
+        Ok(tx)
     }
 
     /// The audit row of what it did to an object. Its request is the job.

@@ -12,11 +12,3 @@ ALTER TABLE usage_counters ADD COLUMN environment TEXT;
 -- The primary key is what the former release writes by, so it stays; the epoch of the second row tells
 -- the two apart. Empty: the agent did not say.
 ALTER TABLE usage_counters ADD COLUMN plan_key TEXT NOT NULL DEFAULT '';
-
--- What never changes in the life of a subscription. Its plan may have been another one then.
-UPDATE usage_counters SET
-    tenant_id = (SELECT s.tenant_id FROM subscriptions s WHERE s.id = usage_counters.subscription_id),
-    customer_id = (SELECT s.customer_id FROM subscriptions s WHERE s.id = usage_counters.subscription_id),
-    product_id = (SELECT s.product_id FROM subscriptions s WHERE s.id = usage_counters.subscription_id),
-    environment = (SELECT s.environment FROM subscriptions s WHERE s.id = usage_counters.subscription_id)
-    WHERE subscription_id IN (SELECT id FROM subscriptions);

@@ -2,7 +2,7 @@
 //! to it. The control plane resolves which these are; agents do no precedence.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::mem::{Discriminant, discriminant};
 
 use crate::config as pb;
@@ -27,19 +27,24 @@ pub fn type_name(kind: &Kind) -> &'static str {
 #[derive(Debug, Default)]
 pub struct List {
     policies: Vec<pb::Policy>,
-    ids: HashSet<String>,
+    /// The ids that are taken, and which number to try next for one that comes again.
+    ids: HashMap<String, u32>,
 }
 
 impl List {
     /// Appends a policy and returns its place. Ids are distinct in a service only (tenants may write
     /// them), so an id that is there already gets a number.
     pub fn push(&mut self, mut policy: pb::Policy) -> u32 {
-        let mut number = 2;
-        let own = policy.id.clone();
-        while !self.ids.insert(policy.id.clone()) {
-            policy.id = format!("{own}-{number}");
-            number += 1;
+        if let Some(&next) = self.ids.get(&policy.id) {
+            let (own, mut number) = (policy.id.clone(), next);
+            while self.ids.contains_key(&policy.id) {
+                policy.id = format!("{own}-{number}");
+                number += 1;
+            }
+            // Those before are taken, too: thousands of one id cost no more than thousands of others.
+            self.ids.insert(own, number);
         }
+        self.ids.insert(policy.id.clone(), 2);
         let place = self.policies.len();
         self.policies.push(policy);
         u32::try_from(place).unwrap_or(u32::MAX)

@@ -18,6 +18,32 @@ pub enum AuthMode {
     Unsupported,
 }
 
+impl AuthMode {
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ApiKey => "api_key",
+            Self::Unsupported => "unsupported",
+        }
+    }
+
+    /// How the rules of this digest ask, also when nobody knows them any more.
+    pub(crate) fn of_digest(digest: &str) -> Self {
+        let word = digest.split('.').next();
+        let mut asking = [Self::ApiKey, Self::Unsupported].into_iter();
+        asking.find(|mode| word == Some(mode.word())).unwrap_or(Self::None)
+    }
+
+    /// The one that lets fewer pass.
+    pub(crate) fn or_stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unsupported, _) | (_, Self::Unsupported) => Self::Unsupported,
+            (Self::ApiKey, _) | (_, Self::ApiKey) => Self::ApiKey,
+            (Self::None, Self::None) => Self::None,
+        }
+    }
+}
+
 /// Who may call a publish, and how often, as one of its revisions says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishAccess {
@@ -74,15 +100,12 @@ impl From<&pb::Publish> for PublishAccess {
 }
 
 impl PublishAccess {
-    /// Names these rules: 16 hexadecimal digits of a hash over everything that decides. Routes carry it,
-    /// so that each call is judged by the rules of the revision that its route is of. Revisions with the
-    /// same rules have the same digest, in every process.
+    /// Names these rules: how they ask, and 16 hexadecimal digits of a hash over everything that decides.
+    /// Routes carry it, so that each call is judged by the rules of the revision that its route is of, and
+    /// a route that asks for a key does so for as long as an Envoy runs it. Revisions with the same rules
+    /// have the same digest, in every process.
     pub fn digest(&self) -> String {
-        let mode = match self.auth_mode {
-            AuthMode::None => "none",
-            AuthMode::ApiKey => "api_key",
-            AuthMode::Unsupported => "unsupported",
-        };
+        let mode = self.auth_mode.word();
         let mut hash = Sha256::new();
         for text in [&self.gateway_id, &self.tenant_id, &self.product_id, &self.environment] {
             feed(&mut hash, text);
@@ -99,7 +122,9 @@ impl PublishAccess {
             hash.update((routes.len() as u64).to_be_bytes());
             routes.into_iter().for_each(|route| feed(&mut hash, route));
         }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        let hash: String =
+            hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("{mode}.{hash}")
     }
 }
 
@@ -172,7 +197,7 @@ mod tests {
     #[test]
     fn the_digest_changes_with_what_decides_and_with_nothing_else() {
         let digest = access().digest();
-        assert_eq!(digest, "88e72ffb9af3428e", "it is the same in every build");
+        assert_eq!(digest, "api_key.88e72ffb9af3428e", "it is the same in every build");
         let mut same = access();
         same.suspended = true;
         same.limits.reverse();

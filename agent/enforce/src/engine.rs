@@ -128,15 +128,21 @@ impl Engine {
             return Err(Denial::publish_suspended());
         }
         let mut caller = None;
+        let asks = AuthMode::of_digest(call.access);
         for access in judges {
-            caller = self.identify(call, access)?.or(caller);
+            caller = self.identify(call, access, asks)?.or(caller);
         }
         self.within_limits(call, judges, caller.as_ref())
     }
 
-    /// Who calls; None: these rules do not ask.
-    fn identify(&self, call: &Call<'_>, access: &Access) -> Result<Option<Caller>, Denial> {
-        match access.publish.auth_mode {
+    /// Who calls; None: neither these rules nor the route ask.
+    fn identify(
+        &self,
+        call: &Call<'_>,
+        access: &Access,
+        asks: AuthMode,
+    ) -> Result<Option<Caller>, Denial> {
+        match access.publish.auth_mode.or_stricter(asks) {
             AuthMode::None => Ok(None),
             AuthMode::ApiKey => self.authenticate(call, access).map(Some),
             AuthMode::Unsupported => Err(Denial::unsupported_auth_mode()),

@@ -55,6 +55,9 @@ pub(super) struct ShrinkGuard {
     pending_since: Option<Instant>,
     /// When publishes or gateways last came or were applied.
     active_at: Option<Instant>,
+    /// Messages of publishes or gateways that came and are not applied yet. The sender tells what it
+    /// removes of a kind behind the answer to these, and of keys at once.
+    under_way: usize,
     /// A person accepts so many removals, until then.
     accepted: Option<(usize, Instant)>,
 }
@@ -78,6 +81,7 @@ impl ShrinkGuard {
         self.pending = Names::new();
         self.pending_since = None;
         self.active_at = Some(now);
+        self.under_way = 0;
     }
 
     /// Which of the removals are to be applied now.
@@ -91,6 +95,7 @@ impl ShrinkGuard {
         }
         if matches!(kind, Kind::Gateway | Kind::Publish) {
             self.active_at = Some(now);
+            self.under_way += 1;
         }
         self.release_what_is_restored(now);
         if removals.is_empty() || kind == Kind::Publish && self.spend(removals.len(), now) {
@@ -106,7 +111,8 @@ impl ShrinkGuard {
                 Kind::Gateway => is_much(gone, held),
                 Kind::Entitlement | Kind::Credential => {
                     let is_rest = gone >= held && held > 1;
-                    is_sharp(gone, held) || is_rest || self.before > 0 && is_much(gone, held)
+                    let may_shrink = self.before > 0 || self.is_stale && self.under_way > 0;
+                    is_sharp(gone, held) || is_rest || may_shrink && is_much(gone, held)
                 }
             };
         if kind == Kind::Publish && is_sudden {
@@ -150,9 +156,10 @@ impl ShrinkGuard {
         self.pending_since.get_or_insert(now);
     }
 
-    /// Something of gateways or publishes was applied.
+    /// A message of gateways or publishes was applied.
     pub(super) fn applied(&mut self, now: Instant) {
         self.active_at = Some(now);
+        self.under_way = self.under_way.saturating_sub(1);
     }
 
     /// When to [`Self::settle`]; None: nothing waits.
@@ -160,7 +167,7 @@ impl ShrinkGuard {
         if self.pending.is_empty() && !self.is_stale {
             return None;
         }
-        let calm = self.active_at? + WINDOW;
+        let calm = self.active_at? + if self.under_way > 0 { LONGEST } else { WINDOW };
         Some(self.pending_since.map_or(calm, |since| calm.max(since + WINDOW).min(since + LONGEST)))
     }
 
@@ -173,6 +180,8 @@ impl ShrinkGuard {
         self.pending_since = None;
         let pending = std::mem::take(&mut self.pending);
         if self.before == 0 {
+            let of_publishes = [Kind::Gateway, Kind::Publish].into_iter();
+            self.under_way += of_publishes.filter(|kind| pending.contains_key(kind)).count();
             return pending;
         }
         for (kind, names) in pending {
@@ -221,6 +230,16 @@ mod tests {
             let removals = gone.map(|number| number.to_string()).collect();
             let (now, upserts) = (self.now, Vec::new());
             let publishes = if kind == Kind::Publish { held } else { self.publishes };
+            let heard = Heard { kind, upserts, removals, held, publishes, now };
+            let goes = self.guard.hear(heard).len();
+            self.guard.under_way = 0;
+            goes
+        }
+
+        /// The same while publishes are worked on.
+        fn remove_while_busy(&mut self, kind: Kind, gone: usize, held: usize) -> usize {
+            let removals = (0..gone).map(|number| number.to_string()).collect();
+            let (now, publishes, upserts) = (self.now, self.publishes, Vec::new());
             self.guard.hear(Heard { kind, upserts, removals, held, publishes, now }).len()
         }
 
@@ -230,6 +249,7 @@ mod tests {
             let heard =
                 Heard { kind, upserts, removals: Vec::new(), held: 0, publishes: 0, now: self.now };
             self.guard.hear(heard);
+            self.guard.under_way = 0;
         }
 
         /// Everything that waits is decided; how many go.
@@ -320,6 +340,30 @@ mod tests {
         }
         assert_eq!(rig.settle(), 100);
         assert_eq!(rig.guard.settles_at(), None);
+    }
+
+    /// A sender tells which publishes are gone when it has the answer to those that changed.
+    #[test]
+    fn keys_wait_for_publishes_that_are_still_worked_on() {
+        for (gone, held) in [(900, 1_000), (4, 10)] {
+            let mut rig = Rig::new();
+            rig.guard.begin(rig.now);
+            let heard = Heard {
+                kind: Kind::Publish,
+                upserts: vec!["0"],
+                removals: Vec::new(),
+                held: 100,
+                publishes: 100,
+                now: rig.now,
+            };
+            rig.guard.hear(heard);
+            assert_eq!(rig.remove_while_busy(Kind::Credential, gone, held), 0);
+            rig.now += WINDOW * 3;
+            assert!(rig.guard.settles_at().unwrap() > rig.now, "the publishes take their time");
+            rig.guard.applied(rig.now);
+            assert_eq!(rig.remove(Kind::Publish, 0..50, 100), 0);
+            assert_eq!((rig.settle(), rig.guard.withheld().removals), (0, 50), "{gone} of {held}");
+        }
     }
 
     #[test]

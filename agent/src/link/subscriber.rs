@@ -202,6 +202,7 @@ impl Holdings {
         self.record(kind, taken, removals, update.more);
         if matches!(kind, Kind::Gateway | Kind::Publish) {
             self.lock().guard.applied(Instant::now());
+            self.waits.notify_one();
         }
         let words = rejected.into_iter().map(|(name, rejected)| (name, rejected.reason));
         (words.collect(), tightens)

@@ -87,7 +87,7 @@ macro_rules! states {
         #[serde(rename_all = "snake_case")]
         pub enum $type {
             $($(#[doc = $about])* $state,)*
-            /// Of a newer release. Nothing leads out of it here.
+            /// Of a newer release. Nothing leads out of it here but the end of a key.
             #[serde(skip)]
             Newer(crate::stored::NewerWord),
         }

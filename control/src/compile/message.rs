@@ -12,7 +12,7 @@ use imp_store::compile::IssuedCredential;
 use imp_xds::Resource;
 
 pub use entitlement::entitlement;
-pub use publish::{MessageError, api_service, publish};
+pub use publish::{MessageError, api_service, publish, served};
 
 /// The message as a resource. Its version is a hash of its encoding: equal on every replica, before
 /// and after a restart.

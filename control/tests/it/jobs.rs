@@ -25,6 +25,7 @@ const SOON: Duration = Duration::from_secs(20);
 static SAMPLES: &[JobKind] = &[
     JobKind { name: "note", trigger: Trigger::Cause, run: |it| Box::pin(note(it)) },
     JobKind { name: "slow", trigger: Trigger::Cause, run: |it| Box::pin(slow(it)) },
+    JobKind { name: "long", trigger: Trigger::Cause, run: |it| Box::pin(long(it)) },
     JobKind { name: "third", trigger: Trigger::Cause, run: |it| Box::pin(third(it)) },
     JobKind { name: "panics", trigger: Trigger::Cause, run: |it| Box::pin(panics(it)) },
 ];
@@ -35,7 +36,7 @@ static HOURLY: &[JobKind] = &[JobKind {
     run: |it| Box::pin(hourly(it)),
 }];
 
-/// Unlike [`Running::confirm`], it does not ask whether the lease holds: twice would be seen.
+/// Unlike [`Running::begin`], it does not ask whether the lease holds: twice would be seen.
 async fn note(it: Running) -> Result<Outcome, JobError> {
     let mut tx = it.store.begin().await?;
     let entry = audit::Entry {
@@ -53,8 +54,18 @@ async fn note(it: Running) -> Result<Outcome, JobError> {
 }
 
 async fn slow(it: Running) -> Result<Outcome, JobError> {
-    note(Running { store: it.store.clone(), clock: it.clock.clone(), job: it.job.clone() }).await?;
+    note(it.clone()).await?;
     sleep(LEASE * 3).await;
+    Ok(Outcome::Done)
+}
+
+/// One transaction that is longer than a lease.
+async fn long(it: Running) -> Result<Outcome, JobError> {
+    let mut tx = it.begin().await?;
+    let object = it.job.payload["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+    audit::append(&mut tx, &it.entry("jobs.long", object, String::new())).await?;
+    sleep(LEASE * 2).await;
+    tx.commit().await?;
     Ok(Outcome::Done)
 }
 
@@ -165,6 +176,18 @@ async fn a_job_of_a_worker_that_died_is_done_by_another(
     })
     .await;
     assert_eq!((runs(&store, id).await, jobs(&store, "note").await), (1, vec![]));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_outlasts_the_lease_is_not_broken_off(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let database = Database::fresh(kind).await.unwrap();
+    let (store, now) = (database.open().await.unwrap(), Utc::now());
+    let id = ask(&store, "long", "", now).await;
+    assert_eq!(worker(&store, now).run_due(&["long"]).await.unwrap(), 1);
+    assert_eq!((runs(&store, id).await, jobs(&store, "long").await), (1, vec![]));
 }
 
 #[rstest]

@@ -2,9 +2,10 @@
 
 use imp_control::compile::message::{self, MessageError};
 use imp_core::api_service::{ApiService, ApiServiceSpec};
-use imp_core::product_publish::{FrozenApiService, ProductPublish};
+use imp_core::product_publish::{FrozenApiService, ProductPublish, PublishStatus};
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, ProductPublishId, stored};
+use imp_store::compile::{self, Which};
 use imp_store::testing::Kind;
 use imp_store::{Record as _, api_service, product_publish};
 use rstest::rstest;
@@ -64,6 +65,24 @@ fn a_gateway_is_told_nothing_of_a_service_with_an_unknown_policy() {
     let refused = message::api_service(&frozen, &mut Default::default()).unwrap_err();
     let MessageError::UnknownPolicy { policy, kind, .. } = &refused else { panic!("{refused}") };
     assert_eq!((policy.as_str(), kind.as_str()), ("door", "teleport"));
+}
+
+/// Of a service with such a policy nothing may pass without it; suspended, nothing passes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_a_publish_is_suspended_is_told_whatever_its_policies_are() {
+    let world = World::on(Kind::Sqlite).await;
+    let shop = Shop::open(&world, "acme").await;
+    let id: ProductPublishId = shop.id("product-publishes").parse().unwrap();
+    let rows = compile::publishes(&world.running.store, Which::Ids(&[id])).await.unwrap();
+    let mut desired = rows.into_iter().next().unwrap().content.unwrap();
+    desired.api_services[0].spec = newer();
+    let refused = message::served(&desired).unwrap_err();
+    assert!(matches!(refused, MessageError::UnknownPolicy { .. }), "{refused}");
+    desired.status = PublishStatus::Suspended;
+    let told = message::served(&desired).unwrap();
+    assert!(told.suspended && told.policies.iter().all(|policy| policy.kind.is_some()));
+    // What is measured before it is stored is refused in either state.
+    assert!(message::publish(&desired).is_err());
 }
 
 #[rstest]

@@ -56,6 +56,20 @@ fn what_a_former_control_plane_sends_is_resolved_type_by_type() {
 }
 
 #[test]
+fn policies_of_one_id_get_numbers_in_time_that_grows_with_how_many_they_are() {
+    let mut list = policies::List::default();
+    list.push(rate("r-3", 1));
+    for _ in 0..100_000 {
+        list.push(rate("r", 1));
+    }
+    let all = list.finish();
+    let ids: Vec<_> = all.iter().take(5).map(|policy| policy.id.as_str()).collect();
+    assert_eq!(ids, ["r-3", "r", "r-2", "r-4", "r-5"]);
+    let distinct: std::collections::HashSet<_> = all.iter().map(|policy| &policy.id).collect();
+    assert_eq!(distinct.len(), all.len());
+}
+
+#[test]
 fn what_is_resolved_already_is_not_resolved_again() {
     let mut both = service(vec![rate("former", 5)], &[&[rate("former-too", 1)]]);
     both.routes[0].policy_indexes = vec![0, 7];

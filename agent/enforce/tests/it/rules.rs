@@ -44,9 +44,22 @@ fn rules_that_nobody_knows_are_judged_by_all_that_are_known() {
         }
     }
     engine.put_publish(open.clone());
-    assert_eq!(passes_by(&engine, &keyed.digest(), None), Ok(()), "no known rules ask for a key");
+    assert_eq!(passes_by(&engine, "", None), Ok(()), "no known rules ask for a key");
     engine.remove_publish("pub");
     assert_eq!(passes_by(&engine, &open.digest(), Some(KEY)), Err(403));
+}
+
+/// Another agent's Envoy may have refused the revision that opens the publish, and runs the former one.
+#[test]
+fn a_route_that_asks_for_a_key_is_never_open_however_long_its_rules_are_forgotten() {
+    let (keyed, open) = (access(AuthMode::ApiKey), access(AuthMode::None));
+    let engine = engine();
+    engine.put_publish(open.clone());
+    assert_eq!(passes_by(&engine, &keyed.digest(), None), Err(401));
+    assert_eq!(passes_by(&engine, &keyed.digest(), Some(KEY)), Ok(()));
+    assert_eq!(passes_by(&engine, &open.digest(), None), Ok(()));
+    let unknown = access(AuthMode::Jwt);
+    assert_eq!(passes_by(&engine, &unknown.digest(), Some(KEY)), Err(503));
 }
 
 #[test]

@@ -37,6 +37,26 @@ pub enum MessageError {
     UnknownPolicy { service: ApiServiceId, policy: String, kind: String },
 }
 
+/// What the gateways of its cluster are told. A suspended publish answers every call itself, so that it is
+/// suspended is told even when this release does not know all of its policies.
+pub fn served(desired: &DesiredPublish) -> Result<pb::Publish, MessageError> {
+    match publish(desired) {
+        Err(MessageError::UnknownPolicy { .. }) if desired.status == PublishStatus::Suspended => {
+            publish(&without_unknown_policies(desired))
+        }
+        told => told,
+    }
+}
+
+fn without_unknown_policies(desired: &DesiredPublish) -> DesiredPublish {
+    let mut api_services = desired.api_services.clone();
+    for service in &mut api_services {
+        service.spec.policies.retain(|policy| !is_unknown(policy));
+    }
+    let DesiredPublish { id, tenant_id, status, revision, ref spec, .. } = *desired;
+    DesiredPublish { id, tenant_id, status, revision, spec: spec.clone(), api_services }
+}
+
 /// Everything that a gateway needs to serve it.
 pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     use pb::publish::AuthMode as Mode;
@@ -101,11 +121,15 @@ pub fn api_service(
 }
 
 fn refuse_unknown_policies(frozen: &FrozenApiService) -> Result<(), MessageError> {
-    let unknown = |policy: &&Policy| matches!(policy.config, PolicyConfig::Unknown(_));
-    frozen.spec.policies.iter().find(unknown).map_or(Ok(()), |policy| {
+    let mut policies = frozen.spec.policies.iter();
+    policies.find(|policy| is_unknown(policy)).map_or(Ok(()), |policy| {
         let (policy, kind) = (policy.name.clone(), policy.config.kind().to_owned());
         Err(MessageError::UnknownPolicy { service: frozen.id, policy, kind })
     })
+}
+
+fn is_unknown(policy: &Policy) -> bool {
+    matches!(policy.config, PolicyConfig::Unknown(_))
 }
 
 /// For agents of the former release, which resolve by themselves; `proto/README.md` says for how long.

@@ -32,7 +32,7 @@ impl Source for Publishes {
             return Ok(None);
         }
         let spec = &row.spec;
-        let resource = message::resource(&message::publish(row)?);
+        let resource = message::resource(&message::served(row)?);
         if resource.value().len() > MAX_RESOURCE_BYTES {
             return Err(Unplaceable::TooLarge(resource.value().len()));
         }

@@ -1,5 +1,7 @@
 //! One job, from its lease to its end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -17,6 +19,10 @@ use crate::retry::Retry;
 
 /// How long a lease is renewed for at most, three times in each.
 const RENEWAL: Duration = Duration::from_secs(10);
+
+/// A job with a transaction that may be open is broken off after so many leases without a renewal: the
+/// transaction itself keeps the renewal waiting, and everybody else away from the job.
+const PATIENCE: u32 = 10;
 
 /// Between attempts at a job that fails. It is never given up.
 const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
@@ -70,7 +76,9 @@ impl Worker {
     /// In a task of its own, so that one that panics hurts itself alone.
     async fn work(&self, kind: &Kind, job: &Job, cancel: &CancellationToken) -> End {
         let (store, clock) = (self.store.clone(), self.clock.clone());
-        let mut task = tokio::spawn((kind.run)(Running { store, clock, job: job.clone() }));
+        let confirmed = Arc::new(AtomicBool::new(false));
+        let running = Running { store, clock, job: job.clone(), confirmed: confirmed.clone() };
+        let mut task = tokio::spawn((kind.run)(running));
         let mut renewal = interval(self.lease / 3);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         renewal.reset();
@@ -87,13 +95,21 @@ impl Worker {
             {
                 Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => break End::Lost,
-                _ if renewed.elapsed() >= self.lease / 3 * 2 => break End::Lost,
+                _ if renewed.elapsed() >= self.patience(&confirmed) => break End::Lost,
                 _ => {}
             }
         };
         task.abort();
         let _cancelled = task.await;
         end
+    }
+
+    /// How long a job goes on whose lease cannot be renewed.
+    fn patience(&self, confirmed: &AtomicBool) -> Duration {
+        match confirmed.load(Ordering::Acquire) {
+            true => self.lease * PATIENCE,
+            false => self.lease / 3 * 2,
+        }
     }
 
     /// Writes down how it ended. If that cannot be written, the job is taken again after its lease.

@@ -67,7 +67,7 @@ const UNPRICED: &str = "ALTER TABLE usage_counters DROP COLUMN tenant_id; \
     ALTER TABLE usage_counters DROP COLUMN product_id; \
     ALTER TABLE usage_counters DROP COLUMN environment; \
     ALTER TABLE usage_counters DROP COLUMN plan_key; \
-    DELETE FROM _sqlx_migrations WHERE version = 10;";
+    DELETE FROM _sqlx_migrations WHERE version IN (10, 14);";
 
 #[rstest]
 #[tokio::test]
