@@ -9,6 +9,7 @@
 
 mod core;
 mod observer;
+mod proof;
 mod restore;
 mod rules;
 pub mod tracker;
@@ -47,6 +48,7 @@ struct Shared {
     /// The one that [`Core`] has; what only decisions need does not wait for its lock.
     engine: Engine,
     decides: AtomicBool,
+    refusers: Refusers,
 }
 
 /// Wakes who reports.
@@ -75,7 +77,7 @@ impl Fleet {
         let worlds = Worlds::default();
         let (events, queue) = mpsc::unbounded_channel();
         let refusers = Refusers::default();
-        let ears = Arc::new(Ears { worlds: worlds.clone(), events, refusers });
+        let ears = Arc::new(Ears { worlds: worlds.clone(), events, refusers: refusers.clone() });
         let ads = AdsServer::new(worlds::server_config(), ears.clone(), ears);
         let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
         let core = Mutex::new(Core::new(options, engine.clone(), lkg, worlds.clone()));
@@ -87,6 +89,7 @@ impl Fleet {
                 news,
                 engine,
                 decides: AtomicBool::new(false),
+                refusers,
             }),
         };
         fleet.clone().listen_on_a_thread(queue, cancel);
@@ -129,6 +132,7 @@ impl Fleet {
         let mut core = self.lock();
         let restored = core.restore(whole, loaded);
         core.settle();
+        self.shared.refusers.restore(core.refusers());
         restored
     }
 

@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::Size;
 use super::observer::Happened;
+use super::proof::Proof;
 use super::rules::{FormerRules, SWEEP};
 use super::tracker::{Key, Node, Tracker, agent_rejected};
 use super::verdicts::{Doubts, Retries};
@@ -29,7 +30,7 @@ pub(super) struct Core {
     pub(super) revisions: HashMap<String, Revisions>,
     pub(super) gateways: HashSet<String>,
     /// Versions that some Envoy has accepted, of what is rendered now.
-    pub(super) proven: HashMap<Key, String>,
+    pub(super) proven: HashMap<Key, Proof>,
     pub(super) doubts: Doubts,
     pub(super) retries: Retries,
     /// Envoys that opened a listener at last.
@@ -257,18 +258,31 @@ impl Core {
     fn accepted(&mut self, key: Key, version: &str) {
         let delta = self.assembly.accepted(key.0, &key.1, version);
         self.stage(delta);
-        if self.proven.get(&key).is_none_or(|proven| proven != version) {
+        if self.proven.get(&key).is_none_or(|proof| proof.version != version) {
             self.worlds.mark_proven(key.0, &key.1, version);
-            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), version.to_owned());
-            self.proven.insert(key, version.to_owned());
+            let mut proof = Proof::new(version);
+            for node in self.tracker.refusers_of(&key, version) {
+                proof.refused(&node.id);
+            }
+            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), proof.row());
+            self.proven.insert(key, proof);
         }
     }
 
-    pub(super) fn forget_proof(&mut self, key: &Key, version: &str) {
-        if self.proven.get(key).is_some_and(|proven| proven == version) {
-            self.proven.remove(key);
-            self.lkg.remove(Table::Proven, lkg::key(key.0, &key.1));
+    /// An Envoy refused what another took. What was taken stays so, over a restart, too.
+    pub(super) fn dispute(&mut self, stream: StreamId, key: &Key, version: &str) {
+        let Some(node) = self.tracker.node(stream) else { return };
+        let proof = self.proven.get_mut(key).filter(|proof| proof.version == version);
+        if let Some(proof) = proof
+            && proof.refused(&node.id)
+        {
+            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), proof.row());
         }
+    }
+
+    /// Nodes that refused something that another took. They may have kept it in memory.
+    pub(super) fn refusers(&self) -> impl Iterator<Item = &String> {
+        self.proven.values().flat_map(|proof| &proof.refused_by)
     }
 
     /// The routes go back, and a restart finds it so. The rules that they name are still held.
@@ -356,10 +370,11 @@ impl Core {
         }
     }
 
-    /// So that a fresh Envoy gets in one message what another one took before.
+    /// So that a fresh Envoy gets in one message what another one took before, and nobody refused.
     pub(super) fn mark_proven(&self) {
-        for ((type_url, name), version) in &self.proven {
-            self.worlds.mark_proven(type_url, name, version);
+        let undisputed = self.proven.iter().filter(|(_, proof)| proof.refused_by.is_empty());
+        for ((type_url, name), proof) in undisputed {
+            self.worlds.mark_proven(type_url, name, &proof.version);
         }
     }
 

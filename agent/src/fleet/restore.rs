@@ -10,6 +10,7 @@ use imp_xds::Resource;
 use prost::Message as _;
 
 use super::core::{Core, RefusedBy, Revision};
+use super::proof::Proof;
 use super::rules::FormerRules;
 use super::worlds::envoy_type;
 use crate::intake::{self, Access, Item, Kind, Publish};
@@ -99,8 +100,8 @@ impl Core {
                 self.tracker.resume(&id, u64::from_be_bytes(revision));
             }
         }
-        for (key, version) in loaded.take(Table::Proven) {
-            self.restore_proof(&key, &version);
+        for (key, row) in loaded.take(Table::Proven) {
+            self.restore_proof(&key, &row);
         }
         self.follow_all();
         restored
@@ -139,13 +140,13 @@ impl Core {
         }
     }
 
-    fn restore_proof(&mut self, key: &str, version: &[u8]) {
+    fn restore_proof(&mut self, key: &str, row: &[u8]) {
         let Some((type_url, name)) = lkg::split(key) else { return };
-        let Ok(version) = std::str::from_utf8(version) else { return };
+        let Some(proof) = Proof::read(row) else { return };
         let Some(type_url) = envoy_type(type_url) else { return };
-        let delta = self.assembly.accepted(type_url, name, version);
+        let delta = self.assembly.accepted(type_url, name, &proof.version);
         self.stage(delta);
-        self.proven.insert((type_url, Arc::from(name)), version.to_owned());
+        self.proven.insert((type_url, Arc::from(name)), proof);
     }
 }
 

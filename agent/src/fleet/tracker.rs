@@ -230,6 +230,11 @@ impl Tracker {
         votes
     }
 
+    /// The connected Envoys that refuse a version.
+    pub fn refusers_of(&self, key: &Key, version: &str) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(move |node| node.verdict(key, version) == Some(false))
+    }
+
     /// Whether every connected Envoy that serves it has all of the wanted revision, and there is one.
     pub fn is_everywhere(&self, id: &str) -> bool {
         let Some(track) = self.publishes.get(id) else { return false };

@@ -64,7 +64,7 @@ impl Core {
     /// An Envoy refused this version.
     pub(super) fn refused(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
         self.tracker.nacked(stream, key, version, words);
-        self.forget_proof(key, version);
+        self.dispute(stream, key, version);
         if may_pass(key.0, words) {
             let start = || Retry { backoff: Backoff::new(SHORTEST, LONGEST), at: None };
             let retry = self.retries.entry((stream, key.clone())).or_insert_with(start);
