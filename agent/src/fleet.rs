@@ -22,13 +22,14 @@ use std::time::Duration;
 
 use imp_enforce::Engine;
 use imp_proto::agent as pb;
+use imp_proto::config::ResourceType;
 use imp_translate::Options;
 use imp_xds::{AdsServer, TypeUrl};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::core::Core;
-use crate::intake::{Item, Kind, Rejected};
+use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
 use observer::{Ears, Happened, Refusers};
 pub use restore::{Restored, Whole};
@@ -164,7 +165,7 @@ impl Fleet {
     /// Takes entitlements and credentials, and nothing else of what is given. They concern the
     /// decisions alone, so they wait for nothing that is rendered: a key is revoked while a publish of
     /// any size is on its way to Envoy.
-    pub fn enforce(&self, upserts: &[Item], removals: &[(Kind, String)]) {
+    pub fn enforce(&self, upserts: &[Item], removals: &[(ResourceType, String)]) {
         let engine = &self.shared.engine;
         for item in upserts {
             match item {
@@ -175,9 +176,9 @@ impl Fleet {
         }
         for (kind, id) in removals {
             match kind {
-                Kind::Entitlement => engine.remove_entitlement(id),
-                Kind::Credential => engine.remove_credential(id),
-                Kind::Gateway | Kind::Publish => {}
+                ResourceType::Entitlement => engine.remove_entitlement(id),
+                ResourceType::Credential => engine.remove_credential(id),
+                ResourceType::Gateway | ResourceType::Publish => {}
             }
         }
     }
@@ -186,7 +187,7 @@ impl Fleet {
     pub fn change(
         &self,
         upserts: Vec<Item>,
-        removals: Vec<(Kind, String)>,
+        removals: Vec<(ResourceType, String)>,
         rejected: Vec<(String, Rejected)>,
     ) {
         let mut core = self.lock();
@@ -344,13 +345,18 @@ async fn listen(
 impl Fleet {
     /// One that knows nothing yet.
     pub(crate) fn empty(lkg: Lkg, cancel: CancellationToken) -> Self {
+        Self::with(Engine::new(), lkg, cancel)
+    }
+
+    /// One that tells this engine.
+    pub(crate) fn with(engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
         let options = Options {
             bind_address: "127.0.0.1".into(),
             layout: imp_translate::Layout::ScopedRoutes,
             agent_cluster: "agent".into(),
             upstreams: Default::default(),
         };
-        Self::start(options, Engine::new(), lkg, cancel)
+        Self::start(options, engine, lkg, cancel)
     }
 
     /// Holds the lock while it runs, as a change that takes long does.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use imp_enforce::{Engine, PublishAccess};
 use imp_proto::agent as pb;
+use imp_proto::config::ResourceType;
 use imp_translate::xds::{EXTENSION, LISTENER, ROUTES, SCOPE};
 use imp_translate::{Assembly, Blame, Delta, Options};
 use imp_xds::StreamId;
@@ -18,7 +19,7 @@ use super::rules::{FormerRules, SWEEP};
 use super::tracker::{Key, Node, Tracker, agent_rejected};
 use super::verdicts::{Doubts, Retries};
 use super::worlds::{Staged, Worlds};
-use crate::intake::{Item, Kind, Publish, Rejected};
+use crate::intake::{Item, Publish, Rejected};
 use crate::lkg::{self, Lkg, Table};
 
 #[derive(Debug)]
@@ -197,15 +198,15 @@ impl Core {
         }
     }
 
-    pub(super) fn remove(&mut self, kind: Kind, id: &str) {
+    pub(super) fn remove(&mut self, kind: ResourceType, id: &str) {
         match kind {
-            Kind::Gateway => {
+            ResourceType::Gateway => {
                 self.gateways.remove(id);
                 self.stale.extend(self.assembly.publishes_on(id));
                 let delta = self.assembly.remove_gateway(id);
                 self.stage(delta);
             }
-            Kind::Publish => {
+            ResourceType::Publish => {
                 let delta = self.assembly.remove_publish(id);
                 self.stage(delta);
                 self.engine.remove_publish(id);
@@ -216,7 +217,7 @@ impl Core {
                     self.lkg.remove(table, id);
                 }
             }
-            Kind::Entitlement | Kind::Credential => {}
+            ResourceType::Entitlement | ResourceType::Credential => {}
         }
     }
 
@@ -302,7 +303,7 @@ impl Core {
             Some(former) => {
                 let version = imp_proto::content_version(&former.wire);
                 let resource = imp_xds::Resource::new(id.as_str(), version, former.wire.clone());
-                let row = lkg::row(&Kind::Publish.type_url(), &resource);
+                let row = lkg::row(ResourceType::Publish.type_url(), &resource);
                 self.lkg.put(Table::Former, id.clone(), row);
             }
             None => self.lkg.remove(Table::Former, id.clone()),
