@@ -7,6 +7,7 @@
 //! workshop and take it themselves; keys and entitlements go to the engine without it. Events come
 //! from Envoys' streams, which must not wait, through a queue and one thread.
 
+mod acknowledgements;
 mod core;
 mod observer;
 mod proof;
@@ -228,13 +229,13 @@ impl Fleet {
 
     /// The connected Envoys.
     pub fn nodes(&self) -> Vec<pb::heartbeat::Node> {
-        let node = |node: &tracker::Node| pb::heartbeat::Node {
+        let node = |(_, node): (_, &tracker::Target)| pb::heartbeat::Node {
             id: node.id.clone(),
             gateway_id: node.gateway.clone().unwrap_or_default(),
             envoy_version: node.version.clone(),
             connected_at_ms: node.connected_at_ms,
         };
-        self.lock().tracker.nodes().map(node).collect()
+        self.lock().tracker.targets().map(node).collect()
     }
 
     /// How much there is.

@@ -6,6 +6,11 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use imp_xds::StreamId;
+
+use super::acknowledgements::Key;
+use super::core::Core;
+use crate::lkg::{self, Table};
 
 /// A version of a resource that some Envoy has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,48 @@ impl Proof {
             refused_by.pop_last();
         }
         Some(Self { version: version.to_owned(), refused_by })
+    }
+}
+
+impl Core {
+    /// Some Envoy took this version.
+    pub(super) fn accepted(&mut self, key: Key, version: &str) {
+        let delta = self.assembly.accepted(key.0, &key.1, version);
+        self.stage(delta);
+        if self.proven.get(&key).is_none_or(|proof| proof.version != version) {
+            self.worlds.mark_proven(key.0, &key.1, version);
+            let mut proof = Proof::new(version);
+            let refusers = self.acks.refusers_of(&key, version);
+            for node in refusers.filter_map(|stream| self.tracker.target(stream)) {
+                proof.refused(&node.id);
+            }
+            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), proof.row());
+            self.proven.insert(key, proof);
+        }
+    }
+
+    /// An Envoy refused what another took. What was taken stays so, over a restart, too.
+    pub(super) fn dispute(&mut self, stream: StreamId, key: &Key, version: &str) {
+        let Some(node) = self.tracker.target(stream) else { return };
+        let proof = self.proven.get_mut(key).filter(|proof| proof.version == version);
+        if let Some(proof) = proof
+            && proof.refused(&node.id)
+        {
+            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), proof.row());
+        }
+    }
+
+    /// Nodes that refused something that another took. They may have kept it in memory.
+    pub(super) fn refusers(&self) -> impl Iterator<Item = &String> {
+        self.proven.values().flat_map(|proof| &proof.refused_by)
+    }
+
+    /// So that a fresh Envoy gets in one message what another one took before, and nobody refused.
+    pub(super) fn mark_proven(&self) {
+        let undisputed = self.proven.iter().filter(|(_, proof)| proof.refused_by.is_empty());
+        for ((type_url, name), proof) in undisputed {
+            self.worlds.mark_proven(type_url, name, &proof.version);
+        }
     }
 }
 

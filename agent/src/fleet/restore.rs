@@ -10,9 +10,10 @@ use imp_proto::config::ResourceType;
 use imp_xds::Resource;
 use prost::Message as _;
 
-use super::core::{Core, RefusedBy, Revision};
+use super::core::{Core, Revision};
 use super::proof::Proof;
 use super::rules::FormerRules;
+use super::verdicts::RefusedBy;
 use super::worlds::envoy_type;
 use crate::intake::{self, Access, Item, Publish};
 use crate::lkg::{self, Loaded, Table};
