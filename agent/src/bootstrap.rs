@@ -1,22 +1,15 @@
 //! What an Envoy needs to know to find the agent; everything else comes from there.
 
-mod admin;
-
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use imp_grammar::caps;
 
-pub use self::admin::EnvoyAdmin;
-
 use crate::config::{Bootstrap, hostname};
-use crate::port::{AGENT_URI, Address, quoted};
+use crate::port::{AGENT_URI, ALL_GATEWAYS, Address, quoted};
 
 /// The static cluster that leads to the agent.
 pub const AGENT_CLUSTER: &str = "agent";
-
-/// `node.cluster` of an Envoy that serves all gateways.
-pub const ALL_GATEWAYS: &str = "all";
 
 /// The bootstrap, as YAML.
 pub fn render(options: &Bootstrap) -> Result<String> {

@@ -1,12 +1,14 @@
 //! What the operator sets: every flag is also an environment variable.
 
+mod envoy_admin;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use imp_process::log::LogFormat;
 
-use crate::bootstrap::EnvoyAdmin;
-use crate::port::Address;
+use crate::port::{ALL_GATEWAYS, Address};
+pub use envoy_admin::EnvoyAdmin;
 
 /// The agent of a cluster: serves its Envoys with what the control plane says, and goes on without it.
 #[derive(Debug, Parser)]
@@ -183,7 +185,7 @@ impl std::str::FromStr for Gateways {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            crate::bootstrap::ALL_GATEWAYS => Ok(Self(None)),
+            ALL_GATEWAYS => Ok(Self(None)),
             id => uuid::Uuid::try_parse(id)
                 .map(|id| Self(Some(id)))
                 .map_err(|_| "the UUID of a gateway, or all".to_owned()),

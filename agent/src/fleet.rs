@@ -7,8 +7,10 @@
 //! workshop and take it themselves; keys and entitlements go to the engine without it. Events come
 //! from Envoys' streams, which must not wait, through a queue and one thread.
 
+mod acknowledgements;
 mod core;
 mod observer;
+mod proof;
 mod restore;
 mod rules;
 pub mod tracker;
@@ -21,13 +23,14 @@ use std::time::Duration;
 
 use imp_enforce::Engine;
 use imp_proto::agent as pb;
+use imp_proto::config::ResourceType;
 use imp_translate::Options;
 use imp_xds::{AdsServer, TypeUrl};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::core::Core;
-use crate::intake::{Item, Kind, Rejected};
+use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
 use observer::{Ears, Happened, Refusers};
 pub use restore::{Restored, Whole};
@@ -47,6 +50,7 @@ struct Shared {
     /// The one that [`Core`] has; what only decisions need does not wait for its lock.
     engine: Engine,
     decides: AtomicBool,
+    refusers: Refusers,
 }
 
 /// Wakes who reports.
@@ -75,7 +79,7 @@ impl Fleet {
         let worlds = Worlds::default();
         let (events, queue) = mpsc::unbounded_channel();
         let refusers = Refusers::default();
-        let ears = Arc::new(Ears { worlds: worlds.clone(), events, refusers });
+        let ears = Arc::new(Ears { worlds: worlds.clone(), events, refusers: refusers.clone() });
         let ads = AdsServer::new(worlds::server_config(), ears.clone(), ears);
         let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
         let core = Mutex::new(Core::new(options, engine.clone(), lkg, worlds.clone()));
@@ -87,6 +91,7 @@ impl Fleet {
                 news,
                 engine,
                 decides: AtomicBool::new(false),
+                refusers,
             }),
         };
         fleet.clone().listen_on_a_thread(queue, cancel);
@@ -129,6 +134,7 @@ impl Fleet {
         let mut core = self.lock();
         let restored = core.restore(whole, loaded);
         core.settle();
+        self.shared.refusers.restore(core.refusers());
         restored
     }
 
@@ -160,7 +166,7 @@ impl Fleet {
     /// Takes entitlements and credentials, and nothing else of what is given. They concern the
     /// decisions alone, so they wait for nothing that is rendered: a key is revoked while a publish of
     /// any size is on its way to Envoy.
-    pub fn enforce(&self, upserts: &[Item], removals: &[(Kind, String)]) {
+    pub fn enforce(&self, upserts: &[Item], removals: &[(ResourceType, String)]) {
         let engine = &self.shared.engine;
         for item in upserts {
             match item {
@@ -171,9 +177,9 @@ impl Fleet {
         }
         for (kind, id) in removals {
             match kind {
-                Kind::Entitlement => engine.remove_entitlement(id),
-                Kind::Credential => engine.remove_credential(id),
-                Kind::Gateway | Kind::Publish => {}
+                ResourceType::Entitlement => engine.remove_entitlement(id),
+                ResourceType::Credential => engine.remove_credential(id),
+                ResourceType::Gateway | ResourceType::Publish => {}
             }
         }
     }
@@ -182,7 +188,7 @@ impl Fleet {
     pub fn change(
         &self,
         upserts: Vec<Item>,
-        removals: Vec<(Kind, String)>,
+        removals: Vec<(ResourceType, String)>,
         rejected: Vec<(String, Rejected)>,
     ) {
         let mut core = self.lock();
@@ -223,13 +229,13 @@ impl Fleet {
 
     /// The connected Envoys.
     pub fn nodes(&self) -> Vec<pb::heartbeat::Node> {
-        let node = |node: &tracker::Node| pb::heartbeat::Node {
+        let node = |(_, node): (_, &tracker::Target)| pb::heartbeat::Node {
             id: node.id.clone(),
             gateway_id: node.gateway.clone().unwrap_or_default(),
             envoy_version: node.version.clone(),
             connected_at_ms: node.connected_at_ms,
         };
-        self.lock().tracker.nodes().map(node).collect()
+        self.lock().tracker.targets().map(node).collect()
     }
 
     /// How much there is.
@@ -340,13 +346,18 @@ async fn listen(
 impl Fleet {
     /// One that knows nothing yet.
     pub(crate) fn empty(lkg: Lkg, cancel: CancellationToken) -> Self {
+        Self::with(Engine::new(), lkg, cancel)
+    }
+
+    /// One that tells this engine.
+    pub(crate) fn with(engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
         let options = Options {
             bind_address: "127.0.0.1".into(),
             layout: imp_translate::Layout::ScopedRoutes,
             agent_cluster: "agent".into(),
             upstreams: Default::default(),
         };
-        Self::start(options, Engine::new(), lkg, cancel)
+        Self::start(options, engine, lkg, cancel)
     }
 
     /// Holds the lock while it runs, as a change that takes long does.

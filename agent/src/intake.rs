@@ -2,48 +2,23 @@
 
 use imp_enforce::{Credential, Entitlement, PublishAccess};
 use imp_process::traces;
-use imp_proto::{cause, config as pb};
+use imp_proto::cause;
+use imp_proto::config::{self as pb, ResourceType};
 use imp_translate::ir;
 use imp_xds::{Resource, TypeUrl};
-use prost::Name as _;
 use tracing::Span;
 
-/// One of the four types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Where Envoy listens.
-    Gateway,
-    /// What is served there.
-    Publish,
-    /// What a subscription may do.
-    Entitlement,
-    /// A key.
-    Credential,
-}
-
-impl Kind {
-    /// All of them, in the order in which they depend on each other.
-    pub const ALL: [Self; 4] = [Self::Gateway, Self::Publish, Self::Entitlement, Self::Credential];
-
-    /// The type of a type URL.
-    pub fn of(type_url: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.type_url() == type_url)
-    }
-
-    /// On the stream.
-    pub fn type_url(self) -> String {
-        match self {
-            Self::Gateway => pb::Gateway::type_url(),
-            Self::Publish => pb::Publish::type_url(),
-            Self::Entitlement => pb::Entitlement::type_url(),
-            Self::Credential => pb::Credential::type_url(),
-        }
+/// Whether a type is rendered for Envoy. The others are for decisions alone.
+pub fn is_rendered(of: ResourceType) -> bool {
+    match of {
+        ResourceType::Gateway | ResourceType::Publish => true,
+        ResourceType::Entitlement | ResourceType::Credential => false,
     }
 }
 
 /// What is subscribed to.
 pub fn type_urls() -> Vec<TypeUrl> {
-    Kind::ALL.iter().map(|kind| TypeUrl::from(kind.type_url())).collect()
+    ResourceType::ALL.iter().map(|of| TypeUrl::from(of.type_url())).collect()
 }
 
 /// A resource that can be served.
@@ -88,20 +63,20 @@ impl Rejected {
 }
 
 /// Parses a resource of this kind.
-pub fn parse(kind: Kind, resource: &Resource) -> Result<Item, Rejected> {
+pub fn parse(kind: ResourceType, resource: &Resource) -> Result<Item, Rejected> {
     match kind {
-        Kind::Gateway => {
+        ResourceType::Gateway => {
             let message: pb::Gateway = decode(resource)?;
             ir::Gateway::parse(&message).map(Item::Gateway).map_err(Rejected::new)
         }
-        Kind::Publish => {
+        ResourceType::Publish => {
             let span = span(resource);
             let _inside = span.enter();
             let parsed = publish(resource.value().clone(), resource.name())?;
             Ok(Item::Publish(Box::new(Publish { span: span.clone(), ..parsed })))
         }
-        Kind::Entitlement => entitlement(resource).map(Item::Entitlement),
-        Kind::Credential => credential(resource).map(Item::Credential),
+        ResourceType::Entitlement => entitlement(resource).map(Item::Entitlement),
+        ResourceType::Credential => credential(resource).map(Item::Credential),
     }
 }
 
@@ -136,15 +111,15 @@ pub(crate) enum Access {
 }
 
 /// Reads what a decision needs, and no more.
-pub(crate) fn access(kind: Kind, resource: &Resource) -> Result<Access, Rejected> {
+pub(crate) fn access(kind: ResourceType, resource: &Resource) -> Result<Access, Rejected> {
     Ok(match kind {
-        Kind::Gateway => Access::None,
-        Kind::Publish => {
+        ResourceType::Gateway => Access::None,
+        ResourceType::Publish => {
             let message: pb::Publish = decode(resource)?;
             Access::Publish(PublishAccess::from(&message), message.revision)
         }
-        Kind::Entitlement => Access::Entitlement(entitlement(resource)?),
-        Kind::Credential => Access::Credential(credential(resource)?),
+        ResourceType::Entitlement => Access::Entitlement(entitlement(resource)?),
+        ResourceType::Credential => Access::Credential(credential(resource)?),
     })
 }
 
@@ -164,7 +139,7 @@ pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
 /// A resource stands under its own id, so that taking away the name takes away the object.
 fn decode<M: pb::Resource>(resource: &Resource) -> Result<M, Rejected> {
     let message = M::decode(resource.value().clone())
-        .map_err(|fault| Rejected::new(format!("not a {}: {fault}", M::NAME)))?;
+        .map_err(|fault| Rejected::new(format!("not a {}: {fault}", M::TYPE.name())))?;
     if message.resource_name() != resource.name().as_ref() {
         let fault = format!("named {}, but its id is {}", resource.name(), message.resource_name());
         return Err(Rejected::new(fault));
@@ -182,7 +157,7 @@ mod tests {
     fn a_resource_under_another_name_is_rejected() {
         let wire = pb::Entitlement { id: "a".into(), ..Default::default() }.encode_to_vec();
         let resource = Resource::new("b", "1", wire.into());
-        let rejected = parse(Kind::Entitlement, &resource).unwrap_err();
+        let rejected = parse(ResourceType::Entitlement, &resource).unwrap_err();
         assert_eq!(rejected.reason, "named b, but its id is a");
     }
 
@@ -194,10 +169,5 @@ mod tests {
         let garbage = publish(bytes::Bytes::from_static(b"\xff\xff"), "a").unwrap_err();
         assert_eq!(garbage.revision, None);
         assert!(garbage.reason.starts_with("not a Publish"), "{garbage:?}");
-    }
-
-    #[test]
-    fn every_type_of_the_contract_is_taken() {
-        assert_eq!(Kind::ALL.map(Kind::type_url).to_vec(), pb::type_urls());
     }
 }

@@ -23,6 +23,5 @@ pub mod ledger;
 pub mod link;
 pub mod lkg;
 pub mod port;
-pub mod report;
 pub mod upstreams;
 pub mod usage;

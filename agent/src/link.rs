@@ -8,6 +8,7 @@ mod endpoint;
 mod prover;
 mod register;
 mod renew;
+mod report;
 mod seen;
 mod session;
 mod shrink;
@@ -33,7 +34,7 @@ pub use subscriber::Holdings;
 
 use crate::backoff::Backoff;
 use crate::identity::{Identity, IdentityFile};
-use crate::{fleet::Fleet, intake, report};
+use crate::{fleet::Fleet, intake};
 
 /// How it stands with the control plane, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

@@ -19,10 +19,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imp_proto::config::ResourceType;
 use imp_xds::wire;
 use prost::Message as _;
 
-use crate::intake::Kind;
+use crate::intake::is_rendered;
 use disk::Disk;
 pub use disk::OpenError;
 use writer::Writer;
@@ -143,8 +144,8 @@ impl Lkg {
 
 /// Whether the row says who may call.
 fn is_access(table: Table, key: &str) -> bool {
-    let kind = split(key).and_then(|(type_url, _)| Kind::of(type_url));
-    table == Table::Resources && matches!(kind, Some(Kind::Entitlement | Kind::Credential))
+    let of = split(key).and_then(|(type_url, _)| ResourceType::of(type_url));
+    table == Table::Resources && of.is_some_and(|of| !is_rendered(of))
 }
 
 /// The key of a resource.

@@ -43,6 +43,9 @@ pub use socket::SocketError;
 
 pub(crate) use authority::quoted;
 
+/// Names all gateways, where otherwise one is named: in `node.cluster` and in a node's certificate.
+pub const ALL_GATEWAYS: &str = "all";
+
 /// After a failure to accept (too many open files), which passes by itself.
 const PAUSE: Duration = Duration::from_millis(50);
 

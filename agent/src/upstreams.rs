@@ -8,8 +8,7 @@ use imp_grammar::network::{self, Networks};
 use imp_translate::{Closed, Upstreams};
 use thiserror::Error;
 
-use crate::bootstrap::EnvoyAdmin;
-use crate::config::Config;
+use crate::config::{Config, EnvoyAdmin};
 
 /// A flag that says nothing.
 #[derive(Debug, Error, PartialEq, Eq)]

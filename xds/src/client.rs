@@ -5,8 +5,8 @@ mod waiting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::future::BoxFuture;
-use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -124,8 +124,7 @@ impl DeltaClient {
         C: Fn() -> F + Send,
         F: Future<Output = Result<(Channel, MetadataMap), Status>> + Send,
     {
-        let (shortest, longest) = self.config.backoff;
-        let mut step = shortest;
+        let mut waits = self.waits();
         loop {
             let started = Instant::now();
             let mut served = false;
@@ -138,21 +137,33 @@ impl DeltaClient {
             };
             self.subscriber.connected(false);
             if served && (ended.is_ok() || started.elapsed() >= SETTLED) {
-                step = shortest;
+                waits = self.waits();
             }
-            let wait = rand::rng().random_range(step / 2..=step);
+            let wait = waits.next().unwrap_or(self.config.backoff.1);
             match ended {
                 Ok(()) => tracing::debug!("the delta stream was closed"),
                 Err(status) => {
                     tracing::warn!(code = ?status.code(), reason = status.message(), ?wait, "the delta stream failed")
                 }
             }
-            step = (step * 2).min(longest);
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// They double up to a limit, without end; each is drawn from the upper half of its step. Jitter adds
+    /// up to the whole of a wait, so half of each step is given.
+    fn waits(&self) -> ExponentialBackoff {
+        let (shortest, longest) = self.config.backoff;
+        ExponentialBuilder::new()
+            .with_min_delay(shortest.min(longest) / 2)
+            .with_max_delay(longest / 2)
+            .with_factor(2.0)
+            .without_max_times()
+            .with_jitter()
+            .build()
     }
 
     async fn stream<C, F>(&self, connect: &C, served: &mut bool) -> Result<(), Status>

@@ -12,8 +12,8 @@ use dashmap::DashMap;
 use crate::gcra::Bucket;
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Pair};
-use crate::limit::{Spec, Window, nanos};
 use crate::quota::{self, Calendar, Count};
+use crate::spec::{Spec, Window, nanos};
 use crate::usage::QuotaRow;
 
 /// Rates over less are full again after a restart.

@@ -7,8 +7,9 @@ use imp_proto::config as pb;
 
 use crate::access::PublishAccess;
 use crate::account::{Account, Class};
-use crate::limit::{Held, Limit, Spec};
+use crate::limit::{Held, Limit};
 use crate::parse::{ParseError, id, required};
+use crate::spec::Spec;
 use crate::terms::Terms;
 
 /// What a subscription may do, as the control plane says.

@@ -17,6 +17,7 @@ mod parse;
 mod permit;
 mod quota;
 mod rules;
+mod spec;
 mod terms;
 mod usage;
 

@@ -1,74 +1,11 @@
-//! Limits: what they are, who holds how much of them, and taking one call from several at once.
+//! Limits: who holds how much of them, and taking one call from several at once.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use imp_proto::config as pb;
 
 use crate::account::{Home, Meter, Meters};
-use crate::gcra::Rate;
-use crate::quota::Calendar;
-
-/// What a limit says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Spec {
-    pub(crate) name: String,
-    pub(crate) amount: u64,
-    pub(crate) window: Window,
-    /// Beyond it calls are refused; otherwise they are only counted.
-    pub(crate) blocks: bool,
-    /// Each consumer has its own.
-    pub(crate) per_consumer: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Window {
-    Rolling { rate: Rate, seconds: u64 },
-    Calendar(Calendar),
-}
-
-impl Spec {
-    /// A rate that blocks and that everyone shares.
-    pub(crate) fn rate(name: &str, amount: u64, seconds: u64) -> Self {
-        let rate = Rate::new(amount, seconds);
-        let window = Window::Rolling { rate, seconds: seconds.max(1) };
-        Self { name: name.to_owned(), amount, window, blocks: true, per_consumer: false }
-    }
-
-    pub(crate) fn parse(limit: &pb::Limit) -> Self {
-        use pb::limit::{OnExceed, Scope, Window as Wire};
-        let window = match limit.window() {
-            Wire::CalendarDay => Window::Calendar(Calendar::Day),
-            Wire::CalendarMonth => Window::Calendar(Calendar::Month),
-            // A window that is newer than this engine: the longest one, so that it lets too few pass.
-            Wire::Unspecified if limit.window_seconds == 0 => Window::Calendar(Calendar::Month),
-            Wire::Rolling | Wire::Unspecified => Window::Rolling {
-                rate: Rate::new(limit.amount, limit.window_seconds),
-                seconds: limit.window_seconds.max(1),
-            },
-        };
-        Self {
-            name: limit.name.clone(),
-            amount: limit.amount,
-            window,
-            blocks: limit.on_exceed() != OnExceed::Overage,
-            per_consumer: limit.scope() == Scope::Consumer,
-        }
-    }
-
-    /// The window of a quota; a rate has none.
-    pub(crate) fn calendar(&self) -> Option<Calendar> {
-        match self.window {
-            Window::Rolling { .. } => None,
-            Window::Calendar(calendar) => Some(calendar),
-        }
-    }
-
-    /// Whether counts under `other` mean the same here.
-    pub(crate) fn continues(&self, other: &Self) -> bool {
-        self.window == other.window && self.per_consumer == other.per_consumer
-    }
-}
+use crate::spec::{Spec, Window, nanos};
 
 /// A limit and the state of all who hold it.
 #[derive(Debug)]
@@ -258,16 +195,14 @@ fn quoted(text: &str) -> String {
     out
 }
 
-pub(crate) fn nanos(now: DateTime<Utc>) -> i64 {
-    now.timestamp_nanos_opt().unwrap_or(i64::MAX / 2)
-}
-
 fn seconds_up(nanos: i64) -> u64 {
     u64::try_from(nanos).unwrap_or(0).div_ceil(1_000_000_000)
 }
 
 #[cfg(test)]
 mod tests {
+    use imp_proto::config as pb;
+
     use super::*;
     use crate::account::{Account, Class};
 

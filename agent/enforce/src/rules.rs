@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::access::PublishAccess;
 use crate::account::Home;
 use crate::ledger::Ledger;
-use crate::limit::{Limit, Spec};
+use crate::limit::Limit;
+use crate::spec::Spec;
 use crate::terms::Terms;
 
 /// So many former rules are held of one publish. A revision seldom changes the rules, so more than one

@@ -5,39 +5,41 @@ use std::mem;
 use std::time::Instant;
 
 use imp_enforce::{Engine, PublishAccess};
-use imp_proto::agent as pb;
+use imp_proto::config::ResourceType;
 use imp_translate::xds::{EXTENSION, LISTENER, ROUTES, SCOPE};
-use imp_translate::{Assembly, Blame, Delta, Options};
+use imp_translate::{Assembly, Delta, Options};
 use imp_xds::StreamId;
-use prost::Message as _;
 use tracing::Span;
 
 use super::Size;
+use super::acknowledgements::{Acknowledgements, Key};
 use super::observer::Happened;
-use super::rules::{FormerRules, SWEEP};
-use super::tracker::{Key, Node, Tracker, agent_rejected};
+use super::proof::Proof;
+use super::rules::FormerRules;
+use super::tracker::{Target, Tracker, agent_rejected};
 use super::verdicts::{Doubts, Retries};
 use super::worlds::{Staged, Worlds};
-use crate::intake::{Item, Kind, Publish, Rejected};
+use crate::intake::{Item, Publish, Rejected};
 use crate::lkg::{self, Lkg, Table};
 
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) assembly: Assembly,
     pub(super) tracker: Tracker,
+    pub(super) acks: Acknowledgements,
     pub(super) engine: Engine,
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<String, Revisions>,
     pub(super) gateways: HashSet<String>,
     /// Versions that some Envoy has accepted, of what is rendered now.
-    pub(super) proven: HashMap<Key, String>,
+    pub(super) proven: HashMap<Key, Proof>,
     pub(super) doubts: Doubts,
     pub(super) retries: Retries,
     /// Envoys that opened a listener at last.
     pub(super) reopened: BTreeSet<StreamId>,
     pub(super) started: Instant,
     staged: Staged,
-    worlds: Worlds,
+    pub(super) worlds: Worlds,
     /// Resources that changed, by gateway: whoever needs one may need another version now.
     touched: BTreeSet<(String, Key)>,
     /// Publishes that may need something else now.
@@ -46,7 +48,7 @@ pub(super) struct Core {
     pub(super) restoring: bool,
     /// Publishes that have former rules, and when it was last looked whether these can go.
     pub(super) with_former_rules: BTreeSet<String>,
-    swept: Instant,
+    pub(super) swept: Instant,
 }
 
 /// The revisions of a publish that may be serving. Their routes name the rules that they are judged by,
@@ -69,18 +71,12 @@ pub(super) struct Revision {
     pub(super) wire: bytes::Bytes,
 }
 
-/// Behind a refusal on disk, in a field that the status does not have: the marks of the Envoys.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct RefusedBy {
-    #[prost(string, repeated, tag = "1000")]
-    pub(super) marks: Vec<String>,
-}
-
 impl Core {
     pub(super) fn new(options: Options, engine: Engine, lkg: Lkg, worlds: Worlds) -> Self {
         Self {
             assembly: Assembly::new(options),
             tracker: Tracker::default(),
+            acks: Acknowledgements::default(),
             engine,
             lkg,
             revisions: HashMap::new(),
@@ -169,57 +165,27 @@ impl Core {
         self.engine.put_rules(revisions.wanted.access.clone(), former);
     }
 
-    /// So that a restart finds them: Envoys go on with their routes meanwhile.
-    fn keep_former_rules(&mut self, id: &str) {
-        match self.revisions.get(id).and_then(|revisions| revisions.former_rules.row()) {
-            Some(row) => {
-                self.lkg.put(Table::Rules, id, row);
-                self.with_former_rules.insert(id.to_owned());
-            }
-            None => {
-                self.lkg.remove(Table::Rules, id);
-                self.with_former_rules.remove(id);
-            }
-        }
-    }
-
-    /// Forgets former rules that no Envoy runs any more.
-    pub(super) fn sweep_former_rules(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.swept) < SWEEP {
-            return;
-        }
-        self.swept = now;
-        for id in mem::take(&mut self.with_former_rules) {
-            let Some(revisions) = self.revisions.get_mut(&id) else { continue };
-            if revisions.former_rules.sweep(self.tracker.is_everywhere(&id), now) {
-                self.lkg.remove(Table::Rules, id.as_str());
-                self.enforce(&id);
-            } else {
-                self.with_former_rules.insert(id);
-            }
-        }
-    }
-
-    pub(super) fn remove(&mut self, kind: Kind, id: &str) {
+    pub(super) fn remove(&mut self, kind: ResourceType, id: &str) {
         match kind {
-            Kind::Gateway => {
+            ResourceType::Gateway => {
                 self.gateways.remove(id);
                 self.stale.extend(self.assembly.publishes_on(id));
                 let delta = self.assembly.remove_gateway(id);
                 self.stage(delta);
             }
-            Kind::Publish => {
+            ResourceType::Publish => {
                 let delta = self.assembly.remove_publish(id);
                 self.stage(delta);
                 self.engine.remove_publish(id);
                 self.revisions.remove(id);
+                self.acks.need(id, None);
                 self.tracker.remove(id);
                 self.with_former_rules.remove(id);
                 for table in [Table::Acked, Table::Refused, Table::Former, Table::Rules] {
                     self.lkg.remove(table, id);
                 }
             }
-            Kind::Entitlement | Kind::Credential => {}
+            ResourceType::Entitlement | ResourceType::Credential => {}
         }
     }
 
@@ -232,20 +198,22 @@ impl Core {
         match event {
             Happened::Came { stream, id, gateway, version, at_ms } => {
                 tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, "an Envoy is connected");
-                self.tracker.open(stream, Node::new(&id, gateway, &version, at_ms));
+                self.tracker.open(stream, Target::new(&id, gateway, &version, at_ms));
+                self.acks.open(stream);
                 self.came(stream);
             }
             Happened::Left { stream } => {
-                if let Some(node) = self.tracker.node(stream) {
+                if let Some(node) = self.tracker.target(stream) {
                     tracing::info!(id = %node.id, "an Envoy left");
                 }
                 self.left(stream);
             }
             Happened::Has { stream, type_url, resources } => {
+                self.tracker.heard(stream);
                 for resource in resources {
                     let key = (type_url, resource.name().clone());
                     let version = resource.version();
-                    self.tracker.acked(stream, &key, version.map(|version| &**version));
+                    self.acks.acked(stream, &key, version.map(|version| &**version));
                     if let Some(version) = version {
                         self.accepted(key.clone(), version);
                     }
@@ -256,50 +224,6 @@ impl Core {
                 self.refused(stream, &(type_url, name), &version, &words);
             }
         }
-    }
-
-    fn accepted(&mut self, key: Key, version: &str) {
-        let delta = self.assembly.accepted(key.0, &key.1, version);
-        self.stage(delta);
-        if self.proven.get(&key).is_none_or(|proven| proven != version) {
-            self.worlds.mark_proven(key.0, &key.1, version);
-            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), version.to_owned());
-            self.proven.insert(key, version.to_owned());
-        }
-    }
-
-    pub(super) fn forget_proof(&mut self, key: &Key, version: &str) {
-        if self.proven.get(key).is_some_and(|proven| proven == version) {
-            self.proven.remove(key);
-            self.lkg.remove(Table::Proven, lkg::key(key.0, &key.1));
-        }
-    }
-
-    /// The routes go back, and a restart finds it so. The rules that they name are still held.
-    pub(super) fn blame(&mut self, blame: &Blame, error: &pb::PublishError, by: &[String]) {
-        let Blame { publish_id: id, revision } = blame;
-        tracing::warn!(publish = %id, revision, words = %error.envoy_message, "Envoy refused a revision");
-        self.tracker.refuse(id, *revision, error.clone(), by);
-        let status = pb::PublishStatus {
-            publish_id: id.clone(),
-            revision: *revision,
-            error: Some(error.clone()),
-            ..Default::default()
-        };
-        let by = RefusedBy { marks: by.to_vec() };
-        let row = [status.encode_to_vec(), by.encode_to_vec()].concat();
-        match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
-            Some(former) => {
-                let version = imp_proto::content_version(&former.wire);
-                let resource = imp_xds::Resource::new(id.as_str(), version, former.wire.clone());
-                let row = lkg::row(&Kind::Publish.type_url(), &resource);
-                self.lkg.put(Table::Former, id.clone(), row);
-            }
-            None => self.lkg.remove(Table::Former, id.clone()),
-        }
-        // Behind it: a refusal without what it fell back to would serve nothing after a restart.
-        self.lkg.put(Table::Refused, id.clone(), row);
-        self.stale.insert(id.clone());
     }
 
     /// Stages a delta and notes what it touches.
@@ -338,18 +262,25 @@ impl Core {
         for (gateway, key) in mem::take(&mut self.touched) {
             self.stale.extend(self.assembly.publishes_of(&gateway, key.0, &key.1));
             // Who was in it, and now waits outside while others are judged.
-            self.stale.extend(self.tracker.users_of(&key).cloned());
+            self.stale.extend(self.acks.users_of(&key).cloned());
         }
         for id in mem::take(&mut self.stale) {
             let needs = self.assembly.requirements(&id);
-            self.tracker.need(&id, needs);
+            self.tracker.render(&id, needs.as_ref().map(|(revision, _)| *revision));
+            self.acks.need(&id, needs);
             let misplaced = self.assembly.misplaced(&id);
             self.tracker.place(&id, misplaced.map(|why| agent_rejected(&why.to_string())));
         }
     }
 
+    /// Tells the tracker what became of publishes.
+    pub(super) fn take_outcomes(&mut self) {
+        self.acks.outcomes().into_iter().for_each(|outcome| self.tracker.take(outcome));
+    }
+
     /// Brings statuses up to date and keeps what must survive a restart.
     pub(super) fn settle(&mut self) {
+        self.take_outcomes();
         for (id, revision) in self.tracker.settle() {
             self.lkg.put(Table::Acked, id.clone(), revision.to_be_bytes().to_vec());
             if let Some(revisions) = self.revisions.get_mut(&id)
@@ -361,23 +292,11 @@ impl Core {
         }
     }
 
-    /// So that a fresh Envoy gets in one message what another one took before.
-    pub(super) fn mark_proven(&self) {
-        for ((type_url, name), version) in &self.proven {
-            self.worlds.mark_proven(type_url, name, version);
-        }
-    }
-
     pub(super) fn size(&self) -> Size {
         Size {
             gateways: self.gateways.len(),
             publishes: self.revisions.len(),
-            nodes: self.tracker.nodes().count(),
+            nodes: self.tracker.targets().count(),
         }
-    }
-
-    /// Empty: the Envoy serves all gateways.
-    pub(super) fn gateway_of(&self, stream: StreamId) -> String {
-        self.tracker.node(stream).and_then(|node| node.gateway.clone()).unwrap_or_default()
     }
 }

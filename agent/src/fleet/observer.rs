@@ -49,9 +49,9 @@ pub(super) struct Ears {
 }
 
 /// Who refused something, over streams: a living Envoy must not meet bytes that it refused.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Refusers {
-    seen: Mutex<Seen>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 #[derive(Debug, Default)]
@@ -76,11 +76,7 @@ impl Refusers {
             }
             Event::Nacked { stream, .. } => {
                 let Some(name) = seen.names.get(stream).cloned() else { return };
-                if seen.refusals.len() >= MAX_REFUSERS {
-                    seen.refusals.clear();
-                }
-                // Apart from other lives of this agent, too.
-                let count = seen.refusals.entry(name).or_insert_with(|| rand::random::<u32>() >> 8);
+                let count = seen.attempts_of(name);
                 *count = count.saturating_add(STEP);
             }
             Event::Closed { stream } => {
@@ -90,9 +86,27 @@ impl Refusers {
         }
     }
 
+    /// These nodes refused something that is still wanted, in an earlier life of this agent.
+    pub(super) fn restore<'a>(&self, nodes: impl Iterator<Item = &'a String>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in nodes {
+            seen.attempts_of(node.clone());
+        }
+    }
+
     fn attempt(&self, node: &str) -> u32 {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.refusals.get(node).copied().unwrap_or(0)
+    }
+}
+
+impl Seen {
+    /// Of a node that refused something; it begins apart from other lives of this agent.
+    fn attempts_of(&mut self, node: String) -> &mut u32 {
+        if self.refusals.len() >= MAX_REFUSERS {
+            self.refusals.clear();
+        }
+        self.refusals.entry(node).or_insert_with(|| (rand::random::<u32>() >> 8).max(STEP))
     }
 }
 

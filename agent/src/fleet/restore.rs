@@ -6,18 +6,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use imp_enforce::Engine;
 use imp_proto::agent as pb;
+use imp_proto::config::ResourceType;
 use imp_xds::Resource;
 use prost::Message as _;
 
-use super::core::{Core, RefusedBy, Revision};
+use super::core::{Core, Revision};
+use super::proof::Proof;
 use super::rules::FormerRules;
+use super::verdicts::RefusedBy;
 use super::worlds::envoy_type;
-use crate::intake::{self, Access, Item, Kind, Publish};
+use crate::intake::{self, Access, Item, Publish};
 use crate::lkg::{self, Loaded, Table};
 
 /// What is on disk and is what its version says, of the resources.
 pub struct Whole {
-    rows: Vec<(Kind, Resource)>,
+    rows: Vec<(ResourceType, Resource)>,
     /// Publishes that the engine was told of.
     publishes: Vec<String>,
 }
@@ -41,7 +44,8 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
                 let fell_back = refused.get(id.as_str()) == Some(&revision);
                 let former = loaded.get(Table::Former, &id).filter(|_| fell_back).cloned();
                 let former = former.and_then(lkg::resource);
-                let former = former.and_then(|former| intake::access(Kind::Publish, &former).ok());
+                let former =
+                    former.and_then(|former| intake::access(ResourceType::Publish, &former).ok());
                 let fallback = match former {
                     Some(Access::Publish(former, _)) => Some(former),
                     _ => None,
@@ -80,7 +84,11 @@ impl Core {
         restored
     }
 
-    fn restore_all(&mut self, rows: Vec<(Kind, Resource)>, loaded: &mut Loaded) -> Vec<Restored> {
+    fn restore_all(
+        &mut self,
+        rows: Vec<(ResourceType, Resource)>,
+        loaded: &mut Loaded,
+    ) -> Vec<Restored> {
         let mut restored = Vec::new();
         for (item, row) in in_parallel(rows, parse) {
             self.hold(item);
@@ -99,8 +107,8 @@ impl Core {
                 self.tracker.resume(&id, u64::from_be_bytes(revision));
             }
         }
-        for (key, version) in loaded.take(Table::Proven) {
-            self.restore_proof(&key, &version);
+        for (key, row) in loaded.take(Table::Proven) {
+            self.restore_proof(&key, &row);
         }
         self.follow_all();
         restored
@@ -139,13 +147,13 @@ impl Core {
         }
     }
 
-    fn restore_proof(&mut self, key: &str, version: &[u8]) {
+    fn restore_proof(&mut self, key: &str, row: &[u8]) {
         let Some((type_url, name)) = lkg::split(key) else { return };
-        let Ok(version) = std::str::from_utf8(version) else { return };
+        let Some(proof) = Proof::read(row) else { return };
         let Some(type_url) = envoy_type(type_url) else { return };
-        let delta = self.assembly.accepted(type_url, name, version);
+        let delta = self.assembly.accepted(type_url, name, &proof.version);
         self.stage(delta);
-        self.proven.insert((type_url, Arc::from(name)), version.to_owned());
+        self.proven.insert((type_url, Arc::from(name)), proof);
     }
 }
 
@@ -153,7 +161,7 @@ impl Core {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Its type.
-    pub kind: Kind,
+    pub kind: ResourceType,
     /// Its name.
     pub name: String,
     /// Its version.
@@ -181,10 +189,10 @@ fn in_parallel<T: Send + Sync, R: Send>(
 }
 
 /// A row that is what its version says.
-fn whole((key, row): &(String, Bytes)) -> Option<(Kind, Resource)> {
+fn whole((key, row): &(String, Bytes)) -> Option<(ResourceType, Resource)> {
     let whole = lkg::split(key).and_then(|(type_url, name)| {
         let resource = lkg::resource(row.clone()).filter(|resource| &**resource.name() == name)?;
-        Some((Kind::of(type_url)?, resource))
+        Some((ResourceType::of(type_url)?, resource))
     });
     if whole.is_none() {
         tracing::warn!(%key, "a row of the last-known-good is not what was written; it is fetched again");
@@ -192,7 +200,7 @@ fn whole((key, row): &(String, Bytes)) -> Option<(Kind, Resource)> {
     whole
 }
 
-fn parse((kind, resource): &(Kind, Resource)) -> Option<(Item, Restored)> {
+fn parse((kind, resource): &(ResourceType, Resource)) -> Option<(Item, Restored)> {
     let (name, version) = (resource.name().to_string(), resource.version().to_string());
     match intake::parse(*kind, resource) {
         Ok(item) => Some((item, Restored { kind: *kind, name, version })),

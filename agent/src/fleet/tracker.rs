@@ -1,35 +1,55 @@
-//! Who has acknowledged what: the status of each publish. Pure.
+//! Who has taken what: the status of each publish. Pure, and no matter of xDS: it is told outcomes,
+//! whoever finds them out ([`super::acknowledgements`] does for Envoys).
 //!
-//! A verdict touches the publishes that need the resource and nobody else, so its cost does not grow
-//! with the number of publishes. Statuses are level-triggered: what is told is what is true when it
-//! is asked for, however often it changed before.
+//! An outcome touches its publish and nothing else, so its cost does not grow with the number of
+//! publishes. Statuses are level-triggered: what is told is what is true when it is asked for,
+//! however often it changed before.
 
-mod node;
+mod refusals;
+mod target;
+mod track;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use imp_proto::agent as pb;
-use imp_translate::assembly::Needs;
-use imp_xds::StreamId;
 
-pub use node::Node;
-use node::Verdict;
+pub use target::{Target, TargetId};
+use track::{Said, Track};
 
-/// A resource for Envoy: type URL and name.
-pub type Key = (&'static str, Arc<str>);
+/// What became of a revision at one target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Of which publish.
+    pub publish: String,
+    /// The revision that it is about; only the rendered one counts.
+    pub revision: u64,
+    /// Where.
+    pub target: TargetId,
+    /// What.
+    pub verdict: Verdict,
+}
+
+/// What a target made of a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It has all of it.
+    Accepted,
+    /// It refuses it, or a part of it.
+    Refused(Box<pb::PublishError>),
+    /// It does not have all of it, or no longer.
+    Gone,
+}
 
 /// The statuses of all publishes.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    nodes: BTreeMap<StreamId, Node>,
+    targets: BTreeMap<TargetId, Target>,
     publishes: HashMap<String, Track>,
-    needed_by: HashMap<Key, BTreeSet<String>>,
     by_gateway: HashMap<String, BTreeSet<String>>,
     /// Time since the start.
     now: Duration,
-    /// Wait for an Envoy that may yet answer.
+    /// Wait for a target that may yet answer.
     waiting: BTreeSet<String>,
     /// Were refused.
     refusals: BTreeSet<String>,
@@ -39,93 +59,65 @@ pub struct Tracker {
     changed: BTreeSet<String>,
 }
 
-#[derive(Debug, Default)]
-struct Track {
-    gateway: String,
-    /// What is wanted.
-    revision: u64,
-    /// When it began to be.
-    since: Duration,
-    /// What is rendered, and what of it must be acknowledged.
-    needs: Option<(u64, Vec<(Key, String)>)>,
-    acked_revision: u64,
-    /// Envoy refused `revision`.
-    refused: Option<Refusal>,
-    /// The agent refused a revision that came after this one.
-    rejected: Option<(u64, pb::PublishError)>,
-    /// It is not served at all of its hosts.
-    misplaced: Option<pb::PublishError>,
-    status: pb::PublishStatus,
-}
-
-#[derive(Debug)]
-struct Refusal {
-    error: pb::PublishError,
-    /// Marks of nodes; they stay over a reconnect.
-    by: BTreeSet<String>,
-}
-
-/// What the Envoys that may see a resource think of one version of it.
-#[derive(Debug, Default)]
-pub struct Votes {
-    /// One of them took it.
-    pub accepted: bool,
-    /// One of them has not said anything about it.
-    pub missing: bool,
-    /// Marks of those that refused it.
-    pub refused_by: Vec<String>,
-}
-
-/// What Envoys think of the revision that is rendered.
-#[derive(Debug, Default)]
-struct Count {
-    acked: u32,
-    nacked: u32,
-    behind: u32,
-    /// Of those behind.
-    silent: u32,
-    error: Option<pb::PublishError>,
-}
-
 impl Tracker {
-    /// An Envoy came.
-    pub fn open(&mut self, stream: StreamId, mut node: Node) {
-        self.touch_gateways_of(node.gateway.as_deref());
-        (node.came, node.heard) = (self.now, self.now);
-        self.nodes.insert(stream, node);
+    /// A target came.
+    pub fn open(&mut self, id: TargetId, mut target: Target) {
+        self.touch(self.served_by(&target));
+        (target.came, target.heard) = (self.now, self.now);
+        self.targets.insert(id, target);
     }
 
-    /// An Envoy left: it no longer counts.
-    pub fn close(&mut self, stream: StreamId) {
-        if let Some(node) = self.nodes.remove(&stream) {
-            self.touch_gateways_of(node.gateway.as_deref());
+    /// A target left: it no longer counts.
+    pub fn close(&mut self, id: TargetId) {
+        let Some(target) = self.targets.remove(&id) else { return };
+        let served = self.served_by(&target);
+        for publish in &served {
+            if let Some(track) = self.publishes.get_mut(publish) {
+                track.said.remove(&id);
+            }
+        }
+        self.touch(served);
+    }
+
+    /// A target that is present.
+    pub fn target(&self, id: TargetId) -> Option<&Target> {
+        self.targets.get(&id)
+    }
+
+    /// All targets.
+    pub fn targets(&self) -> impl Iterator<Item = (TargetId, &Target)> {
+        self.targets.iter().map(|(id, target)| (*id, target))
+    }
+
+    /// A target said something, so it is not silent.
+    pub fn heard(&mut self, id: TargetId) {
+        if let Some(target) = self.targets.get_mut(&id) {
+            target.heard = self.now;
         }
     }
 
-    /// The Envoy of a stream.
-    pub fn node(&self, stream: StreamId) -> Option<&Node> {
-        self.nodes.get(&stream)
-    }
-
-    /// All connected Envoys.
-    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
-    }
-
-    /// An Envoy has this version now; None: it has given the resource up.
-    pub fn acked(&mut self, stream: StreamId, key: &Key, version: Option<&str>) {
-        let Some(node) = self.nodes.get_mut(&stream) else { return };
-        node.heard = self.now;
-        node.record(key, version.map(Verdict::acked));
-        self.touch_users_of(key);
-    }
-
-    /// An Envoy refused this version.
-    pub fn nacked(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
-        let Some(node) = self.nodes.get_mut(&stream) else { return };
-        node.heard = self.now;
-        node.record(key, Some(Verdict::nacked(version, words)));
-        self.touch_users_of(key);
+    /// Takes what became of a revision. One that is not rendered, or of a target that does not serve
+    /// the publish, counts for nothing.
+    pub fn take(&mut self, outcome: Outcome) {
+        let Outcome { publish, revision, target, verdict } = outcome;
+        let Some(track) = self.publishes.get_mut(&publish) else { return };
+        let serves = self.targets.get(&target).is_some_and(|it| it.serves(&track.gateway));
+        if track.rendered != Some(revision) || !serves {
+            return;
+        }
+        let said = match verdict {
+            Verdict::Accepted => Some(Said::Accepted),
+            Verdict::Refused(error) => Some(Said::Refused(error)),
+            Verdict::Gone => None,
+        };
+        if track.said.get(&target) == said.as_ref() {
+            return;
+        }
+        match said {
+            Some(said) => track.said.insert(target, said),
+            None => track.said.remove(&target),
+        };
+        self.touched.insert(publish);
     }
 
     /// A revision is wanted now.
@@ -136,6 +128,7 @@ impl Tracker {
                 ids.remove(id);
             }
             gateway.clone_into(&mut track.gateway);
+            track.said.clear();
             self.by_gateway.entry(gateway.to_owned()).or_default().insert(id.to_owned());
         }
         if track.revision != revision {
@@ -147,95 +140,21 @@ impl Tracker {
         self.touched.insert(id.to_owned());
     }
 
-    /// What is rendered of a publish now: revision and needed resources; None: nothing.
-    pub fn need(&mut self, id: &str, needs: Option<(u64, Needs)>) {
+    /// The revision that targets are given now; None: nothing of the publish.
+    pub fn render(&mut self, id: &str, revision: Option<u64>) {
         let Some(track) = self.publishes.get_mut(id) else { return };
-        let owned = |(url, name, version)| ((url, Arc::from(name)), version);
-        let next = needs.map(|(revision, needs): (u64, Needs)| {
-            (revision, needs.into_iter().map(owned).collect::<Vec<(Key, String)>>())
-        });
-        for (key, _) in track.needs.iter().flat_map(|(_, needs)| needs) {
-            unlink(&mut self.needed_by, key, id);
-        }
-        for (key, _) in next.iter().flat_map(|(_, needs)| needs) {
-            self.needed_by.entry(key.clone()).or_default().insert(id.to_owned());
-        }
-        track.needs = next;
-        self.touched.insert(id.to_owned());
-    }
-
-    /// Envoy refused the wanted revision of a publish; it fell back, or out.
-    pub fn refuse(&mut self, id: &str, revision: u64, error: pb::PublishError, by: &[String]) {
-        let Some(track) = self.publishes.get_mut(id).filter(|t| t.revision == revision) else {
-            return;
-        };
-        let refusal = track.refused.get_or_insert(Refusal { error, by: BTreeSet::new() });
-        refusal.by.extend(by.iter().take(MARKS).cloned());
-        self.refusals.insert(id.to_owned());
-        self.touched.insert(id.to_owned());
-    }
-
-    /// A refusal is taken back: the revision is tried again.
-    pub fn withdraw(&mut self, id: &str) {
-        self.refusals.remove(id);
-        if let Some(track) = self.publishes.get_mut(id) {
-            (track.refused, track.since) = (None, self.now);
+        if track.rendered != revision {
+            track.rendered = revision;
+            track.said.clear();
             self.touched.insert(id.to_owned());
         }
     }
 
-    /// Refused publishes that an Envoy should judge which has come and did not refuse them.
-    pub fn unheard_by(&self, stream: StreamId) -> Vec<String> {
-        let Some(node) = self.nodes.get(&stream) else { return Vec::new() };
-        let mark = node.mark();
-        let unheard = |track: &Track, refusal: &Refusal| {
-            node.serves(&track.gateway) && !refusal.by.contains(&mark)
-        };
-        self.refused_where(unheard)
-    }
-
-    /// Refused publishes that none of the connected Envoys refused, if there are any.
-    pub fn refused_by_nobody(&self) -> Vec<String> {
-        let nobody = |track: &Track, refusal: &Refusal| {
-            let mut nodes =
-                self.nodes.values().filter(|node| node.serves(&track.gateway)).peekable();
-            nodes.peek().is_some() && nodes.all(|node| !refusal.by.contains(&node.mark()))
-        };
-        self.refused_where(nobody)
-    }
-
-    fn refused_where(&self, holds: impl Fn(&Track, &Refusal) -> bool) -> Vec<String> {
-        let holds = |id: &&String| {
-            let track = self.publishes.get(*id);
-            track.is_some_and(|track| track.refused.as_ref().is_some_and(|r| holds(track, r)))
-        };
-        self.refusals.iter().filter(holds).cloned().collect()
-    }
-
-    /// What the Envoys of a gateway (empty: of every gateway that needs it) think of a version.
-    pub fn votes(&self, gateway: &str, key: &Key, version: &str) -> Votes {
-        let users = self.users_of(key).filter_map(|id| self.publishes.get(id));
-        let gateways: BTreeSet<&str> = match gateway {
-            "" => users.map(|track| track.gateway.as_str()).collect(),
-            one => BTreeSet::from([one]),
-        };
-        let mut votes = Votes::default();
-        for node in self.nodes.values() {
-            match node.verdict(key, version) {
-                Some(true) => votes.accepted = true,
-                Some(false) => votes.refused_by.push(node.mark()),
-                None => votes.missing |= gateways.iter().any(|gateway| node.serves(gateway)),
-            }
-        }
-        votes
-    }
-
-    /// Whether every connected Envoy that serves it has all of the wanted revision, and there is one.
+    /// Whether every present target that serves it has all of the wanted revision, and there is one.
     pub fn is_everywhere(&self, id: &str) -> bool {
         let Some(track) = self.publishes.get(id) else { return false };
-        let rendered = track.needs.as_ref().map(|(revision, _)| *revision);
-        let count = self.count(track);
-        rendered == Some(track.revision)
+        let count = track.count(&self.targets, self.now);
+        track.rendered == Some(track.revision)
             && count.acked > 0
             && (count.nacked, count.behind) == (0, 0)
     }
@@ -253,7 +172,7 @@ impl Tracker {
         self.touched.insert(id.to_owned());
     }
 
-    /// What was acknowledged before a restart: an Envoy that is on its way back takes nothing of it.
+    /// What was acknowledged before a restart: a target that is on its way back takes nothing of it.
     pub fn resume(&mut self, id: &str, acked_revision: u64) {
         if let Some(track) = self.publishes.get_mut(id) {
             track.acked_revision = acked_revision;
@@ -272,7 +191,6 @@ impl Tracker {
 
     /// A publish is gone.
     pub fn remove(&mut self, id: &str) {
-        self.need(id, None);
         if let Some(track) = self.publishes.remove(id)
             && let Some(ids) = self.by_gateway.get_mut(&track.gateway)
         {
@@ -287,9 +205,8 @@ impl Tracker {
     pub fn settle(&mut self) -> Vec<(String, u64)> {
         let mut acked = Vec::new();
         for id in std::mem::take(&mut self.touched) {
-            let Some(track) = self.publishes.get(&id) else { continue };
-            let count = self.count(track);
             let Some(track) = self.publishes.get_mut(&id) else { continue };
+            let count = track.count(&self.targets, self.now);
             if count.behind > count.silent {
                 self.waiting.insert(id.clone());
             }
@@ -298,7 +215,7 @@ impl Tracker {
             if track.acked_revision != before {
                 acked.push((id.clone(), track.acked_revision));
             }
-            let status = track.status(&id, count, &self.nodes);
+            let status = track.status(&id, count, &self.targets);
             if status != track.status {
                 track.status = status;
                 self.changed.insert(id);
@@ -307,9 +224,9 @@ impl Tracker {
         acked
     }
 
-    /// The publishes that need a resource.
-    pub fn users_of(&self, key: &Key) -> impl Iterator<Item = &String> {
-        self.needed_by.get(key).into_iter().flatten()
+    /// The gateway of a publish.
+    pub fn gateway_of(&self, id: &str) -> Option<&str> {
+        self.publishes.get(id).map(|track| track.gateway.as_str())
     }
 
     /// Whether any status has not been taken yet.
@@ -317,7 +234,7 @@ impl Tracker {
         !self.changed.is_empty()
     }
 
-    /// Whether an untaken status is more than "on its way": every Envoy has answered, or one refused.
+    /// Whether an untaken status is more than "on its way": every target has answered, or one refused.
     pub fn has_verdict(&self) -> bool {
         let decided = |track: &Track| {
             track.status.nodes_behind <= track.status.nodes_silent || track.status.error.is_some()
@@ -346,123 +263,15 @@ impl Tracker {
         self.publishes.values().map(|track| track.status.clone()).collect()
     }
 
-    fn count(&self, track: &Track) -> Count {
-        let mut count = Count::default();
-        for node in self.nodes.values().filter(|node| node.serves(&track.gateway)) {
-            match track.needs.as_ref().map(|(_, needs)| node.judges(needs)) {
-                Some(Ok(true)) => count.acked += 1,
-                Some(Ok(false)) | None => {
-                    count.behind += 1;
-                    count.silent += u32::from(node.is_silent(track.since, self.now));
-                }
-                Some(Err((key, words))) => {
-                    count.nacked += 1;
-                    count.error.get_or_insert_with(|| envoy_nack(key.0, &key.1, words));
-                }
-            }
-        }
-        count
-    }
-
-    fn touch_users_of(&mut self, key: &Key) {
-        if let Some(ids) = self.needed_by.get(key) {
-            self.touched.extend(ids.iter().cloned());
+    fn served_by(&self, target: &Target) -> Vec<String> {
+        match &target.gateway {
+            Some(gateway) => self.by_gateway.get(gateway).into_iter().flatten().cloned().collect(),
+            None => self.publishes.keys().cloned().collect(),
         }
     }
 
-    fn touch_gateways_of(&mut self, gateway: Option<&str>) {
-        match gateway {
-            Some(gateway) => {
-                self.touched.extend(self.by_gateway.get(gateway).into_iter().flatten().cloned());
-            }
-            None => self.touched.extend(self.publishes.keys().cloned()),
-        }
-    }
-}
-
-impl Track {
-    /// An Envoy that is only catching up takes nothing back; what falls out of Envoy does. One that
-    /// refuses what another took, or that says nothing, holds nothing up.
-    fn latch(&mut self, count: &Count) {
-        match &self.needs {
-            Some((revision, _)) if count.acked > 0 && count.behind <= count.silent => {
-                self.acked_revision = *revision;
-            }
-            None if self.refused.is_some() => self.acked_revision = 0,
-            _ => {}
-        }
-    }
-
-    fn status(
-        &self,
-        id: &str,
-        count: Count,
-        nodes: &BTreeMap<StreamId, Node>,
-    ) -> pb::PublishStatus {
-        let mut status = pb::PublishStatus {
-            publish_id: id.to_owned(),
-            revision: self.revision,
-            acked_revision: self.acked_revision,
-            nodes_acked: count.acked,
-            nodes_nacked: count.nacked,
-            nodes_behind: count.behind,
-            nodes_silent: count.silent,
-            error: count.error,
-        };
-        // The counts above are about what serves instead.
-        if let Some(refusal) = &self.refused {
-            let of_gateway = nodes.values().filter(|node| node.serves(&self.gateway));
-            let (by, others): (Vec<_>, Vec<_>) =
-                of_gateway.partition(|node| refusal.by.contains(&node.mark()));
-            let number = |list: Vec<_>| u32::try_from(list.len()).unwrap_or(u32::MAX);
-            status.nodes_acked = 0;
-            status.nodes_nacked = number(by);
-            (status.nodes_behind, status.nodes_silent) = (number(others), 0);
-            status.error = Some(refusal.error.clone());
-        }
-        if let Some(error) = &self.misplaced {
-            status.error = Some(error.clone());
-        }
-        if let Some((revision, error)) = &self.rejected {
-            status.revision = *revision;
-            status.error = Some(error.clone());
-        }
-        status
-    }
-}
-
-/// Nodes that are remembered to have refused a publish.
-const MARKS: usize = 64;
-
-fn unlink(index: &mut HashMap<Key, BTreeSet<String>>, key: &Key, id: &str) {
-    if let Some(ids) = index.get_mut(key) {
-        ids.remove(id);
-        if ids.is_empty() {
-            index.remove(key);
-        }
-    }
-}
-
-/// What is told about a refusal of Envoy.
-pub fn envoy_nack(type_url: &str, name: &str, words: &str) -> pb::PublishError {
-    use imp_translate::xds::{CLUSTER, LISTENER};
-    let hint = match type_url {
-        LISTENER => {
-            "Envoy cannot open the gateway's listener. If its port is taken, free it or give the \
-             gateway another one; it is tried again by itself."
-        }
-        CLUSTER => {
-            "Correct the backend that Envoy names and redeploy; what served before still does."
-        }
-        _ => {
-            "Correct the route that Envoy's message describes and redeploy; what served before still does."
-        }
-    };
-    pb::PublishError {
-        code: "envoy_nack".to_owned(),
-        resource: format!("{type_url} {name}"),
-        envoy_message: words.to_owned(),
-        hint: hint.to_owned(),
+    fn touch(&mut self, ids: Vec<String>) {
+        self.touched.extend(ids);
     }
 }
 

@@ -7,12 +7,17 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use imp_proto::agent as pb;
+use imp_proto::config::ResourceType;
+use imp_translate::Blame;
 use imp_translate::xds::{EXTENSION, LISTENER};
 use imp_xds::{AdsServer, StreamId, TypeUrl};
+use prost::Message as _;
 
+use super::acknowledgements::{Key, envoy_nack};
 use super::core::Core;
-use super::tracker::{Key, envoy_nack};
 use crate::backoff::Backoff;
+use crate::lkg::{self, Table};
 
 /// How long a refusal waits for the answers of others.
 const HEARING: Duration = Duration::from_secs(5);
@@ -42,6 +47,13 @@ pub(super) struct Retry {
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Behind a refusal on disk, in a field that the status does not have: the marks of the Envoys.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RefusedBy {
+    #[prost(string, repeated, tag = "1000")]
+    pub(super) marks: Vec<String>,
+}
+
 /// What Envoy and the kernel say when a cause has nothing to do with the content.
 const MAY_PASS: [&str; 8] = [
     "address already in use",
@@ -63,8 +75,9 @@ pub(super) fn may_pass(type_url: &str, words: &str) -> bool {
 impl Core {
     /// An Envoy refused this version.
     pub(super) fn refused(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
-        self.tracker.nacked(stream, key, version, words);
-        self.forget_proof(key, version);
+        self.tracker.heard(stream);
+        self.acks.nacked(stream, key, version, words);
+        self.dispute(stream, key, version);
         if may_pass(key.0, words) {
             let start = || Retry { backoff: Backoff::new(SHORTEST, LONGEST), at: None };
             let retry = self.retries.entry((stream, key.clone())).or_insert_with(start);
@@ -103,6 +116,7 @@ impl Core {
     /// An Envoy left, and takes its verdicts along.
     pub(super) fn left(&mut self, stream: StreamId) {
         self.retries.retain(|(of, _), _| *of != stream);
+        self.acks.close(stream);
         self.tracker.close(stream);
         self.judge_all();
         let free = self.tracker.refused_by_nobody();
@@ -130,7 +144,7 @@ impl Core {
     fn judge(&mut self, of: &(String, Key)) {
         let Some(doubt) = self.doubts.get(of) else { return };
         let (gateway, key) = of;
-        let votes = self.tracker.votes(gateway, key, &doubt.version);
+        let votes = self.acks.votes(&self.tracker, gateway, key, &doubt.version);
         let moot = votes.accepted || votes.refused_by.is_empty();
         if !moot && votes.missing && Instant::now() < doubt.until {
             return;
@@ -144,6 +158,38 @@ impl Core {
         for blame in blames {
             self.blame(&blame, &envoy_nack(key.0, &key.1, &words), &votes.refused_by);
         }
+    }
+
+    /// The routes go back, and a restart finds it so. The rules that they name are still held.
+    fn blame(&mut self, blame: &Blame, error: &pb::PublishError, by: &[String]) {
+        let Blame { publish_id: id, revision } = blame;
+        tracing::warn!(publish = %id, revision, words = %error.envoy_message, "Envoy refused a revision");
+        self.tracker.refuse(id, *revision, error.clone(), by);
+        let status = pb::PublishStatus {
+            publish_id: id.clone(),
+            revision: *revision,
+            error: Some(error.clone()),
+            ..Default::default()
+        };
+        let by = RefusedBy { marks: by.to_vec() };
+        let row = [status.encode_to_vec(), by.encode_to_vec()].concat();
+        match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
+            Some(former) => {
+                let version = imp_proto::content_version(&former.wire);
+                let resource = imp_xds::Resource::new(id.as_str(), version, former.wire.clone());
+                let row = lkg::row(ResourceType::Publish.type_url(), &resource);
+                self.lkg.put(Table::Former, id.clone(), row);
+            }
+            None => self.lkg.remove(Table::Former, id.clone()),
+        }
+        // Behind it: a refusal without what it fell back to would serve nothing after a restart.
+        self.lkg.put(Table::Refused, id.clone(), row);
+        self.note_stale(id);
+    }
+
+    /// Empty: the Envoy serves all gateways.
+    fn gateway_of(&self, stream: StreamId) -> String {
+        self.tracker.target(stream).and_then(|node| node.gateway.clone()).unwrap_or_default()
     }
 
     fn try_again(&mut self, id: &str) {

@@ -11,9 +11,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use imp_proto::config::ResourceType;
 use tokio::time::Instant;
 
-use crate::intake::Kind;
+use crate::intake::is_rendered;
 
 /// So many of a kind may always go together: a small world is deleted by hand.
 const FLOOR: usize = 10;
@@ -40,7 +41,7 @@ pub struct Withheld {
 }
 
 /// Names by kind.
-pub(super) type Names = BTreeMap<Kind, BTreeSet<String>>;
+pub(super) type Names = BTreeMap<ResourceType, BTreeSet<String>>;
 
 /// Judges what is removed.
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ pub(super) struct ShrinkGuard {
 
 /// What came in a message.
 pub(super) struct Heard<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: ResourceType,
     pub(super) upserts: Vec<&'a str>,
     pub(super) removals: Vec<String>,
     /// How many of this kind are held.
@@ -93,12 +94,12 @@ impl ShrinkGuard {
                 names.remove(*name);
             }
         }
-        if matches!(kind, Kind::Gateway | Kind::Publish) {
+        if is_rendered(kind) {
             self.active_at = Some(now);
             self.under_way += 1;
         }
         self.release_what_is_restored(now);
-        if removals.is_empty() || kind == Kind::Publish && self.spend(removals.len(), now) {
+        if removals.is_empty() || kind == ResourceType::Publish && self.spend(removals.len(), now) {
             return removals;
         }
         let gone = removals.len();
@@ -106,16 +107,16 @@ impl ShrinkGuard {
         let is_small = publishes <= FLOOR && self.before == 0;
         let is_sudden = !is_small
             && match kind {
-                Kind::Publish => is_sharp(gone, held),
+                ResourceType::Publish => is_sharp(gone, held),
                 // All publishes of a gateway go with it.
-                Kind::Gateway => is_much(gone, held),
-                Kind::Entitlement | Kind::Credential => {
+                ResourceType::Gateway => is_much(gone, held),
+                ResourceType::Entitlement | ResourceType::Credential => {
                     let is_rest = gone >= held && held > 1;
                     let may_shrink = self.before > 0 || self.is_stale && self.under_way > 0;
                     is_sharp(gone, held) || is_rest || may_shrink && is_much(gone, held)
                 }
             };
-        if kind == Kind::Publish && is_sudden {
+        if kind == ResourceType::Publish && is_sudden {
             self.withhold(removals, held);
             return Vec::new();
         }
@@ -132,7 +133,7 @@ impl ShrinkGuard {
             self.withheld.clear();
         }
         self.before = before;
-        self.withheld.entry(Kind::Publish).or_default().extend(publishes);
+        self.withheld.entry(ResourceType::Publish).or_default().extend(publishes);
     }
 
     /// Whether a person has accepted that so many go.
@@ -145,7 +146,7 @@ impl ShrinkGuard {
 
     /// The control plane has found most of it again: the rest was removed by hand.
     fn release_what_is_restored(&mut self, now: Instant) {
-        let left = self.withheld.get(&Kind::Publish).map_or(0, BTreeSet::len);
+        let left = self.withheld.get(&ResourceType::Publish).map_or(0, BTreeSet::len);
         if self.before == 0 || self.is_stale || is_sharp(left, self.before) {
             return;
         }
@@ -180,7 +181,7 @@ impl ShrinkGuard {
         self.pending_since = None;
         let pending = std::mem::take(&mut self.pending);
         if self.before == 0 {
-            let of_publishes = [Kind::Gateway, Kind::Publish].into_iter();
+            let of_publishes = [ResourceType::Gateway, ResourceType::Publish].into_iter();
             self.under_way += of_publishes.filter(|kind| pending.contains_key(kind)).count();
             return pending;
         }
@@ -198,7 +199,10 @@ impl ShrinkGuard {
     /// What is held back now.
     pub(super) fn withheld(&self) -> Withheld {
         let of = |kind| self.withheld.get(&kind).map_or(0, BTreeSet::len);
-        Withheld { removals: of(Kind::Gateway) + of(Kind::Publish), held: self.before }
+        Withheld {
+            removals: of(ResourceType::Gateway) + of(ResourceType::Publish),
+            held: self.before,
+        }
     }
 }
 
@@ -226,10 +230,15 @@ mod tests {
         }
 
         /// So many of a kind are removed; how many of them go at once.
-        fn remove(&mut self, kind: Kind, gone: std::ops::Range<usize>, held: usize) -> usize {
+        fn remove(
+            &mut self,
+            kind: ResourceType,
+            gone: std::ops::Range<usize>,
+            held: usize,
+        ) -> usize {
             let removals = gone.map(|number| number.to_string()).collect();
             let (now, upserts) = (self.now, Vec::new());
-            let publishes = if kind == Kind::Publish { held } else { self.publishes };
+            let publishes = if kind == ResourceType::Publish { held } else { self.publishes };
             let heard = Heard { kind, upserts, removals, held, publishes, now };
             let goes = self.guard.hear(heard).len();
             self.guard.under_way = 0;
@@ -237,13 +246,13 @@ mod tests {
         }
 
         /// The same while publishes are worked on.
-        fn remove_while_busy(&mut self, kind: Kind, gone: usize, held: usize) -> usize {
+        fn remove_while_busy(&mut self, kind: ResourceType, gone: usize, held: usize) -> usize {
             let removals = (0..gone).map(|number| number.to_string()).collect();
             let (now, publishes, upserts) = (self.now, self.publishes, Vec::new());
             self.guard.hear(Heard { kind, upserts, removals, held, publishes, now }).len()
         }
 
-        fn put(&mut self, kind: Kind, back: std::ops::Range<usize>) {
+        fn put(&mut self, kind: ResourceType, back: std::ops::Range<usize>) {
             let names: Vec<_> = back.map(|number| number.to_string()).collect();
             let upserts = names.iter().map(String::as_str).collect();
             let heard =
@@ -265,7 +274,7 @@ mod tests {
             [(100, 30, true), (100, 31, false), (12, 10, true), (12, 11, false), (10, 10, true)]
         {
             let mut rig = Rig::new();
-            let went = rig.remove(Kind::Publish, 0..gone, held);
+            let went = rig.remove(ResourceType::Publish, 0..gone, held);
             assert_eq!(went, if goes { gone } else { 0 }, "{gone} of {held}");
             assert_eq!(rig.guard.withheld().removals, gone - went);
         }
@@ -275,7 +284,7 @@ mod tests {
     fn what_goes_one_by_one_goes() {
         let mut rig = Rig::new();
         for number in 0..100 {
-            assert_eq!(rig.remove(Kind::Publish, number..number + 1, 100 - number), 1);
+            assert_eq!(rig.remove(ResourceType::Publish, number..number + 1, 100 - number), 1);
         }
     }
 
@@ -286,16 +295,20 @@ mod tests {
                 let mut rig = Rig::new();
                 let publishes = |rig: &mut Rig| {
                     assert_eq!(
-                        rig.remove(Kind::Publish, 0..if lost { 50 } else { 1 }, 100),
+                        rig.remove(ResourceType::Publish, 0..if lost { 50 } else { 1 }, 100),
                         if lost { 0 } else { 1 }
                     );
                 };
                 if publishes_first {
                     publishes(&mut rig);
                 }
-                assert_eq!(rig.remove(Kind::Credential, 0..900, 1_000), 0);
-                assert_eq!(rig.remove(Kind::Credential, 900..905, 1_000), 0, "the same answer");
-                assert_eq!(rig.remove(Kind::Gateway, 0..1, 1), 0);
+                assert_eq!(rig.remove(ResourceType::Credential, 0..900, 1_000), 0);
+                assert_eq!(
+                    rig.remove(ResourceType::Credential, 900..905, 1_000),
+                    0,
+                    "the same answer"
+                );
+                assert_eq!(rig.remove(ResourceType::Gateway, 0..1, 1), 0);
                 if !publishes_first {
                     publishes(&mut rig);
                 }
@@ -303,8 +316,8 @@ mod tests {
                 assert_eq!(rig.guard.withheld().removals, if lost { 51 } else { 0 });
                 // What is removed by hand afterwards goes.
                 rig.now += WINDOW;
-                assert_eq!(rig.remove(Kind::Credential, 950..951, 1_000), 1);
-                assert_eq!(rig.remove(Kind::Publish, 70..71, 100), 1);
+                assert_eq!(rig.remove(ResourceType::Credential, 950..951, 1_000), 1);
+                assert_eq!(rig.remove(ResourceType::Publish, 70..71, 100), 1);
             }
         }
     }
@@ -312,25 +325,25 @@ mod tests {
     #[test]
     fn few_keys_wait_only_when_all_go_or_publishes_are_held_back() {
         let mut rig = Rig::new();
-        assert_eq!(rig.remove(Kind::Credential, 0..1, 1), 1);
-        assert_eq!(rig.remove(Kind::Entitlement, 0..4, 5), 4);
-        assert_eq!(rig.remove(Kind::Entitlement, 4..6, 2), 0, "all of them");
+        assert_eq!(rig.remove(ResourceType::Credential, 0..1, 1), 1);
+        assert_eq!(rig.remove(ResourceType::Entitlement, 0..4, 5), 4);
+        assert_eq!(rig.remove(ResourceType::Entitlement, 4..6, 2), 0, "all of them");
         assert_eq!(rig.settle(), 2);
-        rig.remove(Kind::Publish, 0..50, 100);
+        rig.remove(ResourceType::Publish, 0..50, 100);
         rig.now += WINDOW;
-        assert_eq!(rig.remove(Kind::Credential, 1..5, 5), 0);
+        assert_eq!(rig.remove(ResourceType::Credential, 1..5, 5), 0);
         assert_eq!(rig.settle(), 0);
         let mut small = Rig::new();
         small.publishes = FLOOR;
-        assert_eq!(small.remove(Kind::Credential, 0..900, 900), 900);
-        assert_eq!(small.remove(Kind::Gateway, 0..2, 2), 2);
+        assert_eq!(small.remove(ResourceType::Credential, 0..900, 900), 900);
+        assert_eq!(small.remove(ResourceType::Gateway, 0..2, 2), 2);
     }
 
     #[test]
     fn keys_wait_until_publishes_are_calm_and_no_longer_than_a_time() {
         let mut rig = Rig::new();
         let begun = rig.now;
-        rig.remove(Kind::Credential, 0..100, 100);
+        rig.remove(ResourceType::Credential, 0..100, 100);
         for _ in 0..40 {
             rig.now += Duration::from_secs(1);
             rig.guard.applied(rig.now);
@@ -349,7 +362,7 @@ mod tests {
             let mut rig = Rig::new();
             rig.guard.begin(rig.now);
             let heard = Heard {
-                kind: Kind::Publish,
+                kind: ResourceType::Publish,
                 upserts: vec!["0"],
                 removals: Vec::new(),
                 held: 100,
@@ -357,11 +370,11 @@ mod tests {
                 now: rig.now,
             };
             rig.guard.hear(heard);
-            assert_eq!(rig.remove_while_busy(Kind::Credential, gone, held), 0);
+            assert_eq!(rig.remove_while_busy(ResourceType::Credential, gone, held), 0);
             rig.now += WINDOW * 3;
             assert!(rig.guard.settles_at().unwrap() > rig.now, "the publishes take their time");
             rig.guard.applied(rig.now);
-            assert_eq!(rig.remove(Kind::Publish, 0..50, 100), 0);
+            assert_eq!(rig.remove(ResourceType::Publish, 0..50, 100), 0);
             assert_eq!((rig.settle(), rig.guard.withheld().removals), (0, 50), "{gone} of {held}");
         }
     }
@@ -369,20 +382,20 @@ mod tests {
     #[test]
     fn what_comes_back_is_no_longer_held_back() {
         let mut rig = Rig::new();
-        rig.remove(Kind::Publish, 0..40, 100);
-        rig.put(Kind::Publish, 0..5);
+        rig.remove(ResourceType::Publish, 0..40, 100);
+        rig.put(ResourceType::Publish, 0..5);
         assert_eq!((rig.settle(), rig.guard.withheld().removals), (0, 35));
-        rig.put(Kind::Publish, 5..15);
+        rig.put(ResourceType::Publish, 5..15);
         assert_eq!((rig.settle(), rig.guard.withheld().removals), (25, 0), "25 of 100 may go");
     }
 
     #[test]
     fn a_new_stream_says_it_again_or_it_is_over() {
         let mut rig = Rig::new();
-        rig.remove(Kind::Publish, 0..50, 100);
+        rig.remove(ResourceType::Publish, 0..50, 100);
         rig.guard.begin(rig.now);
         assert_eq!(rig.guard.withheld().removals, 50, "not known yet");
-        assert_eq!(rig.remove(Kind::Publish, 0..60, 100), 0);
+        assert_eq!(rig.remove(ResourceType::Publish, 0..60, 100), 0);
         rig.settle();
         assert_eq!(rig.guard.withheld().removals, 60);
         rig.guard.begin(rig.now);
@@ -396,7 +409,7 @@ mod tests {
             accepted.into_iter().for_each(|most| rig.guard.accept(most, rig.now));
             rig.now += later;
             rig.guard.begin(rig.now);
-            let gone = rig.remove(Kind::Publish, 0..50, 100);
+            let gone = rig.remove(ResourceType::Publish, 0..50, 100);
             rig.settle();
             assert_eq!(rig.guard.withheld().removals, 50 - gone);
             gone

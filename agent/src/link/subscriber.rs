@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
+use imp_proto::config::ResourceType;
 use imp_xds::client::{Rejections, Subscriber, Update};
 use imp_xds::{Resource, TypeUrl};
 use tokio::sync::{Notify, watch};
@@ -14,7 +15,7 @@ use super::session::Session;
 use super::shrink::{Heard, Names, ShrinkGuard, Withheld};
 use super::workshop::Workshop;
 use crate::fleet::{Fleet, Restored};
-use crate::intake::{self, Item, Kind, Rejected};
+use crate::intake::{self, Item, Rejected, is_rendered};
 use crate::lkg::{self, Lkg, Loaded, Table};
 
 /// What the agent holds of the control plane's resources: names and versions here, the content in
@@ -32,9 +33,9 @@ pub struct Holdings {
 
 #[derive(Debug, Default)]
 struct Held {
-    versions: BTreeMap<Kind, BTreeMap<String, String>>,
+    versions: BTreeMap<ResourceType, BTreeMap<String, String>>,
     /// Kinds of which everything has been heard at least once in this state directory's life.
-    heard: BTreeSet<Kind>,
+    heard: BTreeSet<ResourceType>,
     /// The disk knows that all of them were.
     told_complete: bool,
     guard: ShrinkGuard,
@@ -54,7 +55,7 @@ impl Holdings {
             held.versions.entry(kind).or_default().insert(name, version);
         }
         if complete {
-            held.heard.extend(Kind::ALL);
+            held.heard.extend(ResourceType::ALL);
             held.told_complete = true;
         }
         let (accepted, withheld) = (Notify::new(), watch::Sender::default());
@@ -101,14 +102,14 @@ impl Holdings {
 
     /// Judges what a message removes, before anything of it is applied; only what is to be removed
     /// now stays in it.
-    fn hear(&self, kind: Kind, update: &mut Update) {
+    fn hear(&self, kind: ResourceType, update: &mut Update) {
         let mut held = self.lock();
         let heard = Heard {
             kind,
             upserts: update.upserts.iter().map(|resource| &**resource.name()).collect(),
             removals: std::mem::take(&mut update.removals),
             held: held.count(kind),
-            publishes: held.count(Kind::Publish),
+            publishes: held.count(ResourceType::Publish),
             now: Instant::now(),
         };
         let removals = held.guard.hear(heard);
@@ -177,7 +178,7 @@ impl Holdings {
 
     /// What was rejected, and whether the rest takes something away.
     pub(super) fn apply(&self, update: Update) -> (Vec<(String, String)>, bool) {
-        let Some(kind) = Kind::of(update.type_url.as_str()) else {
+        let Some(kind) = ResourceType::of(update.type_url.as_str()) else {
             return (Vec::new(), false);
         };
         let mut items = Vec::with_capacity(update.upserts.len());
@@ -193,14 +194,14 @@ impl Holdings {
             }
         }
         let mut removals = update.removals;
-        if matches!(kind, Kind::Entitlement | Kind::Credential) {
+        if !is_rendered(kind) {
             // What cannot be read may say that somebody is no longer entitled.
             removals.extend(rejected.iter().map(|(name, _)| name.clone()));
         }
         let tightens = tightens(kind, &removals, &items);
         self.take(kind, items, removals.clone(), &rejected);
         self.record(kind, taken, removals, update.more);
-        if matches!(kind, Kind::Gateway | Kind::Publish) {
+        if is_rendered(kind) {
             self.lock().guard.applied(Instant::now());
             self.waits.notify_one();
         }
@@ -210,7 +211,7 @@ impl Holdings {
 
     fn take(
         &self,
-        kind: Kind,
+        kind: ResourceType,
         items: Vec<Item>,
         removals: Vec<String>,
         rejected: &[(String, Rejected)],
@@ -219,28 +220,29 @@ impl Holdings {
             tracing::warn!(?kind, %name, reason = %rejected.reason, "cannot take a resource");
         }
         let removals: Vec<_> = removals.into_iter().map(|name| (kind, name)).collect();
-        if matches!(kind, Kind::Entitlement | Kind::Credential) {
+        if !is_rendered(kind) {
             return self.fleet.enforce(&items, &removals);
         }
-        let of_publishes = if kind == Kind::Publish { rejected.to_vec() } else { Vec::new() };
+        let of_publishes =
+            if kind == ResourceType::Publish { rejected.to_vec() } else { Vec::new() };
         self.fleet.change(items, removals, of_publishes);
     }
 
     /// Only what has been applied counts as held. A kind has been heard when the last part of its
     /// first answer came: with less, hosts would be served as unknown.
-    fn record(&self, kind: Kind, taken: Vec<Resource>, removals: Vec<String>, more: bool) {
+    fn record(&self, kind: ResourceType, taken: Vec<Resource>, removals: Vec<String>, more: bool) {
         let url = kind.type_url();
         let mut held = self.lock();
         let of_kind = held.versions.entry(kind).or_default();
         for name in removals {
             of_kind.remove(&name);
-            self.lkg.remove(Table::Resources, lkg::key(&url, &name));
+            self.lkg.remove(Table::Resources, lkg::key(url, &name));
         }
         for resource in taken {
             self.lkg.put(
                 Table::Resources,
-                lkg::key(&url, resource.name()),
-                lkg::row(&url, &resource),
+                lkg::key(url, resource.name()),
+                lkg::row(url, &resource),
             );
             of_kind.insert(resource.name().to_string(), resource.version().to_string());
         }
@@ -266,28 +268,32 @@ impl Holdings {
 
 impl Held {
     fn is_complete(&self) -> bool {
-        self.heard.len() == Kind::ALL.len()
+        self.heard.len() == ResourceType::ALL.len()
     }
 
-    fn count(&self, kind: Kind) -> usize {
+    fn count(&self, kind: ResourceType) -> usize {
         self.versions.get(&kind).map_or(0, BTreeMap::len)
     }
 }
 
 /// Whether it takes something away from somebody: that must be on disk before the control plane hears
 /// that it is so.
-fn tightens(kind: Kind, removals: &[String], items: &[Item]) -> bool {
+fn tightens(kind: ResourceType, removals: &[String], items: &[Item]) -> bool {
     let tighter = |item: &Item| match item {
         Item::Credential(credential) => !credential.is_active(),
         Item::Entitlement(entitlement) => !entitlement.is_unlimited_in_time(),
         Item::Publish(publish) => publish.access.suspended,
         Item::Gateway(_) => false,
     };
-    (kind != Kind::Gateway && !removals.is_empty()) || items.iter().any(tighter)
+    let removal_does = match kind {
+        ResourceType::Gateway => false,
+        ResourceType::Publish | ResourceType::Entitlement | ResourceType::Credential => true,
+    };
+    (removal_does && !removals.is_empty()) || items.iter().any(tighter)
 }
 
 /// Says nothing of whether all of its kind has been heard.
-fn removal_of((kind, names): (Kind, BTreeSet<String>)) -> Update {
+fn removal_of((kind, names): (ResourceType, BTreeSet<String>)) -> Update {
     let (type_url, removals) = (TypeUrl::from(kind.type_url()), names.into_iter().collect());
     Update { type_url, upserts: Vec::new(), removals, more: true }
 }
@@ -325,9 +331,9 @@ impl Stream {
 
     /// Gateways and publishes go to the workshop: both are rendered under one lock.
     fn rendered(&self, update: Update) -> Result<Rejections, Update> {
-        match Kind::of(update.type_url.as_str()) {
-            Some(Kind::Gateway | Kind::Publish) => Ok(self.workshop.take(update)),
-            Some(Kind::Entitlement | Kind::Credential) | None => Err(update),
+        match ResourceType::of(update.type_url.as_str()) {
+            Some(of) if is_rendered(of) => Ok(self.workshop.take(update)),
+            _ => Err(update),
         }
     }
 
@@ -339,7 +345,7 @@ impl Stream {
 
 impl Subscriber for Stream {
     fn held(&self, type_url: &TypeUrl) -> Vec<(String, String)> {
-        let Some(kind) = Kind::of(type_url.as_str()) else { return Vec::new() };
+        let Some(kind) = ResourceType::of(type_url.as_str()) else { return Vec::new() };
         let held = self.holdings.lock();
         let versions = held.versions.get(&kind).into_iter().flatten();
         versions.map(|(name, version)| (name.clone(), version.clone())).collect()
@@ -352,7 +358,7 @@ impl Subscriber for Stream {
     }
 
     fn apply_elsewhere(&self, mut update: Update) -> Result<Rejections, Update> {
-        let Some(kind) = Kind::of(update.type_url.as_str()) else { return Err(update) };
+        let Some(kind) = ResourceType::of(update.type_url.as_str()) else { return Err(update) };
         self.holdings.hear(kind, &mut update);
         self.rendered(update)
     }
@@ -377,31 +383,4 @@ impl Subscriber for Stream {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_world_that_comes_in_parts_is_not_served_before_the_last_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let (lkg, _) = Lkg::open(directory.path()).unwrap();
-        let cancel = CancellationToken::new();
-        let fleet = Fleet::empty(lkg.clone(), cancel.clone());
-        let holdings = Holdings::new(fleet.clone(), lkg.clone(), Vec::new(), false);
-        let tell = |kind: Kind, more| {
-            let type_url = TypeUrl::from(kind.type_url());
-            holdings.apply(Update { type_url, upserts: Vec::new(), removals: Vec::new(), more });
-        };
-        for kind in Kind::ALL {
-            tell(kind, kind == Kind::Publish);
-        }
-        assert!(!holdings.is_complete() && !fleet.is_open(), "more publishes are to come");
-        tell(Kind::Publish, true);
-        assert!(!fleet.is_open());
-        tell(Kind::Publish, false);
-        assert!(holdings.is_complete() && fleet.is_open());
-        cancel.cancel();
-        lkg.close();
-    }
-}
+mod tests;

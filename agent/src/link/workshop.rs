@@ -96,13 +96,13 @@ mod tests {
     use std::sync::mpsc as channel;
     use std::time::Duration;
 
+    use imp_proto::config::ResourceType;
     use imp_xds::TypeUrl;
     use tokio::time::{sleep, timeout};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::fleet::Fleet;
-    use crate::intake::Kind;
     use crate::lkg::Lkg;
 
     struct Rig {
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    fn removal(kind: Kind, name: &str) -> Update {
+    fn removal(kind: ResourceType, name: &str) -> Update {
         let type_url = TypeUrl::from(kind.type_url());
         Update { type_url, upserts: Vec::new(), removals: vec![name.to_owned()], more: false }
     }
@@ -169,7 +169,7 @@ mod tests {
     async fn a_revocation_does_not_wait_for_a_publish_that_takes_long() {
         let rig = Rig::new();
         let end = rig.long_change();
-        let mut publish = rig.workshop.take(removal(Kind::Publish, "large"));
+        let mut publish = rig.workshop.take(removal(ResourceType::Publish, "large"));
         // As many as there are workers, and more: each waits for the publish.
         let readers: Vec<_> = (0..4)
             .map(|_| {
@@ -182,7 +182,7 @@ mod tests {
         for revoked in 0..10 {
             timeout(Duration::from_secs(20), sleep(Duration::from_millis(100))).await.unwrap();
             let (rejected, tightens) =
-                rig.holdings.apply(removal(Kind::Credential, &format!("key-{revoked}")));
+                rig.holdings.apply(removal(ResourceType::Credential, &format!("key-{revoked}")));
             assert!(rejected.is_empty() && tightens);
         }
         assert!((&mut publish).now_or_never().is_none(), "it still waits");
@@ -198,16 +198,16 @@ mod tests {
     async fn a_new_stream_waits_for_what_is_under_way_and_drops_what_waits() {
         let rig = Rig::new();
         let end = rig.long_change();
-        let first = rig.workshop.take(removal(Kind::Publish, "first"));
+        let first = rig.workshop.take(removal(ResourceType::Publish, "first"));
         rig.until("the first is worked on", Rig::is_working).await;
-        let second = rig.workshop.take(removal(Kind::Publish, "second"));
+        let second = rig.workshop.take(removal(ResourceType::Publish, "second"));
         let mut settled = Box::pin(rig.workshop.settled());
         assert!((&mut settled).now_or_never().is_none(), "the first is under way");
         drop(end);
         timeout(Duration::from_secs(20), settled).await.expect("it settles");
         assert_eq!(first.await.unwrap(), []);
         assert!(second.await.is_err(), "it was not taken, and is not acknowledged");
-        let third = rig.workshop.take(removal(Kind::Publish, "third"));
+        let third = rig.workshop.take(removal(ResourceType::Publish, "third"));
         let third = timeout(Duration::from_secs(20), third).await.expect("it goes on");
         assert_eq!(third.unwrap(), []);
     }

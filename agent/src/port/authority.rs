@@ -13,6 +13,8 @@ use rcgen::{
 };
 use thiserror::Error;
 
+use super::ALL_GATEWAYS;
+
 /// What the agent's own certificate says, for Envoys to check.
 pub const AGENT_URI: &str = "spiffe://imp/agent";
 
@@ -86,7 +88,7 @@ impl NodeName {
     }
 
     fn uri(&self) -> String {
-        let gateway = self.gateway.as_deref().unwrap_or(crate::bootstrap::ALL_GATEWAYS);
+        let gateway = self.gateway.as_deref().unwrap_or(ALL_GATEWAYS);
         format!("spiffe://imp/cluster/{}/gateway/{gateway}/node/{}", self.cluster, self.id)
     }
 
@@ -96,7 +98,7 @@ impl NodeName {
         let (cluster, rest) = rest.split_once("/gateway/")?;
         let (gateway, id) = rest.split_once("/node/")?;
         let gateway = match gateway {
-            crate::bootstrap::ALL_GATEWAYS => None,
+            ALL_GATEWAYS => None,
             one => Some(uuid::Uuid::try_parse(one).ok()?.hyphenated().to_string()),
         };
         let name = Self { cluster: cluster.to_owned(), gateway, id: id.to_owned() };

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use imp_agent::bootstrap::{self, EnvoyAdmin};
-use imp_agent::config::{Bootstrap, Config};
+use imp_agent::bootstrap;
+use imp_agent::config::{Bootstrap, Config, EnvoyAdmin};
 use imp_agent::port::Address;
 use imp_proto::config as pb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

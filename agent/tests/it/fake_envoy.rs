@@ -22,6 +22,8 @@ struct Memory {
     held: Mutex<Held>,
     /// The bytes of its scopes.
     scopes: Mutex<BTreeMap<String, bytes::Bytes>>,
+    /// The bytes of what it refused, each time.
+    refused: Mutex<Vec<bytes::Bytes>>,
     /// How many resources ever came, upserts and removals.
     received: Mutex<usize>,
     connections: Mutex<usize>,
@@ -57,6 +59,7 @@ impl FakeEnvoy {
         let memory = Arc::new(Memory {
             held: Mutex::default(),
             scopes: Mutex::default(),
+            refused: Mutex::default(),
             received: Mutex::default(),
             connections: Mutex::default(),
             taste,
@@ -89,6 +92,10 @@ impl FakeEnvoy {
         scopes.values().any(|scope| scope.windows(text.len()).any(|at| at == text.as_bytes()))
     }
 
+    pub(crate) fn refused(&self) -> Vec<bytes::Bytes> {
+        self.memory.refused.lock().unwrap().clone()
+    }
+
     pub(crate) fn received(&self) -> usize {
         *self.memory.received.lock().unwrap()
     }
@@ -116,6 +123,7 @@ impl Subscriber for Memory {
         *self.received.lock().unwrap() += update.upserts.len() + update.removals.len();
         let taste = |resource: &Resource| {
             let words = (self.taste)(url, resource)?;
+            self.refused.lock().unwrap().push(resource.value().clone());
             Some((resource.name().to_string(), words))
         };
         let refused: Vec<_> = update.upserts.iter().filter_map(taste).collect();

@@ -99,6 +99,36 @@ async fn an_envoy_that_refuses_a_revision_is_judged_by_the_rules_of_the_one_that
 }
 
 #[tokio::test]
+async fn what_one_envoy_took_goes_back_for_nobody_when_those_that_refused_it_come_first_after_a_restart()
+ {
+    let (from, to) = (AuthMode::ApiKey, AuthMode::None);
+    let (control, state, first, [quick, stuck]) = changed(from, to).await;
+    // This one refuses what has been taken for sure.
+    let late = FakeEnvoy::picky(&first.xds, "late", "all", takes_only(from));
+    reported(&control, 0, "is refused by two", |s| (s.nodes_acked, s.nodes_nacked) == (1, 2)).await;
+    drop(quick);
+    let xds = first.xds.clone();
+    first.shutdown().await;
+    drop(control);
+    let config = Config { xds_listen: Some(xds), ..config(NOWHERE, state.path()) };
+    let again = rig::start(config).await.unwrap();
+    rig::ready(&again).await;
+    let status = || again.fleet.statuses().pop().unwrap();
+    let both = || (status().nodes_nacked == 2).then_some(());
+    eventually("both refuse it again", both).await;
+    assert!(stuck.runs(&digest(from)), "nothing takes away what it runs");
+    assert_eq!(status().acked_revision, 2);
+    let quick = FakeEnvoy::start(&again.xds, "quick");
+    eventually("the one that takes it has it", || quick.runs(&digest(to)).then_some(())).await;
+    for envoy in [&stuck, &late] {
+        let refused = envoy.refused();
+        let distinct: std::collections::BTreeSet<_> = refused.iter().collect();
+        assert_eq!((refused.len(), distinct.len()), (2, 2), "once in each life, in other bytes");
+    }
+    again.shutdown().await;
+}
+
+#[tokio::test]
 async fn looser_rules_open_no_route_before_an_envoy_has_the_new_ones_and_none_when_all_refuse() {
     let control = control_with(1).await;
     let state = tempfile::tempdir().unwrap();

@@ -7,11 +7,11 @@ use envoy_types::pb::envoy::service::auth::v3 as auth;
 use http_body_util::{BodyExt as _, Full};
 use imp_agent::door::Door;
 use imp_agent::fleet::Fleet;
-use imp_agent::intake::{self, Item, Kind};
+use imp_agent::intake::{self, Item};
 use imp_agent::lkg::Lkg;
 use imp_agent::port::{Caller, Who};
 use imp_enforce::{Credential, Engine, Entitlement, PublishAccess};
-use imp_proto::config as pb;
+use imp_proto::config::{self as pb, ResourceType};
 use imp_translate::{Assembly, Delta, Layout, Options};
 use imp_xds::Resource;
 use imp_xds::wire::DeltaDiscoveryResponse;
@@ -39,7 +39,7 @@ pub(super) fn delta_stream(bytes: &[u8]) {
     let mut agent = Agent::new();
     while let Some(message) = chunk(&mut rest) {
         let Ok(response) = DeltaDiscoveryResponse::decode(message) else { return };
-        let Some(kind) = Kind::of(&response.type_url) else { continue };
+        let Some(kind) = ResourceType::of(&response.type_url) else { continue };
         for resource in response.resources {
             let Some(any) = resource.resource else { continue };
             let resource = Resource::new(resource.name, resource.version, any.value);
@@ -59,7 +59,7 @@ struct Agent {
     engine: Engine,
     /// What an Envoy of all gateways holds: type URL and name.
     envoy: BTreeMap<(&'static str, String), String>,
-    held: Vec<(Kind, String)>,
+    held: Vec<(ResourceType, String)>,
 }
 
 impl Agent {
@@ -71,12 +71,12 @@ impl Agent {
     fn put(&mut self, item: Item) {
         match item {
             Item::Gateway(gateway) => {
-                self.held.push((Kind::Gateway, gateway.id.clone()));
+                self.held.push((ResourceType::Gateway, gateway.id.clone()));
                 let delta = self.assembly.set_gateway(gateway);
                 self.follow(delta);
             }
             Item::Publish(publish) => {
-                self.held.push((Kind::Publish, publish.routes.id.clone()));
+                self.held.push((ResourceType::Publish, publish.routes.id.clone()));
                 self.engine.put_publish(publish.access);
                 let delta = self.assembly.set_publish(publish.routes);
                 self.follow(delta);
@@ -86,19 +86,19 @@ impl Agent {
         }
     }
 
-    fn remove(&mut self, kind: Kind, name: &str) {
+    fn remove(&mut self, kind: ResourceType, name: &str) {
         match kind {
-            Kind::Gateway => {
+            ResourceType::Gateway => {
                 let delta = self.assembly.remove_gateway(name);
                 self.follow(delta);
             }
-            Kind::Publish => {
+            ResourceType::Publish => {
                 self.engine.remove_publish(name);
                 let delta = self.assembly.remove_publish(name);
                 self.follow(delta);
             }
-            Kind::Entitlement => self.engine.remove_entitlement(name),
-            Kind::Credential => self.engine.remove_credential(name),
+            ResourceType::Entitlement => self.engine.remove_entitlement(name),
+            ResourceType::Credential => self.engine.remove_credential(name),
         }
     }
 

@@ -54,7 +54,8 @@ impl GatewayClass {
         }
     }
 
-    /// Whether anything here can serve it.
+    /// Whether an agent of this release can serve it. What the agents of a cluster can is asked when
+    /// something is published there.
     pub fn has_driver(self) -> bool {
         self == Self::EnvoyGateway
     }

@@ -2,6 +2,7 @@
 
 use imp_core::Violation;
 use imp_core::cluster::{AgentStatus, Capabilities};
+use imp_core::gateway::Gateway;
 use imp_core::product_publish::{FrozenApiService, ProductPublishSpec};
 use imp_grammar::caps;
 use imp_store::agent::{self, Able};
@@ -24,13 +25,14 @@ struct Need<'a> {
 pub(super) async fn refuse_unsupported(
     tx: &mut Transaction<'_>,
     spec: &ProductPublishSpec,
+    gateway: &Gateway,
     services: &[FrozenApiService],
     at: Option<&str>,
 ) -> Result<(), Refusal> {
     let since = tx.now - AgentStatus::STALE_AFTER;
     let agents = agent::able_since(tx, spec.cluster_id, since).await?;
     let mut lacking = Vec::new();
-    for need in needs(spec, services) {
+    for need in needs(spec, gateway, services) {
         let knows =
             |agent: &Able| (need.among)(&agent.capabilities).iter().any(|it| it == need.word);
         let Some(Able { id, agent_version, .. }) = agents.iter().find(|agent| !knows(agent)) else {
@@ -51,13 +53,24 @@ pub(super) async fn refuse_unsupported(
 }
 
 /// Of several policies of a type the first one of each service, or of all when the body names none.
-fn needs<'a>(spec: &ProductPublishSpec, services: &'a [FrozenApiService]) -> Vec<Need<'a>> {
-    let mut needs = vec![Need {
+fn needs<'a>(
+    spec: &ProductPublishSpec,
+    gateway: &Gateway,
+    services: &'a [FrozenApiService],
+) -> Vec<Need<'a>> {
+    let class = Need {
+        pointer: "/gateway_id".to_owned(),
+        what: format!("gateway '{}'", gateway.spec.name),
+        word: gateway.spec.gateway_class.as_str(),
+        among: |known| &known.gateway_classes,
+    };
+    let auth_mode = Need {
         pointer: "/auth_mode".to_owned(),
         what: "the publish".to_owned(),
         word: spec.auth_mode.as_str(),
         among: |known| &known.auth_modes,
-    }];
+    };
+    let mut needs = vec![class, auth_mode];
     for (index, service) in services.iter().enumerate() {
         // A product's own services stand nowhere in the body.
         let pointer = match spec.api_services.is_empty() {

@@ -112,14 +112,14 @@ pub async fn rollback(
     let earlier = table::get_revision_in(tx, publish.id, revision).await?;
     let earlier = earlier
         .ok_or_else(|| Refusal::unknown_reference("/revision", "revision of this publish"))?;
-    check_place(tx, &earlier.spec).await?;
+    let gateway = check_place(tx, &earlier.spec).await?;
     for service in &earlier.api_services {
         refuse_retired(tx, service.id, "/revision").await?;
     }
     let content = Content { spec: earlier.spec, services: earlier.api_services };
     check_upstreams(tx, &content.services)?;
     let at = Some("/revision");
-    capabilities::refuse_unsupported(tx, &content.spec, &content.services, at).await?;
+    capabilities::refuse_unsupported(tx, &content.spec, &gateway, &content.services, at).await?;
     advance(tx, publish, content).await
 }
 
@@ -217,7 +217,7 @@ async fn gather(
     spec: ProductPublishSpec,
     held: &[ApiServiceId],
 ) -> Result<Content, Refusal> {
-    check_place(tx, &spec).await?;
+    let gateway = check_place(tx, &spec).await?;
     let chosen = choose(product, &spec)?;
     // Held in one order by everybody, whatever the order in which they are served.
     let mut in_order: Vec<_> = chosen.iter().enumerate().collect();
@@ -229,7 +229,7 @@ async fn gather(
     frozen.sort_by_key(|(place, _)| *place);
     let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
     check_upstreams(tx, &services)?;
-    capabilities::refuse_unsupported(tx, &spec, &services, None).await?;
+    capabilities::refuse_unsupported(tx, &spec, &gateway, &services, None).await?;
     Ok(Content { spec, services })
 }
 
@@ -312,7 +312,10 @@ pub fn service_retired(pointer: &str) -> Refusal {
 
 /// Cluster and gateway are there, the gateway may listen there, and every hostname is the tenant's
 /// and admitted by every constraint of the gateway.
-async fn check_place(tx: &mut Transaction<'_>, spec: &ProductPublishSpec) -> Result<(), Refusal> {
+async fn check_place(
+    tx: &mut Transaction<'_>,
+    spec: &ProductPublishSpec,
+) -> Result<Gateway, Refusal> {
     tx.refer::<Cluster>(spec.cluster_id, "/cluster_id").await?;
     listener_port::keep_listeners(tx, spec.gateway_id).await?;
     let gateway = tx.refer::<Gateway>(spec.gateway_id, "/gateway_id").await?;
@@ -330,7 +333,8 @@ async fn check_place(tx: &mut Transaction<'_>, spec: &ProductPublishSpec) -> Res
     });
     v.into_result()?;
     hostnames::refuse_unproven(tx, gateway.tenant_id, &spec.hostnames).await?;
-    ports::claim(tx, &gateway, spec.cluster_id).await
+    ports::claim(tx, &gateway, spec.cluster_id).await?;
+    Ok(gateway)
 }
 
 /// Whether every listener that names a hostname names this one.

@@ -215,11 +215,16 @@ impl Report {
 
     /// A heartbeat of a build that knows these types of policy.
     pub async fn knows(&self, agent_version: &str, policy_types: &[&str]) {
+        self.can(agent_version, policy_types, &["envoy-gateway"]).await;
+    }
+
+    /// A heartbeat of a build that knows these types of policy and serves these classes of gateway.
+    pub async fn can(&self, agent_version: &str, policy_types: &[&str], classes: &[&str]) {
         let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
         let capabilities = pb::Capabilities {
             policy_types: words(policy_types),
             auth_modes: words(&["none", "api_key"]),
-            gateway_classes: words(&["envoy-gateway"]),
+            gateway_classes: words(classes),
         };
         let beat = pb::Heartbeat {
             agent_version: agent_version.to_owned(),

@@ -87,6 +87,38 @@ async fn a_publish_that_a_connected_agent_could_not_serve_is_refused(
     provider.step(&format!("{path}/redeploy")).await.ok();
 }
 
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_on_a_gateway_of_a_class_that_an_agent_does_not_serve_is_refused(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let world = World::on(kind).await;
+    let shop = Shop::open(&world, "acme").await;
+    let (provider, path) = (&shop.provider, shop.path("product-publishes"));
+    // Nobody is connected: nobody is asked.
+    provider.step(&format!("{path}/redeploy")).await.ok();
+    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let report = agent.report().await;
+    let agents = format!("{}/agents/{}", shop.path("clusters"), agent.id);
+    report.can("1.0.0", &["rate_limit"], &["nginx", "kong"]).await;
+    shows(&world.admin, &agents, |seen| seen["agent_version"] == "1.0.0").await;
+    let before = provider.get(&path).await.ok();
+    let refused = |answer: crate::world::Answer, pointer: &str| {
+        let detail = answer.body["errors"][0]["detail"].as_str().unwrap_or_default().to_owned();
+        answer.refused(422, CODE, pointer);
+        assert!(detail.contains("'envoy-gateway'") && detail.contains(&*agent.id), "{detail}");
+    };
+    let spec = shop.publish("second.example.com");
+    refused(provider.post("/v1/product-publishes", spec).await, "/gateway_id");
+    refused(provider.step(&format!("{path}/redeploy")).await, "/gateway_id");
+    let rollback = json!({ "revision": 1 });
+    refused(provider.post(&format!("{path}/rollback"), rollback).await, "/revision");
+    assert_eq!(provider.get(&path).await.ok(), before, "nothing was written");
+    report.can("1.0.1", &["rate_limit"], &["nginx", "envoy-gateway"]).await;
+    shows(&world.admin, &agents, |seen| seen["agent_version"] == "1.0.1").await;
+    provider.step(&format!("{path}/redeploy")).await.ok();
+}
+
 /// Their heartbeats are without it.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,33 +1,31 @@
 //! Claims about statuses.
 
-use imp_translate::xds::{CLUSTER, LISTENER, SCOPE};
-
 use super::*;
 
-fn key(type_url: &'static str, name: &str) -> Key {
-    (type_url, name.into())
+fn node(id: &str, gateway: Option<&str>) -> Target {
+    Target::new(id, gateway.map(str::to_owned), "1.40.0", 0)
 }
 
-fn needs(revision: u64) -> Option<(u64, Needs)> {
-    let version = format!("v{revision}");
-    let need = |url, name: &str| (url, name.to_owned(), version.clone());
-    Some((revision, vec![need(CLUSTER, "c"), need(SCOPE, "g/h")]))
+fn said(tracker: &mut Tracker, target: TargetId, revision: u64, verdict: Verdict) {
+    tracker.take(Outcome { publish: "p".to_owned(), revision, target, verdict });
 }
 
-fn node(id: &str, gateway: Option<&str>) -> Node {
-    Node::new(id, gateway.map(str::to_owned), "1.40.0", 0)
+fn error(words: &str) -> pb::PublishError {
+    pb::PublishError { envoy_message: words.to_owned(), ..Default::default() }
+}
+
+fn refusal(words: &str) -> Verdict {
+    Verdict::Refused(Box::new(error(words)))
 }
 
 /// Publish "p" of gateway "g", wanted at this revision.
 fn want(tracker: &mut Tracker, revision: u64) {
     tracker.want("p", "g", revision);
-    tracker.need("p", needs(revision));
+    tracker.render("p", Some(revision));
 }
 
-fn take(tracker: &mut Tracker, stream: StreamId, revision: u64) {
-    for key in [key(CLUSTER, "c"), key(SCOPE, "g/h")] {
-        tracker.acked(stream, &key, Some(&format!("v{revision}")));
-    }
+fn take(tracker: &mut Tracker, target: TargetId, revision: u64) {
+    said(tracker, target, revision, Verdict::Accepted);
 }
 
 /// revision, acked revision; acked, nacked, behind.
@@ -47,17 +45,18 @@ fn a_revision_is_acked_when_every_envoy_of_the_gateway_has_all_of_it() {
     tracker.open(2, node("b", Some("g")));
     tracker.open(3, node("c", Some("another")));
     take(&mut tracker, 1, 1);
-    tracker.acked(2, &key(CLUSTER, "c"), Some("v1"));
-    assert_eq!(status(&mut tracker), (1, 0, [1, 0, 1]), "one lacks the scope");
+    take(&mut tracker, 3, 1);
+    assert_eq!(status(&mut tracker), (1, 0, [1, 0, 1]), "one lacks it, one does not serve it");
     take(&mut tracker, 2, 1);
     assert_eq!(status(&mut tracker), (1, 1, [2, 0, 0]));
     want(&mut tracker, 2);
-    assert_eq!(status(&mut tracker), (2, 1, [0, 0, 2]), "old versions count for nothing");
+    take(&mut tracker, 2, 1);
+    assert_eq!(status(&mut tracker), (2, 1, [0, 0, 2]), "old revisions count for nothing");
     take(&mut tracker, 1, 2);
     tracker.close(2);
     assert_eq!(status(&mut tracker), (2, 2, [1, 0, 0]), "who left does not count");
-    tracker.acked(1, &key(SCOPE, "g/h"), None);
-    assert_eq!(status(&mut tracker), (2, 2, [0, 0, 1]), "it gave the scope up");
+    said(&mut tracker, 1, 2, Verdict::Gone);
+    assert_eq!(status(&mut tracker), (2, 2, [0, 0, 1]), "it gave a part of it up");
 }
 
 #[test]
@@ -73,7 +72,7 @@ fn a_revision_is_everywhere_when_nobody_runs_or_refuses_another() {
     tracker.tick(Duration::from_secs(1_000));
     assert_eq!(status(&mut tracker).1, 1, "nobody waits for who is silent");
     assert!(!tracker.is_everywhere("p"), "what that one runs is not known");
-    tracker.nacked(2, &key(SCOPE, "g/h"), "v1", "no");
+    said(&mut tracker, 2, 1, refusal("no"));
     assert!(!tracker.is_everywhere("p"));
     take(&mut tracker, 2, 1);
     assert!(tracker.is_everywhere("p"));
@@ -98,13 +97,13 @@ fn a_refusal_is_told_in_envoys_words_until_another_revision_is_wanted() {
     tracker.open(1, node("a", None));
     take(&mut tracker, 1, 1);
     want(&mut tracker, 2);
-    tracker.nacked(1, &key(SCOPE, "g/h"), "v2", "no good");
-    tracker.refuse("p", 2, envoy_nack(SCOPE, "g/h", "no good"), &["a 1.40.0".to_owned()]);
-    tracker.need("p", needs(1));
+    said(&mut tracker, 1, 2, refusal("no good"));
+    tracker.refuse("p", 2, error("no good"), &["a 1.40.0".to_owned()]);
+    tracker.render("p", Some(1));
     take(&mut tracker, 1, 1);
     assert_eq!(status(&mut tracker), (2, 1, [0, 1, 0]));
     let error = tracker.statuses().pop().and_then(|status| status.error).unwrap();
-    assert_eq!((error.code.as_str(), error.envoy_message.as_str()), ("envoy_nack", "no good"));
+    assert_eq!(error.envoy_message, "no good");
     tracker.close(1);
     assert_eq!(status(&mut tracker), (2, 1, [0, 0, 0]));
     tracker.open(2, node("a", None));
@@ -119,21 +118,9 @@ fn a_first_revision_that_is_refused_serves_nowhere() {
     let mut tracker = Tracker::default();
     want(&mut tracker, 1);
     tracker.open(1, node("a", None));
-    tracker.refuse("p", 1, envoy_nack(SCOPE, "g/h", "no good"), &["a 1.40.0".to_owned()]);
-    tracker.need("p", None);
+    tracker.refuse("p", 1, error("no good"), &["a 1.40.0".to_owned()]);
+    tracker.render("p", None);
     assert_eq!(status(&mut tracker), (1, 0, [0, 1, 0]));
-}
-
-#[test]
-fn a_listener_that_envoy_refuses_fails_whoever_needs_it() {
-    let mut tracker = Tracker::default();
-    tracker.want("p", "g", 1);
-    tracker.need("p", Some((1, vec![(LISTENER, "gw-g/http".into(), "v1".into())])));
-    tracker.open(1, node("a", None));
-    tracker.nacked(1, &key(LISTENER, "gw-g/http"), "v1", "cannot bind");
-    assert_eq!(status(&mut tracker), (1, 0, [0, 1, 0]));
-    let error = tracker.statuses().pop().and_then(|status| status.error).unwrap();
-    assert!(error.hint.contains("port"), "{error:?}");
 }
 
 #[test]
@@ -157,7 +144,7 @@ fn only_what_changed_is_told_and_only_once() {
     for id in ["p", "q"] {
         tracker.want(id, "g", 1);
     }
-    tracker.need("p", needs(1));
+    tracker.render("p", Some(1));
     tracker.settle();
     assert_eq!(tracker.take_changed(10).len(), 2);
     tracker.open(1, node("a", None));
@@ -176,7 +163,6 @@ fn only_what_changed_is_told_and_only_once() {
     tracker.remove("p");
     tracker.all_changed();
     assert_eq!(tracker.take_changed(10).len(), 1);
-    assert!(tracker.users_of(&key(SCOPE, "g/h")).next().is_none(), "nothing is left in the index");
 }
 
 #[test]
@@ -203,7 +189,7 @@ fn who_says_nothing_is_behind_and_holds_nothing_up_after_a_while() {
     take(&mut tracker, 2, 3);
     for second in 116..175 {
         tracker.tick(at(second));
-        tracker.acked(3, &key(SCOPE, &format!("g/h{second}")), Some("v"));
+        tracker.heard(3);
         assert_eq!(status(&mut tracker), (3, 2, [2, 0, 1]), "{second}");
     }
     tracker.tick(at(175));
@@ -217,13 +203,10 @@ fn what_one_refuses_and_another_takes_is_acknowledged_but_for_the_one() {
     tracker.open(2, node("b", None));
     want(&mut tracker, 1);
     take(&mut tracker, 1, 1);
-    tracker.nacked(2, &key(SCOPE, "g/h"), "v1", "no good");
+    said(&mut tracker, 2, 1, refusal("no good"));
     assert_eq!(status(&mut tracker), (1, 1, [1, 1, 0]));
     let error = tracker.statuses().pop().and_then(|status| status.error).unwrap();
     assert_eq!(error.envoy_message, "no good");
-    let votes = tracker.votes("", &key(SCOPE, "g/h"), "v1");
-    assert!(votes.accepted && !votes.missing);
-    assert_eq!(votes.refused_by, ["b 1.40.0"]);
     tracker.close(2);
     assert_eq!(status(&mut tracker), (1, 1, [1, 0, 0]), "its verdict left with it");
 }
@@ -233,7 +216,7 @@ fn a_refusal_stands_for_those_that_said_it() {
     let mut tracker = Tracker::default();
     want(&mut tracker, 1);
     tracker.open(1, node("a", None));
-    tracker.refuse("p", 1, envoy_nack(SCOPE, "g/h", "no good"), &["a 1.40.0".to_owned()]);
+    tracker.refuse("p", 1, error("no good"), &["a 1.40.0".to_owned()]);
     assert!(tracker.unheard_by(1).is_empty() && tracker.refused_by_nobody().is_empty());
     tracker.open(2, node("b", Some("another")));
     assert!(tracker.unheard_by(2).is_empty(), "it does not serve the gateway");
@@ -243,8 +226,135 @@ fn a_refusal_stands_for_those_that_said_it() {
     assert_eq!(tracker.refused_by_nobody(), ["p"]);
     tracker.close(3);
     assert!(tracker.refused_by_nobody().is_empty(), "nobody is there to judge it");
-    tracker.open(4, Node::new("a", None, "1.41.0", 0));
+    tracker.open(4, Target::new("a", None, "1.41.0", 0));
     assert_eq!(tracker.unheard_by(4), ["p"], "another version may think otherwise");
     tracker.withdraw("p");
     assert!(tracker.unheard_by(4).is_empty());
+}
+
+/// The same, computed from all that was ever said.
+#[derive(Default)]
+struct Model {
+    targets: BTreeMap<TargetId, Option<&'static str>>,
+    /// Gateway, wanted and rendered revision.
+    publishes: BTreeMap<&'static str, (&'static str, u64, Option<u64>)>,
+    said: BTreeMap<(&'static str, TargetId), Verdict>,
+}
+
+impl Model {
+    /// acked, nacked, behind; sum of them is the number of targets that serve the publish.
+    fn counts(&self, publish: &str) -> [u32; 3] {
+        let (gateway, _, rendered) = self.publishes[publish];
+        let mut counts = [0; 3];
+        for (target, own) in &self.targets {
+            if own.is_some_and(|own| own != gateway) {
+                continue;
+            }
+            let said = self.said.iter().find(|((of, by), _)| *of == publish && by == target);
+            let slot = match said.filter(|_| rendered.is_some()) {
+                Some((_, Verdict::Accepted)) => 0,
+                Some((_, Verdict::Refused(_))) => 1,
+                Some((_, Verdict::Gone)) | None => 2,
+            };
+            counts[slot] += 1;
+        }
+        counts
+    }
+}
+
+/// Whatever happens in whatever order, the statuses are those of a model that looks at everything, and
+/// whoever listens to what changed knows them all.
+#[test]
+fn statuses_follow_from_what_was_said_in_any_order() {
+    use rand::rngs::StdRng;
+    use rand::{Rng as _, SeedableRng as _};
+    const PUBLISHES: [&str; 3] = ["p", "q", "r"];
+    const GATEWAYS: [&str; 2] = ["g", "h"];
+    for seed in 0..300 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (mut tracker, mut model) = (Tracker::default(), Model::default());
+        let mut told = BTreeMap::new();
+        let mut next_target = 0;
+        for _ in 0..120 {
+            let publish = PUBLISHES[rng.random_range(0..3)];
+            let target = rng.random_range(0..next_target + 1);
+            match rng.random_range(0..10) {
+                0 => {
+                    let gateway = [None, Some("g"), Some("h")][rng.random_range(0..3)];
+                    tracker.open(next_target, node("n", gateway));
+                    model.targets.insert(next_target, gateway);
+                    next_target += 1;
+                }
+                1 => {
+                    tracker.close(target);
+                    model.targets.remove(&target);
+                    model.said.retain(|(_, by), _| *by != target);
+                }
+                2 => {
+                    let (gateway, revision) =
+                        (GATEWAYS[rng.random_range(0..2)], rng.random_range(1..4));
+                    tracker.want(publish, gateway, revision);
+                    let known = model.publishes.entry(publish).or_insert((gateway, revision, None));
+                    if known.0 != gateway {
+                        model.said.retain(|(of, _), _| *of != publish);
+                    }
+                    (known.0, known.1) = (gateway, revision);
+                }
+                3 => {
+                    let rendered = [None, Some(1), Some(2)][rng.random_range(0..3)];
+                    tracker.render(publish, rendered);
+                    if let Some(known) = model.publishes.get_mut(publish)
+                        && std::mem::replace(&mut known.2, rendered) != rendered
+                    {
+                        model.said.retain(|(of, _), _| *of != publish);
+                    }
+                }
+                4 => {
+                    tracker.remove(publish);
+                    model.publishes.remove(publish);
+                    model.said.retain(|(of, _), _| *of != publish);
+                    told.remove(publish);
+                }
+                _ => {
+                    let revision = rng.random_range(1..3);
+                    let all = [Verdict::Accepted, refusal("no"), Verdict::Gone];
+                    let verdict = all[rng.random_range(0..3)].clone();
+                    let outcome = Outcome {
+                        publish: publish.to_owned(),
+                        revision,
+                        target,
+                        verdict: verdict.clone(),
+                    };
+                    tracker.take(outcome);
+                    if let (Some(known), Some(own)) =
+                        (model.publishes.get(publish), model.targets.get(&target))
+                        && known.2 == Some(revision)
+                        && own.is_none_or(|own| own == known.0)
+                    {
+                        model.said.insert((publish, target), verdict);
+                    }
+                }
+            }
+            tracker.settle();
+            for status in tracker.take_changed(usize::MAX) {
+                told.insert(status.publish_id.clone(), status);
+            }
+            let mut statuses: Vec<_> = tracker.statuses();
+            statuses.sort_by(|a, b| a.publish_id.cmp(&b.publish_id));
+            assert!(statuses.iter().eq(told.values()), "seed {seed}");
+            assert_eq!(statuses.len(), model.publishes.len(), "seed {seed}");
+            for status in statuses {
+                let id = status.publish_id.as_str();
+                let counts = [status.nodes_acked, status.nodes_nacked, status.nodes_behind];
+                assert_eq!(counts, model.counts(id), "seed {seed}, {id}");
+                let (_, wanted, rendered) = model.publishes[id];
+                assert_eq!(status.revision, wanted);
+                let everywhere = rendered == Some(wanted) && counts[0] > 0 && counts[1..] == [0, 0];
+                assert_eq!(tracker.is_everywhere(id), everywhere, "seed {seed}, {id}");
+                if everywhere {
+                    assert_eq!(status.acked_revision, wanted, "seed {seed}, {id}");
+                }
+            }
+        }
+    }
 }

@@ -143,14 +143,7 @@ pub(super) const PACKAGES: [&str; 9] = [
 ];
 
 /// Circles that are left. The list only shrinks: an entry that is not needed any more is a fault.
-pub(super) const LEFT: &[(&str, &[&str])] = &[
-    // The ports' flags and the authority that issues their certificates name each other.
-    ("agent/src", &["bootstrap", "config", "port"]),
-    // Reporting is one of the link's conversations and belongs below it.
-    ("agent/src", &["link", "report"]),
-    // Counters know the limits that they count for, and limits know their counters.
-    ("agent/enforce/src", &["account", "limit"]),
-];
+pub(super) const LEFT: &[(&str, &[&str])] = &[];
 
 /// Circles among the top-level modules of the packages, but for those that are left.
 pub(super) fn circles(files: &[File], packages: &[&str], left: &[(&str, &[&str])]) -> Vec<String> {

@@ -17,10 +17,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
+use super::session::Session;
+use super::shrink::Withheld;
 use crate::backoff::Backoff;
 use crate::capabilities::capabilities;
 use crate::fleet::Fleet;
-use crate::link::{Session, Withheld};
 use crate::usage::Usage;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -34,17 +35,17 @@ const LINGER: Duration = Duration::from_millis(20);
 const STATUSES: usize = 1_000;
 
 /// What there is to report.
-pub(crate) struct News {
+pub(super) struct News {
     /// Knows statuses and Envoys.
-    pub(crate) fleet: Fleet,
+    pub(super) fleet: Fleet,
     /// Knows who called.
-    pub(crate) usage: Usage,
+    pub(super) usage: Usage,
     /// What the control plane removes and the agent holds back.
-    pub(crate) withheld: watch::Receiver<Withheld>,
+    pub(super) withheld: watch::Receiver<Withheld>,
 }
 
 /// Until cancelled.
-pub(crate) async fn run(session: Arc<Session>, news: News, cancel: CancellationToken) {
+pub(super) async fn run(session: Arc<Session>, news: News, cancel: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(10));
     loop {
         let mut identity = session.watch();

@@ -54,7 +54,7 @@ impl fmt::Display for EnvoyAdmin {
 
 impl EnvoyAdmin {
     /// The bootstrap's `admin`, as a line of YAML; empty without the interface.
-    pub(super) fn yaml(&self) -> String {
+    pub(crate) fn yaml(&self) -> String {
         // JSON strings are YAML strings, whatever is in them.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let address = match self {

@@ -1,0 +1,109 @@
+//! Claims about what answers about resources mean for publishes.
+
+use imp_translate::xds::SCOPE;
+
+use super::super::tracker::Target;
+use super::*;
+
+fn key(type_url: &'static str, name: &str) -> Key {
+    (type_url, name.into())
+}
+
+fn needs(revision: u64) -> Option<(u64, Needs)> {
+    let version = format!("v{revision}");
+    let need = |url, name: &str| (url, name.to_owned(), version.clone());
+    Some((revision, vec![need(CLUSTER, "c"), need(SCOPE, "g/h")]))
+}
+
+/// Of the only publish.
+fn said(acks: &mut Acknowledgements) -> Vec<(u64, StreamId, Verdict)> {
+    let outcomes = acks.outcomes().into_iter();
+    outcomes.map(|outcome| (outcome.revision, outcome.target, outcome.verdict)).collect()
+}
+
+#[test]
+fn an_envoy_has_a_revision_when_it_has_all_of_it_in_the_version_that_is_rendered() {
+    let mut acks = Acknowledgements::default();
+    acks.need("p", needs(1));
+    acks.open(1);
+    assert_eq!(said(&mut acks), [], "nobody has said anything");
+    acks.acked(1, &key(CLUSTER, "c"), Some("v1"));
+    assert_eq!(said(&mut acks), [(1, 1, Verdict::Gone)]);
+    acks.acked(1, &key(SCOPE, "g/another"), Some("v1"));
+    assert_eq!(said(&mut acks), [], "it does not need that");
+    acks.acked(1, &key(SCOPE, "g/h"), Some("v1"));
+    assert_eq!(said(&mut acks), [(1, 1, Verdict::Accepted)]);
+    acks.need("p", needs(2));
+    assert_eq!(said(&mut acks), [(2, 1, Verdict::Gone)]);
+    acks.acked(1, &key(CLUSTER, "c"), Some("v2"));
+    acks.acked(1, &key(SCOPE, "g/h"), Some("v2"));
+    assert_eq!(said(&mut acks), [(2, 1, Verdict::Accepted)], "once for both");
+    acks.acked(1, &key(SCOPE, "g/h"), None);
+    assert_eq!(said(&mut acks), [(2, 1, Verdict::Gone)], "it gave the scope up");
+}
+
+#[test]
+fn a_refused_resource_refuses_whatever_needs_it_in_envoys_words() {
+    let mut acks = Acknowledgements::default();
+    acks.open(1);
+    acks.need("p", Some((1, vec![(LISTENER, "port-80".into(), "v1".into())])));
+    acks.nacked(1, &key(LISTENER, "port-80"), "v0", "of a former version");
+    assert_eq!(said(&mut acks), [(1, 1, Verdict::Gone)]);
+    acks.nacked(1, &key(LISTENER, "port-80"), "v1", "cannot bind");
+    let Some((1, 1, Verdict::Refused(error))) = said(&mut acks).pop() else { panic!("refused") };
+    assert_eq!((error.code.as_str(), error.envoy_message.as_str()), ("envoy_nack", "cannot bind"));
+    assert!(error.hint.contains("port"), "{error:?}");
+}
+
+#[test]
+fn what_is_unrendered_or_gone_leaves_nothing_behind() {
+    let mut acks = Acknowledgements::default();
+    acks.open(1);
+    acks.need("p", needs(1));
+    acks.acked(1, &key(SCOPE, "g/h"), Some("v1"));
+    acks.need("p", None);
+    assert_eq!(said(&mut acks), []);
+    assert!(acks.users_of(&key(SCOPE, "g/h")).next().is_none(), "nothing is left in the index");
+    acks.need("p", needs(1));
+    acks.close(1);
+    acks.acked(1, &key(SCOPE, "g/h"), Some("v1"));
+    assert_eq!(said(&mut acks), [], "who left says nothing");
+    assert!(acks.said.is_empty());
+}
+
+#[test]
+fn an_answer_concerns_no_more_publishes_than_need_the_resource() {
+    let mut acks = Acknowledgements::default();
+    acks.open(1);
+    for number in 0..1_000 {
+        let own = (SCOPE, format!("g/h{number}"), "v1".to_owned());
+        acks.need(&format!("p{number}"), Some((1, vec![own])));
+    }
+    acks.outcomes();
+    acks.acked(1, &key(SCOPE, "g/h7"), Some("v1"));
+    assert_eq!(acks.stale.len(), 1);
+    let outcomes = acks.outcomes();
+    assert_eq!(outcomes.len(), 1);
+    assert_eq!((outcomes[0].publish.as_str(), &outcomes[0].verdict), ("p7", &Verdict::Accepted));
+}
+
+#[test]
+fn votes_are_of_the_envoys_that_may_see_a_resource() {
+    let (mut acks, mut tracker) = (Acknowledgements::default(), Tracker::default());
+    tracker.want("p", "g", 1);
+    acks.need("p", needs(1));
+    for (stream, gateway) in [(1, None), (2, None), (3, Some("another"))] {
+        let gateway = gateway.map(str::to_owned);
+        tracker.open(stream, Target::new(&format!("e{stream}"), gateway, "1.40.0", 0));
+        acks.open(stream);
+    }
+    acks.nacked(2, &key(SCOPE, "g/h"), "v1", "no good");
+    let votes = acks.votes(&tracker, "", &key(SCOPE, "g/h"), "v1");
+    assert!(votes.missing && !votes.accepted, "one has not answered");
+    acks.acked(1, &key(SCOPE, "g/h"), Some("v1"));
+    let votes = acks.votes(&tracker, "", &key(SCOPE, "g/h"), "v1");
+    assert!(votes.accepted && !votes.missing, "the third is of another gateway");
+    assert_eq!(votes.refused_by, ["e2 1.40.0"]);
+    assert_eq!(acks.refusers_of(&key(SCOPE, "g/h"), "v1").collect::<Vec<_>>(), [2]);
+    assert!(acks.votes(&tracker, "another", &key(SCOPE, "g/h"), "v1").missing);
+}

@@ -1,0 +1,124 @@
+//! What is remembered of a version that some Envoy has taken.
+//!
+//! A publish does not go back while Envoys run it, also when the first to come after a restart is one
+//! that refuses it. So a proof outlives a refusal; it then names who refused.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use imp_xds::StreamId;
+
+use super::acknowledgements::Key;
+use super::core::Core;
+use crate::lkg::{self, Table};
+
+/// A version of a resource that some Envoy has accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Proof {
+    pub(super) version: String,
+    /// Ids of nodes that refused the same version.
+    pub(super) refused_by: BTreeSet<String>,
+}
+
+/// Nodes that a proof names.
+const MOST: usize = 64;
+
+impl Proof {
+    pub(super) fn new(version: &str) -> Self {
+        Self { version: version.to_owned(), refused_by: BTreeSet::new() }
+    }
+
+    /// Returns whether that is news.
+    pub(super) fn refused(&mut self, node: &str) -> bool {
+        self.refused_by.len() < MOST && self.refused_by.insert(node.to_owned())
+    }
+
+    /// The version, as a former release wrote it; behind it, on a line of its own, who refused it. A
+    /// former release finds no such version, and asks Envoys again.
+    pub(super) fn row(&self) -> Bytes {
+        if self.refused_by.is_empty() {
+            return self.version.clone().into();
+        }
+        let refused_by = serde_json::to_string(&self.refused_by).unwrap_or_default();
+        format!("{}\n{refused_by}", self.version).into()
+    }
+
+    /// None: it is no such row.
+    pub(super) fn read(row: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(row).ok()?;
+        let Some((version, refused_by)) = text.split_once('\n') else {
+            return Some(Self::new(text));
+        };
+        let mut refused_by: BTreeSet<String> = serde_json::from_str(refused_by).ok()?;
+        while refused_by.len() > MOST {
+            refused_by.pop_last();
+        }
+        Some(Self { version: version.to_owned(), refused_by })
+    }
+}
+
+impl Core {
+    /// Some Envoy took this version.
+    pub(super) fn accepted(&mut self, key: Key, version: &str) {
+        let delta = self.assembly.accepted(key.0, &key.1, version);
+        self.stage(delta);
+        if self.proven.get(&key).is_none_or(|proof| proof.version != version) {
+            self.worlds.mark_proven(key.0, &key.1, version);
+            let mut proof = Proof::new(version);
+            let refusers = self.acks.refusers_of(&key, version);
+            for node in refusers.filter_map(|stream| self.tracker.target(stream)) {
+                proof.refused(&node.id);
+            }
+            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), proof.row());
+            self.proven.insert(key, proof);
+        }
+    }
+
+    /// An Envoy refused what another took. What was taken stays so, over a restart, too.
+    pub(super) fn dispute(&mut self, stream: StreamId, key: &Key, version: &str) {
+        let Some(node) = self.tracker.target(stream) else { return };
+        let proof = self.proven.get_mut(key).filter(|proof| proof.version == version);
+        if let Some(proof) = proof
+            && proof.refused(&node.id)
+        {
+            self.lkg.put(Table::Proven, lkg::key(key.0, &key.1), proof.row());
+        }
+    }
+
+    /// Nodes that refused something that another took. They may have kept it in memory.
+    pub(super) fn refusers(&self) -> impl Iterator<Item = &String> {
+        self.proven.values().flat_map(|proof| &proof.refused_by)
+    }
+
+    /// So that a fresh Envoy gets in one message what another one took before, and nobody refused.
+    pub(super) fn mark_proven(&self) {
+        let undisputed = self.proven.iter().filter(|(_, proof)| proof.refused_by.is_empty());
+        for ((type_url, name), proof) in undisputed {
+            self.worlds.mark_proven(type_url, name, &proof.version);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_who_refused_it_and_one_of_a_former_release_says_nobody_did() {
+        let mut proof = Proof::new("v1");
+        assert_eq!(proof.row(), "v1");
+        assert_eq!(Proof::read(b"v1"), Some(proof.clone()));
+        assert!(proof.refused("a\nb") && proof.refused("c"));
+        assert!(!proof.refused("c"), "it is known");
+        assert_eq!(Proof::read(&proof.row()), Some(proof));
+        assert_eq!(Proof::read(b"v1\nwhat is this"), None);
+        assert_eq!(Proof::read(b"\xff"), None);
+    }
+
+    #[test]
+    fn no_more_nodes_are_named_than_fit() {
+        let mut proof = Proof::new("v1");
+        let news = (0..1_000).filter(|number| proof.refused(&number.to_string())).count();
+        assert_eq!((news, proof.refused_by.len()), (MOST, MOST));
+    }
+}
