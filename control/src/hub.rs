@@ -15,6 +15,7 @@ pub mod identity;
 pub mod presence;
 pub mod recheck;
 mod refusals;
+mod renewals;
 mod replay;
 pub mod report_writer;
 pub mod service;

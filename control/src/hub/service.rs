@@ -7,11 +7,13 @@ use imp_core::secret::{SecretHash, SecretKind, is_well_formed};
 use imp_proto::agent as pb;
 use imp_proto::agent::agent_service_server::AgentService;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::agent_auth::{AgentAuth, Identity, KeyHolder, identity, shut_out, unavailable};
 use super::ending::stopping;
+use super::renewals::Renewals;
 use super::session::{ReportStreams, cut};
 use crate::flows::agent::{self as flow, Registration};
 use crate::operation::Operation;
@@ -31,6 +33,7 @@ pub struct Agents {
     auth: Arc<AgentAuth>,
     reports: ReportStreams,
     turns: Semaphore,
+    renewals: Renewals,
 }
 
 #[tonic::async_trait]
@@ -71,6 +74,7 @@ impl AgentService for Agents {
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
         let identity = identity(request.extensions())?;
+        self.renewals.count(identity.agent, Instant::now())?;
         let generation = self.next_generation(identity).await?;
         let Identity { agent, cluster, key, .. } = identity;
         let issued = self.auth.issue(*agent, *cluster, key, generation)?;
@@ -92,7 +96,8 @@ impl AgentService for Agents {
 
 impl Agents {
     pub fn new(platform: Operation, auth: Arc<AgentAuth>, reports: ReportStreams) -> Self {
-        Self { platform, auth, reports, turns: Semaphore::new(REGISTRATIONS) }
+        let turns = Semaphore::new(REGISTRATIONS);
+        Self { platform, auth, reports, turns, renewals: Renewals::default() }
     }
 
     /// Of the token that follows the one that was shown.
