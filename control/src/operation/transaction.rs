@@ -7,11 +7,12 @@ use imp_core::TenantId;
 use imp_core::scope::TenantScope;
 use imp_store::outbox::Subject;
 use imp_store::{Tx, audit, outbox};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::admission::Turn;
 use crate::entity::{self, Stored};
-use crate::operation::Operation;
+use crate::operation::{Actor, Operation};
 use crate::refusal::Refusal;
 
 /// A transaction of an operation. It is the store's [`Tx`], too; only [`Self::finish`] commits.
@@ -85,6 +86,24 @@ impl<'o> Transaction<'o> {
         Ok(self.tx.commit().await?)
     }
 
+    /// The same; `payload` is what readers of events need to know. Small, and never a secret.
+    pub async fn finish_event(
+        mut self,
+        operation: &str,
+        object: Uuid,
+        detail: String,
+        payload: &Value,
+    ) -> Result<(), Refusal> {
+        let entry = self.entry(operation, object, detail);
+        audit::append_event(&mut self.tx, &entry, payload).await?;
+        Ok(self.tx.commit().await?)
+    }
+
+    /// Takes everything back, since there is nothing to do.
+    pub async fn rollback(self) -> Result<(), Refusal> {
+        Ok(self.tx.rollback().await?)
+    }
+
     /// Writes an audit row: of several objects that one operation changes, each has its own.
     pub async fn record(
         &mut self,
@@ -92,16 +111,25 @@ impl<'o> Transaction<'o> {
         object: Uuid,
         detail: String,
     ) -> Result<(), Refusal> {
-        let entry = audit::Entry {
+        let entry = self.entry(operation, object, detail);
+        Ok(audit::append(&mut self.tx, &entry).await?)
+    }
+
+    fn entry(&self, operation: &str, object: Uuid, detail: String) -> audit::Entry {
+        let actor = &self.operation.actor;
+        audit::Entry {
             at: self.now,
-            actor: (&self.operation.actor).into(),
+            actor: actor.into(),
             tenant_id: self.scope.tenant(),
             operation: operation.to_owned(),
             object_id: object,
-            detail,
+            // Jobs have no id that a column could hold.
+            detail: match actor {
+                Actor::Job(name) => format!("{name}: {detail}"),
+                _ => detail,
+            },
             request_id: self.operation.request_id.clone(),
-        };
-        Ok(audit::append(&mut self.tx, &entry).await?)
+        }
     }
 }
 

@@ -132,12 +132,11 @@ async fn save(
     explained(tx, done, tenant, &references).await
 }
 
-/// A transaction in which no other one adds a token.
-pub async fn alone(store: &Store) -> Result<Tx> {
-    let mut tx = store.begin().await?;
+/// Until the transaction ends no other one writes this table.
+pub async fn lock_out_others(tx: &mut Tx) -> Result<()> {
     if let Conn::Pg(_) = tx.conn() {
         // SQLite has one writer anyway.
         execute!(tx.conn(), "LOCK TABLE api_tokens IN SHARE ROW EXCLUSIVE MODE")?;
     }
-    Ok(tx)
+    Ok(())
 }

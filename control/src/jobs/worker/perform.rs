@@ -36,7 +36,7 @@ impl Worker {
     pub(super) async fn perform(self, job: Job, cancel: CancellationToken) {
         let kind = self.jobs.iter().find(|kind| kind.name == job.kind);
         let begun = Instant::now();
-        let late = (self.clock.now() - job.due_at).to_std().unwrap_or_default();
+        let late = (self.platform.now() - job.due_at).to_std().unwrap_or_default();
         metrics::histogram!("imp_job_lag_seconds", "kind" => job.kind.clone()).record(late);
         let end = match kind {
             Some(kind) => self.work(kind, &job, &cancel).await,
@@ -69,8 +69,8 @@ impl Worker {
 
     /// In a task of its own, so that one that panics hurts itself alone.
     async fn work(&self, kind: &Kind, job: &Job, cancel: &CancellationToken) -> End {
-        let (store, clock) = (self.store.clone(), self.clock.clone());
-        let mut task = tokio::spawn((kind.run)(Running { store, clock, job: job.clone() }));
+        let operation = self.platform.of_job(kind.name, job.id);
+        let mut task = tokio::spawn((kind.run)(Running { operation, job: job.clone() }));
         let mut renewal = interval(self.lease / 3);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         renewal.reset();
@@ -82,8 +82,11 @@ impl Worker {
                 _ = renewal.tick() => {}
             }
             let asked = Instant::now();
-            match timeout(RENEWAL.min(self.lease / 3), job::renew(&self.store, job, self.lease))
-                .await
+            match timeout(
+                RENEWAL.min(self.lease / 3),
+                job::renew(&self.platform.store, job, self.lease),
+            )
+            .await
             {
                 Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => break End::Lost,
@@ -113,12 +116,12 @@ impl Worker {
     }
 
     async fn try_end(&self, kind: Option<&Kind>, job: &Job, end: &End) -> Result<(), StoreError> {
-        let now = self.clock.now();
+        let now = self.platform.now();
         let every = kind.and_then(|kind| match kind.trigger {
             Trigger::Every(time) => Some(time),
             Trigger::Cause => None,
         });
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.platform.store.begin().await?;
         match end {
             End::Well(Outcome::Again(at)) => job::repeat(&mut tx, job, *at).await?,
             End::Well(Outcome::Done) => match every {
