@@ -19,6 +19,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::{Entity, Extra};
+use crate::rest::param::{NAME, Param};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 use crate::state::State;
@@ -71,7 +72,7 @@ impl Entity for Cluster {
     type View = ClusterView;
 
     const REPORTED: &'static [&'static str] = &["agents"];
-    const FILTERS: &'static [&'static str] = &["name"];
+    const FILTERS: &'static [Param] = &[NAME];
     const EXTRAS: &'static [Extra] = &[];
 
     fn spec(&self) -> ClusterSpec {

@@ -15,6 +15,7 @@ use crate::auth::authenticate;
 use crate::problem::Problem;
 use crate::rest::call::{Call, Weight};
 use crate::rest::document::Document;
+use crate::rest::param::{Param, is_paged};
 use crate::rest::reply::Reply;
 use crate::state::State;
 
@@ -28,19 +29,21 @@ pub struct Op {
     /// What the caller's roles must allow; None: any valid token will do.
     pub needs: Option<(Kind, Action)>,
     /// Every query parameter that it knows.
-    pub query: Vec<&'static str>,
+    pub query: Vec<Param>,
     /// The schema of the body, when it takes one.
     pub body: Option<Value>,
     /// The schema of the answer; None: 204.
     pub answer: Option<Value>,
     /// The status when all went well.
     pub status: u16,
+    /// Whether it takes something away from somebody.
+    tightens: bool,
 }
 
 impl Op {
     fn new(id: String, method: Method, path: String, summary: String) -> Self {
         let (needs, query, body, answer, status) = (None, vec![], None, None, 200);
-        Self { id, method, path, summary, needs, query, body, answer, status }
+        Self { id, method, path, summary, needs, query, body, answer, status, tightens: false }
     }
 
     pub fn get(id: impl Into<String>, path: impl Into<String>, summary: impl Into<String>) -> Self {
@@ -72,21 +75,21 @@ impl Op {
         path: impl Into<String>,
         summary: impl Into<String>,
     ) -> Self {
-        Self { status: 204, ..Self::new(id.into(), Method::DELETE, path.into(), summary.into()) }
+        let op = Self::new(id.into(), Method::DELETE, path.into(), summary.into());
+        Self { status: 204, ..op.tightens() }
     }
 
-    /// Whether it takes something away from somebody.
-    fn tightens(&self) -> bool {
-        let ends = ["/revoke", "/suspend", "/cancel", "/retire"];
-        self.method == Method::DELETE || ends.iter().any(|action| self.path.ends_with(action))
+    /// Takes something away from somebody, and so waits for nothing that gives.
+    pub fn tightens(self) -> Self {
+        Self { tightens: true, ..self }
     }
 
     pub fn needs(self, kind: Kind, action: Action) -> Self {
         Self { needs: Some((kind, action)), ..self }
     }
 
-    pub fn query(mut self, names: &[&'static str]) -> Self {
-        self.query.extend_from_slice(names);
+    pub fn query(mut self, params: &[Param]) -> Self {
+        self.query.extend_from_slice(params);
         self
     }
 
@@ -115,8 +118,7 @@ impl Routes {
     {
         self.document.describe(&op);
         let filter = MethodFilter::try_from(op.method.clone()).unwrap_or(MethodFilter::GET);
-        let tightens = op.tightens();
-        let (needs, query) = (op.needs, op.query);
+        let (needs, query, tightens) = (op.needs, op.query, op.tightens);
         let serve = move |Shared(state): Shared<State>, request: Request| {
             let (handler, query) = (handler.clone(), query.clone());
             async move {
@@ -129,7 +131,7 @@ impl Routes {
                         None => principal.own_scope(),
                     };
                     let (method, headers) = (request.method().clone(), request.headers().clone());
-                    let weight = Weight::of(&request, query.contains(&"page_size"));
+                    let weight = Weight::of(&request, is_paged(&query));
                     let bytes = weight.bytes()?;
                     // Whoever waits for a turn holds none of the tenant's memory.
                     let _turn = state.admission.work(&scope, bytes).await?;
