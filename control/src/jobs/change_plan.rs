@@ -5,9 +5,8 @@ use imp_core::SubscriptionId;
 use imp_core::plan::Plan;
 use imp_core::product::CatalogStatus;
 use imp_core::subscription::{PlanChange, Subscription};
+use imp_store::Record as _;
 use imp_store::job::NewJob;
-use imp_store::outbox::Subject;
-use imp_store::{Record as _, subscription};
 use serde::{Deserialize, Serialize};
 
 use super::{JobError, Outcome, Running};
@@ -56,16 +55,13 @@ async fn change_plan(
     let scope = tx.scope;
     let plan = Plan::get_in(&mut tx, &scope, change.plan_id).await?;
     let there = plan.is_some_and(|plan| plan.status != CatalogStatus::Closed);
-    let expected = subscription.meta.version;
     let from = (subscription.plan_id, subscription.plan_version);
     subscription.plan_change = None;
     if there {
         subscription.plan_id = change.plan_id;
         subscription.plan_version = change.plan_version;
     }
-    subscription.meta.touch(tx.now);
-    subscription::update(&mut tx, &subscription, expected).await?;
-    tx.note(Subject::Subscription(subscription.id)).await?;
+    let subscription = tx.save(subscription).await?;
     let what = if there { "moved to" } else { "not moved to" };
     let detail = format!("{what} version {} of plan {}", change.plan_version, change.plan_id);
     let terms = |(id, version)| serde_json::json!({ "plan_id": id, "plan_version": version });

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use imp_core::TenantId;
 use imp_core::scope::TenantScope;
 use imp_store::outbox::Subject;
-use imp_store::{Tx, audit, outbox};
+use imp_store::{Tx, Writable, audit, outbox};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -53,10 +53,32 @@ impl<'o> Transaction<'o> {
         found.ok_or(Refusal::NotFound(E::NOUN))
     }
 
-    /// Deletes the object with this id.
+    /// Inserts the object and tells the tailer.
+    pub async fn insert<E: Stored + Writable>(&mut self, entity: &E) -> Result<(), Refusal> {
+        entity.insert(&mut self.tx).await?;
+        self.tell::<E>(entity.id()).await
+    }
+
+    /// Updates the object, which is of the version that it was read at, and tells the tailer.
+    pub async fn save<E: Stored + Writable>(&mut self, mut entity: E) -> Result<E, Refusal> {
+        let expected = entity.meta().version;
+        entity.meta_mut().touch(self.now);
+        entity.update(&mut self.tx, expected).await?;
+        self.tell::<E>(entity.id()).await?;
+        Ok(entity)
+    }
+
+    /// Deletes the object with this id and tells the tailer.
     pub async fn delete<E: Stored>(&mut self, id: E::Id) -> Result<(), Refusal> {
         E::delete(&mut self.tx, &self.scope, id).await?;
-        Ok(())
+        self.tell::<E>(id).await
+    }
+
+    async fn tell<E: Stored>(&mut self, id: E::Id) -> Result<(), Refusal> {
+        match E::subject(id) {
+            Some(subject) => self.note(subject).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the tailer to compile again what the subject touches.

@@ -43,7 +43,7 @@ impl Entity for ClientApp {
         current: Self,
         spec: ClientAppSpec,
     ) -> Result<Self, Refusal> {
-        flow::edit(tx, current, spec).await
+        tx.save(Self { spec, ..current }).await
     }
 }
 

@@ -100,10 +100,6 @@ impl Entity for Cluster {
         flow::edit(tx, current, spec).await
     }
 
-    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
-        flow::delete(tx, current).await
-    }
-
     async fn views(state: &State, items: Vec<Self>) -> Result<Vec<ClusterView>, Problem> {
         let mut views = Vec::with_capacity(items.len());
         for cluster in items {

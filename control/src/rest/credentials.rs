@@ -56,10 +56,6 @@ impl Entity for Credential {
     ) -> Result<Self, Refusal> {
         flow::reschedule(tx, current, spec).await
     }
-
-    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
-        flow::delete(tx, current).await
-    }
 }
 
 pub fn mount(routes: &mut Routes) {

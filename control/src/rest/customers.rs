@@ -46,7 +46,7 @@ impl Entity for Customer {
         current: Self,
         spec: CustomerSpec,
     ) -> Result<Self, Refusal> {
-        flow::edit(tx, current, spec).await
+        tx.save(Self { spec, ..current }).await
     }
 }
 

@@ -48,10 +48,6 @@ impl Entity for Gateway {
     ) -> Result<Self, Refusal> {
         flow::edit(tx, current, spec).await
     }
-
-    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
-        flow::delete(tx, current).await
-    }
 }
 
 pub fn mount(routes: &mut Routes) {

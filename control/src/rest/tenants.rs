@@ -46,7 +46,7 @@ impl Entity for Tenant {
         current: Self,
         spec: TenantSpec,
     ) -> Result<Self, Refusal> {
-        flow::edit(tx, current, spec).await
+        tx.save(Self { spec, ..current }).await
     }
 }
 

@@ -9,6 +9,7 @@ use imp_core::{ApiTokenId, CustomerId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::columns::Columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
@@ -64,11 +65,13 @@ macro_rules! columns {
 
 object!(ApiToken, ApiTokenId, ApiTokenFilter, "api_tokens");
 
-impl Table for ApiToken {
+impl Columns for ApiToken {
     type Row = Row;
 
     const COLUMNS: &'static str = columns!();
+}
 
+impl Table for ApiToken {
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_and_customer(scope, conditions);
     }
