@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use imp_core::hostname::SharedDomains;
 use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
@@ -111,7 +111,8 @@ impl App {
         .await?;
         let store = open(&config).await?;
         let key = agent_key(&config)?;
-        let admin_token = bootstrap::first_token(&store, &config, clock.now()).await?;
+        let admin_token =
+            bootstrap::first_token(&at_machine(&store, clock.clone()), &config).await?;
         let cancel = CancellationToken::new();
         let admission = Admission::new(config.rest_rates());
         let state = State {
@@ -168,14 +169,14 @@ fn start_hub(
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
     let platform = Operation::of_platform(state);
-    let (store, clock) = (platform.store.clone(), platform.clock.clone());
+    let (store, worker) = (platform.store.clone(), Worker::new(platform.clone()));
     let worlds = Worlds::default();
     let hub = Hub::start(platform, key, worlds.clone(), duplicates, stop.clone());
-    let tailer = Tailer::new(store.clone(), worlds, hub.watcher());
+    let tailer = Tailer::new(store, worlds, hub.watcher());
     vec![
         tokio::spawn(hub.serve(port.listener, port.tls, Limits::agents())),
         tokio::spawn(tailer.run(stop.clone())),
-        tokio::spawn(Worker::new(store, clock).run(stop.clone())),
+        tokio::spawn(worker.run(stop.clone())),
         tokio::spawn(metrics::sum_up(stop.clone())),
     ]
 }
@@ -210,13 +211,27 @@ pub async fn admin_token(options: &AdminToken) -> Result<String, StartError> {
         return Err(failed("there is none; start imp-control once".to_owned()));
     }
     let store = Store::open(&url).await.map_err(|why| failed(why.to_string()))?;
-    let token = bootstrap::another_token(&store, options.token_file.as_deref(), Utc::now()).await;
+    let operation = at_machine(&store, Clock::system());
+    let token = bootstrap::another_token(&operation, options.token_file.as_deref()).await;
     store.close().await;
     token
 }
 
+/// Says that the database counts, which was restored; the new epoch.
+pub async fn accept_restore(config: &Config) -> Result<i64, StartError> {
+    let store = open(config).await?;
+    let accepted = accept_restore::accept_restore(&at_machine(&store, Clock::system())).await;
+    store.close().await;
+    let url = without_password(&config.url());
+    accepted.map_err(|why| StartError::Database { url, why: why.to_string() })
+}
+
+fn at_machine(store: &Store, clock: Clock) -> Operation {
+    Operation::of_bootstrap(store.clone(), clock)
+}
+
 /// The database that the configuration names.
-pub async fn open(config: &Config) -> Result<Store, StartError> {
+async fn open(config: &Config) -> Result<Store, StartError> {
     let path = || config.data_dir.display().to_string();
     directory::prepare(&config.data_dir)
         .map_err(|why| StartError::DataDir { path: path(), why })?;

@@ -16,6 +16,7 @@ use imp_core::role::Kind;
 use imp_core::subscription::Subscription;
 use imp_core::tenant::Tenant;
 use imp_store::Record;
+use imp_store::outbox::Subject;
 
 /// An object with a table of its own, and what roles and messages call it.
 pub trait Stored: Record {
@@ -23,6 +24,12 @@ pub trait Stored: Record {
     const KIND: Kind;
     /// In messages.
     const NOUN: &'static str;
+
+    /// What the tailer compiles again when one is made, changes or goes. None: gateways serve nothing of
+    /// it, or not with every change.
+    fn subject(_id: Self::Id) -> Option<Subject> {
+        None
+    }
 }
 
 /// The name of an operation in the OpenAPI document and in audit rows: `api_services.create`.
@@ -31,10 +38,14 @@ pub fn operation<E: Stored>(verb: &str) -> String {
 }
 
 macro_rules! nouns {
-    ($($entity:ident: $noun:literal),* $(,)?) => {
+    ($($entity:ident: $noun:literal $(=> $subject:ident)?),* $(,)?) => {
         $(impl Stored for $entity {
             const KIND: Kind = Kind::$entity;
             const NOUN: &'static str = $noun;
+
+            $(fn subject(id: Self::Id) -> Option<Subject> {
+                Some(Subject::$subject(id))
+            })?
         })*
     };
 }
@@ -43,15 +54,15 @@ nouns! {
     ApiService: "API service",
     ApiToken: "API token",
     ClientApp: "client app",
-    Cluster: "cluster",
+    Cluster: "cluster" => Cluster,
     Consumer: "consumer",
-    Credential: "credential",
+    Credential: "credential" => Credential,
     Customer: "customer",
     Domain: "domain",
-    Gateway: "gateway",
+    Gateway: "gateway" => Gateway,
     Plan: "plan",
     Product: "product",
-    ProductPublish: "product publish",
-    Subscription: "subscription",
+    ProductPublish: "product publish" => ProductPublish,
+    Subscription: "subscription" => Subscription,
     Tenant: "tenant",
 }

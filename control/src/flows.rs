@@ -26,6 +26,7 @@ pub mod subscription;
 pub mod tenant;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
+use imp_store::Writable;
 
 use crate::entity::Stored;
 use crate::operation::Transaction;
@@ -41,6 +42,13 @@ impl<E> From<E> for Created<E> {
     fn from(entity: E) -> Self {
         Self { entity, secret: None }
     }
+}
+
+/// Inserts and commits a new object, unless its tenant has too many with it.
+async fn create<E: Stored + Writable>(mut tx: Transaction<'_>, entity: E) -> Result<E, Refusal> {
+    tx.insert(&entity).await?;
+    finish_create::<E>(tx, entity.id()).await?;
+    Ok(entity)
 }
 
 /// Commits a new object, unless its tenant has too many with it.

@@ -16,11 +16,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use imp_store::job::Job;
-use imp_store::{Cause, Store, StoreError, Tx, audit, job};
+use imp_store::{StoreError, job};
 use thiserror::Error;
-use uuid::Uuid;
 
-use crate::state::Clock;
+use crate::operation::{Operation, Transaction};
+use crate::refusal::Refusal;
 
 pub use prune::OUTBOX_KEPT;
 pub use worker::Worker;
@@ -67,37 +67,23 @@ pub const JOBS: &[Kind] = &[
 /// A job that is being done.
 #[derive(Clone)]
 pub struct Running {
-    pub store: Store,
-    pub clock: Clock,
+    /// By the job, over all tenants. Its request is the job.
+    pub operation: Operation,
     pub job: Job,
     /// It has confirmed its lease in a transaction, which may be open.
     confirmed: Arc<AtomicBool>,
 }
 
 impl Running {
-    /// Opens a transaction that only the worker who has the job can commit: nobody else gets it before
+    /// Begins a transaction that only the worker who has the job can commit: nobody else gets it before
     /// the transaction ends.
-    pub async fn begin(&self) -> Result<Tx, JobError> {
-        let mut tx = self.store.begin().await?;
-        tx.caused_by(Cause { request_id: self.job.id.to_string(), ..Cause::default() });
+    pub async fn begin(&self) -> Result<Transaction<'_>, JobError> {
+        let mut tx = Transaction::begin(&self.operation, self.operation.scope).await?;
         if !job::confirm(&mut tx, &self.job).await? {
             return Err(JobError::Lost);
         }
         self.confirmed.store(true, Ordering::Release);
         Ok(tx)
-    }
-
-    /// The audit row of what it did to an object. Its request is the job.
-    pub fn entry(&self, operation: &str, object: Uuid, detail: String) -> audit::Entry {
-        audit::Entry {
-            at: self.clock.now(),
-            actor: audit::Actor::Job,
-            tenant_id: None,
-            operation: operation.to_owned(),
-            object_id: object,
-            detail,
-            request_id: self.job.id.to_string(),
-        }
     }
 }
 
@@ -115,6 +101,8 @@ pub enum Outcome {
 pub enum JobError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Its payload is not what this release expects.
     #[error("its payload cannot be read: {0}")]
     Payload(serde_json::Error),

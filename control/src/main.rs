@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use imp_control::app::{self, App, StartError, accept_restore};
+use imp_control::app::{self, App, StartError};
 use imp_control::config::{AdminToken, Cli, Command, Config};
 use imp_process::traces::Export;
 
@@ -61,9 +61,7 @@ async fn admin_token(options: AdminToken) -> anyhow::Result<()> {
 
 async fn accept_restore(config: Config) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let store = app::open(&config).await.map_err(one_line)?;
-    let epoch = accept_restore::accept_restore(&store, chrono::Utc::now()).await?;
-    store.close().await;
+    let epoch = app::accept_restore(&config).await.map_err(one_line)?;
     print(&format!("Accepted: agents take this database from here on (epoch {epoch})."))
 }
 

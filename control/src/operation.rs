@@ -12,25 +12,31 @@ use imp_core::scope::{Principal, TenantScope};
 use imp_core::upstream::UpstreamPolicy;
 use imp_process::traces;
 use imp_store::{Cause, Store, audit};
+use uuid::Uuid;
 
-use crate::admission::{Admission, Payer};
+use crate::admission::{Admission, Payer, RestRates};
 use crate::state::{ClaimRules, Clock, State};
 
 pub use transaction::Transaction;
 
-/// Who acts.
+/// Who acts. Users and service accounts do not exist yet: each becomes a variant here, with the principal
+/// that `auth.rs` makes of its session or key, and one of [`audit::Actor`].
 #[derive(Clone, Debug)]
 pub enum Actor {
     /// A caller of the REST API, by its token.
     ApiToken(Principal),
     /// An agent, by its own word or its identity.
     Agent(AgentId),
+    /// A job, by the name of its kind.
+    Job(&'static str),
+    /// The first start, or an operator's command at the control plane's machine.
+    Bootstrap,
     /// The control plane itself.
     Platform,
 }
 
 impl Actor {
-    /// Whether the actor's roles allow this. The control plane and its agents have none.
+    /// Whether the actor's roles allow this. Only callers have roles.
     pub fn may(&self, kind: Kind, action: Action) -> bool {
         matches!(self, Self::ApiToken(caller) if any_allows(&caller.roles, kind, action))
     }
@@ -50,6 +56,8 @@ impl From<&Actor> for audit::Actor {
         match actor {
             Actor::ApiToken(caller) => Self::Token(caller.token_id),
             Actor::Agent(id) => Self::Agent(*id),
+            Actor::Job(_) => Self::Job,
+            Actor::Bootstrap => Self::Bootstrap,
             Actor::Platform => Self::Platform,
         }
     }
@@ -68,7 +76,7 @@ pub struct Operation {
     pub actor: Actor,
     /// What the actor may touch.
     pub scope: TenantScope,
-    /// Leads from an audit row to the log. Empty when no request began it.
+    /// Leads from an audit row to the log: the request's id or the job's. Empty when neither began it.
     pub request_id: String,
     /// Takes something away from somebody, and so waits for nothing that gives.
     pub tightens: bool,
@@ -84,6 +92,27 @@ impl Operation {
     pub fn of_platform(state: &State) -> Self {
         let operation = Self::begin(state, Actor::Platform, TenantScope::platform());
         Self { store: state.store.for_platform(), ..operation }
+    }
+
+    /// Of whoever starts the program, or of an operator at its machine. There is only a database: nothing
+    /// may be claimed, and no upstream is allowed beyond the public ones.
+    pub fn of_bootstrap(store: Store, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            upstreams: Arc::default(),
+            claims: Arc::default(),
+            admission: Admission::new(RestRates::default()),
+            actor: Actor::Bootstrap,
+            scope: TenantScope::platform(),
+            request_id: String::new(),
+            tightens: false,
+        }
+    }
+
+    /// The same, done by a job.
+    pub fn of_job(&self, name: &'static str, id: Uuid) -> Self {
+        Self { request_id: id.to_string(), ..self.by(Actor::Job(name)) }
     }
 
     fn begin(state: &State, actor: Actor, scope: TenantScope) -> Self {

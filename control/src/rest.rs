@@ -18,6 +18,7 @@ pub mod edge;
 pub mod entity;
 pub mod gateways;
 pub mod me;
+pub mod param;
 pub mod plans;
 pub mod policy_types;
 pub mod product_publishes;

@@ -19,7 +19,8 @@ use imp_core::secret::{Secret, SecretKind};
 use imp_core::{AgentId, ClusterId, Meta, RegistrationTokenId};
 use imp_proto::agent::RegisterRequest;
 use imp_proto::agent::agent_service_server::AgentService as _;
-use imp_store::{Store, cluster, registration_token};
+use imp_store::Writable as _;
+use imp_store::{Store, registration_token};
 use prost::Message as _;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +50,7 @@ impl Hub {
             let meta = Meta::new(chrono::Utc::now());
             let one = Cluster { id: ClusterId::new(), spec: spec.expect("a spec"), meta };
             let mut tx = store.begin().await.expect("a transaction");
-            cluster::insert(&mut tx, &one).await.expect("a cluster");
+            one.insert(&mut tx).await.expect("a cluster");
             tx.commit().await.expect("a commit");
             (store, one.id)
         });

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use imp_control::rest::body::Json;
+use imp_control::rest::param::{PAGE, Param, TENANT};
 use imp_control::rest::query::Query;
 use imp_core::Check;
 use serde::Serialize;
@@ -46,7 +47,7 @@ pub(super) fn page_tokens(bytes: &[u8]) {
     if kind % 2 == 0 {
         let raw = String::from_utf8_lossy(rest);
         let Ok(mut query) = Query::parse(&raw) else { return };
-        let known = query.check(&["status", "page_size", "page_token", "tenant_id"]);
+        let known = query.check(&[Param::text("status"), PAGE[0], PAGE[1], TENANT]);
         let Ok(page) = query.page("plans") else { return };
         let first = page.sheet().to_fetch(1_000).expect("an open page");
         assert!((2..=201).contains(&first.limit), "{raw}");

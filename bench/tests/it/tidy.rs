@@ -190,6 +190,7 @@ fn modules_name_nothing_across_a_boundary() {
     bad("control/core/src/plan.rs", "struct A { pool: sqlx::SqlitePool }");
     bad("control/src/rest/plans.rs", "fn f() { imp_core::scope::TenantScope::platform(); }");
     bad("control/src/rest/plans.rs", "fn f(s: &State) { Operation::of_platform(s); }");
+    bad("control/src/jobs/prune.rs", "fn f() { TenantScope::platform(); }");
 
     let good = |path: &str, text: &str| passes(modules::boundaries, path, text);
     good(
@@ -209,7 +210,9 @@ fn who_writes_leaves_an_audit_row() {
     bites(modules::transactions, "control/src/flows/plan.rs", opens);
     bites(modules::transactions, "control/src/hub/service.rs", "fn f() { s.begin_unsynced() }");
     passes(modules::transactions, "control/src/operation/transaction.rs", opens);
-    passes(modules::transactions, "control/src/jobs/prune.rs", opens);
+    bites(modules::transactions, "control/src/jobs/prune.rs", opens);
+    bites(modules::transactions, "control/src/app/bootstrap.rs", opens);
+    passes(modules::transactions, "control/src/jobs/worker/perform.rs", opens);
 }
 
 #[test]

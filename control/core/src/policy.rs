@@ -7,12 +7,15 @@ mod effective;
 mod headers;
 mod ip_access;
 mod rate_limit;
+mod schema;
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
-use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::{Check, PolicyId, Violations, grammar};
 
@@ -23,26 +26,21 @@ pub use ip_access::IpAccess;
 pub use rate_limit::{Per, RateLimit};
 
 /// A policy of an API service or of one of its routes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Given by the platform when absent.
-    #[serde(default)]
     pub id: PolicyId,
     /// Unique in the service.
-    #[schema(example = "limit")]
     pub name: String,
-    /// Type and settings.
-    #[serde(flatten)]
+    /// `type` and `config`.
     pub config: PolicyConfig,
     /// The name of the route it applies to; the whole service when absent. A route's policy takes
     /// the place of the service's policy of the same type.
-    #[serde(default)]
     pub route: Option<String>,
 }
 
 /// The types of policy, each with its settings in `config`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", content = "config", rename_all = "snake_case")]
 pub enum PolicyConfig {
     /// At most so many requests per window, over all callers.
@@ -81,6 +79,8 @@ pub struct PolicyType {
     pub schema: fn() -> RefOr<Schema>,
     /// The schemas that `schema` names.
     pub parts: fn(&mut Vec<(String, RefOr<Schema>)>),
+    /// What `schema` is called.
+    settings: fn() -> Cow<'static, str>,
 }
 
 /// Where a policy's decision is made.
@@ -95,42 +95,40 @@ pub enum Enforcer {
 
 /// Every type of policy there is. All may stand on a service and on a route.
 pub const TYPES: &[PolicyType] = &[
-    PolicyType {
-        name: "rate_limit",
-        summary: "At most so many calls per window, over all callers; 429 beyond.",
-        enforced_by: Enforcer::Agent,
-        schema: RateLimit::schema,
-        parts: RateLimit::schemas,
-    },
-    PolicyType {
-        name: "request_headers",
-        summary: "Sets, adds and removes headers that the upstream sees.",
-        enforced_by: Enforcer::Envoy,
-        schema: Headers::schema,
-        parts: Headers::schemas,
-    },
-    PolicyType {
-        name: "response_headers",
-        summary: "Sets, adds and removes headers that the caller sees.",
-        enforced_by: Enforcer::Envoy,
-        schema: Headers::schema,
-        parts: Headers::schemas,
-    },
-    PolicyType {
-        name: "ip_access",
-        summary: "Lets calls in by the address that they come from; 403 for others, before credentials.",
-        enforced_by: Enforcer::Envoy,
-        schema: IpAccess::schema,
-        parts: IpAccess::schemas,
-    },
-    PolicyType {
-        name: "cors",
-        summary: "Lets web pages of other origins call from a browser; answers their preflights.",
-        enforced_by: Enforcer::Envoy,
-        schema: Cors::schema,
-        parts: Cors::schemas,
-    },
+    PolicyType::of::<RateLimit>(
+        "rate_limit",
+        "At most so many calls per window, over all callers; 429 beyond.",
+        Enforcer::Agent,
+    ),
+    PolicyType::of::<Headers>(
+        "request_headers",
+        "Sets, adds and removes headers that the upstream sees.",
+        Enforcer::Envoy,
+    ),
+    PolicyType::of::<Headers>(
+        "response_headers",
+        "Sets, adds and removes headers that the caller sees.",
+        Enforcer::Envoy,
+    ),
+    PolicyType::of::<IpAccess>(
+        "ip_access",
+        "Lets calls in by the address that they come from; 403 for others, before credentials.",
+        Enforcer::Envoy,
+    ),
+    PolicyType::of::<Cors>(
+        "cors",
+        "Lets web pages of other origins call from a browser; answers their preflights.",
+        Enforcer::Envoy,
+    ),
 ];
+
+impl PolicyType {
+    /// The type whose `config` is an `S`.
+    const fn of<S: ToSchema>(name: &'static str, summary: &'static str, by: Enforcer) -> Self {
+        let (schema, parts, settings) = (S::schema, S::schemas, S::name);
+        Self { name, summary, enforced_by: by, schema, parts, settings }
+    }
+}
 
 impl PolicyConfig {
     /// The type as it stands in JSON.

@@ -1,25 +1,17 @@
 //! A person says that a restored database counts.
 
-use chrono::{DateTime, Utc};
-use imp_store::audit::{self, Actor, Entry};
-use imp_store::{Store, StoreError, history};
+use imp_store::history;
+
+use crate::operation::{Operation, Transaction};
+use crate::refusal::Refusal;
 
 /// From now on agents take this database's history, whatever they have seen of another one; the new
 /// epoch. A running control plane need not be started again.
-pub async fn accept_restore(store: &Store, now: DateTime<Utc>) -> Result<i64, StoreError> {
-    let database = history::database(store).await?;
-    let mut tx = store.begin().await?;
-    let epoch = history::accept(&mut tx, now.timestamp_millis()).await?;
-    let entry = Entry {
-        at: now,
-        actor: Actor::Bootstrap,
-        tenant_id: None,
-        operation: "history.accept_restore".to_owned(),
-        object_id: database,
-        detail: format!("epoch {epoch}"),
-        request_id: String::new(),
-    };
-    audit::append(&mut tx, &entry).await?;
-    tx.commit().await?;
+pub async fn accept_restore(operation: &Operation) -> Result<i64, Refusal> {
+    let database = history::database(&operation.store).await?;
+    let mut tx = Transaction::begin(operation, operation.scope).await?;
+    let now = tx.now.timestamp_millis();
+    let epoch = history::accept(&mut tx, now).await?;
+    tx.finish_with("history.accept_restore", database, format!("epoch {epoch}")).await?;
     Ok(epoch)
 }

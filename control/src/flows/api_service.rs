@@ -10,7 +10,7 @@ use imp_store::StoreError;
 use imp_store::api_service::{self as table, Hold};
 
 use crate::entity::Stored as _;
-use crate::flows::{finish_create, share};
+use crate::flows::share;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
@@ -21,7 +21,7 @@ pub async fn create(
     spec: ApiServiceSpec,
 ) -> Result<ApiService, Refusal> {
     check(operation, &spec)?;
-    let mut tx = Transaction::begin(operation, scope).await?;
+    let tx = Transaction::begin(operation, scope).await?;
     let service = ApiService {
         id: ApiServiceId::new(),
         tenant_id,
@@ -30,9 +30,7 @@ pub async fn create(
         spec,
         meta: Meta::new(tx.now),
     };
-    table::insert(&mut tx, &service).await?;
-    finish_create::<ApiService>(tx, service.id).await?;
-    Ok(service)
+    super::create(tx, service).await
 }
 
 /// A publish keeps serving its frozen copy until it is redeployed.
@@ -47,7 +45,7 @@ pub async fn edit(
     }
     check(tx.operation, &spec)?;
     let revision = current.revision + 1;
-    save(tx, ApiService { spec, revision, ..current }).await
+    tx.save(ApiService { spec, revision, ..current }).await
 }
 
 pub async fn delete(tx: &mut Transaction<'_>, service: ApiService) -> Result<(), Refusal> {
@@ -60,14 +58,14 @@ pub async fn deprecate(
     service: ApiService,
 ) -> Result<ApiService, Refusal> {
     let status = service.status.deprecate()?;
-    save(tx, ApiService { status, ..service }).await
+    tx.save(ApiService { status, ..service }).await
 }
 
 /// Ends it, once nothing serves it.
 pub async fn retire(tx: &mut Transaction<'_>, service: ApiService) -> Result<ApiService, Refusal> {
     let status = service.status.retire()?;
     refuse_served(tx, &service).await?;
-    save(tx, ApiService { status, ..service }).await
+    tx.save(ApiService { status, ..service }).await
 }
 
 /// What needs the deployment's rules, or all parts together.
@@ -98,11 +96,4 @@ async fn refuse_served(tx: &mut Transaction<'_>, service: &ApiService) -> Result
         return Err(StoreError::InUse { by: "product-publishes" }.into());
     }
     Ok(())
-}
-
-async fn save(tx: &mut Transaction<'_>, mut service: ApiService) -> Result<ApiService, Refusal> {
-    let expected = service.meta.version;
-    service.meta.touch(tx.now);
-    table::update(tx, &service, expected).await?;
-    Ok(service)
 }

@@ -3,10 +3,8 @@
 use imp_core::cluster::{Cluster, ClusterSpec};
 use imp_core::scope::TenantScope;
 use imp_core::{ClusterId, Meta};
-use imp_store::cluster as table;
-use imp_store::outbox::Subject;
 
-use crate::flows::{finish_create, ports};
+use crate::flows::ports;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
@@ -15,12 +13,9 @@ pub async fn create(
     scope: TenantScope,
     spec: ClusterSpec,
 ) -> Result<Cluster, Refusal> {
-    let mut tx = Transaction::begin(operation, scope).await?;
+    let tx = Transaction::begin(operation, scope).await?;
     let cluster = Cluster { id: ClusterId::new(), spec, meta: Meta::new(tx.now) };
-    table::insert(&mut tx, &cluster).await?;
-    tx.note(Subject::Cluster(cluster.id)).await?;
-    finish_create::<Cluster>(tx, cluster.id).await?;
-    Ok(cluster)
+    super::create(tx, cluster).await
 }
 
 /// Its port ranges still hold every port that is listened on.
@@ -29,16 +24,7 @@ pub async fn edit(
     current: Cluster,
     spec: ClusterSpec,
 ) -> Result<Cluster, Refusal> {
-    let expected = current.meta.version;
-    let mut next = Cluster { spec, ..current };
+    let next = Cluster { spec, ..current };
     ports::refuse_to_close(tx, &next).await?;
-    next.meta.touch(tx.now);
-    table::update(tx, &next, expected).await?;
-    tx.note(Subject::Cluster(next.id)).await?;
-    Ok(next)
-}
-
-pub async fn delete(tx: &mut Transaction<'_>, cluster: Cluster) -> Result<(), Refusal> {
-    tx.delete::<Cluster>(cluster.id).await?;
-    tx.note(Subject::Cluster(cluster.id)).await
+    tx.save(next).await
 }

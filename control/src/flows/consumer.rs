@@ -5,9 +5,7 @@ use imp_core::consumer::{Consumer, ConsumerSpec};
 use imp_core::scope::TenantScope;
 use imp_core::subscription::Subscription;
 use imp_core::{ConsumerId, Meta};
-use imp_store::consumer as table;
 
-use crate::flows::finish_create;
 use crate::flows::subscription::refuse_ended;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
@@ -34,7 +32,5 @@ pub async fn create(
         spec,
         meta: Meta::new(tx.now),
     };
-    table::insert(&mut tx, &consumer).await?;
-    finish_create::<Consumer>(tx, consumer.id).await?;
-    Ok(consumer)
+    super::create(tx, consumer).await
 }

@@ -74,8 +74,3 @@ async fn save(tx: &mut Transaction<'_>, mut credential: Credential) -> Result<Cr
     tx.note(Subject::Credential(credential.id)).await?;
     Ok(credential)
 }
-
-pub async fn delete(tx: &mut Transaction<'_>, credential: Credential) -> Result<(), Refusal> {
-    tx.delete::<Credential>(credential.id).await?;
-    tx.note(Subject::Credential(credential.id)).await
-}

@@ -3,11 +3,9 @@
 use imp_core::gateway::{Gateway, GatewaySpec};
 use imp_core::scope::TenantScope;
 use imp_core::{GatewayId, Meta, TenantId};
-use imp_store::gateway as table;
-use imp_store::outbox::Subject;
 use imp_store::{listener_port, product_publish};
 
-use crate::flows::{finish_create, ports, publish};
+use crate::flows::{ports, publish};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
@@ -17,13 +15,10 @@ pub async fn create(
     tenant_id: TenantId,
     spec: GatewaySpec,
 ) -> Result<Gateway, Refusal> {
-    let mut tx = Transaction::begin(operation, scope).await?;
+    let tx = Transaction::begin(operation, scope).await?;
     ports::refuse_reserved(&tx, &spec)?;
     let gateway = Gateway { id: GatewayId::new(), tenant_id, spec, meta: Meta::new(tx.now) };
-    table::insert(&mut tx, &gateway).await?;
-    tx.note(Subject::Gateway(gateway.id)).await?;
-    finish_create::<Gateway>(tx, gateway.id).await?;
-    Ok(gateway)
+    super::create(tx, gateway).await
 }
 
 /// Claims the ports of its new listeners wherever it has publishes.
@@ -32,20 +27,11 @@ pub async fn edit(
     current: Gateway,
     spec: GatewaySpec,
 ) -> Result<Gateway, Refusal> {
-    let expected = current.meta.version;
-    let mut next = Gateway { spec, ..current };
+    let next = Gateway { spec, ..current };
     listener_port::keep_publishes(tx, next.id).await?;
     refuse_to_strand(tx, &next).await?;
     ports::change(tx, &next).await?;
-    next.meta.touch(tx.now);
-    table::update(tx, &next, expected).await?;
-    tx.note(Subject::Gateway(next.id)).await?;
-    Ok(next)
-}
-
-pub async fn delete(tx: &mut Transaction<'_>, gateway: Gateway) -> Result<(), Refusal> {
-    tx.delete::<Gateway>(gateway.id).await?;
-    tx.note(Subject::Gateway(gateway.id)).await
+    tx.save(next).await
 }
 
 /// A listener's new hostname must still admit what is published on the gateway.

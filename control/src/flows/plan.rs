@@ -38,7 +38,7 @@ pub async fn create(
         spec,
         meta: Meta::new(tx.now),
     };
-    table::insert(&mut tx, &plan).await?;
+    tx.insert(&plan).await?;
     table::insert_version(&mut tx, plan.id, plan.plan_version, &plan.spec).await?;
     finish_create::<Plan>(tx, plan.id).await?;
     Ok(plan)
@@ -56,7 +56,7 @@ pub async fn edit(
     if new_terms {
         plan.plan_version += 1;
     }
-    let plan = save(tx, plan).await?;
+    let plan = tx.save(plan).await?;
     if new_terms {
         table::insert_version(tx, plan.id, plan.plan_version, &plan.spec).await?;
         tx.note(Subject::Plan(plan.id)).await?;
@@ -71,12 +71,12 @@ pub async fn delete(tx: &mut Transaction<'_>, plan: Plan) -> Result<(), Refusal>
 
 pub async fn activate(tx: &mut Transaction<'_>, plan: Plan) -> Result<Plan, Refusal> {
     let status = plan.status.activate(Plan::NOUN)?;
-    save(tx, Plan { status, ..plan }).await
+    tx.save(Plan { status, ..plan }).await
 }
 
 pub async fn deprecate(tx: &mut Transaction<'_>, plan: Plan) -> Result<Plan, Refusal> {
     let status = plan.status.deprecate(Plan::NOUN)?;
-    save(tx, Plan { status, ..plan }).await
+    tx.save(Plan { status, ..plan }).await
 }
 
 /// Ends it, once nobody is subscribed or is to be moved to it.
@@ -85,7 +85,7 @@ pub async fn close(tx: &mut Transaction<'_>, plan: Plan) -> Result<Plan, Refusal
     let of_it = SubscriptionFilter { plan_id: Some(plan.id), ..SubscriptionFilter::default() };
     refuse_while_subscribed(tx, of_it).await?;
     refuse_awaited(tx, plan.id).await?;
-    save(tx, Plan { status, ..plan }).await
+    tx.save(Plan { status, ..plan }).await
 }
 
 /// Somebody is to move to it at the period's end.
@@ -95,11 +95,4 @@ async fn refuse_awaited(tx: &mut Transaction<'_>, plan: PlanId) -> Result<(), Re
         return Err(Refusal::conflict("in_use", detail));
     }
     Ok(())
-}
-
-async fn save(tx: &mut Transaction<'_>, mut plan: Plan) -> Result<Plan, Refusal> {
-    let expected = plan.meta.version;
-    plan.meta.touch(tx.now);
-    table::update(tx, &plan, expected).await?;
-    Ok(plan)
 }

@@ -7,11 +7,9 @@ use imp_core::subscription::Subscription;
 use imp_core::subscription::SubscriptionStatus;
 use imp_core::{ApiServiceId, Meta, ProductId, TenantId};
 use imp_store::Record as _;
-use imp_store::product as table;
 use imp_store::subscription::SubscriptionFilter;
 
 use crate::entity::Stored as _;
-use crate::flows::finish_create;
 use crate::flows::publish::service_retired;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
@@ -27,9 +25,7 @@ pub async fn create(
     check_services(&mut tx, &spec, &[]).await?;
     let id = ProductId::new();
     let product = Product { id, tenant_id, status, spec, meta: Meta::new(tx.now) };
-    table::insert(&mut tx, &product).await?;
-    finish_create::<Product>(tx, id).await?;
-    Ok(product)
+    super::create(tx, product).await
 }
 
 pub async fn edit(
@@ -40,17 +36,17 @@ pub async fn edit(
     refuse_closed(Product::NOUN, current.status)?;
     tx.within(current.tenant_id)?;
     check_services(tx, &spec, &current.spec.api_services).await?;
-    save(tx, Product { spec, ..current }).await
+    tx.save(Product { spec, ..current }).await
 }
 
 pub async fn activate(tx: &mut Transaction<'_>, product: Product) -> Result<Product, Refusal> {
     let status = product.status.activate(Product::NOUN)?;
-    save(tx, Product { status, ..product }).await
+    tx.save(Product { status, ..product }).await
 }
 
 pub async fn deprecate(tx: &mut Transaction<'_>, product: Product) -> Result<Product, Refusal> {
     let status = product.status.deprecate(Product::NOUN)?;
-    save(tx, Product { status, ..product }).await
+    tx.save(Product { status, ..product }).await
 }
 
 /// Ends it, once nobody is subscribed.
@@ -59,7 +55,7 @@ pub async fn close(tx: &mut Transaction<'_>, product: Product) -> Result<Product
     let of_it =
         SubscriptionFilter { product_id: Some(product.id), ..SubscriptionFilter::default() };
     refuse_while_subscribed(tx, of_it).await?;
-    save(tx, Product { status, ..product }).await
+    tx.save(Product { status, ..product }).await
 }
 
 /// What is closed stays as it is.
@@ -107,11 +103,4 @@ async fn check_services(
         }
     }
     Ok(())
-}
-
-async fn save(tx: &mut Transaction<'_>, mut product: Product) -> Result<Product, Refusal> {
-    let expected = product.meta.version;
-    product.meta.touch(tx.now);
-    table::update(tx, &product, expected).await?;
-    Ok(product)
 }

@@ -14,7 +14,6 @@ use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar};
 use imp_grammar::caps;
 use imp_store::api_service::{self, Hold};
 use imp_store::listener_port;
-use imp_store::outbox::Subject;
 use imp_store::product_publish as table;
 use sha2::{Digest as _, Sha256};
 
@@ -74,7 +73,7 @@ async fn insert(
         meta: Meta::new(tx.now),
     };
     hostnames::refuse_taken(tx, &publish, &[]).await?;
-    table::insert(tx, &publish).await?;
+    tx.insert(&publish).await?;
     store_revision(tx, &publish, content).await?;
     Ok(publish)
 }
@@ -146,8 +145,7 @@ pub async fn undeploy(tx: &mut Transaction<'_>, publish: ProductPublish) -> Resu
     publish.status.undeploy()?;
     ports::release(tx, &publish).await?;
     hostnames::release(tx, &publish).await?;
-    tx.delete::<ProductPublish>(publish.id).await?;
-    tx.note(Subject::ProductPublish(publish.id)).await
+    tx.delete::<ProductPublish>(publish.id).await
 }
 
 async fn turn(
@@ -155,12 +153,8 @@ async fn turn(
     mut publish: ProductPublish,
     status: PublishStatus,
 ) -> Result<ProductPublish, Refusal> {
-    let expected = publish.meta.version;
     publish.status = status;
-    publish.meta.touch(tx.now);
-    table::update(tx, &publish, expected).await?;
-    tx.note(Subject::ProductPublish(publish.id)).await?;
-    Ok(publish)
+    tx.save(publish).await
 }
 
 async fn advance(
@@ -168,15 +162,13 @@ async fn advance(
     mut publish: ProductPublish,
     content: Content,
 ) -> Result<ProductPublish, Refusal> {
-    let expected = publish.meta.version;
     publish.status = publish.status.redeploy()?;
     publish.desired_revision += 1;
     publish.nodes = NodeCounts::default();
     publish.last_error = None;
     let former = std::mem::replace(&mut publish.spec, content.spec.clone());
-    publish.meta.touch(tx.now);
     hostnames::refuse_taken(tx, &publish, &former.hostnames).await?;
-    table::update(tx, &publish, expected).await?;
+    let publish = tx.save(publish).await?;
     store_revision(tx, &publish, content).await?;
     Ok(publish)
 }
@@ -206,8 +198,7 @@ async fn store_revision(
     };
     table::insert_revision(tx, &revision).await?;
     table::prune_revisions(tx, publish, REVISIONS_KEPT).await?;
-    hostnames::claim(tx, publish).await?;
-    tx.note(Subject::ProductPublish(publish.id)).await
+    hostnames::claim(tx, publish).await
 }
 
 /// Checks the references and freezes the services. `held` are those that the publish serves now.

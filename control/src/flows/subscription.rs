@@ -1,5 +1,6 @@
 //! Subscribing: a customer, a product in an environment, a plan.
 
+use chrono::SubsecRound as _;
 use imp_core::customer::Customer;
 use imp_core::plan::Plan;
 use imp_core::product::{CatalogStatus, Product, Visibility};
@@ -10,7 +11,6 @@ use imp_core::subscription::{
     PlanChange, Subscription, SubscriptionSpec, SubscriptionStatus, period_end,
 };
 use imp_core::{Meta, SubscriptionId};
-use imp_store::outbox::Subject;
 use imp_store::subscription::{self as table, SubscriptionFilter};
 use imp_store::{Page, Record as _, StoreError, job, plan};
 
@@ -67,11 +67,11 @@ async fn insert(
         plan_change: None,
         meta: Meta::new(tx.now),
     };
-    if let Err(error) = table::insert(tx, &subscription).await {
-        return Err(refused(tx, &subscription, error).await);
+    match tx.insert(&subscription).await {
+        Ok(()) => Ok(subscription),
+        Err(Refusal::Store(error)) => Err(refused(tx, &subscription, error).await),
+        Err(refusal) => Err(refusal),
     }
-    tx.note(Subject::Subscription(subscription.id)).await?;
-    Ok(subscription)
 }
 
 /// Another one may have been made since we looked. This transaction is over then, so what is named
@@ -121,8 +121,7 @@ pub async fn delete(tx: &mut Transaction<'_>, subscription: Subscription) -> Res
         let detail = "it was in force, so it stays in the books; cancel it";
         return Err(Refusal::conflict("subscription_was_active", detail));
     }
-    tx.delete::<Subscription>(subscription.id).await?;
-    tx.note(Subject::Subscription(subscription.id)).await
+    tx.delete::<Subscription>(subscription.id).await
 }
 
 /// Moves a subscription to another plan of the product; keys stay. A plan that needs approval is
@@ -243,22 +242,19 @@ async fn turn(
     status: SubscriptionStatus,
     reason: Option<String>,
 ) -> Result<Subscription, Refusal> {
-    let expected = subscription.meta.version;
+    let now = tx.now.trunc_subsecs(6);
     subscription.status = status;
     subscription.reason = reason.unwrap_or(subscription.reason);
-    subscription.meta.touch(tx.now);
     if status == SubscriptionStatus::Active {
-        subscription.activated_at.get_or_insert(subscription.meta.updated_at);
+        subscription.activated_at.get_or_insert(now);
     }
     if !status.is_living() {
         subscription.plan_change = None;
     }
     if status == SubscriptionStatus::Cancelled {
-        subscription.ends_at = Some(subscription.meta.updated_at);
+        subscription.ends_at = Some(now);
     }
-    table::update(tx, &subscription, expected).await?;
-    tx.note(Subject::Subscription(subscription.id)).await?;
-    Ok(subscription)
+    tx.save(subscription).await
 }
 
 /// Product and environment: as named, or those of the publish that it is pinned to.

@@ -4,11 +4,9 @@ use chrono::{DateTime, Utc};
 use imp_core::SubscriptionId;
 use imp_core::plan::Plan;
 use imp_core::product::CatalogStatus;
-use imp_core::scope::TenantScope;
 use imp_core::subscription::{PlanChange, Subscription};
+use imp_store::Record as _;
 use imp_store::job::NewJob;
-use imp_store::outbox::{self, Subject};
-use imp_store::{Record as _, audit, subscription};
 use serde::{Deserialize, Serialize};
 
 use super::{JobError, Outcome, Running};
@@ -36,10 +34,10 @@ pub fn job(id: SubscriptionId, at: DateTime<Utc>, now: DateTime<Utc>) -> NewJob 
 pub async fn run(it: Running) -> Result<Outcome, JobError> {
     let payload = serde_json::from_value::<Payload>(it.job.payload.clone());
     let id = payload.map_err(JobError::Payload)?.subscription_id;
-    let found = Subscription::get(&it.store, &TenantScope::platform(), id).await?;
+    let found = Subscription::get(&it.operation.store, &it.operation.scope, id).await?;
     let Some(subscription) = found else { return Ok(Outcome::Done) };
     let Some(change) = subscription.plan_change else { return Ok(Outcome::Done) };
-    if change.at > it.clock.now() {
+    if change.at > it.operation.now() {
         return Ok(Outcome::Again(change.at));
     }
     change_plan(&it, subscription, change).await?;
@@ -52,26 +50,20 @@ async fn change_plan(
     mut subscription: Subscription,
     change: PlanChange,
 ) -> Result<(), JobError> {
-    let now = it.clock.now();
     let mut tx = it.begin().await?;
-    let plan = Plan::get_in(&mut tx, &TenantScope::platform(), change.plan_id).await?;
+    tx.within(subscription.tenant_id)?;
+    let scope = tx.scope;
+    let plan = Plan::get_in(&mut tx, &scope, change.plan_id).await?;
     let there = plan.is_some_and(|plan| plan.status != CatalogStatus::Closed);
-    let expected = subscription.meta.version;
     let from = (subscription.plan_id, subscription.plan_version);
     subscription.plan_change = None;
     if there {
         subscription.plan_id = change.plan_id;
         subscription.plan_version = change.plan_version;
     }
-    subscription.meta.touch(now);
-    subscription::update(&mut tx, &subscription, expected).await?;
-    outbox::append(&mut tx, Subject::Subscription(subscription.id)).await?;
+    let subscription = tx.save(subscription).await?;
     let what = if there { "moved to" } else { "not moved to" };
     let detail = format!("{what} version {} of plan {}", change.plan_version, change.plan_id);
-    let entry = audit::Entry {
-        tenant_id: Some(subscription.tenant_id),
-        ..it.entry("subscriptions.change_plan", subscription.id.into(), detail)
-    };
     let terms = |(id, version)| serde_json::json!({ "plan_id": id, "plan_version": version });
     let payload = serde_json::json!({
         "from": terms(from),
@@ -79,7 +71,6 @@ async fn change_plan(
         "product_id": subscription.product_id,
         "customer_id": subscription.customer_id,
     });
-    audit::append_event(&mut tx, &entry, &payload).await?;
-    tx.commit().await?;
-    Ok(())
+    let id = subscription.id.into();
+    Ok(tx.finish_event("subscriptions.change_plan", id, detail, &payload).await?)
 }

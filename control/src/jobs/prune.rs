@@ -23,8 +23,8 @@ const TOKENS_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// One transaction, with its audit row when it removed something.
 pub async fn run(it: Running) -> Result<Outcome, JobError> {
-    let now = it.clock.now();
     let mut tx = it.begin().await?;
+    let now = tx.now;
     let outbox = outbox::prune(&mut tx, now - OUTBOX_KEPT).await?;
     let reports = audit::prune_reports(&mut tx, now - REPORTS_KEPT).await?;
     let hostnames = product_publish::forget_free_hostnames(&mut tx, now).await?;
@@ -38,8 +38,6 @@ pub async fn run(it: Running) -> Result<Outcome, JobError> {
          {tokens} registration tokens"
     );
     tracing::info!("pruned: {detail}");
-    let entry = it.entry("jobs.prune", Uuid::nil(), detail);
-    audit::append(&mut tx, &entry).await?;
-    tx.commit().await?;
+    tx.finish_with("jobs.prune", Uuid::nil(), detail).await?;
     Ok(Outcome::Done)
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use imp_store::{job, subscription};
+use uuid::Uuid;
 
 use super::{JobError, Outcome, Running, change_plan};
 
@@ -11,8 +12,8 @@ pub const EVERY: Duration = Duration::from_secs(300);
 
 /// Some at a time; the rest comes at once, when those are moved.
 pub async fn run(it: Running) -> Result<Outcome, JobError> {
-    let now = it.clock.now();
-    let due = subscription::due(&it.store, now).await?;
+    let now = it.operation.now();
+    let due = subscription::due(&it.operation.store, now).await?;
     if due.is_empty() {
         return Ok(Outcome::Done);
     }
@@ -23,9 +24,14 @@ pub async fn run(it: Running) -> Result<Outcome, JobError> {
         let new = change_plan::job(subscription.id, now, now);
         asked += u32::from(job::seed(&mut tx, &new).await?);
     }
-    tx.commit().await?;
-    tracing::info!(asked, "changes of plan were due without a job");
-    Ok(if asked == 0 { Outcome::Done } else { Outcome::Again(now + PAUSE) })
+    if asked == 0 {
+        tx.rollback().await?;
+        return Ok(Outcome::Done);
+    }
+    let detail = format!("{asked} changes of plan were due without a job");
+    tracing::info!("{detail}");
+    tx.finish_with("jobs.sweep_plan_changes", Uuid::nil(), detail).await?;
+    Ok(Outcome::Again(now + PAUSE))
 }
 
 const PAUSE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);

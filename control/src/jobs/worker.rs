@@ -4,16 +4,16 @@ mod perform;
 
 use std::time::Duration;
 
+use imp_store::StoreError;
 use imp_store::job::{self, NewJob};
-use imp_store::{Store, StoreError};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{JOBS, Kind, Trigger};
+use crate::operation::Operation;
 use crate::retry::Retry;
-use crate::state::Clock;
 
 /// Jobs of this process at a time.
 const SLOTS: usize = 4;
@@ -28,15 +28,14 @@ const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Does jobs. A clone does its own.
 #[derive(Clone)]
 pub struct Worker {
-    store: Store,
-    clock: Clock,
+    platform: Operation,
     jobs: &'static [Kind],
     lease: Duration,
 }
 
 impl Worker {
-    pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, jobs: JOBS, lease: LEASE }
+    pub fn new(platform: Operation) -> Self {
+        Self { platform, jobs: JOBS, lease: LEASE }
     }
 
     /// With other kinds of jobs, and leases of another length.
@@ -50,7 +49,7 @@ impl Worker {
         if !self.seed_all(&cancel).await {
             return;
         }
-        let mut changed = self.store.jobs_changed();
+        let mut changed = self.platform.store.jobs_changed();
         let mut doing = JoinSet::new();
         let mut retry = Retry::default();
         loop {
@@ -80,7 +79,9 @@ impl Worker {
     /// Does what is due now, one after the other; how many were begun.
     pub async fn run_due(&self, kinds: &[&str]) -> Result<usize, StoreError> {
         let mut begun = 0;
-        while let Some(job) = job::take(&self.store, kinds, self.clock.now(), self.lease).await? {
+        while let Some(job) =
+            job::take(&self.platform.store, kinds, self.platform.now(), self.lease).await?
+        {
             begun += 1;
             self.clone().perform(job, CancellationToken::new()).await;
         }
@@ -102,8 +103,8 @@ impl Worker {
     }
 
     async fn seed(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
+        let now = self.platform.now();
+        let mut tx = self.platform.store.begin().await?;
         for kind in self.jobs.iter().filter(|kind| kind.trigger != Trigger::Cause) {
             let (key, payload) = (String::new(), json!({}));
             let new = NewJob { kind: kind.name, key, payload, due_at: now, created_at: now };
@@ -121,11 +122,11 @@ impl Worker {
         let (shortest, longest) = LOOKS;
         let kinds: Vec<&str> = self.jobs.iter().map(|kind| kind.name).collect();
         while doing.len() < SLOTS {
-            let now = self.clock.now();
-            let wait = match job::next_due(&self.store, &kinds).await? {
+            let now = self.platform.now();
+            let wait = match job::next_due(&self.platform.store, &kinds).await? {
                 // Only who finds something by reading takes the turn to write.
                 Some(due) if due <= now => {
-                    match job::take(&self.store, &kinds, now, self.lease).await? {
+                    match job::take(&self.platform.store, &kinds, now, self.lease).await? {
                         Some(job) => {
                             doing.spawn(self.clone().perform(job, cancel.clone()));
                             continue;

@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use imp_core::TenantId;
 use imp_core::scope::TenantScope;
 use imp_store::outbox::Subject;
-use imp_store::{Tx, audit, outbox};
+use imp_store::{Tx, Writable, audit, outbox};
+use serde_json::Value;
 use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
 use crate::admission::Turn;
 use crate::entity::{self, Stored};
-use crate::operation::Operation;
+use crate::operation::{Actor, Operation};
 use crate::refusal::Refusal;
 
 /// A transaction of an operation. It is the store's [`Tx`], too; only [`Self::finish`] commits.
@@ -53,10 +54,32 @@ impl<'o> Transaction<'o> {
         found.ok_or(Refusal::NotFound(E::NOUN))
     }
 
-    /// Deletes the object with this id.
+    /// Inserts the object and tells the tailer.
+    pub async fn insert<E: Stored + Writable>(&mut self, entity: &E) -> Result<(), Refusal> {
+        entity.insert(&mut self.tx).await?;
+        self.tell::<E>(entity.id()).await
+    }
+
+    /// Updates the object, which is of the version that it was read at, and tells the tailer.
+    pub async fn save<E: Stored + Writable>(&mut self, mut entity: E) -> Result<E, Refusal> {
+        let expected = entity.meta().version;
+        entity.meta_mut().touch(self.now);
+        entity.update(&mut self.tx, expected).await?;
+        self.tell::<E>(entity.id()).await?;
+        Ok(entity)
+    }
+
+    /// Deletes the object with this id and tells the tailer.
     pub async fn delete<E: Stored>(&mut self, id: E::Id) -> Result<(), Refusal> {
         E::delete(&mut self.tx, &self.scope, id).await?;
-        Ok(())
+        self.tell::<E>(id).await
+    }
+
+    async fn tell<E: Stored>(&mut self, id: E::Id) -> Result<(), Refusal> {
+        match E::subject(id) {
+            Some(subject) => self.note(subject).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the tailer to compile again what the subject touches.
@@ -83,7 +106,29 @@ impl<'o> Transaction<'o> {
         detail: String,
     ) -> Result<(), Refusal> {
         self.record(operation, object, detail).await?;
+        self.commit().await
+    }
+
+    /// The same; `payload` is what readers of events need to know. Small, and never a secret.
+    pub async fn finish_event(
+        mut self,
+        operation: &str,
+        object: Uuid,
+        detail: String,
+        payload: &Value,
+    ) -> Result<(), Refusal> {
+        let entry = self.entry(operation, object, detail);
+        audit::append_event(&mut self.tx, &entry, payload).await?;
+        self.commit().await
+    }
+
+    async fn commit(self) -> Result<(), Refusal> {
         Ok(self.tx.commit().instrument(info_span!("commit")).await?)
+    }
+
+    /// Takes everything back, since there is nothing to do.
+    pub async fn rollback(self) -> Result<(), Refusal> {
+        Ok(self.tx.rollback().await?)
     }
 
     /// Writes an audit row: of several objects that one operation changes, each has its own.
@@ -93,16 +138,25 @@ impl<'o> Transaction<'o> {
         object: Uuid,
         detail: String,
     ) -> Result<(), Refusal> {
-        let entry = audit::Entry {
+        let entry = self.entry(operation, object, detail);
+        Ok(audit::append(&mut self.tx, &entry).await?)
+    }
+
+    fn entry(&self, operation: &str, object: Uuid, detail: String) -> audit::Entry {
+        let actor = &self.operation.actor;
+        audit::Entry {
             at: self.now,
-            actor: (&self.operation.actor).into(),
+            actor: actor.into(),
             tenant_id: self.scope.tenant(),
             operation: operation.to_owned(),
             object_id: object,
-            detail,
+            // Jobs have no id that a column could hold.
+            detail: match actor {
+                Actor::Job(name) => format!("{name}: {detail}"),
+                _ => detail,
+            },
             request_id: self.operation.request_id.clone(),
-        };
-        Ok(audit::append(&mut self.tx, &entry).await?)
+        }
     }
 }
 

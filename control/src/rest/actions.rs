@@ -6,13 +6,14 @@ use serde_json::Value;
 use crate::entity::operation;
 use crate::rest::crud::member;
 use crate::rest::entity::Entity;
+use crate::rest::param::TENANT;
 use crate::rest::routes::Op;
 
 /// The operation of a step that answers with the object.
 pub fn step<E: Entity>(action: Action, verb: &str, view: Value) -> Op {
     let path = format!("{}/{verb}", member::<E>());
     let op = Op::post(operation::<E>(verb), path, format!("{}: {}", capital(verb), E::NOUN));
-    op.needs(E::KIND, action).query(&["tenant_id"]).gives(200, view)
+    op.needs(E::KIND, action).query(&[TENANT]).gives(200, view)
 }
 
 fn capital(verb: &str) -> String {
@@ -21,27 +22,28 @@ fn capital(verb: &str) -> String {
 }
 
 /// Mounts `fn(&mut Transaction, Entity) -> Result<Entity, Refusal>` as a step; with `body = T`, what
-/// the body turns into is its third argument.
+/// the body turns into is its third argument. A last word `tightens` is [`Op::tightens`].
 macro_rules! act {
-    ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path) => {{
-        let view = $crate::rest::actions::view::<$entity>($routes);
-        let op = $crate::rest::actions::step::<$entity>($action, $verb, view);
-        $routes.add(op, |call: $crate::rest::call::Call| async move {
-            call.no_body()?;
-            let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
-            let next = $flow(&mut tx, current).await?;
-            tx.finish::<$entity>($verb, next.id).await?;
-            $crate::rest::crud::show_written(&call, next).await
-        });
-    }};
-    ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path, body = $body:ty) => {{
+    ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path, body = $body:ty $(, $tightens:ident)?) => {{
         let view = $crate::rest::actions::view::<$entity>($routes);
         let schema = $routes.document.schema::<$body>();
-        let op = $crate::rest::actions::step::<$entity>($action, $verb, view).takes(schema);
+        let op = $crate::rest::actions::step::<$entity>($action, $verb, view).takes(schema)
+            $(.$tightens())?;
         $routes.add(op, |call: $crate::rest::call::Call| async move {
             let body: $body = call.json()?.into_spec()?;
             let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
             let next = $flow(&mut tx, current, body.into()).await?;
+            tx.finish::<$entity>($verb, next.id).await?;
+            $crate::rest::crud::show_written(&call, next).await
+        });
+    }};
+    ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path $(, $tightens:ident)?) => {{
+        let view = $crate::rest::actions::view::<$entity>($routes);
+        let op = $crate::rest::actions::step::<$entity>($action, $verb, view) $(.$tightens())?;
+        $routes.add(op, |call: $crate::rest::call::Call| async move {
+            call.no_body()?;
+            let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
+            let next = $flow(&mut tx, current).await?;
             tx.finish::<$entity>($verb, next.id).await?;
             $crate::rest::crud::show_written(&call, next).await
         });

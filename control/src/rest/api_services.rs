@@ -1,6 +1,6 @@
 //! `/v1/api-services`: blueprints of APIs, with their routes, backends and policies inside.
 
-use imp_core::api_service::{ApiService, ApiServiceSpec};
+use imp_core::api_service::{ApiService, ApiServiceSpec, ApiServiceStatus};
 use imp_core::role::Action;
 use imp_core::scope::TenantScope;
 use imp_store::api_service::ApiServiceFilter;
@@ -14,6 +14,7 @@ use crate::rest::body::{Json, fault};
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -23,7 +24,7 @@ impl Entity for ApiService {
 
     // A quarter of a megabyte each, at most.
     const PORTION: i64 = 8;
-    const FILTERS: &'static [&'static str] = &["tenant_id", "name", "status"];
+    const FILTERS: &'static [Param] = &[TENANT, NAME, Param::of::<ApiServiceStatus>("status")];
 
     fn spec(&self) -> ApiServiceSpec {
         self.spec.clone()
@@ -79,5 +80,5 @@ fn refuse_gateway(body: &Json) -> Result<(), Problem> {
 pub fn mount(routes: &mut Routes) {
     crud::mount::<ApiService>(routes);
     act!(routes, ApiService, Action::Write, "deprecate", flow::deprecate);
-    act!(routes, ApiService, Action::Write, "retire", flow::retire);
+    act!(routes, ApiService, Action::Write, "retire", flow::retire, tightens);
 }

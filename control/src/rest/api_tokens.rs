@@ -1,5 +1,6 @@
 //! `/v1/api-tokens`: who may call this API. DELETE revokes.
 
+use imp_core::CustomerId;
 use imp_core::api_token::{ApiToken, ApiTokenSpec};
 use imp_store::api_token::ApiTokenFilter;
 
@@ -11,6 +12,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -19,7 +21,7 @@ impl Entity for ApiToken {
     type View = Self;
 
     const IMMUTABLE: &'static [&'static str] = &["customer_id"];
-    const FILTERS: &'static [&'static str] = &["tenant_id", "customer_id", "name"];
+    const FILTERS: &'static [Param] = &[TENANT, Param::of::<CustomerId>("customer_id"), NAME];
     const SECRET: Option<&'static str> = Some("token");
 
     fn spec(&self) -> ApiTokenSpec {

@@ -1,5 +1,7 @@
 //! Bodies: JSON objects, read so that every fault has its pointer.
 
+mod shape;
+
 use http::{HeaderMap, StatusCode, header};
 use imp_core::TenantId;
 use imp_core::check::{Check, Violation};
@@ -11,6 +13,7 @@ use serde_path_to_error::{Path, Segment};
 use crate::problem::Problem;
 use crate::rest::depth;
 use crate::workers::off_workers;
+use shape::{Body, Misfit};
 
 /// `application/json`, or a `+json` type such as merge-patch.
 pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -99,10 +102,10 @@ impl Json {
 }
 
 fn read<T: DeserializeOwned>(value: Value, at: &str) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(Body(value)).map_err(|error| {
         let prefix = if at.is_empty() { String::new() } else { format!("/{at}") };
         let pointer = format!("{prefix}{}", pointer(error.path()));
-        classify(&pointer, &error.into_inner().to_string())
+        problem(&pointer, error.into_inner())
     })
 }
 
@@ -125,23 +128,21 @@ fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// serde says what is wrong in words only; the beginnings of its sentences are stable.
-fn classify(at: &str, message: &str) -> Problem {
-    let named = || message.split('`').nth(1).unwrap_or_default();
-    if message.starts_with("missing field") {
-        return Problem::invalid(
-            &format!("{at}/{}", named()),
-            "required",
-            "this field is required",
-        );
+fn problem(at: &str, misfit: Misfit) -> Problem {
+    match misfit {
+        Misfit::Missing(field) => {
+            Problem::invalid(&format!("{at}/{field}"), "required", "this field is required")
+        }
+        Misfit::Unknown { field, detail } => {
+            let suffix = format!("/{}", escape(&field));
+            // The path ends with the field when its name was read as a key.
+            let pointer =
+                if at.ends_with(&suffix) { at.to_owned() } else { format!("{at}{suffix}") };
+            fault(&pointer, "unknown_field", detail)
+        }
+        Misfit::Type(detail) => fault(at, "invalid_type", detail),
+        Misfit::Value(detail) => fault(at, "invalid_value", detail),
     }
-    if message.starts_with("unknown field") {
-        let suffix = format!("/{}", escape(named()));
-        let pointer = if at.ends_with(&suffix) { at.to_owned() } else { format!("{at}{suffix}") };
-        return fault(&pointer, "unknown_field", message.to_owned());
-    }
-    let code = if message.starts_with("invalid type") { "invalid_type" } else { "invalid_value" };
-    fault(at, code, message.to_owned())
 }
 
 /// A body of the wrong shape: 400.
@@ -194,5 +195,26 @@ mod tests {
             plan(r#"{"name":"a","quota":{"requests":1,"per":"year"}}"#),
             (400, "invalid_value", at("/quota/per"))
         );
+        let policy = |policy: &str| service(&format!(r#"{{"name":"a","policies":[{policy}]}}"#));
+        let limit = |fields: &str| {
+            policy(&format!(r#"{{"config":{{{fields}}},"name":"l","type":"rate_limit"}}"#))
+        };
+        assert_eq!(
+            limit(r#""requests":1,"per":"hour","burst":1"#),
+            (400, "unknown_field", at("/policies/0/config/burst"))
+        );
+        assert_eq!(limit(r#""per":"hour""#), (422, "required", at("/policies/0/config/requests")));
+        assert_eq!(
+            limit(r#""requests":"1","per":"hour""#),
+            (400, "invalid_type", at("/policies/0/config/requests"))
+        );
+        assert_eq!(policy(r#"{"name":"l"}"#), (422, "required", at("/policies/0/type")));
+        let unknown = r#"{"name":"l","type":"teleport","config":{}}"#;
+        assert_eq!(policy(unknown), (400, "invalid_value", at("/policies/0/config")));
+        let route =
+            |path: &str| service(&format!(r#"{{"name":"a","routes":[{{"path":{path}}}]}}"#));
+        assert_eq!(route(r#"{"exact":"/","prefix":"/"}"#).0, 400);
+        assert_eq!(route(r#"{"glob":"/"}"#).0, 400);
+        assert_eq!(route(r#"7"#), (400, "invalid_type", at("/routes/0/path")));
     }
 }

@@ -1,5 +1,6 @@
 //! `/v1/client-apps`: programs of a customer's that call APIs.
 
+use imp_core::CustomerId;
 use imp_core::client_app::{ClientApp, ClientAppSpec};
 use imp_store::client_app::ClientAppFilter;
 
@@ -11,6 +12,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -19,7 +21,7 @@ impl Entity for ClientApp {
     type View = Self;
 
     const IMMUTABLE: &'static [&'static str] = &["customer_id"];
-    const FILTERS: &'static [&'static str] = &["tenant_id", "customer_id", "name"];
+    const FILTERS: &'static [Param] = &[TENANT, Param::of::<CustomerId>("customer_id"), NAME];
 
     fn spec(&self) -> ClientAppSpec {
         self.spec.clone()
@@ -41,7 +43,7 @@ impl Entity for ClientApp {
         current: Self,
         spec: ClientAppSpec,
     ) -> Result<Self, Refusal> {
-        flow::edit(tx, current, spec).await
+        tx.save(Self { spec, ..current }).await
     }
 }
 

@@ -19,6 +19,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::{Entity, Extra};
+use crate::rest::param::{NAME, Param};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 use crate::state::State;
@@ -71,7 +72,7 @@ impl Entity for Cluster {
     type View = ClusterView;
 
     const REPORTED: &'static [&'static str] = &["agents"];
-    const FILTERS: &'static [&'static str] = &["name"];
+    const FILTERS: &'static [Param] = &[NAME];
     const EXTRAS: &'static [Extra] = &[];
 
     fn spec(&self) -> ClusterSpec {
@@ -97,10 +98,6 @@ impl Entity for Cluster {
         spec: ClusterSpec,
     ) -> Result<Self, Refusal> {
         flow::edit(tx, current, spec).await
-    }
-
-    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
-        flow::delete(tx, current).await
     }
 
     async fn views(state: &State, items: Vec<Self>) -> Result<Vec<ClusterView>, Problem> {

@@ -1,6 +1,7 @@
 //! `/v1/consumers`: an app under a subscription.
 
 use imp_core::consumer::{Consumer, ConsumerSpec};
+use imp_core::{ClientAppId, CustomerId, SubscriptionId};
 use imp_store::consumer::ConsumerFilter;
 
 use crate::flows::{Created, consumer as flow};
@@ -11,6 +12,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -19,8 +21,12 @@ impl Entity for Consumer {
     type View = Self;
 
     const IMMUTABLE: &'static [&'static str] = &["subscription_id", "client_app_id"];
-    const FILTERS: &'static [&'static str] =
-        &["tenant_id", "customer_id", "subscription_id", "client_app_id"];
+    const FILTERS: &'static [Param] = &[
+        TENANT,
+        Param::of::<CustomerId>("customer_id"),
+        Param::of::<SubscriptionId>("subscription_id"),
+        Param::of::<ClientAppId>("client_app_id"),
+    ];
 
     fn spec(&self) -> ConsumerSpec {
         self.spec

@@ -1,7 +1,8 @@
 //! `/v1/credentials`: what consumers show at the gateway.
 
-use imp_core::credential::{Credential, CredentialSpec};
+use imp_core::credential::{Credential, CredentialSpec, CredentialStatus};
 use imp_core::role::Action;
+use imp_core::{ConsumerId, CustomerId};
 use imp_store::credential::CredentialFilter;
 
 use crate::flows::{Created, credential as flow};
@@ -13,6 +14,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -21,7 +23,12 @@ impl Entity for Credential {
     type View = Self;
 
     const IMMUTABLE: &'static [&'static str] = &["consumer_id", "type"];
-    const FILTERS: &'static [&'static str] = &["tenant_id", "customer_id", "consumer_id", "status"];
+    const FILTERS: &'static [Param] = &[
+        TENANT,
+        Param::of::<CustomerId>("customer_id"),
+        Param::of::<ConsumerId>("consumer_id"),
+        Param::of::<CredentialStatus>("status"),
+    ];
     const SECRET: Option<&'static str> = Some("api_key");
 
     fn spec(&self) -> CredentialSpec {
@@ -49,13 +56,9 @@ impl Entity for Credential {
     ) -> Result<Self, Refusal> {
         flow::reschedule(tx, current, spec).await
     }
-
-    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
-        flow::delete(tx, current).await
-    }
 }
 
 pub fn mount(routes: &mut Routes) {
     crud::mount::<Credential>(routes);
-    act!(routes, Credential, Action::Revoke, "revoke", flow::revoke);
+    act!(routes, Credential, Action::Revoke, "revoke", flow::revoke, tightens);
 }

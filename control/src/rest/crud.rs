@@ -15,6 +15,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::document::Document;
 use crate::rest::entity::Entity;
+use crate::rest::param::{PAGE, TENANT};
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
@@ -47,21 +48,17 @@ pub fn mount_reads<E: Entity>(routes: &mut Routes) {
     let view = routes.document.schema::<E::View>();
     let page = routes.document.list(&E::View::name(), &view);
     let list = Op::get(operation::<E>("list"), collection::<E>(), format!("List: {}s", E::NOUN));
-    let query = ["page_size", "page_token"];
     routes.add(
-        list.needs(E::KIND, Read).query(&query).query(E::FILTERS).gives(200, page),
+        list.needs(E::KIND, Read).query(&PAGE).query(E::FILTERS).gives(200, page),
         |call| async move { list_them::<E>(call).await },
     );
     let get = Op::get(operation::<E>("get"), member::<E>(), format!("Get: {}", E::NOUN));
-    routes.add(
-        get.needs(E::KIND, Read).query(&["tenant_id"]).gives(200, view),
-        |call| async move {
-            let (scope, id) = locate::<E>(&call).await?;
-            let entity = E::get(&call.state.store, &scope, id).await?;
-            let entity = entity.ok_or_else(|| Problem::not_found(E::NOUN))?;
-            show(&call, entity).await
-        },
-    );
+    routes.add(get.needs(E::KIND, Read).query(&[TENANT]).gives(200, view), |call| async move {
+        let (scope, id) = locate::<E>(&call).await?;
+        let entity = E::get(&call.state.store, &scope, id).await?;
+        let entity = entity.ok_or_else(|| Problem::not_found(E::NOUN))?;
+        show(&call, entity).await
+    });
 }
 
 pub fn mount_create<E: Entity>(routes: &mut Routes) {
@@ -89,16 +86,16 @@ pub fn mount_edits<E: Entity>(routes: &mut Routes) {
     let spec = routes.document.schema::<E::Spec>();
     let patch = routes.document.patch::<E::Spec>();
     let op = Op::put(operation::<E>("replace"), member::<E>(), format!("Replace: {}", E::NOUN));
-    let op = op.needs(E::KIND, Write).query(&["tenant_id"]).takes(spec).gives(200, view.clone());
+    let op = op.needs(E::KIND, Write).query(&[TENANT]).takes(spec).gives(200, view.clone());
     routes.add(op, |call| async move { edit::<E>(call, false).await });
     let op = Op::patch(operation::<E>("update"), member::<E>(), format!("Update: {}", E::NOUN));
-    let op = op.needs(E::KIND, Write).query(&["tenant_id"]).takes(patch).gives(200, view);
+    let op = op.needs(E::KIND, Write).query(&[TENANT]).takes(patch).gives(200, view);
     routes.add(op, |call| async move { edit::<E>(call, true).await });
 }
 
 pub fn mount_delete<E: Entity>(routes: &mut Routes) {
     let op = Op::delete(operation::<E>("delete"), member::<E>(), format!("Delete: {}", E::NOUN));
-    routes.add(op.needs(E::KIND, E::DELETING).query(&["tenant_id"]), |call| async move {
+    routes.add(op.needs(E::KIND, E::DELETING).query(&[TENANT]), |call| async move {
         let (mut tx, current) = open::<E>(&call).await?;
         let id = current.id();
         E::remove(&mut tx, current).await?;

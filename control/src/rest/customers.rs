@@ -12,6 +12,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -19,7 +20,7 @@ impl Entity for Customer {
     type Spec = CustomerSpec;
     type View = Self;
 
-    const FILTERS: &'static [&'static str] = &["tenant_id", "name"];
+    const FILTERS: &'static [Param] = &[TENANT, NAME];
 
     fn spec(&self) -> CustomerSpec {
         self.spec.clone()
@@ -45,7 +46,7 @@ impl Entity for Customer {
         current: Self,
         spec: CustomerSpec,
     ) -> Result<Self, Refusal> {
-        flow::edit(tx, current, spec).await
+        tx.save(Self { spec, ..current }).await
     }
 }
 

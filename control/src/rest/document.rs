@@ -66,7 +66,7 @@ impl Document {
             "operationId": op.id,
             "tags": [op.id.split('.').next().unwrap_or_default()],
             "summary": op.summary,
-            "parameters": parameters(op),
+            "parameters": parameters(self, op),
             "responses": self.responses(op),
         });
         if let Some(fields) = operation.as_object_mut() {
@@ -109,7 +109,7 @@ impl Document {
 
     /// The whole document.
     pub fn finish(mut self) -> Value {
-        flatten(&mut self.schemas);
+        write_out(&mut self.schemas);
         json!({
             "openapi": "3.1.0",
             "info": {
@@ -139,11 +139,10 @@ fn body(op: &Op, schema: &Value) -> Value {
         content.insert("application/merge-patch+json".to_owned(), json!({ "schema": schema }));
     }
     content.insert("application/json".to_owned(), json!({ "schema": schema }));
-    let is_action = op.method == Method::POST && op.path.contains('}') && op.status == 200;
-    json!({ "required": !is_action, "content": content })
+    json!({ "required": true, "content": content })
 }
 
-fn parameters(op: &Op) -> Value {
+fn parameters(document: &mut Document, op: &Op) -> Value {
     let mut parameters = Vec::new();
     for name in op.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}')) {
         parameters.push(json!({
@@ -152,17 +151,7 @@ fn parameters(op: &Op) -> Value {
             "schema": { "type": "string" },
         }));
     }
-    for name in &op.query {
-        let schema = match *name {
-            "page_size" => {
-                json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 })
-            }
-            name if name.ends_with("_id") => json!({ "type": "string", "format": "uuid" }),
-            _ => json!({ "type": "string" }),
-        };
-        parameters
-            .push(json!({ "name": name, "in": "query", "required": false, "schema": schema }));
-    }
+    parameters.extend(op.query.iter().map(|param| param.describe(document)));
     let is_change = [Method::PUT, Method::PATCH, Method::DELETE].contains(&op.method);
     if is_change {
         parameters.push(json!({
@@ -201,60 +190,48 @@ fn bad_statuses(op: &Op) -> Vec<(&'static str, &'static str)> {
     table.into_iter().filter(|(wanted, ..)| *wanted).map(|(_, code, words)| (code, words)).collect()
 }
 
-/// serde's `flatten` becomes `allOf`, and parts that refuse unknown fields would then refuse each
-/// other's. Writes each such schema out as the one object it is.
-fn flatten(schemas: &mut Map<String, Value>) {
+/// A view that flattens its spec becomes `allOf`, and parts that refuse unknown fields would then refuse
+/// each other's. Writes each such schema out as the one object it is.
+fn write_out(schemas: &mut Map<String, Value>) {
     let before = schemas.clone();
     for schema in schemas.values_mut().filter(|schema| schema.get("allOf").is_some()) {
         let parts = schema.get("allOf").and_then(Value::as_array).cloned().unwrap_or_default();
         let strict =
             parts.iter().any(|part| part.get("additionalProperties") == Some(&json!(false)));
-        let mut shapes = shapes(&before, schema);
-        for shape in shapes.iter_mut().filter_map(Value::as_object_mut).filter(|_| strict) {
-            shape.insert("additionalProperties".to_owned(), json!(false));
+        let (mut properties, mut required) = (Map::new(), Vec::new());
+        collect(&before, schema, &mut properties, &mut required);
+        let mut whole = Map::new();
+        whole.insert("type".to_owned(), json!("object"));
+        whole.insert("properties".to_owned(), Value::Object(properties));
+        if !required.is_empty() {
+            whole.insert("required".to_owned(), Value::Array(required));
         }
-        let mut whole = match <[Value; 1]>::try_from(shapes) {
-            Ok([one]) => one,
-            Err(many) => json!({ "oneOf": many }),
-        };
-        if let (Some(words), Some(fields)) = (schema.get("description"), whole.as_object_mut()) {
-            fields.insert("description".to_owned(), words.clone());
+        if strict {
+            whole.insert("additionalProperties".to_owned(), json!(false));
         }
-        *schema = whole;
+        if let Some(words) = schema.get("description") {
+            whole.insert("description".to_owned(), words.clone());
+        }
+        *schema = Value::Object(whole);
     }
 }
 
-/// Every object that fits the schema, written out.
-fn shapes(schemas: &Map<String, Value>, schema: &Value) -> Vec<Value> {
+/// The fields of an object and of all that it consists of.
+fn collect(
+    schemas: &Map<String, Value>,
+    schema: &Value,
+    properties: &mut Map<String, Value>,
+    required: &mut Vec<Value>,
+) {
     let name = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix(SCHEMAS));
     if let Some(target) = name.and_then(|name| schemas.get(name)) {
-        return shapes(schemas, target);
+        return collect(schemas, target, properties, required);
     }
-    let list = |key: &str| schema.get(key).and_then(Value::as_array);
-    if let Some(variants) = list("oneOf") {
-        return variants.iter().flat_map(|variant| shapes(schemas, variant)).collect();
+    for part in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+        collect(schemas, part, properties, required);
     }
-    let Some(parts) = list("allOf") else { return vec![schema.clone()] };
-    parts.iter().fold(vec![json!({})], |wholes, part| {
-        let more = shapes(schemas, part);
-        wholes.iter().flat_map(|whole| more.iter().map(move |part| joined(whole, part))).collect()
-    })
-}
-
-fn joined(left: &Value, right: &Value) -> Value {
-    let mut properties = Map::new();
-    let mut required: Vec<Value> = Vec::new();
-    for side in [left, right] {
-        if let Some(fields) = side.get("properties").and_then(Value::as_object) {
-            properties.extend(fields.clone());
-        }
-        if let Some(names) = side.get("required").and_then(Value::as_array) {
-            required.extend(names.iter().cloned());
-        }
-    }
-    let mut whole = json!({ "type": "object", "properties": properties });
-    if let Some(fields) = whole.as_object_mut().filter(|_| !required.is_empty()) {
-        fields.insert("required".to_owned(), Value::Array(required));
-    }
-    whole
+    let fields = schema.get("properties").and_then(Value::as_object);
+    properties.extend(fields.cloned().unwrap_or_default());
+    let names = schema.get("required").and_then(Value::as_array);
+    required.extend(names.cloned().unwrap_or_default());
 }

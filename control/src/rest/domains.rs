@@ -1,6 +1,6 @@
 //! `/v1/domains`: the names below which a tenant may publish.
 
-use imp_core::domain::{Domain, DomainSpec};
+use imp_core::domain::{Domain, DomainSpec, DomainStatus};
 use imp_core::role::Action;
 use imp_core::scope::TenantScope;
 use imp_store::Record as _;
@@ -16,6 +16,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::Routes;
@@ -25,7 +26,7 @@ impl Entity for Domain {
     type View = Self;
 
     const IMMUTABLE: &'static [&'static str] = &["name"];
-    const FILTERS: &'static [&'static str] = &["tenant_id", "name", "status"];
+    const FILTERS: &'static [Param] = &[TENANT, NAME, Param::of::<DomainStatus>("status")];
 
     fn spec(&self) -> DomainSpec {
         self.spec.clone()

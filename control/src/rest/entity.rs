@@ -17,6 +17,7 @@ use crate::problem::Problem;
 use crate::refusal::Refusal;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
+use crate::rest::param::Param;
 use crate::rest::query::Query;
 use crate::state::State;
 
@@ -46,7 +47,7 @@ pub trait Entity: Stored + Serialize {
     /// Fields that move without anybody's edit. A PUT may carry what they were when it was read.
     const REPORTED: &'static [&'static str] = &[];
     /// Query parameters of the list.
-    const FILTERS: &'static [&'static str] = &[];
+    const FILTERS: &'static [Param] = &[];
     /// Of a list, so many are read at once.
     const PORTION: i64 = 64;
     /// What `create` takes besides the spec.

@@ -12,6 +12,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -19,7 +20,7 @@ impl Entity for Gateway {
     type Spec = GatewaySpec;
     type View = Self;
 
-    const FILTERS: &'static [&'static str] = &["tenant_id", "name"];
+    const FILTERS: &'static [Param] = &[TENANT, NAME];
 
     fn spec(&self) -> GatewaySpec {
         self.spec.clone()
@@ -46,10 +47,6 @@ impl Entity for Gateway {
         spec: GatewaySpec,
     ) -> Result<Self, Refusal> {
         flow::edit(tx, current, spec).await
-    }
-
-    async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
-        flow::delete(tx, current).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! `/v1/plans`: price and limits of a product.
 
+use imp_core::ProductId;
 use imp_core::plan::{Plan, PlanSpec};
+use imp_core::product::CatalogStatus;
 use imp_core::role::Action;
 use imp_core::scope::TenantScope;
 use imp_store::plan::PlanFilter;
@@ -14,6 +16,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::{Entity, Extra, OWNER, uuid_schema};
+use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::products::{INITIAL, Initial};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
@@ -22,7 +25,8 @@ impl Entity for Plan {
     type Spec = PlanSpec;
     type View = Self;
 
-    const FILTERS: &'static [&'static str] = &["tenant_id", "product_id", "name", "status"];
+    const FILTERS: &'static [Param] =
+        &[TENANT, Param::of::<ProductId>("product_id"), NAME, Param::of::<CatalogStatus>("status")];
     const EXTRAS: &'static [Extra] =
         &[OWNER, INITIAL, Extra { name: "product_id", required: true, schema: uuid_schema }];
 

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use chrono::{DateTime, Utc};
-use imp_core::ClusterId;
 use imp_core::check::{Check, Violations};
 use imp_core::cluster::AgentStatus;
 use imp_core::product_publish::{
-    ProductPublish, ProductPublishSpec, PublishRevision, PublishStatus,
+    Environment, ProductPublish, ProductPublishSpec, PublishRevision, PublishStatus,
 };
 use imp_core::role::{Action, Kind};
+use imp_core::{ClusterId, GatewayId, ProductId};
 use imp_store::agent;
 use imp_store::product_publish::{self as table, ProductPublishFilter, RevisionSummary};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud::{self, locate};
 use crate::rest::entity::Entity;
+use crate::rest::param::{PAGE, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
@@ -57,8 +58,14 @@ impl Entity for ProductPublish {
     const IMMUTABLE: &'static [&'static str] = &["product_id", "gateway_id", "cluster_id"];
     const REPORTED: &'static [&'static str] =
         &["status", "acked_revision", "nodes", "last_error", "activated_at", "message"];
-    const FILTERS: &'static [&'static str] =
-        &["tenant_id", "product_id", "gateway_id", "cluster_id", "environment", "status"];
+    const FILTERS: &'static [Param] = &[
+        TENANT,
+        Param::of::<ProductId>("product_id"),
+        Param::of::<GatewayId>("gateway_id"),
+        Param::of::<ClusterId>("cluster_id"),
+        Param::of::<Environment>("environment"),
+        Param::of::<PublishStatus>("status"),
+    ];
 
     fn spec(&self) -> ProductPublishSpec {
         self.spec.clone()
@@ -231,18 +238,18 @@ pub fn mount(routes: &mut Routes) {
     crud::mount::<ProductPublish>(routes);
     act!(routes, ProductPublish, Action::Write, "redeploy", flow::redeploy);
     act!(routes, ProductPublish, Action::Write, "rollback", flow::rollback, body = Rollback);
-    act!(routes, ProductPublish, Action::Write, "suspend", flow::suspend);
+    act!(routes, ProductPublish, Action::Write, "suspend", flow::suspend, tightens);
     act!(routes, ProductPublish, Action::Write, "resume", flow::resume);
     let summary = routes.document.schema::<RevisionView>();
     let page = routes.document.list("PublishRevision", &summary);
     let path = format!("{}/revisions", crud::member::<ProductPublish>());
     let op = Op::get("product_publishes.revisions", &*path, "List: revisions of a publish");
     let op = op.needs(Kind::ProductPublish, Action::Read);
-    let op = op.query(&["tenant_id", "page_size", "page_token"]);
+    let op = op.query(&[TENANT]).query(&PAGE);
     routes.add(op.gives(200, page), revisions);
     let whole = routes.document.schema::<PublishRevision>();
     let path = format!("{path}/{{revision}}");
     let op = Op::get("product_publishes.revision", path, "Get: revision of a publish");
-    let op = op.needs(Kind::ProductPublish, Action::Read).query(&["tenant_id"]);
+    let op = op.needs(Kind::ProductPublish, Action::Read).query(&[TENANT]);
     routes.add(op.gives(200, whole), revision);
 }

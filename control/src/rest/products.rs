@@ -16,6 +16,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::{Entity, Extra, OWNER};
+use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -47,7 +48,7 @@ impl Entity for Product {
     type Spec = ProductSpec;
     type View = Self;
 
-    const FILTERS: &'static [&'static str] = &["tenant_id", "name", "status"];
+    const FILTERS: &'static [Param] = &[TENANT, NAME, Param::of::<CatalogStatus>("status")];
     const EXTRAS: &'static [Extra] = &[OWNER, INITIAL];
 
     fn spec(&self) -> ProductSpec {

@@ -17,13 +17,14 @@ use serde::de::value::{Error, StrDeserializer};
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::rest::param::Param;
 use crate::rest::reply::Reply;
 
 /// Parameters not looked at so far.
 #[derive(Clone, Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
-const DEFAULT_PAGE: usize = 50;
+pub const DEFAULT_PAGE: usize = 50;
 
 impl Query {
     pub fn parse(raw: &str) -> Result<Self, Problem> {
@@ -85,8 +86,8 @@ impl Query {
     }
 
     /// A parameter nobody knows is a typing error, and silence about it would be a wrong answer.
-    pub fn check(&self, known: &[&str]) -> Result<(), Problem> {
-        match self.0.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+    pub fn check(&self, known: &[Param]) -> Result<(), Problem> {
+        match self.0.iter().find(|(key, _)| !known.iter().any(|param| param.name == key)) {
             None => Ok(()),
             Some((key, _)) => Err(Problem::unreadable(
                 "unknown_parameter",

@@ -20,6 +20,7 @@ use crate::auth::authenticate;
 use crate::problem::Problem;
 use crate::rest::call::{Call, Weight};
 use crate::rest::document::Document;
+use crate::rest::param::{Param, is_paged};
 use crate::rest::reply::Reply;
 use crate::state::State;
 
@@ -33,19 +34,21 @@ pub struct Op {
     /// What the caller's roles must allow; None: any valid token will do.
     pub needs: Option<(Kind, Action)>,
     /// Every query parameter that it knows.
-    pub query: Vec<&'static str>,
+    pub query: Vec<Param>,
     /// The schema of the body, when it takes one.
     pub body: Option<Value>,
     /// The schema of the answer; None: 204.
     pub answer: Option<Value>,
     /// The status when all went well.
     pub status: u16,
+    /// Whether it takes something away from somebody.
+    tightens: bool,
 }
 
 impl Op {
     fn new(id: String, method: Method, path: String, summary: String) -> Self {
         let (needs, query, body, answer, status) = (None, vec![], None, None, 200);
-        Self { id, method, path, summary, needs, query, body, answer, status }
+        Self { id, method, path, summary, needs, query, body, answer, status, tightens: false }
     }
 
     pub fn get(id: impl Into<String>, path: impl Into<String>, summary: impl Into<String>) -> Self {
@@ -77,21 +80,21 @@ impl Op {
         path: impl Into<String>,
         summary: impl Into<String>,
     ) -> Self {
-        Self { status: 204, ..Self::new(id.into(), Method::DELETE, path.into(), summary.into()) }
+        let op = Self::new(id.into(), Method::DELETE, path.into(), summary.into());
+        Self { status: 204, ..op.tightens() }
     }
 
-    /// Whether it takes something away from somebody.
-    fn tightens(&self) -> bool {
-        let ends = ["/revoke", "/suspend", "/cancel", "/retire"];
-        self.method == Method::DELETE || ends.iter().any(|action| self.path.ends_with(action))
+    /// Takes something away from somebody, and so waits for nothing that gives.
+    pub fn tightens(self) -> Self {
+        Self { tightens: true, ..self }
     }
 
     pub fn needs(self, kind: Kind, action: Action) -> Self {
         Self { needs: Some((kind, action)), ..self }
     }
 
-    pub fn query(mut self, names: &[&'static str]) -> Self {
-        self.query.extend_from_slice(names);
+    pub fn query(mut self, params: &[Param]) -> Self {
+        self.query.extend_from_slice(params);
         self
     }
 
@@ -121,7 +124,7 @@ impl Routes {
         self.document.describe(&op);
         let filter = MethodFilter::try_from(op.method.clone()).unwrap_or(MethodFilter::GET);
         let rules = Arc::new(Rules {
-            tightens: op.tightens(),
+            tightens: op.tightens,
             id: op.id.into(),
             needs: op.needs,
             query: op.query,
@@ -145,7 +148,7 @@ impl Routes {
 struct Rules {
     id: Arc<str>,
     needs: Option<(Kind, Action)>,
-    query: Vec<&'static str>,
+    query: Vec<Param>,
     tightens: bool,
 }
 
@@ -184,7 +187,7 @@ impl Rules {
         };
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let payer = Payer::from(&principal);
-        let bytes = Weight::of(&request, self.query.contains(&"page_size")).bytes()?;
+        let bytes = Weight::of(&request, is_paged(&self.query)).bytes()?;
         // Whoever waits for a turn holds none of the tenant's memory.
         let _turn = state.admission.work(&scope, bytes).await?;
         let room = state.admission.room(principal.tenant_id, bytes).await?;

@@ -3,7 +3,8 @@
 use imp_core::check::{Check, Violations};
 use imp_core::grammar;
 use imp_core::role::Action;
-use imp_core::subscription::{Subscription, SubscriptionSpec};
+use imp_core::subscription::{Subscription, SubscriptionSpec, SubscriptionStatus};
+use imp_core::{CustomerId, PlanId, ProductId};
 use imp_store::subscription::SubscriptionFilter;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -17,6 +18,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::Entity;
+use crate::rest::param::{Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -28,8 +30,13 @@ impl Entity for Subscription {
         &["customer_id", "product_id", "environment", "product_publish_id"];
     /// Customers cancel; nothing that was used disappears.
     const DELETING: Action = Action::Decide;
-    const FILTERS: &'static [&'static str] =
-        &["tenant_id", "customer_id", "product_id", "plan_id", "status"];
+    const FILTERS: &'static [Param] = &[
+        TENANT,
+        Param::of::<CustomerId>("customer_id"),
+        Param::of::<ProductId>("product_id"),
+        Param::of::<PlanId>("plan_id"),
+        Param::of::<SubscriptionStatus>("status"),
+    ];
 
     fn spec(&self) -> SubscriptionSpec {
         SubscriptionSpec {
@@ -98,9 +105,9 @@ pub fn mount(routes: &mut Routes) {
     crud::mount::<Subscription>(routes);
     act!(routes, Subscription, Action::Decide, "approve", flow::approve);
     act!(routes, Subscription, Action::Decide, "reject", flow::reject, body = Reason);
-    act!(routes, Subscription, Action::Decide, "suspend", flow::suspend, body = Reason);
+    act!(routes, Subscription, Action::Decide, "suspend", flow::suspend, body = Reason, tightens);
     act!(routes, Subscription, Action::Decide, "resume", flow::resume);
-    act!(routes, Subscription, Action::Write, "cancel", flow::cancel);
+    act!(routes, Subscription, Action::Write, "cancel", flow::cancel, tightens);
     act!(
         routes,
         Subscription,

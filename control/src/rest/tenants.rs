@@ -12,6 +12,7 @@ use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
 use crate::rest::entity::{Entity, Extra};
+use crate::rest::param::Param;
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
@@ -20,7 +21,7 @@ impl Entity for Tenant {
     type View = Self;
 
     const IMMUTABLE: &'static [&'static str] = &["slug"];
-    const FILTERS: &'static [&'static str] = &["slug"];
+    const FILTERS: &'static [Param] = &[Param::text("slug")];
     const EXTRAS: &'static [Extra] = &[];
 
     fn spec(&self) -> TenantSpec {
@@ -45,7 +46,7 @@ impl Entity for Tenant {
         current: Self,
         spec: TenantSpec,
     ) -> Result<Self, Refusal> {
-        flow::edit(tx, current, spec).await
+        tx.save(Self { spec, ..current }).await
     }
 }
 

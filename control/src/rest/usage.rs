@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::entity::Stored as _;
 use crate::problem::Problem;
 use crate::rest::call::Call;
+use crate::rest::param::{PAGE, Param};
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
@@ -85,10 +86,7 @@ pub fn mount(routes: &mut Routes) {
     let record = routes.document.schema::<UsageRecord>();
     let page = routes.document.list("UsageRecord", &record);
     let op = Op::get("usage.list", "/v1/usage", "List: calls by hour");
-    let op = op.needs(Kind::Subscription, Action::Read).query(&[
-        "subscription_id",
-        "page_size",
-        "page_token",
-    ]);
+    let whose = Param::of::<SubscriptionId>("subscription_id").required();
+    let op = op.needs(Kind::Subscription, Action::Read).query(&[whose]).query(&PAGE);
     routes.add(op.gives(200, page), list);
 }

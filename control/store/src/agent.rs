@@ -7,6 +7,7 @@ use imp_core::{AgentId, ClusterId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::columns::Columns;
 use crate::sql::{Conditions, Stored};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, select};
 use crate::{Result, Store, Tx};
@@ -63,12 +64,14 @@ pub fn refreshed(mut agent: Agent, now: DateTime<Utc>) -> Agent {
 
 object!(Agent, AgentId, AgentFilter, "agents");
 
-impl Table for Agent {
+impl Columns for Agent {
     type Row = Row;
 
     const COLUMNS: &'static str = "id, cluster_id, agent_version, hostname, last_seen_at, nodes, \
         revoked_at, duplicate_seen_at, capabilities, version, created_at, updated_at";
+}
 
+impl Table for Agent {
     fn scope(_: &TenantScope, _: &mut Conditions<'_>) {}
 
     fn filter<'a>(filter: &'a AgentFilter, conditions: &mut Conditions<'a>) {

@@ -9,9 +9,10 @@ use imp_core::scope::TenantScope;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::columns::columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored, Word};
-use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
+use crate::table::{Reference, Table, micros, object, tenant_only};
 use crate::{Result, Tx};
 
 /// Which services to list.
@@ -23,22 +24,6 @@ pub struct ApiServiceFilter {
     pub api_version: Option<String>,
     /// In this state.
     pub status: Option<ApiServiceStatus>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    status: Word<ApiServiceStatus>,
-    revision: i64,
-    name: String,
-    api_version: String,
-    description: String,
-    routes: Stored<Vec<Route>>,
-    backends: Stored<Vec<Backend>>,
-    policies: Stored<Vec<Policy>>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for ApiService {
@@ -63,12 +48,22 @@ impl From<Row> for ApiService {
 
 object!(ApiService, ApiServiceId, ApiServiceFilter, "api_services");
 
+columns! {
+    ApiService as it;
+    fixed { id: Uuid = it.id.0, tenant_id: Uuid = it.tenant_id.0, }
+    changing {
+        status: Word<ApiServiceStatus> = it.status.as_str(),
+        revision: i64 = it.revision,
+        name: String = &it.spec.name,
+        api_version: String = &it.spec.api_version,
+        description: String = &it.spec.description,
+        routes: Stored<Vec<Route>> = Json(&it.spec.routes),
+        backends: Stored<Vec<Backend>> = Json(&it.spec.backends),
+        policies: Stored<Vec<Policy>> = Json(&it.spec.policies),
+    }
+}
+
 impl Table for ApiService {
-    type Row = Row;
-
-    const COLUMNS: &'static str = "id, tenant_id, status, revision, name, api_version, \
-        description, routes, backends, policies, version, created_at, updated_at";
-
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
     }
@@ -78,23 +73,10 @@ impl Table for ApiService {
         conditions.text("api_version =", filter.api_version.as_deref());
         conditions.word("status =", filter.status);
     }
-}
 
-/// Adds it.
-pub async fn insert(tx: &mut Tx, service: &ApiService) -> Result<()> {
-    let sql = "INSERT INTO api_services (id, tenant_id, status, revision, name, api_version, \
-        description, routes, backends, policies, version, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-    save(tx, sql, service, 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`.
-pub async fn update(tx: &mut Tx, service: &ApiService, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE api_services SET status = $3, revision = $4, name = $5, api_version = $6, \
-        description = $7, routes = $8, backends = $9, policies = $10, version = $11, \
-        updated_at = $13 WHERE id = $1 AND tenant_id = $2 AND version = $14";
-    let rows = save(tx, sql, service, expected_version).await?;
-    matched::<ApiService>(tx, rows, service.id.into()).await
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (None, vec![("tenant_id", "tenants", Some(self.tenant_id.0))])
+    }
 }
 
 /// Moves a draft on to `published` and holds its row; false: it is something else by now, and stays.
@@ -166,27 +148,4 @@ pub async fn hold(tx: &mut Tx, id: ApiServiceId, how: Hold) -> Result<Option<Api
     };
     let rows = fetch!(tx.conn(), "api_services", (Word<ApiServiceStatus>,), sql, id.0)?;
     Ok(rows.into_iter().next().map(|(status,)| status.0))
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, service: &ApiService, expected: i64) -> Result<u64> {
-    let ApiService { id, tenant_id, status, revision, spec, meta } = service;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        tenant_id.0,
-        status.as_str(),
-        *revision,
-        &spec.name,
-        &spec.api_version,
-        &spec.description,
-        Json(&spec.routes),
-        Json(&spec.backends),
-        Json(&spec.policies),
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        expected,
-    );
-    explained(tx, done, None, &[("tenant_id", "tenants", Some(tenant_id.0))]).await
 }

@@ -9,6 +9,7 @@ use imp_core::{ApiTokenId, CustomerId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::columns::Columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
@@ -64,11 +65,13 @@ macro_rules! columns {
 
 object!(ApiToken, ApiTokenId, ApiTokenFilter, "api_tokens");
 
-impl Table for ApiToken {
+impl Columns for ApiToken {
     type Row = Row;
 
     const COLUMNS: &'static str = columns!();
+}
 
+impl Table for ApiToken {
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_and_customer(scope, conditions);
     }
@@ -132,12 +135,11 @@ async fn save(
     explained(tx, done, tenant, &references).await
 }
 
-/// A transaction in which no other one adds a token.
-pub async fn alone(store: &Store) -> Result<Tx> {
-    let mut tx = store.begin().await?;
+/// Until the transaction ends no other one writes this table.
+pub async fn lock_out_others(tx: &mut Tx) -> Result<()> {
     if let Conn::Pg(_) = tx.conn() {
         // SQLite has one writer anyway.
         execute!(tx.conn(), "LOCK TABLE api_tokens IN SHARE ROW EXCLUSIVE MODE")?;
     }
-    Ok(tx)
+    Ok(())
 }

@@ -5,9 +5,9 @@ use imp_core::scope::TenantScope;
 use imp_core::{ClientAppId, CustomerId};
 use uuid::Uuid;
 
+use crate::columns::columns;
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, object, tenant_and_customer};
-use crate::{Result, Tx};
+use crate::table::{Reference, Table, object, tenant_and_customer};
 
 /// Which apps to list.
 #[derive(Clone, Debug, Default)]
@@ -16,16 +16,6 @@ pub struct ClientAppFilter {
     pub customer_id: Option<CustomerId>,
     /// Exactly this name.
     pub name: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    customer_id: Uuid,
-    name: String,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for ClientApp {
@@ -41,12 +31,17 @@ impl From<Row> for ClientApp {
 
 object!(ClientApp, ClientAppId, ClientAppFilter, "client_apps");
 
+columns! {
+    ClientApp as it;
+    fixed {
+        id: Uuid = it.id.0,
+        tenant_id: Uuid = it.tenant_id.0,
+        customer_id: Uuid = it.spec.customer_id.0,
+    }
+    changing { name: String = &it.spec.name, }
+}
+
 impl Table for ClientApp {
-    type Row = Row;
-
-    const COLUMNS: &'static str =
-        "id, tenant_id, customer_id, name, version, created_at, updated_at";
-
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_and_customer(scope, conditions);
     }
@@ -55,37 +50,8 @@ impl Table for ClientApp {
         conditions.id("customer_id =", filter.customer_id);
         conditions.text("name =", filter.name.as_deref());
     }
-}
 
-/// Adds it.
-pub async fn insert(tx: &mut Tx, app: &ClientApp) -> Result<()> {
-    let sql = "INSERT INTO client_apps (id, tenant_id, customer_id, name, version, created_at, \
-        updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    save(tx, sql, app, 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`. Its customer stays.
-pub async fn update(tx: &mut Tx, app: &ClientApp, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE client_apps SET name = $4, version = $5, updated_at = $7 \
-        WHERE id = $1 AND tenant_id = $2 AND version = $8";
-    let rows = save(tx, sql, app, expected_version).await?;
-    matched::<ClientApp>(tx, rows, app.id.into()).await
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, app: &ClientApp, expected: i64) -> Result<u64> {
-    let ClientApp { id, tenant_id, spec, meta } = app;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        tenant_id.0,
-        spec.customer_id.0,
-        &spec.name,
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        expected,
-    );
-    let references = [("customer_id", "customers", Some(spec.customer_id.0))];
-    explained(tx, done, Some(tenant_id.0), &references).await
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (Some(self.tenant_id.0), vec![("customer_id", "customers", Some(self.spec.customer_id.0))])
+    }
 }

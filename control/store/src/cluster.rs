@@ -9,9 +9,9 @@ use imp_core::scope::TenantScope;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::columns::columns;
 use crate::sql::{Conditions, Stored};
-use crate::table::{MetaRow, Table, matched, object};
-use crate::{Result, Tx};
+use crate::table::{Table, object};
 
 /// Which clusters to list.
 #[derive(Clone, Debug, Default)]
@@ -20,18 +20,6 @@ pub struct ClusterFilter {
     pub name: Option<String>,
     /// Exactly this region.
     pub region: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    name: String,
-    region: String,
-    cloud_provider: String,
-    labels: Stored<BTreeMap<String, String>>,
-    port_ranges: Stored<Vec<PortRange>>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for Cluster {
@@ -52,49 +40,23 @@ impl From<Row> for Cluster {
 
 object!(Cluster, ClusterId, ClusterFilter, "clusters");
 
+columns! {
+    Cluster as it;
+    fixed { id: Uuid = it.id.0, }
+    changing {
+        name: String = &it.spec.name,
+        region: String = &it.spec.region,
+        cloud_provider: String = &it.spec.cloud_provider,
+        labels: Stored<BTreeMap<String, String>> = Json(&it.spec.labels),
+        port_ranges: Stored<Vec<PortRange>> = Json(&it.spec.port_ranges),
+    }
+}
+
 impl Table for Cluster {
-    type Row = Row;
-
-    const COLUMNS: &'static str = "id, name, region, cloud_provider, labels, port_ranges, \
-        version, created_at, updated_at";
-
     fn scope(_: &TenantScope, _: &mut Conditions<'_>) {}
 
     fn filter<'a>(filter: &'a ClusterFilter, conditions: &mut Conditions<'a>) {
         conditions.text("name =", filter.name.as_deref());
         conditions.text("region =", filter.region.as_deref());
     }
-}
-
-/// Adds it.
-pub async fn insert(tx: &mut Tx, cluster: &Cluster) -> Result<()> {
-    let sql = "INSERT INTO clusters (id, name, region, cloud_provider, labels, version, \
-        created_at, updated_at, port_ranges) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    save(tx, sql, cluster, 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`.
-pub async fn update(tx: &mut Tx, cluster: &Cluster, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE clusters SET name = $2, region = $3, cloud_provider = $4, labels = $5, \
-        version = $6, updated_at = $8, port_ranges = $9 WHERE id = $1 AND version = $10";
-    let rows = save(tx, sql, cluster, expected_version).await?;
-    matched::<Cluster>(tx, rows, cluster.id.into()).await
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, cluster: &Cluster, expected: i64) -> Result<u64> {
-    let Cluster { id, spec, meta } = cluster;
-    execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        &spec.name,
-        &spec.region,
-        &spec.cloud_provider,
-        Json(&spec.labels),
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        Json(&spec.port_ranges),
-        expected,
-    )
 }

@@ -196,7 +196,7 @@ pub async fn subscriptions(
     }
     let select = concat!(
         "SELECT ",
-        subscription::columns!(),
+        subscription::selected!(),
         ", (SELECT v.terms FROM plan_versions v WHERE v.plan_id = subscriptions.plan_id \
          AND v.plan_version = subscriptions.plan_version) AS terms FROM subscriptions WHERE id"
     );

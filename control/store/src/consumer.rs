@@ -5,9 +5,9 @@ use imp_core::scope::TenantScope;
 use imp_core::{ClientAppId, ConsumerId, CustomerId, SubscriptionId};
 use uuid::Uuid;
 
+use crate::columns::columns;
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, object, tenant_and_customer};
-use crate::{Result, Tx};
+use crate::table::{Reference, Table, object, tenant_and_customer};
 
 /// Which consumers to list.
 #[derive(Clone, Debug, Default)]
@@ -18,17 +18,6 @@ pub struct ConsumerFilter {
     pub subscription_id: Option<SubscriptionId>,
     /// Of this app.
     pub client_app_id: Option<ClientAppId>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    customer_id: Uuid,
-    subscription_id: Uuid,
-    client_app_id: Uuid,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for Consumer {
@@ -48,12 +37,19 @@ impl From<Row> for Consumer {
 
 object!(Consumer, ConsumerId, ConsumerFilter, "consumers");
 
+columns! {
+    Consumer as it;
+    fixed {
+        id: Uuid = it.id.0,
+        tenant_id: Uuid = it.tenant_id.0,
+        customer_id: Uuid = it.customer_id.0,
+        subscription_id: Uuid = it.spec.subscription_id.0,
+        client_app_id: Uuid = it.spec.client_app_id.0,
+    }
+    changing {}
+}
+
 impl Table for Consumer {
-    type Row = Row;
-
-    const COLUMNS: &'static str = "id, tenant_id, customer_id, subscription_id, client_app_id, \
-        version, created_at, updated_at";
-
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_and_customer(scope, conditions);
     }
@@ -63,42 +59,13 @@ impl Table for Consumer {
         conditions.id("subscription_id =", filter.subscription_id);
         conditions.id("client_app_id =", filter.client_app_id);
     }
-}
 
-/// Adds it.
-pub async fn insert(tx: &mut Tx, consumer: &Consumer) -> Result<()> {
-    let sql = "INSERT INTO consumers (id, tenant_id, customer_id, subscription_id, \
-        client_app_id, version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    save(tx, sql, consumer, 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`. What it joins stays.
-pub async fn update(tx: &mut Tx, consumer: &Consumer, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE consumers SET version = $6, updated_at = $8 \
-        WHERE id = $1 AND tenant_id = $2 AND version = $9";
-    let rows = save(tx, sql, consumer, expected_version).await?;
-    matched::<Consumer>(tx, rows, consumer.id.into()).await
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, consumer: &Consumer, expected: i64) -> Result<u64> {
-    let Consumer { id, tenant_id, customer_id, spec, meta } = consumer;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        tenant_id.0,
-        customer_id.0,
-        spec.subscription_id.0,
-        spec.client_app_id.0,
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        expected,
-    );
-    let references = [
-        ("subscription_id", "subscriptions", Some(spec.subscription_id.0)),
-        ("client_app_id", "client_apps", Some(spec.client_app_id.0)),
-        ("customer_id", "customers", Some(customer_id.0)),
-    ];
-    explained(tx, done, Some(tenant_id.0), &references).await
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        let references = vec![
+            ("subscription_id", "subscriptions", Some(self.spec.subscription_id.0)),
+            ("client_app_id", "client_apps", Some(self.spec.client_app_id.0)),
+            ("customer_id", "customers", Some(self.customer_id.0)),
+        ];
+        (Some(self.tenant_id.0), references)
+    }
 }

@@ -7,6 +7,7 @@ use imp_core::secret::SecretHash;
 use imp_core::{ConsumerId, CredentialId, CustomerId};
 use uuid::Uuid;
 
+use crate::columns::Columns;
 use crate::sql::{Conditions, Word};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
 use crate::{Result, Store, StoreError, Tx};
@@ -58,12 +59,14 @@ impl From<Row> for Credential {
 
 object!(Credential, CredentialId, CredentialFilter, "credentials");
 
-impl Table for Credential {
+impl Columns for Credential {
     type Row = Row;
 
     const COLUMNS: &'static str = "id, tenant_id, customer_id, consumer_id, kind, prefix, last4, \
         status, expires_at, version, created_at, updated_at";
+}
 
+impl Table for Credential {
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_and_customer(scope, conditions);
     }

@@ -5,24 +5,15 @@ use imp_core::customer::{Customer, CustomerSpec};
 use imp_core::scope::TenantScope;
 use uuid::Uuid;
 
+use crate::columns::columns;
 use crate::sql::Conditions;
-use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
-use crate::{Result, Tx};
+use crate::table::{Reference, Table, object, tenant_only};
 
 /// Which customers to list.
 #[derive(Clone, Debug, Default)]
 pub struct CustomerFilter {
     /// Exactly this name.
     pub name: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    name: String,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for Customer {
@@ -38,11 +29,13 @@ impl From<Row> for Customer {
 
 object!(Customer, CustomerId, CustomerFilter, "customers");
 
+columns! {
+    Customer as it;
+    fixed { id: Uuid = it.id.0, tenant_id: Uuid = it.tenant_id.0, }
+    changing { name: String = &it.spec.name, }
+}
+
 impl Table for Customer {
-    type Row = Row;
-
-    const COLUMNS: &'static str = "id, tenant_id, name, version, created_at, updated_at";
-
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
         conditions.id("id =", scope.customer());
@@ -51,36 +44,8 @@ impl Table for Customer {
     fn filter<'a>(filter: &'a CustomerFilter, conditions: &mut Conditions<'a>) {
         conditions.text("name =", filter.name.as_deref());
     }
-}
 
-/// Adds it.
-pub async fn insert(tx: &mut Tx, customer: &Customer) -> Result<()> {
-    let sql = "INSERT INTO customers (id, tenant_id, name, version, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6)";
-    save(tx, sql, customer, 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`.
-pub async fn update(tx: &mut Tx, customer: &Customer, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE customers SET name = $3, version = $4, updated_at = $6 \
-        WHERE id = $1 AND tenant_id = $2 AND version = $7";
-    let rows = save(tx, sql, customer, expected_version).await?;
-    matched::<Customer>(tx, rows, customer.id.into()).await
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, customer: &Customer, expected: i64) -> Result<u64> {
-    let Customer { id, tenant_id, spec, meta } = customer;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        tenant_id.0,
-        &spec.name,
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        expected,
-    );
-    let references = [("tenant_id", "tenants", Some(tenant_id.0))];
-    explained(tx, done, None, &references).await
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (None, vec![("tenant_id", "tenants", Some(self.tenant_id.0))])
+    }
 }

@@ -8,6 +8,7 @@ use imp_core::{DomainId, TenantId};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
 
+use crate::columns::Columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Word, decode};
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
@@ -50,12 +51,14 @@ impl From<Row> for Domain {
 
 object!(Domain, DomainId, DomainFilter, "domains");
 
-impl Table for Domain {
+impl Columns for Domain {
     type Row = Row;
 
     const COLUMNS: &'static str =
         "id, tenant_id, name, status, token, held_since, version, created_at, updated_at";
+}
 
+impl Table for Domain {
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
     }

@@ -1,12 +1,14 @@
 //! All SQL of the control plane, on SQLite and on PostgreSQL.
 //!
 //! One module per entity, all of the same shape: the entity is a [`Record`] (`get`, `get_in`, `list`,
-//! `list_in`, `delete`), `insert` and `update` are functions of the module. Reads of what a tenant owns
-//! take a [`TenantScope`](imp_core::scope::TenantScope); what lies outside of it does not exist. Writes
-//! take a [`Tx`], so that rows, outbox and audit trail land together or not at all. The SQL text is the
-//! same for both databases; only `migrations/` has two dialects.
+//! `list_in`, `delete`) and [`Writable`] (`insert`, `update`), or `insert` and `update` are functions of
+//! the module since a row holds more than the object, as a secret's hash. Its columns are named once, in
+//! `columns!`. Reads of what a tenant owns take a [`TenantScope`](imp_core::scope::TenantScope); what lies
+//! outside of it does not exist. Writes take a [`Tx`], so that rows, outbox and audit trail land together
+//! or not at all. The SQL text is the same for both databases; only `migrations/` has two dialects.
 
 mod cause;
+mod columns;
 mod db;
 mod error;
 mod file;
@@ -51,7 +53,7 @@ pub mod usage;
 pub use cause::Cause;
 pub use error::StoreError;
 pub use store::Store;
-pub use table::{Object, Page, Record};
+pub use table::{Object, Page, Record, Writable};
 pub use tx::Tx;
 
 /// What every operation here gives back.

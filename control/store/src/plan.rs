@@ -9,9 +9,10 @@ use imp_core::{PlanId, ProductId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::columns::columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored, Word};
-use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
+use crate::table::{Reference, Table, object, tenant_only};
 use crate::{Result, Store, StoreError, Tx};
 
 /// Which plans to list.
@@ -23,23 +24,6 @@ pub struct PlanFilter {
     pub name: Option<String>,
     /// In this state.
     pub status: Option<CatalogStatus>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    product_id: Uuid,
-    status: Word<CatalogStatus>,
-    plan_version: i64,
-    name: String,
-    description: String,
-    rate_limit: Option<Stored<RateLimit>>,
-    quota: Option<Stored<Quota>>,
-    limits: Stored<Vec<Limit>>,
-    auto_approve: bool,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for Plan {
@@ -65,12 +49,26 @@ impl From<Row> for Plan {
 
 object!(Plan, PlanId, PlanFilter, "plans");
 
+columns! {
+    Plan as it;
+    fixed {
+        id: Uuid = it.id.0,
+        tenant_id: Uuid = it.tenant_id.0,
+        product_id: Uuid = it.product_id.0,
+    }
+    changing {
+        status: Word<CatalogStatus> = it.status.as_str(),
+        plan_version: i64 = it.plan_version,
+        name: String = &it.spec.name,
+        description: String = &it.spec.description,
+        rate_limit: Option<Stored<RateLimit>> = it.spec.rate_limit.map(Json),
+        quota: Option<Stored<Quota>> = it.spec.quota.map(Json),
+        limits: Stored<Vec<Limit>> = Json(&it.spec.limits),
+        auto_approve: bool = it.spec.auto_approve,
+    }
+}
+
 impl Table for Plan {
-    type Row = Row;
-
-    const COLUMNS: &'static str = "id, tenant_id, product_id, status, plan_version, name, \
-        description, rate_limit, quota, limits, auto_approve, version, created_at, updated_at";
-
     /// A customer sees the plans of the products that it sees, but for drafts.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
@@ -88,23 +86,10 @@ impl Table for Plan {
         conditions.text("name =", filter.name.as_deref());
         conditions.word("status =", filter.status);
     }
-}
 
-/// Adds it. Its terms are frozen by [`insert_version`].
-pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<()> {
-    let sql = "INSERT INTO plans (id, tenant_id, product_id, status, plan_version, name, \
-        description, rate_limit, quota, limits, auto_approve, version, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
-    save(tx, sql, plan, 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`. Its product stays.
-pub async fn update(tx: &mut Tx, plan: &Plan, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE plans SET status = $4, plan_version = $5, name = $6, description = $7, \
-        rate_limit = $8, quota = $9, limits = $10, auto_approve = $11, version = $12, \
-        updated_at = $14 WHERE id = $1 AND tenant_id = $2 AND version = $15";
-    let rows = save(tx, sql, plan, expected_version).await?;
-    matched::<Plan>(tx, rows, plan.id.into()).await
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (Some(self.tenant_id.0), vec![("product_id", "products", Some(self.product_id.0))])
+    }
 }
 
 /// Freezes the terms of a version. A version is written once.
@@ -136,29 +121,4 @@ async fn terms(conn: Conn<'_>, id: PlanId, plan_version: i64) -> Result<Option<P
     let sql = "SELECT terms FROM plan_versions WHERE plan_id = $1 AND plan_version = $2";
     let rows = fetch!(conn, "plan_versions", (Stored<PlanSpec>,), sql, id.0, plan_version)?;
     Ok(rows.into_iter().next().map(|(terms,)| terms.0))
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, plan: &Plan, expected: i64) -> Result<u64> {
-    let Plan { id, tenant_id, product_id, status, plan_version, spec, meta } = plan;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        tenant_id.0,
-        product_id.0,
-        status.as_str(),
-        *plan_version,
-        &spec.name,
-        &spec.description,
-        spec.rate_limit.map(Json),
-        spec.quota.map(Json),
-        Json(&spec.limits),
-        spec.auto_approve,
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        expected,
-    );
-    let references = [("product_id", "products", Some(product_id.0))];
-    explained(tx, done, Some(tenant_id.0), &references).await
 }

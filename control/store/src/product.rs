@@ -8,8 +8,9 @@ use imp_core::{ApiServiceId, ProductId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::columns::columns;
 use crate::sql::{Conditions, Stored, Word};
-use crate::table::{MetaRow, Table, explained, matched, object, tenant_only};
+use crate::table::{Reference, Table, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
 /// Which products to list.
@@ -25,21 +26,6 @@ pub struct ProductFilter {
     pub visibility: Option<Visibility>,
     /// That hold this service.
     pub api_service_id: Option<ApiServiceId>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    status: Word<CatalogStatus>,
-    name: String,
-    product_version: String,
-    description: String,
-    categories: Stored<Vec<String>>,
-    visibility: Word<Visibility>,
-    api_services: Stored<Vec<ApiServiceId>>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for Product {
@@ -63,12 +49,21 @@ impl From<Row> for Product {
 
 object!(Product, ProductId, ProductFilter, "products");
 
+columns! {
+    Product as it;
+    fixed { id: Uuid = it.id.0, tenant_id: Uuid = it.tenant_id.0, }
+    changing {
+        status: Word<CatalogStatus> = it.status.as_str(),
+        name: String = &it.spec.name,
+        product_version: String = &it.spec.product_version,
+        description: String = &it.spec.description,
+        categories: Stored<Vec<String>> = Json(&it.spec.categories),
+        visibility: Word<Visibility> = it.spec.visibility.as_str(),
+        api_services: Stored<Vec<ApiServiceId>> = Json(&it.spec.api_services),
+    }
+}
+
 impl Table for Product {
-    type Row = Row;
-
-    const COLUMNS: &'static str = "id, tenant_id, status, name, product_version, description, \
-        categories, visibility, api_services, version, created_at, updated_at";
-
     /// A customer sees what is public and no draft, and what it subscribes to.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
@@ -91,27 +86,16 @@ impl Table for Product {
             ")",
         );
     }
-}
 
-/// Adds it.
-pub async fn insert(tx: &mut Tx, product: &Product) -> Result<()> {
-    let sql = "INSERT INTO products (id, tenant_id, status, name, product_version, description, \
-        categories, visibility, api_services, version, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    save(tx, sql, product, 0).await?;
-    hold_services(tx, product).await
-}
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (None, vec![("tenant_id", "tenants", Some(self.tenant_id.0))])
+    }
 
-/// Replaces it if it still is at `expected_version`.
-pub async fn update(tx: &mut Tx, product: &Product, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE products SET status = $3, name = $4, product_version = $5, \
-        description = $6, categories = $7, visibility = $8, api_services = $9, version = $10, \
-        updated_at = $12 WHERE id = $1 AND tenant_id = $2 AND version = $13";
-    let rows = save(tx, sql, product, expected_version).await?;
-    matched::<Product>(tx, rows, product.id.into()).await?;
-    let sql = "DELETE FROM product_api_services WHERE product_id = $1";
-    execute!(tx.conn(), sql, product.id.0)?;
-    hold_services(tx, product).await
+    async fn write_parts(&self, tx: &mut Tx) -> Result<()> {
+        let sql = "DELETE FROM product_api_services WHERE product_id = $1";
+        execute!(tx.conn(), sql, self.id.0)?;
+        hold_services(tx, self).await
+    }
 }
 
 async fn hold_services(tx: &mut Tx, product: &Product) -> Result<()> {
@@ -126,26 +110,4 @@ async fn hold_services(tx: &mut Tx, product: &Product) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, product: &Product, expected: i64) -> Result<u64> {
-    let Product { id, tenant_id, status, spec, meta } = product;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        tenant_id.0,
-        status.as_str(),
-        &spec.name,
-        &spec.product_version,
-        &spec.description,
-        Json(&spec.categories),
-        spec.visibility.as_str(),
-        Json(&spec.api_services),
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        expected,
-    );
-    explained(tx, done, None, &[("tenant_id", "tenants", Some(tenant_id.0))]).await
 }

@@ -14,9 +14,10 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::agent::plain;
+use crate::columns::columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored, Word};
-use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
+use crate::table::{Reference, Table, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
 pub use claims::{
@@ -43,29 +44,6 @@ pub struct ProductPublishFilter {
     pub status: Option<PublishStatus>,
     /// Under this hostname, in its canonical form.
     pub hostname: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    status: Word<PublishStatus>,
-    desired_revision: i64,
-    acked_revision: i64,
-    nodes: Stored<NodeCounts>,
-    last_error: Option<Stored<PublishError>>,
-    activated_at: Option<DateTime<Utc>>,
-    product_id: Uuid,
-    api_services: Stored<Vec<ApiServiceId>>,
-    gateway_id: Uuid,
-    cluster_id: Uuid,
-    environment: Word<Environment>,
-    auth_mode: Word<AuthMode>,
-    hostnames: Stored<Vec<String>>,
-    base_path: String,
-    delivery: Word<Delivery>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for ProductPublish {
@@ -95,21 +73,34 @@ impl From<Row> for ProductPublish {
     }
 }
 
-macro_rules! columns {
-    () => {
-        "id, tenant_id, status, desired_revision, acked_revision, nodes, last_error, \
-         activated_at, product_id, api_services, gateway_id, cluster_id, environment, auth_mode, \
-         hostnames, base_path, delivery, version, created_at, updated_at"
-    };
-}
-
 object!(ProductPublish, ProductPublishId, ProductPublishFilter, "product_publishes");
 
+columns! {
+    ProductPublish as it;
+    fixed {
+        id: Uuid = it.id.0,
+        tenant_id: Uuid = it.tenant_id.0,
+        product_id: Uuid = it.spec.product_id.0,
+        gateway_id: Uuid = it.spec.gateway_id.0,
+        cluster_id: Uuid = it.spec.cluster_id.0,
+    }
+    changing {
+        status: Word<PublishStatus> = it.status.as_str(),
+        desired_revision: i64 = it.desired_revision,
+        acked_revision: i64 = it.acked_revision,
+        nodes: Stored<NodeCounts> = Json(it.nodes),
+        last_error: Option<Stored<PublishError>> = it.last_error.as_ref().map(storable),
+        activated_at: Option<DateTime<Utc>> = it.activated_at.map(micros),
+        api_services: Stored<Vec<ApiServiceId>> = Json(&it.spec.api_services),
+        environment: Word<Environment> = it.spec.environment.as_str(),
+        auth_mode: Word<AuthMode> = Word(it.spec.auth_mode),
+        hostnames: Stored<Vec<String>> = Json(&it.spec.hostnames),
+        base_path: String = &it.spec.base_path,
+        delivery: Word<Delivery> = Word(it.spec.delivery),
+    }
+}
+
 impl Table for ProductPublish {
-    type Row = Row;
-
-    const COLUMNS: &'static str = columns!();
-
     /// A customer sees where the products are served that it sees.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
@@ -134,43 +125,35 @@ impl Table for ProductPublish {
             ")",
         );
     }
+
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        let references = vec![
+            ("product_id", "products", Some(self.spec.product_id.0)),
+            ("gateway_id", "gateways", Some(self.spec.gateway_id.0)),
+            ("cluster_id", "clusters", Some(self.spec.cluster_id.0)),
+        ];
+        (Some(self.tenant_id.0), references)
+    }
+
+    /// The services that it names itself, as rows, so that the database refuses to delete one of them.
+    async fn write_parts(&self, tx: &mut Tx) -> Result<()> {
+        let sql = "DELETE FROM product_publish_api_services WHERE product_publish_id = $1";
+        execute!(tx.conn(), sql, self.id.0)?;
+        hold_services(tx, self).await
+    }
 }
 
 /// The publish, whoever's it is, with its row held until the transaction ends. On SQLite a
 /// transaction holds everything anyway.
 pub async fn get_for_update(tx: &mut Tx, id: ProductPublishId) -> Result<Option<ProductPublish>> {
     let sql = match tx.conn() {
-        Conn::Sqlite(_) => concat!("SELECT ", columns!(), " FROM product_publishes WHERE id = $1"),
+        Conn::Sqlite(_) => concat!("SELECT ", selected!(), " FROM product_publishes WHERE id = $1"),
         Conn::Pg(_) => {
-            concat!("SELECT ", columns!(), " FROM product_publishes WHERE id = $1 FOR UPDATE")
+            concat!("SELECT ", selected!(), " FROM product_publishes WHERE id = $1 FOR UPDATE")
         }
     };
     let rows = fetch!(tx.conn(), "product_publishes", Row, sql, id.0)?;
     Ok(rows.into_iter().next().map(Into::into))
-}
-
-/// Adds it. Its revision and its claims are written by [`insert_revision`] and [`replace_claims`].
-pub async fn insert(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
-    let sql = "INSERT INTO product_publishes (id, tenant_id, status, desired_revision, \
-        acked_revision, nodes, last_error, activated_at, product_id, api_services, gateway_id, \
-        cluster_id, environment, auth_mode, hostnames, base_path, delivery, version, created_at, \
-        updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-        $16, $17, $18, $19, $20)";
-    save(tx, sql, publish, 0).await?;
-    hold_services(tx, publish).await
-}
-
-/// Replaces it if it still is at `expected_version`. Product, gateway and cluster stay.
-pub async fn update(tx: &mut Tx, publish: &ProductPublish, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE product_publishes SET status = $3, desired_revision = $4, \
-        acked_revision = $5, nodes = $6, last_error = $7, activated_at = $8, api_services = $10, \
-        environment = $13, auth_mode = $14, hostnames = $15, base_path = $16, delivery = $17, \
-        version = $18, updated_at = $20 WHERE id = $1 AND tenant_id = $2 AND version = $21";
-    let rows = save(tx, sql, publish, expected_version).await?;
-    matched::<ProductPublish>(tx, rows, publish.id.into()).await?;
-    let sql = "DELETE FROM product_publish_api_services WHERE product_publish_id = $1";
-    execute!(tx.conn(), sql, publish.id.0)?;
-    hold_services(tx, publish).await
 }
 
 /// Writes what agents say of the publish: status, acknowledged revision, nodes, error, activation
@@ -218,39 +201,4 @@ fn storable(error: &PublishError) -> Json<PublishError> {
         envoy_message: plain(&error.envoy_message),
         hint: plain(&error.hint),
     })
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, it: &ProductPublish, expected: i64) -> Result<u64> {
-    let spec = &it.spec;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        it.id.0,
-        it.tenant_id.0,
-        it.status.as_str(),
-        it.desired_revision,
-        it.acked_revision,
-        Json(it.nodes),
-        it.last_error.as_ref().map(storable),
-        it.activated_at.map(micros),
-        spec.product_id.0,
-        Json(&spec.api_services),
-        spec.gateway_id.0,
-        spec.cluster_id.0,
-        spec.environment.as_str(),
-        Word(spec.auth_mode),
-        Json(&spec.hostnames),
-        &spec.base_path,
-        Word(spec.delivery),
-        it.meta.version,
-        it.meta.created_at,
-        it.meta.updated_at,
-        expected,
-    );
-    let references = [
-        ("product_id", "products", Some(spec.product_id.0)),
-        ("gateway_id", "gateways", Some(spec.gateway_id.0)),
-        ("cluster_id", "clusters", Some(spec.cluster_id.0)),
-    ];
-    explained(tx, done, Some(it.tenant_id.0), &references).await
 }

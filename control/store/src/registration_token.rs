@@ -7,6 +7,7 @@ use imp_core::secret::SecretHash;
 use imp_core::{ClusterId, RegistrationTokenId};
 use uuid::Uuid;
 
+use crate::columns::Columns;
 use crate::sql::Conditions;
 use crate::table::{MetaRow, Table, explained, matched, micros, object};
 use crate::{Result, Tx};
@@ -52,11 +53,13 @@ macro_rules! columns {
 
 object!(RegistrationToken, RegistrationTokenId, RegistrationTokenFilter, "registration_tokens");
 
-impl Table for RegistrationToken {
+impl Columns for RegistrationToken {
     type Row = Row;
 
     const COLUMNS: &'static str = columns!();
+}
 
+impl Table for RegistrationToken {
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         if scope.tenant().is_some() {
             conditions.number("0 =", 1);

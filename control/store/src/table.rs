@@ -6,11 +6,10 @@ use std::fmt::Display;
 use chrono::{DateTime, SubsecRound, Utc};
 use imp_core::Meta;
 use imp_core::scope::TenantScope;
-use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::columns::{Columns, Written};
 use crate::db::Conn;
 use crate::error::foreign_key;
 use crate::sql::{Conditions, decode};
@@ -47,6 +46,8 @@ pub trait Object: Sized + Clone + Send + Sync + 'static {
 
     /// Version and times.
     fn meta(&self) -> &Meta;
+
+    fn meta_mut(&mut self) -> &mut Meta;
 }
 
 /// What is the same for every [`Object`]: the key and the meta data are fields.
@@ -64,6 +65,10 @@ macro_rules! object {
 
             fn meta(&self) -> &imp_core::Meta {
                 &self.meta
+            }
+
+            fn meta_mut(&mut self) -> &mut imp_core::Meta {
+                &mut self.meta
             }
         }
     };
@@ -110,19 +115,50 @@ pub trait Record: Object {
     ) -> impl Future<Output = Result<bool>> + Send;
 }
 
+/// What every table can do whose rows are the object and nothing else: no secret's hash stands beside it.
+pub trait Writable: Record {
+    /// Inserts the row.
+    fn insert(&self, tx: &mut Tx) -> impl Future<Output = Result<()>> + Send;
+
+    /// Updates the row if its version is still `expected`; otherwise returns
+    /// [`StoreError::VersionMismatch`]. What never changes stays as it is stored.
+    fn update(&self, tx: &mut Tx, expected: i64) -> impl Future<Output = Result<()>> + Send;
+}
+
 /// How an object stands in its table.
-pub(crate) trait Table: Object {
-    /// What the columns are read into.
-    type Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Into<Self> + Send;
-
-    /// Named one by one: with `*`, a column added by a newer release would break prepared statements.
-    const COLUMNS: &'static str;
-
+pub(crate) trait Table: Object + Columns {
     /// What the scope cuts off.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>);
 
     /// What the caller does not want to see.
     fn filter<'a>(filter: &'a Self::Filter, conditions: &mut Conditions<'a>);
+
+    /// What the row refers to, and the tenant that all of it belongs to.
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (None, Vec::new())
+    }
+
+    /// Writes what of the object stands in tables of its own, over what stands there.
+    fn write_parts(&self, _: &mut Tx) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+}
+
+impl<T: Table + Written> Writable for T {
+    async fn insert(&self, tx: &mut Tx) -> Result<()> {
+        let done = self.save(tx, &T::statements().insert, 0).await;
+        let (tenant, references) = self.references();
+        explained(tx, done, tenant, &references).await?;
+        self.write_parts(tx).await
+    }
+
+    async fn update(&self, tx: &mut Tx, expected: i64) -> Result<()> {
+        let done = self.save(tx, &T::statements().update, expected).await;
+        let (tenant, references) = self.references();
+        let rows = explained(tx, done, tenant, &references).await?;
+        matched::<T>(tx, rows, self.id().into()).await?;
+        self.write_parts(tx).await
+    }
 }
 
 impl<T: Table> Record for T {

@@ -1,11 +1,10 @@
 //! Who did what: every deed leaves a row, whoever acted.
 
 use chrono::TimeDelta;
-use imp_control::jobs::Worker;
-use imp_control::state::Clock;
 use imp_core::{ApiTokenId, TenantId};
 use imp_store::audit::{self, Actor, Entry};
 use imp_store::event::{self, Event, Reader};
+use imp_store::job;
 use imp_store::testing::Kind;
 use reqwest::Method;
 use rstest::rstest;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::agent::{Agent, register, registration_token, renew, shows, status};
-use crate::jobs::rests;
+use crate::jobs::{rests, worker_at};
 use crate::world::{Caller, Shop, World};
 
 async fn rows(world: &World, object: &Value) -> Vec<Entry> {
@@ -171,12 +170,14 @@ async fn a_job_that_removes_rows_says_so() {
     let later = world.now.get() + TimeDelta::days(2);
     rests(store, "prune").await;
     for time in [later, later + TimeDelta::hours(1)] {
-        let worker = Worker::new(store.clone(), Clock::from_fn(move || time));
-        assert_eq!(worker.run_due(&["prune"]).await.unwrap(), 1);
+        assert_eq!(worker_at(store, time).run_due(&["prune"]).await.unwrap(), 1);
     }
     let rows = audit::of_object(store, Uuid::nil()).await.unwrap();
-    let deeds: Vec<_> = rows.iter().map(|row| (row.actor, row.operation.as_str())).collect();
-    assert_eq!(deeds, [(Actor::Job, "jobs.prune")], "once");
+    let [row] = rows.as_slice() else { panic!("once: {rows:?}") };
+    assert_eq!((row.actor, row.operation.as_str()), (Actor::Job, "jobs.prune"));
+    assert!(row.detail.starts_with("prune: "), "{}", row.detail);
+    let job = job::list(store, "prune").await.unwrap().remove(0);
+    assert_eq!(row.request_id, job.id.to_string());
 }
 
 #[tokio::test]

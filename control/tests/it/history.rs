@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use chrono::Utc;
 use imp_control::app::accept_restore::accept_restore;
 use imp_control::hub::history;
+use imp_control::operation::Operation;
+use imp_control::state::Clock;
 use imp_core::CredentialId;
 use imp_store::outbox::{self, Subject};
 use imp_store::{Store, audit};
@@ -54,12 +55,14 @@ async fn a_backup_is_refused_to_agents_that_have_seen_more_until_a_person_accept
         revoke(&restored).await;
     }
 
-    accept_restore(&restored, Utc::now()).await.unwrap();
+    let operation = Operation::of_bootstrap(restored.clone(), Clock::system());
+    accept_restore(&operation).await.unwrap();
     history::judge(&restored, &after).await.unwrap();
     let database = imp_store::history::database(&restored).await.unwrap();
     let deeds = audit::of_object(&restored, database).await.unwrap();
     assert_eq!(deeds.len(), 1);
     assert_eq!(deeds[0].operation, "history.accept_restore");
+    assert_eq!(deeds[0].actor, audit::Actor::Bootstrap);
     // What agents see from now on is not in the database that was replaced.
     let next = seen(&restored).await;
     assert_eq!(history::judge(&store, &next).await.unwrap_err().code(), Code::FailedPrecondition);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use imp_control::jobs::{JobError, Kind as JobKind, Outcome, Running, Trigger, Worker};
+use imp_control::operation::{Operation, Transaction};
 use imp_control::state::Clock;
 use imp_core::subscription::period_end;
 use imp_store::audit::{self, Actor};
@@ -38,18 +39,9 @@ static HOURLY: &[JobKind] = &[JobKind {
 
 /// Unlike [`Running::begin`], it does not ask whether the lease holds: twice would be seen.
 async fn note(it: Running) -> Result<Outcome, JobError> {
-    let mut tx = it.store.begin().await?;
-    let entry = audit::Entry {
-        at: it.clock.now(),
-        actor: Actor::Platform,
-        tenant_id: None,
-        operation: "jobs.note".to_owned(),
-        object_id: it.job.payload["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default(),
-        detail: it.job.key.clone(),
-        request_id: String::new(),
-    };
-    audit::append(&mut tx, &entry).await?;
-    tx.commit().await?;
+    let tx = Transaction::begin(&it.operation, it.operation.scope).await?;
+    let id = it.job.payload["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+    tx.finish_with("jobs.note", id, it.job.key.clone()).await?;
     Ok(Outcome::Done)
 }
 
@@ -61,11 +53,10 @@ async fn slow(it: Running) -> Result<Outcome, JobError> {
 
 /// One transaction that is longer than a lease.
 async fn long(it: Running) -> Result<Outcome, JobError> {
-    let mut tx = it.begin().await?;
+    let tx = it.begin().await?;
     let object = it.job.payload["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
-    audit::append(&mut tx, &it.entry("jobs.long", object, String::new())).await?;
     sleep(LEASE * 2).await;
-    tx.commit().await?;
+    tx.finish_as("jobs.long", object).await?;
     Ok(Outcome::Done)
 }
 
@@ -85,8 +76,13 @@ async fn hourly(_: Running) -> Result<Outcome, JobError> {
     Ok(Outcome::Done)
 }
 
+/// Does the jobs of the product, at this time.
+pub fn worker_at(store: &Store, now: DateTime<Utc>) -> Worker {
+    Worker::new(Operation::of_bootstrap(store.clone(), Clock::from_fn(move || now)))
+}
+
 fn worker(store: &Store, now: DateTime<Utc>) -> Worker {
-    Worker::new(store.clone(), Clock::from_fn(move || now)).with(SAMPLES, LEASE)
+    worker_at(store, now).with(SAMPLES, LEASE)
 }
 
 async fn ask(store: &Store, kind: &'static str, key: &str, at: DateTime<Utc>) -> Uuid {
@@ -129,8 +125,7 @@ pub async fn rests(store: &Store, kind: &str) {
 
 /// Does the changes of plan that are due at this time; how many jobs were run.
 pub async fn change_plans(store: &Store, at: DateTime<Utc>) -> usize {
-    let worker = Worker::new(store.clone(), Clock::from_fn(move || at));
-    worker.run_due(&["change_plan"]).await.unwrap()
+    worker_at(store, at).run_due(&["change_plan"]).await.unwrap()
 }
 
 #[rstest]
@@ -332,8 +327,14 @@ async fn a_change_of_plan_without_a_job_is_found() {
     tx.commit().await.unwrap();
     assert_eq!(change_plans(&store, at).await, 0);
     rests(&store, "sweep_plan_changes").await;
-    let sweep = Worker::new(store.clone(), Clock::from_fn(move || at));
+    let sweep = worker_at(&store, at);
     assert_eq!(sweep.run_due(&["sweep_plan_changes"]).await.unwrap(), 1);
+    let rows = audit::of_object(&store, Uuid::nil()).await.unwrap();
+    let swept: Vec<_> =
+        rows.iter().filter(|row| row.operation == "jobs.sweep_plan_changes").collect();
+    let [row] = swept.as_slice() else { panic!("{swept:?}") };
+    assert_eq!(row.actor, Actor::Job);
+    assert_eq!(row.detail, "sweep_plan_changes: 1 changes of plan were due without a job");
     assert_eq!(change_plans(&store, at).await, 1);
     assert_eq!(shop.customer.get(&subscription).await.ok()["plan_id"], small["id"]);
 }

@@ -5,9 +5,10 @@ use imp_core::api_service::{ApiService, ApiServiceSpec};
 use imp_core::product_publish::{FrozenApiService, ProductPublish, PublishStatus};
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, ProductPublishId, stored};
+use imp_store::Record as _;
+use imp_store::Writable as _;
 use imp_store::compile::{self, Which};
 use imp_store::testing::Kind;
-use imp_store::{Record as _, api_service, product_publish};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ async fn a_policy_that_this_release_does_not_know_is_shown_and_enters_no_publish
     service.spec = newer();
     service.meta.version += 1;
     let mut tx = store.begin().await.unwrap();
-    api_service::update(&mut tx, &service, expected).await.unwrap();
+    service.update(&mut tx, expected).await.unwrap();
     tx.commit().await.unwrap();
 
     let (path, provider) = (shop.path("api-services"), &shop.provider);
@@ -99,7 +100,7 @@ async fn a_state_that_this_release_does_not_know_is_shown_and_left_alone(
     let expected = publish.meta.version;
     publish.meta.version += 1;
     let mut tx = store.begin().await.unwrap();
-    product_publish::update(&mut tx, &publish, expected).await.unwrap();
+    publish.update(&mut tx, expected).await.unwrap();
     tx.commit().await.unwrap();
     let (path, provider) = (shop.path("product-publishes"), &shop.provider);
     let shown = provider.get(&path).await.ok();

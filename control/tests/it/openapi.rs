@@ -85,3 +85,76 @@ fn no_schema_refuses_what_another_part_of_it_asks_for() {
     assert!(new["required"].as_array().unwrap().contains(&"product_id".into()), "{new:#}");
     assert_eq!(new["additionalProperties"], false);
 }
+
+/// Behind references.
+fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let target = schema["$ref"].as_str().and_then(|at| document.pointer(at.strip_prefix('#')?));
+    target.unwrap_or(schema)
+}
+
+/// Whether a list with this query is refused because of the query.
+async fn refuses(world: &World, path: &str, query: &str) -> bool {
+    let answer = world.admin.get(&format!("{path}?{query}")).await;
+    match answer.status.as_u16() {
+        400 => true,
+        // It was read, and there is no such object.
+        200 | 404 => false,
+        _ => panic!("{path}?{query}: {:#}", answer.body),
+    }
+}
+
+#[tokio::test]
+async fn query_parameters_are_of_the_type_that_the_document_says() {
+    let world = World::start().await;
+    let document = imp_control::rest::document();
+    let id = uuid::Uuid::now_v7();
+    let (mut words, mut ids, mut required) = (0, 0, 0);
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let Some(parameters) = methods["get"]["parameters"].as_array() else { continue };
+        if path.contains('{') {
+            continue;
+        }
+        for parameter in parameters.iter().filter(|it| it["in"] == "query") {
+            let (name, schema) = (&parameter["name"], resolved(&document, &parameter["schema"]));
+            let (name, of) = (name.as_str().unwrap(), format!("{path} {parameter}"));
+            let nonsense = format!("{name}=nonsense");
+            if parameter["required"] == true {
+                required += 1;
+                assert!(refuses(&world, path, "").await, "{of}");
+            } else if let Some(named) = schema["enum"].as_array() {
+                words += 1;
+                assert!(refuses(&world, path, &nonsense).await, "{of}");
+                for word in named {
+                    let query = format!("{name}={}", word.as_str().unwrap());
+                    assert!(!refuses(&world, path, &query).await, "{of}: {word}");
+                }
+            } else if schema["format"] == "uuid" {
+                ids += 1;
+                assert!(refuses(&world, path, &nonsense).await, "{of}");
+                assert!(!refuses(&world, path, &format!("{name}={id}")).await, "{of}");
+            } else if name != "page_size" && name != "page_token" {
+                assert!(!refuses(&world, path, &nonsense).await, "{of}");
+            }
+        }
+    }
+    assert!(words >= 8 && ids >= 20 && required == 1, "{words} {ids} {required}");
+}
+
+#[tokio::test]
+async fn a_body_is_required_where_the_document_says_so() {
+    let world = World::start().await;
+    let document = imp_control::rest::document();
+    let id = uuid::Uuid::now_v7().to_string();
+    for operation in crate::doors::operations() {
+        let method = operation.method.as_str().to_ascii_lowercase();
+        let described = &document["paths"][&operation.path][&method];
+        let answer = world.admin.send(operation.method.clone(), &operation.at(&id), None).await;
+        match described["requestBody"]["required"].as_bool() {
+            Some(required) => {
+                assert!(required, "{}: every body is", operation.id);
+                answer.refused(415, "unsupported_media_type", "");
+            }
+            None => assert_ne!(answer.status.as_u16(), 415, "{}", operation.id),
+        }
+    }
+}

@@ -174,6 +174,11 @@ async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
     let trail = audit::of_object(store, id).await.unwrap();
     let last = trail.last().unwrap();
     assert_eq!((last.actor, last.operation.as_str()), (Actor::Job, "subscriptions.change_plan"));
+    assert!(last.detail.starts_with("change_plan: moved to version 1 of plan"), "{}", last.detail);
+    assert_eq!(
+        last.tenant_id.map(|id| id.to_string()).as_deref(),
+        shop.objects["customers"]["tenant_id"].as_str()
+    );
     // Up at once, down later, and the wish can be taken back.
     assert_eq!(shop.customer.patch(&subscription, to(&large)).await.ok()["plan_id"], large["id"]);
     let down = shop.customer.patch(&subscription, to(&small)).await.ok();

@@ -23,19 +23,22 @@ enum Field {
     Route,
 }
 
-impl Serialize for PolicyConfig {
+impl Serialize for Policy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("PolicyConfig", 2)?;
-        fields.serialize_field("type", self.kind())?;
-        match self {
-            Self::RateLimit(limit) => fields.serialize_field("config", limit)?,
-            Self::RequestHeaders(headers) | Self::ResponseHeaders(headers) => {
+        let mut fields = serializer.serialize_struct("Policy", FIELDS.len())?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("name", &self.name)?;
+        fields.serialize_field("type", self.config.kind())?;
+        match &self.config {
+            PolicyConfig::RateLimit(limit) => fields.serialize_field("config", limit)?,
+            PolicyConfig::RequestHeaders(headers) | PolicyConfig::ResponseHeaders(headers) => {
                 fields.serialize_field("config", headers)?;
             }
-            Self::IpAccess(access) => fields.serialize_field("config", access)?,
-            Self::Cors(cors) => fields.serialize_field("config", cors)?,
-            Self::Unknown(unknown) => fields.serialize_field("config", &unknown.config)?,
+            PolicyConfig::IpAccess(access) => fields.serialize_field("config", access)?,
+            PolicyConfig::Cors(cors) => fields.serialize_field("config", cors)?,
+            PolicyConfig::Unknown(unknown) => fields.serialize_field("config", &unknown.config)?,
         }
+        fields.serialize_field("route", &self.route)?;
         fields.end()
     }
 }

@@ -11,6 +11,7 @@ use imp_store::job::{self, Job};
 use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info_span};
 
 use super::Worker;
 use crate::compile::is_passing;
@@ -42,7 +43,7 @@ impl Worker {
     pub(super) async fn perform(self, job: Job, cancel: CancellationToken) {
         let kind = self.jobs.iter().find(|kind| kind.name == job.kind);
         let begun = Instant::now();
-        let late = (self.clock.now() - job.due_at).to_std().unwrap_or_default();
+        let late = (self.platform.now() - job.due_at).to_std().unwrap_or_default();
         metrics::histogram!("imp_job_lag_seconds", "kind" => job.kind.clone()).record(late);
         let end = match kind {
             Some(kind) => self.work(kind, &job, &cancel).await,
@@ -75,10 +76,11 @@ impl Worker {
 
     /// In a task of its own, so that one that panics hurts itself alone.
     async fn work(&self, kind: &Kind, job: &Job, cancel: &CancellationToken) -> End {
-        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let operation = self.platform.of_job(kind.name, job.id);
         let confirmed = Arc::new(AtomicBool::new(false));
-        let running = Running { store, clock, job: job.clone(), confirmed: confirmed.clone() };
-        let mut task = tokio::spawn((kind.run)(running));
+        let running = Running { operation, job: job.clone(), confirmed: confirmed.clone() };
+        let span = info_span!("job", kind = kind.name, request_id = %job.id);
+        let mut task = tokio::spawn((kind.run)(running).instrument(span));
         let mut renewal = interval(self.lease / 3);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         renewal.reset();
@@ -90,8 +92,11 @@ impl Worker {
                 _ = renewal.tick() => {}
             }
             let asked = Instant::now();
-            match timeout(RENEWAL.min(self.lease / 3), job::renew(&self.store, job, self.lease))
-                .await
+            match timeout(
+                RENEWAL.min(self.lease / 3),
+                job::renew(&self.platform.store, job, self.lease),
+            )
+            .await
             {
                 Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => break End::Lost,
@@ -129,12 +134,12 @@ impl Worker {
     }
 
     async fn try_end(&self, kind: Option<&Kind>, job: &Job, end: &End) -> Result<(), StoreError> {
-        let now = self.clock.now();
+        let now = self.platform.now();
         let every = kind.and_then(|kind| match kind.trigger {
             Trigger::Every(time) => Some(time),
             Trigger::Cause => None,
         });
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.platform.store.begin().await?;
         match end {
             End::Well(Outcome::Again(at)) => job::repeat(&mut tx, job, *at).await?,
             End::Well(Outcome::Done) => match every {

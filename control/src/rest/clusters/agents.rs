@@ -9,6 +9,7 @@ use crate::flows::agent as flow;
 use crate::problem::Problem;
 use crate::rest::call::Call;
 use crate::rest::crud::locate;
+use crate::rest::param::PAGE;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
@@ -55,8 +56,7 @@ pub fn mount(routes: &mut Routes) {
     let page = routes.document.list("Agent", &view);
     let member = format!("{PATH}/{{agent_id}}");
     let op = Op::get("agents.list", PATH, "List: agents of a cluster");
-    let query = ["page_size", "page_token"];
-    routes.add(op.needs(Kind::Agent, Action::Read).query(&query).gives(200, page), list);
+    routes.add(op.needs(Kind::Agent, Action::Read).query(&PAGE).gives(200, page), list);
     let op = Op::get("agents.get", &*member, "Get: agent");
     routes.add(op.needs(Kind::Agent, Action::Read).gives(200, view), get);
     let op = Op::delete("agents.revoke", &*member, "Revoke: agent");

@@ -11,6 +11,7 @@ use crate::flows::registration_token::{self as flow, NOUN};
 use crate::problem::Problem;
 use crate::rest::call::Call;
 use crate::rest::crud::locate;
+use crate::rest::param::PAGE;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
@@ -78,8 +79,7 @@ pub fn mount(routes: &mut Routes) {
     let op = Op::post("registration_tokens.create", PATH, "Create: registration token");
     routes.add(op.needs(kind, Action::Write).takes(body).gives(201, made), create);
     let op = Op::get("registration_tokens.list", PATH, "List: registration tokens of a cluster");
-    let query = ["page_size", "page_token"];
-    routes.add(op.needs(kind, Action::Read).query(&query).gives(200, page), list);
+    routes.add(op.needs(kind, Action::Read).query(&PAGE).gives(200, page), list);
     let op = Op::get("registration_tokens.get", &*member, "Get: registration token");
     routes.add(op.needs(kind, Action::Read).gives(200, view), get);
     let op = Op::delete("registration_tokens.delete", &*member, "Delete: registration token");

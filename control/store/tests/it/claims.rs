@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use imp_core::product_publish::ProductPublish;
+use imp_store::Writable as _;
 use imp_store::product_publish::{self as table, Claim, ClaimTime};
 use imp_store::testing::Kind;
 use imp_store::{Result, Store, StoreError, Tx};
@@ -14,7 +15,7 @@ use crate::shop::{Shop, claims, day, store, write};
 
 /// Stores a publish and its claims without asking what is there.
 async fn blindly(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
-    table::insert(tx, publish).await?;
+    publish.insert(tx).await?;
     table::replace_claims(tx, publish, &claims(publish), day()).await
 }
 
@@ -45,7 +46,7 @@ async fn the_same_place_is_claimed_once(#[values(Kind::Sqlite, Kind::Postgres)] 
     let mut there = shop.another_publish(host, "/");
     there.spec.cluster_id = elsewhere.id;
     let add = async |tx: &mut _| {
-        imp_store::cluster::insert(tx, &elsewhere).await?;
+        elsewhere.insert(tx).await?;
         blindly(tx, &there).await
     };
     write(&store, add).await.unwrap();
@@ -96,7 +97,7 @@ async fn a_host_that_was_given_up_waits_for_its_former_tenant(
             .await
             .unwrap()
     };
-    write(&store, async |tx| table::insert(tx, &next).await).await.unwrap();
+    write(&store, async |tx| next.insert(tx).await).await.unwrap();
     replace(&acme.publish, vec![], 0).await.unwrap();
     assert!(held(23).await);
     taken(replace(&next, claims(&next), 23).await);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use imp_core::CredentialId;
+use imp_store::Writable as _;
 use imp_store::compile::{Which, credentials, publishes, standings, subscriptions};
 use imp_store::testing::{Database, Kind};
 use imp_store::{Page, StoreError, credential, product_publish};
@@ -80,7 +81,7 @@ async fn a_publish_comes_at_its_desired_revision_and_a_subscription_with_the_ter
     shop.publish.desired_revision = 2;
     shop.publish.meta.version = 2;
     write(&store, async |tx| {
-        product_publish::update(tx, &shop.publish, 1).await?;
+        shop.publish.update(tx, 1).await?;
         product_publish::insert_revision(tx, &shop.revision(2)).await
     })
     .await

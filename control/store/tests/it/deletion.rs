@@ -5,10 +5,10 @@ use imp_core::cluster::RegistrationToken;
 use imp_core::plan::Plan;
 use imp_core::product_publish::ProductPublish;
 use imp_core::subscription::SubscriptionStatus;
+use imp_store::Writable as _;
 use imp_store::testing::Kind;
 use imp_store::{
-    Page, Result, StoreError, agent, api_service, cluster, product, product_publish,
-    registration_token, subscription,
+    Page, Result, StoreError, agent, api_service, product_publish, registration_token,
 };
 use imp_store::{Record, Store};
 use rstest::rstest;
@@ -31,7 +31,7 @@ async fn in_use_by(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let mut shop = Shop::open(&store, "acme").await;
     let store = &store;
     shop.subscription.product_publish_id = Some(shop.publish.id);
-    write(store, async |tx| subscription::update(tx, &shop.subscription, 1).await).await.unwrap();
+    write(store, async |tx| shop.subscription.update(tx, 1).await).await.unwrap();
     write(store, async |tx| {
         product_publish::replace_claims(tx, &shop.publish, &[], shop::day()).await
     })
@@ -84,8 +84,8 @@ async fn a_service_that_only_a_publish_names(#[values(Kind::Sqlite, Kind::Postgr
     shop.product.spec.api_services.clear();
     let (publish, product) = (&shop.publish, &shop.product);
     let edit = async |tx: &mut _| {
-        product_publish::update(tx, publish, 1).await?;
-        product::update(tx, product, 1).await
+        publish.update(tx, 1).await?;
+        product.update(tx, 1).await
     };
     write(&store, edit).await.unwrap();
     in_use(delete(&store, &shop.service).await, &["product-publishes"]);
@@ -104,15 +104,15 @@ async fn a_service_is_published_by_the_product_s_list_or_the_publish_s_own(
     another.spec.name = "another".to_owned();
     shop.product.spec.api_services.push(another.id);
     let add = async |tx: &mut _| {
-        api_service::insert(tx, &another).await?;
-        product::update(tx, &shop.product, 1).await
+        another.insert(tx).await?;
+        shop.product.update(tx, 1).await
     };
     write(&store, add).await.unwrap();
     let published =
         async |id| write(&store, async |tx| api_service::is_published(tx, id).await).await.unwrap();
     assert!(published(shop.service.id).await && published(another.id).await);
     shop.publish.spec.api_services = vec![shop.service.id];
-    write(&store, async |tx| product_publish::update(tx, &shop.publish, 1).await).await.unwrap();
+    write(&store, async |tx| shop.publish.update(tx, 1).await).await.unwrap();
     assert!(published(shop.service.id).await && !published(another.id).await);
 }
 
@@ -124,7 +124,7 @@ async fn parts_go_with_the_whole(#[values(Kind::Sqlite, Kind::Postgres)] kind: K
     let cluster = shop::cluster("idle");
     let (agent, token) = (shop::agent(cluster.id), shop::registration_token(cluster.id));
     let add = async |tx: &mut _| {
-        cluster::insert(tx, &cluster).await?;
+        cluster.insert(tx).await?;
         registration_token::insert(tx, &token, &hash("r")).await?;
         agent::insert(tx, &agent).await
     };
@@ -154,7 +154,7 @@ async fn a_cancelled_subscription_still_holds_its_plan(
     let (_database, store) = store(kind).await;
     let mut shop = Shop::open(&store, "acme").await;
     shop.subscription.status = SubscriptionStatus::Cancelled;
-    write(&store, async |tx| subscription::update(tx, &shop.subscription, 1).await).await.unwrap();
+    write(&store, async |tx| shop.subscription.update(tx, 1).await).await.unwrap();
     in_use(delete(&store, &shop.plan).await, &["subscriptions"]);
     let plans = Plan::list(&store, &all(), &Default::default(), Page::all()).await.unwrap();
     assert_eq!(plans, [shop.plan]);

@@ -5,8 +5,9 @@ use imp_core::SubscriptionId;
 use imp_core::subscription::Subscription;
 use imp_core::subscription::SubscriptionStatus;
 use imp_store::Record as _;
+use imp_store::StoreError;
+use imp_store::Writable as _;
 use imp_store::testing::{Database, Kind};
-use imp_store::{StoreError, subscription};
 use rstest::rstest;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 
@@ -51,7 +52,7 @@ async fn duplicates_of_the_first_release_live_on_and_none_comes_beside_them(
     let mut second = shop.subscription.clone();
     second.id = SubscriptionId::new();
     second.status = SubscriptionStatus::Suspended;
-    write(&store, async |tx| subscription::insert(tx, &second).await).await.unwrap();
+    write(&store, async |tx| second.insert(tx).await).await.unwrap();
     store.close().await;
     run(&database, kind, AGAIN).await;
 
@@ -63,7 +64,7 @@ async fn duplicates_of_the_first_release_live_on_and_none_comes_beside_them(
     }
     let mut third = shop.subscription.clone();
     third.id = SubscriptionId::new();
-    let refused = write(&store, async |tx| subscription::insert(tx, &third).await).await;
+    let refused = write(&store, async |tx| third.insert(tx).await).await;
     assert!(matches!(refused, Err(StoreError::Taken { field: "product_id" })), "{refused:?}");
     // Each can still change its state, and end.
     for (mut it, status) in [
@@ -72,6 +73,6 @@ async fn duplicates_of_the_first_release_live_on_and_none_comes_beside_them(
     ] {
         it.status = status;
         it.meta.touch(Utc::now());
-        write(&store, async |tx| subscription::update(tx, &it, 1).await).await.unwrap();
+        write(&store, async |tx| it.update(tx, 1).await).await.unwrap();
     }
 }

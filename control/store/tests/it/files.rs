@@ -2,11 +2,12 @@
 
 use imp_core::cluster::Cluster;
 use imp_store::Record as _;
+use imp_store::Writable as _;
 use std::fs;
 use std::path::Path;
 
 use imp_store::testing::Kind;
-use imp_store::{Page, Store, StoreError, cluster};
+use imp_store::{Page, Store, StoreError};
 use rstest::rstest;
 use tempfile::TempDir;
 
@@ -119,7 +120,7 @@ async fn writers_at_the_same_time_all_succeed(#[values(Kind::Sqlite, Kind::Postg
                 let add = async |tx: &mut _| {
                     // Reads first: such a transaction fails when it may not turn writer.
                     Cluster::list_in(tx, &all(), &Default::default(), Page::all()).await?;
-                    cluster::insert(tx, &cluster).await
+                    cluster.insert(tx).await
                 };
                 write(&store, add).await
             })
@@ -141,7 +142,7 @@ async fn readers_see_what_is_committed_and_wait_for_nobody(
     let (_database, store) = store(kind).await;
     let cluster = shop::cluster("new");
     let mut tx = store.begin().await.unwrap();
-    cluster::insert(&mut tx, &cluster).await.unwrap();
+    cluster.insert(&mut tx).await.unwrap();
     assert_eq!(Cluster::get(&store, &all(), cluster.id).await.unwrap(), None);
     tx.commit().await.unwrap();
     assert!(Cluster::get(&store, &all(), cluster.id).await.unwrap().is_some());

@@ -2,12 +2,13 @@
 
 use imp_core::cluster::Cluster;
 use imp_store::Record as _;
+use imp_store::Writable as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use imp_store::testing::{Database, Kind};
-use imp_store::{Store, StoreError, cluster, outbox};
+use imp_store::{Store, StoreError, outbox};
 use rstest::rstest;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -26,7 +27,7 @@ async fn heals(store: &Store) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let name = format!("after-{}", uuid::Uuid::now_v7());
-        match write(store, async |tx| cluster::insert(tx, &shop::cluster(&name)).await).await {
+        match write(store, async |tx| shop::cluster(&name).insert(tx).await).await {
             Ok(()) => return,
             Err(StoreError::Unavailable(_)) if Instant::now() < deadline => {
                 sleep(Duration::from_millis(50)).await;
@@ -42,7 +43,7 @@ async fn a_server_that_cuts_connections_in_mid_transaction_is_written_to_again()
     for round in 0..3 {
         let lost = shop::cluster(&format!("lost-{round}"));
         let mut tx = store.begin().await.unwrap();
-        cluster::insert(&mut tx, &lost).await.unwrap();
+        lost.insert(&mut tx).await.unwrap();
         cut(&database).await;
         match round {
             0 => assert!(matches!(tx.commit().await, Err(StoreError::Unavailable(_)))),
@@ -70,7 +71,7 @@ async fn a_transaction_that_is_dropped_anywhere_leaves_nothing_behind(
             let mut tx = store.begin().await.unwrap();
             for number in 0..20 {
                 let cluster = shop::cluster(&format!("c-{step}-{number}"));
-                cluster::insert(&mut tx, &cluster).await.unwrap();
+                cluster.insert(&mut tx).await.unwrap();
             }
             // Never committed, whatever happens.
             std::future::pending::<()>().await;
@@ -108,6 +109,6 @@ async fn requests_do_not_use_up_the_connections_of_the_platform() {
     let short = Duration::from_millis(100);
     assert!(tokio::time::timeout(short, store.begin()).await.is_err(), "requests have no more");
     let platform = store.for_platform();
-    let written = write(&platform, async |tx| cluster::insert(tx, &shop::cluster("a")).await);
+    let written = write(&platform, async |tx| shop::cluster("a").insert(tx).await);
     tokio::time::timeout(Duration::from_secs(20), written).await.unwrap().unwrap();
 }

@@ -5,9 +5,10 @@ use imp_core::gateway::Gateway;
 use imp_core::product_publish::{ProductPublish, PublishStatus};
 use imp_core::stored;
 use imp_core::subscription::Subscription;
+use imp_store::Writable as _;
 use imp_store::compile::{self, Which};
 use imp_store::testing::{Database, Kind};
-use imp_store::{Record as _, api_service, plan, product_publish};
+use imp_store::{Record as _, plan, product_publish};
 use rstest::rstest;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 
@@ -79,7 +80,7 @@ async fn fields_that_a_newer_release_added_are_passed_over(
     // An edit is one of this release.
     let expected = service.meta.version;
     service.meta.version += 1;
-    let update = async |tx: &mut _| api_service::update(tx, &service, expected).await;
+    let update = async |tx: &mut _| service.update(tx, expected).await;
     write(&store, update).await.unwrap();
     let again = ApiService::get(&store, &all(), shop.service.id).await.unwrap().unwrap();
     assert_eq!(again.spec, shop.service.spec);
@@ -113,7 +114,7 @@ async fn a_state_that_this_release_does_not_know_stays_and_hurts_its_row_alone(
     // Written back as it is.
     let expected = publish.meta.version;
     publish.meta.version += 1;
-    let update = async |tx: &mut _| product_publish::update(tx, &publish, expected).await;
+    let update = async |tx: &mut _| publish.update(tx, expected).await;
     write(&store, update).await.unwrap();
     let again = ProductPublish::get(&store, &all(), one.publish.id).await.unwrap().unwrap();
     assert_eq!(again.status.as_str(), "degraded");

@@ -4,9 +4,10 @@ use imp_core::ClusterId;
 use imp_core::cluster::Cluster;
 use imp_core::gateway::{Gateway, ListenerProtocol, ListenerSettings};
 use imp_store::Record as _;
+use imp_store::Writable as _;
 use imp_store::listener_port::{self as table, Port};
 use imp_store::testing::Kind;
-use imp_store::{Result, Store, StoreError, cluster, gateway};
+use imp_store::{Result, Store, StoreError};
 use rstest::rstest;
 
 use crate::shop::{Shop, all, store, write};
@@ -67,8 +68,8 @@ async fn claims_go_with_their_gateway_and_their_cluster(
     let (mut idle, spare) = (Shop::new("acme").gateway, Shop::new("spare").cluster);
     (idle.tenant_id, idle.spec.name) = (shop.tenant.id, "idle".to_owned());
     let add = async |tx: &mut _| {
-        gateway::insert(tx, &idle).await?;
-        cluster::insert(tx, &spare).await
+        idle.insert(tx).await?;
+        spare.insert(tx).await
     };
     write(&store, add).await.unwrap();
     for cluster in [shop.cluster.id, spare.id] {
@@ -95,7 +96,7 @@ async fn of_gateways_that_race_for_a_port_those_that_agree_get_it(
     for index in 0..20 {
         let mut another = crate::shop::gateway(shop.tenant.id);
         another.spec.name = format!("g{index}");
-        write(&store, async |tx| gateway::insert(tx, &another).await).await.unwrap();
+        write(&store, async |tx| another.insert(tx).await).await.unwrap();
         gateways.push(another);
     }
     let cluster = shop.cluster.id;

@@ -3,6 +3,7 @@
 use chrono::{TimeDelta, Utc};
 use imp_core::product_publish::{NodeCounts, ProductPublish, PublishError, PublishStatus};
 use imp_store::Record as _;
+use imp_store::Writable as _;
 use imp_store::product_publish as table;
 use imp_store::testing::Kind;
 use imp_store::{Store, StoreError};
@@ -70,7 +71,7 @@ async fn a_report_changes_what_agents_know_and_no_version(
     // A caller's edit with the version from before the report goes through.
     let mut edited = after.clone();
     edited.meta.touch(Utc::now());
-    write(&store, async |tx| table::update(tx, &edited, 1).await).await.unwrap();
+    write(&store, async |tx| edited.update(tx, 1).await).await.unwrap();
 }
 
 #[rstest]
@@ -91,7 +92,7 @@ async fn a_report_about_what_has_moved_on_is_dropped(
         let version = moved.meta.version;
         change(&mut moved);
         moved.meta.touch(Utc::now());
-        write(&store, async |tx| table::update(tx, &moved, version).await).await.unwrap();
+        write(&store, async |tx| moved.update(tx, version).await).await.unwrap();
         assert!(!report(&store, &before, &after).await);
         assert_eq!(look(&store, &before).await, moved);
     }

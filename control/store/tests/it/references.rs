@@ -9,10 +9,10 @@ use imp_core::{
     ProductId, ProductPublishId, SubscriptionId, TenantId,
 };
 use imp_store::Record as _;
+use imp_store::Writable as _;
 use imp_store::testing::Kind;
 use imp_store::{
-    Result, StoreError, agent, api_service, api_token, client_app, cluster, consumer, credential,
-    customer, gateway, plan, product, product_publish, registration_token, subscription, tenant,
+    Result, StoreError, agent, api_token, credential, plan, product_publish, registration_token,
 };
 use rstest::rstest;
 
@@ -48,34 +48,34 @@ async fn taken_names(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
         ..
     } = Shop::open(&store, "acme").await;
     tenant.id = TenantId::new();
-    taken(write(&store, async |tx| tenant::insert(tx, &tenant).await).await, "slug");
+    taken(write(&store, async |tx| tenant.insert(tx).await).await, "slug");
     cluster.id = ClusterId::new();
-    taken(write(&store, async |tx| cluster::insert(tx, &cluster).await).await, "name");
+    taken(write(&store, async |tx| cluster.insert(tx).await).await, "name");
     service.id = ApiServiceId::new();
-    taken(write(&store, async |tx| api_service::insert(tx, &service).await).await, "name");
+    taken(write(&store, async |tx| service.insert(tx).await).await, "name");
     gateway.id = GatewayId::new();
-    taken(write(&store, async |tx| gateway::insert(tx, &gateway).await).await, "name");
+    taken(write(&store, async |tx| gateway.insert(tx).await).await, "name");
     product.id = ProductId::new();
-    taken(write(&store, async |tx| product::insert(tx, &product).await).await, "name");
+    taken(write(&store, async |tx| product.insert(tx).await).await, "name");
     plan.id = PlanId::new();
-    taken(write(&store, async |tx| plan::insert(tx, &plan).await).await, "name");
+    taken(write(&store, async |tx| plan.insert(tx).await).await, "name");
     customer.id = CustomerId::new();
-    taken(write(&store, async |tx| customer::insert(tx, &customer).await).await, "name");
+    taken(write(&store, async |tx| customer.insert(tx).await).await, "name");
     app.id = ClientAppId::new();
-    taken(write(&store, async |tx| client_app::insert(tx, &app).await).await, "name");
+    taken(write(&store, async |tx| app.insert(tx).await).await, "name");
     consumer.id = ConsumerId::new();
-    taken(write(&store, async |tx| consumer::insert(tx, &consumer).await).await, "client_app_id");
+    taken(write(&store, async |tx| consumer.insert(tx).await).await, "client_app_id");
     let key = hash(&credential.id.to_string());
     credential.id = CredentialId::new();
     let again = write(&store, async |tx| credential::insert(tx, &credential, &key).await).await;
     taken(again, "secret_hash");
-    taken(write(&store, async |tx| product_publish::insert(tx, &publish).await).await, "id");
+    taken(write(&store, async |tx| publish.insert(tx).await).await, "id");
 
     // The other half of a name makes it another name.
     service.spec.api_version = "v2".to_owned();
-    write(&store, async |tx| api_service::insert(tx, &service).await).await.unwrap();
+    write(&store, async |tx| service.insert(tx).await).await.unwrap();
     product.spec.product_version = "v2".to_owned();
-    write(&store, async |tx| product::insert(tx, &product).await).await.unwrap();
+    write(&store, async |tx| product.insert(tx).await).await.unwrap();
 }
 
 #[rstest]
@@ -85,9 +85,9 @@ async fn a_name_that_becomes_taken_by_an_edit(#[values(Kind::Sqlite, Kind::Postg
     let shop = Shop::open(&store, "acme").await;
     let mut another = shop::gateway(shop.tenant.id);
     another.spec.name = "another".to_owned();
-    write(&store, async |tx| gateway::insert(tx, &another).await).await.unwrap();
+    write(&store, async |tx| another.insert(tx).await).await.unwrap();
     another.spec.name = shop.gateway.spec.name.clone();
-    taken(write(&store, async |tx| gateway::update(tx, &another, 1).await).await, "name");
+    taken(write(&store, async |tx| another.update(tx, 1).await).await, "name");
 }
 
 #[rstest]
@@ -97,9 +97,9 @@ async fn references_to_nothing(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kin
     let shop = Shop::open(&store, "acme").await;
     let nowhere = Shop::new("nowhere");
     let service = shop::service(nowhere.tenant.id);
-    missing(write(&store, async |tx| api_service::insert(tx, &service).await).await, "tenant_id");
+    missing(write(&store, async |tx| service.insert(tx).await).await, "tenant_id");
     let gateway = shop::gateway(nowhere.tenant.id);
-    missing(write(&store, async |tx| gateway::insert(tx, &gateway).await).await, "tenant_id");
+    missing(write(&store, async |tx| gateway.insert(tx).await).await, "tenant_id");
     let token = shop::registration_token(nowhere.cluster.id);
     let done =
         write(&store, async |tx| registration_token::insert(tx, &token, &hash("r")).await).await;
@@ -108,7 +108,7 @@ async fn references_to_nothing(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kin
     missing(write(&store, async |tx| agent::insert(tx, &orphan).await).await, "cluster_id");
     let mut publish = shop.another_publish("another.example.com", "/");
     publish.spec.cluster_id = nowhere.cluster.id;
-    let done = write(&store, async |tx| product_publish::insert(tx, &publish).await).await;
+    let done = write(&store, async |tx| publish.insert(tx).await).await;
     missing(done, "cluster_id");
     let revision = nowhere.revision(1);
     let add = async |tx: &mut _| product_publish::insert_revision(tx, &revision).await;
@@ -132,13 +132,13 @@ async fn references_to_another_tenant(#[values(Kind::Sqlite, Kind::Postgres)] ki
 
     let mut product = shop::product(acme.tenant.id, &[acme.service.id, other.service.id]);
     product.spec.name = "another".to_owned();
-    missing(write(&store, async |tx| product::insert(tx, &product).await).await, "api_services");
+    missing(write(&store, async |tx| product.insert(tx).await).await, "api_services");
     let mut edited = acme.product.clone();
     edited.spec.api_services.push(other.service.id);
-    missing(write(&store, async |tx| product::update(tx, &edited, 1).await).await, "api_services");
+    missing(write(&store, async |tx| edited.update(tx, 1).await).await, "api_services");
     let mut plan = shop::plan(acme.tenant.id, other.product.id);
     plan.spec.name = "another".to_owned();
-    missing(write(&store, async |tx| plan::insert(tx, &plan).await).await, "product_id");
+    missing(write(&store, async |tx| plan.insert(tx).await).await, "product_id");
 
     let publish = acme.another_publish("another.example.com", "/");
     let changes: [(&str, Change<'_, ProductPublish>); 3] = [
@@ -149,7 +149,7 @@ async fn references_to_another_tenant(#[values(Kind::Sqlite, Kind::Postgres)] ki
     for (field, change) in changes {
         let mut publish = publish.clone();
         change(&mut publish);
-        let done = write(&store, async |tx| product_publish::insert(tx, &publish).await).await;
+        let done = write(&store, async |tx| publish.insert(tx).await).await;
         missing(done, field);
     }
 
@@ -164,21 +164,21 @@ async fn references_to_another_tenant(#[values(Kind::Sqlite, Kind::Postgres)] ki
         subscription.id = SubscriptionId::new();
         subscription.environment = Environment::Dev;
         change(&mut subscription);
-        let done = write(&store, async |tx| subscription::insert(tx, &subscription).await).await;
+        let done = write(&store, async |tx| subscription.insert(tx).await).await;
         missing(done, field);
     }
 
     let mut app = acme.app.clone();
     (app.id, app.spec.customer_id) = (ClientAppId::new(), other.customer.id);
     app.spec.name = "another".to_owned();
-    missing(write(&store, async |tx| client_app::insert(tx, &app).await).await, "customer_id");
+    missing(write(&store, async |tx| app.insert(tx).await).await, "customer_id");
     let mut consumer = acme.consumer;
     (consumer.id, consumer.spec.client_app_id) = (ConsumerId::new(), other.app.id);
-    let done = write(&store, async |tx| consumer::insert(tx, &consumer).await).await;
+    let done = write(&store, async |tx| consumer.insert(tx).await).await;
     missing(done, "client_app_id");
     consumer.spec = acme.consumer.spec;
     consumer.spec.subscription_id = other.subscription.id;
-    let done = write(&store, async |tx| consumer::insert(tx, &consumer).await).await;
+    let done = write(&store, async |tx| consumer.insert(tx).await).await;
     missing(done, "subscription_id");
     let mut credential = shop::credential(&acme.consumer);
     credential.spec.consumer_id = other.consumer.id;
@@ -200,13 +200,13 @@ async fn references_to_another_customer(#[values(Kind::Sqlite, Kind::Postgres)] 
     (customer.id, customer.spec.name) = (CustomerId::new(), "another".to_owned());
     (app.id, app.spec.customer_id) = (ClientAppId::new(), customer.id);
     let add = async |tx: &mut _| {
-        customer::insert(tx, &customer).await?;
-        client_app::insert(tx, &app).await
+        customer.insert(tx).await?;
+        app.insert(tx).await
     };
     write(&store, add).await.unwrap();
     let mut consumer = shop.consumer;
     (consumer.id, consumer.spec.client_app_id) = (ConsumerId::new(), app.id);
-    let done = write(&store, async |tx| consumer::insert(tx, &consumer).await).await;
+    let done = write(&store, async |tx| consumer.insert(tx).await).await;
     assert!(matches!(done, Err(StoreError::MissingReference { .. })), "{done:?}");
 }
 
@@ -221,8 +221,8 @@ async fn a_refused_write_leaves_nothing_of_its_transaction(
     let mut publish = shop.publish.clone();
     publish.id = ProductPublishId::new();
     let both = async |tx: &mut _| {
-        cluster::insert(tx, &cluster).await?;
-        product_publish::insert(tx, &publish).await?;
+        cluster.insert(tx).await?;
+        publish.insert(tx).await?;
         product_publish::replace_claims(tx, &publish, &shop::claims(&publish), shop::day()).await
     };
     taken(write(&store, both).await, "hostnames");

@@ -8,7 +8,8 @@ use imp_core::product::Visibility;
 use imp_core::product_publish::Environment;
 use imp_core::subscription::{PlanChange, SubscriptionStatus};
 use imp_store::testing::Kind;
-use imp_store::{Page, Record, Store, StoreError};
+use imp_store::{Page, Record, Store, StoreError, Writable as _};
+use imp_store::{agent, api_token, credential, domain, registration_token};
 use rstest::rstest;
 
 use crate::shop::{self, Shop, all, hash, store, write};
@@ -25,10 +26,31 @@ async fn delete<R: Record>(store: &Store, it: &R) -> imp_store::Result<bool> {
     write(store, async |tx| R::delete(tx, &all(), it.id()).await).await
 }
 
+/// As every [`Writable`] is updated, but for those that know more than their object.
+macro_rules! update {
+    (agent, $tx:expr, $it:expr, $version:expr) => {
+        agent::update($tx, $it, $version)
+    };
+    (api_token, $tx:expr, $it:expr, $version:expr) => {
+        api_token::update($tx, $it, $version)
+    };
+    (credential, $tx:expr, $it:expr, $version:expr) => {
+        credential::update($tx, $it, $version)
+    };
+    (domain, $tx:expr, $it:expr, $version:expr) => {
+        domain::update($tx, $it, $version)
+    };
+    (registration_token, $tx:expr, $it:expr, $version:expr) => {
+        registration_token::update($tx, $it, $version)
+    };
+    ($module:ident, $tx:expr, $it:expr, $version:expr) => {
+        $it.update($tx, $version)
+    };
+}
+
 /// Stored by `$insert`, it is read back, changed, and removed.
 macro_rules! lives {
     ($store:expr, $module:ident, $entity:expr, |$tx:ident, $it:ident| $insert:expr, $change:expr) => {{
-        use imp_store::$module as table;
         let (store, $it) = ($store, $entity.clone());
         write(store, async |$tx| $insert.await).await.unwrap();
         let read = again(store, &$it).await;
@@ -40,10 +62,10 @@ macro_rules! lives {
         let change: &dyn Fn(&mut _) = &$change;
         change(&mut changed);
         changed.meta.touch(Utc::now());
-        write(store, async |tx| table::update(tx, &changed, 1).await).await.unwrap();
+        write(store, async |tx| update!($module, tx, &changed, 1).await).await.unwrap();
         let read = again(store, &$it).await;
         assert_eq!(read.as_ref(), Some(&changed), "{}: changed", stringify!($module));
-        let stale = write(store, async |tx| table::update(tx, &changed, 1).await).await;
+        let stale = write(store, async |tx| update!($module, tx, &changed, 1).await).await;
         assert!(matches!(stale, Err(StoreError::VersionMismatch { current: 2 })), "{stale:?}");
 
         let gone = delete(store, &$it).await;
@@ -51,7 +73,7 @@ macro_rules! lives {
         assert_eq!(again(store, &$it).await, None);
         let again = delete(store, &$it).await;
         assert!(!again.unwrap(), "{}: removed twice", stringify!($module));
-        let late = write(store, async |tx| table::update(tx, &changed, 2).await).await;
+        let late = write(store, async |tx| update!($module, tx, &changed, 2).await).await;
         assert!(matches!(late, Err(StoreError::VersionMismatch { current: 0 })), "{late:?}");
     }};
 }
@@ -62,12 +84,12 @@ async fn what_the_platform_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Ki
     let (_database, store) = store(kind).await;
     let shop = Shop::open(&store, "acme").await;
     let tenant = Shop::new("other").tenant;
-    lives!(&store, tenant, tenant, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, tenant, tenant, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::tenant::Tenant = it;
         it.spec.name = "Other Ltd".to_owned();
     });
     let cluster = shop::cluster("another");
-    lives!(&store, cluster, cluster, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, cluster, cluster, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::cluster::Cluster = it;
         it.spec.labels.clear();
         it.spec.port_ranges.pop();
@@ -78,20 +100,20 @@ async fn what_the_platform_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Ki
         &store,
         registration_token,
         token,
-        |tx, it| table::insert(tx, &it, &key),
+        |tx, it| registration_token::insert(tx, &it, &key),
         |it: &mut _| {
             let it: &mut imp_core::cluster::RegistrationToken = it;
             it.used_at = Some(it.meta.created_at);
         }
     );
     let agent = shop::agent(shop.cluster.id);
-    lives!(&store, agent, agent, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, agent, agent, |tx, it| agent::insert(tx, &it), |it: &mut _| {
         let it: &mut imp_core::cluster::Agent = it;
         it.nodes.clear();
     });
     let token = shop::api_token(Some(shop.tenant.id), Some(shop.customer.id));
     let key = hash("t");
-    lives!(&store, api_token, token, |tx, it| table::insert(tx, &it, &key), |it: &mut _| {
+    lives!(&store, api_token, token, |tx, it| api_token::insert(tx, &it, &key), |it: &mut _| {
         let it: &mut imp_core::api_token::ApiToken = it;
         it.revoked_at = Some(it.meta.created_at);
     });
@@ -105,38 +127,38 @@ async fn what_a_provider_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind
     let tenant = shop.tenant.id;
     let mut service = shop::service(tenant);
     service.spec.name = "another".to_owned();
-    lives!(&store, api_service, service, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, api_service, service, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::api_service::ApiService = it;
         (it.status, it.revision) = (ApiServiceStatus::Deprecated, 2);
         it.spec.routes.clear();
     });
     let mut gateway = shop::gateway(tenant);
     gateway.spec.name = "another".to_owned();
-    lives!(&store, gateway, gateway, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, gateway, gateway, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::gateway::Gateway = it;
         it.spec.listeners[0].hostname = Some("api.example.com".to_owned());
     });
     let domain = shop::domain(tenant, "example.com");
-    lives!(&store, domain, domain, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, domain, domain, |tx, it| domain::insert(tx, &it), |it: &mut _| {
         let it: &mut imp_core::domain::Domain = it;
         (it.status, it.held_since) = (DomainStatus::Verified, Some(it.meta.created_at));
     });
     let mut product = shop::product(tenant, &[shop.service.id]);
     product.spec.name = "another".to_owned();
-    lives!(&store, product, product, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, product, product, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::product::Product = it;
         it.spec.visibility = Visibility::Public;
         it.spec.api_services.clear();
     });
     let mut plan = shop::plan(tenant, shop.product.id);
     plan.spec.name = "another".to_owned();
-    lives!(&store, plan, plan, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, plan, plan, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::plan::Plan = it;
         (it.plan_version, it.spec.rate_limit) = (2, None);
     });
     let mut publish = shop.another_publish("another.example.com", "/");
     publish.spec.api_services = vec![shop.service.id];
-    lives!(&store, product_publish, publish, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, product_publish, publish, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::product_publish::ProductPublish = it;
         (it.desired_revision, it.nodes.behind) = (2, 3);
         it.spec.hostnames.push("more.example.com".to_owned());
@@ -152,7 +174,7 @@ async fn what_a_customer_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind
     let mut fresh = Shop::new("acme");
     fresh.customer.tenant_id = shop.tenant.id;
     fresh.customer.spec.name = "another".to_owned();
-    lives!(&store, customer, fresh.customer, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, customer, fresh.customer, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::customer::Customer = it;
         it.spec.name = "renamed".to_owned();
     });
@@ -164,7 +186,7 @@ async fn what_a_customer_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind
     let at = subscription.meta.created_at;
     let (plan_id, plan_version) = (shop.plan.id, 2);
     subscription.plan_change = Some(PlanChange { plan_id, plan_version, at });
-    lives!(&store, subscription, subscription, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, subscription, subscription, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::subscription::Subscription = it;
         (it.status, it.ends_at) = (SubscriptionStatus::Cancelled, Some(it.meta.created_at));
         (it.activated_at, it.plan_change) = (Some(it.meta.created_at), None);
@@ -172,21 +194,27 @@ async fn what_a_customer_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind
     });
     let mut app = shop.app.clone();
     (app.id, app.spec.name) = (imp_core::ClientAppId::new(), "another".to_owned());
-    lives!(&store, client_app, app, |tx, it| table::insert(tx, &it), |it: &mut _| {
+    lives!(&store, client_app, app, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::client_app::ClientApp = it;
         it.spec.name = "renamed".to_owned();
     });
-    write(&store, async |tx| imp_store::client_app::insert(tx, &app).await).await.unwrap();
+    write(&store, async |tx| app.insert(tx).await).await.unwrap();
     let mut consumer = shop.consumer;
     (consumer.id, consumer.spec.client_app_id) = (imp_core::ConsumerId::new(), app.id);
-    lives!(&store, consumer, consumer, |tx, it| table::insert(tx, &it), |_: &mut _| {});
+    lives!(&store, consumer, consumer, |tx, it| it.insert(tx), |_: &mut _| {});
     let credential = shop::credential(&shop.consumer);
     let key = hash("another key");
-    lives!(&store, credential, credential, |tx, it| table::insert(tx, &it, &key), |it: &mut _| {
-        let it: &mut imp_core::credential::Credential = it;
-        it.status = it.status.revoke().unwrap();
-        it.spec.expires_at = None;
-    });
+    lives!(
+        &store,
+        credential,
+        credential,
+        |tx, it| credential::insert(tx, &it, &key),
+        |it: &mut _| {
+            let it: &mut imp_core::credential::Credential = it;
+            it.status = it.status.revoke().unwrap();
+            it.spec.expires_at = None;
+        }
+    );
 }
 
 #[rstest]
@@ -214,7 +242,7 @@ async fn a_plan_s_former_terms_stay(#[values(Kind::Sqlite, Kind::Postgres)] kind
     plan.spec.quota = serde_json::from_str(r#"{ "requests": 1000, "per": "month" }"#).unwrap();
     plan.plan_version = 2;
     let freeze = async |tx: &mut imp_store::Tx| {
-        imp_store::plan::update(tx, &plan, 1).await?;
+        plan.update(tx, 1).await?;
         imp_store::plan::insert_version(tx, plan.id, 2, &plan.spec).await
     };
     write(&store, freeze).await.unwrap();

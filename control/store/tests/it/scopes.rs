@@ -7,10 +7,10 @@ use imp_core::product_publish::ProductPublish;
 use imp_core::scope::TenantScope;
 use imp_core::subscription::Subscription;
 use imp_core::{CustomerId, SubscriptionId};
+use imp_store::Writable as _;
 use imp_store::testing::Kind;
 use imp_store::{
-    Page, Record, Store, agent, api_token, customer, domain, product, product_publish,
-    registration_token, subscription,
+    Page, Record, Store, agent, api_token, domain, product_publish, registration_token,
 };
 use rstest::rstest;
 
@@ -130,7 +130,7 @@ async fn another_customer_s(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) 
     let mut stranger = shop.clone();
     stranger.customer.id = CustomerId::new();
     stranger.customer.spec.name = "another".to_owned();
-    write(&store, async |tx| customer::insert(tx, &stranger.customer).await).await.unwrap();
+    write(&store, async |tx| stranger.customer.insert(tx).await).await.unwrap();
     let (store, scope) = (&store, &stranger.customer_scope());
     hidden!(
         store,
@@ -157,7 +157,7 @@ async fn private_products_from_who_does_not_subscribe(
     let mut stranger = shop.clone();
     stranger.customer.id = CustomerId::new();
     stranger.customer.spec.name = "another".to_owned();
-    write(&store, async |tx| customer::insert(tx, &stranger.customer).await).await.unwrap();
+    write(&store, async |tx| stranger.customer.insert(tx).await).await.unwrap();
     let scope = &stranger.customer_scope();
     let (product, plan, publish) = (&shop.product, &shop.plan, &shop.publish);
     hidden!(&store, scope, *product, *plan, *publish);
@@ -166,13 +166,13 @@ async fn private_products_from_who_does_not_subscribe(
 
     let mut subscription = shop.subscription.clone();
     (subscription.id, subscription.customer_id) = (SubscriptionId::new(), stranger.customer.id);
-    write(&store, async |tx| subscription::insert(tx, &subscription).await).await.unwrap();
+    write(&store, async |tx| subscription.insert(tx).await).await.unwrap();
     seen!(&store, scope, *product, *plan, *publish);
     write(&store, async |tx| Subscription::delete(tx, &shop::all(), subscription.id).await)
         .await
         .unwrap();
     shop.product.spec.visibility = Visibility::Public;
-    write(&store, async |tx| product::update(tx, &shop.product, 1).await).await.unwrap();
+    write(&store, async |tx| shop.product.update(tx, 1).await).await.unwrap();
     let (product, plan, publish) = (&shop.product, &shop.plan, &shop.publish);
     seen!(&store, scope, *product, *plan, *publish);
 }
@@ -186,7 +186,7 @@ async fn pages_and_filters_cut_what_is_seen(#[values(Kind::Sqlite, Kind::Postgre
     for index in 0..4 {
         let publish = shop.another_publish(&format!("h{index}.example.com"), "/");
         let add = async |tx: &mut _| {
-            product_publish::insert(tx, &publish).await?;
+            publish.insert(tx).await?;
             product_publish::replace_claims(tx, &publish, &shop::claims(&publish), shop::day())
                 .await
         };

@@ -25,12 +25,10 @@ use imp_core::{
     CustomerId, DomainId, GatewayId, Meta, PlanId, ProductId, ProductPublishId,
     RegistrationTokenId, SubscriptionId, TenantId,
 };
+use imp_store::Writable as _;
 use imp_store::product_publish::{Claim, ClaimTime};
 use imp_store::testing::{Database, Kind};
-use imp_store::{
-    Result, Store, Tx, api_service, client_app, cluster, consumer, credential, customer, gateway,
-    plan, product, product_publish, subscription, tenant,
-};
+use imp_store::{Result, Store, Tx, credential, plan, product_publish};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -152,20 +150,20 @@ impl Shop {
     }
 
     pub async fn stock(&self, tx: &mut Tx) -> Result<()> {
-        tenant::insert(tx, &self.tenant).await?;
-        cluster::insert(tx, &self.cluster).await?;
-        api_service::insert(tx, &self.service).await?;
-        gateway::insert(tx, &self.gateway).await?;
-        product::insert(tx, &self.product).await?;
-        plan::insert(tx, &self.plan).await?;
+        self.tenant.insert(tx).await?;
+        self.cluster.insert(tx).await?;
+        self.service.insert(tx).await?;
+        self.gateway.insert(tx).await?;
+        self.product.insert(tx).await?;
+        self.plan.insert(tx).await?;
         plan::insert_version(tx, self.plan.id, 1, &self.plan.spec).await?;
-        product_publish::insert(tx, &self.publish).await?;
+        self.publish.insert(tx).await?;
         product_publish::insert_revision(tx, &self.revision(1)).await?;
         product_publish::replace_claims(tx, &self.publish, &claims(&self.publish), day()).await?;
-        customer::insert(tx, &self.customer).await?;
-        subscription::insert(tx, &self.subscription).await?;
-        client_app::insert(tx, &self.app).await?;
-        consumer::insert(tx, &self.consumer).await?;
+        self.customer.insert(tx).await?;
+        self.subscription.insert(tx).await?;
+        self.app.insert(tx).await?;
+        self.consumer.insert(tx).await?;
         let key = hash(&self.credential.id.to_string());
         credential::insert(tx, &self.credential, &key).await
     }
