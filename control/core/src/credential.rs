@@ -21,15 +21,31 @@ pub struct CredentialSpec {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// What a credential is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CredentialType {
-    /// A key in `X-API-Key`.
-    #[default]
-    ApiKey,
-    /// Not supported yet.
-    OauthClient,
+states! {
+    /// What a credential is.
+    pub enum CredentialType {
+        /// A key in `X-API-Key`.
+        ApiKey,
+        /// Not supported yet.
+        OauthClient,
+    }
+}
+
+impl Default for CredentialType {
+    fn default() -> Self {
+        Self::ApiKey
+    }
+}
+
+impl CredentialType {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::OauthClient => "oauth_client",
+            Self::Newer(word) => word.as_str(),
+        }
+    }
 }
 
 impl Check for CredentialSpec {

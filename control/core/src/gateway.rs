@@ -4,6 +4,7 @@ use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::stored::states;
 use crate::{Check, GatewayId, Meta, TenantId, Violations, grammar};
 
 /// What a caller writes of a gateway.
@@ -23,21 +24,26 @@ pub struct GatewaySpec {
     pub listeners: Vec<Listener>,
 }
 
-/// The data planes that the PRD names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum GatewayClass {
-    /// Envoy, by xDS.
-    #[default]
-    EnvoyGateway,
-    /// No driver yet.
-    Nginx,
-    /// No driver yet.
-    Kong,
-    /// No driver yet.
-    Traefik,
-    /// No driver yet.
-    Apisix,
+states! {
+    /// The data planes that the PRD names.
+    pub enum GatewayClass {
+        /// Envoy, by xDS.
+        EnvoyGateway,
+        /// No driver yet.
+        Nginx,
+        /// No driver yet.
+        Kong,
+        /// No driver yet.
+        Traefik,
+        /// No driver yet.
+        Apisix,
+    }
+}
+
+impl Default for GatewayClass {
+    fn default() -> Self {
+        Self::EnvoyGateway
+    }
 }
 
 impl GatewayClass {
@@ -49,6 +55,7 @@ impl GatewayClass {
             Self::Kong => "kong",
             Self::Traefik => "traefik",
             Self::Apisix => "apisix",
+            Self::Newer(word) => word.as_str(),
         }
     }
 

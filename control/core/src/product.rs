@@ -37,15 +37,20 @@ fn first() -> String {
     "v1.0".to_owned()
 }
 
-/// Who sees a product in the catalogue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Visibility {
-    /// The provider only.
-    #[default]
-    Private,
-    /// Every customer of the tenant.
-    Public,
+states! {
+    /// Who sees a product in the catalogue.
+    pub enum Visibility {
+        /// The provider only.
+        Private,
+        /// Every customer of the tenant.
+        Public,
+    }
+}
+
+impl Default for Visibility {
+    fn default() -> Self {
+        Self::Private
+    }
 }
 
 impl Visibility {
@@ -54,6 +59,7 @@ impl Visibility {
         match self {
             Self::Private => "private",
             Self::Public => "public",
+            Self::Newer(word) => word.as_str(),
         }
     }
 }

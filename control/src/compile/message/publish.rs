@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use imp_core::api_service::ApiServiceSpec;
 use imp_core::policy::{Effective, Policy, PolicyConfig};
-use imp_core::product_publish::{AuthMode, FrozenApiService, PublishStatus};
+use imp_core::product_publish::{AuthMode, FrozenApiService, ProductPublishSpec, PublishStatus};
 use imp_core::route::{
     Backend, BackendProtocol, LbPolicy, PathMatch, Route, ValueMatch, ValueRule,
 };
@@ -35,12 +35,16 @@ pub enum MessageError {
         "API service {service}: policy '{policy}' is of type '{kind}', which this release does not know"
     )]
     UnknownPolicy { service: ApiServiceId, policy: String, kind: String },
+    /// A newer release stored it.
+    #[error("{field}: this release does not know '{word}'")]
+    UnknownWord { field: &'static str, word: &'static str },
 }
 
 /// Everything that a gateway needs to serve it.
 pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     use pb::publish::AuthMode as Mode;
     let spec = &publish.spec;
+    refuse_newer_words(spec)?;
     let mut policies = List::default();
     let services = publish.api_services.iter().map(|frozen| api_service(frozen, &mut policies));
     let api_services = services.collect::<Result<_, _>>()?;
@@ -50,6 +54,8 @@ pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
         AuthMode::Oauth2 => Mode::Oauth2,
         AuthMode::Jwt => Mode::Jwt,
         AuthMode::Mtls => Mode::Mtls,
+        // Refused above, and by agents.
+        AuthMode::Newer(_) => Mode::Unspecified,
     };
     Ok(pb::Publish {
         id: publish.id.to_string(),
@@ -98,6 +104,17 @@ pub fn api_service(
         backends: spec.backends.iter().map(backend).collect(),
         policies: former_list(spec, None),
     })
+}
+
+/// What they stand for, this release cannot know.
+fn refuse_newer_words(spec: &ProductPublishSpec) -> Result<(), MessageError> {
+    let words = [
+        ("environment", spec.environment.newer_word()),
+        ("auth_mode", spec.auth_mode.newer_word()),
+        ("delivery", spec.delivery.newer_word()),
+    ];
+    let newer = words.into_iter().find_map(|(field, word)| Some((field, word?)));
+    newer.map_or(Ok(()), |(field, word)| Err(MessageError::UnknownWord { field, word }))
 }
 
 fn refuse_unknown_policies(frozen: &FrozenApiService) -> Result<(), MessageError> {
