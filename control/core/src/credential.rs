@@ -23,17 +23,13 @@ pub struct CredentialSpec {
 
 states! {
     /// What a credential is.
+    #[derive(Default)]
     pub enum CredentialType {
         /// A key in `X-API-Key`.
+        #[default]
         ApiKey,
         /// Not supported yet.
         OauthClient,
-    }
-}
-
-impl Default for CredentialType {
-    fn default() -> Self {
-        Self::ApiKey
     }
 }
 

@@ -26,8 +26,10 @@ pub struct GatewaySpec {
 
 states! {
     /// The data planes that the PRD names.
+    #[derive(Default)]
     pub enum GatewayClass {
         /// Envoy, by xDS.
+        #[default]
         EnvoyGateway,
         /// No driver yet.
         Nginx,
@@ -37,12 +39,6 @@ states! {
         Traefik,
         /// No driver yet.
         Apisix,
-    }
-}
-
-impl Default for GatewayClass {
-    fn default() -> Self {
-        Self::EnvoyGateway
     }
 }
 

@@ -39,17 +39,13 @@ fn first() -> String {
 
 states! {
     /// Who sees a product in the catalogue.
+    #[derive(Default)]
     pub enum Visibility {
         /// The provider only.
+        #[default]
         Private,
         /// Every customer of the tenant.
         Public,
-    }
-}
-
-impl Default for Visibility {
-    fn default() -> Self {
-        Self::Private
     }
 }
 

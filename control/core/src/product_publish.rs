@@ -104,19 +104,15 @@ impl AuthMode {
 
 states! {
     /// How the configuration reaches the gateway.
+    #[derive(Default)]
     pub enum Delivery {
         /// By xDS where an Envoy is connected.
+        #[default]
         Auto,
         /// By xDS only.
         Xds,
         /// Not supported yet.
         Crd,
-    }
-}
-
-impl Default for Delivery {
-    fn default() -> Self {
-        Self::Auto
     }
 }
 

@@ -113,14 +113,15 @@ fn interned(text: &str) -> Option<NewerWord> {
 macro_rules! states {
     (
         $(#[doc = $doc:expr])*
+        $(#[derive($default:ident)])?
         pub enum $type:ident {
-            $($(#[doc = $about:expr])* $state:ident,)*
+            $($(#[$about:meta])* $state:ident,)*
         }
     ) => {
         $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash $(, $default)?)]
         pub enum $type {
-            $($(#[doc = $about])* $state,)*
+            $($(#[$about])* $state,)*
             /// Of a newer release. Nothing leads out of it here.
             Newer(crate::stored::NewerWord),
         }
