@@ -21,18 +21,28 @@ pub struct CredentialSpec {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// What a credential is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CredentialType {
-    /// A key in `X-API-Key`.
-    #[default]
-    ApiKey,
-    /// Not supported yet.
-    OauthClient,
+states! {
+    /// What a credential is.
+    #[derive(Default)]
+    pub enum CredentialType {
+        /// A key in `X-API-Key`.
+        #[default]
+        ApiKey,
+        /// Not supported yet.
+        OauthClient,
+    }
 }
 
-impl crate::stored::Word for CredentialType {}
+impl CredentialType {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::OauthClient => "oauth_client",
+            Self::Newer(word) => word.as_str(),
+        }
+    }
+}
 
 impl Check for CredentialSpec {
     fn check(&self, v: &mut Violations) {

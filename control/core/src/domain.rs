@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::hostname::{Reserved, reserved, reserved_fault};
+use crate::stored::states;
 use crate::{Check, DomainId, Meta, TenantId, Violations, grammar};
 
 /// What a caller writes of a domain.
@@ -87,19 +88,29 @@ impl Challenge {
     const PREFIX: &'static str = "imp-domain-verification=";
 }
 
-/// pending -> verified | granted; verified -> granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DomainStatus {
-    /// Wanted. Several tenants may want the same.
-    Pending,
-    /// Proven by its DNS record.
-    Verified,
-    /// Given by an operator.
-    Granted,
+states! {
+    /// pending -> verified | granted; verified -> granted.
+    pub enum DomainStatus {
+        /// Wanted. Several tenants may want the same.
+        Pending,
+        /// Proven by its DNS record.
+        Verified,
+        /// Given by an operator.
+        Granted,
+    }
 }
 
-impl crate::stored::Word for DomainStatus {}
+impl DomainStatus {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Verified => "verified",
+            Self::Granted => "granted",
+            Self::Newer(word) => word.as_str(),
+        }
+    }
+}
 
 impl DomainStatus {
     /// Whether hostnames may be taken below it.

@@ -4,6 +4,7 @@ use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::stored::states;
 use crate::{Check, GatewayId, Meta, TenantId, Violations, grammar};
 
 /// What a caller writes of a gateway.
@@ -23,24 +24,23 @@ pub struct GatewaySpec {
     pub listeners: Vec<Listener>,
 }
 
-/// The data planes that the PRD names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum GatewayClass {
-    /// Envoy, by xDS.
-    #[default]
-    EnvoyGateway,
-    /// No driver yet.
-    Nginx,
-    /// No driver yet.
-    Kong,
-    /// No driver yet.
-    Traefik,
-    /// No driver yet.
-    Apisix,
+states! {
+    /// The data planes that the PRD names.
+    #[derive(Default)]
+    pub enum GatewayClass {
+        /// Envoy, by xDS.
+        #[default]
+        EnvoyGateway,
+        /// No driver yet.
+        Nginx,
+        /// No driver yet.
+        Kong,
+        /// No driver yet.
+        Traefik,
+        /// No driver yet.
+        Apisix,
+    }
 }
-
-impl crate::stored::Word for GatewayClass {}
 
 impl GatewayClass {
     /// As in JSON.
@@ -51,6 +51,7 @@ impl GatewayClass {
             Self::Kong => "kong",
             Self::Traefik => "traefik",
             Self::Apisix => "apisix",
+            Self::Newer(word) => word.as_str(),
         }
     }
 

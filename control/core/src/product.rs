@@ -37,18 +37,17 @@ fn first() -> String {
     "v1.0".to_owned()
 }
 
-/// Who sees a product in the catalogue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Visibility {
-    /// The provider only.
-    #[default]
-    Private,
-    /// Every customer of the tenant.
-    Public,
+states! {
+    /// Who sees a product in the catalogue.
+    #[derive(Default)]
+    pub enum Visibility {
+        /// The provider only.
+        #[default]
+        Private,
+        /// Every customer of the tenant.
+        Public,
+    }
 }
-
-impl crate::stored::Word for Visibility {}
 
 impl Visibility {
     /// As in JSON.
@@ -56,6 +55,7 @@ impl Visibility {
         match self {
             Self::Private => "private",
             Self::Public => "public",
+            Self::Newer(word) => word.as_str(),
         }
     }
 }

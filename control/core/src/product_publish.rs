@@ -48,19 +48,17 @@ fn root() -> String {
     "/".to_owned()
 }
 
-/// Stages of a product's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Environment {
-    /// Development.
-    Dev,
-    /// Staging.
-    Staging,
-    /// Production.
-    Prod,
+states! {
+    /// Stages of a product's life.
+    pub enum Environment {
+        /// Development.
+        Dev,
+        /// Staging.
+        Staging,
+        /// Production.
+        Prod,
+    }
 }
-
-impl crate::stored::Word for Environment {}
 
 impl Environment {
     /// As in JSON.
@@ -69,27 +67,26 @@ impl Environment {
             Self::Dev => "dev",
             Self::Staging => "staging",
             Self::Prod => "prod",
+            Self::Newer(word) => word.as_str(),
         }
     }
 }
 
-/// How callers prove who they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AuthMode {
-    /// Public.
-    None,
-    /// A key in `X-API-Key`.
-    ApiKey,
-    /// Not supported yet.
-    Oauth2,
-    /// Not supported yet.
-    Jwt,
-    /// Not supported yet.
-    Mtls,
+states! {
+    /// How callers prove who they are.
+    pub enum AuthMode {
+        /// Public.
+        None,
+        /// A key in `X-API-Key`.
+        ApiKey,
+        /// Not supported yet.
+        Oauth2,
+        /// Not supported yet.
+        Jwt,
+        /// Not supported yet.
+        Mtls,
+    }
 }
-
-impl crate::stored::Word for AuthMode {}
 
 impl AuthMode {
     /// As in JSON.
@@ -100,24 +97,36 @@ impl AuthMode {
             Self::Oauth2 => "oauth2",
             Self::Jwt => "jwt",
             Self::Mtls => "mtls",
+            Self::Newer(word) => word.as_str(),
         }
     }
 }
 
-/// How the configuration reaches the gateway.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// By xDS where an Envoy is connected.
-    #[default]
-    Auto,
-    /// By xDS only.
-    Xds,
-    /// Not supported yet.
-    Crd,
+states! {
+    /// How the configuration reaches the gateway.
+    #[derive(Default)]
+    pub enum Delivery {
+        /// By xDS where an Envoy is connected.
+        #[default]
+        Auto,
+        /// By xDS only.
+        Xds,
+        /// Not supported yet.
+        Crd,
+    }
 }
 
-impl crate::stored::Word for Delivery {}
+impl Delivery {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Xds => "xds",
+            Self::Crd => "crd",
+            Self::Newer(word) => word.as_str(),
+        }
+    }
+}
 
 impl Check for ProductPublishSpec {
     fn check(&self, v: &mut Violations) {

@@ -54,6 +54,41 @@ pub fn read_word<T: Word>(text: &str) -> Result<T, value::Error> {
     T::deserialize(known).or_else(|error| interned(text).and_then(T::newer).ok_or(error))
 }
 
+/// Reads a word of JSON. Of what is stored, one of a newer release is kept.
+pub(crate) fn word<'de, T: Word + Copy, D: Deserializer<'de>>(
+    deserializer: D,
+    name: &'static str,
+    words: &'static [&'static str],
+    known: &[T],
+) -> Result<T, D::Error> {
+    struct Words<'k, T>(&'static str, &'static [&'static str], &'k [T]);
+
+    impl<'de, T: Word + Copy> Visitor<'de> for Words<'_, T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "enum {}", self.0)
+        }
+
+        fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<T, A::Error> {
+            let (word, content) = data.variant::<String>()?;
+            content.unit_variant()?;
+            let found = self.1.iter().zip(self.2).find(|(known, _)| **known == word);
+            let unknown = || serde::de::Error::unknown_variant(&word, self.1);
+            found.map(|(_, state)| *state).ok_or_else(unknown)
+        }
+
+        /// Only [`Stored`] asks for it.
+        fn visit_newtype_struct<D: Deserializer<'de>>(self, of: D) -> Result<T, D::Error> {
+            let word = String::deserialize(of)?;
+            let unknown = || serde::de::Error::unknown_variant(&word, self.1);
+            interned(&word).and_then(T::newer).ok_or_else(unknown)
+        }
+    }
+
+    deserializer.deserialize_enum(name, words, Words(name, words, known))
+}
+
 /// So many words of newer releases are kept, and none that is longer.
 const WORDS: usize = 256;
 const WORD_BYTES: usize = 64;
@@ -73,23 +108,38 @@ fn interned(text: &str) -> Option<NewerWord> {
     Some(NewerWord(word))
 }
 
-/// The states of something, which `as_str` names. To them comes the variant `Newer`: a word that a newer
+/// The states of something, or its kinds, which `as_str` names. To them comes the variant `Newer`: a word that a newer
 /// release stored, which is kept as it is, and which no request can name.
 macro_rules! states {
     (
         $(#[doc = $doc:expr])*
+        $(#[derive($default:ident)])?
         pub enum $type:ident {
-            $($(#[doc = $about:expr])* $state:ident,)*
+            $($(#[$about:meta])* $state:ident,)*
         }
     ) => {
         $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-        #[serde(rename_all = "snake_case")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash $(, $default)?)]
         pub enum $type {
-            $($(#[doc = $about])* $state,)*
+            $($(#[$about])* $state,)*
             /// Of a newer release. Nothing leads out of it here but the end of a key.
-            #[serde(skip)]
             Newer(crate::stored::NewerWord),
+        }
+
+        impl $type {
+            /// The word that this release does not know, if it is one.
+            pub fn newer_word(self) -> Option<&'static str> {
+                if let Self::Newer(word) = self { Some(word.as_str()) } else { None }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                static WORDS: std::sync::LazyLock<Vec<&'static str>> =
+                    std::sync::LazyLock::new(|| vec![$($type::$state.as_str()),*]);
+                let known = &[$(Self::$state),*];
+                crate::stored::word(deserializer, stringify!($type), &WORDS, known)
+            }
         }
 
         impl serde::Serialize for $type {
@@ -206,6 +256,10 @@ impl<'de> Deserializer<'de> for Stored {
     ) -> Result<V::Value, Error> {
         match self.0 {
             Value::Object(fields) if fields.len() == 1 => visitor.visit_enum(Choice(fields)),
+            // What is no state has no use for it, and fails.
+            Value::String(word) if !variants.contains(&word.as_str()) => {
+                visitor.visit_newtype_struct(Value::String(word))
+            }
             other => other.deserialize_enum(name, variants, visitor),
         }
     }

@@ -3,9 +3,10 @@
 use imp_core::domain::{Challenge, Domain, DomainSpec, DomainStatus};
 use imp_core::hostname::{Reserved, reserved, reserved_fault};
 use imp_core::scope::TenantScope;
-use imp_core::{DomainId, Meta, TenantId};
+use imp_core::{DomainId, Meta, TenantId, Transition};
 use imp_store::domain as table;
 
+use crate::entity::Stored as _;
 use crate::flows::finish_create;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
@@ -48,6 +49,9 @@ pub async fn verify(tx: &mut Transaction<'_>, domain: Domain) -> Result<Domain, 
 pub async fn grant(tx: &mut Transaction<'_>, domain: Domain) -> Result<Domain, Refusal> {
     if domain.status == DomainStatus::Granted {
         return Ok(domain);
+    }
+    if let Some(from) = domain.status.newer_word() {
+        return Err(Transition { kind: Domain::NOUN, from, to: "granted" }.into());
     }
     hold(tx, domain, DomainStatus::Granted).await
 }

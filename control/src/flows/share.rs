@@ -102,6 +102,7 @@ fn not_rendered(error: MessageError) -> Refusal {
         MessageError::UnknownPolicy { .. } => {
             Refusal::conflict("unknown_policy_type", error.to_string())
         }
+        MessageError::UnknownWord { .. } => Refusal::conflict("unknown_value", error.to_string()),
         MessageError::UnknownBackend(_) => Refusal::internal(error),
     }
 }

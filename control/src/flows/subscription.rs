@@ -284,7 +284,7 @@ async fn target(
         return Err(Refusal::invalid("/product_id", "required", "name a product"));
     };
     let product = tx.refer::<Product>(product_id, "/product_id").await?;
-    let hidden = tx.scope.customer().is_some() && product.spec.visibility == Visibility::Private;
+    let hidden = tx.scope.customer().is_some() && product.spec.visibility != Visibility::Public;
     if hidden {
         return Err(Refusal::unknown_reference("/product_id", "product"));
     }

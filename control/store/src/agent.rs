@@ -7,8 +7,8 @@ use imp_core::{AgentId, ClusterId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::columns::Columns;
 use crate::sql::{Conditions, Stored};
+use crate::table::columns::Columns;
 use crate::table::{MetaRow, Table, explained, matched, micros, object, select};
 use crate::{Result, Store, Tx};
 

@@ -9,9 +9,9 @@ use imp_core::{ApiTokenId, CustomerId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::columns::Columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored};
+use crate::table::columns::Columns;
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
 use crate::{Result, Store, Tx};
 

@@ -9,8 +9,8 @@ use imp_core::scope::TenantScope;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::columns::columns;
 use crate::sql::{Conditions, Stored};
+use crate::table::columns::columns;
 use crate::table::{Table, object};
 
 /// Which clusters to list.

@@ -151,7 +151,7 @@ pub async fn publishes(
     let rows = read::<_, Columns>(store, "product_publishes", select, " ORDER BY p.id", which);
     let publish = |row: Columns| {
         if let PublishStatus::Newer(word) = row.status.0 {
-            return Err(newer("product_publishes", row.id, word));
+            return Err(newer("product_publishes", row.id, "status", word));
         }
         Ok(DesiredPublish {
             id: row.id.into(),
@@ -167,8 +167,8 @@ pub async fn publishes(
 
 /// Whether a state calls for serving or for refusing, this release cannot know: gateways keep what they
 /// were told before.
-fn newer(table: &'static str, id: Uuid, word: NewerWord) -> StoreError {
-    let why = format!("status: this release does not know '{}'", word.as_str());
+fn newer(table: &'static str, id: Uuid, field: &str, word: NewerWord) -> StoreError {
+    let why = format!("{field}: this release does not know '{}'", word.as_str());
     StoreError::Corrupt { table, id: Some(id), why }
 }
 
@@ -204,7 +204,10 @@ pub async fn subscriptions(
     let terms = |row: Columns| {
         let subscription: Subscription = row.subscription.into();
         if let SubscriptionStatus::Newer(word) = subscription.status {
-            return Err(newer("subscriptions", subscription.id.into(), word));
+            return Err(newer("subscriptions", subscription.id.into(), "status", word));
+        }
+        if let Environment::Newer(word) = subscription.environment {
+            return Err(newer("subscriptions", subscription.id.into(), "environment", word));
         }
         Ok(SubscribedTerms { subscription, terms: row.terms.0 })
     };

@@ -5,8 +5,8 @@ use imp_core::scope::TenantScope;
 use imp_core::{ClientAppId, ConsumerId, CustomerId, SubscriptionId};
 use uuid::Uuid;
 
-use crate::columns::columns;
 use crate::sql::Conditions;
+use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_and_customer};
 
 /// Which consumers to list.

@@ -7,8 +7,8 @@ use imp_core::secret::SecretHash;
 use imp_core::{ConsumerId, CredentialId, CustomerId};
 use uuid::Uuid;
 
-use crate::columns::Columns;
 use crate::sql::{Conditions, Word};
+use crate::table::columns::Columns;
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
 use crate::{Result, Store, StoreError, Tx};
 

@@ -5,8 +5,8 @@ use imp_core::customer::{Customer, CustomerSpec};
 use imp_core::scope::TenantScope;
 use uuid::Uuid;
 
-use crate::columns::columns;
 use crate::sql::Conditions;
+use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
 
 /// Which customers to list.

@@ -8,9 +8,9 @@ use imp_core::{DomainId, TenantId};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
 
-use crate::columns::Columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Word, decode};
+use crate::table::columns::Columns;
 use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 

@@ -6,8 +6,8 @@ use imp_core::{Check as _, GatewayId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::columns::columns;
 use crate::sql::{Conditions, Stored, Word};
+use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
 
 /// Which gateways to list.

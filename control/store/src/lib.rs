@@ -8,7 +8,6 @@
 //! or not at all. The SQL text is the same for both databases; only `migrations/` has two dialects.
 
 mod cause;
-mod columns;
 mod db;
 mod error;
 mod file;

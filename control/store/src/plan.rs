@@ -9,9 +9,9 @@ use imp_core::{PlanId, ProductId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::columns::columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored, Word};
+use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
 use crate::{Result, Store, StoreError, Tx};
 

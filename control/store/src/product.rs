@@ -8,8 +8,8 @@ use imp_core::{ApiServiceId, ProductId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::columns::columns;
 use crate::sql::{Conditions, Stored, Word};
+use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 

@@ -14,9 +14,9 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::agent::plain;
-use crate::columns::columns;
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored, Word};
+use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 

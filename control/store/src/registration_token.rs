@@ -7,8 +7,8 @@ use imp_core::secret::SecretHash;
 use imp_core::{ClusterId, RegistrationTokenId};
 use uuid::Uuid;
 
-use crate::columns::Columns;
 use crate::sql::Conditions;
+use crate::table::columns::Columns;
 use crate::table::{MetaRow, Table, explained, matched, micros, object};
 use crate::{Result, Tx};
 

@@ -7,8 +7,8 @@ use imp_core::subscription::{PlanChange, Subscription, SubscriptionStatus};
 use imp_core::{CustomerId, PlanId, ProductId, ProductPublishId, SubscriptionId};
 use uuid::Uuid;
 
-use crate::columns::columns;
 use crate::sql::{Conditions, Word};
+use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_and_customer};
 use crate::{Result, Store, Tx};
 

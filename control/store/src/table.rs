@@ -1,6 +1,8 @@
 //! What every entity's table has in common: reading within a scope, deleting, and telling which
 //! constraint stood in the way.
 
+pub(crate) mod columns;
+
 use std::fmt::Display;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -9,10 +11,10 @@ use imp_core::scope::TenantScope;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::columns::{Columns, Written};
 use crate::db::Conn;
 use crate::error::foreign_key;
 use crate::sql::{Conditions, decode};
+use crate::table::columns::{Columns, Written};
 use crate::{Result, Store, StoreError, Tx, schema};
 
 /// A part of a list, in the order of ids, which is the order of creation.

@@ -5,8 +5,8 @@ use imp_core::scope::TenantScope;
 use imp_core::tenant::{Tenant, TenantSpec};
 use uuid::Uuid;
 
-use crate::columns::columns;
 use crate::sql::Conditions;
+use crate::table::columns::columns;
 use crate::table::{Table, object};
 
 /// Which tenants to list.

@@ -5,10 +5,10 @@ use imp_core::api_service::{ApiService, ApiServiceSpec};
 use imp_core::product_publish::{FrozenApiService, ProductPublish, PublishStatus};
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, ProductPublishId, stored};
-use imp_store::Record as _;
-use imp_store::Writable as _;
-use imp_store::compile::{self, Which};
+use imp_proto::config as pb;
+use imp_store::compile::{self, DesiredPublish, Which};
 use imp_store::testing::Kind;
+use imp_store::{Record as _, Writable as _};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -113,4 +113,36 @@ async fn a_state_that_this_release_does_not_know_is_shown_and_left_alone(
     let filter = provider.get("/v1/product-publishes?status=degraded").await;
     assert_eq!(filter.status, 400, "callers name the states that this release knows");
     assert_eq!(provider.get(&path).await.ok(), shown);
+}
+
+#[test]
+fn a_gateway_is_told_nothing_of_a_publish_with_a_word_of_a_newer_release() {
+    let id = "01940000-0000-7000-8000-000000000007";
+    let spec = |field: &str| {
+        let mut spec = json!({
+            "product_id": id, "gateway_id": id, "cluster_id": id, "environment": "prod",
+            "auth_mode": "none", "hostnames": ["a.example.com"], "delivery": "auto",
+        });
+        if !field.is_empty() {
+            spec[field] = json!("moon");
+        }
+        stored::read(&spec.to_string()).unwrap()
+    };
+    let told = |field: &str, status| {
+        message::served(&DesiredPublish {
+            id: id.parse().unwrap(),
+            tenant_id: id.parse().unwrap(),
+            status,
+            revision: 1,
+            spec: spec(field),
+            api_services: vec![],
+        })
+    };
+    assert!(told("", PublishStatus::Active).is_ok());
+    for field in ["environment", "auth_mode", "delivery"] {
+        let refused = told(field, PublishStatus::Active).unwrap_err().to_string();
+        assert_eq!(refused, format!("{field}: this release does not know 'moon'"));
+        let told = told(field, PublishStatus::Suspended).unwrap();
+        assert!(told.suspended && told.auth_mode() != pb::publish::AuthMode::Unspecified);
+    }
 }

@@ -7,11 +7,12 @@ use imp_core::api_service::ApiServiceSpec;
 use imp_core::api_service::ApiServiceStatus;
 use imp_core::cluster::AgentNode;
 use imp_core::credential::CredentialStatus;
-use imp_core::gateway::Listener;
+use imp_core::domain::DomainStatus;
+use imp_core::gateway::{GatewayClass, Listener};
 use imp_core::plan::PlanSpec;
 use imp_core::policy::{Policy, PolicyConfig};
 use imp_core::port::PortRange;
-use imp_core::product::CatalogStatus;
+use imp_core::product::{CatalogStatus, Visibility};
 use imp_core::product_publish::{
     Environment, FrozenApiService, NodeCounts, ProductPublishSpec, Progress, PublishError,
     PublishStatus,
@@ -190,10 +191,45 @@ fn a_state_of_a_newer_release_is_kept_and_leads_nowhere() {
     for nothing in ["", &"x".repeat(65)] {
         assert!(stored::read_word::<PublishStatus>(nothing).is_err());
     }
-    assert!(
-        stored::read_word::<Environment>("moon").is_err(),
-        "not where nothing can stand for it"
+}
+
+/// Alone in its column or inside of stored JSON: it is kept, and no request names it.
+#[test]
+fn a_word_of_a_newer_release_is_kept_wherever_it_stands() {
+    let at = |field: &str, word: &str| {
+        let mut spec: Value = serde_json::from_str(
+            include_str!("../corpus/product_publish_spec.jsonl").lines().next().unwrap(),
+        )
+        .unwrap();
+        spec[field] = json!(word);
+        spec.to_string()
+    };
+    for (field, known) in [("environment", "prod"), ("auth_mode", "api_key"), ("delivery", "auto")]
+    {
+        let newer = at(field, "moon");
+        let read: ProductPublishSpec = stored::read(&newer).unwrap();
+        let of = [
+            ("environment", read.environment.newer_word()),
+            ("auth_mode", read.auth_mode.newer_word()),
+            ("delivery", read.delivery.newer_word()),
+        ];
+        for (other, word) in of {
+            assert_eq!(word, (other == field).then_some("moon"), "{field}: {other}");
+        }
+        assert_eq!(serde_json::to_value(&read).unwrap()[field], "moon", "{field}");
+        let refused = serde_json::from_str::<ProductPublishSpec>(&newer).unwrap_err().to_string();
+        assert!(refused.contains("unknown variant `moon`, expected one of"), "{refused}");
+        assert!(serde_json::from_str::<ProductPublishSpec>(&at(field, known)).is_ok(), "{field}");
+    }
+    assert_eq!(stored::read_word::<Environment>("moon").unwrap().as_str(), "moon");
+    assert_eq!(stored::read_word::<DomainStatus>("lapsed").unwrap().newer_word(), Some("lapsed"));
+    assert_eq!(
+        stored::read_word::<GatewayClass>("envoy-gateway").unwrap(),
+        GatewayClass::EnvoyGateway
     );
+    assert!(!stored::read_word::<GatewayClass>("istio").unwrap().has_driver());
+    assert_ne!(stored::read_word::<Visibility>("partners").unwrap(), Visibility::Public);
+    assert_eq!(serde_json::from_str::<Visibility>(r#""public""#).unwrap(), Visibility::Public);
 }
 
 #[test]

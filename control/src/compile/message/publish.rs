@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use imp_core::api_service::ApiServiceSpec;
 use imp_core::policy::{Effective, Policy, PolicyConfig};
-use imp_core::product_publish::{AuthMode, FrozenApiService, PublishStatus};
+use imp_core::product_publish::{AuthMode, FrozenApiService, ProductPublishSpec, PublishStatus};
 use imp_core::route::{
     Backend, BackendProtocol, LbPolicy, PathMatch, Route, ValueMatch, ValueRule,
 };
@@ -35,30 +35,46 @@ pub enum MessageError {
         "API service {service}: policy '{policy}' is of type '{kind}', which this release does not know"
     )]
     UnknownPolicy { service: ApiServiceId, policy: String, kind: String },
+    /// A newer release stored it.
+    #[error("{field}: this release does not know '{word}'")]
+    UnknownWord { field: &'static str, word: &'static str },
 }
 
 /// What the gateways of its cluster are told. A suspended publish answers every call itself, so that it is
 /// suspended is told even when this release does not know all of its policies.
 pub fn served(desired: &DesiredPublish) -> Result<pb::Publish, MessageError> {
+    use MessageError::{UnknownPolicy, UnknownWord};
     match publish(desired) {
-        Err(MessageError::UnknownPolicy { .. }) if desired.status == PublishStatus::Suspended => {
-            publish(&without_unknown_policies(desired))
+        Err(UnknownPolicy { .. } | UnknownWord { .. })
+            if desired.status == PublishStatus::Suspended =>
+        {
+            message(&closed(desired))
         }
         told => told,
     }
 }
 
-fn without_unknown_policies(desired: &DesiredPublish) -> DesiredPublish {
+/// A suspended publish without what this release does not know: everyone is refused all the same.
+fn closed(desired: &DesiredPublish) -> DesiredPublish {
     let mut api_services = desired.api_services.clone();
     for service in &mut api_services {
         service.spec.policies.retain(|policy| !is_unknown(policy));
     }
     let DesiredPublish { id, tenant_id, status, revision, ref spec, .. } = *desired;
-    DesiredPublish { id, tenant_id, status, revision, spec: spec.clone(), api_services }
+    let mut spec = spec.clone();
+    if matches!(spec.auth_mode, AuthMode::Newer(_)) {
+        spec.auth_mode = AuthMode::ApiKey;
+    }
+    DesiredPublish { id, tenant_id, status, revision, spec, api_services }
 }
 
 /// Everything that a gateway needs to serve it.
 pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
+    refuse_newer_words(&publish.spec)?;
+    message(publish)
+}
+
+fn message(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     use pb::publish::AuthMode as Mode;
     let spec = &publish.spec;
     let mut policies = List::default();
@@ -70,6 +86,8 @@ pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
         AuthMode::Oauth2 => Mode::Oauth2,
         AuthMode::Jwt => Mode::Jwt,
         AuthMode::Mtls => Mode::Mtls,
+        // Refused above, and by agents.
+        AuthMode::Newer(_) => Mode::Unspecified,
     };
     Ok(pb::Publish {
         id: publish.id.to_string(),
@@ -118,6 +136,17 @@ pub fn api_service(
         backends: spec.backends.iter().map(backend).collect(),
         policies: former_list(spec, None),
     })
+}
+
+/// What they stand for, this release cannot know.
+fn refuse_newer_words(spec: &ProductPublishSpec) -> Result<(), MessageError> {
+    let words = [
+        ("environment", spec.environment.newer_word()),
+        ("auth_mode", spec.auth_mode.newer_word()),
+        ("delivery", spec.delivery.newer_word()),
+    ];
+    let newer = words.into_iter().find_map(|(field, word)| Some((field, word?)));
+    newer.map_or(Ok(()), |(field, word)| Err(MessageError::UnknownWord { field, word }))
 }
 
 fn refuse_unknown_policies(frozen: &FrozenApiService) -> Result<(), MessageError> {

@@ -2,6 +2,7 @@
 
 use imp_core::api_service::ApiService;
 use imp_core::gateway::Gateway;
+use imp_core::product::Product;
 use imp_core::product_publish::{ProductPublish, PublishStatus};
 use imp_core::stored;
 use imp_core::subscription::Subscription;
@@ -133,4 +134,32 @@ async fn a_state_that_this_release_does_not_know_stays_and_hurts_its_row_alone(
     let rows = compile::subscriptions(&store, Which::Ids(&ids)).await.unwrap();
     let known: Vec<_> = rows.iter().filter(|row| row.content.is_ok()).map(|row| row.id).collect();
     assert_eq!(known, [other.subscription.id]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_word_that_this_release_does_not_know_is_shown_and_written_back(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    for sql in [
+        "UPDATE product_publishes SET environment = 'moon', auth_mode = 'fido', delivery = 'mail'",
+        "UPDATE gateways SET gateway_class = 'istio'",
+        "UPDATE products SET visibility = 'partners'",
+    ] {
+        run(&database, kind, sql).await;
+    }
+    let mut publish = ProductPublish::get(&store, &all(), shop.publish.id).await.unwrap().unwrap();
+    let expected = publish.meta.version;
+    publish.meta.version += 1;
+    write(&store, async |tx| publish.update(tx, expected).await).await.unwrap();
+    let again = ProductPublish::get(&store, &all(), shop.publish.id).await.unwrap().unwrap();
+    let shown = serde_json::to_value(&again).unwrap();
+    assert_eq!(shown["environment"], "moon");
+    assert_eq!((&shown["auth_mode"], &shown["delivery"]), (&"fido".into(), &"mail".into()));
+    let gateway = Gateway::get(&store, &all(), shop.gateway.id).await.unwrap().unwrap();
+    assert_eq!(gateway.spec.gateway_class.as_str(), "istio");
+    let product = Product::get(&store, &all(), shop.product.id).await.unwrap().unwrap();
+    assert_eq!(product.spec.visibility.as_str(), "partners");
 }

@@ -79,23 +79,23 @@ macro_rules! columns {
         }
 
         macro_rules! selected {
-            () => { $crate::columns::names!($($fixed)* $($column)*) };
+            () => { $crate::table::columns::names!($($fixed)* $($column)*) };
         }
 
-        impl $crate::columns::Columns for $object {
+        impl $crate::table::columns::Columns for $object {
             type Row = Row;
 
             const COLUMNS: &'static str = selected!();
         }
 
-        impl $crate::columns::Written for $object {
-            fn statements() -> &'static $crate::columns::Statements {
-                static ALL: std::sync::LazyLock<$crate::columns::Statements> =
+        impl $crate::table::columns::Written for $object {
+            fn statements() -> &'static $crate::table::columns::Statements {
+                static ALL: std::sync::LazyLock<$crate::table::columns::Statements> =
                     std::sync::LazyLock::new(|| {
                         let fixed = [$(stringify!($fixed)),*];
                         let changing: &[&str] = &[$(stringify!($column)),*];
                         let table = <$object as $crate::Object>::TABLE;
-                        $crate::columns::Statements::new(table, &fixed, changing)
+                        $crate::table::columns::Statements::new(table, &fixed, changing)
                     });
                 &ALL
             }
