@@ -9,10 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use imp_core::hostname::SharedDomains;
 use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
+use imp_process::clock;
 use imp_process::directory;
 use imp_process::file::FileFault;
 use imp_store::Store;
@@ -210,7 +211,7 @@ pub async fn admin_token(options: &AdminToken) -> Result<String, StartError> {
         return Err(failed("there is none; start imp-control once".to_owned()));
     }
     let store = Store::open(&url).await.map_err(|why| failed(why.to_string()))?;
-    let token = bootstrap::another_token(&store, options.token_file.as_deref(), Utc::now()).await;
+    let token = bootstrap::another_token(&store, options.token_file.as_deref(), clock::now()).await;
     store.close().await;
     token
 }

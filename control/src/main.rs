@@ -58,7 +58,7 @@ async fn admin_token(options: AdminToken) -> anyhow::Result<()> {
 async fn accept_restore(config: Config) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let store = app::open(&config).await.map_err(one_line)?;
-    let epoch = accept_restore::accept_restore(&store, chrono::Utc::now()).await?;
+    let epoch = accept_restore::accept_restore(&store, imp_process::clock::now()).await?;
     store.close().await;
     print(&format!("Accepted: agents take this database from here on (epoch {epoch})."))
 }

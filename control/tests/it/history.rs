@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use chrono::Utc;
 use imp_control::app::accept_restore::accept_restore;
 use imp_control::hub::history;
 use imp_core::CredentialId;
@@ -54,7 +53,7 @@ async fn a_backup_is_refused_to_agents_that_have_seen_more_until_a_person_accept
         revoke(&restored).await;
     }
 
-    accept_restore(&restored, Utc::now()).await.unwrap();
+    accept_restore(&restored, imp_process::clock::now()).await.unwrap();
     history::judge(&restored, &after).await.unwrap();
     let database = imp_store::history::database(&restored).await.unwrap();
     let deeds = audit::of_object(&restored, database).await.unwrap();
