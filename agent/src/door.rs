@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use chrono::Utc;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
 use imp_enforce::{Admission, Call, Denial, Engine, Presented};
 use imp_grammar::caps::NODE_QUESTION_BYTES;
+use imp_process::clock;
 use imp_translate::xds::door::{KEY_HEADER, context};
 use metrics::Counter;
 use tonic::{Code, Request, Response, Status};
@@ -135,7 +135,7 @@ fn call<'a>(
         gateway_id,
         credential: presented(&http.headers),
         client: None,
-        now: Utc::now(),
+        now: clock::now(),
     }
 }
 

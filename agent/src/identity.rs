@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use imp_grammar::proof::{PrivateKey, SEED_BYTES};
 use imp_process::file::{self, FileFault};
+use imp_process::random::random;
 use serde::{Deserialize, Serialize};
 
 use crate::lkg::aside;
@@ -45,7 +46,7 @@ pub struct Seed([u8; SEED_BYTES]);
 impl Seed {
     /// For a new key.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(random())
     }
 
     /// The key; None: it is none, which no seed is.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use imp_enforce::{Counter, Engine, is_over};
+use imp_process::clock;
 use imp_proto::agent as pb;
 use tokio_util::sync::CancellationToken;
 
@@ -172,9 +173,9 @@ pub(crate) async fn keep(usage: Usage, cancel: CancellationToken) {
         }
         failing.set(if usage.sync().await { 0.0 } else { 1.0 });
         if round.is_multiple_of(EVICT_EVERY) {
-            usage.engine.evict_idle(Utc::now());
+            usage.engine.evict_idle(clock::now());
             let ledger = usage.ledger.clone();
-            let sweep = move || ledger.sweep(|name, count| is_over(name, count, Utc::now()));
+            let sweep = move || ledger.sweep(|name, count| is_over(name, count, clock::now()));
             let _swept = tokio::task::spawn_blocking(sweep).await;
         }
     }

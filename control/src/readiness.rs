@@ -34,7 +34,7 @@ impl Readiness {
         if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < FRESH) {
             return answer.outcome.clone();
         }
-        let outcome = match timeout(PATIENCE, store.probe()).await {
+        let outcome = match timeout(PATIENCE, store.probe(imp_process::clock::now())).await {
             Ok(probed) => probed,
             Err(_) => Err(StoreError::Unavailable("no write came through in time".to_owned())),
         };

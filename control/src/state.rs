@@ -2,33 +2,16 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use imp_core::hostname::SharedDomains;
 use imp_core::port::ReservedPorts;
 use imp_core::upstream::UpstreamPolicy;
+pub use imp_process::clock::Clock;
 use imp_store::Store;
 
 use crate::admission::Admission;
 use crate::dns::Dns;
 use crate::readiness::Readiness;
-
-/// Tells the time; tests set their own.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
-
-impl Clock {
-    pub fn system() -> Self {
-        Self::from_fn(Utc::now)
-    }
-
-    pub fn from_fn(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    pub fn now(&self) -> DateTime<Utc> {
-        (self.0)()
-    }
-}
 
 /// Shared by all handlers; a clone is cheap.
 #[derive(Clone)]

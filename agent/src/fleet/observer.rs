@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use imp_process::clock;
+use imp_process::random::random;
 use imp_xds::{Admission, Event, Observer, Peer, SentResource, StreamId, World};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -106,7 +108,7 @@ impl Seen {
         if self.refusals.len() >= MAX_REFUSERS {
             self.refusals.clear();
         }
-        self.refusals.entry(node).or_insert_with(|| (rand::random::<u32>() >> 8).max(STEP))
+        self.refusals.entry(node).or_insert_with(|| (random::<u32>() >> 8).max(STEP))
     }
 }
 
@@ -147,7 +149,7 @@ fn happened(event: Event<'_>) -> Option<Happened> {
             id: peer.node_id.to_owned(),
             gateway: gateway_of(peer.node_cluster),
             version: peer.user_agent_version.to_owned(),
-            at_ms: chrono::Utc::now().timestamp_millis(),
+            at_ms: clock::now().timestamp_millis(),
         }),
         Event::Held { stream, type_url, resources }
         | Event::Acked { stream, type_url, resources } => {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use imp_process::random::random;
 use imp_proto::agent as pb;
 use imp_proto::config::ResourceType;
 use imp_translate::Blame;
@@ -193,7 +194,7 @@ impl Core {
     }
 
     fn try_again(&mut self, id: &str) {
-        let Some(delta) = self.assembly.retry(id, rand::random()) else { return };
+        let Some(delta) = self.assembly.retry(id, random()) else { return };
         tracing::info!(publish = %id, "a refused revision is tried again");
         self.tracker.withdraw(id);
         self.keep_no_refusal(id);

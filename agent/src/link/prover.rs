@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use imp_grammar::proof::{CLOCK_HEADER, Call, HEADER, PrivateKey, SCHEME, TOLERANCE_MS};
+use imp_process::clock;
 use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
@@ -27,7 +28,7 @@ impl Prover {
 
     /// The control plane's time, as far as we know.
     pub(crate) fn now_ms(&self) -> i64 {
-        let ours = chrono::Utc::now().timestamp_millis();
+        let ours = clock::now().timestamp_millis();
         ours.saturating_add(self.offset_ms.load(Ordering::Relaxed))
     }
 
@@ -62,7 +63,7 @@ impl Prover {
 }
 
 fn random() -> String {
-    format!("{:032x}", rand::random::<u128>())
+    format!("{:032x}", imp_process::random::random::<u128>())
 }
 
 fn value(text: &str) -> Result<MetadataValue<tonic::metadata::Ascii>, Status> {
@@ -88,7 +89,7 @@ mod tests {
     fn no_two_calls_carry_the_same_proof_and_all_name_the_process() {
         let seed = Seed::random();
         let (one, other) = (Prover::new(&seed), Prover::new(&seed));
-        let now = chrono::Utc::now().timestamp_millis();
+        let now = clock::now().timestamp_millis();
         let proofs = [&one, &one, &other].map(|prover| check(prover, now).unwrap());
         assert_eq!(proofs[0].thumbprint, proofs[2].thumbprint);
         assert_ne!(proofs[0].id, proofs[1].id);
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn a_wrong_clock_is_put_right_by_the_refusal() {
         let prover = Prover::new(&Seed::random());
-        let theirs = chrono::Utc::now().timestamp_millis() - 7 * 3_600_000;
+        let theirs = clock::now().timestamp_millis() - 7 * 3_600_000;
         assert_eq!(check(&prover, theirs), Err(Fault::Time));
         let mut refusal = Status::unauthenticated("too late");
         assert!(!prover.learns_time(&refusal), "it does not tell the time");

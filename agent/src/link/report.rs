@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imp_grammar::caps;
+use imp_process::clock;
 use imp_proto::agent as pb;
 use imp_proto::method;
 use pb::report_request::Kind;
@@ -106,7 +107,7 @@ async fn stream(session: &Session, news: &News, welcome: &mut bool) -> Result<()
                     if let Some(history) = &answer.history {
                         session.told_history(&history.point);
                     }
-                    usage.acknowledged(answer.usage_sequence, chrono::Utc::now());
+                    usage.acknowledged(answer.usage_sequence, clock::now());
                 }
                 None => return Ok(()),
             },

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use chrono::Utc;
+use imp_process::clock;
 
 /// More of one name are not kept: a disk that damages everything must not be filled by that.
 const KEPT: usize = 3;
@@ -11,7 +11,8 @@ const KEPT: usize = 3;
 pub(crate) fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let start = format!("{name}.damaged-");
-    let target = path.with_file_name(format!("{start}{}", Utc::now().format("%Y%m%dT%H%M%S%.6fZ")));
+    let target =
+        path.with_file_name(format!("{start}{}", clock::now().format("%Y%m%dT%H%M%S%.6fZ")));
     std::fs::rename(path, &target)?;
     if let Some(directory) = path.parent() {
         forget_old(directory, &start);

@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use chrono::{Datelike as _, Days, NaiveDate, Utc};
+use chrono::{Datelike as _, Days, NaiveDate};
+use imp_process::clock;
 use imp_process::file::FileFault;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -167,7 +168,7 @@ fn named(name: &str, uri: &str, days: u32) -> Result<CertificateParams, Authorit
     params.distinguished_name.push(DnType::CommonName, name);
     params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    let today = Utc::now().date_naive();
+    let today = clock::now().date_naive();
     // Clocks differ.
     let (from, to) = (today - Days::new(1), today + Days::new(u64::from(days) + 1));
     let at = |day: NaiveDate| {

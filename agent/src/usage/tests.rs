@@ -66,7 +66,7 @@ async fn every_call_is_in_the_file_before_it_is_answered() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, ledger, usage) = open(directory.path());
     for calls in 1..=100 {
-        call(&engine, Utc::now());
+        call(&engine, clock::now());
         // Another reader of the file, as after a kill.
         let kept = Ledger::open(directory.path()).1;
         let allowed: u64 = kept.iter().map(|(_, count, _)| count[0]).sum();
@@ -83,10 +83,10 @@ async fn a_disk_that_fails_does_not_stop_metering_and_gets_everything_later() {
     let state = directory.path().join("state");
     std::fs::create_dir(&state).unwrap();
     let (engine, ledger, usage) = open(&state);
-    call(&engine, Utc::now());
+    call(&engine, clock::now());
     let away = directory.path().join("away");
     std::fs::rename(&state, &away).unwrap();
-    call(&engine, Utc::now());
+    call(&engine, clock::now());
     let (first, allowed_so_far) = told(&usage).await;
     assert_eq!(allowed_so_far, 2, "told from memory");
     assert!(ledger.is_behind());
@@ -104,10 +104,10 @@ async fn another_identity_is_told_only_what_the_one_before_was_not() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, _ledger, usage) = open(directory.path());
     usage.belongs_to("agent-1");
-    (0..3).for_each(|_| call(&engine, Utc::now()));
+    (0..3).for_each(|_| call(&engine, clock::now()));
     let (first, _) = told(&usage).await;
-    usage.acknowledged(first.sequence, Utc::now());
-    (0..2).for_each(|_| call(&engine, Utc::now()));
+    usage.acknowledged(first.sequence, clock::now());
+    (0..2).for_each(|_| call(&engine, clock::now()));
     usage.belongs_to("agent-1");
     assert_eq!(told(&usage).await.1, 5, "cumulative, as long as it is the same");
     usage.belongs_to("agent-2");
@@ -125,10 +125,10 @@ async fn another_identity_is_told_only_what_the_one_before_was_not() {
 async fn a_new_life_that_was_only_begun_is_finished_at_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, ledger, usage) = open(directory.path());
-    (0..3).for_each(|_| call(&engine, Utc::now()));
+    (0..3).for_each(|_| call(&engine, clock::now()));
     let (first, _) = told(&usage).await;
-    usage.acknowledged(first.sequence, Utc::now());
-    (0..2).for_each(|_| call(&engine, Utc::now()));
+    usage.acknowledged(first.sequence, clock::now());
+    (0..2).for_each(|_| call(&engine, clock::now()));
     // Killed after the head was written, before any counter.
     ledger.rebase();
     let (engine, _ledger, _usage) = open(directory.path());
@@ -142,7 +142,7 @@ fn no_byte_of_the_file_stops_it_and_what_is_whole_goes_on() {
     let origin = tempfile::tempdir().unwrap();
     let (engine, _ledger, usage) = open(origin.path());
     for hour in 0..8 {
-        call(&engine, Utc::now() - TimeDelta::hours(hour));
+        call(&engine, clock::now() - TimeDelta::hours(hour));
     }
     let whole = std::fs::read(origin.path().join("usage.bin")).unwrap();
     let epoch = usage.ledger.epoch();
@@ -165,7 +165,7 @@ fn no_byte_of_the_file_stops_it_and_what_is_whole_goes_on() {
         // A count that went down must not be told in the life in which it was higher.
         assert!(before == 8 || again.ledger.epoch() != epoch, "seed {seed}");
         partly += u32::from((1..8).contains(&before));
-        call(&engine, Utc::now());
+        call(&engine, clock::now());
         assert!(!ledger.is_behind(), "seed {seed}");
         let epoch = ledger.epoch();
         let (engine, ledger, _) = open(directory.path());

@@ -129,7 +129,7 @@ impl State {
 /// As the control plane does it, apart from what it remembers.
 fn proven(headers: &http::HeaderMap, path: &str, token: Option<&str>) -> Result<(), Status> {
     let proof = headers.get(proof::HEADER).and_then(|value| value.to_str().ok());
-    let now_ms = chrono::Utc::now().timestamp_millis();
+    let now_ms = imp_process::clock::now().timestamp_millis();
     let found = proof::check(proof.unwrap_or_default(), &proof::Call { path, token }, now_ms);
     found.map(drop).map_err(|fault| Status::unauthenticated(fault.to_string()))
 }
@@ -231,7 +231,7 @@ struct Agents(State);
 
 impl Agents {
     fn issue(&self) -> (String, i64) {
-        let now = chrono::Utc::now().timestamp_millis();
+        let now = imp_process::clock::now().timestamp_millis();
         self.0.with(|shared| (format!("jwt-{}", shared.jwt), now + shared.jwt_life_ms))
     }
 }

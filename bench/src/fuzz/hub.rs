@@ -47,7 +47,7 @@ impl Hub {
         let (store, cluster) = runtime.block_on(async {
             let store = Store::open(&url).await.expect("a database");
             let spec = serde_json::from_value(serde_json::json!({ "name": "one" }));
-            let meta = Meta::new(chrono::Utc::now());
+            let meta = Meta::new(imp_process::clock::now());
             let one = Cluster { id: ClusterId::new(), spec: spec.expect("a spec"), meta };
             let mut tx = store.begin().await.expect("a transaction");
             one.insert(&mut tx).await.expect("a cluster");
@@ -88,7 +88,7 @@ impl Hub {
     }
 
     fn token(&self) -> String {
-        let (secret, now) = (Secret::new(SecretKind::Registration), chrono::Utc::now());
+        let (secret, now) = (Secret::new(SecretKind::Registration), imp_process::clock::now());
         let token = RegistrationToken {
             id: RegistrationTokenId::new(),
             cluster_id: self.cluster,
@@ -133,7 +133,7 @@ pub(super) fn agent_jwt(bytes: &[u8]) {
         let folder = super::files::folder();
         let key = AgentKey::open(&folder.path().join("agent-key")).expect("a key");
         let (agent, cluster) = (AgentId::new(), ClusterId::new());
-        let issued = key.issue(agent, cluster, "thumbprint", 1, chrono::Utc::now());
+        let issued = key.issue(agent, cluster, "thumbprint", 1, imp_process::clock::now());
         (key, issued.expect("a JWT").jwt)
     });
     let forged = match kind % 3 {
@@ -142,7 +142,7 @@ pub(super) fn agent_jwt(bytes: &[u8]) {
         _ => spliced(good, rest),
     };
     let Ok(forged) = String::from_utf8(forged) else { return };
-    let now = chrono::Utc::now();
+    let now = imp_process::clock::now();
     if forged != *good {
         assert!(key.verify(&forged, now).is_err(), "{forged} is taken for {good}");
         assert!(key.verify_for_renewal(&forged, now).is_err(), "{forged} can be renewed");

@@ -64,7 +64,7 @@ impl Quiet {
     /// Reads and writes for so long, one at a time with a pause; each must be answered well.
     pub async fn rest(&self, seconds: u64) -> Result<(Times, Times)> {
         let (mut reads, mut writes) = (Times::default(), Times::default());
-        let began = chrono::Utc::now().timestamp_micros();
+        let began = imp_process::clock::now().timestamp_micros();
         let end = Instant::now() + Duration::from_secs(seconds);
         let mut round = 0;
         while Instant::now() < end {

@@ -82,7 +82,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(u64, u64)> {
 
 /// Nanoseconds since 1970: the servers are other processes of the same machine.
 pub(super) fn now() -> u64 {
-    let nanos = chrono::Utc::now().timestamp_nanos_opt().unwrap_or_default();
+    let nanos = imp_process::clock::now().timestamp_nanos_opt().unwrap_or_default();
     u64::try_from(nanos).unwrap_or_default()
 }
 

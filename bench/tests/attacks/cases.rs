@@ -130,7 +130,7 @@ fn filled(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String>
                 parameters.collect::<Vec<_>>().join("&")
             }
             Some(("b64", what)) => BASE64.encode(what),
-            _ if name == "uuid" => format!("{:032x}", rand::random::<u128>()),
+            _ if name == "uuid" => format!("{:032x}", imp_process::random::random::<u128>()),
             _ => match lookup(name) {
                 Some(value) => value,
                 None => bail!("what is ${{{name}}}?"),

@@ -141,9 +141,9 @@ impl Proof {
         let key = PrivateKey::from_seed(&unhex(&world.var(&self.key))).context("a key")?;
         let token = self.token.as_deref().or(jwt);
         let call = proof::Call { path: self.path.as_deref().unwrap_or(path), token };
-        let fresh = || format!("{:032x}", rand::random::<u128>());
+        let fresh = || format!("{:032x}", imp_process::random::random::<u128>());
         let id = self.id.clone().unwrap_or_else(fresh);
-        let now_ms = chrono::Utc::now().timestamp_millis() - self.late_ms;
+        let now_ms = imp_process::clock::now().timestamp_millis() - self.late_ms;
         Ok(key.prove(&call, "a copy", &id, now_ms))
     }
 }

@@ -141,7 +141,7 @@ async fn platform(stack: &Stack, vars: &mut Vars) -> Result<()> {
     let identity: Value = serde_json::from_slice(&identity)?;
     let hub_key = std::fs::read_to_string(stack.directory().join("control/agent-key"))?;
     let seed = text(&identity, "key")?;
-    let own: [u8; SEED_BYTES] = rand::random();
+    let own: [u8; SEED_BYTES] = imp_process::random::random();
     let thumbprint = |seed: &[u8]| -> Result<String> {
         Ok(PrivateKey::from_seed(seed).context("a key")?.thumbprint())
     };

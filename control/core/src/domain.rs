@@ -72,7 +72,7 @@ pub struct Challenge {
 impl Challenge {
     /// A new one, which nobody can guess.
     pub fn new(name: &str) -> Self {
-        Self::with_token(name, &Alphanumeric.sample_string(&mut rand::rng(), 32))
+        Self::with_token(name, &Alphanumeric.sample_string(&mut crate::secret::rng(), 32))
     }
 
     /// The one with this token.

@@ -48,6 +48,12 @@ impl fmt::Debug for SecretHash {
     }
 }
 
+/// The system's randomness: what is made of it cannot be guessed.
+#[expect(clippy::disallowed_methods, reason = "the one place of the domain that asks the system")]
+pub(crate) fn rng() -> rand::rngs::ThreadRng {
+    rand::rng()
+}
+
 /// A new secret: the text goes to the caller and nowhere else.
 pub struct Secret {
     text: String,
@@ -56,7 +62,7 @@ pub struct Secret {
 impl Secret {
     /// A fresh one from the system's randomness.
     pub fn new(kind: SecretKind) -> Self {
-        let mut rng = rand::rng();
+        let mut rng = rng();
         let random: String =
             (0..30).map(|_| char::from(ALPHABET[rng.random_range(0..62)])).collect();
         let check = base62(crc32(random.as_bytes()));

@@ -98,7 +98,7 @@ impl AgentKey {
     fn read_or_make(path: &Path) -> io::Result<Vec<u8>> {
         match private_file::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let secret: [u8; KEY_BYTES] = rand::random();
+                let secret: [u8; KEY_BYTES] = imp_process::random::random();
                 private_file::make(path, &hex::encode(secret))?;
                 private_file::read(path)
             }
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_an_hour_and_renewable_for_thirty_days_more() {
-        let now = Utc::now();
+        let now = imp_process::clock::now();
         let (agent, cluster, jwt) = issued(now);
         let claims = key().verify(&jwt, now).unwrap();
         assert_eq!((claims.agent, claims.cluster), (agent, cluster));
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn nobody_else_can_make_or_change_one() {
-        let now = Utc::now();
+        let now = imp_process::clock::now();
         let (_, _, jwt) = issued(now);
         assert_eq!(AgentKey::new(&[8; KEY_BYTES]).verify(&jwt, now), Err(Refusal::NotOurs));
         let parts: Vec<&str> = jwt.split('.').collect();
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_token_of_another_kind_under_the_same_key_proves_nothing() {
-        let now = Utc::now();
+        let now = imp_process::clock::now();
         let payload = |iss: &str, aud: &str| Payload {
             iss: iss.to_owned(),
             aud: aud.to_owned(),
@@ -249,7 +249,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent-key");
-        let now = Utc::now();
+        let now = imp_process::clock::now();
         let key = AgentKey::open(&path).unwrap();
         let jwt = key.issue(AgentId::new(), ClusterId::new(), "thumb", 1, now);
         assert!(AgentKey::open(&path).unwrap().verify(&jwt.unwrap().jwt, now).is_ok());

@@ -86,11 +86,11 @@ impl Store {
     }
 
     /// Writes and commits one small row: whether writing works, all the way to the disk.
-    pub async fn probe(&self) -> Result<()> {
+    pub async fn probe(&self, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
         let mut tx = self.begin().await?;
         let sql = "INSERT INTO probes (id, at) VALUES (1, $1) \
             ON CONFLICT (id) DO UPDATE SET at = EXCLUDED.at";
-        execute!(tx.conn(), sql, chrono::Utc::now())?;
+        execute!(tx.conn(), sql, now)?;
         tx.commit().await
     }
 }

@@ -64,7 +64,8 @@ pub struct Credential {
 impl Credential {
     /// Nobody yet, with a key of its own.
     pub fn fresh(now: &Now) -> Self {
-        let key = PrivateKey::from_seed(&rand::random::<[u8; proof::SEED_BYTES]>()).unwrap();
+        let key = PrivateKey::from_seed(&imp_process::random::random::<[u8; proof::SEED_BYTES]>())
+            .unwrap();
         let instance = "process".to_owned();
         Self { jwt: String::new(), key: Arc::new(key), instance, now: now.clone() }
     }

@@ -133,7 +133,7 @@ pub async fn change_plans(store: &Store, at: DateTime<Utc>) -> usize {
 async fn two_replicas_do_each_job_once(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let database = Database::fresh(kind).await.unwrap();
     let stores = [database.open().await.unwrap(), database.open().await.unwrap()];
-    let (now, stop) = (Utc::now(), CancellationToken::new());
+    let (now, stop) = (imp_process::clock::now(), CancellationToken::new());
     let mut ids = Vec::new();
     for number in 0..30 {
         ids.push(ask(&stores[0], "note", &number.to_string(), now).await);
@@ -160,7 +160,7 @@ async fn a_job_of_a_worker_that_died_is_done_by_another(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let database = Database::fresh(kind).await.unwrap();
-    let (store, now) = (database.open().await.unwrap(), Utc::now());
+    let (store, now) = (database.open().await.unwrap(), imp_process::clock::now());
     let id = ask(&store, "note", "", now).await;
     let dead = job::take(&store, &["note"], now, LEASE).await.unwrap();
     assert!(dead.is_some());
@@ -191,7 +191,7 @@ async fn a_worker_that_stops_gives_its_job_back(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let database = Database::fresh(kind).await.unwrap();
-    let (store, now) = (database.open().await.unwrap(), Utc::now());
+    let (store, now) = (database.open().await.unwrap(), imp_process::clock::now());
     let (id, stop) = (ask(&store, "slow", "", now).await, CancellationToken::new());
     let running = tokio::spawn(worker(&store, now).run(stop.clone()));
     until("it has begun", async || runs(&store, id).await == 1).await;
@@ -208,7 +208,7 @@ async fn a_job_that_fails_is_tried_again_later_and_later_until_it_succeeds(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let database = Database::fresh(kind).await.unwrap();
-    let (store, mut now) = (database.open().await.unwrap(), Utc::now());
+    let (store, mut now) = (database.open().await.unwrap(), imp_process::clock::now());
     let id = ask(&store, "third", "", now).await;
     ask(&store, "panics", "", now).await;
     let both = ["third", "panics"];
@@ -236,7 +236,7 @@ async fn what_the_clock_triggers_is_one_job_of_all_replicas_and_comes_again(
 ) {
     let database = Database::fresh(kind).await.unwrap();
     let stores = [database.open().await.unwrap(), database.open().await.unwrap()];
-    let (now, stop) = (Utc::now(), CancellationToken::new());
+    let (now, stop) = (imp_process::clock::now(), CancellationToken::new());
     let hourly = |store: &Store, now| worker(store, now).with(HOURLY, LEASE);
     let workers = stores.iter().map(|store| tokio::spawn(hourly(store, now).run(stop.clone())));
     let workers: Vec<_> = workers.collect();

@@ -89,7 +89,7 @@ impl World {
     async fn start_as(database_url: Option<&str>, change: impl FnOnce(Config) -> Config) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = TempDir::new().unwrap();
-        let now = Now(Arc::new(Mutex::new(Utc::now())));
+        let now = Now(Arc::new(Mutex::new(imp_process::clock::now())));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let running = now.run(&dir, database_url, change).await;
         let base = format!("http://{}", running.rest_addr);

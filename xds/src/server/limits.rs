@@ -106,6 +106,7 @@ impl Reading {
 }
 
 /// Up to a tenth longer, so that streams that were opened together do not end together (R85).
+#[expect(clippy::disallowed_methods, reason = "nothing but a spread depends on it")]
 fn spread(age: Duration) -> Duration {
     age.saturating_add((age / 1_000).saturating_mul(rand::random_range(0..=100)))
 }

@@ -79,7 +79,7 @@ async fn former_rules_go_from_engine_and_disk_once_every_envoy_runs_others() {
             gateway_id: None,
             credential: Presented::None,
             client: None,
-            now: chrono::Utc::now(),
+            now: imp_process::clock::now(),
         };
         fleet.shared.engine.decide(&call).is_err()
     };

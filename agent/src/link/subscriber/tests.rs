@@ -102,7 +102,7 @@ impl Life {
             gateway_id: None,
             credential: Presented::Key(KEY),
             client: None,
-            now: chrono::Utc::now(),
+            now: imp_process::clock::now(),
         };
         match of {
             ResourceType::Gateway => self.fleet.size().gateways == 1,

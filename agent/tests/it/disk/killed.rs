@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use imp_agent::port::Address;
 use imp_proto::config as pb;
-use rand::Rng as _;
 
 use super::NOWHERE;
 use crate::control::{TOKEN, resource};
@@ -123,7 +122,7 @@ async fn no_call_is_lost_or_billed_twice_over_kill_9_at_any_moment() {
             (now > before + 20).then_some(())
         };
         eventually("calls", served).await;
-        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..400))).await;
+        tokio::time::sleep(Duration::from_millis(imp_process::random::random::<u64>() % 400)).await;
         agent.kill();
         agent.start(&control.url(), state.path());
     }
@@ -198,7 +197,7 @@ async fn killed_while_publishing_it_comes_back_whole_each_time() {
             let revision = round + 1;
             control.state.set(&fixtures::at_revision(fixtures::publish(number, 9_000), revision));
         }
-        let wait = rand::rng().random_range(0..60);
+        let wait = imp_process::random::random::<u64>() % 60;
         tokio::time::sleep(Duration::from_millis(wait)).await;
         agent.kill();
         agent.start(&control.url(), state.path());

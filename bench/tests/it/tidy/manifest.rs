@@ -42,6 +42,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "imp-core",
             "imp-enforce",
             "imp-grammar",
+            "imp-process",
             "imp-proto",
             "imp-store",
             "imp-translate",

@@ -28,7 +28,7 @@ fn publish(status: PublishStatus) -> ProductPublish {
         last_error: None,
         activated_at: None,
         spec,
-        meta: Meta::new(Utc::now()),
+        meta: Meta::new(imp_process::clock::now()),
     }
 }
 
@@ -54,7 +54,7 @@ fn refuses(nacked: u32) -> Option<Reported> {
 }
 
 fn after(before: &ProductPublish, reports: &[Option<Reported>]) -> ProductPublish {
-    settle(before, reports, Utc::now())
+    settle(before, reports, imp_process::clock::now())
 }
 
 fn status(from: PublishStatus, reports: &[Option<Reported>]) -> PublishStatus {
@@ -149,7 +149,11 @@ fn who_leaves_takes_its_nodes_along_and_nothing_else() {
     }
     let joined = after(&active, &[says(3, 2, 1, 0, 1)]);
     assert_eq!((joined.status, joined.acked_revision), (Deploying, 3));
-    let again = settle(&joined, &[says(3, 3, 2, 0, 0)], Utc::now() + chrono::TimeDelta::hours(1));
+    let again = settle(
+        &joined,
+        &[says(3, 3, 2, 0, 0)],
+        imp_process::clock::now() + chrono::TimeDelta::hours(1),
+    );
     assert_eq!((again.status, again.activated_at), (Active, active.activated_at));
 }
 

@@ -53,7 +53,7 @@ async fn a_server_that_cuts_connections_in_mid_transaction_is_written_to_again()
         heals(&store).await;
         let scope = shop::all();
         assert!(Cluster::get(&store, &scope, lost.id).await.unwrap().is_none());
-        store.probe().await.unwrap();
+        store.probe(chrono::Utc::now()).await.unwrap();
     }
 }
 
@@ -96,7 +96,7 @@ async fn a_file_that_others_may_read_is_closed_to_them() {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     let again = database.open().await.unwrap();
     assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
-    again.probe().await.unwrap();
+    again.probe(chrono::Utc::now()).await.unwrap();
 }
 
 #[tokio::test]
