@@ -1,7 +1,7 @@
 //! One request can be followed from REST to the Envoys that serve what it asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use imp_bench::process::eventually;
@@ -45,7 +45,7 @@ impl TraceService for Collector {
         &self,
         request: tonic::Request<otlp::ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<otlp::ExportTraceServiceResponse>, tonic::Status> {
-        let mut all = self.0.lock().expect("spans");
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for of_service in request.into_inner().resource_spans {
             let about = of_service.resource.map(|of| texts(&of.attributes)).unwrap_or_default();
             let service = about.get("service.name").cloned().unwrap_or_default();
@@ -77,7 +77,7 @@ impl Collector {
 
     /// Spans of the trace that the request with this id began.
     fn of_request(&self, operation: &str) -> Vec<Got> {
-        let all = self.0.lock().expect("spans");
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |got: &&Got| {
             got.name == "request"
                 && got.fields.get("operation").is_some_and(|said| said == operation)
