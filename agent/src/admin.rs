@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::fleet::Fleet;
 use crate::identity::IdentityFile;
 use crate::ledger::Ledger;
-use crate::link::{Holdings, LinkState};
+use crate::link::{HeldResources, LinkState};
 use crate::lkg::Lkg;
 use crate::port::Address;
 
@@ -37,7 +37,7 @@ pub struct Admin {
     /// What is served.
     pub fleet: Fleet,
     /// What is held of the control plane's.
-    pub holdings: Arc<Holdings>,
+    pub held_resources: Arc<HeldResources>,
     /// What is kept.
     pub lkg: Lkg,
     /// What was counted.
@@ -47,7 +47,7 @@ pub struct Admin {
 impl Admin {
     /// What is held back, and what to do about it.
     fn shrunk(&self) -> Option<String> {
-        let now = *self.holdings.withheld().borrow();
+        let now = *self.held_resources.withheld().borrow();
         (now.removals > 0).then(|| {
             format!(
                 "ready, but the control plane's world has shrunk: {} of {} gateways and publishes would go, and none goes until a person says `imp-agent accept-shrink --removals {}`",
@@ -124,14 +124,14 @@ async fn accept_shrink(
     State(admin): State<Admin>,
     Json(said): Json<AcceptShrink>,
 ) -> (StatusCode, String) {
-    let now = admin.holdings.withheld().borrow().removals;
+    let now = admin.held_resources.withheld().borrow().removals;
     if now == 0 {
         return (StatusCode::CONFLICT, "nothing is held back\n".to_owned());
     }
     if said.removals != Some(now) {
         return (StatusCode::CONFLICT, format!("{}\n", admin.shrunk().unwrap_or_default()));
     }
-    admin.holdings.accept_shrink(now);
+    admin.held_resources.accept_shrink(now);
     (
         StatusCode::ACCEPTED,
         format!(
@@ -186,7 +186,7 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
         "gateways": size.gateways,
         "lkg_rows_behind": admin.lkg.behind(),
         "lkg_failing": admin.lkg.failing(),
-        "withheld": *admin.holdings.withheld().borrow(),
+        "withheld": *admin.held_resources.withheld().borrow(),
         "usage_in_memory_only": admin.ledger.is_behind(),
         "wrong": admin.what_is_wrong(),
         "envoys": envoys(&admin.fleet),

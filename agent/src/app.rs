@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin};
 use crate::bootstrap::AGENT_CLUSTER;
 use crate::config::{self, Config};
-use crate::door::Door;
+use crate::ext_authz::ExtAuthz;
 use crate::fleet::Fleet;
 use crate::identity::IdentityFile;
 use crate::ledger::Ledger;
-use crate::link::{self, EndpointError, Holdings, Link, LinkError, LinkState, Seen};
+use crate::link::{self, EndpointError, HeldResources, Link, LinkError, LinkState, Seen};
 use crate::lkg::{Lkg, Loaded, OpenError};
 use crate::port::{Address, Bounded, Port, PortError};
 use crate::upstreams::{self, UpstreamsError};
@@ -115,7 +115,7 @@ impl App {
         let Opened { engine, fleet, lkg, ledger, usage, seen, loaded } = opened;
         // Calls are decided from here on, and Envoys that have their configuration go on with it.
         let envoys = tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone()));
-        let holdings = Arc::new(restore(fleet.clone(), lkg.clone(), loaded).await?);
+        let held_resources = Arc::new(restore(fleet.clone(), lkg.clone(), loaded).await?);
         let (state, link_state) = watch::channel(match identity {
             Ok(Some(_)) => LinkState::Disconnected,
             Ok(None) => LinkState::Registering,
@@ -127,7 +127,7 @@ impl App {
             xds: xds.clone(),
             link: link_state.clone(),
             fleet: fleet.clone(),
-            holdings: holdings.clone(),
+            held_resources: held_resources.clone(),
             lkg: lkg.clone(),
             ledger: ledger.clone(),
         };
@@ -142,7 +142,7 @@ impl App {
             token: config.registration_token,
             file,
             identity,
-            holdings,
+            held_resources,
             fleet: fleet.clone(),
             usage,
             seen,
@@ -233,10 +233,10 @@ fn open(config: &Config, options: Options, cancel: &CancellationToken) -> Result
 }
 
 /// Off the threads that answer calls: rendering a large state takes a while.
-async fn restore(fleet: Fleet, lkg: Lkg, mut loaded: Loaded) -> Result<Holdings, AppError> {
+async fn restore(fleet: Fleet, lkg: Lkg, mut loaded: Loaded) -> Result<HeldResources, AppError> {
     let restored = tokio::task::spawn_blocking(move || {
         let started = std::time::Instant::now();
-        let complete = Holdings::was_complete(&loaded);
+        let complete = HeldResources::was_complete(&loaded);
         let whole = fleet.restore_access(&mut loaded);
         if complete {
             fleet.decide();
@@ -247,7 +247,7 @@ async fn restore(fleet: Fleet, lkg: Lkg, mut loaded: Loaded) -> Result<Holdings,
             fleet.open();
             tracing::info!(resources = restored.len(), took = ?started.elapsed(), "serving the last-known-good");
         }
-        Holdings::new(fleet, lkg, restored, complete)
+        HeldResources::new(fleet, lkg, restored, complete)
     });
     restored.await.map_err(|error| {
         tracing::error!(%error, "the last-known-good could not be taken");
@@ -283,7 +283,7 @@ async fn serve_envoys(port: Port, engine: Engine, fleet: Fleet, cancel: Cancella
         // Streams have limits of their own.
         .timeout(NODE_CALL_TIME.time())
         .add_service(ads.clone())
-        .add_service(Bounded(Door::service(engine, fleet)))
+        .add_service(Bounded(ExtAuthz::service(engine, fleet)))
         .serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
     let stopping = async {
         cancel.cancelled().await;

@@ -4,7 +4,7 @@
 //! One lock ([`Core`]) guards everything that must agree: the assembly, the statuses, what is staged
 //! for the worlds. It is held while one change is rendered and never across an await; who waits for
 //! it on a worker of the runtime gives that worker's tasks away first. Publishes come from the link's
-//! workshop and take it themselves; keys and entitlements go to the engine without it. Events come
+//! worker and take it themselves; keys and entitlements go to the engine without it. Events come
 //! from Envoys' streams, which must not wait, through a queue and one thread.
 
 mod acknowledgements;
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::core::Core;
 use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
-use observer::{Ears, Happened, Refusers};
+use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use restore::{Restored, Whole};
 use worlds::Worlds;
 
@@ -79,8 +79,9 @@ impl Fleet {
         let worlds = Worlds::default();
         let (events, queue) = mpsc::unbounded_channel();
         let refusers = Refusers::default();
-        let ears = Arc::new(Ears { worlds: worlds.clone(), events, refusers: refusers.clone() });
-        let ads = AdsServer::new(worlds::server_config(), ears.clone(), ears);
+        let observer =
+            Arc::new(EnvoyObserver { worlds: worlds.clone(), events, refusers: refusers.clone() });
+        let ads = AdsServer::new(worlds::server_config(), observer.clone(), observer);
         let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
         let core = Mutex::new(Core::new(options, engine.clone(), lkg, worlds.clone()));
         let fleet = Self {
@@ -102,7 +103,7 @@ impl Fleet {
     /// sockets meanwhile: a revocation would wait. So it is done on a thread of its own.
     fn listen_on_a_thread(
         self,
-        queue: mpsc::UnboundedReceiver<Happened>,
+        queue: mpsc::UnboundedReceiver<EnvoyEvent>,
         cancel: CancellationToken,
     ) {
         // Nobody hears Envoys any more: better to start again.
@@ -252,11 +253,11 @@ impl Fleet {
         &self.shared.news
     }
 
-    fn happened(&self, events: impl Iterator<Item = Happened>) {
+    fn happened(&self, events: impl Iterator<Item = EnvoyEvent>) {
         let mut core = self.lock();
         let mut nodes = false;
         for event in events {
-            nodes |= matches!(event, Happened::Came { .. } | Happened::Left { .. });
+            nodes |= matches!(event, EnvoyEvent::Came { .. } | EnvoyEvent::Left { .. });
             core.happened(event);
         }
         for stream in std::mem::take(&mut core.reopened) {
@@ -320,7 +321,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 async fn listen(
     fleet: Fleet,
-    mut queue: mpsc::UnboundedReceiver<Happened>,
+    mut queue: mpsc::UnboundedReceiver<EnvoyEvent>,
     cancel: CancellationToken,
 ) {
     let mut batch = Vec::new();

@@ -15,7 +15,7 @@ mod backoff;
 pub mod bootstrap;
 mod capabilities;
 pub mod config;
-pub mod door;
+pub mod ext_authz;
 pub mod fleet;
 pub mod identity;
 pub mod intake;

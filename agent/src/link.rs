@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod prover;
+mod publish_worker;
 mod register;
 mod renew;
 mod report;
@@ -13,7 +14,6 @@ mod seen;
 mod session;
 mod shrink;
 mod subscriber;
-mod workshop;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub use endpoint::{EndpointError, channel};
 pub use seen::Seen;
 pub use session::Session;
 pub use shrink::Withheld;
-pub use subscriber::Holdings;
+pub use subscriber::HeldResources;
 
 use crate::backoff::Backoff;
 use crate::identity::{Identity, IdentityFile};
@@ -91,7 +91,7 @@ pub struct Link {
     /// What was in it; an error: it cannot be read.
     pub identity: Result<Option<Identity>, String>,
     /// Takes what comes.
-    pub holdings: Arc<Holdings>,
+    pub held_resources: Arc<HeldResources>,
     /// Knows what became of it.
     pub fleet: Fleet,
     /// Knows who called.
@@ -131,7 +131,7 @@ impl Link {
                 Some(again) => {
                     if again.identity.cluster_id != cluster {
                         // Whoever made the token means another world.
-                        self.holdings.accept_shrink(usize::MAX);
+                        self.held_resources.accept_shrink(usize::MAX);
                     }
                     joined = again;
                 }
@@ -155,11 +155,11 @@ impl Link {
         let mut conversations = JoinSet::new();
         conversations.spawn(renew::run(session.clone(), cancel.clone()));
         conversations.spawn(keep(session.clone(), cancel.clone()));
-        conversations.spawn(follow(session.clone(), self.holdings.clone(), cancel.clone()));
+        conversations.spawn(follow(session.clone(), self.held_resources.clone(), cancel.clone()));
         let news = report::News {
             fleet: self.fleet.clone(),
             usage: self.usage.clone(),
-            withheld: self.holdings.withheld(),
+            withheld: self.held_resources.withheld(),
         };
         conversations.spawn(report::run(session, news, cancel));
         while let Some(ended) = conversations.join_next().await {
@@ -263,14 +263,18 @@ async fn keep(session: Arc<Session>, cancel: CancellationToken) {
 }
 
 /// The delta stream.
-async fn follow(session: Arc<Session>, holdings: Arc<Holdings>, cancel: CancellationToken) {
+async fn follow(
+    session: Arc<Session>,
+    held_resources: Arc<HeldResources>,
+    cancel: CancellationToken,
+) {
     let identity = session.identity();
     let mut config = ClientConfig::new(identity.agent_id.clone(), intake::type_urls());
     config.node_cluster.clone_from(&identity.cluster_id);
     config.version = env!("CARGO_PKG_VERSION").to_owned();
     // A restarted control plane should find its agents within a second or two.
     config.backoff = (Duration::from_millis(10), Duration::from_secs(5));
-    let subscriber = Arc::new(subscriber::Stream::new(holdings.clone(), session.clone()));
+    let subscriber = Arc::new(subscriber::Stream::new(held_resources.clone(), session.clone()));
     let connect = || {
         let (session, subscriber) = (session.clone(), subscriber.clone());
         async move {
@@ -284,14 +288,14 @@ async fn follow(session: Arc<Session>, holdings: Arc<Holdings>, cancel: Cancella
     loop {
         tokio::select! {
             () = client.run(connect, cancel.clone()) => return subscriber.settled().await,
-            times = holdings.lost(lost) => lost = times,
-            () = holdings.accepted() => continue,
+            times = held_resources.lost(lost) => lost = times,
+            () = held_resources.accepted() => continue,
             () = subscriber.settle() => continue,
         }
         tracing::warn!("what was on disk is gone: everything is asked for again");
         // What is under way was told to who had everything, and would count as heard.
         subscriber.settled().await;
-        holdings.ask_for_everything();
+        held_resources.ask_for_everything();
         session.keep_history();
     }
 }

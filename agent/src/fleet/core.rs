@@ -13,7 +13,7 @@ use tracing::Span;
 
 use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
-use super::observer::Happened;
+use super::observer::EnvoyEvent;
 use super::proof::Proof;
 use super::rules::FormerRules;
 use super::tracker::{Target, Tracker, agent_rejected};
@@ -194,21 +194,21 @@ impl Core {
         self.tracker.reject(id, rejected.revision, agent_rejected(&rejected.reason));
     }
 
-    pub(super) fn happened(&mut self, event: Happened) {
+    pub(super) fn happened(&mut self, event: EnvoyEvent) {
         match event {
-            Happened::Came { stream, id, gateway, version, at_ms } => {
+            EnvoyEvent::Came { stream, id, gateway, version, at_ms } => {
                 tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, "an Envoy is connected");
                 self.tracker.open(stream, Target::new(&id, gateway, &version, at_ms));
                 self.acks.open(stream);
                 self.came(stream);
             }
-            Happened::Left { stream } => {
+            EnvoyEvent::Left { stream } => {
                 if let Some(node) = self.tracker.target(stream) {
                     tracing::info!(id = %node.id, "an Envoy left");
                 }
                 self.left(stream);
             }
-            Happened::Has { stream, type_url, resources } => {
+            EnvoyEvent::Has { stream, type_url, resources } => {
                 self.tracker.heard(stream);
                 for resource in resources {
                     let key = (type_url, resource.name().clone());
@@ -220,7 +220,7 @@ impl Core {
                     self.answered(stream, &key);
                 }
             }
-            Happened::Refused { stream, type_url, name, version, words } => {
+            EnvoyEvent::Refused { stream, type_url, name, version, words } => {
                 self.refused(stream, &(type_url, name), &version, &words);
             }
         }

@@ -1,4 +1,4 @@
-//! The fleet's ears on the xDS server: who may come in, and what each Envoy said.
+//! The fleet's observer on the xDS server: who may come in, and what each Envoy said.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::port::Caller;
 
 /// What an Envoy did, in the order in which it did it.
 #[derive(Debug)]
-pub(super) enum Happened {
+pub(super) enum EnvoyEvent {
     Came {
         stream: StreamId,
         id: String,
@@ -44,9 +44,9 @@ pub(super) enum Happened {
 /// Passes events on to the fleet's thread. The queue has no bound because a stream must never wait for
 /// it; it holds at most one answer per type and stream beyond what the thread has seen.
 #[derive(Debug)]
-pub(super) struct Ears {
+pub(super) struct EnvoyObserver {
     pub(super) worlds: Worlds,
-    pub(super) events: mpsc::UnboundedSender<Happened>,
+    pub(super) events: mpsc::UnboundedSender<EnvoyEvent>,
     pub(super) refusers: Refusers,
 }
 
@@ -121,7 +121,7 @@ pub(super) fn gateway_of(node_cluster: &str) -> Option<String> {
     Some(id.hyphenated().to_string())
 }
 
-impl Admission for Ears {
+impl Admission for EnvoyObserver {
     fn admit(&self, peer: &Peer<'_>) -> Result<World, Status> {
         let gateway = gateway_of(peer.node_cluster);
         Caller::of(peer.extensions)?.may_be(peer.node_id, gateway.as_deref())?;
@@ -133,7 +133,7 @@ impl Admission for Ears {
     }
 }
 
-impl Observer for Ears {
+impl Observer for EnvoyObserver {
     fn event(&self, event: Event<'_>) {
         self.refusers.note(&event);
         let Some(happened) = happened(event) else { return };
@@ -142,9 +142,9 @@ impl Observer for Ears {
     }
 }
 
-fn happened(event: Event<'_>) -> Option<Happened> {
+fn happened(event: Event<'_>) -> Option<EnvoyEvent> {
     match event {
-        Event::Opened { stream, peer } => Some(Happened::Came {
+        Event::Opened { stream, peer } => Some(EnvoyEvent::Came {
             stream,
             id: peer.node_id.to_owned(),
             gateway: gateway_of(peer.node_cluster),
@@ -154,17 +154,19 @@ fn happened(event: Event<'_>) -> Option<Happened> {
         Event::Held { stream, type_url, resources }
         | Event::Acked { stream, type_url, resources } => {
             let type_url = envoy_type(type_url.as_str()).filter(|_| !resources.is_empty())?;
-            Some(Happened::Has { stream, type_url, resources: resources.to_vec() })
+            Some(EnvoyEvent::Has { stream, type_url, resources: resources.to_vec() })
         }
         // Of several the culprit is not known yet; the server sends them again one by one.
-        Event::Nacked { stream, type_url, resources: [one], message } => Some(Happened::Refused {
-            stream,
-            type_url: envoy_type(type_url.as_str())?,
-            name: one.name().clone(),
-            version: one.version()?.clone(),
-            words: message.to_owned(),
-        }),
+        Event::Nacked { stream, type_url, resources: [one], message } => {
+            Some(EnvoyEvent::Refused {
+                stream,
+                type_url: envoy_type(type_url.as_str())?,
+                name: one.name().clone(),
+                version: one.version()?.clone(),
+                words: message.to_owned(),
+            })
+        }
         Event::Nacked { .. } | Event::Sent { .. } => None,
-        Event::Closed { stream } => Some(Happened::Left { stream }),
+        Event::Closed { stream } => Some(EnvoyEvent::Left { stream }),
     }
 }

@@ -11,16 +11,16 @@ use imp_xds::{Resource, TypeUrl};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::publish_worker::PublishWorker;
 use super::session::Session;
 use super::shrink::{Heard, Names, ShrinkGuard, Withheld};
-use super::workshop::Workshop;
 use crate::fleet::{Fleet, Restored};
 use crate::intake::{self, Item, Rejected, is_rendered};
 use crate::lkg::{self, Lkg, Loaded, Table};
 
 /// What the agent holds of the control plane's resources: names and versions here, the content in
 /// the fleet, and all of it on disk.
-pub struct Holdings {
+pub struct HeldResources {
     held: Mutex<Held>,
     fleet: Fleet,
     lkg: Lkg,
@@ -47,7 +47,7 @@ const UNKNOWN: &str = "unknown";
 /// The fact that every type has been heard once.
 const COMPLETE: &str = "complete";
 
-impl Holdings {
+impl HeldResources {
     /// `restored`: what the fleet has taken from disk; `complete`: that was a whole world.
     pub fn new(fleet: Fleet, lkg: Lkg, restored: Vec<Restored>, complete: bool) -> Self {
         let mut held = Held::default();
@@ -298,74 +298,74 @@ fn removal_of((kind, names): (ResourceType, BTreeSet<String>)) -> Update {
     Update { type_url, upserts: Vec::new(), removals, more: true }
 }
 
-/// The holdings, as the delta client sees them.
+/// The resources that are held, as the delta client sees them.
 pub(super) struct Stream {
-    holdings: Arc<Holdings>,
+    held_resources: Arc<HeldResources>,
     session: Arc<Session>,
     /// What was taken last must be on disk before it is acknowledged.
     must_be_kept: AtomicBool,
     /// Where publishes are parsed and rendered.
-    workshop: Workshop,
+    publish_worker: PublishWorker,
 }
 
 impl Stream {
-    pub(super) fn new(holdings: Arc<Holdings>, session: Arc<Session>) -> Self {
-        let workshop = Workshop::start(holdings.clone());
-        Self { holdings, session, must_be_kept: AtomicBool::new(false), workshop }
+    pub(super) fn new(held_resources: Arc<HeldResources>, session: Arc<Session>) -> Self {
+        let publish_worker = PublishWorker::start(held_resources.clone());
+        Self { held_resources, session, must_be_kept: AtomicBool::new(false), publish_worker }
     }
 
     /// Removes what had to wait for a verdict, without end. In the task of the stream: what it hears
     /// meanwhile must not be overtaken.
     pub(super) async fn settle(&self) {
         loop {
-            let names = self.holdings.settled_removals().await;
+            let names = self.held_resources.settled_removals().await;
             for update in names.into_iter().map(removal_of) {
                 // Acknowledged long ago. A crash before the disk has it costs nothing: the next stream
                 // says it again.
                 if let Err(update) = self.rendered(update) {
-                    self.holdings.apply(update);
+                    self.held_resources.apply(update);
                 }
             }
         }
     }
 
-    /// Gateways and publishes go to the workshop: both are rendered under one lock.
+    /// Gateways and publishes go to the worker: both are rendered under one lock.
     fn rendered(&self, update: Update) -> Result<Rejections, Update> {
         match ResourceType::of(update.type_url.as_str()) {
-            Some(of) if is_rendered(of) => Ok(self.workshop.take(update)),
+            Some(of) if is_rendered(of) => Ok(self.publish_worker.take(update)),
             _ => Err(update),
         }
     }
 
     /// Nothing of a former stream is taken from now on, and nothing of it is under way.
     pub(super) async fn settled(&self) {
-        self.workshop.settled().await;
+        self.publish_worker.settled().await;
     }
 }
 
 impl Subscriber for Stream {
     fn held(&self, type_url: &TypeUrl) -> Vec<(String, String)> {
         let Some(kind) = ResourceType::of(type_url.as_str()) else { return Vec::new() };
-        let held = self.holdings.lock();
+        let held = self.held_resources.lock();
         let versions = held.versions.get(&kind).into_iter().flatten();
         versions.map(|(name, version)| (name.clone(), version.clone())).collect()
     }
 
     fn apply(&self, update: Update) -> Vec<(String, String)> {
-        let (rejected, tightens) = self.holdings.apply(update);
+        let (rejected, tightens) = self.held_resources.apply(update);
         self.must_be_kept.store(tightens, Ordering::Release);
         rejected
     }
 
     fn apply_elsewhere(&self, mut update: Update) -> Result<Rejections, Update> {
         let Some(kind) = ResourceType::of(update.type_url.as_str()) else { return Err(update) };
-        self.holdings.hear(kind, &mut update);
+        self.held_resources.hear(kind, &mut update);
         self.rendered(update)
     }
 
     fn kept(&self) -> Option<BoxFuture<'static, ()>> {
         let needed = self.must_be_kept.swap(false, Ordering::AcqRel);
-        let lkg = self.holdings.lkg.clone();
+        let lkg = self.held_resources.lkg.clone();
         // While the disk fails it is acknowledged all the same: to be told nothing more would be
         // worse. The metric imp_lkg_failing says so.
         let kept = async move {
@@ -376,7 +376,7 @@ impl Subscriber for Stream {
 
     fn connected(&self, connected: bool) {
         if connected {
-            self.holdings.begin_stream();
+            self.held_resources.begin_stream();
         }
         self.session.connected(connected);
     }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use http_body_util::{BodyExt as _, Full};
-use imp_agent::door::Door;
+use imp_agent::ext_authz::ExtAuthz;
 use imp_agent::fleet::Fleet;
 use imp_agent::intake::{self, Item};
 use imp_agent::lkg::Lkg;
@@ -173,7 +173,7 @@ impl Decisions {
     }
 
     fn passes(&self, who: Who, body: Vec<u8>) -> bool {
-        let service = Door::service(self.engine.clone(), self.fleet.clone());
+        let service = ExtAuthz::service(self.engine.clone(), self.fleet.clone());
         let request = http::Request::post("/envoy.service.auth.v3.Authorization/Check")
             .header("content-type", "application/grpc")
             .extension(Caller::direct(who))

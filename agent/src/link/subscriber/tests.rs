@@ -71,7 +71,7 @@ struct Life {
     engine: Engine,
     fleet: Fleet,
     lkg: Lkg,
-    holdings: Holdings,
+    held_resources: HeldResources,
     cancel: CancellationToken,
 }
 
@@ -80,17 +80,17 @@ impl Life {
         let (lkg, mut loaded) = Lkg::open(directory).unwrap();
         let (engine, cancel) = (Engine::new(), CancellationToken::new());
         let fleet = Fleet::with(engine.clone(), lkg.clone(), cancel.clone());
-        let complete = Holdings::was_complete(&loaded);
+        let complete = HeldResources::was_complete(&loaded);
         let whole = fleet.restore_access(&mut loaded);
         let restored = fleet.restore(whole, &mut loaded);
-        let holdings = Holdings::new(fleet.clone(), lkg.clone(), restored, complete);
-        Self { engine, fleet, lkg, holdings, cancel }
+        let held_resources = HeldResources::new(fleet.clone(), lkg.clone(), restored, complete);
+        Self { engine, fleet, lkg, held_resources, cancel }
     }
 
     fn tell(&self, of: ResourceType, upserts: Vec<Resource>, removals: Vec<String>) {
         let type_url = TypeUrl::from(of.type_url());
         let update = Update { type_url, upserts, removals, more: false };
-        assert_eq!(self.holdings.apply(update).0, []);
+        assert_eq!(self.held_resources.apply(update).0, []);
     }
 
     /// Whether what the resource is for comes about.
@@ -127,13 +127,13 @@ async fn every_type_is_parsed_held_kept_restored_and_removed() {
         let directory = tempfile::tempdir().unwrap();
         let first = Life::begin(directory.path());
         types().for_each(|of| first.tell(of, vec![only(of)], vec![]));
-        assert!(types().all(|of| first.acts(of)) && first.holdings.is_complete());
+        assert!(types().all(|of| first.acts(of)) && first.held_resources.is_complete());
         first.end().await;
 
         let second = Life::begin(directory.path());
         for of in types() {
             assert!(second.acts(of), "{of:?} after a restart");
-            let held = second.holdings.lock().versions[&of].clone();
+            let held = second.held_resources.lock().versions[&of].clone();
             let version = only(of).version().to_string();
             assert_eq!(held, [(name(of).to_owned(), version)].into(), "{of:?}");
         }
@@ -143,7 +143,7 @@ async fn every_type_is_parsed_held_kept_restored_and_removed() {
 
         let third = Life::begin(directory.path());
         for of in types() {
-            assert_eq!(third.holdings.lock().count(of), usize::from(of != gone), "{of:?}");
+            assert_eq!(third.held_resources.lock().count(of), usize::from(of != gone), "{of:?}");
         }
         assert!(!third.acts(gone), "{gone:?} stays removed");
         third.end().await;
@@ -156,19 +156,19 @@ async fn a_world_that_comes_in_parts_is_not_served_before_the_last_one() {
     let (lkg, _) = Lkg::open(directory.path()).unwrap();
     let cancel = CancellationToken::new();
     let fleet = Fleet::empty(lkg.clone(), cancel.clone());
-    let holdings = Holdings::new(fleet.clone(), lkg.clone(), Vec::new(), false);
+    let held_resources = HeldResources::new(fleet.clone(), lkg.clone(), Vec::new(), false);
     let tell = |kind: ResourceType, more| {
         let type_url = TypeUrl::from(kind.type_url());
-        holdings.apply(Update { type_url, upserts: Vec::new(), removals: Vec::new(), more });
+        held_resources.apply(Update { type_url, upserts: Vec::new(), removals: Vec::new(), more });
     };
     for kind in ResourceType::ALL.iter().copied() {
         tell(kind, kind == ResourceType::Publish);
     }
-    assert!(!holdings.is_complete() && !fleet.is_open(), "more publishes are to come");
+    assert!(!held_resources.is_complete() && !fleet.is_open(), "more publishes are to come");
     tell(ResourceType::Publish, true);
     assert!(!fleet.is_open());
     tell(ResourceType::Publish, false);
-    assert!(holdings.is_complete() && fleet.is_open());
+    assert!(held_resources.is_complete() && fleet.is_open());
     cancel.cancel();
     lkg.close();
 }

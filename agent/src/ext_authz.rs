@@ -29,7 +29,7 @@ const IDENTITY: [&str; 4] =
     ["x-imp-consumer", "x-imp-subscription", "x-imp-customer", "x-imp-plan"];
 
 /// Envoy's ext_authz service.
-pub struct Door {
+pub struct ExtAuthz {
     engine: Engine,
     fleet: Fleet,
     counters: Counters,
@@ -67,7 +67,7 @@ impl Counters {
     }
 }
 
-impl Door {
+impl ExtAuthz {
     /// Closed until the fleet is open: an engine that has not loaded its world knows nobody.
     pub fn service(engine: Engine, fleet: Fleet) -> AuthorizationServer<Self> {
         let door = Self { engine, fleet, counters: Counters::new() };
@@ -105,7 +105,7 @@ impl Door {
 }
 
 #[tonic::async_trait]
-impl Authorization for Door {
+impl Authorization for ExtAuthz {
     async fn check(
         &self,
         request: Request<auth::CheckRequest>,

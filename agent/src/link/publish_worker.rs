@@ -9,10 +9,10 @@ use imp_xds::client::{Rejections, Update};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tonic::Status;
 
-use super::subscriber::Holdings;
+use super::subscriber::HeldResources;
 
 /// Hands messages to its task, which ends with it.
-pub(super) struct Workshop {
+pub(super) struct PublishWorker {
     queue: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
 }
@@ -31,12 +31,12 @@ struct Order {
     done: oneshot::Sender<Result<Vec<(String, String)>, Status>>,
 }
 
-impl Workshop {
-    pub(super) fn start(holdings: Arc<Holdings>) -> Self {
+impl PublishWorker {
+    pub(super) fn start(held_resources: Arc<HeldResources>) -> Self {
         // The client hands over no more than it may leave unanswered.
         let (queue, orders) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
-        tokio::spawn(work(holdings, orders, shared.clone()));
+        tokio::spawn(work(held_resources, orders, shared.clone()));
         Self { queue, shared }
     }
 
@@ -57,7 +57,7 @@ impl Workshop {
 }
 
 async fn work(
-    holdings: Arc<Holdings>,
+    held_resources: Arc<HeldResources>,
     mut orders: mpsc::UnboundedReceiver<Order>,
     shared: Arc<Shared>,
 ) {
@@ -66,12 +66,12 @@ async fn work(
         if stream != shared.stream.load(Ordering::Acquire) {
             continue;
         }
-        let applying = holdings.clone();
+        let applying = held_resources.clone();
         let applied = tokio::task::spawn_blocking(move || applying.apply(update)).await;
         let rejected = match applied {
             Ok((rejected, tightens)) => {
                 if tightens {
-                    holdings.flush().await;
+                    held_resources.flush().await;
                 }
                 Ok(rejected)
             }
@@ -107,8 +107,8 @@ mod tests {
 
     struct Rig {
         fleet: Fleet,
-        holdings: Arc<Holdings>,
-        workshop: Workshop,
+        held_resources: Arc<HeldResources>,
+        publish_worker: PublishWorker,
         cancel: CancellationToken,
         _directory: tempfile::TempDir,
     }
@@ -119,9 +119,10 @@ mod tests {
             let (lkg, _) = Lkg::open(directory.path()).unwrap();
             let cancel = CancellationToken::new();
             let fleet = Fleet::empty(lkg.clone(), cancel.clone());
-            let holdings = Arc::new(Holdings::new(fleet.clone(), lkg, Vec::new(), false));
-            let workshop = Workshop::start(holdings.clone());
-            Self { fleet, holdings, workshop, cancel, _directory: directory }
+            let held_resources =
+                Arc::new(HeldResources::new(fleet.clone(), lkg, Vec::new(), false));
+            let publish_worker = PublishWorker::start(held_resources.clone());
+            Self { fleet, held_resources, publish_worker, cancel, _directory: directory }
         }
 
         /// A change that takes until the sender is dropped.
@@ -150,7 +151,7 @@ mod tests {
         }
 
         fn is_working(&self) -> bool {
-            self.workshop.shared.turn.try_lock().is_err()
+            self.publish_worker.shared.turn.try_lock().is_err()
         }
     }
 
@@ -169,7 +170,7 @@ mod tests {
     async fn a_revocation_does_not_wait_for_a_publish_that_takes_long() {
         let rig = Rig::new();
         let end = rig.long_change();
-        let mut publish = rig.workshop.take(removal(ResourceType::Publish, "large"));
+        let mut publish = rig.publish_worker.take(removal(ResourceType::Publish, "large"));
         // As many as there are workers, and more: each waits for the publish.
         let readers: Vec<_> = (0..4)
             .map(|_| {
@@ -181,8 +182,9 @@ mod tests {
         // Beyond the fleet's own ticks, the clock goes on and keys are revoked.
         for revoked in 0..10 {
             timeout(Duration::from_secs(20), sleep(Duration::from_millis(100))).await.unwrap();
-            let (rejected, tightens) =
-                rig.holdings.apply(removal(ResourceType::Credential, &format!("key-{revoked}")));
+            let (rejected, tightens) = rig
+                .held_resources
+                .apply(removal(ResourceType::Credential, &format!("key-{revoked}")));
             assert!(rejected.is_empty() && tightens);
         }
         assert!((&mut publish).now_or_never().is_none(), "it still waits");
@@ -198,16 +200,16 @@ mod tests {
     async fn a_new_stream_waits_for_what_is_under_way_and_drops_what_waits() {
         let rig = Rig::new();
         let end = rig.long_change();
-        let first = rig.workshop.take(removal(ResourceType::Publish, "first"));
+        let first = rig.publish_worker.take(removal(ResourceType::Publish, "first"));
         rig.until("the first is worked on", Rig::is_working).await;
-        let second = rig.workshop.take(removal(ResourceType::Publish, "second"));
-        let mut settled = Box::pin(rig.workshop.settled());
+        let second = rig.publish_worker.take(removal(ResourceType::Publish, "second"));
+        let mut settled = Box::pin(rig.publish_worker.settled());
         assert!((&mut settled).now_or_never().is_none(), "the first is under way");
         drop(end);
         timeout(Duration::from_secs(20), settled).await.expect("it settles");
         assert_eq!(first.await.unwrap(), []);
         assert!(second.await.is_err(), "it was not taken, and is not acknowledged");
-        let third = rig.workshop.take(removal(ResourceType::Publish, "third"));
+        let third = rig.publish_worker.take(removal(ResourceType::Publish, "third"));
         let third = timeout(Duration::from_secs(20), third).await.expect("it goes on");
         assert_eq!(third.unwrap(), []);
     }
