@@ -23,7 +23,7 @@ test: tools ## every test: unit, both databases, protocol, end to end on a real 
 	    echo "== $$part"; $(MAKE) --no-print-directory $$part || exit 1; done
 
 # Parts of it, as .ci/run takes them. Each test binary is in one part (deploy/tools/tests.py).
-test-unit: ## unit tests of all packages, and the packages without I/O
+test-unit: tools ## unit tests of all packages, and the packages without I/O
 	@$(PYTHON) deploy/tools/tests.py unit
 
 test-databases: tools ## store and control plane, on SQLite and PostgreSQL

@@ -1,7 +1,7 @@
 //! Towards Envoy: what the agent holds becomes worlds, and what Envoys say about them becomes
 //! statuses.
 //!
-//! One lock ([`Core`]) guards everything that must agree: the assembly, the statuses, what is staged
+//! One lock (`Core`) guards everything that must agree: the assembly, the statuses, what is staged
 //! for the worlds. It is held while one change is rendered and never across an await; who waits for
 //! it on a worker of the runtime gives that worker's tasks away first. Publishes come from the link's
 //! worker and take it themselves; keys and entitlements go to the engine without it. Events come

@@ -6,7 +6,7 @@
 //! - [`ledger`]: what was counted, on disk.
 //! - [`fleet`]: towards Envoy: one world per group of Envoys, and who acknowledged what.
 //! - [`port`]: where Envoys connect: who they are, and what they may use up.
-//! - [`door`]: one decision per call, as Envoy's ext_authz service.
+//! - [`ext_authz`]: one decision per call, as Envoy asks for it.
 
 pub mod accept_shrink;
 pub mod admin;

@@ -1,5 +1,5 @@
 //! Who has taken what: the status of each publish. Pure, and no matter of xDS: it is told outcomes,
-//! whoever finds them out ([`super::acknowledgements`] does for Envoys).
+//! whoever finds them out (`acknowledgements` does for Envoys).
 //!
 //! An outcome touches its publish and nothing else, so its cost does not grow with the number of
 //! publishes. Statuses are level-triggered: what is told is what is true when it is asked for,
