@@ -1,6 +1,6 @@
 //! From what is in the database to what each cluster's agents should hold.
 //!
-//! The [`Tailer`] loads everything once, then follows the outbox. A subject is read anew, whatever
+//! The [`Tailer`] loads everything once, then follows the outbox. A subject is read again, whatever
 //! happened to it, and handed to [`placement::Placement`], which knows where it goes; the difference
 //! becomes one change per cluster and portion. Nothing here depends on the order of subjects, so a subject
 //! that comes twice, late or after its successor ends in the same worlds.

@@ -1,4 +1,4 @@
-//! How everything here tries again: ever more slowly up to a limit, with jitter, for ever.
+//! How everything here tries again: ever more slowly up to a limit, with jitter, without end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The consuming side of the delta protocol: one aggregated stream, resumed for ever.
+//! The consuming side of the delta protocol: one aggregated stream, resumed whenever it ends.
 
 mod waiting;
 

@@ -177,7 +177,7 @@ impl Resource {
         }
     }
 
-    /// The same with other bytes for the content; made anew each time.
+    /// The same with other bytes for the content; encoded each time.
     pub(crate) fn encode(&self, type_url: &TypeUrl, value: Bytes, tells_ttl: bool) -> Bytes {
         let any = wire::Any { type_url: type_url.to_string(), value };
         let aliases = self.0.aliases.iter().map(ToString::to_string).collect();

@@ -17,7 +17,7 @@ use crate::private_file;
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
 
 /// How long after that it can still be renewed: an agent that was switched off over the holidays
-/// need not be registered anew.
+/// need not register again.
 const RENEWABLE: TimeDelta = TimeDelta::days(30);
 
 /// The one algorithm, whatever a token's header says. Who signs also verifies, so it is symmetric.
@@ -61,7 +61,7 @@ pub enum Refusal {
     NotOurs,
     #[error("the agent's token has expired; renew it")]
     Expired,
-    #[error("the agent's token expired more than 30 days ago; register the agent anew")]
+    #[error("the agent's token expired more than 30 days ago; register the agent again")]
     TooOld,
 }
 

@@ -1,5 +1,5 @@
 //! Table `outbox`: what changed, never how. Appended to in the transaction of the change; whoever
-//! follows it ([`Tail`]) reads the subject anew from the database.
+//! follows it ([`Tail`]) reads the subject from the database.
 
 mod tail;
 

@@ -73,7 +73,7 @@ pub struct Total {
 /// sums overflow and take the reading of everyone's usage with it.
 const MOST: u64 = 1 << 43;
 
-/// Stores what an agent counted. `epoch` names the agent's run: counts start anew with it.
+/// Stores what an agent counted. `epoch` names the agent's run: counts start from zero with it.
 pub async fn record(tx: &mut Tx, agent: AgentId, epoch: &str, rows: &[Row]) -> Result<()> {
     let epoch = plain(epoch);
     let mut rows: Vec<(Key, &Row)> = rows.iter().map(|row| (Key::of(row), row)).collect();

@@ -72,7 +72,7 @@ async fn speak(pool: PgPool, outgoing: Arc<Notify>, me: String) {
     }
 }
 
-/// Listens for ever; begins anew, ever more slowly up to a limit, when the connection is lost.
+/// Listens until dropped; connects again, ever more slowly up to a limit, when the connection is lost.
 async fn listen(pool: PgPool, changed: watch::Sender<u64>, me: String) {
     let mut delays = backoff();
     loop {

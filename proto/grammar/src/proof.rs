@@ -1,6 +1,6 @@
 //! Proof that a caller has the private key that its token is bound to: DPoP (RFC 9449) with Ed25519.
 //!
-//! The agent signs each call anew; whoever steals a token without the key has nothing. Both sides are
+//! The agent signs each call; whoever steals a token without the key has nothing. Both sides are
 //! here, so that they cannot differ: [`PrivateKey::prove`] and [`check`]. The clock is the caller's.
 //!
 //! `htu` is the path of the method alone: a control plane behind a load balancer does not know the

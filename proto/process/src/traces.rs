@@ -11,7 +11,7 @@ use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use thiserror::Error;
 use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -70,6 +70,8 @@ impl Export {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_resource(of_service)
+            // Whatever a caller's trace context says: nobody hides what was done.
+            .with_sampler(Sampler::AlwaysOn)
             .with_batch_exporter(exporter)
             .build();
         Ok(Some(Self(provider)))
@@ -146,7 +148,8 @@ mod tests {
         }
     }
 
-    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    /// It asks not to be recorded.
+    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_span_reaches_the_collector_as_a_child_of_its_context() {

@@ -14,7 +14,7 @@ use crate::stream::Stream;
 /// A client that takes longer to get everything does not keep its place: others wait.
 const SYNC_AT_MOST: Duration = Duration::from_secs(10);
 
-/// What an open stream is held to, and when to look at it. The timer is not set anew for each message.
+/// What an open stream is held to, and when to look at it. The timer is not reset by each message.
 pub(super) struct Limits {
     session: Arc<Session>,
     /// When it has lived long enough.

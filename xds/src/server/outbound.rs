@@ -25,7 +25,7 @@ pub(super) struct Message {
     done: usize,
     /// What comes before the next of them.
     ready: Option<Bytes>,
-    /// Contents that were made anew, in order.
+    /// Contents that were encoded again, in order.
     restamped: VecDeque<Bytes>,
     restamp: Option<Restamp>,
     /// Without gRPC's own head.

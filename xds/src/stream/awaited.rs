@@ -44,7 +44,7 @@ impl Awaited {
         }
     }
 
-    /// Whether the phases after this one have to wait; not for ever.
+    /// Whether the phases after this one have to wait, which has an end.
     pub(super) fn holds_up_after(&mut self, phase: u8, now: Instant) -> bool {
         if self.until.is_some_and(|until| now >= until) {
             self.children.clear();
