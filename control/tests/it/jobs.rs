@@ -179,7 +179,7 @@ async fn a_transaction_that_outlasts_the_lease_is_not_broken_off(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let database = Database::fresh(kind).await.unwrap();
-    let (store, now) = (database.open().await.unwrap(), Utc::now());
+    let (store, now) = (database.open().await.unwrap(), imp_process::clock::now());
     let id = ask(&store, "long", "", now).await;
     assert_eq!(worker(&store, now).run_due(&["long"]).await.unwrap(), 1);
     assert_eq!((runs(&store, id).await, jobs(&store, "long").await), (1, vec![]));
