@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
+use imp_xds::client::waits;
 
-/// Steps that double up to a limit, without end; each wait is drawn from the upper half of its step, so
-/// that agents that failed together do not come back together.
+/// The waits of [`waits`], with a way to begin again.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     shortest: Duration,
@@ -27,17 +27,6 @@ impl Backoff {
     pub(crate) fn reset(&mut self) {
         *self = Self::new(self.shortest, self.longest);
     }
-}
-
-/// Jitter adds up to the whole of a wait, so half of each step is given.
-fn waits(shortest: Duration, longest: Duration) -> ExponentialBackoff {
-    ExponentialBuilder::new()
-        .with_min_delay(shortest.min(longest) / 2)
-        .with_max_delay(longest / 2)
-        .with_factor(2.0)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Operation {
         Self { store: state.store.for_platform(), ..operation }
     }
 
-    /// Of whoever starts the program, or of an operator at its machine. There is only a database: nothing
+    /// For the first start and for an operator at the machine. There is only a database: nothing
     /// may be claimed, and no upstream is allowed beyond the public ones.
     pub fn of_bootstrap(store: Store, clock: Clock) -> Self {
         Self {

@@ -124,7 +124,8 @@ impl DeltaClient {
         C: Fn() -> F + Send,
         F: Future<Output = Result<(Channel, MetadataMap), Status>> + Send,
     {
-        let mut waits = self.waits();
+        let (shortest, longest) = self.config.backoff;
+        let mut tries = waits(shortest, longest);
         loop {
             let started = Instant::now();
             let mut served = false;
@@ -137,9 +138,9 @@ impl DeltaClient {
             };
             self.subscriber.connected(false);
             if served && (ended.is_ok() || started.elapsed() >= SETTLED) {
-                waits = self.waits();
+                tries = waits(shortest, longest);
             }
-            let wait = waits.next().unwrap_or(self.config.backoff.1);
+            let wait = tries.next().unwrap_or(longest);
             match ended {
                 Ok(()) => tracing::debug!("the delta stream was closed"),
                 Err(status) => {
@@ -151,19 +152,6 @@ impl DeltaClient {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-    }
-
-    /// They double up to a limit, without end; each is drawn from the upper half of its step. Jitter adds
-    /// up to the whole of a wait, so half of each step is given.
-    fn waits(&self) -> ExponentialBackoff {
-        let (shortest, longest) = self.config.backoff;
-        ExponentialBuilder::new()
-            .with_min_delay(shortest.min(longest) / 2)
-            .with_max_delay(longest / 2)
-            .with_factor(2.0)
-            .without_max_times()
-            .with_jitter()
-            .build()
     }
 
     async fn stream<C, F>(&self, connect: &C, served: &mut bool) -> Result<(), Status>
@@ -281,6 +269,19 @@ fn resource(resource: wire::Resource) -> Option<Resource> {
         Some(metadata) => made.with_metadata(metadata),
         None => made,
     })
+}
+
+/// Waits between tries: steps that double up to a limit, without end. Each wait is drawn from the upper
+/// half of its step, so that clients that failed together do not come back together.
+pub fn waits(shortest: Duration, longest: Duration) -> ExponentialBackoff {
+    // Jitter adds up to the whole of a wait, so half of each step is given.
+    ExponentialBuilder::new()
+        .with_min_delay(shortest.min(longest) / 2)
+        .with_max_delay(longest / 2)
+        .with_factor(2.0)
+        .without_max_times()
+        .with_jitter()
+        .build()
 }
 
 fn closed() -> Status {

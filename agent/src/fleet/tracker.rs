@@ -1,5 +1,5 @@
-//! Who has taken what: the status of each publish. Pure, and no matter of xDS: it is told outcomes,
-//! whoever finds them out (`acknowledgements` does for Envoys).
+//! Who has taken what: the status of each publish. Pure, and independent of xDS: it takes outcomes, which
+//! `acknowledgements` derives from the answers of Envoys.
 //!
 //! An outcome touches its publish and nothing else, so its cost does not grow with the number of
 //! publishes. Statuses are level-triggered: what is told is what is true when it is asked for,

@@ -43,7 +43,7 @@ pub struct NewJob {
 /// A job that waits or runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Its id.
+    /// Names it in audit rows and traces, as `request_id`.
     pub id: Uuid,
     /// Which kind of job.
     pub kind: String,

@@ -28,6 +28,7 @@ static SAMPLES: &[JobKind] = &[
     JobKind { name: "slow", trigger: Trigger::Cause, run: |it| Box::pin(slow(it)) },
     JobKind { name: "long", trigger: Trigger::Cause, run: |it| Box::pin(long(it)) },
     JobKind { name: "third", trigger: Trigger::Cause, run: |it| Box::pin(third(it)) },
+    JobKind { name: "hangs", trigger: Trigger::Cause, run: |it| Box::pin(hangs(it)) },
     JobKind { name: "panics", trigger: Trigger::Cause, run: |it| Box::pin(panics(it)) },
 ];
 
@@ -58,6 +59,11 @@ async fn long(it: Running) -> Result<Outcome, JobError> {
     sleep(LEASE * 2).await;
     tx.finish_as("jobs.long", object).await?;
     Ok(Outcome::Done)
+}
+
+/// Never ends, and has a good lease all the time.
+async fn hangs(_: Running) -> Result<Outcome, JobError> {
+    std::future::pending().await
 }
 
 async fn third(it: Running) -> Result<Outcome, JobError> {
@@ -231,6 +237,21 @@ async fn a_job_that_fails_is_tried_again_later_and_later_until_it_succeeds(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_never_ends_is_broken_off_and_tried_again_later(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let database = Database::fresh(kind).await.unwrap();
+    let (store, now) = (database.open().await.unwrap(), imp_process::clock::now());
+    ask(&store, "hangs", "", now).await;
+    let hasty = worker(&store, now).with(SAMPLES, Duration::from_millis(300));
+    let done = timeout(Duration::from_secs(30), hasty.run_due(&["hangs"])).await;
+    assert_eq!(done.unwrap().unwrap(), 1);
+    let failed = jobs(&store, "hangs").await.remove(0);
+    assert!(failed.due_at > now && failed.last_error.contains("longer"), "{failed:?}");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_clock_triggers_is_one_job_of_all_replicas_and_comes_again(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
@@ -288,14 +309,12 @@ async fn a_plan_changes_at_its_time(#[values(Kind::Sqlite, Kind::Postgres)] kind
     let asked = jobs(&store, "change_plan").await;
     assert_eq!(asked.iter().map(|it| it.due_at).collect::<Vec<_>>(), [at]);
     world.now.advance(at - world.now.get() - TimeDelta::seconds(1));
-    // The clock of the test stands still; a commit wakes the worker.
-    let wake = async || ask(&store, "unknown", "", at).await;
-    wake().await;
-    sleep(Duration::from_millis(500)).await;
+    let early = worker(&store, world.now.get()).run_due(&["change_plan"]).await.unwrap();
     let now = shop.customer.get(&subscription).await.ok();
-    assert_eq!(now["plan_id"], shop.id("plans"), "not before its time");
+    assert_eq!((early, &now["plan_id"]), (0, &json!(shop.id("plans"))), "not before its time");
     world.now.advance(TimeDelta::seconds(1));
-    wake().await;
+    // The clock of the test stands still; a commit wakes the worker.
+    ask(&store, "unknown", "", at).await;
     until("the plan has changed", async || {
         shop.customer.get(&subscription).await.ok()["plan_id"] == small["id"]
     })

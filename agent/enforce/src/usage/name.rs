@@ -1,5 +1,5 @@
-//! Counters by name, as the ledger keeps them. All that a price needs is in the name, so that a counter
-//! is told whole after a restart, whoever is gone by then.
+//! Counters by name, as the ledger keeps them. The name holds all that a price needs, so that a
+//! counter can be reported after a restart, even when the subscription and the plan have been deleted.
 //!
 //! Ledgers have room for 190 bytes, and eight UUIDs as text are longer: a UUID is written in 22 letters.
 

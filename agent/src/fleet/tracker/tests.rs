@@ -263,7 +263,7 @@ impl Model {
 }
 
 /// Whatever happens in whatever order, the statuses are those of a model that looks at everything, and
-/// whoever listens to what changed knows them all.
+/// a listener that hears each change knows them all.
 #[test]
 fn statuses_follow_from_what_was_said_in_any_order() {
     use rand::rngs::StdRng;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use imp_store::StoreError;
 use imp_store::job::{self, Job};
 use tokio::task::JoinError;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 
@@ -24,6 +24,9 @@ const RENEWAL: Duration = Duration::from_secs(10);
 /// A job with a transaction that may be open is broken off after so many leases without a renewal: the
 /// transaction itself keeps the renewal waiting, and everybody else away from the job.
 const PATIENCE: u32 = 10;
+
+/// A job that takes so many leases hangs: it is broken off, so that it keeps no slot, and tried again.
+const LONGEST: u32 = 30;
 
 /// Between attempts at a job that fails. It is never given up.
 const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
@@ -84,11 +87,15 @@ impl Worker {
         let mut renewal = interval(self.lease / 3);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         renewal.reset();
-        let mut renewed = Instant::now();
+        let (begun, longest) = (Instant::now(), self.lease * LONGEST);
+        let mut renewed = begun;
         let end = loop {
             tokio::select! {
                 result = &mut task => return ended(result),
                 () = cancel.cancelled() => break End::Stopped,
+                () = sleep_until(begun + longest) => {
+                    break End::Badly(format!("it took longer than {longest:?}"));
+                }
                 _ = renewal.tick() => {}
             }
             let asked = Instant::now();
