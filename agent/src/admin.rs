@@ -50,7 +50,7 @@ impl Admin {
         let now = *self.held_resources.withheld().borrow();
         (now.removals > 0).then(|| {
             format!(
-                "ready, but the control plane's world has shrunk: {} of {} gateways and publishes would go, and none goes until a person says `imp-agent accept-shrink --removals {}`",
+                "ready, but the control plane's resource set has shrunk: {} of {} gateways and publishes would go, and none goes until a person says `imp-agent accept-shrink --removals {}`",
                 now.removals, now.held, now.removals
             )
         })
@@ -78,7 +78,7 @@ impl Admin {
     }
 }
 
-/// What a person says of a world that has shrunk.
+/// What a person says of a resource set that has shrunk.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AcceptShrink {

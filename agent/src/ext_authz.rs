@@ -68,7 +68,7 @@ impl Counters {
 }
 
 impl ExtAuthz {
-    /// Closed until the fleet is open: an engine that has not loaded its world knows nobody.
+    /// Closed until the fleet is open: an engine that has not loaded its resource set knows nobody.
     pub fn service(engine: Engine, fleet: Fleet) -> AuthorizationServer<Self> {
         let door = Self { engine, fleet, counters: Counters::new() };
         AuthorizationServer::new(door).max_decoding_message_size(NODE_QUESTION_BYTES.size())

@@ -1,21 +1,21 @@
-//! Towards Envoy: what the agent holds becomes worlds, and what Envoys say about them becomes
+//! Towards Envoy: what the agent holds becomes resource sets, and what Envoys say about them becomes
 //! statuses.
 //!
 //! One lock (`Core`) guards everything that must agree: the assembly, the statuses, what is staged
-//! for the worlds. It is held while one change is rendered and never across an await; who waits for
+//! for the resource sets. It is held while one change is rendered and never across an await; who waits for
 //! it on a worker of the runtime gives that worker's tasks away first. Publishes come from the link's
 //! worker and take it themselves; keys and entitlements go to the engine without it. Events come
 //! from Envoys' streams, which must not wait, through a queue and one thread.
 
 mod acknowledgements;
 mod core;
+mod gateway_resources;
 mod observer;
 mod proof;
 mod restore;
 mod rules;
 pub mod tracker;
 mod verdicts;
-mod worlds;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 use self::core::Core;
 use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
+use gateway_resources::GatewayResources;
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use restore::{Restored, Whole};
-use worlds::Worlds;
 
 /// The Envoys of a cluster. Clones are one fleet.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ pub struct Fleet {
 
 struct Shared {
     core: Mutex<Core>,
-    worlds: Worlds,
+    gateway_resources: GatewayResources,
     ads: AdsServer,
     news: News,
     /// The one that [`Core`] has; what only decisions need does not wait for its lock.
@@ -76,18 +76,21 @@ pub struct Size {
 impl Fleet {
     /// An empty fleet, closed: Envoys are refused until [`Self::open`]. Its task ends with `cancel`.
     pub fn start(options: Options, engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
-        let worlds = Worlds::default();
+        let gateway_resources = GatewayResources::default();
         let (events, queue) = mpsc::unbounded_channel();
         let refusers = Refusers::default();
-        let observer =
-            Arc::new(EnvoyObserver { worlds: worlds.clone(), events, refusers: refusers.clone() });
-        let ads = AdsServer::new(worlds::server_config(), observer.clone(), observer);
+        let observer = Arc::new(EnvoyObserver {
+            gateway_resources: gateway_resources.clone(),
+            events,
+            refusers: refusers.clone(),
+        });
+        let ads = AdsServer::new(gateway_resources::server_config(), observer.clone(), observer);
         let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
-        let core = Mutex::new(Core::new(options, engine.clone(), lkg, worlds.clone()));
+        let core = Mutex::new(Core::new(options, engine.clone(), lkg, gateway_resources.clone()));
         let fleet = Self {
             shared: Arc::new(Shared {
                 core,
-                worlds,
+                gateway_resources,
                 ads,
                 news,
                 engine,
@@ -152,16 +155,16 @@ impl Fleet {
     /// From now on Envoys are served.
     pub fn open(&self) {
         self.decide();
-        // Held before anybody is let in: nobody is served a world without its content.
+        // Held before anybody is let in: nobody is served a resource set without its content.
         let mut core = self.lock();
-        self.shared.worlds.open();
+        self.shared.gateway_resources.open();
         core.commit();
         core.mark_proven();
     }
 
     /// Whether Envoys are served.
     pub fn is_open(&self) -> bool {
-        self.shared.worlds.is_open()
+        self.shared.gateway_resources.is_open()
     }
 
     /// Takes entitlements and credentials, and nothing else of what is given. They concern the
@@ -261,7 +264,7 @@ impl Fleet {
             core.happened(event);
         }
         for stream in std::mem::take(&mut core.reopened) {
-            worlds::HANG_ON_A_LISTENER
+            gateway_resources::HANG_ON_A_LISTENER
                 .iter()
                 .for_each(|url| self.shared.ads.resend(stream, &TypeUrl::from(*url)));
         }

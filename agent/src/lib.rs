@@ -4,7 +4,7 @@
 //! - [`link`]: towards the control plane: registration, the delta stream, the report stream.
 //! - [`lkg`]: the last-known-good on disk.
 //! - [`ledger`]: what was counted, on disk.
-//! - [`fleet`]: towards Envoy: one world per group of Envoys, and who acknowledged what.
+//! - [`fleet`]: towards Envoy: one resource set per group of Envoys, and who acknowledged what.
 //! - [`port`]: where Envoys connect: who they are, and what they may use up.
 //! - [`ext_authz`]: one decision per call, as Envoy asks for it.
 

@@ -130,7 +130,7 @@ impl Link {
             match again {
                 Some(again) => {
                     if again.identity.cluster_id != cluster {
-                        // Whoever made the token means another world.
+                        // Whoever made the token means another resource set.
                         self.held_resources.accept_shrink(usize::MAX);
                     }
                     joined = again;

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use ports::{Port, Wanted};
 
 use crate::admission::Admission;
-use crate::compile::{Tailer, Worlds};
+use crate::compile::{ClusterResources, Tailer};
 use crate::config::{AdminToken, ClaimFlags, Config};
 use crate::dns::Dns;
 use crate::hub::Hub;
@@ -170,9 +170,9 @@ fn start_hub(
 ) -> Vec<JoinHandle<()>> {
     let platform = Operation::of_platform(state);
     let (store, worker) = (platform.store.clone(), Worker::new(platform.clone()));
-    let worlds = Worlds::default();
-    let hub = Hub::start(platform, key, worlds.clone(), duplicates, stop.clone());
-    let tailer = Tailer::new(store, worlds, hub.watcher());
+    let cluster_resources = ClusterResources::default();
+    let hub = Hub::start(platform, key, cluster_resources.clone(), duplicates, stop.clone());
+    let tailer = Tailer::new(store, cluster_resources, hub.watcher());
     vec![
         tokio::spawn(hub.serve(port.listener, port.tls, Limits::agents())),
         tokio::spawn(tailer.run(stop.clone())),

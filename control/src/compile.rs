@@ -3,13 +3,13 @@
 //! The [`Tailer`] loads everything once, then follows the outbox. A subject is read again, whatever
 //! happened to it, and handed to [`placement::Placement`], which knows where it goes; the difference
 //! becomes one change per cluster and portion. Nothing here depends on the order of subjects, so a subject
-//! that comes twice, late or after its successor ends in the same worlds.
+//! that comes twice, late or after its successor ends in the same resource sets.
 
 mod backlog;
+mod cluster_resources;
 pub mod message;
 pub mod placement;
 mod sources;
-mod worlds;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::retry::Retry;
 use crate::workers::polled_off_workers;
 use backlog::Backlog;
+pub use cluster_resources::ClusterResources;
 use placement::Placement;
 use sources::Reader;
-pub use worlds::Worlds;
 
 /// A wake can be lost between replicas; this is the longest that it is missed.
 const POLL: Duration = Duration::from_secs(1);
@@ -48,10 +48,10 @@ pub trait Watcher: Send + Sync + 'static {
     fn compiled(&self, id: ProductPublishId, version: &str, why: &Told);
 }
 
-/// Keeps the worlds as the database has them.
+/// Keeps the resource sets as the database has them.
 pub struct Tailer {
     store: Store,
-    worlds: Worlds,
+    cluster_resources: ClusterResources,
     watcher: Arc<dyn Watcher>,
     placement: Placement,
     backlog: Backlog,
@@ -60,10 +60,14 @@ pub struct Tailer {
 }
 
 impl Tailer {
-    pub fn new(store: Store, worlds: Worlds, watcher: Arc<dyn Watcher>) -> Self {
+    pub fn new(
+        store: Store,
+        cluster_resources: ClusterResources,
+        watcher: Arc<dyn Watcher>,
+    ) -> Self {
         Self {
             store,
-            worlds,
+            cluster_resources,
             watcher,
             placement: Placement::default(),
             backlog: Backlog::default(),
@@ -86,7 +90,7 @@ impl Tailer {
             match self.load().await {
                 Ok(tail) => self.follow(tail, &cancel).await,
                 Err(error) => {
-                    tracing::warn!(%error, "the worlds cannot be loaded; trying again");
+                    tracing::warn!(%error, "the resource sets cannot be loaded; trying again");
                     retry.wait(&cancel).await;
                 }
             }
@@ -102,17 +106,21 @@ impl Tailer {
         self.placement = Placement::default();
         self.reader().everything().await?;
         // After an outage too long to follow: what is there and should not be.
-        for cluster in self.worlds.clusters() {
+        for cluster in self.cluster_resources.clusters() {
             if self.placement.knows(cluster) {
-                self.placement.suspect(cluster, &self.worlds);
+                self.placement.suspect(cluster, &self.cluster_resources);
             } else {
-                self.worlds.remove(cluster);
+                self.cluster_resources.remove(cluster);
             }
         }
         self.apply();
-        self.worlds.mark_ready();
+        self.cluster_resources.mark_ready();
         let took = started.elapsed();
-        tracing::info!(?took, clusters = self.worlds.clusters().len(), "the worlds are loaded");
+        tracing::info!(
+            ?took,
+            clusters = self.cluster_resources.clusters().len(),
+            "the resource sets are loaded"
+        );
         Ok(tail)
     }
 
@@ -178,8 +186,15 @@ impl Tailer {
     }
 
     fn reader(&mut self) -> Reader<'_> {
-        let Self { store, worlds, watcher, placement, causes, .. } = self;
-        Reader { store, worlds, watcher: &**watcher, placement, causes, dear: Vec::new() }
+        let Self { store, cluster_resources, watcher, placement, causes, .. } = self;
+        Reader {
+            store,
+            cluster_resources,
+            watcher: &**watcher,
+            placement,
+            causes,
+            dear: Vec::new(),
+        }
     }
 
     fn note_causes(&mut self, told: Vec<Told>) -> Vec<Subject> {
@@ -194,12 +209,12 @@ impl Tailer {
     fn apply(&mut self) {
         for (cluster, change, resources) in self.placement.take() {
             metrics::counter!("imp_compiled_resources_total").increment(resources as u64);
-            self.worlds.apply(cluster, change);
+            self.cluster_resources.apply(cluster, change);
         }
     }
 }
 
-/// What cannot be read is passed over: of that subject, the worlds keep what they have.
+/// What cannot be read is passed over: of that subject, the resource sets keep what they have.
 fn skip(what: &'static str, id: impl std::fmt::Display, error: &dyn std::error::Error) {
     metrics::counter!("imp_compile_skipped_total", "kind" => what).increment(1);
     tracing::error!(what, %id, %error, "cannot be compiled; what is served of it stays");

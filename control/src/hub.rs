@@ -38,7 +38,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::compile::{Watcher, Worlds};
+use crate::compile::{ClusterResources, Watcher};
 use crate::listen::{self, Limits, Plain};
 use crate::operation::Operation;
 use crate::tls::Tls;
@@ -73,7 +73,7 @@ impl Hub {
     pub fn start(
         platform: Operation,
         key: AgentKey,
-        worlds: Worlds,
+        cluster_resources: ClusterResources,
         duplicates: Duplicates,
         stop: CancellationToken,
     ) -> Self {
@@ -94,7 +94,7 @@ impl Hub {
             tokio::spawn(rechecks),
             tokio::spawn(noticing),
         ];
-        let auth = Arc::new(AgentAuth::new(store.clone(), clock.clone(), key, worlds));
+        let auth = Arc::new(AgentAuth::new(store.clone(), clock.clone(), key, cluster_resources));
         let reports = ReportStreams { store, clock, connected, queue, stop };
         Self { platform, auth, reports, recheck, presence, deliveries, tasks }
     }

@@ -6,33 +6,33 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use imp_xds::{Admission, AdsServer, Change, KeepAlive, NoObserver, Peer, Resource};
-use imp_xds::{ServerConfig, TypeRules, World};
+use imp_xds::{ResourceSet, ServerConfig, TypeRules};
 use tonic::Status;
 use tonic::transport::Server;
 
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
-/// Every client sees the same world.
-struct Everybody(World);
+/// Every client sees the same resource set.
+struct Everybody(ResourceSet);
 
 impl Admission for Everybody {
-    fn admit(&self, _: &Peer<'_>) -> Result<World, Status> {
+    fn admit(&self, _: &Peer<'_>) -> Result<ResourceSet, Status> {
         Ok(self.0.clone())
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let world = World::new();
+    let set = ResourceSet::new();
     let config = ServerConfig::new(vec![TypeRules::new(CLUSTER, 0)]);
-    let server = AdsServer::new(config, Arc::new(Everybody(world.clone())), Arc::new(NoObserver));
+    let server = AdsServer::new(config, Arc::new(Everybody(set.clone())), Arc::new(NoObserver));
     tokio::spawn(async move {
         for version in 1_u32.. {
             let mut change = Change::default();
             // Field 1 of a Cluster is its name. A real version is a hash of the content.
             let cluster = Bytes::from_static(b"\x0a\x04demo");
             change.upsert(CLUSTER, Resource::new("demo", version.to_string(), cluster));
-            world.apply(change);
+            set.apply(change);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use crate::stream::SentResource;
-use crate::{TypeUrl, World};
+use crate::{ResourceSet, TypeUrl};
 
 /// Names one stream of one server.
 pub type StreamId = u64;
@@ -23,7 +23,7 @@ pub struct Peer<'a> {
     pub extensions: &'a http::Extensions,
 }
 
-/// Says who may open a stream and which world it sees.
+/// Says who may open a stream and which resource set it sees.
 pub trait Admission: Send + Sync + 'static {
     /// Before anything is read from the stream (R91): by the request's headers, and by what layers in
     /// front have put into its extensions.
@@ -32,7 +32,7 @@ pub trait Admission: Send + Sync + 'static {
     }
 
     /// At the first message, when the node is known.
-    fn admit(&self, peer: &Peer<'_>) -> Result<World, Status>;
+    fn admit(&self, peer: &Peer<'_>) -> Result<ResourceSet, Status>;
 
     /// How often this client has refused something before, on other streams. What is not 0 makes the
     /// bytes of types with [`crate::TypeRules::restamp`] differ from those that it refused.
@@ -56,7 +56,7 @@ pub enum Event<'a> {
         /// Who.
         peer: &'a Peer<'a>,
     },
-    /// A reconnecting client says that it holds these, in the versions of its world: they are not sent
+    /// A reconnecting client says that it holds these, in the versions of its resource set: they are not sent
     /// again, so no [`Event::Acked`] will name them. Follows [`Event::Opened`], at most once per type.
     Held {
         /// Which stream.

@@ -68,7 +68,7 @@ pub enum Batching {
     /// Everything that changed.
     All,
     /// One, so that a NACK names its culprit; resources that a client has accepted before
-    /// ([`crate::World::mark_proven`]) go together.
+    /// ([`crate::ResourceSet::mark_proven`]) go together.
     Single,
 }
 

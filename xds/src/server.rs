@@ -38,7 +38,7 @@ use session::Session;
 
 pub use status::{StreamStatus, TypeStatus};
 
-/// Serves worlds to clients. As a service it is the aggregated one, in both protocols; see
+/// Serves resource sets to clients. As a service it is the aggregated one, in both protocols; see
 /// [`Self::routes`] for those of single types. Cheap to clone; all clones are one server.
 #[derive(Clone)]
 pub struct AdsServer {
@@ -73,7 +73,7 @@ impl Shared {
 }
 
 impl AdsServer {
-    /// A server for these types; `admission` picks each stream's world.
+    /// A server for these types; `admission` picks each stream's resource set.
     pub fn new(
         config: ServerConfig,
         admission: Arc<dyn Admission>,

@@ -2,8 +2,8 @@
 //!
 //! [`Stream::request`] takes a message of the client, [`Stream::poll`] says what to send now,
 //! [`Stream::deadline`] when to poll again if nothing happens. State is kept per type (R5): what is
-//! subscribed, what changed since the last look at the world, and the one response that is not
-//! answered yet (R80). The stream reads the world whenever it sends, so it can be slow but never
+//! subscribed, what changed since the last look at the resource set, and the one response that is not
+//! answered yet (R80). The stream reads the resource set whenever it sends, so it can be slow but never
 //! wrong (R81).
 
 mod awaited;
@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 
 use tonic::Status;
 
+use crate::resource_set::{Place, Reader, View};
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
-use crate::world::{Place, Reader, View};
-use crate::{ServerConfig, TypeRules, TypeUrl, World};
+use crate::{ResourceSet, ServerConfig, TypeRules, TypeUrl};
 use awaited::Awaited;
 use heartbeats::knows_ttl;
 use nonce::Nonces;
@@ -62,7 +62,7 @@ pub struct Outcome {
     pub type_url: Option<TypeUrl>,
     /// It answered a response.
     pub answer: Option<Answer>,
-    /// What the client holds already in the versions of the world, so that it is not sent (R37).
+    /// What the client holds already in the versions of the resource set, so that it is not sent (R37).
     pub held: Vec<SentResource>,
 }
 
@@ -93,17 +93,17 @@ const MAX_TYPE_URL: usize = 1024;
 
 impl Stream {
     /// A delta client that has not said anything yet.
-    pub fn new(world: World, config: &ServerConfig) -> Self {
-        Self::speaking(Variant::Delta, world, config)
+    pub fn new(set: ResourceSet, config: &ServerConfig) -> Self {
+        Self::speaking(Variant::Delta, set, config)
     }
 
     /// A client of this protocol that has not said anything yet.
-    pub fn speaking(variant: Variant, world: World, config: &ServerConfig) -> Self {
+    pub fn speaking(variant: Variant, set: ResourceSet, config: &ServerConfig) -> Self {
         let mut rules = config.types.clone();
         rules.sort_by_key(|rule| rule.phase);
         Self {
             variant,
-            reader: world.reader(),
+            reader: set.reader(),
             max_types: rules.len() + MAX_UNKNOWN_TYPES,
             types: rules.into_iter().map(|rules| TypeStream::new(rules, variant)).collect(),
             barrier: config.barrier_timeout,
@@ -135,8 +135,8 @@ impl Stream {
     /// What the client refused, and what has not changed since, is sent once more. False: there is
     /// no such thing.
     pub fn retry(&mut self, type_url: &TypeUrl, name: &str) -> bool {
-        let world = self.reader.world().clone();
-        let view = world.view();
+        let set = self.reader.resource_set().clone();
+        let view = set.view();
         self.absorb(&view);
         let of_type = self.types.iter_mut().find(|t| t.rules().type_url == *type_url);
         of_type.is_some_and(|of_type| of_type.retry(name, &view))
@@ -180,8 +180,8 @@ impl Stream {
         if type_url.is_empty() || type_url.len() > MAX_TYPE_URL {
             return Err(Status::invalid_argument("type_url is required on an aggregated stream"));
         }
-        let world = self.reader.world().clone();
-        let view = world.view();
+        let set = self.reader.resource_set().clone();
+        let view = set.view();
         self.absorb(&view);
         let outcome = take(self.of_type(type_url)?, &view);
         if let Some(answer) = &outcome.answer {
@@ -197,8 +197,8 @@ impl Stream {
 
     /// Everything that should be sent now.
     pub fn poll(&mut self, now: Instant) -> Vec<Response> {
-        let world = self.reader.world().clone();
-        let view = world.view();
+        let set = self.reader.resource_set().clone();
+        let view = set.view();
         self.absorb(&view);
         let out = self.send(&view, now);
         self.types.iter_mut().for_each(|of_type| of_type.note_pending(now));
@@ -247,7 +247,7 @@ impl Stream {
         self.types.iter().any(TypeStream::has_heartbeats)
     }
 
-    /// Its place in the history of its world.
+    /// Its place in the history of its resource set.
     pub(crate) fn place(&self) -> &Arc<Place> {
         self.reader.place()
     }

@@ -13,12 +13,12 @@ use tracing::Span;
 
 use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
+use super::gateway_resources::{GatewayResources, Staged};
 use super::observer::EnvoyEvent;
 use super::proof::Proof;
 use super::rules::FormerRules;
 use super::tracker::{Target, Tracker, agent_rejected};
 use super::verdicts::{Doubts, Retries};
-use super::worlds::{Staged, Worlds};
 use crate::intake::{Item, Publish, Rejected};
 use crate::lkg::{self, Lkg, Table};
 
@@ -39,7 +39,7 @@ pub(super) struct Core {
     pub(super) reopened: BTreeSet<StreamId>,
     pub(super) started: Instant,
     staged: Staged,
-    pub(super) worlds: Worlds,
+    pub(super) gateway_resources: GatewayResources,
     /// Resources that changed, by gateway: whoever needs one may need another version now.
     touched: BTreeSet<(String, Key)>,
     /// Publishes that may need something else now.
@@ -72,7 +72,12 @@ pub(super) struct Revision {
 }
 
 impl Core {
-    pub(super) fn new(options: Options, engine: Engine, lkg: Lkg, worlds: Worlds) -> Self {
+    pub(super) fn new(
+        options: Options,
+        engine: Engine,
+        lkg: Lkg,
+        gateway_resources: GatewayResources,
+    ) -> Self {
         Self {
             assembly: Assembly::new(options),
             tracker: Tracker::default(),
@@ -87,7 +92,7 @@ impl Core {
             reopened: BTreeSet::new(),
             started: Instant::now(),
             staged: Staged::default(),
-            worlds,
+            gateway_resources,
             touched: BTreeSet::new(),
             stale: BTreeSet::new(),
             restoring: false,
@@ -253,8 +258,8 @@ impl Core {
     pub(super) fn commit(&mut self) {
         let touched = self.staged.gateways();
         let gone: Vec<_> = touched.filter(|id| !self.gateways.contains(*id)).cloned().collect();
-        self.worlds.commit(&mut self.staged);
-        gone.iter().for_each(|id| self.worlds.forget(id));
+        self.gateway_resources.commit(&mut self.staged);
+        gone.iter().for_each(|id| self.gateway_resources.forget(id));
     }
 
     /// Tells the tracker what must be acknowledged now.

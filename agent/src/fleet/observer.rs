@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use imp_process::clock;
 use imp_process::random::random;
-use imp_xds::{Admission, Event, Observer, Peer, SentResource, StreamId, World};
+use imp_xds::{Admission, Event, Observer, Peer, ResourceSet, SentResource, StreamId};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::worlds::{Worlds, envoy_type};
+use super::gateway_resources::{GatewayResources, envoy_type};
 use crate::port::Caller;
 
 /// What an Envoy did, in the order in which it did it.
@@ -45,7 +45,7 @@ pub(super) enum EnvoyEvent {
 /// it; it holds at most one answer per type and stream beyond what the thread has seen.
 #[derive(Debug)]
 pub(super) struct EnvoyObserver {
-    pub(super) worlds: Worlds,
+    pub(super) gateway_resources: GatewayResources,
     pub(super) events: mpsc::UnboundedSender<EnvoyEvent>,
     pub(super) refusers: Refusers,
 }
@@ -122,10 +122,10 @@ pub(super) fn gateway_of(node_cluster: &str) -> Option<String> {
 }
 
 impl Admission for EnvoyObserver {
-    fn admit(&self, peer: &Peer<'_>) -> Result<World, Status> {
+    fn admit(&self, peer: &Peer<'_>) -> Result<ResourceSet, Status> {
         let gateway = gateway_of(peer.node_cluster);
         Caller::of(peer.extensions)?.may_be(peer.node_id, gateway.as_deref())?;
-        self.worlds.of(gateway.as_deref())
+        self.gateway_resources.of(gateway.as_deref())
     }
 
     fn attempt(&self, peer: &Peer<'_>) -> u32 {

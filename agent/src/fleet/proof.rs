@@ -63,7 +63,7 @@ impl Core {
         let delta = self.assembly.accepted(key.0, &key.1, version);
         self.stage(delta);
         if self.proven.get(&key).is_none_or(|proof| proof.version != version) {
-            self.worlds.mark_proven(key.0, &key.1, version);
+            self.gateway_resources.mark_proven(key.0, &key.1, version);
             let mut proof = Proof::new(version);
             let refusers = self.acks.refusers_of(&key, version);
             for node in refusers.filter_map(|stream| self.tracker.target(stream)) {
@@ -94,7 +94,7 @@ impl Core {
     pub(super) fn mark_proven(&self) {
         let undisputed = self.proven.iter().filter(|(_, proof)| proof.refused_by.is_empty());
         for ((type_url, name), proof) in undisputed {
-            self.worlds.mark_proven(type_url, name, &proof.version);
+            self.gateway_resources.mark_proven(type_url, name, &proof.version);
         }
     }
 }

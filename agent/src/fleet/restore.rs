@@ -11,10 +11,10 @@ use imp_xds::Resource;
 use prost::Message as _;
 
 use super::core::{Core, Revision};
+use super::gateway_resources::envoy_type;
 use super::proof::Proof;
 use super::rules::FormerRules;
 use super::verdicts::RefusedBy;
-use super::worlds::envoy_type;
 use crate::intake::{self, Access, Item, Publish};
 use crate::lkg::{self, Loaded, Table};
 

@@ -1,4 +1,4 @@
-//! A world that shrinks suddenly is not believed.
+//! A resource set that shrinks suddenly is not believed.
 //!
 //! A control plane that reads an empty or an old database tells its agents to remove what they serve,
 //! and every message of it is well formed. So much of the publishes in one message is not removed
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::intake::is_rendered;
 
-/// So many of a kind may always go together: a small world is deleted by hand.
+/// So many of a kind may always go together: a small resource set is deleted by hand.
 const FLOOR: usize = 10;
 
 /// A larger part than this does not go by itself.
@@ -103,7 +103,7 @@ impl ShrinkGuard {
             return removals;
         }
         let gone = removals.len();
-        // Of a small world nothing is held back, so nothing has to wait either.
+        // Of a small resource set nothing is held back, so nothing has to wait either.
         let is_small = publishes <= FLOOR && self.before == 0;
         let is_sudden = !is_small
             && match kind {

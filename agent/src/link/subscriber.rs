@@ -24,7 +24,7 @@ pub struct HeldResources {
     held: Mutex<Held>,
     fleet: Fleet,
     lkg: Lkg,
-    /// A person has accepted a smaller world.
+    /// A person has accepted a smaller resource set.
     accepted: Notify,
     withheld: watch::Sender<Withheld>,
     /// When to settle what was removed may have changed.
@@ -48,7 +48,7 @@ const UNKNOWN: &str = "unknown";
 const COMPLETE: &str = "complete";
 
 impl HeldResources {
-    /// `restored`: what the fleet has taken from disk; `complete`: that was a whole world.
+    /// `restored`: what the fleet has taken from disk; `complete`: that was a whole resource set.
     pub fn new(fleet: Fleet, lkg: Lkg, restored: Vec<Restored>, complete: bool) -> Self {
         let mut held = Held::default();
         for Restored { kind, name, version } in restored {
@@ -62,7 +62,7 @@ impl HeldResources {
         Self { held: Mutex::new(held), fleet, lkg, accepted, withheld, waits: Notify::new() }
     }
 
-    /// Whether the state on disk is a whole world, not the beginning of one.
+    /// Whether the state on disk is a whole resource set, not the beginning of one.
     pub fn was_complete(loaded: &Loaded) -> bool {
         loaded.get(Table::Facts, COMPLETE).is_some()
     }
@@ -153,7 +153,7 @@ impl HeldResources {
             Withheld { removals, held } => tracing::error!(
                 removals,
                 held,
-                "THE CONTROL PLANE'S WORLD HAS SHRUNK: nothing is removed and what is held is served, until a person says `imp-agent accept-shrink --removals {removals}`"
+                "THE CONTROL PLANE'S RESOURCES HAVE SHRUNK: nothing is removed and what is held is served, until a person says `imp-agent accept-shrink --removals {removals}`"
             ),
         }
     }
@@ -166,12 +166,12 @@ impl HeldResources {
     /// A person accepts that up to so many gateways and publishes go: everything is asked for once
     /// more, and the answer is believed.
     pub fn accept_shrink(&self, most: usize) {
-        tracing::warn!(removals = most, "a smaller world is accepted");
+        tracing::warn!(removals = most, "a smaller resource set is accepted");
         self.lock().guard.accept(most, Instant::now());
         self.accepted.notify_one();
     }
 
-    /// Returns when a person has accepted a smaller world.
+    /// Returns when a person has accepted a smaller resource set.
     pub(super) async fn accepted(&self) {
         self.accepted.notified().await;
     }

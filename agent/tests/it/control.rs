@@ -10,7 +10,8 @@ use imp_proto::agent::agent_service_server::{AgentService, AgentServiceServer};
 use imp_proto::config::Resource as Message;
 use imp_proto::method;
 use imp_xds::{
-    Admission, AdsServer, Change, Event, Observer, Peer, Resource, ServerConfig, TypeRules, World,
+    Admission, AdsServer, Change, Event, Observer, Peer, Resource, ResourceSet, ServerConfig,
+    TypeRules,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -23,7 +24,7 @@ pub(crate) const TOKEN: &str = "imp_reg_good";
 #[derive(Clone, Default)]
 pub(crate) struct State {
     pub(crate) shared: Arc<Mutex<Shared>>,
-    pub(crate) world: World,
+    pub(crate) set: ResourceSet,
 }
 
 pub(crate) struct Shared {
@@ -90,13 +91,13 @@ impl State {
         for (type_url, resource) in resources {
             change.upsert(type_url, resource);
         }
-        self.world.apply(change);
+        self.set.apply(change);
     }
 
     pub(crate) fn remove<M: Message>(&self, id: &str) {
         let mut change = Change::default();
         change.remove(M::type_url(), id);
-        self.world.apply(change);
+        self.set.apply(change);
     }
 
     pub(crate) fn status(&self, id: &str) -> Option<pb::PublishStatus> {
@@ -142,10 +143,10 @@ pub(crate) fn resource<M: Message>(message: &M) -> (String, Resource) {
 }
 
 impl Control {
-    /// With an empty world that is ready.
+    /// With an empty resource set that is ready.
     pub(crate) async fn start() -> Self {
         let state = State::default();
-        state.world.apply(Change::default());
+        state.set.apply(Change::default());
         Self::start_at("127.0.0.1:0".parse().unwrap(), state).await
     }
 
@@ -210,8 +211,8 @@ impl Admission for Gate {
         Ok(())
     }
 
-    fn admit(&self, _: &Peer<'_>) -> Result<World, Status> {
-        Ok(self.0.world.clone())
+    fn admit(&self, _: &Peer<'_>) -> Result<ResourceSet, Status> {
+        Ok(self.0.set.clone())
     }
 }
 

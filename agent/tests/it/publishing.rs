@@ -204,7 +204,7 @@ async fn a_control_plane_that_is_not_ready_empties_nothing() {
     let (before, connections) = (envoy.received(), envoy.connections());
 
     let (address, content) = control.stop();
-    let blank = crate::control::State { world: imp_xds::World::new(), ..content.clone() };
+    let blank = crate::control::State { set: imp_xds::ResourceSet::new(), ..content.clone() };
     let not_ready = crate::control::Control::start_at(address, blank).await;
     eventually("tries", || not_ready.state.with(|s| (s.streams >= 4).then_some(()))).await;
     assert_eq!((envoy.scopes().len(), envoy.received()), (3, before));

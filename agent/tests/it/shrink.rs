@@ -1,11 +1,11 @@
-//! Claims about a control plane whose world has shrunk suddenly.
+//! Claims about a control plane whose resource set has shrunk suddenly.
 
 use std::process::Command;
 use std::time::Duration;
 
 use imp_agent::app::Running;
 use imp_proto::config as pb;
-use imp_xds::{Change, World};
+use imp_xds::{Change, ResourceSet};
 use prost::Name as _;
 
 use crate::control::{Control, resource};
@@ -15,7 +15,7 @@ use crate::rig::{active, admin, agent, control_with, eventually, ready, reported
 
 const ALL: usize = 20;
 
-/// Holds all of a world of so many publishes, with one Envoy.
+/// Holds all of a resource set of so many publishes, with one Envoy.
 async fn serving(control: &Control, state: &std::path::Path) -> (Running, FakeEnvoy) {
     let agent = agent(&control.url(), state).await;
     let envoy = FakeEnvoy::start(&agent.xds, "e1");
@@ -34,20 +34,20 @@ fn sell(control: &Control) {
     control.state.set(&pb::Credential { id: id(7, 2), key_sha256, ..fixtures::credential() });
 }
 
-/// The same control plane with another world, as after a restart.
-async fn again_with(control: Control, world: impl FnOnce(&World)) -> Control {
+/// The same control plane with another resource set, as after a restart.
+async fn again_with(control: Control, fill: impl FnOnce(&ResourceSet)) -> Control {
     let (address, mut state) = control.stop();
-    state.world = World::default();
-    state.world.apply(Change::default());
-    world(&state.world);
+    state.set = ResourceSet::default();
+    state.set.apply(Change::default());
+    fill(&state.set);
     Control::start_at(address, state).await
 }
 
-fn put<M: pb::Resource>(world: &World, message: &M) {
+fn put<M: pb::Resource>(set: &ResourceSet, message: &M) {
     let mut change = Change::default();
     let (type_url, resource) = resource(message);
     change.upsert(type_url, resource);
-    world.apply(change);
+    set.apply(change);
 }
 
 async fn status(agent: &Running) -> serde_json::Value {
@@ -76,7 +76,7 @@ fn accept(agent: &Running, removals: Option<usize>) -> std::process::Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_world_after_a_reconnect_removes_nothing_until_a_person_accepts_it() {
+async fn an_empty_resource_set_after_a_reconnect_removes_nothing_until_a_person_accepts_it() {
     let control = control_with(ALL).await;
     sell(&control);
     let state = tempfile::tempdir().unwrap();
@@ -86,8 +86,8 @@ async fn an_empty_world_after_a_reconnect_removes_nothing_until_a_person_accepts
     let held = envoy.held();
 
     // What is new and what changed is taken all the same.
-    let control = again_with(control, |world| {
-        put(world, &fixtures::publish(ALL, 9_000));
+    let control = again_with(control, |set| {
+        put(set, &fixtures::publish(ALL, 9_000));
     })
     .await;
     until_withheld(&control, &agent, ALL + 1).await;
@@ -127,7 +127,7 @@ async fn much_that_goes_at_once_on_a_running_stream_stays_and_returns_by_itself(
     let mut change = Change::default();
     (0..ALL).for_each(|number| change.remove(pb::Publish::type_url(), id(1, number)));
     change.remove(pb::Gateway::type_url(), fixtures::GATEWAY);
-    control.state.world.apply(change);
+    control.state.set.apply(change);
     until_withheld(&control, &agent, ALL + 1).await;
     assert_eq!((publishes(&agent), agent.fleet.size().gateways), (ALL, 1));
 
@@ -145,7 +145,7 @@ async fn much_that_goes_at_once_on_a_running_stream_stays_and_returns_by_itself(
     control.state.set(&revoked);
     crate::rig::until_status(&agent.xds, &id(1, 0), fixtures::KEY, 401).await;
 
-    // The control plane has found its world again.
+    // The control plane has found its resource set again.
     control.state.set(&fixtures::gateway(10_000));
     for number in 0..ALL - 1 {
         control.state.set(&fixtures::publish(number, 9_000));
@@ -170,7 +170,7 @@ async fn what_is_deleted_one_by_one_goes_and_so_does_a_mass_of_keys() {
 
     let mut change = Change::default();
     (0..50).for_each(|number| change.remove(pb::Credential::type_url(), id(8, number)));
-    control.state.world.apply(change);
+    control.state.set.apply(change);
     crate::rig::until_status(&agent.xds, &id(1, 19), "key-49", 401).await;
 
     // The sender lets each removal wait for a second.

@@ -5,44 +5,44 @@ use std::sync::Arc;
 use anyhow::Result;
 use imp_bench::xds::{Kind, lines, resource};
 use imp_xds::{
-    Admission, AdsServer, Change, KeepAlive, NoObserver, Peer, Resource, ServerConfig, TypeRules,
-    World,
+    Admission, AdsServer, Change, KeepAlive, NoObserver, Peer, Resource, ResourceSet, ServerConfig,
+    TypeRules,
 };
 use tonic::Status;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-/// Every client sees the same world.
-struct Everyone(World);
+/// Every client sees the same resource set.
+struct Everyone(ResourceSet);
 
 impl Admission for Everyone {
-    fn admit(&self, _: &Peer<'_>) -> Result<World, Status> {
+    fn admit(&self, _: &Peer<'_>) -> Result<ResourceSet, Status> {
         Ok(self.0.clone())
     }
 }
 
 fn main() -> Result<()> {
     let (kind, count) = lines::arguments()?;
-    let world = World::new();
+    let set = ResourceSet::new();
     let apply = |resources: &[(u64, u64)]| {
         let mut change = Change::default();
         for &(index, generation) in resources {
             change.upsert(kind.type_url(), made(kind, index, generation));
         }
-        world.apply(change);
+        set.apply(change);
     };
     apply(&(0..count).map(|index| (index, 0)).collect::<Vec<_>>());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("xds_server")
         .enable_all()
         .build()?;
-    let port = runtime.block_on(serve(kind, world.clone()))?;
+    let port = runtime.block_on(serve(kind, set.clone()))?;
     lines::follow(port, count, apply)
 }
 
-async fn serve(kind: Kind, world: World) -> Result<u16> {
+async fn serve(kind: Kind, set: ResourceSet) -> Result<u16> {
     let config = ServerConfig::new(vec![TypeRules::new(kind.type_url(), 0)]);
-    let server = AdsServer::new(config, Arc::new(Everyone(world)), Arc::new(NoObserver));
+    let server = AdsServer::new(config, Arc::new(Everyone(set)), Arc::new(NoObserver));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     let router = KeepAlive::default().on_server(Server::builder()).add_service(server);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use imp_control::admission::{Admission, RestRates};
-use imp_control::compile::Worlds;
+use imp_control::compile::ClusterResources;
 use imp_control::hub::agent_auth::{AgentAuth, KeyHolder};
 use imp_control::hub::connected_agents::ConnectedAgents;
 use imp_control::hub::deliveries::Deliveries;
@@ -59,7 +59,12 @@ impl Hub {
         let deliveries = Arc::new(Deliveries::new(clock.clone()));
         let (_writer, queue) =
             ReportWriter::new(store.clone(), clock.clone(), connected.clone(), deliveries);
-        let auth = Arc::new(AgentAuth::new(store.clone(), clock.clone(), key, Worlds::default()));
+        let auth = Arc::new(AgentAuth::new(
+            store.clone(),
+            clock.clone(),
+            key,
+            ClusterResources::default(),
+        ));
         let stop = CancellationToken::new();
         let platform = Operation {
             store: store.clone(),

@@ -3,7 +3,7 @@
 use super::client::Manner;
 use super::{Kind, Subject};
 
-/// How the world changes.
+/// How the resource set changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// One resource, again once all clients have it.

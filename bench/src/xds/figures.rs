@@ -95,7 +95,7 @@ impl Figures<'_> {
         }
     }
 
-    /// Ours against the limits; and against the cache that shares a world among clients, as gateways
+    /// Ours against the limits; and against the cache that shares a resource set among clients, as gateways
     /// use it.
     fn aimed(&self, what: &str, subject: Subject, figure: Figure) -> Figure {
         let rounds = self.measured.rounds.get(&subject).into_iter().flatten();

@@ -25,12 +25,12 @@ pub(super) enum Taken {
     Newer,
     /// This one already, or a newer one.
     Again,
-    /// The world has no such resource.
+    /// The resource set has no such resource.
     Unknown,
 }
 
 impl Holding {
-    /// Nothing of a world of that many resources.
+    /// Nothing of a resource set of that many resources.
     pub(super) fn nothing(resources: usize) -> Self {
         Self(vec![None; resources])
     }

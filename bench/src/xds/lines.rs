@@ -1,4 +1,4 @@
-//! The line protocol by which the driver tells a server to change its world:
+//! The line protocol by which the driver tells a server to change its resource set:
 //! `change TOGETHER TIMES PAUSE_MICROS`, answered by `done GENERATION`.
 
 use std::io::BufRead as _;

@@ -1,4 +1,4 @@
-//! One round of a cell: everyone gets everything, then the world changes.
+//! One round of a cell: everyone gets everything, then the resource set changes.
 
 use std::time::{Duration, Instant};
 

@@ -21,7 +21,7 @@ pub enum Subject {
     Ours,
     /// A bare gRPC service that only sends: what our libraries cost without imp-xds.
     Floor,
-    /// go-control-plane's SnapshotCache: the whole world at each change.
+    /// go-control-plane's SnapshotCache: the whole resource set at each change.
     Snapshot,
     /// go-control-plane's LinearCache: one resource at each change.
     Linear,

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Outcome;
+use super::stage::Stage;
 use super::wire::{self, Answer};
-use super::world::World;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,16 +51,16 @@ fn slash() -> String {
     "/".to_owned()
 }
 
-pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
+pub(crate) async fn run(stage: &mut Stage, case: Value) -> Result<Outcome> {
     let shown = case.to_string();
     let case: Case = serde_json::from_value(case).with_context(|| shown)?;
     let mut headers = Vec::new();
-    let host = case.host.clone().unwrap_or_else(|| world.var("victim.host"));
+    let host = case.host.clone().unwrap_or_else(|| stage.var("victim.host"));
     if !host.is_empty() {
         headers.push(("host".to_owned(), host));
     }
     if let Some(who) = &case.key {
-        headers.push(("x-api-key".to_owned(), world.var(&format!("{who}.key"))));
+        headers.push(("x-api-key".to_owned(), stage.var(&format!("{who}.key"))));
     }
     headers.extend(case.headers.clone());
     let line = format!("{} {}", case.method, case.path);
@@ -69,9 +69,9 @@ pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
         Some(raw) => raw.clone().into_bytes(),
         None => wire::request(&line, &headers, body),
     };
-    let before = world.upstream.calls();
-    let answer = wire::send(world.gateway(&case.gateway), &request).await;
-    let forwarded = world.upstream.calls() - before;
+    let before = stage.upstream.calls();
+    let answer = wire::send(stage.gateway(&case.gateway), &request).await;
+    let forwarded = stage.upstream.calls() - before;
     Ok(Outcome::of(1, answer.and_then(|answer| judge(&case, &answer, forwarded))))
 }
 

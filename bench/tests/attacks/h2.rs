@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::Outcome;
 use super::gateway::judged;
+use super::stage::Stage;
 use super::wire::{Answer, PATIENCE, unhex};
-use super::world::World;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,13 +59,13 @@ const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
+pub(crate) async fn run(stage: &mut Stage, case: Value) -> Result<Outcome> {
     let shown = case.to_string();
     let case: Case = serde_json::from_value(case).with_context(|| shown)?;
-    let bytes = request(world, &case);
-    let before = world.upstream.calls();
-    let answer = timeout(PATIENCE, exchange(world.gateway(&case.gateway), &bytes)).await;
-    let forwarded = world.upstream.calls() - before;
+    let bytes = request(stage, &case);
+    let before = stage.upstream.calls();
+    let answer = timeout(PATIENCE, exchange(stage.gateway(&case.gateway), &bytes)).await;
+    let forwarded = stage.upstream.calls() - before;
     let judged = match answer {
         Err(_) => Err(format!("neither answer nor close in {PATIENCE:?}")),
         Ok(answer) if !case.expect.contains(&answer.status) => {
@@ -76,19 +76,19 @@ pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
     Ok(Outcome::of(1, judged))
 }
 
-fn request(world: &World, case: &Case) -> Vec<u8> {
+fn request(stage: &Stage, case: &Case) -> Vec<u8> {
     let good = || {
         let pairs = [
             (":method", "GET".to_owned()),
             (":scheme", "http".to_owned()),
-            (":authority", world.var("victim.host")),
+            (":authority", stage.var("victim.host")),
             (":path", "/".to_owned()),
         ];
         pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
     };
     let mut headers = case.headers.clone().unwrap_or_else(good);
     if let Some(who) = &case.key {
-        headers.push(("x-api-key".to_owned(), world.var(&format!("{who}.key"))));
+        headers.push(("x-api-key".to_owned(), stage.var(&format!("{who}.key"))));
     }
     headers.extend(case.more.clone());
     let mut bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();

@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Outcome;
 use super::grpc::{self, Call, Place, framed};
+use super::stage::{MARK, Stage};
 use super::wire::unhex;
-use super::world::{MARK, World};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,17 +72,17 @@ fn wait() -> u64 {
     10_000
 }
 
-pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
+pub(crate) async fn run(stage: &mut Stage, case: Value) -> Result<Outcome> {
     let shown = case.to_string();
     let case: Case = serde_json::from_value(case).with_context(|| shown.clone())?;
     let mut headers: Vec<(String, String)> = case.headers.clone();
     let mut authorization = case.authorization.clone();
-    let jwt = case.jwt.as_ref().map(|jwt| jwt.text(world));
+    let jwt = case.jwt.as_ref().map(|jwt| jwt.text(stage));
     authorization.extend(jwt.as_ref().map(|jwt| format!("{SCHEME} {jwt}")));
     headers.extend(authorization.into_iter().map(|value| ("authorization".to_owned(), value)));
     let (path, message) = message(&case);
     if let Some(proof) = &case.proof {
-        let text = proof.text(world, &path, jwt.as_deref()).with_context(|| shown.clone())?;
+        let text = proof.text(stage, &path, jwt.as_deref()).with_context(|| shown.clone())?;
         headers.push((proof::HEADER.to_owned(), text));
     }
     let (body, ends) = match (&case.hex, case.unfinished) {
@@ -94,7 +94,7 @@ pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
         (None, None) => (framed(&message), true),
     };
     let wait = Duration::from_millis(case.wait_ms);
-    let place = Place::Tcp(world.stack.control.agent_listen);
+    let place = Place::Tcp(stage.stack.control.agent_listen);
     let said = grpc::call(&place, Call { path, headers, body, ends, wait }).await;
     let said_so = case.says.as_ref().is_none_or(|says| said.why.contains(says));
     let leaked = String::from_utf8_lossy(&said.body).contains(MARK);
@@ -137,8 +137,8 @@ fn message(case: &Case) -> (String, Vec<u8>) {
 }
 
 impl Proof {
-    fn text(&self, world: &World, path: &str, jwt: Option<&str>) -> Result<String> {
-        let key = PrivateKey::from_seed(&unhex(&world.var(&self.key))).context("a key")?;
+    fn text(&self, stage: &Stage, path: &str, jwt: Option<&str>) -> Result<String> {
+        let key = PrivateKey::from_seed(&unhex(&stage.var(&self.key))).context("a key")?;
         let token = self.token.as_deref().or(jwt);
         let call = proof::Call { path: self.path.as_deref().unwrap_or(path), token };
         let fresh = || format!("{:032x}", imp_process::random::random::<u128>());
@@ -149,12 +149,12 @@ impl Proof {
 }
 
 impl Jwt {
-    fn text(&self, world: &World) -> String {
+    fn text(&self, stage: &Stage) -> String {
         let part = |value: &Value| BASE64.encode(value.to_string());
         let head = format!("{}.{}", part(&self.header), part(&self.claims));
         let secret = match self.sign.as_str() {
             "none" => return format!("{head}."),
-            "good" => unhex(&world.var("hub.key")),
+            "good" => unhex(&stage.var("hub.key")),
             other => other.as_bytes().to_vec(),
         };
         format!("{head}.{}", BASE64.encode(hmac(&secret, head.as_bytes())))

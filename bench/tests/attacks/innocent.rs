@@ -11,7 +11,7 @@ use imp_bench::sample::{Buyer, Provider, echo_service};
 use imp_bench::stack::PATIENCE;
 use tokio::task::JoinHandle;
 
-use super::world::World;
+use super::stage::Stage;
 
 const HOST: &str = "innocent.example.com";
 
@@ -29,16 +29,16 @@ pub(crate) struct Innocent {
 
 impl Innocent {
     /// Served, and calling twenty times a second from now on.
-    pub(crate) async fn start(world: &World) -> Result<Self> {
-        let provider = Provider::create(&world.stack, "innocent").await?;
-        let service = provider.service(&echo_service(&world.stack, "innocent", "/")).await?;
+    pub(crate) async fn start(stage: &Stage) -> Result<Self> {
+        let provider = Provider::create(&stage.stack, "innocent").await?;
+        let service = provider.service(&echo_service(&stage.stack, "innocent", "/")).await?;
         let product_id = provider.product("innocent", &[service]).await?;
         let plan = provider.plan(&product_id, 1_000_000).await?;
         provider.publish(&product_id, HOST, "api_key").await?;
         let buyer = Buyer::create(&provider, "customer").await?;
         let key = buyer.buy(&product_id, &plan).await?;
         let headers = [("x-api-key", key.text.as_str())];
-        world.stack.answers(provider.address(), HOST, "/", &headers, 200).await?;
+        stage.stack.answers(provider.address(), HOST, "/", &headers, 200).await?;
         let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let calling = go_on(provider.address(), key.text.clone(), stop.clone(), served.clone());
         let calls = tokio::spawn(calling);
@@ -47,7 +47,7 @@ impl Innocent {
     }
 
     /// Every call was served; a publish and a revocation still work.
-    pub(crate) async fn ends_unharmed(self, world: &World) -> Result<()> {
+    pub(crate) async fn ends_unharmed(self, stage: &Stage) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let wrong = self.calls.await?;
         let served = self.served.load(Ordering::Relaxed);
@@ -57,8 +57,8 @@ impl Innocent {
 
         let host = "again.innocent.example.com";
         let publish = self.provider.publish(&self.product_id, host, "none").await?;
-        world.stack.publish_reaches(&publish, "active", PATIENCE).await?;
-        world.stack.answers(self.provider.address(), host, "/", &[], 200).await?;
+        stage.stack.publish_reaches(&publish, "active", PATIENCE).await?;
+        stage.stack.answers(self.provider.address(), host, "/", &[], 200).await?;
 
         self.buyer.rest.act(&format!("/v1/credentials/{}/revoke", self.credential_id)).await?;
         let revoked = eventually("a revoked key refused", Duration::from_secs(5), async || {

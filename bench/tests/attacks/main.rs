@@ -11,8 +11,8 @@ mod hub;
 mod innocent;
 mod node;
 mod rest;
+mod stage;
 mod wire;
-mod world;
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use anyhow::Result;
 
 use cases::{Area, File};
 use innocent::Innocent;
-use world::World;
+use stage::Stage;
 
 /// Worth a line: something waited for a time limit.
 const SLOW: Duration = Duration::from_secs(3);
@@ -32,12 +32,12 @@ const AT_LEAST: usize = 500;
 #[ignore = "a part of CI by itself: make test-attacks"]
 async fn no_hostile_call_gets_what_it_wants() -> Result<()> {
     let started = Instant::now();
-    let mut world = World::start().await?;
-    let innocent = Innocent::start(&world).await?;
+    let mut stage = Stage::start().await?;
+    let innocent = Innocent::start(&stage).await?;
     let (mut calls, mut failures) = (0, Vec::new());
     for file in cases::files()? {
         let before = (calls, failures.len(), Instant::now());
-        run(&mut world, &file, &mut calls, &mut failures).await?;
+        run(&mut stage, &file, &mut calls, &mut failures).await?;
         let (calls, failed) = (calls - before.0, failures.len() - before.1);
         println!("{}: {calls} calls, {failed} failed, {:.1?}", file.name, before.2.elapsed());
     }
@@ -45,8 +45,8 @@ async fn no_hostile_call_gets_what_it_wants() -> Result<()> {
         println!("FAILED {failure}");
     }
     println!("{calls} hostile calls, {} failed, {:.0?}", failures.len(), started.elapsed());
-    innocent.ends_unharmed(&world).await?;
-    world.processes_live().await?;
+    innocent.ends_unharmed(&stage).await?;
+    stage.processes_live().await?;
     assert!(failures.is_empty(), "{} of {calls} hostile calls failed", failures.len());
     let some = std::env::var("ATTACKS").is_ok_and(|some| !some.is_empty());
     assert!(some || calls >= AT_LEAST, "only {calls} hostile calls");
@@ -54,20 +54,20 @@ async fn no_hostile_call_gets_what_it_wants() -> Result<()> {
 }
 
 async fn run(
-    world: &mut World,
+    stage: &mut Stage,
     file: &File,
     calls: &mut usize,
     failures: &mut Vec<String>,
 ) -> Result<()> {
     for case in &file.cases {
-        for (name, case) in cases::expand(case, &world.vars)? {
+        for (name, case) in cases::expand(case, &stage.vars)? {
             let began = Instant::now();
             let outcome = match file.area {
-                Area::Rest => rest::run(world, case).await?,
-                Area::Gateway => gateway::run(world, case).await?,
-                Area::H2 => h2::run(world, case).await?,
-                Area::Hub => hub::run(world, case).await?,
-                Area::Node => node::run(world, case).await?,
+                Area::Rest => rest::run(stage, case).await?,
+                Area::Gateway => gateway::run(stage, case).await?,
+                Area::H2 => h2::run(stage, case).await?,
+                Area::Hub => hub::run(stage, case).await?,
+                Area::Node => node::run(stage, case).await?,
             };
             if began.elapsed() > SLOW {
                 println!("{}: {name}: took {:.1?}", file.name, began.elapsed());

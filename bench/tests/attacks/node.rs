@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::Outcome;
 use super::grpc::{self, Call, Place, Said, framed};
+use super::stage::Stage;
 use super::wire::unhex;
-use super::world::World;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,11 +52,11 @@ fn wait() -> u64 {
     10_000
 }
 
-pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
+pub(crate) async fn run(stage: &mut Stage, case: Value) -> Result<Outcome> {
     let shown = case.to_string();
     let case: Case = serde_json::from_value(case).with_context(|| shown)?;
     if case.method == "stranger" {
-        return stranger(world);
+        return stranger(stage);
     }
     let (path, message) = message(&case);
     let (body, ends) = match (&case.hex, case.unfinished) {
@@ -67,7 +67,7 @@ pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
         }
         (None, None) => (message, true),
     };
-    let place = Place::Unix(world.stack.agent.xds.clone());
+    let place = Place::Unix(stage.stack.agent.xds.clone());
     let mut judged = Ok(());
     for _ in 0..case.times {
         let wait = Duration::from_millis(case.wait_ms);
@@ -90,14 +90,14 @@ s.send(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + bytes([0, 0, 0, 4, 0, 0, 0,
 sys.exit(0 if s.recv(1) else 1)";
 
 /// Only root can become somebody else; for anybody else it counts for nothing.
-fn stranger(world: &World) -> Result<Outcome> {
+fn stranger(stage: &Stage) -> Result<Outcome> {
     const NOBODY: u32 = 65_534;
     if std::fs::metadata("/proc/self")?.uid() != 0 {
         println!("no stranger: only root can become one");
         return Ok(Outcome { calls: 0, failure: None });
     }
     let mut python = std::process::Command::new("python3");
-    python.args(["-c", STRANGER]).arg(&world.stack.agent.xds).uid(NOBODY).gid(NOBODY);
+    python.args(["-c", STRANGER]).arg(&stage.stack.agent.xds).uid(NOBODY).gid(NOBODY);
     let served = python.output()?.status.success();
     let result = if served { Err("a stranger is served".to_owned()) } else { Ok(()) };
     Ok(Outcome::of(1, result))

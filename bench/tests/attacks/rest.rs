@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Outcome;
+use super::stage::{MARK, Stage};
 use super::wire::{self, Answer, unhex};
-use super::world::{MARK, World};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,12 +52,12 @@ fn within() -> u64 {
     5_000
 }
 
-pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
+pub(crate) async fn run(stage: &mut Stage, case: Value) -> Result<Outcome> {
     let shown = case.to_string();
     let case: Case = serde_json::from_value(case).with_context(|| shown.clone())?;
     let mut headers = vec![("host".to_owned(), "control".to_owned())];
     if case.who != "nobody" {
-        let token = world.vars.get(&format!("token.{}", case.who));
+        let token = stage.vars.get(&format!("token.{}", case.who));
         let token = token.with_context(|| format!("nobody is called {}", case.who))?;
         headers.push(("authorization".to_owned(), format!("Bearer {token}")));
     }
@@ -74,7 +74,7 @@ pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
     let line = format!("{} {}", case.method, case.path);
     let request = wire::request(line.trim_end(), &headers, body.as_deref());
     let started = Instant::now();
-    let answer = wire::send(world.rest(), &request).await;
+    let answer = wire::send(stage.rest(), &request).await;
     let took = started.elapsed();
     let judged = answer.and_then(|answer| {
         let judged = judge(&case, &answer, took);
@@ -83,7 +83,7 @@ pub(crate) async fn run(world: &mut World, case: Value) -> Result<Outcome> {
                 return Err(format!("no {pointer} to save: {}", answer.shown()));
             };
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            world.vars.insert(name.clone(), value);
+            stage.vars.insert(name.clone(), value);
         }
         judged
     });

@@ -18,7 +18,7 @@ use imp_xds::wire::Metadata;
 use imp_xds::{Change, Resource};
 use uuid::Uuid;
 
-use super::Worlds;
+use super::ClusterResources;
 use index::{Counts, Index};
 
 /// What a subscription is to, and what a publish serves.
@@ -84,7 +84,7 @@ impl Placed {
     }
 }
 
-/// What is where. Memory: the resources themselves are shared with the worlds.
+/// What is where. Memory: the resources themselves are shared with the resource sets.
 #[derive(Debug, Default)]
 pub struct Placement {
     /// Those that exist: nothing is placed elsewhere.
@@ -156,11 +156,11 @@ impl Placement {
         self.clusters.contains(&cluster)
     }
 
-    /// Whatever the cluster's world holds may be wrong.
-    pub fn suspect(&mut self, cluster: ClusterId, worlds: &Worlds) {
-        let Some(world) = worlds.get(cluster) else { return };
+    /// Whatever the cluster's resource set holds may be wrong.
+    pub fn suspect(&mut self, cluster: ClusterId, cluster_resources: &ClusterResources) {
+        let Some(set) = cluster_resources.get(cluster) else { return };
         for &of in ResourceType::ALL {
-            for name in world.names(&of.type_url().into()) {
+            for name in set.names(&of.type_url().into()) {
                 if let Ok(id) = name.parse::<Uuid>() {
                     self.mark(cluster, Key { of, id });
                 }

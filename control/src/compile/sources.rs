@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::message::MessageError;
 use super::placement::{Key, Placed, Placement};
-use super::{Watcher, Worlds, skip};
+use super::{ClusterResources, Watcher, skip};
 use credential::Credentials;
 use entitlement::Entitlements;
 use gateway::Gateways;
@@ -68,7 +68,7 @@ enum Unplaceable {
 
 pub(super) struct Reader<'a> {
     pub(super) store: &'a Store,
-    pub(super) worlds: &'a Worlds,
+    pub(super) cluster_resources: &'a ClusterResources,
     pub(super) watcher: &'a dyn Watcher,
     pub(super) placement: &'a mut Placement,
     pub(super) causes: &'a HashMap<Subject, Told>,
@@ -219,7 +219,7 @@ impl Reader<'_> {
             Some(()) => self.placement.know(id),
             None => {
                 self.placement.forget(id);
-                self.worlds.remove(id);
+                self.cluster_resources.remove(id);
             }
         });
         Ok(())

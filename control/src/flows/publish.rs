@@ -140,7 +140,7 @@ pub async fn resume(
     turn(tx, publish, status).await
 }
 
-/// Takes it away: the row goes, and the tailer takes it out of the cluster's world.
+/// Takes it away: the row goes, and the tailer takes it out of the cluster's resource set.
 pub async fn undeploy(tx: &mut Transaction<'_>, publish: ProductPublish) -> Result<(), Refusal> {
     publish.status.undeploy()?;
     ports::release(tx, &publish).await?;

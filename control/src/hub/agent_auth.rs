@@ -9,14 +9,14 @@ use imp_core::{AgentId, ClusterId};
 use imp_grammar::proof::{self, CLOCK_HEADER, Call, Fault};
 use imp_store::Store;
 use imp_store::compile::{self as table, AgentStanding, Which};
-use imp_xds::{Admission, Peer, World};
+use imp_xds::{Admission, Peer, ResourceSet};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::history;
 use super::identity::{AgentKey, Claims, Issued, Refusal};
 use super::replay::{Replay, Seen};
-use crate::compile::Worlds;
+use crate::compile::ClusterResources;
 use crate::state::Clock;
 
 /// An agent that was let in. Stands in the extensions of its call.
@@ -57,7 +57,7 @@ pub struct AgentAuth {
     store: Store,
     clock: Clock,
     key: AgentKey,
-    worlds: Worlds,
+    cluster_resources: ClusterResources,
     roster: DashMap<AgentId, Entry>,
 }
 
@@ -70,8 +70,13 @@ struct Entry {
 }
 
 impl AgentAuth {
-    pub fn new(store: Store, clock: Clock, key: AgentKey, worlds: Worlds) -> Self {
-        Self { store, clock, key, worlds, roster: DashMap::new() }
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        key: AgentKey,
+        cluster_resources: ClusterResources,
+    ) -> Self {
+        Self { store, clock, key, cluster_resources, roster: DashMap::new() }
     }
 
     pub fn now(&self) -> DateTime<Utc> {
@@ -135,7 +140,7 @@ impl AgentAuth {
     /// Before everything is loaded nobody may be served: an empty answer would make agents delete
     /// what they have.
     pub fn ready(&self) -> Result<(), Status> {
-        if self.worlds.are_ready() { Ok(()) } else { Err(not_ready()) }
+        if self.cluster_resources.are_ready() { Ok(()) } else { Err(not_ready()) }
     }
 
     /// The entry comes first, then the look at the database: a revocation is either seen by the
@@ -203,10 +208,10 @@ impl Admission for AgentAuth {
         identity(&request.extensions).map(|_| ())
     }
 
-    fn admit(&self, peer: &Peer<'_>) -> Result<World, Status> {
+    fn admit(&self, peer: &Peer<'_>) -> Result<ResourceSet, Status> {
         let identity = identity(peer.extensions)?;
         self.ready()?;
-        self.worlds.get(identity.cluster).ok_or_else(not_ready)
+        self.cluster_resources.get(identity.cluster).ok_or_else(not_ready)
     }
 
     fn revoked(&self, peer: &Peer<'_>) -> Option<CancellationToken> {

@@ -179,7 +179,7 @@ impl Withholding {
             _ => {}
         }
         if removals > 0 && removals != before {
-            tracing::error!(agent = %session.agent, cluster = %session.cluster, removals, "AN AGENT HOLDS REMOVALS BACK: too much of its world went at once. If that is meant, say `imp-agent accept-shrink` beside it");
+            tracing::error!(agent = %session.agent, cluster = %session.cluster, removals, "AN AGENT HOLDS REMOVALS BACK: too much of its resource set went at once. If that is meant, say `imp-agent accept-shrink` beside it");
         }
     }
 }

@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::world::{Caller, Now, World};
+use crate::control_plane::{Caller, ControlPlane, Now};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -110,11 +110,11 @@ pub async fn registration_token(admin: &Caller, cluster: &str) -> String {
 }
 
 pub async fn register(
-    world: &World,
+    plane: &ControlPlane,
     token: &str,
 ) -> Result<(pb::RegisterResponse, Credential), Status> {
-    let nobody = Credential::fresh(&world.now);
-    let answer = register_over(channel(world.running.agent_addr), &nobody, token).await?;
+    let nobody = Credential::fresh(&plane.now);
+    let answer = register_over(channel(plane.running.agent_addr), &nobody, token).await?;
     let credential = nobody.with_jwt(&answer.jwt);
     Ok((answer, credential))
 }
@@ -394,12 +394,12 @@ impl Held {
 
 impl Agent {
     /// In this cluster, following the delta stream.
-    pub async fn start(world: &World, cluster: &str) -> Self {
-        let token = registration_token(&world.admin, cluster).await;
-        let (registered, credential) = register(world, &token).await.unwrap();
+    pub async fn start(plane: &ControlPlane, cluster: &str) -> Self {
+        let token = registration_token(&plane.admin, cluster).await;
+        let (registered, credential) = register(plane, &token).await.unwrap();
         assert_eq!(registered.cluster_id, cluster);
         let id = registered.agent_id;
-        let address = world.running.agent_addr;
+        let address = plane.running.agent_addr;
         let mut agent = Self {
             id,
             credential,

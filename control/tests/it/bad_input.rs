@@ -4,7 +4,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Shop, World, payment_service, public_gateway};
+use crate::control_plane::{ControlPlane, Shop, payment_service, public_gateway};
 
 /// The body with the value at `pointer` replaced or added.
 fn with(mut body: Value, pointer: &str, value: Value) -> Value {
@@ -21,9 +21,9 @@ fn with(mut body: Value, pointer: &str, value: Value) -> Value {
 
 #[tokio::test]
 async fn a_body_of_the_wrong_shape_is_refused_with_a_pointer() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let before = world.everything().await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let before = plane.everything().await;
     let (service, gateway) = (payment_service(), public_gateway());
     let publish = shop.publish("free.example.com");
     let plan = json!({ "product_id": shop.id("products"), "name": "x" });
@@ -85,14 +85,14 @@ async fn a_body_of_the_wrong_shape_is_refused_with_a_pointer() {
     for (kind, body, code, pointer) in table {
         shop.provider.post(&format!("/v1/{kind}"), body).await.refused(400, code, pointer);
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[tokio::test]
 async fn what_is_well_formed_and_wrong_is_refused_with_a_pointer() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let before = world.everything().await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let before = plane.everything().await;
     let (service, gateway) = (payment_service(), public_gateway());
     let publish = shop.publish("free.example.com");
     let header = |name: &str, value: &str| json!([{ "name": "h", "type": "request_headers", "config": { "set": [{ "name": name, "value": value }] } }]);
@@ -202,14 +202,14 @@ async fn what_is_well_formed_and_wrong_is_refused_with_a_pointer() {
     for (kind, body, code, pointer) in table {
         shop.provider.post(&format!("/v1/{kind}"), body).await.refused(422, code, &pointer);
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[tokio::test]
 async fn an_upstream_that_leads_inside_is_refused_unless_the_deployment_names_it() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let before = world.everything().await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let before = plane.everything().await;
     let pointer = "/backends/0/endpoints/0/host";
     for host in
         ["10.0.0.1", "169.254.169.254", "192.168.1.1", "[fd00::1]", "metadata.google.internal"]
@@ -220,15 +220,15 @@ async fn an_upstream_that_leads_inside_is_refused_unless_the_deployment_names_it
         let answer = shop.provider.put(&shop.path("api-services"), body).await;
         answer.refused(422, "forbidden_upstream", pointer);
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
     let body = with(payment_service(), pointer, json!("payment-svc.default.svc"));
     shop.provider.make("api-services", with(body, "/name", json!("public"))).await;
 }
 
 #[tokio::test]
 async fn a_v1_client_that_sends_gateway_id_is_told_where_it_went() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let body = with(payment_service(), "/gateway_id", json!(shop.id("gateways")));
     let answer = shop.provider.post("/v1/api-services", body).await;
     answer.refused(400, "unknown_field", "/gateway_id");
@@ -239,15 +239,15 @@ async fn a_v1_client_that_sends_gateway_id_is_told_where_it_went() {
 #[rstest]
 #[tokio::test]
 async fn a_taken_name_is_refused(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
-    let before = world.everything().await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let before = plane.everything().await;
     let table = [
         ("tenants", json!({ "name": "x", "slug": "acme" }), "/slug"),
         ("clusters", json!({ "name": "acme-cluster" }), "/name"),
     ];
     for (kind, body, pointer) in table {
-        world.admin.post(&format!("/v1/{kind}"), body).await.refused(409, "name_taken", pointer);
+        plane.admin.post(&format!("/v1/{kind}"), body).await.refused(409, "name_taken", pointer);
     }
     let plan = json!({ "name": "gold", "product_id": shop.id("products") });
     let table = [
@@ -267,19 +267,19 @@ async fn a_taken_name_is_refused(#[values(Kind::Sqlite, Kind::Postgres)] kind: K
     });
     let answer = shop.customer.post("/v1/consumers", consumer).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (409, "name_taken"), "{:#}", answer.body);
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
     // Another tenant may have the same names.
-    Shop::open(&world, "other").await;
+    Shop::open(&plane, "other").await;
 }
 
 #[rstest]
 #[tokio::test]
 async fn what_is_in_use_cannot_be_deleted(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
-    let before = world.everything().await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let before = plane.everything().await;
     for kind in ["tenants", "clusters"] {
-        world.admin.delete(&shop.path(kind)).await.refused(409, "in_use", "");
+        plane.admin.delete(&shop.path(kind)).await.refused(409, "in_use", "");
     }
     for kind in ["api-services", "gateways", "products", "plans", "customers"] {
         let answer = shop.provider.delete(&shop.path(kind)).await;
@@ -289,14 +289,14 @@ async fn what_is_in_use_cannot_be_deleted(#[values(Kind::Sqlite, Kind::Postgres)
     for kind in ["client-apps", "consumers"] {
         shop.customer.delete(&shop.path(kind)).await.refused(409, "in_use", "");
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[tokio::test]
 async fn what_cannot_change_does_not() {
-    let world = World::start().await;
-    let (shop, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
-    let before = world.everything().await;
+    let plane = ControlPlane::start().await;
+    let (shop, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
+    let before = plane.everything().await;
     let table = [
         ("tenants", "slug", json!("b")),
         ("tenants", "id", json!(uuid::Uuid::now_v7())),
@@ -317,15 +317,15 @@ async fn what_cannot_change_does_not() {
         ("credentials", "last4", json!("0000")),
     ];
     for (kind, field, value) in table {
-        let answer = world.admin.patch(&shop.path(kind), json!({ field: value })).await;
+        let answer = plane.admin.patch(&shop.path(kind), json!({ field: value })).await;
         answer.refused(422, "immutable_field", &format!("/{field}"));
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[tokio::test]
 async fn an_unknown_or_wrong_query_parameter_is_refused() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     let table = [
         ("colour=red", "unknown_parameter"),
         ("page_size=0", "invalid_parameter"),
@@ -336,6 +336,6 @@ async fn an_unknown_or_wrong_query_parameter_is_refused() {
         ("status=active&status=draft", "invalid_parameter"),
     ];
     for (query, code) in table {
-        world.admin.get(&format!("/v1/plans?{query}")).await.refused(400, code, "");
+        plane.admin.get(&format!("/v1/plans?{query}")).await.refused(400, code, "");
     }
 }

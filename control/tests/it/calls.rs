@@ -22,10 +22,10 @@ use crate::agent::{
     Agent, Credential, Report, channel, delta_with, register, registration_token, renew,
     renew_with, with,
 };
-use crate::world::{Shop, World};
+use crate::control_plane::{ControlPlane, Shop};
 
-async fn cluster(world: &World, name: &str) -> String {
-    let made = world.admin.make("clusters", json!({ "name": name })).await;
+async fn cluster(plane: &ControlPlane, name: &str) -> String {
+    let made = plane.admin.make("clusters", json!({ "name": name })).await;
     made["id"].as_str().unwrap().to_owned()
 }
 
@@ -62,9 +62,9 @@ fn the_table_holds_every_method_of_the_service() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_that_is_not_in_the_table_leads_nowhere() {
-    let world = World::start().await;
-    let here = cluster(&world, "here").await;
-    let agent = Agent::start(&world, &here).await;
+    let plane = ControlPlane::start().await;
+    let here = cluster(&plane, "here").await;
+    let agent = Agent::start(&plane, &here).await;
     let http = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
     for path in [
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
@@ -76,7 +76,7 @@ async fn a_path_that_is_not_in_the_table_leads_nowhere() {
         "/v1/clusters",
         "/",
     ] {
-        let url = format!("http://{}{path}", world.running.agent_addr);
+        let url = format!("http://{}{path}", plane.running.agent_addr);
         let headers = agent.credential.metadata(path).into_headers();
         let request = http.post(url).headers(headers).header("content-type", "application/grpc");
         let answer = request.send().await.unwrap();
@@ -87,20 +87,20 @@ async fn a_path_that_is_not_in_the_table_leads_nowhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_refuses_who_does_not_prove_who_he_is() {
-    let world = World::start().await;
-    let (address, here) = (world.running.agent_addr, cluster(&world, "here").await);
-    let agent = Agent::start(&world, &here).await;
+    let plane = ControlPlane::start().await;
+    let (address, here) = (plane.running.agent_addr, cluster(&plane, "here").await);
+    let agent = Agent::start(&plane, &here).await;
     let own = &agent.credential;
-    let token = registration_token(&world.admin, &here).await;
+    let token = registration_token(&plane.admin, &here).await;
     let (id, at): (AgentId, ClusterId) = (agent.id.parse().unwrap(), here.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let theirs = AgentKey::open(&dir.path().join("key")).unwrap();
-    let ours = AgentKey::open(&world.dir.path().join("agent-key")).unwrap();
-    let (now, key) = (world.now.get(), own.key.thumbprint());
+    let ours = AgentKey::open(&plane.dir.path().join("agent-key")).unwrap();
+    let (now, key) = (plane.now.get(), own.key.thumbprint());
     let signed = |by: &AgentKey, id, at, key: &str| {
         own.with_jwt(&by.issue(id, at, key, 1, now).unwrap().jwt)
     };
-    let thief = Credential { jwt: own.jwt.clone(), ..Credential::fresh(&world.now) };
+    let thief = Credential { jwt: own.jwt.clone(), ..Credential::fresh(&plane.now) };
     let foreign = signed(&theirs, id, at, &key);
     let unknown = signed(&ours, AgentId::new(), at, &key);
     let moved = signed(&ours, id, ClusterId::new(), &key);
@@ -148,7 +148,7 @@ async fn every_call_refuses_who_does_not_prove_who_he_is() {
         let refusals = [
             ("a proof without token", without("authorization")),
             ("the token as a bearer", bearer(&own.jwt)),
-            ("an API token", bearer(world.admin.token.as_deref().unwrap())),
+            ("an API token", bearer(plane.admin.token.as_deref().unwrap())),
             ("a registration token", own.with_jwt(&token).metadata(path)),
             ("no JWT", own.with_jwt("x").metadata(path)),
             ("a stolen token and another key", thief.metadata(path)),
@@ -168,11 +168,11 @@ async fn every_call_refuses_who_does_not_prove_who_he_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_agent_makes_no_call() {
-    let world = World::start().await;
-    let (address, here) = (world.running.agent_addr, cluster(&world, "here").await);
-    let agent = Agent::start(&world, &here).await;
+    let plane = ControlPlane::start().await;
+    let (address, here) = (plane.running.agent_addr, cluster(&plane, "here").await);
+    let agent = Agent::start(&plane, &here).await;
     let path = format!("/v1/clusters/{here}/agents/{}", agent.id);
-    assert_eq!(world.admin.delete(&path).await.status, 204);
+    assert_eq!(plane.admin.delete(&path).await.status, 204);
     for method in [Method::Renew, Method::Report, Method::Delta] {
         let headers = agent.credential.metadata(method.path());
         let outcome = call(address, method, headers).await;
@@ -182,9 +182,9 @@ async fn a_revoked_agent_makes_no_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewed_token_ends_the_one_before_and_a_lost_answer_locks_nobody_out() {
-    let world = World::start().await;
-    let (address, here) = (world.running.agent_addr, cluster(&world, "here").await);
-    let agent = Agent::start(&world, &here).await;
+    let plane = ControlPlane::start().await;
+    let (address, here) = (plane.running.agent_addr, cluster(&plane, "here").await);
+    let agent = Agent::start(&plane, &here).await;
     let first = &agent.credential;
     let second = first.with_jwt(&renew(address, first).await.unwrap().jwt);
     assert!(agent.held.is_connected(), "what is open stays open");
@@ -207,28 +207,28 @@ async fn a_renewed_token_ends_the_one_before_and_a_lost_answer_locks_nobody_out(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_clock_is_told_the_right_one() {
-    let world = World::start().await;
-    let (address, here) = (world.running.agent_addr, cluster(&world, "here").await);
-    let agent = Agent::start(&world, &here).await;
+    let plane = ControlPlane::start().await;
+    let (address, here) = (plane.running.agent_addr, cluster(&plane, "here").await);
+    let agent = Agent::start(&plane, &here).await;
     for method in Method::ALL {
         let token = if method == Method::Register { "" } else { &agent.credential.jwt };
         let late = agent.credential.with_jwt(token).metadata(method.path());
-        world.now.advance(TimeDelta::seconds(62));
+        plane.now.advance(TimeDelta::seconds(62));
         let outcome = call(address, method, late).await;
         let status = refused("an old proof", method, outcome, Code::Unauthenticated);
         let told = status.metadata().get(CLOCK_HEADER).unwrap().to_str().unwrap();
-        assert_eq!(told, world.now.get().timestamp_millis().to_string());
+        assert_eq!(told, plane.now.get().timestamp_millis().to_string());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_sees_and_touches_its_own_cluster_whatever_it_asks_for() {
-    let world = World::start().await;
-    let (shop, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "zeta").await);
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let plane = ControlPlane::start().await;
+    let (shop, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "zeta").await);
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let publish = config::Publish::type_url();
     let headers = agent.credential.copied("second").metadata(method::DELTA);
-    let at = channel(world.running.agent_addr);
+    let at = channel(plane.running.agent_addr);
     let stream = FakeClient::connect_with(at, headers, "agent").await.unwrap();
     // It names the other cluster as its own, and the other's publish by its id.
     let mut stream = stream.in_cluster(other.id("clusters"));
@@ -251,10 +251,10 @@ async fn an_agent_sees_and_touches_its_own_cluster_whatever_it_asks_for() {
     report.statuses(vec![crate::agent::status(other.id("product-publishes"), 1, [1, 0, 0])]).await;
     report.usage(1, Vec::new()).await;
     let path = other.path("product-publishes");
-    let shown = world.admin.get(&path).await.ok();
+    let shown = plane.admin.get(&path).await.ok();
     assert_eq!(shown["nodes"], json!({ "acked": 0, "nacked": 0, "behind": 0 }), "{shown:#}");
     // A renewal stays in its cluster.
-    let renewed = renew(world.running.agent_addr, &agent.credential).await.unwrap();
+    let renewed = renew(plane.running.agent_addr, &agent.credential).await.unwrap();
     let claims = renewed.jwt.split('.').nth(1).unwrap();
     use base64::Engine as _;
     let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
@@ -265,23 +265,23 @@ async fn an_agent_sees_and_touches_its_own_cluster_whatever_it_asks_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registrations_and_refusals_are_in_the_audit_trail() {
-    let world = World::start().await;
-    let (address, here) = (world.running.agent_addr, cluster(&world, "here").await);
-    let token = registration_token(&world.admin, &here).await;
-    let (registered, credential) = register(&world, &token).await.unwrap();
+    let plane = ControlPlane::start().await;
+    let (address, here) = (plane.running.agent_addr, cluster(&plane, "here").await);
+    let token = registration_token(&plane.admin, &here).await;
+    let (registered, credential) = register(&plane, &token).await.unwrap();
     let id: AgentId = registered.agent_id.parse().unwrap();
-    let store = &world.running.store;
+    let store = &plane.running.store;
     let rows = imp_store::audit::of_object(store, id).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].operation, "agents.register");
     assert_eq!(rows[0].actor, imp_store::audit::Actor::Agent(id));
     assert!(rows[0].detail.contains(&here) && !rows[0].detail.contains(&token), "{rows:?}");
     let path = format!("/v1/clusters/{here}/agents/{id}");
-    assert_eq!(world.admin.delete(&path).await.status, 204);
+    assert_eq!(plane.admin.delete(&path).await.status, 204);
     for _ in 0..5 {
         renew(address, &credential).await.unwrap_err();
     }
-    register(&world, &token).await.unwrap_err();
+    register(&plane, &token).await.unwrap_err();
     let operations = crate::agent::eventually("a row of the refusals", || async {
         let rows = imp_store::audit::of_object(store, id).await.unwrap();
         let operations: Vec<String> = rows.into_iter().map(|row| row.operation).collect();

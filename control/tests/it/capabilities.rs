@@ -8,10 +8,16 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, Report, shows};
-use crate::world::{Shop, World, payment_service};
+use crate::control_plane::{ControlPlane, Shop, payment_service};
 
 /// Reports, and is shown to know these types.
-async fn knows(world: &World, shop: &Shop, agent: &Agent, version: &str, types: &[&str]) -> Report {
+async fn knows(
+    plane: &ControlPlane,
+    shop: &Shop,
+    agent: &Agent,
+    version: &str,
+    types: &[&str],
+) -> Report {
     let report = agent.report().await;
     report.knows(version, types).await;
     let path = format!("{}/agents/{}", shop.path("clusters"), agent.id);
@@ -20,7 +26,7 @@ async fn knows(world: &World, shop: &Shop, agent: &Agent, version: &str, types: 
             && seen["capabilities"]["policy_types"] == json!(types)
             && seen["status"] == "connected"
     };
-    shows(&world.admin, &path, good).await;
+    shows(&plane.admin, &path, good).await;
     report
 }
 
@@ -39,18 +45,18 @@ const CODE: &str = "unsupported_by_agents";
 async fn a_publish_that_a_connected_agent_could_not_serve_is_refused(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let (provider, path) = (&shop.provider, shop.path("product-publishes"));
     // Nobody is connected: nobody is asked.
     write_policy(&shop, "cors", json!({ "allow_origins": ["https://a.example"] })).await;
     provider.step(&format!("{path}/redeploy")).await.ok();
 
-    let able = Agent::start(&world, shop.id("clusters")).await;
-    let old = Agent::start(&world, shop.id("clusters")).await;
-    let _able = knows(&world, &shop, &able, "2.0.0", &["cors", "rate_limit"]).await;
-    let old_report = knows(&world, &shop, &old, "1.0.0", &["rate_limit"]).await;
-    let refused = async |answer: crate::world::Answer, pointer: &str| {
+    let able = Agent::start(&plane, shop.id("clusters")).await;
+    let old = Agent::start(&plane, shop.id("clusters")).await;
+    let _able = knows(&plane, &shop, &able, "2.0.0", &["cors", "rate_limit"]).await;
+    let old_report = knows(&plane, &shop, &old, "1.0.0", &["rate_limit"]).await;
+    let refused = async |answer: crate::control_plane::Answer, pointer: &str| {
         let detail = answer.body["errors"][0]["detail"].as_str().unwrap_or_default().to_owned();
         answer.refused(422, CODE, pointer);
         for part in ["'cors'", "policy 'pages'", "payment-service", &*old.id, "1.0.0"] {
@@ -73,17 +79,17 @@ async fn a_publish_that_a_connected_agent_could_not_serve_is_refused(
     provider.post(&rollback, json!({ "revision": 1 })).await.ok();
 
     // Another cluster's agents are not asked.
-    let other = world.admin.make("clusters", json!({ "name": "other" })).await;
+    let other = plane.admin.make("clusters", json!({ "name": "other" })).await;
     spec["cluster_id"] = other["id"].clone();
     provider.make("product-publishes", spec).await;
     // Neither is an agent that has not been heard of lately, nor one that was revoked.
-    world.now.advance(TimeDelta::seconds(31));
+    plane.now.advance(TimeDelta::seconds(31));
     provider.step(&format!("{path}/redeploy")).await.ok();
     old_report.knows("1.0.1", &["rate_limit"]).await;
     let agents = format!("{}/agents/{}", shop.path("clusters"), old.id);
-    shows(&world.admin, &agents, |seen| seen["agent_version"] == "1.0.1").await;
+    shows(&plane.admin, &agents, |seen| seen["agent_version"] == "1.0.1").await;
     provider.step(&format!("{path}/redeploy")).await.refused(422, CODE, "/api_services");
-    assert_eq!(world.admin.delete(&agents).await.status, 204);
+    assert_eq!(plane.admin.delete(&agents).await.status, 204);
     provider.step(&format!("{path}/redeploy")).await.ok();
 }
 
@@ -92,18 +98,18 @@ async fn a_publish_that_a_connected_agent_could_not_serve_is_refused(
 async fn a_publish_on_a_gateway_of_a_class_that_an_agent_does_not_serve_is_refused(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let (provider, path) = (&shop.provider, shop.path("product-publishes"));
     // Nobody is connected: nobody is asked.
     provider.step(&format!("{path}/redeploy")).await.ok();
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
     let agents = format!("{}/agents/{}", shop.path("clusters"), agent.id);
     report.can("1.0.0", &["rate_limit"], &["nginx", "kong"]).await;
-    shows(&world.admin, &agents, |seen| seen["agent_version"] == "1.0.0").await;
+    shows(&plane.admin, &agents, |seen| seen["agent_version"] == "1.0.0").await;
     let before = provider.get(&path).await.ok();
-    let refused = |answer: crate::world::Answer, pointer: &str| {
+    let refused = |answer: crate::control_plane::Answer, pointer: &str| {
         let detail = answer.body["errors"][0]["detail"].as_str().unwrap_or_default().to_owned();
         answer.refused(422, CODE, pointer);
         assert!(detail.contains("'envoy-gateway'") && detail.contains(&*agent.id), "{detail}");
@@ -115,7 +121,7 @@ async fn a_publish_on_a_gateway_of_a_class_that_an_agent_does_not_serve_is_refus
     refused(provider.post(&format!("{path}/rollback"), rollback).await, "/revision");
     assert_eq!(provider.get(&path).await.ok(), before, "nothing was written");
     report.can("1.0.1", &["rate_limit"], &["nginx", "envoy-gateway"]).await;
-    shows(&world.admin, &agents, |seen| seen["agent_version"] == "1.0.1").await;
+    shows(&plane.admin, &agents, |seen| seen["agent_version"] == "1.0.1").await;
     provider.step(&format!("{path}/redeploy")).await.ok();
 }
 
@@ -125,13 +131,13 @@ async fn a_publish_on_a_gateway_of_a_class_that_an_agent_does_not_serve_is_refus
 async fn an_agent_of_the_former_release_knows_what_that_release_knew(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
     report.beat(&[]).await;
     let agents = format!("{}/agents", shop.path("clusters"));
-    let seen = shows(&world.admin, &agents, |seen| seen["items"][0]["status"] == "connected").await;
+    let seen = shows(&plane.admin, &agents, |seen| seen["items"][0]["status"] == "connected").await;
     assert_eq!(seen["items"][0]["capabilities"], Value::Null);
     write_policy(&shop, "cors", json!({ "allow_origins": ["https://a.example"] })).await;
     let redeploy = format!("{}/redeploy", shop.path("product-publishes"));
@@ -139,23 +145,23 @@ async fn an_agent_of_the_former_release_knows_what_that_release_knew(
     // An agent that says so knows less, and an upgrade of it more.
     report.knows("1.0.0", &["rate_limit"]).await;
     let known = |seen: &Value| seen["items"][0]["capabilities"]["policy_types"][0] == "rate_limit";
-    shows(&world.admin, &agents, known).await;
+    shows(&plane.admin, &agents, known).await;
     shop.provider.step(&redeploy).await.refused(422, CODE, "/api_services");
     report.beat(&[]).await;
-    shows(&world.admin, &agents, |seen| seen["items"][0]["capabilities"].is_null()).await;
+    shows(&plane.admin, &agents, |seen| seen["items"][0]["capabilities"].is_null()).await;
     shop.provider.step(&redeploy).await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_agent_says_is_bounded() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
     let long = "x".repeat(1_000);
     report.knows("1.0.0", &vec![long.as_str(); 300]).await;
     let path = format!("{}/agents/{}", shop.path("clusters"), agent.id);
-    let seen = shows(&world.admin, &path, |seen| seen["agent_version"] == "1.0.0").await;
+    let seen = shows(&plane.admin, &path, |seen| seen["agent_version"] == "1.0.0").await;
     let types = seen["capabilities"]["policy_types"].as_array().unwrap();
     assert_eq!((types.len(), types[0].as_str().unwrap().len()), (256, 64));
 }

@@ -5,7 +5,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, Shop, World};
+use crate::control_plane::{Answer, ControlPlane, Shop};
 
 /// 16 matchers of this length on each route; the last one's first value is as long as told.
 fn service(name: &str, routes: usize, length: usize, last: usize) -> Value {
@@ -36,8 +36,8 @@ fn found(answer: &Answer, cap: &Cap) -> usize {
 
 #[tokio::test]
 async fn a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let cap = &caps::SERVICE_BYTES;
     let post = async |length, last| {
         let body = service(&format!("s{length}"), 16, length, last);
@@ -68,8 +68,8 @@ async fn a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
 
 #[tokio::test]
 async fn a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let cap = &caps::PUBLISH_BYTES;
     let mut ids = Vec::new();
     for index in 0..4 {
@@ -174,8 +174,8 @@ async fn product(shop: &Shop, name: &str, services: Vec<Value>) -> Value {
 async fn a_tenant_has_its_share_of_a_cluster_and_no_more(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     // 64 KB of headers on each of 50 routes: 3.7 MB of 64 as a gateway holds it, 0.1 as it is sent.
     let large = product(&shop, "large", vec![spread("large", 50, 1000, false)]).await;
     let publish = async |product: &Value, host: &str, cluster: &Value| {
@@ -190,7 +190,7 @@ async fn a_tenant_has_its_share_of_a_cluster_and_no_more(
         made.push(publish(&large, &format!("h{index}.example.com"), &cluster).await.ok());
     }
     publish(&large, "h18.example.com", &cluster).await.refused(409, "cap_reached", "/cluster_id");
-    let elsewhere = world.admin.make("clusters", json!({ "name": "elsewhere" })).await;
+    let elsewhere = plane.admin.make("clusters", json!({ "name": "elsewhere" })).await;
     publish(&large, "h18.example.com", &elsewhere["id"]).await.ok();
     // What is replaced by its next revision does not count twice; what is taken away not at all.
     let path =
@@ -212,8 +212,8 @@ async fn a_tenant_has_its_share_of_a_cluster_and_no_more(
 
 #[tokio::test]
 async fn a_bomb_is_refused_before_it_costs_anything() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     for (expressions, code) in [(200, "too_many"), (2000, "too_many")] {
         let rule = |i: usize| json!({ "name": format!("x-{i}"), "value": { "regex": format!(r"\w{{90}}{i}") } });
         let mut bomb = spread("bomb", 1, 1, false);

@@ -4,7 +4,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Caller, Shop, World};
+use crate::control_plane::{Caller, ControlPlane, Shop};
 
 async fn ids(caller: &Caller, path: &str) -> Vec<String> {
     let list = caller.get(path).await.ok();
@@ -15,8 +15,8 @@ async fn ids(caller: &Caller, path: &str) -> Vec<String> {
 #[rstest]
 #[tokio::test]
 async fn drafts_are_invisible_to_customers(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let (provider, customer) = (&shop.provider, &shop.customer);
     let draft = json!({ "name": "next", "visibility": "public", "status": "draft" });
     let product = provider.make("products", draft).await;
@@ -72,8 +72,8 @@ async fn drafts_are_invisible_to_customers(#[values(Kind::Sqlite, Kind::Postgres
 
 #[tokio::test]
 async fn what_is_closed_stays_as_it_is() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let provider = &shop.provider;
     let product = provider.make("products", json!({ "name": "old" })).await;
     let product = format!("/v1/products/{}", product["id"].as_str().unwrap());
@@ -100,21 +100,21 @@ async fn what_is_closed_stays_as_it_is() {
 /// T03: what is unique is unique within the owner, so that a conflict tells nothing of others.
 #[tokio::test]
 async fn another_tenant_s_names_are_free() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     // Both shops use the same names for everything that has one.
-    let (acme, _other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let (acme, _other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     let rival = acme.provider.make("customers", json!({ "name": "Rival" })).await;
-    let caller = crate::world::CUSTOMER;
+    let caller = crate::control_plane::CUSTOMER;
     let rival_id = rival["id"].as_str().unwrap();
-    let caller = world.token(Some(acme.id("tenants")), Some(rival_id), &caller).await;
+    let caller = plane.token(Some(acme.id("tenants")), Some(rival_id), &caller).await;
     let app = json!({ "customer_id": rival_id, "name": "web shop" });
     caller.make("client-apps", app).await;
     // The one name that is shared is a host's; its conflict names nobody.
     let other = json!({ "name": "third", "slug": "third" });
-    let third = world.admin.make("tenants", other).await;
-    let third = world.token(third["id"].as_str(), None, &crate::world::PROVIDER).await;
-    let service = third.make("api-services", crate::world::payment_service()).await;
-    let gateway = third.make("gateways", crate::world::public_gateway()).await;
+    let third = plane.admin.make("tenants", other).await;
+    let third = plane.token(third["id"].as_str(), None, &crate::control_plane::PROVIDER).await;
+    let service = third.make("api-services", crate::control_plane::payment_service()).await;
+    let gateway = third.make("gateways", crate::control_plane::public_gateway()).await;
     let product = json!({ "name": "p", "api_services": [service["id"]] });
     let product = third.make("products", product).await;
     let body = json!({

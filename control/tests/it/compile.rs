@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::agent::{Agent, eventually};
-use crate::world::{Shop, World, payment_service};
+use crate::control_plane::{ControlPlane, Shop, payment_service};
 
-async fn on(kind: Kind) -> (Database, World) {
+async fn on(kind: Kind) -> (Database, ControlPlane) {
     let database = Database::fresh(kind).await.unwrap();
-    let world = World::start_on(Some(database.url())).await;
-    (database, world)
+    let plane = ControlPlane::start_on(Some(database.url())).await;
+    (database, plane)
 }
 
 #[rstest]
@@ -22,12 +22,12 @@ async fn on(kind: Kind) -> (Database, World) {
 #[case::postgres(Kind::Postgres)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publish_reaches_its_cluster_with_all_that_it_needs_and_no_other(#[case] kind: Kind) {
-    let (_database, world) = on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let (_database, plane) = on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     // Made after everything was loaded.
-    let other = world.admin.make("clusters", json!({ "name": "other" })).await;
-    let here = Agent::start(&world, shop.id("clusters")).await;
-    let there = Agent::start(&world, other["id"].as_str().unwrap()).await;
+    let other = plane.admin.make("clusters", json!({ "name": "other" })).await;
+    let here = Agent::start(&plane, shop.id("clusters")).await;
+    let there = Agent::start(&plane, other["id"].as_str().unwrap()).await;
     here.held.reach([1, 1, 1, 1]).await;
 
     let [publish] = &here.held.all::<pb::Publish>()[..] else { panic!() };
@@ -86,9 +86,9 @@ async fn a_publish_reaches_its_cluster_with_all_that_it_needs_and_no_other(#[cas
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_type_of_the_contract_is_delivered_changed_and_removed(#[case] kind: Kind) {
     use pb::ResourceType;
-    let (_database, world) = on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let (_database, plane) = on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     agent.held.reach([1, 1, 1, 1]).await;
     for &of in ResourceType::ALL {
         let before = agent.held.versions(of);
@@ -128,9 +128,9 @@ async fn every_type_of_the_contract_is_delivered_changed_and_removed(#[case] kin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_agent_is_sent_names_the_request_that_changed_it() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     agent.held.reach([1, 1, 1, 1]).await;
     let path = format!("{}/redeploy", shop.path("product-publishes"));
     let answer = shop.provider.step(&path).await;
@@ -144,8 +144,8 @@ async fn what_an_agent_is_sent_names_the_request_that_changed_it() {
 /// in the lists that those resolve by themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_is_sent_the_policies_that_apply_to_it() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let mut service = payment_service();
     let limit = |name: &str, requests: u64, route: Value| {
         json!({ "name": name, "type": "rate_limit", "route": route,
@@ -164,7 +164,7 @@ async fn a_route_is_sent_the_policies_that_apply_to_it() {
     let copy = shop.provider.make("api-services", service).await;
     let both = json!({ "api_services": [shop.id("api-services"), copy["id"]] });
     shop.provider.patch(&shop.path("products"), both).await.ok();
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     shop.provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
     let publish = agent.held.one(|it: &pb::Publish| it.api_services.len() == 2).await;
 
@@ -197,9 +197,9 @@ async fn a_route_is_sent_the_policies_that_apply_to_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revoking_a_key_moves_one_resource_and_nothing_brings_it_back() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     agent.held.reach([1, 1, 1, 1]).await;
     agent.held.take_log();
     shop.customer.step(&format!("{}/revoke", shop.path("credentials"))).await.ok();
@@ -216,9 +216,9 @@ async fn revoking_a_key_moves_one_resource_and_nothing_brings_it_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_subscription_may_do_follows_its_life() {
     use pb::entitlement::State;
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let path = shop.path("subscriptions");
     let becomes =
         async |state: State| agent.held.one(move |it: &pb::Entitlement| it.state() == state).await;
@@ -239,9 +239,9 @@ async fn what_a_subscription_may_do_follows_its_life() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publish_is_suspended_resumed_and_taken_away() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let path = shop.path("product-publishes");
     agent.held.one(|it: &pb::Publish| !it.suspended).await;
     shop.provider.step(&format!("{path}/suspend")).await.ok();
@@ -259,19 +259,19 @@ async fn a_publish_is_suspended_resumed_and_taken_away() {
 #[case::postgres(Kind::Postgres)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_only_what_changed_is_sent(#[case] kind: Kind) {
-    let (database, world) = on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
-    let mut agent = Agent::start(&world, shop.id("clusters")).await;
+    let (database, plane) = on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let mut agent = Agent::start(&plane, shop.id("clusters")).await;
     agent.held.reach([1, 1, 1, 1]).await;
-    let world = world.restart(Some(database.url())).await;
+    let plane = plane.restart(Some(database.url())).await;
     eventually("the end of the stream", || {
         let ended = !agent.held.is_connected();
         async move { ended.then_some(()) }
     })
     .await;
     agent.held.take_log();
-    agent.follow(world.running.agent_addr).await;
-    let provider = world.admin.with(shop.provider.token.as_deref());
+    agent.follow(plane.running.agent_addr).await;
+    let provider = plane.admin.with(shop.provider.token.as_deref());
     provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
     agent.held.one(|it: &pb::Publish| it.revision == 2).await;
     assert_eq!(agent.held.take_log(), [format!("+{}", shop.id("product-publishes"))]);
@@ -281,7 +281,7 @@ async fn after_a_restart_only_what_changed_is_sent(#[case] kind: Kind) {
 async fn a_second_control_plane_follows_what_the_first_one_writes() {
     let (database, first) = on(Kind::Postgres).await;
     let shop = Shop::open(&first, "acme").await;
-    let second = World::start_on(Some(database.url())).await;
+    let second = ControlPlane::start_on(Some(database.url())).await;
     assert_eq!(second.running.admin_token, None);
     // Registered with the second one: each has a key of its own here.
     let token = crate::agent::registration_token(&first.admin, shop.id("clusters")).await;
@@ -290,7 +290,7 @@ async fn a_second_control_plane_follows_what_the_first_one_writes() {
     assert_eq!(foreign.unwrap_err().code(), tonic::Code::Unauthenticated);
 
     let admin = first.admin.clone();
-    let at_second = World { admin, ..second };
+    let at_second = ControlPlane { admin, ..second };
     let agent = Agent::start(&at_second, shop.id("clusters")).await;
     agent.held.reach([1, 1, 1, 1]).await;
     shop.provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
@@ -301,9 +301,9 @@ async fn a_second_control_plane_follows_what_the_first_one_writes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_subscription_counts_where_the_cancelled_one_did() {
-    let (_database, world) = on(Kind::Sqlite).await;
-    let shop = Shop::open(&world, "acme").await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let (_database, plane) = on(Kind::Sqlite).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     agent.held.reach([1, 1, 1, 1]).await;
     shop.customer.step(&format!("{}/cancel", shop.path("subscriptions"))).await.ok();
     let second = shop.customer.make("subscriptions", shop.subscription()).await;

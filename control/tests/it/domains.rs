@@ -8,22 +8,22 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::control_plane::{Answer, Caller, ControlPlane, Shop};
 use crate::dns::{Dns, Says};
-use crate::world::{Answer, Caller, Shop, World};
 
-/// A world whose tenants share `apps.example.com`, and whose DNS is ours; and two shops, each of
+/// A control plane whose tenants share `apps.example.com`, and whose DNS is ours; and two shops, each of
 /// which serves a host of the shared domain.
-async fn two_shops(kind: Kind) -> (World, Dns, Shop, Shop) {
+async fn two_shops(kind: Kind) -> (ControlPlane, Dns, Shop, Shop) {
     let dns = Dns::start().await;
     let flags = ClaimFlags {
         shared_domains: vec!["example.com".to_owned()],
         dns_server: Some(dns.address),
         ..ClaimFlags::in_process()
     };
-    let world = World::ruled(kind, flags).await;
-    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::ruled(kind, flags).await;
+    let (acme, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     other.listen_on(8081).await;
-    (world, dns, acme, other)
+    (plane, dns, acme, other)
 }
 
 async fn publish(shop: &Shop, host: &str) -> Answer {
@@ -53,7 +53,7 @@ fn path(object: &Value) -> String {
 async fn a_tenant_publishes_below_a_domain_once_its_dns_record_is_found(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (_world, dns, acme, other) = two_shops(kind).await;
+    let (_control_plane, dns, acme, other) = two_shops(kind).await;
     let domain = acme.objects["domains"].clone();
     assert_eq!((&domain["status"], &domain["held_since"]), (&json!("pending"), &Value::Null));
     assert_eq!(domain["challenge"]["record"], "_imp-challenge.acme.shop");
@@ -90,7 +90,7 @@ async fn a_tenant_publishes_below_a_domain_once_its_dns_record_is_found(
 
 #[tokio::test]
 async fn a_proof_may_stand_behind_an_alias() {
-    let (_world, dns, acme, _other) = two_shops(Kind::Sqlite).await;
+    let (_control_plane, dns, acme, _other) = two_shops(Kind::Sqlite).await;
     let domain = &acme.objects["domains"];
     let value = domain["challenge"]["value"].as_str().unwrap().to_owned();
     dns.say("_imp-challenge.acme.shop", Says::Alias("proofs.dns.example.", vec![value]));
@@ -99,7 +99,7 @@ async fn a_proof_may_stand_behind_an_alias() {
 
 #[tokio::test]
 async fn a_proof_is_found_among_as_many_records_as_are_looked_at() {
-    let (_world, dns, acme, _other) = two_shops(Kind::Sqlite).await;
+    let (_control_plane, dns, acme, _other) = two_shops(Kind::Sqlite).await;
     let domain = &acme.objects["domains"];
     let value = domain["challenge"]["value"].as_str().unwrap();
     let cap = imp_grammar::caps::DNS_RECORDS.size();
@@ -117,8 +117,8 @@ async fn a_proof_is_found_among_as_many_records_as_are_looked_at() {
 /// R11 of the findings, and others of its kind.
 #[tokio::test]
 async fn addresses_reserved_names_and_names_of_nobody_are_refused() {
-    let (world, _dns, acme, _other) = two_shops(Kind::Sqlite).await;
-    let before = world.everything().await;
+    let (plane, _dns, acme, _other) = two_shops(Kind::Sqlite).await;
+    let before = plane.everything().await;
     for (host, code) in [
         ("127.0.0.1", "reserved_hostname"),
         ("10.0.0.1", "reserved_hostname"),
@@ -155,7 +155,7 @@ async fn addresses_reserved_names_and_names_of_nobody_are_refused() {
         let answer = acme.provider.patch(&acme.path("product-publishes"), edit).await;
         answer.refused(422, code, "/hostnames/1");
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[rstest]
@@ -163,7 +163,7 @@ async fn addresses_reserved_names_and_names_of_nobody_are_refused() {
 async fn another_tenants_domain_and_nobodys_get_the_same_answer(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (_world, dns, acme, other) = two_shops(kind).await;
+    let (_control_plane, dns, acme, other) = two_shops(kind).await;
     proven(&dns, &acme, "held.org").await;
     publish(&acme, "api.held.org").await.ok();
     let mut told = Vec::new();
@@ -189,19 +189,19 @@ async fn another_tenants_domain_and_nobodys_get_the_same_answer(
 async fn of_many_who_want_a_domain_at_once_one_gets_it(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (world, dns, acme, other) = two_shops(kind).await;
+    let (plane, dns, acme, other) = two_shops(kind).await;
     let mut wants = vec![want(&acme, "race.org").await, want(&other, "race.org").await];
     for index in 0..18 {
         let tenant = json!({ "name": "x", "slug": format!("t{index}") });
-        let tenant = world.admin.make("tenants", tenant).await;
+        let tenant = plane.admin.make("tenants", tenant).await;
         let domain = json!({ "tenant_id": tenant["id"], "name": "race.org" });
-        wants.push(world.admin.make("domains", domain).await);
+        wants.push(plane.admin.make("domains", domain).await);
     }
     let values = wants.iter().map(|it| it["challenge"]["value"].as_str().unwrap().to_owned());
     let texts = values.map(|value| vec![value]).collect();
     dns.say("_imp-challenge.race.org", Says::Texts(texts));
     let calls = wants.iter().enumerate().map(|(index, domain)| {
-        let (admin, domain) = (world.admin.clone(), domain.clone());
+        let (admin, domain) = (plane.admin.clone(), domain.clone());
         let verb = if index % 2 == 0 { "verify" } else { "grant" };
         tokio::spawn(async move { step(&admin, &domain, verb).await })
     });
@@ -222,8 +222,8 @@ async fn of_many_who_want_a_domain_at_once_one_gets_it(
 async fn a_host_of_one_tenant_is_no_other_tenants_in_any_cluster_or_path(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (world, _dns, acme, other) = two_shops(kind).await;
-    let before = world.everything().await;
+    let (plane, _dns, acme, other) = two_shops(kind).await;
+    let before = plane.everything().await;
     for cluster in [acme.id("clusters"), other.id("clusters")] {
         for base_path in ["/", "/v1", "/payments", "/payments/x", "/zzz"] {
             for host in [acme.host.clone(), acme.host.to_uppercase(), format!("{}.", acme.host)] {
@@ -237,7 +237,7 @@ async fn a_host_of_one_tenant_is_no_other_tenants_in_any_cluster_or_path(
             }
         }
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
     // Its own tenant may have it in another cluster.
     let mut body = acme.publish(&acme.host);
     body["cluster_id"] = json!(other.id("clusters"));
@@ -249,7 +249,7 @@ async fn a_host_of_one_tenant_is_no_other_tenants_in_any_cluster_or_path(
 async fn of_tenants_that_race_for_a_host_in_different_clusters_one_gets_it(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (_world, _dns, acme, other) = two_shops(kind).await;
+    let (_control_plane, _dns, acme, other) = two_shops(kind).await;
     let calls = (0..20).map(|index| {
         let shop = if index % 2 == 0 { &acme } else { &other };
         let (caller, mut body) = (shop.provider.clone(), shop.publish("race.example.com"));
@@ -274,16 +274,16 @@ async fn of_tenants_that_race_for_a_host_in_different_clusters_one_gets_it(
 async fn a_host_that_is_given_up_waits_a_day_for_its_tenant(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (world, _dns, acme, other) = two_shops(kind).await;
+    let (plane, _dns, acme, other) = two_shops(kind).await;
     let publish_path = acme.path("product-publishes");
     acme.provider.patch(&publish_path, json!({ "hostnames": ["new.example.com"] })).await.ok();
     publish(&other, &acme.host).await.refused(409, "hostname_taken", "/hostnames/0");
     // Its own tenant takes it back without waiting, and gives it up once more.
     let back = publish(&acme, &acme.host).await.ok();
     assert_eq!(acme.provider.delete(&path(&back)).await.status, 204);
-    world.now.advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
+    plane.now.advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
     publish(&other, &acme.host).await.refused(409, "hostname_taken", "/hostnames/0");
-    world.now.advance(TimeDelta::seconds(1));
+    plane.now.advance(TimeDelta::seconds(1));
     publish(&other, &acme.host).await.ok();
     let rollback = json!({ "revision": 1 });
     let answer = acme.provider.post(&format!("{publish_path}/rollback"), rollback).await;
@@ -295,7 +295,7 @@ async fn a_host_that_is_given_up_waits_a_day_for_its_tenant(
 async fn who_proves_a_part_of_a_domain_has_that_part(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (_world, dns, acme, other) = two_shops(kind).await;
+    let (_control_plane, dns, acme, other) = two_shops(kind).await;
     proven(&dns, &acme, "corp.org").await;
     let before = publish(&acme, "old.team.corp.org").await.ok();
     proven(&dns, &other, "team.corp.org").await;
@@ -320,8 +320,8 @@ async fn who_proves_a_part_of_a_domain_has_that_part(
 async fn an_operator_grants_what_cannot_be_proven(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (world, _dns, acme, other) = two_shops(kind).await;
-    let operator = world.token(None, None, &["sre-operator"]).await;
+    let (plane, _dns, acme, other) = two_shops(kind).await;
+    let operator = plane.token(None, None, &["sre-operator"]).await;
     for name in ["corp.internal", "localhost"] {
         let answer = acme.provider.post("/v1/domains", json!({ "name": name })).await;
         answer.refused(422, "reserved_hostname", "/name");
@@ -351,7 +351,7 @@ async fn an_operator_grants_what_cannot_be_proven(
 async fn a_domain_is_given_up_when_nothing_is_served_below_it(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (_world, dns, acme, _other) = two_shops(kind).await;
+    let (_control_plane, dns, acme, _other) = two_shops(kind).await;
     let domain = proven(&dns, &acme, "corp.org").await;
     let served = publish(&acme, "api.corp.org").await.ok();
     let at = format!("/v1/domains/{}", domain["id"].as_str().unwrap());
@@ -370,7 +370,7 @@ async fn a_domain_is_given_up_when_nothing_is_served_below_it(
 async fn nothing_is_published_below_a_domain_that_goes_at_the_same_time(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let (_world, dns, acme, _other) = two_shops(kind).await;
+    let (_control_plane, dns, acme, _other) = two_shops(kind).await;
     for round in 0..6 {
         let name = format!("r{round}.org");
         let domain = proven(&dns, &acme, &name).await;
@@ -389,7 +389,7 @@ async fn nothing_is_published_below_a_domain_that_goes_at_the_same_time(
 
 #[tokio::test]
 async fn dns_that_fails_is_told_so_in_time_and_holds_nobody_else_up() {
-    let (_world, dns, acme, other) = two_shops(Kind::Sqlite).await;
+    let (_control_plane, dns, acme, other) = two_shops(Kind::Sqlite).await;
     let domain = acme.objects["domains"].clone();
     let record = domain["challenge"]["record"].as_str().unwrap();
     for says in [Says::Failure, Says::Nonsense, Says::Silence] {

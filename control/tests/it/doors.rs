@@ -7,7 +7,7 @@ use imp_core::role::{Action, Kind, Role, allows};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{Caller, Shop, World};
+use crate::control_plane::{Caller, ControlPlane, Shop};
 
 /// An operation of the document.
 pub struct Operation {
@@ -58,7 +58,7 @@ impl Operation {
         }
     }
 
-    pub async fn call(&self, caller: &Caller, id: &str) -> crate::world::Answer {
+    pub async fn call(&self, caller: &Caller, id: &str) -> crate::control_plane::Answer {
         caller.send(self.method.clone(), &self.at(id), self.body().as_ref()).await
     }
 }
@@ -69,12 +69,12 @@ fn role_name(role: Role) -> String {
 
 #[tokio::test]
 async fn every_endpoint_refuses_a_caller_without_a_valid_token() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     let id = uuid::Uuid::now_v7().to_string();
     let well_formed = imp_core::secret::Secret::new(imp_core::secret::SecretKind::ApiToken);
     for operation in operations() {
         for token in [None, Some("nonsense"), Some(well_formed.reveal())] {
-            let answer = operation.call(&world.admin.with(token), &id).await;
+            let answer = operation.call(&plane.admin.with(token), &id).await;
             answer.refused(401, "unauthenticated", "");
             assert!(answer.header("www-authenticate").starts_with("Bearer"), "{}", operation.id);
         }
@@ -83,13 +83,13 @@ async fn every_endpoint_refuses_a_caller_without_a_valid_token() {
 
 #[tokio::test]
 async fn every_endpoint_refuses_exactly_the_roles_that_the_table_leaves_out() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let id = uuid::Uuid::now_v7().to_string();
     for role in Role::ALL {
         let tenant = (!role.is_operator()).then(|| shop.id("tenants"));
         let customer = role.is_customer().then(|| shop.id("customers"));
-        let caller = world.token(tenant, customer, &[&role_name(role)]).await;
+        let caller = plane.token(tenant, customer, &[&role_name(role)]).await;
         for operation in operations() {
             let allowed = operation.needs.is_none_or(|(kind, action)| allows(role, kind, action));
             let answer = operation.call(&caller, &id).await;
@@ -116,30 +116,30 @@ fn who_may_call_what() {
 
 #[tokio::test]
 async fn a_token_ends_when_it_expires_and_when_it_is_revoked() {
-    let world = World::start().await;
-    let end = world.now.get() + TimeDelta::hours(1);
+    let plane = ControlPlane::start().await;
+    let end = plane.now.get() + TimeDelta::hours(1);
     let body = json!({ "name": "short", "roles": ["sre-operator"], "expires_at": end });
-    let made = world.admin.make("api-tokens", body).await;
-    let caller = world.admin.with(made["token"].as_str());
+    let made = plane.admin.make("api-tokens", body).await;
+    let caller = plane.admin.with(made["token"].as_str());
     assert_eq!(caller.get("/v1/me").await.ok()["roles"], json!(["sre-operator"]));
-    world.now.advance(TimeDelta::hours(1));
+    plane.now.advance(TimeDelta::hours(1));
     caller.get("/v1/me").await.refused(401, "unauthenticated", "");
 
     let body = json!({ "name": "long", "roles": ["sre-operator"] });
-    let made = world.admin.make("api-tokens", body).await;
-    let caller = world.admin.with(made["token"].as_str());
+    let made = plane.admin.make("api-tokens", body).await;
+    let caller = plane.admin.with(made["token"].as_str());
     caller.get("/v1/me").await.ok();
     let path = format!("/v1/api-tokens/{}", made["id"].as_str().unwrap());
-    assert_eq!(world.admin.delete(&path).await.status, 204);
+    assert_eq!(plane.admin.delete(&path).await.status, 204);
     caller.get("/v1/me").await.refused(401, "unauthenticated", "");
-    assert!(world.admin.get(&path).await.ok()["revoked_at"].is_string());
+    assert!(plane.admin.get(&path).await.ok()["revoked_at"].is_string());
 }
 
 #[tokio::test]
 async fn an_org_admin_cannot_make_an_operator() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let before = world.everything().await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let before = plane.everything().await;
     for role in ["system-admin", "sre-operator"] {
         let body = json!({ "name": "up", "roles": [role] });
         shop.provider.post("/v1/api-tokens", body).await.refused(403, "forbidden", "/roles");
@@ -147,13 +147,13 @@ async fn an_org_admin_cannot_make_an_operator() {
     let path = shop.path("api-tokens");
     let up = shop.provider.patch(&path, json!({ "roles": ["system-admin"] })).await;
     up.refused(422, "immutable_field", "/roles");
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[tokio::test]
 async fn what_needs_no_token_answers_without_one() {
-    let world = World::start().await;
-    let nobody = world.nobody();
+    let plane = ControlPlane::start().await;
+    let nobody = plane.nobody();
     for path in ["/healthz", "/readyz", "/openapi.json", "/docs/"] {
         assert_eq!(nobody.get(path).await.status, 200, "{path}");
     }

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::agent::{Agent, Credential, channel, with};
-use crate::world::World;
+use crate::control_plane::ControlPlane;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -103,11 +103,11 @@ fn the_bounds_of_the_port_are_those_of_the_table() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_not_known_has_nothing_read_and_nothing_kept() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     let taken = Arc::new(AtomicUsize::new(0));
     let mut calls = Vec::new();
     for _ in 0..2 {
-        let sender = connect(world.running.agent_addr).await;
+        let sender = connect(plane.running.agent_addr).await;
         for path in [method::REGISTER, method::RENEW, method::REPORT, method::DELTA] {
             for _ in 0..15 {
                 let (sender, taken) = (sender.clone(), taken.clone());
@@ -129,8 +129,8 @@ async fn who_is_not_known_has_nothing_read_and_nothing_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_end_at_their_caps() {
-    let world = World::start().await;
-    let nobody = Credential::fresh(&world.now);
+    let plane = ControlPlane::start().await;
+    let nobody = Credential::fresh(&plane.now);
     let register = async |bytes: usize| {
         // A tag, and a length of three bytes.
         let hostname = "h".repeat(bytes - 4);
@@ -138,7 +138,7 @@ async fn messages_end_at_their_caps() {
         let mut request = pb::RegisterRequest { hostname, agent_version, ..Default::default() };
         request.hostname.push_str(&"h".repeat(bytes - request.encoded_len()));
         assert_eq!(request.encoded_len(), bytes);
-        let mut client = AgentServiceClient::new(channel(world.running.agent_addr));
+        let mut client = AgentServiceClient::new(channel(plane.running.agent_addr));
         let request = with(request, nobody.metadata(method::REGISTER));
         client.register(request).await.unwrap_err().code()
     };
@@ -146,8 +146,8 @@ async fn messages_end_at_their_caps() {
     assert_eq!(register(cap).await, Code::Unauthenticated, "it was read");
     assert_eq!(register(cap + 1).await, Code::OutOfRange);
 
-    let made = world.admin.make("clusters", json!({ "name": "here" })).await;
-    let agent = Agent::start(&world, made["id"].as_str().unwrap()).await;
+    let made = plane.admin.make("clusters", json!({ "name": "here" })).await;
+    let agent = Agent::start(&plane, made["id"].as_str().unwrap()).await;
     let beat = |bytes: usize| {
         let version = "v".repeat(bytes - 8);
         let beat = pb::Heartbeat { agent_version: version, ..Default::default() };
@@ -165,9 +165,9 @@ async fn messages_end_at_their_caps() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_of_a_connection_are_bounded() {
-    let world = World::start().await;
-    let nobody = Credential::fresh(&world.now);
-    let (sender, taken) = (connect(world.running.agent_addr).await, Arc::new(AtomicUsize::new(0)));
+    let plane = ControlPlane::start().await;
+    let nobody = Credential::fresh(&plane.now);
+    let (sender, taken) = (connect(plane.running.agent_addr).await, Arc::new(AtomicUsize::new(0)));
     // Tells the client what the server allows.
     let refused = unfinished(sender.clone(), method::RENEW, None, (0, 0), &taken).await;
     assert_eq!(refused.unwrap(), Code::Unauthenticated);
@@ -191,9 +191,9 @@ async fn calls_of_a_connection_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_that_is_never_finished_ends() {
-    let world = World::start().await;
-    let nobody = Credential::fresh(&world.now);
-    let (sender, taken) = (connect(world.running.agent_addr).await, Arc::default());
+    let plane = ControlPlane::start().await;
+    let nobody = Credential::fresh(&plane.now);
+    let (sender, taken) = (connect(plane.running.agent_addr).await, Arc::default());
     let started = Instant::now();
     let call = unfinished(sender, method::REGISTER, Some(&nobody), (1_000, 10), &taken);
     assert_eq!(timeout(PATIENCE, call).await.unwrap().unwrap(), Code::DeadlineExceeded);
@@ -202,13 +202,13 @@ async fn a_registration_that_is_never_finished_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registrations_at_a_time_are_bounded() {
-    let world = World::start().await;
-    let nobody = Credential::fresh(&world.now);
+    let plane = ControlPlane::start().await;
+    let nobody = Credential::fresh(&plane.now);
     let taken = Arc::new(AtomicUsize::new(0));
     let mut stuck = Vec::new();
     for n in 0..caps::HUB_REGISTRATIONS.size() {
         if n % caps::HUB_STREAMS.size() == 0 {
-            stuck.push((connect(world.running.agent_addr).await, Vec::new()));
+            stuck.push((connect(plane.running.agent_addr).await, Vec::new()));
         }
         let (sender, calls) = stuck.last_mut().unwrap();
         let (sender, nobody, taken) = (sender.clone(), nobody.clone(), taken.clone());
@@ -227,7 +227,7 @@ async fn registrations_at_a_time_are_bounded() {
     })
     .await;
     crate::agent::eventually("a refusal", || async {
-        let sender = connect(world.running.agent_addr).await;
+        let sender = connect(plane.running.agent_addr).await;
         let call = unfinished(sender, method::REGISTER, Some(&nobody), (1_000, 10), &taken);
         let code = timeout(Duration::from_millis(500), call).await;
         let code = code.ok()?.ok()?;
@@ -238,12 +238,12 @@ async fn registrations_at_a_time_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_say_nothing_or_half_a_word_are_closed() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     let mut open = Vec::new();
     let words: [&[u8]; 4] =
         [b"", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\n"];
     for word in words {
-        let mut stream = TcpStream::connect(world.running.agent_addr).await.unwrap();
+        let mut stream = TcpStream::connect(plane.running.agent_addr).await.unwrap();
         stream.write_all(word).await.unwrap();
         open.push(stream);
     }

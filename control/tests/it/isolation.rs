@@ -5,8 +5,8 @@ use imp_store::testing::Kind as DatabaseKind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::control_plane::{CUSTOMER, ControlPlane, PROVIDER, Shop};
 use crate::doors::operations;
-use crate::world::{CUSTOMER, PROVIDER, Shop, World};
 
 fn roles(names: &[&str]) -> Vec<Role> {
     serde_json::from_value(json!(names)).unwrap()
@@ -14,9 +14,9 @@ fn roles(names: &[&str]) -> Vec<Role> {
 
 #[tokio::test]
 async fn another_tenants_object_is_not_there_at_any_endpoint() {
-    let world = World::start().await;
-    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
-    let before = world.everything().await;
+    let plane = ControlPlane::start().await;
+    let (acme, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
+    let before = plane.everything().await;
     let mut tried = 0;
     for operation in operations() {
         let Some((kind, action)) = operation.needs.filter(|_| operation.path.contains("{id}"))
@@ -38,7 +38,7 @@ async fn another_tenants_object_is_not_there_at_any_endpoint() {
         }
     }
     assert!(tried > 70, "only {tried}");
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[rstest]
@@ -46,9 +46,9 @@ async fn another_tenants_object_is_not_there_at_any_endpoint() {
 async fn another_tenants_object_cannot_be_referred_to(
     #[values(DatabaseKind::Sqlite, DatabaseKind::Postgres)] kind: DatabaseKind,
 ) {
-    let world = World::on(kind).await;
-    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
-    let before = world.everything().await;
+    let plane = ControlPlane::on(kind).await;
+    let (acme, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
+    let before = plane.everything().await;
     let foreign = |kind: &str| json!(other.id(kind));
     let with = |mut body: Value, field: &str, value: Value| {
         body[field] = value;
@@ -90,10 +90,10 @@ async fn another_tenants_object_cannot_be_referred_to(
         answer.refused(422, "unknown_reference", &pointer);
         // An operator sees both tenants, and still joins nothing across them.
         let body = with(body, "tenant_id", json!(acme.id("tenants")));
-        let answer = world.admin.post(&format!("/v1/{kind}"), body).await;
+        let answer = plane.admin.post(&format!("/v1/{kind}"), body).await;
         answer.refused(422, "unknown_reference", &pointer);
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[rstest]
@@ -101,8 +101,8 @@ async fn another_tenants_object_cannot_be_referred_to(
 async fn lists_hold_ones_own_only(
     #[values(DatabaseKind::Sqlite, DatabaseKind::Postgres)] kind: DatabaseKind,
 ) {
-    let world = World::on(kind).await;
-    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::on(kind).await;
+    let (acme, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     let kinds = acme.objects.keys().filter(|kind| !["clusters", "tenants"].contains(kind));
     for kind in kinds {
         let list = acme.provider.get(&format!("/v1/{kind}")).await.ok();
@@ -122,11 +122,11 @@ async fn lists_hold_ones_own_only(
 async fn a_customer_sees_its_own_subscriptions_only(
     #[values(DatabaseKind::Sqlite, DatabaseKind::Postgres)] kind: DatabaseKind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let rival = shop.provider.make("customers", json!({ "name": "Rival" })).await;
     let rival_id = rival["id"].as_str().unwrap();
-    let caller = world.token(Some(shop.id("tenants")), Some(rival_id), &CUSTOMER).await;
+    let caller = plane.token(Some(shop.id("tenants")), Some(rival_id), &CUSTOMER).await;
     for kind in ["customers", "subscriptions", "client-apps", "consumers", "credentials"] {
         caller.get(&shop.path(kind)).await.refused(404, "not_found", "");
         let list = caller.get(&format!("/v1/{kind}")).await.ok();
@@ -142,15 +142,15 @@ async fn a_customer_sees_its_own_subscriptions_only(
 
 #[tokio::test]
 async fn an_operator_says_for_which_tenant() {
-    let world = World::start().await;
-    let answer = world.admin.post("/v1/customers", json!({ "name": "x" })).await;
+    let plane = ControlPlane::start().await;
+    let answer = plane.admin.post("/v1/customers", json!({ "name": "x" })).await;
     answer.refused(422, "required", "/tenant_id");
     let nobody = uuid::Uuid::now_v7();
     let answer =
-        world.admin.post("/v1/customers", json!({ "name": "x", "tenant_id": nobody })).await;
+        plane.admin.post("/v1/customers", json!({ "name": "x", "tenant_id": nobody })).await;
     answer.refused(422, "unknown_reference", "/tenant_id");
-    let acme = Shop::open(&world, "acme").await;
-    let other = Shop::open(&world, "other").await;
+    let acme = Shop::open(&plane, "acme").await;
+    let other = Shop::open(&plane, "other").await;
     let body = json!({ "name": "x", "tenant_id": other.id("tenants") });
     acme.provider.post("/v1/customers", body).await.refused(404, "not_found", "");
     let body = json!({ "name": "x", "tenant_id": acme.id("tenants") });

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::world::{Shop, World};
+use crate::control_plane::{ControlPlane, Shop};
 
 const LEASE: Duration = Duration::from_millis(900);
 const SOON: Duration = Duration::from_secs(20);
@@ -298,21 +298,21 @@ async fn small_plan(shop: &Shop) -> Value {
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_changes_at_its_time(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let (shop, store) = (Shop::open(&world, "acme").await, world.running.store.clone());
+    let plane = ControlPlane::on(kind).await;
+    let (shop, store) = (Shop::open(&plane, "acme").await, plane.running.store.clone());
     let (small, subscription) = (small_plan(&shop).await, shop.path("subscriptions"));
     let body = json!({ "plan_id": small["id"] });
     shop.provider.patch(&subscription, json!({ "plan_id": Uuid::new_v4() })).await;
     assert_eq!(jobs(&store, "change_plan").await, [], "what was refused asks for nothing");
     shop.customer.patch(&subscription, body).await.ok();
-    let at = period_end(world.now.get());
+    let at = period_end(plane.now.get());
     let asked = jobs(&store, "change_plan").await;
     assert_eq!(asked.iter().map(|it| it.due_at).collect::<Vec<_>>(), [at]);
-    world.now.advance(at - world.now.get() - TimeDelta::seconds(1));
-    let early = worker(&store, world.now.get()).run_due(&["change_plan"]).await.unwrap();
+    plane.now.advance(at - plane.now.get() - TimeDelta::seconds(1));
+    let early = worker(&store, plane.now.get()).run_due(&["change_plan"]).await.unwrap();
     let now = shop.customer.get(&subscription).await.ok();
     assert_eq!((early, &now["plan_id"]), (0, &json!(shop.id("plans"))), "not before its time");
-    world.now.advance(TimeDelta::seconds(1));
+    plane.now.advance(TimeDelta::seconds(1));
     // The clock of the test stands still; a commit wakes the worker.
     ask(&store, "unknown", "", at).await;
     until("the plan has changed", async || {
@@ -320,7 +320,7 @@ async fn a_plan_changes_at_its_time(#[values(Kind::Sqlite, Kind::Postgres)] kind
     })
     .await;
     until("the job is gone", async || jobs(&store, "change_plan").await.is_empty()).await;
-    let text = world.admin.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
+    let text = plane.admin.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
     let text = text.text().await.unwrap();
     for name in [
         r#"imp_jobs_total{kind="change_plan",outcome="done"}"#,
@@ -334,11 +334,11 @@ async fn a_plan_changes_at_its_time(#[values(Kind::Sqlite, Kind::Postgres)] kind
 /// A release without jobs wrote the change; the clock finds it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_plan_without_a_job_is_found() {
-    let world = World::start().await;
-    let (shop, store) = (Shop::open(&world, "acme").await, world.running.store.clone());
+    let plane = ControlPlane::start().await;
+    let (shop, store) = (Shop::open(&plane, "acme").await, plane.running.store.clone());
     let (small, subscription) = (small_plan(&shop).await, shop.path("subscriptions"));
     shop.customer.patch(&subscription, json!({ "plan_id": small["id"] })).await.ok();
-    let at = period_end(world.now.get());
+    let at = period_end(plane.now.get());
     // Its job is lost.
     let lost = job::take(&store, &["change_plan"], at, LEASE).await.unwrap().unwrap();
     let mut tx = store.begin().await.unwrap();

@@ -4,7 +4,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Caller, Shop, World, payment_service, public_gateway};
+use crate::control_plane::{Caller, ControlPlane, Shop, payment_service, public_gateway};
 
 /// Make, get, find in the list, PUT what was read, PATCH, PUT, DELETE, gone.
 async fn lives(caller: &Caller, kind: &str, new: Value, patch: Value) {
@@ -38,18 +38,18 @@ async fn lives(caller: &Caller, kind: &str, new: Value, patch: Value) {
 #[rstest]
 #[tokio::test]
 async fn what_the_platform_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
+    let plane = ControlPlane::on(kind).await;
     let tenant = json!({ "name": "Acme", "slug": "acme" });
-    lives(&world.admin, "tenants", tenant, json!({ "name": "Acme Ltd" })).await;
+    lives(&plane.admin, "tenants", tenant, json!({ "name": "Acme Ltd" })).await;
     let cluster = json!({ "name": "kr-seoul", "labels": { "env": "prod" } });
-    lives(&world.admin, "clusters", cluster, json!({ "region": "ap-northeast-2" })).await;
+    lives(&plane.admin, "clusters", cluster, json!({ "region": "ap-northeast-2" })).await;
 }
 
 #[rstest]
 #[tokio::test]
 async fn what_a_provider_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let named = |mut body: Value| {
         body["name"] = json!("another");
         body
@@ -85,8 +85,8 @@ async fn what_a_provider_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgr
 #[rstest]
 #[tokio::test]
 async fn what_a_customer_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let plan = json!({ "name": "silver", "product_id": shop.id("products"), "auto_approve": true });
     let silver = shop.provider.make("plans", plan).await;
     let to_silver = json!({ "plan_id": silver["id"] });
@@ -115,8 +115,8 @@ async fn what_a_customer_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgr
 
 #[tokio::test]
 async fn a_merge_patch_keeps_what_it_does_not_name_and_null_restores_the_default() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = shop.path("plans");
     let request = shop.provider.request(reqwest::Method::PATCH, &path);
     let request = request
@@ -131,8 +131,8 @@ async fn a_merge_patch_keeps_what_it_does_not_name_and_null_restores_the_default
 
 #[tokio::test]
 async fn an_edited_service_keeps_the_ids_of_its_parts_and_counts_revisions() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let before = &shop.objects["api-services"];
     let mut body = payment_service();
     body["routes"][0]["timeout_ms"] = json!(100);
@@ -146,8 +146,8 @@ async fn an_edited_service_keeps_the_ids_of_its_parts_and_counts_revisions() {
 /// What the list says of a type is what a service with such a policy is held to.
 #[tokio::test]
 async fn policy_types_are_listed_with_the_schema_of_their_settings() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let list = shop.customer.get("/v1/policy-types").await.ok();
     let types = list["items"].as_array().unwrap();
     let settings = json!({
@@ -210,9 +210,9 @@ async fn policy_types_are_listed_with_the_schema_of_their_settings() {
 
 #[tokio::test]
 async fn unique_names_stand_for_ids_in_paths() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
-    let admin = &world.admin;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let admin = &plane.admin;
     assert_eq!(admin.get("/v1/tenants/acme").await.ok()["id"], shop.id("tenants"));
     assert_eq!(admin.get("/v1/clusters/acme-cluster").await.ok()["id"], shop.id("clusters"));
     let service = shop.provider.get("/v1/api-services/payment-service").await.ok();
@@ -228,8 +228,8 @@ async fn unique_names_stand_for_ids_in_paths() {
 
 #[tokio::test]
 async fn a_service_is_deprecated_and_retired_once_nothing_serves_it() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let (provider, service) = (&shop.provider, shop.path("api-services"));
     assert_eq!(provider.get(&service).await.ok()["status"], "published");
     provider.step(&format!("{service}/retire")).await.refused(409, "invalid_transition", "");
@@ -249,33 +249,33 @@ async fn a_service_is_deprecated_and_retired_once_nothing_serves_it() {
 
 #[tokio::test]
 async fn a_cluster_hands_out_registration_tokens() {
-    let world = World::start().await;
-    let cluster = world.admin.make("clusters", json!({ "name": "kr" })).await;
+    let plane = ControlPlane::start().await;
+    let cluster = plane.admin.make("clusters", json!({ "name": "kr" })).await;
     let path = "/v1/clusters/kr/registration-tokens";
-    let token = world.admin.post(path, json!({ "description": "first" })).await.ok();
+    let token = plane.admin.post(path, json!({ "description": "first" })).await.ok();
     assert!(token["token"].as_str().unwrap().starts_with("imp_reg_"));
     assert_eq!(token["cluster_id"], cluster["id"]);
-    let list = world.admin.get(path).await.ok();
+    let list = plane.admin.get(path).await.ok();
     assert_eq!(list["items"][0]["id"], token["id"]);
     assert_eq!(list["items"][0].get("token"), None);
     let one = format!("{path}/{}", token["id"].as_str().unwrap());
-    assert_eq!(world.admin.get(&one).await.ok()["description"], "first");
-    assert_eq!(world.admin.delete(&one).await.status, 204);
-    world.admin.delete(&one).await.refused(404, "not_found", "");
-    let agents = world.admin.get("/v1/clusters/kr/agents").await.ok();
+    assert_eq!(plane.admin.get(&one).await.ok()["description"], "first");
+    assert_eq!(plane.admin.delete(&one).await.status, 204);
+    plane.admin.delete(&one).await.refused(404, "not_found", "");
+    let agents = plane.admin.get("/v1/clusters/kr/agents").await.ok();
     assert_eq!(agents["items"], json!([]));
     let nobody = format!("/v1/clusters/kr/agents/{}", uuid::Uuid::now_v7());
-    world.admin.get(&nobody).await.refused(404, "not_found", "");
-    world.admin.delete(&nobody).await.refused(404, "not_found", "");
+    plane.admin.get(&nobody).await.refused(404, "not_found", "");
+    plane.admin.delete(&nobody).await.refused(404, "not_found", "");
 }
 
 #[tokio::test]
 async fn me_says_whom_the_token_speaks_for() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let me = shop.customer.get("/v1/me").await.ok();
     assert_eq!(me["tenant_id"], shop.id("tenants"));
     assert_eq!(me["customer_id"], shop.id("customers"));
-    let me = world.admin.get("/v1/me").await.ok();
+    let me = plane.admin.get("/v1/me").await.ok();
     assert_eq!((&me["tenant_id"], &me["roles"]), (&Value::Null, &json!(["system-admin"])));
 }

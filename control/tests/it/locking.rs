@@ -5,15 +5,15 @@ use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{Caller, Shop, World};
+use crate::control_plane::{Caller, ControlPlane, Shop};
 
 #[tokio::test]
 async fn a_change_based_on_an_old_version_is_refused() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = shop.path("gateways");
     shop.provider.patch(&path, json!({ "description": "two" })).await.ok();
-    let before = world.everything().await;
+    let before = plane.everything().await;
     for (method, body) in [
         (Method::PUT, Some(json!({ "name": "x", "listeners": [] }))),
         (Method::PATCH, Some(json!({ "description": "three" }))),
@@ -28,7 +28,7 @@ async fn a_change_based_on_an_old_version_is_refused() {
             Caller::finish(request).await.refused(412, "version_mismatch", "");
         }
     }
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
     for tag in ["\"2\"", "\"9\", \"3\"", "*"] {
         let request = shop.provider.request(Method::PATCH, &path).header("if-match", tag);
         Caller::finish(request.json(&json!({ "description": tag }))).await.ok();
@@ -37,8 +37,8 @@ async fn a_change_based_on_an_old_version_is_refused() {
 
 #[tokio::test]
 async fn what_the_caller_already_holds_is_not_sent_again() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = shop.path("plans");
     let first = shop.provider.get(&path).await;
     assert_eq!(first.header("etag"), "\"1\"");
@@ -59,8 +59,8 @@ async fn what_the_caller_already_holds_is_not_sent_again() {
 async fn of_concurrent_changes_of_one_version_one_wins(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = shop.path("gateways");
     let calls = (0..8).map(|index| {
         let request = shop.provider.request(Method::PATCH, &path).header("if-match", "\"1\"");

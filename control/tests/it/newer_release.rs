@@ -12,7 +12,7 @@ use imp_store::{Record as _, Writable as _};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Shop, World, payment_service};
+use crate::control_plane::{ControlPlane, Shop, payment_service};
 
 /// As a newer release stores it.
 fn newer() -> ApiServiceSpec {
@@ -28,9 +28,9 @@ fn newer() -> ApiServiceSpec {
 async fn a_policy_that_this_release_does_not_know_is_shown_and_enters_no_publish(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
-    let (store, all) = (&world.running.store, TenantScope::platform());
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let (store, all) = (&plane.running.store, TenantScope::platform());
     let id: ApiServiceId = shop.id("api-services").parse().unwrap();
     let mut service = ApiService::get(store, &all, id).await.unwrap().unwrap();
     let expected = service.meta.version;
@@ -71,10 +71,10 @@ fn a_gateway_is_told_nothing_of_a_service_with_an_unknown_policy() {
 /// Of a service with such a policy nothing may pass without it; suspended, nothing passes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn that_a_publish_is_suspended_is_told_whatever_its_policies_are() {
-    let world = World::on(Kind::Sqlite).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(Kind::Sqlite).await;
+    let shop = Shop::open(&plane, "acme").await;
     let id: ProductPublishId = shop.id("product-publishes").parse().unwrap();
-    let rows = compile::publishes(&world.running.store, Which::Ids(&[id])).await.unwrap();
+    let rows = compile::publishes(&plane.running.store, Which::Ids(&[id])).await.unwrap();
     let mut desired = rows.into_iter().next().unwrap().content.unwrap();
     desired.api_services[0].spec = newer();
     let refused = message::served(&desired).unwrap_err();
@@ -91,9 +91,9 @@ async fn that_a_publish_is_suspended_is_told_whatever_its_policies_are() {
 async fn a_state_that_this_release_does_not_know_is_shown_and_left_alone(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
-    let (store, all) = (&world.running.store, TenantScope::platform());
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let (store, all) = (&plane.running.store, TenantScope::platform());
     let id: ProductPublishId = shop.id("product-publishes").parse().unwrap();
     let mut publish = ProductPublish::get(store, &all, id).await.unwrap().unwrap();
     publish.status = stored::read_word("degraded").unwrap();

@@ -7,10 +7,10 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Caller, Shop, World, payment_service, public_gateway};
+use crate::control_plane::{Caller, ControlPlane, Shop, payment_service, public_gateway};
 
-async fn pretend(world: &World, tenant: &str, kind: &str, objects: u64) {
-    let mut tx = world.running.store.begin().await.unwrap();
+async fn pretend(plane: &ControlPlane, tenant: &str, kind: &str, objects: u64) {
+    let mut tx = plane.running.store.begin().await.unwrap();
     let tenant: TenantId = tenant.parse().unwrap();
     share::pretend(&mut tx, tenant, &kind.replace('-', "_"), objects).await.unwrap();
     tx.commit().await.unwrap();
@@ -62,10 +62,10 @@ fn rows(shop: &Shop) -> Vec<Row<'_>> {
 #[rstest]
 #[tokio::test]
 async fn every_kind_of_object_ends_at_its_cap(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let (shop, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::on(kind).await;
+    let (shop, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     for (kind, cap, caller, body) in rows(&shop) {
-        pretend(&world, shop.id("tenants"), kind, cap.value - 1).await;
+        pretend(&plane, shop.id("tenants"), kind, cap.value - 1).await;
         let last = caller.make(kind, body(1)).await;
         let answer = caller.post(&format!("/v1/{kind}"), body(2)).await;
         answer.refused(409, "cap_reached", "");
@@ -79,9 +79,9 @@ async fn every_kind_of_object_ends_at_its_cap(#[values(Kind::Sqlite, Kind::Postg
         ("subscriptions", &caps::SUBSCRIPTIONS_PER_TENANT),
         ("consumers", &caps::CONSUMERS_PER_TENANT),
     ] {
-        pretend(&world, shop.id("tenants"), "customers", 1).await;
-        pretend(&world, shop.id("tenants"), "client-apps", 1).await;
-        pretend(&world, shop.id("tenants"), kind, cap.value - 1).await;
+        pretend(&plane, shop.id("tenants"), "customers", 1).await;
+        pretend(&plane, shop.id("tenants"), "client-apps", 1).await;
+        pretend(&plane, shop.id("tenants"), kind, cap.value - 1).await;
         let second = async |n: u8| second(&shop, kind, n).await;
         assert_eq!(second(1).await.status, 201, "{kind}");
         second(2).await.refused(409, "cap_reached", "");
@@ -92,7 +92,7 @@ async fn every_kind_of_object_ends_at_its_cap(#[values(Kind::Sqlite, Kind::Postg
 }
 
 /// A subscription of another customer, or a consumer of another app.
-async fn second(shop: &Shop, kind: &str, n: u8) -> crate::world::Answer {
+async fn second(shop: &Shop, kind: &str, n: u8) -> crate::control_plane::Answer {
     if kind == "consumers" {
         let app = json!({ "customer_id": shop.id("customers"), "name": format!("app {n}") });
         let app = shop.customer.make("client-apps", app).await;
@@ -112,10 +112,10 @@ async fn second(shop: &Shop, kind: &str, n: u8) -> crate::world::Answer {
 async fn of_many_that_come_at_once_no_more_are_made_than_there_is_room_for(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let cap = caps::GATEWAYS_PER_TENANT.value;
-    pretend(&world, shop.id("tenants"), "gateways", cap - 3).await;
+    pretend(&plane, shop.id("tenants"), "gateways", cap - 3).await;
     let answers =
         (0..20).map(|n| {
             let provider = &shop.provider;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::world::World;
+use crate::control_plane::ControlPlane;
 
 fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
@@ -19,8 +19,8 @@ fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
 
 #[tokio::test]
 async fn the_served_document_is_the_printed_one() {
-    let world = World::start().await;
-    let served = world.nobody().get("/openapi.json").await.ok();
+    let plane = ControlPlane::start().await;
+    let served = plane.nobody().get("/openapi.json").await.ok();
     assert_eq!(served, imp_control::rest::document());
     assert_eq!(served["openapi"], "3.1.0");
 }
@@ -93,8 +93,8 @@ fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
 }
 
 /// Whether a list with this query is refused because of the query.
-async fn refuses(world: &World, path: &str, query: &str) -> bool {
-    let answer = world.admin.get(&format!("{path}?{query}")).await;
+async fn refuses(plane: &ControlPlane, path: &str, query: &str) -> bool {
+    let answer = plane.admin.get(&format!("{path}?{query}")).await;
     match answer.status.as_u16() {
         400 => true,
         // It was read, and there is no such object.
@@ -105,7 +105,7 @@ async fn refuses(world: &World, path: &str, query: &str) -> bool {
 
 #[tokio::test]
 async fn query_parameters_are_of_the_type_that_the_document_says() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     let document = imp_control::rest::document();
     let id = uuid::Uuid::now_v7();
     let (mut words, mut ids, mut required) = (0, 0, 0);
@@ -120,20 +120,20 @@ async fn query_parameters_are_of_the_type_that_the_document_says() {
             let nonsense = format!("{name}=nonsense");
             if parameter["required"] == true {
                 required += 1;
-                assert!(refuses(&world, path, "").await, "{of}");
+                assert!(refuses(&plane, path, "").await, "{of}");
             } else if let Some(named) = schema["enum"].as_array() {
                 words += 1;
-                assert!(refuses(&world, path, &nonsense).await, "{of}");
+                assert!(refuses(&plane, path, &nonsense).await, "{of}");
                 for word in named {
                     let query = format!("{name}={}", word.as_str().unwrap());
-                    assert!(!refuses(&world, path, &query).await, "{of}: {word}");
+                    assert!(!refuses(&plane, path, &query).await, "{of}: {word}");
                 }
             } else if schema["format"] == "uuid" {
                 ids += 1;
-                assert!(refuses(&world, path, &nonsense).await, "{of}");
-                assert!(!refuses(&world, path, &format!("{name}={id}")).await, "{of}");
+                assert!(refuses(&plane, path, &nonsense).await, "{of}");
+                assert!(!refuses(&plane, path, &format!("{name}={id}")).await, "{of}");
             } else if name != "page_size" && name != "page_token" {
-                assert!(!refuses(&world, path, &nonsense).await, "{of}");
+                assert!(!refuses(&plane, path, &nonsense).await, "{of}");
             }
         }
     }
@@ -142,13 +142,13 @@ async fn query_parameters_are_of_the_type_that_the_document_says() {
 
 #[tokio::test]
 async fn a_body_is_required_where_the_document_says_so() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     let document = imp_control::rest::document();
     let id = uuid::Uuid::now_v7().to_string();
     for operation in crate::doors::operations() {
         let method = operation.method.as_str().to_ascii_lowercase();
         let described = &document["paths"][&operation.path][&method];
-        let answer = world.admin.send(operation.method.clone(), &operation.at(&id), None).await;
+        let answer = plane.admin.send(operation.method.clone(), &operation.at(&id), None).await;
         match described["requestBody"]["required"].as_bool() {
             Some(required) => {
                 assert!(required, "{}: every body is", operation.id);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Caller, Shop, World};
+use crate::control_plane::{Caller, ControlPlane, Shop};
 
 async fn walk(caller: &Caller, path: &str) -> Vec<Vec<Value>> {
     let mut pages = Vec::new();
@@ -18,8 +18,8 @@ async fn walk(caller: &Caller, path: &str) -> Vec<Vec<Value>> {
 
 #[tokio::test]
 async fn a_walk_over_the_pages_meets_everything_once_in_the_order_it_was_made() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let mut names = vec!["Shop Ltd".to_owned()];
     for index in 0..6 {
         let name = format!("customer {index}");
@@ -36,8 +36,8 @@ async fn a_walk_over_the_pages_meets_everything_once_in_the_order_it_was_made() 
 
 #[tokio::test]
 async fn an_object_made_meanwhile_moves_no_page() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     for index in 0..3 {
         shop.provider.make("customers", json!({ "name": format!("{index}") })).await;
     }
@@ -52,8 +52,8 @@ async fn an_object_made_meanwhile_moves_no_page() {
 
 #[tokio::test]
 async fn a_page_token_is_good_for_its_own_list_only() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     shop.provider.make("customers", json!({ "name": "b" })).await;
     let first = shop.provider.get("/v1/customers?page_size=1").await.ok();
     let token = first["next_page_token"].as_str().unwrap();
@@ -65,8 +65,8 @@ async fn a_page_token_is_good_for_its_own_list_only() {
 
 #[tokio::test]
 async fn a_page_token_of_another_tenant_opens_nothing() {
-    let world = World::start().await;
-    let (shop, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::start().await;
+    let (shop, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     shop.provider.make("customers", json!({ "name": "b" })).await;
     let first = shop.provider.get("/v1/customers?page_size=1").await.ok();
     let path = format!(
@@ -80,8 +80,8 @@ async fn a_page_token_of_another_tenant_opens_nothing() {
 
 #[tokio::test]
 async fn a_filter_names_fields() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let count =
         async |path: String| shop.provider.get(&path).await.ok()["items"].as_array().unwrap().len();
     assert_eq!(count("/v1/plans?status=active".into()).await, 1);

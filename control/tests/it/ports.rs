@@ -11,7 +11,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Shop, World};
+use crate::control_plane::{ControlPlane, Shop};
 
 fn listeners(port: u16) -> Value {
     json!({ "listeners": [{ "name": "http", "port": port, "protocol": "HTTP" }] })
@@ -21,18 +21,18 @@ fn named(name: &str, port: u16) -> Value {
     json!({ "name": name, "listeners": listeners(port)["listeners"] })
 }
 
-async fn gateway(world: &World, shop: &Shop) -> Gateway {
+async fn gateway(plane: &ControlPlane, shop: &Shop) -> Gateway {
     let id: GatewayId = shop.id("gateways").parse().unwrap();
     let scope = TenantScope::platform();
-    Gateway::get(&world.running.store, &scope, id).await.unwrap().unwrap()
+    Gateway::get(&plane.running.store, &scope, id).await.unwrap().unwrap()
 }
 
 fn cluster(shop: &Shop) -> ClusterId {
     shop.id("clusters").parse().unwrap()
 }
 
-async fn claimed(world: &World, gateway: GatewayId, cluster: ClusterId) -> Vec<u16> {
-    let mut tx = world.running.store.begin().await.unwrap();
+async fn claimed(plane: &ControlPlane, gateway: GatewayId, cluster: ClusterId) -> Vec<u16> {
+    let mut tx = plane.running.store.begin().await.unwrap();
     let ports = listener_port::claimed_by(&mut tx, gateway, cluster).await.unwrap();
     tx.rollback().await.unwrap();
     ports.into_iter().map(|it| it.port).collect()
@@ -46,14 +46,14 @@ async fn where_agents_cannot_share_a_port_it_is_one_gateways(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let flags = ClaimFlags { share_ports: false, ..ClaimFlags::in_process() };
-    let world = World::ruled(kind, flags).await;
-    let (other, acme) = (Shop::open(&world, "other").await, Shop::open(&world, "acme").await);
+    let plane = ControlPlane::ruled(kind, flags).await;
+    let (other, acme) = (Shop::open(&plane, "other").await, Shop::open(&plane, "acme").await);
     other.listen_on(9000).await;
     let mut body = other.publish("here.example.com");
     body["cluster_id"] = json!(acme.id("clusters"));
     other.provider.make("product-publishes", body).await;
     let own = acme.provider.make("gateways", named("own", 8080)).await;
-    let before = world.everything().await;
+    let before = plane.everything().await;
     let answer = other.provider.patch(&other.path("gateways"), listeners(8080)).await;
     answer.refused(409, "port_taken", "/listeners/0/port");
     let told = answer.body.to_string();
@@ -62,10 +62,10 @@ async fn where_agents_cannot_share_a_port_it_is_one_gateways(
     body["gateway_id"] = own["id"].clone();
     let answer = acme.provider.post("/v1/product-publishes", body.clone()).await;
     answer.refused(409, "port_taken", "/gateway_id");
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
     // Another cluster has ports of its own.
     body["cluster_id"] =
-        world.admin.make("clusters", json!({ "name": "spare" })).await["id"].take();
+        plane.admin.make("clusters", json!({ "name": "spare" })).await["id"].take();
     acme.provider.make("product-publishes", body).await;
     // Given up, the port is anyone's.
     assert_eq!(acme.provider.delete(&acme.path("product-publishes")).await.status, 204);
@@ -77,8 +77,8 @@ async fn where_agents_cannot_share_a_port_it_is_one_gateways(
 async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_when_not(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::on(kind).await;
+    let (acme, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     let here = cluster(&acme);
     other.listen_on(9000).await;
     let mut body = other.publish("here.example.com");
@@ -86,15 +86,15 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     other.provider.make("product-publishes", body).await;
 
     // A port whose listeners speak something else.
-    let first = gateway(&world, &acme).await;
+    let first = gateway(&plane, &acme).await;
     let https =
         Port { port: 8443, settings: ListenerSettings { protocol: ListenerProtocol::Https } };
     let http = Port::from(&first.spec.listeners[0]);
-    let mut tx = world.running.store.begin().await.unwrap();
+    let mut tx = plane.running.store.begin().await.unwrap();
     listener_port::replace(&mut tx, &first, here, &[http, https]).await.unwrap();
     tx.commit().await.unwrap();
 
-    let before = world.everything().await;
+    let before = plane.everything().await;
     let answer = other.provider.patch(&other.path("gateways"), listeners(8443)).await;
     answer.refused(409, "port_taken", "/listeners/0/port");
     let told = answer.body.to_string();
@@ -107,15 +107,15 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     answer.refused(409, "port_taken", "/gateway_id");
     let at = format!("/v1/gateways/{}", second["id"].as_str().unwrap());
     assert_eq!(other.provider.delete(&at).await.status, 204);
-    let mut after = world.everything().await;
+    let mut after = plane.everything().await;
     after["outbox"] = before["outbox"].clone();
     assert_eq!(after, before, "a refusal changes nothing");
 
     // The port that speaks the same is shared.
     other.listen_on(8080).await;
     let guest: GatewayId = other.id("gateways").parse().unwrap();
-    assert_eq!(claimed(&world, guest, here).await, [8080]);
-    assert_eq!(claimed(&world, first.id, here).await, [8080, 8443]);
+    assert_eq!(claimed(&plane, guest, here).await, [8080]);
+    assert_eq!(claimed(&plane, first.id, here).await, [8080, 8443]);
 }
 
 #[rstest]
@@ -125,12 +125,12 @@ async fn a_gateway_listens_only_where_the_operator_lets_it(
 ) {
     let reserved_ports = vec!["18000".to_owned(), "15000-15010".to_owned()];
     let flags = ClaimFlags { reserved_ports, ..ClaimFlags::in_process() };
-    let world = World::ruled(kind, flags).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::ruled(kind, flags).await;
+    let shop = Shop::open(&plane, "acme").await;
     let provider = &shop.provider;
     // A template may say anything but the platform's own ports; where it is published decides.
     let low = provider.make("gateways", named("low", 22)).await;
-    let before = world.everything().await;
+    let before = plane.everything().await;
     let mut body = shop.publish("low.example.com");
     body["gateway_id"] = low["id"].clone();
     let answer = provider.post("/v1/product-publishes", body.clone()).await;
@@ -141,21 +141,21 @@ async fn a_gateway_listens_only_where_the_operator_lets_it(
     }
     let answer = provider.post("/v1/gateways", named("own", 18000)).await;
     answer.refused(422, "port_not_allowed", "/listeners/0/port");
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 
     // The operator opens a port, and cannot close one that is in use.
     let ranges =
         |first: u16, last: u16| json!({ "port_ranges": [{ "first": first, "last": last }] });
     let at = shop.path("clusters");
-    let usual = world.admin.get(&at).await.ok()["port_ranges"].clone();
+    let usual = plane.admin.get(&at).await.ok()["port_ranges"].clone();
     assert_eq!(usual[0], json!({ "first": 80, "last": 80 }));
-    world.admin.patch(&at, ranges(20, 30)).await.refused(409, "in_use", "/port_ranges");
-    world.admin.patch(&at, ranges(22, 8080)).await.ok();
+    plane.admin.patch(&at, ranges(20, 30)).await.refused(409, "in_use", "/port_ranges");
+    plane.admin.patch(&at, ranges(22, 8080)).await.ok();
     provider.make("product-publishes", body).await;
-    world.admin.patch(&at, ranges(80, 9000)).await.refused(409, "in_use", "/port_ranges");
-    let answer = world.admin.patch(&at, ranges(9000, 8000)).await;
+    plane.admin.patch(&at, ranges(80, 9000)).await.refused(409, "in_use", "/port_ranges");
+    let answer = plane.admin.patch(&at, ranges(9000, 8000)).await;
     answer.refused(422, "out_of_range", "/port_ranges/0/last");
-    world.admin.patch(&at, ranges(0, 8080)).await.refused(
+    plane.admin.patch(&at, ranges(0, 8080)).await.refused(
         400,
         "invalid_value",
         "/port_ranges/0/first",
@@ -168,27 +168,27 @@ async fn a_gateway_listens_only_where_the_operator_lets_it(
 async fn a_gateway_claims_its_ports_where_it_has_publishes_and_as_long(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::on(kind).await;
+    let (acme, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     other.listen_on(8081).await;
     let id: GatewayId = acme.id("gateways").parse().unwrap();
     let (here, there) = (cluster(&acme), cluster(&other));
-    assert_eq!(claimed(&world, id, there).await, [0_u16; 0]);
+    assert_eq!(claimed(&plane, id, there).await, [0_u16; 0]);
     let mut body = acme.publish("there.example.com");
     body["cluster_id"] = json!(there);
     let second = acme.provider.make("product-publishes", body).await;
     acme.listen_on(9000).await;
-    assert_eq!(claimed(&world, id, here).await, [9000]);
-    assert_eq!(claimed(&world, id, there).await, [9000]);
+    assert_eq!(claimed(&plane, id, here).await, [9000]);
+    assert_eq!(claimed(&plane, id, there).await, [9000]);
     let third = acme.provider.make("product-publishes", acme.publish("c.example.com")).await;
     let delete = async |publish: &Value| {
         let path = format!("/v1/product-publishes/{}", publish["id"].as_str().unwrap());
         assert_eq!(acme.provider.delete(&path).await.status, 204);
     };
     delete(&second).await;
-    assert_eq!(claimed(&world, id, there).await, [0_u16; 0]);
+    assert_eq!(claimed(&plane, id, there).await, [0_u16; 0]);
     delete(&third).await;
-    assert_eq!(claimed(&world, id, here).await, [9000], "another publish is left");
+    assert_eq!(claimed(&plane, id, here).await, [9000], "another publish is left");
 }
 
 /// Listeners change while publishes come and go: what is claimed is what is listened on.
@@ -197,10 +197,10 @@ async fn a_gateway_claims_its_ports_where_it_has_publishes_and_as_long(
 async fn claims_follow_listeners_and_publishes_that_change_at_once(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let id: GatewayId = shop.id("gateways").parse().unwrap();
-    let second = world.admin.make("clusters", json!({ "name": "second" })).await;
+    let second = plane.admin.make("clusters", json!({ "name": "second" })).await;
     let second: ClusterId = second["id"].as_str().unwrap().parse().unwrap();
     for round in 0..5_u16 {
         let calls: Vec<_> = (0..20_u16)
@@ -224,16 +224,16 @@ async fn claims_follow_listeners_and_publishes_that_change_at_once(
             assert!(fine, "{} {:#}", answer.status, answer.body);
         }
         let listens: Vec<u16> =
-            gateway(&world, &shop).await.spec.listeners.iter().map(|it| it.port).collect();
-        assert_eq!(claimed(&world, id, cluster(&shop)).await, listens);
-        assert_eq!(claimed(&world, id, second).await, [0_u16; 0], "all publishes there are gone");
+            gateway(&plane, &shop).await.spec.listeners.iter().map(|it| it.port).collect();
+        assert_eq!(claimed(&plane, id, cluster(&shop)).await, listens);
+        assert_eq!(claimed(&plane, id, second).await, [0_u16; 0], "all publishes there are gone");
     }
 }
 
 #[tokio::test]
 async fn a_listeners_hostname_is_stored_in_its_canonical_form() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let mut body = named("spelled", 8081);
     body["listeners"][0]["hostname"] = json!("Shop.Example.ORG.");
     let made = shop.provider.make("gateways", body.clone()).await;
@@ -256,8 +256,8 @@ async fn of_gateways_that_race_for_a_port_one_gets_it(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let flags = ClaimFlags { share_ports: false, ..ClaimFlags::in_process() };
-    let world = World::ruled(kind, flags).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::ruled(kind, flags).await;
+    let shop = Shop::open(&plane, "acme").await;
     let mut calls = Vec::new();
     for index in 0..20 {
         let gateway = shop.provider.make("gateways", named(&format!("g{index}"), 9100)).await;

@@ -3,14 +3,14 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::world::{Caller, World};
+use crate::control_plane::{Caller, ControlPlane};
 
 #[tokio::test]
 async fn an_unknown_path_and_a_wrong_method_are_problems() {
-    let world = World::start().await;
-    world.admin.get("/v1/nothing").await.refused(404, "not_found", "");
-    world.nobody().get("/nothing").await.refused(404, "not_found", "");
-    let answer = world.admin.delete("/v1/plans").await;
+    let plane = ControlPlane::start().await;
+    plane.admin.get("/v1/nothing").await.refused(404, "not_found", "");
+    plane.nobody().get("/nothing").await.refused(404, "not_found", "");
+    let answer = plane.admin.delete("/v1/plans").await;
     answer.refused(405, "method_not_allowed", "");
     assert!(answer.header("allow").contains("GET"), "{}", answer.header("allow"));
     assert_eq!(answer.body["instance"], "/v1/plans");
@@ -20,9 +20,9 @@ async fn an_unknown_path_and_a_wrong_method_are_problems() {
 
 #[tokio::test]
 async fn a_body_that_cannot_be_read_is_a_problem() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     let send = async |kind: &str, body: Vec<u8>| {
-        let request = world.admin.request(Method::POST, "/v1/tenants");
+        let request = plane.admin.request(Method::POST, "/v1/tenants");
         Caller::finish(request.header("content-type", kind).body(body)).await
     };
     let json = "application/json";
@@ -38,12 +38,12 @@ async fn a_body_that_cannot_be_read_is_a_problem() {
 
 #[tokio::test]
 async fn a_request_keeps_its_id() {
-    let world = World::start().await;
-    let request = world.admin.request(Method::GET, "/v1/nothing").header("x-request-id", "abc-1");
+    let plane = ControlPlane::start().await;
+    let request = plane.admin.request(Method::GET, "/v1/nothing").header("x-request-id", "abc-1");
     let answer = Caller::finish(request).await;
     assert_eq!(answer.header("x-request-id"), "abc-1");
     assert_eq!(answer.body["request_id"], "abc-1");
-    let request = world.admin.request(Method::GET, "/v1/me").header("x-request-id", "a b");
+    let request = plane.admin.request(Method::GET, "/v1/me").header("x-request-id", "a b");
     let answer = Caller::finish(request).await;
     assert_ne!(answer.header("x-request-id"), "a b");
     assert_eq!(answer.header("x-request-id").len(), 36);
@@ -51,11 +51,11 @@ async fn a_request_keeps_its_id() {
 
 #[tokio::test]
 async fn an_action_without_a_body_takes_none() {
-    let world = World::start().await;
-    let tenant = world.admin.make("tenants", json!({ "name": "a", "slug": "a" })).await;
+    let plane = ControlPlane::start().await;
+    let tenant = plane.admin.make("tenants", json!({ "name": "a", "slug": "a" })).await;
     let product = json!({ "name": "p", "status": "draft", "tenant_id": tenant["id"] });
-    let product = world.admin.make("products", product).await;
+    let product = plane.admin.make("products", product).await;
     let path = format!("/v1/products/{}/activate", product["id"].as_str().unwrap());
-    world.admin.post(&path, json!({ "force": true })).await.refused(400, "unknown_field", "/force");
-    assert_eq!(world.admin.post(&path, json!({})).await.ok()["status"], "active");
+    plane.admin.post(&path, json!({ "force": true })).await.refused(400, "unknown_field", "/force");
+    assert_eq!(plane.admin.post(&path, json!({})).await.ok()["status"], "active");
 }

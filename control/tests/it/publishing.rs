@@ -4,12 +4,12 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Shop, World, payment_service};
+use crate::control_plane::{ControlPlane, Shop, payment_service};
 
 #[tokio::test]
 async fn a_new_publish_waits_and_says_for_what() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let publish = &shop.objects["product-publishes"];
     assert_eq!(publish["status"], "pending");
     assert_eq!((&publish["desired_revision"], &publish["acked_revision"]), (&json!(1), &json!(0)));
@@ -20,8 +20,8 @@ async fn a_new_publish_waits_and_says_for_what() {
 /// Between reading and writing an agent may have reported: that is nobody's conflict.
 #[tokio::test]
 async fn what_agents_report_may_be_sent_back_as_it_was_but_not_set() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = shop.path("product-publishes");
     let now = shop.provider.get(&path).await.ok();
     let mut then = now.clone();
@@ -38,8 +38,8 @@ async fn what_agents_report_may_be_sent_back_as_it_was_but_not_set() {
 async fn each_change_makes_an_immutable_revision_and_a_rollback_repeats_an_earlier_one(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let (provider, path) = (&shop.provider, shop.path("product-publishes"));
     let mut service = payment_service();
     service["routes"][0]["timeout_ms"] = json!(100);
@@ -69,8 +69,8 @@ async fn each_change_makes_an_immutable_revision_and_a_rollback_repeats_an_earli
 
 #[tokio::test]
 async fn a_rollback_takes_the_former_hostnames_back_only_when_they_are_still_free() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let (provider, path) = (&shop.provider, shop.path("product-publishes"));
     provider.patch(&path, json!({ "hostnames": ["new.example.com"] })).await.ok();
     let other = provider.make("product-publishes", shop.publish(&shop.host)).await;
@@ -88,8 +88,8 @@ async fn a_rollback_takes_the_former_hostnames_back_only_when_they_are_still_fre
 async fn one_host_and_path_of_a_cluster_is_served_once(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let provider = &shop.provider;
     let with = |host: &str, path: &str| {
         let mut body = shop.publish(host);
@@ -105,8 +105,8 @@ async fn one_host_and_path_of_a_cluster_is_served_once(
     provider.make("product-publishes", with("b.example.com", "/v2")).await;
     let answer = provider.post("/v1/product-publishes", with("b.example.com", "/v1/x")).await;
     answer.refused(409, "hostname_taken", "/hostnames/0");
-    // Another cluster is another world.
-    let cluster = world.admin.make("clusters", json!({ "name": "second" })).await;
+    // Another cluster is another control plane.
+    let cluster = plane.admin.make("clusters", json!({ "name": "second" })).await;
     let mut body = shop.publish(&shop.host);
     body["cluster_id"] = cluster["id"].clone();
     provider.make("product-publishes", body).await;
@@ -117,10 +117,10 @@ async fn one_host_and_path_of_a_cluster_is_served_once(
 async fn another_tenants_hostname_is_taken_whatever_the_path_and_nothing_more_is_told(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let (acme, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::on(kind).await;
+    let (acme, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     other.listen_on(8081).await;
-    let before = world.everything().await;
+    let before = plane.everything().await;
     let mut body = other.publish(&acme.host);
     body["cluster_id"] = json!(acme.id("clusters"));
     body["base_path"] = json!("/elsewhere");
@@ -133,7 +133,7 @@ async fn another_tenants_hostname_is_taken_whatever_the_path_and_nothing_more_is
         !told.contains(acme.id("product-publishes")) && !told.contains(acme.id("tenants")),
         "{told}"
     );
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
 }
 
 #[rstest]
@@ -141,8 +141,8 @@ async fn another_tenants_hostname_is_taken_whatever_the_path_and_nothing_more_is
 async fn of_concurrent_publishes_of_one_host_one_wins(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let calls = (0..12).map(|index| {
         let (caller, mut body) = (shop.provider.clone(), shop.publish("race.example.com"));
         // Not only equal claims collide: / lies above all.
@@ -166,8 +166,8 @@ async fn of_concurrent_publishes_of_one_host_one_wins(
 async fn concurrent_first_publishes_of_a_service_all_succeed(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let mut service = payment_service();
     service["name"] = json!("fresh");
     let service = shop.provider.make("api-services", service).await;
@@ -190,16 +190,16 @@ async fn concurrent_first_publishes_of_a_service_all_succeed(
 
 #[tokio::test]
 async fn a_deleted_publish_frees_its_host() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     assert_eq!(shop.provider.delete(&shop.path("product-publishes")).await.status, 204);
     shop.provider.make("product-publishes", shop.publish(&shop.host)).await;
 }
 
 #[tokio::test]
 async fn a_suspended_publish_is_resumed_and_a_redeploy_leaves_it_suspended() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let (provider, path) = (&shop.provider, shop.path("product-publishes"));
     provider.step(&format!("{path}/resume")).await.refused(409, "invalid_transition", "");
     assert_eq!(provider.step(&format!("{path}/suspend")).await.ok()["status"], "suspended");
@@ -210,8 +210,8 @@ async fn a_suspended_publish_is_resumed_and_a_redeploy_leaves_it_suspended() {
 
 #[tokio::test]
 async fn the_gateways_listeners_admit_the_hostnames_now_and_later() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let listener = |host: &str| json!([{ "name": "http", "port": 8081, "protocol": "HTTP", "hostname": host }]);
     let narrow = json!({ "name": "narrow", "listeners": listener("Only.example.com") });
     let gateway = shop.provider.make("gateways", narrow).await;
@@ -228,19 +228,19 @@ async fn the_gateways_listeners_admit_the_hostnames_now_and_later() {
 
 #[tokio::test]
 async fn a_refused_publish_leaves_its_services_as_they_were() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let mut service = payment_service();
     service["name"] = json!("fresh");
     let service = shop.provider.make("api-services", service).await;
     let product = json!({ "name": "fresh", "api_services": [service["id"]] });
     let product = shop.provider.make("products", product).await;
-    let before = world.everything().await;
+    let before = plane.everything().await;
     let mut body = shop.publish(&shop.host);
     body["product_id"] = product["id"].clone();
     let answer = shop.provider.post("/v1/product-publishes", body).await;
     answer.refused(409, "hostname_taken", "/hostnames/0");
-    assert_eq!(world.everything().await, before);
+    assert_eq!(plane.everything().await, before);
     let path = format!("/v1/api-services/{}", service["id"].as_str().unwrap());
     assert_eq!(shop.provider.get(&path).await.ok()["status"], "draft");
 }

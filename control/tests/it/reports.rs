@@ -6,13 +6,13 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, shows, status};
-use crate::world::{Shop, World};
+use crate::control_plane::{ControlPlane, Shop};
 
-async fn on(kind: Kind) -> (Database, World, Shop) {
+async fn on(kind: Kind) -> (Database, ControlPlane, Shop) {
     let database = Database::fresh(kind).await.unwrap();
-    let world = World::start_on(Some(database.url())).await;
-    let shop = Shop::open(&world, "acme").await;
-    (database, world, shop)
+    let plane = ControlPlane::start_on(Some(database.url())).await;
+    let shop = Shop::open(&plane, "acme").await;
+    (database, plane, shop)
 }
 
 fn nodes(acked: u32, nacked: u32, behind: u32) -> Value {
@@ -24,16 +24,16 @@ fn nodes(acked: u32, nacked: u32, behind: u32) -> Value {
 #[case::postgres(Kind::Postgres)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publish_becomes_active_with_the_last_acknowledgement(#[case] kind: Kind) {
-    let (_database, world, shop) = on(kind).await;
+    let (_database, plane, shop) = on(kind).await;
     let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
     report.beat(&["envoy-1", "envoy-2"]).await;
     report.statuses(vec![status(publish, 1, [1, 0, 1])]).await;
-    let seen = shows(&world.admin, &path, |it| it["status"] == "deploying").await;
+    let seen = shows(&plane.admin, &path, |it| it["status"] == "deploying").await;
     assert_eq!((&seen["nodes"], &seen["activated_at"]), (&nodes(1, 0, 1), &Value::Null));
     report.statuses(vec![status(publish, 1, [2, 0, 0])]).await;
-    let seen = shows(&world.admin, &path, |it| it["status"] == "active").await;
+    let seen = shows(&plane.admin, &path, |it| it["status"] == "active").await;
     assert_eq!((&seen["nodes"], &seen["acked_revision"]), (&nodes(2, 0, 0), &json!(1)));
     assert!(seen["activated_at"].is_string());
     assert_eq!(seen["version"], 1, "a report is no edit");
@@ -41,7 +41,7 @@ async fn a_publish_becomes_active_with_the_last_acknowledgement(#[case] kind: Ki
     // The next revision is refused; the former one keeps serving.
     shop.provider.step(&format!("{path}/redeploy")).await.ok();
     report.statuses(vec![status(publish, 1, [2, 0, 0])]).await;
-    let seen = shows(&world.admin, &path, |it| it["nodes"] == nodes(0, 0, 2)).await;
+    let seen = shows(&plane.admin, &path, |it| it["nodes"] == nodes(0, 0, 2)).await;
     assert_eq!((&seen["status"], &seen["acked_revision"]), (&json!("pending"), &json!(1)));
     let error = pb::PublishError {
         code: "envoy_nack".to_owned(),
@@ -51,60 +51,60 @@ async fn a_publish_becomes_active_with_the_last_acknowledgement(#[case] kind: Ki
     };
     let refused = pb::PublishStatus { error: Some(error), ..status(publish, 2, [0, 2, 0]) };
     report.statuses(vec![refused]).await;
-    let seen = shows(&world.admin, &path, |it| it["status"] == "failed").await;
+    let seen = shows(&plane.admin, &path, |it| it["status"] == "failed").await;
     assert!(seen["last_error"]["envoy_message"].as_str().unwrap().starts_with("invalid regex"));
     assert_eq!(
         (&seen["last_error"]["hint"], &seen["acked_revision"]),
         (&json!("see RE2"), &json!(1))
     );
     report.statuses(vec![status(publish, 2, [2, 0, 0])]).await;
-    let seen = shows(&world.admin, &path, |it| it["status"] == "active").await;
+    let seen = shows(&plane.admin, &path, |it| it["status"] == "active").await;
     assert_eq!((&seen["last_error"], &seen["acked_revision"]), (&Value::Null, &json!(2)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_agents_of_a_pair_must_agree_and_one_that_leaves_counts_no_more() {
-    let (_database, world, shop) = on(Kind::Sqlite).await;
+    let (_database, plane, shop) = on(Kind::Sqlite).await;
     let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
-    let one = Agent::start(&world, shop.id("clusters")).await;
-    let two = Agent::start(&world, shop.id("clusters")).await;
+    let one = Agent::start(&plane, shop.id("clusters")).await;
+    let two = Agent::start(&plane, shop.id("clusters")).await;
     let (first, second) = (one.report().await, two.report().await);
     for report in [&first, &second] {
         report.beat(&["envoy"]).await;
         report.statuses(vec![status(publish, 1, [0, 0, 1])]).await;
     }
-    shows(&world.admin, &path, |it| it["nodes"] == nodes(0, 0, 2)).await;
+    shows(&plane.admin, &path, |it| it["nodes"] == nodes(0, 0, 2)).await;
     first.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
-    let seen = shows(&world.admin, &path, |it| it["nodes"] == nodes(1, 0, 1)).await;
+    let seen = shows(&plane.admin, &path, |it| it["nodes"] == nodes(1, 0, 1)).await;
     assert_eq!(seen["status"], "deploying");
     // The one that is behind goes away: what is left agrees.
     drop(second);
-    shows(&world.admin, &path, |it| it["status"] == "active" && it["nodes"] == nodes(1, 0, 0))
+    shows(&plane.admin, &path, |it| it["status"] == "active" && it["nodes"] == nodes(1, 0, 0))
         .await;
     first.statuses(vec![status(publish, 1, [0, 0, 0])]).await;
-    let seen = shows(&world.admin, &path, |it| it["nodes"] == nodes(0, 0, 0)).await;
+    let seen = shows(&plane.admin, &path, |it| it["nodes"] == nodes(0, 0, 0)).await;
     assert_eq!(seen["status"], "active");
     // Back again, it says everything anew.
     let second = two.report().await;
     second.statuses(vec![status(publish, 1, [3, 0, 0])]).await;
-    shows(&world.admin, &path, |it| it["nodes"] == nodes(3, 0, 0)).await;
+    shows(&plane.admin, &path, |it| it["nodes"] == nodes(3, 0, 0)).await;
     drop((first, second));
-    shows(&world.admin, &path, |it| it["nodes"] == nodes(0, 0, 0)).await;
+    shows(&plane.admin, &path, |it| it["nodes"] == nodes(0, 0, 0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resumed_publish_is_active_again_although_the_agent_has_nothing_new_to_say() {
-    let (_database, world, shop) = on(Kind::Sqlite).await;
+    let (_database, plane, shop) = on(Kind::Sqlite).await;
     let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
     report.beat(&["envoy"]).await;
     report.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
-    shows(&world.admin, &path, |it| it["status"] == "active").await;
+    shows(&plane.admin, &path, |it| it["status"] == "active").await;
     shop.provider.step(&format!("{path}/suspend")).await.ok();
     report.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
     assert_eq!(shop.provider.step(&format!("{path}/resume")).await.ok()["status"], "deploying");
-    shows(&world.admin, &path, |it| it["status"] == "active").await;
+    shows(&plane.admin, &path, |it| it["status"] == "active").await;
 }
 
 #[rstest]
@@ -112,10 +112,10 @@ async fn a_resumed_publish_is_active_again_although_the_agent_has_nothing_new_to
 #[case::postgres(Kind::Postgres)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
-    let (_database, world, shop) = on(kind).await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let (_database, plane, shop) = on(kind).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let mut report = agent.report().await;
-    let hour = world.now.get().timestamp() / 3600 * 3_600_000;
+    let hour = plane.now.get().timestamp() / 3600 * 3_600_000;
     let counter = |allowed, limited| pb::UsageCounter {
         publish_id: shop.id("product-publishes").to_owned(),
         subscription_id: shop.id("subscriptions").to_owned(),
@@ -130,7 +130,7 @@ async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
     report.usage(2, vec![counter(7, 2)]).await;
     report.usage(1, vec![counter(5, 1)]).await;
     let path = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
-    let seen = world.admin.get(&path).await.ok();
+    let seen = plane.admin.get(&path).await.ok();
     let [record] = &seen["items"].as_array().unwrap()[..] else { panic!("{seen:#}") };
     assert_eq!((&record["allowed"], &record["limited"]), (&json!(7), &json!(2)));
     assert_eq!(record["consumer_id"], shop.id("consumers"));
@@ -147,7 +147,7 @@ async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
     assert_eq!(shop.provider.delete(&shop.path("product-publishes")).await.status, 204);
     agent.held.reach([0, 0, 0, 0]).await;
     report.usage(3, vec![counter(9, 2)]).await;
-    let seen = world.admin.get(&path).await.ok();
+    let seen = plane.admin.get(&path).await.ok();
     assert_eq!(seen["items"][0]["allowed"], 9);
 }
 
@@ -156,14 +156,14 @@ async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
 #[case::postgres(Kind::Postgres)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn usage_says_which_version_of_the_plan_it_was_counted_under(#[case] kind: Kind) {
-    let (_database, world, shop) = on(kind).await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let (_database, plane, shop) = on(kind).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let mut report = agent.report().await;
     let counter = |plan_version, allowed| pb::UsageCounter {
         publish_id: shop.id("product-publishes").to_owned(),
         subscription_id: shop.id("subscriptions").to_owned(),
         consumer_id: shop.id("consumers").to_owned(),
-        hour_ms: world.now.get().timestamp() / 3600 * 3_600_000,
+        hour_ms: plane.now.get().timestamp() / 3600 * 3_600_000,
         allowed,
         limited: 0,
         tenant_id: "somebody else's".to_owned(),
@@ -177,7 +177,7 @@ async fn usage_says_which_version_of_the_plan_it_was_counted_under(#[case] kind:
     report.usage(1, vec![counter(1, 5), counter(2, 7), counter(0, 1)]).await;
     report.usage(2, vec![counter(2, 8)]).await;
     let path = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
-    let seen = world.admin.get(&path).await.ok();
+    let seen = plane.admin.get(&path).await.ok();
     let records: Vec<_> = seen["items"].as_array().unwrap().iter().collect();
     let counted: Vec<_> =
         records.iter().map(|it| (it["plan_version"].clone(), it["allowed"].clone())).collect();
@@ -191,7 +191,7 @@ async fn usage_says_which_version_of_the_plan_it_was_counted_under(#[case] kind:
     }
     let strange = pb::UsageCounter { plan_id: "no id".to_owned(), ..counter(1, 100) };
     report.usage(3, vec![strange]).await;
-    assert_eq!(world.admin.get(&path).await.ok(), seen);
+    assert_eq!(plane.admin.get(&path).await.ok(), seen);
 }
 
 #[rstest]
@@ -199,22 +199,22 @@ async fn usage_says_which_version_of_the_plan_it_was_counted_under(#[case] kind:
 #[case::postgres(Kind::Postgres)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_speaks_for_its_own_cluster_only(#[case] kind: Kind) {
-    let (_database, world, acme) = on(kind).await;
-    let globex = Shop::open(&world, "globex").await;
-    let agent = Agent::start(&world, globex.id("clusters")).await;
+    let (_database, plane, acme) = on(kind).await;
+    let globex = Shop::open(&plane, "globex").await;
+    let agent = Agent::start(&plane, globex.id("clusters")).await;
     let mut report = agent.report().await;
     report.beat(&["envoy"]).await;
     let foreign = acme.id("product-publishes");
     let own = globex.id("product-publishes");
     let unknown = imp_core::ProductPublishId::new().to_string();
-    let before = world.admin.get(&acme.path("product-publishes")).await.ok();
+    let before = plane.admin.get(&acme.path("product-publishes")).await.ok();
     let said = [foreign, &unknown, "no id", own].map(|id| status(id, 1, [1, 0, 0]));
     report.statuses(said.to_vec()).await;
     // What stands beside it is taken.
-    shows(&world.admin, &globex.path("product-publishes"), |it| it["status"] == "active").await;
-    assert_eq!(world.admin.get(&acme.path("product-publishes")).await.ok(), before);
+    shows(&plane.admin, &globex.path("product-publishes"), |it| it["status"] == "active").await;
+    assert_eq!(plane.admin.get(&acme.path("product-publishes")).await.ok(), before);
 
-    let hour_ms = world.now.get().timestamp() / 3600 * 3_600_000;
+    let hour_ms = plane.now.get().timestamp() / 3600 * 3_600_000;
     let counter = |publish: &str, of: &Shop, consumer: &str| pb::UsageCounter {
         publish_id: publish.to_owned(),
         subscription_id: of.id("subscriptions").to_owned(),
@@ -240,38 +240,38 @@ async fn an_agent_speaks_for_its_own_cluster_only(#[case] kind: Kind) {
     report.usage(1, counters).await;
     for shop in [&acme, &globex] {
         let path = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
-        assert_eq!(world.admin.get(&path).await.ok()["items"], json!([]));
+        assert_eq!(plane.admin.get(&path).await.ok()["items"], json!([]));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_show_the_agent_and_its_envoys() {
-    let (_database, world, shop) = on(Kind::Sqlite).await;
-    let agent = Agent::start(&world, shop.id("clusters")).await;
+    let (_database, plane, shop) = on(Kind::Sqlite).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
     let path = format!("/v1/clusters/{}/agents/{}", shop.id("clusters"), agent.id);
     let report = agent.report().await;
     report.beat(&["envoy-1"]).await;
-    let seen = shows(&world.admin, &path, |it| it["status"] == "connected").await;
+    let seen = shows(&plane.admin, &path, |it| it["status"] == "connected").await;
     assert_eq!(
         (&seen["agent_version"], &seen["nodes"][0]["id"]),
         (&json!("1.2.3"), &json!("envoy-1"))
     );
-    world.now.advance(chrono::TimeDelta::seconds(31));
-    shows(&world.admin, &path, |it| it["status"] == "stale").await;
+    plane.now.advance(chrono::TimeDelta::seconds(31));
+    shows(&plane.admin, &path, |it| it["status"] == "stale").await;
     // Nothing new but that it lives.
     report.beat(&["envoy-1"]).await;
-    shows(&world.admin, &path, |it| it["status"] == "connected").await;
+    shows(&plane.admin, &path, |it| it["status"] == "connected").await;
     report.beat(&[]).await;
-    shows(&world.admin, &path, |it| it["nodes"] == json!([])).await;
+    shows(&plane.admin, &path, |it| it["nodes"] == json!([])).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_says_a_lot_holds_nobody_up_and_its_last_word_counts() {
-    let (_database, world, acme) = on(Kind::Sqlite).await;
-    let globex = Shop::open(&world, "globex").await;
+    let (_database, plane, acme) = on(Kind::Sqlite).await;
+    let globex = Shop::open(&plane, "globex").await;
     let (loud, quiet) = (
-        Agent::start(&world, acme.id("clusters")).await,
-        Agent::start(&world, globex.id("clusters")).await,
+        Agent::start(&plane, acme.id("clusters")).await,
+        Agent::start(&plane, globex.id("clusters")).await,
     );
     let (flood, report) = (loud.report().await, quiet.report().await);
     let own = acme.id("product-publishes").to_owned();
@@ -288,9 +288,9 @@ async fn an_agent_that_says_a_lot_holds_nobody_up_and_its_last_word_counts() {
     report.beat(&["envoy"]).await;
     report.statuses(vec![status(globex.id("product-publishes"), 1, [1, 0, 0])]).await;
     let path = globex.path("product-publishes");
-    shows(&world.admin, &path, |it| it["status"] == "active").await;
+    shows(&plane.admin, &path, |it| it["status"] == "active").await;
     let path = acme.path("product-publishes");
-    let seen = shows(&world.admin, &path, |it| it["status"] == "active").await;
+    let seen = shows(&plane.admin, &path, |it| it["status"] == "active").await;
     assert_eq!(seen["nodes"], nodes(40, 0, 0));
     drop(flooding.await.unwrap());
 }

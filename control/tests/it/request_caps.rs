@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::world::{Answer, Caller, PROVIDER, Shop, World};
+use crate::control_plane::{Answer, Caller, ControlPlane, PROVIDER, Shop};
 
 async fn post_text(caller: &Caller, path: &str, text: String) -> Answer {
     let request = caller.request(Method::POST, path).header("content-type", "application/json");
@@ -21,8 +21,8 @@ async fn post_text(caller: &Caller, path: &str, text: String) -> Answer {
 
 #[tokio::test]
 async fn a_body_of_the_most_bytes_is_read_and_one_more_is_refused() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let padded = |name: &str, bytes: usize| {
         let body = json!({ "name": name }).to_string();
         format!("{body}{}", " ".repeat(bytes - body.len()))
@@ -50,8 +50,8 @@ async fn a_body_of_the_most_bytes_is_read_and_one_more_is_refused() {
 
 #[tokio::test]
 async fn a_body_of_the_greatest_depth_is_read_and_one_more_is_refused() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let nested = |depth: usize| {
         format!(r#"{{"name":"a","x":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1))
     };
@@ -66,8 +66,8 @@ async fn a_body_of_the_greatest_depth_is_read_and_one_more_is_refused() {
 
 #[tokio::test]
 async fn as_many_query_parameters_are_read_and_one_more_is_refused() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = |count: usize| {
         let query: Vec<_> = (0..count).map(|i| format!("a{i}=1")).collect();
         format!("/v1/customers?{}", query.join("&"))
@@ -82,8 +82,8 @@ async fn as_many_query_parameters_are_read_and_one_more_is_refused() {
 
 #[tokio::test]
 async fn a_page_ends_at_its_items_and_at_its_bytes() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     // Each is some 230 KB of JSON.
     let routes: Vec<Value> = (0..14)
         .map(|route| {
@@ -223,8 +223,8 @@ fn the_rates_of_the_flags_are_the_table() {
 }
 
 /// A request whose body does not come.
-async fn open_request(world: &World, caller: &Caller, bytes: usize) -> TcpStream {
-    let mut stream = TcpStream::connect(world.running.rest_addr).await.unwrap();
+async fn open_request(plane: &ControlPlane, caller: &Caller, bytes: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(plane.running.rest_addr).await.unwrap();
     let token = caller.token.as_deref().unwrap();
     let head = format!(
         "POST /v1/customers HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\
@@ -236,13 +236,13 @@ async fn open_request(world: &World, caller: &Caller, bytes: usize) -> TcpStream
 
 #[tokio::test]
 async fn bodies_in_flight_are_bounded() {
-    let world = World::start().await;
-    let (shop, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::start().await;
+    let (shop, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     // Each counts four times: it is read, parsed and written again. Two fill the tenant's share.
     let most = caps::BODY_BYTES.size();
     assert_eq!(2 * 4 * most, caps::TENANT_BYTES_IN_FLIGHT.size());
-    let one = open_request(&world, &shop.provider, most).await;
-    let mut two = open_request(&world, &shop.provider, most).await;
+    let one = open_request(&plane, &shop.provider, most).await;
+    let mut two = open_request(&plane, &shop.provider, most).await;
     // Until both are in, others get through.
     let deadline = Instant::now() + Duration::from_secs(30);
     let refused = loop {
@@ -266,7 +266,7 @@ async fn bodies_in_flight_are_bounded() {
 
 #[tokio::test]
 async fn answers_let_browsers_do_nothing_and_show_the_documentation_as_it_is() {
-    let world = World::start().await;
+    let plane = ControlPlane::start().await;
     for (path, script) in [
         ("/v1/me", false),
         ("/nothing", false),
@@ -274,7 +274,7 @@ async fn answers_let_browsers_do_nothing_and_show_the_documentation_as_it_is() {
         ("/docs/", true),
         ("/docs/swagger-ui.css", true),
     ] {
-        let answer = world.nobody().get(path).await;
+        let answer = plane.nobody().get(path).await;
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
         assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
@@ -285,7 +285,7 @@ async fn answers_let_browsers_do_nothing_and_show_the_documentation_as_it_is() {
         assert!(!policy.contains("script-src 'self' 'unsafe"), "{path}: {policy}");
     }
     // The page works under its policy: it has no script of its own between its lines.
-    let page = world.admin.http.get(format!("{}/docs/", world.admin.base)).send().await.unwrap();
+    let page = plane.admin.http.get(format!("{}/docs/", plane.admin.base)).send().await.unwrap();
     let page = page.text().await.unwrap();
     for script in page.split("<script").skip(1) {
         let (attributes, rest) = script.split_once('>').unwrap();

@@ -4,7 +4,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Shop, World, payment_service};
+use crate::control_plane::{ControlPlane, Shop, payment_service};
 
 /// A publish whose first revision served a second service, which is out of everything by now.
 async fn leave(shop: &Shop) -> (String, Value) {
@@ -27,8 +27,8 @@ async fn leave(shop: &Shop) -> (String, Value) {
 #[rstest]
 #[tokio::test]
 async fn nothing_brings_a_retired_service_back(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let provider = &shop.provider;
     let (publish, old) = leave(&shop).await;
     let service = format!("/v1/api-services/{}", old["id"].as_str().unwrap());
@@ -81,8 +81,8 @@ async fn nothing_brings_a_retired_service_back(#[values(Kind::Sqlite, Kind::Post
 async fn a_retirement_and_a_rollback_at_the_same_time_do_not_both_succeed(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let (publish, old) = leave(&shop).await;
     let service = format!("/v1/api-services/{}", old["id"].as_str().unwrap());
     shop.provider.step(&format!("{service}/deprecate")).await.ok();

@@ -6,7 +6,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{Shop, World};
+use crate::control_plane::{ControlPlane, Shop};
 
 async fn numbers(shop: &Shop) -> Vec<i64> {
     let path = format!("{}/revisions?page_size=20", shop.path("product-publishes"));
@@ -26,13 +26,13 @@ async fn numbers(shop: &Shop) -> Vec<i64> {
 async fn only_the_newest_revisions_are_kept_and_what_serves_is_among_them(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = shop.path("product-publishes");
     let redeploy = async || shop.provider.step(&format!("{path}/redeploy")).await.ok();
     redeploy().await;
     // Envoys serve the second one.
-    let store = &world.running.store;
+    let store = &plane.running.store;
     let mut tx = store.begin().await.unwrap();
     let id = shop.id("product-publishes").parse().unwrap();
     let before = product_publish::get_for_update(&mut tx, id).await.unwrap().unwrap();
@@ -62,8 +62,8 @@ async fn only_the_newest_revisions_are_kept_and_what_serves_is_among_them(
 
 #[tokio::test]
 async fn a_list_of_revisions_does_not_hold_the_services() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = format!("{}/revisions", shop.path("product-publishes"));
     let listed = shop.provider.get(&path).await.ok()["items"][0].clone();
     let fields: Vec<&String> = listed.as_object().unwrap().keys().collect();

@@ -2,28 +2,28 @@
 
 use serde_json::json;
 
-use crate::world::{KINDS, Shop, World};
+use crate::control_plane::{ControlPlane, KINDS, Shop};
 
 #[tokio::test]
 async fn a_secret_is_in_no_answer_but_the_first_and_in_no_file() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let tokens = format!("{}/registration-tokens", shop.path("clusters"));
-    let registration = world.admin.post(&tokens, json!({})).await.ok();
+    let registration = plane.admin.post(&tokens, json!({})).await.ok();
     let secrets = [
-        world.admin.token.clone().unwrap(),
+        plane.admin.token.clone().unwrap(),
         shop.provider.token.clone().unwrap(),
         shop.objects["credentials"]["api_key"].as_str().unwrap().to_owned(),
         shop.objects["api-tokens"]["token"].as_str().unwrap().to_owned(),
         registration["token"].as_str().unwrap().to_owned(),
     ];
-    let mut answers = world.admin.get(&tokens).await.body.to_string();
+    let mut answers = plane.admin.get(&tokens).await.body.to_string();
     for kind in KINDS {
-        answers += &world.admin.get(&format!("/v1/{kind}")).await.body.to_string();
-        answers += &world.admin.get(&shop.path(kind)).await.body.to_string();
+        answers += &plane.admin.get(&format!("/v1/{kind}")).await.body.to_string();
+        answers += &plane.admin.get(&shop.path(kind)).await.body.to_string();
     }
     let mut stored = Vec::new();
-    for file in std::fs::read_dir(world.dir.path()).unwrap() {
+    for file in std::fs::read_dir(plane.dir.path()).unwrap() {
         let path = file.unwrap().path();
         if path.is_file() {
             stored.extend(std::fs::read(path).unwrap());

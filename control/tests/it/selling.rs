@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::world::{Shop, World};
+use crate::control_plane::{ControlPlane, Shop};
 
 #[tokio::test]
 async fn a_subscriber_keeps_the_terms_it_bought() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let plan = shop.path("plans");
     let renamed = shop.provider.patch(&plan, json!({ "description": "words only" })).await.ok();
     assert_eq!(renamed["plan_version"], 1, "words make no new terms");
@@ -22,8 +22,8 @@ async fn a_subscriber_keeps_the_terms_it_bought() {
 
 #[tokio::test]
 async fn products_and_plans_are_on_sale_between_activation_and_deprecation() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let provider = &shop.provider;
     let draft = json!({ "name": "draft", "product_id": shop.id("products"), "status": "draft" });
     let plan = provider.make("plans", draft).await;
@@ -53,8 +53,8 @@ async fn products_and_plans_are_on_sale_between_activation_and_deprecation() {
 
 #[tokio::test]
 async fn a_subscription_waits_for_approval_unless_the_plan_waives_it() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     assert_eq!(shop.objects["subscriptions"]["status"], "active");
     let plan = json!({ "name": "asked", "product_id": shop.id("products") });
     let plan = shop.provider.make("plans", plan).await;
@@ -99,8 +99,8 @@ async fn a_subscription_waits_for_approval_unless_the_plan_waives_it() {
 
 #[tokio::test]
 async fn a_customer_cannot_move_itself_to_a_plan_that_needs_approval() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let plan = json!({ "name": "platinum", "product_id": shop.id("products") });
     let plan = shop.provider.make("plans", plan).await;
     let body = json!({ "plan_id": plan["id"] });
@@ -111,8 +111,8 @@ async fn a_customer_cannot_move_itself_to_a_plan_that_needs_approval() {
 
 #[tokio::test]
 async fn a_subscription_pinned_to_a_publish_takes_product_and_environment_from_it() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let body = json!({
         "customer_id": shop.id("customers"), "plan_id": shop.id("plans"),
         "product_publish_id": shop.id("product-publishes"),
@@ -131,8 +131,8 @@ async fn a_subscription_pinned_to_a_publish_takes_product_and_environment_from_i
 
 #[tokio::test]
 async fn a_private_product_is_not_for_customers() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let product = shop.provider.make("products", json!({ "name": "secret" })).await;
     let plan = json!({ "name": "p", "product_id": product["id"] });
     let plan = shop.provider.make("plans", plan).await;
@@ -147,20 +147,20 @@ async fn a_private_product_is_not_for_customers() {
 
 #[tokio::test]
 async fn a_consumer_joins_app_and_subscription_of_one_customer() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let rival = shop.provider.make("customers", json!({ "name": "Rival" })).await;
     let app = json!({ "name": "x", "customer_id": rival["id"], "tenant_id": shop.id("tenants") });
-    let app = world.admin.make("client-apps", app).await;
+    let app = plane.admin.make("client-apps", app).await;
     let body = json!({ "subscription_id": shop.id("subscriptions"), "client_app_id": app["id"] });
-    let answer = world.admin.post("/v1/consumers", body).await;
+    let answer = plane.admin.post("/v1/consumers", body).await;
     answer.refused(422, "other_customer", "/client_app_id");
 }
 
 #[tokio::test]
 async fn a_revoked_credential_stays_revoked() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let path = shop.path("credentials");
     let key = shop.objects["credentials"]["api_key"].as_str().unwrap();
     assert!(key.starts_with("imp_key_"));
@@ -176,11 +176,11 @@ async fn a_revoked_credential_stays_revoked() {
 
 #[tokio::test]
 async fn usage_is_asked_for_by_subscription() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     shop.customer.get("/v1/usage").await.refused(400, "required_parameter", "");
     let path = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
     assert_eq!(shop.customer.get(&path).await.ok()["items"], json!([]));
-    let other = Shop::open(&world, "other").await;
+    let other = Shop::open(&plane, "other").await;
     other.customer.get(&path).await.refused(404, "not_found", "");
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::world::{Answer, World};
+use crate::control_plane::{Answer, ControlPlane};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -59,8 +59,8 @@ impl Drop for SmallDisk {
     }
 }
 
-async fn customer(world: &World, tenant: &str, name: &str) -> Answer {
-    world.admin.post("/v1/customers", json!({ "tenant_id": tenant, "name": name })).await
+async fn customer(plane: &ControlPlane, tenant: &str, name: &str) -> Answer {
+    plane.admin.post("/v1/customers", json!({ "tenant_id": tenant, "name": name })).await
 }
 
 /// Asks until it is as wanted.
@@ -76,10 +76,10 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 async fn a_full_disk_is_503_and_heals_by_itself_when_there_is_room() {
     let Some(disk) = SmallDisk::mount(6) else { return };
     let url = format!("sqlite://{}", disk.path().join("imp.db").display());
-    let world = World::start_on(Some(&url)).await;
-    let tenant = world.admin.make("tenants", json!({ "name": "a", "slug": "a" })).await;
+    let plane = ControlPlane::start_on(Some(&url)).await;
+    let tenant = plane.admin.make("tenants", json!({ "name": "a", "slug": "a" })).await;
     let tenant = tenant["id"].as_str().unwrap();
-    let ready = async || world.nobody().get("/readyz").await.status == 200;
+    let ready = async || plane.nobody().get("/readyz").await.status == 200;
     assert!(ready().await);
     let (mut made, mut refused) = (Vec::new(), Vec::new());
     for round in 0..2 {
@@ -87,7 +87,7 @@ async fn a_full_disk_is_503_and_heals_by_itself_when_there_is_room() {
         let before = refused.len();
         for number in 0..400 {
             let name = format!("c-{round}-{number}");
-            let answer = customer(&world, tenant, &name).await;
+            let answer = customer(&plane, tenant, &name).await;
             if answer.status == 201 {
                 made.push(name);
                 continue;
@@ -101,33 +101,33 @@ async fn a_full_disk_is_503_and_heals_by_itself_when_there_is_room() {
         }
         assert!(refused.len() > before, "the disk never got full");
         until("readyz tells", async || !ready().await).await;
-        assert_eq!(world.admin.get("/v1/customers").await.status, 200, "reading goes on");
+        assert_eq!(plane.admin.get("/v1/customers").await.status, 200, "reading goes on");
         fs::remove_file(fill).unwrap();
         until("a write passes", async || {
             let name = format!("again-{round}");
-            customer(&world, tenant, &name).await.status == 201
+            customer(&plane, tenant, &name).await.status == 201
         })
         .await;
         until("readyz tells", async || ready().await).await;
     }
     // What was acknowledged is there, what was refused is not.
     for name in &made {
-        let found = world.admin.get(&format!("/v1/customers?name={name}")).await.ok();
+        let found = plane.admin.get(&format!("/v1/customers?name={name}")).await.ok();
         assert_eq!(found["items"].as_array().unwrap().len(), 1, "{name}");
     }
     for name in &refused {
-        let found = world.admin.get(&format!("/v1/customers?name={name}")).await.ok();
+        let found = plane.admin.get(&format!("/v1/customers?name={name}")).await.ok();
         assert_eq!(found["items"], json!([]), "{name}");
     }
-    world.running.shutdown().await;
+    plane.running.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_file_that_was_removed_or_replaced_takes_nothing_in_and_readyz_says_so() {
     let dir = TempDir::new().unwrap();
     let (file, away) = (dir.path().join("imp.db"), dir.path().join("away.db"));
-    let world = World::start_on(Some(&format!("sqlite://{}", file.display()))).await;
-    let tenant = world.admin.make("tenants", json!({ "name": "a", "slug": "a" })).await;
+    let plane = ControlPlane::start_on(Some(&format!("sqlite://{}", file.display()))).await;
+    let tenant = plane.admin.make("tenants", json!({ "name": "a", "slug": "a" })).await;
     let tenant = tenant["id"].as_str().unwrap();
     fs::rename(&file, &away).unwrap();
     for replaced in [false, true] {
@@ -135,20 +135,20 @@ async fn a_file_that_was_removed_or_replaced_takes_nothing_in_and_readyz_says_so
             fs::copy(&away, &file).unwrap();
         }
         // Many at once: more connections than were in use before must not open the other file.
-        let writes = (0..8).map(|_| customer(&world, tenant, "lost"));
+        let writes = (0..8).map(|_| customer(&plane, tenant, "lost"));
         for answer in futures::future::join_all(writes).await {
             answer.refused(503, "database_replaced", "");
             assert!(!answer.header("retry-after").is_empty());
         }
         until("readyz tells", async || {
-            world.nobody().get("/readyz").await.code() == "database_replaced"
+            plane.nobody().get("/readyz").await.code() == "database_replaced"
         })
         .await;
-        assert_eq!(world.admin.get("/v1/customers").await.status, 200);
+        assert_eq!(plane.admin.get("/v1/customers").await.status, 200);
     }
     // Put back, it is the one that is open.
     fs::remove_file(&file).unwrap();
     fs::rename(&away, &file).unwrap();
-    assert_eq!(customer(&world, tenant, "kept").await.status, 201);
-    until("readyz tells", async || world.nobody().get("/readyz").await.status == 200).await;
+    assert_eq!(customer(&plane, tenant, "kept").await.status, 201);
+    until("readyz tells", async || plane.nobody().get("/readyz").await.status == 200).await;
 }

@@ -8,8 +8,8 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::control_plane::{CUSTOMER, ControlPlane, Shop};
 use crate::jobs::change_plans;
-use crate::world::{CUSTOMER, Shop, World};
 
 fn path(object: &Value) -> String {
     format!("/v1/subscriptions/{}", object["id"].as_str().unwrap())
@@ -28,8 +28,8 @@ async fn plan(shop: &Shop, name: &str, monthly: u64) -> Value {
 async fn a_customer_has_one_living_subscription_to_a_product_in_an_environment(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let (customer, body) = (&shop.customer, shop.subscription());
     let again = customer.post("/v1/subscriptions", body.clone()).await;
     again.refused(409, "already_subscribed", "/product_id");
@@ -58,8 +58,8 @@ async fn a_customer_has_one_living_subscription_to_a_product_in_an_environment(
 async fn a_suspended_or_pending_subscription_blocks_a_new_one(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let why = json!({ "reason": "unpaid" });
     let suspend = format!("{}/suspend", shop.path("subscriptions"));
     shop.provider.post(&suspend, why).await.ok();
@@ -83,8 +83,8 @@ async fn a_suspended_or_pending_subscription_blocks_a_new_one(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_concurrent_subscriptions_one_wins(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let mut body = shop.subscription();
     body["environment"] = json!("dev");
     let calls = (0..12).map(|_| shop.customer.post("/v1/subscriptions", body.clone()));
@@ -100,11 +100,11 @@ async fn of_concurrent_subscriptions_one_wins(#[values(Kind::Sqlite, Kind::Postg
 
 #[tokio::test]
 async fn whether_another_customer_subscribes_is_nobodys_business() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let rival = shop.provider.make("customers", json!({ "name": "Rival" })).await;
     let rival_id = rival["id"].as_str().unwrap();
-    let caller = world.token(Some(shop.id("tenants")), Some(rival_id), &CUSTOMER).await;
+    let caller = plane.token(Some(shop.id("tenants")), Some(rival_id), &CUSTOMER).await;
     // In the name of another: as unknown as a customer that there is not.
     let answer = caller.post("/v1/subscriptions", shop.subscription()).await;
     answer.refused(422, "unknown_reference", "/customer_id");
@@ -115,8 +115,8 @@ async fn whether_another_customer_subscribes_is_nobodys_business() {
 
 #[tokio::test]
 async fn customers_cancel_and_only_what_was_never_in_force_is_deleted_by_the_provider() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let subscription = shop.path("subscriptions");
     shop.customer.delete(&subscription).await.refused(403, "forbidden", "");
     let answer = shop.provider.delete(&subscription).await;
@@ -138,8 +138,8 @@ async fn customers_cancel_and_only_what_was_never_in_force_is_deleted_by_the_pro
 
 #[tokio::test]
 async fn a_key_for_an_ended_subscription_is_not_handed_out() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     shop.customer.step(&format!("{}/cancel", shop.path("subscriptions"))).await.ok();
     let body = json!({ "consumer_id": shop.id("consumers") });
     shop.customer.post("/v1/credentials", body).await.refused(409, "subscription_ended", "");
@@ -154,8 +154,8 @@ async fn a_key_for_an_ended_subscription_is_not_handed_out() {
 async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
-    let world = World::on(kind).await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
     let (small, large) = (plan(&shop, "small", 50).await, plan(&shop, "large", 500).await);
     let subscription = shop.path("subscriptions");
     let to = |plan: &Value| json!({ "plan_id": plan["id"] });
@@ -164,8 +164,8 @@ async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
     assert_eq!(asked["plan_id"], shop.id("plans"));
     assert_eq!(asked["plan_change"]["plan_id"], small["id"]);
     let at: DateTime<Utc> = asked["plan_change"]["at"].as_str().unwrap().parse().unwrap();
-    assert_eq!(at, period_end(world.now.get()));
-    let store = &world.running.store;
+    assert_eq!(at, period_end(plane.now.get()));
+    let store = &plane.running.store;
     assert_eq!(change_plans(store, at - TimeDelta::seconds(1)).await, 0);
     assert_eq!(change_plans(store, at).await, 1);
     let moved = shop.customer.get(&subscription).await.ok();
@@ -196,22 +196,22 @@ async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
 
 #[tokio::test]
 async fn a_cancelled_subscription_takes_its_change_of_plan_along() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let small = plan(&shop, "small", 50).await;
     let subscription = shop.path("subscriptions");
     shop.customer.patch(&subscription, json!({ "plan_id": small["id"] })).await.ok();
     let cancelled = shop.customer.step(&format!("{subscription}/cancel")).await.ok();
     assert_eq!(cancelled["plan_change"], Value::Null);
-    let later = world.now.get() + TimeDelta::days(40);
-    assert_eq!(change_plans(&world.running.store, later).await, 1, "it finds nothing to change");
+    let later = plane.now.get() + TimeDelta::days(40);
+    assert_eq!(change_plans(&plane.running.store, later).await, 1, "it finds nothing to change");
     assert_eq!(shop.customer.get(&subscription).await.ok(), cancelled);
 }
 
 #[tokio::test]
 async fn a_subscriber_can_be_moved_to_the_new_terms_of_its_own_plan() {
-    let world = World::start().await;
-    let shop = Shop::open(&world, "acme").await;
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
     let subscription = shop.path("subscriptions");
     let newest = format!("{subscription}/move-to-current-plan-version");
     shop.customer.step(&newest).await.refused(409, "already_current", "");
@@ -232,17 +232,17 @@ async fn a_subscriber_can_be_moved_to_the_new_terms_of_its_own_plan() {
 
 #[tokio::test]
 async fn the_provider_revokes_any_key_of_its_product_and_no_other_provider_does() {
-    let world = World::start().await;
-    let (shop, other) = (Shop::open(&world, "acme").await, Shop::open(&world, "other").await);
+    let plane = ControlPlane::start().await;
+    let (shop, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
     for role in ["org-admin", "business-manager"] {
         let key = json!({ "consumer_id": shop.id("consumers") });
         let key = shop.customer.make("credentials", key).await;
         let revoke = format!("/v1/credentials/{}/revoke", key["id"].as_str().unwrap());
         other.provider.step(&revoke).await.refused(404, "not_found", "");
-        let provider = world.token(Some(shop.id("tenants")), None, &[role]).await;
+        let provider = plane.token(Some(shop.id("tenants")), None, &[role]).await;
         assert_eq!(provider.step(&revoke).await.ok()["status"], "revoked", "{role}");
         let id: Uuid = key["id"].as_str().unwrap().parse().unwrap();
-        let trail = audit::of_object(&world.running.store, id).await.unwrap();
+        let trail = audit::of_object(&plane.running.store, id).await.unwrap();
         let me = provider.get("/v1/me").await.ok();
         let who = Actor::Token(me["api_token_id"].as_str().unwrap().parse().unwrap());
         let last = trail.last().unwrap();
@@ -251,7 +251,7 @@ async fn the_provider_revokes_any_key_of_its_product_and_no_other_provider_does(
         let body = json!({ "consumer_id": shop.id("consumers") });
         provider.post("/v1/credentials", body).await.refused(403, "forbidden", "");
     }
-    let gateways = world.token(Some(shop.id("tenants")), None, &["gateway-owner"]).await;
+    let gateways = plane.token(Some(shop.id("tenants")), None, &["gateway-owner"]).await;
     let revoke = format!("{}/revoke", shop.path("credentials"));
     gateways.step(&revoke).await.refused(403, "forbidden", "");
 }

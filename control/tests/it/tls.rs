@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::agent::{Credential, eventually, registration_token};
-use crate::world::{Caller, World};
+use crate::control_plane::{Caller, ControlPlane};
 
 /// A certificate authority, and what it has signed.
 struct Authority {
@@ -43,7 +43,7 @@ impl Authority {
         std::fs::write(&files.cert, cert.pem()).unwrap();
     }
 
-    fn caller(&self, world: &World) -> Caller {
+    fn caller(&self, plane: &ControlPlane) -> Caller {
         let root = reqwest::Certificate::from_pem(self.pem().as_bytes()).unwrap();
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -51,8 +51,8 @@ impl Authority {
             .pool_max_idle_per_host(0)
             .build()
             .unwrap();
-        let base = format!("https://localhost:{}", world.running.rest_addr.port());
-        Caller { http, base, token: world.admin.token.clone() }
+        let base = format!("https://localhost:{}", plane.running.rest_addr.port());
+        Caller { http, base, token: plane.admin.token.clone() }
     }
 
     fn channel(&self, port: u16) -> Channel {
@@ -67,9 +67,9 @@ fn files(dir: &Path, name: &str) -> Files {
     Files { cert: path("crt"), key: path("key") }
 }
 
-async fn start(rest: &Files, agents: &Files) -> World {
+async fn start(rest: &Files, agents: &Files) -> ControlPlane {
     let (rest, agents) = (rest.clone(), agents.clone());
-    World::start_with(|config| Config {
+    ControlPlane::start_with(|config| Config {
         tls_cert: Some(rest.cert),
         tls_key: Some(rest.key),
         agent_tls_cert: Some(agents.cert),
@@ -86,18 +86,18 @@ async fn both_ports_speak_tls_and_nothing_else() {
     let (rest, agents) = (files(dir.path(), "rest"), files(dir.path(), "agents"));
     ours.write(&rest);
     ours.write(&agents);
-    let world = start(&rest, &agents).await;
-    let admin = ours.caller(&world);
+    let plane = start(&rest, &agents).await;
+    let admin = ours.caller(&plane);
     let made = admin.make("clusters", json!({ "name": "here" })).await;
     let cluster = made["id"].as_str().unwrap();
     // In clear, or with another authority, nobody gets anywhere.
-    assert!(world.admin.http.get(format!("{}/healthz", world.admin.base)).send().await.is_err());
-    let strange = stranger.caller(&world);
+    assert!(plane.admin.http.get(format!("{}/healthz", plane.admin.base)).send().await.is_err());
+    let strange = stranger.caller(&plane);
     assert!(strange.http.get(format!("{}/healthz", strange.base)).send().await.is_err());
 
     let token = registration_token(&admin, cluster).await;
-    let port = world.running.agent_addr.port();
-    let nobody = Credential::fresh(&world.now);
+    let port = plane.running.agent_addr.port();
+    let nobody = Credential::fresh(&plane.now);
     let registered = crate::agent::register_over(ours.channel(port), &nobody, &token).await;
     let credential = nobody.with_jwt(&registered.unwrap().jwt);
     let headers = credential.metadata(method::DELTA);
@@ -115,11 +115,11 @@ async fn a_certificate_that_changes_under_traffic_fails_nobody() {
     let (first, second) = (Authority::new(), Authority::new());
     let served = files(dir.path(), "served");
     first.write(&served);
-    let world = start(&served, &served).await;
-    let port = world.running.agent_addr.port();
-    let made = first.caller(&world).make("clusters", json!({ "name": "here" })).await;
-    let token = registration_token(&first.caller(&world), made["id"].as_str().unwrap()).await;
-    let nobody = Credential::fresh(&world.now);
+    let plane = start(&served, &served).await;
+    let port = plane.running.agent_addr.port();
+    let made = first.caller(&plane).make("clusters", json!({ "name": "here" })).await;
+    let token = registration_token(&first.caller(&plane), made["id"].as_str().unwrap()).await;
+    let nobody = Credential::fresh(&plane.now);
     let registered = crate::agent::register_over(first.channel(port), &nobody, &token).await;
     let credential = nobody.with_jwt(&registered.unwrap().jwt);
     let headers = credential.metadata(method::DELTA);
@@ -136,7 +136,7 @@ async fn a_certificate_that_changes_under_traffic_fails_nobody() {
         .pool_max_idle_per_host(0)
         .build()
         .unwrap();
-    let url = format!("https://localhost:{}/healthz", world.running.rest_addr.port());
+    let url = format!("https://localhost:{}/healthz", plane.running.rest_addr.port());
     let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let traffic = tokio::spawn({
         let (stop, calls) = (stop.clone(), calls.clone());
@@ -149,7 +149,7 @@ async fn a_certificate_that_changes_under_traffic_fails_nobody() {
         }
     });
     let serves = |authority: Authority| {
-        let caller = authority.caller(&world);
+        let caller = authority.caller(&plane);
         let authority = authority.channel(port);
         async move {
             eventually("the certificate of this authority", || async {
@@ -172,16 +172,16 @@ async fn a_certificate_that_changes_under_traffic_fails_nobody() {
     let good = std::fs::read(&served.cert).unwrap();
     std::fs::write(&served.cert, "no certificate").unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let still = first.caller(&world);
+    let still = first.caller(&plane);
     assert_eq!(still.get("/healthz").await.status, 200);
     std::fs::write(&served.cert, good).unwrap();
     second.write(&served);
     serves(second).await;
     assert!(
         first
-            .caller(&world)
+            .caller(&plane)
             .http
-            .get(format!("{}/healthz", first.caller(&world).base))
+            .get(format!("{}/healthz", first.caller(&plane).base))
             .send()
             .await
             .is_err()

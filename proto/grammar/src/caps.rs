@@ -402,7 +402,7 @@ caps! {
         "xds/tests/it/sockets.rs::r86_a_large_request_is_read_and_a_larger_one_is_refused";
     NODES_WAITING = 1_000, Count, [Agent],
         "Gateways that nobody knows and Envoys wait for.",
-        "agent/src/fleet/worlds.rs::so_many_may_wait_and_no_more";
+        "agent/src/fleet/sets.rs::so_many_may_wait_and_no_more";
 }
 @agents {
     HUB_CONNECTIONS = 4_096, Count, [Hub],

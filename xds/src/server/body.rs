@@ -1,5 +1,5 @@
 //! A stream's responses, as the body of the answer to its HTTP request. It is asked for more when the
-//! connection has room, and looks at the world then: what a slow client gets is as new as can be.
+//! connection has room, and looks at the resource set then: what a slow client gets is as new as can be.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;

@@ -109,9 +109,9 @@ where
     let (node_id, node_cluster) = (&*node.id, &*node.cluster);
     let user_agent_version = &node.version_text();
     let peer = Peer { node_id, node_cluster, user_agent_version, headers, extensions };
-    let world = admission.admit(&peer)?;
+    let set = admission.admit(&peer)?;
     let watch = admission.revoked(&peer).map(|revoked| watch(session, revoked));
-    if !world.is_ready() {
+    if !set.is_ready() {
         return Err(Status::unavailable("not ready; try again later").into()); // R7
     }
     let place = match place {
@@ -120,7 +120,7 @@ where
     };
     // Only now, and not while it waits: what the client holds is large when it is unpacked.
     let first = decode::<M>(session, first)?;
-    let stream = Stream::speaking(M::VARIANT, world, config)
+    let stream = Stream::speaking(M::VARIANT, set, config)
         .with_features(&node.client_features)
         .with_attempt(admission.attempt(&peer));
     session.open(stream, &peer, |stream| first.step(stream))?;

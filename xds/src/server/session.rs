@@ -16,8 +16,8 @@ use super::meters::Meters;
 use super::outbound::Message;
 use super::outgoing::Outgoing;
 use super::route::Route;
+use crate::resource_set::Place;
 use crate::stream::{Answer, Outcome, Stream};
-use crate::world::Place;
 use crate::{Event, Peer, SentResource, StreamId, TypeUrl};
 
 pub(super) struct Session {
@@ -33,9 +33,9 @@ pub(super) struct Session {
     place: OnceLock<Arc<Place>>,
     /// Tells the driver to stop, and why.
     stop: Mutex<Option<oneshot::Sender<End>>>,
-    /// The body's, for what is no change of the world.
+    /// The body's, for what is no change of the resource set.
     waker: AtomicWaker,
-    /// The body has to look, though the world may not have changed.
+    /// The body has to look, though the resource set may not have changed.
     due: AtomicBool,
     /// How often the connection asked for more.
     polls: AtomicU64,

@@ -20,7 +20,7 @@ pub(super) struct Heartbeats {
 
 #[derive(Debug)]
 struct Held {
-    /// As the client holds it, which may be older than the world.
+    /// As the client holds it, which may be older than the resource set.
     resource: Resource,
     interval: Duration,
     /// When it last went out. None: on another stream.

@@ -11,7 +11,7 @@ pub struct Response {
     pub type_url: TypeUrl,
     /// Unique on the stream (R30).
     pub nonce: String,
-    /// What the world holds of the type: `version_info` of the state of the world, and
+    /// What the resource set holds of the type: `version_info` of the state of the world, and
     /// `system_version_info` over delta. Equal for equal content, after a restart and on another replica
     /// too (R40, R55).
     pub version_info: String,

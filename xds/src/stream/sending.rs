@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::awaited::children;
 use super::{Response, Stream, TypeStream};
-use crate::world::View;
+use crate::resource_set::View;
 
 impl Stream {
     pub(super) fn send(&mut self, view: &View<'_>, now: Instant) -> Vec<Response> {

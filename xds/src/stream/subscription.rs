@@ -74,7 +74,7 @@ impl Subscription {
             || self.globs.iter().any(|glob| glob.matches(name))
     }
 
-    /// Keeps the world's copy of a name instead of its own: clients share their names.
+    /// Keeps the resource set's copy of a name instead of its own: clients share their names.
     pub(super) fn share(&mut self, name: &Arc<str>) {
         if self.names.contains(name) {
             self.names.replace(name.clone());

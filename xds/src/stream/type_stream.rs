@@ -15,8 +15,8 @@ use super::nonce::Nonce;
 use super::subscription::{Changed, Glob, Subscription};
 use super::suspects::Suspects;
 use super::{Entry, Response, SentResource, Variant};
+use crate::resource_set::View;
 use crate::wire::DeltaDiscoveryRequest;
-use crate::world::View;
 use crate::{Resource, Revision, TypeRules};
 
 use content::Content;
@@ -32,7 +32,7 @@ pub struct TypeStream {
     upserts: BTreeSet<Arc<str>>,
     /// Each with the moment since when nothing but time holds it back.
     removals: BTreeMap<Arc<str>, Option<Instant>>,
-    /// Removed from the world but not yet from full responses.
+    /// Removed from the resource set but not yet from full responses.
     leaving: HashMap<Arc<str>, Resource>,
     /// Everything became wanted, and was not looked through yet: that costs what there is, so it waits
     /// for the moment of sending, and a client that asks without end pays for it by answering.
@@ -63,7 +63,7 @@ pub struct TypeStream {
 struct InFlight {
     nonce: Nonce,
     since: Instant,
-    /// What the world was then.
+    /// What the resource set was then.
     revision: Revision,
     resources: Arc<[SentResource]>,
     /// Nothing in it is new, so nothing waits for it.
@@ -288,7 +288,7 @@ impl TypeStream {
         }
     }
 
-    /// Compares what the client says it holds with the world (R37).
+    /// Compares what the client says it holds with the resource set (R37).
     fn start_wildcard(&mut self, held: &HashMap<&str, &str>, view: &View<'_>) -> Vec<SentResource> {
         (self.answer_due, self.filling, self.resume_at) = (true, true, None);
         let type_url = &self.rules.type_url;
@@ -310,7 +310,7 @@ impl TypeStream {
         same
     }
 
-    /// Looks at what changed in the world: cost follows the changes. True: it concerns the client.
+    /// Looks at what changed in the resource set: cost follows the changes. True: it concerns the client.
     pub(super) fn absorb(&mut self, view: &View<'_>, since: Revision) -> bool {
         let mut concerned = false;
         for name in view.changed_since(&self.rules.type_url, since) {

@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::model::{Model, Op};
 use crate::stream::{Stream, Variant};
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
-use crate::{Batching, Change, Resource, ServerConfig, TypeRules, World};
+use crate::{Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules};
 
 /// Longer inputs say nothing new.
 const MAX_STEPS: usize = 400;
@@ -34,7 +34,7 @@ pub fn interleaving(bytes: &[u8]) {
 pub fn requests(bytes: &[u8]) {
     let Some((kind, mut rest)) = bytes.split_first() else { return };
     let variant = if kind & 1 == 0 { Variant::Delta } else { Variant::StateOfTheWorld };
-    let mut stream = Stream::speaking(variant, world(), &config());
+    let mut stream = Stream::speaking(variant, resource_set(), &config());
     let mut now = Instant::now();
     for _ in 0..MAX_STEPS {
         let Some((&length, after)) = rest.split_first() else { break };
@@ -66,7 +66,7 @@ fn config() -> ServerConfig {
     ServerConfig::new(vec![first, second, third])
 }
 
-fn world() -> World {
+fn resource_set() -> ResourceSet {
     let mut change = Change::default();
     for type_url in ["a", "b", "c"] {
         for name in ["x", "x/y", "z"] {
@@ -79,7 +79,7 @@ fn world() -> World {
             change.upsert(type_url, resource);
         }
     }
-    let world = World::new();
-    world.apply(change);
-    world
+    let set = ResourceSet::new();
+    set.apply(change);
+    set
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::stream::{Response, Stream, Variant};
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Status};
-use crate::{Batching, Change, Debounce, Resource, ServerConfig, TypeRules, World};
+use crate::{Batching, Change, Debounce, Resource, ResourceSet, ServerConfig, TypeRules};
 
 const TYPES: [&str; 2] = ["type.test/A", "type.test/B"];
 
@@ -78,10 +78,10 @@ enum Request {
     List(DiscoveryRequest),
 }
 
-/// A client, a server and a world: two types, one refused version in eight, messages under way in both directions.
+/// A client, a server and a resource set: two types, one refused version in eight, messages under way in both directions.
 #[derive(Debug)]
 pub struct Model {
-    world: World,
+    set: ResourceSet,
     config: ServerConfig,
     stream: Stream,
     now: Instant,
@@ -110,11 +110,11 @@ impl Model {
             rules
         });
         let config = ServerConfig::new(rules.collect());
-        let world = World::new();
-        world.mark_ready();
+        let set = ResourceSet::new();
+        set.mark_ready();
         Self {
-            stream: Stream::speaking(variant, world.clone(), &config),
-            world,
+            stream: Stream::speaking(variant, set.clone(), &config),
+            set,
             config,
             now: Instant::now(),
             up: VecDeque::new(),
@@ -134,7 +134,7 @@ impl Model {
     pub fn debounced(mut self) -> Self {
         let (quiet, max) = (Duration::from_millis(200), Duration::from_secs(1));
         self.config.debounce = Some(Debounce { quiet, max });
-        self.stream = Stream::speaking(self.variant, self.world.clone(), &self.config);
+        self.stream = Stream::speaking(self.variant, self.set.clone(), &self.config);
         self
     }
 
@@ -144,7 +144,7 @@ impl Model {
         for rules in &mut self.config.types {
             rules.max_response_bytes = max_response_bytes;
         }
-        self.stream = Stream::speaking(self.variant, self.world.clone(), &self.config);
+        self.stream = Stream::speaking(self.variant, self.set.clone(), &self.config);
         self
     }
 
@@ -155,7 +155,7 @@ impl Model {
             Op::Remove(t, n) => {
                 let mut change = Change::default();
                 change.remove(TYPES[t], format!("n{n}"));
-                self.world.apply(change);
+                self.set.apply(change);
             }
             Op::Subscribe(t, n) => self.subscribe(t, format!("n{n}")),
             Op::SubscribeAll(t) => self.subscribe(t, "*".to_owned()),
@@ -176,7 +176,7 @@ impl Model {
             resource = resource.with_children([(TYPES[1].into(), name.into())]);
         }
         change.upsert(TYPES[t], resource);
-        self.world.apply(change);
+        self.set.apply(change);
     }
 
     fn subscribe(&mut self, t: usize, name: String) {
@@ -303,7 +303,7 @@ impl Model {
     }
 
     fn reconnect(&mut self) {
-        self.stream = Stream::speaking(self.variant, self.world.clone(), &self.config);
+        self.stream = Stream::speaking(self.variant, self.set.clone(), &self.config);
         self.nonces = Default::default();
         self.up.clear();
         self.down.clear();
@@ -379,7 +379,7 @@ impl Model {
             for n in 0..5 {
                 let name = format!("n{n}");
                 let wanted = self.wants[t].want(&name);
-                let current = self.world.get(&type_url, &name).filter(|_| wanted);
+                let current = self.set.get(&type_url, &name).filter(|_| wanted);
                 let held = self.held[t].get(&name).map(String::as_str);
                 match current.as_ref().map(|r| &**r.version()) {
                     Some("v7") => assert_ne!(held, Some("v7")),

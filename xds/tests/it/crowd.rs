@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use imp_xds::testing::FakeClient;
-use imp_xds::{Change, ServerConfig, TypeUrl, World};
+use imp_xds::{Change, ResourceSet, ServerConfig, TypeUrl};
 use tokio::task::JoinSet;
 
-use crate::peer::{A, B, config, resource, world};
+use crate::peer::{A, B, config, resource, resource_set};
 use crate::puller::pull;
 use crate::support::{Running, until};
 
-fn everything(world: &World) -> BTreeMap<(String, String), String> {
+fn everything(set: &ResourceSet) -> BTreeMap<(String, String), String> {
     let of_type = |type_url: &str| {
         let type_url = TypeUrl::from(type_url);
-        let names = world.names(&type_url);
+        let names = set.names(&type_url);
         let entry = |name: &std::sync::Arc<str>| {
-            let version = world.get(&type_url, name)?.version().to_string();
+            let version = set.get(&type_url, name)?.version().to_string();
             Some(((type_url.to_string(), name.to_string()), version))
         };
         names.iter().filter_map(entry).collect::<Vec<_>>()
@@ -27,7 +27,7 @@ fn everything(world: &World) -> BTreeMap<(String, String), String> {
 #[tokio::test]
 async fn no_update_is_lost_among_clients_that_stall_refuse_and_come_back() {
     let config = ServerConfig { removal_grace: Duration::from_millis(20), ..config() };
-    let mut running = Running::start(world(&[(A, "first", "0")]), config.clone()).await;
+    let mut running = Running::start(resource_set(&[(A, "first", "0")]), config.clone()).await;
     let good: Vec<_> = (0..8).map(|_| pull(running.address)).collect();
     let mut stalled =
         FakeClient::connect(running.channel().await, "stalled").await.expect("a stream");
@@ -52,16 +52,16 @@ async fn no_update_is_lost_among_clients_that_stall_refuse_and_come_back() {
         } else {
             change.upsert(type_url, resource(&name, &step.to_string()));
         }
-        running.world.apply(change);
+        running.set.apply(change);
         if step == 300 {
             // Everybody loses the stream.
-            let (address, world) = (running.address, running.world.clone());
+            let (address, set) = (running.address, running.set.clone());
             running.kill();
-            running = Running::restart(address, world, config.clone()).await;
+            running = Running::restart(address, set, config.clone()).await;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let last = everything(&running.world);
+    let last = everything(&running.set);
     for client in &good {
         until("every client holds the last state", || client.all() == last).await;
     }
@@ -75,7 +75,7 @@ async fn r82_a_storm_of_clients_is_filled_a_few_at_a_time() {
     let names: Vec<String> = (0..200).map(|n| format!("r{n}")).collect();
     let all: Vec<_> = names.iter().map(|name| (A, name.as_str(), "1")).collect();
     let config = ServerConfig { max_syncing: 4, sync_wait: Duration::from_secs(30), ..config() };
-    let running = Running::start(world(&all), config).await;
+    let running = Running::start(resource_set(&all), config).await;
     let channel = running.channel().await;
     let mut clients = JoinSet::new();
     for n in 0..100 {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use imp_xds::stream::Variant;
-use imp_xds::{Change, Debounce, ServerConfig, TypeRules, World};
+use imp_xds::{Change, Debounce, ResourceSet, ServerConfig, TypeRules};
 
-use crate::peer::{A, B, Peer, config, remove, resource, set, world};
+use crate::peer::{A, B, Peer, config, put, remove, resource, resource_set};
 
 const MS: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_millis(20);
@@ -20,8 +20,8 @@ fn debounced() -> ServerConfig {
 }
 
 /// Has everything, and nothing has changed for long.
-fn both(world: &World) -> Peer {
-    let mut peer = Peer::new(world, &debounced());
+fn both(set: &ResourceSet) -> Peer {
+    let mut peer = Peer::new(set, &debounced());
     peer.subscribe(A, &[]);
     peer.subscribe(B, &[]);
     peer.settle();
@@ -35,14 +35,14 @@ fn sleep(peer: &Peer) -> Option<Duration> {
 
 #[test]
 fn r84_the_first_change_goes_out_at_once_and_those_behind_it_together() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = both(&held);
-    set(&held, &[(A, "a", "1")]);
+    put(&held, &[(A, "a", "1")]);
     assert_eq!(peer.poll(), ["A[a@1]"]);
     assert_eq!(peer.ack(A), none());
     let waits_from = peer.now + (QUIET - MS);
     for name in ["b", "c"] {
-        set(&held, &[(A, name, "1")]);
+        put(&held, &[(A, name, "1")]);
         assert_eq!(peer.after(QUIET - MS), none());
         assert_eq!(peer.stream.types()[0].pending_since(), Some(waits_from), "R92");
     }
@@ -55,10 +55,10 @@ fn r84_the_first_change_goes_out_at_once_and_those_behind_it_together() {
 
 #[test]
 fn r84_after_a_quiet_time_the_next_change_is_a_first_one_again() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = both(&held);
     for version in ["1", "2", "3"] {
-        set(&held, &[(A, "a", version)]);
+        put(&held, &[(A, "a", version)]);
         assert_eq!(peer.after(QUIET), [format!("A[a@{version}]")]);
         peer.ack(A);
     }
@@ -66,11 +66,11 @@ fn r84_after_a_quiet_time_the_next_change_is_a_first_one_again() {
 
 #[test]
 fn r84_changes_that_never_rest_go_out_from_time_to_time() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = both(&held);
     let mut sent = 0;
     for version in 0..2_000 {
-        set(&held, &[(A, "a", &version.to_string())]);
+        put(&held, &[(A, "a", &version.to_string())]);
         sent += peer.after(MS).len();
         if !peer.open.is_empty() {
             peer.ack(A);
@@ -82,12 +82,12 @@ fn r84_changes_that_never_rest_go_out_from_time_to_time() {
 
 #[test]
 fn r84_without_a_debounce_the_client_sets_the_pace() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(A, &[]);
     peer.ack(A);
     for version in ["1", "2", "3"] {
-        set(&held, &[(A, "a", version)]);
+        put(&held, &[(A, "a", version)]);
         assert_eq!(peer.poll(), [format!("A[a@{version}]")]);
         peer.ack(A);
     }
@@ -95,12 +95,12 @@ fn r84_without_a_debounce_the_client_sets_the_pace() {
 
 #[test]
 fn r84_what_is_asked_for_by_name_does_not_wait() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = both(&held);
-    set(&held, &[(A, "a", "1")]);
+    put(&held, &[(A, "a", "1")]);
     peer.poll();
     peer.ack(A);
-    set(&held, &[(A, "b", "1"), (B, "b", "1")]);
+    put(&held, &[(A, "b", "1"), (B, "b", "1")]);
     assert_eq!(peer.after(MS), none());
     assert_eq!(peer.subscribe(B, &["b", "missing"]), ["B[-missing b@1]"]);
     assert_eq!(peer.ack(B), none());
@@ -109,14 +109,14 @@ fn r84_what_is_asked_for_by_name_does_not_wait() {
 
 #[test]
 fn r84_a_first_answer_does_not_wait_nor_does_what_goes_before_it() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = Peer::new(&held, &debounced());
     peer.subscribe(A, &[]);
     peer.ack(A);
-    set(&held, &[(A, "a", "1")]);
+    put(&held, &[(A, "a", "1")]);
     peer.poll();
     peer.ack(A);
-    set(&held, &[(A, "a", "2"), (B, "refers to it", "1")]);
+    put(&held, &[(A, "a", "2"), (B, "refers to it", "1")]);
     assert_eq!(peer.after(MS), none());
     assert_eq!(peer.subscribe(B, &[]), ["A[a@2]"]);
     assert_eq!(peer.ack(A), ["B[refers to it@1]"]);
@@ -124,16 +124,16 @@ fn r84_a_first_answer_does_not_wait_nor_does_what_goes_before_it() {
 
 #[test]
 fn r84_children_of_what_was_asked_for_do_not_wait() {
-    let held = world(&[(B, "endpoints", "1")]);
+    let held = resource_set(&[(B, "endpoints", "1")]);
     let mut change = Change::default();
     let child = (B.into(), "endpoints".into());
     change.upsert(A, resource("cluster", "1").with_children([child]));
     held.apply(change);
     let mut peer = both(&held);
-    set(&held, &[(B, "other", "1")]);
+    put(&held, &[(B, "other", "1")]);
     assert_eq!(peer.poll(), ["B[other@1]"]);
     peer.ack(B);
-    set(&held, &[(B, "other", "2")]);
+    put(&held, &[(B, "other", "2")]);
     assert_eq!(peer.after(MS), none());
     assert_eq!(peer.subscribe(A, &["cluster"]), ["A[cluster@1]"]);
     assert_eq!(peer.ack(A), ["B[endpoints@1 other@2]"]);
@@ -141,14 +141,14 @@ fn r84_children_of_what_was_asked_for_do_not_wait() {
 
 #[test]
 fn r84_r61_phases_that_were_begun_come_to_their_end() {
-    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (B, "b", "1")]);
     let mut peer = both(&held);
-    set(&held, &[(A, "a", "2"), (B, "b", "2")]);
+    put(&held, &[(A, "a", "2"), (B, "b", "2")]);
     assert_eq!(peer.poll(), ["A[a@2]"]);
-    set(&held, &[(B, "b", "3")]);
+    put(&held, &[(B, "b", "3")]);
     assert_eq!(peer.after(MS), none());
     assert_eq!(peer.ack(A), ["B[b@3]"], "a client that has half of a change does not wait");
-    set(&held, &[(A, "a", "3"), (B, "b", "4")]);
+    put(&held, &[(A, "a", "3"), (B, "b", "4")]);
     assert_eq!(peer.after(MS), none());
     assert_eq!(peer.ack(B), none());
     assert_eq!(peer.after(QUIET), ["A[a@3]"]);
@@ -157,13 +157,13 @@ fn r84_r61_phases_that_were_begun_come_to_their_end() {
 
 #[test]
 fn r84_r60_r64_removals_wait_with_what_they_come_with() {
-    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (B, "b", "1")]);
     let mut peer = both(&held);
-    set(&held, &[(A, "first", "1")]);
+    put(&held, &[(A, "first", "1")]);
     peer.poll();
     peer.ack(A);
     remove(&held, A, "a");
-    set(&held, &[(B, "b", "without a")]);
+    put(&held, &[(B, "b", "without a")]);
     assert_eq!(peer.after(QUIET - MS), none());
     assert_eq!(peer.after(QUIET), ["B[b@without a]"]);
     assert_eq!(peer.ack(B), none());
@@ -172,13 +172,13 @@ fn r84_r60_r64_removals_wait_with_what_they_come_with() {
 
 #[test]
 fn r84_a_change_that_the_client_does_not_want_begins_nothing() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = Peer::new(&held, &debounced());
     peer.subscribe(A, &["a"]);
     peer.ack(A);
-    set(&held, &[(A, "other", "1"), (B, "b", "1")]);
+    put(&held, &[(A, "other", "1"), (B, "b", "1")]);
     assert_eq!(peer.after(MS), none());
-    set(&held, &[(A, "a", "1")]);
+    put(&held, &[(A, "a", "1")]);
     assert_eq!(peer.poll(), ["A[a@1]"]);
 }
 
@@ -187,14 +187,14 @@ fn r84_full_lists_wait_too() {
     let mut full = TypeRules::new(A, 0);
     full.full_state = true;
     let config = ServerConfig { types: vec![full], ..debounced() };
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = Peer::speaking(Variant::StateOfTheWorld, &held, &config);
     peer.list(A, &[]);
     peer.ack(A);
-    set(&held, &[(A, "a", "1")]);
+    put(&held, &[(A, "a", "1")]);
     assert_eq!(peer.poll(), ["A[a@1]"]);
     peer.ack(A);
-    set(&held, &[(A, "a", "2")]);
+    put(&held, &[(A, "a", "2")]);
     assert_eq!(peer.after(MS), none());
     assert_eq!(peer.after(QUIET), ["A[a@2]"]);
 }
@@ -202,13 +202,13 @@ fn r84_full_lists_wait_too() {
 #[test]
 fn r84_a_wait_without_end_is_none() {
     let endless = Debounce { quiet: Duration::MAX, max: Duration::MAX };
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = Peer::new(&held, &ServerConfig { debounce: Some(endless), ..config() });
     peer.subscribe(A, &[]);
     peer.ack(A);
-    set(&held, &[(A, "a", "1")]);
+    put(&held, &[(A, "a", "1")]);
     assert_eq!(peer.poll(), ["A[a@1]"]);
     peer.ack(A);
-    set(&held, &[(A, "a", "2")]);
+    put(&held, &[(A, "a", "2")]);
     assert_eq!(peer.after(MS), ["A[a@2]"]);
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use imp_xds::stream::Stream;
 use imp_xds::wire::{DeltaDiscoveryRequest, Status};
-use imp_xds::{Batching, TypeRules, World};
+use imp_xds::{Batching, ResourceSet, TypeRules};
 use tonic::Code;
 
-use crate::peer::{A, B, Peer, config, remove, set, world};
+use crate::peer::{A, B, Peer, config, put, remove, resource_set};
 
 fn none() -> Vec<String> {
     Vec::new()
@@ -27,7 +27,7 @@ fn initial(type_url: &str, names: &[&str], held: &[(&str, &str)]) -> DeltaDiscov
 
 #[test]
 fn r4_an_aggregated_stream_needs_a_type_url() {
-    let mut stream = Stream::new(World::new(), &config());
+    let mut stream = Stream::new(ResourceSet::new(), &config());
     let refused = stream.request(DeltaDiscoveryRequest::default()).expect_err("no type");
     assert_eq!(refused.code(), Code::InvalidArgument);
     let long = DeltaDiscoveryRequest { type_url: "x".repeat(5_000), ..Default::default() };
@@ -36,7 +36,7 @@ fn r4_an_aggregated_stream_needs_a_type_url() {
 
 #[test]
 fn r5_types_know_nothing_of_each_other() {
-    let mut peer = Peer::new(&world(&[(A, "x", "1"), (B, "x", "9")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "x", "1"), (B, "x", "9")]), &config());
     assert_eq!(peer.subscribe(A, &["x"]), ["A[x@1]"]);
     assert_eq!(peer.subscribe(B, &["x"]), ["B[x@9]"]);
     assert_eq!(peer.nack(A, "no"), none());
@@ -47,7 +47,7 @@ fn r5_types_know_nothing_of_each_other() {
 
 #[test]
 fn r6_an_unknown_type_is_answered_and_holds_nothing() {
-    let mut peer = Peer::new(&world(&[(A, "x", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "x", "1")]), &config());
     assert_eq!(peer.subscribe("type.test/Unknown", &[]), ["Unknown[]"]);
     assert_eq!(peer.ack("type.test/Unknown"), none());
     assert_eq!(peer.subscribe("type.test/Other", &["n"]), ["Other[-n]"]);
@@ -56,7 +56,7 @@ fn r6_an_unknown_type_is_answered_and_holds_nothing() {
 
 #[test]
 fn unknown_types_are_bounded() {
-    let mut peer = Peer::new(&world(&[]), &config());
+    let mut peer = Peer::new(&resource_set(&[]), &config());
     let refused = (0..100).find_map(|n| {
         let request =
             DeltaDiscoveryRequest { type_url: format!("type.test/{n}"), ..Default::default() };
@@ -69,7 +69,7 @@ fn unknown_types_are_bounded() {
 fn names_of_one_stream_are_bounded() {
     let mut limited = config();
     limited.max_subscription_bytes = 10_000;
-    let mut peer = Peer::new(&world(&[]), &limited);
+    let mut peer = Peer::new(&resource_set(&[]), &limited);
     let mut subscribe = |n: usize| {
         peer.stream.request(initial(A, &[&format!("name {n} of a client that asks for ever")], &[]))
     };
@@ -79,7 +79,7 @@ fn names_of_one_stream_are_bounded() {
 
 #[test]
 fn r10_r39_the_first_request_without_names_gets_everything_and_an_answer_even_if_it_is_nothing() {
-    let mut peer = Peer::new(&world(&[(A, "x", "1"), (A, "y", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "x", "1"), (A, "y", "1")]), &config());
     assert_eq!(peer.subscribe(A, &[]), ["A[x@1 y@1]"]);
     assert_eq!(peer.ack(A), none());
     assert_eq!(peer.subscribe(B, &[]), ["B[]"]);
@@ -87,30 +87,30 @@ fn r10_r39_the_first_request_without_names_gets_everything_and_an_answer_even_if
 
 #[test]
 fn r10_r16_the_four_steps_of_the_protocols_example() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1")]);
     let mut peer = Peer::new(&held, &config());
     assert_eq!(peer.subscribe(A, &[]), ["A[a@1 b@1]"]);
     peer.ack(A);
     // A name besides the implicit wildcard, which stays.
     assert_eq!(peer.subscribe(A, &["a"]), ["A[a@1]"]);
     peer.ack(A);
-    set(&held, &[(A, "b", "2")]);
+    put(&held, &[(A, "b", "2")]);
     assert_eq!(peer.poll(), ["A[b@2]"]);
     peer.ack(A);
     // Without the wildcard only the name is left.
     assert_eq!(peer.change(A, &[], &["*"]), none());
-    set(&held, &[(A, "b", "3"), (A, "a", "2")]);
+    put(&held, &[(A, "b", "3"), (A, "a", "2")]);
     assert_eq!(peer.poll(), ["A[a@2]"]);
     peer.ack(A);
     // Nothing is left, and no names means nothing now.
     assert_eq!(peer.change(A, &[], &["a"]), none());
-    set(&held, &[(A, "a", "3")]);
+    put(&held, &[(A, "a", "3")]);
     assert_eq!(peer.poll(), none());
 }
 
 #[test]
 fn r11_a_star_in_both_lists_is_a_client_that_asks_on_demand() {
-    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1")]), &config());
     assert_eq!(peer.change(A, &["*"], &["*"]), none());
     assert_eq!(peer.subscribe(A, &["a"]), ["A[a@1]"]);
 }
@@ -120,7 +120,7 @@ fn r12_legacy_wildcard_is_off_where_the_rules_say_so() {
     let mut rules = TypeRules::new(A, 0);
     rules.legacy_wildcard = false;
     let config = imp_xds::ServerConfig::new(vec![rules]);
-    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config);
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1")]), &config);
     assert_eq!(peer.subscribe(A, &[]), ["A[]"], "nothing, and said so");
     peer.ack(A);
     assert_eq!(peer.subscribe(A, &["*"]), ["A[a@1]"]);
@@ -128,7 +128,7 @@ fn r12_legacy_wildcard_is_off_where_the_rules_say_so() {
 
 #[test]
 fn r13_a_name_that_is_subscribed_again_is_sent_again() {
-    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1")]), &config());
     assert_eq!(peer.subscribe(A, &["a"]), ["A[a@1]"]);
     peer.ack(A);
     assert_eq!(peer.subscribe(A, &["a"]), ["A[a@1]"]);
@@ -136,28 +136,28 @@ fn r13_a_name_that_is_subscribed_again_is_sent_again() {
 
 #[test]
 fn r14_r71_a_missing_name_is_answered_at_once_and_sent_when_it_appears() {
-    let held = world(&[(A, "other", "1")]);
+    let held = resource_set(&[(A, "other", "1")]);
     let mut peer = Peer::new(&held, &config());
     assert_eq!(peer.subscribe(A, &["other", "late"]), ["A[-late other@1]"]);
     peer.ack(A);
-    set(&held, &[(A, "late", "1")]);
+    put(&held, &[(A, "late", "1")]);
     assert_eq!(peer.poll(), ["A[late@1]"]);
 }
 
 #[test]
 fn r15_unsubscribing_is_silent_and_a_phantom_is_nothing() {
-    let held = world(&[(A, "a", "1")]);
+    let held = resource_set(&[(A, "a", "1")]);
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(A, &["a"]);
     peer.ack(A);
     assert_eq!(peer.change(A, &[], &["a", "phantom"]), none());
-    set(&held, &[(A, "a", "2")]);
+    put(&held, &[(A, "a", "2")]);
     assert_eq!(peer.poll(), none());
 }
 
 #[test]
 fn r16_a_name_that_is_unsubscribed_under_a_wildcard_is_answered() {
-    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1")]), &config());
     peer.subscribe(A, &["*", "a", "gone"]);
     peer.settle();
     assert_eq!(peer.change(A, &[], &["a", "gone"]), ["A[-gone a@1]"]);
@@ -165,41 +165,41 @@ fn r16_a_name_that_is_unsubscribed_under_a_wildcard_is_answered() {
 
 #[test]
 fn r17_removed_and_back_again_is_sent_again() {
-    let held = world(&[(A, "a", "1")]);
+    let held = resource_set(&[(A, "a", "1")]);
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(A, &[]);
     peer.settle();
     remove(&held, A, "a");
     peer.settle();
     assert!(peer.held.is_empty());
-    set(&held, &[(A, "a", "1")]);
+    put(&held, &[(A, "a", "1")]);
     assert_eq!(peer.poll(), ["A[a@1]"]);
 }
 
 #[test]
 fn r20_a_collection_is_subscribed_by_a_glob() {
     let (one, two, all) = ("xdstp://x/t/c/one", "xdstp://x/t/c/two", "xdstp://x/t/c/*");
-    let held = world(&[(A, one, "1"), (A, "xdstp://x/t/d/other", "1")]);
+    let held = resource_set(&[(A, one, "1"), (A, "xdstp://x/t/d/other", "1")]);
     let mut peer = Peer::new(&held, &config());
     let empty = peer.subscribe(A, &["xdstp://x/t/none/*"]);
     assert_eq!(empty, ["A[-xdstp://x/t/none/*]"], "R14");
     peer.ack(A);
     assert_eq!(peer.subscribe(A, &[all]), [format!("A[{one}@1]")]);
     peer.ack(A);
-    set(&held, &[(A, two, "1"), (A, "xdstp://x/t/c/deeper/three", "1")]);
+    put(&held, &[(A, two, "1"), (A, "xdstp://x/t/c/deeper/three", "1")]);
     assert_eq!(peer.poll(), [format!("A[{two}@1]")]);
     peer.ack(A);
     remove(&held, A, one);
     peer.settle();
     assert_eq!(peer.held.keys().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), [two]);
     assert_eq!(peer.change(A, &[], &[all]), none());
-    set(&held, &[(A, two, "2")]);
+    put(&held, &[(A, two, "2")]);
     assert_eq!(peer.poll(), none());
 }
 
 #[test]
 fn r30_nonces_are_unique_on_the_stream() {
-    let mut peer = Peer::new(&world(&[(A, "a", "1"), (B, "b", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1"), (B, "b", "1")]), &config());
     peer.subscribe(A, &["a"]);
     peer.subscribe(B, &["b"]);
     let nonces: Vec<_> = peer.open.iter().map(|open| open.nonce.clone()).collect();
@@ -209,7 +209,7 @@ fn r30_nonces_are_unique_on_the_stream() {
 
 #[test]
 fn r31_a_stale_nonce_takes_nothing_from_the_subscriptions() {
-    let mut peer = Peer::new(&world(&[(A, "a", "1"), (A, "b", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1"), (A, "b", "1")]), &config());
     peer.subscribe(A, &["a"]);
     peer.ack(A);
     let mut request = initial(A, &["b"], &[]);
@@ -221,28 +221,28 @@ fn r31_a_stale_nonce_takes_nothing_from_the_subscriptions() {
 
 #[test]
 fn r33_what_was_refused_is_not_sent_again_until_it_changes() {
-    let held = world(&[(A, "a", "1")]);
+    let held = resource_set(&[(A, "a", "1")]);
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(A, &[]);
     assert_eq!(peer.nack(A, "bad"), none());
     assert_eq!(peer.after(Duration::from_secs(3600)), none());
-    set(&held, &[(A, "b", "1")]);
+    put(&held, &[(A, "b", "1")]);
     assert_eq!(peer.poll(), ["A[b@1]"]);
     peer.ack(A);
     // R36: the repaired one flows.
-    set(&held, &[(A, "a", "2")]);
+    put(&held, &[(A, "a", "2")]);
     assert_eq!(peer.poll(), ["A[a@2]"]);
 }
 
 #[test]
 fn r33_what_was_refused_is_sent_once_more_when_the_program_says_that_it_may_pass() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1")]);
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(A, &["a", "b"]);
     peer.ack(A);
     let a = imp_xds::TypeUrl::from(A);
     assert!(!peer.stream.retry(&a, "a"), "it was not refused");
-    set(&held, &[(A, "a", "2")]);
+    put(&held, &[(A, "a", "2")]);
     peer.poll();
     peer.nack(A, "the port is taken");
     for attempt in 1..4 {
@@ -264,7 +264,7 @@ fn r33_what_was_refused_is_sent_once_more_when_the_program_says_that_it_may_pass
 
 #[test]
 fn everything_that_is_wanted_is_sent_again_when_the_program_says_that_it_was_lost() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1")]);
     let a = imp_xds::TypeUrl::from(A);
     let mut everything = Peer::new(&held, &config());
     everything.subscribe(A, &[]);
@@ -282,7 +282,7 @@ fn everything_that_is_wanted_is_sent_again_when_the_program_says_that_it_was_los
 
 #[test]
 fn r33_a_client_that_asks_again_gets_it_again() {
-    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1")]), &config());
     peer.subscribe(A, &["a"]);
     assert_eq!(peer.nack(A, "bad"), none());
     assert_eq!(peer.subscribe(A, &["a"]), ["A[a@1]"]);
@@ -292,7 +292,7 @@ fn r33_a_client_that_asks_again_gets_it_again() {
 fn r34_a_refused_batch_is_taken_apart_until_the_culprit_is_alone() {
     let names: Vec<String> = (0..64).map(|n| format!("r{n:02}")).collect();
     let all: Vec<_> = names.iter().map(|name| (A, name.as_str(), "1")).collect();
-    let mut peer = Peer::new(&world(&all), &config());
+    let mut peer = Peer::new(&resource_set(&all), &config());
     peer.subscribe(A, &[]);
     let mut responses = 0;
     while let Some(open) = peer.open.first() {
@@ -313,7 +313,7 @@ fn r34_a_refused_batch_is_taken_apart_until_the_culprit_is_alone() {
 fn r34_a_client_that_refuses_everything_is_left_alone_in_the_end() {
     let names: Vec<String> = (0..32).map(|n| format!("r{n}")).collect();
     let all: Vec<_> = names.iter().map(|name| (A, name.as_str(), "1")).collect();
-    let mut peer = Peer::new(&world(&all), &config());
+    let mut peer = Peer::new(&resource_set(&all), &config());
     peer.subscribe(A, &[]);
     let mut responses = 0;
     while !peer.open.is_empty() {
@@ -326,7 +326,7 @@ fn r34_a_client_that_refuses_everything_is_left_alone_in_the_end() {
 
 #[test]
 fn r34_a_refused_batch_with_removals_loses_neither() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1")]);
     let mut peer = Peer::new(&held, &config());
     assert_eq!(peer.subscribe(A, &["a", "b", "gone"]), ["A[-gone a@1 b@1]"]);
     assert_eq!(peer.nack(A, "bad: b"), ["A[a@1]"]);
@@ -341,11 +341,11 @@ fn r34_a_refused_batch_with_removals_loses_neither() {
 fn r36_a_repair_does_not_wait_for_the_search_of_the_culprit() {
     let names: Vec<String> = (0..16).map(|n| format!("r{n:02}")).collect();
     let all: Vec<_> = names.iter().map(|name| (A, name.as_str(), "1")).collect();
-    let held = world(&all);
+    let held = resource_set(&all);
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(A, &[]);
     peer.nack(A, "bad");
-    set(&held, &[(A, "r00", "2")]);
+    put(&held, &[(A, "r00", "2")]);
     let next: Vec<_> = (0..2).flat_map(|_| peer.nack(A, "bad")).collect();
     assert!(next.contains(&"A[r00@2]".to_owned()), "{next:?}");
 }
@@ -355,7 +355,7 @@ fn single_resources_go_alone_until_they_are_proven() {
     let mut rules = TypeRules::new(A, 0);
     rules.batching = Batching::Single;
     let config = imp_xds::ServerConfig::new(vec![rules]);
-    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1")]);
     let mut first = Peer::new(&held, &config);
     assert_eq!(first.subscribe(A, &[]), ["A[a@1]"]);
     assert_eq!(first.ack(A), ["A[b@1]"]);
@@ -365,7 +365,7 @@ fn single_resources_go_alone_until_they_are_proven() {
 
 #[test]
 fn r37_r40_a_reconnecting_wildcard_gets_the_difference_and_held_versions_are_told() {
-    let held = world(&[(A, "same", "1"), (A, "changed", "2"), (A, "new", "1")]);
+    let held = resource_set(&[(A, "same", "1"), (A, "changed", "2"), (A, "new", "1")]);
     let mut peer = Peer::new(&held, &config());
     let request = initial(A, &[], &[("same", "1"), ("changed", "1"), ("gone", "1")]);
     let told = peer.request(request).held;
@@ -380,7 +380,7 @@ fn r37_a_client_in_sync_costs_one_empty_response() {
     let names: Vec<String> = (0..1_000).map(|n| format!("r{n}")).collect();
     let all: Vec<_> = names.iter().map(|name| (A, name.as_str(), "1")).collect();
     let versions: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
-    let mut peer = Peer::new(&world(&all), &config());
+    let mut peer = Peer::new(&resource_set(&all), &config());
     assert_eq!(peer.request(initial(A, &[], &versions)).held.len(), 1_000);
     assert_eq!(peer.poll(), ["A[]"]);
     peer.ack(A);
@@ -389,7 +389,7 @@ fn r37_a_client_in_sync_costs_one_empty_response() {
 
 #[test]
 fn r37_only_the_first_request_of_a_type_speaks_of_earlier_versions() {
-    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1")]), &config());
     assert_eq!(peer.subscribe(A, &["x"]), ["A[-x]"]);
     peer.ack(A);
     assert!(peer.request(initial(A, &["*"], &[("a", "1")])).held.is_empty());
@@ -398,7 +398,7 @@ fn r37_only_the_first_request_of_a_type_speaks_of_earlier_versions() {
 
 #[test]
 fn r38_a_name_is_sent_after_a_reconnect_even_if_the_version_is_equal() {
-    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config());
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1")]), &config());
     assert!(peer.request(initial(A, &["a"], &[("a", "1")])).held.is_empty());
     assert_eq!(peer.poll(), ["A[a@1]"]);
 }
@@ -408,13 +408,13 @@ fn r72_a_type_that_is_never_removed_is_never_removed() {
     let mut rules = TypeRules::new(A, 0);
     rules.never_remove = true;
     let config = imp_xds::ServerConfig::new(vec![rules]);
-    let held = world(&[(A, "a", "1")]);
+    let held = resource_set(&[(A, "a", "1")]);
     let mut peer = Peer::new(&held, &config);
     assert_eq!(peer.subscribe(A, &["a", "missing"]), ["A[a@1]"]);
     peer.ack(A);
     remove(&held, A, "a");
     assert_eq!(peer.after(Duration::from_secs(60)), none());
-    set(&held, &[(A, "missing", "1")]);
+    put(&held, &[(A, "missing", "1")]);
     assert_eq!(peer.poll(), ["A[missing@1]"]);
 }
 
@@ -423,17 +423,17 @@ fn r72_what_is_missing_holds_up_nothing_of_a_type_that_is_sent_one_by_one() {
     let mut rules = TypeRules::new(A, 0);
     (rules.never_remove, rules.batching) = (true, Batching::Single);
     let config = imp_xds::ServerConfig::new(vec![rules]);
-    let mut peer = Peer::new(&world(&[(A, "a", "1")]), &config);
+    let mut peer = Peer::new(&resource_set(&[(A, "a", "1")]), &config);
     assert_eq!(peer.subscribe(A, &["a", "missing"]), ["A[a@1]"]);
 }
 
 #[test]
 fn r80_r81_a_client_that_does_not_answer_gets_the_newest_state_when_it_does() {
-    let held = world(&[(A, "a", "0")]);
+    let held = resource_set(&[(A, "a", "0")]);
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(A, &[]);
     for version in 1..100 {
-        set(&held, &[(A, "a", &version.to_string()), (A, "b", &version.to_string())]);
+        put(&held, &[(A, "a", &version.to_string()), (A, "b", &version.to_string())]);
         assert_eq!(peer.poll(), none());
     }
     remove(&held, A, "b");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use imp_xds::stream::Variant;
-use imp_xds::{Change, Resource, ServerConfig, TypeRules, World};
+use imp_xds::{Change, Resource, ResourceSet, ServerConfig, TypeRules};
 
 use crate::support::Running;
 use config::{
@@ -54,20 +54,20 @@ struct Rig {
     upstreams: [u16; 2],
 }
 
-fn put(world: &World, resources: Vec<(&'static str, Resource)>) {
+fn put(set: &ResourceSet, resources: Vec<(&'static str, Resource)>) {
     let mut change = Change::default();
     resources.into_iter().for_each(|(type_url, resource)| change.upsert(type_url, resource));
-    world.apply(change);
+    set.apply(change);
 }
 
 impl Rig {
     async fn start(variant: Variant) -> Self {
         let upstreams = [upstream("one").await, upstream("two").await];
         let (plain, scoped, tls) = (free_port().await, free_port().await, free_port().await);
-        let world = World::new();
+        let set = ResourceSet::new();
         let named = Routing::Named("routes");
         put(
-            &world,
+            &set,
             vec![
                 (RUNTIME, runtime("runtime", "first", "test.value")),
                 (CLUSTER, cluster("up", "1", 500)),
@@ -81,7 +81,7 @@ impl Rig {
                 (ROUTES, routes("routes", "1", "up")),
             ],
         );
-        let running = Running::start(world, rules()).await;
+        let running = Running::start(set, rules()).await;
         let envoy = Envoy::start(running.address.port(), variant).await;
         let rig = Self { running, envoy, plain, scoped, tls, upstreams };
         rig.until_served().await;
@@ -128,14 +128,14 @@ impl Rig {
 
     /// Every type changes, and each change acts.
     async fn changes_act(&self) {
-        put(&self.running.world, vec![(ENDPOINTS, endpoints("up", "2", self.upstreams[1]))]);
+        put(&self.running.set, vec![(ENDPOINTS, endpoints("up", "2", self.upstreams[1]))]);
         self.until("endpoints", async || self.plain("two").await).await;
 
-        // R55: what Envoy shows names what the world holds of a type.
+        // R55: what Envoy shows names what the resource set holds of a type.
         let before = self.shown_version().await;
         assert_eq!(before.len(), 16, "{before}");
 
-        put(&self.running.world, vec![(RUNTIME, runtime("runtime", "second", "test.value"))]);
+        put(&self.running.set, vec![(RUNTIME, runtime("runtime", "second", "test.value"))]);
         let loaded = async || {
             let text = get(self.envoy.admin, "/runtime", "").await.unwrap_or_default();
             text.contains("second")
@@ -143,7 +143,7 @@ impl Rig {
         self.until("the runtime", loaded).await;
 
         // R62: Envoy drops the endpoints of a cluster that changes, and waits for them.
-        put(&self.running.world, vec![(CLUSTER, cluster("up", "2", 700))]);
+        put(&self.running.set, vec![(CLUSTER, cluster("up", "2", 700))]);
         let updated = async || self.envoy.stat("cluster_manager.cluster_updated").await >= 1;
         self.until("the cluster is replaced", updated).await;
         let warm = async || self.envoy.stat("cluster_manager.warming_clusters").await == 0;
@@ -151,20 +151,20 @@ impl Rig {
         assert!(self.plain("two").await);
         assert_ne!(self.shown_version().await, before);
 
-        put(&self.running.world, vec![(EXTENSION, extension("extension", "2"))]);
+        put(&self.running.set, vec![(EXTENSION, extension("extension", "2"))]);
         let extended = async || {
             let answer = get(self.plain, "/", "").await.unwrap_or_default();
             answer.contains("x-extension: 2\r\n")
         };
         self.until("the extension", extended).await;
 
-        put(&self.running.world, vec![(SECRET, secret("cert", "2", CERTIFICATES[1]))]);
+        put(&self.running.set, vec![(SECRET, secret("cert", "2", CERTIFICATES[1]))]);
         let rotated = async || get_tls(self.tls, CERTIFICATES[1]).await == Some(200);
         self.until("the secret", rotated).await;
 
         // R60: a route to a cluster that comes with it never meets a 503.
         put(
-            &self.running.world,
+            &self.running.set,
             vec![
                 (ROUTES, routes("routes", "2", "new")),
                 (CLUSTER, cluster("new", "1", 500)),
@@ -176,7 +176,7 @@ impl Rig {
             assert!(self.plain("two").await || self.plain("one").await, "make before break");
             assert!(Instant::now() < deadline, "the route does not move");
         }
-        put(&self.running.world, vec![(SCOPE, scope("scope", "2", "t", "routes"))]);
+        put(&self.running.set, vec![(SCOPE, scope("scope", "2", "t", "routes"))]);
         let scoped = async || {
             let answer = get(self.scoped, "/", "x-scope: t\r\n").await.unwrap_or_default();
             answer.starts_with("HTTP/1.1 200")
@@ -185,7 +185,7 @@ impl Rig {
 
         let named = Routing::Named("routes");
         let port = free_port().await;
-        put(&self.running.world, vec![(LISTENER, listener("plain", "2", port, &named, None))]);
+        put(&self.running.set, vec![(LISTENER, listener("plain", "2", port, &named, None))]);
         let moved = async || get(port, "/", "").await.is_some_and(|text| text.contains(" 200 "));
         self.until("the listener", moved).await;
         assert_eq!(self.refusals(), Vec::<String>::new());
@@ -209,10 +209,10 @@ impl Rig {
                 failed
             }
         });
-        let (address, world) = (running.address, running.world.clone());
+        let (address, set) = (running.address, running.set.clone());
         running.kill();
-        put(&world, vec![(EXTENSION, extension("extension", "2"))]);
-        let running = Running::restart(address, world, rules()).await;
+        put(&set, vec![(EXTENSION, extension("extension", "2"))]);
+        let running = Running::restart(address, set, rules()).await;
         let rig = Self { running, envoy, plain, scoped, tls, upstreams };
         let extended = async || {
             let answer = get(plain, "/", "").await.unwrap_or_default();
@@ -221,10 +221,10 @@ impl Rig {
         rig.until("the stream is back", extended).await;
         rig.until_served().await;
         // The secret is still subscribed: a rotation after the restart arrives.
-        put(&rig.running.world, vec![(SECRET, secret("cert", "2", CERTIFICATES[1]))]);
+        put(&rig.running.set, vec![(SECRET, secret("cert", "2", CERTIFICATES[1]))]);
         let rotated = async || get_tls(tls, CERTIFICATES[1]).await == Some(200);
         rig.until("the secret survives", rotated).await;
-        put(&rig.running.world, vec![(ENDPOINTS, endpoints("up", "2", upstreams[1]))]);
+        put(&rig.running.set, vec![(ENDPOINTS, endpoints("up", "2", upstreams[1]))]);
         rig.until("the endpoints survive", async || rig.plain("two").await).await;
         stop.store(true, Ordering::Relaxed);
         let failed = traffic.await.expect("traffic");
@@ -255,7 +255,7 @@ impl Rig {
         }
         resources.push((ROUTES, routes("routes", "2", "good7")));
         resources.push((EXTENSION, extension("extension", "2")));
-        put(&self.running.world, resources);
+        put(&self.running.set, resources);
         let refused = || self.refusals().iter().any(|note| note.starts_with("nacked bad:"));
         if isolated {
             self.until("the bad one is refused alone", async || refused()).await;
@@ -269,7 +269,7 @@ impl Rig {
         self.until("the others act", active).await;
         let total = self.refusals().len();
         assert!(total <= 5, "{:?}", self.refusals());
-        put(&self.running.world, vec![(CLUSTER, cluster("bad", "2", 500))]);
+        put(&self.running.set, vec![(CLUSTER, cluster("bad", "2", 500))]);
         let added = async || self.envoy.stat("cluster_manager.cluster_added").await >= 13;
         self.until("R36: repaired", added).await;
         assert_eq!(self.refusals().len(), total, "R33");
@@ -287,7 +287,7 @@ async fn stays_while_the_server_lives(variant: Variant) {
         text.contains("kept::")
     };
     put(
-        &rig.running.world,
+        &rig.running.set,
         vec![kept("1", 500), (ENDPOINTS, endpoints("kept", "1", rig.upstreams[0]))],
     );
     rig.until("it comes", there).await;
@@ -297,7 +297,7 @@ async fn stays_while_the_server_lives(variant: Variant) {
             assert!(there().await, "it goes though the server lives");
             tokio::time::sleep(ttl / 10).await;
         }
-        put(&rig.running.world, vec![kept(version, timeout)]);
+        put(&rig.running.set, vec![kept(version, timeout)]);
     }
     assert_eq!(rig.envoy.stat("cluster_manager.cluster_removed").await, 0);
     assert_eq!(rig.refusals(), Vec::<String>::new());
@@ -367,7 +367,7 @@ async fn r70_envoy_asks_for_virtual_hosts_on_demand() {
     let port = free_port().await;
     let on_demand = Routing::Named("hosts");
     put(
-        &rig.running.world,
+        &rig.running.set,
         vec![
             (VIRTUAL_HOST, host("hosts", "1", "known.test", "up")),
             (ROUTES, routes_on_demand("hosts", "1")),
@@ -382,7 +382,7 @@ async fn r70_envoy_asks_for_virtual_hosts_on_demand() {
     rig.until("a known host", served).await;
     // R71: the negative answer comes as fast.
     assert_eq!(call("unknown.test").await.as_deref(), Some("404"));
-    put(&rig.running.world, vec![(VIRTUAL_HOST, host("hosts", "1", "unknown.test", "up"))]);
+    put(&rig.running.set, vec![(VIRTUAL_HOST, host("hosts", "1", "unknown.test", "up"))]);
     let served = async || call("unknown.test").await.as_deref() == Some("200");
     rig.until("it is known now", served).await;
     assert_eq!(rig.refusals(), Vec::<String>::new());

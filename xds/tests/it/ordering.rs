@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use imp_xds::{Change, TypeRules, World};
+use imp_xds::{Change, ResourceSet, TypeRules};
 
-use crate::peer::{A, B, Peer, config, remove, resource, set, world};
+use crate::peer::{A, B, Peer, config, put, remove, resource, resource_set};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -12,8 +12,8 @@ fn none() -> Vec<String> {
     Vec::new()
 }
 
-fn both(world: &World) -> Peer {
-    let mut peer = Peer::new(world, &config());
+fn both(set: &ResourceSet) -> Peer {
+    let mut peer = Peer::new(set, &config());
     peer.subscribe(A, &[]);
     peer.subscribe(B, &[]);
     peer.settle();
@@ -22,9 +22,9 @@ fn both(world: &World) -> Peer {
 
 #[test]
 fn r60_r61_a_later_phase_waits_for_the_ack_of_the_earlier_one() {
-    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (B, "b", "1")]);
     let mut peer = both(&held);
-    set(&held, &[(B, "b", "2"), (A, "a", "2")]);
+    put(&held, &[(B, "b", "2"), (A, "a", "2")]);
     assert_eq!(peer.poll(), ["A[a@2]"]);
     assert_eq!(peer.after(MS), none());
     assert_eq!(peer.ack(A), ["B[b@2]"]);
@@ -32,9 +32,9 @@ fn r60_r61_a_later_phase_waits_for_the_ack_of_the_earlier_one() {
 
 #[test]
 fn r61_a_barrier_is_bounded() {
-    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (B, "b", "1")]);
     let mut peer = both(&held);
-    set(&held, &[(B, "b", "2"), (A, "a", "2")]);
+    put(&held, &[(B, "b", "2"), (A, "a", "2")]);
     peer.poll();
     let due = peer.stream.deadline(peer.now).expect("a deadline");
     assert_eq!(due - peer.now, config().barrier_timeout);
@@ -44,18 +44,18 @@ fn r61_a_barrier_is_bounded() {
 
 #[test]
 fn r61_a_phase_that_never_rests_does_not_starve_the_next() {
-    let held = world(&[(A, "a", "0"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "0"), (B, "b", "1")]);
     let mut peer = both(&held);
-    set(&held, &[(B, "b", "2")]);
+    put(&held, &[(B, "b", "2")]);
     let start = peer.now;
     for version in 1.. {
-        set(&held, &[(A, "a", &version.to_string())]);
+        put(&held, &[(A, "a", &version.to_string())]);
         peer.now += 100 * MS;
         if peer.poll().iter().any(|r| r == "B[b@2]") {
             break;
         }
         let came = peer.open.iter().any(|open| open.type_url.as_str() == A);
-        set(&held, &[(A, "a", &format!("{version} again"))]);
+        put(&held, &[(A, "a", &format!("{version} again"))]);
         if came && peer.ack(A).iter().any(|r| r == "B[b@2]") {
             break;
         }
@@ -65,16 +65,16 @@ fn r61_a_phase_that_never_rests_does_not_starve_the_next() {
 
 #[test]
 fn r61_a_phase_that_never_rests_lends_its_time_to_nobody() {
-    let held = world(&[(A, "a", "0"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "0"), (B, "b", "1")]);
     let mut peer = both(&held);
-    set(&held, &[(A, "a", "start")]);
+    put(&held, &[(A, "a", "start")]);
     peer.poll();
     for version in 0..19 {
-        set(&held, &[(A, "a", &version.to_string())]);
+        put(&held, &[(A, "a", &version.to_string())]);
         peer.after(100 * MS);
         assert_eq!(peer.ack(A).len(), 1);
     }
-    set(&held, &[(A, "a", "new"), (B, "b", "which needs it")]);
+    put(&held, &[(A, "a", "new"), (B, "b", "which needs it")]);
     assert_eq!(peer.after(150 * MS), none(), "B has waited for a moment only");
     assert_eq!(peer.ack(A), ["A[a@new]"]);
     assert_eq!(peer.ack(A), ["B[b@which needs it]"]);
@@ -82,19 +82,19 @@ fn r61_a_phase_that_never_rests_lends_its_time_to_nobody() {
 
 #[test]
 fn r61_a_type_that_is_subscribed_late_keeps_its_place_in_the_order() {
-    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (B, "b", "1")]);
     let mut peer = Peer::new(&held, &config());
     assert_eq!(peer.subscribe(B, &[]), ["B[b@1]"]);
     peer.ack(B);
     assert_eq!(peer.subscribe(A, &[]), ["A[a@1]"]);
     peer.ack(A);
-    set(&held, &[(B, "b", "2"), (A, "a", "2")]);
+    put(&held, &[(B, "b", "2"), (A, "a", "2")]);
     assert_eq!(peer.poll(), ["A[a@2]"]);
 }
 
 #[test]
 fn r60_r64_removals_go_in_reverse_and_the_last_after_a_grace() {
-    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (B, "b", "1")]);
     let mut peer = both(&held);
     let mut change = Change::default();
     change.remove(A, "a");
@@ -110,7 +110,7 @@ fn r60_r64_removals_go_in_reverse_and_the_last_after_a_grace() {
 
 #[test]
 fn r64_each_removal_has_a_grace_of_its_own() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1")]);
     let mut peer = both(&held);
     remove(&held, A, "a");
     assert_eq!(peer.poll(), none());
@@ -124,11 +124,11 @@ fn r64_each_removal_has_a_grace_of_its_own() {
 
 #[test]
 fn r64_what_comes_back_within_the_grace_is_never_removed() {
-    let held = world(&[(A, "a", "1")]);
+    let held = resource_set(&[(A, "a", "1")]);
     let mut peer = both(&held);
     remove(&held, A, "a");
     assert_eq!(peer.poll(), none());
-    set(&held, &[(A, "a", "1")]);
+    put(&held, &[(A, "a", "1")]);
     assert_eq!(peer.poll(), ["A[a@1]"]);
     peer.ack(A);
     assert_eq!(peer.after(Duration::from_secs(10)), none());
@@ -143,7 +143,7 @@ fn parent(version: &str) -> Change {
 
 #[test]
 fn r62_r63_children_follow_their_parent_though_they_did_not_change() {
-    let held = world(&[(B, "endpoints", "1")]);
+    let held = resource_set(&[(B, "endpoints", "1")]);
     held.apply(parent("1"));
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(A, &[]);
@@ -158,7 +158,7 @@ fn r62_r63_children_follow_their_parent_though_they_did_not_change() {
 #[test]
 fn r62_children_of_an_equal_phase_go_right_behind_their_parent() {
     let equal = imp_xds::ServerConfig::new(vec![TypeRules::new(A, 0), TypeRules::new(B, 0)]);
-    let held = world(&[(B, "endpoints", "1")]);
+    let held = resource_set(&[(B, "endpoints", "1")]);
     held.apply(parent("1"));
     let mut peer = Peer::new(&held, &equal);
     peer.subscribe(A, &[]);
@@ -173,12 +173,12 @@ fn r61_what_refers_to_a_parent_waits_until_its_children_are_acknowledged() {
     const C: &str = "type.test/C";
     let mut config = config();
     config.types.push(TypeRules::new(C, 2));
-    let held = world(&[(C, "route", "1")]);
+    let held = resource_set(&[(C, "route", "1")]);
     let mut peer = Peer::new(&held, &config);
     peer.subscribe(A, &[]);
     peer.subscribe(C, &["route"]);
     peer.settle();
-    set(&held, &[(C, "route", "2"), (B, "endpoints", "1")]);
+    put(&held, &[(C, "route", "2"), (B, "endpoints", "1")]);
     held.apply(parent("1"));
     assert_eq!(peer.poll(), ["A[cluster@1]"]);
     assert_eq!(peer.ack(A), none(), "the cluster is there, its endpoints are not");
@@ -191,13 +191,13 @@ fn r61_a_child_that_nobody_asks_for_is_not_waited_for_for_ever() {
     const C: &str = "type.test/C";
     let mut config = config();
     config.types.push(TypeRules::new(C, 2));
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = Peer::new(&held, &config);
     peer.subscribe(A, &[]);
     peer.ack(A);
     peer.subscribe(C, &[]);
     peer.settle();
-    set(&held, &[(C, "route", "2"), (B, "endpoints", "1")]);
+    put(&held, &[(C, "route", "2"), (B, "endpoints", "1")]);
     held.apply(parent("1"));
     peer.poll();
     assert_eq!(peer.ack(A), none());
@@ -211,7 +211,7 @@ fn r61_a_child_that_nobody_asks_for_is_not_waited_for_for_ever() {
 fn limits_without_end_are_no_overflow() {
     let mut endless = config();
     (endless.barrier_timeout, endless.removal_grace) = (Duration::MAX, Duration::MAX);
-    let held = world(&[(A, "a", "1"), (B, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (B, "b", "1")]);
     let mut peer = Peer::new(&held, &endless);
     peer.subscribe(A, &[]);
     peer.subscribe(B, &[]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use imp_xds::stream::{Outcome, Response, Stream, Variant};
 use imp_xds::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Status};
-use imp_xds::{Change, Resource, ServerConfig, TypeRules, World};
+use imp_xds::{Change, Resource, ResourceSet, ServerConfig, TypeRules};
 
 pub(crate) const A: &str = "type.test/A";
 pub(crate) const B: &str = "type.test/B";
@@ -15,24 +15,24 @@ pub(crate) fn resource(name: &str, version: &str) -> Resource {
     Resource::new(name, version, Bytes::from(format!("{name} {version}")))
 }
 
-pub(crate) fn world(names: &[(&str, &str, &str)]) -> World {
-    let world = World::new();
-    set(&world, names);
-    world
+pub(crate) fn resource_set(names: &[(&str, &str, &str)]) -> ResourceSet {
+    let set = ResourceSet::new();
+    put(&set, names);
+    set
 }
 
-pub(crate) fn set(world: &World, names: &[(&str, &str, &str)]) {
+pub(crate) fn put(set: &ResourceSet, names: &[(&str, &str, &str)]) {
     let mut change = Change::default();
     for (type_url, name, version) in names {
         change.upsert(*type_url, resource(name, version));
     }
-    world.apply(change);
+    set.apply(change);
 }
 
-pub(crate) fn remove(world: &World, type_url: &str, name: &str) {
+pub(crate) fn remove(set: &ResourceSet, type_url: &str, name: &str) {
     let mut change = Change::default();
     change.remove(type_url, name);
-    world.apply(change);
+    set.apply(change);
 }
 
 /// A in phase 0, B in phase 1.
@@ -67,13 +67,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(world: &World, config: &ServerConfig) -> Self {
-        Self::speaking(Variant::Delta, world, config)
+    pub(crate) fn new(set: &ResourceSet, config: &ServerConfig) -> Self {
+        Self::speaking(Variant::Delta, set, config)
     }
 
-    pub(crate) fn speaking(variant: Variant, world: &World, config: &ServerConfig) -> Self {
+    pub(crate) fn speaking(variant: Variant, set: &ResourceSet, config: &ServerConfig) -> Self {
         Self {
-            stream: Stream::speaking(variant, world.clone(), config),
+            stream: Stream::speaking(variant, set.clone(), config),
             now: Instant::now(),
             open: Vec::new(),
             held: BTreeMap::new(),

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
-use imp_xds::{Change, Resource, TypeUrl, World, wire};
+use imp_xds::{Change, Resource, ResourceSet, TypeUrl, wire};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::peer::{A, B, config, remove, set, world};
+use crate::peer::{A, B, config, put, remove, resource_set};
 use crate::support::{Running, until};
 
 /// Holds what it is given, save one version.
@@ -116,21 +116,21 @@ async fn holds(pulling: &Pulling, text: &str) {
 }
 
 #[tokio::test]
-async fn it_follows_its_world_and_resumes_by_versions() {
-    let running = Running::start(world(&[(A, "a", "1"), (B, "b", "1")]), config()).await;
+async fn it_follows_its_resource_set_and_resumes_by_versions() {
+    let running = Running::start(resource_set(&[(A, "a", "1"), (B, "b", "1")]), config()).await;
     let pulling = pull(running.address);
     holds(&pulling, "a@1 b@1").await;
-    set(&running.world, &[(A, "c", "1")]);
+    put(&running.set, &[(A, "c", "1")]);
     holds(&pulling, "a@1 c@1 b@1").await;
-    remove(&running.world, A, "a");
+    remove(&running.set, A, "a");
     holds(&pulling, "c@1 b@1").await;
 
-    let (address, world) = (running.address, running.world.clone());
+    let (address, set) = (running.address, running.set.clone());
     running.kill();
     until("down", || !pulling.shelf.connected.load(Ordering::Relaxed)).await;
-    set(&world, &[(B, "b", "2")]);
-    remove(&world, A, "c");
-    let running = Running::restart(address, world, config()).await;
+    put(&set, &[(B, "b", "2")]);
+    remove(&set, A, "c");
+    let running = Running::restart(address, set, config()).await;
     holds(&pulling, "b@2").await;
     let sent: Vec<_> =
         running.notes.all().into_iter().filter(|note| note.starts_with("sent")).collect();
@@ -142,7 +142,7 @@ async fn it_follows_its_world_and_resumes_by_versions() {
 
 #[tokio::test]
 async fn metadata_come_along_and_alone_make_nothing_new() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let pulling = pull(running.address);
     holds(&pulling, "a@1").await;
     let caused = |version: &str, cause: &str| {
@@ -150,7 +150,7 @@ async fn metadata_come_along_and_alone_make_nothing_new() {
         let resource = Resource::new("a", version, b"value".as_slice().into());
         let mut change = Change::default();
         change.upsert(A, resource.with_metadata(metadata));
-        running.world.apply(change);
+        running.set.apply(change);
     };
     caused("1", "nobody hears of it");
     caused("2", "request 7");
@@ -161,12 +161,12 @@ async fn metadata_come_along_and_alone_make_nothing_new() {
 
 #[tokio::test]
 async fn r87_what_it_rejects_is_refused_by_name_and_not_held() {
-    let running = Running::start(world(&[(A, "a", "1"), (A, "b", BAD)]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1"), (A, "b", BAD)]), config()).await;
     let pulling = pull(running.address);
     holds(&pulling, "a@1").await;
     until("refused alone", || running.notes.all().contains(&"nacked b: b: it is bad".to_owned()))
         .await;
-    set(&running.world, &[(A, "b", "2")]);
+    put(&running.set, &[(A, "b", "2")]);
     holds(&pulling, "a@1 b@2").await;
 }
 
@@ -189,18 +189,18 @@ async fn r87_tries_spread_out_up_to_the_longest_wait() {
 
 #[tokio::test]
 async fn r7_it_waits_for_a_server_that_is_not_ready() {
-    let running = Running::start(World::new(), config()).await;
+    let running = Running::start(ResourceSet::new(), config()).await;
     let pulling = pull(running.address);
     until("refused a few times", || pulling.tries.lock().expect("tries").len() > 3).await;
     assert_eq!(pulling.shelf.updates.load(Ordering::Relaxed), 0);
-    set(&running.world, &[(A, "a", "1")]);
+    put(&running.set, &[(A, "a", "1")]);
     holds(&pulling, "a@1").await;
 }
 
 #[tokio::test]
 async fn r87_a_server_that_serves_and_breaks_is_not_asked_without_end() {
     let aged = imp_xds::ServerConfig { max_stream_age: Some(Duration::from_millis(1)), ..config() };
-    let running = Running::start(world(&[(A, "a", "1")]), aged).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), aged).await;
     let pulling = pull(running.address);
     until("six tries", || pulling.tries.lock().expect("tries").len() >= 6).await;
     let tries = pulling.tries.lock().expect("tries").clone();

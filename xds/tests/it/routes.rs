@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
-use crate::peer::{A, config, remove, set, world};
+use crate::peer::{A, config, put, remove, resource_set};
 use crate::support::{Running, until};
 
 /// A call of one method: requests in, responses out.
@@ -91,7 +91,7 @@ async fn r1_each_type_has_its_services_and_they_know_their_type() {
     let all: Vec<_> = SERVICES.iter().map(|(.., name)| url(name)).collect();
     let resources: Vec<_> = all.iter().map(|url| (url.as_str(), "x", "1")).collect();
     let rules = all.iter().map(|url| TypeRules::new(url.as_str(), 0)).collect();
-    let running = Running::start(world(&resources), ServerConfig::new(rules)).await;
+    let running = Running::start(resource_set(&resources), ServerConfig::new(rules)).await;
     for (service, delta, list, name) in SERVICES {
         let path = |method: &str| format!("/envoy.service.{service}DiscoveryService/{method}");
         let mut call = Delta::open(&running, &path(delta)).await.expect(delta);
@@ -112,7 +112,7 @@ async fn r1_each_type_has_its_services_and_they_know_their_type() {
 
 #[tokio::test]
 async fn r4_the_service_of_one_type_refuses_another() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let path = "/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters";
     let mut call = Delta::open(&running, path).await.expect("a stream");
     let other =
@@ -129,7 +129,7 @@ async fn the_state_of_the_world_is_followed_over_a_socket() {
     let mut rules = TypeRules::new(A, 0);
     rules.full_state = true;
     let config = ServerConfig { removal_grace: Duration::ZERO, ..ServerConfig::new(vec![rules]) };
-    let running = Running::start(world(&[(A, "a", "1"), (A, "b", "1")]), config).await;
+    let running = Running::start(resource_set(&[(A, "a", "1"), (A, "b", "1")]), config).await;
     let path = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
     let mut call = List::open(&running, path).await.expect("a stream");
     let first = DiscoveryRequest { node: node(), type_url: A.to_owned(), ..Default::default() };
@@ -150,11 +150,11 @@ async fn the_state_of_the_world_is_followed_over_a_socket() {
     let response = call.next().await.expect("all");
     assert_eq!(values(&response), "a 1, b 1");
     call.send(answer(&response, None)).await;
-    remove(&running.world, A, "a");
+    remove(&running.set, A, "a");
     let response = call.next().await.expect("what is left");
     assert_eq!(values(&response), "b 1");
     call.send(answer(&response, None)).await;
-    set(&running.world, &[(A, "b", "2")]);
+    put(&running.set, &[(A, "b", "2")]);
     let response = call.next().await.expect("the change");
     let error = Status { code: 13, message: "no".to_owned() };
     call.send(answer(&response, Some(error))).await;

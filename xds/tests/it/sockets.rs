@@ -6,13 +6,13 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use imp_xds::testing::FakeClient;
 use imp_xds::wire::{DeltaDiscoveryRequest, Node};
-use imp_xds::{Event, Observer, Resource, ServerConfig, World};
+use imp_xds::{Event, Observer, Resource, ResourceSet, ServerConfig};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
-use crate::peer::{A, B, config, remove, set, world};
+use crate::peer::{A, B, config, put, remove, resource_set};
 use crate::support::{Notes, Running, until};
 
 const QUIET: Duration = Duration::from_millis(150);
@@ -26,14 +26,14 @@ async fn client(running: &Running) -> FakeClient {
 }
 
 #[tokio::test]
-async fn a_client_follows_its_world() {
-    let running = Running::start(world(&[(A, "a", "1"), (A, "b", "1")]), config()).await;
+async fn a_client_follows_its_resource_set() {
+    let running = Running::start(resource_set(&[(A, "a", "1"), (A, "b", "1")]), config()).await;
     let mut client = client(&running).await;
     client.subscribe(A, &[]).await.expect("sent");
     assert_eq!(client.accept().await.expect("all").0, at(&[("a", "1"), ("b", "1")]));
-    set(&running.world, &[(A, "b", "2")]);
+    put(&running.set, &[(A, "b", "2")]);
     assert_eq!(client.accept().await.expect("the change").0, at(&[("b", "2")]));
-    remove(&running.world, A, "a");
+    remove(&running.set, A, "a");
     assert_eq!(client.accept().await.expect("the removal").1, ["a"]);
     let notes = ["opened node", "sent a b", "acked a b", "sent b", "acked b", "sent a", "acked a"];
     until("the last ACK is noted", || running.notes.all() == notes).await;
@@ -43,11 +43,11 @@ async fn a_client_follows_its_world() {
 
 #[tokio::test]
 async fn r37_a_reconnect_brings_only_the_rest_and_tells_what_is_held() {
-    let running = Running::start(world(&[(A, "a", "1"), (A, "b", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1"), (A, "b", "1")]), config()).await;
     let mut client = client(&running).await;
     client.subscribe(A, &[]).await.expect("sent");
     client.accept().await.expect("all");
-    set(&running.world, &[(A, "b", "2")]);
+    put(&running.set, &[(A, "b", "2")]);
     let mut client = client.reconnect(running.channel().await).await.expect("again");
     assert_eq!(client.accept().await.expect("the rest").0, at(&[("b", "2")]));
     assert!(running.notes.all().contains(&"held a".to_owned()));
@@ -55,7 +55,7 @@ async fn r37_a_reconnect_brings_only_the_rest_and_tells_what_is_held() {
 
 #[tokio::test]
 async fn r2_r3_the_first_message_names_the_node_and_no_other_has_to() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let mut nobody = client(&running).await;
     let nameless = DeltaDiscoveryRequest { type_url: A.to_owned(), ..Default::default() };
     nobody.send_raw(nameless).await.expect("sent");
@@ -76,12 +76,12 @@ async fn r2_r3_the_first_message_names_the_node_and_no_other_has_to() {
 }
 
 #[tokio::test]
-async fn r7_a_world_that_is_not_ready_is_refused_and_served_when_it_is() {
-    let running = Running::start(World::new(), config()).await;
+async fn r7_a_resource_set_that_is_not_ready_is_refused_and_served_when_it_is() {
+    let running = Running::start(ResourceSet::new(), config()).await;
     let mut early = client(&running).await;
     early.subscribe(A, &[]).await.expect("sent");
     assert_eq!(early.next().await.expect_err("refused").code(), Code::Unavailable);
-    set(&running.world, &[(A, "a", "1")]);
+    put(&running.set, &[(A, "a", "1")]);
     let mut client = client(&running).await;
     client.subscribe(A, &[]).await.expect("sent");
     assert_eq!(client.accept().await.expect("all").0, at(&[("a", "1")]));
@@ -89,7 +89,7 @@ async fn r7_a_world_that_is_not_ready_is_refused_and_served_when_it_is() {
 
 #[tokio::test]
 async fn r91_who_is_not_authorised_is_refused_and_who_is_revoked_is_cut_off() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let mut headers = tonic::metadata::MetadataMap::new();
     headers.insert("authorization", "Bearer wrong".parse().expect("a value"));
     let refused = FakeClient::connect_with(running.channel().await, headers, "node").await;
@@ -104,7 +104,7 @@ async fn r91_who_is_not_authorised_is_refused_and_who_is_revoked_is_cut_off() {
 
 #[tokio::test]
 async fn r91_who_is_revoked_does_not_even_get_the_rest_of_a_message() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut change = imp_xds::Change::default();
     change.upsert(A, Resource::new("big", "1", vec![0_u8; 32 << 20].into()));
     held.apply(change);
@@ -119,7 +119,7 @@ async fn r91_who_is_revoked_does_not_even_get_the_rest_of_a_message() {
 
 #[tokio::test]
 async fn r33_a_refusal_is_told_and_nothing_is_repeated() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let mut client = client(&running).await;
     client.subscribe(A, &[]).await.expect("sent");
     let response = client.next().await.expect("all");
@@ -136,11 +136,11 @@ async fn r33_a_refusal_is_told_and_nothing_is_repeated() {
 
 #[tokio::test]
 async fn r92_what_waits_and_for_how_long_can_be_seen() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let mut client = client(&running).await.in_cluster("group");
     client.subscribe(A, &[]).await.expect("sent");
     client.next().await.expect("all");
-    set(&running.world, &[(A, "a", "2")]);
+    put(&running.set, &[(A, "a", "2")]);
     let seen = || {
         let status = running.server.status();
         let of_type = status[0].types.first()?.clone();
@@ -157,7 +157,7 @@ async fn r92_what_waits_and_for_how_long_can_be_seen() {
 #[tokio::test]
 async fn r80_a_client_that_never_answers_is_let_go() {
     let config = ServerConfig { ack_timeout: QUIET, ..config() };
-    let running = Running::start(world(&[(A, "a", "1")]), config).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config).await;
     let mut client = client(&running).await;
     client.subscribe(A, &[]).await.expect("sent");
     client.next().await.expect("all");
@@ -167,7 +167,7 @@ async fn r80_a_client_that_never_answers_is_let_go() {
 #[tokio::test]
 async fn a_client_that_says_nothing_is_let_go() {
     let config = ServerConfig { first_message_timeout: QUIET, ..config() };
-    let running = Running::start(world(&[]), config).await;
+    let running = Running::start(resource_set(&[]), config).await;
     let mut client = client(&running).await;
     assert_eq!(client.next().await.expect_err("the end").code(), Code::DeadlineExceeded);
     until("its place is free", || running.server.status().is_empty()).await;
@@ -176,7 +176,7 @@ async fn a_client_that_says_nothing_is_let_go() {
 #[tokio::test]
 async fn r89_a_client_that_does_not_read_is_let_go_and_holds_up_nobody() {
     let config = ServerConfig { send_timeout: QUIET, ..config() };
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let big = |name: &str, version: &str| {
         let mut change = imp_xds::Change::default();
         change.upsert(name, Resource::new(name, version, vec![0_u8; 8 << 20].into()));
@@ -194,7 +194,7 @@ async fn r89_a_client_that_does_not_read_is_let_go_and_holds_up_nobody() {
     let mut quick = FakeClient::connect(running.channel().await, "quick").await.expect("a stream");
     quick.subscribe("t1", &[]).await.expect("sent");
     quick.accept().await.expect("it came");
-    running.world.apply(big("t1", "2"));
+    running.set.apply(big("t1", "2"));
     assert_eq!(quick.accept().await.expect("it came").0, at(&[("t1", "2")]));
     let gone = || running.server.status().iter().all(|stream| stream.node_id == "quick");
     until("the stalled one is gone", gone).await;
@@ -203,12 +203,12 @@ async fn r89_a_client_that_does_not_read_is_let_go_and_holds_up_nobody() {
 #[tokio::test]
 async fn r85_an_old_stream_ends_and_the_next_one_goes_on() {
     let config = ServerConfig { max_stream_age: Some(QUIET), ..config() };
-    let running = Running::start(world(&[(A, "a", "1")]), config).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config).await;
     let mut client = client(&running).await;
     client.subscribe(A, &[]).await.expect("sent");
     client.accept().await.expect("all");
     assert_eq!(client.next().await.expect_err("the end").code(), Code::Unavailable);
-    set(&running.world, &[(A, "b", "1")]);
+    put(&running.set, &[(A, "b", "1")]);
     let mut client = client.reconnect(running.channel().await).await.expect("again");
     assert_eq!(client.accept().await.expect("the rest").0, at(&[("b", "1")]));
 }
@@ -247,7 +247,7 @@ async fn held_back(
 
 #[tokio::test]
 async fn r85_a_client_that_falls_silent_is_let_go() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let hold = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let address = held_back(running.address, hold.clone()).await;
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
@@ -262,7 +262,7 @@ async fn r85_a_client_that_falls_silent_is_let_go() {
 #[tokio::test]
 async fn r83_streams_are_bounded_and_so_are_those_that_are_being_filled() {
     let limited = ServerConfig { max_streams: 1, ..config() };
-    let running = Running::start(world(&[]), limited).await;
+    let running = Running::start(resource_set(&[]), limited).await;
     let first = client(&running).await;
     let second = FakeClient::connect(running.channel().await, "node").await;
     assert_eq!(second.expect_err("one too many").code(), Code::ResourceExhausted);
@@ -270,7 +270,7 @@ async fn r83_streams_are_bounded_and_so_are_those_that_are_being_filled() {
 
     // R82: the first has not acknowledged, so the second waits, and is let in when it has.
     let limited = ServerConfig { max_syncing: 1, sync_wait: QUIET, ..config() };
-    let running = Running::start(world(&[(A, "a", "1")]), limited).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), limited).await;
     let mut first = client(&running).await;
     first.subscribe(A, &[]).await.expect("sent");
     let response = first.next().await.expect("all");
@@ -287,7 +287,7 @@ async fn r83_streams_are_bounded_and_so_are_those_that_are_being_filled() {
 #[tokio::test]
 async fn r82_of_a_large_first_request_the_rest_is_read_when_there_is_a_place() {
     let limited = ServerConfig { max_syncing: 1, sync_wait: QUIET, ..config() };
-    let running = Running::start(world(&[(A, "a", "1")]), limited).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), limited).await;
     let beginning = || framed(100 << 10, &[0; 40 << 10]);
     let mut first = client(&running).await;
     first.subscribe(A, &[]).await.expect("sent");
@@ -302,7 +302,7 @@ async fn r82_of_a_large_first_request_the_rest_is_read_when_there_is_a_place() {
 #[tokio::test]
 async fn r86_a_large_request_is_read_and_a_larger_one_is_refused() {
     let limited = ServerConfig { max_request_bytes: 6 << 20, ..config() };
-    let running = Running::start(world(&[(A, "a", "1")]), limited).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), limited).await;
     let versions = |n: usize| (0..n).map(|i| (format!("{i:0>100}"), "1".to_owned())).collect();
     let mut large = client(&running).await;
     let request = DeltaDiscoveryRequest {
@@ -320,7 +320,7 @@ async fn r86_a_large_request_is_read_and_a_larger_one_is_refused() {
 
 #[tokio::test]
 async fn a_flood_of_requests_gets_one_response_at_a_time() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let mut client = client(&running).await;
     for _ in 0..2_000 {
         client.subscribe(A, &["a", "missing"]).await.expect("sent");
@@ -343,7 +343,7 @@ async fn an_observer_that_panics_ends_its_stream_and_no_other() {
     }
     let notes = Notes::default();
     let observer = Arc::new(Fragile(notes.clone()));
-    let running = Running::observed(world(&[(A, "a", "1")]), config(), observer).await;
+    let running = Running::observed(resource_set(&[(A, "a", "1")]), config(), observer).await;
     for _ in 0..2 {
         let mut client = client(&running).await;
         client.subscribe(A, &[]).await.expect("sent");
@@ -356,7 +356,7 @@ async fn an_observer_that_panics_ends_its_stream_and_no_other() {
 
 #[tokio::test]
 async fn a_server_that_closes_ends_its_streams_and_opens_no_more() {
-    let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
     let mut client = client(&running).await;
     client.subscribe(A, &[]).await.expect("sent");
     client.accept().await.expect("all");
@@ -392,7 +392,7 @@ fn framed(length: usize, bytes: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn bad_frames_are_grpc_errors() {
     let limited = ServerConfig { first_message_timeout: QUIET, ..config() };
-    let running = Running::start(world(&[(A, "a", "1")]), limited).await;
+    let running = Running::start(resource_set(&[(A, "a", "1")]), limited).await;
     assert_eq!(raw(&running, framed(100, b"cut")).await, Code::Internal, "truncated");
     assert_eq!(raw(&running, framed(64 << 20, b"")).await, Code::OutOfRange, "oversized");
     assert_eq!(raw(&running, vec![9; 50]).await, Code::Internal, "no compression flag");
@@ -413,7 +413,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let running = Running::start(world(&[(A, "a", "1")]), config()).await;
+            let running = Running::start(resource_set(&[(A, "a", "1")]), config()).await;
             let code = raw(&running, framed(bytes.len(), &bytes)).await;
             assert_eq!(code, Code::InvalidArgument);
             let mut client = client(&running).await;

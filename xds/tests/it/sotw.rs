@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use imp_xds::stream::Variant::StateOfTheWorld;
 use imp_xds::wire::{DiscoveryRequest, Status};
-use imp_xds::{Change, ServerConfig, TypeRules, World};
+use imp_xds::{Change, ResourceSet, ServerConfig, TypeRules};
 
-use crate::peer::{A, B, Peer, remove, resource, set, world};
+use crate::peer::{A, B, Peer, put, remove, resource, resource_set};
 
 fn none() -> Vec<String> {
     Vec::new()
@@ -20,23 +20,23 @@ fn config() -> ServerConfig {
     ServerConfig::new(vec![a, b])
 }
 
-fn peer(world: &World) -> Peer {
-    Peer::speaking(StateOfTheWorld, world, &config())
+fn peer(set: &ResourceSet) -> Peer {
+    Peer::speaking(StateOfTheWorld, set, &config())
 }
 
 #[test]
 fn r10_r39_without_names_everything_comes_even_if_it_is_nothing() {
-    assert_eq!(peer(&world(&[(A, "a", "1"), (A, "b", "1")])).list(A, &[]), ["A[a@1 b@1]"]);
-    assert_eq!(peer(&world(&[])).list(A, &[]), ["A[]"]);
+    assert_eq!(peer(&resource_set(&[(A, "a", "1"), (A, "b", "1")])).list(A, &[]), ["A[a@1 b@1]"]);
+    assert_eq!(peer(&resource_set(&[])).list(A, &[]), ["A[]"]);
 }
 
 #[test]
 fn r50_full_responses_hold_what_did_not_change_too() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1")]);
     let mut peer = peer(&held);
     peer.list(A, &[]);
     assert_eq!(peer.ack(A), none());
-    set(&held, &[(A, "a", "2")]);
+    put(&held, &[(A, "a", "2")]);
     assert_eq!(peer.poll(), ["A[a@2 (b@1)]"]);
     peer.ack(A);
     remove(&held, A, "a");
@@ -50,22 +50,22 @@ fn r50_full_responses_hold_what_did_not_change_too() {
 
 #[test]
 fn r50_other_types_hold_what_changed_and_never_say_what_is_gone() {
-    let held = world(&[(B, "x", "1"), (B, "y", "1")]);
+    let held = resource_set(&[(B, "x", "1"), (B, "y", "1")]);
     let mut peer = peer(&held);
     assert_eq!(peer.list(B, &["x", "y", "missing"]), ["B[x@1 y@1]"]);
     peer.ack(B);
-    set(&held, &[(B, "y", "2")]);
+    put(&held, &[(B, "y", "2")]);
     assert_eq!(peer.poll(), ["B[y@2]"]);
     peer.ack(B);
     remove(&held, B, "x");
     assert_eq!(peer.after(Duration::from_secs(60)), none());
-    set(&held, &[(B, "missing", "1")]);
+    put(&held, &[(B, "missing", "1")]);
     assert_eq!(peer.poll(), ["B[missing@1]"]);
 }
 
 #[test]
 fn r60_what_is_removed_stays_in_full_responses_until_nothing_refers_to_it() {
-    let held = world(&[(A, "old", "1"), (B, "route", "1")]);
+    let held = resource_set(&[(A, "old", "1"), (B, "route", "1")]);
     let mut peer = peer(&held);
     peer.list(A, &[]);
     peer.ack(A);
@@ -85,17 +85,17 @@ fn r60_what_is_removed_stays_in_full_responses_until_nothing_refers_to_it() {
 #[test]
 fn r20_a_full_response_holds_the_members_of_a_collection() {
     let (one, other) = ("xdstp://x/t/c/one", "xdstp://x/t/d/other");
-    let held = world(&[(A, one, "1"), (A, other, "1"), (A, "plain", "1")]);
+    let held = resource_set(&[(A, one, "1"), (A, other, "1"), (A, "plain", "1")]);
     let mut peer = peer(&held);
     assert_eq!(peer.list(A, &["xdstp://x/t/c/*", "plain"]), [format!("A[plain@1 {one}@1]")]);
     peer.ack(A);
-    set(&held, &[(A, "plain", "2")]);
+    put(&held, &[(A, "plain", "2")]);
     assert_eq!(peer.poll(), [format!("A[plain@2 ({one}@1)]")]);
 }
 
 #[test]
 fn r51_a_stale_nonce_is_ignored_and_the_next_request_counts() {
-    let held = world(&[(B, "x", "1"), (B, "y", "1")]);
+    let held = resource_set(&[(B, "x", "1"), (B, "y", "1")]);
     let mut peer = peer(&held);
     peer.list(B, &["x"]);
     let stale = DiscoveryRequest {
@@ -111,7 +111,7 @@ fn r51_a_stale_nonce_is_ignored_and_the_next_request_counts() {
 
 #[test]
 fn r52_new_names_are_answered_and_old_ones_are_not_repeated() {
-    let mut peer = peer(&world(&[(B, "x", "1"), (B, "y", "1")]));
+    let mut peer = peer(&resource_set(&[(B, "x", "1"), (B, "y", "1")]));
     peer.list(B, &["x"]);
     peer.ack(B);
     assert_eq!(peer.list(B, &["x", "y"]), ["B[y@1]"]);
@@ -121,19 +121,19 @@ fn r52_new_names_are_answered_and_old_ones_are_not_repeated() {
 
 #[test]
 fn r53_an_empty_list_after_names_is_nothing() {
-    let held = world(&[(A, "a", "1"), (B, "x", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (B, "x", "1")]);
     let mut peer = peer(&held);
     assert_eq!(peer.list(B, &[]), none(), "no legacy wildcard for B");
     assert_eq!(peer.list(A, &["a"]), ["A[a@1]"]);
     peer.ack(A);
     assert_eq!(peer.list(A, &[]), none());
-    set(&held, &[(A, "a", "2")]);
+    put(&held, &[(A, "a", "2")]);
     assert_eq!(peer.poll(), none());
 }
 
 #[test]
 fn r54_a_reconnect_is_answered_whatever_version_it_speaks_of() {
-    let held = world(&[(B, "x", "1")]);
+    let held = resource_set(&[(B, "x", "1")]);
     let mut first = peer(&held);
     first.list(B, &["x"]);
     let version_info = first.open[0].version_info.clone();
@@ -152,7 +152,7 @@ fn r54_a_reconnect_is_answered_whatever_version_it_speaks_of() {
 
 #[test]
 fn r55_the_version_changes_when_what_the_type_holds_does() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1"), (B, "x", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1"), (B, "x", "1")]);
     let mut peer = peer(&held);
     peer.list(A, &["a"]);
     let mut versions = vec![peer.open[0].version_info.clone()];
@@ -161,7 +161,7 @@ fn r55_the_version_changes_when_what_the_type_holds_does() {
     assert_eq!(peer.open[0].version_info, versions[0], "another part of the same (R52)");
     peer.ack(A);
     for (name, version) in [("b", "2"), ("c", "1"), ("b", "3")] {
-        set(&held, &[(A, name, version), (B, "x", version)]);
+        put(&held, &[(A, name, version), (B, "x", version)]);
         if name == "c" {
             continue; // nobody asked for it
         }
@@ -170,7 +170,7 @@ fn r55_the_version_changes_when_what_the_type_holds_does() {
         peer.ack(A);
     }
     // The same content, come about in another way.
-    let other = world(&[(A, "c", "1"), (A, "z", "1"), (A, "b", "3"), (A, "a", "1")]);
+    let other = resource_set(&[(A, "c", "1"), (A, "z", "1"), (A, "b", "3"), (A, "a", "1")]);
     remove(&other, A, "z");
     let mut another = self::peer(&other);
     another.list(A, &["a", "b"]);
@@ -182,7 +182,7 @@ fn r55_the_version_changes_when_what_the_type_holds_does() {
 
 #[test]
 fn r33_a_client_that_refuses_everything_gets_nothing_twice() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1"), (B, "x", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1"), (B, "x", "1")]);
     let mut peer = peer(&held);
     peer.list(A, &[]);
     assert_eq!(peer.nack(A, "no"), none());
@@ -190,14 +190,14 @@ fn r33_a_client_that_refuses_everything_gets_nothing_twice() {
     assert_eq!(peer.nack(B, "no"), none());
     assert_eq!(peer.after(Duration::from_secs(3600)), none());
     // R36
-    set(&held, &[(A, "a", "2"), (B, "x", "2")]);
+    put(&held, &[(A, "a", "2"), (B, "x", "2")]);
     assert_eq!(peer.poll(), ["A[a@2 (b@1)]"]);
     assert_eq!(peer.ack(A), ["B[x@2]"]);
 }
 
 #[test]
 fn r34_a_refused_batch_of_changes_is_taken_apart() {
-    let mut peer = peer(&world(&[(B, "x", "1"), (B, "y", "1")]));
+    let mut peer = peer(&resource_set(&[(B, "x", "1"), (B, "y", "1")]));
     peer.list(B, &["x", "y"]);
     assert_eq!(peer.nack(B, "y: no"), ["B[x@1]"]);
     assert_eq!(peer.ack(B), ["B[y@1]"]);
@@ -206,7 +206,7 @@ fn r34_a_refused_batch_of_changes_is_taken_apart() {
 
 #[test]
 fn r62_children_follow_their_changed_parents_only() {
-    let held = world(&[(B, "x", "1"), (B, "y", "1")]);
+    let held = resource_set(&[(B, "x", "1"), (B, "y", "1")]);
     let parent = |name: &str, version: &str| {
         let mut change = Change::default();
         change.upsert(A, resource(name, version).with_children([(B.into(), name.into())]));
@@ -226,7 +226,7 @@ fn r62_children_follow_their_changed_parents_only() {
 
 #[test]
 fn r30_only_error_detail_makes_a_refusal() {
-    let held = world(&[(A, "a", "1")]);
+    let held = resource_set(&[(A, "a", "1")]);
     let mut peer = peer(&held);
     peer.list(A, &[]);
     let nonce = peer.open[0].nonce.clone();

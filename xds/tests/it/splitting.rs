@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
 use imp_xds::stream::Variant;
 use imp_xds::wire::DeltaDiscoveryRequest;
-use imp_xds::{Change, Resource, ServerConfig, TypeUrl, World};
+use imp_xds::{Change, Resource, ResourceSet, ServerConfig, TypeUrl};
 use tokio_util::sync::CancellationToken;
 
-use crate::peer::{A, B, Peer, config, remove, set, world};
+use crate::peer::{A, B, Peer, config, put, remove, resource_set};
 use crate::support::{Running, until};
 
 /// Room for two of the tests' resources in a response.
@@ -20,8 +20,8 @@ fn small() -> ServerConfig {
     config
 }
 
-fn five() -> World {
-    world(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1"), (A, "d", "1"), (A, "e", "1")])
+fn five() -> ResourceSet {
+    resource_set(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1"), (A, "d", "1"), (A, "e", "1")])
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn r93_a_large_first_answer_comes_in_parts_and_the_last_one_says_so() {
 #[test]
 fn r93_a_later_phase_waits_for_all_parts_of_the_earlier_one() {
     let held = five();
-    set(&held, &[(B, "x", "1")]);
+    put(&held, &[(B, "x", "1")]);
     let mut peer = Peer::new(&held, &small());
     peer.subscribe(A, &[]);
     assert_eq!(peer.subscribe(B, &[]), Vec::<String>::new());
@@ -59,7 +59,7 @@ fn r93_what_changes_meanwhile_does_not_put_off_the_end() {
     let mut parts = Vec::new();
     for version in 2..6 {
         let version = version.to_string();
-        set(&held, &[(A, "a", &version), (A, "b", &version)]);
+        put(&held, &[(A, "a", &version), (A, "b", &version)]);
         parts.extend(peer.ack(A));
     }
     assert_eq!(parts[..2], ["A[c@1 d@1 and more]", "A[e@1]"], "{parts:?}");
@@ -68,7 +68,7 @@ fn r93_what_changes_meanwhile_does_not_put_off_the_end() {
 
 #[test]
 fn r93_the_end_is_told_though_nothing_is_left_to_send() {
-    let held = world(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1")]);
+    let held = resource_set(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1")]);
     let mut peer = Peer::new(&held, &small());
     assert_eq!(peer.subscribe(A, &[]), ["A[a@1 b@1 and more]"]);
     remove(&held, A, "c");
@@ -95,12 +95,12 @@ fn r93_who_comes_back_between_two_parts_gets_the_rest_and_its_end() {
 
 #[test]
 fn r93_removals_are_split_too() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let names: Vec<String> = (0..30).map(|n| format!("{n:020}")).collect();
     let mut peer = Peer::new(&held, &small());
     let entries: Vec<_> = names.iter().map(|name| (A, name.as_str(), "1")).collect();
     peer.subscribe(A, &[]);
-    set(&held, &entries);
+    put(&held, &entries);
     peer.settle();
     for name in &names {
         remove(&held, A, name);
@@ -125,7 +125,7 @@ fn r93_over_the_state_of_the_world_only_full_responses_are_not_split() {
         rules.full_state = rules.type_url.as_str() == A;
     }
     let held = five();
-    set(&held, &[(B, "x", "1"), (B, "y", "1"), (B, "z", "1")]);
+    put(&held, &[(B, "x", "1"), (B, "y", "1"), (B, "z", "1")]);
     let mut peer = Peer::speaking(Variant::StateOfTheWorld, &held, &config);
     assert_eq!(peer.list(A, &[]), ["A[a@1 b@1 c@1 d@1 e@1]"]);
     peer.ack(A);
@@ -149,9 +149,9 @@ impl Subscriber for Parts {
 }
 
 #[tokio::test]
-async fn r93_a_world_larger_than_the_clients_limit_arrives() {
+async fn r93_a_resource_set_larger_than_the_clients_limit_arrives() {
     const EACH: usize = 20_000;
-    let held = World::new();
+    let held = ResourceSet::new();
     let mut change = Change::default();
     for n in 0..100 {
         change.upsert(A, Resource::new(format!("r{n}"), "1", vec![0_u8; EACH].into()));

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use imp_xds::{Admission, AdsServer, Event, KeepAlive, Observer, Peer, ServerConfig, World};
+use imp_xds::{Admission, AdsServer, Event, KeepAlive, Observer, Peer, ResourceSet, ServerConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
-/// Everybody sees one world, until the token is cancelled.
-pub(crate) struct One(pub(crate) World, pub(crate) CancellationToken);
+/// Everybody sees one resource set, until the token is cancelled.
+pub(crate) struct One(pub(crate) ResourceSet, pub(crate) CancellationToken);
 
 impl Admission for One {
     fn authorise(&self, request: &http::request::Parts) -> Result<(), Status> {
@@ -22,7 +22,7 @@ impl Admission for One {
         }
     }
 
-    fn admit(&self, _: &Peer<'_>) -> Result<World, Status> {
+    fn admit(&self, _: &Peer<'_>) -> Result<ResourceSet, Status> {
         Ok(self.0.clone())
     }
 
@@ -64,7 +64,7 @@ impl Observer for Notes {
 
 pub(crate) struct Running {
     pub(crate) server: AdsServer,
-    pub(crate) world: World,
+    pub(crate) set: ResourceSet,
     pub(crate) notes: Notes,
     pub(crate) revoked: CancellationToken,
     pub(crate) address: SocketAddr,
@@ -73,24 +73,28 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) async fn start(world: World, config: ServerConfig) -> Self {
+    pub(crate) async fn start(set: ResourceSet, config: ServerConfig) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let notes = Notes::default();
-        Self::on(listener, world, config, notes.clone(), Arc::new(notes))
+        Self::on(listener, set, config, notes.clone(), Arc::new(notes))
     }
 
     /// With an observer of its own.
     pub(crate) async fn observed(
-        world: World,
+        set: ResourceSet,
         config: ServerConfig,
         observer: Arc<dyn Observer>,
     ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        Self::on(listener, world, config, Notes::default(), observer)
+        Self::on(listener, set, config, Notes::default(), observer)
     }
 
     /// On an address that was used before.
-    pub(crate) async fn restart(address: SocketAddr, world: World, config: ServerConfig) -> Self {
+    pub(crate) async fn restart(
+        address: SocketAddr,
+        set: ResourceSet,
+        config: ServerConfig,
+    ) -> Self {
         let mut listener = None;
         until("the port is free again", || {
             listener = std::net::TcpListener::bind(address).ok();
@@ -99,12 +103,12 @@ impl Running {
         .await;
         let notes = Notes::default();
         let listener = listener.expect("a listener");
-        Self::on(listener, world, config, notes.clone(), Arc::new(notes))
+        Self::on(listener, set, config, notes.clone(), Arc::new(notes))
     }
 
     fn on(
         listener: std::net::TcpListener,
-        world: World,
+        set: ResourceSet,
         config: ServerConfig,
         notes: Notes,
         observer: Arc<dyn Observer>,
@@ -112,7 +116,7 @@ impl Running {
         let address = listener.local_addr().expect("an address");
         listener.set_nonblocking(true).expect("a listener");
         let revoked = CancellationToken::new();
-        let admission = Arc::new(One(world.clone(), revoked.clone()));
+        let admission = Arc::new(One(set.clone(), revoked.clone()));
         let server = AdsServer::new(config, admission, observer);
         let alive = KeepAlive { interval: Duration::from_secs(1), timeout: Duration::from_secs(2) };
         let router = alive.on_server(Server::builder()).add_routes(server.routes());
@@ -122,7 +126,7 @@ impl Running {
             let listener = TcpListener::from_std(listener).expect("a listener");
             router.serve_with_incoming(TcpIncoming::from(listener)).await.expect("served");
         });
-        Self { server, world, notes, revoked, address, runtime: Some(runtime) }
+        Self { server, set, notes, revoked, address, runtime: Some(runtime) }
     }
 
     pub(crate) async fn channel(&self) -> Channel {

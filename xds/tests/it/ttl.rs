@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use imp_xds::stream::Variant;
 use imp_xds::wire::DeltaDiscoveryRequest;
-use imp_xds::{Change, TypeRules, World};
+use imp_xds::{Change, ResourceSet, TypeRules};
 
-use crate::peer::{A, B, Peer, config, remove, resource, set, world};
+use crate::peer::{A, B, Peer, config, put, remove, resource, resource_set};
 
 const TTL: Duration = Duration::from_secs(8);
 const HALF: Duration = Duration::from_secs(4);
@@ -21,23 +21,23 @@ fn none() -> Vec<String> {
     Vec::new()
 }
 
-fn keep(world: &World, resources: &[(&str, &str, &str)]) {
+fn keep(set: &ResourceSet, resources: &[(&str, &str, &str)]) {
     let mut change = Change::default();
     for (type_url, name, version) in resources {
         change.upsert(*type_url, resource(name, version).with_ttl(TTL));
     }
-    world.apply(change);
+    set.apply(change);
 }
 
-fn kept(resources: &[(&str, &str, &str)]) -> World {
-    let world = world(&[]);
-    keep(&world, resources);
-    world
+fn kept(resources: &[(&str, &str, &str)]) -> ResourceSet {
+    let set = resource_set(&[]);
+    keep(&set, resources);
+    set
 }
 
 /// A client that knows of TTLs, and has everything of A.
-fn peer(world: &World) -> Peer {
-    let mut peer = Peer::new(world, &config()).listing(KNOWN);
+fn peer(set: &ResourceSet) -> Peer {
+    let mut peer = Peer::new(set, &config()).listing(KNOWN);
     peer.subscribe(A, &[]);
     peer.ack(A);
     peer
@@ -63,12 +63,12 @@ fn r75_a_heartbeat_goes_out_at_half_of_the_ttl_and_again() {
 
 #[test]
 fn r75_what_has_no_ttl_needs_no_heartbeat() {
-    let world = kept(&[(A, "a", "1")]);
-    set(&world, &[(A, "b", "1")]);
-    let mut peer = peer(&world);
+    let set = kept(&[(A, "a", "1")]);
+    put(&set, &[(A, "b", "1")]);
+    let mut peer = peer(&set);
     assert_eq!(peer.after(HALF), ["A[~a@1]"]);
     peer.ack(A);
-    set(&world, &[(A, "a", "2")]);
+    put(&set, &[(A, "a", "2")]);
     assert_eq!(peer.poll(), ["A[a@2]"], "without a TTL now");
     assert_eq!(peer.ack(A), none());
     assert_eq!((sleep(&peer), peer.after(100 * HALF)), (None, none()));
@@ -76,9 +76,9 @@ fn r75_what_has_no_ttl_needs_no_heartbeat() {
 
 #[test]
 fn r75_who_does_not_list_it_gets_no_heartbeats() {
-    let world = kept(&[(A, "a", "1")]);
+    let set = kept(&[(A, "a", "1")]);
     for features in [&[][..], &["envoy.lb.something"], &["supports-resource-ttl"]] {
-        let mut peer = Peer::new(&world, &config()).listing(features);
+        let mut peer = Peer::new(&set, &config()).listing(features);
         peer.subscribe(A, &[]);
         peer.ack(A);
         assert_eq!((sleep(&peer), peer.after(100 * HALF)), (None, none()));
@@ -87,10 +87,10 @@ fn r75_who_does_not_list_it_gets_no_heartbeats() {
 
 #[test]
 fn r75_either_spelling_will_do() {
-    let world = kept(&[(A, "a", "1")]);
+    let set = kept(&[(A, "a", "1")]);
     for prefix in ["xds", "envoy"] {
         let feature = format!("{prefix}.config.supports-resource-ttl");
-        let mut peer = Peer::new(&world, &config()).listing(&["other", &feature]);
+        let mut peer = Peer::new(&set, &config()).listing(&["other", &feature]);
         peer.subscribe(A, &[]);
         peer.ack(A);
         assert_eq!(peer.after(HALF), ["A[~a@1]"]);
@@ -99,9 +99,9 @@ fn r75_either_spelling_will_do() {
 
 #[test]
 fn r75_r80_a_heartbeat_waits_for_the_answer_to_the_response_before() {
-    let world = kept(&[(A, "a", "1")]);
-    let mut peer = peer(&world);
-    keep(&world, &[(A, "b", "1")]);
+    let set = kept(&[(A, "a", "1")]);
+    let mut peer = peer(&set);
+    keep(&set, &[(A, "b", "1")]);
     assert_eq!(peer.poll(), ["A[b@1]"]);
     assert_eq!(peer.after(2 * HALF), none());
     assert_eq!(peer.ack(A), ["A[~a@1 ~b@1]"]);
@@ -111,11 +111,11 @@ fn r75_r80_a_heartbeat_waits_for_the_answer_to_the_response_before() {
 
 #[test]
 fn r75_heartbeats_that_are_nearly_due_go_together() {
-    let world = kept(&[(A, "a", "1")]);
-    let mut peer = peer(&world);
+    let set = kept(&[(A, "a", "1")]);
+    let mut peer = peer(&set);
     for (name, late) in [("b", HALF / 2), ("c", HALF / 4)] {
         peer.after(late);
-        keep(&world, &[(A, name, "1")]);
+        keep(&set, &[(A, name, "1")]);
         peer.poll();
         peer.ack(A);
     }
@@ -126,12 +126,12 @@ fn r75_heartbeats_that_are_nearly_due_go_together() {
 
 #[test]
 fn r75_what_is_gone_or_unsubscribed_needs_no_heartbeat() {
-    let world = kept(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1")]);
-    let mut peer = Peer::new(&world, &config()).listing(KNOWN);
+    let set = kept(&[(A, "a", "1"), (A, "b", "1"), (A, "c", "1")]);
+    let mut peer = Peer::new(&set, &config()).listing(KNOWN);
     peer.subscribe(A, &["a", "b", "c"]);
     peer.ack(A);
     peer.change(A, &[], &["a"]);
-    remove(&world, A, "b");
+    remove(&set, A, "b");
     peer.poll();
     assert_eq!(peer.after(config().removal_grace), ["A[-b]"]);
     peer.ack(A);
@@ -143,10 +143,10 @@ fn r75_what_is_gone_or_unsubscribed_needs_no_heartbeat() {
 
 #[test]
 fn r75_what_went_while_it_was_under_way_is_removed_and_needs_no_heartbeat() {
-    let world = kept(&[(A, "a", "1")]);
-    let mut peer = peer(&world);
+    let set = kept(&[(A, "a", "1")]);
+    let mut peer = peer(&set);
     peer.after(HALF);
-    remove(&world, A, "a");
+    remove(&set, A, "a");
     assert_eq!(peer.ack(A), none());
     assert_eq!(peer.after(config().removal_grace), ["A[-a]"]);
     peer.ack(A);
@@ -155,14 +155,14 @@ fn r75_what_went_while_it_was_under_way_is_removed_and_needs_no_heartbeat() {
 
 #[test]
 fn r75_a_refused_version_needs_no_heartbeat() {
-    let world = kept(&[(A, "a", "1"), (A, "b", "1")]);
-    let mut peer = peer(&world);
-    keep(&world, &[(A, "a", "2")]);
+    let set = kept(&[(A, "a", "1"), (A, "b", "1")]);
+    let mut peer = peer(&set);
+    keep(&set, &[(A, "a", "2")]);
     peer.poll();
     assert_eq!(peer.nack(A, "no"), none());
     assert_eq!(peer.after(HALF), ["A[~b@1]"]);
     peer.ack(A);
-    keep(&world, &[(A, "a", "3")]);
+    keep(&set, &[(A, "a", "3")]);
     peer.poll();
     peer.ack(A);
     assert_eq!(peer.after(HALF), ["A[~a@3 ~b@1]"], "repaired");
@@ -200,18 +200,18 @@ fn r75_the_refusal_of_a_heartbeat_accuses_nothing() {
 
 #[test]
 fn r75_a_heartbeat_holds_up_no_phase_but_what_changed_keeps_its_order() {
-    let world = kept(&[(A, "a", "1"), (B, "b", "1")]);
-    let mut peer = Peer::new(&world, &config()).listing(KNOWN);
+    let set = kept(&[(A, "a", "1"), (B, "b", "1")]);
+    let mut peer = Peer::new(&set, &config()).listing(KNOWN);
     peer.subscribe(A, &[]);
     peer.subscribe(B, &[]);
     peer.ack(A);
     peer.ack(B);
     assert_eq!(peer.after(HALF), ["A[~a@1]", "B[~b@1]"]);
     peer.ack(B);
-    set(&world, &[(B, "new", "1")]);
+    put(&set, &[(B, "new", "1")]);
     assert_eq!(peer.poll(), ["B[new@1]"], "A's heartbeat is not answered, and nothing of A is new");
     peer.ack(B);
-    set(&world, &[(A, "new", "1"), (B, "new", "2")]);
+    put(&set, &[(A, "new", "1"), (B, "new", "2")]);
     assert_eq!(peer.poll(), none(), "B refers to what is new in A");
     assert_eq!(peer.ack(A), ["A[new@1]"]);
     assert_eq!(peer.ack(A), ["B[new@2]"]);
@@ -219,14 +219,14 @@ fn r75_a_heartbeat_holds_up_no_phase_but_what_changed_keeps_its_order() {
 
 #[test]
 fn r75_changes_without_end_do_not_keep_heartbeats_back() {
-    let world = kept(&[(A, "kept", "1")]);
-    let mut peer = peer(&world);
+    let set = kept(&[(A, "kept", "1")]);
+    let mut peer = peer(&set);
     let mut heard = 0;
     for version in 0..100 {
-        set(&world, &[(A, "busy", &version.to_string())]);
+        put(&set, &[(A, "busy", &version.to_string())]);
         peer.after(HALF / 10);
         heard += usize::from(peer.open[0].heartbeats().count() == 1);
-        set(&world, &[(A, "busy", &format!("{version} again"))]);
+        put(&set, &[(A, "busy", &format!("{version} again"))]);
         peer.ack(A);
     }
     assert_eq!(heard, 100 / 10 - 1, "as often as without changes");
@@ -234,9 +234,9 @@ fn r75_changes_without_end_do_not_keep_heartbeats_back() {
 
 #[test]
 fn r75_r37_what_a_client_brings_along_hears_of_itself_at_once() {
-    let world = kept(&[(A, "a", "1"), (A, "b", "2")]);
-    set(&world, &[(A, "c", "1")]);
-    let mut peer = Peer::new(&world, &config()).listing(KNOWN);
+    let set = kept(&[(A, "a", "1"), (A, "b", "2")]);
+    put(&set, &[(A, "c", "1")]);
+    let mut peer = Peer::new(&set, &config()).listing(KNOWN);
     let held = [("a", "1"), ("b", "1"), ("c", "1")];
     peer.request(DeltaDiscoveryRequest {
         type_url: A.to_owned(),
@@ -265,10 +265,10 @@ fn r75_a_list_is_sent_again_as_it_is() {
     let (mut full, mut named) = (TypeRules::new(A, 0), TypeRules::new(B, 1));
     (full.full_state, named.legacy_wildcard) = (true, false);
     let config = imp_xds::ServerConfig::new(vec![full, named]);
-    let world = kept(&[(A, "a", "1"), (B, "b", "1")]);
-    set(&world, &[(A, "for ever", "1"), (B, "for ever", "1")]);
+    let set = kept(&[(A, "a", "1"), (B, "b", "1")]);
+    put(&set, &[(A, "for ever", "1"), (B, "for ever", "1")]);
     for (features, knows) in [(KNOWN_IN_LISTS, true), (KNOWN, false)] {
-        let mut peer = Peer::speaking(Variant::StateOfTheWorld, &world, &config).listing(features);
+        let mut peer = Peer::speaking(Variant::StateOfTheWorld, &set, &config).listing(features);
         peer.list(A, &[]);
         peer.ack(A);
         peer.list(B, &["b", "for ever"]);
@@ -291,12 +291,11 @@ fn r75_a_list_is_sent_again_as_it_is() {
 fn r75_a_refused_list_does_not_let_its_good_members_expire() {
     let full = TypeRules { full_state: true, ..TypeRules::new(A, 0) };
     let config = imp_xds::ServerConfig::new(vec![full]);
-    let world = kept(&[(A, "a", "1")]);
-    let mut peer =
-        Peer::speaking(Variant::StateOfTheWorld, &world, &config).listing(KNOWN_IN_LISTS);
+    let set = kept(&[(A, "a", "1")]);
+    let mut peer = Peer::speaking(Variant::StateOfTheWorld, &set, &config).listing(KNOWN_IN_LISTS);
     peer.list(A, &[]);
     peer.ack(A);
-    keep(&world, &[(A, "b", "bad")]);
+    keep(&set, &[(A, "b", "bad")]);
     assert_eq!(peer.poll(), ["A[b@bad (a@1)]"]);
     assert_eq!(peer.nack(A, "b is bad"), none());
     assert_eq!(peer.after(HALF).len(), 1);
@@ -306,12 +305,12 @@ fn r75_a_refused_list_does_not_let_its_good_members_expire() {
 
 #[test]
 fn r75_a_ttl_without_length_is_no_storm() {
-    let world = world(&[]);
+    let set = resource_set(&[]);
     let mut change = Change::default();
     change.upsert(A, resource("a", "1").with_ttl(Duration::ZERO));
     change.upsert(A, resource("b", "1").with_ttl(Duration::MAX));
-    world.apply(change);
-    let mut peer = peer(&world);
+    set.apply(change);
+    let mut peer = peer(&set);
     assert_eq!(peer.poll(), none());
     assert_eq!(peer.after(10 * MS), ["A[~a@1]"]);
     assert_eq!(peer.ack(A), none());

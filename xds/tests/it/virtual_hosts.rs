@@ -1,9 +1,9 @@
 //! Aliases, names that are answered with nothing, and names that follow a parent: what virtual hosts
 //! on demand need.
 
-use imp_xds::{Change, ServerConfig, TypeRules, World};
+use imp_xds::{Change, ResourceSet, ServerConfig, TypeRules};
 
-use crate::peer::{A, B, Peer, remove, resource, set, world};
+use crate::peer::{A, B, Peer, put, remove, resource, resource_set};
 
 /// B are the virtual hosts of A.
 fn config() -> ServerConfig {
@@ -14,11 +14,11 @@ fn config() -> ServerConfig {
     ServerConfig::new(vec![TypeRules::new(A, 0), hosts])
 }
 
-fn host(world: &World, name: &str, version: &str, aliases: &[&str]) {
+fn host(set: &ResourceSet, name: &str, version: &str, aliases: &[&str]) {
     let mut change = Change::default();
     let aliases = aliases.iter().map(|&alias| alias.into());
     change.upsert(B, resource(name, version).with_aliases(aliases));
-    world.apply(change);
+    set.apply(change);
 }
 
 fn none() -> Vec<String> {
@@ -27,7 +27,7 @@ fn none() -> Vec<String> {
 
 #[test]
 fn r18_a_resource_is_subscribed_by_its_aliases_too() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     host(&held, "routes/shop", "1", &["routes/a.test", "routes/b.test"]);
     let mut peer = Peer::new(&held, &config());
     assert_eq!(peer.subscribe(B, &["routes/a.test"]), ["B[routes/shop@1]"]);
@@ -50,7 +50,7 @@ fn r18_a_resource_is_subscribed_by_its_aliases_too() {
 
 #[test]
 fn r70_a_host_that_nobody_knows_is_answered_with_nothing_and_sent_when_it_appears() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     let mut peer = Peer::new(&held, &config());
     assert_eq!(peer.subscribe(B, &["routes/a.test"]), ["B[routes/a.test@nothing]"]);
     peer.ack(B);
@@ -63,7 +63,7 @@ fn r70_a_host_that_nobody_knows_is_answered_with_nothing_and_sent_when_it_appear
 
 #[test]
 fn r70_an_update_of_routes_brings_their_subscribed_hosts_again() {
-    let held = world(&[(A, "routes", "1"), (A, "other", "1")]);
+    let held = resource_set(&[(A, "routes", "1"), (A, "other", "1")]);
     host(&held, "routes/shop", "1", &["routes/a.test"]);
     host(&held, "routes/unasked", "1", &[]);
     host(&held, "other/shop", "1", &[]);
@@ -71,14 +71,14 @@ fn r70_an_update_of_routes_brings_their_subscribed_hosts_again() {
     peer.subscribe(A, &["routes", "other"]);
     peer.subscribe(B, &["routes/a.test", "other/shop"]);
     peer.settle();
-    set(&held, &[(A, "routes", "2")]);
+    put(&held, &[(A, "routes", "2")]);
     assert_eq!(peer.poll(), ["A[routes@2]"]);
     assert_eq!(peer.ack(A), ["B[routes/shop@1]"]);
 }
 
 #[test]
 fn an_alias_that_moves_takes_its_subscribers_along() {
-    let held = world(&[]);
+    let held = resource_set(&[]);
     host(&held, "routes/old", "1", &["routes/a.test"]);
     let mut peer = Peer::new(&held, &config());
     peer.subscribe(B, &["routes/a.test"]);

@@ -151,7 +151,7 @@ async fn every_type_is_parsed_held_kept_restored_and_removed() {
 }
 
 #[tokio::test]
-async fn a_world_that_comes_in_parts_is_not_served_before_the_last_one() {
+async fn a_resource_set_that_comes_in_parts_is_not_served_before_the_last_one() {
     let directory = tempfile::tempdir().unwrap();
     let (lkg, _) = Lkg::open(directory.path()).unwrap();
     let cancel = CancellationToken::new();

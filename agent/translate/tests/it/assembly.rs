@@ -8,7 +8,7 @@ use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, SCOPE};
 use imp_translate::{Assembly, Blame, Delta, ir};
 
 use crate::fixtures::{self, GATEWAY, assembly, parsed, parsed_gateway, service};
-use crate::world::{Judge, names};
+use crate::resource_set::{Judge, names};
 
 const HOST: &str = "api.example.com";
 
@@ -45,7 +45,7 @@ fn set(assembly: &mut Assembly, judge: &mut Judge, publish: &pb::Publish) -> Del
 }
 
 fn served(judge: &Judge, id: &str) -> Vec<u64> {
-    judge.world.revisions().get(id).into_iter().flatten().copied().collect()
+    judge.set.revisions().get(id).into_iter().flatten().copied().collect()
 }
 
 #[test]
@@ -69,11 +69,11 @@ fn one_change_is_one_scope_and_its_own_clusters() {
     let delta = set(&mut assembly, &mut judge, &edited);
     assert_eq!(touched(&delta), (vec![CLUSTER, SCOPE], vec![]), "the old one serves until the ACK");
     judge.settle(&mut assembly);
-    judge.world.is_whole(true);
+    judge.set.is_whole(true);
     let delta = assembly.remove_publish("p7");
     assert_eq!(touched(&delta), (vec![], vec![CLUSTER, SCOPE]));
     judge.send(&delta);
-    judge.world.is_whole(true);
+    judge.set.is_whole(true);
 }
 
 #[test]
@@ -95,13 +95,13 @@ fn a_shared_cluster_comes_with_its_first_user_and_goes_with_its_last() {
         let delta = assembly.remove_publish(id);
         judge.send(&delta);
         judge.settle(&mut assembly);
-        let here = !names(&judge.world.gateways[GATEWAY], CLUSTER).is_empty();
-        let everywhere = !names(&judge.world.all, CLUSTER).is_empty();
+        let here = !names(&judge.set.gateways[GATEWAY], CLUSTER).is_empty();
+        let everywhere = !names(&judge.set.all, CLUSTER).is_empty();
         assert_eq!((here, everywhere), (!goes_here, !goes_everywhere), "{id}");
     }
     judge.send(&assembly.remove_publish("c"));
-    assert_eq!(names(&judge.world.all, CLUSTER), BTreeSet::new());
-    judge.world.is_whole(true);
+    assert_eq!(names(&judge.set.all, CLUSTER), BTreeSet::new());
+    judge.set.is_whole(true);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_refused_revision_falls_back_alone_and_a_new_one_is_tried() {
     assert_eq!((served(&judge, "a"), served(&judge, "b")), (vec![1], vec![1]));
     assert_eq!(assembly.refused("a"), Some(2));
     assert_eq!(assembly.requirements("a").map(|(revision, _)| revision), Some(1));
-    judge.world.is_whole(true);
+    judge.set.is_whole(true);
     let delta = set(&mut assembly, &mut judge, &at("a", 2, 9001));
     assert_eq!(delta, Delta::default(), "the same again is not tried again");
     set(&mut assembly, &mut judge, &at("b", 2, 9000));
@@ -138,8 +138,8 @@ fn a_first_revision_that_is_refused_is_left_out() {
     judge.settle(&mut assembly);
     assert_eq!(served(&judge, "a"), Vec::<u64>::new());
     assert_eq!((assembly.refused("a"), assembly.requirements("a")), (Some(1), None));
-    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::new());
-    judge.world.is_whole(true);
+    assert_eq!(names(&judge.set.all, SCOPE), BTreeSet::new());
+    judge.set.is_whole(true);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn of_many_suspects_the_culprits_are_found_and_all_others_advance() {
         let mut last = Delta::default();
         for index in 0..count {
             last = assembly.set_publish(parsed(&at(&id(index), 2, 9000)));
-            judge.world.apply(&last);
+            judge.set.apply(&last);
         }
         judge.send(&last);
         judge.settle(&mut assembly);
@@ -187,7 +187,7 @@ fn a_publish_that_arrives_during_the_search_is_judged_too() {
     set(&mut assembly, &mut judge, &at("late", 1, 9000));
     set(&mut assembly, &mut judge, &at("fine", 1, 9000));
     judge.settle(&mut assembly);
-    let revisions = judge.world.revisions();
+    let revisions = judge.set.revisions();
     assert_eq!(revisions.into_keys().collect::<Vec<_>>(), ["a", "c", "d", "fine"]);
     assert_eq!(judge.blames.len(), 2);
 }
@@ -200,12 +200,12 @@ fn refused_at_one_of_two_hosts() -> (Assembly, Judge, String) {
     set(&mut assembly, &mut judge, &publish(1));
     judge.settle(&mut assembly);
     let delta = assembly.set_publish(parsed(&publish(2)));
-    judge.world.apply(&delta);
+    judge.set.apply(&delta);
     let [first, second] = delta.all.upserts.as_slice() else { panic!("{delta:?}") };
     let accepted = assembly.accepted(SCOPE, &first.name, &first.version);
     assert_eq!(touched(&accepted), (vec![], vec![]));
     let (delta, blames) = assembly.nacked("", SCOPE, &second.name, &second.version);
-    judge.world.apply(&delta);
+    judge.set.apply(&delta);
     assert_eq!(blames, [Blame { publish_id: "a".into(), revision: 2 }]);
     (assembly, judge, first.name.clone())
 }
@@ -219,9 +219,9 @@ fn what_is_refused_at_one_host_falls_back_at_all_of_them() {
 #[test]
 fn a_fallback_that_is_refused_as_well_goes_and_holds_up_nobody() {
     let (mut assembly, mut judge, host) = refused_at_one_of_two_hosts();
-    let fallback = judge.world.all[&(SCOPE, host.clone())].version.clone();
+    let fallback = judge.set.all[&(SCOPE, host.clone())].version.clone();
     let (delta, blames) = assembly.nacked("", SCOPE, &host, &fallback);
-    judge.world.apply(&delta);
+    judge.set.apply(&delta);
     assert_eq!((served(&judge, "a"), blames), (vec![], vec![]), "blamed already");
     set(&mut assembly, &mut judge, &at("b", 1, 9000));
     judge.settle(&mut assembly);
@@ -255,11 +255,11 @@ fn a_refused_cluster_is_its_users_fault_only() {
         set(&mut assembly, &mut judge, &at(id, 1, port));
     }
     judge.settle(&mut assembly);
-    assert_eq!(judge.world.revisions().into_keys().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(judge.set.revisions().into_keys().collect::<Vec<_>>(), ["a"]);
     let mut blamed: Vec<_> = judge.blames.iter().map(|b| b.publish_id.as_str()).collect();
     blamed.sort_unstable();
     assert_eq!(blamed, ["b", "c"]);
-    judge.world.is_whole(true);
+    judge.set.is_whole(true);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn a_gateway_that_goes_and_comes_back_serves_as_before() {
     let (mut assembly, mut judge) = start();
     set(&mut assembly, &mut judge, &at("a", 1, 9000));
     judge.settle(&mut assembly);
-    let before = judge.world.versions();
+    let before = judge.set.versions();
     let delta = assembly.remove_gateway(GATEWAY);
     assert_eq!(touched(&delta), (vec![], vec![CLUSTER, LISTENER, SCOPE]));
     judge.send(&delta);
@@ -275,7 +275,7 @@ fn a_gateway_that_goes_and_comes_back_serves_as_before() {
     assert_eq!(assembly.remove_gateway(GATEWAY), Delta::default());
     judge.send(&assembly.set_gateway(parsed_gateway(8080)));
     judge.settle(&mut assembly);
-    assert_eq!(judge.world.versions(), before);
+    assert_eq!(judge.set.versions(), before);
     assert!(assembly.requirements("a").is_some());
 }
 
@@ -305,17 +305,17 @@ fn a_host_of_many_publishes_is_as_whole_as_one_of_few() {
     for count in 0..30_u16 {
         set(&mut assembly, &mut judge, &at(&format!("p{count:02}"), 1, 9000 + count));
         judge.settle(&mut assembly);
-        judge.world.is_whole(true);
+        judge.set.is_whole(true);
     }
-    let many = judge.world.versions();
+    let many = judge.set.versions();
     judge.bad.insert(("p07".into(), 2));
     set(&mut assembly, &mut judge, &at("p07", 2, 9100));
     judge.settle(&mut assembly);
-    assert_eq!(judge.world.versions(), many);
+    assert_eq!(judge.set.versions(), many);
     for count in 0..30 {
         judge.send(&assembly.remove_publish(&format!("p{count:02}")));
         judge.settle(&mut assembly);
-        judge.world.is_whole(true);
+        judge.set.is_whole(true);
     }
 }
 
@@ -328,14 +328,14 @@ fn a_publish_moves_to_another_host_and_gateway() {
     moved.hostnames = vec!["new.example.com".into()];
     set(&mut assembly, &mut judge, &moved);
     judge.settle(&mut assembly);
-    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::from(["8080/new.example.com".into()]));
+    assert_eq!(names(&judge.set.all, SCOPE), BTreeSet::from(["8080/new.example.com".into()]));
     judge.send(&assembly.set_gateway(gateway("g2", 8081)));
     moved.gateway_id = "g2".into();
     set(&mut assembly, &mut judge, &moved);
     judge.settle(&mut assembly);
-    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::from(["8081/new.example.com".into()]));
-    assert!(judge.world.gateways[GATEWAY].keys().all(|(url, _)| ![SCOPE, CLUSTER].contains(url)));
-    judge.world.is_whole(true);
+    assert_eq!(names(&judge.set.all, SCOPE), BTreeSet::from(["8081/new.example.com".into()]));
+    assert!(judge.set.gateways[GATEWAY].keys().all(|(url, _)| ![SCOPE, CLUSTER].contains(url)));
+    judge.set.is_whole(true);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn what_must_be_acked_is_named_with_the_versions_that_are_served() {
     let (revision, needs) = assembly.requirements("a").unwrap();
     assert_eq!((revision, needs.len()), (1, 5), "cluster, door, listener, two scopes: {needs:?}");
     for (url, name, version) in &needs {
-        let there = judge.world.all.get(&(*url, name.clone())).map(|resource| &resource.version);
+        let there = judge.set.all.get(&(*url, name.clone())).map(|resource| &resource.version);
         assert_eq!(there, Some(version), "{url} {name}");
         assert_eq!(assembly.publishes_of(GATEWAY, url, name), ["a"], "{url} {name}");
     }
@@ -371,11 +371,11 @@ fn gateways_share_a_port_and_the_second_sends_no_listener() {
     };
     set(&mut assembly, &mut judge, &other);
     judge.settle(&mut assembly);
-    judge.world.is_whole(true);
-    let scopes = names(&judge.world.all, SCOPE);
+    judge.set.is_whole(true);
+    let scopes = names(&judge.set.all, SCOPE);
     assert_eq!(scopes, ["8080/api.example.com", "8080/other.example.com"].map(String::from).into());
     assert_eq!(
-        names(&judge.world.gateways["g2"], SCOPE),
+        names(&judge.set.gateways["g2"], SCOPE),
         BTreeSet::from(["8080/other.example.com".to_owned()])
     );
     for (id, gateway) in [("a", GATEWAY), ("b", "g2")] {
@@ -414,7 +414,7 @@ fn a_host_at_a_port_stays_with_the_gateway_that_had_it_first() {
     assert_eq!((served(&judge, "a"), served(&judge, "b")), (vec![], vec![1]));
     assert_eq!(assembly.misplaced("b"), None);
     assert!(assembly.requirements("b").is_some());
-    judge.world.is_whole(true);
+    judge.set.is_whole(true);
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn a_listener_with_a_hostname_has_no_scope_for_other_hosts() {
     judge.send(&assembly.set_gateway(ir::Gateway::parse(&narrow).unwrap()));
     set(&mut assembly, &mut judge, &at("a", 1, 9000));
     assert_eq!(assembly.misplaced("a"), Some(&Misplaced::NotAdmitted(HOST.into())));
-    assert_eq!(names(&judge.world.all, SCOPE), BTreeSet::new());
+    assert_eq!(names(&judge.set.all, SCOPE), BTreeSet::new());
     // The gateway opens to all hosts again.
     let delta = assembly.set_gateway(parsed_gateway(8080));
     assert_eq!(touched(&delta).0, [CLUSTER, SCOPE], "and the listener is the same");

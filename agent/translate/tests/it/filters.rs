@@ -16,7 +16,7 @@ use prost::Message as _;
 
 use crate::fixtures::{assembly, parsed_gateway};
 use crate::golden;
-use crate::world::routes;
+use crate::resource_set::routes;
 
 /// The chain of a rendered listener.
 fn chain() -> Vec<hcm::HttpFilter> {
@@ -67,7 +67,7 @@ fn rendered_settings() -> BTreeMap<String, BTreeSet<String>> {
             found.entry(name).or_default().insert(settings.type_url);
         }
     };
-    for (_, resources) in golden::worlds() {
+    for (_, resources) in golden::gateway_resources() {
         routes(&resources).for_each(|route| take(route.typed_per_filter_config));
     }
     found

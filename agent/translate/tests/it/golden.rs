@@ -12,7 +12,7 @@ use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};
 use imp_translate::{Assembly, Delta, Rendered};
 
 use crate::fixtures::{self, assembly, parsed, parsed_gateway};
-use crate::world::{Resources, World};
+use crate::resource_set::{ResourceSet, Resources};
 use form::{Case, Shown};
 
 const HOST: &str = "api.example.com";
@@ -64,25 +64,25 @@ fn names(folder: &str, extension: &str) -> BTreeSet<String> {
 }
 
 /// All that Envoys hold in each case.
-pub(crate) fn worlds() -> impl Iterator<Item = (String, Resources)> {
+pub(crate) fn gateway_resources() -> impl Iterator<Item = (String, Resources)> {
     names("in", "json").into_iter().map(|name| {
-        let world = world(&Case::read(&name));
-        (name, world.all)
+        let set = resource_set(&Case::read(&name));
+        (name, set.all)
     })
 }
 
-fn world(case: &Case) -> World {
+fn resource_set(case: &Case) -> ResourceSet {
     let mut assembly = Assembly::new(fixtures::options(case.layout()));
-    let mut world = World::default();
-    world.apply(&assembly.set_gateway(parsed_gateway(8080)));
+    let mut set = ResourceSet::default();
+    set.apply(&assembly.set_gateway(parsed_gateway(8080)));
     for publish in case.publishes() {
-        world.apply(&assembly.set_publish(parsed(&publish)));
+        set.apply(&assembly.set_publish(parsed(&publish)));
     }
-    world
+    set
 }
 
 fn output(case: &Case) -> String {
-    let world = world(case);
+    let set = resource_set(case);
     let of = |shown: &Shown| {
         let type_url = match shown {
             Shown::Listeners => LISTENER,
@@ -91,7 +91,7 @@ fn output(case: &Case) -> String {
             Shown::Routes => ROUTES,
             Shown::Extensions => EXTENSION,
         };
-        world.all.values().filter(move |resource| resource.type_url == type_url)
+        set.all.values().filter(move |resource| resource.type_url == type_url)
     };
     readable(&case.shows.iter().flat_map(of).collect::<Vec<_>>())
 }

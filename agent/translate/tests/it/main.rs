@@ -12,4 +12,4 @@ mod golden;
 mod modules;
 mod parse;
 mod random;
-mod world;
+mod resource_set;

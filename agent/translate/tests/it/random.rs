@@ -8,7 +8,7 @@ use imp_translate::{Assembly, Layout, ir};
 use proptest::prelude::*;
 
 use crate::fixtures::{self, assembly, header, request_headers, response_headers, service};
-use crate::world::{Judge, World, members};
+use crate::resource_set::{Judge, ResourceSet, members};
 
 const GATEWAYS: [&str; 2] = ["g1", "g2"];
 const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -159,12 +159,12 @@ fn run(steps: Vec<Step>, assembly: &mut Assembly, judge: &mut Judge, settled: bo
             }
             Step::Verdict(index) => {
                 judge.judge(assembly, index);
-                judge.world.is_whole(false);
+                judge.set.is_whole(false);
                 continue;
             }
         };
         judge.send(&delta);
-        judge.world.is_whole(false);
+        judge.set.is_whole(false);
         if settled {
             judge.settle(assembly);
         }
@@ -177,19 +177,20 @@ fn from_scratch<'a>(
     layout: Layout,
     gateways: &BTreeMap<usize, u16>,
     publishes: impl Iterator<Item = &'a ir::Publish>,
-) -> World {
-    let (mut assembly, mut world) = (Assembly::new(fixtures::options(layout)), World::default());
+) -> ResourceSet {
+    let (mut assembly, mut set) =
+        (Assembly::new(fixtures::options(layout)), ResourceSet::default());
     for publish in publishes {
-        world.apply(&assembly.set_publish(publish.clone()));
+        set.apply(&assembly.set_publish(publish.clone()));
     }
     for (index, port) in gateways {
-        world.apply(&assembly.set_gateway(gateway(*index, *port)));
+        set.apply(&assembly.set_gateway(gateway(*index, *port)));
     }
-    world
+    set
 }
 
 fn is_as_from_scratch(assembly: &Assembly, judge: &Judge, wanted: &Wanted) {
-    let served = judge.world.revisions();
+    let served = judge.set.revisions();
     for (id, desired) in &wanted.publishes {
         let key = (id.clone(), *desired);
         let of_it = served.get(id);
@@ -215,44 +216,40 @@ fn is_as_from_scratch(assembly: &Assembly, judge: &Judge, wanted: &Wanted) {
     }
     let publishes = effective.iter().map(|pair| &wanted.revisions[pair]);
     let scratch = from_scratch(Layout::ScopedRoutes, &wanted.gateways, publishes);
-    assert_eq!(judge.world.versions(), scratch.versions());
-    judge.world.is_whole(true);
+    assert_eq!(judge.set.versions(), scratch.versions());
+    judge.set.is_whole(true);
 }
 
 /// From what an agent keeps on disk: what is wanted, what was refused, and what that fell back to.
 fn is_as_after_a_restart(assembly: &Assembly, judge: &Judge, wanted: &Wanted) {
-    let (mut restarted, mut world) = (fixtures::assembly(), World::default());
+    let (mut restarted, mut set) = (fixtures::assembly(), ResourceSet::default());
     for (index, port) in &wanted.gateways {
-        world.apply(&restarted.set_gateway(gateway(*index, *port)));
+        set.apply(&restarted.set_gateway(gateway(*index, *port)));
     }
     for (id, revision) in &wanted.publishes {
         let publish = wanted.revisions[&(id.clone(), *revision)].clone();
-        world.apply(&restarted.set_publish(publish));
+        set.apply(&restarted.set_publish(publish));
     }
     for id in wanted.publishes.keys() {
         let Some(revision) = assembly.refused(id) else { continue };
         let former =
             assembly.proven(id).map(|former| wanted.revisions[&(id.clone(), former)].clone());
         assert_eq!(restarted.set_refused(id, revision + 1, former.clone()), None, "another one");
-        world.apply(&restarted.set_refused(id, revision, former).unwrap());
+        set.apply(&restarted.set_refused(id, revision, former).unwrap());
         assert_eq!(restarted.refused(id), Some(revision));
     }
-    assert_eq!(world.versions(), judge.world.versions());
+    assert_eq!(set.versions(), judge.set.versions());
 }
 
 /// What Envoy runs with in the end is what was sent in the end.
 fn envoy_has_it_all(judge: &Judge) {
     for (key, resource) in &judge.serving {
-        assert_eq!(
-            judge.world.all.get(key).map(|r| &r.version),
-            Some(&resource.version),
-            "{key:?}"
-        );
+        assert_eq!(judge.set.all.get(key).map(|r| &r.version), Some(&resource.version), "{key:?}");
         assert!(
             resource.type_url != SCOPE || members(resource).iter().all(|m| !judge.bad.contains(m))
         );
     }
-    assert_eq!(judge.serving.len(), judge.world.all.len());
+    assert_eq!(judge.serving.len(), judge.set.all.len());
 }
 
 proptest! {
@@ -305,7 +302,7 @@ proptest! {
         }
         // One change at a time, each judged before the next.
         run(steps, &mut assembly, &mut judge, true);
-        let served = judge.world.revisions();
+        let served = judge.set.revisions();
         let served = served.into_iter().map(|(id, of_it)| (id, of_it.into_iter().collect::<Vec<_>>()));
         let expected = expected.into_iter().map(|(id, revision)| (id, vec![revision]));
         prop_assert_eq!(served.collect::<BTreeMap<_, _>>(), expected.collect());

@@ -8,7 +8,7 @@ use super::*;
 /// Two clusters and the ids of everything that can be in them.
 struct Scene {
     placement: Placement,
-    worlds: Worlds,
+    cluster_resources: ClusterResources,
     here: ClusterId,
     there: ClusterId,
     gateway: GatewayId,
@@ -59,7 +59,7 @@ impl Scene {
     fn new() -> Self {
         let mut scene = Self {
             placement: Placement::default(),
-            worlds: Worlds::default(),
+            cluster_resources: ClusterResources::default(),
             here: ClusterId::new(),
             there: ClusterId::new(),
             gateway: GatewayId::new(),
@@ -76,7 +76,7 @@ impl Scene {
         let changes = self.placement.take();
         let touched = changes.iter().map(|(.., resources)| resources).sum();
         for (cluster, change, _) in changes {
-            self.worlds.apply(cluster, change);
+            self.cluster_resources.apply(cluster, change);
         }
         touched
     }
@@ -95,14 +95,14 @@ impl Scene {
 
     /// How many gateways, publishes, entitlements and credentials a cluster has.
     fn holds(&self, cluster: ClusterId) -> [usize; 4] {
-        let world = self.worlds.get(cluster).unwrap();
+        let set = self.cluster_resources.get(cluster).unwrap();
         let types = [
             ResourceType::Gateway,
             ResourceType::Publish,
             ResourceType::Entitlement,
             ResourceType::Credential,
         ];
-        types.map(|of| world.names(&of.type_url().into()).len())
+        types.map(|of| set.names(&of.type_url().into()).len())
     }
 }
 
@@ -113,11 +113,11 @@ fn the_first_publish_brings_all_that_it_needs_in_one_change_and_the_last_takes_i
     scene.subscribe(None);
     scene.commit();
     assert_eq!(scene.holds(here), [0, 0, 0, 0]);
-    let before = scene.worlds.get(here).unwrap().revision();
+    let before = scene.cluster_resources.get(here).unwrap().revision();
     scene.place(one, here);
     scene.commit();
     assert_eq!(scene.holds(here), [1, 1, 1, 1]);
-    assert_eq!(scene.worlds.get(here).unwrap().revision(), before + 1);
+    assert_eq!(scene.cluster_resources.get(here).unwrap().revision(), before + 1);
     assert_eq!(scene.holds(scene.there), [0, 0, 0, 0]);
 
     scene.place(two, here);
@@ -201,29 +201,29 @@ fn an_offer_of_another_environment_is_another_offer() {
 }
 
 #[test]
-fn a_world_that_holds_what_it_should_not_is_put_right() {
+fn a_resource_set_that_holds_what_it_should_not_is_put_right() {
     let mut scene = Scene::new();
     scene.subscribe(None);
     scene.place(ProductPublishId::new(), scene.here);
     scene.commit();
     scene.placement = Placement::default();
     scene.placement.know(scene.here);
-    scene.placement.suspect(scene.here, &scene.worlds);
+    scene.placement.suspect(scene.here, &scene.cluster_resources);
     scene.commit();
     assert_eq!(scene.holds(scene.here), [0, 0, 0, 0]);
 }
 
 #[test]
-fn a_cluster_that_is_gone_gets_no_world_again() {
+fn a_cluster_that_is_gone_gets_no_resource_set_again() {
     let mut scene = Scene::new();
     let publish = ProductPublishId::new();
     scene.place(publish, scene.here);
     scene.commit();
     scene.placement.forget(scene.here);
-    scene.worlds.remove(scene.here);
+    scene.cluster_resources.remove(scene.here);
     scene.placement.publish(publish, None);
     scene.commit();
-    assert!(scene.worlds.get(scene.here).is_none());
+    assert!(scene.cluster_resources.get(scene.here).is_none());
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_publish_that_is_read_before_its_cluster_is_there_when_the_cluster_is() {
     scene.subscribe(None);
     scene.place(ProductPublishId::new(), late);
     assert_eq!(scene.commit(), 0);
-    assert!(scene.worlds.get(late).is_none());
+    assert!(scene.cluster_resources.get(late).is_none());
     scene.placement.know(late);
     scene.commit();
     assert_eq!(scene.holds(late), [1, 1, 1, 1]);
@@ -250,7 +250,7 @@ fn clusters_that_come_and_go_leave_nothing_behind() {
         scene.place(publish, cluster);
         scene.commit();
         scene.placement.forget(cluster);
-        scene.worlds.remove(cluster);
+        scene.cluster_resources.remove(cluster);
         scene.placement.publish(publish, None);
         scene.commit();
     }
@@ -259,7 +259,7 @@ fn clusters_that_come_and_go_leave_nothing_behind() {
     assert_eq!((anchors.len(), by_anchor.len(), followers.len()), (0, 1, 0));
 }
 
-/// Rows in any order, some of them twice, end in the worlds that the last rows alone make.
+/// Rows in any order, some of them twice, end in the resource sets that the last rows alone make.
 #[test]
 fn the_order_of_rows_does_not_matter() {
     for seed in 0..200u64 {
@@ -337,9 +337,9 @@ impl Fact {
 
 impl Scene {
     fn names(&self, cluster: ClusterId) -> BTreeSet<String> {
-        let world = self.worlds.get(cluster).unwrap();
+        let set = self.cluster_resources.get(cluster).unwrap();
         let types = pb::type_urls().into_iter().map(TypeUrl::from);
-        types.flat_map(|t| world.names(&t)).map(|name| name.to_string()).collect()
+        types.flat_map(|t| set.names(&t)).map(|name| name.to_string()).collect()
     }
 }
 

@@ -65,7 +65,7 @@ async fn a_host_is_one_tenant_s_whatever_the_path(
     taken(write(&store, async |tx| blindly(tx, &intruder).await).await);
     assert_eq!(on(&store, &intruder).await, claims(&acme.publish), "asked, it sees who is there");
 
-    // Another cluster is no other world.
+    // Another cluster is no other resource set.
     intruder.spec.cluster_id = other.cluster.id;
     taken(write(&store, async |tx| blindly(tx, &intruder).await).await);
 }

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::TypeStream;
 use crate::Batching;
+use crate::resource_set::View;
 use crate::stream::{Answer, SentResource};
 use crate::wire::Status;
-use crate::world::View;
 
 /// Longer explanations are cut: they are kept, logged and sent on.
 const MAX_WORDS: usize = 64 << 10;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Content, TypeStream};
+use crate::resource_set::View;
 use crate::stream::Variant;
-use crate::world::View;
 use crate::{Batching, Resource, TypeRules};
 
 impl TypeStream {

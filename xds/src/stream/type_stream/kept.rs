@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{Content, TypeStream};
+use crate::resource_set::View;
 use crate::stream::{SentResource, Variant};
-use crate::world::View;
 
 impl TypeStream {
     /// What the client must hear of again, if something is due. It goes before what changed, and

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::{Content, TypeStream};
 use crate::Resource;
+use crate::resource_set::View;
 use crate::stream::Variant;
 use crate::wire::DiscoveryRequest;
-use crate::world::View;
 
 impl TypeStream {
     pub(super) fn sends_full_state(&self) -> bool {

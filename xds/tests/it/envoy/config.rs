@@ -1,4 +1,4 @@
-//! Envoy's messages, as resources of a world.
+//! Envoy's messages, as resources of a resource set.
 
 use envoy_types::pb::envoy::config as c;
 use envoy_types::pb::envoy::config::core::v3::{

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use imp_xds::World;
+use imp_xds::ResourceSet;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -60,13 +60,13 @@ impl Peer {
 
 #[tokio::test]
 #[ignore = "`make test-grpc` installs gRPC and runs it"]
-async fn r54_grpc_follows_its_world_over_a_restart() {
-    let world = World::new();
-    world.mark_ready();
-    let running = Running::start(world, rules()).await;
+async fn r54_grpc_follows_its_resource_set_over_a_restart() {
+    let set = ResourceSet::new();
+    set.mark_ready();
+    let running = Running::start(set, rules()).await;
     let mut peer = Peer::start(running.address.port()).await;
     put(
-        &running.world,
+        &running.set,
         vec![
             (LISTENER, api_listener("service", "1", "routes")),
             (ROUTES, routes("routes", "1", "up")),
@@ -75,15 +75,15 @@ async fn r54_grpc_follows_its_world_over_a_restart() {
         ],
     );
     peer.until("one").await;
-    put(&running.world, vec![(ENDPOINTS, endpoints("up", "2", peer.ports[1]))]);
+    put(&running.set, vec![(ENDPOINTS, endpoints("up", "2", peer.ports[1]))]);
     peer.until("two").await;
-    let (address, world) = (running.address, running.world.clone());
+    let (address, set) = (running.address, running.set.clone());
     running.kill();
     assert_eq!(peer.call().await, "two", "without a server");
-    let running = Running::restart(address, world, rules()).await;
+    let running = Running::restart(address, set, rules()).await;
     assert_eq!(peer.call().await, "two");
     put(
-        &running.world,
+        &running.set,
         vec![
             (CLUSTER, cluster("other", "1", 500)),
             (ENDPOINTS, endpoints("other", "1", peer.ports[0])),

@@ -32,7 +32,7 @@ pub(crate) struct Verdict {
 
 #[derive(Clone)]
 pub(crate) struct Stub {
-    world: Arc<watch::Sender<BTreeMap<(usize, String), Rendered>>>,
+    set: Arc<watch::Sender<BTreeMap<(usize, String), Rendered>>>,
     verdicts: mpsc::UnboundedSender<Verdict>,
     pub(crate) door_broken: Arc<AtomicBool>,
     pub(crate) checks: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
@@ -42,7 +42,7 @@ impl Stub {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Verdict>) {
         let (verdicts, receiver) = mpsc::unbounded_channel();
         let stub = Self {
-            world: Arc::new(watch::Sender::new(BTreeMap::new())),
+            set: Arc::new(watch::Sender::new(BTreeMap::new())),
             verdicts,
             door_broken: Arc::default(),
             checks: Arc::default(),
@@ -52,12 +52,12 @@ impl Stub {
 
     pub(crate) fn apply(&self, delta: &GatewayDelta) {
         let order = |url: &str| TYPES.iter().position(|t| *t == url).unwrap();
-        self.world.send_modify(|world| {
+        self.set.send_modify(|set| {
             for upsert in &delta.upserts {
-                world.insert((order(upsert.type_url), upsert.name.clone()), upsert.clone());
+                set.insert((order(upsert.type_url), upsert.name.clone()), upsert.clone());
             }
             for (type_url, name) in &delta.removals {
-                world.remove(&(order(type_url), name.clone()));
+                set.remove(&(order(type_url), name.clone()));
             }
         });
     }
@@ -87,15 +87,15 @@ impl Session {
     /// The next message that is due, and what its verdict is about.
     fn next(
         &mut self,
-        world: &BTreeMap<(usize, String), Rendered>,
+        set: &BTreeMap<(usize, String), Rendered>,
     ) -> Option<(ads::DeltaDiscoveryResponse, Verdict)> {
         let wanted =
             |key: &(usize, String)| self.wildcard.contains(&key.0) || self.named.contains(key);
-        let due = world
+        let due = set
             .iter()
             .find(|(key, r)| wanted(key) && self.sent.get(*key) != Some(&r.version))
             .map(|(key, resource)| (key.clone(), Some(resource)));
-        let gone = || self.sent.keys().rev().find(|key| !world.contains_key(*key));
+        let gone = || self.sent.keys().rev().find(|key| !set.contains_key(*key));
         let (key, resource) = due.or_else(|| gone().map(|key| (key.clone(), None)))?;
         self.nonce += 1;
         let mut response = ads::DeltaDiscoveryResponse {
@@ -147,21 +147,21 @@ impl ads::aggregated_discovery_service_server::AggregatedDiscoveryService for St
         request: Request<Streaming<ads::DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let mut requests = request.into_inner();
-        let mut world = self.world.subscribe();
+        let mut set = self.set.subscribe();
         let verdicts = self.verdicts.clone();
         let stream = async_stream::try_stream! {
             let mut session = Session::default();
             let mut waiting: Option<(String, Verdict)> = None;
             loop {
                 if waiting.is_none() {
-                    let next = session.next(&world.borrow_and_update());
+                    let next = session.next(&set.borrow_and_update());
                     if let Some((response, verdict)) = next {
                         waiting = Some((response.nonce.clone(), verdict));
                         yield response;
                     }
                 }
                 tokio::select! {
-                    changed = world.changed() => if changed.is_err() { return },
+                    changed = set.changed() => if changed.is_err() { return },
                     request = requests.next() => {
                         let Some(Ok(request)) = request else { return };
                         session.ask(&request);

@@ -1,4 +1,4 @@
-//! One type of a world.
+//! One type of a resource set.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use super::wire::unhex;
 /// Stands in the victim's texts, and must stand in no answer to anybody else.
 pub(crate) const MARK: &str = "only-the-victim-reads-this";
 
-pub(crate) struct World {
+pub(crate) struct Stage {
     pub(crate) stack: Stack,
     /// Of the victim and the attacker.
     pub(crate) upstream: Upstream,
@@ -26,7 +26,7 @@ pub(crate) struct World {
     attacker: Provider,
 }
 
-impl World {
+impl Stage {
     pub(crate) async fn start() -> Result<Self> {
         let stack = Stack::start(Options::default()).await?;
         let upstream = Upstream::start().await?;
@@ -40,10 +40,10 @@ impl World {
             stack.publish_reaches(publish, "active", PATIENCE).await?;
             vars.insert(format!("{who}.port"), provider.port.to_string());
         }
-        let world = Self { stack, upstream, vars, victim, attacker };
-        world.serves("victim").await?;
-        world.serves("attacker").await?;
-        Ok(world)
+        let stage = Self { stack, upstream, vars, victim, attacker };
+        stage.serves("victim").await?;
+        stage.serves("attacker").await?;
+        Ok(stage)
     }
 
     pub(crate) fn rest(&self) -> SocketAddr {

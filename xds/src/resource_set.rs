@@ -14,7 +14,7 @@ use futures::task::AtomicWaker;
 use crate::{Resource, TypeUrl};
 use table::Table;
 
-/// Counts the changes of a world. A stream at revision r asks what changed since r.
+/// Counts the changes of a resource set. A stream at revision r asks what changed since r.
 pub type Revision = u64;
 
 /// A set of upserts and removals that becomes visible at once, over all types. Of several about one
@@ -47,12 +47,12 @@ impl Change {
     }
 }
 
-/// The resources of one group of clients. Cheap to clone; all clones are the same world.
+/// The resources of one group of clients. Cheap to clone; all clones are the same resource set.
 ///
-/// A new world is *not ready*: streams are refused until it is filled, because an empty answer would
+/// A new resource set is *not ready*: streams are refused until it is filled, because an empty answer would
 /// make clients delete what they have (R7).
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct ResourceSet {
     shared: Arc<Shared>,
 }
 
@@ -97,34 +97,34 @@ impl State {
     }
 }
 
-/// A world that somebody else may hold.
+/// A resource set that somebody else may hold.
 #[derive(Clone, Debug, Default)]
-pub struct WeakWorld {
+pub struct WeakResourceSet {
     shared: Weak<Shared>,
 }
 
-impl WeakWorld {
-    /// The world, while anybody holds it: an embedding program, or an open stream.
-    pub fn upgrade(&self) -> Option<World> {
-        self.shared.upgrade().map(|shared| World { shared })
+impl WeakResourceSet {
+    /// The resource set, while anybody holds it: an embedding program, or an open stream.
+    pub fn upgrade(&self) -> Option<ResourceSet> {
+        self.shared.upgrade().map(|shared| ResourceSet { shared })
     }
 }
 
-impl Default for World {
+impl Default for ResourceSet {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl World {
+impl ResourceSet {
     /// Empty and not ready.
     pub fn new() -> Self {
         Self { shared: Arc::default() }
     }
 
     /// Does not keep it.
-    pub fn downgrade(&self) -> WeakWorld {
-        WeakWorld { shared: Arc::downgrade(&self.shared) }
+    pub fn downgrade(&self) -> WeakResourceSet {
+        WeakResourceSet { shared: Arc::downgrade(&self.shared) }
     }
 
     /// From now on streams are served, even if there is nothing to serve.
@@ -137,7 +137,7 @@ impl World {
         self.read().ready
     }
 
-    /// Makes the change visible, at once and as a whole, and the world ready. What does not change
+    /// Makes the change visible, at once and as a whole, and the resource set ready. What does not change
     /// anything (an equal version, an absent name) is left out, and wakes nobody.
     pub fn apply(&self, change: Change) -> Revision {
         let mut state = self.write();
@@ -221,12 +221,12 @@ impl World {
         }
         readers.push(Arc::downgrade(&place));
         drop((readers, state));
-        Reader { world: self.clone(), place }
+        Reader { set: self.clone(), place }
     }
 
     /// Everything as it is now: one lock for a whole step of a stream.
     pub(crate) fn view(&self) -> View<'_> {
-        View { state: self.read(), world: self }
+        View { state: self.read(), set: self }
     }
 
     // A poisoned lock means that a writer panicked between two assignments of owned values; the
@@ -245,14 +245,14 @@ impl World {
     }
 }
 
-/// Reads the world's history for one stream.
+/// Reads the resource set's history for one stream.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    world: World,
+    set: ResourceSet,
     place: Arc<Place>,
 }
 
-/// How far a stream has read, and whom to wake when the world goes on. Does not keep the world.
+/// How far a stream has read, and whom to wake when the resource set goes on. Does not keep the resource set.
 #[derive(Debug)]
 pub(crate) struct Place {
     /// [`LEFT`] when the stream is gone.
@@ -268,8 +268,8 @@ fn is_open(reader: &Weak<Place>) -> bool {
 }
 
 impl Reader {
-    pub(crate) fn world(&self) -> &World {
-        &self.world
+    pub(crate) fn resource_set(&self) -> &ResourceSet {
+        &self.set
     }
 
     pub(crate) fn place(&self) -> &Arc<Place> {
@@ -293,7 +293,7 @@ impl Drop for Reader {
 }
 
 impl Place {
-    /// Whether the world went on.
+    /// Whether the resource set went on.
     pub(crate) fn is_behind(&self) -> bool {
         self.newest.load(Ordering::Acquire) > self.seen.load(Ordering::Acquire)
     }
@@ -304,11 +304,11 @@ impl Place {
     }
 }
 
-/// A world that stands still while it is looked at. Not to be held while the same world is written.
+/// A resource set that stands still while it is looked at. Not to be held while the same resource set is written.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     state: RwLockReadGuard<'a, State>,
-    world: &'a World,
+    set: &'a ResourceSet,
 }
 
 impl View<'_> {
@@ -349,20 +349,20 @@ impl View<'_> {
     }
 
     pub(crate) fn is_proven(&self, type_url: &TypeUrl, resource: &Resource) -> bool {
-        let proven = self.world.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let proven = self.set.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
         let version = proven.get(type_url).and_then(|of_type| of_type.get(resource.name()));
         version.is_some_and(|version| version == resource.version())
     }
 
-    /// A client accepted this version. What the world holds no longer is of no use to anybody.
+    /// A client accepted this version. What the resource set holds no longer is of no use to anybody.
     pub(crate) fn accepted(&self, type_url: &TypeUrl, name: &str, version: &str) {
         if self.get(type_url, name).is_some_and(|resource| &**resource.version() == version) {
-            self.world.mark_proven(type_url, name, version);
+            self.set.mark_proven(type_url, name, version);
         }
     }
 
     pub(crate) fn refused(&self, type_url: &TypeUrl, name: &str) {
-        self.world.mark_unproven(type_url, name);
+        self.set.mark_unproven(type_url, name);
     }
 }
 
@@ -387,117 +387,117 @@ mod tests {
         Resource::new(name, version, Bytes::new())
     }
 
-    fn upsert(world: &World, name: &str, version: &str) -> Revision {
+    fn upsert(set: &ResourceSet, name: &str, version: &str) -> Revision {
         let mut change = Change::default();
         change.upsert("t", resource(name, version));
-        world.apply(change)
+        set.apply(change)
     }
 
-    fn remove(world: &World, name: &str) -> Revision {
+    fn remove(set: &ResourceSet, name: &str) -> Revision {
         let mut change = Change::default();
         change.remove("t", name);
-        world.apply(change)
+        set.apply(change)
     }
 
-    fn changed(world: &World, since: Revision) -> Vec<String> {
-        let view = world.view();
+    fn changed(set: &ResourceSet, since: Revision) -> Vec<String> {
+        let view = set.view();
         view.changed_since(&TypeUrl::from("t"), since).map(ToString::to_string).collect()
     }
 
     #[test]
     fn the_log_names_each_changed_resource_once() {
-        let world = World::new();
-        let _reader = world.reader();
-        let start = upsert(&world, "a", "1");
-        upsert(&world, "b", "1");
-        upsert(&world, "b", "2");
-        remove(&world, "a");
-        assert_eq!(changed(&world, start), ["b", "a"]);
-        assert!(changed(&world, world.revision()).is_empty());
+        let set = ResourceSet::new();
+        let _reader = set.reader();
+        let start = upsert(&set, "a", "1");
+        upsert(&set, "b", "1");
+        upsert(&set, "b", "2");
+        remove(&set, "a");
+        assert_eq!(changed(&set, start), ["b", "a"]);
+        assert!(changed(&set, set.revision()).is_empty());
     }
 
     #[test]
     fn what_changes_nothing_is_no_revision_and_wakes_nobody() {
-        let world = World::new();
-        let first = upsert(&world, "a", "1");
-        let (reader, woken) = (world.reader(), Arc::new(Woken::default()));
+        let set = ResourceSet::new();
+        let first = upsert(&set, "a", "1");
+        let (reader, woken) = (set.reader(), Arc::new(Woken::default()));
         reader.place.register(&woken.clone().into());
-        assert_eq!(upsert(&world, "a", "1"), first);
-        assert_eq!(remove(&world, "zzz"), first);
+        assert_eq!(upsert(&set, "a", "1"), first);
+        assert_eq!(remove(&set, "zzz"), first);
         assert!(!reader.place.is_behind() && !woken.0.load(Ordering::Acquire));
-        upsert(&world, "a", "2");
+        upsert(&set, "a", "2");
         assert!(reader.place.is_behind() && woken.0.load(Ordering::Acquire));
     }
 
     #[test]
     fn of_several_steps_about_one_name_the_last_counts() {
-        let world = World::new();
-        upsert(&world, "a", "1");
+        let set = ResourceSet::new();
+        upsert(&set, "a", "1");
         let mut change = Change::default();
         change.remove("t", "a");
         change.upsert("t", resource("a", "2"));
         change.upsert("t", resource("b", "1"));
         change.remove("t", "b");
-        world.apply(change);
-        assert_eq!(world.get(&"t".into(), "a").expect("a").version().as_ref(), "2");
-        assert!(world.get(&"t".into(), "b").is_none());
+        set.apply(change);
+        assert_eq!(set.get(&"t".into(), "a").expect("a").version().as_ref(), "2");
+        assert!(set.get(&"t".into(), "b").is_none());
     }
 
     #[test]
-    fn r7_a_world_is_not_ready_until_it_is_filled() {
-        let world = World::new();
-        assert!(!world.is_ready());
-        world.apply(Change::default());
-        assert!(world.is_ready());
+    fn r7_a_resource_set_is_not_ready_until_it_is_filled() {
+        let set = ResourceSet::new();
+        assert!(!set.is_ready());
+        set.apply(Change::default());
+        assert!(set.is_ready());
     }
 
     #[test]
     fn a_removal_is_remembered_until_every_reader_has_seen_it() {
-        let world = World::new();
-        upsert(&world, "a", "1");
-        let (quick, slow) = (world.reader(), world.reader());
-        remove(&world, "a");
-        quick.has_seen(&world.view());
-        upsert(&world, "b", "1");
-        assert_eq!(changed(&world, slow.seen()), ["a", "b"]);
-        slow.has_seen(&world.view());
-        upsert(&world, "b", "2");
-        assert_eq!(changed(&world, 0), ["b"]);
+        let set = ResourceSet::new();
+        upsert(&set, "a", "1");
+        let (quick, slow) = (set.reader(), set.reader());
+        remove(&set, "a");
+        quick.has_seen(&set.view());
+        upsert(&set, "b", "1");
+        assert_eq!(changed(&set, slow.seen()), ["a", "b"]);
+        slow.has_seen(&set.view());
+        upsert(&set, "b", "2");
+        assert_eq!(changed(&set, 0), ["b"]);
     }
 
     #[test]
     fn names_that_come_and_go_leave_nothing_behind() {
-        let world = World::new();
-        let gone = world.reader();
+        let set = ResourceSet::new();
+        let gone = set.reader();
         drop(gone);
         for n in 0..1_000 {
             let name = format!("r{n}");
-            upsert(&world, &name, "1");
-            world.mark_proven(&"t".into(), &name, "1");
-            remove(&world, &name);
+            upsert(&set, &name, "1");
+            set.mark_proven(&"t".into(), &name, "1");
+            remove(&set, &name);
         }
-        upsert(&world, "last", "1");
-        assert_eq!(changed(&world, 0), ["last"]);
-        let proven = world.shared.proven.lock().expect("lock");
+        upsert(&set, "last", "1");
+        assert_eq!(changed(&set, 0), ["last"]);
+        let proven = set.shared.proven.lock().expect("lock");
         assert!(proven.values().all(HashMap::is_empty));
     }
 
     #[test]
     fn readers_that_come_and_go_leave_nothing_behind() {
-        let world = World::new();
-        let _stays = world.reader();
-        (0..1_000).for_each(|_| drop(world.reader()));
-        assert!(world.readers().len() <= 4);
+        let set = ResourceSet::new();
+        let _stays = set.reader();
+        (0..1_000).for_each(|_| drop(set.reader()));
+        assert!(set.readers().len() <= 4);
     }
 
     #[test]
-    fn only_what_the_world_still_holds_can_be_proven_by_an_answer() {
-        let world = World::new();
+    fn only_what_the_resource_set_still_holds_can_be_proven_by_an_answer() {
+        let set = ResourceSet::new();
         let t = TypeUrl::from("t");
-        upsert(&world, "a", "2");
-        world.view().accepted(&t, "a", "1");
-        assert!(!world.view().is_proven(&t, &resource("a", "1")));
-        world.view().accepted(&t, "a", "2");
-        assert!(world.view().is_proven(&t, &resource("a", "2")));
+        upsert(&set, "a", "2");
+        set.view().accepted(&t, "a", "1");
+        assert!(!set.view().is_proven(&t, &resource("a", "1")));
+        set.view().accepted(&t, "a", "2");
+        assert!(set.view().is_proven(&t, &resource("a", "2")));
     }
 }

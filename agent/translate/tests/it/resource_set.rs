@@ -16,7 +16,7 @@ pub(crate) type Resources = BTreeMap<(&'static str, String), Rendered>;
 
 /// What has been sent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct World {
+pub(crate) struct ResourceSet {
     pub(crate) all: Resources,
     pub(crate) gateways: BTreeMap<String, Resources>,
 }
@@ -31,7 +31,7 @@ fn apply(resources: &mut Resources, delta: &GatewayDelta) {
     }
 }
 
-impl World {
+impl ResourceSet {
     pub(crate) fn apply(&mut self, delta: &Delta) {
         apply(&mut self.all, &delta.all);
         for (gateway, delta) in &delta.gateways {
@@ -169,7 +169,7 @@ enum Sent {
 /// Judges one resource after the other, each in the order in which it was sent.
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
-    pub(crate) world: World,
+    pub(crate) set: ResourceSet,
     queues: BTreeMap<(&'static str, String), VecDeque<Sent>>,
     /// What Envoy runs with.
     pub(crate) serving: Resources,
@@ -186,7 +186,7 @@ pub(crate) struct Judge {
 
 impl Judge {
     pub(crate) fn send(&mut self, delta: &Delta) {
-        self.world.apply(delta);
+        self.set.apply(delta);
         for resource in &delta.all.upserts {
             let key = (resource.type_url, resource.name.clone());
             let queue = self.queues.entry(key.clone()).or_default();

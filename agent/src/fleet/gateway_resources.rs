@@ -1,4 +1,4 @@
-//! What Envoys see: one world for those that serve all gateways, one per gateway for those that
+//! What Envoys see: one resource set for those that serve all gateways, one per gateway for those that
 //! serve it alone.
 
 use std::collections::{BTreeMap, HashMap};
@@ -7,22 +7,24 @@ use std::sync::{Arc, PoisonError, RwLock};
 use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS, NODES_WAITING};
 use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, scope};
 use imp_translate::{Delta, GatewayDelta, Rendered};
-use imp_xds::{Batching, Change, Resource, ServerConfig, TypeRules, TypeUrl, WeakWorld, World};
+use imp_xds::{
+    Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules, TypeUrl, WeakResourceSet,
+};
 use tonic::Status;
 
-/// All worlds. Clones are the same worlds.
+/// All resource sets. Clones are the same resource sets.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Worlds {
+pub(super) struct GatewayResources {
     shared: Arc<RwLock<Shared>>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     open: bool,
-    all: World,
-    by_gateway: HashMap<String, World>,
+    all: ResourceSet,
+    by_gateway: HashMap<String, ResourceSet>,
     /// Of gateways that nobody knows: gone with the last Envoy that waits there.
-    waiting: HashMap<String, WeakWorld>,
+    waiting: HashMap<String, WeakResourceSet>,
 }
 
 /// Changes that belong together. The later one of a resource counts.
@@ -58,14 +60,14 @@ fn add(slots: &mut Slots, delta: GatewayDelta) {
     }
 }
 
-impl Worlds {
-    /// The world of a gateway; None: of all gateways. A gateway that nobody knows yet has an empty
+impl GatewayResources {
+    /// The resource set of a gateway; None: of all gateways. A gateway that nobody knows yet has an empty
     /// one while an Envoy waits there, so that its Envoy may come before its first publish.
-    pub(super) fn of(&self, gateway: Option<&str>) -> Result<World, Status> {
+    pub(super) fn of(&self, gateway: Option<&str>) -> Result<ResourceSet, Status> {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         let Some(gateway) = gateway else { return Ok(shared.all.clone()) };
         match shared.by_gateway.get(gateway) {
-            Some(world) => Ok(world.clone()),
+            Some(set) => Ok(set.clone()),
             None => shared.wait_for(gateway),
         }
     }
@@ -73,11 +75,11 @@ impl Worlds {
     /// Forgets a gateway that is gone, once nothing is left in it.
     pub(super) fn forget(&self, gateway: &str) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(world) = shared.by_gateway.get(gateway) else { return };
-        let empty = |url: &&str| world.names(&TypeUrl::from(*url)).is_empty();
+        let Some(set) = shared.by_gateway.get(gateway) else { return };
+        let empty = |url: &&str| set.names(&TypeUrl::from(*url)).is_empty();
         // What stands in the slot of enforcement is the same for every gateway, and stays.
         if [CLUSTER, LISTENER, SCOPE, ROUTES].iter().all(empty) {
-            let weak = world.downgrade();
+            let weak = set.downgrade();
             shared.by_gateway.remove(gateway);
             if weak.upgrade().is_some() {
                 shared.waiting.insert(gateway.to_owned(), weak);
@@ -90,9 +92,9 @@ impl Worlds {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         shared.open = true;
         shared.all.mark_ready();
-        shared.by_gateway.values().for_each(World::mark_ready);
-        let waiting = shared.waiting.values().filter_map(WeakWorld::upgrade);
-        waiting.for_each(|world| world.mark_ready());
+        shared.by_gateway.values().for_each(ResourceSet::mark_ready);
+        let waiting = shared.waiting.values().filter_map(WeakResourceSet::upgrade);
+        waiting.for_each(|set| set.mark_ready());
     }
 
     /// Whether Envoys are served.
@@ -101,7 +103,7 @@ impl Worlds {
     }
 
     /// Makes changes visible; before [`Self::open`] they stay staged, because the first change would
-    /// make a world ready that is not complete.
+    /// make a resource set ready that is not complete.
     pub(super) fn commit(&self, staged: &mut Staged) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         if !shared.open {
@@ -113,51 +115,51 @@ impl Worlds {
         }
     }
 
-    /// Remembers in every world that an Envoy has accepted this version before.
+    /// Remembers in every resource set that an Envoy has accepted this version before.
     pub(super) fn mark_proven(&self, type_url: &str, name: &str, version: &str) {
         let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
         let type_url = TypeUrl::from(type_url);
-        for world in shared.by_gateway.values().chain([&shared.all]) {
-            if world.get(&type_url, name).is_some_and(|held| &**held.version() == version) {
-                world.mark_proven(&type_url, name, version);
+        for set in shared.by_gateway.values().chain([&shared.all]) {
+            if set.get(&type_url, name).is_some_and(|held| &**held.version() == version) {
+                set.mark_proven(&type_url, name, version);
             }
         }
     }
 }
 
 impl Shared {
-    fn of_gateway(&mut self, gateway: &str) -> World {
-        if let Some(world) = self.by_gateway.get(gateway) {
-            return world.clone();
+    fn of_gateway(&mut self, gateway: &str) -> ResourceSet {
+        if let Some(set) = self.by_gateway.get(gateway) {
+            return set.clone();
         }
-        let waiting = self.waiting.remove(gateway).and_then(|world| world.upgrade());
-        let world = waiting.unwrap_or_else(|| self.new_world());
-        self.by_gateway.insert(gateway.to_owned(), world.clone());
-        world
+        let waiting = self.waiting.remove(gateway).and_then(|set| set.upgrade());
+        let set = waiting.unwrap_or_else(|| self.new_resource_set());
+        self.by_gateway.insert(gateway.to_owned(), set.clone());
+        set
     }
 
-    fn wait_for(&mut self, gateway: &str) -> Result<World, Status> {
-        if let Some(world) = self.waiting.get(gateway).and_then(WeakWorld::upgrade) {
-            return Ok(world);
+    fn wait_for(&mut self, gateway: &str) -> Result<ResourceSet, Status> {
+        if let Some(set) = self.waiting.get(gateway).and_then(WeakResourceSet::upgrade) {
+            return Ok(set);
         }
         if self.waiting.len() >= NODES_WAITING.size() {
-            self.waiting.retain(|_, world| world.upgrade().is_some());
+            self.waiting.retain(|_, set| set.upgrade().is_some());
         }
         if self.waiting.len() >= NODES_WAITING.size() {
             let what = "too many Envoys wait for gateways that nobody knows";
             return Err(Status::resource_exhausted(what));
         }
-        let world = self.new_world();
-        self.waiting.insert(gateway.to_owned(), world.downgrade());
-        Ok(world)
+        let set = self.new_resource_set();
+        self.waiting.insert(gateway.to_owned(), set.downgrade());
+        Ok(set)
     }
 
-    fn new_world(&self) -> World {
-        let world = World::new();
+    fn new_resource_set(&self) -> ResourceSet {
+        let set = ResourceSet::new();
         if self.open {
-            world.mark_ready();
+            set.mark_ready();
         }
-        world
+        set
     }
 }
 
@@ -224,33 +226,37 @@ mod tests {
     }
 
     #[test]
-    fn a_world_of_an_unknown_gateway_is_gone_with_its_envoys() {
-        let worlds = Worlds::default();
-        worlds.open();
+    fn a_resource_set_of_an_unknown_gateway_is_gone_with_its_envoys() {
+        let gateway_resources = GatewayResources::default();
+        gateway_resources.open();
         for gateway in gateways().take(20_000) {
-            assert!(worlds.of(Some(&gateway)).unwrap().is_ready());
+            assert!(gateway_resources.of(Some(&gateway)).unwrap().is_ready());
         }
-        let held = worlds.shared.read().unwrap().waiting.len();
+        let held = gateway_resources.shared.read().unwrap().waiting.len();
         assert!(held <= NODES_WAITING.size(), "{held}");
     }
 
     #[test]
     fn so_many_may_wait_and_no_more() {
-        let worlds = Worlds::default();
+        let gateway_resources = GatewayResources::default();
         let names: Vec<_> = gateways().take(NODES_WAITING.size() + 1).collect();
         let (last, others) = names.split_last().unwrap();
-        let mut held: Vec<_> = others.iter().map(|g| worlds.of(Some(g)).unwrap()).collect();
-        assert_eq!(worlds.of(Some(last)).unwrap_err().code(), Code::ResourceExhausted);
-        assert!(worlds.of(others.first().map(String::as_str)).is_ok(), "who waits already may");
-        assert!(worlds.of(None).is_ok());
+        let mut held: Vec<_> =
+            others.iter().map(|g| gateway_resources.of(Some(g)).unwrap()).collect();
+        assert_eq!(gateway_resources.of(Some(last)).unwrap_err().code(), Code::ResourceExhausted);
+        assert!(
+            gateway_resources.of(others.first().map(String::as_str)).is_ok(),
+            "who waits already may"
+        );
+        assert!(gateway_resources.of(None).is_ok());
         held.pop();
-        assert!(worlds.of(Some(last)).is_ok(), "a place is free again");
+        assert!(gateway_resources.of(Some(last)).is_ok(), "a place is free again");
     }
 
     #[test]
     fn who_waited_gets_what_comes_and_who_stays_sees_the_gateway_come_back() {
-        let worlds = Worlds::default();
-        worlds.open();
+        let gateway_resources = GatewayResources::default();
+        gateway_resources.open();
         let scope = |name: &str| Rendered {
             type_url: SCOPE,
             name: name.to_owned(),
@@ -262,23 +268,23 @@ mod tests {
             delta.gateways.entry("g".to_owned()).or_default().upserts.push(scope("g/h"));
             delta
         };
-        let seen = |world: &World| world.names(&TypeUrl::from(SCOPE)).len();
-        let early = worlds.of(Some("g")).unwrap();
+        let seen = |set: &ResourceSet| set.names(&TypeUrl::from(SCOPE)).len();
+        let early = gateway_resources.of(Some("g")).unwrap();
         let mut staged = Staged::default();
         staged.add(put());
-        worlds.commit(&mut staged);
+        gateway_resources.commit(&mut staged);
         assert_eq!(seen(&early), 1);
-        worlds.forget("g");
-        assert_eq!(worlds.shared.read().unwrap().by_gateway.len(), 1, "it is not empty");
+        gateway_resources.forget("g");
+        assert_eq!(gateway_resources.shared.read().unwrap().by_gateway.len(), 1, "it is not empty");
 
         let mut gone = Delta::default();
         gone.gateways.entry("g".to_owned()).or_default().removals.push((SCOPE, "g/h".into()));
         staged.add(gone);
-        worlds.commit(&mut staged);
-        worlds.forget("g");
-        assert_eq!(worlds.shared.read().unwrap().by_gateway.len(), 0);
+        gateway_resources.commit(&mut staged);
+        gateway_resources.forget("g");
+        assert_eq!(gateway_resources.shared.read().unwrap().by_gateway.len(), 0);
         staged.add(put());
-        worlds.commit(&mut staged);
-        assert_eq!(seen(&early), 1, "it is the same world");
+        gateway_resources.commit(&mut staged);
+        assert_eq!(seen(&early), 1, "it is the same resource set");
     }
 }

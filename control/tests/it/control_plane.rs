@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A running control plane.
-pub struct World {
+pub struct ControlPlane {
     pub dir: TempDir,
     pub running: Running,
     pub now: Now,
@@ -48,7 +48,7 @@ impl Now {
     }
 }
 
-impl World {
+impl ControlPlane {
     pub async fn start() -> Self {
         Self::start_on(None).await
     }
@@ -293,11 +293,11 @@ impl Shop {
         format!("/v1/{kind}/{}", self.id(kind))
     }
 
-    pub async fn open(world: &World, slug: &'static str) -> Self {
-        let admin = &world.admin;
+    pub async fn open(plane: &ControlPlane, slug: &'static str) -> Self {
+        let admin = &plane.admin;
         let tenant = admin.make("tenants", json!({ "name": slug, "slug": slug })).await;
         let tenant_id = tenant["id"].as_str().unwrap().to_owned();
-        let provider = world.token(Some(&tenant_id), None, &PROVIDER).await;
+        let provider = plane.token(Some(&tenant_id), None, &PROVIDER).await;
         let host = format!("{slug}.example.com");
         let mut shop = Self { objects: BTreeMap::new(), host, provider, customer: admin.clone() };
         shop.objects.insert("tenants", tenant);
@@ -306,7 +306,7 @@ impl Shop {
         shop.define().await;
         let customer = shop.provider.make("customers", json!({ "name": "Shop Ltd" })).await;
         let customer_id = customer["id"].as_str().unwrap().to_owned();
-        shop.customer = world.token(Some(&tenant_id), Some(&customer_id), &CUSTOMER).await;
+        shop.customer = plane.token(Some(&tenant_id), Some(&customer_id), &CUSTOMER).await;
         shop.objects.insert("customers", customer);
         shop.sell().await;
         let token = json!({ "name": "ci", "roles": ["org-admin"] });
