@@ -4,7 +4,6 @@
 //! a renderer could not render safely. The control plane has checked all of it before; this is the
 //! second fence, so that whatever reaches an agent cannot break its Envoys.
 
-mod endpoint_host;
 mod error;
 mod gateway;
 mod grammar;
@@ -13,10 +12,10 @@ pub mod policy;
 mod publish;
 mod route;
 
-pub use endpoint_host::EndpointHost;
 pub use error::ParseError;
 pub use grammar::Fault;
 pub(crate) use grammar::{METHODS, variable};
+pub use imp_grammar::hosts::EndpointHost;
 pub use model::{
     AuthMode, Backend, Balance, Endpoint, Gateway, Listener, PathMatch, Publish, Route, ValueMatch,
     ValueRule, WeightedBackend,

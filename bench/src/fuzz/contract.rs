@@ -8,16 +8,12 @@ use imp_control::compile::message;
 use imp_control::rest::body::Json;
 use imp_core::api_service::ApiServiceSpec;
 use imp_core::gateway::{Gateway, GatewaySpec};
-use imp_core::product_publish::{
-    FrozenApiService, ProductPublishSpec, PublishStatus, base_paths_overlap,
-};
+use imp_core::product_publish::{FrozenApiService, ProductPublishSpec, PublishStatus};
 use imp_core::upstream::UpstreamPolicy;
 use imp_core::{ApiServiceId, GatewayId, Meta, ProductPublishId, TenantId, grammar as api};
 use imp_proto::config as pb;
 use imp_store::compile::DesiredPublish;
 use imp_translate::{Assembly, ir};
-
-use super::bytes::chunk;
 
 /// Bodies of services, gateways and publishes, as in `rest_bodies`: what passes there is compiled,
 /// taken by the agent and rendered.
@@ -102,13 +98,9 @@ fn agent_takes_gateway(spec: GatewaySpec) {
     taken.expect("the API accepted the gateway, the agent refuses it");
 }
 
-/// The first byte says which grammar, the rest is the text (or two, each behind its length).
+/// The first byte says which grammar, the rest is the text.
 pub(super) fn grammar(bytes: &[u8]) {
-    let Some((kind, mut rest)) = bytes.split_first() else { return };
-    if kind % 10 == 9 {
-        let (one, other) = (chunk(&mut rest), chunk(&mut rest));
-        return overlap(one.unwrap_or_default(), other.unwrap_or_default());
-    }
+    let Some((kind, rest)) = bytes.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
     match kind % 10 {
         0 => hostname(text),
@@ -122,6 +114,7 @@ pub(super) fn grammar(bytes: &[u8]) {
         6 if api::writable_header(text).is_ok() => agent_takes_header(text, "value"),
         7 if api::header_value(text).is_ok() => agent_takes_header("x-name", text),
         8 if UpstreamPolicy::default().check(text).is_ok() => upstream(text),
+        9 => listener(text),
         _ => {}
     }
 }
@@ -132,19 +125,15 @@ fn hostname(text: &str) {
     agent_takes(text, |publish| publish.hostnames = vec![canonical]);
 }
 
-/// Overlap is what segments say, whichever comes first.
-fn overlap(one: &[u8], other: &[u8]) {
-    let (one, other) = (String::from_utf8_lossy(one), String::from_utf8_lossy(other));
-    if api::base_path(&one).is_err() || api::base_path(&other).is_err() {
-        return;
-    }
-    let segments = |path: &str| -> Vec<String> {
-        path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
-    };
-    let (a, b) = (segments(&one), segments(&other));
-    let expected = a.starts_with(&b) || b.starts_with(&a);
-    assert_eq!(base_paths_overlap(&one, &other), expected, "{one:?} {other:?}");
-    assert_eq!(base_paths_overlap(&other, &one), expected, "{other:?} {one:?}");
+/// A listener's name and hostname, as a caller writes them.
+fn listener(text: &str) {
+    let (name, hostname) = text.split_once(' ').unwrap_or(("http", text));
+    let listener = serde_json::json!({
+        "name": name, "port": 80, "protocol": "HTTP", "hostname": hostname,
+    });
+    let body = serde_json::json!({ "name": "g", "listeners": [listener] }).to_string();
+    let Ok(spec) = Json::parse(body.as_bytes()).and_then(|body| body.into_spec()) else { return };
+    agent_takes_gateway(spec);
 }
 
 fn upstream(host: &str) {

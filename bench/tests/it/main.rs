@@ -9,6 +9,7 @@ mod flows;
 mod inside;
 mod operator;
 mod outage;
+mod places;
 mod poison;
 mod policies;
 mod quota;

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use imp_grammar::hosts::{self, HostFault};
 use imp_grammar::{caps, regexes, texts};
 
 use crate::check::Fault;
@@ -28,7 +29,7 @@ fn hidden(code: &'static str, c: char) -> Fault {
 
 /// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most 63 characters (a DNS label).
 pub fn slug(text: &str) -> Result<(), Fault> {
-    if is_label(text) && text.chars().all(|c| !c.is_ascii_uppercase()) {
+    if hosts::is_label(text) {
         return Ok(());
     }
     Err(Fault::new(
@@ -64,25 +65,20 @@ pub fn match_value(value: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The canonical form of a hostname that callers will send: lower case, no trailing dot. Ports,
-/// blanks, empty labels and non-ASCII text (write the A-label, RFC 5891) are refused; so are
-/// wildcards, which need the in-Envoy module.
+/// The canonical form of a hostname, as [`hosts::canonical`] has it, and as agents take it. Labels of
+/// non-ASCII text are written as A-labels (RFC 5891), which must be ones.
 pub fn hostname(text: &str) -> Result<String, Fault> {
-    if text.starts_with("*") {
-        return Err(Fault::new(
-            "unsupported_hostname",
-            "wildcard hostnames are not supported yet; name each host",
-        ));
-    }
-    let canonical = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let labels_fit = !canonical.is_empty() && canonical.split('.').all(is_label);
-    if labels_fit && canonical.len() <= 253 && a_labels_decode(&canonical) {
-        return Ok(canonical);
-    }
-    Err(Fault::new(
-        "invalid_hostname",
-        "a DNS name such as api.example.com: labels of a-z, 0-9 and '-', no port",
-    ))
+    let canonical = hosts::canonical(text).and_then(|name| match a_labels_decode(&name) {
+        true => Ok(name),
+        false => Err(HostFault::NotAName),
+    });
+    canonical.map_err(|fault| {
+        let code = match fault {
+            HostFault::Wildcard => "unsupported_hostname",
+            HostFault::NotAName => "invalid_hostname",
+        };
+        Fault::new(code, fault.to_string())
+    })
 }
 
 /// Every `xn--` label is what IDNA makes of some Unicode label, in its one spelling.
@@ -92,13 +88,6 @@ fn a_labels_decode(name: &str) -> bool {
     }
     let (unicode, decoded) = idna::domain_to_unicode(name);
     decoded.is_ok() && idna::domain_to_ascii(&unicode).is_ok_and(|ascii| ascii == name)
-}
-
-fn is_label(label: &str) -> bool {
-    (1..=63).contains(&label.len())
-        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        && !label.starts_with('-')
-        && !label.ends_with('-')
 }
 
 /// A path that begins with '/', of characters that need no escaping in a URI (RFC 3986 `pchar`

@@ -1,6 +1,8 @@
 //! Which hostnames a tenant can have at all, which need an operator's word, and what lies below
 //! what. Names here are in their canonical form ([`crate::grammar::hostname`]).
 
+use imp_grammar::hosts;
+
 use crate::check::Fault;
 use crate::grammar;
 
@@ -65,7 +67,7 @@ const SUFFIXES: [(&str, &str); 25] = [
 
 /// Whether the name is reserved, and how strictly.
 pub fn reserved(name: &str) -> Option<Reserved> {
-    if ends_in_a_number(name) {
+    if hosts::ends_in_a_number(name) {
         return Some(Reserved::Always);
     }
     if LOCAL.iter().any(|local| is_at_or_below(name, local))
@@ -78,13 +80,6 @@ pub fn reserved(name: &str) -> Option<Reserved> {
         Some((second, top)) if is_suffix(second, top) => Some(Reserved::Always),
         Some(_) => None,
     }
-}
-
-/// `127.0.0.1`, `0x7f.1`, `2130706433`: resolvers and browsers read these as addresses.
-fn ends_in_a_number(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    last.bytes().all(|b| b.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn is_suffix(second: &str, top: &str) -> bool {

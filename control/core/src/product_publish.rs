@@ -160,17 +160,6 @@ impl Check for ProductPublishSpec {
     }
 }
 
-/// Whether two base paths on one host would take each other's calls: equal, or one above the other.
-pub fn base_paths_overlap(a: &str, b: &str) -> bool {
-    let above = |upper: &str, lower: &str| {
-        upper == "/"
-            || lower
-                .strip_prefix(upper)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    above(a, b) || above(b, a)
-}
-
 /// A publish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProductPublish {
@@ -358,15 +347,6 @@ pub enum Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base_paths_overlap_by_whole_segments() {
-        assert!(base_paths_overlap("/", "/a"));
-        assert!(base_paths_overlap("/a", "/a/b"));
-        assert!(base_paths_overlap("/a", "/a"));
-        assert!(!base_paths_overlap("/a", "/ab"));
-        assert!(!base_paths_overlap("/a/b", "/a/c"));
-    }
 
     #[test]
     fn a_suspended_publish_stays_suspended_whatever_the_agent_says() {

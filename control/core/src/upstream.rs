@@ -3,8 +3,7 @@
 //! the deployment's allow-list names it. Names are judged by what is known of them; Envoy judges the
 //! address that a name resolves to, by the same table (`imp_grammar::network`).
 
-use std::net::IpAddr;
-
+use imp_grammar::hosts::{self, EndpointFault, EndpointHost};
 use imp_grammar::network::{self, Networks};
 
 use crate::check::Fault;
@@ -39,16 +38,15 @@ impl UpstreamPolicy {
 
     /// Whether a backend's endpoint may be this host: an address or a DNS name.
     pub fn check(&self, host: &str) -> Result<(), Fault> {
-        if let Some(address) = literal(host) {
-            return self.networks.judge(address).map_err(|what| {
-                forbidden(format!("{host} is {what}, which this deployment does not allow"))
-            });
-        }
-        let name = grammar::hostname(host)
-            .map_err(|_| Fault::new("invalid_host", "an IP address or a DNS name"))?;
-        if looks_numeric(&name) {
-            return Err(Fault::new("invalid_host", "write addresses in dotted decimal or as IPv6"));
-        }
+        let name = match hosts::endpoint(host).map_err(invalid)? {
+            EndpointHost::Address(address) => {
+                return self.networks.judge(address).map_err(|what| {
+                    forbidden(format!("{host} is {what}, which this deployment does not allow"))
+                });
+            }
+            EndpointHost::Name(name) => name,
+        };
+        grammar::hostname(&name).map_err(|_| invalid(EndpointFault::Neither))?;
         match network::leads_inside(&name).filter(|_| !self.allows_name(&name)) {
             None => Ok(()),
             Some(to) => Err(forbidden(format!(
@@ -67,16 +65,8 @@ fn forbidden(detail: String) -> Fault {
     Fault::new("forbidden_upstream", detail)
 }
 
-fn literal(host: &str) -> Option<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    bare.parse().ok()
-}
-
-/// `2130706433`, `0x7f.1`, `127.1`: resolvers read these as addresses.
-fn looks_numeric(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    last.bytes().all(|b| b.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+fn invalid(fault: EndpointFault) -> Fault {
+    Fault::new("invalid_host", fault.to_string())
 }
 
 #[cfg(test)]

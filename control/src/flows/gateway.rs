@@ -5,7 +5,7 @@ use imp_core::scope::TenantScope;
 use imp_core::{GatewayId, Meta, TenantId};
 use imp_store::{listener_port, product_publish};
 
-use crate::flows::{ports, publish};
+use crate::flows::{hostnames, ports, publish};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
@@ -27,10 +27,19 @@ pub async fn edit(
     current: Gateway,
     spec: GatewaySpec,
 ) -> Result<Gateway, Refusal> {
+    let listens = |spec: &GatewaySpec| spec.listeners.iter().map(|it| it.port).collect::<Vec<_>>();
+    let moves = listens(&current.spec) != listens(&spec);
     let next = Gateway { spec, ..current };
-    listener_port::keep_publishes(tx, next.id).await?;
+    match moves {
+        // It may come to a port where another of the tenant's gateways has one of its hosts.
+        true => listener_port::keep_publishes_of(tx, next.tenant_id).await?,
+        false => listener_port::keep_publishes(tx, next.id).await?,
+    }
     refuse_to_strand(tx, &next).await?;
     ports::change(tx, &next).await?;
+    if moves {
+        hostnames::refuse_at_ports(tx, &next).await?;
+    }
     tx.save(next).await
 }
 

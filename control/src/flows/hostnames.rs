@@ -2,11 +2,13 @@
 
 use imp_core::TenantId;
 use imp_core::check::Violations;
+use imp_core::gateway::Gateway;
 use imp_core::hostname::{Reserved, reserved, reserved_fault};
-use imp_core::product_publish::{ProductPublish, base_paths_overlap};
-use imp_store::domain;
+use imp_core::product_publish::ProductPublish;
 use imp_store::product_publish::{self as table, Claim, ClaimTime};
+use imp_store::{domain, listener_port};
 
+use crate::flows::ports::SharedPorts;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
@@ -60,31 +62,64 @@ async fn check(
     })
 }
 
-/// One tenant per host, and no two publishes in a cluster that would take each other's calls. Of
-/// another tenant's nothing is told but that the name is taken. `former` are the hostnames that it
-/// may give up: they are held with the others, so that all are held in one order.
+/// One tenant per host, one publish per base path of a host and gateway, and at each port of a cluster
+/// one gateway per host. Of another tenant nothing is told but that the name is taken. `former` are the
+/// hostnames that it may give up: they are held with the others, so that all are held in one order.
 pub(super) async fn refuse_taken(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,
     former: &[String],
 ) -> Result<(), Refusal> {
-    let hostnames = &publish.spec.hostnames;
+    let ProductPublish { tenant_id: tenant, spec, .. } = publish;
+    let hostnames = &spec.hostnames;
     let all = [hostnames.as_slice(), former].concat();
-    let there = table::claims_on(tx, publish.spec.cluster_id, &all).await?;
-    let (tenant, now) = (publish.tenant_id, tx.now);
-    if let Some(name) = table::held_by_another(tx, tenant, hostnames, now).await? {
+    let there = table::claims_on(tx, spec.cluster_id, &all).await?;
+    let now = tx.now;
+    if let Some(name) = table::held_by_another(tx, *tenant, hostnames, now).await? {
         return Err(taken(hostnames, &name, format!("{name} is not available")));
     }
     let own = there
         .iter()
         .filter(|claim| claim.publish_id != publish.id && hostnames.contains(&claim.hostname));
-    for Claim { hostname, base_path, publish_id, .. } in own {
-        if base_paths_overlap(base_path, &publish.spec.base_path) {
-            let detail = format!("{hostname}{base_path} is served by publish {publish_id}");
+    let mut shared = SharedPorts::of(tx, spec.gateway_id, spec.cluster_id).await?;
+    for claim in own {
+        let Claim { hostname, base_path, publish_id, gateway_id, .. } = claim;
+        let why = if *gateway_id == spec.gateway_id {
+            (*base_path == spec.base_path)
+                .then(|| format!("{hostname}{base_path} is served by publish {publish_id}"))
+        } else {
+            shared.with(tx, *gateway_id).await?.map(|port| at_port(claim, port))
+        };
+        if let Some(detail) = why {
             return Err(taken(hostnames, hostname, detail));
         }
     }
     Ok(())
+}
+
+/// The gateway listens on other ports now: no other gateway has one of its hosts at one of them. Nobody
+/// publishes on gateways of the tenant meanwhile ([`listener_port::keep_publishes_of`]).
+pub(super) async fn refuse_at_ports(
+    tx: &mut Transaction<'_>,
+    gateway: &Gateway,
+) -> Result<(), Refusal> {
+    for cluster in listener_port::clusters_of(tx, gateway.id, None).await? {
+        let mut shared = SharedPorts::of(tx, gateway.id, cluster).await?;
+        for claim in table::beside_gateway(tx, gateway.id, cluster).await? {
+            if let Some(port) = shared.with(tx, claim.gateway_id).await? {
+                let index = gateway.spec.listeners.iter().position(|it| it.port == port);
+                let pointer = format!("/listeners/{}/port", index.unwrap_or_default());
+                let detail = at_port(&claim, port);
+                return Err(Refusal::conflict("hostname_taken", detail).at(pointer));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn at_port(claim: &Claim, port: u16) -> String {
+    let Claim { hostname, publish_id, gateway_id, .. } = claim;
+    format!("at port {port}, {hostname} is served by publish {publish_id} on gateway {gateway_id}")
 }
 
 fn taken(hostnames: &[String], name: &str, detail: String) -> Refusal {
@@ -100,6 +135,7 @@ pub(super) async fn claim(
     let claim = |hostname: &String| Claim {
         publish_id: publish.id,
         tenant_id: publish.tenant_id,
+        gateway_id: publish.spec.gateway_id,
         hostname: hostname.clone(),
         base_path: publish.spec.base_path.clone(),
     };

@@ -1,13 +1,13 @@
 //! Which gateway listens on which port of a cluster: claimed by its first publish there, given up
 //! with the last one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use imp_core::ClusterId;
 use imp_core::check::Violation;
 use imp_core::cluster::Cluster;
 use imp_core::gateway::{Gateway, GatewaySpec};
 use imp_core::product_publish::ProductPublish;
+use imp_core::{ClusterId, GatewayId};
 use imp_store::listener_port::{self as table, Port};
 
 use crate::operation::Transaction;
@@ -44,6 +44,41 @@ pub(super) async fn change(tx: &mut Transaction<'_>, gateway: &Gateway) -> Resul
         claim_at(tx, gateway, cluster, at_listener).await?;
     }
     Ok(())
+}
+
+/// Which ports of a cluster a gateway has in common with others: at each of them a host is one gateway's.
+pub(super) struct SharedPorts {
+    cluster: ClusterId,
+    own: BTreeSet<u16>,
+    known: BTreeMap<GatewayId, Option<u16>>,
+}
+
+impl SharedPorts {
+    /// Of this gateway, whose ports are claimed.
+    pub(super) async fn of(
+        tx: &mut Transaction<'_>,
+        gateway: GatewayId,
+        cluster: ClusterId,
+    ) -> Result<Self, Refusal> {
+        let own = table::claimed_by(tx, gateway, cluster).await?;
+        let own = own.into_iter().map(|it| it.port).collect();
+        Ok(Self { cluster, own, known: BTreeMap::new() })
+    }
+
+    /// The first port that it shares with another gateway.
+    pub(super) async fn with(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        other: GatewayId,
+    ) -> Result<Option<u16>, Refusal> {
+        if let Some(port) = self.known.get(&other) {
+            return Ok(*port);
+        }
+        let there = table::claimed_by(tx, other, self.cluster).await?;
+        let port = there.iter().map(|it| it.port).find(|port| self.own.contains(port));
+        self.known.insert(other, port);
+        Ok(port)
+    }
 }
 
 /// A publish goes. If it is the gateway's last in its cluster, the ports there are free.

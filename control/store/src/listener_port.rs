@@ -55,6 +55,15 @@ pub async fn keep_publishes(tx: &mut Tx, gateway: GatewayId) -> Result<()> {
     lock::alone(tx, &format!("gateway {gateway}")).await
 }
 
+/// The same for all gateways of the tenant.
+pub async fn keep_publishes_of(tx: &mut Tx, tenant: TenantId) -> Result<()> {
+    let sql = "SELECT id FROM gateways WHERE tenant_id = $1 ORDER BY id";
+    for (id,) in fetch!(tx.conn(), "gateways", (Uuid,), sql, tenant.0)? {
+        keep_publishes(tx, id.into()).await?;
+    }
+    Ok(())
+}
+
 /// Keeps the cluster's port ranges as they are until the transaction ends.
 pub async fn keep_ranges(tx: &mut Tx, cluster: ClusterId) -> Result<()> {
     lock::shared(tx, &format!("cluster {cluster}")).await

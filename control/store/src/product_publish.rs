@@ -21,8 +21,8 @@ use crate::table::{Reference, Table, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
 pub use claims::{
-    Claim, ClaimTime, claims_on, forget_free_hostnames, held_by_another, hostnames_of_gateway,
-    replace_claims,
+    Claim, ClaimTime, beside_gateway, claims_on, forget_free_hostnames, held_by_another,
+    hostnames_of_gateway, replace_claims,
 };
 pub use revisions::{
     RevisionSummary, get_revision, get_revision_in, insert_revision, list_revisions,

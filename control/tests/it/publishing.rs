@@ -96,20 +96,109 @@ async fn one_host_and_path_of_a_cluster_is_served_once(
         body["base_path"] = json!(path);
         body
     };
-    let upper = shop.host.to_uppercase();
-    for (host, path) in [(&*shop.host, "/"), (&upper, "/"), (&shop.host, "/v1")] {
-        let answer = provider.post("/v1/product-publishes", with(host, path)).await;
+    let first = shop.id("product-publishes");
+    for host in [&*shop.host, &shop.host.to_uppercase(), &format!("{}.", shop.host)] {
+        let answer = provider.post("/v1/product-publishes", with(host, "/")).await;
+        answer.refused(409, "hostname_taken", "/hostnames/0");
+        assert!(answer.body.to_string().contains(first), "it names the other: {answer:?}");
+    }
+    // What lies below takes its calls from what lies above, in whatever order they come.
+    for path in ["/v1", "/v1/x", "/v1/x/y", "/v2"] {
+        provider.make("product-publishes", with(&shop.host, path)).await;
+        let answer = provider.post("/v1/product-publishes", with(&shop.host, path)).await;
         answer.refused(409, "hostname_taken", "/hostnames/0");
     }
-    provider.make("product-publishes", with("b.example.com", "/v1")).await;
-    provider.make("product-publishes", with("b.example.com", "/v2")).await;
-    let answer = provider.post("/v1/product-publishes", with("b.example.com", "/v1/x")).await;
-    answer.refused(409, "hostname_taken", "/hostnames/0");
+    for path in ["/v1/x", "/v1", "/"] {
+        provider.make("product-publishes", with("b.example.com", path)).await;
+    }
     // Another cluster is another control plane.
     let cluster = plane.admin.make("clusters", json!({ "name": "second" })).await;
     let mut body = shop.publish(&shop.host);
     body["cluster_id"] = cluster["id"].clone();
     provider.make("product-publishes", body).await;
+}
+
+fn listeners(port: u16) -> Value {
+    json!([{ "name": "http", "port": port, "protocol": "HTTP" }])
+}
+
+/// The same API on an inner and an outer gateway. At one port a host is one gateway's.
+#[rstest]
+#[tokio::test]
+async fn one_host_is_served_on_several_gateways_of_its_tenant_at_different_ports(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let plane = ControlPlane::on(kind).await;
+    let (shop, stranger) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
+    let provider = &shop.provider;
+    let gateway = async |name: &str, port: u16| {
+        let body = json!({ "name": name, "listeners": listeners(port) });
+        let gateway = provider.make("gateways", body).await;
+        gateway["id"].as_str().unwrap().to_owned()
+    };
+    let on = |gateway: &str, path: &str| {
+        let mut body = shop.publish(&shop.host);
+        (body["gateway_id"], body["base_path"]) = (json!(gateway), json!(path));
+        body
+    };
+    let (outer, rival) = (gateway("outer", 9090).await, gateway("rival", 8080).await);
+    let there = provider.make("product-publishes", on(&outer, "/")).await;
+    let answer = provider.post("/v1/product-publishes", on(&outer, "/")).await;
+    answer.refused(409, "hostname_taken", "/hostnames/0");
+    assert!(answer.body.to_string().contains(there["id"].as_str().unwrap()), "{answer:?}");
+
+    // The same port: agents would serve the host for one of the two only, whatever the path.
+    let before = plane.everything().await;
+    for path in ["/", "/v1"] {
+        let answer = provider.post("/v1/product-publishes", on(&rival, path)).await;
+        answer.refused(409, "hostname_taken", "/hostnames/0");
+        let told = answer.body.to_string();
+        assert!(told.contains("port 8080") && told.contains(shop.id("gateways")), "{told}");
+    }
+    let move_to = |port: u16| json!({ "listeners": listeners(port) });
+    let answer = provider.patch(&format!("/v1/gateways/{outer}"), move_to(8080)).await;
+    answer.refused(409, "hostname_taken", "/listeners/0/port");
+    assert!(answer.body.to_string().contains(shop.id("product-publishes")), "{answer:?}");
+    assert_eq!(plane.everything().await, before, "a refusal changes nothing");
+    // Another tenant's stays refused, at whatever port.
+    let mut body = stranger.publish(&shop.host);
+    body["cluster_id"] = json!(shop.id("clusters"));
+    stranger.listen_on(7070).await;
+    let answer = stranger.provider.post("/v1/product-publishes", body).await;
+    answer.refused(409, "hostname_taken", "/hostnames/0");
+
+    provider.patch(&format!("/v1/gateways/{outer}"), move_to(9091)).await.ok();
+    // Given up on one gateway, it is served on the other, and free to go on.
+    assert_eq!(provider.delete(&shop.path("product-publishes")).await.status, 204);
+    provider.patch(&format!("/v1/gateways/{outer}"), move_to(8080)).await.ok();
+}
+
+/// A gateway that comes to a port, and a publish that would be in its way there: one of the two.
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_moves_and_a_publish_do_not_meet_at_one_port(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    for round in 0..8 {
+        let host = format!("race{round}.example.com");
+        shop.provider.make("product-publishes", shop.publish(&host)).await;
+        let body = json!({ "name": format!("outer{round}"), "listeners": listeners(9000) });
+        let outer = shop.provider.make("gateways", body).await;
+        let mut body = shop.publish(&format!("other{round}.example.com"));
+        body["gateway_id"] = outer["id"].clone();
+        shop.provider.make("product-publishes", body.clone()).await;
+        body["hostnames"] = json!([host]);
+        let path = format!("/v1/gateways/{}", outer["id"].as_str().unwrap());
+        let publish = shop.provider.post("/v1/product-publishes", body);
+        let moves = shop.provider.patch(&path, json!({ "listeners": listeners(8080) }));
+        let (publish, moves) = tokio::join!(publish, moves);
+        let done = [publish.status.is_success(), moves.status.is_success()];
+        assert_eq!(done.iter().filter(|it| **it).count(), 1, "{publish:?} {moves:?}");
+        let refused = if done[0] { moves } else { publish };
+        assert_eq!(refused.body["code"], "hostname_taken", "{refused:?}");
+    }
 }
 
 #[rstest]
@@ -138,14 +227,13 @@ async fn another_tenants_hostname_is_taken_whatever_the_path_and_nothing_more_is
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_concurrent_publishes_of_one_host_one_wins(
+async fn of_concurrent_publishes_of_one_place_one_wins(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let plane = ControlPlane::on(kind).await;
     let shop = Shop::open(&plane, "acme").await;
     let calls = (0..12).map(|index| {
         let (caller, mut body) = (shop.provider.clone(), shop.publish("race.example.com"));
-        // Not only equal claims collide: / lies above all.
         body["base_path"] = json!(if index % 2 == 0 { "/" } else { "/v1" });
         tokio::spawn(async move { caller.post("/v1/product-publishes", body).await })
     });
@@ -157,7 +245,8 @@ async fn of_concurrent_publishes_of_one_host_one_wins(
             _ => answer.refused(409, "hostname_taken", "/hostnames/0"),
         }
     }
-    assert_eq!(won.len(), 1, "{won:?}");
+    won.sort_by_key(|path| path.to_string());
+    assert_eq!(won, [json!("/"), json!("/v1")], "one of each");
 }
 
 /// Each makes the same draft service a published one.

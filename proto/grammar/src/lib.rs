@@ -4,6 +4,7 @@
 //! the agent to hold what only shows later (the address that a name resolves to).
 
 pub mod caps;
+pub mod hosts;
 pub mod network;
 pub mod origin;
 pub mod proof;

@@ -1,10 +1,7 @@
 //! The grammars of single values.
 
-use std::net::IpAddr;
-
+use imp_grammar::hosts::{self, EndpointHost};
 use imp_grammar::{caps, regexes};
-
-use super::endpoint_host::EndpointHost;
 
 /// What can be wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,16 +69,12 @@ pub(super) fn id(text: &str) -> Result<String, Fault> {
     Err(Fault::Id(short(text)))
 }
 
-/// Lower-case labels, no port, no trailing dot, no wildcard.
+/// In the one spelling that the API stores.
 pub(super) fn hostname(text: &str) -> Result<String, Fault> {
-    let canonical = text.len() <= 253
-        && text.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        });
-    if canonical { Ok(text.to_owned()) } else { Err(Fault::Hostname(short(text))) }
+    match hosts::is_canonical(text) {
+        true => Ok(text.to_owned()),
+        false => Err(Fault::Hostname(short(text))),
+    }
 }
 
 /// Begins with '/', needs no escaping, and is what Envoy's path normalisation would leave alone.
@@ -210,20 +203,7 @@ pub(super) fn name(name: &str) -> Result<String, Fault> {
 
 /// An IP address (IPv6 with or without brackets) or a DNS name.
 pub(super) fn host(text: &str) -> Result<EndpointHost, Fault> {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(EndpointHost::Address(address));
-    }
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    // Resolvers read "127.1" and "0x7f000001" as addresses.
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let hex = last.strip_prefix("0x");
-    let numeric = last.bytes().all(|b| b.is_ascii_digit())
-        || hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    match hostname(&name) {
-        Ok(name) if !numeric => Ok(EndpointHost::Name(name)),
-        _ => Err(Fault::Host(short(text))),
-    }
+    hosts::endpoint(text).map_err(|_| Fault::Host(short(text)))
 }
 
 /// Why an enum's value stands for nothing: absent, or of a newer contract.
@@ -237,10 +217,7 @@ pub(super) fn unknown(number: i32) -> Fault {
 
 /// 1 to 65,535.
 pub(super) fn port(number: u32) -> Result<u16, Fault> {
-    match u16::try_from(number) {
-        Ok(port) if port > 0 => Ok(port),
-        _ => Err(Fault::OutOfRange(number.into())),
-    }
+    hosts::port(number).ok_or(Fault::OutOfRange(number.into()))
 }
 
 /// At most `max`; 0 stands for `default`.

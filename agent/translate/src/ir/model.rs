@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::endpoint_host::EndpointHost;
+use imp_grammar::hosts::EndpointHost;
+
 use super::policy::Policies;
 
 /// A gateway: where Envoy listens.

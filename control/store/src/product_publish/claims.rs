@@ -1,6 +1,6 @@
 //! Tables `product_publish_claims`, `hostname_owners` and `hostname_holders`: which publish answers
-//! under which hostname and base path of a cluster. A host is one tenant's, in whatever cluster, and
-//! for a while after nothing claims it any more.
+//! under which hostname and base path, on which gateway of a cluster. A host is one tenant's, in
+//! whatever cluster, and for a while after nothing claims it any more.
 
 use std::collections::BTreeSet;
 
@@ -29,6 +29,8 @@ pub struct Claim {
     pub publish_id: ProductPublishId,
     /// Whose it is.
     pub tenant_id: TenantId,
+    /// On which gateway.
+    pub gateway_id: GatewayId,
     /// Under which name.
     pub hostname: String,
     /// Under which path.
@@ -39,6 +41,7 @@ pub struct Claim {
 struct Row {
     product_publish_id: Uuid,
     tenant_id: Uuid,
+    gateway_id: Uuid,
     hostname: String,
     base_path: String,
 }
@@ -48,6 +51,7 @@ impl From<Row> for Claim {
         Self {
             publish_id: row.product_publish_id.into(),
             tenant_id: row.tenant_id.into(),
+            gateway_id: row.gateway_id.into(),
             hostname: row.hostname,
             base_path: row.base_path,
         }
@@ -63,8 +67,10 @@ pub async fn claims_on(
 ) -> Result<Vec<Claim>> {
     let hostnames: BTreeSet<&str> = hostnames.iter().map(String::as_str).collect();
     hold(tx, &hostnames).await?;
-    let sql = "SELECT product_publish_id, tenant_id, hostname, base_path \
-        FROM product_publish_claims WHERE cluster_id = $1 AND hostname = $2 ORDER BY base_path";
+    // Where the former release claimed, only the publish knows the gateway.
+    let sql = "SELECT c.product_publish_id, c.tenant_id, p.gateway_id, c.hostname, c.base_path \
+        FROM product_publish_claims c JOIN product_publishes p ON p.id = c.product_publish_id \
+        WHERE c.cluster_id = $1 AND c.hostname = $2 ORDER BY c.base_path, c.product_publish_id";
     let mut claims = Vec::new();
     for hostname in hostnames {
         let rows = fetch!(tx.conn(), "product_publish_claims", Row, sql, cluster.0, hostname)?;
@@ -108,8 +114,9 @@ pub async fn replace_claims(
     claims: &[Claim],
     at: ClaimTime,
 ) -> Result<()> {
-    let sql = "SELECT product_publish_id, tenant_id, hostname, base_path \
-        FROM product_publish_claims WHERE product_publish_id = $1";
+    let sql = "SELECT c.product_publish_id, c.tenant_id, p.gateway_id, c.hostname, c.base_path \
+        FROM product_publish_claims c JOIN product_publishes p ON p.id = c.product_publish_id \
+        WHERE c.product_publish_id = $1";
     let former = fetch!(tx.conn(), "product_publish_claims", Row, sql, publish.id.0)?;
     let former: Vec<Claim> = former.into_iter().map(Claim::from).collect();
     if former.len() == claims.len() && claims.iter().all(|claim| former.contains(claim)) {
@@ -167,10 +174,10 @@ async fn insert(tx: &mut Tx, publish: &ProductPublish, claim: &Claim) -> Result<
         ON CONFLICT (cluster_id, hostname) DO NOTHING";
     execute!(tx.conn(), sql, cluster, &claim.hostname, tenant)?;
     let sql = "INSERT INTO product_publish_claims \
-        (cluster_id, hostname, base_path, product_publish_id, tenant_id) \
-        VALUES ($1, $2, $3, $4, $5)";
+        (cluster_id, hostname, base_path, product_publish_id, tenant_id, gateway_id) \
+        VALUES ($1, $2, $3, $4, $5, $6)";
     let (host, path, id) = (&claim.hostname, &claim.base_path, publish.id.0);
-    match execute!(tx.conn(), sql, cluster, host, path, id, tenant) {
+    match execute!(tx.conn(), sql, cluster, host, path, id, tenant, claim.gateway_id.0) {
         Ok(_) => Ok(()),
         // Another's base path, or another tenant's host.
         Err(StoreError::Taken { .. }) => Err(taken),
@@ -184,6 +191,23 @@ async fn insert(tx: &mut Tx, publish: &ProductPublish, claim: &Claim) -> Result<
     }
 }
 
+/// What other gateways claim on the hosts of this one in a cluster.
+pub async fn beside_gateway(
+    tx: &mut Tx,
+    gateway: GatewayId,
+    cluster: ClusterId,
+) -> Result<Vec<Claim>> {
+    let sql = "SELECT c.product_publish_id, c.tenant_id, p.gateway_id, c.hostname, c.base_path \
+        FROM product_publish_claims c JOIN product_publishes p ON p.id = c.product_publish_id \
+        WHERE c.cluster_id = $1 AND p.gateway_id <> $2 AND EXISTS ( \
+            SELECT 1 FROM product_publish_claims own \
+            JOIN product_publishes of_own ON of_own.id = own.product_publish_id \
+            WHERE own.hostname = c.hostname AND own.cluster_id = $1 AND of_own.gateway_id = $2) \
+        ORDER BY c.hostname, c.base_path, c.product_publish_id";
+    let rows = fetch!(tx.conn(), "product_publish_claims", Row, sql, cluster.0, gateway.0)?;
+    Ok(rows.into_iter().map(Claim::from).collect())
+}
+
 /// The names under which publishes of a gateway answer, in any cluster.
 pub async fn hostnames_of_gateway(tx: &mut Tx, gateway: GatewayId) -> Result<Vec<String>> {
     let sql = "SELECT DISTINCT c.hostname FROM product_publish_claims c \
@@ -194,8 +218,8 @@ pub async fn hostnames_of_gateway(tx: &mut Tx, gateway: GatewayId) -> Result<Vec
 }
 
 /// Keeps others from asking and claiming on these hosts, in whatever cluster, until the transaction
-/// ends. A host that nobody claims has no row to lock, and base paths overlap without being equal,
-/// so neither a row lock nor a unique index does.
+/// ends. A host that nobody claims has no row to lock, and two gateways may be in each other's way
+/// without claiming the same, so neither a row lock nor a unique index does.
 async fn hold(tx: &mut Tx, hostnames: &BTreeSet<&str>) -> Result<()> {
     for hostname in hostnames {
         lock::alone(tx, &format!("host {hostname}")).await?;

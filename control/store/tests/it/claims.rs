@@ -1,4 +1,5 @@
-//! One publish per cluster, hostname and base path; one tenant per hostname, in whatever cluster.
+//! One publish per gateway of a cluster, hostname and base path; one tenant per hostname, in whatever
+//! cluster.
 
 use std::time::Duration;
 
@@ -41,6 +42,19 @@ async fn the_same_place_is_claimed_once(#[values(Kind::Sqlite, Kind::Postgres)] 
     write(&store, async |tx| blindly(tx, &beside).await).await.unwrap();
     let expected = [claims(&shop.publish), claims(&beside)].concat();
     assert_eq!(on(&store, &shop.publish).await, expected);
+    let mut outer = crate::shop::gateway(shop.tenant.id);
+    outer.spec.name = "outer".to_owned();
+    write(&store, async |tx| outer.insert(tx).await).await.unwrap();
+    let (mut both, mut again) = (shop.another_publish(host, "/"), shop.another_publish(host, "/"));
+    (both.spec.gateway_id, again.spec.gateway_id) = (outer.id, outer.id);
+    write(&store, async |tx| blindly(tx, &both).await).await.unwrap();
+    taken(write(&store, async |tx| blindly(tx, &again).await).await);
+    let cluster = shop.cluster.id;
+    let beside = async |gateway| {
+        write(&store, async |tx| table::beside_gateway(tx, gateway, cluster).await).await.unwrap()
+    };
+    assert_eq!(beside(outer.id).await, expected);
+    assert_eq!(beside(shop.gateway.id).await, claims(&both));
     let mut elsewhere = Shop::new("acme").cluster;
     elsewhere.spec.name = "elsewhere".to_owned();
     let mut there = shop.another_publish(host, "/");
@@ -163,7 +177,7 @@ async fn claims_are_replaced_as_a_whole(#[values(Kind::Sqlite, Kind::Postgres)] 
     }
 }
 
-/// Between asking and claiming nobody else gets in: not even with a base path that only overlaps.
+/// Between asking and claiming nobody else gets in, whatever the base path.
 #[rstest]
 #[tokio::test]
 async fn who_asks_second_sees_what_the_first_claimed(

@@ -216,6 +216,7 @@ pub fn claims(publish: &ProductPublish) -> Vec<Claim> {
     let claim = |hostname: &String| Claim {
         publish_id: publish.id,
         tenant_id: publish.tenant_id,
+        gateway_id: publish.spec.gateway_id,
         hostname: hostname.clone(),
         base_path: publish.spec.base_path.clone(),
     };

@@ -1,0 +1,87 @@
+//! Hosts: what a publish and a listener are called by, and where an endpoint is. The API takes every
+//! spelling and stores the canonical one, which is the only one that an agent takes.
+
+use std::net::IpAddr;
+
+/// What a DNS name may have at most (RFC 1035, 2.3.4).
+const NAME_BYTES: usize = 253;
+const LABEL_BYTES: usize = 63;
+
+/// Why a text is no hostname.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostFault {
+    /// `*.example.com`.
+    #[error("wildcard hostnames are not supported yet; name each host")]
+    Wildcard,
+    /// A port, a blank, an empty label, what is no ASCII, or too long.
+    #[error("a DNS name such as api.example.com: labels of a-z, 0-9 and '-', no port")]
+    NotAName,
+}
+
+/// The one spelling of a hostname that callers will send: lower case, no trailing dot.
+pub fn canonical(text: &str) -> Result<String, HostFault> {
+    if text.starts_with('*') {
+        return Err(HostFault::Wildcard);
+    }
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    if is_canonical(&name) { Ok(name) } else { Err(HostFault::NotAName) }
+}
+
+/// Whether a hostname is in that spelling.
+pub fn is_canonical(name: &str) -> bool {
+    name.len() <= NAME_BYTES && name.split('.').all(is_label)
+}
+
+/// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most 63 characters: a label of a canonical name, and the name of a
+/// listener.
+pub fn is_label(label: &str) -> bool {
+    (1..=LABEL_BYTES).contains(&label.len())
+        && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointHost {
+    /// Needs no resolver.
+    Address(IpAddr),
+    /// Envoy resolves it. Canonical.
+    Name(String),
+}
+
+/// Why a text is no host of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointFault {
+    /// Neither of the two.
+    #[error("an IP address or a DNS name")]
+    Neither,
+    /// `2130706433`, `0x7f.1`, `127.1`.
+    #[error("write addresses in dotted decimal or as IPv6")]
+    Numeric,
+}
+
+/// Reads the host of an endpoint: an address (IPv6 with or without brackets) or a DNS name.
+pub fn endpoint(text: &str) -> Result<EndpointHost, EndpointFault> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse() {
+        return Ok(EndpointHost::Address(address));
+    }
+    let name = canonical(text).map_err(|_| EndpointFault::Neither)?;
+    match ends_in_a_number(&name) {
+        true => Err(EndpointFault::Numeric),
+        false => Ok(EndpointHost::Name(name)),
+    }
+}
+
+/// `127.0.0.1`, `0x7f.1`, `2130706433`: resolvers and browsers read these as addresses.
+pub fn ends_in_a_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last.bytes().all(|b| b.is_ascii_digit())
+        || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// A port that something listens on.
+pub fn port(number: u32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port > 0)
+}
