@@ -85,7 +85,8 @@ pub enum LimitUnit {
     Requests,
 }
 
-/// Second to hour are rates (refilled evenly); day and month are quotas (calendar, UTC).
+/// Second to hour are rates: at most `amount` in any window of that length. Day and month are quotas: they
+/// follow the calendar, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitWindow {
