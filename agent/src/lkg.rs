@@ -13,6 +13,7 @@ pub(crate) mod aside;
 mod disk;
 mod file;
 mod lane;
+mod revocations;
 mod writer;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use prost::Message as _;
 use crate::intake::is_rendered;
 use disk::Disk;
 pub use disk::OpenError;
+use revocations::Revocations;
 use writer::Writer;
 
 /// What is kept.
@@ -63,6 +65,7 @@ impl Table {
 #[derive(Clone, Debug)]
 pub struct Lkg {
     writer: Arc<Writer>,
+    revocations: Arc<Revocations>,
 }
 
 /// What was there at the start: (key, value) per table.
@@ -92,11 +95,43 @@ impl Lkg {
     /// Opens or makes the file in the state directory, and reads all of it. What is wrong with the
     /// file is no error: it is mended, or tried again later.
     pub fn open(state_dir: &Path) -> Result<(Self, Loaded), OpenError> {
-        let (disk, loaded) = Disk::start(&state_dir.join("lkg.redb"))?;
+        let (disk, mut loaded) = Disk::start(&state_dir.join("lkg.redb"))?;
         let path = disk.path().display().to_string();
         let writer = Writer::start(Box::new(disk))
             .map_err(|why| OpenError::NoThread { path, why: why.to_string() })?;
-        Ok((Self { writer: Arc::new(writer) }, loaded))
+        let revocations = Arc::new(Revocations::open(state_dir));
+        let lkg = Self { writer: Arc::new(writer), revocations };
+        lkg.withdraw(&mut loaded);
+        Ok((lkg, loaded))
+    }
+
+    /// Takes out the rows that were taken away just before the end of the former process.
+    fn withdraw(&self, loaded: &mut Loaded) {
+        let versions = self.revocations.versions();
+        if versions.is_empty() {
+            return;
+        }
+        let rows = loaded.rows.entry(Table::Resources).or_default();
+        rows.retain(|(key, row)| {
+            let believed = versions.get(key).is_none_or(|version| is_of_version(row, version));
+            if !believed {
+                self.remove(Table::Resources, key.as_str());
+            }
+            believed
+        });
+        self.revocations.marked();
+    }
+
+    /// These resources are of these versions from now on (empty: gone), and some of them take
+    /// something away: that outlives the process when this returns, before it is told to anybody.
+    /// [`Self::put`] and [`Self::remove`] follow, and then [`Self::said`].
+    pub fn say<'a>(&self, rows: impl IntoIterator<Item = (String, &'a str, bool)>) {
+        self.revocations.say(rows);
+    }
+
+    /// The rows of what [`Self::say`] said are marked.
+    pub fn said(&self) {
+        self.revocations.marked();
     }
 
     /// Marks a row as new or changed.
@@ -118,7 +153,12 @@ impl Lkg {
 
     /// The same of entitlements and credentials alone, which go before everything else.
     pub async fn flush_access(&self) -> bool {
-        self.writer.flush_access().await
+        let point = self.revocations.point();
+        let flushed = self.writer.flush_access().await;
+        if flushed {
+            self.revocations.kept(point);
+        }
+        flushed
     }
 
     /// Rows that are not on disk yet.
@@ -168,6 +208,10 @@ pub fn row(type_url: &str, resource: &imp_xds::Resource) -> Bytes {
         ..Default::default()
     };
     message.encode_to_vec().into()
+}
+
+fn is_of_version(row: &Bytes, version: &str) -> bool {
+    wire::Resource::decode(row.clone()).is_ok_and(|message| message.version == version)
 }
 
 /// A row as a resource; None: its bytes are not those that its version is the hash of.

@@ -2,25 +2,28 @@
 //! subscription: a change of plan, and a subscription after a cancelled one, go on where the customer
 //! stood.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
-use dashmap::DashMap;
 
-use crate::gcra::Bucket;
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Pair};
 use crate::quota::{self, Calendar, Count};
+use crate::rate;
 use crate::spec::{Spec, Window, nanos};
 use crate::usage::QuotaRow;
 
-/// Rates over less are full again after a restart.
+/// Rates over less begin again after a restart.
 const SHORT: u64 = 10;
 
-/// What the names of meters begin with in the ledger.
-const NAMED: &str = "used";
+/// What the names of quotas begin with in the ledger; those of rates did, too, in a former release.
+const USED: &str = "used";
+
+/// What the names of rates begin with.
+const RATE: &str = "rate";
 
 /// Where the meters of one owner are kept.
 #[derive(Clone, Debug)]
@@ -37,13 +40,16 @@ impl Home {
 
 /// Whether what is kept under this name means nothing any more: a window that is over, a rate that is
 /// full again. Of a name that is none of a meter nothing is known.
-pub fn is_over(name: &str, [number, _]: Pair, now: DateTime<Utc>) -> bool {
+pub fn is_over(name: &str, pair: Pair, now: DateTime<Utc>) -> bool {
     let mut parts = name.split('\t');
     let (kind, class) = (parts.next(), parts.next().and_then(|class| class.parse().ok()));
-    let (Some(NAMED), Some(Class { span, .. })) = (kind, class) else { return false };
-    match span {
-        Span::Seconds(_) => (number as i64) <= nanos(now),
-        Span::Calendar(calendar) => quota::is_past(number, calendar, now),
+    let Some(Class { span, .. }) = class else { return false };
+    match (kind, span) {
+        (Some(RATE), Span::Seconds(seconds)) => rate::is_past(pair, seconds, nanos(now)),
+        (Some(USED), Span::Calendar(calendar)) => quota::is_past(pair[0], calendar, now),
+        // A former release kept the time at which it is full again.
+        (Some(USED), Span::Seconds(_)) => (pair[0] as i64) <= nanos(now),
+        _ => false,
     }
 }
 
@@ -84,10 +90,19 @@ impl Class {
         plan.iter().enumerate().map(class).collect()
     }
 
-    fn meter(self, kept: Option<(Kept, u64)>) -> Meter {
+    fn meter(self, kept: Option<(Kept, Pair)>) -> Meter {
+        match (self.span, kept) {
+            (Span::Seconds(_), None) => Meter::Rate(rate::Count::default()),
+            (Span::Seconds(seconds), Some(kept)) => Meter::Rate(rate::Count::kept(kept, seconds)),
+            (Span::Calendar(_), kept) => Meter::Quota(kept.map(Count::kept).unwrap_or_default()),
+        }
+    }
+
+    /// What names of its meters begin with.
+    fn kind(self) -> &'static str {
         match self.span {
-            Span::Seconds(_) => Meter::Rate(kept.map(Bucket::kept).unwrap_or_default()),
-            Span::Calendar(_) => Meter::Quota(kept.map(Count::kept).unwrap_or_default()),
+            Span::Seconds(_) => RATE,
+            Span::Calendar(_) => USED,
         }
     }
 
@@ -153,21 +168,22 @@ impl FromStr for Class {
 /// How much one holder has used.
 #[derive(Debug)]
 pub(crate) enum Meter {
-    Rate(Bucket),
+    Rate(rate::Count),
     Quota(Count),
 }
 
 impl Meter {
     fn keep(&self) {
         match self {
-            Self::Rate(bucket) => bucket.keep(),
+            Self::Rate(count) => count.keep(),
             Self::Quota(count) => count.keep(),
         }
     }
 }
 
-fn open(home: &Home, class: Class, consumer: &str) -> (Kept, u64) {
-    Kept::open(&home.ledger, &format!("{NAMED}\t{class}\t{}\t{consumer}", home.owner))
+fn open(home: &Home, class: Class, consumer: &str) -> (Kept, Pair) {
+    let name = format!("{}\t{class}\t{}\t{consumer}", class.kind(), home.owner);
+    Kept::open(&home.ledger, &name)
 }
 
 /// How much each holder of a limit has used.
@@ -176,8 +192,11 @@ pub(crate) struct Meters {
     class: Class,
     home: Option<Home>,
     shared: Arc<Meter>,
-    consumers: DashMap<Arc<str>, Arc<Meter>>,
+    /// Not sharded: most limits have none, and there are as many limits as subscriptions.
+    consumers: RwLock<Consumers>,
 }
+
+type Consumers = HashMap<Arc<str>, Arc<Meter>>;
 
 /// Whose count (None: shared by all), of which window, and how much.
 type HolderCount = (Option<Arc<str>>, u64, u64);
@@ -188,7 +207,7 @@ impl Meters {
         // That of consumers who have their own moves for nobody.
         let shared =
             home.as_ref().filter(|_| !class.per_consumer).map(|home| open(home, class, ""));
-        Self { class, home, shared: Arc::new(class.meter(shared)), consumers: DashMap::new() }
+        Self { class, home, shared: Arc::new(class.meter(shared)), consumers: RwLock::default() }
     }
 
     /// Those of a limit that stands alone.
@@ -206,7 +225,7 @@ impl Meters {
     /// Brings all to the ledger, also what it had no room for before.
     pub(crate) fn keep_all(&self) {
         self.shared.keep();
-        self.consumers.iter().for_each(|meter| meter.keep());
+        self.read().values().for_each(|meter| meter.keep());
     }
 
     /// The meter that a call of this consumer moves.
@@ -214,25 +233,38 @@ impl Meters {
         if !self.class.per_consumer {
             return self.shared.clone();
         }
-        let known = self.consumers.get(consumer).map(|meter| meter.clone());
-        known.unwrap_or_else(|| {
-            self.consumers.entry(consumer.clone()).or_insert_with(|| self.own(consumer)).clone()
-        })
+        let known = self.read().get(consumer).cloned();
+        known.unwrap_or_else(|| self.begin(consumer.clone()))
+    }
+
+    fn begin(&self, consumer: Arc<str>) -> Arc<Meter> {
+        let mut consumers = self.write();
+        let own = |consumer: &Arc<str>| self.own(consumer);
+        consumers.entry(consumer).or_insert_with_key(own).clone()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Consumers> {
+        self.consumers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Consumers> {
+        self.consumers.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets consumers that have all of it again. One that is being used right now is kept: the
     /// user holds a second reference, taken under the same lock.
-    fn evict_idle(&self, now: DateTime<Utc>) {
-        self.consumers.retain(|_, meter| !self.is_full(meter, now) || Arc::strong_count(meter) > 1);
+    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
+        let _freed = self.is_full(&self.shared, now);
+        self.write().retain(|_, meter| !self.is_full(meter, now) || Arc::strong_count(meter) > 1);
     }
 
     fn is_idle(&self, now: DateTime<Utc>) -> bool {
-        self.consumers.is_empty() && self.is_full(&self.shared, now)
+        self.read().is_empty() && self.is_full(&self.shared, now)
     }
 
     fn is_full(&self, meter: &Meter, now: DateTime<Utc>) -> bool {
         match (meter, self.class.calendar()) {
-            (Meter::Rate(bucket), _) => bucket.is_idle(nanos(now)),
+            (Meter::Rate(count), _) => count.is_idle(nanos(now)),
             (Meter::Quota(count), Some(calendar)) => count.is_idle(calendar.ordinal(now)),
             (Meter::Quota(_), None) => true,
         }
@@ -241,7 +273,7 @@ impl Meters {
     /// Consumers with a meter of their own.
     #[cfg(test)]
     pub(crate) fn holders(&self) -> usize {
-        self.consumers.len()
+        self.read().len()
     }
 
     /// The counts of a quota in the window that runs now.
@@ -252,16 +284,15 @@ impl Meters {
             Meter::Quota(count) => Some((holder, window, count.used(window))),
             Meter::Rate(_) => None,
         };
-        let own = self.consumers.iter().filter_map(|e| read(Some(e.key().clone()), e.value()));
+        let consumers = self.read();
+        let own = consumers.iter().filter_map(|(name, meter)| read(Some(name.clone()), meter));
         own.chain(read(None, &self.shared)).filter(|(_, _, used)| *used > 0).collect()
     }
 
     fn resume(&self, consumer: Option<&str>, window: u64, used: u64) {
         let meter = match consumer {
             None => self.shared.clone(),
-            Some(consumer) => {
-                self.consumers.entry(consumer.into()).or_insert_with(|| self.own(consumer)).clone()
-            }
+            Some(consumer) => self.begin(consumer.into()),
         };
         if let Meter::Quota(count) = meter.as_ref() {
             count.resume(window, used);
@@ -272,7 +303,8 @@ impl Meters {
 /// All that one customer has used of one product in one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    meters: DashMap<Class, Arc<Meters>>,
+    /// As many as its plans have limits.
+    meters: RwLock<HashMap<Class, Arc<Meters>>>,
     home: Option<Home>,
 }
 
@@ -283,17 +315,25 @@ impl Account {
 
     pub(crate) fn meters(&self, class: Class) -> Arc<Meters> {
         let fresh = || Arc::new(Meters::new(class, self.home.clone()));
-        self.meters.entry(class).or_insert_with(fresh).clone()
+        self.write().entry(class).or_insert_with(fresh).clone()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Class, Arc<Meters>>> {
+        self.meters.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Class, Arc<Meters>>> {
+        self.meters.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings all to the ledger, also what it had no room for before.
     pub(crate) fn keep_all(&self) {
-        self.meters.iter().for_each(|meters| meters.keep_all());
+        self.read().values().for_each(|meters| meters.keep_all());
     }
 
     /// Forgets what is as good as new, and no limit holds.
     pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
-        self.meters.retain(|_, meters| {
+        self.write().retain(|_, meters| {
             meters.evict_idle(now);
             !meters.is_idle(now) || Arc::strong_count(meters) > 1
         });
@@ -301,7 +341,7 @@ impl Account {
 
     /// Whether nothing of it would be missed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.meters.is_empty()
+        self.read().is_empty()
     }
 
     /// The quotas of windows that run now.
@@ -313,9 +353,9 @@ impl Account {
             window,
             used,
         };
-        let rows = self.meters.iter().flat_map(|entry| {
-            let (class, counts) = (*entry.key(), entry.value().counts(now));
-            counts.into_iter().map(move |count| row(class, count)).collect::<Vec<_>>()
+        let meters = self.read();
+        let rows = meters.iter().flat_map(|(class, meters)| {
+            meters.counts(now).into_iter().map(|count| row(*class, count))
         });
         rows.collect()
     }

@@ -176,11 +176,8 @@ impl Engine {
         let plan = caller.into_iter().flat_map(|caller| caller.entitlement.held(consumer));
         let mut held: Vec<Held<'_>> = plan.collect();
         for limit in judges.iter().filter_map(|access| access.limit(call.route_id)) {
-            let limit = limit.held(consumer);
             // Rules that have a rate in common take one call of it.
-            if !held.iter().any(|held| held.is_same(&limit)) {
-                held.push(limit);
-            }
+            limit.held(consumer).add_to(&mut held);
         }
         let taken = limit::take_all(&held, call.now);
         self.inner.usage.count((&first.id, terms, consumer), call.now, taken.is_ok());
@@ -231,6 +228,7 @@ impl Engine {
             account.evict_idle(now);
             !account.is_empty() || Arc::strong_count(account) > 1
         });
+        self.inner.publishes.iter().for_each(|rules| rules.evict_idle(now));
     }
 
     /// What must survive a restart.

@@ -28,13 +28,13 @@ struct Inner {
 pub(crate) struct Turn<'a>(Option<(&'a Inner, MutexGuard<'a, Option<Place>>)>);
 
 impl Kept {
-    /// The place of this name, and the number that is kept there.
-    pub(crate) fn open(ledger: &Arc<dyn Ledger>, name: &str) -> (Self, u64) {
+    /// The place of this name, and what is kept there.
+    pub(crate) fn open(ledger: &Arc<dyn Ledger>, name: &str) -> (Self, Pair) {
         let name = short(name);
         let placed = ledger.place(&name);
-        let number = placed.map_or(0, |(_, [number, _])| number);
+        let pair = placed.map_or([0, 0], |(_, pair)| pair);
         let place = Mutex::new(placed.map(|(place, _)| place));
-        (Self { inner: Some(Inner { ledger: ledger.clone(), name, place }) }, number)
+        (Self { inner: Some(Inner { ledger: ledger.clone(), name, place }) }, pair)
     }
 
     /// Waits for the one that changes the number now, if it is kept at all.
@@ -49,22 +49,22 @@ impl Kept {
 
 impl Turn<'_> {
     /// Keeps the number.
-    pub(crate) fn keep(&self, number: u64) {
+    pub(crate) fn keep(&self, pair: impl FnOnce() -> Pair) {
         if let Some((inner, place)) = &self.0
             && let Some(place) = **place
         {
-            inner.ledger.keep(place, [number, 0]);
+            inner.ledger.keep(place, pair());
         }
     }
 
     /// The same, also when there was no room before.
-    pub(crate) fn keep_at_last(&mut self, number: u64) {
+    pub(crate) fn keep_at_last(&mut self, pair: impl FnOnce() -> Pair) {
         if let Some((inner, place)) = &mut self.0
             && place.is_none()
         {
             **place = inner.ledger.place(&inner.name).map(|(place, _): (Place, Pair)| place);
         }
-        self.keep(number);
+        self.keep(pair);
     }
 }
 

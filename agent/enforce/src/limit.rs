@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::account::{Home, Meter, Meters};
+use crate::rate::Taken;
 use crate::spec::{Spec, Window, nanos};
 
 /// A limit and the state of all who hold it.
@@ -26,6 +27,11 @@ impl Limit {
     /// Brings its counts to the ledger, also what it had no room for before.
     pub(crate) fn keep_all(&self) {
         self.meters.keep_all();
+    }
+
+    /// Forgets the counts that are over.
+    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
+        self.meters.evict_idle(now);
     }
 
     /// Counts where others count, too.
@@ -67,9 +73,13 @@ pub(crate) struct Exceeded {
 }
 
 impl Held<'_> {
-    /// Whether both count in the same place.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.meter, &other.meter)
+    /// Adds it to these. Limits that count in the same place take one call of it: the tightest one.
+    pub(crate) fn add_to(self, held: &mut Vec<Self>) {
+        match held.iter_mut().find(|held| Arc::ptr_eq(&held.meter, &self.meter)) {
+            Some(same) if same.spec.amount <= self.spec.amount => {}
+            Some(same) => *same = self,
+            None => held.push(self),
+        }
     }
 
     fn look(&self, now: DateTime<Utc>) -> Report {
@@ -79,8 +89,8 @@ impl Held<'_> {
     /// Calls left, and seconds until there are more.
     fn state(&self, now: DateTime<Utc>) -> (u64, u64) {
         match (self.meter.as_ref(), self.spec.window) {
-            (Meter::Rate(bucket), Window::Rolling { rate, .. }) => {
-                let standing = bucket.look(rate, nanos(now));
+            (Meter::Rate(count), Window::Rolling { rate, .. }) => {
+                let standing = count.look(rate, nanos(now));
                 (standing.remaining, seconds_up(standing.more_in))
             }
             (Meter::Quota(count), Window::Calendar(calendar)) => {
@@ -101,32 +111,41 @@ impl Held<'_> {
         Report { name, amount, window_seconds, remaining, more_in }
     }
 
-    /// Counts one call. False: it was too much.
-    fn take(&self, now: DateTime<Utc>) -> bool {
+    /// Counts one call. None: it was too much.
+    fn take(&self, now: DateTime<Utc>) -> Option<Counted> {
+        let blocks = self.spec.blocks;
         match (self.meter.as_ref(), self.spec.window) {
-            (Meter::Rate(bucket), Window::Rolling { rate, .. }) => {
+            (Meter::Rate(count), Window::Rolling { rate, .. }) => {
+                let taken = count.take(rate, nanos(now)).ok().map(Counted::InRate);
                 // A rate that does not block stays where it is when it is used up.
-                bucket.take(rate, nanos(now)).is_ok() || !self.spec.blocks
+                taken.or((!blocks).then_some(Counted::Not))
             }
             (Meter::Quota(count), Window::Calendar(calendar)) => {
-                let amount = if self.spec.blocks { self.spec.amount } else { u64::MAX };
-                count.take(calendar.ordinal(now), amount).is_ok() || !self.spec.blocks
+                let amount = if blocks { self.spec.amount } else { u64::MAX };
+                let window = calendar.ordinal(now);
+                let taken = count.take(window, amount).ok().map(|_| Counted::InQuota(window));
+                taken.or((!blocks).then_some(Counted::Not))
             }
-            _ => false,
+            _ => None,
         }
     }
 
-    fn give_back(&self, now: DateTime<Utc>) {
-        match (self.meter.as_ref(), self.spec.window) {
-            (Meter::Rate(bucket), Window::Rolling { rate, .. }) if self.spec.blocks => {
-                bucket.give_back(rate);
-            }
-            (Meter::Quota(count), Window::Calendar(calendar)) => {
-                count.give_back(calendar.ordinal(now));
-            }
+    fn give_back(&self, counted: Counted) {
+        match (self.meter.as_ref(), counted) {
+            (Meter::Rate(count), Counted::InRate(taken)) => count.give_back(taken),
+            (Meter::Quota(count), Counted::InQuota(window)) => count.give_back(window),
             _ => {}
         }
     }
+}
+
+/// Where a call was counted.
+#[derive(Clone, Copy)]
+enum Counted {
+    Not,
+    InRate(Taken),
+    /// In this window.
+    InQuota(u64),
 }
 
 /// Takes one call from all of these limits, or from none: first they are asked, then taken one by
@@ -141,11 +160,11 @@ pub(crate) fn take_all(held: &[Held<'_>], now: DateTime<Utc>) -> Result<Vec<Repo
     }
     let mut taken = Vec::with_capacity(blocking.len());
     for held_now in &blocking {
-        if !held_now.take(now) {
-            taken.iter().for_each(|held: &&&Held<'_>| held.give_back(now));
+        let Some(counted) = held_now.take(now) else {
+            taken.into_iter().for_each(|(held, counted): (&Held<'_>, _)| held.give_back(counted));
             return Err(exceeded(held, now));
-        }
-        taken.push(held_now);
+        };
+        taken.push((held_now, counted));
     }
     for held in &counting {
         held.take(now);
@@ -243,7 +262,7 @@ mod tests {
         }
         for _ in 0..5 {
             let exceeded = take(&[&wide, &narrow]).unwrap_err();
-            assert_eq!((exceeded.quota, exceeded.retry_after), (false, 30));
+            assert_eq!((exceeded.quota, exceeded.retry_after), (false, 60));
         }
         let left = headers(&take(&[&wide]).unwrap());
         assert_eq!(left[1].1, r#""quota";r=7;t=561600"#);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 
 use crate::kept::Kept;
+use crate::ledger::Pair;
 
 /// The calendar windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,20 +81,20 @@ fn counted(state: u64, window: u64) -> (u64, u64) {
 
 impl Count {
     /// Continues where it was kept.
-    pub(crate) fn kept((kept, number): (Kept, u64)) -> Self {
+    pub(crate) fn kept((kept, [number, _]): (Kept, Pair)) -> Self {
         Self { state: AtomicU64::new(number), kept }
     }
 
     /// Brings it to where it is kept, also if there was no room before.
     pub(crate) fn keep(&self) {
-        self.kept.turn().keep_at_last(self.state.load(Ordering::Acquire));
+        self.kept.turn().keep_at_last(|| [self.state.load(Ordering::Acquire), 0]);
     }
 
     /// Continues an earlier count; before the first call.
     pub(crate) fn resume(&self, window: u64, used: u64) {
         let turn = self.kept.turn();
         self.state.store(pack(window, used), Ordering::Release);
-        turn.keep(pack(window, used));
+        turn.keep(|| [pack(window, used), 0]);
     }
 
     /// Calls so far in a window.
@@ -114,7 +115,7 @@ impl Count {
             match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => {
-                    turn.keep(next);
+                    turn.keep(|| [next, 0]);
                     return Ok(before + 1);
                 }
                 Err(newer) => state = newer,
@@ -132,7 +133,7 @@ impl Count {
         // An error means that the window is over: there is nothing left to give back to.
         let given = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
         if let Some(state) = given.ok().and_then(one_less) {
-            turn.keep(state);
+            turn.keep(|| [state, 0]);
         }
     }
 

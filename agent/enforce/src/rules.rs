@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use crate::access::PublishAccess;
 use crate::account::Home;
 use crate::ledger::Ledger;
@@ -31,7 +33,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Takes over the state of rates that did not change, from the rules before or from the ledger.
+    /// Takes over the state of rates of the same id and window, from the rules before or from the ledger.
     fn new(publish: PublishAccess, before: &[Arc<Self>], ledger: Option<&Arc<dyn Ledger>>) -> Self {
         let mut limits = HashMap::with_capacity(publish.limits.len());
         let mut by_route = HashMap::new();
@@ -39,7 +41,7 @@ impl Access {
             let spec = Spec::rate("route", limit.requests, limit.window_seconds);
             let mut same_id = before.iter().filter_map(|before| before.limits.get(&limit.id));
             let old = same_id.find(|old| spec.continues(&old.spec));
-            let owner = || format!("{}/{}/{}", publish.publish_id, limit.id, limit.requests);
+            let owner = || format!("{}/{}", publish.publish_id, limit.id);
             let home = ledger.map(|ledger| Home::new(ledger, &owner()));
             limits.insert(limit.id.clone(), Limit::new(spec, old, home));
             by_route.extend(limit.routes.iter().map(|route| (route.clone(), limit.id.clone())));
@@ -105,6 +107,12 @@ impl Rules {
     pub(crate) fn named(&self, digest: &str) -> &[Arc<Access>] {
         let named = self.all.iter().find(|access| access.digest == digest);
         named.map_or(&self.all, std::slice::from_ref)
+    }
+
+    /// Forgets counts that are over.
+    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
+        let limits = self.all.iter().flat_map(|access| access.limits.values());
+        limits.for_each(|limit| limit.evict_idle(now));
     }
 
     /// Brings their counts to the ledger, also what it had no room for before.

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
 
-use crate::gcra::Rate;
 use crate::quota::Calendar;
+use crate::rate::Rate;
 
 /// What a limit says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +61,15 @@ impl Spec {
         }
     }
 
-    /// Whether counts under `other` mean the same here.
+    /// Whether counts under `other` mean the same here. What is used is calls, whatever the amount.
     pub(crate) fn continues(&self, other: &Self) -> bool {
-        self.window == other.window && self.per_consumer == other.per_consumer
+        let same_window = match (self.window, other.window) {
+            (Window::Rolling { seconds: this, .. }, Window::Rolling { seconds: that, .. }) => {
+                this == that
+            }
+            (this, that) => this == that,
+        };
+        same_window && self.per_consumer == other.per_consumer
     }
 }
 

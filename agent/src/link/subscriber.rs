@@ -199,14 +199,34 @@ impl HeldResources {
             removals.extend(rejected.iter().map(|(name, _)| name.clone()));
         }
         let tightens = tightens(kind, &removals, &items);
+        // Callers are told as soon as it is taken.
+        if !is_rendered(kind) {
+            self.say(kind, &removals, items.iter().zip(&taken));
+        }
         self.take(kind, items, removals.clone(), &rejected);
         self.record(kind, taken, removals, update.more);
+        self.lkg.said();
         if is_rendered(kind) {
             self.lock().guard.applied(Instant::now());
             self.waits.notify_one();
         }
         let words = rejected.into_iter().map(|(name, rejected)| (name, rejected.reason));
         (words.collect(), tightens)
+    }
+
+    /// What is taken away outlives the process from now on.
+    fn say<'a>(
+        &self,
+        kind: ResourceType,
+        removals: &'a [String],
+        taken: impl Iterator<Item = (&'a Item, &'a Resource)>,
+    ) {
+        let key = |name: &str| lkg::key(kind.type_url(), name);
+        let gone = removals.iter().map(|name| (key(name), "", true));
+        let here = taken.map(|(item, resource)| {
+            (key(resource.name()), resource.version().as_ref(), is_tighter(item))
+        });
+        self.lkg.say(gone.chain(here));
     }
 
     fn take(
@@ -279,17 +299,20 @@ impl Held {
 /// Whether it takes something away from somebody: that must be on disk before the control plane hears
 /// that it is so.
 fn tightens(kind: ResourceType, removals: &[String], items: &[Item]) -> bool {
-    let tighter = |item: &Item| match item {
-        Item::Credential(credential) => !credential.is_active(),
-        Item::Entitlement(entitlement) => !entitlement.is_unlimited_in_time(),
-        Item::Publish(publish) => publish.access.suspended,
-        Item::Gateway(_) => false,
-    };
     let removal_does = match kind {
         ResourceType::Gateway => false,
         ResourceType::Publish | ResourceType::Entitlement | ResourceType::Credential => true,
     };
-    (removal_does && !removals.is_empty()) || items.iter().any(tighter)
+    (removal_does && !removals.is_empty()) || items.iter().any(is_tighter)
+}
+
+fn is_tighter(item: &Item) -> bool {
+    match item {
+        Item::Credential(credential) => !credential.is_active(),
+        Item::Entitlement(entitlement) => !entitlement.is_unlimited_in_time(),
+        Item::Publish(publish) => publish.access.suspended,
+        Item::Gateway(_) => false,
+    }
 }
 
 /// Says nothing of whether all of its kind has been heard.
@@ -324,6 +347,7 @@ impl Stream {
                 // says it again.
                 if let Err(update) = self.rendered(update) {
                     self.held_resources.apply(update);
+                    let _on_disk = self.held_resources.lkg.flush_access().await;
                 }
             }
         }

@@ -31,6 +31,20 @@ pub struct PlanSpec {
     /// Subscriptions need no approval.
     #[serde(default)]
     pub auto_approve: bool,
+    /// So many living subscriptions to the product in an environment one customer may have with one
+    /// more on this plan; each has limits of its own.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schema(default = 1, minimum = 1, maximum = 100)]
+    pub subscriptions_per_customer: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 /// `{"requests": 1000000, "per": "month"}`.
@@ -85,7 +99,8 @@ pub enum LimitUnit {
     Requests,
 }
 
-/// Second to hour are rates (refilled evenly); day and month are quotas (calendar, UTC).
+/// Second to hour are rates: at most `amount` in any window of that length. Day and month are quotas: they
+/// follow the calendar, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitWindow {
@@ -181,6 +196,11 @@ impl Check for PlanSpec {
         if self.quota.is_some_and(|quota| quota.requests == 0) {
             v.add("quota", "out_of_range", "at least 1 request");
         }
+        let most = &caps::SUBSCRIPTIONS_PER_CUSTOMER;
+        if self.subscriptions_per_customer == 0 {
+            v.add("subscriptions_per_customer", "out_of_range", "at least 1");
+        }
+        v.at_most("subscriptions_per_customer", self.subscriptions_per_customer as usize, most);
         if !v.at_most("limits", self.limits.len(), &caps::LIMITS_PER_PLAN) {
             return;
         }
@@ -241,6 +261,7 @@ mod tests {
             quota: None,
             limits: limits.iter().enumerate().map(limit).collect(),
             auto_approve: true,
+            subscriptions_per_customer: 1,
         }
     }
 

@@ -64,6 +64,9 @@ pub struct Subscription {
     pub environment: Environment,
     /// Only this publish, when set.
     pub product_publish_id: Option<ProductPublishId>,
+    /// Which of the customer's living subscriptions to the product in the environment it is, from 0.
+    /// Each counts for itself; one that is made after another has ended goes on with its counts.
+    pub ordinal: i64,
     /// On which plan.
     pub plan_id: PlanId,
     /// The version of the plan's terms that it bought.
@@ -130,8 +133,8 @@ impl SubscriptionStatus {
         }
     }
 
-    /// Whether it may still entitle: there is one living subscription of a customer to a product in
-    /// an environment.
+    /// Whether it may still entitle: a customer has as many living subscriptions to a product in an
+    /// environment as the plan allows.
     pub fn is_living(self) -> bool {
         matches!(self, Self::Pending | Self::Active | Self::Suspended | Self::Newer(_))
     }

@@ -19,8 +19,8 @@ use crate::jobs::change_plan;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// A new subscription: active at once when the plan says so. A customer has one at most to a product
-/// in an environment, whatever state that is in.
+/// A new subscription: active at once when the plan says so. A customer has as many to a product in an
+/// environment as the plan allows, whatever plan and living state the others are in.
 pub async fn create(
     operation: &Operation,
     scope: TenantScope,
@@ -43,8 +43,8 @@ async fn insert(
     on_sale("product", product.status)?;
     let plan = plan_of(tx, &spec, &product).await?;
     let there = table::living(tx, customer.id, product.id, environment).await?;
-    if let Some(living) = there.first() {
-        return Err(already_subscribed(living));
+    if let Some(living) = beyond(&there, &plan) {
+        return Err(already_subscribed(living, there.len()));
     }
     let (status, activated_at) = if plan.spec.auto_approve {
         (SubscriptionStatus::Active, Some(Meta::new(tx.now).created_at))
@@ -58,6 +58,7 @@ async fn insert(
         product_id: product.id,
         environment,
         product_publish_id: spec.product_publish_id,
+        ordinal: free_ordinal(&there),
         plan_id: plan.id,
         plan_version: plan.plan_version,
         status,
@@ -74,6 +75,18 @@ async fn insert(
     }
 }
 
+/// One of the others, if the plan allows no more than there are.
+fn beyond<'a>(others: &'a [Subscription], plan: &Plan) -> Option<&'a Subscription> {
+    let allowed = plan.spec.subscriptions_per_customer as usize;
+    others.first().filter(|_| others.len() >= allowed)
+}
+
+fn free_ordinal(others: &[Subscription]) -> i64 {
+    let mut ordinals = 0..;
+    let free = ordinals.find(|ordinal| others.iter().all(|other| other.ordinal != *ordinal));
+    free.unwrap_or_default()
+}
+
 /// Another one may have been made since we looked. This transaction is over then, so what is named
 /// is read outside of it.
 async fn refused(tx: &Transaction<'_>, wanted: &Subscription, error: StoreError) -> Refusal {
@@ -88,17 +101,22 @@ async fn refused(tx: &Transaction<'_>, wanted: &Subscription, error: StoreError)
     };
     let there = Subscription::list(&tx.operation.store, &tx.scope, &filter, Page::all()).await;
     match there {
-        Ok(there) => there
-            .iter()
-            .find(|it| it.status.is_living())
-            .map_or_else(|| error.into(), already_subscribed),
+        Ok(there) => {
+            let living: Vec<_> = there.iter().filter(|it| it.status.is_living()).collect();
+            let first = living.first().map(|first| already_subscribed(first, living.len()));
+            first.unwrap_or_else(|| error.into())
+        }
         Err(error) => error.into(),
     }
 }
 
-fn already_subscribed(living: &Subscription) -> Refusal {
+fn already_subscribed(living: &Subscription, all: usize) -> Refusal {
+    let more = match all {
+        0 | 1 => String::new(),
+        _ => format!(" and {} more; the plan allows no other one beside them", all - 1),
+    };
     let detail = format!(
-        "the customer has subscription {} to this product in {}, which is {}",
+        "the customer has subscription {} to this product in {}, which is {}{more}",
         living.id,
         living.environment.as_str(),
         living.status.as_str()
@@ -183,6 +201,9 @@ async fn move_to(
     if !plan.spec.auto_approve && !may_decide {
         return Err(Refusal::forbidden("the provider moves subscriptions to this plan"));
     }
+    if plan.id != subscription.plan_id {
+        refuse_beside_others(tx, &subscription, plan).await?;
+    }
     let (id, version) = (subscription.plan_id, subscription.plan_version);
     let now = plan::version_in(tx, id, version).await?;
     let at_once = subscription.status == SubscriptionStatus::Pending
@@ -200,6 +221,21 @@ async fn move_to(
     }
     let status = subscription.status;
     turn(tx, subscription, status, None).await
+}
+
+/// A plan that allows fewer than the customer has is not reached from one that allows more.
+async fn refuse_beside_others(
+    tx: &mut Transaction<'_>,
+    it: &Subscription,
+    plan: &Plan,
+) -> Result<(), Refusal> {
+    let mut others = table::living(tx, it.customer_id, it.product_id, it.environment).await?;
+    // What a former release let in beside it shares its counts.
+    others.retain(|other| other.id != it.id && other.ordinal != it.ordinal);
+    match beyond(&others, plan) {
+        Some(other) => Err(already_subscribed(other, others.len()).at("/plan_id")),
+        None => Ok(()),
+    }
 }
 
 pub async fn approve(tx: &mut Transaction<'_>, it: Subscription) -> Result<Subscription, Refusal> {

@@ -41,6 +41,9 @@ impl From<Row> for Plan {
                 quota: row.quota.map(|json| json.0),
                 limits: row.limits.0,
                 auto_approve: row.auto_approve,
+                // The API writes nothing that is out of range.
+                subscriptions_per_customer: u32::try_from(row.subscriptions_per_customer)
+                    .unwrap_or(1),
             },
             meta: row.meta.into(),
         }
@@ -65,6 +68,7 @@ columns! {
         quota: Option<Stored<Quota>> = it.spec.quota.map(Json),
         limits: Stored<Vec<Limit>> = Json(&it.spec.limits),
         auto_approve: bool = it.spec.auto_approve,
+        subscriptions_per_customer: i64 = i64::from(it.spec.subscriptions_per_customer),
     }
 }
 

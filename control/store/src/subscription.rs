@@ -45,6 +45,7 @@ impl From<Row> for Subscription {
             product_id: row.product_id.into(),
             environment: row.environment.0,
             product_publish_id: row.product_publish_id.map(Into::into),
+            ordinal: row.ordinal,
             plan_id: row.plan_id.into(),
             plan_version: row.plan_version,
             status: row.status.0,
@@ -67,6 +68,7 @@ columns! {
         customer_id: Uuid = it.customer_id.0,
         product_id: Uuid = it.product_id.0,
         environment: Word<Environment> = it.environment.as_str(),
+        ordinal: i64 = it.ordinal,
     }
     changing {
         product_publish_id: Option<Uuid> = it.product_publish_id.map(Uuid::from),

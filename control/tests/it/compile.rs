@@ -321,3 +321,26 @@ async fn a_new_subscription_counts_where_the_cancelled_one_did() {
     let expected = format!("{}/{}/prod", shop.id("customers"), shop.id("products"));
     assert_eq!(keys, [expected.as_str(), expected.as_str()]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_beside_one_another_have_counts_of_their_own() {
+    let (_database, plane) = on(Kind::Sqlite).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    let several = json!({
+        "name": "several", "product_id": shop.id("products"), "auto_approve": true,
+        "subscriptions_per_customer": 2,
+    });
+    let several = shop.provider.make("plans", several).await;
+    let mut body = shop.subscription();
+    body["plan_id"] = several["id"].clone();
+    let second = shop.customer.make("subscriptions", body).await;
+    let id = second["id"].as_str().unwrap().to_owned();
+    agent.held.one(move |it: &pb::Entitlement| it.id == id).await;
+    let all = agent.held.all::<pb::Entitlement>();
+    let mut keys: Vec<&str> = all.iter().map(|it| it.counter_key.as_str()).collect();
+    keys.sort_unstable();
+    let first = format!("{}/{}/prod", shop.id("customers"), shop.id("products"));
+    assert_eq!(keys, [first.as_str(), format!("{first}/1").as_str()]);
+}

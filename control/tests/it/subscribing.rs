@@ -98,6 +98,52 @@ async fn of_concurrent_subscriptions_one_wins(#[values(Kind::Sqlite, Kind::Postg
     }
 }
 
+#[rstest]
+#[tokio::test]
+async fn a_plan_may_allow_more_than_one_subscription_and_each_counts_for_itself(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let several = json!({
+        "name": "several", "product_id": shop.id("products"), "auto_approve": true,
+        "subscriptions_per_customer": 3, "quota": { "requests": 2, "per": "month" },
+    });
+    for (number, code) in [(0, "out_of_range"), (101, "too_many")] {
+        let mut wrong = several.clone();
+        wrong["subscriptions_per_customer"] = json!(number);
+        let answer = shop.provider.post("/v1/plans", wrong).await;
+        assert_eq!(answer.status, 422);
+        assert_eq!(answer.body["errors"][0]["code"], code);
+        let pointer = &answer.body["errors"][0]["pointer"];
+        assert_eq!(pointer, "/subscriptions_per_customer");
+    }
+    let several = shop.provider.make("plans", several).await;
+    assert_eq!(several["subscriptions_per_customer"], 3);
+    let mut body = shop.subscription();
+    body["plan_id"] = several["id"].clone();
+    let second = shop.customer.make("subscriptions", body.clone()).await;
+    let third = shop.customer.make("subscriptions", body.clone()).await;
+    assert_eq!((&second["ordinal"], &third["ordinal"]), (&json!(1), &json!(2)));
+    let fourth = shop.customer.post("/v1/subscriptions", body.clone()).await;
+    fourth.refused(409, "already_subscribed", "/product_id");
+    // Beside them a plan that allows one only is neither subscribed to nor moved to.
+    let single = shop.customer.post("/v1/subscriptions", shop.subscription()).await;
+    single.refused(409, "already_subscribed", "/product_id");
+    let large = plan(&shop, "large", 5_000).await;
+    let moved = shop.customer.patch(&path(&second), json!({ "plan_id": large["id"] })).await;
+    moved.refused(409, "already_subscribed", "/plan_id");
+    // One that ends makes room, and its counts are gone on with.
+    shop.customer.step(&format!("{}/cancel", path(&second))).await.ok();
+    let next = shop.customer.make("subscriptions", body).await;
+    assert_eq!(next["ordinal"], 1);
+    for ended in [&third, &next] {
+        shop.customer.step(&format!("{}/cancel", path(ended))).await.ok();
+    }
+    let subscription = shop.path("subscriptions");
+    shop.customer.patch(&subscription, json!({ "plan_id": large["id"] })).await.ok();
+}
+
 #[tokio::test]
 async fn whether_another_customer_subscribes_is_nobodys_business() {
     let plane = ControlPlane::start().await;

@@ -240,6 +240,9 @@ caps! {
     LIMITS_PER_PLAN = 16, Count, [Api],
         "Limits of one plan, besides the two short forms.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    SUBSCRIPTIONS_PER_CUSTOMER = 100, Count, [Api],
+        "Living subscriptions of one customer to one product in one environment that a plan may allow.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
     ROLES_PER_TOKEN = 16, Count, [Api],
         "Roles of one API token.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";

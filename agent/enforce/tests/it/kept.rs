@@ -97,7 +97,8 @@ fn an_hourly_rate_is_not_full_again_after_a_restart() {
         assert!(passes(&engine(), start()));
     }
     assert!(!passes(&engine(), start()));
-    assert!(passes(&engine(), after(900)), "one each quarter of an hour");
+    assert!(!passes(&engine(), after(3_599)));
+    assert!(passes(&engine(), after(3_601)), "an hour later");
 }
 
 #[test]
@@ -135,9 +136,14 @@ fn what_is_over_can_be_forgotten_and_nothing_else() {
         over.map(|(name, _)| name.split('\t').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(over(0), [""; 0]);
-    assert_eq!(over(3_600), ["3600s"]);
+    assert_eq!(over(3_599), [""; 0]);
+    assert_eq!(over(3_601), ["3600s"]);
     let mut december = over(10 * 86_400);
     december.sort();
     assert_eq!(december, ["3600s", "day/consumer", "month"]);
     assert!(!is_over("calls\tp\ts\tc\t0", [1, 0], after(0)));
+    // As a former release kept a rate: the time at which it is full again.
+    let full_again = start().timestamp_nanos_opt().unwrap() as u64;
+    assert!(is_over("used\t60s\towner\t", [full_again, 0], start()));
+    assert!(!is_over("used\t60s\towner\t", [full_again + 1, 0], start()));
 }

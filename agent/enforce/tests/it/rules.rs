@@ -108,9 +108,10 @@ fn a_rate_that_two_rules_have_in_common_is_one_count() {
     // The former rules go, and the count stays.
     engine.put_publish(other.clone());
     assert_eq!(passes_by(&engine, &other.digest(), None), Err(429));
-    // Another amount is another rate.
+    // Another amount goes on with the calls of the window.
     engine.put_rules(rated(5), [other.clone()]);
     assert_eq!(passes_by(&engine, &rated(5).digest(), Some(KEY)), Ok(()));
+    assert_eq!(passes_by(&engine, &rated(5).digest(), Some(KEY)), Err(429));
     assert_eq!(passes_by(&engine, &other.digest(), None), Err(429));
 }
 

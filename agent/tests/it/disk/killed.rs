@@ -14,7 +14,7 @@ use crate::control::{TOKEN, resource};
 use crate::door::try_knock;
 use crate::fake_envoy::FakeEnvoy;
 use crate::fixtures::{self, KEY, credential, entitlement, id, quota};
-use crate::rig::{active, control_with, eventually, reported, until_status};
+use crate::rig::{PATIENCE, active, control_with, eventually, reported, until_status};
 
 /// An agent as a process, on an address that it keeps over restarts.
 struct Process {
@@ -181,6 +181,99 @@ async fn a_revocation_that_was_acknowledged_is_true_after_any_crash() {
         agent.start(NOWHERE, state.path());
         until_status(&agent.xds, &id(1, 0), &key, 401).await;
         agent.kill();
+    }
+}
+
+/// Asked as fast as possible, so that the agent is killed in the moment in which the first caller was
+/// told: long before a transaction is on disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_answered_401_is_good_no_more_after_a_crash_in_that_moment() {
+    let control = control_with(1).await;
+    let state = tempfile::tempdir().unwrap();
+    let mut agent = Process::new(state.path());
+    for round in 0..8 {
+        let key = format!("imp_secret_{round}");
+        let mut credential = credential();
+        credential.id = id(7, round);
+        credential.key_sha256 = fixtures::hash(&key).into();
+        control.state.set(&entitlement(vec![]));
+        control.state.set(&credential);
+        agent.start(&control.url(), state.path());
+        until_status(&agent.xds, &id(1, 0), &key, 200).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut caller = crate::door::caller(&agent.xds).await.unwrap();
+        let refused = match round % 3 {
+            0 => {
+                credential.state = pb::credential::State::Revoked.into();
+                control.state.set(&credential);
+                401
+            }
+            1 => {
+                control.state.remove::<pb::Credential>(&credential.id);
+                401
+            }
+            _ => {
+                let state = pb::entitlement::State::Ended.into();
+                control.state.set(&pb::Entitlement { state, ..entitlement(vec![]) });
+                403
+            }
+        };
+        while try_knock(&mut caller, &id(1, 0), Some(&key)).await != Ok(refused) {}
+        agent.kill();
+        agent.start(NOWHERE, state.path());
+        assert_eq!(first_answer(&agent.xds, &key).await, refused, "round {round}");
+        agent.kill();
+    }
+}
+
+/// Of an agent that knows what is on disk.
+async fn first_answer(xds: &Address, key: &str) -> i32 {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(mut caller) = crate::door::caller(xds).await
+            && let Ok(status) = try_knock(&mut caller, &id(1, 0), Some(key)).await
+        {
+            return status;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "no answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// 50 calls of 60, a crash in the moment of the last answer: 10 are left, and 60 are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answered_call_is_counted_after_a_crash_in_that_moment() {
+    let hourly = pb::Limit {
+        name: "hour".into(),
+        window: pb::limit::Window::Rolling.into(),
+        window_seconds: 3_600,
+        ..quota(60)
+    };
+    for limits in [vec![quota(60)], vec![hourly]] {
+        let control = control_with(1).await;
+        control.state.set(&entitlement(limits));
+        control.state.set(&credential());
+        let state = tempfile::tempdir().unwrap();
+        let mut agent = Process::new(state.path());
+        agent.start(&control.url(), state.path());
+        until_status(&agent.xds, &id(1, 0), KEY, 200).await;
+        let mut caller = crate::door::caller(&agent.xds).await.unwrap();
+        for _ in 1..50 {
+            assert_eq!(try_knock(&mut caller, &id(1, 0), Some(KEY)).await, Ok(200));
+        }
+        agent.kill();
+        agent.start(&control.url(), state.path());
+        assert_eq!(first_answer(&agent.xds, KEY).await, 200);
+        let mut caller = crate::door::caller(&agent.xds).await.unwrap();
+        let mut answers = Vec::new();
+        for _ in 0..12 {
+            answers.push(try_knock(&mut caller, &id(1, 0), Some(KEY)).await.unwrap());
+        }
+        assert_eq!(answers, [[200; 9].as_slice(), &[429; 3]].concat());
+        agent.kill();
+        agent.start(&control.url(), state.path());
+        eventually("all told", || (crate::usage::total(&control.state) == (60, 3)).then_some(()))
+            .await;
     }
 }
 

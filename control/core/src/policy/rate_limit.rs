@@ -1,4 +1,4 @@
-//! `rate_limit`: so many calls per window, over all callers.
+//! `rate_limit`: at most so many calls in any window of a length, over all callers.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

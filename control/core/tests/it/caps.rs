@@ -243,6 +243,12 @@ fn lists_of_products_publishes_and_gateways_end_at_their_caps() {
         let limit = |i: usize| json!({"name": format!("l{i}"), "amount": 1, "window": "hour"});
         json!({"name": "p", "limits": many(n, limit)})
     });
+    let fault = "/subscriptions_per_customer too_many";
+    ends_at::<PlanSpec>(
+        &caps::SUBSCRIPTIONS_PER_CUSTOMER,
+        fault,
+        |n| json!({"name": "p", "subscriptions_per_customer": n}),
+    );
     ends_at::<ClusterSpec>(&caps::LABELS_PER_CLUSTER, "/labels too_many", |n| {
         let labels: serde_json::Map<String, Value> =
             (0..n).map(|i| (format!("l{i}"), json!("v"))).collect();

@@ -1,7 +1,7 @@
 //! Subscription x plan version.
 
 use imp_core::plan::{Limit, LimitScope, LimitUnit, LimitWindow, OnExceed};
-use imp_core::subscription::SubscriptionStatus;
+use imp_core::subscription::{Subscription, SubscriptionStatus};
 use imp_proto::config as pb;
 use imp_store::compile::SubscribedTerms;
 
@@ -32,8 +32,15 @@ pub fn entitlement(bought: &SubscribedTerms) -> pb::Entitlement {
         plan_version: u64::try_from(it.plan_version).unwrap_or(0),
         limits: bought.terms.all_limits().iter().map(limit).collect(),
         expires_at_ms: it.ends_at.map_or(0, |at| at.timestamp_millis()),
-        counter_key: format!("{}/{}/{}", it.customer_id, it.product_id, it.environment.as_str()),
+        counter_key: counter_key(it),
     }
+}
+
+/// What the customer has used belongs to no plan: subscriptions that follow one another count in one
+/// place, those beside one another do not.
+fn counter_key(it: &Subscription) -> String {
+    let first = format!("{}/{}/{}", it.customer_id, it.product_id, it.environment.as_str());
+    if it.ordinal == 0 { first } else { format!("{first}/{}", it.ordinal) }
 }
 
 fn limit(limit: &Limit) -> pb::Limit {

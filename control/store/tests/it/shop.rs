@@ -108,6 +108,7 @@ impl Shop {
             product_id: product.id,
             environment: Environment::Prod,
             product_publish_id: None,
+            ordinal: 0,
             plan_id: plan.id,
             plan_version: 1,
             status: SubscriptionStatus::Active,

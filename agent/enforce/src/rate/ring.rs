@@ -1,0 +1,209 @@
+//! The calls of the last window, in slots of a 63rd of it. Each slot has the time of its last call, and
+//! all its calls count until a window after that: so a call counts for at least a window, and for a
+//! 63rd of it more at most. What does not share a slot counts exactly.
+
+use super::SECOND;
+
+/// So many slots there are: those of a window, and the one that it begins in.
+const SLOTS: usize = 64;
+
+/// A century: longer windows are not told apart, and sums of times stay in range.
+const LONGEST: i64 = 100 * 365 * 86_400 * SECOND;
+
+/// Calls may come here so much later than they read the clock.
+const LATE: i64 = SECOND;
+
+/// The length of a window and of a slot of it, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    window: i64,
+    slot: i64,
+}
+
+impl Span {
+    /// A window of 0 would be no limit at all.
+    pub(crate) fn of_seconds(seconds: u64) -> Self {
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX).max(1);
+        let window = seconds.saturating_mul(SECOND).min(LONGEST);
+        let slots = SLOTS as i64 - 1;
+        Self { window, slot: window / slots + i64::from(window % slots != 0) }
+    }
+
+    /// The number of the slot that a time is in.
+    fn number(self, at: i64) -> i64 {
+        at.div_euclid(self.slot)
+    }
+
+    fn start(self, number: i64) -> i64 {
+        number.saturating_mul(self.slot)
+    }
+
+    /// The last moment of a slot.
+    fn last(self, number: i64) -> i64 {
+        self.start(number.saturating_add(1)).saturating_sub(1)
+    }
+
+    /// A slot has at most `u32::MAX` of them.
+    fn unit(self) -> i64 {
+        (self.slot >> 32) + 1
+    }
+
+    fn units(self, behind: i64) -> i64 {
+        behind / self.unit() + i64::from(behind % self.unit() != 0)
+    }
+
+    fn time(self, units: u32) -> i64 {
+        i64::from(units).saturating_mul(self.unit())
+    }
+}
+
+/// The slot that a call was counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken(i64);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    calls: u32,
+    /// The time of the last call, in units behind the start of the slot, rounded up.
+    last: u32,
+}
+
+/// The calls that still count.
+#[derive(Debug)]
+pub(super) struct Ring {
+    span: Span,
+    /// The slot of the newest call; a slot is at the remainder of its number.
+    newest: i64,
+    /// No slot before it has calls that count.
+    oldest: i64,
+    /// The latest time that was seen. Time does not go back here.
+    latest: i64,
+    used: u64,
+    slots: [Slot; SLOTS],
+}
+
+impl Ring {
+    pub(super) fn new(span: Span, now: i64) -> Self {
+        let newest = span.number(now);
+        let slots = [Slot::default(); SLOTS];
+        Self { span, newest, oldest: newest, latest: now, used: 0, slots }
+    }
+
+    /// Calls that count.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Takes it to this time; the time that it is there. A clock that was put back takes the calls
+    /// with it: they count for as long as they would have.
+    pub(super) fn turn_to(&mut self, now: i64) -> i64 {
+        if now.saturating_add(LATE) < self.latest {
+            self.put_back(now);
+        }
+        self.latest = self.latest.max(now);
+        while self.oldest <= self.newest && self.end_of(self.oldest) <= self.latest {
+            let calls = std::mem::take(self.slot(self.oldest)).calls;
+            self.used = self.used.saturating_sub(u64::from(calls));
+            self.oldest += 1;
+        }
+        self.newest = self.span.number(self.latest);
+        if self.used == 0 {
+            self.oldest = self.newest;
+        }
+        self.latest
+    }
+
+    fn put_back(&mut self, now: i64) {
+        let newest = self.span.number(now);
+        let by = newest - self.newest;
+        self.slots.rotate_right(by.rem_euclid(SLOTS as i64) as usize);
+        self.oldest += by;
+        self.newest = newest;
+        self.latest = now;
+    }
+
+    /// Counts a call at the time that [`Ring::turn_to`] gave. None: the slot can count no more.
+    pub(super) fn add(&mut self, now: i64) -> Option<Taken> {
+        let number = self.newest;
+        let behind = now.saturating_sub(self.span.start(number));
+        let last = u32::try_from(self.span.units(behind)).unwrap_or(u32::MAX);
+        let slot = self.slot(number);
+        slot.calls = slot.calls.checked_add(1)?;
+        slot.last = slot.last.max(last);
+        self.used += 1;
+        Some(Taken(number))
+    }
+
+    /// Counts a call less.
+    pub(super) fn remove(&mut self, Taken(number): Taken) {
+        if self.calls(number) > 0 {
+            self.slot(number).calls -= 1;
+            self.used = self.used.saturating_sub(1);
+        }
+    }
+
+    /// Nanoseconds until so many calls more do not count.
+    pub(super) fn wait_for(&self, calls: u64, now: i64) -> i64 {
+        let mut freed = 0_u64;
+        let enough = (self.oldest..=self.newest).find(|number| {
+            freed += u64::from(self.calls(*number));
+            freed >= calls
+        });
+        enough.map_or(0, |number| self.end_of(number).saturating_sub(now).max(0))
+    }
+
+    /// Whether none of its calls counts then.
+    pub(super) fn is_over(&self, now: i64) -> bool {
+        let mut numbers = self.oldest..=self.newest;
+        numbers.all(|number| self.calls(number) == 0 || self.end_of(number) <= now)
+    }
+
+    /// Calls of a slot.
+    fn calls(&self, number: i64) -> u32 {
+        let there = (self.oldest..=self.newest).contains(&number);
+        self.slots.get(index(number)).filter(|_| there).map_or(0, |slot| slot.calls)
+    }
+
+    fn slot(&mut self, number: i64) -> &mut Slot {
+        #[expect(clippy::indexing_slicing, reason = "a remainder of the length")]
+        &mut self.slots[index(number)]
+    }
+
+    /// The time from which on the calls of a slot do not count.
+    fn end_of(&self, number: i64) -> i64 {
+        let last = self.slots.get(index(number)).map_or(0, |slot| slot.last);
+        let last = self.span.start(number).saturating_add(self.span.time(last));
+        last.min(self.span.last(number)).saturating_add(self.span.window)
+    }
+
+    /// The time of the latest call, and the calls of each eighth of the slots, the newest first.
+    pub(super) fn eighths(&self) -> (i64, [u64; 8]) {
+        let mut eighths = [0; 8];
+        for (number, sum) in (0..8).zip(&mut eighths) {
+            let newest = self.newest - number * EIGHTH;
+            *sum = (newest - EIGHTH + 1..=newest).map(|slot| u64::from(self.calls(slot))).sum();
+        }
+        (self.latest, eighths)
+    }
+
+    /// The calls of each eighth, as if they had all come in the last moment of it.
+    pub(super) fn of_eighths(span: Span, latest: i64, eighths: [u64; 8]) -> Self {
+        let mut ring = Self::new(span, latest);
+        ring.oldest = ring.newest - SLOTS as i64 + 1;
+        for (number, calls) in (0..8).zip(eighths) {
+            let newest = ring.newest - number * EIGHTH;
+            let last = if number == 0 { latest } else { span.last(newest) };
+            let last = u32::try_from(span.units(last - span.start(newest))).unwrap_or(u32::MAX);
+            let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+            *ring.slot(newest) = Slot { calls, last };
+            ring.used += u64::from(calls);
+        }
+        ring
+    }
+}
+
+const EIGHTH: i64 = SLOTS as i64 / 8;
+
+fn index(number: i64) -> usize {
+    number.rem_euclid(SLOTS as i64) as usize
+}

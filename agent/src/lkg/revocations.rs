@@ -1,0 +1,170 @@
+//! What was taken away and may not be in the file of rows yet: `revocations.log`.
+//!
+//! A revocation holds as soon as it comes, and callers are told so (401) before a transaction is on
+//! disk. So it is appended here first, by one write to the page cache, which outlives the process:
+//! after a `kill -9` the older row is not believed. A line is the key of a row and the version that the
+//! row has now, or none when it is gone. The file is emptied when the rows are on disk.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// More is not read: a customer with so many keys is none.
+const MOST: u64 = 64 << 20;
+
+/// The file. What cannot be written holds in memory all the same.
+#[derive(Debug)]
+pub(super) struct Revocations {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    file: Option<File>,
+    /// The newest version of each row that is in the file.
+    versions: HashMap<String, String>,
+    /// Lines so far, and how many of them have their rows marked for the disk.
+    written: u64,
+    marked: u64,
+}
+
+impl Revocations {
+    /// Opens or makes it in the state directory, with what is in it.
+    pub(super) fn open(state_dir: &Path) -> Self {
+        let path = state_dir.join("revocations.log");
+        let mut bytes = Vec::new();
+        let file = open(&path).inspect_err(|error| {
+            tracing::error!(path = %path.display(), %error, "revocations are on disk a moment later than they hold");
+        });
+        let mut file = file.ok();
+        if let Some(file) = &mut file {
+            // What can be read of a damaged file is believed: it takes away and gives nothing.
+            let _whole = file.take(MOST).read_to_end(&mut bytes);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().filter_map(|line| line.split_once('\t'));
+        let versions: HashMap<_, _> =
+            lines.map(|(key, version)| (key.to_owned(), version.to_owned())).collect();
+        let written = versions.len() as u64;
+        let state = Mutex::new(State { file, versions, written, marked: 0 });
+        Self { path, state }
+    }
+
+    /// Rows of another version than this are not to be believed.
+    pub(super) fn versions(&self) -> HashMap<String, String> {
+        self.state().versions.clone()
+    }
+
+    /// These rows are of these versions from now on (empty: gone). Those that take nothing away are
+    /// written only if the file says something else of them.
+    pub(super) fn say<'a>(&self, rows: impl IntoIterator<Item = (String, &'a str, bool)>) {
+        let mut state = self.state();
+        let mut lines = String::new();
+        for (key, version, takes_away) in rows {
+            if !takes_away && !state.versions.contains_key(&key) {
+                continue;
+            }
+            // Names of the control plane have neither; a line that cannot be read is none.
+            if key.contains(['\n', '\t']) || version.contains('\n') {
+                continue;
+            }
+            lines.extend([&key, "\t", version, "\n"]);
+            state.versions.insert(key, version.to_owned());
+            state.written += 1;
+        }
+        if lines.is_empty() {
+            return;
+        }
+        let written = state.file.as_mut().map(|file| file.write_all(lines.as_bytes()));
+        if !matches!(written, Some(Ok(()))) {
+            tracing::debug!(path = %self.path.display(), "a revocation is on disk a moment later than it holds");
+        }
+    }
+
+    /// The rows of everything that was said are marked for the disk.
+    pub(super) fn marked(&self) {
+        let mut state = self.state();
+        state.marked = state.written;
+    }
+
+    /// What will be on disk once everything that is marked now is.
+    pub(super) fn point(&self) -> u64 {
+        self.state().marked
+    }
+
+    /// Everything up to there is on disk. Empties the file, unless more was said since.
+    pub(super) fn kept(&self, point: u64) {
+        let mut state = self.state();
+        if state.versions.is_empty() || state.written != point {
+            return;
+        }
+        if state.file.as_mut().is_some_and(|file| file.set_len(0).is_err()) {
+            return;
+        }
+        state.versions.clear();
+        if state.file.is_none() {
+            state.file = open(&self.path).ok();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For its owner alone.
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there(directory: &tempfile::TempDir) -> HashMap<String, String> {
+        Revocations::open(directory.path()).versions()
+    }
+
+    #[test]
+    fn what_was_said_is_there_after_a_crash_until_it_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let revocations = Revocations::open(directory.path());
+        revocations.say([
+            ("key a".to_owned(), "", true),
+            ("key b".to_owned(), "2", true),
+            ("key c".to_owned(), "1", false),
+        ]);
+        let said = HashMap::from([("key a", ""), ("key b", "2")]);
+        let said = |more: &[(&str, &str)]| -> HashMap<String, String> {
+            let all = said.clone().into_iter().chain(more.iter().copied());
+            all.map(|(key, version)| (key.to_owned(), version.to_owned())).collect()
+        };
+        assert_eq!(there(&directory), said(&[]));
+        revocations.marked();
+        let point = revocations.point();
+        // It is given back: the row that gives it is to be believed, and no older one.
+        revocations.say([("key b".to_owned(), "3", false)]);
+        revocations.kept(point);
+        assert_eq!(there(&directory), said(&[("key b", "3")]), "more was said since");
+        revocations.marked();
+        revocations.kept(revocations.point());
+        assert_eq!(there(&directory), HashMap::new());
+        revocations.say([("key d".to_owned(), "", true)]);
+        assert_eq!(there(&directory).len(), 1, "the file goes on");
+    }
+
+    #[test]
+    fn a_damaged_file_takes_away_what_can_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.log");
+        std::fs::write(&path, b"key a\t\n\xff\xfe\nkey b").unwrap();
+        assert_eq!(there(&directory), HashMap::from([("key a".to_owned(), String::new())]));
+    }
+}
