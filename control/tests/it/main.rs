@@ -34,6 +34,7 @@ mod program;
 mod publishing;
 mod reports;
 mod request_caps;
+mod retained;
 mod retired;
 mod revisions;
 mod secrets;
