@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use imp_core::gateway::{Gateway, Listener, ListenerSettings};
+use imp_core::stored;
 use imp_core::{ClusterId, GatewayId, ProductPublishId, TenantId};
 use uuid::Uuid;
 
@@ -39,8 +40,7 @@ impl Row {
     fn read(self) -> Result<Port> {
         let corrupt = |why: String| StoreError::Corrupt { table: "listener_ports", id: None, why };
         let port = u16::try_from(self.port).map_err(|error| corrupt(error.to_string()))?;
-        let settings =
-            serde_json::from_str(&self.settings).map_err(|error| corrupt(error.to_string()))?;
+        let settings = stored::read(&self.settings).map_err(|error| corrupt(error.to_string()))?;
         Ok(Port { port, settings })
     }
 }

@@ -25,6 +25,7 @@ mod jobs;
 mod life;
 mod locking;
 mod newer_release;
+mod newer_words;
 mod object_caps;
 mod openapi;
 mod paging;

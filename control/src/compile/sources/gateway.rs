@@ -33,7 +33,7 @@ impl Source for Gateways {
     fn place(row: &Gateway) -> std::result::Result<Option<Placed>, Unplaceable> {
         Ok(Some(Placed {
             place: place(row.id),
-            resource: message::resource(&message::gateway(row)),
+            resource: message::resource(&message::gateway(row)?),
         }))
     }
 }
