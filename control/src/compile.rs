@@ -214,7 +214,8 @@ impl Tailer {
     }
 }
 
-/// What cannot be read is passed over: of that subject, the resource sets keep what they have.
+/// Of what cannot be read the resource sets keep what they have. Where they have nothing, after a restart, they
+/// know that it exists, so that agents keep theirs ([`imp_xds::Change::retain`]).
 fn skip(what: &'static str, id: impl std::fmt::Display, error: &dyn std::error::Error) {
     metrics::counter!("imp_compile_skipped_total", "kind" => what).increment(1);
     tracing::error!(what, %id, %error, "cannot be compiled; what is served of it stays");

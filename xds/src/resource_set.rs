@@ -27,6 +27,7 @@ pub struct Change {
 #[derive(Debug)]
 enum Step {
     Upsert(Resource),
+    Retain(Arc<str>),
     Remove(Arc<str>),
 }
 
@@ -34,6 +35,13 @@ impl Change {
     /// Adds a resource, or replaces it.
     pub fn upsert(&mut self, type_url: impl Into<TypeUrl>, resource: Resource) {
         self.steps.push((type_url.into(), Step::Upsert(resource)));
+    }
+
+    /// Says that a resource exists whose content is not known here: clients keep what they have of it, and it
+    /// is sent to nobody. A resource that is there stays as it is. Delta clients only: in a full response
+    /// of the state of the world it is missing.
+    pub fn retain(&mut self, type_url: impl Into<TypeUrl>, name: impl Into<Arc<str>>) {
+        self.steps.push((type_url.into(), Step::Retain(name.into())));
     }
 
     /// Takes a resource away.
@@ -148,6 +156,7 @@ impl ResourceSet {
             let table = state.table_mut(&type_url);
             match step {
                 Step::Upsert(resource) => changed |= table.upsert(resource, next),
+                Step::Retain(name) => changed |= table.retain(&name, next),
                 Step::Remove(name) if table.remove(&name, next) => {
                     changed = true;
                     self.mark_unproven(&type_url, &name);
@@ -190,6 +199,13 @@ impl ResourceSet {
     /// The names of a type, in no order.
     pub fn names(&self, type_url: &TypeUrl) -> Vec<Arc<str>> {
         self.view().each(type_url).map(|resource| resource.name().clone()).collect()
+    }
+
+    /// The names of a type that are retained ([`Change::retain`]), in no order.
+    pub fn retained(&self, type_url: &TypeUrl) -> Vec<Arc<str>> {
+        let state = self.read();
+        let table = state.table(type_url).into_iter();
+        table.flat_map(Table::retained).cloned().collect()
     }
 
     /// Remembers that some client accepted this version, so that it needs no response of its own
@@ -323,6 +339,12 @@ impl View<'_> {
 
     pub(crate) fn get(&self, type_url: &TypeUrl, name: &str) -> Option<&Resource> {
         self.state.table(type_url)?.get(name)
+    }
+
+    /// Whether the resource exists, be it without content ([`Change::retain`]).
+    pub(crate) fn exists(&self, type_url: &TypeUrl, name: &str) -> bool {
+        let table = self.state.table(type_url);
+        table.is_some_and(|table| table.get(name).is_some() || table.is_retained(name))
     }
 
     /// The name of the resource that has this alias.

@@ -79,6 +79,15 @@ fn distinct<'a>(v: &mut Violations, list: &str, names: impl Iterator<Item = &'a 
 }
 
 impl ApiServiceSpec {
+    /// A word that this release does not know, and its field. Types of policy are told apart
+    /// ([`crate::policy::PolicyConfig::Unknown`]).
+    pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
+        let routes = self.routes.iter().find_map(Route::newer_word);
+        let backends = || self.backends.iter().find_map(Backend::newer_word);
+        let policies = || self.policies.iter().find_map(|policy| policy.config.newer_word());
+        routes.or_else(backends).or_else(policies)
+    }
+
     fn count_expressions(&self, v: &mut Violations) -> bool {
         let cap = &caps::REGEXES_PER_SERVICE;
         let expressions = self.routes.iter().map(Route::expressions).sum();

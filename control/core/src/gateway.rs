@@ -4,7 +4,7 @@ use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::stored::states;
+use crate::stored::{states, words};
 use crate::{Check, GatewayId, Meta, TenantId, Violations, grammar};
 
 /// What a caller writes of a gateway.
@@ -62,6 +62,14 @@ impl GatewayClass {
     }
 }
 
+impl GatewaySpec {
+    /// A word of a listener that this release does not know, and its field.
+    pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
+        let mut protocols = self.listeners.iter().map(|listener| listener.protocol);
+        protocols.find_map(|protocol| Some(("protocol", protocol.newer_word()?)))
+    }
+}
+
 /// A port to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -101,14 +109,14 @@ impl Listener {
     }
 }
 
-/// What callers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ListenerProtocol {
-    /// HTTP/1.1 and HTTP/2 in the clear.
-    Http,
-    /// Not supported yet.
-    Https,
+words! {
+    /// What callers speak.
+    pub enum ListenerProtocol {
+        /// HTTP/1.1 and HTTP/2 in the clear.
+        Http = "HTTP",
+        /// Not supported yet.
+        Https = "HTTPS",
+    }
 }
 
 impl Check for GatewaySpec {

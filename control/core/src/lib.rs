@@ -19,6 +19,7 @@ pub mod gateway;
 pub mod grammar;
 pub mod hostname;
 pub mod id;
+pub mod json;
 pub mod meta;
 pub mod plan;
 pub mod policy;

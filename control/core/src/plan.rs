@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::policy::RateLimit;
 use crate::product::CatalogStatus;
+use crate::stored::words;
 use crate::{Check, Meta, PlanId, ProductId, TenantId, Violations, grammar};
 
 /// What a caller writes of a plan.
@@ -58,14 +59,14 @@ pub struct Quota {
     pub per: QuotaWindow,
 }
 
-/// The windows of a quota.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum QuotaWindow {
-    /// From 00:00 UTC.
-    Day,
-    /// From 00:00 UTC of the first.
-    Month,
+words! {
+    /// The windows of a quota.
+    pub enum QuotaWindow {
+        /// From 00:00 UTC.
+        Day = "day",
+        /// From 00:00 UTC of the first.
+        Month = "month",
+    }
 }
 
 /// One limit of a plan.
@@ -90,52 +91,55 @@ pub struct Limit {
     pub scope: LimitScope,
 }
 
-/// What a limit counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitUnit {
-    /// Calls.
-    #[default]
-    Requests,
+words! {
+    /// What a limit counts.
+    #[derive(Default)]
+    pub enum LimitUnit {
+        /// Calls.
+        #[default]
+        Requests = "requests",
+    }
 }
 
-/// Second to hour are rates: at most `amount` in any window of that length. Day and month are quotas: they
-/// follow the calendar, UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitWindow {
-    /// 1 s.
-    Second,
-    /// 60 s.
-    Minute,
-    /// 3,600 s.
-    Hour,
-    /// From 00:00 UTC.
-    Day,
-    /// From 00:00 UTC of the first.
-    Month,
+words! {
+    /// Second to hour are rates: at most `amount` in any window of that length. Day and month are quotas:
+    /// they follow the calendar, UTC.
+    pub enum LimitWindow {
+        /// 1 s.
+        Second = "second",
+        /// 60 s.
+        Minute = "minute",
+        /// 3,600 s.
+        Hour = "hour",
+        /// From 00:00 UTC.
+        Day = "day",
+        /// From 00:00 UTC of the first.
+        Month = "month",
+    }
 }
 
-/// What happens beyond a limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnExceed {
-    /// 429.
-    #[default]
-    Block,
-    /// Served, counted, billed.
-    Overage,
+words! {
+    /// What happens beyond a limit.
+    #[derive(Default)]
+    pub enum OnExceed {
+        /// 429.
+        #[default]
+        Block = "block",
+        /// Served, counted, billed.
+        Overage = "overage",
+    }
 }
 
-/// Who shares a limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitScope {
-    /// All consumers of a subscription together.
-    #[default]
-    Subscription,
-    /// Each consumer for itself.
-    Consumer,
+words! {
+    /// Who shares a limit.
+    #[derive(Default)]
+    pub enum LimitScope {
+        /// All consumers of a subscription together.
+        #[default]
+        Subscription = "subscription",
+        /// Each consumer for itself.
+        Consumer = "consumer",
+    }
 }
 
 impl PlanSpec {
@@ -154,6 +158,7 @@ impl PlanSpec {
                 crate::policy::Per::Second => LimitWindow::Second,
                 crate::policy::Per::Minute => LimitWindow::Minute,
                 crate::policy::Per::Hour => LimitWindow::Hour,
+                crate::policy::Per::Newer(word) => LimitWindow::Newer(word),
             };
             long("rate_limit", rate.requests, window)
         });
@@ -161,6 +166,7 @@ impl PlanSpec {
             let window = match quota.per {
                 QuotaWindow::Day => LimitWindow::Day,
                 QuotaWindow::Month => LimitWindow::Month,
+                QuotaWindow::Newer(word) => LimitWindow::Newer(word),
             };
             long("quota", quota.requests, window)
         });
@@ -170,19 +176,36 @@ impl PlanSpec {
 
 impl PlanSpec {
     /// Whether nobody who moves here from `other` gets less of anything: for each limit that blocks
-    /// here, one of the same window blocked no later there.
+    /// here, one of the same window blocked no later there. What a limit of a newer release does, nobody
+    /// knows here, so only its like counts.
     pub fn gives_as_much_as(&self, other: &Self) -> bool {
-        let blocks = |limit: &Limit| limit.on_exceed == OnExceed::Block;
+        let blocks = |limit: &Limit| limit.on_exceed != OnExceed::Overage;
         let there = other.all_limits();
         let no_later = |here: &Limit| {
             there.iter().filter(|there| blocks(there)).any(|there| {
-                let wider = there.scope == here.scope || there.scope == LimitScope::Subscription;
-                (there.unit, there.window) == (here.unit, here.window)
+                let shared = there.scope == LimitScope::Subscription;
+                let wider =
+                    here.scope == there.scope || (shared && here.scope.newer_word().is_none());
+                (there.unit, there.window, there.on_exceed)
+                    == (here.unit, here.window, here.on_exceed)
                     && wider
                     && there.amount <= here.amount
             })
         };
         self.all_limits().iter().filter(|limit| blocks(limit)).all(no_later)
+    }
+
+    /// A word that this release does not know, and its field.
+    pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
+        self.all_limits().into_iter().find_map(|limit| {
+            let words = [
+                ("unit", limit.unit.newer_word()),
+                ("window", limit.window.newer_word()),
+                ("on_exceed", limit.on_exceed.newer_word()),
+                ("scope", limit.scope.newer_word()),
+            ];
+            words.into_iter().find_map(|(field, word)| Some((field, word?)))
+        })
     }
 }
 

@@ -143,6 +143,18 @@ impl PolicyConfig {
         }
     }
 
+    /// A word in its settings that this release does not know, and its field.
+    pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::RateLimit(limit) => limit.per.newer_word().map(|word| ("per", word)),
+            Self::RequestHeaders(_)
+            | Self::ResponseHeaders(_)
+            | Self::IpAccess(_)
+            | Self::Cors(_)
+            | Self::Unknown(_) => None,
+        }
+    }
+
     /// How many headers, networks and origins it names: how much work it is.
     pub fn parts(&self) -> usize {
         match self {

@@ -1,31 +1,28 @@
 //! Who may do what: eight roles, additive, and one table that says which role may do which action on
 //! which kind of object. The table is data; a test walks it cell by cell.
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use crate::stored::words;
 
-/// A role, as the PRD names them.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Provider: tenant settings, members, tokens.
-    OrgAdmin,
-    /// Provider: API services.
-    ApiDeveloper,
-    /// Provider: products, plans, customers, subscriptions.
-    BusinessManager,
-    /// Provider: gateway templates, publishes.
-    GatewayOwner,
-    /// Customer: subscriptions, apps, credentials of one customer.
-    CustomerAdmin,
-    /// Customer: apps and credentials of one customer.
-    ApiConsumer,
-    /// Operator: clusters, agents, over all tenants.
-    SreOperator,
-    /// Operator: everything.
-    SystemAdmin,
+words! {
+    /// A role, as the PRD names them.
+    pub enum Role {
+        /// Provider: tenant settings, members, tokens.
+        OrgAdmin = "org-admin",
+        /// Provider: API services.
+        ApiDeveloper = "api-developer",
+        /// Provider: products, plans, customers, subscriptions.
+        BusinessManager = "business-manager",
+        /// Provider: gateway templates, publishes.
+        GatewayOwner = "gateway-owner",
+        /// Customer: subscriptions, apps, credentials of one customer.
+        CustomerAdmin = "customer-admin",
+        /// Customer: apps and credentials of one customer.
+        ApiConsumer = "api-consumer",
+        /// Operator: clusters, agents, over all tenants.
+        SreOperator = "sre-operator",
+        /// Operator: everything.
+        SystemAdmin = "system-admin",
+    }
 }
 
 impl Role {

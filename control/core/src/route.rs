@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::check::Fault;
+use crate::stored::{NewerChoice, choice, words};
 use crate::{BackendId, Check, RouteId, Violations, grammar};
 
 /// Which calls go where.
@@ -47,7 +48,7 @@ pub struct Route {
 
 /// One way to match a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 pub enum PathMatch {
     /// The whole path.
     Exact(String),
@@ -57,7 +58,11 @@ pub enum PathMatch {
     Template(String),
     /// RE2 syntax, over the whole path.
     Regex(String),
+    /// Of a newer release, in what is stored; no request may hold one.
+    #[serde(skip)]
+    Newer(NewerChoice),
 }
+choice!(PathMatch);
 
 impl PathMatch {
     fn check(&self) -> Result<(), Fault> {
@@ -65,6 +70,7 @@ impl PathMatch {
             Self::Exact(path) | Self::Prefix(path) => grammar::path(path),
             Self::Template(path) => grammar::template(path),
             Self::Regex(regex) => grammar::regex(regex),
+            Self::Newer(newer) => Err(unknown(newer)),
         }
     }
 
@@ -74,6 +80,7 @@ impl PathMatch {
             Self::Prefix(_) => "prefix",
             Self::Template(_) => "template",
             Self::Regex(_) => "regex",
+            Self::Newer(newer) => newer.word(),
         }
     }
 }
@@ -90,7 +97,7 @@ pub struct ValueMatch {
 
 /// One way to match a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 pub enum ValueRule {
     /// Equal.
     Exact(String),
@@ -100,7 +107,11 @@ pub enum ValueRule {
     Regex(String),
     /// True: must be there. False: must not.
     Present(bool),
+    /// Of a newer release, in what is stored; no request may hold one.
+    #[serde(skip)]
+    Newer(NewerChoice),
 }
+choice!(ValueRule);
 
 impl ValueRule {
     fn check(&self) -> Result<(), Fault> {
@@ -111,8 +122,13 @@ impl ValueRule {
             Self::Exact(value) | Self::Prefix(value) => grammar::match_value(value),
             Self::Regex(regex) => grammar::regex(regex),
             Self::Present(_) => Ok(()),
+            Self::Newer(newer) => Err(unknown(newer)),
         }
     }
+}
+
+fn unknown(newer: &NewerChoice) -> Fault {
+    Fault::new("unknown_value", format!("this release does not know '{}'", newer.word()))
 }
 
 /// A backend and its share of the calls.
@@ -168,6 +184,19 @@ impl Route {
         let values = self.headers.iter().chain(&self.query);
         let of_values = values.filter(|value| matches!(value.value, ValueRule::Regex(_))).count();
         of_values + usize::from(matches!(self.path, PathMatch::Regex(_)))
+    }
+
+    /// A word that this release does not know, and its field.
+    pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
+        let mut values = self.headers.iter().chain(&self.query);
+        let values = values.find_map(|it| match &it.value {
+            ValueRule::Newer(newer) => Some(("value", newer.word())),
+            _ => None,
+        });
+        match &self.path {
+            PathMatch::Newer(newer) => Some(("path", newer.word())),
+            _ => values,
+        }
     }
 
     fn check_matchers(&self, v: &mut Violations) {
@@ -233,6 +262,14 @@ pub struct Backend {
     pub connect_timeout_ms: Option<u32>,
 }
 
+impl Backend {
+    /// A word that this release does not know, and its field.
+    pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
+        let protocol = self.protocol.newer_word().map(|word| ("protocol", word));
+        protocol.or_else(|| self.lb_policy.newer_word().map(|word| ("lb_policy", word)))
+    }
+}
+
 /// One address of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -252,28 +289,30 @@ fn one() -> u32 {
     1
 }
 
-/// What the upstream speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BackendProtocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2 without TLS (prior knowledge).
-    Http2,
+words! {
+    /// What the upstream speaks.
+    #[derive(Default)]
+    pub enum BackendProtocol {
+        /// HTTP/1.1.
+        #[default]
+        Http1 = "http1",
+        /// HTTP/2 without TLS (prior knowledge).
+        Http2 = "http2",
+    }
 }
 
-/// How endpoints are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LbPolicy {
-    /// In turn.
-    #[default]
-    RoundRobin,
-    /// The least busy of two.
-    LeastRequest,
-    /// Any.
-    Random,
+words! {
+    /// How endpoints are chosen.
+    #[derive(Default)]
+    pub enum LbPolicy {
+        /// In turn.
+        #[default]
+        RoundRobin = "round_robin",
+        /// The least busy of two.
+        LeastRequest = "least_request",
+        /// Any.
+        Random = "random",
+    }
 }
 
 impl Check for Backend {

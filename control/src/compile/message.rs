@@ -22,15 +22,21 @@ pub fn resource<M: pb::Resource>(message: &M) -> Resource {
     Resource::new(message.resource_name(), version, Bytes::from(bytes))
 }
 
+/// What words of a newer release stand for, this one cannot know.
+fn refuse(newer: Option<(&'static str, &'static str)>) -> Result<(), MessageError> {
+    newer.map_or(Ok(()), |(field, word)| Err(MessageError::UnknownWord { field, word }))
+}
+
 /// A gateway template.
-pub fn gateway(gateway: &Gateway) -> pb::Gateway {
-    pb::Gateway {
+pub fn gateway(gateway: &Gateway) -> Result<pb::Gateway, MessageError> {
+    refuse(gateway.spec.newer_word())?;
+    Ok(pb::Gateway {
         id: gateway.id.to_string(),
         tenant_id: gateway.tenant_id.to_string(),
         name: gateway.spec.name.clone(),
         gateway_class: gateway.spec.gateway_class.as_str().to_owned(),
         listeners: gateway.spec.listeners.iter().map(listener).collect(),
-    }
+    })
 }
 
 fn listener(listener: &Listener) -> pb::Listener {
@@ -38,6 +44,8 @@ fn listener(listener: &Listener) -> pb::Listener {
     let protocol = match listener.protocol {
         ListenerProtocol::Http => Protocol::Http,
         ListenerProtocol::Https => Protocol::Https,
+        // Refused before, and by agents.
+        ListenerProtocol::Newer(_) => Protocol::Unspecified,
     };
     pb::Listener {
         name: listener.name.clone(),

@@ -58,6 +58,8 @@ pub enum Place {
     /// Where that resource is. Types follow types that stand before them in [`ResourceType::ALL`], so
     /// that none follows itself.
     Follows(Key),
+    /// In every cluster, since nobody can say where.
+    Anywhere,
 }
 
 /// A resource, and where it belongs.
@@ -84,12 +86,25 @@ impl Placed {
     }
 }
 
+/// What is there of a resource: without content, agents keep what they have of it.
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    content: Option<Resource>,
+}
+
+impl From<Placed> for Entry {
+    fn from(placed: Placed) -> Self {
+        Self { place: placed.place, content: Some(placed.resource) }
+    }
+}
+
 /// What is where. Memory: the resources themselves are shared with the resource sets.
 #[derive(Debug, Default)]
 pub struct Placement {
     /// Those that exist: nothing is placed elsewhere.
     clusters: HashSet<ClusterId>,
-    resources: HashMap<Key, Placed>,
+    resources: HashMap<Key, Entry>,
     /// How many publishes bring an anchor into a cluster.
     anchors: Counts<Anchor>,
     by_anchor: Index<Anchor, Key>,
@@ -100,6 +115,17 @@ pub struct Placement {
 impl Placement {
     /// The resource as it is now; `None`: it is gone, or should not be served.
     pub fn set(&mut self, key: Key, now: Option<Placed>) {
+        self.put(key, now.map(Entry::from));
+    }
+
+    /// The resource exists, and its content is not known here. If there was content before, that stays, where it is.
+    pub fn retain(&mut self, key: Key, place: Place) {
+        if self.resources.get(&key).is_none_or(|old| old.content.is_none()) {
+            self.put(key, Some(Entry { place, content: None }));
+        }
+    }
+
+    fn put(&mut self, key: Key, now: Option<Entry>) {
         let old = self.resources.get(&key).map(|old| &old.place);
         if let (Some(old), Some(new)) = (old, &now)
             && *old == new.place
@@ -130,12 +156,16 @@ impl Placement {
         }
         self.dirty.entry(cluster).or_default();
         // A publish may have been read before its cluster.
-        let there =
-            |placed: &Placed| matches!(placed.place, Place::Cluster(at, _) if at == cluster);
-        let early = self.resources.iter().filter(|(_, placed)| there(placed)).map(|(key, _)| *key);
+        let there = |entry: &Entry| match entry.place {
+            Place::Cluster(at, _) => at == cluster,
+            Place::Anywhere => true,
+            Place::With(_) | Place::Follows(_) => false,
+        };
+        let early = self.resources.iter().filter(|(_, entry)| there(entry)).map(|(key, _)| *key);
         for key in early.collect::<Vec<_>>() {
             self.mark(cluster, key);
-            let Some(Placed { place: Place::Cluster(_, brought), .. }) = self.resources.get(&key)
+            self.mark_followers(cluster, key);
+            let Some(Entry { place: Place::Cluster(_, brought), .. }) = self.resources.get(&key)
             else {
                 continue;
             };
@@ -160,7 +190,8 @@ impl Placement {
     pub fn suspect(&mut self, cluster: ClusterId, cluster_resources: &ClusterResources) {
         let Some(set) = cluster_resources.get(cluster) else { return };
         for &of in ResourceType::ALL {
-            for name in set.names(&of.type_url().into()) {
+            let type_url = of.type_url().into();
+            for name in set.names(&type_url).into_iter().chain(set.retained(&type_url)) {
                 if let Ok(id) = name.parse::<Uuid>() {
                     self.mark(cluster, Key { of, id });
                 }
@@ -174,8 +205,10 @@ impl Placement {
         let change = |(cluster, keys): (ClusterId, HashSet<Key>)| {
             let mut change = Change::default();
             for key in &keys {
-                match self.resources.get(key).filter(|_| self.is_in(cluster, *key)) {
-                    Some(placed) => change.upsert(key.of.type_url(), placed.resource.clone()),
+                let there = self.resources.get(key).filter(|_| self.is_in(cluster, *key));
+                match there.map(|entry| &entry.content) {
+                    Some(Some(content)) => change.upsert(key.of.type_url(), content.clone()),
+                    Some(None) => change.retain(key.of.type_url(), key.id.to_string()),
                     None => change.remove(key.of.type_url(), key.id.to_string()),
                 }
             }
@@ -185,18 +218,20 @@ impl Placement {
     }
 
     fn is_in(&self, cluster: ClusterId, key: Key) -> bool {
-        match self.resources.get(&key).map(|placed| &placed.place) {
+        match self.resources.get(&key).map(|entry| &entry.place) {
             None => false,
             Some(Place::Cluster(at, _)) => *at == cluster,
+            Some(Place::Anywhere) => self.clusters.contains(&cluster),
             Some(Place::With(anchor)) => self.anchors.has(*anchor, cluster),
             Some(Place::Follows(leader)) => self.is_in(cluster, *leader),
         }
     }
 
     fn clusters_of(&self, key: Key) -> BTreeSet<ClusterId> {
-        match self.resources.get(&key).map(|placed| &placed.place) {
+        match self.resources.get(&key).map(|entry| &entry.place) {
             None => BTreeSet::new(),
             Some(Place::Cluster(at, _)) => BTreeSet::from([*at]),
+            Some(Place::Anywhere) => self.clusters.iter().copied().collect(),
             Some(Place::With(anchor)) => self.anchors.clusters(*anchor).collect(),
             Some(Place::Follows(leader)) => self.clusters_of(*leader),
         }
@@ -204,7 +239,7 @@ impl Placement {
 
     fn link(&mut self, key: Key, place: Option<&Place>) {
         match place {
-            None => {}
+            None | Some(Place::Anywhere) => {}
             Some(Place::Cluster(cluster, anchors)) => {
                 for &anchor in anchors {
                     if self.anchors.enter(anchor, *cluster) {
@@ -219,7 +254,7 @@ impl Placement {
 
     fn unlink(&mut self, key: Key, place: Option<&Place>) {
         match place {
-            None => {}
+            None | Some(Place::Anywhere) => {}
             Some(Place::Cluster(cluster, anchors)) => {
                 for &anchor in anchors {
                     if self.anchors.leave(anchor, *cluster) {

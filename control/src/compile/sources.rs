@@ -22,7 +22,7 @@ use tracing::Span;
 use uuid::Uuid;
 
 use super::message::MessageError;
-use super::placement::{Key, Placed, Placement};
+use super::placement::{Key, Place, Placed, Placement};
 use super::{ClusterResources, Watcher, skip};
 use credential::Credentials;
 use entitlement::Entitlements;
@@ -49,6 +49,12 @@ trait Source {
 
     /// The resource and its place; `None`: the row is there, and nothing is to be served.
     fn place(row: &Self::Row) -> std::result::Result<Option<Placed>, Unplaceable>;
+
+    /// Where rows belong that are there and cannot be read or rendered; `None`: nothing of it is to be served.
+    fn places(
+        store: &Store,
+        ids: &[Self::Id],
+    ) -> impl Future<Output = Result<Vec<(Self::Id, Option<Place>)>>> + Send;
 
     /// The row as it is now, for who else is interested; `None`: it is gone.
     fn told(_reader: &mut Reader<'_>, _id: Self::Id, _row: Option<&Self::Row>) {}
@@ -188,7 +194,8 @@ impl Reader<'_> {
     async fn portion<S: Source>(&mut self, which: Which<'_, S::Id>) -> Result<Option<Uuid>> {
         let rows = S::rows(self.store, which).await?;
         let after = next_page(&rows);
-        each(S::TYPE.name(), which, rows, |id, row| {
+        let mut dark = Vec::new();
+        let unreadable = each(S::TYPE.name(), which, rows, |id, row| {
             let why = self.causes.get(&(S::SUBJECT)(id));
             let span = span::<S>(id, why);
             let _inside = span.as_ref().map(Span::enter);
@@ -201,10 +208,30 @@ impl Reader<'_> {
                     let now = now.map(|now| now.caused_by(why));
                     self.placement.set(Key::new(S::TYPE, id), now);
                 }
-                Err(error) => skip(S::TYPE.name(), id, &error),
+                Err(error) => {
+                    skip(S::TYPE.name(), id, &error);
+                    dark.push(id);
+                }
             }
         });
+        dark.extend(unreadable);
+        self.retain::<S>(&dark).await?;
         Ok(after)
+    }
+
+    /// What exists and cannot be read or rendered has a place all the same, so that agents keep what they
+    /// have of it.
+    async fn retain<S: Source>(&mut self, ids: &[S::Id]) -> Result<()> {
+        for ids in ids.chunks(PAGE) {
+            for (id, place) in S::places(self.store, ids).await? {
+                let key = Key::new(S::TYPE, id);
+                match place {
+                    Some(place) => self.placement.retain(key, place),
+                    None => self.placement.set(key, None),
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn agents(&mut self, ids: &[AgentId]) -> Result<()> {
@@ -235,20 +262,30 @@ fn span<S: Source>(id: S::Id, why: Option<&Told>) -> Option<Span> {
     Some(span)
 }
 
+/// Not even the place can be read: it may be anywhere.
+fn place_of<Id, T>(
+    row: Read<Id, T>,
+    place: impl FnOnce(T) -> Option<Place>,
+) -> (Id, Option<Place>) {
+    (row.id, row.content.map_or(Some(Place::Anywhere), place))
+}
+
 /// The id behind which the next page begins; `None`: this was the last one.
 fn next_page<Id: Copy + Into<Uuid>, T>(rows: &[Read<Id, T>]) -> Option<Uuid> {
     rows.last().filter(|_| rows.len() == PAGE).map(|row| row.id.into())
 }
 
-/// Tells each row, and each id that was asked for and is not there. What cannot be read is skipped.
+/// Tells each row, and each id that was asked for and is not there. Returns what cannot be read.
 fn each<Id, T>(
     what: &'static str,
     which: Which<'_, Id>,
     rows: Vec<Read<Id, T>>,
     mut tell: impl FnMut(Id, Option<T>),
-) where
+) -> Vec<Id>
+where
     Id: Copy + Eq + Hash + fmt::Display,
 {
+    let mut unreadable = Vec::new();
     let mut missing: HashSet<Id> = match which {
         Which::Ids(ids) => ids.iter().copied().collect(),
         Which::Page(_) => HashSet::new(),
@@ -257,12 +294,16 @@ fn each<Id, T>(
         missing.remove(&id);
         match content {
             Ok(content) => tell(id, Some(content)),
-            Err(error) => skip(what, id, &error),
+            Err(error) => {
+                skip(what, id, &error);
+                unreadable.push(id);
+            }
         }
     }
     for id in missing {
         tell(id, None);
     }
+    unreadable
 }
 
 #[cfg(test)]
@@ -284,7 +325,9 @@ mod tests {
         ];
         let mut told = Vec::new();
         let asked = [good, broken, missing];
-        each("credential", Which::Ids(&asked), rows, |id, now| told.push((id, now)));
+        let unreadable =
+            each("credential", Which::Ids(&asked), rows, |id, now| told.push((id, now)));
+        assert_eq!(unreadable, [broken]);
         assert_eq!(told, [(good, Some("there")), (missing, None)]);
     }
 }

@@ -92,8 +92,7 @@ pub(super) async fn release(
     if left.contains(&cluster) {
         return Ok(());
     }
-    let gateway = tx.get::<Gateway>(gateway).await?;
-    Ok(table::replace(tx, &gateway, cluster, &[]).await?)
+    Ok(table::release(tx, gateway, cluster).await?)
 }
 
 /// A cluster's ranges still hold every port that is listened on there.

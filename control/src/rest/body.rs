@@ -1,10 +1,9 @@
 //! Bodies: JSON objects, read so that every fault has its pointer.
 
-mod shape;
-
 use http::{HeaderMap, StatusCode, header};
 use imp_core::TenantId;
 use imp_core::check::{Check, Violation};
+use imp_core::json::{self, Misfit};
 use imp_grammar::caps;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -13,7 +12,6 @@ use serde_path_to_error::{Path, Segment};
 use crate::problem::Problem;
 use crate::rest::depth;
 use crate::workers::off_workers;
-use shape::{Body, Misfit};
 
 /// `application/json`, or a `+json` type such as merge-patch.
 pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -102,7 +100,7 @@ impl Json {
 }
 
 fn read<T: DeserializeOwned>(value: Value, at: &str) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(Body(value)).map_err(|error| {
+    serde_path_to_error::deserialize(json::Json::request(value)).map_err(|error| {
         let prefix = if at.is_empty() { String::new() } else { format!("/{at}") };
         let pointer = format!("{prefix}{}", pointer(error.path()));
         problem(&pointer, error.into_inner())

@@ -2,6 +2,8 @@
 //!
 //! A row that cannot be read back spoils nothing but itself: each comes with its own outcome.
 
+pub mod places;
+
 use chrono::{DateTime, Utc};
 use imp_core::credential::CredentialStatus;
 use imp_core::gateway::Gateway;

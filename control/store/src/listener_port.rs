@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use imp_core::gateway::{Gateway, Listener, ListenerSettings};
+use imp_core::stored;
 use imp_core::{ClusterId, GatewayId, ProductPublishId, TenantId};
 use uuid::Uuid;
 
@@ -39,8 +40,7 @@ impl Row {
     fn read(self) -> Result<Port> {
         let corrupt = |why: String| StoreError::Corrupt { table: "listener_ports", id: None, why };
         let port = u16::try_from(self.port).map_err(|error| corrupt(error.to_string()))?;
-        let settings =
-            serde_json::from_str(&self.settings).map_err(|error| corrupt(error.to_string()))?;
+        let settings = stored::read(&self.settings).map_err(|error| corrupt(error.to_string()))?;
         Ok(Port { port, settings })
     }
 }
@@ -135,19 +135,34 @@ pub async fn replace(
     cluster: ClusterId,
     wanted: &[Port],
 ) -> Result<()> {
-    let former = claimed_by(tx, gateway.id, cluster).await?;
+    give_up(tx, gateway.id, cluster, wanted).await?;
+    for port in wanted {
+        insert(tx, gateway.id, gateway.tenant_id, cluster, port).await?;
+    }
+    Ok(())
+}
+
+/// Gives up what the gateway claims in the cluster, be the gateway readable or not.
+pub async fn release(tx: &mut Tx, gateway: GatewayId, cluster: ClusterId) -> Result<()> {
+    give_up(tx, gateway, cluster, &[]).await
+}
+
+async fn give_up(
+    tx: &mut Tx,
+    gateway: GatewayId,
+    cluster: ClusterId,
+    wanted: &[Port],
+) -> Result<()> {
+    let former = claimed_by(tx, gateway, cluster).await?;
     let ports = former.iter().chain(wanted).map(|it| it.port).collect();
-    others_on(tx, gateway.id, cluster, &ports).await?;
+    others_on(tx, gateway, cluster, &ports).await?;
     let sql = "DELETE FROM port_claims WHERE gateway_id = $1 AND cluster_id = $2";
-    execute!(tx.conn(), sql, gateway.id.0, cluster.0)?;
+    execute!(tx.conn(), sql, gateway.0, cluster.0)?;
     let sql = "DELETE FROM listener_ports WHERE cluster_id = $1 AND address = $2 AND port = $3 \
         AND NOT EXISTS (SELECT 1 FROM port_claims \
             WHERE cluster_id = $1 AND address = $2 AND port = $3)";
     for port in ports {
         execute!(tx.conn(), sql, cluster.0, EVERY_ADDRESS, i64::from(port))?;
-    }
-    for port in wanted {
-        insert(tx, gateway.id, gateway.tenant_id, cluster, port).await?;
     }
     Ok(())
 }

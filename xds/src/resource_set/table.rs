@@ -23,18 +23,46 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Entry {
     changed_at: Revision,
-    resource: Resource,
-    /// Remembered so that streams learn of it.
-    removed: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    There(Resource),
+    /// It exists, and what it is cannot be said here.
+    Retained,
+    /// Remembered so that streams learn of it, with what it was.
+    Removed(Option<Resource>),
+}
+
+impl State {
+    fn resource(&self) -> Option<&Resource> {
+        match self {
+            Self::There(resource) => Some(resource),
+            Self::Retained | Self::Removed(_) => None,
+        }
+    }
 }
 
 impl Table {
     pub(super) fn get(&self, name: &str) -> Option<&Resource> {
-        self.entries.get(name).filter(|entry| !entry.removed).map(|entry| &entry.resource)
+        self.entries.get(name)?.state.resource()
     }
 
     pub(super) fn removed(&self, name: &str) -> Option<&Resource> {
-        self.entries.get(name).filter(|entry| entry.removed).map(|entry| &entry.resource)
+        match &self.entries.get(name)?.state {
+            State::Removed(last) => last.as_ref(),
+            State::There(_) | State::Retained => None,
+        }
+    }
+
+    pub(super) fn is_retained(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| matches!(entry.state, State::Retained))
+    }
+
+    pub(super) fn retained(&self) -> impl Iterator<Item = &Arc<str>> {
+        let retained = |entry: &Entry| matches!(entry.state, State::Retained);
+        self.entries.iter().filter(move |(_, entry)| retained(entry)).map(|(name, _)| name)
     }
 
     /// The name behind an alias.
@@ -43,7 +71,7 @@ impl Table {
     }
 
     pub(super) fn each(&self) -> impl Iterator<Item = &Resource> {
-        self.entries.values().filter(|entry| !entry.removed).map(|entry| &entry.resource)
+        self.entries.values().filter_map(|entry| entry.state.resource())
     }
 
     pub(super) fn since(&self, since: Revision) -> impl Iterator<Item = &Arc<str>> {
@@ -54,40 +82,54 @@ impl Table {
         if self.get(resource.name()).is_some_and(|now| now.version() == resource.version()) {
             return false;
         }
-        self.put(resource, at, false);
+        self.put(resource.name().clone(), State::There(resource), at);
+        true
+    }
+
+    /// Without effect on what is there: that stays as it is.
+    pub(super) fn retain(&mut self, name: &Arc<str>, at: Revision) -> bool {
+        if self.get(name).is_some() || self.is_retained(name) {
+            return false;
+        }
+        self.put(name.clone(), State::Retained, at);
         true
     }
 
     pub(super) fn remove(&mut self, name: &str, at: Revision) -> bool {
-        let Some(resource) = self.get(name).cloned() else { return false };
-        self.put(resource, at, true);
+        let last = match self.entries.get_key_value(name) {
+            Some((name, Entry { state: State::There(last), .. })) => {
+                (name.clone(), Some(last.clone()))
+            }
+            Some((name, Entry { state: State::Retained, .. })) => (name.clone(), None),
+            Some((_, Entry { state: State::Removed(_), .. })) | None => return false,
+        };
+        self.put(last.0, State::Removed(last.1), at);
         true
     }
 
-    fn put(&mut self, resource: Resource, at: Revision, removed: bool) {
-        let name = resource.name().clone();
-        let aliases: Vec<_> = resource.aliases().to_vec();
-        if !removed {
-            self.content = self.content.wrapping_add(mark(&resource));
-        }
-        let entry = Entry { changed_at: at, resource, removed };
+    fn put(&mut self, name: Arc<str>, state: State, at: Revision) {
+        let (removed, new) = (matches!(state, State::Removed(_)), state.resource().cloned());
+        let entry = Entry { changed_at: at, state };
         if let Some(old) = self.entries.insert(name.clone(), entry) {
-            if !old.removed {
-                self.content = self.content.wrapping_sub(mark(&old.resource));
-            }
-            for alias in old.resource.aliases() {
-                if self.aliases.get(alias) == Some(&name) {
-                    self.aliases.remove(alias);
+            if let Some(old) = old.state.resource() {
+                self.content = self.content.wrapping_sub(mark(old));
+                for alias in old.aliases() {
+                    if self.aliases.get(alias) == Some(&name) {
+                        self.aliases.remove(alias);
+                    }
                 }
             }
             let place = (old.changed_at, name.clone());
             self.log.remove(&place);
             self.graves.remove(&place);
         }
+        if let Some(new) = new {
+            self.content = self.content.wrapping_add(mark(&new));
+            let aliases = new.aliases().iter().cloned();
+            self.aliases.extend(aliases.map(|alias| (alias, name.clone())));
+        }
         if removed {
             self.graves.insert((at, name.clone()));
-        } else {
-            self.aliases.extend(aliases.into_iter().map(|alias| (alias, name.clone())));
         }
         self.log.insert((at, name));
     }

@@ -305,7 +305,7 @@ impl TypeStream {
         }
         // A set is built from many in one go, for a fraction of what inserting them costs.
         self.upserts.append(&mut BTreeSet::from_iter(due));
-        let gone = held.keys().filter(|name| view.get(type_url, name).is_none());
+        let gone = held.keys().filter(|name| !view.exists(type_url, name));
         self.removals.extend(gone.map(|&name| (Arc::from(name), None)));
         same
     }
@@ -329,6 +329,9 @@ impl TypeStream {
                 self.removals.remove(name);
                 self.leaving.remove(name);
                 self.upserts.insert(name.clone());
+            } else if view.exists(&self.rules.type_url, name) {
+                // Retained: the client keeps what it has.
+                self.removals.remove(name);
             } else {
                 self.upserts.remove(name);
                 self.heartbeats.forget(name);

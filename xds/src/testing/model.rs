@@ -22,6 +22,8 @@ pub enum Op {
     Set(usize, u8, u8),
     /// A resource goes away.
     Remove(usize, u8),
+    /// A resource that is not there exists from now on, without content.
+    Retain(usize, u8),
     /// The client wants a name.
     Subscribe(usize, u8),
     /// The client wants everything.
@@ -54,6 +56,7 @@ impl Op {
             12..17 => Self::Request,
             17..22 => Self::Response,
             22 => Self::Reconnect,
+            23 => Self::Retain(t, n),
             _ => Self::Wait(u16::from(detail) * 12),
         }
     }
@@ -155,6 +158,11 @@ impl Model {
             Op::Remove(t, n) => {
                 let mut change = Change::default();
                 change.remove(TYPES[t], format!("n{n}"));
+                self.set.apply(change);
+            }
+            Op::Retain(t, n) => {
+                let mut change = Change::default();
+                change.retain(TYPES[t], format!("n{n}"));
                 self.set.apply(change);
             }
             Op::Subscribe(t, n) => self.subscribe(t, format!("n{n}")),
@@ -344,6 +352,8 @@ impl Model {
                 assert!(exempt || !self.refused_alone.contains(&key), "R33: {key:?} again");
             }
             for name in response.removals() {
+                let retained = self.set.retained(&response.type_url);
+                assert!(!retained.contains(name), "{name} exists");
                 self.refused_alone.retain(|(of, refused, _)| (*of, &**refused) != (t, &**name));
             }
             let same = self.down.iter().filter(|d| d.type_url == response.type_url);
@@ -376,6 +386,7 @@ impl Model {
             // Who gave the wildcard up is owed nothing.
             assert!(!self.awaits_more[t] || !self.wants[t].all, "R93: {type_url} has no end");
             let type_url = (*type_url).into();
+            let retained = self.set.retained(&type_url);
             for n in 0..5 {
                 let name = format!("n{n}");
                 let wanted = self.wants[t].want(&name);
@@ -385,6 +396,8 @@ impl Model {
                     Some("v7") => assert_ne!(held, Some("v7")),
                     // Nothing can say so.
                     None if self.variant == Variant::StateOfTheWorld && (t == 1 || !wanted) => {}
+                    // Whatever the client had of it.
+                    None if retained.contains(&name.as_str().into()) => {}
                     current => assert_eq!(held, current, "{name} of {t}"),
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use imp_xds::stream::Stream;
 use imp_xds::wire::{DeltaDiscoveryRequest, Status};
-use imp_xds::{Batching, ResourceSet, TypeRules};
+use imp_xds::{Batching, Change, ResourceSet, TypeRules};
 use tonic::Code;
 
 use crate::peer::{A, B, Peer, config, put, remove, resource_set};
@@ -438,4 +438,46 @@ fn r80_r81_a_client_that_does_not_answer_gets_the_newest_state_when_it_does() {
     }
     remove(&held, A, "b");
     assert_eq!(peer.ack(A), ["A[a@99]"]);
+}
+
+fn retain(set: &ResourceSet, name: &str) {
+    let mut change = Change::default();
+    change.retain(A, name);
+    set.apply(change);
+}
+
+#[test]
+fn r41_what_exists_without_content_is_neither_sent_nor_removed() {
+    let set = resource_set(&[(A, "a", "1")]);
+    retain(&set, "dark");
+    let mut peer = Peer::new(&set, &config());
+    let back = initial(A, &[], &[("a", "1"), ("dark", "5"), ("gone", "1")]);
+    peer.request(back);
+    assert_eq!(peer.poll(), ["A[]"]);
+    assert_eq!(peer.ack(A), none());
+    assert_eq!(peer.after(Duration::from_secs(3600)), ["A[-gone]"]);
+    assert_eq!(peer.ack(A), none());
+    // Content that comes is sent, and then the resource is one like any other.
+    put(&set, &[(A, "dark", "6")]);
+    assert_eq!(peer.poll(), ["A[dark@6]"]);
+    assert_eq!(peer.ack(A), none());
+    retain(&set, "dark");
+    assert_eq!(peer.poll(), none(), "what is there stays");
+    remove(&set, A, "dark");
+    assert_eq!(peer.after(Duration::from_secs(2)), none(), "the grace of removals");
+    assert_eq!(peer.after(Duration::from_secs(3600)), ["A[-dark]"]);
+}
+
+#[test]
+fn r41_what_exists_without_content_is_removed_when_it_is_gone() {
+    let set = resource_set(&[]);
+    retain(&set, "dark");
+    let mut peer = Peer::new(&set, &config());
+    peer.request(initial(A, &["*"], &[("dark", "5")]));
+    assert_eq!(peer.poll(), ["A[]"]);
+    assert_eq!(peer.ack(A), none());
+    assert_eq!(peer.subscribe(A, &["dark"]), none(), "nothing can be said of it");
+    remove(&set, A, "dark");
+    assert_eq!(peer.after(Duration::from_secs(2)), none(), "the grace of removals");
+    assert_eq!(peer.after(Duration::from_secs(3600)), ["A[-dark]"]);
 }

@@ -10,6 +10,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (t.clone(), n.clone(), 0..8_u8).prop_map(|(t, n, v)| Op::Set(t, n, v)),
         2 => (t.clone(), n.clone()).prop_map(|(t, n)| Op::Remove(t, n)),
+        1 => (t.clone(), n.clone()).prop_map(|(t, n)| Op::Retain(t, n)),
         2 => (t.clone(), n.clone()).prop_map(|(t, n)| Op::Subscribe(t, n)),
         1 => t.clone().prop_map(Op::SubscribeAll),
         2 => (t.clone(), n).prop_map(|(t, n)| Op::Unsubscribe(t, n)),

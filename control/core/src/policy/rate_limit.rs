@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::stored::words;
 use crate::{Check, Violations};
 
 /// `{"requests": 1000, "per": "minute"}`.
@@ -16,25 +17,26 @@ pub struct RateLimit {
     pub per: Per,
 }
 
-/// The windows of a rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Per {
-    /// 1 s.
-    Second,
-    /// 60 s.
-    Minute,
-    /// 3,600 s.
-    Hour,
+words! {
+    /// The windows of a rate.
+    pub enum Per {
+        /// 1 s.
+        Second = "second",
+        /// 60 s.
+        Minute = "minute",
+        /// 3,600 s.
+        Hour = "hour",
+    }
 }
 
 impl Per {
-    /// Its length.
+    /// Its length; 0: this release does not know it.
     pub fn seconds(self) -> u64 {
         match self {
             Self::Second => 1,
             Self::Minute => 60,
             Self::Hour => 3600,
+            Self::Newer(_) => 0,
         }
     }
 }

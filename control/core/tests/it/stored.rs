@@ -88,6 +88,104 @@ fn forward_compatible<T: Shape>(text: &'static str, lax: usize) {
     assert!(seen > 0 || lax == usize::MAX);
 }
 
+/// Pointers to all words, and to the objects whose one field says which variant it is.
+fn words(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::String(_) => found.push(at.to_owned()),
+        Value::Object(fields) => {
+            if fields.len() == 1 {
+                found.push(at.to_owned());
+            }
+            fields.iter().for_each(|(name, value)| words(value, &format!("{at}/{name}"), found));
+        }
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(index, value)| words(value, &format!("{at}/{index}"), found));
+        }
+        _ => {}
+    }
+}
+
+/// Wherever a request may hold one of several words or shapes, another one that is stored is kept.
+/// Returns how many places there are.
+fn keeps_words<T: Shape>(text: &'static str) -> usize {
+    let mut kept = 0;
+    for document in documents(text) {
+        let document: Value = serde_json::from_str(document).unwrap();
+        let mut places = Vec::new();
+        words(&document, "", &mut places);
+        for place in places {
+            let mut newer = document.clone();
+            let word = newer.pointer_mut(&place).unwrap();
+            *word = match word.as_object().and_then(|fields| fields.values().next()) {
+                Some(value) => json!({ "moon": value }),
+                None => json!("moon"),
+            };
+            let refused = serde_json::from_str::<T>(&newer.to_string());
+            let Err(refused) = refused.map_err(|error| error.to_string()) else { continue };
+            if !refused.contains("unknown variant `moon`") {
+                continue;
+            }
+            let read: T = stored::read(&newer.to_string()).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), newer, "{place}");
+            kept += 1;
+        }
+    }
+    kept
+}
+
+#[test]
+fn a_shape_of_a_newer_release_is_kept_however_it_looks() {
+    use imp_core::route::{PathMatch, ValueRule};
+    for newer in [
+        json!("any"),
+        json!({ "glob": "/a/*" }),
+        json!({ "prefix": { "path": "/a", "case": false } }),
+        json!({ "case": false, "prefix": "/a" }),
+    ] {
+        let read: PathMatch = stored::read(&newer.to_string()).unwrap();
+        assert!(matches!(read, PathMatch::Newer(_)), "{read:?}");
+        assert_eq!(serde_json::to_value(&read).unwrap(), newer);
+        assert!(serde_json::from_str::<PathMatch>(&newer.to_string()).is_err());
+    }
+    assert_eq!(
+        stored::read::<PathMatch>(r#"{"prefix":"/a"}"#).unwrap(),
+        PathMatch::Prefix("/a".into())
+    );
+    assert!(stored::read::<PathMatch>("7").is_err());
+    let value: ValueRule = stored::read(r#"{"range":[1,2]}"#).unwrap();
+    assert!(matches!(&value, ValueRule::Newer(newer) if newer.word() == "range"));
+}
+
+#[test]
+fn a_role_of_a_newer_release_allows_nothing() {
+    use imp_core::role::{Action, Kind, Role, any_allows};
+    let roles: Vec<Role> = stored::read(r#"["auditor","org-admin"]"#).unwrap();
+    assert_eq!(serde_json::to_value(&roles).unwrap(), json!(["auditor", "org-admin"]));
+    let auditor = roles[0];
+    assert!(!auditor.is_operator() && !auditor.is_customer());
+    for kind in Kind::ALL {
+        assert!(Action::ALL.iter().all(|&action| !any_allows(&[auditor], kind, action)));
+    }
+    assert!(serde_json::from_str::<Role>(r#""auditor""#).is_err());
+}
+
+#[test]
+fn terms_of_a_newer_release_give_no_less_only_to_their_like() {
+    let plan = |on_exceed: &str, amount: u64, scope: &str| -> PlanSpec {
+        let limit = json!({ "name": "l", "amount": amount, "window": "day",
+                            "on_exceed": on_exceed, "scope": scope });
+        stored::read(&json!({ "name": "p", "limits": [limit] }).to_string()).unwrap()
+    };
+    let block = plan("block", 5, "subscription");
+    let slow = plan("slow_down", 5, "subscription");
+    assert!(!slow.gives_as_much_as(&block) && !block.gives_as_much_as(&slow));
+    assert!(plan("slow_down", 6, "subscription").gives_as_much_as(&slow));
+    assert!(!plan("slow_down", 4, "subscription").gives_as_much_as(&slow));
+    assert!(!plan("block", 5, "city").gives_as_much_as(&block));
+    assert_eq!(slow.newer_word(), Some(("on_exceed", "slow_down")));
+}
+
 macro_rules! corpus {
     ($($file:literal: $type:ty, $lax:expr;)*) => {
         #[test]
@@ -98,6 +196,16 @@ macro_rules! corpus {
         #[test]
         fn a_field_of_a_newer_release_is_passed_over_when_stored_and_refused_when_sent() {
             $(forward_compatible::<$type>(include_str!(concat!("../corpus/", $file, ".jsonl")), $lax);)*
+        }
+
+        #[test]
+        fn a_word_of_a_newer_release_is_kept_when_stored_and_refused_when_sent() {
+            let kept = [$(
+                ($file, keeps_words::<$type>(include_str!(concat!("../corpus/", $file, ".jsonl"))))
+            ),*];
+            let places: Vec<_> = kept.into_iter().filter(|(_, places)| *places > 0).collect();
+            assert_eq!(places.iter().map(|(file, _)| *file).collect::<Vec<_>>(),
+                ["frozen_api_services", "listeners", "plan_spec", "product_publish_spec"]);
         }
 
         #[test]

@@ -5,10 +5,13 @@ use imp_core::subscription::{Subscription, SubscriptionStatus};
 use imp_proto::config as pb;
 use imp_store::compile::SubscribedTerms;
 
+use super::MessageError;
+
 /// What a subscription may do. One that waits for approval is as little entitled as one that is
 /// over; both are told, so that their keys are known but refused.
-pub fn entitlement(bought: &SubscribedTerms) -> pb::Entitlement {
+pub fn entitlement(bought: &SubscribedTerms) -> Result<pb::Entitlement, MessageError> {
     use pb::entitlement::State;
+    super::refuse(bought.terms.newer_word())?;
     let it = &bought.subscription;
     let state = match it.status {
         SubscriptionStatus::Active => State::Active,
@@ -18,7 +21,7 @@ pub fn entitlement(bought: &SubscribedTerms) -> pb::Entitlement {
         | SubscriptionStatus::Cancelled
         | SubscriptionStatus::Newer(_) => State::Ended,
     };
-    pb::Entitlement {
+    Ok(pb::Entitlement {
         id: it.id.to_string(),
         tenant_id: it.tenant_id.to_string(),
         customer_id: it.customer_id.to_string(),
@@ -33,7 +36,7 @@ pub fn entitlement(bought: &SubscribedTerms) -> pb::Entitlement {
         limits: bought.terms.all_limits().iter().map(limit).collect(),
         expires_at_ms: it.ends_at.map_or(0, |at| at.timestamp_millis()),
         counter_key: counter_key(it),
-    }
+    })
 }
 
 /// What the customer has used belongs to no plan: subscriptions that follow one another count in one
@@ -51,17 +54,22 @@ fn limit(limit: &Limit) -> pb::Limit {
         LimitWindow::Hour => (Window::Rolling, 3600),
         LimitWindow::Day => (Window::CalendarDay, 0),
         LimitWindow::Month => (Window::CalendarMonth, 0),
+        // Refused before, and by agents, here and below.
+        LimitWindow::Newer(_) => (Window::Unspecified, 0),
     };
     let unit = match limit.unit {
         LimitUnit::Requests => Unit::Requests,
+        LimitUnit::Newer(_) => Unit::Unspecified,
     };
     let on_exceed = match limit.on_exceed {
         OnExceed::Block => Beyond::Block,
         OnExceed::Overage => Beyond::Overage,
+        OnExceed::Newer(_) => Beyond::Unspecified,
     };
     let scope = match limit.scope {
         LimitScope::Subscription => Scope::Subscription,
         LimitScope::Consumer => Scope::Consumer,
+        LimitScope::Newer(_) => Scope::Unspecified,
     };
     pb::Limit {
         name: limit.name.clone(),

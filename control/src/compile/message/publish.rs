@@ -60,6 +60,7 @@ fn closed(desired: &DesiredPublish) -> DesiredPublish {
     for service in &mut api_services {
         service.spec.policies.retain(|policy| !is_unknown(policy));
     }
+    api_services.retain(|service| service.spec.newer_word().is_none());
     let DesiredPublish { id, tenant_id, status, revision, ref spec, .. } = *desired;
     let mut spec = spec.clone();
     if matches!(spec.auth_mode, AuthMode::Newer(_)) {
@@ -113,6 +114,7 @@ pub fn api_service(
 ) -> Result<pb::ApiService, MessageError> {
     let spec = &frozen.spec;
     refuse_unknown_policies(frozen)?;
+    super::refuse(spec.newer_word())?;
     let backends = spec.backend_names();
     let effective = Effective::of(&spec.policies);
     let mut places: HashMap<*const Policy, u32> = HashMap::new();
@@ -145,8 +147,7 @@ fn refuse_newer_words(spec: &ProductPublishSpec) -> Result<(), MessageError> {
         ("auth_mode", spec.auth_mode.newer_word()),
         ("delivery", spec.delivery.newer_word()),
     ];
-    let newer = words.into_iter().find_map(|(field, word)| Some((field, word?)));
-    newer.map_or(Ok(()), |(field, word)| Err(MessageError::UnknownWord { field, word }))
+    super::refuse(words.into_iter().find_map(|(field, word)| Some((field, word?))))
 }
 
 fn refuse_unknown_policies(frozen: &FrozenApiService) -> Result<(), MessageError> {
@@ -171,10 +172,12 @@ fn former_list(spec: &ApiServiceSpec, route: Option<&str>) -> Vec<pb::Policy> {
 fn bare_route(route: &Route) -> pb::Route {
     use pb::path_match::Kind;
     let path = match route.path.clone() {
-        PathMatch::Exact(path) => Kind::Exact(path),
-        PathMatch::Prefix(path) => Kind::Prefix(path),
-        PathMatch::Template(path) => Kind::Template(path),
-        PathMatch::Regex(regex) => Kind::Regex(regex),
+        PathMatch::Exact(path) => Some(Kind::Exact(path)),
+        PathMatch::Prefix(path) => Some(Kind::Prefix(path)),
+        PathMatch::Template(path) => Some(Kind::Template(path)),
+        PathMatch::Regex(regex) => Some(Kind::Regex(regex)),
+        // Refused before, and by agents, here and below.
+        PathMatch::Newer(_) => None,
     };
     let rewrite = route.rewrite.clone().map(|rewrite| pb::Rewrite {
         path: rewrite.path.unwrap_or_default(),
@@ -183,7 +186,7 @@ fn bare_route(route: &Route) -> pb::Route {
     pb::Route {
         id: route.id.to_string(),
         name: route.name.clone(),
-        path: Some(pb::PathMatch { kind: Some(path) }),
+        path: Some(pb::PathMatch { kind: path }),
         methods: route.methods.iter().map(|method| method.to_ascii_uppercase()).collect(),
         headers: route.headers.iter().map(value_match).collect(),
         query: route.query.iter().map(value_match).collect(),
@@ -197,12 +200,13 @@ fn bare_route(route: &Route) -> pb::Route {
 fn value_match(rule: &ValueMatch) -> pb::ValueMatch {
     use pb::value_match::Kind;
     let kind = match rule.value.clone() {
-        ValueRule::Exact(value) => Kind::Exact(value),
-        ValueRule::Prefix(value) => Kind::Prefix(value),
-        ValueRule::Regex(regex) => Kind::Regex(regex),
-        ValueRule::Present(present) => Kind::Present(present),
+        ValueRule::Exact(value) => Some(Kind::Exact(value)),
+        ValueRule::Prefix(value) => Some(Kind::Prefix(value)),
+        ValueRule::Regex(regex) => Some(Kind::Regex(regex)),
+        ValueRule::Present(present) => Some(Kind::Present(present)),
+        ValueRule::Newer(_) => None,
     };
-    pb::ValueMatch { name: rule.name.clone(), kind: Some(kind) }
+    pb::ValueMatch { name: rule.name.clone(), kind }
 }
 
 /// Routes name backends by name or id; on the wire it is the id.
@@ -225,11 +229,13 @@ fn backend(backend: &Backend) -> pb::Backend {
     let protocol = match backend.protocol {
         BackendProtocol::Http1 => Protocol::Http1,
         BackendProtocol::Http2 => Protocol::Http2,
+        BackendProtocol::Newer(_) => Protocol::Unspecified,
     };
     let lb_policy = match backend.lb_policy {
         LbPolicy::RoundRobin => Balance::RoundRobin,
         LbPolicy::LeastRequest => Balance::LeastRequest,
         LbPolicy::Random => Balance::Random,
+        LbPolicy::Newer(_) => Balance::Unspecified,
     };
     let endpoint = |endpoint: &imp_core::route::Endpoint| pb::Endpoint {
         host: endpoint.host.clone(),

@@ -1,6 +1,6 @@
 //! Keys: wherever the subscription is that they act under.
 
-use imp_core::CredentialId;
+use imp_core::{CredentialId, SubscriptionId};
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, IssuedCredential, Read, Which};
 use imp_store::outbox::Subject;
@@ -8,7 +8,7 @@ use imp_store::{Result, Store};
 
 use super::super::message;
 use super::super::placement::{Key, Place, Placed};
-use super::{Source, Unplaceable};
+use super::{Source, Unplaceable, place_of};
 
 pub(super) struct Credentials;
 
@@ -25,8 +25,20 @@ impl Source for Credentials {
         table::credentials(store, which).await
     }
 
+    async fn places(
+        store: &Store,
+        ids: &[CredentialId],
+    ) -> Result<Vec<(CredentialId, Option<Place>)>> {
+        let rows = table::places::credentials(store, Which::Ids(ids)).await?;
+        Ok(rows.into_iter().map(|row| place_of(row, |leader| Some(place(leader)))).collect())
+    }
+
     fn place(row: &IssuedCredential) -> std::result::Result<Option<Placed>, Unplaceable> {
-        let place = Place::Follows(Key::new(ResourceType::Entitlement, row.subscription_id));
+        let place = place(row.subscription_id);
         Ok(Some(Placed { place, resource: message::resource(&message::credential(row)) }))
     }
+}
+
+fn place(leader: SubscriptionId) -> Place {
+    Place::Follows(Key::new(ResourceType::Entitlement, leader))
 }

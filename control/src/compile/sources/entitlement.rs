@@ -1,14 +1,15 @@
 //! Subscriptions with their terms: wherever a publish is that they cover.
 
-use imp_core::SubscriptionId;
+use imp_core::{ProductPublishId, SubscriptionId};
 use imp_proto::config::ResourceType;
+use imp_store::compile::places::SubscriptionPlace;
 use imp_store::compile::{self as table, Read, SubscribedTerms, Which};
 use imp_store::outbox::Subject;
 use imp_store::{Result, Store};
 
 use super::super::message;
-use super::super::placement::{Anchor, Place, Placed};
-use super::{Source, Unplaceable};
+use super::super::placement::{Anchor, Offer, Place, Placed};
+use super::{Source, Unplaceable, place_of};
 
 pub(super) struct Entitlements;
 
@@ -25,13 +26,28 @@ impl Source for Entitlements {
         table::subscriptions(store, which).await
     }
 
+    async fn places(
+        store: &Store,
+        ids: &[SubscriptionId],
+    ) -> Result<Vec<(SubscriptionId, Option<Place>)>> {
+        let rows = table::places::subscriptions(store, Which::Ids(ids)).await?;
+        let place = |it: SubscriptionPlace| {
+            Some(place((it.product_id, it.environment), it.product_publish_id))
+        };
+        Ok(rows.into_iter().map(|row| place_of(row, place)).collect())
+    }
+
     fn place(row: &SubscribedTerms) -> std::result::Result<Option<Placed>, Unplaceable> {
         let bought = &row.subscription;
         let offer = (bought.product_id, bought.environment);
-        let place = Place::With(match bought.product_publish_id {
-            None => Anchor::Offer(offer),
-            Some(pin) => Anchor::Publish(pin, offer),
-        });
-        Ok(Some(Placed { place, resource: message::resource(&message::entitlement(row)) }))
+        let place = place(offer, bought.product_publish_id);
+        Ok(Some(Placed { place, resource: message::resource(&message::entitlement(row)?) }))
     }
+}
+
+fn place(offer: Offer, pin: Option<ProductPublishId>) -> Place {
+    Place::With(match pin {
+        None => Anchor::Offer(offer),
+        Some(pin) => Anchor::Publish(pin, offer),
+    })
 }

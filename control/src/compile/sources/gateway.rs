@@ -26,8 +26,18 @@ impl Source for Gateways {
         table::gateways(store, which).await
     }
 
-    fn place(row: &Gateway) -> std::result::Result<Option<Placed>, Unplaceable> {
-        let place = Place::With(Anchor::Gateway(row.id));
-        Ok(Some(Placed { place, resource: message::resource(&message::gateway(row)) }))
+    async fn places(_: &Store, ids: &[GatewayId]) -> Result<Vec<(GatewayId, Option<Place>)>> {
+        Ok(ids.iter().map(|id| (*id, Some(place(*id)))).collect())
     }
+
+    fn place(row: &Gateway) -> std::result::Result<Option<Placed>, Unplaceable> {
+        Ok(Some(Placed {
+            place: place(row.id),
+            resource: message::resource(&message::gateway(row)?),
+        }))
+    }
+}
+
+fn place(id: GatewayId) -> Place {
+    Place::With(Anchor::Gateway(id))
 }

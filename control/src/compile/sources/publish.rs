@@ -1,7 +1,8 @@
 //! Publishes at their desired revisions: in their cluster. They place everything else.
 
-use imp_core::ProductPublishId;
+use imp_core::{ClusterId, GatewayId, ProductPublishId};
 use imp_proto::config::ResourceType;
+use imp_store::compile::places::PublishPlace;
 use imp_store::compile::{self as table, DesiredPublish, Read, Which};
 use imp_store::outbox::{Subject, Told};
 use imp_store::{Result, Store};
@@ -9,8 +10,8 @@ use imp_xds::MAX_RESOURCE_BYTES;
 
 use super::super::backlog::DEAR;
 use super::super::message;
-use super::super::placement::{Anchor, Place, Placed};
-use super::{Reader, Source, Unplaceable};
+use super::super::placement::{Anchor, Offer, Place, Placed};
+use super::{Reader, Source, Unplaceable, place_of};
 
 pub(super) struct Publishes;
 
@@ -27,6 +28,24 @@ impl Source for Publishes {
         table::publishes(store, which).await
     }
 
+    async fn places(
+        store: &Store,
+        ids: &[ProductPublishId],
+    ) -> Result<Vec<(ProductPublishId, Option<Place>)>> {
+        let rows = table::places::publishes(store, Which::Ids(ids)).await?;
+        let place = |id, it: PublishPlace| {
+            let offer = (it.product_id, it.environment);
+            it.status.is_served().then(|| place(id, it.cluster_id, it.gateway_id, offer))
+        };
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let id = row.id;
+                place_of(row, |it| place(id, it))
+            })
+            .collect())
+    }
+
     fn place(row: &DesiredPublish) -> std::result::Result<Option<Placed>, Unplaceable> {
         if !row.status.is_served() {
             return Ok(None);
@@ -37,12 +56,8 @@ impl Source for Publishes {
             return Err(Unplaceable::TooLarge(resource.value().len()));
         }
         let offer = (spec.product_id, spec.environment);
-        let brings = vec![
-            Anchor::Gateway(spec.gateway_id),
-            Anchor::Offer(offer),
-            Anchor::Publish(row.id, offer),
-        ];
-        Ok(Some(Placed { place: Place::Cluster(spec.cluster_id, brings), resource }))
+        let place = place(row.id, spec.cluster_id, spec.gateway_id, offer);
+        Ok(Some(Placed { place, resource }))
     }
 
     fn told(reader: &mut Reader<'_>, id: ProductPublishId, row: Option<&DesiredPublish>) {
@@ -57,4 +72,9 @@ impl Source for Publishes {
             reader.dear.push((row.id, row.tenant_id));
         }
     }
+}
+
+fn place(id: ProductPublishId, cluster: ClusterId, gateway: GatewayId, offer: Offer) -> Place {
+    let brings = vec![Anchor::Gateway(gateway), Anchor::Offer(offer), Anchor::Publish(id, offer)];
+    Place::Cluster(cluster, brings)
 }

@@ -51,7 +51,7 @@ impl TypeStream {
     fn remove_what_came_late(&mut self, resources: &[SentResource], view: &View<'_>) {
         let type_url = &self.rules.type_url;
         for name in resources.iter().filter(|r| r.version().is_some()).map(SentResource::name) {
-            if view.get(type_url, name).is_none() && self.subscription.wants(name) {
+            if !view.exists(type_url, name) && self.subscription.wants(name) {
                 self.removals.entry(name.clone()).or_insert(None);
             }
         }
@@ -88,7 +88,7 @@ impl TypeStream {
             let removals =
                 resources.iter().filter(|r| r.version().is_none()).map(SentResource::name);
             let again =
-                removals.filter(|n| view.get(type_url, n).is_none() && self.subscription.wants(n));
+                removals.filter(|n| !view.exists(type_url, n) && self.subscription.wants(n));
             self.removals.extend(again.map(|name| (name.clone(), None)));
         }
         if self.sends_full_state() {

@@ -21,7 +21,7 @@ impl TypeStream {
         let type_url = &self.rules.type_url;
         let asked = std::mem::take(&mut self.asked);
         let (mut due, missing): (BTreeSet<_>, BTreeSet<_>) =
-            asked.into_iter().partition(|name| view.get(type_url, name).is_some());
+            asked.into_iter().partition(|name| view.exists(type_url, name));
         let silent = self.rules.never_remove || self.variant == Variant::StateOfTheWorld;
         // Of a type that is sent one by one, a refusal must have one possible cause.
         let missing_first =
@@ -130,7 +130,7 @@ impl TypeStream {
         let is_full = self.sends_full_state();
         let mut room = Room::of(&self.rules);
         self.removals.retain(|name, since| {
-            if view.get(type_url, name).is_some() {
+            if view.exists(type_url, name) {
                 return false;
             }
             let is_due = now - *since.get_or_insert(now) >= wait;

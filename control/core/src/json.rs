@@ -1,5 +1,6 @@
-//! JSON read into a type, so that what is wrong has its kind. serde_json tells all faults by one type and a
-//! sentence; here serde names the kind itself.
+//! JSON read into a type: a request strictly, and so that what is wrong has its kind (serde_json tells all
+//! faults by one type and a sentence; here serde names the kind itself), or what was stored, past what this
+//! release does not know ([`crate::stored`]).
 
 use std::fmt;
 
@@ -11,12 +12,23 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
+use crate::stored::{CHOICE, FOREIGN};
+
 /// What does not fit the type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Misfit {
+pub enum Misfit {
+    /// A field that must be there.
     Missing(&'static str),
-    Unknown { field: String, detail: String },
+    /// A field that the type does not have.
+    Unknown {
+        /// Its name.
+        field: String,
+        /// A sentence.
+        detail: String,
+    },
+    /// Of another type than the field's.
     Type(String),
+    /// Of the type, and not one of its values.
     Value(String),
 }
 
@@ -53,14 +65,37 @@ impl de::Error for Misfit {
     }
 }
 
-/// A value from a body.
-pub(super) struct Body(pub(super) Value);
+/// A value that is read.
+#[derive(Debug)]
+pub struct Json {
+    value: Value,
+    from: From,
+}
 
-impl<'de> Deserializer<'de> for Body {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Request,
+    Storage,
+}
+
+impl Json {
+    /// Sent by a caller: whatever the type does not have is a fault.
+    pub fn request(value: Value) -> Self {
+        Self { value, from: From::Request }
+    }
+
+    /// Stored by this release or another: what the type does not have is passed over, or kept.
+    pub fn stored(value: Value) -> Self {
+        Self { value, from: From::Storage }
+    }
+}
+
+impl<'de> Deserializer<'de> for Json {
     type Error = Misfit;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
-        match self.0 {
+        let from = self.from;
+        match self.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(value),
             Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
@@ -71,19 +106,21 @@ impl<'de> Deserializer<'de> for Body {
             },
             Value::String(text) => visitor.visit_string(text),
             Value::Array(items) => {
-                let mut items = Items(items.into_iter());
+                let mut items = Items { left: items.into_iter(), from };
                 let read = visitor.visit_seq(&mut items)?;
-                match items.0.len() {
-                    0 => Ok(read),
-                    more => Err(de::Error::invalid_length(more, &"fewer elements in array")),
+                match items.left.len() {
+                    more if more > 0 && from == From::Request => {
+                        Err(de::Error::invalid_length(more, &"fewer elements in array"))
+                    }
+                    _ => Ok(read),
                 }
             }
-            Value::Object(fields) => visitor.visit_map(Fields::of(fields)),
+            Value::Object(fields) => visitor.visit_map(Fields::of(fields, from)),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -94,32 +131,69 @@ impl<'de> Deserializer<'de> for Body {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(
+    fn deserialize_unit_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Misfit> {
-        match self.0 {
+        match (self.from, name) {
+            (From::Storage, FOREIGN) => visitor.visit_newtype_struct(self),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        mut self,
+        _name: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        if let (From::Storage, Value::Object(fields)) = (self.from, &mut self.value) {
+            fields.retain(|name, _| known.contains(&name.as_str()));
+        }
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        let from = self.from;
+        match self.value {
+            value if from == From::Storage && is_kept(name, variants, &value) => {
+                visitor.visit_newtype_struct(Self { value, from })
+            }
             Value::String(word) => visitor.visit_enum(word.into_deserializer()),
             Value::Object(fields) => {
                 let mut fields = fields.into_iter();
                 match (fields.next(), fields.next()) {
-                    (Some((name, value)), None) => visitor.visit_enum(Choice(name, value)),
+                    (Some((name, value)), None) => {
+                        visitor.visit_enum(Variant { name, content: Self { value, from } })
+                    }
                     _ => Err(de::Error::invalid_value(Unexpected::Map, &"one field")),
                 }
             }
-            other => Self(other).deserialize_any(visitor),
+            value => Self { value, from }.deserialize_any(visitor),
         }
     }
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        seq tuple tuple_struct map identifier ignored_any
     }
 }
 
-struct Items(std::vec::IntoIter<Value>);
+/// Whether the enum decides by itself what to do with it: a shape, or a word that it does not know.
+fn is_kept(name: &str, variants: &[&str], value: &Value) -> bool {
+    name == CHOICE || value.as_str().is_some_and(|word| !variants.contains(&word))
+}
+
+struct Items {
+    left: std::vec::IntoIter<Value>,
+    from: From,
+}
 
 impl<'de> SeqAccess<'de> for &mut Items {
     type Error = Misfit;
@@ -128,11 +202,12 @@ impl<'de> SeqAccess<'de> for &mut Items {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Misfit> {
-        self.0.next().map(|value| seed.deserialize(Body(value))).transpose()
+        let from = self.from;
+        self.left.next().map(|value| seed.deserialize(Json { value, from })).transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.0.len())
+        Some(self.left.len())
     }
 }
 
@@ -140,13 +215,14 @@ impl<'de> SeqAccess<'de> for &mut Items {
 struct Fields {
     left: std::vec::IntoIter<(String, Value)>,
     value: Value,
+    from: From,
 }
 
 impl Fields {
-    fn of(fields: Map<String, Value>) -> Self {
+    fn of(fields: Map<String, Value>, from: From) -> Self {
         let mut fields: Vec<_> = fields.into_iter().collect();
         fields.sort_by_key(|(name, _)| name != "type");
-        Self { left: fields.into_iter(), value: Value::Null }
+        Self { left: fields.into_iter(), value: Value::Null, from }
     }
 }
 
@@ -164,45 +240,46 @@ impl<'de> MapAccess<'de> for Fields {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Misfit> {
-        seed.deserialize(Body(self.value.take()))
+        seed.deserialize(Json { value: self.value.take(), from: self.from })
     }
 }
 
 /// `{"prefix": "/pay"}`: the one field names the variant.
-struct Choice(String, Value);
+struct Variant {
+    name: String,
+    content: Json,
+}
 
-impl<'de> EnumAccess<'de> for Choice {
+impl<'de> EnumAccess<'de> for Variant {
     type Error = Misfit;
-    type Variant = Content;
+    type Variant = Json;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Content), Misfit> {
-        let name: StringDeserializer<Misfit> = self.0.into_deserializer();
-        Ok((seed.deserialize(name)?, Content(self.1)))
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Json), Misfit> {
+        let name: StringDeserializer<Misfit> = self.name.into_deserializer();
+        Ok((seed.deserialize(name)?, self.content))
     }
 }
 
-struct Content(Value);
-
-impl<'de> VariantAccess<'de> for Content {
+impl<'de> VariantAccess<'de> for Json {
     type Error = Misfit;
 
     fn unit_variant(self) -> Result<(), Misfit> {
-        de::Deserialize::deserialize(Body(self.0))
+        de::Deserialize::deserialize(self)
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Misfit> {
-        seed.deserialize(Body(self.0))
+        seed.deserialize(self)
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Misfit> {
-        Body(self.0).deserialize_any(visitor)
+        self.deserialize_any(visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
         self,
-        _fields: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Misfit> {
-        Body(self.0).deserialize_any(visitor)
+        self.deserialize_struct("", fields, visitor)
     }
 }

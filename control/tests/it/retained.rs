@@ -1,0 +1,86 @@
+//! Rows that a replica cannot read or render: agents keep what they have of them.
+
+use imp_proto::config::ResourceType;
+use imp_store::testing::{Database, Kind, execute};
+use rstest::rstest;
+
+use crate::agent::Agent;
+use crate::control_plane::{ControlPlane, Shop};
+
+/// Spoils the row that the resource of the first publish is made of.
+fn spoiled(of: ResourceType, kind: Kind) -> &'static str {
+    match (of, kind) {
+        (ResourceType::Gateway, _) => "UPDATE gateways SET listeners = '[7]'",
+        (ResourceType::Publish, _) => {
+            "UPDATE product_publish_revisions SET api_services = '[7]' WHERE product_publish_id = \
+             (SELECT id FROM product_publishes ORDER BY id LIMIT 1)"
+        }
+        (ResourceType::Entitlement, _) => "UPDATE plan_versions SET terms = '7'",
+        (ResourceType::Credential, Kind::Sqlite) => "UPDATE credentials SET secret_hash = x'07'",
+        (ResourceType::Credential, Kind::Postgres) => {
+            "UPDATE credentials SET secret_hash = '\\x07'::bytea"
+        }
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_replica_takes_nothing_away_that_it_cannot_read(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+    #[values(
+        ResourceType::Gateway,
+        ResourceType::Publish,
+        ResourceType::Entitlement,
+        ResourceType::Credential
+    )]
+    of: ResourceType,
+) {
+    let database = Database::fresh(kind).await.unwrap();
+    let plane = ControlPlane::start_on(Some(database.url())).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let other = shop.provider.make("product-publishes", shop.publish("other.example.com")).await;
+    let other = other["id"].as_str().unwrap();
+    let mut agent = Agent::start(&plane, shop.id("clusters")).await;
+    agent.held.reach([1, 2, 1, 1]).await;
+    let before = agent.held.versions(of);
+
+    execute(&plane.running.store, spoiled(of, kind)).await.unwrap();
+    let plane = plane.restart(Some(database.url())).await;
+    agent.held.take_log();
+    agent.follow(plane.running.agent_addr).await;
+    let provider = plane.admin.with(shop.provider.token.as_deref());
+    let path = format!("/v1/product-publishes/{other}");
+    assert_eq!(provider.delete(&path).await.status, 204);
+    // What the replica thinks is gone goes first.
+    agent.held.reach([1, 1, 1, 1]).await;
+    assert_eq!(agent.held.take_log(), [format!("-{other}")]);
+    let mut kept = before;
+    kept.remove(other);
+    assert_eq!(agent.held.versions(of), kept);
+
+    // Whoever has nothing of it is served the rest.
+    let newcomer = Agent::start(&plane, shop.id("clusters")).await;
+    let expected = ResourceType::ALL.iter().map(|it| usize::from(*it != of)).collect::<Vec<_>>();
+    newcomer.held.reach(expected.try_into().unwrap()).await;
+
+    assert_eq!(provider.delete(&shop.path("product-publishes")).await.status, 204);
+    agent.held.reach([0, 0, 0, 0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_be_read_again_is_sent() {
+    let database = Database::fresh(Kind::Sqlite).await.unwrap();
+    let plane = ControlPlane::start_on(Some(database.url())).await;
+    let shop = Shop::open(&plane, "acme").await;
+    shop.provider.make("product-publishes", shop.publish("other.example.com")).await;
+    execute(&plane.running.store, spoiled(ResourceType::Publish, Kind::Sqlite)).await.unwrap();
+    let plane = plane.restart(Some(database.url())).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    let mended = "UPDATE product_publish_revisions SET api_services = (SELECT api_services \
+        FROM product_publish_revisions ORDER BY product_publish_id DESC LIMIT 1)";
+    execute(&plane.running.store, mended).await.unwrap();
+    let provider = plane.admin.with(shop.provider.token.as_deref());
+    provider.step(&format!("{}/suspend", shop.path("product-publishes"))).await.ok();
+    agent.held.reach([1, 2, 1, 1]).await;
+}
