@@ -4,8 +4,10 @@
 //! the agent to hold what only shows later (the address that a name resolves to).
 
 pub mod caps;
+pub mod headers;
 pub mod network;
 pub mod origin;
 pub mod proof;
+pub mod query;
 pub mod regexes;
 pub mod texts;

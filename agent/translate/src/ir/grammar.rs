@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use imp_grammar::{caps, regexes};
+use imp_grammar::{caps, headers, regexes};
 
 use super::endpoint_host::EndpointHost;
 
@@ -161,19 +161,7 @@ pub(super) fn header_name(text: &str) -> Result<String, Fault> {
 /// A header name that a policy may write.
 pub(super) fn writable_header(text: &str) -> Result<String, Fault> {
     let name = header_name(text)?;
-    let framing = [
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "upgrade",
-        "te",
-        "trailer",
-        "keep-alive",
-        "proxy-connection",
-    ];
-    let reserved = ["x-imp-", "x-envoy-", "x-forwarded-"];
-    if framing.contains(&name.as_str()) || reserved.iter().any(|start| name.starts_with(start)) {
+    if headers::is_reserved(&name) {
         return Err(Fault::ReservedHeader(name));
     }
     Ok(name)

@@ -1,5 +1,6 @@
 //! Claims about what is judged alike.
 
+mod query;
 mod regexes;
 mod table;
 mod texts;
