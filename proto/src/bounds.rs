@@ -188,13 +188,27 @@ const PART_OVERHEAD: usize = 128;
 /// An origin with a wildcard becomes an expression, which Envoy compiles for each route.
 const EXPRESSION_PARTS: usize = 16;
 
+/// A condition on a query parameter becomes an expression of nine instructions for each byte.
+const QUERY_BYTE: usize = 128;
+
+fn query_bytes(route: &pb::Route) -> usize {
+    use value_match::Kind;
+    let of_condition = |condition: &pb::ValueMatch| match &condition.kind {
+        Some(Kind::Exact(text) | Kind::Prefix(text)) => condition.name.len() + text.len(),
+        Some(Kind::Present(_)) => condition.name.len(),
+        Some(Kind::Regex(_)) | None => 0,
+    };
+    route.query.iter().map(of_condition).sum::<usize>() * QUERY_BYTE
+}
+
 /// Each policy stands on each of its routes in Envoy's configuration.
 fn served(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
     let weight = |policy: &pb::Policy| policy.encoded_len() + parts(policy) * PART_OVERHEAD;
     let is_cors = |policy: &pb::Policy| matches!(policy.kind, Some(policy::Kind::Cors(_)));
     let of_route = |route: &pb::Route| {
         let policies = || policies::of_route(listed, route).flatten();
-        let once = ROUTE_OVERHEAD + size::route(route) + policies().map(weight).sum::<usize>();
+        let own = ROUTE_OVERHEAD + size::route(route) + query_bytes(route);
+        let once = own + policies().map(weight).sum::<usize>();
         // Preflights take another route, with all of it.
         let is_asked = !(route.methods.is_empty() && route.headers.is_empty());
         let preflight = is_asked && policies().any(is_cors);

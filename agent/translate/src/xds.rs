@@ -3,6 +3,7 @@
 pub mod assembly;
 mod canon;
 pub mod cluster;
+mod conditions;
 pub mod door;
 pub mod filter;
 mod host;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use imp_grammar::hosts::{self, HostFault};
-use imp_grammar::{caps, regexes, texts};
+use imp_grammar::{caps, headers, regexes, texts};
 
 use crate::check::Fault;
 
@@ -192,23 +192,22 @@ pub fn header_name(text: &str) -> Result<(), Fault> {
 pub fn writable_header(text: &str) -> Result<(), Fault> {
     header_name(text)?;
     let lower = text.to_ascii_lowercase();
-    let framing = [
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "upgrade",
-        "te",
-        "trailer",
-        "keep-alive",
-        "proxy-connection",
-    ];
-    let reserved = ["x-imp-", "x-envoy-", "x-forwarded-"];
-    if framing.contains(&lower.as_str()) || reserved.iter().any(|prefix| lower.starts_with(prefix))
-    {
-        return Err(Fault::new("reserved_header", format!("{lower} belongs to the gateway")));
+    if headers::is_reserved(&lower) { Err(reserved(&lower)) } else { Ok(()) }
+}
+
+/// A header that a route may ask for.
+pub fn matched_header(text: &str) -> Result<(), Fault> {
+    header_name(text)?;
+    let lower = text.to_ascii_lowercase();
+    if !headers::is_hidden_from_routes(&lower) {
+        return Ok(());
     }
-    Ok(())
+    let detail = format!("the gateway removes or rewrites {lower} before it looks for a route");
+    Err(Fault::new("reserved_header", detail))
+}
+
+fn reserved(name: &str) -> Fault {
+    Fault::new("reserved_header", format!("{name} belongs to the gateway"))
 }
 
 /// A literal header value: visible ASCII, blanks and tabs. Envoy reads '%' as the start of a

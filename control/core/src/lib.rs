@@ -11,6 +11,7 @@ pub mod api_token;
 pub mod check;
 pub mod client_app;
 pub mod cluster;
+mod condition;
 pub mod consumer;
 pub mod credential;
 pub mod customer;

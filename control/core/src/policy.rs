@@ -165,6 +165,13 @@ impl PolicyConfig {
         }
     }
 
+    fn is_vain(&self) -> bool {
+        match self {
+            Self::RequestHeaders(headers) | Self::ResponseHeaders(headers) => headers.is_empty(),
+            Self::RateLimit(_) | Self::IpAccess(_) | Self::Cors(_) | Self::Unknown(_) => false,
+        }
+    }
+
     fn checks(&self) -> &dyn Check {
         match self {
             Self::RateLimit(limit) => limit,
@@ -190,7 +197,16 @@ impl Check for UnknownPolicy {
 impl Check for Policy {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
-        v.within("config", |v| self.config.checks().check(v));
+        v.within("config", |v| {
+            self.config.checks().check(v);
+            if let PolicyConfig::ResponseHeaders(headers) = &self.config {
+                headers.check_answers(v);
+            }
+            // Of a route, an empty one takes the place of the service's.
+            if self.route.is_none() && self.config.is_vain() {
+                v.add("set", "required", "without a header to set, add or remove it does nothing");
+            }
+        });
     }
 }
 

@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::check::Fault;
+use crate::condition::unknown;
 use crate::stored::{NewerChoice, choice, words};
-use crate::{BackendId, Check, RouteId, Violations, grammar};
+use crate::{BackendId, Check, RouteId, Violations, condition, grammar};
+
+pub use crate::condition::{ValueMatch, ValueRule};
 
 /// Which calls go where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -85,52 +88,6 @@ impl PathMatch {
     }
 }
 
-/// Matches one header or query parameter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ValueMatch {
-    /// Of the header or parameter.
-    pub name: String,
-    /// How its value must be.
-    pub value: ValueRule,
-}
-
-/// One way to match a value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case", remote = "Self")]
-pub enum ValueRule {
-    /// Equal.
-    Exact(String),
-    /// Begins with.
-    Prefix(String),
-    /// RE2 syntax, over the whole value.
-    Regex(String),
-    /// True: must be there. False: must not.
-    Present(bool),
-    /// Of a newer release, in what is stored; no request may hold one.
-    #[serde(skip)]
-    Newer(NewerChoice),
-}
-choice!(ValueRule);
-
-impl ValueRule {
-    fn check(&self) -> Result<(), Fault> {
-        match self {
-            Self::Prefix(value) if value.is_empty() => {
-                Err(Fault::new("required", "a prefix is not empty; `present` matches any value"))
-            }
-            Self::Exact(value) | Self::Prefix(value) => grammar::match_value(value),
-            Self::Regex(regex) => grammar::regex(regex),
-            Self::Present(_) => Ok(()),
-            Self::Newer(newer) => Err(unknown(newer)),
-        }
-    }
-}
-
-fn unknown(newer: &NewerChoice) -> Fault {
-    Fault::new("unknown_value", format!("this release does not know '{}'", newer.word()))
-}
-
 /// A backend and its share of the calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -205,14 +162,8 @@ impl Route {
         if !v.at_most(longer, headers + query, &caps::MATCHERS_PER_ROUTE) {
             return;
         }
-        v.each("headers", &self.headers, |v, header| {
-            v.take("name", grammar::header_name(&header.name));
-            v.take("value", header.value.check());
-        });
-        v.each("query", &self.query, |v, parameter| {
-            v.take("name", grammar::name(&parameter.name));
-            v.take("value", parameter.value.check());
-        });
+        v.each("headers", &self.headers, condition::check_header);
+        v.each("query", &self.query, condition::check_parameter);
     }
 
     fn check_backends(&self, v: &mut Violations) {

@@ -4,9 +4,11 @@
 //! the agent to hold what only shows later (the address that a name resolves to).
 
 pub mod caps;
+pub mod headers;
 pub mod hosts;
 pub mod network;
 pub mod origin;
 pub mod proof;
+pub mod query;
 pub mod regexes;
 pub mod texts;

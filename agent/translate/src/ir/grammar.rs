@@ -1,7 +1,7 @@
 //! The grammars of single values.
 
 use imp_grammar::hosts::{self, EndpointHost};
-use imp_grammar::{caps, regexes};
+use imp_grammar::{caps, headers, regexes};
 
 /// What can be wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,19 +154,7 @@ pub(super) fn header_name(text: &str) -> Result<String, Fault> {
 /// A header name that a policy may write.
 pub(super) fn writable_header(text: &str) -> Result<String, Fault> {
     let name = header_name(text)?;
-    let framing = [
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "upgrade",
-        "te",
-        "trailer",
-        "keep-alive",
-        "proxy-connection",
-    ];
-    let reserved = ["x-imp-", "x-envoy-", "x-forwarded-"];
-    if framing.contains(&name.as_str()) || reserved.iter().any(|start| name.starts_with(start)) {
+    if headers::is_reserved(&name) {
         return Err(Fault::ReservedHeader(name));
     }
     Ok(name)

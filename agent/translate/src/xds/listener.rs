@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::listener::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
 use envoy_types::pb::google::protobuf::Any;
+use imp_grammar::headers::{STRIPPED_NAMES, STRIPPED_PREFIXES};
 use prost::{Message, Name};
 
 use super::canon::{ads, extension, header, milliseconds, socket_address, truth, uint};
@@ -157,35 +158,12 @@ fn route_specifier(port: u16, layout: Layout) -> hcm::http_connection_manager::R
     })
 }
 
-/// What only a proxy in front may say: of the caller, of the call, to Envoy.
-const FOREIGN: [&str; 4] = ["x-imp-", "x-envoy-", "x-forwarded-", "x-original-"];
-
-/// The same, with names of their own. Envoy writes `x-forwarded-for` and `x-forwarded-proto` itself,
-/// behind this. `proxy` becomes HTTP_PROXY in CGI. The last two would join the caller's trace to ours.
-const FOREIGN_NAMES: [&str; 16] = [
-    "forwarded",
-    "proxy",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-appengine-user-ip",
-    "x-azure-clientip",
-    "x-azure-socketip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "front-end-https",
-    "x-url-scheme",
-    "x-rewrite-url",
-    "x-client-trace-id",
-    "x-ot-span-context",
-];
-
-/// Takes away what only the gateway may say.
+/// Takes away what only the gateway may say. Envoy writes `x-forwarded-for` and `x-forwarded-proto` itself,
+/// behind this.
 fn strip() -> early::HeaderMutation {
     use rules::header_mutation::Action;
-    let families = FOREIGN.map(starts_with);
-    let names = FOREIGN_NAMES.map(|name| mutation(Action::Remove(name.to_owned())));
+    let families = STRIPPED_PREFIXES.map(starts_with);
+    let names = STRIPPED_NAMES.map(|name| mutation(Action::Remove(name.to_owned())));
     early::HeaderMutation { mutations: families.into_iter().chain(names).collect() }
 }
 

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
-use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf as google;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::canon::{self, inline, milliseconds, truth, uint};
+use super::conditions;
 use super::door::context;
 use super::filter::DOOR;
 use super::listener::IDLE_MS;
 use super::names::{KEY_HOST, KEY_PORT};
-use super::path::{self, Rewrite, regex_matcher};
+use super::path::{self, Rewrite};
 use super::policy;
 use crate::ir;
 
@@ -101,7 +101,7 @@ impl<'a> Renderer<'a> {
         let (after, policies) = (after.encode_to_vec(), self.policies.render(&route.policies));
         let one = |specifier| {
             let before = envoy::Route {
-                r#match: Some(conditions(route, specifier, below.as_deref())),
+                r#match: Some(matches(route, specifier, below.as_deref())),
                 metadata: Some(metadata("publish_id", &self.publish.id)),
                 action: Some(action.clone()),
                 ..Default::default()
@@ -240,7 +240,7 @@ pub(super) fn metadata(key: &str, value: &str) -> core::Metadata {
     }
 }
 
-fn conditions(
+fn matches(
     route: &ir::Route,
     specifier: envoy::route_match::PathSpecifier,
     below: Option<&str>,
@@ -249,8 +249,11 @@ fn conditions(
     let own = below.into_iter().chain(method_matcher(&route.methods));
     envoy::RouteMatch {
         path_specifier: Some(specifier),
-        headers: own.chain(route.headers.iter().map(header_matcher)).collect(),
-        query_parameters: route.query.iter().map(query_matcher).collect(),
+        headers: own
+            .chain(route.headers.iter().map(conditions::header))
+            .chain(route.query.iter().filter_map(conditions::spelled))
+            .collect(),
+        query_parameters: route.query.iter().filter_map(conditions::as_sent).collect(),
         ..Default::default()
     }
 }
@@ -265,41 +268,7 @@ fn method_matcher(methods: &[String]) -> Option<envoy::HeaderMatcher> {
 }
 
 fn pseudo(name: &str, rule: ir::ValueRule) -> envoy::HeaderMatcher {
-    header_matcher(&ir::ValueMatch { name: name.to_owned(), rule })
-}
-
-fn string_matcher(rule: &ir::ValueRule) -> Result<matcher::StringMatcher, bool> {
-    use matcher::string_matcher::MatchPattern;
-    let pattern = match rule {
-        ir::ValueRule::Exact(text) => MatchPattern::Exact(text.clone()),
-        ir::ValueRule::Prefix(text) => MatchPattern::Prefix(text.clone()),
-        ir::ValueRule::Regex(regex) => MatchPattern::SafeRegex(regex_matcher(regex.clone())),
-        ir::ValueRule::Present(present) => return Err(*present),
-    };
-    Ok(matcher::StringMatcher { match_pattern: Some(pattern), ..Default::default() })
-}
-
-fn header_matcher(rule: &ir::ValueMatch) -> envoy::HeaderMatcher {
-    use envoy::header_matcher::HeaderMatchSpecifier::{PresentMatch, StringMatch};
-    envoy::HeaderMatcher {
-        name: rule.name.clone(),
-        header_match_specifier: Some(match string_matcher(&rule.rule) {
-            Ok(matcher) => StringMatch(matcher),
-            Err(present) => PresentMatch(present),
-        }),
-        ..Default::default()
-    }
-}
-
-fn query_matcher(rule: &ir::ValueMatch) -> envoy::QueryParameterMatcher {
-    use envoy::query_parameter_matcher::QueryParameterMatchSpecifier::{PresentMatch, StringMatch};
-    envoy::QueryParameterMatcher {
-        name: rule.name.clone(),
-        query_parameter_match_specifier: Some(match string_matcher(&rule.rule) {
-            Ok(matcher) => StringMatch(matcher),
-            Err(present) => PresentMatch(present),
-        }),
-    }
+    conditions::header(&ir::ValueMatch { name: name.to_owned(), rule })
 }
 
 fn action(

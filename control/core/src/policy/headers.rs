@@ -1,6 +1,9 @@
 //! `request_headers` and `response_headers`: what the upstream and the caller see.
 
+use std::collections::HashSet;
+
 use imp_grammar::caps;
+use imp_grammar::headers::{Change, is_undone};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -52,10 +55,45 @@ impl Check for Headers {
         v.each("remove", &self.remove, |v, name| {
             v.take("", grammar::writable_header(name));
         });
+        self.check_effect(v);
     }
 }
 
 impl Headers {
+    /// Refuses what would do nothing.
+    fn check_effect(&self, v: &mut Violations) {
+        let removed: HashSet<_> = self.remove.iter().map(|it| it.to_ascii_lowercase()).collect();
+        let mut last = HashSet::new();
+        for (index, header) in self.set.iter().enumerate().rev() {
+            let name = header.name.to_ascii_lowercase();
+            let why = match (removed.contains(&name), last.insert(name)) {
+                (true, _) => "it is removed, too; removing comes last",
+                (_, false) => "it is set again, further down",
+                _ => continue,
+            };
+            v.within("set", |v| v.within(index, |v| v.add("name", "without_effect", why)));
+        }
+        v.each("add", &self.add, |v, header| {
+            if removed.contains(&header.name.to_ascii_lowercase()) {
+                v.add("name", "without_effect", "it is removed, too; removing comes last");
+            }
+        });
+    }
+
+    /// Refuses what the listener would undo in every answer.
+    pub(super) fn check_answers(&self, v: &mut Violations) {
+        let refuse = |v: &mut Violations, at: &str, name: &str, change: Change| {
+            let name = name.to_ascii_lowercase();
+            if is_undone(&name, change) {
+                let detail = format!("the gateway writes {name} into every answer");
+                v.add(at, "reserved_header", detail);
+            }
+        };
+        v.each("set", &self.set, |v, it| refuse(v, "name", &it.name, Change::Write));
+        v.each("add", &self.add, |v, it| refuse(v, "name", &it.name, Change::Write));
+        v.each("remove", &self.remove, |v, name| refuse(v, "", name, Change::Remove));
+    }
+
     /// How many headers it names.
     pub fn len(&self) -> usize {
         self.set.len() + self.add.len() + self.remove.len()

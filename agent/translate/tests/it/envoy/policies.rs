@@ -18,7 +18,7 @@ fn access(allow: &[&str], deny: &[&str]) -> pb::Policy {
 }
 
 /// One service with these routes and this policy of its own.
-async fn serving(routes: Vec<pb::Route>, of_service: Option<pb::Policy>) -> Rig {
+pub(super) async fn serving(routes: Vec<pb::Route>, of_service: Option<pb::Policy>) -> Rig {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;
     let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
     rig.apply(&delta);
