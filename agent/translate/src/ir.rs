@@ -9,6 +9,7 @@ mod error;
 mod gateway;
 mod grammar;
 mod model;
+mod order;
 pub mod policy;
 mod publish;
 mod route;
@@ -16,7 +17,7 @@ mod route;
 pub use endpoint_host::EndpointHost;
 pub use error::ParseError;
 pub use grammar::Fault;
-pub(crate) use grammar::{METHODS, variable};
+pub(crate) use grammar::METHODS;
 pub use model::{
     AuthMode, Backend, Balance, Endpoint, Gateway, Listener, PathMatch, Publish, Route, ValueMatch,
     ValueRule, WeightedBackend,

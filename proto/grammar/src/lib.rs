@@ -6,6 +6,8 @@
 pub mod caps;
 pub mod network;
 pub mod origin;
+pub mod path;
 pub mod proof;
 pub mod regexes;
+pub mod routes;
 pub mod texts;

@@ -4,6 +4,7 @@
 
 mod caps;
 mod life_cycles;
+mod paths;
 mod roles;
 mod specs;
 mod stored;
