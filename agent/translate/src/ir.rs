@@ -8,13 +8,14 @@ mod error;
 mod gateway;
 mod grammar;
 mod model;
+mod order;
 pub mod policy;
 mod publish;
 mod route;
 
 pub use error::ParseError;
 pub use grammar::Fault;
-pub(crate) use grammar::{METHODS, variable};
+pub(crate) use grammar::METHODS;
 pub use imp_grammar::hosts::EndpointHost;
 pub use model::{
     AuthMode, Backend, Balance, Endpoint, Gateway, Listener, PathMatch, Publish, Route, ValueMatch,

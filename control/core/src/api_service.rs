@@ -10,7 +10,9 @@ use crate::policy::Policy;
 use crate::route::{Backend, Route};
 use crate::stored::states;
 use crate::upstream::UpstreamPolicy;
-use crate::{ApiServiceId, BackendId, Check, Meta, TenantId, Transition, Violations, grammar};
+use crate::{
+    ApiServiceId, BackendId, Check, Meta, TenantId, Transition, Violations, grammar, route_order,
+};
 
 /// What a caller writes of an API service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -63,6 +65,7 @@ impl Check for ApiServiceSpec {
         distinct(v, "routes", self.routes.iter().map(|r| r.name.as_str()));
         distinct(v, "policies", self.policies.iter().map(|p| p.name.as_str()));
         self.check_references(v);
+        route_order::check(&self.routes, v);
     }
 }
 

@@ -29,6 +29,7 @@ pub mod product;
 pub mod product_publish;
 pub mod role;
 pub mod route;
+pub mod route_order;
 pub mod scope;
 pub mod secret;
 pub mod stored;

@@ -1,6 +1,7 @@
 //! Routes and backends: the inside of an API service.
 
 use imp_grammar::caps;
+use imp_grammar::path::{self, PathFault, Pattern};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -53,13 +54,13 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", remote = "Self")]
 pub enum PathMatch {
-    /// The whole path.
+    /// The whole path, in any spelling: `/café` is `/caf%C3%A9`.
     Exact(String),
     /// Whole segments: `/pay` matches `/pay` and `/pay/x`, not `/payments`.
     Prefix(String),
-    /// `/payments/{id}`: each `{name}` is one segment.
+    /// `/payments/{id}`: `{name}` is a segment or a part of one, `{name+}` the rest of the path.
     Template(String),
-    /// RE2 syntax, over the whole path.
+    /// RE2 syntax, over the whole path below the base path, as callers encode it.
     Regex(String),
     /// Of a newer release, in what is stored; no request may hold one.
     #[serde(skip)]
@@ -67,12 +68,29 @@ pub enum PathMatch {
 }
 choice!(PathMatch);
 
+fn invalid(fault: PathFault) -> Fault {
+    Fault::new("invalid_path", fault.to_string())
+}
+
 impl PathMatch {
     fn check(&self) -> Result<(), Fault> {
+        let (Self::Exact(text) | Self::Prefix(text) | Self::Template(text)) = self else {
+            return self.pattern().map(drop);
+        };
+        let pattern = self.pattern()?;
+        path::advice::check(text, &pattern).map_err(invalid)
+    }
+
+    /// What it takes.
+    pub fn pattern(&self) -> Result<Pattern, Fault> {
         match self {
-            Self::Exact(path) | Self::Prefix(path) => grammar::path(path),
-            Self::Template(path) => grammar::template(path),
-            Self::Regex(regex) => grammar::regex(regex),
+            Self::Exact(path) => Pattern::exact(path).map_err(invalid),
+            Self::Prefix(path) => Pattern::prefix(path).map_err(invalid),
+            Self::Template(path) => Pattern::template(path).map_err(invalid),
+            Self::Regex(regex) => {
+                grammar::path_regex(regex)?;
+                Ok(Pattern::Expression(regex.clone()))
+            }
             Self::Newer(newer) => Err(unknown(newer)),
         }
     }

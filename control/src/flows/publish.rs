@@ -1,6 +1,6 @@
 //! Publishing: what is served where, as immutable revisions with frozen services.
 
-use imp_core::api_service::{ApiService, ApiServiceStatus};
+use imp_core::api_service::{ApiService, ApiServiceSpec, ApiServiceStatus};
 use imp_core::check::{Check, Violations};
 use imp_core::cluster::Cluster;
 use imp_core::gateway::Gateway;
@@ -9,8 +9,9 @@ use imp_core::product_publish::{
     FrozenApiService, NodeCounts, ProductPublish, ProductPublishSpec, PublishRevision,
     PublishStatus,
 };
+use imp_core::route::Route;
 use imp_core::scope::TenantScope;
-use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar};
+use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar, route_order};
 use imp_grammar::caps;
 use imp_store::api_service::{self, Hold};
 use imp_store::listener_port;
@@ -220,8 +221,25 @@ async fn gather(
     frozen.sort_by_key(|(place, _)| *place);
     let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
     check_upstreams(tx, &services)?;
+    refuse_ties(&services)?;
     capabilities::refuse_unsupported(tx, &spec, &gateway, &services, None).await?;
     Ok(Content { spec, services })
+}
+
+/// No route of a service takes the calls of another service's.
+fn refuse_ties(services: &[FrozenApiService]) -> Result<(), Refusal> {
+    let specs: Vec<_> = services.iter().map(|service| &service.spec).collect();
+    let bytes = specs.iter().map(|spec| spec.parts() * PART_BYTES).sum();
+    let Some(tie) = off_workers(bytes, || route_order::tie(&specs)) else { return Ok(()) };
+    let said = |(spec, route): (&ApiServiceSpec, &Route)| {
+        format!("route '{}' of service '{} {}'", route.name, spec.name, spec.api_version)
+    };
+    let detail = format!(
+        "{} and {} take the same calls: give one of them a higher `priority`",
+        said(tie.first),
+        said(tie.second)
+    );
+    Err(Refusal::conflict("ambiguous_routes", detail).at("/api_services"))
 }
 
 /// Which services: the named ones, all of them the product's if it names any; else the product's.

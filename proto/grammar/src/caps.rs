@@ -132,7 +132,7 @@ caps! {
     SERVICE_BYTES = 256 * KIB, Bytes, [Api, Agent],
         "One API service, encoded as agents get it.",
         "control/tests/it/caps.rs::a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused";
-    ROUTES_PER_SERVICE = 1_500, Count, [Api, Agent],
+    ROUTES_PER_SERVICE = 2_000, Count, [Api, Agent],
         "Routes of one API service.",
         "control/core/tests/it/caps.rs::lists_of_a_service_end_at_their_caps";
     BACKENDS_PER_SERVICE = 100, Count, [Api, Agent],
@@ -176,6 +176,12 @@ caps! {
     PATH_BYTES = 1_024, Bytes, [Api, Agent],
         "A path, a path template, a base path.",
         "control/core/tests/it/caps.rs::texts_end_at_their_caps";
+    PATH_PROGRAM = 2_000, Instructions, [Api],
+        "What a path or a path template is compiled to, if it is an expression for Envoy: it has variables, or characters that callers may encode or not.",
+        "control/core/tests/it/paths.rs::a_path_ends_at_its_program";
+    VARIABLE_CHARACTERS = 64, Characters, [Api, Agent],
+        "The name of a variable of a path template.",
+        "control/core/tests/it/paths.rs::a_variable_ends_at_its_characters";
     REGEX_BYTES = 512, Bytes, [Api, Agent],
         "The text of a regular expression.",
         "proto/grammar/tests/it/regexes.rs::the_longest_expression_is_accepted_and_one_byte_more_is_refused";

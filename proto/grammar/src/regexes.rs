@@ -5,7 +5,10 @@
 //! has the last word; what it would be compiled to is estimated here, so that the work of every
 //! party is bounded before it begins.
 
-use regex_syntax::ast::{self, Ast, ClassPerlKind, RepetitionKind, RepetitionRange};
+mod anchors;
+mod size;
+
+use regex_syntax::ast;
 use thiserror::Error;
 
 use crate::caps;
@@ -22,6 +25,16 @@ pub enum RegexFault {
         max = caps::REGEX_PROGRAM.value
     )]
     Size(u64),
+    /// Not as it comes in a path.
+    #[error(
+        "a path arrives percent-encoded: '{0}' is (?i:{1}), or write an `exact`, a `prefix` or a `template`"
+    )]
+    Path(char, String),
+    /// Written out below a base path, it would be too large.
+    #[error(
+        "its anchors mean something else below a base path; write '^' and '\\b' at the beginning only"
+    )]
+    Anchors,
     /// It cannot be read.
     #[error("{0}")]
     Syntax(String),
@@ -38,9 +51,8 @@ pub fn check(text: &str) -> Result<(), RegexFault> {
     let syntax = |error: String| {
         RegexFault::Syntax(error.lines().last().unwrap_or_default().trim().to_owned())
     };
-    let parser = ast::parse::ParserBuilder::new().nest_limit(NEST_LIMIT).build().parse(text);
-    let tree = parser.map_err(|error| syntax(error.to_string()))?;
-    let size = instructions(&tree);
+    let tree = parser().parse(text).map_err(|error| syntax(error.to_string()))?;
+    let size = size::instructions(&tree);
     if size > caps::REGEX_PROGRAM.value {
         return Err(RegexFault::Size(size));
     }
@@ -49,80 +61,44 @@ pub fn check(text: &str) -> Result<(), RegexFault> {
     translator.translate(text, &tree).map(drop).map_err(|error| syntax(error.to_string()))
 }
 
-/// How many instructions RE2 would need, counted on what is written: a byte is one, a class what its
-/// parts are, a repetition as many copies as it may repeat.
-fn instructions(tree: &Ast) -> u64 {
-    match tree {
-        Ast::Empty(_) | Ast::Flags(_) => 0,
-        Ast::Assertion(_) => 1,
-        Ast::Literal(literal) => literal.c.len_utf8() as u64,
-        // ASCII, and the lead and continuation bytes of the rest of Unicode.
-        Ast::Dot(_) => OUTSIDE_ASCII + 2,
-        Ast::ClassUnicode(_) => UNICODE_CLASS,
-        Ast::ClassPerl(class) => perl(&class.kind, class.negated),
-        Ast::ClassBracketed(class) => {
-            let outside = if class.negated { OUTSIDE_ASCII } else { 0 };
-            set_size(&class.kind).saturating_add(outside)
-        }
-        Ast::Repetition(repetition) => {
-            let (copies, branches) = copies(&repetition.op.kind);
-            instructions(&repetition.ast).saturating_mul(copies).saturating_add(branches)
-        }
-        Ast::Group(group) => instructions(&group.ast),
-        Ast::Alternation(list) => sum(&list.asts).saturating_add(list.asts.len() as u64),
-        Ast::Concat(list) => sum(&list.asts),
+/// How many instructions Envoy would count, about; of what cannot be read none.
+pub fn size(text: &str) -> u64 {
+    parser().parse(text).map_or(0, |tree| size::instructions(&tree))
+}
+
+/// The expression that takes `base` and behind it what `text` takes as a whole path. `^` in it means
+/// the place behind the base.
+pub fn below(base: &str, text: &str) -> String {
+    if base.is_empty() {
+        return text.to_owned();
     }
+    format!("{}(?:{})", regex_syntax::escape(base), without_start(text))
 }
 
-const OUTSIDE_ASCII: u64 = 6;
-/// `\p{Greek}`: tens to hundreds of ranges.
-const UNICODE_CLASS: u64 = 40;
-
-fn sum(parts: &[Ast]) -> u64 {
-    parts.iter().map(instructions).fold(0, u64::saturating_add)
+fn without_start(text: &str) -> String {
+    let found = parser().parse(text).ok().and_then(|tree| anchors::without_start(text, &tree));
+    // Odd anchors may make it large. The API refuses that; what was stored before serves on.
+    found.filter(|it| is_small(it)).unwrap_or_else(|| text.trim_start_matches('^').to_owned())
 }
 
-/// In RE2 these are ASCII only.
-fn perl(kind: &ClassPerlKind, negated: bool) -> u64 {
-    let ranges = match kind {
-        ClassPerlKind::Digit => 1,
-        ClassPerlKind::Space => 3,
-        ClassPerlKind::Word => 4,
-    };
-    if negated { ranges + 1 + OUTSIDE_ASCII } else { ranges }
+/// Whether an expression is small below a base path, too, where anchors are written out.
+fn is_small(text: &str) -> bool {
+    text.len() <= 4 * caps::REGEX_BYTES.size() && size(text) <= 2 * caps::REGEX_PROGRAM.value
 }
 
-fn set_size(set: &ast::ClassSet) -> u64 {
-    match set {
-        ast::ClassSet::Item(item) => item_size(item),
-        ast::ClassSet::BinaryOp(op) => set_size(&op.lhs).saturating_add(set_size(&op.rhs)),
+/// Checks the expression of a path, which comes to a route percent-encoded: text in other scripts
+/// would never match.
+pub fn check_path(text: &str) -> Result<(), RegexFault> {
+    check(text)?;
+    if let Some(c) = text.chars().find(|c| !c.is_ascii()) {
+        let encoded: String = c.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+        return Err(RegexFault::Path(c, encoded));
     }
+    let Ok(tree) = parser().parse(text) else { return Ok(()) };
+    let below = anchors::without_start(text, &tree);
+    if below.is_some_and(|it| is_small(&it)) { Ok(()) } else { Err(RegexFault::Anchors) }
 }
 
-fn item_size(item: &ast::ClassSetItem) -> u64 {
-    use ast::ClassSetItem as Item;
-    match item {
-        Item::Empty(_) => 0,
-        Item::Literal(literal) => literal.c.len_utf8() as u64,
-        Item::Range(range) => range.end.c.len_utf8() as u64,
-        Item::Ascii(_) => 3,
-        Item::Unicode(_) => UNICODE_CLASS,
-        Item::Perl(class) => perl(&class.kind, class.negated),
-        Item::Bracketed(class) => set_size(&class.kind),
-        Item::Union(union) => union.items.iter().map(item_size).fold(0, u64::saturating_add),
-    }
-}
-
-/// How often the repeated part is written out, and how many branches join the copies.
-fn copies(kind: &RepetitionKind) -> (u64, u64) {
-    match kind {
-        RepetitionKind::ZeroOrOne | RepetitionKind::ZeroOrMore | RepetitionKind::OneOrMore => {
-            (1, 1)
-        }
-        RepetitionKind::Range(RepetitionRange::Exactly(n)) => (u64::from(*n), 0),
-        RepetitionKind::Range(RepetitionRange::AtLeast(n)) => (u64::from(*n).max(1), 1),
-        RepetitionKind::Range(RepetitionRange::Bounded(least, most)) => {
-            (u64::from(*most), u64::from(most.saturating_sub(*least)))
-        }
-    }
+fn parser() -> ast::parse::Parser {
+    ast::parse::ParserBuilder::new().nest_limit(NEST_LIMIT).build()
 }

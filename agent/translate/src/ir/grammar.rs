@@ -1,6 +1,7 @@
 //! The grammars of single values.
 
 use imp_grammar::hosts::{self, EndpointHost};
+use imp_grammar::path::PathFault;
 use imp_grammar::{caps, headers, regexes};
 
 /// What can be wrong with a value.
@@ -34,6 +35,9 @@ pub enum Fault {
     /// Not a canonical path.
     #[error("'{0}' is no canonical path")]
     Path(String),
+    /// Not a path that is routed.
+    #[error("'{0}' is no path: {1}")]
+    Route(String, PathFault),
     /// Not a regular expression, or one that costs too much.
     #[error("'{0}' is no regular expression that is accepted: {1}")]
     Regex(String, String),
@@ -99,24 +103,6 @@ pub(super) fn base_path(text: &str) -> Result<String, Fault> {
         _ if text.ends_with('/') => Err(Fault::Path(short(text))),
         _ => path(text),
     }
-}
-
-/// Segments are literal or `{name}`.
-pub(super) fn template(text: &str) -> Result<String, Fault> {
-    if !caps::PATH_BYTES.admits(text.len()) {
-        return Err(Fault::Path(short(text)));
-    }
-    let literal: Vec<&str> =
-        text.split('/').map(|segment| variable(segment).map_or(segment, |_| "x")).collect();
-    path(&literal.join("/")).map_err(|_| Fault::Path(short(text)))?;
-    Ok(text.to_owned())
-}
-
-/// The name in a segment `{name}`.
-pub(crate) fn variable(segment: &str) -> Option<&str> {
-    let name = segment.strip_prefix('{')?.strip_suffix('}')?;
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    (!name.is_empty() && plain).then_some(name)
 }
 
 /// The API judges by the same function; on the rest Envoy has the last word.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use imp_grammar::hosts::EndpointHost;
+use imp_grammar::path::Pattern;
 
 use super::policy::Policies;
 
@@ -74,6 +75,8 @@ pub struct Route {
     pub id: String,
     /// Relative to the base path.
     pub path: PathMatch,
+    /// The same, read.
+    pub pattern: Pattern,
     /// Any method when empty.
     pub methods: Vec<String>,
     /// All must match.
@@ -101,7 +104,7 @@ pub enum PathMatch {
     Exact(String),
     /// Whole segments.
     Prefix(String),
-    /// Literal segments and `{name}`s.
+    /// Literal text and `{name}`s.
     Template(String),
     /// RE2, over the whole path.
     Regex(String),

@@ -1,6 +1,5 @@
 //! Publishes from the wire.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use imp_proto::{bounds, config as pb, policies};
 
 use super::grammar::{self, Fault};
 use super::policy::{self, Policy};
-use super::{AuthMode, Backend, Balance, Endpoint, ParseError, PathMatch, Publish, Route};
+use super::{AuthMode, Backend, Balance, Endpoint, ParseError, Publish, Route, order};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
 
@@ -28,8 +27,8 @@ impl Publish {
                 .map_err(|error| error.within(format!("api_services/{index}")))?;
             routes.extend(parsed);
         }
-        routes.sort_by_cached_key(rank);
-        head_follows_get(&mut routes);
+        routes.sort_by_cached_key(order::place);
+        order::head_follows_get(&mut routes);
         Ok(Self {
             id: id("id", &message.id)?,
             gateway_id: id("gateway_id", &message.gateway_id)?,
@@ -46,36 +45,6 @@ impl Publish {
             routes,
         })
     }
-}
-
-/// A route that takes GET takes HEAD, too (RFC 9110 9.1), unless another one of its path does.
-fn head_follows_get(routes: &mut [Route]) {
-    const HEAD: &str = "HEAD";
-    let takes_head = |route: &&Route| {
-        route.methods.is_empty() || route.methods.iter().any(|method| method == HEAD)
-    };
-    let routed: HashSet<PathMatch> =
-        routes.iter().filter(takes_head).map(|route| route.path.clone()).collect();
-    for route in routes.iter_mut().filter(|route| !routed.contains(&route.path)) {
-        if route.methods.iter().any(|method| method == "GET") {
-            route.methods.push(HEAD.to_owned());
-        }
-    }
-}
-
-/// Envoy takes the first route that matches, so the order is: priority, then the kind of path
-/// (exact, template, regex, prefix), then the longer one, then the one that asks for more, then the
-/// id, so that two agents render the same.
-fn rank(route: &Route) -> impl Ord + use<> {
-    let (kind, length) = match &route.path {
-        PathMatch::Exact(path) => (0, path.len()),
-        PathMatch::Template(path) => (1, path.len()),
-        PathMatch::Regex(regex) => (2, regex.len()),
-        PathMatch::Prefix(path) => (3, path.len()),
-    };
-    let conditions =
-        route.headers.len() + route.query.len() + usize::from(!route.methods.is_empty());
-    (Reverse(route.priority), kind, Reverse(length), Reverse(conditions), route.id.clone())
 }
 
 fn parse_auth_mode(message: &pb::Publish) -> AuthMode {

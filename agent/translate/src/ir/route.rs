@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use imp_grammar::path::{PathFault, Pattern};
 use imp_proto::config as pb;
 use pb::{path_match, value_match};
 
@@ -26,10 +27,13 @@ pub(super) fn parse(
             .map_err(|fault| ParseError::new(format!("methods/{index}"), fault))?;
         methods.push(method);
     }
+    let (path, pattern) =
+        parse_path(message.path.as_ref()).map_err(|fault| ParseError::new("path", fault))?;
     let rewrite = message.rewrite.clone().unwrap_or_default();
     Ok(Route {
         id: grammar::id(&message.id).map_err(|fault| ParseError::new("id", fault))?,
-        path: parse_path(message.path.as_ref()).map_err(|fault| ParseError::new("path", fault))?,
+        path,
+        pattern,
         methods,
         headers: parse_matches("headers", &message.headers, grammar::header_name)?,
         query: parse_matches("query", &message.query, grammar::name)?,
@@ -54,14 +58,20 @@ fn optional(
     check(text).map(Some).map_err(|fault| ParseError::new(field, fault))
 }
 
-fn parse_path(message: Option<&pb::PathMatch>) -> Result<PathMatch, Fault> {
+fn parse_path(message: Option<&pb::PathMatch>) -> Result<(PathMatch, Pattern), Fault> {
     use path_match::Kind;
-    match message.and_then(|path| path.kind.as_ref()).ok_or(Fault::Missing)? {
-        Kind::Exact(path) => grammar::path(path).map(PathMatch::Exact),
-        Kind::Prefix(path) => grammar::path(path).map(PathMatch::Prefix),
-        Kind::Template(path) => grammar::template(path).map(PathMatch::Template),
-        Kind::Regex(regex) => grammar::regex(regex).map(PathMatch::Regex),
-    }
+    let read = |text: &str, read: fn(&str) -> Result<Pattern, PathFault>| {
+        read(text).map_err(|fault| Fault::Route(grammar::short(text), fault))
+    };
+    Ok(match message.and_then(|path| path.kind.as_ref()).ok_or(Fault::Missing)? {
+        Kind::Exact(path) => (PathMatch::Exact(path.clone()), read(path, Pattern::exact)?),
+        Kind::Prefix(path) => (PathMatch::Prefix(path.clone()), read(path, Pattern::prefix)?),
+        Kind::Template(path) => (PathMatch::Template(path.clone()), read(path, Pattern::template)?),
+        Kind::Regex(regex) => {
+            let regex = grammar::regex(regex)?;
+            (PathMatch::Regex(regex.clone()), Pattern::Expression(regex))
+        }
+    })
 }
 
 fn parse_matches(

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use imp_grammar::path::{Pattern, Shape};
+
 use super::route::{self, Route};
-use crate::ir::{METHODS, PathMatch, Publish};
+use crate::ir::{METHODS, Publish};
 
 /// One answer for each path whose routes all name their methods; they stand behind all routes, so that
 /// a call that another path takes is not answered here. `Allow` names the methods of that path.
 pub(super) fn wrong(publish: &Publish) -> Vec<Route> {
     let mut order = BTreeMap::new();
-    let mut methods: HashMap<&PathMatch, Option<Vec<&str>>> = HashMap::new();
+    let mut methods: HashMap<Shape, Option<Vec<&str>>> = HashMap::new();
     for (place, route) in publish.routes.iter().enumerate() {
-        let of_path = methods.entry(&route.path).or_insert_with(|| {
-            order.insert(place, &route.path);
+        let of_path = methods.entry(route.pattern.shape()).or_insert_with_key(|shape| {
+            order.insert(place, (shape.clone(), &route.pattern));
             Some(Vec::new())
         });
         match of_path {
@@ -21,8 +23,8 @@ pub(super) fn wrong(publish: &Publish) -> Vec<Route> {
             None => {}
         }
     }
-    let answer = |path: &PathMatch| {
-        let named = methods.get(path)?.as_ref()?;
+    let answer = |(shape, path): (Shape, &Pattern)| {
+        let named = methods.get(&shape)?.as_ref()?;
         let allowed: Vec<&str> =
             METHODS.into_iter().filter(|method| named.contains(method)).collect();
         (allowed.len() < METHODS.len()).then(|| route::not_allowed(publish, path, &allowed))

@@ -1,28 +1,24 @@
 //! Paths: which ones a route takes, and what the upstream sees instead.
 
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+use envoy_types::pb::envoy::r#type::matcher::v3 as envoy;
 
-use crate::ir::{PathMatch, variable};
+use imp_grammar::path::{Matcher, Pattern, matcher, spelled_start};
+
+use crate::ir::PathMatch;
 
 /// A route's path under its publish's base path. Never a bare prefix, which would let "/pay" take
 /// "/payments", except one that ends with '/'.
-pub(super) fn specifiers(base: &str, path: &PathMatch) -> Vec<PathSpecifier> {
-    match path {
-        PathMatch::Exact(path) => exact(base, path),
-        PathMatch::Prefix(path) => vec![prefix(&join(base, path))],
-        PathMatch::Template(path) => vec![regex(template(base, path))],
-        PathMatch::Regex(expression) => vec![regex(under(base, expression))],
+pub(super) fn specifiers(base: &str, pattern: &Pattern) -> Vec<PathSpecifier> {
+    match matcher(base, pattern) {
+        // The base path itself can be asked for with or without a slash at its end.
+        Matcher::Exact(path) => match path.strip_suffix('/') {
+            Some(bare) if bare == base => [bare.to_owned(), path].map(PathSpecifier::Path).to_vec(),
+            _ => vec![PathSpecifier::Path(path)],
+        },
+        Matcher::Prefix(path) => vec![prefix(&path)],
+        Matcher::Expression { text, .. } => vec![regex(text)],
     }
-}
-
-/// The base path itself can be asked for with or without a slash at its end.
-fn exact(base: &str, path: &str) -> Vec<PathSpecifier> {
-    let full = PathSpecifier::Path(join(base, path));
-    if path == "/" && base != "/" {
-        return vec![PathSpecifier::Path(base.to_owned()), full];
-    }
-    vec![full]
 }
 
 pub(super) fn prefix(full: &str) -> PathSpecifier {
@@ -36,42 +32,18 @@ fn join(base: &str, path: &str) -> String {
     if base == "/" { path.to_owned() } else { format!("{base}{path}") }
 }
 
-fn template(base: &str, path: &str) -> String {
-    let full = join(base, path);
-    let segment = |segment: &str| match variable(segment) {
-        Some(_) => "[^/]+".to_owned(),
-        None => regex::escape(segment),
-    };
-    full.split('/').map(segment).collect::<Vec<_>>().join("/")
-}
-
 /// What a path must begin with besides matching. An expression could go on in the middle of a
 /// segment: "1/x" under "/v1" would take "/v11/x", which may be another tenant's. And Envoy looks at
 /// this first, which costs a twentieth of running an expression in vain.
-pub(super) fn fence(base: &str, path: &PathMatch) -> Option<String> {
-    let start = match path {
-        PathMatch::Exact(_) | PathMatch::Prefix(_) => return None,
-        PathMatch::Regex(_) => join(base, "/"),
-        PathMatch::Template(path) => {
-            let full = join(base, path);
-            full.split_once('{').map_or(full.as_str(), |(literal, _)| literal).to_owned()
-        }
-    };
-    (start != "/").then_some(start)
-}
-
-/// Envoy matches the whole path, so anchors are redundant; behind a base path a leading one would
-/// never match.
-fn under(base: &str, expression: &str) -> String {
-    if base == "/" {
-        return expression.to_owned();
+pub(super) fn fence(base: &str, pattern: &Pattern) -> Option<String> {
+    match matcher(base, pattern) {
+        Matcher::Expression { start, .. } if start != "/" => Some(start),
+        _ => None,
     }
-    let inner = expression.strip_prefix('^').unwrap_or(expression);
-    format!("{}(?:{inner})", regex::escape(base))
 }
 
-pub(super) fn regex_matcher(regex: String) -> matcher::RegexMatcher {
-    matcher::RegexMatcher { regex, ..Default::default() }
+pub(super) fn regex_matcher(regex: String) -> envoy::RegexMatcher {
+    envoy::RegexMatcher { regex, ..Default::default() }
 }
 
 fn regex(regex: String) -> PathSpecifier {
@@ -84,20 +56,27 @@ pub(super) enum Rewrite {
     /// Replaces what matched.
     Prefix(String),
     /// Replaces what this expression matches.
-    Regex(matcher::RegexMatchAndSubstitute),
+    Regex(envoy::RegexMatchAndSubstitute),
 }
 
 /// Prefix routes replace base path and matched prefix, others the whole path. Envoy joins text to
 /// text, so "/v1/pay" -> "/" would give "//1": there an expression takes the slash along.
 pub(super) fn rewrite(base: &str, path: &PathMatch, to: &str) -> Rewrite {
     let PathMatch::Prefix(path) = path else { return Rewrite::Prefix(to.to_owned()) };
+    if let Some(pattern) = Pattern::prefix(path).ok().and_then(|path| spelled_start(base, &path)) {
+        let slash = if to.ends_with('/') { "/?" } else { "" };
+        return Rewrite::Regex(envoy::RegexMatchAndSubstitute {
+            pattern: Some(regex_matcher(format!("^{pattern}{slash}"))),
+            substitution: to.to_owned(),
+        });
+    }
     let full = join(base, path);
     let full = full.trim_end_matches('/');
     if !full.is_empty() && !to.ends_with('/') {
         return Rewrite::Prefix(to.to_owned());
     }
     let substitution = if to.ends_with('/') { to.to_owned() } else { format!("{to}/") };
-    Rewrite::Regex(matcher::RegexMatchAndSubstitute {
+    Rewrite::Regex(envoy::RegexMatchAndSubstitute {
         pattern: Some(regex_matcher(format!("^{}/?", regex::escape(full)))),
         substitution,
     })
@@ -117,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_prefix_takes_whole_segments() {
-        let prefix = |base, path: &str| specifiers(base, &PathMatch::Prefix(path.into()));
+        let prefix = |base, path: &str| specifiers(base, &Pattern::prefix(path).unwrap());
         assert_eq!(prefix("/", "/pay"), [separated("/pay")]);
         assert_eq!(prefix("/", "/pay/"), [separated("/pay")]);
         assert_eq!(prefix("/v1", "/pay"), [separated("/v1/pay")]);
@@ -127,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_base_path_itself_needs_no_slash() {
-        let exact = |base, path: &str| specifiers(base, &PathMatch::Exact(path.into()));
+        let exact = |base, path: &str| specifiers(base, &Pattern::exact(path).unwrap());
         assert_eq!(exact("/", "/"), [exact_path("/")]);
         assert_eq!(exact("/v1", "/"), [exact_path("/v1"), exact_path("/v1/")]);
         assert_eq!(exact("/v1", "/a"), [exact_path("/v1/a")]);
@@ -135,23 +114,25 @@ mod tests {
 
     #[test]
     fn templates_and_expressions_stay_under_the_base_path() {
-        let template = PathMatch::Template("/a.b/{id}/c".into());
+        let template = Pattern::template("/a.b/{id}/c").unwrap();
         assert_eq!(specifiers("/v1", &template), [regex(r"/v1/a\.b/[^/]+/c".into())]);
-        let anchored = PathMatch::Regex("^/x|/y".into());
-        assert_eq!(specifiers("/v1.0", &anchored), [regex(r"/v1\.0(?:/x|/y)".into())]);
-        assert_eq!(specifiers("/", &anchored), [regex("^/x|/y".into())]);
+        let anchored = Pattern::Expression("^/x|^/y$".into());
+        assert_eq!(specifiers("/v1.0", &anchored), [regex(r"/v1\.0(?:/x|/y$)".into())]);
+        assert_eq!(specifiers("/", &anchored), [regex("^/x|^/y$".into())]);
     }
 
     #[test]
     fn an_expression_cannot_leave_its_base_path() {
-        let expression = PathMatch::Regex("1/x".into());
+        let expression = Pattern::Expression("1/x".into());
         assert_eq!(fence("/v1", &expression).as_deref(), Some("/v1/"));
         assert_eq!(fence("/", &expression), None);
-        assert_eq!(fence("/v1", &PathMatch::Prefix("/x".into())), None, "it ends at a segment");
-        let template = |base, path: &str| fence(base, &PathMatch::Template(path.into()));
+        assert_eq!(fence("/v1", &Pattern::prefix("/x").unwrap()), None, "it ends at a segment");
+        let template = |base, path: &str| fence(base, &Pattern::template(path).unwrap());
         assert_eq!(template("/v1", "/users/{id}/x").as_deref(), Some("/v1/users/"));
         assert_eq!(template("/", "/{id}"), None);
-        assert_eq!(template("/", "/a").as_deref(), Some("/a"));
+        assert_eq!(template("/", "/a"), None, "it has no variable: no expression");
+        assert_eq!(template("/", "/a/v{id}").as_deref(), Some("/a/v"));
+        assert_eq!(template("/v1", "/a:b/{id}").as_deref(), Some("/v1/a"));
     }
 
     #[test]
@@ -169,5 +150,7 @@ mod tests {
             rewrite("/v1", &PathMatch::Exact("/pay".into()), "/x"),
             Rewrite::Prefix("/x".into())
         );
+        assert_eq!(with("/v1", "/a%20b", "/x"), pair("^/v1/a%20b", "/x"));
+        assert_eq!(with("/", "/a:b", "/"), pair("^/a(?::|(?i:%3A))b/?", "/"));
     }
 }

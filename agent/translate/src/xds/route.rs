@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::google::protobuf as google;
+use imp_grammar::path::Pattern;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
@@ -91,7 +92,7 @@ impl<'a> Renderer<'a> {
 
     fn render_one(&mut self, route: &ir::Route) -> Vec<Route> {
         let base = self.publish.base_path.as_str();
-        let below = path::fence(base, &route.path);
+        let below = path::fence(base, &route.pattern);
         let action = envoy::route::Action::Route(action(base, route, self.cluster_of));
         let after = envoy::Route {
             name: route.id.clone(),
@@ -109,7 +110,7 @@ impl<'a> Renderer<'a> {
             let (policies, after) = (policies.clone(), after.clone());
             Route { policies, after, ..Route::new(&before, base) }
         };
-        path::specifiers(base, &route.path).into_iter().map(one).collect()
+        path::specifiers(base, &route.pattern).into_iter().map(one).collect()
     }
 }
 
@@ -129,11 +130,7 @@ pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str
 
 /// Answers calls to a path with any other method than these (RFC 9110 15.5.6). The body is the
 /// listener's, which has it once for all.
-pub(super) fn not_allowed(
-    publish: &ir::Publish,
-    path: &ir::PathMatch,
-    methods: &[&str],
-) -> Vec<Route> {
+pub(super) fn not_allowed(publish: &ir::Publish, path: &Pattern, methods: &[&str]) -> Vec<Route> {
     use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
     let base = publish.base_path.as_str();
     let below = path::fence(base, path);

@@ -41,7 +41,7 @@ fn backend(name: &str, endpoints: usize) -> Value {
 }
 
 fn route(name: &str) -> Value {
-    json!({"name": name, "path": {"prefix": "/"}, "backend_id": "b0"})
+    json!({"name": name, "path": {"prefix": format!("/{name}")}, "backend_id": "b0"})
 }
 
 fn service(fields: Value) -> Value {
@@ -97,6 +97,7 @@ fn the_expressions_of_a_service_are_counted_before_any_is_read() {
         let routes = many(expressions.div_ceil(3), |i| {
             let mut one = route(&format!("r{i}"));
             let left = expressions - i * 3;
+            one["priority"] = json!(i);
             one["path"] = json!({"regex": text});
             if left > 1 {
                 one["headers"] = json!([{"name": "a", "value": {"regex": text}}]);

@@ -5,6 +5,7 @@
 mod calls;
 mod caps;
 mod life_cycles;
+mod paths;
 mod roles;
 mod specs;
 mod stored;

@@ -1,0 +1,72 @@
+//! Routes of which only luck would decide who takes a call. They are refused: in a service, and among
+//! the services of a publish.
+
+use imp_grammar::caps;
+use imp_grammar::routes::{self, Condition, Value};
+
+use crate::Violations;
+use crate::api_service::ApiServiceSpec;
+use crate::route::{Route, ValueMatch, ValueRule};
+
+/// Two routes that could take the same calls, each with its service.
+#[derive(Clone, Copy, Debug)]
+pub struct Tie<'a> {
+    /// The earlier one.
+    pub first: (&'a ApiServiceSpec, &'a Route),
+    /// The later one.
+    pub second: (&'a ApiServiceSpec, &'a Route),
+}
+
+/// The first tie among the routes of these services.
+pub fn tie<'a>(services: &[&'a ApiServiceSpec]) -> Option<Tie<'a>> {
+    let all = services.iter().flat_map(|spec| spec.routes.iter().map(move |route| (*spec, route)));
+    let all: Vec<_> = all.filter_map(|of| Some((of, ranked(of.1)?))).collect();
+    let tie = routes::ties(all.iter().map(|(_, ranked)| ranked.clone()), 1).pop()?;
+    Some(Tie { first: all.get(tie.first)?.0, second: all.get(tie.second)?.0 })
+}
+
+/// Records each route that an earlier one of the service is tied with.
+pub(crate) fn check(list: &[Route], v: &mut Violations) {
+    let ranked: Vec<_> =
+        list.iter().enumerate().filter_map(|(i, r)| Some((i, ranked(r)?))).collect();
+    let ties = routes::ties(ranked.iter().map(|(_, r)| r.clone()), caps::FAULTS_TOLD.size());
+    v.within("routes", |v| {
+        for tie in ties {
+            let place = |at: usize| ranked.get(at).map(|(index, _)| *index);
+            let (Some(first), Some(second)) = (place(tie.first), place(tie.second)) else {
+                continue;
+            };
+            let Some(first) = list.get(first) else { continue };
+            v.within(second, |v| v.add("path", "ambiguous_route", words(&first.name)));
+        }
+    });
+}
+
+fn words(other: &str) -> String {
+    format!(
+        "route '{other}' takes the same paths, and no method or condition tells their calls apart: \
+         give one of them a higher `priority`"
+    )
+}
+
+/// None: a path that is refused for itself.
+fn ranked(route: &Route) -> Option<routes::Route<'_>> {
+    Some(routes::Route {
+        priority: route.priority,
+        path: route.path.pattern().ok()?,
+        methods: route.methods.iter().map(String::as_str).collect(),
+        headers: route.headers.iter().map(|header| condition(header, true)).collect(),
+        query: route.query.iter().map(|parameter| condition(parameter, false)).collect(),
+    })
+}
+
+fn condition(of: &ValueMatch, is_header: bool) -> Condition<'_> {
+    let value = match &of.value {
+        ValueRule::Exact(value) => Value::Exact(value),
+        ValueRule::Prefix(value) => Value::Prefix(value),
+        ValueRule::Regex(regex) => Value::Regex(regex),
+        ValueRule::Present(present) => Value::Present(*present),
+    };
+    let name = if is_header { of.name.to_ascii_lowercase() } else { of.name.clone() };
+    Condition { name, value }
+}

@@ -1,0 +1,121 @@
+//! What Envoy is given to match a path below a base path.
+
+use super::literal::{one_spelling, plain_start, spellings};
+use super::{Part, Pattern, Segment, Segments};
+use crate::regexes;
+
+/// One way to match a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Matcher {
+    /// Equal to this.
+    Exact(String),
+    /// This, or this with a slash and more behind it; without a slash at its end. Empty: any path.
+    Prefix(String),
+    /// RE2, over the whole path.
+    Expression {
+        /// The expression.
+        text: String,
+        /// What every path that it takes begins with.
+        start: String,
+    },
+}
+
+impl Matcher {
+    /// As an expression, whatever it is: to count it.
+    pub fn expression(&self) -> String {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) => regex_syntax::escape(text),
+            Self::Expression { text, .. } => text.clone(),
+        }
+    }
+}
+
+/// The matcher of a pattern below `base`, which is "/" or has no slash at its end. Text that has one
+/// spelling costs no expression.
+pub fn matcher(base: &str, pattern: &Pattern) -> Matcher {
+    let base = base.trim_end_matches('/');
+    let segments = match pattern {
+        Pattern::Segments(segments) => segments,
+        Pattern::Expression(text) => {
+            return Matcher::Expression {
+                text: regexes::below(base, text),
+                start: format!("{base}/"),
+            };
+        }
+    };
+    match plain(segments) {
+        Some(path) if segments.open => Matcher::Prefix(format!("{base}{path}")),
+        Some(path) => Matcher::Exact(format!("{base}{path}")),
+        None => Matcher::Expression {
+            text: format!("{}{}", regex_syntax::escape(base), expression(segments)),
+            start: format!("{base}{}", start(segments)),
+        },
+    }
+}
+
+/// An expression for the beginning of a path that a prefix takes, without what is below it. None if it has
+/// one spelling.
+pub fn spelled_start(base: &str, prefix: &Pattern) -> Option<String> {
+    let Pattern::Segments(segments) = prefix else { return None };
+    if plain(segments).is_some() {
+        return None;
+    }
+    let alone = Segments { open: false, list: segments.list.clone() };
+    let base = regex_syntax::escape(base.trim_end_matches('/'));
+    Some(format!("{base}{}", expression(&alone)))
+}
+
+/// The path itself, if it is text with one spelling.
+fn plain(segments: &Segments) -> Option<String> {
+    let mut path = String::new();
+    for segment in &segments.list {
+        let Segment::Literal(text) = segment else { return None };
+        path.push('/');
+        path.push_str(one_spelling(text)?);
+    }
+    Some(path)
+}
+
+fn expression(segments: &Segments) -> String {
+    let mut expression = String::new();
+    for segment in &segments.list {
+        expression.push('/');
+        match segment {
+            Segment::Literal(text) => expression.push_str(&spellings(text)),
+            Segment::Variable(_) => expression.push_str(VARIABLE),
+            Segment::Tail(_) => expression.push_str(".+"),
+            Segment::Mixed(parts) => expression.extend(parts.iter().map(|part| match part {
+                Part::Literal(text) => spellings(text),
+                Part::Variable(_) => VARIABLE.to_owned(),
+            })),
+        }
+    }
+    if segments.open {
+        expression.push_str("(?:/.*)?");
+    }
+    expression
+}
+
+const VARIABLE: &str = "[^/]+";
+
+/// The text that has one spelling, up to what has not.
+fn start(segments: &Segments) -> String {
+    let mut start = String::new();
+    for segment in &segments.list {
+        start.push('/');
+        let text = match segment {
+            Segment::Literal(text) => text.as_slice(),
+            Segment::Mixed(parts) => match parts.first() {
+                Some(Part::Literal(text)) => text.as_slice(),
+                _ => &[][..],
+            },
+            Segment::Variable(_) | Segment::Tail(_) => &[],
+        };
+        let plain = plain_start(text);
+        start.push_str(&String::from_utf8_lossy(plain));
+        if plain.len() < text.len() || !matches!(segment, Segment::Literal(_)) {
+            return start;
+        }
+    }
+    start
+}
