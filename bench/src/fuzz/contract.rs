@@ -11,6 +11,7 @@ use imp_core::gateway::{Gateway, GatewaySpec};
 use imp_core::product_publish::{FrozenApiService, ProductPublishSpec, PublishStatus};
 use imp_core::upstream::UpstreamPolicy;
 use imp_core::{ApiServiceId, GatewayId, Meta, ProductPublishId, TenantId, grammar as api};
+use imp_grammar::path::{self, PathFault, Pattern};
 use imp_proto::config as pb;
 use imp_store::compile::DesiredPublish;
 use imp_translate::{Assembly, ir};
@@ -93,7 +94,7 @@ fn agent_takes_gateway(spec: GatewaySpec) {
         spec,
         meta: Meta::new(chrono::DateTime::UNIX_EPOCH),
     };
-    let message = message::gateway(&gateway);
+    let message = message::gateway(&gateway).expect("a gateway without newer words");
     let taken = ir::Gateway::parse(&message).map_err(|error| error.to_string());
     taken.expect("the API accepted the gateway, the agent refuses it");
 }
@@ -104,9 +105,9 @@ pub(super) fn grammar(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(rest) else { return };
     match kind % 10 {
         0 => hostname(text),
-        1 if api::path(text).is_ok() => agent_takes_path(Path::Exact, text),
-        2 if api::path(text).is_ok() => agent_takes_path(Path::Prefix, text),
-        3 if api::template(text).is_ok() => agent_takes_path(Path::Template, text),
+        1 if is_path(Pattern::exact, text) => agent_takes_path(Path::Exact, text),
+        2 if is_path(Pattern::prefix, text) => agent_takes_path(Path::Prefix, text),
+        3 if is_path(Pattern::template, text) => agent_takes_path(Path::Template, text),
         4 if api::base_path(text).is_ok() => {
             agent_takes(text, |publish| publish.base_path = text.to_owned());
         }
@@ -117,6 +118,11 @@ pub(super) fn grammar(bytes: &[u8]) {
         9 => listener(text),
         _ => {}
     }
+}
+
+/// Whether the API takes it as a path of this kind.
+fn is_path(parse: fn(&str) -> Result<Pattern, PathFault>, text: &str) -> bool {
+    parse(text).is_ok_and(|pattern| path::advice::check(text, &pattern).is_ok())
 }
 
 fn hostname(text: &str) {

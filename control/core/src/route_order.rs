@@ -49,24 +49,33 @@ fn words(other: &str) -> String {
     )
 }
 
-/// None: a path that is refused for itself.
+/// None: a path or condition that is refused for itself.
 fn ranked(route: &Route) -> Option<routes::Route<'_>> {
     Some(routes::Route {
         priority: route.priority,
         path: route.path.pattern().ok()?,
         methods: route.methods.iter().map(String::as_str).collect(),
-        headers: route.headers.iter().map(|header| condition(header, true)).collect(),
-        query: route.query.iter().map(|parameter| condition(parameter, false)).collect(),
+        headers: route
+            .headers
+            .iter()
+            .map(|header| condition(header, true))
+            .collect::<Option<_>>()?,
+        query: route
+            .query
+            .iter()
+            .map(|parameter| condition(parameter, false))
+            .collect::<Option<_>>()?,
     })
 }
 
-fn condition(of: &ValueMatch, is_header: bool) -> Condition<'_> {
+fn condition(of: &ValueMatch, is_header: bool) -> Option<Condition<'_>> {
     let value = match &of.value {
         ValueRule::Exact(value) => Value::Exact(value),
         ValueRule::Prefix(value) => Value::Prefix(value),
         ValueRule::Regex(regex) => Value::Regex(regex),
         ValueRule::Present(present) => Value::Present(*present),
+        ValueRule::Newer(_) => return None,
     };
     let name = if is_header { of.name.to_ascii_lowercase() } else { of.name.clone() };
-    Condition { name, value }
+    Some(Condition { name, value })
 }
