@@ -12,6 +12,7 @@ mod core;
 mod gateway_resources;
 mod observer;
 mod proof;
+mod refused_gateways;
 mod restore;
 mod rules;
 pub mod tracker;
@@ -58,6 +59,8 @@ struct Shared {
 pub(crate) struct News {
     /// Some publish has another status.
     pub(crate) statuses: watch::Sender<()>,
+    /// Other gateways are refused.
+    pub(crate) gateways: watch::Sender<()>,
     /// An Envoy came or left.
     pub(crate) nodes: watch::Sender<()>,
 }
@@ -85,7 +88,8 @@ impl Fleet {
             refusers: refusers.clone(),
         });
         let ads = AdsServer::new(gateway_resources::server_config(), observer.clone(), observer);
-        let news = News { statuses: watch::Sender::new(()), nodes: watch::Sender::new(()) };
+        let [statuses, gateways, nodes] = [(); 3].map(watch::Sender::new);
+        let news = News { statuses, gateways, nodes };
         let core = Mutex::new(Core::new(options, engine.clone(), lkg, gateway_resources.clone()));
         let fleet = Self {
             shared: Arc::new(Shared {
@@ -193,7 +197,7 @@ impl Fleet {
         &self,
         upserts: Vec<Item>,
         removals: Vec<(ResourceType, String)>,
-        rejected: Vec<(String, Rejected)>,
+        rejected: Vec<(ResourceType, String, Rejected)>,
     ) {
         let mut core = self.lock();
         for item in upserts {
@@ -202,10 +206,15 @@ impl Fleet {
         for (kind, id) in removals {
             core.remove(kind, &id);
         }
+        let (gateways, publishes): (Vec<_>, Vec<_>) =
+            rejected.into_iter().partition(|(kind, ..)| *kind == ResourceType::Gateway);
+        for (_, id, rejected) in gateways {
+            core.reject_gateway(&id, &rejected);
+        }
         // What is served goes first; what is told about it can wait.
         core.commit();
         core.follow_all();
-        for (id, rejected) in rejected {
+        for (_, id, rejected) in publishes {
             core.reject(&id, &rejected);
         }
         self.tell(core);
@@ -221,9 +230,16 @@ impl Fleet {
         self.lock().tracker.take_changed(most)
     }
 
+    /// The gateways that are refused, if these are others than were last taken.
+    pub fn take_refused_gateways(&self) -> Option<Vec<pb::GatewayRefusal>> {
+        self.lock().refused_gateways.take_changed()
+    }
+
     /// A new listener is to be told everything.
     pub fn all_changed(&self) {
-        self.lock().tracker.all_changed();
+        let mut core = self.lock();
+        core.tracker.all_changed();
+        core.refused_gateways.is_news();
     }
 
     /// The status of every publish.
@@ -287,9 +303,13 @@ impl Fleet {
     fn tell(&self, mut core: MutexGuard<'_, Core>) {
         core.settle();
         let changed = core.tracker.has_changed();
+        let gateways = core.refused_gateways.has_changed();
         drop(core);
         if changed {
             self.shared.news.statuses.send_replace(());
+        }
+        if gateways {
+            self.shared.news.gateways.send_replace(());
         }
     }
 

@@ -56,3 +56,96 @@ replays! {
     no_damaged_state_panics_the_agent: "last_known_good",
     no_damaged_identity_panics_the_agent: "identity_file",
 }
+
+/// Pieces of hosts, paths and header names, good and bad, in every spelling.
+const PIECES: [&str; 32] = [
+    "shop",
+    "Shop",
+    "EXAMPLE",
+    "org",
+    "a",
+    "0",
+    "127",
+    "xn--bcher-kva",
+    "XN--a",
+    ".",
+    ".",
+    ".",
+    "-",
+    "_",
+    "*",
+    ":",
+    "80",
+    "/",
+    "/",
+    "{id}",
+    "{",
+    "~",
+    "%2F",
+    "%%",
+    "x-",
+    "Host",
+    " ",
+    "[::1]",
+    "\u{fc}",
+    "0x7f",
+    "..",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+];
+
+/// xorshift64*: the same texts in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0) % most
+    }
+
+    fn text(&mut self) -> String {
+        (0..=self.below(7)).map(|_| PIECES[self.below(PIECES.len())]).collect()
+    }
+}
+
+#[test]
+fn the_agent_takes_every_spelling_that_the_api_accepts() {
+    let mut dice = Dice(26);
+    let mut hostnames = 0;
+    for turn in 0..60_000_usize {
+        let text = dice.text();
+        hostnames += usize::from(imp_core::grammar::hostname(&text).is_ok());
+        let kind = u8::try_from(turn % 10).expect("a digit");
+        fuzz::run("grammar", &[&[kind], text.as_bytes()].concat());
+    }
+    assert!(hostnames > 1_000, "{hostnames} of the texts are hostnames: that proves little");
+}
+
+#[test]
+fn the_agent_takes_every_gateway_that_the_api_accepts() {
+    use imp_core::gateway::GatewaySpec;
+    let mut dice = Dice(63);
+    let mut accepted = 0;
+    for _ in 0..10_000 {
+        let listener = |dice: &mut Dice| {
+            let name = if dice.below(4) > 0 { format!("l{}", dice.below(9)) } else { dice.text() };
+            let host = if dice.below(4) > 0 { "Shop.Example.".to_owned() } else { dice.text() };
+            let port = [0, 1, 80, 8080, 65_535, 65_536][dice.below(6)];
+            let protocol = ["HTTP", "HTTP", "HTTP", "HTTPS", "TCP"][dice.below(5)];
+            serde_json::json!({ "name": name, "port": port, "protocol": protocol, "hostname": host })
+        };
+        let listeners: Vec<_> = (0..dice.below(4)).map(|_| listener(&mut dice)).collect();
+        let body = serde_json::json!({ "name": "g", "listeners": listeners });
+        let spec = serde_json::from_value::<GatewaySpec>(body.clone());
+        let is_good = |spec: GatewaySpec| {
+            let mut faults = imp_core::Violations::new();
+            imp_core::Check::check(&spec, &mut faults);
+            faults.into_result().is_ok()
+        };
+        accepted += usize::from(spec.is_ok_and(is_good));
+        // The first byte says that it is a gateway.
+        fuzz::run("contract", &[&[1], body.to_string().as_bytes()].concat());
+    }
+    assert!(accepted > 500, "{accepted} of the gateways are good: that proves little");
+}

@@ -85,7 +85,8 @@ impl Hub {
             ReportWriter::new(store.clone(), clock.clone(), connected.clone(), deliveries.clone());
         let rechecks = {
             let (recheck, queue, stop) = (recheck.clone(), queue.clone(), stop.clone());
-            async move { recheck.run(queue, stop).await }
+            let (connected, clock) = (connected.clone(), clock.clone());
+            async move { recheck.run(&connected, &clock, queue, stop).await }
         };
         let (presence, noticed) = Presence::new(duplicates);
         let noticing = notice(presence.clone(), noticed, queue.clone(), stop.clone());

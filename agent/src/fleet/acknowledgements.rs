@@ -123,6 +123,11 @@ impl Acknowledgements {
         outcomes
     }
 
+    /// The words of an Envoy that refuses what it was sent of a resource last.
+    pub(super) fn refusal(&self, stream: StreamId, key: &Key) -> Option<&str> {
+        self.said.get(&stream)?.get(key)?.words.as_deref()
+    }
+
     /// The Envoys that refuse a version.
     pub(super) fn refusers_of(&self, key: &Key, version: &str) -> impl Iterator<Item = StreamId> {
         let refuse = move |said: &HashMap<Key, Answer>| answer(said, key, version) == Some(false);

@@ -16,8 +16,9 @@ use super::acknowledgements::{Acknowledgements, Key};
 use super::gateway_resources::{GatewayResources, Staged};
 use super::observer::EnvoyEvent;
 use super::proof::Proof;
+use super::refused_gateways::RefusedGateways;
 use super::rules::FormerRules;
-use super::tracker::{Target, Tracker, agent_rejected};
+use super::tracker::{Target, Tracker, agent_rejected, gateway_rejected};
 use super::verdicts::{Doubts, Retries};
 use crate::intake::{Item, Publish, Rejected};
 use crate::lkg::{self, Lkg, Table};
@@ -31,6 +32,7 @@ pub(super) struct Core {
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<String, Revisions>,
     pub(super) gateways: HashSet<String>,
+    pub(super) refused_gateways: RefusedGateways,
     /// Versions that some Envoy has accepted, of what is rendered now.
     pub(super) proven: HashMap<Key, Proof>,
     pub(super) doubts: Doubts,
@@ -86,6 +88,7 @@ impl Core {
             lkg,
             revisions: HashMap::new(),
             gateways: HashSet::new(),
+            refused_gateways: RefusedGateways::default(),
             proven: HashMap::new(),
             doubts: Doubts::default(),
             retries: Retries::default(),
@@ -124,6 +127,7 @@ impl Core {
             Item::Gateway(gateway) => {
                 let id = gateway.id.clone();
                 self.gateways.insert(id.clone());
+                self.refused_gateways.taken(&id);
                 let delta = self.assembly.set_gateway(gateway);
                 self.stage(delta);
                 self.stale.extend(self.assembly.publishes_on(&id));
@@ -174,6 +178,7 @@ impl Core {
         match kind {
             ResourceType::Gateway => {
                 self.gateways.remove(id);
+                self.refused_gateways.taken(id);
                 self.stale.extend(self.assembly.publishes_on(id));
                 let delta = self.assembly.remove_gateway(id);
                 self.stage(delta);
@@ -192,6 +197,12 @@ impl Core {
             }
             ResourceType::Entitlement | ResourceType::Credential => {}
         }
+    }
+
+    /// What it holds of the gateway goes on.
+    pub(super) fn reject_gateway(&mut self, id: &str, rejected: &Rejected) {
+        self.refused_gateways.rejected(id, gateway_rejected(&rejected.reason));
+        self.stale.extend(self.assembly.publishes_on(id));
     }
 
     /// What it holds of the publish goes on.
@@ -274,7 +285,8 @@ impl Core {
             self.tracker.render(&id, needs.as_ref().map(|(revision, _)| *revision));
             self.acks.need(&id, needs);
             let misplaced = self.assembly.misplaced(&id);
-            self.tracker.place(&id, misplaced.map(|why| agent_rejected(&why.to_string())));
+            let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));
+            self.tracker.place(&id, misplaced.or_else(|| self.refused_gateway_of(&id)));
         }
     }
 
@@ -286,6 +298,7 @@ impl Core {
     /// Brings statuses up to date and keeps what must survive a restart.
     pub(super) fn settle(&mut self) {
         self.take_outcomes();
+        self.settle_gateways();
         for (id, revision) in self.tracker.settle() {
             self.lkg.put(Table::Acked, id.clone(), revision.to_be_bytes().to_vec());
             if let Some(revisions) = self.revisions.get_mut(&id)

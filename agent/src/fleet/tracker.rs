@@ -288,5 +288,25 @@ pub fn agent_rejected(reason: &str) -> pb::PublishError {
     }
 }
 
+/// What is told about a gateway that the agent could not take.
+pub fn gateway_rejected(reason: &str) -> pb::PublishError {
+    pb::PublishError {
+        hint: format!(
+            "This agent cannot serve the gateway: {reason}. Correct it, or update the agent when it \
+             is older than the control plane."
+        ),
+        ..agent_rejected(reason)
+    }
+}
+
+/// What is told about a publish whose gateway the agent could not take.
+pub fn gateway_refused(gateway: &str, error: &pb::PublishError) -> pb::PublishError {
+    pb::PublishError {
+        code: "gateway_refused".to_owned(),
+        hint: format!("Its gateway {gateway} is not accepted. {}", error.hint),
+        ..error.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -89,7 +89,9 @@ async fn stream(session: &Session, news: &News, welcome: &mut bool) -> Result<()
     session.welcome();
     let mut statuses = fleet.news().statuses.subscribe();
     let mut nodes = fleet.news().nodes.subscribe();
+    let mut gateways = fleet.news().gateways.subscribe();
     statuses.mark_changed();
+    gateways.mark_changed();
     nodes.mark_changed();
     fleet.all_changed();
     usage.begin();
@@ -116,6 +118,7 @@ async fn stream(session: &Session, news: &News, welcome: &mut bool) -> Result<()
                 due = None;
                 up.statuses(fleet).await?;
             }
+            _ = gateways.changed() => up.gateways(fleet).await?,
             _ = nodes.changed() => up.heartbeat(news).await?,
             Ok(()) = withheld.changed() => up.heartbeat(news).await?,
             _ = heartbeats.tick() => up.heartbeat(news).await?,
@@ -170,6 +173,16 @@ impl Up {
         }
     }
 
+    async fn gateways(&self, fleet: &Fleet) -> Result<(), Status> {
+        match fleet.take_refused_gateways() {
+            Some(refusals) => {
+                let refusals = refusals.into_iter().map(short_refusal).collect();
+                self.send(Kind::Gateways(pb::GatewayRefusals { refusals })).await
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn heartbeat(&self, news: &News) -> Result<(), Status> {
         let withheld = news.withheld.borrow().removals;
         let heartbeat = pb::Heartbeat {
@@ -208,12 +221,24 @@ const LENGTH: usize = 8;
 const TEXT: usize = 4096;
 
 fn short_status(mut status: pb::PublishStatus) -> pb::PublishStatus {
-    if let Some(error) = &mut status.error {
+    shorten(status.error.as_mut(), TEXT);
+    status
+}
+
+/// All of them are one message.
+const REFUSAL_TEXT: usize = 1024;
+
+fn short_refusal(mut refusal: pb::GatewayRefusal) -> pb::GatewayRefusal {
+    shorten(refusal.error.as_mut(), REFUSAL_TEXT);
+    refusal
+}
+
+fn shorten(error: Option<&mut pb::PublishError>, most: usize) {
+    if let Some(error) = error {
         for text in [&mut error.resource, &mut error.envoy_message, &mut error.hint] {
-            cut(text, TEXT);
+            cut(text, most);
         }
     }
-    status
 }
 
 /// As many Envoys as a message has room for, with names that long.

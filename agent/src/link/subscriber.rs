@@ -243,9 +243,8 @@ impl HeldResources {
         if !is_rendered(kind) {
             return self.fleet.enforce(&items, &removals);
         }
-        let of_publishes =
-            if kind == ResourceType::Publish { rejected.to_vec() } else { Vec::new() };
-        self.fleet.change(items, removals, of_publishes);
+        let rejected = rejected.iter().map(|(name, why)| (kind, name.clone(), why.clone()));
+        self.fleet.change(items, removals, rejected.collect());
     }
 
     /// Only what has been applied counts as held. A kind has been heard when the last part of its

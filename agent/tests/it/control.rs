@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) statuses: BTreeMap<String, pb::PublishStatus>,
     /// Every status of every message, in order.
     pub(crate) said: Vec<pb::PublishStatus>,
+    /// The gateways that are refused; None: nothing was said of them.
+    pub(crate) refused_gateways: Option<Vec<pb::GatewayRefusal>>,
     pub(crate) heartbeat: Option<pb::Heartbeat>,
     pub(crate) usage: Vec<pb::UsageBatch>,
     /// What heartbeats are answered with, and calls must show if they show anything.
@@ -60,6 +62,7 @@ impl Default for Shared {
             streams: 0,
             statuses: BTreeMap::new(),
             said: Vec::new(),
+            refused_gateways: None,
             heartbeat: None,
             usage: Vec::new(),
             history: None,
@@ -308,6 +311,7 @@ impl Shared {
                     self.statuses.insert(status.publish_id.clone(), status);
                 }
             }
+            Kind::Gateways(list) => self.refused_gateways = Some(list.refusals),
             Kind::Usage(batch) => {
                 let sequence = batch.sequence;
                 self.usage.push(batch);

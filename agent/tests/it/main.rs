@@ -8,6 +8,7 @@ mod door;
 mod envoy;
 mod fake_envoy;
 mod fixtures;
+mod gateways;
 mod port;
 mod program;
 mod publishing;

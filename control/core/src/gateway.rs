@@ -1,11 +1,13 @@
 //! A gateway: a template of listeners. Nothing is deployed by it alone; a publish does that.
 
+use chrono::{DateTime, Utc};
 use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::product_publish::PublishError;
 use crate::stored::{states, words};
-use crate::{Check, GatewayId, Meta, TenantId, Violations, grammar};
+use crate::{Check, ClusterId, GatewayId, Meta, TenantId, Violations, grammar};
 
 /// What a caller writes of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -191,4 +193,15 @@ pub struct Gateway {
     /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
+}
+
+/// A gateway is not accepted in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GatewayCondition {
+    /// Where.
+    pub cluster_id: ClusterId,
+    /// Why, in the words of the agent or of an Envoy.
+    pub last_error: PublishError,
+    /// Since when.
+    pub since: DateTime<Utc>,
 }

@@ -198,10 +198,10 @@ pub struct NodeCounts {
     pub behind: u32,
 }
 
-/// Why a publish failed.
+/// Why a publish failed, or a gateway is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublishError {
-    /// A stable word: `envoy_nack`, `agent_rejected`, `no_agent`, `no_envoy`.
+    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `no_answer`.
     pub code: String,
     /// The refused Envoy resource, when there is one.
     pub resource: String,

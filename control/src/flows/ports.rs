@@ -8,6 +8,7 @@ use imp_core::cluster::Cluster;
 use imp_core::gateway::{Gateway, GatewaySpec};
 use imp_core::product_publish::ProductPublish;
 use imp_core::{ClusterId, GatewayId};
+use imp_store::gateway_condition;
 use imp_store::listener_port::{self as table, Port};
 
 use crate::operation::Transaction;
@@ -92,6 +93,8 @@ pub(super) async fn release(
     if left.contains(&cluster) {
         return Ok(());
     }
+    // What agents said of it there is over, too, whether or not one is connected.
+    gateway_condition::accept(tx, gateway, cluster).await?;
     Ok(table::release(tx, gateway, cluster).await?)
 }
 

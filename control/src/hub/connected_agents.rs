@@ -1,15 +1,17 @@
 //! Who is connected, and what each said last. In memory: an agent says everything again when it
 //! opens its stream.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use imp_core::{AgentId, ClusterId, ProductPublishId, TenantId};
+use chrono::{DateTime, Utc};
+use imp_core::product_publish::PublishError;
+use imp_core::{AgentId, ClusterId, GatewayId, ProductPublishId, TenantId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::settle::Reported;
+use super::settle::{PATIENCE, Reported};
 
 /// What calls to a publish may still be counted after it is gone.
 const GONE_KEPT: Duration = Duration::from_secs(3600);
@@ -51,17 +53,28 @@ struct Cluster {
 struct Agent {
     session: Session,
     reports: HashMap<ProductPublishId, Reported>,
+    /// When it last said something new of a publish, or it was last looked at what it has not said.
+    news_at: DateTime<Utc>,
+    swept: bool,
+    /// None: it has not said which it refuses.
+    refused_gateways: Option<BTreeMap<GatewayId, PublishError>>,
 }
 
 impl ConnectedAgents {
     /// An agent opened a report stream; an earlier one of it ends.
-    pub fn join(&self, cluster: ClusterId, agent: AgentId) -> Session {
+    pub fn join(&self, cluster: ClusterId, agent: AgentId, now: DateTime<Utc>) -> Session {
         let mut state = self.lock();
         state.last_session += 1;
         let superseded = CancellationToken::new();
         let session = Session { cluster, agent, number: state.last_session, superseded };
         let agents = &mut state.clusters.entry(cluster).or_default().agents;
-        let joined = Agent { session: session.clone(), reports: HashMap::new() };
+        let joined = Agent {
+            session: session.clone(),
+            reports: HashMap::new(),
+            news_at: now,
+            swept: false,
+            refused_gateways: None,
+        };
         match agents.insert(agent, joined) {
             Some(earlier) => earlier.session.superseded.cancel(),
             None => metrics::gauge!("imp_agents_connected").increment(1.0),
@@ -87,13 +100,10 @@ impl ConnectedAgents {
         &self,
         session: &Session,
         reports: Vec<(ProductPublishId, Reported)>,
+        now: DateTime<Utc>,
     ) -> Vec<ProductPublishId> {
         let mut state = self.lock();
-        let cluster = state.clusters.get_mut(&session.cluster);
-        let agent = cluster.and_then(|cluster| cluster.agents.get_mut(&session.agent));
-        let Some(agent) = agent.filter(|agent| agent.session.number == session.number) else {
-            return Vec::new();
-        };
+        let Some(agent) = state.agent(session) else { return Vec::new() };
         let mut news = Vec::new();
         for (id, reported) in reports {
             let known = agent.reports.get(&id);
@@ -103,14 +113,58 @@ impl ConnectedAgents {
                 news.push(id);
             }
         }
+        if !news.is_empty() {
+            (agent.news_at, agent.swept) = (now, false);
+        }
         news
+    }
+
+    /// Takes which gateways an agent refuses. Whether these are others than before.
+    pub fn refuses(&self, session: &Session, all: BTreeMap<GatewayId, PublishError>) -> bool {
+        let mut state = self.lock();
+        let Some(agent) = state.agent(session) else { return false };
+        let all = Some(all);
+        let news = agent.refused_gateways != all;
+        agent.refused_gateways = all;
+        news
+    }
+
+    /// Which gateways the connected agents of the cluster refuse. None: none of them has said.
+    pub fn refused_gateways(
+        &self,
+        cluster: ClusterId,
+    ) -> Option<BTreeMap<GatewayId, PublishError>> {
+        let state = self.lock();
+        let agents = state.clusters.get(&cluster)?.agents.values();
+        let mut said = agents.filter_map(|agent| agent.refused_gateways.as_ref()).peekable();
+        said.peek()?;
+        Some(said.flatten().map(|(id, error)| (*id, error.clone())).collect())
+    }
+
+    /// What agents that have said nothing new for a while have not heard of their Envoys, once.
+    pub fn overdue(&self, now: DateTime<Utc>) -> HashMap<ClusterId, Vec<ProductPublishId>> {
+        let mut overdue: HashMap<ClusterId, Vec<ProductPublishId>> = HashMap::new();
+        let mut state = self.lock();
+        for (cluster, Cluster { agents, .. }) in &mut state.clusters {
+            let quiet = |agent: &&mut Agent| !agent.swept && now - agent.news_at >= PATIENCE;
+            for agent in agents.values_mut().filter(quiet) {
+                agent.swept = true;
+                let waits = agent.reports.iter().filter(|(_, report)| report.is_unanswered());
+                overdue.entry(*cluster).or_default().extend(waits.map(|(id, _)| *id));
+            }
+        }
+        overdue
     }
 
     /// What every connected agent of the cluster says of a publish.
     pub fn reports(&self, cluster: ClusterId, publish: ProductPublishId) -> Vec<Option<Reported>> {
         let state = self.lock();
         let Some(cluster) = state.clusters.get(&cluster) else { return Vec::new() };
-        cluster.agents.values().map(|agent| agent.reports.get(&publish).cloned()).collect()
+        let told = |agent: &Agent| {
+            let report = agent.reports.get(&publish)?;
+            Some(Reported { quiet_since: Some(agent.news_at), ..report.clone() })
+        };
+        cluster.agents.values().map(told).collect()
     }
 
     /// Whether any agent of the cluster has said anything of a publish.
@@ -155,6 +209,15 @@ impl ConnectedAgents {
     }
 }
 
+impl State {
+    /// The agent, unless it has opened another stream.
+    fn agent(&mut self, session: &Session) -> Option<&mut Agent> {
+        let cluster = self.clusters.get_mut(&session.cluster)?;
+        let agent = cluster.agents.get_mut(&session.agent)?;
+        (agent.session.number == session.number).then_some(agent)
+    }
+}
+
 impl Cluster {
     fn forget(&mut self, publish: ProductPublishId, now: Instant) {
         for agent in self.agents.values_mut() {
@@ -175,29 +238,71 @@ mod tests {
         Reported { revision, ..Reported::default() }
     }
 
+    fn now() -> DateTime<Utc> {
+        imp_process::clock::now()
+    }
+
     #[test]
     fn a_second_stream_of_an_agent_takes_the_place_of_the_first() {
         let (connected, cluster, agent) =
             (ConnectedAgents::default(), ClusterId::new(), AgentId::new());
         let publish = ProductPublishId::new();
-        let first = connected.join(cluster, agent);
-        assert_eq!(connected.report(&first, vec![(publish, reported(1))]), [publish]);
-        let second = connected.join(cluster, agent);
+        let first = connected.join(cluster, agent, now());
+        assert_eq!(connected.report(&first, vec![(publish, reported(1))], now()), [publish]);
+        let second = connected.join(cluster, agent, now());
         assert!(first.superseded.is_cancelled() && !second.superseded.is_cancelled());
-        assert!(connected.report(&first, vec![(publish, reported(2))]).is_empty());
+        assert!(connected.report(&first, vec![(publish, reported(2))], now()).is_empty());
         assert!(connected.leave(&first).is_empty());
         assert_eq!(connected.reports(cluster, publish), [None]);
-        connected.report(&second, vec![(publish, reported(3))]);
+        connected.report(&second, vec![(publish, reported(3))], now());
         assert_eq!(connected.leave(&second), [publish]);
         assert!(connected.reports(cluster, publish).is_empty());
     }
 
     #[test]
+    fn who_says_nothing_new_is_asked_once_for_what_its_envoys_have_not_answered() {
+        use imp_core::product_publish::NodeCounts;
+        let (connected, cluster, agent) =
+            (ConnectedAgents::default(), ClusterId::new(), AgentId::new());
+        let (waits, answered) = (ProductPublishId::new(), ProductPublishId::new());
+        let start = now();
+        let session = connected.join(cluster, agent, start);
+        let nodes = |acked, behind| NodeCounts { acked, nacked: 0, behind };
+        let waiting = Reported { nodes: nodes(0, 1), ..reported(2) };
+        let taken = Reported { nodes: nodes(1, 0), acked_revision: 2, ..reported(2) };
+        connected.report(&session, vec![(waits, waiting), (answered, taken)], start);
+        assert!(connected.overdue(start + PATIENCE / 2).is_empty());
+        assert_eq!(connected.overdue(start + PATIENCE)[&cluster], [waits]);
+        assert!(connected.overdue(start + PATIENCE * 2).is_empty(), "once is enough");
+        connected.report(&session, vec![(answered, reported(3))], start + PATIENCE * 2);
+        assert!(connected.overdue(start + PATIENCE * 5 / 2).is_empty(), "something moves");
+        assert_eq!(connected.overdue(start + PATIENCE * 3)[&cluster], [waits]);
+    }
+
+    #[test]
+    fn a_gateway_is_refused_while_any_agent_says_so() {
+        let (connected, cluster) = (ConnectedAgents::default(), ClusterId::new());
+        let gateway = GatewayId::new();
+        let error = super::super::settle::no_answer(1);
+        let (one, two) = (AgentId::new(), AgentId::new());
+        let (one, two) = (connected.join(cluster, one, now()), connected.join(cluster, two, now()));
+        assert_eq!(connected.refused_gateways(cluster), None, "nobody has said");
+        assert!(connected.refuses(&one, [(gateway, error.clone())].into()));
+        assert!(connected.refuses(&two, BTreeMap::new()));
+        assert!(!connected.refuses(&two, BTreeMap::new()), "said before");
+        assert_eq!(connected.refused_gateways(cluster), Some([(gateway, error)].into()));
+        connected.leave(&one);
+        assert_eq!(connected.refused_gateways(cluster), Some(BTreeMap::new()));
+        connected.leave(&two);
+        assert_eq!(connected.refused_gateways(cluster), None);
+    }
+
+    #[test]
     fn what_is_said_again_is_no_news() {
         let (connected, publish) = (ConnectedAgents::default(), ProductPublishId::new());
-        let session = connected.join(ClusterId::new(), AgentId::new());
-        assert_eq!(connected.report(&session, vec![(publish, reported(1))]), [publish]);
-        assert!(connected.report(&session, vec![(publish, reported(1))]).is_empty());
+        let session = connected.join(ClusterId::new(), AgentId::new(), now());
+        assert_eq!(connected.report(&session, vec![(publish, reported(1))], now()), [publish]);
+        assert!(connected.report(&session, vec![(publish, reported(1))], now()).is_empty());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Publishes whose rows changed are compared with what agents said before, a moment later.
+//! Publishes whose rows changed are compared with what agents said before, a moment later; and those
+//! that wait for Envoys are, when nothing was heard for too long.
 //!
 //! Usually a report follows each change and there is nothing to do. But an agent says nothing when a
 //! publish comes back to where it was between two of its reports (suspended and resumed), and a
@@ -12,7 +13,9 @@ use imp_core::{ClusterId, ProductPublishId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::connected_agents::ConnectedAgents;
 use super::report_writer::{ReportQueue, Work};
+use crate::state::Clock;
 
 /// Time for the agents to speak for themselves.
 const DELAY: Duration = Duration::from_secs(1);
@@ -30,13 +33,20 @@ impl Recheck {
     }
 
     /// Until cancelled.
-    pub async fn run(&self, queue: ReportQueue, cancel: CancellationToken) {
+    pub async fn run(
+        &self,
+        connected: &ConnectedAgents,
+        clock: &Clock,
+        queue: ReportQueue,
+        cancel: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(DELAY / 4) => {}
             }
-            for (cluster, publishes) in self.take(Instant::now()) {
+            let due = self.take(Instant::now()).into_iter();
+            for (cluster, publishes) in due.chain(connected.overdue(clock.now())) {
                 // The writer logs what goes wrong.
                 let _written = queue.write(Work::Statuses(cluster, publishes)).await;
             }

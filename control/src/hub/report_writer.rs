@@ -3,6 +3,7 @@
 //! at once.
 
 mod batch;
+mod gateways;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ const TOGETHER: usize = 16;
 pub enum Work {
     /// Agents of the cluster said something new of these publishes, or left.
     Statuses(ClusterId, Vec<ProductPublishId>),
+    /// Agents of the cluster refuse other gateways, or left.
+    Gateways(ClusterId),
     /// A sign of life. `true`: it says something new.
     Beat(AgentId, Beat, bool),
     /// Two processes use this agent's identity.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use imp_core::ProductPublishId;
 use imp_core::cluster::{AgentNode, Capabilities};
 use imp_core::product_publish::{NodeCounts, PublishError};
+use imp_core::{GatewayId, ProductPublishId};
 use imp_proto::agent::{self as pb, report_request::Kind};
 use imp_store::Store;
 use imp_store::agent::Beat;
@@ -32,6 +32,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const TOGETHER: usize = 256;
 
 const MAX_NODES: usize = 4096;
+const MAX_GATEWAYS: usize = 1024;
 /// Of each kind of thing that an agent can serve.
 const MAX_WORDS: usize = 256;
 const MAX_TEXT: usize = 4096;
@@ -58,7 +59,7 @@ impl ReportStreams {
         inbound: Streaming<pb::ReportRequest>,
         answers: Answers,
     ) {
-        let session = self.connected.join(identity.cluster, identity.agent);
+        let session = self.connected.join(identity.cluster, identity.agent, self.clock.now());
         let agent = identity.agent;
         tracing::info!(%agent, cluster = %identity.cluster, "an agent reports");
         let end = tokio::select! {
@@ -90,6 +91,7 @@ impl ReportStreams {
         }
         let publishes = self.connected.leave(session);
         let _logged = self.settle(session, &publishes).await;
+        let _logged = self.queue.write(Work::Gateways(session.cluster)).await;
     }
 
     async fn listen(
@@ -112,6 +114,7 @@ impl ReportStreams {
                     self.tell_history(answers).await?;
                 }
                 Some(Kind::Publishes(statuses)) => self.statuses(session, statuses).await?,
+                Some(Kind::Gateways(refusals)) => self.gateways(session, refusals).await?,
                 Some(Kind::Usage(batch)) => self.usage(session, batch, answers).await?,
                 // A newer agent's.
                 None => {}
@@ -130,8 +133,17 @@ impl ReportStreams {
     async fn statuses(&self, session: &Session, said: pb::PublishStatuses) -> Result<(), Status> {
         metrics::counter!("imp_publish_statuses_total").increment(said.publishes.len() as u64);
         let reports = said.publishes.into_iter().filter_map(reported).collect();
-        let news = self.connected.report(session, reports);
+        let news = self.connected.report(session, reports, self.clock.now());
         self.settle(session, &news).await
+    }
+
+    async fn gateways(&self, session: &Session, said: pb::GatewayRefusals) -> Result<(), Status> {
+        let refusals = said.refusals.into_iter().take(MAX_GATEWAYS).filter_map(refused_gateway);
+        if !self.connected.refuses(session, refusals.collect()) {
+            return Ok(());
+        }
+        let stored = self.queue.write(Work::Gateways(session.cluster)).await;
+        stored.map_err(|_| Status::internal("what is refused could not be stored"))
     }
 
     async fn settle(&self, session: &Session, ids: &[ProductPublishId]) -> Result<(), Status> {
@@ -192,15 +204,23 @@ impl Drop for Withholding {
     }
 }
 
-/// None: not a status of anything.
-fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
-    let id = status.publish_id.parse().ok()?;
-    let error = status.error.map(|error| PublishError {
+/// None: not a gateway.
+fn refused_gateway(refusal: pb::GatewayRefusal) -> Option<(GatewayId, PublishError)> {
+    Some((refusal.gateway_id.parse().ok()?, error(refusal.error?)))
+}
+
+fn error(error: pb::PublishError) -> PublishError {
+    PublishError {
         code: cut(error.code, 64),
         resource: cut(error.resource, MAX_TEXT),
         envoy_message: cut(error.envoy_message, MAX_TEXT),
         hint: cut(error.hint, MAX_TEXT),
-    });
+    }
+}
+
+/// None: not a status of anything.
+fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
+    let id = status.publish_id.parse().ok()?;
     let reported = Reported {
         revision: i64::try_from(status.revision).ok()?,
         acked_revision: i64::try_from(status.acked_revision).ok()?,
@@ -210,7 +230,8 @@ fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
             behind: status.nodes_behind,
         },
         silent: status.nodes_silent,
-        error,
+        error: status.error.map(error),
+        quiet_since: None,
     };
     Some((id, reported))
 }

@@ -1,9 +1,12 @@
 //! From what agents say of a publish to where it stands. Pure.
 
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use imp_core::product_publish::{
     NodeCounts, ProductPublish, Progress, PublishError, PublishStatus,
 };
+
+/// An agent that has a revision and says nothing new for so long has Envoys that do not answer.
+pub const PATIENCE: TimeDelta = TimeDelta::seconds(10);
 
 /// What one agent said last of a publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,12 +20,27 @@ pub struct Reported {
     pub silent: u32,
     /// Of `revision`.
     pub error: Option<PublishError>,
+    /// Since when the agent has said nothing new of any publish. None: that is not known.
+    pub quiet_since: Option<DateTime<Utc>>,
 }
 
 impl Reported {
     fn total(&self) -> u32 {
         let NodeCounts { acked, nacked, behind } = self.nodes;
         acked.saturating_add(nacked).saturating_add(behind)
+    }
+
+    /// Envoys are connected, and none has taken or refused a revision that no Envoy ever took.
+    pub fn is_unanswered(&self) -> bool {
+        let NodeCounts { acked, nacked, behind } = self.nodes;
+        let answered = acked > 0 || nacked > 0 || self.error.is_some();
+        behind > 0 && !answered && self.acked_revision < self.revision
+    }
+
+    /// They were given enough time: the agent waits for none of them, or nothing moves there.
+    fn is_overdue(&self, now: DateTime<Utc>) -> bool {
+        let quiet = self.quiet_since.is_some_and(|since| now - since >= PATIENCE);
+        self.is_unanswered() && (quiet || self.silent >= self.nodes.behind)
     }
 
     /// No Envoy of this agent has it, and one said why. What others have accepted, an Envoy refuses for
@@ -50,6 +68,10 @@ pub fn settle(
             Progress::Refused => Some(refusal(before, reports).unwrap_or_else(wordless)),
             Progress::Acked | Progress::Deploying => refusal(before, reports),
         };
+        if progress == Progress::Deploying && is_overdue(before, reports, after.nodes, now) {
+            after.status = before.status.report(Progress::Refused);
+            after.last_error = Some(no_answer(after.nodes.behind));
+        }
         let first =
             before.activated_at.is_none() || before.acked_revision < before.desired_revision;
         if after.status == PublishStatus::Active && first {
@@ -110,6 +132,38 @@ fn progress(
     };
     let all = nodes.acked > 0 && reports.iter().all(agrees);
     Some(if all { Progress::Acked } else { Progress::Deploying })
+}
+
+/// Whether it has failed because no Envoy answers. It stays so until one does, whatever else moves.
+fn is_overdue(
+    before: &ProductPublish,
+    reports: &[Option<Reported>],
+    nodes: NodeCounts,
+    now: DateTime<Utc>,
+) -> bool {
+    let of_desired = |report: &&Reported| report.revision == before.desired_revision;
+    let unanswered = nodes.acked == 0
+        && before.acked_revision < before.desired_revision
+        && reports.iter().flatten().filter(of_desired).any(Reported::is_unanswered);
+    let known = before.status == PublishStatus::Failed
+        && before.last_error.as_ref().is_some_and(|error| error.code == NO_ANSWER);
+    unanswered
+        && (known || reports.iter().flatten().filter(of_desired).any(|it| it.is_overdue(now)))
+}
+
+const NO_ANSWER: &str = "no_answer";
+
+/// Agents have it, and their Envoys say nothing.
+pub fn no_answer(envoys: u32) -> PublishError {
+    PublishError {
+        code: NO_ANSWER.to_owned(),
+        resource: String::new(),
+        envoy_message: String::new(),
+        hint: format!(
+            "{envoys} of the gateway's Envoys were given it and none has answered. See whether they run \
+             and what their logs say; it becomes active by itself when one takes it."
+        ),
+    }
 }
 
 fn refusal(before: &ProductPublish, reports: &[Option<Reported>]) -> Option<PublishError> {

@@ -1,8 +1,14 @@
 //! `/v1/gateways`: templates of listeners.
 
-use imp_core::gateway::{Gateway, GatewaySpec};
+use std::collections::HashMap;
+
+use imp_core::GatewayId;
+use imp_core::gateway::{Gateway, GatewayCondition, GatewaySpec};
 use imp_core::scope::TenantScope;
 use imp_store::gateway::GatewayFilter;
+use imp_store::gateway_condition;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::flows::{Created, gateway as flow};
 use crate::operation::Transaction;
@@ -15,11 +21,30 @@ use crate::rest::entity::Entity;
 use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
+use crate::state::State;
+
+/// A gateway as callers see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GatewayView {
+    #[serde(flatten)]
+    pub gateway: Gateway,
+    /// The clusters in which it is refused, by their agents or Envoys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Vec<GatewayCondition>>,
+}
+
+/// Without a word about what agents say.
+impl From<Gateway> for GatewayView {
+    fn from(gateway: Gateway) -> Self {
+        Self { gateway, conditions: None }
+    }
+}
 
 impl Entity for Gateway {
     type Spec = GatewaySpec;
-    type View = Self;
+    type View = GatewayView;
 
+    const REPORTED: &'static [&'static str] = &["conditions"];
     const FILTERS: &'static [Param] = &[TENANT, NAME];
 
     fn spec(&self) -> GatewaySpec {
@@ -47,6 +72,19 @@ impl Entity for Gateway {
         spec: GatewaySpec,
     ) -> Result<Self, Refusal> {
         flow::edit(tx, current, spec).await
+    }
+
+    async fn views(state: &State, items: Vec<Self>) -> Result<Vec<GatewayView>, Problem> {
+        let ids: Vec<GatewayId> = items.iter().map(|gateway| gateway.id).collect();
+        let mut conditions: HashMap<GatewayId, Vec<GatewayCondition>> = HashMap::new();
+        for (gateway, condition) in gateway_condition::of_gateways(&state.store, &ids).await? {
+            conditions.entry(gateway).or_default().push(condition);
+        }
+        let view = |gateway: Self| {
+            let conditions = conditions.remove(&gateway.id).unwrap_or_default();
+            GatewayView { gateway, conditions: Some(conditions) }
+        };
+        Ok(items.into_iter().map(view).collect())
     }
 }
 

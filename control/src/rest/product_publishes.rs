@@ -1,18 +1,15 @@
 //! `/v1/product-publishes`: what is served where.
 
-use imp_store::Record as _;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod waits;
 
 use chrono::{DateTime, Utc};
 use imp_core::check::{Check, Violations};
-use imp_core::cluster::AgentStatus;
 use imp_core::product_publish::{
     Environment, ProductPublish, ProductPublishSpec, PublishRevision, PublishStatus,
 };
 use imp_core::role::{Action, Kind};
 use imp_core::{ClusterId, GatewayId, ProductId};
-use imp_store::agent;
+use imp_store::Record as _;
 use imp_store::product_publish::{self as table, ProductPublishFilter, RevisionSummary};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -33,6 +30,7 @@ use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 use crate::state::State;
+use waits::Waits;
 
 /// A publish as callers see it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -101,61 +99,9 @@ impl Entity for ProductPublish {
     }
 
     async fn views(state: &State, items: Vec<Self>) -> Result<Vec<ProductPublishView>, Problem> {
-        let mut fleets: HashMap<ClusterId, Fleet> = HashMap::new();
-        let mut views = Vec::with_capacity(items.len());
-        for publish in items {
-            let fleet = match fleets.entry(publish.spec.cluster_id) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(new) => {
-                    *new.insert(Fleet::look(state, publish.spec.cluster_id).await?)
-                }
-            };
-            views.push(fleet.view(publish));
-        }
-        Ok(views)
-    }
-}
-
-/// Who could serve a cluster just now.
-#[derive(Clone, Copy, Default)]
-struct Fleet {
-    agents: usize,
-    connected: usize,
-    envoys: usize,
-}
-
-impl Fleet {
-    async fn look(state: &State, cluster: ClusterId) -> Result<Self, Problem> {
-        let now = state.clock.now();
-        let mut fleet = Self::default();
-        for agent in agent::list_by_cluster(&state.store, cluster).await? {
-            let agent = agent::refreshed(agent, now);
-            fleet.agents += usize::from(agent.status != AgentStatus::Revoked);
-            if agent.status == AgentStatus::Connected {
-                fleet.connected += 1;
-                fleet.envoys += agent.nodes.len();
-            }
-        }
-        Ok(fleet)
-    }
-
-    /// `active` is a claim about now: with every agent silent, nobody knows.
-    fn view(self, mut publish: ProductPublish) -> ProductPublishView {
-        use PublishStatus::{Active, Deploying, Pending, Unknown};
-        let waits = matches!(publish.status, Pending | Deploying);
-        let message = if publish.status == Active && self.connected == 0 {
-            publish.status = Unknown;
-            Some("no agent of the cluster has been heard of lately; its Envoys serve on")
-        } else if waits && self.agents == 0 {
-            Some("the cluster has no agent; create a registration token and start one")
-        } else if waits && self.connected == 0 {
-            Some("no agent of the cluster is connected")
-        } else if waits && self.envoys == 0 {
-            Some("no Envoy is connected to the cluster's agents")
-        } else {
-            None
-        };
-        ProductPublishView { publish, message: message.map(str::to_owned) }
+        Waits::look(state, &items)
+            .await
+            .map(|waits| items.into_iter().map(|publish| waits.view(publish)).collect())
     }
 }
 

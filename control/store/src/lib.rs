@@ -34,6 +34,7 @@ pub mod customer;
 pub mod domain;
 pub mod event;
 pub mod gateway;
+pub mod gateway_condition;
 pub mod history;
 pub mod job;
 pub mod listener_port;

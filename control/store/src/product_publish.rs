@@ -194,7 +194,7 @@ async fn hold_services(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
 }
 
 /// What Envoy says is anyone's text.
-fn storable(error: &PublishError) -> Json<PublishError> {
+pub(crate) fn storable(error: &PublishError) -> Json<PublishError> {
     Json(PublishError {
         code: plain(&error.code),
         resource: plain(&error.resource),

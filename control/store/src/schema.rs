@@ -14,6 +14,7 @@ pub(crate) const TABLES: &[(&str, &str)] = &[
     ("credentials", "credentials"),
     ("customers", "customers"),
     ("domains", "domains"),
+    ("gateway_conditions", "gateways"),
     ("gateways", "gateways"),
     ("hostname_owners", "product-publishes"),
     ("listener_ports", "product-publishes"),

@@ -207,6 +207,11 @@ impl Report {
         self.send(pb::report_request::Kind::Publishes(pb::PublishStatuses { publishes })).await;
     }
 
+    /// The gateways that are refused, and no others.
+    pub async fn gateways(&self, refusals: Vec<pb::GatewayRefusal>) {
+        self.send(pb::report_request::Kind::Gateways(pb::GatewayRefusals { refusals })).await;
+    }
+
     pub async fn beat(&self, nodes: &[&str]) {
         let node = |id: &&str| pb::heartbeat::Node { id: id.to_string(), ..Default::default() };
         let nodes = nodes.iter().map(node).collect();

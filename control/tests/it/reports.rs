@@ -294,3 +294,114 @@ async fn an_agent_that_says_a_lot_holds_nobody_up_and_its_last_word_counts() {
     assert_eq!(seen["nodes"], nodes(40, 0, 0));
     drop(flooding.await.unwrap());
 }
+
+fn refusal(gateway: &str, words: &str) -> pb::GatewayRefusal {
+    let error = pb::PublishError {
+        code: "envoy_nack".to_owned(),
+        resource: "listener port-8080".to_owned(),
+        envoy_message: words.to_owned(),
+        hint: "free the port".to_owned(),
+    };
+    pb::GatewayRefusal { gateway_id: gateway.to_owned(), error: Some(error) }
+}
+
+/// A gateway that agents or Envoys refuse says so itself, and so does each publish that waits for it.
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_gateway_is_told_on_it_and_on_its_publishes_until_it_is_accepted(
+    #[case] kind: Kind,
+) {
+    let (_database, plane, shop) = on(kind).await;
+    let stranger = Shop::open(&plane, "other").await;
+    let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
+    let (gateway, at) = (shop.id("gateways"), shop.path("gateways"));
+    let provider = &shop.provider;
+    assert_eq!(provider.get(&at).await.ok()["conditions"], json!([]));
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.beat(&["envoy"]).await;
+    // Neither a gateway of another cluster nor one that there is not becomes a row.
+    let foreign = refusal(stranger.id("gateways"), "not yours");
+    let nothing = refusal("00000000-0000-7000-8000-0000000000ff", "nothing");
+    let busy = "cannot bind '0.0.0.0:8080': Address already in use\0";
+    report.gateways(vec![refusal(gateway, busy), foreign, nothing]).await;
+    report.statuses(vec![status(publish, 1, [0, 0, 1])]).await;
+    let seen = shows(provider, &at, |it| it["conditions"] != json!([])).await;
+    let [condition] = &seen["conditions"].as_array().unwrap()[..] else { panic!("{seen:#}") };
+    assert_eq!(condition["cluster_id"], shop.id("clusters"));
+    assert_eq!(condition["last_error"]["code"], "envoy_nack");
+    assert!(condition["since"].is_string() && seen["version"] == 1, "a report is no edit");
+    let told = stranger.provider.get(&stranger.path("gateways")).await.ok();
+    assert_eq!(told["conditions"], json!([]));
+    let seen = shows(provider, &path, |it| it["status"] == "deploying").await;
+    let message = seen["message"].as_str().unwrap();
+    assert!(message.contains(gateway) && message.contains("Address already in use"), "{message}");
+    // What was read may be sent back.
+    let read = provider.get(&at).await.ok();
+    assert_eq!(provider.put(&at, read).await.ok()["version"], 1);
+
+    // It says other words, and has been so since the same time.
+    plane.now.advance(chrono::TimeDelta::seconds(5));
+    report.gateways(vec![refusal(gateway, "Permission denied")]).await;
+    let is_new =
+        |it: &Value| it["conditions"][0]["last_error"]["envoy_message"] == "Permission denied";
+    let seen = shows(provider, &at, is_new).await;
+    assert_eq!(seen["conditions"][0]["since"], condition["since"]);
+    // Nobody is there to say otherwise.
+    drop(report);
+    let report = agent.report().await;
+    report.beat(&["envoy"]).await;
+    assert!(is_new(&provider.get(&at).await.ok()));
+    report.gateways(vec![]).await;
+    shows(provider, &at, |it| it["conditions"] == json!([])).await;
+    report.statuses(vec![status(publish, 1, [0, 0, 1])]).await;
+    let seen = shows(provider, &path, |it| it["nodes"] == nodes(0, 0, 1)).await;
+    assert_eq!(seen["message"], "0 of 1 Envoys have acknowledged revision 1");
+    report.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
+    let seen = shows(provider, &path, |it| it["status"] == "active").await;
+    assert_eq!(seen.get("message"), None, "{seen:#}");
+}
+
+/// `deploying` is no state to stay in: it says what it waits for, and fails when those who have it say
+/// nothing.
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_envoys_do_not_answer_fails_after_ten_seconds_and_what_nobody_has_waits_and_says_for_what(
+    #[case] kind: Kind,
+) {
+    let (_database, plane, shop) = on(kind).await;
+    let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
+    let message = |words: &'static str| {
+        move |it: &Value| it["message"].as_str().is_some_and(|told| told.contains(words))
+    };
+    let ten = chrono::TimeDelta::seconds(10);
+    shows(&plane.admin, &path, message("has no agent")).await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.beat(&[]).await;
+    shows(&plane.admin, &path, message("no Envoy of its gateway")).await;
+    report.statuses(vec![status(publish, 1, [0, 0, 0])]).await;
+    shows(&plane.admin, &path, |it| it["status"] == "deploying").await;
+    plane.now.advance(ten);
+    report.beat(&["envoy"]).await;
+    let seen = shows(&plane.admin, &path, message("on its way")).await;
+    assert_eq!(seen["status"], "deploying", "no Envoy had it");
+
+    report.statuses(vec![status(publish, 1, [0, 0, 2])]).await;
+    shows(&plane.admin, &path, message("0 of 2 Envoys")).await;
+    plane.now.advance(ten / 2);
+    // Long enough for the sweep to come by.
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(plane.admin.get(&path).await.ok()["status"], "deploying", "the time is not up");
+    plane.now.advance(ten / 2);
+    let seen = shows(&plane.admin, &path, |it| it["status"] == "failed").await;
+    assert_eq!(seen["last_error"]["code"], "no_answer");
+    assert!(seen["last_error"]["hint"].as_str().unwrap().starts_with("2 of"), "{seen:#}");
+    report.statuses(vec![status(publish, 1, [2, 0, 0])]).await;
+    let seen = shows(&plane.admin, &path, |it| it["status"] == "active").await;
+    assert_eq!(seen["last_error"], Value::Null);
+}

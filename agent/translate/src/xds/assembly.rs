@@ -42,7 +42,8 @@ pub struct Assembly {
     places: Places,
     /// Where each publish is.
     placed: HashMap<String, Vec<UnitKey>>,
-    misplaced: BTreeMap<String, Misplaced>,
+    /// Why publishes are not served at all of their hosts.
+    misplaced: BTreeMap<String, Vec<Misplaced>>,
     /// Publishes by the gateways that their revisions are on.
     by_gateway: HashMap<String, BTreeSet<String>>,
     publishes: HashMap<String, PublishState>,
@@ -117,6 +118,11 @@ impl Assembly {
     /// The gateway as it was set.
     pub fn gateway(&self, id: &str) -> Option<&ir::Gateway> {
         self.gateways.get(id)
+    }
+
+    /// The gateways that listen on a port.
+    pub fn gateways_at(&self, port: u16) -> impl Iterator<Item = &String> {
+        self.ports.get(&port).into_iter().flat_map(|port| &port.gateways)
     }
 
     /// Adds or replaces a publish. A revision that was refused before is not tried again; a new one

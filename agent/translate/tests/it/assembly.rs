@@ -396,6 +396,35 @@ fn gateways_share_a_port_and_the_second_sends_no_listener() {
 }
 
 #[test]
+fn who_waits_for_several_hosts_takes_each_when_it_is_free() {
+    let (mut assembly, mut judge) = start();
+    judge.send(&assembly.set_gateway(gateway("g2", 8080)));
+    let hosts = ["one.example.com", "two.example.com"];
+    for (id, host) in ["a", "b"].into_iter().zip(hosts) {
+        let mut first = at(id, 1, 9000);
+        first.hostnames = vec![host.to_owned()];
+        set(&mut assembly, &mut judge, &first);
+    }
+    let mut waits = pb::Publish { gateway_id: "g2".into(), ..at("c", 1, 9001) };
+    waits.hostnames = hosts.map(str::to_owned).to_vec();
+    set(&mut assembly, &mut judge, &waits);
+    let taken = |host: &str| Misplaced::Taken { port: 8080, host: host.to_owned() };
+    assert_eq!(assembly.misplaced("c"), Some(&taken(hosts[0])));
+    // Not the one that is told.
+    judge.send(&assembly.remove_publish("b"));
+    judge.settle(&mut assembly);
+    let two = "8080/two.example.com";
+    assert_eq!(assembly.publishes_of("g2", SCOPE, two), ["c"], "it serves what is free");
+    assert_eq!(assembly.misplaced("c"), Some(&taken(hosts[0])));
+    judge.send(&assembly.remove_publish("a"));
+    judge.settle(&mut assembly);
+    assert_eq!((served(&judge, "c"), assembly.misplaced("c")), (vec![1], None));
+    let scopes = assembly.requirements("c").unwrap().1.into_iter().filter(|it| it.0 == SCOPE);
+    assert_eq!(scopes.count(), 2);
+    judge.set.is_whole(true);
+}
+
+#[test]
 fn a_host_at_a_port_stays_with_the_gateway_that_had_it_first() {
     let (mut assembly, mut judge) = start();
     judge.send(&assembly.set_gateway(gateway("g2", 8080)));

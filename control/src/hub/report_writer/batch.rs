@@ -10,7 +10,7 @@ use imp_store::audit::{self, Actor};
 use imp_store::compile::{self as table, Which};
 use imp_store::{Result, Store, agent, product_publish, usage};
 
-use super::Work;
+use super::{Work, gateways};
 use crate::hub::connected_agents::ConnectedAgents;
 use crate::hub::deliveries::Deliveries;
 use crate::hub::settle::settle;
@@ -26,6 +26,7 @@ const TRIES: usize = 4;
 pub(super) struct Batch {
     /// In the order of ids, as everything here: transactions of replicas must not wait in a circle.
     statuses: BTreeMap<ClusterId, BTreeSet<ProductPublishId>>,
+    gateways: BTreeSet<ClusterId>,
     beats: Vec<(AgentId, Beat)>,
     usage: Vec<(AgentId, String, Vec<usage::Row>)>,
     duplicates: BTreeSet<AgentId>,
@@ -43,6 +44,7 @@ impl Batch {
                 Work::Statuses(cluster, ids) => {
                     batch.statuses.entry(*cluster).or_default().extend(ids);
                 }
+                Work::Gateways(cluster) => drop(batch.gateways.insert(*cluster)),
                 Work::Beat(..) => {} // among `beats`
                 Work::Duplicate(agent) => drop(batch.duplicates.insert(*agent)),
                 Work::Audit(entry) => batch.audit_rows.push(entry.clone()),
@@ -66,10 +68,12 @@ impl Batch {
         now: DateTime<Utc>,
     ) -> Result<()> {
         let mut statuses = self.statuses.clone();
+        let conditions = gateways::changes(&self.gateways, store, connected).await?;
         let mut first = true;
         for _ in 0..TRIES {
             let changes = changes(&statuses, store, connected, now).await?;
-            let rest = first && (self.must_last() || !self.beats.is_empty());
+            let others = !self.beats.is_empty() || !conditions.is_empty();
+            let rest = first && (self.must_last() || others);
             if changes.is_empty() && !rest {
                 return Ok(());
             }
@@ -80,6 +84,7 @@ impl Batch {
             };
             if first {
                 self.write_rest(&mut tx, now).await?;
+                gateways::write(&mut tx, &conditions, now).await?;
             }
             statuses.clear();
             for (before, after) in &changes {

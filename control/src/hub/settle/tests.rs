@@ -40,7 +40,7 @@ fn says(
     behind: u32,
 ) -> Option<Reported> {
     let nodes = NodeCounts { acked, nacked, behind };
-    Some(Reported { revision, acked_revision, nodes, silent: 0, error: None })
+    Some(Reported { revision, acked_revision, nodes, silent: 0, error: None, quiet_since: None })
 }
 
 fn refuses(nacked: u32) -> Option<Reported> {
@@ -132,6 +132,40 @@ fn who_is_silent_holds_nothing_up() {
     assert_eq!(status(Active, &[silent(2)]), Active);
     assert_eq!(status(Deploying, &[silent(2)]), Active);
     assert_eq!(status(Deploying, &[silent(1)]), Deploying, "one of the two may still answer");
+}
+
+#[test]
+fn what_an_agent_has_and_no_envoy_answers_fails_when_time_is_up_and_is_active_when_one_does() {
+    let now = imp_process::clock::now();
+    let quiet = |seconds: i64, report: Option<Reported>| {
+        let quiet_since = Some(now - chrono::TimeDelta::seconds(seconds));
+        vec![report.map(|report| Reported { quiet_since, ..report })]
+    };
+    let settled = |before: &ProductPublish, reports: &[_]| settle(before, reports, now);
+    let waits = publish(Deploying);
+    assert_eq!(settled(&waits, &quiet(9, says(3, 2, 0, 0, 2))).status, Deploying);
+    let failed = settled(&waits, &quiet(10, says(3, 2, 0, 0, 2)));
+    let told = failed.last_error.as_ref().map(|error| (error.code.as_str(), &error.hint[..1]));
+    assert_eq!((failed.status, told), (Failed, Some(("no_answer", "2"))));
+    // Whatever else moves there, it stays so until it is answered.
+    assert_eq!(settled(&failed, &quiet(0, says(3, 2, 0, 0, 2))), failed);
+    let active = settled(&failed, &quiet(0, says(3, 3, 2, 0, 0)));
+    assert_eq!((active.status, active.last_error), (Active, None));
+    // The agent itself waits for none of them any more.
+    let silent = says(3, 2, 0, 0, 2).map(|report| Reported { silent: 2, ..report });
+    assert_eq!(settled(&waits, &quiet(0, silent)).status, Failed);
+
+    for (why, report) in [
+        ("no Envoy is connected", says(3, 2, 0, 0, 0)),
+        ("one of two has it", says(3, 2, 1, 0, 1)),
+        ("it was taken before, and they are on their way back", says(3, 3, 0, 0, 2)),
+        ("the agent has an older one", says(2, 2, 0, 0, 2)),
+    ] {
+        let after = settled(&waits, &quiet(3600, report));
+        assert_eq!((after.status, after.last_error), (Deploying, None), "{why}");
+    }
+    let suspended = settled(&publish(Suspended), &quiet(10, says(3, 2, 0, 0, 2)));
+    assert_eq!(suspended.status, Suspended);
 }
 
 #[test]

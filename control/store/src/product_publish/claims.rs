@@ -197,12 +197,14 @@ pub async fn beside_gateway(
     gateway: GatewayId,
     cluster: ClusterId,
 ) -> Result<Vec<Claim>> {
-    let sql = "SELECT c.product_publish_id, c.tenant_id, p.gateway_id, c.hostname, c.base_path \
-        FROM product_publish_claims c JOIN product_publishes p ON p.id = c.product_publish_id \
-        WHERE c.cluster_id = $1 AND p.gateway_id <> $2 AND EXISTS ( \
-            SELECT 1 FROM product_publish_claims own \
-            JOIN product_publishes of_own ON of_own.id = own.product_publish_id \
-            WHERE own.hostname = c.hostname AND own.cluster_id = $1 AND of_own.gateway_id = $2) \
+    let sql = "SELECT DISTINCT c.product_publish_id, c.tenant_id, p.gateway_id, c.hostname, \
+            c.base_path \
+        FROM product_publishes mine \
+        JOIN product_publish_claims own ON own.product_publish_id = mine.id \
+        JOIN product_publish_claims c \
+            ON c.hostname = own.hostname AND c.cluster_id = own.cluster_id \
+        JOIN product_publishes p ON p.id = c.product_publish_id \
+        WHERE mine.cluster_id = $1 AND mine.gateway_id = $2 AND p.gateway_id <> $2 \
         ORDER BY c.hostname, c.base_path, c.product_publish_id";
     let rows = fetch!(tx.conn(), "product_publish_claims", Row, sql, cluster.0, gateway.0)?;
     Ok(rows.into_iter().map(Claim::from).collect())

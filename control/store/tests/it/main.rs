@@ -11,6 +11,7 @@ mod domains;
 mod duplicates;
 mod events;
 mod files;
+mod gateway_conditions;
 mod healing;
 mod history;
 mod jobs;

@@ -8,11 +8,11 @@ use imp_core::{AgentId, SubscriptionId};
 use imp_store::Record as _;
 use imp_store::domain::DomainFilter;
 use imp_store::testing::Kind;
-use imp_store::{Page, listener_port, product_publish, usage};
+use imp_store::{Page, StoreError, Writable as _, listener_port, product_publish, usage};
 use rstest::rstest;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
-use crate::shop::{Shop, all, day, store, write};
+use crate::shop::{Shop, all, claims, day, store, write};
 
 /// Takes the migration back, so that opening the database applies it to rows that were there before.
 const BEFORE: &str = "DROP TABLE port_claims; DROP TABLE listener_ports; \
@@ -114,4 +114,51 @@ async fn usage_from_before_says_whose_it_is_as_far_as_that_is_known(
     assert_eq!((known[0].terms, known[0].allowed), (expected, 5));
     let unknown = usage::totals(&store, gone, 0, 10).await.unwrap();
     assert_eq!((unknown[0].terms, unknown[0].allowed), (usage::Terms::default(), 7));
+}
+
+/// Takes the migration back that lets a host be served on several gateways.
+const ONE_GATEWAY_SQLITE: &str = "CREATE TABLE former ( \
+        cluster_id BLOB NOT NULL, hostname TEXT NOT NULL, base_path TEXT NOT NULL, \
+        product_publish_id BLOB NOT NULL, tenant_id BLOB NOT NULL, \
+        PRIMARY KEY (cluster_id, hostname, base_path)) STRICT; \
+    INSERT INTO former SELECT cluster_id, hostname, base_path, product_publish_id, tenant_id \
+        FROM product_publish_claims; \
+    DROP TABLE product_publish_claims; ALTER TABLE former RENAME TO product_publish_claims; \
+    DELETE FROM _sqlx_migrations WHERE version = 18;";
+const ONE_GATEWAY_POSTGRES: &str = "ALTER TABLE product_publish_claims \
+        DROP CONSTRAINT key_product_publish_claims__hostname, DROP COLUMN gateway_id, \
+        ADD CONSTRAINT uq_product_publish_claims__hostname \
+            PRIMARY KEY (cluster_id, hostname, base_path); \
+    DELETE FROM _sqlx_migrations WHERE version = 18;";
+
+#[rstest]
+#[tokio::test]
+async fn what_was_claimed_before_claims_knew_their_gateway_is_its_publishs(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    store.close().await;
+    match kind {
+        Kind::Sqlite => {
+            let mut one = SqliteConnection::connect(database.url()).await.unwrap();
+            one.execute(ONE_GATEWAY_SQLITE).await.unwrap();
+        }
+        Kind::Postgres => {
+            let mut one = PgConnection::connect(database.url()).await.unwrap();
+            one.execute(ONE_GATEWAY_POSTGRES).await.unwrap();
+        }
+    }
+    let store = database.open().await.unwrap();
+    let (cluster, hosts) = (shop.cluster.id, shop.publish.spec.hostnames.clone());
+    let ask = async |tx: &mut _| product_publish::claims_on(tx, cluster, &hosts).await;
+    assert_eq!(write(&store, ask).await.unwrap(), claims(&shop.publish));
+    // The database knows it, too: without that it would take the place for another gateway's.
+    let again = shop.another_publish(&hosts[0], "/");
+    let insert = async |tx: &mut _| {
+        again.insert(tx).await?;
+        product_publish::replace_claims(tx, &again, &claims(&again), day()).await
+    };
+    let taken = write(&store, insert).await;
+    assert!(matches!(taken, Err(StoreError::Taken { field: "hostnames" })), "{taken:?}");
 }

@@ -82,23 +82,23 @@ impl Assembly {
 
     /// Why a publish is not served at all of its hosts.
     pub fn misplaced(&self, publish_id: &str) -> Option<&Misplaced> {
-        self.misplaced.get(publish_id)
+        self.misplaced.get(publish_id)?.first()
     }
 
     /// Where it should be served, and what of it no listener admits. Nowhere while its gateway is
     /// unknown.
-    fn wanted_units(&self, prepared: &Prepared) -> (Vec<UnitKey>, Option<Misplaced>) {
+    fn wanted_units(&self, prepared: &Prepared) -> (Vec<UnitKey>, Vec<Misplaced>) {
         let publish = &prepared.publish;
-        let Some(gateway) = self.gateways.get(&publish.gateway_id) else { return (vec![], None) };
+        let Some(gateway) = self.gateways.get(&publish.gateway_id) else { return (vec![], vec![]) };
         let unit = |port: u16, host: Option<&String>| UnitKey {
             gateway: gateway.id.clone(),
             place: Place { port, host: host.cloned() },
         };
         if self.options.layout == Layout::WholeRds {
             let ports = gateway.listeners.iter().map(|listener| unit(listener.port, None));
-            return (ports.collect(), None);
+            return (ports.collect(), vec![]);
         }
-        let (mut units, mut refused) = (Vec::new(), None);
+        let (mut units, mut refused) = (Vec::new(), Vec::new());
         for host in &publish.hostnames {
             let admits =
                 |listener: &&ir::Listener| listener.hostname.as_ref().is_none_or(|own| own == host);
@@ -106,7 +106,7 @@ impl Assembly {
             let admitting = gateway.listeners.iter().filter(admits);
             units.extend(admitting.map(|listener| unit(listener.port, Some(host))));
             if units.len() == before {
-                refused.get_or_insert_with(|| Misplaced::NotAdmitted(host.clone()));
+                refused.push(Misplaced::NotAdmitted(host.clone()));
             }
         }
         (units, refused)
@@ -122,7 +122,7 @@ impl Assembly {
         let old = self.placed.remove(id).unwrap_or_default();
         let (wanted, mut refused) = match &after {
             Some(prepared) => self.wanted_units(prepared),
-            None => (vec![], None),
+            None => (vec![], vec![]),
         };
         let mut freed = Vec::new();
         for key in old.iter().filter(|key| !wanted.contains(key)) {
@@ -142,7 +142,7 @@ impl Assembly {
                 }
                 placed.push(key);
             } else {
-                refused.get_or_insert_with(|| Misplaced::Taken {
+                refused.push(Misplaced::Taken {
                     port: key.place.port,
                     host: key.place.host.clone().unwrap_or_default(),
                 });
@@ -151,9 +151,9 @@ impl Assembly {
         for key in &placed {
             self.refresh(key, change);
         }
-        match refused {
-            Some(why) => self.misplaced.insert(id.to_owned(), why),
-            None => self.misplaced.remove(id),
+        match refused.is_empty() {
+            false => self.misplaced.insert(id.to_owned(), refused),
+            true => self.misplaced.remove(id),
         };
         if !placed.is_empty() {
             self.placed.insert(id.to_owned(), placed);
@@ -172,7 +172,7 @@ impl Assembly {
         let waiting: Vec<String> = self
             .misplaced
             .iter()
-            .filter(|(id, why)| *id != but && waits(why))
+            .filter(|(id, why)| *id != but && why.iter().any(waits))
             .map(|(id, _)| id.clone())
             .collect();
         for id in waiting {

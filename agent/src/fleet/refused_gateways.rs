@@ -1,0 +1,92 @@
+//! Which gateways are not accepted, and why: the agent could not take one, or an Envoy cannot open a
+//! listener of it.
+
+use std::collections::BTreeMap;
+
+use imp_proto::agent as pb;
+use imp_translate::xds::LISTENER;
+use imp_translate::xds::names::listener_port;
+
+use super::acknowledgements::envoy_nack;
+use super::core::Core;
+use super::tracker::gateway_refused;
+
+/// As many as are told, so that the list is one message. The rest shows when these are mended.
+const MOST: usize = 200;
+
+#[derive(Debug, Default)]
+pub(super) struct RefusedGateways {
+    /// By the agent itself.
+    rejected: BTreeMap<String, pb::PublishError>,
+    /// What was found last: those, and what Envoys refuse.
+    all: BTreeMap<String, pb::PublishError>,
+    changed: bool,
+}
+
+impl RefusedGateways {
+    /// The agent could not take it.
+    pub(super) fn rejected(&mut self, id: &str, error: pb::PublishError) {
+        self.rejected.insert(id.to_owned(), error);
+    }
+
+    /// It took it, or has it no longer.
+    pub(super) fn taken(&mut self, id: &str) {
+        self.rejected.remove(id);
+    }
+
+    /// The list, if it was not taken since it changed.
+    pub(super) fn take_changed(&mut self) -> Option<Vec<pb::GatewayRefusal>> {
+        std::mem::take(&mut self.changed).then(|| self.list())
+    }
+
+    /// A new listener is to be told.
+    pub(super) fn is_news(&mut self) {
+        self.changed = true;
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    fn list(&self) -> Vec<pb::GatewayRefusal> {
+        let refusal = |(id, error): (&String, &pb::PublishError)| pb::GatewayRefusal {
+            gateway_id: id.clone(),
+            error: Some(error.clone()),
+        };
+        self.all.iter().take(MOST).map(refusal).collect()
+    }
+}
+
+impl Core {
+    /// Finds out what is refused now. Refused listeners are the ones that are tried again, so it costs
+    /// nothing while all is well.
+    pub(super) fn settle_gateways(&mut self) {
+        let mut all = self.refused_gateways.rejected.clone();
+        for (stream, key) in self.retries.keys().filter(|(_, key)| key.0 == LISTENER) {
+            let Some(words) = self.acks.refusal(*stream, key) else { continue };
+            let (Some(port), Some(node)) = (listener_port(&key.1), self.tracker.target(*stream))
+            else {
+                continue;
+            };
+            for gateway in self.assembly.gateways_at(port).filter(|id| node.serves(id)) {
+                let error = || envoy_nack(key.0, &key.1, words);
+                all.entry(gateway.clone()).or_insert_with(error);
+            }
+        }
+        let known = &mut self.refused_gateways;
+        if known.all != all {
+            known.all = all;
+            known.changed = true;
+        }
+    }
+
+    /// What stands in the way of a publish whose gateway the agent does not have.
+    pub(super) fn refused_gateway_of(&self, publish: &str) -> Option<pb::PublishError> {
+        let gateway = self.tracker.gateway_of(publish)?;
+        if self.assembly.gateway(gateway).is_some() {
+            return None;
+        }
+        let error = self.refused_gateways.rejected.get(gateway)?;
+        Some(gateway_refused(gateway, error))
+    }
+}
