@@ -54,17 +54,28 @@ pub struct Quota {
     /// At least 1.
     #[schema(example = 1_000_000)]
     pub requests: u64,
-    /// The calendar window, in UTC.
+    /// The calendar window.
     pub per: QuotaWindow,
+    /// What is 00:00: minutes ahead of UTC, -720 to 840.
+    #[serde(default, skip_serializing_if = "is_utc")]
+    #[schema(default = 0, minimum = -720, maximum = 840)]
+    pub utc_offset_minutes: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_utc(minutes: &i32) -> bool {
+    *minutes == 0
 }
 
 /// The windows of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QuotaWindow {
-    /// From 00:00 UTC.
+    /// From 00:00.
     Day,
-    /// From 00:00 UTC of the first.
+    /// From 00:00 of Monday.
+    Week,
+    /// From 00:00 of the first.
     Month,
 }
 
@@ -82,6 +93,10 @@ pub struct Limit {
     pub amount: u64,
     /// Over which time.
     pub window: LimitWindow,
+    /// What is 00:00 for a day, week or month: minutes ahead of UTC, -720 to 840.
+    #[serde(default, skip_serializing_if = "is_utc")]
+    #[schema(default = 0, minimum = -720, maximum = 840)]
+    pub utc_offset_minutes: i32,
     /// What happens beyond it.
     #[serde(default)]
     pub on_exceed: OnExceed,
@@ -99,8 +114,8 @@ pub enum LimitUnit {
     Requests,
 }
 
-/// Second to hour are rates: at most `amount` in any window of that length. Day and month are quotas: they
-/// follow the calendar, UTC.
+/// Second to hour are rates: at most `amount` in any window of that length. Day, week and month are
+/// quotas: they follow the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitWindow {
@@ -110,10 +125,18 @@ pub enum LimitWindow {
     Minute,
     /// 3,600 s.
     Hour,
-    /// From 00:00 UTC.
+    /// From 00:00.
     Day,
-    /// From 00:00 UTC of the first.
+    /// From 00:00 of Monday.
+    Week,
+    /// From 00:00 of the first.
     Month,
+}
+
+impl LimitWindow {
+    fn is_calendar(self) -> bool {
+        matches!(self, Self::Day | Self::Week | Self::Month)
+    }
 }
 
 /// What happens beyond a limit.
@@ -141,11 +164,12 @@ pub enum LimitScope {
 impl PlanSpec {
     /// Every limit, the short forms written out.
     pub fn all_limits(&self) -> Vec<Limit> {
-        let long = |name: &str, amount, window| Limit {
+        let long = |name: &str, amount, window, utc_offset_minutes| Limit {
             name: name.to_owned(),
             unit: LimitUnit::Requests,
             amount,
             window,
+            utc_offset_minutes,
             on_exceed: OnExceed::Block,
             scope: LimitScope::Subscription,
         };
@@ -155,14 +179,15 @@ impl PlanSpec {
                 crate::policy::Per::Minute => LimitWindow::Minute,
                 crate::policy::Per::Hour => LimitWindow::Hour,
             };
-            long("rate_limit", rate.requests, window)
+            long("rate_limit", rate.requests, window, 0)
         });
         let quota = self.quota.map(|quota| {
             let window = match quota.per {
                 QuotaWindow::Day => LimitWindow::Day,
+                QuotaWindow::Week => LimitWindow::Week,
                 QuotaWindow::Month => LimitWindow::Month,
             };
-            long("quota", quota.requests, window)
+            long("quota", quota.requests, window, quota.utc_offset_minutes)
         });
         rate.into_iter().chain(quota).chain(self.limits.iter().cloned()).collect()
     }
@@ -177,12 +202,19 @@ impl PlanSpec {
         let no_later = |here: &Limit| {
             there.iter().filter(|there| blocks(there)).any(|there| {
                 let wider = there.scope == here.scope || there.scope == LimitScope::Subscription;
-                (there.unit, there.window) == (here.unit, here.window)
-                    && wider
-                    && there.amount <= here.amount
+                let over = |limit: &Limit| (limit.unit, limit.window, limit.utc_offset_minutes);
+                over(there) == over(here) && wider && there.amount <= here.amount
             })
         };
         self.all_limits().iter().filter(|limit| blocks(limit)).all(no_later)
+    }
+}
+
+fn check_offset(v: &mut Violations, minutes: i32, is_calendar: bool) {
+    if !(-720..=840).contains(&minutes) {
+        v.add("utc_offset_minutes", "out_of_range", "-720 to 840");
+    } else if minutes != 0 && !is_calendar {
+        v.add("utc_offset_minutes", "conflict", "a rate has no 00:00; leave this out");
     }
 }
 
@@ -195,6 +227,9 @@ impl Check for PlanSpec {
         }
         if self.quota.is_some_and(|quota| quota.requests == 0) {
             v.add("quota", "out_of_range", "at least 1 request");
+        }
+        if let Some(quota) = &self.quota {
+            v.within("quota", |v| check_offset(v, quota.utc_offset_minutes, true));
         }
         let most = &caps::SUBSCRIPTIONS_PER_CUSTOMER;
         if self.subscriptions_per_customer == 0 {
@@ -212,6 +247,7 @@ impl Check for PlanSpec {
             if limit.amount == 0 {
                 v.add("amount", "out_of_range", "at least 1");
             }
+            check_offset(v, limit.utc_offset_minutes, limit.window.is_calendar());
             if names.contains(&limit.name.as_str()) {
                 v.add("name", "duplicate_name", "another limit has this name");
             }
@@ -251,6 +287,7 @@ mod tests {
             unit: LimitUnit::Requests,
             amount: *amount,
             window: *window,
+            utc_offset_minutes: 0,
             on_exceed: *on_exceed,
             scope: *scope,
         };
