@@ -120,7 +120,7 @@ impl Link {
             let mut conversing = pin!(self.converse(joined, ended.clone()));
             let again = tokio::select! {
                 () = &mut conversing => None,
-                again = self.join_again(&mut token) => Some(again),
+                again = self.join_again(&mut token) => Some(again?),
             };
             if again.is_some() {
                 ended.cancel();
@@ -200,8 +200,9 @@ impl Link {
         }
     }
 
-    /// An agent that is turned away and has a token registers once more; the token is good once.
-    async fn join_again(&self, token: &mut Option<String>) -> Joined {
+    /// An agent that is turned away and has a token registers once more; the token is good once. If it
+    /// is refused, there is an end, unless there is something to serve.
+    async fn join_again(&self, token: &mut Option<String>) -> Result<Joined, LinkError> {
         let mut state = self.state.subscribe();
         loop {
             if state.wait_for(|state| *state == LinkState::Revoked).await.is_err() {
@@ -209,7 +210,8 @@ impl Link {
             }
             let Some(token) = token.take() else { return std::future::pending().await };
             match self.register(Some(&token)).await {
-                Ok(joined) => return joined,
+                Ok(joined) => return Ok(joined),
+                Err(error) if !self.fleet.is_open() => return Err(error),
                 Err(error) => {
                     tracing::error!(%error, "the agent stays out; it goes on serving what it holds");
                 }

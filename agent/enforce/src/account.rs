@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Pair};
-use crate::quota::{self, Calendar, Count};
+use crate::quota::{self, Calendar, Count, Unit};
 use crate::rate;
 use crate::spec::{Spec, Window, nanos};
 use crate::usage::QuotaRow;
@@ -119,13 +119,25 @@ impl Class {
     }
 }
 
-/// `month`, `day/consumer`, `60s/1`: as rows name it.
+fn word(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Day => "day",
+        Unit::Week => "week",
+        Unit::Month => "month",
+    }
+}
+
+/// `month`, `day/consumer`, `60s/1`, `week+330`: as rows name it.
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.span {
             Span::Seconds(seconds) => write!(f, "{seconds}s")?,
-            Span::Calendar(Calendar::Day) => f.write_str("day")?,
-            Span::Calendar(Calendar::Month) => f.write_str("month")?,
+            Span::Calendar(Calendar { unit, offset_minutes }) => {
+                f.write_str(word(unit))?;
+                if offset_minutes != 0 {
+                    write!(f, "{offset_minutes:+}")?;
+                }
+            }
         }
         if self.per_consumer {
             f.write_str("/consumer")?;
@@ -141,18 +153,26 @@ impl fmt::Display for Class {
 #[derive(Debug)]
 pub(crate) struct NoClass;
 
+fn calendar(text: &str) -> Result<Calendar, NoClass> {
+    let offset = text.find(['+', '-']).unwrap_or(text.len());
+    let (name, offset) = text.split_at(offset);
+    let mut units = [Unit::Day, Unit::Week, Unit::Month].into_iter();
+    let unit = units.find(|unit| word(*unit) == name).ok_or(NoClass)?;
+    let offset = if offset.is_empty() { Ok(0) } else { offset.parse() };
+    Ok(Calendar::new(unit, offset.map_err(|_| NoClass)?))
+}
+
 impl FromStr for Class {
     type Err = NoClass;
 
     fn from_str(text: &str) -> Result<Self, NoClass> {
         let mut words = text.split('/');
         let span = match words.next().unwrap_or_default() {
-            "day" => Span::Calendar(Calendar::Day),
-            "month" => Span::Calendar(Calendar::Month),
-            other => {
-                let seconds = other.strip_suffix('s').and_then(|number| number.parse().ok());
+            text if text.starts_with(|c: char| c.is_ascii_digit()) => {
+                let seconds = text.strip_suffix('s').and_then(|number| number.parse().ok());
                 Span::Seconds(seconds.ok_or(NoClass)?)
             }
+            text => Span::Calendar(calendar(text)?),
         };
         let mut class = Self { span, per_consumer: false, rank: 0 };
         for word in words {
@@ -374,10 +394,12 @@ mod tests {
 
     #[test]
     fn a_class_is_written_as_it_is_read() {
-        for text in ["month", "day/consumer", "60s", "3600s/consumer/2", "month/15"] {
+        for text in
+            ["month", "day/consumer", "60s", "3600s/consumer/2", "month/15", "week-90/consumer"]
+        {
             assert_eq!(text.parse::<Class>().unwrap().to_string(), text);
         }
-        for text in ["", "quota", "60", "month/x"] {
+        for text in ["", "quota", "60", "month/x", "month+", "year+60"] {
             assert!(text.parse::<Class>().is_err(), "{text}");
         }
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
 
-use crate::quota::Calendar;
+use crate::quota::{Calendar, Unit};
 use crate::rate::Rate;
 
 /// What a limit says.
@@ -34,11 +34,13 @@ impl Spec {
 
     pub(crate) fn parse(limit: &pb::Limit) -> Self {
         use pb::limit::{OnExceed, Scope, Window as Wire};
+        let calendar = |unit| Window::Calendar(Calendar::new(unit, limit.utc_offset_minutes));
         let window = match limit.window() {
-            Wire::CalendarDay => Window::Calendar(Calendar::Day),
-            Wire::CalendarMonth => Window::Calendar(Calendar::Month),
+            Wire::CalendarDay => calendar(Unit::Day),
+            Wire::CalendarWeek => calendar(Unit::Week),
+            Wire::CalendarMonth => calendar(Unit::Month),
             // A window that is newer than this engine: the longest one, so that it lets too few pass.
-            Wire::Unspecified if limit.window_seconds == 0 => Window::Calendar(Calendar::Month),
+            Wire::Unspecified if limit.window_seconds == 0 => calendar(Unit::Month),
             Wire::Rolling | Wire::Unspecified => Window::Rolling {
                 rate: Rate::new(limit.amount, limit.window_seconds),
                 seconds: limit.window_seconds.max(1),

@@ -117,6 +117,7 @@ pub(crate) fn quota(amount: u64) -> pb::Limit {
         window_seconds: 0,
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
+        utc_offset_minutes: 0,
     }
 }
 

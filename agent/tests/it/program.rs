@@ -187,3 +187,50 @@ async fn the_bootstrap_is_printed_and_refuses_an_admin_interface_in_the_open() {
     let said = String::from_utf8(run(command).await.stderr).unwrap();
     assert!(said.contains("loopback") && said.contains("--envoy-admin"), "{said}");
 }
+
+/// One that was revoked by mistake: a good token registers it again (`disk.rs`), and a bad one is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_agent_whose_new_token_is_refused_says_once_what_to_do() {
+    for publishes in [1, 0] {
+        let control = if publishes > 0 { control_with(1).await } else { Control::start().await };
+        let state = tempfile::tempdir().unwrap();
+        let with = |token: &str| {
+            let mut command = anywhere();
+            command.env("RUST_LOG", "error").env("IMP_REGISTRATION_TOKEN", token);
+            command.args(["--control", &control.url(), "--state-dir"]).arg(state.path());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+        };
+        let mut first = with(TOKEN).spawn().unwrap();
+        eventually("registered", || state.path().join("identity.json").exists().then_some(()))
+            .await;
+        if publishes > 0 {
+            eventually("reported", || control.state.status(&crate::fixtures::id(1, 0))).await;
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        }
+        first.kill().unwrap();
+        first.wait().unwrap();
+        if publishes == 0 {
+            // Nothing that could be served is left.
+            std::fs::remove_file(state.path().join("lkg.redb")).unwrap();
+        }
+        control.state.with(|shared| shared.revoked = true);
+        let mut again = with("imp_reg_wrong").spawn().unwrap();
+        let deadline = Instant::now() + std::time::Duration::from_secs(4);
+        let mut ended = None;
+        while ended.is_none() && Instant::now() < deadline {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            ended = again.try_wait().unwrap();
+        }
+        assert_eq!(ended.is_none(), publishes > 0, "it ends when it has nothing to serve");
+        again.kill().unwrap();
+        let output = again.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let times = |words: &str| said.lines().filter(|line| line.contains(words)).count();
+        assert_eq!(times("no longer takes this agent"), 1, "{said}");
+        assert_eq!(times("refused the registration token"), 1, "{said}");
+        assert_eq!(times("/registration-tokens"), 1, "{said}");
+        assert!(!said.contains("imp_reg_wrong"), "{said}");
+    }
+}

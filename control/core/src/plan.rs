@@ -55,16 +55,27 @@ pub struct Quota {
     /// At least 1.
     #[schema(example = 1_000_000)]
     pub requests: u64,
-    /// The calendar window, in UTC.
+    /// The calendar window.
     pub per: QuotaWindow,
+    /// What is 00:00: minutes ahead of UTC, -720 to 840.
+    #[serde(default, skip_serializing_if = "is_utc")]
+    #[schema(default = 0, minimum = -720, maximum = 840)]
+    pub utc_offset_minutes: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_utc(minutes: &i32) -> bool {
+    *minutes == 0
 }
 
 words! {
     /// The windows of a quota.
     pub enum QuotaWindow {
-        /// From 00:00 UTC.
+        /// From 00:00.
         Day = "day",
-        /// From 00:00 UTC of the first.
+        /// From 00:00 of Monday.
+        Week = "week",
+        /// From 00:00 of the first.
         Month = "month",
     }
 }
@@ -83,6 +94,10 @@ pub struct Limit {
     pub amount: u64,
     /// Over which time.
     pub window: LimitWindow,
+    /// What is 00:00 for a day, week or month: minutes ahead of UTC, -720 to 840.
+    #[serde(default, skip_serializing_if = "is_utc")]
+    #[schema(default = 0, minimum = -720, maximum = 840)]
+    pub utc_offset_minutes: i32,
     /// What happens beyond it.
     #[serde(default)]
     pub on_exceed: OnExceed,
@@ -102,8 +117,8 @@ words! {
 }
 
 words! {
-    /// Second to hour are rates: at most `amount` in any window of that length. Day and month are quotas:
-    /// they follow the calendar, UTC.
+    /// Second to hour are rates: at most `amount` in any window of that length. Day, week and month are
+    /// quotas: they follow the calendar.
     pub enum LimitWindow {
         /// 1 s.
         Second = "second",
@@ -111,10 +126,18 @@ words! {
         Minute = "minute",
         /// 3,600 s.
         Hour = "hour",
-        /// From 00:00 UTC.
+        /// From 00:00.
         Day = "day",
-        /// From 00:00 UTC of the first.
+        /// From 00:00 of Monday.
+        Week = "week",
+        /// From 00:00 of the first.
         Month = "month",
+    }
+}
+
+impl LimitWindow {
+    fn is_calendar(self) -> bool {
+        matches!(self, Self::Day | Self::Week | Self::Month)
     }
 }
 
@@ -145,11 +168,12 @@ words! {
 impl PlanSpec {
     /// Every limit, the short forms written out.
     pub fn all_limits(&self) -> Vec<Limit> {
-        let long = |name: &str, amount, window| Limit {
+        let long = |name: &str, amount, window, utc_offset_minutes| Limit {
             name: name.to_owned(),
             unit: LimitUnit::Requests,
             amount,
             window,
+            utc_offset_minutes,
             on_exceed: OnExceed::Block,
             scope: LimitScope::Subscription,
         };
@@ -160,15 +184,16 @@ impl PlanSpec {
                 crate::policy::Per::Hour => LimitWindow::Hour,
                 crate::policy::Per::Newer(word) => LimitWindow::Newer(word),
             };
-            long("rate_limit", rate.requests, window)
+            long("rate_limit", rate.requests, window, 0)
         });
         let quota = self.quota.map(|quota| {
             let window = match quota.per {
                 QuotaWindow::Day => LimitWindow::Day,
+                QuotaWindow::Week => LimitWindow::Week,
                 QuotaWindow::Month => LimitWindow::Month,
                 QuotaWindow::Newer(word) => LimitWindow::Newer(word),
             };
-            long("quota", quota.requests, window)
+            long("quota", quota.requests, window, quota.utc_offset_minutes)
         });
         rate.into_iter().chain(quota).chain(self.limits.iter().cloned()).collect()
     }
@@ -186,10 +211,10 @@ impl PlanSpec {
                 let shared = there.scope == LimitScope::Subscription;
                 let wider =
                     here.scope == there.scope || (shared && here.scope.newer_word().is_none());
-                (there.unit, there.window, there.on_exceed)
-                    == (here.unit, here.window, here.on_exceed)
-                    && wider
-                    && there.amount <= here.amount
+                let over = |limit: &Limit| {
+                    (limit.unit, limit.window, limit.utc_offset_minutes, limit.on_exceed)
+                };
+                over(there) == over(here) && wider && there.amount <= here.amount
             })
         };
         self.all_limits().iter().filter(|limit| blocks(limit)).all(no_later)
@@ -209,6 +234,14 @@ impl PlanSpec {
     }
 }
 
+fn check_offset(v: &mut Violations, minutes: i32, is_calendar: bool) {
+    if !(-720..=840).contains(&minutes) {
+        v.add("utc_offset_minutes", "out_of_range", "-720 to 840");
+    } else if minutes != 0 && !is_calendar {
+        v.add("utc_offset_minutes", "conflict", "a rate has no 00:00; leave this out");
+    }
+}
+
 impl Check for PlanSpec {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
@@ -218,6 +251,9 @@ impl Check for PlanSpec {
         }
         if self.quota.is_some_and(|quota| quota.requests == 0) {
             v.add("quota", "out_of_range", "at least 1 request");
+        }
+        if let Some(quota) = &self.quota {
+            v.within("quota", |v| check_offset(v, quota.utc_offset_minutes, true));
         }
         let most = &caps::SUBSCRIPTIONS_PER_CUSTOMER;
         if self.subscriptions_per_customer == 0 {
@@ -235,6 +271,7 @@ impl Check for PlanSpec {
             if limit.amount == 0 {
                 v.add("amount", "out_of_range", "at least 1");
             }
+            check_offset(v, limit.utc_offset_minutes, limit.window.is_calendar());
             if names.contains(&limit.name.as_str()) {
                 v.add("name", "duplicate_name", "another limit has this name");
             }
@@ -274,6 +311,7 @@ mod tests {
             unit: LimitUnit::Requests,
             amount: *amount,
             window: *window,
+            utc_offset_minutes: 0,
             on_exceed: *on_exceed,
             scope: *scope,
         };

@@ -331,13 +331,17 @@ async fn subscriptions_beside_one_another_have_counts_of_their_own() {
     let several = json!({
         "name": "several", "product_id": shop.id("products"), "auto_approve": true,
         "subscriptions_per_customer": 2,
+        "quota": { "requests": 7, "per": "week", "utc_offset_minutes": 330 },
     });
     let several = shop.provider.make("plans", several).await;
     let mut body = shop.subscription();
     body["plan_id"] = several["id"].clone();
     let second = shop.customer.make("subscriptions", body).await;
     let id = second["id"].as_str().unwrap().to_owned();
-    agent.held.one(move |it: &pb::Entitlement| it.id == id).await;
+    let other = agent.held.one(move |it: &pb::Entitlement| it.id == id).await;
+    let [limit] = other.limits.as_slice() else { panic!("{other:?}") };
+    assert_eq!((limit.amount, limit.window_seconds, limit.utc_offset_minutes), (7, 0, 330));
+    assert_eq!(limit.window(), pb::limit::Window::CalendarWeek);
     let all = agent.held.all::<pb::Entitlement>();
     let mut keys: Vec<&str> = all.iter().map(|it| it.counter_key.as_str()).collect();
     keys.sort_unstable();

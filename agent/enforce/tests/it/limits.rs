@@ -75,6 +75,18 @@ fn a_quota_lasts_until_the_calendar_says_so() {
 }
 
 #[test]
+fn a_week_ends_on_sunday_at_the_midnight_of_its_offset() {
+    let mut week = limit("quota", 1, Window::CalendarWeek);
+    week.utc_offset_minutes = -300;
+    let engine = with_limits(vec![week]);
+    let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+    assert!(passes(&engine, at("2026-11-24T12:00:00Z")), "a Tuesday");
+    let denial = decide(&engine, &call(Some(KEY), at("2026-11-30T04:59:30Z"))).unwrap_err();
+    assert_eq!((denial.code, denial.retry_after), ("quota_exceeded", Some(30)));
+    assert!(passes(&engine, at("2026-11-30T05:00:00Z")));
+}
+
+#[test]
 fn a_refused_call_uses_up_nothing() {
     let engine = with_limits(vec![
         limit("quota", 100, Window::CalendarMonth),

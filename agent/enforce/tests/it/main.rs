@@ -71,6 +71,7 @@ fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {
         window_seconds: 60,
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
+        utc_offset_minutes: 0,
     }
 }
 

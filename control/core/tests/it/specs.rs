@@ -136,6 +136,27 @@ fn roles_of_different_sides_need_tokens_of_their_own() {
 }
 
 #[test]
+fn only_a_calendar_window_has_a_midnight() {
+    let limit = |window: &str, minutes: i32| {
+        json!({"name": "p", "limits": [
+            {"name": "l", "amount": 1, "window": window, "utc_offset_minutes": minutes}]})
+    };
+    let at = "/limits/0/utc_offset_minutes";
+    for window in ["day", "week", "month"] {
+        for minutes in [-720, 330, 840] {
+            assert!(faults::<PlanSpec>(limit(window, minutes)).is_empty());
+        }
+        for minutes in [-721, 841] {
+            assert_eq!(faults::<PlanSpec>(limit(window, minutes)), [format!("{at} out_of_range")]);
+        }
+    }
+    assert_eq!(faults::<PlanSpec>(limit("hour", 60)), [format!("{at} conflict")]);
+    let quota = json!({"requests": 1, "per": "week", "utc_offset_minutes": 900});
+    let fault = "/quota/utc_offset_minutes out_of_range";
+    assert_eq!(faults::<PlanSpec>(json!({"name": "p", "quota": quota})), [fault]);
+}
+
+#[test]
 fn a_plan_writes_its_short_forms_out() {
     let plan: PlanSpec = serde_json::from_value(json!({
         "name": "gold",

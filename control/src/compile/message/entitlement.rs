@@ -53,6 +53,7 @@ fn limit(limit: &Limit) -> pb::Limit {
         LimitWindow::Minute => (Window::Rolling, 60),
         LimitWindow::Hour => (Window::Rolling, 3600),
         LimitWindow::Day => (Window::CalendarDay, 0),
+        LimitWindow::Week => (Window::CalendarWeek, 0),
         LimitWindow::Month => (Window::CalendarMonth, 0),
         // Refused before, and by agents, here and below.
         LimitWindow::Newer(_) => (Window::Unspecified, 0),
@@ -79,5 +80,6 @@ fn limit(limit: &Limit) -> pb::Limit {
         window_seconds,
         on_exceed: on_exceed.into(),
         scope: scope.into(),
+        utc_offset_minutes: limit.utc_offset_minutes,
     }
 }
