@@ -4,6 +4,7 @@ mod edge;
 mod hostile;
 mod policies;
 mod rig;
+mod routing;
 mod stub;
 mod upstreams;
 

@@ -21,7 +21,10 @@ pub(super) fn instructions(tree: &Ast) -> u64 {
             let (copies, branches) = copies(&repetition.op.kind);
             instructions(&repetition.ast).saturating_mul(copies).saturating_add(branches)
         }
-        Ast::Group(group) => instructions(&group.ast),
+        Ast::Group(group) => {
+            let marks = if group.is_capturing() { 2 } else { 0 };
+            instructions(&group.ast).saturating_add(marks)
+        }
         Ast::Alternation(list) => sum(&list.asts).saturating_add(list.asts.len() as u64),
         Ast::Concat(list) => sum(&list.asts),
     }

@@ -1,5 +1,7 @@
 //! Claims about what is judged alike.
 
+#[path = "../generated.rs"]
+mod generated;
 mod paths;
 #[path = "../reference.rs"]
 mod reference;
