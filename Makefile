@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc lint contract advisories fmt fuzz bench-publish bench-xds bench-hostile
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-routing lint contract advisories fmt fuzz bench-publish bench-xds bench-hostile
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-attacks: tools build ## hostile calls by the hundred against the whole stac
 test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt
 	PYTHON=$(CURDIR)/.venv/bin/python $(CARGO) test --locked -p imp-xds --test it -- --ignored grpc
+
+test-routing: tools ## a hundred thousand generated calls to a real Envoy, each beside a reference of who takes it
+	ROUTING_CALLS=100000 $(CARGO) test --locked -p imp-translate --test it envoy::routing::envoy_takes
 
 contract: ## whether the contract breaks what the last release speaks (buf)
 	@deploy/tools/contract.sh

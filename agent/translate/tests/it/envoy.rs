@@ -1,5 +1,6 @@
 //! The real Envoy takes every resource that we render, and policies act.
 
+mod documented;
 mod edge;
 mod hostile;
 mod policies;

@@ -72,9 +72,8 @@ fn item_size(item: &ast::ClassSetItem) -> u64 {
 /// How often the repeated part is written out, and how many branches join the copies.
 fn copies(kind: &RepetitionKind) -> (u64, u64) {
     match kind {
-        RepetitionKind::ZeroOrOne | RepetitionKind::ZeroOrMore | RepetitionKind::OneOrMore => {
-            (1, 1)
-        }
+        RepetitionKind::ZeroOrOne => (1, 1),
+        RepetitionKind::ZeroOrMore | RepetitionKind::OneOrMore => (1, 2),
         RepetitionKind::Range(RepetitionRange::Exactly(n)) => (u64::from(*n), 0),
         RepetitionKind::Range(RepetitionRange::AtLeast(n)) => (u64::from(*n).max(1), 1),
         RepetitionKind::Range(RepetitionRange::Bounded(least, most)) => {

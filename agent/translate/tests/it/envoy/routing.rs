@@ -6,7 +6,7 @@ use std::path::Path;
 use imp_grammar::{path, regexes, routes};
 use imp_proto::config as pb;
 use imp_translate::Layout;
-use proptest::prelude::RngCore as _;
+use proptest::prelude::Rng as _;
 use proptest::strategy::{Strategy, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
