@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade lint contract advisories fmt fuzz bench-publish bench-xds bench-hostile
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz bench-publish bench-xds bench-hostile
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 
 test-upgrade: ## the former release and this one on one database, each reading what the other wrote (builds the former one once, outside)
 	$(PYTHON) deploy/tools/upgrade.py
+
+test-routing: tools ## a hundred thousand generated calls to a real Envoy, each beside a reference of who takes it
+	ROUTING_CALLS=100000 $(CARGO) test --locked -p imp-translate --test it envoy::routing::envoy_takes
 
 contract: ## whether the contract breaks what the last release speaks (buf)
 	@deploy/tools/contract.sh

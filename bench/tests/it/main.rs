@@ -1,6 +1,7 @@
 //! The house's own rules, and the whole stack on a real Envoy, driven through the public REST API.
 
 mod alone;
+mod definitions;
 mod demo;
 mod dns;
 mod fanout;

@@ -7,13 +7,18 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{Answer, ControlPlane, Shop};
 
+/// No other route has it.
+fn own_path(service: &str, index: usize) -> String {
+    format!("/{}/{index}", service.replace(' ', "-"))
+}
+
 /// 16 matchers of this length on each route; the last one's first value is as long as told.
 fn service(name: &str, routes: usize, length: usize, last: usize) -> Value {
     let route = |index: usize| {
         let value = |at: usize| if index + 1 == routes && at == 0 { last } else { length };
         let header = |at: usize| json!({ "name": format!("x-{at}"), "value": { "exact": "v".repeat(value(at)) } });
         json!({
-            "name": format!("r{index}"), "path": { "prefix": "/" }, "backend_id": "b",
+            "name": format!("r{index}"), "path": { "prefix": own_path(name, index) }, "backend_id": "b",
             "headers": (0..16).map(header).collect::<Vec<_>>(),
         })
     };
@@ -145,9 +150,8 @@ async fn fill_up(
 
 /// Many routes under policies of the service, or with expressions.
 fn spread(name: &str, routes: usize, header_bytes: usize, regex: bool) -> Value {
-    let path = if regex { json!({ "regex": "/a+" }) } else { json!({ "prefix": "/" }) };
-    let route =
-        |index: usize| json!({ "name": format!("r{index}"), "path": path, "backend_id": "b" });
+    let kind = if regex { "regex" } else { "prefix" };
+    let route = |index: usize| json!({ "name": format!("r{index}"), "path": { kind: own_path(name, index) }, "backend_id": "b" });
     let header =
         |index: usize| json!({ "name": format!("x-{index}"), "value": "v".repeat(header_bytes) });
     json!({

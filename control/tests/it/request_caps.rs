@@ -89,7 +89,7 @@ async fn a_page_ends_at_its_items_and_at_its_bytes() {
         .map(|route| {
             let header = |i: usize| json!({ "name": format!("x-{i}"), "value": { "exact": "v".repeat(1000) } });
             json!({
-                "name": format!("r{route}"), "path": { "prefix": "/" }, "backend_id": "b",
+                "name": format!("r{route}"), "path": { "prefix": format!("/{route}") }, "backend_id": "b",
                 "headers": (0..16).map(header).collect::<Vec<_>>(),
             })
         })

@@ -1,10 +1,12 @@
 //! The real Envoy takes every resource that we render, and policies act.
 
 mod conditions;
+mod documented;
 mod edge;
 mod hostile;
 mod policies;
 mod rig;
+mod routing;
 mod stub;
 mod upstreams;
 

@@ -8,8 +8,12 @@ mod assembly;
 mod door;
 mod envoy;
 mod filters;
+#[path = "../../../../proto/grammar/tests/it/generated.rs"]
+mod generated;
 mod golden;
 mod modules;
 mod parse;
 mod random;
+#[path = "../../../../proto/grammar/tests/it/reference.rs"]
+mod reference;
 mod resource_set;

@@ -21,7 +21,10 @@ pub(super) fn instructions(tree: &Ast) -> u64 {
             let (copies, branches) = copies(&repetition.op.kind);
             instructions(&repetition.ast).saturating_mul(copies).saturating_add(branches)
         }
-        Ast::Group(group) => instructions(&group.ast),
+        Ast::Group(group) => {
+            let marks = if group.is_capturing() { 2 } else { 0 };
+            instructions(&group.ast).saturating_add(marks)
+        }
         Ast::Alternation(list) => sum(&list.asts).saturating_add(list.asts.len() as u64),
         Ast::Concat(list) => sum(&list.asts),
     }
@@ -69,9 +72,8 @@ fn item_size(item: &ast::ClassSetItem) -> u64 {
 /// How often the repeated part is written out, and how many branches join the copies.
 fn copies(kind: &RepetitionKind) -> (u64, u64) {
     match kind {
-        RepetitionKind::ZeroOrOne | RepetitionKind::ZeroOrMore | RepetitionKind::OneOrMore => {
-            (1, 1)
-        }
+        RepetitionKind::ZeroOrOne => (1, 1),
+        RepetitionKind::ZeroOrMore | RepetitionKind::OneOrMore => (1, 2),
         RepetitionKind::Range(RepetitionRange::Exactly(n)) => (u64::from(*n), 0),
         RepetitionKind::Range(RepetitionRange::AtLeast(n)) => (u64::from(*n).max(1), 1),
         RepetitionKind::Range(RepetitionRange::Bounded(least, most)) => {

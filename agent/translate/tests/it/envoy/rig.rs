@@ -83,7 +83,7 @@ fn bootstrap(agent: u16, admin: u16) -> String {
         r#"
 node: {{id: test, cluster: all}}
 admin: {{address: {admin}}}
-layered_runtime: {{layers: [{{name: expressions, static_layer: {{re2.max_program_size.error_level: {program}}}}}]}}
+layered_runtime: {{layers: [{{name: expressions, static_layer: {{re2.max_program_size.error_level: {program}}}}}, {{name: admin, admin_layer: {{}}}}]}}
 cluster_manager: {{enable_deferred_cluster_creation: true}}
 deferred_stat_options: {{enable_deferred_creation_stats: true}}
 dynamic_resources:
@@ -236,6 +236,14 @@ impl Rig {
     /// These very bytes.
     pub(crate) async fn raw(&self, request: &str) -> Answer {
         raw(self.port, request).await
+    }
+
+    /// Sets a key of Envoy's runtime.
+    pub(crate) async fn set_runtime(&self, key: &str, value: u64) {
+        let request = format!(
+            "POST /runtime_modify?{key}={value} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
+        );
+        assert_eq!(raw(self.admin, &request).await.status, 200);
     }
 
     /// How many connections Envoy opened to upstreams of publishes.

@@ -45,7 +45,7 @@ pub(crate) fn takes(rule: &Rule, call: &Call) -> bool {
 
 pub(crate) fn takes_path(rule: &Rule, path: &str) -> bool {
     if rule.kind == Kind::Regex {
-        return regex::Regex::new(&format!("^(?:{})$", rule.path)).unwrap().is_match(path);
+        return whole(&rule.path, path);
     }
     let written = rule.path.strip_suffix('/').filter(|_| rule.kind == Kind::Prefix);
     let pattern: Vec<_> = written.unwrap_or(&rule.path).split('/').map(bytes).collect();
@@ -60,6 +60,15 @@ pub(crate) fn takes_path(rule: &Rule, path: &str) -> bool {
         }
     }
     path.len() == pattern.len() || rule.kind == Kind::Prefix
+}
+
+fn whole(expression: &str, path: &str) -> bool {
+    use std::{cell::RefCell, collections::HashMap};
+    thread_local!(static READ: RefCell<HashMap<String, regex::Regex>> = RefCell::default());
+    READ.with_borrow_mut(|read| {
+        let whole = || regex::Regex::new(&format!("^(?:{expression})$")).unwrap();
+        read.entry(expression.to_owned()).or_insert_with(whole).is_match(path)
+    })
 }
 
 fn fits(pattern: &[u8], text: &[u8], template: bool) -> bool {
