@@ -358,3 +358,8 @@ impl<'de> VariantAccess<'de> for Content {
         Stored(self.0).deserialize_struct("", fields, visitor)
     }
 }
+
+/// What is not written: a field of its default value, which former releases didn't have.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

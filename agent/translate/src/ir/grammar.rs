@@ -46,6 +46,9 @@ pub enum Fault {
     /// Not a method.
     #[error("'{0}' is no method that is routed")]
     Method(String),
+    /// Not a protocol that calls may upgrade to.
+    #[error("calls may not upgrade to '{0}'")]
+    Upgrade(String),
     /// Not a header name.
     #[error("'{0}' is no header name")]
     HeaderName(String),
@@ -117,6 +120,14 @@ pub(super) fn template(text: &str) -> Result<String, Fault> {
         text.split('/').map(|segment| variable(segment).map_or(segment, |_| "x")).collect();
     path(&literal.join("/")).map_err(|_| Fault::Path(short(text)))?;
     Ok(text.to_owned())
+}
+
+/// What a call may upgrade to.
+pub(super) fn upgrade(text: &str) -> Result<String, Fault> {
+    match headers::is_upgrade(text) {
+        true => Ok(text.to_owned()),
+        false => Err(Fault::Upgrade(short(text))),
+    }
 }
 
 /// The name in a segment `{name}`.

@@ -4,8 +4,12 @@ mod conditions;
 mod edge;
 mod hostile;
 mod policies;
+mod retries;
+mod rewrites;
 mod rig;
+mod streams;
 mod stub;
+mod tls;
 mod upstreams;
 
 use std::sync::atomic::Ordering;
