@@ -1,5 +1,6 @@
 //! What this build can serve, in the words of the API.
 
+use imp_grammar::features;
 use imp_proto::{agent as pb, policies};
 
 /// How callers may prove who they are.
@@ -16,6 +17,7 @@ pub(crate) fn capabilities() -> pb::Capabilities {
         policy_types: words(&policies::TYPES),
         auth_modes: words(&AUTH_MODES),
         gateway_classes: words(&GATEWAY_CLASSES),
+        features: words(&features::ALL),
     }
 }
 

@@ -96,6 +96,10 @@ pub struct Config {
     /// The DNS servers that resolve the names of backends [default: those of Envoy's host].
     #[arg(long, env = "IMP_UPSTREAM_DNS", value_delimiter = ',', value_name = "ADDR:PORT,..")]
     pub upstream_dns: Vec<std::net::SocketAddr>,
+    /// The certificates of the authorities that backends' TLS is verified with, on Envoy's host
+    /// [default: /etc/ssl/certs/ca-certificates.crt].
+    #[arg(long, env = "IMP_UPSTREAM_CA_FILE", value_name = "FILE")]
+    pub upstream_ca_file: Option<PathBuf>,
     /// Where Envoy's admin interface listens, as for `bootstrap`; a TCP port is closed to backends.
     #[arg(
         long,
@@ -234,6 +238,7 @@ impl Config {
             allow_upstream: vec!["127.0.0.0/8".to_owned(), "::1".to_owned()],
             deny_upstream: vec![],
             upstream_dns: vec![],
+            upstream_ca_file: None,
             envoy_admin: EnvoyAdmin::Off,
             layout: Layout::Scoped,
             log_format: LogFormat::Text,

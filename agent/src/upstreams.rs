@@ -33,7 +33,8 @@ pub async fn upstreams(config: &Config, own: &[SocketAddr]) -> Result<Upstreams,
         closed.push(denied(entry)?);
     }
     let resolvers = config.upstream_dns.clone();
-    Ok(Upstreams { networks: allowed(&config.allow_upstream)?, closed, resolvers })
+    let authorities = config.upstream_ca_file.as_ref().map(|file| file.display().to_string());
+    Ok(Upstreams { networks: allowed(&config.allow_upstream)?, closed, resolvers, authorities })
 }
 
 fn entries(list: &[String]) -> impl Iterator<Item = &str> {

@@ -104,6 +104,7 @@ pub fn gateway(gateway: &pb::Gateway) -> Result<(), Exceeded> {
 
 fn check_route(route: &pb::Route) -> Result<(), Exceeded> {
     within(&caps::METHODS_PER_ROUTE, "methods", route.methods.len())?;
+    within(&caps::UPGRADES_PER_ROUTE, "upgrades", route.upgrades.len())?;
     within(&caps::MATCHERS_PER_ROUTE, "headers", route.headers.len() + route.query.len())?;
     within(&caps::BACKENDS_PER_ROUTE, "backends", route.backends.len())
 }

@@ -4,6 +4,7 @@
 //! a renderer could not render safely. The control plane has checked all of it before; this is the
 //! second fence, so that whatever reaches an agent cannot break its Envoys.
 
+mod backend;
 mod error;
 mod gateway;
 mod grammar;
@@ -11,14 +12,18 @@ mod model;
 mod order;
 pub mod policy;
 mod publish;
+mod rewrite;
 mod route;
+mod settings;
 
 pub use error::ParseError;
 pub use grammar::Fault;
 pub(crate) use grammar::METHODS;
 pub use imp_grammar::hosts::EndpointHost;
 pub use model::{
-    AuthMode, Backend, Balance, Endpoint, Gateway, Listener, PathMatch, Publish, Route, ValueMatch,
-    ValueRule, WeightedBackend,
+    AuthMode, Backend, Balance, Endpoint, Gateway, Listener, PathMatch, Publish, Route, Stream,
+    ValueMatch, ValueRule, WeightedBackend,
 };
 pub use policy::Policies;
+pub(crate) use rewrite::source as rewrite_source;
+pub use settings::{Ejection, HealthCheck, RETRIES, Settings, Tls, Trust};

@@ -159,6 +159,7 @@ fn publish(index: usize, upstream: std::net::SocketAddr) -> pb::Publish {
         protocol: pb::backend::Protocol::Http1.into(),
         lb_policy: pb::backend::LbPolicy::RoundRobin.into(),
         connect_timeout_ms: connect_timeout_ms(index),
+        ..Default::default()
     };
     let edition = pb::Header { name: "x-edition".to_owned(), value: label.clone() };
     let headers = pb::Headers { set: vec![edition], ..Default::default() };

@@ -8,6 +8,7 @@
 
 pub mod api_service;
 pub mod api_token;
+pub mod backend_settings;
 pub mod check;
 pub mod client_app;
 pub mod cluster;
@@ -27,6 +28,7 @@ pub mod policy;
 pub mod port;
 pub mod product;
 pub mod product_publish;
+pub mod rewrite;
 pub mod role;
 pub mod route;
 pub mod route_order;

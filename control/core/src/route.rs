@@ -1,16 +1,18 @@
 //! Routes and backends: the inside of an API service.
 
-use imp_grammar::caps;
 use imp_grammar::path::{self, PathFault, Pattern};
+use imp_grammar::{caps, features};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::check::Fault;
 use crate::condition::unknown;
-use crate::stored::{NewerChoice, choice, words};
+use crate::stored::{NewerChoice, choice, is_default, words};
 use crate::{BackendId, Check, RouteId, Violations, condition, grammar};
 
+pub use crate::backend_settings::{HealthCheck, OutlierDetection, Retries, UpstreamTls};
 pub use crate::condition::{ValueMatch, ValueRule};
+pub use crate::rewrite::Rewrite;
 
 /// Which calls go where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -48,6 +50,16 @@ pub struct Route {
     /// Milliseconds until 504; 15,000 when absent.
     #[serde(default)]
     pub timeout_ms: Option<u32>,
+    /// Calls last as long as they say something: WebSocket, server-sent events, gRPC streams, long polls.
+    /// In place of `timeout_ms`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stream: bool,
+    /// Milliseconds of silence that end a stream. 1,000 to 3,600,000; 300,000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_ms: Option<u32>,
+    /// What HTTP/1.1 calls of a stream may upgrade to; `websocket` when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<String>,
 }
 
 /// One way to match a path.
@@ -116,18 +128,6 @@ pub struct WeightedBackend {
     pub weight: u32,
 }
 
-/// What the upstream sees instead.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rewrite {
-    /// In place of base path and matched prefix, or of the whole path.
-    #[serde(default)]
-    pub path: Option<String>,
-    /// In place of the `Host` header.
-    #[serde(default)]
-    pub host: Option<String>,
-}
-
 impl Check for Route {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
@@ -142,14 +142,12 @@ impl Check for Route {
         self.check_matchers(v);
         self.check_backends(v);
         if let Some(rewrite) = &self.rewrite {
-            v.within("rewrite", |v| {
-                rewrite.path.as_deref().map(|path| v.take("path", grammar::path(path)));
-                rewrite.host.as_deref().map(|host| v.take("host", grammar::hostname(host)));
-            });
+            v.within("rewrite", |v| rewrite.check(v, &self.path));
         }
         if self.timeout_ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
             v.add("timeout_ms", "out_of_range", "1 to 3,600,000");
         }
+        self.check_stream(v);
     }
 }
 
@@ -182,6 +180,40 @@ impl Route {
         }
         v.each("headers", &self.headers, condition::check_header);
         v.each("query", &self.query, condition::check_parameter);
+    }
+
+    fn check_stream(&self, v: &mut Violations) {
+        if self.idle_timeout_ms.is_some_and(|ms| !(1_000..=3_600_000).contains(&ms)) {
+            v.add("idle_timeout_ms", "out_of_range", "1,000 to 3,600,000");
+        }
+        if self.stream && self.timeout_ms.is_some() {
+            v.add("timeout_ms", "conflict", "a stream has no total limit; see `idle_timeout_ms`");
+        }
+        let of_stream = [
+            ("idle_timeout_ms", self.idle_timeout_ms.is_some()),
+            ("upgrades", !self.upgrades.is_empty()),
+        ];
+        for (name, is_said) in of_stream {
+            if is_said && !self.stream {
+                v.add(name, "without_effect", "it needs `stream`");
+            }
+        }
+        if v.at_most("upgrades", self.upgrades.len(), &caps::UPGRADES_PER_ROUTE) {
+            v.each("upgrades", &self.upgrades, |v, protocol| {
+                if !imp_grammar::headers::is_upgrade(protocol) {
+                    let detail =
+                        "a protocol such as websocket or spdy/3.1, in lower case; not HTTP or TLS";
+                    v.add("", "invalid_upgrade", detail);
+                }
+            });
+        }
+    }
+
+    /// What agents must know to serve it, besides what all know.
+    pub fn features(&self) -> impl Iterator<Item = &'static str> {
+        let rewrites = self.rewrite.as_ref().is_some_and(Rewrite::is_computed);
+        let needs = [(features::REWRITES, rewrites), (features::STREAMS, self.stream)];
+        needs.into_iter().filter(|(_, needed)| *needed).map(|(word, _)| word)
     }
 
     fn check_backends(&self, v: &mut Violations) {
@@ -229,6 +261,18 @@ pub struct Backend {
     /// Milliseconds until 503; 5,000 when absent.
     #[serde(default)]
     pub connect_timeout_ms: Option<u32>,
+    /// Two when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+    /// On when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier_detection: Option<OutlierDetection>,
+    /// None when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// Plain text when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
 }
 
 impl Backend {
@@ -302,5 +346,36 @@ impl Check for Backend {
         if self.connect_timeout_ms.is_some_and(|ms| !(1..=60_000).contains(&ms)) {
             v.add("connect_timeout_ms", "out_of_range", "1 to 60,000");
         }
+        self.check_settings(v);
+    }
+}
+
+impl Backend {
+    fn check_settings(&self, v: &mut Violations) {
+        let hosts = || self.endpoints.iter().map(|endpoint| endpoint.host.as_str());
+        if let Some(retries) = &self.retries {
+            v.within("retries", |v| retries.check(v));
+        }
+        if let Some(detection) = &self.outlier_detection {
+            v.within("outlier_detection", |v| detection.check(v));
+        }
+        if let Some(check) = &self.health_check {
+            HealthCheck::check_endpoints(v, hosts());
+            v.within("health_check", |v| check.check(v));
+        }
+        if let Some(tls) = &self.tls {
+            v.within("tls", |v| tls.check(v, hosts()));
+        }
+    }
+
+    /// What agents must know to serve it, besides what all know.
+    pub fn features(&self) -> impl Iterator<Item = &'static str> {
+        let needs = [
+            (features::RETRIES, self.retries.is_some()),
+            (features::OUTLIER_DETECTION, self.outlier_detection.is_some()),
+            (features::HEALTH_CHECK, self.health_check.is_some()),
+            (features::UPSTREAM_TLS, self.tls.is_some()),
+        ];
+        needs.into_iter().filter(|(_, needed)| *needed).map(|(word, _)| word)
     }
 }

@@ -59,3 +59,8 @@ impl<'de> Deserialize<'de> for Foreign {
         deserializer.deserialize_unit_struct(FOREIGN, Kept)
     }
 }
+
+/// What is not written: a field of its default value, which former releases didn't have.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,5 +1,6 @@
 //! Entities as messages of the contract, and messages as resources.
 
+mod backend;
 mod entitlement;
 mod policy;
 mod publish;

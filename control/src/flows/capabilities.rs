@@ -77,6 +77,23 @@ fn needs<'a>(
             true => "/api_services".to_owned(),
             false => format!("/api_services/{index}"),
         };
+        let routes = service.spec.routes.iter().flat_map(|route| {
+            route.features().map(move |word| (format!("route '{}'", route.name), word))
+        });
+        let backends = service.spec.backends.iter().flat_map(|backend| {
+            backend.features().map(move |word| (format!("backend '{}'", backend.name), word))
+        });
+        for (part, word) in routes.chain(backends) {
+            if needs.iter().any(|need| need.pointer == pointer && need.word == word) {
+                continue;
+            }
+            needs.push(Need {
+                pointer: pointer.clone(),
+                what: format!("{part} of service '{}'", service.spec.name),
+                word,
+                among: |known| &known.features,
+            });
+        }
         for policy in &service.spec.policies {
             let word = policy.config.kind();
             if needs.iter().any(|need| need.pointer == pointer && need.word == word) {

@@ -226,11 +226,23 @@ impl Report {
 
     /// A heartbeat of a build that knows these types of policy and serves these classes of gateway.
     pub async fn can(&self, agent_version: &str, policy_types: &[&str], classes: &[&str]) {
+        self.serves(agent_version, policy_types, classes, &imp_grammar::features::ALL).await;
+    }
+
+    /// Likewise, with these features.
+    pub async fn serves(
+        &self,
+        agent_version: &str,
+        policy_types: &[&str],
+        classes: &[&str],
+        features: &[&str],
+    ) {
         let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
         let capabilities = pb::Capabilities {
             policy_types: words(policy_types),
             auth_modes: words(&["none", "api_key"]),
             gateway_classes: words(classes),
+            features: words(features),
         };
         let beat = pb::Heartbeat {
             agent_version: agent_version.to_owned(),

@@ -197,6 +197,12 @@ caps! {
     HEADER_VALUE_BYTES = 4 * KIB, Bytes, [Api, Agent],
         "A header's value in a policy.",
         "control/core/tests/it/caps.rs::texts_end_at_their_caps";
+    CA_BYTES = 32 * KIB, Bytes, [Api, Agent],
+        "The certificates of authorities that a backend's TLS is verified with.",
+        "proto/grammar/src/pem.rs::certificates_and_nothing_else";
+    UPGRADES_PER_ROUTE = 4, Count, [Api, Agent],
+        "Protocols that calls of one route may upgrade to.",
+        "control/core/tests/it/calls.rs::a_stream_has_no_total_limit_and_may_upgrade";
     MATCH_VALUE_CHARACTERS = 1_024, Characters, [Api],
         "The text that a header or query parameter is compared with.",
         "control/core/tests/it/caps.rs::texts_end_at_their_caps";

@@ -83,3 +83,15 @@ pub enum Change {
 pub fn is_undone(name: &str, change: Change) -> bool {
     OF_EVERY_ANSWER.contains(&name) || (change == Change::Remove && name == ADDED_TO_ANSWERS)
 }
+
+/// Whether calls may upgrade to it: a token with a version or none, in lower case; not another HTTP or TLS,
+/// whose calls nobody would judge.
+pub fn is_upgrade(protocol: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._/".contains(&b);
+    let starts = protocol.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    let nested = ["h2", "http", "tls", "connect"];
+    starts
+        && protocol.len() <= 64
+        && protocol.bytes().all(plain)
+        && !nested.iter().any(|start| protocol.starts_with(start))
+}

@@ -4,13 +4,16 @@
 //! the agent to hold what only shows later (the address that a name resolves to).
 
 pub mod caps;
+pub mod features;
 pub mod headers;
 pub mod hosts;
 pub mod network;
 pub mod origin;
 pub mod path;
+pub mod pem;
 pub mod proof;
 pub mod query;
 pub mod regexes;
+pub mod rewrite;
 pub mod routes;
 pub mod texts;

@@ -47,6 +47,9 @@ pub enum Fault {
     /// Not a method.
     #[error("'{0}' is no method that is routed")]
     Method(String),
+    /// Not a protocol that calls may upgrade to.
+    #[error("calls may not upgrade to '{0}'")]
+    Upgrade(String),
     /// Not a header name.
     #[error("'{0}' is no header name")]
     HeaderName(String),
@@ -102,6 +105,14 @@ pub(super) fn base_path(text: &str) -> Result<String, Fault> {
         "" | "/" => Ok("/".to_owned()),
         _ if text.ends_with('/') => Err(Fault::Path(short(text))),
         _ => path(text),
+    }
+}
+
+/// What a call may upgrade to.
+pub(super) fn upgrade(text: &str) -> Result<String, Fault> {
+    match headers::is_upgrade(text) {
+        true => Ok(text.to_owned()),
+        false => Err(Fault::Upgrade(short(text))),
     }
 }
 

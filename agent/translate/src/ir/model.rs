@@ -6,6 +6,7 @@ use imp_grammar::hosts::EndpointHost;
 use imp_grammar::path::Pattern;
 
 use super::policy::Policies;
+use super::settings::Settings;
 
 /// A gateway: where Envoy listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,14 +88,27 @@ pub struct Route {
     pub priority: i32,
     /// At least one; no weight is 0.
     pub backends: Vec<WeightedBackend>,
-    /// What the upstream sees as path.
+    /// What the upstream sees as path; with variables of the route's own.
     pub rewrite_path: Option<String>,
+    /// The upstream sees the path without the base path; `rewrite_path` is absent then.
+    pub strip_base_path: bool,
     /// What the upstream sees as host.
     pub rewrite_host: Option<String>,
-    /// Milliseconds; never 0.
+    /// Milliseconds; never 0. Streams have none.
     pub timeout_ms: u32,
+    /// Calls last as long as they say something.
+    pub stream: Option<Stream>,
     /// All that apply, as the control plane resolved them.
     pub policies: Policies,
+}
+
+/// Calls without a total limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Silence that ends one, milliseconds; never 0.
+    pub idle_ms: u32,
+    /// What they may upgrade to.
+    pub upgrades: Vec<String>,
 }
 
 /// One way to match a path.
@@ -146,12 +160,14 @@ pub struct WeightedBackend {
 pub struct Backend {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
-    /// Speaks HTTP/2 without TLS.
+    /// Speaks HTTP/2; without TLS by prior knowledge.
     pub http2: bool,
     /// How endpoints are chosen.
     pub balance: Balance,
     /// Milliseconds; never 0.
     pub connect_timeout_ms: u32,
+    /// Retries, ejection, checks, TLS.
+    pub settings: Settings,
 }
 
 /// How endpoints are chosen.

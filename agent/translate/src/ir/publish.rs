@@ -119,15 +119,18 @@ fn parse_backend(message: &pb::Backend) -> Result<Backend, ParseError> {
     let connect_timeout_ms =
         grammar::milliseconds(message.connect_timeout_ms, CONNECT_TIMEOUT_MS, 600_000)
             .map_err(|fault| ParseError::new("connect_timeout_ms", fault))?;
-    let http2 = match message.protocol() {
-        pb::backend::Protocol::Http2 => true,
+    let (http2, is_tls) = match message.protocol() {
+        pb::backend::Protocol::Http2 => (true, false),
+        pb::backend::Protocol::Http1Tls => (false, true),
+        pb::backend::Protocol::Http2Tls => (true, true),
         // Speaking plain HTTP to who expects something newer, such as TLS, would give calls away.
         pb::backend::Protocol::Unspecified if message.protocol != 0 => {
             return Err(ParseError::new("protocol", grammar::unknown(message.protocol)));
         }
-        pb::backend::Protocol::Http1 | pb::backend::Protocol::Unspecified => false,
+        pb::backend::Protocol::Http1 | pb::backend::Protocol::Unspecified => (false, false),
     };
-    Ok(Backend { endpoints, http2, balance, connect_timeout_ms })
+    let settings = super::backend::settings(message, &endpoints, is_tls)?;
+    Ok(Backend { endpoints, http2, balance, connect_timeout_ms, settings })
 }
 
 fn parse_endpoint(message: &pb::Endpoint) -> Result<Endpoint, ParseError> {

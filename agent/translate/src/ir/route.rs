@@ -7,11 +7,16 @@ use imp_grammar::path::{PathFault, Pattern};
 use imp_proto::config as pb;
 use pb::{path_match, value_match};
 
+use super::error;
 use super::grammar::{self, Fault};
 use super::policy::{Policies, Policy};
-use super::{Backend, ParseError, PathMatch, Route, ValueMatch, ValueRule, WeightedBackend};
+use super::rewrite;
+use super::{
+    Backend, ParseError, PathMatch, Route, Stream, ValueMatch, ValueRule, WeightedBackend,
+};
 
 const TIMEOUT_MS: u32 = 15_000;
+const IDLE_MS: u32 = 300_000;
 const MAX_TIMEOUT_MS: u32 = 3_600_000;
 
 type Backends<'a> = HashMap<&'a str, Arc<Backend>>;
@@ -27,9 +32,15 @@ pub(super) fn parse(
             .map_err(|fault| ParseError::new(format!("methods/{index}"), fault))?;
         methods.push(method);
     }
+    let said = message.rewrite.clone().unwrap_or_default();
     let (path, pattern) =
         parse_path(message.path.as_ref()).map_err(|fault| ParseError::new("path", fault))?;
-    let rewrite = message.rewrite.clone().unwrap_or_default();
+    let target = |text: &str| rewrite::target(text, &path);
+    let rewrite_path = optional("rewrite/path", &said.path, target)?;
+    if said.strip_base_path && rewrite_path.is_some() {
+        let fault = Fault::Unsupported("stripping beside a path");
+        return Err(ParseError::new("rewrite/strip_base_path", fault));
+    }
     Ok(Route {
         id: grammar::id(&message.id).map_err(|fault| ParseError::new("id", fault))?,
         path,
@@ -39,15 +50,30 @@ pub(super) fn parse(
         query: parse_matches("query", &message.query, grammar::name)?,
         priority: message.priority,
         backends: parse_backends(&message.backends, backends)?,
-        rewrite_path: optional("rewrite/path", &rewrite.path, grammar::path)?,
-        rewrite_host: optional("rewrite/host", &rewrite.host, grammar::hostname)?,
+        rewrite_path,
+        strip_base_path: said.strip_base_path,
+        rewrite_host: optional("rewrite/host", &said.host, grammar::hostname)?,
         timeout_ms: grammar::milliseconds(message.timeout_ms, TIMEOUT_MS, MAX_TIMEOUT_MS)
             .map_err(|fault| ParseError::new("timeout_ms", fault))?,
+        stream: parse_stream(message)?,
         policies: Policies::pick(&message.policy_indexes, policies)?,
     })
 }
 
-fn optional(
+fn parse_stream(message: &pb::Route) -> Result<Option<Stream>, ParseError> {
+    if !message.stream {
+        return Ok(None);
+    }
+    let idle_ms = grammar::milliseconds(message.idle_timeout_ms, IDLE_MS, MAX_TIMEOUT_MS)
+        .map_err(|fault| ParseError::new("idle_timeout_ms", fault))?;
+    let mut upgrades = error::each("upgrades", &message.upgrades, grammar::upgrade)?;
+    if upgrades.is_empty() {
+        upgrades.push("websocket".to_owned());
+    }
+    Ok(Some(Stream { idle_ms, upgrades }))
+}
+
+pub(super) fn optional(
     field: &str,
     text: &str,
     check: impl Fn(&str) -> Result<String, Fault>,

@@ -8,17 +8,20 @@ use envoy_types::pb::envoy::config::cluster::v3 as envoy;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http;
+use envoy_types::pb::envoy::r#type::v3::Percent;
 use prost::Message;
 
 use super::canon::{any, hash, milliseconds, socket_address, uint};
 use super::upstreams::{self, Upstreams};
-use super::{CLUSTER, Rendered};
+use super::{CLUSTER, Rendered, health, tls};
 use crate::ir;
 
 /// Envoy's own default of 1,024 is meant for a sidecar; a shared gateway needs more, and still a
 /// bound.
 const MAX_CONCURRENT: u32 = 10_000;
-const MAX_RETRIES: u32 = 100;
+/// Retries at a time: a share of the calls under way, and so many at least.
+const RETRIES_PERCENT: f64 = 25.0;
+const MIN_RETRIES: u32 = 100;
 /// As on the listener's side: a slow reader must not make Envoy hold the rest.
 const BUFFER_BYTES: u32 = 32_768;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -57,6 +60,10 @@ fn body(backend: &ir::Backend, upstreams: &Upstreams) -> envoy::Cluster {
         circuit_breakers: Some(circuit_breakers()),
         per_connection_buffer_limit_bytes: uint(BUFFER_BYTES),
         typed_extension_protocol_options: protocol_options(backend.http2),
+        common_lb_config: health::lb_config(backend),
+        outlier_detection: health::outlier_detection(backend),
+        health_checks: health::checks(backend, upstreams),
+        transport_socket: tls::socket(backend, upstreams),
         ..Default::default()
     }
 }
@@ -90,7 +97,11 @@ fn circuit_breakers() -> envoy::CircuitBreakers {
         max_connections: uint(MAX_CONCURRENT),
         max_pending_requests: uint(MAX_CONCURRENT),
         max_requests: uint(MAX_CONCURRENT),
-        max_retries: uint(MAX_RETRIES),
+        retry_budget: Some(envoy::circuit_breakers::thresholds::RetryBudget {
+            budget_percent: Some(Percent { value: RETRIES_PERCENT }),
+            min_retry_concurrency: uint(MIN_RETRIES),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     envoy::CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }

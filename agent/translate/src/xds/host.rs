@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::route::v3 as envoy;
 use prost::Message;
 
 use super::member::Member;
-use super::route;
+use super::{retry, route};
 use group::groups;
 
 /// Up to so many base paths stand in one list, of which Envoy takes the first route that matches.
@@ -23,7 +23,12 @@ const ROUTES: u32 = 3;
 /// A virtual host, encoded.
 pub(super) fn render<M: Member>(name: String, domain: &str, members: &[&M]) -> Vec<u8> {
     let groups = groups(members);
-    let host = envoy::VirtualHost { name, domains: vec![domain.to_owned()], ..Default::default() };
+    let host = envoy::VirtualHost {
+        name,
+        domains: vec![domain.to_owned()],
+        retry_policy: Some(retry::by_default()),
+        ..Default::default()
+    };
     let mut bytes = host.encode_to_vec();
     if groups.len() > FEW {
         bytes.extend(tree::encode(&groups));

@@ -57,7 +57,7 @@ fn exact_balance() -> envoy::listener::ConnectionBalanceConfig {
 fn connection_manager(port: u16, options: &Options) -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager::{
         CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction,
-        ServerHeaderTransformation, StripPortMode,
+        ServerHeaderTransformation,
     };
     hcm::HttpConnectionManager {
         stat_prefix: format!("port_{port}"),
@@ -73,7 +73,6 @@ fn connection_manager(port: u16, options: &Options) -> hcm::HttpConnectionManage
         normalize_path: truth(true),
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
-        strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
         strip_trailing_host_dot: true,
         server_header_transformation: ServerHeaderTransformation::Overwrite.into(),
         server_name: "imp".to_owned(),
@@ -143,8 +142,9 @@ fn route_specifier(port: u16, layout: Layout) -> hcm::http_connection_manager::R
     let fragment = |name: &str| FragmentBuilder {
         r#type: Some(Type::HeaderValueExtractor(HeaderValueExtractor {
             name: name.to_owned(),
+            // A host's port is no part of the key; the upstream sees it.
+            element_separator: ":".to_owned(),
             extract_type: Some(ExtractType::Index(0)),
-            ..Default::default()
         })),
     };
     let scoped_rds = hcm::ScopedRds { scoped_rds_config_source: ads(), ..Default::default() };
@@ -172,7 +172,10 @@ fn strip() -> early::HeaderMutation {
 fn scope_key(port: u16) -> early::HeaderMutation {
     use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
     use rules::header_mutation::Action;
-    let host = format!("%CEL(request.host.matches('[A-Z]') ? '{SPELLING}' : request.host)%");
+    let host = format!(
+        "%CEL(request.host.matches('[A-Z]') ? '{SPELLING}' : \
+         request.host.matches('^[^:@]*(:[0-9]{{1,5}})?$') ? request.host : '-')%"
+    );
     let set = |key: &str, value: &str| Action::Append(header(key, value, OverwriteIfExistsOrAdd));
     let actions = [set(KEY_PORT, &port.to_string()), set(KEY_HOST, &host)];
     early::HeaderMutation { mutations: actions.into_iter().map(mutation).collect() }

@@ -11,14 +11,14 @@ use imp_grammar::path::Pattern;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::canon::{self, inline, milliseconds, truth, uint};
+use super::canon::{self, inline, truth, uint};
 use super::conditions;
 use super::door::context;
 use super::filter::DOOR;
-use super::listener::IDLE_MS;
 use super::names::{KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite};
 use super::policy;
+use super::{retry, rewrite, upgrade};
 use crate::ir;
 
 const METHOD_NOT_ALLOWED: u32 = 405;
@@ -274,22 +274,22 @@ fn action(
     cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
 ) -> envoy::RouteAction {
     use envoy::route_action::HostRewriteSpecifier::HostRewriteLiteral;
-    let (prefix_rewrite, regex_rewrite) =
-        match route.rewrite_path.as_deref().map(|to| path::rewrite(base, &route.path, to)) {
-            None => (String::new(), None),
-            Some(Rewrite::Prefix(to)) => (to, None),
-            Some(Rewrite::Regex(rule)) => (String::new(), Some(rule)),
-        };
+    let (prefix_rewrite, regex_rewrite) = match rewrite::render(base, route) {
+        None => (String::new(), None),
+        Some(Rewrite::Prefix(to)) => (to, None),
+        Some(Rewrite::Regex(rule)) => (String::new(), Some(rule)),
+    };
+    let (timeout, idle_timeout) = upgrade::limits(route);
     envoy::RouteAction {
         cluster_specifier: Some(clusters(&route.backends, cluster_of)),
         prefix_rewrite,
         regex_rewrite,
+        append_x_forwarded_host: route.rewrite_host.is_some(),
         host_rewrite_specifier: route.rewrite_host.clone().map(HostRewriteLiteral),
-        timeout: milliseconds(route.timeout_ms),
-        // A call that may take longer than the listener lets a stream be silent.
-        idle_timeout: (route.timeout_ms > IDLE_MS)
-            .then(|| milliseconds(route.timeout_ms))
-            .flatten(),
+        timeout,
+        idle_timeout,
+        upgrade_configs: upgrade::upgrades(route),
+        retry_policy: retry::of_route(route),
         ..Default::default()
     }
 }
@@ -320,12 +320,14 @@ pub(super) fn table(name: String) -> envoy::RouteConfiguration {
         name,
         // Clusters come first, but a route must not be refused over the order of arrival.
         validate_clusters: truth(false),
+        ignore_port_in_host_matching: true,
         // What is removed here is removed first, so that a policy may still set a key of its own for
         // the upstream.
         most_specific_header_mutations_wins: true,
         request_headers_to_remove: [KEY_PORT, KEY_HOST, super::door::KEY_HEADER]
             .map(str::to_owned)
             .to_vec(),
+        request_headers_to_add: vec![retry::of_safe_methods(), rewrite::forwarded_port()],
         ..Default::default()
     }
 }

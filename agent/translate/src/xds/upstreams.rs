@@ -4,9 +4,9 @@
 //! chose for this call, before Envoy connects. Whatever a name resolved to meanwhile, an address
 //! that is not allowed sees no connection. In a cluster the same filter costs 27 KB each.
 //!
-//! It judges calls. Whatever connects without one (health checks, preconnecting, mirrored requests)
-//! would pass it by, so clusters and routes use none of these; a cluster with `http_filters` of its
-//! own would leave it out.
+//! It judges calls. Whatever connects without one (preconnecting, mirrored requests) would pass it by, so
+//! clusters and routes use none of these; health checks are made of addresses only that are judged before
+//! (`health.rs`). A cluster with `http_filters` of its own would leave the filter out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,6 +35,19 @@ pub struct Upstreams {
     pub closed: Vec<Closed>,
     /// Who resolves the names of backends; Envoy's host does when empty.
     pub resolvers: Vec<SocketAddr>,
+    /// The file of the authorities that Envoy's host believes; where most systems have it when absent.
+    pub authorities: Option<String>,
+}
+
+impl Upstreams {
+    /// Whether calls may be sent to this address.
+    pub(super) fn admits(&self, address: IpAddr, port: u16) -> bool {
+        let closed = |it: &Closed| {
+            it.port.is_none_or(|own| own == port)
+                && it.nets.iter().any(|net| net.contains(&address))
+        };
+        self.networks.judge(address).is_ok() && !self.closed.iter().any(closed)
+    }
 }
 
 /// Addresses that no call reaches.

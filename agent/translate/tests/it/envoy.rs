@@ -5,9 +5,13 @@ mod documented;
 mod edge;
 mod hostile;
 mod policies;
+mod retries;
+mod rewrites;
 mod rig;
 mod routing;
+mod streams;
 mod stub;
+mod tls;
 mod upstreams;
 
 use std::sync::atomic::Ordering;

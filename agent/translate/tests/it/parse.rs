@@ -68,7 +68,7 @@ fn hosts_are_canonical() {
             ("hostnames/0", &|p| p.hostnames = vec![host.into()]),
             ("api_services/0/routes/0/rewrite/host", &|p| {
                 let host = if host.is_empty() { "." } else { host }.into();
-                first(p).rewrite = Some(pb::Rewrite { path: String::new(), host });
+                first(p).rewrite = Some(pb::Rewrite { host, ..Default::default() });
             }),
         ]);
     }
@@ -105,7 +105,7 @@ fn paths_are_what_normalisation_would_leave_alone() {
         ]);
         if !path.is_empty() {
             refused(&[("api_services/0/routes/0/rewrite/path", &|p| {
-                first(p).rewrite = Some(pb::Rewrite { path: path.into(), host: String::new() });
+                first(p).rewrite = Some(pb::Rewrite { path: path.into(), ..Default::default() });
             })]);
         }
     }

@@ -68,7 +68,7 @@ fn route() -> impl Strategy<Value = pb::Route> {
             let mut route = fixtures::route("r", path);
             route.methods = methods.into_iter().map(str::to_owned).collect();
             route.priority = priority;
-            route.rewrite = rewrite.map(|path| pb::Rewrite { path, host: String::new() });
+            route.rewrite = rewrite.map(|path| pb::Rewrite { path, ..Default::default() });
             let both = |(a, b)| vec![request_headers(a), response_headers(b)];
             route.policies = policies.map(both).unwrap_or_default();
             if weight > 2 {

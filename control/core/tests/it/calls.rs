@@ -93,3 +93,112 @@ fn a_policy_that_would_do_nothing_is_refused() {
     }
     assert_eq!(with("request_headers", set("server"), nowhere), Vec::<String>::new());
 }
+
+#[test]
+fn a_rewrite_names_what_the_path_has() {
+    let with = |path: Value, rewrite: Value| {
+        let at = "/routes/0/rewrite/";
+        let found = faults(service(json!({"path": path, "rewrite": rewrite})));
+        found.iter().map(|fault| fault.replace(at, "")).collect::<Vec<_>>()
+    };
+    let template = || json!({"template": "/a/{x}/{y}"});
+    let regex = || json!({"regex": "/a/(.*)/(?P<rest>.*)"});
+    let to = |path: &str| json!({"path": path});
+    let fine = Vec::<String>::new();
+    assert_eq!(with(template(), to("/v2/{y}/{x}")), fine);
+    assert_eq!(with(regex(), to("/{1}/{rest}/{2}")), fine);
+    for kind in ["exact", "prefix", "template", "regex"] {
+        assert_eq!(with(json!({kind: "/a"}), json!({"strip_base_path": true})), fine);
+        assert_eq!(with(json!({kind: "/a"}), to("/{x}")), ["path unknown_variable"], "{kind}");
+    }
+    assert_eq!(with(template(), to("/{1}")), ["path unknown_variable"]);
+    assert_eq!(with(regex(), to("/{3}")), ["path unknown_variable"]);
+    for bad in ["/{x", "/x}", "/../{x}", "{x}", "/{x}//a", "/\\1"] {
+        assert_eq!(with(template(), to(bad)), ["path invalid_path"], "{bad}");
+    }
+    let both = json!({"path": "/b", "strip_base_path": true});
+    assert_eq!(with(template(), both), ["strip_base_path conflict"]);
+}
+
+#[test]
+fn a_stream_has_no_total_limit_and_may_upgrade() {
+    let found = |fields: Value| faults(service(fields));
+    let protocols = |count: usize| (0..count).map(|n| format!("p{n}")).collect::<Vec<_>>();
+    let most = imp_grammar::caps::UPGRADES_PER_ROUTE.size();
+    let fine = Vec::<String>::new();
+    assert_eq!(
+        found(json!({"stream": true, "idle_timeout_ms": 1_000, "upgrades": protocols(most)})),
+        fine
+    );
+    let more = json!({"stream": true, "upgrades": protocols(most + 1)});
+    assert_eq!(found(more), ["/routes/0/upgrades too_many"]);
+    for bad in ["h2c", "HTTP/2.0", "WebSocket", "tls/1.0", "connect-udp", "a b", "", "http2"] {
+        let upgrade = json!({"stream": true, "upgrades": [bad]});
+        assert_eq!(found(upgrade), ["/routes/0/upgrades/0 invalid_upgrade"], "{bad}");
+    }
+    for (fields, fault) in [
+        (json!({"stream": true, "timeout_ms": 5}), "timeout_ms conflict"),
+        (json!({"stream": true, "idle_timeout_ms": 999}), "idle_timeout_ms out_of_range"),
+        (json!({"stream": true, "idle_timeout_ms": 3_600_001}), "idle_timeout_ms out_of_range"),
+        (json!({"idle_timeout_ms": 1_000}), "idle_timeout_ms without_effect"),
+        (json!({"upgrades": ["websocket"]}), "upgrades without_effect"),
+    ] {
+        assert_eq!(found(fields), [format!("/routes/0/{fault}")]);
+    }
+}
+
+#[test]
+fn the_settings_of_a_backend_are_bounded() {
+    let with = |endpoints: &[&str], settings: Value| {
+        let mut service = service(json!({}));
+        let endpoints: Vec<_> =
+            endpoints.iter().map(|host| json!({"host": host, "port": 80})).collect();
+        service["backends"][0]["endpoints"] = json!(endpoints);
+        service["backends"][0]
+            .as_object_mut()
+            .unwrap()
+            .extend(settings.as_object().unwrap().clone());
+        let found = faults(service);
+        found.iter().map(|fault| fault.replace("/backends/0/", "")).collect::<Vec<_>>()
+    };
+    let one = &["8.8.8.8"][..];
+    let fine = Vec::<String>::new();
+    for (field, name, least, most) in [
+        ("retries", "attempts", 0, 5),
+        ("outlier_detection", "consecutive_failures", 1, 100),
+        ("outlier_detection", "ejection_ms", 1_000, 300_000),
+        ("health_check", "interval_ms", 1_000, 300_000),
+        ("health_check", "timeout_ms", 100, 60_000),
+        ("health_check", "healthy_threshold", 1, 10),
+        ("health_check", "unhealthy_threshold", 1, 10),
+    ] {
+        let said = |value: i64| with(one, json!({field: {name: value}}));
+        assert_eq!((said(least), said(most)), (fine.clone(), fine.clone()), "{name}");
+        assert_eq!(said(most + 1), [format!("{field}/{name} out_of_range")]);
+        if least > 0 {
+            assert_eq!(said(least - 1), [format!("{field}/{name} out_of_range")]);
+        }
+    }
+    let off = json!({"outlier_detection": {"enabled": false, "ejection_ms": 1_000}});
+    assert_eq!(with(one, off), ["outlier_detection/enabled conflict"]);
+    let checked = || json!({"health_check": {}});
+    assert_eq!(with(&["[2001:db8::1]", "8.8.8.8"], checked()), fine);
+    assert_eq!(
+        with(&["8.8.8.8", "up.example.com"], checked()),
+        ["health_check unsupported_health_check"]
+    );
+    let host = json!({"health_check": {"host": "a.example.com"}});
+    assert_eq!(with(one, host), ["health_check/host without_effect"]);
+    let tls = |tls: Value| json!({"tls": tls});
+    assert_eq!(with(&["a.example.com", "A.example.com"], tls(json!({}))), fine);
+    assert_eq!(with(&["a.example.com", "b.example.com"], tls(json!({}))), ["tls/sni required"]);
+    assert_eq!(
+        with(&["a.example.com", "b.example.com"], tls(json!({"sni": "c.example.com"}))),
+        fine
+    );
+    assert_eq!(
+        with(one, tls(json!({"ca": "MII", "insecure": true}))),
+        ["tls/ca invalid_certificates", "tls/ca conflict"]
+    );
+    assert_eq!(with(one, tls(json!({"sni": "a b"}))), ["tls/sni invalid_hostname"]);
+}

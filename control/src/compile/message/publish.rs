@@ -14,6 +14,7 @@ use imp_proto::policies::List;
 use imp_store::compile::DesiredPublish;
 use thiserror::Error;
 
+use super::backend::settings;
 use super::policy::policy;
 
 /// A route of a frozen service names a backend that is not frozen with it.
@@ -182,6 +183,7 @@ fn bare_route(route: &Route) -> pb::Route {
     let rewrite = route.rewrite.clone().map(|rewrite| pb::Rewrite {
         path: rewrite.path.unwrap_or_default(),
         host: rewrite.host.map(super::canonical).unwrap_or_default(),
+        strip_base_path: rewrite.strip_base_path,
     });
     pb::Route {
         id: route.id.to_string(),
@@ -193,6 +195,9 @@ fn bare_route(route: &Route) -> pb::Route {
         priority: route.priority,
         rewrite,
         timeout_ms: route.timeout_ms.unwrap_or_default(),
+        stream: route.stream,
+        idle_timeout_ms: route.idle_timeout_ms.unwrap_or_default(),
+        upgrades: route.upgrades.clone(),
         ..Default::default()
     }
 }
@@ -226,10 +231,12 @@ fn weighted(
 
 fn backend(backend: &Backend) -> pb::Backend {
     use pb::backend::{LbPolicy as Balance, Protocol};
-    let protocol = match backend.protocol {
-        BackendProtocol::Http1 => Protocol::Http1,
-        BackendProtocol::Http2 => Protocol::Http2,
-        BackendProtocol::Newer(_) => Protocol::Unspecified,
+    let protocol = match (backend.protocol, &backend.tls) {
+        (BackendProtocol::Http1, None) => Protocol::Http1,
+        (BackendProtocol::Http2, None) => Protocol::Http2,
+        (BackendProtocol::Http1, Some(_)) => Protocol::Http1Tls,
+        (BackendProtocol::Http2, Some(_)) => Protocol::Http2Tls,
+        (BackendProtocol::Newer(_), _) => Protocol::Unspecified,
     };
     let lb_policy = match backend.lb_policy {
         LbPolicy::RoundRobin => Balance::RoundRobin,
@@ -249,5 +256,6 @@ fn backend(backend: &Backend) -> pb::Backend {
         protocol: protocol.into(),
         lb_policy: lb_policy.into(),
         connect_timeout_ms: backend.connect_timeout_ms.unwrap_or_default(),
+        ..settings(backend)
     }
 }

@@ -65,6 +65,29 @@ pub fn spelled_start(base: &str, prefix: &Pattern) -> Option<String> {
     Some(format!("{base}{}", expression(&alone)))
 }
 
+/// An expression for the whole path with groups for these of its variables, in order. The path is known to
+/// match, so segments of text alone are passed by, whatever their spelling.
+pub fn captures(base: &str, segments: &Segments, used: &[&str]) -> String {
+    let group = |name: &str, any: &str| match used.contains(&name) {
+        true => format!("({any})"),
+        false => any.to_owned(),
+    };
+    let mut expression = regex_syntax::escape(base.trim_end_matches('/'));
+    for segment in &segments.list {
+        expression.push('/');
+        match segment {
+            Segment::Literal(_) => expression.push_str("[^/]*"),
+            Segment::Variable(name) => expression.push_str(&group(name, VARIABLE)),
+            Segment::Tail(name) => expression.push_str(&group(name, TAIL)),
+            Segment::Mixed(parts) => expression.extend(parts.iter().map(|part| match part {
+                Part::Literal(text) => spellings(text),
+                Part::Variable(name) => group(name, VARIABLE),
+            })),
+        }
+    }
+    expression
+}
+
 /// The path itself, if it is text with one spelling.
 fn plain(segments: &Segments) -> Option<String> {
     let mut path = String::new();
@@ -83,7 +106,7 @@ fn expression(segments: &Segments) -> String {
         match segment {
             Segment::Literal(text) => expression.push_str(&spellings(text)),
             Segment::Variable(_) => expression.push_str(VARIABLE),
-            Segment::Tail(_) => expression.push_str(".+"),
+            Segment::Tail(_) => expression.push_str(TAIL),
             Segment::Mixed(parts) => expression.extend(parts.iter().map(|part| match part {
                 Part::Literal(text) => spellings(text),
                 Part::Variable(_) => VARIABLE.to_owned(),
@@ -97,6 +120,7 @@ fn expression(segments: &Segments) -> String {
 }
 
 const VARIABLE: &str = "[^/]+";
+const TAIL: &str = ".+";
 
 /// The text that has one spelling, up to what has not.
 fn start(segments: &Segments) -> String {

@@ -248,9 +248,16 @@ impl Rig {
 
     /// How many connections Envoy opened to upstreams of publishes.
     pub(crate) async fn connections(&self) -> u64 {
-        let request = "GET /stats?filter=^cluster\\.c-.*\\.upstream_cx_total$ HTTP/1.1\r\n\
-                       host: admin\r\nconnection: close\r\n\r\n";
-        let body = raw(self.admin, request).await.body;
+        self.of_upstreams("upstream_cx_total").await
+    }
+
+    /// A counter, over all clusters of publishes.
+    pub(crate) async fn of_upstreams(&self, name: &str) -> u64 {
+        let request = format!(
+            "GET /stats?filter=^cluster\\.c-.*\\.{name}$ HTTP/1.1\r\n\
+             host: admin\r\nconnection: close\r\n\r\n"
+        );
+        let body = raw(self.admin, &request).await.body;
         let values = body.lines().filter_map(|line| line.rsplit_once(": "));
         values.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
     }

@@ -13,7 +13,7 @@ use crate::fixtures::{self, parsed, prefix, route, service};
 fn options(allowed: &[&str], closed: Vec<Closed>) -> Options {
     let nets: Vec<_> = allowed.iter().map(|net| net.parse().unwrap()).collect();
     let networks = Networks::allowing(&nets);
-    let upstreams = Upstreams { networks, closed, resolvers: vec![] };
+    let upstreams = Upstreams { networks, closed, ..Default::default() };
     Options { upstreams, ..fixtures::options(Layout::ScopedRoutes) }
 }
 

@@ -1,6 +1,8 @@
 //! A golden input: a gateway and publishes as a reader writes them. What is left out is as in the
 //! smallest publish: one route "/" to one backend, at one host.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,7 @@ use imp_translate::Layout;
 use serde::Deserialize;
 
 use crate::fixtures::{self, GATEWAY};
+use settings::Settings;
 
 /// Where the inputs and their outputs are.
 pub(super) fn folder() -> PathBuf {
@@ -141,6 +144,7 @@ struct Backend {
     protocol: String,
     lb_policy: String,
     connect_timeout_ms: u32,
+    settings: Settings,
 }
 
 impl Default for Backend {
@@ -151,6 +155,7 @@ impl Default for Backend {
             protocol: "PROTOCOL_UNSPECIFIED".into(),
             lb_policy: "LB_POLICY_UNSPECIFIED".into(),
             connect_timeout_ms: 0,
+            settings: Settings::default(),
         }
     }
 }
@@ -181,6 +186,9 @@ struct Route {
     backends: BTreeMap<String, u32>,
     rewrite: Option<Rewrite>,
     timeout_ms: u32,
+    stream: bool,
+    idle_timeout_ms: u32,
+    upgrades: Vec<String>,
     /// Ids of the publish's policies.
     policies: Vec<String>,
 }
@@ -197,6 +205,9 @@ impl Default for Route {
             backends: BTreeMap::from([("b1".into(), 1)]),
             rewrite: None,
             timeout_ms: 0,
+            stream: false,
+            idle_timeout_ms: 0,
+            upgrades: Vec::new(),
             policies: Vec::new(),
         }
     }
@@ -225,6 +236,7 @@ enum Rule {
 struct Rewrite {
     path: String,
     host: String,
+    strip_base_path: bool,
 }
 
 impl Case {
@@ -335,6 +347,7 @@ impl Backend {
             protocol: Protocol::from_str_name(&self.protocol).unwrap().into(),
             lb_policy: LbPolicy::from_str_name(&self.lb_policy).unwrap().into(),
             connect_timeout_ms: self.connect_timeout_ms,
+            ..self.settings.message()
         }
     }
 }
@@ -355,9 +368,10 @@ impl Route {
             backend_id: id.clone(),
             weight: *weight,
         };
-        let rewrite = |Rewrite { path, host }: &Rewrite| pb::Rewrite {
+        let rewrite = |Rewrite { path, host, strip_base_path }: &Rewrite| pb::Rewrite {
             path: path.clone(),
             host: host.clone(),
+            strip_base_path: *strip_base_path,
         };
         pb::Route {
             methods: self.methods.clone(),
@@ -367,6 +381,9 @@ impl Route {
             backends: self.backends.iter().map(weighted).collect(),
             rewrite: self.rewrite.as_ref().map(rewrite),
             timeout_ms: self.timeout_ms,
+            stream: self.stream,
+            idle_timeout_ms: self.idle_timeout_ms,
+            upgrades: self.upgrades.clone(),
             policy_indexes: self.policies.iter().map(place).collect(),
             ..fixtures::route(&self.id, path)
         }

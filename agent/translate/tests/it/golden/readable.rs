@@ -272,6 +272,8 @@ fn unpack(type_url: &str, value: &[u8]) -> Tree {
         x::http::cache::simple_http_cache::v3::SimpleHttpCacheConfig,
         x::http::early_header_mutation::header_mutation::v3::HeaderMutation,
         x::rbac::matchers::upstream_ip_port::v3::UpstreamIpPortMatcher,
+        x::retry::host::previous_hosts::v3::PreviousHostsPredicate,
+        x::transport_sockets::tls::v3::UpstreamTlsContext,
         x::upstreams::http::v3::HttpProtocolOptions,
         HttpRequestHeaderMatchInput,
     );

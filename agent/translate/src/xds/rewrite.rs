@@ -1,0 +1,41 @@
+//! What the upstream sees as path.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::r#type::matcher::v3 as envoy;
+use imp_grammar::path::{Pattern, captures, matcher};
+use imp_grammar::rewrite;
+
+use super::canon::header;
+use super::path::{self, Rewrite, regex_matcher};
+use crate::ir::{self, rewrite_source};
+
+/// How Envoy is told; None to keep the path.
+pub(super) fn render(base: &str, route: &ir::Route) -> Option<Rewrite> {
+    if route.strip_base_path {
+        let pattern = format!("^{}/?", regex::escape(base));
+        return (base != "/").then(|| replace(pattern, "/".to_owned()));
+    }
+    let to = route.rewrite_path.as_deref()?;
+    let target = rewrite::read(to, rewrite_source(&route.path)).ok();
+    let Some(target) = target.filter(|target| !target.is_literal()) else {
+        return Some(path::rewrite(base, &route.path, to));
+    };
+    let pattern = match &route.pattern {
+        Pattern::Segments(segments) => captures(base, segments, &target.used),
+        Pattern::Expression(_) => matcher(base, &route.pattern).expression(),
+    };
+    Some(replace(format!("^(?:{pattern})$"), target.substitution()))
+}
+
+/// The port that the caller's host names. A proxy in front may have said another one.
+pub(super) fn forwarded_port() -> core::HeaderValueOption {
+    use core::header_value_option::HeaderAppendAction::AddIfAbsent;
+    header("x-forwarded-port", "%CEL(re.capture(request.host, '.*:([0-9]+)'))%", AddIfAbsent)
+}
+
+fn replace(pattern: String, substitution: String) -> Rewrite {
+    Rewrite::Regex(envoy::RegexMatchAndSubstitute {
+        pattern: Some(regex_matcher(pattern)),
+        substitution,
+    })
+}

@@ -1,0 +1,151 @@
+//! How a gateway deals with a backend: retries, ejection, health checks, TLS.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::check::Fault;
+use crate::{Violations, grammar};
+
+/// How often a call is tried again, on another endpoint if there is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retries {
+    /// 0 to 5. Calls that no endpoint has seen; GET, HEAD and OPTIONS also when the connection broke
+    /// before an answer.
+    pub attempts: u32,
+}
+
+/// Takes endpoints out that fail one call after the other. The last one stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutlierDetection {
+    /// True when absent.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Connections that failed, one after the other; 502, 503 and 504 answers likewise. 1 to 100; 5 when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consecutive_failures: Option<u32>,
+    /// Milliseconds for the first time, longer each time. 1,000 to 300,000; 10,000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejection_ms: Option<u32>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Asks endpoints regularly whether they work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// Of a GET that is answered with 200; a connection is enough when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/healthz")]
+    pub path: Option<String>,
+    /// The `Host` of that request; the endpoint's address when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Milliseconds between two. 1,000 to 300,000; 10,000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u32>,
+    /// Milliseconds until one has failed. 100 to 60,000; 1,000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+    /// So many good ones in a row bring an endpoint back. 1 to 10; 2 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_threshold: Option<u32>,
+    /// So many bad ones in a row take it out. 1 to 10; 3 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy_threshold: Option<u32>,
+}
+
+/// Speaks TLS to the endpoints, and verifies who they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The name that the certificate must be for; the endpoints' own when absent, which is one name then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "api.example.com")]
+    pub sni: Option<String>,
+    /// Certificates of authorities, PEM; the system's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Verifies nothing.
+    #[serde(default, skip_serializing_if = "crate::stored::is_default")]
+    pub insecure: bool,
+}
+
+fn within(v: &mut Violations, name: &str, value: Option<u32>, least: u32, most: u32) {
+    if value.is_some_and(|value| !(least..=most).contains(&value)) {
+        v.add(name, "out_of_range", format!("{least} to {most}"));
+    }
+}
+
+impl Retries {
+    pub(crate) fn check(&self, v: &mut Violations) {
+        within(v, "attempts", Some(self.attempts), 0, 5);
+    }
+}
+
+impl OutlierDetection {
+    pub(crate) fn check(&self, v: &mut Violations) {
+        within(v, "consecutive_failures", self.consecutive_failures, 1, 100);
+        within(v, "ejection_ms", self.ejection_ms, 1_000, 300_000);
+        let further = self.consecutive_failures.is_some() || self.ejection_ms.is_some();
+        if !self.enabled && further {
+            v.add("enabled", "conflict", "the other fields need it");
+        }
+    }
+}
+
+impl HealthCheck {
+    pub(crate) fn check(&self, v: &mut Violations) {
+        self.path.as_deref().map(|path| v.take("path", grammar::path(path)));
+        self.host.as_deref().map(|host| v.take("host", grammar::hostname(host)));
+        if self.host.is_some() && self.path.is_none() {
+            v.add("host", "without_effect", "only a request has a host; give a `path`");
+        }
+        within(v, "interval_ms", self.interval_ms, 1_000, 300_000);
+        within(v, "timeout_ms", self.timeout_ms, 100, 60_000);
+        within(v, "healthy_threshold", self.healthy_threshold, 1, 10);
+        within(v, "unhealthy_threshold", self.unhealthy_threshold, 1, 10);
+    }
+
+    /// Envoy connects for a check whatever a name has become meanwhile, so only addresses will do.
+    pub(crate) fn check_endpoints<'a>(
+        v: &mut Violations,
+        mut hosts: impl Iterator<Item = &'a str>,
+    ) {
+        let is_name = |host: &&str| {
+            let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
+            bare.parse::<std::net::IpAddr>().is_err()
+        };
+        if let Some(name) = hosts.find(is_name) {
+            let why = format!("{name} is a name; checks are made of endpoints that are addresses");
+            v.add("health_check", "unsupported_health_check", why);
+        }
+    }
+}
+
+impl UpstreamTls {
+    pub(crate) fn check<'a>(&self, v: &mut Violations, hosts: impl Iterator<Item = &'a str>) {
+        self.sni.as_deref().map(|sni| v.take("sni", grammar::hostname(sni)));
+        if let Some(ca) = &self.ca {
+            v.take("ca", authorities(ca));
+        }
+        if self.insecure && self.ca.is_some() {
+            v.add("ca", "conflict", "with `insecure` nothing is verified");
+        }
+        let mut hosts = hosts.map(str::to_ascii_lowercase);
+        let first = hosts.next();
+        if self.sni.is_none() && hosts.any(|host| Some(host) != first) {
+            v.add("sni", "required", "the endpoints have several names; say which one to expect");
+        }
+    }
+}
+
+fn authorities(pem: &str) -> Result<(), Fault> {
+    imp_grammar::pem::authorities(pem)
+        .map_err(|fault| Fault::new("invalid_certificates", fault.to_string()))
+}

@@ -1,0 +1,60 @@
+//! What the upstream sees instead of what the caller sent.
+
+use imp_grammar::rewrite::{self, RewriteFault, Source};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::check::Fault;
+use crate::route::PathMatch;
+use crate::stored::is_default;
+use crate::{Violations, grammar};
+
+/// What the upstream sees instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// In place of base path and matched prefix, or of the whole path. `{name}` stands for a variable of
+    /// the template or a named group of the expression, `{1}` for a group.
+    #[serde(default)]
+    #[schema(example = "/v2/payments/{id}")]
+    pub path: Option<String>,
+    /// In place of the `Host` header; the caller's is in `x-forwarded-host`.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The path without the publish's base path; instead of `path`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub strip_base_path: bool,
+}
+
+impl Rewrite {
+    pub(crate) fn check(&self, v: &mut Violations, path: &PathMatch) {
+        if let Some(target) = &self.path {
+            v.take("path", check_target(target, path));
+            if self.strip_base_path {
+                let why = "`path` takes the place of the base path, too";
+                v.add("strip_base_path", "conflict", why);
+            }
+        }
+        self.host.as_deref().map(|host| v.take("host", grammar::hostname(host)));
+    }
+
+    /// Whether an agent must know more than literal paths.
+    pub(crate) fn is_computed(&self) -> bool {
+        self.strip_base_path || self.path.as_ref().is_some_and(|path| path.contains('{'))
+    }
+}
+
+fn check_target(target: &str, path: &PathMatch) -> Result<(), Fault> {
+    let source = match path {
+        PathMatch::Template(template) => Source::Template(template),
+        PathMatch::Regex(regex) => Source::Regex(regex),
+        PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Newer(_) => Source::Literal,
+    };
+    let code = |fault: &RewriteFault| match fault {
+        RewriteFault::Unknown(_) => "unknown_variable",
+        RewriteFault::Brace | RewriteFault::TooMany => "invalid_path",
+    };
+    let read = rewrite::read(target, source);
+    let read = read.map_err(|fault| Fault::new(code(&fault), fault.to_string()))?;
+    grammar::path(&read.sample())
+}

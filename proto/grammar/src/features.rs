@@ -1,0 +1,19 @@
+//! What an agent's build can serve beyond policies: words of its heartbeat, by which the API refuses a
+//! publish that a connected agent would serve wrongly.
+
+/// Rewrites with variables, and without the base path.
+pub const REWRITES: &str = "rewrites";
+/// Calls without a total limit, and upgrades.
+pub const STREAMS: &str = "streams";
+/// The number of retries of a backend.
+pub const RETRIES: &str = "retries";
+/// The settings of ejection of a backend.
+pub const OUTLIER_DETECTION: &str = "outlier_detection";
+/// Active health checks.
+pub const HEALTH_CHECK: &str = "health_check";
+/// TLS to a backend.
+pub const UPSTREAM_TLS: &str = "upstream_tls";
+
+/// All of them.
+pub const ALL: [&str; 6] =
+    [REWRITES, STREAMS, RETRIES, OUTLIER_DETECTION, HEALTH_CHECK, UPSTREAM_TLS];

@@ -1,0 +1,201 @@
+//! Targets of rewrites: paths with variables of the template (`/v2/{id}`), or groups of the expression
+//! (`/v2/{1}`, `/v2/{name}`).
+
+use regex_syntax::ast::{self, Ast, GroupKind};
+use thiserror::Error;
+
+/// Where the variables of a target come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// A path template.
+    Template(&'a str),
+    /// A regular expression.
+    Regex(&'a str),
+    /// A literal path.
+    Literal,
+}
+
+/// A part of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// As it is.
+    Text(&'a str),
+    /// What this group matched, from 1 on.
+    Group(usize),
+}
+
+/// A target that has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// In order.
+    pub parts: Vec<Part<'a>>,
+    /// Variables of the template that are used, in the order of their groups.
+    pub used: Vec<&'a str>,
+}
+
+/// Why a target is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RewriteFault {
+    /// A brace without its other one.
+    #[error("'{{' and '}}' stand around the name of a variable")]
+    Brace,
+    /// There is no such variable or group.
+    #[error("the route's path has no '{0}'")]
+    Unknown(String),
+    /// RE2 counts to nine.
+    #[error("at most {MOST} variables, and groups up to {{{MOST}}}")]
+    TooMany,
+}
+
+/// Groups that a substitution of RE2 can name.
+const MOST: usize = 9;
+
+/// Reads a target.
+pub fn read<'a>(target: &'a str, source: Source<'_>) -> Result<Target<'a>, RewriteFault> {
+    let mut parts = Vec::new();
+    let mut names = Vec::new();
+    let mut rest = target;
+    while let Some((text, behind)) = rest.split_once('{') {
+        let (name, behind) = behind.split_once('}').ok_or(RewriteFault::Brace)?;
+        if text.contains('}') || name.contains('{') {
+            return Err(RewriteFault::Brace);
+        }
+        parts.push(Part::Text(text));
+        names.push((parts.len(), name));
+        parts.push(Part::Group(0));
+        rest = behind;
+    }
+    if rest.contains('}') {
+        return Err(RewriteFault::Brace);
+    }
+    parts.push(Part::Text(rest));
+    parts.retain(|part| *part != Part::Text("") || names.is_empty());
+    resolve(parts, names.into_iter().map(|(_, name)| name).collect(), source)
+}
+
+fn resolve<'a>(
+    mut parts: Vec<Part<'a>>,
+    names: Vec<&'a str>,
+    source: Source<'_>,
+) -> Result<Target<'a>, RewriteFault> {
+    let known = match source {
+        Source::Template(template) => variables(template).map(|it| Some(it.to_owned())).collect(),
+        Source::Regex(regex) => groups(regex),
+        Source::Literal => Vec::new(),
+    };
+    let is_template = matches!(source, Source::Template(_));
+    let place = |name: &str| {
+        let number = name.parse().ok().filter(|_| !is_template);
+        let named = || known.iter().position(|it| it.as_deref() == Some(name)).map(|at| at + 1);
+        let found = number.filter(|at| (1..=known.len()).contains(at)).or_else(named);
+        found.ok_or_else(|| RewriteFault::Unknown(name.to_owned()))
+    };
+    let places = names.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?;
+    // Of a template only what is used becomes a group.
+    let mut used: Vec<(usize, &str)> = places.iter().copied().zip(names).collect();
+    used.sort_unstable();
+    used.dedup();
+    let group = |place: &usize| match is_template {
+        true => used.iter().position(|(used, _)| used == place).unwrap_or_default() + 1,
+        false => *place,
+    };
+    let groups: Vec<usize> = places.iter().map(group).collect();
+    if groups.iter().any(|group| *group > MOST) {
+        return Err(RewriteFault::TooMany);
+    }
+    let slots = parts.iter_mut().filter(|part| matches!(part, Part::Group(_)));
+    slots.zip(groups).for_each(|(slot, group)| *slot = Part::Group(group));
+    let used = if is_template { used.into_iter().map(|(_, name)| name).collect() } else { vec![] };
+    Ok(Target { parts, used })
+}
+
+impl Target<'_> {
+    /// Whether nothing in it depends on the call.
+    pub fn is_literal(&self) -> bool {
+        !self.parts.iter().any(|part| matches!(part, Part::Group(_)))
+    }
+
+    /// A path that it could become.
+    pub fn sample(&self) -> String {
+        self.parts.iter().map(|part| if let Part::Text(text) = part { text } else { "x" }).collect()
+    }
+
+    /// As RE2 writes substitutions.
+    pub fn substitution(&self) -> String {
+        let part = |part: &Part<'_>| match part {
+            Part::Text(text) => text.replace('\\', r"\\"),
+            Part::Group(number) => format!(r"\{number}"),
+        };
+        self.parts.iter().map(part).collect()
+    }
+}
+
+/// The names of a template's variables, in order; of a tail (`{path+}`) without its sign.
+pub fn variables(template: &str) -> impl Iterator<Item = &str> {
+    let inside = template.split('{').skip(1);
+    inside.filter_map(|text| text.split_once('}')).map(|(name, _)| name.trim_end_matches('+'))
+}
+
+/// The groups of an expression, in order, with their names.
+fn groups(regex: &str) -> Vec<Option<String>> {
+    struct Groups(Vec<Option<String>>);
+    impl ast::Visitor for Groups {
+        type Output = Vec<Option<String>>;
+        type Err = std::convert::Infallible;
+
+        fn finish(self) -> Result<Self::Output, Self::Err> {
+            Ok(self.0)
+        }
+
+        fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {
+            if let Ast::Group(group) = ast {
+                match &group.kind {
+                    GroupKind::CaptureIndex(_) => self.0.push(None),
+                    GroupKind::CaptureName { name, .. } => self.0.push(Some(name.name.clone())),
+                    GroupKind::NonCapturing(_) => {}
+                }
+            }
+            Ok(())
+        }
+    }
+    let Ok(tree) = ast::parse::Parser::new().parse(regex) else { return Vec::new() };
+    match ast::visit(&tree, Groups(Vec::new())) {
+        Ok(groups) => groups,
+        Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_become_groups_in_the_order_of_the_template() {
+        let template = Source::Template("/a/{x}/{unused}/{y}.json/{rest+}");
+        let target = read("/v2/{rest}/{x}-{y}/{x}", template).unwrap();
+        assert_eq!(target.used, ["x", "y", "rest"]);
+        assert_eq!(target.substitution(), r"/v2/\3/\1-\2/\1");
+        assert_eq!(target.sample(), "/v2/x/x-x/x");
+        assert!(read("/v2", template).unwrap().is_literal());
+        let regex = Source::Regex(r"/(?:a|b)/(\d+)/(?P<rest>.*)");
+        assert_eq!(read("/{rest}/{1}/{2}", regex).unwrap().substitution(), r"/\2/\1/\2");
+    }
+
+    #[test]
+    fn what_the_path_does_not_have_is_refused() {
+        let fault = |target, source| read(target, source).map(drop);
+        let unknown = |name: &str| Err(RewriteFault::Unknown(name.to_owned()));
+        assert_eq!(fault("/{y}", Source::Template("/{x}")), unknown("y"));
+        assert_eq!(fault("/{1}", Source::Template("/{x}")), unknown("1"));
+        assert_eq!(fault("/{2}", Source::Regex("(.*)")), unknown("2"));
+        assert_eq!(fault("/{0}", Source::Regex("(.*)")), unknown("0"));
+        assert_eq!(fault("/{x}", Source::Literal), unknown("x"));
+        for bad in ["/{x", "/x}", "/{{x}}", "/}{x}"] {
+            assert_eq!(fault(bad, Source::Template("/{x}")), Err(RewriteFault::Brace), "{bad}");
+        }
+        let many: String = (0..10).map(|n| format!("/{{v{n}}}")).collect();
+        assert_eq!(fault(&many, Source::Template(&many)), Err(RewriteFault::TooMany));
+        let groups = "(a)".repeat(10);
+        assert_eq!(fault("/{10}", Source::Regex(&groups)), Err(RewriteFault::TooMany));
+    }
+}
