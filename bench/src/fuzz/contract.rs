@@ -94,7 +94,7 @@ fn agent_takes_gateway(spec: GatewaySpec) {
         spec,
         meta: Meta::new(chrono::DateTime::UNIX_EPOCH),
     };
-    let message = message::gateway(&gateway).expect("a gateway without newer words");
+    let message = message::gateway(&gateway).expect("words that this release knows");
     let taken = ir::Gateway::parse(&message).map_err(|error| error.to_string());
     taken.expect("the API accepted the gateway, the agent refuses it");
 }

@@ -3,6 +3,7 @@
 use imp_core::cluster::{Agent, AgentStatus};
 use imp_core::secret::SecretHash;
 use imp_core::{AgentId, Meta};
+use imp_store::Writable as _;
 use imp_store::outbox::Subject;
 use imp_store::{agent as table, audit, registration_token};
 
@@ -47,7 +48,7 @@ pub async fn register(
         capabilities: None,
         meta: Meta::new(now),
     };
-    table::insert(&mut tx, &agent).await?;
+    agent.insert(&mut tx).await?;
     table::bind_key(&mut tx, id, registration.key, FIRST_GENERATION).await?;
     tx.note(Subject::Agent(id)).await?;
     let used = format!("by agent {id}");

@@ -47,14 +47,14 @@ pub async fn edit(
         return Err(Refusal::Immutable { pointer: "/roles".to_owned() });
     }
     spec.expires_at = future_end(tx, spec.expires_at)?;
-    save(tx, ApiToken { spec, ..current }).await
+    tx.save(ApiToken { spec, ..current }).await
 }
 
 /// Revokes it, for good. The row stays, because audit rows name it.
 pub async fn revoke(tx: &mut Transaction<'_>, token: ApiToken) -> Result<(), Refusal> {
     if token.revoked_at.is_none() {
         let revoked_at = Some(Meta::new(tx.now).created_at);
-        save(tx, ApiToken { revoked_at, ..token }).await?;
+        tx.save(ApiToken { revoked_at, ..token }).await?;
     }
     Ok(())
 }
@@ -74,11 +74,4 @@ pub fn refuse_operator(operation: &Operation, names_tenant: bool) -> Result<(), 
         return Err(Refusal::invalid("/tenant_id", "mixed_roles", why));
     }
     Ok(())
-}
-
-async fn save(tx: &mut Transaction<'_>, mut token: ApiToken) -> Result<ApiToken, Refusal> {
-    let expected = token.meta.version;
-    token.meta.touch(tx.now);
-    table::update(tx, &token, expected).await?;
-    Ok(token)
 }

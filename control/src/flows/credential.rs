@@ -55,7 +55,7 @@ pub async fn reschedule(
         return Err(Refusal::conflict("invalid_transition", detail));
     }
     credential.spec = spec;
-    save(tx, credential).await
+    tx.save(credential).await
 }
 
 /// Revokes it, for good.
@@ -64,13 +64,5 @@ pub async fn revoke(
     mut credential: Credential,
 ) -> Result<Credential, Refusal> {
     credential.status = credential.status.revoke()?;
-    save(tx, credential).await
-}
-
-async fn save(tx: &mut Transaction<'_>, mut credential: Credential) -> Result<Credential, Refusal> {
-    let expected = credential.meta.version;
-    credential.meta.touch(tx.now);
-    table::update(tx, &credential, expected).await?;
-    tx.note(Subject::Credential(credential.id)).await?;
-    Ok(credential)
+    tx.save(credential).await
 }

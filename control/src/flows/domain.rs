@@ -5,6 +5,7 @@ use imp_core::hostname::{Reserved, reserved, reserved_fault};
 use imp_core::scope::TenantScope;
 use imp_core::{DomainId, Meta, TenantId, Transition};
 use imp_store::domain as table;
+use imp_store::{Record as _, Writable as _};
 
 use crate::entity::Stored as _;
 use crate::flows::finish_create;
@@ -32,7 +33,7 @@ pub async fn create(
         held_since: None,
         meta: Meta::new(tx.now),
     };
-    table::insert(&mut tx, &domain).await?;
+    domain.insert(&mut tx).await?;
     finish_create::<Domain>(tx, domain.id).await?;
     Ok(domain)
 }
@@ -64,7 +65,7 @@ async fn hold(
     tx.within(domain.tenant_id)?;
     let expected = domain.meta.version;
     let held = domain.held_as(status, tx.now);
-    match table::update(tx, &held, expected).await {
+    match held.update(tx, expected).await {
         Err(error) if table::is_held_by_another(&error) => {
             let detail = "this domain is not available; ask the operator";
             Err(Refusal::conflict("domain_taken", detail).at("/name"))

@@ -61,7 +61,7 @@ impl<'o> Transaction<'o> {
     }
 
     /// Updates the object, which is of the version that it was read at, and tells the tailer.
-    pub async fn save<E: Stored + Writable>(&mut self, mut entity: E) -> Result<E, Refusal> {
+    pub async fn save<E: Stored>(&mut self, mut entity: E) -> Result<E, Refusal> {
         let expected = entity.meta().version;
         entity.meta_mut().touch(self.now);
         entity.update(&mut self.tx, expected).await?;

@@ -5,9 +5,7 @@ use imp_core::client_app::{ClientApp, ClientAppSpec};
 use imp_store::client_app::ClientAppFilter;
 
 use crate::flows::{Created, client_app as flow};
-use crate::operation::Transaction;
 use crate::problem::Problem;
-use crate::refusal::Refusal;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
@@ -38,12 +36,8 @@ impl Entity for ClientApp {
         Ok(flow::create(&call.operation, scope, spec).await?.into())
     }
 
-    async fn edit(
-        tx: &mut Transaction<'_>,
-        current: Self,
-        spec: ClientAppSpec,
-    ) -> Result<Self, Refusal> {
-        tx.save(Self { spec, ..current }).await
+    fn with(self, spec: ClientAppSpec) -> Option<Self> {
+        Some(Self { spec, ..self })
     }
 }
 

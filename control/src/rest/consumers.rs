@@ -5,9 +5,7 @@ use imp_core::{ClientAppId, CustomerId, SubscriptionId};
 use imp_store::consumer::ConsumerFilter;
 
 use crate::flows::{Created, consumer as flow};
-use crate::operation::Transaction;
 use crate::problem::Problem;
-use crate::refusal::Refusal;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
@@ -20,6 +18,7 @@ impl Entity for Consumer {
     type Spec = ConsumerSpec;
     type View = Self;
 
+    /// All of them.
     const IMMUTABLE: &'static [&'static str] = &["subscription_id", "client_app_id"];
     const FILTERS: &'static [Param] = &[
         TENANT,
@@ -44,15 +43,6 @@ impl Entity for Consumer {
         let scope = call.within(body.take_tenant()?)?;
         let spec = body.into_spec()?;
         Ok(flow::create(&call.operation, scope, spec).await?.into())
-    }
-
-    /// Both of its fields are immutable, so no change gets here.
-    async fn edit(
-        _: &mut Transaction<'_>,
-        current: Self,
-        _: ConsumerSpec,
-    ) -> Result<Self, Refusal> {
-        Ok(current)
     }
 }
 

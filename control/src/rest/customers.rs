@@ -5,9 +5,7 @@ use imp_core::scope::TenantScope;
 use imp_store::customer::CustomerFilter;
 
 use crate::flows::{Created, customer as flow};
-use crate::operation::Transaction;
 use crate::problem::Problem;
-use crate::refusal::Refusal;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
@@ -41,12 +39,8 @@ impl Entity for Customer {
         Ok(flow::create(&call.operation, scope, tenant_id, spec).await?.into())
     }
 
-    async fn edit(
-        tx: &mut Transaction<'_>,
-        current: Self,
-        spec: CustomerSpec,
-    ) -> Result<Self, Refusal> {
-        tx.save(Self { spec, ..current }).await
+    fn with(self, spec: CustomerSpec) -> Option<Self> {
+        Some(Self { spec, ..self })
     }
 }
 

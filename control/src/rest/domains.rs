@@ -47,11 +47,6 @@ impl Entity for Domain {
         Ok(flow::create(&call.operation, scope, tenant_id, spec).await?.into())
     }
 
-    /// Its only field is immutable, so no change gets here.
-    async fn edit(_: &mut Transaction<'_>, current: Self, _: DomainSpec) -> Result<Self, Refusal> {
-        Ok(current)
-    }
-
     async fn remove(tx: &mut Transaction<'_>, current: Self) -> Result<(), Refusal> {
         flow::release(tx, current).await
     }

@@ -81,12 +81,23 @@ pub trait Entity: Stored + Serialize {
         body: Json,
     ) -> impl Future<Output = Result<Created<Self>, Problem>> + Send;
 
+    /// The object with another spec, if that is all that an edit changes.
+    fn with(self, _spec: Self::Spec) -> Option<Self> {
+        None
+    }
+
     /// Changes one inside the transaction; the spec is checked and differs from the current one.
     fn edit(
         tx: &mut Transaction<'_>,
         current: Self,
         spec: Self::Spec,
-    ) -> impl Future<Output = Result<Self, Refusal>> + Send;
+    ) -> impl Future<Output = Result<Self, Refusal>> + Send {
+        async move {
+            // Whose fields are all immutable gets no edit.
+            let changed = current.with(spec);
+            tx.save(changed.ok_or_else(|| Refusal::internal("there is nothing to edit"))?).await
+        }
+    }
 
     /// Deletes one inside the transaction.
     fn remove(

@@ -5,9 +5,7 @@ use imp_core::tenant::{Tenant, TenantSpec};
 use imp_store::tenant::TenantFilter;
 
 use crate::flows::{Created, tenant as flow};
-use crate::operation::Transaction;
 use crate::problem::Problem;
-use crate::refusal::Refusal;
 use crate::rest::body::Json;
 use crate::rest::call::Call;
 use crate::rest::crud;
@@ -41,12 +39,8 @@ impl Entity for Tenant {
         Ok(flow::create(&call.operation, call.operation.scope, spec).await?.into())
     }
 
-    async fn edit(
-        tx: &mut Transaction<'_>,
-        current: Self,
-        spec: TenantSpec,
-    ) -> Result<Self, Refusal> {
-        tx.save(Self { spec, ..current }).await
+    fn with(self, spec: TenantSpec) -> Option<Self> {
+        Some(Self { spec, ..self })
     }
 }
 

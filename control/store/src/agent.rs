@@ -8,8 +8,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Stored};
-use crate::table::columns::Columns;
-use crate::table::{MetaRow, Table, explained, matched, micros, object, select};
+use crate::table::columns::columns;
+use crate::table::{Reference, Table, micros, object, select};
 use crate::{Result, Store, Tx};
 
 /// Which agents to list.
@@ -17,21 +17,6 @@ use crate::{Result, Store, Tx};
 pub struct AgentFilter {
     /// Of this cluster.
     pub cluster_id: Option<ClusterId>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    cluster_id: Uuid,
-    agent_version: String,
-    hostname: String,
-    last_seen_at: Option<DateTime<Utc>>,
-    nodes: Stored<Vec<AgentNode>>,
-    revoked_at: Option<DateTime<Utc>>,
-    duplicate_seen_at: Option<DateTime<Utc>>,
-    capabilities: Option<Json<Capabilities>>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for Agent {
@@ -64,11 +49,23 @@ pub fn refreshed(mut agent: Agent, now: DateTime<Utc>) -> Agent {
 
 object!(Agent, AgentId, AgentFilter, "agents");
 
-impl Columns for Agent {
-    type Row = Row;
-
-    const COLUMNS: &'static str = "id, cluster_id, agent_version, hostname, last_seen_at, nodes, \
-        revoked_at, duplicate_seen_at, capabilities, version, created_at, updated_at";
+columns! {
+    Agent as it;
+    fixed {
+        id: Uuid = it.id.0,
+        cluster_id: Uuid = it.cluster_id.0,
+    }
+    changing {
+        agent_version: String = plain(&it.agent_version),
+        hostname: String = plain(&it.hostname),
+        last_seen_at: Option<DateTime<Utc>> = it.last_seen_at.map(micros),
+        nodes: Stored<Vec<AgentNode>> = Json(it.nodes.iter().map(storable).collect::<Vec<_>>()),
+    }
+    read {
+        revoked_at: Option<DateTime<Utc>>,
+        duplicate_seen_at: Option<DateTime<Utc>>,
+        capabilities: Option<Json<Capabilities>>,
+    }
 }
 
 impl Table for Agent {
@@ -76,6 +73,10 @@ impl Table for Agent {
 
     fn filter<'a>(filter: &'a AgentFilter, conditions: &mut Conditions<'a>) {
         conditions.id("cluster_id =", filter.cluster_id);
+    }
+
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (None, vec![("cluster_id", "clusters", Some(self.cluster_id.0))])
     }
 }
 
@@ -113,21 +114,6 @@ pub async fn able_since(
         capabilities: said.map_or_else(Capabilities::unsaid, |said| said.0),
     };
     Ok(rows.into_iter().map(able).collect())
-}
-
-/// Adds it.
-pub async fn insert(tx: &mut Tx, agent: &Agent) -> Result<()> {
-    let sql = "INSERT INTO agents (id, cluster_id, agent_version, hostname, last_seen_at, nodes, \
-        version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    save(tx, sql, agent, 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`. Its cluster stays; so does a revocation.
-pub async fn update(tx: &mut Tx, agent: &Agent, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE agents SET agent_version = $3, hostname = $4, last_seen_at = $5, \
-        nodes = $6, version = $7, updated_at = $9 WHERE id = $1 AND version = $10";
-    let rows = save(tx, sql, agent, expected_version).await?;
-    matched::<Agent>(tx, rows, agent.id.into()).await
 }
 
 /// What an agent says of itself in a heartbeat.
@@ -201,23 +187,4 @@ fn storable(node: &AgentNode) -> AgentNode {
         envoy_version: plain(&node.envoy_version),
         connected_at: micros(node.connected_at),
     }
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, agent: &Agent, expected: i64) -> Result<u64> {
-    let Agent { id, cluster_id, agent_version, hostname, last_seen_at, nodes, meta, .. } = agent;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        cluster_id.0,
-        plain(agent_version),
-        plain(hostname),
-        last_seen_at.map(micros),
-        Json(nodes.iter().map(storable).collect::<Vec<_>>()),
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        expected,
-    );
-    explained(tx, done, None, &[("cluster_id", "clusters", Some(cluster_id.0))]).await
 }

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::sql::{Conditions, Stored};
-use crate::table::columns::Columns;
-use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
+use crate::table::columns::columns;
+use crate::table::{Reference, Table, insert_secret, micros, object, tenant_and_customer};
 use crate::{Result, Store, Tx};
 
 /// Which tokens to list.
@@ -22,20 +22,6 @@ pub struct ApiTokenFilter {
     pub name: Option<String>,
     /// Of this customer.
     pub customer_id: Option<CustomerId>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Option<Uuid>,
-    customer_id: Option<Uuid>,
-    name: String,
-    roles: Stored<Vec<Role>>,
-    prefix: String,
-    expires_at: Option<DateTime<Utc>>,
-    revoked_at: Option<DateTime<Utc>>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for ApiToken {
@@ -56,19 +42,23 @@ impl From<Row> for ApiToken {
     }
 }
 
-macro_rules! columns {
-    () => {
-        "id, tenant_id, customer_id, name, roles, prefix, expires_at, revoked_at, version, \
-         created_at, updated_at"
-    };
-}
-
 object!(ApiToken, ApiTokenId, ApiTokenFilter, "api_tokens");
 
-impl Columns for ApiToken {
-    type Row = Row;
-
-    const COLUMNS: &'static str = columns!();
+columns! {
+    ApiToken as it;
+    fixed {
+        id: Uuid = it.id.0,
+        tenant_id: Option<Uuid> = it.tenant_id.map(Uuid::from),
+        customer_id: Option<Uuid> = it.spec.customer_id.map(Uuid::from),
+        prefix: String = &it.prefix,
+    }
+    changing {
+        name: String = &it.spec.name,
+        roles: Stored<Vec<Role>> = Json(&it.spec.roles),
+        expires_at: Option<DateTime<Utc>> = it.spec.expires_at.map(micros),
+        revoked_at: Option<DateTime<Utc>> = it.revoked_at.map(micros),
+    }
+    secret { secret_hash }
 }
 
 impl Table for ApiToken {
@@ -80,59 +70,19 @@ impl Table for ApiToken {
         conditions.text("name =", filter.name.as_deref());
         conditions.id("customer_id =", filter.customer_id);
     }
+
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        let tenant = self.tenant_id.map(Uuid::from);
+        let customer = self.spec.customer_id.map(Uuid::from);
+        (tenant, vec![("tenant_id", "tenants", tenant), ("customer_id", "customers", customer)])
+    }
 }
 
 /// The token whose secret has this hash, expired and revoked ones included.
 pub async fn by_hash(store: &Store, hash: &SecretHash) -> Result<Option<ApiToken>> {
-    let sql = concat!("SELECT ", columns!(), " FROM api_tokens WHERE secret_hash = $1");
+    let sql = concat!("SELECT ", selected!(), " FROM api_tokens WHERE secret_hash = $1");
     let rows = fetch!(store.read().await?.conn(), "api_tokens", Row, sql, hash.0.as_slice())?;
     Ok(rows.into_iter().next().map(Into::into))
-}
-
-/// Adds it.
-pub async fn insert(tx: &mut Tx, token: &ApiToken, hash: &SecretHash) -> Result<()> {
-    let sql = "INSERT INTO api_tokens (id, tenant_id, customer_id, name, roles, prefix, \
-        expires_at, revoked_at, version, created_at, updated_at, secret_hash) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    save(tx, sql, token, Some(hash), 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`. Its secret and whom it speaks for stay.
-pub async fn update(tx: &mut Tx, token: &ApiToken, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE api_tokens SET name = $4, roles = $5, expires_at = $7, revoked_at = $8, \
-        version = $9, updated_at = $11 WHERE id = $1 AND version = $13";
-    let rows = save(tx, sql, token, None, expected_version).await?;
-    matched::<ApiToken>(tx, rows, token.id.into()).await
-}
-
-async fn save(
-    tx: &mut Tx,
-    sql: &'static str,
-    token: &ApiToken,
-    hash: Option<&SecretHash>,
-    expected: i64,
-) -> Result<u64> {
-    let ApiToken { id, tenant_id, spec, prefix, revoked_at, meta } = token;
-    let (tenant, customer) = (tenant_id.map(Uuid::from), spec.customer_id.map(Uuid::from));
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        tenant,
-        customer,
-        &spec.name,
-        Json(&spec.roles),
-        prefix,
-        spec.expires_at.map(micros),
-        revoked_at.map(micros),
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        hash.map(|hash| hash.0.as_slice()),
-        expected,
-    );
-    let references = [("tenant_id", "tenants", tenant), ("customer_id", "customers", customer)];
-    explained(tx, done, tenant, &references).await
 }
 
 /// Until the transaction ends no other one writes this table.
@@ -142,4 +92,9 @@ pub async fn lock_out_others(tx: &mut Tx) -> Result<()> {
         execute!(tx.conn(), "LOCK TABLE api_tokens IN SHARE ROW EXCLUSIVE MODE")?;
     }
     Ok(())
+}
+
+/// Inserts the row with the hash of the secret.
+pub async fn insert(tx: &mut Tx, token: &ApiToken, hash: &SecretHash) -> Result<()> {
+    insert_secret(tx, token, hash).await
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::credential::secret_hash;
 use crate::db::Conn;
-use crate::sql::{Stored, Word, decode};
+use crate::sql::{Stored, Word, decode, traced};
 use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription};
 
 /// Which rows to read.
@@ -363,12 +363,13 @@ where
     }
     match store.read().await?.conn() {
         Conn::Sqlite(conn) => {
-            let rows = query::<sqlx::Sqlite, _>(select, order, which).build().fetch_all(conn).await;
+            let mut query = query::<sqlx::Sqlite, _>(select, order, which);
+            let rows = traced(select, query.build().fetch_all(conn)).await;
             rows?.iter().map(|row| outcome(table, row)).collect()
         }
         Conn::Pg(conn) => {
-            let rows =
-                query::<sqlx::Postgres, _>(select, order, which).build().fetch_all(conn).await;
+            let mut query = query::<sqlx::Postgres, _>(select, order, which);
+            let rows = traced(select, query.build().fetch_all(conn)).await;
             rows?.iter().map(|row| outcome(table, row)).collect()
         }
     }

@@ -8,8 +8,8 @@ use imp_core::{ConsumerId, CredentialId, CustomerId};
 use uuid::Uuid;
 
 use crate::sql::{Conditions, Word};
-use crate::table::columns::Columns;
-use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_and_customer};
+use crate::table::columns::columns;
+use crate::table::{Reference, Table, insert_secret, micros, object, tenant_and_customer};
 use crate::{Result, Store, StoreError, Tx};
 
 /// Which credentials to list.
@@ -21,21 +21,6 @@ pub struct CredentialFilter {
     pub consumer_id: Option<ConsumerId>,
     /// In this state.
     pub status: Option<CredentialStatus>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    customer_id: Uuid,
-    consumer_id: Uuid,
-    kind: Word<CredentialType>,
-    prefix: String,
-    last4: String,
-    status: Word<CredentialStatus>,
-    expires_at: Option<DateTime<Utc>>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for Credential {
@@ -59,11 +44,22 @@ impl From<Row> for Credential {
 
 object!(Credential, CredentialId, CredentialFilter, "credentials");
 
-impl Columns for Credential {
-    type Row = Row;
-
-    const COLUMNS: &'static str = "id, tenant_id, customer_id, consumer_id, kind, prefix, last4, \
-        status, expires_at, version, created_at, updated_at";
+columns! {
+    Credential as it;
+    fixed {
+        id: Uuid = it.id.0,
+        tenant_id: Uuid = it.tenant_id.0,
+        customer_id: Uuid = it.customer_id.0,
+        consumer_id: Uuid = it.spec.consumer_id.0,
+        kind: Word<CredentialType> = Word(it.spec.kind),
+        prefix: String = &it.prefix,
+        last4: String = &it.last4,
+    }
+    changing {
+        status: Word<CredentialStatus> = Word(it.status),
+        expires_at: Option<DateTime<Utc>> = it.spec.expires_at.map(micros),
+    }
+    secret { secret_hash }
 }
 
 impl Table for Credential {
@@ -75,6 +71,14 @@ impl Table for Credential {
         conditions.id("customer_id =", filter.customer_id);
         conditions.id("consumer_id =", filter.consumer_id);
         conditions.word("status =", filter.status);
+    }
+
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        let references = vec![
+            ("consumer_id", "consumers", Some(self.spec.consumer_id.0)),
+            ("customer_id", "customers", Some(self.customer_id.0)),
+        ];
+        (Some(self.tenant_id.0), references)
     }
 }
 
@@ -95,51 +99,7 @@ pub(crate) fn secret_hash(id: Uuid, bytes: &[u8]) -> Result<SecretHash> {
     bytes.try_into().map(SecretHash).map_err(corrupt)
 }
 
-/// Adds it.
+/// Inserts the row with the hash of the secret.
 pub async fn insert(tx: &mut Tx, credential: &Credential, hash: &SecretHash) -> Result<()> {
-    let sql = "INSERT INTO credentials (id, tenant_id, customer_id, consumer_id, kind, prefix, \
-        last4, status, expires_at, version, created_at, updated_at, secret_hash) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-    save(tx, sql, credential, Some(hash), 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`. Its secret and its consumer stay.
-pub async fn update(tx: &mut Tx, credential: &Credential, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE credentials SET status = $8, expires_at = $9, version = $10, \
-        updated_at = $12 WHERE id = $1 AND tenant_id = $2 AND version = $14";
-    let rows = save(tx, sql, credential, None, expected_version).await?;
-    matched::<Credential>(tx, rows, credential.id.into()).await
-}
-
-async fn save(
-    tx: &mut Tx,
-    sql: &'static str,
-    credential: &Credential,
-    hash: Option<&SecretHash>,
-    expected: i64,
-) -> Result<u64> {
-    let Credential { id, tenant_id, customer_id, spec, prefix, last4, status, meta } = credential;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        tenant_id.0,
-        customer_id.0,
-        spec.consumer_id.0,
-        Word(spec.kind),
-        prefix,
-        last4,
-        status.as_str(),
-        spec.expires_at.map(micros),
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        hash.map(|hash| hash.0.as_slice()),
-        expected,
-    );
-    let references = [
-        ("consumer_id", "consumers", Some(spec.consumer_id.0)),
-        ("customer_id", "customers", Some(customer_id.0)),
-    ];
-    explained(tx, done, Some(tenant_id.0), &references).await
+    insert_secret(tx, credential, hash).await
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::sql::{Conditions, Word, decode};
-use crate::table::columns::Columns;
-use crate::table::{MetaRow, Table, explained, matched, micros, object, tenant_only};
+use crate::table::columns::columns;
+use crate::table::{Reference, Table, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
 /// Which domains to list.
@@ -21,18 +21,6 @@ pub struct DomainFilter {
     pub name: Option<String>,
     /// In this state.
     pub status: Option<DomainStatus>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    tenant_id: Uuid,
-    name: String,
-    status: Word<DomainStatus>,
-    token: String,
-    held_since: Option<DateTime<Utc>>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for Domain {
@@ -51,11 +39,22 @@ impl From<Row> for Domain {
 
 object!(Domain, DomainId, DomainFilter, "domains");
 
-impl Columns for Domain {
-    type Row = Row;
-
-    const COLUMNS: &'static str =
-        "id, tenant_id, name, status, token, held_since, version, created_at, updated_at";
+columns! {
+    Domain as it;
+    fixed {
+        id: Uuid = it.id.0,
+        tenant_id: Uuid = it.tenant_id.0,
+        name: String = &it.spec.name,
+        token: String = it.challenge.token(),
+    }
+    changing {
+        status: Word<DomainStatus> = Word(it.status),
+        held_since: Option<DateTime<Utc>> = it.held_since.map(micros),
+    }
+    written {
+        // Unique: when another tenant holds the name, an update is [`StoreError::Taken`].
+        held_name = it.status.is_held().then_some(&it.spec.name),
+    }
 }
 
 impl Table for Domain {
@@ -67,41 +66,10 @@ impl Table for Domain {
         conditions.text("name =", filter.name.as_deref());
         conditions.word("status =", filter.status);
     }
-}
 
-/// Adds it.
-pub async fn insert(tx: &mut Tx, domain: &Domain) -> Result<()> {
-    let sql = "INSERT INTO domains (id, tenant_id, name, status, token, held_name, held_since, \
-        version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    save(tx, sql, domain, 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`. Its name and its challenge stay. When another
-/// tenant holds the name, [`StoreError::Taken`].
-pub async fn update(tx: &mut Tx, domain: &Domain, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE domains SET status = $4, held_name = $6, held_since = $7, version = $8, \
-        updated_at = $10 WHERE id = $1 AND tenant_id = $2 AND version = $11";
-    let rows = save(tx, sql, domain, expected_version).await?;
-    matched::<Domain>(tx, rows, domain.id.into()).await
-}
-
-async fn save(tx: &mut Tx, sql: &'static str, domain: &Domain, expected: i64) -> Result<u64> {
-    let done = execute!(
-        tx.conn(),
-        sql,
-        domain.id.0,
-        domain.tenant_id.0,
-        &domain.spec.name,
-        Word(domain.status),
-        domain.challenge.token(),
-        domain.status.is_held().then_some(&domain.spec.name),
-        domain.held_since.map(micros),
-        domain.meta.version,
-        domain.meta.created_at,
-        domain.meta.updated_at,
-        expected,
-    );
-    explained(tx, done, None, &[("tenant_id", "tenants", Some(domain.tenant_id.0))]).await
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (Some(self.tenant_id.0), vec![("tenant_id", "tenants", Some(self.tenant_id.0))])
+    }
 }
 
 /// Whose the hostnames below a domain are.
@@ -168,7 +136,7 @@ pub async fn is_in_use(tx: &mut Tx, domain: &Domain) -> Result<bool> {
     Ok(!rows?.is_empty())
 }
 
-/// What [`update`] says when another tenant holds the name.
+/// What an update says when another tenant holds the name.
 pub fn is_held_by_another(error: &StoreError) -> bool {
     matches!(error, StoreError::Taken { field: "name" })
 }

@@ -8,8 +8,8 @@ use imp_core::{ClusterId, RegistrationTokenId};
 use uuid::Uuid;
 
 use crate::sql::Conditions;
-use crate::table::columns::Columns;
-use crate::table::{MetaRow, Table, explained, matched, micros, object};
+use crate::table::columns::columns;
+use crate::table::{Reference, Table, insert_secret, micros, object};
 use crate::{Result, Tx};
 
 /// Which tokens to list.
@@ -17,18 +17,6 @@ use crate::{Result, Tx};
 pub struct RegistrationTokenFilter {
     /// Of this cluster.
     pub cluster_id: Option<ClusterId>,
-}
-
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
-    id: Uuid,
-    cluster_id: Uuid,
-    description: String,
-    prefix: String,
-    expires_at: DateTime<Utc>,
-    used_at: Option<DateTime<Utc>>,
-    #[sqlx(flatten)]
-    meta: MetaRow,
 }
 
 impl From<Row> for RegistrationToken {
@@ -45,18 +33,21 @@ impl From<Row> for RegistrationToken {
     }
 }
 
-macro_rules! columns {
-    () => {
-        "id, cluster_id, description, prefix, expires_at, used_at, version, created_at, updated_at"
-    };
-}
-
 object!(RegistrationToken, RegistrationTokenId, RegistrationTokenFilter, "registration_tokens");
 
-impl Columns for RegistrationToken {
-    type Row = Row;
-
-    const COLUMNS: &'static str = columns!();
+columns! {
+    RegistrationToken as it;
+    fixed {
+        id: Uuid = it.id.0,
+        cluster_id: Uuid = it.cluster_id.0,
+        prefix: String = &it.prefix,
+    }
+    changing {
+        description: String = &it.spec.description,
+        expires_at: DateTime<Utc> = micros(it.expires_at),
+        used_at: Option<DateTime<Utc>> = it.used_at.map(micros),
+    }
+    secret { secret_hash }
 }
 
 impl Table for RegistrationToken {
@@ -69,22 +60,10 @@ impl Table for RegistrationToken {
     fn filter<'a>(filter: &'a RegistrationTokenFilter, conditions: &mut Conditions<'a>) {
         conditions.id("cluster_id =", filter.cluster_id);
     }
-}
 
-/// Adds it.
-pub async fn insert(tx: &mut Tx, token: &RegistrationToken, hash: &SecretHash) -> Result<()> {
-    let sql = "INSERT INTO registration_tokens (id, cluster_id, description, prefix, expires_at, \
-        used_at, version, created_at, updated_at, secret_hash) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    save(tx, sql, token, Some(hash), 0).await.map(drop)
-}
-
-/// Replaces it if it still is at `expected_version`. Its secret and its cluster stay.
-pub async fn update(tx: &mut Tx, token: &RegistrationToken, expected_version: i64) -> Result<()> {
-    let sql = "UPDATE registration_tokens SET description = $3, expires_at = $5, used_at = $6, \
-        version = $7, updated_at = $9 WHERE id = $1 AND version = $11";
-    let rows = save(tx, sql, token, None, expected_version).await?;
-    matched::<RegistrationToken>(tx, rows, token.id.into()).await
+    fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
+        (None, vec![("cluster_id", "clusters", Some(self.cluster_id.0))])
+    }
 }
 
 /// Uses the token whose secret has this hash: None when there is none, when it was used before or
@@ -97,7 +76,7 @@ pub async fn take(
     let sql = concat!(
         "UPDATE registration_tokens SET used_at = $2, updated_at = $2, version = version + 1 \
          WHERE secret_hash = $1 AND used_at IS NULL AND expires_at > $2 RETURNING ",
-        columns!()
+        selected!()
     );
     let (hash, now) = (hash.0.as_slice(), micros(now));
     let rows = fetch!(tx.conn(), "registration_tokens", Row, sql, hash, now)?;
@@ -110,28 +89,7 @@ pub async fn prune(tx: &mut Tx, expired_before: DateTime<Utc>) -> Result<u64> {
     execute!(tx.conn(), sql, micros(expired_before))
 }
 
-async fn save(
-    tx: &mut Tx,
-    sql: &'static str,
-    token: &RegistrationToken,
-    hash: Option<&SecretHash>,
-    expected: i64,
-) -> Result<u64> {
-    let RegistrationToken { id, cluster_id, spec, prefix, expires_at, used_at, meta } = token;
-    let done = execute!(
-        tx.conn(),
-        sql,
-        id.0,
-        cluster_id.0,
-        &spec.description,
-        prefix,
-        micros(*expires_at),
-        used_at.map(micros),
-        meta.version,
-        meta.created_at,
-        meta.updated_at,
-        hash.map(|hash| hash.0.as_slice()),
-        expected,
-    );
-    explained(tx, done, None, &[("cluster_id", "clusters", Some(cluster_id.0))]).await
+/// Inserts the row with the hash of the secret.
+pub async fn insert(tx: &mut Tx, token: &RegistrationToken, hash: &SecretHash) -> Result<()> {
+    insert_secret(tx, token, hash).await
 }

@@ -9,51 +9,69 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::types::{Json, JsonRawValue};
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
+use tracing::instrument::Instrumented;
+use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
 use crate::{Result, StoreError};
 
 /// Runs a statement; the number of rows that it touched.
 macro_rules! execute {
-    ($conn:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+    ($conn:expr, $sql:expr $(, $bind:expr)* $(,)?) => {{
+        let sql: &'static str = $sql;
         match $conn {
-            $crate::db::Conn::Sqlite(conn) => sqlx::query::<sqlx::Sqlite>($sql)
-                $(.bind($bind))*
-                .execute(conn)
-                .await
-                .map(|done| done.rows_affected()),
-            $crate::db::Conn::Pg(conn) => sqlx::query::<sqlx::Postgres>($sql)
-                $(.bind($bind))*
-                .execute(conn)
-                .await
-                .map(|done| done.rows_affected()),
+            $crate::db::Conn::Sqlite(conn) => {
+                let query = sqlx::query::<sqlx::Sqlite>(sql)$(.bind($bind))*;
+                $crate::sql::traced(sql, query.execute(conn)).await.map(|done| done.rows_affected())
+            }
+            $crate::db::Conn::Pg(conn) => {
+                let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
+                $crate::sql::traced(sql, query.execute(conn)).await.map(|done| done.rows_affected())
+            }
         }
         .map_err($crate::StoreError::from)
-    };
+    }};
 }
 
 /// Runs a query; its rows as `$row`, which derives `FromRow`.
 macro_rules! fetch {
-    ($conn:expr, $table:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
-        match $conn {
-            $crate::db::Conn::Sqlite(conn) => sqlx::query::<sqlx::Sqlite>($sql)
-                $(.bind($bind))*
-                .fetch_all(conn)
-                .await
-                .map_err($crate::StoreError::from)
-                .and_then(|rows| {
+    ($conn:expr, $table:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {{
+        let sql: &'static str = $sql;
+        let rows: $crate::Result<Vec<$row>> = match $conn {
+            $crate::db::Conn::Sqlite(conn) => {
+                let query = sqlx::query::<sqlx::Sqlite>(sql)$(.bind($bind))*;
+                let rows = $crate::sql::traced(sql, query.fetch_all(conn)).await;
+                rows.map_err($crate::StoreError::from).and_then(|rows| {
                     rows.iter().map(|row| $crate::sql::decode::<$row, _>($table, row)).collect()
-                }),
-            $crate::db::Conn::Pg(conn) => sqlx::query::<sqlx::Postgres>($sql)
-                $(.bind($bind))*
-                .fetch_all(conn)
-                .await
-                .map_err($crate::StoreError::from)
-                .and_then(|rows| {
+                })
+            }
+            $crate::db::Conn::Pg(conn) => {
+                let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
+                let rows = $crate::sql::traced(sql, query.fetch_all(conn)).await;
+                rows.map_err($crate::StoreError::from).and_then(|rows| {
                     rows.iter().map(|row| $crate::sql::decode::<$row, _>($table, row)).collect()
-                }),
-        } as $crate::Result<Vec<$row>>
+                })
+            }
+        };
+        rows
+    }};
+}
+
+/// The statement in a span of its own, which names operation and table, and no value.
+pub(crate) fn traced<F: Future>(sql: &str, statement: F) -> Instrumented<F> {
+    let (operation, table) = subject(sql);
+    statement.instrument(info_span!("sql", operation, table))
+}
+
+/// `SELECT id FROM plans ..`: `SELECT`, `plans`.
+fn subject(sql: &str) -> (&str, &str) {
+    let mut words = sql.split_ascii_whitespace();
+    let operation = words.next().unwrap_or_default();
+    let table = match operation {
+        "UPDATE" | "LOCK" => words.find(|word| *word != "TABLE"),
+        _ => words.skip_while(|word| !["FROM", "INTO"].contains(word)).nth(1),
     };
+    (operation, table.unwrap_or_default())
 }
 
 /// A row as `T`. What cannot be read is [`StoreError::Corrupt`], with the row's id if it has one.
@@ -226,5 +244,24 @@ impl<'a> Conditions<'a> {
             join = " AND ";
         }
         query
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subject;
+
+    #[test]
+    fn a_statement_says_its_table() {
+        for (sql, expected) in [
+            ("SELECT id, name FROM plans WHERE id = $1", ("SELECT", "plans")),
+            ("INSERT INTO plans (id) VALUES ($1)", ("INSERT", "plans")),
+            ("UPDATE plans SET name = $2", ("UPDATE", "plans")),
+            ("DELETE FROM plans WHERE id = $1", ("DELETE", "plans")),
+            ("LOCK TABLE plans IN SHARE MODE", ("LOCK", "plans")),
+            ("SELECT 1", ("SELECT", "")),
+        ] {
+            assert_eq!(subject(sql), expected, "{sql}");
+        }
     }
 }

@@ -8,13 +8,14 @@ use std::fmt::Display;
 use chrono::{DateTime, SubsecRound, Utc};
 use imp_core::Meta;
 use imp_core::scope::TenantScope;
+use imp_core::secret::SecretHash;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::error::foreign_key;
-use crate::sql::{Conditions, decode};
-use crate::table::columns::{Columns, Written};
+use crate::sql::{Conditions, decode, traced};
+use crate::table::columns::{Plain, Secret, Written};
 use crate::{Result, Store, StoreError, Tx, schema};
 
 /// A part of a list, in the order of ids, which is the order of creation.
@@ -109,6 +110,10 @@ pub trait Record: Object {
         page: Page,
     ) -> impl Future<Output = Result<Vec<Self>>> + Send;
 
+    /// Updates the row if its version is still `expected`; otherwise returns
+    /// [`StoreError::VersionMismatch`]. What never changes stays as it is stored, and so does the hash of a secret.
+    fn update(&self, tx: &mut Tx, expected: i64) -> impl Future<Output = Result<()>> + Send;
+
     /// Deletes the row. Returns false if there is none in the scope.
     fn delete(
         tx: &mut Tx,
@@ -121,14 +126,10 @@ pub trait Record: Object {
 pub trait Writable: Record {
     /// Inserts the row.
     fn insert(&self, tx: &mut Tx) -> impl Future<Output = Result<()>> + Send;
-
-    /// Updates the row if its version is still `expected`; otherwise returns
-    /// [`StoreError::VersionMismatch`]. What never changes stays as it is stored.
-    fn update(&self, tx: &mut Tx, expected: i64) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// How an object stands in its table.
-pub(crate) trait Table: Object + Columns {
+pub(crate) trait Table: Object + Written {
     /// What the scope cuts off.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>);
 
@@ -146,21 +147,26 @@ pub(crate) trait Table: Object + Columns {
     }
 }
 
-impl<T: Table + Written> Writable for T {
+impl<T: Table + Plain> Writable for T {
     async fn insert(&self, tx: &mut Tx) -> Result<()> {
-        let done = self.save(tx, &T::statements().insert, 0).await;
-        let (tenant, references) = self.references();
-        explained(tx, done, tenant, &references).await?;
-        self.write_parts(tx).await
+        insert(tx, self, None).await
     }
+}
 
-    async fn update(&self, tx: &mut Tx, expected: i64) -> Result<()> {
-        let done = self.save(tx, &T::statements().update, expected).await;
-        let (tenant, references) = self.references();
-        let rows = explained(tx, done, tenant, &references).await?;
-        matched::<T>(tx, rows, self.id().into()).await?;
-        self.write_parts(tx).await
-    }
+/// Inserts the row, with the hash of the secret that it has.
+pub(crate) async fn insert_secret<T: Table + Secret>(
+    tx: &mut Tx,
+    object: &T,
+    hash: &SecretHash,
+) -> Result<()> {
+    insert(tx, object, Some(hash)).await
+}
+
+async fn insert<T: Table>(tx: &mut Tx, object: &T, secret: Option<&SecretHash>) -> Result<()> {
+    let done = object.save(tx, &T::statements().insert, 0, secret).await;
+    let (tenant, references) = object.references();
+    explained(tx, done, tenant, &references).await?;
+    object.write_parts(tx).await
 }
 
 impl<T: Table> Record for T {
@@ -188,6 +194,14 @@ impl<T: Table> Record for T {
         page: Page,
     ) -> Result<Vec<Self>> {
         list(tx.conn(), scope, filter, page).await
+    }
+
+    async fn update(&self, tx: &mut Tx, expected: i64) -> Result<()> {
+        let done = self.save(tx, &T::statements().update, expected, None).await;
+        let (tenant, references) = self.references();
+        let rows = explained(tx, done, tenant, &references).await?;
+        matched::<T>(tx, rows, self.id().into()).await?;
+        self.write_parts(tx).await
     }
 
     async fn delete(tx: &mut Tx, scope: &TenantScope, id: Self::Id) -> Result<bool> {
@@ -238,12 +252,20 @@ pub(crate) async fn select<T: Table>(
         Conn::Sqlite(conn) => {
             let mut query = conditions.query::<sqlx::Sqlite>(&start);
             let query = query.push(" ORDER BY id LIMIT ").push_bind(limit).build();
-            query.fetch_all(conn).await?.iter().map(|row| decode(T::TABLE, row)).collect()
+            traced(&start, query.fetch_all(conn))
+                .await?
+                .iter()
+                .map(|row| decode(T::TABLE, row))
+                .collect()
         }
         Conn::Pg(conn) => {
             let mut query = conditions.query::<sqlx::Postgres>(&start);
             let query = query.push(" ORDER BY id LIMIT ").push_bind(limit).build();
-            query.fetch_all(conn).await?.iter().map(|row| decode(T::TABLE, row)).collect()
+            traced(&start, query.fetch_all(conn))
+                .await?
+                .iter()
+                .map(|row| decode(T::TABLE, row))
+                .collect()
         }
     };
     Ok(rows?.into_iter().map(Into::into).collect())
@@ -257,11 +279,11 @@ async fn delete<T: Table>(tx: &mut Tx, scope: &TenantScope, id: Uuid) -> Result<
     let done = match tx.conn() {
         Conn::Sqlite(conn) => {
             let mut query = conditions.query::<sqlx::Sqlite>(&start);
-            query.build().execute(conn).await.map(|done| done.rows_affected())
+            traced(&start, query.build().execute(conn)).await.map(|done| done.rows_affected())
         }
         Conn::Pg(conn) => {
             let mut query = conditions.query::<sqlx::Postgres>(&start);
-            query.build().execute(conn).await.map(|done| done.rows_affected())
+            traced(&start, query.build().execute(conn)).await.map(|done| done.rows_affected())
         }
     };
     match done.map_err(StoreError::from) {

@@ -6,9 +6,9 @@ use imp_core::product_publish::{FrozenApiService, ProductPublish, PublishStatus}
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, ProductPublishId, stored};
 use imp_proto::config as pb;
+use imp_store::Record as _;
 use imp_store::compile::{self, DesiredPublish, Which};
 use imp_store::testing::Kind;
-use imp_store::{Record as _, Writable as _};
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -1,5 +1,6 @@
 //! The columns of tables, each named once: what is read and what is written follow from one list.
 
+use imp_core::secret::SecretHash;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -20,66 +21,97 @@ pub(crate) trait Written: Columns {
     /// Made once, so that each is prepared once per connection.
     fn statements() -> &'static Statements;
 
-    /// Runs one of them.
+    /// Runs one of them. Only tables of secrets have a column for the hash.
     fn save(
         &self,
         tx: &mut Tx,
         sql: &'static str,
         expected: i64,
+        secret: Option<&SecretHash>,
     ) -> impl Future<Output = Result<u64>> + Send;
 }
 
+/// A table whose rows are the object and nothing else.
+pub(crate) trait Plain: Written {}
+
+/// A table whose rows hold the hash of a secret, too, which never changes.
+pub(crate) trait Secret: Written {}
+
+/// A column that is written once: its name, and its type as it is read.
+pub(crate) type Fixed = (&'static str, &'static str);
+
 /// How rows of a table are written. Both have the same parameters: the columns in their order, those of
-/// the meta data, and the version that an UPDATE expects.
+/// the meta data, the version that an UPDATE expects, and the hash of the secret.
 pub(crate) struct Statements {
     pub(crate) insert: String,
     pub(crate) update: String,
 }
 
 impl Statements {
-    /// `fixed` are written by the INSERT only; the first one is the primary key.
-    pub(crate) fn new(table: &str, fixed: &[&str], changing: &[&str]) -> Self {
+    /// `fixed` are written by the INSERT only; the first one is the primary key. `secret`: the column of
+    /// the hash.
+    pub(crate) fn new(
+        table: &str,
+        fixed: &[Fixed],
+        changing: &[&str],
+        secret: Option<&str>,
+    ) -> Self {
+        let names: Vec<&str> = fixed.iter().map(|(name, _)| *name).collect();
         let columns: Vec<&str> =
-            [fixed, changing, &["version", "created_at", "updated_at"]].concat();
+            [&names[..], changing, &["version", "created_at", "updated_at"]].concat();
         let list = |of: &mut dyn Iterator<Item = String>| of.collect::<Vec<_>>().join(", ");
         let numbered = |name: &str| {
             let at = columns.iter().position(|column| *column == name).unwrap_or_default() + 1;
             format!("{name} = ${at}")
         };
-        let places = list(&mut (1..=columns.len()).map(|at| format!("${at}")));
+        let expected = columns.len() + 1;
+        let places = (1..=columns.len()).chain(secret.map(|_| expected + 1));
+        let inserted = columns.iter().copied().chain(secret);
         let changes = [changing, &["version", "updated_at"]].concat();
-        let keys = fixed.iter().filter(|name| ["id", "tenant_id"].contains(name));
-        let keys: Vec<String> = keys.map(|name| numbered(name)).collect();
+        // No row has an unknown tenant; where there may be none, the key alone says which row.
+        let is_key =
+            |(name, of): &&Fixed| ["id", "tenant_id"].contains(name) && !of.starts_with("Option");
+        let keys: Vec<String> =
+            fixed.iter().filter(is_key).map(|(name, _)| numbered(name)).collect();
         Self {
-            insert: format!("INSERT INTO {table} ({}) VALUES ({places})", columns.join(", ")),
+            insert: format!(
+                "INSERT INTO {table} ({}) VALUES ({})",
+                list(&mut inserted.map(str::to_owned)),
+                list(&mut places.map(|at| format!("${at}"))),
+            ),
             update: format!(
-                "UPDATE {table} SET {} WHERE {} AND version = ${}",
+                "UPDATE {table} SET {} WHERE {} AND version = ${expected}",
                 list(&mut changes.iter().map(|name| numbered(name))),
                 keys.join(" AND "),
-                columns.len() + 1,
             ),
         }
     }
 }
 
 /// The columns of an object's table but those of its meta data: name, type as it is read, and value as it
-/// is written. `selected!()` is the list of all names, for queries by hand.
+/// is written. `fixed` are written by the INSERT only, `read` by statements of their own, and `written` are for
+/// the database alone. `secret` is the hash that stands beside the object. `selected!()` is the list of all names
+/// that are read, for queries by hand.
 macro_rules! columns {
     (
         $object:ident as $it:ident;
         fixed { $($fixed:ident: $fixed_type:ty = $fixed_value:expr,)* }
         changing { $($column:ident: $type:ty = $value:expr,)* }
+        $(read { $($read:ident: $read_type:ty,)* })?
+        $(written { $($written:ident = $written_value:expr,)* })?
+        $(secret { $secret:ident })?
     ) => {
         #[derive(sqlx::FromRow)]
         pub(crate) struct Row {
             $($fixed: $fixed_type,)*
             $($column: $type,)*
+            $($($read: $read_type,)*)?
             #[sqlx(flatten)]
             meta: $crate::table::MetaRow,
         }
 
         macro_rules! selected {
-            () => { $crate::table::columns::names!($($fixed)* $($column)*) };
+            () => { $crate::table::columns::names!($($fixed)* $($column)* $($($read)*)?) };
         }
 
         impl $crate::table::columns::Columns for $object {
@@ -92,10 +124,12 @@ macro_rules! columns {
             fn statements() -> &'static $crate::table::columns::Statements {
                 static ALL: std::sync::LazyLock<$crate::table::columns::Statements> =
                     std::sync::LazyLock::new(|| {
-                        let fixed = [$(stringify!($fixed)),*];
-                        let changing: &[&str] = &[$(stringify!($column)),*];
+                        let fixed = [$((stringify!($fixed), stringify!($fixed_type))),*];
+                        let changing: &[&str] =
+                            &[$(stringify!($column),)* $($(stringify!($written),)*)?];
+                        let secret: Option<&str> = [$(stringify!($secret))?].first().copied();
                         let table = <$object as $crate::Object>::TABLE;
-                        $crate::table::columns::Statements::new(table, &fixed, changing)
+                        $crate::table::columns::Statements::new(table, &fixed, changing, secret)
                     });
                 &ALL
             }
@@ -105,6 +139,7 @@ macro_rules! columns {
                 tx: &mut $crate::Tx,
                 sql: &'static str,
                 expected: i64,
+                secret: Option<&imp_core::secret::SecretHash>,
             ) -> $crate::Result<u64> {
                 let $it = self;
                 execute!(
@@ -112,16 +147,31 @@ macro_rules! columns {
                     sql,
                     $($fixed_value,)*
                     $($value,)*
+                    $($($written_value,)*)?
                     $it.meta.version,
                     $it.meta.created_at,
                     $it.meta.updated_at,
                     expected,
+                    secret.map(|hash| hash.0.as_slice()),
                 )
             }
         }
+
+        $crate::table::columns::kind!($object $($secret)?);
     };
 }
 pub(crate) use columns;
+
+/// Whether a secret's hash stands beside the object.
+macro_rules! kind {
+    ($object:ident) => {
+        impl $crate::table::columns::Plain for $object {}
+    };
+    ($object:ident $secret:ident) => {
+        impl $crate::table::columns::Secret for $object {}
+    };
+}
+pub(crate) use kind;
 
 /// A list of columns and those of the meta data.
 macro_rules! names {
@@ -137,7 +187,8 @@ mod tests {
 
     #[test]
     fn both_statements_have_the_same_parameters() {
-        let all = Statements::new("plans", &["id", "tenant_id", "product_id"], &["status", "name"]);
+        let fixed = [("id", "Uuid"), ("tenant_id", "Uuid"), ("product_id", "Uuid")];
+        let all = Statements::new("plans", &fixed, &["status", "name"], None);
         assert_eq!(
             all.insert,
             "INSERT INTO plans (id, tenant_id, product_id, status, name, version, created_at, \
@@ -147,6 +198,22 @@ mod tests {
             all.update,
             "UPDATE plans SET status = $4, name = $5, version = $6, updated_at = $8 \
              WHERE id = $1 AND tenant_id = $2 AND version = $9"
+        );
+    }
+
+    #[test]
+    fn the_hash_of_a_secret_is_written_once() {
+        let fixed = [("id", "Uuid"), ("tenant_id", "Option<Uuid>")];
+        let all = Statements::new("api_tokens", &fixed, &["name"], Some("secret_hash"));
+        assert_eq!(
+            all.insert,
+            "INSERT INTO api_tokens (id, tenant_id, name, version, created_at, updated_at, \
+             secret_hash) VALUES ($1, $2, $3, $4, $5, $6, $8)"
+        );
+        assert_eq!(
+            all.update,
+            "UPDATE api_tokens SET name = $3, version = $4, updated_at = $6 \
+             WHERE id = $1 AND version = $7"
         );
     }
 }

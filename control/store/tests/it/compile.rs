@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use imp_core::CredentialId;
-use imp_store::Writable as _;
+use imp_store::Record as _;
 use imp_store::compile::{Which, credentials, publishes, standings, subscriptions};
 use imp_store::testing::{Database, Kind};
 use imp_store::{Page, StoreError, credential, product_publish};

@@ -7,9 +7,7 @@ use imp_core::product_publish::ProductPublish;
 use imp_core::subscription::SubscriptionStatus;
 use imp_store::Writable as _;
 use imp_store::testing::Kind;
-use imp_store::{
-    Page, Result, StoreError, agent, api_service, product_publish, registration_token,
-};
+use imp_store::{Page, Result, StoreError, api_service, product_publish, registration_token};
 use imp_store::{Record, Store};
 use rstest::rstest;
 
@@ -126,7 +124,7 @@ async fn parts_go_with_the_whole(#[values(Kind::Sqlite, Kind::Postgres)] kind: K
     let add = async |tx: &mut _| {
         cluster.insert(tx).await?;
         registration_token::insert(tx, &token, &hash("r")).await?;
-        agent::insert(tx, &agent).await
+        agent.insert(tx).await
     };
     write(&store, add).await.unwrap();
     assert!(delete(&store, &cluster).await.unwrap());

@@ -4,14 +4,14 @@ use chrono::Utc;
 use imp_core::TenantId;
 use imp_core::domain::{Domain, DomainStatus};
 use imp_store::testing::Kind;
-use imp_store::{Store, StoreError, domain as table};
+use imp_store::{Record as _, Store, StoreError, Writable as _, domain as table};
 use rstest::rstest;
 
 use crate::shop::{Shop, domain, store, write};
 
 async fn hold(store: &Store, domain: &Domain) -> imp_store::Result<Domain> {
     let held = domain.clone().held_as(DomainStatus::Verified, Utc::now());
-    write(store, async |tx| table::update(tx, &held, domain.meta.version).await).await?;
+    write(store, async |tx| held.update(tx, domain.meta.version).await).await?;
     Ok(held)
 }
 
@@ -30,7 +30,7 @@ async fn the_longest_held_domain_decides(#[values(Kind::Sqlite, Kind::Postgres)]
     let wanted_too = domain(other.tenant.id, "corp.org");
     let child = domain(other.tenant.id, "team.corp.org");
     for it in [&parent, &wanted_too, &child] {
-        write(&store, async |tx| table::insert(tx, it).await).await.unwrap();
+        write(&store, async |tx| it.insert(tx).await).await.unwrap();
     }
     assert_eq!(above(&store, "a.team.corp.org").await, None, "wanting is not having");
     hold(&store, &parent).await.unwrap();
@@ -46,7 +46,7 @@ async fn the_longest_held_domain_decides(#[values(Kind::Sqlite, Kind::Postgres)]
     assert_eq!(above(&store, "a.corp.org").await, corp);
 
     let again = domain(acme.tenant.id, "corp.org");
-    let twice = write(&store, async |tx| table::insert(tx, &again).await).await;
+    let twice = write(&store, async |tx| again.insert(tx).await).await;
     assert!(matches!(twice, Err(StoreError::Taken { field: "name" })), "{twice:?}");
 }
 

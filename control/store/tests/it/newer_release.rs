@@ -6,7 +6,6 @@ use imp_core::product::Product;
 use imp_core::product_publish::{ProductPublish, PublishStatus};
 use imp_core::stored;
 use imp_core::subscription::Subscription;
-use imp_store::Writable as _;
 use imp_store::compile::{self, Which};
 use imp_store::testing::{Database, Kind};
 use imp_store::{Record as _, plan, product_publish};

@@ -3,7 +3,6 @@
 use chrono::{TimeDelta, Utc};
 use imp_core::product_publish::{NodeCounts, ProductPublish, PublishError, PublishStatus};
 use imp_store::Record as _;
-use imp_store::Writable as _;
 use imp_store::product_publish as table;
 use imp_store::testing::Kind;
 use imp_store::{Store, StoreError};

@@ -12,7 +12,7 @@ use imp_store::Record as _;
 use imp_store::Writable as _;
 use imp_store::testing::Kind;
 use imp_store::{
-    Result, StoreError, agent, api_token, credential, plan, product_publish, registration_token,
+    Result, StoreError, api_token, credential, plan, product_publish, registration_token,
 };
 use rstest::rstest;
 
@@ -105,7 +105,7 @@ async fn references_to_nothing(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kin
         write(&store, async |tx| registration_token::insert(tx, &token, &hash("r")).await).await;
     missing(done, "cluster_id");
     let orphan = shop::agent(nowhere.cluster.id);
-    missing(write(&store, async |tx| agent::insert(tx, &orphan).await).await, "cluster_id");
+    missing(write(&store, async |tx| orphan.insert(tx).await).await, "cluster_id");
     let mut publish = shop.another_publish("another.example.com", "/");
     publish.spec.cluster_id = nowhere.cluster.id;
     let done = write(&store, async |tx| publish.insert(tx).await).await;

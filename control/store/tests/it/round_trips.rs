@@ -9,7 +9,7 @@ use imp_core::product_publish::Environment;
 use imp_core::subscription::{PlanChange, SubscriptionStatus};
 use imp_store::testing::Kind;
 use imp_store::{Page, Record, Store, StoreError, Writable as _};
-use imp_store::{agent, api_token, credential, domain, registration_token};
+use imp_store::{api_token, credential, registration_token};
 use rstest::rstest;
 
 use crate::shop::{self, Shop, all, hash, store, write};
@@ -26,28 +26,6 @@ async fn delete<R: Record>(store: &Store, it: &R) -> imp_store::Result<bool> {
     write(store, async |tx| R::delete(tx, &all(), it.id()).await).await
 }
 
-/// As every [`Writable`] is updated, but for those that know more than their object.
-macro_rules! update {
-    (agent, $tx:expr, $it:expr, $version:expr) => {
-        agent::update($tx, $it, $version)
-    };
-    (api_token, $tx:expr, $it:expr, $version:expr) => {
-        api_token::update($tx, $it, $version)
-    };
-    (credential, $tx:expr, $it:expr, $version:expr) => {
-        credential::update($tx, $it, $version)
-    };
-    (domain, $tx:expr, $it:expr, $version:expr) => {
-        domain::update($tx, $it, $version)
-    };
-    (registration_token, $tx:expr, $it:expr, $version:expr) => {
-        registration_token::update($tx, $it, $version)
-    };
-    ($module:ident, $tx:expr, $it:expr, $version:expr) => {
-        $it.update($tx, $version)
-    };
-}
-
 /// Stored by `$insert`, it is read back, changed, and removed.
 macro_rules! lives {
     ($store:expr, $module:ident, $entity:expr, |$tx:ident, $it:ident| $insert:expr, $change:expr) => {{
@@ -62,10 +40,10 @@ macro_rules! lives {
         let change: &dyn Fn(&mut _) = &$change;
         change(&mut changed);
         changed.meta.touch(Utc::now());
-        write(store, async |tx| update!($module, tx, &changed, 1).await).await.unwrap();
+        write(store, async |tx| changed.update(tx, 1).await).await.unwrap();
         let read = again(store, &$it).await;
         assert_eq!(read.as_ref(), Some(&changed), "{}: changed", stringify!($module));
-        let stale = write(store, async |tx| update!($module, tx, &changed, 1).await).await;
+        let stale = write(store, async |tx| changed.update(tx, 1).await).await;
         assert!(matches!(stale, Err(StoreError::VersionMismatch { current: 2 })), "{stale:?}");
 
         let gone = delete(store, &$it).await;
@@ -73,7 +51,7 @@ macro_rules! lives {
         assert_eq!(again(store, &$it).await, None);
         let again = delete(store, &$it).await;
         assert!(!again.unwrap(), "{}: removed twice", stringify!($module));
-        let late = write(store, async |tx| update!($module, tx, &changed, 2).await).await;
+        let late = write(store, async |tx| changed.update(tx, 2).await).await;
         assert!(matches!(late, Err(StoreError::VersionMismatch { current: 0 })), "{late:?}");
     }};
 }
@@ -107,7 +85,7 @@ async fn what_the_platform_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Ki
         }
     );
     let agent = shop::agent(shop.cluster.id);
-    lives!(&store, agent, agent, |tx, it| agent::insert(tx, &it), |it: &mut _| {
+    lives!(&store, agent, agent, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::cluster::Agent = it;
         it.nodes.clear();
     });
@@ -139,7 +117,7 @@ async fn what_a_provider_owns(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind
         it.spec.listeners[0].hostname = Some("api.example.com".to_owned());
     });
     let domain = shop::domain(tenant, "example.com");
-    lives!(&store, domain, domain, |tx, it| domain::insert(tx, &it), |it: &mut _| {
+    lives!(&store, domain, domain, |tx, it| it.insert(tx), |it: &mut _| {
         let it: &mut imp_core::domain::Domain = it;
         (it.status, it.held_since) = (DomainStatus::Verified, Some(it.meta.created_at));
     });
@@ -278,7 +256,7 @@ async fn a_heartbeat_is_no_edit_and_a_revoked_agent_has_none(
     use imp_store::agent as table;
     let (_database, store) = store(kind).await;
     let agent = shop::agent(Shop::open(&store, "acme").await.cluster.id);
-    write(&store, async |tx| table::insert(tx, &agent).await).await.unwrap();
+    write(&store, async |tx| agent.insert(tx).await).await.unwrap();
     let later = agent.meta.created_at + TimeDelta::seconds(20);
     let mut nodes = agent.nodes.clone();
     nodes[0].id = "nul \0 in it".to_owned();

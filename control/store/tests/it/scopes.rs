@@ -9,9 +9,7 @@ use imp_core::subscription::Subscription;
 use imp_core::{CustomerId, SubscriptionId};
 use imp_store::Writable as _;
 use imp_store::testing::Kind;
-use imp_store::{
-    Page, Record, Store, agent, api_token, domain, product_publish, registration_token,
-};
+use imp_store::{Page, Record, Store, api_token, product_publish, registration_token};
 use rstest::rstest;
 
 use crate::shop::{self, Shop, hash, store, write};
@@ -56,7 +54,7 @@ macro_rules! seen {
 
 #[rstest]
 #[tokio::test]
-async fn another_tenant_s(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+async fn of_another_tenant(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let (_database, store) = store(kind).await;
     let (acme, other) = (Shop::open(&store, "acme").await, Shop::open(&store, "other").await);
     let token = shop::api_token(Some(other.tenant.id), None);
@@ -65,8 +63,8 @@ async fn another_tenant_s(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     write(&store, async |tx| api_token::insert(tx, &operators, &hash("o")).await).await.unwrap();
     let (mine, theirs) =
         (shop::domain(acme.tenant.id, "a.org"), shop::domain(other.tenant.id, "a.org"));
-    write(&store, async |tx| domain::insert(tx, &mine).await).await.unwrap();
-    write(&store, async |tx| domain::insert(tx, &theirs).await).await.unwrap();
+    write(&store, async |tx| mine.insert(tx).await).await.unwrap();
+    write(&store, async |tx| theirs.insert(tx).await).await.unwrap();
     let (store, scope) = (&store, &acme.scope());
     hidden!(
         store,
@@ -118,13 +116,13 @@ async fn registration_tokens_from_every_tenant(#[values(Kind::Sqlite, Kind::Post
     hidden!(&store, &shop.scope(), token);
     seen!(&store, &shop::all(), token);
     let agent = shop::agent(shop.cluster.id);
-    write(&store, async |tx| agent::insert(tx, &agent).await).await.unwrap();
+    write(&store, async |tx| agent.insert(tx).await).await.unwrap();
     seen!(&store, &shop.scope(), agent);
 }
 
 #[rstest]
 #[tokio::test]
-async fn another_customer_s(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+async fn of_another_customer(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let (_database, store) = store(kind).await;
     let shop = Shop::open(&store, "acme").await;
     let mut stranger = shop.clone();
