@@ -202,13 +202,29 @@ fn query_bytes(route: &pb::Route) -> usize {
     route.query.iter().map(of_condition).sum::<usize>() * QUERY_BYTE
 }
 
+/// A rewrite that takes the base path off, or has variables, is an expression of each route.
+const STRIP_BYTES: usize = 256;
+const COMPUTED_BYTES: usize = 1_024;
+
+fn rewrite_bytes(route: &pb::Route) -> usize {
+    match &route.rewrite {
+        Some(rewrite) if rewrite.strip_base_path => STRIP_BYTES,
+        Some(rewrite) if rewrite.path.contains('{') => COMPUTED_BYTES,
+        Some(_) | None => 0,
+    }
+}
+
+/// Each backend with TLS holds certificates of authorities of its own in Envoy; the system's are many.
+const TLS_BYTES: usize = 64 * 1_024;
+
 /// Each policy stands on each of its routes in Envoy's configuration.
 fn served(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
     let weight = |policy: &pb::Policy| policy.encoded_len() + parts(policy) * PART_OVERHEAD;
     let is_cors = |policy: &pb::Policy| matches!(policy.kind, Some(policy::Kind::Cors(_)));
     let of_route = |route: &pb::Route| {
         let policies = || policies::of_route(listed, route).flatten();
-        let own = ROUTE_OVERHEAD + size::route(route) + query_bytes(route);
+        let expressions = query_bytes(route) + rewrite_bytes(route);
+        let own = ROUTE_OVERHEAD + size::route(route) + expressions;
         let once = own + policies().map(weight).sum::<usize>();
         // Preflights take another route, with all of it.
         let is_asked = !(route.methods.is_empty() && route.headers.is_empty());
@@ -216,6 +232,9 @@ fn served(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
         let other_methods = if route.methods.is_empty() { 0 } else { OTHER_METHODS_OVERHEAD };
         once * (1 + usize::from(preflight)) + other_methods
     };
-    let backends: usize = service.backends.iter().map(prost::Message::encoded_len).sum();
+    let of_backend = |backend: &pb::Backend| {
+        backend.encoded_len() + backend.tls.as_ref().map_or(0, |_| TLS_BYTES)
+    };
+    let backends: usize = service.backends.iter().map(of_backend).sum();
     service.routes.iter().map(of_route).sum::<usize>() + backends
 }

@@ -1,5 +1,8 @@
 //! How a gateway deals with a backend: retries, ejection, health checks, TLS.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -76,6 +79,11 @@ pub struct UpstreamTls {
     pub insecure: bool,
 }
 
+fn is_address(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().is_ok()
+}
+
 fn within(v: &mut Violations, name: &str, value: Option<u32>, least: u32, most: u32) {
     if value.is_some_and(|value| !(least..=most).contains(&value)) {
         v.add(name, "out_of_range", format!("{least} to {most}"));
@@ -117,11 +125,7 @@ impl HealthCheck {
         v: &mut Violations,
         mut hosts: impl Iterator<Item = &'a str>,
     ) {
-        let is_name = |host: &&str| {
-            let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
-            bare.parse::<std::net::IpAddr>().is_err()
-        };
-        if let Some(name) = hosts.find(is_name) {
+        if let Some(name) = hosts.find(|host| !is_address(host)) {
             let why = format!("{name} is a name; checks are made of endpoints that are addresses");
             v.add("health_check", "unsupported_health_check", why);
         }
@@ -137,9 +141,13 @@ impl UpstreamTls {
         if self.insecure && self.ca.is_some() {
             v.add("ca", "conflict", "with `insecure` nothing is verified");
         }
-        let mut hosts = hosts.map(str::to_ascii_lowercase);
-        let first = hosts.next();
-        if self.sni.is_none() && hosts.any(|host| Some(host) != first) {
+        // All addresses are one name: each is expected of itself.
+        let name = |host: &str| match is_address(host) {
+            true => None,
+            false => Some(host.trim_end_matches('.').to_ascii_lowercase()),
+        };
+        let names: HashSet<_> = hosts.map(name).collect();
+        if self.sni.is_none() && names.len() > 1 {
             v.add("sni", "required", "the endpoints have several names; say which one to expect");
         }
     }

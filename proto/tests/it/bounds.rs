@@ -181,6 +181,31 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     assert!(check(bare).is_ok());
 }
 
+/// What Envoy compiles or keeps for them is more than their text.
+#[test]
+fn expressions_and_authorities_weigh_more_than_their_text() {
+    let weighs = |change: &dyn Fn(&mut pb::ApiService)| {
+        let mut service =
+            pb::ApiService { routes: vec![pb::Route::default()], ..Default::default() };
+        service.backends = vec![pb::Backend::default()];
+        change(&mut service);
+        let text = service.routes[0].encoded_len() + service.backends[0].encoded_len();
+        bounds::publish(&publish(vec![service])).unwrap().served_bytes - 512 - text
+    };
+    let rewrite = |path: &str, strip_base_path: bool| {
+        let rewrite = pb::Rewrite { path: path.into(), strip_base_path, ..Default::default() };
+        move |service: &mut pb::ApiService| service.routes[0].rewrite = Some(rewrite.clone())
+    };
+    assert_eq!(weighs(&|_| {}), 0);
+    assert_eq!(weighs(&rewrite("/a", false)), 0);
+    assert_eq!(weighs(&rewrite("/{a}", false)), 1_024);
+    assert_eq!(weighs(&rewrite("", true)), 256);
+    let kind = Some(pb::value_match::Kind::Exact("12345".into()));
+    let condition = pb::ValueMatch { name: "abc".into(), kind };
+    assert_eq!(weighs(&|it| it.routes[0].query = vec![condition.clone()]), 8 * 128);
+    assert_eq!(weighs(&|it| it.backends[0].tls = Some(pb::UpstreamTls::default())), 64 * 1_024);
+}
+
 /// What an API with looser rules accepted, the next release's agents serve on.
 #[test]
 fn an_agent_takes_more_of_a_publish_than_the_api_accepts() {

@@ -86,13 +86,13 @@ fn parse_health_check(
 fn parse_tls(message: &pb::UpstreamTls, endpoints: &[Endpoint]) -> Result<Tls, ParseError> {
     let said = optional("sni", &message.sni, grammar::hostname)?;
     let first = endpoints.first().map(|endpoint| &endpoint.host);
+    let named = |endpoint: &Endpoint| matches!(endpoint.host, EndpointHost::Name(_));
+    let several = || endpoints.iter().any(|it| Some(&it.host) != first);
+    if said.is_none() && endpoints.iter().any(named) && several() {
+        return Err(ParseError::new("sni", Fault::Missing));
+    }
     let sni = match (said, first) {
-        (None, Some(EndpointHost::Name(name))) => {
-            if endpoints.iter().any(|endpoint| Some(&endpoint.host) != first) {
-                return Err(ParseError::new("sni", Fault::Missing));
-            }
-            Some(name.clone())
-        }
+        (None, Some(EndpointHost::Name(name))) => Some(name.clone()),
         (said, _) => said,
     };
     let trust = match (message.ca_pem.as_str(), message.insecure) {

@@ -2,6 +2,7 @@
 
 use imp_core::Check as _;
 use imp_core::api_service::ApiServiceSpec;
+use imp_core::upstream::UpstreamPolicy;
 use serde_json::{Value, json};
 
 /// Every fault as `pointer code`.
@@ -200,5 +201,33 @@ fn the_settings_of_a_backend_are_bounded() {
         with(one, tls(json!({"ca": "MII", "insecure": true}))),
         ["tls/ca invalid_certificates", "tls/ca conflict"]
     );
+    assert_eq!(with(&["8.8.8.8", "[2001:db8::1]"], tls(json!({}))), fine, "each for itself");
+    assert_eq!(with(&["8.8.8.8", "a.example.com"], tls(json!({}))), ["tls/sni required"]);
     assert_eq!(with(one, tls(json!({"sni": "a b"}))), ["tls/sni invalid_hostname"]);
+}
+
+#[test]
+fn an_address_is_one_in_every_spelling_or_refused() {
+    let policy = UpstreamPolicy::default();
+    let judged = |host: &str| policy.check(host).map_err(|fault| fault.code);
+    for public in [
+        "2001:4860:4860::8888",
+        "[2001:4860:4860::8888]",
+        "2001:4860:4860:0:0:0:0:8888",
+        "2001:4860:4860:0000::8888",
+        "[2001:4860:4860::8.8.136.136]",
+        "8.8.8.8",
+    ] {
+        assert_eq!(judged(public), Ok(()), "{public}");
+    }
+    for carrier in
+        ["::ffff:8.8.8.8", "[::FFFF:808:808]", "0:0:0:0:0:ffff:8.8.8.8", "2002:808:808::"]
+    {
+        assert_eq!(judged(carrier), Err("forbidden_upstream"), "{carrier}");
+    }
+    for no_address in
+        ["8.8.8.8.", "fe80::1%eth0", "[::1", "8.8.2056", "010.8.8.8", "８.8.8.8", "::1::"]
+    {
+        assert_eq!(judged(no_address), Err("invalid_host"), "{no_address}");
+    }
 }
