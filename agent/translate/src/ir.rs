@@ -18,7 +18,7 @@ pub use error::ParseError;
 pub use grammar::Fault;
 pub(crate) use grammar::{METHODS, variable};
 pub use model::{
-    AuthMode, Backend, Balance, Endpoint, Gateway, Listener, PathMatch, Publish, Route, ValueMatch,
-    ValueRule, WeightedBackend,
+    AuthMode, Backend, Balance, Edge, Endpoint, EscapedSlash, Gateway, Listener, PathMatch,
+    Publish, Route, ValueMatch, ValueRule, WeightedBackend,
 };
 pub use policy::Policies;

@@ -142,6 +142,8 @@ pub struct Capabilities {
     pub auth_modes: Vec<String>,
     /// Classes of gateways.
     pub gateway_classes: Vec<String>,
+    /// Settings of gateways.
+    pub gateway_settings: Vec<String>,
 }
 
 impl Capabilities {
@@ -153,6 +155,7 @@ impl Capabilities {
             policy_types: words(&types),
             auth_modes: words(&["none", "api_key"]),
             gateway_classes: words(&["envoy-gateway"]),
+            gateway_settings: Vec::new(),
         }
     }
 }

@@ -237,6 +237,7 @@ fn capabilities(said: pb::Capabilities) -> Capabilities {
         policy_types: words(said.policy_types),
         auth_modes: words(said.auth_modes),
         gateway_classes: words(said.gateway_classes),
+        gateway_settings: words(said.gateway_settings),
     }
 }
 

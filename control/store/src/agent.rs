@@ -158,6 +158,7 @@ fn words(said: &Capabilities) -> Capabilities {
         policy_types: plain(&said.policy_types),
         auth_modes: plain(&said.auth_modes),
         gateway_classes: plain(&said.gateway_classes),
+        gateway_settings: plain(&said.gateway_settings),
     }
 }
 

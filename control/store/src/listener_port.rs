@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use imp_core::gateway::{Gateway, Listener, ListenerSettings};
+use imp_core::gateway::{Gateway, GatewaySpec, Listener, ListenerSettings};
 use imp_core::{ClusterId, GatewayId, ProductPublishId, TenantId};
 use uuid::Uuid;
 
@@ -23,9 +23,16 @@ pub struct Port {
     pub settings: ListenerSettings,
 }
 
-impl From<&Listener> for Port {
-    fn from(listener: &Listener) -> Self {
-        Self { port: listener.port, settings: listener.settings() }
+impl Port {
+    /// What a gateway claims, in order.
+    pub fn all(spec: &GatewaySpec) -> Vec<Self> {
+        let port = |listener: &Listener| Self {
+            port: listener.port,
+            settings: spec.settings_of(listener),
+        };
+        let mut ports: Vec<Self> = spec.listeners.iter().map(port).collect();
+        ports.sort_by_key(|it| it.port);
+        ports
     }
 }
 
@@ -40,7 +47,7 @@ impl Row {
         let corrupt = |why: String| StoreError::Corrupt { table: "listener_ports", id: None, why };
         let port = u16::try_from(self.port).map_err(|error| corrupt(error.to_string()))?;
         let settings =
-            serde_json::from_str(&self.settings).map_err(|error| corrupt(error.to_string()))?;
+            imp_core::stored::read(&self.settings).map_err(|error| corrupt(error.to_string()))?;
         Ok(Port { port, settings })
     }
 }

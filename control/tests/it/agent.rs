@@ -221,11 +221,23 @@ impl Report {
 
     /// A heartbeat of a build that knows these types of policy and serves these classes of gateway.
     pub async fn can(&self, agent_version: &str, policy_types: &[&str], classes: &[&str]) {
+        self.can_set(agent_version, policy_types, classes, &[]).await;
+    }
+
+    /// The same of a build that knows these settings of gateways, too.
+    pub async fn can_set(
+        &self,
+        agent_version: &str,
+        policy_types: &[&str],
+        classes: &[&str],
+        settings: &[&str],
+    ) {
         let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
         let capabilities = pb::Capabilities {
             policy_types: words(policy_types),
             auth_modes: words(&["none", "api_key"]),
             gateway_classes: words(classes),
+            gateway_settings: words(settings),
         };
         let beat = pb::Heartbeat {
             agent_version: agent_version.to_owned(),

@@ -41,7 +41,12 @@ pub fn render(agent_cluster: &str) -> Rendered {
         status_on_error: Some(HttpStatus { code: 503 }),
         // A new route after the filter chain was built would leave filters out.
         clear_route_cache: false,
-        allowed_headers: Some(headers(&[KEY_HEADER, "authorization", "x-request-id"])),
+        allowed_headers: Some(headers(&[
+            KEY_HEADER,
+            "authorization",
+            "content-type",
+            "x-request-id",
+        ])),
         stat_prefix: "imp_door".to_owned(),
         ..Default::default()
     };

@@ -2,8 +2,11 @@
 
 mod edge;
 mod hostile;
+mod http2;
 mod policies;
+mod refusals;
 mod rig;
+mod settings;
 mod stub;
 mod upstreams;
 
