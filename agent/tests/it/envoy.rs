@@ -1,5 +1,7 @@
 //! Claims on the real Envoy, started with the bootstrap that the agent prints.
 
+mod restarts;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -55,10 +57,21 @@ impl Envoy {
         gateway_id: Option<uuid::Uuid>,
         node_certificate: Option<PathBuf>,
     ) -> Self {
+        Self::start_at(agent, Vec::new(), gateway_id, node_certificate).await
+    }
+
+    /// With other agents, too.
+    async fn start_at(
+        agent: &Address,
+        other_agent: Vec<Address>,
+        gateway_id: Option<uuid::Uuid>,
+        node_certificate: Option<PathBuf>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("admin.sock");
         let options = Bootstrap {
             xds_listen: Some(agent.clone()),
+            other_agent,
             state_dir: "unused".into(),
             envoy_admin: EnvoyAdmin::Unix(socket.clone()),
             node_certificate,
