@@ -389,7 +389,7 @@ caps! {
         "Questions and streams at once on one connection; the printed bootstrap lets Envoy have as many.",
         "agent/tests/it/port.rs::a_connection_has_so_many_calls";
     NODE_CALL_TIME = 10_000, Milliseconds, [Agent],
-        "From the head of a question to its end. Envoy gives it up after half a second.",
+        "From the head of a question to its end. Envoy gives it up after 5 s.",
         "agent/tests/it/port.rs::unfinished_questions_hold_a_bounded_amount";
     NODE_QUESTION_BYTES = 160 * KIB, Bytes, [Agent],
         "One question of ext_authz. All headers of a call and its path have 64 KB in the listener; a question holds the path twice and some of them.",

@@ -103,3 +103,38 @@ pub(super) const REFUSALS: [Refusal; 30] = [
     row(Flags(&["UF", "UH", "UC", "UR", "UO", "URX", "UPE", "LR", "NC", "DF"]), None, UNAVAILABLE, "upstream_unavailable", "The upstream cannot be reached"),
     row(Rest, None, UNKNOWN, "gateway", "Request refused by the gateway"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_for_people_has_each_of_them_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/edge.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let row = |refusal: &Refusal| {
+            let names = [
+                (CANCELLED, "CANCELLED"),
+                (UNKNOWN, "UNKNOWN"),
+                (DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+                (PERMISSION_DENIED, "PERMISSION_DENIED"),
+                (RESOURCE_EXHAUSTED, "RESOURCE_EXHAUSTED"),
+                (UNIMPLEMENTED, "UNIMPLEMENTED"),
+                (INTERNAL, "INTERNAL"),
+                (UNAVAILABLE, "UNAVAILABLE"),
+            ];
+            let name = names.iter().find(|(number, _)| *number == refusal.grpc_status).unwrap().1;
+            let title = refusal.title.replace("%%", "%");
+            (format!("| `{}` |", refusal.code), format!("| {name} | {title} |"))
+        };
+        let expected: Vec<_> = REFUSALS.iter().map(row).collect();
+        for (start, end) in &expected {
+            let there = |line: &str| line.starts_with(start) && line.ends_with(end);
+            assert!(document.lines().any(there), "{start} ... {end}");
+        }
+        let (_, table) = document.split_once("| code | HTTP |").unwrap();
+        for line in table.lines().filter(|line| line.starts_with("| `")) {
+            assert!(expected.iter().any(|(start, _)| line.starts_with(start)), "{line}");
+        }
+    }
+}
