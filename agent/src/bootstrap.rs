@@ -19,17 +19,27 @@ pub fn render(options: &Bootstrap) -> Result<String> {
     // JSON strings are YAML strings, whatever is in them.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let tls = transport(&agent, options.node_certificate.as_deref())?;
-    let agent = endpoint(&agent)?;
+    let addresses = [&agent].into_iter().chain(&options.other_agent);
+    let endpoints =
+        addresses.map(|address| lb_endpoint(address, &agent)).collect::<Result<String>>()?;
     Ok(TEMPLATE
         .replace("@NODE@", &quoted(&node))
         .replace("@GATEWAY@", &quoted(&gateway))
         .replace("@ADMIN@", &options.envoy_admin.yaml())
-        .replace("@AGENT_ADDRESS@", &agent)
+        .replace("@ENDPOINTS@\n", &endpoints)
         .replace("@AGENT_TLS@\n", &tls)
         .replace("@PROGRAM@", &caps::ENVOY_REGEX_PROGRAM.value.to_string())
         .replace("@HEAP@", &(options.max_heap_mib << 20).to_string())
         .replace("@CONNECTIONS@", &options.max_connections.to_string())
         .replace("@AGENT@", AGENT_CLUSTER))
+}
+
+/// One agent of the cluster. Over TCP each has an authority of its own, and Envoy one certificate.
+fn lb_endpoint(address: &Address, first: &Address) -> Result<String> {
+    let one_authority =
+        address == first || matches!((address, first), (Address::Unix(_), Address::Unix(_)));
+    ensure!(one_authority, "--other-agent: agents share an Envoy over Unix sockets only");
+    Ok(format!("        - endpoint: {{address: {}}}\n", endpoint(address)?))
 }
 
 /// The agent's address, as YAML. Envoy may run in another directory, so a path is absolute.
@@ -130,12 +140,20 @@ static_resources:
             connection_keepalive: {interval: 10s, timeout: 5s}
     circuit_breakers:
       thresholds:
-      - {max_connections: 10000, max_pending_requests: 10000, max_requests: 10000, max_retries: 100}
+      - {max_connections: 10000, max_pending_requests: 10000, max_requests: 10000, max_retries: 10000}
+    # An agent that does not answer is left out for a second, if there is another.
+    outlier_detection:
+      split_external_local_origin_errors: true
+      consecutive_local_origin_failure: 2
+      interval: 0.2s
+      base_ejection_time: 1s
+      max_ejection_time: 5s
+      max_ejection_percent: 50
     load_assignment:
       cluster_name: @AGENT@
       endpoints:
       - lb_endpoints:
-        - endpoint: {address: @AGENT_ADDRESS@}
+@ENDPOINTS@
 overload_manager:
   refresh_interval: 0.25s
   resource_monitors:
@@ -161,6 +179,7 @@ mod tests {
     fn options() -> Bootstrap {
         Bootstrap {
             xds_listen: Some(Address::Unix("/run/imp \"x\"/xds.sock".into())),
+            other_agent: Vec::new(),
             state_dir: "state".into(),
             envoy_admin: "unix:/run/envoy@admin.sock".parse().unwrap(),
             node_certificate: None,
@@ -186,6 +205,17 @@ mod tests {
         let yaml = render(&Bootstrap { xds_listen: None, ..options() }).unwrap();
         let path = std::path::absolute("state/xds.sock").unwrap();
         assert!(yaml.contains(&format!("path: {:?}", path.display().to_string())), "{yaml}");
+    }
+
+    #[test]
+    fn agents_share_an_envoy_over_sockets() {
+        let other: Address = "unix:/run/other.sock".parse().unwrap();
+        let two = Bootstrap { other_agent: vec![other], ..options() };
+        let yaml = render(&two).unwrap();
+        assert_eq!(yaml.matches("- endpoint: {address: {pipe:").count(), 2, "{yaml}");
+        assert!(yaml.contains(r#"{pipe: {path: "/run/other.sock"}}"#), "{yaml}");
+        let tcp = Bootstrap { other_agent: vec!["10.0.0.1:1".parse().unwrap()], ..options() };
+        assert!(render(&tcp).is_err());
     }
 
     #[test]

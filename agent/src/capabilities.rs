@@ -9,6 +9,10 @@ const AUTH_MODES: [&str; 2] = ["none", "api_key"];
 /// Rendered as xDS.
 const GATEWAY_CLASSES: [&str; 1] = ["envoy-gateway"];
 
+/// What a gateway does to every call.
+const GATEWAY_SETTINGS: [&str; 4] =
+    ["escaped_slash", "underscore_headers", "http10", "trusted_hops"];
+
 /// For the heartbeat. Each policy type of the contract has its arm in both layers, or this build would
 /// not compile.
 pub(crate) fn capabilities() -> pb::Capabilities {
@@ -18,6 +22,7 @@ pub(crate) fn capabilities() -> pb::Capabilities {
         auth_modes: words(&AUTH_MODES),
         gateway_classes: words(&GATEWAY_CLASSES),
         features: words(&features::ALL),
+        gateway_settings: words(&GATEWAY_SETTINGS),
     }
 }
 

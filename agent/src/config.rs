@@ -135,6 +135,10 @@ pub struct Bootstrap {
     /// Where Envoy finds the agent [default: xds.sock in the state directory].
     #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH|ADDR:PORT")]
     pub xds_listen: Option<Address>,
+    /// Other agents of the same cluster on this machine: each of them answers when another doesn't. They
+    /// have their own identities, state directories and sockets. May be given several times.
+    #[arg(long, env = "IMP_OTHER_AGENTS", value_delimiter = ',', value_name = "unix:PATH")]
+    pub other_agent: Vec<Address>,
     /// The agent's state directory.
     #[arg(long, env = "IMP_STATE_DIR", default_value = "./imp-agent-state", value_name = "DIR")]
     pub state_dir: PathBuf,

@@ -98,7 +98,10 @@ impl ExtAuthz {
                     reason = denial.log_reason,
                     "a call was refused"
                 );
-                deny(&denial, request_id)
+                match is_grpc(&http) {
+                    true => deny_grpc(&denial),
+                    false => deny(&denial, request_id),
+                }
             }
         }
     }
@@ -192,6 +195,32 @@ fn deny(denial: &Denial, request_id: &str) -> auth::CheckResponse {
     response(Code::PermissionDenied, HttpResponse::DeniedResponse(refusal))
 }
 
+fn is_grpc(http: &HttpRequest) -> bool {
+    http.headers.get("content-type").is_some_and(|said| said.starts_with("application/grpc"))
+}
+
+/// Envoy makes `grpc-message` of the body, and takes this status in place of its own: by itself it says
+/// UNAVAILABLE for 429, which clients try again at once.
+fn deny_grpc(denial: &Denial) -> auth::CheckResponse {
+    let mut headers = vec![set(("grpc-status", i32::from(grpc_code(denial.status)).to_string()))];
+    headers.extend(denial.response_headers.iter().cloned().map(set));
+    let refusal = auth::DeniedHttpResponse {
+        status: Some(HttpStatus { code: i32::from(denial.status) }),
+        headers,
+        body: denial.reason(),
+    };
+    response(Code::PermissionDenied, HttpResponse::DeniedResponse(refusal))
+}
+
+fn grpc_code(status: u16) -> Code {
+    match status {
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        429 => Code::ResourceExhausted,
+        _ => Code::Unavailable,
+    }
+}
+
 fn response(code: Code, http: HttpResponse) -> auth::CheckResponse {
     auth::CheckResponse {
         status: Some(rpc::Status { code: code.into(), ..Default::default() }),
@@ -223,6 +252,12 @@ mod tests {
         removed.sort();
         assert_eq!(removed, ["x-api-key", "x-imp-customer", "x-imp-plan", "x-imp-subscription"]);
         assert_eq!(ok.headers.len(), 1);
+    }
+
+    #[test]
+    fn a_status_of_http_is_one_of_grpc() {
+        let codes = [401, 403, 429, 503].map(|status| i32::from(grpc_code(status)));
+        assert_eq!(codes, [16, 7, 8, 14]);
     }
 
     #[test]

@@ -99,7 +99,13 @@ fn check_service(service: &pb::ApiService, listed: &[pb::Policy]) -> Result<(), 
 
 /// Checks a gateway.
 pub fn gateway(gateway: &pb::Gateway) -> Result<(), Exceeded> {
-    within(&caps::LISTENERS_PER_GATEWAY, "listeners", gateway.listeners.len())
+    within(&caps::LISTENERS_PER_GATEWAY, "listeners", gateway.listeners.len())?;
+    let hops = gateway.settings.map_or(0, |settings| settings.trusted_hops);
+    within(
+        &caps::TRUSTED_HOPS,
+        "settings/trusted_hops",
+        usize::try_from(hops).unwrap_or(usize::MAX),
+    )
 }
 
 fn check_route(route: &pb::Route) -> Result<(), Exceeded> {

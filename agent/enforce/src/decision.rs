@@ -58,6 +58,14 @@ impl Denial {
         body.to_string()
     }
 
+    /// The same in one line.
+    pub fn reason(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {}: {detail}", self.code, self.title),
+            None => format!("{}: {}", self.code, self.title),
+        }
+    }
+
     fn new(status: u16, code: &'static str, title: &'static str) -> Self {
         Self {
             status,

@@ -206,11 +206,12 @@ async fn a_question_of_the_most_bytes_is_answered_and_one_more_is_refused() {
         let context = [("publish", &*id(1, 1)), ("route", "r"), ("padding", &*padding)];
         ask(&agent.xds, &context, &[]).await.map(|answer| answer.status)
     };
-    let mut padding = (64 << 10) - 200;
+    let most = imp_grammar::caps::NODE_QUESTION_BYTES.size();
+    let mut padding = most - 200;
     while ask_with(padding + 1).await.is_ok() {
         padding += 1;
     }
-    assert!(padding > (64 << 10) - 200, "there is room for what Envoy sends");
+    assert!(padding > most - 200, "there is room for what Envoy sends");
     assert_eq!(ask_with(padding).await.unwrap(), 200);
     let refused = ask_with(padding + 1).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");

@@ -144,6 +144,8 @@ pub struct Capabilities {
     pub gateway_classes: Vec<String>,
     /// What else of routes and backends.
     pub features: Vec<String>,
+    /// Settings of gateways.
+    pub gateway_settings: Vec<String>,
 }
 
 impl Capabilities {
@@ -156,6 +158,7 @@ impl Capabilities {
             auth_modes: words(&["none", "api_key"]),
             gateway_classes: words(&["envoy-gateway"]),
             features: Vec::new(),
+            gateway_settings: Vec::new(),
         }
     }
 }

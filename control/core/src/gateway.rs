@@ -1,5 +1,7 @@
 //! A gateway: a template of listeners. Nothing is deployed by it alone; a publish does that.
 
+mod settings;
+
 use chrono::{DateTime, Utc};
 use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,8 @@ use utoipa::ToSchema;
 use crate::product_publish::PublishError;
 use crate::stored::{states, words};
 use crate::{Check, ClusterId, GatewayId, Meta, TenantId, Violations, grammar};
+
+pub use settings::{EscapedSlash, GatewaySettings, UnderscoreHeaders};
 
 /// What a caller writes of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,6 +28,9 @@ pub struct GatewaySpec {
     pub gateway_class: GatewayClass,
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// What its listeners do to every call.
+    #[serde(default)]
+    pub settings: GatewaySettings,
 }
 
 states! {
@@ -65,10 +72,11 @@ impl GatewayClass {
 }
 
 impl GatewaySpec {
-    /// A word of a listener that this release does not know, and its field.
+    /// A word of a listener or setting that this release does not know, and its field.
     pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
         let mut protocols = self.listeners.iter().map(|listener| listener.protocol);
-        protocols.find_map(|protocol| Some(("protocol", protocol.newer_word()?)))
+        let protocol = protocols.find_map(|protocol| Some(("protocol", protocol.newer_word()?)));
+        protocol.or_else(|| self.settings.newer_word())
     }
 }
 
@@ -95,19 +103,23 @@ pub struct Listener {
 pub struct ListenerSettings {
     /// What callers speak.
     pub protocol: ListenerProtocol,
+    /// What the listener does to every call.
+    #[serde(default, skip_serializing_if = "GatewaySettings::is_default")]
+    pub gateway: GatewaySettings,
 }
 
 impl ListenerSettings {
     /// The first setting in which the two differ.
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
-        (self.protocol != other.protocol).then_some("protocol")
+        let protocol = (self.protocol != other.protocol).then_some("protocol");
+        protocol.or_else(|| self.gateway.differences(other.gateway).next())
     }
 }
 
-impl Listener {
-    /// What it must share with other listeners on its port.
-    pub fn settings(&self) -> ListenerSettings {
-        ListenerSettings { protocol: self.protocol }
+impl GatewaySpec {
+    /// What a listener of it must share with other listeners on its port.
+    pub fn settings_of(&self, listener: &Listener) -> ListenerSettings {
+        ListenerSettings { protocol: listener.protocol, gateway: self.settings }
     }
 }
 
@@ -133,6 +145,7 @@ impl Check for GatewaySpec {
                 format!("no driver for '{class}' yet; use envoy-gateway"),
             );
         }
+        v.within("settings", |v| self.settings.check(v));
         if self.listeners.is_empty() {
             v.add("listeners", "required", "at least one listener");
         }

@@ -155,7 +155,7 @@ pub fn header_name(text: &str) -> Result<(), Fault> {
     if text.contains('_') {
         return Err(Fault::new(
             "invalid_header_name",
-            "no underscore: the edge refuses such requests",
+            "no underscore: many servers take it for a dash",
         ));
     }
     Ok(())

@@ -7,7 +7,9 @@ mod publish;
 
 use bytes::Bytes;
 use imp_core::credential::CredentialStatus;
-use imp_core::gateway::{Gateway, Listener, ListenerProtocol};
+use imp_core::gateway::{
+    EscapedSlash, Gateway, GatewaySettings, Listener, ListenerProtocol, UnderscoreHeaders,
+};
 use imp_proto::config as pb;
 use imp_store::compile::IssuedCredential;
 use imp_xds::Resource;
@@ -37,7 +39,31 @@ pub fn gateway(gateway: &Gateway) -> Result<pb::Gateway, MessageError> {
         name: gateway.spec.name.clone(),
         gateway_class: gateway.spec.gateway_class.as_str().to_owned(),
         listeners: gateway.spec.listeners.iter().map(listener).collect(),
+        // Nothing, so that a gateway as it was before there were settings is the same resource.
+        settings: (!gateway.spec.settings.is_default()).then(|| settings(&gateway.spec.settings)),
     })
+}
+
+fn settings(settings: &GatewaySettings) -> pb::GatewaySettings {
+    use pb::gateway_settings as words;
+    let escaped_slash = match settings.escaped_slash {
+        EscapedSlash::Refuse => words::EscapedSlash::Refuse,
+        EscapedSlash::Keep => words::EscapedSlash::Keep,
+        EscapedSlash::Decode => words::EscapedSlash::Decode,
+        // Refused before.
+        EscapedSlash::Newer(_) => words::EscapedSlash::Refuse,
+    };
+    let underscore_headers = match settings.underscore_headers {
+        UnderscoreHeaders::Allow => words::UnderscoreHeaders::Allow,
+        UnderscoreHeaders::Refuse => words::UnderscoreHeaders::Refuse,
+        UnderscoreHeaders::Newer(_) => words::UnderscoreHeaders::Refuse,
+    };
+    pb::GatewaySettings {
+        escaped_slash: escaped_slash.into(),
+        underscore_headers: underscore_headers.into(),
+        refuse_http10: !settings.http10,
+        trusted_hops: settings.trusted_hops,
+    }
 }
 
 fn listener(listener: &Listener) -> pb::Listener {

@@ -1,9 +1,9 @@
 //! What the agents of a cluster can serve, and what a publish needs of them.
 
-use imp_core::Violation;
 use imp_core::cluster::{AgentStatus, Capabilities};
 use imp_core::gateway::Gateway;
 use imp_core::product_publish::{FrozenApiService, ProductPublishSpec};
+use imp_core::{ClusterId, Violation};
 use imp_grammar::caps;
 use imp_store::agent::{self, Able};
 
@@ -29,10 +29,28 @@ pub(super) async fn refuse_unsupported(
     services: &[FrozenApiService],
     at: Option<&str>,
 ) -> Result<(), Refusal> {
+    refuse(tx, spec.cluster_id, needs(spec, gateway, services), at).await
+}
+
+/// The same of a gateway that changes where it has publishes.
+pub(super) async fn refuse_unsupported_settings(
+    tx: &mut Transaction<'_>,
+    cluster: ClusterId,
+    gateway: &Gateway,
+) -> Result<(), Refusal> {
+    refuse(tx, cluster, settings(gateway, |setting| format!("/settings/{setting}")), None).await
+}
+
+async fn refuse(
+    tx: &mut Transaction<'_>,
+    cluster: ClusterId,
+    needs: Vec<Need<'_>>,
+    at: Option<&str>,
+) -> Result<(), Refusal> {
     let since = tx.now - AgentStatus::STALE_AFTER;
-    let agents = agent::able_since(tx, spec.cluster_id, since).await?;
+    let agents = agent::able_since(tx, cluster, since).await?;
     let mut lacking = Vec::new();
-    for need in needs(spec, gateway, services) {
+    for need in needs {
         let knows =
             |agent: &Able| (need.among)(&agent.capabilities).iter().any(|it| it == need.word);
         let Some(Able { id, agent_version, .. }) = agents.iter().find(|agent| !knows(agent)) else {
@@ -50,6 +68,17 @@ pub(super) async fn refuse_unsupported(
     }
     lacking.truncate(caps::FAULTS_TOLD.size());
     Err(Refusal::Unsupported { code: CODE, lacking })
+}
+
+/// An agent that does not know a setting would serve as if nothing were said.
+fn settings(gateway: &Gateway, pointer: impl Fn(&str) -> String) -> Vec<Need<'static>> {
+    let need = |word: &'static str| Need {
+        pointer: pointer(word),
+        what: format!("gateway '{}'", gateway.spec.name),
+        word,
+        among: |known| &known.gateway_settings,
+    };
+    gateway.spec.settings.changed().map(need).collect()
 }
 
 /// Of several policies of a type the first one of each service, or of all when the body names none.
@@ -71,6 +100,7 @@ fn needs<'a>(
         among: |known| &known.auth_modes,
     };
     let mut needs = vec![class, auth_mode];
+    needs.extend(settings(gateway, |_| "/gateway_id".to_owned()));
     for (index, service) in services.iter().enumerate() {
         // A product's own services stand nowhere in the body.
         let pointer = match spec.api_services.is_empty() {

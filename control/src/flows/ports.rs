@@ -11,6 +11,7 @@ use imp_core::{ClusterId, GatewayId};
 use imp_store::gateway_condition;
 use imp_store::listener_port::{self as table, Port};
 
+use crate::flows::capabilities::refuse_unsupported_settings;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
@@ -42,6 +43,7 @@ pub(super) async fn claim(
 pub(super) async fn change(tx: &mut Transaction<'_>, gateway: &Gateway) -> Result<(), Refusal> {
     refuse_reserved(tx, &gateway.spec)?;
     for cluster in table::clusters_of(tx, gateway.id, None).await? {
+        refuse_unsupported_settings(tx, cluster, gateway).await?;
         claim_at(tx, gateway, cluster, at_listener).await?;
     }
     Ok(())
@@ -119,8 +121,7 @@ async fn claim_at(
     cluster: ClusterId,
     pointer: impl Fn(usize) -> String,
 ) -> Result<(), Refusal> {
-    let mut wanted: Vec<Port> = gateway.spec.listeners.iter().map(Port::from).collect();
-    wanted.sort_by_key(|it| it.port);
+    let wanted = Port::all(&gateway.spec);
     if table::claimed_by(tx, gateway.id, cluster).await? == wanted {
         return Ok(());
     }
@@ -168,11 +169,12 @@ async fn refuse_others(
     let share = tx.operation.claims.share_ports;
     for (index, listener) in gateway.spec.listeners.iter().enumerate() {
         let same = others.iter().filter(|other| other.port == listener.port);
-        let mut refusals =
-            same.filter_map(|it| match listener.settings().difference(&it.settings) {
+        let mut refusals = same.filter_map(|it| {
+            match gateway.spec.settings_of(listener).difference(&it.settings) {
                 Some(setting) => Some(format!("with another {setting}")),
                 None => (!share).then(|| "by another gateway".to_owned()),
-            });
+            }
+        });
         if let Some(how) = refusals.next() {
             let (port, name) = (listener.port, &cluster.spec.name);
             let detail = format!("port {port} of cluster {name} is in use {how}");

@@ -259,6 +259,7 @@ fn capabilities(said: pb::Capabilities) -> Capabilities {
         auth_modes: words(said.auth_modes),
         gateway_classes: words(said.gateway_classes),
         features: words(said.features),
+        gateway_settings: words(said.gateway_settings),
     }
 }
 

@@ -145,6 +145,7 @@ fn words(said: &Capabilities) -> Capabilities {
         auth_modes: plain(&said.auth_modes),
         gateway_classes: plain(&said.gateway_classes),
         features: plain(&said.features),
+        gateway_settings: plain(&said.gateway_settings),
     }
 }
 

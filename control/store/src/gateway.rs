@@ -1,6 +1,6 @@
 //! Table `gateways`; listeners inside, as JSON.
 
-use imp_core::gateway::{Gateway, GatewayClass, GatewaySpec, Listener};
+use imp_core::gateway::{Gateway, GatewayClass, GatewaySettings, GatewaySpec, Listener};
 use imp_core::scope::TenantScope;
 use imp_core::{Check as _, GatewayId};
 use sqlx::types::Json;
@@ -26,6 +26,7 @@ impl From<Row> for Gateway {
             description: row.description,
             gateway_class: row.gateway_class.0,
             listeners: row.listeners.0,
+            settings: row.settings.map(|settings| settings.0).unwrap_or_default(),
         };
         // Former releases stored hostnames as they were written.
         spec.canonicalise();
@@ -43,6 +44,8 @@ columns! {
         description: String = &it.spec.description,
         gateway_class: Word<GatewayClass> = it.spec.gateway_class.as_str(),
         listeners: Stored<Vec<Listener>> = Json(&it.spec.listeners),
+        settings: Option<Stored<GatewaySettings>> =
+            (!it.spec.settings.is_default()).then_some(Json(it.spec.settings)),
     }
 }
 

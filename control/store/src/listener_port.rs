@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use imp_core::gateway::{Gateway, Listener, ListenerSettings};
+use imp_core::gateway::{Gateway, GatewaySpec, Listener, ListenerSettings};
 use imp_core::stored;
 use imp_core::{ClusterId, GatewayId, ProductPublishId, TenantId};
 use uuid::Uuid;
@@ -24,9 +24,16 @@ pub struct Port {
     pub settings: ListenerSettings,
 }
 
-impl From<&Listener> for Port {
-    fn from(listener: &Listener) -> Self {
-        Self { port: listener.port, settings: listener.settings() }
+impl Port {
+    /// What a gateway claims, in order.
+    pub fn all(spec: &GatewaySpec) -> Vec<Self> {
+        let port = |listener: &Listener| Self {
+            port: listener.port,
+            settings: spec.settings_of(listener),
+        };
+        let mut ports: Vec<Self> = spec.listeners.iter().map(port).collect();
+        ports.sort_by_key(|it| it.port);
+        ports
     }
 }
 

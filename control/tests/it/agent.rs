@@ -226,16 +226,18 @@ impl Report {
 
     /// A heartbeat of a build that knows these types of policy and serves these classes of gateway.
     pub async fn can(&self, agent_version: &str, policy_types: &[&str], classes: &[&str]) {
-        self.serves(agent_version, policy_types, classes, &imp_grammar::features::ALL).await;
+        let features = &imp_grammar::features::ALL;
+        self.serves(agent_version, policy_types, classes, features, &[]).await;
     }
 
-    /// Likewise, with these features.
+    /// Likewise, with these features and settings of gateways.
     pub async fn serves(
         &self,
         agent_version: &str,
         policy_types: &[&str],
         classes: &[&str],
         features: &[&str],
+        settings: &[&str],
     ) {
         let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
         let capabilities = pb::Capabilities {
@@ -243,6 +245,7 @@ impl Report {
             auth_modes: words(&["none", "api_key"]),
             gateway_classes: words(classes),
             features: words(features),
+            gateway_settings: words(settings),
         };
         let beat = pb::Heartbeat {
             agent_version: agent_version.to_owned(),

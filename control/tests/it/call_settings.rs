@@ -54,7 +54,7 @@ async fn what_a_connected_agent_would_ignore_is_refused(
         shop.provider.put(&shop.path("api-services"), put).await.ok();
         for (version, known, good) in [("old", &lesser[..], false), ("new", &features::ALL, true)] {
             let version = format!("{number}-{version}");
-            report.serves(&version, &types, &classes, known).await;
+            report.serves(&version, &types, &classes, known, &[]).await;
             shows(&plane.admin, &seen_at, |seen| seen["agent_version"] == *version).await;
             let answer = shop.provider.step(&redeploy).await;
             if good {

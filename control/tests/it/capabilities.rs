@@ -125,6 +125,53 @@ async fn a_publish_on_a_gateway_of_a_class_that_an_agent_does_not_serve_is_refus
     provider.step(&format!("{path}/redeploy")).await.ok();
 }
 
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_a_connected_agent_does_not_know_is_refused(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let (provider, gateway) = (&shop.provider, shop.path("gateways"));
+    let defaults = json!({
+        "escaped_slash": "refuse", "underscore_headers": "allow", "http10": true, "trusted_hops": 0
+    });
+    assert_eq!(provider.get(&gateway).await.ok()["settings"], defaults);
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    let report = knows(&plane, &shop, &agent, "1.0.0", &["rate_limit"]).await;
+    let change = json!({ "settings": { "escaped_slash": "keep", "trusted_hops": 2 } });
+    let answer = provider.patch(&gateway, change.clone()).await;
+    answer.refused(422, CODE, "/settings/escaped_slash");
+    assert_eq!(answer.body["errors"][1]["pointer"], "/settings/trusted_hops", "{answer:?}");
+    // As it is by default it needs nobody's knowledge.
+    let same = json!({ "settings": defaults, "description": "of the shop" });
+    provider.patch(&gateway, same).await.ok();
+    // Of a gateway that is published nowhere no agent is asked; one that is published is.
+    let listeners = json!([{ "name": "http", "port": 8081, "protocol": "HTTP" }]);
+    let mut body = json!({ "name": "behind", "listeners": listeners });
+    body["settings"] = change["settings"].clone();
+    let behind = provider.make("gateways", body).await;
+    let mut publish = shop.publish("second.example.com");
+    publish["gateway_id"] = behind["id"].clone();
+    let refused = provider.post("/v1/product-publishes", publish.clone()).await;
+    refused.refused(422, CODE, "/gateway_id");
+
+    let all = ["escaped_slash", "underscore_headers", "http10", "trusted_hops"];
+    report.serves("2.0.0", &["rate_limit"], &["envoy-gateway"], &[], &all).await;
+    let agents = format!("{}/agents/{}", shop.path("clusters"), agent.id);
+    let seen = shows(&plane.admin, &agents, |seen| seen["agent_version"] == "2.0.0").await;
+    assert_eq!(seen["capabilities"]["gateway_settings"], json!(all));
+    let changed = provider.patch(&gateway, change).await.ok();
+    let expected = json!({
+        "escaped_slash": "keep", "underscore_headers": "allow", "http10": true, "trusted_hops": 2
+    });
+    assert_eq!(changed["settings"], expected);
+    assert_eq!(provider.get(&gateway).await.ok()["settings"], expected, "it is stored");
+    provider.make("product-publishes", publish).await;
+    let bad = json!({ "settings": { "escaped_slash": "maybe" } });
+    assert_eq!(provider.patch(&gateway, bad).await.status, 400);
+}
+
 /// Their heartbeats are without it.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,9 +87,14 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
 
     // A port whose listeners speak something else.
     let first = gateway(&plane, &acme).await;
-    let https =
-        Port { port: 8443, settings: ListenerSettings { protocol: ListenerProtocol::Https } };
-    let http = Port::from(&first.spec.listeners[0]);
+    let https = Port {
+        port: 8443,
+        settings: ListenerSettings {
+            protocol: ListenerProtocol::Https,
+            gateway: Default::default(),
+        },
+    };
+    let http = Port::all(&first.spec).remove(0);
     let mut tx = plane.running.store.begin().await.unwrap();
     listener_port::replace(&mut tx, &first, here, &[http, https]).await.unwrap();
     tx.commit().await.unwrap();
@@ -111,8 +116,21 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     after["outbox"] = before["outbox"].clone();
     assert_eq!(after, before, "a refusal changes nothing");
 
-    // The port that speaks the same is shared.
+    // Neither is a port shared that does something else to calls.
+    let keep = json!({ "escaped_slash": "keep" });
+    let mut apart = named("apart", 8080);
+    apart["settings"] = keep.clone();
+    let apart = other.provider.make("gateways", apart).await;
+    body["gateway_id"] = apart["id"].clone();
+    let answer = other.provider.post("/v1/product-publishes", body.clone()).await;
+    answer.refused(409, "port_taken", "/gateway_id");
+    assert!(answer.body.to_string().contains("escaped_slash"), "{answer:?}");
+
+    // The port that speaks the same is shared, and then no one of them changes it.
     other.listen_on(8080).await;
+    let change = json!({ "settings": keep });
+    let answer = other.provider.patch(&other.path("gateways"), change).await;
+    answer.refused(409, "port_taken", "/listeners/0/port");
     let guest: GatewayId = other.id("gateways").parse().unwrap();
     assert_eq!(claimed(&plane, guest, here).await, [8080]);
     assert_eq!(claimed(&plane, first.id, here).await, [8080, 8443]);

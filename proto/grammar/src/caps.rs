@@ -246,6 +246,9 @@ caps! {
     LISTENERS_PER_GATEWAY = 16, Count, [Api, Agent],
         "Listeners of one gateway.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    TRUSTED_HOPS = 8, Count, [Api, Agent],
+        "Proxies in front of a gateway whose `x-forwarded-*` headers are believed.",
+        "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
     CATEGORIES_PER_PRODUCT = 20, Count, [Api],
         "Categories of one product.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
@@ -401,10 +404,10 @@ caps! {
         "Questions and streams at once on one connection; the printed bootstrap lets Envoy have as many.",
         "agent/tests/it/port.rs::a_connection_has_so_many_calls";
     NODE_CALL_TIME = 10_000, Milliseconds, [Agent],
-        "From the head of a question to its end. Envoy gives it up after half a second.",
+        "From the head of a question to its end. Envoy gives it up after 5 s.",
         "agent/tests/it/port.rs::unfinished_questions_hold_a_bounded_amount";
-    NODE_QUESTION_BYTES = 64 * KIB, Bytes, [Agent],
-        "One question of ext_authz. All headers of a call have 32 KB in the listener; a question holds the path and three of them.",
+    NODE_QUESTION_BYTES = 160 * KIB, Bytes, [Agent],
+        "One question of ext_authz. All headers of a call and its path have 64 KB in the listener; a question holds the path twice and some of them.",
         "agent/tests/it/port.rs::a_question_of_the_most_bytes_is_answered_and_one_more_is_refused";
     NODE_BYTES_IN_FLIGHT = 16 * MIB, Bytes, [Agent],
         "Questions of one user or node certificate that are being read.",

@@ -1,13 +1,16 @@
 //! Which headers belong to the gateway: what its listener takes away, what it writes, and what frames a
 //! message. The listener's template and the API's rules are made from the same lists.
 
+/// What is said in the gateway's own name.
+pub const OURS: &str = "x-imp-";
+
 /// What only a proxy in front may say, of the caller, of the call, to Envoy: names that begin so are
-/// taken from callers.
-pub const STRIPPED_PREFIXES: [&str; 4] = ["x-imp-", "x-envoy-", "x-forwarded-", "x-original-"];
+/// taken from callers, as those of the gateway are.
+pub const FOREIGN_PREFIXES: [&str; 3] = ["x-envoy-", "x-forwarded-", "x-original-"];
 
 /// The same, with names of their own. `proxy` becomes HTTP_PROXY in CGI. The last two would join the
 /// caller's trace to ours.
-pub const STRIPPED_NAMES: [&str; 16] = [
+pub const FOREIGN_NAMES: [&str; 16] = [
     "forwarded",
     "proxy",
     "x-real-ip",
@@ -25,6 +28,9 @@ pub const STRIPPED_NAMES: [&str; 16] = [
     "x-client-trace-id",
     "x-ot-span-context",
 ];
+
+/// The header of API keys.
+pub const CREDENTIAL: &str = "x-api-key";
 
 /// What Envoy itself writes over or takes away before it looks for a route. It also writes some that
 /// begin with `x-forwarded-`.
@@ -60,8 +66,12 @@ fn begins(name: &str, prefixes: &[&str]) -> bool {
 /// Whether a route could never see what a caller sent under this name (in lower case), so that a
 /// condition on it would be vain.
 pub fn is_hidden_from_routes(name: &str) -> bool {
-    begins(name, &STRIPPED_PREFIXES)
-        || STRIPPED_NAMES.contains(&name)
+    // Another spelling of what is stripped is stripped, too; the credential is one only as it is.
+    let dashed = name.replace('_', "-");
+    dashed.starts_with(OURS)
+        || begins(&dashed, &FOREIGN_PREFIXES)
+        || FOREIGN_NAMES.contains(&dashed.as_str())
+        || (dashed == CREDENTIAL && name != CREDENTIAL)
         || BEFORE_ROUTING.contains(&name)
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use imp_proto::{bounds, config as pb};
 
 use super::grammar::{self, Fault};
-use super::{Gateway, Listener, ParseError};
+use super::{Edge, EscapedSlash, Gateway, Listener, ParseError};
 
 impl Gateway {
     /// Checks everything that a renderer relies on.
@@ -28,8 +28,31 @@ impl Gateway {
             }
             listeners.push(listener);
         }
-        Ok(Self { id, listeners })
+        let edge = parse_settings(message.settings.unwrap_or_default());
+        Ok(Self { id, listeners, edge: edge.map_err(|error| error.within("settings"))? })
     }
+}
+
+fn parse_settings(message: pb::GatewaySettings) -> Result<Edge, ParseError> {
+    use pb::gateway_settings as words;
+    let unknown = |field: &str, number| ParseError::new(field, grammar::unknown(number));
+    let escaped_slash = match words::EscapedSlash::try_from(message.escaped_slash) {
+        Ok(words::EscapedSlash::Refuse) => EscapedSlash::Refuse,
+        Ok(words::EscapedSlash::Keep) => EscapedSlash::Keep,
+        Ok(words::EscapedSlash::Decode) => EscapedSlash::Decode,
+        Err(_) => return Err(unknown("escaped_slash", message.escaped_slash)),
+    };
+    let refuse_underscores = match words::UnderscoreHeaders::try_from(message.underscore_headers) {
+        Ok(words::UnderscoreHeaders::Allow) => false,
+        Ok(words::UnderscoreHeaders::Refuse) => true,
+        Err(_) => return Err(unknown("underscore_headers", message.underscore_headers)),
+    };
+    Ok(Edge {
+        escaped_slash,
+        refuse_underscores,
+        refuse_http10: message.refuse_http10,
+        trusted_hops: message.trusted_hops,
+    })
 }
 
 fn parse_listener(message: &pb::Listener) -> Result<Listener, ParseError> {

@@ -15,6 +15,34 @@ pub struct Gateway {
     pub id: String,
     /// At least one; names and ports are distinct.
     pub listeners: Vec<Listener>,
+    /// What its listeners do to each call.
+    pub edge: Edge,
+}
+
+/// What a listener does to each call before it looks for a route. The default is what a gateway does
+/// that says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edge {
+    /// What becomes of `%2F` in a path.
+    pub escaped_slash: EscapedSlash,
+    /// Refuses headers with `_` in their names.
+    pub refuse_underscores: bool,
+    /// Refuses HTTP/1.0.
+    pub refuse_http10: bool,
+    /// Proxies in front that may say who calls.
+    pub trusted_hops: u32,
+}
+
+/// What becomes of `%2F` in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EscapedSlash {
+    /// The call is refused.
+    #[default]
+    Refuse,
+    /// It is a character of its segment.
+    Keep,
+    /// It is a slash, for the route and the upstream.
+    Decode,
 }
 
 /// A port that speaks plain HTTP.

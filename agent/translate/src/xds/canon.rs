@@ -119,18 +119,20 @@ pub(super) struct ResponseMapper {
     #[prost(message, optional, tag = "2")]
     pub(super) status_code: Option<UInt32Value>,
     #[prost(message, optional, tag = "4")]
-    pub(super) body_format_override: Option<JsonFormat>,
+    pub(super) body_format_override: Option<BodyFormat>,
     #[prost(message, repeated, tag = "5")]
     pub(super) headers_to_add: Vec<core::HeaderValueOption>,
 }
 
-/// `SubstitutionFormatString` with a JSON format.
+/// `SubstitutionFormatString` with its JSON format's map in order.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct JsonFormat {
+pub(super) struct BodyFormat {
     #[prost(message, optional, tag = "2")]
     pub(super) json_format: Option<Fields>,
     #[prost(string, tag = "4")]
     pub(super) content_type: String,
+    #[prost(message, optional, tag = "5")]
+    pub(super) text_format_source: Option<core::DataSource>,
 }
 
 /// `google.protobuf.Struct` with its map in order.

@@ -4,15 +4,16 @@
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
+use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use prost::Message;
 
-use super::canon::milliseconds;
+use super::canon::{any, milliseconds, uint};
 use super::{EXTENSION, Rendered, filter};
 
 /// The credential. The door reads it, and it never reaches an upstream.
-pub const KEY_HEADER: &str = "x-api-key";
+pub const KEY_HEADER: &str = imp_grammar::headers::CREDENTIAL;
 
 /// What a route says of itself to the door: keys of `context_extensions`.
 pub mod context {
@@ -24,29 +25,85 @@ pub mod context {
     pub const ACCESS: &str = "access";
 }
 
-/// A call waits this long for a decision. The first call of each worker connects first; a stalled
-/// agent must still not hold a call for long.
-const TIMEOUT_MS: u32 = 500;
+/// A call waits this long for a decision: as long as a restart of the agent may take, so that its callers
+/// see nothing of it. Where there is a second agent, it answers meanwhile.
+const HOLD_MS: u32 = 5_000;
+
+/// Tries again in [`HOLD_MS`], 0.1 s apart in the middle: more than fit.
+const RETRIES: u32 = 200;
+
+/// A call that needs no decision waits this long for being counted.
+const COUNT_MS: u32 = 200;
 
 /// The filter in the door's slot: calls the agent; closed when the agent does not answer.
 pub fn render(agent_cluster: &str) -> Rendered {
     let filter = authz::ExtAuthz {
-        services: Some(authz::ext_authz::Services::GrpcService(core::GrpcService {
-            target_specifier: Some(envoy_grpc(agent_cluster)),
-            timeout: milliseconds(TIMEOUT_MS),
-            ..Default::default()
-        })),
-        transport_api_version: core::ApiVersion::V3.into(),
         failure_mode_allow: false,
         status_on_error: Some(HttpStatus { code: 503 }),
-        // A new route after the filter chain was built would leave filters out.
-        clear_route_cache: false,
-        allowed_headers: Some(headers(&[KEY_HEADER, "authorization", "x-request-id"])),
-        stat_prefix: "imp_door".to_owned(),
-        ..Default::default()
+        ..asking(agent_cluster, HOLD_MS, Some(held()), "imp_door")
     };
     let resource = filter::DOOR.resource(&filter);
     Rendered::new(EXTENSION, resource.name.clone(), resource.encode_to_vec())
+}
+
+/// In the place of the door on routes that anybody may call as often as he likes: the agent counts these
+/// calls, and they pass without it.
+pub(super) fn open(agent_cluster: &str) -> authz::ExtAuthz {
+    authz::ExtAuthz {
+        failure_mode_allow: true,
+        ..asking(agent_cluster, COUNT_MS, None, "imp_open")
+    }
+}
+
+fn asking(
+    agent_cluster: &str,
+    timeout_ms: u32,
+    retry_policy: Option<core::RetryPolicy>,
+    stat_prefix: &str,
+) -> authz::ExtAuthz {
+    authz::ExtAuthz {
+        services: Some(authz::ext_authz::Services::GrpcService(core::GrpcService {
+            target_specifier: Some(envoy_grpc(agent_cluster)),
+            timeout: milliseconds(timeout_ms),
+            retry_policy,
+            ..Default::default()
+        })),
+        transport_api_version: core::ApiVersion::V3.into(),
+        // A new route after the filter chain was built would leave filters out.
+        clear_route_cache: false,
+        allowed_headers: Some(headers(&[
+            KEY_HEADER,
+            "authorization",
+            "content-type",
+            "x-request-id",
+        ])),
+        stat_prefix: stat_prefix.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// Asks again, another agent if there is one. An agent that is not there, goes away, or has not loaded its
+/// rules has decided nothing.
+fn held() -> core::RetryPolicy {
+    core::RetryPolicy {
+        retry_back_off: Some(core::BackoffStrategy {
+            base_interval: milliseconds(25),
+            max_interval: milliseconds(200),
+        }),
+        num_retries: uint(RETRIES),
+        retry_on: "connect-failure,refused-stream,reset,unavailable".to_owned(),
+        retry_host_predicate: vec![another_agent()],
+        host_selection_retry_max_attempts: 3,
+        ..Default::default()
+    }
+}
+
+fn another_agent() -> core::retry_policy::RetryHostPredicate {
+    use core::retry_policy::retry_host_predicate::ConfigType;
+    core::retry_policy::RetryHostPredicate {
+        name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(any(&PreviousHostsPredicate {}))),
+    }
 }
 
 pub(super) fn envoy_grpc(cluster: &str) -> core::grpc_service::TargetSpecifier {

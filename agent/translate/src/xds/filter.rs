@@ -67,6 +67,8 @@ chain {
     IP = "imp.ip", http::rbac::v3::Rbac, http::rbac::v3::RbacPerRoute;
     /// A slot: who may pass.
     DOOR = "imp.door", http::ext_authz::v3::ExtAuthz, http::ext_authz::v3::ExtAuthzPerRoute;
+    /// Counts calls that need no decision.
+    OPEN = "imp.open", http::ext_authz::v3::ExtAuthz, http::ext_authz::v3::ExtAuthzPerRoute;
     /// Envoy's own check of keys.
     API_KEY = "imp.apikey",
         http::api_key_auth::v3::ApiKeyAuth, http::api_key_auth::v3::ApiKeyAuthPerRoute;

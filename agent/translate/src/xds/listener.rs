@@ -1,31 +1,31 @@
 //! The listener template. One per port, and never updated: an update drains connections. Everything
 //! that a publish or a gateway can change lives in scopes, clusters and ECDS slots.
 
+mod early;
 mod filters;
+mod limits;
 mod mutation;
+mod refusals;
 mod replies;
 
-use envoy_types::pb::envoy::config::common::mutation_rules::v3 as rules;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
-use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
 use envoy_types::pb::google::protobuf::Any;
-use imp_grammar::headers::{STRIPPED_NAMES, STRIPPED_PREFIXES};
 use prost::{Message, Name};
 
-use super::canon::{ads, extension, header, milliseconds, socket_address, truth, uint};
-use super::names::{KEY_HOST, KEY_PORT, SPELLING};
+use super::canon::{ads, milliseconds, socket_address, truth, uint};
+use super::names::{KEY_HOST, KEY_PORT};
 use super::{LISTENER, Layout, Options, Rendered, names};
-use mutation::{mutation, starts_with};
+use crate::ir::{Edge, EscapedSlash};
 
 /// A stream may be silent for so long, unless its route says otherwise.
 pub(super) const IDLE_MS: u32 = 300_000;
 
-/// The listener of a port. Gateways may share it.
-pub fn render(port: u16, options: &Options) -> Rendered {
+/// The listener of a port. Gateways may share it, if their settings are the same.
+pub fn render(port: u16, edge: &Edge, options: &Options) -> Rendered {
     let name = names::listener(port);
-    let mut manager = connection_manager(port, options).encode_to_vec();
+    let mut manager = connection_manager(port, edge, options).encode_to_vec();
     manager.extend(replies::mappers().encode_to_vec());
     let filter = envoy::Filter {
         name: "hcm".to_owned(),
@@ -54,25 +54,22 @@ fn exact_balance() -> envoy::listener::ConnectionBalanceConfig {
 }
 
 /// The hardened edge of the reference, for the clear.
-fn connection_manager(port: u16, options: &Options) -> hcm::HttpConnectionManager {
+fn connection_manager(port: u16, edge: &Edge, options: &Options) -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager::{
-        CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction,
-        ServerHeaderTransformation,
+        CodecType, ForwardClientCertDetails, ServerHeaderTransformation,
     };
     hcm::HttpConnectionManager {
         stat_prefix: format!("port_{port}"),
         codec_type: CodecType::Auto.into(),
         route_specifier: Some(route_specifier(port, options.layout)),
-        early_header_mutation_extensions: vec![
-            extension("strip", &strip()),
-            extension("canon", &scope_key(port)),
-        ],
+        early_header_mutation_extensions: early::mutations(port, edge),
         http_filters: filters::chain(options),
         use_remote_address: truth(true),
+        xff_num_trusted_hops: edge.trusted_hops,
         internal_address_config: Some(nobody_is_internal()),
         normalize_path: truth(true),
         merge_slashes: true,
-        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
+        path_with_escaped_slashes_action: escaped_slashes(edge.escaped_slash).into(),
         strip_trailing_host_dot: true,
         server_header_transformation: ServerHeaderTransformation::Overwrite.into(),
         server_name: "imp".to_owned(),
@@ -84,10 +81,10 @@ fn connection_manager(port: u16, options: &Options) -> hcm::HttpConnectionManage
         stream_idle_timeout: milliseconds(IDLE_MS),
         drain_timeout: milliseconds(5_000),
         delayed_close_timeout: milliseconds(1_000),
-        max_request_headers_kb: uint(32),
-        common_http_protocol_options: Some(connection_options()),
-        http_protocol_options: Some(core::Http1ProtocolOptions::default()),
-        http2_protocol_options: Some(http2_options()),
+        max_request_headers_kb: uint(limits::CODEC_HEADERS_KB),
+        common_http_protocol_options: Some(limits::connection()),
+        http_protocol_options: Some(limits::http1(edge)),
+        http2_protocol_options: Some(limits::http2()),
         forward_client_cert_details: ForwardClientCertDetails::Sanitize.into(),
         stream_error_on_invalid_http_message: truth(false),
         ..Default::default()
@@ -105,26 +102,15 @@ fn nobody_is_internal() -> hcm::http_connection_manager::InternalAddressConfig {
     }
 }
 
-fn connection_options() -> core::HttpProtocolOptions {
-    use core::http_protocol_options::HeadersWithUnderscoresAction::RejectRequest;
-    core::HttpProtocolOptions {
-        idle_timeout: milliseconds(60_000),
-        max_connection_duration: milliseconds(3_600_000),
-        max_headers_count: uint(64),
-        max_requests_per_connection: uint(10_000),
-        headers_with_underscores_action: RejectRequest.into(),
-        ..Default::default()
-    }
-}
-
-fn http2_options() -> core::Http2ProtocolOptions {
-    core::Http2ProtocolOptions {
-        max_concurrent_streams: uint(100),
-        initial_stream_window_size: uint(65_536),
-        initial_connection_window_size: uint(1_048_576),
-        max_outbound_frames: uint(1_000),
-        max_consecutive_inbound_frames_with_empty_payload: uint(1),
-        ..Default::default()
+/// What is kept is judged again: see [`early`].
+fn escaped_slashes(
+    choice: EscapedSlash,
+) -> hcm::http_connection_manager::PathWithEscapedSlashesAction {
+    use hcm::http_connection_manager::PathWithEscapedSlashesAction as Action;
+    match choice {
+        EscapedSlash::Refuse => Action::RejectRequest,
+        EscapedSlash::Keep => Action::KeepUnchanged,
+        EscapedSlash::Decode => Action::UnescapeAndForward,
     }
 }
 
@@ -156,27 +142,4 @@ fn route_specifier(port: u16, layout: Layout) -> hcm::http_connection_manager::R
         rds_config_source: ads(),
         config_specifier: Some(hcm::scoped_routes::ConfigSpecifier::ScopedRds(scoped_rds)),
     })
-}
-
-/// Takes away what only the gateway may say. Envoy writes `x-forwarded-for` and `x-forwarded-proto` itself,
-/// behind this.
-fn strip() -> early::HeaderMutation {
-    use rules::header_mutation::Action;
-    let families = STRIPPED_PREFIXES.map(starts_with);
-    let names = STRIPPED_NAMES.map(|name| mutation(Action::Remove(name.to_owned())));
-    early::HeaderMutation { mutations: families.into_iter().chain(names).collect() }
-}
-
-/// Writes the key by which the scope is found. This runs before the route lookup, and nothing after
-/// it may clear the route cache.
-fn scope_key(port: u16) -> early::HeaderMutation {
-    use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
-    use rules::header_mutation::Action;
-    let host = format!(
-        "%CEL(request.host.matches('[A-Z]') ? '{SPELLING}' : \
-         request.host.matches('^[^:@]*(:[0-9]{{1,5}})?$') ? request.host : '-')%"
-    );
-    let set = |key: &str, value: &str| Action::Append(header(key, value, OverwriteIfExistsOrAdd));
-    let actions = [set(KEY_PORT, &port.to_string()), set(KEY_HOST, &host)];
-    early::HeaderMutation { mutations: actions.into_iter().map(mutation).collect() }
 }

@@ -7,9 +7,20 @@ use super::type_url::{ROUTES, SCOPE};
 pub(super) const KEY_PORT: &str = "x-imp-port";
 pub(super) const KEY_HOST: &str = "x-imp-host";
 
-/// The host's key for a host that is not written in lower case. No scope has it, so a caller is told
-/// how to write it. (Envoy has nothing that would lower it before the scope is looked up.)
-pub(super) const SPELLING: &str = "!421";
+/// Hosts' keys that no scope has, of calls that must not pass. The reply mapper says why by them.
+pub(super) mod no_scope {
+    /// The host isn't written in lower case. (Envoy has nothing that would lower it before the scope is
+    /// looked up.)
+    pub(crate) const SPELLING: &str = "!421";
+    /// More headers than are allowed.
+    pub(crate) const TOO_MANY_HEADERS: &str = "!many";
+    /// Larger headers than are allowed.
+    pub(crate) const HEADERS_TOO_LARGE: &str = "!large";
+    /// A header has `_` in its name.
+    pub(crate) const UNDERSCORE: &str = "!underscore";
+    /// The path has a `%2F` that is not served.
+    pub(crate) const SLASH: &str = "!slash";
+}
 
 /// What stands in the door's slot until the door came: the policy that refuses everyone. The reply
 /// mapper knows by it what was refused, as by the other two.

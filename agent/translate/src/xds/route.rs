@@ -14,7 +14,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use super::canon::{self, inline, truth, uint};
 use super::conditions;
 use super::door::context;
-use super::filter::DOOR;
+use super::filter::{DOOR, OPEN};
 use super::names::{KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite};
 use super::policy;
@@ -96,10 +96,17 @@ impl<'a> Renderer<'a> {
         let action = envoy::route::Action::Route(action(base, route, self.cluster_of));
         let after = envoy::Route {
             name: route.id.clone(),
-            typed_per_filter_config: check(self.publish, &route.id),
+            typed_per_filter_config: check(self.publish, route),
             ..Default::default()
         };
-        let (after, policies) = (after.encode_to_vec(), self.policies.render(&route.policies));
+        let mut after = after.encode_to_vec();
+        if needs_no_decision(self.publish, route) {
+            // An entry of the same map: see `policy::encode`.
+            let typed_per_filter_config = open_door();
+            let open = envoy::Route { typed_per_filter_config, ..Default::default() };
+            after.extend(open.encode_to_vec());
+        }
+        let policies = self.policies.render(&route.policies);
         let one = |specifier| {
             let before = envoy::Route {
                 r#match: Some(matches(route, specifier, below.as_deref())),
@@ -210,11 +217,19 @@ fn answer(status: u32, code: &str, title: &str) -> envoy::Route {
     }
 }
 
-/// What the door needs to know of a route. One that lacks it is refused by the door.
-fn check(publish: &ir::Publish, route: &str) -> HashMap<String, google::Any> {
+/// Anybody may call it, as often as he likes. So it is served without an agent, too.
+fn needs_no_decision(publish: &ir::Publish, route: &ir::Route) -> bool {
+    // Each policy is named, so that a new one does not compile before it is known who decides.
+    let ir::Policies { request_headers: _, response_headers: _, ip_access: _, cors: _, rate_limit } =
+        &route.policies;
+    publish.auth_mode == ir::AuthMode::None && rate_limit.is_none()
+}
+
+/// What the agent needs to know of a route. One that lacks it is refused by the door.
+fn check(publish: &ir::Publish, route: &ir::Route) -> HashMap<String, google::Any> {
     let said = [
         (context::PUBLISH, publish.id.as_str()),
-        (context::ROUTE, route),
+        (context::ROUTE, route.id.as_str()),
         (context::ACCESS, publish.access.as_str()),
     ];
     let said = said.into_iter().filter(|(_, value)| !value.is_empty());
@@ -224,7 +239,8 @@ fn check(publish: &ir::Publish, route: &str) -> HashMap<String, google::Any> {
             context_extensions: said.collect::<BTreeMap<_, _>>(),
         }),
     };
-    HashMap::from([DOOR.on_route_encoded(settings.encode_to_vec())])
+    let filter = if needs_no_decision(publish, route) { OPEN } else { DOOR };
+    HashMap::from([filter.on_route_encoded(settings.encode_to_vec())])
 }
 
 /// One field only: see [`canon`].

@@ -22,7 +22,7 @@ fn doors(delta: &Delta) -> Vec<authz::ExtAuthz> {
 }
 
 #[test]
-fn enforcement_fails_closed_and_soon_and_is_not_tried_twice() {
+fn enforcement_fails_closed_and_holds_a_call_no_longer_than_is_stated() {
     let delta = assembly().set_gateway(parsed_gateway(8080));
     let doors = doors(&delta);
     assert_eq!(doors.len(), 1);
@@ -33,14 +33,37 @@ fn enforcement_fails_closed_and_soon_and_is_not_tried_twice() {
             panic!("not gRPC")
         };
         let timeout = service.timeout.unwrap();
-        assert!(timeout.seconds == 0 && timeout.nanos <= 500_000_000, "{timeout:?}");
-        assert!(service.retry_policy.is_none(), "{:?}", service.retry_policy);
+        assert_eq!((timeout.seconds, timeout.nanos), (5, 0));
+        assert!(service.retry_policy.is_some_and(|it| it.num_retries.is_some()));
     }
-    // Nowhere else: what is in the listener until the slot is filled refuses everyone.
-    let fields = [b"failure_mode_allow".as_slice(), b"FailureModeAllow"];
-    for resource in &delta.all.upserts {
-        let named = |field: &&[u8]| resource.value.windows(field.len()).any(|at| at == *field);
-        assert!(!fields.iter().any(named), "{}", resource.name);
+}
+
+/// What stands open without an agent is on no route that has something to decide.
+#[test]
+fn only_a_route_that_anybody_may_call_at_will_passes_without_an_agent() {
+    let limited = parsed(&rich("p1", "a.example.com", 9000));
+    let rate = limited.routes.iter().find_map(|route| route.policies.rate_limit.clone());
+    assert!(rate.is_some());
+    for (auth_mode, rate, open) in [
+        (ir::AuthMode::None, None, true),
+        (ir::AuthMode::None, rate, false),
+        (ir::AuthMode::ApiKey, None, false),
+        (ir::AuthMode::Unsupported, None, false),
+    ] {
+        let mut publish = ir::Publish { auth_mode, ..parsed(&publish("p1", "a.example.com", 1)) };
+        publish.routes[0].policies.rate_limit = rate;
+        let mut assembly = assembly();
+        assembly.set_gateway(parsed_gateway(8080));
+        let delta = assembly.set_publish(publish);
+        let scope = delta.all.upserts.iter().find(|it| it.type_url == SCOPE).unwrap();
+        let scope = route::ScopedRouteConfiguration::decode(scope.value.clone()).unwrap();
+        let host = scope.route_configuration.unwrap().virtual_hosts.remove(0);
+        let route = host.routes.iter().find(|route| route.name == "r1").unwrap();
+        let filters = &route.typed_per_filter_config;
+        assert_eq!(filters.contains_key("imp.open"), open, "{auth_mode:?}");
+        let door = authz::ExtAuthzPerRoute::decode(filters["imp.door"].value.as_slice()).unwrap();
+        let shut = authz::ext_authz_per_route::Override::Disabled(true);
+        assert_eq!(door.r#override == Some(shut), open, "{auth_mode:?}");
     }
 }
 

@@ -86,7 +86,7 @@ fn every_setting_of_a_route_is_one_that_a_filter_of_the_chain_takes() {
     }
     // Those that a policy, or who may pass, is rendered to.
     let found: Vec<_> = rendered.keys().map(String::as_str).collect();
-    assert_eq!(found, ["envoy.filters.http.cors", "imp.door", "imp.ip"]);
+    assert_eq!(found, ["envoy.filters.http.cors", "imp.door", "imp.ip", "imp.open"]);
 }
 
 #[test]

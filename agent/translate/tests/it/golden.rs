@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use imp_proto::config as pb;
 use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};
-use imp_translate::{Assembly, Delta, Rendered};
+use imp_translate::{Assembly, Delta, Rendered, ir};
 
 use crate::fixtures::{self, assembly, parsed, parsed_gateway};
 use crate::resource_set::{ResourceSet, Resources};
@@ -74,7 +74,8 @@ pub(crate) fn gateway_resources() -> impl Iterator<Item = (String, Resources)> {
 fn resource_set(case: &Case) -> ResourceSet {
     let mut assembly = Assembly::new(fixtures::options(case.layout()));
     let mut set = ResourceSet::default();
-    set.apply(&assembly.set_gateway(parsed_gateway(8080)));
+    let gateway = ir::Gateway::parse(&case.gateway(8080)).unwrap();
+    set.apply(&assembly.set_gateway(gateway));
     for publish in case.publishes() {
         set.apply(&assembly.set_publish(parsed(&publish)));
     }

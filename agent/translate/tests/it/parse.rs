@@ -389,6 +389,12 @@ fn a_gateway_has_listeners_with_distinct_names_and_ports() {
         change(gateway.listeners.first_mut().unwrap());
         gateway
     };
+    let settings = |change: &dyn Fn(&mut pb::GatewaySettings)| {
+        let mut settings = pb::GatewaySettings::default();
+        change(&mut settings);
+        pb::Gateway { settings: Some(settings), ..good.clone() }
+    };
+    assert!(ir::Gateway::parse(&settings(&|s| s.trusted_hops = 8)).is_ok());
     let second = |change: &dyn Fn(&mut pb::Listener)| {
         let mut gateway = good.clone();
         let mut second =
@@ -401,6 +407,9 @@ fn a_gateway_has_listeners_with_distinct_names_and_ports() {
     let cases = [
         ("id", pb::Gateway { id: "g/1".into(), ..good.clone() }),
         ("listeners", pb::Gateway { listeners: vec![], ..good.clone() }),
+        ("settings/escaped_slash", settings(&|s| s.escaped_slash = 9)),
+        ("settings/underscore_headers", settings(&|s| s.underscore_headers = 9)),
+        ("settings/trusted_hops", settings(&|s| s.trusted_hops = 9)),
         ("listeners/0/name", listener(&|l| l.name.clear())),
         ("listeners/0/name", listener(&|l| l.name = "a\nb".into())),
         ("listeners/0/port", listener(&|l| l.port = 0)),

@@ -240,6 +240,10 @@ fn lists_of_products_publishes_and_gateways_end_at_their_caps() {
             |i: usize| json!({"name": format!("l{i}"), "port": 8000 + i, "protocol": "HTTP"});
         json!({"name": "g", "listeners": many(n, listener)})
     });
+    ends_at::<GatewaySpec>(&caps::TRUSTED_HOPS, "/settings/trusted_hops out_of_range", |n| {
+        let listener = json!({"name": "l", "port": 8000, "protocol": "HTTP"});
+        json!({"name": "g", "listeners": [listener], "settings": {"trusted_hops": n}})
+    });
     ends_at::<PlanSpec>(&caps::LIMITS_PER_PLAN, "/limits too_many", |n| {
         let limit = |i: usize| json!({"name": format!("l{i}"), "amount": 1, "window": "hour"});
         json!({"name": "p", "limits": many(n, limit)})

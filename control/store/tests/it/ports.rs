@@ -16,7 +16,7 @@ const HTTP: ListenerProtocol = ListenerProtocol::Http;
 const HTTPS: ListenerProtocol = ListenerProtocol::Https;
 
 fn port(port: u16, protocol: ListenerProtocol) -> Port {
-    Port { port, settings: ListenerSettings { protocol } }
+    Port { port, settings: ListenerSettings { protocol, gateway: Default::default() } }
 }
 
 async fn claim(store: &Store, gateway: &Gateway, cluster: ClusterId, it: &[Port]) -> Result<()> {

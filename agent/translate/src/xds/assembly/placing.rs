@@ -26,9 +26,9 @@ impl Assembly {
             self.close_port(*port, id, change);
         }
         for port in new.difference(&old) {
-            let options = &self.options;
+            let (edge, options) = (self.edge(id), &self.options);
             let shared = self.ports.entry(*port).or_insert_with(|| Port {
-                rendered: xds::listener::render(*port, options),
+                rendered: xds::listener::render(*port, &edge, options),
                 gateways: BTreeSet::new(),
             });
             let resource = shared.rendered.clone();
@@ -39,6 +39,32 @@ impl Assembly {
             }
             shared.gateways.insert(id.to_owned());
             self.own_table(*port, id, change);
+        }
+        for port in old.union(&new) {
+            self.settle_listener(*port, change);
+        }
+    }
+
+    fn edge(&self, gateway: &str) -> ir::Edge {
+        self.gateways.get(gateway).map(|gateway| gateway.edge).unwrap_or_default()
+    }
+
+    /// Renders a listener again whose gateway has other settings now. The control plane lets gateways share
+    /// a port that have the same; if they have not, those of the first one count, in any order of arrival.
+    fn settle_listener(&mut self, port: u16, change: &mut Change) {
+        let Some(shared) = self.ports.get(&port) else { return };
+        let first = shared.gateways.first().map(|first| self.edge(first)).unwrap_or_default();
+        let rendered = xds::listener::render(port, &first, &self.options);
+        let Some(shared) = self.ports.get_mut(&port) else { return };
+        if shared.rendered.version == rendered.version {
+            return;
+        }
+        shared.rendered = rendered;
+        for (place, gateway) in shared.gateways.iter().enumerate() {
+            match place {
+                0 => change.upsert(gateway, shared.rendered.clone()),
+                _ => change.upsert_of(gateway, shared.rendered.clone()),
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use envoy_types::pb::google::protobuf::Any;
 use super::mutation::{removed, starts_with};
 use crate::xds::Options;
 use crate::xds::canon::{any, extension, inline, milliseconds, uint};
-use crate::xds::door::{KEY_HEADER, envoy_grpc};
+use crate::xds::door::{self, KEY_HEADER, envoy_grpc};
 use crate::xds::filter;
 use crate::xds::names::NO_DOOR;
 use crate::xds::path::regex_matcher;
@@ -62,6 +62,7 @@ pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
         filter::CORS.fixed(&http::cors::v3::Cors {}),
         filter::IP.fixed(&rbac),
         filter::DOOR.slot(&ANY, &nobody()),
+        disabled(filter::OPEN.fixed(&door::open(&options.agent_cluster))),
         disabled(filter::API_KEY.fixed(&api_key())),
         disabled(filter::BASIC.fixed(&basic())),
         filter::JWT.slot(&["jwt_authn.v3.JwtAuthentication"], &jwt),

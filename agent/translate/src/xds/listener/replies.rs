@@ -1,103 +1,141 @@
-//! Problem documents for what Envoy itself answers. The door's own documents and direct responses
-//! pass untouched.
+//! What Envoy itself answers: a problem document that says which rule refused the call, or the same in
+//! gRPC's words. The door's own documents and direct responses pass untouched.
 
 use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::accesslog::v3 as log;
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
+use log::access_log_filter::FilterSpecifier;
 
+use super::refusals::{REFUSALS, Refusal, When};
 use crate::xds::canon::{
-    Fields, JsonFormat, LocalReplies, LocalReplyConfig, ResponseMapper, Text, any, header, uint,
+    BodyFormat, Fields, LocalReplies, LocalReplyConfig, ResponseMapper, Text, any, header, inline,
+    uint,
 };
+use crate::xds::names::KEY_HOST;
 
-use crate::xds::names::{ADDRESS_DENIED, FORBIDDEN, KEY_HOST, NO_DOOR, SPELLING};
+/// Where a reply carries the id of its request.
+const REQUEST_ID: &str = "x-request-id";
 
-/// The field `local_reply_config`; the first mapper that applies wins.
+/// The id of the request; one of the answer's own where Envoy gave up before it gave the request one.
+const ID: &str =
+    r#"%COALESCE({"operators":[{"command":"REQ","param":"X-REQUEST-ID"},"UNIQUE_ID"]})%"#;
+
+/// The field `local_reply_config`; the first mapper that applies wins. Refusals by the door are most of
+/// all, and come first.
 pub(super) fn mappers() -> LocalReplies {
-    let quota = "response.code_details.contains('matched_policy[quota]')";
-    let no_door = format!(
-        "response.code_details == 'ext_authz_error' || \
-         response.code_details.contains('matched_policy[{NO_DOOR}]')"
-    );
-    let address = format!("response.code_details.contains('matched_policy[{ADDRESS_DENIED}]')");
-    let forbidden = format!("response.code_details.contains('matched_policy[{FORBIDDEN}]')");
-    let rest = "response.code >= 400 && response.code_details != 'direct_response' && \
-                !response.code_details.startsWith('imp_') && \
-                !response.code_details.startsWith('ext_authz')";
-    // Of our own routes: what an upstream says comes with other details.
-    let method = "response.code == 405 && response.code_details == 'direct_response'";
-    let timeout = flags(&["UT"]);
-    let unavailable = flags(&["UF", "UH", "UC", "UR", "UO", "URX", "UPE", "LR", "NC", "DF"]);
-    let spelling = format!("request.headers['{KEY_HOST}'] == '{SPELLING}'");
-    let mappers = vec![
-        mapper(cel(&spelling), Some(421), "host_spelling", "Write the host in lower case"),
-        mapper(flags(&["NR"]), Some(404), "no_route", "No such route"),
-        mapper(cel(method), None, "method_not_allowed", "Not with this method; see Allow"),
-        retry(mapper(cel(quota), Some(429), "quota", "Quota exceeded"), "60"),
-        retry(mapper(cel(&no_door), Some(503), "enforcement_unavailable", "Try again later"), "1"),
-        mapper(
-            cel(&address),
-            Some(403),
-            "address_not_allowed",
-            "Calls from this address are not allowed",
-        ),
-        mapper(
-            cel(&forbidden),
-            Some(502),
-            "upstream_forbidden",
-            "The upstream is at an address that this gateway does not call",
-        ),
-        mapper(timeout, None, "upstream_timeout", "The upstream did not answer in time"),
-        mapper(unavailable, None, "upstream_unavailable", "The upstream cannot be reached"),
-        mapper(cel(rest), None, "gateway", "Request refused by the gateway"),
-    ];
+    let door = cel("response.code_details == 'ext_authz_denied'".to_owned());
+    let mut mappers = vec![ResponseMapper { filter: Some(door), ..Default::default() }];
+    mappers.extend(REFUSALS.iter().map(grpc));
+    mappers.extend(REFUSALS.iter().filter(|it| it.when != When::DirectResponse(503)).map(http));
     LocalReplies { config: Some(LocalReplyConfig { mappers }) }
 }
 
-fn mapper(
-    filter: log::access_log_filter::FilterSpecifier,
-    status: Option<u32>,
-    code: &str,
-    title: &str,
-) -> ResponseMapper {
+/// The problem document of RFC 9457.
+fn http(refusal: &Refusal) -> ResponseMapper {
     let pairs = [
         ("type", "about:blank"),
-        ("title", title),
+        ("title", refusal.title),
         ("status", "%RESPONSE_CODE%"),
-        ("code", code),
-        ("request_id", "%REQ(X-REQUEST-ID)%"),
+        ("code", refusal.code),
+        ("request_id", "%RESP(X-REQUEST-ID)%"),
     ];
     let field =
         |(name, text): (&str, &str)| (name.to_owned(), Text { string_value: text.to_owned() });
     let fields: BTreeMap<_, _> = pairs.into_iter().map(field).collect();
     ResponseMapper {
-        filter: Some(log::AccessLogFilter { filter_specifier: Some(filter) }),
-        status_code: status.and_then(uint),
-        body_format_override: Some(JsonFormat {
+        filter: Some(filter(&refusal.when)),
+        status_code: refusal.status.and_then(uint),
+        body_format_override: Some(BodyFormat {
             json_format: Some(Fields { fields }),
             content_type: "application/problem+json".to_owned(),
+            ..Default::default()
         }),
-        headers_to_add: Vec::new(),
+        headers_to_add: headers(refusal).collect(),
     }
 }
 
-fn retry(mut mapper: ResponseMapper, seconds: &str) -> ResponseMapper {
+/// The body becomes `grpc-message`; the status of HTTP is 200, whatever stands here. Envoy knows 429 as
+/// UNAVAILABLE, which clients try again at once.
+fn grpc(refusal: &Refusal) -> ResponseMapper {
+    let filters = vec![is_grpc(), filter(&refusal.when)];
+    let both = FilterSpecifier::AndFilter(log::AndFilter { filters });
+    let text = format!("{}: {}", refusal.code, refusal.title);
+    let status = overwritten("grpc-status", &refusal.grpc_status.to_string());
+    ResponseMapper {
+        filter: Some(log::AccessLogFilter { filter_specifier: Some(both) }),
+        body_format_override: Some(BodyFormat {
+            text_format_source: Some(inline(&text)),
+            ..Default::default()
+        }),
+        headers_to_add: headers(refusal).chain([status]).collect(),
+        ..Default::default()
+    }
+}
+
+fn headers(refusal: &Refusal) -> impl Iterator<Item = core::HeaderValueOption> {
+    let retry = refusal.retry_after.map(|seconds| overwritten("retry-after", seconds));
+    [overwritten(REQUEST_ID, ID)].into_iter().chain(retry)
+}
+
+fn overwritten(key: &str, value: &str) -> core::HeaderValueOption {
     use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
-    mapper.headers_to_add.push(header("retry-after", seconds, OverwriteIfExistsOrAdd));
-    mapper
+    header(key, value, OverwriteIfExistsOrAdd)
 }
 
-fn flags(any_of: &[&str]) -> log::access_log_filter::FilterSpecifier {
-    log::access_log_filter::FilterSpecifier::ResponseFlagFilter(log::ResponseFlagFilter {
-        flags: any_of.iter().map(|flag| (*flag).to_owned()).collect(),
-    })
+fn filter(when: &When) -> log::AccessLogFilter {
+    let details = |test: String| cel(format!("response.code_details{test}"));
+    match when {
+        When::NoScope(word) => cel(format!("request.headers['{KEY_HOST}'] == '{word}'")),
+        When::Details(words) => {
+            let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+            details(format!(" in [{}]", words.join(", ")))
+        }
+        When::DetailsAndPath(word, path) => {
+            cel(format!("response.code_details == '{word}' && request.path.matches('{path}')"))
+        }
+        When::DetailsBegin(start) => details(format!(".matches('^({start})')")),
+        When::Policy(name) => details(format!(".contains('matched_policy[{name}]')")),
+        // Of our own routes: what an upstream says comes with other details.
+        When::DirectResponse(code) => {
+            cel(format!("response.code == {code} && response.code_details == 'direct_response'"))
+        }
+        When::Flags(flags) => {
+            specified(FilterSpecifier::ResponseFlagFilter(log::ResponseFlagFilter {
+                flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            }))
+        }
+        When::Rest => cel("response.code >= 400 && response.code_details != 'direct_response' && \
+             !response.code_details.startsWith('imp_')"
+            .to_owned()),
+    }
 }
 
-fn cel(expression: &str) -> log::access_log_filter::FilterSpecifier {
-    let filter = ExpressionFilter { expression: expression.to_owned(), ..Default::default() };
-    log::access_log_filter::FilterSpecifier::ExtensionFilter(log::ExtensionFilter {
+fn is_grpc() -> log::AccessLogFilter {
+    use route::header_matcher::HeaderMatchSpecifier::StringMatch;
+    let pattern = matcher::string_matcher::MatchPattern::Prefix("application/grpc".to_owned());
+    let header = route::HeaderMatcher {
+        name: "content-type".to_owned(),
+        header_match_specifier: Some(StringMatch(matcher::StringMatcher {
+            match_pattern: Some(pattern),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    specified(FilterSpecifier::HeaderFilter(log::HeaderFilter { header: Some(header) }))
+}
+
+fn cel(expression: String) -> log::AccessLogFilter {
+    let filter = ExpressionFilter { expression, ..Default::default() };
+    specified(FilterSpecifier::ExtensionFilter(log::ExtensionFilter {
         name: "cel".to_owned(),
         config_type: Some(log::extension_filter::ConfigType::TypedConfig(any(&filter))),
-    })
+    }))
+}
+
+fn specified(filter: FilterSpecifier) -> log::AccessLogFilter {
+    log::AccessLogFilter { filter_specifier: Some(filter) }
 }

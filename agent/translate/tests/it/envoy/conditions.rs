@@ -126,7 +126,7 @@ fn names() -> Vec<&'static str> {
         "te",
         "content-length",
     ];
-    [&families[..], &of_envoy, &headers::STRIPPED_NAMES, &seen].concat()
+    [&families[..], &of_envoy, &headers::FOREIGN_NAMES, &seen].concat()
 }
 
 /// The list that the API refuses is what the edge hides, no more and no less.

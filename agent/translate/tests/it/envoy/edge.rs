@@ -76,6 +76,19 @@ async fn a_host_in_capitals_is_told_how_to_be_written() {
         let told = (answer.status, answer.problem());
         assert_eq!(told, (421, Some("host_spelling".into())), "{host}: {answer:?}");
     }
+    for (target, host, status) in [
+        ("http://API.example.com/v1/pay", HOST, 421),
+        ("http://API.example.com.:80/v1/pay", HOST, 421),
+        ("http://api.example.com.:80/v1/pay", "OTHER.test", 200),
+        ("/v1/pay", "API.example.com.:8443", 421),
+        ("/v1/pay", "api.example.com.:8443", 200),
+    ] {
+        let answer = rig.with_key(host, &format!("GET {target}")).await;
+        assert_eq!(answer.status, status, "{target} {host}: {answer:?}");
+        if status == 421 {
+            assert_eq!(answer.told().1, "host_spelling", "{target} {host}");
+        }
+    }
     assert_eq!(rig.with_key(HOST, "GET /v1/pay").await.status, 200);
     assert_eq!(rig.with_key("unknown.example.com", "GET /v1/pay").await.status, 404);
 }

@@ -44,6 +44,15 @@ impl Answer {
         lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
+    /// Status, code and request id of a problem document. The header says the same id.
+    pub(crate) fn told(&self) -> (u16, String) {
+        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let id = body["request_id"].as_str().unwrap_or_else(|| panic!("no id: {self:?}"));
+        assert_eq!(self.header("x-request-id"), Some(id), "{self:?}");
+        assert!(id.len() == 36 && body["status"] == self.status, "{self:?}");
+        (self.status, self.problem().unwrap_or_else(|| panic!("no code: {self:?}")))
+    }
+
     /// The body's problem code, if it is a problem document.
     pub(crate) fn problem(&self) -> Option<String> {
         let json = self.header("content-type")?.starts_with("application/problem+json");
@@ -52,7 +61,7 @@ impl Answer {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Below the range that the kernel gives to outgoing connections, so that nobody takes it before Envoy
 /// binds it; never the same one twice.

@@ -23,12 +23,28 @@ pub(super) fn folder() -> PathBuf {
 pub(super) struct Case {
     pub(super) shows: Vec<Shown>,
     layout: LayoutName,
+    settings: Edge,
     publishes: Vec<Publish>,
+}
+
+/// Of the gateway.
+#[derive(Clone, Copy, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Edge {
+    escaped_slash: i32,
+    underscore_headers: i32,
+    refuse_http10: bool,
+    trusted_hops: u32,
 }
 
 impl Default for Case {
     fn default() -> Self {
-        Self { shows: vec![Shown::Scopes], layout: LayoutName::Scoped, publishes: Vec::new() }
+        Self {
+            shows: vec![Shown::Scopes],
+            layout: LayoutName::Scoped,
+            settings: Edge::default(),
+            publishes: Vec::new(),
+        }
     }
 }
 
@@ -252,6 +268,14 @@ impl Case {
             LayoutName::Scoped => Layout::ScopedRoutes,
             LayoutName::WholeRds => Layout::WholeRds,
         }
+    }
+
+    pub(super) fn gateway(&self, port: u16) -> pb::Gateway {
+        let Settings { escaped_slash, underscore_headers, refuse_http10, trusted_hops } =
+            self.settings;
+        let settings =
+            pb::GatewaySettings { escaped_slash, underscore_headers, refuse_http10, trusted_hops };
+        pb::Gateway { settings: Some(settings), ..fixtures::gateway(port) }
     }
 
     pub(super) fn publishes(&self) -> Vec<pb::Publish> {

@@ -268,6 +268,7 @@ fn unpack(type_url: &str, value: &[u8]) -> Tree {
         x::filters::http::rbac::v3::RbacPerRoute,
         x::filters::http::router::v3::Router,
         x::filters::http::upstream_codec::v3::UpstreamCodec,
+        x::retry::host::previous_hosts::v3::PreviousHostsPredicate,
         x::filters::network::http_connection_manager::v3::HttpConnectionManager,
         x::http::cache::simple_http_cache::v3::SimpleHttpCacheConfig,
         x::http::early_header_mutation::header_mutation::v3::HeaderMutation,

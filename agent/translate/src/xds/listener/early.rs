@@ -1,0 +1,146 @@
+//! What happens to a call before its route is looked up: what only a proxy in front may say is taken
+//! away, and the key is written by which the scope is found.
+//!
+//! Nothing behind this may clear the route cache: filters that the first route left out would stay out.
+//! A call that must not pass gets a key that no scope has, and the reply mapper says why.
+
+use envoy_types::pb::envoy::config::common::mutation_rules::v3 as rules;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use rules::header_mutation::Action;
+
+use imp_grammar::headers::{CREDENTIAL, FOREIGN_NAMES, FOREIGN_PREFIXES, OURS};
+
+use super::limits::{HEADERS, HEADERS_BYTES};
+use super::mutation::{mutation, removed, starts_with};
+use crate::ir::{Edge, EscapedSlash};
+use crate::xds::canon::{extension, header};
+use crate::xds::names::{KEY_HOST, KEY_PORT, no_scope};
+use crate::xds::path::regex_matcher;
+
+pub(super) fn mutations(port: u16, edge: &Edge) -> Vec<core::TypedExtensionConfig> {
+    let list = |mutations| early::HeaderMutation { mutations };
+    vec![extension("strip", &list(strip(edge))), extension("canon", &list(scope_key(port, edge)))]
+}
+
+/// Takes away what only the gateway may say, and what only trusted proxies may, unless they said it.
+fn strip(edge: &Edge) -> Vec<rules::HeaderMutation> {
+    let remove = |name: &&str| mutation(Action::Remove((*name).to_owned()));
+    let mut mutations = vec![starts_with(OURS)];
+    if !edge.refuse_underscores {
+        mutations.push(other_spellings());
+    }
+    if edge.trusted_hops > 0 {
+        mutations.extend(trusted(edge.trusted_hops).map(|(_, kept, said)| set(kept, &said)));
+    }
+    mutations.extend(FOREIGN_PREFIXES.map(starts_with));
+    mutations.extend(FOREIGN_NAMES.iter().map(remove));
+    if edge.trusted_hops > 0 {
+        mutations.extend(trusted(1).map(|(name, kept, _)| set(name, &format!("%REQ({kept})%"))));
+        mutations.extend(trusted(1).iter().map(|(_, kept, _)| remove(kept)));
+    }
+    mutations
+}
+
+/// Many servers read `x_imp_plan` as `x-imp-plan`.
+fn other_spellings() -> rules::HeaderMutation {
+    let families = [&[OURS], &FOREIGN_PREFIXES[..]].concat();
+    let mut all: Vec<String> = Vec::new();
+    all.extend(families.iter().flat_map(|family| with_underscores(family)).map(|it| it + ".*"));
+    all.extend(FOREIGN_NAMES.iter().chain([&CREDENTIAL]).flat_map(|name| with_underscores(name)));
+    removed(MatchPattern::SafeRegex(regex_matcher(all.join("|"))))
+}
+
+/// Expressions for the spellings with at least one `_`, by the place of the first one.
+fn with_underscores(name: &str) -> Vec<String> {
+    let dashes = name.match_indices('-');
+    let spelled = |(place, _)| {
+        let (before, after) = name.split_at(place);
+        format!("{before}{}", after.replacen('-', "_", 1).replace('-', "[-_]"))
+    };
+    dashes.map(spelled).collect()
+}
+
+/// What proxies say of the caller: the header, where it is kept meanwhile, and what of it is kept. Of the
+/// addresses the last `hops`, which those proxies wrote; what a caller wrote stands before them.
+fn trusted(hops: u32) -> [(&'static str, &'static str, String); 4] {
+    let last = hops.saturating_sub(1);
+    let plain = |name: &str, form: &str| {
+        let said = format!("request.headers['{name}']");
+        format!("%CEL({said}.matches('^(?:{form})$') ? {said} : '')%")
+    };
+    let addresses = format!(
+        "%CEL(re.extract(request.headers['x-forwarded-for'], \
+         '^(?:.*,)?[ ]*((?:{ADDRESS},){{{last}}}{ADDRESS})$', '\\\\1'))%"
+    );
+    [
+        ("x-forwarded-for", "x-imp-for", addresses),
+        ("x-forwarded-proto", "x-imp-proto", plain("x-forwarded-proto", "https?")),
+        ("x-forwarded-host", "x-imp-fhost", plain("x-forwarded-host", "[a-zA-Z0-9.:_-]+")),
+        ("x-forwarded-port", "x-imp-fport", plain("x-forwarded-port", "[0-9]+")),
+    ]
+}
+
+/// Printable, without comma and dash: a class that costs few of the 100 instructions that an expression
+/// in CEL may have.
+const ADDRESS: &str = "[ -+.-~]*";
+
+/// How many headers there were before those with `_` were taken away.
+const BEFORE: &str = "x-imp-count";
+
+/// Pseudo-headers, and ours.
+const BESIDES: u32 = 5;
+
+/// Writes the key by which the scope is found.
+fn scope_key(port: u16, edge: &Edge) -> Vec<rules::HeaderMutation> {
+    let mut judges = vec![
+        (format!("size(request.headers) > {}", HEADERS + BESIDES), no_scope::TOO_MANY_HEADERS),
+        (format!("request.total_size > {HEADERS_BYTES}"), no_scope::HEADERS_TOO_LARGE),
+    ];
+    let mut mutations = Vec::new();
+    if edge.refuse_underscores {
+        mutations.push(set(BEFORE, "%CEL(size(request.headers))%"));
+        mutations.push(removed(MatchPattern::SafeRegex(regex_matcher(".*_.*".to_owned()))));
+        let fewer = format!("int(request.headers['{BEFORE}']) + 1 != size(request.headers)");
+        judges.push((fewer, no_scope::UNDERSCORE));
+    }
+    if edge.escaped_slash == EscapedSlash::Keep {
+        judges.push((format!("request.url_path.matches('{CONFUSING}')"), no_scope::SLASH));
+    }
+    judges.push(("request.host.matches('[A-Z]')".to_owned(), no_scope::SPELLING));
+    let judged = judges.iter().map(|(judge, word)| format!("{judge} ? '{word}' : "));
+    // With a port or without: the key ends at the colon.
+    let host = "request.host.matches('^[^:@]*(:[0-9]{1,5})?$') ? request.host : '-'";
+    let key = format!("%CEL({}{host})%", judged.collect::<String>());
+    mutations.push(set(KEY_HOST, &key));
+    if edge.refuse_underscores {
+        mutations.push(mutation(Action::Remove(BEFORE.to_owned())));
+    }
+    mutations.push(set(KEY_PORT, &port.to_string()));
+    mutations
+}
+
+/// A kept `%2F` that an upstream which decodes it would read as a way to another place: beside another
+/// slash or at the path's end (an empty segment), or beside `.` or `..`; and every `%5C`. A percent sign
+/// would end the expression, so it is written `\x25`.
+const CONFUSING: &str =
+    r"(?i)\\x255c|(?:/|\\x252f)(?:\\.|\\x252e){0,2}\\x252f|\\x252f(?:\\.|\\x252e){0,2}(?:/|;|$)";
+
+fn set(key: &str, value: &str) -> rules::HeaderMutation {
+    use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
+    mutation(Action::Append(header(key, value, OverwriteIfExistsOrAdd)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_with_an_underscore_is_another_spelling() {
+        let all = |name: &str| with_underscores(name).join("|");
+        assert_eq!(all("x-imp-"), "x_imp[-_]|x-imp_");
+        assert_eq!(all("x-real-ip"), "x_real[-_]ip|x-real_ip");
+        assert_eq!(all("proxy"), "");
+    }
+}
