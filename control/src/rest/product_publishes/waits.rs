@@ -47,12 +47,10 @@ impl Fleet {
 impl Waits {
     /// For these publishes.
     pub(super) async fn look(state: &State, publishes: &[ProductPublish]) -> Result<Self, Problem> {
+        let clusters: HashSet<ClusterId> = publishes.iter().map(|it| it.spec.cluster_id).collect();
         let mut fleets = HashMap::new();
-        for publish in publishes {
-            let cluster = publish.spec.cluster_id;
-            if !fleets.contains_key(&cluster) {
-                fleets.insert(cluster, Fleet::look(state, cluster).await?);
-            }
+        for cluster in clusters {
+            fleets.insert(cluster, Fleet::look(state, cluster).await?);
         }
         let gateways: HashSet<GatewayId> = publishes.iter().map(|it| it.spec.gateway_id).collect();
         let gateways: Vec<GatewayId> = gateways.into_iter().collect();
