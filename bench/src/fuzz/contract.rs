@@ -11,6 +11,7 @@ use imp_core::gateway::{Gateway, GatewaySpec};
 use imp_core::product_publish::{
     FrozenApiService, ProductPublishSpec, PublishStatus, base_paths_overlap,
 };
+use imp_core::route::PathMatch;
 use imp_core::upstream::UpstreamPolicy;
 use imp_core::{ApiServiceId, GatewayId, Meta, ProductPublishId, TenantId, grammar as api};
 use imp_proto::config as pb;
@@ -112,9 +113,9 @@ pub(super) fn grammar(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(rest) else { return };
     match kind % 10 {
         0 => hostname(text),
-        1 if api::path(text).is_ok() => agent_takes_path(Path::Exact, text),
-        2 if api::path(text).is_ok() => agent_takes_path(Path::Prefix, text),
-        3 if api::template(text).is_ok() => agent_takes_path(Path::Template, text),
+        1 => agent_takes_path_of(PathMatch::Exact, Path::Exact, text),
+        2 => agent_takes_path_of(PathMatch::Prefix, Path::Prefix, text),
+        3 => agent_takes_path_of(PathMatch::Template, Path::Template, text),
         4 if api::base_path(text).is_ok() => {
             agent_takes(text, |publish| publish.base_path = text.to_owned());
         }
@@ -123,6 +124,12 @@ pub(super) fn grammar(bytes: &[u8]) {
         7 if api::header_value(text).is_ok() => agent_takes_header("x-name", text),
         8 if UpstreamPolicy::default().check(text).is_ok() => upstream(text),
         _ => {}
+    }
+}
+
+fn agent_takes_path_of(api: fn(String) -> PathMatch, wire: Path, text: &str) {
+    if api(text.to_owned()).check().is_ok() {
+        agent_takes_path(wire, text);
     }
 }
 
