@@ -4,6 +4,7 @@
 use std::fmt;
 
 use imp_grammar::caps::{self, Cap};
+use imp_grammar::path::{Matcher, Pattern, matcher};
 use prost::Message as _;
 
 use crate::config as pb;
@@ -223,13 +224,32 @@ fn rewrite_bytes(route: &pb::Route) -> usize {
 /// Each backend with TLS holds certificates of authorities of its own in Envoy; the system's are many.
 const TLS_BYTES: usize = 64 * 1_024;
 
+/// How much longer than its path the expression is that stands for it: text that callers may spell in
+/// several ways is written out.
+fn spelled_out(route: &pb::Route) -> usize {
+    use path_match::Kind;
+    let (text, read) = match route.path.as_ref().and_then(|path| path.kind.as_ref()) {
+        Some(Kind::Exact(text)) => (text, Pattern::exact(text)),
+        Some(Kind::Prefix(text)) => (text, Pattern::prefix(text)),
+        Some(Kind::Template(text)) => (text, Pattern::template(text)),
+        Some(Kind::Regex(_)) | None => return 0,
+    };
+    match read.map(|pattern| matcher("/", &pattern)) {
+        Ok(Matcher::Expression { text: expression, .. }) => {
+            expression.len().saturating_sub(text.len())
+        }
+        // What cannot be read is refused behind this.
+        Ok(Matcher::Exact(_) | Matcher::Prefix(_)) | Err(_) => 0,
+    }
+}
+
 /// Each policy stands on each of its routes in Envoy's configuration.
 fn served(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
     let weight = |policy: &pb::Policy| policy.encoded_len() + parts(policy) * PART_OVERHEAD;
     let is_cors = |policy: &pb::Policy| matches!(policy.kind, Some(policy::Kind::Cors(_)));
     let of_route = |route: &pb::Route| {
         let policies = || policies::of_route(listed, route).flatten();
-        let expressions = query_bytes(route) + rewrite_bytes(route);
+        let expressions = query_bytes(route) + rewrite_bytes(route) + spelled_out(route);
         let own = ROUTE_OVERHEAD + size::route(route) + expressions;
         let once = own + policies().map(weight).sum::<usize>();
         // Preflights take another route, with all of it.

@@ -9,9 +9,9 @@ use imp_control::rest::body::Json;
 use imp_core::api_service::ApiServiceSpec;
 use imp_core::gateway::{Gateway, GatewaySpec};
 use imp_core::product_publish::{FrozenApiService, ProductPublishSpec, PublishStatus};
+use imp_core::route::PathMatch;
 use imp_core::upstream::UpstreamPolicy;
 use imp_core::{ApiServiceId, GatewayId, Meta, ProductPublishId, TenantId, grammar as api};
-use imp_grammar::path::{self, PathFault, Pattern};
 use imp_proto::config as pb;
 use imp_store::compile::DesiredPublish;
 use imp_translate::{Assembly, ir};
@@ -105,9 +105,9 @@ pub(super) fn grammar(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(rest) else { return };
     match kind % 10 {
         0 => hostname(text),
-        1 if is_path(Pattern::exact, text) => agent_takes_path(Path::Exact, text),
-        2 if is_path(Pattern::prefix, text) => agent_takes_path(Path::Prefix, text),
-        3 if is_path(Pattern::template, text) => agent_takes_path(Path::Template, text),
+        1 => agent_takes_path_of(PathMatch::Exact, Path::Exact, text),
+        2 => agent_takes_path_of(PathMatch::Prefix, Path::Prefix, text),
+        3 => agent_takes_path_of(PathMatch::Template, Path::Template, text),
         4 if api::base_path(text).is_ok() => {
             agent_takes(text, |publish| publish.base_path = text.to_owned());
         }
@@ -120,9 +120,10 @@ pub(super) fn grammar(bytes: &[u8]) {
     }
 }
 
-/// Whether the API takes it as a path of this kind.
-fn is_path(parse: fn(&str) -> Result<Pattern, PathFault>, text: &str) -> bool {
-    parse(text).is_ok_and(|pattern| path::advice::check(text, &pattern).is_ok())
+fn agent_takes_path_of(api: fn(String) -> PathMatch, wire: Path, text: &str) {
+    if api(text.to_owned()).check().is_ok() {
+        agent_takes_path(wire, text);
+    }
 }
 
 fn hostname(text: &str) {

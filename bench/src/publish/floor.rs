@@ -60,6 +60,7 @@ impl Floor {
             name: "public".to_owned(),
             gateway_class: "envoy-gateway".to_owned(),
             listeners: vec![listener],
+            settings: None,
         };
         let delta = assembly.set_gateway(ir::Gateway::parse(&gateway)?);
         stub.push(delta.all.upserts);

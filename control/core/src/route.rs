@@ -85,7 +85,8 @@ fn invalid(fault: PathFault) -> Fault {
 }
 
 impl PathMatch {
-    fn check(&self) -> Result<(), Fault> {
+    /// Whether a caller may write it.
+    pub fn check(&self) -> Result<(), Fault> {
         let (Self::Exact(text) | Self::Prefix(text) | Self::Template(text)) = self else {
             return self.pattern().map(drop);
         };

@@ -5,21 +5,24 @@ use imp_grammar::caps;
 use imp_grammar::routes::{self, Condition, Value};
 
 use crate::Violations;
-use crate::api_service::ApiServiceSpec;
 use crate::route::{Route, ValueMatch, ValueRule};
 
-/// Two routes that could take the same calls, each with its service.
+/// Two routes that could take the same calls, each with the place of its service.
 #[derive(Clone, Copy, Debug)]
 pub struct Tie<'a> {
     /// The earlier one.
-    pub first: (&'a ApiServiceSpec, &'a Route),
+    pub first: (usize, &'a Route),
     /// The later one.
-    pub second: (&'a ApiServiceSpec, &'a Route),
+    pub second: (usize, &'a Route),
 }
 
-/// The first tie among the routes of these services.
-pub fn tie<'a>(services: &[&'a ApiServiceSpec]) -> Option<Tie<'a>> {
-    let all = services.iter().flat_map(|spec| spec.routes.iter().map(move |route| (*spec, route)));
+/// The first tie among the routes of several services.
+pub fn tie<'a>(services: &[&'a [Route]]) -> Option<Tie<'a>> {
+    let of_service = |(service, routes): (usize, &&'a [Route])| {
+        let routes: &'a [Route] = routes;
+        routes.iter().map(move |route| (service, route))
+    };
+    let all = services.iter().enumerate().flat_map(of_service);
     let all: Vec<_> = all.filter_map(|of| Some((of, ranked(of.1)?))).collect();
     let tie = routes::ties(all.iter().map(|(_, ranked)| ranked.clone()), 1).pop()?;
     Some(Tie { first: all.get(tie.first)?.0, second: all.get(tie.second)?.0 })

@@ -1,6 +1,6 @@
 //! Publishing: what is served where, as immutable revisions with frozen services.
 
-use imp_core::api_service::{ApiService, ApiServiceSpec, ApiServiceStatus};
+use imp_core::api_service::{ApiService, ApiServiceStatus};
 use imp_core::check::{Check, Violations};
 use imp_core::cluster::Cluster;
 use imp_core::gateway::Gateway;
@@ -228,11 +228,13 @@ async fn gather(
 
 /// No route of a service takes the calls of another service's.
 fn refuse_ties(services: &[FrozenApiService]) -> Result<(), Refusal> {
-    let specs: Vec<_> = services.iter().map(|service| &service.spec).collect();
-    let bytes = specs.iter().map(|spec| spec.parts() * PART_BYTES).sum();
-    let Some(tie) = off_workers(bytes, || route_order::tie(&specs)) else { return Ok(()) };
-    let said = |(spec, route): (&ApiServiceSpec, &Route)| {
-        format!("route '{}' of service '{} {}'", route.name, spec.name, spec.api_version)
+    let routes: Vec<_> = services.iter().map(|service| &*service.spec.routes).collect();
+    let bytes = services.iter().map(|service| service.spec.parts() * PART_BYTES).sum();
+    let Some(tie) = off_workers(bytes, || route_order::tie(&routes)) else { return Ok(()) };
+    let said = |(service, route): (usize, &Route)| {
+        let spec = services.get(service).map(|service| &service.spec);
+        let name = spec.map(|spec| format!("{} {}", spec.name, spec.api_version));
+        format!("route '{}' of service '{}'", route.name, name.unwrap_or_default())
     };
     let detail = format!(
         "{} and {} take the same calls: give one of them a higher `priority`",

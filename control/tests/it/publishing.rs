@@ -333,3 +333,35 @@ async fn a_refused_publish_leaves_its_services_as_they_were() {
     let path = format!("/v1/api-services/{}", service["id"].as_str().unwrap());
     assert_eq!(shop.provider.get(&path).await.ok()["status"], "draft");
 }
+
+/// Which of the two would serve, the length of a variable's name would have decided.
+#[tokio::test]
+async fn services_whose_routes_take_the_same_calls_are_not_published_together() {
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let service = |name: &str, variable: &str, priority: i32| {
+        json!({
+            "name": name,
+            "backends": [{ "name": "b", "endpoints": [{ "host": "127.0.0.1", "port": 9000 }] }],
+            "routes": [{
+                "name": "item", "path": { "template": format!("/i/{{{variable}}}") },
+                "backend_id": "b", "priority": priority,
+            }],
+        })
+    };
+    let one = shop.provider.make("api-services", service("one", "id", 0)).await;
+    let other = shop.provider.make("api-services", service("other", "item_id", 0)).await;
+    let both = json!({ "api_services": [one["id"], other["id"]] });
+    shop.provider.patch(&shop.path("products"), both).await.ok();
+    let redeploy = format!("{}/redeploy", shop.path("product-publishes"));
+    let answer = shop.provider.step(&redeploy).await;
+    answer.refused(409, "ambiguous_routes", "/api_services");
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("service 'one v1'") && detail.contains("service 'other v1'"),
+        "{detail}"
+    );
+    let path = format!("/v1/api-services/{}", other["id"].as_str().unwrap());
+    shop.provider.put(&path, service("other", "item_id", 1)).await.ok();
+    shop.provider.step(&redeploy).await.ok();
+}

@@ -212,7 +212,7 @@ caps! {
         "One publish with the services frozen in it, encoded as agents get it, each policy once.",
         "control/tests/it/caps.rs::a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused";
     PUBLISH_SERVED_BYTES = 4 * MIB, Bytes, [Api],
-        "One publish as its gateway holds it: every route (512 bytes and its text, 256 more if it names methods, 128 for each byte of a condition on a query parameter, 1,024 for a rewrite with variables, 256 for one that takes the base path off, twice if it answers preflights) with the policies that apply to it (128 bytes for each header, network and origin, 2,048 for an origin with a wildcard, and the text), and 64 KiB for a backend with TLS, once per hostname.",
+        "One publish as its gateway holds it: every route (512 bytes and its text, a path as the expression that it becomes, 256 more if it names methods, 128 for each byte of a condition on a query parameter, 1,024 for a rewrite with variables, 256 for one that takes the base path off, twice if it answers preflights) with the policies that apply to it (128 bytes for each header, network and origin, 2,048 for an origin with a wildcard, and the text), and 64 KiB for a backend with TLS, once per hostname.",
         "proto/tests/it/bounds.rs::what_a_gateway_would_hold_of_a_publish_is_bounded";
     PUBLISH_HELD_BYTES = 256 * MIB, Bytes, [Agent],
         "The same for an agent: more than the API accepts, so that what it accepted under looser rules is served on.",

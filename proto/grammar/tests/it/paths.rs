@@ -181,7 +181,8 @@ fn anchors_that_would_grow_without_end_are_refused_and_served_as_before() {
     {
         let began = std::time::Instant::now();
         let judged = regexes::check_path(&bomb);
-        assert!(judged == Err(RegexFault::Anchors) || judged == Ok(()), "{bomb}: {judged:?}");
+        let known = matches!(judged, Ok(()) | Err(RegexFault::Anchors | RegexFault::Size(_)));
+        assert!(known, "{bomb}: {judged:?}");
         assert!(regexes::below("/v1", &bomb).len() < 4_000, "{bomb}");
         assert!(began.elapsed().as_millis() < 2_000, "{bomb}: {:?}", began.elapsed());
     }
