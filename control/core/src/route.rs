@@ -1,5 +1,6 @@
 //! Routes and backends: the inside of an API service.
 
+use imp_grammar::rewrite::Source;
 use imp_grammar::{caps, features};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -75,6 +76,15 @@ pub enum PathMatch {
 }
 
 impl PathMatch {
+    /// What the target of a rewrite has variables of.
+    fn rewrite_source(&self) -> Source<'_> {
+        match self {
+            Self::Template(template) => Source::Template(template),
+            Self::Regex(regex) => Source::Regex(regex),
+            Self::Exact(_) | Self::Prefix(_) => Source::Literal,
+        }
+    }
+
     fn check(&self) -> Result<(), Fault> {
         match self {
             Self::Exact(path) | Self::Prefix(path) => grammar::path(path),
@@ -117,7 +127,7 @@ impl Check for Route {
         self.check_matchers(v);
         self.check_backends(v);
         if let Some(rewrite) = &self.rewrite {
-            v.within("rewrite", |v| rewrite.check(v, &self.path));
+            v.within("rewrite", |v| rewrite.check(v, self.path.rewrite_source()));
         }
         if self.timeout_ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
             v.add("timeout_ms", "out_of_range", "1 to 3,600,000");
