@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::check::Fault;
-use crate::route::PathMatch;
 use crate::stored::is_default;
 use crate::{Violations, grammar};
 
@@ -27,9 +26,9 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    pub(crate) fn check(&self, v: &mut Violations, path: &PathMatch) {
+    pub(crate) fn check(&self, v: &mut Violations, source: Source<'_>) {
         if let Some(target) = &self.path {
-            v.take("path", check_target(target, path));
+            v.take("path", check_target(target, source));
             if self.strip_base_path {
                 let why = "`path` takes the place of the base path, too";
                 v.add("strip_base_path", "conflict", why);
@@ -44,12 +43,7 @@ impl Rewrite {
     }
 }
 
-fn check_target(target: &str, path: &PathMatch) -> Result<(), Fault> {
-    let source = match path {
-        PathMatch::Template(template) => Source::Template(template),
-        PathMatch::Regex(regex) => Source::Regex(regex),
-        PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Newer(_) => Source::Literal,
-    };
+fn check_target(target: &str, source: Source<'_>) -> Result<(), Fault> {
     let code = |fault: &RewriteFault| match fault {
         RewriteFault::Unknown(_) => "unknown_variable",
         RewriteFault::Brace | RewriteFault::TooMany => "invalid_path",

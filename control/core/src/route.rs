@@ -1,6 +1,7 @@
 //! Routes and backends: the inside of an API service.
 
 use imp_grammar::path::{self, PathFault, Pattern};
+use imp_grammar::rewrite::Source;
 use imp_grammar::{caps, features};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -85,6 +86,15 @@ fn invalid(fault: PathFault) -> Fault {
 }
 
 impl PathMatch {
+    /// What the target of a rewrite has variables of.
+    fn rewrite_source(&self) -> Source<'_> {
+        match self {
+            Self::Template(template) => Source::Template(template),
+            Self::Regex(regex) => Source::Regex(regex),
+            Self::Exact(_) | Self::Prefix(_) | Self::Newer(_) => Source::Literal,
+        }
+    }
+
     /// Whether a caller may write it.
     pub fn check(&self) -> Result<(), Fault> {
         let (Self::Exact(text) | Self::Prefix(text) | Self::Template(text)) = self else {
@@ -143,7 +153,7 @@ impl Check for Route {
         self.check_matchers(v);
         self.check_backends(v);
         if let Some(rewrite) = &self.rewrite {
-            v.within("rewrite", |v| rewrite.check(v, &self.path));
+            v.within("rewrite", |v| rewrite.check(v, self.path.rewrite_source()));
         }
         if self.timeout_ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
             v.add("timeout_ms", "out_of_range", "1 to 3,600,000");
