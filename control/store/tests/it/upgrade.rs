@@ -53,7 +53,8 @@ async fn what_was_published_before_hostnames_were_proven_goes_on(
     assert_eq!(write(&store, ask).await.unwrap().as_ref(), hosts.first());
     let (gateway, home) = (acme.gateway.id, acme.cluster.id);
     let ports = write(&store, async |tx| listener_port::claimed_by(tx, gateway, home).await).await;
-    assert_eq!(ports.unwrap(), listener_port::Port::all(&acme.gateway.spec));
+    let wanted = listener_port::Port::all(&acme.gateway.spec);
+    assert_eq!(ports.unwrap(), wanted);
     let cluster = Cluster::get(&store, &all(), home).await.unwrap().unwrap();
     assert_eq!(cluster.spec.port_ranges, usual_ranges());
 }

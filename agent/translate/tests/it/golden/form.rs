@@ -271,8 +271,7 @@ impl Case {
     }
 
     pub(super) fn gateway(&self, port: u16) -> pb::Gateway {
-        let Edge { escaped_slash, underscore_headers, refuse_http10, trusted_hops } =
-            self.settings;
+        let Edge { escaped_slash, underscore_headers, refuse_http10, trusted_hops } = self.settings;
         let settings =
             pb::GatewaySettings { escaped_slash, underscore_headers, refuse_http10, trusted_hops };
         pb::Gateway { settings: Some(settings), ..fixtures::gateway(port) }
