@@ -55,6 +55,7 @@ impl Floor {
             hostname: String::new(),
         };
         let gateway = pb::Gateway {
+            settings: None,
             id: GATEWAY.to_owned(),
             tenant_id: GATEWAY.to_owned(),
             name: "public".to_owned(),

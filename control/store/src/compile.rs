@@ -179,8 +179,8 @@ pub async fn gateways(
     store: &Store,
     which: Which<'_, GatewayId>,
 ) -> Result<Vec<Read<GatewayId, Gateway>>> {
-    let select = "SELECT id, tenant_id, name, description, gateway_class, listeners, version, \
-        created_at, updated_at FROM gateways WHERE id";
+    let select = "SELECT id, tenant_id, name, description, gateway_class, listeners, settings, \
+        version, created_at, updated_at FROM gateways WHERE id";
     let rows = read::<_, gateway::Row>(store, "gateways", select, " ORDER BY id", which);
     Ok(rows.await?.into_iter().map(|row| row.and_then(|row| Ok(row.into()))).collect())
 }
