@@ -14,15 +14,10 @@ use super::{Loaded, aside};
 pub enum OpenError {
     /// Another process has the file open.
     #[error("{path} is in use: another imp-agent runs on this state directory (--state-dir)")]
-    InUse {
-        path: String,
-    },
+    InUse { path: String },
     /// The writer thread cannot be started.
     #[error("cannot write {path}: {why}")]
-    NoThread {
-        path: String,
-        why: String,
-    },
+    NoThread { path: String, why: String },
 }
 
 /// The destination of rows.

@@ -41,10 +41,7 @@ pub enum AuthorityError {
     Days,
     /// A file could not be written.
     #[error("{path}: {why}")]
-    Write {
-        path: String,
-        why: io::Error,
-    },
+    Write { path: String, why: io::Error },
 }
 
 /// What the key file must contain, for error messages.

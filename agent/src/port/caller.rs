@@ -11,9 +11,7 @@ use tonic::Status;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     /// A process on this machine, by its user.
-    Local {
-        uid: u32,
-    },
+    Local { uid: u32 },
     /// The holder of a node certificate.
     Node {
         /// The only gateway that it may see; `None` for all.
