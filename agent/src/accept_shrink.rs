@@ -1,4 +1,4 @@
-//! `imp-agent accept-shrink`: asks the running agent beside it.
+//! `imp-agent accept-shrink`: sends the request to the running agent on this host.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,10 +8,10 @@ use anyhow::{Context as _, bail};
 
 use crate::config::AcceptShrink;
 
-/// An agent that says nothing for so long does not run.
+/// An agent that does not answer within this time is not running.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the agent says when it accepts; otherwise an error with its words.
+/// Returns the agent's answer if it accepts; otherwise its message as an error.
 pub fn ask(options: &AcceptShrink) -> anyhow::Result<String> {
     let address = &options.admin_listen;
     let answer = post(address, &serde_json::json!({ "removals": options.removals }).to_string())
@@ -36,7 +36,7 @@ fn post(address: &str, body: &str) -> std::io::Result<String> {
         body.len()
     )?;
     let mut answer = String::new();
-    // Its answers are a line long.
+    // Answers are one line.
     stream.take(64 << 10).read_to_string(&mut answer)?;
     Ok(answer)
 }

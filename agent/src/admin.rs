@@ -1,4 +1,4 @@
-//! For the operator, on loopback: is it alive, is it serving, what is it doing.
+//! The operator's port on loopback: health, readiness, metrics and status.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,32 +20,30 @@ use crate::link::{HeldResources, LinkState};
 use crate::lkg::Lkg;
 use crate::port::Address;
 
-/// A question whether it is ready is answered in this time.
+/// The time limit of a readiness check.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-/// What there is to tell.
+/// The state that the port reports.
 #[derive(Clone)]
 pub struct Admin {
-    /// Who this is.
+    /// The agent's identity.
     pub file: IdentityFile,
-    /// Where it looks for the control plane.
+    /// The address of the control plane.
     pub control: String,
-    /// Where Envoys come to.
+    /// The address that Envoys connect to.
     pub xds: Address,
-    /// How it stands with the control plane.
+    /// The state of the link to the control plane.
     pub link: watch::Receiver<LinkState>,
-    /// What is served.
     pub fleet: Fleet,
-    /// What is held of the control plane's.
+    /// The resources held from the control plane.
     pub held_resources: Arc<HeldResources>,
-    /// What is kept.
     pub lkg: Lkg,
-    /// What was counted.
+    /// The usage counts.
     pub ledger: Ledger,
 }
 
 impl Admin {
-    /// What is held back, and what to do about it.
+    /// Describes what is held back, and what to do about it.
     fn shrunk(&self) -> Option<String> {
         let now = *self.held_resources.withheld().borrow();
         (now.removals > 0).then(|| {
@@ -56,7 +54,7 @@ impl Admin {
         })
     }
 
-    /// What does not stop serving, and needs to be known.
+    /// Problems that do not stop serving.
     fn what_is_wrong(&self) -> Vec<String> {
         let disk = self.lkg.failing().map(|why| {
             format!("ready, but the disk does not take the last-known-good ({why}): a restart would find an older state")
@@ -78,11 +76,11 @@ impl Admin {
     }
 }
 
-/// What a person says of a resource set that has shrunk.
+/// The body of `/accept-shrink`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AcceptShrink {
-    /// As many as `/status` says are held back. Missing: only asks.
+    /// The number that `/status` reports as held back. If missing, only returns that number.
     removals: Option<usize>,
 }
 
@@ -118,8 +116,8 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     (StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
-/// JSON, which no web page sends to another site unasked. The number must be the one that is held back
-/// now: who accepts has seen it.
+/// Requires JSON, which a web page cannot send to another site without a preflight. The number must
+/// be the current one, so that the operator has seen what they accept.
 async fn accept_shrink(
     State(admin): State<Admin>,
     Json(said): Json<AcceptShrink>,
@@ -140,7 +138,7 @@ async fn accept_shrink(
     )
 }
 
-/// Tried, not remembered: a socket can be removed while it is served.
+/// Connects each time: a socket's file can be removed while it is served.
 async fn reachable(xds: &Address) -> std::io::Result<()> {
     let connected = async {
         match xds {

@@ -1,4 +1,5 @@
-//! The running agent: takes what is on disk, binds both ports, serves, follows the control plane.
+//! The running agent: restores the state on disk, binds both ports, serves, follows the control
+//! plane.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,62 +29,59 @@ use crate::port::{Address, Bounded, Port, PortError};
 use crate::upstreams::{self, UpstreamsError};
 use crate::usage::{self, Usage};
 
-/// Why it does not start, or does not go on: one clear line each.
+/// An error that stops the agent or its start; each prints as one line.
 #[derive(Debug, Error)]
 pub enum AppError {
-    /// A port.
+    /// A port cannot be bound.
     #[error("cannot listen on {address} ({flag}): {why}. Choose another port or stop what uses it")]
     Listen {
-        /// As given.
+        /// The address as configured.
         address: String,
-        /// Which port.
+        /// The flag that set it.
         flag: &'static str,
-        /// In words.
         why: std::io::Error,
     },
-    /// The port to Envoys.
+    /// The port to Envoys cannot be served.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The admin port in the open.
+    /// The admin port is not on loopback.
     #[error("--admin-listen {0}: only a loopback address; it has no authentication")]
     AdminInTheOpen(SocketAddr),
-    /// The state directory.
+    /// The state directory cannot be used.
     #[error("cannot use the state directory {path} (--state-dir): {why}")]
     StateDir {
-        /// As given.
+        /// The path as configured.
         path: String,
-        /// In words.
         why: std::io::Error,
     },
-    /// The last-known-good.
+    /// The last-known-good cannot be opened.
     #[error(transparent)]
     Lkg(#[from] OpenError),
-    /// Where calls may go.
+    /// An upstream flag is invalid.
     #[error(transparent)]
     Upstreams(#[from] UpstreamsError),
-    /// The control plane's address.
+    /// The control plane's address is invalid.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// The control plane's answer.
+    /// The link to the control plane cannot go on.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// A part of it failed; whoever started it should start it again.
+    /// A task failed; the agent should be restarted.
     #[error("a part of the agent ended, see the log; start it again, it serves from its state")]
     Broken,
 }
 
-/// How to start.
+/// Starts agents.
 pub struct App;
 
 /// A started agent.
 pub struct Running {
-    /// Where Envoys connect.
+    /// The address that Envoys connect to.
     pub xds: Address,
-    /// Where the operator looks.
+    /// The address of the operator's port.
     pub admin_addr: SocketAddr,
-    /// What is served.
     pub fleet: Fleet,
-    /// How it stands with the control plane.
+    /// The state of the link to the control plane.
     pub link_state: watch::Receiver<LinkState>,
     lkg: Lkg,
     cancel: CancellationToken,
@@ -91,11 +89,12 @@ pub struct Running {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What a stop waits for: calls at the door that are being decided.
+/// How long a stop waits for calls that are being decided.
 const GRACE: Duration = Duration::from_millis(250);
 
 impl App {
-    /// Serves what is on disk when this returns; the control plane is looked for meanwhile.
+    /// Starts the agent. When this returns it serves what is on disk, and connects to the control
+    /// plane in the background.
     pub async fn start(config: Config) -> Result<Running, AppError> {
         let _metrics = admin::recorder();
         let operator = bind(&config.admin_listen, "--admin-listen").await?;
@@ -113,7 +112,7 @@ impl App {
         let options = options(&config, &own_ports(&xds, admin_addr)).await?;
         let opened = open(&config, options, &cancel)?;
         let Opened { engine, fleet, lkg, ledger, usage, seen, loaded } = opened;
-        // Calls are decided from here on, and Envoys that have their configuration go on with it.
+        // From here on calls are decided, and Envoys that have their configuration continue.
         let envoys = tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone()));
         let held_resources = Arc::new(restore(fleet.clone(), lkg.clone(), loaded).await?);
         let (state, link_state) = watch::channel(match identity {
@@ -155,7 +154,7 @@ impl App {
 }
 
 impl Running {
-    /// Returns once the agent cannot go on.
+    /// Returns when the agent cannot continue.
     pub async fn ended(&mut self) -> AppError {
         let ended = tokio::select! {
             () = self.cancel.cancelled() => return AppError::Broken,
@@ -171,7 +170,7 @@ impl Running {
         }
     }
 
-    /// Stops everything and brings the state to disk.
+    /// Stops everything and writes the state to disk.
     pub async fn shutdown(mut self) {
         self.cancel.cancel();
         for task in self.tasks.drain(..) {
@@ -189,7 +188,7 @@ impl Running {
     }
 }
 
-/// What a start makes of the state directory at once.
+/// What the start reads from the state directory first.
 struct Opened {
     engine: Engine,
     fleet: Fleet,
@@ -208,7 +207,7 @@ fn own_ports(xds: &Address, admin: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-/// What is decided about Envoys; `own` are the agent's own ports.
+/// The options for Envoys; `own` are the agent's own ports.
 async fn options(config: &Config, own: &[SocketAddr]) -> Result<Options, AppError> {
     Ok(Options {
         bind_address: config.bind_address.to_string(),
@@ -223,7 +222,7 @@ async fn options(config: &Config, own: &[SocketAddr]) -> Result<Options, AppErro
 
 fn open(config: &Config, options: Options, cancel: &CancellationToken) -> Result<Opened, AppError> {
     let (lkg, loaded) = Lkg::open(&config.state_dir)?;
-    // After the lock on the other file was taken, so two agents never count in one.
+    // After the lock on the other file was taken, so that two agents never count in one.
     let (ledger, kept) = Ledger::open(&config.state_dir);
     let engine = Engine::kept_in(Arc::new(ledger.clone()));
     let usage = Usage::restore(engine.clone(), ledger.clone(), kept);
@@ -232,7 +231,7 @@ fn open(config: &Config, options: Options, cancel: &CancellationToken) -> Result
     Ok(Opened { engine, fleet, lkg, ledger, usage, seen, loaded })
 }
 
-/// Off the threads that answer calls: rendering a large state takes a while.
+/// Runs off the threads that answer calls, because rendering a large state takes a while.
 async fn restore(fleet: Fleet, lkg: Lkg, mut loaded: Loaded) -> Result<HeldResources, AppError> {
     let restored = tokio::task::spawn_blocking(move || {
         let started = std::time::Instant::now();
@@ -277,7 +276,7 @@ async fn serve_envoys(port: Port, engine: Engine, fleet: Fleet, cancel: Cancella
     let alive = KeepAlive { interval: Duration::from_secs(10), timeout: Duration::from_secs(5) };
     let server = alive
         .on_server(tonic::transport::Server::builder())
-        // Each call in flight is a stream, and callers who leave reset theirs.
+        // Each call in flight is a stream, and callers that disconnect reset theirs.
         .http2_max_pending_accept_reset_streams(Some(NODE_CALLS.size()))
         .max_concurrent_streams(u32::try_from(NODE_CALLS.value).ok())
         // Streams have limits of their own.

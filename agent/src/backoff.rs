@@ -1,11 +1,11 @@
-//! How long to wait before another try.
+//! Delays between retries.
 
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use imp_xds::client::waits;
 
-/// The waits of [`waits`], with a way to begin again.
+/// The delays of [`waits`], which can start over.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     shortest: Duration,
@@ -18,12 +18,12 @@ impl Backoff {
         Self { shortest, longest, waits: waits(shortest, longest) }
     }
 
-    /// The wait after one more failure.
+    /// The delay after another failure.
     pub(crate) fn next(&mut self) -> Duration {
         self.waits.next().unwrap_or(self.longest)
     }
 
-    /// After a success.
+    /// Starts over, after a success.
     pub(crate) fn reset(&mut self) {
         *self = Self::new(self.shortest, self.longest);
     }

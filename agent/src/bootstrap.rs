@@ -1,4 +1,4 @@
-//! What an Envoy needs to know to find the agent; everything else comes from there.
+//! The bootstrap configuration of an Envoy: how it finds the agent, which sends everything else.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use imp_grammar::caps;
 use crate::config::{Bootstrap, hostname};
 use crate::port::{AGENT_URI, ALL_GATEWAYS, Address, quoted};
 
-/// The static cluster that leads to the agent.
+/// The static cluster of the agent.
 pub const AGENT_CLUSTER: &str = "agent";
 
 /// The bootstrap, as YAML.
@@ -16,7 +16,7 @@ pub fn render(options: &Bootstrap) -> Result<String> {
     let agent = Address::or_default(options.xds_listen.as_ref(), &options.state_dir);
     let node = options.node_id.clone().unwrap_or_else(|| format!("envoy-{}", hostname()));
     let gateway = options.gateway_id.map_or(ALL_GATEWAYS.to_owned(), |id| id.to_string());
-    // JSON strings are YAML strings, whatever is in them.
+    // JSON strings are YAML strings, whatever they contain.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let tls = transport(&agent, options.node_certificate.as_deref())?;
     let addresses = [&agent].into_iter().chain(&options.other_agent);
@@ -34,7 +34,8 @@ pub fn render(options: &Bootstrap) -> Result<String> {
         .replace("@AGENT@", AGENT_CLUSTER))
 }
 
-/// One agent of the cluster. Over TCP each has an authority of its own, and Envoy one certificate.
+/// An endpoint for one agent of the cluster. Over TCP each agent has its own authority, while Envoy
+/// has one certificate.
 fn lb_endpoint(address: &Address, first: &Address) -> Result<String> {
     let one_authority =
         address == first || matches!((address, first), (Address::Unix(_), Address::Unix(_)));
@@ -42,7 +43,7 @@ fn lb_endpoint(address: &Address, first: &Address) -> Result<String> {
     Ok(format!("        - endpoint: {{address: {}}}\n", endpoint(address)?))
 }
 
-/// The agent's address, as YAML. Envoy may run in another directory, so a path is absolute.
+/// The agent's address in YAML. Envoy may run in another directory, so a path is made absolute.
 fn endpoint(agent: &Address) -> Result<String> {
     match agent {
         Address::Unix(path) => {
@@ -60,7 +61,7 @@ fn endpoint(agent: &Address) -> Result<String> {
     }
 }
 
-/// How Envoy and the agent know each other over TCP, as YAML.
+/// The TLS settings between Envoy and the agent over TCP, in YAML.
 fn transport(agent: &Address, certificate: Option<&Path>) -> Result<String> {
     let directory = match (agent, certificate) {
         (Address::Unix(_), None) => return Ok(String::new()),
@@ -93,9 +94,9 @@ const TLS: &str = r#"    transport_socket:
             - {san_type: URI, matcher: {exact: "@URI@"}}
 "#;
 
-/// One delta stream carries every type. The node is 61 KB (Envoy lists its extensions), so it goes
-/// once per stream. Clusters and their statistics are made when they are first used: 10,000 of them
-/// fit then.
+/// One delta stream carries every type. The node is 61 KB (Envoy lists its extensions), so it is
+/// sent once per stream. Clusters and their statistics are created on first use, so that 10,000 of
+/// them fit.
 const TEMPLATE: &str = r#"# Printed by imp-agent bootstrap. Envoy 1.40 or newer: it judges the address of every upstream.
 node:
   id: @NODE@

@@ -1,20 +1,20 @@
-//! What this build can serve, in the words of the API.
+//! The capabilities of this build, in the words of the API.
 
 use imp_grammar::features;
 use imp_proto::{agent as pb, policies};
 
-/// How callers may prove who they are.
+/// Supported ways of authenticating callers.
 const AUTH_MODES: [&str; 2] = ["none", "api_key"];
 
-/// Rendered as xDS.
+/// Classes that this build renders as xDS.
 const GATEWAY_CLASSES: [&str; 1] = ["envoy-gateway"];
 
-/// What a gateway does to every call.
+/// Supported settings of gateways.
 const GATEWAY_SETTINGS: [&str; 4] =
     ["escaped_slash", "underscore_headers", "http10", "trusted_hops"];
 
-/// For the heartbeat. Each policy type of the contract has its arm in both layers, or this build would
-/// not compile.
+/// The capabilities for the heartbeat. This build handles every policy type of the contract in both
+/// layers, or it would not compile.
 pub(crate) fn capabilities() -> pb::Capabilities {
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
     pb::Capabilities {

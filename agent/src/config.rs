@@ -1,4 +1,4 @@
-//! What the operator sets: every flag is also an environment variable.
+//! The configuration. Every flag is also an environment variable.
 
 mod envoy_admin;
 
@@ -10,7 +10,8 @@ use imp_process::log::LogFormat;
 use crate::port::{ALL_GATEWAYS, Address};
 pub use envoy_admin::EnvoyAdmin;
 
-/// The agent of a cluster: serves its Envoys with what the control plane says, and goes on without it.
+/// The agent of a cluster: configures its Envoys as the control plane says, also while the control
+/// plane is away.
 #[derive(Debug, Parser)]
 #[command(name = "imp-agent", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -20,34 +21,35 @@ pub struct Cli {
     pub config: Config,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve (the default).
     Serve(Config),
-    /// Issue the certificate by which an Envoy on another machine is known, and exit.
+    /// Issue the certificate that authenticates an Envoy on another machine, and exit.
     NodeCertificate(NodeCertificate),
     /// Print the bootstrap with which an Envoy finds this agent (`envoy -c FILE`), and exit.
     Bootstrap(Bootstrap),
-    /// Let the running agent remove what the control plane no longer has, although it is much at once.
+    /// Let the running agent remove what the control plane no longer has, although it is much at
+    /// once.
     AcceptShrink(AcceptShrink),
 }
 
-/// How to serve.
+/// Options of `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// Where the control plane listens for agents.
+    /// The control plane's address for agents.
     #[arg(long, env = "IMP_CONTROL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
     pub control: String,
     /// The certificate authority (PEM) of a control plane at https://.
     #[arg(long, env = "IMP_CONTROL_CA", value_name = "FILE")]
     pub control_ca: Option<PathBuf>,
-    /// Speak without TLS to a control plane on another machine. Who can listen on the way reads all
-    /// configuration and may use a registration token first; who can change traffic owns the agent.
+    /// Connect without TLS to a control plane on another machine. Anyone on the network path can
+    /// then read all configuration and the registration token, or take control of the agent.
     #[arg(long, env = "IMP_CONTROL_INSECURE")]
     pub insecure: bool,
-    /// Makes this agent a member of its cluster at the first start; of no use once registered.
-    /// Better given in the environment, where other users cannot see it.
+    /// Registers this agent with its cluster at the first start; not needed afterwards. Better set
+    /// in the environment, where other users cannot see it.
     #[arg(
         long,
         env = "IMP_REGISTRATION_TOKEN",
@@ -56,17 +58,17 @@ pub struct Config {
         allow_hyphen_values = true
     )]
     pub registration_token: Option<String>,
-    /// Where Envoys connect, for their configuration and for decisions about calls: a Unix socket
-    /// [default: xds.sock in the state directory], to which only the agent's own user may connect, and
-    /// whom --envoy-uid names; or a TCP port with TLS, for which every Envoy needs a certificate
-    /// (imp-agent node-certificate).
+    /// The address that Envoys connect to for configuration and decisions: a Unix socket [default:
+    /// xds.sock in the state directory], which only the agent's own user and the users of
+    /// --envoy-uid may connect to; or a TCP port with TLS, which requires a certificate of every
+    /// Envoy (imp-agent node-certificate).
     #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH|ADDR:PORT")]
     pub xds_listen: Option<Address>,
-    /// The user that an Envoy runs as, where it is not the agent's. Its socket must then be outside
-    /// of the state directory, which is closed to others.
+    /// The user of an Envoy that runs as another user than the agent. The socket must then be
+    /// outside of the state directory, which is closed to others.
     #[arg(long, env = "IMP_ENVOY_UID", value_delimiter = ',', value_name = "UID,..")]
     pub envoy_uid: Vec<u32>,
-    /// Where health, metrics and status are.
+    /// The address of health, metrics and status.
     #[arg(
         long,
         env = "IMP_ADMIN_LISTEN",
@@ -74,18 +76,18 @@ pub struct Config {
         value_name = "ADDR:PORT"
     )]
     pub admin_listen: String,
-    /// Holds the identity and the last-known-good configuration; made when missing.
+    /// The directory of the identity and the last-known-good configuration; created when missing.
     #[arg(long, env = "IMP_STATE_DIR", default_value = "./imp-agent-state", value_name = "DIR")]
     pub state_dir: PathBuf,
     /// The address that Envoy's listeners bind.
     #[arg(long, env = "IMP_BIND_ADDRESS", default_value = "0.0.0.0", value_name = "ADDR")]
     pub bind_address: std::net::IpAddr,
-    /// Networks that backends may be in although they are not public, as of the control plane; names
-    /// may stand in the list and count by their addresses.
+    /// Networks that backends may be in although they are not public, as configured on the control
+    /// plane; names in the list are judged by the addresses they resolve to.
     #[arg(long, env = "IMP_ALLOW_UPSTREAMS", value_delimiter = ',', value_name = "HOST|CIDR,..")]
     pub allow_upstream: Vec<String>,
-    /// What no backend reaches even in an allowed network. The agent's own ports and the control
-    /// plane's are closed anyway.
+    /// Networks that no backend may be in, even if allowed otherwise. The agent's own ports and the
+    /// control plane's are always closed.
     #[arg(
         long,
         env = "IMP_DENY_UPSTREAMS",
@@ -96,11 +98,12 @@ pub struct Config {
     /// The DNS servers that resolve the names of backends [default: those of Envoy's host].
     #[arg(long, env = "IMP_UPSTREAM_DNS", value_delimiter = ',', value_name = "ADDR:PORT,..")]
     pub upstream_dns: Vec<std::net::SocketAddr>,
-    /// The certificates of the authorities that backends' TLS is verified with, on Envoy's host
+    /// The file on Envoy's host with the certificate authorities that verify backends' TLS
     /// [default: /etc/ssl/certs/ca-certificates.crt].
     #[arg(long, env = "IMP_UPSTREAM_CA_FILE", value_name = "FILE")]
     pub upstream_ca_file: Option<PathBuf>,
-    /// Where Envoy's admin interface listens, as for `bootstrap`; a TCP port is closed to backends.
+    /// The address of Envoy's admin interface, as for `bootstrap`; a TCP port is closed to
+    /// backends.
     #[arg(
         long,
         env = "IMP_ENVOY_ADMIN",
@@ -108,44 +111,44 @@ pub struct Config {
         value_name = "off|unix:PATH|ADDR:PORT"
     )]
     pub envoy_admin: EnvoyAdmin,
-    /// How routes reach Envoy.
+    /// How routes are sent to Envoy.
     #[arg(long, env = "IMP_LAYOUT", value_enum, default_value_t = Layout::Scoped)]
     pub layout: Layout,
-    /// How log lines look; RUST_LOG says which.
+    /// The format of log lines; RUST_LOG sets the level.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// Export spans to this OpenTelemetry collector over gRPC, such as http://collector:4317.
-    /// [default: spans are in the log's lines only]
+    /// [default: spans appear in log lines only]
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
 
-/// How routes reach Envoy.
+/// How routes are sent to Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
-    /// One scope per host, replaced alone.
+    /// One scope per host, each updated separately.
     Scoped,
-    /// One table per gateway, sent whole at each change: the peer of the benchmarks.
+    /// One table per gateway, sent whole on each change; the comparison in the benchmarks.
     WholeRds,
 }
 
-/// Of which Envoy the bootstrap is.
+/// Options of `bootstrap`.
 #[derive(Clone, Debug, Args)]
 pub struct Bootstrap {
-    /// Where Envoy finds the agent [default: xds.sock in the state directory].
+    /// The agent's address [default: xds.sock in the state directory].
     #[arg(long, env = "IMP_XDS_LISTEN", value_name = "unix:PATH|ADDR:PORT")]
     pub xds_listen: Option<Address>,
-    /// Other agents of the same cluster on this machine: each of them answers when another doesn't. They
-    /// have their own identities, state directories and sockets. May be given several times.
+    /// Another agent of the same cluster on this machine, to fail over to. It has its own identity,
+    /// state directory and socket. May be given several times.
     #[arg(long, env = "IMP_OTHER_AGENTS", value_delimiter = ',', value_name = "unix:PATH")]
     pub other_agent: Vec<Address>,
     /// The agent's state directory.
     #[arg(long, env = "IMP_STATE_DIR", default_value = "./imp-agent-state", value_name = "DIR")]
     pub state_dir: PathBuf,
-    /// Where node-certificate wrote, as Envoy sees it: needed for a TCP port.
+    /// The output directory of node-certificate, as Envoy sees it: required for a TCP port.
     #[arg(long, env = "IMP_NODE_CERTIFICATE", value_name = "DIR")]
     pub node_certificate: Option<PathBuf>,
-    /// Where Envoy's admin interface listens. It has no authentication and can stop Envoy: a Unix
+    /// The address of Envoy's admin interface. It has no authentication and can stop Envoy: a Unix
     /// socket (mode 0600), relative to Envoy's working directory, or a loopback address.
     #[arg(
         long,
@@ -160,21 +163,21 @@ pub struct Bootstrap {
     /// The one gateway that this Envoy serves [default: all of the cluster].
     #[arg(long, env = "IMP_GATEWAY_ID", value_name = "UUID")]
     pub gateway_id: Option<uuid::Uuid>,
-    /// Memory at which Envoy starts to refuse calls rather than to be killed, in MiB.
+    /// MiB of memory above which Envoy refuses calls, so that it is not killed.
     #[arg(long, env = "IMP_ENVOY_MAX_HEAP_MIB", default_value_t = 2048, value_name = "MIB")]
     pub max_heap_mib: u64,
-    /// Connections of callers that Envoy holds at a time.
+    /// The most connections of callers to this Envoy.
     #[arg(long, env = "IMP_ENVOY_MAX_CONNECTIONS", default_value_t = 50_000, value_name = "N")]
     pub max_connections: u64,
 }
 
-/// How much may go.
+/// Options of `accept-shrink`.
 #[derive(Clone, Debug, Args)]
 pub struct AcceptShrink {
-    /// As many gateways and publishes as are held back [default: none; says how many are].
+    /// The number of gateways and publishes that are held back [default: none; prints the number].
     #[arg(long, value_name = "N")]
     pub removals: Option<usize>,
-    /// Where the agent's admin port is.
+    /// The address of the agent's admin port.
     #[arg(
         long,
         env = "IMP_ADMIN_LISTEN",
@@ -201,7 +204,7 @@ impl std::str::FromStr for Gateways {
     }
 }
 
-/// Who an Envoy is, and where its files go.
+/// Options of `node-certificate`.
 #[derive(Clone, Debug, Args)]
 pub struct NodeCertificate {
     /// The one gateway that this Envoy may serve, or all of the cluster.
@@ -210,10 +213,11 @@ pub struct NodeCertificate {
     /// Envoy's node id, as in the bootstrap.
     #[arg(long, value_name = "NAME")]
     pub node_id: String,
-    /// For how long it is good. Envoys that are connected stay so when it ends.
+    /// Days of validity. Connected Envoys stay connected when it ends.
     #[arg(long, default_value_t = 365, value_name = "DAYS")]
     pub days: u32,
-    /// Gets node.pem, node.key, ca.pem and sds.yaml; Envoy takes renewed ones without a restart.
+    /// The directory for node.pem, node.key, ca.pem and sds.yaml; Envoy reloads renewed files
+    /// without a restart.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// The agent's state directory, with its authority's key.
@@ -222,12 +226,12 @@ pub struct NodeCertificate {
 }
 
 impl Config {
-    /// Where Envoys connect.
+    /// The address that Envoys connect to.
     pub fn xds(&self) -> Address {
         Address::or_default(self.xds_listen.as_ref(), &self.state_dir)
     }
 
-    /// For tests: free ports, a state directory of their own.
+    /// A configuration for tests: free ports and a state directory of their own.
     pub fn in_process(control: &str, state_dir: &Path) -> Self {
         Self {
             control: control.to_owned(),
@@ -251,7 +255,7 @@ impl Config {
     }
 }
 
-/// The machine's name, for people.
+/// The machine's name, for display.
 pub fn hostname() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let named = [kernel.trim().to_owned(), std::env::var("HOSTNAME").unwrap_or_default()];

@@ -1,8 +1,8 @@
-//! The door: Envoy asks about every call, and forwards none without an answer.
+//! The authorization service: Envoy asks it about every call and forwards none without an answer.
 //!
-//! ext_authz over gRPC, on the port where Envoy gets its configuration. Publish, route and the rules to
-//! judge by come from the route itself (`context_extensions`), never from the caller. The decision is
-//! [`imp_enforce::Engine`]'s; here it is put into Envoy's words.
+//! ext_authz over gRPC, on the port where Envoy gets its configuration. Publish, route and access
+//! rules come from the route itself (`context_extensions`), never from the caller.
+//! [`imp_enforce::Engine`] decides; this module translates to and from Envoy's messages.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use auth::attribute_context::HttpRequest;
 use auth::authorization_server::{Authorization, AuthorizationServer};
 use auth::check_response::HttpResponse;
 
-/// Identity headers: set by the door or not there at all.
+/// Identity headers: set by this service or removed.
 const IDENTITY: [&str; 4] =
     ["x-imp-consumer", "x-imp-subscription", "x-imp-customer", "x-imp-plan"];
 
@@ -35,7 +35,7 @@ pub struct ExtAuthz {
     counters: Counters,
 }
 
-/// Looked up once: a call costs an addition each.
+/// Metric handles, looked up once, so that a call only increments them.
 struct Counters {
     allowed: Counter,
     unauthenticated: Counter,
@@ -68,7 +68,7 @@ impl Counters {
 }
 
 impl ExtAuthz {
-    /// Closed until the fleet is open: an engine that has not loaded its resource set knows nobody.
+    /// Refuses until the fleet is open: an engine without its resource set knows no credentials.
     pub fn service(engine: Engine, fleet: Fleet) -> AuthorizationServer<Self> {
         let door = Self { engine, fleet, counters: Counters::new() };
         AuthorizationServer::new(door).max_decoding_message_size(NODE_QUESTION_BYTES.size())
@@ -82,7 +82,7 @@ impl ExtAuthz {
         let call = Call { client, ..call(caller.gateway(), said, &http) };
         let request_id = http.headers.get("x-request-id").map_or("", String::as_str);
         match self.engine.decide(&call) {
-            // Nobody says here how the call ends, so the permit does.
+            // Nothing here reports how the call ends, so dropping the permit ends it.
             Ok(permit) => {
                 self.counters.allowed.increment(1);
                 allow(permit.admission())
@@ -142,7 +142,8 @@ fn call<'a>(
     }
 }
 
-/// A key counts before a token. Envoy joins repeated headers with a comma, which neither contains.
+/// A key takes precedence over a token. Envoy joins repeated headers with a comma, which neither
+/// contains.
 fn presented(headers: &HashMap<String, String>) -> Presented<'_> {
     let (Some(value), is_key) = (match headers.get(KEY_HEADER) {
         Some(key) => (Some(key.as_str()), true),
@@ -157,13 +158,13 @@ fn presented(headers: &HashMap<String, String>) -> Presented<'_> {
     }
 }
 
-/// The token of RFC 6750; its scheme is spelled as the caller likes.
+/// The bearer token (RFC 6750); the scheme is case-insensitive.
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }
 
-/// Where the call comes from.
+/// The caller's address.
 fn address(peer: &auth::attribute_context::Peer) -> Option<IpAddr> {
     use envoy_types::pb::envoy::config::core::v3::address::Address::SocketAddress;
     match peer.address.as_ref()?.address.as_ref()? {
@@ -199,8 +200,8 @@ fn is_grpc(http: &HttpRequest) -> bool {
     http.headers.get("content-type").is_some_and(|said| said.starts_with("application/grpc"))
 }
 
-/// Envoy makes `grpc-message` of the body, and takes this status in place of its own: by itself it says
-/// UNAVAILABLE for 429, which clients try again at once.
+/// Envoy makes `grpc-message` of the body and replaces its own status by this one: by default it
+/// answers UNAVAILABLE for 429, which clients retry at once.
 fn deny_grpc(denial: &Denial) -> auth::CheckResponse {
     let mut headers = vec![set(("grpc-status", i32::from(grpc_code(denial.status)).to_string()))];
     headers.extend(denial.response_headers.iter().cloned().map(set));
@@ -229,7 +230,7 @@ fn response(code: Code, http: HttpResponse) -> auth::CheckResponse {
     }
 }
 
-/// Whatever the caller or the upstream said under this name is overwritten.
+/// Overwrites whatever the caller or the upstream sent under this name.
 fn set((key, value): (&'static str, String)) -> HeaderValueOption {
     use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
     HeaderValueOption {

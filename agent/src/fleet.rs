@@ -1,11 +1,11 @@
-//! Towards Envoy: what the agent holds becomes resource sets, and what Envoys say about them becomes
+//! The side to Envoy: the agent's resources become resource sets, and Envoys' answers become
 //! statuses.
 //!
-//! One lock (`Core`) guards everything that must agree: the assembly, the statuses, what is staged
-//! for the resource sets. It is held while one change is rendered and never across an await; who waits for
-//! it on a worker of the runtime gives that worker's tasks away first. Publishes come from the link's
-//! worker and take it themselves; keys and entitlements go to the engine without it. Events come
-//! from Envoys' streams, which must not wait, through a queue and one thread.
+//! One lock (`Core`) guards everything that must be consistent: the assembly, the statuses, what is
+//! staged for the resource sets. It is held while one change is rendered, never across an await; a
+//! runtime worker that waits for it first hands over its tasks. The link's worker takes it for
+//! publishes; keys and entitlements go to the engine without it. Events come from Envoys' streams,
+//! which must not wait, through a queue and one thread.
 
 mod acknowledgements;
 mod core;
@@ -37,7 +37,7 @@ use gateway_resources::GatewayResources;
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use restore::{Restored, Whole};
 
-/// The Envoys of a cluster. Clones are one fleet.
+/// The Envoys of a cluster. Clones share one fleet.
 #[derive(Clone)]
 pub struct Fleet {
     shared: Arc<Shared>,
@@ -48,24 +48,24 @@ struct Shared {
     gateway_resources: GatewayResources,
     ads: AdsServer,
     news: News,
-    /// The one that [`Core`] has; what only decisions need does not wait for its lock.
+    /// Shared with [`Core`], so that changes for decisions only need not wait for its lock.
     engine: Engine,
     decides: AtomicBool,
     refusers: Refusers,
 }
 
-/// Wakes who reports.
+/// Wakes the reporters.
 #[derive(Debug)]
 pub(crate) struct News {
     /// Some publish has another status.
     pub(crate) statuses: watch::Sender<()>,
-    /// Other gateways are refused.
+    /// The set of refused gateways has changed.
     pub(crate) gateways: watch::Sender<()>,
-    /// An Envoy came or left.
+    /// An Envoy connected or disconnected.
     pub(crate) nodes: watch::Sender<()>,
 }
 
-/// For people and metrics.
+/// Counts for status and metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Size {
     /// Gateways held.
@@ -77,7 +77,8 @@ pub struct Size {
 }
 
 impl Fleet {
-    /// An empty fleet, closed: Envoys are refused until [`Self::open`]. Its task ends with `cancel`.
+    /// An empty, closed fleet: Envoys are refused until [`Self::open`]. Its task ends with
+    /// `cancel`.
     pub fn start(options: Options, engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
         let gateway_resources = GatewayResources::default();
         let (events, queue) = mpsc::unbounded_channel();
@@ -106,14 +107,14 @@ impl Fleet {
         fleet
     }
 
-    /// What Envoys say may mean to render a lot. A runtime whose worker does that does not look at its
-    /// sockets meanwhile: a revocation would wait. So it is done on a thread of its own.
+    /// Handles Envoys' answers on a thread of its own: they can cause a lot of rendering, and a
+    /// runtime worker that computes does not poll its sockets, so a revocation would wait.
     fn listen_on_a_thread(
         self,
         queue: mpsc::UnboundedReceiver<EnvoyEvent>,
         cancel: CancellationToken,
     ) {
-        // Nobody hears Envoys any more: better to start again.
+        // If this thread ends, the agent must restart.
         let ends = cancel.clone().drop_guard();
         let listen = move || {
             let _ends = ends;
@@ -127,17 +128,17 @@ impl Fleet {
             }
         });
         if let Err(error) = started {
-            // What was moved into it is dropped, and ends the agent.
+            // The guard that moved into it is dropped, which ends the agent.
             tracing::error!(%error, "the fleet's thread cannot be started");
         }
     }
 
-    /// Takes from disk what decisions need.
+    /// Restores from disk what decisions need.
     pub fn restore_access(&self, loaded: &mut Loaded) -> Whole {
         restore::load_access(&self.shared.engine, loaded)
     }
 
-    /// Takes the rest of what was on disk; gives what of it could be read. Blocks.
+    /// Restores the rest. Returns what could be read. Blocks.
     pub fn restore(&self, whole: Whole, loaded: &mut Loaded) -> Vec<Restored> {
         let mut core = self.lock();
         let restored = core.restore(whole, loaded);
@@ -146,7 +147,7 @@ impl Fleet {
         restored
     }
 
-    /// From now on calls are decided; Envoys may have to wait for their configuration.
+    /// From now on calls are decided; Envoys may still wait for their configuration.
     pub fn decide(&self) {
         self.shared.decides.store(true, Ordering::Release);
     }
@@ -159,7 +160,7 @@ impl Fleet {
     /// From now on Envoys are served.
     pub fn open(&self) {
         self.decide();
-        // Held before anybody is let in: nobody is served a resource set without its content.
+        // Locked before any Envoy is admitted, so that none is served an incomplete resource set.
         let mut core = self.lock();
         self.shared.gateway_resources.open();
         core.commit();
@@ -171,9 +172,9 @@ impl Fleet {
         self.shared.gateway_resources.is_open()
     }
 
-    /// Takes entitlements and credentials, and nothing else of what is given. They concern the
-    /// decisions alone, so they wait for nothing that is rendered: a key is revoked while a publish of
-    /// any size is on its way to Envoy.
+    /// Takes only the entitlements and credentials among these. They concern decisions alone, so
+    /// they wait for no rendering: a key is revoked even while a large publish is on its way to
+    /// Envoy.
     pub fn enforce(&self, upserts: &[Item], removals: &[(ResourceType, String)]) {
         let engine = &self.shared.engine;
         for item in upserts {
@@ -192,7 +193,7 @@ impl Fleet {
         }
     }
 
-    /// Takes changes of gateways and publishes that came together; they become visible together.
+    /// Takes changes of gateways and publishes that arrived together; they become visible together.
     pub fn change(
         &self,
         upserts: Vec<Item>,
@@ -211,7 +212,7 @@ impl Fleet {
         for (_, id, rejected) in gateways {
             core.reject_gateway(&id, &rejected);
         }
-        // What is served goes first; what is told about it can wait.
+        // Resources are sent first; the status report can wait.
         core.commit();
         core.follow_all();
         for (_, id, rejected) in publishes {
@@ -220,22 +221,22 @@ impl Fleet {
         self.tell(core);
     }
 
-    /// Whether a status that was not taken yet tells more than that something is on its way.
+    /// Whether any status not yet taken is a verdict rather than progress.
     pub fn has_verdict(&self) -> bool {
         self.lock().tracker.has_verdict()
     }
 
-    /// Statuses that changed since they were last taken, at most so many.
+    /// Takes at most `most` statuses that changed since they were last taken.
     pub fn take_changed(&self, most: usize) -> Vec<pb::PublishStatus> {
         self.lock().tracker.take_changed(most)
     }
 
-    /// The gateways that are refused, if these are others than were last taken.
+    /// Takes the refused gateways, if they changed since they were last taken.
     pub fn take_refused_gateways(&self) -> Option<Vec<pb::GatewayRefusal>> {
         self.lock().refused_gateways.take_changed()
     }
 
-    /// A new listener is to be told everything.
+    /// Marks everything as changed, for a new report stream.
     pub fn all_changed(&self) {
         let mut core = self.lock();
         core.tracker.all_changed();
@@ -263,7 +264,7 @@ impl Fleet {
         self.lock().size()
     }
 
-    /// The service that Envoys connect to.
+    /// The gRPC service that Envoys connect to.
     pub fn ads(&self) -> AdsServer {
         self.shared.ads.clone()
     }
@@ -313,8 +314,8 @@ impl Fleet {
         }
     }
 
-    // After a panic of another holder the state may lack a part of one change; to go on serving is
-    // better than to refuse everyone for good.
+    // After a panic of another holder the state may lack a part of one change; continuing is better
+    // than refusing everyone permanently.
     fn lock(&self) -> MutexGuard<'_, Core> {
         match self.shared.core.try_lock() {
             Ok(core) => core,
@@ -326,8 +327,8 @@ impl Fleet {
     }
 }
 
-/// Waits without holding up the runtime: another thread takes over the worker's tasks, among them
-/// the timer and the sockets that it may have been looking after.
+/// Waits without blocking the runtime: another thread takes over the worker's tasks, including the
+/// timer and the sockets it may have been polling.
 fn aside<T>(wait: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
@@ -336,10 +337,10 @@ fn aside<T>(wait: impl FnOnce() -> T) -> T {
     }
 }
 
-/// What came while one batch was worked on is the next batch.
+/// The most events handled as one batch; events that arrive meanwhile form the next one.
 const BATCH: usize = 1024;
 
-/// How often it is looked at what waits for time to pass.
+/// How often timeouts are checked.
 const TICK: Duration = Duration::from_millis(250);
 
 async fn listen(
@@ -368,12 +369,12 @@ async fn listen(
 
 #[cfg(test)]
 impl Fleet {
-    /// One that knows nothing yet.
+    /// An empty fleet.
     pub(crate) fn empty(lkg: Lkg, cancel: CancellationToken) -> Self {
         Self::with(Engine::new(), lkg, cancel)
     }
 
-    /// One that tells this engine.
+    /// An empty fleet with this engine.
     pub(crate) fn with(engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
         let options = Options {
             bind_address: "127.0.0.1".into(),
@@ -384,7 +385,7 @@ impl Fleet {
         Self::start(options, engine, lkg, cancel)
     }
 
-    /// Holds the lock while it runs, as a change that takes long does.
+    /// Runs this under the lock, like a long change.
     pub(crate) fn while_locked(&self, run: impl FnOnce()) {
         let _core = self.lock();
         run();

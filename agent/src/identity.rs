@@ -1,4 +1,4 @@
-//! Who this agent is: what registration gave it, kept in a file that only its owner reads.
+//! The agent's identity, as registration issued it, in a file that only its owner can read.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -15,17 +15,16 @@ use crate::lkg::aside;
 /// A registered agent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Its id.
     pub agent_id: String,
     /// The cluster that it serves.
     pub cluster_id: String,
-    /// Proves it, together with the key, until it expires.
+    /// Authenticates the agent, together with the key, until it expires.
     pub jwt: String,
-    /// Of the key that the JWT is bound to. It never leaves this machine.
+    /// The seed of the key that the JWT is bound to. It never leaves this machine.
     pub key: Seed,
-    /// When the JWT came, Unix milliseconds.
+    /// When the JWT was received, Unix milliseconds.
     pub issued_at_ms: i64,
-    /// When the JWT ends, Unix milliseconds.
+    /// When the JWT expires, Unix milliseconds.
     pub expires_at_ms: i64,
 }
 
@@ -39,17 +38,17 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What a private key is made from.
+/// The seed of a private key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seed([u8; SEED_BYTES]);
 
 impl Seed {
-    /// For a new key.
+    /// A random seed for a new key.
     pub fn random() -> Self {
         Self(random())
     }
 
-    /// The key; None: it is none, which no seed is.
+    /// The key. Every seed makes a valid one, so this is never `None` in practice.
     pub fn key(&self) -> Option<PrivateKey> {
         PrivateKey::from_seed(&self.0)
     }
@@ -78,22 +77,22 @@ impl<'de> Deserialize<'de> for Seed {
 }
 
 impl Identity {
-    /// When to ask for a new JWT: with a third of its life left.
+    /// When to request a new JWT: when a third of its lifetime is left.
     pub fn renew_at_ms(&self) -> i64 {
         let life = self.expires_at_ms.saturating_sub(self.issued_at_ms).max(0);
         self.expires_at_ms.saturating_sub(life / 3)
     }
 
-    /// Whether the JWT can still be good.
+    /// Whether the JWT can still be valid.
     pub fn is_valid_at(&self, now_ms: i64) -> bool {
         now_ms < self.expires_at_ms
     }
 }
 
-/// What the file must hold.
+/// What the file must contain, for error messages.
 const IDENTITY: &str = "the identity that this agent got when it registered (JSON)";
 
-/// More is not an identity.
+/// The largest identity file.
 const MOST: u64 = 64 * 1024;
 
 /// The file of an identity.
@@ -103,7 +102,7 @@ pub struct IdentityFile {
 }
 
 impl IdentityFile {
-    /// In the state directory.
+    /// The file in the state directory.
     pub fn within(state_dir: &Path) -> Self {
         Self { path: state_dir.join("identity.json") }
     }
@@ -113,7 +112,7 @@ impl IdentityFile {
         &self.path
     }
 
-    /// None: not registered yet.
+    /// Loads the identity; `None` if the agent is not registered yet.
     pub fn load(&self) -> Result<Option<Identity>, FileFault> {
         let unreadable =
             |error: &std::io::Error| FileFault::unreadable(&self.path, IDENTITY, error);
@@ -128,12 +127,12 @@ impl IdentityFile {
         serde_json::from_slice(&bytes).map(Some).map_err(found)
     }
 
-    /// Makes room for another identity; what is there stays beside it, for people.
+    /// Renames the file to make room for another identity; the old one is kept for the operator.
     pub fn move_aside(&self) -> std::io::Result<PathBuf> {
         aside::move_aside(&self.path)
     }
 
-    /// Replaces it as a whole: a crash leaves the old one or the new one.
+    /// Replaces the file atomically: a crash leaves the old one or the new one.
     pub fn save(&self, identity: &Identity) -> std::io::Result<()> {
         let draft = self.path.with_extension("json.new");
         let mut file = std::fs::OpenOptions::new()
@@ -142,7 +141,7 @@ impl IdentityFile {
             .truncate(true)
             .mode(0o600)
             .open(&draft)?;
-        // A draft of an earlier crash may have been made with another mode.
+        // A temporary file from an earlier crash may have another mode.
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         file.write_all(&serde_json::to_vec_pretty(identity)?)?;
         file.sync_all()?;
@@ -154,7 +153,8 @@ impl IdentityFile {
     }
 }
 
-/// Where it is wrong, and how. The words of the parser quote what stands there, which may be a secret.
+/// Where the file is invalid, and how. The parser's message quotes the content, which may be
+/// secret.
 fn without_content(error: &serde_json::Error, bytes: &[u8]) -> String {
     use serde_json::error::Category;
     let what = match error.classify() {

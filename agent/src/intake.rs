@@ -1,4 +1,4 @@
-//! Resources of the control plane, parsed. What comes out of here can be served.
+//! Parses resources of the control plane. Parsed items can be served.
 
 use imp_enforce::{Credential, Entitlement, PublishAccess};
 use imp_process::traces;
@@ -8,7 +8,7 @@ use imp_translate::ir;
 use imp_xds::{Resource, TypeUrl};
 use tracing::Span;
 
-/// Whether a type is rendered for Envoy. The others are for decisions alone.
+/// Whether a type is rendered for Envoy. The others are only for decisions.
 pub fn is_rendered(of: ResourceType) -> bool {
     match of {
         ResourceType::Gateway | ResourceType::Publish => true,
@@ -16,7 +16,7 @@ pub fn is_rendered(of: ResourceType) -> bool {
     }
 }
 
-/// What is subscribed to.
+/// The types to subscribe to.
 pub fn type_urls() -> Vec<TypeUrl> {
     ResourceType::ALL.iter().map(|of| TypeUrl::from(of.type_url())).collect()
 }
@@ -26,33 +26,32 @@ pub fn type_urls() -> Vec<TypeUrl> {
 pub enum Item {
     /// Parsed for Envoy.
     Gateway(ir::Gateway),
-    /// Parsed for Envoy and for the door.
+    /// Parsed for Envoy and for decisions.
     Publish(Box<Publish>),
-    /// For the door.
+    /// For decisions.
     Entitlement(Entitlement),
-    /// For the door.
+    /// For decisions.
     Credential(Credential),
 }
 
 /// One revision of a publish.
 #[derive(Clone, Debug)]
 pub struct Publish {
-    /// For Envoy.
+    /// The part for Envoy.
     pub routes: ir::Publish,
-    /// For the door.
+    /// The part for decisions.
     pub access: PublishAccess,
-    /// As it came.
+    /// The encoded message.
     pub wire: bytes::Bytes,
-    /// From here until Envoys have it: a part of the trace of the request that made it so.
+    /// A part of the trace of the request that caused it; open until Envoys have it.
     pub span: Span,
 }
 
 /// A resource that cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// In one line.
     pub reason: String,
-    /// Of a publish: the revision, if that much could be read.
+    /// For a publish, its revision if that could be read.
     pub revision: Option<u64>,
 }
 
@@ -80,7 +79,7 @@ pub fn parse(kind: ResourceType, resource: &Resource) -> Result<Item, Rejected> 
     }
 }
 
-/// What is restored, or came with a first answer, has no cause.
+/// Restored resources and those of a first response have no cause.
 fn span(resource: &Resource) -> Span {
     let Some(metadata) = resource.metadata() else { return Span::none() };
     let text = |name| metadata.text(cause::NAMESPACE, name).unwrap_or_default();
@@ -98,19 +97,19 @@ fn credential(resource: &Resource) -> Result<Credential, Rejected> {
     Credential::parse(&decode(resource)?).map_err(Rejected::new)
 }
 
-/// What a decision needs of a resource.
+/// The part of a resource that decisions need.
 pub(crate) enum Access {
-    /// Who may call, and the revision that says so.
+    /// The access rules of a publish, and their revision.
     Publish(PublishAccess, u64),
     /// What a subscription may do.
     Entitlement(Entitlement),
     /// A key.
     Credential(Credential),
-    /// Nothing.
+    /// Not needed by decisions.
     None,
 }
 
-/// Reads what a decision needs, and no more.
+/// Parses only the part that decisions need.
 pub(crate) fn access(kind: ResourceType, resource: &Resource) -> Result<Access, Rejected> {
     Ok(match kind {
         ResourceType::Gateway => Access::None,
@@ -123,20 +122,20 @@ pub(crate) fn access(kind: ResourceType, resource: &Resource) -> Result<Access, 
     })
 }
 
-/// Parses a publish of this id.
+/// Parses a publish with this id.
 pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
     let message: pb::Publish = decode(&Resource::new(id, "", wire.clone()))?;
     let revision = Some(message.revision);
     let routes = ir::Publish::parse(&message)
         .map_err(|fault| Rejected { reason: fault.to_string(), revision })?;
-    // Only now: the parser has counted how much there is.
+    // After the parser, which has checked the sizes.
     let access = PublishAccess::from(&message);
-    // Its routes name the rules that their calls are judged by.
+    // Its routes name the access rules that apply to their calls.
     let routes = ir::Publish { access: access.digest(), ..routes };
     Ok(Publish { routes, access, wire, span: Span::none() })
 }
 
-/// A resource stands under its own id, so that taking away the name takes away the object.
+/// Requires that a resource is named by its own id, so that removing the name removes the object.
 fn decode<M: pb::Resource>(resource: &Resource) -> Result<M, Rejected> {
     let message = M::decode(resource.value().clone())
         .map_err(|fault| Rejected::new(format!("not a {}: {fault}", M::TYPE.name())))?;

@@ -1,12 +1,12 @@
-//! The file of counts: every call is in it before it is answered.
+//! The usage file: every call is counted in it before it is answered.
 //!
-//! Slots of a fixed size, written in place with positioned writes. A write goes to the page cache,
-//! which outlives the process: nothing is lost by `kill -9`. A power cut loses what was not synced,
-//! which is done once a second. Not memory-mapped: that needs `unsafe`, and a full disk would be a
-//! signal instead of an error.
+//! Fixed-size slots, written in place with positioned writes. A write goes to the page cache, which
+//! outlives the process: `kill -9` loses nothing. A power failure loses what was not synced, which
+//! happens once a second. Not memory-mapped, because that needs `unsafe`, and a full disk would
+//! raise a signal instead of an error.
 //!
-//! Nothing here stops a call. What cannot be written (no room, a failing disk) is counted in memory,
-//! told from there, and written when that is possible again.
+//! Nothing here stops a call. Counts that cannot be written (no space, a failing disk) are kept in
+//! memory, reported from there, and written when that is possible again.
 
 mod format;
 mod slots;
@@ -23,7 +23,7 @@ use crate::lkg::aside;
 use format::{Header, Slot};
 use slots::Slots;
 
-/// The counts on disk. Clones are one.
+/// The counts on disk. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -32,24 +32,24 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    /// None: the disk does not give one.
+    /// `None` if the file cannot be opened.
     file: RwLock<Option<File>>,
     header: Mutex<Header>,
     slots: Mutex<Slots>,
-    /// The life of the counters that slots belong to; see [`Header::generation`].
+    /// The generation of the counters that slots belong to; see [`Header::generation`].
     generation: AtomicU32,
-    /// Something is in memory only.
+    /// Whether some counts are in memory only.
     behind: AtomicBool,
-    /// Something is not synced.
+    /// Whether some counts are not synced.
     dirty: AtomicBool,
 }
 
-/// What was kept: name, count, and how much of it is known elsewhere.
+/// A stored counter: name, count, and the committed part of the count.
 pub type Kept = (String, Pair, Pair);
 
 impl Ledger {
-    /// Opens or makes the file in the state directory. A damaged one is moved aside; when single
-    /// slots are damaged, the others go on under a new epoch, with what was not committed.
+    /// Opens or creates the file in the state directory. A damaged file is moved aside; if single
+    /// slots are damaged, the others continue under a new epoch with their uncommitted part.
     pub fn open(state_dir: &Path) -> (Self, Vec<Kept>) {
         let path = state_dir.join("usage.bin");
         let (header, slots, kept) = match format::read(&path) {
@@ -82,7 +82,7 @@ impl Ledger {
         (ledger, kept)
     }
 
-    /// Opens the file and brings what was read into the form of this life.
+    /// Opens the file and rewrites what was read for this generation.
     fn begin(&self, kept: &[Kept]) -> std::io::Result<()> {
         let file = format::open(&self.shared.path, false)?;
         file.write_all_at(&self.header().encode(), 0)?;
@@ -103,7 +103,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Which life of the counters it is: the control plane adds lives up.
+    /// The epoch of the counters: the control plane sums over epochs.
     pub fn epoch(&self) -> String {
         self.header().epoch.to_string()
     }
@@ -113,14 +113,14 @@ impl Ledger {
         self.header().sequence
     }
 
-    /// Keeps the number of the last batch.
+    /// Stores the number of the last batch.
     pub fn keep_sequence(&self, sequence: u64) {
         let mut header = self.header();
         header.sequence = sequence;
         self.write_header(&header);
     }
 
-    /// Whose counts these are, as the control plane knows it; true: they were another's.
+    /// Records the agent's id. Returns true if the counts were another agent's.
     pub fn owned_by(&self, agent: &str) -> bool {
         let mut header = self.header();
         let before = std::mem::replace(&mut header.agent, format::check(agent.as_bytes()));
@@ -128,13 +128,13 @@ impl Ledger {
         before != 0 && before != header.agent
     }
 
-    /// Whether something is in memory only.
+    /// Whether some counts are in memory only.
     pub fn is_behind(&self) -> bool {
         self.shared.behind.load(Ordering::Acquire)
     }
 
-    /// Gets over whatever is wrong with the file: makes it again if it is gone or was never open, and
-    /// has everything brought to it. Blocks.
+    /// Repairs the file: creates it again if it is gone or was never open, and has all counts
+    /// written to it. Blocks.
     pub fn heal(&self, bring_all: impl FnOnce()) {
         if !self.is_behind() && !self.is_gone() {
             return;
@@ -161,7 +161,7 @@ impl Ledger {
             bring_all();
             return Ok(());
         }
-        // Under another name until every count is in it.
+        // Under a temporary name until every count is in it.
         let draft = path.with_extension("bin.new");
         self.make(&draft)?;
         bring_all();
@@ -194,7 +194,7 @@ impl Ledger {
         named.is_none_or(|named| (named.dev(), named.ino()) != (open.dev(), open.ino()))
     }
 
-    /// Brings it to the disk itself, for the case of a power cut. Blocks. False: it is not there.
+    /// Syncs the file to disk, against power failures. Blocks. Returns false if that failed.
     pub fn sync(&self) -> bool {
         if !self.shared.dirty.swap(false, Ordering::AcqRel) {
             return !self.is_behind();
@@ -207,7 +207,7 @@ impl Ledger {
         synced && !self.is_behind()
     }
 
-    /// Frees names that nobody counts under and that are over.
+    /// Frees names that have no counter and are over.
     pub fn sweep(&self, is_over: impl Fn(&str, Pair) -> bool) {
         let idle = self.slots().idle();
         for (name, place) in idle {
@@ -246,12 +246,12 @@ impl Ledger {
         }
     }
 
-    /// More slots; false: the disk has no room for them.
+    /// Adds slots. Returns false if the disk has no space for them.
     fn grow(&self, slots: &mut Slots) -> bool {
         let Some(more) = slots.next_size() else { return false };
         let (from, to) = (slots.capacity(), more);
         let file = self.shared.file.read().unwrap_or_else(PoisonError::into_inner);
-        // Written, not only made longer: later writes to it must not need room.
+        // Written, not only extended, so that later writes to it need no space.
         let zeros = vec![0; (to - from) as usize * format::SLOT];
         let grown = file
             .as_ref()
@@ -309,8 +309,7 @@ impl imp_enforce::Ledger for Ledger {
     fn rebase(&self) {
         let mut header = self.header();
         *header = Header { agent: header.agent, sequence: header.sequence, ..header.next() };
-        // First this: whatever slot still says the old life is brought into the new one when it is
-        // read.
+        // The header first: slots of the old generation are converted when they are read.
         self.write_header(&header);
         self.shared.generation.store(header.generation, Ordering::Release);
     }

@@ -1,12 +1,12 @@
-//! The agent of a cluster: takes its configuration from the control plane, keeps it on disk, serves
-//! it to the cluster's Envoys, decides about their calls, and reports what became of it all.
+//! The agent of a cluster: gets its configuration from the control plane, keeps it on disk, serves
+//! it to the cluster's Envoys, decides about their calls, and reports the results.
 //!
-//! - [`link`]: towards the control plane: registration, the delta stream, the report stream.
+//! - [`link`]: the side to the control plane: registration, the delta stream, the report stream.
 //! - [`lkg`]: the last-known-good on disk.
-//! - [`ledger`]: what was counted, on disk.
-//! - [`fleet`]: towards Envoy: one resource set per group of Envoys, and who acknowledged what.
-//! - [`port`]: where Envoys connect: who they are, and what they may use up.
-//! - [`ext_authz`]: one decision per call, as Envoy asks for it.
+//! - [`ledger`]: the usage counts on disk.
+//! - [`fleet`]: the side to Envoy: one resource set per group of Envoys, and who acknowledged what.
+//! - [`port`]: the port that Envoys connect to: authentication and limits.
+//! - [`ext_authz`]: one decision per call, in Envoy's protocol.
 
 pub mod accept_shrink;
 pub mod admin;

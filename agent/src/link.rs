@@ -1,8 +1,8 @@
-//! Towards the control plane: one channel, three conversations: who we are (registration, renewal),
-//! what we hold (the delta stream, down), what became of it (the report stream, up).
+//! The side to the control plane: one channel for identity (registration, renewal), resources (the
+//! delta stream) and status and usage (the report stream).
 //!
-//! All of them are tried without end. Nothing that fails here stops what is served: an agent that has
-//! something to serve serves it whether or not it is known who it is.
+//! All of them are retried without limit. No failure here stops serving: an agent that has
+//! something to serve serves it even while its identity is unknown.
 
 mod endpoint;
 mod prover;
@@ -36,41 +36,41 @@ use crate::backoff::Backoff;
 use crate::identity::{Identity, IdentityFile};
 use crate::{fleet::Fleet, intake};
 
-/// How it stands with the control plane, for people.
+/// The state of the link, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
     /// No identity yet.
     Registering,
-    /// Trying; what is on disk is served.
+    /// Reconnecting; what is on disk is served.
     Disconnected,
     /// The delta stream is up.
     Connected,
-    /// The control plane no longer wants this agent; what is on disk is served.
+    /// The control plane revoked this agent; what is on disk is served.
     Revoked,
-    /// The control plane's database does not have what this agent has seen of it: a backup was
-    /// restored. What is on disk is served until a person accepts that.
+    /// The control plane's database lacks what this agent has seen of it: a backup was restored.
+    /// What is on disk is served until the operator accepts that.
     ControlWentBack,
-    /// The file that says who this agent is cannot be read; what is on disk is served.
+    /// The identity file cannot be read; what is on disk is served.
     IdentityDamaged,
 }
 
-/// Why the agent cannot go on. Everything else is tried again.
+/// An error that stops the agent. Everything else is retried.
 #[derive(Debug, Error)]
 pub enum LinkError {
-    /// No identity and nothing to get one with.
+    /// No identity and no token to register with.
     #[error(
         "this agent is not registered: give it a registration token (--registration-token or \
          IMP_REGISTRATION_TOKEN); POST /v1/clusters/{{id}}/registration-tokens makes one"
     )]
     NoToken,
-    /// The control plane does not take the token.
+    /// The control plane refused the token.
     #[error(
         "the control plane refused the registration token: {0}. A token works once, for 15 minutes; \
          make a new one with POST /v1/clusters/{{id}}/registration-tokens"
     )]
     TokenRefused(String),
-    /// Nobody knows who this agent is, and there is nothing to serve meanwhile.
+    /// The identity cannot be read, and there is nothing to serve meanwhile.
     #[error(
         "{0}. Restore it, or give a registration token (--registration-token or \
          IMP_REGISTRATION_TOKEN) to register again"
@@ -80,30 +80,30 @@ pub enum LinkError {
 
 /// What the link needs.
 pub struct Link {
-    /// To the control plane.
+    /// The channel to the control plane.
     pub channel: Channel,
     /// Its address, for messages.
     pub control: String,
-    /// Of the first start.
+    /// The token for the first start.
     pub token: Option<String>,
-    /// Where the identity is.
+    /// The identity file.
     pub file: IdentityFile,
-    /// What was in it; an error: it cannot be read.
+    /// Its content, or the error when reading it.
     pub identity: Result<Option<Identity>, String>,
-    /// Takes what comes.
+    /// Takes resources.
     pub held_resources: Arc<HeldResources>,
-    /// Knows what became of it.
+    /// Has the statuses.
     pub fleet: Fleet,
-    /// Knows who called.
+    /// Has the usage counts.
     pub usage: crate::usage::Usage,
-    /// Knows where the control plane's database was.
+    /// Has the last seen point of the control plane's history.
     pub seen: Seen,
-    /// Is told how it stands.
+    /// Receives the state of the link.
     pub state: watch::Sender<LinkState>,
 }
 
 impl Link {
-    /// Until cancelled, or until it cannot go on.
+    /// Runs until cancelled, or until an error stops it.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), LinkError> {
         let known = self.identity.clone().ok().flatten();
         let mut joined = match known {
@@ -124,13 +124,14 @@ impl Link {
             };
             if again.is_some() {
                 ended.cancel();
-                // Nothing that was told to the former identity is taken behind what the next one hears.
+                // Waits, so that nothing from the former identity's streams mixes with the next
+                // one's.
                 conversing.await;
             }
             match again {
                 Some(again) => {
                     if again.identity.cluster_id != cluster {
-                        // Whoever made the token means another resource set.
+                        // Whoever created the token intends another resource set.
                         self.held_resources.accept_shrink(usize::MAX);
                     }
                     joined = again;
@@ -140,7 +141,7 @@ impl Link {
         }
     }
 
-    /// The three conversations, until cancelled.
+    /// Runs renewal, delta stream and report stream until cancelled.
     async fn converse(&self, joined: Joined, cancel: CancellationToken) {
         let Joined { identity, saved } = joined;
         self.usage.belongs_to(&identity.agent_id);
@@ -150,8 +151,8 @@ impl Link {
         if !saved {
             session.unsaved.notify_one();
         }
-        // A task each: one that waits for the fleet must not hold up the others, least of all the
-        // stream on which revocations come. They end with this one.
+        // A task each: one that waits for the fleet must not delay the others, least of all the
+        // stream with revocations. They end with this one.
         let mut conversations = JoinSet::new();
         conversations.spawn(renew::run(session.clone(), cancel.clone()));
         conversations.spawn(keep(session.clone(), cancel.clone()));
@@ -171,8 +172,8 @@ impl Link {
         }
     }
 
-    /// Becomes somebody: by a token, or by a file that is mended. Without either there is an end,
-    /// unless there is something to serve meanwhile.
+    /// Gets an identity: by a token, or once the file is repaired. Without either it fails, unless
+    /// there is something to serve meanwhile.
     async fn join(&self) -> Result<Joined, LinkError> {
         let error = match self.register(self.token.as_deref()).await {
             Ok(joined) => return Ok(joined),
@@ -189,7 +190,7 @@ impl Link {
         Ok(self.mended().await)
     }
 
-    /// Until somebody restores the file.
+    /// Waits until the identity file is restored.
     async fn mended(&self) -> Joined {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -200,8 +201,8 @@ impl Link {
         }
     }
 
-    /// An agent that is turned away and has a token registers once more; the token is good once. If it
-    /// is refused, there is an end, unless there is something to serve.
+    /// Registers a revoked agent again if it has a token, which can be used once. If that is
+    /// refused it fails, unless there is something to serve.
     async fn join_again(&self, token: &mut Option<String>) -> Result<Joined, LinkError> {
         let mut state = self.state.subscribe();
         loop {
@@ -234,18 +235,17 @@ impl Link {
     }
 }
 
-/// Who this agent is now.
+/// The agent's current identity.
 struct Joined {
     identity: Identity,
-    /// The file knows it, too.
+    /// Whether the file has it, too.
     saved: bool,
 }
 
-/// How often a file that could not be read is looked at.
+/// How often an unreadable file is checked.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Brings an identity to its file that the disk did not take at once: the token that it came from is
-/// spent.
+/// Retries writing an identity to its file: the token that it came from is used up.
 async fn keep(session: Arc<Session>, cancel: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     loop {
@@ -264,7 +264,7 @@ async fn keep(session: Arc<Session>, cancel: CancellationToken) {
     }
 }
 
-/// The delta stream.
+/// Runs the delta stream.
 async fn follow(
     session: Arc<Session>,
     held_resources: Arc<HeldResources>,
@@ -280,7 +280,7 @@ async fn follow(
     let connect = || {
         let (session, subscriber) = (session.clone(), subscriber.clone());
         async move {
-            // What is told to be held must not change by what the former stream has brought.
+            // Messages of the former stream must not change what is reported as held.
             subscriber.settled().await;
             session.stream_metadata().await
         }
@@ -295,7 +295,7 @@ async fn follow(
             () = subscriber.settle() => continue,
         }
         tracing::warn!("what was on disk is gone: everything is asked for again");
-        // What is under way was told to who had everything, and would count as heard.
+        // Messages still in work are from before the reset, and would count as heard.
         subscriber.settled().await;
         held_resources.ask_for_everything();
         session.keep_history();

@@ -1,13 +1,14 @@
-//! The last-known-good: what the agent holds, on disk, so that it serves without a control plane.
+//! The last-known-good: the agent's resources on disk, so that it can serve without a control
+//! plane.
 //!
 //! One crash-safe file. Writers only mark what changed ([`Lkg::put`], [`Lkg::remove`] never wait);
-//! a thread of its own writes what is marked, many changes per transaction and who may call first, so
-//! the disk is never in the way of a change.
+//! a separate thread writes the marked rows, many per transaction and access rows first, so the
+//! disk never delays a change.
 //!
-//! Nothing that is wrong with the file needs a person. While the disk refuses it (full, read-only),
-//! rows wait in memory, the newest of each, and the file is opened again with back-off. A damaged
-//! file is moved aside; so is an older copy of it, which would bring back what was revoked since.
-//! When the rows on disk are gone, [`Lkg::lost`] says so, and everything is fetched again.
+//! No problem with the file needs the operator. While the disk refuses writes (full, read-only),
+//! the newest version of each row waits in memory, and the file is reopened with back-off. A
+//! damaged file is moved aside; so is an older copy of it, which would undo revocations. When the
+//! rows on disk are lost, [`Lkg::lost`] reports it, and everything is fetched again.
 
 pub(crate) mod aside;
 mod disk;
@@ -30,7 +31,7 @@ pub use disk::OpenError;
 use revocations::Revocations;
 use writer::Writer;
 
-/// What is kept.
+/// What is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
     /// Type URL and name -> the resource as the control plane sent it.
@@ -61,39 +62,39 @@ impl Table {
     ];
 }
 
-/// The store. Clones are one store.
+/// The store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Lkg {
     writer: Arc<Writer>,
     revocations: Arc<Revocations>,
 }
 
-/// What was there at the start: (key, value) per table.
+/// The content at the start: (key, value) per table.
 #[derive(Debug, Default)]
 pub struct Loaded {
     rows: std::collections::HashMap<Table, Vec<(String, Bytes)>>,
 }
 
 impl Loaded {
-    /// Takes the rows of a table out.
+    /// Takes the rows of a table.
     pub fn take(&mut self, table: Table) -> Vec<(String, Bytes)> {
         self.rows.remove(&table).unwrap_or_default()
     }
 
-    /// The rows of a table that was not taken out.
+    /// The rows of a table that was not taken.
     pub fn rows(&self, table: Table) -> &[(String, Bytes)] {
         self.rows.get(&table).map_or(&[], Vec::as_slice)
     }
 
-    /// One row of a table that was not taken out.
+    /// One row of a table that was not taken.
     pub fn get(&self, table: Table, key: &str) -> Option<&Bytes> {
         self.rows(table).iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 }
 
 impl Lkg {
-    /// Opens or makes the file in the state directory, and reads all of it. What is wrong with the
-    /// file is no error: it is mended, or tried again later.
+    /// Opens or creates the file in the state directory, and reads all of it. Problems with the
+    /// file are no error: they are repaired, or retried later.
     pub fn open(state_dir: &Path) -> Result<(Self, Loaded), OpenError> {
         let (disk, mut loaded) = Disk::start(&state_dir.join("lkg.redb"))?;
         let path = disk.path().display().to_string();
@@ -105,7 +106,7 @@ impl Lkg {
         Ok((lkg, loaded))
     }
 
-    /// Takes out the rows that were taken away just before the end of the former process.
+    /// Drops the rows that were revoked just before the former process ended.
     fn withdraw(&self, loaded: &mut Loaded) {
         let versions = self.revocations.versions();
         if versions.is_empty() {
@@ -122,14 +123,14 @@ impl Lkg {
         self.revocations.marked();
     }
 
-    /// These resources are of these versions from now on (empty: gone), and some of them take
-    /// something away: that outlives the process when this returns, before it is told to anybody.
-    /// [`Self::put`] and [`Self::remove`] follow, and then [`Self::said`].
+    /// Records the new versions of these resources (empty: removed), some of which are revocations.
+    /// These survive the process when this returns, before they are acknowledged. Call
+    /// [`Self::put`] and [`Self::remove`] next, then [`Self::said`].
     pub fn say<'a>(&self, rows: impl IntoIterator<Item = (String, &'a str, bool)>) {
         self.revocations.say(rows);
     }
 
-    /// The rows of what [`Self::say`] said are marked.
+    /// Records that the rows given to [`Self::say`] are marked.
     pub fn said(&self) {
         self.revocations.marked();
     }
@@ -140,18 +141,18 @@ impl Lkg {
         self.writer.mark(is_access(table, &key), table, key, Some(value.into()));
     }
 
-    /// Marks a row as gone.
+    /// Marks a row as removed.
     pub fn remove(&self, table: Table, key: impl Into<String>) {
         let key = key.into();
         self.writer.mark(is_access(table, &key), table, key, None);
     }
 
-    /// Returns once everything that was marked before is on disk; false: the disk refuses.
+    /// Waits until everything marked before is on disk. Returns false if the disk refuses.
     pub async fn flush(&self) -> bool {
         self.writer.flush().await
     }
 
-    /// The same of entitlements and credentials alone, which go before everything else.
+    /// The same for entitlements and credentials only, which are written first.
     pub async fn flush_access(&self) -> bool {
         let point = self.revocations.point();
         let flushed = self.writer.flush_access().await;
@@ -161,17 +162,18 @@ impl Lkg {
         flushed
     }
 
-    /// Rows that are not on disk yet.
+    /// The number of rows that are not on disk yet.
     pub fn behind(&self) -> usize {
         self.writer.behind()
     }
 
-    /// Why the disk does not take what is marked; None: it does.
+    /// Why the disk refuses writes; `None` if it does not.
     pub fn failing(&self) -> Option<String> {
         self.writer.failing()
     }
 
-    /// Returns when what was written before is gone more often than `seen` times; how often.
+    /// Waits until previously written rows were lost more often than `seen` times. Returns the
+    /// count.
     pub async fn lost(&self, seen: u64) -> u64 {
         self.writer.lost(seen).await
     }
@@ -182,7 +184,7 @@ impl Lkg {
     }
 }
 
-/// Whether the row says who may call.
+/// Whether the row is an access row: an entitlement or a credential.
 fn is_access(table: Table, key: &str) -> bool {
     let of = split(key).and_then(|(type_url, _)| ResourceType::of(type_url));
     table == Table::Resources && of.is_some_and(|of| !is_rendered(of))
@@ -198,7 +200,7 @@ pub(crate) fn split(key: &str) -> Option<(&str, &str)> {
     key.split_once(' ')
 }
 
-/// A resource as a row.
+/// Encodes a resource as a row.
 pub fn row(type_url: &str, resource: &imp_xds::Resource) -> Bytes {
     let any = wire::Any { type_url: type_url.to_owned(), value: resource.value().clone() };
     let message = wire::Resource {
@@ -214,7 +216,7 @@ fn is_of_version(row: &Bytes, version: &str) -> bool {
     wire::Resource::decode(row.clone()).is_ok_and(|message| message.version == version)
 }
 
-/// A row as a resource; None: its bytes are not those that its version is the hash of.
+/// Decodes a row; `None` if its bytes do not match its version, which is their hash.
 pub(crate) fn resource(row: Bytes) -> Option<imp_xds::Resource> {
     let message = wire::Resource::decode(row).ok()?;
     let value = message.resource?.value;

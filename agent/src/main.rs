@@ -1,4 +1,4 @@
-//! `imp-agent`: wires the parts.
+//! The program `imp-agent`.
 
 use std::io::Write as _;
 use std::process::ExitCode;

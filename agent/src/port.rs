@@ -1,6 +1,6 @@
-//! The agent's port to Envoys: configuration and decisions about calls, for known nodes only.
+//! The agent's port to Envoys: configuration and decisions, for authenticated nodes only.
 //!
-//! Who connects is known before a byte is read: on the Unix socket by the kernel (the agent's own
+//! Peers are authenticated before a byte is read: on the Unix socket by the kernel (the agent's own
 //! user, or one that the operator names), over TCP by the certificate that this agent issued. The
 //! identity travels with each request as a [`Caller`].
 
@@ -43,27 +43,27 @@ pub use socket::SocketError;
 
 pub(crate) use authority::quoted;
 
-/// Names all gateways, where otherwise one is named: in `node.cluster` and in a node's certificate.
+/// Stands for all gateways in place of a gateway's name: in `node.cluster` and in a node's
+/// certificate.
 pub const ALL_GATEWAYS: &str = "all";
 
-/// After a failure to accept (too many open files), which passes by itself.
+/// The delay after a failed accept (too many open files), which is temporary.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Why the port is not served.
+/// The reason why the port is not served.
 #[derive(Debug, Error)]
 pub enum PortError {
-    /// The Unix socket.
+    /// The Unix socket cannot be served.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The TCP port.
+    /// The TCP port cannot be bound.
     #[error("cannot listen on {address} (--xds-listen): {why}")]
     Tcp {
-        /// As given.
+        /// The address as configured.
         address: String,
-        /// In words.
         why: io::Error,
     },
-    /// The certificates.
+    /// The certificates cannot be loaded or made.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     /// TLS could not be set up.
@@ -71,7 +71,7 @@ pub enum PortError {
     Tls(String),
 }
 
-/// The bound port.
+/// A bound port.
 pub struct Port {
     listener: Listener,
     address: Address,
@@ -83,8 +83,8 @@ enum Listener {
 }
 
 impl Port {
-    /// Binds. `users` may connect to a Unix socket besides the agent's own user; `state_dir` is
-    /// closed to them, and holds the key by which TCP clients are known.
+    /// Binds the port. `users` may connect to a Unix socket besides the agent's own user;
+    /// `state_dir` is closed to them, and has the key that authenticates TCP clients.
     pub async fn bind(
         address: &Address,
         users: &[u32],
@@ -113,12 +113,12 @@ impl Port {
         }
     }
 
-    /// Where it is: with the port that the system chose, if it was asked to.
+    /// The address, with the port that the system chose if it was asked to.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Connections of known callers, until cancelled.
+    /// Yields connections of authenticated callers, until cancelled.
     pub fn serve(self, cancel: CancellationToken) -> ReceiverStream<io::Result<Connection>> {
         let (sender, connections) = mpsc::channel(16);
         let places = Arc::new(Semaphore::new(NODE_CONNECTIONS.size()));
@@ -151,7 +151,7 @@ impl Port {
     }
 }
 
-/// What everybody comes through.
+/// Authenticates and limits all connections.
 #[derive(Clone)]
 struct Entrance {
     callers: Callers,
@@ -160,7 +160,7 @@ struct Entrance {
 }
 
 impl Entrance {
-    /// The kernel says who it is.
+    /// Admits a peer of the Unix socket, identified by the kernel.
     async fn local(
         &self,
         accepted: io::Result<(UnixStream, SocketAddr)>,
@@ -179,7 +179,7 @@ impl Entrance {
         Ok(())
     }
 
-    /// Its certificate says who it is.
+    /// Admits a TCP peer, identified by its certificate.
     fn remote(
         &self,
         accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
@@ -187,7 +187,7 @@ impl Entrance {
     ) -> io::Result<()> {
         let (stream, _) = accepted?;
         let (Some(place), entrance) = (self.place(), self.clone()) else { return Ok(()) };
-        // An answer to a call must not wait for the acknowledgement of the one before.
+        // Otherwise an answer would wait for the acknowledgement of the previous one.
         let _ = stream.set_nodelay(true);
         tokio::spawn(async move {
             let shaken = tokio::time::timeout(HANDSHAKE_TIME.time(), acceptor.accept(stream)).await;
@@ -217,7 +217,7 @@ impl Entrance {
             return refuse("full", "one node has too many connections");
         };
         let connection = Connection::new(io, caller, (own, place), NODE_GREETING_TIME.time());
-        // The server ends only when the agent does.
+        // The server ends only with the agent.
         let _ = self.sender.send(Ok(connection)).await;
     }
 }

@@ -1,5 +1,4 @@
-//! Which addresses the tenants' calls may be sent to, out of flags and of what the agent knows of the
-//! platform's own ports.
+//! The addresses that tenants' calls may be sent to, from flags and the platform's own ports.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use thiserror::Error;
 
 use crate::config::{Config, EnvoyAdmin};
 
-/// A flag that says nothing.
+/// An invalid flag.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{flag} {entry}: {why}")]
 pub struct UpstreamsError {
@@ -19,10 +18,10 @@ pub struct UpstreamsError {
     why: &'static str,
 }
 
-/// The control plane's name is looked up once; the agent starts without it, too.
+/// The time limit for looking up the control plane's name, once; the agent starts without it, too.
 const LOOKUP: Duration = Duration::from_secs(2);
 
-/// Takes the flags, and closes the sockets in `own` and the control plane's.
+/// Parses the flags, and closes the sockets in `own` and the control plane's.
 pub async fn upstreams(config: &Config, own: &[SocketAddr]) -> Result<Upstreams, UpstreamsError> {
     let mut closed: Vec<Closed> = own.iter().copied().map(Closed::socket).collect();
     if let EnvoyAdmin::Tcp(address) = config.envoy_admin {
@@ -41,8 +40,8 @@ fn entries(list: &[String]) -> impl Iterator<Item = &str> {
     list.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty())
 }
 
-/// Networks only: a name is judged by what it resolves to. Names may stand in the list so that
-/// control plane and agents can share one.
+/// Parses networks. Names are skipped, because they are judged by what they resolve to; they may be
+/// in the list so that control plane and agents can share one.
 fn allowed(list: &[String]) -> Result<Networks, UpstreamsError> {
     let mut nets = Vec::new();
     for entry in entries(list) {
@@ -70,7 +69,7 @@ fn denied(entry: &str) -> Result<Closed, UpstreamsError> {
     })
 }
 
-/// Where the control plane listens for this agent, in an order that does not change.
+/// The control plane's addresses, in a stable order.
 async fn control(url: &str) -> Vec<SocketAddr> {
     let Ok(url) = url.parse::<axum::http::Uri>() else { return vec![] };
     let Some(host) = url.host() else { return vec![] };

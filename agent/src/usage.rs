@@ -1,10 +1,11 @@
-//! Who called what, how often: from the door's counters to the control plane, each call once.
+//! Usage reports: sends the enforcement's counters to the control plane, so that each call counts
+//! once.
 //!
-//! Counters are cumulative, and a batch names the life of the counters (the epoch) that it is of, so
-//! a batch that arrives twice, or an old one late, changes nothing. Every call is in the usage file
-//! before it is answered ([`crate::ledger`]); it is synced before it is told, so that counters do not
-//! fall behind what the control plane has seen of them, not even by a power cut. While the disk
-//! fails, usage is told from memory: metering goes on.
+//! Counters are cumulative, and a batch has the epoch of its counters, so a repeated or late batch
+//! changes nothing. Every call is in the usage file before it is answered ([`crate::ledger`]); the
+//! file is synced before a batch is sent, so that the counters never fall behind what the control
+//! plane has seen, not even after a power failure. While the disk fails, usage is reported from
+//! memory: metering continues.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{Kept, Ledger};
 
-/// Counters in one message, which has at most a mebibyte.
+/// Counters per message, which has at most a mebibyte.
 const BATCH: usize = 2_500;
 
-/// Hours stay for so long after they ended, then nobody counts in them any more.
+/// How long hours are kept after their end; then nothing is counted in them any more.
 const KEPT: TimeDelta = TimeDelta::hours(2);
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// The usage reporter's memory. Clones are one.
+/// The state of the usage reports. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Usage {
     engine: Engine,
@@ -38,23 +39,23 @@ pub struct Usage {
 struct Progress {
     /// The engine's mark up to which counters are in batches.
     sent: u64,
-    /// The same, committed in the control plane.
+    /// The mark up to which the control plane has committed them.
     committed: u64,
-    /// Not yet acknowledged.
+    /// Batches without an acknowledgement.
     under_way: VecDeque<UnderWay>,
 }
 
-/// A batch that was told.
+/// A batch that was sent.
 #[derive(Debug)]
 struct UnderWay {
     sequence: u64,
-    /// The mark that is committed with the last batch of several; None: it is not the last.
+    /// The mark that is committed with the last batch of a group; `None` for the others.
     mark: Option<u64>,
     counters: Vec<Counter>,
 }
 
 impl Usage {
-    /// Continues with what was kept. The engine keeps its counts in the same ledger.
+    /// Continues with the stored counts. The engine stores its counts in the same ledger.
     pub fn restore(engine: Engine, ledger: Ledger, kept: Vec<Kept>) -> Self {
         let counters = kept
             .into_iter()
@@ -63,8 +64,8 @@ impl Usage {
         Self { engine, ledger, progress: Arc::default() }
     }
 
-    /// From now on the control plane knows this agent by this id. What it knew by another one is not
-    /// told again: the control plane adds agents up.
+    /// Sets the agent's id at the control plane. Counts reported under another id are not reported
+    /// again, because the control plane sums over agents.
     pub fn belongs_to(&self, agent: &str) {
         if self.ledger.owned_by(agent) {
             let mut progress = self.lock();
@@ -73,14 +74,14 @@ impl Usage {
         }
     }
 
-    /// A new stream: what was under way on the old one may be lost.
+    /// Begins a stream: unacknowledged batches of the former one may be lost.
     pub fn begin(&self) {
         let mut progress = self.lock();
         progress.under_way.clear();
         progress.sent = progress.committed;
     }
 
-    /// What changed since the last batches. Empty: nothing.
+    /// The changes since the last batches; empty if there are none.
     pub async fn batches(&self) -> Vec<pb::UsageBatch> {
         let since = self.lock().sent;
         let (mark, counters) = self.engine.usage_changed_since(since);
@@ -88,7 +89,7 @@ impl Usage {
             return Vec::new();
         }
         let batches = self.number(mark, counters);
-        // A disk that fails is no reason not to be told.
+        // Reported even if the disk fails.
         let _synced = self.sync().await;
         batches
     }
@@ -122,7 +123,7 @@ impl Usage {
             self.engine.usage_committed(&told.counters);
             progress.committed = told.mark.unwrap_or(progress.committed);
         }
-        // Asked for news after the end of time, the engine says where it is now.
+        // Asked for changes after the greatest mark, the engine returns its current one.
         let everything = progress.committed == self.engine.usage_changed_since(u64::MAX).0;
         drop(progress);
         if everything {
@@ -130,7 +131,7 @@ impl Usage {
         }
     }
 
-    /// Hours that ended before, which the control plane knows whole.
+    /// Drops hours that ended before this time and are completely committed.
     fn forget(&self, before: DateTime<Utc>) {
         let ended = |counter: &Counter| {
             counter.hour_ms.saturating_add(HOUR_MS) <= before.timestamp_millis()
@@ -140,7 +141,7 @@ impl Usage {
         }
     }
 
-    /// Brings counts to the disk itself; false: it does not take them now.
+    /// Syncs counts to disk. Returns false if that fails.
     async fn sync(&self) -> bool {
         let (engine, ledger) = (self.engine.clone(), self.ledger.clone());
         let synced = tokio::task::spawn_blocking(move || {
@@ -155,13 +156,13 @@ impl Usage {
     }
 }
 
-/// What a power cut may cost at most.
+/// The most that a power failure loses.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Idle limits are forgotten every so many rounds.
+/// Idle limits are dropped every this many rounds.
 const EVICT_EVERY: u64 = 60;
 
-/// Syncs until cancelled, whether anybody is told or not.
+/// Syncs until cancelled, whether or not anything is reported.
 pub(crate) async fn keep(usage: Usage, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,5 +1,6 @@
-//! Who may ask now: how fast a token and a tenant may call, how much memory the calls of one tenant
-//! may hold, and that its writes take turns. What one tenant does must not be felt by another.
+//! Rate limits and concurrency limits of the REST API: how fast a token and a tenant may call, how
+//! much memory a tenant's calls may hold, and whose turn it is to write. One tenant's load must not
+//! slow down another.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ impl Default for RestRates {
     }
 }
 
-/// Shared by all requests; clones are the same.
+/// Shared by all requests. Clones share their state.
 #[derive(Clone)]
 pub struct Admission {
     inner: Arc<Inner>,
@@ -36,21 +37,22 @@ pub struct Admission {
 struct Inner {
     tokens: Rates<ApiTokenId>,
     tenants: Rates<TenantId>,
-    /// Of tokens, for what takes something away.
+    /// Rates of tokens for calls that revoke or remove something.
     removals: Rates<ApiTokenId>,
-    /// Places of requests that came too early.
+    /// Permits for requests that wait because they came too early.
     early: Arc<Semaphore>,
     early_by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
     all: Arc<Semaphore>,
-    /// None: operators.
+    /// Keyed by tenant; `None` stands for operators.
     by_tenant: DashMap<Option<TenantId>, Arc<Semaphore>>,
     writes: Turns,
-    /// Of writes that take something away: a key is not good for longer because its tenant publishes.
+    /// Turns for writes that revoke or remove something, so that a revocation does not wait behind
+    /// its tenant's publishes.
     tightenings: Turns,
     large: Turns,
 }
 
-/// So many of each at a time; the others wait, and nobody waits for somebody else's.
+/// A fixed number of turns per party. Others wait, but never for another party's turn.
 struct Turns {
     at_a_time: usize,
     of: DashMap<Party, Arc<Queue>>,
@@ -58,14 +60,14 @@ struct Turns {
 
 struct Queue {
     turns: Arc<Semaphore>,
-    /// For those who have a turn or wait for one.
+    /// Permits for those who hold a turn or wait for one.
     places: Arc<Semaphore>,
 }
 
-/// A tenant's people, or one of its customers.
+/// The people of a tenant, or one of its customers.
 type Party = (TenantId, Option<CustomerId>);
 
-/// At whose rates a request counts.
+/// The token and tenant whose rates a request counts against.
 #[derive(Clone, Copy, Debug)]
 pub struct Payer {
     token: ApiTokenId,
@@ -78,35 +80,36 @@ impl From<&Principal> for Payer {
     }
 }
 
-/// Given back when it is dropped.
+/// A turn; released on drop.
 #[derive(Debug)]
 pub struct Turn {
     _turn_and_place: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
-/// What a request holds of its tenant's share until its answer is sent.
+/// The share of its tenant's memory that a request holds until its answer is sent.
 #[derive(Debug)]
 pub struct Permit {
     _tenant: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
 
-/// A burst of requests waits so long for the ones before it.
+/// How long a request waits for memory that earlier ones of its tenant hold.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A request that comes too early waits no longer than this.
+/// The longest that a request which comes too early is delayed.
 const PAUSE: Duration = Duration::from_millis(250);
-/// So many do, and so many of one tenant; they hold their connections, which others may need.
+/// Bounds on delayed requests, in total and per tenant: each holds a connection that others may
+/// need.
 const EARLY: usize = 256;
 const EARLY_OF_TENANT: usize = 16;
-/// What was charged is waited for no longer than this.
+/// The longest wait that charged work can cause.
 const LONGEST_DEBT: Duration = Duration::from_secs(5);
-/// Who waits for a turn waits so long.
+/// How long a request waits for its turn.
 const TURN_PATIENCE: Duration = Duration::from_secs(10);
-/// What any request takes.
+/// Bytes that every request is counted with.
 pub const SMALL: usize = 64 << 10;
-/// What memory is counted in.
+/// The unit in which memory is counted.
 const GRAIN: usize = 1024;
-/// Who has not called since their rate is full again are forgotten when there are more than this.
+/// Above this number of keys, those whose rate is full again are dropped.
 const REMEMBERED: usize = 4096;
 
 impl Admission {
@@ -126,12 +129,12 @@ impl Admission {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Counts a request against the rates of its token and its tenant. One that comes too early waits
-    /// for a moment: who asks again as soon as it is refused is slowed down, and who is early by that
-    /// little is served.
+    /// Counts a request against the rates of its token and its tenant. A request that comes
+    /// slightly too early is delayed and then served, which also slows down clients that retry at
+    /// once.
     ///
-    /// What takes something away is counted apart: a key is revoked however much its tenant has asked
-    /// for.
+    /// Requests that revoke or remove something have a rate of their own, so that a key can be
+    /// revoked however much its tenant has called.
     pub async fn count(&self, caller: &Principal, tightens: bool) -> Result<(), Refusal> {
         let Err(wait) = self.inner.count(caller, tightens) else { return Ok(()) };
         let counted = match self.inner.early_place(caller.tenant_id) {
@@ -147,8 +150,8 @@ impl Admission {
         })
     }
 
-    /// Counts what was read, written or put to work for a request, when it is known: the next ones of
-    /// its token and tenant come later.
+    /// Charges work whose size is known only afterwards (bytes read or written) to the rates of
+    /// token and tenant, which delays their next requests.
     pub fn charge(&self, payer: Payer, bytes: usize) {
         let requests = u32::try_from(bytes / caps::RATE_BYTES.size()).unwrap_or(u32::MAX);
         if requests == 0 {
@@ -161,7 +164,7 @@ impl Admission {
         }
     }
 
-    /// Room for so many bytes, when the tenant's other requests leave it.
+    /// Reserves memory for this many bytes, waiting for the tenant's other requests if need be.
     pub async fn room(&self, tenant: Option<TenantId>, bytes: usize) -> Result<Permit, Refusal> {
         let own = self.inner.by_tenant.entry(tenant).or_insert_with(share).clone();
         let grains = |cap: &caps::Cap| {
@@ -177,14 +180,14 @@ impl Admission {
         waited.await.ok().flatten().ok_or_else(crowded)
     }
 
-    /// A turn to write: in the queue for the database each party stands once. Operators stand there as
-    /// often as they ask. What takes something away has a queue of its own.
+    /// Waits for a turn to write. Each party has one place in the queue for the database; operators
+    /// have one per request. Writes that revoke or remove something have their own queue.
     pub async fn write(&self, scope: &TenantScope, tightens: bool) -> Result<Turn, Refusal> {
         let turns = if tightens { &self.inner.tightenings } else { &self.inner.writes };
         turns.take(scope).await
     }
 
-    /// A turn for a request of so many bytes: what is small needs none.
+    /// Waits for a turn to handle a request of this many bytes. Small requests need none.
     pub async fn work(&self, scope: &TenantScope, bytes: usize) -> Result<Turn, Refusal> {
         if bytes <= SMALL {
             return Ok(Turn { _turn_and_place: None });
@@ -194,19 +197,19 @@ impl Admission {
 }
 
 impl Inner {
-    /// Or how long to wait.
+    /// Counts the request, or returns how long to wait.
     fn count(&self, caller: &Principal, tightens: bool) -> Result<(), Duration> {
         let now = Instant::now();
         if tightens {
             return self.removals.take(caller.token_id, now);
         }
-        // Whom the tenant's rate refuses pays nothing.
+        // A request that the tenant's rate refuses does not count against the token's.
         self.tokens.wait(&caller.token_id, now)?;
         caller.tenant_id.map_or(Ok(()), |tenant| self.tenants.take(tenant, now))?;
         self.tokens.take(caller.token_id, now)
     }
 
-    /// A place to wait in, of the tenant's and of all.
+    /// Takes a permit to wait, of the tenant's and of the total.
     fn early_place(&self, tenant: Option<TenantId>) -> Option<[OwnedSemaphorePermit; 2]> {
         if self.early_by_tenant.len() > REMEMBERED {
             self.early_by_tenant.retain(|_, places| places.available_permits() < EARLY_OF_TENANT);
@@ -263,13 +266,13 @@ struct Rates<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash> Rates<K> {
-    /// So many a second, and twice as many at once.
+    /// A rate of `per_second`, with bursts of twice that.
     fn new(per_second: u32) -> Self {
         let every = Duration::from_secs(1) / per_second.max(1);
         Self { every, early: Duration::from_secs(2).saturating_sub(every), next: DashMap::new() }
     }
 
-    /// Or how long to wait.
+    /// Takes one, or returns how long to wait.
     fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
         if self.next.len() > REMEMBERED {
             self.next.retain(|_, next| *next > now);
@@ -284,7 +287,7 @@ impl<K: Eq + Hash> Rates<K> {
         Ok(())
     }
 
-    /// How long to wait, if at all; takes nothing.
+    /// Returns how long to wait without taking anything.
     fn wait(&self, key: &K, now: Instant) -> Result<(), Duration> {
         let ahead = self.next.get(key).map(|next| next.saturating_duration_since(now));
         match ahead.unwrap_or_default().checked_sub(self.early) {
@@ -293,7 +296,7 @@ impl<K: Eq + Hash> Rates<K> {
         }
     }
 
-    /// So many more, whether there is room for them or not.
+    /// Counts this many requests even if they exceed the rate.
     fn charge(&self, key: K, requests: u32, now: Instant) {
         let mut next = self.next.entry(key).or_insert(now);
         let due = (*next).max(now) + self.every.saturating_mul(requests);

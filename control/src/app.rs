@@ -36,7 +36,7 @@ use crate::readiness::Readiness;
 use crate::state::{ClaimRules, Clock, State};
 use crate::{metrics, rest};
 
-/// Why it does not start: one clear line each.
+/// An error at start-up; each prints as one line.
 #[derive(Debug, Error)]
 pub enum StartError {
     #[error("cannot listen on {address} ({flag}): {why}. Choose another port or stop what uses it")]
@@ -66,9 +66,9 @@ pub enum StartError {
 
 /// A started control plane.
 pub struct Running {
-    /// Where the REST API listens.
+    /// The address of the REST API.
     pub rest_addr: SocketAddr,
-    /// Where agents connect.
+    /// The address that agents connect to.
     pub agent_addr: SocketAddr,
     /// The system-admin's token, on the first start only.
     pub admin_token: Option<String>,
@@ -78,7 +78,7 @@ pub struct Running {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// How to start.
+/// Starts control planes.
 pub struct App;
 
 impl App {
@@ -86,7 +86,7 @@ impl App {
         Self::start_at(config, Clock::system()).await
     }
 
-    /// With a clock of the caller's.
+    /// Starts with the given clock.
     pub async fn start_at(config: Config, clock: Clock) -> Result<Running, StartError> {
         metrics::install();
         let entries = config.allow_upstream.iter().map(String::as_str);
@@ -134,12 +134,12 @@ impl App {
 }
 
 impl Running {
-    /// Asks everything to stop; open requests are finished.
+    /// Asks every task to stop; open requests are finished.
     pub fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// Returns once something has asked everything to stop.
+    /// Returns once something has requested a stop.
     pub async fn stopped(&self) {
         self.cancel.cancelled().await;
     }
@@ -150,7 +150,7 @@ impl Running {
         self.wait().await;
     }
 
-    /// Waits until everything has stopped.
+    /// Waits until every task has stopped.
     pub async fn wait(&mut self) {
         for task in self.tasks.drain(..) {
             if let Err(error) = task.await {
@@ -160,7 +160,7 @@ impl Running {
     }
 }
 
-/// The agents' side: the tailer, the port, and what runs by the clock.
+/// Starts the agents' side: the tailer, the port and periodic tasks.
 fn start_hub(
     key: AgentKey,
     state: &State,
@@ -181,7 +181,7 @@ fn start_hub(
     ]
 }
 
-/// Beyond this, adding it to a time could leave the calendar.
+/// An upper limit that keeps sums of times within the calendar's range.
 const LONGEST_COOLDOWN: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 fn claim_rules(flags: &ClaimFlags) -> Result<ClaimRules, StartError> {
@@ -196,13 +196,13 @@ fn claim_rules(flags: &ClaimFlags) -> Result<ClaimRules, StartError> {
     })
 }
 
-/// Takes new certificates when their files change.
+/// Reloads certificates when their files change.
 fn follow_certificates(ports: [&Port; 2], stop: &CancellationToken) -> Vec<JoinHandle<()>> {
     let tls = ports.into_iter().filter_map(|port| port.tls.clone());
     tls.map(|tls| tokio::spawn(tls.follow(stop.clone()))).collect()
 }
 
-/// Another system-admin's token, in a database that is there.
+/// Creates another system-admin token in an existing database.
 pub async fn admin_token(options: &AdminToken) -> Result<String, StartError> {
     let url = options.url();
     let missing = url.strip_prefix("sqlite://").is_some_and(|path| !Path::new(path).exists());
@@ -217,7 +217,7 @@ pub async fn admin_token(options: &AdminToken) -> Result<String, StartError> {
     token
 }
 
-/// Says that the database counts, which was restored; the new epoch.
+/// Accepts the restored database and returns its new epoch.
 pub async fn accept_restore(config: &Config) -> Result<i64, StartError> {
     let store = open(config).await?;
     let accepted = accept_restore::accept_restore(&at_machine(&store, Clock::system())).await;
@@ -230,7 +230,7 @@ fn at_machine(store: &Store, clock: Clock) -> Operation {
     Operation::of_bootstrap(store.clone(), clock)
 }
 
-/// The database that the configuration names.
+/// Opens the configured database.
 async fn open(config: &Config) -> Result<Store, StartError> {
     let path = || config.data_dir.display().to_string();
     directory::prepare(&config.data_dir)

@@ -1,4 +1,4 @@
-//! From a bearer token to whom it speaks for.
+//! Authenticates bearer tokens.
 
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, header};
@@ -10,13 +10,13 @@ use imp_store::api_token;
 use crate::problem::Problem;
 use crate::state::State;
 
-/// One indexed read per request: a revoked token is refused by the very next one.
+/// One indexed read per request, so that a revoked token is refused by the next request.
 pub async fn authenticate(state: &State, headers: &HeaderMap) -> Result<Principal, Problem> {
     let secret = bearer(headers).ok_or_else(Problem::unauthenticated)?;
     if !is_well_formed(SecretKind::ApiToken, secret) {
         return Err(Problem::unauthenticated());
     }
-    // Found by its SHA-256, so the time of the look-up tells nothing about the secret's text.
+    // The look-up is by SHA-256, so its timing reveals nothing about the secret.
     let token = api_token::by_hash(&state.store, &SecretHash::of(secret)).await?;
     match token {
         Some(token) if is_valid(&token, state.clock.now()) => Ok(principal(token)),

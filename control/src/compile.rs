@@ -1,9 +1,10 @@
-//! From what is in the database to what each cluster's agents should hold.
+//! Compiles the database into the resource set of each cluster.
 //!
-//! The [`Tailer`] loads everything once, then follows the outbox. A subject is read again, whatever
-//! happened to it, and handed to [`placement::Placement`], which knows where it goes; the difference
-//! becomes one change per cluster and portion. Nothing here depends on the order of subjects, so a subject
-//! that comes twice, late or after its successor ends in the same resource sets.
+//! The [`Tailer`] loads everything once, then follows the outbox. It reads each subject again,
+//! whatever happened to it, and hands it to [`placement::Placement`], which knows where it belongs;
+//! the difference becomes one change per cluster and portion. Nothing here depends on the order of
+//! subjects: a subject that comes twice, late or after its successor leads to the same resource
+//! sets.
 
 mod backlog;
 mod cluster_resources;
@@ -29,33 +30,33 @@ pub use cluster_resources::ClusterResources;
 use placement::Placement;
 use sources::Reader;
 
-/// A wake can be lost between replicas; this is the longest that it is missed.
+/// Poll interval, for wake-ups that are lost between replicas.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Who could not read for so long may have missed rows that were pruned meanwhile
-/// ([`crate::jobs::OUTBOX_KEPT`]), and loads everything again.
+/// A tailer that has not read for this long may have missed pruned rows
+/// ([`crate::jobs::OUTBOX_KEPT`]), so it reloads everything.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(12 * 3600);
 
-/// Is told what else happened to agents and publishes. Must not block.
+/// Receives changes of agents and publishes from the tailer. Must not block.
 pub trait Watcher: Send + Sync + 'static {
-    /// An agent changed; None: it is gone.
+    /// An agent changed, or is gone (`None`).
     fn agent(&self, id: AgentId, now: Option<AgentStanding>);
 
-    /// A publish changed, in this cluster; None: it is gone.
+    /// A publish of this cluster changed, or is gone (`None`).
     fn publish(&self, id: ProductPublishId, cluster: Option<ClusterId>);
 
-    /// A publish was compiled to this version of its resource, because of a change.
+    /// A change led to a publish being compiled to this version of its resource.
     fn compiled(&self, id: ProductPublishId, version: &str, why: &Told);
 }
 
-/// Keeps the resource sets as the database has them.
+/// Keeps the resource sets equal to the database.
 pub struct Tailer {
     store: Store,
     cluster_resources: ClusterResources,
     watcher: Arc<dyn Watcher>,
     placement: Placement,
     backlog: Backlog,
-    /// What made the subjects that wait.
+    /// The causes of the subjects that wait.
     causes: HashMap<Subject, Told>,
 }
 
@@ -75,7 +76,7 @@ impl Tailer {
         }
     }
 
-    /// Until cancelled.
+    /// Runs until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
         let stopped = cancel.clone();
         tokio::select! {
@@ -97,7 +98,8 @@ impl Tailer {
         }
     }
 
-    /// Everything, page by page. What changes meanwhile stands behind the tail that is taken first.
+    /// Loads everything, page by page. Changes during the load come after the tail that is taken
+    /// first.
     async fn load(&mut self) -> Result<Tail> {
         let started = Instant::now();
         let tail = Tail::at_head(&self.store).await?;
@@ -105,7 +107,7 @@ impl Tailer {
         self.causes.clear();
         self.placement = Placement::default();
         self.reader().everything().await?;
-        // After an outage too long to follow: what is there and should not be.
+        // After an outage too long to follow: remove what no longer exists.
         for cluster in self.cluster_resources.clusters() {
             if self.placement.knows(cluster) {
                 self.placement.suspect(cluster, &self.cluster_resources);
@@ -124,13 +126,13 @@ impl Tailer {
         Ok(tail)
     }
 
-    /// Until rows may have been missed.
+    /// Follows the outbox until cancelled, or until rows may have been missed.
     async fn follow(&mut self, mut tail: Tail, cancel: &CancellationToken) {
         let mut changed = self.store.changed();
         let mut retry = Retry::default();
         let mut up_to_date = Instant::now();
         while up_to_date.elapsed() < LONGEST_OUTAGE {
-            // Seen before the rows are read, so that a change in between wakes again.
+            // Before the rows are read, so that a change in between wakes the loop again.
             changed.borrow_and_update();
             match self.step(&mut tail).await {
                 Ok(()) => {
@@ -150,7 +152,7 @@ impl Tailer {
         }
     }
 
-    /// Compiles a portion of what is new.
+    /// Compiles a portion of the new subjects.
     async fn step(&mut self, tail: &mut Tail) -> Result<()> {
         let told = tail.next(&self.store).await?;
         let told = self.note_causes(told);
@@ -172,7 +174,7 @@ impl Tailer {
         let read = if dear { polled_off_workers(changed).await } else { changed.await };
         let dear = reader.dear;
         if let Err(error) = read {
-            // Subjects that were read already are read again: that changes nothing.
+            // Subjects that were already read are read again, which changes nothing.
             self.backlog.add(portion);
             return Err(error);
         }
@@ -214,14 +216,15 @@ impl Tailer {
     }
 }
 
-/// Of what cannot be read the resource sets keep what they have. Where they have nothing, after a restart, they
-/// know that it exists, so that agents keep theirs ([`imp_xds::Change::retain`]).
+/// If a row cannot be read, the resource sets keep what they have of it. After a restart they have
+/// nothing; then they only record that it exists, so that agents keep theirs
+/// ([`imp_xds::Change::retain`]).
 fn skip(what: &'static str, id: impl std::fmt::Display, error: &dyn std::error::Error) {
     metrics::counter!("imp_compile_skipped_total", "kind" => what).increment(1);
     tracing::error!(what, %id, %error, "cannot be compiled; what is served of it stays");
 }
 
-/// Whether trying again may help, with the row as it is.
+/// Whether a retry may help although the row does not change.
 pub(crate) fn is_passing(error: &StoreError) -> bool {
     use StoreError::{Replaced, StorageFull, Unavailable};
     matches!(error, Unavailable(_) | StorageFull(_) | Replaced(_))

@@ -1,4 +1,4 @@
-//! What the operator sets: every flag is also an environment variable.
+//! The configuration. Every flag is also an environment variable.
 
 mod claims;
 
@@ -23,24 +23,24 @@ pub struct Cli {
     pub config: Config,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the REST API and the agents (the default).
     Serve(Box<Config>),
     /// Make another system-admin's token, for when all are lost. Needs no token, only the database.
     AdminToken(AdminToken),
-    /// Say that a database which was restored from a backup counts, and exit: agents that have seen
-    /// more of it take it again. What was revoked since the backup must be revoked again first.
+    /// Accept a database that was restored from a backup, and exit: agents that have seen a later
+    /// state take this one. First revoke again what was revoked since the backup.
     AcceptRestore(Box<Config>),
     /// Print the OpenAPI document and exit.
     Openapi,
 }
 
-/// Which database, and where the token goes.
+/// The database, and where to write the token.
 #[derive(Clone, Debug, Args)]
 pub struct AdminToken {
-    /// Holds the SQLite database.
+    /// The directory of the SQLite database.
     #[arg(long, env = "IMP_DATA_DIR", default_value = "./imp-data", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// postgres://... instead of the SQLite file in the data directory.
@@ -51,13 +51,13 @@ pub struct AdminToken {
     pub token_file: Option<PathBuf>,
 }
 
-/// How to serve.
+/// Options of `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// Where the REST API listens.
+    /// The address of the REST API.
     #[arg(long, env = "IMP_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR:PORT")]
     pub listen: String,
-    /// Where agents connect.
+    /// The address that agents connect to.
     #[arg(
         long,
         env = "IMP_AGENT_LISTEN",
@@ -65,39 +65,39 @@ pub struct Config {
         value_name = "ADDR:PORT"
     )]
     pub agent_listen: String,
-    /// The certificate (PEM, chain) of the REST port, and of the agents' unless they have their own.
-    /// Read again when it changes.
+    /// The certificate (PEM, chain) of the REST port, and of the agents' port unless that has its
+    /// own. Reloaded when it changes.
     #[arg(long, env = "IMP_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Its private key (PEM).
+    /// The private key (PEM) of the REST port's certificate.
     #[arg(long, env = "IMP_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// The certificate (PEM, chain) of the agents' port.
     #[arg(long, env = "IMP_AGENT_TLS_CERT", value_name = "FILE", requires = "agent_tls_key")]
     pub agent_tls_cert: Option<PathBuf>,
-    /// Its private key (PEM).
+    /// The private key (PEM) of the agents' port's certificate.
     #[arg(long, env = "IMP_AGENT_TLS_KEY", value_name = "FILE", requires = "agent_tls_cert")]
     pub agent_tls_key: Option<PathBuf>,
-    /// Listen on addresses that are not loopback without TLS: something in front must do it, or
-    /// everybody on the way reads tokens.
+    /// Listen on non-loopback addresses without TLS. Only for deployments with a TLS proxy in
+    /// front: otherwise tokens cross the network in clear text.
     #[arg(long, env = "IMP_INSECURE")]
     pub insecure: bool,
-    /// What becomes of a second process that uses an agent's identity while the first is connected.
-    /// Either way it is logged, counted (imp_agent_duplicate_streams_total) and shown on the agent
-    /// (duplicate_seen_at).
+    /// What happens to a second process that uses an agent's identity while the first is connected.
+    /// In either case it is logged, counted (imp_agent_duplicate_streams_total) and shown on the
+    /// agent (duplicate_seen_at).
     #[arg(long, env = "IMP_DUPLICATE_AGENTS", value_enum, default_value_t = Duplicates::Allow)]
     pub duplicate_agents: Duplicates,
-    /// Holds the SQLite database and the keys; made when missing.
+    /// The directory of the SQLite database and the keys; created when missing.
     #[arg(long, env = "IMP_DATA_DIR", default_value = "./imp-data", value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// The secret that agents' tokens are signed with: 64 hexadecimal digits, made when missing.
-    /// Replicas share one. [default: agent-key in the data directory]
+    /// The secret that agents' tokens are signed with: 64 hexadecimal digits, created when missing.
+    /// Replicas share it. [default: agent-key in the data directory]
     #[arg(long, env = "IMP_AGENT_KEY_FILE", value_name = "FILE")]
     pub agent_key_file: Option<PathBuf>,
     /// postgres://... instead of the SQLite file in the data directory.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// Addresses, networks and names that backends may have although they are not public.
+    /// Addresses, networks and names that backends may use although they are not public.
     #[arg(long, env = "IMP_ALLOW_UPSTREAMS", value_delimiter = ',', value_name = "HOST|CIDR,..")]
     pub allow_upstream: Vec<String>,
     #[command(flatten)]
@@ -105,23 +105,23 @@ pub struct Config {
     /// Write the first start's admin token to this file (mode 0600) instead of to standard output.
     #[arg(long, env = "IMP_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
     pub bootstrap_token_file: Option<PathBuf>,
-    /// Requests per second with one API token; twice as many at once.
+    /// Requests per second per API token; bursts of twice that.
     #[arg(long, env = "IMP_TOKEN_RATE", default_value_t = RestRates::default().token, value_name = "N")]
     pub token_rate: u32,
-    /// Requests per second with all API tokens of one tenant; twice as many at once.
+    /// Requests per second per tenant, over all its API tokens; bursts of twice that.
     #[arg(long, env = "IMP_TENANT_RATE", default_value_t = RestRates::default().tenant, value_name = "N")]
     pub tenant_rate: u32,
-    /// How log lines look; RUST_LOG says which.
+    /// The format of log lines; RUST_LOG sets the level.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// Export spans to this OpenTelemetry collector over gRPC, such as http://collector:4317.
-    /// [default: spans are in the log's lines only]
+    /// [default: spans appear in log lines only]
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
 
 impl Config {
-    /// For tests and benchmarks: free ports, a data directory of their own.
+    /// A configuration for tests and benchmarks: free ports and a data directory of their own.
     pub fn in_process(data_dir: &Path) -> Self {
         Self {
             listen: "127.0.0.1:0".to_owned(),
@@ -150,34 +150,34 @@ impl Config {
         }
     }
 
-    /// How fast callers may ask.
+    /// The request rates.
     pub fn rest_rates(&self) -> RestRates {
         RestRates { token: self.token_rate, tenant: self.tenant_rate }
     }
 
-    /// The key of agents' tokens: the given file, or the one in the data directory.
+    /// The path of the agents' signing key: the given file, or the one in the data directory.
     pub fn agent_key_path(&self) -> PathBuf {
         self.agent_key_file.clone().unwrap_or_else(|| self.data_dir.join("agent-key"))
     }
 
-    /// The certificate of the REST port; None: no TLS.
+    /// The certificate of the REST port; `None` without TLS.
     pub fn tls(&self) -> Option<Files> {
         files(&self.tls_cert, &self.tls_key)
     }
 
-    /// The certificate of the agents' port; None: no TLS.
+    /// The certificate of the agents' port; `None` without TLS.
     pub fn agent_tls(&self) -> Option<Files> {
         files(&self.agent_tls_cert, &self.agent_tls_key).or_else(|| self.tls())
     }
 
-    /// The database: the given one, or the file in the data directory.
+    /// The database URL: the given one, or the file in the data directory.
     pub fn url(&self) -> String {
         url(&self.data_dir, self.database_url.as_deref())
     }
 }
 
 impl AdminToken {
-    /// The database: the given one, or the file in the data directory.
+    /// The database URL: the given one, or the file in the data directory.
     pub fn url(&self) -> String {
         url(&self.data_dir, self.database_url.as_deref())
     }

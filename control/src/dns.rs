@@ -1,4 +1,4 @@
-//! Asks DNS for the record that proves a domain.
+//! Looks up the DNS record that proves a domain.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,19 +14,19 @@ use imp_grammar::caps;
 
 use crate::refusal::Refusal;
 
-/// One try of one server.
+/// The timeout of one attempt at one server.
 const TRY: Duration = Duration::from_secs(2);
 
-/// A resolver with bounds. A clone is cheap.
+/// A resolver with bounds on time and concurrency. Cheap to clone.
 #[derive(Clone)]
 pub struct Dns {
-    /// None when the machine has no usable configuration.
+    /// `None` if the machine has no usable configuration.
     resolver: Option<TokioResolver>,
     running: Running,
 }
 
 impl Dns {
-    /// Asks this server, or those of the system.
+    /// Uses this server, or those of the system.
     pub fn new(server: Option<SocketAddr>) -> Self {
         let builder = match server {
             Some(address) => {
@@ -49,7 +49,7 @@ impl Dns {
         Self { resolver: resolver.ok(), running: Running::default() }
     }
 
-    /// Looks for the record. What else is found there is told to nobody.
+    /// Looks for the record. Other records of the name are never disclosed.
     pub async fn prove(&self, domain: &Domain) -> Result<(), Refusal> {
         let challenge = &domain.challenge;
         let resolver = self.resolver.as_ref().ok_or_else(|| unavailable("no DNS server is set"))?;
@@ -73,15 +73,15 @@ impl Dns {
     }
 }
 
-/// Whose look-ups are under way.
+/// The tenants whose look-ups are running.
 #[derive(Clone, Default)]
 struct Running(Arc<Mutex<Vec<TenantId>>>);
 
-/// A look-up that is under way.
+/// A running look-up.
 struct One<'r>(&'r Running, TenantId);
 
 impl Running {
-    /// Unless there are too many, of all tenants or of this one.
+    /// Starts a look-up unless too many run, in total or for this tenant.
     fn one_more(&self, tenant: TenantId) -> Result<One<'_>, Refusal> {
         let mut running = self.tenants();
         let own = running.iter().filter(|it| **it == tenant).count();
@@ -107,7 +107,7 @@ impl Drop for One<'_> {
     }
 }
 
-/// A new record is seen at once, and nothing is read from this machine's own files.
+/// Disables caching, so that a new record is seen at once, and ignores the hosts file.
 fn bound(options: &mut ResolverOpts) {
     options.timeout = TRY;
     options.attempts = 1;

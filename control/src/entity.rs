@@ -1,4 +1,4 @@
-//! The objects of the product, as the rules know them.
+//! The entity types, as the domain rules see them.
 
 use imp_core::api_service::ApiService;
 use imp_core::api_token::ApiToken;
@@ -18,15 +18,15 @@ use imp_core::tenant::Tenant;
 use imp_store::Record;
 use imp_store::outbox::Subject;
 
-/// An object with a table of its own, and what roles and messages call it.
+/// An entity with a table of its own, with its names for roles and messages.
 pub trait Stored: Record {
-    /// In the table of roles.
+    /// Its kind in the table of roles.
     const KIND: Kind;
-    /// In messages.
+    /// Its name in messages.
     const NOUN: &'static str;
 
-    /// What the tailer compiles again when one is made, changes or goes. None: gateways serve nothing of
-    /// it, or not with every change.
+    /// The outbox subject of changes to this entity; `None` if gateways serve nothing of it, or not
+    /// on every change.
     fn subject(_id: Self::Id) -> Option<Subject> {
         None
     }

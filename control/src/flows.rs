@@ -1,7 +1,7 @@
-//! The rules of the domain: what each operation needs, refuses and changes. Each is one transaction of
-//! rows, outbox and audit trail, so that nothing half-written is ever seen.
+//! The rules of the domain: what each operation needs, refuses and changes. Each operation is one
+//! transaction of rows, outbox and audit trail.
 //!
-//! A `create` begins and finishes its own transaction. What changes an object that is there takes the
+//! A `create` begins and finishes its own transaction. Operations on an existing object take the
 //! transaction in which the object was read.
 
 pub mod agent;
@@ -32,7 +32,7 @@ use crate::entity::Stored;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
-/// A new object, with the secret that is shown this once.
+/// A new object with its secret, which is shown only once.
 pub struct Created<E> {
     pub entity: E,
     pub secret: Option<String>,
@@ -44,20 +44,20 @@ impl<E> From<E> for Created<E> {
     }
 }
 
-/// Inserts and commits a new object, unless its tenant has too many with it.
+/// Inserts and commits a new object, unless it exceeds its tenant's cap.
 async fn create<E: Stored + Writable>(mut tx: Transaction<'_>, entity: E) -> Result<E, Refusal> {
     tx.insert(&entity).await?;
     finish_create::<E>(tx, entity.id()).await?;
     Ok(entity)
 }
 
-/// Commits a new object, unless its tenant has too many with it.
+/// Commits a new object, unless it exceeds its tenant's cap.
 async fn finish_create<E: Stored>(mut tx: Transaction<'_>, id: E::Id) -> Result<(), Refusal> {
     share::refuse_too_many::<E>(&mut tx).await?;
     tx.finish::<E>("create", id).await
 }
 
-/// An end in the future, as precise as the databases keep it.
+/// Checks that an end is in the future and truncates it to the databases' precision.
 fn future_end(
     tx: &Transaction<'_>,
     end: Option<DateTime<Utc>>,

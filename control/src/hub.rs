@@ -1,8 +1,9 @@
-//! The agents' side: identities, the delta stream of resources down, status and usage up.
+//! The agents' side: identities, the delta stream of resources to agents, status and usage from
+//! them.
 //!
-//! One gRPC server on the agents' port. [`calls`] is where every call arrives, [`agent_auth`] says who comes
-//! in, [`presence`] who is there twice; [`connected_agents`] remembers who is connected and what each said,
-//! [`report_writer`] stores what follows from it.
+//! One gRPC server on the agents' port. [`calls`] receives every call, [`agent_auth`] authenticates
+//! it, [`presence`] finds duplicate processes; [`connected_agents`] holds who is connected and what
+//! each reported, [`report_writer`] stores the results.
 
 pub mod agent_auth;
 pub mod calls;
@@ -54,7 +55,7 @@ use report_writer::{ReportQueue, ReportWriter, Work};
 use service::Agents;
 use session::ReportStreams;
 
-/// How often processes of one identity are looked for.
+/// How often to look for several processes with one identity.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Everything behind the agents' port.
@@ -69,7 +70,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts what works behind the port, on behalf of the platform.
+    /// Starts the hub's background tasks, which act for the platform.
     pub fn start(
         platform: Operation,
         key: AgentKey,
@@ -100,7 +101,7 @@ impl Hub {
         Self { platform, auth, reports, recheck, presence, deliveries, tasks }
     }
 
-    /// What the tailer tells.
+    /// The receiver of the tailer's changes.
     pub fn watcher(&self) -> Arc<dyn Watcher> {
         let (auth, connected) = (self.auth.clone(), self.reports.connected.clone());
         let (recheck, deliveries) = (self.recheck.clone(), self.deliveries.clone());
@@ -127,7 +128,7 @@ impl Hub {
     }
 }
 
-/// Looks for duplicates, and has them written down.
+/// Looks for duplicates and has them recorded.
 async fn notice(
     presence: Arc<Presence>,
     mut noticed: mpsc::Receiver<AgentId>,
@@ -140,15 +141,15 @@ async fn notice(
             () = stop.cancelled() => return,
             _ = ticks.tick() => presence.look(Instant::now()),
             Some(agent) = noticed.recv() => {
-                // The writer logs what goes wrong.
+                // The writer logs errors.
                 let _written = queue.note(Work::Duplicate(agent)).await;
             }
         }
     }
 }
 
-/// Publishes last, behind the gateways, entitlements and keys that they need. None waits for the
-/// acknowledgement of another, removals included, but they leave in this order.
+/// Sends publishes last, after the gateways, entitlements and keys that they need. No type waits
+/// for the acknowledgement of another, removals included, but they are sent in this order.
 fn ads(auth: Arc<AgentAuth>, deliveries: Arc<Deliveries>) -> AdsServer {
     let mut types = pb::type_urls();
     types.sort_by_key(|type_url| *type_url == pb::Publish::type_url());

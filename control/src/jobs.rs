@@ -1,7 +1,7 @@
-//! Work of the platform that is due at a time, whichever replica does it. [`JOBS`] is the table of all.
+//! Scheduled and triggered work of the platform, done by any replica. [`JOBS`] is the table of all.
 //!
-//! A job is a row (`imp_store::job`): what is asked for is done, over crashes and restarts, by one
-//! replica at a time. What each process must do for itself (metrics, connected agents, certificates) is
+//! A job is a row (`imp_store::job`), so it survives crashes and restarts, and one replica at a
+//! time does it. What each process must do for itself (metrics, connected agents, certificates) is
 //! no job.
 
 pub mod change_plan;
@@ -28,20 +28,21 @@ pub use worker::Worker;
 /// A kind of job.
 #[derive(Debug)]
 pub struct Kind {
-    /// As in the table `jobs`. A name keeps its meaning: replicas of two releases share the table.
+    /// Its name in the table `jobs`. It must keep its meaning: replicas of two releases share the
+    /// table.
     pub name: &'static str,
     /// What makes it due.
     pub trigger: Trigger,
-    /// Does it. May be stopped at any await and begun again, also by another replica.
+    /// Does the work. May be interrupted at any await and run again, also by another replica.
     pub run: fn(Running) -> BoxFuture<'static, Result<Outcome, JobError>>,
 }
 
 /// What makes a job due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// The clock: it is due at the first start, and so long after each success.
+    /// The clock: due at the first start, and this long after each success.
     Every(Duration),
-    /// A change: `imp_store::job::schedule` in its transaction.
+    /// A change, which calls `imp_store::job::schedule` in its transaction.
     Cause,
 }
 
@@ -64,19 +65,19 @@ pub const JOBS: &[Kind] = &[
     },
 ];
 
-/// A job that is being done.
+/// A running job.
 #[derive(Clone)]
 pub struct Running {
-    /// By the job, over all tenants. Its request is the job.
+    /// The operation, with the job as its actor and request, over all tenants.
     pub operation: Operation,
     pub job: Job,
-    /// It has confirmed its lease in a transaction, which may be open.
+    /// Set once a transaction, which may still be open, has confirmed the lease.
     confirmed: Arc<AtomicBool>,
 }
 
 impl Running {
-    /// Begins a transaction that only the worker who has the job can commit: nobody else gets it before
-    /// the transaction ends.
+    /// Begins a transaction that only the worker with the lease can commit: no other worker gets
+    /// the job before the transaction ends.
     pub async fn begin(&self) -> Result<Transaction<'_>, JobError> {
         let mut tx = Transaction::begin(&self.operation, self.operation.scope).await?;
         if !job::confirm(&mut tx, &self.job).await? {
@@ -87,16 +88,16 @@ impl Running {
     }
 }
 
-/// How a job ended well.
+/// How a successful job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing is left; what the clock triggers is due again after its time.
+    /// Done; a scheduled job is due again after its interval.
     Done,
     /// There is more to do, at this time.
     Again(DateTime<Utc>),
 }
 
-/// Why a job is tried again later.
+/// An error after which the job is retried.
 #[derive(Debug, Error)]
 pub enum JobError {
     #[error(transparent)]

@@ -1,7 +1,8 @@
-//! The accept loop of a port: how many connections, and how long a peer may delay each step.
+//! The accept loop of a port, with limits on connections and on how long a peer may delay each
+//! step.
 //!
-//! Both ports use it. What differs is in [`Limits`]; a TLS acceptor is plugged in as [`Secure`].
-//! Nothing here knows what is served.
+//! Both ports use it. They differ in their [`Limits`]; TLS is plugged in as [`Secure`]. Nothing
+//! here depends on what is served.
 
 mod activity;
 mod slots;
@@ -31,10 +32,10 @@ use activity::{Overdue, Served};
 use slots::{Slot, Slots};
 use watched::Watched;
 
-/// What a connection is secured with before HTTP begins.
+/// How a connection is secured before HTTP begins.
 pub trait Secure: Clone + Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// What is known of the peer afterwards; stands in the extensions of each of its requests.
+    /// What is known about the peer afterwards; in the extensions of each of its requests.
     type Peer: Clone + Send + Sync + 'static;
 
     fn accept(
@@ -56,42 +57,41 @@ impl Secure for Plain {
     }
 }
 
-/// The address of the peer; stands in the extensions of each request.
+/// The address of the peer; in the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// What a port lets its peers do.
+/// Limits of a port.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// One more takes the place of the one that is idle longest.
+    /// A connection beyond this replaces the one that has been idle longest.
     pub connections: usize,
     /// From connecting to the end of the TLS handshake.
     pub handshake: Duration,
     /// From connecting to the first request; in HTTP/1 also from a head's first byte to its end.
     pub head: Duration,
-    /// Without a request. None: as long as the peer likes (it answers pings).
+    /// Longest time without a request; `None` for peers that may stay as long as they answer pings.
     pub idle: Option<Duration>,
-    /// Without taking a byte that we have for it.
+    /// Longest time in which the peer takes no byte of what is to be written.
     pub write: Duration,
-    /// Answers are finite: one of which nothing can be sent for `write` is stuck.
+    /// Whether answers are finite: one of which nothing can be sent for `write` is stuck.
     pub finite_answers: bool,
-    /// Of a request's head.
+    /// The largest request head.
     pub head_bytes: usize,
-    /// Requests at once on an HTTP/2 connection.
+    /// Concurrent requests on an HTTP/2 connection.
     pub streams: u32,
-    /// HTTP/2 pings to a silent peer: how often, and how long until it counts as gone.
+    /// HTTP/2 pings to a silent peer: the interval, and how long until it counts as gone.
     pub ping: (Duration, Duration),
-    /// What a peer may send in HTTP/2 before it is read: on one request, and on a connection. None:
-    /// as hyper has it.
+    /// HTTP/2 flow-control windows of a request and of a connection; `None` for hyper's defaults.
     pub windows: Option<(u32, u32)>,
     /// Only HTTP/2, with prior knowledge.
     pub http2_only: bool,
-    /// How long open requests have to end when the program stops.
+    /// How long open requests may take when the program stops.
     pub last_words: Duration,
 }
 
 impl Limits {
-    /// Of the REST port.
+    /// The limits of the REST port.
     pub fn rest() -> Self {
         Self {
             connections: slots::affordable(caps::REST_CONNECTIONS.size()),
@@ -109,7 +109,7 @@ impl Limits {
         }
     }
 
-    /// Of the agents' port.
+    /// The limits of the agents' port.
     pub fn agents() -> Self {
         Self {
             connections: slots::affordable(caps::HUB_CONNECTIONS.size()),
@@ -130,7 +130,7 @@ impl Limits {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves until told to stop, then lets open requests end.
+/// Serves until stopped, then lets open requests finish.
 pub async fn serve<T, S, B>(
     listener: TcpListener,
     secure: T,
@@ -185,11 +185,11 @@ pub async fn serve<T, S, B>(
     }
 }
 
-/// Stands in the extensions of an answer to somebody who is known.
+/// Marks, in its extensions, an answer to an authenticated caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Welcome;
 
-/// Out of file descriptors, or a peer that left while it was accepted.
+/// Waits after a failed accept: out of file descriptors, or a peer that left meanwhile.
 async fn after_failure(error: &io::Error, slots: &Slots) {
     let peers_fault = matches!(
         error.kind(),
@@ -225,7 +225,7 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    // An answer must not wait for the acknowledgement of the one before.
+    // Otherwise an answer would wait for the acknowledgement of the previous one.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let secured = tokio::select! {
         () = slot.cut() => return Err("it gave way to another one".to_owned()),
@@ -273,7 +273,7 @@ where
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The time of heads is watched together with everything else, in `activity`.
+    // `activity` enforces the timeout of heads, together with all others.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
     builder.http1().max_buf_size(limits.head_bytes.max(8192));
     builder

@@ -1,4 +1,4 @@
-//! `imp-control`: wires the parts.
+//! The program `imp-control`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -50,7 +50,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// On a database that is there: one that would be made now is somebody's mistake.
+/// Requires an existing database: creating one here would be a mistake.
 async fn admin_token(options: AdminToken) -> anyhow::Result<()> {
     let token = app::admin_token(&options).await.map_err(one_line)?;
     match &options.token_file {

@@ -11,19 +11,19 @@ const SUM_UP_EVERY: Duration = Duration::from_secs(5);
 /// One per process, however many control planes a test starts in it.
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Counts from now on. Where the embedding program has a recorder of its own, that one stays.
+/// Installs the recorder. If the embedding program has one, that one stays.
 pub fn install() {
     RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok());
 }
 
-/// Sums up what was counted since the last time. Without it, histograms that nobody looks at grow.
+/// Aggregates recent histogram samples; without it, histograms that nobody scrapes grow.
 pub fn upkeep() {
     if let Some(handle) = RECORDER.get().and_then(Option::as_ref) {
         handle.run_upkeep();
     }
 }
 
-/// Sums up now and then, until cancelled. Each process has its own metrics, so this is no job.
+/// Aggregates periodically until cancelled. Each process has its own metrics, so this is no job.
 pub async fn sum_up(cancel: CancellationToken) {
     loop {
         upkeep();
@@ -34,7 +34,7 @@ pub async fn sum_up(cancel: CancellationToken) {
     }
 }
 
-/// In Prometheus' text format; empty when another recorder is in charge.
+/// Returns the metrics in Prometheus' text format; empty if another recorder is installed.
 pub fn text() -> String {
     upkeep();
     RECORDER.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! What is being done, and by whom: begun when a request, an agent's call or a job begins, and passed
-//! to every flow. Nothing in it knows HTTP.
+//! The context of an operation: created when a request, an agent's call or a job begins, and passed
+//! to every flow. It does not depend on HTTP.
 
 mod transaction;
 
@@ -19,13 +19,13 @@ use crate::state::{ClaimRules, Clock, State};
 
 pub use transaction::Transaction;
 
-/// Who acts. Users and service accounts do not exist yet: each becomes a variant here, with the principal
-/// that `auth.rs` makes of its session or key, and one of [`audit::Actor`].
+/// The actor. Users and service accounts do not exist yet: each becomes a variant here, with the
+/// principal that `auth.rs` makes of its session or key, and one of [`audit::Actor`].
 #[derive(Clone, Debug)]
 pub enum Actor {
     /// A caller of the REST API, by its token.
     ApiToken(Principal),
-    /// An agent, by its own word or its identity.
+    /// An agent, identified by its identity or, at registration, by its own word.
     Agent(AgentId),
     /// A job, by the name of its kind.
     Job(&'static str),
@@ -45,7 +45,7 @@ impl Actor {
         matches!(self, Self::ApiToken(caller) if caller.roles.contains(&role))
     }
 
-    /// Whether the actor stands above all tenants.
+    /// Whether the actor is above all tenants.
     pub fn is_operator(&self) -> bool {
         matches!(self, Self::ApiToken(caller) if caller.tenant_id.is_none())
     }
@@ -63,39 +63,39 @@ impl From<&Actor> for audit::Actor {
     }
 }
 
-/// The context of everything that is done. A clone is cheap.
+/// The context of an operation. Cheap to clone.
 #[derive(Clone)]
 pub struct Operation {
     pub store: Store,
     pub clock: Clock,
-    /// Which upstream addresses tenants may name.
+    /// The upstream addresses that tenants may use.
     pub upstreams: Arc<UpstreamPolicy>,
-    /// Which hostnames and ports tenants may claim.
+    /// The hostnames and ports that tenants may claim.
     pub claims: Arc<ClaimRules>,
     pub admission: Admission,
     pub actor: Actor,
-    /// What the actor may touch.
+    /// The tenants that the actor may touch.
     pub scope: TenantScope,
-    /// Leads from an audit row to the log: the request's id or the job's. Empty when neither began it.
+    /// Links audit rows to the log: the id of the request or job, or empty if neither began it.
     pub request_id: String,
-    /// Takes something away from somebody, and so waits for nothing that gives.
+    /// Whether it revokes or removes something; such operations never wait for others.
     pub tightens: bool,
 }
 
 impl Operation {
-    /// Of an authenticated and authorised caller.
+    /// For an authenticated and authorised caller.
     pub fn of_caller(state: &State, caller: Principal, scope: TenantScope) -> Self {
         Self::begin(state, Actor::ApiToken(caller), scope)
     }
 
-    /// Of the control plane itself, over all tenants. Never for a request.
+    /// For the control plane itself, over all tenants. Never for a request.
     pub fn of_platform(state: &State) -> Self {
         let operation = Self::begin(state, Actor::Platform, TenantScope::platform());
         Self { store: state.store.for_platform(), ..operation }
     }
 
-    /// For the first start and for an operator at the machine. There is only a database: nothing
-    /// may be claimed, and no upstream is allowed beyond the public ones.
+    /// For the first start and for operators at the machine. Only the database is available:
+    /// nothing may be claimed, and only public upstreams are allowed.
     pub fn of_bootstrap(store: Store, clock: Clock) -> Self {
         Self {
             store,
@@ -110,7 +110,7 @@ impl Operation {
         }
     }
 
-    /// The same, done by a job.
+    /// The same operation with a job as its actor.
     pub fn of_job(&self, name: &'static str, id: Uuid) -> Self {
         Self { request_id: id.to_string(), ..self.by(Actor::Job(name)) }
     }
@@ -129,7 +129,7 @@ impl Operation {
         }
     }
 
-    /// The same, done by another actor.
+    /// The same operation with another actor.
     pub fn by(&self, actor: Actor) -> Self {
         Self { actor, ..self.clone() }
     }
@@ -138,12 +138,12 @@ impl Operation {
         self.clock.now()
     }
 
-    /// What the rows of the outbox name as the reason of a change.
+    /// The cause to store in outbox rows.
     pub fn cause(&self) -> Cause {
         Cause { request_id: self.request_id.clone(), traceparent: traces::traceparent() }
     }
 
-    /// Counts work against the caller's rates, besides what it sent and got.
+    /// Charges work to the caller's rates, in addition to what it sent and received.
     pub fn charge(&self, bytes: usize) {
         if let Actor::ApiToken(caller) = &self.actor {
             self.admission.charge(Payer::from(caller), bytes);

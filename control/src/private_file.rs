@@ -1,5 +1,4 @@
-//! Files that hold a secret: readable by their owner only, from the first byte on, whole or not at
-//! all.
+//! Files with secrets: created readable by their owner only, and written completely or not at all.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -8,18 +7,18 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-/// No secret is longer.
+/// The largest secret.
 const MOST: u64 = 64 * 1024;
 
-/// Puts a new file in the place of what may be there. The mode of what was there does not matter: the
-/// secret is never in it.
+/// Replaces the file atomically. The mode of an existing file does not matter: the secret is never
+/// written to it.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let draft = draft(path, text)?;
     let moved = fs::rename(&draft, path);
     settle(path, &draft, moved)
 }
 
-/// Makes the file unless there is one already; of two that do so at the same time one wins.
+/// Creates the file unless it exists; of two concurrent calls one wins.
 pub fn make(path: &Path, text: &str) -> io::Result<()> {
     let draft = draft(path, text)?;
     let linked = match fs::hard_link(&draft, path) {
@@ -30,7 +29,7 @@ pub fn make(path: &Path, text: &str) -> io::Result<()> {
     settle(path, &draft, linked.and(removed))
 }
 
-/// What is in the file, cut at 64 KiB. One that others may read is closed to them first.
+/// Returns the content, cut at 64 KiB. If others may read the file, first restricts its mode.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let there = fs::metadata(path)?;
     if there.is_file() && there.mode() & 0o077 != 0 {
@@ -43,7 +42,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A file beside it that nobody else can have made: a name that nobody knows, and only a new one.
+/// Creates a temporary file beside it, exclusively and with a random name, so that nobody else can
+/// have created it.
 fn draft(path: &Path, text: &str) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = path.with_file_name(format!(".{name}.{}", Uuid::new_v4().simple()));
@@ -57,7 +57,7 @@ fn draft(path: &Path, text: &str) -> io::Result<PathBuf> {
     Ok(draft)
 }
 
-/// Leaves no draft behind when something went wrong; else makes the directory's entry last.
+/// On failure removes the temporary file; on success syncs the directory.
 fn settle(path: &Path, draft: &Path, done: io::Result<()>) -> io::Result<()> {
     if done.is_err() {
         let _gone = fs::remove_file(draft);

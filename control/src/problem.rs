@@ -1,5 +1,5 @@
-//! What every error looks like: an RFC 9457 document. Handlers return a [`Problem`]; the edge
-//! (`rest/edge.rs`) writes it, because only the edge knows the request's path and id.
+//! Error answers: RFC 9457 documents. Handlers return a [`Problem`]; the edge (`rest/edge.rs`)
+//! writes it, because only the edge knows the request's path and id.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::refusal::Refusal;
 
-/// An error on its way out.
+/// An error to be answered.
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub status: StatusCode,
@@ -24,7 +24,7 @@ pub struct Problem {
     pub cause: Option<String>,
     /// Seconds after which trying again may help: `Retry-After`.
     pub retry_after: Option<u32>,
-    /// Whose valid token it was, for the log.
+    /// The caller's valid token, for the log.
     pub token: Option<ApiTokenId>,
 }
 
@@ -51,7 +51,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// There is none, or it is another tenant's: the two look the same.
+    /// 404: the object does not exist or is another tenant's; the answer is the same.
     pub fn not_found(noun: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("no such {noun}"))
     }
@@ -60,7 +60,7 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
-    /// Well-formed and wrong: 422 with one fault.
+    /// 422: well-formed but invalid, with one fault.
     pub fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
         Self::from_faults(vec![Violation {
             pointer: pointer.to_owned(),
@@ -69,7 +69,7 @@ impl Problem {
         }])
     }
 
-    /// A body names an object that there is not, or that is another tenant's.
+    /// A body refers to an object that does not exist or is another tenant's.
     pub fn unknown_reference(pointer: &str, noun: &str) -> Self {
         let mut problem = Self::invalid(pointer, "unknown_reference", format!("no such {noun}"));
         problem.code = "unknown_reference";
@@ -88,19 +88,19 @@ impl Problem {
         Self { cause: Some(cause.to_string()), ..problem }
     }
 
-    /// Not now, and through no fault of the caller: 503.
+    /// 503: a temporary failure that is not the caller's fault.
     pub fn unavailable(code: &'static str, detail: &str, retry_after: u32, cause: String) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
         Self { cause: Some(cause), retry_after: Some(retry_after), ..problem }
     }
 
-    /// Trying again may help after this time; whole seconds are told.
+    /// Adds the time after which a retry may help, rounded up to whole seconds.
     pub fn after(self, wait: Duration) -> Self {
         let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         Self { retry_after: Some(seconds.max(1)), ..self }
     }
 
-    /// Faults of one body: 422.
+    /// 422: the faults of one body.
     fn from_faults(errors: Vec<Violation>) -> Self {
         let detail = match errors.as_slice() {
             [one] if one.pointer.is_empty() => one.detail.clone(),
@@ -110,7 +110,7 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
     }
 
-    /// What the database refuses, or that it fails.
+    /// Converts a refusal or failure of the database.
     fn from_store(error: StoreError) -> Self {
         match error {
             StoreError::Taken { field } => {
@@ -139,7 +139,7 @@ impl Problem {
         }
     }
 
-    /// With one fault pointed at.
+    /// Points at the field at fault.
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
         let (code, detail) = (self.code, self.detail.clone());
         self.errors.push(Violation { pointer: pointer.into(), code, detail });
@@ -147,7 +147,7 @@ impl Problem {
     }
 }
 
-/// The one place where what a flow refuses becomes an answer.
+/// The only place where refusals of flows become answers.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let words = refusal.to_string();
@@ -183,7 +183,7 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// What REST does itself is refused as flows would refuse it.
+/// Converts errors of REST's own transactions in the same way as refusals of flows.
 macro_rules! as_refusal {
     ($($error:ty),*) => {
         $(impl From<$error> for Problem {
@@ -195,7 +195,7 @@ macro_rules! as_refusal {
 }
 as_refusal!(Vec<Violation>, Forbidden, StoreError);
 
-/// `If-Match` named another version than the one there is.
+/// 412: `If-Match` named another version than the current one.
 pub fn version_mismatch() -> Problem {
     let detail = "the object has changed since; get it again";
     Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail)

@@ -1,4 +1,4 @@
-//! Whether this control plane can do what it is there for: not only answer, but write.
+//! Readiness: whether this control plane can write, not only answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::time::{Instant, timeout};
 
 use crate::problem::Problem;
 
-/// Who asks more often gets the last answer.
+/// Requests within this time get the last answer.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The writer may be busy for a moment; longer than this is not ready.
+/// The writer may be busy for a moment; longer than this counts as not ready.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The last answer. Clones share it.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    /// Held while somebody tries, so that one tries at a time.
+    /// Locked during a check, so that one runs at a time.
     last: Arc<Mutex<Option<Answer>>>,
 }
 

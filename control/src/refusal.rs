@@ -1,4 +1,4 @@
-//! Why an operation was refused, in the words of the domain. REST makes a problem document of it, in
+//! Why an operation was refused, in terms of the domain. REST converts it to a problem document, in
 //! one place ([`crate::problem`]).
 
 use std::time::Duration;
@@ -11,43 +11,43 @@ use thiserror::Error;
 /// Why an operation was refused.
 #[derive(Debug, Error)]
 pub enum Refusal {
-    /// The object does not exist, or it is another tenant's: the two look the same.
+    /// The object does not exist, or is another tenant's; the two are not distinguished.
     #[error("no such {0}")]
     NotFound(&'static str),
-    /// The input names an object that does not exist, or that is another tenant's.
+    /// The input refers to an object that does not exist, or is another tenant's.
     #[error("no such {noun}")]
     UnknownReference { pointer: String, noun: &'static str },
-    /// The field was set at creation.
+    /// The field cannot change after creation.
     #[error("{pointer} cannot be changed")]
     Immutable { pointer: String },
-    /// The input can be read and is wrong.
+    /// The input is well-formed but invalid.
     #[error("{} fields are wrong", .0.len())]
     Invalid(Vec<Violation>),
-    /// Agents would not take an object of this size.
+    /// The object is larger than agents accept.
     #[error("{detail}")]
     TooLarge { pointer: String, detail: String },
-    /// Something that would have to serve it cannot.
+    /// An agent that would have to serve it does not support it.
     #[error("{} parts cannot be served", .lacking.len())]
     Unsupported { code: &'static str, lacking: Vec<Violation> },
-    /// The objects are not in the state for it, or a cap is reached.
+    /// The objects are in the wrong state, or a cap is reached.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String, pointer: Option<String> },
-    /// The actor may not do it.
+    /// The actor is not allowed to do it.
     #[error("{detail}")]
     Forbidden { detail: String, pointer: Option<String> },
-    /// The actor or its tenant asks too fast.
+    /// The actor or its tenant sends too many requests.
     #[error("too many requests of this token or tenant; come again later")]
     RateLimited { wait: Duration },
-    /// Too much of the tenant's work is under way.
+    /// Too many of the tenant's requests are running.
     #[error("too much of this tenant is worked on already; come again later")]
     Busy,
-    /// Something that the operation needs does not answer. `cause` is for the log.
+    /// A dependency does not answer. `cause` is for the log.
     #[error("{detail}")]
     Unavailable { code: &'static str, detail: &'static str, cause: String },
     /// The database refused it or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A fault of ours. The text is for the log.
+    /// An internal error. The text is for the log.
     #[error("{0}")]
     Internal(String),
 }
@@ -75,7 +75,7 @@ impl Refusal {
         Self::Internal(cause.to_string())
     }
 
-    /// Says which field stands in the way. Only conflicts and missing permissions have none yet.
+    /// Points at the field at fault. Only conflicts and missing permissions have none yet.
     pub fn at(self, field: impl Into<String>) -> Self {
         let pointer = Some(field.into());
         match self {

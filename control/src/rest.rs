@@ -1,4 +1,4 @@
-//! The REST API: one router that holds the routes and their document.
+//! The REST API: one router with the routes and their document.
 
 pub mod actions;
 pub mod api_services;
@@ -94,7 +94,7 @@ pub fn router(state: State) -> Router {
         .with_state(state)
 }
 
-/// For operators: they tell of every cluster.
+/// For operators only, because metrics cover every cluster.
 async fn metrics(Shared(state): Shared<State>, headers: HeaderMap) -> Response {
     match authenticate(&state, &headers).await {
         Ok(caller) if caller.tenant_id.is_none() => crate::metrics::text().into_response(),
@@ -103,7 +103,7 @@ async fn metrics(Shared(state): Shared<State>, headers: HeaderMap) -> Response {
     }
 }
 
-/// Ready means: the database takes a write.
+/// Ready if the database accepts a write.
 async fn ready(Shared(state): Shared<State>) -> Response {
     match state.readiness.check(&state.store).await {
         Ok(()) => "ready".into_response(),

@@ -1,4 +1,4 @@
-//! How everything here tries again: ever more slowly up to a limit, with jitter, without end.
+//! Retries: exponential back-off up to a limit, with jitter, without end.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The waits between tries.
+/// The delays between attempts.
 pub struct Retry {
     delays: ExponentialBackoff,
 }
@@ -25,7 +25,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Waits before the next try. False: everything stops, do not try again.
+    /// Waits before the next attempt. Returns false if the program stops.
     pub async fn wait(&mut self, cancel: &CancellationToken) -> bool {
         let delay = self.delays.next().unwrap_or(LONGEST);
         tokio::select! {
@@ -34,7 +34,7 @@ impl Retry {
         }
     }
 
-    /// It worked: begin with short waits the next time.
+    /// Starts over with short delays, after a success.
     pub fn reset(&mut self) {
         *self = Self::default();
     }

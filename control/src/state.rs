@@ -1,4 +1,4 @@
-//! What every request can reach.
+//! The state that every request can use.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::admission::Admission;
 use crate::dns::Dns;
 use crate::readiness::Readiness;
 
-/// Shared by all handlers; a clone is cheap.
+/// Shared by all handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct State {
     pub store: Store,
@@ -25,13 +25,13 @@ pub struct State {
     pub dns: Dns,
 }
 
-/// What the deployment says about hostnames and ports.
+/// The deployment's rules for hostnames and ports.
 #[derive(Debug, Default)]
 pub struct ClaimRules {
     pub shared_domains: SharedDomains,
-    /// How long a hostname that nothing serves stays its former tenant's.
+    /// How long an unused hostname stays reserved for its former tenant.
     pub hostname_cooldown: TimeDelta,
     pub reserved_ports: ReservedPorts,
-    /// Whether the agents serve several gateways on one port.
+    /// Whether the agents can serve several gateways on one port.
     pub share_ports: bool,
 }

@@ -1,5 +1,5 @@
-//! TLS on the ports: certificate and key from PEM files, read again when they change. Files that are
-//! broken change nothing: what was good goes on, and the log says so.
+//! TLS of the ports: certificate and key from PEM files, reloaded when they change. If new files
+//! are broken, the old certificate stays in use and the error is logged.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listen::Secure;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What is offered.
+/// The TLS versions offered.
 const VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 
-/// Where certificate and key are.
+/// The files of certificate and key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// PEM, the server's own certificate first.
@@ -35,14 +35,14 @@ pub struct Files {
     pub key: PathBuf,
 }
 
-/// A port's TLS. A clone is the same.
+/// A port's TLS. Clones share it.
 #[derive(Clone)]
 pub struct Tls {
     acceptor: TlsAcceptor,
     current: Arc<Current>,
 }
 
-/// The certificate that is shown now.
+/// The current certificate.
 #[derive(Debug)]
 struct Current {
     files: Files,
@@ -50,7 +50,7 @@ struct Current {
 }
 
 impl Tls {
-    /// Reads the files. `protocols` are those of ALPN, the preferred one first.
+    /// Reads the files. `protocols` are the ALPN protocols, the preferred one first.
     pub fn open(files: Files, protocols: &[&str]) -> Result<Self, String> {
         let key = load(&files)?;
         let current = Arc::new(Current { files, key: RwLock::new(Arc::new(key)) });
@@ -63,7 +63,7 @@ impl Tls {
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), current })
     }
 
-    /// Takes new files when they change, until cancelled.
+    /// Reloads the files when they change, until cancelled.
     pub async fn follow(self, cancel: CancellationToken) {
         let mut tried = fingerprint(&self.current.files);
         loop {
@@ -115,14 +115,14 @@ impl Secure for Tls {
     }
 }
 
-/// What the files must hold.
+/// What the certificate file must contain, for error messages.
 const CERTIFICATES: &str = "certificates in PEM, the server's own first";
 const PRIVATE_KEY: &str = "the private key of that certificate in PEM";
 
-/// A chain of certificates is some thousand bytes.
+/// A chain of certificates is a few thousand bytes.
 const MOST: u64 = 1024 * 1024;
 
-/// Both files, if they belong together.
+/// Loads both files and checks that they belong together.
 fn load(files: &Files) -> Result<CertifiedKey, String> {
     let unfit = |fault: FileFault| fault.to_string();
     let pem = file::read(&files.cert, CERTIFICATES, MOST).map_err(unfit)?;
@@ -142,7 +142,7 @@ fn load(files: &Files) -> Result<CertifiedKey, String> {
     })
 }
 
-/// Of the files' content; a file that cannot be read is one content of its own.
+/// Hashes the files' content; an unreadable file has a hash of its own.
 fn fingerprint(files: &Files) -> [u8; 32] {
     let mut hash = Sha256::new();
     for path in [&files.cert, &files.key] {

@@ -1,4 +1,4 @@
-//! `sqlx::migrate!` embeds the migrations when it compiles; cargo does not see that by itself.
+//! Reruns the build when migrations change: `sqlx::migrate!` embeds them, which cargo cannot see.
 
 fn main() {
     println!("cargo::rerun-if-changed=../../migrations");

@@ -7,14 +7,14 @@ use pb::policy::Kind;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// How callers prove who they are.
+/// How callers authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthMode {
-    /// Public.
+    /// No authentication.
     None,
     /// A key.
     ApiKey,
-    /// A way that this engine does not know: every call is refused.
+    /// A mode that this engine does not know: every call is refused.
     Unsupported,
 }
 
@@ -27,14 +27,14 @@ impl AuthMode {
         }
     }
 
-    /// How the rules of this digest ask, also when nobody knows them any more.
+    /// The mode of the rules with this digest, even if they are no longer known.
     pub(crate) fn of_digest(digest: &str) -> Self {
         let word = digest.split('.').next();
         let mut asking = [Self::ApiKey, Self::Unsupported].into_iter();
         asking.find(|mode| word == Some(mode.word())).unwrap_or(Self::None)
     }
 
-    /// The one that lets fewer pass.
+    /// The stricter of the two.
     pub(crate) fn or_stricter(self, other: Self) -> Self {
         match (self, other) {
             (Self::Unsupported, _) | (_, Self::Unsupported) => Self::Unsupported,
@@ -44,23 +44,17 @@ impl AuthMode {
     }
 }
 
-/// Who may call a publish, and how often, as one of its revisions says.
+/// The access rules of a publish, as one of its revisions defines them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishAccess {
-    /// Its id.
     pub publish_id: String,
-    /// The gateway that serves it.
     pub gateway_id: String,
-    /// Its owner.
     pub tenant_id: String,
-    /// The product that it publishes.
     pub product_id: String,
-    /// The environment that it is in.
     pub environment: String,
-    /// How callers prove who they are.
     pub auth_mode: AuthMode,
-    /// Answers 503 to everyone. Belongs to the publish and not to the rules of a revision: it holds at
-    /// once, whichever routes an Envoy runs.
+    /// Answers 503 to everyone. Belongs to the publish and not to the rules of a revision: it takes
+    /// effect at once, whichever routes an Envoy runs.
     pub suspended: bool,
     /// Rates over all callers.
     pub limits: Vec<RouteLimit>,
@@ -69,11 +63,10 @@ pub struct PublishAccess {
 /// A rate that some routes share, over all callers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteLimit {
-    /// Distinct in the publish; the count goes on while id and rate stay.
+    /// Distinct in the publish; the count continues while id and rate stay the same.
     pub id: String,
     /// Calls per window.
     pub requests: u64,
-    /// The window.
     pub window_seconds: u64,
     /// Ids of the routes.
     pub routes: Vec<String>,
@@ -100,10 +93,10 @@ impl From<&pb::Publish> for PublishAccess {
 }
 
 impl PublishAccess {
-    /// Names these rules: how they ask, and 16 hexadecimal digits of a hash over everything that decides.
-    /// Routes carry it, so that each call is judged by the rules of the revision that its route is of, and
-    /// a route that asks for a key does so for as long as an Envoy runs it. Revisions with the same rules
-    /// have the same digest, in every process.
+    /// Identifies these rules: the mode, and 16 hexadecimal digits of a hash over everything that
+    /// decides. Routes carry the digest, so that each call is judged by the rules of its route's
+    /// revision, and a route that requires a key requires it for as long as an Envoy runs it.
+    /// Revisions with the same rules have the same digest, in every process.
     pub fn digest(&self) -> String {
         let mode = self.auth_mode.word();
         let mut hash = Sha256::new();
@@ -128,19 +121,19 @@ impl PublishAccess {
     }
 }
 
-/// Its length first, so that no two lists of texts look the same.
+/// Hashes the length first, so that different lists of texts never hash the same input.
 fn feed(hash: &mut Sha256, text: &str) {
     hash.update((text.len() as u64).to_be_bytes());
     hash.update(text.as_bytes());
 }
 
-/// One per policy: the routes that name the same one share its count.
+/// One per policy: routes that name the same policy share its count.
 fn route_limits(publish: &pb::Publish) -> Vec<RouteLimit> {
     let publish = policies::present(publish);
     let mut limits: Vec<RouteLimit> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
     for route in publish.api_services.iter().flat_map(|service| &service.routes) {
-        // A place that is not on the list is refused by who renders the publish.
+        // An index outside of the list is refused when the publish is rendered.
         for policy in policies::of_route(&publish.policies, route).flatten() {
             let Some(rate) = rate(policy) else { continue };
             let place = *places.entry(policy.id.as_str()).or_insert_with(|| {
@@ -163,7 +156,8 @@ fn route_limits(publish: &pb::Publish) -> Vec<RouteLimit> {
 fn rate(policy: &pb::Policy) -> Option<pb::RateLimit> {
     match &policy.kind {
         Some(Kind::RateLimit(rate)) => Some(*rate),
-        // Envoy's. Each type is named, so that a new one does not compile before it is handled.
+        // Enforced by Envoy. Each type is named, so that a new one does not compile before it is
+        // handled.
         Some(
             Kind::RequestHeaders(_) | Kind::ResponseHeaders(_) | Kind::IpAccess(_) | Kind::Cors(_),
         )

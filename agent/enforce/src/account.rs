@@ -1,6 +1,6 @@
-//! What a customer has used of a product in an environment. It belongs to no plan and to no
-//! subscription: a change of plan, and a subscription after a cancelled one, go on where the customer
-//! stood.
+//! Usage accounts: what a customer has used of a product in an environment. An account belongs to
+//! no plan and no subscription, so usage continues after a change of plan, or in a new subscription
+//! after a cancelled one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,16 +16,16 @@ use crate::rate;
 use crate::spec::{Spec, Window, nanos};
 use crate::usage::QuotaRow;
 
-/// Rates over less begin again after a restart.
+/// Rates over fewer seconds start over after a restart.
 const SHORT: u64 = 10;
 
-/// What the names of quotas begin with in the ledger; those of rates did, too, in a former release.
+/// The prefix of quotas' names in the ledger; a former release used it for rates, too.
 const USED: &str = "used";
 
-/// What the names of rates begin with.
+/// The prefix of rates' names in the ledger.
 const RATE: &str = "rate";
 
-/// Where the meters of one owner are kept.
+/// Where the meters of one account are stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     pub(crate) ledger: Arc<dyn Ledger>,
@@ -38,8 +38,8 @@ impl Home {
     }
 }
 
-/// Whether what is kept under this name means nothing any more: a window that is over, a rate that is
-/// full again. Of a name that is none of a meter nothing is known.
+/// Whether the count stored under this name is obsolete: a window that has ended, or a rate that is
+/// full again. False for a name that is not a meter's.
 pub fn is_over(name: &str, pair: Pair, now: DateTime<Utc>) -> bool {
     let mut parts = name.split('\t');
     let (kind, class) = (parts.next(), parts.next().and_then(|class| class.parse().ok()));
@@ -47,14 +47,14 @@ pub fn is_over(name: &str, pair: Pair, now: DateTime<Utc>) -> bool {
     match (kind, span) {
         (Some(RATE), Span::Seconds(seconds)) => rate::is_past(pair, seconds, nanos(now)),
         (Some(USED), Span::Calendar(calendar)) => quota::is_past(pair[0], calendar, now),
-        // A former release kept the time at which it is full again.
+        // A former release stored the time at which it is full again.
         (Some(USED), Span::Seconds(_)) => (pair[0] as i64) <= nanos(now),
         _ => false,
     }
 }
 
-/// Which limits of two plans count the same: those of one window and one scope, whatever their names
-/// and amounts. Several such limits of one plan are told apart by their rank, the tightest first.
+/// Identifies which limits of two plans share a count: those of one window and one scope, whatever
+/// their names and amounts. Several such limits of one plan are ranked, the tightest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Class {
     span: Span,
@@ -98,7 +98,7 @@ impl Class {
         }
     }
 
-    /// What names of its meters begin with.
+    /// The prefix of its meters' names.
     fn kind(self) -> &'static str {
         match self.span {
             Span::Seconds(_) => RATE,
@@ -106,7 +106,8 @@ impl Class {
         }
     }
 
-    /// A few seconds of a rate are not worth a place in the ledger: after a restart it is full again.
+    /// Whether it is stored. Rates over a few seconds are not worth a slot in the ledger: after a
+    /// restart they are full again.
     fn is_kept(self) -> bool {
         !matches!(self.span, Span::Seconds(seconds) if seconds < SHORT)
     }
@@ -127,7 +128,7 @@ fn word(unit: Unit) -> &'static str {
     }
 }
 
-/// `month`, `day/consumer`, `60s/1`, `week+330`: as rows name it.
+/// The form in stored rows: `month`, `day/consumer`, `60s/1`, `week+330`.
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.span {
@@ -149,7 +150,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// This text names no class.
+/// The text is not a class.
 #[derive(Debug)]
 pub(crate) struct NoClass;
 
@@ -185,7 +186,7 @@ impl FromStr for Class {
     }
 }
 
-/// How much one holder has used.
+/// The usage of one holder.
 #[derive(Debug)]
 pub(crate) enum Meter {
     Rate(rate::Count),
@@ -206,31 +207,32 @@ fn open(home: &Home, class: Class, consumer: &str) -> (Kept, Pair) {
     Kept::open(&home.ledger, &name)
 }
 
-/// How much each holder of a limit has used.
+/// The usage of each holder of a limit.
 #[derive(Debug)]
 pub(crate) struct Meters {
     class: Class,
     home: Option<Home>,
     shared: Arc<Meter>,
-    /// Not sharded: most limits have none, and there are as many limits as subscriptions.
+    /// Not sharded: most limits have no consumers of their own, and there are as many limits as
+    /// subscriptions.
     consumers: RwLock<Consumers>,
 }
 
 type Consumers = HashMap<Arc<str>, Arc<Meter>>;
 
-/// Whose count (None: shared by all), of which window, and how much.
+/// The consumer (`None` if all share it), the window and the used amount.
 type HolderCount = (Option<Arc<str>>, u64, u64);
 
 impl Meters {
     pub(crate) fn new(class: Class, home: Option<Home>) -> Self {
         let home = home.filter(|_| class.is_kept());
-        // That of consumers who have their own moves for nobody.
+        // With meters per consumer, nothing uses the shared one.
         let shared =
             home.as_ref().filter(|_| !class.per_consumer).map(|home| open(home, class, ""));
         Self { class, home, shared: Arc::new(class.meter(shared)), consumers: RwLock::default() }
     }
 
-    /// Those of a limit that stands alone.
+    /// The meters of a single limit.
     pub(crate) fn of(spec: &Spec, home: Option<Home>) -> Arc<Self> {
         let classes = Class::of(std::slice::from_ref(spec));
         let alone = Class { span: Span::Seconds(1), per_consumer: false, rank: 0 };
@@ -242,13 +244,13 @@ impl Meters {
         Arc::new(self.class.meter(kept))
     }
 
-    /// Brings all to the ledger, also what it had no room for before.
+    /// Stores all counts in the ledger, including those that it had no space for before.
     pub(crate) fn keep_all(&self) {
         self.shared.keep();
         self.read().values().for_each(|meter| meter.keep());
     }
 
-    /// The meter that a call of this consumer moves.
+    /// The meter for calls of this consumer.
     pub(crate) fn of_holder(&self, consumer: &Arc<str>) -> Arc<Meter> {
         if !self.class.per_consumer {
             return self.shared.clone();
@@ -271,8 +273,8 @@ impl Meters {
         self.consumers.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets consumers that have all of it again. One that is being used right now is kept: the
-    /// user holds a second reference, taken under the same lock.
+    /// Drops consumers whose limits are full again. One in use is kept: its user holds a second
+    /// reference, taken under the same lock.
     pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
         let _freed = self.is_full(&self.shared, now);
         self.write().retain(|_, meter| !self.is_full(meter, now) || Arc::strong_count(meter) > 1);
@@ -290,13 +292,13 @@ impl Meters {
         }
     }
 
-    /// Consumers with a meter of their own.
+    /// The number of consumers with a meter of their own.
     #[cfg(test)]
     pub(crate) fn holders(&self) -> usize {
         self.read().len()
     }
 
-    /// The counts of a quota in the window that runs now.
+    /// The counts of a quota in its current window.
     pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<HolderCount> {
         let Some(calendar) = self.class.calendar() else { return Vec::new() };
         let window = calendar.ordinal(now);
@@ -320,7 +322,7 @@ impl Meters {
     }
 }
 
-/// All that one customer has used of one product in one environment.
+/// The usage of one customer of one product in one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     /// As many as its plans have limits.
@@ -346,12 +348,12 @@ impl Account {
         self.meters.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings all to the ledger, also what it had no room for before.
+    /// Stores all counts in the ledger, including those that it had no space for before.
     pub(crate) fn keep_all(&self) {
         self.read().values().for_each(|meters| meters.keep_all());
     }
 
-    /// Forgets what is as good as new, and no limit holds.
+    /// Drops unused meters that no limit refers to.
     pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
         self.write().retain(|_, meters| {
             meters.evict_idle(now);
@@ -359,12 +361,12 @@ impl Account {
         });
     }
 
-    /// Whether nothing of it would be missed.
+    /// Whether dropping it loses nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.read().is_empty()
     }
 
-    /// The quotas of windows that run now.
+    /// The quotas of the current windows.
     pub(crate) fn quotas(&self, account: &str, now: DateTime<Utc>) -> Vec<QuotaRow> {
         let row = |class: Class, (consumer, window, used): HolderCount| QuotaRow {
             account: account.to_owned(),
@@ -380,7 +382,7 @@ impl Account {
         rows.collect()
     }
 
-    /// Continues a count from before a restart. One that this engine cannot place is dropped.
+    /// Restores a count from before a restart. Unknown classes are dropped.
     pub(crate) fn resume(&self, row: &QuotaRow) {
         if let Ok(class) = row.limit.parse::<Class>() {
             self.meters(class).resume(row.consumer_id.as_deref(), row.window, row.used);

@@ -1,32 +1,30 @@
-//! One call, as it is asked about.
+//! A call to decide about.
 
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
-/// One call at the door.
+/// A call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// Which publish the route belongs to; empty when the route did not say.
+    /// The publish of the route; empty if the route does not name one.
     pub publish_id: &'a str,
-    /// Which route.
     pub route_id: &'a str,
-    /// The digest of the rules that the route names; empty when it names none.
+    /// The digest of the access rules that the route names; empty if it names none.
     pub access: &'a str,
-    /// The one gateway that the Envoy that asks may serve; None: any.
+    /// The only gateway that the asking Envoy may serve; `None` for any.
     pub gateway_id: Option<&'a str>,
-    /// What the caller shows.
+    /// The caller's credential.
     pub credential: Presented<'a>,
-    /// Where the call comes from, if the gateway says.
+    /// The caller's address, if the gateway sends it.
     pub client: Option<IpAddr>,
-    /// The time of the call.
     pub now: DateTime<Utc>,
 }
 
-/// What a caller shows of itself.
+/// A caller's credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presented<'a> {
-    /// Nothing.
+    /// No credential.
     None,
     /// An API key.
     Key(&'a str),
@@ -34,6 +32,6 @@ pub enum Presented<'a> {
     BearerToken(&'a str),
     /// A client certificate, DER.
     Certificate(&'a [u8]),
-    /// More than one of a kind: nobody can say which one is meant.
+    /// More than one of a kind, so it is unclear which one is meant.
     Several,
 }

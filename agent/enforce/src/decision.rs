@@ -1,4 +1,4 @@
-//! What is answered.
+//! Decisions.
 
 use std::sync::Arc;
 
@@ -9,36 +9,36 @@ use crate::limit::{self, Exceeded};
 /// Headers of an admitted call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// For the upstream: `x-imp-consumer`, `x-imp-subscription`, `x-imp-customer`, `x-imp-plan`.
-    /// Empty on a public publish.
+    /// Headers for the upstream: `x-imp-consumer`, `x-imp-subscription`, `x-imp-customer`,
+    /// `x-imp-plan`. Empty on a public publish.
     pub identity: Vec<(&'static str, Arc<str>)>,
-    /// For the caller: `ratelimit-policy`, `ratelimit`.
+    /// Headers for the caller: `ratelimit-policy`, `ratelimit`.
     pub response_headers: Vec<(&'static str, String)>,
 }
 
-/// Why a call was refused.
+/// The reason why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// HTTP status.
     pub status: u16,
-    /// For programs: `unauthenticated`, `no_subscription`, `subscription_suspended`,
+    /// A word for programs: `unauthenticated`, `no_subscription`, `subscription_suspended`,
     /// `wrong_product`, `wrong_environment`, `wrong_publish`, `rate_limited`, `quota_exceeded`,
     /// `publish_suspended`, `unknown_publish`, `unsupported_auth_mode`.
     pub code: &'static str,
-    /// For people, one line.
+    /// One line for people.
     pub title: &'static str,
-    /// For logs only: tells apart what callers must not be able to tell apart.
+    /// For logs only: distinguishes cases that callers must not be able to distinguish.
     pub log_reason: &'static str,
     /// For people: why the provider suspended the subscription.
     pub detail: Option<String>,
-    /// Seconds after which it is worth trying again.
+    /// Seconds after which a retry may succeed.
     pub retry_after: Option<u64>,
-    /// For the caller: `retry-after`, `www-authenticate`, `ratelimit-policy`, `ratelimit`.
+    /// Headers for the caller: `retry-after`, `www-authenticate`, `ratelimit-policy`, `ratelimit`.
     pub response_headers: Vec<(&'static str, String)>,
 }
 
 impl Denial {
-    /// The body: an RFC 9457 problem document. A 403 also says its code as `reason`.
+    /// The body: an RFC 9457 problem document. For a 403 it also has the code as `reason`.
     pub fn problem(&self, request_id: &str) -> String {
         let mut body = serde_json::json!({
             "type": "about:blank",
@@ -58,7 +58,7 @@ impl Denial {
         body.to_string()
     }
 
-    /// The same in one line.
+    /// The reason on one line.
     pub fn reason(&self) -> String {
         match &self.detail {
             Some(detail) => format!("{}: {}: {detail}", self.code, self.title),
@@ -78,7 +78,7 @@ impl Denial {
         }
     }
 
-    /// The route names no publish that the engine knows: closed.
+    /// The route names no publish that the engine knows.
     pub(crate) fn unknown_publish() -> Self {
         Self::new(403, "unknown_publish", "Unknown publish")
     }
@@ -91,7 +91,7 @@ impl Denial {
         Self::new(503, "unsupported_auth_mode", "This gateway cannot check the credential")
     }
 
-    /// One answer for all of them: which of it is true is nobody's business.
+    /// The same answer for all reasons, so that callers cannot tell them apart.
     pub(crate) fn unauthenticated(why: BadKey) -> Self {
         let log_reason = match why {
             BadKey::Missing => "missing_key",

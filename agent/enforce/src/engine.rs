@@ -1,4 +1,4 @@
-//! The engine: what it holds and how it decides.
+//! The engine: its state and its decisions.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::permit::Permit;
 use crate::rules::{Access, Rules};
 use crate::usage::{Counter, QuotaRow, Snapshot, Usage};
 
-/// All that a door needs. Clones share one state.
+/// All state that decisions need. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -30,41 +30,41 @@ struct Inner {
     entitlements: DashMap<String, Arc<Entitled>>,
     keys: Keys,
     usage: Usage,
-    /// What customers have used, by counter key: also from before a restart, and of subscriptions
-    /// that went, so that nobody gets the month twice by that.
+    /// Customers' usage by counter key. Also from before a restart and of deleted subscriptions, so
+    /// that nobody gets the month's quota twice.
     accounts: DashMap<String, Arc<Account>>,
-    /// Where counts are kept; None: nowhere.
+    /// Stores counts; `None` if nothing is stored.
     ledger: Option<Arc<dyn Ledger>>,
 }
 
-/// Who calls.
+/// The authenticated caller.
 struct Caller {
     credential: Arc<Credential>,
     entitlement: Arc<Entitled>,
 }
 
 impl Engine {
-    /// Knows nothing: refuses everyone.
+    /// An empty engine, which refuses everyone.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Knows nothing, and keeps its counts there.
+    /// An empty engine that stores its counts in this ledger.
     pub fn kept_in(ledger: Arc<dyn Ledger>) -> Self {
         let usage = Usage::kept_in(ledger.clone());
         let inner = Inner { usage, ledger: Some(ledger), ..Inner::default() };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Adds or replaces a publish, which has these rules and no other. Counts of unchanged rates go on.
+    /// Adds or replaces a publish that has only these rules. Counts of unchanged rates continue.
     pub fn put_publish(&self, access: PublishAccess) {
         self.put_rules(access, []);
     }
 
-    /// The same while some Envoy may still run routes of revisions with other rules, the ones to keep
-    /// first: each call is judged by the rules that its route names. More than
-    /// [`FORMER_RULES`](crate::FORMER_RULES) are not held. Whether the publish is suspended, the wanted
-    /// rules say alone.
+    /// Adds or replaces a publish while some Envoy may still run routes of revisions with other
+    /// rules, ordered by importance: each call is judged by the rules that its route names. At most
+    /// [`FORMER_RULES`](crate::FORMER_RULES) are kept. Only the wanted rules decide whether the
+    /// publish is suspended.
     pub fn put_rules(
         &self,
         wanted: PublishAccess,
@@ -82,19 +82,19 @@ impl Engine {
         }
     }
 
-    /// From now on its calls are refused.
+    /// Removes a publish; its calls are refused from now on.
     pub fn remove_publish(&self, id: &str) {
         self.inner.publishes.remove(id);
     }
 
-    /// Adds or replaces what a subscription may do. Counts belong to its account and go on.
+    /// Adds or replaces an entitlement. Counts belong to its account and continue.
     pub fn put_entitlement(&self, entitlement: Entitlement) {
         let account = self.account(entitlement.counter_key());
         let id = entitlement.id().to_owned();
         self.inner.entitlements.insert(id, Arc::new(Entitled::new(entitlement, account)));
     }
 
-    /// From now on its consumers are refused. What they used is remembered.
+    /// Removes an entitlement; its consumers are refused from now on. Their usage is kept.
     pub fn remove_entitlement(&self, id: &str) {
         self.inner.entitlements.remove(id);
     }
@@ -110,17 +110,17 @@ impl Engine {
         self.inner.keys.put(credential);
     }
 
-    /// From now on the key is refused.
+    /// Removes a key, which is refused from now on.
     pub fn remove_credential(&self, id: &str) {
         self.inner.keys.remove(id);
     }
 
-    /// Decides about one call and counts it. The permit is to be finished when the call is over.
+    /// Decides about one call and counts it. Finish the permit when the call is over.
     pub fn decide(&self, call: &Call<'_>) -> Result<Permit, Denial> {
         let rules = self.inner.publishes.get(call.publish_id).map(|rules| rules.clone());
         let rules = rules.ok_or_else(Denial::unknown_publish)?;
         let judges = rules.named(call.access);
-        // Of another gateway's publish such an Envoy is told no more than of one that isn't there.
+        // For another gateway's publish the answer is the same as for an unknown one.
         if !judges.iter().all(|access| access.is_on(call.gateway_id)) {
             return Err(Denial::unknown_publish());
         }
@@ -135,7 +135,7 @@ impl Engine {
         self.within_limits(call, judges, caller.as_ref())
     }
 
-    /// Who calls; None: neither these rules nor the route ask.
+    /// Authenticates the caller; `None` if neither these rules nor the route require it.
     fn identify(
         &self,
         call: &Call<'_>,
@@ -176,7 +176,7 @@ impl Engine {
         let plan = caller.into_iter().flat_map(|caller| caller.entitlement.held(consumer));
         let mut held: Vec<Held<'_>> = plan.collect();
         for limit in judges.iter().filter_map(|access| access.limit(call.route_id)) {
-            // Rules that have a rate in common take one call of it.
+            // Rules that share a rate take one call of it.
             limit.held(consumer).add_to(&mut held);
         }
         let taken = limit::take_all(&held, call.now);
@@ -188,41 +188,41 @@ impl Engine {
         }))
     }
 
-    /// The counters that changed after `since`, and the mark to ask with next time. 0: all.
+    /// The counters that changed after `since` (0: all), and the mark for the next request.
     pub fn usage_changed_since(&self, since: u64) -> (u64, Vec<Counter>) {
         self.inner.usage.changed_since(since)
     }
 
-    /// These counters are known elsewhere now.
+    /// Records that these counters are committed elsewhere.
     pub fn usage_committed(&self, counters: &[Counter]) {
         self.inner.usage.committed(counters);
     }
 
-    /// Starts the counters again at what was not committed, so that nothing is told twice.
+    /// Restarts the counters at their uncommitted part, so that nothing is reported twice.
     pub fn rebase_usage(&self) {
         self.inner.usage.rebase();
     }
 
-    /// Brings every count to the ledger, also what it had no room for before.
+    /// Stores every count in the ledger, including those that it had no space for before.
     pub fn keep_all(&self) {
         self.inner.usage.keep_all();
         self.inner.accounts.iter().for_each(|account| account.keep_all());
         self.inner.publishes.iter().for_each(|rules| rules.keep_all());
     }
 
-    /// Continues counters that were kept, each with what of it is known elsewhere.
+    /// Restores stored counters, each with its committed part.
     pub fn resume_usage(&self, counters: Vec<(Counter, Pair)>) {
         self.inner.usage.restore(counters);
     }
 
-    /// Forgets counters of hours that ended before `before`. The caller knows that they are
-    /// committed elsewhere.
+    /// Drops counters of hours that ended before `before`. The caller knows that they are committed
+    /// elsewhere.
     pub fn forget_usage(&self, before: DateTime<Utc>) {
         self.inner.usage.forget(before);
     }
 
-    /// Forgets what is as good as new: limits of consumers that are full again, and accounts that no
-    /// subscription is on. Costs a walk over all of them: once a minute.
+    /// Drops unused state: limits of consumers that are full again, and accounts without a
+    /// subscription. Walks over all of them, so call it once a minute.
     pub fn evict_idle(&self, now: DateTime<Utc>) {
         self.inner.accounts.retain(|_, account| {
             account.evict_idle(now);
@@ -231,7 +231,7 @@ impl Engine {
         self.inner.publishes.iter().for_each(|rules| rules.evict_idle(now));
     }
 
-    /// What must survive a restart.
+    /// The state that must survive a restart.
     pub fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
         let (_, counters) = self.usage_changed_since(0);
         let rows = self.inner.accounts.iter().flat_map(|of| of.value().quotas(of.key(), now));
@@ -240,7 +240,7 @@ impl Engine {
         Snapshot { counters, quotas }
     }
 
-    /// Continues from a snapshot; before the first entitlement.
+    /// Restores a snapshot; must come before the first entitlement.
     pub fn restore(&self, snapshot: Snapshot) {
         let counters = snapshot.counters.into_iter().map(|counter| (counter, [0, 0]));
         self.inner.usage.restore(counters.collect());

@@ -1,4 +1,4 @@
-//! What a subscription may do, and how much of it is used.
+//! Entitlements: what a subscription may do, and its usage.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::parse::{ParseError, id, required};
 use crate::spec::Spec;
 use crate::terms::Terms;
 
-/// What a subscription may do, as the control plane says.
+/// An entitlement, as the control plane sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entitlement {
     terms: Arc<Terms>,
-    /// What its calls count in.
+    /// The key of the account that its calls are counted in.
     counter_key: Arc<str>,
-    /// Only this publish; empty: every one of product and environment.
+    /// The only publish that it covers; empty for every one of product and environment.
     product_publish_id: Arc<str>,
     state: State,
-    /// Why it is suspended, in the provider's words.
+    /// The provider's reason for suspending it.
     reason: Option<String>,
     limits: Vec<Spec>,
     expires_at_ms: Option<i64>,
@@ -31,13 +31,13 @@ pub struct Entitlement {
 enum State {
     Active,
     Suspended,
-    /// Over, or in a state that is newer than this engine.
+    /// Ended, or in a state of a newer release.
     Ended,
 }
 
 impl Entitlement {
-    /// Reads a message. A state that is not known entitles to nothing; a window, scope or consequence of
-    /// a limit that is not known is taken as the one that lets fewest pass.
+    /// Parses a message. An unknown state entitles to nothing; an unknown window, scope or
+    /// consequence of a limit is replaced by the strictest one.
     pub fn parse(message: &pb::Entitlement) -> Result<Self, ParseError> {
         let terms = Terms {
             tenant_id: id("tenant_id", &message.tenant_id)?,
@@ -48,7 +48,7 @@ impl Entitlement {
             product_id: id("product_id", &message.product_id)?,
             environment: id("environment", &message.environment)?,
         };
-        // A control plane that does not say knows no other than the subscription.
+        // A control plane without counter keys counts per subscription.
         let counter_key = match message.counter_key.as_str() {
             "" => terms.subscription_id.clone(),
             key => key.into(),
@@ -73,7 +73,7 @@ impl Entitlement {
         &self.terms.subscription_id
     }
 
-    /// Whether it is active, and stays so until somebody says otherwise.
+    /// Whether it is active without an end.
     pub fn is_unlimited_in_time(&self) -> bool {
         self.state == State::Active && self.expires_at_ms.is_none()
     }
@@ -83,16 +83,16 @@ impl Entitlement {
     }
 }
 
-/// An entitlement, and where its limits count.
+/// An entitlement with its limits.
 #[derive(Debug)]
 pub(crate) struct Entitled {
     content: Entitlement,
     limits: Vec<Limit>,
-    /// Keeps it from being forgotten.
+    /// Keeps the account from being dropped.
     _account: Arc<Account>,
 }
 
-/// Why an entitlement does not let a call pass.
+/// The reason why an entitlement does not cover a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gap {
     NoSubscription,
@@ -104,7 +104,7 @@ pub(crate) enum Gap {
 }
 
 impl Entitled {
-    /// Its limits count in the account, where those of another plan may have counted before.
+    /// Its limits use the account, in which those of another plan may have counted before.
     pub(crate) fn new(content: Entitlement, account: Arc<Account>) -> Self {
         let classes = Class::of(&content.limits);
         let limit = |(spec, class): (&Spec, Class)| Limit::on(spec.clone(), account.meters(class));

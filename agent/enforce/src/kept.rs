@@ -1,4 +1,4 @@
-//! A number that is in the ledger before the call that changed it goes on.
+//! Numbers that are stored in the ledger before the call that changed them continues.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ledger::{Ledger, Pair, Place};
 
-/// Ledgers have room for names of this length.
+/// The longest name in a ledger.
 const LONGEST: usize = 190;
 
-/// Where a meter is kept: nowhere, by default.
+/// Where a meter is stored; by default nowhere.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     inner: Option<Inner>,
@@ -19,16 +19,16 @@ pub(crate) struct Kept {
 struct Inner {
     ledger: Arc<dyn Ledger>,
     name: String,
-    /// None: there was no room. Locked while the number changes, so that an older one never follows
-    /// a newer one into the ledger.
+    /// `None` if there was no space. Locked while the number changes, so that an older number never
+    /// overwrites a newer one in the ledger.
     place: Mutex<Option<Place>>,
 }
 
-/// The right to change the number.
+/// The exclusive right to change the number.
 pub(crate) struct Turn<'a>(Option<(&'a Inner, MutexGuard<'a, Option<Place>>)>);
 
 impl Kept {
-    /// The place of this name, and what is kept there.
+    /// Opens the place of this name, with the number stored there.
     pub(crate) fn open(ledger: &Arc<dyn Ledger>, name: &str) -> (Self, Pair) {
         let name = short(name);
         let placed = ledger.place(&name);
@@ -37,7 +37,7 @@ impl Kept {
         (Self { inner: Some(Inner { ledger: ledger.clone(), name, place }) }, pair)
     }
 
-    /// Waits for the one that changes the number now, if it is kept at all.
+    /// Waits until no other thread changes the number, if it is stored at all.
     pub(crate) fn turn(&self) -> Turn<'_> {
         Turn(
             self.inner
@@ -48,7 +48,7 @@ impl Kept {
 }
 
 impl Turn<'_> {
-    /// Keeps the number.
+    /// Stores the number.
     pub(crate) fn keep(&self, pair: impl FnOnce() -> Pair) {
         if let Some((inner, place)) = &self.0
             && let Some(place) = **place
@@ -57,7 +57,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The same, also when there was no room before.
+    /// Stores the number, also if there was no space before.
     pub(crate) fn keep_at_last(&mut self, pair: impl FnOnce() -> Pair) {
         if let Some((inner, place)) = &mut self.0
             && place.is_none()
@@ -81,7 +81,7 @@ fn short(name: &str) -> String {
     if name.len() <= LONGEST {
         return name.to_owned();
     }
-    // What comes first tells what kind of number it is.
+    // The prefix tells what kind of number it is.
     let (head, rest) = name.split_at(name.floor_char_boundary(LONGEST - 65));
     let digest = Sha256::digest(rest.as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

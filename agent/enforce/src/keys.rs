@@ -1,4 +1,4 @@
-//! Credentials. API keys are known by their hashes only.
+//! Credentials. Only hashes of API keys are known.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use sha2::{Digest, Sha256};
 use crate::call::Presented;
 use crate::parse::{ParseError, id, required};
 
-/// Longer ones are not hashed.
+/// Longer keys are not hashed.
 const MAX_KEY: usize = 512;
 
 type Hash = [u8; 32];
 
-/// A credential, as the control plane says.
+/// A credential, as the control plane sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     id: Arc<str>,
     consumer_id: Arc<str>,
     subscription_id: Arc<str>,
-    /// None: it stands for nobody, because it was revoked or is in a state that is newer than this engine.
+    /// `None` if it is revoked or in a state of a newer release.
     hash: Option<Hash>,
     expires_at_ms: Option<i64>,
 }
 
 impl Credential {
-    /// Reads a message. A revoked key needs no hash.
+    /// Parses a message. A revoked key needs no hash.
     pub fn parse(message: &pb::Credential) -> Result<Self, ParseError> {
         let active = message.state() == pb::credential::State::Active;
         let hash = Hash::try_from(message.key_sha256.as_ref())
@@ -42,7 +42,7 @@ impl Credential {
         })
     }
 
-    /// Whether it stands for somebody.
+    /// Whether it is accepted.
     pub fn is_active(&self) -> bool {
         self.hash.is_some()
     }
@@ -56,7 +56,7 @@ impl Credential {
     }
 }
 
-/// Why a key stands for nobody. Callers see no difference.
+/// The reason why a key is refused. Callers see no difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadKey {
     Missing,
@@ -69,12 +69,12 @@ pub(crate) enum BadKey {
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     by_hash: DashMap<Hash, Arc<Credential>>,
-    /// Where a credential's key is; its lock makes writers of one credential take turns.
+    /// The key of a credential by its id; the entry's lock serialises writers of one credential.
     by_id: DashMap<String, Hash>,
 }
 
 impl Keys {
-    /// A revoked key is gone at once, like one that is not a key at all.
+    /// Removes a revoked key at once, so that it looks like an unknown one.
     pub(crate) fn put(&self, credential: Credential) {
         let Some(hash) = credential.hash else { return self.remove(&credential.id) };
         let id = credential.id.clone();
@@ -97,7 +97,7 @@ impl Keys {
         self.by_hash.remove_if(hash, |_, credential| *credential.id == *id);
     }
 
-    /// The credential of a key. Another kind of credential is none here.
+    /// Finds the credential of a key. Other kinds of credentials are not supported here.
     pub(crate) fn find(
         &self,
         presented: Presented<'_>,

@@ -1,33 +1,34 @@
-//! Where counts are kept so that they outlive the process. The engine counts; who embeds it keeps.
+//! Where counts are stored so that they survive the process. The engine counts; its embedder
+//! implements the storage.
 
 use std::fmt;
 
-/// Two numbers that are kept together.
+/// Two numbers that are stored together.
 pub type Pair = [u64; 2];
 
-/// Where a count is kept.
+/// The place of a stored count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place(pub u32);
 
-/// Keeps counts. Called for every call that is counted, before it is answered, so nothing here may
-/// wait, and nothing here can fail: what cannot be kept now goes on in memory, and
-/// [`Engine::keep_all`](crate::Engine::keep_all) brings it here later.
+/// Stores counts. Called for every counted call before it is answered, so nothing here may wait or
+/// fail: what cannot be stored now stays in memory, and
+/// [`Engine::keep_all`](crate::Engine::keep_all) stores it later.
 pub trait Ledger: fmt::Debug + Send + Sync {
-    /// The place of this name, and what is kept there. None: there is no room now.
+    /// The place of this name, with its stored count. `None` if there is no space now.
     fn place(&self, name: &str) -> Option<(Place, Pair)>;
 
-    /// Keeps the count.
+    /// Stores the count.
     fn keep(&self, place: Place, count: Pair);
 
-    /// Keeps how much of the count is known elsewhere.
+    /// Stores the committed part of the count.
     fn keep_committed(&self, place: Place, count: Pair);
 
-    /// What was committed before counts for nothing any more: counts begin at what was not.
+    /// Drops the committed part of all counts: they continue with the rest.
     fn rebase(&self);
 
-    /// Nobody counts there now; the name may come back.
+    /// The place is no longer in use; the name may come back.
     fn release(&self, place: Place);
 
-    /// The name does not come back.
+    /// Frees the place; the name does not come back.
     fn free(&self, place: Place);
 }

@@ -1,6 +1,5 @@
-//! The decision: credential -> consumer -> entitlement -> limits, and the count of it. Pure: the
-//! caller passes the time in. Used by the agent's ext_authz door now and by the module inside Envoy
-//! later.
+//! The decision: credential -> consumer -> entitlement -> limits, and its count. Pure: the caller
+//! passes the time. Used by the agent's ext_authz service now and by a module inside Envoy later.
 
 mod access;
 mod account;

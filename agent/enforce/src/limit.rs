@@ -1,4 +1,4 @@
-//! Limits: who holds how much of them, and taking one call from several at once.
+//! Limits: how much of them is used, and taking one call from several at once.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::account::{Home, Meter, Meters};
 use crate::rate::Taken;
 use crate::spec::{Spec, Window, nanos};
 
-/// A limit and the state of all who hold it.
+/// A limit with the state of all its holders.
 #[derive(Debug)]
 pub(crate) struct Limit {
     pub(crate) spec: Spec,
@@ -16,7 +16,8 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// Takes over the state of `before` if that means the same; begins where `home` kept it, if not.
+    /// Takes over the state of `before` if it has the same meaning; otherwise continues what `home`
+    /// has stored.
     pub(crate) fn new(spec: Spec, before: Option<&Self>, home: Option<Home>) -> Self {
         match before.filter(|before| spec.continues(&before.spec)) {
             Some(before) => Self { spec, meters: before.meters.clone() },
@@ -24,48 +25,48 @@ impl Limit {
         }
     }
 
-    /// Brings its counts to the ledger, also what it had no room for before.
+    /// Stores its counts in the ledger, including those that it had no space for before.
     pub(crate) fn keep_all(&self) {
         self.meters.keep_all();
     }
 
-    /// Forgets the counts that are over.
+    /// Drops obsolete counts.
     pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
         self.meters.evict_idle(now);
     }
 
-    /// Counts where others count, too.
+    /// A limit that shares these meters.
     pub(crate) fn on(spec: Spec, meters: Arc<Meters>) -> Self {
         Self { spec, meters }
     }
 
-    /// The meter that a call of this consumer moves.
+    /// The meter for calls of this consumer.
     pub(crate) fn held(&self, consumer: &Arc<str>) -> Held<'_> {
         Held { spec: &self.spec, meter: self.meters.of_holder(consumer) }
     }
 }
 
-/// One holder's part of a limit.
+/// One holder's share of a limit.
 pub(crate) struct Held<'a> {
     spec: &'a Spec,
     meter: Arc<Meter>,
 }
 
-/// How a limit stands, for the caller to see.
+/// The state of a limit, as shown to callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     name: String,
     amount: u64,
     window_seconds: u64,
     remaining: u64,
-    /// Seconds until there is more.
+    /// Seconds until more calls are possible.
     more_in: u64,
 }
 
-/// A call was too much for one of its limits.
+/// A call exceeded one of its limits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Exceeded {
-    /// A calendar quota, not a rate.
+    /// True for a calendar quota, false for a rate.
     pub(crate) quota: bool,
     /// Seconds; at least 1.
     pub(crate) retry_after: u64,
@@ -73,7 +74,7 @@ pub(crate) struct Exceeded {
 }
 
 impl Held<'_> {
-    /// Adds it to these. Limits that count in the same place take one call of it: the tightest one.
+    /// Adds it to the list. Of limits with the same count only the tightest is taken from.
     pub(crate) fn add_to(self, held: &mut Vec<Self>) {
         match held.iter_mut().find(|held| Arc::ptr_eq(&held.meter, &self.meter)) {
             Some(same) if same.spec.amount <= self.spec.amount => {}
@@ -86,7 +87,7 @@ impl Held<'_> {
         self.report(now, self.state(now))
     }
 
-    /// Calls left, and seconds until there are more.
+    /// Remaining calls, and seconds until there are more.
     fn state(&self, now: DateTime<Utc>) -> (u64, u64) {
         match (self.meter.as_ref(), self.spec.window) {
             (Meter::Rate(count), Window::Rolling { rate, .. }) => {
@@ -97,7 +98,7 @@ impl Held<'_> {
                 let used = count.used(calendar.ordinal(now));
                 (self.spec.amount.saturating_sub(used), calendar.ends_in(now))
             }
-            // A meter is made from its limit's own window.
+            // A meter is created for its limit's own window.
             _ => (0, 1),
         }
     }
@@ -111,13 +112,13 @@ impl Held<'_> {
         Report { name, amount, window_seconds, remaining, more_in }
     }
 
-    /// Counts one call. None: it was too much.
+    /// Counts one call. `None` if it exceeds the limit.
     fn take(&self, now: DateTime<Utc>) -> Option<Counted> {
         let blocks = self.spec.blocks;
         match (self.meter.as_ref(), self.spec.window) {
             (Meter::Rate(count), Window::Rolling { rate, .. }) => {
                 let taken = count.take(rate, nanos(now)).ok().map(Counted::InRate);
-                // A rate that does not block stays where it is when it is used up.
+                // A used-up rate that does not block is not counted.
                 taken.or((!blocks).then_some(Counted::Not))
             }
             (Meter::Quota(count), Window::Calendar(calendar)) => {
@@ -148,11 +149,11 @@ enum Counted {
     InQuota(u64),
 }
 
-/// Takes one call from all of these limits, or from none: first they are asked, then taken one by
-/// one; when another call was faster at one of them, what was taken is given back. So a call may be
-/// refused that would just have passed, and none passes that should not.
+/// Takes one call from all of these limits, or from none: first all are checked, then taken from
+/// one by one; if a concurrent call used one up meanwhile, what was taken is given back. So a call
+/// may be refused that would just have passed, but none passes that should not.
 ///
-/// Limits that do not block are taken last, so that there is never anything to give back to them.
+/// Limits that do not block are taken last, so that they never need to give anything back.
 pub(crate) fn take_all(held: &[Held<'_>], now: DateTime<Utc>) -> Result<Vec<Report>, Exceeded> {
     let (blocking, counting): (Vec<_>, Vec<_>) = held.iter().partition(|h| h.spec.blocks);
     if blocking.iter().any(|held| held.state(now).0 == 0) {
@@ -172,7 +173,7 @@ pub(crate) fn take_all(held: &[Held<'_>], now: DateTime<Utc>) -> Result<Vec<Repo
     Ok(held.iter().map(|held| held.look(now)).collect())
 }
 
-/// Of the limits that are used up, the one that lasts longest decides when to try again.
+/// The error for the used-up limit that lasts longest, which determines when to retry.
 fn exceeded(held: &[Held<'_>], now: DateTime<Utc>) -> Exceeded {
     let used_up = held.iter().filter(|held| held.spec.blocks && held.state(now).0 == 0);
     let longest = used_up.map(|held| (held.state(now).1, held.spec.calendar().is_some())).max();
@@ -181,10 +182,10 @@ fn exceeded(held: &[Held<'_>], now: DateTime<Utc>) -> Exceeded {
     Exceeded { quota, retry_after: retry_after.max(1), reports }
 }
 
-/// A structured field's largest integer (RFC 9651).
+/// The largest integer of a structured field (RFC 9651).
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
-/// `RateLimit-Policy` and `RateLimit` of the IETF draft.
+/// The headers `RateLimit-Policy` and `RateLimit` of the IETF draft.
 pub(crate) fn headers(reports: &[Report]) -> Vec<(&'static str, String)> {
     if reports.is_empty() {
         return Vec::new();
@@ -199,7 +200,7 @@ pub(crate) fn headers(reports: &[Report]) -> Vec<(&'static str, String)> {
     vec![("ratelimit-policy", list(&policy)), ("ratelimit", list(&left))]
 }
 
-/// A structured field's string (RFC 9651): ASCII only, quotes and backslashes escaped.
+/// Encodes a string of a structured field (RFC 9651): ASCII only, quotes and backslashes escaped.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');

@@ -1,26 +1,26 @@
-//! What is refused of the messages of the control plane.
+//! Errors of the control plane's messages.
 
 use std::sync::Arc;
 
-/// Longer ids are nobody's.
+/// The longest id.
 const MAX_ID: usize = 128;
 
-/// Why a message was refused. Whoever gets this takes away what was held under that id: refused is
-/// closed.
+/// The reason why a message was refused. Callers must remove what they had under that id, so that
+/// it fails closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// A field that must be there is empty.
+    /// A required field is empty.
     #[error("{0}: missing")]
     Missing(&'static str),
-    /// A text that is no id.
+    /// A text is not an id.
     #[error("{0}: longer than {MAX_ID} bytes, or with control characters")]
     NoId(&'static str),
-    /// The hash of a key that is in use has another length than SHA-256's.
+    /// The hash of an active key has another length than SHA-256's.
     #[error("key_sha256: {0} bytes, not 32")]
     KeyHash(usize),
 }
 
-/// An id, shared from here on; it may be empty.
+/// Parses an id, which may be empty, into a shared string.
 pub(crate) fn id(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
     if text.len() > MAX_ID || text.chars().any(char::is_control) {
         return Err(ParseError::NoId(field));
@@ -28,7 +28,7 @@ pub(crate) fn id(field: &'static str, text: &str) -> Result<Arc<str>, ParseError
     Ok(text.into())
 }
 
-/// An id that must be there.
+/// Parses a required id.
 pub(crate) fn required(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
     if text.is_empty() { Err(ParseError::Missing(field)) } else { id(field, text) }
 }

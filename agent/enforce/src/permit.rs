@@ -1,4 +1,4 @@
-//! The second phase of a decision: what happens when an admitted call is over.
+//! The second phase of a decision: the end of an admitted call.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,24 +12,24 @@ pub enum Outcome {
     Answered {
         /// HTTP status.
         status: u16,
-        /// Bodies of request and response together.
+        /// Bytes of the bodies of request and response together.
         bytes: u64,
         /// From the decision to the last byte.
         duration: Duration,
     },
-    /// Nobody said: the door hears nothing after its answer, or the call was abandoned.
+    /// Not reported: the ext_authz service hears nothing after its answer, or the call was
+    /// abandoned.
     Unknown,
 }
 
-/// What must be told when a call is over, in whatever way: a place that is given back, bytes that are
-/// counted.
+/// Is notified when a call ends, in whatever way: to release a slot, or to count bytes.
 pub trait OnFinish: fmt::Debug + Send + Sync {
     /// Called once.
     fn finished(self: Box<Self>, outcome: Outcome);
 }
 
-/// The right to make one call. It is over with [`Permit::finish`]; a permit that is dropped counts as
-/// finished with an unknown outcome, so nothing that was taken for a call stays taken.
+/// The right to make one call. It ends with [`Permit::finish`]; dropping it counts as an unknown
+/// outcome, so nothing that was taken for the call stays taken.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped is over"]
 pub struct Permit {
@@ -47,13 +47,13 @@ impl Permit {
         &self.admission
     }
 
-    /// Also tells this one when the call is over.
+    /// Adds a receiver for the end of the call.
     pub fn and(mut self, on_finish: impl OnFinish + 'static) -> Self {
         self.on_finish.push(Box::new(on_finish));
         self
     }
 
-    /// The call is over.
+    /// Ends the call.
     pub fn finish(mut self, status: u16, bytes: u64, duration: Duration) {
         self.tell(Outcome::Answered { status, bytes, duration });
     }

@@ -1,5 +1,5 @@
-//! A quota: so many calls per calendar day, week or month. Window and count share one atomic number,
-//! so that the count of an old window never leaks into a new one.
+//! A quota: a number of calls per calendar day, week or month. Window and count share one atomic
+//! number, so that the count of an old window never leaks into a new one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ use crate::ledger::Pair;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Calendar {
     pub(crate) unit: Unit,
-    /// What is 00:00, in minutes ahead of UTC.
+    /// Where the day begins, in minutes ahead of UTC.
     pub(crate) offset_minutes: i32,
 }
 
@@ -26,7 +26,7 @@ pub(crate) enum Unit {
     Month,
 }
 
-/// No place on earth is further from UTC. More would be taken for another day.
+/// The largest offset on earth. More would mean another day.
 const FURTHEST: i32 = 14 * 60;
 
 const COUNT_BITS: u32 = 40;
@@ -37,13 +37,13 @@ impl Calendar {
         Self { unit, offset_minutes: offset_minutes.clamp(-FURTHEST, FURTHEST) }
     }
 
-    /// What clocks show where the window is counted.
+    /// The local time where the window is counted.
     fn local(self, now: DateTime<Utc>) -> DateTime<Utc> {
         let offset = TimeDelta::minutes(i64::from(self.offset_minutes));
         now.checked_add_signed(offset).unwrap_or(now)
     }
 
-    /// The number of the window that `now` is in; grows by one per window.
+    /// The number of the current window; increases by one per window.
     pub(crate) fn ordinal(self, now: DateTime<Utc>) -> u64 {
         let now = self.local(now);
         let day = u64::try_from(now.timestamp().div_euclid(86_400)).unwrap_or(0);
@@ -93,7 +93,7 @@ pub(crate) struct Count {
     kept: Kept,
 }
 
-/// Whether a kept number is of a window that is over.
+/// Whether a stored number is of a window that has ended.
 pub(crate) fn is_past(number: u64, calendar: Calendar, now: DateTime<Utc>) -> bool {
     number >> COUNT_BITS < calendar.ordinal(now)
 }
@@ -102,38 +102,38 @@ fn pack(window: u64, used: u64) -> u64 {
     (window << COUNT_BITS) | used.min(COUNT_MASK)
 }
 
-/// The window that a call counts in, and what is used of it. A call that read the clock just before
-/// a window's end may come here after the first one of the next: it counts there, or else it would
-/// wipe that count out. Any other window is the past, or a clock that was put right.
+/// The window that a call counts in, and its count. A call that read the clock just before a
+/// window's end may arrive after the first one of the next: it counts there, because otherwise it
+/// would reset that count. Any other window is past, or the clock was corrected.
 fn counted(state: u64, window: u64) -> (u64, u64) {
     let held = state >> COUNT_BITS;
     if held == window || held == window + 1 { (held, state & COUNT_MASK) } else { (window, 0) }
 }
 
 impl Count {
-    /// Continues where it was kept.
+    /// Continues a stored count.
     pub(crate) fn kept((kept, [number, _]): (Kept, Pair)) -> Self {
         Self { state: AtomicU64::new(number), kept }
     }
 
-    /// Brings it to where it is kept, also if there was no room before.
+    /// Stores the count, also if there was no space before.
     pub(crate) fn keep(&self) {
         self.kept.turn().keep_at_last(|| [self.state.load(Ordering::Acquire), 0]);
     }
 
-    /// Continues an earlier count; before the first call.
+    /// Restores an earlier count; must come before the first call.
     pub(crate) fn resume(&self, window: u64, used: u64) {
         let turn = self.kept.turn();
         self.state.store(pack(window, used), Ordering::Release);
         turn.keep(|| [pack(window, used), 0]);
     }
 
-    /// Calls so far in a window.
+    /// The calls so far in a window.
     pub(crate) fn used(&self, window: u64) -> u64 {
         counted(self.state.load(Ordering::Acquire), window).1
     }
 
-    /// Counts a call if there is one left under `amount`; what is used then, or already.
+    /// Counts a call if fewer than `amount` are used. Returns the count, also on failure.
     pub(crate) fn take(&self, window: u64, amount: u64) -> Result<u64, u64> {
         let turn = self.kept.turn();
         let mut state = self.state.load(Ordering::Acquire);
@@ -154,21 +154,21 @@ impl Count {
         }
     }
 
-    /// Uncounts a call that was taken just now.
+    /// Reverts a call that was just counted.
     pub(crate) fn give_back(&self, window: u64) {
         let one_less = |state: u64| match counted(state, window) {
             (_, 0) => None,
             (window, used) => Some(pack(window, used - 1)),
         };
         let turn = self.kept.turn();
-        // An error means that the window is over: there is nothing left to give back to.
+        // An error means that the window has ended, so there is nothing to give back to.
         let given = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
         if let Some(state) = given.ok().and_then(one_less) {
             turn.keep(|| [state, 0]);
         }
     }
 
-    /// Whether it is as good as new.
+    /// Whether nothing is counted in this window.
     pub(crate) fn is_idle(&self, window: u64) -> bool {
         self.used(window) == 0
     }

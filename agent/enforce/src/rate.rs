@@ -1,7 +1,7 @@
-//! A rate: at most so many calls in any window of its length, exact under concurrency.
+//! A rate: a maximum of calls in any window of its length, exact under concurrency.
 //!
-//! The calls of the last window are held in a [`Ring`] of bounded size, which is there only while
-//! some of them count. A call is counted no earlier than it was, so that none passes that should not.
+//! The calls of the last window are in a [`Ring`] of bounded size, which exists only while some of
+//! them count. A call is never counted too early, so that none passes that should not.
 
 mod packed;
 mod ring;
@@ -15,7 +15,7 @@ pub(crate) use ring::{Span, Taken};
 
 const SECOND: i64 = 1_000_000_000;
 
-/// So many calls per window, in nanoseconds.
+/// Calls per window, which is in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     amount: u64,
@@ -23,13 +23,13 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// An amount of 0 lets nobody pass.
+    /// An amount of 0 lets no call pass.
     pub(crate) fn new(amount: u64, window_seconds: u64) -> Self {
         Self { amount, span: Span::of_seconds(window_seconds) }
     }
 }
 
-/// How a rate stands.
+/// The state of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     /// Calls that would pass now.
@@ -41,25 +41,25 @@ pub(crate) struct Standing {
 /// The state of one rate for one holder.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
-    /// None: nothing counts.
+    /// `None` if no call counts.
     ring: Mutex<Option<Box<Ring>>>,
     kept: Kept,
 }
 
 impl Count {
-    /// Continues where it was kept.
+    /// Continues a stored count.
     pub(crate) fn kept((kept, pair): (Kept, Pair), window_seconds: u64) -> Self {
         let ring = packed::unpack(pair, Span::of_seconds(window_seconds)).map(Box::new);
         Self { ring: Mutex::new(ring), kept }
     }
 
-    /// Brings it to where it is kept, also if there was no room before.
+    /// Stores the count, also if there was no space before.
     pub(crate) fn keep(&self) {
         let ring = self.ring();
         self.kept.turn().keep_at_last(|| packed::pack(ring.as_deref()));
     }
 
-    /// How it stands, without a call.
+    /// The current state, without a call.
     pub(crate) fn look(&self, rate: Rate, now: i64) -> Standing {
         match self.ring().as_deref_mut() {
             Some(ring) => standing(ring, rate, now),
@@ -80,7 +80,7 @@ impl Count {
         Ok(taken)
     }
 
-    /// Gives one call back that was taken just now.
+    /// Gives back a call that was just taken.
     pub(crate) fn give_back(&self, taken: Taken) {
         let mut place = self.ring();
         let Some(ring) = place.as_deref_mut() else { return };
@@ -88,7 +88,7 @@ impl Count {
         self.kept.turn().keep(|| packed::pack(Some(ring)));
     }
 
-    /// Whether it is as good as new. Forgets what does not count any more.
+    /// Whether no call counts any more. Drops those that do not.
     pub(crate) fn is_idle(&self, now: i64) -> bool {
         let mut ring = self.ring();
         if ring.as_deref().is_some_and(|ring| ring.is_over(now)) {
@@ -102,7 +102,7 @@ impl Count {
     }
 }
 
-/// Whether what is kept counts for nothing any more.
+/// Whether the stored count is obsolete.
 pub(crate) fn is_past(pair: Pair, window_seconds: u64, now: i64) -> bool {
     packed::unpack(pair, Span::of_seconds(window_seconds)).is_none_or(|ring| ring.is_over(now))
 }
@@ -110,7 +110,7 @@ pub(crate) fn is_past(pair: Pair, window_seconds: u64, now: i64) -> bool {
 fn standing(ring: &mut Ring, rate: Rate, now: i64) -> Standing {
     let now = ring.turn_to(now);
     let used = ring.used();
-    // More is used than may be when the amount was lowered.
+    // More than the amount is used after the amount was lowered.
     let freed = used.saturating_sub(rate.amount).saturating_add(1);
     Standing { remaining: rate.amount.saturating_sub(used), more_in: ring.wait_for(freed, now) }
 }

@@ -13,8 +13,8 @@ use crate::limit::Limit;
 use crate::spec::Spec;
 use crate::terms::Terms;
 
-/// So many former rules are held of one publish. A revision seldom changes the rules, so more than one
-/// or two mean that an Envoy is stuck.
+/// The most former rules of one publish. A revision seldom changes the rules, so more than one or
+/// two mean that an Envoy is stuck.
 pub const FORMER_RULES: usize = 8;
 
 /// The rules of one digest.
@@ -22,18 +22,19 @@ pub const FORMER_RULES: usize = 8;
 pub(crate) struct Access {
     pub(crate) id: Arc<str>,
     pub(crate) publish: PublishAccess,
-    /// Of calls that nobody answers for.
+    /// The terms of calls without a consumer.
     pub(crate) public: Arc<Terms>,
-    /// The consumer of such calls.
+    /// The consumer id of such calls.
     pub(crate) nobody: Arc<str>,
     digest: String,
     limits: HashMap<String, Limit>,
-    /// Route to limit.
+    /// Maps routes to limits.
     by_route: HashMap<String, String>,
 }
 
 impl Access {
-    /// Takes over the state of rates of the same id and window, from the rules before or from the ledger.
+    /// Takes over the state of rates of the same id and window, from previous rules or from the
+    /// ledger.
     fn new(publish: PublishAccess, before: &[Arc<Self>], ledger: Option<&Arc<dyn Ledger>>) -> Self {
         let mut limits = HashMap::with_capacity(publish.limits.len());
         let mut by_route = HashMap::new();
@@ -57,12 +58,12 @@ impl Access {
         }
     }
 
-    /// Whether an Envoy of this gateway may ask about it; None: it may ask about any.
+    /// Whether an Envoy of this gateway may ask about it; `None` may ask about any.
     pub(crate) fn is_on(&self, gateway: Option<&str>) -> bool {
         gateway.is_none_or(|gateway| gateway == self.publish.gateway_id)
     }
 
-    /// The rate of a route, if it has one.
+    /// The rate of a route, if any.
     pub(crate) fn limit(&self, route_id: &str) -> Option<&Limit> {
         self.limits.get(self.by_route.get(route_id)?)
     }
@@ -71,14 +72,14 @@ impl Access {
 /// The rules of one publish.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    /// Holds at once, for the routes of every revision.
+    /// Takes effect at once, for the routes of every revision.
     pub(crate) suspended: bool,
     /// Those of the wanted revision first; digests are distinct.
     all: Vec<Arc<Access>>,
 }
 
 impl Rules {
-    /// Keeps what `before` knows of the same rules, and the counts of rates that are in both.
+    /// Takes over the state of equal rules from `before`, and the counts of rates that are in both.
     pub(crate) fn new(
         wanted: PublishAccess,
         former: impl IntoIterator<Item = PublishAccess>,
@@ -95,27 +96,27 @@ impl Rules {
             }
             let held = known.iter().find(|access| access.digest == digest).cloned();
             let access = held.unwrap_or_else(|| Arc::new(Access::new(publish, &known, ledger)));
-            // Rates that several of them have in common count in one place.
+            // Rates that several of them share have one count.
             known.push(access.clone());
             all.push(access);
         }
         Self { suspended, all }
     }
 
-    /// The rules that a call is judged by: those that its route names. When it names none, or some that
-    /// are not known here, all that are known: each of them must let it pass.
+    /// The rules that apply to a call: those that its route names. If it names none, or unknown
+    /// ones, all known rules apply: each of them must let it pass.
     pub(crate) fn named(&self, digest: &str) -> &[Arc<Access>] {
         let named = self.all.iter().find(|access| access.digest == digest);
         named.map_or(&self.all, std::slice::from_ref)
     }
 
-    /// Forgets counts that are over.
+    /// Drops obsolete counts.
     pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
         let limits = self.all.iter().flat_map(|access| access.limits.values());
         limits.for_each(|limit| limit.evict_idle(now));
     }
 
-    /// Brings their counts to the ledger, also what it had no room for before.
+    /// Stores their counts in the ledger, including those that it had no space for before.
     pub(crate) fn keep_all(&self) {
         self.all.iter().flat_map(|access| access.limits.values()).for_each(Limit::keep_all);
     }

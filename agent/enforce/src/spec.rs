@@ -1,4 +1,4 @@
-//! What a limit says: how much, in which window, of whom.
+//! The definition of a limit: amount, window and scope.
 
 use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
@@ -6,15 +6,15 @@ use imp_proto::config as pb;
 use crate::quota::{Calendar, Unit};
 use crate::rate::Rate;
 
-/// What a limit says.
+/// The definition of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) amount: u64,
     pub(crate) window: Window,
-    /// Beyond it calls are refused; otherwise they are only counted.
+    /// Whether calls beyond it are refused; otherwise they are only counted.
     pub(crate) blocks: bool,
-    /// Each consumer has its own.
+    /// Whether each consumer has its own count.
     pub(crate) per_consumer: bool,
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Window {
 }
 
 impl Spec {
-    /// A rate that blocks and that everyone shares.
+    /// A rate that blocks and that all share.
     pub(crate) fn rate(name: &str, amount: u64, seconds: u64) -> Self {
         let rate = Rate::new(amount, seconds);
         let window = Window::Rolling { rate, seconds: seconds.max(1) };
@@ -39,7 +39,8 @@ impl Spec {
             Wire::CalendarDay => calendar(Unit::Day),
             Wire::CalendarWeek => calendar(Unit::Week),
             Wire::CalendarMonth => calendar(Unit::Month),
-            // A window that is newer than this engine: the longest one, so that it lets too few pass.
+            // A newer release's window becomes the longest one, so that it rather lets too few
+            // pass.
             Wire::Unspecified if limit.window_seconds == 0 => calendar(Unit::Month),
             Wire::Rolling | Wire::Unspecified => Window::Rolling {
                 rate: Rate::new(limit.amount, limit.window_seconds),
@@ -55,7 +56,7 @@ impl Spec {
         }
     }
 
-    /// The window of a quota; a rate has none.
+    /// The window of a quota; `None` for a rate.
     pub(crate) fn calendar(&self) -> Option<Calendar> {
         match self.window {
             Window::Rolling { .. } => None,
@@ -63,7 +64,8 @@ impl Spec {
         }
     }
 
-    /// Whether counts under `other` mean the same here. What is used is calls, whatever the amount.
+    /// Whether a count under `other` has the same meaning here. Counts are calls, whatever the
+    /// amount.
     pub(crate) fn continues(&self, other: &Self) -> bool {
         let same_window = match (self.window, other.window) {
             (Window::Rolling { seconds: this, .. }, Window::Rolling { seconds: that, .. }) => {
@@ -75,7 +77,7 @@ impl Spec {
     }
 }
 
-/// On the clock of rates.
+/// Nanoseconds, the unit of rates.
 pub(crate) fn nanos(now: DateTime<Utc>) -> i64 {
     now.timestamp_nanos_opt().unwrap_or(i64::MAX / 2)
 }

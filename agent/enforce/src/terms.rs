@@ -1,32 +1,26 @@
-//! Under which terms a call is counted: what its price can be found by when publish, subscription and
-//! plan are gone.
+//! The terms under which a call is counted: enough to price it after publish, subscription and plan
+//! are gone.
 
 use std::sync::Arc;
 
 use crate::access::PublishAccess;
 
-/// Who pays for what. Ids are empty where there is none, and all of them when nothing is known: in
-/// counters that a former release kept.
+/// Who pays for what. Ids are empty where not applicable, and all of them in counters that a former
+/// release stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Terms {
-    /// The provider.
     pub tenant_id: Arc<str>,
-    /// Who bought it.
     pub customer_id: Arc<str>,
-    /// The subscription.
     pub subscription_id: Arc<str>,
-    /// Its plan.
     pub plan_id: Arc<str>,
-    /// The version of the plan; 0: the control plane did not say.
+    /// The version of the plan's terms; 0 if the control plane did not send it.
     pub plan_version: u64,
-    /// What was bought.
     pub product_id: Arc<str>,
-    /// Where.
     pub environment: Arc<str>,
 }
 
 impl Terms {
-    /// Of calls to a public publish: nobody bought anything.
+    /// The terms of calls to a public publish, which nobody subscribed to.
     pub(crate) fn public(publish: &PublishAccess) -> Self {
         Self {
             tenant_id: publish.tenant_id.as_str().into(),
@@ -36,7 +30,7 @@ impl Terms {
         }
     }
 
-    /// Whether it says more than the subscription.
+    /// Whether it has more than the subscription.
     pub(crate) fn is_known(&self) -> bool {
         let Self { tenant_id, customer_id, plan_id, plan_version, product_id, environment, .. } =
             self;

@@ -1,5 +1,5 @@
-//! Who called what, how often: cumulative counters per UTC hour. Each is kept in the ledger before
-//! the call that it counts is answered, so a process that is killed loses none.
+//! Usage counters: cumulative calls per UTC hour. Each is stored in the ledger before the call that
+//! it counts is answered, so a killed process loses none.
 
 mod name;
 
@@ -19,7 +19,7 @@ use crate::terms::Terms;
 /// engine's counters began. A change of plan inside an hour makes two counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
-    /// The provider; empty in counters that a former release began.
+    /// Empty in counters that a former release began.
     #[serde(default)]
     pub tenant_id: String,
     /// Empty for a public publish.
@@ -30,29 +30,26 @@ pub struct Counter {
     /// Empty for a public publish.
     #[serde(default)]
     pub plan_id: String,
-    /// 0 for a public publish, or when the control plane did not say.
+    /// 0 for a public publish, or if the control plane did not send it.
     #[serde(default)]
     pub plan_version: u64,
-    /// What was bought, or is published.
     #[serde(default)]
     pub product_id: String,
-    /// Where.
     #[serde(default)]
     pub environment: String,
-    /// Which publish.
     pub publish_id: String,
     /// Empty for a public publish.
     pub consumer_id: String,
     /// Unix milliseconds of the hour's start.
     pub hour_ms: i64,
-    /// Admitted, whatever the upstream then answered.
+    /// Calls admitted, whatever the upstream answered.
     pub allowed: u64,
-    /// Refused with 429.
+    /// Calls refused with 429.
     pub limited: u64,
 }
 
 impl Counter {
-    /// The counter of a name and count of the ledger; None: something else is kept there.
+    /// The counter of a ledger's name and count; `None` if the name is of something else.
     pub fn kept(name: &str, count: Pair) -> Option<Self> {
         Some(name::read(name)?.counter(count))
     }
@@ -80,29 +77,29 @@ impl Counter {
 /// The used part of a calendar quota.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct QuotaRow {
-    /// Whose: the entitlement's counter key.
+    /// The entitlement's counter key.
     pub account: String,
-    /// None: shared by all consumers.
+    /// `None` if all consumers share it.
     pub consumer_id: Option<String>,
-    /// Which limits of a plan count in it: `month`, `day/consumer`.
+    /// The class of the plan's limit: `month`, `day/consumer`.
     pub limit: String,
-    /// The number of the day or month.
+    /// The number of the window.
     pub window: u64,
     /// Calls in it.
     pub used: u64,
 }
 
-/// What must survive a restart.
+/// The state that must survive a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// All counters.
     pub counters: Vec<Counter>,
-    /// All quotas of which something is used.
+    /// All quotas with usage.
     #[serde(default)]
     pub quotas: Vec<QuotaRow>,
 }
 
-/// Which calls count together.
+/// Identifies the calls that count together.
 #[derive(Clone, Debug)]
 struct Key {
     publish: Arc<str>,
@@ -114,7 +111,7 @@ struct Key {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        // Calls of one entitlement share their terms, so that most comparisons end at the pointer.
+        // Calls of one entitlement share their terms, so most comparisons end at the pointer.
         let same_terms = Arc::ptr_eq(&self.terms, &other.terms) || self.terms == other.terms;
         same_terms
             && self.hour_ms == other.hour_ms
@@ -126,7 +123,7 @@ impl PartialEq for Key {
 impl Eq for Key {}
 
 impl Hash for Key {
-    /// Over the part that tells almost all keys apart.
+    /// Hashes the part that distinguishes almost all keys.
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.publish, &self.consumer, &self.terms.subscription_id).hash(state);
         (self.terms.plan_version, self.hour_ms).hash(state);
@@ -157,10 +154,10 @@ impl Key {
 struct Cell {
     /// Allowed, limited.
     count: Pair,
-    /// How much of it is known elsewhere.
+    /// The committed part.
     committed: Pair,
     changed: u64,
-    /// None: not kept yet.
+    /// `None` if it is not stored yet.
     place: Option<Place>,
 }
 
@@ -169,7 +166,7 @@ pub(crate) struct Usage {
     cells: DashMap<Key, Cell>,
     sequence: AtomicU64,
     ledger: Option<Arc<dyn Ledger>>,
-    /// Held alone while all counters begin again.
+    /// Write-locked while all counters restart.
     turn: RwLock<()>,
 }
 
@@ -201,16 +198,16 @@ impl Usage {
                 slot.insert(cell)
             }
         };
-        // The mark is taken while the cell is locked: whoever reads marks first and cells second
-        // sees every cell whose mark it has seen.
+        // The mark is taken while the cell is locked: a reader that reads marks first and cells
+        // second sees every cell whose mark it has seen.
         cell.changed = self.mark();
         let [was_allowed, was_limited] = cell.count;
         cell.count = [was_allowed + u64::from(allowed), was_limited + u64::from(!allowed)];
-        // Locked, too, so that a smaller count never follows a greater one into the ledger.
+        // Locked, too, so that a smaller count never overwrites a greater one in the ledger.
         self.keep(&cell);
     }
 
-    /// A counter that continues what is kept of it.
+    /// A counter that continues its stored count.
     fn cell(&self, key: &Key) -> Cell {
         let placed = self.ledger.as_ref().and_then(|ledger| ledger.place(&name::write(key)));
         let (place, count) = placed.map_or((None, [0, 0]), |(place, count)| (Some(place), count));
@@ -238,7 +235,7 @@ impl Usage {
         (mark, changed.map(|entry| counter(entry.pair())).collect())
     }
 
-    /// These are known elsewhere now.
+    /// Records that these counters are committed.
     pub(crate) fn committed(&self, counters: &[Counter]) {
         let _turn = self.turn();
         for counter in counters {
@@ -251,7 +248,7 @@ impl Usage {
         }
     }
 
-    /// From now on counters say only what was not committed.
+    /// Restarts the counters at their uncommitted part.
     pub(crate) fn rebase(&self) {
         let _alone = self.turn.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(ledger) = &self.ledger {
@@ -265,7 +262,7 @@ impl Usage {
         }
     }
 
-    /// Brings everything to the ledger, also what it had no room for before.
+    /// Stores everything in the ledger, including what it had no space for before.
     pub(crate) fn keep_all(&self) {
         let Some(ledger) = &self.ledger else { return };
         let _turn = self.turn();
@@ -298,7 +295,7 @@ impl Usage {
             let key = counter.key();
             let fresh = self.cell(&key);
             let mut cell = self.cells.entry(key).or_insert(fresh);
-            // What the ledger kept of it is in the counter already.
+            // The stored count is already in the counter.
             cell.count = [counter.allowed, counter.limited];
             (cell.committed, cell.changed) = (committed, mark);
         }

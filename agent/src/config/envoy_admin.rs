@@ -1,23 +1,23 @@
-//! Where Envoy's admin interface listens. It has no authentication and can stop Envoy, so it is for
-//! who may open a file of Envoy's user, and never for the network.
+//! The address of Envoy's admin interface. It has no authentication and can stop Envoy, so it is
+//! limited to Envoy's user and to loopback.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where Envoy's admin interface listens.
+/// The address of Envoy's admin interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvoyAdmin {
-    /// Nowhere.
+    /// No admin interface.
     Off,
-    /// A Unix socket that only Envoy's user may open.
+    /// A Unix socket that only Envoy's user can open.
     Unix(PathBuf),
     /// A loopback address.
     Tcp(SocketAddr),
 }
 
-/// What a kernel takes as the path of a socket.
+/// The kernel's limit of a socket's path.
 const MAX_SOCKET_PATH: usize = 107;
 
 impl FromStr for EnvoyAdmin {
@@ -53,9 +53,9 @@ impl fmt::Display for EnvoyAdmin {
 }
 
 impl EnvoyAdmin {
-    /// The bootstrap's `admin`, as a line of YAML; empty without the interface.
+    /// The bootstrap's `admin` as a line of YAML; empty without the interface.
     pub(crate) fn yaml(&self) -> String {
-        // JSON strings are YAML strings, whatever is in them.
+        // JSON strings are YAML strings, whatever they contain.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let address = match self {
             Self::Off => return String::new(),

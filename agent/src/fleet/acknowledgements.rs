@@ -1,8 +1,8 @@
-//! From what Envoys say about resources to what becomes of publishes. Pure.
+//! Derives what became of publishes from Envoys' answers about resources. Pure.
 //!
-//! A revision of a publish is taken by an Envoy that has acknowledged every resource that it needs, in
-//! the version that is rendered, and refused by one that refused any of them. An answer concerns the
-//! publishes that need the resource, and costs what these need.
+//! An Envoy has accepted a revision of a publish if it acknowledged every resource that it needs,
+//! in the rendered version, and has rejected it if it rejected any of them. An answer affects only
+//! the publishes that need the resource, and its cost depends on those alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,51 +17,51 @@ use super::tracker::{Outcome, Tracker, Verdict};
 /// A resource for Envoy: type URL and name.
 pub(super) type Key = (&'static str, Arc<str>);
 
-/// What Envoys have said, and which publishes that is about.
+/// The Envoys' answers, and the publishes that they concern.
 #[derive(Debug, Default)]
 pub(super) struct Acknowledgements {
     said: BTreeMap<StreamId, HashMap<Key, Answer>>,
     needs: HashMap<String, Needed>,
     needed_by: HashMap<Key, BTreeSet<String>>,
-    /// Publishes of which another thing may have become, and at which Envoys.
+    /// Publishes whose outcome may have changed, and at which Envoys.
     stale: BTreeMap<String, BTreeSet<StreamId>>,
 }
 
-/// What is rendered of a publish: its revision, and what must be acknowledged of it.
+/// The rendered revision of a publish, and the resource versions that must be acknowledged for it.
 type Needed = (u64, Vec<(Key, String)>);
 
-/// What an Envoy said last about a resource.
+/// An Envoy's last answer about a resource.
 #[derive(Debug)]
 struct Answer {
     version: String,
-    /// None: it took it.
+    /// The error message; `None` if it accepted.
     words: Option<String>,
 }
 
-/// What the Envoys that may see a resource think of one version of it.
+/// The answers about one version of a resource, of all Envoys that may see it.
 #[derive(Debug, Default)]
 pub(super) struct Votes {
-    /// One of them took it.
+    /// Whether any of them accepted it.
     pub(super) accepted: bool,
-    /// One of them has not said anything about it.
+    /// Whether any of them has not answered.
     pub(super) missing: bool,
-    /// Marks of those that refused it.
+    /// Marks of those that rejected it.
     pub(super) refused_by: Vec<String>,
 }
 
 impl Acknowledgements {
-    /// An Envoy came, and has said nothing yet.
+    /// An Envoy connected; it has not answered anything yet.
     pub(super) fn open(&mut self, stream: StreamId) {
         self.said.insert(stream, HashMap::new());
     }
 
-    /// An Envoy has this version now; None: it has given the resource up.
+    /// An Envoy has this version now, or has removed the resource (`None`).
     pub(super) fn acked(&mut self, stream: StreamId, key: &Key, version: Option<&str>) {
         let taken = |version: &str| Answer { version: version.to_owned(), words: None };
         self.answered(stream, key, version.map(taken));
     }
 
-    /// An Envoy refused this version.
+    /// An Envoy rejected this version.
     pub(super) fn nacked(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
         let (version, words) = (version.to_owned(), Some(words.to_owned()));
         self.answered(stream, key, Some(Answer { version, words }));
@@ -78,12 +78,12 @@ impl Acknowledgements {
         }
     }
 
-    /// An Envoy left, and takes its answers along.
+    /// An Envoy disconnected; its answers are dropped.
     pub(super) fn close(&mut self, stream: StreamId) {
         self.said.remove(&stream);
     }
 
-    /// What is rendered of a publish now: revision and needed resources; None: nothing.
+    /// Sets what is rendered of a publish: revision and needed resources; `None` for nothing.
     pub(super) fn need(&mut self, id: &str, needs: Option<(u64, Needs)>) {
         if let Some((_, before)) = self.needs.remove(id) {
             for (key, _) in &before {
@@ -108,7 +108,7 @@ impl Acknowledgements {
         self.needed_by.get(key).into_iter().flatten()
     }
 
-    /// What has become of publishes since this was last asked for.
+    /// Takes the outcomes since the last call.
     pub(super) fn outcomes(&mut self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (publish, streams) in std::mem::take(&mut self.stale) {
@@ -123,18 +123,18 @@ impl Acknowledgements {
         outcomes
     }
 
-    /// The words of an Envoy that refuses what it was sent of a resource last.
+    /// The error message of an Envoy that rejects the last version of a resource it was sent.
     pub(super) fn refusal(&self, stream: StreamId, key: &Key) -> Option<&str> {
         self.said.get(&stream)?.get(key)?.words.as_deref()
     }
 
-    /// The Envoys that refuse a version.
+    /// The Envoys that reject a version.
     pub(super) fn refusers_of(&self, key: &Key, version: &str) -> impl Iterator<Item = StreamId> {
         let refuse = move |said: &HashMap<Key, Answer>| answer(said, key, version) == Some(false);
         self.said.iter().filter(move |(_, said)| refuse(said)).map(|(stream, _)| *stream)
     }
 
-    /// What the Envoys of a gateway (empty: of every gateway that needs it) think of a version.
+    /// The answers of a gateway's Envoys (empty: of every gateway that needs it) about a version.
     pub(super) fn votes(
         &self,
         tracker: &Tracker,
@@ -158,7 +158,7 @@ impl Acknowledgements {
     }
 }
 
-/// What was said about this version: whether it was taken.
+/// Whether this version was accepted; `None` without an answer.
 fn answer(said: &HashMap<Key, Answer>, key: &Key, version: &str) -> Option<bool> {
     let answer = said.get(key).filter(|answer| answer.version == version)?;
     Some(answer.words.is_none())
@@ -187,7 +187,7 @@ fn unlink(index: &mut HashMap<Key, BTreeSet<String>>, key: &Key, id: &str) {
     }
 }
 
-/// What is told about a refusal of Envoy.
+/// The error to report when Envoy rejects a resource.
 pub(super) fn envoy_nack(type_url: &str, name: &str, words: &str) -> pb::PublishError {
     let hint = match type_url {
         LISTENER => {

@@ -1,4 +1,4 @@
-//! Everything that must agree, under one lock.
+//! The state that must be consistent, under one lock.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem;
@@ -33,36 +33,36 @@ pub(super) struct Core {
     pub(super) revisions: HashMap<String, Revisions>,
     pub(super) gateways: HashSet<String>,
     pub(super) refused_gateways: RefusedGateways,
-    /// Versions that some Envoy has accepted, of what is rendered now.
+    /// Versions that some Envoy has accepted, among those rendered now.
     pub(super) proven: HashMap<Key, Proof>,
     pub(super) doubts: Doubts,
     pub(super) retries: Retries,
-    /// Envoys that opened a listener at last.
+    /// Envoys that opened a listener after failures.
     pub(super) reopened: BTreeSet<StreamId>,
     pub(super) started: Instant,
     staged: Staged,
     pub(super) gateway_resources: GatewayResources,
-    /// Resources that changed, by gateway: whoever needs one may need another version now.
+    /// Resources that changed, by gateway: publishes that need them may need another version now.
     touched: BTreeSet<(String, Key)>,
-    /// Publishes that may need something else now.
+    /// Publishes whose needed resources may have changed.
     stale: BTreeSet<String>,
-    /// The engine is not told while this is so.
+    /// While set, the engine is not updated.
     pub(super) restoring: bool,
-    /// Publishes that have former rules, and when it was last looked whether these can go.
+    /// Publishes that have former rules.
     pub(super) with_former_rules: BTreeSet<String>,
     pub(super) swept: Instant,
 }
 
-/// The revisions of a publish that may be serving. Their routes name the rules that they are judged by,
-/// so the engine holds the rules of all of them.
+/// The revisions of a publish that may be serving. Their routes name the access rules that apply to
+/// them, so the engine holds the rules of all of them.
 #[derive(Debug)]
 pub(super) struct Revisions {
     pub(super) wanted: Revision,
-    /// What it falls back to, until Envoys have the wanted one.
+    /// The fallback until Envoys have the wanted revision.
     pub(super) former: Option<Revision>,
-    /// Of every revision whose routes some Envoy may still run.
+    /// The rules of every revision whose routes some Envoy may still run.
     pub(super) former_rules: FormerRules,
-    /// Until all Envoys have the wanted one.
+    /// Open until all Envoys have the wanted revision.
     pub(super) under_way: Span,
 }
 
@@ -104,7 +104,7 @@ impl Core {
         }
     }
 
-    /// Takes what is new.
+    /// Takes a new item.
     pub(super) fn put(&mut self, item: Item) {
         let publish = match &item {
             Item::Publish(publish) => Some(publish.routes.id.clone()),
@@ -121,7 +121,7 @@ impl Core {
         self.lkg.remove(Table::Former, id.to_owned());
     }
 
-    /// Takes what is new, or was here before a restart.
+    /// Takes an item that is new or restored.
     pub(super) fn hold(&mut self, item: Item) {
         match item {
             Item::Gateway(gateway) => {
@@ -133,7 +133,7 @@ impl Core {
                 self.stale.extend(self.assembly.publishes_on(&id));
             }
             Item::Publish(publish) => self.hold_publish(*publish),
-            // The engine's alone: `Fleet::enforce`.
+            // For the engine only: `Fleet::enforce`.
             Item::Entitlement(_) | Item::Credential(_) => {}
         }
     }
@@ -159,15 +159,16 @@ impl Core {
         }
         self.tracker.want(&id, &routes.gateway_id, number);
         let delta = self.assembly.set_publish(routes);
-        // Staged, so the engine knows the rules before an Envoy has routes that name them.
+        // Only staged, so that the engine knows the rules before an Envoy has routes that name
+        // them.
         self.stage(delta);
         self.enforce(&id);
         self.stale.insert(id);
     }
 
-    /// Tells the engine the rules of all revisions whose routes an Envoy may run. Each route names its
-    /// own, so neither stricter nor looser ones apply to calls of other routes. That the publish is
-    /// suspended, or no longer is, applies to all of them at once.
+    /// Gives the engine the rules of all revisions whose routes an Envoy may run. Each route names
+    /// its own rules, so neither stricter nor looser ones apply to calls of other routes.
+    /// Suspending and resuming apply to all of them at once.
     pub(super) fn enforce(&self, id: &str) {
         let Some(revisions) = self.revisions.get(id).filter(|_| !self.restoring) else { return };
         let former = revisions.former_rules.iter().cloned();
@@ -199,13 +200,13 @@ impl Core {
         }
     }
 
-    /// What it holds of the gateway goes on.
+    /// Keeps the previous version of the gateway.
     pub(super) fn reject_gateway(&mut self, id: &str, rejected: &Rejected) {
         self.refused_gateways.rejected(id, gateway_rejected(&rejected.reason));
         self.stale.extend(self.assembly.publishes_on(id));
     }
 
-    /// What it holds of the publish goes on.
+    /// Keeps the previous version of the publish.
     pub(super) fn reject(&mut self, id: &str, rejected: &Rejected) {
         self.tracker.reject(id, rejected.revision, agent_rejected(&rejected.reason));
     }
@@ -242,7 +243,7 @@ impl Core {
         }
     }
 
-    /// Stages a delta and notes what it touches.
+    /// Stages a delta and records what it affects.
     pub(super) fn stage(&mut self, delta: Delta) {
         for (gateway, of_gateway) in &delta.gateways {
             let upserts = of_gateway.upserts.iter().map(|r| (r.type_url, r.name.as_str()));
@@ -260,12 +261,12 @@ impl Core {
         self.staged.add(delta);
     }
 
-    /// What must be acknowledged for this publish may have changed.
+    /// Marks the publish: the resources it needs may have changed.
     pub(super) fn note_stale(&mut self, id: &str) {
         self.stale.insert(id.to_owned());
     }
 
-    /// Makes what is staged visible.
+    /// Makes the staged changes visible.
     pub(super) fn commit(&mut self) {
         let touched = self.staged.gateways();
         let gone: Vec<_> = touched.filter(|id| !self.gateways.contains(*id)).cloned().collect();
@@ -273,11 +274,11 @@ impl Core {
         gone.iter().for_each(|id| self.gateway_resources.forget(id));
     }
 
-    /// Tells the tracker what must be acknowledged now.
+    /// Updates the resources that each affected publish needs.
     pub(super) fn follow_all(&mut self) {
         for (gateway, key) in mem::take(&mut self.touched) {
             self.stale.extend(self.assembly.publishes_of(&gateway, key.0, &key.1));
-            // Who was in it, and now waits outside while others are judged.
+            // Publishes that used it, and now wait outside while others are tried.
             self.stale.extend(self.acks.users_of(&key).cloned());
         }
         for id in mem::take(&mut self.stale) {
@@ -290,12 +291,12 @@ impl Core {
         }
     }
 
-    /// Tells the tracker what became of publishes.
+    /// Passes outcomes of publishes to the tracker.
     pub(super) fn take_outcomes(&mut self) {
         self.acks.outcomes().into_iter().for_each(|outcome| self.tracker.take(outcome));
     }
 
-    /// Brings statuses up to date and keeps what must survive a restart.
+    /// Updates the statuses and stores what must survive a restart.
     pub(super) fn settle(&mut self) {
         self.take_outcomes();
         self.settle_gateways();

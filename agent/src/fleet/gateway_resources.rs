@@ -1,5 +1,5 @@
-//! What Envoys see: one resource set for those that serve all gateways, one per gateway for those that
-//! serve it alone.
+//! The resource sets that Envoys see: one for Envoys that serve all gateways, one per gateway for
+//! those that serve only it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +12,7 @@ use imp_xds::{
 };
 use tonic::Status;
 
-/// All resource sets. Clones are the same resource sets.
+/// All resource sets. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GatewayResources {
     shared: Arc<RwLock<Shared>>,
@@ -23,11 +23,11 @@ struct Shared {
     open: bool,
     all: ResourceSet,
     by_gateway: HashMap<String, ResourceSet>,
-    /// Of gateways that nobody knows: gone with the last Envoy that waits there.
+    /// Resource sets of unknown gateways; dropped with the last Envoy that waits for one.
     waiting: HashMap<String, WeakResourceSet>,
 }
 
-/// Changes that belong together. The later one of a resource counts.
+/// Changes to be published together. Of several changes of a resource the last one counts.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
     all: Slots,
@@ -37,12 +37,12 @@ pub(super) struct Staged {
 type Slots = HashMap<(&'static str, String), Option<Rendered>>;
 
 impl Staged {
-    /// The gateways of which something changes.
+    /// The gateways with changes.
     pub(super) fn gateways(&self) -> impl Iterator<Item = &String> {
         self.by_gateway.keys()
     }
 
-    /// Adds what one operation changes.
+    /// Adds the changes of one operation.
     pub(super) fn add(&mut self, delta: Delta) {
         add(&mut self.all, delta.all);
         for (gateway, of_gateway) in delta.gateways {
@@ -61,8 +61,8 @@ fn add(slots: &mut Slots, delta: GatewayDelta) {
 }
 
 impl GatewayResources {
-    /// The resource set of a gateway; None: of all gateways. A gateway that nobody knows yet has an empty
-    /// one while an Envoy waits there, so that its Envoy may come before its first publish.
+    /// The resource set of a gateway, or of all gateways (`None`). An unknown gateway has an empty
+    /// one while an Envoy waits for it, so an Envoy may connect before its first publish.
     pub(super) fn of(&self, gateway: Option<&str>) -> Result<ResourceSet, Status> {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         let Some(gateway) = gateway else { return Ok(shared.all.clone()) };
@@ -72,12 +72,12 @@ impl GatewayResources {
         }
     }
 
-    /// Forgets a gateway that is gone, once nothing is left in it.
+    /// Removes a gateway's resource set once it is empty.
     pub(super) fn forget(&self, gateway: &str) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         let Some(set) = shared.by_gateway.get(gateway) else { return };
         let empty = |url: &&str| set.names(&TypeUrl::from(*url)).is_empty();
-        // What stands in the slot of enforcement is the same for every gateway, and stays.
+        // The enforcement resources are the same for every gateway, and stay.
         if [CLUSTER, LISTENER, SCOPE, ROUTES].iter().all(empty) {
             let weak = set.downgrade();
             shared.by_gateway.remove(gateway);
@@ -102,8 +102,8 @@ impl GatewayResources {
         self.shared.read().unwrap_or_else(PoisonError::into_inner).open
     }
 
-    /// Makes changes visible; before [`Self::open`] they stay staged, because the first change would
-    /// make a resource set ready that is not complete.
+    /// Publishes the changes. Before [`Self::open`] they stay staged, because the first change
+    /// would make an incomplete resource set ready.
     pub(super) fn commit(&self, staged: &mut Staged) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         if !shared.open {
@@ -115,7 +115,7 @@ impl GatewayResources {
         }
     }
 
-    /// Remembers in every resource set that an Envoy has accepted this version before.
+    /// Records in every resource set that an Envoy has accepted this version before.
     pub(super) fn mark_proven(&self, type_url: &str, name: &str, version: &str) {
         let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
         let type_url = TypeUrl::from(type_url);
@@ -174,14 +174,14 @@ fn change(slots: Slots) -> Change {
     change
 }
 
-/// What Envoy subscribes to because of a listener.
+/// The types that Envoy subscribes to because of a listener.
 pub(super) const HANG_ON_A_LISTENER: [&str; 3] = [EXTENSION, SCOPE, ROUTES];
 
-/// How Envoy wants each type. Listeners, scopes and filters are never split: Envoy begins to serve
-/// with the first response of each, and would answer 404 to hosts in a later one. Clusters,
-/// which only wait to be referred to, are. What is referred to comes first. Scopes come one by one until one was
-/// accepted: Envoy refuses a message as a whole, says nothing about which scope was wrong, and takes
-/// the good ones of a refused message for its own without serving them.
+/// How each type is sent to Envoy. Listeners, scopes and filters are never split: Envoy begins to
+/// serve with the first response of each, and would answer 404 for hosts in a later one. Clusters
+/// may be split, because they are unused until referenced. Referenced types are sent first. Scopes
+/// are sent one by one until one was accepted: Envoy rejects a message as a whole without naming
+/// the wrong scope, and keeps the good ones of a rejected message without serving them.
 pub(super) fn server_config() -> ServerConfig {
     let rules = |type_url: &str, phase| TypeRules {
         max_response_bytes: usize::MAX,
@@ -194,7 +194,7 @@ pub(super) fn server_config() -> ServerConfig {
         TypeRules { batching: Batching::Single, restamp: Some(restamp), ..rules(SCOPE, 3) },
         TypeRules { legacy_wildcard: false, ..rules(ROUTES, 3) },
     ];
-    // There is no other agent that Envoy could go to.
+    // Envoy has no other agent to go to.
     ServerConfig {
         max_stream_age: None,
         max_streams: NODE_STREAMS.size(),
@@ -206,11 +206,11 @@ pub(super) fn server_config() -> ServerConfig {
 }
 
 fn restamp(resource: &Resource, attempt: u32) -> bytes::Bytes {
-    // What does not decode was not rendered here; it goes as it is.
+    // A resource that does not decode was not rendered here; it is sent unchanged.
     scope::restamp(resource.value(), attempt).unwrap_or_else(|_| resource.value().clone())
 }
 
-/// The constant for a type that is served to Envoys.
+/// The constant of a type that is served to Envoys.
 pub(crate) fn envoy_type(type_url: &str) -> Option<&'static str> {
     [CLUSTER, EXTENSION, LISTENER, SCOPE, ROUTES].into_iter().find(|known| *known == type_url)
 }

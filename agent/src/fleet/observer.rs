@@ -1,4 +1,4 @@
-//! The fleet's observer on the xDS server: who may come in, and what each Envoy said.
+//! Observes the xDS server: admits Envoys and passes on their answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tonic::Status;
 use super::gateway_resources::{GatewayResources, envoy_type};
 use crate::port::Caller;
 
-/// What an Envoy did, in the order in which it did it.
+/// An Envoy's action, in the order of occurrence.
 #[derive(Debug)]
 pub(super) enum EnvoyEvent {
     Came {
@@ -28,7 +28,7 @@ pub(super) enum EnvoyEvent {
         type_url: &'static str,
         resources: Vec<SentResource>,
     },
-    /// It refused this one.
+    /// It rejected this version.
     Refused {
         stream: StreamId,
         type_url: &'static str,
@@ -41,7 +41,7 @@ pub(super) enum EnvoyEvent {
     },
 }
 
-/// Passes events on to the fleet's thread. The queue has no bound because a stream must never wait for
+/// Passes events to the fleet's thread. The queue is unbounded because a stream must never wait for
 /// it; it holds at most one answer per type and stream beyond what the thread has seen.
 #[derive(Debug)]
 pub(super) struct EnvoyObserver {
@@ -50,7 +50,8 @@ pub(super) struct EnvoyObserver {
     pub(super) refusers: Refusers,
 }
 
-/// Who refused something, over streams: a living Envoy must not meet bytes that it refused.
+/// The nodes that rejected something, across their streams: a running Envoy must not be sent the
+/// same bytes again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refusers {
     seen: Arc<Mutex<Seen>>,
@@ -62,7 +63,7 @@ struct Seen {
     refusals: HashMap<String, u32>,
 }
 
-/// More names are those of Envoys that are gone.
+/// Above this number, names are of Envoys that are gone.
 const MAX_REFUSERS: usize = 10_000;
 
 impl Refusers {
@@ -88,7 +89,7 @@ impl Refusers {
         }
     }
 
-    /// These nodes refused something that is still wanted, in an earlier life of this agent.
+    /// Adds nodes that rejected something still wanted, before this agent restarted.
     pub(super) fn restore<'a>(&self, nodes: impl Iterator<Item = &'a String>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for node in nodes {
@@ -103,7 +104,8 @@ impl Refusers {
 }
 
 impl Seen {
-    /// Of a node that refused something; it begins apart from other lives of this agent.
+    /// The attempts of a node that rejected something, in a range apart from those of earlier runs
+    /// of this agent.
     fn attempts_of(&mut self, node: String) -> &mut u32 {
         if self.refusals.len() >= MAX_REFUSERS {
             self.refusals.clear();
@@ -112,10 +114,10 @@ impl Seen {
     }
 }
 
-/// One stream counts its own attempts from there on.
+/// The range for a stream, which counts its own attempts from its start.
 const STEP: u32 = 1 << 10;
 
-/// `node.cluster` names a gateway by its id; anything else means all gateways.
+/// `node.cluster` names a gateway by its id; any other value means all gateways.
 pub(super) fn gateway_of(node_cluster: &str) -> Option<String> {
     let id = uuid::Uuid::try_parse(node_cluster).ok()?;
     Some(id.hyphenated().to_string())
@@ -137,7 +139,7 @@ impl Observer for EnvoyObserver {
     fn event(&self, event: Event<'_>) {
         self.refusers.note(&event);
         let Some(happened) = happened(event) else { return };
-        // The task ends only when the agent does.
+        // The receiver ends only with the agent.
         let _ = self.events.send(happened);
     }
 }
@@ -156,7 +158,7 @@ fn happened(event: Event<'_>) -> Option<EnvoyEvent> {
             let type_url = envoy_type(type_url.as_str()).filter(|_| !resources.is_empty())?;
             Some(EnvoyEvent::Has { stream, type_url, resources: resources.to_vec() })
         }
-        // Of several the culprit is not known yet; the server sends them again one by one.
+        // With several resources the wrong one is unknown; the server sends them again one by one.
         Event::Nacked { stream, type_url, resources: [one], message } => {
             Some(EnvoyEvent::Refused {
                 stream,

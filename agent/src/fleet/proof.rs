@@ -1,7 +1,7 @@
-//! What is remembered of a version that some Envoy has taken.
+//! What is remembered about a version that some Envoy has accepted.
 //!
-//! A publish does not go back while Envoys run it, also when the first to come after a restart is one
-//! that refuses it. So a proof outlives a refusal; it then names who refused.
+//! A publish is not rolled back while Envoys run it, even if the first Envoy after a restart
+//! rejects it. So a proof survives a rejection and records who rejected it.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use super::acknowledgements::Key;
 use super::core::Core;
 use crate::lkg::{self, Table};
 
-/// A version of a resource that some Envoy has accepted.
+/// A resource version that some Envoy has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Proof {
     pub(super) version: String,
-    /// Ids of nodes that refused the same version.
+    /// Ids of nodes that rejected the same version.
     pub(super) refused_by: BTreeSet<String>,
 }
 
-/// Nodes that a proof names.
+/// The most nodes that a proof names.
 const MOST: usize = 64;
 
 impl Proof {
@@ -28,13 +28,13 @@ impl Proof {
         Self { version: version.to_owned(), refused_by: BTreeSet::new() }
     }
 
-    /// Returns whether that is news.
+    /// Returns whether the node is new.
     pub(super) fn refused(&mut self, node: &str) -> bool {
         self.refused_by.len() < MOST && self.refused_by.insert(node.to_owned())
     }
 
-    /// The version, as a former release wrote it; behind it, on a line of its own, who refused it. A
-    /// former release finds no such version, and asks Envoys again.
+    /// The stored row: the version, as a former release wrote it, then the nodes that rejected it
+    /// on a second line. A former release finds no such version, and asks Envoys again.
     pub(super) fn row(&self) -> Bytes {
         if self.refused_by.is_empty() {
             return self.version.clone().into();
@@ -43,7 +43,7 @@ impl Proof {
         format!("{}\n{refused_by}", self.version).into()
     }
 
-    /// None: it is no such row.
+    /// `None` if it is not such a row.
     pub(super) fn read(row: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(row).ok()?;
         let Some((version, refused_by)) = text.split_once('\n') else {
@@ -58,7 +58,7 @@ impl Proof {
 }
 
 impl Core {
-    /// Some Envoy took this version.
+    /// Records that some Envoy accepted this version.
     pub(super) fn accepted(&mut self, key: Key, version: &str) {
         let delta = self.assembly.accepted(key.0, &key.1, version);
         self.stage(delta);
@@ -74,7 +74,8 @@ impl Core {
         }
     }
 
-    /// An Envoy refused what another took. What was taken stays so, over a restart, too.
+    /// Records that an Envoy rejected what another accepted. It stays accepted, also after a
+    /// restart.
     pub(super) fn dispute(&mut self, stream: StreamId, key: &Key, version: &str) {
         let Some(node) = self.tracker.target(stream) else { return };
         let proof = self.proven.get_mut(key).filter(|proof| proof.version == version);
@@ -85,12 +86,13 @@ impl Core {
         }
     }
 
-    /// Nodes that refused something that another took. They may have kept it in memory.
+    /// Nodes that rejected something that another accepted. They may have kept it in memory.
     pub(super) fn refusers(&self) -> impl Iterator<Item = &String> {
         self.proven.values().flat_map(|proof| &proof.refused_by)
     }
 
-    /// So that a fresh Envoy gets in one message what another one took before, and nobody refused.
+    /// Marks the proven versions, so that a new Envoy gets in one message everything that was
+    /// accepted before and never rejected.
     pub(super) fn mark_proven(&self) {
         let undisputed = self.proven.iter().filter(|(_, proof)| proof.refused_by.is_empty());
         for ((type_url, name), proof) in undisputed {

@@ -1,5 +1,5 @@
-//! Which gateways are not accepted, and why: the agent could not take one, or an Envoy cannot open a
-//! listener of it.
+//! The gateways that are refused, with the reason: the agent could not parse one, or an Envoy
+//! cannot open one of its listeners.
 
 use std::collections::BTreeMap;
 
@@ -11,35 +11,36 @@ use super::acknowledgements::envoy_nack;
 use super::core::Core;
 use super::tracker::gateway_refused;
 
-/// As many as are told, so that the list is one message. The rest shows when these are mended.
+/// The most that are reported, so that the list fits one message. The others appear when these are
+/// fixed.
 const MOST: usize = 200;
 
 #[derive(Debug, Default)]
 pub(super) struct RefusedGateways {
-    /// By the agent itself.
+    /// Gateways that the agent itself refused.
     rejected: BTreeMap<String, pb::PublishError>,
-    /// What was found last: those, and what Envoys refuse.
+    /// The last result: those, and the ones that Envoys refuse.
     all: BTreeMap<String, pb::PublishError>,
     changed: bool,
 }
 
 impl RefusedGateways {
-    /// The agent could not take it.
+    /// Records that the agent could not parse the gateway.
     pub(super) fn rejected(&mut self, id: &str, error: pb::PublishError) {
         self.rejected.insert(id.to_owned(), error);
     }
 
-    /// It took it, or has it no longer.
+    /// Records that the agent accepted the gateway, or no longer has it.
     pub(super) fn taken(&mut self, id: &str) {
         self.rejected.remove(id);
     }
 
-    /// The list, if it was not taken since it changed.
+    /// Takes the list, if it changed since it was last taken.
     pub(super) fn take_changed(&mut self) -> Option<Vec<pb::GatewayRefusal>> {
         std::mem::take(&mut self.changed).then(|| self.list())
     }
 
-    /// A new listener is to be told.
+    /// Marks the list as changed, for a new report stream.
     pub(super) fn is_news(&mut self) {
         self.changed = true;
     }
@@ -58,8 +59,8 @@ impl RefusedGateways {
 }
 
 impl Core {
-    /// Finds out what is refused now. Refused listeners are the ones that are tried again, so it costs
-    /// nothing while all is well.
+    /// Updates the list. Refused listeners are exactly the ones that are retried, so this costs
+    /// nothing while there are none.
     pub(super) fn settle_gateways(&mut self) {
         let mut all = self.refused_gateways.rejected.clone();
         for (stream, key) in self.retries.keys().filter(|(_, key)| key.0 == LISTENER) {
@@ -80,7 +81,7 @@ impl Core {
         }
     }
 
-    /// What stands in the way of a publish whose gateway the agent does not have.
+    /// The refused gateway that blocks a publish.
     pub(super) fn refused_gateway_of(&self, publish: &str) -> Option<pb::PublishError> {
         let gateway = self.tracker.gateway_of(publish)?;
         if self.assembly.gateway(gateway).is_some() {

@@ -1,4 +1,4 @@
-//! The fleet as it was before a restart.
+//! Restores the fleet after a restart.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use super::verdicts::RefusedBy;
 use crate::intake::{self, Access, Item, Publish};
 use crate::lkg::{self, Loaded, Table};
 
-/// What is on disk and is what its version says, of the resources.
+/// Restored resources whose content matches their version.
 pub struct Whole {
     rows: Vec<(ResourceType, Resource)>,
-    /// Publishes that the engine was told of.
+    /// Publishes that the engine already has.
     publishes: Vec<String>,
 }
 
-/// Tells the engine who may call what: all that a decision needs, long before Envoy's configuration
-/// is rendered. Calls are answered from then on.
+/// Loads what decisions need into the engine, long before Envoy's configuration is rendered. From
+/// then on calls are answered.
 pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
     let rows = in_parallel(loaded.take(Table::Resources), whole);
     let refused: HashMap<&str, u64> =
@@ -67,9 +67,9 @@ fn refusal((id, wire): &(String, Bytes)) -> Option<(&str, u64)> {
 }
 
 impl Core {
-    /// Gateways, publishes and what Envoys thought of them. What cannot be read is left out: the
-    /// control plane sends it again. The engine was told by [`load_access`], and is told again only
-    /// when everything is known: in between former rules would be missing.
+    /// Restores gateways, publishes and Envoys' answers about them. Unreadable rows are skipped:
+    /// the control plane sends them again. [`load_access`] has updated the engine, which is updated
+    /// again only when everything is restored, because former rules would be missing in between.
     pub(super) fn restore(&mut self, whole: Whole, loaded: &mut Loaded) -> Vec<Restored> {
         self.restoring = true;
         let restored = self.restore_all(whole.rows, loaded);
@@ -114,7 +114,7 @@ impl Core {
         restored
     }
 
-    /// What Envoy refused before is not tried on it again: it may have kept it in memory, and would
+    /// Does not retry what Envoy rejected before: Envoy may have kept it in memory, and would
     /// acknowledge the same bytes without serving them.
     fn restore_refusal(&mut self, id: &str, wire: Bytes, former: Option<Bytes>) {
         let by = RefusedBy::decode(wire.clone()).unwrap_or_default().marks;
@@ -126,7 +126,7 @@ impl Core {
         self.stage(delta);
         if let (Some(former), Some(revisions)) = (former, self.revisions.get_mut(id)) {
             let Publish { routes, access, wire, .. } = former;
-            // A former release kept no rules beside it.
+            // A former release did not store its rules.
             if revisions.former_rules.add(access.clone(), &revisions.wanted.access, Some(&access)) {
                 self.with_former_rules.insert(id.to_owned());
             }
@@ -136,7 +136,8 @@ impl Core {
         self.note_stale(id);
     }
 
-    /// Envoys may have gone on with routes that name them, however long the agent was away.
+    /// Restores former rules, because Envoys may have kept routes that name them, however long the
+    /// agent was away.
     fn restore_former_rules(&mut self, id: &str, row: &[u8]) {
         match self.revisions.get_mut(id) {
             Some(revisions) => {
@@ -157,18 +158,15 @@ impl Core {
     }
 }
 
-/// A resource that was on disk.
+/// A restored resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
-    /// Its type.
     pub kind: ResourceType,
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
 }
 
-/// Parsing is most of a start, so all cores do it.
+/// Maps in parallel: parsing is most of the start-up time.
 fn in_parallel<T: Send + Sync, R: Send>(
     rows: Vec<T>,
     work: impl Fn(&T) -> Option<R> + Sync,
@@ -188,7 +186,7 @@ fn in_parallel<T: Send + Sync, R: Send>(
     })
 }
 
-/// A row that is what its version says.
+/// Parses a row and checks that its content matches its version.
 fn whole((key, row): &(String, Bytes)) -> Option<(ResourceType, Resource)> {
     let whole = lkg::split(key).and_then(|(type_url, name)| {
         let resource = lkg::resource(row.clone()).filter(|resource| &**resource.name() == name)?;

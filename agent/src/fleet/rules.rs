@@ -1,9 +1,9 @@
 //! Access rules of former revisions, kept while an Envoy may still run routes that name them.
 //!
-//! An Envoy that lags, refuses the wanted revision or is silent runs the routes of a former one, and its
-//! calls are judged by the rules of that one. They go when every connected Envoy has the wanted
-//! revision, and then only after a while: one that has lost its stream comes back to the agent with what
-//! it had, and asks about its calls before it is sent what is new.
+//! An Envoy that lags, rejects the wanted revision or does not answer runs the routes of a former
+//! one, whose rules apply to its calls. Former rules are dropped some time after every connected
+//! Envoy has the wanted revision: an Envoy that lost its stream reconnects with its former routes,
+//! and asks about calls before it is sent the new ones.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -14,24 +14,24 @@ use imp_enforce::{FORMER_RULES, PublishAccess};
 use super::core::Core;
 use crate::lkg::Table;
 
-/// Envoy tries again after 30 s at the latest when it has lost the stream of its configuration.
+/// Longer than Envoy's longest reconnect delay, 30 s.
 const LINGER: Duration = Duration::from_secs(120);
 
-/// How often it is looked whether some can go.
+/// How often to check for rules that can be dropped.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// The former rules of one publish, the latest first; their digests are distinct, and not that of the
-/// wanted rules.
+/// The former rules of one publish, latest first; their digests are distinct, and differ from that
+/// of the wanted rules.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FormerRules {
     rules: Vec<PublishAccess>,
-    /// Since when no connected Envoy runs anything but the wanted revision.
+    /// Since when all connected Envoys run the wanted revision.
     settled: Option<Instant>,
 }
 
 impl FormerRules {
-    /// As they were kept of this publish. What cannot be read is left out: calls that name it are judged
-    /// by all rules that are known. A damaged row opens nothing, since routes name rules by their content.
+    /// Reads the stored rules. Unreadable ones are skipped: calls that name them must then pass all
+    /// known rules. A damaged row cannot open anything, because routes name rules by their content.
     pub(super) fn read(id: &str, row: &[u8]) -> Self {
         let mut rules: Vec<PublishAccess> = serde_json::from_slice(row).unwrap_or_default();
         rules.retain(|rules| rules.publish_id == id);
@@ -39,7 +39,7 @@ impl FormerRules {
         Self { rules, settled: None }
     }
 
-    /// A row of the last-known-good; None: there are none.
+    /// The row to store; `None` if there are no former rules.
     pub(super) fn row(&self) -> Option<Bytes> {
         let some = (!self.rules.is_empty()).then(|| serde_json::to_vec(&self.rules).ok());
         some.flatten().map(Bytes::from)
@@ -49,9 +49,9 @@ impl FormerRules {
         self.rules.iter()
     }
 
-    /// Rules that some Envoy may run, beside the wanted ones. Returns whether that changes anything that
-    /// must be kept. When there are too many, the oldest go first, but not `fallback`, which Envoys are
-    /// known to have run.
+    /// Adds rules that some Envoy may run besides the wanted ones. Returns whether that must be
+    /// stored. If there are too many, drops the oldest, except `fallback`, which Envoys are known
+    /// to have run.
     pub(super) fn add(
         &mut self,
         former: PublishAccess,
@@ -74,8 +74,8 @@ impl FormerRules {
         self.rules != before
     }
 
-    /// Forgets all of them once every Envoy has had the wanted revision for long enough. Returns whether
-    /// it has.
+    /// Drops all of them once every Envoy has had the wanted revision for long enough. Returns
+    /// whether it did.
     pub(super) fn sweep(&mut self, everywhere: bool, now: Instant) -> bool {
         let since = *self.settled.get_or_insert(now);
         if !everywhere {
@@ -91,7 +91,7 @@ impl FormerRules {
 }
 
 impl Core {
-    /// So that a restart finds them: Envoys go on with their routes meanwhile.
+    /// Stores them for a restart, during which Envoys keep their routes.
     pub(super) fn keep_former_rules(&mut self, id: &str) {
         match self.revisions.get(id).and_then(|revisions| revisions.former_rules.row()) {
             Some(row) => {
@@ -105,7 +105,7 @@ impl Core {
         }
     }
 
-    /// Forgets former rules that no Envoy runs any more.
+    /// Drops former rules that no Envoy runs any more.
     pub(super) fn sweep_former_rules(&mut self, now: Instant) {
         if now.saturating_duration_since(self.swept) < SWEEP {
             return;

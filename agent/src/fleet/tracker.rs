@@ -1,9 +1,8 @@
-//! Who has taken what: the status of each publish. Pure, and independent of xDS: it takes outcomes, which
-//! `acknowledgements` derives from the answers of Envoys.
+//! The status of each publish. Pure, and independent of xDS: its inputs are outcomes, which
+//! `acknowledgements` derives from Envoys' answers.
 //!
-//! An outcome touches its publish and nothing else, so its cost does not grow with the number of
-//! publishes. Statuses are level-triggered: what is told is what is true when it is asked for,
-//! however often it changed before.
+//! An outcome affects only its publish, so its cost does not grow with the number of publishes.
+//! Statuses are level-triggered: a reader gets the current ones, however often they changed before.
 
 mod refusals;
 mod target;
@@ -17,27 +16,24 @@ use imp_proto::agent as pb;
 pub use target::{Target, TargetId};
 use track::{Said, Track};
 
-/// What became of a revision at one target.
+/// The outcome of a revision at one target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Of which publish.
     pub publish: String,
-    /// The revision that it is about; only the rendered one counts.
+    /// The revision; outcomes of others than the rendered one are ignored.
     pub revision: u64,
-    /// Where.
     pub target: TargetId,
-    /// What.
     pub verdict: Verdict,
 }
 
-/// What a target made of a revision.
+/// What a target did with a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// It has all of it.
     Accepted,
-    /// It refuses it, or a part of it.
+    /// It rejected it, or a part of it.
     Refused(Box<pb::PublishError>),
-    /// It does not have all of it, or no longer.
+    /// It lacks a part of it.
     Gone,
 }
 
@@ -49,25 +45,25 @@ pub struct Tracker {
     by_gateway: HashMap<String, BTreeSet<String>>,
     /// Time since the start.
     now: Duration,
-    /// Wait for a target that may yet answer.
+    /// Publishes that wait for a target's answer.
     waiting: BTreeSet<String>,
-    /// Were refused.
+    /// Publishes that were rejected.
     refusals: BTreeSet<String>,
-    /// May have changed.
+    /// Publishes whose status may have changed.
     touched: BTreeSet<String>,
-    /// Have changed since they were last asked for.
+    /// Publishes whose status has changed since it was last taken.
     changed: BTreeSet<String>,
 }
 
 impl Tracker {
-    /// A target came.
+    /// Adds a target.
     pub fn open(&mut self, id: TargetId, mut target: Target) {
         self.touch(self.served_by(&target));
         (target.came, target.heard) = (self.now, self.now);
         self.targets.insert(id, target);
     }
 
-    /// A target left: it no longer counts.
+    /// Removes a target, which no longer counts.
     pub fn close(&mut self, id: TargetId) {
         let Some(target) = self.targets.remove(&id) else { return };
         let served = self.served_by(&target);
@@ -79,7 +75,7 @@ impl Tracker {
         self.touch(served);
     }
 
-    /// A target that is present.
+    /// A connected target.
     pub fn target(&self, id: TargetId) -> Option<&Target> {
         self.targets.get(&id)
     }
@@ -89,15 +85,15 @@ impl Tracker {
         self.targets.iter().map(|(id, target)| (*id, target))
     }
 
-    /// A target said something, so it is not silent.
+    /// Records that a target sent something, so it is not silent.
     pub fn heard(&mut self, id: TargetId) {
         if let Some(target) = self.targets.get_mut(&id) {
             target.heard = self.now;
         }
     }
 
-    /// Takes what became of a revision. One that is not rendered, or of a target that does not serve
-    /// the publish, counts for nothing.
+    /// Takes the outcome of a revision. Ignored if the revision is not rendered, or the target does
+    /// not serve the publish.
     pub fn take(&mut self, outcome: Outcome) {
         let Outcome { publish, revision, target, verdict } = outcome;
         let Some(track) = self.publishes.get_mut(&publish) else { return };
@@ -120,7 +116,7 @@ impl Tracker {
         self.touched.insert(publish);
     }
 
-    /// A revision is wanted now.
+    /// Sets the wanted revision.
     pub fn want(&mut self, id: &str, gateway: &str, revision: u64) {
         let track = self.publishes.entry(id.to_owned()).or_default();
         if track.gateway != gateway {
@@ -140,7 +136,7 @@ impl Tracker {
         self.touched.insert(id.to_owned());
     }
 
-    /// The revision that targets are given now; None: nothing of the publish.
+    /// Sets the revision that targets are sent; `None` if nothing of the publish is.
     pub fn render(&mut self, id: &str, revision: Option<u64>) {
         let Some(track) = self.publishes.get_mut(id) else { return };
         if track.rendered != revision {
@@ -150,7 +146,8 @@ impl Tracker {
         }
     }
 
-    /// Whether every present target that serves it has all of the wanted revision, and there is one.
+    /// Whether at least one connected target serves it, and all that do have all of the wanted
+    /// revision.
     pub fn is_everywhere(&self, id: &str) -> bool {
         let Some(track) = self.publishes.get(id) else { return false };
         let count = track.count(&self.targets, self.now);
@@ -159,20 +156,20 @@ impl Tracker {
             && (count.nacked, count.behind) == (0, 0)
     }
 
-    /// Time passes: who waits for an answer may have waited long enough.
+    /// Advances the time: targets may have become silent.
     pub fn tick(&mut self, now: Duration) {
         self.now = now;
         self.touched.append(&mut self.waiting);
     }
 
-    /// The agent itself could not take a revision; what it held before goes on.
+    /// Records that the agent itself could not accept a revision; the previous one stays.
     pub fn reject(&mut self, id: &str, revision: Option<u64>, error: pb::PublishError) {
         let track = self.publishes.entry(id.to_owned()).or_default();
         track.rejected = Some((revision.unwrap_or(track.revision), error));
         self.touched.insert(id.to_owned());
     }
 
-    /// What was acknowledged before a restart: a target that is on its way back takes nothing of it.
+    /// Restores the acknowledged revision after a restart: reconnecting targets do not lower it.
     pub fn resume(&mut self, id: &str, acked_revision: u64) {
         if let Some(track) = self.publishes.get_mut(id) {
             track.acked_revision = acked_revision;
@@ -180,7 +177,7 @@ impl Tracker {
         }
     }
 
-    /// Whether it is served at all of its hosts; if not, why.
+    /// Records whether it is served at all of its hosts; if not, why.
     pub fn place(&mut self, id: &str, misplaced: Option<pb::PublishError>) {
         let Some(track) = self.publishes.get_mut(id) else { return };
         if track.misplaced != misplaced {
@@ -189,7 +186,7 @@ impl Tracker {
         }
     }
 
-    /// A publish is gone.
+    /// Removes a publish.
     pub fn remove(&mut self, id: &str) {
         if let Some(track) = self.publishes.remove(id)
             && let Some(ids) = self.by_gateway.get_mut(&track.gateway)
@@ -201,7 +198,7 @@ impl Tracker {
         }
     }
 
-    /// Brings the statuses up to date. Gives each publish whose acknowledged revision changed.
+    /// Updates the statuses. Returns the publishes whose acknowledged revision changed.
     pub fn settle(&mut self) -> Vec<(String, u64)> {
         let mut acked = Vec::new();
         for id in std::mem::take(&mut self.touched) {
@@ -234,7 +231,7 @@ impl Tracker {
         !self.changed.is_empty()
     }
 
-    /// Whether an untaken status is more than "on its way": every target has answered, or one refused.
+    /// Whether any status not yet taken is a verdict: every target has answered, or one rejected.
     pub fn has_verdict(&self) -> bool {
         let decided = |track: &Track| {
             track.status.nodes_behind <= track.status.nodes_silent || track.status.error.is_some()
@@ -253,7 +250,7 @@ impl Tracker {
         taken
     }
 
-    /// From now on all are news again.
+    /// Marks all as changed.
     pub fn all_changed(&mut self) {
         self.changed = self.publishes.keys().cloned().collect();
     }
@@ -275,7 +272,7 @@ impl Tracker {
     }
 }
 
-/// What is told about a publish that the agent could not take.
+/// The error for a publish that the agent could not accept.
 pub fn agent_rejected(reason: &str) -> pb::PublishError {
     pb::PublishError {
         code: "agent_rejected".to_owned(),
@@ -288,7 +285,7 @@ pub fn agent_rejected(reason: &str) -> pb::PublishError {
     }
 }
 
-/// What is told about a gateway that the agent could not take.
+/// The error for a gateway that the agent could not accept.
 pub fn gateway_rejected(reason: &str) -> pb::PublishError {
     pb::PublishError {
         hint: format!(
@@ -299,7 +296,7 @@ pub fn gateway_rejected(reason: &str) -> pb::PublishError {
     }
 }
 
-/// What is told about a publish whose gateway the agent could not take.
+/// The error for a publish whose gateway the agent could not accept.
 pub fn gateway_refused(gateway: &str, error: &pb::PublishError) -> pb::PublishError {
     pb::PublishError {
         code: "gateway_refused".to_owned(),

@@ -1,8 +1,8 @@
-//! From what single Envoys say to what holds for all of them.
+//! Combines the verdicts of single Envoys into one for all of them.
 //!
-//! A refusal counts for the Envoy that said it. A revision goes back for everyone only when none of
-//! the Envoys that may see it has taken it: those that have not answered are waited for. When the ones
-//! that refused it are gone, or another comes, it is tried again.
+//! A rejection counts for the Envoy that sent it. A revision is rolled back for everyone only if
+//! none of the Envoys that may see it has accepted it; those that have not answered are waited for.
+//! When the ones that rejected it are gone, or another connects, it is tried again.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use super::core::Core;
 use crate::backoff::Backoff;
 use crate::lkg::{self, Table};
 
-/// How long a refusal waits for the answers of others.
+/// How long a rejection waits for the answers of others.
 const HEARING: Duration = Duration::from_secs(5);
 
-/// A refusal of one version that not everybody has answered.
+/// A rejection of one version that not all Envoys have answered about.
 #[derive(Debug)]
 pub(super) struct Doubt {
     version: String,
@@ -31,31 +31,31 @@ pub(super) struct Doubt {
     until: Instant,
 }
 
-/// Refusals that wait, by the gateway (empty: all) and the resource.
+/// Waiting rejections, by gateway (empty: all) and resource.
 pub(super) type Doubts = BTreeMap<(String, Key), Doubt>;
 
-/// Refusals whose cause may pass, by the Envoy and the resource.
+/// Rejections with a temporary cause, by Envoy and resource.
 pub(super) type Retries = BTreeMap<(StreamId, Key), Retry>;
 
-/// When to send it again. None: it has been, and the answer is on its way.
+/// When to send it again; `None` if it was sent and the answer is outstanding.
 #[derive(Debug)]
 pub(super) struct Retry {
     backoff: Backoff,
     at: Option<Instant>,
 }
 
-/// A port that was taken is free a moment later, or when somebody has looked.
+/// A port that was taken may be free a moment later, or after somebody intervened.
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Behind a refusal on disk, in a field that the status does not have: the marks of the Envoys.
+/// Follows a stored rejection, in a field that the status does not have: the marks of the Envoys.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct RefusedBy {
     #[prost(string, repeated, tag = "1000")]
     pub(super) marks: Vec<String>,
 }
 
-/// What Envoy and the kernel say when a cause has nothing to do with the content.
+/// Messages of Envoy and the kernel for causes that are unrelated to the content.
 const MAY_PASS: [&str; 8] = [
     "address already in use",
     "cannot bind",
@@ -67,14 +67,15 @@ const MAY_PASS: [&str; 8] = [
     "temporarily unavailable",
 ];
 
-/// Whether the same may be accepted later. A listener needs the machine for that, whatever the words.
+/// Whether the same resource may be accepted later. Opening a listener depends on the machine, so
+/// it always may.
 pub(super) fn may_pass(type_url: &str, words: &str) -> bool {
     let words = words.to_ascii_lowercase();
     [LISTENER, EXTENSION].contains(&type_url) || MAY_PASS.iter().any(|some| words.contains(some))
 }
 
 impl Core {
-    /// An Envoy refused this version.
+    /// An Envoy rejected this version.
     pub(super) fn refused(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
         self.tracker.heard(stream);
         self.acks.nacked(stream, key, version, words);
@@ -93,14 +94,14 @@ impl Core {
         self.judge(&of);
     }
 
-    /// An Envoy took this version, or gave the resource up.
+    /// An Envoy accepted this version, or removed the resource.
     pub(super) fn answered(&mut self, stream: StreamId, key: &Key) {
         let was_refused = self.retries.remove(&(stream, key.clone())).is_some();
         if was_refused && key.0 == LISTENER {
             self.reopened.insert(stream);
         }
         let own = self.gateway_of(stream);
-        // Whoever serves all gateways was heard for each of them.
+        // An Envoy that serves all gateways has answered for each of them.
         let heard = |(gateway, of): &&(String, Key)| {
             of == key && (own.is_empty() || gateway.is_empty() || *gateway == own)
         };
@@ -108,13 +109,13 @@ impl Core {
         doubts.iter().for_each(|of| self.judge(of));
     }
 
-    /// An Envoy came: what it has not refused itself, it shall judge.
+    /// An Envoy connected; it should judge what it has not rejected itself.
     pub(super) fn came(&mut self, stream: StreamId) {
         let unheard = self.tracker.unheard_by(stream);
         unheard.iter().for_each(|id| self.try_again(id));
     }
 
-    /// An Envoy left, and takes its verdicts along.
+    /// An Envoy disconnected; its verdicts are dropped.
     pub(super) fn left(&mut self, stream: StreamId) {
         self.retries.retain(|(of, _), _| *of != stream);
         self.acks.close(stream);
@@ -124,7 +125,7 @@ impl Core {
         free.iter().for_each(|id| self.try_again(id));
     }
 
-    /// Time passes.
+    /// Advances the time.
     pub(super) fn tick(&mut self, ads: &AdsServer) {
         let now = Instant::now();
         self.tracker.tick(now.saturating_duration_since(self.started));
@@ -161,7 +162,7 @@ impl Core {
         }
     }
 
-    /// The routes go back, and a restart finds it so. The rules that they name are still held.
+    /// Rolls the routes back, and stores that for a restart. Their access rules are still held.
     fn blame(&mut self, blame: &Blame, error: &pb::PublishError, by: &[String]) {
         let Blame { publish_id: id, revision } = blame;
         tracing::warn!(publish = %id, revision, words = %error.envoy_message, "Envoy refused a revision");
@@ -183,12 +184,12 @@ impl Core {
             }
             None => self.lkg.remove(Table::Former, id.clone()),
         }
-        // Behind it: a refusal without what it fell back to would serve nothing after a restart.
+        // Written after it: a rejection without its fallback would serve nothing after a restart.
         self.lkg.put(Table::Refused, id.clone(), row);
         self.note_stale(id);
     }
 
-    /// Empty: the Envoy serves all gateways.
+    /// The gateway of the Envoy; empty if it serves all.
     fn gateway_of(&self, stream: StreamId) -> String {
         self.tracker.target(stream).and_then(|node| node.gateway.clone()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The bytes of the usage file.
+//! The format of the usage file.
 //!
 //! | at | header (one page) | | at | slot (256 bytes) |
 //! |---|---|---|---|---|
@@ -9,8 +9,8 @@
 //! | 40 | check of the agent's id | | 232 | the committed part of it, in the same form |
 //! | 48 | check of all before | | | |
 //!
-//! Checks tell damage, not malice. A slot lies within one page and one sector, so that a write of it
-//! is there or not.
+//! Checks detect damage, not tampering. A slot lies within one page and one sector, so that a write
+//! of it is complete or absent.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -22,10 +22,10 @@ use uuid::Uuid;
 
 const MAGIC: &[u8; 8] = b"IMPUSE01";
 
-/// Of the header.
+/// Size of the header.
 pub(super) const PAGE: usize = 4096;
 
-/// Of a slot.
+/// Size of a slot.
 pub(super) const SLOT: usize = 256;
 
 /// The longest name.
@@ -33,18 +33,18 @@ pub(super) const NAME: usize = 198;
 
 const NAME_CHECK: usize = 200;
 
-/// Where in a slot the count stands.
+/// Offset of the count in a slot.
 pub(super) const COUNT: u64 = 208;
 
-/// Where in a slot the committed part stands.
+/// Offset of the committed part in a slot.
 pub(super) const COMMITTED: u64 = 232;
 
 const RECORD: usize = 24;
 
-/// More is not read: a file of a million counters is not ours.
+/// The most slots that are read; a file with more is not ours.
 pub(super) const MAX_SLOTS: u32 = 1 << 20;
 
-/// Why there is nothing to continue with.
+/// The reason why a file cannot be continued.
 #[derive(Debug)]
 pub(super) enum Unusable {
     Absent,
@@ -52,18 +52,18 @@ pub(super) enum Unusable {
     Refused(std::io::Error),
 }
 
-/// What the file says of all counters.
+/// The header of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Counts the lives of the counters. A count of an earlier one is taken into this one without
-    /// its committed part, so that a new life can begin by changing the header alone.
+    /// Counts the generations of the counters. A count of an earlier generation is taken over
+    /// without its committed part, so that changing only the header begins a new generation.
     pub(super) generation: u32,
-    /// How many slots there are: fewer in the file are damage.
+    /// The number of slots; fewer in the file are damage.
     pub(super) slots: u32,
-    /// Names this life towards the control plane.
+    /// Identifies the counters to the control plane.
     pub(super) epoch: Uuid,
     pub(super) sequence: u64,
-    /// Whose counts they are; 0: nobody's yet.
+    /// A hash of the agent's id; 0 if it is not known yet.
     pub(super) agent: u64,
 }
 
@@ -132,11 +132,11 @@ impl Slot<'_> {
     }
 }
 
-/// What a slot of the file holds.
+/// The content of a slot in the file.
 pub(super) enum Found {
     Free,
     Damaged,
-    /// `current`: it is of the life that the header names.
+    /// `current`: it is of the header's generation.
     Kept {
         name: String,
         count: Pair,
@@ -145,7 +145,7 @@ pub(super) enum Found {
     },
 }
 
-/// A slot in the life that the header names.
+/// Reads a slot, converted to this generation.
 pub(super) fn slot(bytes: &[u8], generation: u32) -> Found {
     let Some(&[high, low]) = bytes.get(..2) else { return Found::Damaged };
     let length = usize::from(u16::from_be_bytes([high, low]));
@@ -166,7 +166,7 @@ pub(super) fn slot(bytes: &[u8], generation: u32) -> Found {
     Found::Kept { name: name.to_owned(), count, committed, current }
 }
 
-/// The count of a slot in the life that the header names.
+/// Reads the count of a slot, converted to this generation.
 pub(super) fn count(bytes: &[u8], generation: u32) -> Option<Pair> {
     let count = record_at(bytes, COUNT as usize)?;
     let committed = record_at(bytes, COMMITTED as usize)?;
@@ -184,7 +184,7 @@ fn in_life(count: Record, committed: Record, generation: u32) -> (Pair, Pair) {
     ([allowed.saturating_sub(known[0]), limited.saturating_sub(known[1])], [0, 0])
 }
 
-/// A pair as it is kept.
+/// Encodes a pair.
 pub(super) fn record(pair: Pair, generation: u32) -> [u8; RECORD] {
     let mut bytes = [0; RECORD];
     put(&mut bytes, 0, &pair[0].to_be_bytes());
@@ -202,12 +202,12 @@ fn record_at(bytes: &[u8], at: usize) -> Option<Record> {
     whole.then_some(([number(bytes, 0)?, number(bytes, 8)?], (last >> 32) as u32))
 }
 
-/// Where a slot is.
+/// Offset of a slot.
 pub(super) fn offset(Place(index): Place) -> u64 {
     PAGE as u64 + u64::from(index) * SLOT as u64
 }
 
-/// FNV-1a: a few nanoseconds, on the path of every call.
+/// FNV-1a: a few nanoseconds, because every call computes it.
 pub(super) fn check(bytes: &[u8]) -> u64 {
     let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
@@ -223,7 +223,7 @@ fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
     }
 }
 
-/// The header and the bytes of the slots.
+/// Reads the header and the bytes of the slots.
 pub(super) fn read(path: &Path) -> Result<(Header, Vec<u8>), Unusable> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -244,7 +244,7 @@ pub(super) fn read(path: &Path) -> Result<(Header, Vec<u8>), Unusable> {
     Ok((header, slots))
 }
 
-/// For its owner alone.
+/// Opens the file, accessible to its owner only.
 pub(super) fn open(path: &Path, empty: bool) -> std::io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(empty).mode(0o600);

@@ -1,4 +1,4 @@
-//! Which name is where.
+//! Maps names to slots.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use imp_enforce::Place;
 use super::Kept;
 use super::format::{self, Found, Header, MAX_SLOTS, SLOT};
 
-/// Slots are added in such steps, so that a small disk has room for the first.
+/// Slots are added in steps of this size, so that a small disk has space for the first.
 const FIRST: u32 = 64;
 const STEP: u32 = 1024;
 
@@ -17,20 +17,20 @@ pub(super) struct Slots {
     used: BTreeMap<u32, Used>,
     free: Vec<u32>,
     capacity: u32,
-    /// To be cleared in the file.
+    /// Slots to be cleared in the file.
     damaged: Vec<Place>,
-    /// Some are of an earlier life, and to be written again.
+    /// Whether some slots are of an earlier generation and must be rewritten.
     stale: bool,
 }
 
 #[derive(Debug)]
 struct Used {
     name: String,
-    /// Who counts there now.
+    /// The number of counters that use the slot.
     holders: u32,
 }
 
-/// What a file held, in the life that goes on: another one, if a part of it is not known.
+/// Loads a file's slots, in a new generation if the committed part of any is unknown.
 pub(super) fn load((header, bytes): (Header, Vec<u8>)) -> (Header, Slots, Vec<Kept>) {
     let found =
         |generation| bytes.chunks_exact(SLOT).map(move |bytes| format::slot(bytes, generation));
@@ -50,7 +50,7 @@ pub(super) fn load((header, bytes): (Header, Vec<u8>)) -> (Header, Slots, Vec<Ke
     for (index, found) in (0..MAX_SLOTS).zip(found(header.generation)) {
         slots.capacity = index + 1;
         match found {
-            // A name stands in one place; a second one is damage of an unlikely kind.
+            // Each name has one slot; a second one is an unlikely kind of damage.
             Found::Kept { name, count, committed, current } if slots.find(&name).is_none() => {
                 slots.stale |= !current;
                 slots.insert(&name, index, 0);
@@ -70,7 +70,7 @@ impl Slots {
         self.by_name.get(name).copied()
     }
 
-    /// The place of a known name, with one more holder.
+    /// The slot of a known name, with one more holder.
     pub(super) fn hold(&mut self, name: &str) -> Option<Place> {
         let place = self.find(name)?;
         if let Some(used) = self.used.get_mut(&place.0) {
@@ -83,7 +83,7 @@ impl Slots {
         self.free.is_empty()
     }
 
-    /// A place for a new name.
+    /// A slot for a new name.
     pub(super) fn take(&mut self, name: &str) -> Option<Place> {
         let index = self.free.pop()?;
         self.insert(name, index, 1);
@@ -108,17 +108,17 @@ impl Slots {
         }
     }
 
-    /// Places whose bytes mean nothing, once.
+    /// Takes the slots whose bytes are invalid.
     pub(super) fn take_damaged(&mut self) -> Vec<Place> {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Whether some are of an earlier life, once.
+    /// Takes the flag whether some slots are of an earlier generation.
     pub(super) fn take_stale(&mut self) -> bool {
         std::mem::take(&mut self.stale)
     }
 
-    /// Names that nobody counts under.
+    /// Names without a counter.
     pub(super) fn idle(&self) -> Vec<(String, Place)> {
         let idle = self.used.iter().filter(|(_, used)| used.holders == 0);
         idle.map(|(index, used)| (used.name.clone(), Place(*index))).collect()
@@ -132,7 +132,7 @@ impl Slots {
         self.capacity
     }
 
-    /// None: there are as many as there may be.
+    /// The next size; `None` at the maximum.
     pub(super) fn next_size(&self) -> Option<u32> {
         let more = if self.capacity < STEP { FIRST.max(self.capacity) } else { STEP };
         Some((self.capacity + more).min(MAX_SLOTS)).filter(|size| *size > self.capacity)

@@ -10,38 +10,36 @@ use rustls::pki_types::pem::PemObject as _;
 use thiserror::Error;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-/// Why there is no channel.
+/// The reason why there is no channel.
 #[derive(Debug, Error)]
 pub enum EndpointError {
-    /// Not a URL that we can use.
+    /// The URL cannot be used.
     #[error("--control {url}: {why}; give it as http://HOST:PORT or https://HOST:PORT")]
     Url {
-        /// As given.
+        /// The URL as configured.
         url: String,
-        /// In words.
         why: String,
     },
-    /// TLS without anyone to trust.
+    /// TLS without a certificate authority.
     #[error("--control {url}: https needs --control-ca, the certificate authority (PEM) to trust")]
     NoAuthority {
-        /// As given.
+        /// The URL as configured.
         url: String,
     },
-    /// Tokens would be readable on the way.
+    /// Without TLS, tokens would be readable on the network.
     #[error(
         "--control {url}: without TLS only a control plane on this machine is spoken to; give https://, or --insecure where the network is trusted"
     )]
     Insecure {
-        /// As given.
+        /// The URL as configured.
         url: String,
     },
-    /// The file of the certificate authority.
+    /// The file of the certificate authority cannot be read.
     #[error("--control-ca: {0}")]
     Authority(FileFault),
 }
 
-/// Connects when it is first used, and again after every loss. `insecure`: without TLS to other
-/// machines, too.
+/// Connects on first use, and again after every loss. `insecure` allows other machines without TLS.
 pub fn channel(
     url: &str,
     authority: Option<&Path>,
@@ -60,7 +58,7 @@ pub fn channel(
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        // Responses are of some megabytes.
+        // Responses can be several megabytes.
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20);
     match (scheme.as_str(), authority) {
@@ -78,13 +76,13 @@ pub fn channel(
     }
 }
 
-/// What the file must hold.
+/// What the file must contain, for error messages.
 const AUTHORITY: &str = "the certificate authority of the control plane in PEM";
 
-/// Authorities of a whole system are some hundred thousand bytes.
+/// The authorities of a whole system are some hundred thousand bytes.
 const MOST: u64 = 4 * 1024 * 1024;
 
-/// Read here once: the channel takes a file without a certificate, and then trusts nobody.
+/// Checked here, because the channel accepts a file without a certificate, and then trusts nobody.
 fn authority_in(path: &Path) -> Result<Vec<u8>, FileFault> {
     let pem = file::read(path, AUTHORITY, MOST)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();

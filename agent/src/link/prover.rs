@@ -1,4 +1,4 @@
-//! Signs every call to the control plane: a JWT alone is good for nothing (RFC 9449).
+//! Signs every call to the control plane: a JWT alone is not accepted (RFC 9449).
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -9,14 +9,14 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::identity::Seed;
 
-/// The agent's key, this process' name, and what is known of the control plane's clock.
+/// The agent's key, this process's name, and the offset of the control plane's clock.
 #[derive(Debug)]
 pub(crate) struct Prover {
-    /// None: the seed is no key, which no seed is.
+    /// Never `None` in practice: every seed makes a valid key.
     key: Option<PrivateKey>,
-    /// Another process with the same key has another one.
+    /// Random, so that another process with the same key has another name.
     instance: String,
-    /// What has to be added to our clock.
+    /// Added to our clock.
     offset_ms: AtomicI64,
 }
 
@@ -26,13 +26,13 @@ impl Prover {
         Self { key: seed.key(), instance, offset_ms: AtomicI64::new(0) }
     }
 
-    /// The control plane's time, as far as we know.
+    /// The control plane's time, as far as it is known.
     pub(crate) fn now_ms(&self) -> i64 {
         let ours = clock::now().timestamp_millis();
         ours.saturating_add(self.offset_ms.load(Ordering::Relaxed))
     }
 
-    /// What a call carries: the proof, and the JWT that it is made for.
+    /// The headers of a call: the proof, and the JWT that it is made for.
     pub(crate) fn metadata(&self, path: &str, jwt: Option<&str>) -> Result<MetadataMap, Status> {
         let key = self.key.as_ref().ok_or_else(|| Status::internal("the agent has no key"))?;
         let call = Call { path, token: jwt };
@@ -45,7 +45,7 @@ impl Prover {
         Ok(metadata)
     }
 
-    /// Whether the call was refused because of our clock; the next one goes by the control plane's.
+    /// Whether the call was refused because of our clock; later calls use the control plane's.
     pub(crate) fn learns_time(&self, refusal: &Status) -> bool {
         let told = refusal.metadata().get(CLOCK_HEADER).and_then(|value| value.to_str().ok());
         let Some(theirs) = told.and_then(|text| text.parse::<i64>().ok()) else { return false };

@@ -1,5 +1,5 @@
-//! Where publishes are parsed and rendered: on a thread that serves nobody, one message after the
-//! other. What a tenant publishes may be dear; the keys and revocations of others do not wait for it.
+//! Parses and renders publishes on a thread of their own, one message after the other. A publish
+//! can be expensive; other tenants' keys and revocations must not wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::subscriber::HeldResources;
 
-/// Hands messages to its task, which ends with it.
+/// Sends messages to its task, which ends with it.
 pub(super) struct PublishWorker {
     queue: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
@@ -19,9 +19,9 @@ pub(super) struct PublishWorker {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Of which stream messages are taken.
+    /// The stream whose messages are accepted.
     stream: AtomicU64,
-    /// Held while one is worked on.
+    /// Locked while a message is handled.
     turn: Mutex<()>,
 }
 
@@ -33,14 +33,14 @@ struct Order {
 
 impl PublishWorker {
     pub(super) fn start(held_resources: Arc<HeldResources>) -> Self {
-        // The client hands over no more than it may leave unanswered.
+        // Bounded by the client's limit on unanswered messages.
         let (queue, orders) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
         tokio::spawn(work(held_resources, orders, shared.clone()));
         Self { queue, shared }
     }
 
-    /// What of it could not be taken, when it is done.
+    /// Handles a message. Returns what was rejected.
     pub(super) fn take(&self, update: Update) -> Rejections {
         let (done, rejected) = oneshot::channel();
         let stream = self.shared.stream.load(Ordering::Acquire);
@@ -48,8 +48,8 @@ impl PublishWorker {
         Box::pin(rejected.map(|done| done.unwrap_or_else(|_| Err(over()))))
     }
 
-    /// A new stream begins: what waits of the former one is dropped (it will be sent again), and what
-    /// is under way is done.
+    /// Begins a new stream: waits for the message in work, and drops the waiting ones, which will
+    /// be sent again.
     pub(super) async fn settled(&self) {
         self.shared.stream.fetch_add(1, Ordering::AcqRel);
         drop(self.shared.turn.lock().await);
@@ -75,7 +75,7 @@ async fn work(
                 }
                 Ok(rejected)
             }
-            // A part of it may have been taken: the next stream begins with what is held.
+            // A part of it may have been applied: the next stream begins with what is held.
             Err(error) => {
                 tracing::error!(%error, "publishes could not be taken");
                 Err(Status::internal("the agent failed at this message; its log says why"))
@@ -86,7 +86,7 @@ async fn work(
     }
 }
 
-/// What waits is dropped when its stream is.
+/// The error for messages of a former stream.
 fn over() -> Status {
     Status::cancelled("the stream is over")
 }
@@ -125,7 +125,7 @@ mod tests {
             Self { fleet, held_resources, publish_worker, cancel, _directory: directory }
         }
 
-        /// A change that takes until the sender is dropped.
+        /// A change that lasts until the sender is dropped.
         fn long_change(&self) -> channel::Sender<()> {
             let (begun, begins) = channel::channel();
             let (end, ends) = channel::channel::<()>();
@@ -171,7 +171,7 @@ mod tests {
         let rig = Rig::new();
         let end = rig.long_change();
         let mut publish = rig.publish_worker.take(removal(ResourceType::Publish, "large"));
-        // As many as there are workers, and more: each waits for the publish.
+        // More than there are workers: each waits for the publish.
         let readers: Vec<_> = (0..4)
             .map(|_| {
                 let fleet = rig.fleet.clone();
@@ -179,7 +179,7 @@ mod tests {
             })
             .collect();
         rig.until("the publish is worked on", Rig::is_working).await;
-        // Beyond the fleet's own ticks, the clock goes on and keys are revoked.
+        // Longer than the fleet's own ticks: time passes and keys are revoked.
         for revoked in 0..10 {
             timeout(Duration::from_secs(20), sleep(Duration::from_millis(100))).await.unwrap();
             let (rejected, tightens) = rig

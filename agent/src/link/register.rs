@@ -1,4 +1,4 @@
-//! The first start: a registration token becomes an identity.
+//! Registration at the first start: exchanges a registration token for an identity.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::backoff::Backoff;
 use crate::config::hostname;
 use crate::identity::{Identity, Seed};
 
-/// A control plane that hangs is one that is away.
+/// The timeout of one attempt: a control plane that hangs counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Tries until the control plane answers.
+/// Retries until the control plane answers.
 pub(super) async fn register(
     channel: Channel,
     control: &str,
     token: &str,
 ) -> Result<Identity, LinkError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
-    // One key for all tries: it becomes the identity's with the one that is answered.
+    // One key for all attempts: it becomes the identity's with the one that is answered.
     let seed = Seed::random();
     let prover = Prover::new(&seed);
     loop {
@@ -69,7 +69,7 @@ async fn once(
     })
 }
 
-/// It answered, and trying again will not change the answer.
+/// Whether a retry would get the same answer.
 fn refuses(status: &Status) -> bool {
     matches!(
         status.code(),

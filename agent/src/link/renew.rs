@@ -1,4 +1,4 @@
-//! A new JWT before the old one ends, or as soon as the control plane does not take it any more.
+//! Renews the JWT before it expires, or when the control plane refuses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::backoff::Backoff;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A JWT that was good for so long is no sign of a loop.
+/// A JWT that was accepted for this long does not indicate a renewal loop.
 const LASTING: Duration = Duration::from_secs(60);
 
-/// Until cancelled.
+/// Runs until cancelled.
 pub(super) async fn run(session: Arc<Session>, cancel: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(60));
     let mut renewed = None;
@@ -27,7 +27,7 @@ pub(super) async fn run(session: Arc<Session>, cancel: CancellationToken) {
         let due = tokio::select! {
             () = cancel.cancelled() => return,
             () = session.stale.notified() => true,
-            // A clock can jump, so it is looked at again every day.
+            // A clock can jump, so check at least once a day.
             () = tokio::time::sleep(wait) => until_due(&session).is_zero(),
         };
         if !due {
@@ -43,8 +43,8 @@ pub(super) async fn run(session: Arc<Session>, cancel: CancellationToken) {
                 tracing::warn!(code = ?status.code(), reason = %one_line(&status), "cannot renew the JWT yet");
             }
         }
-        // Also after a success: a control plane that refuses what it issues must not be asked
-        // without end.
+        // Also after a success: a control plane that refuses what it issues must not be called in a
+        // tight loop.
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(backoff.next()) => {}

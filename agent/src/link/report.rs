@@ -1,7 +1,7 @@
-//! The report stream: statuses, Envoys and usage up, acknowledgements down.
+//! The report stream: sends statuses, Envoys and usage, receives acknowledgements.
 //!
-//! Statuses are current state, not a history: what changed while the stream was busy or away goes
-//! once, as it is then. A new stream begins with everything.
+//! Statuses are the current state, not a history: what changed while the stream was busy or
+//! disconnected is sent once, with its latest value. A new stream begins with everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,24 +28,25 @@ use crate::usage::Usage;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const USAGE: Duration = Duration::from_secs(1);
 
-/// "On its way" may wait so long for what comes of it, usually milliseconds later: one message and
-/// one transaction instead of two, and none while the change itself travels.
+/// How long a status that is only progress waits for the verdict, which usually follows within
+/// milliseconds: one message and one transaction instead of two, and none while the change itself
+/// is sent.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// Statuses in one message.
+/// Statuses per message.
 const STATUSES: usize = 1_000;
 
-/// What there is to report.
+/// The sources of reports.
 pub(super) struct News {
-    /// Knows statuses and Envoys.
+    /// Has statuses and Envoys.
     pub(super) fleet: Fleet,
-    /// Knows who called.
+    /// Has the usage counts.
     pub(super) usage: Usage,
-    /// What the control plane removes and the agent holds back.
+    /// What the control plane removed and the agent holds back.
     pub(super) withheld: watch::Receiver<Withheld>,
 }
 
-/// Until cancelled.
+/// Runs until cancelled.
 pub(super) async fn run(session: Arc<Session>, news: News, cancel: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(10));
     loop {
@@ -56,8 +57,8 @@ pub(super) async fn run(session: Arc<Session>, news: News, cancel: CancellationT
             () = cancel.cancelled() => return,
             ended = stream(&session, &news, &mut welcome) => ended,
         };
-        // Another process with our identity took our place: taking it back at once, and again, would
-        // help neither.
+        // Another process with our identity replaced our stream; replacing it in turn, again and
+        // again, would help neither.
         let displaced = ended.as_ref().is_err_and(|status| status.code() == Code::Aborted);
         if welcome && !displaced {
             backoff.reset();
@@ -73,7 +74,7 @@ pub(super) async fn run(session: Arc<Session>, news: News, cancel: CancellationT
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
-            // A new JWT is worth a try at once.
+            // A new JWT is worth an attempt at once.
             _ = identity.changed() => {}
         }
     }
@@ -131,7 +132,7 @@ async fn stream(session: &Session, news: &News, welcome: &mut bool) -> Result<()
     }
 }
 
-/// When the statuses go, now that some changed.
+/// When to send the changed statuses.
 fn when(due: Option<Instant>, fleet: &Fleet) -> Instant {
     let now = Instant::now();
     if fleet.has_verdict() { now } else { due.unwrap_or(now + LINGER) }
@@ -195,8 +196,8 @@ impl Up {
     }
 }
 
-/// Lists that each fit into a message: Envoy's words may be long, and the control plane takes no
-/// message over its cap.
+/// Splits the list so that each part fits into a message: Envoy's error messages may be long, and
+/// the control plane refuses messages over its cap.
 fn messages(statuses: Vec<pb::PublishStatus>) -> Vec<Vec<pb::PublishStatus>> {
     let mut lists = Vec::new();
     let mut left = 0;
@@ -217,7 +218,7 @@ fn messages(statuses: Vec<pb::PublishStatus>) -> Vec<Vec<pb::PublishStatus>> {
 /// Tag and length of one status in its list.
 const LENGTH: usize = 8;
 
-/// As much as the control plane keeps of a text.
+/// The control plane keeps no more of a text.
 const TEXT: usize = 4096;
 
 fn short_status(mut status: pb::PublishStatus) -> pb::PublishStatus {
@@ -225,7 +226,7 @@ fn short_status(mut status: pb::PublishStatus) -> pb::PublishStatus {
     status
 }
 
-/// All of them are one message.
+/// Shorter, because all of them must fit into one message.
 const REFUSAL_TEXT: usize = 1024;
 
 fn short_refusal(mut refusal: pb::GatewayRefusal) -> pb::GatewayRefusal {
@@ -241,7 +242,7 @@ fn shorten(error: Option<&mut pb::PublishError>, most: usize) {
     }
 }
 
-/// As many Envoys as a message has room for, with names that long.
+/// As many Envoys, with the longest names, as fit into a message.
 const NODES: usize = 2_000;
 const NAME: usize = 256;
 

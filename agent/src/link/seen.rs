@@ -1,5 +1,5 @@
-//! What this agent has seen of the control plane's history, on disk: it is told nothing by a database
-//! that went back behind that.
+//! The last seen point of the control plane's history, on disk. A database that was restored to an
+//! earlier point must not update this agent.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,15 +8,15 @@ use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::lkg::{Lkg, Loaded, Table};
 
-/// Shows it in every call.
+/// The header that every call carries.
 pub(super) const HEADER: &str = "imp-history";
 
 const FACT: &str = "history";
 
-/// Longer ones are not ours.
+/// A longer value is invalid.
 const LONGEST: usize = 256;
 
-/// The newest point that was told. Clones are one.
+/// The newest point received. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     lkg: Lkg,
@@ -24,14 +24,14 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// As it was on disk.
+    /// Restores it from disk.
     pub fn restore(lkg: Lkg, loaded: &Loaded) -> Self {
         let point = loaded.get(Table::Facts, FACT);
         let point = point.and_then(|point| std::str::from_utf8(point).ok()).map(str::to_owned);
         Self { lkg, point: Arc::new(Mutex::new(point)) }
     }
 
-    /// A newer one.
+    /// Records a newer point.
     pub(crate) fn told(&self, point: &str) {
         if point.is_empty()
             || point.len() > LONGEST
@@ -46,7 +46,7 @@ impl Seen {
         }
     }
 
-    /// Brings it to the disk once more.
+    /// Stores it again.
     pub(super) fn keep(&self) {
         let known = self.point.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(point) = known.as_ref() {
@@ -54,7 +54,7 @@ impl Seen {
         }
     }
 
-    /// What every call shows.
+    /// The header's value for a call.
     pub(super) fn header(&self) -> Option<MetadataValue<Ascii>> {
         let known = self.point.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_deref().and_then(|point| point.parse().ok())

@@ -1,4 +1,5 @@
-//! Who speaks: the identity that every call carries, and how it stands with the control plane.
+//! The agent's session: the identity that every call carries, and its standing with the control
+//! plane.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,11 +24,11 @@ pub struct Session {
     file: IdentityFile,
     seen: Seen,
     state: watch::Sender<LinkState>,
-    /// Asks for a new JWT at once.
+    /// Requests a new JWT at once.
     pub(super) stale: Notify,
-    /// The file does not have the identity yet.
+    /// Signals that the file does not have the identity yet.
     pub(super) unsaved: Notify,
-    /// The last refusal that was logged: one line per change, not one per try.
+    /// The last refusal that was logged: one line per change, not one per attempt.
     said: Mutex<Option<Code>>,
 }
 
@@ -46,24 +47,24 @@ impl Session {
         Self { channel, identity, prover, file, seen, state, stale, unsaved, said }
     }
 
-    /// Who this agent is now.
+    /// The current identity.
     pub fn identity(&self) -> Arc<Identity> {
         self.identity.borrow().clone()
     }
 
-    /// The service, to be called with [`Self::request`].
+    /// The client; its calls must be made with [`Self::request`].
     pub fn client(&self) -> AgentServiceClient<Channel> {
         AgentServiceClient::new(self.channel.clone())
     }
 
-    /// A message for this method, with the identity on it and the proof that it is ours.
+    /// Adds the identity and the proof of its key to a message for this method.
     pub fn request<T>(&self, path: &str, message: T) -> Result<Request<T>, Status> {
         let mut request = Request::new(message);
         *request.metadata_mut() = self.metadata(path)?;
         Ok(request)
     }
 
-    /// The control plane's time, as far as we know.
+    /// The control plane's time, as far as it is known.
     pub(super) fn now_ms(&self) -> i64 {
         self.prover.now_ms()
     }
@@ -76,7 +77,7 @@ impl Session {
         Ok(metadata)
     }
 
-    /// For the delta stream. A JWT that is over is renewed first.
+    /// The metadata of the delta stream. Renews an expired JWT first.
     pub(super) async fn stream_metadata(&self) -> Result<(Channel, MetadataMap), Status> {
         if !self.identity.borrow().is_valid_at(self.now_ms()) {
             self.stale.notify_one();
@@ -85,7 +86,7 @@ impl Session {
         Ok((self.channel.clone(), self.metadata(method::DELTA)?))
     }
 
-    /// A new JWT.
+    /// Takes a new JWT.
     pub(super) fn renewed(&self, jwt: String, expires_at_ms: i64, now_ms: i64) {
         let identity = Identity {
             jwt,
@@ -93,7 +94,7 @@ impl Session {
             issued_at_ms: now_ms,
             ..self.identity().as_ref().clone()
         };
-        // The file first: after a crash the newest one counts.
+        // The file first: after a crash the newest one must be found.
         let saved = self.file.save(&identity);
         self.identity.send_replace(Arc::new(identity));
         if let Err(error) = saved {
@@ -102,7 +103,7 @@ impl Session {
         self.back_from(&[LinkState::Revoked]);
     }
 
-    /// Brings the identity of now to its file; false: that is tried again.
+    /// Writes the current identity to its file. Returns false if that must be retried.
     pub(super) fn save(&self) -> bool {
         let saved = self.file.save(&self.identity());
         saved.inspect_err(|error| self.not_saved(error)).is_ok()
@@ -114,12 +115,12 @@ impl Session {
         self.unsaved.notify_one();
     }
 
-    /// Wakes at every new identity.
+    /// Wakes on every new identity.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Identity>> {
         self.identity.subscribe()
     }
 
-    /// A call was refused: learns from it what it says about the identity.
+    /// Learns from a refused call what it says about the identity.
     pub(crate) fn refused(&self, status: &Status) {
         if self.prover.learns_time(status) {
             return;
@@ -132,12 +133,12 @@ impl Session {
         }
     }
 
-    /// Where the control plane's database is now.
+    /// Records the control plane's current point in history.
     pub(crate) fn told_history(&self, point: &str) {
         self.seen.told(point);
     }
 
-    /// The disk has lost it.
+    /// Stores the point again after the disk has lost it.
     pub(super) fn keep_history(&self) {
         self.seen.keep();
     }
@@ -157,7 +158,7 @@ impl Session {
         said.replace(status.code()) != Some(status.code())
     }
 
-    /// The same when it was the call that should have mended it.
+    /// Like [`Self::refused`], for a refused renewal.
     pub(super) fn refused_renewal(&self, status: &Status) {
         if self.prover.learns_time(status) {
             self.stale.notify_one();
@@ -175,7 +176,7 @@ impl Session {
         }
     }
 
-    /// The control plane takes us for what we are.
+    /// Records that the control plane accepts the identity.
     pub(crate) fn welcome(&self) {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.back_from(&[LinkState::Revoked, LinkState::ControlWentBack]);
@@ -192,7 +193,7 @@ impl Session {
         self.state.send_if_modified(back);
     }
 
-    /// The delta stream came up or went down.
+    /// Records that the delta stream came up or went down.
     pub(super) fn connected(&self, connected: bool) {
         let keep = |state: &mut LinkState| {
             let next = match (connected, *state) {

@@ -1,11 +1,11 @@
-//! A resource set that shrinks suddenly is not believed.
+//! Guards against a resource set that shrinks suddenly.
 //!
-//! A control plane that reads an empty or an old database tells its agents to remove what they serve,
-//! and every message of it is well formed. So much of the publishes in one message is not removed
-//! until a person says so. Much of anything else waits for a moment: it goes with the publishes if
-//! those are held back, and is removed if they are not.
+//! A control plane with an empty or old database tells its agents to remove what they serve, in
+//! well-formed messages. If one message removes a large part of the publishes, they are held back
+//! until the operator accepts the removal. Large removals of other types wait for a moment: they
+//! are held back if the publishes are, and applied otherwise.
 //!
-//! Only removals are held back. What is new or changed is applied, and a revoked key or a suspended
+//! Only removals are held back. Additions and changes are applied; a revoked key or a suspended
 //! publish is a change.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,67 +16,67 @@ use tokio::time::Instant;
 
 use crate::intake::is_rendered;
 
-/// So many of a kind may always go together: a small resource set is deleted by hand.
+/// This many of a kind may always be removed together: a small resource set is deleted by hand.
 const FLOOR: usize = 10;
 
-/// A larger part than this does not go by itself.
+/// A larger percentage is not removed without acceptance.
 const PERCENT: usize = 30;
 
-/// What belongs to a loss of publishes comes within this time of it.
+/// Removals that belong to a loss of publishes arrive within this time of it.
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// Keys that are removed wait no longer, however busy the publishes are.
+/// The longest that removed keys wait, however busy the publishes are.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What a person has accepted is forgotten after this time.
+/// How long the operator's acceptance is valid.
 const ACCEPTED_FOR: Duration = Duration::from_secs(60);
 
-/// What is held back.
+/// The removals that are held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Withheld {
     /// Gateways and publishes that the control plane no longer has.
     pub removals: usize,
-    /// Publishes that were held before.
+    /// The number of publishes held before.
     pub held: usize,
 }
 
 /// Names by kind.
 pub(super) type Names = BTreeMap<ResourceType, BTreeSet<String>>;
 
-/// Judges what is removed.
+/// Decides about removals.
 #[derive(Debug, Default)]
 pub(super) struct ShrinkGuard {
     withheld: Names,
-    /// Publishes held when that was decided.
+    /// The number of publishes held at the decision.
     before: usize,
-    /// A new stream has begun and has not yet said that it still is so.
+    /// A new stream has begun and has not yet confirmed the removals.
     is_stale: bool,
-    /// Waits for the verdict about the publishes.
+    /// Removals that wait for the decision about the publishes.
     pending: Names,
     pending_since: Option<Instant>,
-    /// When publishes or gateways last came or were applied.
+    /// When publishes or gateways last arrived or were applied.
     active_at: Option<Instant>,
-    /// Messages of publishes or gateways that came and are not applied yet. The sender tells what it
-    /// removes of a kind behind the answer to these, and of keys at once.
+    /// Messages of publishes or gateways that arrived and are not applied yet. The sender sends the
+    /// removals of a type after the answer to these, but those of keys at once.
     under_way: usize,
-    /// A person accepts so many removals, until then.
+    /// The operator accepts this many removals, until then.
     accepted: Option<(usize, Instant)>,
 }
 
-/// What came in a message.
+/// The content of a message.
 pub(super) struct Heard<'a> {
     pub(super) kind: ResourceType,
     pub(super) upserts: Vec<&'a str>,
     pub(super) removals: Vec<String>,
-    /// How many of this kind are held.
+    /// The number held of this kind.
     pub(super) held: usize,
-    /// How many publishes are held.
+    /// The number of publishes held.
     pub(super) publishes: usize,
     pub(super) now: Instant,
 }
 
 impl ShrinkGuard {
-    /// A stream begins: it says everything that is gone once more.
+    /// Begins a stream, which repeats all removals.
     pub(super) fn begin(&mut self, now: Instant) {
         self.is_stale = true;
         self.pending = Names::new();
@@ -85,7 +85,7 @@ impl ShrinkGuard {
         self.under_way = 0;
     }
 
-    /// Which of the removals are to be applied now.
+    /// Returns the removals to apply now.
     pub(super) fn hear(&mut self, heard: Heard<'_>) -> Vec<String> {
         let Heard { kind, upserts, removals, held, publishes, now } = heard;
         for names in [&mut self.withheld, &mut self.pending] {
@@ -103,12 +103,12 @@ impl ShrinkGuard {
             return removals;
         }
         let gone = removals.len();
-        // Of a small resource set nothing is held back, so nothing has to wait either.
+        // Nothing of a small resource set is held back, so nothing has to wait either.
         let is_small = publishes <= FLOOR && self.before == 0;
         let is_sudden = !is_small
             && match kind {
                 ResourceType::Publish => is_sharp(gone, held),
-                // All publishes of a gateway go with it.
+                // All publishes of a gateway are removed with it.
                 ResourceType::Gateway => is_much(gone, held),
                 ResourceType::Entitlement | ResourceType::Credential => {
                     let is_rest = gone >= held && held > 1;
@@ -136,7 +136,7 @@ impl ShrinkGuard {
         self.withheld.entry(ResourceType::Publish).or_default().extend(publishes);
     }
 
-    /// Whether a person has accepted that so many go.
+    /// Whether the operator has accepted this many removals.
     fn spend(&mut self, count: usize, now: Instant) -> bool {
         let left = self.accepted.filter(|(_, until)| now < *until);
         let left = left.and_then(|(most, until)| Some((most.checked_sub(count)?, until)));
@@ -144,7 +144,8 @@ impl ShrinkGuard {
         left.is_some()
     }
 
-    /// The control plane has found most of it again: the rest was removed by hand.
+    /// Releases held-back removals when the control plane has most of it again: the rest was
+    /// removed by hand.
     fn release_what_is_restored(&mut self, now: Instant) {
         let left = self.withheld.get(&ResourceType::Publish).map_or(0, BTreeSet::len);
         if self.before == 0 || self.is_stale || is_sharp(left, self.before) {
@@ -157,13 +158,13 @@ impl ShrinkGuard {
         self.pending_since.get_or_insert(now);
     }
 
-    /// A message of gateways or publishes was applied.
+    /// Records that a message of gateways or publishes was applied.
     pub(super) fn applied(&mut self, now: Instant) {
         self.active_at = Some(now);
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// When to [`Self::settle`]; None: nothing waits.
+    /// When to call [`Self::settle`]; `None` if nothing waits.
     pub(super) fn settles_at(&self) -> Option<Instant> {
         if self.pending.is_empty() && !self.is_stale {
             return None;
@@ -172,7 +173,8 @@ impl ShrinkGuard {
         Some(self.pending_since.map_or(calm, |since| calm.max(since + WINDOW).min(since + LONGEST)))
     }
 
-    /// Enough time has passed to know what belongs together; what is to be applied.
+    /// Decides about what waits, after enough time to know what belongs together. Returns what to
+    /// apply.
     pub(super) fn settle(&mut self) -> Names {
         if std::mem::take(&mut self.is_stale) {
             self.withheld.clear();
@@ -191,7 +193,7 @@ impl ShrinkGuard {
         Names::new()
     }
 
-    /// A person accepts that up to so many gateways and publishes go.
+    /// Accepts the removal of up to this many gateways and publishes.
     pub(super) fn accept(&mut self, most: usize, now: Instant) {
         self.accepted = Some((most, now + ACCEPTED_FOR));
     }
@@ -229,7 +231,7 @@ mod tests {
             Self { guard: ShrinkGuard::default(), now: Instant::now(), publishes: 100 }
         }
 
-        /// So many of a kind are removed; how many of them go at once.
+        /// Removes this many of a kind. Returns how many are applied at once.
         fn remove(
             &mut self,
             kind: ResourceType,
@@ -245,7 +247,7 @@ mod tests {
             goes
         }
 
-        /// The same while publishes are worked on.
+        /// The same while publishes are in work.
         fn remove_while_busy(&mut self, kind: ResourceType, gone: usize, held: usize) -> usize {
             let removals = (0..gone).map(|number| number.to_string()).collect();
             let (now, publishes, upserts) = (self.now, self.publishes, Vec::new());
@@ -261,7 +263,7 @@ mod tests {
             self.guard.under_way = 0;
         }
 
-        /// Everything that waits is decided; how many go.
+        /// Decides about everything that waits. Returns how many are removed.
         fn settle(&mut self) -> usize {
             self.now = self.guard.settles_at().unwrap_or(self.now).max(self.now);
             self.guard.settle().values().map(BTreeSet::len).sum()
@@ -314,7 +316,7 @@ mod tests {
                 }
                 assert_eq!(rig.settle(), if lost { 0 } else { 906 });
                 assert_eq!(rig.guard.withheld().removals, if lost { 51 } else { 0 });
-                // What is removed by hand afterwards goes.
+                // Later removals by hand are applied.
                 rig.now += WINDOW;
                 assert_eq!(rig.remove(ResourceType::Credential, 950..951, 1_000), 1);
                 assert_eq!(rig.remove(ResourceType::Publish, 70..71, 100), 1);
@@ -355,7 +357,7 @@ mod tests {
         assert_eq!(rig.guard.settles_at(), None);
     }
 
-    /// A sender tells which publishes are gone when it has the answer to those that changed.
+    /// A sender sends the removed publishes after the answer to the changed ones.
     #[test]
     fn keys_wait_for_publishes_that_are_still_worked_on() {
         for (gone, held) in [(900, 1_000), (4, 10)] {

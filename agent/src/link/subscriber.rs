@@ -18,25 +18,25 @@ use crate::fleet::{Fleet, Restored};
 use crate::intake::{self, Item, Rejected, is_rendered};
 use crate::lkg::{self, Lkg, Loaded, Table};
 
-/// What the agent holds of the control plane's resources: names and versions here, the content in
-/// the fleet, and all of it on disk.
+/// The agent's resources from the control plane: names and versions here, the content in the fleet,
+/// and all of it on disk.
 pub struct HeldResources {
     held: Mutex<Held>,
     fleet: Fleet,
     lkg: Lkg,
-    /// A person has accepted a smaller resource set.
+    /// Signals that the operator has accepted a smaller resource set.
     accepted: Notify,
     withheld: watch::Sender<Withheld>,
-    /// When to settle what was removed may have changed.
+    /// Signals that the time to settle removals may have changed.
     waits: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     versions: BTreeMap<ResourceType, BTreeMap<String, String>>,
-    /// Kinds of which everything has been heard at least once in this state directory's life.
+    /// Kinds that have been received completely at least once in this state directory.
     heard: BTreeSet<ResourceType>,
-    /// The disk knows that all of them were.
+    /// Whether the disk has recorded that all of them were.
     told_complete: bool,
     guard: ShrinkGuard,
 }
@@ -44,11 +44,12 @@ struct Held {
 /// The version of what is held and not on disk.
 const UNKNOWN: &str = "unknown";
 
-/// The fact that every type has been heard once.
+/// The fact that every type has been received once.
 const COMPLETE: &str = "complete";
 
 impl HeldResources {
-    /// `restored`: what the fleet has taken from disk; `complete`: that was a whole resource set.
+    /// `restored` is what the fleet has restored from disk; `complete` tells whether that was a
+    /// whole resource set.
     pub fn new(fleet: Fleet, lkg: Lkg, restored: Vec<Restored>, complete: bool) -> Self {
         let mut held = Held::default();
         for Restored { kind, name, version } in restored {
@@ -67,23 +68,23 @@ impl HeldResources {
         loaded.get(Table::Facts, COMPLETE).is_some()
     }
 
-    /// Whether everything has been heard once: enough to serve.
+    /// Whether everything has been received once, so that it can be served.
     pub fn is_complete(&self) -> bool {
         self.lock().is_complete()
     }
 
-    /// Returns when everything that was taken so far is on disk, or the disk fails.
+    /// Waits until everything that was applied so far is on disk, or the disk fails.
     pub(super) async fn flush(&self) {
         let _on_disk = self.lkg.flush().await;
     }
 
-    /// Returns when the rows on disk are gone more often than `seen` times; how often.
+    /// Waits until the rows on disk were lost more often than `seen` times. Returns the count.
     pub(super) async fn lost(&self, seen: u64) -> u64 {
         self.lkg.lost(seen).await
     }
 
-    /// The next stream brings the content of everything that is held. Names are still told, so that
-    /// what is gone meanwhile is taken away.
+    /// Makes the next stream send the content of everything that is held. Names are still
+    /// announced, so that removals meanwhile are detected.
     pub(super) fn ask_for_everything(&self) {
         let mut held = self.lock();
         (held.heard, held.told_complete) = (BTreeSet::new(), false);
@@ -94,14 +95,14 @@ impl HeldResources {
         }
     }
 
-    /// A stream begins: what is gone is told once more.
+    /// Begins a stream, which repeats all removals.
     fn begin_stream(&self) {
         self.lock().guard.begin(Instant::now());
         self.waits.notify_one();
     }
 
-    /// Judges what a message removes, before anything of it is applied; only what is to be removed
-    /// now stays in it.
+    /// Decides about a message's removals before any of it is applied; only those to apply now stay
+    /// in it.
     fn hear(&self, kind: ResourceType, update: &mut Update) {
         let mut held = self.lock();
         let heard = Heard {
@@ -120,7 +121,7 @@ impl HeldResources {
         self.waits.notify_one();
     }
 
-    /// Returns what is to be removed once enough time has passed to judge it.
+    /// Returns removals once enough time has passed to decide.
     async fn settled_removals(&self) -> Names {
         loop {
             let at = self.lock().guard.settles_at();
@@ -130,7 +131,7 @@ impl HeldResources {
             };
             tokio::select! {
                 () = tokio::time::sleep_until(at) => {}
-                // It may have to wait for longer.
+                // The deadline may have moved.
                 () = self.waits.notified() => continue,
             }
             let mut held = self.lock();
@@ -158,25 +159,26 @@ impl HeldResources {
         }
     }
 
-    /// What is held back of what the control plane removes.
+    /// The control plane's removals that are held back.
     pub fn withheld(&self) -> watch::Receiver<Withheld> {
         self.withheld.subscribe()
     }
 
-    /// A person accepts that up to so many gateways and publishes go: everything is asked for once
-    /// more, and the answer is believed.
+    /// Accepts the removal of up to this many gateways and publishes: everything is requested
+    /// again, and the answer is applied.
     pub fn accept_shrink(&self, most: usize) {
         tracing::warn!(removals = most, "a smaller resource set is accepted");
         self.lock().guard.accept(most, Instant::now());
         self.accepted.notify_one();
     }
 
-    /// Returns when a person has accepted a smaller resource set.
+    /// Waits until the operator has accepted a smaller resource set.
     pub(super) async fn accepted(&self) {
         self.accepted.notified().await;
     }
 
-    /// What was rejected, and whether the rest takes something away.
+    /// Applies a message. Returns what was rejected, and whether the rest revokes or removes
+    /// something.
     pub(super) fn apply(&self, update: Update) -> (Vec<(String, String)>, bool) {
         let Some(kind) = ResourceType::of(update.type_url.as_str()) else {
             return (Vec::new(), false);
@@ -195,11 +197,11 @@ impl HeldResources {
         }
         let mut removals = update.removals;
         if !is_rendered(kind) {
-            // What cannot be read may say that somebody is no longer entitled.
+            // An unreadable resource may be a revocation.
             removals.extend(rejected.iter().map(|(name, _)| name.clone()));
         }
         let tightens = tightens(kind, &removals, &items);
-        // Callers are told as soon as it is taken.
+        // Callers see it as soon as it is applied.
         if !is_rendered(kind) {
             self.say(kind, &removals, items.iter().zip(&taken));
         }
@@ -214,7 +216,7 @@ impl HeldResources {
         (words.collect(), tightens)
     }
 
-    /// What is taken away outlives the process from now on.
+    /// Makes removals survive the process from now on.
     fn say<'a>(
         &self,
         kind: ResourceType,
@@ -247,8 +249,8 @@ impl HeldResources {
         self.fleet.change(items, removals, rejected.collect());
     }
 
-    /// Only what has been applied counts as held. A kind has been heard when the last part of its
-    /// first answer came: with less, hosts would be served as unknown.
+    /// Records what was applied as held. A kind is complete when the last part of its first
+    /// response was applied: with less, hosts would be served as unknown.
     fn record(&self, kind: ResourceType, taken: Vec<Resource>, removals: Vec<String>, more: bool) {
         let url = kind.type_url();
         let mut held = self.lock();
@@ -295,8 +297,8 @@ impl Held {
     }
 }
 
-/// Whether it takes something away from somebody: that must be on disk before the control plane hears
-/// that it is so.
+/// Whether it revokes or removes something, which must be on disk before it is acknowledged to the
+/// control plane.
 fn tightens(kind: ResourceType, removals: &[String], items: &[Item]) -> bool {
     let removal_does = match kind {
         ResourceType::Gateway => false,
@@ -314,19 +316,19 @@ fn is_tighter(item: &Item) -> bool {
     }
 }
 
-/// Says nothing of whether all of its kind has been heard.
+/// An update of removals that does not make its kind complete.
 fn removal_of((kind, names): (ResourceType, BTreeSet<String>)) -> Update {
     let (type_url, removals) = (TypeUrl::from(kind.type_url()), names.into_iter().collect());
     Update { type_url, upserts: Vec::new(), removals, more: true }
 }
 
-/// The resources that are held, as the delta client sees them.
+/// The held resources, as the delta client sees them.
 pub(super) struct Stream {
     held_resources: Arc<HeldResources>,
     session: Arc<Session>,
-    /// What was taken last must be on disk before it is acknowledged.
+    /// What was applied last must be on disk before it is acknowledged.
     must_be_kept: AtomicBool,
-    /// Where publishes are parsed and rendered.
+    /// Parses and renders publishes.
     publish_worker: PublishWorker,
 }
 
@@ -336,14 +338,14 @@ impl Stream {
         Self { held_resources, session, must_be_kept: AtomicBool::new(false), publish_worker }
     }
 
-    /// Removes what had to wait for a verdict, without end. In the task of the stream: what it hears
-    /// meanwhile must not be overtaken.
+    /// Applies removals once they are decided, without end. Runs in the stream's task, so that it
+    /// cannot overtake messages received meanwhile.
     pub(super) async fn settle(&self) {
         loop {
             let names = self.held_resources.settled_removals().await;
             for update in names.into_iter().map(removal_of) {
-                // Acknowledged long ago. A crash before the disk has it costs nothing: the next stream
-                // says it again.
+                // Acknowledged long ago. A crash before it is on disk costs nothing: the next
+                // stream repeats it.
                 if let Err(update) = self.rendered(update) {
                     self.held_resources.apply(update);
                     let _on_disk = self.held_resources.lkg.flush_access().await;
@@ -352,7 +354,7 @@ impl Stream {
         }
     }
 
-    /// Gateways and publishes go to the worker: both are rendered under one lock.
+    /// Sends gateways and publishes to the worker: both are rendered under one lock.
     fn rendered(&self, update: Update) -> Result<Rejections, Update> {
         match ResourceType::of(update.type_url.as_str()) {
             Some(of) if is_rendered(of) => Ok(self.publish_worker.take(update)),
@@ -360,7 +362,7 @@ impl Stream {
         }
     }
 
-    /// Nothing of a former stream is taken from now on, and nothing of it is under way.
+    /// Waits until nothing of a former stream is applied any more.
     pub(super) async fn settled(&self) {
         self.publish_worker.settled().await;
     }
@@ -389,8 +391,8 @@ impl Subscriber for Stream {
     fn kept(&self) -> Option<BoxFuture<'static, ()>> {
         let needed = self.must_be_kept.swap(false, Ordering::AcqRel);
         let lkg = self.held_resources.lkg.clone();
-        // While the disk fails it is acknowledged all the same: to be told nothing more would be
-        // worse. The metric imp_lkg_failing says so.
+        // While the disk fails it is acknowledged all the same, because receiving nothing more
+        // would be worse. The metric imp_lkg_failing reports it.
         let kept = async move {
             let _on_disk = lkg.flush_access().await;
         };

@@ -1,13 +1,13 @@
-//! A few damaged files are kept, so that people can find out what happened.
+//! Keeps a few damaged files for investigation.
 
 use std::path::{Path, PathBuf};
 
 use imp_process::clock;
 
-/// More of one name are not kept: a disk that damages everything must not be filled by that.
+/// The most that are kept of one name: a disk that damages everything must not be filled by them.
 const KEPT: usize = 3;
 
-/// Renames the file to `NAME.damaged-TIME`; gives that name.
+/// Renames the file to `NAME.damaged-TIME` and returns that name.
 pub(crate) fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let start = format!("{name}.damaged-");
@@ -26,7 +26,7 @@ fn forget_old(directory: &Path, start: &str) {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start))
     };
     let mut kept: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(named).collect();
-    // The time sorts.
+    // Names sort by time.
     kept.sort();
     for old in kept.iter().rev().skip(KEPT) {
         let gone =

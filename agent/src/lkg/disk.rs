@@ -1,4 +1,4 @@
-//! The store on disk: opened, written, and opened again after whatever went wrong with it.
+//! The store on disk: opened, written, and reopened after errors.
 
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -9,31 +9,23 @@ use thiserror::Error;
 use super::file::{self, Fault, Row};
 use super::{Loaded, aside};
 
-/// Why the agent does not start: everything else that is wrong with the file it gets over by itself.
+/// The errors that keep the agent from starting; all other problems with the file are handled.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// Another process holds the file.
+    /// Another process has the file open.
     #[error("{path} is in use: another imp-agent runs on this state directory (--state-dir)")]
-    InUse {
-        /// The file.
-        path: String,
-    },
-    /// The thread that writes cannot be started.
+    InUse { path: String },
+    /// The writer thread cannot be started.
     #[error("cannot write {path}: {why}")]
-    NoThread {
-        /// The file.
-        path: String,
-        /// In words.
-        why: String,
-    },
+    NoThread { path: String, why: String },
 }
 
-/// Where rows are written to.
+/// The destination of rows.
 pub(super) trait Store: Send {
-    /// All or nothing, on disk when this returns.
+    /// Writes all rows or none; they are on disk when this returns.
     fn write(&mut self, rows: &[Row]) -> Result<Written, String>;
 
-    /// Whether the last write reached it.
+    /// Whether the last write succeeded.
     fn is_open(&self) -> bool;
 }
 
@@ -42,7 +34,7 @@ pub(super) trait Store: Send {
 pub(super) enum Written {
     /// The file that was written before.
     Same,
-    /// A file without the rows that were written before: their owners write them again.
+    /// A file without the rows written before: their owners must write them again.
     Empty,
 }
 
@@ -50,10 +42,10 @@ pub(super) enum Written {
 pub(super) struct Disk {
     path: PathBuf,
     open: Option<Open>,
-    /// The number of the last commit whose content is known here. None: what is in the file is not
-    /// known, so it is cleared before anything is written.
+    /// The number of the last commit whose content is known here. `None` if the file's content is
+    /// unknown, so that it must be cleared before the next write.
     known: Option<u64>,
-    /// The greatest number that was ever given.
+    /// The greatest number ever used.
     number: u64,
 }
 
@@ -64,8 +56,8 @@ struct Open {
 }
 
 impl Disk {
-    /// Opens the file and reads it. A damaged one is moved aside; one that the disk does not let us
-    /// write is read all the same, and opened later.
+    /// Opens the file and reads it. A damaged one is moved aside; one that cannot be written is
+    /// read all the same, and opened later.
     pub(super) fn start(path: &Path) -> Result<(Self, Loaded), OpenError> {
         let number = read_number(&numbers(path)).unwrap_or(0);
         let mut disk = Self { path: path.to_owned(), open: None, known: None, number };
@@ -103,7 +95,7 @@ impl Disk {
         loaded
     }
 
-    /// Reads the file without opening it for writing; nothing, if that is not possible either.
+    /// Reads the file without opening it for writing; returns nothing if that fails, too.
     fn load_copy(&mut self) -> Loaded {
         let loaded = file::load_copy(&self.path).and_then(|loaded| self.recognise(loaded));
         loaded.unwrap_or_else(|fault| {
@@ -112,7 +104,7 @@ impl Disk {
         })
     }
 
-    /// An older copy of the file would bring back what was revoked since.
+    /// Rejects an older copy of the file, which would undo revocations.
     fn recognise(&mut self, loaded: Loaded) -> Result<Loaded, Fault> {
         let commit = file::commit_of(&loaded);
         match commit {
@@ -144,7 +136,7 @@ impl Disk {
         }
     }
 
-    /// An open file whose content is known, or which is about to be cleared.
+    /// Opens a file whose content is known, or which is about to be cleared.
     fn reopen(&mut self) -> Result<(), Fault> {
         if self.open.as_ref().is_some_and(|open| inode_of(&self.path) != Some(open.inode)) {
             tracing::error!(path = %self.path.display(), "the last-known-good was removed or replaced while it was in use; it is written again");
@@ -178,14 +170,14 @@ impl Disk {
         file::write(&open.database, rows, number, self.known.is_none())?;
         let written = if self.known.is_some() { Written::Same } else { Written::Empty };
         (self.known, self.number) = (Some(number), number);
-        // Behind the commit, so it never claims one that is not there.
+        // Written after the commit, so it never names one that does not exist.
         if let Err(error) = write_number(&numbers(&self.path), number) {
             tracing::debug!(%error, "the number of the last write could not be kept");
         }
         Ok(written)
     }
 
-    /// Closing writes, and must not take the thread along.
+    /// Closes the file. Closing writes, and a panic in it must not end the thread.
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
             let _words = file::caught(move || {
@@ -200,7 +192,7 @@ impl Store for Disk {
     fn write(&mut self, rows: &[Row]) -> Result<Written, String> {
         let written = self.commit(rows);
         if let Err(fault) = &written {
-            // After an I/O error redb refuses everything until it is opened again.
+            // After an I/O error redb refuses everything until it is reopened.
             self.close();
             if let Fault::Damaged(why) = fault {
                 self.move_aside(why);
@@ -231,12 +223,12 @@ fn inode_of(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// A file of its own says how many writes there were, so that an older copy of the other is noticed.
+/// A separate file has the number of writes, to detect an older copy of the main file.
 fn numbers(path: &Path) -> PathBuf {
     path.with_extension("commit")
 }
 
-/// The number and its complement: a torn or damaged one counts as none.
+/// The number is stored with its complement: a torn or damaged one counts as none.
 fn read_number(path: &Path) -> Option<u64> {
     let bytes = <[u8; 16]>::try_from(std::fs::read(path).ok()?).ok()?;
     let number = u128::from_be_bytes(bytes);

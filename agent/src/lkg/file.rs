@@ -1,4 +1,4 @@
-//! The file's format: redb, every page checked before anything of it is believed.
+//! The file's format: redb, with every page verified before it is used.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -15,22 +15,22 @@ use thiserror::Error;
 
 use super::{Loaded, Table};
 
-/// A row to write: None removes it.
+/// A row to write; `None` removes it.
 pub(super) type Row = ((Table, String), Option<Bytes>);
 
 /// The fact that counts writes.
 const COMMIT: &str = "commit";
 
-/// What is wrong with the file.
+/// A problem with the file.
 #[derive(Clone, Debug, Error)]
 pub(super) enum Fault {
-    /// Another process has it.
+    /// Another process has it open.
     #[error("another process uses it")]
     InUse,
-    /// It is not what was written.
+    /// Its content is damaged.
     #[error("damaged: {0}")]
     Damaged(String),
-    /// The disk does not take it, or does not give it, now.
+    /// The disk refuses access for now.
     #[error("{0}")]
     Refused(String),
 }
@@ -58,7 +58,7 @@ impl From<std::io::Error> for Fault {
     }
 }
 
-/// A file that is damaged in a way that redb does not expect makes it panic.
+/// Catches panics: redb panics on some damaged files.
 pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().cloned();
@@ -79,7 +79,8 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
     })
 }
 
-/// Opens or makes it, for its owner alone. The checksums of all pages are compared first.
+/// Opens or creates the file, accessible to its owner only, and verifies the checksums of all
+/// pages.
 pub(super) fn open(path: &Path) -> Result<Database, Fault> {
     caught(|| {
         if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
@@ -96,12 +97,12 @@ pub(super) fn open(path: &Path) -> Result<Database, Fault> {
     })
 }
 
-/// Everything in it.
+/// Reads all rows.
 pub(super) fn load(database: &Database) -> Result<Loaded, Fault> {
     caught(|| Ok(read_all(database)?))
 }
 
-/// Everything in it, from a copy in memory: nothing is written, not even to mend it.
+/// Reads all rows from a copy in memory, so that nothing is written, not even a repair.
 pub(super) fn load_copy(path: &Path) -> Result<Loaded, Fault> {
     let bytes = std::fs::read(path)?;
     caught(|| {
@@ -139,12 +140,12 @@ fn rows_of(reading: &ReadTransaction, table: Table) -> Result<Vec<(String, Bytes
     Ok(rows)
 }
 
-/// The number of the last write that is in it; None: nothing was written yet.
+/// The number of the last write; `None` if nothing was written yet.
 pub(super) fn commit_of(loaded: &Loaded) -> Option<u64> {
     number(loaded.get(Table::Facts, COMMIT)?)
 }
 
-/// The same, of an open file.
+/// The same for an open file.
 pub(super) fn commit_in(database: &Database) -> Result<Option<u64>, Fault> {
     caught(|| {
         let rows = rows_of(&database.begin_read().map_err(redb::Error::from)?, Table::Facts)?;
@@ -156,7 +157,8 @@ fn number(value: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(<[u8; 8]>::try_from(value).ok()?))
 }
 
-/// All or nothing, on disk when this returns; `clear` removes what was there.
+/// Writes all rows or none; they are on disk when this returns. `clear` removes the previous
+/// content.
 pub(super) fn write(
     database: &Database,
     rows: &[Row],

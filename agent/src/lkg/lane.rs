@@ -9,9 +9,9 @@ use super::file::Row;
 
 type Key = (Table, String);
 
-/// The latest of each row that is not on disk: bounded by the number of rows, however many changes
-/// there are. A row that changes again keeps its place, so a waiter waits for no more than
-/// there was before it.
+/// The latest version of each row that is not on disk: bounded by the number of rows, however many
+/// changes there are. A row that changes again keeps its place, so a waiter only waits for rows
+/// that were there before it.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     rows: HashMap<Key, (u64, Option<Bytes>)>,
@@ -26,7 +26,7 @@ pub(super) struct Lane {
 pub(super) struct Portion {
     pub(super) rows: Vec<Row>,
     places: Vec<u64>,
-    /// Once it is written, everything up to here is.
+    /// When it is written, everything up to here is.
     pub(super) up_to: u64,
 }
 
@@ -49,7 +49,7 @@ impl Lane {
         self.rows.is_empty()
     }
 
-    /// Somebody waits for what is marked now; the place to wait for.
+    /// Requests that everything marked now is written. Returns the place to wait for.
     pub(super) fn await_all(&mut self) -> u64 {
         self.awaited = self.newest;
         self.newest
@@ -59,7 +59,7 @@ impl Lane {
         self.order.first_key_value().is_some_and(|(place, _)| *place <= self.awaited)
     }
 
-    /// The oldest rows, until they have so many bytes; one at least.
+    /// Takes the oldest rows up to this many bytes, but at least one.
     pub(super) fn take(&mut self, bytes: usize) -> Portion {
         let mut portion = Portion::default();
         let mut taken = 0;
@@ -77,7 +77,8 @@ impl Lane {
         portion
     }
 
-    /// It was not written. What was marked again meanwhile is newer, and takes the older place.
+    /// Puts back rows that were not written. Rows marked again meanwhile are newer, and take the
+    /// older place.
     pub(super) fn put_back(&mut self, portion: Portion) {
         for (place, (key, value)) in portion.places.into_iter().zip(portion.rows) {
             let newer = self.rows.remove(&key);

@@ -1,9 +1,9 @@
-//! What was taken away and may not be in the file of rows yet: `revocations.log`.
+//! `revocations.log`: revocations and removals that may not be in the file of rows yet.
 //!
-//! A revocation holds as soon as it comes, and callers are told so (401) before a transaction is on
-//! disk. So it is appended here first, by one write to the page cache, which outlives the process:
-//! after a `kill -9` the older row is not believed. A line is the key of a row and the version that the
-//! row has now, or none when it is gone. The file is emptied when the rows are on disk.
+//! A revocation takes effect as soon as it arrives, and callers see it (401) before a transaction
+//! is on disk. So it is first appended here by one write to the page cache, which outlives the
+//! process: after a `kill -9` the older row is ignored. A line is the key of a row and its current
+//! version, or none if it was removed. The file is emptied when the rows are on disk.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,10 +12,10 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// More is not read: a customer with so many keys is none.
+/// The most bytes that are read; no customer has so many keys.
 const MOST: u64 = 64 << 20;
 
-/// The file. What cannot be written holds in memory all the same.
+/// The file. What cannot be written still takes effect in memory.
 #[derive(Debug)]
 pub(super) struct Revocations {
     path: PathBuf,
@@ -25,15 +25,15 @@ pub(super) struct Revocations {
 #[derive(Debug, Default)]
 struct State {
     file: Option<File>,
-    /// The newest version of each row that is in the file.
+    /// The newest version of each row in the file.
     versions: HashMap<String, String>,
-    /// Lines so far, and how many of them have their rows marked for the disk.
+    /// The number of lines, and how many of them have their rows marked for the disk.
     written: u64,
     marked: u64,
 }
 
 impl Revocations {
-    /// Opens or makes it in the state directory, with what is in it.
+    /// Opens or creates it in the state directory, with its content.
     pub(super) fn open(state_dir: &Path) -> Self {
         let path = state_dir.join("revocations.log");
         let mut bytes = Vec::new();
@@ -42,7 +42,7 @@ impl Revocations {
         });
         let mut file = file.ok();
         if let Some(file) = &mut file {
-            // What can be read of a damaged file is believed: it takes away and gives nothing.
+            // Whatever can be read of a damaged file is used: it can only revoke.
             let _whole = file.take(MOST).read_to_end(&mut bytes);
         }
         let text = String::from_utf8_lossy(&bytes);
@@ -54,13 +54,13 @@ impl Revocations {
         Self { path, state }
     }
 
-    /// Rows of another version than this are not to be believed.
+    /// Rows with other versions than these must be ignored.
     pub(super) fn versions(&self) -> HashMap<String, String> {
         self.state().versions.clone()
     }
 
-    /// These rows are of these versions from now on (empty: gone). Those that take nothing away are
-    /// written only if the file says something else of them.
+    /// Records new versions of these rows (empty: removed). Those that are no revocations are
+    /// written only if the file has another version of them.
     pub(super) fn say<'a>(&self, rows: impl IntoIterator<Item = (String, &'a str, bool)>) {
         let mut state = self.state();
         let mut lines = String::new();
@@ -68,7 +68,7 @@ impl Revocations {
             if !takes_away && !state.versions.contains_key(&key) {
                 continue;
             }
-            // Names of the control plane have neither; a line that cannot be read is none.
+            // The control plane's names contain neither; unreadable lines are skipped.
             if key.contains(['\n', '\t']) || version.contains('\n') {
                 continue;
             }
@@ -85,18 +85,19 @@ impl Revocations {
         }
     }
 
-    /// The rows of everything that was said are marked for the disk.
+    /// Records that the rows of all lines are marked for the disk.
     pub(super) fn marked(&self) {
         let mut state = self.state();
         state.marked = state.written;
     }
 
-    /// What will be on disk once everything that is marked now is.
+    /// The position in the file up to which rows are marked now.
     pub(super) fn point(&self) -> u64 {
         self.state().marked
     }
 
-    /// Everything up to there is on disk. Empties the file, unless more was said since.
+    /// Records that everything up to there is on disk. Empties the file, unless lines were added
+    /// since.
     pub(super) fn kept(&self, point: u64) {
         let mut state = self.state();
         if state.versions.is_empty() || state.written != point {
@@ -116,7 +117,7 @@ impl Revocations {
     }
 }
 
-/// For its owner alone.
+/// Opens the file, accessible to its owner only.
 fn open(path: &Path) -> std::io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(there(&directory), said(&[]));
         revocations.marked();
         let point = revocations.point();
-        // It is given back: the row that gives it is to be believed, and no older one.
+        // It is restored: this version of the row counts, and no older one.
         revocations.say([("key b".to_owned(), "3", false)]);
         revocations.kept(point);
         assert_eq!(there(&directory), said(&[("key b", "3")]), "more was said since");

@@ -5,7 +5,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
 
-/// In memory where that is possible: a thousand files are synced here.
+/// In memory where that is possible, because a thousand files are synced here.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -20,7 +20,7 @@ fn damaged(directory: &tempfile::TempDir) -> usize {
     names.filter(|entry| aside(&entry.file_name())).count()
 }
 
-/// A state with some rows of every table.
+/// A state with some rows in every table.
 fn written(rows: usize) -> tempfile::TempDir {
     let directory = scratch();
     let (lkg, _) = Lkg::open(directory.path()).unwrap();
@@ -76,7 +76,7 @@ fn only_its_owner_reads_it_even_if_it_was_made_otherwise() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
-/// Opens what is left of a state, and shows that it can be written again.
+/// Opens a damaged state, and checks that it can be written again.
 fn opens_and_is_written(directory: &tempfile::TempDir, what: &str) -> Loaded {
     let (lkg, loaded) = Lkg::open(directory.path()).unwrap_or_else(|e| panic!("{what}: {e}"));
     lkg.put(Table::Facts, "after", "1");
@@ -120,7 +120,7 @@ fn a_file_of_any_other_content_is_moved_aside_and_begun_again() {
     assert_eq!(damaged(&directory), 1);
 }
 
-/// Seeds in all; a small file, so that most flips hit something that counts.
+/// The number of seeds; the file is small, so that most bit flips hit something that matters.
 const SEEDS: u64 = 1_000;
 
 #[test]
@@ -199,7 +199,7 @@ fn the_number_of_writes_is_kept_beside_it() {
     let directory = written(1);
     let path = directory.path().join("lkg.commit");
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 16);
-    // A number that nobody wrote counts for nothing.
+    // A number that nobody wrote is ignored.
     let number = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     number.write_all_at(&[0xff; 8], 0).unwrap();
     let (_lkg, loaded) = Lkg::open(directory.path()).unwrap();

@@ -1,4 +1,4 @@
-//! The thread that writes behind.
+//! The thread that writes in the background.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,12 +12,12 @@ use super::disk::{Store, Written};
 use super::lane::{Lane, Portion};
 use crate::backoff::Backoff;
 
-/// What a crash may cost at most of what is not urgent, beside the writing itself: the control plane
-/// sends it again.
+/// The longest delay of rows that are not urgent. A crash loses them, and the control plane sends
+/// them again.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// So many bytes go into one transaction, or one row. Whoever waits for the disk waits for the one
-/// that is being written.
+/// The size of one transaction, unless one row is larger. Whoever waits for the disk also waits for
+/// the transaction in progress.
 const PORTION: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -35,12 +35,12 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Goes first: who may call is small, and a revocation is acknowledged when it is on disk.
+    /// Written first: access rows are small, and a revocation is acknowledged when it is on disk.
     access: Lane,
-    /// In the order in which rows were first marked. A row that is marked again keeps its place, so an
-    /// acknowledgement may be there before the revision that it is of: readers compare revisions.
+    /// In the order in which rows were first marked. A row that is marked again keeps its place, so
+    /// an acknowledgement may be written before its revision: readers compare revisions.
     rest: Lane,
-    /// The last portion was of `access`.
+    /// Whether the last portion was of `access`.
     access_last: bool,
     closing: bool,
 }
@@ -50,13 +50,13 @@ struct Progress {
     /// Everything up to these places of the lanes is on disk.
     access: u64,
     rest: u64,
-    /// Why the last try failed.
+    /// Why the last attempt failed.
     failing: Option<String>,
-    /// How often the rows that were written before went away.
+    /// How often previously written rows were lost.
     lost: u64,
 }
 
-/// What is written next.
+/// What to write next.
 enum Work {
     Access(Portion),
     Rest(Portion),
@@ -80,7 +80,8 @@ impl State {
     }
 
     fn take(&mut self) -> Work {
-        // In turns: who issues keys all the time must not keep publishes from the disk.
+        // Alternate, so that a tenant who issues keys all the time cannot keep publishes from the
+        // disk.
         let rest = self.access.is_empty() || (self.access_last && !self.rest.is_empty());
         self.access_last = !rest;
         if rest {
@@ -99,13 +100,13 @@ impl Writer {
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new().name("lkg".to_owned()).spawn(move || {
             of_thread.run(store);
-            // Nothing that is marked from now on gets there.
+            // Rows marked from now on are not written.
             of_thread.progress.send_modify(|progress| progress.failing = Some("closed".to_owned()));
         })?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// `access`: it says who may call.
+    /// `access`: whether it is an access row.
     pub(super) fn mark(&self, access: bool, table: Table, key: String, value: Option<Bytes>) {
         let mut state = self.shared.lock();
         let lane = if access { &mut state.access } else { &mut state.rest };
@@ -123,7 +124,7 @@ impl Writer {
         self.shared.progress.borrow().failing.clone()
     }
 
-    /// Wakes when the rows that were written before are gone.
+    /// Waits until previously written rows were lost.
     pub(super) async fn lost(&self, seen: u64) -> u64 {
         let mut progress = self.shared.progress.subscribe();
         let lost = progress.wait_for(|progress| progress.lost > seen).await;
@@ -171,7 +172,8 @@ impl Drop for Writer {
 }
 
 impl Shared {
-    // The state is whole after any panic of another holder: single assignments only.
+    // The state is consistent after a panic of another holder, because changes are single
+    // assignments.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -215,7 +217,7 @@ impl Shared {
         });
     }
 
-    /// One loud line when it begins, not one for each try.
+    /// Logs once when failures begin, not on every attempt.
     fn failed(&self, work: Work, why: String) {
         if self.progress.borrow().failing.is_none() {
             tracing::error!(%why, "THE DISK DOES NOT TAKE THE LAST-KNOWN-GOOD: serving goes on from memory, and a restart would find an older state; it is tried again until it works (metric imp_lkg_failing)");
@@ -229,13 +231,13 @@ impl Shared {
         self.progress.send_modify(|progress| progress.failing = Some(why));
     }
 
-    /// A part of what is marked, a moment after something is, unless somebody waits for it; nothing,
-    /// when the store is to be opened again. None: closed, and nothing is left.
+    /// Returns a part of the marked rows, after a short delay unless somebody waits for them;
+    /// nothing if the store is to be reopened; `None` if closed and nothing is left.
     fn next(&self, open: bool) -> Option<(Work, bool)> {
         let idle = |state: &mut State| open && state.is_empty() && !state.closing;
         let state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-        // One change marks several rows as Envoys answer; they go together, and not while it is
-        // on its way to them.
+        // Envoys' answers to one change mark several rows; they are written together, and not while
+        // the change is on its way.
         let gathering = |state: &mut State| !state.closing && !state.is_awaited();
         let gathered = self.wake.wait_timeout_while(state, GATHER, gathering);
         let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
@@ -245,7 +247,7 @@ impl Shared {
         Some((state.take(), state.closing))
     }
 
-    /// True when it should end.
+    /// Returns true if the thread should end.
     fn pause(&self, wait: Duration) -> bool {
         let open = |state: &mut State| !state.closing;
         let result = self.wake.wait_timeout_while(self.lock(), wait, open);
@@ -260,7 +262,7 @@ mod tests {
     use super::*;
     use crate::lkg::file::Row;
 
-    /// Refuses while it is told to; the rows that it took, in order.
+    /// A store that refuses writes on demand, and records the rows it accepted, in order.
     #[derive(Clone, Default)]
     struct Failing {
         full: Arc<AtomicBool>,

@@ -1,24 +1,24 @@
-//! How the agent's port to Envoys is written in flags.
+//! The syntax of the agent's Envoy address in flags.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where Envoys connect.
+/// An address that Envoys connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// `unix:PATH`: the kernel says which user connects.
+    /// `unix:PATH`: the kernel identifies the user that connects.
     Unix(PathBuf),
-    /// `ADDR:PORT`: TLS, and each Envoy shows a certificate of this agent.
+    /// `ADDR:PORT`: TLS with a certificate of this agent for each Envoy.
     Tcp(SocketAddr),
 }
 
-/// In the state directory, when nothing else is asked for.
+/// The default socket's name in the state directory.
 const DEFAULT_NAME: &str = "xds.sock";
 
 impl Address {
-    /// What a flag says, or the socket in the state directory.
+    /// The configured address, or the socket in the state directory.
     pub fn or_default(given: Option<&Self>, state_dir: &Path) -> Self {
         given.cloned().unwrap_or_else(|| Self::Unix(state_dir.join(DEFAULT_NAME)))
     }

@@ -1,4 +1,4 @@
-//! The agent's own small certificate authority: it says who a node is, and to nodes who the agent is.
+//! The agent's own certificate authority, which authenticates nodes, and the agent to nodes.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write as _};
@@ -16,16 +16,16 @@ use thiserror::Error;
 
 use super::ALL_GATEWAYS;
 
-/// What the agent's own certificate says, for Envoys to check.
+/// The URI in the agent's own certificate, which Envoys verify.
 pub const AGENT_URI: &str = "spiffe://imp/agent";
 
-/// The same as a host name, for clients that check one.
+/// The same as a host name, for clients that verify one.
 pub const AGENT_NAME: &str = "imp-agent";
 
-/// Why there is no certificate.
+/// The reason why there is no certificate.
 #[derive(Debug, Error)]
 pub enum AuthorityError {
-    /// The key of the authority.
+    /// The authority's key is invalid.
     #[error(
         "{0}. Restore it, or move it away: the agent then makes a new one, and every node needs a new certificate"
     )]
@@ -33,29 +33,24 @@ pub enum AuthorityError {
     /// A certificate could not be made.
     #[error("a certificate could not be made: {0}")]
     Make(#[from] rcgen::Error),
-    /// The name of a node.
+    /// The node's name is invalid.
     #[error("--node-id {0}: 1 to 128 letters, digits, dots, dashes and underscores")]
     NodeId(String),
-    /// How long it is good.
+    /// The validity is out of range.
     #[error("--days: 1 to {MAX_DAYS}")]
     Days,
-    /// What came of it could not be written.
+    /// A file could not be written.
     #[error("{path}: {why}")]
-    Write {
-        /// The file.
-        path: String,
-        /// In words.
-        why: io::Error,
-    },
+    Write { path: String, why: io::Error },
 }
 
-/// What the key's file must hold.
+/// What the key file must contain, for error messages.
 const KEY: &str = "a private key in PEM (of the authority by which nodes are known)";
 
-/// Ten years: longer than a certificate should be good, and not longer than the authority is.
+/// Ten years: an upper bound, within the authority's own validity.
 const MAX_DAYS: u32 = 3_650;
 
-/// The authority, by its key. Any certificate of it is good: what counts are its name and key.
+/// The authority, identified by its key. Any certificate with its name and key is valid.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
@@ -66,11 +61,11 @@ pub(crate) struct Issued {
     pub(crate) key: KeyPair,
 }
 
-/// Who a node is.
+/// The identity of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeName {
     pub(crate) cluster: String,
-    /// None: all gateways.
+    /// `None` for all gateways.
     pub(crate) gateway: Option<String>,
     pub(crate) id: String,
 }
@@ -93,7 +88,7 @@ impl NodeName {
         format!("spiffe://imp/cluster/{}/gateway/{gateway}/node/{}", self.cluster, self.id)
     }
 
-    /// From the name in a certificate.
+    /// Parses the name in a certificate.
     pub(crate) fn parse(uri: &str) -> Option<Self> {
         let rest = uri.strip_prefix("spiffe://imp/cluster/")?;
         let (cluster, rest) = rest.split_once("/gateway/")?;
@@ -108,7 +103,7 @@ impl NodeName {
 }
 
 impl Authority {
-    /// The one of this state directory; made when there is none.
+    /// The authority of this state directory; created if there is none.
     pub(crate) fn open(state_dir: &Path) -> Result<Self, AuthorityError> {
         let path = state_dir.join("nodes-ca.key");
         let failed = |error| AuthorityError::Key(FileFault::unreadable(&path, KEY, &error));
@@ -130,7 +125,7 @@ impl Authority {
         Ok(authority().self_signed(self.issuer.key())?.pem())
     }
 
-    /// For the agent, as a server.
+    /// A server certificate for the agent.
     pub(crate) fn for_agent(&self) -> Result<Issued, AuthorityError> {
         let mut params = named(AGENT_NAME, AGENT_URI, MAX_DAYS)?;
         params.subject_alt_names.push(SanType::DnsName(AGENT_NAME.try_into()?));
@@ -138,7 +133,7 @@ impl Authority {
         self.issue(&params)
     }
 
-    /// For a node, as a client.
+    /// A client certificate for a node.
     pub(crate) fn for_node(&self, name: &NodeName, days: u32) -> Result<Issued, AuthorityError> {
         if !(1..=MAX_DAYS).contains(&days) {
             return Err(AuthorityError::Days);
@@ -187,7 +182,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Two that make it at the same time end with the same one.
+/// Creates the key file. Of two concurrent calls both end with the same key.
 fn make(path: &Path, pem: &str) -> io::Result<Vec<u8>> {
     let draft = path.with_extension(format!("key.{}", std::process::id()));
     write_secret(&draft, pem)?;
@@ -208,8 +203,8 @@ fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The files that an Envoy needs, in a directory: `node.pem`, `node.key` (0600), `ca.pem`, and
-/// `sds.yaml`, by which Envoy takes renewed ones without a restart.
+/// Writes the files that an Envoy needs: `node.pem`, `node.key` (0600), `ca.pem`, and `sds.yaml`,
+/// with which Envoy reloads renewed ones without a restart.
 pub(crate) fn write_node(
     out: &Path,
     authority: &Authority,
@@ -249,7 +244,7 @@ fn sds(directory: &Path) -> String {
     )
 }
 
-/// A path in YAML.
+/// Quotes a path for YAML.
 pub(crate) fn quoted(path: &Path) -> String {
     serde_json::Value::from(path.display().to_string()).to_string()
 }

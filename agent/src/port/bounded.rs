@@ -1,4 +1,4 @@
-//! Calls whose messages are counted while they are read: what is unfinished holds memory.
+//! Counts the bytes of messages while they are read, because unfinished messages use memory.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use tower::Service;
 
 use super::caller::{Caller, Room};
 
-/// A service for callers that are known, with bounded messages.
+/// A service for authenticated callers, with bounded messages.
 #[derive(Clone, Debug)]
 pub struct Bounded<S>(pub S);
 
@@ -45,7 +45,7 @@ struct Counted {
 
 impl Counted {
     fn count(&mut self, bytes: usize) -> Result<(), Status> {
-        // A stranger is refused by the service; nothing of what he says is kept.
+        // The service refuses an unauthenticated caller; nothing of its message is kept.
         let stranger = || Status::unauthenticated("this connection has not said who it is");
         let room = self.caller.as_ref().ok_or_else(stranger)?.room(bytes)?;
         self.rooms.push(room);

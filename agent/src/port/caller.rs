@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and what he may use up.
+//! The peer of a connection, and its limits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -7,58 +7,54 @@ use imp_grammar::caps::{NODE_BYTES_IN_FLIGHT, NODE_CONNECTIONS_EACH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-/// A verified identity: there are no others.
+/// A verified identity; every caller has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
-    /// A process of this machine, by its user.
-    Local {
-        /// The user.
-        uid: u32,
-    },
+    /// A process on this machine, by its user.
+    Local { uid: u32 },
     /// The holder of a node certificate.
     Node {
-        /// The one gateway that it may see; None: all.
+        /// The only gateway that it may see; `None` for all.
         gateway: Option<String>,
-        /// `node.id`.
         id: String,
     },
 }
 
-/// The other end of a connection; every request on it carries this among its extensions.
+/// The peer of a connection; in the extensions of every request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     who: Who,
     shares: Arc<Shares>,
 }
 
-/// What all connections of one identity share.
+/// The limits that all connections of one identity share.
 #[derive(Debug)]
 struct Shares {
     connections: Arc<Semaphore>,
     bytes: Semaphore,
 }
 
-/// A place among the connections of one identity.
+/// A slot among the connections of one identity.
 #[derive(Debug)]
 pub(super) struct Place {
     _place: OwnedSemaphorePermit,
 }
 
 impl Caller {
-    /// The other end of the connection that a request came on.
+    /// The peer of the connection that a request came on.
     pub fn of(extensions: &http::Extensions) -> Result<&Self, Status> {
         let unknown = || Status::unauthenticated("this connection has not said who it is");
         extensions.get().ok_or_else(unknown)
     }
 
-    /// Who asks without a port between: a fuzzer, which calls the services by themselves.
+    /// A caller without a port, for fuzzers that call the services directly.
     pub fn direct(who: Who) -> Self {
         let connections = Arc::new(Semaphore::new(NODE_CONNECTIONS_EACH.size()));
         let bytes = Semaphore::new(NODE_BYTES_IN_FLIGHT.size());
         Self { who, shares: Arc::new(Shares { connections, bytes }) }
     }
 
-    /// The one gateway that it may see and ask about; None: all.
+    /// The only gateway that it may see and ask about; `None` for all.
     pub fn gateway(&self) -> Option<&str> {
         match &self.who {
             Who::Local { .. } => None,
@@ -66,7 +62,7 @@ impl Caller {
         }
     }
 
-    /// Whether it may open a stream under these names of `node`.
+    /// Whether it may open a stream with these names in `node`.
     pub fn may_be(&self, node_id: &str, gateway: Option<&str>) -> Result<(), Status> {
         let Who::Node { gateway: own, id } = &self.who else { return Ok(()) };
         if id != node_id {
@@ -82,7 +78,7 @@ impl Caller {
         Ok(())
     }
 
-    /// Room for so many bytes of a call; given back when this is dropped.
+    /// Reserves this many bytes for a call; released on drop.
     pub(super) fn room(&self, bytes: usize) -> Result<Room, Status> {
         let count = u32::try_from(bytes).unwrap_or(u32::MAX);
         match self.shares.bytes.try_acquire_many(count) {
@@ -93,7 +89,7 @@ impl Caller {
     }
 }
 
-/// Bytes that are taken.
+/// Reserved bytes.
 #[derive(Debug)]
 pub(super) struct Room {
     shares: Arc<Shares>,
@@ -106,14 +102,14 @@ impl Drop for Room {
     }
 }
 
-/// Everybody who is connected.
+/// All connected callers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Callers {
     known: Arc<Mutex<HashMap<Who, Weak<Shares>>>>,
 }
 
 impl Callers {
-    /// One more connection; None when there are too many of this identity.
+    /// Adds a connection; `None` if this identity has too many.
     pub(super) fn come(&self, who: Who) -> Option<(Caller, Place)> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let shares = known.get(&who).and_then(Weak::upgrade).unwrap_or_else(|| {

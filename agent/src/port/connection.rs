@@ -1,4 +1,4 @@
-//! A connection that has been let in.
+//! An admitted connection.
 
 use std::io;
 use std::pin::Pin;
@@ -14,17 +14,17 @@ use tonic::transport::server::Connected;
 
 use super::caller::{Caller, Place};
 
-/// The preface of HTTP/2 and the head of the frame that follows it.
+/// The preface of HTTP/2 and the header of the following frame.
 const GREETING_BYTES: usize = 24 + 9;
 
-/// The bytes of a connection.
+/// The byte stream of a connection.
 #[derive(Debug)]
 pub(super) enum Io {
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection of a known caller. It gives up its places when it is dropped.
+/// A connection of an authenticated caller. It releases its slots on drop.
 #[derive(Debug)]
 pub struct Connection {
     io: Io,
@@ -60,7 +60,7 @@ impl Connected for Connection {
     }
 }
 
-/// Calls the method of whichever stream it is.
+/// Calls the method of either kind of stream.
 macro_rules! stream {
     ($io:expr, $method:ident $(, $argument:expr)*) => {
         match $io {

@@ -1,4 +1,4 @@
-//! `imp-agent node-certificate`: says who an Envoy is that comes over TCP.
+//! `imp-agent node-certificate`: issues the certificate of an Envoy that connects over TCP.
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ use thiserror::Error;
 use super::authority::{self, Authority, AuthorityError, NodeName};
 use crate::identity::IdentityFile;
 
-/// Why none was issued.
+/// The reason why none was issued.
 #[derive(Debug, Error)]
 pub enum IssueError {
-    /// The certificate.
+    /// The certificate cannot be made or written.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// The agent's own identity.
+    /// The agent's own identity cannot be read.
     #[error(transparent)]
     Identity(#[from] FileFault),
-    /// It has no cluster yet.
+    /// The agent is not registered, so it has no cluster yet.
     #[error("{0}: this agent is not registered; start it with a registration token first")]
     NotRegistered(String),
 }
 
-/// Issues a certificate for the node, for one gateway or all, and writes what Envoy needs to `out`.
+/// Issues a certificate for the node, for one gateway or all, and writes Envoy's files to `out`.
 pub fn issue(
     state_dir: &Path,
     gateway: Option<uuid::Uuid>,

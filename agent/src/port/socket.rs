@@ -1,4 +1,4 @@
-//! The Unix socket: made so that nobody else can connect to it, or stand in for it, at any moment.
+//! The Unix socket, created so that nobody else can connect to it, or replace it, at any moment.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -12,61 +12,59 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tokio::net::UnixListener;
 
-/// Why there is no socket.
+/// The reason why there is no socket.
 #[derive(Debug, Error)]
 pub enum SocketError {
-    /// The kernel's limit.
+    /// The path exceeds the kernel's limit.
     #[error(
         "--xds-listen unix:{path}: {length} bytes are too long for the path of a socket, at most {MAX_PATH}; choose a shorter one"
     )]
     TooLong {
-        /// As given, made absolute.
+        /// The absolute path.
         path: String,
         /// Its length.
         length: usize,
     },
-    /// A living process serves it.
+    /// A running process serves it.
     #[error("--xds-listen unix:{0}: another process serves it; stop that, or choose another path")]
     InUse(String),
-    /// It would be overwritten.
+    /// The path is a file that would be overwritten.
     #[error("--xds-listen unix:{0}: that is a file and no socket; choose another path")]
     NotASocket(String),
-    /// Somebody else could put his own socket there.
+    /// Another user could replace the socket.
     #[error(
         "--xds-listen unix:{path}: every user may write to {directory}; choose a directory of the agent's own"
     )]
     OpenDirectory {
-        /// As given.
+        /// The path as configured.
         path: String,
-        /// Its directory.
         directory: String,
     },
-    /// The state directory is the agent's alone.
+    /// The state directory is closed to other users.
     #[error(
         "--envoy-uid: another user cannot enter the state directory; choose --xds-listen unix:PATH outside of it"
     )]
     Closed,
-    /// Anything else.
+    /// Another I/O error.
     #[error("--xds-listen unix:{path}: {why}")]
     Io {
-        /// As given.
+        /// The path as configured.
         path: String,
-        /// In words.
         why: io::Error,
     },
 }
 
-/// `sun_path` holds 107 bytes and an end; the socket is made under a path that is 3 bytes longer.
+/// `sun_path` holds 107 bytes and a NUL; the socket is created under a path that is 3 bytes longer.
 const MAX_PATH: usize = 104;
 
-/// A socket that is served. Its file goes when this is dropped.
+/// A served socket. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// Whose socket it is.
+    /// The owner of the socket.
     pub(super) uid: u32,
-    /// Held for as long as the socket is served.
+    /// Held while the socket is served.
     _lock: File,
 }
 
@@ -76,8 +74,8 @@ impl Drop for Socket {
     }
 }
 
-/// Serves `path`. With `others`, users that the file's mode would keep out may connect; who they are
-/// is asked of the kernel.
+/// Serves `path`. With `others`, users that the file's mode would exclude may connect; the kernel
+/// identifies them.
 pub(super) fn bind(path: &Path, others: bool) -> Result<Socket, SocketError> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let shown = || path.display().to_string();
@@ -92,7 +90,7 @@ pub(super) fn bind(path: &Path, others: bool) -> Result<Socket, SocketError> {
     enter(&path, directory, others)?;
     let lock = lock(&path)?;
     make_room(&path)?;
-    // Made where nobody else may enter, and moved when its mode is right.
+    // Created in a directory that nobody else can enter, and moved once its mode is right.
     let draft = directory.join(format!(".{}", name.display()));
     let listener = draw(&draft, &path, others).map_err(failed)?;
     let uid = std::fs::symlink_metadata(&path).map_err(failed)?.uid();
@@ -112,7 +110,7 @@ fn enter(path: &Path, directory: &Path, others: bool) -> Result<(), SocketError>
     Ok(())
 }
 
-/// Two agents that start together see each other by this, whatever the socket looks like.
+/// Excludes a second agent, whatever the state of the socket's file.
 fn lock(path: &Path) -> Result<File, SocketError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -127,7 +125,7 @@ fn lock(path: &Path) -> Result<File, SocketError> {
     }
 }
 
-/// Only the socket of a process that has ended may be replaced.
+/// Removes the socket of a process that has ended, and nothing else.
 fn make_room(path: &Path) -> Result<(), SocketError> {
     let shown = || path.display().to_string();
     match std::fs::symlink_metadata(path) {

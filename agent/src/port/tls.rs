@@ -1,4 +1,4 @@
-//! TLS towards Envoys that are elsewhere: both sides show a certificate of the agent's authority.
+//! TLS for Envoys on other machines: both sides show a certificate of the agent's authority.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 use super::authority::{Authority, NodeName};
 use super::caller::Who;
 
-/// Whoever comes without a certificate of `authority` is refused in the handshake.
+/// Refuses peers without a certificate of `authority` in the handshake.
 pub(super) fn acceptor(authority: &Authority) -> Result<TlsAcceptor, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let ca = authority.certificate().map_err(|error| text(&error))?;
@@ -37,7 +37,7 @@ pub(super) fn acceptor(authority: &Authority) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Who the other side of a finished handshake is, by its certificate.
+/// The peer's identity, from its certificate.
 pub(super) fn who(stream: &TlsStream<TcpStream>) -> Option<Who> {
     let (_, session) = stream.get_ref();
     let certificate =

@@ -129,7 +129,7 @@ async fn a_new_life_that_was_only_begun_is_finished_at_the_next_start() {
     let (first, _) = told(&usage).await;
     usage.acknowledged(first.sequence, clock::now());
     (0..2).for_each(|_| call(&engine, clock::now()));
-    // Killed after the head was written, before any counter.
+    // Killed after the header was written, before any counter.
     ledger.rebase();
     let (engine, _ledger, _usage) = open(directory.path());
     assert_eq!(allowed(&engine), 2);
@@ -162,7 +162,7 @@ fn no_byte_of_the_file_stops_it_and_what_is_whole_goes_on() {
         let (engine, ledger, again) = open(directory.path());
         let before = allowed(&engine);
         assert!(before <= 8, "seed {seed}: {before} calls, and 8 were made");
-        // A count that went down must not be told in the life in which it was higher.
+        // A count that decreased must not be reported in the epoch in which it was higher.
         assert!(before == 8 || again.ledger.epoch() != epoch, "seed {seed}");
         partly += u32::from((1..8).contains(&before));
         call(&engine, clock::now());

@@ -1,8 +1,8 @@
-//! The intermediate form: what every renderer (xDS now, Gateway API later) starts from.
+//! The intermediate representation that every renderer (xDS now, Gateway API later) starts from.
 //!
-//! Values of these types cannot be malformed: [`Gateway::parse`] and [`Publish::parse`] refuse what
-//! a renderer could not render safely. The control plane has checked all of it before; this is the
-//! second fence, so that whatever reaches an agent cannot break its Envoys.
+//! Values of these types are always well-formed: [`Gateway::parse`] and [`Publish::parse`] refuse
+//! what a renderer could not render safely. The control plane has already checked everything; this
+//! second check ensures that nothing that reaches an agent can break its Envoys.
 
 mod backend;
 mod error;

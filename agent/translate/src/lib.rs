@@ -1,9 +1,9 @@
-//! From publishes to what a renderer makes of them. Pure: no I/O, no clock, no randomness.
+//! Renders publishes for a data plane. Pure: no I/O, no clock, no randomness.
 //!
-//! [`ir`] parses what came over the wire into types that cannot be malformed: the floor on which every
-//! renderer stands. [`xds`] is the one renderer there is: it makes Envoy's resources of those types,
-//! and its [`Assembly`] keeps the state of one agent's configuration, so that a change costs what it
-//! touches, and a refusal falls back alone.
+//! [`ir`] parses messages into types that are always well-formed and that every renderer starts
+//! from. [`xds`] is the only renderer so far: it makes Envoy's resources of those types, and its
+//! [`Assembly`] keeps the state of one agent's configuration, so that the cost of a change depends
+//! only on what it affects, and a rejected publish falls back alone.
 
 pub mod ir;
 pub mod xds;

@@ -1,4 +1,4 @@
-//! Envoy's side: one renderer per kind of resource, and the assembly of what they render.
+//! The renderer for Envoy: one module per kind of resource, and the assembly of what they render.
 
 pub mod assembly;
 mod canon;

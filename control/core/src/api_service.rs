@@ -1,4 +1,4 @@
-//! An API service: the blueprint of an API. It knows no gateway and no cluster.
+//! An API service: the definition of an API. It is independent of gateways and clusters.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,27 +14,27 @@ use crate::{
     ApiServiceId, BackendId, Check, Meta, TenantId, Transition, Violations, grammar, route_order,
 };
 
-/// What a caller writes of an API service.
+/// The writable fields of an API service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiServiceSpec {
-    /// With `version`, unique in the tenant.
+    /// Unique in the tenant together with `version`.
     #[schema(example = "payment-service")]
     pub name: String,
     /// The API's version, not the object's.
     #[serde(default = "first")]
     #[schema(example = "v1")]
     pub api_version: String,
-    /// For people.
+    /// A description for people.
     #[serde(default)]
     pub description: String,
-    /// Which calls go where.
+    /// Which calls go to which backend.
     #[serde(default)]
     pub routes: Vec<Route>,
     /// The upstreams.
     #[serde(default)]
     pub backends: Vec<Backend>,
-    /// Of the service or of single routes.
+    /// Policies of the service or of single routes.
     #[serde(default)]
     pub policies: Vec<Policy>,
 }
@@ -48,7 +48,7 @@ impl Check for ApiServiceSpec {
         v.take("name", grammar::name(&self.name));
         v.take("api_version", grammar::name(&self.api_version));
         v.take("description", grammar::description(&self.description));
-        // What is counted comes before what is read.
+        // Counts come first, so that an input that is too large is not checked in detail.
         let counted = [
             v.at_most("routes", self.routes.len(), &caps::ROUTES_PER_SERVICE),
             v.at_most("backends", self.backends.len(), &caps::BACKENDS_PER_SERVICE),
@@ -82,8 +82,8 @@ fn distinct<'a>(v: &mut Violations, list: &str, names: impl Iterator<Item = &'a 
 }
 
 impl ApiServiceSpec {
-    /// A word that this release does not know, and its field. Types of policy are told apart
-    /// ([`crate::policy::PolicyConfig::Unknown`]).
+    /// A word that this release does not know, with its field. Unknown policy types are handled
+    /// separately ([`crate::policy::PolicyConfig::Unknown`]).
     pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
         let routes = self.routes.iter().find_map(Route::newer_word);
         let backends = || self.backends.iter().find_map(Backend::newer_word);
@@ -127,13 +127,14 @@ impl ApiServiceSpec {
         });
     }
 
-    /// How many routes, backends, policies and parts of policies it holds: how much work it is.
+    /// The number of routes, backends, policies and parts of policies: a measure of the work it
+    /// causes.
     pub fn parts(&self) -> usize {
         let policies: usize = self.policies.iter().map(|policy| 1 + policy.config.parts()).sum();
         self.routes.len() + self.backends.len() + policies
     }
 
-    /// Whether every upstream is one that the deployment lets tenants reach.
+    /// Checks that the deployment lets tenants use every upstream.
     pub fn check_upstreams(&self, policy: &UpstreamPolicy, v: &mut Violations) {
         v.each("backends", &self.backends, |v, backend| {
             v.each("endpoints", &backend.endpoints, |v, endpoint| {
@@ -142,13 +143,13 @@ impl ApiServiceSpec {
         });
     }
 
-    /// Backends by name and by id, which is how routes refer to them.
+    /// Maps the names and ids of backends, either of which routes may use.
     pub fn backend_names(&self) -> HashMap<String, BackendId> {
         let by_name = self.backends.iter().map(|b| (b.name.clone(), b.id));
         by_name.chain(self.backends.iter().map(|b| (b.id.to_string(), b.id))).collect()
     }
 
-    /// Takes over the ids of parts that were there before under the same name.
+    /// Gives parts the ids that parts of the same name had before.
     pub fn keep_ids(&mut self, before: &Self) {
         let ids: HashMap<_, _> = before.backends.iter().map(|b| (b.name.as_str(), b.id)).collect();
         for backend in &mut self.backends {
@@ -168,18 +169,16 @@ impl ApiServiceSpec {
 /// An API service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiService {
-    /// Its id.
+    /// The service's unique id.
     pub id: ApiServiceId,
-    /// Its owner.
+    /// The tenant that owns it.
     pub tenant_id: TenantId,
-    /// Where it stands.
+    /// Its state in the life cycle.
     pub status: ApiServiceStatus,
     /// Counts the changes of `spec`. A publish holds a frozen copy of one revision.
     pub revision: i64,
-    /// What was written.
     #[serde(flatten)]
     pub spec: ApiServiceSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
@@ -189,17 +188,17 @@ states! {
     pub enum ApiServiceStatus {
         /// Never published.
         Draft,
-        /// In at least one publish so far.
+        /// In at least one publish, now or earlier.
         Published,
-        /// Serves on, enters no new publish.
+        /// Still served, but enters no new publish.
         Deprecated,
-        /// Over.
+        /// Retired; final.
         Retired,
     }
 }
 
 impl ApiServiceStatus {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Newer(word) => word.as_str(),
@@ -210,7 +209,7 @@ impl ApiServiceStatus {
         }
     }
 
-    /// Entering a publish.
+    /// Enters a publish.
     pub fn publish(self) -> Result<Self, Transition> {
         match self {
             Self::Draft | Self::Published => Ok(Self::Published),
@@ -218,7 +217,7 @@ impl ApiServiceStatus {
         }
     }
 
-    /// No new publishes from now on.
+    /// Enters no new publishes from now on.
     pub fn deprecate(self) -> Result<Self, Transition> {
         match self {
             Self::Published => Ok(Self::Deprecated),
@@ -226,7 +225,7 @@ impl ApiServiceStatus {
         }
     }
 
-    /// Over; the caller makes sure that nothing serves it.
+    /// Retires it; the caller ensures that nothing serves it.
     pub fn retire(self) -> Result<Self, Transition> {
         match self {
             Self::Draft | Self::Deprecated => Ok(Self::Retired),

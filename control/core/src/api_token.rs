@@ -8,19 +8,19 @@ use utoipa::ToSchema;
 use crate::role::Role;
 use crate::{ApiTokenId, Check, CustomerId, Meta, TenantId, Violations, grammar};
 
-/// What a caller writes of a token.
+/// The writable fields of an API token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiTokenSpec {
-    /// What it is for.
+    /// A name that says what it is for.
     #[schema(example = "ci")]
     pub name: String,
-    /// At least one. Operator roles and tenant roles do not mix.
+    /// At least one. Operator roles cannot be combined with tenant roles.
     pub roles: Vec<Role>,
-    /// Needed with, and only with, customer roles.
+    /// Required with, and only allowed with, customer roles.
     #[serde(default)]
     pub customer_id: Option<CustomerId>,
-    /// Never, when absent.
+    /// When it expires; never when absent.
     #[serde(default)]
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -52,22 +52,20 @@ impl Check for ApiTokenSpec {
     }
 }
 
-/// A token; its secret was shown once.
+/// An API token; its secret is shown only at creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiToken {
-    /// Its id.
+    /// The token's unique id.
     pub id: ApiTokenId,
-    /// None: an operator's.
+    /// The tenant that it acts in; absent for an operator's token.
     pub tenant_id: Option<TenantId>,
-    /// What was written.
     #[serde(flatten)]
     pub spec: ApiTokenSpec,
-    /// To recognise it by.
+    /// The start of the secret, to recognise the token.
     #[schema(example = "imp_pat_3kTz")]
     pub prefix: String,
-    /// Set when it was revoked, for good.
+    /// When it was revoked, permanently.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }

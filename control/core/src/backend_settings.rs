@@ -1,4 +1,4 @@
-//! How a gateway deals with a backend: retries, ejection, health checks, TLS.
+//! How a gateway treats a backend: retries, outlier detection, health checks, TLS.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -9,27 +9,28 @@ use utoipa::ToSchema;
 use crate::check::Fault;
 use crate::{Violations, grammar};
 
-/// How often a call is tried again, on another endpoint if there is one.
+/// How often a call is retried, on another endpoint if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retries {
-    /// 0 to 5. Calls that no endpoint has seen; GET, HEAD and OPTIONS also when the connection broke
-    /// before an answer.
+    /// 0 to 5 retries of calls that no endpoint has seen; of GET, HEAD and OPTIONS also when the
+    /// connection broke before an answer.
     pub attempts: u32,
 }
 
-/// Takes endpoints out that fail one call after the other. The last one stays.
+/// Ejects endpoints that fail repeatedly. The last one stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutlierDetection {
     /// True when absent.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Connections that failed, one after the other; 502, 503 and 504 answers likewise. 1 to 100; 5 when
-    /// absent.
+    /// Consecutive failures that eject an endpoint: failed connections, and answers of 502, 503 or
+    /// 504. 1 to 100; 5 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<u32>,
-    /// Milliseconds for the first time, longer each time. 1,000 to 300,000; 10,000 when absent.
+    /// Milliseconds of the first ejection; later ones last longer. 1,000 to 300,000; 10,000 when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ejection_ms: Option<u32>,
 }
@@ -38,43 +39,44 @@ fn yes() -> bool {
     true
 }
 
-/// Asks endpoints regularly whether they work.
+/// Checks endpoints regularly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// Of a GET that is answered with 200; a connection is enough when absent.
+    /// The path of a GET that must be answered with 200; when absent, a connection is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "/healthz")]
     pub path: Option<String>,
-    /// The `Host` of that request; the endpoint's address when absent.
+    /// The `Host` header of that request; the endpoint's address when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Milliseconds between two. 1,000 to 300,000; 10,000 when absent.
+    /// Milliseconds between two checks. 1,000 to 300,000; 10,000 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<u32>,
-    /// Milliseconds until one has failed. 100 to 60,000; 1,000 when absent.
+    /// Milliseconds after which a check has failed. 100 to 60,000; 1,000 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u32>,
-    /// So many good ones in a row bring an endpoint back. 1 to 10; 2 when absent.
+    /// Consecutive successes that bring an endpoint back. 1 to 10; 2 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy_threshold: Option<u32>,
-    /// So many bad ones in a row take it out. 1 to 10; 3 when absent.
+    /// Consecutive failures that remove an endpoint. 1 to 10; 3 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unhealthy_threshold: Option<u32>,
 }
 
-/// Speaks TLS to the endpoints, and verifies who they are.
+/// Uses TLS to the endpoints and verifies their certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
-    /// The name that the certificate must be for; the endpoints' own when absent, which is one name then.
+    /// The name that the certificate must have. When absent, the endpoints' own name, of which
+    /// there must be only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "api.example.com")]
     pub sni: Option<String>,
     /// Certificates of authorities, PEM; the system's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// Verifies nothing.
+    /// Disables verification.
     #[serde(default, skip_serializing_if = "crate::stored::is_default")]
     pub insecure: bool,
 }
@@ -120,7 +122,8 @@ impl HealthCheck {
         within(v, "unhealthy_threshold", self.unhealthy_threshold, 1, 10);
     }
 
-    /// Envoy connects for a check whatever a name has become meanwhile, so only addresses will do.
+    /// Envoy connects for a check to whatever address a name has by then, so only addresses are
+    /// allowed.
     pub(crate) fn check_endpoints<'a>(
         v: &mut Violations,
         mut hosts: impl Iterator<Item = &'a str>,
@@ -141,7 +144,7 @@ impl UpstreamTls {
         if self.insecure && self.ca.is_some() {
             v.add("ca", "conflict", "with `insecure` nothing is verified");
         }
-        // All addresses are one name: each is expected of itself.
+        // Addresses count as one name: each is verified against itself.
         let name = |host: &str| match is_address(host) {
             true => None,
             false => Some(host.trim_end_matches('.').to_ascii_lowercase()),

@@ -1,10 +1,10 @@
-//! What is wrong with an input, field by field.
+//! Validation of inputs, field by field.
 
 use imp_grammar::caps::{self, Cap};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// One fault of an input, as it stands in `errors[]` of a problem document.
+/// One fault of an input, as shown in `errors[]` of a problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Violation {
     /// JSON pointer (RFC 6901) to the field.
@@ -17,7 +17,7 @@ pub struct Violation {
     pub detail: String,
 }
 
-/// Collects violations while walking an input; knows where it stands.
+/// Collects violations while walking an input; tracks the current pointer.
 #[derive(Debug, Default)]
 pub struct Violations {
     at: String,
@@ -25,14 +25,14 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// Nothing found yet, standing at the root.
+    /// Starts empty, at the root.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Records a fault of the field `name` below the current place.
+    /// Records a fault of the field `name` below the current pointer.
     pub fn add(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
-        // An input of thousands of faults does not get an answer of megabytes.
+        // Bounded, so that an input with thousands of faults does not get an answer of megabytes.
         if !caps::FAULTS_TOLD.admits(self.found.len() + 1) {
             return;
         }
@@ -40,7 +40,7 @@ impl Violations {
         self.found.push(Violation { pointer, code, detail: detail.into() });
     }
 
-    /// Records a list that is longer than its cap; whether it is within.
+    /// Records a fault if a list is longer than its cap. Returns whether it is within the cap.
     pub fn at_most(&mut self, name: &str, length: usize, cap: &Cap) -> bool {
         if !cap.admits(length) {
             self.add(name, "too_many", format!("at most {}", cap.value));
@@ -48,12 +48,12 @@ impl Violations {
         cap.admits(length)
     }
 
-    /// Records `result`'s error, if it is one, and hands back its value.
+    /// Records `result`'s error, if any, and returns its value.
     pub fn take<T>(&mut self, name: &str, result: Result<T, Fault>) -> Option<T> {
         result.map_err(|fault| self.add(name, fault.code, fault.detail)).ok()
     }
 
-    /// Walks into the field `name` (or list index) for the length of `inside`.
+    /// Runs `inside` with the pointer at the field `name` (or list index).
     pub fn within(&mut self, name: impl ToString, inside: impl FnOnce(&mut Self)) {
         let outer = self.at.len();
         self.at = self.pointer(&name.to_string());
@@ -61,7 +61,7 @@ impl Violations {
         self.at.truncate(outer);
     }
 
-    /// Walks into every element of a list.
+    /// Runs a check for every element of a list.
     pub fn each<'a, T: 'a>(
         &mut self,
         name: &str,
@@ -75,7 +75,7 @@ impl Violations {
         });
     }
 
-    /// Everything found.
+    /// Returns all violations as the error.
     pub fn into_result(self) -> Result<(), Vec<Violation>> {
         if self.found.is_empty() { Ok(()) } else { Err(self.found) }
     }
@@ -85,7 +85,7 @@ impl Violations {
     }
 }
 
-/// What is wrong with one value, by itself.
+/// What is wrong with a single value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// A stable word for programs.
@@ -95,21 +95,20 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault with its code and its sentence.
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
     }
 }
 
-/// An input that can say what is wrong with it beyond what its types say.
+/// An input with rules beyond its types.
 pub trait Check {
     /// Records every fault.
     fn check(&self, v: &mut Violations);
 
-    /// Brings an input without a fault into the form in which it is stored and compared.
+    /// Converts a valid input to the form in which it is stored and compared.
     fn canonicalise(&mut self) {}
 
-    /// All faults at once, so that a caller need not mend them one by one.
+    /// Returns all faults at once, so that a caller need not fix them one by one.
     fn checked(&self) -> Result<(), Vec<Violation>> {
         let mut violations = Violations::new();
         self.check(&mut violations);

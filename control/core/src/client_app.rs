@@ -1,17 +1,17 @@
-//! A client app: a program of a customer's that calls APIs.
+//! A client app: a customer's program that calls APIs.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{Check, ClientAppId, CustomerId, Meta, TenantId, Violations, grammar};
 
-/// What a caller writes of an app.
+/// The writable fields of a client app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientAppSpec {
-    /// Whose it is.
+    /// The customer that owns it.
     pub customer_id: CustomerId,
-    /// Unique with the customer.
+    /// Unique in the customer.
     #[schema(example = "web shop")]
     pub name: String,
 }
@@ -25,14 +25,12 @@ impl Check for ClientAppSpec {
 /// A client app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClientApp {
-    /// Its id.
+    /// The app's unique id.
     pub id: ClientAppId,
-    /// The provider.
+    /// The tenant of the API provider.
     pub tenant_id: TenantId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: ClientAppSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }

@@ -1,4 +1,4 @@
-//! Clusters, the agents in them, and the tokens that let an agent in.
+//! Clusters, their agents, and the tokens that agents register with.
 
 use std::collections::BTreeMap;
 
@@ -10,22 +10,22 @@ use utoipa::ToSchema;
 use crate::port::{PortRange, usual_ranges};
 use crate::{AgentId, Check, ClusterId, Meta, RegistrationTokenId, Violations, grammar};
 
-/// What a caller writes of a cluster.
+/// The writable fields of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSpec {
-    /// Unique, a DNS label.
+    /// Unique; a DNS label.
     #[schema(example = "kr-seoul")]
     pub name: String,
-    /// Where it is.
+    /// The region that it is in.
     #[serde(default)]
     #[schema(example = "ap-northeast-2")]
     pub region: String,
-    /// Whose it is.
+    /// The provider that runs it.
     #[serde(default)]
     #[schema(example = "aws")]
     pub cloud_provider: String,
-    /// To find it by.
+    /// Labels to search by.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// The ports that gateways may listen on here; 80, 443 and 1024 to 65535 when absent.
@@ -53,21 +53,19 @@ impl Check for ClusterSpec {
 /// A cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cluster {
-    /// Its id.
+    /// The cluster's unique id.
     pub id: ClusterId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: ClusterSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
 
-/// What a caller writes of a registration token.
+/// The writable fields of a registration token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrationTokenSpec {
-    /// What it is for.
+    /// A description that says what it is for.
     #[serde(default)]
     pub description: String,
 }
@@ -78,78 +76,76 @@ impl Check for RegistrationTokenSpec {
     }
 }
 
-/// Lets one agent register with one cluster, once, within 15 minutes.
+/// Admits one agent to one cluster, once, within 15 minutes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RegistrationToken {
-    /// Its id.
+    /// The token's unique id.
     pub id: RegistrationTokenId,
-    /// The one cluster.
+    /// The cluster that it admits to.
     pub cluster_id: ClusterId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: RegistrationTokenSpec,
-    /// To recognise it by.
+    /// The start of the secret, to recognise the token.
     #[schema(example = "imp_reg_3kTz")]
     pub prefix: String,
-    /// After this it is refused.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
-    /// Set by the registration that used it.
+    /// When an agent registered with it.
     pub used_at: Option<DateTime<Utc>>,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
 
 impl RegistrationToken {
-    /// How long one lives.
+    /// How long a token is valid.
     pub const LIFETIME: TimeDelta = TimeDelta::minutes(15);
 }
 
-/// An agent, as registered.
+/// A registered agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Agent {
-    /// Its id.
+    /// The agent's unique id.
     pub id: AgentId,
-    /// Where it is.
+    /// The cluster that it serves.
     pub cluster_id: ClusterId,
-    /// As of the last heartbeat and the clock.
+    /// The status as of the last heartbeat and the current time.
     pub status: AgentStatus,
-    /// Its build.
+    /// The version of the agent's program.
     pub agent_version: String,
-    /// The machine that registered.
+    /// The host that registered.
     pub hostname: String,
-    /// The last heartbeat.
+    /// The time of the last heartbeat.
     pub last_seen_at: Option<DateTime<Utc>>,
     /// The Envoys connected to it, as of the last heartbeat.
     pub nodes: Vec<AgentNode>,
-    /// What its build can serve, as of the last heartbeat; absent when its release doesn't say.
+    /// What its release supports, as of the last heartbeat; absent when the release does not report
+    /// it.
     pub capabilities: Option<Capabilities>,
-    /// When two processes last used this identity at the same time: a copied state directory, or a
-    /// thief.
+    /// When two processes last used this identity at the same time: a copied or stolen state
+    /// directory.
     pub duplicate_seen_at: Option<DateTime<Utc>>,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
 
-/// What an agent's build can serve, in the words of the API.
+/// What an agent's release supports, in the words of the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Capabilities {
-    /// Types of policies.
+    /// Supported policy types.
     pub policy_types: Vec<String>,
-    /// Ways in which callers prove who they are.
+    /// Supported ways of authenticating callers.
     pub auth_modes: Vec<String>,
-    /// Classes of gateways.
+    /// Supported classes of gateways.
     pub gateway_classes: Vec<String>,
-    /// What else of routes and backends.
+    /// Other supported features of routes and backends.
     pub features: Vec<String>,
-    /// Settings of gateways.
+    /// Supported settings of gateways.
     pub gateway_settings: Vec<String>,
 }
 
 impl Capabilities {
-    /// Of the last release whose agents don't say. This list is not extended.
+    /// The capabilities of the last release whose agents do not report them. Must not be extended.
     pub fn unsaid() -> Self {
         let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
         let types = ["rate_limit", "request_headers", "response_headers", "ip_access", "cors"];
@@ -168,11 +164,11 @@ impl Capabilities {
 pub struct AgentNode {
     /// Envoy's `node.id`.
     pub id: String,
-    /// The gateway it serves; all of the cluster's when absent.
+    /// The gateway that it serves; all of the cluster's when absent.
     pub gateway_id: Option<String>,
     /// Envoy's version.
     pub envoy_version: String,
-    /// Since when.
+    /// Since when it is connected.
     pub connected_at: DateTime<Utc>,
 }
 
@@ -180,15 +176,15 @@ pub struct AgentNode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentStatus {
-    /// Never connected so far.
+    /// Has never connected.
     Registered,
-    /// Heard of within [`AgentStatus::STALE_AFTER`].
+    /// The last heartbeat is more recent than [`AgentStatus::STALE_AFTER`].
     Connected,
-    /// Silent for longer than that.
+    /// The last heartbeat is older than that.
     Stale,
-    /// Silent for longer than [`AgentStatus::DISCONNECTED_AFTER`].
+    /// The last heartbeat is older than [`AgentStatus::DISCONNECTED_AFTER`].
     Disconnected,
-    /// Never again.
+    /// Shut out permanently.
     Revoked,
 }
 
@@ -198,7 +194,7 @@ impl AgentStatus {
     /// Five minutes.
     pub const DISCONNECTED_AFTER: TimeDelta = TimeDelta::minutes(5);
 
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Registered => "registered",
@@ -209,7 +205,7 @@ impl AgentStatus {
         }
     }
 
-    /// The state that the last sign of life implies now.
+    /// The status that the time of the last heartbeat implies now.
     pub fn at(now: DateTime<Utc>, last_seen: Option<DateTime<Utc>>, revoked: bool) -> Self {
         if revoked {
             return Self::Revoked;

@@ -12,25 +12,25 @@ use crate::{Violations, grammar};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValueMatch {
-    /// Of the header or parameter.
+    /// The name of the header or parameter.
     pub name: String,
-    /// How its value must be.
+    /// The rule for its value.
     pub value: ValueRule,
 }
 
-/// One way to match a value.
+/// A rule for a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", remote = "Self")]
 pub enum ValueRule {
-    /// Equal.
+    /// The value is equal.
     Exact(String),
-    /// Begins with.
+    /// The value begins with this.
     Prefix(String),
-    /// RE2 syntax, over the whole value. Of a query parameter: over what is sent, which is percent-encoded.
+    /// RE2 syntax, matching the whole value; for a query parameter the raw, percent-encoded value.
     Regex(String),
-    /// True: must be there. False: must not.
+    /// True: must be present. False: must be absent.
     Present(bool),
-    /// Of a newer release, in what is stored; no request may hold one.
+    /// Stored by a newer release; not allowed in requests.
     #[serde(skip)]
     Newer(NewerChoice),
 }
@@ -50,7 +50,7 @@ impl ValueRule {
     }
 }
 
-/// What this release does not know.
+/// The fault for a rule that this release does not know.
 pub(crate) fn unknown(newer: &NewerChoice) -> Fault {
     Fault::new("unknown_value", format!("this release does not know '{}'", newer.word()))
 }
@@ -59,7 +59,7 @@ fn never(why: impl Into<String>) -> Fault {
     Fault::new("never_matches", why)
 }
 
-/// Of a header: what Envoy compares has no blanks at its ends.
+/// Checks a header's rule: Envoy compares values without blanks at their ends.
 pub(crate) fn check_header(v: &mut Violations, header: &ValueMatch) {
     v.take("name", grammar::matched_header(&header.name));
     if v.take("value", header.value.check()).is_none() {
@@ -83,7 +83,7 @@ pub(crate) fn check_header(v: &mut Violations, header: &ValueMatch) {
     }
 }
 
-/// Of a query parameter.
+/// Checks a query parameter's rule.
 pub(crate) fn check_parameter(v: &mut Violations, parameter: &ValueMatch) {
     v.take("name", grammar::name(&parameter.name));
     if v.take("value", parameter.value.check()).is_some() {
@@ -105,7 +105,7 @@ fn spelled(parameter: &ValueMatch) -> Result<(), Fault> {
     Err(Fault::new("too_long", "name and value together are at most 450 bytes"))
 }
 
-/// Name and value are compared as they are sent.
+/// Checks name and expression, which Envoy compares with the raw query.
 fn as_sent(name: &str, regex: &str) -> Result<(), Fault> {
     let sent = |c: char| c.is_ascii_graphic() && !matches!(c, '&' | '=' | '#');
     if let Some(c) = name.chars().find(|c| !sent(*c)) {

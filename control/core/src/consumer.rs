@@ -1,4 +1,4 @@
-//! A consumer: a client app under a subscription. Calls are counted by it.
+//! A consumer: a client app under a subscription. Usage is counted per consumer.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -7,13 +7,13 @@ use crate::{
     Check, ClientAppId, ConsumerId, CustomerId, Meta, SubscriptionId, TenantId, Violations,
 };
 
-/// What a caller writes of a consumer.
+/// The writable fields of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsumerSpec {
-    /// What it may call.
+    /// The subscription that entitles it.
     pub subscription_id: SubscriptionId,
-    /// Who calls; of the same customer, once per subscription.
+    /// The app that calls; of the same customer, once per subscription.
     pub client_app_id: ClientAppId,
 }
 
@@ -24,16 +24,14 @@ impl Check for ConsumerSpec {
 /// A consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Consumer {
-    /// Its id.
+    /// The consumer's unique id.
     pub id: ConsumerId,
-    /// The provider.
+    /// The tenant of the API provider.
     pub tenant_id: TenantId,
-    /// The customer.
+    /// The customer of subscription and app.
     pub customer_id: CustomerId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: ConsumerSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }

@@ -1,4 +1,4 @@
-//! A credential: what a consumer shows at the gateway.
+//! A credential: what a consumer authenticates with at the gateway.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,22 +7,22 @@ use utoipa::ToSchema;
 use crate::stored::states;
 use crate::{Check, ConsumerId, CredentialId, CustomerId, Meta, TenantId, Transition, Violations};
 
-/// What a caller writes of a credential.
+/// The writable fields of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialSpec {
-    /// Whose it is.
+    /// The consumer that it belongs to.
     pub consumer_id: ConsumerId,
-    /// What it is.
+    /// The type of the credential.
     #[serde(rename = "type", default)]
     pub kind: CredentialType,
-    /// Never, when absent.
+    /// When it expires; never when absent.
     #[serde(default)]
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 states! {
-    /// What a credential is.
+    /// The types of credentials.
     #[derive(Default)]
     pub enum CredentialType {
         /// A key in `X-API-Key`.
@@ -34,7 +34,7 @@ states! {
 }
 
 impl CredentialType {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ApiKey => "api_key",
@@ -52,43 +52,41 @@ impl Check for CredentialSpec {
     }
 }
 
-/// A credential; its secret was shown once.
+/// A credential; its secret is shown only at creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Credential {
-    /// Its id.
+    /// The credential's unique id.
     pub id: CredentialId,
-    /// The provider.
+    /// The tenant of the API provider.
     pub tenant_id: TenantId,
-    /// The customer.
+    /// The customer of the consumer.
     pub customer_id: CustomerId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: CredentialSpec,
-    /// To recognise it by.
+    /// The start of the secret, to recognise the credential.
     #[schema(example = "imp_key_3kTz")]
     pub prefix: String,
-    /// To recognise it by.
+    /// The end of the secret, to recognise the credential.
     #[schema(example = "9f0Q")]
     pub last4: String,
-    /// Where it stands.
+    /// Whether it is active or revoked.
     pub status: CredentialStatus,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
 
 states! {
-    /// active -> revoked, for good. Expiry is the clock's business.
+    /// active -> revoked, permanently. Expiry depends on the time and is no state.
     pub enum CredentialStatus {
-        /// Opens.
+        /// Accepted at the gateway until it expires.
         Active,
-        /// Never opens again.
+        /// Permanently refused.
         Revoked,
     }
 }
 
 impl CredentialStatus {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Newer(word) => word.as_str(),
@@ -97,8 +95,8 @@ impl CredentialStatus {
         }
     }
 
-    /// Never opens again. Also from a state of a newer release, in which that release may let it open:
-    /// who revokes a key must not depend on which replica answers.
+    /// Revokes it permanently. Also from a state of a newer release, which may accept it in that
+    /// state: whether a key can be revoked must not depend on which replica answers.
     pub fn revoke(self) -> Result<Self, Transition> {
         match self {
             Self::Active | Self::Newer(_) => Ok(Self::Revoked),

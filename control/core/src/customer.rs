@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{Check, CustomerId, Meta, TenantId, Violations, grammar};
 
-/// What a caller writes of a customer.
+/// The writable fields of a customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomerSpec {
@@ -23,14 +23,12 @@ impl Check for CustomerSpec {
 /// A customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Customer {
-    /// Its id.
+    /// The customer's unique id.
     pub id: CustomerId,
-    /// Its provider.
+    /// The tenant of the API provider.
     pub tenant_id: TenantId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: CustomerSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }

@@ -1,5 +1,5 @@
-//! A domain: a name below which a tenant may take hostnames, once it has proven it by a DNS record
-//! or an operator has granted it.
+//! A domain: a name below which a tenant may claim hostnames, once the tenant has proven it by a
+//! DNS record or an operator has granted it.
 
 use chrono::{DateTime, Utc};
 use rand::distr::{Alphanumeric, SampleString as _};
@@ -10,7 +10,7 @@ use crate::hostname::{Reserved, reserved, reserved_fault};
 use crate::stored::states;
 use crate::{Check, DomainId, Meta, TenantId, Violations, grammar};
 
-/// What a caller writes of a domain.
+/// The writable fields of a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DomainSpec {
@@ -22,7 +22,7 @@ pub struct DomainSpec {
 impl Check for DomainSpec {
     fn check(&self, v: &mut Violations) {
         if let Some(name) = v.take("name", grammar::hostname(&self.name)) {
-            // What is local needs an operator, whom only the handler knows.
+            // Local names are left to the handler, which knows whether the caller is an operator.
             if reserved(&name) == Some(Reserved::Always) {
                 let fault = reserved_fault();
                 v.add("name", fault.code, fault.detail);
@@ -40,47 +40,45 @@ impl Check for DomainSpec {
 /// A domain of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Domain {
-    /// Its id.
+    /// The domain's unique id.
     pub id: DomainId,
-    /// Who wants it, or has it.
+    /// The tenant that claims or holds it.
     pub tenant_id: TenantId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: DomainSpec,
-    /// Where it stands.
+    /// Whether it is pending, verified or granted.
     pub status: DomainStatus,
     /// The DNS record that proves it.
     pub challenge: Challenge,
-    /// Since when the tenant has it.
+    /// Since when the tenant holds it.
     pub held_since: Option<DateTime<Utc>>,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
 
-/// A TXT record that only the owner of the domain can make. It is no secret.
+/// A TXT record that only the owner of the domain can create. It is not secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Challenge {
     /// The name of the TXT record.
     #[schema(example = "_imp-challenge.example.com")]
     pub record: String,
-    /// Its whole text.
+    /// The exact text of the record.
     #[schema(example = "imp-domain-verification=fQ0vN2kX7bYtR4mWzL1cS9dH")]
     pub value: String,
 }
 
 impl Challenge {
-    /// A new one, which nobody can guess.
+    /// Creates a challenge with a random token.
     pub fn new(name: &str) -> Self {
         Self::with_token(name, &Alphanumeric.sample_string(&mut crate::secret::rng(), 32))
     }
 
-    /// The one with this token.
+    /// The challenge with this token.
     pub fn with_token(name: &str, token: &str) -> Self {
         Self { record: format!("_imp-challenge.{name}"), value: format!("{}{token}", Self::PREFIX) }
     }
 
-    /// The part that differs from domain to domain.
+    /// The random part of the text.
     pub fn token(&self) -> &str {
         self.value.strip_prefix(Self::PREFIX).unwrap_or(&self.value)
     }
@@ -91,17 +89,17 @@ impl Challenge {
 states! {
     /// pending -> verified | granted; verified -> granted.
     pub enum DomainStatus {
-        /// Wanted. Several tenants may want the same.
+        /// Claimed but not proven. Several tenants may claim the same domain.
         Pending,
         /// Proven by its DNS record.
         Verified,
-        /// Given by an operator.
+        /// Granted by an operator.
         Granted,
     }
 }
 
 impl DomainStatus {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -113,14 +111,14 @@ impl DomainStatus {
 }
 
 impl DomainStatus {
-    /// Whether hostnames may be taken below it.
+    /// Whether hostnames below it may be used.
     pub fn is_held(self) -> bool {
         self != Self::Pending
     }
 }
 
 impl Domain {
-    /// The proof was found, or an operator gave it. The former way is kept while it holds.
+    /// Marks it as proven or granted. `held_since` stays if it was held before.
     #[must_use]
     pub fn held_as(self, status: DomainStatus, now: DateTime<Utc>) -> Self {
         let mut meta = self.meta;

@@ -13,28 +13,28 @@ use crate::{Check, ClusterId, GatewayId, Meta, TenantId, Violations, grammar};
 
 pub use settings::{EscapedSlash, GatewaySettings, UnderscoreHeaders};
 
-/// What a caller writes of a gateway.
+/// The writable fields of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GatewaySpec {
     /// Unique in the tenant.
     #[schema(example = "public")]
     pub name: String,
-    /// For people.
+    /// A description for people.
     #[serde(default)]
     pub description: String,
-    /// What serves it.
+    /// The data plane that serves it.
     #[serde(default)]
     pub gateway_class: GatewayClass,
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// What its listeners do to every call.
+    /// What its listeners do to every call, before routing.
     #[serde(default)]
     pub settings: GatewaySettings,
 }
 
 states! {
-    /// The data planes that the PRD names.
+    /// The data planes that are planned.
     #[derive(Default)]
     pub enum GatewayClass {
         /// Envoy, by xDS.
@@ -52,7 +52,7 @@ states! {
 }
 
 impl GatewayClass {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EnvoyGateway => "envoy-gateway",
@@ -64,15 +64,15 @@ impl GatewayClass {
         }
     }
 
-    /// Whether an agent of this release can serve it. What the agents of a cluster can is asked when
-    /// something is published there.
+    /// Whether agents of this release can serve it. Publishing also checks what the connected
+    /// agents support.
     pub fn has_driver(self) -> bool {
         self == Self::EnvoyGateway
     }
 }
 
 impl GatewaySpec {
-    /// A word of a listener or setting that this release does not know, and its field.
+    /// A word in a listener or setting that this release does not know, with its field.
     pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
         let mut protocols = self.listeners.iter().map(|listener| listener.protocol);
         let protocol = protocols.find_map(|protocol| Some(("protocol", protocol.newer_word()?)));
@@ -90,18 +90,18 @@ pub struct Listener {
     /// 1 to 65,535; unique in the gateway.
     #[schema(example = 8080)]
     pub port: u16,
-    /// What callers speak.
+    /// The protocol of clients.
     pub protocol: ListenerProtocol,
-    /// Publishes must have this hostname; any when absent.
+    /// The hostname that publishes must have; any when absent.
     #[serde(default)]
     pub hostname: Option<String>,
 }
 
-/// What listeners on one port of a cluster must have in common: one socket serves them all, and
-/// hosts decide. The hostname is no part of it.
+/// What all listeners on one port of a cluster must have in common, because one socket serves them.
+/// The hostname, which tells them apart, is not included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerSettings {
-    /// What callers speak.
+    /// The protocol of clients.
     pub protocol: ListenerProtocol,
     /// What the listener does to every call.
     #[serde(default, skip_serializing_if = "GatewaySettings::is_default")]
@@ -109,7 +109,7 @@ pub struct ListenerSettings {
 }
 
 impl ListenerSettings {
-    /// The first setting in which the two differ.
+    /// The first setting that differs.
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
         let protocol = (self.protocol != other.protocol).then_some("protocol");
         protocol.or_else(|| self.gateway.differences(other.gateway).next())
@@ -117,14 +117,14 @@ impl ListenerSettings {
 }
 
 impl GatewaySpec {
-    /// What a listener of it must share with other listeners on its port.
+    /// The settings that its listener must share with others on its port.
     pub fn settings_of(&self, listener: &Listener) -> ListenerSettings {
         ListenerSettings { protocol: listener.protocol, gateway: self.settings }
     }
 }
 
 words! {
-    /// What callers speak.
+    /// The protocol of clients.
     pub enum ListenerProtocol {
         /// HTTP/1.1 and HTTP/2 in the clear.
         Http = "HTTP",
@@ -196,25 +196,23 @@ impl Check for Listener {
 /// A gateway template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Gateway {
-    /// Its id.
+    /// The gateway's unique id.
     pub id: GatewayId,
-    /// Its owner.
+    /// The tenant that owns it.
     pub tenant_id: TenantId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: GatewaySpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
 
-/// A gateway is not accepted in a cluster.
+/// A cluster in which a gateway is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GatewayCondition {
-    /// Where.
+    /// The cluster that refuses it.
     pub cluster_id: ClusterId,
-    /// Why, in the words of the agent or of an Envoy.
+    /// The reason, as the agent or an Envoy reported it.
     pub last_error: PublishError,
-    /// Since when.
+    /// Since when it is refused.
     pub since: DateTime<Utc>,
 }

@@ -1,13 +1,12 @@
-//! The grammars of names, hosts, paths and headers: what is accepted, checked the way Envoy and
-//! the RFCs would.
+//! The grammars of names, hosts, paths and headers, checked as Envoy and the RFCs define them.
 
 use imp_grammar::hosts::{self, HostFault};
 use imp_grammar::{caps, headers, regexes, texts};
 
 use crate::check::Fault;
 
-/// 1-100 characters that can be seen, no blank at either end. Names are compared by people: what is
-/// drawn as nothing, turns the direction of text or looks like the plain blank is refused.
+/// 1-100 visible characters, no blank at either end. People compare names, so characters that are
+/// invisible, change the direction of text or look like a plain blank are refused.
 pub fn name(text: &str) -> Result<(), Fault> {
     let length = text.chars().count();
     if length == 0 || !caps::NAME_CHARACTERS.admits(length) || text.trim() != text {
@@ -36,7 +35,8 @@ pub fn slug(text: &str) -> Result<(), Fault> {
     ))
 }
 
-/// At most `max` characters for people to read: lines and tabs, nothing hidden.
+/// At most `max` characters of text for people: lines and tabs are allowed, hidden characters are
+/// not.
 pub fn text(value: &str, max: usize) -> Result<(), Fault> {
     if value.chars().count() > max {
         return Err(Fault::new("too_long", format!("at most {max} characters")));
@@ -47,12 +47,12 @@ pub fn text(value: &str, max: usize) -> Result<(), Fault> {
     }
 }
 
-/// A description: as [`text`], as long as descriptions are.
+/// A description: like [`text`], with the cap of descriptions.
 pub fn description(value: &str) -> Result<(), Fault> {
     text(value, caps::DESCRIPTION_CHARACTERS.size())
 }
 
-/// What a caller's value is compared with. Whatever callers may send, control characters aside.
+/// A value to compare a caller's value with: anything but control characters.
 pub fn match_value(value: &str) -> Result<(), Fault> {
     if value.chars().any(char::is_control) {
         return Err(Fault::new("invalid_value", "no control characters"));
@@ -63,8 +63,8 @@ pub fn match_value(value: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The canonical form of a hostname, as [`hosts::canonical`] has it, and as agents take it. Labels of
-/// non-ASCII text are written as A-labels (RFC 5891), which must be ones.
+/// Converts a hostname to its canonical form, as [`hosts::canonical`] defines it and agents expect
+/// it. Labels of non-ASCII text must be valid A-labels (RFC 5891).
 pub fn hostname(text: &str) -> Result<String, Fault> {
     let canonical = hosts::canonical(text).and_then(|name| match a_labels_decode(&name) {
         true => Ok(name),
@@ -79,7 +79,7 @@ pub fn hostname(text: &str) -> Result<String, Fault> {
     })
 }
 
-/// Every `xn--` label is what IDNA makes of some Unicode label, in its one spelling.
+/// Checks that every `xn--` label is the canonical encoding of a Unicode label.
 fn a_labels_decode(name: &str) -> bool {
     if !name.split('.').any(|label| label.starts_with("xn--")) {
         return true;
@@ -122,18 +122,18 @@ pub fn base_path(text: &str) -> Result<(), Fault> {
     Err(Fault::new("invalid_path", "a base path has no trailing slash"))
 }
 
-/// A regular expression that can be read and is small once compiled. Necessary, not sufficient: Envoy
-/// compiles it with RE2 and has the last word.
+/// A regular expression that parses and is small once compiled. Necessary, not sufficient: Envoy
+/// compiles it with RE2 and decides.
 pub fn regex(text: &str) -> Result<(), Fault> {
     regexes::check(text).map_err(|fault| Fault::new("invalid_regex", fault.to_string()))
 }
 
-/// The same of a path, which arrives percent-encoded.
+/// Like [`regex`], for a path, which arrives percent-encoded.
 pub fn path_regex(text: &str) -> Result<(), Fault> {
     regexes::check_path(text).map_err(|fault| Fault::new("invalid_regex", fault.to_string()))
 }
 
-/// A method token (RFC 9110 5.6.2), upper case. CONNECT and TRACE are never routed.
+/// A method token (RFC 9110, section 5.6.2), upper case. CONNECT and TRACE are never routed.
 pub fn method(text: &str) -> Result<(), Fault> {
     let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     if known.contains(&text) {
@@ -142,7 +142,7 @@ pub fn method(text: &str) -> Result<(), Fault> {
     Err(Fault::new("invalid_method", format!("one of {}", known.join(", "))))
 }
 
-/// A header name (RFC 9110 5.1) that a tenant may match or write.
+/// A header name (RFC 9110, section 5.1) that a tenant may match or write.
 pub fn header_name(text: &str) -> Result<(), Fault> {
     if !caps::HEADER_NAME_BYTES.admits(text.len())
         || http::HeaderName::from_bytes(text.as_bytes()).is_err()
@@ -161,15 +161,15 @@ pub fn header_name(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A header that policies may set, add or remove: not the ones that frame or route a message, nor
-/// the platform's own.
+/// A header that policies may set, add or remove: not one that frames or routes a message, nor one
+/// of the platform's own.
 pub fn writable_header(text: &str) -> Result<(), Fault> {
     header_name(text)?;
     let lower = text.to_ascii_lowercase();
     if headers::is_reserved(&lower) { Err(reserved(&lower)) } else { Ok(()) }
 }
 
-/// A header that a route may ask for.
+/// A header that a route may match.
 pub fn matched_header(text: &str) -> Result<(), Fault> {
     header_name(text)?;
     let lower = text.to_ascii_lowercase();

@@ -1,22 +1,23 @@
-//! Which hostnames a tenant can have at all, which need an operator's word, and what lies below
-//! what. Names here are in their canonical form ([`crate::grammar::hostname`]).
+//! Which hostnames a tenant can have at all, which need an operator's grant, and which lie below
+//! which. All names here are canonical ([`crate::grammar::hostname`]).
 
 use imp_grammar::hosts;
 
 use crate::check::Fault;
 use crate::grammar;
 
-/// Why a tenant cannot take a name by itself.
+/// Why a tenant cannot claim a name by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserved {
-    /// An address, a top-level name, or a suffix under which registries sell names. Nobody has it.
+    /// An address, a top-level name, or a suffix under which registries sell names. Nobody can have
+    /// it.
     Always,
-    /// Means something else on each machine or network (RFC 6761, RFC 6762, RFC 8375, Kubernetes).
+    /// Has another meaning on each machine or network (RFC 6761, RFC 6762, RFC 8375, Kubernetes).
     /// An operator may grant it to one tenant, or share it.
     Local,
 }
 
-/// Names that networks and machines resolve by themselves; everything below them, too.
+/// Names that networks and machines resolve by themselves, with everything below them.
 const LOCAL: [&str; 15] = [
     "alt",
     "arpa",
@@ -35,8 +36,8 @@ const LOCAL: [&str; 15] = [
     "svc",
 ];
 
-/// Suffixes of two labels under which registries sell names, by top-level name. Nobody can prove
-/// one of these, so the table only keeps an operator from granting one by mistake.
+/// Two-label suffixes under which registries sell names, by top-level name. Nobody can prove one of
+/// these; the table only keeps operators from granting one by mistake.
 const SUFFIXES: [(&str, &str); 25] = [
     ("ar", "com gob net org"),
     ("at", "ac co gv or"),
@@ -86,14 +87,14 @@ fn is_suffix(second: &str, top: &str) -> bool {
     SUFFIXES.iter().any(|(it, seconds)| *it == top && seconds.split(' ').any(|it| it == second))
 }
 
-/// The refusal of a reserved name.
+/// The fault for a reserved name.
 pub fn reserved_fault() -> Fault {
     let detail =
         "an address, a top-level name or a name of the local network, which nobody can prove";
     Fault::new("reserved_hostname", detail)
 }
 
-/// The name, then each name above it, up to the top-level one.
+/// The name, then each parent up to the top-level one.
 pub fn lineage(name: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, above)| above))
 }
@@ -107,19 +108,19 @@ fn is_below(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
 }
 
-/// Domains below which every tenant takes hostnames, first come, first served. The domains
-/// themselves are nobody's.
+/// Domains below which every tenant may claim hostnames, first come, first served. The domains
+/// themselves belong to nobody.
 #[derive(Clone, Debug, Default)]
 pub struct SharedDomains(Vec<String>);
 
 impl SharedDomains {
-    /// Each entry is a DNS name; a local one is fine, because the operator says so.
+    /// Parses DNS names. Local ones are allowed, because the operator configures them.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, Fault> {
         let entries = entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty());
         entries.map(grammar::hostname).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The longest of them that `name` lies below.
+    /// The longest shared domain that `name` lies below.
     pub fn above(&self, name: &str) -> Option<&str> {
         let above = self.0.iter().map(String::as_str).filter(|domain| is_below(name, domain));
         above.max_by_key(|domain| domain.len())

@@ -16,7 +16,7 @@ macro_rules! ids {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id; ids sort by the time they were made.
+            /// Creates an id; ids sort by creation time.
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }

@@ -1,6 +1,6 @@
-//! JSON read into a type: a request strictly, and so that what is wrong has its kind (serde_json tells all
-//! faults by one type and a sentence; here serde names the kind itself), or what was stored, past what this
-//! release does not know ([`crate::stored`]).
+//! Deserialisation from JSON. Requests are read strictly, with typed errors (serde_json reports all
+//! errors as one type with a sentence; here serde's own calls tell the kind). Stored JSON is read
+//! leniently, skipping what this release does not know ([`crate::stored`]).
 
 use std::fmt;
 
@@ -14,21 +14,21 @@ use serde_json::{Map, Value};
 
 use crate::stored::{CHOICE, FOREIGN};
 
-/// What does not fit the type.
+/// Why a value does not fit the type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misfit {
-    /// A field that must be there.
+    /// A required field is missing.
     Missing(&'static str),
-    /// A field that the type does not have.
+    /// The type has no such field.
     Unknown {
-        /// Its name.
+        /// Name of the field.
         field: String,
-        /// A sentence.
+        /// serde's description.
         detail: String,
     },
-    /// Of another type than the field's.
+    /// A value of the wrong JSON type.
     Type(String),
-    /// Of the type, and not one of its values.
+    /// A value of the right JSON type that is not allowed.
     Value(String),
 }
 
@@ -65,7 +65,7 @@ impl de::Error for Misfit {
     }
 }
 
-/// A value that is read.
+/// A deserialiser of a JSON value.
 #[derive(Debug)]
 pub struct Json {
     value: Value,
@@ -79,12 +79,12 @@ enum From {
 }
 
 impl Json {
-    /// Sent by a caller: whatever the type does not have is a fault.
+    /// Reads a request: unknown fields are faults.
     pub fn request(value: Value) -> Self {
         Self { value, from: From::Request }
     }
 
-    /// Stored by this release or another: what the type does not have is passed over, or kept.
+    /// Reads stored JSON of any release: what the type does not know is skipped or kept.
     pub fn stored(value: Value) -> Self {
         Self { value, from: From::Storage }
     }
@@ -185,7 +185,7 @@ impl<'de> Deserializer<'de> for Json {
     }
 }
 
-/// Whether the enum decides by itself what to do with it: a shape, or a word that it does not know.
+/// Whether the enum itself handles this value: a shape, or an unknown word.
 fn is_kept(name: &str, variants: &[&str], value: &Value) -> bool {
     name == CHOICE || value.as_str().is_some_and(|word| !variants.contains(&word))
 }
@@ -211,7 +211,7 @@ impl<'de> SeqAccess<'de> for &mut Items {
     }
 }
 
-/// The type of something stands before what depends on it, so that faults in that have their place.
+/// Yields `type` before the fields that depend on it, so that their faults have a pointer.
 struct Fields {
     left: std::vec::IntoIter<(String, Value)>,
     value: Value,
@@ -244,7 +244,7 @@ impl<'de> MapAccess<'de> for Fields {
     }
 }
 
-/// `{"prefix": "/pay"}`: the one field names the variant.
+/// `{"prefix": "/pay"}`: the only field names the variant.
 struct Variant {
     name: String,
     content: Json,

@@ -1,24 +1,24 @@
-//! What every stored object carries.
+//! Data that every stored object has.
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-/// Times and the optimistic lock of an object.
+/// Times and version of an object, for optimistic locking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Meta {
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
-    /// Counts the changes; served as `ETag`, asked for by `If-Match`.
+    /// Counts the changes; sent as `ETag`, checked by `If-Match`.
     pub version: i64,
 }
 
 impl Meta {
-    /// The first version. Times are cut to microseconds, which is what PostgreSQL keeps, so that
-    /// the object returned by POST equals the one that GET returns.
+    /// The first version. Times are truncated to microseconds, PostgreSQL's precision, so that POST
+    /// and GET return the same object.
     pub fn new(now: DateTime<Utc>) -> Self {
         let now = now.trunc_subsecs(6);
         Self { created_at: now, updated_at: now, version: 1 }
@@ -31,14 +31,14 @@ impl Meta {
     }
 }
 
-/// A life cycle refused to go from one state to another: 409 `invalid_transition`.
+/// An illegal transition of a life cycle: 409 `invalid_transition`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("a {kind} that is {from} cannot become {to}")]
 pub struct Transition {
-    /// The entity, in words.
+    /// The kind of entity, in words.
     pub kind: &'static str,
-    /// Its state now.
+    /// The current state.
     pub from: &'static str,
-    /// The state that was asked for.
+    /// The requested state.
     pub to: &'static str,
 }

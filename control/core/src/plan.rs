@@ -1,5 +1,5 @@
-//! A plan: price and limits of a product. Its terms are versioned: a subscriber keeps the version it
-//! bought until it is moved.
+//! A plan: price and limits of a product. Its terms are versioned: a subscription keeps its version
+//! until it is moved.
 
 use imp_grammar::caps;
 use serde::{Deserialize, Serialize};
@@ -10,14 +10,14 @@ use crate::product::CatalogStatus;
 use crate::stored::words;
 use crate::{Check, Meta, PlanId, ProductId, TenantId, Violations, grammar};
 
-/// What a caller writes of a plan.
+/// The writable fields of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanSpec {
     /// Unique in the product.
     #[schema(example = "gold")]
     pub name: String,
-    /// For people.
+    /// A description for people.
     #[serde(default)]
     pub description: String,
     /// Short form of a limit named `rate_limit`.
@@ -29,11 +29,11 @@ pub struct PlanSpec {
     /// All other limits.
     #[serde(default)]
     pub limits: Vec<Limit>,
-    /// Subscriptions need no approval.
+    /// Whether subscriptions are active without approval.
     #[serde(default)]
     pub auto_approve: bool,
-    /// So many living subscriptions to the product in an environment one customer may have with one
-    /// more on this plan; each has limits of its own.
+    /// How many living subscriptions to the product in one environment a customer may have,
+    /// counting all plans, to get another one on this plan. Each has limits of its own.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schema(default = 1, minimum = 1, maximum = 100)]
     pub subscriptions_per_customer: u32,
@@ -57,7 +57,7 @@ pub struct Quota {
     pub requests: u64,
     /// The calendar window.
     pub per: QuotaWindow,
-    /// What is 00:00: minutes ahead of UTC, -720 to 840.
+    /// Where the calendar day begins: minutes ahead of UTC, -720 to 840.
     #[serde(default, skip_serializing_if = "is_utc")]
     #[schema(default = 0, minimum = -720, maximum = 840)]
     pub utc_offset_minutes: i32,
@@ -87,21 +87,21 @@ pub struct Limit {
     /// Unique in the plan; shown in `RateLimit-Policy`.
     #[schema(example = "burst")]
     pub name: String,
-    /// What is counted.
+    /// The unit that is counted.
     #[serde(default)]
     pub unit: LimitUnit,
     /// At least 1.
     pub amount: u64,
-    /// Over which time.
+    /// The window in which `amount` is allowed.
     pub window: LimitWindow,
-    /// What is 00:00 for a day, week or month: minutes ahead of UTC, -720 to 840.
+    /// Where the calendar day begins, for a day, week or month: minutes ahead of UTC, -720 to 840.
     #[serde(default, skip_serializing_if = "is_utc")]
     #[schema(default = 0, minimum = -720, maximum = 840)]
     pub utc_offset_minutes: i32,
-    /// What happens beyond it.
+    /// What happens to calls beyond the limit.
     #[serde(default)]
     pub on_exceed: OnExceed,
-    /// Who shares it.
+    /// Whether consumers share it.
     #[serde(default)]
     pub scope: LimitScope,
 }
@@ -142,31 +142,31 @@ impl LimitWindow {
 }
 
 words! {
-    /// What happens beyond a limit.
+    /// What happens to calls beyond a limit.
     #[derive(Default)]
     pub enum OnExceed {
-        /// 429.
+        /// Refused with 429.
         #[default]
         Block = "block",
-        /// Served, counted, billed.
+        /// Served, counted and billed.
         Overage = "overage",
     }
 }
 
 words! {
-    /// Who shares a limit.
+    /// Whether consumers share a limit.
     #[derive(Default)]
     pub enum LimitScope {
         /// All consumers of a subscription together.
         #[default]
         Subscription = "subscription",
-        /// Each consumer for itself.
+        /// Each consumer separately.
         Consumer = "consumer",
     }
 }
 
 impl PlanSpec {
-    /// Every limit, the short forms written out.
+    /// All limits, including the short forms.
     pub fn all_limits(&self) -> Vec<Limit> {
         let long = |name: &str, amount, window, utc_offset_minutes| Limit {
             name: name.to_owned(),
@@ -200,9 +200,9 @@ impl PlanSpec {
 }
 
 impl PlanSpec {
-    /// Whether nobody who moves here from `other` gets less of anything: for each limit that blocks
-    /// here, one of the same window blocked no later there. What a limit of a newer release does, nobody
-    /// knows here, so only its like counts.
+    /// Whether no subscription that moves here from `other` gets less of anything: for each limit
+    /// that blocks here, `other` must have one of the same window that blocks no later. The meaning
+    /// of a newer release's limit is unknown, so only an equal one counts.
     pub fn gives_as_much_as(&self, other: &Self) -> bool {
         let blocks = |limit: &Limit| limit.on_exceed != OnExceed::Overage;
         let there = other.all_limits();
@@ -220,7 +220,7 @@ impl PlanSpec {
         self.all_limits().iter().filter(|limit| blocks(limit)).all(no_later)
     }
 
-    /// A word that this release does not know, and its field.
+    /// A word that this release does not know, with its field.
     pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
         self.all_limits().into_iter().find_map(|limit| {
             let words = [
@@ -283,20 +283,18 @@ impl Check for PlanSpec {
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
-    /// Its id.
+    /// The plan's unique id.
     pub id: PlanId,
-    /// Its owner.
+    /// The tenant that owns it.
     pub tenant_id: TenantId,
-    /// Of which product.
+    /// The product that it belongs to.
     pub product_id: ProductId,
-    /// Where it stands.
+    /// Its state in the life cycle.
     pub status: CatalogStatus,
-    /// The version of the terms that new subscribers get; earlier ones live on with theirs.
+    /// The version of the terms that new subscriptions get; existing ones keep theirs.
     pub plan_version: i64,
-    /// What was written.
     #[serde(flatten)]
     pub spec: PlanSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }

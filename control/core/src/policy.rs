@@ -1,5 +1,5 @@
-//! Policies: what a gateway does to calls besides routing them. One module per type; [`TYPES`] is the
-//! table of all.
+//! Policies: what a gateway does to calls besides routing. One module per type; [`TYPES`] lists
+//! them all.
 
 mod cors;
 mod document;
@@ -28,14 +28,13 @@ pub use rate_limit::{Per, RateLimit};
 /// A policy of an API service or of one of its routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Given by the platform when absent.
+    /// Assigned by the platform when absent.
     pub id: PolicyId,
     /// Unique in the service.
     pub name: String,
-    /// `type` and `config`.
     pub config: PolicyConfig,
-    /// The name of the route it applies to; the whole service when absent. A route's policy takes
-    /// the place of the service's policy of the same type.
+    /// The name of the route it applies to; the whole service when absent. A route's policy
+    /// replaces the service's policy of the same type.
     pub route: Option<String>,
 }
 
@@ -43,23 +42,23 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", content = "config", rename_all = "snake_case")]
 pub enum PolicyConfig {
-    /// At most so many requests per window, over all callers.
+    /// Limits requests per window, over all callers.
     RateLimit(RateLimit),
-    /// Changes what the upstream sees.
+    /// Changes the request's headers before the upstream gets them.
     RequestHeaders(Headers),
-    /// Changes what the caller sees.
+    /// Changes the answer's headers before the caller gets them.
     ResponseHeaders(Headers),
-    /// From which addresses calls may come.
+    /// Restricts the addresses that calls may come from.
     IpAccess(IpAccess),
-    /// Which web pages may call from a browser.
+    /// Allows web pages of other origins to call from a browser.
     Cors(Cors),
-    /// Of a newer release, in what is stored; no request may hold one.
+    /// Stored by a newer release; not allowed in requests.
     #[serde(skip)]
     Unknown(UnknownPolicy),
 }
 
-/// A policy that this release cannot judge. It is shown and stored as it is, and nothing that holds it
-/// is sent to a gateway.
+/// A policy that this release does not know. It is shown and stored unchanged; whatever contains it
+/// is not sent to gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownPolicy {
     kind: String,
@@ -69,31 +68,31 @@ pub struct UnknownPolicy {
 /// A type of policy.
 #[derive(Debug)]
 pub struct PolicyType {
-    /// As in the `type` of a policy.
+    /// The value of a policy's `type`.
     pub name: &'static str,
-    /// What it does.
+    /// A short description of its effect.
     pub summary: &'static str,
-    /// Where its decision is made.
+    /// The component that enforces it.
     pub enforced_by: Enforcer,
-    /// Its `config`.
+    /// The schema of `config`.
     pub schema: fn() -> RefOr<Schema>,
-    /// The schemas that `schema` names.
+    /// The schemas that `schema` refers to.
     pub parts: fn(&mut Vec<(String, RefOr<Schema>)>),
-    /// What `schema` is called.
+    /// The name of `schema` in the document.
     settings: fn() -> Cow<'static, str>,
 }
 
-/// Where a policy's decision is made.
+/// The component that enforces a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Enforcer {
-    /// In Envoy, whether the agent runs or not.
+    /// Envoy itself, whether or not the agent runs.
     Envoy,
-    /// By the agent, which Envoy asks.
+    /// The agent, which Envoy asks.
     Agent,
 }
 
-/// Every type of policy there is. All may stand on a service and on a route.
+/// All policy types. Each may be attached to a service or a route.
 pub const TYPES: &[PolicyType] = &[
     PolicyType::of::<RateLimit>(
         "rate_limit",
@@ -131,7 +130,7 @@ impl PolicyType {
 }
 
 impl PolicyConfig {
-    /// The type as it stands in JSON.
+    /// The type's word in JSON.
     pub fn kind(&self) -> &str {
         match self {
             Self::Unknown(unknown) => &unknown.kind,
@@ -143,7 +142,7 @@ impl PolicyConfig {
         }
     }
 
-    /// A word in its settings that this release does not know, and its field.
+    /// A word in its settings that this release does not know, with its field.
     pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::RateLimit(limit) => limit.per.newer_word().map(|word| ("per", word)),
@@ -155,7 +154,7 @@ impl PolicyConfig {
         }
     }
 
-    /// How many headers, networks and origins it names: how much work it is.
+    /// How many headers, networks and origins it names: a measure of the work it causes.
     pub fn parts(&self) -> usize {
         match self {
             Self::RateLimit(_) | Self::Unknown(_) => 0,
@@ -202,7 +201,7 @@ impl Check for Policy {
             if let PolicyConfig::ResponseHeaders(headers) = &self.config {
                 headers.check_answers(v);
             }
-            // Of a route, an empty one takes the place of the service's.
+            // On a route, an empty policy is useful: it replaces the service's.
             if self.route.is_none() && self.config.is_vain() {
                 v.add("set", "required", "without a header to set, add or remove it does nothing");
             }
@@ -228,7 +227,7 @@ mod tests {
         }
     }
 
-    /// The words of the enum are those that its deserialiser names when it meets another.
+    /// Compares with the variants that the enum's deserialiser lists when it meets an unknown one.
     #[test]
     fn the_table_holds_every_type() {
         let unknown = r#"{"type":"teleport","config":{}}"#;

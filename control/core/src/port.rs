@@ -1,4 +1,4 @@
-//! Which ports of a cluster gateways may listen on.
+//! The ports of a cluster that gateways may listen on.
 
 use std::num::NonZeroU16;
 
@@ -28,12 +28,12 @@ impl Check for PortRange {
 }
 
 impl PortRange {
-    /// Whether the port is one of them.
+    /// Whether the range contains the port.
     pub fn holds(self, port: u16) -> bool {
         (self.first.get()..=self.last.get()).contains(&port)
     }
 
-    /// `18000` or `15000-15010`.
+    /// Parses `18000` or `15000-15010`.
     fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let range = Self { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? };
@@ -41,7 +41,7 @@ impl PortRange {
     }
 }
 
-/// HTTP, HTTPS, and what needs no privilege.
+/// HTTP, HTTPS, and unprivileged ports.
 pub fn usual_ranges() -> Vec<PortRange> {
     let range = |first, last| {
         Some(PortRange { first: NonZeroU16::new(first)?, last: NonZeroU16::new(last)? })
@@ -49,12 +49,12 @@ pub fn usual_ranges() -> Vec<PortRange> {
     [range(80, 80), range(443, 443), range(1024, u16::MAX)].into_iter().flatten().collect()
 }
 
-/// Ports that no gateway of any cluster listens on: the platform's own.
+/// The platform's own ports, which no gateway of any cluster may listen on.
 #[derive(Clone, Debug, Default)]
 pub struct ReservedPorts(Vec<PortRange>);
 
 impl ReservedPorts {
-    /// Each entry is a port or a range.
+    /// Parses ports and ranges.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, Fault> {
         let entries = entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty());
         let range = |entry: &str| {
@@ -64,7 +64,7 @@ impl ReservedPorts {
         entries.map(range).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether the port is one of them.
+    /// Whether the port is reserved.
     pub fn hold(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.holds(port))
     }

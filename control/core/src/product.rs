@@ -7,28 +7,28 @@ use utoipa::ToSchema;
 use crate::stored::states;
 use crate::{ApiServiceId, Check, Meta, ProductId, TenantId, Transition, Violations, grammar};
 
-/// What a caller writes of a product.
+/// The writable fields of a product.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductSpec {
-    /// With the version, unique in the tenant.
+    /// Unique in the tenant together with `version`.
     #[schema(example = "Payment API")]
     pub name: String,
     /// The product's version, not the object's.
     #[serde(default = "first")]
     #[schema(example = "v1.0")]
     pub product_version: String,
-    /// For people.
+    /// A description for people.
     #[serde(default)]
     pub description: String,
-    /// To find it by.
+    /// Categories to search by.
     #[serde(default)]
     #[schema(example = json!(["payments", "fintech"]))]
     pub categories: Vec<String>,
-    /// Who sees it.
+    /// Who sees it in the catalogue.
     #[serde(default)]
     pub visibility: Visibility,
-    /// What is in it; a publish may name a part of it.
+    /// The services in it; a publish may serve a part of them.
     #[serde(default)]
     pub api_services: Vec<ApiServiceId>,
 }
@@ -41,7 +41,7 @@ states! {
     /// Who sees a product in the catalogue.
     #[derive(Default)]
     pub enum Visibility {
-        /// The provider only.
+        /// Only the provider.
         #[default]
         Private,
         /// Every customer of the tenant.
@@ -50,7 +50,7 @@ states! {
 }
 
 impl Visibility {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Private => "private",
@@ -76,16 +76,14 @@ impl Check for ProductSpec {
 /// A product.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Product {
-    /// Its id.
+    /// The product's unique id.
     pub id: ProductId,
-    /// Its owner.
+    /// The tenant that owns it.
     pub tenant_id: TenantId,
-    /// Where it stands.
+    /// Its state in the life cycle.
     pub status: CatalogStatus,
-    /// What was written.
     #[serde(flatten)]
     pub spec: ProductSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
@@ -97,15 +95,15 @@ states! {
         Draft,
         /// On sale.
         Active,
-        /// No new subscriptions.
+        /// Existing subscriptions stay; no new ones.
         Deprecated,
-        /// Over.
+        /// Closed; final.
         Closed,
     }
 }
 
 impl CatalogStatus {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Newer(word) => word.as_str(),
@@ -116,17 +114,17 @@ impl CatalogStatus {
         }
     }
 
-    /// On sale.
+    /// Puts it on sale.
     pub fn activate(self, kind: &'static str) -> Result<Self, Transition> {
         self.step(kind, &[Self::Draft], Self::Active)
     }
 
-    /// No new subscriptions.
+    /// Stops new subscriptions.
     pub fn deprecate(self, kind: &'static str) -> Result<Self, Transition> {
         self.step(kind, &[Self::Active], Self::Deprecated)
     }
 
-    /// Over; the caller makes sure that nobody subscribes to it.
+    /// Closes it; the caller ensures that nobody is subscribed.
     pub fn close(self, kind: &'static str) -> Result<Self, Transition> {
         self.step(kind, &[Self::Draft, Self::Deprecated], Self::Closed)
     }

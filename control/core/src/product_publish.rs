@@ -15,27 +15,27 @@ use crate::{
     Transition, Violations, grammar,
 };
 
-/// What a caller writes of a publish.
+/// The writable fields of a publish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductPublishSpec {
-    /// Which product.
+    /// The product to serve.
     pub product_id: ProductId,
-    /// Which of its services; all of them when empty.
+    /// The product's services to serve; all of them when empty.
     #[serde(default)]
     pub api_services: Vec<ApiServiceId>,
-    /// On which template.
+    /// The gateway template to serve on.
     pub gateway_id: GatewayId,
-    /// In which cluster.
+    /// The cluster to serve in.
     pub cluster_id: ClusterId,
-    /// For which environment.
+    /// The environment that subscriptions refer to.
     pub environment: Environment,
-    /// How callers prove who they are.
+    /// How callers authenticate.
     pub auth_mode: AuthMode,
-    /// Under which names callers reach it; exact, at least one.
+    /// The exact hostnames under which callers reach it; at least one.
     #[schema(example = json!(["api.example.com"]))]
     pub hostnames: Vec<String>,
-    /// Under which path; `/` when absent.
+    /// The path below which it is served; `/` when absent.
     #[serde(default = "root")]
     #[schema(example = "/v1")]
     pub base_path: String,
@@ -49,7 +49,7 @@ fn root() -> String {
 }
 
 states! {
-    /// Stages of a product's life.
+    /// The environments of a product.
     pub enum Environment {
         /// Development.
         Dev,
@@ -61,7 +61,7 @@ states! {
 }
 
 impl Environment {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dev => "dev",
@@ -73,9 +73,9 @@ impl Environment {
 }
 
 states! {
-    /// How callers prove who they are.
+    /// How callers authenticate.
     pub enum AuthMode {
-        /// Public.
+        /// No authentication.
         None,
         /// A key in `X-API-Key`.
         ApiKey,
@@ -89,7 +89,7 @@ states! {
 }
 
 impl AuthMode {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -117,7 +117,7 @@ states! {
 }
 
 impl Delivery {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -163,38 +163,36 @@ impl Check for ProductPublishSpec {
 /// A publish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProductPublish {
-    /// Its id.
+    /// The publish's unique id.
     pub id: ProductPublishId,
-    /// Its owner.
+    /// The tenant that owns it.
     pub tenant_id: TenantId,
-    /// Where it stands.
+    /// Its state in the life cycle.
     pub status: PublishStatus,
-    /// The revision that should serve.
+    /// The revision that should be served.
     pub desired_revision: i64,
-    /// The newest revision that every connected Envoy has acknowledged; 0: none.
+    /// The newest revision that every connected Envoy has acknowledged; 0 if there is none.
     pub acked_revision: i64,
-    /// What the Envoys of the gateway said of the desired revision.
+    /// How many Envoys of the gateway have acknowledged or rejected the desired revision.
     pub nodes: NodeCounts,
-    /// Why it failed, or what stands in its way.
+    /// Why it failed, or what delays it.
     pub last_error: Option<PublishError>,
     /// When the desired revision became active.
     pub activated_at: Option<DateTime<Utc>>,
-    /// What was written.
     #[serde(flatten)]
     pub spec: ProductPublishSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
 
-/// Envoys by what they said.
+/// Envoys by their answer to the desired revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeCounts {
-    /// Serving it.
+    /// Envoys that acknowledged it.
     pub acked: u32,
-    /// Refused it.
+    /// Envoys that rejected it.
     pub nacked: u32,
-    /// Not answered yet.
+    /// Envoys that have not answered yet.
     pub behind: u32,
 }
 
@@ -203,9 +201,9 @@ pub struct NodeCounts {
 pub struct PublishError {
     /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `no_answer`.
     pub code: String,
-    /// The refused Envoy resource, when there is one.
+    /// The Envoy resource that was rejected, if any.
     pub resource: String,
-    /// Envoy's own words.
+    /// Envoy's error message.
     pub envoy_message: String,
     /// What to do about it.
     pub hint: String,
@@ -214,34 +212,34 @@ pub struct PublishError {
 /// One immutable revision of a publish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublishRevision {
-    /// Of which publish.
+    /// The publish that it belongs to.
     pub product_publish_id: ProductPublishId,
-    /// 1, 2, 3 ...
+    /// The revision's number: 1, 2, 3 ...
     pub revision: i64,
     /// SHA-256 of the content, hexadecimal.
     pub content_hash: String,
-    /// The publish as it was asked for.
+    /// The publish as it was requested.
     pub spec: ProductPublishSpec,
-    /// The services as they were.
+    /// The services as they were at that time.
     pub api_services: Vec<FrozenApiService>,
-    /// When it was made.
+    /// When the revision was made.
     pub created_at: DateTime<Utc>,
 }
 
 /// An API service's content at the time of a publish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FrozenApiService {
-    /// Of which service.
+    /// The id of the service.
     pub id: ApiServiceId,
     /// The service's revision.
     pub revision: i64,
-    /// Its content.
+    /// The content of the service.
     pub spec: ApiServiceSpec,
 }
 
 states! {
     /// pending -> deploying -> active | failed; active <-> suspended; -> undeploying -> undeployed.
-    /// `unknown` is what a reader sees while the agent is silent; it is never stored.
+    /// `unknown` is shown while no agent is connected; it is never stored.
     pub enum PublishStatus {
         /// No agent has it yet.
         Pending,
@@ -249,21 +247,21 @@ states! {
         Deploying,
         /// Every connected Envoy acknowledged it.
         Active,
-        /// Refused; the former revision keeps serving.
+        /// Rejected; the previous revision keeps serving.
         Failed,
-        /// Answers 503 by order.
+        /// Answers 503 because it was suspended.
         Suspended,
-        /// Being taken away.
+        /// Being removed.
         Undeploying,
-        /// Gone from every Envoy.
+        /// Removed from every Envoy.
         Undeployed,
-        /// The agent is silent.
+        /// No agent is connected.
         Unknown,
     }
 }
 
 impl PublishStatus {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Newer(word) => word.as_str(),
@@ -278,7 +276,7 @@ impl PublishStatus {
         }
     }
 
-    /// A new revision is wanted.
+    /// A new revision is to be served.
     pub fn redeploy(self) -> Result<Self, Transition> {
         match self {
             Self::Undeploying | Self::Newer(_) => Err(self.refuse("deploying")),
@@ -297,7 +295,7 @@ impl PublishStatus {
         }
     }
 
-    /// Answer 503 from now on.
+    /// Suspends it: calls are answered with 503.
     pub fn suspend(self) -> Result<Self, Transition> {
         match self {
             Self::Pending | Self::Deploying | Self::Active | Self::Failed => Ok(Self::Suspended),
@@ -305,7 +303,7 @@ impl PublishStatus {
         }
     }
 
-    /// Serve again.
+    /// Resumes it.
     pub fn resume(self) -> Result<Self, Transition> {
         match self {
             Self::Suspended => Ok(Self::Deploying),
@@ -313,7 +311,7 @@ impl PublishStatus {
         }
     }
 
-    /// Take it away.
+    /// Begins its removal.
     pub fn undeploy(self) -> Result<Self, Transition> {
         match self {
             Self::Undeploying | Self::Undeployed | Self::Newer(_) => {
@@ -323,7 +321,7 @@ impl PublishStatus {
         }
     }
 
-    /// Whether gateways should hold it.
+    /// Whether gateways should have it.
     pub fn is_served(self) -> bool {
         !matches!(self, Self::Undeploying | Self::Undeployed)
     }
@@ -333,14 +331,14 @@ impl PublishStatus {
     }
 }
 
-/// What an agent says of the desired revision.
+/// An agent's report on the desired revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Not every Envoy answered yet, or none is connected.
+    /// Some Envoys have not answered yet, or none is connected.
     Deploying,
     /// At least one Envoy is connected and all acknowledged.
     Acked,
-    /// The agent or an Envoy refused it.
+    /// The agent or an Envoy rejected it.
     Refused,
 }
 

@@ -1,4 +1,4 @@
-//! What the upstream sees instead of what the caller sent.
+//! Rewrites of requests before they reach the upstream.
 
 use imp_grammar::rewrite::{self, RewriteFault, Source};
 use serde::{Deserialize, Serialize};
@@ -8,19 +8,19 @@ use crate::check::Fault;
 use crate::stored::is_default;
 use crate::{Violations, grammar};
 
-/// What the upstream sees instead.
+/// How the request is rewritten for the upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rewrite {
-    /// In place of base path and matched prefix, or of the whole path. `{name}` stands for a variable of
+    /// Replaces base path and matched prefix, or the whole path. `{name}` stands for a variable of
     /// the template or a named group of the expression, `{1}` for a group.
     #[serde(default)]
     #[schema(example = "/v2/payments/{id}")]
     pub path: Option<String>,
-    /// In place of the `Host` header; the caller's is in `x-forwarded-host`.
+    /// Replaces the `Host` header; the caller's is in `x-forwarded-host`.
     #[serde(default)]
     pub host: Option<String>,
-    /// The path without the publish's base path; instead of `path`.
+    /// Removes the publish's base path from the path; cannot be combined with `path`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub strip_base_path: bool,
 }
@@ -37,7 +37,7 @@ impl Rewrite {
         self.host.as_deref().map(|host| v.take("host", grammar::hostname(host)));
     }
 
-    /// Whether an agent must know more than literal paths.
+    /// Whether the target has variables, which agents must support.
     pub(crate) fn is_computed(&self) -> bool {
         self.strip_base_path || self.path.as_ref().is_some_and(|path| path.contains('{'))
     }

@@ -1,10 +1,10 @@
-//! Who may do what: eight roles, additive, and one table that says which role may do which action on
-//! which kind of object. The table is data; a test walks it cell by cell.
+//! Authorisation: eight roles, additive, and one table of which role may do which action on which
+//! kind of object. The table is data; a test walks it cell by cell.
 
 use crate::stored::words;
 
 words! {
-    /// A role, as the PRD names them.
+    /// The roles.
     pub enum Role {
         /// Provider: tenant settings, members, tokens.
         OrgAdmin = "org-admin",
@@ -38,27 +38,28 @@ impl Role {
         Self::SystemAdmin,
     ];
 
-    /// Operators act over all tenants; a token of theirs names no tenant.
+    /// Whether it is an operator's role. Operators act over all tenants; their tokens have no
+    /// tenant.
     pub fn is_operator(self) -> bool {
         matches!(self, Self::SreOperator | Self::SystemAdmin)
     }
 
-    /// Customer roles act inside one customer; a token of theirs names it.
+    /// Whether it is a customer's role. Such roles act for one customer, which their tokens have.
     pub fn is_customer(self) -> bool {
         matches!(self, Self::CustomerAdmin | Self::ApiConsumer)
     }
 }
 
-/// What is done.
+/// The actions that roles permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Get and list.
     Read,
     /// Create, change, delete, and the actions of a life cycle.
     Write,
-    /// Approve or reject, suspend or resume, or delete what others asked for.
+    /// Approve or reject, suspend or resume, or delete what others requested.
     Decide,
-    /// Shut out for good what others own: a key that leaked.
+    /// Permanently revoke what others own, such as a leaked key.
     Revoke,
 }
 
@@ -67,7 +68,7 @@ impl Action {
     pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Decide, Self::Revoke];
 }
 
-/// What it is done to.
+/// The kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Tenants.
@@ -86,7 +87,7 @@ pub enum Kind {
     Plan,
     /// Clusters.
     Cluster,
-    /// Agents of a cluster: machines, Envoys, addresses of the operator's.
+    /// Agents of a cluster: the operator's machines, Envoys and addresses.
     Agent,
     /// Registration tokens of a cluster.
     RegistrationToken,
@@ -126,14 +127,14 @@ impl Kind {
     ];
 }
 
-/// Whether a role may do an action on a kind of object. Which *objects* of that kind is the scope's
-/// business ([`crate::scope`]).
+/// Whether a role may do an action on a kind of object. Which *objects* of that kind is decided by
+/// the scope ([`crate::scope`]).
 pub fn allows(role: Role, kind: Kind, action: Action) -> bool {
     role == Role::SystemAdmin
         || TABLE.iter().any(|(k, a, roles)| *k == kind && *a == action && roles.contains(&role))
 }
 
-/// Any of these roles.
+/// Whether any of these roles allows it.
 pub fn any_allows(roles: &[Role], kind: Kind, action: Action) -> bool {
     roles.iter().any(|&role| allows(role, kind, action))
 }
@@ -143,7 +144,7 @@ use Role::{
     ApiConsumer, ApiDeveloper, BusinessManager, CustomerAdmin, GatewayOwner, OrgAdmin, SreOperator,
 };
 
-/// system-admin may do everything and is not repeated.
+/// system-admin may do everything and is not listed.
 const TABLE: &[(Kind, Action, &[Role])] = &[
     (Kind::Tenant, Read, &[OrgAdmin, ApiDeveloper, BusinessManager, GatewayOwner, SreOperator]),
     (Kind::ApiToken, Read, &[OrgAdmin]),

@@ -1,4 +1,4 @@
-//! Routes and backends: the inside of an API service.
+//! Routes and backends of an API service.
 
 use imp_grammar::path::{self, PathFault, Pattern};
 use imp_grammar::rewrite::Source;
@@ -15,11 +15,11 @@ pub use crate::backend_settings::{HealthCheck, OutlierDetection, Retries, Upstre
 pub use crate::condition::{ValueMatch, ValueRule};
 pub use crate::rewrite::Rewrite;
 
-/// Which calls go where.
+/// Which calls go to which backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Given by the platform when absent.
+    /// Assigned by the platform when absent.
     #[serde(default)]
     pub id: RouteId,
     /// Unique in the service.
@@ -30,52 +30,52 @@ pub struct Route {
     /// Any method when empty.
     #[serde(default)]
     pub methods: Vec<String>,
-    /// All must match.
+    /// Conditions on headers; all must match.
     #[serde(default)]
     pub headers: Vec<ValueMatch>,
-    /// All must match.
+    /// Conditions on query parameters; all must match.
     #[serde(default)]
     pub query: Vec<ValueMatch>,
-    /// Higher is tried first; equal ones go by how specific the path is.
+    /// Routes of higher priority are tried first; among equal ones, the more specific path.
     #[serde(default)]
     pub priority: i32,
-    /// The name or id of a backend of this service; or use `backends`.
+    /// The name or id of a backend of this service; alternative to `backends`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_id: Option<String>,
-    /// Splits calls by weight; or use `backend_id`.
+    /// Splits calls by weight; alternative to `backend_id`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backends: Vec<WeightedBackend>,
-    /// Keep path and host when absent.
+    /// How the request is rewritten; path and host stay when absent.
     #[serde(default)]
     pub rewrite: Option<Rewrite>,
     /// Milliseconds until 504; 15,000 when absent.
     #[serde(default)]
     pub timeout_ms: Option<u32>,
-    /// Calls last as long as they say something: WebSocket, server-sent events, gRPC streams, long polls.
-    /// In place of `timeout_ms`.
+    /// For calls without a bounded duration: WebSocket, server-sent events, gRPC streams, long
+    /// polls. They end after `idle_timeout_ms` of silence, in place of `timeout_ms`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stream: bool,
     /// Milliseconds of silence that end a stream. 1,000 to 3,600,000; 300,000 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u32>,
-    /// What HTTP/1.1 calls of a stream may upgrade to; `websocket` when empty.
+    /// The protocols that HTTP/1.1 calls of a stream may upgrade to; `websocket` when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upgrades: Vec<String>,
 }
 
-/// One way to match a path.
+/// How a path is matched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", remote = "Self")]
 pub enum PathMatch {
-    /// The whole path, in any spelling: `/café` is `/caf%C3%A9`.
+    /// The whole path, in any percent-encoding: `/café` equals `/caf%C3%A9`.
     Exact(String),
     /// Whole segments: `/pay` matches `/pay` and `/pay/x`, not `/payments`.
     Prefix(String),
     /// `/payments/{id}`: `{name}` is a segment or a part of one, `{name+}` the rest of the path.
     Template(String),
-    /// RE2 syntax, over the whole path below the base path, as callers encode it.
+    /// RE2 syntax, matching the whole path below the base path, percent-encoded as callers send it.
     Regex(String),
-    /// Of a newer release, in what is stored; no request may hold one.
+    /// Stored by a newer release; not allowed in requests.
     #[serde(skip)]
     Newer(NewerChoice),
 }
@@ -86,7 +86,7 @@ fn invalid(fault: PathFault) -> Fault {
 }
 
 impl PathMatch {
-    /// What the target of a rewrite has variables of.
+    /// The source of variables for a rewrite's target.
     fn rewrite_source(&self) -> Source<'_> {
         match self {
             Self::Template(template) => Source::Template(template),
@@ -95,7 +95,7 @@ impl PathMatch {
         }
     }
 
-    /// Whether a caller may write it.
+    /// Checks what a caller may write.
     pub fn check(&self) -> Result<(), Fault> {
         let (Self::Exact(text) | Self::Prefix(text) | Self::Template(text)) = self else {
             return self.pattern().map(drop);
@@ -104,7 +104,7 @@ impl PathMatch {
         path::advice::check(text, &pattern).map_err(invalid)
     }
 
-    /// What it takes.
+    /// The pattern of paths that it matches.
     pub fn pattern(&self) -> Result<Pattern, Fault> {
         match self {
             Self::Exact(path) => Pattern::exact(path).map_err(invalid),
@@ -133,7 +133,7 @@ impl PathMatch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedBackend {
-    /// Name or id.
+    /// The name or id of the backend.
     pub backend_id: String,
     /// Share among the route's weights.
     pub weight: u32,
@@ -163,14 +163,14 @@ impl Check for Route {
 }
 
 impl Route {
-    /// How many regular expressions a gateway compiles for it.
+    /// The number of regular expressions that a gateway compiles for it.
     pub fn expressions(&self) -> usize {
         let values = self.headers.iter().chain(&self.query);
         let of_values = values.filter(|value| matches!(value.value, ValueRule::Regex(_))).count();
         of_values + usize::from(matches!(self.path, PathMatch::Regex(_)))
     }
 
-    /// A word that this release does not know, and its field.
+    /// A word that this release does not know, with its field.
     pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
         let mut values = self.headers.iter().chain(&self.query);
         let values = values.find_map(|it| match &it.value {
@@ -220,7 +220,7 @@ impl Route {
         }
     }
 
-    /// What agents must know to serve it, besides what all know.
+    /// The features that agents must support to serve it, besides those that all support.
     pub fn features(&self) -> impl Iterator<Item = &'static str> {
         let rewrites = self.rewrite.as_ref().is_some_and(Rewrite::is_computed);
         let needs = [(features::REWRITES, rewrites), (features::STREAMS, self.stream)];
@@ -255,7 +255,7 @@ impl Route {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Given by the platform when absent.
+    /// Assigned by the platform when absent.
     #[serde(default)]
     pub id: BackendId,
     /// Unique in the service.
@@ -287,7 +287,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// A word that this release does not know, and its field.
+    /// A word that this release does not know, with its field.
     pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
         let protocol = self.protocol.newer_word().map(|word| ("protocol", word));
         protocol.or_else(|| self.lb_policy.newer_word().map(|word| ("lb_policy", word)))
@@ -314,7 +314,7 @@ fn one() -> u32 {
 }
 
 words! {
-    /// What the upstream speaks.
+    /// The protocol of the upstream.
     #[derive(Default)]
     pub enum BackendProtocol {
         /// HTTP/1.1.
@@ -326,15 +326,15 @@ words! {
 }
 
 words! {
-    /// How endpoints are chosen.
+    /// How an endpoint is chosen.
     #[derive(Default)]
     pub enum LbPolicy {
-        /// In turn.
+        /// Each endpoint in turn.
         #[default]
         RoundRobin = "round_robin",
-        /// The least busy of two.
+        /// The less busy of two random endpoints.
         LeastRequest = "least_request",
-        /// Any.
+        /// A random endpoint.
         Random = "random",
     }
 }
@@ -379,7 +379,7 @@ impl Backend {
         }
     }
 
-    /// What agents must know to serve it, besides what all know.
+    /// The features that agents must support to serve it, besides those that all support.
     pub fn features(&self) -> impl Iterator<Item = &'static str> {
         let needs = [
             (features::RETRIES, self.retries.is_some()),

@@ -1,5 +1,5 @@
-//! Routes of which only luck would decide who takes a call. They are refused: in a service, and among
-//! the services of a publish.
+//! Refuses routes whose order would be arbitrary, within a service and among the services of a
+//! publish.
 
 use imp_grammar::caps;
 use imp_grammar::routes::{self, Condition, Value};
@@ -7,7 +7,7 @@ use imp_grammar::routes::{self, Condition, Value};
 use crate::Violations;
 use crate::route::{Route, ValueMatch, ValueRule};
 
-/// Two routes that could take the same calls, each with the place of its service.
+/// Two routes that could match the same calls, each with the index of its service.
 #[derive(Clone, Copy, Debug)]
 pub struct Tie<'a> {
     /// The earlier one.
@@ -52,7 +52,7 @@ fn words(other: &str) -> String {
     )
 }
 
-/// None: a path or condition that is refused for itself.
+/// `None` if a path or condition is invalid by itself.
 fn ranked(route: &Route) -> Option<routes::Route<'_>> {
     Some(routes::Route {
         priority: route.priority,

@@ -1,4 +1,4 @@
-//! Secrets that callers hold: made here, shown once, kept as a hash.
+//! Secrets for callers: generated here, shown once, stored as a hash.
 //!
 //! The text is `imp_<kind>_<30 base62><6 base62>`: a prefix that secret scanners find, about 178
 //! random bits, and a CRC-32 that refuses a typing error without a look-up. Because the text is that
@@ -9,12 +9,12 @@ use std::fmt;
 use rand::Rng as _;
 use sha2::{Digest, Sha256};
 
-/// What a secret opens.
+/// The kinds of secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretKind {
     /// A bearer token of the REST API.
     ApiToken,
-    /// Registers one agent.
+    /// A token that registers one agent.
     Registration,
     /// A consumer's API key.
     ApiKey,
@@ -35,32 +35,32 @@ impl SecretKind {
 pub struct SecretHash(pub [u8; 32]);
 
 impl SecretHash {
-    /// Of the whole text as a caller presents it.
+    /// Hashes the text as a caller presents it.
     pub fn of(text: &str) -> Self {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 }
 
-/// Not even the hash belongs in a log.
+/// Prints nothing: not even the hash belongs in a log.
 impl fmt::Debug for SecretHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretHash(..)")
     }
 }
 
-/// The system's randomness: what is made of it cannot be guessed.
+/// The system's cryptographic random source.
 #[expect(clippy::disallowed_methods, reason = "the one place of the domain that asks the system")]
 pub(crate) fn rng() -> rand::rngs::ThreadRng {
     rand::rng()
 }
 
-/// A new secret: the text goes to the caller and nowhere else.
+/// A new secret. Its text is for the caller only.
 pub struct Secret {
     text: String,
 }
 
 impl Secret {
-    /// A fresh one from the system's randomness.
+    /// Generates a secret.
     pub fn new(kind: SecretKind) -> Self {
         let mut rng = rng();
         let random: String =
@@ -74,12 +74,12 @@ impl Secret {
         &self.text
     }
 
-    /// What is stored.
+    /// The hash, to be stored.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(&self.text)
     }
 
-    /// Kind and the first four random characters, to recognise it by.
+    /// The kind and the first four random characters, to recognise it.
     pub fn prefix(&self) -> &str {
         &self.text[..12]
     }
@@ -90,7 +90,7 @@ impl Secret {
     }
 }
 
-/// Whether `text` can be a secret of this kind at all: shape and checksum.
+/// Checks the shape and checksum of a secret of this kind.
 pub fn is_well_formed(kind: SecretKind, text: &str) -> bool {
     let Some(rest) = text.strip_prefix(kind.prefix()) else { return false };
     if rest.len() != 36 || !rest.is_ascii() {

@@ -1,4 +1,4 @@
-//! Reading JSON that a release stored, which may be an older or a newer one.
+//! Deserialises JSON that another release, older or newer, may have stored.
 //!
 //! What a caller sends is read strictly: an unknown field is a fault, since it would be without effect.
 //! What is stored is read by the same types without that strictness ([`Json::stored`]): fields that this
@@ -20,23 +20,23 @@ pub(crate) use choice::{CHOICE, Choice, choice, read_choice};
 pub use word::{NewerWord, Word, read_word};
 pub(crate) use word::{read_known, states, words};
 
-/// Reads what was stored.
+/// Deserialises stored JSON.
 pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
-    // Nearly always it has the shape of this release, and the strict reading is the fast one.
+    // Nearly always it has the shape of this release, for which strict reading is faster.
     let strict = match serde_json::from_str(json) {
         Ok(read) => return Ok(read),
         Err(error) => error,
     };
     let value = serde_json::from_str(json)?;
-    // The former error knows the place.
+    // The first error has the better position.
     T::deserialize(Json::stored(value)).map_err(|_| strict)
 }
 
-/// A part that only stored JSON may have: what this release does not know, as it stands there.
+/// A part that this release does not know, kept unchanged; only stored JSON may have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Foreign(pub(crate) Value);
 
-/// Only [`Json::stored`] heeds this name.
+/// Only [`Json::stored`] recognises this name.
 pub(crate) const FOREIGN: &str = "imp_core::stored::Foreign";
 
 impl<'de> Deserialize<'de> for Foreign {
@@ -60,7 +60,7 @@ impl<'de> Deserialize<'de> for Foreign {
     }
 }
 
-/// What is not written: a field of its default value, which former releases didn't have.
+/// Whether the field has its default, so that it is not written: former releases did not know it.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

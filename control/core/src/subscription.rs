@@ -11,24 +11,24 @@ use crate::{
     Transition, Violations,
 };
 
-/// What a caller writes of a subscription. It covers every publish of the product in the
-/// environment; naming `product_publish_id` (the PRD's form) pins it to that one and makes
-/// `product_id` and `environment` optional.
+/// The writable fields of a subscription. It covers every publish of the product in the
+/// environment; `product_publish_id` pins it to one publish and makes `product_id` and
+/// `environment` optional.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionSpec {
-    /// Who buys.
+    /// The customer that buys.
     pub customer_id: CustomerId,
-    /// What.
+    /// The product to call.
     #[serde(default)]
     pub product_id: Option<ProductId>,
-    /// Where in the product's life.
+    /// The environment to call it in.
     #[serde(default)]
     pub environment: Option<Environment>,
-    /// Only this publish.
+    /// The only publish to cover.
     #[serde(default)]
     pub product_publish_id: Option<ProductPublishId>,
-    /// On which plan of the product.
+    /// The plan, one of the product's.
     pub plan_id: PlanId,
 }
 
@@ -52,48 +52,48 @@ impl Check for SubscriptionSpec {
 /// A subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Subscription {
-    /// Its id.
+    /// The subscription's unique id.
     pub id: SubscriptionId,
-    /// The provider.
+    /// The tenant of the API provider.
     pub tenant_id: TenantId,
-    /// Who bought.
+    /// The customer that bought it.
     pub customer_id: CustomerId,
-    /// What.
+    /// The product that it covers.
     pub product_id: ProductId,
-    /// Where in the product's life.
+    /// The environment that it covers.
     pub environment: Environment,
-    /// Only this publish, when set.
+    /// The only publish that it covers, if it is pinned.
     pub product_publish_id: Option<ProductPublishId>,
-    /// Which of the customer's living subscriptions to the product in the environment it is, from 0.
-    /// Each counts for itself; one that is made after another has ended goes on with its counts.
+    /// Numbers the customer's living subscriptions to the product in the environment, from 0. Each
+    /// counts usage separately; one that is made after another has ended continues its counters.
     pub ordinal: i64,
-    /// On which plan.
+    /// The current plan.
     pub plan_id: PlanId,
-    /// The version of the plan's terms that it bought.
+    /// The version of the plan's terms.
     pub plan_version: i64,
-    /// Where it stands.
+    /// Its state in the life cycle.
     pub status: SubscriptionStatus,
     /// Why it is suspended or rejected.
     pub reason: String,
     /// When a cancellation takes effect.
     pub ends_at: Option<DateTime<Utc>>,
-    /// When it was first entitled. From then on it is in the books and cannot be deleted.
+    /// When it was first active. From then on it is kept as a record and cannot be deleted.
     pub activated_at: Option<DateTime<Utc>>,
-    /// What it moves to at the period's end.
+    /// The change that takes effect at the end of the period.
     pub plan_change: Option<PlanChange>,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }
 
-/// A change to terms that give less of something: it waits for the end of the calendar month, UTC.
+/// A change to terms that give less of something: it takes effect at the end of the calendar month,
+/// UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanChange {
-    /// To which plan.
+    /// The new plan.
     pub plan_id: PlanId,
-    /// To which version of its terms.
+    /// The version of the new plan's terms.
     pub plan_version: i64,
-    /// When.
+    /// When it takes effect.
     pub at: DateTime<Utc>,
 }
 
@@ -109,19 +109,19 @@ states! {
     pub enum SubscriptionStatus {
         /// Waits for approval.
         Pending,
-        /// Entitled.
+        /// Entitles its consumers.
         Active,
-        /// Never entitled.
+        /// Rejected; final.
         Rejected,
-        /// Not entitled for now.
+        /// Temporarily not entitled.
         Suspended,
-        /// Over.
+        /// Cancelled; final.
         Cancelled,
     }
 }
 
 impl SubscriptionStatus {
-    /// As in JSON.
+    /// The word in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Newer(word) => word.as_str(),
@@ -133,33 +133,33 @@ impl SubscriptionStatus {
         }
     }
 
-    /// Whether it may still entitle: a customer has as many living subscriptions to a product in an
-    /// environment as the plan allows.
+    /// Whether it may still entitle. A plan limits how many living subscriptions to a product in an
+    /// environment a customer may have.
     pub fn is_living(self) -> bool {
         matches!(self, Self::Pending | Self::Active | Self::Suspended | Self::Newer(_))
     }
 
-    /// The provider agrees.
+    /// The provider approves it.
     pub fn approve(self) -> Result<Self, Transition> {
         self.step(&[Self::Pending], Self::Active)
     }
 
-    /// The provider does not.
+    /// The provider rejects it.
     pub fn reject(self) -> Result<Self, Transition> {
         self.step(&[Self::Pending], Self::Rejected)
     }
 
-    /// Not entitled for now.
+    /// Suspends it.
     pub fn suspend(self) -> Result<Self, Transition> {
         self.step(&[Self::Active], Self::Suspended)
     }
 
-    /// Entitled again.
+    /// Resumes it.
     pub fn resume(self) -> Result<Self, Transition> {
         self.step(&[Self::Suspended], Self::Active)
     }
 
-    /// Over, at once.
+    /// Cancels it at once.
     pub fn cancel(self) -> Result<Self, Transition> {
         self.step(&[Self::Pending, Self::Active, Self::Suspended], Self::Cancelled)
     }

@@ -5,14 +5,14 @@ use utoipa::ToSchema;
 
 use crate::{Check, Meta, TenantId, Violations, grammar};
 
-/// What a caller writes of a tenant.
+/// The writable fields of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantSpec {
-    /// Shown to people.
+    /// A display name for people.
     #[schema(example = "Acme Payments")]
     pub name: String,
-    /// Unique over all tenants, immutable; may stand for the id in paths.
+    /// Unique over all tenants, immutable; may replace the id in paths.
     #[schema(example = "acme")]
     pub slug: String,
 }
@@ -27,12 +27,10 @@ impl Check for TenantSpec {
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tenant {
-    /// Its id.
+    /// The tenant's unique id.
     pub id: TenantId,
-    /// What was written.
     #[serde(flatten)]
     pub spec: TenantSpec,
-    /// Times and version.
     #[serde(flatten)]
     pub meta: Meta,
 }

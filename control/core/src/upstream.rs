@@ -1,7 +1,7 @@
-//! Which upstreams a tenant may name. A gateway that forwards to loopback, to the node, or to a
-//! cloud's metadata service is a way into the platform (SSRF), so what leads there is refused unless
-//! the deployment's allow-list names it. Names are judged by what is known of them; Envoy judges the
-//! address that a name resolves to, by the same table (`imp_grammar::network`).
+//! Which upstreams a tenant may use. A gateway that forwards to loopback, to the node, or to a
+//! cloud's metadata service would give access to the platform (SSRF), so such addresses are refused
+//! unless the deployment's allow-list has them. Names are judged by what is known of them; Envoy
+//! judges the address that a name resolves to, by the same table (`imp_grammar::network`).
 
 use imp_grammar::hosts::{self, EndpointFault, EndpointHost};
 use imp_grammar::network::{self, Networks};
@@ -9,18 +9,18 @@ use imp_grammar::network::{self, Networks};
 use crate::check::Fault;
 use crate::grammar;
 
-/// What the deployment lets tenants reach although it is not public.
+/// What tenants may use although it is not public.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamPolicy {
     networks: Networks,
     names: Vec<String>,
-    /// Written `*.example.internal`, kept without the star.
+    /// Configured as `*.example.internal`, stored without the star.
     domains: Vec<String>,
 }
 
 impl UpstreamPolicy {
-    /// Each entry is a CIDR (`10.1.0.0/16`), an address, a DNS name (`localhost`), or all names under
-    /// one (`*.corp.internal`).
+    /// Parses the allow-list: a CIDR (`10.1.0.0/16`), an address, a DNS name (`localhost`), or all
+    /// names below one (`*.corp.internal`).
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, Fault> {
         let (mut policy, mut allowed) = (Self::default(), Vec::new());
         for entry in entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()) {
@@ -36,7 +36,7 @@ impl UpstreamPolicy {
         Ok(policy)
     }
 
-    /// Whether a backend's endpoint may be this host: an address or a DNS name.
+    /// Whether a backend's endpoint may be this host, an address or a DNS name.
     pub fn check(&self, host: &str) -> Result<(), Fault> {
         let name = match hosts::endpoint(host).map_err(invalid)? {
             EndpointHost::Address(address) => {
@@ -105,7 +105,7 @@ mod tests {
             "a.localhost",
             "metadata.google.internal",
             "LOCALHOST.",
-            // Accepted by an earlier version.
+            // An earlier version accepted these.
             "localhost.localdomain",
             "localhost6",
             "ip6-localhost",

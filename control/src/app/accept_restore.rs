@@ -1,12 +1,12 @@
-//! A person says that a restored database counts.
+//! `imp-control accept-restore`: the operator accepts a restored database.
 
 use imp_store::history;
 
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// From now on agents take this database's history, whatever they have seen of another one; the new
-/// epoch. A running control plane need not be started again.
+/// From now on agents accept this database's history, whatever they have seen before. Returns the
+/// new epoch. A running control plane need not be restarted.
 pub async fn accept_restore(operation: &Operation) -> Result<i64, Refusal> {
     let database = history::database(&operation.store).await?;
     let mut tx = Transaction::begin(operation, operation.scope).await?;

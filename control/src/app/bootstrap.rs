@@ -1,5 +1,5 @@
-//! The first start: somebody must be let in. And `imp-control admin-token`: somebody must be let in
-//! again.
+//! The first start, which creates an admin token, and `imp-control admin-token`, which creates
+//! another one.
 
 use std::path::Path;
 
@@ -16,10 +16,11 @@ use crate::operation::{Operation, Transaction};
 use crate::private_file;
 use crate::refusal::Refusal;
 
-/// A system-admin's token when the database has no token at all; else None. It is in no log.
+/// Returns a system-admin token if the database has no token at all; otherwise `None`. The token is
+/// never logged.
 ///
-/// Of several that start together one makes it. It is in its file before it is in the database: one
-/// that is in the database and nowhere else would lock everybody out.
+/// When several replicas start together, one creates it. The file is written before the row is
+/// committed: a token that exists only as a hash would lock everybody out.
 pub async fn first_token(
     operation: &Operation,
     config: &Config,
@@ -39,7 +40,8 @@ pub async fn first_token(
     make(tx, "bootstrap", config.bootstrap_token_file.as_deref()).await.map(Some)
 }
 
-/// Makes another system-admin token when all are lost. It needs the database, not a token.
+/// Creates another system-admin token when all are lost. Needs access to the database instead of a
+/// token.
 pub async fn another_token(
     operation: &Operation,
     file: Option<&Path>,

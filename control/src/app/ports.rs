@@ -1,4 +1,4 @@
-//! The two ports: bound, and with TLS unless nobody but this machine can reach them.
+//! The two ports. Without TLS they bind only to loopback unless the operator insists.
 
 use std::net::SocketAddr;
 
@@ -14,16 +14,16 @@ pub(super) struct Port {
     pub(super) tls: Option<Tls>,
 }
 
-/// What a port is opened with.
+/// The settings that a port is opened with.
 pub(super) struct Wanted<'a> {
-    /// As given.
+    /// The address as configured.
     pub(super) address: &'a str,
-    /// By which flag.
+    /// The flag that set it.
     pub(super) flag: &'static str,
     pub(super) tls: Option<Files>,
-    /// Of ALPN.
+    /// The ALPN protocols.
     pub(super) protocols: &'a [&'a str],
-    /// It may be reached from elsewhere without TLS.
+    /// Whether it may be reachable from other hosts without TLS.
     pub(super) insecure: bool,
 }
 

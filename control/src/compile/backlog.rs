@@ -1,9 +1,10 @@
-//! What was told by the outbox and is not compiled yet, and what comes next.
+//! Subjects from the outbox that are not compiled yet, and which of them are next.
 //!
-//! Publishes may be dear, and their tenants decide how dear: to compile, to send, to render, to apply in
-//! Envoy. Everything else, revocations among it, is cheap and waits for a portion of them at most; so do
-//! publishes that are to be closed, and those that are not known as dear. Behind each dear one there is a
-//! rest, so that a tenant who redeploys all the time takes a bounded share of everybody's time.
+//! Publishes can be expensive to compile, send, render and apply in Envoy, and their tenants decide
+//! how expensive. Everything else, revocations included, is cheap and waits for at most one portion
+//! of publishes; so do publishes that are being closed and those not known as expensive. A rest
+//! follows each expensive one, so that a tenant who redeploys all the time takes a bounded share of
+//! everybody's time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -12,36 +13,37 @@ use imp_core::{ProductPublishId, TenantId};
 use imp_store::outbox::Subject;
 use tokio::time::Instant;
 
-/// Publishes are compiled in portions of about this long, between which the outbox is looked at.
+/// The target duration of one portion; the outbox is read between portions.
 const PORTION: Duration = Duration::from_millis(10);
 
-/// The most publishes of a portion: the first of many may be cheap, and the next ones dear.
+/// The most publishes in a portion: the first ones may be cheap and the next ones expensive.
 const MOST: usize = 16;
 
-/// A publish of more bytes is dear. What Envoy gets of it may be a hundred times as much.
+/// A publish of more bytes counts as expensive. Envoy's configuration for it can be a hundred times
+/// as large.
 pub(super) const DEAR: usize = 32 << 10;
 
-/// A dear publish is followed by a rest of so many times what it took: agents take some twice as long
-/// for it, Envoys four times, and most of the time shall be others'.
+/// The rest after an expensive publish, as a multiple of its compile time: agents need about twice
+/// that time, Envoys four times, and most of the time must remain for others.
 const REST: u32 = 8;
 
-/// Whatever it took.
+/// The longest rest.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// Subjects that wait. Their order means nothing (see [`super`]), and what comes twice waits once.
+/// The subjects that wait. Their order has no meaning (see [`super`]); duplicates wait once.
 #[derive(Debug)]
 pub(super) struct Backlog {
     cheap: Vec<Subject>,
     publishes: VecDeque<ProductPublishId>,
     dear: Dear,
     waiting: HashSet<ProductPublishId>,
-    /// Were dear when they were compiled last, and whose they are.
+    /// Publishes that were expensive when last compiled, with their tenants.
     known_dear: HashMap<ProductPublishId, TenantId>,
-    /// What was taken last was cheap.
+    /// Whether the last portion was of cheap subjects.
     cheap_last: bool,
-    /// It was one of the dear publishes that waited.
+    /// Whether the last portion was of expensive publishes.
     dear_last: bool,
-    /// How many publishes are a portion, as the last ones were.
+    /// The current number of publishes per portion, adapted to how long the last ones took.
     portion: usize,
     rest_until: Option<Instant>,
 }
@@ -62,7 +64,7 @@ impl Default for Backlog {
     }
 }
 
-/// Dear publishes that wait: tenants take turns, so that nobody waits for all that another has.
+/// Expensive publishes that wait. Tenants take turns, so that none waits for all of another's.
 #[derive(Debug, Default)]
 struct Dear {
     of: HashMap<TenantId, VecDeque<ProductPublishId>>,
@@ -121,7 +123,7 @@ impl Backlog {
         }
     }
 
-    /// Dear publishes that wait and are among these subjects.
+    /// Counts the waiting expensive publishes among these subjects.
     pub(super) fn dear_among(&self, subjects: &[Subject]) -> Vec<ProductPublishId> {
         let dear = |subject: &Subject| match subject {
             Subject::ProductPublish(id) if self.known_dear.contains_key(id) => Some(*id),
@@ -130,7 +132,7 @@ impl Backlog {
         subjects.iter().filter_map(dear).collect()
     }
 
-    /// This one is to be closed: nobody waits for less than that.
+    /// Moves a publish that is being closed in front of the others, because closing must not wait.
     pub(super) fn hurry(&mut self, id: ProductPublishId) {
         let tenant = self.known_dear.get(&id);
         if tenant.is_some_and(|tenant| self.dear.remove(*tenant, id)) {
@@ -138,7 +140,7 @@ impl Backlog {
         }
     }
 
-    /// When there is something to compile; None: nothing waits.
+    /// When there is something to compile; `None` if nothing waits.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         if !self.cheap.is_empty() || !self.publishes.is_empty() {
             return Some(now);
@@ -147,9 +149,9 @@ impl Backlog {
         (!self.dear.is_empty()).then_some(rested)
     }
 
-    /// What to compile now; it no longer waits.
+    /// Takes the subjects to compile now.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Subject> {
-        // In turns: who issues keys all the time must not keep publishes from being compiled.
+        // Alternate, so that a tenant who issues keys all the time cannot starve publishes.
         let publishes = if self.cheap.is_empty() || self.cheap_last {
             self.take_publishes(now)
         } else {
@@ -166,7 +168,7 @@ impl Backlog {
     }
 
     fn take_publishes(&mut self, now: Instant) -> Vec<ProductPublishId> {
-        // One per rest, and before the others.
+        // One per rest, before the others.
         let rests = self.rest_until.is_some_and(|until| now < until);
         let dear = if rests { None } else { self.dear.next() };
         self.dear_last = dear.is_some();
@@ -177,12 +179,12 @@ impl Backlog {
         self.publishes.drain(..portion).collect()
     }
 
-    /// Whether some of it was dear when it was compiled last.
+    /// Whether one of them was expensive when last compiled.
     pub(super) fn is_dear(&self, taken: &[Subject]) -> bool {
         !self.dear_among(taken).is_empty()
     }
 
-    /// What was taken has been compiled and took so long; these publishes of it are dear.
+    /// Records how long a portion took and which of its publishes were expensive.
     pub(super) fn took(
         &mut self,
         taken: &[Subject],
@@ -196,8 +198,8 @@ impl Backlog {
             }
         }
         self.known_dear.extend(dear.iter().copied());
-        // Publishes that are found to be dear only now make no rest longer for those that wait: they
-        // would keep them from ever being compiled.
+        // Publishes that only now turn out to be expensive do not extend the rest, or they could
+        // starve the ones that wait.
         let rests = self.rest_until.is_some_and(|until| now < until);
         if !dear.is_empty() && !rests && (self.dear_last || self.dear.is_empty()) {
             self.rest_until = Some(now + (time * REST).min(LONGEST_REST));
@@ -275,7 +277,7 @@ mod tests {
         now = rested;
         assert_eq!(backlog.take(now), [dear]);
         assert!(backlog.is_dear(&[dear]) && !backlog.is_dear(&[other]));
-        // It has become small: from now on it is like others.
+        // It has become small and is treated like any other from now on.
         backlog.took(&[dear], &[], SHORT, now);
         assert!(!backlog.is_dear(&[dear]));
     }
@@ -318,7 +320,7 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.took(&[], &[(id, TenantId::new())], LONG, now);
         backlog.add([mine]);
-        // Made and taken away all the time: each is new.
+        // Created and deleted all the time: each one is new.
         for _ in 0..100 {
             let (new, subject) = publish();
             backlog.add([subject]);

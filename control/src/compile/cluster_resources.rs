@@ -1,4 +1,4 @@
-//! The resource sets of all clusters: compile writes them, the hub serves them.
+//! The resource sets of all clusters: the compiler writes them, the hub serves them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use imp_core::ClusterId;
 use imp_xds::{Change, ResourceSet};
 
-/// One resource set per cluster. Cheap to clone; all clones are the same.
+/// One resource set per cluster. Cheap to clone; clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterResources {
     shared: Arc<Shared>,
@@ -20,19 +20,19 @@ struct Shared {
 }
 
 impl ClusterResources {
-    /// Whether everything has been loaded once. Before that nobody may be served.
+    /// Whether the first load is complete. Until then no agent may be served.
     pub fn are_ready(&self) -> bool {
         self.shared.loaded.load(Ordering::Acquire)
     }
 
-    /// What a cluster's agents see; None: no such cluster, as far as is known here.
+    /// The resource set of a cluster; `None` if the cluster is unknown here.
     pub fn get(&self, cluster: ClusterId) -> Option<ResourceSet> {
         let cluster_resources =
             self.shared.by_cluster.read().unwrap_or_else(PoisonError::into_inner);
         cluster_resources.get(&cluster).cloned()
     }
 
-    /// Every cluster.
+    /// All known clusters.
     pub fn clusters(&self) -> Vec<ClusterId> {
         let cluster_resources =
             self.shared.by_cluster.read().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +43,7 @@ impl ClusterResources {
         self.shared.loaded.store(true, Ordering::Release);
     }
 
-    /// Changes a cluster's resource set, which is there from now on.
+    /// Changes a cluster's resource set, creating it if needed.
     pub(super) fn apply(&self, cluster: ClusterId, change: Change) {
         let mut cluster_resources =
             self.shared.by_cluster.write().unwrap_or_else(PoisonError::into_inner);

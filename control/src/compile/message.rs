@@ -1,4 +1,4 @@
-//! Entities as messages of the contract, and messages as resources.
+//! Converts entities to messages of the contract, and messages to resources.
 
 mod backend;
 mod entitlement;
@@ -17,15 +17,15 @@ use imp_xds::Resource;
 pub use entitlement::entitlement;
 pub use publish::{MessageError, api_service, publish, served};
 
-/// The message as a resource. Its version is a hash of its encoding: equal on every replica, before
-/// and after a restart.
+/// Converts the message to a resource. Its version is a hash of its encoding: equal on every
+/// replica, before and after a restart.
 pub fn resource<M: pb::Resource>(message: &M) -> Resource {
     let bytes = message.encode_to_vec();
     let version = imp_proto::content_version(&bytes);
     Resource::new(message.resource_name(), version, Bytes::from(bytes))
 }
 
-/// What words of a newer release stand for, this one cannot know.
+/// Refuses words that a newer release stored: this release cannot know what they mean.
 fn refuse(newer: Option<(&'static str, &'static str)>) -> Result<(), MessageError> {
     newer.map_or(Ok(()), |(field, word)| Err(MessageError::UnknownWord { field, word }))
 }
@@ -39,7 +39,8 @@ pub fn gateway(gateway: &Gateway) -> Result<pb::Gateway, MessageError> {
         name: gateway.spec.name.clone(),
         gateway_class: gateway.spec.gateway_class.as_str().to_owned(),
         listeners: gateway.spec.listeners.iter().map(listener).collect(),
-        // Nothing, so that a gateway as it was before there were settings is the same resource.
+        // Left out when default, so that gateways from before there were settings encode to the
+        // same resource.
         settings: (!gateway.spec.settings.is_default()).then(|| settings(&gateway.spec.settings)),
     })
 }
@@ -50,7 +51,7 @@ fn settings(settings: &GatewaySettings) -> pb::GatewaySettings {
         EscapedSlash::Refuse => words::EscapedSlash::Refuse,
         EscapedSlash::Keep => words::EscapedSlash::Keep,
         EscapedSlash::Decode => words::EscapedSlash::Decode,
-        // Refused before.
+        // Refused above.
         EscapedSlash::Newer(_) => words::EscapedSlash::Refuse,
     };
     let underscore_headers = match settings.underscore_headers {
@@ -71,7 +72,7 @@ fn listener(listener: &Listener) -> pb::Listener {
     let protocol = match listener.protocol {
         ListenerProtocol::Http => Protocol::Http,
         ListenerProtocol::Https => Protocol::Https,
-        // Refused before, and by agents.
+        // Refused above, and by agents.
         ListenerProtocol::Newer(_) => Protocol::Unspecified,
     };
     pb::Listener {
@@ -82,14 +83,14 @@ fn listener(listener: &Listener) -> pb::Listener {
     }
 }
 
-/// A hostname as the contract wants it. The API takes other spellings, too (`A.Example.`); an agent
-/// that is sent one refuses the whole publish.
+/// Converts a hostname to the form that the contract wants. The API also accepts other spellings
+/// (`A.Example.`); an agent that receives one refuses the whole publish.
 fn canonical(hostname: String) -> String {
     imp_core::grammar::hostname(&hostname).unwrap_or(hostname)
 }
 
-/// A key's hash. A revoked one says so for as long as its row is there: unlike a removal, that
-/// waits for nothing on the stream.
+/// The hash of a key. A revoked key is sent as revoked for as long as its row exists: unlike a
+/// removal, that is never held back on the stream.
 pub fn credential(credential: &IssuedCredential) -> pb::Credential {
     use pb::credential::State;
     let state = match credential.status {
@@ -120,7 +121,8 @@ mod tests {
         let (one, same, other) = (message("a"), message("a"), message("b"));
         assert_eq!(resource(&one).version(), resource(&same).version());
         assert_ne!(resource(&one).version(), resource(&other).version());
-        // What an earlier process wrote: a change of this line re-sends everything to every agent.
+        // The version that earlier releases computed: changing it re-sends everything to every
+        // agent.
         assert_eq!(&**resource(&one).version(), "9a32f54676eb859ad5e41d782f325047");
     }
 }

@@ -1,5 +1,5 @@
-//! Which resource belongs to which cluster. Pure: the latest rows go in, in any order and any number
-//! of times, and what has to change comes out.
+//! Decides which resource belongs to which cluster. Pure: takes the latest rows, in any order and
+//! with repetitions, and returns what has to change.
 //!
 //! Each resource says its [`Place`]: in a cluster of its own, wherever an [`Anchor`] is, or wherever
 //! another resource is. A row marks the places that it may change; only [`Placement::take`] decides
@@ -21,10 +21,10 @@ use uuid::Uuid;
 use super::ClusterResources;
 use index::{Counts, Index};
 
-/// What a subscription is to, and what a publish serves.
+/// The product and environment that a subscription is for and a publish serves.
 pub type Offer = (ProductId, Environment);
 
-/// Names a resource.
+/// Identifies a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     pub of: ResourceType,
@@ -37,32 +37,32 @@ impl Key {
     }
 }
 
-/// What a publish brings into its cluster, for others to be placed by.
+/// Something that a publish brings into its cluster and that other resources are placed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Anchor {
     /// A publish on this gateway.
     Gateway(GatewayId),
     /// A publish of this product in this environment.
     Offer(Offer),
-    /// This publish, as long as it serves this.
+    /// This publish, while it serves this offer.
     Publish(ProductPublishId, Offer),
 }
 
 /// Where a resource belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In this cluster, and brings these anchors there.
+    /// In this cluster, where it brings these anchors.
     Cluster(ClusterId, Vec<Anchor>),
     /// In each cluster that has the anchor.
     With(Anchor),
-    /// Where that resource is. Types follow types that stand before them in [`ResourceType::ALL`], so
-    /// that none follows itself.
+    /// Wherever that resource is. Types only follow types that come before them in
+    /// [`ResourceType::ALL`], which rules out cycles.
     Follows(Key),
-    /// In every cluster, since nobody can say where.
+    /// In every cluster, because its place is unknown.
     Anywhere,
 }
 
-/// A resource, and where it belongs.
+/// A resource and its place.
 #[derive(Clone, Debug)]
 pub struct Placed {
     pub place: Place,
@@ -70,7 +70,7 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// Notes what made it as it is, for whom it reaches. The current span goes on there.
+    /// Attaches the cause and the current span, for the agents' traces.
     pub fn caused_by(self, why: Option<&Told>) -> Self {
         let Some(Told { cause, .. }) = why.filter(|why| !why.cause.is_unknown()) else {
             return self;
@@ -86,7 +86,7 @@ impl Placed {
     }
 }
 
-/// What is there of a resource: without content, agents keep what they have of it.
+/// The known state of a resource. Without content, agents keep what they have of it.
 #[derive(Debug)]
 struct Entry {
     place: Place,
@@ -99,13 +99,13 @@ impl From<Placed> for Entry {
     }
 }
 
-/// What is where. Memory: the resources themselves are shared with the resource sets.
+/// The place of every resource. The content is shared with the resource sets.
 #[derive(Debug, Default)]
 pub struct Placement {
-    /// Those that exist: nothing is placed elsewhere.
+    /// The clusters that exist; nothing is placed elsewhere.
     clusters: HashSet<ClusterId>,
     resources: HashMap<Key, Entry>,
-    /// How many publishes bring an anchor into a cluster.
+    /// How many publishes bring an anchor into each cluster.
     anchors: Counts<Anchor>,
     by_anchor: Index<Anchor, Key>,
     followers: Index<Key, Key>,
@@ -113,12 +113,13 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The resource as it is now; `None`: it is gone, or should not be served.
+    /// Sets a resource; `None` if it is gone or must not be served.
     pub fn set(&mut self, key: Key, now: Option<Placed>) {
         self.put(key, now.map(Entry::from));
     }
 
-    /// The resource exists, and its content is not known here. If there was content before, that stays, where it is.
+    /// Records that the resource exists while its content is unknown. Earlier content stays where
+    /// it is.
     pub fn retain(&mut self, key: Key, place: Place) {
         if self.resources.get(&key).is_none_or(|old| old.content.is_none()) {
             self.put(key, Some(Entry { place, content: None }));
@@ -149,7 +150,7 @@ impl Placement {
         }
     }
 
-    /// The cluster exists from now on, be it empty.
+    /// Adds the cluster, possibly empty.
     pub fn know(&mut self, cluster: ClusterId) {
         if !self.clusters.insert(cluster) {
             return;
@@ -175,18 +176,18 @@ impl Placement {
         }
     }
 
-    /// The cluster is gone.
+    /// Removes the cluster.
     pub fn forget(&mut self, cluster: ClusterId) {
         self.clusters.remove(&cluster);
         self.dirty.remove(&cluster);
     }
 
-    /// Whether the cluster exists, as far as was told.
+    /// Whether the cluster is known.
     pub fn knows(&self, cluster: ClusterId) -> bool {
         self.clusters.contains(&cluster)
     }
 
-    /// Whatever the cluster's resource set holds may be wrong.
+    /// Marks everything in the cluster's resource set for comparison.
     pub fn suspect(&mut self, cluster: ClusterId, cluster_resources: &ClusterResources) {
         let Some(set) = cluster_resources.get(cluster) else { return };
         for &of in ResourceType::ALL {
@@ -199,7 +200,7 @@ impl Placement {
         }
     }
 
-    /// What has to change, one change per cluster, and how many resources that touches.
+    /// Returns one change per cluster, each with the number of resources that it touches.
     pub fn take(&mut self) -> Vec<(ClusterId, Change, usize)> {
         let dirty = std::mem::take(&mut self.dirty);
         let change = |(cluster, keys): (ClusterId, HashSet<Key>)| {
@@ -267,14 +268,14 @@ impl Placement {
         }
     }
 
-    /// To be looked at when the changes are taken.
+    /// Marks a resource to be placed again by [`Self::take`].
     fn mark(&mut self, cluster: ClusterId, key: Key) {
         if self.clusters.contains(&cluster) {
             self.dirty.entry(cluster).or_default().insert(key);
         }
     }
 
-    /// An anchor came or went.
+    /// Marks every resource that is placed by an anchor that came or went.
     fn mark_all_with(&mut self, cluster: ClusterId, anchor: Anchor) {
         for key in self.by_anchor.of(anchor) {
             self.mark(cluster, key);

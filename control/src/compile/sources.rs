@@ -1,6 +1,6 @@
-//! Reads subjects of the outbox from the database and tells [`Placement`].
+//! Reads subjects of the outbox from the database and passes them to [`Placement`].
 //!
-//! One source per resource type: the rows that it is made of, its message, its place.
+//! There is one source per resource type, which names its rows, its message and its place.
 
 mod credential;
 mod entitlement;
@@ -34,11 +34,11 @@ const PAGE: usize = 256;
 
 /// How a resource type is read, rendered and placed.
 trait Source {
-    /// What it makes.
+    /// The resource type that it produces.
     const TYPE: ResourceType;
-    /// What tells of its rows.
+    /// The outbox subject that announces changes of its rows.
     const SUBJECT: fn(Self::Id) -> Subject;
-    /// Of the row.
+    /// The id of a row.
     type Id: Copy + Eq + Hash + fmt::Display + Into<Uuid> + From<Uuid> + Send + Sync;
     type Row: Send;
 
@@ -47,23 +47,24 @@ trait Source {
         which: Which<'_, Self::Id>,
     ) -> impl Future<Output = Result<Vec<Read<Self::Id, Self::Row>>>> + Send;
 
-    /// The resource and its place; `None`: the row is there, and nothing is to be served.
+    /// The resource and its place; `None` if the row exists but must not be served.
     fn place(row: &Self::Row) -> std::result::Result<Option<Placed>, Unplaceable>;
 
-    /// Where rows belong that are there and cannot be read or rendered; `None`: nothing of it is to be served.
+    /// The places of rows that exist but cannot be read or rendered; `None` if nothing of the row
+    /// is to be served.
     fn places(
         store: &Store,
         ids: &[Self::Id],
     ) -> impl Future<Output = Result<Vec<(Self::Id, Option<Place>)>>> + Send;
 
-    /// The row as it is now, for who else is interested; `None`: it is gone.
+    /// Passes the current row (`None` if it is gone) to others that are interested.
     fn told(_reader: &mut Reader<'_>, _id: Self::Id, _row: Option<&Self::Row>) {}
 
-    /// What the row became, before it is placed.
+    /// Called with the resource of a row before it is placed.
     fn placed(_reader: &mut Reader<'_>, _row: &Self::Row, _placed: &Placed, _why: Option<&Told>) {}
 }
 
-/// A row that no agent could be sent.
+/// A row that cannot be sent to any agent.
 #[derive(Debug, Error)]
 enum Unplaceable {
     #[error(transparent)]
@@ -78,11 +79,11 @@ pub(super) struct Reader<'a> {
     pub(super) watcher: &'a dyn Watcher,
     pub(super) placement: &'a mut Placement,
     pub(super) causes: &'a HashMap<Subject, Told>,
-    /// Publishes among what was read that are dear.
+    /// The expensive publishes among the rows that were read.
     pub(super) dear: Vec<(ProductPublishId, TenantId)>,
 }
 
-/// Ids of rows, by what is made of them.
+/// Ids of rows, grouped by the resource type that they produce.
 #[derive(Default)]
 struct Batch {
     clusters: Vec<ClusterId>,
@@ -102,8 +103,8 @@ impl Batch {
                 Subject::ProductPublish(id) => resource(ResourceType::Publish, id.into()),
                 Subject::Subscription(id) => resource(ResourceType::Entitlement, id.into()),
                 Subject::Credential(id) => resource(ResourceType::Credential, id.into()),
-                // A version of the terms never changes, and a subscription that is moved to a new
-                // one is a subject of its own.
+                // A version of the terms never changes, and moving a subscription to a new one is a
+                // subject of its own.
                 Subject::Plan(_) => {}
             }
         }
@@ -115,19 +116,19 @@ impl Batch {
     }
 }
 
-/// What to read of a type.
+/// Which rows of a type to read.
 #[derive(Clone, Copy)]
 enum What<'a> {
-    /// Every row, page by page.
+    /// All rows, page by page.
     All,
-    /// These, whatever happened to them.
+    /// The rows with these ids, whether or not they still exist.
     Ids(&'a [Uuid]),
 }
 
 impl Reader<'_> {
     /// Reads every row.
     pub(super) async fn everything(&mut self) -> Result<()> {
-        // First: only what is known as a cluster gets anything.
+        // Clusters first: resources are placed only in known clusters.
         let mut after = None;
         loop {
             let page = Page { after, limit: PAGE as i64 };
@@ -144,7 +145,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads these subjects, whatever happened to them.
+    /// Reads these subjects again, whatever happened to them.
     pub(super) async fn changed(&mut self, subjects: &[Subject]) -> Result<()> {
         let batch = Batch::of(subjects);
         for ids in batch.agents.chunks(PAGE) {
@@ -159,7 +160,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The source of each type.
+    /// Reads rows with the source of their type.
     async fn read(&mut self, of: ResourceType, what: What<'_>) -> Result<()> {
         match of {
             ResourceType::Gateway => self.read_from::<Gateways>(what).await,
@@ -219,8 +220,8 @@ impl Reader<'_> {
         Ok(after)
     }
 
-    /// What exists and cannot be read or rendered has a place all the same, so that agents keep what they
-    /// have of it.
+    /// Gives rows that exist but cannot be read or rendered a place, so that agents keep what they
+    /// have of them.
     async fn retain<S: Source>(&mut self, ids: &[S::Id]) -> Result<()> {
         for ids in ids.chunks(PAGE) {
             for (id, place) in S::places(self.store, ids).await? {
@@ -253,7 +254,7 @@ impl Reader<'_> {
     }
 }
 
-/// A part of the trace of what made the row change. A first load has none.
+/// A span within the trace of what changed the row. A first load has none.
 fn span<S: Source>(id: S::Id, why: Option<&Told>) -> Option<Span> {
     let cause = &why?.cause;
     let (of, request_id) = (S::TYPE.name(), &cause.request_id);
@@ -262,7 +263,7 @@ fn span<S: Source>(id: S::Id, why: Option<&Told>) -> Option<Span> {
     Some(span)
 }
 
-/// Not even the place can be read: it may be anywhere.
+/// The place of a row whose place cannot be read either: anywhere.
 fn place_of<Id, T>(
     row: Read<Id, T>,
     place: impl FnOnce(T) -> Option<Place>,
@@ -270,12 +271,13 @@ fn place_of<Id, T>(
     (row.id, row.content.map_or(Some(Place::Anywhere), place))
 }
 
-/// The id behind which the next page begins; `None`: this was the last one.
+/// The cursor for the next page, or `None` on the last one.
 fn next_page<Id: Copy + Into<Uuid>, T>(rows: &[Read<Id, T>]) -> Option<Uuid> {
     rows.last().filter(|_| rows.len() == PAGE).map(|row| row.id.into())
 }
 
-/// Tells each row, and each id that was asked for and is not there. Returns what cannot be read.
+/// Passes on each row, and each requested id that does not exist. Returns the ids that cannot be
+/// read.
 fn each<Id, T>(
     what: &'static str,
     which: Which<'_, Id>,

@@ -1,18 +1,18 @@
-//! Flags about who may use which hostname and which port.
+//! Flags about hostnames and ports that tenants may claim.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-/// Hostnames and ports.
+/// Claims on hostnames and ports.
 #[derive(Clone, Debug, Args)]
 pub struct ClaimFlags {
-    /// Domains below which every tenant may take hostnames, first come, first served. All other
+    /// Domains below which every tenant may claim hostnames, first come, first served. All other
     /// hostnames need a domain that the tenant has proven or been granted.
     #[arg(long, env = "IMP_SHARED_DOMAINS", value_delimiter = ',', value_name = "DOMAIN,..")]
     pub shared_domains: Vec<String>,
-    /// How long a hostname that nothing serves any more stays its former tenant's: 90s, 30m, 24h, 7d.
+    /// How long an unused hostname stays reserved for its former tenant: 90s, 30m, 24h, 7d.
     #[arg(
         long,
         env = "IMP_HOSTNAME_COOLDOWN",
@@ -21,8 +21,8 @@ pub struct ClaimFlags {
         value_name = "DURATION"
     )]
     pub hostname_cooldown: Duration,
-    /// Ports that no gateway of any cluster may listen on. The default names an agent's and Envoy's
-    /// own; what else gateways may use is each cluster's port_ranges.
+    /// Ports that no gateway of any cluster may listen on. The default lists the ports of an agent
+    /// and of Envoy; each cluster's port_ranges say what else gateways may use.
     #[arg(
         long,
         env = "IMP_RESERVED_PORTS",
@@ -31,8 +31,8 @@ pub struct ClaimFlags {
         value_name = "PORT|FIRST-LAST,.."
     )]
     pub reserved_ports: Vec<String>,
-    /// Let several gateways of a cluster, of different tenants too, listen on one port when their
-    /// listeners' settings agree. Say false while an agent is of a release that serves only the
+    /// Let several gateways of a cluster, also of different tenants, listen on one port if their
+    /// listeners' settings agree. Set to false while an agent runs a release that serves only the
     /// first of them.
     #[arg(
         long,
@@ -42,13 +42,13 @@ pub struct ClaimFlags {
         value_name = "BOOL"
     )]
     pub share_ports: bool,
-    /// The DNS server that is asked for the records that prove domains. [default: the system's]
+    /// The DNS server to ask for the records that prove domains. [default: the system's]
     #[arg(long, env = "IMP_DNS_SERVER", value_name = "ADDR:PORT")]
     pub dns_server: Option<SocketAddr>,
 }
 
 impl ClaimFlags {
-    /// For tests and benchmarks: the names that they use are shared.
+    /// For tests and benchmarks: the domains that they use are shared.
     pub fn in_process() -> Self {
         let shared = ["example.com", "example.org", "example", "test"];
         Self {

@@ -1,4 +1,4 @@
-//! Agents: how one registers, renews its identity, and is shut out.
+//! Agents: registration, renewal of identities, revocation.
 
 use imp_core::cluster::{Agent, AgentStatus};
 use imp_core::secret::SecretHash;
@@ -10,12 +10,12 @@ use imp_store::{agent as table, audit, registration_token};
 use crate::operation::{Actor, Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// Generation of the identity that a registration gives out.
+/// The generation of the identity that registration issues.
 pub const FIRST_GENERATION: i64 = 1;
 
-/// Who wants to register.
+/// A request for registration.
 pub struct Registration<'a> {
-    /// Of the registration token.
+    /// Hash of the registration token.
     pub token: SecretHash,
     /// Thumbprint of the key that the identity is bound to.
     pub key: &'a str,
@@ -23,8 +23,8 @@ pub struct Registration<'a> {
     pub hostname: String,
 }
 
-/// Uses the registration token up and inserts the agent, both or neither. None if the token is no
-/// good.
+/// Uses up the registration token and inserts the agent in one transaction. Returns `None` if the
+/// token is not valid.
 pub async fn register(
     platform: &Operation,
     registration: Registration<'_>,
@@ -58,7 +58,7 @@ pub async fn register(
     Ok(Some(agent))
 }
 
-/// Gives out an identity of this generation; those of earlier ones are good no longer. Who shows the
+/// Issues an identity of this generation and invalidates the earlier ones. An agent that shows the
 /// one before the newest has lost an answer, and gets the newest again.
 pub async fn renew(platform: &Operation, id: AgentId, generation: i64) -> Result<(), Refusal> {
     let operation = platform.by(Actor::Agent(id));
@@ -69,7 +69,7 @@ pub async fn renew(platform: &Operation, id: AgentId, generation: i64) -> Result
     tx.finish_with(audit::RENEWAL, id.into(), how).await
 }
 
-/// Shuts it out, for good.
+/// Revokes the agent permanently.
 pub async fn revoke(operation: &Operation, id: AgentId) -> Result<(), Refusal> {
     let mut tx = Transaction::begin(operation, operation.scope).await?;
     let now = tx.now;

@@ -33,7 +33,7 @@ pub async fn create(
     super::create(tx, service).await
 }
 
-/// A publish keeps serving its frozen copy until it is redeployed.
+/// Changes the service. A publish keeps serving its frozen copy until it is redeployed.
 pub async fn edit(
     tx: &mut Transaction<'_>,
     current: ApiService,
@@ -61,14 +61,14 @@ pub async fn deprecate(
     tx.save(ApiService { status, ..service }).await
 }
 
-/// Ends it, once nothing serves it.
+/// Retires the service, if nothing serves it.
 pub async fn retire(tx: &mut Transaction<'_>, service: ApiService) -> Result<ApiService, Refusal> {
     let status = service.status.retire()?;
     refuse_served(tx, &service).await?;
     tx.save(ApiService { status, ..service }).await
 }
 
-/// What needs the deployment's rules, or all parts together.
+/// Checks what needs the deployment's rules or all parts of the spec together.
 fn check(operation: &Operation, spec: &ApiServiceSpec) -> Result<(), Refusal> {
     let mut v = Violations::new();
     spec.check_upstreams(&operation.upstreams, &mut v);
@@ -89,7 +89,7 @@ fn check(operation: &Operation, spec: &ApiServiceSpec) -> Result<(), Refusal> {
     share::check_service(spec)
 }
 
-/// The row is locked first, so that a publish that is being made is seen, or sees this.
+/// Locks the row first, so that a concurrent publish either is seen here or sees this change.
 async fn refuse_served(tx: &mut Transaction<'_>, service: &ApiService) -> Result<(), Refusal> {
     table::hold(tx, service.id, Hold::Alone).await?;
     if table::is_published(tx, service.id).await? {

@@ -12,7 +12,7 @@ use crate::flows::{Created, finish_create, future_end};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// A new token, and its secret. None for `tenant_id`: an operator's.
+/// Creates a token and its secret. Without `tenant_id` it is an operator's.
 pub async fn create(
     operation: &Operation,
     scope: TenantScope,
@@ -33,7 +33,8 @@ pub async fn create(
     Ok(Created { entity, secret: Some(secret.reveal().to_owned()) })
 }
 
-/// Whom it speaks for stays as it is: an operator's stays one, a customer's its customer's.
+/// Changes the token. Its owner is fixed: an operator's token stays an operator's, a customer's
+/// stays that customer's.
 pub async fn edit(
     tx: &mut Transaction<'_>,
     current: ApiToken,
@@ -50,7 +51,7 @@ pub async fn edit(
     tx.save(ApiToken { spec, ..current }).await
 }
 
-/// Revokes it, for good. The row stays, because audit rows name it.
+/// Revokes the token permanently. The row stays, because audit rows refer to it.
 pub async fn revoke(tx: &mut Transaction<'_>, token: ApiToken) -> Result<(), Refusal> {
     if token.revoked_at.is_none() {
         let revoked_at = Some(Meta::new(tx.now).created_at);
@@ -59,12 +60,12 @@ pub async fn revoke(tx: &mut Transaction<'_>, token: ApiToken) -> Result<(), Ref
     Ok(())
 }
 
-/// Whether the token is to stand above all tenants.
+/// Whether the token is an operator's, above all tenants.
 pub fn is_operator(spec: &ApiTokenSpec) -> bool {
     spec.roles.iter().any(|role| role.is_operator())
 }
 
-/// Only operators make operators, and those belong to no tenant.
+/// Only operators create operator tokens, and these belong to no tenant.
 pub fn refuse_operator(operation: &Operation, names_tenant: bool) -> Result<(), Refusal> {
     if !operation.actor.has(Role::SystemAdmin) {
         return Err(Refusal::forbidden("only a system-admin gives operator roles").at("/roles"));

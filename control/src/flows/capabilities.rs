@@ -1,4 +1,4 @@
-//! What the agents of a cluster can serve, and what a publish needs of them.
+//! What the agents of a cluster support, and what a publish needs of them.
 
 use imp_core::cluster::{AgentStatus, Capabilities};
 use imp_core::gateway::Gateway;
@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 
 const CODE: &str = "unsupported_by_agents";
 
-/// Something that an agent must know, and where the body asks for it.
+/// A feature that agents must support, and the field of the body that asks for it.
 struct Need<'a> {
     pointer: String,
     what: String,
@@ -20,8 +20,9 @@ struct Need<'a> {
     among: fn(&Capabilities) -> &Vec<String>,
 }
 
-/// Refuses what a connected agent of the cluster doesn't know: it would refuse the publish only after
-/// that was accepted. `at` points to what the body says in place of a spec.
+/// Refuses features that a connected agent of the cluster does not support; otherwise the publish
+/// would be accepted here and refused by the agent. `at` is the pointer to what the body has in
+/// place of a spec.
 pub(super) async fn refuse_unsupported(
     tx: &mut Transaction<'_>,
     spec: &ProductPublishSpec,
@@ -32,7 +33,7 @@ pub(super) async fn refuse_unsupported(
     refuse(tx, spec.cluster_id, needs(spec, gateway, services), at).await
 }
 
-/// The same of a gateway that changes where it has publishes.
+/// The same check for a gateway that changes where it has publishes.
 pub(super) async fn refuse_unsupported_settings(
     tx: &mut Transaction<'_>,
     cluster: ClusterId,
@@ -70,7 +71,7 @@ async fn refuse(
     Err(Refusal::Unsupported { code: CODE, lacking })
 }
 
-/// An agent that does not know a setting would serve as if nothing were said.
+/// The settings that a gateway needs. An agent that does not know a setting would ignore it.
 fn settings(gateway: &Gateway, pointer: impl Fn(&str) -> String) -> Vec<Need<'static>> {
     let need = |word: &'static str| Need {
         pointer: pointer(word),
@@ -81,7 +82,8 @@ fn settings(gateway: &Gateway, pointer: impl Fn(&str) -> String) -> Vec<Need<'st
     gateway.spec.settings.changed().map(need).collect()
 }
 
-/// Of several policies of a type the first one of each service, or of all when the body names none.
+/// The policy types that services need; for each type the first policy of each service, or of all
+/// services when the body names none.
 fn needs<'a>(
     spec: &ProductPublishSpec,
     gateway: &Gateway,
@@ -102,7 +104,7 @@ fn needs<'a>(
     let mut needs = vec![class, auth_mode];
     needs.extend(settings(gateway, |_| "/gateway_id".to_owned()));
     for (index, service) in services.iter().enumerate() {
-        // A product's own services stand nowhere in the body.
+        // Services that come from the product have no place in the body.
         let pointer = match spec.api_services.is_empty() {
             true => "/api_services".to_owned(),
             false => format!("/api_services/{index}"),

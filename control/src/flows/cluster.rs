@@ -18,7 +18,7 @@ pub async fn create(
     super::create(tx, cluster).await
 }
 
-/// Its port ranges still hold every port that is listened on.
+/// Changes the cluster. Its port ranges must still contain every port in use.
 pub async fn edit(
     tx: &mut Transaction<'_>,
     current: Cluster,

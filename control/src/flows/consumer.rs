@@ -10,7 +10,8 @@ use crate::flows::subscription::refuse_ended;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// App and subscription are one customer's, and the subscription has not ended.
+/// Creates a consumer. App and subscription must have the same customer, and the subscription must
+/// not have ended.
 pub async fn create(
     operation: &Operation,
     scope: TenantScope,

@@ -14,7 +14,7 @@ use crate::flows::{Created, finish_create, future_end};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// A new credential, and the secret that is shown this once.
+/// Creates a credential, with the secret that is shown only once.
 pub async fn create(
     operation: &Operation,
     scope: TenantScope,
@@ -43,7 +43,7 @@ pub async fn create(
     Ok(Created { entity: credential, secret: Some(secret.reveal().to_owned()) })
 }
 
-/// Moves its end; a revoked one stays as it is.
+/// Changes its expiry. A revoked one cannot be changed.
 pub async fn reschedule(
     tx: &mut Transaction<'_>,
     mut credential: Credential,
@@ -58,7 +58,7 @@ pub async fn reschedule(
     tx.save(credential).await
 }
 
-/// Revokes it, for good.
+/// Revokes the credential permanently.
 pub async fn revoke(
     tx: &mut Transaction<'_>,
     mut credential: Credential,

@@ -1,4 +1,4 @@
-//! Domains become a tenant's, and stop being one's.
+//! Domains: how a tenant acquires and releases one.
 
 use imp_core::domain::{Challenge, Domain, DomainSpec, DomainStatus};
 use imp_core::hostname::{Reserved, reserved, reserved_fault};
@@ -12,7 +12,8 @@ use crate::flows::finish_create;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// A domain that is to be proven. Names of one machine or network are the operators' to give.
+/// Creates a domain that is still to be proven. Names of a single machine or network can only be
+/// granted by operators.
 pub async fn create(
     operation: &Operation,
     scope: TenantScope,
@@ -38,7 +39,7 @@ pub async fn create(
     Ok(domain)
 }
 
-/// The proof was found.
+/// Marks the domain as proven.
 pub async fn verify(tx: &mut Transaction<'_>, domain: Domain) -> Result<Domain, Refusal> {
     if domain.status.is_held() {
         return Ok(domain);
@@ -46,7 +47,7 @@ pub async fn verify(tx: &mut Transaction<'_>, domain: Domain) -> Result<Domain, 
     hold(tx, domain, DomainStatus::Verified).await
 }
 
-/// An operator says so, with no proof.
+/// Marks the domain as granted by an operator, without proof.
 pub async fn grant(tx: &mut Transaction<'_>, domain: Domain) -> Result<Domain, Refusal> {
     if domain.status == DomainStatus::Granted {
         return Ok(domain);
@@ -74,7 +75,7 @@ async fn hold(
     }
 }
 
-/// Hostnames below it may not be taken any more; so nothing may be served there.
+/// Releases the domain. Refused while anything is served below it.
 pub async fn release(tx: &mut Transaction<'_>, domain: Domain) -> Result<(), Refusal> {
     tx.within(domain.tenant_id)?;
     if domain.status.is_held() && table::is_in_use(tx, &domain).await? {

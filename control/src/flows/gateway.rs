@@ -21,7 +21,7 @@ pub async fn create(
     super::create(tx, gateway).await
 }
 
-/// Claims the ports of its new listeners wherever it has publishes.
+/// Changes the gateway and claims its new listeners' ports wherever it has publishes.
 pub async fn edit(
     tx: &mut Transaction<'_>,
     current: Gateway,
@@ -31,7 +31,7 @@ pub async fn edit(
     let moves = listens(&current.spec) != listens(&spec);
     let next = Gateway { spec, ..current };
     match moves {
-        // It may come to a port where another of the tenant's gateways has one of its hosts.
+        // It may share a port with another of the tenant's gateways that has one of its hosts.
         true => listener_port::keep_publishes_of(tx, next.tenant_id).await?,
         false => listener_port::keep_publishes(tx, next.id).await?,
     }

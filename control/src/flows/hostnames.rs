@@ -1,4 +1,4 @@
-//! Which tenant may serve under which hostname, and which publish does.
+//! Which tenant may use a hostname, and which publish serves it.
 
 use imp_core::TenantId;
 use imp_core::check::Violations;
@@ -12,8 +12,8 @@ use crate::flows::ports::SharedPorts;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
-/// Every hostname lies at or below a domain that the tenant holds, or below a shared one. The answer
-/// is the same whether another tenant holds it or nobody does.
+/// Requires every hostname to be at or below a domain that the tenant holds, or below a shared one.
+/// The error is the same whether another tenant holds it or nobody does.
 pub(super) async fn refuse_unproven(
     tx: &mut Transaction<'_>,
     tenant: TenantId,
@@ -45,7 +45,7 @@ async fn check(
     }
     let holder = domain::holder_above(tx, hostname).await?;
     let shared = tx.operation.claims.shared_domains.above(hostname);
-    // The longest name decides: the tenant that proves a part of a domain owns that part.
+    // The longest name decides: a tenant that proves a subdomain owns that subdomain.
     let allowed = match (holder, shared) {
         (Some(holder), shared) if shared.is_none_or(|it| it.len() <= holder.name.len()) => {
             holder.tenant_id() == tenant
@@ -62,9 +62,10 @@ async fn check(
     })
 }
 
-/// One tenant per host, one publish per base path of a host and gateway, and at each port of a cluster
-/// one gateway per host. Of another tenant nothing is told but that the name is taken. `former` are the
-/// hostnames that it may give up: they are held with the others, so that all are held in one order.
+/// Enforces one tenant per host, one publish per base path of a host and gateway, and one gateway
+/// per host at each port of a cluster. The error about another tenant's name says only that it is
+/// taken. `former` are the hostnames that may be given up: they are locked together with the
+/// others, so that all locks are taken in one order.
 pub(super) async fn refuse_taken(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,
@@ -97,8 +98,9 @@ pub(super) async fn refuse_taken(
     Ok(())
 }
 
-/// The gateway listens on other ports now: no other gateway has one of its hosts at one of them. Nobody
-/// publishes on gateways of the tenant meanwhile ([`listener_port::keep_publishes_of`]).
+/// Checks a gateway that changes its ports: no other gateway may have one of its hosts at one of
+/// them. No publish on the tenant's gateways can be made meanwhile
+/// ([`listener_port::keep_publishes_of`]).
 pub(super) async fn refuse_at_ports(
     tx: &mut Transaction<'_>,
     gateway: &Gateway,
@@ -127,7 +129,7 @@ fn taken(hostnames: &[String], name: &str, detail: String) -> Refusal {
     Refusal::conflict("hostname_taken", detail).at(format!("/hostnames/{index}"))
 }
 
-/// Claims what the publish serves now, and gives up the rest.
+/// Claims the hostnames that the publish now serves and releases the others.
 pub(super) async fn claim(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,
@@ -144,7 +146,7 @@ pub(super) async fn claim(
     Ok(table::replace_claims(tx, publish, &claims, at).await?)
 }
 
-/// Gives up all of it.
+/// Releases all of the publish's hostnames.
 pub(super) async fn release(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,

@@ -14,7 +14,7 @@ use crate::flows::product::{refuse_closed, refuse_while_subscribed};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// A plan with the first version of its terms.
+/// Creates a plan with the first version of its terms.
 pub async fn create(
     operation: &Operation,
     scope: TenantScope,
@@ -44,7 +44,8 @@ pub async fn create(
     Ok(plan)
 }
 
-/// New limits are a new version of the terms; who subscribed before keeps the old ones.
+/// Changes the plan. New limits make a new version of the terms; existing subscriptions keep the
+/// old one.
 pub async fn edit(
     tx: &mut Transaction<'_>,
     mut plan: Plan,
@@ -79,7 +80,7 @@ pub async fn deprecate(tx: &mut Transaction<'_>, plan: Plan) -> Result<Plan, Ref
     tx.save(Plan { status, ..plan }).await
 }
 
-/// Ends it, once nobody is subscribed or is to be moved to it.
+/// Closes the plan, if no subscription is on it or is to be moved to it.
 pub async fn close(tx: &mut Transaction<'_>, plan: Plan) -> Result<Plan, Refusal> {
     let status = plan.status.close(Plan::NOUN)?;
     let of_it = SubscriptionFilter { plan_id: Some(plan.id), ..SubscriptionFilter::default() };
@@ -88,7 +89,7 @@ pub async fn close(tx: &mut Transaction<'_>, plan: Plan) -> Result<Plan, Refusal
     tx.save(Plan { status, ..plan }).await
 }
 
-/// Somebody is to move to it at the period's end.
+/// Refuses while a subscription is to be moved to it at the period's end.
 async fn refuse_awaited(tx: &mut Transaction<'_>, plan: PlanId) -> Result<(), Refusal> {
     if subscription::awaits(tx, plan).await? {
         let detail = "subscriptions are to move to it; take these changes back first";

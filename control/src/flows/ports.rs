@@ -1,5 +1,5 @@
-//! Which gateway listens on which port of a cluster: claimed by its first publish there, given up
-//! with the last one.
+//! Which gateway listens on which port of a cluster. A gateway's first publish in a cluster claims
+//! its ports there, its last one releases them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,8 +29,9 @@ pub(super) fn refuse_reserved(tx: &Transaction<'_>, spec: &GatewaySpec) -> Resul
     if faults.is_empty() { Ok(()) } else { Err(faults.into()) }
 }
 
-/// The gateway has a publish in the cluster, or gets one. Its listeners do not change meanwhile:
-/// [`table::keep_listeners`] was called before it was read.
+/// Claims the ports for a gateway that has, or is about to get, a publish in the cluster. The
+/// caller must have called [`table::keep_listeners`] before it read the gateway, so that the
+/// listeners cannot change meanwhile.
 pub(super) async fn claim(
     tx: &mut Transaction<'_>,
     gateway: &Gateway,
@@ -39,7 +40,7 @@ pub(super) async fn claim(
     claim_at(tx, gateway, cluster, |_| "/gateway_id".to_owned()).await
 }
 
-/// The gateway's listeners change: it claims them wherever it has publishes.
+/// Claims the ports of a gateway's new listeners wherever it has publishes.
 pub(super) async fn change(tx: &mut Transaction<'_>, gateway: &Gateway) -> Result<(), Refusal> {
     refuse_reserved(tx, &gateway.spec)?;
     for cluster in table::clusters_of(tx, gateway.id, None).await? {
@@ -49,7 +50,8 @@ pub(super) async fn change(tx: &mut Transaction<'_>, gateway: &Gateway) -> Resul
     Ok(())
 }
 
-/// Which ports of a cluster a gateway has in common with others: at each of them a host is one gateway's.
+/// The ports of a cluster that a gateway shares with others. At each of them a host belongs to one
+/// gateway.
 pub(super) struct SharedPorts {
     cluster: ClusterId,
     own: BTreeSet<u16>,
@@ -57,7 +59,7 @@ pub(super) struct SharedPorts {
 }
 
 impl SharedPorts {
-    /// Of this gateway, whose ports are claimed.
+    /// The shared ports of this gateway, whose ports are claimed.
     pub(super) async fn of(
         tx: &mut Transaction<'_>,
         gateway: GatewayId,
@@ -84,7 +86,7 @@ impl SharedPorts {
     }
 }
 
-/// A publish goes. If it is the gateway's last in its cluster, the ports there are free.
+/// Releases the gateway's ports in the cluster when its last publish there goes.
 pub(super) async fn release(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,
@@ -95,12 +97,12 @@ pub(super) async fn release(
     if left.contains(&cluster) {
         return Ok(());
     }
-    // What agents said of it there is over, too, whether or not one is connected.
+    // The agents' reports about the gateway there are void too, whether or not one is connected.
     gateway_condition::accept(tx, gateway, cluster).await?;
     Ok(table::release(tx, gateway, cluster).await?)
 }
 
-/// A cluster's ranges still hold every port that is listened on there.
+/// Refuses port ranges that leave out a port in use.
 pub(super) async fn refuse_to_close(
     tx: &mut Transaction<'_>,
     cluster: &Cluster,
@@ -132,7 +134,7 @@ async fn claim_at(
     Ok(table::replace(tx, gateway, cluster.id, &wanted).await?)
 }
 
-/// Every port is one that the operator lets gateways use in the cluster.
+/// Refuses ports that the operator does not allow in the cluster.
 fn refuse_closed(
     tx: &Transaction<'_>,
     gateway: &Gateway,
@@ -156,8 +158,9 @@ fn admits(cluster: &Cluster, port: u16) -> bool {
     cluster.spec.port_ranges.iter().any(|range| range.holds(port))
 }
 
-/// One socket serves all listeners of a port, so they agree on everything but the hostname, and the
-/// agents must know how to share it. Of the others nothing is told but the setting.
+/// One socket serves all listeners of a port, so they must agree on everything but the hostname,
+/// and the agents must support sharing. The error names the setting but nothing else of other
+/// tenants.
 async fn refuse_others(
     tx: &mut Transaction<'_>,
     gateway: &Gateway,

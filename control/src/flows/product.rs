@@ -1,4 +1,4 @@
-//! Products: which services they hold, and their life cycle.
+//! Products: their services and life cycle.
 
 use imp_core::api_service::{ApiService, ApiServiceStatus};
 use imp_core::product::{CatalogStatus, Product, ProductSpec};
@@ -49,7 +49,7 @@ pub async fn deprecate(tx: &mut Transaction<'_>, product: Product) -> Result<Pro
     tx.save(Product { status, ..product }).await
 }
 
-/// Ends it, once nobody is subscribed.
+/// Closes the product, if nobody is subscribed.
 pub async fn close(tx: &mut Transaction<'_>, product: Product) -> Result<Product, Refusal> {
     let status = product.status.close(Product::NOUN)?;
     let of_it =
@@ -58,7 +58,7 @@ pub async fn close(tx: &mut Transaction<'_>, product: Product) -> Result<Product
     tx.save(Product { status, ..product }).await
 }
 
-/// What is closed stays as it is.
+/// Refuses changes to a closed object.
 pub(super) fn refuse_closed(noun: &str, status: CatalogStatus) -> Result<(), Refusal> {
     if status == CatalogStatus::Closed {
         let detail = format!("the {noun} is closed and stays as it is");
@@ -67,7 +67,7 @@ pub(super) fn refuse_closed(noun: &str, status: CatalogStatus) -> Result<(), Ref
     Ok(())
 }
 
-/// Nothing can end while somebody is entitled to it.
+/// Refuses while a subscription exists.
 pub(super) async fn refuse_while_subscribed(
     tx: &mut Transaction<'_>,
     filter: SubscriptionFilter,
@@ -85,7 +85,8 @@ pub(super) async fn refuse_while_subscribed(
     Ok(())
 }
 
-/// `held` are those that it holds already: a retired one may stay until it is taken out.
+/// Checks the services. `held` are those that the product already has: a retired one may stay until
+/// it is removed.
 async fn check_services(
     tx: &mut Transaction<'_>,
     spec: &ProductSpec,

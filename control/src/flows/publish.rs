@@ -25,16 +25,16 @@ use crate::workers::{off_workers, statements};
 
 const REVISIONS_KEPT: i64 = caps::REVISIONS_KEPT.value.cast_signed();
 
-/// What a part of a service is in JSON, about.
+/// Approximate overhead in JSON of one part of a service.
 const PART_BYTES: usize = 256;
 
-/// What one revision serves.
+/// The content of one revision.
 struct Content {
     spec: ProductPublishSpec,
     services: Vec<FrozenApiService>,
 }
 
-/// A new publish and its first revision.
+/// Creates a publish with its first revision.
 pub async fn create(
     operation: &Operation,
     scope: TenantScope,
@@ -79,7 +79,7 @@ async fn insert(
     Ok(publish)
 }
 
-/// A new revision from the services as they are now.
+/// Makes a revision of the services' current state.
 pub async fn redeploy(
     tx: &mut Transaction<'_>,
     publish: ProductPublish,
@@ -88,7 +88,7 @@ pub async fn redeploy(
     edit(tx, publish, spec).await
 }
 
-/// A new revision from the new spec and the services as they are now.
+/// Makes a revision of the new spec and the services' current state.
 pub async fn edit(
     tx: &mut Transaction<'_>,
     publish: ProductPublish,
@@ -102,7 +102,7 @@ pub async fn edit(
     advance(tx, publish, content).await
 }
 
-/// A new revision that equals an earlier one.
+/// Makes a revision that equals an earlier one.
 pub async fn rollback(
     tx: &mut Transaction<'_>,
     publish: ProductPublish,
@@ -123,7 +123,7 @@ pub async fn rollback(
     advance(tx, publish, content).await
 }
 
-/// Callers get 503 until it is resumed.
+/// Suspends the publish: callers get 503 until it is resumed.
 pub async fn suspend(
     tx: &mut Transaction<'_>,
     publish: ProductPublish,
@@ -132,7 +132,7 @@ pub async fn suspend(
     turn(tx, publish, status).await
 }
 
-/// Serves again.
+/// Resumes a suspended publish.
 pub async fn resume(
     tx: &mut Transaction<'_>,
     publish: ProductPublish,
@@ -141,7 +141,7 @@ pub async fn resume(
     turn(tx, publish, status).await
 }
 
-/// Takes it away: the row goes, and the tailer takes it out of the cluster's resource set.
+/// Deletes the publish; the tailer then removes it from the cluster's resource set.
 pub async fn undeploy(tx: &mut Transaction<'_>, publish: ProductPublish) -> Result<(), Refusal> {
     publish.status.undeploy()?;
     ports::release(tx, &publish).await?;
@@ -181,7 +181,7 @@ async fn store_revision(
 ) -> Result<(), Refusal> {
     let Content { spec, services } = content;
     let bytes = services.iter().map(|service| service.spec.parts() * PART_BYTES).sum();
-    // Agents and Envoys have as much to do with it.
+    // Agents and Envoys have as much work with it.
     tx.operation.charge(bytes);
     let (taken, services, content_hash) = off_workers(bytes, || {
         let (taken, services) = share::measure(publish, services)?;
@@ -211,7 +211,7 @@ async fn gather(
 ) -> Result<Content, Refusal> {
     let gateway = check_place(tx, &spec).await?;
     let chosen = choose(product, &spec)?;
-    // Held in one order by everybody, whatever the order in which they are served.
+    // All transactions lock in the same order, whatever the order of the services.
     let mut in_order: Vec<_> = chosen.iter().enumerate().collect();
     in_order.sort_by_key(|(_, (id, _))| *id);
     let mut frozen = Vec::with_capacity(chosen.len());
@@ -226,7 +226,7 @@ async fn gather(
     Ok(Content { spec, services })
 }
 
-/// No route of a service takes the calls of another service's.
+/// Refuses services whose routes would match the same calls.
 fn refuse_ties(services: &[FrozenApiService]) -> Result<(), Refusal> {
     let routes: Vec<_> = services.iter().map(|service| &*service.spec.routes).collect();
     let bytes = services.iter().map(|service| service.spec.parts() * PART_BYTES).sum();
@@ -244,7 +244,8 @@ fn refuse_ties(services: &[FrozenApiService]) -> Result<(), Refusal> {
     Err(Refusal::conflict("ambiguous_routes", detail).at("/api_services"))
 }
 
-/// Which services: the named ones, all of them the product's if it names any; else the product's.
+/// The services of the publish: the named ones, which must belong to the product; otherwise all of
+/// the product's.
 fn choose(
     product: &Product,
     spec: &ProductPublishSpec,
@@ -280,8 +281,8 @@ fn choose(
     Ok(named.map(|(index, &id)| (id, format!("/api_services/{index}"))).collect())
 }
 
-/// A copy of the service as it is now; being in a publish makes it `published`. A deprecated one
-/// enters no new publish, but one that serves it already can still be mended.
+/// Copies the service's current state and marks it `published`. A deprecated service enters no new
+/// publish, but publishes that already serve it can be changed.
 async fn freeze(
     tx: &mut Transaction<'_>,
     id: ApiServiceId,
@@ -296,14 +297,14 @@ async fn freeze(
     let draft = !stays && service.status.publish()? != service.status;
     let now = tx.now;
     if !(draft && api_service::leave_draft(tx, id, now).await?) {
-        // Held only now: of two first publishes, both would wait for the other to let go.
+        // Locked only now: two first publishes that locked earlier would deadlock.
         refuse_retired(tx, id, pointer).await?;
     }
     Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })
 }
 
-/// Retired is for good, and so is deleted: nothing brings a service back. Whoever retires it comes
-/// before or after this transaction.
+/// Refuses a service that was retired or deleted, both of which are final. A concurrent retirement
+/// comes before or after this transaction.
 async fn refuse_retired(
     tx: &mut Transaction<'_>,
     id: ApiServiceId,
@@ -315,14 +316,14 @@ async fn refuse_retired(
     }
 }
 
-/// It is over.
+/// The error for a retired service.
 pub fn service_retired(pointer: &str) -> Refusal {
     let detail = "an API service of it was retired or deleted, which is for good";
     Refusal::conflict("service_retired", detail).at(pointer)
 }
 
-/// Cluster and gateway are there, the gateway may listen there, and every hostname is the tenant's
-/// and admitted by every constraint of the gateway.
+/// Checks that cluster and gateway exist, that the gateway may listen there, and that every
+/// hostname belongs to the tenant and is admitted by the gateway's constraints.
 async fn check_place(
     tx: &mut Transaction<'_>,
     spec: &ProductPublishSpec,
@@ -348,13 +349,14 @@ async fn check_place(
     Ok(gateway)
 }
 
-/// Whether every listener that names a hostname names this one.
+/// Whether every listener that names a hostname admits this one.
 pub fn admits(gateway: &Gateway, hostname: &str) -> bool {
     let wanted = gateway.spec.listeners.iter().filter_map(|listener| listener.hostname.as_deref());
     wanted.map(grammar::hostname).all(|name| name.is_ok_and(|name| name == hostname))
 }
 
-/// The deployment's rules may have become stricter since the service was written.
+/// Checks the upstreams again, because the deployment's rules may have become stricter since the
+/// service was written.
 fn check_upstreams(tx: &Transaction<'_>, services: &[FrozenApiService]) -> Result<(), Refusal> {
     let mut v = Violations::new();
     v.each("api_services", services, |v, service| {

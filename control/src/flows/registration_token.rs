@@ -1,4 +1,4 @@
-//! Registration tokens: each lets one agent into a cluster, once.
+//! Registration tokens: each admits one agent to a cluster, once.
 
 use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
 use imp_core::scope::TenantScope;

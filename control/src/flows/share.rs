@@ -1,4 +1,4 @@
-//! What a tenant may have: objects of each kind, bytes of each service and publish, a share of each
+//! Quotas of tenants: objects of each kind, bytes of each service and publish, a share of each
 //! cluster.
 
 use imp_core::ApiServiceId;
@@ -16,7 +16,7 @@ use crate::entity::Stored;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
-/// How many objects of a kind one tenant may have; None: as many as operators make.
+/// The number of objects of a kind that one tenant may have; `None` if only operators create them.
 fn cap_of(kind: Kind) -> Option<&'static Cap> {
     Some(match kind {
         Kind::ApiService => &caps::SERVICES_PER_TENANT,
@@ -35,7 +35,8 @@ fn cap_of(kind: Kind) -> Option<&'static Cap> {
     })
 }
 
-/// Asked when the new object is in the transaction: with it, there are not too many.
+/// Refuses if the tenant has too many objects, counting the new one, which must be in the
+/// transaction already.
 pub(super) async fn refuse_too_many<E: Stored>(tx: &mut Transaction<'_>) -> Result<(), Refusal> {
     let (Some(cap), Some(tenant)) = (cap_of(E::KIND), tx.scope.tenant()) else { return Ok(()) };
     let objects = table::objects(tx, tenant, E::TABLE).await?;
@@ -46,7 +47,7 @@ pub(super) async fn refuse_too_many<E: Stored>(tx: &mut Transaction<'_>) -> Resu
     Err(Refusal::conflict("cap_reached", detail))
 }
 
-/// Whether agents would take a service of this size.
+/// Checks that agents would accept a service of this size.
 pub(super) fn check_service(spec: &ApiServiceSpec) -> Result<(), Refusal> {
     let (id, revision) = (ApiServiceId::new(), 1);
     let frozen = FrozenApiService { id, revision, spec: spec.clone() };
@@ -56,8 +57,8 @@ pub(super) fn check_service(spec: &ApiServiceSpec) -> Result<(), Refusal> {
     bounds::service(&message, &policies).map_err(|exceeded| too_large(&exceeded, ""))
 }
 
-/// Measures a publish with these services as its agents will, in its longest form: it may be
-/// suspended and get higher revisions without being asked again.
+/// Measures a publish with these services as agents do, in its longest form: it can be suspended
+/// and get higher revisions without another check.
 pub(super) fn measure(
     publish: &ProductPublish,
     services: Vec<FrozenApiService>,
@@ -76,7 +77,7 @@ pub(super) fn measure(
     Ok((share, longest.api_services))
 }
 
-/// Takes the publish's share of its cluster, if the tenant has that much left there.
+/// Reserves the publish's share of its cluster, if the tenant has that much left there.
 pub(super) async fn take(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,

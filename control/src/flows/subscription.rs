@@ -1,4 +1,4 @@
-//! Subscribing: a customer, a product in an environment, a plan.
+//! Subscriptions: a customer, a product in an environment, a plan.
 
 use chrono::SubsecRound as _;
 use imp_core::customer::Customer;
@@ -19,8 +19,8 @@ use crate::jobs::change_plan;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 
-/// A new subscription: active at once when the plan says so. A customer has as many to a product in an
-/// environment as the plan allows, whatever plan and living state the others are in.
+/// Creates a subscription, active at once if the plan says so. The plan limits how many a customer
+/// may have to a product in an environment, counting all plans and all states but ended ones.
 pub async fn create(
     operation: &Operation,
     scope: TenantScope,
@@ -75,7 +75,7 @@ async fn insert(
     }
 }
 
-/// One of the others, if the plan allows no more than there are.
+/// Returns one of the others if the plan allows no more than there are.
 fn beyond<'a>(others: &'a [Subscription], plan: &Plan) -> Option<&'a Subscription> {
     let allowed = plan.spec.subscriptions_per_customer as usize;
     others.first().filter(|_| others.len() >= allowed)
@@ -87,8 +87,8 @@ fn free_ordinal(others: &[Subscription]) -> i64 {
     free.unwrap_or_default()
 }
 
-/// Another one may have been made since we looked. This transaction is over then, so what is named
-/// is read outside of it.
+/// The error when a concurrent request created another one. This transaction has failed, so the row
+/// to name is read outside of it.
 async fn refused(tx: &Transaction<'_>, wanted: &Subscription, error: StoreError) -> Refusal {
     if !matches!(error, StoreError::Taken { .. }) {
         return error.into();
@@ -124,7 +124,7 @@ fn already_subscribed(living: &Subscription, all: usize) -> Refusal {
     Refusal::conflict("already_subscribed", detail).at("/product_id")
 }
 
-/// Its keys open nothing any more.
+/// Refuses an ended subscription.
 pub fn refuse_ended(subscription: &Subscription) -> Result<(), Refusal> {
     if subscription.status.is_living() {
         return Ok(());
@@ -133,7 +133,7 @@ pub fn refuse_ended(subscription: &Subscription) -> Result<(), Refusal> {
     Err(Refusal::conflict("subscription_ended", detail))
 }
 
-/// What was in force is in the books; what never was may go.
+/// Deletes the subscription. One that was ever in force is kept as a record.
 pub async fn delete(tx: &mut Transaction<'_>, subscription: Subscription) -> Result<(), Refusal> {
     if subscription.activated_at.is_some() {
         let detail = "it was in force, so it stays in the books; cancel it";
@@ -142,8 +142,8 @@ pub async fn delete(tx: &mut Transaction<'_>, subscription: Subscription) -> Res
     tx.delete::<Subscription>(subscription.id).await
 }
 
-/// Moves a subscription to another plan of the product; keys stay. A plan that needs approval is
-/// the provider's to give.
+/// Moves a subscription to another plan of the product; its keys stay. Only the provider can move
+/// it to a plan that needs approval.
 pub async fn change_plan(
     tx: &mut Transaction<'_>,
     subscription: Subscription,
@@ -156,7 +156,7 @@ pub async fn change_plan(
     move_to(tx, subscription, &plan).await
 }
 
-/// Moves a subscription to the newest terms of the plan that it is on.
+/// Moves a subscription to the newest terms of its plan.
 pub async fn move_to_current(
     tx: &mut Transaction<'_>,
     subscription: Subscription,
@@ -170,7 +170,7 @@ pub async fn move_to_current(
     move_to(tx, subscription, &plan).await
 }
 
-/// Takes back a change of plan that has not come yet.
+/// Cancels a pending change of plan.
 pub async fn keep_plan(
     tx: &mut Transaction<'_>,
     mut subscription: Subscription,
@@ -190,8 +190,8 @@ fn refuse_ended_change(subscription: &Subscription) -> Result<(), Refusal> {
     Err(Refusal::conflict("invalid_transition", detail))
 }
 
-/// Terms that give as much of everything hold at once; others at the period's end, so that nobody
-/// uses up the one plan and then the other.
+/// Terms that give at least as much of everything take effect at once, others at the end of the
+/// period, so that nobody uses up one plan and then the other.
 async fn move_to(
     tx: &mut Transaction<'_>,
     mut subscription: Subscription,
@@ -223,14 +223,14 @@ async fn move_to(
     turn(tx, subscription, status, None).await
 }
 
-/// A plan that allows fewer than the customer has is not reached from one that allows more.
+/// Refuses a plan that allows fewer subscriptions than the customer has.
 async fn refuse_beside_others(
     tx: &mut Transaction<'_>,
     it: &Subscription,
     plan: &Plan,
 ) -> Result<(), Refusal> {
     let mut others = table::living(tx, it.customer_id, it.product_id, it.environment).await?;
-    // What a former release let in beside it shares its counts.
+    // Subscriptions that a former release allowed beside it share its counters.
     others.retain(|other| other.id != it.id && other.ordinal != it.ordinal);
     match beyond(&others, plan) {
         Some(other) => Err(already_subscribed(other, others.len()).at("/plan_id")),
@@ -271,7 +271,7 @@ pub async fn cancel(tx: &mut Transaction<'_>, it: Subscription) -> Result<Subscr
     turn(tx, it, status, None).await
 }
 
-/// Goes to another state; `reason` replaces the former one when given.
+/// Changes the state; `reason` replaces the former one if given.
 async fn turn(
     tx: &mut Transaction<'_>,
     mut subscription: Subscription,

@@ -1,4 +1,4 @@
-//! Who comes in at the agents' port: by the headers alone, before a byte of the body is read.
+//! Authenticates callers of the agents' port by the headers alone, before the body is read.
 
 use std::sync::Arc;
 
@@ -19,40 +19,40 @@ use super::replay::{Replay, Seen};
 use crate::compile::ClusterResources;
 use crate::state::Clock;
 
-/// An agent that was let in. Stands in the extensions of its call.
+/// An authenticated agent; in the extensions of its call.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub agent: AgentId,
     /// From the credential, never from a message.
     pub cluster: ClusterId,
-    /// Of the key that it proved to have.
+    /// Thumbprint of the key that it proved to have.
     pub key: Arc<str>,
-    /// Of the token that it showed.
+    /// Generation of the token that it showed.
     pub generation: i64,
-    /// Its process, by its own word, which its key has signed.
+    /// The name that its process gave itself, signed with its key.
     pub instance: Arc<str>,
-    /// Cancelled when the agent is shut out.
+    /// Cancelled when the agent is revoked.
     pub revoked: CancellationToken,
 }
 
-/// A caller without an identity who proved to have a key. Stands in the extensions of `Register`.
+/// A caller without an identity who proved to have a key; in the extensions of `Register`.
 #[derive(Clone, Debug)]
 pub struct KeyHolder {
-    /// Of the key.
+    /// Thumbprint of the key.
     pub key: Arc<str>,
 }
 
-/// Why a call goes no further.
+/// A refused call.
 #[derive(Debug)]
 pub struct Refused {
     pub status: Status,
     /// For metrics and the audit trail.
     pub reason: &'static str,
-    /// Whose token it was, if it was one of ours.
+    /// The agent whose token it was, if the token is one of ours.
     pub agent: Option<AgentId>,
 }
 
-/// Lets agents in.
+/// Authenticates agents.
 pub struct AgentAuth {
     store: Store,
     clock: Clock,
@@ -65,7 +65,7 @@ pub struct AgentAuth {
 #[derive(Default)]
 struct Entry {
     revoked: CancellationToken,
-    /// Proofs that are not over yet.
+    /// Proofs that can still be replayed.
     seen: Seen,
 }
 
@@ -83,7 +83,7 @@ impl AgentAuth {
         self.clock.now()
     }
 
-    /// A fresh JWT, bound to a key.
+    /// Issues a JWT bound to a key.
     pub fn issue(
         &self,
         agent: AgentId,
@@ -97,14 +97,14 @@ impl AgentAuth {
         })
     }
 
-    /// Nobody yet, but somebody with a key: that is what the new identity will be bound to.
+    /// Admits a caller that proves to have a key, to which the new identity will be bound.
     pub fn enter_to_register(&self, request: &Parts) -> Result<KeyHolder, Refused> {
         let call = Call { path: request.uri.path(), token: None };
         let proof = self.prove(&request.headers, &call).map_err(|status| status.of(None))?;
         Ok(KeyHolder { key: proof.thumbprint.into() })
     }
 
-    /// For a stream: a JWT that is valid now, of an agent that is not revoked.
+    /// Admits a stream: the JWT must be valid now and the agent not revoked.
     pub async fn enter(&self, request: &Parts) -> Result<Identity, Refused> {
         let jwt = token(&request.headers)?;
         let claims = self.key.verify(jwt, self.now()).map_err(untrusted)?;
@@ -115,8 +115,8 @@ impl AgentAuth {
         Ok(identity)
     }
 
-    /// For renewal: the JWT may have expired, and it may be the one before: the answer with the
-    /// newer one may have been lost.
+    /// Admits a renewal: the JWT may have expired, and it may be the previous one, because the
+    /// answer with the newer one may have been lost.
     pub async fn enter_to_renew(&self, request: &Parts) -> Result<Identity, Refused> {
         let jwt = token(&request.headers)?;
         let claims = self.key.verify_for_renewal(jwt, self.now()).map_err(untrusted)?;
@@ -124,27 +124,27 @@ impl AgentAuth {
         self.check(request, jwt, claims, |newest| shown >= newest).await
     }
 
-    /// What the tailer found out.
+    /// Takes a change of the agent's row from the tailer.
     pub fn standing(&self, agent: AgentId, now: Option<AgentStanding>) {
         let gone = now.is_none();
         let out = now.is_none_or(|standing| standing.revoked);
         if let Some(entry) = self.roster.get(&agent).filter(|_| out) {
             entry.revoked.cancel();
         }
-        // Its id never comes back; a token of it finds no row.
+        // Ids are never reused; its token finds no row.
         if gone {
             self.roster.remove(&agent);
         }
     }
 
-    /// Before everything is loaded nobody may be served: an empty answer would make agents delete
-    /// what they have.
+    /// Refuses agents until everything is loaded: an empty answer would make them delete what they
+    /// have.
     pub fn ready(&self) -> Result<(), Status> {
         if self.cluster_resources.are_ready() { Ok(()) } else { Err(not_ready()) }
     }
 
-    /// The entry comes first, then the look at the database: a revocation is either seen by the
-    /// look, or comes after it and finds the entry.
+    /// Inserts the entry before it reads the database: a revocation is either seen by the read, or
+    /// comes after it and finds the entry.
     async fn check(
         &self,
         request: &Parts,
@@ -202,7 +202,7 @@ impl AgentAuth {
     }
 }
 
-/// The delta stream. Only what [`super::calls`] let in has an identity.
+/// Authenticates the delta stream. Only calls that [`super::calls`] admitted have an identity.
 impl Admission for AgentAuth {
     fn authorise(&self, request: &Parts) -> Result<(), Status> {
         identity(&request.extensions).map(|_| ())
@@ -219,7 +219,8 @@ impl Admission for AgentAuth {
     }
 }
 
-/// Whose call it is. Without one, the layer in front was forgotten: nobody comes in.
+/// The identity of the call. Without it the authentication layer is missing, and the call is
+/// refused.
 pub fn identity(extensions: &http::Extensions) -> Result<&Identity, Status> {
     extensions.get().ok_or_else(|| Status::unauthenticated("this call has no identity"))
 }
@@ -256,7 +257,7 @@ fn token(headers: &HeaderMap) -> Result<&str, Refused> {
     Ok(token.trim())
 }
 
-/// The value of a header that stands there once.
+/// The value of a header that occurs once.
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let (value, another) = (values.next()?, values.next());

@@ -1,5 +1,5 @@
-//! Every call of the agents' port comes through here, and what is not named here goes nowhere. Who
-//! calls is found out from the headers, before a byte of the body is read.
+//! Dispatches every call of the agents' port; unknown methods are refused. Callers are
+//! authenticated by the headers, before the body is read.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -27,9 +27,9 @@ use super::service::Agents;
 /// The calls that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// A key becomes an identity; by registration token.
+    /// Turns a key and a registration token into an identity.
     Register,
-    /// A newer JWT for an older one.
+    /// Exchanges a JWT for a newer one.
     Renew,
     /// Statuses and usage.
     Report,
@@ -38,10 +38,10 @@ pub enum Method {
 }
 
 impl Method {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 4] = [Self::Register, Self::Renew, Self::Report, Self::Delta];
 
-    /// The path, whole: nothing else is this call.
+    /// The exact path of the call.
     pub fn path(self) -> &'static str {
         match self {
             Self::Register => method::REGISTER,
@@ -73,7 +73,7 @@ pub struct Calls {
 
 struct Shared {
     auth: Arc<AgentAuth>,
-    /// For calls of one small message.
+    /// Serves calls of one small message.
     small: AgentServiceServer<Agents>,
     report: AgentServiceServer<Agents>,
     ads: AdsServer,
@@ -145,14 +145,14 @@ impl Calls {
         }
     }
 
-    /// A registration token that was no good is told of, as an identity is that was refused.
+    /// Records a registration token that was refused, as refused identities are.
     async fn tell_of_token(&self) {
         let status = Status::unauthenticated("no good registration token");
         let refused = Refused { status, reason: "registration_token", agent: None };
         self.shared.refusals.tell(Method::Register.name(), &refused).await;
     }
 
-    /// For a stream: who it is, and that there is room for one more of it.
+    /// Admits a stream: authenticates it and checks that the agent may open one more.
     async fn enter(
         &self,
         method: Method,
@@ -170,7 +170,7 @@ impl Calls {
         Ok(present)
     }
 
-    /// Until its end, the program's, or that of its right to be there.
+    /// Runs until the stream ends, the program stops, or the agent's right to be there ends.
     fn lasting(&self, answer: Answer, present: Present) -> Answer {
         answer.map(|body| Body::new(Ending::new(body, self.shared.stop.clone(), present)))
     }
@@ -178,7 +178,7 @@ impl Calls {
 
 type Answer = http::Response<Body>;
 
-/// Why there is no answer but a status; of an identity that was refused, with the call.
+/// A status in place of an answer; with the call if an identity was refused.
 struct Refusal(Status, Option<(Method, Refused)>);
 
 impl From<Status> for Refusal {
@@ -217,20 +217,20 @@ impl tower::Service<http::Request<Incoming>> for Calls {
     }
 }
 
-/// One message and one answer, both small and soon.
+/// Handles a call of one message and one answer, both small.
 async fn at_once(
     service: AgentServiceServer<Agents>,
     parts: http::request::Parts,
     body: Body,
 ) -> Result<Answer, Refusal> {
-    // Behind the message comes nothing that would have to be read.
+    // Nothing follows the message that would have to be read.
     let body = Body::new(Limited::new(body, caps::HUB_CALL_BYTES.size() + GRPC_HEAD));
     let answer = call(service, http::Request::from_parts(parts, body));
     let answer = tokio::time::timeout(caps::HUB_CALL_TIME.time(), answer).await;
     answer.map_err(|_| Status::deadline_exceeded("the call took too long").into())
 }
 
-/// Of a gRPC message: whether it is compressed, and its length.
+/// The prefix of a gRPC message: a compression flag and its length.
 const GRPC_HEAD: usize = 5;
 
 async fn call<S>(mut service: S, request: http::Request<Body>) -> Answer

@@ -1,5 +1,5 @@
-//! Who is connected, and what each said last. In memory: an agent says everything again when it
-//! opens its stream.
+//! The connected agents and the last report of each. In memory only: an agent reports everything
+//! again when it opens its stream.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::settle::{PATIENCE, Reported};
 
-/// What calls to a publish may still be counted after it is gone.
+/// How long calls to a deleted publish may still be counted.
 const GONE_KEPT: Duration = Duration::from_secs(3600);
 
-/// More than any cluster has; an agent that says more is out of its mind.
+/// A sanity bound: no cluster has this many publishes.
 const MAX_PUBLISHES: usize = 200_000;
 
 /// One report stream of one agent.
@@ -44,7 +44,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Cluster {
     agents: HashMap<AgentId, Agent>,
-    /// Publishes that the database said are in this cluster, with their owners.
+    /// Publishes that the database has placed in this cluster, with their owners.
     own: HashMap<ProductPublishId, TenantId>,
     gone: HashMap<ProductPublishId, (TenantId, Instant)>,
 }
@@ -53,15 +53,15 @@ struct Cluster {
 struct Agent {
     session: Session,
     reports: HashMap<ProductPublishId, Reported>,
-    /// When it last said something new of a publish, or it was last looked at what it has not said.
+    /// When it last reported anything new about a publish, or was last checked for missing reports.
     news_at: DateTime<Utc>,
     swept: bool,
-    /// None: it has not said which it refuses.
+    /// `None` until it has reported which gateways it refuses.
     refused_gateways: Option<BTreeMap<GatewayId, PublishError>>,
 }
 
 impl ConnectedAgents {
-    /// An agent opened a report stream; an earlier one of it ends.
+    /// Registers a report stream; an earlier one of the same agent ends.
     pub fn join(&self, cluster: ClusterId, agent: AgentId, now: DateTime<Utc>) -> Session {
         let mut state = self.lock();
         state.last_session += 1;
@@ -82,7 +82,8 @@ impl ConnectedAgents {
         session
     }
 
-    /// The stream ended. What the agent had said of publishes, unless it is back already.
+    /// Removes the agent when its stream ended, unless it is back already. Returns the publishes it
+    /// had reported on.
     pub fn leave(&self, session: &Session) -> Vec<ProductPublishId> {
         let mut state = self.lock();
         let Some(cluster) = state.clusters.get_mut(&session.cluster) else { return Vec::new() };
@@ -95,7 +96,7 @@ impl ConnectedAgents {
         left.map(|agent| agent.reports.into_keys().collect()).unwrap_or_default()
     }
 
-    /// Takes what an agent said. The publishes of which it said something new.
+    /// Stores what an agent reported. Returns the publishes with anything new.
     pub fn report(
         &self,
         session: &Session,
@@ -119,7 +120,7 @@ impl ConnectedAgents {
         news
     }
 
-    /// Takes which gateways an agent refuses. Whether these are others than before.
+    /// Stores which gateways an agent refuses. Returns whether they have changed.
     pub fn refuses(&self, session: &Session, all: BTreeMap<GatewayId, PublishError>) -> bool {
         let mut state = self.lock();
         let Some(agent) = state.agent(session) else { return false };
@@ -129,7 +130,7 @@ impl ConnectedAgents {
         news
     }
 
-    /// Which gateways the connected agents of the cluster refuse. None: none of them has said.
+    /// The gateways that connected agents of the cluster refuse; `None` if none has reported.
     pub fn refused_gateways(
         &self,
         cluster: ClusterId,
@@ -141,7 +142,8 @@ impl ConnectedAgents {
         Some(said.flatten().map(|(id, error)| (*id, error.clone())).collect())
     }
 
-    /// What agents that have said nothing new for a while have not heard of their Envoys, once.
+    /// Takes the publishes whose Envoys are overdue at agents that have reported nothing new for a
+    /// while.
     pub fn overdue(&self, now: DateTime<Utc>) -> HashMap<ClusterId, Vec<ProductPublishId>> {
         let mut overdue: HashMap<ClusterId, Vec<ProductPublishId>> = HashMap::new();
         let mut state = self.lock();
@@ -156,7 +158,7 @@ impl ConnectedAgents {
         overdue
     }
 
-    /// What every connected agent of the cluster says of a publish.
+    /// The reports of all connected agents of the cluster about a publish.
     pub fn reports(&self, cluster: ClusterId, publish: ProductPublishId) -> Vec<Option<Reported>> {
         let state = self.lock();
         let Some(cluster) = state.clusters.get(&cluster) else { return Vec::new() };
@@ -167,20 +169,20 @@ impl ConnectedAgents {
         cluster.agents.values().map(told).collect()
     }
 
-    /// Whether any agent of the cluster has said anything of a publish.
+    /// Whether any agent of the cluster has reported on a publish.
     pub fn knows(&self, cluster: ClusterId, publish: ProductPublishId) -> bool {
         let state = self.lock();
         let agents = state.clusters.get(&cluster).into_iter().flat_map(|c| c.agents.values());
         agents.into_iter().any(|agent| agent.reports.contains_key(&publish))
     }
 
-    /// The database says whose it is.
+    /// Sets the owner of a publish from the database.
     pub fn own(&self, cluster: ClusterId, publish: ProductPublishId, tenant: TenantId) {
         let mut state = self.lock();
         state.clusters.entry(cluster).or_default().own.insert(publish, tenant);
     }
 
-    /// Whose a publish of the cluster is, or lately was.
+    /// The current or recent owner of a publish of the cluster.
     pub fn owner(&self, cluster: ClusterId, publish: ProductPublishId) -> Option<TenantId> {
         let state = self.lock();
         let cluster = state.clusters.get(&cluster)?;
@@ -188,7 +190,7 @@ impl ConnectedAgents {
         cluster.own.get(&publish).or_else(gone).copied()
     }
 
-    /// The database says that it is none of this cluster's.
+    /// Records that the publish is not in this cluster.
     pub fn disown(&self, cluster: ClusterId, publish: ProductPublishId) {
         let mut state = self.lock();
         if let Some(cluster) = state.clusters.get_mut(&cluster) {
@@ -196,7 +198,7 @@ impl ConnectedAgents {
         }
     }
 
-    /// It is gone from wherever it was.
+    /// Records that the publish is gone from every cluster.
     pub fn gone(&self, publish: ProductPublishId, now: Instant) {
         let mut state = self.lock();
         for cluster in state.clusters.values_mut() {
@@ -210,7 +212,7 @@ impl ConnectedAgents {
 }
 
 impl State {
-    /// The agent, unless it has opened another stream.
+    /// The agent of the session, unless it has opened another stream.
     fn agent(&mut self, session: &Session) -> Option<&mut Agent> {
         let cluster = self.clusters.get_mut(&session.cluster)?;
         let agent = cluster.agents.get_mut(&session.agent)?;

@@ -1,5 +1,5 @@
-//! Publishes on their way: how long each stage takes, from the commit to the Envoys, and which request
-//! it is the work of.
+//! Publishes on their way to Envoys: measures each stage from the commit on, and connects it to the
+//! request that caused it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use tracing::Span;
 
 use crate::state::Clock;
 
-/// When there are more, all are forgotten: they only go unmeasured.
+/// Above this number all entries are dropped, which only loses measurements.
 const MOST: usize = 10_000;
 
 /// Publishes that were compiled and are not settled yet.
@@ -25,12 +25,12 @@ pub struct Deliveries {
 }
 
 struct Delivery {
-    /// Of the resource.
+    /// Version of the resource.
     version: String,
     cause: Cause,
     committed_at: DateTime<Utc>,
     stage: Stage,
-    /// Lasts from here until the publish is settled.
+    /// Open until the publish is settled.
     _span: Span,
 }
 
@@ -58,7 +58,7 @@ impl Deliveries {
         Self { clock, under_way: Mutex::default() }
     }
 
-    /// The publish is a resource of this version now, because of a change that was committed then.
+    /// Records that a change committed at that time led to this version of the publish's resource.
     pub fn compiled(
         &self,
         id: ProductPublishId,
@@ -83,7 +83,7 @@ impl Deliveries {
         under_way.insert(id, delivery);
     }
 
-    /// The publish stands there now. Returns what asked for it.
+    /// Records that the publish has this status now. Returns what caused it.
     pub fn settled(&self, id: ProductPublishId, status: PublishStatus) -> Option<Cause> {
         let mut under_way = self.lock();
         let waits = matches!(status, PublishStatus::Pending | PublishStatus::Deploying);
@@ -98,7 +98,7 @@ impl Deliveries {
         Some(delivery.cause)
     }
 
-    /// An agent was sent the resource, or took it. The first one counts.
+    /// Records that an agent was sent the resource or accepted it. Only the first one counts.
     fn reached(&self, resources: &[SentResource], stage: Stage) {
         let mut under_way = self.lock();
         if under_way.is_empty() {
@@ -116,7 +116,7 @@ impl Deliveries {
     }
 
     fn measure(&self, delivery: &Delivery, stage: Stage) {
-        // The database's clock said when it was committed; it may be ahead of ours.
+        // The commit time is from the database's clock, which may be ahead of ours.
         let took = (self.clock.now() - delivery.committed_at).to_std().unwrap_or_default();
         histogram!("imp_delivery_seconds", "stage" => stage.as_str()).record(took.as_secs_f64());
     }

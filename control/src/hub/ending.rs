@@ -1,5 +1,5 @@
-//! The body of a stream's answer, which ends early when the program stops, or when another stream of
-//! the same agent takes its place. The peer reads why, and tries again elsewhere or later.
+//! The body of a stream's answer, which ends early when the program stops or another stream of the
+//! same agent replaces it. The status tells the peer why; it reconnects elsewhere or later.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ pub(super) struct Ending {
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     displaced: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
-    /// Ends with the body.
+    /// Dropped with the body.
     _present: Present,
 }
 

@@ -1,9 +1,10 @@
-//! A database that went back in time is noticed by agents that have seen more of it.
+//! Detects a database that was restored to an earlier state, by what agents have seen of it.
 //!
-//! An agent is told, with every sign of life, a point in the history of the database; it keeps the
-//! newest on disk and shows it with every call. A backup that was restored does not have it. Then the
-//! agent is told nothing: what was revoked since would be good again. It goes on serving what it has,
-//! until a person says that this history counts (`imp-control accept-restore`).
+//! With every heartbeat an agent gets a point in the history of the database; it keeps the newest
+//! on disk and sends it with every call. A restored backup does not have that point. The agent is
+//! then refused and keeps serving what it has, because otherwise credentials revoked since the
+//! backup would work again, until the operator accepts the restored history
+//! (`imp-control accept-restore`).
 
 use http::HeaderMap;
 use imp_proto::agent::History;
@@ -11,19 +12,19 @@ use imp_store::history::{self, Point};
 use imp_store::{Result, Store};
 use tonic::Status;
 
-/// The point that an agent has seen.
+/// The header with the point that an agent has seen.
 const SEEN: &str = "imp-history";
 
-/// Why a call is refused, for programs.
+/// The header with a machine-readable reason for refusing a call.
 const REASON: &str = "imp-reason";
 
-/// For agents: see `LinkState::ControlWentBack` there.
+/// Agents handle it as `LinkState::ControlWentBack`.
 const WENT_BACK: &str = "control_went_back";
 
-/// Whether what the agent has seen happened here.
+/// Whether the point that the agent has seen is in this database's history.
 pub async fn judge(store: &Store, headers: &HeaderMap) -> std::result::Result<(), Status> {
     let Some(seen) = headers.get(SEEN) else { return Ok(()) };
-    // What is no point was not told here, or by a newer release.
+    // A value that is no point comes from somewhere else or from a newer release.
     let seen = seen.to_str().ok().and_then(|text| text.parse::<Point>().ok());
     let Some(seen) = seen else { return Ok(()) };
     if history::includes(store, &seen).await.map_err(super::agent_auth::unavailable)? {
@@ -39,7 +40,7 @@ pub async fn judge(store: &Store, headers: &HeaderMap) -> std::result::Result<()
     Err(status)
 }
 
-/// Where the database is now, for an agent to keep.
+/// The current point in the database's history, for an agent to keep.
 pub async fn now(store: &Store) -> Result<Option<History>> {
     Ok(history::now(store).await?.map(|point| History { point: point.to_string() }))
 }

@@ -1,5 +1,5 @@
-//! HS256 for `jsonwebtoken`, computed by ring: the one crypto provider of this house. The provider
-//! that the crate brings along pulls RSA in, which has a timing leak that nobody has mended
+//! HS256 for `jsonwebtoken`, computed by ring, the workspace's only crypto provider. The provider
+//! that the crate offers brings in RSA, which has an unfixed timing side channel
 //! (RUSTSEC-2023-0071), and six more crates that nothing here uses.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -8,14 +8,14 @@ use jsonwebtoken::signature::{Error, Signer, Verifier};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
 use ring::hmac;
 
-/// Knows this one algorithm; every other one is refused.
+/// Supports only this algorithm.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Before anything is signed or verified; more than once does no harm.
+/// Must run before anything is signed or verified; idempotent.
 pub(super) fn install() {
     let _another_was_faster = PROVIDER.install_default();
 }
@@ -52,7 +52,7 @@ impl Signer<Vec<u8>> for Hs256 {
 }
 
 impl Verifier<Vec<u8>> for Hs256 {
-    /// In constant time.
+    /// Compares in constant time.
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
         hmac::verify(&self.0, message, signature).map_err(|_| Error::new())
     }
@@ -74,7 +74,7 @@ impl JwtVerifier for Hs256 {
 mod tests {
     use super::*;
 
-    /// RFC 7515, appendix A.1: what every other implementation makes of it.
+    /// The example of RFC 7515, appendix A.1.
     #[test]
     fn it_is_the_hs256_of_the_rfc() {
         let key = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";

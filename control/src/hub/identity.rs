@@ -1,4 +1,4 @@
-//! Who an agent is: a JWT that we sign and nobody else can, bound to a key that only the agent has.
+//! Agent identities: JWTs signed by the control plane and bound to a key that only the agent has.
 
 use std::io;
 use std::path::Path;
@@ -16,34 +16,35 @@ use crate::private_file;
 /// How long a JWT is valid; agents renew it after two thirds of that.
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
 
-/// How long after that it can still be renewed: an agent that was switched off over the holidays
-/// need not register again.
+/// How long it can be renewed after that: an agent that was off for a few days need not register
+/// again.
 const RENEWABLE: TimeDelta = TimeDelta::days(30);
 
-/// The one algorithm, whatever a token's header says. Who signs also verifies, so it is symmetric.
+/// The only algorithm accepted, whatever a token's header says. The signer is also the verifier, so
+/// it is symmetric.
 const ALGORITHM: Algorithm = Algorithm::HS256;
 const ISSUER: &str = "imp-control";
 const AUDIENCE: &str = "imp-agents";
 const KEY_BYTES: usize = 32;
 
-/// What the key's file must hold.
+/// What the key file must contain, for error messages.
 const KEY_FILE: &str = "64 hexadecimal digits (the secret that agents' tokens are signed with)";
 
-/// Signs and verifies.
+/// Signs and verifies JWTs.
 pub struct AgentKey {
     signing: EncodingKey,
     verifying: DecodingKey,
     validation: Validation,
 }
 
-/// What a JWT says.
+/// The claims of a JWT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     pub agent: AgentId,
     pub cluster: ClusterId,
-    /// Thumbprint of the key that it is good with (RFC 7638).
+    /// Thumbprint of the key that it is bound to (RFC 7638).
     pub key: String,
-    /// Of two of one agent the one with the higher number is newer.
+    /// Of two identities of one agent, the one with the higher number is newer.
     pub generation: i64,
     pub expires_at: DateTime<Utc>,
 }
@@ -54,7 +55,7 @@ pub struct Issued {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Why a JWT proves nothing.
+/// The reason why a JWT is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     #[error("this is not an agent's token of this control plane")]
@@ -77,14 +78,14 @@ struct Payload {
     exp: i64,
 }
 
-/// RFC 7800, as RFC 9449 uses it.
+/// The confirmation claim of RFC 7800, used as in RFC 9449.
 #[derive(Serialize, Deserialize)]
 struct Confirmation {
     jkt: String,
 }
 
 impl AgentKey {
-    /// From a file of 64 hexadecimal digits, which is made when it is missing.
+    /// Reads the key from a file of 64 hexadecimal digits, which is created when missing.
     pub fn open(path: &Path) -> Result<Self, FileFault> {
         let content = Self::read_or_make(path)
             .map_err(|error| FileFault::unreadable(path, KEY_FILE, &error))?;
@@ -112,7 +113,7 @@ impl AgentKey {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // By our own clock, and with the answer "expired" told from "not ours".
+        // Expiry is checked below, by our own clock, to tell "expired" from "not ours".
         validation.validate_exp = false;
         Self {
             signing: EncodingKey::from_secret(secret),
@@ -121,7 +122,7 @@ impl AgentKey {
         }
     }
 
-    /// For an agent that has proved itself.
+    /// Issues a JWT to an authenticated agent.
     pub fn issue(
         &self,
         agent: AgentId,
@@ -145,7 +146,7 @@ impl AgentKey {
         Ok(Issued { jwt, expires_at })
     }
 
-    /// Who shows this, if it is valid now.
+    /// Returns the agent if the JWT is valid now.
     pub fn verify(&self, jwt: &str, now: DateTime<Utc>) -> Result<Claims, Refusal> {
         self.read(jwt).and_then(|claims| match now < claims.expires_at {
             true => Ok(claims),
@@ -153,7 +154,7 @@ impl AgentKey {
         })
     }
 
-    /// Who shows this, if it may be traded for a fresh one.
+    /// Returns the agent if the JWT may be renewed.
     pub fn verify_for_renewal(&self, jwt: &str, now: DateTime<Utc>) -> Result<Claims, Refusal> {
         self.read(jwt).and_then(|claims| match now < claims.expires_at + RENEWABLE {
             true => Ok(claims),

@@ -1,11 +1,11 @@
-//! Which processes use an agent's identity at the same time. One should; a second one is a copied
-//! state directory, or a thief.
+//! Detects processes that use one agent's identity at the same time: a copied state directory, or a
+//! stolen one.
 //!
-//! A process names itself in the proofs that it signs. A stream of the same process takes the place
-//! of the one before: that is a reconnect, and the old connection may not know yet that it is dead. Of
-//! another process it may be a restart after a crash, so two are a duplicate only when both are still
-//! there after dead connections have been found out, or when an old process comes back although a
-//! newer one was seen, or when processes of one name displace each other again and again.
+//! A process names itself in the proofs that it signs. A new stream of the same process replaces
+//! the earlier one: that is a reconnect, and the old connection may not have noticed yet that it is
+//! dead. Another process may be a restart after a crash, so two count as duplicates only when both
+//! are still there after dead connections would have been detected, when an old process returns
+//! although a newer one was seen, or when processes of one name replace each other again and again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,34 +19,34 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// What becomes of the second process.
+/// How to treat the second process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Duplicates {
-    /// It is served, and told of to the operator.
+    /// Serve it and report it to the operator.
     #[default]
     Allow,
-    /// It is refused for as long as the first one is connected, and told of.
+    /// Refuse it while the first one is connected, and report it.
     Refuse,
 }
 
-/// A connection that died without a word is found out sooner: twice the keep-alive's times.
+/// Longer than it takes to detect a dead connection: twice the keep-alive times.
 const OVERLAP: Duration = Duration::from_secs(30);
 
-/// How often an agent's duplicate is told again.
+/// How often an agent's duplicate is reported again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// So many displacements within [`AGAIN`] are no bad network.
+/// This many replacements within [`AGAIN`] are not explained by a bad network.
 const DISPLACEMENTS: u32 = 10;
 
-/// Processes with one identity that are served at a time, and those that are remembered.
+/// How many processes with one identity are served at a time, and how many are remembered.
 const PROCESSES: usize = caps::AGENT_PROCESSES.size();
 
-/// One stream per process is worth the other's.
+/// The kinds of streams; each process has one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Resources, down.
+    /// Resources to the agent.
     Delta,
-    /// Statuses and usage, up.
+    /// Status and usage from the agent.
     Report,
 }
 
@@ -62,12 +62,12 @@ pub struct Presence {
 struct Agent {
     last_number: u64,
     streams: Vec<Stream>,
-    /// Processes that were seen, the last one last.
+    /// Processes that were seen, the most recent last.
     seen: Vec<Arc<str>>,
     told_at: Option<Instant>,
-    /// How many streams were displaced, and since when that is counted.
+    /// How many streams were replaced, and since when that is counted.
     displaced: Option<(u32, Instant)>,
-    /// Since when a process that is refused keeps trying.
+    /// Since when a refused process keeps trying.
     contested_since: Option<Instant>,
 }
 
@@ -80,24 +80,24 @@ struct Stream {
     displaced: CancellationToken,
 }
 
-/// An open stream; it has ended when this is dropped.
+/// An open stream; dropping it ends it.
 #[derive(Debug)]
 pub struct Present {
     presence: Arc<Presence>,
     agent: AgentId,
     number: u64,
-    /// Cancelled when another stream of the same process takes its place.
+    /// Cancelled when another stream of the same process replaces it.
     pub displaced: CancellationToken,
 }
 
 impl Presence {
-    /// Duplicates are told to the receiver, each agent's once in a while.
+    /// Sends duplicates to the receiver, at most one per agent and period.
     pub fn new(policy: Duplicates) -> (Arc<Self>, mpsc::Receiver<AgentId>) {
         let (noticed, receiver) = mpsc::channel(256);
         (Arc::new(Self { policy, agents: Mutex::default(), noticed }), receiver)
     }
 
-    /// A process opens a stream.
+    /// Registers a stream of a process.
     pub fn join(
         self: &Arc<Self>,
         id: AgentId,
@@ -140,7 +140,7 @@ impl Presence {
         Ok(Present { presence: self.clone(), agent: id, number, displaced })
     }
 
-    /// Looks for processes that have been there together for long.
+    /// Looks for processes that have overlapped for too long.
     pub fn look(&self, now: Instant) {
         for (id, agent) in self.lock().iter_mut() {
             let old = agent.streams.iter().filter(|stream| now - stream.since >= OVERLAP);
@@ -160,7 +160,7 @@ impl Presence {
         agent.told_at = Some(now);
         metrics::counter!("imp_agent_duplicate_streams_total").increment(1);
         tracing::warn!(agent = %id, policy = ?self.policy, "two processes use one agent's identity: revoke it unless you know why");
-        // A full queue: the log and the counter have it.
+        // If the queue is full, the log and the counter still have it.
         let _full = self.noticed.try_send(id);
     }
 
@@ -176,7 +176,7 @@ impl Presence {
 }
 
 impl Agent {
-    /// How many other processes have streams.
+    /// The number of other processes with streams.
     fn others(&self, instance: &Arc<str>) -> usize {
         let others = self.streams.iter().map(|stream| &stream.instance);
         let mut others: Vec<_> = others.filter(|other| *other != instance).collect();
@@ -185,7 +185,7 @@ impl Agent {
         others.len()
     }
 
-    /// Whether a process is back after a newer one was seen.
+    /// Returns whether the process is back after a newer one was seen.
     fn note(&mut self, instance: &Arc<str>) -> bool {
         let before = self.seen.iter().position(|seen| seen == instance);
         let comes_back = before.is_some_and(|at| at + 1 < self.seen.len());
@@ -199,7 +199,7 @@ impl Agent {
         comes_back
     }
 
-    /// Ends what the process had of this kind. Whether that happens too often.
+    /// Ends the process's earlier stream of this kind. Returns whether that happens too often.
     fn displace(&mut self, instance: &Arc<str>, kind: Kind, now: Instant) -> bool {
         let mut found = false;
         self.streams.retain(|stream| {

@@ -1,8 +1,8 @@
-//! Publishes whose rows changed are compared with what agents said before, a moment later; and those
-//! that wait for Envoys are, when nothing was heard for too long.
+//! Compares publishes whose rows changed with earlier reports, a moment later; and publishes that
+//! wait for Envoys when no report came for too long.
 //!
-//! Usually a report follows each change and there is nothing to do. But an agent says nothing when a
-//! publish comes back to where it was between two of its reports (suspended and resumed), and a
+//! Usually a report follows each change and there is nothing to do. But an agent sends no report
+//! when a publish returns to an earlier state between two reports (suspended and resumed), and a
 //! replica may read a report before the row that it is about.
 
 use std::collections::HashMap;
@@ -17,10 +17,10 @@ use super::connected_agents::ConnectedAgents;
 use super::report_writer::{ReportQueue, Work};
 use crate::state::Clock;
 
-/// Time for the agents to speak for themselves.
+/// Gives agents time to send a report of their own.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// What is to be looked at, and when.
+/// The publishes to check, and when.
 #[derive(Debug, Default)]
 pub struct Recheck {
     due: Mutex<HashMap<ProductPublishId, (ClusterId, Instant)>>,
@@ -32,7 +32,7 @@ impl Recheck {
         due.insert(publish, (cluster, Instant::now() + DELAY));
     }
 
-    /// Until cancelled.
+    /// Runs until cancelled.
     pub async fn run(
         &self,
         connected: &ConnectedAgents,
@@ -47,7 +47,7 @@ impl Recheck {
             }
             let due = self.take(Instant::now()).into_iter();
             for (cluster, publishes) in due.chain(connected.overdue(clock.now())) {
-                // The writer logs what goes wrong.
+                // The writer logs errors.
                 let _written = queue.write(Work::Statuses(cluster, publishes)).await;
             }
         }

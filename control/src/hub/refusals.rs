@@ -1,5 +1,5 @@
-//! Who was refused at the agents' port: counted all, told in the log and in the audit trail once in a
-//! while for each agent and reason, because anyone may ask without end.
+//! Refused callers of the agents' port: all are counted; the log and the audit trail get one entry
+//! per agent, reason and period, because anyone can send refused calls without limit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +14,14 @@ use super::agent_auth::Refused;
 use super::report_writer::{ReportQueue, Work};
 use crate::state::Clock;
 
-/// Of one agent and reason, so often.
+/// The period of entries for one agent and reason.
 const EVERY: Duration = Duration::from_secs(60);
-/// Agents and reasons that are remembered.
+/// How many agents and reasons are remembered.
 const MOST: usize = 4096;
 
 type Key = (Option<AgentId>, &'static str);
 
-/// When each was told, and how many came since.
+/// When each was last reported, and how many came since.
 type Told = HashMap<Key, (Option<Instant>, u64)>;
 
 /// The refusals of this process. Cheap to clone.
@@ -37,7 +37,7 @@ impl Refusals {
         Self { queue, clock, told: Arc::default() }
     }
 
-    /// Tells of one.
+    /// Records a refusal.
     pub async fn tell(&self, call: &'static str, refused: &Refused) {
         let Refused { status, reason, agent } = refused;
         metrics::counter!("imp_hub_refused_total", "call" => call, "reason" => *reason)
@@ -64,11 +64,11 @@ impl Refusals {
             detail: format!("{call}: {reason}; {untold} more since it was last told"),
             request_id: String::new(),
         };
-        // The writer stops with the program, and logs what else goes wrong.
+        // The writer stops with the program, and logs other errors.
         let _stopping = self.queue.note(Work::Audit(entry)).await;
     }
 
-    /// How many were not told since the last time; None: it is not time yet.
+    /// Returns how many were left out since the last entry; `None` if it is too early for another.
     fn is_due(&self, key: Key, now: Instant) -> Option<u64> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= MOST {

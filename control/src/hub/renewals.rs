@@ -1,4 +1,4 @@
-//! How often an agent may renew its identity: each renewal is a row of the audit trail.
+//! Limits how often an agent may renew its identity: each renewal writes an audit row.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,11 +8,11 @@ use imp_core::AgentId;
 use tokio::time::Instant;
 use tonic::Status;
 
-/// An agent renews every 40 minutes, and again when an answer was lost.
+/// An agent renews every 40 minutes, and again after a lost answer.
 const MOST: u32 = 20;
 const WITHIN: Duration = Duration::from_secs(600);
 
-/// Of each agent that renewed lately: since when, and how often.
+/// For each agent that renewed lately, the start of the period and the count.
 #[derive(Debug, Default)]
 pub(super) struct Renewals {
     lately: Mutex<HashMap<AgentId, (Instant, u32)>>,

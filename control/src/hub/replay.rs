@@ -1,35 +1,35 @@
-//! Which proofs of an agent were seen: each is good once. Kept for as long as a proof can be good, and
-//! only of agents that proved to be one, so nobody else can fill it.
+//! Replay protection: each proof is accepted once. Ids are kept while a proof can be valid, and
+//! only for authenticated agents, so that nobody else can fill the memory.
 
 use std::collections::HashMap;
 
 use imp_grammar::caps;
 use imp_grammar::proof::TOLERANCE_MS;
 
-/// An agent makes a few calls a minute; one in a loop that fails makes some hundred.
+/// An agent makes a few calls a minute, or some hundred if it retries in a loop.
 const MOST: usize = caps::AGENT_PROOFS.size();
 
-/// A proof is good for as long as clocks may differ, before its time and after.
+/// A proof is valid within the clock tolerance before and after its time.
 const KEPT_MS: i64 = 2 * TOLERANCE_MS + 1_000;
 
 /// The proofs of one agent.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// With the moment at which each can be forgotten.
+    /// Proof ids with the time at which each can be dropped.
     ids: HashMap<Box<str>, i64>,
 }
 
-/// Why a good proof is not taken.
+/// The reason why a valid proof is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Replay {
-    /// It was taken before.
+    /// It was used before.
     Again,
-    /// So many that they cannot be remembered.
+    /// Too many proofs to remember.
     TooMany,
 }
 
 impl Seen {
-    /// Takes a proof, once.
+    /// Accepts a proof once.
     pub(super) fn note(&mut self, id: &str, now_ms: i64) -> Result<(), Replay> {
         if self.ids.len() >= 64 {
             self.ids.retain(|_, until| *until > now_ms);

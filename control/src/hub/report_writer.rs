@@ -1,6 +1,6 @@
-//! The one writer of what agents say. Whatever has arrived while a transaction ran goes into the
-//! next one together, so that a thousand agents cost a few transactions, and one report is written
-//! at once.
+//! The single writer of what agents report. It groups everything that arrived during one
+//! transaction into the next, so that a thousand agents cost a few transactions, while a single
+//! report is written at once.
 
 mod batch;
 mod gateways;
@@ -23,36 +23,36 @@ use crate::retry::Retry;
 use crate::state::Clock;
 use batch::Batch;
 
-/// How long a sign of life that says nothing new may wait for company.
+/// How long a heartbeat without news may wait for others.
 const LAZY: Duration = Duration::from_secs(1);
 
-/// Messages that wait; who sends one more waits, too.
+/// The queue's length; senders wait when it is full.
 const QUEUE: usize = 64;
 /// Messages per transaction.
 const TOGETHER: usize = 16;
 
-/// Something to be written.
+/// Something to write.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// Agents of the cluster said something new of these publishes, or left.
+    /// Agents of the cluster reported news of these publishes, or left.
     Statuses(ClusterId, Vec<ProductPublishId>),
     /// Agents of the cluster refuse other gateways, or left.
     Gateways(ClusterId),
-    /// A sign of life. `true`: it says something new.
+    /// A heartbeat; `true` if it has news.
     Beat(AgentId, Beat, bool),
     /// Two processes use this agent's identity.
     Duplicate(AgentId),
-    /// For the audit trail.
+    /// A row for the audit trail.
     Audit(audit::Entry),
     /// Counters that belong to the agent's cluster.
     Usage { agent: AgentId, epoch: String, rows: Vec<usage::Row> },
 }
 
-/// It was not written, and trying again would not help.
+/// The work was not written, and a retry would not help.
 #[derive(Debug)]
 pub struct NotWritten;
 
-/// Hands work to the writer.
+/// Sends work to the writer.
 #[derive(Clone, Debug)]
 pub struct ReportQueue {
     queue: mpsc::Sender<Item>,
@@ -65,12 +65,12 @@ struct Item {
 }
 
 impl ReportQueue {
-    /// Returns once it is committed.
+    /// Returns once the work is committed.
     pub async fn write(&self, work: Work) -> Result<(), NotWritten> {
         self.hand_over(work).await?.await.map_err(|_| NotWritten)
     }
 
-    /// Returns once the writer has it.
+    /// Returns once the writer has received the work.
     pub async fn note(&self, work: Work) -> Result<(), NotWritten> {
         self.hand_over(work).await.map(drop)
     }
@@ -82,14 +82,13 @@ impl ReportQueue {
     }
 }
 
-/// The writer.
 pub struct ReportWriter {
     store: Store,
     clock: Clock,
     connected: Arc<ConnectedAgents>,
     deliveries: Arc<Deliveries>,
     queue: mpsc::Receiver<Item>,
-    /// The newest sign of life of each agent that is not written yet.
+    /// The newest unwritten heartbeat of each agent.
     beats: HashMap<AgentId, Beat>,
 }
 
@@ -105,7 +104,7 @@ impl ReportWriter {
         (Self { store, clock, connected, deliveries, queue, beats }, ReportQueue { queue: sender })
     }
 
-    /// Until cancelled.
+    /// Runs until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut tick = tokio::time::interval(LAZY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -124,7 +123,7 @@ impl ReportWriter {
         }
     }
 
-    /// Takes the signs of life out; those that say something new stay, as a reason to write now.
+    /// Takes the heartbeats out; those with news stay, because they must be written now.
     fn sort(&mut self, items: Vec<Item>) -> Vec<Item> {
         let mut urgent = Vec::with_capacity(items.len());
         for item in items {
@@ -139,7 +138,8 @@ impl ReportWriter {
         urgent
     }
 
-    /// All of it in one transaction. What makes the database refuse is found by writing one by one.
+    /// Commits all items in one transaction. If the database refuses, writes them one by one to
+    /// find the cause.
     async fn commit(&mut self, items: Vec<Item>, cancel: &CancellationToken) {
         let beats: Vec<(AgentId, Beat)> = self.beats.drain().collect();
         let together = items.iter().map(|item| &item.work);
@@ -181,7 +181,7 @@ impl ReportWriter {
         batch.write(&self.store, &self.connected, &self.deliveries, self.clock.now()).await
     }
 
-    /// Tries until the database is there. False: everything stops.
+    /// Retries until the database is available. Returns false if the program stops.
     async fn persist(&self, batch: Batch, cancel: &CancellationToken) -> Result<bool, StoreError> {
         let mut retry = Retry::default();
         loop {

@@ -19,16 +19,15 @@ use crate::flows::agent::{self as flow, Registration};
 use crate::operation::Operation;
 use crate::refusal::Refusal;
 
-/// Answers that an agent has not read yet.
+/// The capacity of the channel of answers to an agent.
 const ANSWERS: usize = 16;
 
-/// Registrations at a time. Each takes the database's write lock before it knows whether the token is any
-/// good, and anyone may ask.
+/// Concurrent registrations. Each takes the database's write lock before it knows whether the token
+/// is valid, and anyone may call.
 const REGISTRATIONS: usize = 4;
 
-/// The service.
 pub struct Agents {
-    /// What the flows of agents are done as, but for the actor.
+    /// The context of the agents' flows, without the actor.
     platform: Operation,
     auth: Arc<AgentAuth>,
     reports: ReportStreams,
@@ -100,7 +99,7 @@ impl Agents {
         Self { platform, auth, reports, turns, renewals: Renewals::default() }
     }
 
-    /// Of the token that follows the one that was shown.
+    /// The generation that follows that of the shown token.
     async fn next_generation(&self, identity: &Identity) -> Result<i64, Status> {
         let next = identity.generation.saturating_add(1);
         flow::renew(&self.platform, identity.agent, next).await.map_err(refused)?;
@@ -108,7 +107,7 @@ impl Agents {
     }
 }
 
-/// Only the database refuses an agent's operation.
+/// Converts a refusal; only the database can refuse an agent's operation.
 fn refused(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Store(error) => unavailable(error),
@@ -119,7 +118,7 @@ fn refused(refusal: Refusal) -> Status {
     }
 }
 
-/// One sentence for every reason: who guesses learns nothing.
+/// The error is the same for every reason, so that it tells nothing to a guesser.
 fn bad_token() -> Status {
     Status::unauthenticated(
         "the registration token is unknown, used or older than 15 minutes; create a new one",

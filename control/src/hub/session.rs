@@ -1,5 +1,5 @@
-//! One report stream: takes what an agent says, one message at a time. The next one is not read
-//! before this one is stored, so an agent that says too much waits.
+//! One report stream: handles an agent's messages one at a time. A message is read only after the
+//! previous one is stored, so an agent that sends too much is slowed down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,35 +24,35 @@ use super::settle::Reported;
 use super::usage::admitted;
 use crate::state::Clock;
 
-/// An agent that is back within this time has not been away: its Envoys go on being counted, and
-/// not every publish of its cluster is written twice.
+/// An agent that reconnects within this time counts as connected throughout: its Envoys still
+/// count, and the publishes of its cluster need not be written twice.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Publishes per piece of work, so that a long list lets others in between.
+/// Publishes per work item, so that a long list does not block others.
 const TOGETHER: usize = 256;
 
 const MAX_NODES: usize = 4096;
 const MAX_GATEWAYS: usize = 1024;
-/// Of each kind of thing that an agent can serve.
+/// The most features of each kind that an agent may report.
 const MAX_WORDS: usize = 256;
 const MAX_TEXT: usize = 4096;
 
-/// What sessions share.
+/// State shared by all sessions.
 #[derive(Clone)]
 pub struct ReportStreams {
     pub store: Store,
     pub clock: Clock,
     pub connected: Arc<ConnectedAgents>,
     pub queue: ReportQueue,
-    /// The program stops.
+    /// Cancelled when the program stops.
     pub stop: CancellationToken,
 }
 
-/// Answers to an agent.
+/// The channel of answers to an agent.
 pub type Answers = mpsc::Sender<Result<pb::ReportResponse, Status>>;
 
 impl ReportStreams {
-    /// Until the agent leaves, is shut out, or the program stops.
+    /// Runs until the agent leaves or is revoked, or the program stops.
     pub async fn serve(
         self,
         identity: Identity,
@@ -73,17 +73,17 @@ impl ReportStreams {
         };
         tracing::info!(%agent, reason = end.as_ref().map_or("closed", Status::message), "an agent stopped reporting");
         if let Some(status) = end {
-            // Who does not read its answers does not read this one either.
+            // A peer that does not read its answers does not read this one either.
             let _full = answers.try_send(Err(status));
         }
         drop(answers);
         self.leave(&session, &identity).await;
     }
 
-    /// Its Envoys no longer count, unless it comes back at once.
+    /// Stops counting its Envoys, unless it reconnects at once.
     async fn leave(&self, session: &Session, identity: &Identity) {
         tokio::select! {
-            // Nobody left: we are the ones who go.
+            // No agent left: this process is stopping.
             () = self.stop.cancelled() => return,
             () = identity.revoked.cancelled() => {}
             () = session.superseded.cancelled() => return,
@@ -116,14 +116,14 @@ impl ReportStreams {
                 Some(Kind::Publishes(statuses)) => self.statuses(session, statuses).await?,
                 Some(Kind::Gateways(refusals)) => self.gateways(session, refusals).await?,
                 Some(Kind::Usage(batch)) => self.usage(session, batch, answers).await?,
-                // A newer agent's.
+                // From a newer agent.
                 None => {}
             }
         }
         Ok(())
     }
 
-    /// An agent that does not read its answers needs no newer one.
+    /// Sends the current point in history; dropped if the agent does not read its answers.
     async fn tell_history(&self, answers: &Answers) -> Result<(), Status> {
         let history = history::now(&self.store).await.map_err(unavailable)?;
         let _full = answers.try_send(Ok(pb::ReportResponse { history, ..Default::default() }));
@@ -155,7 +155,7 @@ impl ReportStreams {
         Ok(())
     }
 
-    /// Acknowledged only when it is committed: what is not, the agent sends again.
+    /// Acknowledges counters only after the commit; the agent sends the others again.
     async fn usage(
         &self,
         session: &Session,
@@ -177,7 +177,7 @@ impl ReportStreams {
     }
 }
 
-/// Whether an agent holds back what it was told to remove, as long as it reports.
+/// Counts agents that hold back removals, while they report.
 #[derive(Default)]
 struct Withholding(u32);
 
@@ -204,7 +204,7 @@ impl Drop for Withholding {
     }
 }
 
-/// None: not a gateway.
+/// `None` if it does not name a gateway.
 fn refused_gateway(refusal: pb::GatewayRefusal) -> Option<(GatewayId, PublishError)> {
     Some((refusal.gateway_id.parse().ok()?, error(refusal.error?)))
 }
@@ -218,7 +218,7 @@ fn error(error: pb::PublishError) -> PublishError {
     }
 }
 
-/// None: not a status of anything.
+/// `None` if it is not a status of a publish.
 fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
     let id = status.publish_id.parse().ok()?;
     let reported = Reported {
@@ -263,7 +263,7 @@ fn capabilities(said: pb::Capabilities) -> Capabilities {
     }
 }
 
-/// At most so many bytes, whole characters.
+/// Cuts the text to at most this many bytes, at a character boundary.
 pub(super) fn cut(mut text: String, max: usize) -> String {
     text.truncate(text.floor_char_boundary(max));
     text

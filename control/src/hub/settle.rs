@@ -1,26 +1,27 @@
-//! From what agents say of a publish to where it stands. Pure.
+//! Derives the status of a publish from the agents' reports. Pure.
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use imp_core::product_publish::{
     NodeCounts, ProductPublish, Progress, PublishError, PublishStatus,
 };
 
-/// An agent that has a revision and says nothing new for so long has Envoys that do not answer.
+/// Envoys of an agent that has a revision and reports nothing new for this long count as
+/// unresponsive.
 pub const PATIENCE: TimeDelta = TimeDelta::seconds(10);
 
-/// What one agent said last of a publish.
+/// The last report of one agent on a publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
     /// The revision that it holds and pushes.
     pub revision: i64,
-    /// The newest that all its Envoys acknowledged.
+    /// The newest revision that all its Envoys acknowledged.
     pub acked_revision: i64,
     pub nodes: NodeCounts,
-    /// Of those that are behind, the ones that nobody waits for.
+    /// How many of the Envoys that are behind the agent no longer waits for.
     pub silent: u32,
-    /// Of `revision`.
+    /// The error of `revision`.
     pub error: Option<PublishError>,
-    /// Since when the agent has said nothing new of any publish. None: that is not known.
+    /// Since when the agent has reported nothing new on any publish; `None` if unknown.
     pub quiet_since: Option<DateTime<Utc>>,
 }
 
@@ -30,21 +31,23 @@ impl Reported {
         acked.saturating_add(nacked).saturating_add(behind)
     }
 
-    /// Envoys are connected, and none has taken or refused a revision that no Envoy ever took.
+    /// Whether Envoys are connected, none has acknowledged or rejected the revision, and none ever
+    /// acknowledged an earlier one.
     pub fn is_unanswered(&self) -> bool {
         let NodeCounts { acked, nacked, behind } = self.nodes;
         let answered = acked > 0 || nacked > 0 || self.error.is_some();
         behind > 0 && !answered && self.acked_revision < self.revision
     }
 
-    /// They were given enough time: the agent waits for none of them, or nothing moves there.
+    /// Whether the Envoys had enough time: the agent waits for none of them, or nothing changes
+    /// there.
     fn is_overdue(&self, now: DateTime<Utc>) -> bool {
         let quiet = self.quiet_since.is_some_and(|since| now - since >= PATIENCE);
         self.is_unanswered() && (quiet || self.silent >= self.nodes.behind)
     }
 
-    /// No Envoy of this agent has it, and one said why. What others have accepted, an Envoy refuses for
-    /// itself alone.
+    /// Whether no Envoy of this agent has it and one gave an error. A rejection of something that
+    /// others accepted is that Envoy's own problem.
     fn refuses(&self) -> bool {
         let by_envoys = |error: &PublishError| error.code == "envoy_nack";
         let by_agent = self.error.as_ref().is_some_and(|error| !by_envoys(error));
@@ -52,8 +55,8 @@ impl Reported {
     }
 }
 
-/// The publish as it should be stored now. `reports` has one place per connected agent of the
-/// cluster: what it said, if it said anything of this publish so far.
+/// The publish as it should be stored now. `reports` has one entry per connected agent of the
+/// cluster: its report on this publish, if it has sent one.
 pub fn settle(
     before: &ProductPublish,
     reports: &[Option<Reported>],
@@ -81,7 +84,7 @@ pub fn settle(
     after
 }
 
-/// The sum over all agents. An Envoy that was asked about another revision has not answered yet.
+/// Sums the counts over all agents. An Envoy that was sent another revision has not answered yet.
 fn nodes(desired: i64, reports: &[Option<Reported>]) -> NodeCounts {
     let mut sum = NodeCounts::default();
     for report in reports.iter().flatten() {
@@ -96,7 +99,7 @@ fn nodes(desired: i64, reports: &[Option<Reported>]) -> NodeCounts {
     sum
 }
 
-/// What every Envoy has acknowledged. An Envoy that comes or goes takes nothing back.
+/// The revision that every Envoy has acknowledged. Envoys that come or go do not lower it.
 fn acked_revision(before: &ProductPublish, reports: &[Option<Reported>]) -> i64 {
     if reports.iter().any(Option::is_none) {
         return before.acked_revision;
@@ -106,7 +109,7 @@ fn acked_revision(before: &ProductPublish, reports: &[Option<Reported>]) -> i64 
     before.acked_revision.max(everywhere.min(before.desired_revision))
 }
 
-/// None: nothing was said that could change where it stands.
+/// The new status; `None` if no report can change it.
 fn progress(
     before: &ProductPublish,
     reports: &[Option<Reported>],
@@ -134,7 +137,8 @@ fn progress(
     Some(if all { Progress::Acked } else { Progress::Deploying })
 }
 
-/// Whether it has failed because no Envoy answers. It stays so until one does, whatever else moves.
+/// Whether it has failed because no Envoy answers. That lasts until one does, whatever else
+/// happens.
 fn is_overdue(
     before: &ProductPublish,
     reports: &[Option<Reported>],
@@ -153,7 +157,7 @@ fn is_overdue(
 
 const NO_ANSWER: &str = "no_answer";
 
-/// Agents have it, and their Envoys say nothing.
+/// The error when agents have it and their Envoys do not answer.
 pub fn no_answer(envoys: u32) -> PublishError {
     PublishError {
         code: NO_ANSWER.to_owned(),
@@ -172,7 +176,7 @@ fn refusal(before: &ProductPublish, reports: &[Option<Reported>]) -> Option<Publ
     current().find_map(|report| report.error.clone())
 }
 
-/// An Envoy refused, and the agent has no words for it.
+/// The error when an Envoy rejected it without a message that the agent knows.
 fn wordless() -> PublishError {
     PublishError {
         code: "envoy_nack".to_owned(),

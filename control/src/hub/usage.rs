@@ -1,4 +1,4 @@
-//! Usage counters from the wire: what is not this agent's to count is left out.
+//! Validates usage counters from the wire and drops those that the agent may not count.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,12 +14,12 @@ use super::connected_agents::ConnectedAgents;
 /// Rows per query.
 const PAGE: usize = 256;
 
-/// No counter is of an hour that is yet to come; clocks differ a little.
+/// Counters for later hours are refused; clocks differ a little.
 const AHEAD: TimeDelta = TimeDelta::hours(1);
 
-/// The counters that belong to the cluster: of its own publishes, on subscriptions of the same
-/// tenant, by consumers of these subscriptions. Each with what a price is found by: the agent says the
-/// plan that calls were counted under; all else about a subscription is known here.
+/// Returns the counters that belong to the cluster: of its own publishes, on subscriptions of the
+/// same tenant, by consumers of these subscriptions. Adds what is needed to price them: the agent
+/// names the plan that calls were counted under; the rest is known here.
 pub async fn admitted(
     counters: &[pb::UsageCounter],
     cluster: ClusterId,
@@ -59,7 +59,7 @@ fn row(counter: &pb::UsageCounter, now: DateTime<Utc>) -> Option<usage::Row> {
     })
 }
 
-/// An agent of a former release says no tenant, and nothing else.
+/// Identifies the plan of a counter; empty from an agent of a former release, which sends none.
 fn plan_key(counter: &pb::UsageCounter) -> String {
     let pb::UsageCounter { tenant_id, plan_id, plan_version, .. } = counter;
     if tenant_id.is_empty() { String::new() } else { format!("{plan_id}@{plan_version}") }
@@ -70,7 +70,7 @@ fn environment(word: &str) -> Option<Environment> {
     all.into_iter().find(|environment| environment.as_str() == word)
 }
 
-/// None: it is there, and is no id.
+/// `None` if the text is not empty and not an id.
 fn optional<Id: std::str::FromStr>(text: &str) -> Option<Option<Id>> {
     if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
 }
@@ -117,7 +117,7 @@ impl Owners {
         Ok(Self { publishes, subscriptions, consumers })
     }
 
-    /// The row with its terms; None: it is not this cluster's to count.
+    /// The row with its terms; `None` if the cluster may not count it.
     fn admit(&self, mut row: usage::Row) -> Option<usage::Row> {
         let tenant = *self.publishes.get(&row.product_publish_id)?;
         row.terms.tenant_id = Some(tenant);
@@ -126,7 +126,7 @@ impl Owners {
             return row.consumer_id.is_none().then_some(row);
         };
         let owner = self.subscriptions.get(&subscription)?;
-        // A consumer that is gone was nobody else's.
+        // A deleted consumer was of the same subscription.
         let caller = row.consumer_id.and_then(|id| self.consumers.get(&id));
         if owner.tenant_id != tenant || caller.is_some_and(|of| *of != subscription) {
             return None;

@@ -13,7 +13,7 @@ use super::{JobError, Outcome, Running};
 
 pub const NAME: &str = "change_plan";
 
-/// Fields are added with defaults only: another release may have written it.
+/// New fields need defaults, because another release may have written the row.
 #[derive(Debug, Serialize, Deserialize)]
 struct Payload {
     subscription_id: SubscriptionId,
@@ -30,7 +30,7 @@ pub fn job(id: SubscriptionId, at: DateTime<Utc>, now: DateTime<Utc>) -> NewJob 
     }
 }
 
-/// The subscription says what is to change, and when: the change may have been taken back since.
+/// The subscription holds the pending change and its time: it may have been cancelled since.
 pub async fn run(it: Running) -> Result<Outcome, JobError> {
     let payload = serde_json::from_value::<Payload>(it.job.payload.clone());
     let id = payload.map_err(JobError::Payload)?.subscription_id;
@@ -44,7 +44,7 @@ pub async fn run(it: Running) -> Result<Outcome, JobError> {
     Ok(Outcome::Done)
 }
 
-/// A plan that was closed or deleted since is nothing to move to; the subscription stays where it is.
+/// If the plan was closed or deleted since, the subscription stays where it is.
 async fn change_plan(
     it: &Running,
     mut subscription: Subscription,

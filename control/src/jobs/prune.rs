@@ -1,5 +1,5 @@
-//! Removes what nobody needs any more: what every follower of the outbox has long read, old reports,
-//! hostnames that are free again, registration tokens that expired.
+//! Removes outdated rows: outbox rows that every follower has long read, old reports, reserved
+//! hostnames that are free again, expired registration tokens.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use super::{JobError, Outcome, Running};
 pub const NAME: &str = "prune";
 pub const EVERY: Duration = Duration::from_secs(600);
 
-/// Followers that are further behind load everything again.
+/// Followers that are further behind reload everything.
 pub const OUTBOX_KEPT: TimeDelta = TimeDelta::hours(24);
 
-/// How publishes came to their states is kept this long.
+/// How long the history of publishes' statuses is kept.
 const REPORTS_KEPT: TimeDelta = TimeDelta::days(90);
 
-/// Registration tokens are shown this long after they expired.
+/// How long registration tokens are shown after they expired.
 const TOKENS_KEPT: TimeDelta = TimeDelta::days(30);
 
-/// One transaction, with its audit row when it removed something.
+/// Runs in one transaction, with an audit row if it removed anything.
 pub async fn run(it: Running) -> Result<Outcome, JobError> {
     let mut tx = it.begin().await?;
     let now = tx.now;

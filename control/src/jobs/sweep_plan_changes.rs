@@ -1,4 +1,4 @@
-//! Asks for the changes of plan that are due and not done: those that a release without jobs wrote.
+//! Schedules changes of plan that are overdue because a release without jobs wrote them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{JobError, Outcome, Running, change_plan};
 pub const NAME: &str = "sweep_plan_changes";
 pub const EVERY: Duration = Duration::from_secs(300);
 
-/// Some at a time; the rest comes at once, when those are moved.
+/// Handles a batch; the next one follows as soon as these are moved.
 pub async fn run(it: Running) -> Result<Outcome, JobError> {
     let now = it.operation.now();
     let due = subscription::due(&it.operation.store, now).await?;
@@ -20,7 +20,7 @@ pub async fn run(it: Running) -> Result<Outcome, JobError> {
     let mut tx = it.begin().await?;
     let mut asked = 0;
     for subscription in &due {
-        // One that is there already is due by now.
+        // If there is one already, it is due by now.
         let new = change_plan::job(subscription.id, now, now);
         asked += u32::from(job::seed(&mut tx, &new).await?);
     }

@@ -1,4 +1,4 @@
-//! Takes the jobs that are due, some at a time.
+//! Takes the jobs that are due, several at a time.
 
 mod perform;
 
@@ -15,17 +15,17 @@ use super::{JOBS, Kind, Trigger};
 use crate::operation::Operation;
 use crate::retry::Retry;
 
-/// Jobs of this process at a time.
+/// Concurrent jobs of this process.
 const SLOTS: usize = 4;
 
-/// So long after its worker died a job is taken by another one.
+/// How long after its worker died a job is taken by another one.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Between two looks at the table: as often as jobs may become due by the clock, and as seldom as those of
-/// dead workers, and of other processes, may wait.
+/// The shortest and longest interval between reads of the table: the shortest bounds the load of
+/// scheduled jobs, the longest how late jobs of dead workers and of other processes are found.
 const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Does jobs. A clone does its own.
+/// Runs jobs. Each clone runs its own.
 #[derive(Clone)]
 pub struct Worker {
     platform: Operation,
@@ -38,13 +38,13 @@ impl Worker {
         Self { platform, jobs: JOBS, lease: LEASE }
     }
 
-    /// With other kinds of jobs, and leases of another length.
+    /// Uses other kinds of jobs and another lease.
     #[must_use]
     pub fn with(self, jobs: &'static [Kind], lease: Duration) -> Self {
         Self { jobs, lease, ..self }
     }
 
-    /// Until cancelled.
+    /// Runs until cancelled.
     pub async fn run(self, cancel: CancellationToken) {
         if !self.seed_all(&cancel).await {
             return;
@@ -72,11 +72,11 @@ impl Worker {
                 () = sleep(rest) => {}
             }
         }
-        // Each gives its job back.
+        // Each releases its job.
         while doing.join_next().await.is_some() {}
     }
 
-    /// Does what is due now, one after the other; how many were begun.
+    /// Runs the jobs that are due now, one after the other. Returns how many were begun.
     pub async fn run_due(&self, kinds: &[&str]) -> Result<usize, StoreError> {
         let mut begun = 0;
         while let Some(job) =
@@ -88,7 +88,7 @@ impl Worker {
         Ok(begun)
     }
 
-    /// Makes sure that what the clock triggers is in the table. Every replica does, at its start.
+    /// Inserts the scheduled jobs that are missing. Every replica does so at its start.
     async fn seed_all(&self, cancel: &CancellationToken) -> bool {
         let mut retry = Retry::default();
         loop {
@@ -113,7 +113,8 @@ impl Worker {
         tx.commit().await
     }
 
-    /// Begins what is due, while there is room. How long there is nothing to do.
+    /// Begins jobs that are due while there are slots. Returns how long to wait before the next
+    /// look.
     async fn fill(
         &self,
         doing: &mut JoinSet<()>,
@@ -124,7 +125,7 @@ impl Worker {
         while doing.len() < SLOTS {
             let now = self.platform.now();
             let wait = match job::next_due(&self.platform.store, &kinds).await? {
-                // Only who finds something by reading takes the turn to write.
+                // Takes the turn to write only if the read found a job.
                 Some(due) if due <= now => {
                     match job::take(&self.platform.store, &kinds, now, self.lease).await? {
                         Some(job) => {

@@ -1,4 +1,4 @@
-//! What a connection is doing, and since when: enough to say that its peer takes too long.
+//! What a connection is doing and since when, to find peers that take too long.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -10,18 +10,18 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Limits;
 
-/// How a connection is too slow.
+/// Which limit a connection has exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// No first request, or a head that does not end.
+    /// No first request, or an incomplete head.
     Head,
-    /// No request for long.
+    /// No request for too long.
     Idle,
-    /// Takes nothing of what it asked for.
+    /// The peer reads nothing of its answer.
     Write,
 }
 
-/// Milliseconds of a clock that only goes forward; 0 stands for "not".
+/// Milliseconds of a monotonic clock; 0 stands for "never".
 fn now() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
@@ -30,20 +30,20 @@ fn now() -> u64 {
 /// Shared by a connection's transport, its requests and the task that watches it.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// Requests between head and end of the answer.
+    /// Requests between their head and the end of their answer.
     busy: AtomicUsize,
-    /// When the last one ended, or the connection began.
+    /// When the last request ended, or the connection began.
     idle_since: AtomicU64,
-    /// When something came in that is not a whole request yet.
+    /// When the first byte of a still incomplete request arrived.
     head_since: AtomicU64,
-    /// When something could not be written.
+    /// When a write first blocked.
     blocked_since: AtomicU64,
-    /// When something was written.
+    /// When a write last succeeded.
     wrote_at: AtomicU64,
     /// Requests whose answer has begun.
     answering: AtomicUsize,
     first_request: AtomicBool,
-    /// Who is at the other end was known at least once.
+    /// Whether the peer was authenticated at least once.
     welcome: AtomicBool,
     http2: AtomicBool,
     closing: AtomicBool,
@@ -65,7 +65,7 @@ impl Activity {
         })
     }
 
-    /// A request's head is complete.
+    /// Records that a request's head is complete.
     pub(super) fn begin(self: &Arc<Self>) -> Request {
         self.busy.fetch_add(1, Relaxed);
         self.first_request.store(true, Relaxed);
@@ -73,7 +73,8 @@ impl Activity {
         Request { activity: self.clone(), answers: false }
     }
 
-    /// The peer sent something; `start` is the beginning of the connection's first bytes.
+    /// Records that the peer sent something; `start` is the beginning of the connection's first
+    /// bytes.
     pub(super) fn read(&self, start: Option<&[u8]>) {
         if start.is_some_and(|start| start.starts_with(b"PRI")) {
             self.http2.store(true, Relaxed);
@@ -83,7 +84,7 @@ impl Activity {
         }
     }
 
-    /// The peer took something, or did not.
+    /// Records whether the peer took something.
     pub(super) fn wrote(&self, something: bool) {
         if something {
             self.wrote_at.store(now(), Relaxed);
@@ -93,13 +94,13 @@ impl Activity {
         }
     }
 
-    /// Its peer has said who it is, and was believed.
+    /// Records that the peer was authenticated.
     pub(super) fn welcome(&self) {
         self.welcome.store(true, Relaxed);
     }
 
-    /// The less, the sooner it gives way: strangers before those who are known, then who has had
-    /// nothing to do for longer. None: it is busy.
+    /// The lowest rank is closed first: unknown peers before authenticated ones, then those idle
+    /// longest. `None` if it is busy.
     pub(super) fn rank(&self) -> Option<(bool, u64)> {
         let rank = || (self.welcome.load(Relaxed), self.idle_since.load(Relaxed));
         (self.busy.load(Relaxed) == 0).then(rank)
@@ -114,7 +115,7 @@ impl Activity {
         self.closing.load(Relaxed)
     }
 
-    /// Ends when the connection is overdue.
+    /// Resolves when the connection exceeds a limit.
     pub(super) async fn overdue(&self, limits: &Limits) -> Overdue {
         let shortest = limits.head.min(limits.write).min(limits.idle.unwrap_or(limits.head));
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
@@ -145,7 +146,7 @@ impl Activity {
         if !self.first_request.load(Relaxed) && longer(since, limits.head) {
             return Some(Overdue::Head);
         }
-        // Between requests HTTP/2 sends frames of the connection, which are no beginning of a head.
+        // Between requests HTTP/2 sends frames of the connection, which do not begin a head.
         if !self.http2.load(Relaxed) && longer(self.head_since.load(Relaxed), limits.head) {
             return Some(Overdue::Head);
         }
@@ -171,7 +172,7 @@ impl Drop for Request {
     }
 }
 
-/// An answer's body, which keeps its request in service until the last byte was handed over.
+/// An answer's body, which keeps its request in service until the last byte was written.
 #[derive(Debug)]
 pub(super) struct Served<B> {
     body: Pin<Box<B>>,
@@ -182,7 +183,7 @@ impl<B> Served<B> {
     pub(super) fn new(body: B, mut request: Request) -> Self {
         request.answers = true;
         request.activity.answering.fetch_add(1, Relaxed);
-        // What was written before was written for others.
+        // Earlier writes were for other requests.
         request.activity.wrote_at.store(now(), Relaxed);
         Self { body: Box::pin(body), _request: request }
     }

@@ -1,6 +1,5 @@
-//! So many connections and no more: when all places are taken, the connection that has been idle
-//! longest gives its place up, so that nobody keeps others out by doing nothing. A stranger's goes
-//! before one on which somebody was known.
+//! Limits the connections of a port: when all slots are taken, the connection that has been idle
+//! longest is closed, so that idle peers keep nobody out. Unauthenticated ones are closed first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +20,7 @@ struct Taken {
     by: HashMap<u64, (CancellationToken, Arc<Activity>)>,
 }
 
-/// A connection's place; dropping it gives it back.
+/// A connection's slot; released on drop.
 #[derive(Debug)]
 pub(super) struct Slot {
     id: u64,
@@ -35,7 +34,7 @@ impl Slots {
         Self { most, taken: Arc::default() }
     }
 
-    /// None: all places are taken, by connections that are busy.
+    /// Takes a slot; `None` if all are taken by busy connections.
     pub(super) fn take(&self) -> Option<Slot> {
         let mut taken = lock(&self.taken);
         if taken.by.len() >= self.most && !taken.cut_idlest() {
@@ -80,7 +79,7 @@ impl Slot {
         &self.activity
     }
 
-    /// Ends when the place is needed for another connection.
+    /// Resolves when the slot is needed for another connection.
     pub(super) fn cut(&self) -> WaitForCancellationFuture<'_> {
         self.cut.cancelled()
     }
@@ -96,8 +95,7 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// At most half of the file descriptors that the process may open: the database, the agents and the
-/// log need some.
+/// At most half of the process's file descriptors: the database, the agents and the log need some.
 pub(super) fn affordable(wanted: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));

@@ -1,4 +1,4 @@
-//! A transport that tells when it moves.
+//! A transport that records its reads and writes.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use super::activity::Activity;
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
-    /// Nothing was read so far.
+    /// Whether nothing was read so far.
     first: bool,
 }
 

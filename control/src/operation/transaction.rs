@@ -1,4 +1,4 @@
-//! One transaction of an operation: rows, outbox and audit row, all or nothing.
+//! A transaction of an operation: rows, outbox and audit row, all or nothing.
 
 use std::ops::{Deref, DerefMut};
 
@@ -16,19 +16,20 @@ use crate::entity::{self, Stored};
 use crate::operation::{Actor, Operation};
 use crate::refusal::Refusal;
 
-/// A transaction of an operation. It is the store's [`Tx`], too; only [`Self::finish`] commits.
+/// A transaction of an operation. It derefs to the store's [`Tx`]; only [`Self::finish`] commits.
 pub struct Transaction<'o> {
     pub operation: &'o Operation,
-    /// What it may touch.
+    /// The tenants that it may touch.
     pub scope: TenantScope,
     pub now: DateTime<Utc>,
     tx: Tx,
-    /// Behind `tx`, so that the turn is given back after the transaction has ended.
+    /// Declared after `tx`, so that the turn is released after the transaction has ended.
     _turn: Turn,
 }
 
 impl<'o> Transaction<'o> {
-    /// Begins when it is the tenant's turn to write. `scope` is the operation's or a part of it.
+    /// Begins a transaction once it is the tenant's turn to write. `scope` is the operation's or a
+    /// part of it.
     pub async fn begin(operation: &'o Operation, scope: TenantScope) -> Result<Self, Refusal> {
         let turn = operation.admission.write(&operation.scope, operation.tightens).await?;
         let mut tx = operation.store.begin().instrument(info_span!("begin")).await?;
@@ -36,31 +37,32 @@ impl<'o> Transaction<'o> {
         Ok(Self { operation, tx, scope, now: operation.now(), _turn: turn })
     }
 
-    /// Narrows the scope to the tenant of the object at hand: references lead no further.
+    /// Narrows the scope to the tenant of the current object, so that references cannot leave it.
     pub fn within(&mut self, tenant: TenantId) -> Result<(), Refusal> {
         self.scope = self.scope.within(tenant).ok_or(Refusal::NotFound("tenant"))?;
         Ok(())
     }
 
-    /// The object that the field at `pointer` names. Another tenant's is as unknown as none.
+    /// Returns the object that the field at `pointer` names. Another tenant's object counts as
+    /// unknown.
     pub async fn refer<E: Stored>(&mut self, id: E::Id, pointer: &str) -> Result<E, Refusal> {
         let found = E::get_in(&mut self.tx, &self.scope, id).await?;
         found.ok_or_else(|| Refusal::unknown_reference(pointer, E::NOUN))
     }
 
-    /// The object with this id.
+    /// Returns the object with this id.
     pub async fn get<E: Stored>(&mut self, id: E::Id) -> Result<E, Refusal> {
         let found = E::get_in(&mut self.tx, &self.scope, id).await?;
         found.ok_or(Refusal::NotFound(E::NOUN))
     }
 
-    /// Inserts the object and tells the tailer.
+    /// Inserts the object and notifies the tailer.
     pub async fn insert<E: Stored + Writable>(&mut self, entity: &E) -> Result<(), Refusal> {
         entity.insert(&mut self.tx).await?;
         self.tell::<E>(entity.id()).await
     }
 
-    /// Updates the object, which is of the version that it was read at, and tells the tailer.
+    /// Updates the object if its version is still the one that was read, and notifies the tailer.
     pub async fn save<E: Stored>(&mut self, mut entity: E) -> Result<E, Refusal> {
         let expected = entity.meta().version;
         entity.meta_mut().touch(self.now);
@@ -69,7 +71,7 @@ impl<'o> Transaction<'o> {
         Ok(entity)
     }
 
-    /// Deletes the object with this id and tells the tailer.
+    /// Deletes the object with this id and notifies the tailer.
     pub async fn delete<E: Stored>(&mut self, id: E::Id) -> Result<(), Refusal> {
         E::delete(&mut self.tx, &self.scope, id).await?;
         self.tell::<E>(id).await
@@ -82,7 +84,7 @@ impl<'o> Transaction<'o> {
         }
     }
 
-    /// Tells the tailer to compile again what the subject touches.
+    /// Has the tailer compile again what depends on the subject.
     pub async fn note(&mut self, subject: Subject) -> Result<(), Refusal> {
         Ok(outbox::append(&mut self.tx, subject).await?)
     }
@@ -98,7 +100,8 @@ impl<'o> Transaction<'o> {
         self.finish_with(operation, object, String::new()).await
     }
 
-    /// The same; `detail` is what a reader of the row would ask next. Never a secret.
+    /// Writes the audit row with a `detail` for its readers, and commits. `detail` must not contain
+    /// a secret.
     pub async fn finish_with(
         mut self,
         operation: &str,
@@ -109,7 +112,8 @@ impl<'o> Transaction<'o> {
         self.commit().await
     }
 
-    /// The same; `payload` is what readers of events need to know. Small, and never a secret.
+    /// Writes the audit row with a `payload` for readers of events, and commits. `payload` must be
+    /// small and must not contain a secret.
     pub async fn finish_event(
         mut self,
         operation: &str,
@@ -126,12 +130,12 @@ impl<'o> Transaction<'o> {
         Ok(self.tx.commit().instrument(info_span!("commit")).await?)
     }
 
-    /// Takes everything back, since there is nothing to do.
+    /// Rolls back, when there is nothing to do.
     pub async fn rollback(self) -> Result<(), Refusal> {
         Ok(self.tx.rollback().await?)
     }
 
-    /// Writes an audit row: of several objects that one operation changes, each has its own.
+    /// Writes an audit row; if an operation changes several objects, each has its own.
     pub async fn record(
         &mut self,
         operation: &str,
@@ -150,7 +154,7 @@ impl<'o> Transaction<'o> {
             tenant_id: self.scope.tenant(),
             operation: operation.to_owned(),
             object_id: object,
-            // Jobs have no id that a column could hold.
+            // Jobs have no id that fits the column.
             detail: match actor {
                 Actor::Job(name) => format!("{name}: {detail}"),
                 _ => detail,

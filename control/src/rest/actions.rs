@@ -1,4 +1,4 @@
-//! Steps of a life cycle: `POST /v1/plans/{id}/activate`.
+//! Actions on an object: `POST /v1/plans/{id}/activate`.
 
 use imp_core::role::Action;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::rest::entity::Entity;
 use crate::rest::param::TENANT;
 use crate::rest::routes::Op;
 
-/// The operation of a step that answers with the object.
+/// The operation of an action that answers with the object.
 pub fn step<E: Entity>(action: Action, verb: &str, view: Value) -> Op {
     let path = format!("{}/{verb}", member::<E>());
     let op = Op::post(operation::<E>(verb), path, format!("{}: {}", capital(verb), E::NOUN));
@@ -21,8 +21,8 @@ fn capital(verb: &str) -> String {
     format!("{}{rest}", first.to_ascii_uppercase())
 }
 
-/// Mounts `fn(&mut Transaction, Entity) -> Result<Entity, Refusal>` as a step; with `body = T`, what
-/// the body turns into is its third argument. A last word `tightens` is [`Op::tightens`].
+/// Mounts `fn(&mut Transaction, Entity) -> Result<Entity, Refusal>` as an action; with `body = T`,
+/// the parsed body is its third argument. A trailing `tightens` calls [`Op::tightens`].
 macro_rules! act {
     ($routes:expr, $entity:ty, $action:expr, $verb:literal, $flow:path, body = $body:ty $(, $tightens:ident)?) => {{
         let view = $crate::rest::actions::view::<$entity>($routes);
@@ -51,7 +51,7 @@ macro_rules! act {
 }
 pub(crate) use act;
 
-/// The schema of what a step answers.
+/// The schema of an action's answer.
 pub fn view<E: Entity>(routes: &mut crate::rest::routes::Routes) -> Value {
     routes.document.schema::<E::View>()
 }

@@ -1,4 +1,4 @@
-//! `/v1/api-services`: blueprints of APIs, with their routes, backends and policies inside.
+//! `/v1/api-services`: definitions of APIs, with their routes, backends and policies.
 
 use imp_core::api_service::{ApiService, ApiServiceSpec, ApiServiceStatus};
 use imp_core::role::Action;
@@ -22,7 +22,7 @@ impl Entity for ApiService {
     type Spec = ApiServiceSpec;
     type View = Self;
 
-    // A quarter of a megabyte each, at most.
+    // Each can be a quarter of a megabyte.
     const PORTION: i64 = 8;
     const FILTERS: &'static [Param] = &[TENANT, NAME, Param::of::<ApiServiceStatus>("status")];
 
@@ -67,7 +67,7 @@ impl Entity for ApiService {
     }
 }
 
-/// v1 clients send it.
+/// A field that v1 clients still send.
 fn refuse_gateway(body: &Json) -> Result<(), Problem> {
     if !body.0.contains_key("gateway_id") {
         return Ok(());

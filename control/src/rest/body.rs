@@ -1,4 +1,4 @@
-//! Bodies: JSON objects, read so that every fault has its pointer.
+//! Bodies: JSON objects, parsed so that every fault has a pointer.
 
 use http::{HeaderMap, StatusCode, header};
 use imp_core::TenantId;
@@ -30,12 +30,12 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 pub struct Json(pub Map<String, Value>, usize);
 
 impl Json {
-    /// Fields that came as so many bytes.
+    /// Fields from a text of this many bytes.
     pub fn new(fields: Map<String, Value>, bytes: usize) -> Self {
         Self(fields, bytes)
     }
 
-    /// How much text it was.
+    /// The size of the text in bytes.
     pub fn bytes(&self) -> usize {
         self.1
     }
@@ -54,7 +54,7 @@ impl Json {
         }
     }
 
-    /// Takes one optional field out.
+    /// Removes an optional field and returns it.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Problem> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
@@ -62,29 +62,29 @@ impl Json {
         }
     }
 
-    /// Takes the owner out: only operators need to name one.
+    /// Removes and returns the owner, which only operators need to name.
     pub fn take_tenant(&mut self) -> Result<Option<TenantId>, Problem> {
         self.take("tenant_id")
     }
 
-    /// Takes one field out that must be there.
+    /// Removes and returns a required field.
     pub fn require<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Problem> {
         let missing =
             || Problem::invalid(&format!("/{name}"), "required", "this field is required");
         self.take(name)?.ok_or_else(missing)
     }
 
-    /// What is left, as a `T`.
+    /// Parses the remaining fields as a `T`.
     pub fn into<T: DeserializeOwned>(self) -> Result<T, Problem> {
         read(Value::Object(self.0), "")
     }
 
-    /// What is left, as a spec without a fault in it, in the form in which it is stored.
+    /// Parses the remaining fields as a spec, checks it and normalises it.
     pub fn into_spec<T: DeserializeOwned + Check>(self) -> Result<T, Problem> {
         self.into_spec_keeping(|_| {})
     }
 
-    /// The same; `keep` fills in what was left out, before it is checked.
+    /// Like [`Self::into_spec`]; `keep` fills in omitted values before the check.
     pub fn into_spec_keeping<T: DeserializeOwned + Check>(
         self,
         keep: impl FnOnce(&mut T),
@@ -121,7 +121,7 @@ fn pointer(path: &Path) -> String {
     pointer
 }
 
-/// A name as a part of a JSON pointer (RFC 6901 3).
+/// Escapes a name for a JSON pointer (RFC 6901, section 3).
 fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
@@ -133,7 +133,7 @@ fn problem(at: &str, misfit: Misfit) -> Problem {
         }
         Misfit::Unknown { field, detail } => {
             let suffix = format!("/{}", escape(&field));
-            // The path ends with the field when its name was read as a key.
+            // The path already ends with the field if its name was read as a key.
             let pointer =
                 if at.ends_with(&suffix) { at.to_owned() } else { format!("{at}{suffix}") };
             fault(&pointer, "unknown_field", detail)
@@ -143,7 +143,7 @@ fn problem(at: &str, misfit: Misfit) -> Problem {
     }
 }
 
-/// A body of the wrong shape: 400.
+/// 400: a body of the wrong shape.
 pub fn fault(pointer: &str, code: &'static str, detail: String) -> Problem {
     let mut problem = Problem::unreadable(code, detail.clone());
     problem.errors = vec![Violation { pointer: pointer.to_owned(), code, detail }];

@@ -1,4 +1,4 @@
-//! One request, as handlers see it: who asks, within which scope, for which path, with what.
+//! One request as handlers see it: the caller, its scope, the path and the body.
 
 use imp_core::tenant::Tenant;
 use imp_store::Record as _;
@@ -26,7 +26,7 @@ use crate::workers::off_workers;
 /// What a request costs in memory, as far as its head tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Weight {
-    /// None: it does not say.
+    /// The announced size of the body; `None` if it is not announced.
     body: Option<u64>,
     list: bool,
 }
@@ -36,8 +36,8 @@ impl Weight {
         Self { body: http_body::Body::size_hint(request.body()).exact(), list }
     }
 
-    /// A body is read, parsed and written again; of a list, a whole page may be in memory. What says
-    /// that it is too large is not read at all.
+    /// A body is read, parsed and written again; for a list, a whole page may be in memory. A body
+    /// that is announced as too large is not read at all.
     pub fn bytes(self) -> Result<usize, Problem> {
         let most = caps::BODY_BYTES.value;
         let body = self.body.unwrap_or(most);
@@ -54,7 +54,7 @@ impl Weight {
 pub struct Call {
     pub state: State,
     pub principal: Principal,
-    /// What is done. Its scope is what the caller may see of the kind of object that it is about.
+    /// The operation, whose scope is what the caller may see of this kind of object.
     pub operation: Operation,
     pub query: Query,
     pub headers: HeaderMap,
@@ -63,7 +63,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Reads the whole request. Authentication and authorisation came before.
+    /// Reads the whole request. Authentication and authorisation come before.
     pub async fn read(
         state: State,
         principal: Principal,
@@ -92,18 +92,18 @@ impl Call {
         self.path.get(name).map_or("", String::as_str)
     }
 
-    /// A path parameter that is an id and nothing else.
+    /// Parses a path parameter that must be an id.
     pub fn path_id<T: FromStr>(&self, name: &str, noun: &'static str) -> Result<T, Problem> {
         self.path(name).parse().map_err(|_| Problem::not_found(noun))
     }
 
-    /// The body as a JSON object, `null` prototypes and all.
+    /// The body as a JSON object.
     pub fn json(&self) -> Result<Json, Problem> {
         body::check_media_type(&self.headers)?;
         off_workers(self.body.len(), || Json::parse(&self.body))
     }
 
-    /// The body of an operation that takes none: nothing, or `{}`.
+    /// Requires an empty body or `{}`.
     pub fn no_body(&self) -> Result<(), Problem> {
         if self.body.is_empty() {
             return Ok(());
@@ -117,13 +117,14 @@ impl Call {
         }
     }
 
-    /// The scope cut down to the tenant that the body or the query names. Another's does not exist.
+    /// Narrows the scope to the tenant that the body or the query names; `NotFound` if the caller
+    /// may not see it.
     pub fn within(&self, tenant: Option<TenantId>) -> Result<TenantScope, Problem> {
         let Some(tenant) = tenant else { return Ok(self.operation.scope) };
         self.operation.scope.within(tenant).ok_or_else(|| Problem::not_found("tenant"))
     }
 
-    /// The tenant that a new object belongs to: the caller's own, or the one an operator names.
+    /// The tenant of a new object: the caller's own, or the one that an operator names.
     pub async fn owner(&self, named: Option<TenantId>) -> Result<(TenantId, TenantScope), Problem> {
         let scope = self.within(named)?;
         let Some(owner) = scope.tenant() else {
@@ -138,7 +139,7 @@ impl Call {
         Ok((owner, scope))
     }
 
-    /// `If-Match`, when sent, must name the version there is (RFC 9110 13.1.1).
+    /// If `If-Match` is sent, it must name the current version (RFC 9110, section 13.1.1).
     pub fn precondition(&self, meta: &Meta) -> Result<(), Problem> {
         let sent = || self.headers.get_all(header::IF_MATCH).iter();
         let current = etag(meta.version);
@@ -149,18 +150,18 @@ impl Call {
     }
 }
 
-/// The edge gave every request one.
+/// The request id, which the edge sets on every request.
 fn request_id(headers: &HeaderMap) -> String {
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     id.unwrap_or_default().to_owned()
 }
 
-/// The version as an entity tag.
+/// Formats the version as an entity tag.
 pub fn etag(version: i64) -> String {
     format!("\"{version}\"")
 }
 
-/// The body, when it comes within its size and its time.
+/// Reads the body within the limits of size and time.
 async fn whole(body: Body) -> Result<Bytes, Problem> {
     let read = axum::body::to_bytes(body, caps::BODY_BYTES.size());
     match tokio::time::timeout(caps::BODY_TIME.time(), read).await {

@@ -1,4 +1,4 @@
-//! `/v1/clusters`, their registration tokens and their agents: the operator's.
+//! `/v1/clusters`, their registration tokens and their agents: for operators.
 
 pub mod agents;
 pub mod registration_tokens;
@@ -29,8 +29,8 @@ use crate::state::State;
 pub struct ClusterView {
     #[serde(flatten)]
     pub cluster: Cluster,
-    /// Its agents, counted: their names and machines are the operator's. Absent when they could not
-    /// be counted just after a change.
+    /// The number of its agents; their names and hosts are for operators only. Absent if they could
+    /// not be counted after a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agents: Option<AgentCounts>,
 }
@@ -41,14 +41,14 @@ impl From<Cluster> for ClusterView {
     }
 }
 
-/// How many agents a cluster has.
+/// Counts of a cluster's agents.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct AgentCounts {
-    /// Registered, and not revoked.
+    /// Registered and not revoked.
     pub registered: usize,
-    /// Heard of lately.
+    /// Agents with a recent heartbeat.
     pub connected: usize,
-    /// Envoys connected to those.
+    /// Envoys connected to these agents.
     pub envoys: usize,
 }
 

@@ -18,7 +18,7 @@ impl Entity for Consumer {
     type Spec = ConsumerSpec;
     type View = Self;
 
-    /// All of them.
+    /// No field can change.
     const IMMUTABLE: &'static [&'static str] = &["subscription_id", "client_app_id"];
     const FILTERS: &'static [Param] = &[
         TENANT,

@@ -1,4 +1,4 @@
-//! `/v1/credentials`: what consumers show at the gateway.
+//! `/v1/credentials`: what consumers authenticate with at the gateway.
 
 use imp_core::credential::{Credential, CredentialSpec, CredentialStatus};
 use imp_core::role::Action;

@@ -1,4 +1,4 @@
-//! Create, get, list, replace, update, delete: once, for every entity.
+//! Create, get, list, replace, update, delete: one implementation for every entity.
 
 use imp_core::role::Action::{Read, Write};
 use imp_core::scope::TenantScope;
@@ -21,7 +21,7 @@ use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 use crate::workers::statements;
 
-/// Mounts all five (six with PATCH).
+/// Mounts all five operations (six with PATCH).
 pub fn mount<E: Entity>(routes: &mut Routes) {
     mount_reads::<E>(routes);
     mount_create::<E>(routes);
@@ -104,7 +104,7 @@ pub fn mount_delete<E: Entity>(routes: &mut Routes) {
     });
 }
 
-/// The object that the path names: by id, or by name where names are unique.
+/// Reads the object that the path names, by id or by unique name.
 pub async fn locate<E: Entity>(call: &Call) -> Result<(TenantScope, E::Id), Problem> {
     let mut query = call.query.clone();
     let scope = call.within(query.take_tenant()?)?;
@@ -122,7 +122,7 @@ pub async fn locate<E: Entity>(call: &Call) -> Result<(TenantScope, E::Id), Prob
     }
 }
 
-/// Opens a transaction and gets the object in it, as `If-Match` wants it.
+/// Opens a transaction, reads the object in it and checks `If-Match`.
 pub async fn open<E: Entity>(call: &Call) -> Result<(Transaction<'_>, E), Problem> {
     let (scope, id) = locate::<E>(call).await?;
     let mut tx = Transaction::begin(&call.operation, scope).await?;
@@ -131,14 +131,14 @@ pub async fn open<E: Entity>(call: &Call) -> Result<(Transaction<'_>, E), Proble
     Ok((tx, current))
 }
 
-/// One object as callers see it.
+/// The view of one object.
 async fn one_view<E: Entity>(call: &Call, entity: E) -> Result<E::View, Problem> {
     let views = E::views(&call.state, vec![entity]).await?;
     views.into_iter().next().ok_or_else(|| Problem::internal("no view"))
 }
 
-/// One object after its change was committed. Whatever fails now, the change was made: what cannot be
-/// read is left out of the view.
+/// The view of one object after its change was committed. An error now must not fail the request,
+/// so whatever cannot be read is left out.
 async fn written_view<E: Entity>(call: &Call, entity: E) -> E::View {
     match one_view(call, entity.clone()).await {
         Ok(view) => view,
@@ -150,7 +150,7 @@ async fn written_view<E: Entity>(call: &Call, entity: E) -> E::View {
     }
 }
 
-/// Answers a change that was committed.
+/// Answers a committed change.
 pub async fn show_written<E: Entity>(call: &Call, entity: E) -> Result<Reply, Problem> {
     let version = entity.meta().version;
     Reply::object(&written_view(call, entity).await, version)
@@ -164,12 +164,12 @@ pub async fn show<E: Entity>(call: &Call, entity: E) -> Result<Reply, Problem> {
 
 async fn list_them<E: Entity>(call: Call) -> Result<Reply, Problem> {
     let mut query: Query = call.query.clone();
-    // Of this caller's part of the list: a token of another tenant opens nothing.
+    // The token is bound to the caller's scope: another tenant's token is refused.
     let page = query.page(&format!("{} {:?}", plural::<E>(), call.operation.scope))?;
     let scope = call.within(query.take_tenant()?)?;
     let filter = E::filter(&mut query)?;
     let mut sheet = page.sheet();
-    // In portions: how large the objects are shows only when they are read.
+    // In portions, because the objects' sizes are known only after reading.
     while let Some(portion) = sheet.to_fetch(E::PORTION) {
         let items = E::list(&call.state.store, &scope, &filter, portion).await?;
         let ids: Vec<Uuid> = items.iter().map(|item| item.id().into()).collect();
@@ -188,7 +188,7 @@ async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
     let wanted = wanted::<E>(sent, &before, spec, merge)?;
     let spec = wanted.into_spec_keeping(|spec| E::keep(spec, &current))?;
     if spec == current.spec() {
-        // The view may read more; a request holds one connection at a time.
+        // The view may read more; a request uses one connection at a time.
         drop(tx);
         return show(&call, current).await;
     }
@@ -201,8 +201,8 @@ async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
     show_written(&call, statements(&call.state.store, edit).await?).await
 }
 
-/// The whole new spec as JSON. Fields that the platform decides may be sent back as they were read;
-/// they and the immutable ones may not differ.
+/// The whole new spec as JSON. Read-only and immutable fields may be sent back as they were read,
+/// but must not differ.
 fn wanted<E: Entity>(
     sent: Json,
     before: &Value,
@@ -248,7 +248,7 @@ fn writable<E: Entity>() -> Vec<String> {
     fields.into_iter().flat_map(|fields| fields.keys().cloned()).collect()
 }
 
-/// The spec and what only `create` takes.
+/// The schema for creation: the spec and the fields that only `create` takes.
 fn new_schema<E: Entity>(document: &mut Document) -> Value {
     let spec = document.schema::<E::Spec>();
     let properties: serde_json::Map<String, Value> =
@@ -262,7 +262,7 @@ fn new_schema<E: Entity>(document: &mut Document) -> Value {
     document.named(&name, json!({ "allOf": [spec, extras] }))
 }
 
-/// The view and the secret that is shown once.
+/// The schema of a created object: the view and the secret, shown only once.
 fn made_schema<E: Entity>(document: &mut Document) -> Value {
     let view = document.schema::<E::View>();
     let Some(field) = E::SECRET else { return view };

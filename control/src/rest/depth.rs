@@ -1,7 +1,7 @@
-//! How deep a JSON text goes, before anything is built of it.
+//! Limits how deeply a JSON text is nested, before it is parsed.
 
-/// Whether objects and lists stand at most `most` deep in each other. Whether it is JSON at all is
-/// the parser's business.
+/// Whether objects and arrays are nested at most `most` deep. Does not check that the text is JSON;
+/// the parser does.
 pub fn is_within(text: &[u8], most: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in text {

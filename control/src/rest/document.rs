@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document, grown beside the routes.
+//! The OpenAPI 3.1 document, built together with the routes.
 
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use crate::rest::routes::Op;
 
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// Paths and schemas so far.
+/// The paths and schemas so far.
 #[derive(Debug, Default)]
 pub struct Document {
     paths: Map<String, Value>,
@@ -17,7 +17,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Takes a type's schema in, with all it refers to; hands back a reference to it.
+    /// Adds a type's schema with all that it refers to, and returns a reference to it.
     pub fn schema<T: ToSchema>(&mut self) -> Value {
         let mut found = vec![(T::name().into_owned(), T::schema())];
         T::schemas(&mut found);
@@ -28,13 +28,13 @@ impl Document {
         reference(&T::name())
     }
 
-    /// Gives a schema a name.
+    /// Adds a schema under a name.
     pub fn named(&mut self, name: &str, schema: Value) -> Value {
         self.schemas.insert(name.to_owned(), schema);
         reference(name)
     }
 
-    /// A page of these.
+    /// Adds the schema of a page of these items.
     pub fn list(&mut self, name: &str, item: &Value) -> Value {
         let schema = json!({
             "type": "object",
@@ -50,7 +50,8 @@ impl Document {
         self.named(&format!("{name}List"), schema)
     }
 
-    /// A spec for merge-patch: every field may be left out, null takes it back to its default.
+    /// Adds the merge-patch schema of a spec: every field is optional, null resets it to its
+    /// default.
     pub fn patch<T: ToSchema>(&mut self) -> Value {
         self.schema::<T>();
         let mut schema = self.schemas.get(T::name().as_ref()).cloned().unwrap_or_default();
@@ -60,7 +61,7 @@ impl Document {
         self.named(&T::name().replace("Spec", "Patch"), schema)
     }
 
-    /// Takes an operation in.
+    /// Adds an operation.
     pub fn describe(&mut self, op: &Op) {
         let mut operation = json!({
             "operationId": op.id,
@@ -190,8 +191,8 @@ fn bad_statuses(op: &Op) -> Vec<(&'static str, &'static str)> {
     table.into_iter().filter(|(wanted, ..)| *wanted).map(|(_, code, words)| (code, words)).collect()
 }
 
-/// A view that flattens its spec becomes `allOf`, and parts that refuse unknown fields would then refuse
-/// each other's. Writes each such schema out as the one object it is.
+/// A view that flattens its spec becomes `allOf`, whose parts would refuse each other's fields if
+/// they refuse unknown ones. Writes each such schema as one object.
 fn write_out(schemas: &mut Map<String, Value>) {
     let before = schemas.clone();
     for schema in schemas.values_mut().filter(|schema| schema.get("allOf").is_some()) {
@@ -216,7 +217,7 @@ fn write_out(schemas: &mut Map<String, Value>) {
     }
 }
 
-/// The fields of an object and of all that it consists of.
+/// Collects the fields of an object and of all its parts.
 fn collect(
     schemas: &Map<String, Value>,
     schema: &Value,

@@ -1,4 +1,4 @@
-//! `/v1/domains`: the names below which a tenant may publish.
+//! `/v1/domains`: the domains below which a tenant may publish.
 
 use imp_core::domain::{Domain, DomainSpec, DomainStatus};
 use imp_core::role::Action;
@@ -52,7 +52,7 @@ impl Entity for Domain {
     }
 }
 
-/// DNS is asked before the transaction opens, so that no connection waits for it.
+/// Queries DNS before the transaction opens, so that no connection waits for it.
 async fn verify(call: Call) -> Result<Reply, Problem> {
     call.no_body()?;
     let (scope, id) = crud::locate::<Domain>(&call).await?;

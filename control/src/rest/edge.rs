@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::problem::{Problem, ProblemDocument};
 use crate::rest::refusals::{self, Refusal};
 
-/// Of every request and every answer, and in the audit rows of what it changed.
+/// The header with the request's id, also in every answer and in audit rows.
 pub const REQUEST_ID: &str = "x-request-id";
 
 /// Wraps every request.
@@ -43,7 +43,7 @@ pub async fn edge(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// Of authentication and authorisation.
+/// Logs and counts failed authentication and authorisation.
 fn note_refusal(response: &Response, method: &str, path: &str, request_id: &str) {
     let status = response.status().as_u16();
     if status == 401 || status == 403 {
@@ -52,7 +52,8 @@ fn note_refusal(response: &Response, method: &str, path: &str, request_id: &str)
     }
 }
 
-/// What browsers may do with an answer: nothing, but show the page of the documentation as it is.
+/// Sets security headers: browsers may do nothing with an answer but display the documentation
+/// page.
 fn harden(path: &str, headers: &mut HeaderMap) {
     let is_page = path == "/docs" || path.starts_with("/docs/");
     let policy = if is_page { PAGE_POLICY } else { "default-src 'none'; frame-ancestors 'none'" };
@@ -67,12 +68,12 @@ fn harden(path: &str, headers: &mut HeaderMap) {
     }
 }
 
-/// Its own scripts and styles. It sets styles on elements; it asks this server only.
+/// The page's policy: its own scripts and styles, style attributes, requests to this server only.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; \
     style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The caller's own, when it is a plain word; else a new one.
+/// The caller's own id if it is a plain word, otherwise a new one.
 fn request_id(request: &Request) -> HeaderValue {
     let plain = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
@@ -97,7 +98,7 @@ fn document(response: Response, path: &str, id: &str) -> Response {
     Response::from_parts(parts, body.into())
 }
 
-/// Errors that the router or a layer made.
+/// The problem for errors from the router or a layer.
 fn bare(status: StatusCode) -> Problem {
     match status {
         StatusCode::NOT_FOUND => Problem::new(status, "not_found", "there is nothing at this path"),
@@ -108,7 +109,7 @@ fn bare(status: StatusCode) -> Problem {
     }
 }
 
-/// A handler panicked; the panic hook has logged where.
+/// Handles a panic in a handler; the panic hook has logged it.
 pub fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     Problem::internal("a handler panicked").into_response()
 }

@@ -1,4 +1,4 @@
-//! What an entity brings along to get the five common operations from [`crate::rest::crud`].
+//! What an entity must define for [`crate::rest::crud`] to offer the five common operations.
 
 use std::future::Future;
 
@@ -28,7 +28,7 @@ pub struct Extra {
     pub schema: fn() -> Value,
 }
 
-/// `tenant_id`, which operators must name and others may.
+/// `tenant_id`, required from operators and optional for others.
 pub const OWNER: Extra = Extra { name: "tenant_id", required: false, schema: uuid_schema };
 
 pub fn uuid_schema() -> Value {
@@ -37,42 +37,43 @@ pub fn uuid_schema() -> Value {
 
 /// An entity as REST offers it.
 pub trait Entity: Stored + Serialize {
-    /// What a caller writes.
+    /// The writable part.
     type Spec: Check + PartialEq + Serialize + DeserializeOwned + ToSchema + Send + Sync;
-    /// What a caller reads. Made of the object alone, it leaves out what would have to be read.
+    /// The representation in answers. Made from the object alone, it leaves out what needs another
+    /// read.
     type View: From<Self> + Serialize + ToSchema + Send;
 
     /// Fields of the spec that never change after creation.
     const IMMUTABLE: &'static [&'static str] = &[];
-    /// Fields that move without anybody's edit. A PUT may carry what they were when it was read.
+    /// Fields that change without an edit. A PUT may carry the values that were read.
     const REPORTED: &'static [&'static str] = &[];
     /// Query parameters of the list.
     const FILTERS: &'static [Param] = &[];
-    /// Of a list, so many are read at once.
+    /// How many are read at once for a list.
     const PORTION: i64 = 64;
-    /// What `create` takes besides the spec.
+    /// Fields that `create` takes besides the spec.
     const EXTRAS: &'static [Extra] = &[OWNER];
-    /// What a caller's roles must allow to delete one.
+    /// The permission needed to delete one.
     const DELETING: Action = Action::Write;
-    /// The field of `create`'s answer that holds the secret.
+    /// The field of `create`'s answer with the secret.
     const SECRET: Option<&'static str> = None;
 
     fn spec(&self) -> Self::Spec;
 
-    /// A better answer than `unknown_field` to what callers often get wrong.
+    /// A better error than `unknown_field` for common mistakes.
     fn hint(_body: &Json) -> Result<(), Problem> {
         Ok(())
     }
 
-    /// The list's filter; takes what it knows out of the query.
+    /// Builds the list's filter from the query parameters.
     fn filter(query: &mut Query) -> Result<Self::Filter, Problem>;
 
-    /// The filter that finds an object by what stands in a path instead of its id.
+    /// The filter that finds an object by its name in a path instead of its id.
     fn named(_scope: &TenantScope, _name: &str) -> Option<Self::Filter> {
         None
     }
 
-    /// Takes over what a caller need not send: ids that the platform gave to parts.
+    /// Fills in values that a caller may omit: ids that the platform gave to parts.
     fn keep(_spec: &mut Self::Spec, _current: &Self) {}
 
     /// Reads the body and calls the flow that creates one.
@@ -81,7 +82,7 @@ pub trait Entity: Stored + Serialize {
         body: Json,
     ) -> impl Future<Output = Result<Created<Self>, Problem>> + Send;
 
-    /// The object with another spec, if that is all that an edit changes.
+    /// The object with another spec, if the edit changes nothing else.
     fn with(self, _spec: Self::Spec) -> Option<Self> {
         None
     }
@@ -93,7 +94,7 @@ pub trait Entity: Stored + Serialize {
         spec: Self::Spec,
     ) -> impl Future<Output = Result<Self, Refusal>> + Send {
         async move {
-            // Whose fields are all immutable gets no edit.
+            // An entity with only immutable fields has no edit.
             let changed = current.with(spec);
             tx.save(changed.ok_or_else(|| Refusal::internal("there is nothing to edit"))?).await
         }
@@ -107,7 +108,7 @@ pub trait Entity: Stored + Serialize {
         tx.delete::<Self>(current.id())
     }
 
-    /// As callers see them. Only a view that tells more than the object reads anything for it.
+    /// The views of these objects. Reads only if the view has more than the object.
     fn views(
         _: &State,
         items: Vec<Self>,

@@ -28,12 +28,12 @@ use crate::state::State;
 pub struct GatewayView {
     #[serde(flatten)]
     pub gateway: Gateway,
-    /// The clusters in which it is refused, by their agents or Envoys.
+    /// The clusters whose agents or Envoys refuse it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<GatewayCondition>>,
 }
 
-/// Without a word about what agents say.
+/// Leaves out the conditions.
 impl From<Gateway> for GatewayView {
     fn from(gateway: Gateway) -> Self {
         Self { gateway, conditions: None }

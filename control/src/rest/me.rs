@@ -1,4 +1,4 @@
-//! `GET /v1/me`: whom the token speaks for.
+//! `GET /v1/me`: the token's owner and rights.
 
 use imp_core::role::Role;
 use imp_core::{ApiTokenId, CustomerId, TenantId};
@@ -10,14 +10,14 @@ use crate::rest::call::Call;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
-/// Whom the token speaks for.
+/// The owner and rights of the caller's token.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Me {
-    /// Of the token.
+    /// The id of the token.
     pub api_token_id: ApiTokenId,
-    /// Null: an operator, over all tenants.
+    /// The token's tenant; null for an operator, who sees all tenants.
     pub tenant_id: Option<TenantId>,
-    /// Set for customer roles.
+    /// The token's customer, for customer roles.
     pub customer_id: Option<CustomerId>,
     pub roles: Vec<Role>,
 }

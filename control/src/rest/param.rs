@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::rest::document::Document;
 use crate::rest::query::DEFAULT_PAGE;
 
-/// A query parameter, as the document tells of it. `Query::take` reads one of the same type.
+/// A query parameter, as the document describes it. `Query::take` reads one of the same type.
 #[derive(Clone, Copy)]
 pub struct Param {
     pub name: &'static str,
@@ -17,22 +17,22 @@ pub struct Param {
 }
 
 impl Param {
-    /// Whose value is a `T`.
+    /// A parameter whose value is a `T`.
     pub const fn of<T: ToSchema>(name: &'static str) -> Self {
         Self { name, is_required: false, schema: Document::schema::<T> }
     }
 
-    /// Whose value is any text.
+    /// A parameter whose value is any text.
     pub const fn text(name: &'static str) -> Self {
         Self { name, is_required: false, schema: |_| json!({ "type": "string" }) }
     }
 
-    /// Without which the operation is refused.
+    /// Makes it required.
     pub const fn required(self) -> Self {
         Self { is_required: true, ..self }
     }
 
-    /// As it stands in the document.
+    /// Its entry in the document.
     pub fn describe(&self, document: &mut Document) -> Value {
         json!({
             "name": self.name, "in": "query", "required": self.is_required,
@@ -41,7 +41,7 @@ impl Param {
     }
 }
 
-/// The tenant, which operators may name and others need not.
+/// The tenant, for operators; optional for others.
 pub const TENANT: Param = Param::of::<TenantId>("tenant_id");
 
 pub const NAME: Param = Param::text("name");
@@ -49,7 +49,7 @@ pub const NAME: Param = Param::text("name");
 const PAGE_SIZE: Param =
     Param { name: "page_size", is_required: false, schema: |_| page_size_schema() };
 
-/// The page of a list.
+/// The paging parameters of a list.
 pub const PAGE: [Param; 2] = [PAGE_SIZE, Param::text("page_token")];
 
 fn page_size_schema() -> Value {
@@ -59,7 +59,7 @@ fn page_size_schema() -> Value {
     })
 }
 
-/// Whether an operation with these answers with pages.
+/// Whether an operation with these parameters answers with pages.
 pub fn is_paged(params: &[Param]) -> bool {
     params.iter().any(|param| param.name == PAGE_SIZE.name)
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/policy-types`: which policies there are, with the schema of each one's `config`.
+//! `GET /v1/policy-types`: the policy types, with the schema of each one's `config`.
 
 use imp_core::policy::{Enforcer, PolicyType, TYPES};
 use serde::Serialize;
@@ -13,18 +13,18 @@ use crate::rest::routes::{Op, Routes};
 /// A type of policy.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PolicyTypeView {
-    /// As in the `type` of a policy.
+    /// The value of a policy's `type`.
     #[serde(rename = "type")]
     #[schema(rename = "type", example = "rate_limit")]
     pub name: &'static str,
-    /// What it does.
+    /// What the policy does.
     pub summary: &'static str,
-    /// Where its decision is made.
+    /// Which component enforces it.
     pub enforced_by: Enforcer,
-    /// What it may stand on.
+    /// What it may be attached to.
     #[schema(example = json!(["api_service", "route"]))]
     pub attaches_to: [&'static str; 2],
-    /// The JSON schema of `config`, complete in itself.
+    /// The JSON schema of `config`, self-contained.
     #[schema(value_type = Object)]
     pub config_schema: Value,
 }
@@ -45,7 +45,7 @@ impl From<&PolicyType> for PolicyTypeView {
     }
 }
 
-/// With every part in the place where it is named.
+/// Replaces each reference by the schema that it names.
 fn inlined(schema: Value, parts: &Map<String, Value>) -> Value {
     let part_of = |fields: &Map<String, Value>| {
         let name = fields.get("$ref")?.as_str()?.rsplit('/').next()?;

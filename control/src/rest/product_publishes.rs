@@ -37,12 +37,13 @@ use waits::Waits;
 pub struct ProductPublishView {
     #[serde(flatten)]
     pub publish: ProductPublish,
-    /// What it waits for, in words.
+    /// Why it is not active yet, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// Without a word about who could serve it. No write leaves a publish `active`, which would be one.
+/// Leaves out the message. No write leaves a publish `active`, the only status that depends on who
+/// can serve it now.
 impl From<ProductPublish> for ProductPublishView {
     fn from(publish: ProductPublish) -> Self {
         Self { publish, message: None }
@@ -105,11 +106,11 @@ impl Entity for ProductPublish {
     }
 }
 
-/// Which earlier revision to publish again.
+/// The revision to publish again.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// 1, 2, 3 ...
+    /// The revision's number: 1, 2, 3 ...
     #[schema(minimum = 1)]
     pub revision: i64,
 }
@@ -128,16 +129,16 @@ impl Check for Rollback {
     }
 }
 
-/// One revision in a list: all but the services in it, which may be megabytes.
+/// One revision in a list: everything but its services, which may be megabytes.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RevisionView {
-    /// 1, 2, 3 ...
+    /// The revision's number: 1, 2, 3 ...
     pub revision: i64,
     /// SHA-256 of the content, hexadecimal.
     pub content_hash: String,
-    /// The publish as it was asked for.
+    /// The publish as it was requested.
     pub spec: ProductPublishSpec,
-    /// When it was made.
+    /// When the revision was made.
     pub created_at: DateTime<Utc>,
 }
 
@@ -162,7 +163,7 @@ async fn revisions(call: Call) -> Result<Reply, Problem> {
     Ok(sheet.reply())
 }
 
-/// Page tokens hold ids; a revision's number stands for one.
+/// Page tokens hold ids, so a revision's number is encoded as one.
 fn place(revision: i64) -> Uuid {
     Uuid::from_u128(u128::from(revision.unsigned_abs()))
 }

@@ -20,14 +20,14 @@ use crate::rest::param::{NAME, Param, TENANT};
 use crate::rest::query::Query;
 use crate::rest::routes::Routes;
 
-/// `status`, which products and plans may have at creation: on sale at once, or not yet.
+/// `status` at creation of products and plans: on sale at once, or a draft.
 pub const INITIAL: Extra = Extra { name: "status", required: false, schema: initial_schema };
 
 fn initial_schema() -> Value {
     json!({ "type": "string", "enum": ["draft", "active"], "default": "active" })
 }
 
-/// The states that something for sale may begin in.
+/// The initial status of a product or plan.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initial {

@@ -1,4 +1,4 @@
-//! Query parameters: each once, none unknown, and the two of every list.
+//! Query parameters: each at most once, none unknown, with the two paging parameters of every list.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::rest::param::Param;
 use crate::rest::reply::Reply;
 
-/// Parameters not looked at so far.
+/// The parameters not yet taken.
 #[derive(Clone, Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
@@ -28,7 +28,7 @@ pub const DEFAULT_PAGE: usize = 50;
 
 impl Query {
     pub fn parse(raw: &str) -> Result<Self, Problem> {
-        // Counted on the text: nothing is decoded of what is too much.
+        // Counted on the raw text, so that nothing is decoded if there are too many.
         if !caps::QUERY_PARAMETERS.admits(raw.split('&').filter(|part| !part.is_empty()).count()) {
             let detail = format!("at most {} query parameters", caps::QUERY_PARAMETERS.value);
             return Err(Problem::unreadable("too_many_parameters", detail));
@@ -48,7 +48,7 @@ impl Query {
         Some(self.0.swap_remove(at).1)
     }
 
-    /// A parameter of any type that is one word in JSON: an id, a status, a name.
+    /// Takes a parameter of any type that is one string in JSON: an id, a status, a name.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Problem> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let words: StrDeserializer<'_, Error> = text.as_str().into_deserializer();
@@ -59,7 +59,8 @@ impl Query {
         self.take("tenant_id")
     }
 
-    /// The page asked for. A token is good for the same list with the same filters only.
+    /// Takes the paging parameters. A page token is valid only for the same list with the same
+    /// filters.
     pub fn page(&mut self, list: &str) -> Result<PageOf, Problem> {
         let list = format!("{list}?{}", self.filters());
         let size = match self.text("page_size") {
@@ -73,7 +74,7 @@ impl Query {
         Ok(PageOf { size, after, list })
     }
 
-    /// What makes two lists the same list: every parameter but the page's.
+    /// Identifies the list: every parameter but the paging ones.
     fn filters(&self) -> String {
         let mut kept: Vec<String> = self
             .0
@@ -85,7 +86,8 @@ impl Query {
         kept.join("&")
     }
 
-    /// A parameter nobody knows is a typing error, and silence about it would be a wrong answer.
+    /// Refuses unknown parameters: they are typing errors, and ignoring them would give a wrong
+    /// answer.
     pub fn check(&self, known: &[Param]) -> Result<(), Problem> {
         match self.0.iter().find(|(key, _)| !known.iter().any(|param| param.name == key)) {
             None => Ok(()),
@@ -105,25 +107,25 @@ pub struct PageOf {
 }
 
 impl PageOf {
-    /// The id that the page begins behind.
+    /// The id after which the page begins.
     pub fn after(&self) -> Option<Uuid> {
         self.after
     }
 
-    /// Names the page that begins behind this id.
+    /// The token of the page that begins after this id.
     pub fn token_behind(&self, id: Uuid) -> String {
         close(id, &self.list)
     }
 
-    /// The page as it is being written.
+    /// Begins writing the page.
     pub fn sheet(self) -> Sheet {
         let body = b"{\"items\":[".to_vec();
         Sheet { after: self.after, page: self, count: 0, body, state: Progress::Open }
     }
 }
 
-/// A page on its way: it ends when it has as many items as asked for, or before the item that would
-/// make it too large.
+/// A page being written: it ends when it has the requested number of items, or before the item that
+/// would make it too large.
 pub struct Sheet {
     page: PageOf,
     after: Option<Uuid>,
@@ -135,21 +137,21 @@ pub struct Sheet {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Open,
-    /// There is nothing behind it.
+    /// There are no more items.
     Last,
-    /// There is more.
+    /// There are more items.
     Full,
 }
 
 impl Sheet {
-    /// What to read next, at most `portion` items; None: it is complete.
+    /// What to read next, at most `portion` items; `None` when the page is complete.
     pub fn to_fetch(&self, portion: i64) -> Option<Page> {
-        // One more than there is room for, to see whether there is a next page.
+        // One more than fits, to see whether there is a next page.
         let left = i64::try_from(self.page.size + 1 - self.count).unwrap_or(i64::MAX);
         (self.state == Progress::Open).then(|| Page { after: self.after, limit: left.min(portion) })
     }
 
-    /// Writes what was read of a portion.
+    /// Adds the items of a portion.
     pub fn add<'a, T: Serialize + 'a>(
         &mut self,
         portion: Page,
@@ -190,7 +192,7 @@ impl Sheet {
     }
 }
 
-/// Position and a mark of the list it belongs to.
+/// Encodes the position with a hash of the list it belongs to.
 fn close(after: Uuid, list: &str) -> String {
     BASE64.encode([after.as_bytes().as_slice(), &mark(list)].concat())
 }

@@ -1,5 +1,5 @@
-//! Who was refused: counted all, logged some. Refusals change nothing, so they are no rows of the
-//! audit trail; and a flood of refusals must not fill the log.
+//! Refused requests: all are counted, some are logged. Refusals change nothing, so they have no
+//! audit row, and a flood of them must not fill the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use imp_core::ApiTokenId;
 use tokio::time::Instant;
 
-/// Lines in one second, over all callers.
+/// Log lines per second, over all callers.
 const LINES: u32 = 10;
 
 static LOG: Mutex<Option<Window>> = Mutex::new(None);
@@ -16,14 +16,14 @@ static LOG: Mutex<Option<Window>> = Mutex::new(None);
 pub struct Refusal<'a> {
     /// 401 or 403.
     pub status: u16,
-    /// Of a valid token.
+    /// The caller's token, if it was valid.
     pub token: Option<ApiTokenId>,
     pub method: &'a str,
     pub path: &'a str,
     pub request_id: &'a str,
 }
 
-/// Counts it, and writes a line unless there were many in this second.
+/// Counts the refusal and logs it unless there were too many in this second.
 pub fn note(refusal: &Refusal<'_>) {
     let Refusal { status, token, method, path, request_id } = *refusal;
     metrics::counter!("imp_rest_refused_total", "status" => status.to_string()).increment(1);
@@ -39,7 +39,7 @@ pub fn note(refusal: &Refusal<'_>) {
 struct Window {
     since: Instant,
     lines: u32,
-    /// Not written since the last line.
+    /// Refusals not logged since the last line.
     unlogged: u64,
 }
 
@@ -48,7 +48,7 @@ impl Window {
         Self { since: now, lines: 0, unlogged: 0 }
     }
 
-    /// Whether a line may be written, and how many were not since the last one.
+    /// Returns whether to log, and how many were left out since the last line.
     fn admit(&mut self, now: Instant) -> Option<u64> {
         if now.duration_since(self.since) >= Duration::from_secs(1) {
             (self.since, self.lines) = (now, 0);

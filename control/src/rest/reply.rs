@@ -13,14 +13,14 @@ use crate::listen::Welcome;
 use crate::problem::Problem;
 use crate::rest::call::etag;
 
-/// What a handler answers.
+/// A handler's answer.
 #[derive(Debug)]
 pub struct Reply {
     status: StatusCode,
     body: Option<Vec<u8>>,
     etag: Option<String>,
     location: Option<String>,
-    /// Given back when the last byte is on its way.
+    /// Released when the last byte is written.
     room: Option<Permit>,
 }
 
@@ -28,7 +28,7 @@ pub struct Reply {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct List<T> {
     pub items: Vec<T>,
-    /// Give it as `page_token` to get the next page; absent on the last one.
+    /// Send it as `page_token` to get the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
 }
@@ -45,12 +45,12 @@ impl Reply {
         })
     }
 
-    /// An object that carries a version.
+    /// Answers with an object and its version.
     pub fn object(view: &impl Serialize, version: i64) -> Result<Self, Problem> {
         Ok(Self { etag: Some(etag(version)), ..Self::ok(view)? })
     }
 
-    /// A new object and where it is.
+    /// Answers with a new object and its location.
     pub fn created(view: &impl Serialize, version: i64, path: String) -> Result<Self, Problem> {
         let object = Self::object(view, version)?;
         Ok(Self { status: StatusCode::CREATED, location: Some(path), ..object })
@@ -65,18 +65,18 @@ impl Reply {
         Self { status, body, etag: None, location: None, room: None }
     }
 
-    /// A body that is JSON already.
+    /// A body that is already JSON.
     pub fn json(body: Vec<u8>) -> Self {
         let (status, body) = (StatusCode::OK, Some(body));
         Self { status, body, etag: None, location: None, room: None }
     }
 
-    /// Holds its share of the memory as long as it is not sent.
+    /// Holds its share of the memory until it is sent.
     pub fn holding(self, room: Permit) -> Self {
         Self { room: Some(room), ..self }
     }
 
-    /// How many its body has.
+    /// The size of the body.
     pub fn bytes(&self) -> usize {
         self.body.as_ref().map_or(0, Vec::len)
     }
@@ -114,7 +114,7 @@ impl IntoResponse for Reply {
         let body = self.body.map(held);
         let mut response = Response::new(body.unwrap_or_else(Body::empty));
         *response.status_mut() = self.status;
-        // Handlers are reached with a token only.
+        // Handlers run only for authenticated callers.
         response.extensions_mut().insert(Welcome);
         let has_body = !matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let content_type = has_body.then(|| "application/json".to_owned());
@@ -122,7 +122,7 @@ impl IntoResponse for Reply {
             (header::CONTENT_TYPE, content_type),
             (header::ETAG, self.etag),
             (header::LOCATION, self.location),
-            // Answers hold what only this caller may see.
+            // Answers are for this caller only.
             (header::CACHE_CONTROL, Some("private, no-cache".to_owned())),
         ];
         for (name, value) in headers {

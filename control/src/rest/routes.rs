@@ -1,5 +1,5 @@
-//! One table for everything that can be called: the route, who may, and its place in the OpenAPI
-//! document are declared in one breath, so that none can be forgotten.
+//! One table of all operations: each declares its route, its permission and its place in the
+//! OpenAPI document together, so that none can be forgotten.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,22 +26,22 @@ use crate::state::State;
 
 /// An operation, as callers see it.
 pub struct Op {
-    /// `plans.create`: unique.
+    /// Unique: `plans.create`.
     pub id: String,
     pub method: Method,
     pub path: String,
     pub summary: String,
-    /// What the caller's roles must allow; None: any valid token will do.
+    /// The permission needed; `None` if any valid token will do.
     pub needs: Option<(Kind, Action)>,
-    /// Every query parameter that it knows.
+    /// All query parameters.
     pub query: Vec<Param>,
-    /// The schema of the body, when it takes one.
+    /// The schema of the body, if it takes one.
     pub body: Option<Value>,
-    /// The schema of the answer; None: 204.
+    /// The schema of the answer; `None` for 204.
     pub answer: Option<Value>,
-    /// The status when all went well.
+    /// The status on success.
     pub status: u16,
-    /// Whether it takes something away from somebody.
+    /// Whether it revokes or removes something.
     tightens: bool,
 }
 
@@ -84,7 +84,7 @@ impl Op {
         Self { status: 204, ..op.tightens() }
     }
 
-    /// Takes something away from somebody, and so waits for nothing that gives.
+    /// Marks an operation that revokes or removes something, so that it never waits for others.
     pub fn tightens(self) -> Self {
         Self { tightens: true, ..self }
     }
@@ -115,7 +115,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// An operation on objects: the handler gets a call whose scope authorisation made.
+    /// Adds an operation on objects: the handler gets a call with the authorised scope.
     pub fn add<F, A>(&mut self, op: Op, handler: F)
     where
         F: Fn(Call) -> A + Clone + Send + Sync + 'static,
@@ -144,7 +144,7 @@ impl Routes {
     }
 }
 
-/// What is asked of a request before the handler sees it.
+/// What is checked before the handler sees a request.
 struct Rules {
     id: Arc<str>,
     needs: Option<(Kind, Action)>,
@@ -188,14 +188,14 @@ impl Rules {
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let payer = Payer::from(&principal);
         let bytes = Weight::of(&request, is_paged(&self.query)).bytes()?;
-        // Whoever waits for a turn holds none of the tenant's memory.
+        // The turn comes first, so that a waiting request holds none of the tenant's memory.
         let _turn = state.admission.work(&scope, bytes).await?;
         let room = state.admission.room(principal.tenant_id, bytes).await?;
         let mut call = Call::read(state.clone(), principal, scope, request).await?;
         call.operation.tightens = self.tightens;
         call.query.check(&self.query)?;
         let reply = handler(call).await?;
-        // What is known already was read and written all the same.
+        // A 304 was read and written all the same, so it is charged.
         state.admission.charge(payer, reply.bytes());
         Ok(reply.conditional(&method, &headers).holding(room))
     }

@@ -28,7 +28,7 @@ impl Entity for Subscription {
 
     const IMMUTABLE: &'static [&'static str] =
         &["customer_id", "product_id", "environment", "product_publish_id"];
-    /// Customers cancel; nothing that was used disappears.
+    /// Customers cancel; usage stays on record.
     const DELETING: Action = Action::Decide;
     const FILTERS: &'static [Param] = &[
         TENANT,
@@ -77,7 +77,7 @@ impl Entity for Subscription {
     }
 }
 
-/// Why.
+/// The reason for an action.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {

@@ -18,28 +18,29 @@ use crate::rest::param::{PAGE, Param};
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
-/// The calls of one consumer to one publish in one hour under one version of a plan; a change of plan inside
-/// an hour makes two records. A call is metered when the gateway admits it:
-/// it uses up the plan and is billed whether or not the upstream then answers, since the gateway
-/// decides before it asks the upstream. What the gateway itself answers (401, 403, 404, 5xx) is not
+/// The calls of one consumer to one publish in one hour under one version of a plan; a change of
+/// plan inside an hour makes two records. A call is metered when the gateway admits it: it uses up
+/// the plan and is billed whether or not the upstream then answers, because the gateway decides
+/// before it contacts the upstream. Answers of the gateway itself (401, 403, 404, 5xx) are not
 /// metered.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageRecord {
-    /// The beginning of the hour, UTC.
+    /// The start of the hour, UTC.
     pub hour: DateTime<Utc>,
     pub product_publish_id: ProductPublishId,
     pub consumer_id: ConsumerId,
-    /// Who bought it. Like the next three, null when it was counted by a release that did not keep it.
+    /// The customer of the subscription. Like the next three, null when it was counted by a release
+    /// that did not keep it.
     pub customer_id: Option<CustomerId>,
-    /// Where.
+    /// The environment of the publish.
     pub environment: Option<Environment>,
     /// The plan that the calls were counted under.
     pub plan_id: Option<PlanId>,
-    /// The version of its terms.
+    /// The version of the plan's terms.
     pub plan_version: Option<i64>,
-    /// Admitted and sent to the upstream, whatever that answered.
+    /// Calls admitted and sent to the upstream, whatever it answered.
     pub allowed: u64,
-    /// Refused by a limit.
+    /// Calls refused by a limit.
     pub limited: u64,
 }
 
@@ -59,7 +60,7 @@ impl From<usage::Total> for UsageRecord {
     }
 }
 
-/// So many are read at once.
+/// How many are read at once.
 const PORTION: i64 = 200;
 
 async fn list(call: Call) -> Result<Reply, Problem> {
@@ -75,7 +76,7 @@ async fn list(call: Call) -> Result<Reply, Problem> {
         let skip = portion.after.map_or(0, |place| i64::try_from(place.as_u128()).unwrap_or(0));
         let totals = usage::totals(&call.state.store, id, skip, portion.limit).await?;
         let records: Vec<UsageRecord> = totals.into_iter().map(UsageRecord::from).collect();
-        // The place of the record behind this one: page tokens hold ids.
+        // The index of the record after this one: page tokens hold ids.
         let places = (skip + 1..).map(|place| Uuid::from_u128(u128::from(place.unsigned_abs())));
         sheet.add(portion, places.zip(&records))?;
     }

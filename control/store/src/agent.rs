@@ -1,4 +1,4 @@
-//! Table `agents`. A heartbeat is no change of the object: it moves no version.
+//! Table `agents`. A heartbeat does not change the object's version.
 
 use chrono::{DateTime, Utc};
 use imp_core::cluster::{Agent, AgentNode, AgentStatus, Capabilities};
@@ -12,16 +12,14 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, select};
 use crate::{Result, Store, Tx};
 
-/// Which agents to list.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {
-    /// Of this cluster.
     pub cluster_id: Option<ClusterId>,
 }
 
 impl From<Row> for Agent {
     fn from(row: Row) -> Self {
-        // As of its last sign of life; who shows it asks the clock ([`refreshed`]).
+        // As of the last heartbeat; [`refreshed`] computes the current status.
         let seen = row.last_seen_at;
         let then = seen.unwrap_or_default();
         Self {
@@ -39,8 +37,7 @@ impl From<Row> for Agent {
     }
 }
 
-/// The agent with the status that the time now gives it. What the reading functions return has the
-/// status as of its last heartbeat.
+/// The agent with its current status. Reading functions return the status as of the last heartbeat.
 pub fn refreshed(mut agent: Agent, now: DateTime<Utc>) -> Agent {
     let revoked = agent.status == AgentStatus::Revoked;
     agent.status = AgentStatus::at(now, agent.last_seen_at, revoked);
@@ -87,18 +84,17 @@ pub async fn list_by_cluster(store: &Store, cluster: ClusterId) -> Result<Vec<Ag
     select::<Agent>(store.read().await?.conn(), conditions, None).await
 }
 
-/// An agent and what it can serve.
+/// An agent and its capabilities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Able {
-    /// Which agent.
     pub id: AgentId,
-    /// Its build.
+    /// The version of the agent's program.
     pub agent_version: String,
-    /// What that can serve.
+    /// What that release supports.
     pub capabilities: Capabilities,
 }
 
-/// Those of a cluster that were heard of since, and are not revoked.
+/// The agents of a cluster with a heartbeat since then that are not revoked.
 pub async fn able_since(
     tx: &mut Tx,
     cluster: ClusterId,
@@ -116,18 +112,18 @@ pub async fn able_since(
     Ok(rows.into_iter().map(able).collect())
 }
 
-/// What an agent says of itself in a heartbeat.
+/// The content of a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Beat {
-    /// Its build.
+    /// The version of the agent's program.
     pub agent_version: String,
-    /// The Envoys connected right now.
+    /// The Envoys connected at that time.
     pub nodes: Vec<AgentNode>,
-    /// What its build can serve.
+    /// What that release supports.
     pub capabilities: Option<Capabilities>,
 }
 
-/// A sign of life. False: no such agent, or revoked.
+/// Records a heartbeat. Returns false if the agent does not exist or is revoked.
 pub async fn heartbeat(tx: &mut Tx, id: AgentId, beat: &Beat, now: DateTime<Utc>) -> Result<bool> {
     let sql = "UPDATE agents SET agent_version = $2, nodes = $3, capabilities = $4, \
         last_seen_at = $5 WHERE id = $1 AND revoked_at IS NULL";
@@ -149,34 +145,34 @@ fn words(said: &Capabilities) -> Capabilities {
     }
 }
 
-/// What its tokens are bound to, and that the first one was given out.
+/// Binds the agent's tokens to a key and records that the first token was issued.
 pub async fn bind_key(tx: &mut Tx, id: AgentId, thumbprint: &str, generation: i64) -> Result<()> {
     let sql = "UPDATE agents SET key_thumbprint = $2, token_generation = $3 WHERE id = $1";
     execute!(tx.conn(), sql, id.0, thumbprint, generation).map(drop)
 }
 
-/// A token of this generation is given out; those of earlier ones are good no longer. False: a newer
-/// one was, or the agent is gone or revoked.
+/// Records that a token of this generation is issued, which invalidates earlier ones. Returns false
+/// if a newer one was issued, or the agent is gone or revoked.
 pub async fn renew(tx: &mut Tx, id: AgentId, generation: i64) -> Result<bool> {
     let sql = "UPDATE agents SET token_generation = $2 \
         WHERE id = $1 AND revoked_at IS NULL AND token_generation < $2";
     Ok(execute!(tx.conn(), sql, id.0, generation)? > 0)
 }
 
-/// Two processes use its identity.
+/// Records that two processes use the agent's identity.
 pub async fn duplicate_seen(tx: &mut Tx, id: AgentId, now: DateTime<Utc>) -> Result<()> {
     let sql = "UPDATE agents SET duplicate_seen_at = $2 WHERE id = $1";
     execute!(tx.conn(), sql, id.0, micros(now)).map(drop)
 }
 
-/// Shuts it out, for good. False: no such agent, or it was revoked before.
+/// Revokes the agent permanently. Returns false if it does not exist or was already revoked.
 pub async fn revoke(tx: &mut Tx, id: AgentId, now: DateTime<Utc>) -> Result<bool> {
     let sql = "UPDATE agents SET revoked_at = $2, updated_at = $2, version = version + 1 \
         WHERE id = $1 AND revoked_at IS NULL";
     Ok(execute!(tx.conn(), sql, id.0, micros(now))? > 0)
 }
 
-/// PostgreSQL stores no NUL, and what a node says of itself is anyone's text.
+/// Removes NUL, which PostgreSQL cannot store: what a node reports may be any text.
 pub(crate) fn plain(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

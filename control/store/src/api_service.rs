@@ -15,14 +15,10 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_only};
 use crate::{Result, Tx};
 
-/// Which services to list.
 #[derive(Clone, Debug, Default)]
 pub struct ApiServiceFilter {
-    /// Exactly this name.
     pub name: Option<String>,
-    /// Exactly this version.
     pub api_version: Option<String>,
-    /// In this state.
     pub status: Option<ApiServiceStatus>,
 }
 
@@ -79,7 +75,8 @@ impl Table for ApiService {
     }
 }
 
-/// Moves a draft on to `published` and holds its row; false: it is something else by now, and stays.
+/// Moves a draft to `published` and locks its row. Returns false, and changes nothing, in any other
+/// state.
 pub async fn leave_draft(tx: &mut Tx, id: ApiServiceId, now: DateTime<Utc>) -> Result<bool> {
     let sql = "UPDATE api_services SET status = $2, version = version + 1, updated_at = $3 \
         WHERE id = $1 AND status = $4";
@@ -88,8 +85,8 @@ pub async fn leave_draft(tx: &mut Tx, id: ApiServiceId, now: DateTime<Utc>) -> R
     Ok(rows > 0)
 }
 
-/// Whether a publish serves it, or would at its next revision: by what its desired revision froze, by
-/// its own list, or as part of the product.
+/// Whether a publish serves it, or would at its next revision: in its desired revision, in its own
+/// list, or through the product.
 pub async fn is_published(tx: &mut Tx, id: ApiServiceId) -> Result<bool> {
     let sql = "SELECT p.id FROM product_publishes p \
         JOIN product_publish_api_services s ON s.product_publish_id = p.id \
@@ -104,7 +101,7 @@ pub async fn is_published(tx: &mut Tx, id: ApiServiceId) -> Result<bool> {
     Ok(!rows.is_empty() || is_frozen(tx, id).await?)
 }
 
-/// Whether the desired revision of a publish of its tenant holds it.
+/// Whether the desired revision of one of its tenant's publishes contains it.
 async fn is_frozen(tx: &mut Tx, id: ApiServiceId) -> Result<bool> {
     macro_rules! select {
         ($holds:literal) => {
@@ -130,16 +127,17 @@ async fn is_frozen(tx: &mut Tx, id: ApiServiceId) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// How a row is held until the transaction ends. On SQLite a transaction holds everything anyway.
+/// How a row is locked until the transaction ends. On SQLite a write transaction excludes all
+/// others anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// Nobody changes it.
+    /// Nobody else can change it.
     Shared,
-    /// Nobody else holds it, either: whoever publishes it comes before or after.
+    /// Nobody else can lock it either: concurrent publishes come before or after.
     Alone,
 }
 
-/// Where it stands now and will stand until the transaction ends; None: it is gone.
+/// Locks the row. Returns its status, or `None` if it is gone.
 pub async fn hold(tx: &mut Tx, id: ApiServiceId, how: Hold) -> Result<Option<ApiServiceStatus>> {
     let sql = match (tx.conn(), how) {
         (Conn::Sqlite(_), _) => "SELECT status FROM api_services WHERE id = $1",

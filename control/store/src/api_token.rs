@@ -1,4 +1,4 @@
-//! Table `api_tokens`. The secret's hash stands beside the entity, never in it.
+//! Table `api_tokens`. The secret's hash is a column but not part of the entity.
 
 use chrono::{DateTime, Utc};
 use imp_core::api_token::{ApiToken, ApiTokenSpec};
@@ -15,12 +15,9 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, insert_secret, micros, object, tenant_and_customer};
 use crate::{Result, Store, Tx};
 
-/// Which tokens to list.
 #[derive(Clone, Debug, Default)]
 pub struct ApiTokenFilter {
-    /// Exactly this name.
     pub name: Option<String>,
-    /// Of this customer.
     pub customer_id: Option<CustomerId>,
 }
 
@@ -78,17 +75,17 @@ impl Table for ApiToken {
     }
 }
 
-/// The token whose secret has this hash, expired and revoked ones included.
+/// The token whose secret has this hash, also if it is expired or revoked.
 pub async fn by_hash(store: &Store, hash: &SecretHash) -> Result<Option<ApiToken>> {
     let sql = concat!("SELECT ", selected!(), " FROM api_tokens WHERE secret_hash = $1");
     let rows = fetch!(store.read().await?.conn(), "api_tokens", Row, sql, hash.0.as_slice())?;
     Ok(rows.into_iter().next().map(Into::into))
 }
 
-/// Until the transaction ends no other one writes this table.
+/// Blocks other writers of this table until the transaction ends.
 pub async fn lock_out_others(tx: &mut Tx) -> Result<()> {
     if let Conn::Pg(_) = tx.conn() {
-        // SQLite has one writer anyway.
+        // SQLite has a single writer anyway.
         execute!(tx.conn(), "LOCK TABLE api_tokens IN SHARE ROW EXCLUSIVE MODE")?;
     }
     Ok(())

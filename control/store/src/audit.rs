@@ -1,6 +1,6 @@
-//! Table `audit`: who did what to which object. Written in the transaction of the deed, never
-//! changed, and without foreign keys: it outlives what it tells of. The rows are the events that
-//! [`crate::event`] reads.
+//! Table `audit`: who did what to which object. Rows are written in the transaction of the change,
+//! never changed, and have no foreign keys, so they outlive the objects. They are also the events
+//! that [`crate::event`] reads.
 
 use chrono::{DateTime, Utc};
 use imp_core::{AgentId, ApiTokenId, TenantId};
@@ -11,14 +11,14 @@ use uuid::Uuid;
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
-/// Who did it.
+/// The actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// A caller of the REST API.
+    /// A caller of the REST API, by its token.
     Token(ApiTokenId),
-    /// An agent, by what it registered or reported.
+    /// An agent that registered or reported.
     Agent(AgentId),
-    /// A job of the control plane. The operation says which.
+    /// A job of the control plane; the operation names its kind.
     Job,
     /// The first start, or an operator's command at the control plane's machine.
     Bootstrap,
@@ -37,8 +37,8 @@ impl Actor {
         }
     }
 
-    /// A row of the first release names its token only. A kind of a newer release is told as the
-    /// platform's.
+    /// Reads the actor's columns. A row of the first release has only the token; a newer release's
+    /// kind of actor is read as the platform.
     fn read(kind: &str, id: Option<Uuid>, token: Uuid) -> Self {
         match (kind, id) {
             ("token", id) => Self::Token(id.unwrap_or(token).into()),
@@ -50,23 +50,23 @@ impl Actor {
     }
 }
 
-/// One deed.
+/// A row of the audit trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// When.
+    /// The time of the change.
     pub at: DateTime<Utc>,
-    /// Who.
     pub actor: Actor,
-    /// In which tenant; None for what the platform owns.
+    /// The tenant of the object; `None` for objects of the platform.
     pub tenant_id: Option<TenantId>,
-    /// As in the OpenAPI document: `plans.create`; of the same form for what no caller asked for.
+    /// The operation as in the OpenAPI document, `plans.create`, or a name of the same form if no
+    /// caller requested it.
     pub operation: String,
-    /// To what; the nil UUID when it is no single object.
+    /// The id of the object; nil if it is not a single object.
     pub object_id: Uuid,
-    /// What a reader would ask next: `deploying -> active`. May be empty. Never a secret.
+    /// Details for readers: `deploying -> active`. May be empty; never a secret.
     pub detail: String,
-    /// Of the HTTP request that asked for it, as in `X-Request-Id`, or the job's id; leads to the log.
-    /// Empty: neither did.
+    /// The id of the HTTP request, as in `X-Request-Id`, or of the job, to find it in the log.
+    /// Empty if neither caused it.
     pub request_id: String,
 }
 
@@ -97,10 +97,11 @@ impl From<Row> for Entry {
     }
 }
 
-/// A payload has at most so many bytes.
+/// The largest payload in bytes.
 const PAYLOAD_BYTES: usize = 4096;
 
-/// A payload as it is stored: what is too large is left out, since the deed must not fail for it.
+/// The payload to store. One that is too large is dropped, because the operation must not fail for
+/// it.
 fn bounded(payload: &Value) -> Json<Value> {
     let bytes = payload.to_string().len();
     if bytes <= PAYLOAD_BYTES {
@@ -115,14 +116,15 @@ pub async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
     append_event(tx, entry, &serde_json::json!({})).await
 }
 
-/// Inserts the row with what readers of events need to know of it: small, and never a secret.
+/// Inserts the row with a payload for readers of events, which must be small and must not contain a
+/// secret.
 pub async fn append_event(tx: &mut Tx, entry: &Entry, payload: &Value) -> Result<()> {
     let Entry { at, actor, tenant_id, operation, object_id, detail, request_id } = entry;
     let sql = "INSERT INTO audit (at, token_id, actor_kind, actor_id, tenant_id, operation, \
         object_id, detail, request_id, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     let payload = bounded(payload);
     let (kind, id) = actor.columns();
-    // The first release reads this column only.
+    // The first release reads only this column.
     let token = if let Actor::Token(id) = actor { (*id).into() } else { Uuid::nil() };
     let tenant = tenant_id.map(Uuid::from);
     let at = micros(*at);
@@ -144,7 +146,7 @@ pub async fn append_event(tx: &mut Tx, entry: &Entry, payload: &Value) -> Result
     .map(drop)
 }
 
-/// What was done to an object, first deed first; also after the object is gone.
+/// The audit rows of an object, oldest first, also after it is gone.
 pub async fn of_object(store: &Store, id: impl Into<Uuid>) -> Result<Vec<Entry>> {
     let sql = "SELECT at, token_id, actor_kind, actor_id, tenant_id, operation, object_id, detail, \
         request_id FROM audit WHERE object_id = $1 ORDER BY seq";
@@ -153,15 +155,16 @@ pub async fn of_object(store: &Store, id: impl Into<Uuid>) -> Result<Vec<Entry>>
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// How publishes came to their states, as agents reported it. Who reports often writes many of these,
-/// so they are pruned.
+/// Status changes of publishes, as agents reported them. Frequent reports write many rows, so these
+/// are pruned.
 pub const REPORT: &str = "product_publishes.report";
 
-/// That an agent got a newer identity. Each does every 40 minutes, so these rows are pruned, too.
+/// Renewals of agents' identities. Each agent renews every 40 minutes, so these rows are pruned,
+/// too.
 pub const RENEWAL: &str = "agents.renew";
 
-/// Removes reports and renewals that are older and that every reader of events has dealt with; how
-/// many rows.
+/// Deletes reports and renewals older than this that all readers of events have passed. Returns how
+/// many.
 pub async fn prune_reports(tx: &mut Tx, older_than: DateTime<Utc>) -> Result<u64> {
     let sql = "DELETE FROM audit WHERE at < $1 AND operation IN ($2, $3) \
         AND NOT EXISTS (SELECT 1 FROM event_cursors c WHERE c.seq < audit.seq)";

@@ -1,10 +1,9 @@
-//! What made a change.
+//! The cause of a change.
 
-/// The request or job behind a row of the outbox, and the trace that it belongs to. Empty texts are
-/// unknown.
+/// The request or job that caused an outbox row, and its trace. Empty texts are unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cause {
-    /// The request's id, or the job's.
+    /// The id of the request or job.
     pub request_id: String,
     /// The W3C trace context, `00-<trace id>-<span id>-<flags>`.
     pub traceparent: String,

@@ -9,12 +9,9 @@ use crate::sql::Conditions;
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_and_customer};
 
-/// Which apps to list.
 #[derive(Clone, Debug, Default)]
 pub struct ClientAppFilter {
-    /// Of this customer.
     pub customer_id: Option<CustomerId>,
-    /// Exactly this name.
     pub name: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Table `clusters`. Clusters are the operator's; every tenant may see where it can publish.
+//! Table `clusters`. Clusters belong to the operator; every tenant may see them, to publish there.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,9 @@ use crate::sql::{Conditions, Stored};
 use crate::table::columns::columns;
 use crate::table::{Table, object};
 
-/// Which clusters to list.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterFilter {
-    /// Exactly this name.
     pub name: Option<String>,
-    /// Exactly this region.
     pub region: Option<String>,
 }
 

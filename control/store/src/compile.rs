@@ -1,6 +1,6 @@
-//! What the tailer and the hub read: rows of all tenants, a page or a handful of ids at a time.
+//! Reads for the tailer and the hub: rows of all tenants, by page or by a few ids.
 //!
-//! A row that cannot be read back spoils nothing but itself: each comes with its own outcome.
+//! Each row has its own result, so that one corrupt row does not affect the others.
 
 pub mod places;
 
@@ -31,97 +31,81 @@ use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscript
 /// Which rows to read.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a, Id> {
-    /// These; the ones that are gone are not in the answer.
+    /// These ids; missing rows are left out.
     Ids(&'a [Id]),
-    /// A part of all of them, in the order of ids.
+    /// A page of all rows, ordered by id.
     Page(Page),
 }
 
-/// A row, or why it cannot be read.
+/// A row, or the reason why it cannot be read.
 #[derive(Debug)]
 pub struct Read<Id, T> {
-    /// Which one.
     pub id: Id,
-    /// [`StoreError::Corrupt`] when it cannot be read.
+    /// [`StoreError::Corrupt`] if it cannot be read.
     pub content: Result<T>,
 }
 
 /// A publish at its desired revision.
 #[derive(Debug)]
 pub struct DesiredPublish {
-    /// Its id.
     pub id: ProductPublishId,
-    /// Its owner.
     pub tenant_id: TenantId,
-    /// Where it stands.
     pub status: PublishStatus,
-    /// The revision.
     pub revision: i64,
-    /// As frozen in the revision.
+    /// The spec as frozen in the revision.
     pub spec: ProductPublishSpec,
-    /// As frozen in the revision.
+    /// The services as frozen in the revision.
     pub api_services: Vec<FrozenApiService>,
 }
 
-/// A subscription and the terms that it bought.
+/// A subscription with its version of the plan's terms.
 #[derive(Debug)]
 pub struct SubscribedTerms {
-    /// The subscription.
     pub subscription: Subscription,
-    /// The plan's version.
+    /// The terms of the subscription's plan version.
     pub terms: PlanSpec,
 }
 
-/// A credential, and what it opens.
+/// A credential with its consumer's app and subscription.
 #[derive(Debug)]
 pub struct IssuedCredential {
-    /// Its id.
     pub id: CredentialId,
-    /// Whose it is.
     pub consumer_id: ConsumerId,
-    /// The consumer's app.
     pub client_app_id: ClientAppId,
-    /// The consumer's subscription.
     pub subscription_id: SubscriptionId,
-    /// Of the key.
+    /// The hash of the key.
     pub key_hash: SecretHash,
-    /// Where it stands.
     pub status: CredentialStatus,
-    /// Never, when absent.
+    /// Never, if `None`.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Where an agent belongs, and whether it still may.
+/// An agent's cluster and credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentStanding {
-    /// Its cluster.
     pub cluster_id: ClusterId,
-    /// Shut out for good.
+    /// Permanently revoked.
     pub revoked: bool,
-    /// Of the key that its tokens are bound to.
+    /// Thumbprint of the key that its tokens are bound to.
     pub key_thumbprint: Option<String>,
-    /// Of its newest token.
+    /// Generation of its newest token.
     pub token_generation: i64,
 }
 
-/// What a subscription's calls may be counted for.
+/// What a subscription's calls are counted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionOwner {
-    /// The provider.
     pub tenant_id: TenantId,
-    /// Who bought it.
     pub customer_id: CustomerId,
-    /// What was bought.
     pub product_id: ProductId,
-    /// Where.
     pub environment: Environment,
-    /// The plan that it is on now.
+    /// The current plan.
     pub plan_id: PlanId,
-    /// The version of its terms.
+    /// The current version of its terms.
     pub plan_version: i64,
 }
 
-/// Whether the publish calls for nothing but to be closed: it is suspended, or gone.
+/// Whether the publish is suspended or gone, so that it only needs to be closed.
 pub async fn is_closed(store: &Store, id: ProductPublishId) -> Result<bool> {
     let mut held = store.read().await?;
     let sql = "SELECT status FROM product_publishes WHERE id = $1";
@@ -167,14 +151,14 @@ pub async fn publishes(
     Ok(rows.await?.into_iter().map(|row| row.and_then(publish)).collect())
 }
 
-/// Whether a state calls for serving or for refusing, this release cannot know: gateways keep what they
-/// were told before.
+/// The error for a newer release's word. This release cannot know whether it means serving or
+/// refusing, so gateways keep what they have.
 fn newer(table: &'static str, id: Uuid, field: &str, word: NewerWord) -> StoreError {
     let why = format!("{field}: this release does not know '{}'", word.as_str());
     StoreError::Corrupt { table, id: Some(id), why }
 }
 
-/// Gateways.
+/// Gateway templates.
 pub async fn gateways(
     store: &Store,
     which: Which<'_, GatewayId>,
@@ -216,7 +200,7 @@ pub async fn subscriptions(
     Ok(rows.await?.into_iter().map(|row| row.and_then(terms)).collect())
 }
 
-/// Credentials with what they open, revoked ones included.
+/// Credentials with their subscriptions, including revoked ones.
 pub async fn credentials(
     store: &Store,
     which: Which<'_, CredentialId>,
@@ -250,7 +234,7 @@ pub async fn credentials(
     Ok(rows.await?.into_iter().map(|row| row.and_then(credential)).collect())
 }
 
-/// Which clusters there are.
+/// The ids of all clusters.
 pub async fn clusters(
     store: &Store,
     which: Which<'_, ClusterId>,
@@ -260,7 +244,7 @@ pub async fn clusters(
     Ok(rows.await?.into_iter().map(|row| row.and_then(|_| Ok(()))).collect())
 }
 
-/// Agents' standing.
+/// The standings of agents.
 pub async fn agents(
     store: &Store,
     which: Which<'_, AgentId>,
@@ -286,7 +270,7 @@ pub async fn agents(
     Ok(rows.await?.into_iter().map(|row| row.and_then(standing)).collect())
 }
 
-/// Publishes as they stand, without their content.
+/// Publishes without their content.
 pub async fn standings(
     store: &Store,
     which: Which<'_, ProductPublishId>,
@@ -300,7 +284,7 @@ pub async fn standings(
     Ok(rows.await?.into_iter().map(|row| row.and_then(|row| Ok(row.into()))).collect())
 }
 
-/// Whose subscriptions these are.
+/// The owners of these subscriptions.
 pub async fn subscription_owners(
     store: &Store,
     which: Which<'_, SubscriptionId>,
@@ -330,7 +314,7 @@ pub async fn subscription_owners(
     Ok(rows.await?.into_iter().map(|row| row.and_then(owner)).collect())
 }
 
-/// Under which subscriptions consumers call.
+/// The subscriptions of these consumers.
 pub async fn subscriptions_of_consumers(
     store: &Store,
     which: Which<'_, ConsumerId>,
@@ -346,7 +330,7 @@ impl<Id, T> Read<Id, T> {
     }
 }
 
-/// `select` ends where the condition on the id begins.
+/// Reads rows by page or ids. `select` must end before the condition on the id.
 pub(crate) async fn read<Id, R>(
     store: &Store,
     table: &'static str,
@@ -403,7 +387,8 @@ where
     query
 }
 
-/// The last one over and over up to a power of two: few texts, so that statements stay prepared.
+/// Pads the ids to a power of two by repeating the last one, so that few distinct statements need
+/// to be prepared.
 fn padded<Id>(ids: &[Id]) -> impl Iterator<Item = &Id> {
     let missing = ids.len().next_power_of_two() - ids.len();
     ids.iter().chain(ids.last().into_iter().cycle().take(missing))

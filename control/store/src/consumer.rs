@@ -1,4 +1,4 @@
-//! Table `consumers`. Subscription and app are of the same customer; the foreign keys see to it.
+//! Table `consumers`. Foreign keys ensure that subscription and app have the same customer.
 
 use imp_core::consumer::{Consumer, ConsumerSpec};
 use imp_core::scope::TenantScope;
@@ -9,14 +9,10 @@ use crate::sql::Conditions;
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_and_customer};
 
-/// Which consumers to list.
 #[derive(Clone, Debug, Default)]
 pub struct ConsumerFilter {
-    /// Of this customer.
     pub customer_id: Option<CustomerId>,
-    /// Under this subscription.
     pub subscription_id: Option<SubscriptionId>,
-    /// Of this app.
     pub client_app_id: Option<ClientAppId>,
 }
 

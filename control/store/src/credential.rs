@@ -1,4 +1,4 @@
-//! Table `credentials`. The key's hash stands beside the entity, never in it.
+//! Table `credentials`. The key's hash is a column but not part of the entity.
 
 use chrono::{DateTime, Utc};
 use imp_core::credential::{Credential, CredentialSpec, CredentialStatus, CredentialType};
@@ -12,14 +12,10 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, insert_secret, micros, object, tenant_and_customer};
 use crate::{Result, Store, StoreError, Tx};
 
-/// Which credentials to list.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialFilter {
-    /// Of this customer.
     pub customer_id: Option<CustomerId>,
-    /// Of this consumer.
     pub consumer_id: Option<ConsumerId>,
-    /// In this state.
     pub status: Option<CredentialStatus>,
 }
 
@@ -82,14 +78,14 @@ impl Table for Credential {
     }
 }
 
-/// The hash of the credential's secret.
+/// The stored hash of the credential's secret.
 pub async fn hash_of(store: &Store, id: CredentialId) -> Result<Option<SecretHash>> {
     let sql = "SELECT secret_hash FROM credentials WHERE id = $1";
     let rows = fetch!(store.read().await?.conn(), "credentials", (Vec<u8>,), sql, id.0)?;
     rows.into_iter().next().map(|(bytes,)| secret_hash(id.0, &bytes)).transpose()
 }
 
-/// The 32 bytes of a stored hash.
+/// Converts a stored hash, which must have 32 bytes.
 pub(crate) fn secret_hash(id: Uuid, bytes: &[u8]) -> Result<SecretHash> {
     let corrupt = |_| StoreError::Corrupt {
         table: "credentials",

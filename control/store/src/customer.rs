@@ -9,10 +9,8 @@ use crate::sql::Conditions;
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
 
-/// Which customers to list.
 #[derive(Clone, Debug, Default)]
 pub struct CustomerFilter {
-    /// Exactly this name.
     pub name: Option<String>,
 }
 

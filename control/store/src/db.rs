@@ -1,4 +1,4 @@
-//! The connections of an open database: two kinds behind one type.
+//! The connections of an open database: one type for both kinds of database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Sqlite, SqliteConnecti
 
 use crate::file::DatabaseFile;
 
-/// Connections that requests may use up, and others that they cannot.
+/// Connections for requests, and others that requests cannot exhaust.
 pub(crate) struct Pools<P> {
     pub(crate) requests: P,
     pub(crate) platform: P,
@@ -16,26 +16,26 @@ pub(crate) struct Pools<P> {
 
 pub(crate) enum Db {
     Sqlite {
-        /// WAL: readers never wait for the writer.
+        /// In WAL mode readers never wait for the writer.
         read: Pools<SqlitePool>,
-        /// One connection. Writers queue for it in order; SQLite's own waiting is polling, and
-        /// starves someone.
+        /// A single connection. Writers queue for it in order, whereas SQLite's own waiting is
+        /// polling and can starve a writer.
         write: SqlitePool,
-        /// What both are open on.
+        /// The file that both pools have open.
         file: Arc<DatabaseFile>,
-        /// Of the one connection for writing.
+        /// The state of the writing connection.
         unfinished: Unfinished,
     },
     Pg(Pools<PgPool>),
 }
 
-/// A connection of either kind: what every query runs on.
+/// A connection of either kind, for queries.
 pub(crate) enum Conn<'c> {
     Sqlite(&'c mut SqliteConnection),
     Pg(&'c mut PgConnection),
 }
 
-/// A connection for reading, on loan.
+/// A borrowed connection for reading.
 pub(crate) enum Held {
     Sqlite(PoolConnection<Sqlite>),
     Pg(PoolConnection<Postgres>),
@@ -50,7 +50,7 @@ impl Held {
     }
 }
 
-/// Whether the one connection for writing may have a transaction open that nobody holds any more.
+/// Whether the writing connection may have an open transaction that was dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Unfinished(Arc<AtomicBool>);
 
@@ -59,8 +59,8 @@ impl Unfinished {
         self.0.store(unfinished, Ordering::Release);
     }
 
-    /// Before the connection is lent out again: takes back what was dropped. False: it cannot be,
-    /// and the connection is closed.
+    /// Rolls back a dropped transaction before the connection is lent again. Returns false if that
+    /// fails; the connection is then closed.
     pub(crate) async fn take_back(&self, connection: &mut SqliteConnection) -> bool {
         if !self.0.load(Ordering::Acquire) {
             return true;

@@ -1,4 +1,4 @@
-//! Table `domains`: the names below which tenants take hostnames.
+//! Table `domains`: the names below which tenants claim hostnames.
 
 use chrono::{DateTime, Utc};
 use imp_core::domain::{Challenge, Domain, DomainSpec, DomainStatus};
@@ -14,12 +14,10 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
-/// Which domains to list.
 #[derive(Clone, Debug, Default)]
 pub struct DomainFilter {
-    /// Exactly this name, in its canonical form.
+    /// The canonical name.
     pub name: Option<String>,
-    /// In this state.
     pub status: Option<DomainStatus>,
 }
 
@@ -52,7 +50,7 @@ columns! {
         held_since: Option<DateTime<Utc>> = it.held_since.map(micros),
     }
     written {
-        // Unique: when another tenant holds the name, an update is [`StoreError::Taken`].
+        // Unique: if another tenant holds the name, an update returns [`StoreError::Taken`].
         held_name = it.status.is_held().then_some(&it.spec.name),
     }
 }
@@ -72,24 +70,22 @@ impl Table for Domain {
     }
 }
 
-/// Whose the hostnames below a domain are.
+/// A held domain and its tenant.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Holder {
-    /// The domain.
     pub name: String,
     #[sqlx(rename = "tenant_id")]
     tenant: Uuid,
 }
 
 impl Holder {
-    /// Its tenant.
     pub fn tenant_id(&self) -> TenantId {
         self.tenant.into()
     }
 }
 
-/// The longest domain, verified or granted to any tenant, that is the hostname or lies above it. It
-/// stays so until the transaction ends.
+/// The longest domain, verified or granted to any tenant, that equals the hostname or is above it.
+/// It is locked until the transaction ends.
 pub async fn holder_above(tx: &mut Tx, hostname: &str) -> Result<Option<Holder>> {
     const SELECT: &str = "SELECT name, tenant_id FROM domains WHERE held_name IN (";
     let held: Vec<Holder> = match tx.conn() {
@@ -120,11 +116,12 @@ where
     query
 }
 
-/// Whether the tenant publishes under the domain's name or below it. The domain stays as it is until
-/// the transaction ends.
+/// Whether the tenant publishes at or below the domain's name. The domain is locked until the
+/// transaction ends.
 pub async fn is_in_use(tx: &mut Tx, domain: &Domain) -> Result<bool> {
     if let Conn::Pg(conn) = tx.conn() {
-        // Who publishes below it holds it shared, and has its claims written when this goes on.
+        // Whoever publishes below it holds a shared lock, so after this statement their claims are
+        // committed.
         let sql = "SELECT id FROM domains WHERE id = $1 FOR UPDATE";
         sqlx::query(sql).bind(domain.id.0).execute(conn).await?;
     }
@@ -136,7 +133,7 @@ pub async fn is_in_use(tx: &mut Tx, domain: &Domain) -> Result<bool> {
     Ok(!rows?.is_empty())
 }
 
-/// What an update says when another tenant holds the name.
+/// Whether an update failed because another tenant holds the name.
 pub fn is_held_by_another(error: &StoreError) -> bool {
     matches!(error, StoreError::Taken { field: "name" })
 }

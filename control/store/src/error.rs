@@ -1,4 +1,4 @@
-//! What can go wrong, in words that a handler can turn into an answer.
+//! The errors of the store.
 
 use std::error::Error;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::schema;
 
-/// Why an operation did not happen.
+/// The reason why an operation failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Another object has this value already.
@@ -17,13 +17,13 @@ pub enum StoreError {
         /// The JSON field.
         field: &'static str,
     },
-    /// Others still refer to the object.
+    /// Other objects still refer to it.
     #[error("{by} still refer to it")]
     InUse {
-        /// The kind of the others, plural: `plans`.
+        /// The kind of those objects, plural: `plans`.
         by: &'static str,
     },
-    /// The object refers to one that is not there, or is another tenant's.
+    /// The object refers to one that does not exist or belongs to another tenant.
     #[error("{field} refers to nothing")]
     MissingReference {
         /// The JSON field.
@@ -32,30 +32,28 @@ pub enum StoreError {
     /// Someone else changed the object first.
     #[error("the object is at version {current} by now")]
     VersionMismatch {
-        /// The version there is; 0 when the object is gone.
+        /// The current version; 0 if the object is gone.
         current: i64,
     },
-    /// A row that cannot be read back.
+    /// A row that cannot be decoded.
     #[error("{table} {}: {why}", id.map_or_else(|| "(unknown id)".to_owned(), |id| id.to_string()))]
     Corrupt {
-        /// The table.
         table: &'static str,
-        /// The row, when its id at least is readable.
+        /// The row's id, if that can be read.
         id: Option<Uuid>,
-        /// Column and reason.
+        /// The column and the reason.
         why: String,
     },
-    /// The database cannot be reached or refuses to work; trying again later may help.
+    /// The database cannot be reached or refuses to work; a retry may help.
     #[error("{0}")]
     Unavailable(String),
-    /// The disk is full or fails: nothing was written. It heals when there is room again.
+    /// The disk is full or failing and nothing was written. Works again once there is space.
     #[error("{0}")]
     StorageFull(String),
-    /// The database's file is no longer where it was opened. What would be written to it would be
-    /// lost.
+    /// The database's file was removed or replaced, so writes to the open one would be lost.
     #[error("{0}")]
     Replaced(String),
-    /// A fault of ours, or one that nobody thought of.
+    /// An internal or unexpected error.
     #[error(transparent)]
     Driver(sqlx::Error),
 }
@@ -78,11 +76,11 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Whether a foreign key stood in the way, and which: `(table that refers, its JSON field)`.
-/// SQLite does not say which; the two are empty then.
+/// The foreign key that was violated, if that is the error: `(referring table, its JSON field)`.
+/// SQLite does not name it; both are empty then.
 pub(crate) fn foreign_key(error: &StoreError) -> Option<(&'static str, &'static str)> {
     let StoreError::Driver(sqlx::Error::Database(cause)) = error else { return None };
-    // PostgreSQL tells RESTRICT (23001, from 18 on) from the plain violation (23503).
+    // PostgreSQL distinguishes RESTRICT (23001, since version 18) from other violations (23503).
     let violated = cause.kind() == ErrorKind::ForeignKeyViolation
         || cause.code().is_some_and(|code| code == "23001" || code == "1811");
     violated.then(|| cause.constraint().map_or(("", ""), schema::parts))
@@ -97,7 +95,7 @@ fn unique_field(cause: &dyn DatabaseError) -> &'static str {
     }
 }
 
-/// The disk is full, or does not take or give what it should.
+/// Whether the disk is full or failing.
 fn is_disk(cause: &dyn DatabaseError) -> bool {
     let Some(code) = cause.code() else { return false };
     match code.len() {
@@ -108,7 +106,7 @@ fn is_disk(cause: &dyn DatabaseError) -> bool {
     }
 }
 
-/// Errors of the server's state rather than of the statement.
+/// Whether the error is about the server's state rather than the statement.
 fn is_passing(cause: &dyn DatabaseError) -> bool {
     let Some(code) = cause.code() else { return false };
     match code.len() {
@@ -125,8 +123,8 @@ fn is_passing(cause: &dyn DatabaseError) -> bool {
     }
 }
 
-/// What cannot be read of a row, as one line. A parser of JSON quotes what it stumbles over, which may
-/// be what a tenant keeps from others: only the place is told.
+/// The reason why a row cannot be decoded, on one line. JSON parsers quote the value, which may be
+/// confidential to a tenant, so only its position is included.
 pub(crate) fn unreadable(error: &sqlx::Error) -> String {
     if let sqlx::Error::ColumnDecode { index, source } = error
         && let Some(json) = source.downcast_ref::<serde_json::Error>()
@@ -137,7 +135,7 @@ pub(crate) fn unreadable(error: &sqlx::Error) -> String {
     one_line(error)
 }
 
-/// An error and its causes, as one line.
+/// An error and its causes on one line.
 pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();

@@ -1,10 +1,9 @@
-//! Reading what happened, in order and without losing anything: the rows of `audit` are the events.
+//! Reads the rows of `audit` as events, in order and without loss.
 //!
-//! A reader has a name and a cursor in table `event_cursors`: the number of the last event that it has
-//! dealt with. It moves the cursor in the transaction of what it did about the events ([`advance`]), so
-//! it deals with each at least once, and with each exactly once if all that it does is in that
-//! transaction. Events that a reader has not dealt with are not pruned, so one that is no longer needed
-//! must be retired.
+//! A reader has a name and a cursor in table `event_cursors`: the number of the last event that it
+//! has handled. It moves the cursor in the transaction of its own changes ([`advance`]), so it
+//! handles each event at least once, and exactly once if all its effects are in that transaction.
+//! Unread events are not pruned, so a reader that is no longer needed must be retired.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -20,12 +19,11 @@ use crate::{Result, Store, Tx};
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Its number. Numbers grow, and some are missing.
+    /// The number. Numbers increase, with gaps.
     pub seq: i64,
-    /// Who did what to which object.
+    /// The audit row.
     pub entry: Entry,
-    /// What a machine needs to know of it; an object, empty for most deeds. Readers pass over fields that
-    /// they do not know.
+    /// Data for programs: an object, empty for most operations. Readers must ignore unknown fields.
     pub payload: Value,
 }
 
@@ -43,20 +41,21 @@ impl From<Row> for Event {
     }
 }
 
-/// Begins to read behind this number; 0 for all that there is. A reader that is there keeps its place.
+/// Registers a reader that begins after this number; 0 for everything. An existing reader keeps its
+/// place.
 pub async fn follow(tx: &mut Tx, name: &str, after: i64, now: DateTime<Utc>) -> Result<()> {
     let sql = "INSERT INTO event_cursors (name, seq, updated_at) VALUES ($1, $2, $3) \
         ON CONFLICT (name) DO NOTHING";
     execute!(tx.conn(), sql, name, after, micros(now)).map(drop)
 }
 
-/// This reader reads no more; whether it was there.
+/// Removes a reader. Returns whether it existed.
 pub async fn retire(tx: &mut Tx, name: &str) -> Result<bool> {
     Ok(execute!(tx.conn(), "DELETE FROM event_cursors WHERE name = $1", name)? > 0)
 }
 
-/// The reader has dealt with everything up to this number. False: it has been there before, or was
-/// retired, so whatever else the transaction does was done already and is to be taken back.
+/// Moves the reader's cursor to this number. Returns false if it was there before or the reader was
+/// retired; the transaction's other changes were then made already, so it must be rolled back.
 pub async fn advance(tx: &mut Tx, name: &str, seq: i64, now: DateTime<Utc>) -> Result<bool> {
     let sql = "UPDATE event_cursors SET seq = $2, updated_at = $3 WHERE name = $1 AND seq < $2";
     Ok(execute!(tx.conn(), sql, name, seq, micros(now))? > 0)
@@ -71,36 +70,36 @@ pub async fn cursor(store: &Store, name: &str) -> Result<Option<i64>> {
 
 /// Reads events for one reader.
 ///
-/// On PostgreSQL a lower number may be committed after a higher one. The reader stops below a number
-/// that is missing until the row appears, or until every transaction that could hold it has ended. It
-/// therefore needs two looks at least to come past a number that was taken back.
+/// On PostgreSQL a lower number may be committed after a higher one. The reader stops below a
+/// missing number until the row appears, or until every transaction that could hold it has ended.
+/// It therefore needs at least two reads to pass a number that was rolled back.
 #[derive(Debug)]
 pub struct Reader {
     name: String,
     gap: Option<Gap>,
-    /// Up to here, what is missing will not come.
+    /// Missing numbers up to here will not appear.
     settled: i64,
 }
 
-/// Numbers were missing.
+/// A range with missing numbers.
 #[derive(Debug)]
 struct Gap {
-    /// The greatest number that was seen then.
+    /// The greatest number seen at that time.
     seen: i64,
     noticed: Instant,
-    /// A transaction id that is greater than that of any transaction that could hold the numbers; None
-    /// until the first look after it was noticed.
+    /// A transaction id above those of all transactions that could hold the numbers; `None` until
+    /// the first read after the gap was noticed.
     before: Option<i64>,
 }
 
 impl Reader {
-    /// Whoever follows under this name.
+    /// A reader with this name.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), gap: None, settled: 0 }
     }
 
-    /// The events behind the cursor, in order, up to a limit. Empty when there are none, when those that
-    /// there are wait for a transaction that is still open, or when nobody follows under this name.
+    /// Returns the events after the cursor, in order, up to a limit. Empty if there are none, if
+    /// they wait for an open transaction, or if there is no reader of this name.
     pub async fn read(&mut self, store: &Store, limit: i64) -> Result<Vec<Event>> {
         let Some(cursor) = cursor(store, &self.name).await? else { return Ok(Vec::new()) };
         let mut held = store.read().await?;
@@ -108,17 +107,17 @@ impl Reader {
         let sql = "SELECT seq, at, token_id, actor_kind, actor_id, tenant_id, operation, object_id, \
             detail, request_id, payload FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2";
         let mut rows = fetch!(held.conn(), "audit", Row, sql, cursor, limit)?;
-        // SQLite has one writer: what is missing was pruned or taken back.
+        // SQLite has a single writer: missing numbers were pruned or rolled back.
         if let Held::Pg(_) = held {
             self.cut(cursor, &mut rows);
         }
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// Whether the numbers that were missing can still come.
+    /// Checks whether the missing numbers can still appear.
     async fn settle(&mut self, held: &mut Held) -> Result<()> {
         let Some(gap) = &mut self.gap else { return Ok(()) };
-        // Before the rows: what has ended by now is visible to the statement after.
+        // Before reading the rows: what has ended by now is visible to the next statement.
         let (oldest, next) = horizon(held).await?;
         let before = *gap.before.get_or_insert(next);
         if oldest >= before || gap.noticed.elapsed() >= PATIENCE {
@@ -128,7 +127,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Leaves the rows below the first number that may still come.
+    /// Keeps only the rows below the first number that may still appear.
     fn cut(&mut self, cursor: i64, rows: &mut Vec<Row>) {
         let Some(seen) = rows.last().map(|row| row.seq) else { return };
         let mut expected = cursor + 1;
@@ -139,7 +138,7 @@ impl Reader {
         });
         let Some(at) = gap else { return };
         rows.truncate(at);
-        // One that is waited for already keeps its time.
+        // An existing gap keeps its time.
         self.gap.get_or_insert(Gap { seen, noticed: Instant::now(), before: None });
     }
 }

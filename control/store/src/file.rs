@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Result, StoreError};
 
-/// A file that is open, as it can be told from another one of the same name.
+/// Identifies an open file, to detect that its path now names another one.
 pub(crate) struct DatabaseFile {
     path: PathBuf,
     device: u64,
@@ -15,14 +15,14 @@ pub(crate) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// The one that stands at the path now.
+    /// The file that is at the path now.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         let there = fs::metadata(path)?;
         Ok(Self { path: path.to_owned(), device: there.dev(), inode: there.ino() })
     }
 
-    /// Whether it is still there. What is written to a file that was removed or replaced is lost
-    /// with the last connection, so nothing may be.
+    /// Checks that the file is still at its path. Writes to a removed or replaced file would be
+    /// lost with the last connection.
     pub(crate) fn check(&self) -> Result<()> {
         let is_same = |there: &Metadata| (there.dev(), there.ino()) == (self.device, self.inode);
         match fs::metadata(&self.path) {
@@ -41,8 +41,8 @@ impl DatabaseFile {
     }
 }
 
-/// Makes the file, readable by its owner only: it holds hashes of secrets. One that others may read
-/// is closed to them.
+/// Creates the file, readable by its owner only because it holds hashes of secrets. Restricts the
+/// mode of an existing file that others may read.
 pub(crate) fn prepare(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if there.is_file() && there.mode() & 0o077 != 0 => {

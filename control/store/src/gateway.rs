@@ -10,12 +10,9 @@ use crate::sql::{Conditions, Stored, Word};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
 
-/// Which gateways to list.
 #[derive(Clone, Debug, Default)]
 pub struct GatewayFilter {
-    /// Exactly this name.
     pub name: Option<String>,
-    /// Of this class.
     pub gateway_class: Option<GatewayClass>,
 }
 
@@ -28,7 +25,7 @@ impl From<Row> for Gateway {
             listeners: row.listeners.0,
             settings: row.settings.map(|settings| settings.0).unwrap_or_default(),
         };
-        // Former releases stored hostnames as they were written.
+        // Former releases stored hostnames as callers wrote them.
         spec.canonicalise();
         Self { id: row.id.into(), tenant_id: row.tenant_id.into(), spec, meta: row.meta.into() }
     }

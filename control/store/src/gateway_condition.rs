@@ -31,7 +31,7 @@ impl Row {
     }
 }
 
-/// What is said of these gateways, in the order of gateways and clusters.
+/// The conditions of these gateways, ordered by gateway and cluster.
 pub async fn of_gateways(
     store: &Store,
     gateways: &[GatewayId],
@@ -44,7 +44,7 @@ pub async fn of_gateways(
     rows.into_iter().map(|row| row.content.map(Row::named)).collect()
 }
 
-/// What is said of gateways in a cluster.
+/// The conditions of gateways in a cluster.
 pub async fn in_cluster(
     store: &Store,
     cluster: ClusterId,
@@ -55,8 +55,8 @@ pub async fn in_cluster(
     Ok(rows.into_iter().map(Row::named).collect())
 }
 
-/// Writes why a gateway is refused in a cluster; nothing when it has no publish there. It stays since
-/// when that is so.
+/// Records why a gateway is refused in a cluster, unless it has no publish there. An existing
+/// condition keeps its `since`.
 pub async fn refuse(
     tx: &mut Tx,
     gateway: GatewayId,
@@ -71,7 +71,7 @@ pub async fn refuse(
     execute!(tx.conn(), sql, gateway.0, cluster.0, storable(error), micros(now)).map(drop)
 }
 
-/// It is refused there no longer.
+/// Deletes the condition.
 pub async fn accept(tx: &mut Tx, gateway: GatewayId, cluster: ClusterId) -> Result<()> {
     let sql = "DELETE FROM gateway_conditions WHERE gateway_id = $1 AND cluster_id = $2";
     execute!(tx.conn(), sql, gateway.0, cluster.0).map(drop)

@@ -1,8 +1,9 @@
-//! Table `history`: which database this is, and whether what somebody has seen of it still happened.
+//! Table `history`: identifies the database, and tells whether an earlier observation is still part
+//! of its history.
 //!
-//! A backup that is restored is the same database at an earlier time. What was revoked since is not
-//! revoked in it, so an agent that has seen more must be able to tell. Every row of the outbox has a number
-//! and a mark that was drawn for it; who remembers one of them can ask whether it is still there.
+//! A restored backup is the same database at an earlier time. Credentials revoked since are valid
+//! in it, so agents that have seen more must be able to detect it. Every outbox row has a number
+//! and a random mark; whoever remembers one can check whether it still exists.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,13 +15,13 @@ use crate::{Result, Store, Tx};
 /// A point in a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// Which database.
+    /// The id of the database.
     pub database: Uuid,
-    /// Raised when a person says that its history goes on from here, whatever was seen before.
+    /// Incremented when the operator accepts the history from here on, whatever was seen before.
     pub epoch: i64,
-    /// The number of an outbox row; 0: before the first.
+    /// The number of an outbox row; 0 before the first.
     pub position: i64,
-    /// That row's mark.
+    /// The mark of that row.
     pub mark: i64,
 }
 
@@ -32,7 +33,7 @@ impl fmt::Display for Point {
     }
 }
 
-/// This text names no point.
+/// The text is not a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPoint;
 
@@ -56,7 +57,7 @@ struct Row {
     mark: i64,
 }
 
-/// Where this database is now.
+/// The current point.
 pub async fn now(store: &Store) -> Result<Option<Point>> {
     let sql = "SELECT h.database_id, h.epoch, COALESCE(o.seq, 0) AS position, \
         COALESCE(o.mark, 0) AS mark FROM history h \
@@ -71,14 +72,14 @@ pub async fn now(store: &Store) -> Result<Option<Point>> {
     Ok(rows.into_iter().next().map(point))
 }
 
-/// Whether what was seen at that point happened in this database, as far as it still knows: it does
-/// not when the database was put back to an earlier time, or is another one.
+/// Whether the point is in this database's history, as far as it is still known. It is not if the
+/// database was restored to an earlier time, or is another one.
 pub async fn includes(store: &Store, seen: &Point) -> Result<bool> {
     let Some(now) = now(store).await? else { return Ok(true) };
     if seen.database != now.database || seen.epoch > now.epoch {
         return Ok(false);
     }
-    // A person has accepted this history, or there was nothing to see.
+    // The operator has accepted this history, or nothing had been seen.
     if seen.epoch < now.epoch || seen.position == 0 {
         return Ok(true);
     }
@@ -87,13 +88,13 @@ pub async fn includes(store: &Store, seen: &Point) -> Result<bool> {
     }
     let sql = "SELECT seq, mark FROM outbox WHERE seq <= $1 ORDER BY seq DESC LIMIT 1";
     let rows = fetch!(store.read().await?.conn(), "outbox", (i64, i64), sql, seen.position)?;
-    // No row so low: it was pruned, and is long true.
+    // No row with so low a number: it was pruned, so it is part of the history.
     Ok(rows.first().is_none_or(|row| *row == (seen.position, seen.mark)))
 }
 
-/// From now on this history counts, whatever agents have seen of another one; the new epoch.
+/// Accepts this history, whatever agents have seen before. Returns the new epoch.
 pub async fn accept(tx: &mut Tx, at_least: i64) -> Result<i64> {
-    // As large as a time, so that a backup which is restored twice gets two epochs.
+    // At least a timestamp, so that a backup that is restored twice gets two epochs.
     let sql = "UPDATE history SET epoch = CASE WHEN epoch < $1 THEN $1 ELSE epoch + 1 END \
         WHERE id = 1";
     execute!(tx.conn(), sql, at_least)?;
@@ -101,7 +102,7 @@ pub async fn accept(tx: &mut Tx, at_least: i64) -> Result<i64> {
     Ok(rows.first().map_or(0, |(epoch,)| *epoch))
 }
 
-/// The id of this database, for the audit.
+/// The id of this database, for the audit trail.
 pub async fn database(store: &Store) -> Result<Uuid> {
     Ok(now(store).await?.map_or(Uuid::nil(), |point| point.database))
 }

@@ -1,13 +1,13 @@
-//! Table `jobs`: work that is due at a time, done by whichever control plane takes it first.
+//! Table `jobs`: work with a due time, done by the first control plane that takes it.
 //!
-//! A job is asked for in the transaction of its cause: either both are committed or neither is. A row is
-//! work that is still to be done; what is done is deleted. Whoever takes a job holds a lease on it, and
-//! renews it while it works. When a worker dies, its lease ends and another worker takes the job. A job
-//! therefore runs at least once; one whose effect must happen exactly once calls [`confirm`] in the
-//! transaction of the effect, or ends the job there with [`finish`].
+//! A job is inserted in the transaction of its cause, so both are committed or neither. A row is
+//! pending work; finished jobs are deleted. A worker takes a lease on a job and renews it while it
+//! works. When a worker dies, its lease expires and another worker takes the job. A job therefore
+//! runs at least once; if its effect must happen exactly once, it calls [`confirm`] in the
+//! transaction of the effect, or ends there with [`finish`].
 //!
-//! Leases are judged by the clock of the database, which all replicas share. When a job is due is judged
-//! by the caller's clock, which is the one that its cause was judged by.
+//! Leases use the database's clock, which all replicas share. Due times use the caller's clock, as
+//! their causes do.
 
 mod lease;
 
@@ -25,43 +25,41 @@ pub use lease::{confirm, fail, finish, release, renew, repeat, take};
 
 const TABLE: &str = "jobs";
 
-/// What is to be done.
+/// A job to be inserted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewJob {
-    /// Which kind of job.
     pub kind: &'static str,
-    /// One job of a kind and key waits at a time.
+    /// At most one job of a kind and key waits at a time.
     pub key: String,
-    /// What the job needs to know. Small, and never a secret.
+    /// The job's arguments. Small; never a secret.
     pub payload: Value,
-    /// Not before this time.
+    /// The earliest time to run.
     pub due_at: DateTime<Utc>,
-    /// When it was asked for.
+    /// When it was requested.
     pub created_at: DateTime<Utc>,
 }
 
-/// A job that waits or runs.
+/// A pending or running job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Names it in audit rows and traces, as `request_id`.
+    /// Also its `request_id` in audit rows and traces.
     pub id: Uuid,
-    /// Which kind of job.
     pub kind: String,
-    /// Unique in its kind.
+    /// Unique within its kind.
     pub key: String,
-    /// What it was asked with.
+    /// The job's arguments.
     pub payload: Value,
-    /// When it is due; moved by failures.
+    /// When it is due; failures postpone it.
     pub due_at: DateTime<Utc>,
-    /// How often it was begun since it succeeded last.
+    /// How often it was begun since its last success.
     pub attempts: i64,
-    /// Why the last attempt failed; empty when it did not.
+    /// The error of the last attempt; empty if there was none.
     pub last_error: String,
-    /// The lease under which it is done, if it is.
+    /// The current lease, if any.
     pub holder: Option<Uuid>,
-    /// Moves whenever the job is asked for again.
+    /// Changes whenever the job is requested again.
     pub revision: i64,
-    /// When it was asked for first.
+    /// When it was first requested.
     pub created_at: DateTime<Utc>,
 }
 
@@ -103,8 +101,8 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
-/// Asks for a job. If one of its kind and key waits, that one becomes due at the earlier of both times
-/// and gets the new payload; if it runs, it runs again afterwards.
+/// Requests a job. If one of its kind and key waits, it becomes due at the earlier of both times
+/// and gets the new payload; if it is running, it runs again afterwards.
 pub async fn schedule(tx: &mut Tx, job: &NewJob) -> Result<()> {
     let sql = "INSERT INTO jobs (id, kind, dedupe_key, payload, due_at, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, dedupe_key) DO UPDATE SET \
@@ -113,7 +111,7 @@ pub async fn schedule(tx: &mut Tx, job: &NewJob) -> Result<()> {
     insert(tx, sql, job).await.map(drop)
 }
 
-/// Asks for a job unless one of its kind and key is there already; whether it was asked for.
+/// Requests a job unless one of its kind and key exists. Returns whether it was inserted.
 pub async fn seed(tx: &mut Tx, job: &NewJob) -> Result<bool> {
     let sql = "INSERT INTO jobs (id, kind, dedupe_key, payload, due_at, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, dedupe_key) DO NOTHING";
@@ -128,7 +126,7 @@ async fn insert(tx: &mut Tx, sql: &'static str, job: &NewJob) -> Result<u64> {
     Ok(rows)
 }
 
-/// The jobs of a kind, those that are due first at the front.
+/// The jobs of a kind, ordered by due time.
 pub async fn list(store: &Store, kind: &str) -> Result<Vec<Job>> {
     let sql =
         concat!("SELECT ", columns!(), " FROM jobs WHERE kind = $1 ORDER BY due_at, id LIMIT 1000");
@@ -136,7 +134,7 @@ pub async fn list(store: &Store, kind: &str) -> Result<Vec<Job>> {
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// When the first job of these kinds that nobody holds is due.
+/// When the first job of these kinds without a lease is due.
 pub async fn next_due(store: &Store, kinds: &[&str]) -> Result<Option<DateTime<Utc>>> {
     let mut held = store.read().await?;
     let clock = lease::database_time(held.conn()).await?;
@@ -160,7 +158,7 @@ pub async fn next_due(store: &Store, kinds: &[&str]) -> Result<Option<DateTime<U
     Ok(first.map(|(due,)| due))
 }
 
-/// Closes the parenthesis before it. What another release wrote is left to it.
+/// Appends the kinds and closes the parenthesis. Other releases' jobs are left to them.
 fn of_kinds<DB: Database>(query: &mut QueryBuilder<DB>, kinds: &[&str])
 where
     for<'q> String: Encode<'q, DB> + Type<DB>,

@@ -1,11 +1,12 @@
 //! All SQL of the control plane, on SQLite and on PostgreSQL.
 //!
-//! One module per entity, all of the same shape: the entity is a [`Record`] (`get`, `get_in`, `list`,
-//! `list_in`, `delete`) and [`Writable`] (`insert`, `update`), or `insert` and `update` are functions of
-//! the module since a row holds more than the object, as a secret's hash. Its columns are named once, in
-//! `columns!`. Reads of what a tenant owns take a [`TenantScope`](imp_core::scope::TenantScope); what lies
-//! outside of it does not exist. Writes take a [`Tx`], so that rows, outbox and audit trail land together
-//! or not at all. The SQL text is the same for both databases; only `migrations/` has two dialects.
+//! One module per entity, all of the same shape: the entity is a [`Record`] (`get`, `get_in`,
+//! `list`, `list_in`, `delete`) and [`Writable`] (`insert`, `update`); if its row has more than the
+//! object, such as a secret's hash, `insert` and `update` are functions of the module. Its columns
+//! are named once, in `columns!`. Reads of tenant-owned tables take a
+//! [`TenantScope`](imp_core::scope::TenantScope); rows outside of it do not exist. Writes take a
+//! [`Tx`], so that rows, outbox and audit trail are committed together. The SQL text is the same
+//! for both databases; only `migrations/` has two dialects.
 
 mod cause;
 mod db;
@@ -56,5 +57,4 @@ pub use store::Store;
 pub use table::{Object, Page, Record, Writable};
 pub use tx::Tx;
 
-/// What every operation here gives back.
 pub type Result<T> = std::result::Result<T, StoreError>;

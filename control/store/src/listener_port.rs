@@ -12,20 +12,19 @@ use uuid::Uuid;
 use crate::error::foreign_key;
 use crate::{Result, StoreError, Tx, lock};
 
-/// Gateways listen on every address of their node; one of them would be another claim.
+/// The address of all ports: gateways listen on every address of their node.
 const EVERY_ADDRESS: &str = "*";
 
-/// A port, and what its listeners have in common.
+/// A port and its listeners' common settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// 1 to 65,535.
     pub port: u16,
-    /// As its first listener brought them.
+    /// Set by the first listener.
     pub settings: ListenerSettings,
 }
 
 impl Port {
-    /// What a gateway claims, in order.
+    /// The ports that a gateway claims, in order.
     pub fn all(spec: &GatewaySpec) -> Vec<Self> {
         let port = |listener: &Listener| Self {
             port: listener.port,
@@ -52,12 +51,12 @@ impl Row {
     }
 }
 
-/// Keeps the gateway's listeners as they are until the transaction ends; publishes may come beside.
+/// Locks the gateway's listeners until the transaction ends; publishes can still be added.
 pub async fn keep_listeners(tx: &mut Tx, gateway: GatewayId) -> Result<()> {
     lock::shared(tx, &format!("gateway {gateway}")).await
 }
 
-/// Keeps publishes of the gateway from coming and going until the transaction ends.
+/// Blocks adding and removing publishes of the gateway until the transaction ends.
 pub async fn keep_publishes(tx: &mut Tx, gateway: GatewayId) -> Result<()> {
     lock::alone(tx, &format!("gateway {gateway}")).await
 }
@@ -71,17 +70,17 @@ pub async fn keep_publishes_of(tx: &mut Tx, tenant: TenantId) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the cluster's port ranges as they are until the transaction ends.
+/// Locks the cluster's port ranges until the transaction ends.
 pub async fn keep_ranges(tx: &mut Tx, cluster: ClusterId) -> Result<()> {
     lock::shared(tx, &format!("cluster {cluster}")).await
 }
 
-/// Keeps others from claiming ports of the cluster until the transaction ends.
+/// Blocks other claims on ports of the cluster until the transaction ends.
 pub async fn keep_claims(tx: &mut Tx, cluster: ClusterId) -> Result<()> {
     lock::alone(tx, &format!("cluster {cluster}")).await
 }
 
-/// The clusters in which the gateway has publishes, without that one.
+/// The clusters in which the gateway has publishes other than this one.
 pub async fn clusters_of(
     tx: &mut Tx,
     gateway: GatewayId,
@@ -94,7 +93,7 @@ pub async fn clusters_of(
     Ok(rows.into_iter().map(|(id,)| id.into()).collect())
 }
 
-/// What the gateway claims in the cluster, in the order of ports.
+/// The ports that the gateway claims in the cluster, in order.
 pub async fn claimed_by(tx: &mut Tx, gateway: GatewayId, cluster: ClusterId) -> Result<Vec<Port>> {
     let sql = "SELECT port, settings FROM port_claims \
         WHERE gateway_id = $1 AND cluster_id = $2 AND address = $3 ORDER BY port";
@@ -102,15 +101,15 @@ pub async fn claimed_by(tx: &mut Tx, gateway: GatewayId, cluster: ClusterId) -> 
     rows.into_iter().map(Row::read).collect()
 }
 
-/// Every port of the cluster that a gateway claims.
+/// Every claimed port of the cluster.
 pub async fn claimed_in(tx: &mut Tx, cluster: ClusterId) -> Result<BTreeSet<u16>> {
     let sql = "SELECT DISTINCT port, settings FROM port_claims WHERE cluster_id = $1";
     let rows = fetch!(tx.conn(), "port_claims", Row, sql, cluster.0)?;
     rows.into_iter().map(|row| row.read().map(|port| port.port)).collect()
 }
 
-/// What other gateways' listeners on these ports of the cluster have in common. Until the
-/// transaction ends nobody else can ask or claim there, so the answer stays true.
+/// The settings of other gateways' listeners on these ports of the cluster. The ports are locked
+/// until the transaction ends, so the result stays valid.
 pub async fn others_on(
     tx: &mut Tx,
     gateway: GatewayId,
@@ -134,8 +133,8 @@ pub async fn others_on(
     Ok(others)
 }
 
-/// Gives up what the gateway claims in the cluster and claims these instead. Where others' listeners
-/// have other settings, [`StoreError::Taken`].
+/// Replaces the gateway's claims in the cluster. Returns [`StoreError::Taken`] if other listeners
+/// of a port have different settings.
 pub async fn replace(
     tx: &mut Tx,
     gateway: &Gateway,
@@ -149,7 +148,7 @@ pub async fn replace(
     Ok(())
 }
 
-/// Gives up what the gateway claims in the cluster, be the gateway readable or not.
+/// Releases the gateway's claims in the cluster, even if the gateway's row is corrupt.
 pub async fn release(tx: &mut Tx, gateway: GatewayId, cluster: ClusterId) -> Result<()> {
     give_up(tx, gateway, cluster, &[]).await
 }

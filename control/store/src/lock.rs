@@ -1,18 +1,18 @@
-//! Locks on what has no row to lock: a name or a place that nobody claims so far. They last until
-//! the transaction ends. On SQLite a transaction for writing is alone anyway.
+//! Locks on names and places that have no row to lock because nobody claims them yet. They last
+//! until the transaction ends. On SQLite a write transaction excludes all others anyway.
 //!
-//! Whoever takes several takes them in this order: gateway, cluster, ports, hostnames,
-//! then the tenant's share of the cluster; those of one kind in the order of their names.
+//! To avoid deadlocks, take several in this order: gateway, cluster, ports, hostnames, then the
+//! tenant's share of the cluster; those of one kind ordered by name.
 
 use crate::db::Conn;
 use crate::{Result, Tx};
 
-/// Nobody else holds it, in either way.
+/// Takes an exclusive lock.
 pub(crate) async fn alone(tx: &mut Tx, key: &str) -> Result<()> {
     lock(tx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", key).await
 }
 
-/// Nobody holds it alone.
+/// Takes a shared lock.
 pub(crate) async fn shared(tx: &mut Tx, key: &str) -> Result<()> {
     lock(tx, "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", key).await
 }

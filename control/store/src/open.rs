@@ -1,4 +1,4 @@
-//! Opening a database: options, migrations, and one clear line when it cannot be.
+//! Opens a database: options, migrations, and a one-line error if it fails.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -15,8 +15,8 @@ use crate::error::one_line;
 use crate::file::{self, DatabaseFile};
 use crate::{Result, StoreError};
 
-// Whoever still runs the former release must go on working on the newer schema, and start again on
-// it: a migration that this build does not know is no error (migrations/README.md).
+// A process of the former release must keep working on the newer schema, and be able to restart on
+// it, so migrations that this build does not know are no error (migrations/README.md).
 fn sqlite_migrations() -> Migrator {
     let mut migrator = sqlx::migrate!("../../migrations/sqlite");
     migrator.set_ignore_missing(true);
@@ -29,12 +29,12 @@ fn postgres_migrations() -> Migrator {
     migrator
 }
 
-/// A request waits no longer than this for a connection.
+/// The longest wait of a request for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 512;
-/// Connections to the SQLite file for reading: those of requests, and the platform's.
+/// Reading connections to the SQLite file: for requests, and for the platform.
 const READERS: (u32, u32) = (4, 2);
-/// Connections to PostgreSQL, likewise.
+/// Connections to PostgreSQL: for requests, and for the platform.
 const CONNECTIONS: (u32, u32) = (16, 6);
 
 pub(crate) async fn database(url: &str) -> Result<Db> {
@@ -57,11 +57,11 @@ async fn sqlite(path: &Path) -> Result<Db> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
-        // NORMAL may lose the last commits when the power fails. What the API acknowledged must
-        // stay, and a control plane commits tens of times a second, not thousands.
+        // NORMAL may lose the last commits on a power failure. What the API acknowledged must stay,
+        // and a control plane commits tens of times a second, not thousands.
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        // Between processes only: inside this one, writers queue for the one connection.
+        // For other processes only: within this one, writers queue for the one connection.
         .busy_timeout(PATIENCE)
         .statement_cache_capacity(STATEMENTS);
     let file = Arc::new(DatabaseFile::at(path).map_err(|error| cannot(error.to_string()))?);
@@ -69,8 +69,7 @@ async fn sqlite(path: &Path) -> Result<Db> {
     let write = writer(&unfinished).connect_with(options.clone()).await;
     let write = write.map_err(|error| cannot(explain(&error)))?;
     sqlite_migrations().run(&write).await.map_err(|error| cannot(outdated(&error)))?;
-    // All of them now: one that is opened later would open what stands at the path by then, if that
-    // is still the same file.
+    // Opened eagerly: one opened later would open whatever is at the path by then.
     let options = options.read_only(true);
     let readers = |count| {
         let file = file.clone();
@@ -90,13 +89,13 @@ fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(PATIENCE)
-        // A file does not hang up.
+        // A file does not disconnect.
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
 }
 
-/// One connection, which is lent out only without a transaction on it.
+/// A single connection, which is lent only without an open transaction.
 fn writer(unfinished: &Unfinished) -> SqlitePoolOptions {
     let unfinished = unfinished.clone();
     pool(1).after_release(move |connection, _| {
@@ -105,7 +104,7 @@ fn writer(unfinished: &Unfinished) -> SqlitePoolOptions {
     })
 }
 
-/// SQLite's words, with what to do about it.
+/// SQLite's error, with what to do about it.
 fn explain(error: &sqlx::Error) -> String {
     let code = error.as_database_error().and_then(|cause| cause.code());
     match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
@@ -133,7 +132,7 @@ async fn postgres(url: &str) -> Result<Db> {
         .map_err(|_| cannot(format!("no answer within {} s", PATIENCE.as_secs())))?
         .map_err(|error| cannot(one_line(&error)))?;
     check_version(&mut one).await.map_err(cannot)?;
-    // Without the time limits of requests: a migration takes as long as it takes.
+    // Without the time limits of requests, because a migration may take long.
     postgres_migrations().run(&mut one).await.map_err(|error| cannot(outdated(&error)))?;
     one.close().await.map_err(|error| cannot(one_line(&error)))?;
     let connections = |count| {
@@ -152,8 +151,8 @@ async fn postgres(url: &str) -> Result<Db> {
     Ok(Db::Pg(Pools { requests, platform }))
 }
 
-/// Nothing that a request does may hold a connection, or others' rows, for long. SET rather than
-/// start-up options, which connection poolers refuse.
+/// No request may hold a connection or lock rows for long. Set by SET because connection poolers
+/// refuse start-up options.
 const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
     SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'";
 

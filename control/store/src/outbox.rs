@@ -1,5 +1,5 @@
-//! Table `outbox`: what changed, never how. Appended to in the transaction of the change; whoever
-//! follows it ([`Tail`]) reads the subject from the database.
+//! Table `outbox`: which objects changed, not how. Rows are appended in the transaction of the
+//! change; followers ([`Tail`]) read the object from the database.
 
 mod tail;
 
@@ -20,7 +20,7 @@ pub use tail::{Tail, Told};
 
 macro_rules! subjects {
     ($($(#[$doc:meta])* $name:ident($id:ident) = $word:literal),* $(,)?) => {
-        /// What a row is about.
+        /// The object that a row is about.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Subject {
             $($(#[$doc])* $name($id),)*
@@ -33,7 +33,7 @@ macro_rules! subjects {
                 }
             }
 
-            /// None: a newer release's, which this one has nothing to do for.
+            /// `None` for a newer release's kind, which this one does nothing for.
             fn read(kind: &str, id: Uuid) -> Option<Self> {
                 match kind {
                     $($word => Some(Self::$name($id(id))),)*
@@ -45,9 +45,9 @@ macro_rules! subjects {
 }
 
 subjects! {
-    /// A cluster was made, changed or removed.
+    /// A cluster was created, changed or deleted.
     Cluster(ClusterId) = "cluster",
-    /// An agent was let in or shut out.
+    /// An agent was registered or revoked.
     Agent(AgentId) = "agent",
     /// A gateway template.
     Gateway(GatewayId) = "gateway",
@@ -68,7 +68,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Tells that the subject changed; whoever follows the outbox wakes after the commit.
+/// Appends the subject; followers wake after the commit.
 pub async fn append(tx: &mut Tx, subject: Subject) -> Result<()> {
     let (kind, id) = subject.columns();
     let Cause { request_id, traceparent } = tx.cause().clone();
@@ -79,21 +79,21 @@ pub async fn append(tx: &mut Tx, subject: Subject) -> Result<()> {
     Ok(())
 }
 
-/// See [`crate::history`].
+/// A random mark; see [`crate::history`].
 fn mark() -> i64 {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     i64::from_be_bytes((high ^ low).to_be_bytes())
 }
 
-/// The number of the newest row that is visible; 0 when there never was one.
+/// The number of the newest visible row; 0 if there never was one.
 pub async fn head(store: &Store) -> Result<i64> {
     let sql = "SELECT COALESCE(MAX(seq), 0) FROM outbox";
     let rows = fetch!(store.read().await?.conn(), "outbox", (i64,), sql)?;
     Ok(rows.first().map_or(0, |(head,)| *head))
 }
 
-/// Removes what is older; how many rows. The newest row stays whatever its age, so that the head
-/// never goes back.
+/// Deletes older rows and returns how many. The newest row always stays, so that the head never
+/// decreases.
 pub async fn prune(tx: &mut Tx, older_than: DateTime<Utc>) -> Result<u64> {
     let sql = "DELETE FROM outbox WHERE at < $1 AND seq < (SELECT MAX(seq) FROM outbox)";
     execute!(tx.conn(), sql, micros(older_than))

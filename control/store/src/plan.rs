@@ -1,5 +1,5 @@
-//! Tables `plans` and `plan_versions`: a plan as it is now, and the frozen terms of each version
-//! that someone may have bought.
+//! Tables `plans` and `plan_versions`: the current plan, and the frozen terms of each version for
+//! its subscriptions.
 
 use imp_core::plan::{Limit, Plan, PlanSpec, Quota};
 use imp_core::policy::RateLimit;
@@ -15,14 +15,10 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
 use crate::{Result, Store, StoreError, Tx};
 
-/// Which plans to list.
 #[derive(Clone, Debug, Default)]
 pub struct PlanFilter {
-    /// Of this product.
     pub product_id: Option<ProductId>,
-    /// Exactly this name.
     pub name: Option<String>,
-    /// In this state.
     pub status: Option<CatalogStatus>,
 }
 
@@ -41,7 +37,7 @@ impl From<Row> for Plan {
                 quota: row.quota.map(|json| json.0),
                 limits: row.limits.0,
                 auto_approve: row.auto_approve,
-                // The API writes nothing that is out of range.
+                // The API writes no value out of range.
                 subscriptions_per_customer: u32::try_from(row.subscriptions_per_customer)
                     .unwrap_or(1),
             },
@@ -73,7 +69,7 @@ columns! {
 }
 
 impl Table for Plan {
-    /// A customer sees the plans of the products that it sees, but for drafts.
+    /// A customer sees the plans of the products that it sees, except drafts.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
         conditions.id_in(
@@ -96,7 +92,7 @@ impl Table for Plan {
     }
 }
 
-/// Freezes the terms of a version. A version is written once.
+/// Inserts the frozen terms of a version; they never change.
 pub async fn insert_version(
     tx: &mut Tx,
     id: PlanId,
@@ -116,7 +112,7 @@ pub async fn version(store: &Store, id: PlanId, plan_version: i64) -> Result<Opt
     terms(store.read().await?.conn(), id, plan_version).await
 }
 
-/// As [`version`], as the transaction sees it.
+/// Like [`version`], within a transaction.
 pub async fn version_in(tx: &mut Tx, id: PlanId, plan_version: i64) -> Result<Option<PlanSpec>> {
     terms(tx.conn(), id, plan_version).await
 }

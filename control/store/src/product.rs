@@ -1,6 +1,6 @@
-//! Tables `products` and `product_api_services`. The list of services stands twice: in order in the
-//! product's row, which is what reads use, and as rows, so that the database itself refuses to
-//! delete a service that a product holds.
+//! Tables `products` and `product_api_services`. The list of services is stored twice: in order in
+//! the product's row, for reads, and as rows, so that foreign keys prevent the deletion of a
+//! service in use.
 
 use imp_core::product::{CatalogStatus, Product, ProductSpec, Visibility};
 use imp_core::scope::TenantScope;
@@ -13,18 +13,13 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
 use crate::{Result, StoreError, Tx};
 
-/// Which products to list.
 #[derive(Clone, Debug, Default)]
 pub struct ProductFilter {
-    /// Exactly this name.
     pub name: Option<String>,
-    /// Exactly this version.
     pub product_version: Option<String>,
-    /// In this state.
     pub status: Option<CatalogStatus>,
-    /// For these eyes.
     pub visibility: Option<Visibility>,
-    /// That hold this service.
+    /// Only products with this service.
     pub api_service_id: Option<ApiServiceId>,
 }
 
@@ -64,7 +59,7 @@ columns! {
 }
 
 impl Table for Product {
-    /// A customer sees what is public and no draft, and what it subscribes to.
+    /// A customer sees public products, except drafts, and those it is subscribed to.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
         conditions.id_in(

@@ -29,20 +29,14 @@ pub use revisions::{
     prune_revisions,
 };
 
-/// Which publishes to list.
 #[derive(Clone, Debug, Default)]
 pub struct ProductPublishFilter {
-    /// Of this product.
     pub product_id: Option<ProductId>,
-    /// On this gateway.
     pub gateway_id: Option<GatewayId>,
-    /// In this cluster.
     pub cluster_id: Option<ClusterId>,
-    /// For this environment.
     pub environment: Option<Environment>,
-    /// In this state.
     pub status: Option<PublishStatus>,
-    /// Under this hostname, in its canonical form.
+    /// The canonical hostname.
     pub hostname: Option<String>,
 }
 
@@ -101,7 +95,7 @@ columns! {
 }
 
 impl Table for ProductPublish {
-    /// A customer sees where the products are served that it sees.
+    /// A customer sees the publishes of the products that it sees.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>) {
         tenant_only(scope, conditions);
         conditions.id_in(
@@ -135,7 +129,7 @@ impl Table for ProductPublish {
         (Some(self.tenant_id.0), references)
     }
 
-    /// The services that it names itself, as rows, so that the database refuses to delete one of them.
+    /// Writes the services that it names as rows, so that foreign keys prevent their deletion.
     async fn write_parts(&self, tx: &mut Tx) -> Result<()> {
         let sql = "DELETE FROM product_publish_api_services WHERE product_publish_id = $1";
         execute!(tx.conn(), sql, self.id.0)?;
@@ -143,8 +137,8 @@ impl Table for ProductPublish {
     }
 }
 
-/// The publish, whoever's it is, with its row held until the transaction ends. On SQLite a
-/// transaction holds everything anyway.
+/// The publish of any tenant, with its row locked until the transaction ends. On SQLite a write
+/// transaction excludes all others anyway.
 pub async fn get_for_update(tx: &mut Tx, id: ProductPublishId) -> Result<Option<ProductPublish>> {
     let sql = match tx.conn() {
         Conn::Sqlite(_) => concat!("SELECT ", selected!(), " FROM product_publishes WHERE id = $1"),
@@ -156,9 +150,9 @@ pub async fn get_for_update(tx: &mut Tx, id: ProductPublishId) -> Result<Option<
     Ok(rows.into_iter().next().map(Into::into))
 }
 
-/// Writes what agents say of the publish: status, acknowledged revision, nodes, error, activation
-/// of `after`. That is no edit: version and time stay, and so do entity tags. False: the row is gone
-/// or has another desired revision or status than `before` by now; look again.
+/// Writes the agents' reports from `after`: status, acknowledged revision, nodes, error,
+/// activation. Not an edit: version and `updated_at` stay, and so do entity tags. Returns false if
+/// the row is gone or no longer has the desired revision or status of `before`; then read again.
 pub async fn report(tx: &mut Tx, before: &ProductPublish, after: &ProductPublish) -> Result<bool> {
     let sql = "UPDATE product_publishes SET status = $2, acked_revision = $3, nodes = $4, \
         last_error = $5, activated_at = $6 \
@@ -178,7 +172,7 @@ pub async fn report(tx: &mut Tx, before: &ProductPublish, after: &ProductPublish
     Ok(rows > 0)
 }
 
-/// The services that it names itself, as rows, so that the database refuses to delete one of them.
+/// Inserts the services that it names as rows, so that foreign keys prevent their deletion.
 async fn hold_services(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
     let sql = "INSERT INTO product_publish_api_services \
         (product_publish_id, tenant_id, api_service_id) VALUES ($1, $2, $3) \
@@ -193,7 +187,7 @@ async fn hold_services(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
     Ok(())
 }
 
-/// What Envoy says is anyone's text.
+/// Removes NUL from Envoy's message, which may be any text.
 pub(crate) fn storable(error: &PublishError) -> Json<PublishError> {
     Json(PublishError {
         code: plain(&error.code),

@@ -1,4 +1,4 @@
-//! Table `registration_tokens`: each lets one agent in, once. Only operators see them.
+//! Table `registration_tokens`: each admits one agent, once. Only operators see them.
 
 use chrono::{DateTime, Utc};
 use imp_core::cluster::{RegistrationToken, RegistrationTokenSpec};
@@ -12,10 +12,8 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, insert_secret, micros, object};
 use crate::{Result, Tx};
 
-/// Which tokens to list.
 #[derive(Clone, Debug, Default)]
 pub struct RegistrationTokenFilter {
-    /// Of this cluster.
     pub cluster_id: Option<ClusterId>,
 }
 
@@ -66,8 +64,8 @@ impl Table for RegistrationToken {
     }
 }
 
-/// Uses the token whose secret has this hash: None when there is none, when it was used before or
-/// is too old. Of any number of takers at the same time one gets it.
+/// Uses up the token whose secret has this hash. Returns `None` if it does not exist, was used or
+/// has expired. Of concurrent callers one gets it.
 pub async fn take(
     tx: &mut Tx,
     hash: &SecretHash,
@@ -83,7 +81,7 @@ pub async fn take(
     Ok(rows.into_iter().next().map(Into::into))
 }
 
-/// Removes those that expired before, used or not; how many.
+/// Deletes tokens that expired before this time, used or not. Returns how many.
 pub async fn prune(tx: &mut Tx, expired_before: DateTime<Utc>) -> Result<u64> {
     let sql = "DELETE FROM registration_tokens WHERE expires_at < $1";
     execute!(tx.conn(), sql, micros(expired_before))

@@ -1,9 +1,9 @@
-//! Names of tables and fields as the database tells them in errors, turned into static words.
+//! Maps names of tables and fields in database errors to static strings.
 //!
-//! Constraints are named `<kind>_<table>__<field>` in `migrations/`, so that the name alone says
-//! which field of the JSON is at fault.
+//! Constraints are named `<kind>_<table>__<field>` in `migrations/`, so that the name tells the
+//! JSON field at fault.
 
-/// Tables whose rows may stand in the way of a deletion, with the kind that a caller knows them by.
+/// Tables whose rows can prevent a deletion, with their names for callers.
 pub(crate) const TABLES: &[(&str, &str)] = &[
     ("agents", "agents"),
     ("api_services", "api-services"),
@@ -53,7 +53,7 @@ const FIELDS: &[&str] = &[
     "tenant_id",
 ];
 
-/// Table and field out of a constraint's name.
+/// Splits a constraint's name into table and field.
 pub(crate) fn parts(constraint: &str) -> (&'static str, &'static str) {
     if let Some(table) = constraint.strip_suffix("_pkey") {
         return (kind(table), "id");
@@ -63,12 +63,12 @@ pub(crate) fn parts(constraint: &str) -> (&'static str, &'static str) {
     (kind(table), field(right))
 }
 
-/// The plural that callers know a table by.
+/// The plural by which callers know a table.
 pub(crate) fn kind(table: &str) -> &'static str {
     TABLES.iter().find(|(name, _)| *name == table).map_or("other objects", |(_, kind)| kind)
 }
 
-/// The JSON field that a column stands for.
+/// The JSON field of a column.
 pub(crate) fn field(column: &str) -> &'static str {
     match column {
         // One host of the list.

@@ -1,30 +1,30 @@
-//! What a tenant has: objects of each kind (table `object_counts`), and what its publishes take of a
-//! cluster (table `cluster_shares`). Triggers keep both.
+//! Tenants' usage of quotas: objects of each kind (table `object_counts`), and publishes' share of
+//! a cluster (table `cluster_shares`). Triggers maintain both.
 
 use imp_core::TenantId;
 use imp_core::product_publish::ProductPublish;
 
 use crate::{Result, Tx};
 
-/// What publishes take of a cluster.
+/// The share of a cluster that publishes take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClusterShare {
-    /// As gateways hold them.
+    /// Bytes as gateways store them.
     pub served_bytes: u64,
-    /// Regular expressions.
+    /// The number of regular expressions.
     pub regexes: u64,
 }
 
-/// How many objects the tenant has of the kind whose table this is. On PostgreSQL the row of the count
-/// is held by whoever adds one, so the answer stays true until the transaction ends.
+/// The number of the tenant's objects in this table. On PostgreSQL inserting an object locks the
+/// row of the count, so the result stays valid until the transaction ends.
 pub async fn objects(tx: &mut Tx, tenant: TenantId, table: &str) -> Result<u64> {
     let sql = "SELECT objects FROM object_counts WHERE tenant_id = $1 AND kind = $2";
     let rows = fetch!(tx.conn(), "object_counts", (i64,), sql, tenant.0, table)?;
     Ok(rows.first().map_or(0, |(objects,)| objects.unsigned_abs()))
 }
 
-/// Writes what the publish takes at its desired revision. What all of the tenant's take of its cluster
-/// then: until the transaction ends nobody else changes that, so the answer stays true.
+/// Records what the publish takes at its desired revision. Returns the total of all the tenant's
+/// publishes in its cluster, which stays valid until the transaction ends.
 pub async fn take(
     tx: &mut Tx,
     publish: &ProductPublish,
@@ -45,7 +45,7 @@ pub async fn take(
     Ok(rows.first().map(share).unwrap_or_default())
 }
 
-/// Pretends that there are so many, for tests of what happens then.
+/// Sets the count, for tests.
 #[cfg(feature = "testing")]
 pub async fn pretend(tx: &mut Tx, tenant: TenantId, table: &str, objects: u64) -> Result<()> {
     let sql = "INSERT INTO object_counts (tenant_id, kind, objects) VALUES ($1, $2, $3) \

@@ -1,4 +1,4 @@
-//! Running one SQL text on either database, and building the few that depend on what is asked for.
+//! Runs one SQL text on either database, and builds the few that depend on parameters.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{Result, StoreError};
 
-/// Runs a statement; the number of rows that it touched.
+/// Runs a statement and returns the number of affected rows.
 macro_rules! execute {
     ($conn:expr, $sql:expr $(, $bind:expr)* $(,)?) => {{
         let sql: &'static str = $sql;
@@ -33,7 +33,7 @@ macro_rules! execute {
     }};
 }
 
-/// Runs a query; its rows as `$row`, which derives `FromRow`.
+/// Runs a query and returns its rows as `$row`, which derives `FromRow`.
 macro_rules! fetch {
     ($conn:expr, $table:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {{
         let sql: &'static str = $sql;
@@ -57,13 +57,13 @@ macro_rules! fetch {
     }};
 }
 
-/// The statement in a span of its own, which names operation and table, and no value.
+/// Runs the statement in a span, which has the operation and the table but no values.
 pub(crate) fn traced<F: Future>(sql: &str, statement: F) -> Instrumented<F> {
     let (operation, table) = subject(sql);
     statement.instrument(info_span!("sql", operation, table))
 }
 
-/// `SELECT id FROM plans ..`: `SELECT`, `plans`.
+/// Operation and table: `SELECT id FROM plans ..` gives `SELECT`, `plans`.
 fn subject(sql: &str) -> (&str, &str) {
     let mut words = sql.split_ascii_whitespace();
     let operation = words.next().unwrap_or_default();
@@ -74,7 +74,8 @@ fn subject(sql: &str) -> (&str, &str) {
     (operation, table.unwrap_or_default())
 }
 
-/// A row as `T`. What cannot be read is [`StoreError::Corrupt`], with the row's id if it has one.
+/// Decodes a row as `T`. Returns [`StoreError::Corrupt`] if that fails, with the row's id if it has
+/// one.
 pub(crate) fn decode<'r, T, R>(table: &'static str, row: &'r R) -> Result<T>
 where
     R: Row,
@@ -89,7 +90,7 @@ where
     })
 }
 
-/// A fieldless enum as the word that stands for it in JSON.
+/// A fieldless enum, stored as its JSON word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word<T>(pub(crate) T);
 
@@ -97,7 +98,7 @@ impl<T: Serialize> Word<T> {
     pub(crate) fn text(&self) -> String {
         match serde_json::to_value(&self.0) {
             Ok(serde_json::Value::String(word)) => word,
-            // Only of a type that is no such enum; the column's CHECK refuses it.
+            // Only for a type that is no such enum; the column's CHECK refuses it.
             _ => String::new(),
         }
     }
@@ -164,9 +165,8 @@ where
     }
 }
 
-/// What a list or a look-up asks for: conditions that are only there when they are wanted, so that
-/// the planner sees which index serves. Column names and SQL come from our own text, values are
-/// always bound.
+/// The conditions of a list or look-up, only those that are set, so that the planner can choose an
+/// index. Column names and SQL are constants, values are always bound.
 #[derive(Default)]
 pub(crate) struct Conditions<'a>(Vec<Condition<'a>>);
 
@@ -183,12 +183,12 @@ enum Value<'a> {
 }
 
 impl<'a> Conditions<'a> {
-    /// `before` ends where the value goes: `tenant_id =`.
+    /// `before` ends where the value follows: `tenant_id =`.
     pub(crate) fn id(&mut self, before: &'static str, value: Option<impl Into<Uuid>>) {
         self.id_in(before, value, "");
     }
 
-    /// As [`Self::id`], with SQL behind the value: the closing parenthesis of a subquery.
+    /// Like [`Self::id`], with SQL after the value: the closing parenthesis of a subquery.
     pub(crate) fn id_in(
         &mut self,
         before: &'static str,
@@ -203,7 +203,7 @@ impl<'a> Conditions<'a> {
         self.text_in(before, value, "");
     }
 
-    /// As [`Self::text`], with SQL behind the value.
+    /// Like [`Self::text`], with SQL after the value.
     pub(crate) fn text_in(
         &mut self,
         before: &'static str,
@@ -223,7 +223,7 @@ impl<'a> Conditions<'a> {
         self.0.push(Condition { before, value: Value::Number(value), after: "" });
     }
 
-    /// `start` and every condition behind it. `start` has no WHERE.
+    /// The query: `start`, which must have no WHERE, and all conditions.
     pub(crate) fn query<DB: Database>(self, start: &str) -> QueryBuilder<DB>
     where
         DB::Arguments: Default,

@@ -1,4 +1,4 @@
-//! The handle that everything goes through.
+//! The handle of the database.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use crate::db::{Db, Held, Pools};
 use crate::wake::Wake;
 use crate::{Result, open};
 
-/// The database, opened and migrated. A clone is cheap and shares the connections.
+/// An open and migrated database. Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
     caller: Caller,
 }
 
-/// For whom connections are used.
+/// Who uses the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
     Requests,
@@ -29,8 +29,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Connects to `sqlite://path` (the file is made when missing) or `postgres://...`, and brings
-    /// the schema up to date.
+    /// Connects to `sqlite://path` (the file is created when missing) or `postgres://...`, and
+    /// migrates the schema.
     pub async fn open(url: &str) -> Result<Self> {
         let db = open::database(url).await?;
         let wake = match &db {
@@ -41,7 +41,8 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { db, wake, workers }), caller: Caller::Requests })
     }
 
-    /// The same database through connections that no request can use up: for what serves all tenants.
+    /// The same database with connections that requests cannot exhaust, for work that serves all
+    /// tenants.
     #[must_use]
     pub fn for_platform(&self) -> Self {
         Self { caller: Caller::Platform, ..self.clone() }
@@ -51,7 +52,7 @@ impl Store {
         &self.inner.db
     }
 
-    /// Which of the pools is this handle's.
+    /// The pool of this handle.
     pub(crate) fn own<'p, P>(&self, pools: &'p Pools<P>) -> &'p P {
         match self.caller {
             Caller::Requests => &pools.requests,
@@ -64,29 +65,29 @@ impl Store {
         matches!(self.inner.db, Db::Pg(_))
     }
 
-    /// Moves on whenever the outbox may have new rows, whoever wrote them. The number means
-    /// nothing; rows may come without it (poll now and then), and it may come without rows.
+    /// Changes whenever the outbox may have new rows, from any process. The number has no meaning.
+    /// Wake-ups can be lost, so also poll now and then, and they can be spurious.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.inner.wake.subscribe()
     }
 
-    /// There are new rows in the outbox.
+    /// Announces new rows in the outbox.
     pub(crate) fn tell(&self) {
         self.inner.wake.tell();
     }
 
-    /// Moves on whenever a job may have become due by a commit of this process. Other processes have
-    /// workers of their own, so they tell nothing.
+    /// Changes whenever a commit of this process may have made a job due. Other processes have
+    /// their own workers, so they announce nothing.
     pub fn jobs_changed(&self) -> watch::Receiver<u64> {
         self.inner.workers.subscribe()
     }
 
-    /// There may be something to do.
+    /// Wakes the workers of this process.
     pub(crate) fn wake_workers(&self) {
         self.inner.workers.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Closes every connection; what is open finishes first.
+    /// Closes all connections after their work has finished.
     pub async fn close(&self) {
         match &self.inner.db {
             Db::Sqlite { read, write, .. } => {

@@ -12,20 +12,13 @@ use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_and_customer};
 use crate::{Result, Store, Tx};
 
-/// Which subscriptions to list.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionFilter {
-    /// Of this customer.
     pub customer_id: Option<CustomerId>,
-    /// To this product.
     pub product_id: Option<ProductId>,
-    /// In this environment.
     pub environment: Option<Environment>,
-    /// Pinned to this publish.
     pub product_publish_id: Option<ProductPublishId>,
-    /// On this plan.
     pub plan_id: Option<PlanId>,
-    /// In this state.
     pub status: Option<SubscriptionStatus>,
 }
 
@@ -110,7 +103,7 @@ impl Table for Subscription {
     }
 }
 
-/// The living subscriptions of a customer to a product in an environment, oldest first.
+/// A customer's living subscriptions to a product in an environment, oldest first.
 pub async fn living(
     tx: &mut Tx,
     customer: CustomerId,
@@ -128,7 +121,7 @@ pub async fn living(
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// Some of those whose plan was to change by now.
+/// A batch of subscriptions whose change of plan is due.
 pub async fn due(store: &Store, now: DateTime<Utc>) -> Result<Vec<Subscription>> {
     let sql = concat!(
         "SELECT ",

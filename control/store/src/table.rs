@@ -1,5 +1,5 @@
-//! What every entity's table has in common: reading within a scope, deleting, and telling which
-//! constraint stood in the way.
+//! What all tables of entities share: reads within a scope, deletion, and errors that name the
+//! violated constraint.
 
 pub(crate) mod columns;
 
@@ -18,12 +18,12 @@ use crate::sql::{Conditions, decode, traced};
 use crate::table::columns::{Plain, Secret, Written};
 use crate::{Result, Store, StoreError, Tx, schema};
 
-/// A part of a list, in the order of ids, which is the order of creation.
+/// A page of a list, ordered by id, which is the order of creation.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
-    /// Only what comes behind this id.
+    /// Only rows after this id.
     pub after: Option<Uuid>,
-    /// At most so many.
+    /// The most rows.
     pub limit: i64,
 }
 
@@ -34,26 +34,21 @@ impl Page {
     }
 }
 
-/// An object that has a table of its own.
+/// An object with a table of its own.
 pub trait Object: Sized + Clone + Send + Sync + 'static {
-    /// Its primary key.
     type Id: Copy + From<Uuid> + Into<Uuid> + Display + Send + Sync;
-    /// Which ones to list.
     type Filter: Default + Send + Sync;
 
-    /// The table's name.
     const TABLE: &'static str;
 
-    /// The primary key.
     fn id(&self) -> Self::Id;
 
-    /// Version and times.
     fn meta(&self) -> &Meta;
 
     fn meta_mut(&mut self) -> &mut Meta;
 }
 
-/// What is the same for every [`Object`]: the key and the meta data are fields.
+/// Implements what is the same for every [`Object`]: the key and the meta data are fields.
 macro_rules! object {
     ($object:ident, $id:ident, $filter:ident, $table:literal) => {
         impl $crate::Object for $object {
@@ -78,23 +73,23 @@ macro_rules! object {
 }
 pub(crate) use object;
 
-/// What every object's table can do.
+/// The operations of every object's table.
 pub trait Record: Object {
-    /// The object, if there is one in the scope.
+    /// Returns the object, if it exists in the scope.
     fn get(
         store: &Store,
         scope: &TenantScope,
         id: Self::Id,
     ) -> impl Future<Output = Result<Option<Self>>> + Send;
 
-    /// As [`Record::get`], as the transaction sees it.
+    /// Like [`Record::get`], within a transaction.
     fn get_in(
         tx: &mut Tx,
         scope: &TenantScope,
         id: Self::Id,
     ) -> impl Future<Output = Result<Option<Self>>> + Send;
 
-    /// A page of those in the scope that pass the filter, oldest first.
+    /// Returns a page of the objects in the scope that pass the filter, oldest first.
     fn list(
         store: &Store,
         scope: &TenantScope,
@@ -102,7 +97,7 @@ pub trait Record: Object {
         page: Page,
     ) -> impl Future<Output = Result<Vec<Self>>> + Send;
 
-    /// As [`Record::list`], as the transaction sees it.
+    /// Like [`Record::list`], within a transaction.
     fn list_in(
         tx: &mut Tx,
         scope: &TenantScope,
@@ -111,7 +106,7 @@ pub trait Record: Object {
     ) -> impl Future<Output = Result<Vec<Self>>> + Send;
 
     /// Updates the row if its version is still `expected`; otherwise returns
-    /// [`StoreError::VersionMismatch`]. What never changes stays as it is stored, and so does the hash of a secret.
+    /// [`StoreError::VersionMismatch`]. Immutable columns, including the hash of a secret, stay.
     fn update(&self, tx: &mut Tx, expected: i64) -> impl Future<Output = Result<()>> + Send;
 
     /// Deletes the row. Returns false if there is none in the scope.
@@ -122,26 +117,26 @@ pub trait Record: Object {
     ) -> impl Future<Output = Result<bool>> + Send;
 }
 
-/// What every table can do whose rows are the object and nothing else: no secret's hash stands beside it.
+/// Operations of tables whose rows are exactly the object, without a secret's hash.
 pub trait Writable: Record {
     /// Inserts the row.
     fn insert(&self, tx: &mut Tx) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// How an object stands in its table.
+/// How an object is mapped to its table.
 pub(crate) trait Table: Object + Written {
-    /// What the scope cuts off.
+    /// Adds the conditions of the scope.
     fn scope(scope: &TenantScope, conditions: &mut Conditions<'_>);
 
-    /// What the caller does not want to see.
+    /// Adds the conditions of the filter.
     fn filter<'a>(filter: &'a Self::Filter, conditions: &mut Conditions<'a>);
 
-    /// What the row refers to, and the tenant that all of it belongs to.
+    /// The references of the row, and the tenant that they must belong to.
     fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
         (None, Vec::new())
     }
 
-    /// Writes what of the object stands in tables of its own, over what stands there.
+    /// Replaces the parts of the object that have tables of their own.
     fn write_parts(&self, _: &mut Tx) -> impl Future<Output = Result<()>> + Send {
         std::future::ready(Ok(()))
     }
@@ -153,7 +148,7 @@ impl<T: Table + Plain> Writable for T {
     }
 }
 
-/// Inserts the row, with the hash of the secret that it has.
+/// Inserts the row with the hash of its secret.
 pub(crate) async fn insert_secret<T: Table + Secret>(
     tx: &mut Tx,
     object: &T,
@@ -209,12 +204,12 @@ impl<T: Table> Record for T {
     }
 }
 
-/// Tables with `tenant_id`.
+/// The scope's condition for tables with `tenant_id`.
 pub(crate) fn tenant_only(scope: &TenantScope, conditions: &mut Conditions<'_>) {
     conditions.id("tenant_id =", scope.tenant());
 }
 
-/// Tables with `tenant_id` and `customer_id`.
+/// The scope's conditions for tables with `tenant_id` and `customer_id`.
 pub(crate) fn tenant_and_customer(scope: &TenantScope, conditions: &mut Conditions<'_>) {
     tenant_only(scope, conditions);
     conditions.id("customer_id =", scope.customer());
@@ -240,7 +235,7 @@ async fn list<T: Table>(
     select::<T>(conn, conditions, Some(page.limit)).await
 }
 
-/// The rows that meet the conditions: a page by id, or all of them.
+/// Reads the rows that meet the conditions: a page by id, or all of them.
 pub(crate) async fn select<T: Table>(
     conn: Conn<'_>,
     conditions: Conditions<'_>,
@@ -296,8 +291,8 @@ async fn delete<T: Table>(tx: &mut Tx, scope: &TenantScope, id: Uuid) -> Result<
     }
 }
 
-/// SQLite does not say which foreign key it was: ask every table that refers to this one and does
-/// not go with it.
+/// Finds the table that prevents a deletion, by asking each that refers to this one without
+/// cascading: SQLite does not name the foreign key.
 async fn who_refers(tx: &mut Tx, table: &'static str, id: Uuid) -> Result<&'static str> {
     let referring = fetch!(
         tx.conn(),
@@ -309,7 +304,7 @@ async fn who_refers(tx: &mut Tx, table: &'static str, id: Uuid) -> Result<&'stat
         table,
     )?;
     for (name, column) in referring {
-        // Both words come out of our own schema.
+        // Both names are from our own schema.
         let sql = format!("SELECT 1 FROM {name} WHERE {column} = $1 LIMIT 1");
         let Conn::Sqlite(conn) = tx.conn() else { break };
         let found = sqlx::query(AssertSqlSafe(sql)).bind(id).fetch_optional(conn).await?;
@@ -320,10 +315,10 @@ async fn who_refers(tx: &mut Tx, table: &'static str, id: Uuid) -> Result<&'stat
     Ok("other objects")
 }
 
-/// What a row refers to: field of the JSON, table, id.
+/// A reference of a row: JSON field, table, id.
 pub(crate) type Reference = (&'static str, &'static str, Option<Uuid>);
 
-/// Turns the outcome of an INSERT or UPDATE into the field at fault.
+/// Replaces a foreign-key error of an INSERT or UPDATE by one that names the field.
 pub(crate) async fn explained(
     tx: &mut Tx,
     done: Result<u64>,
@@ -343,7 +338,7 @@ pub(crate) async fn explained(
     }
 }
 
-/// The first reference that leads nowhere, or out of the tenant.
+/// The first reference to a missing row or to another tenant's.
 async fn missing(
     tx: &mut Tx,
     tenant: Option<Uuid>,
@@ -361,11 +356,11 @@ async fn missing(
             return Ok(field);
         }
     }
-    // Each is there: what does not fit is the first one with the others.
+    // All exist, so the first one does not fit the others.
     Ok(references.first().map_or("id", |(field, ..)| *field))
 }
 
-/// The outcome of an UPDATE that names the version it expects.
+/// Checks the result of an UPDATE with an expected version.
 pub(crate) async fn matched<T: Table>(tx: &mut Tx, rows: u64, id: Uuid) -> Result<()> {
     if rows > 0 {
         return Ok(());
@@ -400,7 +395,7 @@ impl From<MetaRow> for Meta {
     }
 }
 
-/// PostgreSQL keeps microseconds; SQLite shall not keep more.
+/// Truncates to microseconds, PostgreSQL's precision, also for SQLite.
 pub(crate) fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(6)
 }

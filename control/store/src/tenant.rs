@@ -9,12 +9,9 @@ use crate::sql::Conditions;
 use crate::table::columns::columns;
 use crate::table::{Table, object};
 
-/// Which tenants to list.
 #[derive(Clone, Debug, Default)]
 pub struct TenantFilter {
-    /// Exactly this slug.
     pub slug: Option<String>,
-    /// Exactly this name.
     pub name: Option<String>,
 }
 

@@ -1,6 +1,6 @@
-//! Throw-away databases for tests, of this package and of others: a SQLite file each, or a database
-//! of its own on a PostgreSQL server that is started once per test process. A server that is
-//! missing is an error, never a reason to skip.
+//! Temporary databases for tests, of this package and of others: a SQLite file each, or a database
+//! on a PostgreSQL server that is started once per test process. A missing server is an error,
+//! never a reason to skip.
 
 mod server;
 
@@ -14,16 +14,14 @@ use uuid::Uuid;
 use crate::{Result, Store, StoreError};
 use server::Server;
 
-/// Which database.
+/// The kinds of databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A file.
     Sqlite,
-    /// A server.
     Postgres,
 }
 
-/// An empty database; gone with the last clone, or with the process.
+/// An empty database; deleted with the last clone, or with the process.
 #[derive(Clone, Debug)]
 pub struct Database {
     url: String,
@@ -33,7 +31,7 @@ pub struct Database {
 static SERVER: OnceCell<std::result::Result<Server, String>> = OnceCell::const_new();
 
 impl Database {
-    /// A new one. Nothing is in it, not even tables: [`Store::open`] makes them.
+    /// Creates one without tables, which [`Store::open`] creates.
     pub async fn fresh(kind: Kind) -> Result<Self> {
         match kind {
             Kind::Sqlite => {
@@ -55,18 +53,18 @@ impl Database {
         }
     }
 
-    /// What [`Store::open`] takes.
+    /// The URL for [`Store::open`].
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Another handle on it, with connections of its own.
+    /// Opens another handle with its own connections.
     pub async fn open(&self) -> Result<Store> {
         Store::open(&self.url).await
     }
 }
 
-/// Runs SQL of a test's own, to break what no operation breaks.
+/// Runs arbitrary SQL, to break what no operation breaks.
 pub async fn execute(store: &Store, sql: &'static str) -> Result<()> {
     let mut tx = store.begin().await?;
     execute!(tx.conn(), sql)?;

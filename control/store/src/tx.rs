@@ -1,10 +1,10 @@
 //! Transactions.
 //!
-//! On SQLite the statements that open and end one are ours, not the driver's. SQLite takes a
-//! transaction back by itself when the disk is full or fails; the driver's ROLLBACK then fails, its
-//! count of open transactions never gets back to zero, and the one connection for writing would
-//! refuse everything until a restart. Here a connection whose COMMIT or ROLLBACK failed is closed, and
-//! the next writer gets a new one.
+//! On SQLite this module begins and ends transactions itself instead of using the driver. SQLite
+//! rolls back by itself when the disk is full or fails; the driver's ROLLBACK then fails, its count
+//! of open transactions never returns to zero, and the single writing connection would refuse
+//! everything until a restart. Here a connection whose COMMIT or ROLLBACK failed is closed, and the
+//! next writer gets a new one.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::cause::Cause;
 use crate::db::{Conn, Db, Unfinished};
 use crate::{Result, Store, StoreError};
 
-/// A transaction. Nothing of it is seen before [`Tx::commit`]; dropping it takes everything back.
+/// A transaction. Its changes are invisible before [`Tx::commit`]; dropping it rolls back.
 pub struct Tx {
     open: Open,
     store: Store,
@@ -29,15 +29,15 @@ pub struct Tx {
 /// When a commit returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Durability {
-    /// When it is on the disk.
+    /// When it is on disk.
     Synced,
     /// When the operating system has it.
     Unsynced,
 }
 
 impl Durability {
-    /// Opens a transaction on SQLite, where the setting is the connection's: the transaction before may
-    /// have left another.
+    /// The statement that opens a transaction on SQLite with this durability. The setting belongs
+    /// to the connection, so the previous transaction may have left the other one.
     fn begin(self) -> &'static str {
         match self {
             Self::Synced => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
@@ -52,14 +52,15 @@ enum Open {
 }
 
 impl Store {
-    /// Opens a transaction for writing; dropping it takes everything back.
+    /// Opens a write transaction; dropping it rolls back.
     pub async fn begin(&self) -> Result<Tx> {
         self.begin_with(Durability::Synced).await
     }
 
-    /// The same for what is told again after a crash of this machine: on SQLite, its commit does not
-    /// wait for the disk. A kill of this process loses nothing of it, a power cut the last moments,
-    /// and never half of it. PostgreSQL may crash while this process lives, so there it does wait.
+    /// Opens a write transaction for data that will be sent again after a crash of this machine: on
+    /// SQLite, its commit does not wait for the disk. If the process is killed nothing is lost; on
+    /// a power failure the last moments may be, but never part of a transaction. PostgreSQL may
+    /// crash while this process lives, so there the commit waits.
     pub async fn begin_unsynced(&self) -> Result<Tx> {
         self.begin_with(Durability::Unsynced).await
     }
@@ -68,7 +69,7 @@ impl Store {
         let started = Instant::now();
         let open = match self.db() {
             Db::Sqlite { write, file, unfinished, .. } => {
-                // A file that is no longer where it was opened takes nothing in.
+                // Nothing may be written to a file that was moved or deleted.
                 file.check()?;
                 let tx = SqliteTx::begin(write, unfinished, durability).await;
                 Open::Sqlite(tx.map_err(|error| file.check().err().unwrap_or(error))?)
@@ -85,7 +86,7 @@ impl Store {
         })
     }
 
-    /// Writes and commits one small row: whether writing works, all the way to the disk.
+    /// Writes and commits one small row, to check that writes reach the disk.
     pub async fn probe(&self, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
         let mut tx = self.begin().await?;
         let sql = "INSERT INTO probes (id, at) VALUES (1, $1) \
@@ -96,7 +97,7 @@ impl Store {
 }
 
 impl Tx {
-    /// Makes it last, then wakes who follows the outbox. The order matters: a NOTIFY inside the
+    /// Commits, then wakes followers of the outbox. The order matters: a NOTIFY inside the
     /// transaction takes a lock that all committing writers share.
     pub async fn commit(self) -> Result<()> {
         let started = Instant::now();
@@ -114,7 +115,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes everything back, now.
+    /// Rolls back.
     pub async fn rollback(self) -> Result<()> {
         match self.open {
             Open::Sqlite(tx) => tx.end("ROLLBACK").await,
@@ -129,7 +130,7 @@ impl Tx {
         }
     }
 
-    /// Names what made it, for the rows that it writes to the outbox from now on.
+    /// Sets the cause of the outbox rows written from now on.
     pub fn caused_by(&mut self, cause: Cause) {
         self.cause = cause;
     }
@@ -147,7 +148,7 @@ impl Tx {
     }
 }
 
-/// The wait for a connection and for whoever writes just now is a part of `begin`.
+/// Records a step's duration. `begin` includes the wait for a connection and for other writers.
 fn measure(step: &'static str, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     metrics::histogram!("imp_database_seconds", "step" => step).record(seconds);
@@ -165,7 +166,7 @@ impl SqliteTx {
         durability: Durability,
     ) -> Result<Self> {
         match Self::try_begin(pool, unfinished, durability).await {
-            // The connection was in a state that it should not be in, and is closed by now.
+            // The connection was in an unexpected state, and is closed by now.
             Err(StoreError::Driver(_)) => Self::try_begin(pool, unfinished, durability).await,
             done => done,
         }
@@ -178,9 +179,9 @@ impl SqliteTx {
     ) -> Result<Self> {
         let connection = pool.acquire().await?;
         let mut tx = Self { connection, unfinished: unfinished.clone() };
-        // From here on, whatever becomes of the request, the connection is looked after.
+        // From here on a dropped request's transaction is rolled back.
         tx.unfinished.set(true);
-        // A transaction that reads first and turns writer later fails under contention.
+        // A transaction that begins by reading and writes later fails under contention.
         match tx.connection.execute(durability.begin()).await {
             Ok(_) => Ok(tx),
             Err(error) => {
@@ -208,8 +209,8 @@ impl SqliteTx {
 mod tests {
     use super::*;
 
-    /// 1: NORMAL, 2: FULL. The setting is the connection's, and the statement that sets it is prepared
-    /// once.
+    /// 1: NORMAL, 2: FULL. The setting belongs to the connection, and the statement that sets it is
+    /// prepared once.
     async fn synchronous(tx: &mut Tx) -> i64 {
         let Conn::Sqlite(conn) = tx.conn() else { panic!("SQLite") };
         sqlx::query_scalar("PRAGMA synchronous").fetch_one(conn).await.unwrap()

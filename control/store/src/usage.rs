@@ -1,6 +1,6 @@
 //! Table `usage_counters`: how often publishes were called, by hour. Agents send cumulative counts,
-//! so a report that comes twice, late, or after a newer one changes nothing. No foreign keys: what
-//! was used stays used when the subscription is gone, and says itself what a price is found by.
+//! so a report that is repeated, late, or older than the last one changes nothing. No foreign keys:
+//! usage stays after the subscription is gone, and has all that is needed to price it.
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use imp_core::product_publish::Environment;
@@ -13,76 +13,70 @@ use crate::agent::plain;
 use crate::sql::Word;
 use crate::{Result, Store, Tx};
 
-/// What one agent counted in one hour since its start.
+/// The counts of one agent in one hour since its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What was called.
     pub product_publish_id: ProductPublishId,
-    /// On which subscription; None for public publishes.
+    /// `None` for public publishes.
     pub subscription_id: Option<SubscriptionId>,
-    /// By whom; None for public publishes.
+    /// `None` for public publishes.
     pub consumer_id: Option<ConsumerId>,
-    /// The hour, UTC; cut to its beginning.
+    /// The hour, UTC; truncated to its start.
     pub hour: DateTime<Utc>,
-    /// Admitted, whatever the upstream then answered.
+    /// Calls admitted, whatever the upstream answered.
     pub allowed: u64,
-    /// Refused by a limit.
+    /// Calls refused by a limit.
     pub limited: u64,
-    /// What a price is found by.
+    /// What is needed to price it.
     pub terms: Terms,
-    /// The plan that the agent counted under, in its words; empty: it did not say. Counters that differ in
-    /// this alone are added up.
+    /// The plan that the agent counted under, as it names it; empty if it does not. Counters that
+    /// differ only in this are summed.
     pub plan_key: String,
 }
 
-/// Under which terms calls were made. None: nobody said, or there is none.
+/// The terms under which calls were made. `None` if unknown or not applicable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// The provider.
     pub tenant_id: Option<TenantId>,
-    /// Who bought it.
     pub customer_id: Option<CustomerId>,
-    /// The plan.
     pub plan_id: Option<PlanId>,
-    /// The version of its terms.
     pub plan_version: Option<i64>,
-    /// What was bought, or is published.
+    /// The product of the subscription or publish.
     pub product_id: Option<ProductId>,
-    /// Where.
     pub environment: Option<Environment>,
 }
 
 /// The calls of one consumer to one publish in one hour under the same terms, over all agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
-    /// The beginning of the hour, UTC.
+    /// The start of the hour, UTC.
     pub hour: DateTime<Utc>,
-    /// What was called.
     pub product_publish_id: ProductPublishId,
-    /// By whom; the nil id when the agent did not say.
+    /// The nil id if the agent did not say.
     pub consumer_id: ConsumerId,
-    /// What a price is found by.
+    /// What is needed to price it.
     pub terms: Terms,
-    /// Admitted, whatever the upstream then answered.
+    /// Calls admitted, whatever the upstream answered.
     pub allowed: u64,
-    /// Refused by a limit.
+    /// Calls refused by a limit.
     pub limited: u64,
 }
 
-/// No agent serves so many calls in an hour. Without a bound, one that is out of its mind could make
-/// sums overflow and take the reading of everyone's usage with it.
+/// A sanity bound on calls per hour. Without it a faulty agent could make sums overflow, which
+/// would break reading everyone's usage.
 const MOST: u64 = 1 << 43;
 
-/// Stores what an agent counted. `epoch` names the agent's run: counts start from zero with it.
+/// Stores what an agent counted. `epoch` identifies the agent's run, in which counts start from
+/// zero.
 pub async fn record(tx: &mut Tx, agent: AgentId, epoch: &str, rows: &[Row]) -> Result<()> {
     let epoch = plain(epoch);
     let mut rows: Vec<(Key, &Row)> = rows.iter().map(|row| (Key::of(row), row)).collect();
-    // Two reports of one agent at the same time must not wait for each other in a circle. Counters that
-    // an agent of a former release began come first: they may be in a row already.
+    // Sorted, so that two concurrent reports of one agent cannot deadlock. Counters that an agent
+    // of a former release began come first: they may be in a row already.
     rows.sort_by(|(a, one), (b, other)| (a, &one.plan_key).cmp(&(b, &other.plan_key)));
     for (key, row) in rows {
         if upsert(tx, agent, &epoch, key, row).await? == 0 {
-            // The row is of another plan that the hour began with.
+            // The row has another plan, with which the hour began.
             let epoch = format!("{epoch} {}", plain(&row.plan_key));
             upsert(tx, agent, &epoch, key, row).await?;
         }
@@ -90,8 +84,8 @@ pub async fn record(tx: &mut Tx, agent: AgentId, epoch: &str, rows: &[Row]) -> R
     Ok(())
 }
 
-/// Inserts a row or raises its counts. Returns 0 when the row is of another plan. One that a former
-/// release of the control plane wrote is of no plan yet: the first that says one takes it.
+/// Inserts a row or raises its counts. Returns 0 if the row has another plan. A row that a former
+/// release of the control plane wrote has no plan yet; the first counter with a plan takes it.
 async fn upsert(tx: &mut Tx, agent: AgentId, epoch: &str, key: Key, row: &Row) -> Result<u64> {
     let sql = "INSERT INTO usage_counters (subscription_id, hour, product_publish_id, \
         consumer_id, agent_id, epoch, allowed, limited, tenant_id, customer_id, plan_id, \
@@ -170,14 +164,14 @@ impl From<Sums> for Total {
     }
 }
 
-/// A part of what a subscription used, newest hour first.
+/// A page of a subscription's usage, newest hour first.
 pub async fn totals(
     store: &Store,
     subscription: SubscriptionId,
     skip: i64,
     limit: i64,
 ) -> Result<Vec<Total>> {
-    // Tenant, customer, product and environment of a subscription are always the same, or not known.
+    // Tenant, customer, product and environment of a subscription are always the same, or unknown.
     let sql = "SELECT hour, product_publish_id, consumer_id, tenant_id, customer_id, plan_id, \
         plan_version, product_id, environment, \
         CAST(SUM(allowed) AS BIGINT) AS allowed, CAST(SUM(limited) AS BIGINT) AS limited \
@@ -204,7 +198,7 @@ struct Key {
 impl Key {
     fn of(row: &Row) -> Self {
         Self {
-            // A column of a key holds no NULL.
+            // A key column cannot hold NULL.
             subscription: row.subscription_id.map_or(Uuid::nil(), Uuid::from),
             hour: row.hour.duration_trunc(TimeDelta::hours(1)).unwrap_or_default(),
             publish: row.product_publish_id.into(),

@@ -1,5 +1,5 @@
-//! Tells who follows the outbox that there is something new: inside the process by a watch, between
-//! processes that share a PostgreSQL by LISTEN and NOTIFY.
+//! Wakes followers of the outbox: inside the process by a watch, between processes that share a
+//! PostgreSQL by LISTEN and NOTIFY.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +20,15 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    /// SQLite: whoever writes is in this process.
+    /// SQLite: all writers are in this process.
     pub(crate) fn in_process() -> Self {
         Self { changed: watch::Sender::new(0), outgoing: Arc::default(), tasks: Vec::new() }
     }
 
-    /// PostgreSQL: other replicas write, too.
+    /// PostgreSQL: other replicas also write.
     pub(crate) fn across(pool: PgPool) -> Self {
         let mut wake = Self::in_process();
-        // Our own notifications come back to us; this tells them from the others'.
+        // Our own notifications come back to us; this distinguishes them.
         let me = Uuid::new_v4().to_string();
         let speak = speak(pool.clone(), wake.outgoing.clone(), me.clone());
         let listen = listen(pool, wake.changed.clone(), me);
@@ -58,8 +58,8 @@ fn bump(changed: &watch::Sender<u64>) {
     changed.send_modify(|count| *count = count.wrapping_add(1));
 }
 
-/// One NOTIFY for however many commits came since the last one. Losing one costs time, not data:
-/// the others poll as well.
+/// Sends one NOTIFY for all commits since the last one. Losing one costs time, not data, because
+/// followers also poll.
 async fn speak(pool: PgPool, outgoing: Arc<Notify>, me: String) {
     loop {
         outgoing.notified().await;
@@ -72,7 +72,7 @@ async fn speak(pool: PgPool, outgoing: Arc<Notify>, me: String) {
     }
 }
 
-/// Listens until dropped; connects again, ever more slowly up to a limit, when the connection is lost.
+/// Listens until dropped; reconnects with back-off when the connection is lost.
 async fn listen(pool: PgPool, changed: watch::Sender<u64>, me: String) {
     let mut delays = backoff();
     loop {
@@ -86,7 +86,7 @@ async fn listen(pool: PgPool, changed: watch::Sender<u64>, me: String) {
     }
 }
 
-/// Until the connection is lost.
+/// Listens until the connection is lost.
 async fn hear(
     pool: &PgPool,
     changed: &watch::Sender<u64>,
@@ -102,7 +102,7 @@ async fn hear(
         return error;
     }
     *delays = backoff();
-    // What was said while nobody listened.
+    // Notifications may have been missed while not listening.
     bump(changed);
     loop {
         match listener.try_recv().await {

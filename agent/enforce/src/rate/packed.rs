@@ -1,7 +1,7 @@
-//! A ring in the two numbers that a ledger keeps of a count: the time of the latest call in
-//! milliseconds (48 bits), then the calls of each eighth of the ring (10 bits each), all rounded up. So a
-//! rate that goes on after a restart lets no call pass that should not; one that was used in full may
-//! hold a call back for an eighth of the window longer.
+//! A ring packed into the two numbers that a ledger stores: the time of the latest call in
+//! milliseconds (48 bits), then the calls of each eighth of the ring (10 bits each), all rounded
+//! up. So a restored rate lets no call pass that should not; one that was used up may hold back a
+//! call for an eighth of the window longer.
 
 use super::ring::{Ring, Span};
 use crate::ledger::Pair;
@@ -10,10 +10,10 @@ const MILLISECOND: i64 = 1_000_000;
 
 const BITS: u32 = 10;
 
-/// Of these, the exponent has five and the rest five.
+/// Of the ten bits, five are the exponent and five the rest.
 const REST: u32 = 5;
 
-/// Nothing counts: two zeros.
+/// Two zeros if no call counts.
 pub(super) fn pack(ring: Option<&Ring>) -> Pair {
     let Some(ring) = ring.filter(|ring| ring.used() > 0) else { return [0, 0] };
     let (latest, eighths) = ring.eighths();
@@ -24,7 +24,7 @@ pub(super) fn pack(ring: Option<&Ring>) -> Pair {
     [(both >> 64) as u64, both as u64]
 }
 
-/// None: nothing counts.
+/// `None` if no call counts.
 pub(super) fn unpack([high, low]: Pair, span: Span) -> Option<Ring> {
     if high == 0 && low == 0 {
         return None;
@@ -38,7 +38,7 @@ pub(super) fn unpack([high, low]: Pair, span: Span) -> Option<Ring> {
     Some(Ring::of_eighths(span, latest, eighths))
 }
 
-/// In ten bits: exact below 64, then rounded up by a 32nd at most.
+/// Rounds up to ten bits: exact below 64, above by a 32nd at most.
 fn up(calls: u64) -> u64 {
     let calls = calls.min(u64::from(u32::MAX));
     let mut exponent = 0;

@@ -1,19 +1,19 @@
-//! The calls of the last window, in slots of a 63rd of it. Each slot has the time of its last call, and
-//! all its calls count until a window after that: so a call counts for at least a window, and for a
-//! 63rd of it more at most. What does not share a slot counts exactly.
+//! The calls of the last window, in slots of a 63rd of it. Each slot has the time of its last call,
+//! and all its calls count until a window after that: a call counts for at least a window, and for
+//! at most a 63rd longer. Calls that share no slot count exactly.
 
 use super::SECOND;
 
-/// So many slots there are: those of a window, and the one that it begins in.
+/// The number of slots: those of a window, and the one that it begins in.
 const SLOTS: usize = 64;
 
-/// A century: longer windows are not told apart, and sums of times stay in range.
+/// A century: longer windows are treated as this long, so that sums of times stay in range.
 const LONGEST: i64 = 100 * 365 * 86_400 * SECOND;
 
-/// Calls may come here so much later than they read the clock.
+/// How much later than it read the clock a call may arrive here.
 const LATE: i64 = SECOND;
 
-/// The length of a window and of a slot of it, in nanoseconds.
+/// The length of a window and of its slots, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     window: i64,
@@ -29,7 +29,7 @@ impl Span {
         Self { window, slot: window / slots + i64::from(window % slots != 0) }
     }
 
-    /// The number of the slot that a time is in.
+    /// The number of the slot that contains a time.
     fn number(self, at: i64) -> i64 {
         at.div_euclid(self.slot)
     }
@@ -38,12 +38,12 @@ impl Span {
         number.saturating_mul(self.slot)
     }
 
-    /// The last moment of a slot.
+    /// The last nanosecond of a slot.
     fn last(self, number: i64) -> i64 {
         self.start(number.saturating_add(1)).saturating_sub(1)
     }
 
-    /// A slot has at most `u32::MAX` of them.
+    /// The unit of times within a slot, of which a slot has at most `u32::MAX`.
     fn unit(self) -> i64 {
         (self.slot >> 32) + 1
     }
@@ -64,7 +64,7 @@ pub(crate) struct Taken(i64);
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     calls: u32,
-    /// The time of the last call, in units behind the start of the slot, rounded up.
+    /// The time of the last call, in units after the start of the slot, rounded up.
     last: u32,
 }
 
@@ -72,11 +72,11 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Ring {
     span: Span,
-    /// The slot of the newest call; a slot is at the remainder of its number.
+    /// The number of the newest slot; slots are stored at the remainder of their number.
     newest: i64,
-    /// No slot before it has calls that count.
+    /// No slot before this one has calls that count.
     oldest: i64,
-    /// The latest time that was seen. Time does not go back here.
+    /// The latest time seen. Time never goes back here.
     latest: i64,
     used: u64,
     slots: [Slot; SLOTS],
@@ -89,12 +89,12 @@ impl Ring {
         Self { span, newest, oldest: newest, latest: now, used: 0, slots }
     }
 
-    /// Calls that count.
+    /// The number of calls that count.
     pub(super) fn used(&self) -> u64 {
         self.used
     }
 
-    /// Takes it to this time; the time that it is there. A clock that was put back takes the calls
+    /// Advances to this time and returns the ring's time. If the clock was set back the calls move
     /// with it: they count for as long as they would have.
     pub(super) fn turn_to(&mut self, now: i64) -> i64 {
         if now.saturating_add(LATE) < self.latest {
@@ -122,7 +122,7 @@ impl Ring {
         self.latest = now;
     }
 
-    /// Counts a call at the time that [`Ring::turn_to`] gave. None: the slot can count no more.
+    /// Counts a call at the time that [`Ring::turn_to`] returned. `None` if the slot is full.
     pub(super) fn add(&mut self, now: i64) -> Option<Taken> {
         let number = self.newest;
         let behind = now.saturating_sub(self.span.start(number));
@@ -134,7 +134,7 @@ impl Ring {
         Some(Taken(number))
     }
 
-    /// Counts a call less.
+    /// Removes a call.
     pub(super) fn remove(&mut self, Taken(number): Taken) {
         if self.calls(number) > 0 {
             self.slot(number).calls -= 1;
@@ -142,7 +142,7 @@ impl Ring {
         }
     }
 
-    /// Nanoseconds until so many calls more do not count.
+    /// Nanoseconds until this many more calls no longer count.
     pub(super) fn wait_for(&self, calls: u64, now: i64) -> i64 {
         let mut freed = 0_u64;
         let enough = (self.oldest..=self.newest).find(|number| {
@@ -152,13 +152,13 @@ impl Ring {
         enough.map_or(0, |number| self.end_of(number).saturating_sub(now).max(0))
     }
 
-    /// Whether none of its calls counts then.
+    /// Whether none of its calls counts at this time.
     pub(super) fn is_over(&self, now: i64) -> bool {
         let mut numbers = self.oldest..=self.newest;
         numbers.all(|number| self.calls(number) == 0 || self.end_of(number) <= now)
     }
 
-    /// Calls of a slot.
+    /// The calls of a slot.
     fn calls(&self, number: i64) -> u32 {
         let there = (self.oldest..=self.newest).contains(&number);
         self.slots.get(index(number)).filter(|_| there).map_or(0, |slot| slot.calls)
@@ -169,7 +169,7 @@ impl Ring {
         &mut self.slots[index(number)]
     }
 
-    /// The time from which on the calls of a slot do not count.
+    /// The time from which on the calls of a slot no longer count.
     fn end_of(&self, number: i64) -> i64 {
         let last = self.slots.get(index(number)).map_or(0, |slot| slot.last);
         let last = self.span.start(number).saturating_add(self.span.time(last));
@@ -186,7 +186,7 @@ impl Ring {
         (self.latest, eighths)
     }
 
-    /// The calls of each eighth, as if they had all come in the last moment of it.
+    /// A ring with the calls of each eighth, placed at its last moment.
     pub(super) fn of_eighths(span: Span, latest: i64, eighths: [u64; 8]) -> Self {
         let mut ring = Self::new(span, latest);
         ring.oldest = ring.newest - SLOTS as i64 + 1;

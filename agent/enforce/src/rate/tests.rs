@@ -1,4 +1,4 @@
-//! Claims about rates, on a clock of the test's.
+//! Tests of rates, on a simulated clock.
 
 use std::sync::Arc;
 
@@ -109,13 +109,13 @@ fn an_idle_rate_holds_nothing() {
     assert!(std::mem::size_of::<Ring>() <= 600, "{}", std::mem::size_of::<Ring>());
 }
 
-/// Restarts with what is kept: the numbers alone.
+/// Restarts with only the stored numbers.
 fn restarted(count: &Count, window: u64) -> Count {
     let pair = packed::pack(count.ring().as_deref());
     Count::kept((Kept::default(), pair), window)
 }
 
-/// Steps between calls: bursts, a crowd, and pauses of about a window.
+/// Delays between calls: bursts, a crowd, and pauses of about a window.
 fn steps(window: u64) -> impl Strategy<Value = Vec<i64>> {
     let window = window as i64 * SECOND;
     let step = prop_oneof![Just(0), 0..window / 100, 0..window / 8, window - 2..window + 2];

@@ -1,17 +1,18 @@
-//! Counters by name, as the ledger keeps them. The name holds all that a price needs, so that a
-//! counter can be reported after a restart, even when the subscription and the plan have been deleted.
+//! Names of counters in the ledger. A name has everything that pricing needs, so that a counter can
+//! be reported after a restart, even if the subscription and the plan have been deleted.
 //!
-//! Ledgers have room for 190 bytes, and eight UUIDs as text are longer: a UUID is written in 22 letters.
+//! Ledgers have space for 190 bytes, and eight UUIDs as text are longer: a UUID is written in 22
+//! letters.
 
 use std::sync::Arc;
 
 use super::{HOUR_MS, Key};
 use crate::terms::Terms;
 
-/// What the names of counters begin with.
+/// The prefix of counters' names.
 const NAMED: &str = "calls2";
 
-/// The same of a former release, which knew publish, subscription and consumer.
+/// The prefix in a former release, whose names had publish, subscription and consumer.
 const FORMER: &str = "calls";
 
 /// The name of a counter. One that a former release began keeps its name, so that it has one place.
@@ -39,7 +40,7 @@ pub(super) fn write(key: &Key) -> String {
     )
 }
 
-/// The counter of a name; None: it is the name of something else.
+/// The counter of a name; `None` if it is the name of something else.
 pub(super) fn read(name: &str) -> Option<Key> {
     let mut parts = name.split('\t');
     let kind = parts.next()?;
@@ -79,10 +80,10 @@ const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 /// Letters of a UUID, six bits each.
 const LENGTH: usize = 22;
 
-/// Before an id that is no UUID and could be taken for the letters of one.
+/// Precedes an id that is no UUID but could be mistaken for the letters of one.
 const VERBATIM: char = '=';
 
-/// A UUID in 22 letters; any other id as it is.
+/// Encodes a UUID in 22 letters; any other id unchanged.
 fn short(id: &str) -> String {
     match number(id) {
         Some(number) => {
@@ -97,7 +98,7 @@ fn short(id: &str) -> String {
     }
 }
 
-/// The number of a UUID in its one usual spelling.
+/// The number of a UUID in canonical form.
 fn number(id: &str) -> Option<u128> {
     let digits: String = id.chars().filter(|c| *c != '-').collect();
     let number = u128::from_str_radix(&digits, 16).ok()?;
@@ -111,7 +112,7 @@ fn uuid(number: u128) -> String {
     parts.join("-")
 }
 
-/// The id that [`short`] made this of.
+/// Decodes an id that [`short`] encoded.
 fn long(text: &str) -> Arc<str> {
     if let Some(id) = text.strip_prefix(VERBATIM) {
         return id.into();
@@ -119,7 +120,7 @@ fn long(text: &str) -> Arc<str> {
     let value = |letter: &u8| LETTERS.iter().position(|known| known == letter);
     let values: Option<Vec<usize>> = text.as_bytes().iter().map(value).collect();
     match values {
-        // The first letter of 22 has but two bits left of 128.
+        // The first of 22 letters has only two of the 128 bits.
         Some(values)
             if values.len() == LENGTH && values.first().is_some_and(|first| *first < 4) =>
         {

@@ -1,4 +1,4 @@
-//! Who passes, and what the others are told.
+//! Which calls pass, and how the others are refused.
 
 use super::*;
 use pb::publish::AuthMode;

@@ -1,4 +1,4 @@
-//! What is kept outlives the engine, without a goodbye.
+//! Stored counts survive the engine, even without a shutdown.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -142,7 +142,7 @@ fn what_is_over_can_be_forgotten_and_nothing_else() {
     december.sort();
     assert_eq!(december, ["3600s", "day/consumer", "month"]);
     assert!(!is_over("calls\tp\ts\tc\t0", [1, 0], after(0)));
-    // As a former release kept a rate: the time at which it is full again.
+    // As a former release stored a rate: the time at which it is full again.
     let full_again = start().timestamp_nanos_opt().unwrap() as u64;
     assert!(is_over("used\t60s\towner\t", [full_again, 0], start()));
     assert!(!is_over("used\t60s\towner\t", [full_again + 1, 0], start()));

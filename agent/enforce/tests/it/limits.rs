@@ -1,4 +1,4 @@
-//! How often who may pass.
+//! How many calls pass.
 
 use super::*;
 use pb::limit::{OnExceed, Scope, Window};
@@ -31,7 +31,8 @@ fn rated(requests: u64, window_seconds: u64) -> pb::Publish {
     pb::Publish { api_services: vec![service], policies, ..publish() }
 }
 
-/// The most that pass in any window of so many milliseconds when somebody asks every millisecond.
+/// The most that pass in any window of this many milliseconds when there is a call every
+/// millisecond.
 fn most_in_a_window(engine: &Engine, asked_ms: i64, window_ms: usize) -> usize {
     let at = |ms| start() + TimeDelta::milliseconds(ms);
     let passed: Vec<bool> = (0..asked_ms).map(|ms| passes(engine, at(ms))).collect();
@@ -55,7 +56,7 @@ fn an_edited_rate_of_a_route_goes_on_with_the_calls_of_the_window() {
     assert_eq!((0..9).filter(|_| passes(&engine, start())).count(), 3);
     engine.put_publish(PublishAccess::from(&rated(5, 60)));
     assert_eq!((0..9).filter(|_| passes(&engine, start())).count(), 2);
-    // Routes that name no rules are judged by all: by the tightest of the rates that are one.
+    // All rules apply to routes that name none: of rates that share a count, the tightest one.
     let [wanted, former] = [6, 5].map(|requests| PublishAccess::from(&rated(requests, 60)));
     engine.put_rules(wanted.clone(), [former]);
     assert!(!passes(&engine, start()));
@@ -159,7 +160,7 @@ fn going_to_and_fro_between_two_plans_gains_nothing() {
         passed += (0..60).filter(|_| passes(&engine, start())).count();
     }
     assert_eq!(passed, 50);
-    // The rates alone: what is used of one is used of the other.
+    // Rates share a count, too.
     let engine = self::engine();
     let (mut passed, rates) = (0, [100, 101]);
     for round in 0..6 {
@@ -235,7 +236,7 @@ fn routes_have_their_own_rate_or_share_their_services() {
     assert!(passes("unknown"), "a route without a rate");
 }
 
-/// As the present control plane sends it; the test above is the former form.
+/// As the current control plane sends it; the test above has the former form.
 #[test]
 fn a_policy_has_one_count_over_the_routes_that_name_it() {
     let rate = |id: &str, requests| pb::Policy {
@@ -245,7 +246,7 @@ fn a_policy_has_one_count_over_the_routes_that_name_it() {
     let route = |id: &str, policy_indexes: &[u32]| pb::Route {
         id: id.into(),
         policy_indexes: policy_indexes.to_vec(),
-        // What a former agent would go by.
+        // What a former agent would use.
         policies: vec![rate("former", 100)],
         ..Default::default()
     };
@@ -260,7 +261,7 @@ fn a_policy_has_one_count_over_the_routes_that_name_it() {
     assert!(!passes("a") && !passes("b"), "two calls of both");
     assert!(passes("own") && !passes("own"), "its own count");
     assert!((0..10).all(|_| passes("free")));
-    // Another place in the list is the same policy.
+    // At another index it is the same policy.
     let mut next = pb::Publish { revision: 2, ..publish.clone() };
     next.policies.reverse();
     for (route, place) in next.api_services[0].routes.iter_mut().zip([1, 1, 0]) {

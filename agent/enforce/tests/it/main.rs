@@ -1,4 +1,4 @@
-//! Claims about decisions, as a door sees them.
+//! Tests of decisions, as the ext_authz service uses the engine.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod decisions;

@@ -1,4 +1,4 @@
-//! The second phase: what was taken for a call is given back when it is over, however it ends.
+//! The second phase: what was taken for a call is released when it is over, however it ends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use imp_enforce::{OnFinish, Outcome, Permit};
 
-/// A limit of calls at the same time that also counts bytes, as a policy would be.
+/// A limit of concurrent calls that also counts bytes, as a policy would.
 #[derive(Clone, Debug, Default)]
 struct Concurrency {
     now: Arc<AtomicU64>,
@@ -43,7 +43,7 @@ fn a_place_is_free_again_when_the_call_is_over_and_its_bytes_count() {
     assert!(limit.admit(&engine, 2).is_none(), "two at the same time");
     first.finish(200, 1_500, Duration::from_millis(3));
     let third = limit.admit(&engine, 2).unwrap();
-    // Nobody said how these ended.
+    // Their outcome was not reported.
     drop(second);
     drop(third);
     assert_eq!(limit.now.load(Ordering::Acquire), 0);

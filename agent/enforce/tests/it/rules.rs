@@ -49,7 +49,8 @@ fn rules_that_nobody_knows_are_judged_by_all_that_are_known() {
     assert_eq!(passes_by(&engine, &open.digest(), Some(KEY)), Err(403));
 }
 
-/// Another agent's Envoy may have refused the revision that opens the publish, and runs the former one.
+/// Another agent's Envoy may have rejected the revision that opens the publish, and still run the
+/// former one.
 #[test]
 fn a_route_that_asks_for_a_key_is_never_open_however_long_its_rules_are_forgotten() {
     let (keyed, open) = (access(AuthMode::ApiKey), access(AuthMode::None));
@@ -105,10 +106,10 @@ fn a_rate_that_two_rules_have_in_common_is_one_count() {
     assert_eq!(passes_by(&engine, &rated(4).digest(), Some(KEY)), Ok(()));
     assert_eq!(passes_by(&engine, &other.digest(), None), Err(429));
     assert_eq!(passes_by(&engine, &rated(4).digest(), Some(KEY)), Err(429));
-    // The former rules go, and the count stays.
+    // The former rules are dropped, and the count stays.
     engine.put_publish(other.clone());
     assert_eq!(passes_by(&engine, &other.digest(), None), Err(429));
-    // Another amount goes on with the calls of the window.
+    // Another amount continues the window's count.
     engine.put_rules(rated(5), [other.clone()]);
     assert_eq!(passes_by(&engine, &rated(5).digest(), Some(KEY)), Ok(()));
     assert_eq!(passes_by(&engine, &rated(5).digest(), Some(KEY)), Err(429));
@@ -124,7 +125,7 @@ fn so_many_former_rules_are_held_and_no_more() {
     for requests in [1, most] {
         assert_eq!(passes_by(&engine, &rated(requests).digest(), None), Err(401));
     }
-    // What is not held is judged by all that is.
+    // All known rules apply to unknown digests.
     assert_eq!(passes_by(&engine, &rated(most + 1).digest(), None), Err(401));
 }
 

@@ -1,4 +1,4 @@
-//! What is counted, and that it survives.
+//! What is counted, and that counts survive.
 
 use super::*;
 use imp_enforce::{Counter, Snapshot};
@@ -47,7 +47,7 @@ fn a_change_of_plan_inside_an_hour_makes_two_counters() {
     assert!(passes(&engine, after(1)));
     entitle(&engine, &pb::Entitlement { plan_version: 4, ..entitlement() });
     assert!(passes(&engine, after(2)) && passes(&engine, after(3)));
-    // What changes nothing of the terms counts on.
+    // A change that keeps the terms continues the counter.
     entitle(&engine, &pb::Entitlement { plan_version: 4, reason: "r".into(), ..entitlement() });
     assert!(passes(&engine, after(4)));
     let mut counters = engine.usage_changed_since(0).1;

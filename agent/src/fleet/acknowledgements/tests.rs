@@ -1,4 +1,4 @@
-//! Claims about what answers about resources mean for publishes.
+//! What answers about resources mean for publishes.
 
 use imp_translate::xds::SCOPE;
 
@@ -15,7 +15,7 @@ fn needs(revision: u64) -> Option<(u64, Needs)> {
     Some((revision, vec![need(CLUSTER, "c"), need(SCOPE, "g/h")]))
 }
 
-/// Of the only publish.
+/// The outcomes of the only publish.
 fn said(acks: &mut Acknowledgements) -> Vec<(u64, StreamId, Verdict)> {
     let outcomes = acks.outcomes().into_iter();
     outcomes.map(|outcome| (outcome.revision, outcome.target, outcome.verdict)).collect()

@@ -1,4 +1,4 @@
-//! Claims about former rules.
+//! Tests of former rules.
 
 use imp_enforce::{AuthMode, Call, Presented};
 use imp_proto::config as pb;
@@ -74,7 +74,7 @@ async fn former_rules_go_from_engine_and_disk_once_every_envoy_runs_others() {
         let call = Call {
             publish_id: "p",
             route_id: "r",
-            // Judged by all rules that are held.
+            // All known rules apply.
             access: "",
             gateway_id: None,
             credential: Presented::None,

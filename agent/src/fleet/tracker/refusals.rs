@@ -1,4 +1,4 @@
-//! Publishes whose wanted revision was refused: by whom, and who has yet to judge them.
+//! Publishes whose wanted revision was rejected, and which targets have yet to judge it.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,12 @@ use super::Tracker;
 use super::target::TargetId;
 use super::track::{Refusal, Track};
 
-/// Targets that are remembered to have refused a publish.
+/// The most targets that are remembered for one rejection.
 const MARKS: usize = 64;
 
 impl Tracker {
-    /// The wanted revision of a publish was refused; it fell back, or out. `by`: marks of targets.
+    /// Records that the wanted revision of a publish was rejected and replaced by the previous one
+    /// or nothing. `by` are marks of targets.
     pub fn refuse(&mut self, id: &str, revision: u64, error: pb::PublishError, by: &[String]) {
         let Some(track) = self.publishes.get_mut(id).filter(|t| t.revision == revision) else {
             return;
@@ -23,7 +24,7 @@ impl Tracker {
         self.touched.insert(id.to_owned());
     }
 
-    /// A refusal is taken back: the revision is tried again.
+    /// Withdraws a rejection, because the revision is tried again.
     pub fn withdraw(&mut self, id: &str) {
         self.refusals.remove(id);
         if let Some(track) = self.publishes.get_mut(id) {
@@ -32,7 +33,7 @@ impl Tracker {
         }
     }
 
-    /// Refused publishes that a target should judge which has come and did not refuse them.
+    /// The rejected publishes that a newly connected target did not reject and should judge.
     pub fn unheard_by(&self, target: TargetId) -> Vec<String> {
         let Some(target) = self.targets.get(&target) else { return Vec::new() };
         let mark = target.mark();
@@ -42,7 +43,7 @@ impl Tracker {
         self.refused_where(unheard)
     }
 
-    /// Refused publishes that none of the present targets refused, if there are any.
+    /// The rejected publishes that none of the connected targets rejected, if there are targets.
     pub fn refused_by_nobody(&self) -> Vec<String> {
         let nobody = |track: &Track, refusal: &Refusal| {
             let serving = self.targets.values().filter(|target| target.serves(&track.gateway));

@@ -1,32 +1,31 @@
-//! One place where publishes are served: a connected Envoy.
+//! A target serves publishes: a connected Envoy.
 
 use std::time::Duration;
 
-/// Tells one connection of a target from another.
+/// Identifies a target's connection.
 pub type TargetId = u64;
 
-/// What takes or refuses revisions.
+/// A target, which accepts or rejects revisions.
 #[derive(Debug)]
 pub struct Target {
-    /// `node.id`.
     pub id: String,
-    /// The gateway that it serves; None: all of them.
+    /// The gateway that it serves; `None` for all.
     pub gateway: Option<String>,
-    /// Of Envoy.
+    /// Envoy's version.
     pub version: String,
     /// Unix milliseconds.
     pub connected_at_ms: i64,
-    /// When it came and when it last said something, on the tracker's clock.
+    /// When it connected and when it last answered, on the tracker's clock.
     pub(super) came: Duration,
     pub(super) heard: Duration,
 }
 
-/// An Envoy that is there answers in milliseconds, and one that takes in 10,000 hosts says something
-/// all the time. One that says nothing for so long is waited for no longer.
+/// A responsive Envoy answers within milliseconds, and one that takes in 10,000 hosts answers
+/// continuously. An Envoy that is silent for this long is not waited for.
 pub(super) const ANSWER: Duration = Duration::from_secs(15);
 
 impl Target {
-    /// One that has said nothing yet.
+    /// A target without an answer yet.
     pub fn new(id: &str, gateway: Option<String>, version: &str, connected_at_ms: i64) -> Self {
         let (id, version) = (id.to_owned(), version.to_owned());
         let (came, heard) = (Duration::ZERO, Duration::ZERO);
@@ -38,12 +37,13 @@ impl Target {
         self.gateway.as_deref().is_none_or(|own| own == gateway)
     }
 
-    /// Names it over its connections. Another version of Envoy may think otherwise.
+    /// Identifies it across connections. Includes the version, because another version of Envoy may
+    /// decide differently.
     pub fn mark(&self) -> String {
         format!("{} {}", self.id, self.version)
     }
 
-    /// It was given enough time for an answer about what has been wanted since then.
+    /// Whether it had enough time to answer about what has been wanted since then.
     pub(super) fn is_silent(&self, wanted: Duration, now: Duration) -> bool {
         let asked = self.came.max(wanted);
         let over = |since: Duration, limit| now.saturating_sub(since) >= limit;

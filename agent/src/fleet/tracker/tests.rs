@@ -1,4 +1,4 @@
-//! Claims about statuses.
+//! Tests of statuses.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn refusal(words: &str) -> Verdict {
     Verdict::Refused(Box::new(error(words)))
 }
 
-/// Publish "p" of gateway "g", wanted at this revision.
+/// Wants this revision of publish "p" on gateway "g".
 fn want(tracker: &mut Tracker, revision: u64) {
     tracker.want("p", "g", revision);
     tracker.render("p", Some(revision));
@@ -182,7 +182,7 @@ fn who_says_nothing_is_behind_and_holds_nothing_up_after_a_while() {
     assert_eq!((status(&mut tracker), silent(&tracker)), ((2, 1, [1, 0, 1]), 0));
     tracker.tick(at(115));
     assert_eq!((status(&mut tracker), silent(&tracker)), ((2, 2, [1, 0, 1]), 1));
-    // A busy client is waited for longer, but within a bound.
+    // A busy client gets more time, within a bound.
     tracker.open(3, node("busy", None));
     want(&mut tracker, 3);
     take(&mut tracker, 1, 3);
@@ -232,7 +232,7 @@ fn a_refusal_stands_for_those_that_said_it() {
     assert!(tracker.unheard_by(4).is_empty());
 }
 
-/// The same, computed from all that was ever said.
+/// The reference model, computed from all events.
 #[derive(Default)]
 struct Model {
     targets: BTreeMap<TargetId, Option<&'static str>>,
@@ -242,7 +242,7 @@ struct Model {
 }
 
 impl Model {
-    /// acked, nacked, behind; sum of them is the number of targets that serve the publish.
+    /// acked, nacked, behind; their sum is the number of targets that serve the publish.
     fn counts(&self, publish: &str) -> [u32; 3] {
         let (gateway, _, rendered) = self.publishes[publish];
         let mut counts = [0; 3];
@@ -262,8 +262,8 @@ impl Model {
     }
 }
 
-/// Whatever happens in whatever order, the statuses are those of a model that looks at everything, and
-/// a listener that hears each change knows them all.
+/// For any sequence of events, the statuses equal those of a model that looks at everything, and a
+/// listener that receives each change knows them all.
 #[test]
 fn statuses_follow_from_what_was_said_in_any_order() {
     use rand::rngs::StdRng;

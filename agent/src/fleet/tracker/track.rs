@@ -1,4 +1,4 @@
-//! What is known of one publish, and the status that follows from it.
+//! The state of one publish, and the status that follows from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use super::target::{Target, TargetId};
 #[derive(Debug, Default)]
 pub(super) struct Track {
     pub(super) gateway: String,
-    /// What is wanted.
+    /// The wanted revision.
     pub(super) revision: u64,
-    /// When it began to be.
+    /// Since when it is wanted.
     pub(super) since: Duration,
-    /// The revision that targets are given, and what each of them made of it.
+    /// The revision that targets are sent, and their verdicts about it.
     pub(super) rendered: Option<u64>,
     pub(super) said: BTreeMap<TargetId, Said>,
     pub(super) acked_revision: u64,
-    /// Targets refused `revision`.
+    /// The rejection of `revision` by targets.
     pub(super) refused: Option<Refusal>,
-    /// The agent refused a revision that came after this one.
+    /// A later revision that the agent itself rejected.
     pub(super) rejected: Option<(u64, pb::PublishError)>,
-    /// It is not served at all of its hosts.
+    /// Why it is not served at all of its hosts.
     pub(super) misplaced: Option<pb::PublishError>,
     pub(super) status: pb::PublishStatus,
 }
 
-/// What a target said about the rendered revision.
+/// A target's verdict about the rendered revision.
 #[derive(Debug, PartialEq)]
 pub(super) enum Said {
     Accepted,
@@ -37,17 +37,17 @@ pub(super) enum Said {
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) error: pb::PublishError,
-    /// Marks of targets; they stay over a reconnect.
+    /// Marks of targets, which survive a reconnect.
     pub(super) by: BTreeSet<String>,
 }
 
-/// What targets make of the revision that is rendered.
+/// The targets' verdicts about the rendered revision, counted.
 #[derive(Debug, Default)]
 pub(super) struct Count {
     pub(super) acked: u32,
     pub(super) nacked: u32,
     pub(super) behind: u32,
-    /// Of those behind.
+    /// How many of those behind are silent.
     pub(super) silent: u32,
     error: Option<pb::PublishError>,
 }
@@ -71,8 +71,8 @@ impl Track {
         count
     }
 
-    /// A target that is only catching up takes nothing back; what is rendered no longer does. One that
-    /// refuses what another took, or that says nothing, holds nothing up.
+    /// Raises the acknowledged revision. A target that is only catching up does not lower it. One
+    /// that rejects what another accepted, or is silent, does not hold it up.
     pub(super) fn latch(&mut self, count: &Count) {
         match self.rendered {
             Some(revision) if count.acked > 0 && count.behind <= count.silent => {
@@ -99,7 +99,7 @@ impl Track {
             nodes_silent: count.silent,
             error: count.error,
         };
-        // The counts above are about what serves instead.
+        // The counts above are about the revision that serves instead.
         if let Some(refusal) = &self.refused {
             let of_gateway = targets.values().filter(|target| target.serves(&self.gateway));
             let (by, others): (Vec<_>, Vec<_>) =

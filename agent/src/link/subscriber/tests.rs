@@ -18,7 +18,7 @@ fn name(of: ResourceType) -> &'static str {
     }
 }
 
-/// The only resource of a type; with all of them, a call with [`KEY`] is let through.
+/// The only resource of a type; with all of them, a call with [`KEY`] is allowed.
 fn only(of: ResourceType) -> Resource {
     let id = name(of).to_owned();
     let wire = match of {
@@ -66,7 +66,7 @@ fn only(of: ResourceType) -> Resource {
     Resource::new(name(of), imp_proto::content_version(&wire), wire.into())
 }
 
-/// An agent on a state directory, as `app.rs` puts it together.
+/// An agent on a state directory, assembled as in `app.rs`.
 struct Life {
     engine: Engine,
     fleet: Fleet,
@@ -93,7 +93,7 @@ impl Life {
         assert_eq!(self.held_resources.apply(update).0, []);
     }
 
-    /// Whether what the resource is for comes about.
+    /// Whether the resource takes effect.
     fn acts(&self, of: ResourceType) -> bool {
         let call = Call {
             publish_id: name(ResourceType::Publish),

@@ -1,4 +1,4 @@
-//! The settings of a backend, from the wire.
+//! Parses the settings of a backend.
 
 use imp_grammar::pem;
 use imp_proto::config as pb;
@@ -45,7 +45,7 @@ fn out_of_range(field: &str, number: u32) -> ParseError {
     ParseError::new(field, Fault::OutOfRange(number.into()))
 }
 
-/// 0 stands for the default.
+/// A number; 0 stands for the default.
 fn number(field: &str, said: u32, default: u32, most: u32) -> Result<u32, ParseError> {
     grammar::milliseconds(said, default, most).map_err(|fault| ParseError::new(field, fault))
 }
@@ -64,7 +64,8 @@ fn parse_ejection(message: &pb::OutlierDetection) -> Result<Option<Ejection>, Pa
     Ok((!message.disabled).then_some(ejection))
 }
 
-/// Whatever a name has become, Envoy would connect to it for a check, and no rule of ours would see it.
+/// Refuses names: Envoy would connect for a check to whatever address a name has by then, and no
+/// rule of ours would see it.
 fn parse_health_check(
     message: &pb::HealthCheck,
     endpoints: &[Endpoint],

@@ -1,8 +1,8 @@
-//! Where a message is wrong.
+//! Parse errors with their position.
 
 use super::grammar::Fault;
 
-/// Why a message was refused: where, and what is wrong there.
+/// The reason why a message was refused, and the field at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {fault}")]
 pub struct ParseError {
@@ -17,14 +17,14 @@ impl ParseError {
         Self { field: field.into(), fault }
     }
 
-    /// Puts a step in front of the path.
+    /// Prepends a step to the path.
     pub(super) fn within(mut self, step: impl std::fmt::Display) -> Self {
         self.field = format!("{step}/{}", self.field);
         self
     }
 }
 
-/// Each of a list, or where the first fault is.
+/// Parses each item of a list; returns the first fault with its index.
 pub(super) fn each<T>(
     list: &str,
     texts: &[String],

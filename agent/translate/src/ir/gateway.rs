@@ -1,4 +1,4 @@
-//! Gateways from the wire.
+//! Parses gateways.
 
 use std::collections::HashSet;
 

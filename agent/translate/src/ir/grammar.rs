@@ -4,26 +4,26 @@ use imp_grammar::hosts::{self, EndpointHost};
 use imp_grammar::path::PathFault;
 use imp_grammar::{caps, headers, regexes};
 
-/// What can be wrong with a value.
+/// A fault of a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Nothing there.
+    /// A required value is missing.
     #[error("missing")]
     Missing,
-    /// Twice where once is allowed.
+    /// A duplicate of a unique value.
     #[error("'{0}' is there twice")]
     Duplicate(String),
-    /// A reference to nothing.
+    /// A reference to a missing backend.
     #[error("no backend '{0}' in this service")]
     UnknownBackend(String),
-    /// A reference to nothing.
+    /// A reference to a missing policy.
     #[error("no policy at place {0} of this publish")]
     UnknownPolicy(u32),
-    /// A number beyond its limits.
+    /// A number out of range.
     #[error("{0} is out of range")]
     OutOfRange(u64),
-    /// Valid, and not for this agent.
+    /// Valid, but not supported by this agent.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
     /// Not an id.
@@ -38,10 +38,10 @@ pub enum Fault {
     /// Not a path that is routed.
     #[error("'{0}' is no path: {1}")]
     Route(String, PathFault),
-    /// Not a regular expression, or one that costs too much.
+    /// Not a regular expression, or too expensive.
     #[error("'{0}' is no regular expression that is accepted: {1}")]
     Regex(String, String),
-    /// More than there may be of something.
+    /// More items than allowed.
     #[error("{0}")]
     Exceeded(String),
     /// Not a method.
@@ -67,7 +67,7 @@ pub enum Fault {
     Host(String),
 }
 
-/// Ids become parts of resource names, which are split at '/' again.
+/// Parses an id. Ids become parts of resource names, which are split at '/' again.
 pub(super) fn id(text: &str) -> Result<String, Fault> {
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if (1..=64).contains(&text.len()) && plain {
@@ -76,7 +76,7 @@ pub(super) fn id(text: &str) -> Result<String, Fault> {
     Err(Fault::Id(short(text)))
 }
 
-/// In the one spelling that the API stores.
+/// Parses a hostname in canonical form, as the API stores it.
 pub(super) fn hostname(text: &str) -> Result<String, Fault> {
     match hosts::is_canonical(text) {
         true => Ok(text.to_owned()),
@@ -84,7 +84,8 @@ pub(super) fn hostname(text: &str) -> Result<String, Fault> {
     }
 }
 
-/// Begins with '/', needs no escaping, and is what Envoy's path normalisation would leave alone.
+/// Parses a path: begins with '/', needs no escaping, and is unchanged by Envoy's path
+/// normalisation.
 pub(super) fn path(text: &str) -> Result<String, Fault> {
     let fault = || Fault::Path(short(text));
     let rest = text.strip_prefix('/').ok_or_else(fault)?;
@@ -99,7 +100,7 @@ pub(super) fn path(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// "/" or a path without a trailing slash.
+/// Parses "/" or a path without a trailing slash.
 pub(super) fn base_path(text: &str) -> Result<String, Fault> {
     match text {
         "" | "/" => Ok("/".to_owned()),
@@ -108,7 +109,7 @@ pub(super) fn base_path(text: &str) -> Result<String, Fault> {
     }
 }
 
-/// What a call may upgrade to.
+/// Parses a protocol that calls may upgrade to.
 pub(super) fn upgrade(text: &str) -> Result<String, Fault> {
     match headers::is_upgrade(text) {
         true => Ok(text.to_owned()),
@@ -116,7 +117,7 @@ pub(super) fn upgrade(text: &str) -> Result<String, Fault> {
     }
 }
 
-/// The API judges by the same function; on the rest Envoy has the last word.
+/// Parses an expression. The API uses the same function; beyond that Envoy decides.
 pub(super) fn regex(text: &str) -> Result<String, Fault> {
     match regexes::check(text) {
         Ok(()) => Ok(text.to_owned()),
@@ -124,7 +125,7 @@ pub(super) fn regex(text: &str) -> Result<String, Fault> {
     }
 }
 
-/// What stands in a message about it.
+/// Truncates a value for an error message.
 pub(super) fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
@@ -139,7 +140,7 @@ pub(super) fn method(text: &str) -> Result<String, Fault> {
     }
 }
 
-/// A token, in lower case.
+/// Parses a header name: a token, in lower case.
 pub(super) fn header_name(text: &str) -> Result<String, Fault> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^`|~".contains(&b);
     if !text.is_empty() && caps::HEADER_NAME_BYTES.admits(text.len()) && text.bytes().all(token) {
@@ -148,7 +149,7 @@ pub(super) fn header_name(text: &str) -> Result<String, Fault> {
     Err(Fault::HeaderName(short(text)))
 }
 
-/// A header name that a policy may write.
+/// Parses a header name that a policy may write.
 pub(super) fn writable_header(text: &str) -> Result<String, Fault> {
     let name = header_name(text)?;
     if headers::is_reserved(&name) {
@@ -157,7 +158,7 @@ pub(super) fn writable_header(text: &str) -> Result<String, Fault> {
     Ok(name)
 }
 
-/// Visible ASCII. A lone '%' would be a command to Envoy.
+/// Parses a header value: visible ASCII. A lone '%' would be a command to Envoy.
 pub(super) fn header_value(text: &str) -> Result<String, Fault> {
     let visible = text.bytes().all(|b| (0x20..0x7f).contains(&b) || b == b'\t');
     if !visible
@@ -169,7 +170,7 @@ pub(super) fn header_value(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// A value to match: any text without control characters.
+/// Parses a value to match: any text without control characters.
 pub(super) fn text(text: &str) -> Result<String, Fault> {
     if text.len() > 4096 || text.chars().any(char::is_control) {
         return Err(Fault::Text(short(text)));
@@ -177,7 +178,7 @@ pub(super) fn text(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// A name that is free text: of a listener or a query parameter.
+/// Parses a free-text name, of a listener or a query parameter.
 pub(super) fn name(name: &str) -> Result<String, Fault> {
     match name.len() {
         0 => Err(Fault::Missing),
@@ -186,12 +187,12 @@ pub(super) fn name(name: &str) -> Result<String, Fault> {
     }
 }
 
-/// An IP address (IPv6 with or without brackets) or a DNS name.
+/// Parses an IP address (IPv6 with or without brackets) or a DNS name.
 pub(super) fn host(text: &str) -> Result<EndpointHost, Fault> {
     hosts::endpoint(text).map_err(|_| Fault::Host(short(text)))
 }
 
-/// Why an enum's value stands for nothing: absent, or of a newer contract.
+/// The fault for an enum value that is unspecified or of a newer contract.
 pub(super) fn unknown(number: i32) -> Fault {
     if number == 0 {
         Fault::Missing
@@ -200,12 +201,12 @@ pub(super) fn unknown(number: i32) -> Fault {
     }
 }
 
-/// 1 to 65,535.
+/// Parses a port, 1 to 65,535.
 pub(super) fn port(number: u32) -> Result<u16, Fault> {
     hosts::port(number).ok_or(Fault::OutOfRange(number.into()))
 }
 
-/// At most `max`; 0 stands for `default`.
+/// Parses a duration of at most `max`; 0 stands for `default`.
 pub(super) fn milliseconds(number: u32, default: u32, max: u32) -> Result<u32, Fault> {
     match number {
         0 => Ok(default),

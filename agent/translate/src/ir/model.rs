@@ -1,4 +1,5 @@
-//! What a publish and a gateway are. Values cannot be malformed: only `parse` makes them.
+//! The types of publishes and gateways. Values are always well-formed, because only `parse` creates
+//! them.
 
 use std::sync::Arc;
 
@@ -8,10 +9,10 @@ use imp_grammar::path::Pattern;
 use super::policy::Policies;
 use super::settings::Settings;
 
-/// A gateway: where Envoy listens.
+/// A gateway: the listeners of Envoy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
-    /// Names its scopes and listeners.
+    /// Part of the names of its scopes and listeners.
     pub id: String,
     /// At least one; names and ports are distinct.
     pub listeners: Vec<Listener>,
@@ -19,29 +20,29 @@ pub struct Gateway {
     pub edge: Edge,
 }
 
-/// What a listener does to each call before it looks for a route. The default is what a gateway does
-/// that says nothing.
+/// What a listener does to each call before routing. The default is that of a gateway without
+/// settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edge {
-    /// What becomes of `%2F` in a path.
+    /// How `%2F` in a path is handled.
     pub escaped_slash: EscapedSlash,
-    /// Refuses headers with `_` in their names.
+    /// Whether headers with `_` in their names are refused.
     pub refuse_underscores: bool,
-    /// Refuses HTTP/1.0.
+    /// Whether HTTP/1.0 is refused.
     pub refuse_http10: bool,
-    /// Proxies in front that may say who calls.
+    /// The number of proxies in front that may report the caller's address.
     pub trusted_hops: u32,
 }
 
-/// What becomes of `%2F` in a path.
+/// How `%2F` in a path is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EscapedSlash {
-    /// The call is refused.
+    /// Refuse the call.
     #[default]
     Refuse,
-    /// It is a character of its segment.
+    /// Treat it as a character of its segment.
     Keep,
-    /// It is a slash, for the route and the upstream.
+    /// Decode it to a slash, for routing and for the upstream.
     Decode,
 }
 
@@ -52,26 +53,21 @@ pub struct Listener {
     pub name: String,
     /// Never 0.
     pub port: u16,
-    /// Only this host is served here; any when absent.
+    /// The only host served here; any when absent.
     pub hostname: Option<String>,
 }
 
 /// One revision of a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
-    /// Its id.
     pub id: String,
-    /// The gateway that it is on.
     pub gateway_id: String,
-    /// Its owner.
     pub tenant_id: String,
-    /// What it publishes.
     pub product_id: String,
-    /// Where: `prod`, `test`.
+    /// The environment: `prod`, `test`.
     pub environment: String,
-    /// How callers prove who they are. Not xDS' matter: the agent decides.
+    /// How callers authenticate. Not used for xDS: the agent decides.
     pub auth_mode: AuthMode,
-    /// Which revision.
     pub revision: u64,
     /// Exact, canonical and distinct; at least one.
     pub hostnames: Vec<String>,
@@ -79,52 +75,51 @@ pub struct Publish {
     pub base_path: String,
     /// Answers 503 to everyone.
     pub suspended: bool,
-    /// Names the access rules that its calls are judged by; empty: by all that the engine knows of the
-    /// publish. The rules are the engine's, so [`Publish::parse`] leaves it empty.
+    /// The digest of the access rules for its calls; if empty, all rules that the engine knows of
+    /// the publish apply. The engine computes it, so [`Publish::parse`] leaves it empty.
     pub access: String,
-    /// Of all its services, in the order in which Envoy must try them.
+    /// The routes of all its services, in the order in which Envoy must try them.
     pub routes: Vec<Route>,
 }
 
-/// How callers prove who they are.
+/// How callers authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
-    /// Public.
+    /// No authentication.
     None,
     /// A key.
     ApiKey,
-    /// A way that this agent does not know: nobody passes.
+    /// A mode that this agent does not know: every call is refused.
     Unsupported,
 }
 
-/// Which calls go where.
+/// Which calls go to which backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Its id.
     pub id: String,
     /// Relative to the base path.
     pub path: PathMatch,
-    /// The same, read.
+    /// The parsed path.
     pub pattern: Pattern,
     /// Any method when empty.
     pub methods: Vec<String>,
-    /// All must match.
+    /// Conditions on headers; all must match.
     pub headers: Vec<ValueMatch>,
-    /// All must match.
+    /// Conditions on query parameters; all must match.
     pub query: Vec<ValueMatch>,
-    /// Higher first.
+    /// Higher priorities are tried first.
     pub priority: i32,
     /// At least one; no weight is 0.
     pub backends: Vec<WeightedBackend>,
-    /// What the upstream sees as path; with variables of the route's own.
+    /// The path for the upstream, with variables of the route's path.
     pub rewrite_path: Option<String>,
-    /// The upstream sees the path without the base path; `rewrite_path` is absent then.
+    /// Whether the base path is removed for the upstream; `rewrite_path` is absent then.
     pub strip_base_path: bool,
-    /// What the upstream sees as host.
+    /// The host for the upstream.
     pub rewrite_host: Option<String>,
     /// Milliseconds; never 0. Streams have none.
     pub timeout_ms: u32,
-    /// Calls last as long as they say something.
+    /// Set for calls without a total time limit.
     pub stream: Option<Stream>,
     /// All that apply, as the control plane resolved them.
     pub policies: Policies,
@@ -133,22 +128,22 @@ pub struct Route {
 /// Calls without a total limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// Silence that ends one, milliseconds; never 0.
+    /// Milliseconds of silence that end a call; never 0.
     pub idle_ms: u32,
-    /// What they may upgrade to.
+    /// The protocols that calls may upgrade to.
     pub upgrades: Vec<String>,
 }
 
-/// One way to match a path.
+/// How a path is matched.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathMatch {
-    /// The whole path.
+    /// The whole path is equal.
     Exact(String),
-    /// Whole segments.
+    /// Whole segments at the start are equal.
     Prefix(String),
     /// Literal text and `{name}`s.
     Template(String),
-    /// RE2, over the whole path.
+    /// RE2, matching the whole path.
     Regex(String),
 }
 
@@ -157,29 +152,29 @@ pub enum PathMatch {
 pub struct ValueMatch {
     /// Lower case for headers.
     pub name: String,
-    /// How its value must be.
+    /// The rule for its value.
     pub rule: ValueRule,
 }
 
-/// One way to match a value.
+/// A rule for a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueRule {
-    /// Equal.
+    /// The value is equal.
     Exact(String),
-    /// Begins with.
+    /// The value begins with this.
     Prefix(String),
-    /// RE2, over the whole value.
+    /// RE2, matching the whole value.
     Regex(String),
-    /// There, or not there.
+    /// True: must be present. False: must be absent.
     Present(bool),
 }
 
-/// A backend and its share.
+/// A backend and its share of the calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedBackend {
     /// Shared between routes.
     pub backend: Arc<Backend>,
-    /// Among the route's weights; their sum fits 32 bits.
+    /// Relative to the route's other weights; their sum fits 32 bits.
     pub weight: u32,
 }
 
@@ -188,31 +183,30 @@ pub struct WeightedBackend {
 pub struct Backend {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
-    /// Speaks HTTP/2; without TLS by prior knowledge.
+    /// Whether it speaks HTTP/2; without TLS by prior knowledge.
     pub http2: bool,
-    /// How endpoints are chosen.
+    /// How an endpoint is chosen.
     pub balance: Balance,
     /// Milliseconds; never 0.
     pub connect_timeout_ms: u32,
-    /// Retries, ejection, checks, TLS.
+    /// Retries, outlier detection, health checks, TLS.
     pub settings: Settings,
 }
 
-/// How endpoints are chosen.
+/// How an endpoint is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
-    /// In turn.
+    /// Each in turn.
     RoundRobin,
-    /// The least busy of two.
+    /// The less busy of two random ones.
     LeastRequest,
-    /// Any.
+    /// A random one.
     Random,
 }
 
 /// One address of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where.
     pub host: EndpointHost,
     /// Never 0.
     pub port: u16,

@@ -1,4 +1,4 @@
-//! The order of the routes of a publish: Envoy takes the first one that matches.
+//! The order of a publish's routes: Envoy takes the first one that matches.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,8 @@ use imp_grammar::routes::{self, Condition, Rank, Value};
 
 use super::{Route, ValueMatch, ValueRule};
 
-/// As `imp-grammar` ranks routes. Routes of one rank are in the order of what they take, and then of
-/// their ids, so that two agents render the same.
+/// The position by `imp-grammar`'s rank. Routes of one rank are ordered by what they match, then by
+/// id, so that two agents render the same.
 pub(super) fn place(route: &Route) -> (Rank, Shape, String) {
     let rank = routes::rank(&routes::Route {
         priority: route.priority,
@@ -30,7 +30,7 @@ fn condition(of: &ValueMatch) -> Condition<'_> {
     Condition { name: of.name.clone(), value }
 }
 
-/// A route that takes GET takes HEAD, too (RFC 9110 9.1), unless another one of its path does.
+/// A route for GET also takes HEAD (RFC 9110, section 9.1), unless another route of its path does.
 pub(super) fn head_follows_get(routes: &mut [Route]) {
     const HEAD: &str = "HEAD";
     let takes_head = |route: &&Route| {

@@ -1,5 +1,5 @@
-//! Policies from the wire: one module per type. The control plane has resolved which apply to a
-//! route; here is no precedence.
+//! Parses policies: one module per type. The control plane has resolved which apply to a route;
+//! there is no precedence here.
 
 mod cors;
 mod headers;
@@ -20,18 +20,18 @@ pub use headers::Headers;
 pub use ip_access::IpAccess;
 pub use rate_limit::RateLimit;
 
-/// The policies that apply to a route. What is shared between routes is one object.
+/// The policies that apply to a route. Routes share equal policies as one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
-    /// What the upstream sees.
+    /// Changes to the request's headers.
     pub request_headers: Option<Arc<Headers>>,
-    /// What the caller sees.
+    /// Changes to the answer's headers.
     pub response_headers: Option<Arc<Headers>>,
-    /// From where calls may come.
+    /// The addresses that calls may come from.
     pub ip_access: Option<Arc<IpAccess>>,
-    /// Which web pages may call.
+    /// The web pages that may call.
     pub cors: Option<Arc<Cors>>,
-    /// How often all callers together may call; the agent counts.
+    /// A rate over all callers, counted by the agent.
     pub rate_limit: Option<Arc<RateLimit>>,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum Policy {
     RateLimit(Arc<RateLimit>),
 }
 
-/// The list of a publish. Its ids are distinct, because counters go by them.
+/// Parses the list of a publish. Ids must be distinct, because they identify counters.
 pub(super) fn parse(messages: &[pb::Policy]) -> Result<Vec<Policy>, ParseError> {
     let mut ids = HashSet::new();
     let parse = |message: &pb::Policy| {
@@ -71,7 +71,7 @@ fn parse_one(id: String, message: &pb::Policy) -> Result<Policy, ParseError> {
 }
 
 impl Policies {
-    /// Those at these places of the publish's list.
+    /// The policies at these indices of the publish's list.
     pub(super) fn pick(places: &[u32], listed: &[Policy]) -> Result<Self, ParseError> {
         let mut policies = Self::default();
         for (index, place) in places.iter().enumerate() {
@@ -94,7 +94,7 @@ impl Policies {
     }
 }
 
-/// Which of two of a type applies is not the agent's to choose.
+/// Refuses two policies of one type: the agent cannot choose which applies.
 fn once<T>(kind: &str, place: &mut Option<Arc<T>>, policy: &Arc<T>) -> Result<(), Fault> {
     match place.replace(policy.clone()) {
         None => Ok(()),

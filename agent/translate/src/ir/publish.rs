@@ -1,4 +1,4 @@
-//! Publishes from the wire.
+//! Parses publishes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use super::{AuthMode, Backend, Balance, Endpoint, ParseError, Publish, Route, or
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
 
 impl Publish {
-    /// Counts before it reads, checks everything that a renderer relies on, resolves backends, and
-    /// orders the routes.
+    /// Checks sizes before content, checks everything that a renderer relies on, resolves backends,
+    /// and orders the routes.
     pub fn parse(message: &pb::Publish) -> Result<Self, ParseError> {
         let id = |field: &str, text: &str| {
             grammar::id(text).map_err(|fault| ParseError::new(field, fault))
@@ -123,7 +123,7 @@ fn parse_backend(message: &pb::Backend) -> Result<Backend, ParseError> {
         pb::backend::Protocol::Http2 => (true, false),
         pb::backend::Protocol::Http1Tls => (false, true),
         pb::backend::Protocol::Http2Tls => (true, true),
-        // Speaking plain HTTP to who expects something newer, such as TLS, would give calls away.
+        // Plain HTTP to a backend that expects a newer protocol, such as TLS, would expose calls.
         pb::backend::Protocol::Unspecified if message.protocol != 0 => {
             return Err(ParseError::new("protocol", grammar::unknown(message.protocol)));
         }

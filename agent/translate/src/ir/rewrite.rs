@@ -5,7 +5,7 @@ use imp_grammar::rewrite::{self, Source};
 use super::grammar::{self, Fault};
 use super::model::PathMatch;
 
-/// Where an upstream's path comes from: a path with variables of this one.
+/// Parses a rewrite's target, a path with variables of the matched one.
 pub(super) fn target(text: &str, of: &PathMatch) -> Result<String, Fault> {
     let read = rewrite::read(text, source(of));
     let target = read.map_err(|_| Fault::Path(grammar::short(text)))?;
@@ -13,7 +13,7 @@ pub(super) fn target(text: &str, of: &PathMatch) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// What a path has variables of.
+/// The source of a path's variables.
 pub(crate) fn source(path: &PathMatch) -> Source<'_> {
     match path {
         PathMatch::Template(template) => Source::Template(template),

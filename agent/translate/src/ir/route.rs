@@ -1,4 +1,4 @@
-//! Routes from the wire.
+//! Parses routes.
 
 use std::collections::HashMap;
 use std::sync::Arc;

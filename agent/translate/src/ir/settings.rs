@@ -1,13 +1,13 @@
-//! How Envoy deals with a backend.
+//! The settings of a backend.
 
-/// How Envoy deals with a backend.
+/// The settings of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How often a call is tried again.
+    /// How often a call is retried.
     pub retries: u32,
-    /// When an endpoint is taken out for a while; never when absent.
+    /// When to eject an endpoint; never when absent.
     pub ejection: Option<Ejection>,
-    /// What endpoints are asked regularly.
+    /// The active health check, if any.
     pub health_check: Option<HealthCheck>,
     /// Plain text when absent.
     pub tls: Option<Tls>,
@@ -24,15 +24,15 @@ impl Default for Settings {
     }
 }
 
-/// Of a backend that doesn't say.
+/// The default number of retries.
 pub const RETRIES: u32 = 2;
 
-/// When an endpoint is taken out.
+/// When to eject an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ejection {
-    /// After so many failures in a row.
+    /// Consecutive failures that eject it.
     pub failures: u32,
-    /// For so long, the first time.
+    /// Milliseconds of the first ejection.
     pub ejection_ms: u32,
 }
 
@@ -42,39 +42,40 @@ impl Default for Ejection {
     }
 }
 
-/// What endpoints are asked regularly.
+/// An active health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// Of a GET; a connection is enough when absent.
+    /// The path of a GET; when absent, a connection is enough.
     pub path: Option<String>,
     /// The host of that GET.
     pub host: Option<String>,
-    /// Between two.
+    /// Milliseconds between two checks.
     pub interval_ms: u32,
-    /// Until one has failed.
+    /// Milliseconds after which a check has failed.
     pub timeout_ms: u32,
-    /// So many good ones bring an endpoint back.
+    /// Consecutive successes that bring an endpoint back.
     pub healthy: u32,
-    /// So many bad ones take it out.
+    /// Consecutive failures that remove an endpoint.
     pub unhealthy: u32,
 }
 
 /// TLS to the endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Sent, and expected of the certificate. None: the endpoints are addresses, and these are expected.
+    /// The SNI, also expected in the certificate. `None`: the endpoints are addresses, which are
+    /// expected instead.
     pub sni: Option<String>,
-    /// Who is believed.
+    /// The trusted authorities.
     pub trust: Trust,
 }
 
-/// Who is believed.
+/// The trusted authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// The system's authorities.
     System,
     /// These, PEM.
     Authorities(String),
-    /// Everyone.
+    /// No verification.
     Anyone,
 }

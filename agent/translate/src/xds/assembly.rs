@@ -1,13 +1,14 @@
-//! The state of one agent's configuration: which resources there are, who uses them, what Envoy
-//! accepted, and who falls back when it refuses.
+//! The state of one agent's configuration: which resources exist, what uses them, what Envoy
+//! accepted, and what falls back when it rejects one.
 //!
-//! The unit of change is what Envoy takes or refuses as a whole: a scope (or, in the layout of the
-//! benchmarks' peer, a gateway's RouteConfiguration). A publish is a member of one unit per
-//! hostname. Every operation re-renders only the units that it touches.
+//! The unit of change is what Envoy accepts or rejects as a whole: a scope (or, in the benchmarks'
+//! comparison layout, a port's RouteConfiguration). A publish is a member of one unit per hostname.
+//! Every operation re-renders only the units that it affects.
 //!
-//! When Envoy refuses a unit, the suspects are the members that differ from what it last accepted
+//! When Envoy rejects a unit, the suspects are the members that differ from what it last accepted
 //! there. A single suspect is blocked: its last accepted revision comes back everywhere, or it is
-//! left out. Of several, half are held back and the rest is tried; each verdict halves the doubt.
+//! left out. Of several suspects, half are held back and the rest is tried; each verdict halves the
+//! number of suspects.
 
 mod change;
 mod clusters;
@@ -40,11 +41,11 @@ pub struct Assembly {
     gateways: HashMap<String, ir::Gateway>,
     ports: BTreeMap<u16, Port>,
     places: Places,
-    /// Where each publish is.
+    /// The units of each publish.
     placed: HashMap<String, Vec<UnitKey>>,
     /// Why publishes are not served at all of their hosts.
     misplaced: BTreeMap<String, Vec<Misplaced>>,
-    /// Publishes by the gateways that their revisions are on.
+    /// Publishes by the gateways of their revisions.
     by_gateway: HashMap<String, BTreeSet<String>>,
     publishes: HashMap<String, PublishState>,
     units: BTreeMap<UnitKey, Unit>,
@@ -53,11 +54,11 @@ pub struct Assembly {
 
 #[derive(Debug)]
 struct PublishState {
-    /// The latest that was set.
+    /// The latest revision that was set.
     desired: Arc<Prepared>,
-    /// The last one of which Envoy accepted everything.
+    /// The last revision of which Envoy accepted everything.
     proven: Option<Arc<Prepared>>,
-    /// Envoy refused `desired`.
+    /// Whether Envoy rejected `desired`.
     blocked: bool,
 }
 
@@ -73,7 +74,7 @@ impl PublishState {
 }
 
 impl Assembly {
-    /// Empty.
+    /// An empty assembly.
     pub fn new(options: Options) -> Self {
         Self {
             door: xds::door::render(&options.agent_cluster),
@@ -105,7 +106,7 @@ impl Assembly {
         self.finish(change)
     }
 
-    /// Takes a gateway away. Its publishes are served nowhere until it comes back.
+    /// Removes a gateway. Its publishes are served nowhere until it comes back.
     pub fn remove_gateway(&mut self, id: &str) -> Delta {
         let mut change = Change::default();
         if let Some(before) = self.gateways.remove(id) {
@@ -125,8 +126,8 @@ impl Assembly {
         self.ports.get(&port).into_iter().flat_map(|port| &port.gateways)
     }
 
-    /// Adds or replaces a publish. A revision that was refused before is not tried again; a new one
-    /// is.
+    /// Adds or replaces a publish. A revision that was rejected before is not tried again; a new
+    /// one is.
     pub fn set_publish(&mut self, publish: ir::Publish) -> Delta {
         let mut change = Change::default();
         let id = publish.id.clone();
@@ -150,8 +151,8 @@ impl Assembly {
         self.finish(change)
     }
 
-    /// Makes a publish as it was before a restart: Envoy refused its wanted revision, and `former`
-    /// serves in its place, or nothing does. None when that is not the wanted revision.
+    /// Restores a publish from before a restart: Envoy rejected its wanted revision, and `former`
+    /// or nothing serves in its place. `None` if that is not the wanted revision.
     pub fn set_refused(
         &mut self,
         id: &str,
@@ -171,9 +172,9 @@ impl Assembly {
         Some(self.finish(change))
     }
 
-    /// Tries a revision again that was refused by Envoys which are gone, or that others have yet to
-    /// judge. `stamp` tells its bytes apart from those that were refused; a new one each time. None
-    /// when it was not refused.
+    /// Retries a revision that was rejected by Envoys which are gone, or that others have yet to
+    /// judge. `stamp` distinguishes its bytes from those that were rejected; it must be new each
+    /// time. `None` if it was not rejected.
     pub fn retry(&mut self, id: &str, stamp: u32) -> Option<Delta> {
         let state = self.publishes.get_mut(id).filter(|state| state.blocked)?;
         state.desired = Arc::new(state.desired.again(stamp, &self.options));
@@ -184,7 +185,7 @@ impl Assembly {
         Some(self.finish(change))
     }
 
-    /// Takes a publish away.
+    /// Removes a publish.
     pub fn remove_publish(&mut self, id: &str) -> Delta {
         let mut change = Change::default();
         if let Some(state) = self.publishes.remove(id) {
@@ -198,7 +199,7 @@ impl Assembly {
         self.finish(change)
     }
 
-    /// Notes the gateways of a publish, so that a change of one finds it.
+    /// Indexes the publish by its gateways, so that a change of one finds it.
     fn index(&mut self, id: &str) {
         let Some(state) = self.publishes.get(id) else { return };
         for gateway in state.gateways() {
@@ -206,8 +207,8 @@ impl Assembly {
         }
     }
 
-    /// The revision that is now rendered, and all that must be ACKed for it to be active. None when
-    /// the publish or its gateway is unknown, or it is held back, left out or misplaced.
+    /// The rendered revision, and all that must be ACKed for it to be active. `None` if the publish
+    /// or its gateway is unknown, or it is held back, left out or misplaced.
     pub fn requirements(&self, publish_id: &str) -> Option<(u64, Needs)> {
         let prepared = self.publishes.get(publish_id)?.effective()?;
         let placed =
@@ -230,20 +231,19 @@ impl Assembly {
         Some((prepared.publish.revision, needs))
     }
 
-    /// The revision of a publish that Envoy refused, while it is the wanted one.
+    /// The wanted revision of a publish, if Envoy rejected it.
     pub fn refused(&self, publish_id: &str) -> Option<u64> {
         let state = self.publishes.get(publish_id)?;
         state.blocked.then_some(state.desired.publish.revision)
     }
 
-    /// The revision of a publish of which Envoy accepted everything, last; it is what a refused one
-    /// falls back to.
+    /// The last revision of a publish of which Envoy accepted everything: its fallback.
     pub fn proven(&self, publish_id: &str) -> Option<u64> {
         let proven = self.publishes.get(publish_id)?.proven.as_ref()?;
         Some(proven.publish.revision)
     }
 
-    /// Who depends on a resource.
+    /// The publishes that depend on a resource.
     pub fn publishes_of(&self, gateway_id: &str, type_url: &str, name: &str) -> Vec<String> {
         if type_url == CLUSTER {
             return self.users_of_cluster(name, Some(gateway_id)).into_iter().collect();

@@ -1,7 +1,7 @@
-//! Canonical encoding. A resource's version is a hash of its bytes, so the same input must give the
-//! same bytes after a restart. Protobuf's only freedom here is the order of map entries, and
-//! envoy-types holds maps as `HashMap`: so a map of ours has one entry at most, or is encoded with
-//! the ordered messages below.
+//! Canonical encoding. A resource's version is a hash of its bytes, so equal input must give equal
+//! bytes after a restart. Protobuf's only freedom here is the order of map entries, and envoy-types
+//! uses `HashMap` for maps: so each of our maps has at most one entry, or is encoded with the
+//! ordered messages below.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration, UInt32Value};
 use prost::{Message, Name};
 use sha2::{Digest, Sha256};
 
-/// 96 bits: enough to never meet by chance, short enough for logs.
+/// 96 bits: enough to rule out collisions, short enough for logs.
 pub(super) fn hash(bytes: &[u8]) -> String {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     hex::encode(digest.split_at(12).0)

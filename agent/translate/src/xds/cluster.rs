@@ -19,14 +19,14 @@ use crate::ir;
 /// Envoy's own default of 1,024 is meant for a sidecar; a shared gateway needs more, and still a
 /// bound.
 const MAX_CONCURRENT: u32 = 10_000;
-/// Retries at a time: a share of the calls under way, and so many at least.
+/// Concurrent retries: a percentage of the calls in flight, with a minimum.
 const RETRIES_PERCENT: f64 = 25.0;
 const MIN_RETRIES: u32 = 100;
-/// As on the listener's side: a slow reader must not make Envoy hold the rest.
+/// As on the listener's side: Envoy must not buffer everything for a slow reader.
 const BUFFER_BYTES: u32 = 32_768;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The cluster of a backend.
+/// Renders the cluster of a backend.
 pub fn render(backend: &ir::Backend, upstreams: &Upstreams) -> Rendered {
     let mut cluster = body(backend, upstreams);
     let name = format!("c-{}", hash(&cluster.encode_to_vec()));

@@ -1,4 +1,4 @@
-//! What a route asks of headers and query parameters besides its path.
+//! Conditions of a route on headers and query parameters.
 
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
@@ -7,7 +7,7 @@ use imp_grammar::query::{self, Rule};
 use super::path::regex_matcher;
 use crate::ir;
 
-/// A condition on a header. A host is the same with a port behind it.
+/// A condition on a header. A host also matches with a port after it.
 pub(super) fn header(rule: &ir::ValueMatch) -> envoy::HeaderMatcher {
     use envoy::header_matcher::HeaderMatchSpecifier::{PresentMatch, StringMatch};
     let own = if rule.name == "host" { with_port(&rule.rule) } else { None };
@@ -30,7 +30,8 @@ fn with_port(rule: &ir::ValueRule) -> Option<ir::ValueRule> {
     Some(ir::ValueRule::Regex(format!("{host}(?::[0-9]+)?")))
 }
 
-/// A condition on a decoded query parameter, as one on the request target. None: see [`as_sent`].
+/// A condition on a decoded query parameter, as a condition on the request target. `None`: see
+/// [`as_sent`].
 pub(super) fn spelled(rule: &ir::ValueMatch) -> Option<envoy::HeaderMatcher> {
     let (expected, invert) = decoded(rule)?;
     let expression = query::expression(&rule.name, expected);
@@ -38,8 +39,8 @@ pub(super) fn spelled(rule: &ir::ValueMatch) -> Option<envoy::HeaderMatcher> {
     Some(envoy::HeaderMatcher { invert_match: invert, ..header(&path) })
 }
 
-/// A condition that Envoy compares with what was sent: an expression means that by itself, and what is
-/// too long to be spelled in every way was accepted by a former release.
+/// A condition that Envoy compares with the raw query: expressions are defined that way, and values
+/// too long to be matched in all encodings were accepted by a former release.
 pub(super) fn as_sent(rule: &ir::ValueMatch) -> Option<envoy::QueryParameterMatcher> {
     use envoy::query_parameter_matcher::QueryParameterMatchSpecifier::{PresentMatch, StringMatch};
     if decoded(rule).is_some() {
@@ -54,7 +55,7 @@ pub(super) fn as_sent(rule: &ir::ValueMatch) -> Option<envoy::QueryParameterMatc
     })
 }
 
-/// The rule, and whether it must not hold.
+/// The rule, and whether it is negated.
 fn decoded(rule: &ir::ValueMatch) -> Option<(Rule<'_>, bool)> {
     let (expected, invert) = match &rule.rule {
         ir::ValueRule::Exact(text) => (Rule::Exact(text), false),

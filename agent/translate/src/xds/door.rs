@@ -1,5 +1,5 @@
-//! The door: who may pass. Its place in the listener is an ECDS slot, so what stands in it can be
-//! replaced without touching the listener: the agent's ext_authz service now, the module inside
+//! Enforcement: which calls may pass. Its place in the listener is an ECDS slot, so its filter can
+//! be replaced without touching the listener: the agent's ext_authz service now, a module inside
 //! Envoy later.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -12,30 +12,30 @@ use prost::Message;
 use super::canon::{any, milliseconds, uint};
 use super::{EXTENSION, Rendered, filter};
 
-/// The credential. The door reads it, and it never reaches an upstream.
+/// The credential's header. The agent reads it, and it never reaches an upstream.
 pub const KEY_HEADER: &str = imp_grammar::headers::CREDENTIAL;
 
-/// What a route says of itself to the door: keys of `context_extensions`.
+/// What a route tells the agent: keys of `context_extensions`.
 pub mod context {
     /// The publish.
     pub const PUBLISH: &str = "publish";
     /// The route.
     pub const ROUTE: &str = "route";
-    /// The digest of the access rules of the revision that the route is of.
+    /// The digest of the access rules of the route's revision.
     pub const ACCESS: &str = "access";
 }
 
-/// A call waits this long for a decision: as long as a restart of the agent may take, so that its callers
-/// see nothing of it. Where there is a second agent, it answers meanwhile.
+/// How long a call waits for a decision: as long as a restart of the agent may take, so that
+/// callers do not notice it. If there is a second agent, it answers meanwhile.
 const HOLD_MS: u32 = 5_000;
 
-/// Tries again in [`HOLD_MS`], 0.1 s apart in the middle: more than fit.
+/// Retries within [`HOLD_MS`], 0.1 s apart on average: more than fit.
 const RETRIES: u32 = 200;
 
-/// A call that needs no decision waits this long for being counted.
+/// How long a call that needs no decision waits for being counted.
 const COUNT_MS: u32 = 200;
 
-/// The filter in the door's slot: calls the agent; closed when the agent does not answer.
+/// The filter for enforcement: calls the agent, and fails closed when the agent does not answer.
 pub fn render(agent_cluster: &str) -> Rendered {
     let filter = authz::ExtAuthz {
         failure_mode_allow: false,
@@ -46,7 +46,7 @@ pub fn render(agent_cluster: &str) -> Rendered {
     Rendered::new(EXTENSION, resource.name.clone(), resource.encode_to_vec())
 }
 
-/// In the place of the door on routes that anybody may call as often as he likes: the agent counts these
+/// Replaces enforcement on routes that anybody may call without a limit: the agent counts these
 /// calls, and they pass without it.
 pub(super) fn open(agent_cluster: &str) -> authz::ExtAuthz {
     authz::ExtAuthz {
@@ -69,7 +69,7 @@ fn asking(
             ..Default::default()
         })),
         transport_api_version: core::ApiVersion::V3.into(),
-        // A new route after the filter chain was built would leave filters out.
+        // Selecting a new route after the filter chain was built would leave filters out.
         clear_route_cache: false,
         allowed_headers: Some(headers(&[
             KEY_HEADER,
@@ -82,7 +82,7 @@ fn asking(
     }
 }
 
-/// Asks again, another agent if there is one. An agent that is not there, goes away, or has not loaded its
+/// Retries, at another agent if there is one. An agent that is down, stops, or has not loaded its
 /// rules has decided nothing.
 fn held() -> core::RetryPolicy {
     core::RetryPolicy {

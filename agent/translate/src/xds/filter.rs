@@ -1,6 +1,6 @@
-//! Envoy's HTTP filters, by the names that they have here. Envoy ignores settings of a route under a name
-//! that no filter has, or of another type than the filter takes, and says nothing. So each filter
-//! stands once in this table with its types, and names are written nowhere else.
+//! Envoy's HTTP filters by their names here. Envoy silently ignores settings of a route under a
+//! name that no filter has, or of another type than the filter takes. So each filter is once in
+//! this table with its types, and names are written nowhere else.
 
 use std::marker::PhantomData;
 
@@ -13,19 +13,19 @@ use prost::Name;
 
 use super::canon::{ads, any, extension};
 
-/// A filter that takes a `Config`, and `Settings` on a route.
+/// A filter with a `Config`, and `Settings` on a route.
 pub(super) struct Filter<Config, Settings = NoSettings> {
     name: &'static str,
     takes: PhantomData<fn(Config, Settings)>,
 }
 
-/// Of a filter that has no settings on routes.
+/// The type of filters without settings on routes.
 pub(super) enum NoSettings {}
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// In the chain, in routes and as a resource of ECDS.
+    /// Its name in the chain, in routes and as an ECDS resource.
     pub name: &'static str,
     /// The type URL of its configuration.
     pub config: String,
@@ -59,13 +59,13 @@ macro_rules! filters {
 filters! {
 /// The listener's chain, in order.
 chain {
-    /// A slot: whatever must see the request first.
+    /// A slot for filters that must see the request first.
     HEAD = "imp.head", http::header_mutation::v3::HeaderMutation, NoSettings;
-    /// Before every check of credentials: a preflight has none.
+    /// Before every check of credentials, because a preflight has none.
     CORS = "envoy.filters.http.cors", http::cors::v3::Cors, http::cors::v3::CorsPolicy;
     /// Refuses addresses.
     IP = "imp.ip", http::rbac::v3::Rbac, http::rbac::v3::RbacPerRoute;
-    /// A slot: who may pass.
+    /// The slot for enforcement.
     DOOR = "imp.door", http::ext_authz::v3::ExtAuthz, http::ext_authz::v3::ExtAuthzPerRoute;
     /// Counts calls that need no decision.
     OPEN = "imp.open", http::ext_authz::v3::ExtAuthz, http::ext_authz::v3::ExtAuthzPerRoute;
@@ -76,18 +76,18 @@ chain {
     BASIC = "imp.basic", http::basic_auth::v3::BasicAuth, http::basic_auth::v3::BasicAuthPerRoute;
     /// A slot: Envoy's own check of tokens.
     JWT = "imp.jwt", http::jwt_authn::v3::JwtAuthentication, http::jwt_authn::v3::PerRouteConfig;
-    /// Needs the consumer.
+    /// After authentication, because it needs the consumer.
     ENTITLE = "imp.entitle", http::rbac::v3::Rbac, http::rbac::v3::RbacPerRoute;
-    /// A slot: rates that an Envoy counts for itself.
+    /// A slot for rates that an Envoy counts by itself.
     LIMIT = "imp.limit",
         http::local_ratelimit::v3::LocalRateLimit, http::local_ratelimit::v3::LocalRateLimit;
     /// Rates that the agent counts.
     REMOTE_LIMIT = "imp.rls", http::ratelimit::v3::RateLimit, http::ratelimit::v3::RateLimitPerRoute;
-    /// The size of a body.
+    /// Limits the size of a body.
     SIZE = "imp.size", http::buffer::v3::Buffer, http::buffer::v3::BufferPerRoute;
-    /// A slot: what a body says.
+    /// A slot for validating bodies.
     VALIDATE = "imp.validate", http::header_mutation::v3::HeaderMutation, NoSettings;
-    /// After all who read or set identity.
+    /// After all filters that read or set identity.
     HEADERS = "imp.headers",
         http::header_mutation::v3::HeaderMutation, http::header_mutation::v3::HeaderMutationPerRoute;
     /// Delays and aborts.
@@ -95,22 +95,22 @@ chain {
     /// A slot.
     COMPRESS = "imp.compress",
         http::compressor::v3::Compressor, http::compressor::v3::CompressorPerRoute;
-    /// A slot. Behind every check, so that a hit is served only to who may have it.
+    /// A slot. After every check, so that a cached answer is served only to authorised callers.
     CACHE = "imp.cache", http::cache::v3::CacheConfig, NoSettings;
     /// gRPC-Web.
     GRPC_WEB = "imp.grpcweb", http::grpc_web::v3::GrpcWeb, NoSettings;
     /// A slot.
     TAIL = "imp.tail", http::header_mutation::v3::HeaderMutation, NoSettings;
-    /// Nearest to the upstream, so that what the gateway itself says passes.
+    /// Nearest to the upstream, so that headers of the gateway itself pass.
     EDGE = "imp.edge", http::header_mutation::v3::HeaderMutation, NoSettings;
-    /// The last one.
+    /// Must be the last one.
     ROUTER = "envoy.filters.http.router", http::router::v3::Router, NoSettings;
 }
-/// The chain between the router and the host that it chose.
+/// The chain between the router and the chosen host.
 upstream {
-    /// Judges the host's address.
+    /// Checks the host's address.
     UPSTREAM_RBAC = "envoy.filters.http.upstream_rbac", http::rbac::v3::Rbac, NoSettings;
-    /// The last one.
+    /// Must be the last one.
     UPSTREAM_CODEC = "envoy.filters.http.upstream_codec",
         http::upstream_codec::v3::UpstreamCodec, NoSettings;
 }
@@ -134,13 +134,13 @@ impl<M: Name> OnRoute for M {
 }
 
 impl<Config: Name, Settings> Filter<Config, Settings> {
-    /// In the chain, with this configuration.
+    /// The chain's entry with this configuration.
     pub(super) fn fixed(&self, config: &Config) -> hcm::HttpFilter {
         self.of(ConfigType::TypedConfig(any(config)))
     }
 
-    /// In the chain, for a filter of one of these types that comes by ECDS. Until it comes the default
-    /// serves, so that the port opens at once.
+    /// The chain's entry for a filter of one of these types that is sent by ECDS. Until it arrives
+    /// the default serves, so that the port opens at once.
     pub(super) fn slot<M: Name>(&self, types: &[&str], default: &M) -> hcm::HttpFilter {
         self.of(ConfigType::ConfigDiscovery(core::ExtensionConfigSource {
             config_source: ads(),
@@ -150,7 +150,7 @@ impl<Config: Name, Settings> Filter<Config, Settings> {
         }))
     }
 
-    /// What comes by ECDS into its slot.
+    /// The ECDS resource for its slot.
     pub(super) fn resource(&self, config: &Config) -> core::TypedExtensionConfig {
         extension(self.name, config)
     }
@@ -169,7 +169,7 @@ impl<Config, Settings: Name> Filter<Config, Settings> {
         (self.name.to_owned(), any(settings))
     }
 
-    /// The same, of settings that are encoded already: see [`super::canon`].
+    /// Like [`Self::on_route`], for encoded settings: see [`super::canon`].
     pub(super) fn on_route_encoded(&self, value: Vec<u8>) -> (String, Any) {
         (self.name.to_owned(), Any { type_url: Settings::type_url(), value })
     }

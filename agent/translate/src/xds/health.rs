@@ -1,4 +1,4 @@
-//! Endpoints that don't work: who is taken out, and when.
+//! Endpoints that fail: when they are ejected.
 
 use std::net::IpAddr;
 
@@ -10,14 +10,14 @@ use super::canon::{milliseconds, truth, uint};
 use super::upstreams::Upstreams;
 use crate::ir;
 
-/// How often those that are out are looked at, and how long they are out at most.
+/// How often ejected endpoints are checked, and how long they stay ejected at most.
 const INTERVAL_MS: u32 = 1_000;
 const MAX_EJECTION_MS: u32 = 300_000;
-/// Of all endpoints. The last one of up to a hundred stays.
+/// Percentage of all endpoints. The last one of up to a hundred stays.
 const MOST_EJECTED: u32 = 99;
 
-/// Ejects by failures in a row alone: rates of 5xx are the API's own business. Of one endpoint there is
-/// nothing to choose.
+/// Ejects on consecutive failures only: rates of 5xx are up to the API. Absent for a single
+/// endpoint, where there is no choice.
 pub(super) fn outlier_detection(backend: &ir::Backend) -> Option<cluster::OutlierDetection> {
     let ejection = backend.settings.ejection.as_ref().filter(|_| has_choice(backend))?;
     Some(cluster::OutlierDetection {
@@ -37,13 +37,13 @@ pub(super) fn outlier_detection(backend: &ir::Backend) -> Option<cluster::Outlie
     })
 }
 
-/// A name may have several addresses.
+/// Whether there is a choice; a name may have several addresses.
 fn has_choice(backend: &ir::Backend) -> bool {
     let named = |it: &ir::Endpoint| matches!(it.host, ir::EndpointHost::Name(_));
     backend.endpoints.len() > 1 || backend.endpoints.iter().any(named)
 }
 
-/// As long as one endpoint works, calls go to no other one; when none does, to all.
+/// Sends calls only to healthy endpoints; if there are none, to all.
 pub(super) fn lb_config(backend: &ir::Backend) -> Option<cluster::cluster::CommonLbConfig> {
     let watched = backend.settings.health_check.is_some() || has_choice(backend);
     watched.then(|| cluster::cluster::CommonLbConfig {
@@ -52,8 +52,8 @@ pub(super) fn lb_config(backend: &ir::Backend) -> Option<cluster::cluster::Commo
     })
 }
 
-/// Nothing judges the address that Envoy connects to for a check, so there is none if one of them is
-/// closed; calls to that one are refused anyway.
+/// Nothing checks the address that Envoy connects to for a health check, so there is none if one of
+/// the addresses is closed; calls to that one are refused anyway.
 pub(super) fn checks(backend: &ir::Backend, upstreams: &Upstreams) -> Vec<core::HealthCheck> {
     let is_open = |endpoint: &ir::Endpoint| match &endpoint.host {
         ir::EndpointHost::Address(address) => upstreams.admits(*address, endpoint.port),
@@ -88,7 +88,7 @@ fn render(check: &ir::HealthCheck, backend: &ir::Backend) -> core::HealthCheck {
     }
 }
 
-/// Otherwise Envoy would send the name of the cluster.
+/// The host; without it Envoy would send the name of the cluster.
 fn authority(backend: &ir::Backend) -> String {
     let first = backend.endpoints.first().map(|endpoint| (&endpoint.host, endpoint.port));
     match first {

@@ -1,7 +1,7 @@
-//! One host: which of its publishes takes a call.
+//! A host: selects which of its publishes takes a call.
 //!
-//! A publish owns everything under its base path: what it has no route for is 404 and doesn't fall
-//! through to a publish above it, which may ask for less.
+//! A publish owns everything under its base path: a path without a route is 404 and does not fall
+//! through to a publish with a shorter base path, which may have weaker authentication.
 
 mod group;
 mod tree;
@@ -13,14 +13,14 @@ use super::member::Member;
 use super::{retry, route};
 use group::groups;
 
-/// Up to so many base paths stand in one list, of which Envoy takes the first route that matches.
-/// 1,000 routes in a list cost 57 us per call, so more base paths make a tree.
+/// The most base paths in a list, of which Envoy takes the first route that matches. 1,000 routes
+/// in a list cost 57 us per call, so more base paths make a tree.
 const FEW: usize = 8;
 
 /// The field `routes` of a virtual host.
 const ROUTES: u32 = 3;
 
-/// A virtual host, encoded.
+/// Renders a virtual host, encoded.
 pub(super) fn render<M: Member>(name: String, domain: &str, members: &[&M]) -> Vec<u8> {
     let groups = groups(members);
     let host = envoy::VirtualHost {

@@ -1,5 +1,5 @@
-//! The listener template. One per port, and never updated: an update drains connections. Everything
-//! that a publish or a gateway can change lives in scopes, clusters and ECDS slots.
+//! The listener template: one per port, and never updated, because an update drains connections.
+//! Everything that a publish or a gateway can change is in scopes, clusters and ECDS slots.
 
 mod early;
 mod filters;
@@ -19,10 +19,10 @@ use super::names::{KEY_HOST, KEY_PORT};
 use super::{LISTENER, Layout, Options, Rendered, names};
 use crate::ir::{Edge, EscapedSlash};
 
-/// A stream may be silent for so long, unless its route says otherwise.
+/// How long a stream may be silent, unless its route sets another limit.
 pub(super) const IDLE_MS: u32 = 300_000;
 
-/// The listener of a port. Gateways may share it, if their settings are the same.
+/// The listener of a port. Gateways with equal settings share it.
 pub fn render(port: u16, edge: &Edge, options: &Options) -> Rendered {
     let name = names::listener(port);
     let mut manager = connection_manager(port, edge, options).encode_to_vec();
@@ -53,7 +53,7 @@ fn exact_balance() -> envoy::listener::ConnectionBalanceConfig {
     }
 }
 
-/// The hardened edge of the reference, for the clear.
+/// The hardened edge of the reference, for plain HTTP.
 fn connection_manager(port: u16, edge: &Edge, options: &Options) -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager::{
         CodecType, ForwardClientCertDetails, ServerHeaderTransformation,
@@ -91,8 +91,8 @@ fn connection_manager(port: u16, edge: &Edge, options: &Options) -> hcm::HttpCon
     }
 }
 
-/// A caller in the same network may not steer with `x-envoy-*` either. An empty list would stand for
-/// the private networks, so this one names an address that nobody can call from.
+/// Callers in the same network must not control the gateway with `x-envoy-*` either. An empty list
+/// would mean the private networks, so this one has an address that nobody can call from.
 fn nobody_is_internal() -> hcm::http_connection_manager::InternalAddressConfig {
     let broadcast =
         core::CidrRange { address_prefix: "255.255.255.255".to_owned(), prefix_len: uint(32) };
@@ -102,7 +102,7 @@ fn nobody_is_internal() -> hcm::http_connection_manager::InternalAddressConfig {
     }
 }
 
-/// What is kept is judged again: see [`early`].
+/// Kept slashes are checked again: see [`early`].
 fn escaped_slashes(
     choice: EscapedSlash,
 ) -> hcm::http_connection_manager::PathWithEscapedSlashesAction {
@@ -128,7 +128,7 @@ fn route_specifier(port: u16, layout: Layout) -> hcm::http_connection_manager::R
     let fragment = |name: &str| FragmentBuilder {
         r#type: Some(Type::HeaderValueExtractor(HeaderValueExtractor {
             name: name.to_owned(),
-            // A host's port is no part of the key; the upstream sees it.
+            // A host's port is not part of the key; the upstream sees it.
             element_separator: ":".to_owned(),
             extract_type: Some(ExtractType::Index(0)),
         })),

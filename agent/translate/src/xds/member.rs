@@ -1,4 +1,4 @@
-//! What a table of routes is made of.
+//! The content of a table of routes.
 
 use super::route::Route;
 use crate::ir;
@@ -7,6 +7,6 @@ use crate::ir;
 pub(crate) trait Member {
     fn publish(&self) -> &ir::Publish;
     fn routes(&self) -> &[Route];
-    /// Not 0 when Envoys have refused it, and it is tried again.
+    /// 0 unless Envoys rejected it and it is retried.
     fn stamp(&self) -> u32;
 }

@@ -1,4 +1,4 @@
-//! Calls to a path that is routed, with a method that is not.
+//! Calls to a routed path with another method.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,8 +7,9 @@ use imp_grammar::path::{Pattern, Shape};
 use super::route::{self, Route};
 use crate::ir::{METHODS, Publish};
 
-/// One answer for each path whose routes all name their methods; they stand behind all routes, so that
-/// a call that another path takes is not answered here. `Allow` names the methods of that path.
+/// One answer for each path whose routes all name their methods. They come after all routes, so
+/// that calls that another path takes are not answered here. `Allow` lists the methods of that
+/// path.
 pub(super) fn wrong(publish: &Publish) -> Vec<Route> {
     let mut order = BTreeMap::new();
     let mut methods: HashMap<Shape, Option<Vec<&str>>> = HashMap::new();

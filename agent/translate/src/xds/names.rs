@@ -1,16 +1,16 @@
-//! The names of resources, made and parsed in one place, and what renderers call by one name. A port
+//! The names of resources, created and parsed in one place, and names that renderers share. A port
 //! belongs to no gateway: several may share it, and the hosts decide.
 
 use super::type_url::{ROUTES, SCOPE};
 
-/// The headers that make the scope's key. Clients cannot send them, upstreams don't see them.
+/// The headers that make the scope's key. Clients cannot send them, upstreams do not see them.
 pub(super) const KEY_PORT: &str = "x-imp-port";
 pub(super) const KEY_HOST: &str = "x-imp-host";
 
-/// Hosts' keys that no scope has, of calls that must not pass. The reply mapper says why by them.
+/// Host keys that no scope has, for calls that must be refused. The reply mapper derives the reason
+/// from them.
 pub(super) mod no_scope {
-    /// The host isn't written in lower case. (Envoy has nothing that would lower it before the scope is
-    /// looked up.)
+    /// The host is not in lower case. (Envoy cannot lower it before the scope is looked up.)
     pub(crate) const SPELLING: &str = "!421";
     /// More headers than are allowed.
     pub(crate) const TOO_MANY_HEADERS: &str = "!many";
@@ -22,8 +22,8 @@ pub(super) mod no_scope {
     pub(crate) const SLASH: &str = "!slash";
 }
 
-/// What stands in the door's slot until the door came: the policy that refuses everyone. The reply
-/// mapper knows by it what was refused, as by the other two.
+/// The policy in the enforcement slot until its filter has arrived, which refuses everyone. Like
+/// the next two, it tells the reply mapper what was refused.
 pub(super) const NO_DOOR: &str = "imp_no_door";
 
 /// The rule that refuses a caller's address.
@@ -32,11 +32,10 @@ pub(super) const ADDRESS_DENIED: &str = "imp_address";
 /// The rule that refuses an upstream's address.
 pub(super) const FORBIDDEN: &str = "imp_upstream";
 
-/// Where a publish is served: a port, and a host there. No host in the layout that has one table per
+/// Where a publish is served: a port and a host. Without a host in the layout with one table per
 /// port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// That Envoy listens on.
     pub port: u16,
     /// Exact, in lower case.
     pub host: Option<String>,
@@ -57,12 +56,12 @@ pub fn scope(port: u16, host: &str) -> String {
     format!("{port}/{host}")
 }
 
-/// The one RouteConfiguration of a port in [`super::Layout::WholeRds`].
+/// The only RouteConfiguration of a port in [`super::Layout::WholeRds`].
 pub fn routes(port: u16) -> String {
     format!("routes-{port}")
 }
 
-/// What a scope or a RouteConfiguration of this name holds.
+/// The place of a scope or RouteConfiguration of this name.
 pub fn place(type_url: &str, name: &str) -> Option<Place> {
     if type_url == ROUTES {
         let port = name.strip_prefix("routes-")?.parse().ok()?;
@@ -73,12 +72,12 @@ pub fn place(type_url: &str, name: &str) -> Option<Place> {
 }
 
 impl Place {
-    /// The type of the resource that holds it.
+    /// The type of the resource for it.
     pub fn type_url(&self) -> &'static str {
         if self.host.is_some() { SCOPE } else { ROUTES }
     }
 
-    /// The name of the resource that holds it.
+    /// The name of the resource for it.
     pub fn name(&self) -> String {
         match &self.host {
             Some(host) => scope(self.port, host),

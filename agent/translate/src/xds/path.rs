@@ -1,4 +1,4 @@
-//! Paths: which ones a route takes, and what the upstream sees instead.
+//! Paths: matchers of routes, and rewrites for the upstream.
 
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::r#type::matcher::v3 as envoy;
@@ -7,11 +7,11 @@ use imp_grammar::path::{Matcher, Pattern, matcher, spelled_start};
 
 use crate::ir::PathMatch;
 
-/// A route's path under its publish's base path. Never a bare prefix, which would let "/pay" take
-/// "/payments", except one that ends with '/'.
+/// The matchers of a route's path under its publish's base path. Never a bare prefix, which would
+/// let "/pay" match "/payments", except one that ends with '/'.
 pub(super) fn specifiers(base: &str, pattern: &Pattern) -> Vec<PathSpecifier> {
     match matcher(base, pattern) {
-        // The base path itself can be asked for with or without a slash at its end.
+        // The base path itself matches with and without a trailing slash.
         Matcher::Exact(path) => match path.strip_suffix('/') {
             Some(bare) if bare == base => [bare.to_owned(), path].map(PathSpecifier::Path).to_vec(),
             _ => vec![PathSpecifier::Path(path)],
@@ -32,9 +32,9 @@ fn join(base: &str, path: &str) -> String {
     if base == "/" { path.to_owned() } else { format!("{base}{path}") }
 }
 
-/// What a path must begin with besides matching. An expression could go on in the middle of a
-/// segment: "1/x" under "/v1" would take "/v11/x", which may be another tenant's. And Envoy looks at
-/// this first, which costs a twentieth of running an expression in vain.
+/// A prefix that the path must have besides matching the expression. An expression could continue
+/// in the middle of a segment: "1/x" under "/v1" would match "/v11/x", which may be another
+/// tenant's. Envoy also checks the prefix first, which costs a twentieth of running the expression.
 pub(super) fn fence(base: &str, pattern: &Pattern) -> Option<String> {
     match matcher(base, pattern) {
         Matcher::Expression { start, .. } if start != "/" => Some(start),
@@ -50,17 +50,17 @@ fn regex(regex: String) -> PathSpecifier {
     PathSpecifier::SafeRegex(regex_matcher(regex))
 }
 
-/// How Envoy is told to rewrite.
+/// A rewrite for Envoy.
 #[derive(Debug, PartialEq)]
 pub(super) enum Rewrite {
-    /// Replaces what matched.
+    /// Replaces the matched prefix.
     Prefix(String),
     /// Replaces what this expression matches.
     Regex(envoy::RegexMatchAndSubstitute),
 }
 
 /// Prefix routes replace base path and matched prefix, others the whole path. Envoy joins text to
-/// text, so "/v1/pay" -> "/" would give "//1": there an expression takes the slash along.
+/// text, so "/v1/pay" -> "/" would give "//1": in that case an expression also matches the slash.
 pub(super) fn rewrite(base: &str, path: &PathMatch, to: &str) -> Rewrite {
     let PathMatch::Prefix(path) = path else { return Rewrite::Prefix(to.to_owned()) };
     if let Some(pattern) = Pattern::prefix(path).ok().and_then(|path| spelled_start(base, &path)) {

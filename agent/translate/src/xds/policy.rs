@@ -1,4 +1,4 @@
-//! What policies become in a route: one module per type.
+//! Renders the policies of a route: one module per type.
 
 pub(super) mod cors;
 mod headers;
@@ -17,7 +17,7 @@ use crate::ir::Policies;
 /// Encoded fields of an `envoy.config.route.v3.Route`.
 pub(super) type Fields = Arc<[u8]>;
 
-/// Renders what is the same object once, however many routes it applies to.
+/// Renders each shared object once, however many routes it applies to.
 #[derive(Default)]
 pub(super) struct Renderer {
     rendered: HashMap<[usize; 4], Fields>,
@@ -25,7 +25,8 @@ pub(super) struct Renderer {
 
 impl Renderer {
     pub(super) fn render(&mut self, policies: &Policies) -> Fields {
-        // What the agent enforces is named, too: a new type does not compile before it is handled.
+        // Policies that the agent enforces are named, too: a new type does not compile before it is
+        // handled.
         let Policies { request_headers, response_headers, ip_access, cors, rate_limit: _ } =
             policies;
         let key = [
@@ -42,8 +43,8 @@ fn address<T>(policy: &Option<Arc<T>>) -> usize {
     policy.as_ref().map_or(0, |policy| Arc::as_ptr(policy).addr())
 }
 
-/// Protobuf merges concatenated messages: each filter's settings are an entry of the map of their own,
-/// so that the order is ours.
+/// Protobuf merges concatenated messages: each filter's settings are encoded as a separate map
+/// entry, so that their order is fixed.
 fn encode(policies: &Policies) -> Fields {
     let Policies { request_headers, response_headers, ip_access, cors, rate_limit: _ } = policies;
     let changes = headers::changes(request_headers.as_deref(), response_headers.as_deref());

@@ -1,5 +1,5 @@
-//! Calls that are tried again. The virtual host has the policy of all backends that don't say; a route of
-//! others has its own.
+//! Retries. The virtual host has the policy of all backends without their own; routes of other
+//! backends have a policy of their own.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
@@ -8,15 +8,15 @@ use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::Previou
 use super::canon::{any, header, milliseconds, uint};
 use crate::ir;
 
-/// No upstream has seen the call, whatever its method.
+/// Conditions under which no upstream has seen the call, whatever its method.
 const UNSEEN: &str = "connect-failure,refused-stream,reset-before-request";
 
-/// Of the backends that don't say.
+/// The policy of backends without their own.
 pub(super) fn by_default() -> envoy::RetryPolicy {
     policy(ir::RETRIES)
 }
 
-/// Where calls may go to several backends, the one that wants the fewest is right for all.
+/// If calls may go to several backends, the smallest number of retries applies.
 pub(super) fn of_route(route: &ir::Route) -> Option<envoy::RetryPolicy> {
     let attempts = route.backends.iter().map(|it| it.backend.settings.retries).min();
     attempts.filter(|attempts| *attempts != ir::RETRIES).map(policy)
@@ -41,9 +41,9 @@ fn policy(attempts: u32) -> envoy::RetryPolicy {
     }
 }
 
-/// Calls that change nothing are tried again, too, when the connection broke before an answer: as when
-/// an upstream closes a kept connection just then. Envoy's policies don't look at methods, its header
-/// does; the router takes it away.
+/// Also retries safe methods when the connection broke before an answer, for example because the
+/// upstream just closed a kept connection. Envoy's policies cannot depend on the method, but its
+/// header can; the router removes it.
 pub(super) fn of_safe_methods() -> core::HeaderValueOption {
     use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
     let choice = "%CEL(request.method == 'GET' || request.method == 'HEAD' || \

@@ -1,4 +1,4 @@
-//! What the upstream sees as path.
+//! Rewrites of the path.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::r#type::matcher::v3 as envoy;
@@ -9,7 +9,7 @@ use super::canon::header;
 use super::path::{self, Rewrite, regex_matcher};
 use crate::ir::{self, rewrite_source};
 
-/// How Envoy is told; None to keep the path.
+/// The rewrite; `None` to keep the path.
 pub(super) fn render(base: &str, route: &ir::Route) -> Option<Rewrite> {
     if route.strip_base_path {
         let pattern = format!("^{}/?", regex::escape(base));
@@ -27,7 +27,7 @@ pub(super) fn render(base: &str, route: &ir::Route) -> Option<Rewrite> {
     Some(replace(format!("^(?:{pattern})$"), target.substitution()))
 }
 
-/// The port that the caller's host names. A proxy in front may have said another one.
+/// The port of the caller's host. A proxy in front may have reported another one.
 pub(super) fn forwarded_port() -> core::HeaderValueOption {
     use core::header_value_option::HeaderAppendAction::AddIfAbsent;
     header("x-forwarded-port", "%CEL(re.capture(request.host, '.*:([0-9]+)'))%", AddIfAbsent)

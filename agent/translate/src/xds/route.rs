@@ -23,18 +23,18 @@ use crate::ir;
 
 const METHOD_NOT_ALLOWED: u32 = 405;
 
-/// The namespace of what routes carry for logs and statistics.
+/// The namespace of a route's metadata, for logs and statistics.
 const METADATA: &str = "imp";
 
-/// A rendered route: the encoded `envoy.config.route.v3.Route`. What policies make of it is most of
-/// it, and the same for many routes; they share it.
+/// A rendered route: the encoded `envoy.config.route.v3.Route`. Policies make up most of it and are
+/// the same for many routes, which share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     /// The fields before those of the policies.
     before: Vec<u8>,
     policies: policy::Fields,
     after: Vec<u8>,
-    /// Takes the base path itself, without a slash behind it.
+    /// Whether it matches the base path itself, without a trailing slash.
     pub(super) takes_base: bool,
 }
 
@@ -81,8 +81,8 @@ impl<'a> Renderer<'a> {
         Self { publish, cluster_of, policies: policy::Renderer::default() }
     }
 
-    /// What a route of the publish becomes. More than one when Envoy has no single matcher for it, or
-    /// browsers ask before they call.
+    /// Renders a route of the publish. More than one when Envoy has no single matcher for it, or
+    /// for preflights.
     pub(super) fn render(&mut self, route: &ir::Route) -> Vec<Route> {
         let preflight = policy::cors::preflight(route);
         let mut routes = self.render_one(route);
@@ -135,8 +135,8 @@ pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str
     Route::new(&route, &publish.base_path)
 }
 
-/// Answers calls to a path with any other method than these (RFC 9110 15.5.6). The body is the
-/// listener's, which has it once for all.
+/// Answers calls to a path with any other method than these (RFC 9110, section 15.5.6). The body is
+/// in the listener, once for all.
 pub(super) fn not_allowed(publish: &ir::Publish, path: &Pattern, methods: &[&str]) -> Vec<Route> {
     use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
     let base = publish.base_path.as_str();
@@ -172,7 +172,7 @@ pub(super) fn not_allowed(publish: &ir::Publish, path: &Pattern, methods: &[&str
     path::specifiers(base, path).into_iter().map(one).collect()
 }
 
-/// There is nothing to protect, and the answer must not depend on the agent.
+/// Disables enforcement: there is nothing to protect, and the answer must not depend on the agent.
 fn open_door() -> HashMap<String, google::Any> {
     let open = authz::ExtAuthzPerRoute {
         r#override: Some(authz::ext_authz_per_route::Override::Disabled(true)),
@@ -180,7 +180,7 @@ fn open_door() -> HashMap<String, google::Any> {
     HashMap::from([DOOR.on_route(&open)])
 }
 
-/// TRACE would send the headers that the door sets back to the caller. It is never routed.
+/// Refuses TRACE, which would return the headers that the agent sets to the caller.
 pub(super) fn no_trace() -> Route {
     let route = envoy::Route {
         name: "trace".to_owned(),
@@ -217,15 +217,16 @@ fn answer(status: u32, code: &str, title: &str) -> envoy::Route {
     }
 }
 
-/// Anybody may call it, as often as he likes. So it is served without an agent, too.
+/// Whether anybody may call it without a limit, so that it can be served without an agent.
 fn needs_no_decision(publish: &ir::Publish, route: &ir::Route) -> bool {
-    // Each policy is named, so that a new one does not compile before it is known who decides.
+    // Each policy is named, so that a new one does not compile before it is decided who enforces
+    // it.
     let ir::Policies { request_headers: _, response_headers: _, ip_access: _, cors: _, rate_limit } =
         &route.policies;
     publish.auth_mode == ir::AuthMode::None && rate_limit.is_none()
 }
 
-/// What the agent needs to know of a route. One that lacks it is refused by the door.
+/// What the agent needs to know of a route. The agent refuses calls of a route without it.
 fn check(publish: &ir::Publish, route: &ir::Route) -> HashMap<String, google::Any> {
     let said = [
         (context::PUBLISH, publish.id.as_str()),
@@ -318,7 +319,7 @@ fn clusters(
     if let [one] = backends {
         return Cluster(cluster_of(&one.backend));
     }
-    // No settings here: Envoy would take them in place of the route's.
+    // No settings here: they would override the route's.
     let weight = |backend: &ir::WeightedBackend| envoy::weighted_cluster::ClusterWeight {
         name: cluster_of(&backend.backend),
         weight: uint(backend.weight),
@@ -334,11 +335,12 @@ fn clusters(
 pub(super) fn table(name: String) -> envoy::RouteConfiguration {
     envoy::RouteConfiguration {
         name,
-        // Clusters come first, but a route must not be refused over the order of arrival.
+        // Clusters are sent first, but a route must not be rejected because of the order of
+        // arrival.
         validate_clusters: truth(false),
         ignore_port_in_host_matching: true,
-        // What is removed here is removed first, so that a policy may still set a key of its own for
-        // the upstream.
+        // Removals here come first, so that a policy may still set a key of its own for the
+        // upstream.
         most_specific_header_mutations_wins: true,
         request_headers_to_remove: [KEY_PORT, KEY_HOST, super::door::KEY_HEADER]
             .map(str::to_owned)

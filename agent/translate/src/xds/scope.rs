@@ -1,4 +1,4 @@
-//! Scopes: one per port and host, holding all publishes of that host.
+//! Scopes: one per port and host, with all publishes of that host.
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
@@ -10,8 +10,8 @@ use super::route::Route;
 use super::{ROUTES, Rendered, SCOPE, host, methods, names, route};
 use crate::ir;
 
-/// The routes of one publish. `cluster_of` names the cluster of a backend. A suspended publish sends
-/// nothing anywhere.
+/// The routes of one publish. `cluster_of` names the cluster of a backend. A suspended publish
+/// forwards nothing.
 pub(crate) fn routes(
     publish: &ir::Publish,
     cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
@@ -35,10 +35,10 @@ pub(crate) fn render<M: Member>(port: u16, host: &str, members: &[&M]) -> Render
     let hosts = Hosts { virtual_hosts: vec![host::render("v".to_owned(), "*", members)] };
     let mut routes = route::table(String::new());
     routes.metadata = Some(route::metadata("revisions", &revisions(members)));
-    // Resent unchanged after a refusal, Envoy would take a scope for one that it already has; so
-    // the version of the content stands in the content.
+    // If the content is resent unchanged after a rejection, Envoy takes the scope for one that it
+    // already has; so the content includes its version.
     routes.name = format!("{name}#{}", hash(&hosts.with(&routes)));
-    // An Envoy may have refused these very bytes before.
+    // An Envoy may have rejected these very bytes before.
     let stamp = members.iter().fold(0_u32, |sum, member| sum.wrapping_add(member.stamp()));
     if stamp > 0 {
         routes.name = format!("{}+{stamp}", routes.name);
@@ -55,7 +55,7 @@ pub(crate) fn render<M: Member>(port: u16, host: &str, members: &[&M]) -> Render
     Rendered::new(SCOPE, name, bytes)
 }
 
-/// All hosts of a port in one RouteConfiguration: (host, members).
+/// All hosts of a port in one RouteConfiguration, as (host, members).
 pub(crate) fn render_whole<M: Member>(port: u16, hosts: &[(&str, Vec<&M>)]) -> Rendered {
     let virtual_hosts = hosts
         .iter()
@@ -89,8 +89,8 @@ struct Inline {
     routes: Vec<u8>,
 }
 
-/// The same scope in other bytes, for sending it again to an Envoy that refused the message it came
-/// in: Envoy remembers the scope as its own and would ignore the same bytes.
+/// The same scope with other bytes, to send it again to an Envoy that rejected the message with it:
+/// Envoy remembers the scope as its own and would ignore the same bytes.
 pub fn restamp(scope: &[u8], attempt: u32) -> Result<Bytes, prost::DecodeError> {
     let mut scope = envoy::ScopedRouteConfiguration::decode(scope)?;
     if let Some(routes) = &mut scope.route_configuration {

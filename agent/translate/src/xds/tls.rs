@@ -8,10 +8,10 @@ use super::canon::{any, inline};
 use super::upstreams::Upstreams;
 use crate::ir;
 
-/// Where most systems have the authorities that they believe.
+/// Where most systems have their certificate authorities.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// The socket of a backend that speaks TLS.
+/// The transport socket of a backend with TLS.
 pub(super) fn socket(
     backend: &ir::Backend,
     upstreams: &Upstreams,
@@ -62,7 +62,7 @@ fn validation(
     })
 }
 
-/// Whom the certificate must be for. Envoy verifies nothing that it isn't told.
+/// The names that the certificate may have. Envoy verifies only what it is told to.
 fn names(settings: &ir::Tls, backend: &ir::Backend) -> Vec<tls::SubjectAltNameMatcher> {
     use tls::subject_alt_name_matcher::SanType;
     let one = |kind: SanType, name: String| tls::SubjectAltNameMatcher {

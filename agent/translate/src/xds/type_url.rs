@@ -1,4 +1,4 @@
-//! The types of resources that Envoy is sent.
+//! The types of resources for Envoy.
 
 /// `Listener`: one per port; never changes with a publish, nor with a gateway that shares the port.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -8,5 +8,5 @@ pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 pub const SCOPE: &str = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration";
 /// `RouteConfiguration`: only in [`super::Layout::WholeRds`], one per port.
 pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
-/// `TypedExtensionConfig` (ECDS): the filters that stand in the listener's slots.
+/// `TypedExtensionConfig` (ECDS): the filters in the listener's slots.
 pub const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";

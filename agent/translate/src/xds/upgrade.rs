@@ -1,4 +1,4 @@
-//! Calls without a total limit, and what they may upgrade to.
+//! Calls without a total time limit, and upgrades.
 
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::google::protobuf::Duration;
@@ -7,11 +7,11 @@ use super::canon::{milliseconds, truth};
 use super::listener::IDLE_MS;
 use crate::ir;
 
-/// The limits of a route's calls: in all, and of silence.
+/// The time limits of a route's calls: total, and idle.
 pub(super) fn limits(route: &ir::Route) -> (Option<Duration>, Option<Duration>) {
     match &route.stream {
         Some(stream) => (milliseconds(0), milliseconds(stream.idle_ms)),
-        // A call that may take longer than the listener lets a stream be silent.
+        // The call may take longer than the listener's idle limit.
         None if route.timeout_ms > IDLE_MS => {
             (milliseconds(route.timeout_ms), milliseconds(route.timeout_ms))
         }
@@ -19,7 +19,8 @@ pub(super) fn limits(route: &ir::Route) -> (Option<Duration>, Option<Duration>) 
     }
 }
 
-/// Envoy judges an upgraded call once, as it begins, like any other. Towards HTTP/2 there is no upgrade.
+/// Envoy checks an upgraded call once, when it begins, like any other. HTTP/2 backends have no
+/// upgrades.
 pub(super) fn upgrades(route: &ir::Route) -> Vec<envoy::route_action::UpgradeConfig> {
     let http1 = route.backends.iter().all(|backend| !backend.backend.http2);
     let stream = route.stream.iter().filter(|_| http1);

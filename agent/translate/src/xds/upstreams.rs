@@ -1,12 +1,14 @@
-//! Which addresses calls may be sent to.
+//! The addresses that calls may be sent to.
 //!
-//! The filter stands in the router and so covers every cluster: it judges the host that the balancer
-//! chose for this call, before Envoy connects. Whatever a name resolved to meanwhile, an address
-//! that is not allowed sees no connection. In a cluster the same filter costs 27 KB each.
+//! The filter is in the router and so covers every cluster: it checks the host that the load
+//! balancer chose for this call, before Envoy connects. Whatever a name resolved to meanwhile, no
+//! connection is made to an address that is not allowed. In a cluster the same filter costs 27 KB
+//! each.
 //!
-//! It judges calls. Whatever connects without one (preconnecting, mirrored requests) would pass it by, so
-//! clusters and routes use none of these; health checks are made of addresses only that are judged before
-//! (`health.rs`). A cluster with `http_filters` of its own would leave the filter out.
+//! It checks calls. Connections without a call (preconnecting, mirrored requests) would bypass it,
+//! so clusters and routes use none of these; health checks connect only to addresses that were
+//! checked before (`health.rs`). A cluster with `http_filters` of its own would leave the filter
+//! out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,16 +28,15 @@ use super::canon::{extension, socket_address, uint};
 use super::filter;
 use super::names::FORBIDDEN;
 
-/// Where calls may go.
+/// The addresses that calls may be sent to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upstreams {
-    /// Which addresses.
     pub networks: Networks,
-    /// What stays closed even in a network that is allowed: the platform's own ports.
+    /// Addresses that stay closed even in an allowed network: the platform's own ports.
     pub closed: Vec<Closed>,
-    /// Who resolves the names of backends; Envoy's host does when empty.
+    /// The DNS servers for backends' names; if empty, those of Envoy's host.
     pub resolvers: Vec<SocketAddr>,
-    /// The file of the authorities that Envoy's host believes; where most systems have it when absent.
+    /// The file of trusted authorities on Envoy's host; when absent, the usual location.
     pub authorities: Option<String>,
 }
 
@@ -50,11 +51,11 @@ impl Upstreams {
     }
 }
 
-/// Addresses that no call reaches.
+/// Addresses that no call may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
     nets: Vec<IpNet>,
-    /// None: every port.
+    /// `None` for every port.
     port: Option<u16>,
 }
 
@@ -64,11 +65,11 @@ impl Closed {
         Self { nets: vec![net], port: None }
     }
 
-    /// All that reaches a socket that is bound to this address.
+    /// All addresses that reach a socket bound to this address.
     pub fn socket(bound: SocketAddr) -> Self {
         let ip = bound.ip();
         let also = match ip {
-            // A kernel connects the unspecified address to loopback.
+            // The kernel connects the unspecified address to loopback.
             IpAddr::V4(v4) if v4.is_loopback() => Some(Ipv4Addr::UNSPECIFIED.into()),
             IpAddr::V6(v6) if v6.is_loopback() => Some(Ipv6Addr::UNSPECIFIED.into()),
             _ => None,
@@ -107,8 +108,8 @@ pub(super) fn filters(upstreams: &Upstreams) -> Vec<HttpFilter> {
     vec![filter::UPSTREAM_RBAC.fixed(&judge), filter::UPSTREAM_CODEC.fixed(&UpstreamCodec {})]
 }
 
-/// How Envoy resolves names when it is told by whom. The tenants' names mean nothing in the search
-/// domains of the gateway's host.
+/// The DNS resolver, if servers are configured. Tenants' names must not use the search domains of
+/// the gateway's host.
 pub(super) fn resolver(upstreams: &Upstreams) -> Option<core::TypedExtensionConfig> {
     if upstreams.resolvers.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! What one change costs, and who pays for a refusal.
+//! The cost of one change, and who falls back after a rejection.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ fn at(id: &str, revision: u64, port: u16) -> pb::Publish {
     publish
 }
 
-/// Types of what comes, and of what goes.
+/// The types of upserts and of removals.
 fn touched(delta: &Delta) -> (Vec<&str>, Vec<&str>) {
     let upserts = delta.all.upserts.iter().map(|resource| resource.type_url);
     (upserts.collect(), delta.all.removals.iter().map(|(url, _)| *url).collect())
@@ -30,7 +30,7 @@ fn gateway(id: &str, port: u16) -> ir::Gateway {
     ir::Gateway { id: id.into(), ..parsed_gateway(port) }
 }
 
-/// An assembly with a gateway, and an Envoy that has taken all of it.
+/// An assembly with a gateway, and an Envoy that has accepted all of it.
 fn start() -> (Assembly, Judge) {
     let (mut assembly, mut judge) = (assembly(), Judge::default());
     judge.send(&assembly.set_gateway(parsed_gateway(8080)));
@@ -153,7 +153,7 @@ fn of_many_suspects_the_culprits_are_found_and_all_others_advance() {
         judge.settle(&mut assembly);
         judge.bad = culprits.iter().map(|index| (id(*index), 2)).collect();
         judge.verdicts = 0;
-        // All of it is on its way before Envoy says anything.
+        // Everything is sent before the first verdict.
         let mut last = Delta::default();
         for index in 0..count {
             last = assembly.set_publish(parsed(&at(&id(index), 2, 9000)));
@@ -192,7 +192,7 @@ fn a_publish_that_arrives_during_the_search_is_judged_too() {
     assert_eq!(judge.blames.len(), 2);
 }
 
-/// A publish at two hosts, of which the second refused its second revision.
+/// A publish at two hosts, whose second revision was rejected at the second one.
 fn refused_at_one_of_two_hosts() -> (Assembly, Judge, String) {
     let (mut assembly, mut judge) = start();
     let hosts = vec![HOST.to_owned(), "b.example.com".to_owned()];
@@ -354,7 +354,7 @@ fn what_must_be_acked_is_named_with_the_versions_that_are_served() {
     assert_eq!(assembly.requirements("nobody"), None);
 }
 
-/// One Envoy listener, whose bytes know no gateway; the hosts decide.
+/// One Envoy listener, whose bytes do not name a gateway; the hosts decide.
 #[test]
 fn gateways_share_a_port_and_the_second_sends_no_listener() {
     let (mut assembly, mut judge) = start();
@@ -410,7 +410,7 @@ fn who_waits_for_several_hosts_takes_each_when_it_is_free() {
     set(&mut assembly, &mut judge, &waits);
     let taken = |host: &str| Misplaced::Taken { port: 8080, host: host.to_owned() };
     assert_eq!(assembly.misplaced("c"), Some(&taken(hosts[0])));
-    // Not the one that is told.
+    // Not the one that is reported.
     judge.send(&assembly.remove_publish("b"));
     judge.settle(&mut assembly);
     let two = "8080/two.example.com";
@@ -455,7 +455,7 @@ fn a_listener_with_a_hostname_has_no_scope_for_other_hosts() {
     set(&mut assembly, &mut judge, &at("a", 1, 9000));
     assert_eq!(assembly.misplaced("a"), Some(&Misplaced::NotAdmitted(HOST.into())));
     assert_eq!(names(&judge.set.all, SCOPE), BTreeSet::new());
-    // The gateway opens to all hosts again.
+    // The gateway admits all hosts again.
     let delta = assembly.set_gateway(parsed_gateway(8080));
     assert_eq!(touched(&delta).0, [CLUSTER, SCOPE], "and the listener is the same");
     assert_eq!(assembly.misplaced("a"), None);

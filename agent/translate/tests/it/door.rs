@@ -1,4 +1,4 @@
-//! Claims about enforcement's place in Envoy.
+//! Tests of enforcement's place in Envoy.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as route;
@@ -11,7 +11,7 @@ use prost::{Message as _, Name as _};
 use crate::fixtures::{assembly, parsed, parsed_gateway, publish};
 use crate::golden::rich;
 
-/// Every ext_authz filter that is rendered, wherever it stands.
+/// Every rendered ext_authz filter, wherever it is.
 fn doors(delta: &Delta) -> Vec<authz::ExtAuthz> {
     let of_type = |resource: &&Rendered| resource.type_url == EXTENSION;
     let decode = |resource: &Rendered| {
@@ -38,7 +38,7 @@ fn enforcement_fails_closed_and_holds_a_call_no_longer_than_is_stated() {
     }
 }
 
-/// What stands open without an agent is on no route that has something to decide.
+/// A filter that fails open is only on routes without a decision to make.
 #[test]
 fn only_a_route_that_anybody_may_call_at_will_passes_without_an_agent() {
     let limited = parsed(&rich("p1", "a.example.com", 9000));
@@ -67,7 +67,7 @@ fn only_a_route_that_anybody_may_call_at_will_passes_without_an_agent() {
     }
 }
 
-/// What each route of the only scope says to the door; None: it asks nobody.
+/// What each route of the only scope tells the agent; `None` if it does not ask.
 fn said(publish: ir::Publish) -> Vec<Option<Vec<(String, String)>>> {
     let mut assembly = assembly();
     assembly.set_gateway(parsed_gateway(8080));

@@ -1,4 +1,4 @@
-//! The real Envoy takes every resource that we render, and policies act.
+//! Envoy accepts every resource that we render, and policies take effect.
 
 mod conditions;
 mod documented;
@@ -44,7 +44,8 @@ async fn rich() -> Rig {
     rig
 }
 
-/// As large as the API and the agent accept them; Envoy's own default would refuse a path of 100 bytes.
+/// As large as the API and the agent accept them; Envoy's own default would refuse a path of 100
+/// bytes.
 #[tokio::test]
 async fn the_largest_expressions_and_templates_are_served() {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;
@@ -126,7 +127,8 @@ async fn routes_match_rewrite_and_split_as_written() {
     }
 }
 
-/// RFC 9110 15.5.6 and 9.3.2. Nobody is asked for a credential: as little is told as by a 404.
+/// RFC 9110, sections 15.5.6 and 9.3.2. No credential is required: the answer tells as little as a
+/// 404.
 #[tokio::test]
 async fn a_wrong_method_is_405_with_allow_and_head_follows_get() {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;
@@ -318,7 +320,7 @@ async fn publishes_share_a_host_by_base_path_and_do_not_leak_into_each_other() {
     assert_eq!((answer.status, answer.problem()), (404, Some("no_route".into())), "{answer:?}");
 }
 
-/// The rule itself: the deepest base path that holds the path, in whole segments.
+/// The reference: the longest base path that contains the path, in whole segments.
 fn owner<'a>(bases: &[&'a str], path: &str) -> Option<&'a str> {
     let path = path.split('?').next().unwrap_or(path);
     let holds = |base: &&&str| match **base {
@@ -330,7 +332,7 @@ fn owner<'a>(bases: &[&'a str], path: &str) -> Option<&'a str> {
     bases.iter().filter(holds).max_by_key(|base| base.trim_end_matches('/').len()).copied()
 }
 
-/// Few base paths are rendered as a list, many as a tree; no caller can tell.
+/// Few base paths are rendered as a list, many as a tree; callers see no difference.
 #[tokio::test]
 async fn the_deepest_base_path_owns_a_call_however_many_there_are() {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;
@@ -382,7 +384,7 @@ async fn the_deepest_base_path_owns_a_call_however_many_there_are() {
         publish.base_path = (*base).into();
         let service = fixtures::service(&mut publish);
         service.backends = vec![fixtures::backend("b1", "127.0.0.1", rig.upstream)];
-        // "/z" has no route for all that it owns.
+        // "/z" owns more than it has routes for.
         if *base == "/z" {
             service.routes = vec![fixtures::route("r1", fixtures::exact("/"))];
         }
@@ -435,7 +437,7 @@ async fn what_only_envoy_refuses_falls_back_alone() {
     fine.base_path = "/fine".into();
     let mut poisoned = fixtures::publish("p3", HOST, 1);
     poisoned.base_path = "/poisoned".into();
-    // The parser reads it; RE2 knows no such escape.
+    // The parser accepts it; RE2 does not know this escape.
     fixtures::service(&mut poisoned).routes =
         vec![fixtures::route("r", fixtures::regex(r"/\u0041"))];
     for publish in [&mut fine, &mut poisoned] {
@@ -466,8 +468,7 @@ async fn what_only_envoy_refuses_falls_back_alone() {
     assert_eq!(rig.with_key(HOST, "GET /poisoned").await.status, 200);
 }
 
-/// What the parser lets through, Envoy takes: of each resource it would otherwise be a refusal that
-/// a tenant sees late.
+/// Envoy accepts whatever the parser accepts; otherwise tenants would learn of the error late.
 #[tokio::test]
 async fn envoy_takes_whatever_the_parser_takes() {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;
@@ -488,7 +489,7 @@ async fn envoy_takes_whatever_the_parser_takes() {
     assert_eq!(rig.blames, []);
 }
 
-/// After a refusal Envoy ignores the bytes that it has seen, although it does not run with them.
+/// After a rejection Envoy ignores the same bytes, although it does not run with them.
 #[test]
 fn a_scope_that_is_sent_again_differs_in_its_stamp_only() {
     let mut assembly = fixtures::assembly();

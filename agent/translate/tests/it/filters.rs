@@ -1,5 +1,5 @@
-//! Envoy says nothing about settings that no filter takes: so every name and type is held against the
-//! table.
+//! Envoy silently ignores settings that no filter takes, so every name and type is compared with
+//! the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -32,7 +32,7 @@ fn names(table: &[Entry]) -> Vec<&str> {
     table.iter().map(|entry| entry.name).collect()
 }
 
-/// Every filter has the type of the table; a slot takes that type.
+/// Checks that every filter has the type of the table, and a slot accepts that type.
 fn takes(filters: &[hcm::HttpFilter], table: &[Entry]) {
     let found: Vec<_> = filters.iter().map(|filter| filter.name.as_str()).collect();
     assert_eq!(found, names(table));
@@ -84,7 +84,7 @@ fn every_setting_of_a_route_is_one_that_a_filter_of_the_chain_takes() {
         let taken: BTreeSet<_> = entry.settings.iter().cloned().collect();
         assert_eq!(types, &taken, "{name}");
     }
-    // Those that a policy, or who may pass, is rendered to.
+    // Those that policies or enforcement are rendered to.
     let found: Vec<_> = rendered.keys().map(String::as_str).collect();
     assert_eq!(found, ["envoy.filters.http.cors", "imp.door", "imp.ip", "imp.open"]);
 }
@@ -105,7 +105,7 @@ fn what_comes_by_ecds_has_a_slot_that_takes_it() {
     }
 }
 
-/// A filter's name in a literal, anywhere but in the table.
+/// Finds a filter's name in a literal outside of the table.
 fn named_outside(path: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();

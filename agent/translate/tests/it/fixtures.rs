@@ -16,7 +16,7 @@ pub(crate) fn options(layout: Layout) -> Options {
     }
 }
 
-/// Loopback is where the tests' upstreams are.
+/// Allows loopback, where the tests' upstreams are.
 pub(crate) fn loopback() -> Upstreams {
     let nets = ["127.0.0.0/8", "::1/128"].map(|net| net.parse().unwrap());
     Upstreams { networks: Networks::allowing(&nets), ..Default::default() }

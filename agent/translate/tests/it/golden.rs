@@ -1,5 +1,6 @@
-//! What is rendered, to be read and reviewed: `golden/in/<case>.json` becomes `golden/out/<case>.snap`. A
-//! new case is a new input; `INSTA_UPDATE=always cargo test -p imp-translate golden` writes the outputs.
+//! Snapshots of what is rendered, for review: `golden/in/<case>.json` becomes
+//! `golden/out/<case>.snap`. To add a case, add an input;
+//! `INSTA_UPDATE=always cargo test -p imp-translate golden` writes the outputs.
 
 mod form;
 mod readable;
@@ -17,7 +18,7 @@ use form::{Case, Shown};
 
 const HOST: &str = "api.example.com";
 
-/// Cases that have the same base path, and no path in common: together they are one publish.
+/// Cases with the same base path and no path in common: together they are one publish.
 const OF_ROUTES: [&str; 10] = [
     "paths",
     "matchers",
@@ -63,7 +64,7 @@ fn names(folder: &str, extension: &str) -> BTreeSet<String> {
     of_kind.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
 
-/// All that Envoys hold in each case.
+/// All resources of Envoys in each case.
 pub(crate) fn gateway_resources() -> impl Iterator<Item = (String, Resources)> {
     names("in", "json").into_iter().map(|name| {
         let set = resource_set(&Case::read(&name));
@@ -127,15 +128,15 @@ fn readable(resources: &[&Rendered]) -> String {
     resources.iter().map(one).collect::<Vec<_>>().join("---\n")
 }
 
-/// With a gateway.
+/// An assembly with a gateway.
 fn open() -> Assembly {
     let mut assembly = assembly();
     assembly.set_gateway(parsed_gateway(8080));
     assembly
 }
 
-/// The promise that nothing drains: whatever happens to publishes, the gateway's listener is the
-/// same, byte by byte, and is not even sent again.
+/// Nothing drains: whatever happens to publishes, the gateway's listener stays the same byte by
+/// byte and is not sent again.
 #[test]
 fn no_change_of_a_publish_changes_the_listener() {
     let mut assembly = assembly();
@@ -188,8 +189,8 @@ fn no_change_of_a_publish_changes_the_listener() {
     assert_eq!(after, listener, "a restart renders the same");
 }
 
-/// What connects without a call is not judged by the router's filter, and a cluster with filters of
-/// its own would leave that filter out.
+/// Connections without a call bypass the router's filter, and a cluster with filters of its own
+/// would leave that filter out.
 #[test]
 fn no_cluster_connects_without_being_judged() {
     use envoy_types::pb::envoy::config::cluster::v3::Cluster;

@@ -1,5 +1,5 @@
-//! Claims about the translation: what is rendered, what changes with a change, and that the real
-//! Envoy takes it and does what it says.
+//! Tests of the translation: what is rendered, what changes with a change, and how the real Envoy
+//! behaves with it.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
 mod fixtures;

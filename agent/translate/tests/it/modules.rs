@@ -1,4 +1,4 @@
-//! No module of this package needs another one that needs it.
+//! The modules of this package have no cyclic dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,7 +24,7 @@ fn sources(folder: &Path, within: &str, found: &mut BTreeMap<String, String>) {
     }
 }
 
-/// `a::{b, c::{d}}` as `a::b` and `a::c::d`.
+/// Splits `a::{b, c::{d}}` into `a::b` and `a::c::d`.
 fn flat(path: &str, found: &mut Vec<String>) {
     let Some((before, list)) = path.split_once('{') else {
         return found.push(path.trim().trim_end_matches("::self").to_owned());
@@ -47,7 +47,7 @@ fn flat(path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The deepest module on a path that is written in `module`.
+/// The innermost module on a path that is used in `module`.
 fn target(module: &str, path: &str, known: &BTreeMap<String, String>) -> Option<String> {
     let mut at: Vec<&str> = module.split("::").filter(|part| !part.is_empty()).collect();
     let mut parts: Vec<&str> = path.split("::").map(str::trim).collect();
@@ -76,13 +76,13 @@ fn edges(known: &BTreeMap<String, String>) -> Edges {
         let rest = uses.replace_all(code, "");
         paths.extend(inline.find_iter(&rest).map(|found| found.as_str().to_owned()));
         let targets = paths.iter().filter_map(|path| target(module, path, known));
-        // A path of another package resolves to the module that it is written in, or to the root.
+        // A path of another package resolves to the module that uses it, or to the root.
         edges.insert(module.clone(), targets.filter(|to| !to.is_empty()).collect());
     }
     edges
 }
 
-/// Takes away who needs nobody, until nobody is left, or only circles.
+/// Removes modules without dependencies until none or only cycles are left.
 fn circles(mut edges: Edges) -> Edges {
     loop {
         let before = edges.len();
@@ -108,7 +108,7 @@ fn no_modules_stand_in_a_circle() {
         assert!(needs[from].contains(to), "{from} needs {to}: {:?}", needs[from]);
     }
     assert_eq!(circles(needs), Edges::new());
-    // One that is there is found.
+    // An existing cycle is found.
     let text = |code: &str| code.to_owned();
     let bad = BTreeMap::from([
         (text("a"), text("use super::b::{self, X};")),

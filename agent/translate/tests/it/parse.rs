@@ -1,11 +1,11 @@
-//! What is malformed is refused as a whole, and the reason names the field.
+//! Malformed messages are refused as a whole, and the error names the field.
 
 use imp_proto::config as pb;
 use imp_translate::ir;
 
 use crate::fixtures::{self, header, publish, request_headers, route, service, value};
 
-/// Each change spoils a good publish; the reason begins with the field.
+/// A change that makes a valid publish invalid, with the field that the error must begin with.
 type Spoil<'a> = (&'a str, &'a dyn Fn(&mut pb::Publish));
 
 fn refused(cases: &[Spoil<'_>]) {
@@ -273,7 +273,7 @@ fn a_route_names_policies_of_the_list_each_type_once() {
         (&at("1"), &with(std::slice::from_ref(&one), &[0, 1])),
         (&at("0"), &with(std::slice::from_ref(&one), &[u32::MAX])),
         (&at("1"), &with(std::slice::from_ref(&one), &[0, 0])),
-        // Which of the two would apply is not the agent's to choose.
+        // The agent cannot choose which of the two applies.
         (&at("1"), &with(&[one.clone(), other.clone()], &[0, 1])),
         ("policies/1/id", &with(&[one.clone(), one.clone()], &[0])),
         ("policies/0/id", &with(&[unnamed], &[0])),
@@ -289,7 +289,7 @@ fn a_route_names_policies_of_the_list_each_type_once() {
     assert!(std::sync::Arc::ptr_eq(&of(a), &of(b)), "one object, rendered once");
 }
 
-/// What a renderer that asks for credentials itself, and counts itself, starts from.
+/// What a renderer needs that does authentication and counting itself.
 #[test]
 fn a_publish_says_whose_it_is_and_who_may_call() {
     use pb::publish::AuthMode;
@@ -319,7 +319,7 @@ fn a_publish_says_whose_it_is_and_who_may_call() {
     }
 }
 
-/// Which lists a control plane of the former release fills, and what the present one sends to both.
+/// The former release's control plane fills other lists; the current one fills both.
 #[test]
 fn a_publish_of_the_former_form_is_the_same_publish() {
     let set = |value| {

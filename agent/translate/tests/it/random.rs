@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order: the end is what one would have built from scratch.
+//! Any order of changes leads to the same result as building from scratch.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
 enum Step {
     SetGateway(usize, u16),
     RemoveGateway(usize),
-    /// A new revision of a publish, and whether Envoy will refuse it.
+    /// A new revision of a publish, and whether Envoy will reject it.
     Set(Box<pb::Publish>, bool),
     Remove(usize),
-    /// Envoy judges the next of one of the resources that are on their way.
+    /// Envoy judges the next version of one of the resources in flight.
     Verdict(usize),
 }
 
@@ -172,7 +172,7 @@ fn run(steps: Vec<Step>, assembly: &mut Assembly, judge: &mut Judge, settled: bo
     wanted
 }
 
-/// All at once, nothing refused.
+/// Everything at once, nothing rejected.
 fn from_scratch<'a>(
     layout: Layout,
     gateways: &BTreeMap<usize, u16>,
@@ -220,7 +220,7 @@ fn is_as_from_scratch(assembly: &Assembly, judge: &Judge, wanted: &Wanted) {
     judge.set.is_whole(true);
 }
 
-/// From what an agent keeps on disk: what is wanted, what was refused, and what that fell back to.
+/// Rebuilds from what an agent stores: what is wanted, what was rejected, and its fallback.
 fn is_as_after_a_restart(assembly: &Assembly, judge: &Judge, wanted: &Wanted) {
     let (mut restarted, mut set) = (fixtures::assembly(), ResourceSet::default());
     for (index, port) in &wanted.gateways {
@@ -241,7 +241,7 @@ fn is_as_after_a_restart(assembly: &Assembly, judge: &Judge, wanted: &Wanted) {
     assert_eq!(set.versions(), judge.set.versions());
 }
 
-/// What Envoy runs with in the end is what was sent in the end.
+/// Envoy finally runs what was last sent.
 fn envoy_has_it_all(judge: &Judge) {
     for (key, resource) in &judge.serving {
         assert_eq!(judge.set.all.get(key).map(|r| &r.version), Some(&resource.version), "{key:?}");

@@ -1,4 +1,4 @@
-//! What Envoys would hold, and an Envoy that judges without running: it refuses what is marked bad.
+//! What Envoys would have, and a simulated Envoy that rejects what is marked bad.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,8 +39,8 @@ impl ResourceSet {
         }
     }
 
-    /// Types, names and versions: equal for equal states. The door stays when the last gateway goes,
-    /// for calls that are still under way.
+    /// Types, names and versions: equal for equal states. The enforcement filter stays when the
+    /// last gateway is removed, for calls still in flight.
     pub(crate) fn versions(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let versions = |resources: &Resources| {
             let kept = resources.values().filter(|r| r.type_url != EXTENSION);
@@ -55,8 +55,8 @@ impl ResourceSet {
             .collect()
     }
 
-    /// Of each group: every cluster that a route names is there, and none that no route names. And
-    /// the groups together are all.
+    /// Checks for each group that every cluster named by a route exists, and no others; and that
+    /// the groups together are everything.
     pub(crate) fn is_whole(&self, settled: bool) {
         for resources in self.gateways.values().chain([&self.all]) {
             let named = clusters_named(resources);
@@ -69,7 +69,7 @@ impl ResourceSet {
         assert_eq!(together, self.all);
     }
 
-    /// What is served of each publish, by the scopes' own account.
+    /// The served revision of each publish, according to the scopes.
     pub(crate) fn revisions(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let mut found: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for scope in self.all.values().filter(|resource| resource.type_url == SCOPE) {
@@ -101,7 +101,7 @@ fn tables(resources: &Resources) -> impl Iterator<Item = envoy::RouteConfigurati
     })
 }
 
-/// Of its list, or out of its tree.
+/// The routes of its list or its tree.
 fn routes_of(host: envoy::VirtualHost) -> Vec<envoy::Route> {
     assert!(host.routes.is_empty() || host.matcher.is_none(), "Envoy takes one of the two");
     let mut routes = host.routes;
@@ -127,7 +127,7 @@ fn routes_of(host: envoy::VirtualHost) -> Vec<envoy::Route> {
     routes
 }
 
-/// All routes, of whatever table.
+/// The routes of all tables.
 pub(crate) fn routes(resources: &Resources) -> impl Iterator<Item = envoy::Route> {
     tables(resources).flat_map(|table| table.virtual_hosts).flat_map(routes_of)
 }
@@ -159,26 +159,26 @@ pub(crate) fn members(scope: &Rendered) -> Vec<(String, u64)> {
     text.split(',').map(pair).collect()
 }
 
-/// On its way to Envoy.
+/// A resource in flight to Envoy.
 #[derive(Debug)]
 enum Sent {
     Upsert(Rendered),
     Removal,
 }
 
-/// Judges one resource after the other, each in the order in which it was sent.
+/// Judges resources one by one, each in the order in which it was sent.
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
     pub(crate) set: ResourceSet,
     queues: BTreeMap<(&'static str, String), VecDeque<Sent>>,
-    /// What Envoy runs with.
+    /// What Envoy runs.
     pub(crate) serving: Resources,
     refused: BTreeSet<(&'static str, String)>,
-    /// Publishes that Envoy refuses in a scope.
+    /// Publishes that Envoy rejects in a scope.
     pub(crate) bad: BTreeSet<(String, u64)>,
-    /// Upstream ports that Envoy refuses in a cluster.
+    /// Upstream ports that Envoy rejects in a cluster.
     pub(crate) bad_ports: BTreeSet<u32>,
-    /// As a delta server does: what Envoy has already is not sent, and no verdict comes.
+    /// Like a delta server: what Envoy already has is not sent, and no verdict comes.
     pub(crate) quiet: bool,
     pub(crate) blames: Vec<Blame>,
     pub(crate) verdicts: usize,
@@ -217,7 +217,8 @@ impl Judge {
         }
     }
 
-    /// Passes one verdict on: the next of the resource at `index`. False: nothing is on its way.
+    /// Passes on the next verdict, about the resource at `index`. Returns false if nothing is in
+    /// flight.
     pub(crate) fn judge(&mut self, assembly: &mut Assembly, index: usize) -> bool {
         self.queues.retain(|_, queue| !queue.is_empty());
         let keys: Vec<_> = self.queues.keys().cloned().collect();
@@ -252,7 +253,7 @@ impl Judge {
         self.send(&delta);
     }
 
-    /// Until nothing is on its way.
+    /// Continues until nothing is in flight.
     pub(crate) fn settle(&mut self, assembly: &mut Assembly) {
         let mut steps = 0;
         while self.judge(assembly, 0) {

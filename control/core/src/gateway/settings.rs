@@ -7,18 +7,18 @@ use utoipa::ToSchema;
 use crate::stored::words;
 use crate::{Check, Violations};
 
-/// The same for all publishes of the gateway. A change of one of them updates the listener, which lets
-/// open connections drain.
+/// Settings for all publishes of the gateway. Changing one updates the listener, which drains open
+/// connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewaySettings {
-    /// What becomes of `%2F` in a path.
+    /// How `%2F` in a path is handled.
     pub escaped_slash: EscapedSlash,
-    /// What becomes of headers with `_` in their names.
+    /// How headers with `_` in their names are handled.
     pub underscore_headers: UnderscoreHeaders,
     /// Whether HTTP/1.0 is served.
     pub http10: bool,
-    /// Proxies in front of the gateway whose `x-forwarded-*` headers are believed.
+    /// The number of proxies in front of the gateway whose `x-forwarded-*` headers are trusted.
     #[schema(maximum = 8)]
     pub trusted_hops: u32,
 }
@@ -35,24 +35,24 @@ impl Default for GatewaySettings {
 }
 
 impl GatewaySettings {
-    /// A word that this release does not know, and its field.
+    /// A word that this release does not know, with its field.
     pub fn newer_word(&self) -> Option<(&'static str, &'static str)> {
         let slash = self.escaped_slash.newer_word().map(|word| ("escaped_slash", word));
         let underscores = self.underscore_headers.newer_word();
         slash.or_else(|| underscores.map(|word| ("underscore_headers", word)))
     }
 
-    /// Whether all is as when nothing is said.
+    /// Whether all settings have their defaults.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The settings that are not as when nothing is said. An agent must know them.
+    /// The settings that differ from their defaults. An agent must support them.
     pub fn changed(self) -> impl Iterator<Item = &'static str> {
         self.differences(Self::default())
     }
 
-    /// The settings in which the two differ.
+    /// The settings that differ.
     pub fn differences(self, other: Self) -> impl Iterator<Item = &'static str> {
         let differ = [
             ("escaped_slash", self.escaped_slash != other.escaped_slash),
@@ -65,28 +65,28 @@ impl GatewaySettings {
 }
 
 words! {
-    /// What becomes of `%2F` in a path.
+    /// How `%2F` in a path is handled.
     #[derive(Default)]
     pub enum EscapedSlash {
-        /// The call is refused.
+        /// Refuse the call.
         #[default]
         Refuse = "refuse",
-        /// It is a character of its segment, and the upstream gets it as it came. What an upstream that
-        /// decodes it would read as a way to another place is refused.
+        /// Treat it as a character of its segment and forward it unchanged. Paths that an upstream
+        /// could decode to a different location are refused.
         Keep = "keep",
-        /// It is a slash, for the route and the upstream.
+        /// Decode it to a slash, for routing and for the upstream.
         Decode = "decode",
     }
 }
 
 words! {
-    /// What becomes of headers with `_` in their names.
+    /// How headers with `_` in their names are handled.
     #[derive(Default)]
     pub enum UnderscoreHeaders {
-        /// The upstream gets them, but for other spellings of what the gateway itself says.
+        /// Forward them, except other spellings of headers that the gateway itself sets.
         #[default]
         Allow = "allow",
-        /// The call is refused.
+        /// Refuse the call.
         Refuse = "refuse",
     }
 }

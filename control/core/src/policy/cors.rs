@@ -6,39 +6,40 @@ use utoipa::ToSchema;
 
 use crate::{Check, Violations, grammar};
 
-/// What a browser is told about calls from pages of other origins. Preflights are answered by the
-/// gateway, without credentials; origins that are not allowed get no CORS headers.
+/// What browsers are told about calls from pages of other origins. The gateway answers preflights,
+/// without credentials; origins that are not allowed get no CORS headers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cors {
     /// `https://app.example.com`, `https://*.example.com`, or `*` for any.
     #[schema(example = json!(["https://app.example.com"]))]
     pub allow_origins: Vec<String>,
-    /// Which methods; all that a gateway routes when empty.
+    /// Allowed methods; when empty, all that the gateway routes.
     #[serde(default)]
     #[schema(example = json!(["GET", "POST"]))]
     pub allow_methods: Vec<String>,
-    /// Which request headers besides the safe ones.
+    /// Allowed request headers besides the CORS-safelisted ones.
     #[serde(default)]
     #[schema(example = json!(["content-type", "x-api-key"]))]
     pub allow_headers: Vec<String>,
-    /// Which response headers a page may read besides the safe ones.
+    /// Response headers that a page may read besides the CORS-safelisted ones.
     #[serde(default)]
     pub expose_headers: Vec<String>,
-    /// How long a browser may keep the answer to a preflight; its own default when absent.
+    /// How many seconds a browser may cache the answer to a preflight; the browser's default when
+    /// absent.
     #[serde(default)]
     #[schema(example = 600)]
     pub max_age_seconds: Option<u32>,
-    /// Whether a page may send cookies and read the answer. Not with the origin `*`.
+    /// Whether a page may send cookies and read the answer. Cannot be combined with the origin `*`.
     #[serde(default)]
     pub allow_credentials: bool,
 }
 
-/// Chromium keeps it for two hours at most, Firefox for a day.
+/// Chromium caps it at two hours, Firefox at a day.
 const LONGEST_AGE: u32 = 86_400;
 
 impl Cors {
-    /// How many words it has.
+    /// The number of words in it.
     pub fn len(&self) -> usize {
         self.allow_origins.len()
             + self.allow_methods.len()
@@ -46,7 +47,7 @@ impl Cors {
             + self.expose_headers.len()
     }
 
-    /// Whether it has none.
+    /// Whether it has no words.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,5 +1,5 @@
-//! A policy as JSON. Its `config` is read once its `type` is known, by the type's own reader, so that
-//! what is wrong in it has its place, and what a newer release stored is kept.
+//! The JSON form of a policy. Its `config` is deserialised after its `type` is known, by that type,
+//! so that faults have a pointer and what a newer release stored is kept.
 
 use std::fmt;
 
@@ -82,7 +82,7 @@ impl<'de> Visitor<'de> for Document {
     }
 }
 
-/// The settings of a policy of this type.
+/// Deserialises the settings of this policy type.
 struct Config<'k>(&'k str);
 
 impl<'de> DeserializeSeed<'de> for Config<'_> {
@@ -93,7 +93,7 @@ impl<'de> DeserializeSeed<'de> for Config<'_> {
             let tagged = Tagged { kind: Some(self.0), config: Some(config) };
             return PolicyConfig::deserialize(de::value::MapAccessDeserializer::new(tagged));
         }
-        // A request has no such part: there, it is the type that is at fault.
+        // A request has no such part, so there the type itself is the fault.
         let foreign = Foreign::deserialize(config);
         let foreign = foreign.map_err(|_| de::Error::unknown_variant(self.0, &NAMES))?;
         Ok(PolicyConfig::unknown(self.0.to_owned(), foreign.0))
@@ -110,8 +110,7 @@ static NAMES: [&str; TYPES.len()] = {
     names
 };
 
-/// `type` and then `config`, so that the reader of the enum need not keep the settings until it knows
-/// their type.
+/// Yields `type` before `config`, so that the enum's deserialiser need not buffer the settings.
 struct Tagged<'k, D> {
     kind: Option<&'k str>,
     config: Option<D>,

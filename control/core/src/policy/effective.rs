@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Policy;
 
-/// The policies of a service, by what they stand on.
+/// The policies of a service, grouped by what they are attached to.
 #[derive(Debug)]
 pub struct Effective<'a> {
     of_service: Vec<&'a Policy>,
@@ -12,7 +12,7 @@ pub struct Effective<'a> {
 }
 
 impl<'a> Effective<'a> {
-    /// Sorts the policies of one service.
+    /// Groups the policies of one service.
     pub fn of(policies: &'a [Policy]) -> Self {
         let (mut of_service, mut of_route) = (Vec::new(), HashMap::<_, Vec<_>>::new());
         for policy in policies {
@@ -24,8 +24,8 @@ impl<'a> Effective<'a> {
         Self { of_service, of_route }
     }
 
-    /// Those that apply to the route of this name, at most one of a type: its own, and the service's
-    /// of the types that it has none of.
+    /// The policies that apply to this route, at most one per type: its own, and the service's of
+    /// types that it has none of.
     pub fn on(&self, route: &str) -> Vec<&'a Policy> {
         let mut effective: Vec<&Policy> = Vec::new();
         let own = self.of_route.get(route).into_iter().flatten();
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn of_two_of_a_type_the_first_counts() {
-        // The API refuses them; a stored service may hold them.
+        // The API refuses duplicates; a stored service may have them.
         let policies = [policy("one", "rate_limit", None), policy("two", "rate_limit", None)];
         let names: Vec<_> = Effective::of(&policies).on("r").iter().map(|p| &p.name).collect();
         assert_eq!(names, ["one"]);

@@ -1,4 +1,4 @@
-//! `request_headers` and `response_headers`: what the upstream and the caller see.
+//! `request_headers` and `response_headers`: changes to what the upstream and the caller see.
 
 use std::collections::HashSet;
 
@@ -9,17 +9,17 @@ use utoipa::ToSchema;
 
 use crate::{Check, Violations, grammar};
 
-/// Headers to set (replacing), to add (beside), to remove; in this order.
+/// Headers to set, to add and to remove, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Headers {
-    /// Replaces what is there.
+    /// Replaces existing values.
     #[serde(default)]
     pub set: Vec<Header>,
-    /// Stands beside what is there.
+    /// Appends to existing values.
     #[serde(default)]
     pub add: Vec<Header>,
-    /// Names.
+    /// Names of headers to remove.
     #[serde(default)]
     pub remove: Vec<String>,
 }
@@ -28,7 +28,7 @@ pub struct Headers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// Not one of the gateway's own.
+    /// Must not be a header that the gateway itself sets.
     #[schema(example = "x-team")]
     pub name: String,
     /// Literal; a percent sign is written `%%`.
@@ -60,7 +60,7 @@ impl Check for Headers {
 }
 
 impl Headers {
-    /// Refuses what would do nothing.
+    /// Refuses changes without any effect.
     fn check_effect(&self, v: &mut Violations) {
         let removed: HashSet<_> = self.remove.iter().map(|it| it.to_ascii_lowercase()).collect();
         let mut last = HashSet::new();
@@ -80,7 +80,7 @@ impl Headers {
         });
     }
 
-    /// Refuses what the listener would undo in every answer.
+    /// Refuses changes that the listener would undo in every answer.
     pub(super) fn check_answers(&self, v: &mut Violations) {
         let refuse = |v: &mut Violations, at: &str, name: &str, change: Change| {
             let name = name.to_ascii_lowercase();
@@ -94,12 +94,12 @@ impl Headers {
         v.each("remove", &self.remove, |v, name| refuse(v, "", name, Change::Remove));
     }
 
-    /// How many headers it names.
+    /// The number of headers it names.
     pub fn len(&self) -> usize {
         self.set.len() + self.add.len() + self.remove.len()
     }
 
-    /// Whether it names none.
+    /// Whether it names no headers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

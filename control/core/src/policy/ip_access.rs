@@ -1,4 +1,4 @@
-//! `ip_access`: from which addresses calls may come. It is judged before credentials are.
+//! `ip_access`: the addresses that calls may come from. Checked before authentication.
 
 use imp_grammar::{caps, network};
 use serde::{Deserialize, Serialize};
@@ -6,16 +6,16 @@ use utoipa::ToSchema;
 
 use crate::{Check, Violations};
 
-/// Networks in CIDR notation or single addresses, IPv4 and IPv6. A call comes in when its address is
-/// in `allow`, or `allow` is empty, and it is not in `deny`.
+/// Networks in CIDR notation or single addresses, IPv4 and IPv6. A call is allowed if its address
+/// is in `allow`, or `allow` is empty, and it is not in `deny`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IpAccess {
-    /// These, and no others. Empty: all.
+    /// Only these are allowed; when empty, all are.
     #[serde(default)]
     #[schema(example = json!(["203.0.113.0/24"]))]
     pub allow: Vec<String>,
-    /// Not these, even if they are allowed.
+    /// These are refused, even if they are in `allow`.
     #[serde(default)]
     #[schema(example = json!(["203.0.113.66"]))]
     pub deny: Vec<String>,

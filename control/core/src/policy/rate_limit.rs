@@ -1,4 +1,4 @@
-//! `rate_limit`: at most so many calls in any window of a length, over all callers.
+//! `rate_limit`: limits calls in any window of a length, over all callers.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,7 +13,7 @@ pub struct RateLimit {
     /// At least 1.
     #[schema(example = 1000)]
     pub requests: u64,
-    /// The window.
+    /// The length of the window.
     pub per: Per,
 }
 
@@ -30,7 +30,7 @@ words! {
 }
 
 impl Per {
-    /// Its length; 0: this release does not know it.
+    /// The length in seconds; 0 if this release does not know it.
     pub fn seconds(self) -> u64 {
         match self {
             Self::Second => 1,

@@ -1,4 +1,4 @@
-//! The schema of a policy: for each type, what its document holds.
+//! The OpenAPI schema of a policy: one variant per type.
 
 use utoipa::openapi::schema::{
     AdditionalProperties, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,

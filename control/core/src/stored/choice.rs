@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::word::{NewerWord, interned};
 use crate::json::Json;
 
-/// One of several shapes (`{"prefix": "/pay"}`) that a newer release stored and that this one cannot read. It is
-/// shown and stored as it is.
+/// A shape (`{"prefix": "/pay"}`) that a newer release stored and this one does not know. It is
+/// shown and stored unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewerChoice {
     word: NewerWord,
@@ -18,7 +18,7 @@ pub struct NewerChoice {
 }
 
 impl NewerChoice {
-    /// What names the shape.
+    /// The field that names the shape.
     pub fn word(&self) -> &'static str {
         self.word.as_str()
     }
@@ -41,16 +41,16 @@ impl Serialize for NewerChoice {
 
 /// An enum of shapes, one of which is [`NewerChoice`].
 pub(crate) trait Choice: Sized {
-    /// Reads the shapes that this release knows.
+    /// Deserialises the shapes that this release knows.
     fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 
     fn newer(newer: NewerChoice) -> Self;
 }
 
-/// Only [`Json::stored`] heeds this name.
+/// Only [`Json::stored`] recognises this name.
 pub(crate) const CHOICE: &str = "imp_core::stored::Choice";
 
-/// Reads one of several shapes. Of what is stored, one that cannot be read is kept.
+/// Deserialises a shape. An unknown one is kept if it was stored.
 pub(crate) fn read_choice<'de, T: Choice, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -67,7 +67,7 @@ pub(crate) fn read_choice<'de, T: Choice, D: Deserializer<'de>>(
             T::known(value::EnumAccessDeserializer::new(data))
         }
 
-        /// Only what is stored comes here.
+        /// Called for stored JSON only.
         fn visit_newtype_struct<D: Deserializer<'de>>(self, of: D) -> Result<T, D::Error> {
             let document = Value::deserialize(of)?;
             T::known(Json::stored(document.clone())).or_else(|error| {
@@ -80,7 +80,8 @@ pub(crate) fn read_choice<'de, T: Choice, D: Deserializer<'de>>(
     deserializer.deserialize_enum(CHOICE, &[], Shapes(PhantomData))
 }
 
-/// Gives an enum of shapes its reader and writer; it is declared with `#[serde(remote = "Self")]`.
+/// Implements serde's traits for an enum of shapes that is declared with
+/// `#[serde(remote = "Self")]`.
 macro_rules! choice {
     ($type:ident) => {
         impl<'de> serde::Deserialize<'de> for $type {

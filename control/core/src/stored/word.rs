@@ -10,7 +10,7 @@ use serde::de::{
 
 /// An enum that is stored as a word.
 pub trait Word: DeserializeOwned {
-    /// What stands for a word of a newer release; None if it has no such variant.
+    /// The value for a newer release's word; `None` if the enum has no such variant.
     fn newer(_word: NewerWord) -> Option<Self> {
         None
     }
@@ -21,19 +21,19 @@ pub trait Word: DeserializeOwned {
 pub struct NewerWord(&'static str);
 
 impl NewerWord {
-    /// As it is stored.
+    /// The stored text.
     pub fn as_str(self) -> &'static str {
         self.0
     }
 }
 
-/// Reads a word that was stored.
+/// Parses a stored word.
 pub fn read_word<T: Word>(text: &str) -> Result<T, value::Error> {
     let known: value::StrDeserializer<'_, value::Error> = text.into_deserializer();
     T::deserialize(known).or_else(|error| interned(text).and_then(T::newer).ok_or(error))
 }
 
-/// Reads a word of JSON. Of what is stored, one of a newer release is kept.
+/// Deserialises a word. An unknown one is kept if it was stored.
 pub(crate) fn read_known<'de, T: Word + Copy, D: Deserializer<'de>>(
     deserializer: D,
     name: &'static str,
@@ -57,7 +57,7 @@ pub(crate) fn read_known<'de, T: Word + Copy, D: Deserializer<'de>>(
             found.map(|(_, state)| *state).ok_or_else(unknown)
         }
 
-        /// Only what is stored comes here.
+        /// Called for stored JSON only.
         fn visit_newtype_struct<D: Deserializer<'de>>(self, of: D) -> Result<T, D::Error> {
             let word = String::deserialize(of)?;
             let unknown = || serde::de::Error::unknown_variant(&word, self.1);
@@ -68,11 +68,11 @@ pub(crate) fn read_known<'de, T: Word + Copy, D: Deserializer<'de>>(
     deserializer.deserialize_enum(name, words, Words(name, words, known))
 }
 
-/// So many words of newer releases are kept, and none that is longer.
+/// How many words of newer releases are kept, and how long one may be.
 const WORDS: usize = 256;
 const WORD_BYTES: usize = 64;
 
-/// The word for as long as the process runs: states are `Copy`, and there are few of them.
+/// Interns the word for the life of the process: states are `Copy`, and there are few of them.
 pub(super) fn interned(text: &str) -> Option<NewerWord> {
     static WORDS_SEEN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut seen = WORDS_SEEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,8 +87,8 @@ pub(super) fn interned(text: &str) -> Option<NewerWord> {
     Some(NewerWord(word))
 }
 
-/// The states of something, or its kinds, which `as_str` names. To them comes the variant `Newer`: a word that a newer
-/// release stored, which is kept as it is, and which no request can name.
+/// Defines an enum of states or kinds with the words from `as_str`. Adds the variant `Newer` for a
+/// word that a newer release stored, which is kept unchanged and which requests cannot use.
 macro_rules! states {
     (
         $(#[doc = $doc:expr])*
@@ -101,12 +101,12 @@ macro_rules! states {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash $(, $default)?)]
         pub enum $type {
             $($(#[$about])* $state,)*
-            /// Of a newer release. Nothing leads out of it here but the end of a key.
+            /// A newer release's word. No transition leaves it, except revoking a key.
             Newer(crate::stored::NewerWord),
         }
 
         impl $type {
-            /// The word that this release does not know, if it is one.
+            /// The word, if this release does not know it.
             pub fn newer_word(self) -> Option<&'static str> {
                 if let Self::Newer(word) = self { Some(word.as_str()) } else { None }
             }
@@ -149,7 +149,7 @@ macro_rules! states {
 }
 pub(crate) use states;
 
-/// As [`states!`], with the words beside them.
+/// Like [`states!`], with the words beside the variants.
 macro_rules! words {
     (
         $(#[$($about:tt)*])*
@@ -165,7 +165,7 @@ macro_rules! words {
         }
 
         impl $type {
-            /// As in JSON.
+            /// The word in JSON.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$word => $text,)*

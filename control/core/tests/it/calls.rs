@@ -1,4 +1,4 @@
-//! What a route may ask of a call, and what may become of the call.
+//! What a route may match, and how it may change a call.
 
 use imp_core::Check as _;
 use imp_core::api_service::ApiServiceSpec;

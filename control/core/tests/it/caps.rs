@@ -1,4 +1,4 @@
-//! What is accepted ends at its cap: exactly as much passes, one more is the typed error.
+//! Caps of inputs: exactly as much as the cap passes, one more is the typed error.
 
 use imp_core::Check;
 use imp_core::api_service::ApiServiceSpec;
@@ -20,7 +20,7 @@ fn faults<T: Check + serde::de::DeserializeOwned>(input: Value) -> Vec<String> {
     found.iter().map(|fault| format!("{} {}", fault.pointer, fault.code)).collect()
 }
 
-/// `make` an input with so many; the fault of one more.
+/// Checks an input from `make` at the cap and one beyond it. Returns the fault.
 #[track_caller]
 fn ends_at<T: Check + serde::de::DeserializeOwned>(
     cap: &Cap,
@@ -111,7 +111,7 @@ fn the_expressions_of_a_service_are_counted_before_any_is_read() {
     };
     let cap = &caps::REGEXES_PER_SERVICE;
     ends_at::<ApiServiceSpec>(cap, "/routes too_many_regexes", |n| with(n, "/a+"));
-    // One that cannot be read would be told, had it been looked at.
+    // If it were parsed, it would be a fault of its own.
     assert_eq!(faults::<ApiServiceSpec>(with(cap.size() + 1, "(")), ["/routes too_many_regexes"]);
     assert_eq!(faults::<ApiServiceSpec>(with(1, "(")), ["/routes/0/path/regex invalid_regex"]);
 }

@@ -1,4 +1,4 @@
-//! Each life cycle allows exactly its arrows.
+//! Each life cycle allows exactly its transitions.
 
 use std::fmt::Debug;
 
@@ -11,7 +11,7 @@ use imp_core::product::CatalogStatus;
 use imp_core::product_publish::{Progress, PublishStatus};
 use imp_core::subscription::SubscriptionStatus;
 
-/// Where each state gets to by `step`; states that are not listed must refuse.
+/// `step` must lead to the listed states, and be refused from all others.
 fn only<S: Copy + PartialEq + Debug>(
     all: &[S],
     step: impl Fn(S) -> Result<S, Transition>,

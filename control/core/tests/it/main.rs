@@ -1,4 +1,4 @@
-//! The rules of the domain, as claims.
+//! Tests of the domain rules.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![expect(clippy::disallowed_methods, reason = "tests look at the clock")]
 

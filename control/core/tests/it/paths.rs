@@ -1,4 +1,4 @@
-//! Which paths a service may route, and which routes it may not have side by side.
+//! Which paths a service may route, and which routes it may not combine.
 
 use imp_core::Check;
 use imp_core::api_service::ApiServiceSpec;
@@ -30,7 +30,7 @@ fn of_path(path: Value) -> Vec<(String, String)> {
 
 #[test]
 fn a_path_ends_at_its_program() {
-    // A colon may come encoded, which costs five instructions; a variable about as many.
+    // A colon may arrive encoded, which costs five instructions; a variable costs about as many.
     let text = |colons: usize| format!("/{}", "a:".repeat(colons));
     let most = (1..).find(|n| !of_path(json!({"exact": text(*n)})).is_empty()).unwrap();
     assert!((200..512).contains(&most), "{most}");

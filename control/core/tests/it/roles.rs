@@ -1,4 +1,4 @@
-//! Who may do what, over the whole table.
+//! The whole table of roles and permissions.
 
 use imp_core::role::{Action, Kind, Role, allows};
 use imp_core::scope::{Forbidden, Principal};

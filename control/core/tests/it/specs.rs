@@ -1,4 +1,4 @@
-//! What an input is told about itself.
+//! Which faults an input has.
 
 use imp_core::Check;
 use imp_core::api_service::ApiServiceSpec;

@@ -1,4 +1,4 @@
-//! Stored JSON reads, whichever release wrote it, and requests are as strict as ever.
+//! Stored JSON of any release can be read, and requests are read strictly.
 
 use std::fmt::Debug;
 
@@ -34,7 +34,7 @@ fn documents(text: &'static str) -> Vec<&'static str> {
     lines
 }
 
-/// Every document reads and is written as it was.
+/// Every document can be read and is written unchanged.
 fn unchanged<T: Shape>(text: &'static str) {
     for document in documents(text) {
         let read: T = stored::read(document).unwrap();
@@ -42,7 +42,7 @@ fn unchanged<T: Shape>(text: &'static str) {
     }
 }
 
-/// Pointers to all objects, but those whose one field says which variant it is.
+/// Collects pointers to all objects, except those whose only field names the variant.
 fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -63,8 +63,8 @@ fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// A field that a newer release added is passed over in whichever object it stands; in a request, it is
-/// refused there. `lax`: how many of the outer levels no request has.
+/// A field that a newer release added is skipped in any object, and refused in a request. `lax` is
+/// the number of outer levels that no request has.
 fn forward_compatible<T: Shape>(text: &'static str, lax: usize) {
     let mut seen = 0;
     for document in documents(text) {
@@ -88,7 +88,7 @@ fn forward_compatible<T: Shape>(text: &'static str, lax: usize) {
     assert!(seen > 0 || lax == usize::MAX);
 }
 
-/// Pointers to all words, and to the objects whose one field says which variant it is.
+/// Collects pointers to all words, and to the objects whose only field names the variant.
 fn words(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::String(_) => found.push(at.to_owned()),
@@ -106,8 +106,8 @@ fn words(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Wherever a request may hold one of several words or shapes, another one that is stored is kept.
-/// Returns how many places there are.
+/// Wherever a request may have one of several words or shapes, an unknown one that is stored is
+/// kept. Returns the number of such places.
 fn keeps_words<T: Shape>(text: &'static str) -> usize {
     let mut kept = 0;
     for document in documents(text) {
@@ -240,10 +240,10 @@ fn a_policy_of_a_newer_release_is_kept_as_it_is() {
     assert!(matches!(policy.config, PolicyConfig::Unknown(_)));
     let written = serde_json::to_value(&policy).unwrap();
     assert_eq!(written, serde_json::from_str::<Value>(TELEPORT).unwrap());
-    // In whichever order the database gives the fields back.
+    // In any order in which the database returns the fields.
     let reordered = r#"{"config":{"to":["x",{"deep":1}],"id":5},"id":"01940000-0000-7000-8000-000000000007","name":"t","route":"r","type":"teleport"}"#;
     assert_eq!(stored::read::<Policy>(reordered).unwrap(), policy);
-    // Other policies beside it are read as ever, and what holds it is no request.
+    // Other policies beside it are read as before, and a request may not contain it.
     let list = format!(
         r#"{{"name":"s","policies":[{TELEPORT},{{"name":"l","type":"rate_limit","config":{{"requests":5,"per":"minute","burst":1}}}}]}}"#
     );
@@ -288,7 +288,7 @@ fn a_state_of_a_newer_release_is_kept_and_leads_nowhere() {
     assert!(service.publish().is_err() && service.retire().is_err());
     let product: CatalogStatus = stored::read_word("hidden").unwrap();
     assert!(product.activate("product").is_err() && product.close("product").is_err());
-    // Callers name the states that there are, and the API's document does, too.
+    // Callers and the API's document have only the known states.
     assert!(serde_json::from_str::<PublishStatus>(r#""degraded""#).is_err());
     assert!(serde_json::from_str::<PublishStatus>(r#"{"newer":"degraded"}"#).is_err());
     let schema = serde_json::to_value(CatalogStatus::schema()).unwrap();
@@ -301,7 +301,7 @@ fn a_state_of_a_newer_release_is_kept_and_leads_nowhere() {
     }
 }
 
-/// Alone in its column or inside of stored JSON: it is kept, and no request names it.
+/// Alone in its column or inside stored JSON, it is kept, and a request cannot use it.
 #[test]
 fn a_word_of_a_newer_release_is_kept_wherever_it_stands() {
     let at = |field: &str, word: &str| {

@@ -1,9 +1,9 @@
-//! How gateways deal with a backend.
+//! Backends and their load-balancing and connection settings.
 
 use imp_core::route::{Backend, HealthCheck, OutlierDetection, UpstreamTls};
 use imp_proto::config as pb;
 
-/// The settings alone.
+/// The settings without the endpoints.
 pub(super) fn settings(backend: &Backend) -> pb::Backend {
     let retries = backend.retries.as_ref().map(|it| pb::Retries { attempts: it.attempts });
     pb::Backend {

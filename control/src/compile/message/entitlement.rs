@@ -1,4 +1,4 @@
-//! Subscription x plan version.
+//! Entitlements: a subscription with the version of its plan.
 
 use imp_core::plan::{Limit, LimitScope, LimitUnit, LimitWindow, OnExceed};
 use imp_core::subscription::{Subscription, SubscriptionStatus};
@@ -7,8 +7,8 @@ use imp_store::compile::SubscribedTerms;
 
 use super::MessageError;
 
-/// What a subscription may do. One that waits for approval is as little entitled as one that is
-/// over; both are told, so that their keys are known but refused.
+/// What a subscription may do. Pending and ended subscriptions are sent too, so that their keys are
+/// known but refused.
 pub fn entitlement(bought: &SubscribedTerms) -> Result<pb::Entitlement, MessageError> {
     use pb::entitlement::State;
     super::refuse(bought.terms.newer_word())?;
@@ -39,8 +39,8 @@ pub fn entitlement(bought: &SubscribedTerms) -> Result<pb::Entitlement, MessageE
     })
 }
 
-/// What the customer has used belongs to no plan: subscriptions that follow one another count in one
-/// place, those beside one another do not.
+/// Usage is counted per customer, not per plan: consecutive subscriptions share one counter,
+/// simultaneous ones do not.
 fn counter_key(it: &Subscription) -> String {
     let first = format!("{}/{}/{}", it.customer_id, it.product_id, it.environment.as_str());
     if it.ordinal == 0 { first } else { format!("{first}/{}", it.ordinal) }
@@ -55,7 +55,7 @@ fn limit(limit: &Limit) -> pb::Limit {
         LimitWindow::Day => (Window::CalendarDay, 0),
         LimitWindow::Week => (Window::CalendarWeek, 0),
         LimitWindow::Month => (Window::CalendarMonth, 0),
-        // Refused before, and by agents, here and below.
+        // Refused above, and by agents, here and below.
         LimitWindow::Newer(_) => (Window::Unspecified, 0),
     };
     let unit = match limit.unit {

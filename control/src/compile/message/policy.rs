@@ -3,11 +3,11 @@
 use imp_core::policy::{Header, Headers, Policy, PolicyConfig};
 use imp_proto::config as pb;
 
-/// A policy with its settings.
+/// Converts a policy with its settings.
 pub(super) fn policy(policy: &Policy) -> pb::Policy {
     use pb::policy::Kind;
     let kind = match &policy.config {
-        // Refused before; an agent takes no policy without a kind.
+        // Refused above; an agent accepts no policy without a kind.
         PolicyConfig::Unknown(_) => return pb::Policy { id: policy.id.to_string(), kind: None },
         PolicyConfig::RateLimit(limit) => Kind::RateLimit(pb::RateLimit {
             requests: limit.requests,

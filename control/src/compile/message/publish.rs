@@ -26,23 +26,24 @@ pub struct UnknownBackend {
     backend: String,
 }
 
-/// Why a service cannot be rendered.
+/// The reason why a service cannot be rendered.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum MessageError {
     #[error(transparent)]
     UnknownBackend(#[from] UnknownBackend),
-    /// A newer release stored it. Without it, the service would be open to what the policy refuses.
+    /// A newer release stored the policy. Rendering the service without it would open what the
+    /// policy refuses.
     #[error(
         "API service {service}: policy '{policy}' is of type '{kind}', which this release does not know"
     )]
     UnknownPolicy { service: ApiServiceId, policy: String, kind: String },
-    /// A newer release stored it.
+    /// A newer release stored the word.
     #[error("{field}: this release does not know '{word}'")]
     UnknownWord { field: &'static str, word: &'static str },
 }
 
-/// What the gateways of its cluster are told. A suspended publish answers every call itself, so that it is
-/// suspended is told even when this release does not know all of its policies.
+/// The message for the gateways of the cluster. A suspended publish answers every call itself, so
+/// it is sent even when this release does not know all of its policies.
 pub fn served(desired: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     use MessageError::{UnknownPolicy, UnknownWord};
     match publish(desired) {
@@ -55,7 +56,8 @@ pub fn served(desired: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     }
 }
 
-/// A suspended publish without what this release does not know: everyone is refused all the same.
+/// A suspended publish without the parts that this release does not know: every call is refused
+/// anyway.
 fn closed(desired: &DesiredPublish) -> DesiredPublish {
     let mut api_services = desired.api_services.clone();
     for service in &mut api_services {
@@ -70,7 +72,7 @@ fn closed(desired: &DesiredPublish) -> DesiredPublish {
     DesiredPublish { id, tenant_id, status, revision, spec, api_services }
 }
 
-/// Everything that a gateway needs to serve it.
+/// Converts the publish with everything that a gateway needs to serve it.
 pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     refuse_newer_words(&publish.spec)?;
     message(publish)
@@ -107,8 +109,8 @@ fn message(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     })
 }
 
-/// One service of it, whose policies are put on the list. A policy that applies to several routes
-/// stands there once.
+/// Converts one service and adds its policies to the list. A policy that applies to several routes
+/// is listed once.
 pub fn api_service(
     frozen: &FrozenApiService,
     list: &mut List,
@@ -141,7 +143,7 @@ pub fn api_service(
     })
 }
 
-/// What they stand for, this release cannot know.
+/// Refuses words that this release does not know.
 fn refuse_newer_words(spec: &ProductPublishSpec) -> Result<(), MessageError> {
     let words = [
         ("environment", spec.environment.newer_word()),
@@ -163,13 +165,14 @@ fn is_unknown(policy: &Policy) -> bool {
     matches!(policy.config, PolicyConfig::Unknown(_))
 }
 
-/// For agents of the former release, which resolve by themselves; `proto/README.md` says for how long.
+/// The policy list for agents of the former release, which resolve precedence themselves;
+/// `proto/README.md` says for how long.
 fn former_list(spec: &ApiServiceSpec, route: Option<&str>) -> Vec<pb::Policy> {
     let own = spec.policies.iter().filter(|policy| policy.route.as_deref() == route);
     own.map(policy).collect()
 }
 
-/// The route without what it refers to.
+/// The route without its backends and policies.
 fn bare_route(route: &Route) -> pb::Route {
     use pb::path_match::Kind;
     let path = match route.path.clone() {
@@ -177,7 +180,7 @@ fn bare_route(route: &Route) -> pb::Route {
         PathMatch::Prefix(path) => Some(Kind::Prefix(path)),
         PathMatch::Template(path) => Some(Kind::Template(path)),
         PathMatch::Regex(regex) => Some(Kind::Regex(regex)),
-        // Refused before, and by agents, here and below.
+        // Refused above, and by agents, here and below.
         PathMatch::Newer(_) => None,
     };
     let rewrite = route.rewrite.clone().map(|rewrite| pb::Rewrite {
@@ -214,7 +217,7 @@ fn value_match(rule: &ValueMatch) -> pb::ValueMatch {
     pb::ValueMatch { name: rule.name.clone(), kind }
 }
 
-/// Routes name backends by name or id; on the wire it is the id.
+/// Resolves backends, which routes name by name or id, to ids for the wire.
 fn weighted(
     service: ApiServiceId,
     route: &Route,

@@ -1,4 +1,4 @@
-//! The two maps that [`super::Placement`] looks things up in.
+//! The two maps that [`super::Placement`] uses for look-ups.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,14 +17,14 @@ impl<K> Default for Counts<K> {
 }
 
 impl<K: Copy + Eq + Hash> Counts<K> {
-    /// Returns whether it is the first one there.
+    /// Returns whether it is the first one in the cluster.
     pub(super) fn enter(&mut self, key: K, cluster: ClusterId) -> bool {
         let count = self.0.entry(key).or_default().entry(cluster).or_default();
         *count += 1;
         *count == 1
     }
 
-    /// Returns whether it was the last one there.
+    /// Returns whether it was the last one in the cluster.
     pub(super) fn leave(&mut self, key: K, cluster: ClusterId) -> bool {
         let Some(clusters) = self.0.get_mut(&key) else { return false };
         let Some(count) = clusters.get_mut(&cluster) else { return false };
@@ -53,7 +53,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
     }
 }
 
-/// From one to many.
+/// A map from one key to many values.
 #[derive(Debug)]
 pub(super) struct Index<K, V>(HashMap<K, HashSet<V>>);
 

@@ -19,7 +19,7 @@ fn resource(id: impl ToString, version: &str) -> Resource {
     Resource::new(id.to_string(), version, Bytes::new())
 }
 
-/// As the sources place them.
+/// Places resources as the sources do.
 impl Placement {
     fn gateway(&mut self, id: GatewayId) {
         let place = Place::With(Anchor::Gateway(id));
@@ -85,7 +85,7 @@ impl Scene {
         self.placement.publish(id, Some((cluster, self.gateway, self.offer)));
     }
 
-    /// A subscription with a key.
+    /// Adds a subscription with a key.
     fn subscribe(&mut self, pin: Option<ProductPublishId>) -> (SubscriptionId, CredentialId) {
         let (subscription, credential) = (SubscriptionId::new(), CredentialId::new());
         self.placement.subscription(subscription, Some((self.offer, pin)));
@@ -93,7 +93,7 @@ impl Scene {
         (subscription, credential)
     }
 
-    /// How many gateways, publishes, entitlements and credentials a cluster has.
+    /// The number of gateways, publishes, entitlements and credentials in a cluster.
     fn holds(&self, cluster: ClusterId) -> [usize; 4] {
         let set = self.cluster_resources.get(cluster).unwrap();
         let types = [
@@ -259,7 +259,7 @@ fn clusters_that_come_and_go_leave_nothing_behind() {
     assert_eq!((anchors.len(), by_anchor.len(), followers.len()), (0, 1, 0));
 }
 
-/// Rows in any order, some of them twice, end in the resource sets that the last rows alone make.
+/// Rows in any order, some of them repeated, lead to the same resource sets as the last rows alone.
 #[test]
 fn the_order_of_rows_does_not_matter() {
     for seed in 0..200u64 {
@@ -343,7 +343,7 @@ impl Scene {
     }
 }
 
-/// xorshift: the same sequence on every run.
+/// A xorshift generator: the same sequence on every run.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! Keys: wherever the subscription is that they act under.
+//! Credentials: placed with their subscription.
 
 use imp_core::{CredentialId, SubscriptionId};
 use imp_proto::config::ResourceType;

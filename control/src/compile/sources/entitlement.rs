@@ -1,4 +1,4 @@
-//! Subscriptions with their terms: wherever a publish is that they cover.
+//! Entitlements, made of subscriptions and their terms: placed with every publish that they cover.
 
 use imp_core::{ProductPublishId, SubscriptionId};
 use imp_proto::config::ResourceType;

@@ -1,4 +1,4 @@
-//! Gateway templates: in each cluster that has a publish on them.
+//! Gateway templates: placed in each cluster that has a publish on them.
 
 use imp_core::GatewayId;
 use imp_core::gateway::Gateway;

@@ -1,4 +1,4 @@
-//! Publishes at their desired revisions: in their cluster. They place everything else.
+//! Publishes at their desired revisions: placed in their cluster. They anchor everything else.
 
 use imp_core::{ClusterId, GatewayId, ProductPublishId};
 use imp_proto::config::ResourceType;

@@ -1,4 +1,4 @@
-//! What goes into one transaction.
+//! The content of one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,13 +18,13 @@ use crate::hub::settle::settle;
 /// Publishes per query.
 const PAGE: usize = 256;
 
-/// How often a publish is looked at again when its row changes under our hands. Whoever changed it
-/// has told the outbox, so it comes up again anyway.
+/// How often a publish is read again when its row changes concurrently. The concurrent change has
+/// an outbox row, so the publish comes up again anyway.
 const TRIES: usize = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// In the order of ids, as everything here: transactions of replicas must not wait in a circle.
+    /// Ordered by id, like everything here, so that transactions of replicas cannot deadlock.
     statuses: BTreeMap<ClusterId, BTreeSet<ProductPublishId>>,
     gateways: BTreeSet<ClusterId>,
     beats: Vec<(AgentId, Beat)>,
@@ -59,7 +59,7 @@ impl Batch {
         batch
     }
 
-    /// Reads what is there, and opens a transaction only if something is to be changed.
+    /// Reads the current rows and opens a transaction only if something changes.
     pub(super) async fn write(
         &self,
         store: &Store,
@@ -77,7 +77,8 @@ impl Batch {
             if changes.is_empty() && !rest {
                 return Ok(());
             }
-            // Statuses and signs of life agents say again, whatever this database forgets.
+            // Agents repeat statuses and heartbeats, so these need not survive a crash of the
+            // database.
             let mut tx = match first && self.must_last() {
                 true => store.begin().await?,
                 false => store.begin_unsynced().await?,
@@ -107,7 +108,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether there is something in it that nobody says twice.
+    /// Whether it contains anything that agents do not repeat.
     fn must_last(&self) -> bool {
         let Self { usage, duplicates, audit_rows, .. } = self;
         !(usage.is_empty() && duplicates.is_empty() && audit_rows.is_empty())
@@ -130,7 +131,8 @@ impl Batch {
     }
 }
 
-/// Which state the agents' reports brought a publish to. What they are made of, several agents said.
+/// The audit row of a publish whose status the agents' reports changed. Its cause is several
+/// agents, so none is named.
 fn turned(
     before: &ProductPublish,
     after: &ProductPublish,
@@ -148,7 +150,7 @@ fn turned(
     }
 }
 
-/// The same for readers of events. What Envoy said stays in the publish.
+/// The payload for readers of events. Envoy's error text stays in the publish.
 fn turn_payload(before: &ProductPublish, after: &ProductPublish) -> serde_json::Value {
     serde_json::json!({
         "from": before.status.as_str(),
@@ -162,7 +164,7 @@ fn turn_payload(before: &ProductPublish, after: &ProductPublish) -> serde_json::
     })
 }
 
-/// The rows that do not say yet what the agents say.
+/// The rows whose status differs from the agents' reports.
 async fn changes(
     statuses: &BTreeMap<ClusterId, BTreeSet<ProductPublishId>>,
     store: &Store,

@@ -1,4 +1,4 @@
-//! Which gateways agents refuse, as rows. That is a measurement, so nobody is named for it.
+//! Stores which gateways agents refuse. It is a measurement, so the rows name no actor.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use imp_store::{Result, Store, Tx, gateway_condition as table};
 
 use crate::hub::connected_agents::ConnectedAgents;
 
-/// What is to be written of a gateway in a cluster. No error: it is accepted.
+/// A new condition of a gateway in a cluster. Without an error it is accepted.
 pub(super) struct Change {
     gateway: GatewayId,
     cluster: ClusterId,
     error: Option<PublishError>,
 }
 
-/// The rows that do not say yet what the agents say. While no agent says anything, they stay.
+/// The rows that differ from the agents' reports. While no agent reports, they stay.
 pub(super) async fn changes(
     clusters: &BTreeSet<ClusterId>,
     store: &Store,

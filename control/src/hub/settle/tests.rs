@@ -5,7 +5,7 @@ use imp_core::{ClusterId, GatewayId, Meta, ProductId, ProductPublishId, TenantId
 
 use super::*;
 
-/// At revision 3, of which 2 was acknowledged.
+/// A publish at revision 3, with revision 2 acknowledged.
 fn publish(status: PublishStatus) -> ProductPublish {
     let spec = ProductPublishSpec {
         product_id: ProductId::new(),
@@ -75,7 +75,7 @@ fn active_needs_every_connected_envoy_of_every_agent() {
         (vec![says(3, 3, 1, 0, 0), says(3, 2, 0, 0, 2)], Deploying),
         (vec![says(3, 3, 1, 0, 0), None], Deploying),
         (vec![says(3, 3, 1, 0, 0), says(2, 2, 1, 0, 0)], Deploying),
-        // The second of a pair, without an Envoy of its own.
+        // The second agent of a pair, without an Envoy of its own.
         (vec![says(3, 3, 1, 0, 0), says(3, 0, 0, 0, 0)], Active),
         (vec![says(3, 3, 1, 0, 0), says(3, 3, 2, 0, 0)], Active),
     ] {
@@ -102,7 +102,7 @@ fn one_refusal_fails_it_with_envoys_words_until_it_is_taken_back() {
     assert_eq!(failed.last_error.as_ref().map(|e| e.envoy_message.as_str()), Some("no such thing"));
     assert_eq!(failed.nodes, NodeCounts { acked: 4, nacked: 1, behind: 0 });
     assert_eq!(failed.acked_revision, 2);
-    // The Envoy that refused it is gone, and with it all others.
+    // The Envoy that rejected it is gone, and so are all others.
     let gone = after(&failed, &[says(3, 2, 0, 0, 0)]);
     assert_eq!((gone.status, &gone.last_error), (Failed, &failed.last_error));
     let accepted = after(&failed, &[says(3, 3, 4, 0, 0)]);
@@ -119,7 +119,7 @@ fn what_one_envoy_refuses_and_another_takes_is_active_and_says_who_does_not_have
     assert_eq!(active.status, Active);
     assert_eq!(active.nodes, NodeCounts { acked: 4, nacked: 1, behind: 0 });
     assert_eq!(active.last_error.map(|e| e.envoy_message).as_deref(), Some("no such thing"));
-    // The agent itself refused a revision, and its Envoys still serve the one before.
+    // The agent itself refused a revision, and its Envoys still serve the previous one.
     let error = refuses(0).and_then(|report| report.error);
     let error = error.map(|error| PublishError { code: "agent_rejected".to_owned(), ..error });
     let rejected = Some(Reported { error, ..says(3, 2, 4, 0, 0).unwrap_or_default() });
@@ -147,11 +147,11 @@ fn what_an_agent_has_and_no_envoy_answers_fails_when_time_is_up_and_is_active_wh
     let failed = settled(&waits, &quiet(10, says(3, 2, 0, 0, 2)));
     let told = failed.last_error.as_ref().map(|error| (error.code.as_str(), &error.hint[..1]));
     assert_eq!((failed.status, told), (Failed, Some(("no_answer", "2"))));
-    // Whatever else moves there, it stays so until it is answered.
+    // It stays so until it is answered, whatever else happens.
     assert_eq!(settled(&failed, &quiet(0, says(3, 2, 0, 0, 2))), failed);
     let active = settled(&failed, &quiet(0, says(3, 3, 2, 0, 0)));
     assert_eq!((active.status, active.last_error), (Active, None));
-    // The agent itself waits for none of them any more.
+    // The agent itself no longer waits for any of them.
     let silent = says(3, 2, 0, 0, 2).map(|report| Reported { silent: 2, ..report });
     assert_eq!(settled(&waits, &quiet(0, silent)).status, Failed);
 

@@ -18,31 +18,33 @@ use crate::compile::is_passing;
 use crate::jobs::{JobError, Kind, Outcome, Running, Trigger};
 use crate::retry::Retry;
 
-/// How long a lease is renewed for at most, three times in each.
+/// The longest interval between renewals of a lease; each lease is renewed three times.
 const RENEWAL: Duration = Duration::from_secs(10);
 
-/// A job with a transaction that may be open is broken off after so many leases without a renewal: the
-/// transaction itself keeps the renewal waiting, and everybody else away from the job.
+/// A job whose transaction may be open is aborted after this many leases without a renewal: its own
+/// transaction blocks the renewal, and other workers too.
 const PATIENCE: u32 = 10;
 
-/// A job that takes so many leases hangs: it is broken off, so that it keeps no slot, and tried again.
+/// A job that runs for this many leases hangs. It is aborted, so that it frees its slot, and
+/// retried.
 const LONGEST: u32 = 30;
 
-/// Between attempts at a job that fails. It is never given up.
+/// The shortest and longest delay between attempts of a failing job. Jobs are retried without
+/// limit.
 const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
 /// How a job ended.
 enum End {
     Well(Outcome),
     Badly(String),
-    /// This process stops.
+    /// The process stops.
     Stopped,
-    /// Another worker has it.
+    /// Another worker has the job.
     Lost,
 }
 
 impl Worker {
-    /// Does the job, keeps the lease meanwhile, and writes down how it ended.
+    /// Runs the job, renews its lease meanwhile, and records how it ended.
     pub(super) async fn perform(self, job: Job, cancel: CancellationToken) {
         let kind = self.jobs.iter().find(|kind| kind.name == job.kind);
         let begun = Instant::now();
@@ -77,7 +79,7 @@ impl Worker {
         self.end(kind, &job, &end, &cancel).await;
     }
 
-    /// In a task of its own, so that one that panics hurts itself alone.
+    /// Runs in a task of its own, so that a panic affects only this job.
     async fn work(&self, kind: &Kind, job: &Job, cancel: &CancellationToken) -> End {
         let operation = self.platform.of_job(kind.name, job.id);
         let confirmed = Arc::new(AtomicBool::new(false));
@@ -116,7 +118,7 @@ impl Worker {
         end
     }
 
-    /// How long a job goes on whose lease cannot be renewed.
+    /// How long a job may continue when its lease cannot be renewed.
     fn patience(&self, confirmed: &AtomicBool) -> Duration {
         match confirmed.load(Ordering::Acquire) {
             true => self.lease * PATIENCE,
@@ -124,7 +126,7 @@ impl Worker {
         }
     }
 
-    /// Writes down how it ended. If that cannot be written, the job is taken again after its lease.
+    /// Records how it ended. If that fails, the job is taken again after its lease.
     async fn end(&self, kind: Option<&Kind>, job: &Job, end: &End, cancel: &CancellationToken) {
         let (mut retry, begun) = (Retry::default(), Instant::now());
         loop {
@@ -173,8 +175,7 @@ fn ended(result: Result<Result<Outcome, JobError>, JoinError>) -> End {
     }
 }
 
-/// How long after the attempt of this number the next one is: longer and longer, with jitter, up to a
-/// limit.
+/// The delay after this attempt: exponential, with jitter, up to a limit.
 fn backoff(attempts: i64) -> Duration {
     let (shortest, longest) = DELAYS;
     let mut delays = ExponentialBuilder::default()

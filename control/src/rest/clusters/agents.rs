@@ -1,4 +1,4 @@
-//! `/v1/clusters/{id}/agents`: who serves the cluster's gateways. DELETE revokes for good.
+//! `/v1/clusters/{id}/agents`: the agents of a cluster. DELETE revokes permanently.
 
 use imp_core::cluster::{Agent, Cluster};
 use imp_core::role::{Action, Kind};
@@ -13,7 +13,7 @@ use crate::rest::param::PAGE;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
-/// Of a list, so many are read at once.
+/// How many are read at once for a list.
 const PORTION: i64 = 64;
 const PATH: &str = "/v1/clusters/{id}/agents";
 const NOUN: &str = "agent";
@@ -31,7 +31,7 @@ async fn list(call: Call) -> Result<Reply, Problem> {
     Ok(sheet.reply())
 }
 
-/// Heartbeats change it all the time, so its version makes no entity tag.
+/// Has no entity tag, because heartbeats change the version all the time.
 async fn get(call: Call) -> Result<Reply, Problem> {
     let agent = find(&call).await?;
     Reply::ok(&table::refreshed(agent, call.now()))
@@ -43,7 +43,7 @@ async fn revoke(call: Call) -> Result<Reply, Problem> {
     Ok(Reply::none())
 }
 
-/// The agent that the path names, if it is one of the cluster that the path names.
+/// The agent that the path names, if it belongs to the cluster that the path names.
 async fn find(call: &Call) -> Result<Agent, Problem> {
     let (scope, cluster) = locate::<Cluster>(call).await?;
     let id = call.path_id("agent_id", NOUN)?;

@@ -1,4 +1,4 @@
-//! `/v1/clusters/{id}/registration-tokens`: each lets one agent in, once, within 15 minutes.
+//! `/v1/clusters/{id}/registration-tokens`: each admits one agent, once, within 15 minutes.
 
 use imp_core::cluster::{Cluster, RegistrationToken, RegistrationTokenSpec};
 use imp_core::role::{Action, Kind};
@@ -15,7 +15,7 @@ use crate::rest::param::PAGE;
 use crate::rest::reply::Reply;
 use crate::rest::routes::{Op, Routes};
 
-/// Of a list, so many are read at once.
+/// How many are read at once for a list.
 const PORTION: i64 = 64;
 const PATH: &str = "/v1/clusters/{id}/registration-tokens";
 
@@ -56,7 +56,7 @@ async fn delete(call: Call) -> Result<Reply, Problem> {
     Ok(Reply::none())
 }
 
-/// The token that the path names, if it is one of the cluster that the path names.
+/// The token that the path names, if it belongs to the cluster that the path names.
 async fn find(call: &Call) -> Result<RegistrationToken, Problem> {
     let (scope, cluster) = locate::<Cluster>(call).await?;
     let id = call.path_id("token_id", NOUN)?;

@@ -1,4 +1,4 @@
-//! What a publish waits for, in words.
+//! Explains in words what a publish waits for.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::ProductPublishView;
 use crate::problem::Problem;
 use crate::state::State;
 
-/// Who could serve publishes just now, and what stands in the way.
+/// The agents and Envoys that could serve publishes now, and what prevents it.
 pub(super) struct Waits {
     fleets: HashMap<ClusterId, Fleet>,
     refused: HashMap<(GatewayId, ClusterId), GatewayCondition>,
@@ -21,7 +21,7 @@ pub(super) struct Waits {
 /// The agents of a cluster.
 #[derive(Default)]
 struct Fleet {
-    /// Whether there are any.
+    /// Whether any agent is registered.
     exists: bool,
     connected: Vec<Agent>,
 }
@@ -36,7 +36,7 @@ impl Fleet {
         Ok(Self { exists, connected: agents.into_iter().filter(is_connected).collect() })
     }
 
-    /// Whether an Envoy is there that serves the gateway.
+    /// Whether a connected Envoy serves the gateway.
     fn serves(&self, gateway: GatewayId) -> bool {
         let id = gateway.to_string();
         let mut nodes = self.connected.iter().flat_map(|agent| &agent.nodes);
@@ -45,7 +45,7 @@ impl Fleet {
 }
 
 impl Waits {
-    /// For these publishes.
+    /// Reads the state for these publishes.
     pub(super) async fn look(state: &State, publishes: &[ProductPublish]) -> Result<Self, Problem> {
         let clusters: HashSet<ClusterId> = publishes.iter().map(|it| it.spec.cluster_id).collect();
         let mut fleets = HashMap::new();
@@ -60,7 +60,7 @@ impl Waits {
         Ok(Self { fleets, refused: conditions.into_iter().map(named).collect() })
     }
 
-    /// `active` is a claim about now: with every agent silent, nobody knows.
+    /// `active` describes the present: while no agent is connected, it is unknown.
     pub(super) fn view(&self, mut publish: ProductPublish) -> ProductPublishView {
         let message = self.message(&publish);
         let is_silent = self.fleet(&publish).is_some_and(|fleet| fleet.connected.is_empty());

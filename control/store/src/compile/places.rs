@@ -1,4 +1,4 @@
-//! Where resources belong whose rows cannot be read as a whole: only the columns that say where.
+//! Reads where resources belong whose rows are corrupt, using only the columns for that.
 
 use imp_core::product_publish::{Environment, PublishStatus};
 use imp_core::{ClusterId, CredentialId, GatewayId, ProductId, ProductPublishId, SubscriptionId};
@@ -8,10 +8,10 @@ use super::{Read, Which, read};
 use crate::sql::Word;
 use crate::{Result, Store};
 
-/// Where a publish belongs, and what comes with it.
+/// A publish's cluster and what it anchors there.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishPlace {
-    /// A state that is not served has no place.
+    /// A publish that is not served has no place.
     pub status: PublishStatus,
     pub cluster_id: ClusterId,
     pub gateway_id: GatewayId,
@@ -19,12 +19,12 @@ pub struct PublishPlace {
     pub environment: Environment,
 }
 
-/// What a subscription goes with.
+/// What a subscription is placed by.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscriptionPlace {
     pub product_id: ProductId,
     pub environment: Environment,
-    /// Only with this publish.
+    /// If set, only this publish.
     pub product_publish_id: Option<ProductPublishId>,
 }
 
@@ -78,7 +78,7 @@ pub async fn subscriptions(
     Ok(rows.await?.into_iter().map(|row| row.and_then(place)).collect())
 }
 
-/// The subscriptions that keys act under.
+/// The subscriptions of credentials.
 pub async fn credentials(
     store: &Store,
     which: Which<'_, CredentialId>,

@@ -1,7 +1,7 @@
-//! Taking a job, keeping it, and ending it.
+//! Leases: taking, renewing and ending a job.
 //!
-//! Each lease has an id of its own, the holder. A worker that was too slow finds that its job has another
-//! holder by now, even if that is a task of the same process.
+//! Each lease has an id of its own, the holder. A worker that was too slow finds another holder on
+//! its job, even if that is a task of the same process.
 
 use std::time::Duration;
 
@@ -15,22 +15,23 @@ use crate::sql::decode;
 use crate::table::micros;
 use crate::{Result, Store, StoreError, Tx};
 
-/// Errors are kept up to this length.
+/// Errors are truncated to this length.
 const ERROR_CHARACTERS: usize = 1000;
 
-/// Takes the job of these kinds that has been due the longest; None when none is due or all are held.
+/// Takes the job of these kinds that has been due the longest. Returns `None` if none is due or all
+/// are leased.
 pub async fn take(
     store: &Store,
     kinds: &[&str],
     now: DateTime<Utc>,
     lease: Duration,
 ) -> Result<Option<Job>> {
-    // A power cut that loses this ends the worker, too.
+    // A power failure that loses the lease also ends the worker.
     let mut tx = store.begin_unsynced().await?;
     let clock = database_time(tx.conn()).await?;
     let holder = Uuid::new_v4();
     let (from, until) = (micros(clock), ends(clock, lease));
-    // One statement per database: only PostgreSQL has writers beside this one.
+    // One statement per database: only PostgreSQL has concurrent writers.
     let row: Option<Row> = match tx.conn() {
         Conn::Sqlite(conn) => {
             let mut query = QueryBuilder::<sqlx::Sqlite>::new("UPDATE jobs SET lease_holder = ");
@@ -61,7 +62,7 @@ const CANDIDATE: &str =
     ", attempts = attempts + 1 WHERE id = (SELECT id FROM jobs WHERE due_at <= ";
 const FREE: &str = " AND (lease_until IS NULL OR lease_until <= ";
 
-/// Holds the job for another while. False: another worker has it by now.
+/// Extends the lease. Returns false if another worker has the job.
 pub async fn renew(store: &Store, job: &Job, lease: Duration) -> Result<bool> {
     let mut tx = store.begin_unsynced().await?;
     let until = ends(database_time(tx.conn()).await?, lease);
@@ -72,16 +73,16 @@ pub async fn renew(store: &Store, job: &Job, lease: Duration) -> Result<bool> {
     Ok(rows > 0)
 }
 
-/// Whether the job is still held. Until the transaction ends nobody else can take it, so what else the
-/// transaction does is done by one worker only.
+/// Checks that the job is still leased. Until the transaction ends nobody else can take it, so its
+/// other changes are made by one worker only.
 pub async fn confirm(tx: &mut Tx, job: &Job) -> Result<bool> {
     let sql = "UPDATE jobs SET lease_holder = lease_holder \
         WHERE id = $1 AND lease_holder = $2";
     Ok(execute!(tx.conn(), sql, job.id, job.holder)? > 0)
 }
 
-/// The job is done. If it was asked for again meanwhile, it is due at once. False: it was not held any
-/// more.
+/// Ends the job. If it was requested again meanwhile, it is due at once. Returns false if the lease
+/// was lost.
 pub async fn finish(tx: &mut Tx, job: &Job) -> Result<bool> {
     let sql = "DELETE FROM jobs WHERE id = $1 AND lease_holder = $2 AND revision = $3";
     if execute!(tx.conn(), sql, job.id, job.holder, job.revision)? > 0 {
@@ -90,8 +91,8 @@ pub async fn finish(tx: &mut Tx, job: &Job) -> Result<bool> {
     repeat(tx, job, job.due_at).await
 }
 
-/// The job is done for now and due again at this time, or at once if it was asked for meanwhile. False:
-/// it was not held any more.
+/// Ends this run; the job is due again at this time, or at once if it was requested meanwhile.
+/// Returns false if the lease was lost.
 pub async fn repeat(tx: &mut Tx, job: &Job, due_at: DateTime<Utc>) -> Result<bool> {
     let sql = "UPDATE jobs SET lease_holder = NULL, lease_until = NULL, attempts = 0, \
         last_error = '', due_at = CASE WHEN revision = $3 THEN $4 ELSE due_at END \
@@ -102,24 +103,24 @@ pub async fn repeat(tx: &mut Tx, job: &Job, due_at: DateTime<Utc>) -> Result<boo
     Ok(rows > 0)
 }
 
-/// The job failed and is tried again at this time. False: it was not held any more.
+/// Records a failure; the job is retried at this time. Returns false if the lease was lost.
 pub async fn fail(tx: &mut Tx, job: &Job, due_at: DateTime<Utc>, error: &str) -> Result<bool> {
     let sql = "UPDATE jobs SET lease_holder = NULL, lease_until = NULL, last_error = $3, \
         due_at = $4 WHERE id = $1 AND lease_holder = $2";
-    // PostgreSQL stores no NUL.
+    // PostgreSQL cannot store NUL.
     let error: String = error.chars().filter(|c| *c != '\0').take(ERROR_CHARACTERS).collect();
     let due = micros(due_at);
     Ok(execute!(tx.conn(), sql, job.id, job.holder, error, due)? > 0)
 }
 
-/// Gives the job back without a result: this worker stops.
+/// Releases the job without a result, because this worker stops.
 pub async fn release(tx: &mut Tx, job: &Job) -> Result<bool> {
     let sql = "UPDATE jobs SET lease_holder = NULL, lease_until = NULL \
         WHERE id = $1 AND lease_holder = $2";
     Ok(execute!(tx.conn(), sql, job.id, job.holder)? > 0)
 }
 
-/// What the clock of the database says.
+/// The time of the database's clock.
 pub(super) async fn database_time(conn: Conn<'_>) -> Result<DateTime<Utc>> {
     let sql = match &conn {
         Conn::Sqlite(_) => "SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')",

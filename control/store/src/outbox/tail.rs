@@ -1,9 +1,9 @@
-//! Following the outbox without losing a row.
+//! Follows the outbox without losing a row.
 //!
-//! On SQLite rows appear in the order of their numbers. On PostgreSQL a transaction takes its number
-//! when it writes and the row appears when it commits, so 8 may be seen before 7. A number that is
-//! missing below one that was seen is a *gap*: it is asked for again and again until it appears, or
-//! until every transaction that could hold it has ended.
+//! On SQLite rows appear in the order of their numbers. On PostgreSQL a transaction takes its
+//! number when it writes and the row appears when it commits, so 8 may be seen before 7. A missing
+//! number below one that was seen is a *gap*: it is queried repeatedly until it appears, or until
+//! every transaction that could hold it has ended.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -18,30 +18,30 @@ use crate::db::{Conn, Held};
 use crate::outbox::Subject;
 use crate::{Result, Store};
 
-/// Rows per look.
+/// Rows per read.
 const BATCH: i64 = 1_000;
 
-/// No transaction of ours is so old: statements end after 30 s, idle ones after 60. Transactions
-/// that are not ours (the server is shared) may last for hours, and must not make gaps pile up.
+/// Longer than any of our transactions: statements end after 30 s, idle transactions after 60.
+/// Other users of a shared server may have transactions of hours, which must not make gaps pile up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Where a follower of the outbox is.
+/// The position of a follower.
 #[derive(Clone, Debug)]
 pub struct Tail {
     /// The greatest number seen.
     last: i64,
     gaps: Vec<Gap>,
-    /// The last look ended at its limit.
+    /// Whether the last read ended at its limit.
     more: bool,
 }
 
-/// Numbers that have not been seen, below one that has.
+/// A range of missing numbers below one that was seen.
 #[derive(Clone, Debug)]
 struct Gap {
     numbers: RangeInclusive<i64>,
     noticed: Instant,
-    /// A transaction id that is greater than that of any transaction that could hold the numbers;
-    /// None until the first look after it was noticed.
+    /// A transaction id above those of all transactions that could hold the numbers; `None` until
+    /// the first read after the gap was noticed.
     before: Option<i64>,
 }
 
@@ -55,20 +55,18 @@ struct Row {
     traceparent: String,
 }
 
-/// A subject, and what changed it last.
+/// A subject with its last cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// What changed.
     pub subject: Subject,
-    /// What changed it.
     pub cause: Cause,
-    /// When, by the database's clock.
+    /// The time of the change, by the database's clock.
     pub at: DateTime<Utc>,
 }
 
 impl Tail {
-    /// At the end. What is committed by now is behind it; what is still in a transaction will come,
-    /// also if its number is a lower one.
+    /// Begins at the head. What is committed by now is skipped; open transactions will be seen,
+    /// even with a lower number.
     pub async fn at_head(store: &Store) -> Result<Self> {
         let mut held = store.read().await?;
         let head = "SELECT COALESCE(MAX(seq), 0) FROM outbox";
@@ -76,7 +74,7 @@ impl Tail {
             let rows = fetch!(held.conn(), "outbox", (i64,), head)?;
             return Ok(Self::behind(rows.first().map_or(0, |(last,)| *last)));
         }
-        // Numbers that a living transaction holds are above every row that is older than any such.
+        // Numbers held by open transactions are above every row older than the oldest of them.
         let floor = "SELECT COALESCE(MAX(seq), 0) FROM outbox \
             WHERE at < clock_timestamp() - make_interval(secs => $1)";
         let patience = PATIENCE.as_secs_f64();
@@ -93,15 +91,15 @@ impl Tail {
         Self { last, gaps: Vec::new(), more: false }
     }
 
-    /// Whether there was more than the last look could hold. If not, what is new since then wakes.
+    /// Whether the last read hit its limit. If not, new rows wake the follower.
     pub fn has_more(&self) -> bool {
         self.more
     }
 
-    /// What was told since the last look, in order and each once, up to a limit; empty when there is
-    /// nothing. A subject may come again later although nothing new was told of it.
+    /// Returns the subjects since the last read, in order and without duplicates, up to a limit. A
+    /// subject may come again later although nothing new was appended.
     pub async fn next(&mut self, store: &Store) -> Result<Vec<Told>> {
-        // Moves on only when everything was read: what a failed look has seen is seen again.
+        // Committed only after everything was read, so that a failed read is repeated.
         let mut ahead = self.clone();
         let mut held = store.read().await?;
         let mut rows = ahead.late(&mut held).await?;
@@ -122,12 +120,12 @@ impl Tail {
         Ok(told(rows))
     }
 
-    /// The gaps' rows that have appeared, and fewer gaps.
+    /// Returns rows of gaps that have appeared, and shrinks the gaps.
     async fn late(&mut self, held: &mut Held) -> Result<Vec<Row>> {
         if self.gaps.is_empty() {
             return Ok(Vec::new());
         }
-        // Before the rows: what has ended by now is visible to the statement after.
+        // Before reading the rows: what has ended by now is visible to the next statement.
         let (oldest, next) = horizon(held).await?;
         let (first, last): (Vec<i64>, Vec<i64>) =
             self.gaps.iter().map(|gap| (*gap.numbers.start(), *gap.numbers.end())).unzip();
@@ -146,7 +144,7 @@ impl Tail {
         Ok(rows)
     }
 
-    /// A row above everything seen: what it leaves out is a gap.
+    /// Records a row above everything seen; numbers in between become a gap.
     fn see(&mut self, seq: i64, now: Instant) {
         if seq > self.last + 1 {
             self.gaps.push(Gap { numbers: self.last + 1..=seq - 1, noticed: now, before: None });
@@ -154,7 +152,7 @@ impl Tail {
         self.last = seq;
     }
 
-    /// A number appeared: what is left of its gap are up to two.
+    /// Removes a number from its gap, which may split it in two.
     fn fill(&mut self, seq: i64) {
         let Some(at) = self.gaps.iter().position(|gap| gap.numbers.contains(&seq)) else { return };
         let Gap { numbers, noticed, before } = self.gaps.swap_remove(at);
@@ -165,16 +163,16 @@ impl Tail {
     }
 }
 
-/// The oldest transaction that is still open, and the first that is still to come.
+/// The ids of the oldest open transaction and of the next one.
 pub(crate) async fn horizon(held: &mut Held) -> Result<(i64, i64)> {
     let sql = "SELECT CAST(CAST(pg_snapshot_xmin(s) AS TEXT) AS BIGINT), \
         CAST(CAST(pg_snapshot_xmax(s) AS TEXT) AS BIGINT) FROM pg_current_snapshot() s";
     let rows = fetch!(held.conn(), "outbox", (i64, i64), sql)?;
-    // A server that does not answer has nothing that is over.
+    // Without an answer, no transaction is known to have ended.
     Ok(rows.first().copied().unwrap_or((0, i64::MAX)))
 }
 
-/// Each subject once, in the order in which they were told first, with its last cause.
+/// Each subject once, in the order of first appearance, with its last cause.
 fn told(rows: Vec<Row>) -> Vec<Told> {
     let mut places = HashMap::new();
     let mut told: Vec<Told> = Vec::new();

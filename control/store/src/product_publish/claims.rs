@@ -1,6 +1,6 @@
-//! Tables `product_publish_claims`, `hostname_owners` and `hostname_holders`: which publish answers
-//! under which hostname and base path, on which gateway of a cluster. A host is one tenant's, in
-//! whatever cluster, and for a while after nothing claims it any more.
+//! Tables `product_publish_claims`, `hostname_owners` and `hostname_holders`: which publish serves
+//! which hostname and base path, on which gateway of a cluster. A host belongs to one tenant in all
+//! clusters, and stays reserved for a while after its last claim.
 
 use std::collections::BTreeSet;
 
@@ -13,27 +13,22 @@ use crate::error::foreign_key;
 use crate::table::micros;
 use crate::{Result, StoreError, Tx, lock};
 
-/// When claims change.
+/// The time of a change of claims.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimTime {
-    /// Now.
+    /// The current time.
     pub now: DateTime<Utc>,
-    /// How long a host that nothing claims any more stays its former tenant's.
+    /// How long an unclaimed host stays reserved for its former tenant.
     pub cooldown: TimeDelta,
 }
 
-/// A publish answers there.
+/// A hostname and base path that a publish serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Which publish.
     pub publish_id: ProductPublishId,
-    /// Whose it is.
     pub tenant_id: TenantId,
-    /// On which gateway.
     pub gateway_id: GatewayId,
-    /// Under which name.
     pub hostname: String,
-    /// Under which path.
     pub base_path: String,
 }
 
@@ -58,8 +53,8 @@ impl From<Row> for Claim {
     }
 }
 
-/// What every tenant's publishes claim on these hosts of a cluster. Until the transaction ends
-/// nobody else can ask or claim there, so the answer stays true.
+/// All tenants' claims on these hosts in a cluster. The hosts are locked until the transaction
+/// ends, so the result stays valid.
 pub async fn claims_on(
     tx: &mut Tx,
     cluster: ClusterId,
@@ -67,7 +62,7 @@ pub async fn claims_on(
 ) -> Result<Vec<Claim>> {
     let hostnames: BTreeSet<&str> = hostnames.iter().map(String::as_str).collect();
     hold(tx, &hostnames).await?;
-    // Where the former release claimed, only the publish knows the gateway.
+    // Claims of the former release have no gateway; it is in the publish.
     let sql = "SELECT c.product_publish_id, c.tenant_id, p.gateway_id, c.hostname, c.base_path \
         FROM product_publish_claims c JOIN product_publishes p ON p.id = c.product_publish_id \
         WHERE c.cluster_id = $1 AND c.hostname = $2 ORDER BY c.base_path, c.product_publish_id";
@@ -79,8 +74,8 @@ pub async fn claims_on(
     Ok(claims)
 }
 
-/// The first of the hosts that is another tenant's: claimed in some cluster, or not free yet. Until
-/// the transaction ends nobody else can ask or claim there, so the answer stays true.
+/// The first of the hosts that belongs to another tenant: claimed in some cluster, or still
+/// reserved. The hosts are locked until the transaction ends, so the result stays valid.
 pub async fn held_by_another(
     tx: &mut Tx,
     tenant: TenantId,
@@ -100,14 +95,14 @@ pub async fn held_by_another(
     Ok(None)
 }
 
-/// Forgets hosts that anyone may take. The number of those.
+/// Deletes hosts that are free again. Returns how many.
 pub async fn forget_free_hostnames(tx: &mut Tx, now: DateTime<Utc>) -> Result<u64> {
     let sql = "DELETE FROM hostname_holders WHERE free_at <= $1";
     execute!(tx.conn(), sql, micros(now))
 }
 
-/// Gives up what the publish claims and claims these instead, all in its own cluster and for its own
-/// tenant. What another holds is [`StoreError::Taken`].
+/// Replaces the publish's claims, all in its own cluster and for its own tenant. Returns
+/// [`StoreError::Taken`] if another publish or tenant holds one.
 pub async fn replace_claims(
     tx: &mut Tx,
     publish: &ProductPublish,
@@ -148,7 +143,7 @@ pub async fn replace_claims(
     Ok(())
 }
 
-/// The host is the tenant's from now on, in every cluster.
+/// Assigns the host to the tenant, in every cluster.
 async fn take(tx: &mut Tx, tenant: TenantId, hostname: &str, now: DateTime<Utc>) -> Result<()> {
     let sql = "INSERT INTO hostname_holders (hostname, tenant_id, free_at) \
         VALUES ($1, $2, NULL) ON CONFLICT (hostname) \
@@ -160,7 +155,7 @@ async fn take(tx: &mut Tx, tenant: TenantId, hostname: &str, now: DateTime<Utc>)
     }
 }
 
-/// The host is its former tenant's for a while longer, unless something still claims it elsewhere.
+/// Reserves the host for its former tenant for a while, unless it is still claimed elsewhere.
 async fn release(tx: &mut Tx, tenant: TenantId, hostname: &str, at: ClaimTime) -> Result<()> {
     let sql = "UPDATE hostname_holders SET free_at = $3 WHERE hostname = $1 AND tenant_id = $2 \
         AND NOT EXISTS (SELECT 1 FROM product_publish_claims WHERE hostname = $1)";
@@ -179,7 +174,7 @@ async fn insert(tx: &mut Tx, publish: &ProductPublish, claim: &Claim) -> Result<
     let (host, path, id) = (&claim.hostname, &claim.base_path, publish.id.0);
     match execute!(tx.conn(), sql, cluster, host, path, id, tenant, claim.gateway_id.0) {
         Ok(_) => Ok(()),
-        // Another's base path, or another tenant's host.
+        // Another publish's base path, or another tenant's host.
         Err(StoreError::Taken { .. }) => Err(taken),
         Err(error) => match foreign_key(&error) {
             Some((_, "product_publish_id")) => {
@@ -191,7 +186,7 @@ async fn insert(tx: &mut Tx, publish: &ProductPublish, claim: &Claim) -> Result<
     }
 }
 
-/// What other gateways claim on the hosts of this one in a cluster.
+/// The claims of other gateways on this gateway's hosts in a cluster.
 pub async fn beside_gateway(
     tx: &mut Tx,
     gateway: GatewayId,
@@ -210,7 +205,7 @@ pub async fn beside_gateway(
     Ok(rows.into_iter().map(Claim::from).collect())
 }
 
-/// The names under which publishes of a gateway answer, in any cluster.
+/// The hostnames of a gateway's publishes, in any cluster.
 pub async fn hostnames_of_gateway(tx: &mut Tx, gateway: GatewayId) -> Result<Vec<String>> {
     let sql = "SELECT DISTINCT c.hostname FROM product_publish_claims c \
         JOIN product_publishes p ON p.id = c.product_publish_id \
@@ -219,9 +214,9 @@ pub async fn hostnames_of_gateway(tx: &mut Tx, gateway: GatewayId) -> Result<Vec
     Ok(rows.into_iter().map(|(hostname,)| hostname).collect())
 }
 
-/// Keeps others from asking and claiming on these hosts, in whatever cluster, until the transaction
-/// ends. A host that nobody claims has no row to lock, and two gateways may be in each other's way
-/// without claiming the same, so neither a row lock nor a unique index does.
+/// Locks these hosts in all clusters until the transaction ends. An unclaimed host has no row to
+/// lock, and two gateways may conflict without the same claim, so neither row locks nor a unique
+/// index suffice.
 async fn hold(tx: &mut Tx, hostnames: &BTreeSet<&str>) -> Result<()> {
     for hostname in hostnames {
         lock::alone(tx, &format!("host {hostname}")).await?;

@@ -1,4 +1,4 @@
-//! Table `product_publish_revisions`: written once, never changed.
+//! Table `product_publish_revisions`: rows are written once and never changed.
 
 use chrono::{DateTime, Utc};
 use imp_core::ProductPublishId;
@@ -48,7 +48,7 @@ macro_rules! select {
     };
 }
 
-/// Adds it. A number is given once: [`crate::StoreError::Taken`] otherwise.
+/// Inserts the revision. Returns [`crate::StoreError::Taken`] if the number exists.
 pub async fn insert_revision(tx: &mut Tx, revision: &PublishRevision) -> Result<()> {
     let sql = "INSERT INTO product_publish_revisions (product_publish_id, revision, content_hash, \
         spec, api_services, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
@@ -76,7 +76,7 @@ pub async fn get_revision(
     get(store.read().await?.conn(), id, revision).await
 }
 
-/// As [`get_revision`], as the transaction sees it.
+/// Like [`get_revision`], within a transaction.
 pub async fn get_revision_in(
     tx: &mut Tx,
     id: ProductPublishId,
@@ -95,20 +95,17 @@ async fn get(
     Ok(rows.into_iter().next().map(Into::into))
 }
 
-/// A revision without the services in it.
+/// A revision without its services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevisionSummary {
-    /// 1, 2, 3 ...
     pub revision: i64,
     /// SHA-256 of the content, hexadecimal.
     pub content_hash: String,
-    /// The publish as it was asked for.
     pub spec: ProductPublishSpec,
-    /// When it was made.
     pub created_at: DateTime<Utc>,
 }
 
-/// Revisions of a publish that the caller may see, newest first, those below `before`.
+/// Revisions below `before` of a publish that the caller may see, newest first.
 pub async fn list_revisions(
     store: &Store,
     id: ProductPublishId,
@@ -134,7 +131,7 @@ pub async fn list_revisions(
     Ok(rows.into_iter().map(summary).collect())
 }
 
-/// Removes all but the newest `kept` revisions; what Envoys serve stays.
+/// Deletes all but the newest `kept` revisions and those that Envoys serve.
 pub async fn prune_revisions(tx: &mut Tx, publish: &ProductPublish, kept: i64) -> Result<u64> {
     if publish.desired_revision <= kept {
         return Ok(0);

@@ -1,4 +1,4 @@
-//! The columns of tables, each named once: what is read and what is written follow from one list.
+//! The columns of tables, each named once: reads and writes are derived from one list.
 
 use imp_core::secret::SecretHash;
 use sqlx::FromRow;
@@ -7,21 +7,22 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{Result, Tx};
 
-/// What is read of a table.
+/// How a table is read.
 pub(crate) trait Columns: Sized {
-    /// What the columns are read into.
+    /// The type that rows are read into.
     type Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Into<Self> + Send;
 
-    /// Named one by one: with `*`, a column added by a newer release would break prepared statements.
+    /// Named explicitly: with `*`, a column added by a newer release would break prepared
+    /// statements.
     const COLUMNS: &'static str;
 }
 
-/// What is written to a table.
+/// How a table is written.
 pub(crate) trait Written: Columns {
-    /// Made once, so that each is prepared once per connection.
+    /// Built once, so that each statement is prepared once per connection.
     fn statements() -> &'static Statements;
 
-    /// Runs one of them. Only tables of secrets have a column for the hash.
+    /// Runs one of the statements. Only tables of secrets have a column for the hash.
     fn save(
         &self,
         tx: &mut Tx,
@@ -31,16 +32,16 @@ pub(crate) trait Written: Columns {
     ) -> impl Future<Output = Result<u64>> + Send;
 }
 
-/// A table whose rows are the object and nothing else.
+/// A table whose rows are exactly the object.
 pub(crate) trait Plain: Written {}
 
-/// A table whose rows hold the hash of a secret, too, which never changes.
+/// A table whose rows also have the hash of a secret, which never changes.
 pub(crate) trait Secret: Written {}
 
-/// A column that is written once: its name, and its type as it is read.
+/// An immutable column: its name, and its type when read.
 pub(crate) type Fixed = (&'static str, &'static str);
 
-/// How rows of a table are written. Both have the same parameters: the columns in their order, those of
+/// The statements that write rows. Both have the same parameters: the columns in order, those of
 /// the meta data, the version that an UPDATE expects, and the hash of the secret.
 pub(crate) struct Statements {
     pub(crate) insert: String,
@@ -48,7 +49,7 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    /// `fixed` are written by the INSERT only; the first one is the primary key. `secret`: the column of
+    /// Only the INSERT writes `fixed`; the first one is the primary key. `secret` is the column of
     /// the hash.
     pub(crate) fn new(
         table: &str,
@@ -68,7 +69,7 @@ impl Statements {
         let places = (1..=columns.len()).chain(secret.map(|_| expected + 1));
         let inserted = columns.iter().copied().chain(secret);
         let changes = [changing, &["version", "updated_at"]].concat();
-        // No row has an unknown tenant; where there may be none, the key alone says which row.
+        // Where the tenant may be NULL, the key alone identifies the row.
         let is_key =
             |(name, of): &&Fixed| ["id", "tenant_id"].contains(name) && !of.starts_with("Option");
         let keys: Vec<String> =
@@ -88,10 +89,10 @@ impl Statements {
     }
 }
 
-/// The columns of an object's table but those of its meta data: name, type as it is read, and value as it
-/// is written. `fixed` are written by the INSERT only, `read` by statements of their own, and `written` are for
-/// the database alone. `secret` is the hash that stands beside the object. `selected!()` is the list of all names
-/// that are read, for queries by hand.
+/// The columns of an object's table except those of its meta data: name, type when read, and value
+/// when written. `fixed` are written by the INSERT only, `read` by separate statements, and
+/// `written` are never read back. `secret` is the hash of the object's secret. `selected!()` is the
+/// list of all columns that are read, for handwritten queries.
 macro_rules! columns {
     (
         $object:ident as $it:ident;
@@ -162,7 +163,7 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
-/// Whether a secret's hash stands beside the object.
+/// Whether the table has a secret's hash.
 macro_rules! kind {
     ($object:ident) => {
         impl $crate::table::columns::Plain for $object {}
@@ -173,7 +174,7 @@ macro_rules! kind {
 }
 pub(crate) use kind;
 
-/// A list of columns and those of the meta data.
+/// A list of columns with those of the meta data.
 macro_rules! names {
     ($($name:ident)*) => {
         concat!($(stringify!($name), ", ",)* "version, created_at, updated_at")

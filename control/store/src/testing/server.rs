@@ -1,4 +1,4 @@
-//! A PostgreSQL server in a temporary folder that ends with this process, however that ends.
+//! A PostgreSQL server in a temporary folder. It ends with this process, however that ends.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 const NOBODY: u32 = 65_534;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until the pipe to us closes, which happens at the latest when we are gone, and cleans up.
+/// Waits until its pipe to this process closes, at the latest when the process is gone, and cleans
+/// up.
 const KEEPER: &str = r#"
 "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= \
     -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=600 \
@@ -29,7 +30,7 @@ cd / && rm -rf "$2"
 #[derive(Debug)]
 pub(super) struct Server {
     folder: PathBuf,
-    /// Holds the pipe.
+    /// Holds the other end of the pipe.
     _keeper: Child,
 }
 
@@ -78,7 +79,7 @@ impl Server {
         }
         let mut keeper = command(Path::new("/bin/sh"), folder.path(), root);
         keeper.args(["-c", KEEPER, "imp-pg"]).arg(&bin).arg(folder.path());
-        // Ctrl-C is for the test process; the keeper follows it.
+        // Ctrl-C is for the test process; the keeper ends after it.
         keeper.stdin(Stdio::piped()).process_group(0);
         let keeper = keeper.spawn().map_err(|why| format!("cannot run /bin/sh: {why}"))?;
         Ok(Self { folder: folder.keep(), _keeper: keeper })
@@ -110,8 +111,8 @@ fn programs() -> Result<PathBuf, String> {
         .ok_or_else(|| "run `make tools`, or set IMP_TEST_PG_BIN to a bin/ of another".to_owned())
 }
 
-/// The programs, or a copy of them: under root, the checkout may be in a folder where nobody else
-/// may look.
+/// The programs, or a copy of them: under root, the checkout may be in a folder that nobody else
+/// can read.
 fn reachable(bin: PathBuf, folder: &Path, root: bool) -> Result<PathBuf, String> {
     let mut postgres = command(&bin.join("postgres"), folder, root);
     if !root || postgres.arg("--version").status().is_ok_and(|status| status.success()) {

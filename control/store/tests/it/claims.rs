@@ -1,5 +1,5 @@
-//! One publish per gateway of a cluster, hostname and base path; one tenant per hostname, in whatever
-//! cluster.
+//! One publish per gateway of a cluster, hostname and base path; one tenant per hostname in all
+//! clusters.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::shop::{Shop, claims, day, store, write};
 
-/// Stores a publish and its claims without asking what is there.
+/// Stores a publish and its claims without checking existing ones.
 async fn blindly(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
     publish.insert(tx).await?;
     table::replace_claims(tx, publish, &claims(publish), day()).await
@@ -79,7 +79,7 @@ async fn a_host_is_one_tenant_s_whatever_the_path(
     taken(write(&store, async |tx| blindly(tx, &intruder).await).await);
     assert_eq!(on(&store, &intruder).await, claims(&acme.publish), "asked, it sees who is there");
 
-    // Another cluster is no other resource set.
+    // Another cluster has another resource set.
     intruder.spec.cluster_id = other.cluster.id;
     taken(write(&store, async |tx| blindly(tx, &intruder).await).await);
 }
@@ -115,7 +115,7 @@ async fn a_host_that_was_given_up_waits_for_its_former_tenant(
     replace(&acme.publish, vec![], 0).await.unwrap();
     assert!(held(23).await);
     taken(replace(&next, claims(&next), 23).await);
-    // The former tenant comes back, and leaves again.
+    // The former tenant returns, and leaves again.
     replace(&acme.publish, claims(&acme.publish), 23).await.unwrap();
     assert!(held(48).await, "what is claimed never gets free by waiting");
     replace(&acme.publish, vec![], 30).await.unwrap();
@@ -124,13 +124,13 @@ async fn a_host_that_was_given_up_waits_for_its_former_tenant(
     assert!(!held(54).await);
     replace(&next, claims(&next), 54).await.unwrap();
     taken(replace(&acme.publish, claims(&acme.publish), 100).await);
-    // Of a host that is free nothing needs to be kept.
+    // Nothing needs to be kept about a free host.
     replace(&next, vec![], 100).await.unwrap();
     assert_eq!(forget(124).await, 1);
     replace(&acme.publish, claims(&acme.publish), 124).await.unwrap();
 }
 
-/// The same host in two clusters is given up when both have given it up.
+/// A host in two clusters is free only when both have released it.
 #[rstest]
 #[tokio::test]
 async fn a_host_stays_its_tenant_s_while_any_cluster_serves_it(
@@ -177,7 +177,7 @@ async fn claims_are_replaced_as_a_whole(#[values(Kind::Sqlite, Kind::Postgres)] 
     }
 }
 
-/// Between asking and claiming nobody else gets in, whatever the base path.
+/// Between check and claim nobody else can claim the host, whatever the base path.
 #[rstest]
 #[tokio::test]
 async fn who_asks_second_sees_what_the_first_claimed(

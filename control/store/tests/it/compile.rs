@@ -1,4 +1,4 @@
-//! What the tailer reads: pages, handfuls, and rows that are broken.
+//! The tailer's reads: pages, a few ids, and corrupt rows.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! What others refer to stays, and the answer names the others; parts go with the whole.
+//! Referenced objects cannot be deleted, and the error names the others; parts are deleted with the
+//! whole.
 
 use imp_core::cluster::Agent;
 use imp_core::cluster::RegistrationToken;
@@ -49,7 +50,7 @@ async fn in_use_by(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     in_use(delete(store, &shop.subscription).await, &["consumers"]);
     in_use(delete(store, &shop.app).await, &["consumers"]);
     in_use(delete(store, &shop.consumer).await, &["credentials"]);
-    // From the leaves down all of it goes.
+    // From the leaves down everything can be deleted.
     assert!(delete(store, &shop.credential).await.unwrap());
     assert!(delete(store, &shop.consumer).await.unwrap());
     assert!(delete(store, &shop.app).await.unwrap());
@@ -64,7 +65,7 @@ async fn in_use_by(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     assert!(delete(store, &shop.tenant).await.unwrap());
 }
 
-/// A publish that still claims hostnames is not simply deleted: its claims would be orphans.
+/// A publish that still claims hostnames cannot be deleted: its claims would be orphans.
 #[rstest]
 #[tokio::test]
 async fn claims_hold_their_publish(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {

@@ -1,4 +1,4 @@
-//! The two dialects of the schema say the same.
+//! Both dialects of the schema define the same.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use sqlx::{PgPool, SqlitePool};
 
 use crate::shop::store;
 
-/// `table.column`, with `?` when it may be absent; and the names of indexes.
+/// `table.column`, with `?` if it is nullable; and the names of indexes.
 type Names = BTreeSet<String>;
 
 async fn sqlite() -> Names {
@@ -39,14 +39,14 @@ async fn postgres() -> Names {
 #[tokio::test]
 async fn both_have_the_same_columns_and_indexes() {
     let (sqlite, mut postgres) = (sqlite().await, postgres().await);
-    // Numbers can only be missing where writers do not queue.
+    // Numbers can be missing only where writers do not queue.
     assert!(postgres.remove("outbox.xact"));
     let only = |a: &Names, b: &Names| a.difference(b).cloned().collect::<Vec<_>>();
     assert_eq!((only(&sqlite, &postgres), only(&postgres, &sqlite)), (vec![], vec![]));
     assert!(sqlite.len() > 150, "{}", sqlite.len());
 }
 
-/// The field at fault is read out of the constraint's name.
+/// The field at fault is derived from the constraint's name.
 #[tokio::test]
 async fn every_constraint_is_named_after_its_table() {
     let (database, _store) = store(Kind::Postgres).await;
@@ -64,7 +64,7 @@ async fn every_constraint_is_named_after_its_table() {
     }
 }
 
-/// The database itself refuses a reference out of the tenant: whatever the code above it forgets.
+/// The database refuses references to another tenant, whatever the code above it misses.
 #[tokio::test]
 async fn every_reference_between_two_tables_of_tenants_holds_the_tenant() {
     let (database, _store) = store(Kind::Postgres).await;
@@ -82,7 +82,7 @@ async fn every_reference_between_two_tables_of_tenants_holds_the_tenant() {
         sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
     assert!(all.len() > 15, "{}", all.len());
     for (table, target, columns) in &all {
-        // One of the references by the same column must hold it.
+        // One of the references by the same column must enforce it.
         let holds = all.iter().any(|(of, _, others)| {
             of == table
                 && others.first() == columns.first()

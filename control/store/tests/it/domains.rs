@@ -1,4 +1,4 @@
-//! A name is wanted by many and held by one tenant.
+//! Many tenants may claim a domain; one holds it.
 
 use chrono::Utc;
 use imp_core::TenantId;

@@ -1,4 +1,4 @@
-//! A database of the first release is brought up to date with what it holds.
+//! Upgrading a database of the first release that has duplicates.
 
 use chrono::Utc;
 use imp_core::SubscriptionId;
@@ -13,8 +13,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteCo
 
 use crate::shop::{Shop, all, write};
 
-/// Takes the index and the marks of the migration away, so that duplicates can be stored as the
-/// first release let them in, and forgets that it ran.
+/// Reverts the migration's index and marks, so that duplicates can be stored as in the first
+/// release, and its record.
 const BACK: &str = "DROP INDEX uq_subscriptions__product_id;
     DELETE FROM _sqlx_migrations WHERE version = 7;
     DROP TABLE probes;

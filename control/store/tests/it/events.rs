@@ -1,4 +1,4 @@
-//! Events: read in order, at least once, and never lost.
+//! Events are read in order, at least once, and never lost.
 
 use std::time::Duration;
 
@@ -50,10 +50,10 @@ async fn advance(store: &Store, name: &str, seq: i64) -> bool {
     write(store, async |tx| event::advance(tx, name, seq, now).await).await.unwrap()
 }
 
-/// Deals with everything that can be read; the operations, in order.
+/// Handles everything that can be read. Returns the operations, in order.
 async fn drain(store: &Store, reader: &mut Reader) -> Vec<String> {
     let mut seen = Vec::new();
-    // Some looks find nothing although there is more.
+    // Some reads find nothing although there is more.
     for _ in 0..5 {
         let events = reader.read(store, 100).await.unwrap();
         if let Some(last) = events.last() {
@@ -64,8 +64,8 @@ async fn drain(store: &Store, reader: &mut Reader) -> Vec<String> {
     seen
 }
 
-/// Deals with so many events. A number that was taken back is passed over only when no transaction of the
-/// server is older, and other tests have some.
+/// Handles this many events. A number that was rolled back is skipped only when no transaction of
+/// the server is older, and other tests have some.
 async fn deal_with(store: &Store, reader: &mut Reader, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     let until = Instant::now() + Duration::from_secs(20);
@@ -95,12 +95,12 @@ async fn events_come_in_order_with_their_payloads(
     let [first, second] = &events[..] else { panic!("{events:?}") };
     assert_eq!(first, &Event { seq: first.seq, entry: deed, payload });
     assert_eq!((second.entry.operation.as_str(), &second.payload), ("plans.create", &json!({})));
-    // Until they are dealt with, they come again; also to another process.
+    // Until they are handled they are returned again, also to another process.
     assert_eq!(reader.read(&store, 2).await.unwrap(), events);
     assert_eq!(Reader::new(NAME).read(&store, 2).await.unwrap(), events);
     assert!(advance(&store, NAME, second.seq).await);
     assert_eq!(drain(&store, &mut reader).await, ["plans.update"]);
-    // One that follows again keeps its place, and nobody goes back.
+    // A reader that follows again keeps its place; the cursor never goes back.
     follow(&store, NAME).await;
     assert!(!advance(&store, NAME, first.seq).await);
     assert_eq!(drain(&store, &mut reader).await, Vec::<String>::new());
@@ -120,7 +120,7 @@ async fn the_cursor_moves_with_what_was_done_about_the_events(
     assert!(event::advance(&mut tx, NAME, seq, Utc::now()).await.unwrap());
     tx.rollback().await.unwrap();
     assert_eq!(reader.read(&store, 10).await.unwrap().len(), 1, "it was taken back");
-    // Of two that deal with the same events, one does.
+    // Of two that handle the same events, one succeeds.
     assert!(advance(&store, NAME, seq).await);
     assert!(!advance(&store, NAME, seq).await);
     assert_eq!(event::cursor(&store, NAME).await.unwrap(), Some(seq));
@@ -144,7 +144,7 @@ async fn what_is_committed_late_is_waited_for() {
     let last = open(&store, "six").await;
     tell(&store, "seven").await;
     assert_eq!(drain(&store, &mut reader).await, Vec::<String>::new());
-    // What is taken back is passed over, once nothing is open that could hold it.
+    // A rollback is skipped once no open transaction could hold its number.
     later.rollback().await.unwrap();
     assert_eq!(drain(&store, &mut reader).await, Vec::<String>::new());
     last.commit().await.unwrap();

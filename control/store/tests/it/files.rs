@@ -1,4 +1,4 @@
-//! SQLite's file: what cannot be opened is one line that says what to do; writers queue.
+//! SQLite's file: failing to open gives a one-line error that says what to do; writers queue.
 
 use imp_core::cluster::Cluster;
 use imp_store::Record as _;
@@ -78,7 +78,7 @@ async fn a_server_that_does_not_answer_is_named_without_its_password() {
     assert!(!line.contains("hunter2"), "{line}");
 }
 
-/// A database that a newer release has migrated further serves this one, too.
+/// A database that a newer release has migrated further still works.
 #[rstest]
 #[tokio::test]
 async fn opened_again_it_holds_what_it_held(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
@@ -90,7 +90,7 @@ async fn opened_again_it_holds_what_it_held(#[values(Kind::Sqlite, Kind::Postgre
     assert_eq!(Cluster::get(&store, &all(), shop.cluster.id).await.unwrap(), Some(shop.cluster));
 }
 
-/// Leaves the mark of a migration that this build does not know.
+/// Records a migration that this build does not know.
 async fn newer(url: &str) {
     let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
         execution_time) VALUES (9999, 'later', true, $1, 0)";
@@ -110,7 +110,7 @@ async fn newer(url: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_at_the_same_time_all_succeed(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let (database, store) = store(kind).await;
-    // A second handle: SQLite's own locking, beside our queue.
+    // A second handle: SQLite's own locking, besides our queue.
     let second = database.open().await.unwrap();
     let writers: Vec<_> = (0..40)
         .map(|index| {
@@ -118,7 +118,7 @@ async fn writers_at_the_same_time_all_succeed(#[values(Kind::Sqlite, Kind::Postg
             tokio::spawn(async move {
                 let cluster = shop::cluster(&format!("c{index}"));
                 let add = async |tx: &mut _| {
-                    // Reads first: such a transaction fails when it may not turn writer.
+                    // Reads first: such a transaction fails if it cannot become a writer.
                     Cluster::list_in(tx, &all(), &Default::default(), Page::all()).await?;
                     cluster.insert(tx).await
                 };
@@ -133,7 +133,7 @@ async fn writers_at_the_same_time_all_succeed(#[values(Kind::Sqlite, Kind::Postg
     assert_eq!(clusters.len(), 40);
 }
 
-/// What a transaction has not committed is nobody's to see, and a reader does not wait for it.
+/// Uncommitted changes are invisible, and a reader does not wait for them.
 #[rstest]
 #[tokio::test]
 async fn readers_see_what_is_committed_and_wait_for_nobody(

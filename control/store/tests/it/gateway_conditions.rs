@@ -1,4 +1,4 @@
-//! Why a gateway is refused in a cluster: told while it is so, and of no other.
+//! Conditions of gateways: visible while the refusal lasts, in that cluster only.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use imp_core::gateway::GatewayCondition;
@@ -37,7 +37,7 @@ async fn it_is_told_of_gateways_with_publishes_there_and_since_it_began(
     let (acme, other) = (Shop::open(&store, "acme").await, Shop::open(&store, "other").await);
     let at = (acme.gateway.id, acme.cluster.id);
     let now = day().now;
-    // What an agent says of gateways that are none of its cluster is nothing.
+    // Reports on gateways without a publish in the cluster are ignored.
     refuse(&store, (other.gateway.id, acme.cluster.id), "x", now).await;
     refuse(&store, (GatewayId::new(), acme.cluster.id), "x", now).await;
     assert_eq!(table::in_cluster(&store, acme.cluster.id).await.unwrap(), []);

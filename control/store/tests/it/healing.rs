@@ -1,4 +1,4 @@
-//! What breaks in the middle of a transaction is not handed to the next writer.
+//! A transaction that fails halfway leaves nothing to the next writer.
 
 use imp_core::cluster::Cluster;
 use imp_store::Record as _;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::shop::{self, store, write};
 
-/// Every connection of the store to its database is cut by the server.
+/// Makes the server close every connection of the store.
 async fn cut(database: &Database) {
     let mut one = PgConnection::connect(database.url()).await.unwrap();
     let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -57,7 +57,7 @@ async fn a_server_that_cuts_connections_in_mid_transaction_is_written_to_again()
     }
 }
 
-/// Requests end at any moment: their futures are dropped between and inside of statements.
+/// Requests can end at any moment: their futures are dropped between and inside statements.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_is_dropped_anywhere_leaves_nothing_behind(

@@ -1,4 +1,4 @@
-//! Which database it is, and what happened in it.
+//! The identity and history of a database.
 
 use imp_core::GatewayId;
 use imp_store::history::{self, Point};
@@ -45,7 +45,7 @@ async fn what_was_seen_is_known_and_what_was_not_is_not(
         assert!(!history::includes(&store, &other).await.unwrap(), "{other}");
     }
 
-    // A person says that this is how it goes on.
+    // The operator accepts the restored history.
     let mut tx = store.begin().await.unwrap();
     let epoch = history::accept(&mut tx, 1_000).await.unwrap();
     tx.commit().await.unwrap();

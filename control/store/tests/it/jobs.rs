@@ -1,4 +1,4 @@
-//! Jobs: asked for with their cause, done by one worker at a time, never lost.
+//! Jobs: committed with their cause, done by one worker at a time, never lost.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ async fn one_job_of_a_key_waits_and_is_due_at_the_earliest_time(
     assert!(finish(&store, &job).await);
     schedule(&store, bill("a", day() + hour)).await;
     assert_eq!(waiting(&store).await.len(), 2);
-    // A seed leaves what is there.
+    // A seed does not change an existing job.
     let seed = bill("b", day());
     assert!(!write(&store, async |tx| job::seed(tx, &seed).await).await.unwrap());
     assert_eq!(waiting(&store).await[1].due_at, day() + hour);
@@ -150,7 +150,7 @@ async fn the_lease_of_a_dead_worker_ends_and_its_job_goes_to_another(
     schedule(&store, bill("a", day())).await;
     let dead = take(&store, day(), SHORT).await.unwrap();
     assert_eq!(take(&other, day(), LEASE).await, None, "its lease holds");
-    // One that lives and takes long keeps its job.
+    // A slow but living worker keeps its job.
     for _ in 0..4 {
         sleep(SHORT / 2).await;
         assert!(job::renew(&store, &dead, SHORT).await.unwrap());
@@ -159,7 +159,7 @@ async fn the_lease_of_a_dead_worker_ends_and_its_job_goes_to_another(
     sleep(SHORT * 2).await;
     let heir = take(&other, day(), LEASE).await.unwrap();
     assert_eq!((heir.id, heir.attempts), (dead.id, 2));
-    // Whoever was thought to be dead does nothing to it any more.
+    // A worker that was thought dead cannot change the job any more.
     assert!(!job::renew(&store, &dead, LEASE).await.unwrap());
     let held = async |job: &Job| write(&store, async |tx| job::confirm(tx, job).await).await;
     assert!(!held(&dead).await.unwrap() && held(&heir).await.unwrap());
@@ -183,7 +183,7 @@ async fn what_is_asked_for_while_it_runs_runs_again(
     assert!(finish(&store, &running).await);
     let again = take(&store, day(), LEASE).await.unwrap();
     assert_eq!((again.id, again.attempts), (running.id, 1));
-    // Also if it wanted to rest.
+    // Also if it ended with a later due time.
     schedule(&store, bill("a", day())).await;
     let later = day() + TimeDelta::days(1);
     let rest = async |job: &Job| write(&store, async |tx| job::repeat(tx, job, later).await).await;
@@ -217,13 +217,13 @@ async fn a_failure_is_kept_and_counted_until_it_succeeds(
     assert!(write(&store, async |tx| job::repeat(tx, &job, later).await).await.unwrap());
     let rested = waiting(&store).await;
     assert_eq!((rested[0].attempts, rested[0].last_error.as_str()), (0, ""));
-    // Whoever stops gives it back at once.
+    // A worker that stops releases the job at once.
     let job = take(&store, later, LEASE).await.unwrap();
     assert!(write(&store, async |tx| job::release(tx, &job).await).await.unwrap());
     assert_eq!(take(&store, later, LEASE).await.unwrap().id, job.id);
 }
 
-/// A cause that stays open holds up neither the worker nor the other jobs.
+/// A transaction that stays open blocks neither the worker nor the other jobs.
 #[tokio::test]
 async fn a_job_that_a_transaction_holds_is_passed_over() {
     let (_database, store) = store(Kind::Postgres).await;

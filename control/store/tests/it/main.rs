@@ -1,4 +1,4 @@
-//! The store on real databases: every claim on SQLite and on PostgreSQL.
+//! The store on real databases: every test on SQLite and on PostgreSQL.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 #![expect(clippy::disallowed_methods, reason = "tests look at the clock")]
 #![expect(unreachable_pub, reason = "modules of a test binary share by pub")]

@@ -1,4 +1,4 @@
-//! Rows that a newer release wrote: each is read as far as this one understands it.
+//! Rows of a newer release: each is read as far as this one understands it.
 
 use imp_core::api_service::ApiService;
 use imp_core::gateway::Gateway;
@@ -27,7 +27,7 @@ async fn run(database: &Database, kind: Kind, sql: &str) {
     }
 }
 
-/// A field beside the others, in the first object of a JSON column.
+/// Adds a field to the first object of a JSON column.
 fn wider(kind: Kind, table: &str, column: &str) -> String {
     match kind {
         Kind::Sqlite => format!(
@@ -77,7 +77,7 @@ async fn fields_that_a_newer_release_added_are_passed_over(
     let revision =
         product_publish::get_revision(&store, shop.publish.id, 1).await.unwrap().unwrap();
     assert_eq!(revision.spec, frozen.spec);
-    // An edit is one of this release.
+    // An edit writes this release's form.
     let expected = service.meta.version;
     service.meta.version += 1;
     let update = async |tx: &mut _| service.update(tx, expected).await;
@@ -111,7 +111,7 @@ async fn a_state_that_this_release_does_not_know_stays_and_hurts_its_row_alone(
             .len(),
         2
     );
-    // Written back as it is.
+    // Written back unchanged.
     let expected = publish.meta.version;
     publish.meta.version += 1;
     let update = async |tx: &mut _| publish.update(tx, expected).await;
@@ -120,7 +120,7 @@ async fn a_state_that_this_release_does_not_know_stays_and_hurts_its_row_alone(
     assert_eq!(again.status.as_str(), "degraded");
     let bought = Subscription::get(&store, &all(), one.subscription.id).await.unwrap().unwrap();
     assert_eq!(bought.status.as_str(), "degraded");
-    // Gateways keep what they have of it; the other tenant's is told as ever.
+    // Gateways keep what they have of it; the other tenant's is read as usual.
     let ids = [one.publish.id, other.publish.id];
     for row in compile::publishes(&store, Which::Ids(&ids)).await.unwrap() {
         let told = row.content.as_ref().map(|it| it.id).map_err(|error| error.to_string());

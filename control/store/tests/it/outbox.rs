@@ -1,4 +1,4 @@
-//! The outbox: told with the commit, in order, and never lost.
+//! The outbox: appended with the commit, read in order, and never lost.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn tell(store: &Store, subjects: &[Subject]) {
     write(store, append).await.unwrap();
 }
 
-/// The subjects that the tail tells next.
+/// The subjects that the tail returns next.
 async fn next(tail: &mut Tail, store: &Store) -> Vec<Subject> {
     tail.next(store).await.unwrap().into_iter().map(|told| told.subject).collect()
 }
@@ -172,7 +172,7 @@ async fn the_audit_trail_has_each_deed(#[values(Kind::Sqlite, Kind::Postgres)] k
     assert_eq!(audit::of_object(&store, object).await.unwrap(), deeds);
 }
 
-/// The lower number is committed last: at the head already, and while following.
+/// The lower number is committed last: already at the head, and while following.
 #[tokio::test]
 async fn what_is_committed_out_of_order_is_not_lost() {
     let (_database, store) = store(Kind::Postgres).await;
@@ -198,7 +198,7 @@ async fn what_is_committed_out_of_order_is_not_lost() {
     }
 }
 
-/// Writers that overlap in every way, some of whom take everything back.
+/// Writers that overlap in every way, some of which roll back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_lose_nothing() {
     let (database, store) = store(Kind::Postgres).await;
@@ -261,7 +261,7 @@ async fn a_commit_wakes_other_replicas() {
     let replica = database.open().await.unwrap();
     let mut tail = Tail::at_head(&replica).await.unwrap();
     let mut changed = replica.changed();
-    // The beginning of listening wakes, too: once.
+    // The start of listening also wakes once.
     for _ in 0..3 {
         changed.mark_unchanged();
         let told = gateway();
@@ -291,7 +291,7 @@ async fn pruning_leaves_the_young_and_the_newest(
     assert_eq!(outbox::head(&store).await.unwrap(), 4, "numbers are not given again");
 }
 
-/// A newer release tells of things that this one has no name for.
+/// A newer release has subjects that this one has no name for.
 #[rstest]
 #[tokio::test]
 async fn an_unknown_kind_is_passed_over(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {

@@ -1,4 +1,4 @@
-//! Who listens where: several gateways on a port, if they agree on what it speaks.
+//! Several gateways share a port if their listeners' settings agree.
 
 use imp_core::ClusterId;
 use imp_core::cluster::Cluster;
@@ -52,7 +52,8 @@ async fn listeners_share_a_port_when_their_settings_agree(
     let all_ports = write(&store, async |tx| table::claimed_in(tx, cluster).await).await.unwrap();
     assert_eq!(all_ports, [80, 8080].into());
 
-    // Alone on its port, a gateway may change what it speaks; given up, the port is anyone's.
+    // Alone on its port, a gateway may change its protocol; once released, anyone can claim the
+    // port.
     claim(&store, &acme.gateway, cluster, &[port(80, HTTPS)]).await.unwrap();
     claim(&store, &acme.gateway, cluster, &[]).await.unwrap();
     claim(&store, &other.gateway, cluster, &[port(80, HTTP)]).await.unwrap();
@@ -79,12 +80,12 @@ async fn claims_go_with_their_gateway_and_their_cluster(
     assert!(write(&store, gone).await.unwrap());
     let gone = async |tx: &mut _| Gateway::delete(tx, &all(), idle.id).await;
     assert!(write(&store, gone).await.unwrap());
-    // What it left behind keeps nobody out.
+    // Its former claims block nobody.
     claim(&store, &shop.gateway, shop.cluster.id, &[port(80, HTTPS)]).await.unwrap();
 }
 
-/// Twenty gateways come to one port at once, half of them with another protocol: those that get in
-/// agree.
+/// Twenty gateways claim one port concurrently, half of them with another protocol: those that
+/// succeed agree.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_gateways_that_race_for_a_port_those_that_agree_get_it(

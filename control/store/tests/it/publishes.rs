@@ -1,4 +1,4 @@
-//! Revisions are written once; what agents report is no edit.
+//! Revisions are written once; agents' reports are no edits.
 
 use chrono::{TimeDelta, Utc};
 use imp_core::product_publish::{NodeCounts, ProductPublish, PublishError, PublishStatus};
@@ -67,7 +67,7 @@ async fn a_report_changes_what_agents_know_and_no_version(
     after.last_error.as_mut().unwrap().envoy_message = "a NUL \u{fffd} in it".to_owned();
     assert_eq!(look(&store, &before).await, after);
 
-    // A caller's edit with the version from before the report goes through.
+    // A caller's edit with the version from before the report succeeds.
     let mut edited = after.clone();
     edited.meta.touch(Utc::now());
     write(&store, async |tx| edited.update(tx, 1).await).await.unwrap();

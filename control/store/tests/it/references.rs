@@ -1,5 +1,5 @@
-//! The database itself refuses taken names, and references that lead nowhere or to another tenant,
-//! and says which field it was.
+//! The database itself refuses taken names and references to missing or other tenants' rows, and
+//! the error names the field.
 
 use imp_core::cluster::Cluster;
 use imp_core::product_publish::{Environment, ProductPublish};
@@ -71,7 +71,7 @@ async fn taken_names(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     taken(again, "secret_hash");
     taken(write(&store, async |tx| publish.insert(tx).await).await, "id");
 
-    // The other half of a name makes it another name.
+    // A name with another version is another name.
     service.spec.api_version = "v2".to_owned();
     write(&store, async |tx| service.insert(tx).await).await.unwrap();
     product.spec.product_version = "v2".to_owned();
@@ -122,7 +122,7 @@ async fn references_to_nothing(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kin
 
 type Change<'a, T> = &'a dyn Fn(&mut T);
 
-/// Everything that `acme` could be tricked into pointing at in `other`.
+/// Every reference from `acme` to an object of `other`.
 #[rstest]
 #[tokio::test]
 async fn references_to_another_tenant(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {

@@ -1,4 +1,4 @@
-//! Every kind of object comes back as it was stored, changes once per version, and goes.
+//! Every kind of object can be stored, read back, changed once per version, and deleted.
 
 use chrono::{TimeDelta, Utc};
 use imp_core::api_service::ApiServiceStatus;
@@ -26,7 +26,7 @@ async fn delete<R: Record>(store: &Store, it: &R) -> imp_store::Result<bool> {
     write(store, async |tx| R::delete(tx, &all(), it.id()).await).await
 }
 
-/// Stored by `$insert`, it is read back, changed, and removed.
+/// Stores it with `$insert`, reads, changes and deletes it.
 macro_rules! lives {
     ($store:expr, $module:ident, $entity:expr, |$tx:ident, $it:ident| $insert:expr, $change:expr) => {{
         let (store, $it) = ($store, $entity.clone());

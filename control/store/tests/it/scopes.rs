@@ -1,4 +1,4 @@
-//! What lies outside of a scope does not exist: not for reading, not for deleting.
+//! Objects outside of a scope can be neither read nor deleted.
 
 use std::fmt::Debug;
 
@@ -144,7 +144,7 @@ async fn of_another_customer(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind)
     seen!(store, own, shop.customer, shop.subscription, shop.app, shop.consumer, shop.credential,);
 }
 
-/// Of the catalogue a customer sees what is public and what it subscribes to.
+/// A customer sees public products and those it is subscribed to.
 #[rstest]
 #[tokio::test]
 async fn private_products_from_who_does_not_subscribe(

@@ -39,7 +39,7 @@ pub async fn store(kind: Kind) -> (Database, Store) {
     (database, store)
 }
 
-/// Runs writes in a transaction of their own; takes them back when they fail.
+/// Runs writes in a transaction, which is rolled back if they fail.
 pub async fn write<T>(store: &Store, writes: impl AsyncFnOnce(&mut Tx) -> Result<T>) -> Result<T> {
     let mut tx = store.begin().await?;
     let done = writes(&mut tx).await?;
@@ -77,7 +77,7 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Values only; [`Self::stock`] stores them.
+    /// Only builds the values; [`Self::stock`] stores them.
     pub fn new(slug: &str) -> Self {
         let meta = Meta::new(Utc::now());
         let tenant = Tenant {
@@ -143,7 +143,7 @@ impl Shop {
         }
     }
 
-    /// Stored, every row.
+    /// Builds and stores all rows.
     pub async fn open(store: &Store, slug: &str) -> Self {
         let shop = Self::new(slug);
         write(store, async |tx| shop.stock(tx).await).await.unwrap();
@@ -191,12 +191,12 @@ impl Shop {
         another
     }
 
-    /// What this tenant may see.
+    /// The tenant's scope.
     pub fn scope(&self) -> TenantScope {
         all().within(self.tenant.id).unwrap()
     }
 
-    /// What its customer may see.
+    /// The customer's scope.
     pub fn customer_scope(&self) -> TenantScope {
         let principal = Principal {
             token_id: ApiTokenId::new(),

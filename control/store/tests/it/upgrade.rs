@@ -1,4 +1,4 @@
-//! A database of the release before serves what it served.
+//! A database of the former release works after the migrations.
 
 use imp_core::cluster::Cluster;
 use imp_core::domain::Domain;
@@ -14,7 +14,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 use crate::shop::{Shop, all, claims, day, store, write};
 
-/// Takes the migration back, so that opening the database applies it to rows that were there before.
+/// Reverts the migration, so that opening the database applies it to existing rows.
 const BEFORE: &str = "DROP TABLE port_claims; DROP TABLE listener_ports; \
     DROP TABLE hostname_holders; DROP TABLE domains; \
     ALTER TABLE clusters DROP COLUMN port_ranges; DELETE FROM _sqlx_migrations WHERE version = 3;";
@@ -59,7 +59,7 @@ async fn what_was_published_before_hostnames_were_proven_goes_on(
     assert_eq!(cluster.spec.port_ranges, usual_ranges());
 }
 
-/// Takes the migration back that keeps what a price is found by.
+/// Reverts the migration that adds what is needed to price usage.
 const UNPRICED: &str = "ALTER TABLE usage_counters DROP COLUMN tenant_id; \
     ALTER TABLE usage_counters DROP COLUMN customer_id; \
     ALTER TABLE usage_counters DROP COLUMN plan_id; \
@@ -116,7 +116,7 @@ async fn usage_from_before_says_whose_it_is_as_far_as_that_is_known(
     assert_eq!((unknown[0].terms, unknown[0].allowed), (usage::Terms::default(), 7));
 }
 
-/// Takes the migration back that lets a host be served on several gateways.
+/// Reverts the migration that lets several gateways serve a host.
 const ONE_GATEWAY_SQLITE: &str = "CREATE TABLE former ( \
         cluster_id BLOB NOT NULL, hostname TEXT NOT NULL, base_path TEXT NOT NULL, \
         product_publish_id BLOB NOT NULL, tenant_id BLOB NOT NULL, \
@@ -153,7 +153,7 @@ async fn what_was_claimed_before_claims_knew_their_gateway_is_its_publishs(
     let (cluster, hosts) = (shop.cluster.id, shop.publish.spec.hostnames.clone());
     let ask = async |tx: &mut _| product_publish::claims_on(tx, cluster, &hosts).await;
     assert_eq!(write(&store, ask).await.unwrap(), claims(&shop.publish));
-    // The database knows it, too: without that it would take the place for another gateway's.
+    // The database knows it, too: otherwise it would take the place for another gateway's.
     let again = shop.another_publish(&hosts[0], "/");
     let insert = async |tx: &mut _| {
         again.insert(tx).await?;

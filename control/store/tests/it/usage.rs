@@ -1,4 +1,4 @@
-//! Counts are cumulative: whatever comes twice, late or out of order counts once.
+//! Counts are cumulative: repeated, late and reordered reports count once.
 
 use chrono::{DateTime, Utc};
 use imp_core::consumer::Consumer;
@@ -21,7 +21,7 @@ fn hour(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// By a subscriber.
+/// A row of a subscriber.
 fn row(subscription: SubscriptionId, at: &str, allowed: u64, limited: u64) -> Row {
     Row {
         product_publish_id: ProductPublishId(subscription.0),
@@ -35,7 +35,7 @@ fn row(subscription: SubscriptionId, at: &str, allowed: u64, limited: u64) -> Ro
     }
 }
 
-/// The same under a version of a plan, as the agent says.
+/// The same row under a version of a plan, as the agent names it.
 fn under(plan: PlanId, version: i64, row: Row) -> Row {
     let terms = Terms {
         tenant_id: Some(TenantId(plan.0)),
@@ -69,7 +69,7 @@ async fn twice_and_late_counts_once(#[values(Kind::Sqlite, Kind::Postgres)] kind
         record(&store, agent, "one", report).await;
     }
     assert_eq!(totals(&store, it).await, [(hour(nine), 7, 1)]);
-    // The agent started anew: it counts from zero.
+    // The agent restarted and counts from zero.
     record(&store, agent, "two", &[row(it, nine, 2, 0)]).await;
     record(&store, AgentId::new(), "one", &[row(it, nine, 100, 0)]).await;
     assert_eq!(totals(&store, it).await, [(hour(nine), 109, 1)]);
@@ -160,7 +160,7 @@ async fn a_change_of_plan_inside_an_hour_makes_two_rows_that_each_count_once(
     assert_eq!(part, seen[1..], "in the same order");
 }
 
-/// What the former release of the control plane writes by.
+/// The statement of the control plane's former release.
 const FORMER: &str = "INSERT INTO usage_counters (subscription_id, hour, product_publish_id, \
     consumer_id, agent_id, epoch, allowed, limited) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
     ON CONFLICT (subscription_id, hour, product_publish_id, consumer_id, agent_id, epoch) \
@@ -197,15 +197,15 @@ async fn a_release_before_and_this_one_count_one_counter_once_in_whatever_order(
         let seen = usage::totals(&store, it, 0, 100).await.unwrap();
         seen.iter().map(|total| (total.terms.plan_version, total.allowed)).collect::<Vec<_>>()
     };
-    // The former one first: a new agent under a control plane that was not updated yet.
+    // The former release first: a new agent under a control plane that was not updated yet.
     let it = SubscriptionId::new();
     record_as_before(&database, kind, agent, &row(it, at, 50, 0)).await;
     record(&store, agent, "one", &[under(plan, 1, row(it, at, 60, 0))]).await;
     assert_eq!(sums(it).await, [(Some(1), 60)]);
-    // And after it: the control plane went back.
+    // And after it: the control plane was rolled back.
     record_as_before(&database, kind, agent, &row(it, at, 80, 0)).await;
     assert_eq!(sums(it).await, [(Some(1), 80)]);
-    // An agent that was updated inside the hour: what the former one counted stands beside it.
+    // An agent that was updated within the hour: the former counts are added.
     let it = SubscriptionId::new();
     record_as_before(&database, kind, agent, &row(it, at, 50, 0)).await;
     let filled = Row { plan_key: String::new(), ..under(plan, 1, row(it, at, 50, 0)) };

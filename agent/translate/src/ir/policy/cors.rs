@@ -17,9 +17,9 @@ pub struct Cors {
     pub headers: Vec<String>,
     /// In lower case.
     pub exposed: Vec<String>,
-    /// How long a preflight's answer is good; the browser's own default when absent.
+    /// Seconds that a browser may cache a preflight's answer; the browser's default when absent.
     pub max_age_seconds: Option<u32>,
-    /// Whether cookies may come along.
+    /// Whether cookies may be sent.
     pub credentials: bool,
 }
 

@@ -5,19 +5,19 @@ use imp_proto::config as pb;
 use crate::ir::error::ParseError;
 use crate::ir::grammar;
 
-/// What happens to headers.
+/// Changes of headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
-    /// Replaces what is there.
+    /// Replaces existing values.
     pub set: Vec<(String, String)>,
-    /// Stands beside what is there.
+    /// Appends to existing values.
     pub add: Vec<(String, String)>,
-    /// Goes; none of these is in `set` or `add`.
+    /// Names to remove; none of them is in `set` or `add`.
     pub remove: Vec<String>,
 }
 
-/// The contract's order is set, add, remove; Envoy removes first. So what would be removed in the
-/// end is not set at all.
+/// The contract's order is set, add, remove, but Envoy removes first. So headers that would be
+/// removed in the end are not set at all.
 pub(super) fn parse(message: &pb::Headers) -> Result<Headers, ParseError> {
     let mut remove = Vec::with_capacity(message.remove.len());
     for (index, name) in message.remove.iter().enumerate() {

@@ -7,17 +7,15 @@ use ipnet::IpNet;
 use crate::ir::error::{ParseError, each};
 use crate::ir::grammar::{self, Fault};
 
-/// From which addresses calls may come: from `allow`, or anywhere when that is empty, and not from
-/// `deny`.
+/// The addresses that calls may come from: those in `allow`, or all if that is empty, except those
+/// in `deny`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpAccess {
-    /// Networks.
     pub allow: Vec<IpNet>,
-    /// Networks.
     pub deny: Vec<IpNet>,
 }
 
-/// A policy that names no network would let everybody in, which nobody asks for.
+/// Refuses a policy without networks: it would allow everybody, which nobody intends.
 pub(super) fn parse(message: &pb::IpAccess) -> Result<IpAccess, ParseError> {
     let net = |text: &str| network::parse(text).ok_or_else(|| Fault::Host(grammar::short(text)));
     let access = IpAccess {

@@ -2,14 +2,13 @@
 
 use imp_proto::config as pb;
 
-/// How often all callers together may call.
+/// A rate over all callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// What it is counted by: routes that name the same policy share one count.
+    /// Identifies the count: routes that name the same policy share one.
     pub id: String,
     /// Calls per window.
     pub requests: u64,
-    /// The window.
     pub window_seconds: u64,
 }
 

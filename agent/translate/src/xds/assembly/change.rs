@@ -1,4 +1,4 @@
-//! Collects what one operation changes, so that what comes and goes in it appears once.
+//! Collects the changes of one operation, so that each resource appears once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +9,13 @@ use crate::xds::{CLUSTER, Rendered};
 /// A resource of a gateway: gateway, type URL, name.
 type Slot = (String, &'static str, String);
 
-/// What one operation does, before it becomes a [`Delta`].
+/// The changes of one operation, before it becomes a [`Delta`].
 #[derive(Debug, Default)]
 pub(super) struct Change {
     slots: BTreeMap<Slot, Option<Rendered>>,
-    /// For the Envoys that serve all gateways. The last word about a name counts.
+    /// For the Envoys that serve all gateways. The last change of a name counts.
     all: BTreeMap<(&'static str, String), Option<Rendered>>,
-    /// Clusters whose users changed; whether anything is left to do is seen at the end.
+    /// Clusters whose users changed; what that means is decided at the end.
     clusters: BTreeSet<String>,
 }
 
@@ -25,7 +25,7 @@ impl Change {
         self.upsert_of(gateway, resource);
     }
 
-    /// For the gateway's own Envoys; the others have it already.
+    /// Upserts for the gateway's own Envoys; the others have it already.
     pub(super) fn upsert_of(&mut self, gateway: &str, resource: Rendered) {
         let slot = (gateway.to_owned(), resource.type_url, resource.name.clone());
         self.slots.insert(slot, Some(resource));
@@ -36,7 +36,7 @@ impl Change {
         self.remove_of(gateway, type_url, name);
     }
 
-    /// From the gateway's own Envoys; the others keep it.
+    /// Removes from the gateway's own Envoys; the others keep it.
     pub(super) fn remove_of(&mut self, gateway: &str, type_url: &'static str, name: &str) {
         self.slots.insert((gateway.to_owned(), type_url, name.to_owned()), None);
     }

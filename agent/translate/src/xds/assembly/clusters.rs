@@ -1,5 +1,5 @@
-//! Clusters are shared by whoever has an equal backend. Each knows its users; it comes with the
-//! first and goes with the last, per gateway and for all gateways together.
+//! Clusters, shared by all routes with an equal backend. A cluster is added with its first user and
+//! removed with the last, per gateway and for all gateways together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,9 +16,9 @@ pub(super) struct Clusters {
 struct Cluster {
     rendered: Rendered,
     users: BTreeMap<String, BTreeSet<UnitKey>>,
-    /// Where it has been sent.
+    /// The gateways that it has been sent to.
     sent: BTreeSet<String>,
-    /// Envoy took it.
+    /// Whether Envoy accepted it.
     accepted: bool,
 }
 
@@ -43,7 +43,7 @@ impl Clusters {
         }
     }
 
-    /// Compares who uses a cluster with where it has been sent.
+    /// Compares a cluster's users with where it has been sent.
     pub(super) fn settle(&mut self, name: &str, delta: &mut Delta) {
         let Some(cluster) = self.by_name.get_mut(name) else { return };
         let (was, is) = (!cluster.sent.is_empty(), !cluster.users.is_empty());
@@ -68,7 +68,7 @@ impl Clusters {
         }
     }
 
-    /// Whether this is the first time that Envoy took it.
+    /// Returns whether Envoy accepted it for the first time.
     pub(super) fn accept(&mut self, name: &str, version: &str) -> bool {
         match self.by_name.get_mut(name) {
             Some(cluster) if cluster.rendered.version == version && !cluster.accepted => {

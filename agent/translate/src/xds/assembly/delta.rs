@@ -1,10 +1,10 @@
-//! What operations of the assembly answer with.
+//! The results of the assembly's operations.
 
 use std::collections::BTreeMap;
 
 use crate::xds::Rendered;
 
-/// What changes for Envoy.
+/// The changes for Envoys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
     /// Per gateway, for the Envoys that serve that gateway alone.
@@ -13,25 +13,24 @@ pub struct Delta {
     pub all: GatewayDelta,
 }
 
-/// What changes for one group of Envoys.
+/// The changes for one group of Envoys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayDelta {
     /// New or changed.
     pub upserts: Vec<Rendered>,
-    /// Type URL and name of what goes.
+    /// Type URLs and names.
     pub removals: Vec<(&'static str, String)>,
 }
 
-/// A publish whose revision Envoy refused. It fell back to its last accepted revision, or out.
+/// A publish whose revision Envoy rejected. It fell back to its last accepted revision, or is left
+/// out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blame {
-    /// Which publish.
     pub publish_id: String,
-    /// Which revision.
     pub revision: u64,
 }
 
-/// What a revision needs: type URL, name and version of each resource that must be ACKed.
+/// The needs of a revision: type URL, name and version of each resource that must be ACKed.
 pub type Needs = Vec<(&'static str, String, String)>;
 
 pub(super) fn put(

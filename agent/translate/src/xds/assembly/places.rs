@@ -1,5 +1,5 @@
-//! Where publishes are served. A port is shared by gateways, a host at a port is not: it is served
-//! for the gateway that had it first.
+//! The places where publishes are served. Gateways share a port, but a host at a port is served for
+//! the gateway that had it first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,23 +7,18 @@ use super::prepared::UnitKey;
 use crate::xds::Rendered;
 use crate::xds::names::Place;
 
-/// Why a publish is not served at one of its hosts.
+/// The reason why a publish is not served at one of its hosts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misplaced {
     /// Another gateway has the host at this port.
     #[error("host {host} at port {port} is served for another gateway")]
-    Taken {
-        /// The port.
-        port: u16,
-        /// The host.
-        host: String,
-    },
-    /// Every listener of the gateway serves another host only.
+    Taken { port: u16, host: String },
+    /// Every listener of the gateway serves other hosts only.
     #[error("no listener of the gateway serves host {0}")]
     NotAdmitted(String),
 }
 
-/// Who has which place.
+/// The owner of each place.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     owners: BTreeMap<Place, Owner>,
@@ -54,7 +49,7 @@ impl Places {
         }
     }
 
-    /// Whether nobody is left.
+    /// Removes a publish. Returns whether nobody is left.
     pub(super) fn leave(&mut self, place: &Place, publish: &str) -> bool {
         let Some(owner) = self.owners.get_mut(place) else { return false };
         owner.publishes.remove(publish);
@@ -73,7 +68,7 @@ impl Places {
     }
 }
 
-/// A port that Envoy listens on, and for whom.
+/// A port that Envoy listens on, with its gateways.
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) rendered: Rendered,

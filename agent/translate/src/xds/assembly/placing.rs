@@ -1,4 +1,4 @@
-//! Bringing publishes to their places, and opening and closing ports.
+//! Moves publishes to their places, and opens and closes ports.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::xds::names::{self, Place};
 use crate::xds::{self, LISTENER, Layout};
 
 impl Assembly {
-    /// Opens and closes ports as a gateway's listeners change. What other gateways use stays as it is.
+    /// Opens and closes ports as a gateway's listeners change. Ports that other gateways use stay.
     pub(super) fn settle_ports(
         &mut self,
         id: &str,
@@ -49,8 +49,9 @@ impl Assembly {
         self.gateways.get(gateway).map(|gateway| gateway.edge).unwrap_or_default()
     }
 
-    /// Renders a listener again whose gateway has other settings now. The control plane lets gateways share
-    /// a port that have the same; if they have not, those of the first one count, in any order of arrival.
+    /// Renders a listener again after its gateway's settings changed. The control plane lets
+    /// gateways share a port only with equal settings; if they differ, those of the first gateway
+    /// count, in any order of arrival.
     fn settle_listener(&mut self, port: u16, change: &mut Change) {
         let Some(shared) = self.ports.get(&port) else { return };
         let first = shared.gateways.first().map(|first| self.edge(first)).unwrap_or_default();
@@ -85,7 +86,7 @@ impl Assembly {
         }
     }
 
-    /// In the layout with one table per port, Envoy waits for it even when it is empty.
+    /// In the layout with one table per port, Envoy waits for the table even if it is empty.
     fn own_table(&mut self, port: u16, id: &str, change: &mut Change) {
         let key = UnitKey { gateway: id.to_owned(), place: Place { port, host: None } };
         if self.options.layout == Layout::WholeRds && self.places.take(&key.place, id, ITSELF) {
@@ -101,7 +102,7 @@ impl Assembly {
         }
     }
 
-    /// The publishes that are, or were a revision ago, of this gateway.
+    /// The publishes that are on this gateway, or were with their previous revision.
     pub fn publishes_on(&self, gateway: &str) -> Vec<String> {
         self.by_gateway.get(gateway).into_iter().flatten().cloned().collect()
     }
@@ -111,8 +112,8 @@ impl Assembly {
         self.misplaced.get(publish_id)?.first()
     }
 
-    /// Where it should be served, and what of it no listener admits. Nowhere while its gateway is
-    /// unknown.
+    /// Where it should be served, and its hosts that no listener admits. Nowhere while its gateway
+    /// is unknown.
     fn wanted_units(&self, prepared: &Prepared) -> (Vec<UnitKey>, Vec<Misplaced>) {
         let publish = &prepared.publish;
         let Some(gateway) = self.gateways.get(&publish.gateway_id) else { return (vec![], vec![]) };
@@ -138,7 +139,7 @@ impl Assembly {
         (units, refused)
     }
 
-    /// Moves a publish from where something is rendered of it to where `after` belongs.
+    /// Moves a publish from where it is rendered to where `after` belongs.
     pub(super) fn replace(
         &mut self,
         id: &str,
@@ -187,7 +188,7 @@ impl Assembly {
         self.wake(id, &freed, change);
     }
 
-    /// Who waits for a place that is free now tries again.
+    /// Retries publishes that wait for a place that is now free.
     fn wake(&mut self, but: &str, freed: &[Place], change: &mut Change) {
         let waits = |why: &Misplaced| match why {
             Misplaced::Taken { port, host } => freed.iter().any(|place| {

@@ -1,4 +1,4 @@
-//! What units are made of: publishes, rendered, at their places.
+//! The content of units: rendered publishes at their places.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// The same once more, told apart from what Envoys refused.
+    /// The same with bytes that differ from those that Envoys rejected.
     pub(super) fn again(&self, stamp: u32, options: &Options) -> Self {
         Self { stamp, ..Self::new(self.publish.clone(), options) }
     }
@@ -89,5 +89,5 @@ impl UnitKey {
     }
 }
 
-/// Who is in a unit, and with which revision.
+/// The members of a unit with their revisions.
 pub(super) type Composition = BTreeMap<String, Arc<Prepared>>;

@@ -1,4 +1,4 @@
-//! Rendering units again, and what follows for their clusters.
+//! Renders units again and updates their clusters.
 
 use super::Assembly;
 use super::change::Change;
@@ -6,7 +6,7 @@ use super::prepared::UnitKey;
 use super::unit::Sent;
 
 impl Assembly {
-    /// Renders a unit again and records what changed by that.
+    /// Renders a unit again and records the changes.
     pub(super) fn refresh(&mut self, key: &UnitKey, change: &mut Change) {
         let keep_empty = self.places.stays_empty(key);
         if keep_empty {
@@ -19,7 +19,7 @@ impl Assembly {
                 break;
             }
             if content.is_empty() && !keep_empty {
-                // Everyone waits: judge somebody.
+                // All members wait: try some.
                 unit.release();
                 continue;
             }
@@ -32,7 +32,7 @@ impl Assembly {
             }
             let version = rendered.version.clone();
             change.upsert(&key.gateway, rendered);
-            // No verdict will come for what Envoy has already, so nothing may wait for one.
+            // Envoy sends no verdict for what it already has, so nothing may wait for one.
             if !unit.advance(Sent { version, content }) || !unit.release() {
                 break;
             }
@@ -46,7 +46,7 @@ impl Assembly {
         self.settle_clusters(key, change);
     }
 
-    /// Brings the users of clusters up to date with a unit.
+    /// Updates the users of clusters after a change of a unit.
     pub(super) fn settle_clusters(&mut self, key: &UnitKey, change: &mut Change) {
         let Some(unit) = self.units.get_mut(key) else { return };
         let needed = unit.needed();

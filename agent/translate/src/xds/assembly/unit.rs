@@ -1,4 +1,4 @@
-//! A unit: what Envoy takes or refuses as a whole.
+//! A unit: what Envoy accepts or rejects as a whole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ pub(super) struct Unit {
     pub(super) members: Composition,
     /// Members that wait while Envoy judges the others.
     pub(super) held: BTreeSet<String>,
-    /// What is in it: the resource's version and content.
+    /// The version and content of its resource.
     pub(super) current: Option<Sent>,
     /// Versions since the last accepted one, the current one last.
     pending: VecDeque<Sent>,
-    /// What Envoy last took.
+    /// The version that Envoy last accepted.
     pub(super) accepted: Option<Sent>,
     /// Clusters of `current` and of `accepted`.
     pub(super) clusters: BTreeSet<String>,
@@ -60,13 +60,13 @@ impl Unit {
         same(member, prepared).then(|| sent.version.clone())
     }
 
-    /// Whether Envoy took this revision of a publish.
+    /// Whether Envoy accepted this revision of a publish.
     pub(super) fn has_accepted(&self, id: &str, prepared: &Arc<Prepared>) -> bool {
         let accepted = self.accepted.as_ref().and_then(|sent| sent.content.get(id));
         accepted.is_some_and(|member| same(member, prepared))
     }
 
-    /// Members that are in it with something that Envoy has not taken yet.
+    /// Members whose content differs from what Envoy has accepted.
     pub(super) fn suspects(&self) -> Vec<String> {
         let current = self.current.iter().flat_map(|sent| &sent.content);
         let new = current.filter(|(id, member)| !self.has_accepted(id, member));
@@ -81,7 +81,7 @@ impl Unit {
         !std::mem::take(&mut self.held).is_empty()
     }
 
-    /// Records that Envoy took a version. False when it is not one of the latest.
+    /// Records that Envoy accepted a version. Returns false if it is not one of the latest.
     pub(super) fn accept(&mut self, version: &str) -> bool {
         let Some(at) = self.pending.iter().position(|sent| sent.version == version) else {
             return false;
@@ -92,7 +92,7 @@ impl Unit {
         true
     }
 
-    /// What shall be in it: held members with what Envoy took of them, if anything.
+    /// The content to render: held members with what Envoy accepted of them, if anything.
     pub(super) fn wanted(&self) -> Composition {
         let accepted = |id: &String| self.accepted.as_ref()?.content.get(id).cloned();
         let member = |(id, member): (&String, &Arc<Prepared>)| {
@@ -102,7 +102,7 @@ impl Unit {
         self.members.iter().filter_map(member).collect()
     }
 
-    /// Takes `next` as current. Returns whether Envoy has it already.
+    /// Makes `next` current. Returns whether Envoy has it already.
     pub(super) fn advance(&mut self, next: Sent) -> bool {
         if let Some(accepted) = self.accepted.as_mut().filter(|sent| sent.version == next.version) {
             accepted.content.clone_from(&next.content);
@@ -118,8 +118,8 @@ impl Unit {
         false
     }
 
-    /// Clusters that it needs: also those of the accepted version, which serves until Envoy takes
-    /// the new one.
+    /// The clusters that it needs, including those of the accepted version, which serves until
+    /// Envoy accepts the new one.
     pub(super) fn needed(&self) -> BTreeMap<String, Rendered> {
         let sent = self.current.iter().chain(&self.accepted);
         let members = sent.flat_map(|sent| sent.content.values());

@@ -1,4 +1,4 @@
-//! What follows from Envoy's verdicts.
+//! Handles Envoy's verdicts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use super::{Assembly, PublishState};
 use crate::xds::CLUSTER;
 
 impl Assembly {
-    /// Envoy refused this version. Whoever is to blame falls back alone; while several could be, the
-    /// delta holds a part of them back, and later verdicts narrow it down. A version that is not
-    /// the current one is no news: the current one gets its own verdict.
+    /// Envoy rejected this version. If a single member is the suspect it falls back; otherwise the
+    /// delta holds back some of them, and later verdicts narrow it down. A rejection of an older
+    /// version is ignored: the current one gets its own verdict.
     pub fn nacked(
         &mut self,
         gateway_id: &str,
@@ -35,8 +35,9 @@ impl Assembly {
         (self.finish(change), blames)
     }
 
-    /// Envoy accepted this version: it is what its publishes fall back to. The delta holds what was
-    /// waiting for this (clusters of the former revision go, publishes that were held back come).
+    /// Envoy accepted this version, which its publishes now fall back to. The delta has what waited
+    /// for this: clusters of the former revision are removed, publishes that were held back are
+    /// added.
     pub fn accepted(&mut self, type_url: &str, name: &str, version: &str) -> Delta {
         let mut change = Change::default();
         if type_url == CLUSTER {
@@ -60,7 +61,7 @@ impl Assembly {
         self.finish(change)
     }
 
-    /// Publishes in whose rendered revision a cluster is, optionally of one gateway only.
+    /// Publishes whose rendered revision uses a cluster, optionally of one gateway only.
     pub(super) fn users_of_cluster(&self, name: &str, gateway: Option<&str>) -> BTreeSet<String> {
         let of_gateway = |key: &UnitKey| gateway.is_none_or(|gateway| key.gateway == gateway);
         let units = self.clusters.units(name).into_iter().filter(of_gateway);
@@ -97,8 +98,8 @@ impl Assembly {
         }
     }
 
-    /// What is rendered of a publish is refused: the proven revision comes back. Nothing does when
-    /// that is what was refused, or else it would hold up everyone beside it.
+    /// Blocks the rendered revision of a publish: the proven revision comes back. If that is what
+    /// was rejected, nothing is served, because it would block all other members.
     fn block(&mut self, id: &str, change: &mut Change, blames: &mut Vec<Blame>) {
         let Some(state) = self.publishes.get_mut(id) else { return };
         let same = |p: &Arc<Prepared>| p.publish == state.desired.publish;
@@ -113,7 +114,7 @@ impl Assembly {
         self.replace(id, after, change);
     }
 
-    /// A revision is proven when Envoy took all of its units and clusters.
+    /// A revision is proven when Envoy accepted all of its units and clusters.
     fn prove_members(&mut self, key: &UnitKey) {
         let Some(unit) = self.units.get(key) else { return };
         for id in unit.serving_ids() {

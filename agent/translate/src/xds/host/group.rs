@@ -1,17 +1,17 @@
-//! The publishes of a host by their base paths.
+//! Groups the publishes of a host by base path.
 
 use std::borrow::Cow;
 
 use crate::xds::member::Member;
 use crate::xds::route::{self, Route};
 
-/// All that is under one base path and not under a deeper one.
+/// Everything under one base path and not under a longer one.
 pub(super) struct Group<'a> {
     pub(super) base: &'a str,
     pub(super) routes: Vec<Cow<'a, Route>>,
 }
 
-/// Deeper base paths first.
+/// Longer base paths first.
 pub(super) fn groups<'a, M: Member>(members: &[&'a M]) -> Vec<Group<'a>> {
     let mut members = members.to_vec();
     members.sort_by_key(|member| {
@@ -39,7 +39,7 @@ fn depth(base_path: &str) -> usize {
     base_path.split('/').filter(|segment| !segment.is_empty()).count()
 }
 
-/// Whether `inner` lies under `outer`, and is not the same.
+/// Whether `inner` lies under `outer` and differs from it.
 fn holds(outer: &str, inner: &str) -> bool {
     let outer = outer.trim_end_matches('/');
     inner.strip_prefix(outer).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))

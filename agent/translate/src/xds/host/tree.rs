@@ -1,7 +1,7 @@
-//! Many base paths: a map from base path to its routes, in which Envoy looks up the longest one, in
-//! place of a list that it walks.
+//! Many base paths: a map from base path to its routes, in which Envoy looks up the longest match,
+//! instead of a list that it scans.
 //!
-//! Keys are whole segments: "/v1/" and "/v1?" in a map of prefixes, "/v1" in a map of whole paths
+//! Keys are whole segments: "/v1/" and "/v1?" in a map of prefixes, "/v1" in a map of exact paths
 //! before it. The path that is looked up still has its query.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::group::Group;
 use crate::xds::canon::extension;
 use crate::xds::route::{self, Route};
 
-/// The field `matcher` of a virtual host; it stands in place of `routes`.
+/// The field `matcher` of a virtual host, in place of `routes`.
 pub(super) fn encode(groups: &[Group<'_>]) -> Vec<u8> {
     let (mut whole, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
     for group in groups {
@@ -25,7 +25,7 @@ pub(super) fn encode(groups: &[Group<'_>]) -> Vec<u8> {
             continue;
         }
         prefixes.insert(format!("{}/", group.base), routes(all(group)));
-        // The base path itself, without a slash behind it.
+        // The base path itself, without a trailing slash.
         if all(group).any(|route| route.takes_base) {
             let of_base_itself = || routes(all(group).filter(|route| route.takes_base));
             prefixes.insert(format!("{}?", group.base), of_base_itself());
@@ -45,7 +45,7 @@ fn all<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a Route> {
     group.routes.iter().map(|route| &**route)
 }
 
-/// An `envoy.config.route.v3.RouteList`, whose one field they are.
+/// An `envoy.config.route.v3.RouteList`, whose only field they are.
 fn routes<'a>(routes: impl IntoIterator<Item = &'a Route>) -> OnMatch {
     let mut list = Vec::new();
     routes.into_iter().for_each(|route| route.append(1, &mut list));

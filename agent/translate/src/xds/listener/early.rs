@@ -1,8 +1,8 @@
-//! What happens to a call before its route is looked up: what only a proxy in front may say is taken
-//! away, and the key is written by which the scope is found.
+//! What happens to a call before its route is looked up: removes headers that only a trusted proxy
+//! may set, and writes the key that the scope is found by.
 //!
-//! Nothing behind this may clear the route cache: filters that the first route left out would stay out.
-//! A call that must not pass gets a key that no scope has, and the reply mapper says why.
+//! No later filter may clear the route cache: filters that the first route left out would stay out.
+//! A call that must be refused gets a key that no scope has, and the reply mapper gives the reason.
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3 as rules;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -24,7 +24,8 @@ pub(super) fn mutations(port: u16, edge: &Edge) -> Vec<core::TypedExtensionConfi
     vec![extension("strip", &list(strip(edge))), extension("canon", &list(scope_key(port, edge)))]
 }
 
-/// Takes away what only the gateway may say, and what only trusted proxies may, unless they said it.
+/// Removes headers that only the gateway may set, and those that only trusted proxies may set
+/// unless they did.
 fn strip(edge: &Edge) -> Vec<rules::HeaderMutation> {
     let remove = |name: &&str| mutation(Action::Remove((*name).to_owned()));
     let mut mutations = vec![starts_with(OURS)];
@@ -43,7 +44,7 @@ fn strip(edge: &Edge) -> Vec<rules::HeaderMutation> {
     mutations
 }
 
-/// Many servers read `x_imp_plan` as `x-imp-plan`.
+/// Removes other spellings: many servers read `x_imp_plan` as `x-imp-plan`.
 fn other_spellings() -> rules::HeaderMutation {
     let families = [&[OURS], &FOREIGN_PREFIXES[..]].concat();
     let mut all: Vec<String> = Vec::new();
@@ -52,7 +53,7 @@ fn other_spellings() -> rules::HeaderMutation {
     removed(MatchPattern::SafeRegex(regex_matcher(all.join("|"))))
 }
 
-/// Expressions for the spellings with at least one `_`, by the place of the first one.
+/// Expressions for the spellings with at least one `_`, by the position of the first one.
 fn with_underscores(name: &str) -> Vec<String> {
     let dashes = name.match_indices('-');
     let spelled = |(place, _)| {
@@ -62,8 +63,9 @@ fn with_underscores(name: &str) -> Vec<String> {
     dashes.map(spelled).collect()
 }
 
-/// What proxies say of the caller: the header, where it is kept meanwhile, and what of it is kept. Of the
-/// addresses the last `hops`, which those proxies wrote; what a caller wrote stands before them.
+/// What proxies report about the caller: the header, where it is saved meanwhile, and which part of
+/// it. Of the addresses the last `hops`, which those proxies wrote; what a caller wrote comes
+/// before them.
 fn trusted(hops: u32) -> [(&'static str, &'static str, String); 4] {
     let last = hops.saturating_sub(1);
     let plain = |name: &str, form: &str| {
@@ -82,17 +84,17 @@ fn trusted(hops: u32) -> [(&'static str, &'static str, String); 4] {
     ]
 }
 
-/// Printable, without comma and dash: a class that costs few of the 100 instructions that an expression
-/// in CEL may have.
+/// Printable, without comma and dash: a class that takes few of the 100 instructions of a CEL
+/// expression.
 const ADDRESS: &str = "[ -+.-~]*";
 
-/// How many headers there were before those with `_` were taken away.
+/// The number of headers before those with `_` were removed.
 const BEFORE: &str = "x-imp-count";
 
 /// Pseudo-headers, and ours.
 const BESIDES: u32 = 5;
 
-/// Writes the key by which the scope is found.
+/// Writes the key that the scope is found by.
 fn scope_key(port: u16, edge: &Edge) -> Vec<rules::HeaderMutation> {
     let mut judges = vec![
         (format!("size(request.headers) > {}", HEADERS + BESIDES), no_scope::TOO_MANY_HEADERS),
@@ -110,7 +112,7 @@ fn scope_key(port: u16, edge: &Edge) -> Vec<rules::HeaderMutation> {
     }
     judges.push(("request.host.matches('[A-Z]')".to_owned(), no_scope::SPELLING));
     let judged = judges.iter().map(|(judge, word)| format!("{judge} ? '{word}' : "));
-    // With a port or without: the key ends at the colon.
+    // With or without a port: the key ends at the colon.
     let host = "request.host.matches('^[^:@]*(:[0-9]{1,5})?$') ? request.host : '-'";
     let key = format!("%CEL({}{host})%", judged.collect::<String>());
     mutations.push(set(KEY_HOST, &key));
@@ -121,9 +123,9 @@ fn scope_key(port: u16, edge: &Edge) -> Vec<rules::HeaderMutation> {
     mutations
 }
 
-/// A kept `%2F` that an upstream which decodes it would read as a way to another place: beside another
-/// slash or at the path's end (an empty segment), or beside `.` or `..`; and every `%5C`. A percent sign
-/// would end the expression, so it is written `\x25`.
+/// A kept `%2F` that an upstream could decode to a different location: beside another slash or at
+/// the path's end (an empty segment), or beside `.` or `..`; and every `%5C`. A percent sign would
+/// end the expression, so it is written `\x25`.
 const CONFUSING: &str =
     r"(?i)\\x255c|(?:/|\\x252f)(?:\\.|\\x252e){0,2}\\x252f|\\x252f(?:\\.|\\x252e){0,2}(?:/|;|$)";
 

@@ -1,6 +1,6 @@
-//! The filter chain of the table ([`filter`]): fixed filters that do nothing without settings on a route, and
-//! ECDS slots for what must be replaceable. Order and names are part of the template; changing either
-//! is a listener update for every gateway.
+//! The filter chain of the table ([`filter`]): fixed filters that do nothing without settings on a
+//! route, and ECDS slots for filters that must be replaceable. Order and names are part of the
+//! template; changing either updates the listeners of all gateways.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ use crate::xds::names::NO_DOOR;
 use crate::xds::path::regex_matcher;
 use crate::xds::upstreams::{self, Upstreams};
 
-/// What may come into a slot for anything.
+/// The types that a general slot accepts.
 const ANY: [&str; 23] = [
     "dynamic_modules.v3.DynamicModuleFilter",
     "ext_authz.v3.ExtAuthz",
@@ -50,7 +50,7 @@ const ANY: [&str; 23] = [
     "custom_response.v3.CustomResponse",
 ];
 
-/// All of it, in order.
+/// The whole chain, in order.
 pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
     let nothing = http::header_mutation::v3::HeaderMutation::default();
     let rbac = http::rbac::v3::Rbac::default();
@@ -82,8 +82,8 @@ pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
     ]
 }
 
-/// What an upstream says in the gateway's name does not reach the caller. Callers' trailers do not
-/// reach an upstream: they come behind all checks, and no protocol that is served here has any.
+/// Removes headers of upstreams that only the gateway may set. Removes callers' trailers: they
+/// arrive after all checks, and no supported protocol needs them.
 fn edge() -> http::header_mutation::v3::HeaderMutation {
     let of_the_gateway = || ["x-imp-", "x-envoy-"].map(starts_with).to_vec();
     http::header_mutation::v3::HeaderMutation {
@@ -99,13 +99,13 @@ fn edge() -> http::header_mutation::v3::HeaderMutation {
     }
 }
 
-/// Off unless a route switches it on.
+/// Disables a filter unless a route enables it.
 fn disabled(mut filter: hcm::HttpFilter) -> hcm::HttpFilter {
     filter.disabled = true;
     filter
 }
 
-/// Without a door nobody passes. The policy's name tells the reply mapper why.
+/// Refuses everyone until enforcement has arrived. The policy's name tells the reply mapper why.
 fn nobody() -> http::rbac::v3::Rbac {
     use rbac_rules::{permission, principal};
     let everyone = rbac_rules::Policy {
@@ -131,7 +131,7 @@ fn api_key() -> http::api_key_auth::v3::ApiKeyAuth {
     http::api_key_auth::v3::ApiKeyAuth { key_sources: vec![source], ..Default::default() }
 }
 
-/// The list must not be empty; nothing hashes to this one.
+/// A list that must not be empty; no password hashes to this entry.
 fn basic() -> http::basic_auth::v3::BasicAuth {
     let users = inline("nobody:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA=");
     http::basic_auth::v3::BasicAuth { users: Some(users), ..Default::default() }

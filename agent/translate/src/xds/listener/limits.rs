@@ -1,24 +1,25 @@
-//! How much a caller may send before anybody asks who calls.
+//! How much a caller may send before authentication.
 //!
-//! Envoy has two places for the limits of headers. What its codec refuses on HTTP/2 is a reset without a
-//! word, and it counts each cookie there, of which a browser makes a header of its own. So the codec's
-//! limits bound memory, and what is over the limits that we state is answered: see [`super::early`].
+//! Envoy has two places for the limits of headers. Its codec answers a violation on HTTP/2 with a
+//! reset, and counts each cookie, of which browsers send each in its own header. So the codec's
+//! limits only bound memory, and violations of the stated limits are answered: see
+//! [`super::early`].
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 
 use crate::ir::Edge;
 use crate::xds::canon::{milliseconds, uint};
 
-/// Header fields of a call; all cookies are one.
+/// Header fields of a call; all cookies count as one.
 pub(super) const HEADERS: u32 = 100;
 
-/// Bytes of names and values of headers, with the path.
+/// Bytes of names and values of headers, including the path.
 pub(super) const HEADERS_BYTES: u32 = 64 << 10;
 
-/// Of the codec. A browser keeps up to 180 cookies of a site.
+/// The codec's limit. A browser keeps up to 180 cookies per site.
 const CODEC_HEADERS: u32 = 300;
 
-/// Of the codec.
+/// The codec's limit.
 pub(super) const CODEC_HEADERS_KB: u32 = 96;
 
 pub(super) fn connection() -> core::HttpProtocolOptions {
@@ -28,13 +29,13 @@ pub(super) fn connection() -> core::HttpProtocolOptions {
         max_connection_duration: milliseconds(3_600_000),
         max_headers_count: uint(CODEC_HEADERS),
         max_requests_per_connection: uint(10_000),
-        // Refused elsewhere, where that can be said over HTTP/2, too.
+        // Refused elsewhere, where HTTP/2 callers also get an answer.
         headers_with_underscores_action: Allow.into(),
         ..Default::default()
     }
 }
 
-/// No host is made up for a caller who names none.
+/// Refuses callers without a host instead of using a default host.
 pub(super) fn http1(edge: &Edge) -> core::Http1ProtocolOptions {
     core::Http1ProtocolOptions { accept_http_10: !edge.refuse_http10, ..Default::default() }
 }

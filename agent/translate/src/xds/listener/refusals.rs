@@ -1,32 +1,32 @@
-//! Every refusal that Envoy makes by itself: by which rule, and in which words. What the agent refuses is
-//! `imp_enforce`'s. `docs/edge.md` is this table for people; a test compares the two.
+//! Every refusal by Envoy itself: its cause and its text. The agent's refusals are in
+//! `imp_enforce`. `docs/edge.md` is this table for people; a test compares the two.
 
 use crate::xds::names::{ADDRESS_DENIED, FORBIDDEN, NO_DOOR, no_scope};
 
-/// A refusal and how it is recognised.
+/// A refusal and how to recognise it.
 pub(super) struct Refusal {
     pub(super) when: When,
-    /// None: Envoy's.
+    /// `None` keeps Envoy's status.
     pub(super) status: Option<u32>,
     pub(super) grpc_status: u32,
-    /// For programs.
+    /// A word for programs.
     pub(super) code: &'static str,
-    /// For people.
+    /// A sentence for people.
     pub(super) title: &'static str,
     /// Seconds.
     pub(super) retry_after: Option<&'static str>,
 }
 
-/// How a refusal is recognised. The first of the table that is counts.
+/// How to recognise a refusal. The first match in the table counts.
 #[derive(PartialEq)]
 pub(super) enum When {
     /// The host's key is one of [`no_scope`].
     NoScope(&'static str),
-    /// Envoy's own words for it.
+    /// Envoy's response code details.
     Details(&'static [&'static str]),
-    /// The same, of a path like this.
+    /// The details, and a path that matches this expression.
     DetailsAndPath(&'static str, &'static str),
-    /// They begin like this expression.
+    /// The details begin with this expression.
     DetailsBegin(&'static str),
     /// The name of the RBAC policy that refused.
     Policy(&'static str),
@@ -34,7 +34,7 @@ pub(super) enum When {
     DirectResponse(u32),
     /// Envoy's response flags.
     Flags(&'static [&'static str]),
-    /// Any other.
+    /// Any other refusal.
     Rest,
 }
 
@@ -88,7 +88,7 @@ pub(super) const REFUSALS: [Refusal; 30] = [
     row(Details(&["http1.headers_too_large"]), Some(431), RESOURCE_EXHAUSTED, LARGE.0, LARGE.1),
     row(Details(&["missing_host_header"]), Some(400), INTERNAL, "missing_host", "The call names no host"),
     row(Details(&["http.invalid_authority"]), Some(400), INTERNAL, "bad_host", "This is not the name of a host"),
-    // Envoy has decoded the slash by then; what else makes it refuse a path it hasn't.
+    // Envoy has decoded the slash by then; paths that it refuses for other reasons are not decoded.
     row(DetailsAndPath("path_normalization_failed", r"\\x2500|#"), Some(400), INTERNAL, "bad_path", "The path has characters that no path may have"),
     row(Details(&["path_normalization_failed"]), Some(400), INTERNAL, SLASH.0, SLASH.1),
     row(Details(&["absolute_path_rejected"]), Some(404), UNIMPLEMENTED, "no_route", "No such route"),

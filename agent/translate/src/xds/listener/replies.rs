@@ -1,5 +1,5 @@
-//! What Envoy itself answers: a problem document that says which rule refused the call, or the same in
-//! gRPC's words. The door's own documents and direct responses pass untouched.
+//! Envoy's own answers: a problem document that names the rule that refused the call, or the same
+//! for gRPC. The agent's documents and direct responses pass unchanged.
 
 use std::collections::BTreeMap;
 
@@ -17,15 +17,15 @@ use crate::xds::canon::{
 };
 use crate::xds::names::KEY_HOST;
 
-/// Where a reply carries the id of its request.
+/// The header with the id of the request.
 const REQUEST_ID: &str = "x-request-id";
 
-/// The id of the request; one of the answer's own where Envoy gave up before it gave the request one.
+/// The id of the request, or of the answer if Envoy failed before it assigned one.
 const ID: &str =
     r#"%COALESCE({"operators":[{"command":"REQ","param":"X-REQUEST-ID"},"UNIQUE_ID"]})%"#;
 
-/// The field `local_reply_config`; the first mapper that applies wins. Refusals by the door are most of
-/// all, and come first.
+/// The field `local_reply_config`; the first matching mapper applies. Refusals by the agent are the
+/// most frequent and come first.
 pub(super) fn mappers() -> LocalReplies {
     let door = cel("response.code_details == 'ext_authz_denied'".to_owned());
     let mut mappers = vec![ResponseMapper { filter: Some(door), ..Default::default() }];
@@ -58,8 +58,8 @@ fn http(refusal: &Refusal) -> ResponseMapper {
     }
 }
 
-/// The body becomes `grpc-message`; the status of HTTP is 200, whatever stands here. Envoy knows 429 as
-/// UNAVAILABLE, which clients try again at once.
+/// The body becomes `grpc-message`; the HTTP status is 200, whatever is set here. Envoy maps 429 to
+/// UNAVAILABLE, which clients retry at once.
 fn grpc(refusal: &Refusal) -> ResponseMapper {
     let filters = vec![is_grpc(), filter(&refusal.when)];
     let both = FilterSpecifier::AndFilter(log::AndFilter { filters });
@@ -99,7 +99,7 @@ fn filter(when: &When) -> log::AccessLogFilter {
         }
         When::DetailsBegin(start) => details(format!(".matches('^({start})')")),
         When::Policy(name) => details(format!(".contains('matched_policy[{name}]')")),
-        // Of our own routes: what an upstream says comes with other details.
+        // For our own routes only: an upstream's answer has other details.
         When::DirectResponse(code) => {
             cel(format!("response.code == {code} && response.code_details == 'direct_response'"))
         }

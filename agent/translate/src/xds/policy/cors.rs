@@ -18,7 +18,7 @@ pub(super) fn render(cors: &Cors) -> CorsPolicy {
         expose_headers: cors.exposed.join(","),
         max_age: cors.max_age_seconds.map(|age| age.to_string()).unwrap_or_default(),
         allow_credentials: truth(cors.credentials),
-        // A preflight of an unknown page ends here: the upstream is not asked.
+        // The gateway answers a preflight of an unknown page without asking the upstream.
         forward_not_matching_preflights: truth(false),
         ..Default::default()
     }
@@ -36,8 +36,8 @@ fn origin(origin: &Origin) -> matcher::StringMatcher {
     matcher::StringMatcher { match_pattern: Some(pattern), ..Default::default() }
 }
 
-/// What a preflight for this route looks like: it has neither the method nor the headers of the call
-/// that it asks for. None: the route takes it as it is.
+/// The matcher of preflights for this route: they have neither the method nor the headers of the
+/// call they ask for. `None` if the route itself matches them.
 pub(in crate::xds) fn preflight(route: &Route) -> Option<Route> {
     route.policies.cors.as_ref()?;
     if route.methods.is_empty() && route.headers.is_empty() {

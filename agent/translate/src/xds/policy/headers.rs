@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::route::v3 as envoy;
 use crate::ir::policy::Headers;
 use crate::xds::canon;
 
-/// The route's changes of headers, and nothing else of a route.
+/// The fields of a route with its changes of headers.
 pub(super) fn changes(request: Option<&Headers>, response: Option<&Headers>) -> envoy::Route {
     let (request_headers_to_add, request_headers_to_remove) = split(request);
     let (response_headers_to_add, response_headers_to_remove) = split(response);

@@ -1,4 +1,4 @@
-//! `ip_access`: rules of the RBAC filter that stands before every check of credentials.
+//! `ip_access`: rules of the RBAC filter before authentication.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use crate::ir::policy::IpAccess;
 use crate::xds::canon::uint;
 use crate::xds::names::ADDRESS_DENIED;
 
-/// Denies addresses that are not allowed, or are denied. The address is the caller's, behind proxies that the
-/// listener trusts.
+/// Refuses addresses that are not allowed, or denied. The address is the caller's, determined
+/// through trusted proxies.
 pub(super) fn render(access: &IpAccess) -> RbacPerRoute {
     let mut denied: Vec<_> = access.deny.iter().map(from).collect();
     if !access.allow.is_empty() {

@@ -1,4 +1,4 @@
-//! Conditions on headers and query parameters, and what the edge leaves of them.
+//! Conditions on headers and query parameters, combined with the edge.
 
 use imp_grammar::headers::{self, Change};
 use imp_proto::config as pb;
@@ -87,7 +87,7 @@ async fn a_query_condition_compares_what_the_caller_meant() {
     }
 }
 
-/// Common ones, one of each family, and those that the edge strips by name.
+/// Common ones, one of each family, and those that the edge removes by name.
 fn names() -> Vec<&'static str> {
     let families = [
         "x-imp-plan",
@@ -129,7 +129,7 @@ fn names() -> Vec<&'static str> {
     [&families[..], &of_envoy, &headers::FOREIGN_NAMES, &seen].concat()
 }
 
-/// The list that the API refuses is what the edge hides, no more and no less.
+/// The API refuses exactly the headers that the edge hides.
 #[tokio::test]
 async fn a_condition_on_a_header_acts_unless_it_is_refused() {
     let names = names();
@@ -174,7 +174,7 @@ async fn a_condition_on_the_host_ignores_the_port() {
     }
 }
 
-/// What the listener would undo is what the API refuses.
+/// The API refuses exactly the changes that the listener would undo.
 #[tokio::test]
 async fn a_change_of_an_answer_acts_unless_it_is_refused() {
     let names = [
@@ -223,7 +223,7 @@ async fn a_change_of_an_answer_acts_unless_it_is_refused() {
     }
 }
 
-/// A former release accepted these; an agent serves them on.
+/// A former release accepted these; an agent keeps serving them.
 #[test]
 fn conditions_that_are_refused_now_are_still_parsed() {
     let mut publish = fixtures::publish("p1", HOST, 1);

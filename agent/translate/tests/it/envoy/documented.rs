@@ -11,7 +11,7 @@ use super::routing::{Caller, publish};
 use crate::fixtures::{self, parsed};
 use crate::reference::{Call, Kind, Rule, pick};
 
-/// The rows of the table whose head begins so, cell by cell.
+/// The rows of the table whose header begins with this, cell by cell.
 fn table(head: &str) -> Vec<Vec<String>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/routing.md");
     let text = std::fs::read_to_string(path).unwrap();
@@ -27,7 +27,7 @@ fn table(head: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -45,7 +45,7 @@ fn rule(words: &str) -> Rule {
     Rule { kind, path, priority: 0, methods: vec![], headers: vec![] }
 }
 
-/// Whether the API takes it, and what it says.
+/// Whether the API accepts it, and its message.
 fn judged(rule: &Rule) -> Result<(), String> {
     let read = match rule.kind {
         Kind::Regex => {
@@ -135,8 +135,7 @@ fn what_the_document_says_is_refused_is_refused_with_its_hint() {
     }
 }
 
-/// The document names what only Envoy refuses. When Envoy or the API changes its mind, the list
-/// changes.
+/// The document lists what only Envoy refuses. If Envoy or the API changes, the list must change.
 #[tokio::test]
 async fn what_the_document_names_is_refused_by_envoy_alone() {
     let mut stage = Stage::open().await;

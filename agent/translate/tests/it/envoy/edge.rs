@@ -1,4 +1,4 @@
-//! What may not pass the edge, in either direction.
+//! What the edge removes, in either direction.
 
 use imp_proto::config as pb;
 use imp_translate::{Layout, ir};
@@ -32,7 +32,7 @@ async fn a_caller_says_nothing_that_only_a_proxy_may_say() {
     assert!(seen.contains("x-forwarded-proto: http\r\n") && seen.contains("x-own: kept"), "{seen}");
 }
 
-/// Answers with what only the gateway may say, in the head and in a trailer.
+/// Answers with headers and a trailer that only the gateway may set.
 async fn boastful() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -110,7 +110,7 @@ async fn two_gateways_serve_their_hosts_at_one_port() {
     for host in [HOST, "other.example.com"] {
         assert_eq!(rig.with_key(host, "GET /v1/pay").await.status, 200, "{host}");
     }
-    // The first gateway leaves, and the port stays open for the second.
+    // The first gateway is removed, and the port stays open for the second.
     let delta = rig.assembly.remove_gateway(fixtures::GATEWAY);
     rig.apply(&delta);
     rig.until(|verdict, _| verdict.version.is_none()).await;

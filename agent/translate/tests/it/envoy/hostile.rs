@@ -1,4 +1,4 @@
-//! Callers who lie and neighbours who reach over the fence.
+//! Callers that lie, and tenants that reach for others' paths.
 
 use imp_proto::config as pb;
 use imp_translate::{Layout, ir};
@@ -44,7 +44,7 @@ async fn no_spelling_of_a_path_is_judged_as_one_publish_and_served_as_another() 
     }
 }
 
-/// As a server reads the path that decodes once more, and then walks.
+/// The path as a server resolves it that decodes once more.
 fn walked(path: &str) -> String {
     let lower = path.to_lowercase().replace("%2f", "/").replace("%5c", "/").replace("%2e", ".");
     let mut segments: Vec<&str> = Vec::new();

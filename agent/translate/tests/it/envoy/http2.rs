@@ -1,4 +1,4 @@
-//! A caller who speaks HTTP/2, in the clear.
+//! A client that speaks HTTP/2 in plain text.
 
 use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::rig::{Answer, PATIENCE, Rig};
 
-/// One call on a connection of its own; an error is the reset that came in place of an answer.
+/// Makes one call on a connection of its own; an error is a reset instead of an answer.
 pub(super) async fn call(rig: &Rig, request: Request<()>) -> Result<Answer, h2::Error> {
     let exchange = async {
         let stream = TcpStream::connect(("127.0.0.1", rig.port)).await.unwrap();
@@ -28,7 +28,7 @@ pub(super) async fn call(rig: &Rig, request: Request<()>) -> Result<Answer, h2::
     timeout(PATIENCE, exchange).await.unwrap()
 }
 
-/// As [`Answer`] has them, with a line in the place of the status.
+/// Formats headers like [`Answer`], with a line in place of the status.
 fn lines(headers: &HeaderMap) -> String {
     let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
         format!("{name}: {}", value.to_str().unwrap_or_default())
@@ -37,7 +37,7 @@ fn lines(headers: &HeaderMap) -> String {
     format!("HTTP/2\r\n{}", lines.join("\r\n"))
 }
 
-/// A GET with the key that the stub knows; each header may be there many times.
+/// A GET with the key that the stub knows; headers may be repeated.
 pub(super) fn get(host: &str, path: &str, headers: &[(String, String)]) -> Request<()> {
     let builder = Request::get(format!("http://{host}{path}")).header("x-api-key", "good");
     let all = headers.iter().fold(builder, |builder, (name, value)| builder.header(name, value));

@@ -17,7 +17,7 @@ fn access(allow: &[&str], deny: &[&str]) -> pb::Policy {
     policy(Kind::IpAccess(pb::IpAccess { allow: texts(allow), deny: texts(deny) }))
 }
 
-/// One service with these routes and this policy of its own.
+/// Serves one service with these routes and this policy of its own.
 pub(super) async fn serving(routes: Vec<pb::Route>, of_service: Option<pb::Policy>) -> Rig {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;
     let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
@@ -127,7 +127,7 @@ async fn preflights_are_answered_for_the_routes_that_they_ask_about() {
         }
     }
     assert!(rig.stub.checks.lock().unwrap().is_empty(), "a preflight has no credential");
-    // What is not routed is not opened by asking.
+    // A preflight does not open paths without a route.
     for (request, code) in [
         (preflight("/items", "https://app.example.com", "DELETE"), "method_not_allowed"),
         (preflight("/nothing", "https://app.example.com", "GET"), "no_route"),

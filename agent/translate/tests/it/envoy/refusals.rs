@@ -1,4 +1,4 @@
-//! Whoever is refused is told by which rule, and under which id to ask about it.
+//! Refused callers learn which rule refused them, and a request id to ask about.
 
 use super::http2;
 use super::rig::Rig;
@@ -19,7 +19,7 @@ fn cookies(count: usize) -> Vec<(String, String)> {
     (0..count).map(|index| ("cookie".to_owned(), format!("c{index}=1"))).collect()
 }
 
-/// The same call over HTTP/1.1 and HTTP/2.
+/// Makes the same call over HTTP/1.1 and HTTP/2.
 async fn both(rig: &Rig, headers: &[(String, String)]) -> [super::rig::Answer; 2] {
     let lines: String = headers.iter().map(|(name, value)| format!("\n{name}: {value}")).collect();
     let one = rig.with_key(HOST, &format!("GET /v1/pay{lines}")).await;
@@ -52,7 +52,7 @@ async fn too_much_of_headers_is_431_with_a_code_over_both_versions() {
             assert_eq!(answer.told(), (431, code.to_owned()));
         }
     }
-    // Beyond what bounds memory HTTP/1.1 has an answer, and HTTP/2 a reset.
+    // Beyond the codec's limits HTTP/1.1 gets an answer, and HTTP/2 a reset.
     for (headers, code) in [(many(400), "too_many_headers"), (large(120_000), "headers_too_large")]
     {
         let lines: String = headers.iter().map(|(k, v)| format!("\n{k}: {v}")).collect();

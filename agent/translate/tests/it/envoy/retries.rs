@@ -1,4 +1,4 @@
-//! Endpoints that fail, and calls that are tried again.
+//! Failing endpoints, and retries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,12 +21,12 @@ async fn rig(backend: impl FnOnce(&Rig) -> pb::Backend) -> Rig {
     rig
 }
 
-/// A port that nobody listens at.
+/// A port without a listener.
 async fn dead_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-/// Answers the first request of each connection, and closes it when the second one comes.
+/// Answers the first request of each connection, and closes it when the second one arrives.
 async fn forgetful() -> (u16, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -63,7 +63,7 @@ async fn a_call_that_changes_nothing_survives_a_kept_connection_that_closes() {
         let answer = rig.with_key(HOST, &format!("GET /{call}")).await;
         assert_eq!(answer.status, 200, "{call}: {answer:?}");
     }
-    // What may have been done is not done twice.
+    // A call that may have had effects is not repeated.
     seen.store(0, Ordering::Relaxed);
     let mut refused = 0;
     for _ in 0..6 {
@@ -194,7 +194,7 @@ async fn an_endpoint_that_says_that_it_is_ill_gets_no_calls() {
     }
 }
 
-/// Nothing judges where a check connects to.
+/// Nothing checks the address that a health check connects to.
 #[tokio::test]
 async fn no_check_is_made_of_an_address_that_is_closed_and_none_of_a_name() {
     let port = answering("200 OK", "well").await;

@@ -1,4 +1,4 @@
-//! What the upstream sees instead of what the caller sent.
+//! Rewrites of requests for the upstream.
 
 use imp_proto::config as pb;
 use imp_translate::Layout;
@@ -15,7 +15,7 @@ async fn serving(base: &str, routes: Vec<pb::Route>) -> Rig {
     rig
 }
 
-/// One service with one backend.
+/// Serves one service with one backend.
 pub(super) async fn serve(rig: &mut Rig, base: &str, backend: pb::Backend, routes: Vec<pb::Route>) {
     let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
     rig.apply(&delta);

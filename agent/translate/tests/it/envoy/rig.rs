@@ -1,4 +1,4 @@
-//! A real Envoy between a client, the stub and an upstream that says what it saw.
+//! A real Envoy between a client, the stub and an upstream that echoes the request.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -23,7 +23,7 @@ pub(crate) struct Rig {
     pub(crate) upstream: u16,
     admin: u16,
     verdicts: mpsc::UnboundedReceiver<Verdict>,
-    /// What Envoy refused, in its own words.
+    /// Envoy's rejections, with its messages.
     pub(crate) refusals: Vec<(String, String)>,
     pub(crate) blames: Vec<Blame>,
     _envoy: tokio::process::Child,
@@ -44,7 +44,7 @@ impl Answer {
         lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Status, code and request id of a problem document. The header says the same id.
+    /// Status, code and request id of a problem document. The header has the same id.
     pub(crate) fn told(&self) -> (u16, String) {
         let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
         let id = body["request_id"].as_str().unwrap_or_else(|| panic!("no id: {self:?}"));
@@ -63,7 +63,7 @@ impl Answer {
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Below the range that the kernel gives to outgoing connections, so that nobody takes it before Envoy
+/// A port below the kernel's range for outgoing connections, so that nothing takes it before Envoy
 /// binds it; never the same one twice.
 async fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -113,7 +113,7 @@ static_resources:
     )
 }
 
-/// Answers every request with what it saw: request line, then headers in lower case.
+/// Answers every request with its request line and headers in lower case.
 async fn serve_upstream(listener: TcpListener) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { return };
@@ -184,7 +184,7 @@ impl Rig {
         self.stub.apply(&delta.all);
     }
 
-    /// Passes verdicts on until `done`.
+    /// Passes on verdicts until `done`.
     pub(crate) async fn until(&mut self, done: impl Fn(&Verdict, &Assembly) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -213,7 +213,7 @@ impl Rig {
         }
     }
 
-    /// Until Envoy has taken the current version of a publish's last resource.
+    /// Waits until Envoy has accepted the current version of a publish's last resource.
     pub(crate) async fn active(&mut self, id: &str) {
         let id = id.to_owned();
         self.until(move |verdict, assembly| {
@@ -228,7 +228,7 @@ impl Rig {
         .await;
     }
 
-    /// One call; `head` is the request line without the version, then further headers.
+    /// Makes one call; `head` is the request line without the version, then further headers.
     pub(crate) async fn call(&self, host: &str, head: &str) -> Answer {
         let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
         let headers: String = headers.lines().map(|line| format!("{}\r\n", line.trim())).collect();
@@ -237,12 +237,12 @@ impl Rig {
         raw(self.port, &request).await
     }
 
-    /// With the key that the stub knows.
+    /// Makes a call with the key that the stub knows.
     pub(crate) async fn with_key(&self, host: &str, head: &str) -> Answer {
         self.call(host, &format!("{head}\nx-api-key: good")).await
     }
 
-    /// These very bytes.
+    /// Sends these bytes.
     pub(crate) async fn raw(&self, request: &str) -> Answer {
         raw(self.port, request).await
     }
@@ -255,12 +255,12 @@ impl Rig {
         assert_eq!(raw(self.admin, &request).await.status, 200);
     }
 
-    /// How many connections Envoy opened to upstreams of publishes.
+    /// The number of connections that Envoy opened to upstreams of publishes.
     pub(crate) async fn connections(&self) -> u64 {
         self.of_upstreams("upstream_cx_total").await
     }
 
-    /// A counter, over all clusters of publishes.
+    /// A counter, summed over all clusters of publishes.
     pub(crate) async fn of_upstreams(&self, name: &str) -> u64 {
         let request = format!(
             "GET /stats?filter=^cluster\\.c-.*\\.{name}$ HTTP/1.1\r\n\
@@ -286,8 +286,8 @@ async fn raw(port: u16, request: &str) -> Answer {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let _ = stream.write_all(request.as_bytes()).await;
         let mut bytes = Vec::new();
-        // Who is refused in the middle of a request may see a reset behind the answer. And behind an
-        // answer of its own Envoy keeps the connection for a second.
+        // A caller that is refused in the middle of a request may see a reset after the answer.
+        // After an answer of its own Envoy keeps the connection open for a second.
         while !is_whole(&bytes) && matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {}
         String::from_utf8_lossy(&bytes).into_owned()
     };
@@ -297,7 +297,7 @@ async fn raw(port: u16, request: &str) -> Answer {
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// Whether all is there that the head announces.
+/// Whether the answer is as long as its head announces.
 fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

@@ -1,5 +1,5 @@
-//! Which route of a publish takes a call: what Envoy does is what a reference says, which shares no
-//! code with what renders the routes.
+//! Which route of a publish takes a call: compares Envoy with a reference that shares no code with
+//! the renderer.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn kind(rule: &Rule) -> pb::path_match::Kind {
     }
 }
 
-/// A publish of these routes, each of which the upstream sees under a host of its own.
+/// A publish with these routes, each forwarded with a host of its own.
 pub(crate) fn publish(rules: &[Rule], base: &str, revision: u64, upstream: u16) -> pb::Publish {
     let mut publish = fixtures::publish("p1", HOST, revision);
     publish.base_path = base.into();
@@ -58,7 +58,7 @@ impl Caller {
         Self(TcpStream::connect(("127.0.0.1", port)).await.unwrap())
     }
 
-    /// The route that answered; None: no route.
+    /// Returns the route that answered; `None` without one.
     pub(crate) async fn ask(&mut self, call: &Call, path: &str) -> Option<usize> {
         let headers: String =
             call.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -86,7 +86,7 @@ impl Caller {
     }
 }
 
-/// The same path as another caller writes it.
+/// The same path in another encoding.
 fn respelled(path: &str, runner: &mut TestRunner) -> String {
     let rng = runner.rng();
     let mut sample = |among: [u8; 7]| among[usize::try_from(rng.next_u32() % 7).unwrap()];
@@ -112,7 +112,7 @@ fn respelled(path: &str, runner: &mut TestRunner) -> String {
     found
 }
 
-/// `ROUTING_CALLS` says how many; `make test-routing` sends a hundred thousand.
+/// `ROUTING_CALLS` sets the number of calls; `make test-routing` sends a hundred thousand.
 #[tokio::test]
 async fn envoy_takes_the_route_that_the_reference_picks() {
     const EACH: usize = 250;
@@ -127,7 +127,7 @@ async fn envoy_takes_the_route_that_the_reference_picks() {
     for round in 0..calls.div_ceil(EACH) {
         let rules = rules.new_tree(&mut runner).unwrap().current();
         let base = ["/", "/v1"][round % 2];
-        // Of two that are tied the API accepts neither.
+        // Of two tied routes the API accepts neither.
         let tied = routes::ties(rules.iter().map(generated::route), rules.len());
         let is_tied = |at: usize| tied.iter().any(|tie| tie.second == at);
         let rules: Vec<Rule> =
@@ -161,7 +161,7 @@ async fn envoy_takes_the_route_that_the_reference_picks() {
     assert!(answered * 3 > calls, "{answered} of {calls} calls were routed");
 }
 
-/// Envoy's own count, which it tells when it refuses. Ours may be more, never less.
+/// Envoy's own count, which it reports when it rejects. Ours may be greater, never smaller.
 #[tokio::test]
 async fn expressions_are_counted_as_envoy_counts_them() {
     let mut rig = Rig::start(Layout::ScopedRoutes).await;
@@ -246,7 +246,7 @@ async fn expressions_are_counted_as_envoy_counts_them() {
     assert_eq!(less, [], "Envoy counts more");
 }
 
-/// `METHODS /path` in each line; of what, says the first.
+/// Lines of `METHODS /path`; the first line names the API.
 fn definition(name: &str) -> Vec<Rule> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../bench/tests/data/paths")
@@ -265,7 +265,7 @@ fn definition(name: &str) -> Vec<Rule> {
     text.lines().filter(|line| !line.starts_with('#')).map(rule).collect()
 }
 
-/// A call for a template: every variable has a value that no literal segment is.
+/// A path for a template: every variable has a value that no literal segment has.
 fn filled(template: &str) -> String {
     let mut count = 0;
     let mut parts = template.split('{');
@@ -302,7 +302,7 @@ async fn every_path_of_real_definitions_goes_to_its_own_route() {
         let mut caller = Caller::connect(rig.port).await;
         for (place, rule) in rules.iter().enumerate() {
             let path = format!("/api{}", filled(&rule.path));
-            // The answer to HEAD has no body to say who it was.
+            // An answer to HEAD has no body with the route's name.
             for method in rule.methods.iter().filter(|method| *method != "HEAD") {
                 let call = Call { method: method.clone(), path: path.clone(), headers: vec![] };
                 let route = caller.ask(&call, &path).await;

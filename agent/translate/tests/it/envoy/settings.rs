@@ -1,4 +1,4 @@
-//! The settings of a gateway act, and lies are none the better for them.
+//! The settings of a gateway take effect, and do not help callers to lie.
 
 use imp_translate::ir::EscapedSlash::{Decode, Keep, Refuse};
 use imp_translate::{Layout, ir};
@@ -121,7 +121,8 @@ async fn trusted_proxies_are_believed_and_nobody_beyond_them() {
         let hosts = (seen(&answer, "x-forwarded-host"), seen(&answer, "x-forwarded-port"));
         let expected = (Some("shop.example.com"), Some("443"));
         assert_eq!(hosts, if trusted_hops == 0 { (None, None) } else { expected }, "{answer:?}");
-        // Who did not come by the proxies is who he is, and says nothing that is no such thing.
+        // For a caller that did not come through the proxies, its own address counts, and its
+        // headers do not.
         let answer = rig
             .with_key(HOST, "GET /v1/pay\nx-forwarded-proto: gopher\nx-forwarded-port: x\nx-forwarded-host: a b")
             .await;

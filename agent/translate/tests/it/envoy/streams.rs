@@ -1,4 +1,4 @@
-//! Calls without a total limit, and upgrades.
+//! Calls without a total time limit, and upgrades.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::rewrites::serve;
 use super::rig::Rig;
 use crate::fixtures::{self, prefix, route};
 
-/// Says something each `/<milliseconds>`, or agrees to whatever upgrade and echoes.
+/// Sends something every `/<milliseconds>`, or accepts any upgrade and echoes.
 async fn talkative() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -66,7 +66,7 @@ async fn rig(backend: impl FnOnce(pb::Backend) -> pb::Backend) -> Rig {
     rig
 }
 
-/// For how long a call lasts, up to `most`.
+/// How long a call lasts, up to `most`.
 async fn lasts(rig: &Rig, path: &str, most: Duration) -> Duration {
     let mut stream = TcpStream::connect(("127.0.0.1", rig.port)).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\nx-api-key: good\r\n\r\n");
@@ -89,7 +89,7 @@ async fn lasts(rig: &Rig, path: &str, most: Duration) -> Duration {
 #[tokio::test]
 async fn a_stream_ends_by_silence_and_not_by_its_age() {
     let rig = rig(|backend| backend).await;
-    // Longer than any call may take that doesn't say.
+    // Longer than the default limit of a call.
     let most = Duration::from_millis(16_000);
     let (long, cut, silent, busy) = tokio::join!(
         lasts(&rig, "/stream/100", most),
@@ -146,7 +146,7 @@ async fn a_stream_may_upgrade_once_its_key_is_good() {
     }
 }
 
-/// There is none towards HTTP/2, so none is begun.
+/// HTTP/2 backends have no upgrades, so none is begun.
 #[tokio::test]
 async fn a_stream_to_an_http2_backend_does_not_upgrade() {
     let http2 = pb::backend::Protocol::Http2.into();

@@ -1,5 +1,5 @@
-//! The least that Envoy needs of an agent: a delta ADS that sends one resource per message and
-//! reports each verdict, and a door that knows one key.
+//! The minimum that Envoy needs of an agent: a delta ADS that sends one resource per message and
+//! reports each verdict, and an ext_authz service that knows one key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-/// Order of sending.
+/// The order of sending.
 const TYPES: [&str; 5] = [CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE];
 
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) type_url: String,
     pub(crate) name: String,
-    /// None: a removal.
+    /// `None` for a removal.
     pub(crate) version: Option<String>,
     pub(crate) refused: Option<String>,
 }
@@ -63,7 +63,7 @@ impl Stub {
     }
 }
 
-/// What one stream has asked for and was sent.
+/// The subscriptions of one stream, and what it was sent.
 #[derive(Default)]
 struct Session {
     wildcard: BTreeSet<usize>,
@@ -84,7 +84,7 @@ impl Session {
         }
     }
 
-    /// The next message that is due, and what its verdict is about.
+    /// The next message to send, and the subject of its verdict.
     fn next(
         &mut self,
         set: &BTreeMap<(usize, String), Rendered>,

@@ -1,4 +1,4 @@
-//! TLS to upstreams: verified unless somebody says otherwise.
+//! TLS to upstreams: verified by default.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn authority() -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// Says which name it was asked for, with a certificate for these names.
+/// Answers with the name that it was asked for; its certificate has these names.
 async fn upstream(authority: &Authority, names: &[&str]) -> u16 {
     let key = KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();

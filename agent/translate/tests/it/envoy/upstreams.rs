@@ -1,4 +1,4 @@
-//! Where a call may go is judged by the address that Envoy would connect to.
+//! Calls are allowed or refused by the address that Envoy would connect to.
 
 use std::net::{IpAddr, SocketAddr};
 

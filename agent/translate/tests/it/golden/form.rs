@@ -1,5 +1,5 @@
-//! A golden input: a gateway and publishes as a reader writes them. What is left out is as in the
-//! smallest publish: one route "/" to one backend, at one host.
+//! The format of a golden input: a gateway and publishes in a short form. Omitted parts are as in
+//! the smallest publish: one route "/" to one backend, at one host.
 
 mod settings;
 
@@ -27,7 +27,7 @@ pub(super) struct Case {
     publishes: Vec<Publish>,
 }
 
-/// Of the gateway.
+/// The settings of the gateway.
 #[derive(Clone, Copy, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Edge {
@@ -48,7 +48,7 @@ impl Default for Case {
     }
 }
 
-/// Which of the rendered resources stand in the output.
+/// Which of the rendered resources are in the output.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Shown {

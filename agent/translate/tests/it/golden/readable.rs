@@ -1,5 +1,5 @@
-//! Messages as a reader wants them: YAML without defaults, whatever is packed in an `Any` unpacked.
-//! Made from Rust's debug text, which every generated type has, so no descriptors are needed.
+//! Prints messages for readers: YAML without defaults, with every `Any` unpacked. Made from Rust's
+//! debug text, which every generated type has, so no descriptors are needed.
 
 use std::fmt::Debug;
 
@@ -85,7 +85,7 @@ impl<'a> Parser<'a> {
         panic!("a string without an end")
     }
 
-    /// None: a default.
+    /// `None` for a default.
     fn value(&mut self) -> Option<Tree> {
         if self.eat("\"") {
             let text = self.string();
@@ -120,7 +120,7 @@ impl<'a> Parser<'a> {
     fn list(&mut self, end: &str) -> Option<Tree> {
         let mut items = Vec::new();
         while !self.eat(end) {
-            // A default in a list, or in a oneof, still says something.
+            // A default in a list, or in a oneof, still has a meaning.
             items.push(self.value_or_text());
             self.eat(",");
         }
@@ -144,7 +144,7 @@ impl<'a> Parser<'a> {
             Some(Tree::List(mut items)) if items.len() == 1 => items.remove(0),
             other => other.unwrap_or_else(|| Tree::Fields(Vec::new())),
         };
-        // The variants of a oneof say which; `Some` says nothing.
+        // The variants of a oneof are named; `Some` is not.
         let named = Tree::Fields(vec![(name.to_owned(), Tree::Fields(Vec::new()))]);
         Some(match (name, inner) {
             ("Some", inner) => inner,
@@ -192,7 +192,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Text that YAML would take for something else is put in quotes.
+/// Quotes text that YAML would read as something else.
 fn quoted(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && !text.contains(['\n', '"', '{', '#'])
@@ -230,8 +230,8 @@ fn write(tree: &Tree, depth: usize, out: &mut String) {
     }
 }
 
-/// Decodes what is known; a type that is missing here fails the test, so that no golden file hides
-/// anything behind bytes.
+/// Decodes known types; an unknown type fails the test, so that no golden file hides content in
+/// bytes.
 fn unpack(type_url: &str, value: &[u8]) -> Tree {
     macro_rules! known {
         ($($message:ty),+ $(,)?) => {

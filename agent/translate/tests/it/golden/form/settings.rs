@@ -1,4 +1,4 @@
-//! How a backend is dealt with, as a reader writes it.
+//! The settings of a backend in the short form.
 
 use imp_proto::config as pb;
 use serde::Deserialize;
