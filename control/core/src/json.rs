@@ -1,6 +1,6 @@
 //! Deserialisation from JSON. Requests are read strictly, with typed errors (serde_json reports all
 //! errors as one type with a sentence; here serde's own calls tell the kind). Stored JSON is read
-//! leniently, skipping what this release does not know ([`crate::stored`]).
+//! leniently, skipping what this release does not know (module `stored`).
 
 use std::fmt;
 
@@ -12,7 +12,11 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
-use crate::stored::{CHOICE, FOREIGN};
+/// The name under which a type asks for a value as it is. Only [`Json::stored`] gives it.
+pub(crate) const FOREIGN: &str = "imp_core::stored::Foreign";
+
+/// The name under which a choice of shapes reads one of a newer release. Only [`Json::stored`] gives it.
+pub(crate) const CHOICE: &str = "imp_core::stored::Choice";
 
 /// Why a value does not fit the type.
 #[derive(Clone, Debug, PartialEq, Eq)]

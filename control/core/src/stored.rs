@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::{Error, Value};
 
-use crate::json::Json;
+use crate::json::{FOREIGN, Json};
 
 pub use choice::NewerChoice;
-pub(crate) use choice::{CHOICE, Choice, choice, read_choice};
+pub(crate) use choice::{Choice, choice, read_choice};
 pub use word::{NewerWord, Word, read_word};
 pub(crate) use word::{read_known, states, words};
 
@@ -35,9 +35,6 @@ pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
 /// A part that this release does not know, kept unchanged; only stored JSON may have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Foreign(pub(crate) Value);
-
-/// Only [`Json::stored`] recognises this name.
-pub(crate) const FOREIGN: &str = "imp_core::stored::Foreign";
 
 impl<'de> Deserialize<'de> for Foreign {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -7,7 +7,7 @@ use serde::{Deserialize as _, Serialize, Serializer};
 use serde_json::Value;
 
 use super::word::{NewerWord, interned};
-use crate::json::Json;
+use crate::json::{CHOICE, Json};
 
 /// A shape (`{"prefix": "/pay"}`) that a newer release stored and this one does not know. It is
 /// shown and stored unchanged.
@@ -46,9 +46,6 @@ pub(crate) trait Choice: Sized {
 
     fn newer(newer: NewerChoice) -> Self;
 }
-
-/// Only [`Json::stored`] recognises this name.
-pub(crate) const CHOICE: &str = "imp_core::stored::Choice";
 
 /// Deserialises a shape. An unknown one is kept if it was stored.
 pub(crate) fn read_choice<'de, T: Choice, D: Deserializer<'de>>(
