@@ -10,7 +10,7 @@ use sqlx::error::BoxDynError;
 use sqlx::types::{Json, JsonRawValue};
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
 use tracing::instrument::Instrumented;
-use tracing::{Instrument as _, info_span};
+use tracing::{Instrument as _, debug_span};
 use uuid::Uuid;
 
 use crate::{Result, StoreError};
@@ -57,10 +57,11 @@ macro_rules! fetch {
     }};
 }
 
-/// Runs the statement in a span, which has the operation and the table but no values.
+/// Runs the statement in a span, which has the operation and the table but no values. At `debug`, which
+/// only the export of spans takes: the log would pay for each statement.
 pub(crate) fn traced<F: Future>(sql: &str, statement: F) -> Instrumented<F> {
-    let (operation, table) = subject(sql);
-    statement.instrument(info_span!("sql", operation, table))
+    let span = debug_span!("sql", operation = subject(sql).0, table = subject(sql).1);
+    statement.instrument(span)
 }
 
 /// Operation and table: `SELECT id FROM plans ..` gives `SELECT`, `plans`.

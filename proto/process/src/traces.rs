@@ -31,6 +31,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// Names of our packages begin so: what libraries trace stays here.
 const OURS: &str = "imp_";
 
+/// The package whose spans are single statements.
+const STORE: &str = "imp_store";
+
 /// The endpoint cannot be one.
 #[derive(Debug, Error)]
 #[error("--otlp-endpoint must be a URL such as http://collector:4317, and is {endpoint:?}: {why}")]
@@ -77,12 +80,13 @@ impl Export {
         Ok(Some(Self(provider)))
     }
 
-    /// Takes the spans of our packages, from `info` up, whatever the log's filter is.
+    /// Takes the spans of our packages, from `info` up, and each statement of the store, whatever the log's
+    /// filter is.
     pub(crate) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: tracing::Subscriber + for<'s> LookupSpan<'s>,
     {
-        let ours = Targets::new().with_target(OURS, Level::INFO);
+        let ours = Targets::new().with_target(OURS, Level::INFO).with_target(STORE, Level::DEBUG);
         tracing_opentelemetry::layer().with_tracer(self.0.tracer("imp")).with_filter(ours)
     }
 
