@@ -1,7 +1,7 @@
 //! Every bound on an input, in one table: bytes, counts, compile cost, time.
 //!
-//! A bound is a [`Cap`] in this file and nowhere else. Each row says what it bounds, who holds it,
-//! and which test shows its edge: exactly at the cap is accepted, one more is the typed error.
+//! A bound is a [`Cap`] in this file and nowhere else. Each row says what it bounds, who enforces
+//! it, and which test shows its edge: exactly at the cap is accepted, one more is the typed error.
 //! `docs/limits.md` is this table; a test compares the two, and looks for every edge test by name.
 //!
 //! To add a row: write it here, name a test, run `UPDATE_LIMITS=1 cargo test -p imp-grammar`.
@@ -11,21 +11,20 @@ use std::time::Duration;
 /// One bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap {
-    /// Its constant's name.
+    /// The name of its constant.
     pub name: &'static str,
-    /// How much is accepted. One more is not.
+    /// The largest accepted amount.
     pub value: u64,
-    /// What is counted.
     pub unit: Unit,
     /// What it bounds, for people.
     pub bounds: &'static str,
-    /// Who holds it.
+    /// The components that enforce it.
     pub held_by: &'static [Holder],
     /// The test at its edge: `path/of/the/file.rs::name_of_the_function`.
     pub test: &'static str,
 }
 
-/// What a cap counts.
+/// The unit of a cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.
@@ -42,43 +41,43 @@ pub enum Unit {
     PerSecond,
 }
 
-/// Who refuses what is over a cap.
+/// A component that refuses what exceeds a cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// The control plane's REST API, with a problem document.
     Api,
     /// The control plane's port for agents, with a gRPC status.
     Hub,
-    /// The agent: the one resource is refused and reported, the others go on.
+    /// The agent: refuses and reports only the resource in question.
     Agent,
     /// Envoy, by its configuration.
     Envoy,
 }
 
 impl Cap {
-    /// For lengths of lists and buffers.
+    /// The value as a length of lists and buffers.
     pub const fn size(&self) -> usize {
         self.value as usize
     }
 
-    /// For time limits.
+    /// The value as a time limit.
     pub const fn time(&self) -> Duration {
         Duration::from_millis(self.value)
     }
 
-    /// Whether so many are within the cap.
+    /// Whether this amount is within the cap.
     pub const fn admits(&self, found: usize) -> bool {
         found as u64 <= self.value
     }
 
-    /// What a caller who is over it should read.
+    /// The value in words, for error messages.
     pub fn words(&self) -> String {
         format!("at most {} {}", self.value, self.unit.words())
     }
 }
 
 impl Unit {
-    /// As it stands in sentences and in `docs/limits.md`.
+    /// The unit in sentences and in `docs/limits.md`.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
@@ -92,7 +91,7 @@ impl Unit {
 }
 
 impl Holder {
-    /// As it stands in `docs/limits.md`.
+    /// The component in `docs/limits.md`.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Api => "API",
