@@ -99,7 +99,7 @@ async fn what_is_closed_stays_as_it_is() {
 
 /// T03: what is unique is unique within the owner, so that a conflict tells nothing of others.
 #[tokio::test]
-async fn another_tenant_s_names_are_free() {
+async fn names_of_another_tenant_are_free() {
     let plane = ControlPlane::start().await;
     // Both shops use the same names for everything that has one.
     let (acme, _other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);

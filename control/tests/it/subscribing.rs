@@ -197,7 +197,7 @@ async fn a_key_for_an_ended_subscription_is_not_handed_out() {
 
 #[rstest]
 #[tokio::test]
-async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
+async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_end_of_the_period(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let plane = ControlPlane::on(kind).await;

@@ -77,9 +77,10 @@ impl Message {
         while let Some(sent) = self.sent.get(self.done) {
             self.done += 1;
             let (form, type_url) = (self.form, &self.type_url);
-            let is_made_anew = is_made_anew(&sent.0, self.restamp);
-            let anew = if is_made_anew { self.restamped.pop_front() } else { None };
-            let Some(body) = anew.map(Cow::Owned).or_else(|| form.body(type_url, &sent.0)) else {
+            let is_restamped = is_restamped(&sent.0, self.restamp);
+            let encoded = if is_restamped { self.restamped.pop_front() } else { None };
+            let Some(body) = encoded.map(Cow::Owned).or_else(|| form.body(type_url, &sent.0))
+            else {
                 continue;
             };
             let Some(head) = form.any_head(type_url, &sent.0, body.len()) else {
@@ -95,9 +96,10 @@ impl Message {
         let Some(restamp) = self.restamp else { return };
         let again = response.upserts().filter(|(_, attempt)| *attempt > 0);
         let (form, type_url) = (self.form, &self.type_url);
-        let anew = again
-            .map(|(resource, attempt)| form.anew(type_url, resource, restamp(resource, attempt)));
-        self.restamped = anew.collect();
+        let encoded = again.map(|(resource, attempt)| {
+            form.restamped(type_url, resource, restamp(resource, attempt))
+        });
+        self.restamped = encoded.collect();
     }
 
     fn begin(&mut self, response: &Response) -> Result<(), Status> {
@@ -116,15 +118,16 @@ impl Message {
         let (form, type_url) = (self.form, &self.type_url);
         let mut restamped = self.restamped.iter();
         let lengths = self.sent.iter().filter_map(|SentResource(entry)| {
-            let anew = is_made_anew(entry, self.restamp).then(|| restamped.next().map(Bytes::len));
-            let body = anew.flatten().or_else(|| Some(form.body(type_url, entry)?.len()))?;
+            let encoded =
+                is_restamped(entry, self.restamp).then(|| restamped.next().map(Bytes::len));
+            let body = encoded.flatten().or_else(|| Some(form.body(type_url, entry)?.len()))?;
             Some(form.any_head(type_url, entry, body).map_or(0, |head| head.len()) + body)
         });
         lengths.sum()
     }
 }
 
-fn is_made_anew(entry: &Entry, restamp: Option<Restamp>) -> bool {
+fn is_restamped(entry: &Entry, restamp: Option<Restamp>) -> bool {
     restamp.is_some() && matches!(entry, Entry::Upsert(_, 1..))
 }
 
@@ -158,7 +161,7 @@ impl Form {
     }
 
     /// The same with other bytes as content.
-    fn anew(self, type_url: &TypeUrl, resource: &Resource, value: Bytes) -> Bytes {
+    fn restamped(self, type_url: &TypeUrl, resource: &Resource, value: Bytes) -> Bytes {
         match self.variant {
             Variant::Delta => resource.encode(type_url, value, self.tells_ttl),
             Variant::StateOfTheWorld if self.wraps(resource) => {
