@@ -186,7 +186,7 @@ impl Link {
         if !self.fleet.is_open() {
             return Err(error);
         }
-        tracing::error!(%error, "IT IS NOT KNOWN WHO THIS AGENT IS: it goes on serving the last-known-good, and is told nothing new");
+        tracing::error!(%error, "THE AGENT'S IDENTITY CANNOT BE READ: it keeps serving the last-known-good and gets no changes");
         Ok(self.mended().await)
     }
 
@@ -214,7 +214,7 @@ impl Link {
                 Ok(joined) => return Ok(joined),
                 Err(error) if !self.fleet.is_open() => return Err(error),
                 Err(error) => {
-                    tracing::error!(%error, "the agent stays out; it goes on serving what it holds");
+                    tracing::error!(%error, "the agent stays unregistered; it keeps serving the last-known-good");
                 }
             }
         }

@@ -1,5 +1,4 @@
-//! A proxy that counts: what one hop carries, everything included. In front of a TCP port, or of a
-//! Unix socket.
+//! A counting proxy: all bytes of one hop, in front of a TCP port or a Unix socket.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,7 +24,7 @@ struct Counts {
 }
 
 impl Counting {
-    /// In front of a port, on a free one.
+    /// Listens on a free port in front of this one.
     pub async fn start(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(crate::ports::local(0)).await?;
         let (address, counts) = (Some(listener.local_addr()?), Counts::default());
@@ -41,7 +40,7 @@ impl Counting {
         Ok(Self { address, counts, task })
     }
 
-    /// In front of the socket `target`, on the socket `path`.
+    /// Listens on the socket `path` in front of the socket `target`.
     pub async fn between(path: &Path, target: &Path) -> Result<Self> {
         let _ = std::fs::remove_file(path);
         let (listener, counts) = (UnixListener::bind(path)?, Counts::default());
@@ -56,7 +55,7 @@ impl Counting {
         Ok(Self { address: None, counts, task })
     }
 
-    /// Where clients connect, if it is a port.
+    /// The address for clients, if it is a port.
     pub fn address(&self) -> Result<SocketAddr> {
         self.address.context("it listens on a socket")
     }

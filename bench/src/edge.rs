@@ -1,5 +1,5 @@
-//! What a caller of a published API is: one keep-alive HTTP/1.1 connection, seen byte by byte, so
-//! that a test can tell a drop from an answer and a benchmark pays for nothing else.
+//! A caller of a published API: one keep-alive HTTP/1.1 connection on raw bytes, so that a test can
+//! tell a dropped connection from an answer, and a benchmark has no other overhead.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub struct Connection {
     closing: bool,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
@@ -29,12 +29,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The first header of that name (lower case).
+    /// The first header of this name (lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -48,7 +48,7 @@ impl Connection {
         Ok(Self { address, stream, buffer: BytesMut::with_capacity(4096), closing: false })
     }
 
-    /// A GET on this connection.
+    /// Sends a GET on this connection.
     pub async fn get(
         &mut self,
         host: &str,
@@ -58,7 +58,7 @@ impl Connection {
         self.send("GET", host, path, headers).await
     }
 
-    /// A request without a body; its answer, read whole. A lost connection is an error.
+    /// Sends a request without a body and reads the whole answer. A lost connection is an error.
     pub async fn send(
         &mut self,
         method: &str,
@@ -74,7 +74,7 @@ impl Connection {
         self.send_raw(request.as_bytes()).await
     }
 
-    /// Prepared bytes of one request.
+    /// Sends the prepared bytes of one request.
     pub async fn send_raw(&mut self, request: &[u8]) -> Result<Answer> {
         self.stream.write_all(request).await.context("sending")?;
         let head_end = loop {
@@ -133,7 +133,7 @@ pub(crate) fn body_length(answer: &Answer) -> Result<usize> {
     answer.header("content-length").map_or(Ok(0), |length| Ok(length.parse()?))
 }
 
-/// One request on a connection of its own.
+/// Makes one request on a connection of its own.
 pub async fn call(
     address: SocketAddr,
     host: &str,

@@ -1,7 +1,7 @@
-//! What the fuzzers do with bytes, one function per trust boundary, so that the ordinary tests do the
-//! same with the corpora (`bench/fuzz/corpus`, replayed by `bench/tests/corpus.rs`).
+//! The fuzz targets, one function per trust boundary. The ordinary tests run the same functions on
+//! the corpora (`bench/fuzz/corpus`, replayed by `bench/tests/corpus.rs`).
 //!
-//! A function returns for every input, good or bad. What must not be is an `assert!` or a panic.
+//! A function returns for every input, valid or not. A violation is an `assert!` or a panic.
 
 mod agent;
 mod bytes;
@@ -10,7 +10,7 @@ mod files;
 mod hub;
 mod rest;
 
-/// A boundary's name, and what is done there with bytes.
+/// The name of a boundary, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target: the name of its fuzzer and of its corpus.

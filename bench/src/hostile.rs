@@ -1,4 +1,4 @@
-//! One tenant at every cap at once, and what another one feels of it.
+//! One tenant at every cap at once, and its effect on another one.
 
 mod attack;
 mod quiet;

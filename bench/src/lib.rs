@@ -1,5 +1,5 @@
-//! The whole stack as real processes: for the end-to-end tests, which drive it through the public
-//! REST API only, and for the benchmarks, which put peers beside it in the same run.
+//! The whole stack as real processes: for end-to-end tests, which use only the public REST API, and
+//! for benchmarks, which compare it with peers in the same run.
 
 pub mod counting;
 pub mod edge;
@@ -18,8 +18,8 @@ pub mod stub;
 pub mod upstream;
 pub mod xds;
 
-/// Every program and test that speaks TLS-capable HTTP calls this first; more than once is fine.
+/// Must be called first by every program and test that uses HTTP with TLS; idempotent.
 pub fn install_crypto() {
-    // An error means that a provider is there already, which is what we want.
+    // An error means that there is a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

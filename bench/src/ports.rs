@@ -1,20 +1,20 @@
-//! Ports for processes that must be told theirs beforehand.
+//! Ports for processes that need to know theirs in advance.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Result, bail};
 
-/// Below the range that the kernel gives to outgoing connections, so that nobody takes a port
-/// between our look at it and the process that binds it; runs side by side begin apart.
+/// Below the kernel's range for outgoing connections, so that nothing takes a port between our
+/// check and the process that binds it; concurrent runs begin at different ports.
 const RANGE: std::ops::Range<u16> = 12_000..32_000;
 
-/// The control plane lets no gateway listen there (`--reserved-ports`).
+/// No gateway may listen on these (`--reserved-ports`).
 const RESERVED: [u16; 3] = [18_000, 18_001, 19_901];
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A port of 127.0.0.1 that nobody listens on; never the same one twice in a process.
+/// A port of 127.0.0.1 without a listener; never the same one twice in a process.
 pub fn free() -> Result<u16> {
     let width = RANGE.end - RANGE.start;
     let start = (std::process::id().wrapping_mul(1_009) % u32::from(width)) as u16;
@@ -28,7 +28,7 @@ pub fn free() -> Result<u16> {
     bail!("no free port between {} and {}", RANGE.start, RANGE.end)
 }
 
-/// That port of the loopback address.
+/// The port on the loopback address.
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }

@@ -1,4 +1,4 @@
-//! A child process: its output in a log file, killed by its own id when dropped.
+//! A child process: logs to a file, and is killed by its own id when dropped.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,24 +34,24 @@ impl Process {
         self.child.id()
     }
 
-    /// Everything it said so far.
+    /// Its output so far.
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The code it ended with; None while it runs.
+    /// Its exit code; `None` while it runs.
     pub fn exit_code(&mut self) -> Result<Option<i32>> {
         Ok(self.child.try_wait()?.map(|status| status.code().unwrap_or(-1)))
     }
 
-    /// Ends it without a warning, as a crash would.
+    /// Kills it without a warning, like a crash.
     pub fn kill(&mut self) {
-        // An error means that it has ended already.
+        // An error means that it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Polls `ready` until it holds; fails early when the process ends, with its last words.
+    /// Polls `ready` until it holds; fails early, with the end of the log, when the process ends.
     pub async fn wait_until(
         &mut self,
         what: &str,
@@ -93,7 +93,7 @@ impl Drop for Process {
     }
 }
 
-/// Polls until `done` gives a value; `what` names it in the error.
+/// Polls until `done` returns a value; `what` names it in the error.
 pub async fn eventually<T>(
     what: &str,
     limit: Duration,

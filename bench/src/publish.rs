@@ -1,5 +1,5 @@
-//! `publish_to_serve`: how long it takes from wanting a publish until every worker of a real Envoy
-//! serves it. Three subjects in one run: ours, a bare stub (the floor), and the usual layout.
+//! `publish_to_serve`: the time from requesting a publish until every worker of a real Envoy serves
+//! it. Three subjects in one run: ours, a bare stub (the floor), and the usual layout.
 
 mod floor;
 mod ours;
@@ -34,7 +34,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// One more.
+    /// Adds a run.
     pub fn push(&mut self, timing: Timing) {
         self.from_post.0.push(timing.from_post);
         self.from_commit.0.push(timing.from_commit);
@@ -47,7 +47,7 @@ pub fn host(index: usize) -> String {
     format!("h{index}.bench.example")
 }
 
-/// What one publish moves on each hop, in bytes.
+/// The bytes of one publish on each hop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bytes {
     /// Control plane to agent.

@@ -1,4 +1,4 @@
-//! Figures of a benchmark: printed for people, written to `target/bench/NAME.json` for programs.
+//! The results of a benchmark: printed, and written to `target/bench/NAME.json` for programs.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,47 +7,44 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// One figure. `ratio` is against `peer`, measured in the same run; `target` is about the ratio when
-/// there is a peer, else about the value.
+/// One figure. `ratio` compares with `peer`, measured in the same run; `target` is about the ratio
+/// if there is a peer, otherwise about the value.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
-    /// What it is.
     pub name: String,
-    /// How much.
     pub value: f64,
-    /// Of what.
     pub unit: &'static str,
-    /// The figure that it is held against.
+    /// The figure that it is compared with.
     pub peer: Option<String>,
-    /// This value by the peer's, or the peer's by this (the name says which).
+    /// This value divided by the peer's, or the reverse (the name says which).
     pub ratio: Option<f64>,
-    /// Such as "<= 2.5".
+    /// For example "<= 2.5".
     pub target: Option<String>,
     /// Whether the target was reached.
     pub held: Option<bool>,
 }
 
 impl Figure {
-    /// A plain figure.
+    /// A figure without a peer.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         let (peer, ratio, target, held) = (None, None, None, None);
         Self { name: name.into(), value, unit, peer, ratio, target, held }
     }
 
-    /// Beside a peer.
+    /// Adds a peer.
     pub fn beside(mut self, peer: &str, ratio: f64) -> Self {
         (self.peer, self.ratio) = (Some(peer.to_owned()), Some(ratio));
         self
     }
 
-    /// The ratio (or the value, without a peer) is to be at most this.
+    /// Sets the target: the ratio (or the value, without a peer) must be at most this.
     pub fn at_most(mut self, limit: f64) -> Self {
         self.held = Some(self.ratio.unwrap_or(self.value) <= limit);
         self.target = Some(format!("<= {limit}"));
         self
     }
 
-    /// The ratio (or the value, without a peer) is to be at least this.
+    /// Sets the target: the ratio (or the value, without a peer) must be at least this.
     pub fn at_least(mut self, limit: f64) -> Self {
         self.held = Some(self.ratio.unwrap_or(self.value) >= limit);
         self.target = Some(format!(">= {limit}"));
@@ -55,7 +52,7 @@ impl Figure {
     }
 }
 
-/// Where the figures were taken.
+/// The machine of a run.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     cpu: String,
@@ -67,7 +64,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one, now.
+    /// The current machine.
     pub fn here(envoy: &Path) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
@@ -87,14 +84,14 @@ impl Machine {
     }
 }
 
-/// The trimmed output of a command; empty when it cannot be run.
+/// The trimmed output of a command; empty if it cannot be run.
 fn said_by(command: &mut Command) -> String {
     let output = command.output().map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&output);
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
 }
 
-/// Everything a benchmark hands over.
+/// The results of a benchmark.
 #[derive(Debug, Serialize)]
 pub struct Report {
     machine: Machine,
@@ -103,14 +100,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of this machine and this commit.
+    /// A report of this machine and this commit.
     pub fn new(machine: Machine, figures: Vec<Figure>) -> Self {
         let commit =
             said_by(Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=40"]));
         Self { machine, commit, figures }
     }
 
-    /// A table.
+    /// Formats the figures as a table.
     pub fn table(&self) -> String {
         let mut out = String::new();
         for figure in &self.figures {
@@ -129,7 +126,7 @@ impl Report {
         out
     }
 
-    /// Writes it where every benchmark writes its own.
+    /// Writes it to the directory of all benchmarks.
     pub fn write(&self, name: &str) -> Result<PathBuf> {
         write_json(&format!("{name}.json"), self)
     }
@@ -154,7 +151,7 @@ fn write_json(name: &str, content: &impl Serialize) -> Result<PathBuf> {
 pub struct Times(pub Vec<f64>);
 
 impl Times {
-    /// The value below which `share` (0 to 1) of the runs lie.
+    /// The value that this `share` (0 to 1) of the runs is below.
     pub fn percentile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -168,13 +165,13 @@ impl Times {
         self.0.iter().sum::<f64>() / self.0.len().max(1) as f64
     }
 
-    /// The runs in this part of the sequence, as far as there are any.
+    /// The runs in this part of the sequence, as far as they exist.
     pub fn part(&self, range: std::ops::Range<usize>) -> Self {
         let end = range.end.min(self.0.len());
         Self(self.0.get(range.start..end).unwrap_or_default().to_vec())
     }
 
-    /// The median of the last tenth by the median of the first.
+    /// The median of the last tenth divided by the median of the first.
     pub fn growth(&self) -> f64 {
         let tenth = (self.0.len() / 10).max(1);
         let first = self.part(0..tenth.min(self.0.len()));

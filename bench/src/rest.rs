@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-/// Speaks for one bearer token.
+/// A client with one bearer token.
 #[derive(Clone)]
 pub struct Rest {
     base: String,
@@ -21,12 +21,12 @@ impl Rest {
         Self { base: base.into(), token: token.into(), http: reqwest::Client::new() }
     }
 
-    /// The same API, speaking for another token over connections of its own.
+    /// A client with another token and its own connections.
     pub fn with_token(&self, token: impl Into<String>) -> Self {
         Self::new(self.base.clone(), token)
     }
 
-    /// Any call: status and document (null when there is none).
+    /// Makes any call; returns status and document (null if there is none).
     pub async fn send(
         &self,
         method: Method,
@@ -44,7 +44,7 @@ impl Rest {
         Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
-    /// The same, again as long as the answer is that it asks too fast.
+    /// The same, repeated while the rate limit refuses it.
     pub async fn patient(
         &self,
         method: Method,
@@ -60,34 +60,34 @@ impl Rest {
         }
     }
 
-    /// What is there in the metrics' text format.
+    /// The metrics in text format.
     pub async fn metrics(&self) -> Result<String> {
         let url = format!("{}/metrics", self.base);
         let response = self.http.get(url).bearer_auth(&self.token).send().await?;
         Ok(response.error_for_status()?.text().await?)
     }
 
-    /// The object.
+    /// Reads an object.
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.expect(Method::GET, path, None).await
     }
 
-    /// Takes a step of a life cycle: `/v1/plans/{id}/activate`.
+    /// Performs an action: `/v1/plans/{id}/activate`.
     pub async fn act(&self, path: &str) -> Result<Value> {
         self.expect(Method::POST, path, None).await
     }
 
-    /// Creates.
+    /// Creates an object.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.expect(Method::POST, path, Some(body)).await
     }
 
-    /// Changes by merge-patch, whatever the version.
+    /// Changes an object by merge-patch, whatever its version.
     pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
         self.expect(Method::PATCH, path, Some(body)).await
     }
 
-    /// Deletes.
+    /// Deletes an object.
     pub async fn delete(&self, path: &str) -> Result<Value> {
         self.expect(Method::DELETE, path, None).await
     }
@@ -101,7 +101,7 @@ impl Rest {
     }
 }
 
-/// A field that must be there and be text, such as an id.
+/// A required text field, such as an id.
 pub fn text(value: &Value, field: &str) -> Result<String> {
     let found = value.get(field).and_then(Value::as_str);
     Ok(found.with_context(|| format!("no '{field}' in {value}"))?.to_owned())

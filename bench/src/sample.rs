@@ -1,5 +1,5 @@
-//! Objects that tests and benchmarks need again and again, made through the public REST API by the
-//! roles that the PRD names.
+//! Objects that tests and benchmarks often need, created through the public REST API with the
+//! planned roles.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -8,21 +8,19 @@ use crate::ports;
 use crate::rest::{Rest, text};
 use crate::stack::Stack;
 
-/// A tenant, a token of its people, and one gateway template.
+/// A tenant, a token for its people, and one gateway template.
 pub struct Provider {
-    /// Speaks for all provider roles of the tenant.
+    /// Has all provider roles of the tenant.
     pub rest: Rest,
-    /// The tenant.
     pub tenant_id: String,
-    /// The template.
     pub gateway_id: String,
-    /// Its one listener's.
+    /// The port of its only listener.
     pub port: u16,
     cluster_id: String,
 }
 
 impl Provider {
-    /// A new tenant of this slug.
+    /// Creates a tenant with this slug.
     pub async fn create(stack: &Stack, slug: &str) -> Result<Self> {
         let tenant =
             stack.admin.post("/v1/tenants", &json!({ "name": slug, "slug": slug })).await?;
@@ -42,17 +40,17 @@ impl Provider {
         Ok(Self { rest, tenant_id, gateway_id, port, cluster_id })
     }
 
-    /// Where callers reach it.
+    /// The address for callers.
     pub fn address(&self) -> std::net::SocketAddr {
         ports::local(self.port)
     }
 
-    /// An API service from its whole spec.
+    /// Creates an API service from its whole spec.
     pub async fn service(&self, spec: &Value) -> Result<String> {
         text(&self.rest.post("/v1/api-services", spec).await?, "id")
     }
 
-    /// A public product of these services.
+    /// Creates a public product of these services.
     pub async fn product(&self, name: &str, services: &[String]) -> Result<String> {
         let spec = json!({
             "name": name,
@@ -64,7 +62,7 @@ impl Provider {
         text(&self.rest.post("/v1/products", &spec).await?, "id")
     }
 
-    /// A plan whose subscriptions need no approval.
+    /// Creates a plan whose subscriptions need no approval.
     pub async fn plan(&self, product_id: &str, per_minute: u64) -> Result<String> {
         let spec = json!({
             "product_id": product_id,
@@ -75,7 +73,7 @@ impl Provider {
         text(&self.rest.post("/v1/plans", &spec).await?, "id")
     }
 
-    /// What to POST to `/v1/product-publishes`.
+    /// The body to POST to `/v1/product-publishes`.
     pub fn publish_spec(&self, product_id: &str, host: &str, auth_mode: &str) -> Value {
         json!({
             "product_id": product_id,
@@ -87,13 +85,13 @@ impl Provider {
         })
     }
 
-    /// Publishes, and does not wait.
+    /// Publishes without waiting.
     pub async fn publish(&self, product_id: &str, host: &str, auth_mode: &str) -> Result<String> {
         let spec = self.publish_spec(product_id, host, auth_mode);
         text(&self.rest.post("/v1/product-publishes", &spec).await?, "id")
     }
 
-    /// A service with one route to the upstream and a product of it; `label` names both.
+    /// Creates a service with one route to the upstream and a product of it; `label` names both.
     pub async fn echo(&self, stack: &Stack, label: &str) -> Result<Echo> {
         let service_id = self.service(&echo_service(stack, label, "/")).await?;
         let product_id = self.product(label, std::slice::from_ref(&service_id)).await?;
@@ -104,13 +102,11 @@ impl Provider {
 /// A service and its product.
 #[derive(Clone, Debug)]
 pub struct Echo {
-    /// With one route.
     pub service_id: String,
-    /// Of that service.
     pub product_id: String,
 }
 
-/// A service that sends everything below `prefix` to the upstream, and says so in a header of the
+/// A service that forwards everything below `prefix` to the upstream, and adds a header to the
 /// answer: `x-edition: <label>`.
 pub fn echo_service(stack: &Stack, label: &str, prefix: &str) -> Value {
     json!({
@@ -125,7 +121,7 @@ pub fn echo_service(stack: &Stack, label: &str, prefix: &str) -> Value {
     })
 }
 
-/// The stack's upstream as a backend of the name `upstream`.
+/// The stack's upstream as a backend with the name `upstream`.
 pub fn backend(stack: &Stack) -> Value {
     let address = stack.upstream.address();
     let endpoint = json!({ "host": address.ip().to_string(), "port": address.port() });
@@ -153,28 +149,24 @@ pub fn payment_service(stack: &Stack) -> Value {
     })
 }
 
-/// A company that buys, its own token, and an app.
+/// A customer company, its own token, and an app.
 pub struct Buyer {
-    /// Speaks for the customer-admin.
+    /// Has the role customer-admin.
     pub rest: Rest,
-    /// The customer.
     pub customer_id: String,
-    /// Its one app.
     pub client_app_id: String,
 }
 
-/// A key and what it is for.
+/// A key with its subscription.
 pub struct Key {
-    /// Under which subscription.
     pub subscription_id: String,
-    /// The credential.
     pub credential_id: String,
-    /// What goes into `X-API-Key`.
+    /// The value for `X-API-Key`.
     pub text: String,
 }
 
 impl Buyer {
-    /// A new customer of the provider's.
+    /// Creates a customer of the provider.
     pub async fn create(provider: &Provider, name: &str) -> Result<Self> {
         let customer = provider.rest.post("/v1/customers", &json!({ "name": name })).await?;
         let customer_id = text(&customer, "id")?;

@@ -18,18 +18,18 @@ use crate::process::eventually;
 use crate::rest::{Rest, text};
 use crate::upstream::Upstream;
 
-/// The cluster of the printed bootstrap that leads to the agent.
+/// The agent's cluster in the printed bootstrap.
 pub const AGENT_CLUSTER: &str = "agent";
 
-/// Long enough for a busy two-core machine; nothing waits for it when all is well.
+/// Long enough for a busy two-core machine; nothing waits this long normally.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How a stack is to be.
+/// The options of a stack.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// postgres://... instead of SQLite.
     pub database_url: Option<String>,
-    /// Networks that the agent lets calls go to, though they are not public.
+    /// Networks that the agent allows calls to, although they are not public.
     pub allow: Vec<String>,
     /// More flags for the control plane.
     pub control_flags: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let allow = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()];
-        // What tests and benchmarks measure is the work, not the waiting for one's turn.
+        // Tests and benchmarks measure the work, not the rate limits.
         let rates = ["--token-rate=1000000", "--tenant-rate=1000000"];
         Self {
             database_url: None,
@@ -58,7 +58,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The agent's. It cannot know where the REST API is.
+    /// The agent's flags. It cannot know where the REST API is.
     fn flags(&self, control: &Control) -> Vec<String> {
         let allow = self.allow.iter().map(|net| format!("--allow-upstream={net}"));
         let rest = format!("--deny-upstream={}", control.listen);
@@ -66,19 +66,16 @@ impl Options {
     }
 }
 
-/// The whole of it. Fields are dropped, and their processes killed, in this order.
+/// The whole stack. Fields are dropped, and their processes killed, in this order.
 pub struct Stack {
     /// The data plane; more can be added.
     pub envoys: Vec<Envoy>,
-    /// Beside it.
     pub agent: Agent,
-    /// REST and hub.
     pub control: Control,
-    /// Where calls end up.
+    /// The upstream of all calls.
     pub upstream: Upstream,
     /// The REST API as the system-admin.
     pub admin: Rest,
-    /// The one cluster.
     pub cluster_id: String,
     options: Options,
     started: u32,
@@ -86,7 +83,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Everything up: the agent connected to the control plane, Envoy to the agent.
+    /// Starts everything: the agent is connected to the control plane, and Envoy to the agent.
     pub async fn start(options: Options) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("imp-stack-").tempdir()?;
         let upstream = Upstream::start().await?;
@@ -124,13 +121,13 @@ impl Stack {
         Ok(stack)
     }
 
-    /// One more Envoy, fresh and empty, beside the others.
+    /// Adds another, empty Envoy.
     pub async fn add_envoy(&mut self) -> Result<()> {
         let xds = self.agent.xds.clone();
         self.add_envoy_through(&xds).await
     }
 
-    /// The same, fed through that socket (a proxy in front of the agent).
+    /// Adds another Envoy that connects to this socket (a proxy in front of the agent).
     pub async fn add_envoy_through(&mut self, xds: &Path) -> Result<()> {
         self.started += 1;
         let name = format!("envoy-{}", self.started);
@@ -140,18 +137,18 @@ impl Stack {
         Ok(())
     }
 
-    /// A crash of the agent, and a new one on the same state directory.
+    /// Kills the agent and starts a new one on the same state directory.
     pub async fn restart_agent(&mut self) -> Result<()> {
         self.agent.kill();
         self.agent.revive(&self.options.flags(&self.control)).await
     }
 
-    /// Where its files are.
+    /// The directory of its files.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Polls a publish until its status is this one; gives the object.
+    /// Polls a publish until it has this status; returns the object.
     pub async fn publish_reaches(&self, id: &str, status: &str, limit: Duration) -> Result<Value> {
         let path = format!("/v1/product-publishes/{id}");
         let mut last = Value::Null;
@@ -183,13 +180,13 @@ impl Stack {
     }
 }
 
-/// A fresh registration token of a cluster.
+/// Creates a registration token of a cluster.
 pub async fn registration_token(admin: &Rest, cluster_id: &str) -> Result<String> {
     let path = format!("/v1/clusters/{cluster_id}/registration-tokens");
     text(&admin.post(&path, &json!({})).await?, "token")
 }
 
-/// A program of this workspace, built in the same profile as the one that runs now.
+/// A program of this workspace, built in the same profile as the current one.
 pub fn program(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     let beside = here.ancestors().skip(1).take(2).map(|folder| folder.join(name));

@@ -1,5 +1,5 @@
-//! The floor: a bare delta-ADS server that holds prepared bytes and pushes them. No database, no
-//! fleet, no library of ours; what it takes is what gRPC and Envoy take.
+//! The floor: a bare delta-ADS server that pushes prepared bytes, without database, fleet or our
+//! libraries, so that only the time of gRPC and Envoy remains.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct Stub {
 
 struct Shared {
     state: Mutex<State>,
-    /// The newest nonce that Envoy acknowledged, and what it refused.
+    /// The newest nonce that Envoy acknowledged, and what it rejected.
     heard: watch::Sender<Heard>,
 }
 
@@ -57,7 +57,7 @@ struct State {
 }
 
 impl Stub {
-    /// Listens on a socket in this directory, as the agent does.
+    /// Listens on a socket in this directory, like the agent.
     pub async fn start(directory: &Path) -> Result<Self> {
         let socket = directory.join("stub.sock");
         let listener = UnixListener::bind(&socket)?;
@@ -74,12 +74,12 @@ impl Stub {
         Ok(Self { shared, socket, task })
     }
 
-    /// Where Envoy finds it.
+    /// The socket for Envoy.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Holds resources and pushes them, one message per type.
+    /// Pushes resources, one message per type.
     pub fn push(&self, resources: Vec<Rendered>) -> u64 {
         let mut state = self.shared.lock();
         let mut by_type: BTreeMap<&'static str, Vec<Resource>> = BTreeMap::new();
@@ -95,7 +95,7 @@ impl Stub {
         state.nonce
     }
 
-    /// Waits until Envoy acknowledged that nonce; its words, if it refused anything.
+    /// Waits until Envoy acknowledged this nonce; returns its message if it rejected something.
     pub async fn acked(&self, nonce: u64) -> Result<()> {
         let mut heard = self.shared.heard.subscribe();
         let seen = heard.wait_for(|heard| heard.acked >= nonce || heard.refused.is_some()).await?;
@@ -172,7 +172,7 @@ impl AggregatedDiscoveryService for Service {
     }
 }
 
-/// Answers subscriptions with what is held, and notes acknowledgements.
+/// Answers subscriptions with the current resources, and records acknowledgements.
 async fn listen(shared: Arc<Shared>, mut requests: Streaming<DeltaDiscoveryRequest>, push: Push) {
     let mut known = HashSet::new();
     while let Ok(Some(request)) = requests.message().await {
@@ -202,7 +202,7 @@ async fn listen(shared: Arc<Shared>, mut requests: Streaming<DeltaDiscoveryReque
     }
 }
 
-/// The door, wide open.
+/// An ext_authz service that allows every call.
 struct AllowAll;
 
 #[tonic::async_trait]

@@ -1,4 +1,4 @@
-//! The sample upstream: says in JSON what reached it.
+//! The sample upstream: echoes requests as JSON.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,12 +34,12 @@ impl Upstream {
         Ok(Self { address, calls, task })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many requests reached it.
+    /// The number of requests that reached it.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
@@ -65,7 +65,7 @@ async fn serve(listener: TcpListener, calls: Arc<AtomicU64>) {
     }
 }
 
-/// `x-slow-ms` makes it think for so long.
+/// Echoes a request; `x-slow-ms` delays the answer.
 async fn echo(
     request: Request<Incoming>,
     calls: Arc<AtomicU64>,

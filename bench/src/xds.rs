@@ -1,8 +1,9 @@
 //! `bench-xds`: our server and go-control-plane, fed the same changes over the same line protocol,
 //! serving the same clients.
 //!
-//! Each resource carries a mark: which change it is (a *generation*) and when it was made. Change g
-//! goes to resource (g - 1) modulo their number, so everyone can tell what a client should hold.
+//! Each resource has a mark: the number of its change (a *generation*) and the time when it was
+//! made. Change g affects resource (g - 1) modulo their number, so everyone can compute what a
+//! client should have.
 
 mod cell;
 mod client;

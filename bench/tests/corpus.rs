@@ -1,11 +1,11 @@
-//! The fuzzers' corpora, replayed: what a fuzzer found once is a file there, and stays mended.
+//! The fuzzers' corpora, replayed: each file is a past finding, which must stay fixed.
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 use std::path::Path;
 
 use imp_bench::fuzz;
 
-/// More would be slow to clone and slow to replay.
+/// A larger corpus would be slow to clone and to replay.
 const CORPUS_BYTES: usize = 200 << 10;
 
 fn root() -> std::path::PathBuf {
@@ -57,7 +57,7 @@ replays! {
     no_damaged_identity_panics_the_agent: "identity_file",
 }
 
-/// Pieces of hosts, paths and header names, good and bad, in every spelling.
+/// Pieces of hosts, paths and header names, valid and invalid, in every spelling.
 const PIECES: [&str; 32] = [
     "shop",
     "Shop",
@@ -144,7 +144,7 @@ fn the_agent_takes_every_gateway_that_the_api_accepts() {
             faults.into_result().is_ok()
         };
         accepted += usize::from(spec.is_ok_and(is_good));
-        // The first byte says that it is a gateway.
+        // The first byte selects a gateway.
         fuzz::run("contract", &[&[1], body.to_string().as_bytes()].concat());
     }
     assert!(accepted > 500, "{accepted} of the gateways are good: that proves little");

@@ -36,10 +36,10 @@ pub enum Refusal {
     #[error("{detail}")]
     Forbidden { detail: String, pointer: Option<String> },
     /// The actor or its tenant sends too many requests.
-    #[error("too many requests of this token or tenant; come again later")]
+    #[error("too many requests of this token or tenant; retry later")]
     RateLimited { wait: Duration },
     /// Too many of the tenant's requests are running.
-    #[error("too much of this tenant is worked on already; come again later")]
+    #[error("too many requests of this tenant are running; retry later")]
     Busy,
     /// A dependency does not answer. `cause` is for the log.
     #[error("{detail}")]

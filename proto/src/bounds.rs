@@ -1,5 +1,5 @@
-//! How large a resource may be. The control plane asks before it stores, the agent before it parses:
-//! what the one accepts, the other does.
+//! Bounds on the size of a resource. The control plane checks them before it stores, the agent
+//! before it parses, with the same result.
 
 use std::fmt;
 
@@ -13,14 +13,14 @@ use pb::{path_match, policy, value_match};
 
 mod size;
 
-/// What of a resource is too much.
+/// The part of a resource that is too large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exceeded {
-    /// By which bound.
+    /// The violated bound.
     pub cap: &'static Cap,
-    /// Where: `api_services/0/routes/2/headers`; empty: the whole.
+    /// The position: `api_services/0/routes/2/headers`; empty for the whole.
     pub at: String,
-    /// How much there is.
+    /// The actual amount.
     pub found: usize,
 }
 
@@ -34,16 +34,16 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
-/// What a publish takes of its tenant's share of a cluster.
+/// The publish's share of its tenant's quota in a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// As the gateway holds it: each route with the policies that apply to it, once per hostname.
+    /// Bytes as the gateway stores it: each route with its policies, once per hostname.
     pub served_bytes: usize,
-    /// Regular expressions.
+    /// The number of regular expressions.
     pub regexes: usize,
 }
 
-/// Checks a publish whole: everything is counted, nothing is read.
+/// Checks a whole publish: everything is counted, nothing is parsed.
 pub fn publish(publish: &pb::Publish) -> Result<Share, Exceeded> {
     let publish = policies::present(publish);
     let listed = &publish.policies;
@@ -68,14 +68,14 @@ pub fn publish(publish: &pb::Publish) -> Result<Share, Exceeded> {
 }
 
 impl Share {
-    /// What the API accepts of it. Agents do not ask: what was accepted before is served on.
+    /// Checks the API's limits. Agents do not, so that publishes accepted earlier are still served.
     pub fn check(self) -> Result<Self, Exceeded> {
         within(&caps::PUBLISH_SERVED_BYTES, "", self.served_bytes)?;
         Ok(self)
     }
 }
 
-/// Checks one service, which names its policies in this list.
+/// Checks one service, whose policies are indices of this list.
 pub fn service(service: &pb::ApiService, listed: &[pb::Policy]) -> Result<(), Exceeded> {
     check_service(service, listed)?;
     check_policies(listed)
@@ -149,7 +149,7 @@ impl Exceeded {
     }
 }
 
-/// How many headers, networks and origins a policy names.
+/// The number of headers, networks and origins in a policy.
 fn parts(policy: &pb::Policy) -> usize {
     match &policy.kind {
         Some(policy::Kind::RequestHeaders(h) | policy::Kind::ResponseHeaders(h)) => {
@@ -170,7 +170,7 @@ fn endpoints(service: &pb::ApiService) -> usize {
     service.backends.iter().map(|backend| backend.endpoints.len()).sum()
 }
 
-/// How many expressions a gateway compiles for a service.
+/// The number of expressions that a gateway compiles for a service.
 fn regexes(service: &pb::ApiService) -> usize {
     let of_value =
         |value: &&pb::ValueMatch| matches!(value.kind, Some(value_match::Kind::Regex(_)));
@@ -182,15 +182,15 @@ fn regexes(service: &pb::ApiService) -> usize {
     service.routes.iter().map(of_route).sum()
 }
 
-/// What Envoy makes of a route, besides the text in it, about.
+/// Approximate size of a route in Envoy, without its text.
 const ROUTE_OVERHEAD: usize = 512;
 
-/// What Envoy makes of the answer to other methods, likewise.
+/// Approximate size in Envoy of the answer to other methods.
 const OTHER_METHODS_OVERHEAD: usize = 256;
 
-/// What Envoy makes of a header, a network or an origin that a policy names, likewise. Many short ones are as dear to build
-/// and to take down as few long ones: a worker that takes a former revision down serves nobody
-/// meanwhile.
+/// Approximate size in Envoy of a header, network or origin of a policy. Many short ones are as
+/// expensive to create and destroy as few long ones, and a worker that destroys a former revision
+/// serves nobody meanwhile.
 const PART_OVERHEAD: usize = 128;
 
 /// An origin with a wildcard becomes an expression, which Envoy compiles for each route.
@@ -209,7 +209,7 @@ fn query_bytes(route: &pb::Route) -> usize {
     route.query.iter().map(of_condition).sum::<usize>() * QUERY_BYTE
 }
 
-/// A rewrite that takes the base path off, or has variables, is an expression of each route.
+/// A rewrite with variables, or that removes the base path, is an expression of each route.
 const STRIP_BYTES: usize = 256;
 const COMPUTED_BYTES: usize = 1_024;
 
@@ -221,11 +221,12 @@ fn rewrite_bytes(route: &pb::Route) -> usize {
     }
 }
 
-/// Each backend with TLS holds certificates of authorities of its own in Envoy; the system's are many.
+/// Each backend with TLS has its own copy of certificate authorities in Envoy; the system's are
+/// many.
 const TLS_BYTES: usize = 64 * 1_024;
 
-/// How much longer than its path the expression is that stands for it: text that callers may spell in
-/// several ways is written out.
+/// How much longer than its path a route's expression is: text with several spellings is written
+/// out.
 fn spelled_out(route: &pb::Route) -> usize {
     use path_match::Kind;
     let (text, read) = match route.path.as_ref().and_then(|path| path.kind.as_ref()) {
@@ -238,12 +239,12 @@ fn spelled_out(route: &pb::Route) -> usize {
         Ok(Matcher::Expression { text: expression, .. }) => {
             expression.len().saturating_sub(text.len())
         }
-        // What cannot be read is refused behind this.
+        // Invalid paths are refused later.
         Ok(Matcher::Exact(_) | Matcher::Prefix(_)) | Err(_) => 0,
     }
 }
 
-/// Each policy stands on each of its routes in Envoy's configuration.
+/// Each policy is repeated in each of its routes in Envoy's configuration.
 fn served(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
     let weight = |policy: &pb::Policy| policy.encoded_len() + parts(policy) * PART_OVERHEAD;
     let is_cors = |policy: &pb::Policy| matches!(policy.kind, Some(policy::Kind::Cors(_)));
@@ -252,7 +253,7 @@ fn served(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
         let expressions = query_bytes(route) + rewrite_bytes(route) + spelled_out(route);
         let own = ROUTE_OVERHEAD + size::route(route) + expressions;
         let once = own + policies().map(weight).sum::<usize>();
-        // Preflights take another route, with all of it.
+        // Preflights take another route, with the same content.
         let is_asked = !(route.methods.is_empty() && route.headers.is_empty());
         let preflight = is_asked && policies().any(is_cors);
         let other_methods = if route.methods.is_empty() { 0 } else { OTHER_METHODS_OVERHEAD };

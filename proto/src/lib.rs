@@ -1,8 +1,8 @@
 //! The contract between control plane and agent, as generated from `imp/**/*.proto`.
 //!
-//! Two halves: [`config`] is what travels down as xDS resources, [`agent`] is the service an
-//! agent calls. Each side parses these messages into its own types. What both sides must do alike is
-//! done here: to measure them ([`bounds`]), and to read the policies of a publish ([`policies`]).
+//! Two halves: [`config`] has the xDS resources for agents, [`agent`] the service that agents call.
+//! Each side parses these messages into its own types. What both sides must do equally is here:
+//! measuring them ([`bounds`]), and reading the policies of a publish ([`policies`]).
 
 pub mod bounds;
 pub mod policies;
@@ -13,27 +13,26 @@ pub mod config {
 
     /// A message that is a resource of the delta stream.
     pub trait Resource: prost::Message + prost::Name + Default {
-        /// Its type.
         const TYPE: ResourceType;
 
         /// The resource's name on the stream: the object's id.
         fn resource_name(&self) -> &str;
     }
 
-    /// The one list of resource types, in the order in which they depend on each other.
+    /// The list of resource types, ordered by dependency.
     macro_rules! resource_types {
         ($($(#[$doc:meta])* $message:ident),* $(,)?) => {
-            /// A type of resource that travels from control plane to agent.
+            /// A resource type that control plane and agent exchange.
             #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
             pub enum ResourceType {
                 $($(#[$doc])* $message),*
             }
 
             impl ResourceType {
-                /// Every type, each behind those that it depends on.
+                /// All types, each after those that it depends on.
                 pub const ALL: &[Self] = &[$(Self::$message),*];
 
-                /// As the stream names it.
+                /// The type URL on the stream.
                 pub const fn type_url(self) -> &'static str {
                     match self {
                         $(Self::$message => concat!(
@@ -43,7 +42,7 @@ pub mod config {
                     }
                 }
 
-                /// The message's name, for people.
+                /// The message's name, for display.
                 pub const fn name(self) -> &'static str {
                     match self {
                         $(Self::$message => stringify!($message)),*
@@ -77,16 +76,16 @@ pub mod config {
     }
 
     impl ResourceType {
-        /// The type of a type URL; `None` for one that this release does not know.
+        /// The type of a type URL; `None` if this release does not know it.
         pub fn of(type_url: &str) -> Option<Self> {
             Self::ALL.iter().copied().find(|of| of.type_url() == type_url)
         }
     }
 
     resource_types! {
-        /// Where Envoy listens.
+        /// A template of listeners.
         Gateway,
-        /// What is served there.
+        /// What a gateway serves.
         Publish,
         /// What a subscription may do.
         Entitlement,
@@ -100,16 +99,16 @@ pub mod config {
     }
 }
 
-/// The version of a resource: a hash of its encoding, which has no maps and so one form only. Equal on
-/// every replica, and what an agent compares the bytes on its disk with.
+/// The version of a resource: a hash of its encoding, which has no maps and is therefore unique.
+/// Equal on every replica; agents also use it to verify the bytes on their disk.
 pub fn content_version(encoded: &[u8]) -> String {
     use sha2::{Digest as _, Sha256};
     let digest = Sha256::digest(encoded);
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What made a resource as it is, in the `metadata` of `envoy.service.discovery.v3.Resource`: beside the
-/// content, so that versions stay hashes of that alone.
+/// The cause of a resource's state, in the `metadata` of `envoy.service.discovery.v3.Resource`:
+/// outside of the content, so that versions depend on the content alone.
 pub mod cause {
     /// The namespace of both texts.
     pub const NAMESPACE: &str = "imp.cause";
@@ -124,7 +123,7 @@ pub mod agent {
     tonic::include_proto!("imp.agent.v1");
 }
 
-/// The calls of the agents' port, by their paths: what a proof of possession is made for.
+/// The methods of the agents' port, by their paths, which proofs of possession contain.
 pub mod method {
     /// `imp.agent.v1.AgentService.Register`.
     pub const REGISTER: &str = "/imp.agent.v1.AgentService/Register";

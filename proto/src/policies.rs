@@ -1,5 +1,5 @@
-//! The policies of a publish: one list on the publish, of which each route names the places that apply
-//! to it. The control plane resolves which these are; agents do no precedence.
+//! The policies of a publish: one list on the publish, with each route's indices into it. The
+//! control plane resolves which apply to a route; agents have no precedence rules.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -8,7 +8,7 @@ use std::mem::{Discriminant, discriminant};
 use crate::config as pb;
 use pb::policy::Kind;
 
-/// The types of policy in this build's contract, by the names that they have in the API.
+/// The policy types of this build's contract, by their API names.
 pub const TYPES: [&str; 5] =
     ["rate_limit", "request_headers", "response_headers", "ip_access", "cors"];
 
@@ -27,13 +27,13 @@ pub fn type_name(kind: &Kind) -> &'static str {
 #[derive(Debug, Default)]
 pub struct List {
     policies: Vec<pb::Policy>,
-    /// The ids that are taken, and which number to try next for one that comes again.
+    /// The used ids, and the next number to try for a duplicate.
     ids: HashMap<String, u32>,
 }
 
 impl List {
-    /// Appends a policy and returns its place. Ids are distinct in a service only (tenants may write
-    /// them), so an id that is there already gets a number.
+    /// Appends a policy and returns its index. Ids are unique only within a service (tenants may
+    /// write them), so a duplicate id gets a number.
     pub fn push(&mut self, mut policy: pb::Policy) -> u32 {
         if let Some(&next) = self.ids.get(&policy.id) {
             let (own, mut number) = (policy.id.clone(), next);
@@ -41,7 +41,8 @@ impl List {
                 policy.id = format!("{own}-{number}");
                 number += 1;
             }
-            // Those before are taken, too: thousands of one id cost no more than thousands of others.
+            // The numbers before are used, too: thousands of equal ids cost no more than different
+            // ones.
             self.ids.insert(own, number);
         }
         self.ids.insert(policy.id.clone(), 2);
@@ -56,7 +57,7 @@ impl List {
     }
 }
 
-/// The policies that apply to a route. None: the list has no such place.
+/// The policies that apply to a route. `None` if an index is out of range.
 pub fn of_route<'a>(
     policies: &'a [pb::Policy],
     route: &'a pb::Route,
@@ -64,9 +65,9 @@ pub fn of_route<'a>(
     route.policy_indexes.iter().map(|index| policies.get(usize::try_from(*index).ok()?))
 }
 
-/// The publish with [`pb::Publish::policies`]. A control plane of the former release has filled only
-/// the lists of services and routes, where the route's policy takes the place of the service's, type
-/// by type.
+/// Converts a publish to the current format with [`pb::Publish::policies`]. A control plane of the
+/// former release has filled only the lists of services and routes, where the route's policy
+/// replaces the service's, type by type.
 pub fn present(publish: &pb::Publish) -> Cow<'_, pb::Publish> {
     let mut services = publish.api_services.iter();
     let is_former = publish.policies.is_empty()
@@ -88,7 +89,7 @@ pub fn present(publish: &pb::Publish) -> Cow<'_, pb::Publish> {
 
 fn resolve(service: &mut pb::ApiService, list: &mut List) {
     let shared = first_of_each_type(std::mem::take(&mut service.policies));
-    // The places of those that apply to some route.
+    // The indices of those that apply to some route.
     let mut places = vec![None; shared.len()];
     for route in &mut service.routes {
         let own = first_of_each_type(std::mem::take(&mut route.policies));
@@ -108,7 +109,7 @@ fn first_of_each_type(policies: Vec<pb::Policy>) -> Vec<pb::Policy> {
     policies.into_iter().filter(|policy| seen.insert(type_of(policy))).collect()
 }
 
-/// None: a type of a newer control plane.
+/// `None` for a newer control plane's type.
 fn type_of(policy: &pb::Policy) -> Option<Discriminant<Kind>> {
     policy.kind.as_ref().map(discriminant)
 }

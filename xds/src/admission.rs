@@ -1,14 +1,14 @@
-//! The embedding program's side: who may see what, and what happened.
+//! The embedding program's side: admits clients and observes streams.
 
 use tonic::Status;
 
 use crate::stream::SentResource;
 use crate::{ResourceSet, TypeUrl};
 
-/// Names one stream of one server.
+/// Identifies a stream of a server.
 pub type StreamId = u64;
 
-/// Who opened a stream.
+/// The client that opened a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
     /// `node.id` of the first message.
@@ -17,95 +17,83 @@ pub struct Peer<'a> {
     pub node_cluster: &'a str,
     /// The client's version.
     pub user_agent_version: &'a str,
-    /// Of the HTTP/2 request.
+    /// The headers of the HTTP/2 request.
     pub headers: &'a http::HeaderMap,
-    /// What layers in front of the server know of the request: an identity, a certificate.
+    /// The extensions that earlier layers added to the request: an identity, a certificate.
     pub extensions: &'a http::Extensions,
 }
 
-/// Says who may open a stream and which resource set it sees.
+/// Decides which clients may open a stream and which resource set they see.
 pub trait Admission: Send + Sync + 'static {
-    /// Before anything is read from the stream (R91): by the request's headers, and by what layers in
-    /// front have put into its extensions.
+    /// Called before anything is read from the stream (R91), with the request's headers and the
+    /// extensions that earlier layers added.
     fn authorise(&self, _request: &http::request::Parts) -> Result<(), Status> {
         Ok(())
     }
 
-    /// At the first message, when the node is known.
+    /// Called with the first message, when the node is known.
     fn admit(&self, peer: &Peer<'_>) -> Result<ResourceSet, Status>;
 
-    /// How often this client has refused something before, on other streams. What is not 0 makes the
-    /// bytes of types with [`crate::TypeRules::restamp`] differ from those that it refused.
+    /// How often this client has rejected something before, on other streams. A value other than 0
+    /// makes the bytes of types with [`crate::TypeRules::restamp`] differ from those that it
+    /// rejected.
     fn attempt(&self, _peer: &Peer<'_>) -> u32 {
         0
     }
 
-    /// Completes when the stream of this peer must end (a revoked identity). Never, by default.
+    /// A future that completes when this peer's stream must end (a revoked identity). By default it
+    /// never does.
     fn revoked(&self, _peer: &Peer<'_>) -> Option<tokio_util::sync::CancellationToken> {
         None
     }
 }
 
-/// What happened on a stream.
+/// An event on a stream.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A client was admitted.
-    Opened {
-        /// Which stream.
-        stream: StreamId,
-        /// Who.
-        peer: &'a Peer<'a>,
-    },
-    /// A reconnecting client says that it holds these, in the versions of its resource set: they are not sent
-    /// again, so no [`Event::Acked`] will name them. Follows [`Event::Opened`], at most once per type.
+    Opened { stream: StreamId, peer: &'a Peer<'a> },
+    /// A reconnecting client has these resources in the current versions: they are not sent again,
+    /// so no [`Event::Acked`] will name them. Follows [`Event::Opened`], at most once per type.
     Held {
-        /// Which stream.
         stream: StreamId,
-        /// Of which type.
         type_url: &'a TypeUrl,
-        /// What it holds, never empty; what it holds besides is replaced or removed by responses.
+        /// Its current resources, never empty; its outdated ones are replaced or removed by
+        /// responses.
         resources: &'a [SentResource],
     },
-    /// A response went out.
+    /// A response was sent.
     Sent {
-        /// Which stream.
         stream: StreamId,
-        /// Of which type.
         type_url: &'a TypeUrl,
-        /// What was in it.
+        /// The content of the response.
         resources: &'a [SentResource],
-        /// Its size.
+        /// The size of the response.
         bytes: usize,
     },
-    /// A response was accepted.
+    /// The client acknowledged a response (ACK).
     Acked {
-        /// Which stream.
         stream: StreamId,
-        /// Of which type.
         type_url: &'a TypeUrl,
-        /// What was in it.
+        /// The content of the response.
         resources: &'a [SentResource],
     },
-    /// A response was refused.
+    /// The client rejected a response (NACK).
     Nacked {
-        /// Which stream.
         stream: StreamId,
-        /// Of which type.
         type_url: &'a TypeUrl,
-        /// What was in it, without removals. More than one: the culprit is not known yet, they follow
-        /// in smaller groups until it is refused alone. None: a heartbeat, which had nothing new.
+        /// The content of the response, without removals. If more than one, the cause is not known
+        /// yet; they are sent again in smaller groups until the wrong one is rejected alone. Empty
+        /// for a heartbeat, which had no new content.
         resources: &'a [SentResource],
-        /// The client's words.
+        /// The client's error message.
         message: &'a str,
     },
     /// The stream ended.
-    Closed {
-        /// Which stream.
-        stream: StreamId,
-    },
+    Closed { stream: StreamId },
 }
 
-/// Is told what happens; must not block.
+/// Observes events; must not block.
 pub trait Observer: Send + Sync + 'static {
     /// Called on the stream's tasks, one at a time and in order.
     fn event(&self, event: Event<'_>);

@@ -1,4 +1,4 @@
-//! The consuming side of the delta protocol: one aggregated stream, resumed whenever it ends.
+//! The client side of the delta protocol: one aggregated stream, resumed whenever it ends.
 
 mod waiting;
 
@@ -19,7 +19,7 @@ use crate::wire::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use crate::{MAX_RESOURCE_BYTES, Resource, TypeUrl};
 use waiting::Waiting;
 
-/// What a client says of itself and what it wants.
+/// The identity of a client, and its subscriptions.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// `node.id`.
@@ -28,21 +28,21 @@ pub struct ClientConfig {
     pub node_cluster: String,
     /// `node.user_agent_version`.
     pub version: String,
-    /// All resources of each of these types.
+    /// The types to subscribe to, with all resources of each.
     pub types: Vec<TypeUrl>,
-    /// First and longest wait before another try; each wait is drawn from the upper half of its
-    /// step, and the steps double (R87).
+    /// The first and the longest delay before a retry; each delay is drawn from the upper half of
+    /// its step, and the steps double (R87).
     pub backoff: (Duration, Duration),
-    /// Larger responses end the stream: the server splits them, so it is not ours.
+    /// A larger response ends the stream: the server splits its responses, so it cannot be ours.
     pub max_response_bytes: usize,
 }
 
-/// Several times what a server that splits its answers puts into one (R93), so that a resource that
-/// is large by itself passes, too.
+/// Several times the size at which a server splits its responses (R93), so that a single large
+/// resource also fits.
 const MAX_RESPONSE_BYTES: usize = 2 * MAX_RESOURCE_BYTES;
 
 impl ClientConfig {
-    /// With waits of 10 ms to 15 s.
+    /// A configuration with retry delays of 10 ms to 15 s.
     pub fn new(node_id: impl Into<String>, types: Vec<TypeUrl>) -> Self {
         Self {
             node_id: node_id.into(),
@@ -55,41 +55,40 @@ impl ClientConfig {
     }
 }
 
-/// A response, taken apart.
+/// A decoded response.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// Of which type.
     pub type_url: TypeUrl,
     /// New or changed.
     pub upserts: Vec<Resource>,
-    /// Gone.
+    /// Names of removed resources.
     pub removals: Vec<String>,
-    /// The first answer goes on in the next response: this is not everything yet (R93).
+    /// The first answer continues in the next response, so this is not everything yet (R93).
     pub more: bool,
 }
 
-/// What could not be taken, with the reasons, some time later. An error ends the stream, and the next
-/// one begins with what is held by then.
+/// The resources that could not be applied, with the reasons, available later. An error ends the
+/// stream, and the next one begins with what is held by then.
 pub type Rejections = BoxFuture<'static, Result<Vec<(String, String)>, Status>>;
 
-/// Holds the resources.
+/// Stores the resources.
 pub trait Subscriber: Send + Sync + 'static {
-    /// Name and version of everything held, so that a new stream brings only the rest (R37).
+    /// Name and version of everything held, so that a new stream sends only the rest (R37).
     fn held(&self, type_url: &TypeUrl) -> Vec<(String, String)>;
 
-    /// Takes what it can; what it cannot is handed back with the reason, is refused in these words,
-    /// and must not be recorded as held.
+    /// Applies what it can; returns the rest with the reasons, which are sent in the NACK. Those
+    /// must not be recorded as held.
     fn apply(&self, update: Update) -> Vec<(String, String)>;
 
-    /// Asked before [`Self::apply`]: what takes long may be done elsewhere. It is acknowledged when
-    /// that has ended; what comes of other types is applied meanwhile, what comes of this type must
-    /// not overtake it. An update that is handed back is applied at once.
+    /// Called before [`Self::apply`], to do slow work elsewhere. The update is acknowledged when
+    /// the future completes; updates of other types are applied meanwhile, but those of this type
+    /// must not overtake it. A returned update is applied at once.
     fn apply_elsewhere(&self, update: Update) -> Result<Rejections, Update> {
         Err(update)
     }
 
-    /// Asked for right after [`Self::apply`]: what it has taken is acknowledged when this is done.
-    /// What comes next is applied meanwhile. None: at once.
+    /// Called right after [`Self::apply`]: the update is acknowledged when this future completes,
+    /// while the next one is applied. `None` acknowledges at once.
     fn kept(&self) -> Option<BoxFuture<'static, ()>> {
         None
     }
@@ -98,27 +97,28 @@ pub trait Subscriber: Send + Sync + 'static {
     fn connected(&self, _connected: bool) {}
 }
 
-/// A stream that breaks sooner is no sign of health: a server that answers once and fails would be
-/// asked for everything a hundred times a second.
+/// A stream that breaks sooner does not reset the back-off: a server that answers once and fails
+/// would otherwise be asked for everything a hundred times a second.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// For each of the two steps to a stream. That an open stream is alive is the channel's keep-alive to
-/// find out.
+/// The timeout of each of the two steps to open a stream. Dead open streams are detected by the
+/// channel's keep-alive.
 const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
 
-/// A delta client: connects, subscribes, answers, and connects again.
+/// A delta client: connects, subscribes, acknowledges, and reconnects.
 pub struct DeltaClient {
     config: ClientConfig,
     subscriber: Arc<dyn Subscriber>,
 }
 
 impl DeltaClient {
-    /// A client that hands everything to `subscriber`.
+    /// A client that passes everything to `subscriber`.
     pub fn new(config: ClientConfig, subscriber: Arc<dyn Subscriber>) -> Self {
         Self { config, subscriber }
     }
 
-    /// Until cancelled. `connect` is asked for a channel and the stream's metadata at every try.
+    /// Runs until cancelled. `connect` returns a channel and the stream's metadata for every
+    /// attempt.
     pub async fn run<C, F>(&self, connect: C, cancel: CancellationToken)
     where
         C: Fn() -> F + Send,
@@ -162,7 +162,7 @@ impl DeltaClient {
         let slow = |_| Status::deadline_exceeded("the server took too long");
         let connected = tokio::time::timeout(CONNECT_AT_MOST, connect()).await;
         let (channel, metadata) = connected.map_err(slow)??;
-        // Answers are sent one by one as responses come; the first requests must fit at once.
+        // Answers are sent one by one as responses arrive; the first requests must fit at once.
         let (requests, outbound) = mpsc::channel(self.config.types.len() + 16);
         for request in self.first_requests() {
             requests.send(request).await.map_err(|_| closed())?;
@@ -237,10 +237,10 @@ impl DeltaClient {
     }
 }
 
-/// Answers that wait; with more, nothing more is read.
+/// The most pending acknowledgements; above this number nothing is read.
 const MOST_WAITING: usize = 64;
 
-/// To a response.
+/// The answer to a response.
 enum Answer {
     Now(Box<DeltaDiscoveryRequest>),
     Later(BoxFuture<'static, Result<DeltaDiscoveryRequest, Status>>),
@@ -262,7 +262,7 @@ fn answer(
     }
 }
 
-/// None: a heartbeat, which says only that what is held still counts (R75).
+/// `None` for a heartbeat, which only says that the resource is still valid (R75).
 fn resource(resource: wire::Resource) -> Option<Resource> {
     let made = Resource::new(resource.name, resource.version, resource.resource?.value);
     Some(match resource.metadata {
@@ -271,10 +271,10 @@ fn resource(resource: wire::Resource) -> Option<Resource> {
     })
 }
 
-/// Waits between tries: steps that double up to a limit, without end. Each wait is drawn from the upper
-/// half of its step, so that clients that failed together do not come back together.
+/// Delays between retries: steps that double up to a limit, without end. Each delay is drawn from
+/// the upper half of its step, so that clients that failed together do not come back together.
 pub fn waits(shortest: Duration, longest: Duration) -> ExponentialBackoff {
-    // Jitter adds up to the whole of a wait, so half of each step is given.
+    // Jitter adds up to the whole of a delay, so half of each step is given.
     ExponentialBuilder::new()
         .with_min_delay(shortest.min(longest) / 2)
         .with_max_delay(longest / 2)

@@ -1,15 +1,15 @@
-//! Finding out that the other side is gone although the connection does not say so (R85).
+//! Detects that the peer is gone although the connection does not show it (R85).
 
 use std::time::Duration;
 
 use tonic::transport::{Endpoint, Server};
 
-/// How often to ask for a sign of life over HTTP/2, and how long to wait for it.
+/// The interval and the timeout of HTTP/2 pings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// Between questions.
+    /// The interval of pings.
     pub interval: Duration,
-    /// For the answer.
+    /// The timeout of a ping.
     pub timeout: Duration,
 }
 
@@ -19,15 +19,15 @@ impl Default for KeepAlive {
     }
 }
 
-/// As many streams as a connection may have: a proxy in between puts all clients on one (R86).
+/// The most streams of a connection: a proxy in between puts all clients on one (R86).
 const MAX_STREAMS: u32 = 100_000;
 
-/// As much of a request as is taken in before it is asked for, in bytes: a client that has to wait for
-/// its place keeps the rest.
+/// Bytes of a request that are received before it is read: a client that waits for its slot keeps
+/// the rest.
 const READ_AHEAD: u32 = 64 << 10;
 
 impl KeepAlive {
-    /// For a server of [`crate::AdsServer`].
+    /// Configures a server of [`crate::AdsServer`].
     pub fn on_server<L>(self, server: Server<L>) -> Server<L> {
         server
             .http2_keepalive_interval(Some(self.interval))
@@ -36,7 +36,7 @@ impl KeepAlive {
             .initial_stream_window_size(READ_AHEAD)
     }
 
-    /// For a channel of [`crate::client::DeltaClient`].
+    /// Configures a channel of [`crate::client::DeltaClient`].
     pub fn on_client(self, endpoint: Endpoint) -> Endpoint {
         endpoint
             .connect_timeout(self.timeout)

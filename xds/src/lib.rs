@@ -1,12 +1,12 @@
 //! A generic xDS server and delta client.
 //!
 //! It serves *resources* (a type URL, a name, a version, opaque bytes) to clients that subscribe to
-//! them, over the delta protocol that Envoy speaks, and tells the embedding program what each client
-//! acknowledged or refused. It knows no product and no Envoy message.
+//! them, over the delta protocol that Envoy uses, and reports to the embedding program what each
+//! client acknowledged or rejected. It is independent of the product and of Envoy's messages.
 //!
-//! - [`ResourceSet`]: what one group of clients should hold; one writer, any number of streams.
-//! - [`AdsServer`]: the gRPC service. [`Admission`] says which resource set a client sees, [`Observer`] is
-//!   told what happened.
+//! - [`ResourceSet`]: the resources of one group of clients; one writer, any number of streams.
+//! - [`AdsServer`]: the gRPC service. [`Admission`] chooses the resource set of a client,
+//!   [`Observer`] receives events.
 //! - [`client::DeltaClient`]: the other side of the same protocol, for programs that consume it.
 //!
 //! Inside, [`stream`] is a pure state machine (no sockets, no clock): every protocol rule lives there

@@ -1,4 +1,4 @@
-//! What is served.
+//! Resources.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -45,7 +45,7 @@ impl fmt::Debug for TypeUrl {
     }
 }
 
-/// One named, versioned resource. Cheap to clone: each stream that is sent it does.
+/// A named, versioned resource. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Resource(Arc<Inner>);
 
@@ -58,13 +58,14 @@ struct Inner {
     children: Arc<[(TypeUrl, Arc<str>)]>,
     ttl: Option<Duration>,
     metadata: Option<Arc<wire::Metadata>>,
-    /// The resource as field 2 of a response: encoded when it is first sent, then shared by all streams.
+    /// The resource as field 2 of a response: encoded when it is first sent, then shared by all
+    /// streams.
     fragment: OnceLock<(TypeUrl, Bytes)>,
 }
 
 impl Resource {
-    /// `value` is the encoded message without its `Any`. The version must change when, and only
-    /// when, the content does, on every replica alike: a hash of it (R40).
+    /// `value` is the encoded message without its `Any`. The version must change if, and only if,
+    /// the content changes, on every replica alike: a hash of it (R40).
     pub fn new(name: impl Into<Arc<str>>, version: impl Into<Arc<str>>, value: Bytes) -> Self {
         Self(Arc::new(Inner {
             name: name.into(),
@@ -78,7 +79,7 @@ impl Resource {
         }))
     }
 
-    /// Other names that clients may subscribe to it by (R18). They are part of the content.
+    /// Adds names that clients may also subscribe to (R18). They are part of the content.
     #[must_use]
     pub fn with_aliases(mut self, aliases: impl IntoIterator<Item = Arc<str>>) -> Self {
         let inner = Arc::make_mut(&mut self.0);
@@ -87,14 +88,15 @@ impl Resource {
         self
     }
 
-    /// Other names of it.
+    /// The other names.
     pub fn aliases(&self) -> &[Arc<str>] {
         &self.0.aliases
     }
 
-    /// Clients that know of TTLs drop it when they have not heard of it for so long; as long as the
-    /// server lives they do (R75). Envoy knows of TTLs, but says so only if its bootstrap lists it among
-    /// `node.client_features`. A part of the content, so another TTL needs another version.
+    /// Sets a TTL: clients that support TTLs drop the resource if they hear nothing of it for this
+    /// long; while the server lives it sends heartbeats (R75). Envoy supports TTLs, but announces
+    /// it only if its bootstrap lists it in `node.client_features`. The TTL is part of the content,
+    /// so another one needs another version.
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         let inner = Arc::make_mut(&mut self.0);
@@ -103,13 +105,13 @@ impl Resource {
         self
     }
 
-    /// For how long clients hold it without hearing of it.
+    /// How long clients keep it without a heartbeat.
     pub fn ttl(&self) -> Option<Duration> {
         self.0.ttl
     }
 
-    /// Says where it comes from: a trace, a request. No part of the content: a resource of the same
-    /// version is not sent again because its metadata are others.
+    /// Adds metadata about its origin: a trace, a request. Not part of the content: a resource is
+    /// not sent again because only its metadata changed.
     #[must_use]
     pub fn with_metadata(mut self, metadata: wire::Metadata) -> Self {
         let inner = Arc::make_mut(&mut self.0);
@@ -118,16 +120,16 @@ impl Resource {
         self
     }
 
-    /// What travels beside the content.
+    /// The metadata beside the content.
     pub fn metadata(&self) -> Option<&wire::Metadata> {
         self.0.metadata.as_deref()
     }
 
     /// Names the resources that this one makes the client subscribe to: the endpoints of a cluster,
-    /// the secrets of a listener. Each time this one is sent they follow, changed or not, because the
-    /// client may have dropped them with the parent (R62, R63); and what refers to the parent waits
-    /// until they are acknowledged (R61), though not longer than the barrier's timeout. Children of
-    /// children follow too, so they must not form a circle.
+    /// the secrets of a listener. Each time this one is sent they follow, changed or not, because
+    /// the client may have dropped them with the parent (R62, R63); and whatever refers to the
+    /// parent waits until they are acknowledged (R61), though not longer than the barrier's
+    /// timeout. Children of children follow too, so they must not form a cycle.
     #[must_use]
     pub fn with_children(
         mut self,
@@ -137,17 +139,15 @@ impl Resource {
         self
     }
 
-    /// What this one makes the client subscribe to.
+    /// The resources that this one makes the client subscribe to.
     pub fn children(&self) -> &[(TypeUrl, Arc<str>)] {
         &self.0.children
     }
 
-    /// Unique within its type.
     pub fn name(&self) -> &Arc<str> {
         &self.0.name
     }
 
-    /// Of its content.
     pub fn version(&self) -> &Arc<str> {
         &self.0.version
     }
@@ -157,7 +157,7 @@ impl Resource {
         &self.0.value
     }
 
-    /// About as many bytes as it takes in a response.
+    /// Its approximate size in a response.
     pub(crate) fn size(&self) -> usize {
         let aliases: usize = self.0.aliases.iter().map(|alias| alias.len() + 2).sum();
         let metadata = self.metadata().map_or(0, wire::Metadata::encoded_len);
@@ -165,7 +165,7 @@ impl Resource {
         self.0.value.len() + names + metadata + ENVELOPE
     }
 
-    /// The resource as field 2 of a delta response; its TTL only for who knows of them.
+    /// The resource as field 2 of a delta response; with its TTL only for clients that support it.
     pub(crate) fn fragment(&self, type_url: &TypeUrl, tells_ttl: bool) -> Cow<'_, Bytes> {
         let encode = || self.encode(type_url, self.0.value.clone(), tells_ttl);
         if self.0.ttl.is_some() && !tells_ttl {
@@ -177,7 +177,7 @@ impl Resource {
         }
     }
 
-    /// The same with other bytes for the content; encoded each time.
+    /// The same with other bytes as content; encoded each time.
     pub(crate) fn encode(&self, type_url: &TypeUrl, value: Bytes, tells_ttl: bool) -> Bytes {
         let any = wire::Any { type_url: type_url.to_string(), value };
         let aliases = self.0.aliases.iter().map(ToString::to_string).collect();
@@ -186,7 +186,7 @@ impl Resource {
         fragment(wire::Resource { resource: Some(any), aliases, metadata, ..head })
     }
 
-    /// Says that it still counts, in this version.
+    /// A heartbeat for this version.
     pub(crate) fn heartbeat(&self) -> Bytes {
         fragment(self.head(true))
     }
@@ -201,14 +201,15 @@ impl Resource {
     }
 }
 
-/// What a client of ours takes as one resource, and a half of what it takes as one response. Whoever
-/// makes resources refuses a larger one there; on the wire it would end the stream, again and again.
+/// The largest resource that our client accepts, and half of the largest response. Programs must
+/// refuse larger resources when they create them, because on the wire one would end the stream
+/// again and again.
 pub const MAX_RESOURCE_BYTES: usize = 8 << 20;
 
-/// Lengths, tags and a type URL.
+/// The size of lengths, tags and a type URL.
 const ENVELOPE: usize = 100;
 
-/// Says that there is nothing of this name, as a resource without content (R70).
+/// A resource without content, which says that there is none of this name (R70).
 pub(crate) fn absent(name: &str) -> Bytes {
     let (name, aliases) = (name.to_owned(), vec![name.to_owned()]);
     fragment(wire::Resource { name, aliases, ..Default::default() })
@@ -219,9 +220,10 @@ fn fragment(resource: wire::Resource) -> Bytes {
     response.encode_to_vec().into()
 }
 
-/// The resource of a fragment as a message of its own, in the same bytes.
+/// The resource of a fragment as a separate message, in the same bytes.
 pub(crate) fn unframed(fragment: Bytes) -> Bytes {
-    // A key of one byte, and the length, of which all bytes but the last one say that it goes on.
+    // A key of one byte, then the varint length, whose bytes but the last have the continuation
+    // bit.
     let goes_on = fragment.iter().skip(1).take_while(|byte| **byte >= 0x80).count();
     fragment.slice((goes_on + 2).min(fragment.len())..)
 }

@@ -1,4 +1,4 @@
-//! What one group of clients should hold.
+//! The resources of one group of clients.
 
 mod table;
 
@@ -14,11 +14,11 @@ use futures::task::AtomicWaker;
 use crate::{Resource, TypeUrl};
 use table::Table;
 
-/// Counts the changes of a resource set. A stream at revision r asks what changed since r.
+/// Counts the changes of a resource set. A stream at revision r reads what changed since r.
 pub type Revision = u64;
 
-/// A set of upserts and removals that becomes visible at once, over all types. Of several about one
-/// name the last counts.
+/// A set of upserts and removals of any types that becomes visible at once. The last one for a name
+/// counts.
 #[derive(Debug, Default)]
 pub struct Change {
     steps: Vec<(TypeUrl, Step)>,
@@ -32,49 +32,50 @@ enum Step {
 }
 
 impl Change {
-    /// Adds a resource, or replaces it.
+    /// Adds or replaces a resource.
     pub fn upsert(&mut self, type_url: impl Into<TypeUrl>, resource: Resource) {
         self.steps.push((type_url.into(), Step::Upsert(resource)));
     }
 
-    /// Says that a resource exists whose content is not known here: clients keep what they have of it, and it
-    /// is sent to nobody. A resource that is there stays as it is. Delta clients only: in a full response
-    /// of the state of the world it is missing.
+    /// Records that a resource exists whose content is unknown here: clients keep their version,
+    /// and it is sent to nobody. An existing resource is unchanged. For delta clients only: full
+    /// responses of the state-of-the-world protocol lack it.
     pub fn retain(&mut self, type_url: impl Into<TypeUrl>, name: impl Into<Arc<str>>) {
         self.steps.push((type_url.into(), Step::Retain(name.into())));
     }
 
-    /// Takes a resource away.
+    /// Removes a resource.
     pub fn remove(&mut self, type_url: impl Into<TypeUrl>, name: impl Into<Arc<str>>) {
         self.steps.push((type_url.into(), Step::Remove(name.into())));
     }
 
-    /// Whether there is nothing to do.
+    /// Whether the change is empty.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 }
 
-/// The resources of one group of clients. Cheap to clone; all clones are the same resource set.
+/// The resources of one group of clients. Cheap to clone; clones share the resource set.
 ///
-/// A new resource set is *not ready*: streams are refused until it is filled, because an empty answer would
-/// make clients delete what they have (R7).
+/// A new resource set is *not ready*: streams are refused until it is filled, because an empty
+/// answer would make clients delete what they have (R7).
 #[derive(Clone, Debug)]
 pub struct ResourceSet {
     shared: Arc<Shared>,
 }
 
-/// Versions that some client accepted.
+/// Versions that some client acknowledged.
 type Proven = HashMap<TypeUrl, HashMap<Arc<str>, Arc<str>>>;
 
 #[derive(Debug, Default)]
 struct Shared {
     state: RwLock<State>,
-    /// Beside the state, because every acknowledging stream writes it. Never taken before `state`.
+    /// Separate from the state, because every acknowledging stream writes it. Never locked before
+    /// `state`.
     proven: Mutex<Proven>,
-    /// How far each open stream has read. What all of them know to be gone is forgotten.
+    /// How far each open stream has read. Removals that all of them have seen are forgotten.
     readers: Mutex<Vec<Weak<Place>>>,
-    /// The newest revision, for a look without the state.
+    /// The newest revision, readable without locking the state.
     newest: Arc<AtomicU64>,
 }
 
@@ -82,7 +83,7 @@ struct Shared {
 struct State {
     ready: bool,
     revision: Revision,
-    /// There are few, so that looking at each is less than hashing a name.
+    /// There are few types, so a linear search is cheaper than hashing.
     types: Vec<(TypeUrl, Table)>,
 }
 
@@ -105,14 +106,14 @@ impl State {
     }
 }
 
-/// A resource set that somebody else may hold.
+/// A weak reference to a resource set.
 #[derive(Clone, Debug, Default)]
 pub struct WeakResourceSet {
     shared: Weak<Shared>,
 }
 
 impl WeakResourceSet {
-    /// The resource set, while anybody holds it: an embedding program, or an open stream.
+    /// The resource set, if an embedding program or an open stream still holds it.
     pub fn upgrade(&self) -> Option<ResourceSet> {
         self.shared.upgrade().map(|shared| ResourceSet { shared })
     }
@@ -125,28 +126,28 @@ impl Default for ResourceSet {
 }
 
 impl ResourceSet {
-    /// Empty and not ready.
+    /// An empty resource set that is not ready.
     pub fn new() -> Self {
         Self { shared: Arc::default() }
     }
 
-    /// Does not keep it.
+    /// A weak reference.
     pub fn downgrade(&self) -> WeakResourceSet {
         WeakResourceSet { shared: Arc::downgrade(&self.shared) }
     }
 
-    /// From now on streams are served, even if there is nothing to serve.
+    /// Marks it as ready even if it is empty.
     pub fn mark_ready(&self) {
         self.write().ready = true;
     }
 
-    /// Whether streams are served.
+    /// Whether it is ready.
     pub fn is_ready(&self) -> bool {
         self.read().ready
     }
 
-    /// Makes the change visible, at once and as a whole, and the resource set ready. What does not change
-    /// anything (an equal version, an absent name) is left out, and wakes nobody.
+    /// Makes the change visible as a whole, and the resource set ready. Parts without effect (an
+    /// equal version, an absent name) are left out, and wake nobody.
     pub fn apply(&self, change: Change) -> Revision {
         let mut state = self.write();
         state.ready = true;
@@ -191,24 +192,23 @@ impl ResourceSet {
         self.read().revision
     }
 
-    /// One resource.
     pub fn get(&self, type_url: &TypeUrl, name: &str) -> Option<Resource> {
         self.view().get(type_url, name).cloned()
     }
 
-    /// The names of a type, in no order.
+    /// The names of a type, unordered.
     pub fn names(&self, type_url: &TypeUrl) -> Vec<Arc<str>> {
         self.view().each(type_url).map(|resource| resource.name().clone()).collect()
     }
 
-    /// The names of a type that are retained ([`Change::retain`]), in no order.
+    /// The names of a type that are retained ([`Change::retain`]), unordered.
     pub fn retained(&self, type_url: &TypeUrl) -> Vec<Arc<str>> {
         let state = self.read();
         let table = state.table(type_url).into_iter();
         table.flat_map(Table::retained).cloned().collect()
     }
 
-    /// Remembers that some client accepted this version, so that it needs no response of its own
+    /// Records that some client acknowledged this version, so that it needs no separate response
     /// ([`crate::Batching::Single`]).
     pub fn mark_proven(&self, type_url: &TypeUrl, name: &str, version: &str) {
         let mut proven = self.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,7 +218,7 @@ impl ResourceSet {
         }
     }
 
-    /// Forgets that a version was accepted.
+    /// Forgets that a version was acknowledged.
     pub fn mark_unproven(&self, type_url: &TypeUrl, name: &str) {
         let mut proven = self.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(of_type) = proven.get_mut(type_url) {
@@ -226,7 +226,7 @@ impl ResourceSet {
         }
     }
 
-    /// A reader that has seen everything so far; removals are remembered until it has seen them too.
+    /// A reader at the current revision; later removals are kept until it has seen them.
     pub(crate) fn reader(&self) -> Reader {
         let state = self.read();
         let (seen, newest) = (AtomicU64::new(state.revision), self.shared.newest.clone());
@@ -240,13 +240,13 @@ impl ResourceSet {
         Reader { set: self.clone(), place }
     }
 
-    /// Everything as it is now: one lock for a whole step of a stream.
+    /// A consistent view of everything: one lock for a whole step of a stream.
     pub(crate) fn view(&self) -> View<'_> {
         View { state: self.read(), set: self }
     }
 
     // A poisoned lock means that a writer panicked between two assignments of owned values; the
-    // state is still whole, and refusing to serve it would turn one bug into an outage.
+    // state is still consistent, and refusing to serve it would turn one bug into an outage.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -255,7 +255,7 @@ impl ResourceSet {
         self.shared.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Taken after `state`, if both are.
+    /// Locked after `state`, if both are.
     fn readers(&self) -> MutexGuard<'_, Vec<Weak<Place>>> {
         self.shared.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -268,7 +268,8 @@ pub(crate) struct Reader {
     place: Arc<Place>,
 }
 
-/// How far a stream has read, and whom to wake when the resource set goes on. Does not keep the resource set.
+/// The revision that a stream has read up to, and its waker for changes. Does not keep the resource
+/// set alive.
 #[derive(Debug)]
 pub(crate) struct Place {
     /// [`LEFT`] when the stream is gone.
@@ -296,7 +297,7 @@ impl Reader {
         self.place.seen.load(Ordering::Acquire)
     }
 
-    /// Says that everything in the view was taken notice of.
+    /// Records that the stream has read everything in the view.
     pub(crate) fn has_seen(&self, view: &View<'_>) {
         self.place.seen.store(view.revision(), Ordering::Release);
     }
@@ -309,18 +310,18 @@ impl Drop for Reader {
 }
 
 impl Place {
-    /// Whether the resource set went on.
+    /// Whether the resource set has changed since.
     pub(crate) fn is_behind(&self) -> bool {
         self.newest.load(Ordering::Acquire) > self.seen.load(Ordering::Acquire)
     }
 
-    /// Wakes this one at the next change; only the last one that was registered.
+    /// Registers the waker for the next change, replacing the previous one.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 }
 
-/// A resource set that stands still while it is looked at. Not to be held while the same resource set is written.
+/// A consistent view of a resource set. Must not be held while the same resource set is written.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     state: RwLockReadGuard<'a, State>,
@@ -332,7 +333,7 @@ impl View<'_> {
         self.state.revision
     }
 
-    /// What a type holds, as a version: equal for equal content.
+    /// The version of a type's content: equal for equal content.
     pub(crate) fn version_of(&self, type_url: &TypeUrl) -> String {
         format!("{:016x}", self.state.table(type_url).map_or(0, Table::content))
     }
@@ -341,18 +342,18 @@ impl View<'_> {
         self.state.table(type_url)?.get(name)
     }
 
-    /// Whether the resource exists, be it without content ([`Change::retain`]).
+    /// Whether the resource exists, with or without content ([`Change::retain`]).
     pub(crate) fn exists(&self, type_url: &TypeUrl, name: &str) -> bool {
         let table = self.state.table(type_url);
         table.is_some_and(|table| table.get(name).is_some() || table.is_retained(name))
     }
 
-    /// The name of the resource that has this alias.
+    /// The name of the resource with this alias.
     pub(crate) fn alias(&self, type_url: &TypeUrl, alias: &str) -> Option<&Arc<str>> {
         self.state.table(type_url)?.alias(alias)
     }
 
-    /// A removed resource, for as long as some stream has not seen the removal.
+    /// A removed resource, while some stream has not seen the removal.
     pub(crate) fn removed(&self, type_url: &TypeUrl, name: &str) -> Option<&Resource> {
         self.state.table(type_url)?.removed(name)
     }
@@ -376,7 +377,7 @@ impl View<'_> {
         version.is_some_and(|version| version == resource.version())
     }
 
-    /// A client accepted this version. What the resource set holds no longer is of no use to anybody.
+    /// Records that a client acknowledged this version. Ignored unless it is the current one.
     pub(crate) fn accepted(&self, type_url: &TypeUrl, name: &str, version: &str) {
         if self.get(type_url, name).is_some_and(|resource| &**resource.version() == version) {
             self.set.mark_proven(type_url, name, version);

@@ -39,7 +39,7 @@ use session::Session;
 pub use status::{StreamStatus, TypeStatus};
 
 /// Serves resource sets to clients. As a service it is the aggregated one, in both protocols; see
-/// [`Self::routes`] for those of single types. Cheap to clone; all clones are one server.
+/// [`Self::routes`] for those of single types. Cheap to clone; clones are one server.
 #[derive(Clone)]
 pub struct AdsServer {
     shared: Arc<Shared>,
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A place among the streams that have not got everything yet (R82, R83).
+    /// Waits for a slot for streams that have not got everything yet (R82, R83).
     async fn place_to_sync(&self) -> Result<OwnedSemaphorePermit, Status> {
         let place = self.syncing.clone().acquire_owned();
         let place = tokio::time::timeout(self.config.sync_wait, place).await;
@@ -65,7 +65,7 @@ impl Shared {
         })
     }
 
-    /// For metrics: a client may name types as it likes.
+    /// The metrics label of a type: clients may send arbitrary names.
     fn label<'a>(&self, type_url: &'a TypeUrl) -> &'a str {
         let known = self.config.types.iter().any(|rules| rules.type_url == *type_url);
         if known { type_url.as_str() } else { "other" }
@@ -73,7 +73,7 @@ impl Shared {
 }
 
 impl AdsServer {
-    /// A server for these types; `admission` picks each stream's resource set.
+    /// A server for these types; `admission` chooses each stream's resource set.
     pub fn new(
         config: ServerConfig,
         admission: Arc<dyn Admission>,
@@ -91,39 +91,40 @@ impl AdsServer {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Ends every stream with `UNAVAILABLE` and opens no more, so that a server can shut down: its
-    /// streams would end by nothing else.
+    /// Ends every stream with `UNAVAILABLE` and refuses new ones, for a shutdown: streams would not
+    /// end by themselves.
     pub fn close(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.shared.streams.stop(&closing());
     }
 
-    /// Every open stream: what it subscribes to, what was sent, accepted, refused, and what waits (R92).
+    /// The state of every open stream: subscriptions, responses sent, acknowledged and rejected,
+    /// and what waits (R92).
     pub fn status(&self) -> Vec<StreamStatus> {
         self.shared.streams.list()
     }
 
-    /// Sends a resource once more that the client of a stream refused, and that has not changed
-    /// since: what was wrong may have passed. False: there is nothing to send.
+    /// Sends a resource again that the client of a stream rejected and that has not changed since:
+    /// the cause may be gone. Returns false if there is nothing to send.
     pub fn retry(&self, stream: StreamId, type_url: &TypeUrl, name: &str) -> bool {
         self.shared.streams.get(stream).is_some_and(|session| session.retry(type_url, name))
     }
 
-    /// Sends everything again that the client of a stream wants of a type. Envoy forgets what hangs on
-    /// a listener that it could not open, without a word about it.
+    /// Sends everything again that the client of a stream subscribes to of a type. Envoy silently
+    /// forgets what depends on a listener that it could not open.
     pub fn resend(&self, stream: StreamId, type_url: &TypeUrl) {
         if let Some(session) = self.shared.streams.get(stream) {
             session.resend(type_url);
         }
     }
 
-    /// The aggregated service and the services of the single types, to be added to a server of tonic.
+    /// The aggregated service and the services of the single types, to be added to a tonic server.
     /// The aggregated service alone is `self`.
     pub fn routes(&self) -> tonic::service::Routes {
         services::all(self)
     }
 
-    /// Opens a stream, or says why not.
+    /// Opens a stream, or returns why not.
     fn open<M: Inbound, B>(
         &self,
         route: &'static Route,
@@ -139,7 +140,7 @@ impl AdsServer {
         let (session, stopped) = Session::new(self.shared.clone(), route, id);
         let session = Arc::new(session);
         let slot = self.shared.streams.open(&session, self.shared.config.max_streams)?;
-        // It is in the list now: who closes the server finds it there, or was seen here.
+        // It is in the list by now: a concurrent close either finds it there, or was seen here.
         if self.shared.closing.load(Ordering::SeqCst) {
             return Err(closing());
         }

@@ -1,10 +1,10 @@
 //! One client's stream as a pure state machine: requests and the clock go in, responses come out.
 //!
-//! [`Stream::request`] takes a message of the client, [`Stream::poll`] says what to send now,
-//! [`Stream::deadline`] when to poll again if nothing happens. State is kept per type (R5): what is
-//! subscribed, what changed since the last look at the resource set, and the one response that is not
-//! answered yet (R80). The stream reads the resource set whenever it sends, so it can be slow but never
-//! wrong (R81).
+//! [`Stream::request`] takes a message of the client, [`Stream::poll`] returns what to send now,
+//! [`Stream::deadline`] when to poll again if nothing happens. State is kept per type (R5): the
+//! subscriptions, what changed since the last read of the resource set, and the one response that
+//! is not answered yet (R80). The stream reads the resource set whenever it sends, so it can be
+//! slow but never wrong (R81).
 
 mod awaited;
 mod heartbeats;
@@ -33,36 +33,36 @@ pub(crate) use response::Entry;
 pub use response::{Response, SentResource};
 pub use type_stream::TypeStream;
 
-/// Which of the two protocols a stream speaks.
+/// The protocol of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// Subscriptions and responses are differences.
     Delta,
-    /// Each request lists what is wanted; a response can not say that something is gone.
+    /// Each request lists all subscriptions; a response cannot express removals.
     StateOfTheWorld,
 }
 
-/// How the client answered a response.
+/// The client's answer to a response.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Of which type.
     pub type_url: TypeUrl,
-    /// What was in the response; of a refused one what may be the cause, which removals are not.
+    /// The content of the response; after a rejection only the possible causes, which removals are
+    /// not.
     pub resources: Arc<[SentResource]>,
     /// When the response was sent.
     pub sent_at: Instant,
-    /// None: an ACK. Otherwise the client's words.
+    /// `None` for an ACK; otherwise the client's error message.
     pub refusal: Option<String>,
 }
 
-/// What a request said besides its subscriptions.
+/// The effects of a request besides its subscriptions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Of which type the request was. None: it was stale, and nothing was taken.
+    /// The type of the request; `None` if it was stale and ignored.
     pub type_url: Option<TypeUrl>,
-    /// It answered a response.
+    /// The answer to a response, if it has one.
     pub answer: Option<Answer>,
-    /// What the client holds already in the versions of the resource set, so that it is not sent (R37).
+    /// What the client already has in current versions, so that it is not sent (R37).
     pub held: Vec<SentResource>,
 }
 
@@ -77,27 +77,27 @@ pub struct Stream {
     max_types: usize,
     max_subscription_bytes: usize,
     awaited: Awaited,
-    /// Since when a phase has kept later ones from work that they have.
+    /// Since when a phase has delayed later ones that have work.
     held_up_since: Option<Instant>,
     nonces: Nonces,
     pace: Pace,
-    /// The client can be told how long it may hold what it gets.
+    /// Whether the client supports TTLs.
     knows_ttl: bool,
 }
 
-/// More unknown types than this on one stream are a mistake or an attack.
+/// More unknown types than this on one stream indicate a mistake or an attack.
 const MAX_UNKNOWN_TYPES: usize = 32;
 
-/// Longer ones exist nowhere.
+/// The longest type URL.
 const MAX_TYPE_URL: usize = 1024;
 
 impl Stream {
-    /// A delta client that has not said anything yet.
+    /// A delta client before its first message.
     pub fn new(set: ResourceSet, config: &ServerConfig) -> Self {
         Self::speaking(Variant::Delta, set, config)
     }
 
-    /// A client of this protocol that has not said anything yet.
+    /// A client of this protocol before its first message.
     pub fn speaking(variant: Variant, set: ResourceSet, config: &ServerConfig) -> Self {
         let mut rules = config.types.clone();
         rules.sort_by_key(|rule| rule.phase);
@@ -117,7 +117,7 @@ impl Stream {
         }
     }
 
-    /// The client lists these in its `node.client_features` (R75).
+    /// The client's `node.client_features` (R75).
     #[must_use]
     pub fn with_features(mut self, features: &[String]) -> Self {
         self.knows_ttl = knows_ttl(self.variant, features);
@@ -125,15 +125,15 @@ impl Stream {
         self
     }
 
-    /// The client refused things on earlier streams: see [`crate::Admission::attempt`].
+    /// The client rejected things on earlier streams: see [`crate::Admission::attempt`].
     #[must_use]
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.types.iter_mut().for_each(|of_type| of_type.start_attempts_at(attempt));
         self
     }
 
-    /// What the client refused, and what has not changed since, is sent once more. False: there is
-    /// no such thing.
+    /// Sends again what the client rejected and has not changed since. Returns false if there is no
+    /// such resource.
     pub fn retry(&mut self, type_url: &TypeUrl, name: &str) -> bool {
         let set = self.reader.resource_set().clone();
         let view = set.view();
@@ -142,13 +142,14 @@ impl Stream {
         of_type.is_some_and(|of_type| of_type.retry(name, &view))
     }
 
-    /// Sends everything again that the client wants of a type: it lost what it had, and does not say so.
+    /// Sends everything again that the client subscribes to of a type: it silently lost what it
+    /// had.
     pub fn resend(&mut self, type_url: &TypeUrl) {
         let mut of_type = self.types.iter_mut().filter(|t| t.rules().type_url == *type_url);
         of_type.by_ref().for_each(TypeStream::resend);
     }
 
-    /// Takes a message of a delta client: subscriptions, and the answer to a response.
+    /// Handles a message of a delta client: subscriptions, and the answer to a response.
     pub fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<Outcome, Status> {
         self.step(&request.type_url, |of_type, view| {
             let error_detail = request.error_detail.as_ref();
@@ -158,7 +159,7 @@ impl Stream {
         })
     }
 
-    /// Takes a message of a state-of-the-world client.
+    /// Handles a message of a state-of-the-world client.
     pub fn request_list(&mut self, request: DiscoveryRequest) -> Result<Outcome, Status> {
         self.step(&request.type_url, |of_type, view| {
             if of_type.is_stale(&request) {
@@ -195,7 +196,7 @@ impl Stream {
         Ok(outcome)
     }
 
-    /// Everything that should be sent now.
+    /// Returns everything that should be sent now.
     pub fn poll(&mut self, now: Instant) -> Vec<Response> {
         let set = self.reader.resource_set().clone();
         let view = set.view();
@@ -205,8 +206,8 @@ impl Stream {
         out
     }
 
-    /// When to poll again although nothing happened: a barrier or a grace period or a debounce ends,
-    /// or a heartbeat is due.
+    /// When to poll again without an event: a barrier, a grace period or a debounce ends, or a
+    /// heartbeat is due.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let heartbeats = self.types.iter().filter_map(TypeStream::next_heartbeat);
         let heartbeat = heartbeats.filter(|&due| due > now).min();
@@ -226,33 +227,32 @@ impl Stream {
         barriers.chain(graces).chain(others).filter(|&due| due > now).min()
     }
 
-    /// Since when the oldest response has not been answered.
+    /// Since when the oldest response has been unanswered.
     pub fn unanswered_since(&self) -> Option<Instant> {
         self.types.iter().filter_map(TypeStream::in_flight_since).min()
     }
 
-    /// Whether the client has everything that it wants, and said so.
+    /// Whether the client has acknowledged everything that it subscribes to.
     pub fn is_settled(&self) -> bool {
         self.unanswered_since().is_none() && !self.has_work()
     }
 
-    /// Whether something waits to be sent: for the client's answer, for another type, or for time.
+    /// Whether anything is pending: it waits for the client's answer, another type, or time.
     pub fn has_work(&self) -> bool {
         self.types.iter().any(TypeStream::has_work)
     }
 
-    /// Whether the client is to hear of things again though they do not change: when an answer came, the
-    /// next time is known.
+    /// Whether heartbeats are needed: after an answer, the next time is known.
     pub(crate) fn has_heartbeats(&self) -> bool {
         self.types.iter().any(TypeStream::has_heartbeats)
     }
 
-    /// Its place in the history of its resource set.
+    /// Its position in the history of its resource set.
     pub(crate) fn place(&self) -> &Arc<Place> {
         self.reader.place()
     }
 
-    /// Per type: what is going on (R92).
+    /// The state of each type (R92).
     pub fn types(&self) -> &[TypeStream] {
         &self.types
     }

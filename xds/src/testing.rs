@@ -1,6 +1,6 @@
-//! A client for tests: it does what it is told, one message at a time, and nothing by itself. It
-//! stalls by not being asked for the next response, and leaves by being dropped. And, without sockets,
-//! a [`model`] of a client and a server for every order of events, which the fuzzers ([`fuzz`]) drive.
+//! A client for tests: it sends one message at a time, as instructed. It stalls if it is not asked
+//! for the next response, and disconnects when dropped. Also, without sockets, a [`model`] of a
+//! client and a server for every order of events, which the fuzzers ([`fuzz`]) drive.
 
 pub mod fuzz;
 pub mod model;
@@ -27,14 +27,14 @@ pub struct FakeClient {
     held: BTreeMap<(String, String), String>,
 }
 
-/// More than any test sends.
+/// Larger than any response in a test.
 const LARGEST: usize = 256 << 20;
 
-/// Longer than any test waits for what does come.
+/// Longer than any test waits for something that does come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl FakeClient {
-    /// Opens a stream; nothing is said yet.
+    /// Opens a stream without sending anything.
     pub async fn connect(channel: Channel, node_id: &str) -> Result<Self, Status> {
         Self::connect_with(channel, MetadataMap::new(), node_id).await
     }
@@ -57,7 +57,7 @@ impl FakeClient {
         })
     }
 
-    /// `node.cluster`, to be set before the first message.
+    /// Sets `node.cluster`, before the first message.
     pub fn in_cluster(mut self, cluster: &str) -> Self {
         cluster.clone_into(&mut self.node.cluster);
         self
@@ -77,7 +77,7 @@ impl FakeClient {
         sent.map_err(|_| Status::unavailable("the stream was closed"))
     }
 
-    /// Subscribes to names, or with none to everything.
+    /// Subscribes to names, or to everything if there are none.
     pub async fn subscribe(&mut self, type_url: &str, names: &[&str]) -> Result<(), Status> {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         self.wants.entry(type_url.to_owned()).or_default().extend(names.iter().cloned());
@@ -103,19 +103,19 @@ impl FakeClient {
         .await
     }
 
-    /// The next response, not answered. The stream's end is an error: that of the server, or `OK`.
+    /// The next response, unanswered. The end of the stream is an error: the server's, or `OK`.
     pub async fn next(&mut self) -> Result<DeltaDiscoveryResponse, Status> {
         let next = tokio::time::timeout(PATIENCE, self.inbound.message()).await;
         let next = next.map_err(|_| Status::deadline_exceeded("no response came"))??;
         next.ok_or_else(|| Status::ok("the stream was closed"))
     }
 
-    /// Whether nothing comes for so long.
+    /// Whether nothing arrives for this long.
     pub async fn is_quiet(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.inbound.message()).await.is_err()
     }
 
-    /// Takes a response as its own, and says so.
+    /// Stores a response's content, and acknowledges it.
     pub async fn ack(&mut self, response: &DeltaDiscoveryResponse) -> Result<(), Status> {
         for resource in &response.resources {
             let key = (response.type_url.clone(), resource.name.clone());
@@ -127,7 +127,7 @@ impl FakeClient {
         self.answer(response, None).await
     }
 
-    /// Refuses a response.
+    /// Rejects a response.
     pub async fn nack(
         &mut self,
         response: &DeltaDiscoveryResponse,
@@ -151,7 +151,7 @@ impl FakeClient {
         .await
     }
 
-    /// The next response, acknowledged: names with versions, and removed names, both sorted.
+    /// Acknowledges the next response; returns names with versions, and removed names, both sorted.
     pub async fn accept(&mut self) -> Result<(Vec<(String, String)>, Vec<String>), Status> {
         let response = self.next().await?;
         self.ack(&response).await?;
@@ -163,13 +163,13 @@ impl FakeClient {
         Ok((upserts, removals))
     }
 
-    /// What it holds of a type: names with versions.
+    /// The client's resources of a type: names with versions.
     pub fn held(&self, type_url: &str) -> BTreeMap<String, String> {
         let of_type = self.held.iter().filter(|((of, _), _)| of == type_url);
         of_type.map(|((_, name), version)| (name.clone(), version.clone())).collect()
     }
 
-    /// Leaves, and comes back on a new stream wanting and holding what it did (R37).
+    /// Reconnects with the same subscriptions and resources (R37).
     pub async fn reconnect(self, channel: Channel) -> Result<Self, Status> {
         let Self { node, wants, held, requests, inbound, .. } = self;
         drop((requests, inbound));

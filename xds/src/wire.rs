@@ -1,6 +1,6 @@
-//! The messages of the discovery protocol, as far as a server and a client need them. Unknown fields
-//! are skipped. Field numbers are those of `envoy.service.discovery.v3`; a test holds them against
-//! envoy-types.
+//! The messages of the discovery protocol, as far as a server and a client need them. Unknown
+//! fields are skipped. Field numbers are those of `envoy.service.discovery.v3`; a test compares
+//! them with envoy-types.
 
 mod metadata;
 
@@ -14,7 +14,7 @@ pub use metadata::{Metadata, Struct, Value};
 /// `google.protobuf.Any`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Any {
-    /// Of the message inside.
+    /// The type of the message inside.
     #[prost(string, tag = "1")]
     pub type_url: String,
     /// The message inside.
@@ -28,14 +28,14 @@ pub struct Duration {
     /// Whole seconds.
     #[prost(int64, tag = "1")]
     pub seconds: i64,
-    /// And the rest of one.
+    /// The fraction of a second.
     #[prost(int32, tag = "2")]
     pub nanos: i32,
 }
 
 impl From<time::Duration> for Duration {
     fn from(time: time::Duration) -> Self {
-        // The type knows no more; Envoy refuses what is longer.
+        // The type allows no more; Envoy rejects longer durations.
         let seconds = time.as_secs().min(315_576_000_000);
         Self { seconds: seconds.cast_signed(), nanos: time.subsec_nanos().cast_signed() }
     }
@@ -47,7 +47,7 @@ pub struct Status {
     /// A gRPC code.
     #[prost(int32, tag = "1")]
     pub code: i32,
-    /// In words.
+    /// The error message.
     #[prost(string, tag = "2")]
     pub message: String,
 }
@@ -55,13 +55,13 @@ pub struct Status {
 /// `envoy.config.core.v3.Node`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Node {
-    /// Which client.
+    /// The client's id.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// Which group of clients.
+    /// The client's group.
     #[prost(string, tag = "2")]
     pub cluster: String,
-    /// `envoy`, or what else speaks.
+    /// `envoy`, or another client.
     #[prost(string, tag = "6")]
     pub user_agent_name: String,
     /// Its version, as text.
@@ -70,13 +70,13 @@ pub struct Node {
     /// Its version, in numbers; what Envoy sends.
     #[prost(message, optional, tag = "8")]
     pub user_agent_build_version: Option<BuildVersion>,
-    /// What the client can do, by name.
+    /// The names of features that the client supports.
     #[prost(string, repeated, tag = "10")]
     pub client_features: Vec<String>,
 }
 
 impl Node {
-    /// The client's version, however it was sent.
+    /// The client's version, from either field.
     pub fn version_text(&self) -> String {
         match self.user_agent_build_version.as_ref().and_then(|build| build.version.as_ref()) {
             Some(v) => format!("{}.{}.{}", v.major_number, v.minor_number, v.patch),
@@ -88,7 +88,6 @@ impl Node {
 /// `envoy.config.core.v3.BuildVersion`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct BuildVersion {
-    /// The numbers.
     #[prost(message, optional, tag = "1")]
     pub version: Option<SemanticVersion>,
 }
@@ -110,7 +109,7 @@ pub struct SemanticVersion {
 /// `envoy.service.discovery.v3.Resource`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Resource {
-    /// Of the content.
+    /// The version of the content.
     #[prost(string, tag = "1")]
     pub version: String,
     /// The content.
@@ -122,41 +121,40 @@ pub struct Resource {
     /// Other names that it may be subscribed by.
     #[prost(string, repeated, tag = "4")]
     pub aliases: Vec<String>,
-    /// For how long the client may hold it without hearing of it again (R75).
+    /// How long the client may keep it without a heartbeat (R75).
     #[prost(message, optional, tag = "6")]
     pub ttl: Option<Duration>,
-    /// Where it comes from, and what else is no part of the content.
+    /// Its origin, and other data that is not part of the content.
     #[prost(message, optional, tag = "9")]
     pub metadata: Option<Metadata>,
 }
 
 impl Resource {
-    /// Its own, for lists of resources that are wrapped in it.
+    /// Its own type URL, for lists of wrapped resources.
     pub const TYPE_URL: &'static str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
 }
 
 /// `envoy.service.discovery.v3.DeltaDiscoveryRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DeltaDiscoveryRequest {
-    /// On the first message of a stream, at least.
+    /// In the first message of a stream, at least.
     #[prost(message, optional, tag = "1")]
     pub node: Option<Node>,
-    /// What it is about.
     #[prost(string, tag = "2")]
     pub type_url: String,
-    /// Wanted from now on.
+    /// Names to subscribe to.
     #[prost(string, repeated, tag = "3")]
     pub resource_names_subscribe: Vec<String>,
-    /// No longer wanted.
+    /// Names to unsubscribe from.
     #[prost(string, repeated, tag = "4")]
     pub resource_names_unsubscribe: Vec<String>,
-    /// What the client held before this stream.
+    /// What the client had before this stream.
     #[prost(map = "string, string", tag = "5")]
     pub initial_resource_versions: HashMap<String, String>,
-    /// Which response this answers.
+    /// The nonce of the response that this answers.
     #[prost(string, tag = "6")]
     pub response_nonce: String,
-    /// Set: a NACK.
+    /// Present in a NACK.
     #[prost(message, optional, tag = "7")]
     pub error_detail: Option<Status>,
 }
@@ -164,49 +162,47 @@ pub struct DeltaDiscoveryRequest {
 /// `envoy.service.discovery.v3.DeltaDiscoveryResponse`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DeltaDiscoveryResponse {
-    /// For people.
+    /// For display.
     #[prost(string, tag = "1")]
     pub system_version_info: String,
     /// New or changed.
     #[prost(message, repeated, tag = "2")]
     pub resources: Vec<Resource>,
-    /// What it is about.
     #[prost(string, tag = "4")]
     pub type_url: String,
-    /// To be answered with.
+    /// The nonce of the answer.
     #[prost(string, tag = "5")]
     pub nonce: String,
-    /// Gone, or never there.
+    /// Removed, or never existed.
     #[prost(string, repeated, tag = "6")]
     pub removed_resources: Vec<String>,
-    /// No field of Envoy's, which skips it: the first answer to a client that wants everything goes on
-    /// in the next response (R93).
+    /// Not a field of Envoy's, which skips it: the first answer to a wildcard client continues in
+    /// the next response (R93).
     #[prost(bool, tag = "1000")]
     pub more: bool,
 }
 
-/// The field `DeltaDiscoveryResponse.more`.
+/// The number of the field `DeltaDiscoveryResponse.more`.
 pub(crate) const MORE: u32 = 1000;
 
 /// `envoy.service.discovery.v3.DiscoveryRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DiscoveryRequest {
-    /// Of the last response that was accepted.
+    /// The version of the last acknowledged response.
     #[prost(string, tag = "1")]
     pub version_info: String,
-    /// On the first message of a stream, at least.
+    /// In the first message of a stream, at least.
     #[prost(message, optional, tag = "2")]
     pub node: Option<Node>,
-    /// Everything that is wanted.
+    /// All subscribed names.
     #[prost(string, repeated, tag = "3")]
     pub resource_names: Vec<String>,
-    /// What it is about.
     #[prost(string, tag = "4")]
     pub type_url: String,
-    /// Which response this answers.
+    /// The nonce of the response that this answers.
     #[prost(string, tag = "5")]
     pub response_nonce: String,
-    /// Set: a NACK.
+    /// Present in a NACK.
     #[prost(message, optional, tag = "6")]
     pub error_detail: Option<Status>,
 }
@@ -214,16 +210,15 @@ pub struct DiscoveryRequest {
 /// `envoy.service.discovery.v3.DiscoveryResponse`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DiscoveryResponse {
-    /// Of the content.
+    /// The version of the content.
     #[prost(string, tag = "1")]
     pub version_info: String,
-    /// Everything, or what changed: that is a matter of the type.
+    /// Everything, or the changes, depending on the type.
     #[prost(message, repeated, tag = "2")]
     pub resources: Vec<Any>,
-    /// What it is about.
     #[prost(string, tag = "4")]
     pub type_url: String,
-    /// To be answered with.
+    /// The nonce of the answer.
     #[prost(string, tag = "5")]
     pub nonce: String,
 }

@@ -148,7 +148,7 @@ impl Session {
         if self.is_new(status) {
             tracing::error!(
                 reason = status.message(),
-                "THE CONTROL PLANE WENT BACK IN TIME: this agent takes nothing from it and goes on serving what it holds, until a person says `imp-control accept-restore`"
+                "THE CONTROL PLANE WENT BACK IN TIME: this agent accepts nothing from it and keeps serving the last-known-good until the operator runs `imp-control accept-restore`"
             );
         }
     }
@@ -172,7 +172,7 @@ impl Session {
     fn turned_away(&self, status: &Status) {
         self.state.send_replace(LinkState::Revoked);
         if self.is_new(status) {
-            tracing::error!(agent = %self.identity().agent_id, reason = status.message(), "the control plane no longer takes this agent; it goes on serving what it holds. To register it again, start it with a new registration token");
+            tracing::error!(agent = %self.identity().agent_id, reason = status.message(), "the control plane no longer takes this agent; it keeps serving the last-known-good. To register it again, start it with a new registration token");
         }
     }
 

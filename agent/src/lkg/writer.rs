@@ -220,7 +220,7 @@ impl Shared {
     /// Logs once when failures begin, not on every attempt.
     fn failed(&self, work: Work, why: String) {
         if self.progress.borrow().failing.is_none() {
-            tracing::error!(%why, "THE DISK DOES NOT TAKE THE LAST-KNOWN-GOOD: serving goes on from memory, and a restart would find an older state; it is tried again until it works (metric imp_lkg_failing)");
+            tracing::error!(%why, "THE LAST-KNOWN-GOOD CANNOT BE WRITTEN: serving continues from memory, and a restart would restore an older state; retrying until it works (metric imp_lkg_failing)");
         }
         let mut state = self.lock();
         match work {

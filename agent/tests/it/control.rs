@@ -1,4 +1,4 @@
-//! A control plane that does what a test tells it.
+//! A control plane controlled by tests.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) const TOKEN: &str = "imp_reg_good";
 
-/// What is there and what was said. Shared with the running server.
+/// Its resources, and what agents reported. Shared with the running server.
 #[derive(Clone, Default)]
 pub(crate) struct State {
     pub(crate) shared: Arc<Mutex<Shared>>,
@@ -28,7 +28,7 @@ pub(crate) struct State {
 }
 
 pub(crate) struct Shared {
-    /// What `Register` and `Renew` give out; only this one is taken.
+    /// The JWT that `Register` and `Renew` issue; only this one is accepted.
     pub(crate) jwt: u32,
     pub(crate) jwt_life_ms: i64,
     pub(crate) revoked: bool,
@@ -40,13 +40,13 @@ pub(crate) struct Shared {
     pub(crate) statuses: BTreeMap<String, pb::PublishStatus>,
     /// Every status of every message, in order.
     pub(crate) said: Vec<pb::PublishStatus>,
-    /// The gateways that are refused; None: nothing was said of them.
+    /// The refused gateways; `None` if none were reported.
     pub(crate) refused_gateways: Option<Vec<pb::GatewayRefusal>>,
     pub(crate) heartbeat: Option<pb::Heartbeat>,
     pub(crate) usage: Vec<pb::UsageBatch>,
-    /// What heartbeats are answered with, and calls must show if they show anything.
+    /// The history that heartbeats are answered with, and that calls must show if any.
     pub(crate) history: Option<String>,
-    /// Name and version of every resource that was acknowledged, in order.
+    /// Name and version of every acknowledged resource, in order.
     pub(crate) acked: Vec<(String, String)>,
 }
 
@@ -71,11 +71,11 @@ impl Default for Shared {
     }
 }
 
-/// A running one; ends when dropped, its state stays.
+/// A running server; ends when dropped, its state stays.
 pub(crate) struct Control {
     pub(crate) address: SocketAddr,
     pub(crate) state: State,
-    /// Its own, so that a stop breaks every connection.
+    /// Its own runtime, so that a stop breaks every connection.
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -88,7 +88,7 @@ impl State {
         self.apply(vec![resource(message)]);
     }
 
-    /// At once.
+    /// Applies all at once.
     pub(crate) fn apply(&self, resources: Vec<(String, Resource)>) {
         let mut change = Change::default();
         for (type_url, resource) in resources {
@@ -107,7 +107,7 @@ impl State {
         self.with(|shared| shared.statuses.get(id).cloned())
     }
 
-    /// A JWT, and the proof for this call.
+    /// Checks a JWT, and the proof for this call.
     fn admits(&self, headers: &http::HeaderMap, path: &str) -> Result<(), Status> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let bearer = text("authorization");
@@ -130,7 +130,7 @@ impl State {
     }
 }
 
-/// As the control plane does it, apart from what it remembers.
+/// Verifies like the control plane, without replay protection.
 fn proven(headers: &http::HeaderMap, path: &str, token: Option<&str>) -> Result<(), Status> {
     let proof = headers.get(proof::HEADER).and_then(|value| value.to_str().ok());
     let now_ms = imp_process::clock::now().timestamp_millis();
@@ -138,7 +138,7 @@ fn proven(headers: &http::HeaderMap, path: &str, token: Option<&str>) -> Result<
     found.map(drop).map_err(|fault| Status::unauthenticated(fault.to_string()))
 }
 
-/// As it travels.
+/// The resource of a message.
 pub(crate) fn resource<M: Message>(message: &M) -> (String, Resource) {
     let bytes = message.encode_to_vec();
     let version = imp_proto::content_version(&bytes);
@@ -146,7 +146,7 @@ pub(crate) fn resource<M: Message>(message: &M) -> (String, Resource) {
 }
 
 impl Control {
-    /// With an empty resource set that is ready.
+    /// Starts with an empty resource set that is ready.
     pub(crate) async fn start() -> Self {
         let state = State::default();
         state.set.apply(Change::default());
@@ -179,7 +179,7 @@ impl Control {
         format!("http://{}", self.address)
     }
 
-    /// As a crash would.
+    /// Stops like a crash.
     pub(crate) fn stop(self) -> (SocketAddr, State) {
         (self.address, self.state.clone())
     }
@@ -193,7 +193,7 @@ impl Drop for Control {
     }
 }
 
-/// A port may still be busy with the connections of the one before.
+/// The port may still be in use by the previous connections.
 fn rebind(address: SocketAddr) -> std::net::TcpListener {
     let deadline = std::time::Instant::now() + crate::rig::PATIENCE;
     loop {

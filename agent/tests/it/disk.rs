@@ -1,4 +1,4 @@
-//! Claims about disks and processes: full ones, damaged ones, killed ones.
+//! Tests of disks and processes: full, damaged, killed.
 
 mod killed;
 mod rows;
@@ -21,7 +21,7 @@ use crate::rig::{self, active, admin, agent, config, control_with, eventually, r
 /// Nothing listens there.
 pub(crate) const NOWHERE: &str = "http://127.0.0.1:9";
 
-/// Names in a directory that begin so.
+/// Names in a directory with this prefix.
 fn named(directory: &Path, start: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path());
     let begins = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(start);
@@ -32,7 +32,7 @@ async fn status(agent: &Running) -> serde_json::Value {
     serde_json::from_str(&admin(agent, "/status").await.1).unwrap()
 }
 
-/// Until nothing is left to write.
+/// Waits until nothing is left to write.
 async fn on_disk(agent: &Running) {
     let deadline = tokio::time::Instant::now() + rig::PATIENCE;
     loop {
@@ -214,7 +214,7 @@ async fn a_control_plane_that_went_back_is_told_from_nothing_and_a_person_decide
     on_disk(&first).await;
     first.shutdown().await;
 
-    // Restored from a backup: the key is not revoked in it.
+    // Restored from a backup, in which the key is not revoked.
     control.state.set(&credential());
     control.state.with(|shared| shared.history = Some("database 0 5 1".into()));
     let again = rig::start(config(&control.url(), state.path())).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_control_plane_that_went_back_is_told_from_nothing_and_a_person_decide
     assert_eq!(status(&again).await["link"]["state"], "control_went_back");
     assert!(again.fleet.is_open(), "it goes on serving");
 
-    // A person accepts it.
+    // The operator accepts it.
     control.state.with(|shared| shared.history = Some("database 0 7 1".into()));
     rig::until_status(&again.xds, &id(1, 0), KEY, 200).await;
     again.shutdown().await;
@@ -245,8 +245,7 @@ async fn it_is_not_ready_when_no_envoy_can_come_to_it() {
     agent.shutdown().await;
 }
 
-/// A file system of so few megabytes that it can be filled; None, said loudly, where nobody may
-/// mount.
+/// A file system small enough to fill; `None`, with a message, where mounting is not allowed.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -285,7 +284,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// As large as rows get, so that a few of them fill what is left.
+/// A row of the largest size, so that a few of them fill the rest.
 fn large(number: usize, revision: u64) -> pb::Publish {
     let mut publish = fixtures::at_revision(fixtures::publish(number, 9_000), revision);
     let header = |at: usize| pb::Header { name: format!("x-{at}"), value: "v".repeat(4_000) };

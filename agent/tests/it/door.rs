@@ -1,4 +1,4 @@
-//! Claims about decisions, as Envoy asks for them.
+//! Tests of decisions, as Envoy requests them.
 
 use std::collections::HashMap;
 
@@ -15,14 +15,14 @@ use auth::attribute_context::{HttpRequest, Request};
 use auth::authorization_client::AuthorizationClient;
 use auth::check_response::HttpResponse;
 
-/// What Envoy makes of the door's answer.
+/// Envoy's view of the decision.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// 200: forwarded.
     pub(crate) status: i32,
-    /// To the upstream, or to the caller when it is refused.
+    /// For the upstream, or for the caller of a refused call.
     headers: HashMap<String, String>,
-    /// To the caller of a forwarded call.
+    /// For the caller of a forwarded call.
     response_headers: HashMap<String, String>,
     removed: Vec<String>,
     body: serde_json::Value,
@@ -82,14 +82,14 @@ pub(crate) async fn ask(
     })
 }
 
-/// A call to this publish.
+/// Makes a call to this publish.
 pub(crate) async fn knock(agent: &Address, publish: &str, key: Option<&str>) -> Answer {
     let mut headers = vec![("x-request-id", "r-1")];
     headers.extend(key.map(|key| ("x-api-key", key)));
     ask(agent, &[("publish", publish), ("route", &id(3, 0))], &headers).await.unwrap()
 }
 
-/// The same on a route that names these rules.
+/// Makes a call on a route with these access rules.
 pub(crate) async fn knock_by(
     agent: &Address,
     publish: &str,
@@ -101,15 +101,15 @@ pub(crate) async fn knock_by(
     ask(agent, &context, &headers).await.unwrap().status
 }
 
-/// One connection of a caller, for many calls; None: nobody listens.
+/// One connection of a caller, for many calls; `None` if nothing listens.
 pub(crate) async fn caller(
     agent: &Address,
 ) -> Option<AuthorizationClient<tonic::transport::Channel>> {
     dial(agent).await.ok().map(AuthorizationClient::new)
 }
 
-/// The status of a call. An error: there was no answer; true: because the agent has not loaded its
-/// state, so that nothing came of the call.
+/// The status of a call. `Err` without an answer; `Err(true)` if the agent has not loaded its
+/// state, so that the call had no effect.
 pub(crate) async fn try_knock(
     caller: &mut AuthorizationClient<tonic::transport::Channel>,
     publish: &str,

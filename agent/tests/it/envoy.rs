@@ -1,4 +1,4 @@
-//! Claims on the real Envoy, started with the bootstrap that the agent prints.
+//! Tests on the real Envoy, started with the agent's bootstrap.
 
 mod restarts;
 
@@ -25,7 +25,7 @@ struct Envoy {
     directory: tempfile::TempDir,
 }
 
-/// Below the range that the kernel gives to outgoing connections, so that nobody takes it before Envoy
+/// A port below the kernel's range for outgoing connections, so that nothing takes it before Envoy
 /// binds it; never the same one twice.
 async fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -51,7 +51,7 @@ impl Envoy {
         Self::start_with(agent, gateway_id, None).await
     }
 
-    /// With the files of a node certificate.
+    /// Starts with the files of a node certificate.
     async fn start_with(
         agent: &Address,
         gateway_id: Option<uuid::Uuid>,
@@ -60,7 +60,7 @@ impl Envoy {
         Self::start_at(agent, Vec::new(), gateway_id, node_certificate).await
     }
 
-    /// With other agents, too.
+    /// Starts with other agents, too.
     async fn start_at(
         agent: &Address,
         other_agent: Vec<Address>,
@@ -107,7 +107,7 @@ impl Envoy {
     }
 }
 
-/// Answers with the request as it came.
+/// Echoes requests.
 async fn upstream() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -135,7 +135,7 @@ struct Answer {
     text: String,
 }
 
-/// None: nobody listens yet.
+/// `None` if nothing listens yet.
 async fn call(port: u16, host: &str, headers: &[(&str, &str)]) -> Option<Answer> {
     let mut request = reqwest::Client::new().get(format!("http://127.0.0.1:{port}/x"));
     request = request.header("host", host);
@@ -168,7 +168,7 @@ async fn answers(
     panic!("{host}: never {status}, last {last:?}\n{}", envoy.log())
 }
 
-/// One gateway on a free port, so many keyed publishes, a subscription and its key.
+/// One gateway on a free port, this many publishes with keys, a subscription and its key.
 async fn shop(publishes: usize, limits: Vec<pb::Limit>) -> (Control, u16, u16) {
     let (port, upstream) = (free_port().await, upstream().await);
     let control = Control::start().await;
@@ -196,7 +196,7 @@ async fn a_call_goes_through_a_real_envoy() {
     assert!(!seen.contains("spoofed") && !seen.contains(KEY), "{seen}");
     let refused = answers(&envoy, port, &host(0), &[], 401).await.text;
     assert!(refused.contains(r#""code":"unauthenticated""#), "{refused}");
-    // Two header lines with one key each are no key.
+    // Two header lines with one key each are refused.
     answers(&envoy, port, &host(0), &[("x-api-key", KEY), ("x-api-key", KEY)], 401).await;
     answers(&envoy, port, "unknown.example.com", &[], 404).await;
     answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 200).await;
@@ -225,7 +225,7 @@ async fn the_largest_headers_that_envoy_takes_are_no_too_large_question() {
     let envoy = Envoy::start(&agent.xds, None).await;
     reported(&control, 0, "is active", active(1, 1)).await;
     answers(&envoy, port, &host(0), &[("x-api-key", KEY)], 200).await;
-    // The path goes to the agent, twice, and so does this header; 64 KB are the most of all together.
+    // The agent gets the path twice, and this header; 64 KB is the most for all together.
     for (length, most) in [(30 << 10, 30 << 10), (30 << 10, 40 << 10), (62 << 10, 1)] {
         let (path, token) = ("p".repeat(length), "t".repeat(most));
         let request = reqwest::Client::new()
@@ -256,7 +256,7 @@ async fn envoy_keeps_its_connections_and_its_listener_over_a_restart_from_disk()
     first.shutdown().await;
     answers(&envoy, port, &host(19), &[("x-api-key", KEY)], 503).await;
 
-    // The listener keeps the agent's port closed to backends: another port is another listener.
+    // The listener closes the agent's port to backends: another port is another listener.
     let config = Config {
         xds_listen: Some(xds.clone()),
         admin_listen: admin.to_string(),
@@ -307,7 +307,7 @@ async fn what_only_envoy_refuses_fails_in_its_words_and_stays_so_over_restarts()
         answers(&envoy, port, &host(number), &key, 200).await;
     }
 
-    // Sent again in the same bytes, Envoy would take it for known and say yes.
+    // If the same bytes were sent again, Envoy would consider them known and acknowledge.
     let admin_listen = first.admin_addr.to_string();
     first.shutdown().await;
     control.state.with(|shared| shared.statuses.clear());
@@ -339,7 +339,7 @@ async fn looser_rules_count_for_the_routes_that_come_with_them_and_for_no_others
         ..publish
     };
     control.state.set(&open(poisoned(publish(0, upstream), 2)));
-    // Another Envoy takes it, so the rules are the wanted ones, and stay so.
+    // Another Envoy accepts it, so the wanted rules apply, and stay.
     let lenient = FakeEnvoy::start(&agent.xds, "e2");
     let partly = |s: &imp_proto::agent::PublishStatus| {
         (s.revision, s.acked_revision, s.nodes_acked, s.nodes_nacked) == (2, 2, 1, 1)
@@ -383,8 +383,8 @@ async fn what_one_envoy_refuses_and_another_takes_is_active_and_the_one_stays_at
     reported(&control, 0, "is active", active(1, 1)).await;
     control.state.set(&poisoned(publish(0, upstream), 2));
     reported(&control, 0, "failed", |s| s.error.is_some() && s.nodes_acked == 0).await;
-    // Another comes that takes everything: it is asked, and so is the first one again. In the bytes
-    // that it knows, the real one would say yes.
+    // Another one accepts everything: it is asked, and so is the first one again. The real one
+    // would acknowledge bytes that it knows.
     let lenient = FakeEnvoy::start(&agent.xds, "e2");
     let partly = |s: &imp_proto::agent::PublishStatus| {
         (s.revision, s.acked_revision, s.nodes_acked, s.nodes_nacked) == (2, 2, 1, 1)

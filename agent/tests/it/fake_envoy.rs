@@ -1,4 +1,4 @@
-//! A client of the agent's ADS that takes everything, but for what a test lets it refuse.
+//! A client of the agent's ADS that accepts everything except what a test makes it reject.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 
-/// The words with which a resource is refused, if it is.
+/// The error message for a rejected resource, if any.
 pub(crate) type Taste = Box<dyn Fn(&str, &Resource) -> Option<String> + Send + Sync>;
 
 /// Type URL and name -> version.
@@ -22,9 +22,9 @@ struct Memory {
     held: Mutex<Held>,
     /// The bytes of its scopes.
     scopes: Mutex<BTreeMap<String, bytes::Bytes>>,
-    /// The bytes of what it refused, each time.
+    /// The bytes that it rejected, each time.
     refused: Mutex<Vec<bytes::Bytes>>,
-    /// How many resources ever came, upserts and removals.
+    /// The number of resources received, upserts and removals.
     received: Mutex<usize>,
     connections: Mutex<usize>,
     taste: Taste,
@@ -45,7 +45,7 @@ pub(crate) async fn dial(agent: &Address) -> Result<Channel, tonic::transport::E
 }
 
 impl FakeEnvoy {
-    /// Serves all gateways and takes everything.
+    /// Serves all gateways and accepts everything.
     pub(crate) fn start(agent: &Address, node: &str) -> Self {
         Self::picky(agent, node, "all", Box::new(|_, _| None))
     }
@@ -86,7 +86,7 @@ impl FakeEnvoy {
         self.held().into_keys().filter(|(url, _)| url == SCOPE).map(|(_, name)| name).collect()
     }
 
-    /// Whether this text stands in one of its routes.
+    /// Whether one of its routes contains this text.
     pub(crate) fn runs(&self, text: &str) -> bool {
         let scopes = self.memory.scopes.lock().unwrap();
         scopes.values().any(|scope| scope.windows(text.len()).any(|at| at == text.as_bytes()))
@@ -127,7 +127,7 @@ impl Subscriber for Memory {
             Some((resource.name().to_string(), words))
         };
         let refused: Vec<_> = update.upserts.iter().filter_map(taste).collect();
-        // Like Envoy: a refused message is refused whole.
+        // Like Envoy: a message is rejected as a whole.
         if refused.is_empty() {
             let mut held = self.held.lock().unwrap();
             let mut scopes = self.scopes.lock().unwrap();

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 pub(crate) const GATEWAY: &str = "00000000-0000-7000-8000-000000000001";
 pub(crate) const KEY: &str = "imp_secret";
 
-/// An id of its own per kind and number.
+/// A distinct id per kind and number.
 pub(crate) fn id(kind: u8, number: usize) -> String {
     format!("00000000-0000-7000-80{kind:02x}-{number:012x}")
 }
@@ -25,7 +25,7 @@ pub(crate) fn host(number: usize) -> String {
     format!("h{number}.example.com")
 }
 
-/// One route "/" to one backend at a host of its own; needs a key.
+/// One route "/" to one backend at its own host; needs a key.
 pub(crate) fn publish(number: usize, upstream: u16) -> pb::Publish {
     let endpoint = pb::Endpoint { host: "127.0.0.1".into(), port: upstream.into(), weight: 1 };
     let backend = pb::Backend {
@@ -65,7 +65,7 @@ pub(crate) fn publish(number: usize, upstream: u16) -> pb::Publish {
     }
 }
 
-/// The same at another revision, told apart by a response header.
+/// The same at another revision, marked by a response header.
 pub(crate) fn at_revision(mut publish: pb::Publish, revision: u64) -> pb::Publish {
     publish.revision = revision;
     let header = pb::Header { name: "x-revision".into(), value: revision.to_string() };
@@ -78,10 +78,10 @@ pub(crate) fn at_revision(mut publish: pb::Publish, revision: u64) -> pb::Publis
     publish
 }
 
-/// The agent reads it; RE2 knows no such escape.
+/// The agent accepts it; RE2 does not know this escape.
 pub(crate) const POISON: &str = r"\u0041";
 
-/// Envoy's words about it.
+/// Envoy's error message about it.
 pub(crate) const POISON_WORDS: &str = "invalid escape sequence";
 
 pub(crate) fn poisoned(mut publish: pb::Publish, revision: u64) -> pb::Publish {

@@ -1,5 +1,5 @@
-//! Claims about gateways that are refused, and about publishes that are in each other's way: it is told,
-//! and what was refused once is tried again when the reason is gone.
+//! Tests of refused gateways, and of publishes that conflict: reported, and retried when the cause
+//! is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::rig::{self, active, agent, control_with, eventually, reported};
 
 const OTHER: &str = "00000000-0000-7000-8000-000000000002";
 
-/// Until the gateways that are refused are these.
+/// Waits until exactly these gateways are refused.
 async fn refused(control: &Control, what: &str, gateways: &[&str]) -> Vec<GatewayRefusal> {
     let told = || {
         let told = control.state.with(|shared| shared.refused_gateways.clone())?;
@@ -30,7 +30,7 @@ fn other_gateway(port: u16) -> pb::Gateway {
     pb::Gateway { id: OTHER.to_owned(), ..fixtures::gateway(port) }
 }
 
-/// At the host of another, on the other gateway.
+/// A publish at the host of another, on the other gateway.
 fn rival(number: usize, of: usize) -> pb::Publish {
     let mut publish = fixtures::publish(number, 9_000);
     publish.gateway_id = OTHER.to_owned();
@@ -68,7 +68,7 @@ async fn a_gateway_that_the_agent_cannot_take_is_told_with_its_publishes_until_i
     control.state.set(&fixtures::gateway(10_000));
     refused(&control, "it is accepted", &[]).await;
     reported(&control, 0, "is active, and nobody did anything", active(1, 1)).await;
-    // A change that it cannot take leaves what serves as it is.
+    // An invalid change leaves what is served unchanged.
     odd.listeners[0].hostname = "shop.example.org.".to_owned();
     control.state.set(&odd);
     refused(&control, "the change is refused", &[GATEWAY]).await;
@@ -125,7 +125,7 @@ async fn who_is_refused_a_place_takes_it_when_the_other_goes() {
     for number in 0..2 {
         reported(&control, number, "is active", active(1, 1)).await;
     }
-    // It wants both hosts, and one of its own.
+    // It requests both hosts, and one of its own.
     let mut wants = rival(2, 0);
     wants.hostnames = vec![fixtures::host(0), fixtures::host(1), fixtures::host(2)];
     control.state.set(&wants);
@@ -139,7 +139,7 @@ async fn who_is_refused_a_place_takes_it_when_the_other_goes() {
     control.state.remove::<pb::Publish>(&fixtures::id(1, 0));
     reported(&control, 2, "is active, and nobody did anything", active(1, 1)).await;
     scopes(3).await;
-    // A gateway that goes gives its places up, too.
+    // A removed gateway releases its places, too.
     control.state.set(&fixtures::publish(0, 9_000));
     reported(&control, 0, "waits now", says("served for another gateway")).await;
     control.state.remove::<pb::Gateway>(OTHER);

@@ -1,5 +1,5 @@
-//! Claims about the agent, in process, between a control plane that does what a test tells it and
-//! Envoys: fake ones where a verdict matters, the real one where calls do.
+//! Tests of the agent, in process, between a test control plane and Envoys: simulated ones where a
+//! verdict matters, the real one where calls do.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod control;

@@ -1,4 +1,4 @@
-//! Claims about the agent's port to Envoys: who may connect, and what a connection may cost.
+//! Tests of the agent's port to Envoys: who may connect, and what a connection may cost.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().mode() & 0o777
 }
 
-/// Until the other side closes; true if it did.
+/// Waits until the peer closes; returns whether it did.
 async fn is_closed(stream: &mut UnixStream) -> bool {
     let mut rest = [0; 256];
     let end = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
@@ -59,7 +59,7 @@ async fn the_port_is_a_socket_of_the_agents_own_user() {
     assert!(!path.exists(), "it is gone with the agent");
 }
 
-/// Connects as that user and says how many of so many connections were given any byte.
+/// Connects as this user this many times; returns how many connections received any byte.
 async fn served(path: &Path, uid: u32, connections: usize) -> usize {
     let script = "
 import os, socket, sys
@@ -131,7 +131,8 @@ async fn who_does_not_begin_to_speak_is_let_go() {
     agent.shutdown().await;
 }
 
-/// So many unfinished questions on one connection: the code of each, or None after some seconds.
+/// Sends this many unfinished calls on one connection: the code of each, or `None` after some
+/// seconds.
 async fn unfinished(path: &Path, count: usize, announced: u32, sent: usize) -> Vec<Option<String>> {
     let stream = UnixStream::connect(path).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
@@ -168,16 +169,16 @@ async fn unfinished_questions_hold_a_bounded_amount() {
     const OUT_OF_RANGE: &str = "11";
     let (_control, _state, agent) = public().await;
     let path = socket(&agent);
-    // Larger than any question: refused when its length is read.
+    // Larger than any call: refused when its length is read.
     let codes = unfinished(&path, 400, 4 << 20, 16 << 10).await;
     assert!(codes.iter().all(|code| code.as_deref() == Some(OUT_OF_RANGE)), "{codes:?}");
-    // As large as they may be and never finished: some wait, the rest is refused.
+    // Of the largest size and never finished: some wait, the rest is refused.
     let codes = unfinished(&path, 600, 64 << 10, 60 << 10).await;
     let waiting = codes.iter().filter(|code| code.is_none()).count();
     let refused = codes.iter().filter(|code| code.as_deref() == Some(RESOURCE_EXHAUSTED)).count();
     assert_eq!(waiting + refused, 600, "{codes:?}");
     assert!(waiting * (60 << 10) <= 16 << 20 && waiting > 200, "{waiting} wait");
-    // Their time is over, or their connection gone; what they held is free.
+    // They timed out, or their connection is gone; their memory is released.
     let deadline = Instant::now() + PATIENCE;
     let context = [("publish", &*id(1, 1)), ("route", "r")];
     while ask(&agent.xds, &context, &[]).await.is_err() {

@@ -1,4 +1,4 @@
-//! Claims about the program: what it prints, and how it ends.
+//! Tests of the program: its output, and how it ends.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -81,7 +81,7 @@ async fn what_cannot_work_is_one_line_and_exit_code_1() {
     assert!(line.contains("identity.json"), "{line}");
 }
 
-/// Each line names the file, what it must hold and what was found, and none of its content.
+/// Each error names the file, what it must contain and what was found, without its content.
 #[tokio::test]
 async fn a_file_that_cannot_be_used_is_one_line_that_says_what_it_must_hold() {
     let state = tempfile::tempdir().unwrap();
@@ -153,7 +153,7 @@ async fn a_crash_loses_nothing_that_was_acknowledged_and_a_signal_ends_it_cleanl
     for number in 0..3 {
         reported(&control, number, "is active", active(1, 1)).await;
     }
-    // Written behind, some milliseconds later.
+    // Written in the background, some milliseconds later.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     first.kill().unwrap();
     first.wait().unwrap();
@@ -188,7 +188,8 @@ async fn the_bootstrap_is_printed_and_refuses_an_admin_interface_in_the_open() {
     assert!(said.contains("loopback") && said.contains("--envoy-admin"), "{said}");
 }
 
-/// One that was revoked by mistake: a good token registers it again (`disk.rs`), and a bad one is told.
+/// One that was revoked by mistake: a valid token registers it again (`disk.rs`), and an invalid
+/// one is reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_agent_whose_new_token_is_refused_says_once_what_to_do() {
     for publishes in [1, 0] {
@@ -211,7 +212,7 @@ async fn a_revoked_agent_whose_new_token_is_refused_says_once_what_to_do() {
         first.kill().unwrap();
         first.wait().unwrap();
         if publishes == 0 {
-            // Nothing that could be served is left.
+            // Nothing is left to serve.
             std::fs::remove_file(state.path().join("lkg.redb")).unwrap();
         }
         control.state.with(|shared| shared.revoked = true);

@@ -1,4 +1,4 @@
-//! Claims about the way of a publish: served, acknowledged, refused, rejected, taken away.
+//! Tests of the life of a publish: served, acknowledged, rejected, refused, removed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::fake_envoy::{FakeEnvoy, Taste, dial};
 use crate::fixtures::{self, GATEWAY, POISON, POISON_WORDS, at_revision, id, poisoned};
 use crate::rig::{self, active, admin, agent, control_with, eventually, reported};
 
-/// What Envoy would refuse.
+/// Rejects what Envoy would reject.
 fn like_envoy() -> Taste {
     Box::new(|type_url, resource| {
         let bytes = resource.value();
@@ -150,7 +150,7 @@ async fn what_the_agent_cannot_read_is_refused_reported_and_not_held() {
     reported(&control, 1, "is rejected", |status| status.error.is_some()).await;
     reported(&control, 2, "is not held up", active(1, 1)).await;
 
-    // Not held: a restart asks for it again, and says it again.
+    // Not held: after a restart it is requested and reported again.
     first.shutdown().await;
     control.state.with(|shared| shared.statuses.clear());
     let again = rig::start(rig::config(&control.url(), state.path())).await.unwrap();
@@ -168,7 +168,7 @@ async fn what_is_taken_away_goes_and_nothing_else() {
     let agent = agent(&control.url(), state.path()).await;
     let envoy = FakeEnvoy::start(&agent.xds, "e1");
     eventually("all scopes", || (envoy.scopes().len() == 12).then_some(())).await;
-    // As many as may go at once: they come in one message.
+    // As many removals as may be made at once, in one message.
     for number in 0..10 {
         control.state.remove::<pb::Publish>(&id(1, number));
     }
@@ -209,7 +209,7 @@ async fn a_control_plane_that_is_not_ready_empties_nothing() {
     eventually("tries", || not_ready.state.with(|s| (s.streams >= 4).then_some(()))).await;
     assert_eq!((envoy.scopes().len(), envoy.received()), (3, before));
 
-    // It comes back with what it had: nothing is sent again, and changes go on.
+    // It comes back with what it had: nothing is sent again, and changes continue.
     let (address, _) = not_ready.stop();
     let control = crate::control::Control::start_at(address, content).await;
     control.state.set(&fixtures::publish(3, 9_000));

@@ -1,4 +1,4 @@
-//! Claims about who the agent is.
+//! Tests of the agent's identity.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -22,7 +22,7 @@ async fn it_registers_once_and_is_the_same_agent_after_a_restart() {
     let file = state.path().join("identity.json");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // A token that is given again is not used again, and none is needed.
+    // A used token is not used again, and none is needed.
     for token in [Some("another".to_owned()), None] {
         let config = Config { registration_token: token, ..config(&control.url(), state.path()) };
         let streams = control.state.with(|shared| shared.streams);

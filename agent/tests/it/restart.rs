@@ -1,4 +1,4 @@
-//! Claims about starting again from disk.
+//! Tests of restarts from disk.
 
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,11 @@ async fn from_disk_it_serves_the_same_at_once_and_a_reconnecting_envoy_is_sent_n
     for number in 0..20 {
         reported(&control, number, "is active", active(1, 1)).await;
     }
-    // The slot of the door is named, and named resources are always sent.
+    // The enforcement slot is subscribed by name, and named resources are always sent.
     let (held, received) = (envoy.held(), envoy.received());
     let control_url = control.url();
     drop(control);
-    // The agent's own ports and the control plane's are closed to calls: they stand in the listener.
+    // The agent's own ports and the control plane's are closed to calls: they are in the listener.
     let admin_listen = first.admin_addr.to_string();
     first.shutdown().await;
 
@@ -38,7 +38,8 @@ async fn from_disk_it_serves_the_same_at_once_and_a_reconnecting_envoy_is_sent_n
     };
     let again = rig::start(config).await.unwrap();
     assert_eq!(admin(&again, "/readyz").await.0, 200);
-    // Of this build, beside other tests that sync; the release is held to one second by its benchmark.
+    // For this build, beside other tests that sync; the benchmark holds the release build to one
+    // second.
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     let status = eventually("all acknowledged by what Envoy holds", || {
         let statuses = again.fleet.statuses();
@@ -72,7 +73,7 @@ async fn after_a_restart_it_asks_only_for_what_changed_meanwhile() {
     let envoy = FakeEnvoy::start(&first.xds, "e1");
     reported(&control, 4, "is active", active(1, 1)).await;
     let (xds, received) = (&first.xds.clone(), envoy.received());
-    // The agent's own ports are closed to calls, so they stand in the listener.
+    // The agent's own ports are closed to calls, so they are in the listener.
     let admin_listen = first.admin_addr.to_string();
     first.shutdown().await;
 
@@ -103,14 +104,14 @@ async fn a_refused_revision_stays_refused_and_the_former_one_serves() {
     };
     let envoy = FakeEnvoy::picky(xds, "e1", "all", Box::new(taste));
     reported(&control, 1, "is active", active(1, 1)).await;
-    // A revision that would let everybody in fails; its rules must not outlive its routes.
+    // A revision that would allow everybody fails; its rules must not outlive its routes.
     let mut open = poisoned(fixtures::publish(1, 9_000), 2);
     open.auth_mode = pb::publish::AuthMode::None.into();
     control.state.set(&open);
     reported(&control, 1, "failed", |status| status.error.is_some()).await;
     let (held, received) = (envoy.held(), envoy.received());
     assert_eq!(crate::door::knock(xds, &id(1, 1), None).await.status, 401);
-    // The agent's own ports are closed to calls, so they stand in the listener.
+    // The agent's own ports are closed to calls, so they are in the listener.
     let admin_listen = first.admin_addr.to_string();
     first.shutdown().await;
 

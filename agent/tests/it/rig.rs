@@ -1,4 +1,4 @@
-//! An agent in process, and waiting for what it does.
+//! An agent in process, and helpers to wait for its effects.
 
 use std::future::Future;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::fixtures;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Polls until `done` gives a value.
+/// Polls until `done` returns a value.
 pub(crate) async fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -31,7 +31,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     done.unwrap_or_else(|_| panic!("never: {what}"))
 }
 
-/// With a good token.
+/// Starts one with a valid token.
 pub(crate) async fn agent(control: &str, state: &Path) -> Running {
     start(Config { registration_token: Some(TOKEN.into()), ..config(control, state) })
         .await
@@ -51,7 +51,7 @@ pub(crate) async fn ready(agent: &Running) {
     eventually("ready", || agent.fleet.is_open().then_some(())).await;
 }
 
-/// A gateway and so many publishes, known to the control plane.
+/// A control plane with a gateway and this many publishes.
 pub(crate) async fn control_with(publishes: usize) -> Control {
     let control = Control::start().await;
     control.state.set(&fixtures::gateway(10_000));
@@ -61,7 +61,7 @@ pub(crate) async fn control_with(publishes: usize) -> Control {
     control
 }
 
-/// Until a publish is reported so.
+/// Waits until a publish is reported like this.
 pub(crate) async fn reported(
     control: &Control,
     number: usize,
@@ -72,7 +72,7 @@ pub(crate) async fn reported(
     eventually(&format!("publish {number} {what}"), || control.state.status(&id).filter(&so)).await
 }
 
-/// Until a call with this key is answered so.
+/// Waits until a call with this key is answered like this.
 pub(crate) async fn until_status(agent: &Address, publish: &str, key: &str, so: i32) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut last = None;
@@ -88,7 +88,7 @@ pub(crate) async fn until_status(agent: &Address, publish: &str, key: &str, so: 
     }
 }
 
-/// Everything acknowledged by so many Envoys at this revision.
+/// Everything acknowledged by this many Envoys at this revision.
 pub(crate) fn active(revision: u64, nodes: u32) -> impl Fn(&pb::PublishStatus) -> bool {
     move |status| {
         status.revision == revision

@@ -1,4 +1,4 @@
-//! Claims about access rules that change: each call is judged by those that its route names.
+//! Tests of access rules that change: the rules of its route apply to each call.
 
 use imp_agent::app::Running;
 use imp_agent::config::Config;
@@ -13,10 +13,10 @@ use crate::fake_envoy::{FakeEnvoy, Taste};
 use crate::fixtures::{self, KEY, at_revision, id};
 use crate::rig::{self, active, agent, config, control_with, eventually, reported};
 
-/// Nobody is there.
+/// Nothing listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
-/// The first publish at a revision, with a way to prove who calls.
+/// The first publish at a revision, with an authentication mode.
 fn publish(revision: u64, mode: AuthMode) -> pb::Publish {
     let publish = at_revision(fixtures::publish(0, 9_000), revision);
     pb::Publish { auth_mode: mode.into(), ..publish }
@@ -26,7 +26,7 @@ fn digest(mode: AuthMode) -> String {
     PublishAccess::from(&publish(1, mode)).digest()
 }
 
-/// Takes whatever names no other rules than these.
+/// Accepts only routes with these rules.
 fn takes_only(mode: AuthMode) -> Taste {
     let other = [AuthMode::None, AuthMode::ApiKey].into_iter().find(|other| *other != mode);
     let other = digest(other.unwrap());
@@ -36,8 +36,8 @@ fn takes_only(mode: AuthMode) -> Taste {
     })
 }
 
-/// One Envoy that takes both revisions and one that takes the first alone; the second revision is
-/// with the former.
+/// One Envoy that accepts both revisions and one that accepts only the first; the second revision
+/// opens or closes the former.
 async fn changed(
     from: AuthMode,
     to: AuthMode,
@@ -61,13 +61,13 @@ async fn changed(
     (control, state, agent, [quick, stuck])
 }
 
-/// Calls of the first publish on routes of both rules are judged by their own.
+/// Calls of the first publish are judged by the rules of their own routes.
 async fn each_by_its_own(agent: &Running) {
     let (publish, keyed, open) = (id(1, 0), digest(AuthMode::ApiKey), digest(AuthMode::None));
     assert_eq!(knock_by(&agent.xds, &publish, &keyed, None).await, 401);
     assert_eq!(knock_by(&agent.xds, &publish, &keyed, Some(KEY)).await, 200);
     assert_eq!(knock_by(&agent.xds, &publish, &open, None).await, 200);
-    // Routes that name none, or some that are not known.
+    // Routes that name none, or unknown ones.
     for access in ["", "0123456789abcdef"] {
         assert_eq!(knock_by(&agent.xds, &publish, access, None).await, 401);
         assert_eq!(knock_by(&agent.xds, &publish, access, Some(KEY)).await, 200);
@@ -82,7 +82,7 @@ async fn an_envoy_that_refuses_a_revision_is_judged_by_the_rules_of_the_one_that
         let (xds, admin_listen) = (first.xds.clone(), first.admin_addr.to_string());
         first.shutdown().await;
         drop(control);
-        // A restart has only the wanted revision; the Envoys go on with what they have.
+        // After a restart only the wanted revision is known; the Envoys keep what they have.
         let config =
             Config { xds_listen: Some(xds), admin_listen, ..config(NOWHERE, state.path()) };
         let again = rig::start(config).await.unwrap();
@@ -103,7 +103,7 @@ async fn what_one_envoy_took_goes_back_for_nobody_when_those_that_refused_it_com
  {
     let (from, to) = (AuthMode::ApiKey, AuthMode::None);
     let (control, state, first, [quick, stuck]) = changed(from, to).await;
-    // This one refuses what has been taken for sure.
+    // This one rejects what others have accepted for certain.
     let late = FakeEnvoy::picky(&first.xds, "late", "all", takes_only(from));
     reported(&control, 0, "is refused by two", |s| (s.nodes_acked, s.nodes_nacked) == (1, 2)).await;
     drop(quick);

@@ -1,4 +1,4 @@
-//! Claims about a control plane whose resource set has shrunk suddenly.
+//! Tests of a control plane whose resource set has shrunk suddenly.
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::rig::{active, admin, agent, control_with, eventually, ready, reported
 
 const ALL: usize = 20;
 
-/// Holds all of a resource set of so many publishes, with one Envoy.
+/// Starts an agent with a resource set of this many publishes, and one Envoy.
 async fn serving(control: &Control, state: &std::path::Path) -> (Running, FakeEnvoy) {
     let agent = agent(&control.url(), state).await;
     let envoy = FakeEnvoy::start(&agent.xds, "e1");
@@ -34,7 +34,7 @@ fn sell(control: &Control) {
     control.state.set(&pb::Credential { id: id(7, 2), key_sha256, ..fixtures::credential() });
 }
 
-/// The same control plane with another resource set, as after a restart.
+/// Restarts the control plane with another resource set.
 async fn again_with(control: Control, fill: impl FnOnce(&ResourceSet)) -> Control {
     let (address, mut state) = control.stop();
     state.set = ResourceSet::default();
@@ -85,7 +85,7 @@ async fn an_empty_resource_set_after_a_reconnect_removes_nothing_until_a_person_
     assert_eq!(crate::door::knock(&agent.xds, &id(1, 0), key).await.status, 200);
     let held = envoy.held();
 
-    // What is new and what changed is taken all the same.
+    // Additions and changes are applied all the same.
     let control = again_with(control, |set| {
         put(set, &fixtures::publish(ALL, 9_000));
     })
@@ -100,7 +100,7 @@ async fn an_empty_resource_set_after_a_reconnect_removes_nothing_until_a_person_
     assert!(words.1.contains("accept-shrink --removals 21"), "{}", words.1);
     assert!(admin(&agent, "/metrics").await.1.contains("imp_withheld_removals"));
 
-    // Only who has seen how many there are accepts them.
+    // Accepting requires the exact number.
     for wrong in [None, Some(20), Some(22)] {
         let output = accept(&agent, wrong);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -131,7 +131,7 @@ async fn much_that_goes_at_once_on_a_running_stream_stays_and_returns_by_itself(
     until_withheld(&control, &agent, ALL + 1).await;
     assert_eq!((publishes(&agent), agent.fleet.size().gateways), (ALL, 1));
 
-    // A restart finds it on disk, asks, and holds it back again.
+    // After a restart it is read from disk, requested, and held back again.
     agent.shutdown().await;
     control.state.with(|shared| shared.heartbeat = None);
     let agent = crate::rig::agent(&control.url(), state.path()).await;
@@ -139,13 +139,13 @@ async fn much_that_goes_at_once_on_a_running_stream_stays_and_returns_by_itself(
     until_withheld(&control, &agent, ALL + 1).await;
     assert_eq!(publishes(&agent), ALL);
 
-    // A key that is revoked stops at once, whatever is held back.
+    // A revoked key stops at once, whatever is held back.
     let revoked =
         pb::Credential { state: pb::credential::State::Revoked.into(), ..fixtures::credential() };
     control.state.set(&revoked);
     crate::rig::until_status(&agent.xds, &id(1, 0), fixtures::KEY, 401).await;
 
-    // The control plane has found its resource set again.
+    // The control plane has its resource set again.
     control.state.set(&fixtures::gateway(10_000));
     for number in 0..ALL - 1 {
         control.state.set(&fixtures::publish(number, 9_000));
@@ -173,7 +173,7 @@ async fn what_is_deleted_one_by_one_goes_and_so_does_a_mass_of_keys() {
     control.state.set.apply(change);
     crate::rig::until_status(&agent.xds, &id(1, 19), "key-49", 401).await;
 
-    // The sender lets each removal wait for a second.
+    // The sender waits a second between removals.
     for number in 0..11 {
         control.state.remove::<pb::Publish>(&id(1, number));
         let left = ALL - 1 - number;

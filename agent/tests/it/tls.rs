@@ -1,4 +1,4 @@
-//! Claims about the port over TCP: who has no certificate is nobody, and a certificate is for one node.
+//! Tests of the port over TCP: a certificate is required, and is for one node.
 
 use std::path::Path;
 
@@ -61,7 +61,7 @@ async fn dial(
     endpoint.tls_config(tls).unwrap().connect().await
 }
 
-/// The code that a stream under these names ends with; None: it is served.
+/// The code with which a stream under these names ends; `None` if it is served.
 async fn refused(channel: &Channel, node: &str, cluster: &str) -> Option<Code> {
     let client = FakeClient::connect(channel.clone(), node).await;
     let mut client = match client {
@@ -89,7 +89,7 @@ async fn check(channel: &Channel, publish: &str) -> Result<i32, Code> {
 async fn without_a_certificate_of_this_agent_nobody_is_served() {
     let (_control, state, agent) = over_tcp().await;
     let ours = certificate(state.path(), None, "n");
-    // A whole other agent's authority.
+    // The authority of a different agent.
     let elsewhere = tempfile::tempdir().unwrap();
     std::fs::copy(state.path().join("identity.json"), elsewhere.path().join("identity.json"))
         .unwrap();

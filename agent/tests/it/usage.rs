@@ -1,4 +1,4 @@
-//! Claims about usage: told once, over breaks and restarts.
+//! Tests of usage: reported once, over disconnects and restarts.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::door::knock;
 use crate::fixtures::{KEY, credential, entitlement, id, quota};
 use crate::rig::{self, agent, config, control_with, eventually};
 
-/// As the control plane adds it up: per epoch and counter the largest, then the sum.
+/// The control plane's sum: per epoch and counter the largest, then the sum.
 pub(crate) fn total(state: &State) -> (u64, u64) {
     let mut largest: HashMap<(String, String, i64), (u64, u64)> = HashMap::new();
     state.with(|shared| {
@@ -76,7 +76,7 @@ async fn what_was_not_committed_is_told_again_on_the_next_stream() {
     control.state.with(|shared| shared.commits = false);
     call(&agent, 2).await;
     eventually("told", || (total(&control.state) == (2, 0)).then_some(())).await;
-    // The transaction was lost with the crash.
+    // The transaction was lost in the crash.
     let (address, state) = control.stop();
     state.with(|shared| (shared.commits, shared.usage) = (true, vec![]));
     let control = Control::start_at(address, state).await;
@@ -97,7 +97,7 @@ async fn counters_and_quotas_survive_a_restart_and_nothing_counts_twice() {
     assert_eq!(epochs.len(), 1, "one life of the counters");
     again.shutdown().await;
 
-    // The disk is lost: a new life, which takes nothing away from the old one.
+    // The disk is lost: a new epoch, which does not reduce the old one.
     for file in ["lkg.redb", "usage.bin"] {
         std::fs::remove_file(state.path().join(file)).unwrap();
     }

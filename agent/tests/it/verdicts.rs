@@ -1,4 +1,4 @@
-//! Claims about what follows when one Envoy refuses: for it alone, and for as long as it is there.
+//! Tests of rejections by one Envoy: for it alone, and while it is connected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +45,7 @@ async fn an_envoy_that_refuses_everything_fails_nothing_that_another_takes() {
         nodes == (1, 1, 0) && status.acked_revision == 1
     };
     reported(&control, 0, "is with one of two", partly).await;
-    // New while it is there: another tenant's publish.
+    // A new publish meanwhile, of another tenant.
     control.state.set(&fixtures::publish(3, 9_000));
     let status = reported(&control, 3, "is with one of two", partly).await;
     assert!(status.error.unwrap().envoy_message.ends_with("no"));
@@ -75,7 +75,7 @@ async fn what_only_those_refused_who_are_gone_is_tried_again() {
     control.state.set(&fixtures::at_revision(fixtures::publish(0, 9_000), 2));
     let hostile = FakeEnvoy::picky(&first.xds, "hostile", "all", refuses_everything());
     reported(&control, 0, "failed", |s| s.revision == 2 && failed(s)).await;
-    // Also over a restart: who refused it stands on the disk.
+    // Also over a restart: the disk has who rejected it.
     drop(hostile);
     first.shutdown().await;
     control.state.with(|shared| shared.statuses.clear());
@@ -109,7 +109,7 @@ async fn an_envoy_of_one_gateway_hurts_no_other() {
     agent.shutdown().await;
 }
 
-/// Refuses this type while the switch is on.
+/// Rejects this type while the switch is on.
 fn refuses_while(on: &Arc<AtomicBool>, type_url: &'static str, words: &'static str) -> Taste {
     let on = on.clone();
     Box::new(move |of, _| (of == type_url && on.load(Ordering::SeqCst)).then(|| words.to_owned()))

@@ -10,10 +10,10 @@ use imp_bench::ports;
 use imp_bench::report::{Figure, Machine, Report, Times, write_samples};
 use imp_bench::stack::{Options, Stack, envoy_binary};
 
-/// One tenant at every cap at once, and what another one feels of it.
+/// One tenant at every cap at once, and its effect on another one.
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
-    /// How long the other tenant's REST calls are measured.
+    /// Seconds for which the other tenant's REST calls are measured.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
     /// Keys that are revoked under attack.
@@ -22,7 +22,7 @@ struct Arguments {
     /// Keys that the hostile tenant issues.
     #[arg(long, default_value_t = 2_000)]
     keys: usize,
-    /// Connections that it holds open with nothing, or half a request, on them.
+    /// Connections that it holds open, idle or with half a request.
     #[arg(long, default_value_t = 1_000)]
     connections: usize,
 }
@@ -67,7 +67,7 @@ fn say(text: &str) {
 }
 
 async fn measure(arguments: &Arguments) -> Result<Run> {
-    // The control plane with its own rates: they are a part of what holds.
+    // The control plane keeps its own rates, which are part of the protection.
     let options = Options { control_flags: vec![], ..Options::default() };
     let mut stack = Stack::start(options).await?;
     say("the quiet tenant");

@@ -8,22 +8,23 @@ use imp_bench::publish::{Bytes, Floor, Ours, Timings};
 use imp_bench::report::{Figure, Machine, Report, Times, write_samples};
 use imp_bench::stack::envoy_binary;
 
-/// How long from wanting a publish until every worker of a real Envoy serves it.
+/// The time from requesting a publish until every worker of a real Envoy serves it.
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
     /// Publishes of ours and of the floor, one after another; a multiple of ten blocks.
     #[arg(long, default_value_t = 3_000)]
     publishes: usize,
-    /// Publishes of one subject before the next one's turn.
+    /// Publishes of one subject before the next subject's turn.
     #[arg(long, default_value_t = 30)]
     block: usize,
-    /// Where the first checkpoint is.
+    /// The first checkpoint.
     #[arg(long, default_value_t = 300)]
     checkpoint: usize,
-    /// Publishes of the usual layout at each checkpoint; the ones before are loaded off the clock.
+    /// Publishes of the usual layout at each checkpoint; the ones before are loaded outside of the
+    /// measurement.
     #[arg(long, default_value_t = 30)]
     usual: usize,
-    /// Publishes whose bytes are counted, off the clock.
+    /// Publishes whose bytes are counted, outside of the time measurement.
     #[arg(long, default_value_t = 21)]
     counted: usize,
     /// Envoy's worker threads.

@@ -21,11 +21,11 @@ struct Arguments {
     /// A few small cells, one round.
     #[arg(long)]
     quick: bool,
-    /// Only what has this text in its name: a cell such as "cds 100 x 1000, one", or "storms",
+    /// Only cells with this text in their name: a cell such as "cds 100 x 1000, one", or "storms",
     /// "refusing", "memory".
     #[arg(long)]
     only: Option<String>,
-    /// Our side and the floor alone, though the peers are there.
+    /// Measure only our server and the floor, even if the peers are available.
     #[arg(long)]
     alone: bool,
     /// Seconds that a round may take a peer; after that it is reported as not finished.
@@ -74,7 +74,7 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Trial>> {
     Ok(trials)
 }
 
-/// From each change until the last client had it, by subject.
+/// Delays from each change until the last client had it, by subject.
 type Delays = BTreeMap<&'static str, Vec<f64>>;
 
 fn delays(measured: &Measured) -> Delays {

@@ -1,6 +1,6 @@
-//! The floor of `bench-xds`: what gRPC itself costs. A bare tonic service behind the same line protocol
-//! that sends everyone everything at first, then the bytes of each change, encoded once. It keeps no
-//! state, checks no answer, and would be wrong as soon as anything happened but that.
+//! The floor of `bench-xds`: the cost of gRPC itself. A bare tonic service behind the same line
+//! protocol that sends everything to everyone at first, then the bytes of each change, encoded
+//! once. It keeps no state and checks no answer, so it would be wrong in any other situation.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -96,7 +96,7 @@ impl StreamingService<()> for Floor {
 }
 
 impl Floor {
-    /// Until the client leaves.
+    /// Sends until the client leaves.
     async fn push(self, mut inbound: Streaming<()>, sender: mpsc::Sender<Result<Bytes, Status>>) {
         let mut changes = self.changes.subscribe();
         if !matches!(inbound.message().await, Ok(Some(()))) {
@@ -119,7 +119,7 @@ impl Floor {
     }
 }
 
-/// Writes bytes as they are, reads nothing of what came.
+/// A codec that writes bytes unchanged and ignores requests.
 #[derive(Clone, Copy)]
 struct Raw;
 

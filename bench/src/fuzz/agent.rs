@@ -1,4 +1,4 @@
-//! What the control plane sends an agent, and what Envoys ask it.
+//! The agent's inputs: from the control plane and from Envoys.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -32,8 +32,8 @@ pub(super) fn options() -> Options {
     }
 }
 
-/// Responses of the delta stream, each behind its length. What cannot be taken is refused; what can
-/// is served, and goes again when it is taken away.
+/// Length-prefixed responses of the delta stream. Invalid resources are refused; valid ones are
+/// served, and removed again.
 pub(super) fn delta_stream(bytes: &[u8]) {
     let mut rest = bytes;
     let mut agent = Agent::new();
@@ -57,7 +57,7 @@ pub(super) fn delta_stream(bytes: &[u8]) {
 struct Agent {
     assembly: Assembly,
     engine: Engine,
-    /// What an Envoy of all gateways holds: type URL and name.
+    /// The resources of an Envoy for all gateways: type URL and name.
     envoy: BTreeMap<(&'static str, String), String>,
     held: Vec<(ResourceType, String)>,
 }
@@ -111,7 +111,7 @@ impl Agent {
         }
     }
 
-    /// The decision's filter stays where a gateway ever was; nothing else does.
+    /// Checks that after removal only the enforcement filter stays, if there ever was a gateway.
     fn leave(&mut self) {
         for (kind, name) in std::mem::take(&mut self.held) {
             self.remove(kind, &name);
@@ -125,8 +125,8 @@ const KEY: &str = "imp_key_of_the_fuzzer";
 const KEYED: &str = "keyed";
 const PUBLIC: &str = "public";
 
-/// The body of a call to Envoy's ext_authz method, behind gRPC's five bytes. Nobody passes but who
-/// shows the one good key at the publish that it is for, or calls the public one.
+/// The body of a call to Envoy's ext_authz method, after gRPC's five bytes. Only calls with the one
+/// valid key at its publish pass, and calls to the public publish.
 pub(super) fn ext_authz(bytes: &[u8]) {
     static DECISIONS: OnceLock<Decisions> = OnceLock::new();
     let decisions = DECISIONS.get_or_init(Decisions::start);
@@ -139,10 +139,10 @@ pub(super) fn ext_authz(bytes: &[u8]) {
     let key = http.headers.get("x-api-key").map(String::as_str);
     let may = publish == Some(PUBLIC) || (publish == Some(KEYED) && key == Some(KEY));
     assert_eq!(passes, may, "publish {publish:?}, key {key:?}");
-    // An Envoy of another gateway gets nobody in.
+    // An Envoy of another gateway cannot admit a call.
     let stranger = Who::Node { gateway: Some("another".to_owned()), id: "n".to_owned() };
     assert!(!decisions.passes(stranger, frame(bytes)), "publish {publish:?} from outside");
-    // Whatever the five bytes say.
+    // Whatever the five bytes are.
     decisions.passes(envoy, bytes.to_vec());
 }
 

@@ -1,6 +1,6 @@
-//! Bytes as edits of something good: that way most inputs get past the first check.
+//! Interprets bytes as edits of a valid input, so that most inputs pass the first check.
 
-/// Splits off what comes behind a length in two bytes.
+/// Splits off a chunk with a two-byte length.
 pub(super) fn chunk<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, after) = rest.split_first_chunk::<2>()?;
     let length = usize::from(u16::from_le_bytes(*length)).min(after.len());

@@ -1,5 +1,5 @@
-//! What the API accepts the agent accepts: they are deployed apart, and a publish that only one of
-//! them likes is a publish that fails.
+//! What the API accepts the agent must accept: they are deployed separately, and otherwise a
+//! publish would be accepted and then fail.
 
 use std::collections::HashSet;
 
@@ -16,8 +16,8 @@ use imp_proto::config as pb;
 use imp_store::compile::DesiredPublish;
 use imp_translate::{Assembly, ir};
 
-/// Bodies of services, gateways and publishes, as in `rest_bodies`: what passes there is compiled,
-/// taken by the agent and rendered.
+/// Bodies of services, gateways and publishes, as in `rest_bodies`: accepted ones must compile, be
+/// accepted by the agent and render.
 pub(super) fn specs(bytes: &[u8]) {
     let Some((kind, body)) = bytes.split_first() else { return };
     let Ok(body) = Json::parse(body) else { return };
@@ -99,7 +99,7 @@ fn agent_takes_gateway(spec: GatewaySpec) {
     taken.expect("the API accepted the gateway, the agent refuses it");
 }
 
-/// The first byte says which grammar, the rest is the text.
+/// The first byte selects the grammar, the rest is the text.
 pub(super) fn grammar(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };

@@ -1,4 +1,4 @@
-//! What an agent finds on its disk.
+//! The files that an agent reads.
 
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use super::bytes::{chunk, edited};
 use super::contract::{gateway_message, publish_message};
 
-/// In memory where the system has such a place: thousands of files a second.
+/// In memory where possible: thousands of files a second.
 pub(super) fn folder() -> tempfile::TempDir {
     let memory = tempfile::Builder::new().prefix("imp-fuzz-").tempdir_in("/dev/shm");
     memory.or_else(|_| tempfile::tempdir()).expect("a folder")
 }
 
-/// The state of an agent (first byte a multiple of 3: anything; 1: edits of a good file; 2: a good
-/// file with rows of the input's): it opens, or says in a line why not, and what can be read of it
+/// The state of an agent (first byte modulo 3 is 0: arbitrary bytes; 1: edits of a valid file; 2: a
+/// valid file with rows from the input): it opens or gives a one-line error, and what can be read
 /// can be served.
 pub(super) fn last_known_good(bytes: &[u8]) {
     static GOOD: OnceLock<Good> = OnceLock::new();
@@ -47,7 +47,7 @@ pub(super) fn last_known_good(bytes: &[u8]) {
     start(&good.runtime, folder.path());
 }
 
-/// As the agent starts.
+/// Starts like the agent.
 fn start(runtime: &Runtime, state: &Path) {
     let (lkg, mut loaded) = match Lkg::open(state) {
         Ok(opened) => opened,
@@ -76,8 +76,8 @@ const TABLES: [Table; 7] = [
     Table::Rules,
 ];
 
-/// Each row: a byte for the table, a key and a value behind their lengths. A key that begins with a
-/// digit is one of the good file.
+/// Each row is a byte for the table, then a key and a value with their lengths. A key that begins
+/// with a digit is one of the valid file.
 fn put_rows(state: &Path, mut rest: &[u8]) {
     let (lkg, loaded) = Lkg::open(state).expect("a good state");
     let keys: Vec<String> = TABLES
@@ -137,7 +137,7 @@ impl Good {
     }
 }
 
-/// A damaged identity is an error in words; a good one is read whole and hides its secret.
+/// A damaged identity gives an error message; a valid one is read completely and hides its secret.
 pub(super) fn identity_file(bytes: &[u8]) {
     static FOLDER: OnceLock<Mutex<tempfile::TempDir>> = OnceLock::new();
     let Some((kind, rest)) = bytes.split_first() else { return };

@@ -1,4 +1,4 @@
-//! What reaches the agents' port before anybody has said who he is.
+//! The agents' port before authentication.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -28,7 +28,7 @@ use tonic::{Code, Request};
 
 use super::bytes::edited;
 
-/// A control plane's agents' side on a database of its own.
+/// The agents' side of a control plane, with its own database.
 struct Hub {
     runtime: Runtime,
     store: Store,
@@ -113,8 +113,8 @@ impl Hub {
     }
 }
 
-/// A message of who is not registered yet. A token that nobody gave out lets nobody in; a good one
-/// (first byte a multiple of 16) does once, whatever else the message says.
+/// A registration message. An unknown token is refused; a valid one (first byte a multiple of 16)
+/// works once, whatever else the message contains.
 pub(super) fn registration(bytes: &[u8]) {
     static HUB: OnceLock<Mutex<Hub>> = OnceLock::new();
     let Some((kind, message)) = bytes.split_first() else { return };
@@ -129,8 +129,8 @@ pub(super) fn registration(bytes: &[u8]) {
     assert_eq!(hub.register(request.clone()), Err(Code::Unauthenticated), "{request:?}");
 }
 
-/// Edits of a good JWT, parts of one's own under its signature, and anything else: nobody but the
-/// control plane makes one.
+/// Edits of a valid JWT, other content under its signature, and arbitrary bytes: only the control
+/// plane can create one.
 pub(super) fn agent_jwt(bytes: &[u8]) {
     static KEY: OnceLock<(AgentKey, String)> = OnceLock::new();
     let Some((kind, rest)) = bytes.split_first() else { return };
@@ -154,7 +154,7 @@ pub(super) fn agent_jwt(bytes: &[u8]) {
     }
 }
 
-/// Header and payload of the caller's choice, apart at a zero byte, and the good signature.
+/// Arbitrary header and payload, separated by a zero byte, with the valid signature.
 fn spliced(good: &str, parts: &[u8]) -> Vec<u8> {
     use base64::Engine as _;
     use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;

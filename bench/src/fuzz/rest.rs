@@ -1,4 +1,4 @@
-//! What callers of the REST API send.
+//! The REST API's inputs.
 
 use std::fmt::Debug;
 
@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::bytes::edited;
 
-/// The first byte says of which entity, the rest is the body. What the API accepts once it accepts
-/// again in the form in which it gives it back: a caller PUTs what it read.
+/// The first byte selects the entity, the rest is the body. An accepted body is accepted again in
+/// the form in which the API returns it, because callers PUT what they read.
 pub(super) fn bodies(bytes: &[u8]) {
     let Some((kind, body)) = bytes.split_first() else { return };
     match kind % 13 {
@@ -40,8 +40,8 @@ fn body_of<T: Check + Serialize + DeserializeOwned + PartialEq + Debug>(body: &[
     assert_eq!(again.ok().as_ref(), Some(&spec), "accepted once, not twice");
 }
 
-/// A query string, or (first byte odd) a good page token of another list, or edited: a page token
-/// opens the list that it was made for, and only in the spelling in which it was given out.
+/// A query string, or (first byte odd) an edited page token or one of another list: a page token is
+/// valid only for its list, and only in its original spelling.
 pub(super) fn page_tokens(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     if kind % 2 == 0 {
@@ -66,7 +66,7 @@ pub(super) fn page_tokens(bytes: &[u8]) {
         let Ok(mut query) = Query::parse(&format!("page_token={sent}")) else { continue };
         let Ok(page) = query.page(list) else { continue };
         let after = page.after().expect("a page token names a place");
-        // `%41` is `A` and `+` is a blank before the token is looked at.
+        // `%41` is `A` and `+` is a blank before the token is parsed.
         let plain = !sent.contains(['%', '+']);
         assert!(!plain || sent == token_after(list, after), "{sent} opens {list}");
     }
@@ -81,8 +81,8 @@ fn token_after(list: &str, after: Uuid) -> String {
     query.page(list).expect("a page").token_behind(after)
 }
 
-/// A regular expression: judged in bounded time (the fuzzer's own limit per input), and by the agent
-/// as by the API.
+/// A regular expression: checked in bounded time (the fuzzer's own limit per input), and with the
+/// same result by agent and API.
 pub(super) fn regexes(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if imp_core::grammar::regex(text).is_ok() {

@@ -1,4 +1,4 @@
-//! The tenant at every cap: what it holds, and what it does all the time.
+//! The tenant at every cap: its objects, and its continuous load.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::rest::{Rest, text};
 use crate::sample::{Buyer, Provider, backend};
 use crate::stack::Stack;
 
-/// A tenant that has as much as it may.
+/// A tenant with as many objects as allowed.
 pub struct Attack {
     rest: Arc<Vec<Rest>>,
     control: SocketAddr,
     large: Value,
     service: String,
-    /// Of its publishes.
+    /// Ids of its publishes.
     publishes: Arc<Vec<String>>,
     running: JoinSet<()>,
     answers: Arc<Answers>,
 }
 
-/// How often it was served and refused.
+/// How often its calls were served and refused.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// Did what it wanted.
+    /// Calls that succeeded.
     pub served: AtomicU64,
-    /// Was told that it is too much: 409, 422, 429 or a connection that was closed.
+    /// Calls that were refused for exceeding a limit: 409, 422, 429 or a closed connection.
     pub refused: AtomicU64,
-    /// Saw the control plane fail: a 5xx other than 503.
+    /// Calls that failed: a 5xx other than 503.
     pub failed: AtomicU64,
 }
 
@@ -53,7 +53,7 @@ impl Answers {
 }
 
 impl Attack {
-    /// Publishes until the tenant's share of the cluster is taken, and issues so many keys.
+    /// Publishes until the tenant's share of the cluster is used up, and issues this many keys.
     pub async fn prepare(stack: &Stack, keys: usize) -> Result<Self> {
         let provider = Provider::create(stack, "hostile").await?;
         let large = headers_service(stack, "large", 1_000);
@@ -72,7 +72,7 @@ impl Attack {
         }
         let accomplice = products[0].clone();
         let mut publishes = Vec::new();
-        // In turns, each until it is one too many.
+        // In turns, each until one is refused.
         while !products.is_empty() {
             let mut left = Vec::new();
             for product in products {
@@ -119,25 +119,25 @@ impl Attack {
         })
     }
 
-    /// How many publishes it got.
+    /// The number of its publishes.
     pub fn publishes(&self) -> usize {
         self.publishes.len()
     }
 
-    /// How it is answered.
+    /// The counts of answers.
     pub fn answers(&self) -> Arc<Answers> {
         self.answers.clone()
     }
 
-    /// REST at full speed with all tokens, so many connections that do nothing, and bodies that do
-    /// not end; until it is dropped.
+    /// Loads REST at full speed with all tokens, idle connections, and bodies that do not end;
+    /// until dropped.
     pub fn start(&mut self, connections: usize) {
         for worker in 0..16 {
             let (all, answers) = (self.rest.clone(), self.answers.clone());
             let (publishes, large) = (self.publishes.clone(), self.large.clone());
             let service = self.service.clone();
             self.running.spawn(async move {
-                // Names follow the round, so no two workers have one in common.
+                // Names contain the round, so no two workers share one.
                 for round in worker * 1_000_001.. {
                     let Some(rest) = all.get(round % all.len()) else { return };
                     let publish = publishes.get(round % publishes.len().max(1));
@@ -168,7 +168,7 @@ async fn post(rest: &Rest, path: &str, body: &Value) -> Result<(StatusCode, Valu
     rest.patient(Method::POST, path, Some(body)).await
 }
 
-/// Sends a part of a request, and waits until the other side has had enough.
+/// Sends a part of a request, and waits until the server closes the connection.
 async fn linger(control: SocketAddr, head: &[u8]) -> Result<()> {
     let mut stream = TcpStream::connect(control).await?;
     stream.write_all(head).await?;
@@ -177,7 +177,7 @@ async fn linger(control: SocketAddr, head: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// One of the dearest calls there are.
+/// Makes one of the most expensive calls.
 async fn one(
     rest: &Rest,
     round: usize,
@@ -209,7 +209,8 @@ async fn one(
     Ok(done.0)
 }
 
-/// How many routes of [`headers_service`] a publish may have: each is some 16 KB at a gateway.
+/// The number of routes of [`headers_service`] that fit into a publish: each takes some 16 KB at a
+/// gateway.
 fn weighing_most() -> usize {
     caps::PUBLISH_SERVED_BYTES.size() / 16_200
 }
@@ -228,7 +229,7 @@ fn routes_service(stack: &Stack, name: &str) -> Value {
     })
 }
 
-/// Routes under a policy that stands on each of them.
+/// Routes with a policy that applies to each of them.
 fn headers_service(stack: &Stack, name: &str, routes: usize) -> Value {
     let route = |index: usize| {
         json!({
@@ -247,7 +248,7 @@ fn headers_service(stack: &Stack, name: &str, routes: usize) -> Value {
     })
 }
 
-/// As many expressions as a service may have, each as large as one may be.
+/// As many expressions as a service may have, each of the largest size.
 fn regex_service(stack: &Stack, name: &str) -> Value {
     let route = |index: usize| {
         let text = format!("/{index:03}[a-z]{{{}}}", caps::REGEX_PROGRAM.value - 4);
@@ -259,7 +260,7 @@ fn regex_service(stack: &Stack, name: &str) -> Value {
     })
 }
 
-/// What took a control plane 30 s before expressions were counted.
+/// Took a control plane 30 s before expressions were counted.
 fn bomb(round: usize) -> Value {
     let header = |index: usize| json!({ "name": format!("x-{index}"), "value": { "regex": format!(r"\w{{90}}{index}") } });
     json!({

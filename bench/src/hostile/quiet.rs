@@ -1,4 +1,4 @@
-//! The tenant that does nothing wrong: its REST calls, its keys.
+//! The well-behaved tenant: its REST calls and keys.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const HOST: &str = "quiet.example.com";
 /// A provider with one API, and a customer with keys to it.
 pub struct Quiet {
     provider: Provider,
-    /// Speaks for the customer: keys are its own to revoke.
+    /// Acts for the customer, who may revoke its own keys.
     customer: Rest,
     keys: Vec<Key>,
 }
@@ -28,14 +28,14 @@ struct Key {
 }
 
 impl Quiet {
-    /// Published and served, with so many keys.
+    /// Publishes, waits until it is served, and issues this many keys.
     pub async fn start(stack: &Stack, keys: usize) -> Result<Self> {
         let provider = Provider::create(stack, "quiet").await?;
         let echo = provider.echo(stack, "quiet").await?;
         let publish = provider.publish(&echo.product_id, HOST, "api_key").await?;
         let plan = provider.plan(&echo.product_id, 1_000_000).await?;
         for path in [format!("/v1/products/{}", echo.product_id), format!("/v1/plans/{plan}")] {
-            // What is on sale already stays so.
+            // Already active if it is on sale.
             let _status =
                 provider.rest.send(Method::POST, &format!("{path}/activate"), None).await?;
         }
@@ -54,14 +54,14 @@ impl Quiet {
         Ok(quiet)
     }
 
-    /// Until a call with its last key is answered.
+    /// Waits until a call with its last key is answered.
     pub async fn is_served(&self, stack: &Stack) -> Result<()> {
         let key = self.keys.last().context("no key")?;
         let headers = [("x-api-key", key.text.as_str())];
         stack.answers(self.provider.address(), HOST, "/", &headers, 200).await.map(drop)
     }
 
-    /// Reads and writes for so long, one at a time with a pause; each must be answered well.
+    /// Reads and writes for this long, one at a time with a pause; each call must succeed.
     pub async fn rest(&self, seconds: u64) -> Result<(Times, Times)> {
         let (mut reads, mut writes) = (Times::default(), Times::default());
         let began = imp_process::clock::now().timestamp_micros();
@@ -80,7 +80,8 @@ impl Quiet {
         Ok((reads, writes))
     }
 
-    /// Revokes every key but the last: from the commit's answer until the gateway refuses it.
+    /// Revokes every key but the last. Measures from the answer after the commit until the gateway
+    /// refuses the key.
     pub async fn revocations(&self) -> Result<Times> {
         let mut times = Times::default();
         for key in self.keys.iter().rev().skip(1) {

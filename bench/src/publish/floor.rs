@@ -1,5 +1,5 @@
-//! The floor: a bare stub pushes the same cluster and the same scope, rendered outside of the clock,
-//! to an Envoy of the same layout.
+//! The floor: a bare stub pushes the same cluster and the same scope, rendered outside of the
+//! measurement, to an Envoy of the same layout.
 
 use std::time::Instant;
 
@@ -33,8 +33,8 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// With `barrier`, the scope waits until Envoy has acknowledged the cluster, as every server
-    /// must that does not know how long a cluster warms; without, both are sent at once.
+    /// With `barrier`, the scope waits until Envoy has acknowledged the cluster, as for every
+    /// server that does not know how long a cluster warms; without, both are sent at once.
     pub async fn start(barrier: bool, workers: u32) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("imp-floor-").tempdir()?;
         let (stub, upstream, port) =
@@ -68,7 +68,7 @@ impl Floor {
         Ok(Self { probes: None, envoy, stub, upstream, assembly, port, barrier, directory })
     }
 
-    /// The first publish, and a connection to each worker.
+    /// Makes the first publish and connects to each worker.
     pub async fn attach(&mut self, workers: u32) -> Result<()> {
         let (clusters, scopes) = self.render(0)?;
         self.stub.push(clusters);
@@ -84,7 +84,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Publishes under the clock.
+    /// Makes a publish and measures it.
     pub async fn publish(&mut self, index: usize) -> Result<Timing> {
         let (clusters, scopes) = self.render(index)?;
         let probes = self.probes.as_ref().context("not attached")?;
@@ -104,7 +104,7 @@ impl Floor {
         Ok(())
     }
 
-    /// What one publish moves to Envoy, through a counting proxy.
+    /// Counts the bytes of one publish to Envoy, through a proxy.
     pub async fn bytes(&mut self, range: std::ops::Range<usize>, workers: u32) -> Result<Bytes> {
         let socket = self.directory.path().join("counting.sock");
         let counting = Counting::between(&socket, self.stub.socket()).await?;
@@ -131,7 +131,7 @@ impl Floor {
         Ok(Bytes { to_agent: 0.0, to_envoy: (counting.down() - before) as f64 / count })
     }
 
-    /// The same publish as ours, as the agent would render it: clusters and scopes.
+    /// Renders the same publish as ours, as the agent would: clusters and scopes.
     fn render(&mut self, index: usize) -> Result<(Vec<Rendered>, Vec<Rendered>)> {
         let publish = publish(index, self.upstream.address());
         let delta = self.assembly.set_publish(ir::Publish::parse(&publish)?);

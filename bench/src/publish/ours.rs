@@ -1,5 +1,5 @@
-//! Ours: REST, database, outbox, compile, hub, agent, Envoy. The usual layout is the same stack with
-//! a flag for the agent.
+//! Ours: REST, database, outbox, compile, hub, agent, Envoy. The usual layout is the same stack
+//! with a flag for the agent.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use crate::rest::text;
 use crate::sample::{Provider, echo_service};
 use crate::stack::{Options, Stack};
 
-/// Writers side by side while objects are prepared, outside of the clock.
+/// Concurrent writers while objects are prepared, outside of the measurement.
 const WRITERS: usize = 4;
 
 /// Longer than the slowest layout takes to load 3,000 publishes.
 const LOADED: Duration = Duration::from_secs(300);
 
-/// A stack with one provider, and one product per publish to come.
+/// A stack with one provider, and one product per publish.
 pub struct Ours {
     stack: Stack,
     provider: Provider,
@@ -29,7 +29,7 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Everything but Envoy; `agent_flags` choose the layout.
+    /// Starts everything but Envoy; `agent_flags` choose the layout.
     pub async fn start(agent_flags: &[&str], workers: u32) -> Result<Self> {
         let agent_flags = agent_flags.iter().map(|flag| (*flag).to_owned()).collect();
         let options = Options { agent_flags, workers, envoy: false, ..Options::default() };
@@ -38,8 +38,8 @@ impl Ours {
         Ok(Self { stack, provider, products: vec![], probes: None, workers })
     }
 
-    /// Services and products, so that one POST is all that a publish takes. Each service has a
-    /// backend of its own, so that each publish brings a cluster as well as a scope.
+    /// Creates services and products, so that each publish is a single POST. Each service has a
+    /// backend of its own, so that each publish adds a cluster as well as a scope.
     pub async fn prepare(&mut self, publishes: usize) -> Result<()> {
         let from = self.products.len();
         let made: Vec<String> = stream::iter(from..publishes)
@@ -59,7 +59,7 @@ impl Ours {
         self.provider.product(&label, &[service]).await
     }
 
-    /// Publishes all of these without a clock; no Envoy needs to be there.
+    /// Publishes all of these without measuring; needs no Envoy.
     pub async fn load(&self, range: std::ops::Range<usize>) -> Result<()> {
         stream::iter(range)
             .map(async |index| self.post(index).await.map(drop))
@@ -73,7 +73,7 @@ impl Ours {
         self.provider.publish(product, &host(index), "none").await
     }
 
-    /// A fresh Envoy, which serves `publishes` already; `probed` opens the probes, too.
+    /// Starts a new Envoy, which serves `publishes` already; `probed` also opens the probes.
     pub async fn attach(&mut self, publishes: usize) -> Result<()> {
         self.probes = None;
         self.stack.envoys.clear();
@@ -90,7 +90,7 @@ impl Ours {
         Ok(())
     }
 
-    /// Publishes under the clock.
+    /// Makes a publish and measures it.
     pub async fn publish(&self, index: usize) -> Result<Timing> {
         let probes = self.probes.as_ref().context("no Envoy is attached")?;
         let product = self.products.get(index).context("not prepared")?;
@@ -98,7 +98,7 @@ impl Ours {
         let sent = Instant::now();
         let answer = self.provider.rest.post("/v1/product-publishes", &spec).await?;
         let committed = Instant::now();
-        // Not sooner: two threads that poll take the better part of one of two cores.
+        // Not sooner: two polling threads take most of one of two cores.
         let watch = probes.watch(&host(index));
         let served = watch.served().await?;
         text(&answer, "id")?;
@@ -109,8 +109,8 @@ impl Ours {
         })
     }
 
-    /// What one publish moves on each hop: agent and Envoy are restarted behind counting proxies,
-    /// and nobody calls.
+    /// Counts the bytes of one publish on each hop: agent and Envoy are restarted behind counting
+    /// proxies, without calls.
     pub async fn bytes(&mut self, range: std::ops::Range<usize>) -> Result<Bytes> {
         let count = range.len().max(1) as f64;
         let to_agent = Counting::start(self.stack.control.agent_listen).await?;
@@ -121,7 +121,7 @@ impl Ours {
         self.stack.agent.look_for_control_at(to_agent.address()?);
         self.stack.restart_agent().await?;
         self.stack.add_envoy_through(&socket).await?;
-        // One publish to know that both are in step.
+        // One publish to know that both are up to date.
         let mut rest = range.clone();
         let first = rest.next().context("an empty range")?;
         self.active(first).await?;
@@ -142,7 +142,7 @@ impl Ours {
     }
 }
 
-/// Distinct for each publish, so that its cluster is.
+/// Distinct for each publish, so that its cluster is, too.
 pub(super) fn connect_timeout_ms(index: usize) -> u32 {
     1_000 + u32::try_from(index % 50_000).unwrap_or_default()
 }

@@ -13,13 +13,13 @@ use crate::edge;
 use crate::process::eventually;
 use crate::stack::{Envoy, PATIENCE};
 
-/// Between two polls of one worker.
+/// The interval between polls of one worker.
 const PERIOD: Duration = Duration::from_micros(200);
 
-/// A worker that takes a connection has done so after this.
+/// After this time a worker that accepts a connection has accepted it.
 const TAKEN: Duration = Duration::from_millis(500);
 
-/// After this, a publish is lost, not slow.
+/// After this time a publish counts as lost, not slow.
 const LOST: Duration = Duration::from_secs(60);
 
 /// A thread and a connection per worker.
@@ -32,13 +32,13 @@ struct Order {
     seen: oneshot::Sender<Result<Instant>>,
 }
 
-/// A poll that is under way.
+/// A running poll.
 pub struct Watch(Vec<oneshot::Receiver<Result<Instant>>>);
 
 impl Probes {
-    /// One connection to each worker. Whose turn it is to accept is the kernel's choice, and on a busy
-    /// machine one worker may take two of them, so connections that tell nothing new are closed and
-    /// opened again.
+    /// Opens one connection to each worker. The kernel chooses which worker accepts, and on a busy
+    /// machine one worker may accept several, so superfluous connections are closed and opened
+    /// again.
     pub async fn open(envoy: &Envoy, gateway: SocketAddr, workers: u32) -> Result<Self> {
         let filter = format!("^listener\\.{gateway}\\.worker_\\d+\\.downstream_cx_active$")
             .replace(':', "_");
@@ -70,12 +70,12 @@ impl Probes {
         Ok(Self { orders: connections.into_iter().map(serving).collect() })
     }
 
-    /// Begins to poll that host on every worker.
+    /// Begins to poll this host on every worker.
     pub fn watch(&self, host: &str) -> Watch {
         let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").into_bytes();
         let order = |orders: &mpsc::Sender<Order>| {
             let (seen, answer) = oneshot::channel();
-            // A thread that has gone drops the sender, which the watch reports.
+            // A thread that has ended drops the sender, which the watch reports.
             let _ = orders.send(Order { request: request.clone(), seen });
             answer
         };
@@ -84,7 +84,7 @@ impl Probes {
 }
 
 impl Watch {
-    /// When the last worker answered 200.
+    /// Returns when the last worker answered 200.
     pub async fn served(self) -> Result<Instant> {
         let mut last = None;
         for answer in self.0 {
@@ -115,7 +115,7 @@ fn poll(connection: &mut Connection, request: &[u8]) -> Result<Instant> {
     }
 }
 
-/// A keep-alive connection of the simplest kind.
+/// A minimal keep-alive connection.
 struct Connection {
     gateway: SocketAddr,
     stream: TcpStream,
@@ -132,8 +132,8 @@ impl Connection {
 
     fn status(&mut self, request: &[u8]) -> Result<u16> {
         match self.exchange(request) {
-            // Envoy closes a connection that idled between two blocks; a new one, to the worker
-            // that lost it, is opened by the next request.
+            // Envoy closes a connection that was idle between two blocks; the next request opens a
+            // new one to the same worker.
             Err(_) => {
                 *self = Self::open(self.gateway)?;
                 self.exchange(request)

@@ -15,7 +15,7 @@ pub struct Agent {
     process: Process,
     directory: PathBuf,
     control: SocketAddr,
-    /// The socket of ADS and the door.
+    /// The socket of ADS and ext_authz.
     pub xds: PathBuf,
     /// Health, metrics, status.
     pub admin: SocketAddr,
@@ -43,12 +43,12 @@ impl Agent {
         self.process.id()
     }
 
-    /// As a crash would.
+    /// Kills it, like a crash.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Again, on the same port, socket and state, without a token.
+    /// Starts it again on the same port, socket and state, without a token.
     pub async fn revive(&mut self, flags: &[String]) -> Result<()> {
         self.process = spawn(&self.directory, self.control, self.admin, None, flags)?;
         self.wait().await
@@ -60,7 +60,7 @@ impl Agent {
         Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
     }
 
-    /// From the next start on, it looks for the control plane there.
+    /// Sets the control plane's address for the next start.
     pub fn look_for_control_at(&mut self, address: SocketAddr) {
         self.control = address;
     }

@@ -17,14 +17,14 @@ pub struct Control {
     directory: PathBuf,
     database_url: Option<String>,
     flags: Vec<String>,
-    /// REST.
+    /// The address of REST.
     pub listen: SocketAddr,
-    /// For agents.
+    /// The address for agents.
     pub agent_listen: SocketAddr,
 }
 
 impl Control {
-    /// On free ports, its data in `directory`.
+    /// Starts on free ports, with its data in `directory`.
     pub async fn start(
         directory: &Path,
         database_url: Option<&str>,
@@ -46,26 +46,26 @@ impl Control {
         self.process.id()
     }
 
-    /// As a crash would.
+    /// Kills it, like a crash.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Again, on the same ports and data.
+    /// Starts it again on the same ports and data.
     pub async fn revive(&mut self) -> Result<()> {
         let url = self.database_url.as_deref();
         self.process = spawn(&self.directory, url, self.listen, self.agent_listen, &self.flags)?;
         self.wait().await
     }
 
-    /// The REST API, speaking for the token of the first start.
+    /// The REST API with the token of the first start.
     pub fn admin(&self) -> Result<Rest> {
         let file = self.directory.join("admin-token");
         let token = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         Ok(Rest::new(self.url(), token.trim()))
     }
 
-    /// Of the REST API.
+    /// The URL of the REST API.
     pub fn url(&self) -> String {
         format!("http://{}", self.listen)
     }

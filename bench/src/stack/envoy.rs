@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::PATIENCE;
 use crate::process::Process;
 
-/// Its admin interface; the client knows the socket, the name means nothing.
+/// The admin interface; the client knows the socket, the name has no meaning.
 const ADMIN: &str = "http://envoy";
 
 /// A running Envoy.
@@ -28,7 +28,8 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 impl Envoy {
-    /// Fed by the ADS server at the socket `xds`, with the bootstrap that imp-agent prints; waits until it is up.
+    /// Starts it with the bootstrap that imp-agent prints for the ADS server at the socket `xds`;
+    /// waits until it is up.
     pub async fn start(directory: &Path, name: &str, xds: &Path, workers: u32) -> Result<Self> {
         let admin = directory.join(format!("{name}.sock"));
         let file = directory.join(format!("{name}.yaml"));
@@ -49,7 +50,7 @@ impl Envoy {
         Ok(envoy)
     }
 
-    /// As a crash would.
+    /// Kills it, like a crash.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -66,7 +67,7 @@ impl Envoy {
         Ok(text.lines().filter_map(line).collect())
     }
 
-    /// Everything that would move if a listener were ever updated, drained or replaced.
+    /// The counters that change if a listener is ever updated, drained or replaced.
     pub async fn listener_counters(&self) -> Result<BTreeMap<String, u64>> {
         self.stats(
             "^listener_manager\\.(listener_(added|modified|removed|in_place_updated|stopped)\

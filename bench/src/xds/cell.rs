@@ -1,4 +1,4 @@
-//! One place of the matrix: so many clients, so much, and what happens to it.
+//! One cell of the matrix: a number of clients, of resources, and a kind of change.
 
 use super::client::Manner;
 use super::{Kind, Subject};
@@ -10,29 +10,25 @@ pub enum Change {
     One,
     /// One in a hundred at once, again once all clients have it.
     Percent,
-    /// So many, one by one, as fast as the server takes them.
+    /// This many, one by one, as fast as the server takes them.
     Burst(usize),
-    /// 100 a second, for so many seconds.
+    /// 100 a second, for this many seconds.
     Steady(u64),
 }
 
-/// One place of the matrix.
+/// One cell of the matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
-    /// What is served.
     pub kind: Kind,
-    /// To how many.
     pub clients: usize,
-    /// How much there is.
     pub resources: usize,
-    /// What happens.
     pub change: Change,
-    /// Every tenth client takes its time.
+    /// Whether every tenth client is slow.
     pub slow: bool,
 }
 
 impl Cell {
-    /// For people.
+    /// The name to print.
     pub fn name(&self) -> String {
         let change = match self.change {
             Change::One => "one".to_owned(),
@@ -45,15 +41,15 @@ impl Cell {
         format!("{} {clients} x {resources}, {change}{slow}", kind.word())
     }
 
-    /// One for each client.
+    /// The behaviour of each client.
     pub(super) fn manners(&self) -> Vec<Manner> {
         let slow = |index: usize| self.slow && index % 10 == 9;
         let manner = |index| if slow(index) { Manner::Slow } else { Manner::Good };
         (0..self.clients).map(manner).collect()
     }
 
-    /// How often, so that a round costs a peer some 8 CPU-seconds at most: SnapshotCache takes about
-    /// 0.65 us for each client and resource.
+    /// The number of changes, such that a round takes a peer at most some 8 CPU-seconds:
+    /// SnapshotCache takes about 0.65 us for each client and resource.
     pub(super) fn times(&self, subject: Subject) -> usize {
         let work = self.clients * self.resources;
         match subject {

@@ -1,4 +1,4 @@
-//! One lean delta client, on a connection of its own.
+//! A minimal delta client, on a connection of its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,41 +19,41 @@ use super::{Kind, mark, socket};
 /// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
-    /// Takes everything.
+    /// Accepts everything.
     Good,
-    /// Takes its time over each response.
+    /// Delays before it reads each response.
     Slow,
-    /// Refuses everything.
+    /// Rejects everything.
     Refusing,
 }
 
-/// A response of a slow client stays unread so long.
+/// How long a slow client leaves a response unread.
 pub(super) const SLOW: Duration = Duration::from_millis(300);
 
-/// Until a client that was turned away comes again.
+/// The delay before a refused client connects again.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What came to all clients.
+/// What all clients received.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// Read from the connections.
+    /// Bytes read from the connections.
     pub(super) bytes: Arc<AtomicU64>,
     /// Responses.
     pub(super) responses: AtomicU64,
-    /// Resources that a client had already, as they are.
+    /// Resources that a client already had in this version.
     pub(super) duplicates: AtomicU64,
-    /// Streams that were refused because the server had its hands full.
+    /// Streams that were refused because the server was at its limit.
     pub(super) turned_away: AtomicU64,
 }
 
-/// What all clients of a fleet have in common.
+/// State shared by all clients of a fleet.
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) port: u16,
     pub(super) kind: Kind,
     pub(super) resources: usize,
     pub(super) counts: Counts,
-    /// Whether the time of each change is taken.
+    /// Whether delays are measured.
     pub(super) measuring: AtomicBool,
     /// Nanoseconds from a change until the last client had it, by generation.
     pub(super) last: Mutex<HashMap<u64, u64>>,
@@ -66,16 +66,16 @@ pub(super) struct Client {
     pub(super) manner: Manner,
     holding: Mutex<Holding>,
     refused: Mutex<Refused>,
-    /// The newest generation that came.
+    /// The newest generation received.
     pub(super) newest: AtomicU64,
-    /// Resources it holds.
+    /// The number of resources it has.
     pub(super) held: AtomicU64,
-    /// Responses that it has got.
+    /// The number of responses received.
     pub(super) answers: AtomicU64,
 }
 
 impl Client {
-    /// Not connected yet.
+    /// A client that is not connected yet.
     pub(super) fn new(manner: Manner, holding: Holding) -> Self {
         let held = AtomicU64::new(holding.len());
         let (newest, answers) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -98,7 +98,7 @@ impl Client {
         drop(permit);
         loop {
             let ended = self.stream(channel.clone(), common).await;
-            // As Envoy does; a server may keep too many from coming at once.
+            // Like Envoy; a server may limit how many connect at once.
             let full = |status: &tonic::Status| status.code() == Code::ResourceExhausted;
             let full = ended.as_ref().is_err_and(|e| e.downcast_ref().is_some_and(full));
             if !full || self.answers.load(Ordering::Acquire) > 0 {

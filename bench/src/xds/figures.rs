@@ -1,9 +1,9 @@
-//! What the rounds of a trial come to, beside the peers and the targets.
+//! The figures of a trial, compared with the peers and the targets.
 
 use super::{Cell, Change, Kind, Measured, Reading, Readings, Subject, Trial, Work};
 use crate::report::{Figure, Times};
 
-/// The figures of a trial of which so many rounds were asked for.
+/// The figures of a trial with this many requested rounds.
 pub fn figures(trial: &Trial, measured: &Measured, asked: usize) -> Vec<Figure> {
     let of = Figures { trial, measured, asked };
     let shape = measured.rounds.values().flatten().next();
@@ -22,7 +22,7 @@ struct Figures<'a> {
 }
 
 impl Figures<'_> {
-    /// One for each subject: the median, or the number of all faults.
+    /// One for each subject: the median, or the sum of all faults.
     fn reading(&self, reading: &Reading) -> Vec<Figure> {
         let value = |subject| {
             let values = self.measured.values(subject, &reading.what);
@@ -60,7 +60,7 @@ impl Figures<'_> {
         self.measured.unfinished.iter().map(figure).collect()
     }
 
-    /// Ours first, then the peers', each with the ratio to ours.
+    /// Ours first, then the peers', each with its ratio to ours.
     fn beside(
         &self,
         what: &str,
@@ -87,7 +87,7 @@ impl Figures<'_> {
             .collect()
     }
 
-    /// Said where there were fewer rounds than asked for.
+    /// A note if there were fewer rounds than requested.
     fn few(&self, subject: Subject) -> String {
         match self.measured.rounds.get(&subject).map_or(0, Vec::len) {
             done if done < self.asked => format!(" ({done} of {} rounds)", self.asked),
@@ -95,8 +95,8 @@ impl Figures<'_> {
         }
     }
 
-    /// Ours against the limits; and against the cache that shares a resource set among clients, as gateways
-    /// use it.
+    /// Ours against the limits; and against the cache that shares a resource set among clients,
+    /// which gateways use.
     fn aimed(&self, what: &str, subject: Subject, figure: Figure) -> Figure {
         let rounds = self.measured.rounds.get(&subject).into_iter().flatten();
         let fault = rounds.flat_map(|r| &r.values).any(|r| r.fault && r.what == what);

@@ -1,4 +1,4 @@
-//! Many clients, and what is known of them together.
+//! Many clients, and their combined state.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -13,10 +13,10 @@ use super::Kind;
 use super::client::{Client, Common, Counts, Manner};
 use super::holding::{Holding, Refused};
 
-/// Connections that are made at the same time.
+/// Concurrent connection attempts.
 const DIALLING: usize = 64;
 
-/// Connected clients; they leave when this is dropped.
+/// Connected clients; they disconnect when this is dropped.
 pub(super) struct Fleet {
     clients: Vec<Arc<Client>>,
     common: Arc<Common>,
@@ -24,7 +24,7 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Connects one client for each manner. `held` is what they hold from before.
+    /// Connects one client for each behaviour. `held` is what they have from before.
     pub(super) fn connect(
         port: u16,
         kind: Kind,
@@ -52,24 +52,24 @@ impl Fleet {
         fleet
     }
 
-    /// Until everyone who is awaited holds everything.
+    /// Waits until all clients but slow ones have everything.
     pub(super) async fn synced(&mut self, limit: Duration) -> Result<()> {
         let whole = self.common.resources as u64;
         self.until("synced", limit, |client| client.held.load(Ordering::Acquire) >= whole).await
     }
 
-    /// Until everyone who is awaited has seen this generation.
+    /// Waits until all clients but slow ones have seen this generation.
     pub(super) async fn reached(&mut self, generation: u64, limit: Duration) -> Result<()> {
         let seen = |client: &Client| client.newest.load(Ordering::Acquire) >= generation;
         self.until("up to date", limit, seen).await
     }
 
-    /// Until everyone who is awaited has got a response, be it an empty one.
+    /// Waits until all clients but slow ones have got a response, possibly an empty one.
     pub(super) async fn answered(&mut self, limit: Duration) -> Result<()> {
         self.until("answered", limit, |client| client.answers.load(Ordering::Acquire) > 0).await
     }
 
-    /// Until nothing came to anyone for so long.
+    /// Waits until no client received anything for this long.
     pub(super) async fn at_rest(&mut self, quiet: Duration, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         let (mut seen, mut since) = (self.responses(), Instant::now());
@@ -104,7 +104,7 @@ impl Fleet {
         done: impl Fn(&Client) -> bool,
     ) -> Result<()> {
         let deadline = Instant::now() + limit;
-        // Slow clients are there to be in the way, and nobody waits for them.
+        // Slow clients are only there as a burden; nobody waits for them.
         let missing = |fleet: &Self| {
             let awaited = fleet.clients.iter().filter(|client| client.manner != Manner::Slow);
             awaited.filter(|client| !done(client)).count()
@@ -119,8 +119,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Resources of any client that are not what they should be at this generation, once all is
-    /// well or the time is over: slow clients may catch up.
+    /// The number of wrong resources of any client at this generation, once there are none or the
+    /// time is over: slow clients may catch up.
     pub(super) async fn lost(&mut self, generation: u64, limit: Duration) -> Result<u64> {
         let deadline = Instant::now() + limit;
         loop {
@@ -133,29 +133,29 @@ impl Fleet {
         }
     }
 
-    /// From now on the time of each change is taken.
+    /// Starts measuring delays.
     pub(super) fn measure(&self) {
         self.common.measuring.store(true, Ordering::Release);
     }
 
-    /// Milliseconds from each change until the last good client had it. Changes that were overtaken
-    /// by a newer one of the same resource are not among them.
+    /// Milliseconds from each change until the last good client had it. Excludes changes that a
+    /// newer one of the same resource overtook.
     pub(super) fn delays(&self) -> Vec<f64> {
         let last = self.common.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.values().map(|nanos| *nanos as f64 / 1e6).collect()
     }
 
-    /// What the first client holds.
+    /// The resources of the first client.
     pub(super) fn holding(&self) -> Result<Holding> {
         Ok(self.clients.first().context("no client")?.holding().clone())
     }
 
-    /// What the first client has refused.
+    /// The rejections of the first client.
     pub(super) fn refused(&self) -> Result<Refused> {
         Ok(self.clients.first().context("no client")?.refused().clone())
     }
 
-    /// Read from all connections so far.
+    /// Bytes read from all connections so far.
     pub(super) fn bytes(&self) -> u64 {
         self.common.counts.bytes.load(Ordering::Relaxed)
     }
@@ -165,12 +165,12 @@ impl Fleet {
         self.common.counts.responses.load(Ordering::Relaxed)
     }
 
-    /// Resources that came though the client had them.
+    /// Resources that clients received although they had them.
     pub(super) fn duplicates(&self) -> u64 {
         self.common.counts.duplicates.load(Ordering::Relaxed)
     }
 
-    /// How often a client was told to come again later.
+    /// How often a client was told to come back later.
     pub(super) fn turned_away(&self) -> u64 {
         self.common.counts.turned_away.load(Ordering::Relaxed)
     }

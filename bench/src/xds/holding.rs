@@ -1,4 +1,4 @@
-//! What a client holds, and what it has refused.
+//! A client's resources, and its rejections.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,35 +12,35 @@ struct Held {
     version: Arc<str>,
 }
 
-/// What a client has taken, by index. A copy shares the versions.
+/// The resources of a client, by index. Copies share the versions.
 #[derive(Clone, Debug)]
 pub(super) struct Holding(Vec<Option<Held>>);
 
-/// How a resource stands to what the client had.
+/// How a received resource relates to the client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// There was none.
+    /// The client had none.
     First,
-    /// An older one.
+    /// The client had an older one.
     Newer,
-    /// This one already, or a newer one.
+    /// The client had this one or a newer one.
     Again,
     /// The resource set has no such resource.
     Unknown,
 }
 
 impl Holding {
-    /// Nothing of a resource set of that many resources.
+    /// An empty state for this many resources.
     pub(super) fn nothing(resources: usize) -> Self {
         Self(vec![None; resources])
     }
 
-    /// How many there are.
+    /// The number of resources.
     pub(super) fn len(&self) -> u64 {
         self.0.iter().flatten().count() as u64
     }
 
-    /// Takes what came.
+    /// Takes a received resource.
     pub(super) fn take(&mut self, name: &str, version: String, generation: u64) -> Taken {
         let Some(slot) = mark::index(name).and_then(|index| self.0.get_mut(index)) else {
             return Taken::Unknown;
@@ -52,7 +52,7 @@ impl Holding {
         }
     }
 
-    /// As a client names them when it comes back.
+    /// The versions that a client sends when it reconnects.
     pub(super) fn versions(&self) -> HashMap<String, String> {
         let named = |(index, held): (usize, &Option<Held>)| {
             held.as_ref().map(|held| (mark::name(index), held.version.to_string()))
@@ -60,7 +60,7 @@ impl Holding {
         self.0.iter().enumerate().filter_map(named).collect()
     }
 
-    /// Resources that are not what they should be at this generation.
+    /// The number of resources that are wrong at this generation.
     pub(super) fn wrong(&self, generation: u64) -> u64 {
         let resources = self.0.len() as u64;
         let expected = |index: usize| {
@@ -76,19 +76,19 @@ impl Holding {
 /// A name and a version.
 pub(super) type Version = (String, String);
 
-/// What a client has refused, and what was sent again nevertheless.
+/// The rejections of a client, and what was sent again nevertheless.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refused {
     versions: HashSet<Version>,
     sets: HashSet<BTreeSet<Version>>,
-    /// Responses that carried something that was refused before.
+    /// Responses with anything that was rejected before.
     pub(super) repeats: u64,
-    /// Responses that carried exactly what another one did.
+    /// Responses with exactly the content of an earlier one.
     pub(super) same_sets: u64,
 }
 
 impl Refused {
-    /// A response, which is refused. An empty one has nothing to refuse.
+    /// Records a rejected response. An empty one cannot be rejected.
     pub(super) fn add(&mut self, set: BTreeSet<Version>) {
         if set.is_empty() {
             return;
@@ -99,7 +99,7 @@ impl Refused {
         self.same_sets += u64::from(!self.sets.insert(set));
     }
 
-    /// Names with their versions.
+    /// The number of names with their versions.
     pub(super) fn versions(&self) -> u64 {
         self.versions.len() as u64
     }

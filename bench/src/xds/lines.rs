@@ -1,4 +1,4 @@
-//! The line protocol by which the driver tells a server to change its resource set:
+//! The line protocol that the driver uses to change a server's resource set:
 //! `change TOGETHER TIMES PAUSE_MICROS`, answered by `done GENERATION`.
 
 use std::io::BufRead as _;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Kind;
 
-/// What a server is told when it starts: `cds|eds COUNT`.
+/// The arguments of a server: `cds|eds COUNT`.
 pub fn arguments() -> Result<(Kind, u64)> {
     let mut arguments = std::env::args().skip(1);
     let kind = match arguments.next().as_deref() {
@@ -19,8 +19,8 @@ pub fn arguments() -> Result<(Kind, u64)> {
     Ok((kind, arguments.next().context("COUNT")?.parse()?))
 }
 
-/// Says where it listens, then does what the lines say. A change is a list of resources, each by its
-/// index and its generation.
+/// Prints the port, then executes the lines. A change is a list of resources, each with its index
+/// and generation.
 pub fn follow(port: u16, count: u64, mut change: impl FnMut(&[(u64, u64)])) -> Result<()> {
     say(&format!("ready {port}"));
     let mut generation = 0;

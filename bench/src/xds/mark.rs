@@ -6,17 +6,17 @@ use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Locali
 use envoy_types::pb::google::protobuf::Duration;
 use prost::Message as _;
 
-/// What is served.
+/// The kind of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Clusters, to whoever asks for all of them.
+    /// Clusters, subscribed by wildcard.
     Cds,
-    /// Endpoints, by name.
+    /// Endpoints, subscribed by name.
     Eds,
 }
 
 impl Kind {
-    /// As the servers take it.
+    /// Its name in the servers' arguments.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cds => "cds",
@@ -24,7 +24,7 @@ impl Kind {
         }
     }
 
-    /// As in the protocol.
+    /// Its type URL.
     pub fn type_url(self) -> &'static str {
         match self {
             Self::Cds => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -43,10 +43,10 @@ pub(super) fn index(name: &str) -> Option<usize> {
     name.strip_prefix("r-")?.parse().ok()
 }
 
-/// Name and bytes of a resource as a change makes it.
+/// The name and bytes of a resource at this generation.
 pub fn resource(kind: Kind, index: usize, generation: u64) -> (String, Vec<u8>) {
     let name = name(index);
-    // What is there in the beginning is the same in every process.
+    // The initial content is the same in every process.
     let at = if generation == 0 { 0 } else { now() };
     let mark = format!("gen={generation:012};at={at:020}");
     let padding = "x".repeat(560);
@@ -71,7 +71,7 @@ pub fn resource(kind: Kind, index: usize, generation: u64) -> (String, Vec<u8>) 
     (name, bytes)
 }
 
-/// Generation, and the time at which it was made.
+/// The generation, and its time.
 pub(super) fn read(bytes: &[u8]) -> Option<(u64, u64)> {
     let start = bytes.windows(4).position(|window| window == b"gen=")? + 4;
     let number = |from: usize, digits: usize| {

@@ -1,45 +1,44 @@
-//! Everything that is measured, in three sizes.
+//! All trials, in three sizes.
 
 use anyhow::Result;
 
 use super::{Cell, Change, Crowd, Kind, Peers, Readings, Subject, memory, refusing, run, storms};
 
-/// What a round does.
+/// The work of a round.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
-    /// One place of the matrix.
+    /// One cell of the matrix.
     Cell(Cell),
-    /// Everyone at once, and again.
+    /// All clients connect at once, and again.
     Storms(Crowd),
-    /// A client that refuses everything.
+    /// A client that rejects everything.
     Refusing {
-        /// Of its only resource.
+        /// Changes of its only resource.
         changes: u64,
-        /// Resources that are refused as a whole.
+        /// The size of a batch that is rejected as a whole.
         batch: u64,
     },
-    /// What clients cost while they are there.
+    /// The memory of connected clients.
     Memory(Crowd),
 }
 
-/// Work, and in how many rounds at most.
+/// Work with its maximum number of rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Trial {
-    /// What a round does.
     pub work: Work,
-    /// Of anyone.
+    /// The maximum for any subject.
     pub rounds: usize,
-    /// Of a peer.
+    /// The maximum for a peer.
     pub peer_rounds: usize,
 }
 
 impl Trial {
-    /// As many rounds as are asked for.
+    /// Work with as many rounds as requested.
     pub fn new(work: Work) -> Self {
         Self { work, rounds: usize::MAX, peer_rounds: usize::MAX }
     }
 
-    /// For people.
+    /// The name to print.
     pub fn name(&self) -> String {
         let crowd = |Crowd { clients, resources }: Crowd| format!("{clients} x {resources}");
         match self.work {
@@ -50,11 +49,11 @@ impl Trial {
         }
     }
 
-    /// Rounds for this subject, when so many are asked for.
+    /// The rounds of this subject when `asked` are requested.
     pub(super) fn rounds_of(&self, subject: Subject, asked: usize) -> usize {
         let most = match subject {
             Subject::Ours => usize::MAX,
-            // It can do nothing else.
+            // The floor can do nothing else.
             Subject::Floor if !self.is_plain() => 0,
             Subject::Floor | Subject::Snapshot | Subject::Linear => self.peer_rounds,
         };
@@ -67,7 +66,7 @@ impl Trial {
         cell.change == Change::One && cell.kind == Kind::Cds && !cell.slow
     }
 
-    /// One round.
+    /// Runs one round.
     pub(super) async fn round(&self, peers: &Peers, subject: Subject) -> Result<Readings> {
         Ok(match self.work {
             Work::Cell(cell) => run(peers, subject, &cell).await?.into(),
@@ -89,7 +88,7 @@ fn slow(clients: usize, resources: usize, change: Change) -> Trial {
     Trial::new(Work::Cell(Cell { kind, clients, resources, change, slow: true }))
 }
 
-/// A few small ones, to see that everything works.
+/// A few small trials, to check that everything works.
 pub fn quick() -> Vec<Trial> {
     let crowd = Crowd { clients: 20, resources: 50 };
     vec![
@@ -102,7 +101,7 @@ pub fn quick() -> Vec<Trial> {
     ]
 }
 
-/// What the targets are about, in some ten minutes.
+/// The trials with targets, some ten minutes.
 pub fn usual() -> Vec<Trial> {
     // 30 seconds for each subject, and 3,000 changes.
     let steady = cell(Kind::Cds, 100, 1_000, Change::Steady(30));
@@ -137,7 +136,7 @@ pub fn full() -> Vec<Trial> {
     all
 }
 
-/// 1,000 clients of 10,000 resources take their time, on the peers more of it.
+/// 1,000 clients with 10,000 resources are slow, even more so on the peers.
 fn beside_the_matrix(rounds_of_memory: usize, of_a_peer: usize) -> [Trial; 3] {
     let memory = Work::Memory(Crowd { clients: 1_000, resources: 10_000 });
     [

@@ -1,4 +1,4 @@
-//! What a connected client costs the server.
+//! The memory that a connected client costs the server.
 
 use anyhow::Result;
 
@@ -7,20 +7,20 @@ use super::fleet::Fleet;
 use super::server::LIMIT;
 use super::{Crowd, Kind, Peers, Reading, Readings, Server, Subject};
 
-/// What clients cost while they are connected and in sync.
+/// The memory of connected clients in sync.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// The server's resident memory per client that got everything from it, in KiB.
     pub filled: f64,
-    /// The same per client that held everything before it came, and said so.
+    /// The same per client that had everything before it connected.
     pub returned: f64,
-    /// Resources that are not what they should be.
+    /// Wrong resources.
     pub lost: u64,
-    /// Resources that came though the clients had them.
+    /// Resources that clients received although they had them.
     pub duplicates: u64,
 }
 
-/// With such a crowd.
+/// Runs a crowd of this size.
 pub async fn memory(peers: &Peers, subject: Subject, crowd: Crowd) -> Result<Memory> {
     let good = vec![Manner::Good; crowd.clients];
     let server = Server::start(peers, subject, Kind::Cds, crowd.resources).await?;
@@ -31,7 +31,7 @@ pub async fn memory(peers: &Peers, subject: Subject, crowd: Crowd) -> Result<Mem
     let held = fleet.holding()?;
     let (lost, duplicates) = (fleet.lost(0, LIMIT).await?, fleet.duplicates());
     drop((fleet, server));
-    // Another one, because the first keeps what filling them took.
+    // A new server, because the first keeps the memory that filling the clients took.
     let server = Server::start(peers, subject, Kind::Cds, crowd.resources).await?;
     let before = server.memory()?;
     let mut fleet = Fleet::connect(server.port, Kind::Cds, &good, crowd.resources, Some(&held));

@@ -1,4 +1,4 @@
-//! A client that refuses everything.
+//! A client that rejects everything.
 
 use std::time::Duration;
 
@@ -10,36 +10,37 @@ use super::holding::Refused;
 use super::server::LIMIT;
 use super::{Kind, Peers, Reading, Readings, Server, Subject};
 
-/// Longer than a server's own timers take to send something again.
+/// Longer than a server's own timers take to resend.
 const QUIET: Duration = Duration::from_millis(2_500);
 
-/// Long enough for an answer to a refusal, so that the next change does not hide it.
+/// Long enough for the answer to a rejection, so that the next change does not hide it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Who still sends then will never stop.
+/// A server that still sends then will never stop.
 const REST: Duration = Duration::from_secs(30);
 
-/// What came to clients that refuse.
+/// What rejecting clients received.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals {
-    /// Changes of the one resource.
+    /// Changes of the single resource.
     pub changes: u64,
-    /// Versions of it that never came: what is not sent is not sent again either.
+    /// Versions of it that never arrived; otherwise a server that sends nothing would have no
+    /// repeats.
     pub missing: u64,
-    /// Responses that carried a version of it that had been refused.
+    /// Responses with a version of it that had been rejected.
     pub repeats: u64,
-    /// Resources in the batch that is refused as a whole.
+    /// Resources in the batch that is rejected as a whole.
     pub batch: u64,
-    /// Those of the batch that never came, and the change after it if that did not.
+    /// Those of the batch that never arrived, and the change after it if it did not.
     pub batch_missing: u64,
-    /// Responses to it until no more came.
+    /// Responses with parts of it until no more came.
     pub batch_responses: u64,
-    /// Those that carried exactly what another one had. A smaller group is no repeat: that is how
-    /// a culprit is found.
+    /// Those with exactly the content of another one. A smaller group is no repeat: that is how the
+    /// server finds the wrong resource.
     pub batch_same: u64,
 }
 
-/// One resource that is changed so often, and a batch of so many.
+/// Changes one resource this often, and a batch of this size.
 pub async fn refusing(
     peers: &Peers,
     subject: Subject,
@@ -73,8 +74,8 @@ async fn one_resource(peers: &Peers, subject: Subject, changes: u64) -> Result<R
     fleet.refused()
 }
 
-/// With the number of responses until rest. After that, one resource is changed: who has refused
-/// everything still hears of what is new.
+/// Returns the number of responses until the server is quiet. Then changes one resource: a client
+/// that rejected everything must still get new content.
 async fn whole_batch(peers: &Peers, subject: Subject, batch: u64) -> Result<(Refused, u64)> {
     let resources = usize::try_from(batch)?;
     let mut server = Server::start(peers, subject, Kind::Cds, resources).await?;

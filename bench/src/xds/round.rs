@@ -1,4 +1,4 @@
-//! One round of a cell: everyone gets everything, then the resource set changes.
+//! One round of a cell: all clients get everything, then the resource set changes.
 
 use std::time::{Duration, Instant};
 
@@ -10,34 +10,34 @@ use super::server::LIMIT;
 use super::{Cell, Change, Peers, Reading, Readings, Server, Subject};
 use crate::report::Times;
 
-/// For slow clients, after the last change.
+/// The time for slow clients after the last change.
 const CATCH_UP: Duration = Duration::from_secs(20);
 
-/// What one round of a cell took.
+/// The result of one round of a cell.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The server's CPU-seconds per 1,000 changed resources.
     pub cpu: f64,
-    /// The server's CPU until everyone holds everything, in milliseconds.
+    /// The server's CPU until everyone has everything, in milliseconds.
     pub sync_cpu: f64,
-    /// The same, on the clock.
+    /// The time of the same in milliseconds.
     pub sync_time: f64,
-    /// Read by all clients, per changed resource.
+    /// Bytes read by all clients, per changed resource.
     pub bytes: f64,
-    /// The same, until everyone held everything.
+    /// Bytes read by all clients until everyone had everything.
     pub sync_bytes: f64,
     /// The server's resident memory per client after everyone got everything, in KiB: mostly buffers
     /// that the allocator keeps.
     pub memory: f64,
-    /// From a change until the last good client has it.
+    /// Delays from a change until the last good client had it.
     pub delays: Times,
-    /// Resources that are not what they should be in the end, slow clients' too.
+    /// Wrong resources at the end, including slow clients.
     pub lost: u64,
-    /// Resources that came though the client had them, from its first response on.
+    /// Resources that clients received although they had them, from the first response on.
     pub duplicates: u64,
 }
 
-/// One round.
+/// Runs one round.
 pub async fn run(peers: &Peers, subject: Subject, cell: &Cell) -> Result<Outcome> {
     let mut server = Server::start(peers, subject, cell.kind, cell.resources).await?;
     let (empty, idle) = (server.memory()?, server.cpu()?);
@@ -45,7 +45,7 @@ pub async fn run(peers: &Peers, subject: Subject, cell: &Cell) -> Result<Outcome
     let mut fleet = Fleet::connect(server.port, cell.kind, &cell.manners(), cell.resources, None);
     fleet.synced(LIMIT).await?;
     let sync_time = started.elapsed().as_secs_f64() * 1e3;
-    // Acknowledgements and what follows from them belong to the synchronisation.
+    // Acknowledgements and their consequences belong to the synchronisation.
     server.settle().await?;
     let synced = server.cpu()?;
     let memory = server.memory()?.saturating_sub(empty) as f64 / 1024.0 / cell.clients as f64;
@@ -58,7 +58,7 @@ pub async fn run(peers: &Peers, subject: Subject, cell: &Cell) -> Result<Outcome
     let bytes = (fleet.bytes() - sync_bytes) as f64 / changed;
     let lost = fleet.lost(generation, CATCH_UP).await?;
     if cell.slow {
-        // What would come twice to a slow client would come late.
+        // A duplicate for a slow client would arrive late.
         fleet.at_rest(SLOW * 2, LIMIT).await?;
     }
     Ok(Outcome {
@@ -97,7 +97,7 @@ async fn change(
     Ok(generation)
 }
 
-/// Without waiting for the clients in between.
+/// Makes the changes without waiting for clients in between.
 async fn all_at_once(
     server: &mut Server,
     fleet: &mut Fleet,

@@ -7,21 +7,20 @@ use anyhow::{Result, bail};
 
 use super::{Peers, Readings, Subject, Trial};
 
-/// What holds for all trials.
+/// The settings of all trials.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Rounds, where a trial does not limit them.
+    /// The number of rounds, if a trial does not limit it.
     pub rounds: usize,
-    /// What a round may take a peer. Ours has no such excuse.
+    /// The time limit of a round for a peer. Ours has none.
     pub peer_limit: Duration,
 }
 
 /// All rounds of a trial.
 #[derive(Debug, Default)]
 pub struct Measured {
-    /// By subject.
     pub rounds: BTreeMap<Subject, Vec<Readings>>,
-    /// Who did not get to the end of a round, and why. They have no further ones.
+    /// Subjects that did not finish a round, and why. They get no further rounds.
     pub unfinished: BTreeMap<Subject, String>,
 }
 
@@ -33,7 +32,7 @@ impl Measured {
         readings.filter(|reading| reading.what == what).map(|reading| reading.value).collect()
     }
 
-    /// What our subject must not do and did.
+    /// The faults of our subject.
     pub fn faults(&self) -> Vec<String> {
         let ours = self.rounds.get(&Subject::Ours).into_iter().flatten();
         let faults = ours.flat_map(|round| &round.values).filter(|r| r.fault && r.value != 0.0);
@@ -42,7 +41,7 @@ impl Measured {
     }
 }
 
-/// All rounds of a trial; `say` is told of each.
+/// Runs all rounds of a trial; `say` gets the result of each.
 pub async fn measure(peers: &Peers, trial: &Trial, rules: Rules, say: impl Fn(&str)) -> Measured {
     let mut measured = Measured::default();
     let name = trial.name();
@@ -72,7 +71,7 @@ pub async fn measure(peers: &Peers, trial: &Trial, rules: Rules, say: impl Fn(&s
     measured
 }
 
-/// A peer that takes minutes for a round is reported, and not waited for.
+/// Runs a round with a time limit; a peer that exceeds it is reported as unfinished.
 async fn bounded(
     peers: &Peers,
     trial: &Trial,

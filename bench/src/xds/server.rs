@@ -11,24 +11,24 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::Kind;
 use crate::stack::program;
 
-/// No single step of a round may take longer.
+/// The longest time of any step of a round.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
-/// Who is measured.
+/// The subjects of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// imp-xds.
     Ours,
-    /// A bare gRPC service that only sends: what our libraries cost without imp-xds.
+    /// A bare gRPC service that only sends: the cost of our libraries without imp-xds.
     Floor,
-    /// go-control-plane's SnapshotCache: the whole resource set at each change.
+    /// go-control-plane's SnapshotCache: a new snapshot on each change.
     Snapshot,
-    /// go-control-plane's LinearCache: one resource at each change.
+    /// go-control-plane's LinearCache: one resource on each change.
     Linear,
 }
 
 impl Subject {
-    /// For people.
+    /// The name to print.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -39,25 +39,25 @@ impl Subject {
     }
 }
 
-/// The peers' program, where Go is there to build it.
+/// The peers' program, if Go is available to build it.
 #[derive(Debug)]
 pub struct Peers {
-    /// The program, and what it is always told.
+    /// The program and its fixed arguments.
     words: Vec<String>,
 }
 
 impl Peers {
-    /// None of them.
+    /// Without peers.
     pub fn absent() -> Self {
         Self { words: Vec::new() }
     }
 
-    /// This program with these arguments, and the cache, the kind and the number after them.
+    /// Uses this program with these arguments, followed by the cache, the kind and the number.
     pub fn running(words: &[&str]) -> Self {
         Self { words: words.iter().map(|&word| word.to_owned()).collect() }
     }
 
-    /// Builds them; `Err` says why there are none.
+    /// Builds them; `Err` says why that failed.
     pub async fn build() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let program = root.parent().context("no workspace")?.join("target/bench/go-control-plane");
@@ -74,7 +74,7 @@ impl Peers {
         Ok(Self::running(&[program.to_str().context("not a path")?]))
     }
 
-    /// Everyone who can be measured.
+    /// The subjects that can be measured.
     pub fn subjects(&self) -> Vec<Subject> {
         match self.words.is_empty() {
             false => vec![Subject::Ours, Subject::Floor, Subject::Snapshot, Subject::Linear],
@@ -101,12 +101,11 @@ pub struct Server {
     child: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
-    /// Where it listens.
     pub port: u16,
 }
 
 impl Server {
-    /// Holding that many resources.
+    /// Starts with this many resources.
     pub async fn start(
         peers: &Peers,
         subject: Subject,
@@ -128,8 +127,8 @@ impl Server {
         Ok(server)
     }
 
-    /// `times` changes of `together` resources each, `pause` apart. The generation that is there
-    /// then.
+    /// Makes `times` changes of `together` resources each, `pause` apart. Returns the resulting
+    /// generation.
     pub async fn change(&mut self, together: usize, times: usize, pause: Duration) -> Result<u64> {
         let line = format!("change {together} {times} {}\n", pause.as_micros());
         self.stdin.write_all(line.as_bytes()).await?;
@@ -142,19 +141,19 @@ impl Server {
         value.with_context(|| format!("not understood: {line}"))
     }
 
-    /// What its threads have computed so far. To the nanosecond, which ticks are not.
+    /// The CPU time of its threads so far, in nanoseconds rather than ticks.
     pub fn cpu(&self) -> Result<Duration> {
         let pid = self.child.id().context("the server has ended")?;
         let mut nanos = 0;
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            // A thread may end while we look.
+            // A thread may end meanwhile.
             let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
             nanos += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(Duration::from_nanos(nanos))
     }
 
-    /// Until it computes nothing any more.
+    /// Waits until it uses no CPU any more.
     pub async fn settle(&self) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
         loop {

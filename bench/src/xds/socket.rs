@@ -1,4 +1,4 @@
-//! A client's connection, which counts what it reads: HTTP/2's own bytes as well as the messages'.
+//! A client's connection that counts all bytes read, including HTTP/2's own.
 
 use std::io::{Error, IoSlice, Result};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// Connects to a server of this machine; `read` grows with every byte that comes.
+/// Connects to a server on this machine; `read` grows with every byte received.
 pub(super) async fn connect(port: u16, read: Arc<AtomicU64>) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?;
     let dial = tower::service_fn(move |_: Uri| {

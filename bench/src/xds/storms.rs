@@ -1,4 +1,4 @@
-//! Everyone at once, and everyone again with what they had.
+//! All clients connect at once, and again with what they had.
 
 use std::time::Instant;
 
@@ -9,42 +9,40 @@ use super::fleet::Fleet;
 use super::server::LIMIT;
 use super::{Kind, Peers, Reading, Readings, Server, Subject};
 
-/// How many clients, and how much there is for them.
+/// The size of a crowd.
 #[derive(Clone, Copy, Debug)]
 pub struct Crowd {
-    /// Clients.
     pub clients: usize,
-    /// Clusters.
     pub resources: usize,
 }
 
-/// What a storm takes until the server is quiet again.
+/// The cost of a storm until the server is quiet again.
 #[derive(Clone, Debug, Default)]
 pub struct Storm {
-    /// Read by all clients.
+    /// Bytes read by all clients.
     pub bytes: f64,
-    /// Until each was served, in milliseconds.
+    /// Milliseconds until all clients were served.
     pub time: f64,
     /// The server's CPU, in milliseconds.
     pub cpu: f64,
-    /// How often a client was told to come again later.
+    /// How often a client was told to come back later.
     pub turned_away: f64,
 }
 
 /// Both storms.
 #[derive(Clone, Debug, Default)]
 pub struct Storms {
-    /// Clients that hold nothing, until they hold everything.
+    /// Clients without resources, until they have everything.
     pub first: Storm,
-    /// Clients that hold everything, until they are known to be in sync.
+    /// Clients with all resources, until they are known to be in sync.
     pub again: Storm,
-    /// Resources that are not what they should be, after either.
+    /// Wrong resources after either storm.
     pub lost: u64,
-    /// Resources that came though the client had them, in either.
+    /// Resources that clients received although they had them, in either storm.
     pub duplicates: u64,
 }
 
-/// The storms of such a crowd.
+/// Runs the storms of a crowd.
 pub async fn storms(peers: &Peers, subject: Subject, crowd: Crowd) -> Result<Storms> {
     let server = Server::start(peers, subject, Kind::Cds, crowd.resources).await?;
     let good = vec![Manner::Good; crowd.clients];
@@ -58,7 +56,7 @@ pub async fn storms(peers: &Peers, subject: Subject, crowd: Crowd) -> Result<Sto
     server.settle().await?;
     let meter = Meter::start(&server)?;
     let mut fleet = Fleet::connect(server.port, Kind::Cds, &good, crowd.resources, Some(&held));
-    // An empty answer is one: without it, nobody would know that everyone is in sync.
+    // Empty responses count: they show that a client is in sync.
     fleet.answered(LIMIT).await?;
     let again = meter.stop(&mut fleet).await?;
     let lost = lost + fleet.lost(0, LIMIT).await?;
@@ -76,7 +74,7 @@ impl<'a> Meter<'a> {
         Ok(Self { server, cpu: server.cpu()?, started: Instant::now() })
     }
 
-    /// The time counts up to here; bytes and CPU until the server is quiet.
+    /// Time is measured up to here; bytes and CPU until the server is quiet.
     async fn stop(self, fleet: &mut Fleet) -> Result<Storm> {
         let time = self.started.elapsed().as_secs_f64() * 1e3;
         self.server.settle().await?;

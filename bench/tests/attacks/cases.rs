@@ -1,4 +1,5 @@
-//! Cases as data: files of JSON, a case for every combination of its `each`, `${names}` replaced.
+//! Cases as data: JSON files with a case for every combination of its `each`, with `${names}`
+//! replaced.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,18 +10,18 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What `${name}` stands for.
+/// The values of `${name}`.
 pub(crate) type Vars = BTreeMap<String, String>;
 
-/// Where the calls of a file go.
+/// The target of a file's calls.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Area {
     /// The REST API.
     Rest,
-    /// A gateway, HTTP/1.1 byte by byte.
+    /// A gateway, raw HTTP/1.1.
     Gateway,
-    /// A gateway, HTTP/2 frame by frame.
+    /// A gateway, raw HTTP/2 frames.
     H2,
     /// The agents' port of the control plane.
     Hub,
@@ -38,7 +39,7 @@ pub(crate) struct File {
     pub(crate) cases: Vec<Value>,
 }
 
-/// In the order of their names.
+/// The files ordered by name.
 pub(crate) fn files() -> Result<Vec<File>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks");
     let mut paths: Vec<_> = std::fs::read_dir(&folder)?
@@ -58,7 +59,7 @@ fn read(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Every combination of `each`, with a name that tells it from the others.
+/// Every combination of `each`, with a distinct name.
 pub(crate) fn expand(case: &Value, vars: &Vars) -> Result<Vec<(String, Value)>> {
     let mut case = case.clone();
     let fields = case.as_object_mut().context("a case is an object")?;
@@ -107,13 +108,13 @@ fn replace(value: &mut Value, lookup: &dyn Fn(&str) -> Option<String>) -> Result
     Ok(())
 }
 
-/// Where the name ends; `\}` does not end it.
+/// The end of the name; `\}` does not end it.
 fn end(text: &str) -> Option<usize> {
     let mut ends = text.match_indices('}').map(|(at, _)| at);
     ends.find(|at| !text[..*at].ends_with('\\'))
 }
 
-/// Innermost names first: `${victim.${kind}}`.
+/// Replaces innermost names first: `${victim.${kind}}`.
 fn filled(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String> {
     let mut text = text.to_owned();
     while let Some(start) = text.rfind("${") {

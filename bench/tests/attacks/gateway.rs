@@ -1,4 +1,4 @@
-//! Calls of published APIs, byte by byte.
+//! Raw calls of published APIs.
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -11,30 +11,30 @@ use super::wire::{self, Answer};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// Whose gateway.
+    /// The owner of the gateway.
     #[serde(default = "victim")]
     gateway: String,
     #[serde(default = "get")]
     method: String,
     #[serde(default = "slash")]
     path: String,
-    /// None: the victim's. Empty: none is sent.
+    /// `None` for the victim's; empty to send none.
     host: Option<String>,
-    /// Whose API key: `victim`, `attacker`; absent: none.
+    /// The owner of the API key: `victim`, `attacker`, or none.
     key: Option<String>,
     #[serde(default)]
     headers: Vec<(String, String)>,
     text: Option<String>,
-    /// The whole request in place of all that.
+    /// The whole request, instead of the other fields.
     raw: Option<String>,
     /// 0: closed without an answer.
     expect: Vec<u16>,
-    /// What the upstream must not have seen, in lower case.
+    /// What must not reach the upstream, in lower case.
     #[serde(default)]
     unseen: Vec<String>,
-    /// How the path that the upstream saw must begin.
+    /// The required prefix of the path that the upstream sees.
     seen_path: Option<String>,
-    /// Refused calls reach no upstream, but for this one.
+    /// Allows this refused call to reach the upstream.
     #[serde(default)]
     may_forward: bool,
 }
@@ -89,7 +89,7 @@ fn judge(case: &Case, answer: &Answer, forwarded: u64) -> Result<(), String> {
     }
 }
 
-/// What holds for every call, over HTTP/1.1 and HTTP/2.
+/// The checks for every call, over HTTP/1.1 and HTTP/2.
 pub(crate) fn judged(
     answer: &Answer,
     forwarded: u64,

@@ -1,4 +1,4 @@
-//! gRPC calls whose every byte is ours: headers, framing, bodies that never end.
+//! Raw gRPC calls: headers, framing, endless bodies.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-/// Where a gRPC server listens.
+/// The address of a gRPC server.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     Tcp(SocketAddr),
@@ -26,17 +26,17 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// Whether the body ends with these bytes.
+    /// Whether the body ends after these bytes.
     pub(crate) ends: bool,
-    /// How long an answer may take to begin, and a stream to go on.
+    /// The timeout for the start of an answer, and for a stream.
     pub(crate) wait: Duration,
 }
 
-/// How it ended: a gRPC code in lower case (`unauthenticated`), `http 404`, `closed`, or `open` when
-/// nothing had ended in time.
+/// How it ended: a gRPC code in lower case (`unauthenticated`), `http 404`, `closed`, or `open`
+/// after the timeout.
 pub(crate) struct Said {
     pub(crate) outcome: String,
-    /// In words.
+    /// The message.
     pub(crate) why: String,
     pub(crate) body: Vec<u8>,
 }
@@ -110,7 +110,7 @@ async fn read(answer: http::Response<hyper::body::Incoming>, wait: Duration) -> 
     Said { outcome: outcome.unwrap_or_default(), why, body }
 }
 
-/// A message behind gRPC's five bytes.
+/// A message with gRPC's five-byte header.
 pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
     [&[0], length.as_slice(), message].concat()

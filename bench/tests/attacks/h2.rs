@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame: no library refuses to send it.
+//! Raw HTTP/2 frames, including those that a library would refuse to send.
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -15,20 +15,20 @@ use super::wire::{Answer, PATIENCE, unhex};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// Whose gateway.
+    /// The owner of the gateway.
     #[serde(default = "victim")]
     gateway: String,
-    /// In this order; the four pseudo-headers of a good GET when none is given.
+    /// In this order; by default the four pseudo-headers of a valid GET.
     headers: Option<Vec<(String, String)>>,
-    /// Behind the good ones.
+    /// Added after those headers.
     #[serde(default)]
     more: Vec<(String, String)>,
-    /// With the victim's or the attacker's key.
+    /// The owner of the key: the victim or the attacker.
     key: Option<String>,
     text: Option<String>,
     #[serde(default)]
     trailers: Vec<(String, String)>,
-    /// Frames in hexadecimal, in front of the request.
+    /// Frames in hexadecimal, sent before the request.
     #[serde(default)]
     frames: Vec<String>,
     /// How often the frames are sent.
@@ -113,7 +113,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// HPACK without a table: every header is a literal that is not indexed (RFC 7541 6.2.2).
+/// HPACK without a table: every header is a literal without indexing (RFC 7541, section 6.2.2).
 fn block(headers: &[(String, String)]) -> Vec<u8> {
     let text = |text: &str| {
         let mut bytes = Vec::new();
@@ -174,9 +174,9 @@ async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Answer {
     answer
 }
 
-/// `:status` is the first header: one of the static table's, or a literal under its name (index 8).
+/// `:status` is the first header: from the static table, or a literal under its name (index 8).
 fn status(block: &[u8]) -> u16 {
-    // A change of the table's size may stand in front.
+    // A change of the table's size may precede it.
     let skip = block.iter().take_while(|byte| **byte & 0xe0 == 0x20).count();
     match &block[skip..] {
         [indexed, ..] if indexed & 0x80 != 0 => {

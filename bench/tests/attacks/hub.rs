@@ -22,24 +22,24 @@ use super::wire::unhex;
 struct Case {
     /// `register`, `renew`, `report`, `delta`, or a path.
     method: String,
-    /// Each is a header of its own.
+    /// Each is a separate header.
     #[serde(default)]
     authorization: Vec<String>,
-    /// A JWT of one's own, as `DPoP`.
+    /// A forged JWT, as `DPoP`.
     jwt: Option<Jwt>,
-    /// That the caller has a key (RFC 9449).
+    /// A proof of possession (RFC 9449).
     proof: Option<Proof>,
     #[serde(default)]
     headers: Vec<(String, String)>,
-    /// Of a registration.
+    /// The registration token.
     #[serde(default)]
     token: String,
-    /// In place of the method's message, with its framing.
+    /// The framed message, instead of the method's own.
     hex: Option<String>,
-    /// The message announces so many bytes, sends half of them, and no more.
+    /// The message announces this many bytes, sends half of them, and stops.
     unfinished: Option<usize>,
     expect: Vec<String>,
-    /// Stands in the words of the answer: it was refused for this, and not for something else.
+    /// Must be in the answer's message, so that it was refused for this reason.
     says: Option<String>,
     #[serde(default = "wait")]
     wait_ms: u64,
@@ -54,17 +54,17 @@ struct Jwt {
     sign: String,
 }
 
-/// Good for this call and its JWT, now, unless it says otherwise.
+/// Valid for this call and its JWT, now, unless set otherwise.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Proof {
     /// A variable with the key's seed.
     key: String,
     path: Option<String>,
-    /// None: the JWT of the case, if it has one.
+    /// `None` for the JWT of the case, if it has one.
     token: Option<String>,
     late_ms: i64,
-    /// None: like no other.
+    /// `None` for a unique id.
     id: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! A tenant who has no part in it: calls all the time, and in the end publishes and revokes.
+//! A bystander tenant: calls all the time, and in the end publishes and revokes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,12 +23,12 @@ pub(crate) struct Innocent {
     key: String,
     stop: Arc<AtomicBool>,
     served: Arc<AtomicU64>,
-    /// What went wrong first.
+    /// The first failure.
     calls: JoinHandle<Option<String>>,
 }
 
 impl Innocent {
-    /// Served, and calling twenty times a second from now on.
+    /// Starts it, calling twenty times a second from now on.
     pub(crate) async fn start(stage: &Stage) -> Result<Self> {
         let provider = Provider::create(&stage.stack, "innocent").await?;
         let service = provider.service(&echo_service(&stage.stack, "innocent", "/")).await?;
@@ -46,7 +46,7 @@ impl Innocent {
         Ok(Self { provider, buyer, product_id, credential_id, key, stop, served, calls })
     }
 
-    /// Every call was served; a publish and a revocation still work.
+    /// Checks that every call was served, and that a publish and a revocation still work.
     pub(crate) async fn ends_unharmed(self, stage: &Stage) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let wrong = self.calls.await?;

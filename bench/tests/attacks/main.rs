@@ -1,6 +1,6 @@
-//! Hostile calls by the hundred, as data (`bench/attacks/*.json`), against the whole stack as real
-//! processes: `make test-attacks`. Each case says what must hold; after all of them a tenant who had
-//! no part in it must be served as before.
+//! Hundreds of hostile calls, as data (`bench/attacks/*.json`), against the whole stack as real
+//! processes: `make test-attacks`. Each case says what must hold; afterwards a bystander tenant
+//! must be served as before.
 #![expect(clippy::print_stdout, reason = "the count is what this test is run for")]
 
 mod cases;
@@ -22,10 +22,10 @@ use cases::{Area, File};
 use innocent::Innocent;
 use stage::Stage;
 
-/// Worth a line: something waited for a time limit.
+/// Slower cases are printed: something waited for a timeout.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// Fewer would not be the corpus that was promised.
+/// The least number of cases.
 const AT_LEAST: usize = 500;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,11 +79,11 @@ async fn run(
     Ok(())
 }
 
-/// What came of one case.
+/// The result of one case.
 struct Outcome {
-    /// 0: it only prepared something.
+    /// 0 if it only prepared something.
     calls: usize,
-    /// None: what must hold holds.
+    /// `None` if everything holds.
     failure: Option<String>,
 }
 

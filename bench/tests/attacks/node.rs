@@ -22,18 +22,18 @@ use super::wire::unhex;
 struct Case {
     /// `check`, `ads`, a path, or `stranger`.
     method: String,
-    /// Of a check: the context that only a route may give, and the caller's headers.
+    /// For a check: the route's context, and the caller's headers.
     #[serde(default)]
     context: HashMap<String, String>,
     #[serde(default)]
     http: HashMap<String, String>,
-    /// Of a stream.
+    /// For a stream: `node.id` and `node.cluster`.
     #[serde(default)]
     node: (String, String),
     #[serde(default)]
     types: Vec<String>,
     hex: Option<String>,
-    /// The message announces so many bytes, sends half of them, and no more.
+    /// The message announces this many bytes, sends half of them, and stops.
     unfinished: Option<usize>,
     /// How often.
     #[serde(default = "once")]
@@ -81,7 +81,7 @@ pub(crate) async fn run(stage: &mut Stage, case: Value) -> Result<Outcome> {
     Ok(Outcome::of(case.times, judged))
 }
 
-/// Another user of this machine, who says HTTP/2's first words and waits for an answer.
+/// Another user of this machine, who sends HTTP/2's preface and waits for an answer.
 const STRANGER: &str = "import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.settimeout(5)
@@ -89,7 +89,7 @@ s.connect(sys.argv[1])
 s.send(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
 sys.exit(0 if s.recv(1) else 1)";
 
-/// Only root can become somebody else; for anybody else it counts for nothing.
+/// Only root can switch users; otherwise the case is skipped.
 fn stranger(stage: &Stage) -> Result<Outcome> {
     const NOBODY: u32 = 65_534;
     if std::fs::metadata("/proc/self")?.uid() != 0 {

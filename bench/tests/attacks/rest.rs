@@ -14,7 +14,7 @@ use super::wire::{self, Answer, unhex};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// Whose token; `nobody` sends none.
+    /// The owner of the token; `nobody` sends none.
     #[serde(default = "attacker")]
     who: String,
     #[serde(default = "get")]
@@ -27,12 +27,12 @@ struct Case {
     hex: Option<String>,
     /// 0: closed without an answer.
     expect: Vec<u16>,
-    /// Of the problem document.
+    /// The code of the problem document.
     code: Option<String>,
     /// Names of variables, and JSON pointers into the answer.
     #[serde(default)]
     save: BTreeMap<String, String>,
-    /// It prepares the next case, and counts for nothing.
+    /// Prepares the next case, and is not counted.
     #[serde(default)]
     setup: bool,
     #[serde(default = "within")]
@@ -47,7 +47,7 @@ fn get() -> String {
     "GET".to_owned()
 }
 
-/// In a debug build on a busy machine; what blocks for minutes is found all the same.
+/// For a debug build on a busy machine; calls that block for minutes are still found.
 fn within() -> u64 {
     5_000
 }
@@ -108,7 +108,7 @@ fn judge(case: &Case, answer: &Answer, took: Duration) -> Result<(), String> {
     if let Some(wanted) = case.code.as_deref().filter(|wanted| *wanted != code) {
         return Err(format!("wanted {wanted}, got {}", answer.shown()));
     }
-    // What hyper cannot parse it answers itself, without a document; the same for HEAD.
+    // Hyper answers requests that it cannot parse without a document; the same for HEAD.
     let parsed = answer.header("x-request-id").is_some() && case.method != "HEAD";
     if answer.status >= 400 && parsed && code.is_empty() {
         return Err(format!("no problem document: {}", answer.shown()));

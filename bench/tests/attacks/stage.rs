@@ -1,4 +1,4 @@
-//! The stack, a victim and an attacker of the same kind: what each of them owns, under its name.
+//! The stack with a victim and an attacker of the same kind; each one's objects are under its name.
 
 use std::net::SocketAddr;
 
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use super::cases::Vars;
 use super::wire::unhex;
 
-/// Stands in the victim's texts, and must stand in no answer to anybody else.
+/// In the victim's texts; must be in no answer to anybody else.
 pub(crate) const MARK: &str = "only-the-victim-reads-this";
 
 pub(crate) struct Stage {
     pub(crate) stack: Stack,
-    /// Of the victim and the attacker.
+    /// The upstream of victim and attacker.
     pub(crate) upstream: Upstream,
     pub(crate) vars: Vars,
     victim: Provider,
@@ -64,7 +64,7 @@ impl Stage {
         self.stack.answers(self.gateway(who), &host, "/", &headers, 200).await.map(drop)
     }
 
-    /// Attacked, and neither gone nor deaf; the victim's own is as it was.
+    /// After the attacks all processes run and respond; the victim's objects are unchanged.
     pub(crate) async fn processes_live(&self) -> Result<()> {
         for address in [self.rest(), self.stack.agent.admin] {
             let url = format!("http://{address}/readyz");
@@ -130,7 +130,8 @@ async fn owner(stack: &Stack, upstream: &Upstream, vars: &mut Vars, who: &str) -
     Ok(provider)
 }
 
-/// What belongs to nobody: the cluster, its agent, a registration token; and this agent's secrets.
+/// What belongs to no tenant: the cluster, its agent, a registration token; and this agent's
+/// secrets.
 async fn platform(stack: &Stack, vars: &mut Vars) -> Result<()> {
     let cluster = format!("/v1/clusters/{}", stack.cluster_id);
     let token = stack.admin.post(&format!("{cluster}/registration-tokens"), &json!({})).await?;
@@ -162,7 +163,7 @@ async fn platform(stack: &Stack, vars: &mut Vars) -> Result<()> {
     Ok(())
 }
 
-/// The attacker's people, each with one role; and what only looks like a token.
+/// The attacker's people, each with one role; and texts that only look like tokens.
 async fn tokens(stack: &Stack, attacker: &Provider, vars: &mut Vars) -> Result<()> {
     let provider = ["org-admin", "api-developer", "business-manager", "gateway-owner"];
     let customer = ["customer-admin", "api-consumer"];

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes: nothing of a request is mended on its way.
+//! Raw HTTP/1.1: no request is corrected on its way.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Nobody may be kept waiting for longer.
+/// The longest acceptable wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What came back. Status 0: the connection was closed without an answer.
+/// An answer. Status 0: the connection was closed without one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// As text, names in lower case.
+    /// The head as text, names in lower case.
     pub(crate) head: String,
     pub(crate) body: String,
 }
@@ -29,20 +29,20 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
-    /// For a message about a failure.
+    /// A description for error messages.
     pub(crate) fn shown(&self) -> String {
         let body: String = self.body.chars().take(900).collect();
         format!("{} {body}", self.status)
     }
 }
 
-/// Sends the bytes on a connection of their own and reads the first answer. An error: no answer and
-/// no close within [`PATIENCE`].
+/// Sends the bytes on a new connection and reads the first answer. An error: no answer and no close
+/// within [`PATIENCE`].
 pub(crate) async fn send(address: SocketAddr, request: &[u8]) -> Result<Answer, String> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let (mut reading, mut writing) = stream.split();
-        // A server that has seen enough answers before it has read all of it.
+        // A server may answer before it has read everything.
         let write = async {
             let _ = writing.write_all(request).await;
             std::future::pending::<()>().await;
@@ -82,7 +82,7 @@ async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Answer {
     answer
 }
 
-/// What is in the chunks; up to where they are chunks.
+/// The content of the chunks, as far as they are valid.
 fn joined(mut chunks: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = chunks.windows(2).position(|window| window == b"\r\n") {

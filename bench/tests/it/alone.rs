@@ -1,4 +1,4 @@
-//! Tests that measure time run alone; all others side by side.
+//! Tests that measure time run alone; all others run concurrently.
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

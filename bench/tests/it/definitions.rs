@@ -1,4 +1,4 @@
-//! Real API definitions, published whole through the REST API: each path goes to its own route.
+//! Real API definitions, published whole through the REST API: each path reaches its own route.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::alone::alone;
 
-/// `GET,PUT /path` of each line; the first line says of what.
+/// `GET,PUT /path` of each line; the first line names the API.
 fn definition(name: &str) -> Result<Vec<(Vec<String>, String)>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/paths");
     let text = std::fs::read_to_string(directory.join(format!("{name}.txt")))?;
@@ -21,7 +21,7 @@ fn definition(name: &str) -> Result<Vec<(Vec<String>, String)>> {
     text.lines().filter(|line| !line.starts_with('#')).map(line).collect()
 }
 
-/// The upstream sees each route under a host of its own.
+/// The host that the upstream sees for each route.
 fn host_of(place: usize) -> String {
     format!("r{place}.route.test")
 }
@@ -37,7 +37,7 @@ fn service(stack: &Stack, name: &str, paths: &[(Vec<String>, String)]) -> Value 
     json!({ "name": name, "backends": [backend(stack)], "routes": routes })
 }
 
-/// With a value for every variable that no other path has as text.
+/// The path with a value for every variable that no other path has as text.
 fn filled(template: &str) -> String {
     let mut parts = template.split('{');
     let first = parts.next().unwrap_or_default().to_owned();
@@ -62,7 +62,7 @@ async fn definitions_of_real_apis_are_published_whole_and_every_path_is_served()
         stack.publish_reaches(&publish, "active", PATIENCE).await?;
         let mut caller = Connection::open(provider.address()).await?;
         for (place, (methods, path)) in paths.iter().enumerate() {
-            // The answer to HEAD has no body that says who took it.
+            // The answer to HEAD has no body with the route's name.
             for method in methods.iter().filter(|method| *method != "HEAD") {
                 let call = filled(path);
                 let answer = caller.send(method, &host, &call, &[("content-length", "0")]).await?;

@@ -1,4 +1,5 @@
-//! `make demo`, as a newcomer runs it: every line that it prints works as printed, and nothing stays.
+//! `make demo`, as a newcomer runs it: every printed line works as printed, and nothing is left
+//! behind.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +27,7 @@ async fn every_line_that_the_demo_prints_works_and_nothing_stays() -> Result<()>
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let binaries = program("imp-control")?.parent().context("no folder")?.to_owned();
     program("imp-agent")?;
-    // A port that somebody has is no reason to fail. Either we take it now, or it was taken.
+    // A port in use must not make it fail. Either we take it now, or it was taken.
     let somebody = std::net::TcpListener::bind("127.0.0.1:8080");
     let output = tokio::process::Command::new("python3")
         .arg(root.join("deploy/local/demo.py"))
@@ -45,7 +46,7 @@ async fn every_line_that_the_demo_prints_works_and_nothing_stays() -> Result<()>
     for line in ["ok: with the key: 200", "ok: without it: 401", "404", "429", "/docs"] {
         assert!(said.contains(line), "no '{line}' in\n{said}");
     }
-    // A shell can source what it wrote.
+    // A shell can source the file.
     let script = format!(". {}/env; env", folder.path().display());
     let sourced = Command::new("sh").args(["-c", &script]).env_clear().output()?;
     let environment = String::from_utf8_lossy(&sourced.stdout).into_owned();

@@ -14,7 +14,7 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use tokio::net::UdpSocket;
 
-/// What a name stands for.
+/// The answer for a name.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Addresses(Vec<IpAddr>),
@@ -40,7 +40,7 @@ impl Dns {
         Ok(Self { address, names, _server: server })
     }
 
-    /// From now on.
+    /// Sets the answer.
     pub(crate) fn answer(&self, name: &str, addresses: &[&str]) {
         let parsed = addresses.iter().filter_map(|address| address.parse().ok()).collect();
         self.set(name, Answer::Addresses(parsed));
@@ -61,7 +61,7 @@ struct Zone {
 }
 
 impl Zone {
-    /// The whole chain of aliases and what it ends in. Nothing may be kept: every TTL is 0.
+    /// The whole chain of aliases and its end. Must not be cached: every TTL is 0.
     fn records(&self, name: &str, wanted: RecordType) -> Vec<Record> {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut records, mut name) = (vec![], name.to_owned());

@@ -1,4 +1,4 @@
-//! What `bench-xds` measures is right before it is fast.
+//! Checks the correctness of what `bench-xds` measures.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The benchmark's floor is a fair one: a real Envoy takes what the stub pushes, and serves it.
+//! The benchmark's floor is valid: a real Envoy accepts and serves what the stub pushes.
 
 use anyhow::Result;
 use imp_bench::publish::{Floor, host};

@@ -1,5 +1,5 @@
-//! Nowhere that a tenant may not go: names that lead inside, at once or later, are refused at each
-//! call, and nobody inside sees so much as a connection.
+//! Tenants cannot reach internal addresses: names that lead inside, at once or later, are refused
+//! on each call, and no internal service sees even a connection.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use crate::dns::Dns;
 /// Stands for a public address: the only one that the agent allows.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Envoy looks a name up again every 5 s when its answer may not be kept.
+/// Envoy looks a name up again every 5 s if its answer may not be cached.
 const LOOKUP: Duration = Duration::from_secs(60);
 
-/// The same port on a public address, where something answers, and on loopback, where nobody may
-/// ever connect.
+/// The same port on a public address with a server, and on loopback, where nothing may ever
+/// connect.
 struct Hosts {
     port: u16,
     forbidden: Arc<AtomicU64>,
@@ -65,7 +65,7 @@ async fn answer(mut stream: TcpStream) {
     }
 }
 
-/// Publishes a backend at a host of its own; gives the publish's id.
+/// Publishes a backend at a host of its own; returns the publish's id.
 async fn publish(
     stack: &Stack,
     provider: &Provider,
@@ -92,7 +92,7 @@ async fn publish(
 /// Host, port, protocol.
 struct Backend<'a>(&'a str, u16, &'a str);
 
-/// The host that callers name.
+/// The caller's hostname.
 fn caller(label: &str) -> String {
     format!("{label}.example.com")
 }
@@ -171,7 +171,7 @@ async fn however_a_name_leads_inside_nobody_there_sees_a_connection() -> Result<
         publish(&stack, &provider, label, Backend(&name, hosts.port, "http1")).await?;
         is_refused(&provider, label).await?;
     }
-    // Of a mixed set the public part is served and the other refused, call by call.
+    // Of a mixed set the public addresses are served and the others refused, call by call.
     let (mut served, mut refused) = (0, 0);
     for _ in 0..40 {
         let answer = call(provider.address(), &caller("mixed"), "/", &[]).await?;
@@ -204,15 +204,15 @@ async fn the_platforms_own_ports_are_not_reached_through_a_publish() -> Result<(
         publish(&stack, &provider, &literal, Backend("127.0.0.1", port, protocol)).await?;
         is_refused(&provider, &literal).await?;
     }
-    // What is no part of the platform is served.
+    // Other services are reachable.
     let other = stack.upstream.address().port();
     publish(&stack, &provider, "other", Backend("inside.evil.test", other, "http1")).await?;
     stack.answers(provider.address(), &caller("other"), "/", &[], 200).await?;
     Ok(())
 }
 
-/// R1 ended in `POST /drain_listeners`: Envoy's admin interface has no address that a backend could
-/// name, and only its owner opens the socket.
+/// Envoy's admin interface could once be reached by a backend (`POST /drain_listeners`). Now it has
+/// no address that a backend could name, and only its owner can open the socket.
 #[tokio::test(flavor = "multi_thread")]
 async fn envoys_admin_interface_is_a_socket_of_its_owner() -> Result<()> {
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};

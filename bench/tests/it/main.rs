@@ -1,4 +1,5 @@
-//! The house's own rules, and the whole stack on a real Envoy, driven through the public REST API.
+//! The repository's own rules, and the whole stack on a real Envoy, driven through the public REST
+//! API.
 
 mod alone;
 mod definitions;

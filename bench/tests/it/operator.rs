@@ -74,8 +74,8 @@ async fn a_registration_token_opens_once_and_the_agent_says_so_in_one_line() -> 
     Ok(())
 }
 
-/// The token that the stack's own agent registered with: every token of the cluster that is marked
-/// as used is spent, so a new one is spent on an agent that is killed at once.
+/// The token that the stack's own agent registered with. Every used token of the cluster must be
+/// invalid, so another one is used up by an agent that is killed at once.
 async fn used_token(stack: &Stack) -> Result<String> {
     let token = registration_token(&stack.admin, &stack.cluster_id).await?;
     let folder = tempfile::tempdir()?;

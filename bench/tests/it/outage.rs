@@ -1,4 +1,4 @@
-//! The control plane is down and the agent is restarted: callers must not notice.
+//! The control plane is down and the agent is restarted: callers do not notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +45,7 @@ async fn an_agent_restarts_from_disk_while_the_control_plane_is_down() -> Result
     let mut stack = Stack::start(Options::default()).await?;
     let (provider, key) = many_publishes(&stack).await?;
     let headers = [("x-api-key", key.text.as_str())];
-    // The agent writes behind; a second is far more than it takes.
+    // The agent writes in the background; a second is more than enough.
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     stack.control.kill();
@@ -56,7 +56,7 @@ async fn an_agent_restarts_from_disk_while_the_control_plane_is_down() -> Result
     let stop = Arc::new(AtomicBool::new(false));
     let caller = tokio::spawn(call_on(open, key.text.clone(), stop.clone()));
     stack.agent.kill();
-    // What needs no decision needs no agent.
+    // Calls without a decision need no agent.
     for index in 1..HOSTS {
         let answer = call(provider.address(), &host(index), "/", &[]).await?;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -81,14 +81,14 @@ async fn an_agent_restarts_from_disk_while_the_control_plane_is_down() -> Result
         assert!(!changed(name), "{name} moved: {before:?} {after:?}");
     }
 
-    // A fresh Envoy gets all of it from the agent's disk.
+    // A new Envoy gets everything from the agent's disk.
     stack.envoys.clear();
     stack.add_envoy().await?;
     all_answer(&stack, &provider, &key).await?;
     let refused = call(provider.address(), &host(0), "/", &[]).await?;
     assert_eq!(refused.status, 401, "{refused:?}");
 
-    // The control plane comes back and changes go on.
+    // The control plane returns and changes continue.
     stack.control.revive().await?;
     let echo = provider.echo(&stack, "later").await?;
     provider.publish(&echo.product_id, "later.example.com", "none").await?;
@@ -96,8 +96,9 @@ async fn an_agent_restarts_from_disk_while_the_control_plane_is_down() -> Result
     Ok(())
 }
 
-/// Calls on one connection over the restart. Without its agent a gateway decides nothing, so a call waits
-/// for the agent that comes: none is refused or dropped, or loses its route. Gives the longest wait.
+/// Makes calls on one connection over the restart. Without its agent a gateway decides nothing, so
+/// a call waits for the restarted one: none is refused or dropped, or loses its route. Returns the
+/// longest wait.
 async fn call_on(mut open: Connection, key: String, stop: Arc<AtomicBool>) -> Result<Duration> {
     let mut longest = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {

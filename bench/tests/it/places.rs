@@ -1,4 +1,4 @@
-//! Publishes beside each other: base paths of one host, one host on several gateways, several gateways
+//! Neighbouring publishes: base paths of one host, one host on several gateways, several gateways
 //! on one port.
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ async fn serve(
     Ok(id)
 }
 
-/// Who answers: its label, or the status.
+/// The publish that answers: its label, or the status.
 async fn who(address: SocketAddr, host: &str, path: &str) -> Result<String> {
     let answer = call(address, host, path, &[]).await?;
     let label = answer.header("x-edition").map(str::to_owned);
@@ -49,12 +49,12 @@ async fn the_longest_base_path_that_holds_a_call_takes_it() -> Result<()> {
     let provider = Provider::create(&stack, "acme").await?;
     let site = provider.echo(&stack, "site").await?.product_id;
     let v1 = provider.echo(&stack, "v1").await?.product_id;
-    // It has one route, and nothing of it falls through to those above.
+    // It has one route, and other paths do not fall through to shorter base paths.
     let narrow = provider.service(&echo_service(&stack, "narrow", "/only")).await?;
     let narrow = provider.product("narrow", &[narrow]).await?;
     let (gateway, at) = (provider.gateway_id.as_str(), provider.address());
     let mut ids = Vec::new();
-    // In an order in which each comes beside, above or below what is there.
+    // In an order in which each is added beside, above or below existing ones.
     for (product, path) in [(&v1, "/v1"), (&site, "/"), (&narrow, "/v1/x")] {
         ids.push(serve(&stack, &provider, (product, HOST), (gateway, path)).await?);
     }
@@ -73,7 +73,7 @@ async fn the_longest_base_path_that_holds_a_call_takes_it() -> Result<()> {
     ] {
         assert_eq!(who(at, HOST, path).await?, expected, "{path}");
     }
-    // Gone, it leaves its calls to what lies above.
+    // After its removal, calls go to the shorter base path.
     provider.rest.delete(&format!("/v1/product-publishes/{}", ids[0])).await?;
     imp_bench::process::eventually("/v1 goes to the site", PATIENCE, async || {
         Ok((who(at, HOST, "/v1/y").await? == "site").then_some(()))
@@ -126,7 +126,7 @@ async fn gateways_of_two_tenants_share_a_port_and_hosts_decide() -> Result<()> {
     for name in ["one", "two", "three"] {
         assert_eq!(who(at, &format!("{name}.example.com"), "/a").await?, name);
     }
-    // A host is its tenant's at every port, and one gateway's at this one.
+    // A host belongs to its tenant at every port, and to one gateway at this one.
     let refused = async |provider: &Provider, product: &str, gateway: &str| -> Result<String> {
         let mut spec = provider.publish_spec(product, "one.example.com", "none");
         spec["gateway_id"] = json!(gateway);
@@ -136,7 +136,7 @@ async fn gateways_of_two_tenants_share_a_port_and_hosts_decide() -> Result<()> {
     assert!(refused(&acme, &two, &own).await?.contains(&first));
     let told = refused(&other, &three, &foreign).await?;
     assert!(told.contains("hostname_taken") && !told.contains(&first), "{told}");
-    // Who opened the port goes; the port stays open for the others.
+    // The gateway that opened the port is removed; the port stays open for the others.
     acme.rest.delete(&format!("/v1/product-publishes/{first}")).await?;
     stack.answers(at, "one.example.com", "/a", &[], 404).await?;
     for name in ["two", "three"] {

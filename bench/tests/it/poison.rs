@@ -1,5 +1,5 @@
-//! One bad publish among a hundred: refused beforehand where that can be known; otherwise it fails
-//! alone, in Envoy's own words, while the others go on being updated.
+//! One bad publish among a hundred: refused early if possible; otherwise it fails alone, with
+//! Envoy's message, while the others are still updated.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::alone::alone;
 
-/// Small, and well-formed to Rust's regex; RE2 knows no such escape.
+/// Valid and small for Rust's regex; RE2 does not know this escape.
 const ONLY_ENVOY_REFUSES: &str = r"/\u{0061}";
 
 fn host(index: usize) -> String {
@@ -85,7 +85,7 @@ async fn what_only_envoy_refuses_fails_alone_and_in_envoys_words() -> Result<()>
     assert!(words.contains("invalid escape sequence"), "not Envoy's words: {failed}");
     assert_eq!(failed["last_error"]["code"], "envoy_nack");
 
-    // The others go on: one edit reaches all of them.
+    // The others continue: one edit reaches all of them.
     let service = echo_service(&stack, "better", "/");
     let patch = json!({ "policies": service["policies"] });
     provider.rest.patch(&format!("/v1/api-services/{}", good.service_id), &patch).await?;
@@ -127,8 +127,8 @@ async fn edition_is(provider: &Provider, host: &str, edition: &str) -> Result<()
     .await
 }
 
-/// The same publish, once its service is right, becomes active; made bad again, it keeps serving
-/// the revision that Envoy took.
+/// The same publish becomes active once its service is corrected; broken again, it keeps serving
+/// the revision that Envoy accepted.
 async fn mended(stack: &Stack, provider: &Provider, poison: &Echo, publish: &str) -> Result<()> {
     let service = format!("/v1/api-services/{}", poison.service_id);
     let redeploy = format!("/v1/product-publishes/{publish}/redeploy");

@@ -1,4 +1,4 @@
-//! What a customer bought is what it gets, whatever it tries: on a real Envoy.
+//! Customers get what they bought, whatever they try: on a real Envoy.
 
 use anyhow::{Result, ensure};
 use imp_bench::edge::call;
@@ -13,7 +13,7 @@ use crate::alone::side_by_side;
 const HOST: &str = "q.example.com";
 const QUOTA: usize = 20;
 
-/// How many of a few calls more than the quota pass, once the key is known to Envoy.
+/// How many of slightly more calls than the quota pass, once Envoy accepts the key.
 async fn passed(stack: &Stack, provider: &Provider, key: &str, first: u16) -> Result<usize> {
     let headers = [("x-api-key", key)];
     stack.answers(provider.address(), HOST, "/", &headers, first).await?;
@@ -72,7 +72,7 @@ async fn a_quota_is_had_once_whatever_is_cancelled_bought_or_changed() -> Result
     let key = buyer.buy(&product, &one).await?;
     assert_eq!(passed(&stack, &provider, &key.text, 429).await?, 0);
 
-    // Unpaid: neither the old one nor a new one.
+    // Suspended: neither the old key nor a new one works.
     let subscription = format!("/v1/subscriptions/{}", key.subscription_id);
     let why = json!({ "reason": "unpaid" });
     provider.rest.post(&format!("{subscription}/suspend"), &why).await?;
@@ -82,7 +82,7 @@ async fn a_quota_is_had_once_whatever_is_cancelled_bought_or_changed() -> Result
     let (status, _) = buyer.rest.send(Method::DELETE, &subscription, None).await?;
     assert_eq!(status, StatusCode::FORBIDDEN);
 
-    // A leaked key: the provider ends it.
+    // A leaked key: the provider revokes it.
     provider.rest.act(&format!("{subscription}/resume")).await?;
     stack.answers(provider.address(), HOST, "/", &headers, 429).await?;
     provider.rest.act(&format!("/v1/credentials/{}/revoke", key.credential_id)).await?;

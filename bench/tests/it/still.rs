@@ -1,5 +1,5 @@
-//! Two hundred changes under an open keep-alive connection and a slow request: nobody notices, and
-//! the listener never moves.
+//! Two hundred changes during an open keep-alive connection and a slow request: no caller notices,
+//! and the listener never changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ fn host(index: usize) -> String {
     format!("h{index}.example.com")
 }
 
-/// Calls over and over on one connection until told to stop; gives the number of calls.
+/// Makes calls on one connection until told to stop; returns their number.
 fn caller(
     provider: &Provider,
     slow_ms: &'static str,

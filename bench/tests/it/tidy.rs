@@ -1,4 +1,4 @@
-//! The rules of the house, held by machine: each one walks the repository, and each one is shown a
+//! The repository's rules, checked by tests: each one walks the repository, and each one is shown a
 //! bad sample that it must refuse.
 
 mod advisories;

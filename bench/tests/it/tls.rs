@@ -1,4 +1,4 @@
-//! Claims about TLS between the agent and the control plane, both as they are, in one process.
+//! Tests of TLS between the agent and the control plane, both in one process.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn authority() -> Result<Authority> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
-/// A fresh certificate and its key; the key first, as operators should.
+/// Writes a new certificate and its key; the key first, as operators should.
 fn write(authority: &Authority, directory: &Path) -> Result<()> {
     let key = KeyPair::generate()?;
     let cert = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, authority)?;
@@ -63,7 +63,8 @@ async fn an_agent_trusts_one_authority_and_goes_on_through_a_new_certificate() -
     let made = admin.post(&path, &json!({})).await?;
     let token = made["token"].as_str().context("a token")?.to_owned();
 
-    // A control plane that the agent's authority did not sign is none: the token is not sent to it.
+    // A control plane that the agent's authority did not sign is refused: the token is not sent to
+    // it.
     let deceived = agent_config(directory.path(), port, "strangers", &token);
     let deceived = imp_agent::app::App::start(deceived).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -77,7 +78,7 @@ async fn an_agent_trusts_one_authority_and_goes_on_through_a_new_certificate() -
         Ok((now == connected).then_some(()))
     };
     eventually("connected", PATIENCE, async || is(true).await).await?;
-    // The next connection is made to another certificate.
+    // The next connection uses another certificate.
     write(&ours, directory.path())?;
     control.shutdown().await;
     eventually("away", PATIENCE, async || is(false).await).await?;

@@ -1,4 +1,4 @@
-//! One request can be followed from REST to the Envoys that serve what it asked for.
+//! One request can be traced from REST to the Envoys that serve its result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::alone::side_by_side;
 
-/// A span as the collector got it.
+/// A span as the collector received it.
 #[derive(Clone, Debug)]
 struct Got {
     service: String,
@@ -113,7 +113,7 @@ async fn a_publish_is_one_trace_from_the_request_to_the_acknowledgement() -> Res
     });
     whole.await.with_context(|| format!("{last:#?}"))?;
 
-    // All of it names the request, and hangs together.
+    // All spans name the request, and are connected.
     let ids: BTreeSet<_> = last.iter().filter_map(|got| got.fields.get("request_id")).collect();
     assert_eq!(ids.len(), 1, "{last:#?}");
     let spans: BTreeSet<_> = last.iter().map(|got| &got.span).collect();

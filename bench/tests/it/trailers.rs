@@ -1,5 +1,5 @@
-//! Trailers come behind all checks: what a caller or an upstream says in them in the gateway's name
-//! goes no further.
+//! Trailers come after all checks: trailers that only the gateway may send are removed, in both
+//! directions.
 
 use std::net::SocketAddr;
 
@@ -16,8 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::alone::side_by_side;
 
-/// An upstream that speaks HTTP/2 without TLS, tells in its body what reached it, and says some more
-/// behind that.
+/// An upstream that speaks HTTP/2 without TLS, echoes requests in its body, and adds trailers.
 async fn upstream() -> Result<SocketAddr> {
     let listener = TcpListener::bind(ports::local(0)).await?;
     let address = listener.local_addr()?;
@@ -51,7 +50,7 @@ async fn tell(
     Ok(())
 }
 
-/// Everything that comes on a stream.
+/// Everything that arrives on a stream.
 async fn whole(mut stream: h2::RecvStream) -> Result<(Vec<u8>, HeaderMap)> {
     let mut body = Vec::new();
     while let Some(part) = stream.data().await {
@@ -69,7 +68,7 @@ fn named(names: &[&'static str]) -> HeaderMap {
         .collect()
 }
 
-/// A POST with a body and, behind it, trailers: what the upstream saw, and the answer's trailers.
+/// Sends a POST with a body and trailers; returns what the upstream saw, and the answer's trailers.
 async fn post(address: SocketAddr, host: &str, trailers: HeaderMap) -> Result<(Value, HeaderMap)> {
     let (client, connection) = h2::client::handshake(TcpStream::connect(address).await?).await?;
     tokio::spawn(connection);

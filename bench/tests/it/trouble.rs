@@ -1,4 +1,4 @@
-//! What cannot work says so in one line, with what to do about it, and exit code 1.
+//! Errors at start give one line, with what to do about it, and exit code 1.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use imp_bench::stack::program;
 
-/// The one line that a command ends with.
+/// The last line of a command's output.
 fn last_line_of(command: &mut Command) -> Result<String> {
     let output = command.env("RUST_LOG", "off").env_remove("DATABASE_URL").output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -96,7 +96,7 @@ pub enum Enforcer {
 pub const TYPES: &[PolicyType] = &[
     PolicyType::of::<RateLimit>(
         "rate_limit",
-        "At most so many calls per window, over all callers; 429 beyond.",
+        "Limits the calls per window, over all callers; answers 429 beyond.",
         Enforcer::Agent,
     ),
     PolicyType::of::<Headers>(

@@ -136,7 +136,7 @@ pub fn refuse_ended(subscription: &Subscription) -> Result<(), Refusal> {
 /// Deletes the subscription. One that was ever in force is kept as a record.
 pub async fn delete(tx: &mut Transaction<'_>, subscription: Subscription) -> Result<(), Refusal> {
     if subscription.activated_at.is_some() {
-        let detail = "it was in force, so it stays in the books; cancel it";
+        let detail = "it was active, so it is kept as a record; cancel it instead";
         return Err(Refusal::conflict("subscription_was_active", detail));
     }
     tx.delete::<Subscription>(subscription.id).await

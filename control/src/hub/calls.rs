@@ -147,7 +147,7 @@ impl Calls {
 
     /// Records a registration token that was refused, as refused identities are.
     async fn tell_of_token(&self) {
-        let status = Status::unauthenticated("no good registration token");
+        let status = Status::unauthenticated("invalid registration token");
         let refused = Refused { status, reason: "registration_token", agent: None };
         self.shared.refusals.tell(Method::Register.name(), &refused).await;
     }

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_constraint_s_name_tells_table_and_field() {
+    fn the_name_of_a_constraint_tells_table_and_field() {
         assert_eq!(parts("uq_plans__name"), ("plans", "name"));
         assert_eq!(parts("fk_product_publishes__cluster_id"), ("product-publishes", "cluster_id"));
         assert_eq!(parts("uq_product_publish_claims__hostname").1, "hostnames");

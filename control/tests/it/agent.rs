@@ -1,4 +1,4 @@
-//! Agents that are not: they speak the protocol, and no Envoy is behind them.
+//! Simulated agents: they speak the protocol, without Envoys behind them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -28,7 +28,7 @@ use crate::control_plane::{Caller, ControlPlane, Now};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Polls until there is something.
+/// Polls until there is a value.
 #[track_caller]
 pub fn eventually<T, F: Future<Output = Option<T>>>(
     what: impl Into<String>,
@@ -51,7 +51,7 @@ pub fn channel(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
 }
 
-/// What an agent shows, and the key that it proves it with.
+/// An agent's identity, and the key that proves it.
 #[derive(Clone, Debug)]
 pub struct Credential {
     pub jwt: String,
@@ -62,7 +62,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Nobody yet, with a key of its own.
+    /// A new key without an identity.
     pub fn fresh(now: &Now) -> Self {
         let key = PrivateKey::from_seed(&imp_process::random::random::<[u8; proof::SEED_BYTES]>())
             .unwrap();
@@ -74,12 +74,12 @@ impl Credential {
         Self { jwt: jwt.to_owned(), ..self.clone() }
     }
 
-    /// The same from another process.
+    /// The same identity in another process.
     pub fn copied(&self, instance: &str) -> Self {
         Self { instance: instance.to_owned(), ..self.clone() }
     }
 
-    /// A proof of its own for each call.
+    /// The metadata of a call, each with its own proof.
     pub fn metadata(&self, path: &str) -> MetadataMap {
         let token = (!self.jwt.is_empty()).then_some(&*self.jwt);
         let id = uuid::Uuid::new_v4().to_string();
@@ -95,14 +95,14 @@ impl Credential {
     }
 }
 
-/// With these headers.
+/// A request with these headers.
 pub fn with<T>(message: T, metadata: MetadataMap) -> Request<T> {
     let mut request = Request::new(message);
     *request.metadata_mut() = metadata;
     request
 }
 
-/// Of this cluster.
+/// Creates a registration token of this cluster.
 pub async fn registration_token(admin: &Caller, cluster: &str) -> String {
     let path = format!("/v1/clusters/{cluster}/registration-tokens");
     let made = admin.post(&path, serde_json::json!({})).await.ok();
@@ -149,7 +149,7 @@ pub async fn renew_with(
     Ok(client.renew(with(pb::RenewRequest {}, metadata)).await?.into_inner())
 }
 
-/// The first answer of a delta stream, or why there is none.
+/// The first response of a delta stream, or the error.
 pub async fn delta(address: SocketAddr, credential: &Credential) -> Result<(), Status> {
     delta_with(address, credential.metadata(method::DELTA)).await
 }
@@ -164,7 +164,7 @@ pub async fn delta_with(address: SocketAddr, metadata: MetadataMap) -> Result<()
         resource_names_subscribe: vec!["*".to_owned()],
         ..Default::default()
     };
-    // The stream stays open from our side.
+    // The stream stays open on our side.
     let requests = tokio_stream::StreamExt::chain(
         tokio_stream::once(first),
         tokio_stream::pending::<DeltaDiscoveryRequest>(),
@@ -207,7 +207,7 @@ impl Report {
         self.send(pb::report_request::Kind::Publishes(pb::PublishStatuses { publishes })).await;
     }
 
-    /// The gateways that are refused, and no others.
+    /// Reports exactly these gateways as refused.
     pub async fn gateways(&self, refusals: Vec<pb::GatewayRefusal>) {
         self.send(pb::report_request::Kind::Gateways(pb::GatewayRefusals { refusals })).await;
     }
@@ -219,18 +219,18 @@ impl Report {
         self.send(pb::report_request::Kind::Heartbeat(beat)).await;
     }
 
-    /// A heartbeat of a build that knows these types of policy.
+    /// Sends a heartbeat of a build that knows these policy types.
     pub async fn knows(&self, agent_version: &str, policy_types: &[&str]) {
         self.can(agent_version, policy_types, &["envoy-gateway"]).await;
     }
 
-    /// A heartbeat of a build that knows these types of policy and serves these classes of gateway.
+    /// Sends a heartbeat of a build that knows these policy types and gateway classes.
     pub async fn can(&self, agent_version: &str, policy_types: &[&str], classes: &[&str]) {
         let features = &imp_grammar::features::ALL;
         self.serves(agent_version, policy_types, classes, features, &[]).await;
     }
 
-    /// Likewise, with these features and settings of gateways.
+    /// The same with these features and settings of gateways.
     pub async fn serves(
         &self,
         agent_version: &str,
@@ -262,14 +262,14 @@ impl Report {
         loop {
             let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await;
             let answer = answer.unwrap().unwrap().unwrap();
-            // Signs of life are answered, too.
+            // Heartbeats are answered, too.
             if answer.history.is_none() {
                 return assert_eq!(answer.usage_sequence, sequence);
             }
         }
     }
 
-    /// How the stream ends.
+    /// Returns how the stream ends.
     pub async fn end(mut self) -> Status {
         loop {
             match tokio::time::timeout(PATIENCE, self.answers.message()).await.unwrap() {
@@ -281,7 +281,7 @@ impl Report {
     }
 }
 
-/// What one agent says of a publish with this many Envoys acknowledged, refused, behind.
+/// One agent's report on a publish with these numbers of Envoys: acknowledged, rejected, behind.
 pub fn status(publish: &str, revision: u64, nodes: [u32; 3]) -> pb::PublishStatus {
     let [nodes_acked, nodes_nacked, nodes_behind] = nodes;
     let all = nodes_nacked == 0 && nodes_behind == 0 && nodes_acked > 0;
@@ -316,7 +316,7 @@ pub struct Held {
 struct State {
     connected: bool,
     resources: HashMap<TypeUrl, BTreeMap<String, Resource>>,
-    /// Every name that came or went, in order.
+    /// Every name that was added or removed, in order.
     log: Vec<String>,
 }
 
@@ -347,7 +347,7 @@ impl Subscriber for Held {
 }
 
 impl Held {
-    /// All of one type.
+    /// All resources of one type.
     pub fn all<M: config::Resource>(&self) -> Vec<M> {
         let state = self.state.lock().unwrap();
         let of_type = state.resources.get(&M::type_url().into());
@@ -362,7 +362,7 @@ impl Held {
         of_type.map(|(name, held)| (name.clone(), held.version().to_string())).collect()
     }
 
-    /// The id of the request that changed it last.
+    /// The id of the request that last changed it.
     pub fn cause<M: config::Resource>(&self, id: &str) -> Option<String> {
         let state = self.state.lock().unwrap();
         let held = state.resources.get(&M::type_url().into())?.get(id)?;
@@ -370,7 +370,7 @@ impl Held {
         text.map(str::to_owned)
     }
 
-    /// How many gateways, publishes, entitlements and credentials.
+    /// The number of gateways, publishes, entitlements and credentials.
     pub fn counts(&self) -> [usize; 4] {
         [
             self.all::<config::Gateway>().len(),
@@ -384,7 +384,7 @@ impl Held {
         self.state.lock().unwrap().connected
     }
 
-    /// What came and went since it was last asked.
+    /// What was added and removed since the last call.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().log)
     }
@@ -398,7 +398,7 @@ impl Held {
         })
     }
 
-    /// The one resource of its type, once it is as it should be.
+    /// The only resource of its type, once it is as expected.
     #[track_caller]
     pub fn one<M: config::Resource + Debug>(
         self: &Arc<Self>,
@@ -413,7 +413,7 @@ impl Held {
 }
 
 impl Agent {
-    /// In this cluster, following the delta stream.
+    /// Registers in this cluster and follows the delta stream.
     pub async fn start(plane: &ControlPlane, cluster: &str) -> Self {
         let token = registration_token(&plane.admin, cluster).await;
         let (registered, credential) = register(plane, &token).await.unwrap();
@@ -465,7 +465,7 @@ impl Drop for Agent {
     }
 }
 
-/// Waits until GET shows what it should.
+/// Waits until GET returns the expected value.
 #[track_caller]
 pub fn shows(
     caller: &Caller,

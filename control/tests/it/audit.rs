@@ -1,4 +1,4 @@
-//! Who did what: every deed leaves a row, whoever acted.
+//! The audit trail: every change leaves a row, whoever made it.
 
 use chrono::TimeDelta;
 use imp_core::{ApiTokenId, TenantId};
@@ -20,7 +20,7 @@ async fn rows(plane: &ControlPlane, object: &Value) -> Vec<Entry> {
     audit::of_object(&plane.running.store, id).await.unwrap()
 }
 
-/// All that happened so far.
+/// All events so far.
 async fn events(plane: &ControlPlane) -> Vec<Event> {
     let store = &plane.running.store;
     let mut tx = store.begin().await.unwrap();
@@ -81,7 +81,7 @@ async fn each_row_names_the_request_that_asked_for_it(
     let request = request.header("x-request-id", "order-7").json(&body);
     let tenant = Caller::finish(request).await.ok();
     let path = format!("/v1/tenants/{}", tenant["id"].as_str().unwrap());
-    // What is no plain word is replaced, and the answer says by what.
+    // An id that is not a plain word is replaced, and the answer has the new one.
     let request = plane.admin.request(Method::PATCH, &path).header("x-request-id", "two words");
     let renamed = Caller::finish(request.json(&json!({ "name": "ACME" }))).await;
     let deleted = plane.admin.delete(&path).await;
@@ -154,7 +154,7 @@ async fn what_agents_brought_a_publish_to_is_in_the_trail() {
     assert_eq!((of("to"), of("revision")), (json!("active"), json!(1)));
     assert_eq!(of("cluster_id"), json!(shop.id("clusters")));
     assert_eq!(Some(&event.entry), rows.last());
-    // What is so already is no deed.
+    // An action without effect writes no row.
     let before = rows.len();
     report.statuses(vec![status(shop.id("product-publishes"), 1, [2, 0, 0])]).await;
     let twice = |it: &Value| it["nodes"]["acked"] == 2;

@@ -1,4 +1,4 @@
-//! What bad input gets: a 4xx problem that points at the fault, and nothing half-written.
+//! Bad input: a 4xx problem that points at the fault, and nothing half-written.
 
 use imp_store::testing::Kind;
 use rstest::rstest;
@@ -268,7 +268,7 @@ async fn a_taken_name_is_refused(#[values(Kind::Sqlite, Kind::Postgres)] kind: K
     let answer = shop.customer.post("/v1/consumers", consumer).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (409, "name_taken"), "{:#}", answer.body);
     assert_eq!(plane.everything().await, before);
-    // Another tenant may have the same names.
+    // Another tenant may use the same names.
     Shop::open(&plane, "other").await;
 }
 

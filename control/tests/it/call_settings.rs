@@ -1,5 +1,5 @@
-//! What routes and backends say of the calls that they take: written, read again, and sent to agents that
-//! know it.
+//! Settings of routes and backends for calls: written, read again, and sent to agents that know
+//! them.
 
 use imp_grammar::features;
 use imp_store::testing::Kind;
@@ -20,7 +20,7 @@ fn service(route: &Value, backend: &Value) -> Value {
     service
 }
 
-/// Each feature by what needs it.
+/// Each feature with the fields that need it.
 fn needs() -> [(&'static str, Value, Value); 7] {
     let none = || json!({});
     let path = json!({ "template": "/payments/{id}" });

@@ -1,4 +1,4 @@
-//! Every call of the agents' port: who may make it, walked method by method, so that a new one cannot
+//! Every call of the agents' port and who may make it, method by method, so that a new one cannot
 //! be forgotten.
 
 use std::net::SocketAddr;
@@ -108,7 +108,7 @@ async fn every_call_refuses_who_does_not_prove_who_he_is() {
         jwt: ours.issue(id, at, &thief.key.thumbprint(), 1, now).unwrap().jwt,
         ..thief.clone()
     };
-    // A renewal ends the token that all are tried with.
+    // A renewal invalidates the token that all others are tried with.
     let mut methods = Method::ALL;
     methods.sort_by_key(|method| *method == Method::Renew);
     for method in methods {
@@ -230,7 +230,7 @@ async fn an_agent_sees_and_touches_its_own_cluster_whatever_it_asks_for() {
     let headers = agent.credential.copied("second").metadata(method::DELTA);
     let at = channel(plane.running.agent_addr);
     let stream = FakeClient::connect_with(at, headers, "agent").await.unwrap();
-    // It names the other cluster as its own, and the other's publish by its id.
+    // It claims the other cluster as its own, and uses the id of the other's publish.
     let mut stream = stream.in_cluster(other.id("clusters"));
     let names = ["*", other.id("product-publishes")].map(str::to_owned).to_vec();
     let request = DeltaDiscoveryRequest {
@@ -246,7 +246,7 @@ async fn an_agent_sees_and_touches_its_own_cluster_whatever_it_asks_for() {
     }
     assert!(stream.is_quiet(std::time::Duration::from_millis(200)).await);
     assert_eq!(seen, [shop.id("product-publishes")]);
-    // What it says of the other's publish counts for nothing.
+    // Its report on the other's publish is ignored.
     let mut report = agent.report().await;
     report.statuses(vec![crate::agent::status(other.id("product-publishes"), 1, [1, 0, 0])]).await;
     report.usage(1, Vec::new()).await;

@@ -1,4 +1,4 @@
-//! What agents can serve, and publishes that need more.
+//! Capabilities of agents, and publishes that need more.
 
 use chrono::TimeDelta;
 use imp_core::cluster::Capabilities;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::agent::{Agent, Report, shows};
 use crate::control_plane::{ControlPlane, Shop, payment_service};
 
-/// Reports, and is shown to know these types.
+/// Sends a heartbeat and waits until these types are shown.
 async fn knows(
     plane: &ControlPlane,
     shop: &Shop,
@@ -30,7 +30,7 @@ async fn knows(
     report
 }
 
-/// The shop's service with a policy of this type, too.
+/// Adds a policy of this type to the shop's service.
 async fn write_policy(shop: &Shop, kind: &str, config: Value) {
     let mut service = payment_service();
     let policy = json!({ "name": "pages", "type": kind, "config": config, "route": "refunds" });
@@ -48,7 +48,7 @@ async fn a_publish_that_a_connected_agent_could_not_serve_is_refused(
     let plane = ControlPlane::on(kind).await;
     let shop = Shop::open(&plane, "acme").await;
     let (provider, path) = (&shop.provider, shop.path("product-publishes"));
-    // Nobody is connected: nobody is asked.
+    // No agent is connected, so nothing is checked.
     write_policy(&shop, "cors", json!({ "allow_origins": ["https://a.example"] })).await;
     provider.step(&format!("{path}/redeploy")).await.ok();
 
@@ -63,7 +63,7 @@ async fn a_publish_that_a_connected_agent_could_not_serve_is_refused(
             assert!(detail.contains(part), "{part}: {detail}");
         }
     };
-    // Each way to a new revision.
+    // Every way to make a new revision.
     let before = provider.get(&path).await.ok();
     let mut spec = shop.publish("second.example.com");
     refused(provider.post("/v1/product-publishes", spec.clone()).await, "/api_services").await;
@@ -75,14 +75,14 @@ async fn a_publish_that_a_connected_agent_could_not_serve_is_refused(
     let rollback = format!("{path}/rollback");
     refused(provider.post(&rollback, json!({ "revision": 2 })).await, "/revision").await;
     assert_eq!(provider.get(&path).await.ok(), before, "nothing was written");
-    // The first revision asks for no more than that agent knows.
+    // The first revision needs only what that agent knows.
     provider.post(&rollback, json!({ "revision": 1 })).await.ok();
 
-    // Another cluster's agents are not asked.
+    // Another cluster's agents do not matter.
     let other = plane.admin.make("clusters", json!({ "name": "other" })).await;
     spec["cluster_id"] = other["id"].clone();
     provider.make("product-publishes", spec).await;
-    // Neither is an agent that has not been heard of lately, nor one that was revoked.
+    // Nor does an agent without a recent heartbeat, nor a revoked one.
     plane.now.advance(TimeDelta::seconds(31));
     provider.step(&format!("{path}/redeploy")).await.ok();
     old_report.knows("1.0.1", &["rate_limit"]).await;
@@ -101,7 +101,7 @@ async fn a_publish_on_a_gateway_of_a_class_that_an_agent_does_not_serve_is_refus
     let plane = ControlPlane::on(kind).await;
     let shop = Shop::open(&plane, "acme").await;
     let (provider, path) = (&shop.provider, shop.path("product-publishes"));
-    // Nobody is connected: nobody is asked.
+    // No agent is connected, so nothing is checked.
     provider.step(&format!("{path}/redeploy")).await.ok();
     let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
@@ -143,10 +143,10 @@ async fn a_setting_that_a_connected_agent_does_not_know_is_refused(
     let answer = provider.patch(&gateway, change.clone()).await;
     answer.refused(422, CODE, "/settings/escaped_slash");
     assert_eq!(answer.body["errors"][1]["pointer"], "/settings/trusted_hops", "{answer:?}");
-    // As it is by default it needs nobody's knowledge.
+    // Default settings need no support.
     let same = json!({ "settings": defaults, "description": "of the shop" });
     provider.patch(&gateway, same).await.ok();
-    // Of a gateway that is published nowhere no agent is asked; one that is published is.
+    // An unpublished gateway is not checked; a published one is.
     let listeners = json!([{ "name": "http", "port": 8081, "protocol": "HTTP" }]);
     let mut body = json!({ "name": "behind", "listeners": listeners });
     body["settings"] = change["settings"].clone();
@@ -172,7 +172,7 @@ async fn a_setting_that_a_connected_agent_does_not_know_is_refused(
     assert_eq!(provider.patch(&gateway, bad).await.status, 400);
 }
 
-/// Their heartbeats are without it.
+/// Their heartbeats have no capabilities.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_of_the_former_release_knows_what_that_release_knew(
@@ -189,7 +189,7 @@ async fn an_agent_of_the_former_release_knows_what_that_release_knew(
     write_policy(&shop, "cors", json!({ "allow_origins": ["https://a.example"] })).await;
     let redeploy = format!("{}/redeploy", shop.path("product-publishes"));
     shop.provider.step(&redeploy).await.ok();
-    // An agent that says so knows less, and an upgrade of it more.
+    // An agent that reports fewer types supports fewer, and its upgrade more.
     report.knows("1.0.0", &["rate_limit"]).await;
     let known = |seen: &Value| seen["items"][0]["capabilities"]["policy_types"][0] == "rate_limit";
     shows(&plane.admin, &agents, known).await;
@@ -213,7 +213,7 @@ async fn what_an_agent_says_is_bounded() {
     assert_eq!((types.len(), types[0].as_str().unwrap().len()), (256, 64));
 }
 
-/// The words of the contract are those of the API.
+/// The contract and the API use the same words.
 #[test]
 fn every_type_of_policy_has_one_name() {
     let mut ours: Vec<_> = imp_core::policy::TYPES.iter().map(|it| it.name).collect();

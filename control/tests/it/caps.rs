@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{Answer, ControlPlane, Shop};
 
-/// No other route has it.
+/// A path that no other route has.
 fn own_path(service: &str, index: usize) -> String {
     format!("/{}/{index}", service.replace(' ', "-"))
 }
 
-/// 16 matchers of this length on each route; the last one's first value is as long as told.
+/// Each route has 16 matchers of this length; the last one's first value has its own length.
 fn service(name: &str, routes: usize, length: usize, last: usize) -> Value {
     let route = |index: usize| {
         let value = |at: usize| if index + 1 == routes && at == 0 { last } else { length };
@@ -29,7 +29,7 @@ fn service(name: &str, routes: usize, length: usize, last: usize) -> Value {
     })
 }
 
-/// How much there was, in the words of the refusal: `262150 bytes, at most ...`.
+/// The actual amount, from the error's text: `262150 bytes, at most ...`.
 #[track_caller]
 fn found(answer: &Answer, cap: &Cap) -> usize {
     answer.refused(422, "too_large", answer.body["errors"][0]["pointer"].as_str().unwrap());
@@ -48,14 +48,14 @@ async fn a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
         let body = service(&format!("s{length}"), 16, length, last);
         shop.provider.post("/v1/api-services", body).await
     };
-    // The shortest values that are too long together: a part of one of them is too much.
+    // The shortest values that are too long together: a part of one of them exceeds the cap.
     let mut length = 990;
     while post(length, length).await.status == 201 {
         length += 1;
     }
     let over = found(&post(length, length).await, cap) - cap.size();
     assert!(over < length, "{over}");
-    // A route that becomes shorter may be told in a length of one byte less.
+    // A shorter route may also need one byte less for its length.
     let mut last = length - over + 1;
     let mut answer = post(length, last).await;
     while answer.status != 201 {
@@ -90,7 +90,7 @@ async fn a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
     let publish = async || shop.provider.post("/v1/product-publishes", body.clone()).await;
     let path = format!("/v1/api-services/{}", last["id"].as_str().unwrap());
     let fill = fill_up(&shop, &path, cap, &publish).await;
-    // The lengths of what became shorter may take a byte less themselves, so the edge is looked for.
+    // Shortening may also shorten the length fields, so the edge is searched.
     let mut over = usize::MAX;
     let mut made = None;
     for more in (0..=4).rev() {
@@ -104,17 +104,18 @@ async fn a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
     }
     assert!(over <= 2, "{over}");
     let made = made.unwrap();
-    // What the platform does to it later makes it no larger than it was measured.
+    // Later changes by the platform do not make it larger than it was measured.
     let path = format!("/v1/product-publishes/{}", made["id"].as_str().unwrap());
     for step in ["suspend", "resume", "redeploy"] {
         shop.provider.step(&format!("{path}/{step}")).await.ok();
     }
 }
 
-/// A route is some 16,350 bytes: 60 in the first services, these, and a part of one more fill it up.
+/// A route has some 16,350 bytes: 60 in the first services, these, and a part of one more reach the
+/// cap.
 const LAST_ROUTES: usize = 4;
 
-/// The last service with a route added that brings the publish to its cap, and so many bytes more.
+/// Adds a route to the last service that brings the publish to its cap, and this many bytes more.
 async fn fill_up(
     shop: &Shop,
     path: &str,
@@ -196,14 +197,14 @@ async fn a_tenant_has_its_share_of_a_cluster_and_no_more(
     publish(&large, "h18.example.com", &cluster).await.refused(409, "cap_reached", "/cluster_id");
     let elsewhere = plane.admin.make("clusters", json!({ "name": "elsewhere" })).await;
     publish(&large, "h18.example.com", &elsewhere["id"]).await.ok();
-    // What is replaced by its next revision does not count twice; what is taken away not at all.
+    // A replaced revision does not count twice; a removed publish does not count at all.
     let path =
         |publish: &Value| format!("/v1/product-publishes/{}", publish["id"].as_str().unwrap());
     shop.provider.step(&format!("{}/redeploy", path(&made[0]))).await.ok();
     assert_eq!(shop.provider.delete(&path(&made[0])).await.status, 204);
     publish(&large, "h19.example.com", &cluster).await.ok();
 
-    // Exactly as many expressions as the cap says, in publishes of 250.
+    // Exactly as many expressions as the cap allows, in publishes of 250.
     let many = |name: &str| (0..5).map(|n| spread(&format!("{name}{n}"), 50, 1, true)).collect();
     let regexes = product(&shop, "regexes", many("regexes")).await;
     let one = product(&shop, "one", vec![spread("one", 1, 1, true)]).await;

@@ -1,4 +1,4 @@
-//! What customers see of the catalogue, and what conflicts tell.
+//! The catalogue for customers, and what conflicts reveal.
 
 use imp_store::testing::Kind;
 use rstest::rstest;
@@ -53,7 +53,7 @@ async fn drafts_are_invisible_to_customers(#[values(Kind::Sqlite, Kind::Postgres
     body["plan_id"] = hidden["id"].clone();
     let answer = customer.post("/v1/subscriptions", body.clone()).await;
     answer.refused(422, "unknown_reference", "/product_id");
-    // A publish of it does not give it away, either.
+    // A publish of it does not reveal it, either.
     let mut publish = shop.publish("next.example.com");
     publish["product_id"] = json!(product_id);
     publish["api_services"] = json!([shop.id("api-services")]);
@@ -97,9 +97,9 @@ async fn what_is_closed_stays_as_it_is() {
     answer.refused(409, "product_closed", "/product_id");
 }
 
-/// T03: what is unique is unique within the owner, so that a conflict tells nothing of others.
+/// T03: names are unique within their owner, so that a conflict reveals nothing of other tenants.
 #[tokio::test]
-async fn another_tenant_s_names_are_free() {
+async fn names_of_another_tenant_are_free() {
     let plane = ControlPlane::start().await;
     // Both shops use the same names for everything that has one.
     let (acme, _other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
@@ -109,7 +109,7 @@ async fn another_tenant_s_names_are_free() {
     let caller = plane.token(Some(acme.id("tenants")), Some(rival_id), &caller).await;
     let app = json!({ "customer_id": rival_id, "name": "web shop" });
     caller.make("client-apps", app).await;
-    // The one name that is shared is a host's; its conflict names nobody.
+    // Only hostnames are shared; such a conflict does not name the other tenant.
     let other = json!({ "name": "third", "slug": "third" });
     let third = plane.admin.make("tenants", other).await;
     let third = plane.token(third["id"].as_str(), None, &crate::control_plane::PROVIDER).await;

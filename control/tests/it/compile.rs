@@ -1,4 +1,4 @@
-//! From REST to what agents hold.
+//! From REST to the agents' resources.
 
 use std::collections::HashSet;
 
@@ -24,7 +24,7 @@ async fn on(kind: Kind) -> (Database, ControlPlane) {
 async fn a_publish_reaches_its_cluster_with_all_that_it_needs_and_no_other(#[case] kind: Kind) {
     let (_database, plane) = on(kind).await;
     let shop = Shop::open(&plane, "acme").await;
-    // Made after everything was loaded.
+    // Created after the first load.
     let other = plane.admin.make("clusters", json!({ "name": "other" })).await;
     let here = Agent::start(&plane, shop.id("clusters")).await;
     let there = Agent::start(&plane, other["id"].as_str().unwrap()).await;
@@ -67,7 +67,7 @@ async fn a_publish_reaches_its_cluster_with_all_that_it_needs_and_no_other(#[cas
     assert_eq!(credential.client_app_id, shop.id("client-apps"));
     assert_eq!(there.held.counts(), [0, 0, 0, 0]);
 
-    // One publish there brings them all.
+    // One publish there brings all of them.
     let mut spec = shop.publish("there.example.com");
     spec["cluster_id"] = other["id"].clone();
     let second = shop.provider.make("product-publishes", spec).await;
@@ -79,7 +79,7 @@ async fn a_publish_reaches_its_cluster_with_all_that_it_needs_and_no_other(#[cas
     assert_eq!(here.held.counts(), [1, 1, 1, 1]);
 }
 
-/// A new type does not compile before it says here how a resource of it is changed and removed.
+/// A new type does not compile until it defines here how its resource is changed and removed.
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
@@ -140,8 +140,8 @@ async fn what_an_agent_is_sent_names_the_request_that_changed_it() {
     assert_eq!(agent.held.cause::<pb::Publish>(shop.id("product-publishes")), Some(request_id));
 }
 
-/// The control plane says which policies apply to a route, and says so to agents of the former release
-/// in the lists that those resolve by themselves.
+/// The control plane resolves which policies apply to a route. It also fills the lists for agents
+/// of the former release, which resolve them themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_is_sent_the_policies_that_apply_to_it() {
     let plane = ControlPlane::start().await;
@@ -156,12 +156,12 @@ async fn a_route_is_sent_the_policies_that_apply_to_it() {
     service["policies"] =
         json!([limit("all", 1000, Value::Null), limit("few", 5, json!("refunds")), headers]);
     shop.provider.put(&shop.path("api-services"), service.clone()).await.ok();
-    // A copy, ids and all: its policies are others.
+    // A copy with the same ids: its policies are different ones.
     let mut copy = shop.provider.get(&shop.path("api-services")).await.ok()["policies"].clone();
     copy.as_array_mut().unwrap().retain(|policy| policy["name"] == "all");
     service["name"] = json!("copy");
     service["policies"] = copy;
-    // The same routes twice would be tied.
+    // Equal routes would be tied.
     for route in service["routes"].as_array_mut().unwrap() {
         route["priority"] = json!(1);
     }
@@ -232,7 +232,7 @@ async fn what_a_subscription_may_do_follows_its_life() {
     assert_eq!(becomes(State::Suspended).await.reason, "unpaid invoice");
     shop.provider.step(&format!("{path}/resume")).await.ok();
     assert_eq!(becomes(State::Active).await.reason, "");
-    // New terms are for new subscribers.
+    // New terms are for new subscriptions.
     let dearer = json!({ "rate_limit": { "requests": 600, "per": "minute" } });
     shop.provider.patch(&shop.path("plans"), dearer).await.ok();
     shop.customer.step(&format!("{path}/cancel")).await.ok();
@@ -287,7 +287,7 @@ async fn a_second_control_plane_follows_what_the_first_one_writes() {
     let shop = Shop::open(&first, "acme").await;
     let second = ControlPlane::start_on(Some(database.url())).await;
     assert_eq!(second.running.admin_token, None);
-    // Registered with the second one: each has a key of its own here.
+    // Registered with the second one: each control plane has its own key here.
     let token = crate::agent::registration_token(&first.admin, shop.id("clusters")).await;
     let (_, registered) = crate::agent::register(&second, &token).await.unwrap();
     let foreign = crate::agent::renew(first.running.agent_addr, &registered).await;

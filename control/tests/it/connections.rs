@@ -1,4 +1,4 @@
-//! A peer that delays is cut off, and nobody keeps others out.
+//! Slow peers are cut off, and nobody keeps others out.
 
 use std::future::pending;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// The machine may be busy.
+/// Allows for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -48,7 +48,7 @@ async fn serve<T: Secure>(secure: T, limits: Limits) -> Port {
     Port { at, stop }
 }
 
-/// Reads until the peer closes; what came.
+/// Reads until the peer closes; returns what arrived.
 async fn until_closed(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
     let read = timeout(PATIENCE, stream.read_to_end(&mut all)).await;
@@ -93,7 +93,7 @@ async fn slow_heads_and_silent_connections_are_closed() {
         until_closed(stream).await;
         assert!(began.elapsed() >= SHORT, "closed too early");
     }
-    // A later head of a connection that was good once is timed as well.
+    // Later heads of a connection are timed as well.
     let mut later = TcpStream::connect(port.at).await.unwrap();
     assert!(ask(&mut later).await.unwrap().starts_with("HTTP/1.1 200"));
     later.write_all(b"GET / HT").await.unwrap();
@@ -143,7 +143,7 @@ async fn a_caller_that_does_not_read_is_cut_off() {
     let port = serve(Plain, limits).await;
     let mut stream = TcpStream::connect(port.at).await.unwrap();
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    // Looks at the connection's end without taking a byte of what comes.
+    // Waits for the end of the connection without reading any data.
     let cut = timeout(PATIENCE, async {
         loop {
             tokio::time::sleep(SHORT / 4).await;
@@ -167,7 +167,7 @@ async fn the_connection_that_is_idle_longest_gives_way() {
     ask(&mut first).await.unwrap();
     let mut second = TcpStream::connect(port.at).await.unwrap();
     ask(&mut second).await.unwrap();
-    // The clock of idleness ticks in milliseconds.
+    // Idle times are measured in milliseconds.
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(ask(&mut second).await.unwrap().starts_with("HTTP/1.1 200"), "three have a place");
     let mut third = TcpStream::connect(port.at).await.unwrap();
@@ -250,7 +250,7 @@ async fn streams_of_a_connection_are_bounded() {
             answer.into_body().collect().await.map(|body| body.to_bytes())
         })
     };
-    // Tells the client what the server allows.
+    // Completes the exchange of settings.
     assert_eq!(get("/").await.unwrap().unwrap(), "ok");
     let stuck = [get("/never"), get("/never")];
     tokio::time::sleep(SHORT).await;

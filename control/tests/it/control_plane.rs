@@ -53,7 +53,7 @@ impl ControlPlane {
         Self::start_on(None).await
     }
 
-    /// On an empty database of this kind.
+    /// Starts on an empty database of this kind.
     pub async fn on(kind: Kind) -> Self {
         match kind {
             Kind::Sqlite => Self::start().await,
@@ -64,17 +64,17 @@ impl ControlPlane {
         }
     }
 
-    /// On this database, or on a file of its own.
+    /// Starts on this database, or on its own file.
     pub async fn start_on(database_url: Option<&str>) -> Self {
         Self::start_as(database_url, |config| config).await
     }
 
-    /// With other settings.
+    /// Starts with other settings.
     pub async fn start_with(change: impl FnOnce(Config) -> Config) -> Self {
         Self::start_as(None, change).await
     }
 
-    /// On an empty database of this kind, with rules of its own for hostnames and ports.
+    /// Starts on an empty database of this kind, with these rules for hostnames and ports.
     pub async fn ruled(kind: Kind, claims: ClaimFlags) -> Self {
         let change = |config| Config { claims, ..config };
         match kind {
@@ -97,7 +97,7 @@ impl ControlPlane {
         Self { dir, running, now, admin }
     }
 
-    /// Stops it and starts another one on the same data, on other ports.
+    /// Restarts it on the same data, on other ports.
     pub async fn restart(self, database_url: Option<&str>) -> Self {
         let Self { dir, running, now, admin } = self;
         running.shutdown().await;
@@ -110,7 +110,7 @@ impl ControlPlane {
         self.admin.with(None)
     }
 
-    /// A token with these roles; operators' without a tenant.
+    /// Creates a token with these roles; operators' without a tenant.
     pub async fn token(
         &self,
         tenant: Option<&str>,
@@ -124,7 +124,7 @@ impl ControlPlane {
         self.admin.with(made["token"].as_str())
     }
 
-    /// Everything that can be read, in one value: equal before and after a refusal.
+    /// Everything that can be read, in one value: it must not change by a refusal.
     pub async fn everything(&self) -> Value {
         let mut all = BTreeMap::new();
         for kind in KINDS {
@@ -139,7 +139,7 @@ impl ControlPlane {
     }
 }
 
-/// Every collection.
+/// All collections.
 pub const KINDS: [&str; 14] = [
     "tenants",
     "api-tokens",
@@ -157,7 +157,7 @@ pub const KINDS: [&str; 14] = [
     "credentials",
 ];
 
-/// Somebody with (or without) a token.
+/// A caller with or without a token.
 #[derive(Clone)]
 pub struct Caller {
     pub http: reqwest::Client,
@@ -165,7 +165,7 @@ pub struct Caller {
     pub token: Option<String>,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -182,7 +182,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// Refused as told: status, code, and the pointer of the first fault ("" when it has none).
+    /// Checks a refusal: status, code, and the pointer of the first fault ("" if there is none).
     #[track_caller]
     pub fn refused(&self, status: u16, code: &str, pointer: &str) {
         let first = &self.body["errors"][0];
@@ -251,7 +251,7 @@ impl Caller {
         self.send(Method::DELETE, path, None).await
     }
 
-    /// A step of a life cycle.
+    /// Performs an action.
     pub async fn step(&self, path: &str) -> Answer {
         self.send(Method::POST, path, None).await
     }
@@ -272,7 +272,7 @@ impl Caller {
 
 /// A tenant that sells one API to one customer, from tenant to credential.
 pub struct Shop {
-    /// By the collection's name.
+    /// By name of the collection.
     pub objects: BTreeMap<&'static str, Value>,
     pub host: String,
     /// All provider roles.
@@ -358,7 +358,7 @@ impl Shop {
         self.objects.insert("credentials", credential);
     }
 
-    /// Its gateway moves to another port.
+    /// Moves its gateway to another port.
     pub async fn listen_on(&self, port: u16) {
         let mut edit = public_gateway();
         edit["listeners"][0]["port"] = json!(port);

@@ -1,4 +1,4 @@
-//! A DNS server that says what a test wants.
+//! A DNS server with answers set by a test.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,22 +10,22 @@ use hickory_resolver::proto::rr::{Name, RData, Record};
 use serde_json::Value;
 use tokio::net::UdpSocket;
 
-/// What is said of a name.
+/// The answer for a name.
 #[derive(Clone)]
 pub enum Says {
-    /// These TXT records, each of these strings.
+    /// TXT records, each with these strings.
     Texts(Vec<Vec<String>>),
-    /// Look there.
+    /// An alias for another name.
     Alias(&'static str, Vec<String>),
-    /// Not even that there is nothing.
+    /// No answer at all.
     Silence,
     /// SERVFAIL.
     Failure,
-    /// Bytes that are no answer.
+    /// Bytes that are not an answer.
     Nonsense,
 }
 
-/// Running on loopback. A name that nothing is said of does not exist.
+/// Runs on loopback. Unset names do not exist.
 #[derive(Clone)]
 pub struct Dns {
     pub address: SocketAddr,
@@ -49,13 +49,13 @@ impl Dns {
         dns
     }
 
-    /// From now on.
+    /// Sets the answer for a name.
     pub fn say(&self, name: &str, says: Says) {
         self.names.lock().unwrap().insert(name.to_owned(), says);
     }
 
-    /// The record that a domain asks for, as a careless owner would write it: beside others, and
-    /// split into strings.
+    /// Sets the record that a domain requires, as a careless owner would: beside others, and split
+    /// into strings.
     pub fn prove(&self, domain: &Value) {
         let value = domain["challenge"]["value"].as_str().unwrap();
         let (left, right) = value.split_at(7);

@@ -1,4 +1,4 @@
-//! Hostnames belong to whoever has proven them, or was given them by an operator.
+//! Hostnames belong to the tenant that has proven them, or was granted them by an operator.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::control_plane::{Answer, Caller, ControlPlane, Shop};
 use crate::dns::{Dns, Says};
 
-/// A control plane whose tenants share `apps.example.com`, and whose DNS is ours; and two shops, each of
-/// which serves a host of the shared domain.
+/// A control plane whose tenants share `apps.example.com`, with our DNS server; and two shops, each
+/// of which serves a host of the shared domain.
 async fn two_shops(kind: Kind) -> (ControlPlane, Dns, Shop, Shop) {
     let dns = Dns::start().await;
     let flags = ClaimFlags {
@@ -64,7 +64,7 @@ async fn a_tenant_publishes_below_a_domain_once_its_dns_record_is_found(
     refused().await;
     step(&acme.provider, &domain, "verify").await.refused(409, "proof_not_found", "");
     let record = domain["challenge"]["record"].as_str().unwrap();
-    // Somebody else's proof, and a text that only begins like the right one.
+    // Another domain's proof, and a text that only begins like the right one.
     let value = domain["challenge"]["value"].as_str().unwrap();
     let theirs = other.objects["domains"]["challenge"]["value"].as_str().unwrap();
     for wrong in [theirs.to_owned(), format!("{value}x"), value.to_uppercase()] {
@@ -114,7 +114,7 @@ async fn a_proof_is_found_among_as_many_records_as_are_looked_at() {
     assert_eq!(step(&acme.provider, domain, "verify").await.ok()["status"], "verified");
 }
 
-/// R11 of the findings, and others of its kind.
+/// A tenant cannot take names that belong to nobody or to the operators.
 #[tokio::test]
 async fn addresses_reserved_names_and_names_of_nobody_are_refused() {
     let (plane, _dns, acme, _other) = two_shops(Kind::Sqlite).await;
@@ -150,7 +150,7 @@ async fn addresses_reserved_names_and_names_of_nobody_are_refused() {
         body["hostnames"] = json!(["fine.example.com", host]);
         let answer = acme.provider.post("/v1/product-publishes", body.clone()).await;
         answer.refused(422, code, "/hostnames/1");
-        // Nor by a change of what is there.
+        // Nor by editing an existing one.
         let edit = json!({ "hostnames": body["hostnames"] });
         let answer = acme.provider.patch(&acme.path("product-publishes"), edit).await;
         answer.refused(422, code, "/hostnames/1");
@@ -176,7 +176,7 @@ async fn another_tenants_domain_and_nobodys_get_the_same_answer(
     }
     told.dedup();
     assert_eq!(told.len(), 1, "{told:#?}");
-    // Wanting a domain tells nothing either.
+    // Claiming a domain reveals nothing, either.
     let (held, free) = (want(&other, "held.org").await, want(&other, "free.org").await);
     for domain in [held, free] {
         assert_eq!(domain["status"], "pending");
@@ -238,7 +238,7 @@ async fn a_host_of_one_tenant_is_no_other_tenants_in_any_cluster_or_path(
         }
     }
     assert_eq!(plane.everything().await, before);
-    // Its own tenant may have it in another cluster.
+    // The same tenant may have it in another cluster.
     let mut body = acme.publish(&acme.host);
     body["cluster_id"] = json!(other.id("clusters"));
     acme.provider.make("product-publishes", body).await;
@@ -278,7 +278,7 @@ async fn a_host_that_is_given_up_waits_a_day_for_its_tenant(
     let publish_path = acme.path("product-publishes");
     acme.provider.patch(&publish_path, json!({ "hostnames": ["new.example.com"] })).await.ok();
     publish(&other, &acme.host).await.refused(409, "hostname_taken", "/hostnames/0");
-    // Its own tenant takes it back without waiting, and gives it up once more.
+    // The same tenant takes it back without waiting, and releases it once more.
     let back = publish(&acme, &acme.host).await.ok();
     assert_eq!(acme.provider.delete(&path(&back)).await.status, 204);
     plane.now.advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
@@ -304,7 +304,7 @@ async fn who_proves_a_part_of_a_domain_has_that_part(
     answer.refused(422, "hostname_not_verified", "/hostnames/0");
     publish(&acme, "api.corp.org").await.ok();
     publish(&other, "x.corp.org").await.refused(422, "hostname_not_verified", "/hostnames/0");
-    // What was served goes on and is nobody else's, but it is published anew no more.
+    // It is still served and belongs to nobody else, but cannot be published again.
     publish(&other, "old.team.corp.org").await.refused(409, "hostname_taken", "/hostnames/0");
     let answer = acme.provider.step(&format!("{}/redeploy", path(&before))).await;
     answer.refused(422, "hostname_not_verified", "/hostnames/0");
@@ -364,7 +364,7 @@ async fn a_domain_is_given_up_when_nothing_is_served_below_it(
     answer.refused(422, "hostname_not_verified", "/hostnames/0");
 }
 
-/// Publishing and giving up the domain at once: one of the two is refused.
+/// Publishing and releasing the domain concurrently: one of the two is refused.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_published_below_a_domain_that_goes_at_the_same_time(
@@ -399,7 +399,8 @@ async fn dns_that_fails_is_told_so_in_time_and_holds_nobody_else_up() {
         answer.refused(503, "dns_unavailable", "");
         assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     }
-    // A flood of look-ups that wait: those over the bound are told to come again, writes go on.
+    // A flood of slow look-ups: those over the bound are refused with a time to retry, writes
+    // continue.
     let calls: Vec<_> = (0..40)
         .map(|_| {
             let (caller, domain) = (acme.provider.clone(), domain.clone());
@@ -407,7 +408,7 @@ async fn dns_that_fails_is_told_so_in_time_and_holds_nobody_else_up() {
         })
         .collect();
     publish(&acme, "beside.example.com").await.ok();
-    // One tenant's flood leaves room for another's look-up.
+    // One tenant's flood leaves capacity for another's look-up.
     dns.prove(&other.objects["domains"]);
     let held = step(&other.provider, &other.objects["domains"], "verify").await.ok();
     assert_eq!(held["status"], "verified");

@@ -1,4 +1,4 @@
-//! Who gets in: walks the OpenAPI document, so that a new endpoint cannot be forgotten.
+//! Authorisation: walks the OpenAPI document, so that a new endpoint cannot be forgotten.
 
 use std::fmt::Write as _;
 
@@ -40,13 +40,13 @@ pub fn operations() -> Vec<Operation> {
 }
 
 impl Operation {
-    /// The path with these in place of `{id}` and what follows.
+    /// The path with these values for `{id}` and the following parameters.
     pub fn at(&self, id: &str) -> String {
         let other = uuid::Uuid::now_v7().to_string();
         self.path.replace("{id}", id).replace("{token_id}", &other).replace("{agent_id}", &other)
     }
 
-    /// A body that is not refused before the object is looked for.
+    /// A body that is not refused before the object is read.
     pub fn body(&self) -> Option<Value> {
         match self.id.split('.').next_back().unwrap() {
             "reject" | "suspend" if self.id.starts_with("subscriptions") => {

@@ -48,7 +48,7 @@ async fn a_second_reader_is_refused_by_choice_and_let_in_when_the_first_is_gone(
     assert_eq!(refused.code(), Code::AlreadyExists);
     let refused = Report::open(agent.address, &second).await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::AlreadyExists);
-    // A reconnect of the first is none of that.
+    // A reconnect of the first is no duplicate.
     let _again = reads(&plane, &agent.credential).await.unwrap();
     drop((agent, _again));
     eventually("a place for the second", || async { reads(&plane, &second).await.ok() }).await;

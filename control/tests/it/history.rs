@@ -1,4 +1,4 @@
-//! A database that was restored from a backup is not believed by who has seen more of it.
+//! A database that was restored from a backup is refused by agents that have seen more of it.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ async fn revoke(store: &Store) {
     tx.commit().await.unwrap();
 }
 
-/// What an agent shows that was told so.
+/// The header of an agent that has seen the current point.
 async fn seen(store: &Store) -> http::HeaderMap {
     let told = history::now(store).await.unwrap().unwrap();
     let mut headers = http::HeaderMap::new();
@@ -46,7 +46,7 @@ async fn a_backup_is_refused_to_agents_that_have_seen_more_until_a_person_accept
     let restored = open(backup.path()).await;
     history::judge(&restored, &before).await.unwrap();
     history::judge(&restored, &http::HeaderMap::new()).await.unwrap();
-    // Also when it has gone on since, to the same number.
+    // Also if it has continued since, up to the same number.
     for changes in 0..3 {
         let refused = history::judge(&restored, &after).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{changes}");
@@ -63,7 +63,7 @@ async fn a_backup_is_refused_to_agents_that_have_seen_more_until_a_person_accept
     assert_eq!(deeds.len(), 1);
     assert_eq!(deeds[0].operation, "history.accept_restore");
     assert_eq!(deeds[0].actor, audit::Actor::Bootstrap);
-    // What agents see from now on is not in the database that was replaced.
+    // What agents see from now on is not in the replaced database.
     let next = seen(&restored).await;
     assert_eq!(history::judge(&store, &next).await.unwrap_err().code(), Code::FailedPrecondition);
 }

@@ -1,4 +1,4 @@
-//! Who comes in at the agents' port, and who does not.
+//! Admission at the agents' port.
 
 use std::sync::Arc;
 
@@ -146,7 +146,7 @@ async fn before_everything_is_loaded_streams_are_refused_and_not_served_empty() 
     let plane = ControlPlane::start().await;
     let shop = Shop::open(&plane, "acme").await;
     let agent = Agent::start(&plane, shop.id("clusters")).await;
-    // A second port on the same database, whose control planes nobody has loaded.
+    // A second port on the same database, whose control plane has loaded nothing.
     let key = AgentKey::open(&plane.dir.path().join("agent-key")).unwrap();
     let stop = CancellationToken::new();
     let platform = Operation {
@@ -167,7 +167,7 @@ async fn before_everything_is_loaded_streams_are_refused_and_not_served_empty() 
     let serving = tokio::spawn(hub.serve(listener, None, Limits::agents()));
     refused(delta(address, &agent.credential).await, Code::Unavailable);
     refused(Report::open(address, &agent.credential).await, Code::Unavailable);
-    // Identity does not depend on it.
+    // Renewal does not depend on the load.
     renew(address, &agent.credential).await.unwrap();
     refused(delta_with(address, MetadataMap::new()).await, Code::Unauthenticated);
     stop.cancel();

@@ -1,4 +1,4 @@
-//! What the agents' port holds for callers that it does not know, and for how long.
+//! What the agents' port stores for unauthenticated callers, and for how long.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,10 +29,10 @@ use crate::control_plane::ControlPlane;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bytes without end, and how many were taken.
+/// An endless body that counts the bytes taken.
 struct Endless {
     head: Option<Bytes>,
-    /// After so many bytes it has no more, and does not end.
+    /// After this many bytes it sends no more, and does not end.
     left: usize,
     taken: Arc<AtomicUsize>,
 }
@@ -70,7 +70,7 @@ async fn connect(address: SocketAddr) -> Sender {
     sender
 }
 
-/// A call whose message says that it has `size` bytes, of which `sent` come.
+/// A call whose message announces `size` bytes, of which `sent` are sent.
 async fn unfinished(
     mut sender: Sender,
     path: &str,
@@ -122,7 +122,7 @@ async fn who_is_not_known_has_nothing_read_and_nothing_kept() {
         let code = timeout(PATIENCE, call).await.unwrap().unwrap();
         assert!(matches!(code, Ok(Code::Unauthenticated) | Err(_)), "{code:?}");
     }
-    // 120 calls of 16 MB. What was on its way when the refusal came is all that was sent.
+    // 120 calls of 16 MB. Only what was in flight at the refusal was sent.
     let taken = taken.load(Ordering::Relaxed);
     assert!(taken < 16 << 20, "{taken} bytes were taken");
 }
@@ -168,7 +168,7 @@ async fn calls_of_a_connection_are_bounded() {
     let plane = ControlPlane::start().await;
     let nobody = Credential::fresh(&plane.now);
     let (sender, taken) = (connect(plane.running.agent_addr).await, Arc::new(AtomicUsize::new(0)));
-    // Tells the client what the server allows.
+    // Completes the exchange of settings.
     let refused = unfinished(sender.clone(), method::RENEW, None, (0, 0), &taken).await;
     assert_eq!(refused.unwrap(), Code::Unauthenticated);
     let open = |_| {
@@ -213,7 +213,7 @@ async fn registrations_at_a_time_are_bounded() {
         let (sender, calls) = stuck.last_mut().unwrap();
         let (sender, nobody, taken) = (sender.clone(), nobody.clone(), taken.clone());
         calls.push(tokio::spawn(async move {
-            // Each ends after its time, which may be before the last has begun.
+            // Each ends after its time, possibly before the last has begun.
             for _ in 0..10 {
                 let (sender, nobody) = (sender.clone(), Some(&nobody));
                 let _ended =

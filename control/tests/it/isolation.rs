@@ -1,4 +1,4 @@
-//! What is another's does not exist.
+//! Other tenants' objects do not exist.
 
 use imp_core::role::{Kind, Role, any_allows};
 use imp_store::testing::Kind as DatabaseKind;
@@ -88,7 +88,7 @@ async fn another_tenants_object_cannot_be_referred_to(
         let caller = if customers { &acme.customer } else { &acme.provider };
         let answer = caller.post(&format!("/v1/{kind}"), body.clone()).await;
         answer.refused(422, "unknown_reference", &pointer);
-        // An operator sees both tenants, and still joins nothing across them.
+        // An operator sees both tenants, but cannot connect them, either.
         let body = with(body, "tenant_id", json!(acme.id("tenants")));
         let answer = plane.admin.post(&format!("/v1/{kind}"), body).await;
         answer.refused(422, "unknown_reference", &pointer);

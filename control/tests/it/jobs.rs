@@ -1,4 +1,4 @@
-//! Jobs: each is done by one worker at a time, tried until it succeeds, and at its time.
+//! Jobs: each is done by one worker at a time, retried until it succeeds, and at its time.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::control_plane::{ControlPlane, Shop};
 const LEASE: Duration = Duration::from_millis(900);
 const SOON: Duration = Duration::from_secs(20);
 
-/// Each run leaves a row in the audit trail of the object that the payload names.
+/// Each run leaves an audit row for the object that the payload names.
 static SAMPLES: &[JobKind] = &[
     JobKind { name: "note", trigger: Trigger::Cause, run: |it| Box::pin(note(it)) },
     JobKind { name: "slow", trigger: Trigger::Cause, run: |it| Box::pin(slow(it)) },
@@ -38,7 +38,7 @@ static HOURLY: &[JobKind] = &[JobKind {
     run: |it| Box::pin(hourly(it)),
 }];
 
-/// Unlike [`Running::begin`], it does not ask whether the lease holds: twice would be seen.
+/// Unlike [`Running::begin`], does not check the lease, so that a second run would be visible.
 async fn note(it: Running) -> Result<Outcome, JobError> {
     let tx = Transaction::begin(&it.operation, it.operation.scope).await?;
     let id = it.job.payload["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
@@ -61,7 +61,7 @@ async fn long(it: Running) -> Result<Outcome, JobError> {
     Ok(Outcome::Done)
 }
 
-/// Never ends, and has a good lease all the time.
+/// Never ends, with a valid lease.
 async fn hangs(_: Running) -> Result<Outcome, JobError> {
     std::future::pending().await
 }
@@ -82,7 +82,7 @@ async fn hourly(_: Running) -> Result<Outcome, JobError> {
     Ok(Outcome::Done)
 }
 
-/// Does the jobs of the product, at this time.
+/// Runs the product's jobs at this time.
 pub fn worker_at(store: &Store, now: DateTime<Utc>) -> Worker {
     Worker::new(Operation::of_bootstrap(store.clone(), Clock::from_fn(move || now)))
 }
@@ -105,7 +105,7 @@ async fn jobs(store: &Store, kind: &str) -> Vec<Job> {
     job::list(store, kind).await.unwrap()
 }
 
-/// How often the job was run.
+/// The number of the job's runs.
 async fn runs(store: &Store, id: Uuid) -> usize {
     audit::of_object(store, id).await.unwrap().len()
 }
@@ -129,7 +129,7 @@ pub async fn rests(store: &Store, kind: &str) {
     .await;
 }
 
-/// Does the changes of plan that are due at this time; how many jobs were run.
+/// Runs the changes of plan that are due at this time; returns the number of jobs.
 pub async fn change_plans(store: &Store, at: DateTime<Utc>) -> usize {
     worker_at(store, at).run_due(&["change_plan"]).await.unwrap()
 }
@@ -269,7 +269,7 @@ async fn what_the_clock_triggers_is_one_job_of_all_replicas_and_comes_again(
         worker.await.unwrap();
     }
     assert_eq!(jobs(&stores[0], "hourly").await.len(), 1);
-    // Another start moves nothing.
+    // Another start does not change the time.
     let stop = CancellationToken::new();
     let started = tokio::spawn(hourly(&stores[0], now).run(stop.clone()));
     sleep(Duration::from_millis(300)).await;
@@ -282,7 +282,7 @@ async fn what_the_clock_triggers_is_one_job_of_all_replicas_and_comes_again(
     assert_eq!(due().await, Some(next + TimeDelta::hours(1)));
 }
 
-/// As the databases keep it.
+/// Truncated to the databases' precision.
 fn as_kept(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(6)
 }
@@ -313,7 +313,7 @@ async fn a_plan_changes_at_its_time(#[values(Kind::Sqlite, Kind::Postgres)] kind
     let now = shop.customer.get(&subscription).await.ok();
     assert_eq!((early, &now["plan_id"]), (0, &json!(shop.id("plans"))), "not before its time");
     plane.now.advance(TimeDelta::seconds(1));
-    // The clock of the test stands still; a commit wakes the worker.
+    // The test's clock stands still; a commit wakes the worker.
     ask(&store, "unknown", "", at).await;
     until("the plan has changed", async || {
         shop.customer.get(&subscription).await.ok()["plan_id"] == small["id"]
@@ -331,7 +331,7 @@ async fn a_plan_changes_at_its_time(#[values(Kind::Sqlite, Kind::Postgres)] kind
     }
 }
 
-/// A release without jobs wrote the change; the clock finds it.
+/// A release without jobs wrote the change; a scheduled job finds it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_plan_without_a_job_is_found() {
     let plane = ControlPlane::start().await;

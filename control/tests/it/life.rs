@@ -1,4 +1,4 @@
-//! The life of each kind of object: made, read, listed, replaced, updated, deleted.
+//! The life cycle of each kind of object: created, read, listed, replaced, updated, deleted.
 
 use imp_store::testing::Kind;
 use rstest::rstest;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{Caller, ControlPlane, Shop, payment_service, public_gateway};
 
-/// Make, get, find in the list, PUT what was read, PATCH, PUT, DELETE, gone.
+/// Create, get, find in the list, PUT what was read, PATCH, PUT, DELETE, gone.
 async fn lives(caller: &Caller, kind: &str, new: Value, patch: Value) {
     let made = caller.make(kind, new.clone()).await;
     let path = format!("/v1/{kind}/{}", made["id"].as_str().unwrap());
@@ -90,7 +90,7 @@ async fn what_a_customer_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgr
     let plan = json!({ "name": "silver", "product_id": shop.id("products"), "auto_approve": true });
     let silver = shop.provider.make("plans", plan).await;
     let to_silver = json!({ "plan_id": silver["id"] });
-    // One that was never in force: the provider may delete it.
+    // One that was never active: the provider may delete it.
     let asked = json!({ "name": "asked", "product_id": shop.id("products") });
     let asked = shop.provider.make("plans", asked).await;
     let mut pending = shop.subscription();
@@ -103,7 +103,7 @@ async fn what_a_customer_owns_lives_and_ends(#[values(Kind::Sqlite, Kind::Postgr
     let end = json!({ "expires_at": "2100-01-01T00:00:00Z" });
     lives(&shop.customer, "credentials", credential, end).await;
 
-    // Nothing of a consumer can change.
+    // No field of a consumer can change.
     let app = shop.customer.make("client-apps", app).await;
     let body = json!({ "subscription_id": shop.id("subscriptions"), "client_app_id": app["id"] });
     let consumer = shop.customer.make("consumers", body).await;
@@ -143,7 +143,7 @@ async fn an_edited_service_keeps_the_ids_of_its_parts_and_counts_revisions() {
     }
 }
 
-/// What the list says of a type is what a service with such a policy is held to.
+/// The list's schema of a type matches what the API accepts in a policy of it.
 #[tokio::test]
 async fn policy_types_are_listed_with_the_schema_of_their_settings() {
     let plane = ControlPlane::start().await;
@@ -219,7 +219,7 @@ async fn unique_names_stand_for_ids_in_paths() {
     assert_eq!(service["id"], shop.id("api-services"));
     let product = shop.provider.get("/v1/products/Payment%20API").await.ok();
     assert_eq!(product["id"], shop.id("products"));
-    // An operator sees many tenants' names and says whose it means.
+    // An operator sees many tenants' names and must name the tenant.
     admin.get("/v1/gateways/public").await.refused(404, "not_found", "");
     let path = format!("/v1/gateways/public?tenant_id={}", shop.id("tenants"));
     assert_eq!(admin.get(&path).await.ok()["id"], shop.id("gateways"));
@@ -237,7 +237,7 @@ async fn a_service_is_deprecated_and_retired_once_nothing_serves_it() {
     assert_eq!(deprecated["status"], "deprecated");
     let again = provider.post("/v1/product-publishes", shop.publish("b.example.com")).await;
     again.refused(409, "invalid_transition", "");
-    // The publish that serves it can still be mended.
+    // The publish that serves it can still be changed.
     let redeployed = provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await;
     assert_eq!(redeployed.ok()["desired_revision"], 2);
     provider.step(&format!("{service}/retire")).await.refused(409, "in_use", "");

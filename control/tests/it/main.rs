@@ -1,4 +1,4 @@
-//! The control plane over HTTP, in process: on SQLite files of its own, and where databases differ on
+//! The control plane over HTTP, in process: on its own SQLite files, and where databases differ on
 //! PostgreSQL, too.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 #![expect(unreachable_pub, reason = "modules of a test binary share by pub")]

@@ -1,4 +1,4 @@
-//! Rows that a newer release wrote, read by this one.
+//! Rows of a newer release, read by this one.
 
 use imp_control::compile::message::{self, MessageError};
 use imp_core::api_service::{ApiService, ApiServiceSpec};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, Shop, payment_service};
 
-/// As a newer release stores it.
+/// A spec as a newer release stores it.
 fn newer() -> ApiServiceSpec {
     let mut service = payment_service();
     let newer = json!({ "name": "door", "type": "teleport", "config": { "to": ["x"] } });
@@ -45,11 +45,11 @@ async fn a_policy_that_this_release_does_not_know_is_shown_and_enters_no_publish
     let policy = &shown["policies"][1];
     assert_eq!((&policy["type"], &policy["config"]), (&json!("teleport"), &json!({ "to": ["x"] })));
     assert_eq!(provider.get("/v1/api-services").await.ok()["items"].as_array().unwrap().len(), 1);
-    // Whoever edits it here would write what nobody has checked.
+    // An edit here would write what nobody has checked.
     let edit = provider.patch(&path, json!({ "description": "new" })).await;
     assert_eq!((edit.status.as_u16(), edit.code()), (400, "invalid_value"), "{:?}", edit.body);
     assert!(edit.body["errors"][0]["pointer"].as_str().unwrap().starts_with("/policies/1"));
-    // To take it away is an edit like any other, once no publish needs it.
+    // Removing it is an edit like any other, once no publish needs it.
     let publish = shop.path("product-publishes");
     let redeploy = format!("{publish}/redeploy");
     provider.step(&redeploy).await.refused(409, "unknown_policy_type", "");
@@ -68,7 +68,7 @@ fn a_gateway_is_told_nothing_of_a_service_with_an_unknown_policy() {
     assert_eq!((policy.as_str(), kind.as_str()), ("door", "teleport"));
 }
 
-/// Of a service with such a policy nothing may pass without it; suspended, nothing passes.
+/// A service with such a policy must not be served without it; suspended, nothing is served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn that_a_publish_is_suspended_is_told_whatever_its_policies_are() {
     let plane = ControlPlane::on(Kind::Sqlite).await;

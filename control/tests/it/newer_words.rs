@@ -1,5 +1,5 @@
-//! Words that a newer release stored: shown, kept, refused where they are written, and no reason for agents
-//! to drop or loosen anything.
+//! Words that a newer release stored: shown, kept, refused in requests, and no reason for agents to
+//! drop or loosen anything.
 
 use imp_control::compile::message::{self, MessageError};
 use imp_core::gateway::Gateway;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::agent::Agent;
 use crate::control_plane::{ControlPlane, Shop};
 
-/// Puts another word into a JSON column of every row.
+/// Replaces a word in a JSON column of every row.
 async fn replace(store: &Store, kind: Kind, table: &str, column: &str, words: [&str; 2]) {
     let [old, new] = words;
     let text = format!("replace(CAST({column} AS TEXT), '\"{old}\"', '\"{new}\"')");
@@ -25,7 +25,7 @@ async fn replace(store: &Store, kind: Kind, table: &str, column: &str, words: [&
     execute(store, Box::leak(sql.into_boxed_str())).await.unwrap();
 }
 
-/// What a newer release may have stored: table, column, a word of ours, one that is none.
+/// What a newer release may have stored: table, column, one of our words, an unknown one.
 const NEWER: &[(&str, &str, [&str; 2])] = &[
     ("api_services", "backends", ["round_robin", "ring_hash"]),
     ("api_services", "backends", ["http1", "http3"]),
@@ -79,7 +79,7 @@ async fn words_of_a_newer_release_are_shown_and_hurt_nothing(
     assert_eq!(shown("plans", "/rate_limit/per").await, "week");
     assert_eq!(shown("api-tokens", "/roles").await, json!(["auditor"]));
 
-    // Nobody writes what nobody has checked.
+    // Unchecked content cannot be written.
     for (kind, pointer) in [
         ("api-services", "/backends/0/protocol"),
         ("gateways", "/listeners/0/protocol"),
@@ -94,7 +94,7 @@ async fn words_of_a_newer_release_are_shown_and_hurt_nothing(
     let redeploy = operator.step(&format!("{publish}/redeploy")).await;
     redeploy.refused(409, "unknown_value", "");
 
-    // Agents go on with what they have; that it is suspended is told.
+    // Agents keep what they have; only the suspension is sent.
     operator.step(&format!("{publish}/suspend")).await.ok();
     agent.held.one(|it: &imp_proto::config::Publish| it.suspended).await;
     assert_eq!(agent.held.take_log(), [format!("+{}", shop.id("product-publishes"))]);
@@ -102,14 +102,14 @@ async fn words_of_a_newer_release_are_shown_and_hurt_nothing(
     let changed: Vec<_> = now.zip(&before).map(|(now, before)| now != *before).collect();
     assert_eq!(changed.iter().filter(|changed| **changed).count(), 1, "{changed:?}");
 
-    // And it can go.
+    // It can be deleted.
     assert_eq!(operator.delete(&publish).await.status, 204);
     agent.held.reach([0, 0, 0, 0]).await;
     assert_eq!(operator.delete(&shop.path("gateways")).await.status, 204);
     assert_eq!(operator.delete(&shop.path("api-tokens")).await.status, 204);
 }
 
-/// Every place of a service that holds one of several words or shapes.
+/// Every field of a service that has one of several words or shapes.
 #[test]
 fn a_gateway_is_told_nothing_of_a_service_with_a_word_of_a_newer_release() {
     let corpus = include_str!("../../core/tests/corpus/frozen_api_services.jsonl");

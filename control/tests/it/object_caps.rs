@@ -1,4 +1,4 @@
-//! A tenant has so many objects of each kind and no more.
+//! Caps on a tenant's objects of each kind.
 
 use imp_core::TenantId;
 use imp_grammar::caps::{self, Cap};
@@ -16,7 +16,7 @@ async fn pretend(plane: &ControlPlane, tenant: &str, kind: &str, objects: u64) {
     tx.commit().await.unwrap();
 }
 
-/// Kind, cap, who makes them, and a body by number.
+/// Kind, cap, creator, and a body by number.
 type Row<'a> = (&'a str, &'a Cap, &'a Caller, Box<dyn Fn(u8) -> Value + 'a>);
 
 fn named(mut body: Value, n: u8) -> Value {
@@ -74,7 +74,8 @@ async fn every_kind_of_object_ends_at_its_cap(#[values(Kind::Sqlite, Kind::Postg
             caller.make(kind, body(3)).await;
         }
     }
-    // Subscriptions and consumers: the shop has one of each, and a second one needs others of its own.
+    // Subscriptions and consumers: the shop has one of each, and a second one needs its own
+    // references.
     for (kind, cap) in [
         ("subscriptions", &caps::SUBSCRIPTIONS_PER_TENANT),
         ("consumers", &caps::CONSUMERS_PER_TENANT),

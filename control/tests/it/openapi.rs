@@ -1,4 +1,4 @@
-//! The OpenAPI document is sound.
+//! The OpenAPI document is valid.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ async fn the_served_document_is_the_printed_one() {
     assert_eq!(served["openapi"], "3.1.0");
 }
 
-/// A change of the API is seen in review. Keys are sorted, so that only what changed moves.
+/// Makes changes of the API visible in review. Keys are sorted, so that only changes move.
 #[test]
 fn the_committed_document_is_the_printed_one() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
@@ -86,7 +86,7 @@ fn no_schema_refuses_what_another_part_of_it_asks_for() {
     assert_eq!(new["additionalProperties"], false);
 }
 
-/// Behind references.
+/// Resolves references.
 fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     let target = schema["$ref"].as_str().and_then(|at| document.pointer(at.strip_prefix('#')?));
     target.unwrap_or(schema)
@@ -97,7 +97,7 @@ async fn refuses(plane: &ControlPlane, path: &str, query: &str) -> bool {
     let answer = plane.admin.get(&format!("{path}?{query}")).await;
     match answer.status.as_u16() {
         400 => true,
-        // It was read, and there is no such object.
+        // The query was accepted, and there is no such object.
         200 | 404 => false,
         _ => panic!("{path}?{query}: {:#}", answer.body),
     }

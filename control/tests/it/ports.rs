@@ -1,4 +1,4 @@
-//! Ports of a cluster are claimed: shared where listeners agree, and only where the operator lets
+//! Claims on a cluster's ports: shared if listeners agree, and only where the operator lets
 //! gateways listen.
 
 use imp_control::config::ClaimFlags;
@@ -38,8 +38,8 @@ async fn claimed(plane: &ControlPlane, gateway: GatewayId, cluster: ClusterId) -
     ports.into_iter().map(|it| it.port).collect()
 }
 
-/// R3 of the findings: an older gateway of another tenant comes to a port that is in use, and would
-/// have it after the next restart of Envoy.
+/// An older gateway of another tenant moves to a port in use, and would get it after the next
+/// restart of Envoy.
 #[rstest]
 #[tokio::test]
 async fn where_agents_cannot_share_a_port_it_is_one_gateways(
@@ -67,7 +67,7 @@ async fn where_agents_cannot_share_a_port_it_is_one_gateways(
     body["cluster_id"] =
         plane.admin.make("clusters", json!({ "name": "spare" })).await["id"].take();
     acme.provider.make("product-publishes", body).await;
-    // Given up, the port is anyone's.
+    // Once released, the port is free for anyone.
     assert_eq!(acme.provider.delete(&acme.path("product-publishes")).await.status, 204);
     other.listen_on(8080).await;
 }
@@ -85,7 +85,7 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     body["cluster_id"] = json!(here);
     other.provider.make("product-publishes", body).await;
 
-    // A port whose listeners speak something else.
+    // A port whose listeners use another protocol.
     let first = gateway(&plane, &acme).await;
     let https = Port {
         port: 8443,
@@ -116,7 +116,7 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     after["outbox"] = before["outbox"].clone();
     assert_eq!(after, before, "a refusal changes nothing");
 
-    // Neither is a port shared that does something else to calls.
+    // Nor is a port shared by gateways with different settings.
     let keep = json!({ "escaped_slash": "keep" });
     let mut apart = named("apart", 8080);
     apart["settings"] = keep.clone();
@@ -126,7 +126,7 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     answer.refused(409, "port_taken", "/gateway_id");
     assert!(answer.body.to_string().contains("escaped_slash"), "{answer:?}");
 
-    // The port that speaks the same is shared, and then no one of them changes it.
+    // With the same protocol the port is shared, and then none of them can change it.
     other.listen_on(8080).await;
     let change = json!({ "settings": keep });
     let answer = other.provider.patch(&other.path("gateways"), change).await;
@@ -146,7 +146,7 @@ async fn a_gateway_listens_only_where_the_operator_lets_it(
     let plane = ControlPlane::ruled(kind, flags).await;
     let shop = Shop::open(&plane, "acme").await;
     let provider = &shop.provider;
-    // A template may say anything but the platform's own ports; where it is published decides.
+    // A template may use any ports but the platform's own; the cluster decides at publishing.
     let low = provider.make("gateways", named("low", 22)).await;
     let before = plane.everything().await;
     let mut body = shop.publish("low.example.com");
@@ -209,7 +209,7 @@ async fn a_gateway_claims_its_ports_where_it_has_publishes_and_as_long(
     assert_eq!(claimed(&plane, id, here).await, [9000], "another publish is left");
 }
 
-/// Listeners change while publishes come and go: what is claimed is what is listened on.
+/// Listeners change while publishes come and go: claims always match listeners.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_follow_listeners_and_publishes_that_change_at_once(

@@ -1,4 +1,4 @@
-//! The program itself: first start, and one clear line when it cannot start.
+//! The program itself: first start, and a one-line error when it cannot start.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -33,7 +33,7 @@ impl Drop for Running {
     }
 }
 
-/// Starts it and reads its output up to the line that says where it serves.
+/// Starts it and reads its output up to the line with its addresses.
 fn output(command: &mut Command) -> (Running, Vec<String>) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let stdout = child.stdout.take().unwrap();
@@ -83,7 +83,7 @@ fn an_existing_file_of_another_mode_never_holds_the_token_in_that_mode() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-/// A token that is in the database and in no hands would lock everybody out.
+/// A token that is in the database but unknown to anyone would lock everybody out.
 #[test]
 fn a_token_that_cannot_be_written_down_is_not_made() {
     let dir = TempDir::new().unwrap();
@@ -118,7 +118,7 @@ async fn who_lost_every_token_makes_another_one_at_the_machine() {
     assert!(done.status.success() && !shown.contains("imp_pat_"), "{shown}");
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("imp_pat_"));
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    // Both open the door of the running control plane.
+    // Both authenticate at the running control plane.
     let rest = lines.last().unwrap().split([' ', ',']).nth(1).unwrap().to_owned();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -159,7 +159,7 @@ fn an_unreadable_database_is_one_clear_line() {
     assert!(line.contains("--data-dir"), "{line}");
 }
 
-/// Each line names the file, what it must hold and what was found, and none of its content.
+/// Each error names the file, what it must contain and what was found, without its content.
 #[test]
 fn a_file_that_cannot_be_used_is_one_line_that_says_what_it_must_hold() {
     let dir = TempDir::new().unwrap();

@@ -17,7 +17,7 @@ async fn a_new_publish_waits_and_says_for_what() {
     assert_eq!(publish["base_path"], "/");
 }
 
-/// Between reading and writing an agent may have reported: that is nobody's conflict.
+/// Between reading and writing an agent may have reported, which is no conflict.
 #[tokio::test]
 async fn what_agents_report_may_be_sent_back_as_it_was_but_not_set() {
     let plane = ControlPlane::start().await;
@@ -102,7 +102,7 @@ async fn one_host_and_path_of_a_cluster_is_served_once(
         answer.refused(409, "hostname_taken", "/hostnames/0");
         assert!(answer.body.to_string().contains(first), "it names the other: {answer:?}");
     }
-    // What lies below takes its calls from what lies above, in whatever order they come.
+    // A longer base path takes its calls from a shorter one, in any order of publishing.
     for path in ["/v1", "/v1/x", "/v1/x/y", "/v2"] {
         provider.make("product-publishes", with(&shop.host, path)).await;
         let answer = provider.post("/v1/product-publishes", with(&shop.host, path)).await;
@@ -111,7 +111,7 @@ async fn one_host_and_path_of_a_cluster_is_served_once(
     for path in ["/v1/x", "/v1", "/"] {
         provider.make("product-publishes", with("b.example.com", path)).await;
     }
-    // Another cluster is another control plane.
+    // Another cluster has its own gateways.
     let cluster = plane.admin.make("clusters", json!({ "name": "second" })).await;
     let mut body = shop.publish(&shop.host);
     body["cluster_id"] = cluster["id"].clone();
@@ -122,7 +122,7 @@ fn listeners(port: u16) -> Value {
     json!([{ "name": "http", "port": port, "protocol": "HTTP" }])
 }
 
-/// The same API on an inner and an outer gateway. At one port a host is one gateway's.
+/// The same API on an inner and an outer gateway. At one port a host belongs to one gateway.
 #[rstest]
 #[tokio::test]
 async fn one_host_is_served_on_several_gateways_of_its_tenant_at_different_ports(
@@ -147,7 +147,7 @@ async fn one_host_is_served_on_several_gateways_of_its_tenant_at_different_ports
     answer.refused(409, "hostname_taken", "/hostnames/0");
     assert!(answer.body.to_string().contains(there["id"].as_str().unwrap()), "{answer:?}");
 
-    // The same port: agents would serve the host for one of the two only, whatever the path.
+    // The same port: agents would serve the host for only one of the two, whatever the path.
     let before = plane.everything().await;
     for path in ["/", "/v1"] {
         let answer = provider.post("/v1/product-publishes", on(&rival, path)).await;
@@ -160,7 +160,7 @@ async fn one_host_is_served_on_several_gateways_of_its_tenant_at_different_ports
     answer.refused(409, "hostname_taken", "/listeners/0/port");
     assert!(answer.body.to_string().contains(shop.id("product-publishes")), "{answer:?}");
     assert_eq!(plane.everything().await, before, "a refusal changes nothing");
-    // Another tenant's stays refused, at whatever port.
+    // Another tenant's host stays refused, at any port.
     let mut body = stranger.publish(&shop.host);
     body["cluster_id"] = json!(shop.id("clusters"));
     stranger.listen_on(7070).await;
@@ -168,12 +168,13 @@ async fn one_host_is_served_on_several_gateways_of_its_tenant_at_different_ports
     answer.refused(409, "hostname_taken", "/hostnames/0");
 
     provider.patch(&format!("/v1/gateways/{outer}"), move_to(9091)).await.ok();
-    // Given up on one gateway, it is served on the other, and free to go on.
+    // Released on one gateway, it is served on the other, and can move.
     assert_eq!(provider.delete(&shop.path("product-publishes")).await.status, 204);
     provider.patch(&format!("/v1/gateways/{outer}"), move_to(8080)).await.ok();
 }
 
-/// A gateway that comes to a port, and a publish that would be in its way there: one of the two.
+/// A gateway that moves to a port, and a publish that would conflict there: one of the two
+/// succeeds.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_moves_and_a_publish_do_not_meet_at_one_port(
@@ -214,7 +215,7 @@ async fn another_tenants_hostname_is_taken_whatever_the_path_and_nothing_more_is
     body["cluster_id"] = json!(acme.id("clusters"));
     body["base_path"] = json!("/elsewhere");
     body["hostnames"] = json!(["free.example.com", acme.host]);
-    // Every path of the host is the first tenant's: / overlaps all.
+    // Every path of the host belongs to the first tenant: / overlaps all.
     let answer = other.provider.post("/v1/product-publishes", body).await;
     answer.refused(409, "hostname_taken", "/hostnames/1");
     let told = answer.body.to_string();
@@ -334,7 +335,7 @@ async fn a_refused_publish_leaves_its_services_as_they_were() {
     assert_eq!(shop.provider.get(&path).await.ok()["status"], "draft");
 }
 
-/// Which of the two would serve, the length of a variable's name would have decided.
+/// Otherwise the length of a variable's name would decide which of the two serves.
 #[tokio::test]
 async fn services_whose_routes_take_the_same_calls_are_not_published_together() {
     let plane = ControlPlane::start().await;

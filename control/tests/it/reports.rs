@@ -1,4 +1,4 @@
-//! What agents say, and what becomes of it.
+//! Agents' reports and their effects.
 
 use imp_proto::agent as pb;
 use imp_store::testing::{Database, Kind};
@@ -38,7 +38,7 @@ async fn a_publish_becomes_active_with_the_last_acknowledgement(#[case] kind: Ki
     assert!(seen["activated_at"].is_string());
     assert_eq!(seen["version"], 1, "a report is no edit");
 
-    // The next revision is refused; the former one keeps serving.
+    // The next revision is rejected; the former one keeps serving.
     shop.provider.step(&format!("{path}/redeploy")).await.ok();
     report.statuses(vec![status(publish, 1, [2, 0, 0])]).await;
     let seen = shows(&plane.admin, &path, |it| it["nodes"] == nodes(0, 0, 2)).await;
@@ -77,14 +77,14 @@ async fn both_agents_of_a_pair_must_agree_and_one_that_leaves_counts_no_more() {
     first.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
     let seen = shows(&plane.admin, &path, |it| it["nodes"] == nodes(1, 0, 1)).await;
     assert_eq!(seen["status"], "deploying");
-    // The one that is behind goes away: what is left agrees.
+    // The one that is behind disconnects: the others agree.
     drop(second);
     shows(&plane.admin, &path, |it| it["status"] == "active" && it["nodes"] == nodes(1, 0, 0))
         .await;
     first.statuses(vec![status(publish, 1, [0, 0, 0])]).await;
     let seen = shows(&plane.admin, &path, |it| it["nodes"] == nodes(0, 0, 0)).await;
     assert_eq!(seen["status"], "active");
-    // Back again, it says everything anew.
+    // After it reconnects, it reports everything again.
     let second = two.report().await;
     second.statuses(vec![status(publish, 1, [3, 0, 0])]).await;
     shows(&plane.admin, &path, |it| it["nodes"] == nodes(3, 0, 0)).await;
@@ -134,7 +134,7 @@ async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
     let [record] = &seen["items"].as_array().unwrap()[..] else { panic!("{seen:#}") };
     assert_eq!((&record["allowed"], &record["limited"]), (&json!(7), &json!(2)));
     assert_eq!(record["consumer_id"], shop.id("consumers"));
-    // An agent of a former release says no more; the subscription tells the rest.
+    // An agent of a former release sends no more; the rest is taken from the subscription.
     assert_eq!(record["customer_id"], shop.id("customers"));
     assert_eq!(
         (&record["plan_id"], &record["plan_version"]),
@@ -142,7 +142,7 @@ async fn usage_counts_once_however_often_it_is_reported(#[case] kind: Kind) {
     );
     assert_eq!(record["environment"], "prod");
 
-    // Calls that were served before the publish was taken away are told after.
+    // Calls served before the publish was removed are reported after.
     report.statuses(vec![status(shop.id("product-publishes"), 1, [1, 0, 0])]).await;
     assert_eq!(shop.provider.delete(&shop.path("product-publishes")).await.status, 204);
     agent.held.reach([0, 0, 0, 0]).await;
@@ -173,7 +173,8 @@ async fn usage_says_which_version_of_the_plan_it_was_counted_under(#[case] kind:
         product_id: shop.id("products").to_owned(),
         environment: "dev".to_owned(),
     };
-    // The plan's terms changed inside the hour. The last was counted before the version was told.
+    // The plan's terms changed inside the hour. The last one was counted before the agent knew the
+    // version.
     report.usage(1, vec![counter(1, 5), counter(2, 7), counter(0, 1)]).await;
     report.usage(2, vec![counter(2, 8)]).await;
     let path = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
@@ -210,7 +211,7 @@ async fn an_agent_speaks_for_its_own_cluster_only(#[case] kind: Kind) {
     let before = plane.admin.get(&acme.path("product-publishes")).await.ok();
     let said = [foreign, &unknown, "no id", own].map(|id| status(id, 1, [1, 0, 0]));
     report.statuses(said.to_vec()).await;
-    // What stands beside it is taken.
+    // The other reports beside it count.
     shows(&plane.admin, &globex.path("product-publishes"), |it| it["status"] == "active").await;
     assert_eq!(plane.admin.get(&acme.path("product-publishes")).await.ok(), before);
 
@@ -258,7 +259,7 @@ async fn heartbeats_show_the_agent_and_its_envoys() {
     );
     plane.now.advance(chrono::TimeDelta::seconds(31));
     shows(&plane.admin, &path, |it| it["status"] == "stale").await;
-    // Nothing new but that it lives.
+    // A heartbeat without news.
     report.beat(&["envoy-1"]).await;
     shows(&plane.admin, &path, |it| it["status"] == "connected").await;
     report.beat(&[]).await;
@@ -305,7 +306,7 @@ fn refusal(gateway: &str, words: &str) -> pb::GatewayRefusal {
     pb::GatewayRefusal { gateway_id: gateway.to_owned(), error: Some(error) }
 }
 
-/// A gateway that agents or Envoys refuse says so itself, and so does each publish that waits for it.
+/// A gateway that agents or Envoys refuse shows it, and so does each publish that waits for it.
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
@@ -322,7 +323,7 @@ async fn a_refused_gateway_is_told_on_it_and_on_its_publishes_until_it_is_accept
     let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
     report.beat(&["envoy"]).await;
-    // Neither a gateway of another cluster nor one that there is not becomes a row.
+    // Neither another cluster's gateway nor an unknown one becomes a row.
     let foreign = refusal(stranger.id("gateways"), "not yours");
     let nothing = refusal("00000000-0000-7000-8000-0000000000ff", "nothing");
     let busy = "cannot bind '0.0.0.0:8080': Address already in use\0";
@@ -342,14 +343,14 @@ async fn a_refused_gateway_is_told_on_it_and_on_its_publishes_until_it_is_accept
     let read = provider.get(&at).await.ok();
     assert_eq!(provider.put(&at, read).await.ok()["version"], 1);
 
-    // It says other words, and has been so since the same time.
+    // With another message, it keeps the time of the first.
     plane.now.advance(chrono::TimeDelta::seconds(5));
     report.gateways(vec![refusal(gateway, "Permission denied")]).await;
     let is_new =
         |it: &Value| it["conditions"][0]["last_error"]["envoy_message"] == "Permission denied";
     let seen = shows(provider, &at, is_new).await;
     assert_eq!(seen["conditions"][0]["since"], condition["since"]);
-    // Nobody is there to say otherwise.
+    // No agent is left to report otherwise.
     drop(report);
     let report = agent.report().await;
     report.beat(&["envoy"]).await;
@@ -364,8 +365,8 @@ async fn a_refused_gateway_is_told_on_it_and_on_its_publishes_until_it_is_accept
     assert_eq!(seen.get("message"), None, "{seen:#}");
 }
 
-/// `deploying` is no state to stay in: it says what it waits for, and fails when those who have it say
-/// nothing.
+/// `deploying` is not a final state: it says what it waits for, and fails when the Envoys do not
+/// answer.
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]
@@ -394,7 +395,7 @@ async fn what_envoys_do_not_answer_fails_after_ten_seconds_and_what_nobody_has_w
     report.statuses(vec![status(publish, 1, [0, 0, 2])]).await;
     shows(&plane.admin, &path, message("0 of 2 Envoys")).await;
     plane.now.advance(ten / 2);
-    // Long enough for the sweep to come by.
+    // Long enough for the next check.
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
     assert_eq!(plane.admin.get(&path).await.ok()["status"], "deploying", "the time is not up");
     plane.now.advance(ten / 2);

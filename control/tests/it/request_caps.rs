@@ -1,4 +1,4 @@
-//! What one request may bring, and how fast requests may come.
+//! Limits on one request, and on the rate of requests.
 
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,8 @@ async fn token_of(admin: &Caller, tenant: &str) -> Caller {
     admin.with(made["token"].as_str())
 }
 
-/// How many of a hundred that come at once are served; the others are told when to come again.
+/// How many of a hundred concurrent requests are served; the others are refused with a time to
+/// retry.
 async fn served(callers: &[&Caller]) -> usize {
     let asked = (0..100).map(|n| callers[n % callers.len()].get("/v1/me"));
     let answers = futures::future::join_all(asked).await;
@@ -207,7 +208,7 @@ async fn what_is_large_counts_as_many_requests() {
     let counts = large.to_string().len() / caps::RATE_BYTES.size();
     assert!(counts >= 4, "{counts}");
     first.post("/v1/api-services", large).await.ok();
-    // It was read, and came back in the answer.
+    // It was read, and returned in the answer.
     let second = token_of(&admin, &tenant).await;
     let count = served(&[&first, &second]).await;
     let refilled = (began.elapsed().as_millis() / 100) as usize + 1;
@@ -222,7 +223,7 @@ fn the_rates_of_the_flags_are_the_table() {
     assert_eq!(u64::from(config.tenant_rate), caps::TENANT_RATE.value);
 }
 
-/// A request whose body does not come.
+/// A request whose body does not arrive.
 async fn open_request(plane: &ControlPlane, caller: &Caller, bytes: usize) -> TcpStream {
     let mut stream = TcpStream::connect(plane.running.rest_addr).await.unwrap();
     let token = caller.token.as_deref().unwrap();
@@ -238,12 +239,12 @@ async fn open_request(plane: &ControlPlane, caller: &Caller, bytes: usize) -> Tc
 async fn bodies_in_flight_are_bounded() {
     let plane = ControlPlane::start().await;
     let (shop, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
-    // Each counts four times: it is read, parsed and written again. Two fill the tenant's share.
+    // Each counts four times: it is read, parsed and written again. Two use up the tenant's share.
     let most = caps::BODY_BYTES.size();
     assert_eq!(2 * 4 * most, caps::TENANT_BYTES_IN_FLIGHT.size());
     let one = open_request(&plane, &shop.provider, most).await;
     let mut two = open_request(&plane, &shop.provider, most).await;
-    // Until both are in, others get through.
+    // Until both have arrived, others are served.
     let deadline = Instant::now() + Duration::from_secs(30);
     let refused = loop {
         let answer = shop.provider.get("/v1/customers").await;
@@ -284,7 +285,7 @@ async fn answers_let_browsers_do_nothing_and_show_the_documentation_as_it_is() {
         assert_eq!(policy.contains("script-src 'self'"), script, "{path}: {policy}");
         assert!(!policy.contains("script-src 'self' 'unsafe"), "{path}: {policy}");
     }
-    // The page works under its policy: it has no script of its own between its lines.
+    // The page works under its policy: it has no inline script.
     let page = plane.admin.http.get(format!("{}/docs/", plane.admin.base)).send().await.unwrap();
     let page = page.text().await.unwrap();
     for script in page.split("<script").skip(1) {

@@ -7,7 +7,7 @@ use rstest::rstest;
 use crate::agent::Agent;
 use crate::control_plane::{ControlPlane, Shop};
 
-/// Spoils the row that the resource of the first publish is made of.
+/// Corrupts the row behind the resource of the first publish.
 fn spoiled(of: ResourceType, kind: Kind) -> &'static str {
     match (of, kind) {
         (ResourceType::Gateway, _) => "UPDATE gateways SET listeners = '[7]'",
@@ -51,14 +51,14 @@ async fn a_fresh_replica_takes_nothing_away_that_it_cannot_read(
     let provider = plane.admin.with(shop.provider.token.as_deref());
     let path = format!("/v1/product-publishes/{other}");
     assert_eq!(provider.delete(&path).await.status, 204);
-    // What the replica thinks is gone goes first.
+    // What the replica considers gone is removed first.
     agent.held.reach([1, 1, 1, 1]).await;
     assert_eq!(agent.held.take_log(), [format!("-{other}")]);
     let mut kept = before;
     kept.remove(other);
     assert_eq!(agent.held.versions(of), kept);
 
-    // Whoever has nothing of it is served the rest.
+    // An agent that has none of it is served the rest.
     let newcomer = Agent::start(&plane, shop.id("clusters")).await;
     let expected = ResourceType::ALL.iter().map(|it| usize::from(*it != of)).collect::<Vec<_>>();
     newcomer.held.reach(expected.try_into().unwrap()).await;

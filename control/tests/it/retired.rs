@@ -1,4 +1,4 @@
-//! Retired is for good: every path that could bring a service back.
+//! Retirement is final: every path that could bring a service back.
 
 use imp_store::testing::Kind;
 use rstest::rstest;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, Shop, payment_service};
 
-/// A publish whose first revision served a second service, which is out of everything by now.
+/// A publish whose first revision served a second service, which nothing uses any more.
 async fn leave(shop: &Shop) -> (String, Value) {
     let mut service = payment_service();
     service["name"] = json!("old");
@@ -33,7 +33,7 @@ async fn nothing_brings_a_retired_service_back(#[values(Kind::Sqlite, Kind::Post
     let (publish, old) = leave(&shop).await;
     let service = format!("/v1/api-services/{}", old["id"].as_str().unwrap());
     provider.step(&format!("{service}/deprecate")).await.ok();
-    // Out of the product, and still served by what is frozen in the publish.
+    // Not in the product any more, but still served by the publish's frozen copy.
     provider.step(&format!("{service}/retire")).await.refused(409, "in_use", "");
     provider.delete(&service).await.refused(409, "in_use", "");
     provider.step(&format!("{publish}/redeploy")).await.ok();
@@ -68,7 +68,7 @@ async fn nothing_brings_a_retired_service_back(#[values(Kind::Sqlite, Kind::Post
     let answer = provider.patch(&service, json!({ "description": "again" })).await;
     answer.refused(409, "invalid_transition", "");
 
-    // Nor does a deletion hide that it was retired.
+    // Deleting it does not hide that it was retired.
     assert_eq!(provider.delete(&service).await.status, 204);
     let answer = provider.post(&format!("{publish}/rollback"), back).await;
     answer.refused(409, "service_retired", "/revision");

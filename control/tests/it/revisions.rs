@@ -1,4 +1,4 @@
-//! Revisions of a publish: so many are kept, and a list of them is small.
+//! Revisions of a publish: a limited number is kept, and a list of them is small.
 
 use imp_grammar::caps;
 use imp_store::product_publish;

@@ -1,4 +1,4 @@
-//! Products, plans, subscriptions and credentials through their lives.
+//! The life cycles of products, plans, subscriptions and credentials.
 
 use serde_json::json;
 
@@ -124,7 +124,7 @@ async fn a_subscription_pinned_to_a_publish_takes_product_and_environment_from_i
     let mut other = body;
     other["environment"] = json!("dev");
     shop.customer.post("/v1/subscriptions", other).await.refused(422, "conflict", "/environment");
-    // The pin holds the publish.
+    // The pin prevents the publish's deletion.
     let answer = shop.provider.delete(&shop.path("product-publishes")).await;
     answer.refused(409, "in_use", "");
 }

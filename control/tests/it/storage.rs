@@ -1,4 +1,5 @@
-//! The disk is full, the file is gone: nothing is promised that is not kept, and it heals by itself.
+//! A full disk or a missing file: nothing is acknowledged that is not kept, and the store recovers
+//! by itself.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// None, and says so, where this user may not mount: only root may, and CI is root.
+    /// `None`, with a message, where this user may not mount: only root may, and CI is root.
     #[expect(clippy::print_stderr, reason = "a test that does not run must say so")]
     fn mount(megabytes: u32) -> Option<Self> {
         let dir = TempDir::new().unwrap();
@@ -42,7 +43,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Takes all that is left.
+    /// Takes all remaining space.
     fn fill(&self) -> PathBuf {
         let path = self.path().join("fill");
         let mut file = File::create(&path).unwrap();
@@ -63,7 +64,7 @@ async fn customer(plane: &ControlPlane, tenant: &str, name: &str) -> Answer {
     plane.admin.post("/v1/customers", json!({ "tenant_id": tenant, "name": name })).await
 }
 
-/// Asks until it is as wanted.
+/// Polls until it is as expected.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
@@ -110,7 +111,7 @@ async fn a_full_disk_is_503_and_heals_by_itself_when_there_is_room() {
         .await;
         until("readyz tells", async || ready().await).await;
     }
-    // What was acknowledged is there, what was refused is not.
+    // What was acknowledged exists, what was refused does not.
     for name in &made {
         let found = plane.admin.get(&format!("/v1/customers?name={name}")).await.ok();
         assert_eq!(found["items"].as_array().unwrap().len(), 1, "{name}");

@@ -1,4 +1,4 @@
-//! One living subscription, changes of plan, keys: what a customer cannot get around.
+//! One living subscription, changes of plan, keys: limits that a customer cannot bypass.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use imp_core::subscription::period_end;
@@ -35,7 +35,7 @@ async fn a_customer_has_one_living_subscription_to_a_product_in_an_environment(
     again.refused(409, "already_subscribed", "/product_id");
     let detail = again.body["detail"].as_str().unwrap();
     assert!(detail.contains(shop.id("subscriptions")), "{detail}");
-    // Another plan, another publish, the provider's hand: all the same one.
+    // Another plan, another publish, the provider itself: always the same subscription.
     let cheap = plan(&shop, "cheap", 50).await;
     let mut other = body.clone();
     other["plan_id"] = cheap["id"].clone();
@@ -127,13 +127,13 @@ async fn a_plan_may_allow_more_than_one_subscription_and_each_counts_for_itself(
     assert_eq!((&second["ordinal"], &third["ordinal"]), (&json!(1), &json!(2)));
     let fourth = shop.customer.post("/v1/subscriptions", body.clone()).await;
     fourth.refused(409, "already_subscribed", "/product_id");
-    // Beside them a plan that allows one only is neither subscribed to nor moved to.
+    // Beside them a plan that allows only one can neither be subscribed to nor moved to.
     let single = shop.customer.post("/v1/subscriptions", shop.subscription()).await;
     single.refused(409, "already_subscribed", "/product_id");
     let large = plan(&shop, "large", 5_000).await;
     let moved = shop.customer.patch(&path(&second), json!({ "plan_id": large["id"] })).await;
     moved.refused(409, "already_subscribed", "/plan_id");
-    // One that ends makes room, and its counts are gone on with.
+    // When one ends the next continues its counters.
     shop.customer.step(&format!("{}/cancel", path(&second))).await.ok();
     let next = shop.customer.make("subscriptions", body).await;
     assert_eq!(next["ordinal"], 1);
@@ -151,7 +151,7 @@ async fn whether_another_customer_subscribes_is_nobodys_business() {
     let rival = shop.provider.make("customers", json!({ "name": "Rival" })).await;
     let rival_id = rival["id"].as_str().unwrap();
     let caller = plane.token(Some(shop.id("tenants")), Some(rival_id), &CUSTOMER).await;
-    // In the name of another: as unknown as a customer that there is not.
+    // In another customer's name: as unknown as a missing customer.
     let answer = caller.post("/v1/subscriptions", shop.subscription()).await;
     answer.refused(422, "unknown_reference", "/customer_id");
     let mut own = shop.subscription();
@@ -169,7 +169,7 @@ async fn customers_cancel_and_only_what_was_never_in_force_is_deleted_by_the_pro
     answer.refused(409, "subscription_was_active", "");
     shop.customer.step(&format!("{subscription}/cancel")).await.ok();
     shop.provider.delete(&subscription).await.refused(409, "subscription_was_active", "");
-    // Its usage can still be asked for.
+    // Its usage can still be read.
     let usage = format!("/v1/usage?subscription_id={}", shop.id("subscriptions"));
     shop.customer.get(&usage).await.ok();
     let asked = json!({ "name": "asked", "product_id": shop.id("products") });
@@ -197,7 +197,7 @@ async fn a_key_for_an_ended_subscription_is_not_handed_out() {
 
 #[rstest]
 #[tokio::test]
-async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
+async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_end_of_the_period(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let plane = ControlPlane::on(kind).await;
@@ -205,7 +205,7 @@ async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
     let (small, large) = (plan(&shop, "small", 50).await, plan(&shop, "large", 500).await);
     let subscription = shop.path("subscriptions");
     let to = |plan: &Value| json!({ "plan_id": plan["id"] });
-    // From 60 a minute and no quota to a quota: that is less of something.
+    // From 60 a minute without a quota to a quota gives less of something.
     let asked = shop.customer.patch(&subscription, to(&small)).await.ok();
     assert_eq!(asked["plan_id"], shop.id("plans"));
     assert_eq!(asked["plan_change"]["plan_id"], small["id"]);
@@ -225,7 +225,7 @@ async fn an_upgrade_holds_at_once_and_a_downgrade_at_the_period_s_end(
         last.tenant_id.map(|id| id.to_string()).as_deref(),
         shop.objects["customers"]["tenant_id"].as_str()
     );
-    // Up at once, down later, and the wish can be taken back.
+    // Upgrades at once, downgrades later, and the request can be cancelled.
     assert_eq!(shop.customer.patch(&subscription, to(&large)).await.ok()["plan_id"], large["id"]);
     let down = shop.customer.patch(&subscription, to(&small)).await.ok();
     assert_eq!((&down["plan_id"], &down["plan_change"]["plan_id"]), (&large["id"], &small["id"]));
@@ -293,7 +293,7 @@ async fn the_provider_revokes_any_key_of_its_product_and_no_other_provider_does(
         let who = Actor::Token(me["api_token_id"].as_str().unwrap().parse().unwrap());
         let last = trail.last().unwrap();
         assert_eq!((last.actor, last.operation.as_str()), (who, "credentials.revoke"));
-        // It issues and moves none.
+        // It can neither issue nor change credentials.
         let body = json!({ "consumer_id": shop.id("consumers") });
         provider.post("/v1/credentials", body).await.refused(403, "forbidden", "");
     }

@@ -17,7 +17,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use crate::agent::{Credential, eventually, registration_token};
 use crate::control_plane::{Caller, ControlPlane};
 
-/// A certificate authority, and what it has signed.
+/// A certificate authority and its certificates.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -34,7 +34,7 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// Writes a fresh certificate and its key.
+    /// Writes a new certificate and its key.
     fn write(&self, files: &Files) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -90,7 +90,7 @@ async fn both_ports_speak_tls_and_nothing_else() {
     let admin = ours.caller(&plane);
     let made = admin.make("clusters", json!({ "name": "here" })).await;
     let cluster = made["id"].as_str().unwrap();
-    // In clear, or with another authority, nobody gets anywhere.
+    // Plain text and other authorities are refused.
     assert!(plane.admin.http.get(format!("{}/healthz", plane.admin.base)).send().await.is_err());
     let strange = stranger.caller(&plane);
     assert!(strange.http.get(format!("{}/healthz", strange.base)).send().await.is_err());
@@ -128,7 +128,7 @@ async fn a_certificate_that_changes_under_traffic_fails_nobody() {
     stream.subscribe("type.test/None", &[]).await.unwrap();
     stream.accept().await.unwrap();
 
-    // A caller who trusts both, on a new connection each time.
+    // A caller that trusts both, on a new connection each time.
     let both = reqwest::Certificate::from_pem_bundle((first.pem() + &second.pem()).as_bytes());
     let http = reqwest::Client::builder()
         .no_proxy()

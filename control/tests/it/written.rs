@@ -1,4 +1,4 @@
-//! A change that was committed is answered as one, whatever cannot be read afterwards.
+//! A committed change is answered as a success, whatever cannot be read afterwards.
 
 use imp_store::testing::{Kind, execute};
 use rstest::rstest;
@@ -19,7 +19,7 @@ async fn a_view_that_cannot_be_read_fails_no_write(
     let shop = Shop::open(&plane, "acme").await;
     let (cluster, publish) = (shop.path("clusters"), shop.path("product-publishes"));
     execute(&plane.running.store, BREAK).await.unwrap();
-    // What is only read fails, so the view cannot be complete.
+    // A read fails, so the view cannot be complete.
     assert_eq!(plane.admin.get(&cluster).await.status, 500);
     assert_eq!(shop.provider.get(&publish).await.status, 500);
 

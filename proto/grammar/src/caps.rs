@@ -1,7 +1,7 @@
 //! Every bound on an input, in one table: bytes, counts, compile cost, time.
 //!
-//! A bound is a [`Cap`] in this file and nowhere else. Each row says what it bounds, who holds it,
-//! and which test shows its edge: exactly at the cap is accepted, one more is the typed error.
+//! A bound is a [`Cap`] in this file and nowhere else. Each row says what it bounds, who enforces
+//! it, and which test shows its edge: exactly at the cap is accepted, one more is the typed error.
 //! `docs/limits.md` is this table; a test compares the two, and looks for every edge test by name.
 //!
 //! To add a row: write it here, name a test, run `UPDATE_LIMITS=1 cargo test -p imp-grammar`.
@@ -11,21 +11,20 @@ use std::time::Duration;
 /// One bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap {
-    /// Its constant's name.
+    /// The name of its constant.
     pub name: &'static str,
-    /// How much is accepted. One more is not.
+    /// The largest accepted amount.
     pub value: u64,
-    /// What is counted.
     pub unit: Unit,
     /// What it bounds, for people.
     pub bounds: &'static str,
-    /// Who holds it.
+    /// The components that enforce it.
     pub held_by: &'static [Holder],
     /// The test at its edge: `path/of/the/file.rs::name_of_the_function`.
     pub test: &'static str,
 }
 
-/// What a cap counts.
+/// The unit of a cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.
@@ -42,43 +41,43 @@ pub enum Unit {
     PerSecond,
 }
 
-/// Who refuses what is over a cap.
+/// A component that refuses what exceeds a cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// The control plane's REST API, with a problem document.
     Api,
     /// The control plane's port for agents, with a gRPC status.
     Hub,
-    /// The agent: the one resource is refused and reported, the others go on.
+    /// The agent: refuses and reports only the resource in question.
     Agent,
     /// Envoy, by its configuration.
     Envoy,
 }
 
 impl Cap {
-    /// For lengths of lists and buffers.
+    /// The value as a length of lists and buffers.
     pub const fn size(&self) -> usize {
         self.value as usize
     }
 
-    /// For time limits.
+    /// The value as a time limit.
     pub const fn time(&self) -> Duration {
         Duration::from_millis(self.value)
     }
 
-    /// Whether so many are within the cap.
+    /// Whether this amount is within the cap.
     pub const fn admits(&self, found: usize) -> bool {
         found as u64 <= self.value
     }
 
-    /// What a caller who is over it should read.
+    /// The value in words, for error messages.
     pub fn words(&self) -> String {
         format!("at most {} {}", self.value, self.unit.words())
     }
 }
 
 impl Unit {
-    /// As it stands in sentences and in `docs/limits.md`.
+    /// The unit in sentences and in `docs/limits.md`.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
@@ -92,7 +91,7 @@ impl Unit {
 }
 
 impl Holder {
-    /// As it stands in `docs/limits.md`.
+    /// The component in `docs/limits.md`.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Api => "API",
@@ -177,7 +176,7 @@ caps! {
         "A path, a path template, a base path.",
         "control/core/tests/it/caps.rs::texts_end_at_their_caps";
     PATH_PROGRAM = 2_000, Instructions, [Api],
-        "What a path or a path template is compiled to, if it is an expression for Envoy: it has variables, or characters that callers may encode or not.",
+        "The compiled form of a path or path template that is an expression for Envoy because it has variables, or characters that callers may send plain or encoded.",
         "control/core/tests/it/paths.rs::a_path_ends_at_its_program";
     VARIABLE_CHARACTERS = 64, Characters, [Api, Agent],
         "The name of a variable of a path template.",
@@ -186,10 +185,10 @@ caps! {
         "The text of a regular expression.",
         "proto/grammar/tests/it/regexes.rs::the_longest_expression_is_accepted_and_one_byte_more_is_refused";
     REGEX_PROGRAM = 300, Instructions, [Api, Agent],
-        "What a regular expression is compiled to, as estimated before anything is compiled.",
+        "The compiled form of a regular expression, as estimated before anything is compiled.",
         "proto/grammar/tests/it/regexes.rs::the_largest_program_is_accepted_and_one_instruction_more_is_refused";
     ENVOY_REGEX_PROGRAM = 4_096, Instructions, [Envoy],
-        "What Envoy compiles at all, path templates included (`re2.max_program_size.error_level` of the bootstrap).",
+        "Every expression that Envoy compiles, including path templates (`re2.max_program_size.error_level` of the bootstrap).",
         "agent/translate/tests/it/envoy.rs::the_largest_expressions_and_templates_are_served";
     HEADER_NAME_BYTES = 128, Bytes, [Api, Agent],
         "A header's name.",
@@ -215,7 +214,7 @@ caps! {
         "One publish as its gateway holds it: every route (512 bytes and its text, a path as the expression that it becomes, 256 more if it names methods, 128 for each byte of a condition on a query parameter, 1,024 for a rewrite with variables, 256 for one that takes the base path off, twice if it answers preflights) with the policies that apply to it (128 bytes for each header, network and origin, 2,048 for an origin with a wildcard, and the text), and 64 KiB for a backend with TLS, once per hostname.",
         "proto/tests/it/bounds.rs::what_a_gateway_would_hold_of_a_publish_is_bounded";
     PUBLISH_HELD_BYTES = 256 * MIB, Bytes, [Agent],
-        "The same for an agent: more than the API accepts, so that what it accepted under looser rules is served on.",
+        "The same for an agent: more than the API accepts, so that publishes accepted under looser rules are still served.",
         "proto/tests/it/bounds.rs::an_agent_takes_more_of_a_publish_than_the_api_accepts";
     TENANT_CLUSTER_BYTES = 64 * MIB, Bytes, [Api],
         "All publishes of one tenant in one cluster, as its gateways hold them.",
@@ -247,13 +246,13 @@ caps! {
         "Listeners of one gateway.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
     TRUSTED_HOPS = 8, Count, [Api, Agent],
-        "Proxies in front of a gateway whose `x-forwarded-*` headers are believed.",
+        "Proxies in front of a gateway whose `x-forwarded-*` headers are trusted.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
     CATEGORIES_PER_PRODUCT = 20, Count, [Api],
         "Categories of one product.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
     LIMITS_PER_PLAN = 16, Count, [Api],
-        "Limits of one plan, besides the two short forms.",
+        "Limits of one plan, in addition to the two short forms.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
     SUBSCRIPTIONS_PER_CUSTOMER = 100, Count, [Api],
         "Living subscriptions of one customer to one product in one environment that a plan may allow.",
@@ -311,19 +310,19 @@ caps! {
         "The body of a request.",
         "control/tests/it/request_caps.rs::a_body_of_the_most_bytes_is_read_and_one_more_is_refused";
     FAULTS_TOLD = 100, Count, [Api],
-        "Faults that one answer tells; the others come when these are mended.",
+        "Faults in one answer; the others appear when these are fixed.",
         "control/core/tests/it/caps.rs::an_answer_tells_so_many_faults_and_no_more";
     JSON_DEPTH = 32, Count, [Api],
-        "How deep objects and lists of a body stand in each other.",
+        "Nesting depth of objects and lists in a body.",
         "control/tests/it/request_caps.rs::a_body_of_the_greatest_depth_is_read_and_one_more_is_refused";
     QUERY_PARAMETERS = 32, Count, [Api],
         "Query parameters of a request.",
         "control/tests/it/request_caps.rs::as_many_query_parameters_are_read_and_one_more_is_refused";
     PAGE_ITEMS = 200, Count, [Api],
-        "Objects on one page of a list; more are asked for in vain.",
+        "Objects on one page of a list, even if more are requested.",
         "control/tests/it/request_caps.rs::a_page_ends_at_its_items_and_at_its_bytes";
     PAGE_BYTES = 2 * MIB, Bytes, [Api],
-        "One page of a list, which is shorter than asked for when its objects are large; one object always is on it.",
+        "One page of a list, which has fewer objects than requested if they are large, but at least one.",
         "control/tests/it/request_caps.rs::a_page_ends_at_its_items_and_at_its_bytes";
     TOKEN_RATE = 200, PerSecond, [Api],
         "Requests with one API token, refilled evenly, twice as many at once (--token-rate).",
@@ -332,41 +331,41 @@ caps! {
         "Requests with all API tokens of one tenant, refilled evenly, twice as many at once (--tenant-rate).",
         "control/tests/it/request_caps.rs::many_tokens_of_a_tenant_share_its_rate";
     RATE_BYTES = 16 * KIB, Bytes, [Api],
-        "Of a body, an answer or the content of a publish: so many count as one request more, which the next ones wait for.",
+        "Bytes of a body, an answer or a publish's content that count as one more request, which delays the next ones.",
         "control/tests/it/request_caps.rs::what_is_large_counts_as_many_requests";
     BODY_BYTES_IN_FLIGHT = 64 * MIB, Bytes, [Api],
-        "Bodies of all requests that are being read or worked on; who comes then is told to come again.",
+        "Bodies of all requests being read or handled; beyond that, requests are refused.",
         "control/tests/it/request_caps.rs::bodies_in_flight_are_bounded";
     TENANT_BYTES_IN_FLIGHT = 8 * MIB, Bytes, [Api],
-        "The same of one tenant.",
+        "The same for one tenant.",
         "control/tests/it/request_caps.rs::bodies_in_flight_are_bounded";
     LARGE_AT_A_TIME = 2, Count, [Api],
-        "Requests of one tenant's people, or of one customer, that are worked on at a time, of those with a body over 16 KiB or a list as answer; the next one waits up to 10 s.",
+        "Requests of one tenant's people, or of one customer, handled at a time, of those with a body over 16 KiB or a list as answer; the next one waits up to 10 s.",
         "control/src/admission.rs::so_many_large_requests_of_a_tenant_are_worked_on_and_one_more_waits";
     QUEUE_PLACES = 32, Count, [Api],
-        "Requests of one tenant's people, or of one customer, that have such a turn or wait for it; one more is told to come again.",
+        "Requests of one tenant's people, or of one customer, that have such a turn or wait for it; one more is refused.",
         "control/src/admission.rs::so_many_stand_in_a_queue_and_one_more_is_refused_at_once";
     WRITES_AT_A_TIME = 1, Count, [Api],
-        "Writing transactions of one tenant's people, or of one customer, at a time, and as many that take something away; the next one waits up to 10 s.",
+        "Writing transactions of one tenant's people, or of one customer, at a time, and as many that revoke or remove something; the next one waits up to 10 s.",
         "control/src/admission.rs::writes_of_one_tenant_take_turns_and_another_does_not_wait_for_them";
 }
 @dns {
     DNS_LOOKUPS = 16, Count, [Api],
-        "Look-ups of proofs of domains at a time; who comes then is told to come again.",
+        "Look-ups of domains' proofs at a time; one more is refused.",
         "control/src/dns.rs::so_many_look_ups_run_and_one_more_is_told_to_come_again";
     TENANT_DNS_LOOKUPS = 4, Count, [Api],
-        "The same of one tenant.",
+        "The same for one tenant.",
         "control/src/dns.rs::so_many_look_ups_run_and_one_more_is_told_to_come_again";
     DNS_RECORDS = 64, Count, [Api],
-        "Records of an answer that are looked at.",
+        "Records of an answer that are examined.",
         "control/tests/it/domains.rs::a_proof_is_found_among_as_many_records_as_are_looked_at";
     DNS_TIME = 5_000, Milliseconds, [Api],
-        "One look-up, whatever happens.",
+        "The time of one look-up.",
         "control/tests/it/domains.rs::dns_that_fails_is_told_so_in_time_and_holds_nobody_else_up";
 }
 @connections {
     REST_CONNECTIONS = 1_024, Count, [Api],
-        "Connections to the REST port; one more takes the place of the one that is idle longest, strangers first.",
+        "Connections to the REST port; one more closes the one that is idle longest, unauthenticated ones first.",
         "control/tests/it/connections.rs::the_connection_that_is_idle_longest_gives_way";
     HEADER_TIME = 10_000, Milliseconds, [Api],
         "From the first byte of a request to the end of its head; also from connecting to the first request.",
@@ -401,30 +400,30 @@ caps! {
         "From connecting to the first frame of HTTP/2, the TLS handshake apart; later silence is found by pings.",
         "agent/tests/it/port.rs::who_does_not_begin_to_speak_is_let_go";
     NODE_CALLS = 10_000, Count, [Agent],
-        "Questions and streams at once on one connection; the printed bootstrap lets Envoy have as many.",
+        "Concurrent ext_authz calls and streams on one connection; the printed bootstrap lets Envoy have as many.",
         "agent/tests/it/port.rs::a_connection_has_so_many_calls";
     NODE_CALL_TIME = 10_000, Milliseconds, [Agent],
-        "From the head of a question to its end. Envoy gives it up after 5 s.",
+        "From the head of an ext_authz call to its end. Envoy gives up after 5 s.",
         "agent/tests/it/port.rs::unfinished_questions_hold_a_bounded_amount";
     NODE_QUESTION_BYTES = 160 * KIB, Bytes, [Agent],
-        "One question of ext_authz. All headers of a call and its path have 64 KB in the listener; a question holds the path twice and some of them.",
+        "One ext_authz request. The listener limits all headers of a call and its path to 64 KB; the request has the path twice and some of the headers.",
         "agent/tests/it/port.rs::a_question_of_the_most_bytes_is_answered_and_one_more_is_refused";
     NODE_BYTES_IN_FLIGHT = 16 * MIB, Bytes, [Agent],
-        "Questions of one user or node certificate that are being read.",
+        "Ext_authz requests of one user or node certificate that are being read.",
         "agent/src/port/caller.rs::what_one_identity_uses_up_another_still_has";
     NODE_STREAMS = 1_000, Count, [Agent],
         "Configuration streams of all Envoys.",
         "xds/tests/it/sockets.rs::r83_streams_are_bounded_and_so_are_those_that_are_being_filled";
     NODE_REQUEST_BYTES = 16 * MIB, Bytes, [Agent],
-        "One request on a configuration stream: the first after a reconnect has some 90 bytes for each host that is held.",
+        "One request on a configuration stream: the first after a reconnect has some 90 bytes for each host.",
         "xds/tests/it/sockets.rs::r86_a_large_request_is_read_and_a_larger_one_is_refused";
     NODES_WAITING = 1_000, Count, [Agent],
-        "Gateways that nobody knows and Envoys wait for.",
+        "Unknown gateways that Envoys wait for.",
         "agent/src/fleet/sets.rs::so_many_may_wait_and_no_more";
 }
 @agents {
     HUB_CONNECTIONS = 4_096, Count, [Hub],
-        "Connections to the agents' port; one more takes the place of the one that is idle longest, strangers first.",
+        "Connections to the agents' port; one more closes the one that is idle longest, unauthenticated ones first.",
         "control/tests/it/hub_bounds.rs::the_bounds_of_the_port_are_those_of_the_table";
     HUB_STREAMS = 16, Count, [Hub],
         "Calls at once on one connection of an agent, which needs three.",

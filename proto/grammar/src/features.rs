@@ -1,13 +1,13 @@
-//! What an agent's build can serve beyond policies: words of its heartbeat, by which the API refuses a
-//! publish that a connected agent would serve wrongly.
+//! The features of an agent's build besides policies: words of its heartbeat, with which the API
+//! refuses a publish that a connected agent would serve wrongly.
 
 /// Rewrites with variables, and without the base path.
 pub const REWRITES: &str = "rewrites";
-/// Calls without a total limit, and upgrades.
+/// Calls without a total time limit, and upgrades.
 pub const STREAMS: &str = "streams";
 /// The number of retries of a backend.
 pub const RETRIES: &str = "retries";
-/// The settings of ejection of a backend.
+/// The settings of outlier detection of a backend.
 pub const OUTLIER_DETECTION: &str = "outlier_detection";
 /// Active health checks.
 pub const HEALTH_CHECK: &str = "health_check";

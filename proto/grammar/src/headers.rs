@@ -1,14 +1,14 @@
-//! Which headers belong to the gateway: what its listener takes away, what it writes, and what frames a
-//! message. The listener's template and the API's rules are made from the same lists.
+//! The headers that belong to the gateway: those that its listener removes, those that it writes,
+//! and those that frame a message. The listener's template and the API's rules use the same lists.
 
-/// What is said in the gateway's own name.
+/// The prefix of the gateway's own headers.
 pub const OURS: &str = "x-imp-";
 
-/// What only a proxy in front may say, of the caller, of the call, to Envoy: names that begin so are
-/// taken from callers, as those of the gateway are.
+/// Prefixes of headers that only a proxy in front may set, about the caller, the call, or for
+/// Envoy: they are removed from callers' requests, like the gateway's own.
 pub const FOREIGN_PREFIXES: [&str; 3] = ["x-envoy-", "x-forwarded-", "x-original-"];
 
-/// The same, with names of their own. `proxy` becomes HTTP_PROXY in CGI. The last two would join the
+/// Names of other such headers. `proxy` becomes HTTP_PROXY in CGI. The last two would join the
 /// caller's trace to ours.
 pub const FOREIGN_NAMES: [&str; 16] = [
     "forwarded",
@@ -32,12 +32,12 @@ pub const FOREIGN_NAMES: [&str; 16] = [
 /// The header of API keys.
 pub const CREDENTIAL: &str = "x-api-key";
 
-/// What Envoy itself writes over or takes away before it looks for a route. It also writes some that
-/// begin with `x-forwarded-`.
+/// Headers that Envoy itself overwrites or removes before routing. It also writes some that begin
+/// with `x-forwarded-`.
 const BEFORE_ROUTING: [&str; 6] =
     ["connection", "expect", "keep-alive", "proxy-connection", "transfer-encoding", "x-request-id"];
 
-/// What frames or routes a message; no policy writes it.
+/// Headers that frame or route a message; no policy may write them.
 const FRAMING: [&str; 9] = [
     "host",
     "content-length",
@@ -50,23 +50,23 @@ const FRAMING: [&str; 9] = [
     "proxy-connection",
 ];
 
-/// What no policy writes, by its beginning.
+/// Prefixes of headers that no policy may write.
 const UNWRITABLE_PREFIXES: [&str; 3] = ["x-imp-", "x-envoy-", "x-forwarded-"];
 
-/// What the listener writes into every answer, after all policies.
+/// Headers that the listener writes into every answer, after all policies.
 const OF_EVERY_ANSWER: [&str; 2] = ["server", "x-request-id"];
 
-/// Put into every answer that has none, after all policies; a policy may set it.
+/// Added to every answer without one, after all policies; a policy may set it.
 const ADDED_TO_ANSWERS: &str = "date";
 
 fn begins(name: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether a route could never see what a caller sent under this name (in lower case), so that a
-/// condition on it would be vain.
+/// Whether no route can see a caller's header of this name (in lower case), so that a condition on
+/// it would never match.
 pub fn is_hidden_from_routes(name: &str) -> bool {
-    // Another spelling of what is stripped is stripped, too; the credential is one only as it is.
+    // Other spellings of removed headers are removed, too; the credential has only one spelling.
     let dashed = name.replace('_', "-");
     dashed.starts_with(OURS)
         || begins(&dashed, &FOREIGN_PREFIXES)
@@ -75,17 +75,17 @@ pub fn is_hidden_from_routes(name: &str) -> bool {
         || BEFORE_ROUTING.contains(&name)
 }
 
-/// Whether no policy may write it, towards the upstream or the caller. Agents refuse these.
+/// Whether no policy may write it, towards the upstream or the caller. Agents refuse such policies.
 pub fn is_reserved(name: &str) -> bool {
     FRAMING.contains(&name) || begins(name, &UNWRITABLE_PREFIXES)
 }
 
-/// What a policy does to a header of an answer.
+/// A policy's change of an answer's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is there afterwards.
+    /// It is present afterwards.
     Write,
-    /// It is gone afterwards.
+    /// It is absent afterwards.
     Remove,
 }
 
@@ -94,8 +94,8 @@ pub fn is_undone(name: &str, change: Change) -> bool {
     OF_EVERY_ANSWER.contains(&name) || (change == Change::Remove && name == ADDED_TO_ANSWERS)
 }
 
-/// Whether calls may upgrade to it: a token with a version or none, in lower case; not another HTTP or TLS,
-/// whose calls nobody would judge.
+/// Whether calls may upgrade to this protocol: a token with or without a version, in lower case;
+/// not another version of HTTP, nor TLS, because requests inside would not be authorised.
 pub fn is_upgrade(protocol: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._/".contains(&b);
     let starts = protocol.bytes().next().is_some_and(|b| b.is_ascii_lowercase());

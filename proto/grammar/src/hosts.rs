@@ -1,24 +1,24 @@
-//! Hosts: what a publish and a listener are called by, and where an endpoint is. The API takes every
-//! spelling and stores the canonical one, which is the only one that an agent takes.
+//! Hosts: the hostnames of publishes and listeners, and the addresses of endpoints. The API accepts
+//! every spelling and stores the canonical one, the only one that agents accept.
 
 use std::net::IpAddr;
 
-/// What a DNS name may have at most (RFC 1035, 2.3.4).
+/// The maximum length of a DNS name (RFC 1035, section 2.3.4).
 const NAME_BYTES: usize = 253;
 const LABEL_BYTES: usize = 63;
 
-/// Why a text is no hostname.
+/// Why a text is not a hostname.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostFault {
     /// `*.example.com`.
     #[error("wildcard hostnames are not supported yet; name each host")]
     Wildcard,
-    /// A port, a blank, an empty label, what is no ASCII, or too long.
+    /// A port, a blank, an empty label, non-ASCII characters, or too long.
     #[error("a DNS name such as api.example.com: labels of a-z, 0-9 and '-', no port")]
     NotAName,
 }
 
-/// The one spelling of a hostname that callers will send: lower case, no trailing dot.
+/// The canonical spelling of a hostname, which callers will send: lower case, no trailing dot.
 pub fn canonical(text: &str) -> Result<String, HostFault> {
     if text.starts_with('*') {
         return Err(HostFault::Wildcard);
@@ -27,7 +27,7 @@ pub fn canonical(text: &str) -> Result<String, HostFault> {
     if is_canonical(&name) { Ok(name) } else { Err(HostFault::NotAName) }
 }
 
-/// Whether a hostname is in that spelling.
+/// Whether a hostname is canonical.
 pub fn is_canonical(name: &str) -> bool {
     name.len() <= NAME_BYTES && name.split('.').all(is_label)
 }
@@ -41,7 +41,7 @@ pub fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// Where an endpoint is.
+/// The host of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointHost {
     /// Needs no resolver.
@@ -50,10 +50,10 @@ pub enum EndpointHost {
     Name(String),
 }
 
-/// Why a text is no host of an endpoint.
+/// Why a text is not an endpoint's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointFault {
-    /// Neither of the two.
+    /// Neither an address nor a name.
     #[error("an IP address or a DNS name")]
     Neither,
     /// `2130706433`, `0x7f.1`, `127.1`.
@@ -61,7 +61,7 @@ pub enum EndpointFault {
     Numeric,
 }
 
-/// Reads the host of an endpoint: an address (IPv6 with or without brackets) or a DNS name.
+/// Parses the host of an endpoint: an address (IPv6 with or without brackets) or a DNS name.
 pub fn endpoint(text: &str) -> Result<EndpointHost, EndpointFault> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if let Ok(address) = bare.parse() {
@@ -81,7 +81,7 @@ pub fn ends_in_a_number(name: &str) -> bool {
         || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// A port that something listens on.
+/// Converts a port that something can listen on.
 pub fn port(number: u32) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port > 0)
 }

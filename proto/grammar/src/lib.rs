@@ -1,7 +1,8 @@
-//! What control plane and agent must judge alike: what the API accepts, the agent and Envoy accept.
+//! Rules that control plane and agent share, so that the agent and Envoy accept what the API
+//! accepts.
 //!
-//! Pure tables and functions, without I/O. The control plane uses them to refuse what it can know,
-//! the agent to hold what only shows later (the address that a name resolves to).
+//! Pure tables and functions, without I/O. The control plane uses them to refuse what it can judge
+//! early, the agent to enforce what is known only later (the address that a name resolves to).
 
 pub mod caps;
 pub mod features;

@@ -1,8 +1,8 @@
 //! Networks that a tenant's upstream may not be in, unless the deployment allows them.
 //!
-//! The control plane refuses addresses and names that it can judge at once. A name may lead anywhere
-//! by the time of a call, so the agent has Envoy judge the address of each connection by the same
-//! [`Rule`]s.
+//! The control plane refuses addresses and names that it can judge at once. A name may resolve to
+//! anything by the time of a call, so the agent has Envoy check the address of each connection by
+//! the same [`Rule`]s.
 
 mod names;
 mod table;
@@ -15,12 +15,11 @@ pub use names::leads_inside;
 use table::{CARRIERS, NAT64, UNSPECIFIED_AND_LOOPBACK};
 pub use table::{METADATA, NOT_PUBLIC_V4, NOT_PUBLIC_V6};
 
-/// An address is refused when it is in `deny` and not in `unless`.
+/// Refuses an address that is in `deny` and not in `unless`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Refused.
     pub deny: Vec<IpNet>,
-    /// Excepted from `deny`.
+    /// Exceptions from `deny`.
     pub unless: Vec<IpNet>,
 }
 
@@ -31,7 +30,7 @@ impl Rule {
     }
 }
 
-/// Which addresses a deployment lets tenants reach: all public ones, and those that it allows.
+/// The addresses that tenants may use: all public ones, and those that the deployment allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks {
     rules: Vec<Rule>,
@@ -44,8 +43,8 @@ impl Default for Networks {
 }
 
 impl Networks {
-    /// The public networks and these. A metadata service opens only by an entry for its very
-    /// address, and NAT64 opens for those IPv4 addresses only that are open themselves.
+    /// Allows the public networks and these. A metadata service is allowed only by an entry for its
+    /// exact address, and NAT64 only for IPv4 addresses that are allowed themselves.
     pub fn allowing(allowed: &[IpNet]) -> Self {
         let allowed: Vec<IpNet> = allowed.iter().map(|net| unmapped(net.trunc())).collect();
         let v4: Vec<Ipv4Net> = allowed.iter().filter_map(only_v4).collect();
@@ -69,26 +68,26 @@ impl Networks {
         Self { rules }
     }
 
-    /// What is refused, for who must judge by rules.
+    /// The rules that refuse addresses, for enforcement.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// Whether tenants may reach this address; if not, what it is.
+    /// Whether tenants may use this address; if not, a description of it.
     pub fn judge(&self, address: IpAddr) -> Result<(), &'static str> {
         let refused = self.rules.iter().any(|rule| rule.refuses(address));
         if refused { Err(kind_of(address)) } else { Ok(()) }
     }
 }
 
-/// `10.0.0.0/8`, `10.1.2.3` or `[::1]`; None when it is neither a network nor an address. What is
-/// written as v4-mapped is IPv4: no connection has such an address.
+/// Parses `10.0.0.0/8`, `10.1.2.3` or `[::1]`; `None` if it is neither a network nor an address. A
+/// v4-mapped entry is converted to IPv4, because no connection has such an address.
 pub fn parse(text: &str) -> Option<IpNet> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     text.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from)).map(unmapped)
 }
 
-/// What an address that is not public is.
+/// A description of an address that is not public.
 fn kind_of(address: IpAddr) -> &'static str {
     if nets(METADATA).iter().any(|net| net.contains(&address)) {
         return "a metadata address";
@@ -99,7 +98,7 @@ fn kind_of(address: IpAddr) -> &'static str {
     found.map_or("an address that is not allowed", |(_, kind)| kind)
 }
 
-/// Metadata services answer to everyone who reaches them, so a wider entry does not open them.
+/// Metadata services answer everyone who reaches them, so a wider entry does not allow them.
 fn metadata(allowed: &[IpNet]) -> Option<Rule> {
     let spellings = |host: &IpAddr| match host {
         IpAddr::V4(v4) => vec![IpNet::from(*host), carried(NAT64, (*v4).into())],
@@ -122,14 +121,14 @@ fn only_v4(net: &IpNet) -> Option<Ipv4Net> {
     }
 }
 
-/// An IPv4 network behind the 96 bits of `carrier`.
+/// An IPv4 network within the 96-bit prefix of `carrier`.
 fn carried(carrier: Ipv6Net, net: Ipv4Net) -> IpNet {
     let bits = carrier.addr().to_bits() | u128::from(net.addr().to_bits());
     let length = net.prefix_len().saturating_add(96);
     Ipv6Net::new(bits.into(), length).map_or(IpNet::from(carrier), IpNet::from)
 }
 
-/// An entry that is written as v4-mapped stands for its IPv4 network.
+/// Converts a v4-mapped entry to its IPv4 network.
 fn unmapped(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let inner = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);

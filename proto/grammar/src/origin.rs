@@ -1,26 +1,26 @@
-//! Origins of web pages (RFC 6454), as a CORS policy names them.
+//! Origins of web pages (RFC 6454), as used by CORS policies.
 
 /// Any origin.
 pub const ANY: &str = "*";
 
-/// Which origins are meant.
+/// A set of origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// All.
+    /// All origins.
     Any,
-    /// This one.
+    /// This origin.
     Exact(String),
-    /// Those of all names below a domain.
+    /// The origins of all names below a domain.
     Below {
         /// `https://`
         scheme: String,
-        /// `.example.com`, with `:8443` behind it if there is a port.
+        /// `.example.com`, followed by `:8443` if there is a port.
         domain: String,
     },
 }
 
-/// `https://app.example.com`, `http://localhost:3000`, `https://*.example.com` or `*`: in lower case,
-/// as browsers write them, without a path and without the port that the scheme has anyway.
+/// Parses `https://app.example.com`, `http://localhost:3000`, `https://*.example.com` or `*`: in
+/// lower case, as browsers write them, without a path and without the scheme's default port.
 pub fn parse(text: &str) -> Result<Origin, &'static str> {
     const FORM: &str = "an origin such as https://app.example.com or https://*.example.com, or '*'";
     if text == ANY {

@@ -1,8 +1,8 @@
-//! Paths of routes: what `exact`, `prefix` and `template` say.
+//! Paths of routes: `exact`, `prefix` and `template`.
 //!
-//! A path is a list of segments. Literal text is kept as the bytes that it stands for, so that every
-//! way to write it is one path: `/caf%C3%A9` is `/café`, `/%61` is `/a`. [`matcher`] renders it for
-//! Envoy, [`crate::routes`] puts routes in order.
+//! A path is a list of segments. Literal text is stored decoded, so that all its spellings are one
+//! path: `/caf%C3%A9` is `/café`, `/%61` is `/a`. [`matcher`] renders it for Envoy,
+//! [`crate::routes`] orders routes.
 
 pub mod advice;
 mod literal;
@@ -18,7 +18,7 @@ use crate::caps;
 pub use literal::is_unreserved;
 pub use matcher::{Matcher, captures, matcher, spelled_start};
 
-/// Which paths a route takes.
+/// The paths that a route matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// Segment by segment.
@@ -30,7 +30,7 @@ pub enum Pattern {
 /// A path as segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segments {
-    /// Those between slashes; the last one is empty when the path ends with a slash.
+    /// The parts between slashes; the last one is empty when the path ends with a slash.
     pub list: Vec<Segment>,
     /// Whether more segments may follow: a prefix.
     pub open: bool,
@@ -58,8 +58,8 @@ pub enum Part {
     Variable(String),
 }
 
-/// What a pattern takes, whatever its variables are called: two routes of one shape take the same
-/// paths.
+/// What a pattern matches, whatever the names of its variables: two routes of one shape match the
+/// same paths.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shape(String);
 
@@ -78,64 +78,64 @@ pub enum PathFault {
         max = caps::PATH_PROGRAM.value
     )]
     Size(u64),
-    /// A character that is escaped in a URI.
+    /// A character that must be escaped in a URI.
     #[error("{0:?} is written percent-encoded: {1}")]
     Character(char, String),
-    /// A percent sign that escapes nothing.
+    /// A percent sign without two digits.
     #[error("'%' is followed by two hex digits; a percent sign itself is written %25")]
     Escape,
-    /// Encoded, it never reaches a route.
+    /// Never reaches a route in this encoding.
     #[error("{0}: no encoded '/', '\\' or control character is routed")]
     Encoded(String),
     /// Parameters of a segment.
     #[error("no ';': upstreams cut a segment off there")]
     Semicolon,
-    /// Normalised away.
+    /// Removed by normalisation.
     #[error("no empty, '.' or '..' segment: they are normalised away before matching")]
     Segment,
-    /// A template where a literal path is asked for.
+    /// A template where a literal path is required.
     #[error("'{{' and '}}' stand around variables, in a `template`; as text they are %7B and %7D")]
     Brace,
     /// Not a name of a variable.
     #[error("'{{{0}}}': {1}")]
     Name(String, &'static str),
-    /// One name, two variables.
+    /// A name that is used twice.
     #[error("the variable '{0}' is there twice")]
     Duplicate(String),
-    /// Nothing says where the first ends.
+    /// Two variables without text between them.
     #[error("'{{{0}}}': text stands between two variables of a segment")]
     Adjacent(String),
-    /// Something follows a tail, or stands beside it.
+    /// Text after or beside a tail.
     #[error("'{{{0}+}}' takes the rest of the path: it is the last segment, alone")]
     Tail(String),
-    /// A word of another gateway's grammar.
+    /// Syntax of another gateway.
     #[error("{0}")]
     Foreign(String),
 }
 
 impl Pattern {
-    /// The whole path.
+    /// Parses an exact path.
     pub fn exact(text: &str) -> Result<Self, PathFault> {
         let list = read(text, |segment| literal::decode(segment).map(Segment::Literal))?;
         Ok(Self::Segments(Segments { list, open: false }))
     }
 
-    /// Whole segments, with a slash behind them or without.
+    /// Parses a prefix of whole segments, with or without a trailing slash.
     pub fn prefix(text: &str) -> Result<Self, PathFault> {
         let Self::Segments(mut segments) = Self::exact(text)? else { return Err(PathFault::Start) };
         segments.list.pop_if(|last| matches!(last, Segment::Literal(text) if text.is_empty()));
         Ok(Self::Segments(Segments { open: true, ..segments }))
     }
 
-    /// Segments with variables.
+    /// Parses segments with variables.
     pub fn template(text: &str) -> Result<Self, PathFault> {
         let list = read(text, template::segment)?;
         template::refuse_misplaced(&list)?;
         Ok(Self::Segments(Segments { list, open: false }))
     }
 
-    /// Equal for patterns that take the same paths, regular expressions apart: these are compared as
-    /// text.
+    /// Equal for patterns that match the same paths, except regular expressions, which are compared
+    /// as text.
     pub fn shape(&self) -> Shape {
         let segments = match self {
             Self::Expression(text) => return Shape(format!("~{text}")),
@@ -162,13 +162,13 @@ impl Pattern {
 }
 
 impl Segments {
-    /// Whether every segment is text: it takes one path, or what is below one.
+    /// Whether every segment is text, so that it matches one path, or what is below one.
     pub fn is_literal(&self) -> bool {
         self.list.iter().all(|segment| matches!(segment, Segment::Literal(_)))
     }
 }
 
-/// Percent-encoded where it has to be, in the one spelling that shapes are compared by.
+/// Percent-encodes where necessary, in the spelling that shapes are compared by.
 fn write_text(shape: &mut String, text: &[u8]) {
     for &byte in text {
         if is_unreserved(byte) {

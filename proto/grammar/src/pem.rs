@@ -5,23 +5,23 @@ use thiserror::Error;
 
 use crate::caps;
 
-/// Why a text holds no certificates.
+/// Why a text does not contain certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PemFault {
     /// Too much of it.
     #[error("{}", caps::CA_BYTES.words())]
     Length,
-    /// Not certificates and nothing else.
+    /// Something other than certificates.
     #[error("one or more blocks of '-----BEGIN CERTIFICATE-----', and nothing else")]
     Block,
 }
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
-/// A SEQUENCE (DER), which a certificate is.
+/// A DER SEQUENCE, which every certificate is.
 const SEQUENCE: u8 = 0x30;
 
-/// Checks the frame; Envoy reads what is inside.
+/// Checks the framing; Envoy parses the content.
 pub fn authorities(text: &str) -> Result<(), PemFault> {
     if !caps::CA_BYTES.admits(text.len()) {
         return Err(PemFault::Length);

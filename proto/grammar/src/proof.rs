@@ -1,10 +1,10 @@
 //! Proof that a caller has the private key that its token is bound to: DPoP (RFC 9449) with Ed25519.
 //!
-//! The agent signs each call; whoever steals a token without the key has nothing. Both sides are
-//! here, so that they cannot differ: [`PrivateKey::prove`] and [`check`]. The clock is the caller's.
+//! The agent signs each call, so a stolen token is useless without the key. Both sides are here, so
+//! that they cannot differ: [`PrivateKey::prove`] and [`check`]. The caller passes the time.
 //!
-//! `htu` is the path of the method alone: a control plane behind a load balancer does not know the
-//! name under which it was called. Whether a proof was seen before is for the verifier to remember.
+//! `htu` is only the path of the method: a control plane behind a load balancer does not know the
+//! name by which it was called. The verifier must remember proofs to prevent replay.
 
 use std::fmt;
 
@@ -14,58 +14,58 @@ use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-/// The header of a call that carries the proof.
+/// The header with the proof.
 pub const HEADER: &str = "dpop";
-/// The header of an answer that tells the verifier's clock in Unix milliseconds, to a caller whose
-/// clock is wrong.
+/// The header of an answer with the verifier's time in Unix milliseconds, for a caller whose clock
+/// is wrong.
 pub const CLOCK_HEADER: &str = "imp-now-ms";
-/// The scheme of `authorization` with a token that is bound to a key.
+/// The scheme of `authorization` for a token that is bound to a key.
 pub const SCHEME: &str = "DPoP";
-/// How far apart the clocks of both sides may be.
+/// The largest accepted difference of the two clocks.
 pub const TOLERANCE_MS: i64 = 60_000;
 
-/// Longer than any proof of ours.
+/// The largest accepted proof.
 const MAX_BYTES: usize = 2048;
-/// Of the texts that a caller chooses.
+/// The largest text that a caller chooses.
 const MAX_TEXT: usize = 64;
-/// Of a private key.
+/// The length of a private key's seed.
 pub const SEED_BYTES: usize = 32;
 
 const TYPE: &str = "dpop+jwt";
 const ALGORITHM: &str = "EdDSA";
-/// Every call of gRPC.
+/// The method of every gRPC call.
 const METHOD: &str = "POST";
 
-/// What is called.
+/// The call that a proof is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The path of the gRPC method.
     pub path: &'a str,
-    /// The token that goes along; none at the registration, which gives out the first.
+    /// The token of the call; `None` for registration, which issues the first.
     pub token: Option<&'a str>,
 }
 
-/// What a good proof says.
+/// The content of a valid proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// Of the public key (RFC 7638).
+    /// Thumbprint of the public key (RFC 7638).
     pub thumbprint: String,
     /// Unique among the proofs of this key.
     pub id: String,
-    /// The caller's process: another one with the same key has another.
+    /// Identifies the caller's process: another process with the same key has another one.
     pub instance: String,
 }
 
-/// Why a proof proves nothing.
+/// Why a proof is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is none.
+    /// Not a proof.
     Malformed,
     /// Not signed by the key in it.
     Signature,
-    /// Of another call.
+    /// For another call.
     Call,
-    /// Of another token.
+    /// For another token.
     Token,
     /// Too old, or from the future.
     Time,
@@ -126,18 +126,18 @@ struct Claims {
 }
 
 impl PrivateKey {
-    /// From [`SEED_BYTES`] random bytes; None: not so many.
+    /// The key of [`SEED_BYTES`] random bytes; `None` for another length.
     pub fn from_seed(seed: &[u8]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         Some(Self { pair })
     }
 
-    /// Of its public key (RFC 7638).
+    /// Thumbprint of its public key (RFC 7638).
     pub fn thumbprint(&self) -> String {
         thumbprint(&self.jwk())
     }
 
-    /// The proof for one call. `instance` names this process, `id` this proof.
+    /// Signs the proof for one call. `instance` names this process, `id` this proof.
     pub fn prove(&self, call: &Call<'_>, instance: &str, id: &str, now_ms: i64) -> String {
         let head = Head { typ: TYPE.to_owned(), alg: ALGORITHM.to_owned(), jwk: self.jwk() };
         let claims = Claims {
@@ -162,7 +162,7 @@ impl PrivateKey {
     }
 }
 
-/// Whether `proof` proves that the caller has the key whose thumbprint it returns.
+/// Verifies a proof. Returns the thumbprint of the key that the caller has proven to have.
 pub fn check(proof: &str, call: &Call<'_>, now_ms: i64) -> Result<Proof, Fault> {
     if proof.len() > MAX_BYTES {
         return Err(Fault::Malformed);
@@ -194,7 +194,7 @@ pub fn check(proof: &str, call: &Call<'_>, now_ms: i64) -> Result<Proof, Fault> 
     Ok(Proof { thumbprint: thumbprint(&jwk), id: claims.jti, instance: claims.instance })
 }
 
-/// The members that RFC 7638 asks for, in their order.
+/// The members that RFC 7638 requires, in their order.
 fn thumbprint(Jwk { crv, kty, x }: &Jwk) -> String {
     hash(&format!(r#"{{"crv":"{crv}","kty":"{kty}","x":"{x}"}}"#))
 }
@@ -204,7 +204,7 @@ fn hash(text: &str) -> String {
 }
 
 fn part(value: &impl Serialize) -> String {
-    // Structs of texts and numbers always have a JSON.
+    // Structs of texts and numbers can always be serialised.
     BASE64.encode(serde_json::to_vec(value).unwrap_or_default())
 }
 

@@ -1,28 +1,28 @@
-//! Conditions on query parameters. Envoy compares what was sent; callers spell one value in many ways
-//! (`new%20york`, `new+york`, `%6Eew york`). So a condition becomes an expression over the request
-//! target that holds every spelling.
+//! Conditions on query parameters. Envoy compares the raw query, but callers can encode a value in
+//! many ways (`new%20york`, `new+york`, `%6Eew york`). So a condition becomes an expression over
+//! the request target that matches every spelling.
 
 use std::fmt::Write as _;
 
 use crate::caps;
 
-/// What a parameter's decoded value must be.
+/// A rule for a parameter's decoded value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule<'a> {
-    /// Equal.
+    /// The value is equal.
     Exact(&'a str),
-    /// Begins with.
+    /// The value begins with this.
     Prefix(&'a str),
-    /// There, with any value.
+    /// The parameter is present.
     Present,
 }
 
-/// Instructions of RE2 for what surrounds name and value.
+/// RE2 instructions for what surrounds name and value.
 const FRAME: u64 = 40;
 /// The most instructions for one byte: itself, two branches, and `%` with two digits in two cases each.
 const PER_BYTE: u64 = 9;
 
-/// Whether Envoy compiles the expression.
+/// Whether the expression is within Envoy's limit.
 pub fn fits(name: &str, rule: Rule<'_>) -> bool {
     let value = match rule {
         Rule::Exact(value) | Rule::Prefix(value) => value.len(),
@@ -32,8 +32,8 @@ pub fn fits(name: &str, rule: Rule<'_>) -> bool {
     bytes.saturating_mul(PER_BYTE).saturating_add(FRAME) <= caps::ENVOY_REGEX_PROGRAM.value
 }
 
-/// Matches a whole request target (`/path?a=1`) in which the parameter is as the rule says, in any
-/// spelling. Of a parameter that is there several times one is enough.
+/// Matches a whole request target (`/path?a=1`) whose parameter meets the rule, in any spelling. If
+/// the parameter is repeated, one match is enough.
 pub fn expression(name: &str, rule: Rule<'_>) -> String {
     let mut text = String::from(r"[^?]*\?(?:[^&]*&)*");
     spell(name, Place::Name, &mut text);
@@ -60,7 +60,7 @@ enum Place {
     Value,
 }
 
-/// Each character as it is, where it may stand so, or percent-encoded.
+/// Each character plain, where allowed, or percent-encoded.
 fn spell(text: &str, place: Place, out: &mut String) {
     for c in text.chars() {
         out.push_str("(?:");
@@ -80,7 +80,8 @@ fn spell(text: &str, place: Place, out: &mut String) {
     }
 }
 
-/// Delimiters, and what would be decoded to something else, are only themselves when encoded.
+/// Delimiters, and characters that would be decoded to something else, are literal only when
+/// encoded.
 fn stands_plain(c: char, place: Place) -> bool {
     !matches!(c, '&' | '#' | '%' | '+') && (c != '=' || place == Place::Value)
 }
@@ -100,8 +101,8 @@ fn digit(value: u8, out: &mut String) {
     };
 }
 
-/// A character that a caller never sends as it is, and that every match of this expression must hold:
-/// one that is compared with the value as it is sent would match nothing.
+/// A character that callers never send plain but every match of this expression needs: compared
+/// with the raw value, it would match nothing.
 pub fn never_sent(expression: &str) -> Option<char> {
     use regex_syntax::ast::{Ast, parse::Parser};
     let tree = Parser::new().parse(expression).ok()?;

@@ -1,9 +1,9 @@
-//! Regular expressions of tenants: read and counted, never compiled here.
+//! Tenants' regular expressions: parsed and measured, never compiled here.
 //!
-//! To compile one costs memory and time that grow with what it says, not with its length: ten bytes,
-//! `\w{1000}`, are megabytes. Reading it costs what its length costs. Envoy compiles it with RE2 and
-//! has the last word; what it would be compiled to is estimated here, so that the work of every
-//! party is bounded before it begins.
+//! Compiling one costs memory and time that depend on its meaning, not its length: ten bytes,
+//! `\w{1000}`, become megabytes. Parsing it depends on its length only. Envoy compiles it with RE2
+//! and decides; the compiled size is estimated here, so that everybody's work is bounded in
+//! advance.
 
 mod anchors;
 mod size;
@@ -16,34 +16,34 @@ use crate::caps;
 /// Why an expression is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RegexFault {
-    /// No text, or too much of it.
+    /// Empty or too long.
     #[error("1 to {} bytes", caps::REGEX_BYTES.value)]
     Length,
-    /// Compiled it would be too large.
+    /// Too large once compiled.
     #[error(
         "too large: it would be {0} instructions or more, at most {max} are accepted",
         max = caps::REGEX_PROGRAM.value
     )]
     Size(u64),
-    /// Not as it comes in a path.
+    /// Not in the encoding of a path.
     #[error(
         "a path arrives percent-encoded: '{0}' is (?i:{1}), or write an `exact`, a `prefix` or a `template`"
     )]
     Path(char, String),
-    /// Written out below a base path, it would be too large.
+    /// Too large when rewritten below a base path.
     #[error(
         "its anchors mean something else below a base path; write '^' and '\\b' at the beginning only"
     )]
     Anchors,
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error("{0}")]
     Syntax(String),
 }
 
-/// Groups and classes in each other.
+/// The deepest nesting of groups and classes.
 const NEST_LIMIT: u32 = 24;
 
-/// Accepts what RE2 will most likely read and what is small enough once compiled.
+/// Accepts what RE2 most likely parses and what is small enough once compiled.
 pub fn check(text: &str) -> Result<(), RegexFault> {
     if text.is_empty() || !caps::REGEX_BYTES.admits(text.len()) {
         return Err(RegexFault::Length);
@@ -56,21 +56,21 @@ pub fn check(text: &str) -> Result<(), RegexFault> {
     if size > caps::REGEX_PROGRAM.value {
         return Err(RegexFault::Size(size));
     }
-    // Names of Unicode classes, ranges that end before they begin. Bounded by what was counted above.
+    // Checks names of Unicode classes and reversed ranges. Bounded by the count above.
     let mut translator = regex_syntax::hir::translate::Translator::new();
     translator.translate(text, &tree).map(drop).map_err(|error| syntax(error.to_string()))
 }
 
-/// How many instructions Envoy would count at most; of what cannot be read none.
+/// An upper bound of Envoy's instruction count; 0 for what cannot be parsed.
 pub fn size(text: &str) -> u64 {
     parser().parse(text).map_or(0, |tree| size::instructions(&tree).saturating_add(AROUND))
 }
 
-/// Every program has them: to begin anywhere, to match, to fail.
+/// Instructions of every program: to begin anywhere, to match, to fail.
 const AROUND: u64 = 5;
 
-/// The expression that takes `base` and behind it what `text` takes as a whole path. `^` in it means
-/// the place behind the base.
+/// The expression that matches `base` followed by what `text` matches as a whole path. `^` in it
+/// means the position after the base.
 pub fn below(base: &str, text: &str) -> String {
     if base.is_empty() {
         return text.to_owned();
@@ -80,17 +80,17 @@ pub fn below(base: &str, text: &str) -> String {
 
 fn without_start(text: &str) -> String {
     let found = parser().parse(text).ok().and_then(|tree| anchors::without_start(text, &tree));
-    // Odd anchors may make it large. The API refuses that; what was stored before serves on.
+    // Unusual anchors may make it large. The API refuses that; stored expressions are still served.
     found.filter(|it| is_small(it)).unwrap_or_else(|| text.trim_start_matches('^').to_owned())
 }
 
-/// Whether an expression is small below a base path, too, where anchors are written out.
+/// Whether an expression is also small below a base path, where anchors are rewritten.
 fn is_small(text: &str) -> bool {
     text.len() <= 4 * caps::REGEX_BYTES.size() && size(text) <= 2 * caps::REGEX_PROGRAM.value
 }
 
-/// Checks the expression of a path, which comes to a route percent-encoded: text in other scripts
-/// would never match.
+/// Checks the expression of a path, which is percent-encoded when a route sees it: text in other
+/// scripts would never match.
 pub fn check_path(text: &str) -> Result<(), RegexFault> {
     check(text)?;
     if let Some(c) = text.chars().find(|c| !c.is_ascii()) {

@@ -4,7 +4,7 @@
 use regex_syntax::ast::{self, Ast, GroupKind};
 use thiserror::Error;
 
-/// Where the variables of a target come from.
+/// The source of a target's variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source<'a> {
     /// A path template.
@@ -18,39 +18,38 @@ pub enum Source<'a> {
 /// A part of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// As it is.
+    /// Literal text.
     Text(&'a str),
-    /// What this group matched, from 1 on.
+    /// The text that this group matched, from 1 on.
     Group(usize),
 }
 
-/// A target that has been read.
+/// A parsed target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// In order.
     pub parts: Vec<Part<'a>>,
-    /// Variables of the template that are used, in the order of their groups.
+    /// The template's variables that are used, in the order of their groups.
     pub used: Vec<&'a str>,
 }
 
 /// Why a target is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RewriteFault {
-    /// A brace without its other one.
+    /// An unpaired brace.
     #[error("'{{' and '}}' stand around the name of a variable")]
     Brace,
-    /// There is no such variable or group.
+    /// An unknown variable or group.
     #[error("the route's path has no '{0}'")]
     Unknown(String),
-    /// RE2 counts to nine.
+    /// More groups than RE2's nine.
     #[error("at most {MOST} variables, and groups up to {{{MOST}}}")]
     TooMany,
 }
 
-/// Groups that a substitution of RE2 can name.
+/// The number of groups that an RE2 substitution can name.
 const MOST: usize = 9;
 
-/// Reads a target.
+/// Parses a target.
 pub fn read<'a>(target: &'a str, source: Source<'_>) -> Result<Target<'a>, RewriteFault> {
     let mut parts = Vec::new();
     let mut names = Vec::new();
@@ -91,7 +90,7 @@ fn resolve<'a>(
         found.ok_or_else(|| RewriteFault::Unknown(name.to_owned()))
     };
     let places = names.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?;
-    // Of a template only what is used becomes a group.
+    // Only used variables of a template become groups.
     let mut used: Vec<(usize, &str)> = places.iter().copied().zip(names).collect();
     used.sort_unstable();
     used.dedup();
@@ -110,17 +109,17 @@ fn resolve<'a>(
 }
 
 impl Target<'_> {
-    /// Whether nothing in it depends on the call.
+    /// Whether it has no variables.
     pub fn is_literal(&self) -> bool {
         !self.parts.iter().any(|part| matches!(part, Part::Group(_)))
     }
 
-    /// A path that it could become.
+    /// An example of a resulting path.
     pub fn sample(&self) -> String {
         self.parts.iter().map(|part| if let Part::Text(text) = part { text } else { "x" }).collect()
     }
 
-    /// As RE2 writes substitutions.
+    /// The target as an RE2 substitution.
     pub fn substitution(&self) -> String {
         let part = |part: &Part<'_>| match part {
             Part::Text(text) => text.replace('\\', r"\\"),
@@ -130,7 +129,7 @@ impl Target<'_> {
     }
 }
 
-/// The names of a template's variables, in order; of a tail (`{path+}`) without its sign.
+/// The names of a template's variables, in order; for a tail (`{path+}`) without the sign.
 pub fn variables(template: &str) -> impl Iterator<Item = &str> {
     let inside = template.split('{').skip(1);
     inside.filter_map(|text| text.split_once('}')).map(|(name, _)| name.trim_end_matches('+'))

@@ -1,5 +1,4 @@
-//! Which of several routes takes a call: the order in which they are tried, and pairs of which only
-//! luck would decide.
+//! The order of routes, and pairs of routes whose order would be arbitrary.
 
 mod ties;
 
@@ -9,31 +8,29 @@ use crate::path::{Part, Pattern, Segment};
 
 pub use ties::{Tie, ties};
 
-/// What of a route says which calls it takes.
+/// The parts of a route that decide which calls it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route<'a> {
-    /// Higher is tried first.
+    /// Higher priorities are tried first.
     pub priority: i32,
-    /// Which paths.
     pub path: Pattern,
     /// In upper case; any when empty.
     pub methods: Vec<&'a str>,
-    /// On headers. All must hold.
+    /// Conditions on headers; all must hold.
     pub headers: Vec<Condition<'a>>,
-    /// On query parameters. All must hold.
+    /// Conditions on query parameters; all must hold.
     pub query: Vec<Condition<'a>>,
 }
 
 /// A condition on the value of a header or a query parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition<'a> {
-    /// Of what; of headers in lower case.
+    /// The name; of headers in lower case.
     pub name: String,
-    /// How the value must be.
     pub value: Value<'a>,
 }
 
-/// What a condition asks of a value.
+/// A condition on a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// Equal to this.
@@ -42,11 +39,11 @@ pub enum Value<'a> {
     Prefix(&'a str),
     /// Matches this.
     Regex(&'a str),
-    /// There, or not there.
+    /// True: must be present. False: must be absent.
     Present(bool),
 }
 
-/// The place of a route in the order: the smaller one is tried first.
+/// The position of a route in the order: smaller ranks are tried first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rank {
     priority: Reverse<i32>,
@@ -58,28 +55,28 @@ pub struct Rank {
 enum PathRank {
     /// One path.
     Exact,
-    /// Compared from the left.
+    /// Segments are compared from the left.
     Steps(Vec<Step>),
-    /// The longer text first.
+    /// Longer texts come first.
     Expression(Reverse<usize>),
 }
 
-/// A segment, the narrowest first.
+/// A segment; narrower ones come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Step {
     Literal,
-    /// More bytes of text first, then more of them at the beginning.
+    /// More bytes of text first, then more of them at the start.
     Mixed(Reverse<usize>, Reverse<usize>),
     Variable,
     /// `{name+}`.
     Tail,
-    /// What is below a prefix, and the prefix itself.
+    /// A prefix: itself and everything below it.
     Below,
-    /// Nothing follows.
+    /// The end of the path.
     End,
 }
 
-/// Priority, then the path, then the number of conditions.
+/// By priority, then path, then number of conditions.
 pub fn rank(route: &Route<'_>) -> Rank {
     let methods = usize::from(!route.methods.is_empty());
     Rank {

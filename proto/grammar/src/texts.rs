@@ -1,19 +1,18 @@
-//! Characters that a reader cannot see, or that make a text look like another one.
+//! Characters that are invisible or make a text look like another one.
 
 use std::borrow::Cow;
 
-/// Whether a name may hold the character: one that is seen, or the plain blank.
+/// Whether a name may contain the character: visible ones and the plain blank.
 pub fn is_visible(c: char) -> bool {
     !c.is_control() && !is_invisible(c) && (c == ' ' || !c.is_whitespace())
 }
 
-/// Whether a longer text may hold it: also the ends of lines, tabs, and how an emoji is shown.
+/// Whether a longer text may contain it: also line ends, tabs, and variation selectors of emoji.
 pub fn is_plain(c: char) -> bool {
     is_visible(c) || matches!(c, '\n' | '\r' | '\t' | '\u{fe0e}' | '\u{fe0f}')
 }
 
-/// The text as a log may show it: what a reader cannot see, or what a terminal would obey, is written
-/// out.
+/// Escapes characters that are invisible or control a terminal, for logs.
 pub fn shown(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_visible) {
         return Cow::Borrowed(text);

@@ -1,15 +1,15 @@
-//! A directory with secrets in it: for its owner alone, also when it was there before.
+//! A directory with secrets: accessible only to its owner, even if it existed before.
 
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Makes it, or takes away what others may do there. Another user's directory is refused: who owns
-/// it can exchange what is in it.
+/// Creates it, or restricts its mode. Refuses another user's directory, whose owner could replace
+/// its content.
 pub fn prepare(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let found = std::fs::metadata(path)?;
-    // The owner of our entry in /proc is the user that we run as.
+    // The owner of our entry in /proc is our user.
     let ours = std::fs::metadata("/proc/self").map_or(found.uid(), |process| process.uid());
     if found.uid() != ours {
         let why = "it belongs to another user; name a directory of this program's own, for example one below it";
@@ -45,7 +45,7 @@ mod tests {
     fn another_users_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         if let Err(error) = std::os::unix::fs::chown(directory.path(), Some(12_345), None) {
-            // Only root may give a directory away.
+            // Only root may change the owner of a directory.
             assert!(
                 std::env::var_os("CI").is_none(),
                 "CI runs as root, and must test this: {error}"

@@ -1,5 +1,5 @@
-//! Errors about the files that a program starts from: which file, what it must hold, what was found
-//! instead. The content is in none of them: it may be a secret.
+//! Errors about files that a program reads at start: the file, what it must contain, and what was
+//! found. They never include the content, which may be secret.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -7,36 +7,35 @@ use std::path::Path;
 
 use thiserror::Error;
 
-/// A file that cannot be used, in one line.
+/// A file that cannot be used, described on one line.
 #[derive(Debug, Error)]
 #[error("{path} must hold {must_hold}, but {found}")]
 pub struct FileFault {
-    /// Which one.
     path: String,
-    /// What its reader expects.
+    /// The expected content.
     must_hold: &'static str,
-    /// What is wrong with it.
+    /// What was found instead.
     found: String,
 }
 
 impl FileFault {
-    /// `found` is a clause without content: "it ends too early".
+    /// `found` must be a clause without content: "it ends too early".
     pub fn new(path: &Path, must_hold: &'static str, found: impl ToString) -> Self {
         Self { path: path.display().to_string(), must_hold, found: found.to_string() }
     }
 
-    /// It cannot be read.
+    /// The file cannot be read.
     pub fn unreadable(path: &Path, must_hold: &'static str, error: &io::Error) -> Self {
         Self::new(path, must_hold, why(error))
     }
 
-    /// What was read is not what it must hold.
+    /// The content is not as expected.
     pub fn unfit(path: &Path, must_hold: &'static str, content: &[u8]) -> Self {
         Self::new(path, must_hold, found(content))
     }
 }
 
-/// Reads a file of at most so many bytes.
+/// Reads a file of at most this many bytes.
 pub fn read(path: &Path, must_hold: &'static str, most: u64) -> Result<Vec<u8>, FileFault> {
     let unreadable = |error| FileFault::unreadable(path, must_hold, &error);
     let mut bytes = Vec::new();
@@ -48,7 +47,7 @@ pub fn read(path: &Path, must_hold: &'static str, most: u64) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-/// Why a file cannot be read, as a clause.
+/// The reason why a file cannot be read, as a clause.
 pub fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -58,7 +57,7 @@ pub fn why(error: &io::Error) -> String {
     }
 }
 
-/// What kind of content this is, as a clause, without any of it.
+/// The kind of content, as a clause, without any of it.
 pub fn found(content: &[u8]) -> String {
     let text = std::str::from_utf8(content);
     let is_text = |text: &str| !text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace());

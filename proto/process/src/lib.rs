@@ -1,6 +1,5 @@
-//! What control plane and agent do alike as processes: the log and its spans, a directory that is theirs
-//! alone, errors about the files that they start from, the signal to stop, the time, random numbers. No
-//! product word.
+//! What control plane and agent share as processes: logging and spans, private directories, errors
+//! about files, the stop signal, time, random numbers. Independent of the product.
 
 pub mod clock;
 pub mod directory;

@@ -1,4 +1,5 @@
-//! The log: on standard error, in colour only on a terminal, and nothing in it that a terminal obeys.
+//! The log: on standard error, in colour only on a terminal, without characters that control a
+//! terminal.
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
@@ -14,26 +15,26 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::traces::Export;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines.
+    /// JSON for programs.
     Json,
 }
 
-/// From now on events are logged, with the spans that they happened in; RUST_LOG says which. Spans are
-/// exported, too, if there is a way.
+/// Starts logging events with their spans, filtered by RUST_LOG. Also exports spans if `export` is
+/// given.
 pub fn start(format: LogFormat, export: Option<&Export>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = lines(format, filter, std::io::stderr().is_terminal(), std::io::stderr);
     let spans = export.map(Export::layer);
-    // A second start in one process keeps the first one's.
+    // A second start in one process keeps the first configuration.
     let _ = tracing_subscriber::registry().with(lines).with(spans).try_init();
 }
 
-/// The log's lines.
+/// The layer that writes lines.
 fn lines<W, S>(
     format: LogFormat,
     filter: EnvFilter,
@@ -46,9 +47,9 @@ where
 {
     let layer = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(writer);
     match format {
-        // What peers say is in fields and in the message alike.
+        // Text from peers may be in the fields and in the message.
         LogFormat::Text => Box::new(layer.fmt_fields(debug_fn(field)).with_filter(filter)),
-        // JSON's grammar writes control characters out; programs read it.
+        // JSON escapes control characters, and is read by programs.
         LogFormat::Json => Box::new(layer.json().with_filter(filter)),
     }
 }
@@ -102,7 +103,7 @@ mod tests {
         for format in [LogFormat::Text, LogFormat::Json] {
             let text = logged(format, false);
             assert_eq!(text.trim_end().lines().count(), 1, "{text:?}");
-            // JSON writes out what is below the blank, as its grammar asks.
+            // JSON requires control characters to be escaped.
             let json = format == LogFormat::Json;
             let raw = |c: char| c.is_control() && c != '\n' && !(json && c > ' ');
             assert!(!text.contains(raw), "{text:?}");

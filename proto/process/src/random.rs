@@ -1,8 +1,8 @@
-//! Random numbers. Nothing else of a program asks for them.
+//! Random numbers. Nothing else in a program generates them.
 
 use rand::distr::{Distribution, StandardUniform};
 
-/// From the system's randomness, good for keys.
+/// From the system's random source, suitable for keys.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
 pub fn random<T>() -> T
 where

@@ -2,8 +2,8 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// SIGINT or SIGTERM, from now on: one that comes during the start ends what has started by then in
-/// order, too.
+/// Resolves on SIGINT or SIGTERM, handled from now on: a signal during the start also ends what has
+/// started in order.
 pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

@@ -1,7 +1,7 @@
-//! Spans, on their way to a collector and from one process to the next.
+//! Spans: exported to a collector and continued between processes.
 //!
-//! Spans are exported over OTLP/gRPC when an endpoint is set, and are part of log lines otherwise. What
-//! crosses a table or a stream is the W3C trace context (`traceparent`).
+//! Spans are exported over OTLP/gRPC if an endpoint is set, and are part of log lines otherwise.
+//! Tables and streams carry the W3C trace context (`traceparent`).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,22 +19,22 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::registry::LookupSpan;
 
-/// The name that the W3C gives the header.
+/// The W3C name of the header.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// How long one export may take.
+/// The timeout of one export.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the last spans may take to leave when the program ends.
+/// The timeout of the last export when the program ends.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Names of our packages begin so: what libraries trace stays here.
+/// The prefix of our packages: only their spans are exported.
 const OURS: &str = "imp_";
 
 /// The package whose spans are single statements.
 const STORE: &str = "imp_store";
 
-/// The endpoint cannot be one.
+/// The endpoint is invalid.
 #[derive(Debug, Error)]
 #[error("--otlp-endpoint must be a URL such as http://collector:4317, and is {endpoint:?}: {why}")]
 pub struct BadEndpoint {
@@ -42,13 +42,14 @@ pub struct BadEndpoint {
     why: String,
 }
 
-/// The way to the collector.
+/// The exporter to the collector.
 #[derive(Debug)]
 pub struct Export(SdkTracerProvider);
 
 impl Export {
-    /// Exports to the collector at `endpoint`; None: spans stay here. Nothing waits for the collector:
-    /// spans that it does not take in time are dropped. Must be called on a tokio runtime.
+    /// Exports to the collector at `endpoint`; `None` exports nothing. Nothing waits for the
+    /// collector: spans that it does not accept in time are dropped. Must be called on a tokio
+    /// runtime.
     pub fn start(
         service: &'static str,
         version: &'static str,
@@ -73,15 +74,15 @@ impl Export {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_resource(of_service)
-            // Whatever a caller's trace context says: nobody hides what was done.
+            // Ignores the caller's trace flags: callers cannot prevent recording.
             .with_sampler(Sampler::AlwaysOn)
             .with_batch_exporter(exporter)
             .build();
         Ok(Some(Self(provider)))
     }
 
-    /// Takes the spans of our packages, from `info` up, and each statement of the store, whatever the log's
-    /// filter is.
+    /// Exports spans of our packages, from level `info` up, and each statement of the store, whatever the
+    /// log's filter is.
     pub(crate) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: tracing::Subscriber + for<'s> LookupSpan<'s>,
@@ -90,7 +91,7 @@ impl Export {
         tracing_opentelemetry::layer().with_tracer(self.0.tracer("imp")).with_filter(ours)
     }
 
-    /// Sends what is left. Blocks for two seconds at most.
+    /// Exports the rest. Blocks for two seconds at most.
     pub fn end(self) {
         if let Err(error) = self.0.shutdown_with_timeout(FLUSH) {
             tracing::warn!(%error, "the last spans were not exported");
@@ -114,8 +115,7 @@ pub fn of_span(span: &Span) -> String {
     carrier.remove(TRACEPARENT).unwrap_or_default()
 }
 
-/// Makes a span that has not been entered a child of what the trace context names. A text that is no
-/// trace context changes nothing.
+/// Makes a span that has not been entered a child of the trace context. Invalid text is ignored.
 pub fn follow(span: &Span, traceparent: &str) {
     if traceparent.is_empty() {
         return;
@@ -123,7 +123,7 @@ pub fn follow(span: &Span, traceparent: &str) {
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
     let context = TraceContextPropagator::new().extract(&carrier);
     if context.span().span_context().is_valid() {
-        // Fails when spans are not exported; the span then stands alone in the log.
+        // Fails if spans are not exported; the span then has no parent.
         let _alone = span.set_parent(context);
     }
 }
@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    /// It asks not to be recorded.
+    /// Asks not to be recorded.
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

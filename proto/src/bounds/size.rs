@@ -1,7 +1,7 @@
-//! Encoded sizes with each policy counted once: without the lists of the former form, which repeat
-//! the policies, and without the places of policies in routes, which the former form has not. So a
-//! publish is as large in either form, and none became larger when the form changed. (A policy that
-//! applies to no route counts in the former form only.)
+//! Encoded sizes with each policy counted once: without the lists of the former format, which
+//! repeat the policies, and without the policy indices of routes, which the former format lacks. So
+//! a publish has the same size in either format, and none became larger when the format changed. (A
+//! policy that applies to no route counts in the former format only.)
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! A publish ends at its caps, on both sides alike.
+//! A publish is limited by its caps, on both sides equally.
 
 use imp_grammar::caps::{self, Cap};
 use imp_proto::bounds;
@@ -135,7 +135,8 @@ fn the_bytes_of_services_and_publishes_are_bounded() {
     });
 }
 
-/// Envoy has no policy of a service: its headers stand on each route, and each host has all routes.
+/// Envoy has no policy per service: its headers are repeated on each route, and each host has all
+/// routes.
 #[test]
 fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     let make = |routes: usize, hosts: usize| {
@@ -156,13 +157,13 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     assert!(check(make(fits, 1)).is_ok());
     assert_eq!(check(make(fits + 1, 1)).unwrap_err().cap, cap);
     assert_eq!(check(make(fits / 32 + 1, 32)).unwrap_err().cap, cap);
-    // A route's own policy takes the place of the service's.
+    // A route's own policy replaces the service's.
     let own = headers(1, 1); // weighs 128 and its text
     let mut replaced = make(1, 1);
     let route = 512 + own.encoded_len() + 128;
     replaced.api_services[0].routes[0].policies = vec![own];
     assert_eq!(bounds::publish(&replaced).unwrap().served_bytes, route);
-    // What names its methods answers to the others, and to preflights with a route more.
+    // A route that names its methods adds one route for the others, and one for preflights.
     let mut asked = make(1, 1);
     let cors = pb::Cors { allow_origins: vec!["*".into()], ..Default::default() };
     let cors = pb::Policy { id: "c".into(), kind: Some(pb::policy::Kind::Cors(cors)) };
@@ -172,7 +173,7 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     asked.api_services[0].routes[0].methods = vec!["GET".into()];
     let method = asked.api_services[0].routes[0].encoded_len();
     assert_eq!(bounds::publish(&asked).unwrap().served_bytes, 2 * (bare + method) + 256);
-    // Routes without anything on them weigh something, too: on many hosts they are many.
+    // Bare routes count, too: on many hosts they are many.
     let mut bare = make(0, 32);
     bare.api_services[0].policies.clear();
     bare.api_services[0].routes = vec![pb::Route::default(); 1500];
@@ -181,7 +182,7 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     assert!(check(bare).is_ok());
 }
 
-/// What Envoy compiles or keeps for them is more than their text.
+/// Envoy's compiled form is larger than their text.
 #[test]
 fn expressions_and_authorities_weigh_more_than_their_text() {
     let weighs = |change: &dyn Fn(&mut pb::ApiService)| {
@@ -206,7 +207,7 @@ fn expressions_and_authorities_weigh_more_than_their_text() {
     assert_eq!(weighs(&|it| it.backends[0].tls = Some(pb::UpstreamTls::default())), 64 * 1_024);
 }
 
-/// What an API with looser rules accepted, the next release's agents serve on.
+/// What an API with looser rules accepted, the next release's agents still serve.
 #[test]
 fn an_agent_takes_more_of_a_publish_than_the_api_accepts() {
     let routes = |routes: usize| pb::ApiService {

@@ -1,4 +1,4 @@
-//! Claims about what is measured.
+//! Tests of measured sizes.
 
 mod bounds;
 mod policies;

@@ -1,4 +1,4 @@
-//! The policies of a publish, in the form of this release and of the former one.
+//! The policies of a publish, in the current and the former format.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ fn what_a_former_control_plane_sends_is_resolved_type_by_type() {
         vec![rate("slow", 5), headers("clean"), rate("ignored", 9)],
         &[&[], &[rate("slower", 1)], &[headers("own"), headers("ignored-too")]],
     );
-    // The same ids, in a service that was copied: another policy, with a count of its own.
+    // The same ids, in a copied service: other policies, with counts of their own.
     let second = service(vec![rate("slow", 7)], &[&[], &[]]);
     let former = pb::Publish { api_services: vec![first, second], ..Default::default() };
     let present = policies::present(&former);
@@ -80,8 +80,8 @@ fn what_is_resolved_already_is_not_resolved_again() {
     assert_eq!(effective(&present), [["present", "?"]]);
 }
 
-/// Whatever was accepted before the form changed is no larger in it, and both forms together count
-/// as one.
+/// Nothing that was accepted before the format changed is larger in it, and both formats together
+/// count once.
 #[test]
 fn a_publish_counts_the_same_in_either_form_and_in_both() {
     let own: Vec<_> = (0..200).map(|i| vec![headers(&format!("own-{i}"))]).collect();
@@ -99,7 +99,7 @@ fn a_publish_counts_the_same_in_either_form_and_in_both() {
     let share = bounds::publish(&former).unwrap();
     assert_eq!(bounds::publish(&present).unwrap(), share);
     assert_eq!(bounds::publish(&both).unwrap(), share);
-    // The bytes that are counted: fill it up to the cap in the former form.
+    // The bytes that are counted: fill it up to the cap in the former format.
     let cap = imp_grammar::caps::PUBLISH_BYTES.size();
     let mut full = [former, present, both];
     let most = cap - full[0].encoded_len() - 4;
@@ -107,7 +107,7 @@ fn a_publish_counts_the_same_in_either_form_and_in_both() {
         publish.tenant_id = "t".repeat(most);
         assert!(bounds::publish(publish).is_ok());
     }
-    // One size for the two others, to the byte.
+    // The three have the same size, to the byte.
     let over = |publish: &pb::Publish| {
         let more = pb::Publish { tenant_id: "t".repeat(cap), ..publish.clone() };
         bounds::publish(&more).unwrap_err().found

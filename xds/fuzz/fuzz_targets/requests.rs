@@ -1,4 +1,4 @@
-//! No requests panic the server or make it talk without end.
+//! No sequence of requests makes the server panic or send without end.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| imp_xds::testing::fuzz::requests(bytes));

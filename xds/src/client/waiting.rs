@@ -1,5 +1,5 @@
-//! Acknowledgements that wait for their subscriber. Within a type they leave in the order of the
-//! responses; one type never waits for another.
+//! Acknowledgements that wait for their subscriber. Within a type they are sent in the order of the
+//! responses; types do not wait for each other.
 
 use std::collections::HashMap;
 use std::task::Poll;
@@ -24,7 +24,7 @@ impl Waiting {
         self.by_type.entry(type_url).or_default().push_back(answer);
     }
 
-    /// Whether one of this type would be overtaken.
+    /// Whether an acknowledgement of this type is pending, which must not be overtaken.
     pub(super) fn holds(&self, type_url: &TypeUrl) -> bool {
         self.by_type.get(type_url).is_some_and(|answers| !answers.is_empty())
     }
@@ -33,7 +33,7 @@ impl Waiting {
         self.by_type.values().map(FuturesOrdered::len).sum()
     }
 
-    /// The next that is ready; never, when there is none.
+    /// The next one that is ready; pending forever if there is none.
     pub(super) async fn next(&mut self) -> Result<DeltaDiscoveryRequest, Status> {
         std::future::poll_fn(|cx| {
             for answers in self.by_type.values_mut().filter(|answers| !answers.is_empty()) {

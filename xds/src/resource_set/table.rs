@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::Revision;
 use crate::Resource;
 
-/// The resources of one type, and a log with one place per name, the revision it last changed at.
+/// The resources of one type, and a log with one entry per name at the revision of its last change.
 /// Reading the log from r on costs what changed since r, whatever the total.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: HashMap<Arc<str>, Entry>,
-    /// From alias to name, of what is there.
+    /// From alias to name, of existing resources.
     aliases: HashMap<Arc<str>, Arc<str>>,
     log: BTreeSet<(Revision, Arc<str>)>,
-    /// The removed ones of the log.
+    /// The removed resources in the log.
     graves: BTreeSet<(Revision, Arc<str>)>,
-    /// The sum over what is there, each a hash of name and version.
+    /// The sum over the existing resources of a hash of name and version.
     content: u64,
 }
 
@@ -29,9 +29,9 @@ struct Entry {
 #[derive(Debug)]
 enum State {
     There(Resource),
-    /// It exists, and what it is cannot be said here.
+    /// It exists, with unknown content.
     Retained,
-    /// Remembered so that streams learn of it, with what it was.
+    /// Kept with its last content, so that streams learn of the removal.
     Removed(Option<Resource>),
 }
 
@@ -65,7 +65,7 @@ impl Table {
         self.entries.iter().filter(move |(_, entry)| retained(entry)).map(|(name, _)| name)
     }
 
-    /// The name behind an alias.
+    /// The name of an alias.
     pub(super) fn alias(&self, alias: &str) -> Option<&Arc<str>> {
         self.aliases.get(alias)
     }
@@ -86,7 +86,7 @@ impl Table {
         true
     }
 
-    /// Without effect on what is there: that stays as it is.
+    /// Does not change an existing resource.
     pub(super) fn retain(&mut self, name: &Arc<str>, at: Revision) -> bool {
         if self.get(name).is_some() || self.is_retained(name) {
             return false;
@@ -134,8 +134,8 @@ impl Table {
         self.log.insert((at, name));
     }
 
-    /// Equal for equal content, whatever became of it in which order: after a restart and on another
-    /// replica too. What it costs does not depend on how much there is.
+    /// Equal for equal content, whatever the history: also after a restart and on another replica.
+    /// Constant cost.
     pub(super) fn content(&self) -> u64 {
         self.content
     }

@@ -1,5 +1,6 @@
-//! A stream's responses, as the body of the answer to its HTTP request. It is asked for more when the
-//! connection has room, and looks at the resource set then: what a slow client gets is as new as can be.
+//! A stream's responses, as the body of the HTTP answer. It is polled when the connection has
+//! space, and reads the resource set at that time, so that even a slow client gets the newest
+//! content.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use super::session::{self, Next, Session};
 pub(super) struct Body {
     session: Arc<Session>,
     outgoing: Outgoing,
-    /// When something is due though nothing happens.
+    /// Wakes the body when something is due without an event.
     timer: Option<Pin<Box<Sleep>>>,
     end: End,
 }
@@ -31,7 +32,7 @@ impl Drop for Body {
 
 enum End {
     NotYet,
-    /// To be told behind what is being written.
+    /// The status to send after the data being written.
     Told(Status),
     Over,
 }
@@ -41,10 +42,10 @@ impl Body {
         Self { session, outgoing: Outgoing::default(), timer: None, end: End::NotYet }
     }
 
-    /// Until there is something to write or to tell.
+    /// Polls until there is something to write or a status to send.
     fn look(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            // Whatever an embedding program's callback does, the client learns of the end.
+            // Even if a callback of the embedding program panics, the client sees an end.
             let next = AssertUnwindSafe(|| self.session.next(&mut self.outgoing));
             let next = std::panic::catch_unwind(next);
             match next.unwrap_or_else(|_| Next::End(Status::internal("the stream failed"))) {
@@ -65,7 +66,7 @@ impl Body {
         }
     }
 
-    /// A timer that is early does no harm.
+    /// Sets the timer, which may fire early.
     fn set(&mut self, deadline: Option<Instant>) {
         let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else { return };
         match &mut self.timer {
@@ -78,7 +79,7 @@ impl Body {
     fn trailers(&mut self) -> Option<http_body::Frame<Bytes>> {
         let End::Told(status) = std::mem::replace(&mut self.end, End::Over) else { return None };
         let mut trailers = HeaderMap::with_capacity(3);
-        // A status that is no header is one that nobody can be told.
+        // A status that does not fit a header cannot be sent.
         let _unsayable = status.add_header(&mut trailers);
         Some(http_body::Frame::trailers(trailers))
     }

@@ -1,5 +1,5 @@
-//! The task of one stream that takes its requests and holds it to its limits. Responses go out by
-//! themselves, in the [body](super::body).
+//! The task of one stream that reads its requests and enforces its limits. The [body](super::body)
+//! sends responses independently.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::status::Slot;
 use crate::Peer;
 use crate::stream::Stream;
 
-/// What came with the HTTP/2 request.
+/// What the HTTP/2 request contained.
 pub(super) struct Told {
     pub(super) headers: http::HeaderMap,
     pub(super) extensions: http::Extensions,
@@ -27,7 +27,7 @@ pub(super) struct Told {
 
 pub(super) struct Driver<B> {
     pub(super) session: Arc<Session>,
-    /// Its place among the open streams.
+    /// Its slot among the open streams.
     pub(super) slot: Slot,
     pub(super) told: Told,
     pub(super) requests: Requests<B>,
@@ -40,7 +40,7 @@ where
     B::Data: Send,
 {
     pub(super) async fn run<M: Inbound>(mut self) {
-        // Whatever an embedding program's callback does, the observer learns of the end.
+        // Even if a callback of the embedding program panics, the observer sees an end.
         let served = AssertUnwindSafe(self.serve::<M>()).catch_unwind().await;
         let end = served.unwrap_or_else(|_| Err(Status::internal("the stream failed").into()));
         let status = match end {
@@ -72,7 +72,7 @@ where
         }
     }
 
-    /// The next request; None: there is none yet, but it was time to look at the limits.
+    /// Waits for the next request; returns `None` when the limits should be checked first.
     async fn wait(&mut self, limits: &mut Limits) -> Result<Option<Bytes>, End> {
         tokio::select! {
             biased;
@@ -87,7 +87,7 @@ where
     }
 }
 
-/// From the first message to a stream that is served: who it is, what it may see, its place.
+/// From the first message to a served stream: its client, its resource set, its slot.
 async fn open<M: Inbound, B>(
     session: &Arc<Session>,
     Told { headers, extensions }: &Told,
@@ -102,7 +102,7 @@ where
     let first = tokio::time::timeout(config.first_message_timeout, first).await;
     let (first, place) =
         first.map_err(|_| Status::deadline_exceeded("the first message did not come"))??;
-    // It says who it is (R2); later ones need not, and are not asked (R3).
+    // It has the node (R2); later ones need not, and are not checked (R3).
     let node = M::node(first.clone()).map_err(|error| malformed(&error))?;
     let node = node.filter(|node| !node.id.is_empty());
     let node = node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?;
@@ -118,7 +118,7 @@ where
         Some(place) => place,
         None => session.shared.place_to_sync().await?,
     };
-    // Only now, and not while it waits: what the client holds is large when it is unpacked.
+    // Decoded only now, not while it waits: what the client has is large once decoded.
     let first = decode::<M>(session, first)?;
     let stream = Stream::speaking(M::VARIANT, set, config)
         .with_features(&node.client_features)
@@ -127,7 +127,8 @@ where
     Ok((Limits::new(session, place), watch))
 }
 
-/// Of a large one the rest is read when there is a place to sync: many may come at the same time.
+/// Reads the rest of a large first message when there is a slot to sync, because many may arrive at
+/// the same time.
 async fn first_message<B>(
     shared: &Shared,
     requests: &mut Requests<B>,
@@ -152,8 +153,8 @@ fn decode<M: Inbound>(session: &Session, request: Bytes) -> Result<M, Status> {
     Ok(request)
 }
 
-/// Cuts the stream off when its identity is revoked; until then, or until the guard is dropped, it
-/// waits. A task of its own costs less than a look at the token with each message.
+/// Cuts the stream off when its identity is revoked, unless the guard is dropped before. A separate
+/// task costs less than checking the token on each message.
 fn watch(session: &Arc<Session>, revoked: CancellationToken) -> DropGuard {
     let session = session.clone();
     let over = CancellationToken::new();

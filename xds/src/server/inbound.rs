@@ -1,4 +1,4 @@
-//! What a stream needs to know of a request, whichever protocol it belongs to.
+//! The parts of a request that a stream needs, in either protocol.
 
 use bytes::Bytes;
 use prost::{DecodeError, Message as _};
@@ -11,14 +11,14 @@ use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
 pub(super) trait Inbound: prost::Message + Default + 'static {
     const VARIANT: Variant;
 
-    /// The node alone, without what else may be in it.
+    /// The node alone, without decoding the rest.
     fn node(request: Bytes) -> Result<Option<Node>, DecodeError>;
 
     fn type_url(&mut self) -> &mut String;
 
     fn step(self, stream: &mut Stream) -> Result<Outcome, Status>;
 
-    /// On the service of one type requests need not say which (R4).
+    /// Sets the type, which requests to a single-type service may omit (R4).
     fn fill_type(&mut self, of_service: Option<&str>) -> Result<(), Status> {
         let Some(of_service) = of_service else { return Ok(()) };
         let type_url = self.type_url();
@@ -65,14 +65,14 @@ impl Inbound for DiscoveryRequest {
     }
 }
 
-/// As much of a delta request as says who sent it.
+/// The part of a delta request with the node.
 #[derive(Clone, PartialEq, prost::Message)]
 struct DeltaIntroduction {
     #[prost(message, optional, tag = "1")]
     node: Option<Node>,
 }
 
-/// As much of a state-of-the-world request as says who sent it.
+/// The part of a state-of-the-world request with the node.
 #[derive(Clone, PartialEq, prost::Message)]
 struct ListIntroduction {
     #[prost(message, optional, tag = "2")]

@@ -1,4 +1,4 @@
-//! What an open stream is held to.
+//! The limits of an open stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use tonic::Status;
 use super::session::Session;
 use crate::stream::Stream;
 
-/// A client that takes longer to get everything does not keep its place: others wait.
+/// The longest time that a client keeps its slot while it syncs; others wait.
 const SYNC_AT_MOST: Duration = Duration::from_secs(10);
 
-/// What an open stream is held to, and when to look at it. The timer is not reset by each message.
+/// The limits of an open stream, and when to check them. The timer is not reset by each message.
 pub(super) struct Limits {
     session: Arc<Session>,
-    /// When it has lived long enough.
+    /// When its age limit is reached.
     old: Option<Instant>,
-    /// Its place among the streams that have not got everything yet, and until when it may keep it.
+    /// Its slot among the streams that have not got everything yet, and how long it may keep it.
     syncing: Option<(OwnedSemaphorePermit, Instant)>,
     reading: Reading,
     pub(super) timer: Pin<Box<Sleep>>,
@@ -39,7 +39,7 @@ impl Limits {
         limits
     }
 
-    /// Gives up the place of a stream that has got everything, or that took too long.
+    /// Releases the slot of a stream that has got everything, or that took too long.
     pub(super) fn note(&mut self) {
         if let Some((_, until)) = &self.syncing {
             let done = self.session.stream(Stream::is_settled).unwrap_or(true);
@@ -49,7 +49,8 @@ impl Limits {
         }
     }
 
-    /// Fails if one is passed; else the timer stands at the first moment at which one can be.
+    /// Fails if a limit is exceeded; otherwise sets the timer to the first time at which one can
+    /// be.
     pub(super) fn check(&mut self) -> Result<(), Status> {
         let now = Instant::now();
         let config = &self.session.shared.config;
@@ -83,15 +84,16 @@ impl Limits {
     }
 }
 
-/// Whether the connection takes what waits for it, seen from time to time.
+/// Tracks whether the connection reads what waits for it.
 #[derive(Debug, Default)]
 struct Reading {
-    /// How often it had asked for more, and since when it has not again.
+    /// The number of polls at the last change, and since when there were no more.
     stuck: Option<(u64, Instant)>,
 }
 
 impl Reading {
-    /// `asked`: how often it has asked so far, if something waits. Since when it does not read.
+    /// `asked` is the number of polls so far, if something waits. Returns since when the connection
+    /// has not read.
     fn note(&mut self, asked: Option<u64>, now: Instant) -> Option<Instant> {
         self.stuck = asked.map(|asked| match self.stuck {
             Some((before, since)) if before == asked => (asked, since),
@@ -105,7 +107,7 @@ impl Reading {
     }
 }
 
-/// Up to a tenth longer, so that streams that were opened together do not end together (R85).
+/// Adds up to a tenth, so that streams that were opened together do not end together (R85).
 #[expect(clippy::disallowed_methods, reason = "nothing but a spread depends on it")]
 fn spread(age: Duration) -> Duration {
     age.saturating_add((age / 1_000).saturating_mul(rand::random_range(0..=100)))

@@ -1,4 +1,4 @@
-//! What is counted, per type. Looked up once per stream and type, because a look-up costs as much as
+//! Metric handles per type. Looked up once per stream and type, because a look-up costs as much as
 //! sending a small response.
 
 use metrics::{Counter, Histogram};

@@ -1,6 +1,7 @@
-//! A response as a message of gRPC: type, nonce and removals encoded here, resources as they were
-//! encoded once. Protobuf messages may be concatenated, so head and resources are one message. It is
-//! made piece by piece while it is written: lists of pieces would be large while clients are filled.
+//! A response as a gRPC message: type, nonce and removals are encoded here, resources were encoded
+//! once for all streams. Protobuf messages may be concatenated, so head and resources form one
+//! message. It is created piece by piece while it is written, because lists of pieces would be
+//! large while clients are filled.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -15,26 +16,26 @@ use crate::stream::{Entry, Response, SentResource, Variant};
 use crate::wire;
 use crate::{Resource, TypeRules, TypeUrl};
 
-/// What is left of a response.
+/// The rest of a response to write.
 #[derive(Debug)]
 pub(super) struct Message {
     form: Form,
     type_url: TypeUrl,
     sent: Arc<[SentResource]>,
-    /// How many of them are done.
+    /// How many of its resources are done.
     done: usize,
-    /// What comes before the next of them.
+    /// Bytes to write before the next resource.
     ready: Option<Bytes>,
-    /// Contents that were encoded again, in order.
+    /// Re-encoded contents, in order.
     restamped: VecDeque<Bytes>,
     restamp: Option<Restamp>,
-    /// Without gRPC's own head.
+    /// Without the gRPC header.
     length: usize,
 }
 
 type Restamp = fn(&Resource, u32) -> Bytes;
 
-/// gRPC's own head: whether the message is compressed, and its length.
+/// The gRPC header: a compression flag and the message's length.
 const HEAD: usize = 5;
 
 impl Message {
@@ -63,7 +64,7 @@ impl Message {
         self.length
     }
 
-    /// As it goes over the wire.
+    /// Its length on the wire.
     pub(super) fn framed_len(&self) -> usize {
         HEAD + self.length
     }
@@ -76,9 +77,10 @@ impl Message {
         while let Some(sent) = self.sent.get(self.done) {
             self.done += 1;
             let (form, type_url) = (self.form, &self.type_url);
-            let is_made_anew = is_made_anew(&sent.0, self.restamp);
-            let anew = if is_made_anew { self.restamped.pop_front() } else { None };
-            let Some(body) = anew.map(Cow::Owned).or_else(|| form.body(type_url, &sent.0)) else {
+            let is_restamped = is_restamped(&sent.0, self.restamp);
+            let encoded = if is_restamped { self.restamped.pop_front() } else { None };
+            let Some(body) = encoded.map(Cow::Owned).or_else(|| form.body(type_url, &sent.0))
+            else {
                 continue;
             };
             let Some(head) = form.any_head(type_url, &sent.0, body.len()) else {
@@ -94,9 +96,10 @@ impl Message {
         let Some(restamp) = self.restamp else { return };
         let again = response.upserts().filter(|(_, attempt)| *attempt > 0);
         let (form, type_url) = (self.form, &self.type_url);
-        let anew = again
-            .map(|(resource, attempt)| form.anew(type_url, resource, restamp(resource, attempt)));
-        self.restamped = anew.collect();
+        let encoded = again.map(|(resource, attempt)| {
+            form.restamped(type_url, resource, restamp(resource, attempt))
+        });
+        self.restamped = encoded.collect();
     }
 
     fn begin(&mut self, response: &Response) -> Result<(), Status> {
@@ -115,19 +118,20 @@ impl Message {
         let (form, type_url) = (self.form, &self.type_url);
         let mut restamped = self.restamped.iter();
         let lengths = self.sent.iter().filter_map(|SentResource(entry)| {
-            let anew = is_made_anew(entry, self.restamp).then(|| restamped.next().map(Bytes::len));
-            let body = anew.flatten().or_else(|| Some(form.body(type_url, entry)?.len()))?;
+            let encoded =
+                is_restamped(entry, self.restamp).then(|| restamped.next().map(Bytes::len));
+            let body = encoded.flatten().or_else(|| Some(form.body(type_url, entry)?.len()))?;
             Some(form.any_head(type_url, entry, body).map_or(0, |head| head.len()) + body)
         });
         lengths.sum()
     }
 }
 
-fn is_made_anew(entry: &Entry, restamp: Option<Restamp>) -> bool {
+fn is_restamped(entry: &Entry, restamp: Option<Restamp>) -> bool {
     restamp.is_some() && matches!(entry, Entry::Upsert(_, 1..))
 }
 
-/// How the client takes resources.
+/// How the client expects resources.
 #[derive(Clone, Copy, Debug)]
 struct Form {
     variant: Variant,
@@ -135,7 +139,7 @@ struct Form {
 }
 
 impl Form {
-    /// What stands in the message for one of its resources, beside the head.
+    /// The bytes of one of its resources in the message, after the head.
     fn body<'a>(self, type_url: &TypeUrl, entry: &'a Entry) -> Option<Cow<'a, Bytes>> {
         match (self.variant, entry) {
             (Variant::Delta, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
@@ -150,14 +154,14 @@ impl Form {
             }
             (Variant::Delta, Entry::Heartbeat(resource)) => Some(Cow::Owned(resource.heartbeat())),
             (Variant::Delta, Entry::Absent(name)) => Some(Cow::Owned(absent(name))),
-            // Named in the head, or not at all.
+            // Only in the head, or nowhere.
             (_, Entry::Removed(_))
             | (Variant::StateOfTheWorld, Entry::Absent(_) | Entry::Heartbeat(_)) => None,
         }
     }
 
-    /// The same with other bytes for the content.
-    fn anew(self, type_url: &TypeUrl, resource: &Resource, value: Bytes) -> Bytes {
+    /// The same with other bytes as content.
+    fn restamped(self, type_url: &TypeUrl, resource: &Resource, value: Bytes) -> Bytes {
         match self.variant {
             Variant::Delta => resource.encode(type_url, value, self.tells_ttl),
             Variant::StateOfTheWorld if self.wraps(resource) => {
@@ -167,7 +171,7 @@ impl Form {
         }
     }
 
-    /// What comes before a body of this length.
+    /// The bytes before a body of this length.
     fn any_head(self, type_url: &TypeUrl, entry: &Entry, body: usize) -> Option<Bytes> {
         let resource = match (self.variant, entry) {
             (Variant::Delta, _) => return None,
@@ -179,14 +183,14 @@ impl Form {
         Some(any_head(url, body))
     }
 
-    /// A list has no place for a TTL beside a resource (R75).
+    /// Whether to wrap the resource: a list has no field for a TTL (R75).
     fn wraps(self, resource: &Resource) -> bool {
         self.tells_ttl && resource.ttl().is_some()
     }
 }
 
-/// Room for gRPC's head, and everything of a response but its resources. Written by hand: the structs
-/// of the message would want strings of their own for each client.
+/// The gRPC header's space, and the whole response without its resources. Encoded by hand: the
+/// message's structs would need strings of their own for each client.
 fn head(variant: Variant, response: &Response) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD + response.type_url.as_str().len() + 32);
     head.extend([0; HEAD]);
@@ -203,15 +207,15 @@ fn head(variant: Variant, response: &Response) -> Vec<u8> {
     head
 }
 
-/// A field with text in it.
+/// Appends a text field.
 fn put(tag: u32, text: &str, out: &mut Vec<u8>) {
     encode_key(tag, WireType::LengthDelimited, out);
     encode_varint(text.len() as u64, out);
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Everything of a `DiscoveryResponse.resources` but the bytes of the resource, which follow: they are
-/// shared by all streams, and too large to be copied for each.
+/// Everything of a `DiscoveryResponse.resources` but the bytes of the resource, which follow: all
+/// streams share them, and they are too large to be copied for each.
 fn any_head(url: &str, value: usize) -> Bytes {
     let mut any = Vec::with_capacity(url.len() + 32);
     put(1, url, &mut any);

@@ -1,4 +1,4 @@
-//! What waits to be written, taken out as the connection has room for it.
+//! Data waiting to be written, taken out as the connection has space for it.
 
 use std::collections::VecDeque;
 
@@ -6,14 +6,14 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::outbound::Message;
 
-/// As much as is copied together at once. What the allocator takes from warm memory; a whole response
-/// would be fresh pages for each client.
+/// The size of a copy. Small enough to reuse the allocator's warm memory; a whole response would
+/// need new pages for each client.
 const CHUNK: usize = 64 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     messages: VecDeque<Message>,
-    /// The rest of a piece that was cut.
+    /// The rest of a piece that was split.
     rest: Bytes,
     left: usize,
 }
@@ -48,7 +48,7 @@ impl Outgoing {
     }
 }
 
-/// Copies as much as fits; the rest of it.
+/// Copies as much as fits and returns the rest.
 fn put(piece: &Bytes, chunk: &mut BytesMut, size: usize) -> Bytes {
     let fits = piece.len().min(size - chunk.len());
     let (now, later) = piece.split_at(fits);

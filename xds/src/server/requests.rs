@@ -1,7 +1,8 @@
 //! A stream's requests: the body of an HTTP request, cut into gRPC messages.
 //!
-//! A message that came in one piece is not copied, and nothing is kept of one that was read: the first
-//! request after a reconnect names everything that the client holds, and there are many clients.
+//! A message that arrives in one piece is not copied, and nothing is kept of a message after it was
+//! read: the first request after a reconnect names everything that the client has, and there are
+//! many clients.
 
 use std::pin::Pin;
 
@@ -9,31 +10,31 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tonic::Status;
 
-/// A byte that says whether the message is compressed, and four that say how long it is.
+/// The message header: a compression flag, and four bytes of length.
 const HEAD: usize = 5;
 
 pub(super) struct Requests<B> {
     body: Pin<Box<B>>,
-    /// What came last, as it came.
+    /// The last piece received.
     piece: Bytes,
-    /// Of a message that came in several pieces.
+    /// A message that arrived in several pieces.
     joined: BytesMut,
     /// Larger messages are refused (R86).
     limit: usize,
-    /// Of the message that is being read it was told that it is large.
+    /// Whether the current message was announced as large.
     told: bool,
 }
 
-/// Of a larger message the reader may want to know before it is there.
+/// The reader is told of a message larger than this before it is complete.
 const LARGE: usize = 16 << 10;
 
-/// What there is to read.
+/// The result of a read.
 pub(super) enum Read {
-    /// The beginning of a large message, told once; the message itself is next.
+    /// The beginning of a large message, announced once; the message itself is next.
     Large,
     /// A message.
     Message(Bytes),
-    /// The client has nothing more to say, or has left.
+    /// The client has finished or left.
     End,
 }
 
@@ -52,7 +53,7 @@ where
         }
     }
 
-    /// The next message. May be dropped and called again.
+    /// Returns the next message. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Read, Status> {
         loop {
             if let Some(message) = self.cut()? {
@@ -68,7 +69,7 @@ where
                         self.push(data.copy_to_bytes(data.remaining()));
                     }
                 }
-                // A connection that broke; whatever it broke in.
+                // The connection broke, wherever it was.
                 Some(Err(_)) => return Ok(Read::End),
                 None if self.piece.is_empty() && self.joined.is_empty() => return Ok(Read::End),
                 None => return Err(Status::internal("the request ends within a message")),
@@ -85,7 +86,7 @@ where
         self.joined.extend_from_slice(&piece);
     }
 
-    /// A whole message, if there is one.
+    /// Takes a whole message, if there is one.
     fn cut(&mut self) -> Result<Option<Bytes>, Status> {
         let there = if self.joined.is_empty() { &self.piece[..] } else { &self.joined[..] };
         let Some((&[compressed, a, b, c, d], body)) = there.split_first_chunk::<HEAD>() else {

@@ -2,12 +2,12 @@
 
 use crate::stream::Variant;
 
-/// What one method of a service serves.
+/// What a method serves.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) path: &'static str,
     pub(crate) variant: Variant,
-    /// None: all types.
+    /// `None` for all types.
     pub(crate) type_url: Option<&'static str>,
 }
 

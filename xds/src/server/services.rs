@@ -1,4 +1,4 @@
-//! The services of single types: the same server under other names, because tonic routes by them.
+//! The services of single types: the same server under other names, which tonic routes by.
 
 use std::convert::Infallible;
 use std::future::Ready;

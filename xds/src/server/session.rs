@@ -1,5 +1,5 @@
-//! One open stream, as its two tasks share it: the [driver](super::driver) takes requests, the
-//! [body](super::body) takes responses, each when it can. What is pure about the stream is in
+//! One open stream, shared by its two tasks: the [driver](super::driver) reads requests, the
+//! [body](super::body) sends responses, independently. The pure part of the stream is in
 //! [`Stream`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,35 +26,36 @@ pub(super) struct Session {
     pub(super) id: StreamId,
     /// `node.id` and `node.cluster`, once they are known.
     node: OnceLock<(String, String)>,
-    /// Held for a whole step, so that the observer is told in order. Taken before `state`.
+    /// Locked for a whole step, so that the observer gets events in order. Locked before `state`.
     turn: Mutex<Turn>,
-    /// Held shortly: whoever asks for the status waits for it.
+    /// Locked shortly, because status requests wait for it.
     state: Mutex<State>,
     place: OnceLock<Arc<Place>>,
     /// Tells the driver to stop, and why.
     stop: Mutex<Option<oneshot::Sender<End>>>,
-    /// The body's, for what is no change of the resource set.
+    /// The body's waker, for events other than changes of the resource set.
     waker: AtomicWaker,
-    /// The body has to look, though the resource set may not have changed.
+    /// Set when the body must poll although the resource set may not have changed.
     due: AtomicBool,
-    /// How often the connection asked for more.
+    /// How often the connection polled the body.
     polls: AtomicU64,
-    /// The client lost its right: nothing goes out any more, not even the rest of a message (R91).
+    /// Set when the client's right was revoked: nothing more is sent, not even the rest of a
+    /// message (R91).
     cut: AtomicBool,
-    /// The body holds the rest of a message that the connection has not asked for.
+    /// Set when the body has the rest of a message that the connection has not polled.
     unfinished: AtomicBool,
 }
 
-/// What the two tasks do in turns.
+/// The state that the two tasks use in turns.
 #[derive(Default)]
 struct Turn {
-    /// The observer knows of the stream, and not of its end.
+    /// The observer has seen the opening, but not the end.
     told: bool,
     meters: Vec<(TypeUrl, Meters)>,
 }
 
 enum State {
-    /// The client has not said who it is, or waits for its place.
+    /// The client has not sent its node, or waits for its slot.
     Opening,
     Open(Stream),
     Ended(Status),
@@ -65,7 +66,7 @@ enum State {
 pub(super) enum End {
     /// The client left.
     Gone,
-    /// We end it.
+    /// The server ends it.
     Refused(Status),
 }
 
@@ -75,18 +76,18 @@ impl From<Status> for End {
     }
 }
 
-/// What the body is to do.
+/// What the body must do.
 pub(super) enum Next {
-    /// Write what there is, and ask again at this time.
+    /// Write the data, and poll again at this time.
     Write(Option<Instant>),
-    /// Wait to be woken, and ask again at this time.
+    /// Wait to be woken, and poll again at this time.
     Wait(Option<Instant>),
-    /// Say this, and no more.
+    /// Send this status and nothing more.
     End(Status),
 }
 
 impl Session {
-    /// A session, and what its driver stops by.
+    /// A session, and the receiver that stops its driver.
     pub(super) fn new(
         shared: Arc<Shared>,
         route: &'static Route,
@@ -125,12 +126,12 @@ impl Session {
         self.stop(why.into());
     }
 
-    /// Whether what was to be written must not be.
+    /// Whether pending data must not be written.
     pub(super) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
     }
 
-    /// From now on responses go out. `first` takes the first request.
+    /// Begins to send responses. `first` handles the first request.
     pub(super) fn open(
         &self,
         mut stream: Stream,
@@ -149,7 +150,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes a request.
+    /// Handles a request.
     pub(super) fn request(
         &self,
         step: impl FnOnce(&mut Stream) -> Result<Outcome, Status>,
@@ -167,7 +168,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends what was refused once more.
+    /// Sends again what was rejected.
     pub(super) fn retry(&self, type_url: &TypeUrl, name: &str) -> bool {
         let again = match &mut *self.state() {
             State::Open(stream) => stream.retry(type_url, name),
@@ -215,7 +216,7 @@ impl Session {
         }
     }
 
-    /// Everything that should be sent now, appended to `out`.
+    /// Appends everything that should be sent now to `out`.
     pub(super) fn next(&self, out: &mut Outgoing) -> Next {
         let asked = self.due.swap(false, Ordering::AcqRel);
         if !asked && !self.place.get().is_some_and(|place| place.is_behind()) {
@@ -251,7 +252,7 @@ impl Session {
         Next::Write(deadline)
     }
 
-    /// Nothing goes out any more but what is being written, and why.
+    /// Stops sending after what is being written, with this status.
     pub(super) fn end(&self, status: Status) {
         let mut turn = self.turn();
         let before = std::mem::replace(&mut *self.state(), State::Ended(status));
@@ -262,7 +263,7 @@ impl Session {
         }
     }
 
-    /// The body's task, to be woken when there is something to do.
+    /// Registers the body's task, to be woken when there is something to do.
     pub(super) fn register(&self, waker: &Waker, unfinished: bool) {
         self.polls.fetch_add(1, Ordering::Relaxed);
         self.unfinished.store(unfinished, Ordering::Relaxed);
@@ -272,14 +273,14 @@ impl Session {
         }
     }
 
-    /// The body is to look again.
+    /// Makes the body poll again.
     pub(super) fn look(&self) {
         self.due.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    /// If there is something to write: how often the connection has asked for it so far. Twice the
-    /// same number, some time apart: it does not read.
+    /// If there is something to write, how often the connection has polled so far. The same number
+    /// some time later means that it does not read.
     pub(super) fn waits_for_reader(&self) -> Option<u64> {
         let waits = self.unfinished.load(Ordering::Relaxed)
             || self.due.load(Ordering::Acquire)
@@ -292,7 +293,7 @@ impl Session {
         self.node.get().cloned().unwrap_or_default()
     }
 
-    /// Looks at the stream, if it is open.
+    /// Reads the stream's state, if it is open.
     pub(super) fn stream<T>(&self, look: impl FnOnce(&Stream) -> T) -> Option<T> {
         match &*self.state() {
             State::Open(stream) => Some(look(stream)),
@@ -304,8 +305,8 @@ impl Session {
         self.shared.observer.event(event);
     }
 
-    // A poisoned lock means that an embedding program's callback panicked in a turn. The stream ends
-    // by that (its tasks see to it), and its end is still to be told.
+    // A poisoned lock means that an embedding program's callback panicked in a turn. The stream
+    // ends because of that (its tasks ensure it), and its end must still be reported.
     fn turn(&self) -> MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! What every stream is doing, for people and metrics (R92).
+//! The state of every stream, for display and metrics (R92).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,24 +13,22 @@ use crate::{StreamId, TypeUrl};
 /// One open stream.
 #[derive(Clone, Debug, Default)]
 pub struct StreamStatus {
-    /// Which stream.
     pub stream: StreamId,
     /// Empty until the first message.
     pub node_id: String,
     /// Empty until the first message.
     pub node_cluster: String,
-    /// Each type that the client subscribed to, or that waits for it.
+    /// Each type that the client subscribed to.
     pub types: Vec<TypeStatus>,
 }
 
 /// One type of a stream.
 #[derive(Clone, Debug)]
 pub struct TypeStatus {
-    /// Which type.
     pub type_url: TypeUrl,
-    /// Everything is wanted.
+    /// Whether it subscribes to everything.
     pub wildcard: bool,
-    /// So many names are wanted.
+    /// The number of subscribed names.
     pub names: usize,
     /// Responses sent.
     pub sent: u64,
@@ -38,15 +36,15 @@ pub struct TypeStatus {
     pub acked: u64,
     /// Responses refused.
     pub nacked: u64,
-    /// Changes that wait.
+    /// The number of pending changes.
     pub pending: usize,
-    /// For how long something has waited.
+    /// How long something has been pending.
     pub pending_for: Option<Duration>,
-    /// For how long a response has not been answered.
+    /// How long a response has been unanswered.
     pub unanswered_for: Option<Duration>,
-    /// Names and versions that the client refused.
+    /// Names and versions that the client rejected.
     pub refused: Vec<(Arc<str>, Arc<str>)>,
-    /// What it said when it last refused a response.
+    /// The error message of the last rejection.
     pub last_refusal: Option<Arc<str>>,
 }
 
@@ -93,7 +91,7 @@ pub(crate) struct Streams {
     open: Arc<Mutex<HashMap<StreamId, Arc<Session>>>>,
 }
 
-/// A stream's place in the list; leaves it when dropped.
+/// A stream's slot in the list; removed on drop.
 pub(crate) struct Slot {
     stream: StreamId,
     streams: Streams,

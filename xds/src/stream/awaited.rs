@@ -1,4 +1,4 @@
-//! Children that a client was made to want and has not got yet.
+//! Children that a client was made to subscribe to and has not got yet.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::Response;
 use crate::TypeUrl;
 
-/// A cluster is acknowledged before its endpoints are there, so the acknowledgement alone is no
-/// reason to send what refers to it: the children must be acknowledged too (R61).
+/// A cluster is acknowledged before its endpoints are there, so the acknowledgement alone does not
+/// allow sending what refers to it: the children must be acknowledged, too (R61).
 #[derive(Debug, Default)]
 pub(super) struct Awaited {
     children: HashSet<(TypeUrl, Arc<str>)>,
-    /// The lowest phase of their parents: later ones wait.
+    /// The lowest phase of their parents; later phases wait.
     phase: u8,
     until: Option<Instant>,
 }
@@ -30,7 +30,7 @@ impl Awaited {
         self.children.insert(child);
     }
 
-    /// These were answered, whatever the answer.
+    /// Removes these, which were answered, with whatever result.
     pub(super) fn answered<'a>(
         &mut self,
         type_url: &TypeUrl,
@@ -44,7 +44,7 @@ impl Awaited {
         }
     }
 
-    /// Whether the phases after this one have to wait, which has an end.
+    /// Whether the phases after this one have to wait, up to a timeout.
     pub(super) fn holds_up_after(&mut self, phase: u8, now: Instant) -> bool {
         if self.until.is_some_and(|until| now >= until) {
             self.children.clear();
@@ -57,7 +57,7 @@ impl Awaited {
     }
 }
 
-/// The children of what a response holds.
+/// The children of the resources in a response.
 pub(super) fn children(response: &Response) -> impl Iterator<Item = &(TypeUrl, Arc<str>)> {
     response.upserts().flat_map(|(resource, _)| resource.children())
 }

@@ -1,4 +1,4 @@
-//! What a client holds for a time only, and when it must hear of it again (R75).
+//! Resources with a TTL at the client, and when it needs a heartbeat (R75).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,34 +7,34 @@ use std::time::{Duration, Instant};
 use super::Variant;
 use crate::Resource;
 
-/// Resources of one type that the client accepted, those with a TTL. Others cost nothing here.
+/// Acknowledged resources of one type with a TTL. Others cost nothing here.
 #[derive(Debug, Default)]
 pub(super) struct Heartbeats {
     enabled: bool,
     held: BTreeMap<Arc<str>, Held>,
-    /// When to look: not later than the first one is due.
+    /// When to check: not later than the first heartbeat is due.
     next: Option<Instant>,
-    /// Of some nobody knows when the client last heard of them.
+    /// For some it is unknown when the client last heard of them.
     overdue: bool,
 }
 
 #[derive(Debug)]
 struct Held {
-    /// As the client holds it, which may be older than the resource set.
+    /// The client's version, which may be older than the resource set's.
     resource: Resource,
     interval: Duration,
-    /// When it last went out. None: on another stream.
+    /// When it was last sent; `None` if on another stream.
     since: Option<Instant>,
 }
 
 impl Held {
-    /// Whether this many quarters of the TTL are over.
+    /// Whether this many quarters of the TTL have passed.
     fn is_due(&self, quarters: u32, now: Instant) -> bool {
         self.since.is_none_or(|since| now - since >= self.interval / 2 * quarters)
     }
 }
 
-/// A TTL of nothing would be heartbeats without end.
+/// A TTL of zero would cause heartbeats without end.
 const SHORTEST: Duration = Duration::from_millis(10);
 
 impl Heartbeats {
@@ -46,7 +46,7 @@ impl Heartbeats {
         self.enabled
     }
 
-    /// The client holds this one, which was sent then.
+    /// Records that the client has this one, which was sent then.
     pub(super) fn hold(&mut self, resource: &Resource, since: Option<Instant>) {
         let Some(ttl) = resource.ttl().filter(|_| self.enabled) else {
             return self.forget(resource.name());
@@ -59,7 +59,7 @@ impl Heartbeats {
         self.held.insert(resource.name().clone(), held);
     }
 
-    /// The client does not hold it, or refused it.
+    /// Records that the client does not have it, or rejected it.
     pub(super) fn forget(&mut self, name: &str) {
         if !self.held.is_empty() {
             self.held.remove(name);
@@ -78,8 +78,8 @@ impl Heartbeats {
         self.next.filter(|_| !self.is_empty())
     }
 
-    /// What goes out if something is due: that, and what soon would be, so that there are few
-    /// responses. Half of the TTL is left to the way and to an answer that takes its time.
+    /// Takes what is due, and what will be soon, so that there are few responses. Half of the TTL
+    /// is reserved for the transmission and a slow answer.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Resource> {
         if !self.overdue && self.next.is_none_or(|next| next > now) {
             return Vec::new();
@@ -98,8 +98,8 @@ impl Heartbeats {
     }
 }
 
-/// Whether a client that lists these features can be told TTLs in this protocol. They have an old and
-/// a new name each.
+/// Whether a client with these features can be sent TTLs in this protocol. Each feature has an old
+/// and a new name.
 pub(super) fn knows_ttl(variant: Variant, features: &[String]) -> bool {
     let mut names = features.iter().filter_map(|feature| {
         feature.strip_prefix("xds.config.").or_else(|| feature.strip_prefix("envoy.config."))

@@ -1,13 +1,13 @@
-//! The names of a stream's responses, by which the client answers them (R30).
+//! The nonces of a stream's responses, which the client answers with (R30).
 
 use std::fmt;
 
-/// One of them: a number, in its shortest form.
+/// A nonce: a number, in its shortest form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nonce(u64);
 
 impl Nonce {
-    /// Whether this is its text. What the client sends may be anything.
+    /// Whether this is its text. The client may send anything.
     pub(super) fn is(self, text: &str) -> bool {
         !text.starts_with(['0', '+']) && text.parse() == Ok(self.0)
     }
@@ -19,7 +19,7 @@ impl fmt::Display for Nonce {
     }
 }
 
-/// Each once.
+/// Generates unique nonces.
 #[derive(Debug, Default)]
 pub(super) struct Nonces(u64);
 

@@ -1,20 +1,20 @@
-//! When what changed may go out (R84).
+//! When changes may be sent (R84).
 
 use std::time::Instant;
 
 use crate::Debounce;
 
-/// The pace of one stream. None: the client sets it by answering.
+/// The pace of one stream; `None` if the client sets it by answering.
 #[derive(Debug)]
 pub(super) struct Pace(Option<Box<Debounced>>);
 
 #[derive(Debug)]
 struct Debounced {
     rules: Debounce,
-    /// Something changed that was not looked at with a clock yet.
+    /// A change that was not yet seen with a clock.
     changed: bool,
     last_change: Option<Instant>,
-    /// The first change that waits.
+    /// The time of the first change that waits.
     waits_since: Option<Instant>,
 }
 
@@ -25,12 +25,12 @@ impl Pace {
         }))
     }
 
-    /// Something changed that the client wants.
+    /// Records a change that the client subscribes to.
     pub(super) fn changed(&mut self) {
         self.0.iter_mut().for_each(|debounced| debounced.changed = true);
     }
 
-    /// Notes what changed, with the clock.
+    /// Records the time of the change.
     pub(super) fn note(&mut self, now: Instant) {
         let Some(debounced) = self.0.as_mut().filter(|debounced| debounced.changed) else { return };
         debounced.changed = false;
@@ -40,24 +40,24 @@ impl Pace {
         debounced.last_change = Some(now);
     }
 
-    /// Whether what changed has to wait.
+    /// Whether changes have to wait.
     pub(super) fn holds_back(&self, now: Instant) -> bool {
         self.deadline().is_some_and(|until| now < until)
     }
 
-    /// Nothing waits any more.
+    /// Records that nothing waits any more.
     pub(super) fn release(&mut self) {
         self.0.iter_mut().for_each(|debounced| debounced.waits_since = None);
     }
 
-    /// Until when something waits.
+    /// Until when changes wait.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.as_ref().and_then(|debounced| debounced.deadline())
     }
 }
 
 impl Debounced {
-    /// Until nothing has changed for a while, or something has for too long.
+    /// Until nothing has changed for a while, or something has waited for too long.
     fn deadline(&self) -> Option<Instant> {
         let (since, last) = (self.waits_since?, self.last_change?);
         let quiet = last.checked_add(self.rules.quiet);

@@ -1,4 +1,4 @@
-//! What is sent, and what of it is remembered until it is answered.
+//! Responses, and the part of them that is kept until they are answered.
 
 use std::sync::Arc;
 
@@ -7,24 +7,23 @@ use crate::{Resource, TypeUrl};
 /// A response to be sent.
 #[derive(Debug)]
 pub struct Response {
-    /// Of which type.
     pub type_url: TypeUrl,
     /// Unique on the stream (R30).
     pub nonce: String,
-    /// What the resource set holds of the type: `version_info` of the state of the world, and
-    /// `system_version_info` over delta. Equal for equal content, after a restart and on another replica
-    /// too (R40, R55).
+    /// The version of the type's content in the resource set: `version_info` of the state of the
+    /// world, and `system_version_info` over delta. Equal for equal content, also after a restart
+    /// and on another replica (R40, R55).
     pub version_info: String,
-    /// Everything in it.
+    /// The content.
     pub sent: Arc<[SentResource]>,
-    /// More of the first answer to a client that wants everything follows (R93).
+    /// Whether the first answer to a wildcard client continues in the next response (R93).
     pub more: bool,
-    /// The client knows of TTLs.
+    /// Whether the client supports TTLs.
     pub(crate) tells_ttl: bool,
 }
 
 impl Response {
-    /// New or changed, each with the attempt to restamp it with (0: as it is).
+    /// New or changed resources, each with the attempt to restamp it with (0 for unchanged bytes).
     pub fn upserts(&self) -> impl Iterator<Item = (&Resource, u32)> {
         self.sent.iter().filter_map(|sent| match &sent.0 {
             Entry::Upsert(resource, attempt) => Some((resource, *attempt)),
@@ -32,7 +31,7 @@ impl Response {
         })
     }
 
-    /// What belongs to it without having changed.
+    /// Unchanged resources that belong to the response.
     pub fn unchanged(&self) -> impl Iterator<Item = &Resource> {
         self.sent.iter().filter_map(|sent| match &sent.0 {
             Entry::Unchanged(resource) => Some(resource),
@@ -40,7 +39,7 @@ impl Response {
         })
     }
 
-    /// What still counts, said without the content (R75).
+    /// Heartbeats, without content (R75).
     pub fn heartbeats(&self) -> impl Iterator<Item = &Resource> {
         self.sent.iter().filter_map(|sent| match &sent.0 {
             Entry::Heartbeat(resource) => Some(resource),
@@ -48,7 +47,7 @@ impl Response {
         })
     }
 
-    /// Missing, and said so by a resource without content.
+    /// Missing names, expressed by a resource without content.
     pub fn absent(&self) -> impl Iterator<Item = &Arc<str>> {
         self.sent.iter().filter_map(|sent| match &sent.0 {
             Entry::Absent(name) => Some(&**name),
@@ -56,7 +55,7 @@ impl Response {
         })
     }
 
-    /// Gone or missing.
+    /// Removed or missing names.
     pub fn removals(&self) -> impl Iterator<Item = &Arc<str>> {
         self.sent.iter().filter_map(|sent| match &sent.0 {
             Entry::Removed(name) => Some(&**name),
@@ -69,8 +68,8 @@ impl Response {
 #[derive(Clone, Debug)]
 pub struct SentResource(pub(crate) Entry);
 
-/// One place of a response. There are many of them while clients are filled, so they are small: what
-/// is not there is rare, and its name stands elsewhere.
+/// One entry of a response. There are many while clients are filled, so entries are small: removals
+/// are rare, and their names are stored elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
     Upsert(Resource, u32),
@@ -83,7 +82,6 @@ pub(crate) enum Entry {
 const _: () = assert!(size_of::<Entry>() == 16);
 
 impl SentResource {
-    /// Its name.
     pub fn name(&self) -> &Arc<str> {
         match &self.0 {
             Entry::Absent(name) | Entry::Removed(name) => name,
@@ -93,12 +91,12 @@ impl SentResource {
         }
     }
 
-    /// None: it was removed, or is not there.
+    /// `None` if it was removed or does not exist.
     pub fn version(&self) -> Option<&Arc<str>> {
         self.resource().map(Resource::version)
     }
 
-    /// It was not sent, only said to count still (R75).
+    /// Whether only a heartbeat was sent (R75).
     pub fn is_heartbeat(&self) -> bool {
         matches!(self.0, Entry::Heartbeat(_))
     }

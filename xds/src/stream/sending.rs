@@ -1,4 +1,4 @@
-//! What goes out now, in which order: what was asked for, then changes phase by phase, then removals.
+//! What to send now, in which order: requested names, then changes phase by phase, then removals.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ impl Stream {
         out
     }
 
-    /// No change, so no phase waits for them, and they wait for none (R75).
+    /// Heartbeats are no changes, so they neither wait for phases nor delay them (R75).
     fn send_heartbeats(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
         for of_type in &mut self.types {
             if let Some(content) = of_type.take_heartbeats(view, now) {
@@ -32,7 +32,7 @@ impl Stream {
         }
     }
 
-    /// Named resources that the client asked for wait for no phase (R13, R71).
+    /// Requested names do not wait for phases (R13, R71).
     fn send_asked(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
         for index in 0..self.types.len() {
             let Some(of_type) = self.types.get_mut(index) else { continue };
@@ -43,9 +43,9 @@ impl Stream {
         }
     }
 
-    /// Whether changes wait for more of them (R84). Not if a client waits for something: a first answer,
-    /// or the children of what it asked for; and not in the midst of the phases. They go out in order,
-    /// so all of them do.
+    /// Whether changes may be sent, or wait for more of them (R84). They do not wait if the client
+    /// waits for a first answer or for children of what it requested, nor in the middle of the
+    /// phases. They are sent in order, so all of them do.
     fn changes_may_go(&mut self, now: Instant, asked: &[Response]) -> bool {
         let is_waited_for = self.held_up_since.is_some()
             || self.types.iter().any(TypeStream::owes_answer)
@@ -57,7 +57,7 @@ impl Stream {
         may_go
     }
 
-    /// Upserts, phase by phase; false while a phase is not through (R60, R61).
+    /// Sends upserts, phase by phase; returns false while a phase is incomplete (R60, R61).
     fn send_upserts(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) -> bool {
         for index in 0..self.types.len() {
             let Some(of_type) = self.types.get_mut(index) else { continue };
@@ -82,7 +82,7 @@ impl Stream {
         true
     }
 
-    /// At the last type of a phase: whether the phase is not through.
+    /// At the last type of a phase: whether the phase is incomplete.
     fn holds_up_after(&mut self, index: usize, now: Instant) -> bool {
         let phase_at = |index: usize| self.types.get(index).map(|t| t.rules().phase);
         let Some(phase) = phase_at(index) else { return false };
@@ -93,7 +93,7 @@ impl Stream {
         of_phase.any(|t| t.is_waiting(now, self.barrier)) || self.awaited.holds_up_after(phase, now)
     }
 
-    /// What the response makes the client want is sent again, or waited for (R61, R62, R63).
+    /// Sends again, or waits for, what the response makes the client subscribe to (R61, R62, R63).
     fn follow_with_children(
         &mut self,
         view: &View<'_>,
@@ -119,7 +119,7 @@ impl Stream {
         }
     }
 
-    /// Removals, in reverse: first what refers to others, then what is referred to (R60, R64).
+    /// Sends removals in reverse: first what refers to others, then what is referred to (R60, R64).
     fn send_removals(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
         if !self.types.iter().any(TypeStream::has_removals) {
             return;

@@ -1,4 +1,4 @@
-//! What a client wants of one type.
+//! A client's subscriptions of one type.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,24 +8,24 @@ use std::sync::Arc;
 pub(super) struct Subscription {
     wildcard: bool,
     names: HashSet<Arc<str>>,
-    /// Those of the names that stand for a collection.
+    /// The names that stand for a collection.
     globs: Vec<Glob>,
-    /// Subscribed names that are aliases, with the names behind them.
+    /// Subscribed aliases, with the names behind them.
     links: HashMap<Arc<str>, Arc<str>>,
     /// Names behind aliases, each with the number of its aliases.
     linked: HashMap<Arc<str>, usize>,
     bytes: usize,
     started: bool,
-    /// Some name was subscribed at some time, `*` included.
+    /// Whether any name was ever subscribed, including `*`.
     named: bool,
 }
 
-/// `xdstp://authority/type/path/*?context`: everything that lies directly in the path, in the same
-/// context (R20).
+/// `xdstp://authority/type/path/*?context`: everything directly in the path, with the same context
+/// (R20).
 #[derive(Debug)]
 pub(super) struct Glob {
     text: Arc<str>,
-    /// Up to the star.
+    /// The length up to the star.
     head: usize,
 }
 
@@ -48,21 +48,21 @@ impl Glob {
     }
 }
 
-/// What a name costs besides its letters: its places in sets.
+/// The overhead of a name besides its text: its entries in sets.
 const NAME_OVERHEAD: usize = 64;
 
-/// What a request changed.
+/// The effect of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changed {
-    /// Must be answered, whatever the client held (R13, R16).
+    /// Must be answered, whatever the client has (R13, R16).
     pub(super) asked: Vec<Arc<str>>,
-    /// No longer of interest.
+    /// No longer subscribed.
     pub(super) dropped: Vec<Arc<str>>,
-    /// Everything is wanted from now on.
+    /// Everything is subscribed from now on.
     pub(super) became_wildcard: bool,
-    /// Everything is no longer wanted.
+    /// Everything is no longer subscribed.
     pub(super) ended_wildcard: bool,
-    /// A first request that names nothing: it is answered, whatever it means.
+    /// A first request without names: it is answered, whatever it means.
     pub(super) is_bare: bool,
 }
 
@@ -74,19 +74,20 @@ impl Subscription {
             || self.globs.iter().any(|glob| glob.matches(name))
     }
 
-    /// Keeps the resource set's copy of a name instead of its own: clients share their names.
+    /// Uses the resource set's copy of a name instead of its own, so that clients share their
+    /// names.
     pub(super) fn share(&mut self, name: &Arc<str>) {
         if self.names.contains(name) {
             self.names.replace(name.clone());
         }
     }
 
-    /// Whether this very name was subscribed.
+    /// Whether this name itself was subscribed.
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
-    /// A subscribed name turns out to be an alias of another (R18).
+    /// Records that a subscribed name is an alias (R18).
     pub(super) fn link(&mut self, alias: &Arc<str>, name: &Arc<str>) {
         if self.links.get(alias) != Some(name) {
             self.unlink(alias);
@@ -95,7 +96,7 @@ impl Subscription {
         }
     }
 
-    /// A name is not subscribed any more.
+    /// Removes the alias of a name that is no longer subscribed.
     fn unlink(&mut self, alias: &str) {
         self.globs.retain(|glob| &*glob.text != alias);
         let Some(name) = self.links.remove(alias) else { return };
@@ -111,7 +112,7 @@ impl Subscription {
         self.wildcard
     }
 
-    /// Whether more may be wanted than [`Self::list`] says.
+    /// Whether more than [`Self::list`] may be subscribed.
     pub(super) fn is_open_ended(&self) -> bool {
         self.wildcard || !self.globs.is_empty()
     }
@@ -125,12 +126,12 @@ impl Subscription {
         self.started
     }
 
-    /// The memory that the names take, roughly.
+    /// The approximate memory of the names.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Subscribing comes before unsubscribing, so that `*` in both subscribes to nothing (R11).
+    /// Subscribes before it unsubscribes, so that `*` in both subscribes to nothing (R11).
     pub(super) fn update(
         &mut self,
         subscribe: &[String],
@@ -155,7 +156,7 @@ impl Subscription {
         changed
     }
 
-    /// The whole list, as the state-of-the-world protocol has it: only what is new in it is asked for
+    /// Replaces the whole list, for the state-of-the-world protocol: only new names are requested
     /// (R52). Without names it means everything until a name was in it once (R10, R53).
     pub(super) fn replace(&mut self, names: &[String], legacy: bool) -> Changed {
         let mut changed = Changed::default();

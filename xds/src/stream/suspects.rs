@@ -1,20 +1,20 @@
-//! Finding the culprit of a refused batch. A client refuses a response as a whole, so its members are
-//! sent again in smaller groups until each is accepted or refused alone (R34).
+//! Finds the wrong resource of a rejected batch. A client rejects a response as a whole, so its
+//! members are sent again in smaller groups until each is acknowledged or rejected alone (R34).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Members of refused batches, each in one group or on its way.
+/// Members of rejected batches, each in a group or in flight.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     groups: VecDeque<BTreeSet<Arc<str>>>,
-    /// How often each was part of a refused batch.
+    /// How often each was part of a rejected batch.
     attempts: HashMap<Arc<str>, u32>,
 }
 
 impl Suspects {
-    /// A batch was refused in these words. Those that the words name are tried alone, the others
-    /// together; if the words name nobody, each half on its own.
+    /// Records a rejected batch with its error message. Members that the message names are tried
+    /// alone, the others together; if it names none, each half separately.
     pub(super) fn accuse(&mut self, names: Vec<Arc<str>>, words: &str) {
         for name in &names {
             *self.attempts.entry(name.clone()).or_default() += 1;
@@ -31,7 +31,7 @@ impl Suspects {
         self.groups.retain(|group| !group.is_empty());
     }
 
-    /// How often this one was part of a refused batch.
+    /// How often this one was part of a rejected batch.
     pub(super) fn attempt(&self, name: &str) -> u32 {
         self.attempts.get(name).copied().unwrap_or(0)
     }
@@ -41,7 +41,7 @@ impl Suspects {
         self.groups.pop_front()
     }
 
-    /// Not to be tried in a group: it goes out in another way.
+    /// Removes it from the groups, because it is sent in another way.
     pub(super) fn release(&mut self, name: &str) {
         if self.attempts.contains_key(name) {
             for group in &mut self.groups {
@@ -51,7 +51,7 @@ impl Suspects {
         }
     }
 
-    /// Accepted, refused alone, changed, or of no interest any more.
+    /// Removes it: acknowledged, rejected alone, changed, or no longer subscribed.
     pub(super) fn clear(&mut self, name: &str) {
         self.release(name);
         self.attempts.remove(name);
@@ -69,7 +69,7 @@ impl Suspects {
     }
 }
 
-/// What a client said, cut where names end in the messages of Envoy and gRPC.
+/// A client's error message, split where names end in messages of Envoy and gRPC.
 struct Words<'a>(BTreeSet<&'a str>);
 
 impl<'a> Words<'a> {

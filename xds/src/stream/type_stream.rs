@@ -1,4 +1,4 @@
-//! One type on one stream: what is due, what is under way, what was refused.
+//! One type on one stream: what is due, in flight, or rejected.
 
 mod answers;
 mod content;
@@ -27,33 +27,33 @@ pub struct TypeStream {
     rules: TypeRules,
     variant: Variant,
     subscription: Subscription,
-    /// Asked for by name: answered before anything else.
+    /// Requested by name: answered before anything else.
     asked: BTreeSet<Arc<str>>,
     upserts: BTreeSet<Arc<str>>,
-    /// Each with the moment since when nothing but time holds it back.
+    /// Each with the time since when only time delays it.
     removals: BTreeMap<Arc<str>, Option<Instant>>,
     /// Removed from the resource set but not yet from full responses.
     leaving: HashMap<Arc<str>, Resource>,
-    /// Everything became wanted, and was not looked through yet: that costs what there is, so it waits
-    /// for the moment of sending, and a client that asks without end pays for it by answering.
+    /// Everything became subscribed and was not scanned yet: the scan costs as much as there is, so
+    /// it happens when sending, which a client can cause only by answering.
     scan_due: bool,
     /// A first wildcard request is answered even if there is nothing (R39).
     answer_due: bool,
-    /// Where the next response goes on, when the last one was full (R93).
+    /// Where the next response continues, when the last one was full (R93).
     resume_at: Option<Arc<str>>,
-    /// The answer to a client that wants everything has not come to its end.
+    /// The first answer to a wildcard client is not complete.
     filling: bool,
     in_flight: Option<InFlight>,
     last_nonce: Option<Nonce>,
     pending_since: Option<Instant>,
-    /// Versions that the client refused: never sent again unchanged (R33).
+    /// Versions that the client rejected: never sent again unchanged (R33).
     refused: HashMap<Arc<str>, Arc<str>>,
-    /// The client's last words against a response.
+    /// The last error message.
     last_refusal: Option<Arc<str>>,
     suspects: Suspects,
-    /// Counts with the attempts of suspects: bytes that were refused are not sent again.
+    /// Added to the attempts of suspects, so that rejected bytes are not sent again.
     attempt: u32,
-    /// Suspects and others take turns, so that neither waits for the other (R36).
+    /// Suspects and others alternate, so that neither waits for the other (R36).
     suspects_turn: bool,
     heartbeats: Heartbeats,
     counts: Counts,
@@ -63,14 +63,14 @@ pub struct TypeStream {
 struct InFlight {
     nonce: Nonce,
     since: Instant,
-    /// What the resource set was then.
+    /// The revision of the resource set at that time.
     revision: Revision,
     resources: Arc<[SentResource]>,
-    /// Nothing in it is new, so nothing waits for it.
+    /// It has nothing new, so nothing waits for it.
     is_heartbeat: bool,
 }
 
-/// What happened so far.
+/// Counts of responses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// Responses sent.
@@ -108,7 +108,7 @@ impl TypeStream {
         }
     }
 
-    /// Whether the client knows of TTLs (R75).
+    /// Sets whether the client supports TTLs (R75).
     pub(super) fn tell_ttl(&mut self, known: bool) {
         self.heartbeats.enable(known);
     }
@@ -117,7 +117,7 @@ impl TypeStream {
         self.attempt = attempt;
     }
 
-    /// Sends what was refused once more, in other bytes where the type can (R33).
+    /// Sends again what was rejected, in other bytes if the type can (R33).
     pub(super) fn retry(&mut self, name: &str, view: &View<'_>) -> bool {
         let Some((name, _)) = self.refused.remove_entry(name) else { return false };
         let wanted = self.subscription.wants(&name);
@@ -128,48 +128,48 @@ impl TypeStream {
         self.upserts.insert(name)
     }
 
-    /// Sends everything that is wanted again, when it can be sent.
+    /// Sends everything subscribed again, as soon as possible.
     pub(super) fn resend(&mut self) {
         self.scan_due |= self.subscription.is_wildcard();
         self.asked.extend(self.subscription.list().cloned());
     }
 
-    /// How this type is served.
+    /// The rules of this type.
     pub fn rules(&self) -> &TypeRules {
         &self.rules
     }
 
-    /// Responses so far.
+    /// The counts of responses so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Whether everything is wanted, and how many names are.
+    /// Whether everything is subscribed, and how many names are.
     pub fn subscribed(&self) -> (bool, usize) {
         (self.subscription.is_wildcard(), self.subscription.names())
     }
 
-    /// Changes that wait to be sent.
+    /// The number of pending changes.
     pub fn pending(&self) -> usize {
         self.asked.len() + self.upserts.len() + self.removals.len() + self.suspects.len()
     }
 
-    /// Names and versions that the client refused and that nothing has replaced yet.
+    /// Names and versions that the client rejected and that nothing has replaced yet.
     pub fn refused(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         self.refused.iter()
     }
 
-    /// What the client said when it last refused a response.
+    /// The error message of the last rejection.
     pub fn last_refusal(&self) -> Option<&Arc<str>> {
         self.last_refusal.as_ref()
     }
 
-    /// Since when there is always something that waits.
+    /// Since when something has been pending without a break.
     pub fn pending_since(&self) -> Option<Instant> {
         self.pending_since
     }
 
-    /// Since when a response has not been answered.
+    /// Since when a response has been unanswered.
     pub fn in_flight_since(&self) -> Option<Instant> {
         self.in_flight.as_ref().map(|f| f.since)
     }
@@ -178,12 +178,12 @@ impl TypeStream {
         self.pending() > 0 || self.answer_due || self.scan_due
     }
 
-    /// The first answer to a client that wants everything is due.
+    /// Whether the first answer to a wildcard client is due.
     pub(super) fn owes_answer(&self) -> bool {
         self.answer_due || self.scan_due
     }
 
-    /// The next response goes on with the first answer.
+    /// Whether the next response continues the first answer.
     pub(super) fn continues_first_answer(&self) -> bool {
         self.filling && self.resume_at.is_some()
     }
@@ -205,12 +205,12 @@ impl TypeStream {
         in_flight.is_some_and(|f| !f.is_heartbeat || self.has_work())
     }
 
-    /// What the names cost, for the stream's limit.
+    /// The memory of the names, for the stream's limit.
     pub(super) fn subscription_bytes(&self) -> usize {
         self.subscription.bytes()
     }
 
-    /// Takes the subscription part of a request; returns what the client need not be sent.
+    /// Handles the subscription part of a request; returns what need not be sent to the client.
     pub(super) fn subscribe(
         &mut self,
         request: &DeltaDiscoveryRequest,
@@ -220,7 +220,8 @@ impl TypeStream {
         let subscribe = &request.resource_names_subscribe;
         let unsubscribe = &request.resource_names_unsubscribe;
         let changed = self.subscription.update(subscribe, unsubscribe, self.rules.legacy_wildcard);
-        // Envoy opens the stream for virtual hosts like that. The answer is the proof that we listen.
+        // Envoy opens the stream for virtual hosts like that. The answer proves that the server
+        // listens.
         self.answer_due |= changed.is_bare;
         let mut same = Vec::new();
         if changed.became_wildcard && first {
@@ -228,7 +229,7 @@ impl TypeStream {
             let held = versions.map(|(n, v)| (n.as_str(), v.as_str())).collect();
             same = self.start_wildcard(&held, view);
         } else if changed.became_wildcard {
-            // Only the first request of a type speaks of what was held before the stream (R37).
+            // Only the first request of a type may name what was held before the stream (R37).
             self.scan_due = true;
         }
         self.follow(changed, view);
@@ -267,9 +268,9 @@ impl TypeStream {
         }
     }
 
-    /// Looks at everything, when it can be sent: for a new wildcard, and for collections that were
-    /// asked for, which stand for their members, or, if they have none, for themselves, so that they
-    /// are answered (R14, R20).
+    /// Scans everything, when it can be sent: for a new wildcard, and for requested collections,
+    /// which stand for their members, or for themselves if they have none, so that they are
+    /// answered (R14, R20).
     pub(super) fn catch_up(&mut self, view: &View<'_>) {
         if self.in_flight.is_some() {
             return;
@@ -288,7 +289,7 @@ impl TypeStream {
         }
     }
 
-    /// Compares what the client says it holds with the resource set (R37).
+    /// Compares what the client has with the resource set (R37).
     fn start_wildcard(&mut self, held: &HashMap<&str, &str>, view: &View<'_>) -> Vec<SentResource> {
         (self.answer_due, self.filling, self.resume_at) = (true, true, None);
         let type_url = &self.rules.type_url;
@@ -303,14 +304,15 @@ impl TypeStream {
                 due.push(name.clone());
             }
         }
-        // A set is built from many in one go, for a fraction of what inserting them costs.
+        // Building a set from many at once costs a fraction of inserting them.
         self.upserts.append(&mut BTreeSet::from_iter(due));
         let gone = held.keys().filter(|name| !view.exists(type_url, name));
         self.removals.extend(gone.map(|&name| (Arc::from(name), None)));
         same
     }
 
-    /// Looks at what changed in the resource set: cost follows the changes. True: it concerns the client.
+    /// Reads the changes of the resource set, at a cost proportional to them. Returns whether they
+    /// concern the client.
     pub(super) fn absorb(&mut self, view: &View<'_>, since: Revision) -> bool {
         let mut concerned = false;
         for name in view.changed_since(&self.rules.type_url, since) {
@@ -345,7 +347,8 @@ impl TypeStream {
         concerned
     }
 
-    /// Sends a child again because its parent is sent. True: the client has yet to ask for it.
+    /// Sends a child again because its parent is sent. Returns true if the client has yet to
+    /// request it.
     pub(super) fn follow_parent(&mut self, name: &Arc<str>, view: &View<'_>) -> bool {
         let exists = view.get(&self.rules.type_url, name).is_some();
         let wanted = self.subscription.wants(name);
@@ -355,7 +358,7 @@ impl TypeStream {
         exists && !wanted
     }
 
-    /// Sends what is subscribed of a parent again, because the parent is sent (R70).
+    /// Sends the subscribed names of a parent again, because the parent is sent (R70).
     pub(super) fn follow_prefix(&mut self, parent: &str, view: &View<'_>) {
         let of_parent = |name: &str| name.rsplit_once('/').is_some_and(|(of, _)| of == parent);
         let names = self.subscription.list().filter(|name| of_parent(name));
@@ -371,7 +374,8 @@ impl TypeStream {
         now: Instant,
     ) -> Response {
         self.counts.sent += 1;
-        // Of the type, not of this response: what Envoy shows in its config dump can be compared.
+        // The type's version, not this response's, so that versions in Envoy's config dump can be
+        // compared.
         let version_info = view.version_of(&self.rules.type_url);
         let (is_heartbeat, more) = (content.is_heartbeat, content.more);
         let response = Response {

@@ -1,4 +1,4 @@
-//! What the fuzzers do with bytes, so that the ordinary tests can do it with the corpus.
+//! The fuzz targets, which ordinary tests run on the corpus.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::stream::{Stream, Variant};
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest};
 use crate::{Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules};
 
-/// Longer inputs say nothing new.
+/// Longer inputs have no new effects.
 const MAX_STEPS: usize = 400;
 
-/// Bytes as an order of events: in the end the client must hold what it should.
+/// Interprets bytes as an order of events: in the end the client must have what it should.
 pub fn interleaving(bytes: &[u8]) {
     let Some((kind, events)) = bytes.split_first() else { return };
     let variant = if kind & 1 == 0 { Variant::Delta } else { Variant::StateOfTheWorld };
@@ -29,8 +29,8 @@ pub fn interleaving(bytes: &[u8]) {
     model.check();
 }
 
-/// Bytes as requests, each behind its length in one byte: errors are fine, panics and responses
-/// without end are not.
+/// Interprets bytes as requests with one-byte lengths: errors are allowed, panics and endless
+/// responses are not.
 pub fn requests(bytes: &[u8]) {
     let Some((kind, mut rest)) = bytes.split_first() else { return };
     let variant = if kind & 1 == 0 { Variant::Delta } else { Variant::StateOfTheWorld };

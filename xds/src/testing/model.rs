@@ -1,6 +1,6 @@
-//! A client and a server with messages under way between them, for every order of events: whatever
-//! happens, in the end the client holds exactly the last snapshot of what it wants, save versions that
-//! it refused (R81).
+//! A client and a server with messages in flight between them, for every order of events: in the
+//! end the client has exactly the last snapshot of its subscriptions, except versions that it
+//! rejected (R81).
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a failed expectation is a failed test")]
 
@@ -15,22 +15,22 @@ use crate::{Batching, Change, Debounce, Resource, ResourceSet, ServerConfig, Typ
 
 const TYPES: [&str; 2] = ["type.test/A", "type.test/B"];
 
-/// Something that happens. The first number is one of two types, the second one of five names.
+/// An event. The first number is one of two types, the second one of five names.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    /// A resource gets one of eight versions, of which clients refuse the last.
+    /// A resource gets one of eight versions, of which clients reject the last.
     Set(usize, u8, u8),
-    /// A resource goes away.
+    /// A resource is removed.
     Remove(usize, u8),
-    /// A resource that is not there exists from now on, without content.
+    /// A missing resource exists from now on, without content.
     Retain(usize, u8),
-    /// The client wants a name.
+    /// The client subscribes to a name.
     Subscribe(usize, u8),
-    /// The client wants everything.
+    /// The client subscribes to everything.
     SubscribeAll(usize),
-    /// The client does not want a name any more.
+    /// The client unsubscribes from a name.
     Unsubscribe(usize, u8),
-    /// The client does not want everything any more.
+    /// The client unsubscribes from everything.
     UnsubscribeAll(usize),
     /// The server reads one request.
     Request,
@@ -43,7 +43,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Any three bytes mean something.
+    /// Any three bytes are an event.
     pub fn of([what, name, detail]: [u8; 3]) -> Self {
         let (t, n) = (usize::from(what >> 7), name % 5);
         match what % 25 {
@@ -81,7 +81,8 @@ enum Request {
     List(DiscoveryRequest),
 }
 
-/// A client, a server and a resource set: two types, one refused version in eight, messages under way in both directions.
+/// A client, a server and a resource set: two types, one rejected version in eight, messages in
+/// flight in both directions.
 #[derive(Debug)]
 pub struct Model {
     set: ResourceSet,
@@ -93,18 +94,18 @@ pub struct Model {
     wants: [Wants; 2],
     held: [BTreeMap<String, String>; 2],
     variant: Variant,
-    /// The last nonce that a state-of-the-world client saw of each type.
+    /// The last nonce of each type that a state-of-the-world client saw.
     nonces: [String; 2],
     refused_alone: BTreeSet<(usize, String, String)>,
-    /// The last response of each type said that more follows.
+    /// Whether the last response of each type said that more follows.
     awaits_more: [bool; 2],
-    /// Refuses a response as a whole, or takes the good ones out of it, as Envoy does.
+    /// Whether it rejects a response as a whole, or applies its good part, as Envoy does.
     whole: bool,
 }
 
 impl Model {
-    /// At rest, holding nothing. A `whole` client applies nothing of a response that it refuses; the
-    /// other kind applies the good part, as Envoy does.
+    /// An idle model without resources. A `whole` client applies nothing of a response that it
+    /// rejects; the other kind applies the good part, as Envoy does.
     pub fn new(variant: Variant, batching: Batching, whole: bool) -> Self {
         let rules = TYPES.iter().enumerate().map(|(phase, type_url)| {
             let mut rules = TypeRules::new(*type_url, u8::from(phase > 0));
@@ -132,7 +133,7 @@ impl Model {
         }
     }
 
-    /// The same with a server that lets changes wait for others (R84).
+    /// The same with a server that delays changes (R84).
     #[must_use]
     pub fn debounced(mut self) -> Self {
         let (quiet, max) = (Duration::from_millis(200), Duration::from_secs(1));
@@ -141,7 +142,7 @@ impl Model {
         self
     }
 
-    /// The same with a server that puts one resource into a response, or so many bytes (R93).
+    /// The same with a server that sends one resource per response, or this many bytes (R93).
     #[must_use]
     pub fn split(mut self, max_response_bytes: usize) -> Self {
         for rules in &mut self.config.types {
@@ -151,7 +152,7 @@ impl Model {
         self
     }
 
-    /// Lets something happen.
+    /// Performs an event.
     pub fn step(&mut self, op: Op) {
         match op {
             Op::Set(t, n, v) => self.set(t, &format!("n{n}"), &format!("v{v}")),
@@ -347,7 +348,7 @@ impl Model {
             assert_eq!(names.len(), all, "R19");
             for (r, _) in response.upserts() {
                 let key = (t, r.name().to_string(), r.version().to_string());
-                // Who asks anew, or gets all at once, may get it again.
+                // A client that requests it again, or gets everything at once, may get it again.
                 let exempt = self.variant == Variant::StateOfTheWorld;
                 assert!(exempt || !self.refused_alone.contains(&key), "R33: {key:?} again");
             }
@@ -362,7 +363,7 @@ impl Model {
         }
     }
 
-    /// Everything under way arrives.
+    /// Delivers everything in flight.
     pub fn settle(&mut self) {
         for _ in 0..2_000 {
             self.poll();
@@ -379,11 +380,11 @@ impl Model {
         panic!("never at rest: {:?}", self.stream);
     }
 
-    /// The client holds what it should.
+    /// Checks that the client has what it should.
     pub fn check(&self) {
         assert!(self.stream.is_settled(), "{:?}", self.stream);
         for (t, type_url) in TYPES.iter().enumerate() {
-            // Who gave the wildcard up is owed nothing.
+            // A client that unsubscribed from the wildcard is owed nothing.
             assert!(!self.awaits_more[t] || !self.wants[t].all, "R93: {type_url} has no end");
             let type_url = (*type_url).into();
             let retained = self.set.retained(&type_url);
@@ -394,9 +395,9 @@ impl Model {
                 let held = self.held[t].get(&name).map(String::as_str);
                 match current.as_ref().map(|r| &**r.version()) {
                     Some("v7") => assert_ne!(held, Some("v7")),
-                    // Nothing can say so.
+                    // The protocol cannot express it.
                     None if self.variant == Variant::StateOfTheWorld && (t == 1 || !wanted) => {}
-                    // Whatever the client had of it.
+                    // Any version that the client had is right.
                     None if retained.contains(&name.as_str().into()) => {}
                     current => assert_eq!(held, current, "{name} of {t}"),
                 }

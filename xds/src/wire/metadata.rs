@@ -1,8 +1,8 @@
-//! What travels beside a resource and is no part of its content: texts by namespace and name.
+//! Metadata of a resource that is not part of its content: texts by namespace and name.
 
 use std::collections::BTreeMap;
 
-/// `envoy.config.core.v3.Metadata`, as far as it holds texts. Other values are skipped.
+/// `envoy.config.core.v3.Metadata`, texts only. Other values are skipped.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Metadata {
     /// By namespace, in reverse DNS notation.
@@ -18,7 +18,7 @@ pub struct Struct {
     pub fields: BTreeMap<String, Value>,
 }
 
-/// `google.protobuf.Value`, when it is a text.
+/// `google.protobuf.Value`, texts only.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Value {
     /// The text.
@@ -27,7 +27,7 @@ pub struct Value {
 }
 
 impl Metadata {
-    /// These texts in one namespace.
+    /// Metadata with these texts in one namespace.
     pub fn of<'t>(namespace: &str, texts: impl IntoIterator<Item = (&'t str, &'t str)>) -> Self {
         let value = |text: &str| Value { string_value: Some(text.to_owned()) };
         let fields = texts.into_iter().map(|(name, text)| (name.to_owned(), value(text)));
@@ -35,7 +35,7 @@ impl Metadata {
         Self { filter_metadata: BTreeMap::from([(namespace.to_owned(), of_namespace)]) }
     }
 
-    /// The text of this name; `None` when there is none, or another value.
+    /// The text of this name; `None` if it is missing or another kind of value.
     pub fn text(&self, namespace: &str, name: &str) -> Option<&str> {
         let value = self.filter_metadata.get(namespace)?.fields.get(name)?;
         value.string_value.as_deref()

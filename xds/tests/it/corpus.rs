@@ -1,4 +1,4 @@
-//! The fuzzers' corpus, replayed; and some bytes more.
+//! The fuzzers' corpus, replayed, with some random bytes.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn the_corpus_of_requests_passes() {
     replay("requests", fuzz::requests);
 }
 
-/// Requests that decode, of names and types that exist and that do not.
+/// Decodable requests, with existing and unknown names and types.
 fn requests() -> impl Strategy<Value = Vec<u8>> {
     let word =
         || prop::sample::select(vec!["", "*", "a", "b", "c", "x", "x/y", "z", "z/alias", "1"]);

@@ -1,4 +1,4 @@
-//! Many clients at once, some of them bad.
+//! Many clients at once, some of them faulty.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,7 +54,7 @@ async fn no_update_is_lost_among_clients_that_stall_refuse_and_come_back() {
         }
         running.set.apply(change);
         if step == 300 {
-            // Everybody loses the stream.
+            // All clients lose the stream.
             let (address, set) = (running.address, running.set.clone());
             running.kill();
             running = Running::restart(address, set, config.clone()).await;

@@ -1,4 +1,4 @@
-//! R84, on the pure state machine: where a debounce is set, what changes in a burst goes out together.
+//! R84, on the pure state machine: with a debounce, a burst of changes is sent together.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn debounced() -> ServerConfig {
     ServerConfig { debounce: Some(Debounce { quiet: QUIET, max: MAX }), ..config() }
 }
 
-/// Has everything, and nothing has changed for long.
+/// A client in sync after a long quiet time.
 fn both(set: &ResourceSet) -> Peer {
     let mut peer = Peer::new(set, &debounced());
     peer.subscribe(A, &[]);
@@ -28,7 +28,7 @@ fn both(set: &ResourceSet) -> Peer {
     peer
 }
 
-/// As long as the body's timer would sleep.
+/// How long the body's timer would sleep.
 fn sleep(peer: &Peer) -> Option<Duration> {
     peer.stream.deadline(peer.now).map(|due| due - peer.now)
 }
@@ -76,7 +76,7 @@ fn r84_changes_that_never_rest_go_out_from_time_to_time() {
             peer.ack(A);
         }
     }
-    // The first, and after each longest wait, which begins with the change behind it.
+    // The first, and one after each longest delay, which begins with the following change.
     assert_eq!(sent, 1 + 3);
 }
 

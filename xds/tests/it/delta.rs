@@ -91,7 +91,7 @@ fn r10_r16_the_four_steps_of_the_protocols_example() {
     let mut peer = Peer::new(&held, &config());
     assert_eq!(peer.subscribe(A, &[]), ["A[a@1 b@1]"]);
     peer.ack(A);
-    // A name besides the implicit wildcard, which stays.
+    // A name in addition to the implicit wildcard, which stays.
     assert_eq!(peer.subscribe(A, &["a"]), ["A[a@1]"]);
     peer.ack(A);
     put(&held, &[(A, "b", "2")]);
@@ -229,7 +229,7 @@ fn r33_what_was_refused_is_not_sent_again_until_it_changes() {
     put(&held, &[(A, "b", "1")]);
     assert_eq!(peer.poll(), ["A[b@1]"]);
     peer.ack(A);
-    // R36: the repaired one flows.
+    // R36: the repaired one is sent.
     put(&held, &[(A, "a", "2")]);
     assert_eq!(peer.poll(), ["A[a@2]"]);
 }
@@ -457,7 +457,7 @@ fn r41_what_exists_without_content_is_neither_sent_nor_removed() {
     assert_eq!(peer.ack(A), none());
     assert_eq!(peer.after(Duration::from_secs(3600)), ["A[-gone]"]);
     assert_eq!(peer.ack(A), none());
-    // Content that comes is sent, and then the resource is one like any other.
+    // When content arrives it is sent, and the resource is like any other.
     put(&set, &[(A, "dark", "6")]);
     assert_eq!(peer.poll(), ["A[dark@6]"]);
     assert_eq!(peer.ack(A), none());

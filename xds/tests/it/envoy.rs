@@ -44,7 +44,7 @@ fn rules() -> ServerConfig {
     ])
 }
 
-/// Envoy with everything that it can be given, and the ports of its listeners.
+/// Envoy with every type of resource, and the ports of its listeners.
 struct Rig {
     running: Running,
     envoy: Envoy,
@@ -126,12 +126,12 @@ impl Rig {
         notes.into_iter().filter(|note| note.starts_with("nacked")).collect()
     }
 
-    /// Every type changes, and each change acts.
+    /// Changes every type, and checks that each change takes effect.
     async fn changes_act(&self) {
         put(&self.running.set, vec![(ENDPOINTS, endpoints("up", "2", self.upstreams[1]))]);
         self.until("endpoints", async || self.plain("two").await).await;
 
-        // R55: what Envoy shows names what the resource set holds of a type.
+        // R55: Envoy shows the version of a type in the resource set.
         let before = self.shown_version().await;
         assert_eq!(before.len(), 16, "{before}");
 
@@ -162,7 +162,7 @@ impl Rig {
         let rotated = async || get_tls(self.tls, CERTIFICATES[1]).await == Some(200);
         self.until("the secret", rotated).await;
 
-        // R60: a route to a cluster that comes with it never meets a 503.
+        // R60: a route to a cluster that is sent with it never causes a 503.
         put(
             &self.running.set,
             vec![
@@ -191,7 +191,7 @@ impl Rig {
         assert_eq!(self.refusals(), Vec::<String>::new());
     }
 
-    /// The server dies and comes back while calls go on.
+    /// The server dies and comes back while calls continue.
     async fn restart_under_traffic(self) {
         let Self { running, envoy, plain, scoped, tls, upstreams } = self;
         let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -233,7 +233,7 @@ impl Rig {
         rig.check_what_was_sent();
     }
 
-    /// What Envoy held of the wildcard types was not sent again over delta (R37).
+    /// Envoy's resources of the wildcard types were not sent again over delta (R37).
     fn check_what_was_sent(&self) {
         let notes = self.running.notes.all();
         if !notes.iter().any(|note| note.starts_with("held")) {
@@ -245,7 +245,7 @@ impl Rig {
         assert!(!sent.clone().any(|note| note.contains("plain")), "{notes:?}");
     }
 
-    /// Among good clusters one that Envoy refuses.
+    /// One cluster that Envoy rejects, among good ones.
     async fn a_bad_resource_stands_alone(&self, bad: Resource, isolated: bool) {
         let good: Vec<String> = (0..10).map(|n| format!("good{n}")).collect();
         let mut resources = vec![(CLUSTER, bad)];
@@ -276,10 +276,10 @@ impl Rig {
     }
 }
 
-/// What has a TTL stays with Envoy for as long as the server lives, changed or not, and no longer.
+/// Envoy keeps a resource with a TTL while the server lives, changed or not, and no longer.
 async fn stays_while_the_server_lives(variant: Variant) {
     let rig = Rig::start(variant).await;
-    // Half of it is what a busy machine may be late.
+    // Half of it is the delay that a busy machine may cause.
     let ttl = Duration::from_secs(2);
     let kept = |version, timeout| (CLUSTER, cluster("kept", version, timeout).with_ttl(ttl));
     let there = async || {
@@ -380,7 +380,7 @@ async fn r70_envoy_asks_for_virtual_hosts_on_demand() {
     };
     let served = async || call("known.test").await.as_deref() == Some("200");
     rig.until("a known host", served).await;
-    // R71: the negative answer comes as fast.
+    // R71: the negative answer is as fast.
     assert_eq!(call("unknown.test").await.as_deref(), Some("404"));
     put(&rig.running.set, vec![(VIRTUAL_HOST, host("hosts", "1", "unknown.test", "up"))]);
     let served = async || call("unknown.test").await.as_deref() == Some("200");

@@ -1,5 +1,5 @@
-//! Claims about the protocol. Each R-id of the README's table is in the name or comment of the test
-//! that holds it.
+//! Tests of the protocol. Each R-id of the README's table is in the name or comment of the test for
+//! it.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a failed expectation is a failed test")]
 

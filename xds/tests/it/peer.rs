@@ -1,4 +1,4 @@
-//! A client of the pure state machine: holds what it is sent, by the letter of the protocol.
+//! A client of the pure state machine: follows the protocol to the letter.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub(crate) fn config() -> ServerConfig {
     ServerConfig::new(vec![TypeRules::new(B, 1), TypeRules::new(A, 0)])
 }
 
-/// What a response said, easy to compare.
+/// A response as text, easy to compare.
 pub(crate) fn text(response: &Response) -> String {
     let upserts = response.upserts().map(|(r, _)| format!("{}@{}", r.name(), r.version()));
     let removals = response.removals().map(|name| format!("-{name}"));
@@ -58,10 +58,10 @@ pub(crate) fn text(response: &Response) -> String {
 pub(crate) struct Peer {
     pub(crate) stream: Stream,
     pub(crate) now: Instant,
-    /// Responses that were not answered yet.
+    /// Unanswered responses.
     pub(crate) open: Vec<Response>,
     pub(crate) held: BTreeMap<(String, String), String>,
-    /// Of a state-of-the-world client: what it wants of each type, and the last nonce it saw.
+    /// For a state-of-the-world client: its subscriptions of each type, and the last nonce it saw.
     lists: HashMap<String, (Vec<String>, String)>,
     variant: Variant,
 }
@@ -82,14 +82,14 @@ impl Peer {
         }
     }
 
-    /// One that lists these features.
+    /// A client with these features.
     pub(crate) fn listing(mut self, features: &[&str]) -> Self {
         let features: Vec<_> = features.iter().map(ToString::to_string).collect();
         self.stream = self.stream.with_features(&features);
         self
     }
 
-    /// Wants exactly these, as a state-of-the-world client says it.
+    /// Subscribes to exactly these, as a state-of-the-world client does.
     pub(crate) fn list(&mut self, type_url: &str, names: &[&str]) -> Vec<String> {
         let entry = self.lists.entry(type_url.to_owned()).or_default();
         entry.0 = names.iter().map(ToString::to_string).collect();
@@ -128,7 +128,7 @@ impl Peer {
         self.poll()
     }
 
-    /// What comes now, in words.
+    /// The responses to send now, as text.
     pub(crate) fn poll(&mut self) -> Vec<String> {
         let responses = self.stream.poll(self.now);
         for response in &responses {
@@ -184,7 +184,7 @@ impl Peer {
         self.answer(type_url, Some(Status { code: 13, message: words.to_owned() }))
     }
 
-    /// Accepts everything until nothing comes.
+    /// Acknowledges everything until there are no more responses.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             self.poll();

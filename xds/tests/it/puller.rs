@@ -1,4 +1,4 @@
-//! The delta client, against the server and against bad ones.
+//! The delta client, against the server and against faulty ones.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,13 +15,13 @@ use tonic::transport::{Channel, Endpoint};
 use crate::peer::{A, B, config, put, remove, resource_set};
 use crate::support::{Running, until};
 
-/// Holds what it is given, save one version.
+/// Stores everything except one version.
 #[derive(Default)]
 struct Shelf {
     held: Mutex<BTreeMap<(String, String), String>>,
     connected: AtomicBool,
     updates: AtomicUsize,
-    /// Of the newest resource that has a cause.
+    /// The cause of the newest resource that has one.
     cause: Mutex<Option<String>>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Pulling {
 }
 
 impl Pulling {
-    /// Type, name and version of all that is held.
+    /// Type, name and version of everything held.
     pub(crate) fn all(&self) -> BTreeMap<(String, String), String> {
         self.shelf.held.lock().expect("held").clone()
     }

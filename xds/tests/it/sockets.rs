@@ -126,7 +126,7 @@ async fn r33_a_refusal_is_told_and_nothing_is_repeated() {
     client.nack(&response, "no good").await.expect("sent");
     assert!(client.is_quiet(QUIET).await);
     assert_eq!(running.notes.all().last().expect("a note"), "nacked a: no good");
-    // R92
+    // R92: what the status reports.
     let status = running.server.status();
     let of_type = status[0].types.iter().find(|t| t.type_url.as_str() == A).expect("A");
     assert_eq!((of_type.sent, of_type.acked, of_type.nacked), (1, 0, 1));
@@ -213,7 +213,7 @@ async fn r85_an_old_stream_ends_and_the_next_one_goes_on() {
     assert_eq!(client.accept().await.expect("the rest").0, at(&[("b", "1")]));
 }
 
-/// Lets bytes through until it is told to hold them back, both ends staying open.
+/// Forwards bytes until told to hold them back, with both ends open.
 async fn held_back(
     server: std::net::SocketAddr,
     hold: Arc<std::sync::atomic::AtomicBool>,
@@ -268,7 +268,7 @@ async fn r83_streams_are_bounded_and_so_are_those_that_are_being_filled() {
     assert_eq!(second.expect_err("one too many").code(), Code::ResourceExhausted);
     drop(first);
 
-    // R82: the first has not acknowledged, so the second waits, and is let in when it has.
+    // R82: the first has not acknowledged, so the second waits, and is admitted when it has.
     let limited = ServerConfig { max_syncing: 1, sync_wait: QUIET, ..config() };
     let running = Running::start(resource_set(&[(A, "a", "1")]), limited).await;
     let mut first = client(&running).await;
@@ -366,7 +366,7 @@ async fn a_server_that_closes_ends_its_streams_and_opens_no_more() {
     assert_eq!(late.expect_err("closed").code(), Code::Unavailable);
 }
 
-/// Sends a body, whatever it is, as a client of HTTP/2 that knows no gRPC; what the server says.
+/// Sends any body, as an HTTP/2 client without gRPC; returns the server's status.
 async fn raw(running: &Running, body: Vec<u8>) -> Code {
     let uri = format!(
         "http://{}/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",

@@ -1,5 +1,5 @@
-//! The state-of-the-world protocol, on the pure state machine. A holds everything in a response, B
-//! holds what changed.
+//! The state-of-the-world protocol, on the pure state machine. Responses of A have everything,
+//! those of B the changes.
 
 use std::time::Duration;
 
@@ -169,7 +169,7 @@ fn r55_the_version_changes_when_what_the_type_holds_does() {
         versions.push(peer.open[0].version_info.clone());
         peer.ack(A);
     }
-    // The same content, come about in another way.
+    // The same content with another history.
     let other = resource_set(&[(A, "c", "1"), (A, "z", "1"), (A, "b", "3"), (A, "a", "1")]);
     remove(&other, A, "z");
     let mut another = self::peer(&other);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::peer::{A, B, Peer, config, put, remove, resource_set};
 use crate::support::{Running, until};
 
-/// Room for two of the tests' resources in a response.
+/// Space for two of the tests' resources in a response.
 fn small() -> ServerConfig {
     let mut config = config();
     for rules in &mut config.types {
@@ -42,7 +42,7 @@ fn r93_a_later_phase_waits_for_all_parts_of_the_earlier_one() {
     let mut peer = Peer::new(&held, &small());
     peer.subscribe(A, &[]);
     assert_eq!(peer.subscribe(B, &[]), Vec::<String>::new());
-    // Each part takes longer than half of what a phase may hold up the next one.
+    // Each part takes longer than half of the time that a phase may delay the next one.
     let wait = config().barrier_timeout * 3 / 5;
     assert_eq!(peer.after(wait), Vec::<String>::new());
     assert_eq!(peer.ack(A), ["A[c@1 d@1 and more]"]);
@@ -133,7 +133,7 @@ fn r93_over_the_state_of_the_world_only_full_responses_are_not_split() {
     assert_eq!(peer.ack(B), ["B[z@1]"]);
 }
 
-/// What a client was told, part by part.
+/// What a client was sent, part by part.
 #[derive(Default)]
 struct Parts(Mutex<Vec<(usize, bool)>>);
 

@@ -1,4 +1,4 @@
-//! A server on a real socket, and what its observer was told.
+//! A server on a real socket, with the events that its observer received.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
-/// Everybody sees one resource set, until the token is cancelled.
+/// Every client sees one resource set, until the token is cancelled.
 pub(crate) struct One(pub(crate) ResourceSet, pub(crate) CancellationToken);
 
 impl Admission for One {
@@ -31,7 +31,7 @@ impl Admission for One {
     }
 }
 
-/// Writes down what happened.
+/// Records events.
 #[derive(Clone, Default)]
 pub(crate) struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -68,7 +68,7 @@ pub(crate) struct Running {
     pub(crate) notes: Notes,
     pub(crate) revoked: CancellationToken,
     pub(crate) address: SocketAddr,
-    /// Its own, so that it can end at once with all that it runs.
+    /// Its own runtime, so that it can end at once with all that it runs.
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -79,7 +79,7 @@ impl Running {
         Self::on(listener, set, config, notes.clone(), Arc::new(notes))
     }
 
-    /// With an observer of its own.
+    /// A server with its own observer.
     pub(crate) async fn observed(
         set: ResourceSet,
         config: ServerConfig,
@@ -89,7 +89,7 @@ impl Running {
         Self::on(listener, set, config, Notes::default(), observer)
     }
 
-    /// On an address that was used before.
+    /// A server on an address that was used before.
     pub(crate) async fn restart(
         address: SocketAddr,
         set: ResourceSet,
@@ -134,7 +134,7 @@ impl Running {
         endpoint.expect("an address").connect().await.expect("a connection")
     }
 
-    /// Gone like a process that was killed, connections and all.
+    /// Ends it like a killed process, connections and all.
     pub(crate) fn kill(self) {}
 }
 
@@ -146,7 +146,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until something is so.
+/// Waits until something holds.
 pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !so() {

@@ -1,5 +1,5 @@
-//! R75, on the pure state machine: what has a TTL stays with the client for as long as it hears of it.
-//! A TTL here is 8 s, so that a heartbeat is due after 4 s.
+//! R75, on the pure state machine: a resource with a TTL stays with the client while it gets
+//! heartbeats. A TTL here is 8 s, so that a heartbeat is due after 4 s.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn kept(resources: &[(&str, &str, &str)]) -> ResourceSet {
     set
 }
 
-/// A client that knows of TTLs, and has everything of A.
+/// A client that supports TTLs, and has all of A.
 fn peer(set: &ResourceSet) -> Peer {
     let mut peer = Peer::new(set, &config()).listing(KNOWN);
     peer.subscribe(A, &[]);
@@ -43,7 +43,7 @@ fn peer(set: &ResourceSet) -> Peer {
     peer
 }
 
-/// As long as the body's timer would sleep.
+/// How long the body's timer would sleep.
 fn sleep(peer: &Peer) -> Option<Duration> {
     peer.stream.deadline(peer.now).map(|due| due - peer.now)
 }
@@ -274,7 +274,7 @@ fn r75_a_list_is_sent_again_as_it_is() {
         peer.list(B, &["b", "for ever"]);
         peer.ack(B);
         let mut sent = peer.after(HALF);
-        // The order within a full response is nobody's business.
+        // The order within a full response is undefined.
         sent.iter_mut()
             .for_each(|text| *text = text.replace("(for ever@1) (a@1)", "(a@1) (for ever@1)"));
         let again = ["A[(a@1) (for ever@1)]", "B[(b@1)]"];

@@ -1,5 +1,5 @@
-//! Aliases, names that are answered with nothing, and names that follow a parent: what virtual hosts
-//! on demand need.
+//! Aliases, names that are answered with nothing, and names that follow a parent: what on-demand
+//! virtual hosts need.
 
 use imp_xds::{Change, ResourceSet, ServerConfig, TypeRules};
 
@@ -35,7 +35,7 @@ fn r18_a_resource_is_subscribed_by_its_aliases_too() {
     host(&held, "routes/shop", "2", &["routes/a.test", "routes/b.test"]);
     assert_eq!(peer.poll(), ["B[routes/shop@2]"]);
     peer.ack(B);
-    // R19: two names of one resource bring it once.
+    // R19: subscribing to two names of one resource sends it once.
     let again = peer.subscribe(B, &["routes/a.test", "routes/b.test", "routes/shop"]);
     assert_eq!(again, ["B[routes/shop@2]"]);
     peer.ack(B);

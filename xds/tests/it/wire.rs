@@ -1,4 +1,4 @@
-//! Our few messages against envoy-types: the same bytes mean the same.
+//! Our few messages compared with envoy-types: the same bytes have the same meaning.
 
 use std::collections::HashMap;
 

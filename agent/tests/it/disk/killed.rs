@@ -1,4 +1,4 @@
-//! Claims about an agent that is killed at any moment: the program itself, as a process.
+//! Tests of an agent that is killed at any moment: the program itself, as a process.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -55,10 +55,10 @@ impl Drop for Process {
     }
 }
 
-/// What callers know.
+/// What callers have seen.
 #[derive(Default)]
 struct Seen {
-    /// Calls that were asked about.
+    /// Calls that were sent.
     asked: AtomicU64,
     allowed: AtomicU64,
     limited: AtomicU64,
@@ -139,7 +139,7 @@ async fn no_call_is_lost_or_billed_twice_over_kill_9_at_any_moment() {
     let allowed = seen.allowed.load(Ordering::Acquire);
     let limited = seen.limited.load(Ordering::Acquire);
     let cut = seen.asked.load(Ordering::Acquire) - allowed - limited;
-    // Counted or not, and the answer died with the process: few of each caller at each kill.
+    // Counted or not, and the answer was lost with the process: a few per caller and kill.
     assert!(cut <= 2 * 4 * (KILLS as u64 + 1), "{cut}");
     let billed = eventually("all told", || {
         let (billed, refused) = crate::usage::total(&control.state);
@@ -167,7 +167,7 @@ async fn a_revocation_that_was_acknowledged_is_true_after_any_crash() {
         control.state.set(&credential);
         agent.start(&control.url(), state.path());
         until_status(&agent.xds, &id(1, 0), &key, 200).await;
-        // What was allowed is on disk, or the key would not be known after the restart.
+        // The key must be on disk, or it would be unknown after the restart.
         tokio::time::sleep(Duration::from_millis(300)).await;
         credential.state = pb::credential::State::Revoked.into();
         let (_, revoked) = resource(&credential);
@@ -184,8 +184,8 @@ async fn a_revocation_that_was_acknowledged_is_true_after_any_crash() {
     }
 }
 
-/// Asked as fast as possible, so that the agent is killed in the moment in which the first caller was
-/// told: long before a transaction is on disk.
+/// Asks as fast as possible, so that the agent is killed at the moment of the first refusal: long
+/// before a transaction is on disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_answered_401_is_good_no_more_after_a_crash_in_that_moment() {
     let control = control_with(1).await;
@@ -226,7 +226,7 @@ async fn a_key_that_was_answered_401_is_good_no_more_after_a_crash_in_that_momen
     }
 }
 
-/// Of an agent that knows what is on disk.
+/// The first answer of an agent that has loaded its disk.
 async fn first_answer(xds: &Address, key: &str) -> i32 {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -240,7 +240,7 @@ async fn first_answer(xds: &Address, key: &str) -> i32 {
     }
 }
 
-/// 50 calls of 60, a crash in the moment of the last answer: 10 are left, and 60 are told.
+/// 50 calls of 60, a crash at the moment of the last answer: 10 are left, and 60 are reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answered_call_is_counted_after_a_crash_in_that_moment() {
     let hourly = pb::Limit {

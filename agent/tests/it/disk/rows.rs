@@ -1,4 +1,4 @@
-//! Claims about single rows of the last-known-good.
+//! Tests of single rows of the last-known-good.
 
 use imp_agent::lkg::{self, Lkg, Table};
 use imp_xds::Resource;
@@ -18,7 +18,7 @@ async fn a_row_that_is_not_what_its_version_says_is_not_served_and_fetched_again
     eventually("both", || (first.fleet.statuses().len() == 2).then_some(())).await;
     first.shutdown().await;
 
-    // Somebody writes another upstream into the file, under the version of the former content.
+    // Another upstream is written into the file, under the version of the former content.
     let edit = || {
         let (url, genuine) = resource(&fixtures::publish(1, 9_000));
         let edited = fixtures::publish(1, 9_999).encode_to_vec();

@@ -1,4 +1,4 @@
-//! What callers see of an agent that goes, and comes back or does not.
+//! What callers see of an agent that stops, with or without a restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::{Envoy, answers, call, shop};
 use crate::fixtures::{KEY, host, publish};
 use crate::rig::{self, PATIENCE, active, agent, config, reported};
 
-/// Callers with a key, one call after another each, until they are asked how it was.
+/// Callers with a key that make one call after another until stopped.
 struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
@@ -87,7 +87,7 @@ async fn a_restart_of_the_only_agent_fails_no_call() {
     }
     load.more(100).await;
     assert_eq!(load.failed().await, [""; 0]);
-    // Held, and not opened: who has no key is refused by the agent that comes.
+    // Held, but not allowed: the restarted agent refuses a call without a key.
     let held = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(100)).await;
         call(port, &host(0), &[]).await.unwrap().status
@@ -119,7 +119,7 @@ async fn a_second_agent_takes_over_without_a_failed_call() {
     assert!(stats.contains("upstream_rq_timeout: 0"), "nobody waits for the dead one: {stats}");
     assert!(stats.contains("membership_healthy: 1"), "it is left out: {stats}");
     assert_eq!(load.failed().await, [""; 0]);
-    // Whoever of the two had the configuration, the other has it now.
+    // The configuration now comes from the other of the two.
     let deadline = Instant::now() + PATIENCE;
     while second.fleet.nodes().is_empty() {
         assert!(Instant::now() < deadline, "Envoy does not come");

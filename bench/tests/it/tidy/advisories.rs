@@ -1,7 +1,8 @@
-//! Known faults of crates, by hand: `cargo deny check` asks a database that not every machine can
-//! reach. Versions as in the RustSec database of 2026-08-21; jsonwebtoken's is not in it.
+//! Known vulnerabilities of crates, listed by hand: `cargo deny check` needs a database that not
+//! every machine can reach. Versions as in the RustSec database of 2026-08-21; jsonwebtoken's is
+//! not in it.
 
-/// Crate, the first version that is good, and what is wrong with those before it.
+/// Crate, the first fixed version, and the fault of earlier ones.
 const MINIMUM: &[(&str, &str, &str)] = &[
     ("aws-lc-sys", "0.39.0", "faults of the C library"),
     ("bytes", "1.11.1", "unsound"),
@@ -22,13 +23,13 @@ const MINIMUM: &[(&str, &str, &str)] = &[
     ("tracing-subscriber", "0.3.20", "RUSTSEC-2025-0055: escape sequences reach the terminal"),
 ];
 
-/// No version of these is good.
+/// No version of these is acceptable.
 const NEVER: &[(&str, &str)] = &[
     ("rsa", "RUSTSEC-2023-0071 (Marvin): a timing leak that nobody has mended"),
     ("serde_yml", "unsound and abandoned"),
 ];
 
-/// What of a Cargo.lock must not be there.
+/// The entries of a Cargo.lock that are not allowed.
 pub(super) fn faults(lock: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for package in lock.split("[[package]]").skip(1) {

@@ -1,8 +1,8 @@
-//! Each error code that REST answers with stands in the table of `docs/api.md`, and nothing else does.
+//! Each error code of REST is in the table of `docs/api.md`, and nothing else is.
 
 use super::File;
 
-/// Where a code is the first text: `Problem::conflict("in_use", ..)`.
+/// Functions whose first text is a code: `Problem::conflict("in_use", ..)`.
 const FIRST: [&str; 5] = [
     "Problem::conflict(",
     "Problem::unreadable(",

@@ -1,10 +1,10 @@
-//! Who may depend on whom (design: packages depend only downwards), read from the manifests.
+//! Which packages may depend on which (only downwards), read from the manifests.
 
 use std::collections::HashSet;
 
 use super::File;
 
-/// Package, the packages of ours that it may use, and outside crates that it may not.
+/// Package, our packages that it may use, and external crates that it may not.
 const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("imp-grammar", &[], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
     ("imp-process", &["imp-grammar"], &["sqlx", "axum", "tonic", "hyper", "reqwest", "prost"]),
@@ -52,7 +52,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// Outside crates that have one home.
+/// External crates that only one package may use.
 const HOMES: &[(&str, &[&str])] = &[
     ("sqlx", &["imp-store"]),
     ("axum", &["imp-control", "imp-agent"]),
@@ -77,7 +77,7 @@ fn table<'a>(text: &'a str, name: &str) -> Vec<(&'a str, &'a str)> {
 }
 
 pub(super) fn package(file: &File) -> Option<&str> {
-    // A workspace of its own (cargo-fuzz wants one) builds nothing that is shipped.
+    // A separate workspace (which cargo-fuzz requires) builds nothing that is shipped.
     let own_workspace = file.text.lines().any(|line| line == "[workspace]");
     if !file.path.ends_with("Cargo.toml") || own_workspace {
         return None;
@@ -119,7 +119,7 @@ pub(super) fn versions(file: &File) -> Vec<String> {
         .collect()
 }
 
-/// Crates of the workspace table, below the heading about reasons, that have none.
+/// Crates of the workspace table, below the heading about reasons, without a reason.
 fn unreasoned(text: &str) -> Vec<String> {
     let Some((_, below)) = text.split_once("# Each with the one reason") else {
         return vec!["Cargo.toml: the heading '# Each with the one reason' is gone".to_owned()];
@@ -149,7 +149,7 @@ const LIBRARIES: &[(&str, &str)] = &[("rustls-webpki", "webpki")];
 /// Used by generated code only.
 const GENERATED: &[(&str, &str)] = &[("imp-proto", "prost-types"), ("imp-proto", "tonic-prost")];
 
-/// Dependencies that nobody uses: of a package in its sources, of the workspace in its packages.
+/// Unused dependencies: of a package in its sources, of the workspace in its packages.
 pub(super) fn unused(files: &[File]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut named = HashSet::new();

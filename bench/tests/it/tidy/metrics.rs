@@ -1,4 +1,4 @@
-//! Each metric of the code stands in the tables of `docs/operations.md`, and nothing else does.
+//! Each metric of the code is in the tables of `docs/operations.md`, and nothing else is.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::File;
 
 const PREFIXES: [&str; 2] = ["imp_", "xds_"];
 
-/// What is missing on the page, and what is too much on it.
+/// What is missing on the page, and what should not be there.
 pub(super) fn faults(page: &str, files: &[File]) -> Vec<String> {
     let mut set: BTreeMap<&str, &str> = BTreeMap::new();
     for file in files.iter().filter(|file| is_code(&file.path)) {
@@ -25,7 +25,7 @@ pub(super) fn faults(page: &str, files: &[File]) -> Vec<String> {
     faults
 }
 
-/// What is deployed.
+/// Whether the file is part of the product.
 fn is_code(path: &str) -> bool {
     path.ends_with(".rs") && path.contains("src/") && !path.starts_with("bench/")
 }
@@ -34,7 +34,7 @@ fn is_metric(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Names that stand in the call, and names that a constant holds: whatever looks like one in quotes.
+/// Names in the call, and names in a constant: any quoted text that looks like one.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     let calls = ["counter!(", "gauge!(", "histogram!("];
     calls.into_iter().flat_map(move |call| text.split(call).skip(1)).filter_map(|rest| {

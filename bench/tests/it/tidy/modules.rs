@@ -1,10 +1,10 @@
-//! Rules over modules: what a module may name, and that the modules of a package form no circle.
+//! Rules about modules: what a module may name, and that a package's modules have no cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{File, rules, source};
 
-/// What no module below a path may name, but for some files.
+/// What no module below a path may name, with exceptions.
 struct Boundary {
     below: &'static [&'static str],
     names: &'static [&'static str],
@@ -72,7 +72,7 @@ pub(super) fn boundaries(file: &File) -> Vec<String> {
     let mut faults = BTreeSet::new();
     for boundary in BOUNDARIES.iter().filter(crossed) {
         for name in boundary.names {
-            // An item by its last two words, wherever it comes from.
+            // An item by its last two segments, wherever it is from.
             let is_item = name.starts_with(char::is_uppercase);
             let found = paths.iter().any(|path| match is_item {
                 true => path.ends_with(name),
@@ -86,7 +86,7 @@ pub(super) fn boundaries(file: &File) -> Vec<String> {
     faults.into_iter().collect()
 }
 
-/// What opens transactions of its own, and so writes audit rows of its own.
+/// What opens its own transactions, and therefore writes its own audit rows.
 const WRITERS: [&str; 4] = [
     "control/src/operation/transaction",
     "control/src/hub/report_writer/batch",
@@ -96,7 +96,7 @@ const WRITERS: [&str; 4] = [
     "control/store/src",
 ];
 
-/// Writes go through an operation's transaction, which commits with an audit row and not without.
+/// Writes go through an operation's transaction, which commits only with an audit row.
 pub(super) fn transactions(file: &File) -> Vec<String> {
     let is_ours = file.path.starts_with("control/") && rules::is_code(&file.path);
     if !is_ours || WRITERS.iter().any(|writer| is_below(&file.path, writer)) {
@@ -117,12 +117,12 @@ fn product(file: &File) -> Vec<u8> {
     code
 }
 
-/// `a/b` holds `a/b.rs`, `a/b/c.rs` and nothing else.
+/// `a/b` contains `a/b.rs`, `a/b/c.rs` and nothing else.
 fn is_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
 }
 
-/// Packages whose modules form no circle.
+/// Packages whose modules have no cycles.
 pub(super) const PACKAGES: [&str; 9] = [
     "control/src",
     "control/core/src",
@@ -135,10 +135,10 @@ pub(super) const PACKAGES: [&str; 9] = [
     "xds/src",
 ];
 
-/// Circles that are left. The list only shrinks: an entry that is not needed any more is a fault.
+/// Remaining cycles. The list only shrinks: an obsolete entry is a fault.
 pub(super) const LEFT: &[(&str, &[&str])] = &[];
 
-/// Circles among the top-level modules of the packages, but for those that are left.
+/// Cycles among the top-level modules of the packages, except remaining ones.
 pub(super) fn circles(files: &[File], packages: &[&str], left: &[(&str, &[&str])]) -> Vec<String> {
     let mut faults = Vec::new();
     for package in packages {
@@ -220,7 +220,7 @@ fn told(uses: &Graph, circle: &BTreeSet<String>) -> String {
     edges.join(", ")
 }
 
-/// Every path in the code of a file, tests left out; `super` is resolved.
+/// Every path in a file's code except tests; `super` is resolved.
 fn named(file: &File) -> BTreeSet<String> {
     let code = product(file);
     let depth = file.path.split_once("/src/").map_or(0, |(_, rest)| rest.split('/').count());

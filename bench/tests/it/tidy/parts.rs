@@ -1,8 +1,8 @@
-//! CI runs the tests in parts: each package with tests of its own stands in one of them.
+//! CI runs the tests in parts: each package with tests of its own is in one of them.
 
 use super::{File, manifest};
 
-/// What is wrong with the table of `deploy/tools/tests.py`.
+/// Faults of the table in `deploy/tools/tests.py`.
 pub(super) fn faults(script: &str, files: &[File]) -> Vec<String> {
     let table = script.split("PARTS = {").nth(1).and_then(|rest| rest.split('}').next());
     let Some(table) = table else { return vec!["tests.py has no PARTS".to_owned()] };

@@ -1,4 +1,4 @@
-//! Rules over one file, or over the list of all paths.
+//! Rules about one file, or the list of all paths.
 
 use std::collections::BTreeSet;
 
@@ -102,7 +102,7 @@ pub(super) fn plain_text(file: &File) -> Vec<String> {
         .collect()
 }
 
-/// Other spellings of the PRD's nouns, as programs would write them.
+/// Other spellings of the product's nouns, as programs would write them.
 pub(super) fn one_spelling(file: &File) -> Vec<String> {
     if !file.path.ends_with(".rs") && !file.path.ends_with(".sql") && !file.path.ends_with(".proto")
     {
@@ -145,7 +145,7 @@ pub(super) fn missing_readmes(paths: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Migrations that stand in one dialect only.
+/// Migrations in one dialect only.
 pub(super) fn lone_migrations(paths: &[String]) -> Vec<String> {
     let of = |folder: &str| -> BTreeSet<&str> {
         paths

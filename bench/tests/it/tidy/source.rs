@@ -1,4 +1,4 @@
-//! Just enough of Rust's lexis to count lines: comments and literals blanked, braces matched.
+//! A minimal lexer for Rust to count lines: comments and literals blanked, braces matched.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub(super) fn blanked(text: &str) -> Vec<u8> {
     out
 }
 
-/// Where the comment or literal that begins at `at` ends; `at` itself if none begins there.
+/// The end of the comment or literal that begins at `at`; `at` itself if none does.
 fn skip(text: &[u8], at: usize) -> usize {
     let rest = &text[at..];
     let until = |needle: &[u8]| find(rest, needle, 0).map_or(text.len(), |i| at + i);
@@ -103,7 +103,7 @@ pub(super) fn test_modules(code: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-/// The end of the first block at or after `from`; None when a `;` comes first.
+/// The end of the first block at or after `from`; `None` when a `;` comes first.
 fn block_end(code: &[u8], from: usize) -> Option<usize> {
     let mut braces = 0;
     let mut others = 0;
@@ -151,7 +151,7 @@ pub(super) fn lines(code: &[u8], range: &Range<usize>) -> usize {
     code[range.clone()].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// Every path that the code names, use trees written out: `a::{b, c::d}` is `a::b` and `a::c::d`.
+/// Every path that the code names, with use trees expanded: `a::{b, c::d}` is `a::b` and `a::c::d`.
 pub(super) fn paths(code: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -173,7 +173,7 @@ fn blank(code: &[u8], at: usize) -> usize {
     at + code[at.min(code.len())..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
 }
 
-/// Reads the path that begins at `at`; where it ends.
+/// Reads the path that begins at `at`; returns its end.
 fn path(code: &[u8], mut at: usize, before: &str, found: &mut Vec<String>) -> usize {
     let mut path = before.to_owned();
     loop {
@@ -196,7 +196,7 @@ fn path(code: &[u8], mut at: usize, before: &str, found: &mut Vec<String>) -> us
     at
 }
 
-/// Reads the members of a use group; where it ends.
+/// Reads the members of a use group; returns its end.
 fn group(code: &[u8], mut at: usize, before: &str, found: &mut Vec<String>) -> usize {
     loop {
         at = blank(code, at);

@@ -1,13 +1,13 @@
-//! The table of SECURITY.md: every threat is there, and every test that it names.
+//! The table of SECURITY.md: every threat is there, and every test that it names exists.
 
 use super::File;
 
 const THREATS: std::ops::RangeInclusive<u32> = 1..=46;
 
-/// What may stand in place of a test: why there is none.
+/// What may be in place of a test: the reason why there is none.
 const REASONS: [&str; 3] = ["Not applicable: ", "Not defined: ", "Not yet: "];
 
-/// `files`: all of the repository.
+/// `files` are all of the repository.
 pub(super) fn faults(table: &str, files: &[File]) -> Vec<String> {
     let rows: Vec<Vec<&str>> = table
         .lines()
@@ -39,7 +39,7 @@ fn row_faults(row: &[&str], files: &[File]) -> Vec<String> {
         .collect()
 }
 
-/// A function of that name, or the name in a macro that makes tests of a list.
+/// A function of that name, or the name in a macro that generates tests from a list.
 fn has_test(files: &[File], path: &str, function: &str) -> bool {
     let file = files.iter().find(|file| file.path == path);
     file.is_some_and(|file| {

@@ -85,7 +85,7 @@ impl Check for Cors {
             v.add("max_age_seconds", "out_of_range", "0 to 86,400");
         }
         if self.allow_credentials && self.allow_origins.iter().any(|origin| origin == origin::ANY) {
-            let detail = "with the origin '*', any page could act for whoever is logged in";
+            let detail = "with the origin '*', any page could act for a user who is logged in";
             v.add("allow_credentials", "credentials_for_any_origin", detail);
         }
     }

@@ -68,7 +68,7 @@ async fn the_same_place_is_claimed_once(#[values(Kind::Sqlite, Kind::Postgres)] 
 
 #[rstest]
 #[tokio::test]
-async fn a_host_is_one_tenant_s_whatever_the_path(
+async fn a_host_belongs_to_one_tenant_whatever_the_path(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let (_database, store) = store(kind).await;
@@ -133,7 +133,7 @@ async fn a_host_that_was_given_up_waits_for_its_former_tenant(
 /// A host in two clusters is free only when both have released it.
 #[rstest]
 #[tokio::test]
-async fn a_host_stays_its_tenant_s_while_any_cluster_serves_it(
+async fn a_host_stays_with_its_tenant_while_any_cluster_serves_it(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let (_database, store) = store(kind).await;

@@ -94,7 +94,7 @@ async fn a_service_that_only_a_publish_names(#[values(Kind::Sqlite, Kind::Postgr
 
 #[rstest]
 #[tokio::test]
-async fn a_service_is_published_by_the_product_s_list_or_the_publish_s_own(
+async fn a_service_is_published_by_the_list_of_the_product_or_of_the_publish(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     let (_database, store) = store(kind).await;

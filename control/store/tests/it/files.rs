@@ -55,7 +55,7 @@ async fn a_folder_that_cannot_be_made() {
 }
 
 #[tokio::test]
-async fn a_missing_folder_is_made_and_the_file_is_its_owner_s_alone() {
+async fn a_missing_folder_is_made_and_only_its_owner_can_read_the_file() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("deep/down/imp.db");

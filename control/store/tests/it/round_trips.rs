@@ -213,7 +213,7 @@ async fn secrets_are_found_by_their_hash_only(#[values(Kind::Sqlite, Kind::Postg
 
 #[rstest]
 #[tokio::test]
-async fn a_plan_s_former_terms_stay(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+async fn former_terms_of_a_plan_stay(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let (_database, store) = store(kind).await;
     let mut plan = Shop::open(&store, "acme").await.plan;
     let former = plan.spec.clone();

@@ -124,7 +124,7 @@ async fn what_was_used_outlives_the_subscription(
 
 #[rstest]
 #[tokio::test]
-async fn an_agent_s_nonsense_breaks_no_sum(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+async fn nonsense_from_an_agent_breaks_no_sum(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
     let (_database, store) = store(kind).await;
     let it = SubscriptionId::new();
     for _ in 0..3 {

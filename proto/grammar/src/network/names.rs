@@ -1,7 +1,7 @@
-//! Names that are known to lead inside. They are refused early, for a clear answer; what holds is the
-//! judgement of the address that a name resolves to.
+//! Names that are known to resolve to internal addresses. They are refused early, for a clear
+//! error; what enforces the rule is the check of the resolved address.
 
-/// Each of them, and everything under it.
+/// Each of these names, with everything below it.
 const INSIDE: [(&str, &str); 27] = [
     ("localhost", "the gateway's own host"),
     ("localdomain", "the gateway's own host"),
@@ -18,7 +18,7 @@ const INSIDE: [(&str, &str); 27] = [
     ("metadata.tencentyun.com", "a metadata service"),
     ("metadata.packet.net", "a metadata service"),
     ("metadata.platformequinix.com", "a metadata service"),
-    // Public services that resolve a name to the address that is written in it, or to loopback.
+    // Public services that resolve a name to the address in it, or to loopback.
     ("nip.io", "whatever address is written in it"),
     ("sslip.io", "whatever address is written in it"),
     ("xip.io", "whatever address is written in it"),
@@ -34,8 +34,8 @@ const INSIDE: [(&str, &str); 27] = [
     ("fuf.me", "the gateway's own host"),
 ];
 
-/// Where a name leads that a tenant may not name; None for one that must be judged by its address.
-/// The name is in lower case, without a dot at its end.
+/// Describes where a forbidden name leads; `None` for a name that must be judged by its address.
+/// The name must be in lower case, without a trailing dot.
 pub fn leads_inside(name: &str) -> Option<&'static str> {
     let known = |(inside, _): &&(&str, &str)| is_within(name, inside);
     if let Some((_, what)) = INSIDE.iter().find(known) {

@@ -1,4 +1,4 @@
-//! The networks, each with what it is.
+//! The networks, each with a description.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length)
 }
 
-/// The first three groups are enough for all but a few.
+/// Takes the first three groups, enough for most networks.
 const fn v6(a: u16, b: u16, c: u16, length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), length)
 }
@@ -47,8 +47,8 @@ const COMPATIBLE: Ipv6Net = v6(0, 0, 0, 96);
 /// `::` and `::1`, which lie in the network of IPv4-compatible addresses.
 pub(super) const UNSPECIFIED_AND_LOOPBACK: Ipv6Net = v6(0, 0, 0, 127);
 
-/// They carry IPv4 addresses where no rule of ours can look, or nobody routes them any more; so no
-/// entry opens them.
+/// They carry IPv4 addresses that our rules cannot inspect, or are no longer routed; so no entry
+/// allows them.
 pub(super) const CARRIERS: [Ipv6Net; 6] =
     [COMPATIBLE, MAPPED, TRANSLATED, LOCAL_NAT64, TEREDO, SIX_TO_FOUR];
 
@@ -76,13 +76,13 @@ pub const NOT_PUBLIC_V6: [(Ipv6Net, &str); 25] = [
     (v6(0xfe80, 0, 0, 10), "a link-local address"),
     (v6(0xfec0, 0, 0, 10), "a site-local address"),
     (v6(0xff00, 0, 0, 8), "a multicast address"),
-    // Never given to anybody.
+    // Never assigned.
     (v6(0, 0, 0, 3), "a reserved address"),
     (v6(0x4000, 0, 0, 2), "a reserved address"),
     (v6(0x8000, 0, 0, 1), "a reserved address"),
 ];
 
-/// Where clouds hand out credentials and settings to who asks from inside.
+/// Where clouds provide credentials and settings to internal callers.
 pub const METADATA: [IpAddr; 11] = [
     // AWS, Azure, Google, Oracle, DigitalOcean and others.
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),

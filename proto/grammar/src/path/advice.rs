@@ -1,10 +1,10 @@
-//! What the API refuses although it could be served: text that means something in other gateways'
-//! paths and would be taken literally here. Agents take it, so that what is stored is served on.
+//! What the API refuses although it could be served: text with a meaning in other gateways' paths
+//! that would be taken literally here. Agents accept it, so that stored paths are still served.
 
 use super::{PathFault, Pattern, Segment};
 use crate::{caps, regexes};
 
-/// Checks a path that a caller wrote: `/files/*` would be a star.
+/// Checks a path from a caller: in `/files/*` the star would be literal.
 pub fn check(text: &str, pattern: &Pattern) -> Result<(), PathFault> {
     for (segment, parsed) in text.split('/').skip(1).zip(segments(pattern)) {
         if segment.starts_with('*') || segment.ends_with('*') {

@@ -1,23 +1,22 @@
-//! Literal text of a path: the bytes that it stands for, and every way in which a caller may spell
-//! them.
+//! Literal text of a path: its decoded bytes, and all spellings that callers may use.
 //!
-//! Envoy's normalisation leaves one spelling of an unreserved character (RFC 3986, 2.3). It keeps
-//! whatever else is encoded as it came, hex digits in the caller's case, and encodes what may not
-//! stand in a path.
+//! Envoy's normalisation leaves one spelling of an unreserved character (RFC 3986, section 2.3). It
+//! keeps other encoded characters unchanged, with hex digits in the caller's case, and encodes
+//! characters that a path must not contain.
 
 use super::PathFault;
 
-/// Those that have one spelling behind the normalisation.
+/// Characters with a single spelling after normalisation.
 pub fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// Those that may stand in a path as they are, or encoded.
+/// Characters that a path may contain plain or encoded.
 fn is_delimiter(byte: u8) -> bool {
     b"!$&'()*+,;=:@[]".contains(&byte)
 }
 
-/// Reads text as it stands in a definition: raw, percent-encoded or both.
+/// Decodes text of a definition: raw, percent-encoded or mixed.
 pub(super) fn decode(text: &str) -> Result<Vec<u8>, PathFault> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -61,13 +60,13 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// The text as a caller's path has it, if there is one spelling only.
+/// The text as it appears in a caller's path, if it has a single spelling.
 pub(super) fn one_spelling(text: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(text).ok()?;
     text.bytes().all(is_unreserved).then_some(text)
 }
 
-/// How much of the text, from its beginning, has one spelling only.
+/// The longest prefix of the text with a single spelling.
 pub(super) fn plain_start(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|byte| !is_unreserved(*byte)).unwrap_or(text.len());
     text.split_at(end).0

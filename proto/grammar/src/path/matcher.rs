@@ -1,27 +1,28 @@
-//! What Envoy is given to match a path below a base path.
+//! Matchers for Envoy of a path below a base path.
 
 use super::literal::{one_spelling, plain_start, spellings};
 use super::{Part, Pattern, Segment, Segments};
 use crate::regexes;
 
-/// One way to match a path.
+/// A way to match a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Matcher {
     /// Equal to this.
     Exact(String),
-    /// This, or this with a slash and more behind it; without a slash at its end. Empty: any path.
+    /// Equal to this, or this followed by a slash and more; without a trailing slash. Empty for any
+    /// path.
     Prefix(String),
-    /// RE2, over the whole path.
+    /// RE2, matching the whole path.
     Expression {
         /// The expression.
         text: String,
-        /// What every path that it takes begins with.
+        /// A prefix of every path that it matches.
         start: String,
     },
 }
 
 impl Matcher {
-    /// As an expression, whatever it is: to count it.
+    /// The matcher as an expression, to count its cost.
     pub fn expression(&self) -> String {
         match self {
             Self::Exact(text) | Self::Prefix(text) => regex_syntax::escape(text),
@@ -30,8 +31,8 @@ impl Matcher {
     }
 }
 
-/// The matcher of a pattern below `base`, which is "/" or has no slash at its end. Text that has one
-/// spelling costs no expression.
+/// The matcher of a pattern below `base`, which is "/" or has no trailing slash. Text with a single
+/// spelling needs no expression.
 pub fn matcher(base: &str, pattern: &Pattern) -> Matcher {
     let base = base.trim_end_matches('/');
     let segments = match pattern {
@@ -53,8 +54,8 @@ pub fn matcher(base: &str, pattern: &Pattern) -> Matcher {
     }
 }
 
-/// An expression for the beginning of a path that a prefix takes, without what is below it. None if it has
-/// one spelling.
+/// An expression for the start of a path that a prefix matches, without what is below it. `None` if
+/// it has a single spelling.
 pub fn spelled_start(base: &str, prefix: &Pattern) -> Option<String> {
     let Pattern::Segments(segments) = prefix else { return None };
     if plain(segments).is_some() {
@@ -65,8 +66,8 @@ pub fn spelled_start(base: &str, prefix: &Pattern) -> Option<String> {
     Some(format!("{base}{}", expression(&alone)))
 }
 
-/// An expression for the whole path with groups for these of its variables, in order. The path is known to
-/// match, so segments of text alone are passed by, whatever their spelling.
+/// An expression for the whole path with groups for these variables, in order. The path is known to
+/// match, so segments of text are skipped, whatever their spelling.
 pub fn captures(base: &str, segments: &Segments, used: &[&str]) -> String {
     let group = |name: &str, any: &str| match used.contains(&name) {
         true => format!("({any})"),
@@ -88,7 +89,7 @@ pub fn captures(base: &str, segments: &Segments, used: &[&str]) -> String {
     expression
 }
 
-/// The path itself, if it is text with one spelling.
+/// The path itself, if it is text with a single spelling.
 fn plain(segments: &Segments) -> Option<String> {
     let mut path = String::new();
     for segment in &segments.list {
@@ -122,7 +123,7 @@ fn expression(segments: &Segments) -> String {
 const VARIABLE: &str = "[^/]+";
 const TAIL: &str = ".+";
 
-/// The text that has one spelling, up to what has not.
+/// The leading text with a single spelling.
 fn start(segments: &Segments) -> String {
     let mut start = String::new();
     for segment in &segments.list {

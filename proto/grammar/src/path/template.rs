@@ -44,7 +44,7 @@ fn tail(name: &str) -> PathFault {
     PathFault::Tail(name.to_owned())
 }
 
-/// Any name that OpenAPI has, without what means something in the templates of other gateways.
+/// Accepts any name that OpenAPI allows, except syntax of other gateways' templates.
 fn check_name(name: &str, written: &str) -> Result<(), PathFault> {
     let fault = |why| Err(PathFault::Name(written.chars().take(64).collect(), why));
     if name.starts_with(['*', '+']) || name.ends_with(['*', '+']) {
@@ -67,7 +67,7 @@ fn check_name(name: &str, written: &str) -> Result<(), PathFault> {
     Ok(())
 }
 
-/// A tail is the last segment, and every name is there once.
+/// A tail must be the last segment, and names must be unique.
 pub(super) fn refuse_misplaced(list: &[Segment]) -> Result<(), PathFault> {
     let inner = list.split_last().map_or(&[][..], |(_, inner)| inner);
     if let Some(Segment::Tail(name)) = inner.iter().find(|it| matches!(it, Segment::Tail(_))) {

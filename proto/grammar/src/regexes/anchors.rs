@@ -1,22 +1,23 @@
-//! An expression below a base path: what asks for the beginning of the path asks for the place
-//! behind the base, which no assertion of RE2 can name. So these assertions are worked out here.
+//! Rewrites an expression for use below a base path: assertions about the start of the path then
+//! mean the position after the base, which no RE2 assertion can express. So these assertions are
+//! resolved here.
 
 use regex_syntax::ast::{Assertion, AssertionKind, Ast, Concat, Repetition, RepetitionKind};
 use regex_syntax::ast::{GroupKind, RepetitionRange};
 
-/// Matches nowhere.
+/// Never matches.
 const NEVER: &str = r"\b\B";
 
-/// Where an expression is tried.
+/// Where an expression is matched.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// At the beginning of the path, in front of its first slash.
+    /// At the start of the path, before its first slash.
     Start,
-    /// Behind that.
+    /// After the start.
     Within,
 }
 
-/// The expression without assertions about the beginning, for a path that begins there. None: it
+/// The expression without assertions about the start, for a path that starts there. `None` if it
 /// cannot be written without them.
 pub(super) fn without_start(text: &str, tree: &Ast) -> Option<String> {
     if is_unclear(tree) {
@@ -25,7 +26,7 @@ pub(super) fn without_start(text: &str, tree: &Ast) -> Option<String> {
     Some(Source(text).at(tree, At::Start))
 }
 
-/// Whether a word boundary stands behind what may be empty: in one case the base is before it.
+/// Whether a word boundary follows something that may be empty, so that the base may precede it.
 fn is_unclear(tree: &Ast) -> bool {
     match tree {
         Ast::Group(group) => is_unclear(&group.ast),
@@ -67,7 +68,7 @@ impl Source<'_> {
             Ast::Assertion(assertion) => match (is_start(assertion), at) {
                 (true, At::Start) => String::new(),
                 (true, At::Within) => NEVER.to_owned(),
-                // In front of a slash, with nothing before it, no word begins or ends.
+                // At the start, before a slash, there is no word boundary.
                 (false, _) if assertion.kind == AssertionKind::NotWordBoundary => String::new(),
                 (false, _) => NEVER.to_owned(),
             },
@@ -108,7 +109,7 @@ impl Source<'_> {
             at = At::Within;
             let behind = rest.split_first().map_or(&[][..], |(_, behind)| behind);
             if is_nullable(one) && behind.iter().any(|it| asks(it, At::Start)) {
-                // It may take nothing, and then the rest begins at the start.
+                // It may be empty, in which case the rest begins at the start.
                 let behind = Concat { span: list.span, asts: behind.to_vec() };
                 let (skipped, taken) = (self.concat(&behind, At::Start), self.concat(&behind, at));
                 text.push_str(&format!("(?:{skipped}|{written}{taken})"));
@@ -119,7 +120,7 @@ impl Source<'_> {
         text
     }
 
-    /// Only its first round may begin at the start.
+    /// Only the first repetition may begin at the start.
     fn repetition(&self, repetition: &Repetition, at: At) -> String {
         let later = self.at(&repetition.ast, At::Within);
         if at == At::Within {
@@ -151,7 +152,7 @@ impl Source<'_> {
     }
 }
 
-/// What is left of `{n,m}` behind the first round; empty if there is none.
+/// The rest of `{n,m}` after the first repetition; empty if there is none.
 fn counted(nullable: bool, least: u32, most: u32) -> String {
     if most == 0 {
         return String::new();
@@ -164,7 +165,7 @@ fn is_start(assertion: &Assertion) -> bool {
     matches!(assertion.kind, AssertionKind::StartLine | AssertionKind::StartText)
 }
 
-/// Whether its meaning at this place depends on where the path begins.
+/// Whether its meaning at this place depends on where the path starts.
 fn asks(tree: &Ast, at: At) -> bool {
     use AssertionKind::{NotWordBoundary, WordBoundary};
     match tree {
@@ -180,7 +181,7 @@ fn asks(tree: &Ast, at: At) -> bool {
     }
 }
 
-/// Whether it may take a byte.
+/// Whether it may match a byte.
 fn is_consuming(tree: &Ast) -> bool {
     match tree {
         Ast::Empty(_) | Ast::Flags(_) | Ast::Assertion(_) => false,
@@ -192,7 +193,7 @@ fn is_consuming(tree: &Ast) -> bool {
     }
 }
 
-/// Whether it may take no byte.
+/// Whether it may match nothing.
 fn is_nullable(tree: &Ast) -> bool {
     match tree {
         Ast::Empty(_) | Ast::Flags(_) | Ast::Assertion(_) => true,

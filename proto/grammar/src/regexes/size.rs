@@ -1,9 +1,9 @@
-//! How large an expression is once compiled.
+//! The size of a compiled expression.
 
 use regex_syntax::ast::{self, Ast, ClassPerlKind, RepetitionKind, RepetitionRange};
 
-/// How many instructions RE2 would need, counted on what is written: a byte is one, a class what its
-/// parts are, a repetition as many copies as it may repeat.
+/// RE2's instruction count, estimated from the syntax: a byte is one, a class the sum of its parts,
+/// a repetition as many copies as it may repeat.
 pub(super) fn instructions(tree: &Ast) -> u64 {
     match tree {
         Ast::Empty(_) | Ast::Flags(_) => 0,
@@ -69,7 +69,7 @@ fn item_size(item: &ast::ClassSetItem) -> u64 {
     }
 }
 
-/// How often the repeated part is written out, and how many branches join the copies.
+/// How often the repeated part is copied, and how many branches join the copies.
 fn copies(kind: &RepetitionKind) -> (u64, u64) {
     match kind {
         RepetitionKind::ZeroOrOne => (1, 1),

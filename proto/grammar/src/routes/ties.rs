@@ -1,11 +1,11 @@
-//! Pairs of routes that could take the same call and have the same rank.
+//! Pairs of routes that could match the same call and have the same rank.
 
 use std::collections::HashMap;
 
 use super::{Condition, Rank, Route, Value, rank};
 use crate::path::Shape;
 
-/// Two routes, by their places in the list. Which of them takes a call is not said.
+/// Two routes, by their indices, whose order is undefined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tie {
     /// The earlier one.
@@ -14,7 +14,7 @@ pub struct Tie {
     pub second: usize,
 }
 
-/// The ties among these routes, at most one for each later route and at most `most` of them.
+/// The ties among these routes, at most one for each later route and at most `most` in total.
 pub fn ties<'a>(routes: impl IntoIterator<Item = Route<'a>>, most: usize) -> Vec<Tie> {
     let mut alike: HashMap<(Rank, Shape), Vec<(usize, Route<'a>)>> = HashMap::new();
     let mut ties = Vec::new();
@@ -31,7 +31,7 @@ pub fn ties<'a>(routes: impl IntoIterator<Item = Route<'a>>, most: usize) -> Vec
     ties
 }
 
-/// Whether there is a call that meets the conditions of both.
+/// Whether a call could meet the conditions of both.
 fn meet(a: &Route<'_>, b: &Route<'_>) -> bool {
     let methods = a.methods.is_empty()
         || b.methods.is_empty()
@@ -43,8 +43,8 @@ fn all_meet(a: &[Condition<'_>], b: &[Condition<'_>]) -> bool {
     a.iter().all(|a| b.iter().all(|b| a.name != b.name || values_meet(a.value, b.value)))
 }
 
-/// Whether one value may satisfy both. Of two expressions nobody can say, so those that differ are
-/// taken for conditions that tell calls apart.
+/// Whether one value could satisfy both. This is undecidable here for two expressions, so different
+/// ones are assumed to be disjoint.
 fn values_meet(a: Value<'_>, b: Value<'_>) -> bool {
     use Value::{Exact, Prefix, Present, Regex};
     match (a, b) {

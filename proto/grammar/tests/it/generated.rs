@@ -1,4 +1,4 @@
-//! Routes and calls that meet each other often.
+//! Routes and calls that often match each other.
 
 use imp_grammar::path::Pattern;
 use imp_grammar::routes::{Condition, Route, Value};

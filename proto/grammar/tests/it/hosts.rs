@@ -1,4 +1,4 @@
-//! One spelling of a host, whoever reads it.
+//! One canonical spelling of a host.
 
 use imp_grammar::hosts::{
     EndpointFault, EndpointHost, HostFault, canonical, endpoint, is_canonical, is_label, port,

@@ -1,4 +1,4 @@
-//! Claims about what is judged alike.
+//! Tests of the shared rules.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod generated;

@@ -1,4 +1,4 @@
-//! What a path may say, and what its expression takes.
+//! Which paths are accepted, and what their expressions match.
 
 use imp_grammar::path::{Matcher, PathFault, Pattern, advice, matcher};
 use imp_grammar::regexes::{self, RegexFault};
@@ -77,7 +77,7 @@ fn what_is_no_template_is_told_why() {
     }
 }
 
-/// Of literal paths, too: a star would be a star.
+/// Also in literal paths, where a star would be literal.
 #[test]
 fn a_literal_path_that_looks_like_a_template_is_told_how_to_write_it() {
     for (bad, words) in

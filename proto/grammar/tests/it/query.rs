@@ -1,4 +1,4 @@
-//! Every spelling of a query parameter, and no other one, matches.
+//! Every spelling of a query parameter matches, and nothing else does.
 
 use imp_grammar::caps;
 use imp_grammar::query::{self, Rule};

@@ -1,5 +1,5 @@
-//! What `docs/routing.md` says, said again: which route takes a call. It shares no code with
-//! `imp-grammar`; tests compare the two, and both with Envoy.
+//! A reference implementation of `docs/routing.md`: which route takes a call. It shares no code
+//! with `imp-grammar`; tests compare the two, and both with Envoy.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -17,7 +17,7 @@ pub(crate) struct Rule {
     pub(crate) path: String,
     pub(crate) priority: i32,
     pub(crate) methods: Vec<String>,
-    /// Headers that must be there with this value.
+    /// Headers that must have this value.
     pub(crate) headers: Vec<(String, String)>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Call {
     pub(crate) headers: Vec<(String, String)>,
 }
 
-/// The place of the route that takes the call. Of routes that nothing sets apart, the text decides.
+/// The index of the route that takes the call. If nothing else decides, the text does.
 pub(crate) fn pick(rules: &[Rule], call: &Call) -> Option<usize> {
     let taking = rules.iter().enumerate().filter(|(_, rule)| takes(rule, call));
     taking
@@ -82,7 +82,7 @@ fn fits(pattern: &[u8], text: &[u8], template: bool) -> bool {
     }
 }
 
-/// Which of two is tried first.
+/// Which of two routes is tried first.
 pub(crate) fn order(a: &Rule, b: &Rule) -> Ordering {
     let conditions = |rule: &Rule| rule.headers.len() + usize::from(!rule.methods.is_empty());
     let key = |rule: &Rule| (Reverse(rule.priority), class(rule));
@@ -103,7 +103,7 @@ fn class(rule: &Rule) -> u8 {
     }
 }
 
-/// Of each segment: what it is, less of it first.
+/// The kind of each segment, and its literal text.
 fn steps(rule: &Rule) -> Vec<(u8, Reverse<usize>, Reverse<usize>)> {
     let of = |segment: &str| {
         let text = bytes(&bare(segment).replace("{}", "{")).len() - segment.matches('{').count();
@@ -121,7 +121,7 @@ fn steps(rule: &Rule) -> Vec<(u8, Reverse<usize>, Reverse<usize>)> {
     segments.chain([(end, Reverse(0), Reverse(0))]).collect()
 }
 
-/// Without the names of variables.
+/// The path without the names of variables.
 pub(crate) fn bare(path: &str) -> String {
     let mut parts = path.split('{');
     let first = parts.next().unwrap_or_default().to_owned();
@@ -131,7 +131,7 @@ pub(crate) fn bare(path: &str) -> String {
     })
 }
 
-/// What text stands for.
+/// The decoded text.
 fn bytes(text: &str) -> Vec<u8> {
     let (mut found, mut rest) = (Vec::new(), text.as_bytes());
     while let [byte, behind @ ..] = rest {

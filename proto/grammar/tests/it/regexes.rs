@@ -7,7 +7,7 @@ use imp_grammar::regexes::{RegexFault, check};
 
 #[test]
 fn the_longest_expression_is_accepted_and_one_byte_more_is_refused() {
-    // Flags are long to write and nothing once compiled.
+    // Flags are long to write but compile to nothing.
     let text = "(?i)".repeat(caps::REGEX_BYTES.size() / 4 - 1) + "abcd";
     assert_eq!((text.len(), check(&text)), (caps::REGEX_BYTES.size(), Ok(())));
     assert_eq!(check(&format!("{text}a")), Err(RegexFault::Length));
@@ -67,8 +67,8 @@ fn what_cannot_be_read_is_said_in_one_line() {
     assert!(matches!(check(&deep), Err(RegexFault::Syntax(_))));
 }
 
-/// The worst that fits is read in a moment. A tenth of a second is for a debug build on a busy
-/// machine; compiled, each of these would take a hundred times as long.
+/// The worst expressions that fit are parsed quickly. A tenth of a second allows for a debug build
+/// on a busy machine; compiling each of these would take a hundred times as long.
 #[test]
 fn the_worst_expression_is_judged_quickly() {
     let fill = |unit: &str| unit.repeat(caps::REGEX_BYTES.size() / unit.len());

@@ -8,7 +8,7 @@ use proptest::sample::select;
 use crate::generated::{call, path, pattern, route, rule};
 use crate::reference::{self, Kind, Rule};
 
-/// As Envoy would judge, without the conditions.
+/// Whether Envoy would match the path, ignoring conditions.
 fn takes(matcher: &Matcher, full: &regex::Regex, path: &str) -> bool {
     match matcher {
         Matcher::Exact(exact) => path == exact,
@@ -106,7 +106,7 @@ fn two_routes_of_one_shape_are_tied_whatever_their_variables_are_called() {
     }
 }
 
-/// However many routes of a path there are: an answer comes soon.
+/// Even for the largest number of routes the check is fast.
 #[test]
 fn ties_among_as_many_routes_as_a_publish_has_are_found_in_time() {
     let names: Vec<String> = (0..4_000).map(|n| format!("{n}")).collect();

@@ -1,4 +1,4 @@
-//! What cannot be seen stands in no name.
+//! Names contain no invisible characters.
 
 use imp_grammar::texts::{is_plain, is_visible};
 

@@ -1,4 +1,4 @@
-//! A response on the wire is what it should be.
+//! The encoding of a response.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn stamped(_: &Resource, attempt: u32) -> Bytes {
     Bytes::from(vec![b's'; attempt as usize])
 }
 
-/// As the client gets it, in chunks.
+/// The response in chunks, as the client receives it.
 fn written(variant: Variant, response: &Response) -> Vec<u8> {
     let mut rules = TypeRules::new(T, 0);
     rules.restamp = Some(stamped);

@@ -1,4 +1,4 @@
-//! What a client's answer means.
+//! Handles a client's answers.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::resource_set::View;
 use crate::stream::{Answer, SentResource};
 use crate::wire::Status;
 
-/// Longer explanations are cut: they are kept, logged and sent on.
+/// Longer error messages are truncated, because they are stored, logged and forwarded.
 const MAX_WORDS: usize = 64 << 10;
 
 fn words(message: &str) -> String {
@@ -16,8 +16,8 @@ fn words(message: &str) -> String {
 }
 
 impl TypeStream {
-    /// The answer to the response under way, if the request is one. A stale nonce answers nothing,
-    /// and takes nothing from the rest of the request (R31). Only `error_detail` makes it a refusal (R30).
+    /// The answer to the response in flight, if the request is one. A stale nonce is no answer, but
+    /// the rest of the request counts (R31). Only `error_detail` makes it a rejection (R30).
     pub(in crate::stream) fn answer(
         &mut self,
         nonce: &str,
@@ -46,7 +46,7 @@ impl TypeStream {
         })
     }
 
-    /// A resource may be gone by the time it arrives, and have been of no interest when it went: the
+    /// A resource may be removed while it is in flight, and unsubscribed when it was removed: the
     /// client unsubscribed and subscribed again meanwhile.
     fn remove_what_came_late(&mut self, resources: &[SentResource], view: &View<'_>) {
         let type_url = &self.rules.type_url;
@@ -62,7 +62,7 @@ impl TypeStream {
         self.keep(resources, since, view);
         for (name, version) in resources.iter().map(|r| (r.name(), r.version())) {
             self.suspects.clear(name);
-            // A refusal is remembered for as long as nothing says that it does not hold any more.
+            // A rejection is remembered until something shows that it no longer holds.
             if self.refused.get(name).is_some_and(|refused| version == Some(refused)) {
                 self.refused.remove(name);
             }
@@ -72,7 +72,7 @@ impl TypeStream {
         }
     }
 
-    /// One upsert: it is the culprit. Several: each has to show for itself (R33, R34).
+    /// A single upsert is the cause. Several are tried separately (R33, R34).
     fn refuse(&mut self, resources: &[SentResource], words: &str, view: &View<'_>) {
         self.counts.nacked += 1;
         self.last_refusal = Some(words.into());
@@ -84,7 +84,8 @@ impl TypeStream {
         let type_url = &self.rules.type_url;
         upserts.iter().for_each(|(name, _)| view.refused(type_url, name));
         if !upserts.is_empty() {
-            // Innocent, and perhaps not applied. A response of removals alone is not sent twice.
+            // Not the cause, but perhaps not applied. A response with only removals is not sent
+            // twice.
             let removals =
                 resources.iter().filter(|r| r.version().is_none()).map(SentResource::name);
             let again =

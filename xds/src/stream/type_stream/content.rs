@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::Resource;
 use crate::stream::{Entry, SentResource};
 
-/// The content of a response to be.
+/// The content of a future response.
 #[derive(Debug, Default)]
 pub(in crate::stream) struct Content {
     pub(super) upserts: Vec<(Resource, u32)>,
@@ -13,7 +13,7 @@ pub(in crate::stream) struct Content {
     pub(super) heartbeats: Vec<Resource>,
     pub(super) absent: Vec<Arc<str>>,
     pub(super) removals: Vec<Arc<str>>,
-    /// It only says what counts still, with or without the content.
+    /// It has only heartbeats, with or without content.
     pub(super) is_heartbeat: bool,
     /// More of the first answer follows (R93).
     pub(super) more: bool,

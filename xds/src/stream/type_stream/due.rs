@@ -1,4 +1,4 @@
-//! What goes into the next response.
+//! Selects the content of the next response.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::stream::Variant;
 use crate::{Batching, Resource, TypeRules};
 
 impl TypeStream {
-    /// What was asked for by name, with the names that do not exist (R13, R14).
+    /// Takes what was requested by name, with the names that do not exist (R13, R14).
     pub(in crate::stream) fn take_asked(&mut self, view: &View<'_>) -> Option<Content> {
         if self.in_flight.is_some() || self.asked.is_empty() {
             return None;
@@ -23,7 +23,7 @@ impl TypeStream {
         let (mut due, missing): (BTreeSet<_>, BTreeSet<_>) =
             asked.into_iter().partition(|name| view.exists(type_url, name));
         let silent = self.rules.never_remove || self.variant == Variant::StateOfTheWorld;
-        // Of a type that is sent one by one, a refusal must have one possible cause.
+        // For a type that is sent one by one, a rejection must have a single possible cause.
         let missing_first =
             self.rules.batching == Batching::Single && !missing.is_empty() && !silent;
         let upserts =
@@ -48,7 +48,8 @@ impl TypeStream {
         content.into_option()
     }
 
-    /// What is new or changed; and the groups that look for a culprit, in turns with it.
+    /// Takes what is new or changed, alternating with the groups that are searched for a wrong
+    /// resource.
     pub(in crate::stream) fn take_upserts(&mut self, view: &View<'_>) -> Option<Content> {
         if self.in_flight.is_some() {
             return None;
@@ -62,8 +63,8 @@ impl TypeStream {
             let (mut due, from) = (std::mem::take(&mut self.upserts), self.resume_at.take());
             let goes_on = from.is_some() && !self.answer_due;
             let mut picked = self.pick(&mut due, from, view);
-            // What the round would have gone on with is gone, so the next round begins here: nothing
-            // else would wake the stream for it.
+            // What the round would have continued with is gone, so the next round begins here:
+            // nothing else would wake the stream for it.
             if goes_on && picked.upserts.is_empty() {
                 picked = self.pick(&mut due, None, view);
             }
@@ -76,7 +77,8 @@ impl TypeStream {
         }
         self.filling &= self.resume_at.is_some();
         let content = Content { upserts, more: self.filling, ..Content::default() };
-        // Who was told that more follows is told when nothing does, be it with an empty response.
+        // A client that was told that more follows must be told when nothing does, if need be by an
+        // empty response.
         let is_due = std::mem::replace(&mut self.answer_due, self.filling);
         if is_due { Some(content) } else { content.into_option() }
     }
@@ -95,7 +97,7 @@ impl TypeStream {
         Vec::new()
     }
 
-    /// Removals that nothing but time held back, and that have waited.
+    /// Takes removals that only time delayed, and that have waited long enough.
     pub(in crate::stream) fn take_removals(
         &mut self,
         view: &View<'_>,
@@ -143,10 +145,10 @@ impl TypeStream {
         due
     }
 
-    /// Takes out of `due` what one response may hold: everything that has room in it, or everything
-    /// proven, or one. It goes on at `from`, and what came up behind that waits for the next round, so
-    /// that a round ends whatever changes meanwhile (R93). Names that have nothing to send (refused
-    /// unchanged, or gone) are taken out and dropped.
+    /// Takes from `due` what fits one response: everything that fits, or everything proven, or one.
+    /// It continues at `from`, and what is added before that position waits for the next round, so
+    /// that a round ends whatever changes meanwhile (R93). Names without anything to send (rejected
+    /// and unchanged, or gone) are dropped.
     fn pick(
         &self,
         due: &mut BTreeSet<Arc<str>>,
@@ -212,16 +214,16 @@ impl TypeStream {
     }
 }
 
-/// What goes into a response, and where the next one goes on, if this one is full.
+/// The selected content, and where the next response continues if this one is full.
 struct Picked {
     upserts: Vec<(Resource, u32)>,
     resume_at: Option<Arc<str>>,
 }
 
-/// More places are not made ready for a response before it is known what fits.
+/// The most entries to reserve for a response before it is known what fits.
 const TOGETHER: usize = 1 << 16;
 
-/// How much more a response may hold. One thing always fits.
+/// The remaining space of a response. One resource always fits.
 struct Room {
     left: usize,
     is_empty: bool,

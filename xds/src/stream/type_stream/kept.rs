@@ -1,4 +1,4 @@
-//! Resources that the client keeps for as long as it hears of them (R75).
+//! Resources that the client keeps while it gets heartbeats (R75).
 
 use std::time::Instant;
 
@@ -7,8 +7,8 @@ use crate::resource_set::View;
 use crate::stream::{SentResource, Variant};
 
 impl TypeStream {
-    /// What the client must hear of again, if something is due. It goes before what changed, and
-    /// delays it by one answer in a quarter of a TTL at most; behind it, it might never go.
+    /// Takes the due heartbeats. They are sent before changes, which delays those by at most one
+    /// answer in a quarter of a TTL; after the changes they might never be sent.
     pub(in crate::stream) fn take_heartbeats(
         &mut self,
         view: &View<'_>,
@@ -26,14 +26,14 @@ impl TypeStream {
         } else if self.variant == Variant::Delta && !self.rules.missing_is_empty {
             Content { heartbeats: due, ..Content::default() }
         } else {
-            // Without content it would say that there is nothing (R70). And what a list without
-            // contents means is a matter of the client: Envoy drops what is not in it.
+            // Without content it would say that there is nothing (R70). And clients differ in what
+            // a list without contents means: Envoy drops what is not in it.
             Content { unchanged: due, ..Content::default() }
         };
         Some(Content { is_heartbeat: true, ..content })
     }
 
-    /// When to look for heartbeats.
+    /// When to check for heartbeats.
     pub(in crate::stream) fn next_heartbeat(&self) -> Option<Instant> {
         self.heartbeats.deadline()
     }
@@ -42,7 +42,7 @@ impl TypeStream {
         !self.heartbeats.is_empty()
     }
 
-    /// The client accepted these.
+    /// Records that the client acknowledged these.
     pub(super) fn keep(&mut self, resources: &[SentResource], since: Instant, view: &View<'_>) {
         if !self.heartbeats.is_enabled() {
             return;
@@ -61,8 +61,8 @@ impl TypeStream {
         }
     }
 
-    /// The client does not hold them any more, or not in this version: it gets them whole, and may
-    /// refuse that.
+    /// Records that the client no longer has them, or not in this version: they are sent with
+    /// content, which it may reject.
     pub(super) fn send_whole(&mut self, resources: &[SentResource], view: &View<'_>) {
         for name in resources.iter().map(SentResource::name) {
             self.heartbeats.forget(name);

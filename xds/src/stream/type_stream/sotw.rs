@@ -1,6 +1,6 @@
-//! The state-of-the-world protocol, as far as it differs: a request lists all that is wanted, and
-//! nothing can be said to be gone. Of some types a response holds everything, so that what is missing
-//! is gone; of the others it holds what changed, and what is gone is never told (R50).
+//! The differences of the state-of-the-world protocol: a request lists all subscriptions, and
+//! removals cannot be expressed. For some types a response has everything, so that missing
+//! resources are removed; for the others it has the changes, and removals are never sent (R50).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ impl TypeStream {
         self.variant == Variant::StateOfTheWorld && self.rules.full_state
     }
 
-    /// Whether the request speaks of the last response. One that does not was sent before the client
-    /// knew of it; the client sends another, which counts instead (R51).
+    /// Whether the request is about an earlier response. Such a request was sent before the client
+    /// knew of the last one; the client sends another, which counts instead (R51).
     pub(in crate::stream) fn is_stale(&self, request: &DiscoveryRequest) -> bool {
         self.last_nonce.is_some_and(|last| !last.is(&request.response_nonce))
     }
 
-    /// Takes the list of names. What the client held before the stream is sent again, equal or not:
-    /// it may wait for it (R54).
+    /// Handles the list of names. What the client had before the stream is sent again even if
+    /// equal, because the client may wait for it (R54).
     pub(in crate::stream) fn subscribe_list(
         &mut self,
         request: &DiscoveryRequest,
@@ -39,7 +39,7 @@ impl TypeStream {
         self.follow(changed, view);
     }
 
-    /// Everything that is wanted, in one response.
+    /// Takes everything that is subscribed, in one response.
     pub(super) fn take_full_state(&mut self, view: &View<'_>) -> Option<Content> {
         if self.in_flight.is_some() || !self.full_state_is_due() {
             return None;
@@ -47,7 +47,7 @@ impl TypeStream {
         Some(self.full_state(view))
     }
 
-    /// Something is new, and comes with everything else.
+    /// Whether anything is new, so that everything must be sent.
     pub(super) fn full_state_is_due(&self) -> bool {
         let due = !self.upserts.is_empty() || !self.asked.is_empty() || self.answer_due;
         self.sends_full_state() && due
@@ -77,7 +77,7 @@ impl TypeStream {
         content
     }
 
-    /// Removals that have waited: a full response without them, or nothing.
+    /// Takes removals that have waited: a full response without them, or nothing.
     pub(super) fn take_silent_removals(
         &mut self,
         view: &View<'_>,

@@ -47,7 +47,7 @@ fn any(type_url: &str, message: &impl Message) -> Option<Any> {
     Some(Any { type_url: type_url.to_owned(), value: message.encode_to_vec() })
 }
 
-/// Over the one stream.
+/// The config source for the one stream.
 fn ads() -> Option<ConfigSource> {
     let ads = AggregatedConfigSource::default();
     Some(ConfigSource {
@@ -67,7 +67,7 @@ fn address(port: u16) -> Option<Address> {
     })
 }
 
-/// A cluster whose endpoints come over the stream.
+/// A cluster whose endpoints are sent over the stream.
 pub(crate) fn cluster(name: &str, version: &str, timeout_ms: i32) -> Resource {
     use c::cluster::v3::{Cluster, cluster};
     let eds = cluster::EdsClusterConfig { eds_config: ads(), ..Default::default() };
@@ -83,7 +83,7 @@ pub(crate) fn cluster(name: &str, version: &str, timeout_ms: i32) -> Resource {
     resource(name, version, &message).with_children(children(&[(ENDPOINTS, name)]))
 }
 
-/// What Envoy refuses: a cluster without a way to find endpoints.
+/// A cluster that Envoy rejects: it has no way to find endpoints.
 pub(crate) fn bad_cluster(name: &str, version: &str) -> Resource {
     use c::cluster::v3::{Cluster, cluster};
     let message = Cluster {
@@ -105,7 +105,7 @@ pub(crate) fn endpoints(cluster: &str, version: &str, port: u16) -> Resource {
         host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)),
         ..Default::default()
     };
-    // gRPC takes only localities that have a name and a weight.
+    // gRPC accepts only localities with a name and a weight.
     let locality = LocalityLbEndpoints {
         locality: Some(c::core::v3::Locality::default()),
         lb_endpoints: vec![endpoint],
@@ -144,7 +144,7 @@ fn virtual_host(name: &str, domain: &str, cluster: &str) -> c::route::v3::Virtua
     }
 }
 
-/// Everything goes to one cluster.
+/// Routes that send everything to one cluster.
 pub(crate) fn routes(name: &str, version: &str, cluster: &str) -> Resource {
     let message = c::route::v3::RouteConfiguration {
         name: name.to_owned(),
@@ -154,7 +154,7 @@ pub(crate) fn routes(name: &str, version: &str, cluster: &str) -> Resource {
     resource(name, version, &message)
 }
 
-/// Virtual hosts come when they are asked for, over a stream of their own.
+/// Routes with on-demand virtual hosts, over a stream of their own.
 pub(crate) fn routes_on_demand(name: &str, version: &str) -> Resource {
     use c::core::v3::{ApiConfigSource, ApiVersion, GrpcService, api_config_source, grpc_service};
     let service =
@@ -171,7 +171,8 @@ pub(crate) fn routes_on_demand(name: &str, version: &str) -> Resource {
     };
     let source = ConfigSource {
         resource_api_version: ApiVersion::V3 as i32,
-        // Envoy opens the listener when the first host came, or after this time; hosts come on demand.
+        // Envoy opens the listener after the first host has arrived, or after this time; hosts are
+        // sent on demand.
         initial_fetch_timeout: Some(Duration { seconds: 0, nanos: 100_000_000 }),
         config_source_specifier: Some(config_source::ConfigSourceSpecifier::ApiConfigSource(
             source,
@@ -186,14 +187,14 @@ pub(crate) fn routes_on_demand(name: &str, version: &str) -> Resource {
     resource(name, version, &message)
 }
 
-/// One of the virtual hosts of a route configuration.
+/// A virtual host of a route configuration.
 pub(crate) fn host(routes: &str, version: &str, domain: &str, cluster: &str) -> Resource {
     let name = format!("{routes}/of-{domain}");
     let alias = format!("{routes}/{domain}").into();
     resource(&name, version, &virtual_host(domain, domain, cluster)).with_aliases([alias])
 }
 
-/// Of the header `x-scope`.
+/// A scope by the header `x-scope`.
 pub(crate) fn scope(name: &str, version: &str, key: &str, routes: &str) -> Resource {
     use c::route::v3::{ScopedRouteConfiguration, scoped_route_configuration as scoped};
     let fragment = scoped::key::Fragment {
@@ -208,7 +209,7 @@ pub(crate) fn scope(name: &str, version: &str, key: &str, routes: &str) -> Resou
     resource(name, version, &message).with_children(children(&[(ROUTES, routes)]))
 }
 
-/// A filter that says its version in a header of each answer.
+/// A filter that adds its version to a header of each answer.
 pub(crate) fn extension(name: &str, version: &str) -> Resource {
     use c::common::mutation_rules::v3::{HeaderMutation, header_mutation};
     use x::filters::http::header_mutation::v3 as filter;
@@ -267,7 +268,7 @@ pub(crate) enum Routing<'a> {
     Scoped,
 }
 
-/// A listener of HTTP with the filter `extension`, behind TLS if there is a secret.
+/// An HTTP listener with the filter `extension`, with TLS if there is a secret.
 pub(crate) fn listener(
     name: &str,
     version: &str,
@@ -305,7 +306,7 @@ pub(crate) fn listener(
     resource(name, version, &message).with_children(children(&refers))
 }
 
-/// What a gRPC client takes for a listener: its name is the name of the service.
+/// A gRPC client's listener: its name is the name of the service.
 pub(crate) fn api_listener(name: &str, version: &str, routes: &str) -> Resource {
     use c::listener::v3::{ApiListener, Listener};
     let manager = hcm::HttpConnectionManager {

@@ -1,4 +1,4 @@
-//! A real Envoy between clients, a server of ours and two upstreams.
+//! A real Envoy between clients, our server and two upstreams.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -20,7 +20,7 @@ pub(crate) async fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Says its name to everybody.
+/// Answers with its name.
 pub(crate) async fn upstream(name: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -99,7 +99,7 @@ impl Envoy {
         Self { admin, directory, _process: process }
     }
 
-    /// The last of what it said.
+    /// The end of its log.
     pub(crate) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(20).collect();
@@ -120,7 +120,7 @@ pub(crate) async fn get(port: u16, path: &str, header: &str) -> Option<String> {
     get_of(port, path, &format!("host: h\r\n{header}")).await
 }
 
-/// The same with a host of its own among the headers.
+/// The same with a `Host` header among the headers.
 pub(crate) async fn get_of(port: u16, path: &str, headers: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
