@@ -55,7 +55,6 @@ impl Floor {
             hostname: String::new(),
         };
         let gateway = pb::Gateway {
-            settings: None,
             id: GATEWAY.to_owned(),
             tenant_id: GATEWAY.to_owned(),
             name: "public".to_owned(),

@@ -1,6 +1,8 @@
 //! What an agent's build can serve beyond policies: words of its heartbeat, by which the API refuses a
 //! publish that a connected agent would serve wrongly.
 
+/// Paths that the first grammar of paths did not have ([`crate::path::first`]).
+pub const PATHS: &str = "paths";
 /// Rewrites with variables, and without the base path.
 pub const REWRITES: &str = "rewrites";
 /// Calls without a total limit, and upgrades.
@@ -15,5 +17,5 @@ pub const HEALTH_CHECK: &str = "health_check";
 pub const UPSTREAM_TLS: &str = "upstream_tls";
 
 /// All of them.
-pub const ALL: [&str; 6] =
-    [REWRITES, STREAMS, RETRIES, OUTLIER_DETECTION, HEALTH_CHECK, UPSTREAM_TLS];
+pub const ALL: [&str; 7] =
+    [PATHS, REWRITES, STREAMS, RETRIES, OUTLIER_DETECTION, HEALTH_CHECK, UPSTREAM_TLS];

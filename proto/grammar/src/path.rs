@@ -5,6 +5,7 @@
 //! Envoy, [`crate::routes`] puts routes in order.
 
 pub mod advice;
+pub mod first;
 mod literal;
 mod matcher;
 mod template;
