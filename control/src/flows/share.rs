@@ -56,6 +56,14 @@ pub(super) fn check_service(spec: &ApiServiceSpec) -> Result<(), Refusal> {
     bounds::service(&message, &policies).map_err(|exceeded| too_large(&exceeded, ""))
 }
 
+/// Whether agents of former releases refuse a service of this size. What cannot be rendered is refused when
+/// the publish is measured.
+pub(super) fn is_large(service: &FrozenApiService) -> bool {
+    let mut policies = List::default();
+    let message = message::api_service(service, &mut policies);
+    message.is_ok_and(|message| bounds::is_large_service(&message, &policies.finish()))
+}
+
 /// Measures a publish with these services as its agents will, in its longest form: it may be
 /// suspended and get higher revisions without being asked again.
 pub(super) fn measure(
