@@ -56,6 +56,13 @@ impl Route {
         }
     }
 
+    /// Nothing but which paths it may take.
+    #[cfg(test)]
+    pub(super) fn reaching(pattern: &Pattern) -> Self {
+        let reach = Arc::new(Reach::of(pattern));
+        Self::new(&envoy::Route::default(), "/", reach)
+    }
+
     fn len(&self) -> usize {
         self.before.len() + self.policies.len() + self.after.len()
     }

@@ -4,6 +4,9 @@
 //! Each list at the end has every route that may take a path which leads there, in the order of all of
 //! them. So it does not matter for the order where the questions cut.
 
+#[cfg(test)]
+mod tests;
+
 use crate::xds::reach::Asked;
 use crate::xds::route::Route;
 
@@ -39,24 +42,27 @@ pub(super) struct Cut<'a> {
     pub(super) from: &'a str,
 }
 
-/// In copies of routes that stand on both sides, a half more than there are routes.
+/// Routes that stand on both sides of a cut make it a half more at most than there are.
 pub(super) fn split(routes: Vec<&Route>) -> Choice<'_> {
-    let mut spare = routes.len() / 2;
-    choose(routes, DEPTH, &mut spare)
+    let spare = routes.len() / 2;
+    choose(routes, DEPTH, spare)
 }
 
-fn choose<'a>(routes: Vec<&'a Route>, depth: usize, spare: &mut usize) -> Choice<'a> {
+/// `spare`: so many routes may stand in more than one list.
+fn choose<'a>(routes: Vec<&'a Route>, depth: usize, spare: usize) -> Choice<'a> {
     if routes.len() <= LIST || depth == 0 {
         return Choice::List(routes);
     }
-    let Some(Found { cut, both, .. }) = best(&routes, *spare) else { return Choice::List(routes) };
-    *spare = spare.saturating_sub(both);
-    let below = routes.iter().filter(|it| cut.leaves_below(it)).copied().collect();
-    let above = routes.iter().filter(|it| cut.leaves_above(it)).copied().collect();
+    let Some(Found { cut, both, .. }) = best(&routes, spare) else { return Choice::List(routes) };
+    let below: Vec<_> = routes.iter().filter(|it| cut.leaves_below(it)).copied().collect();
+    let above: Vec<_> = routes.iter().filter(|it| cut.leaves_above(it)).copied().collect();
+    // What is left is shared by size.
+    let left = spare.saturating_sub(both);
+    let of_below = left * below.len() / (below.len() + above.len()).max(1);
     Choice::Split {
         cut,
-        below: Box::new(choose(below, depth - 1, spare)),
-        above: Box::new(choose(above, depth - 1, spare)),
+        below: Box::new(choose(below, depth - 1, of_below)),
+        above: Box::new(choose(above, depth - 1, left - of_below)),
     }
 }
 
@@ -87,20 +93,27 @@ struct Found<'a> {
     both: usize,
 }
 
-/// The cut with the smallest larger side, if it is worth a question: a quarter of the routes is left
-/// behind, and few stand on both sides.
+impl Found<'_> {
+    /// What is left to look at, and what it costs.
+    fn price(&self) -> usize {
+        self.larger + 2 * self.both
+    }
+}
+
+/// The best cut, if it is worth a question: a quarter of the routes is left behind, or an eighth at no cost.
 fn best<'a>(routes: &[&'a Route], spare: usize) -> Option<Found<'a>> {
     let all = routes.len();
     let places = routes.iter().map(|route| route.reach.len()).max().unwrap_or_default();
     let mut best: Option<Found<'a>> = None;
     for place in 0..places.min(PLACES) {
         let Some(found) = cut_at(routes, place) else { continue };
-        let worth = found.larger * 4 <= all * 3 && found.both * 8 <= all && found.both <= spare;
-        if worth && best.as_ref().is_none_or(|best| found.larger < best.larger) {
+        let is_worth = found.larger * 4 <= all * 3 && found.both <= spare
+            || found.larger * 8 <= all * 7 && found.both == 0;
+        if is_worth && best.as_ref().is_none_or(|best| found.price() < best.price()) {
             best = Some(found);
         }
-        // Good enough: the next places are not asked.
-        if best.as_ref().is_some_and(|best| best.larger * 8 <= all * 5) {
+        // Good enough: the next places are not looked at.
+        if best.as_ref().is_some_and(|best| best.price() * 8 <= all * 5) {
             break;
         }
     }
