@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz bench-publish bench-xds bench-hostile
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz bench-publish bench-routes bench-xds bench-hostile
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,10 @@ fmt: ## format the sources
 bench-publish: tools ## publish_to_serve: ours against a bare xDS stub and the usual layout
 	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --bins
 	$(CARGO) run --release --locked -p imp-bench --bin publish_to_serve
+
+bench-routes: tools ## a publish of 2,000 routes: until it serves, and a call through it beside one of 10 routes
+	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --bin imp-control --bin imp-agent --bin routes
+	$(CARGO) run --release --locked -p imp-bench --bin routes
 
 bench-xds: ## imp-xds beside go-control-plane, on the same changes and clients
 	$(CARGO) build --release --locked -p imp-bench --bin xds --bin xds_server --bin xds_floor

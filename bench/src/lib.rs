@@ -12,6 +12,7 @@ pub mod process;
 pub mod publish;
 pub mod report;
 pub mod rest;
+pub mod routes;
 pub mod sample;
 pub mod stack;
 pub mod stub;

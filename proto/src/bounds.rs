@@ -75,6 +75,17 @@ impl Share {
     }
 }
 
+/// Whether agents of former releases refuse a service for its size: they take 1,500 routes and 256 KiB.
+pub fn is_large_service(service: &pb::ApiService, listed: &[pb::Policy]) -> bool {
+    const ROUTES: usize = 1_500;
+    const BYTES: usize = 256 * 1_024;
+    service.routes.len() > ROUTES || service_bytes(service, listed) > BYTES
+}
+
+fn service_bytes(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
+    size::service(service) + size::policies(service, listed).bytes
+}
+
 /// Checks one service, whose policies are indices of this list.
 pub fn service(service: &pb::ApiService, listed: &[pb::Policy]) -> Result<(), Exceeded> {
     check_service(service, listed)?;

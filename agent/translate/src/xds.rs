@@ -14,6 +14,7 @@ mod methods;
 pub mod names;
 mod path;
 mod policy;
+mod reach;
 mod resource;
 mod retry;
 mod rewrite;

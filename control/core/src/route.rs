@@ -118,6 +118,16 @@ impl PathMatch {
         }
     }
 
+    /// Whether former releases of agents refuse it.
+    fn is_extended(&self) -> bool {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) | Self::Template(text) => {
+                !path::first::has(text)
+            }
+            Self::Regex(_) | Self::Newer(_) => false,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Exact(_) => "exact",
@@ -223,7 +233,11 @@ impl Route {
     /// The features that agents must support to serve it, besides those that all support.
     pub fn features(&self) -> impl Iterator<Item = &'static str> {
         let rewrites = self.rewrite.as_ref().is_some_and(Rewrite::is_computed);
-        let needs = [(features::REWRITES, rewrites), (features::STREAMS, self.stream)];
+        let needs = [
+            (features::PATHS, self.path.is_extended()),
+            (features::REWRITES, rewrites),
+            (features::STREAMS, self.stream),
+        ];
         needs.into_iter().filter(|(_, needed)| *needed).map(|(word, _)| word)
     }
 

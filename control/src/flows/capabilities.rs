@@ -4,9 +4,10 @@ use imp_core::cluster::{AgentStatus, Capabilities};
 use imp_core::gateway::Gateway;
 use imp_core::product_publish::{FrozenApiService, ProductPublishSpec};
 use imp_core::{ClusterId, Violation};
-use imp_grammar::caps;
+use imp_grammar::{caps, features};
 use imp_store::agent::{self, Able};
 
+use crate::flows::share;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
@@ -115,16 +116,22 @@ fn needs<'a>(
         let backends = service.spec.backends.iter().flat_map(|backend| {
             backend.features().map(move |word| (format!("backend '{}'", backend.name), word))
         });
-        for (part, word) in routes.chain(backends) {
+        let mut feature = |part: &str, word: &'static str| {
             if needs.iter().any(|need| need.pointer == pointer && need.word == word) {
-                continue;
+                return;
             }
             needs.push(Need {
                 pointer: pointer.clone(),
-                what: format!("{part} of service '{}'", service.spec.name),
+                what: format!("{part}service '{}'", service.spec.name),
                 word,
                 among: |known| &known.features,
             });
+        };
+        if share::is_large(service) {
+            feature("", features::LARGE_SERVICES);
+        }
+        for (part, word) in routes.chain(backends) {
+            feature(&format!("{part} of "), word);
         }
         for policy in &service.spec.policies {
             let word = policy.config.kind();

@@ -57,6 +57,14 @@ pub(super) fn check_service(spec: &ApiServiceSpec) -> Result<(), Refusal> {
     bounds::service(&message, &policies).map_err(|exceeded| too_large(&exceeded, ""))
 }
 
+/// Whether agents of former releases refuse a service of this size. What cannot be rendered is refused when
+/// the publish is measured.
+pub(super) fn is_large(service: &FrozenApiService) -> bool {
+    let mut policies = List::default();
+    let message = message::api_service(service, &mut policies);
+    message.is_ok_and(|message| bounds::is_large_service(&message, &policies.finish()))
+}
+
 /// Measures a publish with these services as agents do, in its longest form: it can be suspended
 /// and get higher revisions without another check.
 pub(super) fn measure(

@@ -21,11 +21,17 @@ fn service(route: &Value, backend: &Value) -> Value {
 }
 
 /// Each feature with the fields that need it.
-fn needs() -> [(&'static str, Value, Value); 7] {
+fn needs() -> [(&'static str, Value, Value); 12] {
     let none = || json!({});
+    let template = |text: &str| json!({ "path": { "template": text } });
     let path = json!({ "template": "/payments/{id}" });
     let strip = json!({ "rewrite": { "strip_base_path": true } });
     [
+        (features::PATHS, template("/payments/{id}.json"), none()),
+        (features::PATHS, template("/payments/{rest+}"), none()),
+        (features::PATHS, template("/payments/{payment-id}"), none()),
+        (features::PATHS, json!({ "path": { "exact": "/pay%20ments" } }), none()),
+        (features::PATHS, json!({ "path": { "prefix": "/결제" } }), none()),
         (features::REWRITES, strip, none()),
         (features::REWRITES, json!({ "path": path, "rewrite": { "path": "/v2/{id}" } }), none()),
         (features::STREAMS, json!({ "stream": true, "upgrades": ["spdy/3.1"] }), none()),
@@ -65,6 +71,24 @@ async fn what_a_connected_agent_would_ignore_is_refused(
             answer.refused(422, "unsupported_by_agents", "/api_services");
             assert!(detail.contains(&format!("'{feature}'")), "{detail}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paths_that_every_agent_reads_need_no_feature() {
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.serves("old", &["rate_limit"], &["envoy-gateway"], &[], &[]).await;
+    let seen_at = format!("{}/agents/{}", shop.path("clusters"), agent.id);
+    shows(&plane.admin, &seen_at, |seen| seen["agent_version"] == "old").await;
+    let kinds =
+        [("exact", "/a:b/"), ("prefix", "/a-b"), ("template", "/{a_1}/b"), ("regex", "/%41+")];
+    for (kind, text) in kinds {
+        let put = service(&json!({ "path": { kind: text } }), &json!({}));
+        shop.provider.put(&shop.path("api-services"), put).await.ok();
+        shop.provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
     }
 }
 

@@ -1,10 +1,12 @@
 //! Bytes of services and publishes, and a tenant's share of a cluster.
 
 use imp_grammar::caps::{self, Cap};
+use imp_grammar::features;
 use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::agent::{Agent, shows};
 use crate::control_plane::{Answer, ControlPlane, Shop};
 
 /// A path that no other route has.
@@ -45,7 +47,7 @@ async fn a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
     let shop = Shop::open(&plane, "acme").await;
     let cap = &caps::SERVICE_BYTES;
     let post = async |length, last| {
-        let body = service(&format!("s{length}"), 16, length, last);
+        let body = service(&format!("s{length}"), 32, length, last);
         shop.provider.post("/v1/api-services", body).await
     };
     // The shortest values that are too long together: a part of one of them exceeds the cap.
@@ -66,9 +68,44 @@ async fn a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused() {
     let made = answer.ok();
     // An edit is measured as well.
     let path = format!("/v1/api-services/{}", made["id"].as_str().unwrap());
-    let longer = service(&format!("s{length}"), 16, length, last + 1);
+    let longer = service(&format!("s{length}"), 32, length, last + 1);
     let over = found(&shop.provider.put(&path, longer).await, cap) - cap.size();
     assert!(over <= 2, "{over}");
+}
+
+/// One route per operation, each with a name of its own, as tools make them of a definition.
+#[tokio::test]
+async fn a_service_of_the_most_routes_is_published_at_their_usual_length() {
+    let plane = ControlPlane::start().await;
+    let shop = Shop::open(&plane, "acme").await;
+    let route = |index: usize| {
+        json!({
+            "name": format!("repos/list-members-of-organization-{index:04}"),
+            "path": { "template": format!("/orgs/{{org}}/projects/{{project_number}}/items/{{item_id}}/fields-{index:04}") },
+            "methods": ["GET", "POST", "PUT", "DELETE"],
+            "backend_id": "b",
+        })
+    };
+    let mut body = service("whole", 0, 0, 0);
+    body["routes"] = (0..caps::ROUTES_PER_SERVICE.size()).map(route).collect();
+    let service = shop.provider.make("api-services", body).await;
+    let product = json!({ "name": "whole", "api_services": [service["id"]] });
+    let product = shop.provider.make("products", product).await;
+    let mut publish = shop.publish("whole.example.com");
+    publish["product_id"] = product["id"].clone();
+    let publish = shop.provider.make("product-publishes", publish).await;
+
+    // Former releases of agents take 1,500 routes.
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    let report = agent.report().await;
+    let seen_at = format!("{}/agents/{}", shop.path("clusters"), agent.id);
+    let lesser: Vec<_> =
+        features::ALL.into_iter().filter(|it| *it != features::LARGE_SERVICES).collect();
+    report.serves("old", &["rate_limit"], &["envoy-gateway"], &lesser, &[]).await;
+    shows(&plane.admin, &seen_at, |seen| seen["agent_version"] == "old").await;
+    let path = format!("/v1/product-publishes/{}/redeploy", publish["id"].as_str().unwrap());
+    shop.provider.step(&path).await.refused(422, "unsupported_by_agents", "/api_services");
+    shop.provider.step(&format!("{}/redeploy", shop.path("product-publishes"))).await.ok();
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ macro_rules! caps {
 
 caps! {
 @services {
-    SERVICE_BYTES = 256 * KIB, Bytes, [Api, Agent],
+    SERVICE_BYTES = 512 * KIB, Bytes, [Api, Agent],
         "One API service, encoded as agents get it.",
         "control/tests/it/caps.rs::a_service_of_the_most_bytes_is_accepted_and_one_more_is_refused";
     ROUTES_PER_SERVICE = 2_000, Count, [Api, Agent],

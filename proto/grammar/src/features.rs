@@ -1,6 +1,10 @@
 //! The features of an agent's build besides policies: words of its heartbeat, with which the API
 //! refuses a publish that a connected agent would serve wrongly.
 
+/// Paths that the first grammar of paths did not have ([`crate::path::first`]).
+pub const PATHS: &str = "paths";
+/// Services of more routes or bytes than former releases take.
+pub const LARGE_SERVICES: &str = "large_services";
 /// Rewrites with variables, and without the base path.
 pub const REWRITES: &str = "rewrites";
 /// Calls without a total time limit, and upgrades.
@@ -15,5 +19,13 @@ pub const HEALTH_CHECK: &str = "health_check";
 pub const UPSTREAM_TLS: &str = "upstream_tls";
 
 /// All of them.
-pub const ALL: [&str; 6] =
-    [REWRITES, STREAMS, RETRIES, OUTLIER_DETECTION, HEALTH_CHECK, UPSTREAM_TLS];
+pub const ALL: [&str; 8] = [
+    PATHS,
+    LARGE_SERVICES,
+    REWRITES,
+    STREAMS,
+    RETRIES,
+    OUTLIER_DETECTION,
+    HEALTH_CHECK,
+    UPSTREAM_TLS,
+];

@@ -5,6 +5,7 @@
 //! [`crate::routes`] orders routes.
 
 pub mod advice;
+pub mod first;
 mod literal;
 mod matcher;
 mod template;

@@ -127,7 +127,7 @@ fn the_bytes_of_services_and_publishes_are_bounded() {
     let most = caps::SERVICE_BYTES.size();
     ends_at(&caps::SERVICE_BYTES, "api_services/0", |n| publish(vec![service(n)]));
     ends_at(&caps::PUBLISH_BYTES, "", |n| {
-        let mut whole = publish(vec![service(most); 3]);
+        let mut whole = publish(vec![service(most); n / most - 1]);
         let left = n - whole.encoded_len();
         whole.api_services.push(service(left - 4));
         assert_eq!(whole.encoded_len(), n);

@@ -4,6 +4,7 @@
 //! through to a publish with a shorter base path, which may have weaker authentication.
 
 mod group;
+mod split;
 mod tree;
 
 use envoy_types::pb::envoy::config::route::v3 as envoy;
@@ -16,6 +17,9 @@ use group::groups;
 /// The most base paths in a list, of which Envoy takes the first route that matches. 1,000 routes
 /// in a list cost 57 us per call, so more base paths make a tree.
 const FEW: usize = 8;
+
+/// Up to so many routes of a base path stand in a list, too. Most templates are expressions, which cost more.
+const MANY: usize = 32;
 
 /// The field `routes` of a virtual host.
 const ROUTES: u32 = 3;
@@ -30,7 +34,7 @@ pub(super) fn render<M: Member>(name: String, domain: &str, members: &[&M]) -> V
         ..Default::default()
     };
     let mut bytes = host.encode_to_vec();
-    if groups.len() > FEW {
+    if groups.len() > FEW || groups.iter().any(|group| group.routes.len() > MANY) {
         bytes.extend(tree::encode(&groups));
         return bytes;
     }

@@ -18,6 +18,7 @@ use super::filter::{DOOR, OPEN};
 use super::names::{KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite};
 use super::policy;
+use super::reach::Reach;
 use super::{retry, rewrite, upgrade};
 use crate::ir;
 
@@ -36,10 +37,12 @@ pub(crate) struct Route {
     after: Vec<u8>,
     /// Whether it matches the base path itself, without a trailing slash.
     pub(super) takes_base: bool,
+    /// Which paths it may take.
+    pub(super) reach: Arc<Reach>,
 }
 
 impl Route {
-    fn new(route: &envoy::Route, base: &str) -> Self {
+    fn new(route: &envoy::Route, base: &str, reach: Arc<Reach>) -> Self {
         use envoy::route_match::PathSpecifier::{Path, PathSeparatedPrefix};
         let specifier = route.r#match.as_ref().and_then(|m| m.path_specifier.as_ref());
         let takes_base =
@@ -49,7 +52,15 @@ impl Route {
             policies: Arc::default(),
             after: Vec::new(),
             takes_base,
+            reach,
         }
+    }
+
+    /// Nothing but which paths it may take.
+    #[cfg(test)]
+    pub(super) fn reaching(pattern: &Pattern) -> Self {
+        let reach = Arc::new(Reach::of(pattern));
+        Self::new(&envoy::Route::default(), "/", reach)
     }
 
     fn len(&self) -> usize {
@@ -107,6 +118,7 @@ impl<'a> Renderer<'a> {
             after.extend(open.encode_to_vec());
         }
         let policies = self.policies.render(&route.policies);
+        let reach = Arc::new(Reach::of(&route.pattern));
         let one = |specifier| {
             let before = envoy::Route {
                 r#match: Some(matches(route, specifier, below.as_deref())),
@@ -115,7 +127,7 @@ impl<'a> Renderer<'a> {
                 ..Default::default()
             };
             let (policies, after) = (policies.clone(), after.clone());
-            Route { policies, after, ..Route::new(&before, base) }
+            Route { policies, after, ..Route::new(&before, base, reach.clone()) }
         };
         path::specifiers(base, &route.pattern).into_iter().map(one).collect()
     }
@@ -132,7 +144,7 @@ pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str
         metadata: Some(metadata("publish_id", &publish.id)),
         ..answer(status, code, title)
     };
-    Route::new(&route, &publish.base_path)
+    Route::new(&route, &publish.base_path, Arc::new(Reach::all()))
 }
 
 /// Answers calls to a path with any other method than these (RFC 9110, section 15.5.6). The body is
@@ -146,6 +158,7 @@ pub(super) fn not_allowed(publish: &ir::Publish, path: &Pattern, methods: &[&str
         invert_match: true,
         ..pseudo(":method", ir::ValueRule::Regex(methods.join("|")))
     };
+    let reach = Arc::new(Reach::of(path));
     let one = |specifier| {
         let route = envoy::Route {
             name: format!("{}/method_not_allowed", publish.id),
@@ -167,7 +180,7 @@ pub(super) fn not_allowed(publish: &ir::Publish, path: &Pattern, methods: &[&str
             })),
             ..Default::default()
         };
-        Route::new(&route, base)
+        Route::new(&route, base, reach.clone())
     };
     path::specifiers(base, path).into_iter().map(one).collect()
 }
@@ -191,7 +204,7 @@ pub(super) fn no_trace() -> Route {
         }),
         ..answer(404, "no_route", "No such route")
     };
-    Route::new(&route, "/")
+    Route::new(&route, "/", Arc::new(Reach::all()))
 }
 
 /// A problem document instead of an upstream.

@@ -2,7 +2,8 @@
 //! instead of a list that it scans.
 //!
 //! Keys are whole segments: "/v1/" and "/v1?" in a map of prefixes, "/v1" in a map of exact paths
-//! before it. The path that is looked up still has its query.
+//! before it. The path that is looked up still has its query. Many routes of one base path are
+//! behind questions about segments ([`super::split`]).
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,11 @@ use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::route::v3::RouteList;
 use envoy_types::pb::envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput;
 use envoy_types::pb::google::protobuf as google;
+use envoy_types::pb::xds::r#type::matcher::v3 as xds;
 use prost::{Message, Name};
 
 use super::group::Group;
+use super::split::{self, Choice};
 use crate::xds::canon::extension;
 use crate::xds::route::{self, Route};
 
@@ -21,10 +24,10 @@ pub(super) fn encode(groups: &[Group<'_>]) -> Vec<u8> {
     let (mut whole, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
     for group in groups {
         if group.base == "/" {
-            prefixes.insert("/".to_owned(), routes(all(group)));
+            prefixes.insert("/".to_owned(), below(group));
             continue;
         }
-        prefixes.insert(format!("{}/", group.base), routes(all(group)));
+        prefixes.insert(format!("{}/", group.base), below(group));
         // The base path itself, without a trailing slash.
         if all(group).any(|route| route.takes_base) {
             let of_base_itself = || routes(all(group).filter(|route| route.takes_base));
@@ -39,6 +42,31 @@ pub(super) fn encode(groups: &[Group<'_>]) -> Vec<u8> {
     let trace = BTreeMap::from([("TRACE".to_owned(), routes([&route::no_trace()]))]);
     let matcher = lookup(":method", Some(trace), None, Some(matcher));
     Host { matcher: Some(matcher) }.encode_to_vec()
+}
+
+/// What takes a path below the base path.
+fn below(group: &Group<'_>) -> OnMatch {
+    let segments = group.base.split('/').filter(|segment| !segment.is_empty()).count();
+    choice(&split::split(all(group).collect()), segments)
+}
+
+/// `base`: how many segments the base path has.
+fn choice(of: &Choice<'_>, base: usize) -> OnMatch {
+    let Choice::Split { cut, below, above } = of else {
+        let Choice::List(list) = of else { return OnMatch::default() };
+        return routes(list.iter().copied());
+    };
+    let regex = split::expression(base + cut.place, cut.from);
+    let question = FieldMatcher {
+        predicate: Some(Predicate { single: Some(Single::path(regex)) }),
+        on_match: Some(choice(above, base)),
+    };
+    let matcher = Matcher {
+        list: Some(MatcherList { matchers: vec![question] }),
+        tree: None,
+        on_no_match: Some(Box::new(choice(below, base))),
+    };
+    OnMatch { matcher: Some(Box::new(matcher)), ..Default::default() }
 }
 
 fn all<'a>(group: &'a Group<'_>) -> impl Iterator<Item = &'a Route> {
@@ -60,15 +88,16 @@ fn lookup(
     prefixes: Option<BTreeMap<String, OnMatch>>,
     otherwise: Option<Matcher>,
 ) -> Matcher {
-    let input = HttpRequestHeaderMatchInput { header_name: header.to_owned() };
     Matcher {
         tree: Some(MatcherTree {
-            input: Some(extension(header, &input)),
+            input: Some(input(header)),
             whole: whole.map(|map| MatchMap { map }),
             prefixes: prefixes.map(|map| MatchMap { map }),
         }),
-        on_no_match: otherwise
-            .map(|matcher| OnMatch { matcher: Some(Box::new(matcher)), ..Default::default() }),
+        list: None,
+        on_no_match: otherwise.map(|matcher| {
+            Box::new(OnMatch { matcher: Some(Box::new(matcher)), ..Default::default() })
+        }),
     }
 }
 
@@ -79,13 +108,65 @@ struct Host {
     matcher: Option<Matcher>,
 }
 
-/// `xds.type.matcher.v3.Matcher` with its maps in order.
+/// `xds.type.matcher.v3.Matcher` with its maps in order; a list or a tree.
 #[derive(Clone, PartialEq, Message)]
 struct Matcher {
+    #[prost(message, optional, tag = "1")]
+    list: Option<MatcherList>,
     #[prost(message, optional, tag = "2")]
     tree: Option<MatcherTree>,
-    #[prost(message, optional, tag = "3")]
-    on_no_match: Option<OnMatch>,
+    #[prost(message, optional, boxed, tag = "3")]
+    on_no_match: Option<Box<OnMatch>>,
+}
+
+/// `xds.type.matcher.v3.Matcher.MatcherList`.
+#[derive(Clone, PartialEq, Message)]
+struct MatcherList {
+    #[prost(message, repeated, tag = "1")]
+    matchers: Vec<FieldMatcher>,
+}
+
+/// `xds.type.matcher.v3.Matcher.MatcherList.FieldMatcher`.
+#[derive(Clone, PartialEq, Message)]
+struct FieldMatcher {
+    #[prost(message, optional, tag = "1")]
+    predicate: Option<Predicate>,
+    #[prost(message, optional, tag = "2")]
+    on_match: Option<OnMatch>,
+}
+
+/// `xds.type.matcher.v3.Matcher.MatcherList.Predicate`.
+#[derive(Clone, PartialEq, Message)]
+struct Predicate {
+    #[prost(message, optional, tag = "1")]
+    single: Option<Single>,
+}
+
+/// `xds.type.matcher.v3.Matcher.MatcherList.Predicate.SinglePredicate`.
+#[derive(Clone, PartialEq, Message)]
+struct Single {
+    #[prost(message, optional, tag = "1")]
+    input: Option<TypedExtensionConfig>,
+    #[prost(message, optional, tag = "2")]
+    value: Option<xds::StringMatcher>,
+}
+
+impl Single {
+    /// Of the path with its query.
+    fn path(regex: String) -> Self {
+        let engine = xds::regex_matcher::EngineType::GoogleRe2(xds::regex_matcher::GoogleRe2 {});
+        let regex = xds::RegexMatcher { regex, engine_type: Some(engine) };
+        let value = xds::StringMatcher {
+            match_pattern: Some(xds::string_matcher::MatchPattern::SafeRegex(regex)),
+            ..Default::default()
+        };
+        Self { input: Some(input(":path")), value: Some(value) }
+    }
+}
+
+fn input(header: &str) -> TypedExtensionConfig {
+    let input = HttpRequestHeaderMatchInput { header_name: header.to_owned() };
+    extension(header, &input)
 }
 
 /// `xds.type.matcher.v3.Matcher.MatcherTree`: one of its two maps.

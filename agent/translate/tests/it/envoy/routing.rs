@@ -121,11 +121,12 @@ async fn envoy_takes_the_route_that_the_reference_picks() {
     let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
     rig.apply(&delta);
     let mut runner = TestRunner::deterministic();
-    let rules = proptest::collection::vec(generated::rule(), 30);
+    // A list, and many routes, which are found by questions about segments.
+    let rules = [10, 30, 120].map(|count| proptest::collection::vec(generated::rule(), count));
     let any_call = generated::call();
     let mut answered = 0;
     for round in 0..calls.div_ceil(EACH) {
-        let rules = rules.new_tree(&mut runner).unwrap().current();
+        let rules = rules[round % 3].new_tree(&mut runner).unwrap().current();
         let base = ["/", "/v1"][round % 2];
         // Of two tied routes the API accepts neither.
         let tied = routes::ties(rules.iter().map(generated::route), rules.len());
