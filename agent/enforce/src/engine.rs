@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// Adds or replaces a publish while some Envoy may still run routes of revisions with other
-    /// rules, ordered by importance: each call is judged by the rules that its route names. At most
+    /// rules, the most important first: each call is judged by the rules that its route names. At most
     /// [`FORMER_RULES`](crate::FORMER_RULES) are kept. Only the wanted rules decide whether the
     /// publish is suspended.
     pub fn put_rules(
