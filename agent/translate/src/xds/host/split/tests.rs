@@ -30,9 +30,8 @@ fn found<'a>(choice: &'a Choice<'a>, path: &str) -> &'a [&'a Route] {
     match choice {
         Choice::List(list) => list,
         Choice::Split { cut, below, above } => {
-            let expression = expression(cut.place, cut.from).replace(r"\C", "(?s:.)");
-            let larger = Regex::new(&format!("^(?:{expression})$")).unwrap().is_match(path);
-            found(if larger { above } else { below }, path)
+            let segment = path.split('/').nth(cut.place + 1).unwrap_or_default();
+            found(if segment >= cut.from { above } else { below }, path)
         }
     }
 }
