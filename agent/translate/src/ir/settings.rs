@@ -49,9 +49,9 @@ pub struct HealthCheck {
     pub path: Option<String>,
     /// The host of that GET.
     pub host: Option<String>,
-    /// Between two.
+    /// Between two; 5,000 at least.
     pub interval_ms: u32,
-    /// Until one has failed.
+    /// Until one has failed; less than routes wait for their clusters.
     pub timeout_ms: u32,
     /// So many good ones bring an endpoint back.
     pub healthy: u32,

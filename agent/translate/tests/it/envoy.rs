@@ -1,5 +1,6 @@
 //! The real Envoy takes every resource that we render, and policies act.
 
+mod checks;
 mod conditions;
 mod documented;
 mod edge;
