@@ -1,5 +1,6 @@
 //! What one tenant's endpoints do to the calls of others, and to its own while they change.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use imp_proto::config as pb;
@@ -88,4 +89,30 @@ async fn a_check_that_hangs_ends_before_routes_go_without_their_clusters() {
     stop.send(()).unwrap();
     let seen = calls.await.unwrap();
     assert!(seen.len() > 20 && seen.iter().all(|status| *status == 200), "{seen:?}");
+}
+
+/// 503 answers of both endpoints, on one tenant's calls, take one of them out for that tenant.
+#[tokio::test]
+async fn an_endpoint_that_one_tenant_sees_failing_is_in_for_others() {
+    let first = answering("503 Service Unavailable", "first").await;
+    let second = answering("503 Service Unavailable", "second").await;
+    let backend = with_second(fixtures::backend("b1", "127.0.0.1", first), second);
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
+    rig.apply(&delta);
+    // In the order of their scopes.
+    for (id, tenant, host) in [("p1", "t1", NEIGHBOUR), ("p2", "t2", "up.internal")] {
+        let delta = rig.assembly.set_publish(parsed(&publish(id, tenant, host, backend.clone())));
+        rig.apply(&delta);
+        rig.active(id).await;
+    }
+    for _ in 0..30 {
+        assert_eq!(rig.with_key("up.internal", "GET /healthz").await.status, 503);
+    }
+    assert_eq!(rig.of_upstreams("outlier_detection.ejections_active").await, 1);
+    let mut served_by = BTreeSet::new();
+    for _ in 0..20 {
+        served_by.insert(rig.with_key(NEIGHBOUR, "GET /").await.body);
+    }
+    assert_eq!(served_by.len(), 2, "{served_by:?}");
 }
