@@ -50,10 +50,10 @@ pub struct HealthCheck {
     /// The `Host` header of that request; the endpoint's address when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Milliseconds between two checks. 1,000 to 300,000; 10,000 when absent.
+    /// Milliseconds between two checks. 5,000 to 300,000; 10,000 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<u32>,
-    /// Milliseconds after which a check has failed. 100 to 60,000; 1,000 when absent.
+    /// Milliseconds after which a check has failed. 100 to 1,000; 500 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u32>,
     /// Consecutive successes that bring an endpoint back. 1 to 10; 2 when absent.
@@ -116,8 +116,8 @@ impl HealthCheck {
         if self.host.is_some() && self.path.is_none() {
             v.add("host", "without_effect", "only a request has a host; give a `path`");
         }
-        within(v, "interval_ms", self.interval_ms, 1_000, 300_000);
-        within(v, "timeout_ms", self.timeout_ms, 100, 60_000);
+        within(v, "interval_ms", self.interval_ms, 5_000, 300_000);
+        within(v, "timeout_ms", self.timeout_ms, 100, 1_000);
         within(v, "healthy_threshold", self.healthy_threshold, 1, 10);
         within(v, "unhealthy_threshold", self.unhealthy_threshold, 1, 10);
     }

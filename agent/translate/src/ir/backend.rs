@@ -11,6 +11,13 @@ use super::settings::{Ejection, HealthCheck, Settings, Tls, Trust};
 use imp_grammar::hosts::EndpointHost;
 
 const MAX_RETRIES: u32 = 5;
+/// A new cluster takes part when the first check of each endpoint has ended, and until then Envoy
+/// acknowledges no cluster of anybody. The routes wait two seconds for that, so a check takes less. More may
+/// be stored.
+const MAX_CHECK_MS: u32 = 1_000;
+const CHECK_MS: u32 = 500;
+/// Every Envoy checks every endpoint. Less may be stored.
+const MIN_CHECK_INTERVAL_MS: u32 = 5_000;
 
 pub(super) fn settings(
     message: &pb::Backend,
@@ -77,8 +84,9 @@ fn parse_health_check(
     Ok(HealthCheck {
         path: optional("path", &message.path, grammar::path)?,
         host: optional("host", &message.host, grammar::hostname)?,
-        interval_ms: number("interval_ms", message.interval_ms, 10_000, 300_000)?.max(1_000),
-        timeout_ms: number("timeout_ms", message.timeout_ms, 1_000, 60_000)?,
+        interval_ms: number("interval_ms", message.interval_ms, 10_000, 300_000)?
+            .max(MIN_CHECK_INTERVAL_MS),
+        timeout_ms: number("timeout_ms", message.timeout_ms, CHECK_MS, 60_000)?.min(MAX_CHECK_MS),
         healthy: number("healthy_threshold", message.healthy_threshold, 2, 10)?,
         unhealthy: number("unhealthy_threshold", message.unhealthy_threshold, 3, 10)?,
     })

@@ -49,9 +49,9 @@ pub struct HealthCheck {
     pub path: Option<String>,
     /// The host of that GET.
     pub host: Option<String>,
-    /// Milliseconds between two checks.
+    /// Milliseconds between two checks; 5,000 at least.
     pub interval_ms: u32,
-    /// Milliseconds after which a check has failed.
+    /// Milliseconds after which a check has failed; less than routes wait for their clusters.
     pub timeout_ms: u32,
     /// Consecutive successes that bring an endpoint back.
     pub healthy: u32,

@@ -1,6 +1,7 @@
-//! Clusters: one per distinct backend. The name is a hash of the content, so equal backends share a
-//! cluster, a changed backend is a new cluster beside the old one, and no cluster is ever modified
-//! (which would warm it while routes point at it).
+//! Clusters: one per tenant and distinct backend. The name is a hash of both. Equal backends of a tenant
+//! share a cluster; those of two tenants do not, so that none acts on the health, the limits or the retries of
+//! another's calls. A changed backend is a new cluster beside the old one, and no cluster is ever
+//! modified (which would warm it while routes point at it).
 
 use std::collections::HashMap;
 
@@ -26,10 +27,12 @@ const MIN_RETRIES: u32 = 100;
 const BUFFER_BYTES: u32 = 32_768;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// Renders the cluster of a backend.
-pub fn render(backend: &ir::Backend, upstreams: &Upstreams) -> Rendered {
+/// Renders the cluster of a tenant's backend.
+pub fn render(tenant: &str, backend: &ir::Backend, upstreams: &Upstreams) -> Rendered {
     let mut cluster = body(backend, upstreams);
-    let name = format!("c-{}", hash(&cluster.encode_to_vec()));
+    let mut identity = tenant.to_owned().encode_length_delimited_to_vec();
+    identity.extend(cluster.encode_to_vec());
+    let name = format!("c-{}", hash(&identity));
     cluster.name.clone_from(&name);
     if let Some(assignment) = &mut cluster.load_assignment {
         assignment.cluster_name.clone_from(&name);

@@ -2,7 +2,7 @@
 
 /// `Listener`: one per port; never changes with a publish, nor with a gateway that shares the port.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
-/// `Cluster`: one per distinct backend, named by its content.
+/// `Cluster`: one per tenant and distinct backend, named by both.
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// `ScopedRouteConfiguration`: one per port and host.
 pub const SCOPE: &str = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration";

@@ -1,5 +1,6 @@
 //! Envoy accepts every resource that we render, and policies take effect.
 
+mod checks;
 mod conditions;
 mod documented;
 mod edge;

@@ -168,8 +168,8 @@ fn the_settings_of_a_backend_are_bounded() {
         ("retries", "attempts", 0, 5),
         ("outlier_detection", "consecutive_failures", 1, 100),
         ("outlier_detection", "ejection_ms", 1_000, 300_000),
-        ("health_check", "interval_ms", 1_000, 300_000),
-        ("health_check", "timeout_ms", 100, 60_000),
+        ("health_check", "interval_ms", 5_000, 300_000),
+        ("health_check", "timeout_ms", 100, 1_000),
         ("health_check", "healthy_threshold", 1, 10),
         ("health_check", "unhealthy_threshold", 1, 10),
     ] {

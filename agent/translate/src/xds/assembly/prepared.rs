@@ -27,7 +27,7 @@ impl Prepared {
     pub(super) fn new(publish: ir::Publish, options: &Options) -> Self {
         let mut clusters = BTreeMap::new();
         let mut cluster_of = |backend: &ir::Backend| {
-            let rendered = cluster::render(backend, &options.upstreams);
+            let rendered = cluster::render(&publish.tenant_id, backend, &options.upstreams);
             let name = rendered.name.clone();
             clusters.insert(name.clone(), rendered);
             name

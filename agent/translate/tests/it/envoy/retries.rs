@@ -140,7 +140,7 @@ async fn ejection_can_be_switched_off() {
 }
 
 /// Answers health checks with this status, and everything else with 200 and its name.
-async fn answering(health: &'static str, name: &'static str) -> u16 {
+pub(super) async fn answering(health: &'static str, name: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -283,7 +283,8 @@ impl Rig {
     }
 }
 
-async fn raw(port: u16, request: &str) -> Answer {
+/// These very bytes, to a port.
+pub(crate) async fn raw(port: u16, request: &str) -> Answer {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let _ = stream.write_all(request.as_bytes()).await;
