@@ -39,6 +39,9 @@ pub enum MessageError {
     /// A newer release stored it.
     #[error("{field}: this release does not know '{word}'")]
     UnknownWord { field: &'static str, word: &'static str },
+    /// Of a plan's version.
+    #[error("terms: {0}")]
+    UnreadableTerms(String),
 }
 
 /// What the gateways of its cluster are told. A suspended publish answers every call itself, so that it is
