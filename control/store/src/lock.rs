@@ -2,7 +2,8 @@
 //! the transaction ends. On SQLite a transaction for writing is alone anyway.
 //!
 //! Whoever takes several takes them in this order: gateway, cluster, ports, hostnames,
-//! then the tenant's share of the cluster; those of one kind in the order of their names.
+//! then the tenant's share of the cluster; those of one kind in the order of their names. The one on a
+//! customer's subscriptions is taken beside none of them.
 
 use crate::db::Conn;
 use crate::{Result, Tx};

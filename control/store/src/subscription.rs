@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::sql::{Conditions, Word};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_and_customer};
-use crate::{Result, Store, Tx};
+use crate::{Result, Store, Tx, lock};
 
 /// Which subscriptions to list.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +110,8 @@ impl Table for Subscription {
     }
 }
 
-/// The living subscriptions of a customer to a product in an environment, oldest first.
+/// The living subscriptions of a customer to a product in an environment, oldest first. Until the
+/// transaction ends nobody else can ask, so no one of two takes the other's ordinal.
 pub async fn living(
     tx: &mut Tx,
     customer: CustomerId,
@@ -124,6 +125,7 @@ pub async fn living(
          AND status NOT IN ('rejected', 'cancelled', 'expired') ORDER BY id"
     );
     let word = environment.as_str();
+    lock::alone(tx, &format!("subscriptions {customer} {product} {word}")).await?;
     let rows = fetch!(tx.conn(), "subscriptions", Row, sql, customer.0, product.0, word)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
