@@ -15,6 +15,9 @@ use crate::flows::capabilities::refuse_unsupported_settings;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
+/// Gateways of all tenants share these in every cluster, so no one's settings hold for them.
+const COMMON_PORTS: [u16; 4] = [80, 443, 8080, 8443];
+
 /// Refuses the platform's own ports, whatever the cluster.
 pub(super) fn refuse_reserved(tx: &Transaction<'_>, spec: &GatewaySpec) -> Result<(), Refusal> {
     let reserved = &tx.operation.claims.reserved_ports;
@@ -37,7 +40,8 @@ pub(super) async fn claim(
     gateway: &Gateway,
     cluster: ClusterId,
 ) -> Result<(), Refusal> {
-    claim_at(tx, gateway, cluster, |_| "/gateway_id".to_owned()).await
+    let at = |_: usize| "/gateway_id".to_owned();
+    claim_at(tx, gateway, cluster, at, |_| "/gateway_id".to_owned()).await
 }
 
 /// Claims the ports of a gateway's new listeners wherever it has publishes.
@@ -45,7 +49,8 @@ pub(super) async fn change(tx: &mut Transaction<'_>, gateway: &Gateway) -> Resul
     refuse_reserved(tx, &gateway.spec)?;
     for cluster in table::clusters_of(tx, gateway.id, None).await? {
         refuse_unsupported_settings(tx, cluster, gateway).await?;
-        claim_at(tx, gateway, cluster, at_listener).await?;
+        let setting = |name: &str| format!("/settings/{name}");
+        claim_at(tx, gateway, cluster, at_listener, setting).await?;
     }
     Ok(())
 }
@@ -122,6 +127,7 @@ async fn claim_at(
     gateway: &Gateway,
     cluster: ClusterId,
     pointer: impl Fn(usize) -> String,
+    setting: impl Fn(&str) -> String,
 ) -> Result<(), Refusal> {
     let wanted = Port::all(&gateway.spec);
     if table::claimed_by(tx, gateway.id, cluster).await? == wanted {
@@ -130,6 +136,7 @@ async fn claim_at(
     table::keep_ranges(tx, cluster).await?;
     let cluster: Cluster = tx.get(cluster).await?;
     refuse_closed(tx, gateway, &cluster, &pointer)?;
+    refuse_unusual(gateway, &cluster, setting)?;
     refuse_others(tx, gateway, &cluster, &pointer).await?;
     Ok(table::replace(tx, gateway, cluster.id, &wanted).await?)
 }
@@ -158,9 +165,25 @@ fn admits(cluster: &Cluster, port: u16) -> bool {
     cluster.spec.port_ranges.iter().any(|range| range.holds(port))
 }
 
-/// One socket serves all listeners of a port, so they must agree on everything but the hostname,
-/// and the agents must support sharing. The error names the setting but nothing else of other
-/// tenants.
+/// On the ports that every tenant needs, the first one must not decide for all.
+fn refuse_unusual(
+    gateway: &Gateway,
+    cluster: &Cluster,
+    pointer: impl Fn(&str) -> String,
+) -> Result<(), Refusal> {
+    let mut ports = gateway.spec.listeners.iter().map(|it| it.port);
+    let Some(port) = ports.find(|port| COMMON_PORTS.contains(port)) else { return Ok(()) };
+    let Some(setting) = gateway.spec.settings.changed().next() else { return Ok(()) };
+    let name = &cluster.spec.name;
+    let detail = format!(
+        "gateways that listen on port {port} of cluster {name}, which tenants share, leave {setting} as \
+         it is by default; listen on another port"
+    );
+    Err(Refusal::conflict("default_settings_only", detail).at(pointer(setting)))
+}
+
+/// One socket serves all listeners of a port, so they agree on everything but the hostname, and the
+/// agents must know how to share it. Of the others nothing is told but the setting.
 async fn refuse_others(
     tx: &mut Transaction<'_>,
     gateway: &Gateway,

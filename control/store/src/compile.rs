@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::credential::secret_hash;
 use crate::db::Conn;
-use crate::sql::{Stored, Word, decode, traced};
+use crate::sql::{Attempt, Stored, Word, decode, traced};
 use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription};
 
 /// Which rows to read.
@@ -62,8 +62,8 @@ pub struct DesiredPublish {
 #[derive(Debug)]
 pub struct SubscribedTerms {
     pub subscription: Subscription,
-    /// The terms of the subscription's plan version.
-    pub terms: PlanSpec,
+    /// The plan's version. That it cannot be read hides nothing of the subscription.
+    pub terms: Result<PlanSpec>,
 }
 
 /// A credential with its consumer's app and subscription.
@@ -178,7 +178,7 @@ pub async fn subscriptions(
     struct Columns {
         #[sqlx(flatten)]
         subscription: subscription::Row,
-        terms: Stored<PlanSpec>,
+        terms: Attempt<PlanSpec>,
     }
     let select = concat!(
         "SELECT ",
@@ -195,7 +195,8 @@ pub async fn subscriptions(
         if let Environment::Newer(word) = subscription.environment {
             return Err(newer("subscriptions", subscription.id.into(), "environment", word));
         }
-        Ok(SubscribedTerms { subscription, terms: row.terms.0 })
+        let corrupt = |why| StoreError::Corrupt { table: "plan_versions", id: None, why };
+        Ok(SubscribedTerms { subscription, terms: row.terms.0.map_err(corrupt) })
     };
     Ok(rows.await?.into_iter().map(|row| row.and_then(terms)).collect())
 }

@@ -166,8 +166,36 @@ where
     }
 }
 
-/// The conditions of a list or look-up, only those that are set, so that the planner can choose an
-/// index. Column names and SQL are constants, values are always bound.
+/// A JSON column that spoils nothing of its row when it cannot be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt<T>(pub(crate) std::result::Result<T, String>);
+
+impl<T, DB: Database> Type<DB> for Attempt<T>
+where
+    Json<serde_json::Value>: Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        <Json<serde_json::Value> as Type<DB>>::type_info()
+    }
+
+    fn compatible(info: &DB::TypeInfo) -> bool {
+        <Json<serde_json::Value> as Type<DB>>::compatible(info)
+    }
+}
+
+impl<'r, T: DeserializeOwned, DB: Database> Decode<'r, DB> for Attempt<T>
+where
+    Stored<T>: Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+        let read = <Stored<T> as Decode<'r, DB>>::decode(value);
+        Ok(Self(read.map(|Stored(it)| it).map_err(|error| error.to_string())))
+    }
+}
+
+/// What a list or a look-up asks for: conditions that are only there when they are wanted, so that
+/// the planner sees which index serves. Column names and SQL come from our own text, values are
+/// always bound.
 #[derive(Default)]
 pub(crate) struct Conditions<'a>(Vec<Condition<'a>>);
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::sql::{Conditions, Word};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_and_customer};
-use crate::{Result, Store, Tx};
+use crate::{Result, Store, Tx, lock};
 
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionFilter {
@@ -117,6 +117,7 @@ pub async fn living(
          AND status NOT IN ('rejected', 'cancelled', 'expired') ORDER BY id"
     );
     let word = environment.as_str();
+    lock::alone(tx, &format!("subscriptions {customer} {product} {word}")).await?;
     let rows = fetch!(tx.conn(), "subscriptions", Row, sql, customer.0, product.0, word)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }

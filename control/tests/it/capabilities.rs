@@ -137,6 +137,8 @@ async fn a_setting_that_a_connected_agent_does_not_know_is_refused(
         "escaped_slash": "refuse", "underscore_headers": "allow", "http10": true, "trusted_hops": 0
     });
     assert_eq!(provider.get(&gateway).await.ok()["settings"], defaults);
+    // Where a gateway may have settings of its own.
+    shop.listen_on(8082).await;
     let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = knows(&plane, &shop, &agent, "1.0.0", &["rate_limit"]).await;
     let change = json!({ "settings": { "escaped_slash": "keep", "trusted_hops": 2 } });

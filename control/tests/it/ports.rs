@@ -116,24 +116,68 @@ async fn gateways_of_two_tenants_share_a_port_when_they_agree_and_are_refused_wh
     after["outbox"] = before["outbox"].clone();
     assert_eq!(after, before, "a refusal changes nothing");
 
-    // Nor is a port shared by gateways with different settings.
-    let keep = json!({ "escaped_slash": "keep" });
-    let mut apart = named("apart", 8080);
-    apart["settings"] = keep.clone();
-    let apart = other.provider.make("gateways", apart).await;
-    body["gateway_id"] = apart["id"].clone();
-    let answer = other.provider.post("/v1/product-publishes", body.clone()).await;
-    answer.refused(409, "port_taken", "/gateway_id");
-    assert!(answer.body.to_string().contains("escaped_slash"), "{answer:?}");
-
-    // With the same protocol the port is shared, and then none of them can change it.
+    // The port that speaks the same is shared.
     other.listen_on(8080).await;
-    let change = json!({ "settings": keep });
-    let answer = other.provider.patch(&other.path("gateways"), change).await;
-    answer.refused(409, "port_taken", "/listeners/0/port");
     let guest: GatewayId = other.id("gateways").parse().unwrap();
     assert_eq!(claimed(&plane, guest, here).await, [8080]);
     assert_eq!(claimed(&plane, first.id, here).await, [8080, 8443]);
+}
+
+/// One listener serves a port for all tenants: what it does to calls, the first one decides, and on ports
+/// that everyone needs nobody does.
+#[rstest]
+#[tokio::test]
+async fn settings_of_a_port_hold_for_all_who_share_it(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let plane = ControlPlane::on(kind).await;
+    let (acme, other) = (Shop::open(&plane, "acme").await, Shop::open(&plane, "other").await);
+    let here = acme.id("clusters");
+    let publish = |gateway: &Value, host: &str| {
+        let mut body = other.publish(host);
+        (body["gateway_id"], body["cluster_id"]) = (gateway["id"].clone(), json!(here));
+        other.provider.post("/v1/product-publishes", body)
+    };
+    for (port, settings, setting) in [
+        (80, json!({ "trusted_hops": 8 }), "trusted_hops"),
+        (443, json!({ "http10": false }), "http10"),
+        (8080, json!({ "escaped_slash": "keep" }), "escaped_slash"),
+        (8443, json!({ "underscore_headers": "refuse" }), "underscore_headers"),
+    ] {
+        let mut body = named(&format!("odd{port}"), port);
+        body["settings"] = settings.clone();
+        let odd = other.provider.make("gateways", body).await;
+        let answer = publish(&odd, &format!("odd{port}.example.com")).await;
+        answer.refused(409, "default_settings_only", "/gateway_id");
+        assert!(answer.body.to_string().contains(setting), "{answer:?}");
+        // Nor is it a way there that the gateway is published first.
+        acme.listen_on(port).await;
+        let change = json!({ "settings": settings });
+        let answer = acme.provider.patch(&acme.path("gateways"), change).await;
+        answer.refused(409, "default_settings_only", &format!("/settings/{setting}"));
+    }
+
+    // On another port they agree with who came first, and no one of them changes it.
+    let odd = |name: &str, hops: u32| {
+        let mut body = named(name, 9000);
+        body["settings"] = json!({ "trusted_hops": hops });
+        other.provider.make("gateways", body)
+    };
+    let (first, same, apart) = (odd("first", 2).await, odd("same", 2).await, odd("apart", 3).await);
+    publish(&first, "first.example.com").await.ok();
+    publish(&same, "same.example.com").await.ok();
+    let answer = publish(&apart, "apart.example.com").await;
+    answer.refused(409, "port_taken", "/gateway_id");
+    assert!(answer.body.to_string().contains("trusted_hops"), "{answer:?}");
+    let path = format!("/v1/gateways/{}", first["id"].as_str().unwrap());
+    let edit = json!({ "settings": { "trusted_hops": 3 } });
+    let answer = other.provider.patch(&path, edit.clone()).await;
+    answer.refused(409, "port_taken", "/listeners/0/port");
+    let beside = format!("/v1/gateways/{}", same["id"].as_str().unwrap());
+    other.provider.patch(&beside, listeners(9001)).await.ok();
+    other.provider.patch(&path, edit).await.ok();
+    let answer = other.provider.patch(&path, listeners(8080)).await;
+    answer.refused(409, "default_settings_only", "/settings/trusted_hops");
 }
 
 #[rstest]

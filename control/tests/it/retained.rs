@@ -67,6 +67,57 @@ async fn a_fresh_replica_takes_nothing_away_that_it_cannot_read(
     agent.held.reach([0, 0, 0, 0]).await;
 }
 
+/// Terms that this release does not know, or cannot read at all.
+fn without_terms(kind: Kind, newer: bool) -> &'static str {
+    match (newer, kind) {
+        (false, _) => "UPDATE plan_versions SET terms = '7'",
+        (true, Kind::Sqlite) => {
+            "UPDATE plan_versions SET terms = replace(terms, '\"minute\"', '\"week\"')"
+        }
+        (true, Kind::Postgres) => {
+            "UPDATE plan_versions SET \
+             terms = CAST(replace(CAST(terms AS TEXT), '\"minute\"', '\"week\"') AS JSONB)"
+        }
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_customer_lost_is_told_whatever_the_terms(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+    #[values(true, false)] newer: bool,
+) {
+    use imp_proto::config::Entitlement;
+    use imp_proto::config::entitlement::State;
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    agent.held.reach([1, 1, 1, 1]).await;
+    let store = &plane.running.store;
+    execute(store, without_terms(kind, newer)).await.unwrap();
+    let subscription = shop.path("subscriptions");
+    let step = async |step: &str| shop.provider.step(&format!("{subscription}/{step}")).await;
+    let suspend = async || {
+        let why = serde_json::json!({ "reason": "unpaid" });
+        shop.provider.post(&format!("{subscription}/suspend"), why).await.ok()
+    };
+    suspend().await;
+    let told = agent.held.one(|it: &Entitlement| it.state() == State::Suspended).await;
+    assert!(told.limits.is_empty(), "{told:?}");
+    // It is given nothing back that this release cannot put into words.
+    step("resume").await.ok();
+    let other = shop.provider.make("product-publishes", shop.publish("other.example.com")).await;
+    agent.held.reach([1, 2, 1, 1]).await;
+    assert_eq!(agent.held.all::<Entitlement>(), [told], "{other}");
+    // What a newer release says of its end holds once it has come.
+    execute(store, "UPDATE subscriptions SET ends_at = created_at").await.unwrap();
+    suspend().await;
+    step("resume").await.ok();
+    agent.held.one(|it: &Entitlement| it.state() == State::Ended).await;
+    step("cancel").await.ok();
+    agent.held.one(|it: &Entitlement| it.state() == State::Ended && it.expires_at_ms > 0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_be_read_again_is_sent() {
     let database = Database::fresh(Kind::Sqlite).await.unwrap();

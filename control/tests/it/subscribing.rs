@@ -144,6 +144,37 @@ async fn a_plan_may_allow_more_than_one_subscription_and_each_counts_for_itself(
     shop.customer.patch(&subscription, json!({ "plan_id": large["id"] })).await.ok();
 }
 
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_subscriptions_as_the_plan_allows_are_made_at_once(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let several = json!({
+        "name": "several", "product_id": shop.id("products"), "auto_approve": true,
+        "subscriptions_per_customer": 10, "quota": { "requests": 2, "per": "month" },
+    });
+    let several = shop.provider.make("plans", several).await;
+    let calls: Vec<_> = (0..12)
+        .map(|_| {
+            let (caller, mut body) = (shop.customer.clone(), shop.subscription());
+            body["plan_id"] = several["id"].clone();
+            tokio::spawn(async move { caller.post("/v1/subscriptions", body).await })
+        })
+        .collect();
+    let mut ordinals = Vec::new();
+    for call in calls {
+        let answer = call.await.unwrap();
+        match answer.status.as_u16() {
+            201 => ordinals.push(answer.body["ordinal"].as_i64().unwrap()),
+            _ => answer.refused(409, "already_subscribed", "/product_id"),
+        }
+    }
+    ordinals.sort_unstable();
+    assert_eq!(ordinals, (1..10).collect::<Vec<_>>(), "beside the one that was there");
+}
+
 #[tokio::test]
 async fn whether_another_customer_subscribes_is_nobodys_business() {
     let plane = ControlPlane::start().await;

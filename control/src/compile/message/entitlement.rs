@@ -1,5 +1,6 @@
 //! Entitlements: a subscription with the version of its plan.
 
+use chrono::{DateTime, Utc};
 use imp_core::plan::{Limit, LimitScope, LimitUnit, LimitWindow, OnExceed};
 use imp_core::subscription::{Subscription, SubscriptionStatus};
 use imp_proto::config as pb;
@@ -7,11 +8,13 @@ use imp_store::compile::SubscribedTerms;
 
 use super::MessageError;
 
-/// What a subscription may do. Pending and ended subscriptions are sent too, so that their keys are
-/// known but refused.
-pub fn entitlement(bought: &SubscribedTerms) -> Result<pb::Entitlement, MessageError> {
+/// What a subscription may do. One that waits for approval is as little entitled as one that is
+/// over; both are told, so that their keys are known but refused.
+pub fn entitlement(
+    bought: &SubscribedTerms,
+    now: DateTime<Utc>,
+) -> Result<pb::Entitlement, MessageError> {
     use pb::entitlement::State;
-    super::refuse(bought.terms.newer_word())?;
     let it = &bought.subscription;
     let state = match it.status {
         SubscriptionStatus::Active => State::Active,
@@ -20,6 +23,13 @@ pub fn entitlement(bought: &SubscribedTerms) -> Result<pb::Entitlement, MessageE
         | SubscriptionStatus::Rejected
         | SubscriptionStatus::Cancelled
         | SubscriptionStatus::Newer(_) => State::Ended,
+    };
+    let (state, limits) = match limits(bought) {
+        Ok(limits) => (state, limits),
+        // What the customer lost is told whatever the terms say: nothing that is refused is counted.
+        Err(_) if state != State::Active => (state, Vec::new()),
+        Err(_) if it.ends_at.is_some_and(|at| at <= now) => (State::Ended, Vec::new()),
+        Err(error) => return Err(error),
     };
     Ok(pb::Entitlement {
         id: it.id.to_string(),
@@ -33,14 +43,23 @@ pub fn entitlement(bought: &SubscribedTerms) -> Result<pb::Entitlement, MessageE
         plan_id: it.plan_id.to_string(),
         // Versions begin at 1.
         plan_version: u64::try_from(it.plan_version).unwrap_or(0),
-        limits: bought.terms.all_limits().iter().map(limit).collect(),
+        limits,
         expires_at_ms: it.ends_at.map_or(0, |at| at.timestamp_millis()),
         counter_key: counter_key(it),
     })
 }
 
-/// Usage is counted per customer, not per plan: consecutive subscriptions share one counter,
-/// simultaneous ones do not.
+/// What agents that hold these terms go on with is safer than what this release makes of words that it does
+/// not know.
+fn limits(bought: &SubscribedTerms) -> Result<Vec<pb::Limit>, MessageError> {
+    let terms = bought.terms.as_ref();
+    let terms = terms.map_err(|error| MessageError::UnreadableTerms(error.to_string()))?;
+    super::refuse(terms.newer_word())?;
+    Ok(terms.all_limits().iter().map(limit).collect())
+}
+
+/// What the customer has used belongs to no plan: subscriptions that follow one another count in one
+/// place, those beside one another do not.
 fn counter_key(it: &Subscription) -> String {
     let first = format!("{}/{}/{}", it.customer_id, it.product_id, it.environment.as_str());
     if it.ordinal == 0 { first } else { format!("{first}/{}", it.ordinal) }

@@ -40,6 +40,9 @@ pub enum MessageError {
     /// A newer release stored the word.
     #[error("{field}: this release does not know '{word}'")]
     UnknownWord { field: &'static str, word: &'static str },
+    /// Of a plan's version.
+    #[error("terms: {0}")]
+    UnreadableTerms(String),
 }
 
 /// The message for the gateways of the cluster. A suspended publish answers every call itself, so

@@ -41,7 +41,8 @@ impl Source for Entitlements {
         let bought = &row.subscription;
         let offer = (bought.product_id, bought.environment);
         let place = place(offer, bought.product_publish_id);
-        Ok(Some(Placed { place, resource: message::resource(&message::entitlement(row)?) }))
+        let entitlement = message::entitlement(row, imp_process::clock::now())?;
+        Ok(Some(Placed { place, resource: message::resource(&entitlement) }))
     }
 }
 

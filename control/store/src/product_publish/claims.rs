@@ -53,8 +53,28 @@ impl From<Row> for Claim {
     }
 }
 
-/// All tenants' claims on these hosts in a cluster. The hosts are locked until the transaction
-/// ends, so the result stays valid.
+/// A row as it stands, be its gateway the publish's or not.
+#[derive(sqlx::FromRow)]
+struct Written {
+    product_publish_id: Uuid,
+    tenant_id: Uuid,
+    gateway_id: Option<Uuid>,
+    hostname: String,
+    base_path: String,
+}
+
+impl Written {
+    fn is(&self, claim: &Claim) -> bool {
+        self.product_publish_id == claim.publish_id.0
+            && self.tenant_id == claim.tenant_id.0
+            && self.gateway_id == Some(claim.gateway_id.0)
+            && self.hostname == claim.hostname
+            && self.base_path == claim.base_path
+    }
+}
+
+/// What every tenant's publishes claim on these hosts of a cluster. Until the transaction ends
+/// nobody else can ask or claim there, so the answer stays true.
 pub async fn claims_on(
     tx: &mut Tx,
     cluster: ClusterId,
@@ -109,18 +129,17 @@ pub async fn replace_claims(
     claims: &[Claim],
     at: ClaimTime,
 ) -> Result<()> {
-    let sql = "SELECT c.product_publish_id, c.tenant_id, p.gateway_id, c.hostname, c.base_path \
-        FROM product_publish_claims c JOIN product_publishes p ON p.id = c.product_publish_id \
-        WHERE c.product_publish_id = $1";
-    let former = fetch!(tx.conn(), "product_publish_claims", Row, sql, publish.id.0)?;
-    let former: Vec<Claim> = former.into_iter().map(Claim::from).collect();
-    if former.len() == claims.len() && claims.iter().all(|claim| former.contains(claim)) {
+    // The former release leaves out the gateway, or the one where the publish was before: the unique index
+    // holds only for what is rewritten.
+    let sql = "SELECT product_publish_id, tenant_id, gateway_id, hostname, base_path \
+        FROM product_publish_claims WHERE product_publish_id = $1";
+    let former = fetch!(tx.conn(), "product_publish_claims", Written, sql, publish.id.0)?;
+    let stands = |claim: &Claim| former.iter().any(|it| it.is(claim));
+    if former.len() == claims.len() && claims.iter().all(stands) {
         return Ok(());
     }
-    let names = |claims: &[Claim]| -> BTreeSet<String> {
-        claims.iter().map(|claim| claim.hostname.clone()).collect()
-    };
-    let (given, kept) = (names(&former), names(claims));
+    let given: BTreeSet<String> = former.iter().map(|it| it.hostname.clone()).collect();
+    let kept: BTreeSet<String> = claims.iter().map(|it| it.hostname.clone()).collect();
     let cluster = publish.spec.cluster_id;
     hold(tx, &given.union(&kept).map(String::as_str).collect()).await?;
     if !former.is_empty() {

@@ -7,7 +7,7 @@ use chrono::{TimeDelta, Utc};
 use imp_core::product_publish::ProductPublish;
 use imp_store::Writable as _;
 use imp_store::product_publish::{self as table, Claim, ClaimTime};
-use imp_store::testing::Kind;
+use imp_store::testing::{Kind, execute};
 use imp_store::{Result, Store, StoreError, Tx};
 use rstest::rstest;
 use tokio::time::timeout;
@@ -177,7 +177,32 @@ async fn claims_are_replaced_as_a_whole(#[values(Kind::Sqlite, Kind::Postgres)] 
     }
 }
 
-/// Between check and claim nobody else can claim the host, whatever the base path.
+/// The former release beside this one leaves out the gateway, or leaves the one where the publish was.
+#[rstest]
+#[tokio::test]
+async fn what_the_former_release_left_of_a_gateway_is_rewritten(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+    #[values(
+        "UPDATE product_publish_claims SET gateway_id = NULL",
+        "UPDATE product_publish_claims SET gateway_id = \
+         (SELECT id FROM gateways WHERE name = 'outer')"
+    )]
+    left: &'static str,
+) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let mut outer = crate::shop::gateway(shop.tenant.id);
+    outer.spec.name = "outer".to_owned();
+    write(&store, async |tx| outer.insert(tx).await).await.unwrap();
+    execute(&store, left).await.unwrap();
+    let new = claims(&shop.publish);
+    let replace = async |tx: &mut Tx| table::replace_claims(tx, &shop.publish, &new, day()).await;
+    write(&store, replace).await.unwrap();
+    let same = shop.another_publish(&shop.publish.spec.hostnames[0], "/");
+    taken(write(&store, async |tx| blindly(tx, &same).await).await);
+}
+
+/// Between asking and claiming nobody else gets in, whatever the base path.
 #[rstest]
 #[tokio::test]
 async fn who_asks_second_sees_what_the_first_claimed(

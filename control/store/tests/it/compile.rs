@@ -92,7 +92,7 @@ async fn a_publish_comes_at_its_desired_revision_and_a_subscription_with_the_ter
     let ids = [shop.subscription.id];
     let bought = subscriptions(&store, Which::Ids(&ids)).await.unwrap().remove(0).content.unwrap();
     assert_eq!(bought.subscription, shop.subscription);
-    assert_eq!(bought.terms, shop.plan.spec);
+    assert_eq!(bought.terms.unwrap(), shop.plan.spec);
 }
 
 #[rstest]
