@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::caps;
 
-pub use literal::is_unreserved;
+pub use literal::{is_unreserved, spellings};
 pub use matcher::{Matcher, captures, matcher, spelled_start};
 
 /// Which paths a route takes.

@@ -4,6 +4,7 @@
 //! through to a publish above it, which may ask for less.
 
 mod group;
+mod respelled;
 mod tree;
 
 use envoy_types::pb::envoy::config::route::v3 as envoy;

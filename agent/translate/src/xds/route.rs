@@ -15,6 +15,7 @@ use super::canon::{self, inline, truth, uint};
 use super::conditions;
 use super::door::context;
 use super::filter::{DOOR, OPEN};
+use super::listener::SLASH;
 use super::names::{KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite};
 use super::policy;
@@ -133,6 +134,24 @@ pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str
         ..answer(status, code, title)
     };
     Route::new(&route, &publish.base_path)
+}
+
+/// Refuses paths that contain this and that an upstream may read as those of another publish.
+pub(super) fn respelled(expression: String, sign: &str) -> Route {
+    let (status, code, title) = match sign {
+        "%2F" => (400, SLASH.0, SLASH.1),
+        _ => (404, "no_route", "No such route"),
+    };
+    let route = envoy::Route {
+        name: format!("respelled/{code}"),
+        r#match: Some(envoy::RouteMatch {
+            path_specifier: Some(path::regex(expression)),
+            headers: vec![conditions::path_contains(sign)],
+            ..Default::default()
+        }),
+        ..answer(status, code, title)
+    };
+    Route::new(&route, "/")
 }
 
 /// Answers calls to a path with any other method than these (RFC 9110 15.5.6). The body is the
