@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::caps;
 
 pub use literal::{is_unreserved, spellings};
-pub use matcher::{Matcher, captures, matcher, spelled_start};
+pub use matcher::{Matcher, captures, leaving, matcher, spelled_start};
 
 /// Which paths a route takes.
 #[derive(Clone, Debug, PartialEq, Eq)]

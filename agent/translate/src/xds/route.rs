@@ -118,7 +118,21 @@ impl<'a> Renderer<'a> {
             let (policies, after) = (policies.clone(), after.clone());
             Route { policies, after, ..Route::new(&before, base) }
         };
-        path::specifiers(base, &route.pattern).into_iter().map(one).collect()
+        let leaving = rewrite::leaving(base, route).into_iter();
+        let closed = leaving.map(|it| self.closed_to(route, it, below.as_deref()));
+        let own = path::specifiers(base, &route.pattern).into_iter().map(one);
+        closed.chain(own).collect()
+    }
+
+    /// Refuses what the route must not take of what it matches.
+    fn closed_to(&self, route: &ir::Route, expression: String, below: Option<&str>) -> Route {
+        let closed = envoy::Route {
+            name: format!("{}/leaving", route.id),
+            r#match: Some(matches(route, path::regex(expression), below)),
+            metadata: Some(metadata("publish_id", &self.publish.id)),
+            ..answer(404, "no_route", "No such route")
+        };
+        Route::new(&closed, &self.publish.base_path)
     }
 }
 
