@@ -196,8 +196,11 @@ fn deny(denial: &Denial, request_id: &str) -> auth::CheckResponse {
     response(Code::PermissionDenied, HttpResponse::DeniedResponse(refusal))
 }
 
+/// As Envoy knows it, which writes the answer.
 fn is_grpc(http: &HttpRequest) -> bool {
-    http.headers.get("content-type").is_some_and(|said| said.starts_with("application/grpc"))
+    let said =
+        http.headers.get("content-type").and_then(|said| said.strip_prefix("application/grpc"));
+    said.is_some_and(|behind| behind.is_empty() || behind.starts_with('+'))
 }
 
 /// Envoy makes `grpc-message` of the body and replaces its own status by this one: by default it
@@ -253,6 +256,22 @@ mod tests {
         removed.sort();
         assert_eq!(removed, ["x-api-key", "x-imp-customer", "x-imp-plan", "x-imp-subscription"]);
         assert_eq!(ok.headers.len(), 1);
+    }
+
+    #[test]
+    fn grpc_web_is_not_grpc() {
+        let said = |kind: &str| {
+            let headers = [("content-type".to_owned(), kind.to_owned())].into();
+            is_grpc(&HttpRequest { headers, ..Default::default() })
+        };
+        for kind in ["application/grpc", "application/grpc+proto"] {
+            assert!(said(kind), "{kind}");
+        }
+        for kind in
+            ["application/grpc-web", "application/grpc-web+proto", "application/grpc;a=b", ""]
+        {
+            assert!(!said(kind), "{kind}");
+        }
     }
 
     #[test]

@@ -122,8 +122,20 @@ pub fn base_path(text: &str) -> Result<(), Fault> {
     Err(Fault::new("invalid_path", "a base path has no trailing slash"))
 }
 
-/// A regular expression that parses and is small once compiled. Necessary, not sufficient: Envoy
-/// compiles it with RE2 and decides.
+/// A base path that was not there before: of characters that have one spelling. An upstream reads
+/// `/a%3Ab` as `/a:b`; the edge does not.
+pub fn new_base_path(text: &str) -> Result<(), Fault> {
+    base_path(text)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
+    let Some(c) = text.chars().find(|c| !plain(*c)) else { return Ok(()) };
+    let detail = format!(
+        "'{c}' has several spellings: a base path has letters, digits, - . _ ~ and '/'; write the others in paths of routes"
+    );
+    Err(Fault::new("invalid_path", detail))
+}
+
+/// A regular expression that can be read and is small once compiled. Necessary, not sufficient: Envoy
+/// compiles it with RE2 and has the last word.
 pub fn regex(text: &str) -> Result<(), Fault> {
     regexes::check(text).map_err(|fault| Fault::new("invalid_regex", fault.to_string()))
 }
@@ -237,6 +249,19 @@ mod tests {
             ["", "a", "//", "/a//b", "/a/../b", "/.", "/..", "/a%20b", "/a;b", "/a?b", "/a#b", "/ä"]
         {
             assert!(path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_new_base_path_has_one_spelling() {
+        for good in ["/", "/a", "/a/b", "/v1.0/x~y_z-1"] {
+            assert!(new_base_path(good).is_ok(), "{good}");
+        }
+        for delimiter in "!$&'()*+,=:@".chars() {
+            let text = format!("/a{delimiter}b");
+            assert!(base_path(&text).is_ok(), "{text}");
+            let fault = new_base_path(&text).unwrap_err();
+            assert!(fault.code == "invalid_path" && fault.detail.contains(delimiter), "{fault:?}");
         }
     }
 

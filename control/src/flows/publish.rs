@@ -60,6 +60,7 @@ async fn insert(
         let detail = "the product is closed: it is not published any more";
         return Err(Refusal::conflict("product_closed", detail).at("/product_id"));
     }
+    check_base_path(&spec)?;
     let content = gather(tx, product, spec, &[]).await?;
     let publish = ProductPublish {
         id: ProductPublishId::new(),
@@ -79,7 +80,13 @@ async fn insert(
     Ok(publish)
 }
 
-/// Makes a revision of the services' current state.
+fn check_base_path(spec: &ProductPublishSpec) -> Result<(), Refusal> {
+    let mut v = Violations::new();
+    v.take("base_path", grammar::new_base_path(&spec.base_path));
+    Ok(v.into_result()?)
+}
+
+/// A new revision from the services as they are now.
 pub async fn redeploy(
     tx: &mut Transaction<'_>,
     publish: ProductPublish,
@@ -95,6 +102,10 @@ pub async fn edit(
     spec: ProductPublishSpec,
 ) -> Result<ProductPublish, Refusal> {
     tx.within(publish.tenant_id)?;
+    // What was accepted by a former release stays.
+    if spec.base_path != publish.spec.base_path {
+        check_base_path(&spec)?;
+    }
     let product = tx.refer::<Product>(spec.product_id, "/product_id").await?;
     let now = table::get_revision_in(tx, publish.id, publish.desired_revision).await?;
     let held: Vec<_> = now.iter().flat_map(|now| &now.api_services).map(|held| held.id).collect();

@@ -85,6 +85,22 @@ async fn a_rollback_takes_the_former_hostnames_back_only_when_they_are_still_fre
 
 #[rstest]
 #[tokio::test]
+async fn a_new_base_path_has_one_spelling(#[values(Kind::Sqlite, Kind::Postgres)] kind: Kind) {
+    let plane = ControlPlane::on(kind).await;
+    let shop = Shop::open(&plane, "acme").await;
+    let path = format!("/v1/product-publishes/{}", shop.id("product-publishes"));
+    for base in ["/a:b", "/a%3Ab", "/v1/$x", "/(a)"] {
+        let mut body = shop.publish("other.example.com");
+        body["base_path"] = json!(base);
+        let answer = shop.provider.post("/v1/product-publishes", body.clone()).await;
+        answer.refused(422, "invalid_path", "/base_path");
+        let answer = shop.provider.put(&path, body).await;
+        answer.refused(422, "invalid_path", "/base_path");
+    }
+}
+
+#[rstest]
+#[tokio::test]
 async fn one_host_and_path_of_a_cluster_is_served_once(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {

@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use crate::caps;
 
-pub use literal::is_unreserved;
-pub use matcher::{Matcher, captures, matcher, spelled_start};
+pub use literal::{is_unreserved, spellings};
+pub use matcher::{Matcher, captures, leaving, matcher, spelled_start};
 
 /// The paths that a route matches.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -79,7 +79,7 @@ fn resolve<'a>(
 ) -> Result<Target<'a>, RewriteFault> {
     let known = match source {
         Source::Template(template) => variables(template).map(|it| Some(it.to_owned())).collect(),
-        Source::Regex(regex) => groups(regex),
+        Source::Regex(regex) => groups(regex).into_iter().map(|(name, _)| name).collect(),
         Source::Literal => Vec::new(),
     };
     let is_template = matches!(source, Source::Template(_));
@@ -119,7 +119,29 @@ impl Target<'_> {
         self.parts.iter().map(|part| if let Part::Text(text) = part { text } else { "x" }).collect()
     }
 
-    /// The target as an RE2 substitution.
+    /// The groups in segments that have nothing but them and dots, and whether the segment is the last.
+    pub fn bare_groups(&self) -> Vec<(usize, bool)> {
+        let (mut found, mut segment, mut is_bare) = (Vec::new(), Vec::new(), true);
+        for part in &self.parts {
+            match part {
+                Part::Group(number) => segment.push(*number),
+                Part::Text(text) => {
+                    let mut pieces = text.split('/');
+                    is_bare &= pieces.next().is_none_or(is_dots);
+                    for piece in pieces {
+                        found.extend(segment.drain(..).filter(|_| is_bare).map(|it| (it, false)));
+                        is_bare = is_dots(piece);
+                    }
+                }
+            }
+        }
+        found.extend(segment.into_iter().filter(|_| is_bare).map(|it| (it, true)));
+        found.sort_unstable();
+        found.dedup_by_key(|(number, _)| *number);
+        found
+    }
+
+    /// As RE2 writes substitutions.
     pub fn substitution(&self) -> String {
         let part = |part: &Part<'_>| match part {
             Part::Text(text) => text.replace('\\', r"\\"),
@@ -129,17 +151,31 @@ impl Target<'_> {
     }
 }
 
-/// The names of a template's variables, in order; for a tail (`{path+}`) without the sign.
+fn is_dots(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'.')
+}
+
+/// The expression for paths in which this group leaves the directory that it is written into, or is
+/// empty where that would double a slash. It may take paths that the group itself does not.
+pub fn leaving(regex: &str, group: usize, is_last: bool) -> Option<String> {
+    const DOTS: &str = r"(?:\.|%2[Ee]){1,2}";
+    let span = groups(regex).into_iter().nth(group.checked_sub(1)?)?.1;
+    let (before, behind) = (regex.get(..span.start.offset)?, regex.get(span.end.offset..)?);
+    let empty = if is_last { "" } else { "|" };
+    Some(format!("{before}(?:{DOTS}(?:(?:/|%2[Ff]|;).*)?|.*(?:/|%2[Ff]){DOTS}{empty}){behind}"))
+}
+
+/// The names of a template's variables, in order; of a tail (`{path+}`) without its sign.
 pub fn variables(template: &str) -> impl Iterator<Item = &str> {
     let inside = template.split('{').skip(1);
     inside.filter_map(|text| text.split_once('}')).map(|(name, _)| name.trim_end_matches('+'))
 }
 
-/// The groups of an expression, in order, with their names.
-fn groups(regex: &str) -> Vec<Option<String>> {
-    struct Groups(Vec<Option<String>>);
+/// The groups of an expression, in order, with their names and places.
+fn groups(regex: &str) -> Vec<(Option<String>, ast::Span)> {
+    struct Groups(Vec<(Option<String>, ast::Span)>);
     impl ast::Visitor for Groups {
-        type Output = Vec<Option<String>>;
+        type Output = Vec<(Option<String>, ast::Span)>;
         type Err = std::convert::Infallible;
 
         fn finish(self) -> Result<Self::Output, Self::Err> {
@@ -149,8 +185,10 @@ fn groups(regex: &str) -> Vec<Option<String>> {
         fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {
             if let Ast::Group(group) = ast {
                 match &group.kind {
-                    GroupKind::CaptureIndex(_) => self.0.push(None),
-                    GroupKind::CaptureName { name, .. } => self.0.push(Some(name.name.clone())),
+                    GroupKind::CaptureIndex(_) => self.0.push((None, group.span)),
+                    GroupKind::CaptureName { name, .. } => {
+                        self.0.push((Some(name.name.clone()), group.span))
+                    }
                     GroupKind::NonCapturing(_) => {}
                 }
             }
@@ -178,6 +216,15 @@ mod tests {
         assert!(read("/v2", template).unwrap().is_literal());
         let regex = Source::Regex(r"/(?:a|b)/(\d+)/(?P<rest>.*)");
         assert_eq!(read("/{rest}/{1}/{2}", regex).unwrap().substitution(), r"/\2/\1/\2");
+    }
+
+    #[test]
+    fn a_group_that_is_a_segment_is_bare() {
+        let bare = |target| read(target, Source::Regex("(a)(b)(c)")).unwrap().bare_groups();
+        assert_eq!(bare("/x/{1}/y{2}/{3}"), [(1, false), (3, true)]);
+        assert_eq!(bare("/.{1}/{2}{3}"), [(1, false), (2, true), (3, true)]);
+        assert_eq!(bare("/x-{1}/{2}-/{3}/"), [(3, false)]);
+        assert_eq!(bare("/{1}/{1}"), [(1, false)]);
     }
 
     #[test]

@@ -21,6 +21,20 @@ pub(super) fn header(rule: &ir::ValueMatch) -> envoy::HeaderMatcher {
     }
 }
 
+/// That the path, or the query, contains this, in either case.
+pub(super) fn path_contains(text: &str) -> envoy::HeaderMatcher {
+    use envoy::header_matcher::HeaderMatchSpecifier::StringMatch;
+    use matcher::string_matcher::MatchPattern::Contains;
+    envoy::HeaderMatcher {
+        name: ":path".to_owned(),
+        header_match_specifier: Some(StringMatch(matcher::StringMatcher {
+            match_pattern: Some(Contains(text.to_owned())),
+            ignore_case: true,
+        })),
+        ..Default::default()
+    }
+}
+
 fn with_port(rule: &ir::ValueRule) -> Option<ir::ValueRule> {
     let host = match rule {
         ir::ValueRule::Exact(host) => regex::escape(host),

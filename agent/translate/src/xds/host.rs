@@ -4,6 +4,7 @@
 //! through to a publish with a shorter base path, which may have weaker authentication.
 
 mod group;
+mod respelled;
 mod split;
 mod tree;
 

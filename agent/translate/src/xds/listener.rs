@@ -8,6 +8,8 @@ mod mutation;
 mod refusals;
 mod replies;
 
+pub(super) use refusals::SLASH;
+
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;

@@ -46,7 +46,7 @@ pub(super) fn regex_matcher(regex: String) -> envoy::RegexMatcher {
     envoy::RegexMatcher { regex, ..Default::default() }
 }
 
-fn regex(regex: String) -> PathSpecifier {
+pub(super) fn regex(regex: String) -> PathSpecifier {
     PathSpecifier::SafeRegex(regex_matcher(regex))
 }
 

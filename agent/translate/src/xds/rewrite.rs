@@ -2,7 +2,7 @@
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::r#type::matcher::v3 as envoy;
-use imp_grammar::path::{Pattern, captures, matcher};
+use imp_grammar::path::{Pattern, captures, leaving as leaving_segment, matcher};
 use imp_grammar::rewrite;
 
 use super::canon::header;
@@ -27,7 +27,22 @@ pub(super) fn render(base: &str, route: &ir::Route) -> Option<Rewrite> {
     Some(replace(format!("^(?:{pattern})$"), target.substitution()))
 }
 
-/// The port of the caller's host. A proxy in front may have reported another one.
+/// Expressions for paths that the route must not take: a variable would leave the directory that the
+/// target names.
+pub(super) fn leaving(base: &str, route: &ir::Route) -> Vec<String> {
+    let to = route.rewrite_path.as_deref().unwrap_or_default();
+    let Ok(target) = rewrite::read(to, rewrite_source(&route.path)) else { return Vec::new() };
+    let of_group = |(group, is_last): (usize, bool)| match &route.pattern {
+        Pattern::Segments(segments) => leaving_segment(base, segments, target.used.get(group - 1)?),
+        Pattern::Expression(text) => {
+            let text = rewrite::leaving(text, group, is_last)?;
+            Some(matcher(base, &Pattern::Expression(text)).expression())
+        }
+    };
+    target.bare_groups().into_iter().filter_map(of_group).collect()
+}
+
+/// The port that the caller's host names. A proxy in front may have said another one.
 pub(super) fn forwarded_port() -> core::HeaderValueOption {
     use core::header_value_option::HeaderAppendAction::AddIfAbsent;
     header("x-forwarded-port", "%CEL(re.capture(request.host, '.*:([0-9]+)'))%", AddIfAbsent)

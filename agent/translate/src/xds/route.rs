@@ -15,6 +15,7 @@ use super::canon::{self, inline, truth, uint};
 use super::conditions;
 use super::door::context;
 use super::filter::{DOOR, OPEN};
+use super::listener::SLASH;
 use super::names::{KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite};
 use super::policy;
@@ -129,7 +130,27 @@ impl<'a> Renderer<'a> {
             let (policies, after) = (policies.clone(), after.clone());
             Route { policies, after, ..Route::new(&before, base, reach.clone()) }
         };
-        path::specifiers(base, &route.pattern).into_iter().map(one).collect()
+        let leaving = rewrite::leaving(base, route).into_iter();
+        let closed = leaving.map(|it| self.closed_to(route, it, below.as_deref(), reach.clone()));
+        let own = path::specifiers(base, &route.pattern).into_iter().map(one);
+        closed.chain(own).collect()
+    }
+
+    /// Refuses what the route must not take of what it matches.
+    fn closed_to(
+        &self,
+        route: &ir::Route,
+        expression: String,
+        below: Option<&str>,
+        reach: Arc<Reach>,
+    ) -> Route {
+        let closed = envoy::Route {
+            name: format!("{}/leaving", route.id),
+            r#match: Some(matches(route, path::regex(expression), below)),
+            metadata: Some(metadata("publish_id", &self.publish.id)),
+            ..answer(404, "no_route", "No such route")
+        };
+        Route::new(&closed, &self.publish.base_path, reach)
     }
 }
 
@@ -147,8 +168,26 @@ pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str
     Route::new(&route, &publish.base_path, Arc::new(Reach::all()))
 }
 
-/// Answers calls to a path with any other method than these (RFC 9110, section 15.5.6). The body is
-/// in the listener, once for all.
+/// Refuses paths that contain this and that an upstream may read as those of another publish.
+pub(super) fn respelled(expression: String, sign: &str) -> Route {
+    let (status, code, title) = match sign {
+        "%2F" => (400, SLASH.0, SLASH.1),
+        _ => (404, "no_route", "No such route"),
+    };
+    let route = envoy::Route {
+        name: format!("respelled/{code}"),
+        r#match: Some(envoy::RouteMatch {
+            path_specifier: Some(path::regex(expression)),
+            headers: vec![conditions::path_contains(sign)],
+            ..Default::default()
+        }),
+        ..answer(status, code, title)
+    };
+    Route::new(&route, "/", Arc::new(Reach::all()))
+}
+
+/// Answers calls to a path with any other method than these (RFC 9110 15.5.6). The body is the
+/// listener's, which has it once for all.
 pub(super) fn not_allowed(publish: &ir::Publish, path: &Pattern, methods: &[&str]) -> Vec<Route> {
     use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
     let base = publish.base_path.as_str();

@@ -73,7 +73,7 @@ pub(super) fn plain_start(text: &[u8]) -> &[u8] {
 }
 
 /// An expression that matches every spelling of the text.
-pub(super) fn spellings(text: &[u8]) -> String {
+pub fn spellings(text: &[u8]) -> String {
     let mut expression = String::new();
     let kind = |byte: &u8| match *byte {
         byte if is_unreserved(byte) => 0,

@@ -89,7 +89,35 @@ pub fn captures(base: &str, segments: &Segments, used: &[&str]) -> String {
     expression
 }
 
-/// The path itself, if it is text with a single spelling.
+/// An expression for the paths of a template in which this variable leaves the directory that it is
+/// written into. None for a variable that is a segment of its own: Envoy has normalised it.
+pub fn leaving(base: &str, segments: &Segments, name: &str) -> Option<String> {
+    let is = |part: &Part| matches!(part, Part::Variable(it) if it == name);
+    let place = |it: &Segment| matches!(it, Segment::Mixed(parts) if parts.iter().any(is));
+    let at = segments.list.iter().position(place)?;
+    let mut expression = regex_syntax::escape(base.trim_end_matches('/'));
+    for (index, segment) in segments.list.iter().enumerate() {
+        expression.push('/');
+        match segment {
+            Segment::Mixed(parts) if index == at => {
+                expression.extend(parts.iter().map(|part| match part {
+                    Part::Literal(text) => spellings(text),
+                    Part::Variable(_) if is(part) => LEAVING_SEGMENT.to_owned(),
+                    Part::Variable(_) => VARIABLE.to_owned(),
+                }));
+            }
+            Segment::Tail(_) => expression.push_str(TAIL),
+            _ => expression.push_str("[^/]*"),
+        }
+    }
+    Some(expression)
+}
+
+/// Dots at an end, beside what an upstream may read as a slash.
+const LEAVING_SEGMENT: &str =
+    r"(?:(?:\.|%2[Ee]){1,2}(?:(?:%2[Ff]|;)[^/]*)?|[^/]*%2[Ff](?:\.|%2[Ee]){1,2})";
+
+/// The path itself, if it is text with one spelling.
 fn plain(segments: &Segments) -> Option<String> {
     let mut path = String::new();
     for segment in &segments.list {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::respelled;
 use crate::xds::member::Member;
 use crate::xds::route::{self, Route};
 
@@ -25,7 +26,11 @@ pub(super) fn groups<'a, M: Member>(members: &[&'a M]) -> Vec<Group<'a>> {
     for chunk in of_base {
         let Some(first) = chunk.first().map(|member| member.publish()) else { continue };
         let base = first.base_path.as_str();
-        let mut routes: Vec<_> = chunk.iter().flat_map(|m| m.routes()).map(Cow::Borrowed).collect();
+        let mut below: Vec<_> = bases.iter().copied().filter(|it| holds(base, it)).collect();
+        below.dedup();
+        let closed = respelled::closed(&below).into_iter().map(Cow::Owned);
+        let own = chunk.iter().flat_map(|m| m.routes()).map(Cow::Borrowed);
+        let mut routes: Vec<_> = closed.chain(own).collect();
         let above = bases.iter().any(|other| holds(other, base));
         if above && !chunk.iter().any(|member| member.publish().suspended) {
             routes.push(Cow::Owned(route::closed(first, 404, "no_route", "No such route")));

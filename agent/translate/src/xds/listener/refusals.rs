@@ -66,7 +66,9 @@ const fn retry(seconds: &'static str, refusal: Refusal) -> Refusal {
 const LARGE: (&str, &str) = ("headers_too_large", "The headers have more than 64 KB");
 const MANY: (&str, &str) = ("too_many_headers", "There are more than 100 headers");
 const NO_AGENT: (&str, &str) = ("enforcement_unavailable", "Try again later");
-const SLASH: (&str, &str) = ("escaped_slash", "Paths with %%2F or %%5C are not served here");
+/// Also said by hosts, of paths below a base path.
+pub(in crate::xds) const SLASH: (&str, &str) =
+    ("escaped_slash", "Paths with %%2F or %%5C are not served here");
 const SLOW: (&str, &str) = ("request_timeout", "The request did not arrive in time");
 
 #[rustfmt::skip]

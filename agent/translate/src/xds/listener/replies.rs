@@ -16,6 +16,7 @@ use crate::xds::canon::{
     uint,
 };
 use crate::xds::names::KEY_HOST;
+use crate::xds::path::regex_matcher;
 
 /// The header with the id of the request.
 const REQUEST_ID: &str = "x-request-id";
@@ -114,9 +115,12 @@ fn filter(when: &When) -> log::AccessLogFilter {
     }
 }
 
+/// What Envoy takes for gRPC, and writes in its form. Not `application/grpc-web`.
+const GRPC: &str = r"application/grpc(?:\+.*)?";
+
 fn is_grpc() -> log::AccessLogFilter {
     use route::header_matcher::HeaderMatchSpecifier::StringMatch;
-    let pattern = matcher::string_matcher::MatchPattern::Prefix("application/grpc".to_owned());
+    let pattern = matcher::string_matcher::MatchPattern::SafeRegex(regex_matcher(GRPC.to_owned()));
     let header = route::HeaderMatcher {
         name: "content-type".to_owned(),
         header_match_specifier: Some(StringMatch(matcher::StringMatcher {

@@ -110,6 +110,86 @@ async fn no_spelling_is_confused(rig: &Rig) {
     }
 }
 
+/// Anybody may call `/`; the deeper base paths ask for a key. With `more` base paths there is a tree.
+async fn behind_an_open_door(edge: ir::Edge, more: usize) -> Rig {
+    let mut rig = Rig::start(Layout::ScopedRoutes).await;
+    let gateway = ir::Gateway { edge, ..fixtures::parsed_gateway(rig.port) };
+    let delta = rig.assembly.set_gateway(gateway);
+    rig.apply(&delta);
+    let open = pb::Publish { auth_mode: pb::publish::AuthMode::None.into(), ..at("open", "/") };
+    set(&mut rig, open).await;
+    let delimited = "/x!$&'()*+,=:@y/z";
+    for (id, base_path) in [("v1", "/v1"), ("deep", "/v1/a/b"), ("odd", delimited)] {
+        set(&mut rig, at(id, base_path)).await;
+    }
+    for index in 0..more {
+        set(&mut rig, at(&format!("m{index}"), &format!("/more-{index}"))).await;
+    }
+    rig
+}
+
+/// Paths that an upstream which decodes, or cuts at `;`, reads as below a base path that asks for a key.
+#[tokio::test]
+async fn no_spelling_of_a_base_path_passes_without_its_key() {
+    use ir::EscapedSlash::{Decode, Keep, Refuse};
+    let mut spellings: Vec<String> = [
+        "/v1%2Fpets",
+        "/v1%2fpets/x",
+        "/v1/a%2Fb",
+        "/v1%2Fa/b/c",
+        "/v1%2fa%2Fb%2fc",
+        "/v1;x/pets",
+        "/v1;x",
+        "/v1;",
+        "/v1;%2Fpets",
+        "/;x/v1/pets",
+        "/.;/v1/pets",
+        "/v1/a;p=1/b",
+        "/%76%31;x/pets",
+        "/v1%2Fpets?x",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for sign in "!$&'()*+,=:@".chars() {
+        for hex in [format!("%{:02X}", u32::from(sign)), format!("%{:02x}", u32::from(sign))] {
+            spellings.push("/x!$&'()*+,=:@y/z/pets".replace(sign, &hex));
+        }
+    }
+    for (escaped_slash, more) in [(Refuse, 0), (Keep, 0), (Keep, 9), (Decode, 0)] {
+        let edge = ir::Edge { escaped_slash, ..ir::Edge::default() };
+        let rig = behind_an_open_door(edge, more).await;
+        let judged = async |path: &str| judged(&rig, path).await;
+        for path in &spellings {
+            let by = judged(path).await;
+            assert_ne!(by.as_deref(), Some("open"), "{escaped_slash:?} {more} {path}");
+        }
+        let told = async |path: &str| rig.call(HOST, &format!("GET {path}")).await.told();
+        assert_eq!(told("/v1;x/pets").await, (404, "no_route".into()));
+        if escaped_slash == Keep {
+            assert_eq!(told("/v1%2Fpets").await, (400, "escaped_slash".into()));
+            assert_eq!(judged("/v1/pets%2F7").await.as_deref(), Some("v1"), "its own character");
+            assert_eq!(judged("/other%2Fv1").await.as_deref(), Some("open"));
+        }
+        for path in ["/", "/v10", "/v1x;y/z", "/v10?x=%2F;", "/x%3Ay", "/other?u=/v1%2Fpets;x"] {
+            assert_eq!(judged(path).await.as_deref(), Some("open"), "{path}");
+        }
+        for path in ["/v1/pets", "/v1?x=%2F;", "/v1/pets;x", "/%761/a/c;%2525"] {
+            assert_eq!(judged(path).await.as_deref(), Some("v1"), "{path}");
+        }
+        assert_eq!(judged("/v1/a/b").await.as_deref(), Some("deep"));
+        assert_eq!(judged("/x!$&'()*+,=:@y/z/pets").await.as_deref(), Some("odd"));
+    }
+}
+
+/// The publish that serves a call; None: it is refused.
+async fn judged(rig: &Rig, path: &str) -> Option<String> {
+    rig.stub.checks.lock().unwrap().clear();
+    let answer = rig.with_key(HOST, &format!("GET {path}")).await;
+    let judged = rig.stub.checks.lock().unwrap().pop();
+    assert_eq!(answer.status == 200, judged.is_some(), "{path}: {answer:?}");
+    judged.map(|it| it["publish"].clone())
+}
+
 #[tokio::test]
 async fn an_expression_takes_nothing_of_a_neighbour() {
     let mut rig = neighbours().await;

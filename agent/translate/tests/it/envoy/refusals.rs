@@ -135,6 +135,18 @@ async fn grpc_is_refused_in_the_words_of_grpc() {
         assert_eq!(answer.header("grpc-message"), Some(message), "{answer:?}");
         assert!(answer.header("x-request-id").is_some(), "{answer:?}");
     }
+    for (kind, is_grpc) in [
+        ("application/grpc+proto", true),
+        ("application/grpc;charset=utf-8", false),
+        ("application/grpc-web", false),
+        ("application/grpc-web+proto", false),
+        ("application/grpcx", false),
+    ] {
+        let request = at("/v1/a%2Fb").replace("application/grpc", kind);
+        let answer = rig.with_key(HOST, &request).await;
+        assert_eq!(answer.status, if is_grpc { 200 } else { 400 }, "{kind}: {answer:?}");
+        assert_eq!(answer.header("grpc-status").is_some(), is_grpc, "{kind}: {answer:?}");
+    }
     let many: String = many(110).iter().map(|(k, v)| format!("\n{k}: {v}")).collect();
     let answer = rig.with_key(HOST, &format!("{GRPC}{many}")).await;
     assert_eq!(answer.header("grpc-status"), Some("8"), "{answer:?}");

@@ -93,6 +93,70 @@ async fn variables_and_groups_stand_in_the_target() {
 }
 
 #[tokio::test]
+async fn no_variable_leaves_the_directory_of_the_target() {
+    use imp_translate::ir;
+    let routes = || {
+        vec![
+            rewritten("files", template("/files-{name}/meta"), "/public/{name}/meta"),
+            rewritten("dot", template("/dot-{name}"), "/public/.{name}"),
+            rewritten("x", template("/x{name}"), "/public/{name}"),
+            rewritten("json", template("/j{name}.json"), "/public/{name}/json"),
+            rewritten("plain", template("/plain-{name}"), "/public/p-{name}"),
+            rewritten("regex", regex("/re([^/]*)/meta"), "/public/{1}/meta"),
+            rewritten("tail", regex("^/tail-(.*)$"), "/public/{1}"),
+        ]
+    };
+    for base in ["/", "/store"] {
+        let mut rig = Rig::start(Layout::ScopedRoutes).await;
+        let backend = fixtures::backend("b1", "127.0.0.1", rig.upstream);
+        serve(&mut rig, base, backend, routes()).await;
+        let edge = ir::Edge { escaped_slash: ir::EscapedSlash::Keep, ..ir::Edge::default() };
+        let gateway = ir::Gateway { edge, ..fixtures::parsed_gateway(rig.port) };
+        let delta = rig.assembly.set_gateway(gateway);
+        rig.apply(&delta);
+        let below = base.trim_end_matches('/');
+        for _ in 0..200 {
+            let kept = rig.with_key(HOST, &format!("GET {below}/xa%2Fb")).await;
+            if kept.status == 200 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let call = async |path: &str, seen: &str| sees(&rig, &format!("{below}{path}"), seen).await;
+        call("/files-a/meta?u=/..", "/public/a/meta?u=/..").await;
+        call("/files-..a/meta", "/public/..a/meta").await;
+        call("/xa%2Fb", "/public/a%2Fb").await;
+        call("/plain-..", "/public/p-..").await;
+        call("/rea/meta", "/public/a/meta").await;
+        call("/tail-", "/public/").await;
+        call("/tail-a/b?/..", "/public/a/b?/..").await;
+        for path in [
+            "/files-../meta",
+            "/files-../meta?x=1",
+            "/files-%2e%2E/meta",
+            "/files-./meta",
+            "/files-..;x/meta",
+            "/dot-.",
+            "/x..",
+            "/x..%2Fsecret",
+            "/x.%2e%2fsecret",
+            "/ja%2F...json",
+            "/re../meta",
+            "/re../meta?x=1",
+            "/re/meta",
+            "/re..%2Fx/meta",
+            "/tail-..",
+            "/tail-../secret",
+            "/tail-..;/secret",
+            "/tail-..?x",
+        ] {
+            let answer = rig.with_key(HOST, &format!("GET {below}{path}")).await;
+            assert_eq!(answer.status, 404, "{path} below {base}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_upstream_learns_the_callers_host_and_port() {
     let to = |host: &str| Some(pb::Rewrite { host: host.into(), ..Default::default() });
     let routes = vec![
