@@ -42,7 +42,7 @@ pub fn is_label(label: &str) -> bool {
 }
 
 /// Where an endpoint is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EndpointHost {
     /// Needs no resolver.
     Address(IpAddr),

@@ -191,7 +191,10 @@ fn the_settings_of_a_backend_are_bounded() {
     let host = json!({"health_check": {"host": "a.example.com"}});
     assert_eq!(with(one, host), ["health_check/host without_effect"]);
     let tls = |tls: Value| json!({"tls": tls});
-    assert_eq!(with(&["a.example.com", "A.example.com"], tls(json!({}))), fine);
+    let twice = with(&["a.example.com", "A.example.com."], tls(json!({})));
+    assert_eq!(twice, ["endpoints/1 duplicate"], "each would be called and checked twice");
+    let twice = with(&["2001:db8::1", "8.8.8.8", "[2001:DB8:0::1]"], json!({}));
+    assert_eq!(twice, ["endpoints/2 duplicate"]);
     assert_eq!(with(&["a.example.com", "b.example.com"], tls(json!({}))), ["tls/sni required"]);
     assert_eq!(
         with(&["a.example.com", "b.example.com"], tls(json!({"sni": "c.example.com"}))),
