@@ -41,6 +41,8 @@ pub struct Share {
     pub served_bytes: usize,
     /// The number of regular expressions.
     pub regexes: usize,
+    /// Endpoints that every Envoy checks.
+    pub checked_endpoints: usize,
 }
 
 /// Checks a whole publish: everything is counted, nothing is parsed.
@@ -64,13 +66,14 @@ pub fn publish(publish: &pb::Publish) -> Result<Share, Exceeded> {
     let served: usize = services.iter().map(|service| served(service, listed)).sum();
     let served_bytes = served.saturating_mul(publish.hostnames.len().max(1));
     within(&caps::PUBLISH_HELD_BYTES, "", served_bytes)?;
-    Ok(Share { served_bytes, regexes })
+    Ok(Share { served_bytes, regexes, checked_endpoints: count(checked_endpoints) })
 }
 
 impl Share {
     /// Checks the API's limits. Agents do not, so that publishes accepted earlier are still served.
     pub fn check(self) -> Result<Self, Exceeded> {
         within(&caps::PUBLISH_SERVED_BYTES, "", self.served_bytes)?;
+        within(&caps::CHECKED_ENDPOINTS_PER_PUBLISH, "api_services", self.checked_endpoints)?;
         Ok(self)
     }
 }
@@ -181,7 +184,16 @@ fn endpoints(service: &pb::ApiService) -> usize {
     service.backends.iter().map(|backend| backend.endpoints.len()).sum()
 }
 
-/// The number of expressions that a gateway compiles for a service.
+fn checked_endpoints(service: &pb::ApiService) -> usize {
+    service.backends.iter().map(checked).sum()
+}
+
+/// How many endpoints of a backend Envoys check.
+fn checked(backend: &pb::Backend) -> usize {
+    if backend.health_check.is_some() { backend.endpoints.len() } else { 0 }
+}
+
+/// How many expressions a gateway compiles for a service.
 fn regexes(service: &pb::ApiService) -> usize {
     let of_value =
         |value: &&pb::ValueMatch| matches!(value.kind, Some(value_match::Kind::Regex(_)));
@@ -236,8 +248,11 @@ fn rewrite_bytes(route: &pb::Route) -> usize {
 /// many.
 const TLS_BYTES: usize = 64 * 1_024;
 
-/// How much longer than its path a route's expression is: text with several spellings is written
-/// out.
+/// A checked endpoint has a connection, timers and calls of its own in every Envoy, traffic or not.
+const CHECKED_ENDPOINT_BYTES: usize = 8 * 1_024;
+
+/// How much longer than its path the expression is that stands for it: text that callers may spell in
+/// several ways is written out.
 fn spelled_out(route: &pb::Route) -> usize {
     use path_match::Kind;
     let (text, read) = match route.path.as_ref().and_then(|path| path.kind.as_ref()) {
@@ -271,7 +286,8 @@ fn served(service: &pb::ApiService, listed: &[pb::Policy]) -> usize {
         once * (1 + usize::from(preflight)) + other_methods
     };
     let of_backend = |backend: &pb::Backend| {
-        backend.encoded_len() + backend.tls.as_ref().map_or(0, |_| TLS_BYTES)
+        let tls = backend.tls.as_ref().map_or(0, |_| TLS_BYTES);
+        backend.encoded_len() + tls + checked(backend) * CHECKED_ENDPOINT_BYTES
     };
     let backends: usize = service.backends.iter().map(of_backend).sum();
     service.routes.iter().map(of_route).sum::<usize>() + backends

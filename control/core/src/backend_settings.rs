@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Version;
 
 use crate::check::Fault;
 use crate::{Violations, grammar};
@@ -157,6 +160,19 @@ impl UpstreamTls {
 }
 
 fn authorities(pem: &str) -> Result<(), Fault> {
-    imp_grammar::pem::authorities(pem)
-        .map_err(|fault| Fault::new("invalid_certificates", fault.to_string()))
+    let invalid = |detail: String| Fault::new("invalid_certificates", detail);
+    let found = imp_grammar::pem::authorities(pem).map_err(|fault| invalid(fault.to_string()))?;
+    match found.iter().position(|der| !is_certificate(der)) {
+        Some(index) => Err(invalid(format!("block {} is no X.509 certificate", index + 1))),
+        None => Ok(()),
+    }
+}
+
+/// What Envoy could not read would be refused with the whole publish, long after its author was told
+/// that all is well.
+fn is_certificate(der: &[u8]) -> bool {
+    let read = X509Certificate::from_der(der);
+    read.is_ok_and(|(rest, certificate)| {
+        rest.is_empty() && certificate.version().0 <= X509Version::V3.0
+    })
 }

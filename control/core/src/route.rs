@@ -1,5 +1,7 @@
 //! Routes and backends of an API service.
 
+use std::collections::HashSet;
+
 use imp_grammar::path::{self, PathFault, Pattern};
 use imp_grammar::rewrite::Source;
 use imp_grammar::{caps, features};
@@ -359,7 +361,9 @@ impl Check for Backend {
         if self.endpoints.is_empty() {
             v.add("endpoints", "required", "at least one endpoint");
         }
-        v.at_most("endpoints", self.endpoints.len(), &caps::ENDPOINTS_PER_BACKEND);
+        if v.at_most("endpoints", self.endpoints.len(), &caps::ENDPOINTS_PER_BACKEND) {
+            self.check_duplicates(v);
+        }
         v.each("endpoints", &self.endpoints, |v, endpoint| {
             if endpoint.port == 0 {
                 v.add("port", "out_of_range", "1 to 65535");
@@ -376,6 +380,17 @@ impl Check for Backend {
 }
 
 impl Backend {
+    /// Each would be connected to and checked once more. What is no host is refused elsewhere.
+    fn check_duplicates(&self, v: &mut Violations) {
+        let mut seen = HashSet::new();
+        v.each("endpoints", &self.endpoints, |v, endpoint| {
+            let Ok(host) = imp_grammar::hosts::endpoint(&endpoint.host) else { return };
+            if !seen.insert((host, endpoint.port)) {
+                v.add("", "duplicate", "this endpoint is in the list already; give it more weight");
+            }
+        });
+    }
+
     fn check_settings(&self, v: &mut Violations) {
         let hosts = || self.endpoints.iter().map(|endpoint| endpoint.host.as_str());
         if let Some(retries) = &self.retries {

@@ -91,7 +91,7 @@ pub(super) async fn take(
     publish: &ProductPublish,
     share: Share,
 ) -> Result<(), Refusal> {
-    let Share { served_bytes, regexes } = share;
+    let Share { served_bytes, regexes, .. } = share;
     let own = ClusterShare { served_bytes: served_bytes as u64, regexes: regexes as u64 };
     let all = table::take(tx, publish, own).await?;
     for (cap, wanted) in [

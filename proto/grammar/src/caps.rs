@@ -211,7 +211,7 @@ caps! {
         "One publish with the services frozen in it, encoded as agents get it, each policy once.",
         "control/tests/it/caps.rs::a_publish_of_the_most_bytes_is_accepted_and_one_more_is_refused";
     PUBLISH_SERVED_BYTES = 4 * MIB, Bytes, [Api],
-        "One publish as its gateway holds it: every route (512 bytes and its text, a path as the expression that it becomes, 256 more if it names methods, 128 for each byte of a condition on a query parameter, 1,024 for a rewrite with variables, 256 for one that takes the base path off, twice if it answers preflights) with the policies that apply to it (128 bytes for each header, network and origin, 2,048 for an origin with a wildcard, and the text), and 64 KiB for a backend with TLS, once per hostname.",
+        "One publish as its gateway holds it: every route (512 bytes and its text, a path as the expression that it becomes, 256 more if it names methods, 128 for each byte of a condition on a query parameter, 1,024 for a rewrite with variables, 256 for one that takes the base path off, twice if it answers preflights) with the policies that apply to it (128 bytes for each header, network and origin, 2,048 for an origin with a wildcard, and the text), 64 KiB for a backend with TLS, and 8 KiB for each endpoint that is checked, once per hostname.",
         "proto/tests/it/bounds.rs::what_a_gateway_would_hold_of_a_publish_is_bounded";
     PUBLISH_HELD_BYTES = 256 * MIB, Bytes, [Agent],
         "The same for an agent: more than the API accepts, so that publishes accepted under looser rules are still served.",
@@ -231,6 +231,9 @@ caps! {
     ENDPOINTS_PER_PUBLISH = 2_000, Count, [Api, Agent],
         "Endpoints of all backends of one publish.",
         "proto/tests/it/bounds.rs::each_list_of_a_publish_ends_at_its_cap";
+    CHECKED_ENDPOINTS_PER_PUBLISH = 50, Count, [Api],
+        "Endpoints of one publish whose backends have a health check: every Envoy asks each of them.",
+        "proto/tests/it/bounds.rs::checked_endpoints_weigh_and_end_at_their_cap";
     HOSTNAMES_PER_PUBLISH = 32, Count, [Api, Agent],
         "Hostnames of one publish.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";

@@ -41,8 +41,8 @@ pub fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// The host of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EndpointHost {
     /// Needs no resolver.
     Address(IpAddr),

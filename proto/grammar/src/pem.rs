@@ -21,8 +21,9 @@ const END: &str = "-----END CERTIFICATE-----";
 /// A DER SEQUENCE, which every certificate is.
 const SEQUENCE: u8 = 0x30;
 
-/// Checks the framing; Envoy parses the content.
-pub fn authorities(text: &str) -> Result<(), PemFault> {
+/// Checks the frame, and hands out what is inside as DER: the API reads that, and Envoy does.
+pub fn authorities(text: &str) -> Result<Vec<Vec<u8>>, PemFault> {
+    let mut found = Vec::new();
     if !caps::CA_BYTES.admits(text.len()) {
         return Err(PemFault::Length);
     }
@@ -35,12 +36,11 @@ pub fn authorities(text: &str) -> Result<(), PemFault> {
         let (block, behind) = inside.split_once(END).ok_or(PemFault::Block)?;
         let plain: String = block.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let der = base64::engine::general_purpose::STANDARD.decode(plain);
-        if der.ok().and_then(|der| der.first().copied()) != Some(SEQUENCE) {
-            return Err(PemFault::Block);
-        }
+        let der = der.ok().filter(|der| der.first() == Some(&SEQUENCE));
+        found.push(der.ok_or(PemFault::Block)?);
         rest = behind.trim_start();
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -50,14 +50,15 @@ mod tests {
     #[test]
     fn certificates_and_nothing_else() {
         let one = format!("{BEGIN}\nMAMC\nAQE=\n{END}\n");
-        assert_eq!(authorities(&one), Ok(()));
-        assert_eq!(authorities(&format!("{one}{one}")), Ok(()));
+        let der = vec![0x30, 3, 2, 1, 1];
+        assert_eq!(authorities(&one), Ok(vec![der.clone()]));
+        assert_eq!(authorities(&format!("{one}{one}")), Ok(vec![der.clone(), der.clone()]));
         let key = one.replace("CERTIFICATE", "PRIVATE KEY");
         for bad in ["", "x", &key, &format!("{one}{key}"), &one.replace("MAMC", "!"), BEGIN] {
             assert_eq!(authorities(bad), Err(PemFault::Block), "{bad}");
         }
         let most = caps::CA_BYTES.size() - one.len();
-        assert_eq!(authorities(&format!("{one}{}", " ".repeat(most))), Ok(()));
+        assert_eq!(authorities(&format!("{one}{}", " ".repeat(most))), Ok(vec![der]));
         assert_eq!(authorities(&format!("{one}{}", " ".repeat(most + 1))), Err(PemFault::Length));
     }
 }

@@ -150,7 +150,7 @@ fn what_a_gateway_would_hold_of_a_publish_is_bounded() {
     };
     let policy = 512 + headers(64, 1000).encoded_len() + 64 * 128;
     let share = bounds::publish(&make(10, 2)).unwrap();
-    assert_eq!(share, bounds::Share { served_bytes: 2 * 10 * policy, regexes: 0 });
+    assert_eq!(share, bounds::Share { served_bytes: 2 * 10 * policy, ..Default::default() });
     let cap = &caps::PUBLISH_SERVED_BYTES;
     let fits = cap.size() / policy;
     let check = |publish| bounds::publish(&publish).and_then(bounds::Share::check);
@@ -207,7 +207,27 @@ fn expressions_and_authorities_weigh_more_than_their_text() {
     assert_eq!(weighs(&|it| it.backends[0].tls = Some(pb::UpstreamTls::default())), 64 * 1_024);
 }
 
-/// What an API with looser rules accepted, the next release's agents still serve.
+/// Every Envoy asks each of them, whoever else calls. What was accepted before is served on.
+#[test]
+fn checked_endpoints_weigh_and_end_at_their_cap() {
+    let checked = |endpoints: usize| pb::Backend {
+        health_check: Some(pb::HealthCheck::default()),
+        ..backend(endpoints)
+    };
+    let of = |backends: Vec<pb::Backend>| {
+        bounds::publish(&publish(vec![pb::ApiService { backends, ..Default::default() }])).unwrap()
+    };
+    let text = checked(3).encoded_len() - backend(3).encoded_len();
+    let weight = of(vec![checked(3)]).served_bytes - of(vec![backend(3)]).served_bytes;
+    assert_eq!(weight, text + 3 * 8 * 1_024);
+    let cap = &caps::CHECKED_ENDPOINTS_PER_PUBLISH;
+    let spread = |total: usize| of(vec![checked(10), checked(total - 10), backend(100)]);
+    assert!(spread(cap.size()).check().is_ok());
+    let exceeded = spread(cap.size() + 1).check().unwrap_err();
+    assert_eq!((exceeded.cap, exceeded.found), (cap, cap.size() + 1));
+}
+
+/// What an API with looser rules accepted, the next release's agents serve on.
 #[test]
 fn an_agent_takes_more_of_a_publish_than_the_api_accepts() {
     let routes = |routes: usize| pb::ApiService {

@@ -10,6 +10,7 @@ use super::policy::{self, Policy};
 use super::{AuthMode, Backend, Balance, Endpoint, ParseError, Publish, Route, order};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
+const MAX_WEIGHT: u32 = 128;
 
 impl Publish {
     /// Checks sizes before content, checks everything that a renderer relies on, resolves backends,
@@ -104,7 +105,7 @@ fn parse_backend(message: &pb::Backend) -> Result<Backend, ParseError> {
     for (index, endpoint) in message.endpoints.iter().enumerate() {
         let parsed =
             parse_endpoint(endpoint).map_err(|error| error.within(format!("endpoints/{index}")))?;
-        endpoints.push(parsed);
+        add(&mut endpoints, parsed);
     }
     let balance = match message.lb_policy() {
         pb::backend::LbPolicy::LeastRequest => Balance::LeastRequest,
@@ -133,12 +134,21 @@ fn parse_backend(message: &pb::Backend) -> Result<Backend, ParseError> {
     Ok(Backend { endpoints, http2, balance, connect_timeout_ms, settings })
 }
 
+/// One that is there twice is one of both weights: Envoy would connect to it, and check it, twice.
+fn add(endpoints: &mut Vec<Endpoint>, one: Endpoint) {
+    let is_there = |it: &&mut Endpoint| (&it.host, it.port) == (&one.host, one.port);
+    match endpoints.iter_mut().find(is_there) {
+        Some(known) => known.weight = (known.weight + one.weight).min(MAX_WEIGHT),
+        None => endpoints.push(one),
+    }
+}
+
 fn parse_endpoint(message: &pb::Endpoint) -> Result<Endpoint, ParseError> {
     let host = grammar::host(&message.host).map_err(|fault| ParseError::new("host", fault))?;
     let port = grammar::port(message.port).map_err(|fault| ParseError::new("port", fault))?;
     match message.weight {
         0 => Ok(Endpoint { host, port, weight: 1 }),
-        weight @ 1..=128 => Ok(Endpoint { host, port, weight }),
+        weight @ 1..=MAX_WEIGHT => Ok(Endpoint { host, port, weight }),
         weight => Err(ParseError::new("weight", Fault::OutOfRange(weight.into()))),
     }
 }

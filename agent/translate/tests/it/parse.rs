@@ -381,6 +381,23 @@ fn backends_are_reachable_in_principle() {
     ]);
 }
 
+/// Every Envoy calls and checks what is there as often as it is there.
+#[test]
+fn stored_endpoints_and_checks_that_are_too_many_are_served_as_fewer() {
+    let mut publish = fixtures::publish("p1", "a.example.com", 1);
+    let backend = &mut fixtures::service(&mut publish).backends[0];
+    let endpoint = |port, weight| pb::Endpoint { host: "127.0.0.1".into(), port, weight };
+    backend.endpoints = vec![endpoint(1, 100), endpoint(2, 3), endpoint(1, 100), endpoint(2, 1)];
+    backend.health_check =
+        Some(pb::HealthCheck { interval_ms: 1_000, timeout_ms: 60_000, ..Default::default() });
+    let parsed = ir::Publish::parse(&publish).unwrap();
+    let backend = &parsed.routes[0].backends[0].backend;
+    let endpoints: Vec<_> = backend.endpoints.iter().map(|it| (it.port, it.weight)).collect();
+    assert_eq!(endpoints, [(1, 128), (2, 4)]);
+    let check = backend.settings.health_check.as_ref().unwrap();
+    assert_eq!((check.interval_ms, check.timeout_ms), (5_000, 1_000));
+}
+
 #[test]
 fn a_gateway_has_listeners_with_distinct_names_and_ports() {
     let good = fixtures::gateway(80);

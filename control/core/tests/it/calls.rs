@@ -191,7 +191,10 @@ fn the_settings_of_a_backend_are_bounded() {
     let host = json!({"health_check": {"host": "a.example.com"}});
     assert_eq!(with(one, host), ["health_check/host without_effect"]);
     let tls = |tls: Value| json!({"tls": tls});
-    assert_eq!(with(&["a.example.com", "A.example.com"], tls(json!({}))), fine);
+    let twice = with(&["a.example.com", "A.example.com."], tls(json!({})));
+    assert_eq!(twice, ["endpoints/1 duplicate"], "each would be called and checked twice");
+    let twice = with(&["2001:db8::1", "8.8.8.8", "[2001:DB8:0::1]"], json!({}));
+    assert_eq!(twice, ["endpoints/2 duplicate"]);
     assert_eq!(with(&["a.example.com", "b.example.com"], tls(json!({}))), ["tls/sni required"]);
     assert_eq!(
         with(&["a.example.com", "b.example.com"], tls(json!({"sni": "c.example.com"}))),
@@ -204,6 +207,42 @@ fn the_settings_of_a_backend_are_bounded() {
     assert_eq!(with(&["8.8.8.8", "[2001:db8::1]"], tls(json!({}))), fine, "each for itself");
     assert_eq!(with(&["8.8.8.8", "a.example.com"], tls(json!({}))), ["tls/sni required"]);
     assert_eq!(with(one, tls(json!({"sni": "a b"}))), ["tls/sni invalid_hostname"]);
+}
+
+/// Envoy refuses each of these; what it takes is accepted.
+#[test]
+fn certificates_of_authorities_are_read() {
+    use base64::Engine as _;
+    let pem = |der: &[u8]| {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["a.example.com".into()]).unwrap();
+    let good = params.self_signed(&key).unwrap().der().to_vec();
+    let spoilt = |at: &[u8], offset: usize, byte: u8| {
+        let start = good.windows(at.len()).position(|window| window == at).unwrap();
+        let mut der = good.clone();
+        der[start + offset] = byte;
+        der
+    };
+    let found = |ca: String| {
+        let mut service = service(json!({}));
+        service["backends"][0]["tls"] = json!({ "ca": ca });
+        faults(service)
+    };
+    assert_eq!(found(pem(&good)), Vec::<String>::new());
+    assert_eq!(found(pem(&good).repeat(2)), Vec::<String>::new());
+    let refused = ["/backends/0/tls/ca invalid_certificates"];
+    let cut = good.len() - 3;
+    for (what, der) in [
+        ("nonsense", vec![0x30, 3, 2, 1, 1]),
+        ("cut off", good[..cut].to_vec()),
+        ("version", spoilt(&[0xa0, 3, 2, 1, 2], 4, 9)),
+        ("time", spoilt(&[0x17, 13], 2, b'A')),
+    ] {
+        assert_eq!(found(pem(&good) + &pem(&der)), refused, "{what}");
+    }
 }
 
 #[test]

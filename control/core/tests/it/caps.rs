@@ -36,7 +36,7 @@ fn many(length: usize, item: impl Fn(usize) -> Value) -> Vec<Value> {
 }
 
 fn backend(name: &str, endpoints: usize) -> Value {
-    let endpoints = many(endpoints, |_| json!({"host": "up.example.com", "port": 80}));
+    let endpoints = many(endpoints, |i| json!({"host": "up.example.com", "port": 80 + i}));
     json!({"name": name, "endpoints": endpoints})
 }
 
