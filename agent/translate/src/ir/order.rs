@@ -30,11 +30,14 @@ fn condition(of: &ValueMatch) -> Condition<'_> {
     Condition { name: of.name.clone(), value }
 }
 
-/// A route that takes GET takes HEAD, too (RFC 9110 9.1), unless another one of its path does.
+/// A route that takes GET takes HEAD, too (RFC 9110 9.1), unless another one of its path does, whatever
+/// else the call says.
 pub(super) fn head_follows_get(routes: &mut [Route]) {
     const HEAD: &str = "HEAD";
     let takes_head = |route: &&Route| {
-        route.methods.is_empty() || route.methods.iter().any(|method| method == HEAD)
+        let asks = !route.headers.is_empty() || !route.query.is_empty();
+        let any_method = route.methods.is_empty() && !asks;
+        any_method || route.methods.iter().any(|method| method == HEAD)
     };
     let routed: HashSet<Shape> =
         routes.iter().filter(takes_head).map(|route| route.pattern.shape()).collect();
