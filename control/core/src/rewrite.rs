@@ -1,6 +1,7 @@
 //! Rewrites of requests before they reach the upstream.
 
-use imp_grammar::rewrite::{self, RewriteFault, Source};
+use imp_grammar::regexes;
+use imp_grammar::rewrite::{self, Part, RewriteFault, Source};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -50,5 +51,13 @@ fn check_target(target: &str, source: Source<'_>) -> Result<(), Fault> {
     };
     let read = rewrite::read(target, source);
     let read = read.map_err(|fault| Fault::new(code(&fault), fault.to_string()))?;
+    if let Source::Regex(regex) = source {
+        let copied = regexes::copied_groups(regex);
+        let named = |part: &Part<'_>| matches!(part, Part::Group(group) if copied.contains(group));
+        if read.parts.iter().any(named) {
+            let detail = "a group that repeats, or stands behind what may be missing, beside '^' or '\\b' has no value below a base path: write '^' at the beginning only";
+            return Err(Fault::new("unknown_variable", detail));
+        }
+    }
     grammar::path(&read.sample())
 }

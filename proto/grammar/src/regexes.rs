@@ -6,6 +6,7 @@
 //! advance.
 
 mod anchors;
+mod groups;
 mod size;
 
 use regex_syntax::ast;
@@ -76,6 +77,13 @@ pub fn below(base: &str, text: &str) -> String {
         return text.to_owned();
     }
     format!("{}(?:{})", regex_syntax::escape(base), without_start(text))
+}
+
+/// The groups of a path's expression that no target of a rewrite can name: see [`below`].
+pub fn copied_groups(text: &str) -> Vec<usize> {
+    let copied = parser().parse(text).map(|tree| anchors::copied_groups(text, &tree));
+    let copied = copied.unwrap_or_default().into_iter();
+    copied.filter_map(|index| usize::try_from(index).ok()).collect()
 }
 
 fn without_start(text: &str) -> String {

@@ -34,7 +34,9 @@ fn condition(of: &ValueMatch) -> Condition<'_> {
 pub(super) fn head_follows_get(routes: &mut [Route]) {
     const HEAD: &str = "HEAD";
     let takes_head = |route: &&Route| {
-        route.methods.is_empty() || route.methods.iter().any(|method| method == HEAD)
+        let asks = !route.headers.is_empty() || !route.query.is_empty();
+        let any_method = route.methods.is_empty() && !asks;
+        any_method || route.methods.iter().any(|method| method == HEAD)
     };
     let routed: HashSet<Shape> =
         routes.iter().filter(takes_head).map(|route| route.pattern.shape()).collect();

@@ -147,6 +147,8 @@ async fn a_wrong_method_is_405_with_allow_and_head_follows_get() {
     let (exact, template) = (fixtures::exact, fixtures::template);
     let mut versioned = with("versioned", exact("/versioned"), &["GET"]);
     versioned.headers = vec![fixtures::value("x-v", pb::value_match::Kind::Exact("2".into()))];
+    let mut conditional = with("conditional", exact("/both"), &[]);
+    conditional.headers = versioned.headers.clone();
     service.routes = vec![
         with("get", exact("/g"), &["GET"]),
         with("read", template("/items/{id}"), &["GET"]),
@@ -159,6 +161,8 @@ async fn a_wrong_method_is_405_with_allow_and_head_follows_get() {
         with("regex", fixtures::regex("/re[0-9]+"), &["POST"]),
         with("prefix", fixtures::prefix("/under"), &["PATCH"]),
         versioned,
+        with("plain", exact("/both"), &["GET"]),
+        conditional,
     ];
     let delta = rig.assembly.set_publish(parsed(&publish));
     rig.apply(&delta);
@@ -174,6 +178,8 @@ async fn a_wrong_method_is_405_with_allow_and_head_follows_get() {
         ("HEAD /v1/own", "own-head"),
         ("HEAD /v1/any", "any-other"),
         ("DELETE /v1/any", "any-other"),
+        ("HEAD /v1/both", "plain"),
+        ("HEAD /v1/both\nx-v: 2", "conditional"),
         ("POST /v1/re7", "regex"),
         ("PATCH /v1/under/x", "prefix"),
         ("GET /v1/versioned\nx-v: 2", "versioned"),

@@ -117,6 +117,9 @@ fn a_rewrite_names_what_the_path_has() {
     for bad in ["/{x", "/x}", "/../{x}", "{x}", "/{x}//a", "/\\1"] {
         assert_eq!(with(template(), to(bad)), ["path invalid_path"], "{bad}");
     }
+    let copied = json!({"regex": r"(^/a|/b)+/(\d+)"});
+    assert_eq!(with(copied.clone(), to("/n/{2}")), fine);
+    assert_eq!(with(copied, to("/n/{1}")), ["path unknown_variable"], "it repeats");
     let both = json!({"path": "/b", "strip_base_path": true});
     assert_eq!(with(template(), both), ["strip_base_path conflict"]);
 }

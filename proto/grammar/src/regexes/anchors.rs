@@ -2,10 +2,15 @@
 //! mean the position after the base, which no RE2 assertion can express. So these assertions are
 //! resolved here.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+
 use regex_syntax::ast::{Assertion, AssertionKind, Ast, Concat, Repetition, RepetitionKind};
 use regex_syntax::ast::{GroupKind, RepetitionRange};
 
-/// Never matches.
+use super::groups;
+
+/// Matches nowhere.
 const NEVER: &str = r"\b\B";
 
 /// Where an expression is matched.
@@ -23,7 +28,17 @@ pub(super) fn without_start(text: &str, tree: &Ast) -> Option<String> {
     if is_unclear(tree) {
         return None;
     }
-    Some(Source(text).at(tree, At::Start))
+    Some(Source::new(text).at(tree, At::Start))
+}
+
+/// The groups that would stand in it more than once. Only one place of each has its number, which need not
+/// be the one that matched.
+pub(super) fn copied_groups(text: &str, tree: &Ast) -> BTreeSet<u32> {
+    let source = Source::new(text);
+    if !is_unclear(tree) {
+        source.at(tree, At::Start);
+    }
+    source.copied.into_inner()
 }
 
 /// Whether a word boundary follows something that may be empty, so that the base may precede it.
@@ -57,12 +72,34 @@ fn asks_for_word(tree: &Ast) -> bool {
     }
 }
 
-struct Source<'a>(&'a str);
+struct Source<'a> {
+    text: &'a str,
+    copying: Cell<bool>,
+    copied: RefCell<BTreeSet<u32>>,
+}
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, copying: Cell::default(), copied: RefCell::default() }
+    }
+
+    /// A second place for what these are: without groups that count, so that the others keep their
+    /// numbers.
+    fn copy(&self, of: &[Ast], write: impl FnOnce() -> String) -> String {
+        if self.copying.get() {
+            return write();
+        }
+        let groups = of.iter().flat_map(groups::of);
+        self.copied.borrow_mut().extend(groups.map(|(index, _)| index));
+        self.copying.set(true);
+        let text = write();
+        self.copying.set(false);
+        text
+    }
+
     fn at(&self, tree: &Ast, at: At) -> String {
         if !asks(tree, at) {
-            return self.written(tree).to_owned();
+            return self.written(tree);
         }
         match tree {
             Ast::Assertion(assertion) => match (is_start(assertion), at) {
@@ -75,9 +112,10 @@ impl Source<'_> {
             Ast::Group(group) => {
                 let open = match &group.kind {
                     GroupKind::NonCapturing(flags) => self
-                        .0
+                        .text
                         .get(flags.span.start.offset..flags.span.end.offset)
                         .map_or("(?:".to_owned(), |flags| format!("(?{flags}:")),
+                    _ if self.copying.get() => "(?:".to_owned(),
                     GroupKind::CaptureIndex(_) => "(".to_owned(),
                     GroupKind::CaptureName { name, .. } => format!("(?P<{}>", name.name),
                 };
@@ -88,13 +126,16 @@ impl Source<'_> {
             }
             Ast::Concat(list) => self.concat(list, at),
             Ast::Repetition(repetition) => self.repetition(repetition, at),
-            _ => self.written(tree).to_owned(),
+            _ => self.written(tree),
         }
     }
 
-    fn written(&self, tree: &Ast) -> &str {
+    fn written(&self, tree: &Ast) -> String {
+        if self.copying.get() {
+            return groups::uncounted(self.text, tree);
+        }
         let span = tree.span();
-        self.0.get(span.start.offset..span.end.offset).unwrap_or(NEVER)
+        self.text.get(span.start.offset..span.end.offset).unwrap_or(NEVER).to_owned()
     }
 
     fn concat(&self, list: &Concat, mut at: At) -> String {
@@ -111,7 +152,8 @@ impl Source<'_> {
             if is_nullable(one) && behind.iter().any(|it| asks(it, At::Start)) {
                 // It may be empty, in which case the rest begins at the start.
                 let behind = Concat { span: list.span, asts: behind.to_vec() };
-                let (skipped, taken) = (self.concat(&behind, At::Start), self.concat(&behind, at));
+                let skipped = self.copy(&behind.asts, || self.concat(&behind, At::Start));
+                let taken = self.concat(&behind, at);
                 text.push_str(&format!("(?:{skipped}|{written}{taken})"));
                 return text;
             }
@@ -122,13 +164,15 @@ impl Source<'_> {
 
     /// Only the first repetition may begin at the start.
     fn repetition(&self, repetition: &Repetition, at: At) -> String {
-        let later = self.at(&repetition.ast, At::Within);
         if at == At::Within {
+            let later = self.at(&repetition.ast, at);
             let operator = &repetition.op.span;
-            let operator = self.0.get(operator.start.offset..operator.end.offset);
+            let operator = self.text.get(operator.start.offset..operator.end.offset);
             return format!("(?:{later}){}", operator.unwrap_or_default());
         }
         let first = self.at(&repetition.ast, at);
+        let again = std::slice::from_ref(&*repetition.ast);
+        let later = self.copy(again, || self.at(&repetition.ast, At::Within));
         let lazy = if repetition.greedy { "" } else { "?" };
         let nullable = is_nullable(&repetition.ast);
         let (least, more) = match &repetition.op.kind {

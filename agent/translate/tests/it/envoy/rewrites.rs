@@ -80,6 +80,8 @@ async fn variables_and_groups_stand_in_the_target() {
             rewritten("pets", template("/pets/{id}/photos/{photo}"), "/v2/{photo}/of/{id}"),
             rewritten("once", template("/once/{a}/{b}"), "/only/{b}"),
             rewritten("regex", regex("/re/([0-9]+)/(?P<rest>.*)"), "/{rest}/{1}"),
+            rewritten("anchor", regex(r"(^/aa|/bb)+/(\d+)"), "/n/{2}"),
+            rewritten("optional", regex(r"(/opt)?(^/c|/d)/(?P<n>\d+)"), "/o/{n}"),
             rewritten("either", regex("/x/(a|b)|/y/(c)"), "/got-{1}-{2}"),
         ];
         let rig = serving(base, routes).await;
@@ -89,6 +91,9 @@ async fn variables_and_groups_stand_in_the_target() {
         call("/re/42/a/b", "/a/b/42").await;
         call("/x/b", "/got-b-").await;
         call("/y/c", "/got--c").await;
+        call("/aa/7", "/n/7").await;
+        call("/aa/bb/7", "/n/7").await;
+        call("/bb/7", "/n/7").await;
     }
 }
 
