@@ -3,7 +3,9 @@
 //!
 //! Usually a report follows each change and there is nothing to do. But an agent says nothing when a
 //! publish comes back to where it was between two of its reports (suspended and resumed), and a
-//! replica may read a report before the row that it is about.
+//! replica may read a report before the row that it is about. The same holds for a gateway: its condition
+//! goes with its last publish in a cluster, and an agent that refuses it all the time says nothing new when
+//! the next one comes.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,12 +26,20 @@ const DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Recheck {
     due: Mutex<HashMap<ProductPublishId, (ClusterId, Instant)>>,
+    /// Clusters whose refused gateways are.
+    gateways: Mutex<HashMap<ClusterId, Instant>>,
 }
 
 impl Recheck {
     pub fn soon(&self, cluster: ClusterId, publish: ProductPublishId) {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         due.insert(publish, (cluster, Instant::now() + DELAY));
+    }
+
+    /// A publish came to a cluster whose agents refuse gateways.
+    pub fn gateways_soon(&self, cluster: ClusterId) {
+        let mut due = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        due.entry(cluster).or_insert_with(|| Instant::now() + DELAY);
     }
 
     /// Until cancelled.
@@ -45,12 +55,20 @@ impl Recheck {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(DELAY / 4) => {}
             }
+            // The writer logs what goes wrong.
+            for cluster in self.take_gateways(Instant::now()) {
+                let _written = queue.write(Work::Gateways(cluster)).await;
+            }
             let due = self.take(Instant::now()).into_iter();
             for (cluster, publishes) in due.chain(connected.overdue(clock.now())) {
-                // The writer logs what goes wrong.
                 let _written = queue.write(Work::Statuses(cluster, publishes)).await;
             }
         }
+    }
+
+    fn take_gateways(&self, now: Instant) -> Vec<ClusterId> {
+        let mut due = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        due.extract_if(|_, at| *at <= now).map(|(cluster, _)| cluster).collect()
     }
 
     fn take(&self, now: Instant) -> HashMap<ClusterId, Vec<ProductPublishId>> {

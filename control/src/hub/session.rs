@@ -59,7 +59,7 @@ impl ReportStreams {
         inbound: Streaming<pb::ReportRequest>,
         answers: Answers,
     ) {
-        let session = self.connected.join(identity.cluster, identity.agent, self.clock.now());
+        let session = self.connected.join(identity.cluster, identity.agent);
         let agent = identity.agent;
         tracing::info!(%agent, cluster = %identity.cluster, "an agent reports");
         let end = tokio::select! {

@@ -20,7 +20,7 @@ pub struct Reported {
     pub silent: u32,
     /// Of `revision`.
     pub error: Option<PublishError>,
-    /// Since when the agent has said nothing new of any publish. None: that is not known.
+    /// Since when the agent has said nothing new of a publish that no Envoy answers. None: that is not known.
     pub quiet_since: Option<DateTime<Utc>>,
 }
 
