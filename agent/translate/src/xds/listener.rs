@@ -1,5 +1,5 @@
-//! The listener template. One per port, and never updated: an update drains connections. Everything
-//! that a publish or a gateway can change lives in scopes, clusters and ECDS slots.
+//! The listener template. One per port. An update drains connections, so only a change of a gateway's
+//! settings makes one: everything that a publish can change lives in scopes, clusters and ECDS slots.
 
 mod early;
 mod filters;
