@@ -231,7 +231,7 @@ impl Fleet {
     }
 
     /// The gateways that are refused, if these are others than were last taken.
-    pub fn take_refused_gateways(&self) -> Option<Vec<pb::GatewayRefusal>> {
+    pub fn take_refused_gateways(&self) -> Option<pb::GatewayRefusals> {
         self.lock().refused_gateways.take_changed()
     }
 

@@ -56,7 +56,16 @@ struct Agent {
     /// Those that its Envoys have not answered.
     unanswered: HashMap<ProductPublishId, Unanswered>,
     /// None: it has not said which it refuses.
-    refused_gateways: Option<BTreeMap<GatewayId, PublishError>>,
+    refused_gateways: Option<RefusedGateways>,
+}
+
+/// Which gateways are refused, as far as is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefusedGateways {
+    /// Those that are named, and why.
+    pub all: BTreeMap<GatewayId, PublishError>,
+    /// There are more: one that is not named may be refused, too.
+    pub truncated: bool,
 }
 
 #[derive(Debug)]
@@ -127,32 +136,34 @@ impl ConnectedAgents {
     }
 
     /// Takes which gateways an agent refuses. Whether these are others than before.
-    pub fn refuses(&self, session: &Session, all: BTreeMap<GatewayId, PublishError>) -> bool {
+    pub fn refuses(&self, session: &Session, said: RefusedGateways) -> bool {
         let mut state = self.lock();
         let Some(agent) = state.agent(session) else { return false };
-        let all = Some(all);
-        let news = agent.refused_gateways != all;
-        agent.refused_gateways = all;
+        let said = Some(said);
+        let news = agent.refused_gateways != said;
+        agent.refused_gateways = said;
         news
     }
 
     /// Which gateways the connected agents of the cluster refuse. None: none of them has said.
-    pub fn refused_gateways(
-        &self,
-        cluster: ClusterId,
-    ) -> Option<BTreeMap<GatewayId, PublishError>> {
+    pub fn refused_gateways(&self, cluster: ClusterId) -> Option<RefusedGateways> {
         let state = self.lock();
         let agents = state.clusters.get(&cluster)?.agents.values();
         let mut said = agents.filter_map(|agent| agent.refused_gateways.as_ref()).peekable();
         said.peek()?;
-        Some(said.flatten().map(|(id, error)| (*id, error.clone())).collect())
+        let mut together = RefusedGateways::default();
+        for RefusedGateways { all, truncated } in said {
+            together.all.extend(all.clone());
+            together.truncated |= truncated;
+        }
+        Some(together)
     }
 
     /// Whether a connected agent of the cluster refuses a gateway.
     pub fn refuses_any(&self, cluster: ClusterId) -> bool {
         let state = self.lock();
         let mut agents = state.clusters.get(&cluster).into_iter().flat_map(|it| it.agents.values());
-        agents.any(|agent| agent.refused_gateways.as_ref().is_some_and(|all| !all.is_empty()))
+        agents.any(|agent| agent.refused_gateways.as_ref().is_some_and(|said| !said.all.is_empty()))
     }
 
     /// Publishes that no Envoy of an agent has answered for a while, each once.
@@ -310,12 +321,13 @@ mod tests {
         let (one, two) = (AgentId::new(), AgentId::new());
         let (one, two) = (connected.join(cluster, one), connected.join(cluster, two));
         assert_eq!(connected.refused_gateways(cluster), None, "nobody has said");
-        assert!(connected.refuses(&one, [(gateway, error.clone())].into()));
-        assert!(connected.refuses(&two, BTreeMap::new()));
-        assert!(!connected.refuses(&two, BTreeMap::new()), "said before");
-        assert_eq!(connected.refused_gateways(cluster), Some([(gateway, error)].into()));
+        let refused = RefusedGateways { all: [(gateway, error)].into(), truncated: true };
+        assert!(connected.refuses(&one, refused.clone()));
+        assert!(connected.refuses(&two, RefusedGateways::default()));
+        assert!(!connected.refuses(&two, RefusedGateways::default()), "said before");
+        assert_eq!(connected.refused_gateways(cluster), Some(refused));
         connected.leave(&one);
-        assert_eq!(connected.refused_gateways(cluster), Some(BTreeMap::new()));
+        assert_eq!(connected.refused_gateways(cluster), Some(RefusedGateways::default()));
         connected.leave(&two);
         assert_eq!(connected.refused_gateways(cluster), None);
     }
