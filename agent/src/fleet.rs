@@ -231,8 +231,8 @@ impl Fleet {
         self.lock().tracker.take_changed(most)
     }
 
-    /// Takes the refused gateways, if they changed since they were last taken.
-    pub fn take_refused_gateways(&self) -> Option<Vec<pb::GatewayRefusal>> {
+    /// The gateways that are refused, if these are others than were last taken.
+    pub fn take_refused_gateways(&self) -> Option<pb::GatewayRefusals> {
         self.lock().refused_gateways.take_changed()
     }
 

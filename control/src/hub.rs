@@ -175,6 +175,9 @@ impl Watcher for ChangeListener {
     }
 
     fn publish(&self, id: ProductPublishId, cluster: Option<ClusterId>) {
+        if let Some(cluster) = cluster.filter(|it| self.connected.refuses_any(*it)) {
+            self.recheck.gateways_soon(cluster);
+        }
         match cluster {
             Some(cluster) if self.connected.knows(cluster, id) => self.recheck.soon(cluster, id),
             Some(_) => {}

@@ -35,8 +35,8 @@ impl RefusedGateways {
         self.rejected.remove(id);
     }
 
-    /// Takes the list, if it changed since it was last taken.
-    pub(super) fn take_changed(&mut self) -> Option<Vec<pb::GatewayRefusal>> {
+    /// The list, if it was not taken since it changed.
+    pub(super) fn take_changed(&mut self) -> Option<pb::GatewayRefusals> {
         std::mem::take(&mut self.changed).then(|| self.list())
     }
 
@@ -49,12 +49,13 @@ impl RefusedGateways {
         self.changed
     }
 
-    fn list(&self) -> Vec<pb::GatewayRefusal> {
+    fn list(&self) -> pb::GatewayRefusals {
         let refusal = |(id, error): (&String, &pb::PublishError)| pb::GatewayRefusal {
             gateway_id: id.clone(),
             error: Some(error.clone()),
         };
-        self.all.iter().take(MOST).map(refusal).collect()
+        let refusals = self.all.iter().take(MOST).map(refusal).collect();
+        pb::GatewayRefusals { refusals, truncated: self.all.len() > MOST }
     }
 }
 
@@ -89,5 +90,21 @@ impl Core {
         }
         let error = self.refused_gateways.rejected.get(gateway)?;
         Some(gateway_refused(gateway, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_is_cut_off_says_so() {
+        let mut refused = RefusedGateways::default();
+        for (count, truncated) in [(MOST, false), (MOST + 1, true)] {
+            let names = (0..count).map(|id| (id.to_string(), pb::PublishError::default()));
+            (refused.all, refused.changed) = (names.collect(), true);
+            let told = refused.take_changed().unwrap();
+            assert_eq!((told.refusals.len(), told.truncated), (MOST, truncated));
+        }
     }
 }

@@ -176,9 +176,9 @@ impl Up {
 
     async fn gateways(&self, fleet: &Fleet) -> Result<(), Status> {
         match fleet.take_refused_gateways() {
-            Some(refusals) => {
+            Some(pb::GatewayRefusals { refusals, truncated }) => {
                 let refusals = refusals.into_iter().map(short_refusal).collect();
-                self.send(Kind::Gateways(pb::GatewayRefusals { refusals })).await
+                self.send(Kind::Gateways(pb::GatewayRefusals { refusals, truncated })).await
             }
             None => Ok(()),
         }

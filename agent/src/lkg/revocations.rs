@@ -44,6 +44,10 @@ impl Revocations {
         if let Some(file) = &mut file {
             // Whatever can be read of a damaged file is used: it can only revoke.
             let _whole = file.take(MOST).read_to_end(&mut bytes);
+            // What follows half a line would be a part of it.
+            if bytes.last().is_some_and(|last| *last != b'\n') {
+                let _ended = file.write_all(b"\n");
+            }
         }
         let text = String::from_utf8_lossy(&bytes);
         let lines = text.lines().filter_map(|line| line.split_once('\t'));
@@ -167,5 +171,16 @@ mod tests {
         let path = directory.path().join("revocations.log");
         std::fs::write(&path, b"key a\t\n\xff\xfe\nkey b").unwrap();
         assert_eq!(there(&directory), HashMap::from([("key a".to_owned(), String::new())]));
+    }
+
+    #[test]
+    fn what_is_said_after_half_a_line_is_a_line_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.log");
+        for torn in ["key a\t\nkey", "key a\t\nkey b\t1"] {
+            std::fs::write(&path, torn).unwrap();
+            Revocations::open(directory.path()).say([("key c".to_owned(), "", true)]);
+            assert_eq!(there(&directory).get("key c").map(String::as_str), Some(""), "{torn}");
+        }
     }
 }

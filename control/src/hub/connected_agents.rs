@@ -53,16 +53,32 @@ struct Cluster {
 struct Agent {
     session: Session,
     reports: HashMap<ProductPublishId, Reported>,
-    /// When it last reported anything new about a publish, or was last checked for missing reports.
-    news_at: DateTime<Utc>,
-    swept: bool,
-    /// `None` until it has reported which gateways it refuses.
-    refused_gateways: Option<BTreeMap<GatewayId, PublishError>>,
+    /// Those that its Envoys have not answered.
+    unanswered: HashMap<ProductPublishId, Unanswered>,
+    /// None: it has not said which it refuses.
+    refused_gateways: Option<RefusedGateways>,
+}
+
+/// Which gateways are refused, as far as is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefusedGateways {
+    /// Those that are named, and why.
+    pub all: BTreeMap<GatewayId, PublishError>,
+    /// There are more: one that is not named may be refused, too.
+    pub truncated: bool,
+}
+
+#[derive(Debug)]
+struct Unanswered {
+    /// The agent's last news of this publish: what it says of others is not this one's progress.
+    since: DateTime<Utc>,
+    /// [`ConnectedAgents::overdue`] has named it.
+    named: bool,
 }
 
 impl ConnectedAgents {
-    /// Registers a report stream; an earlier one of the same agent ends.
-    pub fn join(&self, cluster: ClusterId, agent: AgentId, now: DateTime<Utc>) -> Session {
+    /// An agent opened a report stream; an earlier one of it ends.
+    pub fn join(&self, cluster: ClusterId, agent: AgentId) -> Session {
         let mut state = self.lock();
         state.last_session += 1;
         let superseded = CancellationToken::new();
@@ -71,8 +87,7 @@ impl ConnectedAgents {
         let joined = Agent {
             session: session.clone(),
             reports: HashMap::new(),
-            news_at: now,
-            swept: false,
+            unanswered: HashMap::new(),
             refused_gateways: None,
         };
         match agents.insert(agent, joined) {
@@ -110,49 +125,57 @@ impl ConnectedAgents {
             let known = agent.reports.get(&id);
             let room = known.is_some() || agent.reports.len() < MAX_PUBLISHES;
             if known != Some(&reported) && room {
+                match reported.is_unanswered() {
+                    true => agent.unanswered.insert(id, Unanswered { since: now, named: false }),
+                    false => agent.unanswered.remove(&id),
+                };
                 agent.reports.insert(id, reported);
                 news.push(id);
             }
         }
-        if !news.is_empty() {
-            (agent.news_at, agent.swept) = (now, false);
-        }
         news
     }
 
-    /// Stores which gateways an agent refuses. Returns whether they have changed.
-    pub fn refuses(&self, session: &Session, all: BTreeMap<GatewayId, PublishError>) -> bool {
+    /// Takes which gateways an agent refuses. Whether these are others than before.
+    pub fn refuses(&self, session: &Session, said: RefusedGateways) -> bool {
         let mut state = self.lock();
         let Some(agent) = state.agent(session) else { return false };
-        let all = Some(all);
-        let news = agent.refused_gateways != all;
-        agent.refused_gateways = all;
+        let said = Some(said);
+        let news = agent.refused_gateways != said;
+        agent.refused_gateways = said;
         news
     }
 
-    /// The gateways that connected agents of the cluster refuse; `None` if none has reported.
-    pub fn refused_gateways(
-        &self,
-        cluster: ClusterId,
-    ) -> Option<BTreeMap<GatewayId, PublishError>> {
+    /// Which gateways the connected agents of the cluster refuse. None: none of them has said.
+    pub fn refused_gateways(&self, cluster: ClusterId) -> Option<RefusedGateways> {
         let state = self.lock();
         let agents = state.clusters.get(&cluster)?.agents.values();
         let mut said = agents.filter_map(|agent| agent.refused_gateways.as_ref()).peekable();
         said.peek()?;
-        Some(said.flatten().map(|(id, error)| (*id, error.clone())).collect())
+        let mut together = RefusedGateways::default();
+        for RefusedGateways { all, truncated } in said {
+            together.all.extend(all.clone());
+            together.truncated |= truncated;
+        }
+        Some(together)
     }
 
-    /// Takes the publishes whose Envoys are overdue at agents that have reported nothing new for a
-    /// while.
+    /// Whether a connected agent of the cluster refuses a gateway.
+    pub fn refuses_any(&self, cluster: ClusterId) -> bool {
+        let state = self.lock();
+        let mut agents = state.clusters.get(&cluster).into_iter().flat_map(|it| it.agents.values());
+        agents.any(|agent| agent.refused_gateways.as_ref().is_some_and(|said| !said.all.is_empty()))
+    }
+
+    /// Publishes that no Envoy of an agent has answered for a while, each once.
     pub fn overdue(&self, now: DateTime<Utc>) -> HashMap<ClusterId, Vec<ProductPublishId>> {
         let mut overdue: HashMap<ClusterId, Vec<ProductPublishId>> = HashMap::new();
         let mut state = self.lock();
         for (cluster, Cluster { agents, .. }) in &mut state.clusters {
-            let quiet = |agent: &&mut Agent| !agent.swept && now - agent.news_at >= PATIENCE;
-            for agent in agents.values_mut().filter(quiet) {
-                agent.swept = true;
-                let waits = agent.reports.iter().filter(|(_, report)| report.is_unanswered());
-                overdue.entry(*cluster).or_default().extend(waits.map(|(id, _)| *id));
+            let waiting = agents.values_mut().flat_map(|agent| &mut agent.unanswered);
+            for (id, it) in waiting.filter(|(_, it)| !it.named && now - it.since >= PATIENCE) {
+                it.named = true;
+                overdue.entry(*cluster).or_default().push(*id);
             }
         }
         overdue
@@ -164,7 +187,8 @@ impl ConnectedAgents {
         let Some(cluster) = state.clusters.get(&cluster) else { return Vec::new() };
         let told = |agent: &Agent| {
             let report = agent.reports.get(&publish)?;
-            Some(Reported { quiet_since: Some(agent.news_at), ..report.clone() })
+            let quiet_since = agent.unanswered.get(&publish).map(|it| it.since);
+            Some(Reported { quiet_since, ..report.clone() })
         };
         cluster.agents.values().map(told).collect()
     }
@@ -224,6 +248,7 @@ impl Cluster {
     fn forget(&mut self, publish: ProductPublishId, now: Instant) {
         for agent in self.agents.values_mut() {
             agent.reports.remove(&publish);
+            agent.unanswered.remove(&publish);
         }
         if let Some(tenant) = self.own.remove(&publish) {
             self.gone.retain(|_, (_, at)| now.duration_since(*at) < GONE_KEPT);
@@ -249,9 +274,9 @@ mod tests {
         let (connected, cluster, agent) =
             (ConnectedAgents::default(), ClusterId::new(), AgentId::new());
         let publish = ProductPublishId::new();
-        let first = connected.join(cluster, agent, now());
+        let first = connected.join(cluster, agent);
         assert_eq!(connected.report(&first, vec![(publish, reported(1))], now()), [publish]);
-        let second = connected.join(cluster, agent, now());
+        let second = connected.join(cluster, agent);
         assert!(first.superseded.is_cancelled() && !second.superseded.is_cancelled());
         assert!(connected.report(&first, vec![(publish, reported(2))], now()).is_empty());
         assert!(connected.leave(&first).is_empty());
@@ -262,23 +287,31 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_new_is_asked_once_for_what_its_envoys_have_not_answered() {
+    fn what_no_envoy_answers_is_overdue_once_whatever_is_said_of_others() {
         use imp_core::product_publish::NodeCounts;
         let (connected, cluster, agent) =
             (ConnectedAgents::default(), ClusterId::new(), AgentId::new());
         let (waits, answered) = (ProductPublishId::new(), ProductPublishId::new());
         let start = now();
-        let session = connected.join(cluster, agent, start);
+        let session = connected.join(cluster, agent);
         let nodes = |acked, behind| NodeCounts { acked, nacked: 0, behind };
         let waiting = Reported { nodes: nodes(0, 1), ..reported(2) };
         let taken = Reported { nodes: nodes(1, 0), acked_revision: 2, ..reported(2) };
-        connected.report(&session, vec![(waits, waiting), (answered, taken)], start);
+        let behind = |behind| Reported { nodes: nodes(0, behind), ..waiting.clone() };
+        connected.report(&session, vec![(waits, behind(1)), (answered, taken)], start);
+        // What moves elsewhere is no answer.
+        connected.report(&session, vec![(answered, reported(3))], start + PATIENCE / 2);
         assert!(connected.overdue(start + PATIENCE / 2).is_empty());
+        let seen = connected.reports(cluster, waits).remove(0).unwrap();
+        assert_eq!(seen.quiet_since, Some(start));
         assert_eq!(connected.overdue(start + PATIENCE)[&cluster], [waits]);
         assert!(connected.overdue(start + PATIENCE * 2).is_empty(), "once is enough");
-        connected.report(&session, vec![(answered, reported(3))], start + PATIENCE * 2);
-        assert!(connected.overdue(start + PATIENCE * 5 / 2).is_empty(), "something moves");
+        connected.report(&session, vec![(waits, behind(2))], start + PATIENCE * 2);
+        assert!(connected.overdue(start + PATIENCE * 5 / 2).is_empty(), "it moves");
         assert_eq!(connected.overdue(start + PATIENCE * 3)[&cluster], [waits]);
+        connected.report(&session, vec![(waits, behind(1))], start + PATIENCE * 3);
+        connected.report(&session, vec![(waits, reported(2))], start + PATIENCE * 3);
+        assert!(connected.overdue(start + PATIENCE * 5).is_empty(), "answered");
     }
 
     #[test]
@@ -287,14 +320,15 @@ mod tests {
         let gateway = GatewayId::new();
         let error = super::super::settle::no_answer(1);
         let (one, two) = (AgentId::new(), AgentId::new());
-        let (one, two) = (connected.join(cluster, one, now()), connected.join(cluster, two, now()));
+        let (one, two) = (connected.join(cluster, one), connected.join(cluster, two));
         assert_eq!(connected.refused_gateways(cluster), None, "nobody has said");
-        assert!(connected.refuses(&one, [(gateway, error.clone())].into()));
-        assert!(connected.refuses(&two, BTreeMap::new()));
-        assert!(!connected.refuses(&two, BTreeMap::new()), "said before");
-        assert_eq!(connected.refused_gateways(cluster), Some([(gateway, error)].into()));
+        let refused = RefusedGateways { all: [(gateway, error)].into(), truncated: true };
+        assert!(connected.refuses(&one, refused.clone()));
+        assert!(connected.refuses(&two, RefusedGateways::default()));
+        assert!(!connected.refuses(&two, RefusedGateways::default()), "said before");
+        assert_eq!(connected.refused_gateways(cluster), Some(refused));
         connected.leave(&one);
-        assert_eq!(connected.refused_gateways(cluster), Some(BTreeMap::new()));
+        assert_eq!(connected.refused_gateways(cluster), Some(RefusedGateways::default()));
         connected.leave(&two);
         assert_eq!(connected.refused_gateways(cluster), None);
     }
@@ -302,7 +336,7 @@ mod tests {
     #[test]
     fn what_is_said_again_is_no_news() {
         let (connected, publish) = (ConnectedAgents::default(), ProductPublishId::new());
-        let session = connected.join(ClusterId::new(), AgentId::new(), now());
+        let session = connected.join(ClusterId::new(), AgentId::new());
         assert_eq!(connected.report(&session, vec![(publish, reported(1))], now()), [publish]);
         assert!(connected.report(&session, vec![(publish, reported(1))], now()).is_empty());
     }

@@ -24,6 +24,8 @@ const DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Recheck {
     due: Mutex<HashMap<ProductPublishId, (ClusterId, Instant)>>,
+    /// Clusters whose refused gateways are.
+    gateways: Mutex<HashMap<ClusterId, Instant>>,
 }
 
 impl Recheck {
@@ -32,7 +34,13 @@ impl Recheck {
         due.insert(publish, (cluster, Instant::now() + DELAY));
     }
 
-    /// Runs until cancelled.
+    /// A publish came to a cluster whose agents refuse gateways.
+    pub fn gateways_soon(&self, cluster: ClusterId) {
+        let mut due = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        due.entry(cluster).or_insert_with(|| Instant::now() + DELAY);
+    }
+
+    /// Until cancelled.
     pub async fn run(
         &self,
         connected: &ConnectedAgents,
@@ -45,12 +53,21 @@ impl Recheck {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(DELAY / 4) => {}
             }
+            // The writer logs what goes wrong.
+            for cluster in self.take_gateways(Instant::now()) {
+                let _written = queue.write(Work::Gateways(cluster)).await;
+            }
             let due = self.take(Instant::now()).into_iter();
             for (cluster, publishes) in due.chain(connected.overdue(clock.now())) {
                 // The writer logs errors.
                 let _written = queue.write(Work::Statuses(cluster, publishes)).await;
             }
         }
+    }
+
+    fn take_gateways(&self, now: Instant) -> Vec<ClusterId> {
+        let mut due = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        due.extract_if(|_, at| *at <= now).map(|(cluster, _)| cluster).collect()
     }
 
     fn take(&self, now: Instant) -> HashMap<ClusterId, Vec<ProductPublishId>> {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::agent_auth::{Identity, shut_out, unavailable};
-use super::connected_agents::{ConnectedAgents, Session};
+use super::connected_agents::{ConnectedAgents, RefusedGateways, Session};
 use super::ending::stopping;
 use super::history;
 use super::report_writer::{ReportQueue, Work};
@@ -59,7 +59,7 @@ impl ReportStreams {
         inbound: Streaming<pb::ReportRequest>,
         answers: Answers,
     ) {
-        let session = self.connected.join(identity.cluster, identity.agent, self.clock.now());
+        let session = self.connected.join(identity.cluster, identity.agent);
         let agent = identity.agent;
         tracing::info!(%agent, cluster = %identity.cluster, "an agent reports");
         let end = tokio::select! {
@@ -138,8 +138,10 @@ impl ReportStreams {
     }
 
     async fn gateways(&self, session: &Session, said: pb::GatewayRefusals) -> Result<(), Status> {
+        let truncated = said.truncated || said.refusals.len() > MAX_GATEWAYS;
         let refusals = said.refusals.into_iter().take(MAX_GATEWAYS).filter_map(refused_gateway);
-        if !self.connected.refuses(session, refusals.collect()) {
+        let said = RefusedGateways { all: refusals.collect(), truncated };
+        if !self.connected.refuses(session, said) {
             return Ok(());
         }
         let stored = self.queue.write(Work::Gateways(session.cluster)).await;

@@ -209,7 +209,14 @@ impl Report {
 
     /// Reports exactly these gateways as refused.
     pub async fn gateways(&self, refusals: Vec<pb::GatewayRefusal>) {
-        self.send(pb::report_request::Kind::Gateways(pb::GatewayRefusals { refusals })).await;
+        let all = pb::GatewayRefusals { refusals, truncated: false };
+        self.send(pb::report_request::Kind::Gateways(all)).await;
+    }
+
+    /// There are more than these.
+    pub async fn some_gateways(&self, refusals: Vec<pb::GatewayRefusal>) {
+        let some = pb::GatewayRefusals { refusals, truncated: true };
+        self.send(pb::report_request::Kind::Gateways(some)).await;
     }
 
     pub async fn beat(&self, nodes: &[&str]) {

@@ -365,8 +365,54 @@ async fn a_refused_gateway_is_told_on_it_and_on_its_publishes_until_it_is_accept
     assert_eq!(seen.get("message"), None, "{seen:#}");
 }
 
-/// `deploying` is not a final state: it says what it waits for, and fails when the Envoys do not
-/// answer.
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_a_list_has_no_room_for_is_not_accepted(#[case] kind: Kind) {
+    let (_database, plane, shop) = on(kind).await;
+    let (provider, at) = (&shop.provider, shop.path("gateways"));
+    let listener = json!([{ "name": "http", "port": 9000, "protocol": "HTTP" }]);
+    let second = json!({ "name": "second", "listeners": listener });
+    let second = provider.make("gateways", second).await;
+    let mut publish = shop.publish("second.example.com");
+    publish["gateway_id"] = second["id"].clone();
+    provider.make("product-publishes", publish).await;
+    let second = second["id"].as_str().unwrap();
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.gateways(vec![refusal(shop.id("gateways"), "busy")]).await;
+    shows(provider, &at, |it| it["conditions"] != json!([])).await;
+    report.some_gateways(vec![refusal(second, "busy")]).await;
+    let beside = format!("/v1/gateways/{second}");
+    shows(provider, &beside, |it| it["conditions"] != json!([])).await;
+    assert_ne!(provider.get(&at).await.ok()["conditions"], json!([]));
+    report.gateways(vec![refusal(second, "busy")]).await;
+    shows(provider, &at, |it| it["conditions"] == json!([])).await;
+}
+
+/// Its condition goes with its last publish, and what an agent says all the time is no news.
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_still_refused_says_so_when_it_has_a_publish_again(#[case] kind: Kind) {
+    let (_database, plane, shop) = on(kind).await;
+    let (provider, at) = (&shop.provider, shop.path("gateways"));
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.gateways(vec![refusal(shop.id("gateways"), "Address already in use")]).await;
+    shows(provider, &at, |it| it["conditions"] != json!([])).await;
+    assert_eq!(provider.delete(&shop.path("product-publishes")).await.status, 204);
+    assert_eq!(provider.get(&at).await.ok()["conditions"], json!([]));
+    provider.make("product-publishes", shop.publish("again.example.com")).await;
+    let seen = shows(provider, &at, |it| it["conditions"] != json!([])).await;
+    let words = &seen["conditions"][0]["last_error"]["envoy_message"];
+    assert_eq!(words, "Address already in use");
+}
+
+/// `deploying` is no state to stay in: it says what it waits for, and fails when those who have it say
+/// nothing.
 #[rstest]
 #[case::sqlite(Kind::Sqlite)]
 #[case::postgres(Kind::Postgres)]

@@ -26,12 +26,14 @@ pub(super) async fn changes(
     for &cluster in clusters {
         let Some(mut said) = connected.refused_gateways(cluster) else { continue };
         for (gateway, known) in table::in_cluster(store, cluster).await? {
-            match said.remove(&gateway) {
+            match said.all.remove(&gateway) {
                 Some(error) if error == known.last_error => {}
+                // It may be one of those that there was no room for.
+                None if said.truncated => {}
                 error => changes.push(Change { gateway, cluster, error }),
             }
         }
-        let new = said.into_iter();
+        let new = said.all.into_iter();
         changes.extend(new.map(|(id, error)| Change { gateway: id, cluster, error: Some(error) }));
     }
     changes.sort_by_key(|change| (change.cluster, change.gateway));
