@@ -397,7 +397,6 @@ pub(super) fn table(name: String) -> envoy::RouteConfiguration {
         request_headers_to_remove: [KEY_PORT, KEY_HOST, super::door::KEY_HEADER]
             .map(str::to_owned)
             .to_vec(),
-        request_headers_to_add: vec![retry::of_safe_methods(), rewrite::forwarded_port()],
         ..Default::default()
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::header_mutation::Action;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::ratelimit::v3::RateLimitServiceConfig;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac_rules;
@@ -14,7 +15,7 @@ use envoy_types::pb::envoy::extensions::http::cache::simple_http_cache::v3::Simp
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::Any;
 
-use super::mutation::{removed, starts_with};
+use super::mutation::{mutation, removed, starts_with};
 use crate::xds::Options;
 use crate::xds::canon::{any, extension, inline, milliseconds, uint};
 use crate::xds::door::{self, KEY_HEADER, envoy_grpc};
@@ -22,6 +23,7 @@ use crate::xds::filter;
 use crate::xds::names::NO_DOOR;
 use crate::xds::path::regex_matcher;
 use crate::xds::upstreams::{self, Upstreams};
+use crate::xds::{retry, rewrite};
 
 /// The types that a general slot accepts.
 const ANY: [&str; 23] = [
@@ -82,12 +84,16 @@ pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
     ]
 }
 
-/// Removes headers of upstreams that only the gateway may set. Removes callers' trailers: they
-/// arrive after all checks, and no supported protocol needs them.
+/// Sets the headers that every upstream or the router needs: here, once per listener, since Envoy would
+/// compile their expressions for every route table. Removes headers of upstreams that only the gateway may
+/// set. Removes callers' trailers: they arrive after all checks, and no supported protocol needs them.
 fn edge() -> http::header_mutation::v3::HeaderMutation {
     let of_the_gateway = || ["x-imp-", "x-envoy-"].map(starts_with).to_vec();
     http::header_mutation::v3::HeaderMutation {
         mutations: Some(http::header_mutation::v3::Mutations {
+            request_mutations: [retry::of_safe_methods(), rewrite::forwarded_port()]
+                .map(|header| mutation(Action::Append(header)))
+                .to_vec(),
             response_mutations: of_the_gateway(),
             response_trailers_mutations: of_the_gateway(),
             request_trailers_mutations: vec![removed(MatchPattern::SafeRegex(regex_matcher(
