@@ -134,13 +134,14 @@ def compare(what, older, newer):
     say(f"{what}: {len(older)} answers agree")
 
 
-def service():
-    """Every way to match, every policy, every word."""
+def service(name):
+    """Every way to match, every policy, every word. No two of a publish take the same calls."""
     limit = {"requests": 5, "per": "second"}
     headers = {"set": [{"name": "x-a", "value": "1"}], "add": [{"name": "x-b", "value": "2"}], "remove": ["x-c"]}
     route = {"methods": ["GET"], "backends": [{"backend_id": "one", "weight": 9}, {"backend_id": "two", "weight": 1}]}
     values = [{"exact": "1"}, {"prefix": "p"}, {"regex": "a+"}, {"present": True}]
-    paths = [{"exact": "/a"}, {"prefix": "/b"}, {"template": "/c/{id}"}, {"regex": "/d/.*"}]
+    paths = [{"exact": "a"}, {"prefix": "b"}, {"template": "c/{id}"}, {"regex": "d/.*"}]
+    paths = [{kind: f"/{name}/{path}" for kind, path in choice.items()} for choice in paths]
     routes = [{"name": f"route-{index}", "path": path, **route} for index, path in enumerate(paths)]
     routes[0]["headers"] = [{"name": f"x-{index}", "value": value} for index, value in enumerate(values)]
     routes[1]["query"] = [{"name": "q", "value": {"present": False}}]
@@ -148,7 +149,7 @@ def service():
     endpoint = {"host": "svc.example.com", "port": 9000, "weight": 3}
     policy = {"route": "route-1"}
     return {
-        "name": "payments",
+        "name": name,
         "api_version": "v2",
         "description": "all of it",
         "backends": [
@@ -188,7 +189,7 @@ def write(rest, slug):
         return rest.send("POST", f"/v1/{kind}/{which}/{action}", body or None)
 
     make("api-tokens", name="all", roles=["org-admin", "api-developer", "gateway-owner"])
-    apis = [make("api-services", **{**service(), "name": name}) for name in ("payments", "old", "older")]
+    apis = [make("api-services", **service(name)) for name in ("payments", "old", "older")]
     listeners = [{"name": "http", "port": 8080, "protocol": "HTTP"}]
     gateway = make("gateways", name="public", listeners=listeners)
     granted = make("domains", name=f"{slug}.example.com")
