@@ -3,7 +3,7 @@
 //!
 //! A restored backup is the same database at an earlier time. Credentials revoked since are valid
 //! in it, so agents that have seen more must be able to detect it. Every outbox row has a number
-//! and a random mark; whoever remembers one can check whether it still exists.
+//! and a random mark; a reader that kept one can check whether it still exists.
 
 use std::fmt;
 use std::str::FromStr;

@@ -166,7 +166,7 @@ where
     }
 }
 
-/// A JSON column that spoils nothing of its row when it cannot be read.
+/// A JSON column whose row can be read even if the column cannot.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt<T>(pub(crate) std::result::Result<T, String>);
 

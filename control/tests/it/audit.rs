@@ -1,4 +1,4 @@
-//! The audit trail: every change leaves a row, whoever made it.
+//! The audit trail: every change leaves a row, for every kind of actor.
 
 use chrono::TimeDelta;
 use imp_core::{ApiTokenId, TenantId};

@@ -207,7 +207,8 @@ fn expressions_and_authorities_weigh_more_than_their_text() {
     assert_eq!(weighs(&|it| it.backends[0].tls = Some(pb::UpstreamTls::default())), 64 * 1_024);
 }
 
-/// Every Envoy asks each of them, whoever else calls. What was accepted before is served on.
+/// Every Envoy checks each of these endpoints, even without calls, so the API bounds them. Agents still
+/// serve what was accepted before.
 #[test]
 fn checked_endpoints_weigh_and_end_at_their_cap() {
     let checked = |endpoints: usize| pb::Backend {
