@@ -56,6 +56,7 @@ struct Inner {
     value: Bytes,
     aliases: Arc<[Arc<str>]>,
     children: Arc<[(TypeUrl, Arc<str>)]>,
+    required: Arc<[(TypeUrl, Arc<str>)]>,
     ttl: Option<Duration>,
     metadata: Option<Arc<wire::Metadata>>,
     /// The resource as field 2 of a response: encoded when it is first sent, then shared by all
@@ -73,6 +74,7 @@ impl Resource {
             value,
             aliases: Arc::default(),
             children: Arc::default(),
+            required: Arc::default(),
             ttl: None,
             metadata: None,
             fragment: OnceLock::new(),
@@ -142,6 +144,30 @@ impl Resource {
     /// The resources that this one makes the client subscribe to.
     pub fn children(&self) -> &[(TypeUrl, Arc<str>)] {
         &self.0.children
+    }
+
+    /// Names the resources that a client must have before it gets this one: the routes that a scope
+    /// refers to by name. A stream sends this one only when its client has acknowledged the current
+    /// version of each required resource that the resource set has with content, or had it when the
+    /// stream began (R68). Until then it stays due, and holds up nothing else. If the client rejects
+    /// a required resource, this one waits for a new version of either. A client that never
+    /// subscribes to a required resource never gets this one.
+    ///
+    /// Required resources of required resources are waited for in turn, so they must not form a
+    /// cycle. Full responses of the state-of-the-world protocol cannot leave anything out: there, only
+    /// the phases give an order.
+    #[must_use]
+    pub fn with_required(
+        mut self,
+        required: impl IntoIterator<Item = (TypeUrl, Arc<str>)>,
+    ) -> Self {
+        Arc::make_mut(&mut self.0).required = required.into_iter().collect();
+        self
+    }
+
+    /// The resources that a client must have before this one.
+    pub fn required(&self) -> &[(TypeUrl, Arc<str>)] {
+        &self.0.required
     }
 
     pub fn name(&self) -> &Arc<str> {

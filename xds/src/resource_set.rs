@@ -2,7 +2,7 @@
 
 mod table;
 
-use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
@@ -14,8 +14,12 @@ use futures::task::AtomicWaker;
 use crate::{Resource, TypeUrl};
 use table::Table;
 
-/// Counts the changes of a resource set. A stream at revision r reads what changed since r.
+/// Counts the changes of a resource set.
 pub type Revision = u64;
+
+/// Counts the changed resources of a resource set: each has a position of its own. A stream at
+/// position p reads what changed since p.
+pub(crate) type Position = u64;
 
 /// A set of upserts and removals of any types that becomes visible at once. The last one for a name
 /// counts.
@@ -64,18 +68,12 @@ pub struct ResourceSet {
     shared: Arc<Shared>,
 }
 
-/// Versions that some client acknowledged.
-type Proven = HashMap<TypeUrl, HashMap<Arc<str>, Arc<str>>>;
-
 #[derive(Debug, Default)]
 struct Shared {
     state: RwLock<State>,
-    /// Separate from the state, because every acknowledging stream writes it. Never locked before
-    /// `state`.
-    proven: Mutex<Proven>,
     /// How far each open stream has read. Removals that all of them have seen are forgotten.
     readers: Mutex<Vec<Weak<Place>>>,
-    /// The newest revision, readable without locking the state.
+    /// The newest position, readable without locking the state.
     newest: Arc<AtomicU64>,
 }
 
@@ -83,6 +81,7 @@ struct Shared {
 struct State {
     ready: bool,
     revision: Revision,
+    position: Position,
     /// There are few types, so a linear search is cheaper than hashing.
     types: Vec<(TypeUrl, Table)>,
 }
@@ -151,24 +150,23 @@ impl ResourceSet {
     pub fn apply(&self, change: Change) -> Revision {
         let mut state = self.write();
         state.ready = true;
-        let next = state.revision + 1;
-        let mut changed = false;
+        let before = state.position;
         for (type_url, step) in change.steps {
+            let next = state.position + 1;
             let table = state.table_mut(&type_url);
-            match step {
-                Step::Upsert(resource) => changed |= table.upsert(resource, next),
-                Step::Retain(name) => changed |= table.retain(&name, next),
-                Step::Remove(name) if table.remove(&name, next) => {
-                    changed = true;
-                    self.mark_unproven(&type_url, &name);
-                }
-                Step::Remove(_) => {}
-            }
+            let changed = match step {
+                Step::Upsert(resource) => table.upsert(resource, next),
+                Step::Retain(name) => table.retain(&name, next),
+                Step::Remove(name) => table.remove(&name, next),
+            };
+            state.position += u64::from(changed);
         }
-        if !changed {
+        let next = state.position;
+        if next == before {
             return state.revision;
         }
-        state.revision = next;
+        state.revision += 1;
+        let revision = state.revision;
         if state.types.iter().any(|(_, table)| table.remembers_removals()) {
             let known = self.slowest_reader().unwrap_or(next);
             state.tables_mut().for_each(|table| table.forget_removed(known));
@@ -177,17 +175,17 @@ impl ResourceSet {
         drop(state);
         let readers = self.readers();
         readers.iter().filter_map(Weak::upgrade).for_each(|place| place.waker.wake());
-        next
+        revision
     }
 
-    fn slowest_reader(&self) -> Option<Revision> {
+    fn slowest_reader(&self) -> Option<Position> {
         let mut readers = self.readers();
         readers.retain(is_open);
         let places = readers.iter().filter_map(Weak::upgrade);
         places.map(|place| place.seen.load(Ordering::Acquire)).min()
     }
 
-    /// The newest revision.
+    /// How often it has changed.
     pub fn revision(&self) -> Revision {
         self.read().revision
     }
@@ -208,28 +206,21 @@ impl ResourceSet {
         table.flat_map(Table::retained).cloned().collect()
     }
 
-    /// Records that some client acknowledged this version, so that it needs no separate response
-    /// ([`crate::Batching::Single`]).
+    /// Records that some client acknowledged this version, so that it is sent together with others
+    /// of that kind ([`crate::Batching`]). Ignored unless it is the current version.
     pub fn mark_proven(&self, type_url: &TypeUrl, name: &str, version: &str) {
-        let mut proven = self.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_type = proven.entry(type_url.clone()).or_default();
-        if of_type.get(name).is_none_or(|known| &**known != version) {
-            of_type.insert(name.into(), version.into());
-        }
+        self.view().accepted(type_url, name, version);
     }
 
-    /// Forgets that a version was acknowledged.
+    /// Forgets that the current version was acknowledged.
     pub fn mark_unproven(&self, type_url: &TypeUrl, name: &str) {
-        let mut proven = self.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_type) = proven.get_mut(type_url) {
-            of_type.remove(name);
-        }
+        self.view().refused(type_url, name);
     }
 
-    /// A reader at the current revision; later removals are kept until it has seen them.
+    /// A reader at the current position; later removals are kept until it has seen them.
     pub(crate) fn reader(&self) -> Reader {
         let state = self.read();
-        let (seen, newest) = (AtomicU64::new(state.revision), self.shared.newest.clone());
+        let (seen, newest) = (AtomicU64::new(state.position), self.shared.newest.clone());
         let place = Arc::new(Place { seen, newest, waker: AtomicWaker::new() });
         let mut readers = self.readers();
         if readers.len().is_power_of_two() {
@@ -242,7 +233,7 @@ impl ResourceSet {
 
     /// A consistent view of everything: one lock for a whole step of a stream.
     pub(crate) fn view(&self) -> View<'_> {
-        View { state: self.read(), set: self }
+        View { state: self.read() }
     }
 
     // A poisoned lock means that a writer panicked between two assignments of owned values; the
@@ -268,7 +259,7 @@ pub(crate) struct Reader {
     place: Arc<Place>,
 }
 
-/// The revision that a stream has read up to, and its waker for changes. Does not keep the resource
+/// The position that a stream has read up to, and its waker for changes. Does not keep the resource
 /// set alive.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -278,7 +269,7 @@ pub(crate) struct Place {
     waker: AtomicWaker,
 }
 
-const LEFT: Revision = Revision::MAX;
+const LEFT: Position = Position::MAX;
 
 fn is_open(reader: &Weak<Place>) -> bool {
     reader.upgrade().is_some_and(|place| place.seen.load(Ordering::Acquire) != LEFT)
@@ -293,13 +284,13 @@ impl Reader {
         &self.place
     }
 
-    pub(crate) fn seen(&self) -> Revision {
+    pub(crate) fn seen(&self) -> Position {
         self.place.seen.load(Ordering::Acquire)
     }
 
     /// Records that the stream has read everything in the view.
     pub(crate) fn has_seen(&self, view: &View<'_>) {
-        self.place.seen.store(view.revision(), Ordering::Release);
+        self.place.seen.store(view.position(), Ordering::Release);
     }
 }
 
@@ -321,16 +312,25 @@ impl Place {
     }
 }
 
+/// A resource in its set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) resource: &'a Resource,
+    /// The position of its last change.
+    pub(crate) changed_at: Position,
+    /// Whether a client has acknowledged this version.
+    pub(crate) is_proven: bool,
+}
+
 /// A consistent view of a resource set. Must not be held while the same resource set is written.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     state: RwLockReadGuard<'a, State>,
-    set: &'a ResourceSet,
 }
 
 impl View<'_> {
-    pub(crate) fn revision(&self) -> Revision {
-        self.state.revision
+    pub(crate) fn position(&self) -> Position {
+        self.state.position
     }
 
     /// The version of a type's content: equal for equal content.
@@ -366,26 +366,43 @@ impl View<'_> {
     pub(crate) fn changed_since(
         &self,
         type_url: &TypeUrl,
-        since: Revision,
+        since: Position,
     ) -> impl Iterator<Item = &Arc<str>> {
         self.state.table(type_url).into_iter().flat_map(move |table| table.since(since))
     }
 
+    pub(crate) fn find(&self, type_url: &TypeUrl, name: &str) -> Option<Found<'_>> {
+        self.state.table(type_url)?.find(name)
+    }
+
+    /// How many resources of a type there are. Costs as much.
+    pub(crate) fn count(&self, type_url: &TypeUrl) -> usize {
+        self.state.table(type_url).map_or(0, Table::len)
+    }
+
+    /// The existing resources that last changed in this time, oldest change first.
+    pub(crate) fn changed_in(
+        &self,
+        type_url: &TypeUrl,
+        time: RangeInclusive<Position>,
+    ) -> impl Iterator<Item = (Position, &Resource)> {
+        let table = self.state.table(type_url).into_iter();
+        table.flat_map(move |table| table.changed_in(time.clone()))
+    }
+
     pub(crate) fn is_proven(&self, type_url: &TypeUrl, resource: &Resource) -> bool {
-        let proven = self.set.shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = proven.get(type_url).and_then(|of_type| of_type.get(resource.name()));
-        version.is_some_and(|version| version == resource.version())
+        self.state.table(type_url).is_some_and(|table| table.is_proven(resource))
     }
 
     /// Records that a client acknowledged this version. Ignored unless it is the current one.
     pub(crate) fn accepted(&self, type_url: &TypeUrl, name: &str, version: &str) {
-        if self.get(type_url, name).is_some_and(|resource| &**resource.version() == version) {
-            self.set.mark_proven(type_url, name, version);
-        }
+        let table = self.state.table(type_url);
+        table.iter().for_each(|table| table.mark_proven(name, version));
     }
 
     pub(crate) fn refused(&self, type_url: &TypeUrl, name: &str) {
-        self.set.mark_unproven(type_url, name);
+        let table = self.state.table(type_url);
+        table.iter().for_each(|table| table.mark_unproven(name));
     }
 }
 
@@ -410,19 +427,21 @@ mod tests {
         Resource::new(name, version, Bytes::new())
     }
 
-    fn upsert(set: &ResourceSet, name: &str, version: &str) -> Revision {
+    fn upsert(set: &ResourceSet, name: &str, version: &str) -> Position {
         let mut change = Change::default();
         change.upsert("t", resource(name, version));
-        set.apply(change)
+        set.apply(change);
+        set.view().position()
     }
 
-    fn remove(set: &ResourceSet, name: &str) -> Revision {
+    fn remove(set: &ResourceSet, name: &str) -> Position {
         let mut change = Change::default();
         change.remove("t", name);
-        set.apply(change)
+        set.apply(change);
+        set.view().position()
     }
 
-    fn changed(set: &ResourceSet, since: Revision) -> Vec<String> {
+    fn changed(set: &ResourceSet, since: Position) -> Vec<String> {
         let view = set.view();
         view.changed_since(&TypeUrl::from("t"), since).map(ToString::to_string).collect()
     }
@@ -436,7 +455,7 @@ mod tests {
         upsert(&set, "b", "2");
         remove(&set, "a");
         assert_eq!(changed(&set, start), ["b", "a"]);
-        assert!(changed(&set, set.revision()).is_empty());
+        assert!(changed(&set, set.view().position()).is_empty());
     }
 
     #[test]
@@ -501,8 +520,7 @@ mod tests {
         }
         upsert(&set, "last", "1");
         assert_eq!(changed(&set, 0), ["last"]);
-        let proven = set.shared.proven.lock().expect("lock");
-        assert!(proven.values().all(HashMap::is_empty));
+        assert!(!set.view().is_proven(&"t".into(), &resource("r1", "1")));
     }
 
     #[test]
@@ -511,6 +529,20 @@ mod tests {
         let _stays = set.reader();
         (0..1_000).for_each(|_| drop(set.reader()));
         assert!(set.readers().len() <= 4);
+    }
+
+    #[test]
+    fn a_version_that_comes_back_is_still_proven() {
+        let set = ResourceSet::new();
+        let t = TypeUrl::from("t");
+        upsert(&set, "a", "1");
+        set.mark_proven(&t, "a", "1");
+        upsert(&set, "a", "2");
+        assert!(!set.view().is_proven(&t, &resource("a", "2")));
+        upsert(&set, "a", "1");
+        assert!(set.view().is_proven(&t, &resource("a", "1")));
+        set.mark_unproven(&t, "a");
+        assert!(!set.view().is_proven(&t, &resource("a", "1")));
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub struct TypeRules {
     /// Makes equal content differ in bytes. Members of a rejected batch are sent again with this:
     /// Envoy acknowledges an unchanged member without applying it.
     pub restamp: Option<fn(&Resource, u32) -> Bytes>,
+    /// Whether a resource is treated as if a client had acknowledged it before, because a client
+    /// cannot find it wrong. For [`Batching::Single`] and [`Batching::UpTo`].
+    pub needs_no_proof: Option<fn(&Resource) -> bool>,
 }
 
 impl TypeRules {
@@ -58,6 +61,24 @@ impl TypeRules {
             full_state: false,
             max_response_bytes: MAX_RESPONSE_BYTES,
             restamp: None,
+            needs_no_proof: None,
+        }
+    }
+
+    /// The limits of one response.
+    pub(crate) fn limits(&self) -> Limits {
+        let all = Limit { resources: usize::MAX, bytes: self.max_response_bytes };
+        match self.batching {
+            Batching::All => Limits { tells_proven: false, unproven: all, proven: all },
+            Batching::Single => {
+                let unproven = Limit { resources: 1, bytes: usize::MAX };
+                Limits { tells_proven: true, unproven, proven: all }
+            }
+            Batching::UpTo { unproven, unproven_bytes, proven, proven_bytes } => Limits {
+                tells_proven: true,
+                unproven: Limit { resources: unproven, bytes: unproven_bytes },
+                proven: Limit { resources: proven, bytes: proven_bytes },
+            },
         }
     }
 }
@@ -70,6 +91,26 @@ pub enum Batching {
     /// One, so that a NACK identifies the wrong one; resources that a client has acknowledged
     /// before ([`crate::ResourceSet::mark_proven`]) are sent together.
     Single,
+    /// A limited number, which keeps the search for a wrong one short. Resources that a client has
+    /// acknowledged before are sent apart from the others, with larger limits. At least one resource
+    /// goes into a response, however large it is. Replaces [`TypeRules::max_response_bytes`], which
+    /// then limits removals only.
+    UpTo { unproven: usize, unproven_bytes: usize, proven: usize, proven_bytes: usize },
+}
+
+/// The limits of one response of a type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Whether proven resources and others are sent apart.
+    pub(crate) tells_proven: bool,
+    pub(crate) unproven: Limit,
+    pub(crate) proven: Limit,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub(crate) resources: usize,
+    pub(crate) bytes: usize,
 }
 
 /// How changes are delayed to be sent together, on each stream. The first after a quiet time is

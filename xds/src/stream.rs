@@ -7,9 +7,12 @@
 //! slow but never wrong (R81).
 
 mod awaited;
+mod due;
+mod fill;
 mod heartbeats;
 mod nonce;
 mod pace;
+mod required;
 mod response;
 mod sending;
 mod subscription;
@@ -145,8 +148,10 @@ impl Stream {
     /// Sends everything again that the client subscribes to of a type: it silently lost what it
     /// had.
     pub fn resend(&mut self, type_url: &TypeUrl) {
-        let mut of_type = self.types.iter_mut().filter(|t| t.rules().type_url == *type_url);
-        of_type.by_ref().for_each(TypeStream::resend);
+        let set = self.reader.resource_set().clone();
+        let view = set.view();
+        let of_type = self.types.iter_mut().find(|t| t.rules().type_url == *type_url);
+        of_type.into_iter().for_each(|of_type| of_type.resend(&view));
     }
 
     /// Handles a message of a delta client: subscriptions, and the answer to a response.
@@ -184,10 +189,16 @@ impl Stream {
         let set = self.reader.resource_set().clone();
         let view = set.view();
         self.absorb(&view);
-        let outcome = take(self.of_type(type_url)?, &view);
+        let of_type = self.of_type(type_url)?;
+        let began = !of_type.has_begun();
+        let outcome = take(of_type, &view);
+        if began {
+            self.release_type(type_url, &view);
+        }
         if let Some(answer) = &outcome.answer {
             self.awaited
                 .answered(&answer.type_url, answer.resources.iter().map(SentResource::name));
+            self.release(answer, &view);
         }
         let names: usize = self.types.iter().map(TypeStream::subscription_bytes).sum();
         if names > self.max_subscription_bytes {
@@ -234,10 +245,16 @@ impl Stream {
 
     /// Whether the client has acknowledged everything that it subscribes to.
     pub fn is_settled(&self) -> bool {
+        self.is_idle() && !self.types.iter().any(TypeStream::has_waiting)
+    }
+
+    /// Whether it has acknowledged everything but what waits for a required resource (R68).
+    pub fn is_idle(&self) -> bool {
         self.unanswered_since().is_none() && !self.has_work()
     }
 
-    /// Whether anything is pending: it waits for the client's answer, another type, or time.
+    /// Whether anything is pending: it waits for the client's answer, another type, or time. What
+    /// waits for a required resource is not pending until the client has that.
     pub fn has_work(&self) -> bool {
         self.types.iter().any(TypeStream::has_work)
     }
@@ -259,12 +276,13 @@ impl Stream {
 
     fn absorb(&mut self, view: &View<'_>) {
         let since = self.reader.seen();
-        if view.revision() != since {
+        if view.position() != since {
             for of_type in &mut self.types {
                 if of_type.absorb(view, since) {
                     self.pace.changed();
                 }
             }
+            self.release_gone(view, since);
             self.reader.has_seen(view);
         }
     }

@@ -39,10 +39,10 @@ impl Limits {
         limits
     }
 
-    /// Releases the slot of a stream that has got everything, or that took too long.
+    /// Releases the slot of a stream that has got everything that it can, or that took too long.
     pub(super) fn note(&mut self) {
         if let Some((_, until)) = &self.syncing {
-            let done = self.session.stream(Stream::is_settled).unwrap_or(true);
+            let done = self.session.stream(Stream::is_idle).unwrap_or(true);
             if done || Instant::now() >= *until {
                 self.syncing = None;
             }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::awaited::children;
+use super::required::Peers;
 use super::{Response, Stream, TypeStream};
 use crate::resource_set::View;
 
@@ -35,9 +36,9 @@ impl Stream {
     /// Requested names do not wait for phases (R13, R71).
     fn send_asked(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) {
         for index in 0..self.types.len() {
-            let Some(of_type) = self.types.get_mut(index) else { continue };
+            let Some((of_type, peers)) = Peers::of(&mut self.types, index) else { continue };
             of_type.catch_up(view);
-            let Some(content) = of_type.take_asked(view) else { continue };
+            let Some(content) = of_type.take_asked(view, peers) else { continue };
             out.push(of_type.send(content, view, self.nonces.next(), now));
             self.follow_with_children(view, now, out.last(), index);
         }
@@ -60,9 +61,9 @@ impl Stream {
     /// Sends upserts, phase by phase; returns false while a phase is incomplete (R60, R61).
     fn send_upserts(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) -> bool {
         for index in 0..self.types.len() {
-            let Some(of_type) = self.types.get_mut(index) else { continue };
+            let Some((of_type, peers)) = Peers::of(&mut self.types, index) else { continue };
             let continues = of_type.continues_first_answer();
-            if let Some(content) = of_type.take_upserts(view) {
+            if let Some(content) = of_type.take_upserts(view, peers) {
                 // The barrier is for a client that does not answer, and this one does (R93).
                 if continues {
                     self.held_up_since = self.held_up_since.map(|_| now);

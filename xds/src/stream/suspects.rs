@@ -57,6 +57,11 @@ impl Suspects {
         self.attempts.remove(name);
     }
 
+    /// Removes all of them.
+    pub(super) fn clear_all(&mut self) {
+        *self = Self::default();
+    }
+
     pub(super) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
         self.groups.iter_mut().for_each(|group| group.retain(|name| wanted(name)));
         self.groups.retain(|group| !group.is_empty());
@@ -75,7 +80,10 @@ struct Words<'a>(BTreeSet<&'a str>);
 impl<'a> Words<'a> {
     fn of(text: &'a str) -> Self {
         let bare = |word: &'a str| word.trim_matches(|c: char| "'\"`:,;.()[]".contains(c));
-        Self(text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect())
+        // A name may have its content's hash behind it: `name#hash`.
+        let cut = |word: &'a str| [word, word.split('#').next().unwrap_or(word)];
+        let words = text.split_whitespace().map(bare).flat_map(cut);
+        Self(words.filter(|word| !word.is_empty()).collect())
     }
 
     fn name(&self, name: &str) -> bool {
@@ -109,6 +117,14 @@ mod tests {
         suspects.accuse(names(&["a", "b", "c", "d"]), words);
         assert_eq!(groups(&mut suspects), [names(&["a", "c"]), names(&["b"]), names(&["d"])]);
         assert_eq!(suspects.attempt("a"), 1);
+    }
+
+    #[test]
+    fn r34_a_hash_behind_the_name_is_no_part_of_it() {
+        let mut suspects = Suspects::default();
+        let words = "unknown cluster 'x' in route g/host#12ab";
+        suspects.accuse(names(&["g/host", "g/other", "x"]), words);
+        assert_eq!(groups(&mut suspects), [names(&["g/other"]), names(&["g/host"]), names(&["x"])]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn r93_what_changes_meanwhile_does_not_put_off_the_end() {
         put(&held, &[(A, "a", &version), (A, "b", &version)]);
         parts.extend(peer.ack(A));
     }
-    assert_eq!(parts[..2], ["A[c@1 d@1 and more]", "A[e@1]"], "{parts:?}");
+    assert_eq!(parts[..2], ["A[c@1 d@1 and more]", "A[a@3 e@1]"], "{parts:?}");
     assert_eq!(parts[2..], ["A[a@4 b@4]", "A[a@5 b@5]"]);
 }
 

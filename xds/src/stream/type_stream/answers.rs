@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use super::TypeStream;
-use crate::Batching;
 use crate::resource_set::View;
-use crate::stream::{Answer, SentResource};
+use crate::stream::{Answer, Entry, SentResource};
 use crate::wire::Status;
 
 /// Longer error messages are truncated, because they are stored, logged and forwarded.
@@ -30,7 +29,7 @@ impl TypeStream {
             Some(words) => self.refuse(&in_flight.resources, words, view),
             None => self.accept(&in_flight.resources, in_flight.since, view),
         }
-        if view.revision() != in_flight.revision {
+        if view.position() != in_flight.position {
             self.remove_what_came_late(&in_flight.resources, view);
         }
         if refusal.is_some() && in_flight.resources.iter().any(|r| r.version().is_some()) {
@@ -62,11 +61,13 @@ impl TypeStream {
         self.keep(resources, since, view);
         for (name, version) in resources.iter().map(|r| (r.name(), r.version())) {
             self.suspects.clear(name);
+            self.held_at_start.remove(name);
+            self.doubted.remove(name);
             // A rejection is remembered until something shows that it no longer holds.
             if self.refused.get(name).is_some_and(|refused| version == Some(refused)) {
                 self.refused.remove(name);
             }
-            if let (Batching::Single, Some(version)) = (self.rules.batching, version) {
+            if let (true, Some(version)) = (self.rules.limits().tells_proven, version) {
                 view.accepted(&self.rules.type_url, name, version);
             }
         }
@@ -92,8 +93,15 @@ impl TypeStream {
                 removals.filter(|n| !view.exists(type_url, n) && self.subscription.wants(n));
             self.removals.extend(again.map(|name| (name.clone(), None)));
         }
+        for (name, _) in &upserts {
+            self.held_at_start.remove(*name);
+        }
         if self.sends_full_state() {
-            return; // it cannot be taken apart: what is left out would be deleted
+            // It cannot be taken apart: what is left out would be deleted.
+            let is_new = |sent: &&SentResource| matches!(sent.0, Entry::Upsert(..));
+            let new = resources.iter().filter(is_new).map(SentResource::name);
+            self.doubted.extend(new.cloned());
+            return;
         }
         resources.iter().for_each(|sent| self.heartbeats.forget(sent.name()));
         if let [(name, version)] = upserts[..] {
@@ -102,8 +110,10 @@ impl TypeStream {
             return;
         }
         upserts.retain(|(name, _)| {
-            let again = self.upserts.contains(*name) || self.asked.contains(*name);
-            !again && view.get(type_url, name).is_some() && self.subscription.wants(name)
+            let found = view.find(type_url, name).filter(|_| self.subscription.wants(name));
+            found.is_some_and(|found| {
+                !self.is_due(name, found.changed_at) && !self.waiting.contains(name)
+            })
         });
         self.suspects.accuse(upserts.into_iter().map(|(name, _)| name.clone()).collect(), words);
     }

@@ -1,37 +1,39 @@
 //! Selects the content of the next response.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::pick::Source;
 use super::{Content, TypeStream};
 use crate::resource_set::View;
 use crate::stream::Variant;
+use crate::stream::required::Peers;
 use crate::{Batching, Resource, TypeRules};
 
 impl TypeStream {
     /// Takes what was requested by name, with the names that do not exist (R13, R14).
-    pub(in crate::stream) fn take_asked(&mut self, view: &View<'_>) -> Option<Content> {
-        if self.in_flight.is_some() || self.asked.is_empty() {
+    pub(in crate::stream) fn take_asked(
+        &mut self,
+        view: &View<'_>,
+        peers: Peers<'_>,
+    ) -> Option<Content> {
+        if self.in_flight.is_some() || (self.asked.is_empty() && self.missing.is_empty()) {
             return None;
         }
         if self.sends_full_state() {
             return self.take_full_state(view);
         }
-        let type_url = &self.rules.type_url;
-        let asked = std::mem::take(&mut self.asked);
-        let (mut due, missing): (BTreeSet<_>, BTreeSet<_>) =
-            asked.into_iter().partition(|name| view.exists(type_url, name));
+        let (type_url, tells_proven) = (&self.rules.type_url, self.rules.limits().tells_proven);
+        let mut missing = std::mem::take(&mut self.missing);
+        missing.retain(|name| !view.exists(type_url, name));
         let silent = self.rules.never_remove || self.variant == Variant::StateOfTheWorld;
-        // For a type that is sent one by one, a rejection must have a single possible cause.
-        let missing_first =
-            self.rules.batching == Batching::Single && !missing.is_empty() && !silent;
+        // For a type that is sent in small batches, a rejection must have few possible causes.
+        let missing_first = tells_proven && !missing.is_empty() && !silent;
         let upserts =
-            if missing_first { Vec::new() } else { self.pick(&mut due, None, view).upserts };
-        self.asked = due;
+            if missing_first { Vec::new() } else { self.pick(Source::Asked, peers, view) };
+        missing.append(&mut self.missing); // gone meanwhile
         for (resource, _) in &upserts {
-            self.upserts.remove(resource.name());
-            self.suspects.release(resource.name());
+            self.sent_early(resource.name(), view);
         }
         for name in &missing {
             self.removals.remove(name);
@@ -48,9 +50,23 @@ impl TypeStream {
         content.into_option()
     }
 
+    /// Records that one is sent for another reason than that it changed.
+    fn sent_early(&mut self, name: &Arc<str>, view: &View<'_>) {
+        self.upserts.remove(name);
+        self.suspects.release(name);
+        let found = view.find(&self.rules.type_url, name);
+        if let (Some(fill), Some(found)) = (&mut self.fill, found) {
+            fill.sent(name, found.changed_at);
+        }
+    }
+
     /// Takes what is new or changed, alternating with the groups that are searched for a wrong
     /// resource.
-    pub(in crate::stream) fn take_upserts(&mut self, view: &View<'_>) -> Option<Content> {
+    pub(in crate::stream) fn take_upserts(
+        &mut self,
+        view: &View<'_>,
+        peers: Peers<'_>,
+    ) -> Option<Content> {
         if self.in_flight.is_some() {
             return None;
         }
@@ -58,37 +74,38 @@ impl TypeStream {
             return self.take_full_state(view);
         }
         let suspects_first = std::mem::take(&mut self.suspects_turn);
-        let mut upserts = if suspects_first { self.take_suspects(view) } else { Vec::new() };
+        let mut upserts = Vec::new();
+        if suspects_first {
+            upserts = self.take_suspects(view, peers);
+        }
         if upserts.is_empty() {
-            let (mut due, from) = (std::mem::take(&mut self.upserts), self.resume_at.take());
-            let goes_on = from.is_some() && !self.answer_due;
-            let mut picked = self.pick(&mut due, from, view);
-            // What the round would have continued with is gone, so the next round begins here:
-            // nothing else would wake the stream for it.
-            if goes_on && picked.upserts.is_empty() {
-                picked = self.pick(&mut due, None, view);
-            }
-            Picked { upserts, resume_at: self.resume_at } = picked;
-            self.upserts = due;
+            upserts = self.pick(Source::Upserts, peers, view);
             self.suspects_turn = true;
         }
         if upserts.is_empty() {
-            upserts = self.take_suspects(view);
+            upserts = self.take_suspects(view, peers);
         }
-        self.filling &= self.resume_at.is_some();
-        let content = Content { upserts, more: self.filling, ..Content::default() };
+        self.filling = self.filling.filter(|until| self.has_to_fill(*until));
+        let more = self.filling.is_some() && self.rules.batching != Batching::Single;
+        let content = Content { upserts, more, ..Content::default() };
         // A client that was told that more follows must be told when nothing does, if need be by an
         // empty response.
-        let is_due = std::mem::replace(&mut self.answer_due, self.filling);
+        let is_due = std::mem::replace(&mut self.answer_due, more);
         if is_due { Some(content) } else { content.into_option() }
     }
 
-    fn take_suspects(&mut self, view: &View<'_>) -> Vec<(Resource, u32)> {
+    fn take_suspects(&mut self, view: &View<'_>, peers: Peers<'_>) -> Vec<(Resource, u32)> {
         while let Some(group) = self.suspects.next() {
-            let sendable = group.iter().filter_map(|name| self.sendable(name, view));
-            let upserts: Vec<_> = sendable.map(|r| self.picked(r)).collect();
+            let mut upserts = Vec::new();
             for name in &group {
-                self.upserts.remove(name);
+                let Some(resource) = view.get(&self.rules.type_url, name) else { continue };
+                let required = self.blocker(resource, &upserts, peers, view);
+                self.sent_early(name, view);
+                if let Some(required) = required {
+                    self.waiting.add(name.clone(), required);
+                } else if !self.is_refused(resource) {
+                    upserts.push(self.picked(resource));
+                }
             }
             if !upserts.is_empty() {
                 return upserts;
@@ -144,86 +161,9 @@ impl TypeStream {
         });
         due
     }
-
-    /// Takes from `due` what fits one response: everything that fits, or everything proven, or one.
-    /// It continues at `from`, and what is added before that position waits for the next round, so
-    /// that a round ends whatever changes meanwhile (R93). Names without anything to send (rejected
-    /// and unchanged, or gone) are dropped.
-    fn pick(
-        &self,
-        due: &mut BTreeSet<Arc<str>>,
-        from: Option<Arc<str>>,
-        view: &View<'_>,
-    ) -> Picked {
-        if self.rules.batching == Batching::Single {
-            return Picked { upserts: self.pick_proven(due, view), resume_at: None };
-        }
-        let mut round = match from {
-            Some(from) => due.split_off(&from),
-            None => std::mem::take(due),
-        };
-        let mut room = Room::of(&self.rules);
-        let mut upserts = Vec::with_capacity(round.len().min(TOGETHER));
-        let mut resume_at = None;
-        for name in &round {
-            let Some(resource) = self.sendable(name, view) else { continue };
-            if !room.fits(resource.size()) {
-                resume_at = Some(name.clone());
-                break;
-            }
-            upserts.push(self.picked(resource));
-        }
-        if let Some(name) = &resume_at {
-            due.append(&mut round.split_off(name));
-        }
-        Picked { upserts, resume_at }
-    }
-
-    fn pick_proven(&self, due: &mut BTreeSet<Arc<str>>, view: &View<'_>) -> Vec<(Resource, u32)> {
-        let (mut out, mut later) = (Vec::new(), BTreeSet::new());
-        let mut room = Room::of(&self.rules);
-        while let Some(name) = due.pop_first() {
-            let Some(resource) = self.sendable(&name, view) else { continue };
-            let alone = !view.is_proven(&self.rules.type_url, resource);
-            if alone && !out.is_empty() {
-                later.insert(name);
-                continue;
-            }
-            if !room.fits(resource.size()) {
-                later.insert(name);
-                break;
-            }
-            out.push(self.picked(resource));
-            if alone {
-                break;
-            }
-        }
-        due.append(&mut later);
-        out
-    }
-
-    fn picked(&self, resource: &Resource) -> (Resource, u32) {
-        let attempt = self.suspects.attempt(resource.name());
-        (resource.clone(), self.attempt.saturating_add(attempt))
-    }
-
-    fn sendable<'v>(&self, name: &str, view: &'v View<'_>) -> Option<&'v Resource> {
-        let resource = view.get(&self.rules.type_url, name)?;
-        let refused = self.refused.get(name).is_some_and(|version| version == resource.version());
-        (!refused).then_some(resource)
-    }
 }
 
-/// The selected content, and where the next response continues if this one is full.
-struct Picked {
-    upserts: Vec<(Resource, u32)>,
-    resume_at: Option<Arc<str>>,
-}
-
-/// The most entries to reserve for a response before it is known what fits.
-const TOGETHER: usize = 1 << 16;
-
-/// The remaining space of a response. One resource always fits.
+/// The remaining space of a response for removals. One always fits.
 struct Room {
     left: usize,
     is_empty: bool,

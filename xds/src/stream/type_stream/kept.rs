@@ -66,9 +66,8 @@ impl TypeStream {
     pub(super) fn send_whole(&mut self, resources: &[SentResource], view: &View<'_>) {
         for name in resources.iter().map(SentResource::name) {
             self.heartbeats.forget(name);
-            let exists = view.get(&self.rules.type_url, name).is_some();
-            if exists && self.subscription.wants(name) {
-                self.upserts.insert(name.clone());
+            if self.subscription.wants(name) {
+                self.make_due(name, false, view);
             }
         }
     }

@@ -2,8 +2,6 @@
 //! removals cannot be expressed. For some types a response has everything, so that missing
 //! resources are removed; for the others it has the changes, and removals are never sent (R50).
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Content, TypeStream};
@@ -49,18 +47,18 @@ impl TypeStream {
 
     /// Whether anything is new, so that everything must be sent.
     pub(super) fn full_state_is_due(&self) -> bool {
-        let due = !self.upserts.is_empty() || !self.asked.is_empty() || self.answer_due;
+        let asked = !self.asked.is_empty() || !self.missing.is_empty() || self.answer_due;
+        let due = asked || !self.upserts.is_empty() || self.fill.is_some();
         self.sends_full_state() && due
     }
 
     pub(super) fn full_state(&mut self, view: &View<'_>) -> Content {
-        let mut due: BTreeSet<Arc<str>> = std::mem::take(&mut self.upserts);
-        due.append(&mut self.asked);
         self.answer_due = false;
         let type_url = &self.rules.type_url;
         let mut content = Content::default();
         let mut add = |resource: &Resource| {
-            if due.contains(resource.name()) {
+            let found = view.find(type_url, resource.name());
+            if found.is_some_and(|found| self.is_due(resource.name(), found.changed_at)) {
                 content.upserts.push((resource.clone(), 0));
             } else {
                 content.unchanged.push(resource.clone());
@@ -74,6 +72,9 @@ impl TypeStream {
             named.for_each(&mut add);
         }
         content.unchanged.extend(self.leaving.values().cloned());
+        (self.asked, self.upserts) = Default::default();
+        self.missing.clear();
+        (self.fill, self.filling) = (None, None);
         content
     }
 

@@ -1,0 +1,132 @@
+//! Names that are due, in the order of their changes.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::resource_set::Position;
+
+/// Resources that some client has acknowledged go into other responses than those that none has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Unproven,
+    Proven,
+}
+
+impl Kind {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Unproven => Self::Proven,
+            Self::Proven => Self::Unproven,
+        }
+    }
+}
+
+/// Names to be sent. Taking one costs the same however many are due.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    places: HashMap<Arc<str>, Place>,
+    unproven: Queue,
+    proven: Queue,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Since this position: a later change does not move it back, or it might never come first.
+    since: Position,
+    kind: Kind,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    oldest: BTreeMap<Position, Arc<str>>,
+    /// The last ones that changed, newest last. Some may have been taken since.
+    newest: VecDeque<Arc<str>>,
+}
+
+/// More names than this are not remembered as the newest: a few responses of them go out before a
+/// later change is newer.
+const NEWEST: usize = 256;
+
+impl Due {
+    /// Adds a name with the position of its last change. One that is due already keeps its place.
+    pub(super) fn insert(&mut self, name: Arc<str>, changed_at: Position, kind: Kind) {
+        let since = self.places.get(&name).map_or(changed_at, |place| place.since);
+        self.place(name, since, kind);
+    }
+
+    /// The same for a name that has changed just now.
+    pub(super) fn insert_news(&mut self, name: Arc<str>, changed_at: Position, kind: Kind) {
+        let newest = &mut self.queue(kind).newest;
+        if newest.len() >= NEWEST {
+            newest.pop_front();
+        }
+        newest.push_back(name.clone());
+        self.insert(name, changed_at, kind);
+    }
+
+    fn place(&mut self, name: Arc<str>, since: Position, kind: Kind) {
+        let old = self.places.insert(name.clone(), Place { since, kind });
+        if let Some(old) = old.filter(|old| old.kind != kind) {
+            self.queue(old.kind).oldest.remove(&old.since);
+        }
+        self.queue(kind).oldest.insert(since, name);
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> bool {
+        let Some(place) = self.places.remove(name) else { return false };
+        self.queue(place.kind).oldest.remove(&place.since);
+        true
+    }
+
+    /// The one of this kind that has waited for the longest time.
+    pub(super) fn oldest(&self, kind: Kind) -> Option<&Arc<str>> {
+        let queue = match kind {
+            Kind::Unproven => &self.unproven,
+            Kind::Proven => &self.proven,
+        };
+        queue.oldest.first_key_value().map(|(_, name)| name)
+    }
+
+    /// The one of this kind that changed last, which stays due. Each is returned once per change.
+    pub(super) fn next_news(&mut self, kind: Kind) -> Option<Arc<str>> {
+        loop {
+            let name = self.queue(kind).newest.pop_back()?;
+            if self.places.get(&name).is_some_and(|place| place.kind == kind) {
+                return Some(name);
+            }
+        }
+    }
+
+    /// Whether something is due since this position or an earlier one.
+    pub(super) fn has_since(&self, position: Position) -> bool {
+        let first =
+            |queue: &Queue| queue.oldest.first_key_value().is_some_and(|(r, _)| *r <= position);
+        first(&self.unproven) || first(&self.proven)
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    pub(super) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        let Self { places, unproven, proven } = self;
+        places.retain(|name, _| wanted(name));
+        unproven.oldest.retain(|_, name| wanted(name));
+        proven.oldest.retain(|_, name| wanted(name));
+    }
+
+    fn queue(&mut self, kind: Kind) -> &mut Queue {
+        match kind {
+            Kind::Unproven => &mut self.unproven,
+            Kind::Proven => &mut self.proven,
+        }
+    }
+}
