@@ -78,13 +78,14 @@ impl Due {
         true
     }
 
-    /// The one of this kind that has waited for the longest time.
-    pub(super) fn oldest(&self, kind: Kind) -> Option<&Arc<str>> {
+    /// The one of this kind that has waited for the longest time, with the position since which it
+    /// is due.
+    pub(super) fn oldest(&self, kind: Kind) -> Option<(Position, &Arc<str>)> {
         let queue = match kind {
             Kind::Unproven => &self.unproven,
             Kind::Proven => &self.proven,
         };
-        queue.oldest.first_key_value().map(|(_, name)| name)
+        queue.oldest.first_key_value().map(|(since, name)| (*since, name))
     }
 
     /// The one of this kind that changed last, which stays due. Each is returned once per change.

@@ -22,6 +22,11 @@ impl Fill {
         Self { next: 0, until, left, sent: HashSet::new() }
     }
 
+    /// Where it continues.
+    pub(super) fn next(&self) -> Position {
+        self.next
+    }
+
     pub(super) fn rest(&self) -> std::ops::RangeInclusive<Position> {
         self.next..=self.until
     }

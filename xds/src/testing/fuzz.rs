@@ -17,8 +17,14 @@ const MAX_STEPS: usize = 400;
 pub fn interleaving(bytes: &[u8]) {
     let Some((kind, events)) = bytes.split_first() else { return };
     let variant = if kind & 1 == 0 { Variant::Delta } else { Variant::StateOfTheWorld };
-    let batching = if kind & 2 == 0 { Batching::All } else { Batching::Single };
+    let few = Batching::UpTo { unproven: 2, unproven_bytes: 350, proven: 3, proven_bytes: 250 };
+    let batching = match (kind & 2 == 0, kind & 16 == 0) {
+        (true, _) => Batching::All,
+        (false, true) => Batching::Single,
+        (false, false) => few,
+    };
     let model = Model::new(variant, batching, kind & 4 == 0);
+    let model = if kind & 32 == 0 { model } else { model.requiring() };
     let mut model = if kind & 8 == 0 { model } else { model.split(1) };
     for event in events.chunks_exact(3).take(MAX_STEPS) {
         if let &[what, name, detail] = event {
@@ -74,6 +80,7 @@ fn resource_set() -> ResourceSet {
             let children = [("b".into(), "z".into()), ("c".into(), "x".into())];
             let resource = match type_url {
                 "a" => resource.with_children(children),
+                "c" if name == "z" => resource.with_required([("b".into(), "z".into())]),
                 _ => resource.with_aliases([format!("{name}/alias").into()]),
             };
             change.upsert(type_url, resource);

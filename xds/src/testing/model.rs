@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::stream::{Response, Stream, Variant};
+use crate::stream::{Answer, Entry, Response, Stream, Variant};
 use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Status};
 use crate::{Batching, Change, Debounce, Resource, ResourceSet, ServerConfig, TypeRules};
 
@@ -75,7 +75,7 @@ impl Wants {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Request {
     Delta(DeltaDiscoveryRequest),
     List(DiscoveryRequest),
@@ -101,6 +101,9 @@ pub struct Model {
     awaits_more: [bool; 2],
     /// Whether it rejects a response as a whole, or applies its good part, as Envoy does.
     whole: bool,
+    /// Whether resources of the second type require those of the first with their names.
+    requires: bool,
+    known: Known,
 }
 
 impl Model {
@@ -110,6 +113,7 @@ impl Model {
         let rules = TYPES.iter().enumerate().map(|(phase, type_url)| {
             let mut rules = TypeRules::new(*type_url, u8::from(phase > 0));
             rules.batching = batching;
+            rules.needs_no_proof = Some(|resource| &**resource.name() == "n4");
             rules.full_state = phase == 0;
             rules
         });
@@ -130,7 +134,16 @@ impl Model {
             refused_alone: BTreeSet::new(),
             awaits_more: [false; 2],
             whole,
+            requires: false,
+            known: Known::default(),
         }
+    }
+
+    /// The same with resources of the second type that require those of the first (R68).
+    #[must_use]
+    pub fn requiring(mut self) -> Self {
+        self.requires = true;
+        self
     }
 
     /// The same with a server that delays changes (R84).
@@ -183,6 +196,8 @@ impl Model {
         let mut resource = Resource::new(name, version, Bytes::new());
         if t == 0 {
             resource = resource.with_children([(TYPES[1].into(), name.into())]);
+        } else if self.requires {
+            resource = resource.with_required([(TYPES[0].into(), name.into())]);
         }
         change.upsert(TYPES[t], resource);
         self.set.apply(change);
@@ -238,11 +253,15 @@ impl Model {
             Request::List(list) => (&list.type_url, Vec::new()),
         };
         let t = index(type_url);
-        let outcome = match request {
+        let outcome = match request.clone() {
             Request::Delta(delta) => self.stream.request(delta),
             Request::List(list) => self.stream.request_list(list),
         };
-        let answer = outcome.expect("a good request").answer;
+        let outcome = outcome.expect("a good request");
+        if outcome.type_url.is_some() {
+            self.known.read(t, &request, outcome.answer.as_ref(), &self.set);
+        }
+        let answer = outcome.answer;
         let refused = answer.filter(|answer| answer.refusal.is_some());
         let refused = refused.into_iter().flat_map(|answer| {
             let upserts = answer
@@ -318,6 +337,7 @@ impl Model {
         self.down.clear();
         self.refused_alone.clear();
         self.awaits_more = [false; 2];
+        self.known = Known::default();
         for (t, type_url) in TYPES.iter().enumerate() {
             let wants = &mut self.wants[t];
             wants.started = wants.all || !wants.names.is_empty();
@@ -351,6 +371,7 @@ impl Model {
                 // A client that requests it again, or gets everything at once, may get it again.
                 let exempt = self.variant == Variant::StateOfTheWorld;
                 assert!(exempt || !self.refused_alone.contains(&key), "R33: {key:?} again");
+                assert!(!self.is_kept_back(t, r), "R68: the client lacks what {key:?} requires");
             }
             for name in response.removals() {
                 let retained = self.set.retained(&response.type_url);
@@ -382,7 +403,8 @@ impl Model {
 
     /// Checks that the client has what it should.
     pub fn check(&self) {
-        assert!(self.stream.is_settled(), "{:?}", self.stream);
+        assert!(self.stream.is_idle(), "{:?}", self.stream);
+        let mut kept_back = 0;
         for (t, type_url) in TYPES.iter().enumerate() {
             // A client that unsubscribed from the wildcard is owed nothing.
             assert!(!self.awaits_more[t] || !self.wants[t].all, "R93: {type_url} has no end");
@@ -393,14 +415,88 @@ impl Model {
                 let wanted = self.wants[t].want(&name);
                 let current = self.set.get(&type_url, &name).filter(|_| wanted);
                 let held = self.held[t].get(&name).map(String::as_str);
+                let lacks = |r: &Resource| held != Some(&**r.version());
                 match current.as_ref().map(|r| &**r.version()) {
                     Some("v7") => assert_ne!(held, Some("v7")),
                     // The protocol cannot express it.
                     None if self.variant == Variant::StateOfTheWorld && (t == 1 || !wanted) => {}
+                    // It has a former version, or none.
+                    Some(_) if current.as_ref().is_some_and(|r| self.is_kept_back(t, r)) => {
+                        kept_back += usize::from(current.as_ref().is_some_and(lacks));
+                    }
                     // Any version that the client had is right.
                     None if retained.contains(&name.as_str().into()) => {}
                     current => assert_eq!(held, current, "{name} of {t}"),
                 }
+            }
+        }
+        assert!(kept_back == 0 || !self.stream.is_settled(), "R68: {:?}", self.stream);
+    }
+
+    /// Whether the client lacks something that the resource requires, as far as the server can
+    /// know.
+    fn is_kept_back(&self, t: usize, resource: &Resource) -> bool {
+        let lacks = |(type_url, name): &(crate::TypeUrl, std::sync::Arc<str>)| {
+            let current = self.set.get(type_url, name);
+            current.is_some_and(|current| {
+                self.known.has[0].get(&**name).map(String::as_str) != Some(&**current.version())
+            })
+        };
+        t == 1 && resource.required().iter().any(lacks)
+    }
+}
+
+/// What the requests that the server has read say about the client.
+#[derive(Debug, Default)]
+struct Known {
+    wants: [Wants; 2],
+    has: [BTreeMap<String, String>; 2],
+}
+
+impl Known {
+    /// A request that is not stale.
+    fn read(&mut self, t: usize, request: &Request, answer: Option<&Answer>, set: &ResourceSet) {
+        answer.iter().for_each(|answer| self.answered(t, answer));
+        self.subscribe(t, request, set);
+        let wants = &self.wants[t];
+        self.has[t].retain(|name, _| wants.want(name));
+    }
+
+    fn subscribe(&mut self, t: usize, request: &Request, set: &ResourceSet) {
+        let wants = &mut self.wants[t];
+        let first = !std::mem::replace(&mut wants.started, true);
+        match request {
+            Request::Delta(delta) => {
+                for name in &delta.resource_names_subscribe {
+                    wants.all |= name == "*";
+                    wants.names.insert(name.clone());
+                }
+                for name in &delta.resource_names_unsubscribe {
+                    wants.all &= name != "*";
+                    wants.names.remove(name);
+                }
+                let type_url = TYPES[t].into();
+                for (name, version) in delta.initial_resource_versions.iter().filter(|_| first) {
+                    if set.get(&type_url, name).is_some_and(|now| **now.version() == **version) {
+                        self.has[t].insert(name.clone(), version.clone());
+                    }
+                }
+            }
+            Request::List(list) => {
+                wants.all = list.resource_names.iter().any(|name| name == "*");
+                wants.names = list.resource_names.iter().cloned().collect();
+            }
+        }
+    }
+
+    fn answered(&mut self, t: usize, answer: &Answer) {
+        for sent in answer.resources.iter() {
+            match (&answer.refusal, sent.version()) {
+                (None, Some(version)) => {
+                    self.has[t].insert(sent.name().to_string(), version.to_string());
+                }
+                (Some(_), Some(_)) if !matches!(sent.0, Entry::Upsert(..)) => {}
+                _ => drop(self.has[t].remove(&**sent.name())),
             }
         }
     }

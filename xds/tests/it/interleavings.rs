@@ -22,19 +22,25 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn batching() -> impl Strategy<Value = Batching> {
+    let few = Batching::UpTo { unproven: 2, unproven_bytes: 350, proven: 3, proven_bytes: 250 };
+    prop::sample::select(vec![Batching::All, Batching::Single, few])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn in_the_end_the_client_holds_the_last_snapshot(
         ops in prop::collection::vec(op(), 0..120),
-        single: bool,
+        batching in batching(),
+        requiring: bool,
         whole: bool,
         debounced: bool,
         split: bool,
     ) {
-        let batching = if single { Batching::Single } else { Batching::All };
         let model = Model::new(Variant::Delta, batching, whole);
+        let model = if requiring { model.requiring() } else { model };
         let model = if debounced { model.debounced() } else { model };
         let mut model = if split { model.split(250) } else { model };
         for op in ops {
@@ -47,13 +53,14 @@ proptest! {
     #[test]
     fn in_the_end_a_client_of_the_state_of_the_world_holds_it(
         ops in prop::collection::vec(op(), 0..120),
-        single: bool,
+        batching in batching(),
+        requiring: bool,
         whole: bool,
         debounced: bool,
         split: bool,
     ) {
-        let batching = if single { Batching::Single } else { Batching::All };
         let model = Model::new(Variant::StateOfTheWorld, batching, whole);
+        let model = if requiring { model.requiring() } else { model };
         let model = if debounced { model.debounced() } else { model };
         let mut model = if split { model.split(250) } else { model };
         for op in ops {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a failed expectation is a failed test")]
 
+mod batches;
 mod corpus;
 mod crowd;
 mod debounce;
@@ -12,6 +13,7 @@ mod interleavings;
 mod ordering;
 mod peer;
 mod puller;
+mod required;
 mod routes;
 mod sockets;
 mod sotw;

@@ -39,9 +39,10 @@ impl TypeStream {
             let mut picking = Picking { source, kind, batch, view, peers };
             self.pick_newest(&mut picking);
             if fill == Some(kind) {
+                self.pick_oldest(self.fill.as_ref().map(Fill::next), &mut picking);
                 self.pick_fill(&mut picking);
             }
-            self.pick_oldest(&mut picking);
+            self.pick_oldest(None, &mut picking);
             // Perhaps what was due has turned out to be of the other kind.
             self.turn = kind.other();
             if !picking.batch.upserts.is_empty() {
@@ -62,10 +63,11 @@ impl TypeStream {
         }
     }
 
-    fn pick_oldest(&mut self, picking: &mut Picking<'_, '_>) {
+    fn pick_oldest(&mut self, before: Option<Position>, picking: &mut Picking<'_, '_>) {
         while !picking.batch.is_full()
-            && let Some(name) = self.due(picking.source).oldest(picking.kind).cloned()
-            && self.consider(&name, picking)
+            && let Some((since, name)) = self.due(picking.source).oldest(picking.kind)
+            && before.is_none_or(|before| since < before)
+            && self.consider(&name.clone(), picking)
         {}
     }
 
