@@ -2,6 +2,7 @@
 
 mod config;
 mod grpc;
+mod poisoned;
 mod rig;
 
 use std::sync::Arc;
