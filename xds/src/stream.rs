@@ -9,6 +9,7 @@
 mod awaited;
 mod due;
 mod fill;
+mod first_answers;
 mod heartbeats;
 mod nonce;
 mod pace;
@@ -235,6 +236,7 @@ impl Stream {
         let graces = self.types.iter().filter_map(TypeStream::removals_since);
         let graces = graces.filter_map(|since| since.checked_add(self.grace));
         let others = self.awaited.deadline().into_iter().chain(self.pace.deadline());
+        let others = others.chain(self.gate_deadlines());
         barriers.chain(graces).chain(others).filter(|&due| due > now).min()
     }
 

@@ -12,7 +12,9 @@ impl Stream {
         let mut out = Vec::new();
         self.send_heartbeats(view, now, &mut out);
         self.pace.note(now);
+        self.note_progress(now);
         if self.has_work() {
+            self.open_gates(view, now);
             self.send_asked(view, now, &mut out);
             if self.changes_may_go(now, &out) && self.send_upserts(view, now, &mut out) {
                 self.send_removals(view, now, &mut out);

@@ -24,6 +24,7 @@ impl TypeStream {
         view: &View<'_>,
     ) -> Option<Answer> {
         let mut in_flight = self.in_flight.take_if(|f| f.nonce.is(nonce))?;
+        self.answered_at.note();
         let refusal = error_detail.map(|status| words(&status.message));
         match &refusal {
             Some(words) => self.refuse(&in_flight.resources, words, view),

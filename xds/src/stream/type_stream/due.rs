@@ -17,7 +17,8 @@ impl TypeStream {
         view: &View<'_>,
         peers: Peers<'_>,
     ) -> Option<Content> {
-        if self.in_flight.is_some() || (self.asked.is_empty() && self.missing.is_empty()) {
+        let is_asked = !self.asked.is_empty() || !self.missing.is_empty();
+        if self.in_flight.is_some() || !is_asked || self.gate.is_closed() {
             return None;
         }
         if self.sends_full_state() {
@@ -67,7 +68,7 @@ impl TypeStream {
         view: &View<'_>,
         peers: Peers<'_>,
     ) -> Option<Content> {
-        if self.in_flight.is_some() {
+        if self.in_flight.is_some() || self.gate.is_closed() {
             return None;
         }
         if self.sends_full_state() {

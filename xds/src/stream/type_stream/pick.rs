@@ -253,7 +253,7 @@ impl TypeStream {
         (resource.clone(), self.attempt.saturating_add(attempt))
     }
 
-    pub(super) fn is_refused(&self, resource: &Resource) -> bool {
+    pub(in crate::stream) fn is_refused(&self, resource: &Resource) -> bool {
         let refused = self.refused.get(resource.name());
         refused.is_some_and(|version| version == resource.version())
     }

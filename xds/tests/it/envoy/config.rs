@@ -196,6 +196,15 @@ pub(crate) fn host(routes: &str, version: &str, domain: &str, cluster: &str) -> 
 
 /// A scope by the header `x-scope`.
 pub(crate) fn scope(name: &str, version: &str, key: &str, routes: &str) -> Resource {
+    scope_by_name(name, version, key, routes).with_children(children(&[(ROUTES, routes)]))
+}
+
+/// The same, which waits until Envoy has the routes.
+pub(crate) fn waiting_scope(name: &str, version: &str, routes: &str) -> Resource {
+    scope_by_name(name, version, name, routes).with_required(children(&[(ROUTES, routes)]))
+}
+
+fn scope_by_name(name: &str, version: &str, key: &str, routes: &str) -> Resource {
     use c::route::v3::{ScopedRouteConfiguration, scoped_route_configuration as scoped};
     let fragment = scoped::key::Fragment {
         r#type: Some(scoped::key::fragment::Type::StringKey(key.to_owned())),
@@ -206,7 +215,7 @@ pub(crate) fn scope(name: &str, version: &str, key: &str, routes: &str) -> Resou
         key: Some(scoped::Key { fragments: vec![fragment] }),
         ..Default::default()
     };
-    resource(name, version, &message).with_children(children(&[(ROUTES, routes)]))
+    resource(name, version, &message)
 }
 
 /// A scope with a route of its own, which answers with the scope's version. A wrong one has a regular

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use imp_xds::Batching;
 
-use super::config::{restamp, scope_of_its_own};
+use super::config::restamp;
 use super::*;
 
 const SCOPES: usize = 64;
