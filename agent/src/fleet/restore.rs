@@ -101,7 +101,6 @@ impl Core {
             let former = loaded.get(Table::Former, &id).cloned();
             self.restore_refusal(&id, wire, former);
         }
-        self.follow_all();
         for (id, row) in loaded.take(Table::Acked) {
             if let Ok(revision) = <[u8; 8]>::try_from(row.as_ref()) {
                 self.tracker.resume(&id, u64::from_be_bytes(revision));
