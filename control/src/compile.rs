@@ -226,6 +226,6 @@ fn skip(what: &'static str, id: impl std::fmt::Display, error: &dyn std::error::
 
 /// Whether a retry may help although the row does not change.
 pub(crate) fn is_passing(error: &StoreError) -> bool {
-    use StoreError::{Replaced, StorageFull, Unavailable};
-    matches!(error, Unavailable(_) | StorageFull(_) | Replaced(_))
+    use StoreError::{Replaced, StorageFull, Unavailable, Unconfirmed};
+    matches!(error, Unavailable(_) | StorageFull(_) | Replaced(_) | Unconfirmed(_))
 }

@@ -131,6 +131,10 @@ impl Problem {
                 let detail = "the database's disk is full or fails; nothing was changed";
                 Self::unavailable("storage_full", detail, 5, why)
             }
+            StoreError::Unconfirmed(why) => {
+                let detail = "the database's disk did not confirm a change; it may be kept or lost";
+                Self::unavailable("unavailable", detail, 5, why)
+            }
             StoreError::Replaced(why) => {
                 let detail = "the database's file was removed or replaced; nothing was changed";
                 Self::unavailable("database_replaced", detail, 30, why)

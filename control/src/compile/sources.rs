@@ -195,13 +195,21 @@ impl Reader<'_> {
     async fn portion<S: Source>(&mut self, which: Which<'_, S::Id>) -> Result<Option<Uuid>> {
         let rows = S::rows(self.store, which).await?;
         let after = next_page(&rows);
+        let placed = rows
+            .into_iter()
+            .map(|row| Read { id: row.id, content: row.content.map(with_place::<S>) });
+        let placed = placed.collect();
+        // While the disk confirms the commits that were read, they are compiled. Nobody is told
+        // before.
+        self.store.settled().await?;
         let mut dark = Vec::new();
-        let unreadable = each(S::TYPE.name(), which, rows, |id, row| {
+        let unreadable = each(S::TYPE.name(), which, placed, |id, placed| {
             let why = self.causes.get(&(S::SUBJECT)(id));
             let span = span::<S>(id, why);
             let _inside = span.as_ref().map(Span::enter);
+            let (row, now) = placed.map_or((None, Ok(None)), |(row, now)| (Some(row), now));
             S::told(self, id, row.as_ref());
-            match row.as_ref().map_or(Ok(None), S::place) {
+            match now {
                 Ok(now) => {
                     if let (Some(row), Some(now)) = (&row, &now) {
                         S::placed(self, row, now, why);
@@ -237,12 +245,14 @@ impl Reader<'_> {
 
     async fn agents(&mut self, ids: &[AgentId]) -> Result<()> {
         let rows = table::agents(self.store, Which::Ids(ids)).await?;
+        self.store.settled().await?;
         each("agent", Which::Ids(ids), rows, |id, standing| self.watcher.agent(id, standing));
         Ok(())
     }
 
     async fn clusters(&mut self, ids: &[ClusterId]) -> Result<()> {
         let rows = table::clusters(self.store, Which::Ids(ids)).await?;
+        self.store.settled().await?;
         each("cluster", Which::Ids(ids), rows, |id, there| match there {
             Some(()) => self.placement.know(id),
             None => {
@@ -252,6 +262,14 @@ impl Reader<'_> {
         });
         Ok(())
     }
+}
+
+/// The row with its resource and place.
+fn with_place<S: Source>(
+    row: S::Row,
+) -> (S::Row, std::result::Result<Option<Placed>, Unplaceable>) {
+    let placed = S::place(&row);
+    (row, placed)
 }
 
 /// A span within the trace of what changed the row. A first load has none.

@@ -82,7 +82,7 @@ pub(super) async fn refuse_taken(
     let own = there
         .iter()
         .filter(|claim| claim.publish_id != publish.id && hostnames.contains(&claim.hostname));
-    let mut shared = SharedPorts::of(tx, spec.gateway_id, spec.cluster_id).await?;
+    let mut shared = SharedPorts::of(spec.gateway_id, spec.cluster_id);
     for claim in own {
         let Claim { hostname, base_path, publish_id, gateway_id, .. } = claim;
         let why = if *gateway_id == spec.gateway_id {
@@ -106,7 +106,7 @@ pub(super) async fn refuse_at_ports(
     gateway: &Gateway,
 ) -> Result<(), Refusal> {
     for cluster in listener_port::clusters_of(tx, gateway.id, None).await? {
-        let mut shared = SharedPorts::of(tx, gateway.id, cluster).await?;
+        let mut shared = SharedPorts::of(gateway.id, cluster);
         for claim in table::beside_gateway(tx, gateway.id, cluster).await? {
             if let Some(port) = shared.with(tx, claim.gateway_id).await? {
                 let index = gateway.spec.listeners.iter().position(|it| it.port == port);
@@ -143,7 +143,10 @@ pub(super) async fn claim(
     };
     let claims: Vec<Claim> = publish.spec.hostnames.iter().map(claim).collect();
     let at = time(tx);
-    Ok(table::replace_claims(tx, publish, &claims, at).await?)
+    Ok(match publish.desired_revision {
+        1 => table::insert_claims(tx, publish, &claims, at).await?,
+        _ => table::replace_claims(tx, publish, &claims, at).await?,
+    })
 }
 
 /// Releases all of the publish's hostnames.

@@ -58,21 +58,17 @@ pub(super) async fn change(tx: &mut Transaction<'_>, gateway: &Gateway) -> Resul
 /// The ports of a cluster that a gateway shares with others. At each of them a host belongs to one
 /// gateway.
 pub(super) struct SharedPorts {
+    gateway: GatewayId,
     cluster: ClusterId,
-    own: BTreeSet<u16>,
+    /// Read when another gateway is asked for; mostly there is none.
+    own: Option<BTreeSet<u16>>,
     known: BTreeMap<GatewayId, Option<u16>>,
 }
 
 impl SharedPorts {
     /// The shared ports of this gateway, whose ports are claimed.
-    pub(super) async fn of(
-        tx: &mut Transaction<'_>,
-        gateway: GatewayId,
-        cluster: ClusterId,
-    ) -> Result<Self, Refusal> {
-        let own = table::claimed_by(tx, gateway, cluster).await?;
-        let own = own.into_iter().map(|it| it.port).collect();
-        Ok(Self { cluster, own, known: BTreeMap::new() })
+    pub(super) fn of(gateway: GatewayId, cluster: ClusterId) -> Self {
+        Self { gateway, cluster, own: None, known: BTreeMap::new() }
     }
 
     /// The first port that it shares with another gateway.
@@ -84,10 +80,24 @@ impl SharedPorts {
         if let Some(port) = self.known.get(&other) {
             return Ok(*port);
         }
-        let there = table::claimed_by(tx, other, self.cluster).await?;
-        let port = there.iter().map(|it| it.port).find(|port| self.own.contains(port));
+        let own = match self.own.take() {
+            Some(own) => own,
+            None => self.ports_of(tx, self.gateway).await?,
+        };
+        let there = self.ports_of(tx, other).await?;
+        let port = there.into_iter().find(|port| own.contains(port));
+        self.own = Some(own);
         self.known.insert(other, port);
         Ok(port)
+    }
+
+    async fn ports_of(
+        &self,
+        tx: &mut Transaction<'_>,
+        gateway: GatewayId,
+    ) -> Result<BTreeSet<u16>, Refusal> {
+        let claimed = table::claimed_by(tx, gateway, self.cluster).await?;
+        Ok(claimed.into_iter().map(|it| it.port).collect())
     }
 }
 

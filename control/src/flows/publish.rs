@@ -307,7 +307,8 @@ async fn freeze(
     let stays = held && service.status == ApiServiceStatus::Deprecated;
     let draft = !stays && service.status.publish()? != service.status;
     let now = tx.now;
-    if !(draft && api_service::leave_draft(tx, id, now).await?) {
+    let left = draft && api_service::leave_draft(tx, id, now).await?;
+    if !left && !tx.is_alone() {
         // Locked only now: two first publishes that locked earlier would deadlock.
         refuse_retired(tx, id, pointer).await?;
     }

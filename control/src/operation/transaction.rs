@@ -24,7 +24,7 @@ pub struct Transaction<'o> {
     pub now: DateTime<Utc>,
     tx: Tx,
     /// Declared after `tx`, so that the turn is released after the transaction has ended.
-    _turn: Turn,
+    turn: Turn,
 }
 
 impl<'o> Transaction<'o> {
@@ -34,7 +34,7 @@ impl<'o> Transaction<'o> {
         let turn = operation.admission.write(&operation.scope, operation.tightens).await?;
         let mut tx = operation.store.begin().instrument(info_span!("begin")).await?;
         tx.caused_by(operation.cause());
-        Ok(Self { operation, tx, scope, now: operation.now(), _turn: turn })
+        Ok(Self { operation, tx, scope, now: operation.now(), turn })
     }
 
     /// Narrows the scope to the tenant of the current object, so that references cannot leave it.
@@ -127,7 +127,8 @@ impl<'o> Transaction<'o> {
     }
 
     async fn commit(self) -> Result<(), Refusal> {
-        Ok(self.tx.commit().instrument(info_span!("commit")).await?)
+        let Self { tx, turn, .. } = self;
+        Ok(tx.commit_and_drop(turn).instrument(info_span!("commit")).await?)
     }
 
     /// Rolls back, when there is nothing to do.

@@ -32,8 +32,12 @@ macro_rules! act {
         $routes.add(op, |call: $crate::rest::call::Call| async move {
             let body: $body = call.json()?.into_spec()?;
             let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
-            let next = $flow(&mut tx, current, body.into()).await?;
-            tx.finish::<$entity>($verb, next.id).await?;
+            let step = async move {
+                let next = $flow(&mut tx, current, body.into()).await?;
+                tx.finish::<$entity>($verb, next.id).await?;
+                Ok::<_, $crate::problem::Problem>(next)
+            };
+            let next = $crate::workers::statements(&call.state.store, step).await?;
             $crate::rest::crud::show_written(&call, next).await
         });
     }};
@@ -43,8 +47,12 @@ macro_rules! act {
         $routes.add(op, |call: $crate::rest::call::Call| async move {
             call.no_body()?;
             let (mut tx, current) = $crate::rest::crud::open::<$entity>(&call).await?;
-            let next = $flow(&mut tx, current).await?;
-            tx.finish::<$entity>($verb, next.id).await?;
+            let step = async move {
+                let next = $flow(&mut tx, current).await?;
+                tx.finish::<$entity>($verb, next.id).await?;
+                Ok::<_, $crate::problem::Problem>(next)
+            };
+            let next = $crate::workers::statements(&call.state.store, step).await?;
             $crate::rest::crud::show_written(&call, next).await
         });
     }};

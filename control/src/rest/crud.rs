@@ -162,6 +162,12 @@ pub async fn show<E: Entity>(call: &Call, entity: E) -> Result<Reply, Problem> {
     Reply::object(&one_view(call, entity).await?, version)
 }
 
+/// Answers a write that had nothing to change, and so waited for no commit.
+pub async fn show_unchanged<E: Entity>(call: &Call, entity: E) -> Result<Reply, Problem> {
+    call.state.store.settled().await?;
+    show(call, entity).await
+}
+
 async fn list_them<E: Entity>(call: Call) -> Result<Reply, Problem> {
     let mut query: Query = call.query.clone();
     // The token is bound to the caller's scope: another tenant's token is refused.
@@ -190,7 +196,7 @@ async fn edit<E: Entity>(call: Call, merge: bool) -> Result<Reply, Problem> {
     if spec == current.spec() {
         // The view may read more; a request uses one connection at a time.
         drop(tx);
-        return show(&call, current).await;
+        return show_unchanged(&call, current).await;
     }
     let id = current.id();
     let edit = async move {

@@ -60,7 +60,7 @@ async fn verify(call: Call) -> Result<Reply, Problem> {
     let domain = domain.ok_or_else(|| Problem::not_found(Domain::NOUN))?;
     call.precondition(&domain.meta)?;
     if domain.status.is_held() {
-        return crud::show(&call, domain).await;
+        return crud::show_unchanged(&call, domain).await;
     }
     call.state.dns.prove(&domain).await?;
     let (mut tx, current) = crud::open::<Domain>(&call).await?;

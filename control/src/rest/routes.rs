@@ -195,6 +195,10 @@ impl Rules {
         call.operation.tightens = self.tightens;
         call.query.check(&self.query)?;
         let reply = handler(call).await?;
+        if method.is_safe() {
+            // A power failure must not take back what was read. Writes have waited for their own.
+            state.store.settled().await?;
+        }
         // A 304 was read and written all the same, so it is charged.
         state.admission.charge(payer, reply.bytes());
         Ok(reply.conditional(&method, &headers).holding(room))

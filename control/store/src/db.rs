@@ -7,6 +7,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
 use crate::file::DatabaseFile;
+use crate::wal::Wal;
 
 /// Connections for requests, and others that requests cannot exhaust.
 pub(crate) struct Pools<P> {
@@ -24,7 +25,7 @@ pub(crate) enum Db {
         /// The file that both pools have open.
         file: Arc<DatabaseFile>,
         /// The state of the writing connection.
-        unfinished: Unfinished,
+        writer: Writer,
     },
     Pg(Pools<PgPool>),
 }
@@ -50,22 +51,32 @@ impl Held {
     }
 }
 
-/// Whether the writing connection may have an open transaction that was dropped.
-#[derive(Clone, Default)]
-pub(crate) struct Unfinished(Arc<AtomicBool>);
+/// The state of the writing connection.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    /// Whether it may have an open transaction that was dropped.
+    unfinished: Arc<AtomicBool>,
+    pub(crate) wal: Arc<Wal>,
+}
 
-impl Unfinished {
-    pub(crate) fn set(&self, unfinished: bool) {
-        self.0.store(unfinished, Ordering::Release);
+impl Writer {
+    pub(crate) fn new(wal: Wal) -> Self {
+        Self { unfinished: Arc::default(), wal: Arc::new(wal) }
+    }
+
+    pub(crate) fn set_unfinished(&self, unfinished: bool) {
+        self.unfinished.store(unfinished, Ordering::Release);
     }
 
     /// Rolls back a dropped transaction before the connection is lent again. Returns false if that
     /// fails; the connection is then closed.
     pub(crate) async fn take_back(&self, connection: &mut SqliteConnection) -> bool {
-        if !self.0.load(Ordering::Acquire) {
+        if !self.unfinished.load(Ordering::Acquire) {
             return true;
         }
         let done = connection.execute("ROLLBACK").await;
+        // A COMMIT that was dropped came before.
+        self.wal.end_commits();
         if let Err(error) = &done {
             tracing::warn!(%error, "the connection for writing is closed; the next one is new");
         }

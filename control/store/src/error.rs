@@ -50,6 +50,10 @@ pub enum StoreError {
     /// The disk is full or failing and nothing was written. Works again once there is space.
     #[error("{0}")]
     StorageFull(String),
+    /// The disk did not confirm a change, which may be kept or lost. Nobody is told of it before it
+    /// is confirmed.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// The database's file was removed or replaced, so writes to the open one would be lost.
     #[error("{0}")]
     Replaced(String),

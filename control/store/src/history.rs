@@ -57,12 +57,13 @@ struct Row {
     mark: i64,
 }
 
-/// The current point.
+/// The current point, once it is durable: agents remember it.
 pub async fn now(store: &Store) -> Result<Option<Point>> {
     let sql = "SELECT h.database_id, h.epoch, COALESCE(o.seq, 0) AS position, \
         COALESCE(o.mark, 0) AS mark FROM history h \
         LEFT JOIN outbox o ON o.seq = (SELECT MAX(seq) FROM outbox) WHERE h.id = 1";
     let rows = fetch!(store.read().await?.conn(), "history", Row, sql)?;
+    store.settled().await?;
     let point = |row: Row| Point {
         database: row.database_id,
         epoch: row.epoch,

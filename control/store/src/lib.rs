@@ -21,6 +21,7 @@ mod store;
 mod table;
 mod tx;
 mod wake;
+mod wal;
 
 pub mod agent;
 pub mod api_service;

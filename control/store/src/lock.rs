@@ -17,7 +17,11 @@ pub(crate) async fn shared(tx: &mut Tx, key: &str) -> Result<()> {
     lock(tx, "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", key).await
 }
 
+/// Locks of a transaction last to its end, so each is asked for once.
 async fn lock(tx: &mut Tx, sql: &'static str, key: &str) -> Result<()> {
+    if !tx.is_new_lock(sql, key) {
+        return Ok(());
+    }
     if let Conn::Pg(conn) = tx.conn() {
         sqlx::query(sql).bind(key).execute(conn).await?;
     }

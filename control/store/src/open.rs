@@ -10,9 +10,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::db::{Db, Pools, Unfinished};
+use crate::db::{Db, Pools, Writer};
 use crate::error::one_line;
 use crate::file::{self, DatabaseFile};
+use crate::wal::Wal;
 use crate::{Result, StoreError};
 
 // A process of the former release must keep working on the newer schema, and be able to restart on
@@ -32,6 +33,9 @@ fn postgres_migrations() -> Migrator {
 /// The longest wait of a request for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 512;
+/// Pages in SQLite's log before they are copied to the database file, in units of 4 KiB. The writer
+/// waits meanwhile, and a page that changed often is copied once.
+const CHECKPOINT_PAGES: &str = "4000";
 /// Reading connections to the SQLite file: for requests, and for the platform.
 const READERS: (u32, u32) = (4, 2);
 /// Connections to PostgreSQL: for requests, and for the platform.
@@ -57,16 +61,16 @@ async fn sqlite(path: &Path) -> Result<Db> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
-        // NORMAL may lose the last commits on a power failure. What the API acknowledged must stay,
-        // and a control plane commits tens of times a second, not thousands.
-        .synchronous(SqliteSynchronous::Full)
+        // Commits do not sync: many share one sync (wal.rs).
+        .synchronous(SqliteSynchronous::Normal)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .foreign_keys(true)
         // For other processes only: within this one, writers queue for the one connection.
         .busy_timeout(PATIENCE)
         .statement_cache_capacity(STATEMENTS);
     let file = Arc::new(DatabaseFile::at(path).map_err(|error| cannot(error.to_string()))?);
-    let unfinished = Unfinished::default();
-    let write = writer(&unfinished).connect_with(options.clone()).await;
+    let writer = Writer::new(Wal::of(&options));
+    let write = writing(&writer).connect_with(options.clone()).await;
     let write = write.map_err(|error| cannot(explain(&error)))?;
     sqlite_migrations().run(&write).await.map_err(|error| cannot(outdated(&error)))?;
     // Opened eagerly: one opened later would open whatever is at the path by then.
@@ -82,7 +86,7 @@ async fn sqlite(path: &Path) -> Result<Db> {
     let (requests, platform) = tokio::try_join!(readers(READERS.0), readers(READERS.1))
         .map_err(|error| cannot(explain(&error)))?;
     let read = Pools { requests, platform };
-    Ok(Db::Sqlite { read, write, file, unfinished })
+    Ok(Db::Sqlite { read, write, file, writer })
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {
@@ -96,11 +100,11 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 }
 
 /// A single connection, which is lent only without an open transaction.
-fn writer(unfinished: &Unfinished) -> SqlitePoolOptions {
-    let unfinished = unfinished.clone();
+fn writing(writer: &Writer) -> SqlitePoolOptions {
+    let writer = writer.clone();
     pool(1).after_release(move |connection, _| {
-        let unfinished = unfinished.clone();
-        Box::pin(async move { Ok(unfinished.take_back(connection).await) })
+        let writer = writer.clone();
+        Box::pin(async move { Ok(writer.take_back(connection).await) })
     })
 }
 

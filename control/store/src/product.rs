@@ -86,10 +86,13 @@ impl Table for Product {
         (None, vec![("tenant_id", "tenants", Some(self.tenant_id.0))])
     }
 
-    async fn write_parts(&self, tx: &mut Tx) -> Result<()> {
-        let sql = "DELETE FROM product_api_services WHERE product_id = $1";
-        execute!(tx.conn(), sql, self.id.0)?;
+    async fn insert_parts(&self, tx: &mut Tx) -> Result<()> {
         hold_services(tx, self).await
+    }
+
+    async fn delete_parts(&self, tx: &mut Tx) -> Result<()> {
+        let sql = "DELETE FROM product_api_services WHERE product_id = $1";
+        execute!(tx.conn(), sql, self.id.0).map(drop)
     }
 }
 

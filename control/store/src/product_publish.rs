@@ -22,7 +22,7 @@ use crate::{Result, StoreError, Tx};
 
 pub use claims::{
     Claim, ClaimTime, beside_gateway, claims_on, forget_free_hostnames, held_by_another,
-    hostnames_of_gateway, replace_claims,
+    hostnames_of_gateway, insert_claims, replace_claims,
 };
 pub use revisions::{
     RevisionSummary, get_revision, get_revision_in, insert_revision, list_revisions,
@@ -130,10 +130,13 @@ impl Table for ProductPublish {
     }
 
     /// Writes the services that it names as rows, so that foreign keys prevent their deletion.
-    async fn write_parts(&self, tx: &mut Tx) -> Result<()> {
-        let sql = "DELETE FROM product_publish_api_services WHERE product_publish_id = $1";
-        execute!(tx.conn(), sql, self.id.0)?;
+    async fn insert_parts(&self, tx: &mut Tx) -> Result<()> {
         hold_services(tx, self).await
+    }
+
+    async fn delete_parts(&self, tx: &mut Tx) -> Result<()> {
+        let sql = "DELETE FROM product_publish_api_services WHERE product_publish_id = $1";
+        execute!(tx.conn(), sql, self.id.0).map(drop)
     }
 }
 

@@ -87,6 +87,17 @@ impl Store {
         self.inner.workers.send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// Returns once everything that was read before this call is durable. What is read before that
+    /// must not leave this process: a power failure could take it back. Changes that are committed
+    /// by [`Store::begin_unsynced`] may be taken back all the same.
+    pub async fn settled(&self) -> Result<()> {
+        match &self.inner.db {
+            Db::Sqlite { writer, .. } => writer.wal.durable(writer.wal.newest()).await,
+            // PostgreSQL shows a commit only once it is durable.
+            Db::Pg(_) => Ok(()),
+        }
+    }
+
     /// Closes all connections after their work has finished.
     pub async fn close(&self) {
         match &self.inner.db {

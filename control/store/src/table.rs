@@ -136,8 +136,13 @@ pub(crate) trait Table: Object + Written {
         (None, Vec::new())
     }
 
-    /// Replaces the parts of the object that have tables of their own.
-    fn write_parts(&self, _: &mut Tx) -> impl Future<Output = Result<()>> + Send {
+    /// Inserts the parts of the object that have tables of their own.
+    fn insert_parts(&self, _: &mut Tx) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Deletes these parts, before the new ones are inserted.
+    fn delete_parts(&self, _: &mut Tx) -> impl Future<Output = Result<()>> + Send {
         std::future::ready(Ok(()))
     }
 }
@@ -161,7 +166,7 @@ async fn insert<T: Table>(tx: &mut Tx, object: &T, secret: Option<&SecretHash>) 
     let done = object.save(tx, &T::statements().insert, 0, secret).await;
     let (tenant, references) = object.references();
     explained(tx, done, tenant, &references).await?;
-    object.write_parts(tx).await
+    object.insert_parts(tx).await
 }
 
 impl<T: Table> Record for T {
@@ -196,7 +201,8 @@ impl<T: Table> Record for T {
         let (tenant, references) = self.references();
         let rows = explained(tx, done, tenant, &references).await?;
         matched::<T>(tx, rows, self.id().into()).await?;
-        self.write_parts(tx).await
+        self.delete_parts(tx).await?;
+        self.insert_parts(tx).await
     }
 
     async fn delete(tx: &mut Tx, scope: &TenantScope, id: Self::Id) -> Result<bool> {

@@ -5,12 +5,15 @@
 mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use crate::db::Db;
+use crate::wal::Wal;
 use crate::{Result, Store, StoreError};
 use server::Server;
 
@@ -69,4 +72,32 @@ pub async fn execute(store: &Store, sql: &'static str) -> Result<()> {
     let mut tx = store.begin().await?;
     execute!(tx.conn(), sql)?;
     tx.commit().await
+}
+
+/// Keeps commits on SQLite from becoming durable, as a slow disk does, while `meanwhile` runs.
+pub async fn while_nothing_is_durable(store: &Store, meanwhile: impl Future<Output = ()>) {
+    let _held = match wal(store) {
+        Some(wal) => Some(wal.hold().await),
+        None => None,
+    };
+    meanwhile.await;
+}
+
+/// Makes syncs on SQLite fail, as a failing disk does.
+pub fn fail_syncs(store: &Store, fail: bool) {
+    if let Some(wal) = wal(store) {
+        wal.fault.store(fail, Ordering::SeqCst);
+    }
+}
+
+/// How often SQLite's log was synced.
+pub fn syncs(store: &Store) -> u64 {
+    wal(store).map_or(0, |wal| wal.syncs.load(Ordering::SeqCst))
+}
+
+fn wal(store: &Store) -> Option<&Wal> {
+    match store.db() {
+        Db::Sqlite { writer, .. } => Some(&writer.wal),
+        Db::Pg(_) => None,
+    }
 }

@@ -6,13 +6,14 @@
 //! everything until a restart. Here a connection whose COMMIT or ROLLBACK failed is closed, and the
 //! next writer gets a new one.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Executor as _, Postgres, Sqlite, SqlitePool};
+use sqlx::{Postgres, Sqlite, SqlitePool};
 
 use crate::cause::Cause;
-use crate::db::{Conn, Db, Unfinished};
+use crate::db::{Conn, Db, Writer};
 use crate::{Result, Store, StoreError};
 
 /// A transaction. Its changes are invisible before [`Tx::commit`]; dropping it rolls back.
@@ -24,6 +25,9 @@ pub struct Tx {
     cause: Cause,
     /// Whether it wrote a job.
     wakes_workers: bool,
+    durability: Durability,
+    /// The locks on names that it took, each with its statement.
+    locks: HashSet<(&'static str, String)>,
 }
 
 /// When a commit returns.
@@ -33,17 +37,6 @@ enum Durability {
     Synced,
     /// When the operating system has it.
     Unsynced,
-}
-
-impl Durability {
-    /// The statement that opens a transaction on SQLite with this durability. The setting belongs
-    /// to the connection, so the previous transaction may have left the other one.
-    fn begin(self) -> &'static str {
-        match self {
-            Self::Synced => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
-            Self::Unsynced => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
-        }
-    }
 }
 
 enum Open {
@@ -68,10 +61,11 @@ impl Store {
     async fn begin_with(&self, durability: Durability) -> Result<Tx> {
         let started = Instant::now();
         let open = match self.db() {
-            Db::Sqlite { write, file, unfinished, .. } => {
+            Db::Sqlite { write, file, writer, .. } => {
                 // Nothing may be written to a file that was moved or deleted.
                 file.check()?;
-                let tx = SqliteTx::begin(write, unfinished, durability).await;
+                writer.wal.refuse_doubt().await?;
+                let tx = SqliteTx::begin(write, writer).await;
                 Open::Sqlite(tx.map_err(|error| file.check().err().unwrap_or(error))?)
             }
             Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
@@ -82,6 +76,8 @@ impl Store {
             store: self.clone(),
             tells: false,
             wakes_workers: false,
+            durability,
+            locks: HashSet::new(),
             cause: Cause::default(),
         })
     }
@@ -100,19 +96,38 @@ impl Tx {
     /// Commits, then wakes followers of the outbox. The order matters: a NOTIFY inside the
     /// transaction takes a lock that all committing writers share.
     pub async fn commit(self) -> Result<()> {
+        self.commit_and_drop(()).await
+    }
+
+    /// Commits, and drops `turn` as soon as another transaction could begin: on SQLite before the
+    /// commit is durable.
+    pub async fn commit_and_drop<T>(self, turn: T) -> Result<()> {
+        let Self { open, store, tells, wakes_workers, durability, .. } = self;
         let started = Instant::now();
-        match self.open {
-            Open::Sqlite(tx) => tx.end("COMMIT").await?,
-            Open::Pg(tx) => tx.commit().await?,
-        }
+        let commit = match open {
+            Open::Sqlite(tx) if durability == Durability::Synced => Some(tx.commit().await?),
+            Open::Sqlite(tx) => {
+                tx.end("COMMIT").await?;
+                None
+            }
+            Open::Pg(tx) => {
+                tx.commit().await?;
+                None
+            }
+        };
+        drop(turn);
         measure("commit", started);
-        if self.tells {
-            self.store.tell();
+        // They read and compute during the sync, and wait for its end.
+        if tells {
+            store.tell();
         }
-        if self.wakes_workers {
-            self.store.wake_workers();
+        if wakes_workers {
+            store.wake_workers();
         }
-        Ok(())
+        match (store.db(), commit) {
+            (Db::Sqlite { writer, .. }, Some(commit)) => writer.wal.durable(commit).await,
+            _ => Ok(()),
+        }
     }
 
     /// Rolls back.
@@ -139,6 +154,17 @@ impl Tx {
         &self.cause
     }
 
+    /// Whether no other transaction writes before this one ends, so that what was read stays true
+    /// without locks: on SQLite.
+    pub fn is_alone(&self) -> bool {
+        matches!(self.open, Open::Sqlite(_))
+    }
+
+    /// Whether the lock still has to be taken. It is recorded as taken.
+    pub(crate) fn is_new_lock(&mut self, sql: &'static str, key: &str) -> bool {
+        !self.is_alone() && self.locks.insert((sql, key.to_owned()))
+    }
+
     pub(crate) fn will_tell(&mut self) {
         self.tells = true;
     }
@@ -149,40 +175,32 @@ impl Tx {
 }
 
 /// Records a step's duration. `begin` includes the wait for a connection and for other writers.
-fn measure(step: &'static str, started: Instant) {
+pub(crate) fn measure(step: &'static str, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     metrics::histogram!("imp_database_seconds", "step" => step).record(seconds);
 }
 
 struct SqliteTx {
     connection: PoolConnection<Sqlite>,
-    unfinished: Unfinished,
+    writer: Writer,
 }
 
 impl SqliteTx {
-    async fn begin(
-        pool: &SqlitePool,
-        unfinished: &Unfinished,
-        durability: Durability,
-    ) -> Result<Self> {
-        match Self::try_begin(pool, unfinished, durability).await {
+    async fn begin(pool: &SqlitePool, writer: &Writer) -> Result<Self> {
+        match Self::try_begin(pool, writer).await {
             // The connection was in an unexpected state, and is closed by now.
-            Err(StoreError::Driver(_)) => Self::try_begin(pool, unfinished, durability).await,
+            Err(StoreError::Driver(_)) => Self::try_begin(pool, writer).await,
             done => done,
         }
     }
 
-    async fn try_begin(
-        pool: &SqlitePool,
-        unfinished: &Unfinished,
-        durability: Durability,
-    ) -> Result<Self> {
+    async fn try_begin(pool: &SqlitePool, writer: &Writer) -> Result<Self> {
         let connection = pool.acquire().await?;
-        let mut tx = Self { connection, unfinished: unfinished.clone() };
+        let mut tx = Self { connection, writer: writer.clone() };
         // From here on a dropped request's transaction is rolled back.
-        tx.unfinished.set(true);
+        tx.writer.set_unfinished(true);
         // A transaction that begins by reading and writes later fails under contention.
-        match tx.connection.execute(durability.begin()).await {
+        match sqlx::query("BEGIN IMMEDIATE").execute(&mut *tx.connection).await {
             Ok(_) => Ok(tx),
             Err(error) => {
                 tx.connection.close_on_drop();
@@ -191,10 +209,19 @@ impl SqliteTx {
         }
     }
 
+    /// Returns the number of the commit, which is not durable yet.
+    async fn commit(self) -> Result<u64> {
+        let wal = self.writer.wal.clone();
+        let commit = wal.begin_commit();
+        let done = self.end("COMMIT").await;
+        wal.end_commits();
+        done.map(|()| commit)
+    }
+
     async fn end(mut self, statement: &'static str) -> Result<()> {
-        match self.connection.execute(AssertSqlSafe(statement)).await {
+        match sqlx::query(statement).execute(&mut *self.connection).await {
             Ok(_) => {
-                self.unfinished.set(false);
+                self.writer.set_unfinished(false);
                 Ok(())
             }
             Err(error) => {
@@ -202,34 +229,5 @@ impl SqliteTx {
                 Err(error.into())
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 1: NORMAL, 2: FULL. The setting belongs to the connection, and the statement that sets it is
-    /// prepared once.
-    async fn synchronous(tx: &mut Tx) -> i64 {
-        let Conn::Sqlite(conn) = tx.conn() else { panic!("SQLite") };
-        sqlx::query_scalar("PRAGMA synchronous").fetch_one(conn).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn each_transaction_has_the_durability_that_it_was_opened_with() {
-        let directory = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", directory.path().join("control.db").display());
-        let store = Store::open(&url).await.unwrap();
-        for _ in 0..3 {
-            let mut tx = store.begin_unsynced().await.unwrap();
-            assert_eq!(synchronous(&mut tx).await, 1);
-            tx.commit().await.unwrap();
-            let mut tx = store.begin().await.unwrap();
-            assert_eq!(synchronous(&mut tx).await, 2);
-            tx.commit().await.unwrap();
-        }
-        drop(store.begin_unsynced().await.unwrap());
-        assert_eq!(synchronous(&mut store.begin().await.unwrap()).await, 2, "after a rollback");
     }
 }

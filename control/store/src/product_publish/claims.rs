@@ -146,18 +146,40 @@ pub async fn replace_claims(
         let sql = "DELETE FROM product_publish_claims WHERE product_publish_id = $1";
         execute!(tx.conn(), sql, publish.id.0)?;
     }
-    for hostname in &kept {
-        take(tx, publish.tenant_id, hostname, at.now).await?;
-    }
-    for claim in claims {
-        insert(tx, publish, claim).await?;
-    }
+    insert_all(tx, publish, claims, at).await?;
     let sql = "DELETE FROM hostname_owners WHERE cluster_id = $1 AND hostname = $2 \
         AND NOT EXISTS (SELECT 1 FROM product_publish_claims \
             WHERE cluster_id = $1 AND hostname = $2)";
     for hostname in given.difference(&kept) {
         execute!(tx.conn(), sql, cluster.0, hostname)?;
         release(tx, publish.tenant_id, hostname, at).await?;
+    }
+    Ok(())
+}
+
+/// Like [`replace_claims`], for a publish that has none yet.
+pub async fn insert_claims(
+    tx: &mut Tx,
+    publish: &ProductPublish,
+    claims: &[Claim],
+    at: ClaimTime,
+) -> Result<()> {
+    hold(tx, &claims.iter().map(|it| it.hostname.as_str()).collect()).await?;
+    insert_all(tx, publish, claims, at).await
+}
+
+async fn insert_all(
+    tx: &mut Tx,
+    publish: &ProductPublish,
+    claims: &[Claim],
+    at: ClaimTime,
+) -> Result<()> {
+    let hostnames: BTreeSet<&str> = claims.iter().map(|it| it.hostname.as_str()).collect();
+    for hostname in hostnames {
+        take(tx, publish.tenant_id, hostname, at.now).await?;
+    }
+    for claim in claims {
+        insert(tx, publish, claim).await?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod deletion;
 mod dialects;
 mod domains;
 mod duplicates;
+mod durability;
 mod events;
 mod files;
 mod gateway_conditions;
