@@ -14,6 +14,7 @@ pub mod report;
 pub mod rest;
 pub mod routes;
 pub mod sample;
+pub mod scale;
 pub mod stack;
 pub mod stub;
 pub mod upstream;

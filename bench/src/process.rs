@@ -8,6 +8,30 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tokio::time::Instant;
 
+/// The memory of a process, in MB.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Memory {
+    /// What it has now.
+    pub resident: f64,
+    /// The most that it ever had.
+    pub peak: f64,
+}
+
+impl Memory {
+    /// Of the process with this id.
+    pub fn of(pid: u32) -> Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let megabytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kilobytes = line.and_then(|line| line.split_whitespace().next());
+            Ok::<_, anyhow::Error>(
+                kilobytes.with_context(|| name.to_owned())?.parse::<f64>()? / 1024.0,
+            )
+        };
+        Ok(Self { resident: megabytes("VmRSS:")?, peak: megabytes("VmHWM:")? })
+    }
+}
+
 /// A running program.
 pub struct Process {
     name: String,

@@ -6,7 +6,7 @@ mod ours;
 mod probe;
 
 pub use self::floor::Floor;
-pub use self::ours::Ours;
+pub use self::ours::{Ours, timed_post};
 pub use self::probe::Probes;
 use crate::report::Times;
 

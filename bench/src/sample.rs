@@ -20,8 +20,13 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Creates a tenant with this slug.
+    /// Creates a tenant with this slug, and a gateway at a port of its own.
     pub async fn create(stack: &Stack, slug: &str) -> Result<Self> {
+        Self::create_at(stack, slug, ports::free()?).await
+    }
+
+    /// The same, with this port, which tenants may share.
+    pub async fn create_at(stack: &Stack, slug: &str, port: u16) -> Result<Self> {
         let tenant =
             stack.admin.post("/v1/tenants", &json!({ "name": slug, "slug": slug })).await?;
         let tenant_id = text(&tenant, "id")?;
@@ -29,7 +34,6 @@ impl Provider {
         let token = json!({ "tenant_id": tenant_id, "name": "people", "roles": roles });
         let token = stack.admin.post("/v1/api-tokens", &token).await?;
         let rest = stack.admin.with_token(text(&token, "token")?);
-        let port = ports::free()?;
         let gateway = json!({
             "name": "public",
             "gateway_class": "envoy-gateway",

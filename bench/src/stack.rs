@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 pub use self::agent::Agent;
 pub use self::control::Control;
-pub use self::envoy::{Envoy, binary as envoy_binary};
+pub use self::envoy::{Envoy, EnvoyAdmin, binary as envoy_binary};
 use crate::process::eventually;
 use crate::rest::{Rest, text};
 use crate::upstream::Upstream;

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use imp_bench::hostile::{Attack, Quiet, peak_memory};
+use imp_bench::hostile::{Attack, Quiet};
 use imp_bench::ports;
+use imp_bench::process::Memory;
 use imp_bench::report::{Figure, Machine, Report, Times, write_samples};
 use imp_bench::stack::{Options, Stack, envoy_binary};
 
@@ -80,8 +81,8 @@ async fn measure(arguments: &Arguments) -> Result<Run> {
     let (reads, writes) = quiet.rest(arguments.seconds).await?;
     say("keys are revoked meanwhile");
     let revocations = quiet.revocations().await?;
-    let control_mb = peak_memory(stack.control.pid())?;
-    let agent_mb = peak_memory(stack.agent.pid())?;
+    let control_mb = Memory::of(stack.control.pid())?.peak;
+    let agent_mb = Memory::of(stack.agent.pid())?.peak;
     let (answers, publishes) = (attack.answers(), attack.publishes());
     drop(attack);
     say("the agent starts again from its disk, the control plane out of its reach");

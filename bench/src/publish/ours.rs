@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Bytes, Probes, Timing, host};
 use crate::counting::Counting;
-use crate::rest::text;
+use crate::rest::{Rest, text};
 use crate::sample::{Provider, echo_service};
 use crate::stack::{Options, Stack};
 
@@ -95,18 +95,7 @@ impl Ours {
         let probes = self.probes.as_ref().context("no Envoy is attached")?;
         let product = self.products.get(index).context("not prepared")?;
         let spec = self.provider.publish_spec(product, &host(index), "none");
-        let sent = Instant::now();
-        let answer = self.provider.rest.post("/v1/product-publishes", &spec).await?;
-        let committed = Instant::now();
-        // Not sooner: two polling threads take most of one of two cores.
-        let watch = probes.watch(&host(index));
-        let served = watch.served().await?;
-        text(&answer, "id")?;
-        Ok(Timing {
-            from_post: milliseconds(served.saturating_duration_since(sent)),
-            from_commit: milliseconds(served.saturating_duration_since(committed)),
-            to_commit: milliseconds(committed.saturating_duration_since(sent)),
-        })
+        timed_post(&self.provider.rest, &spec, &host(index), std::slice::from_ref(probes)).await
     }
 
     /// Counts the bytes of one publish on each hop: agent and Envoy are restarted behind counting
@@ -140,6 +129,30 @@ impl Ours {
         let id = self.post(index).await?;
         self.stack.publish_reaches(&id, "active", LOADED).await.map(drop)
     }
+}
+
+/// Makes a publish of this host and measures it, on every Envoy that has probes.
+pub async fn timed_post(
+    rest: &Rest,
+    spec: &Value,
+    host: &str,
+    probes: &[Probes],
+) -> Result<Timing> {
+    let sent = Instant::now();
+    let answer = rest.post("/v1/product-publishes", spec).await?;
+    let committed = Instant::now();
+    // Not sooner: two polling threads take most of one of two cores.
+    let watches: Vec<_> = probes.iter().map(|probes| probes.watch(host)).collect();
+    let mut served = committed;
+    for watch in watches {
+        served = served.max(watch.served().await?);
+    }
+    text(&answer, "id")?;
+    Ok(Timing {
+        from_post: milliseconds(served.saturating_duration_since(sent)),
+        from_commit: milliseconds(served.saturating_duration_since(committed)),
+        to_commit: milliseconds(committed.saturating_duration_since(sent)),
+    })
 }
 
 /// Distinct for each publish, so that its cluster is, too.

@@ -60,6 +60,15 @@ impl Agent {
         Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
     }
 
+    /// The sum of the metrics whose name, with labels, begins like this; 0 if there is none yet.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.metrics().await?;
+        let value =
+            |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
+        let found = text.lines().filter(|line| is_metric(line, name));
+        Ok(found.filter_map(value).sum())
+    }
+
     /// Sets the control plane's address for the next start.
     pub fn look_for_control_at(&mut self, address: SocketAddr) {
         self.control = address;
@@ -72,6 +81,11 @@ impl Agent {
         let ready = async || http.get(&url).send().await.is_ok_and(|a| a.status().is_success());
         self.process.wait_until("ready", PATIENCE, ready).await
     }
+}
+
+/// Whether a line of metrics has this name, which may go on with labels.
+fn is_metric(line: &str, name: &str) -> bool {
+    line.strip_prefix(name).is_some_and(|rest| name.contains('{') || rest.starts_with([' ', '{']))
 }
 
 /// The bootstrap that imp-agent prints for an Envoy of this name.

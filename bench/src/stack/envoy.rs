@@ -15,6 +15,12 @@ const ADMIN: &str = "http://envoy";
 /// A running Envoy.
 pub struct Envoy {
     process: Process,
+    admin: EnvoyAdmin,
+}
+
+/// The admin interface of an Envoy.
+#[derive(Clone)]
+pub struct EnvoyAdmin {
     http: reqwest::Client,
 }
 
@@ -43,8 +49,8 @@ impl Envoy {
         let process = Process::spawn(name, directory, &mut command)?;
         crate::install_crypto();
         let http = reqwest::Client::builder().unix_socket(admin).build()?;
-        let mut envoy = Self { process, http };
-        let (url, http) = (format!("{ADMIN}/server_info"), envoy.http.clone());
+        let mut envoy = Self { process, admin: EnvoyAdmin { http: http.clone() } };
+        let url = format!("{ADMIN}/server_info");
         let up = async || http.get(&url).send().await.is_ok_and(|a| a.status().is_success());
         envoy.process.wait_until("up", PATIENCE, up).await?;
         Ok(envoy)
@@ -55,16 +61,19 @@ impl Envoy {
         self.process.kill();
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its admin interface.
+    pub fn admin(&self) -> EnvoyAdmin {
+        self.admin.clone()
+    }
+
     /// Counters and gauges whose name matches the regular expression.
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
-        let page = format!("{ADMIN}/stats");
-        let url = reqwest::Url::parse_with_params(&page, [("filter", filter)])?;
-        let text = self.http.get(url).send().await?.error_for_status()?.text().await?;
-        let line = |line: &str| {
-            let (name, value) = line.rsplit_once(": ")?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        Ok(text.lines().filter_map(line).collect())
+        self.admin.stats(filter).await
     }
 
     /// The counters that change if a listener is ever updated, drained or replaced.
@@ -79,5 +88,19 @@ impl Envoy {
     /// The end of its log.
     pub fn last_words(&self) -> String {
         self.process.last_words()
+    }
+}
+
+impl EnvoyAdmin {
+    /// Counters and gauges whose name matches the regular expression.
+    pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
+        let page = format!("{ADMIN}/stats");
+        let url = reqwest::Url::parse_with_params(&page, [("filter", filter)])?;
+        let text = self.http.get(url).send().await?.error_for_status()?.text().await?;
+        let line = |line: &str| {
+            let (name, value) = line.rsplit_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(line).collect())
     }
 }

@@ -1,0 +1,129 @@
+//! The benchmark `scale`; `bench/README.md` says how to read it.
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use imp_bench::report::{Figure, Machine, Report, write_samples};
+use imp_bench::scale::{Contents, Measured, Plan, figures, growth, measure};
+use imp_bench::stack::envoy_binary;
+
+/// How cost and memory grow with the number of publishes.
+#[derive(Clone, Debug, Parser)]
+struct Arguments {
+    /// Numbers of publishes, each with a stack of its own.
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000,50000")]
+    sizes: Vec<usize>,
+    /// What publishes hold: products of which each is on many hosts, or one product each.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "100,all")]
+    contents: Vec<Contents>,
+    /// The agent's layouts, each measured in turn [default: the agent's own].
+    #[arg(long, value_delimiter = ',')]
+    layout: Vec<String>,
+    /// Envoys on the same port.
+    #[arg(long, default_value_t = 1)]
+    envoys: u32,
+    /// Worker threads of each Envoy.
+    #[arg(long, default_value_t = 2)]
+    workers: u32,
+    /// Publishes that are timed one after another, at most a fifth of the size.
+    #[arg(long, default_value_t = 300)]
+    timed: usize,
+    /// Publishes that are loaded with Envoys connected, at most half of the size.
+    #[arg(long, default_value_t = 2_000)]
+    live: usize,
+    /// Publishes of the service that is edited, at most half of the size.
+    #[arg(long, default_value_t = 500)]
+    edited: usize,
+    /// Calls per second during the burst.
+    #[arg(long, default_value_t = 500)]
+    calls: u32,
+    /// Also load a control plane on PostgreSQL, with at most 10,000 publishes.
+    #[cfg(feature = "postgres")]
+    #[arg(long)]
+    postgres: bool,
+}
+
+impl Arguments {
+    fn plan(&self, layout: Option<&String>, contents: Contents, publishes: usize) -> Plan {
+        Plan {
+            contents,
+            publishes,
+            envoys: self.envoys,
+            workers: self.workers,
+            layout: layout.cloned(),
+            timed: self.timed.min(publishes.div_ceil(5)),
+            live: self.live.min(publishes.div_ceil(2)),
+            edited: self.edited.min(publishes.div_ceil(2)),
+            keys: 300,
+            lone: 100,
+            calls: self.calls,
+        }
+    }
+
+    /// Each layout with each contents, from the smallest size to the largest.
+    fn plans(&self) -> Vec<Plan> {
+        let mut sizes = self.sizes.clone();
+        sizes.sort_unstable();
+        let layouts: Vec<_> = match &*self.layout {
+            [] => vec![None],
+            some => some.iter().map(Some).collect(),
+        };
+        let kinds = layouts.iter().flat_map(|layout| self.contents.iter().map(|it| (*layout, *it)));
+        let with_sizes = |(layout, contents): (Option<&String>, Contents)| {
+            let plan = |size: &usize| self.plan(layout, contents, *size);
+            sizes.iter().map(plan).collect::<Vec<_>>()
+        };
+        kinds.flat_map(with_sizes).collect()
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    imp_bench::install_crypto();
+    ensure!(arguments.sizes.iter().all(|&size| size > 0) && arguments.envoys > 0, "nothing to do");
+    let machine = Machine::here(&envoy_binary()?);
+    let mut runs: Vec<Measured> = Vec::new();
+    for plan in arguments.plans() {
+        let layout = plan.layout.as_deref().unwrap_or("the agent's layout");
+        let what = format!("{layout}, {}, {}", plan.contents.words(), plan.publishes);
+        runs.push(measure(&plan, |step| say(&format!("{what}: {step}"))).await?);
+    }
+    let mut all: Vec<Figure> = runs.iter().flat_map(figures).chain(growth(&runs)).collect();
+    all.extend(postgres(&arguments).await?);
+    let report = Report::new(machine, all);
+    say(&format!("\n{}", report.table()));
+    write_samples("scale", &serde_json::json!({ "unit": "ms", "runs": runs }))?;
+    say(&format!("written: {}", report.write("scale")?.display()));
+    let faults: Vec<_> = runs.iter().flat_map(Measured::faults).collect();
+    ensure!(faults.is_empty(), "wrong answers: {faults:#?}");
+    Ok(())
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(arguments: &Arguments) -> Result<Vec<Figure>> {
+    use imp_bench::scale::accepted;
+    use imp_store::testing::{Database, Kind};
+
+    let largest = arguments.sizes.iter().copied().max().unwrap_or_default().min(10_000);
+    let mut figures = Vec::new();
+    for contents in arguments.contents.iter().filter(|_| arguments.postgres) {
+        let words = contents.words();
+        say(&format!("PostgreSQL, {words}, {largest}: loading"));
+        let database = Database::fresh(Kind::Postgres).await?;
+        let plan = arguments.plan(None, *contents, largest);
+        let per_second = accepted(&plan, database.url()).await?;
+        let name = format!("{words}, {largest}: accepted per second, PostgreSQL, no Envoy");
+        figures.push(Figure::new(name, per_second, "/s").at_least(800.0));
+    }
+    Ok(figures)
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn postgres(_: &Arguments) -> Result<Vec<Figure>> {
+    Ok(vec![])
+}
+
+#[expect(clippy::print_stdout, reason = "the output of a benchmark")]
+fn say(text: &str) {
+    println!("{text}");
+}
