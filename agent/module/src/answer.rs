@@ -63,10 +63,6 @@ pub(crate) const NOT_LOADED: Own = Own {
 pub(crate) const NO_ROUTE: Own =
     Own { status: 404, code: "no_route", title: "No such route", retry_after: None };
 
-/// A route that leads to an upstream and does not say of which publish it is.
-pub(crate) const UNKNOWN_PUBLISH: Own =
-    Own { status: 403, code: "unknown_publish", title: "Unknown publish", retry_after: None };
-
 /// A fault of this module.
 pub(crate) const INTERNAL: Own =
     Own { status: 500, code: "internal", title: "The gateway has failed", retry_after: None };

@@ -29,11 +29,16 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// `None` if the route says nothing: it is no route of ours, or there is none.
+    /// `None` if there is no route, as far as a module can see: nothing says whose it is, and it
+    /// leads to no upstream. A route that leads to one without an owner is nobody's.
     pub(crate) fn read(stream: Stream) -> Option<Self> {
         let said = |key| stream.route_metadata(route_metadata::NAMESPACE, key);
+        let publish = said(route_metadata::PUBLISH);
+        if publish.is_none() && !stream.has_cluster() {
+            return None;
+        }
         Some(Self {
-            publish: said(route_metadata::PUBLISH)?,
+            publish: publish.unwrap_or_default(),
             route: said(route_metadata::ROUTE).unwrap_or_default(),
             access: said(route_metadata::ACCESS).unwrap_or_default(),
             key: stream.request_header(CREDENTIAL),

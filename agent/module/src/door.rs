@@ -43,13 +43,7 @@ impl Door {
             answer::refuse(stream, why, is_grpc(stream), &id());
             false
         };
-        let Some(asked) = Asked::read(stream) else {
-            let leads_somewhere = stream.has_cluster();
-            return refuse(match leads_somewhere {
-                true => &answer::UNKNOWN_PUBLISH,
-                false => &answer::NO_ROUTE,
-            });
-        };
+        let Some(asked) = Asked::read(stream) else { return refuse(&answer::NO_ROUTE) };
         if !self.state.is_loaded() {
             return refuse(&answer::NOT_LOADED);
         }

@@ -1,1 +1,10 @@
-//! Tests of the module in a real Envoy.
+//! Tests of the module in a real Envoy, from a bootstrap of their own.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
+
+mod agent;
+mod bootstrap;
+mod conformance;
+mod envoy;
+mod fixtures;
+mod hosts;
+mod loading;
