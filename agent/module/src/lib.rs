@@ -12,6 +12,7 @@ mod abi;
 mod answer;
 pub mod call;
 pub mod config;
+pub mod counters;
 mod door;
 mod envoy;
 mod faults;

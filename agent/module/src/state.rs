@@ -1,14 +1,16 @@
 //! What the module knows, one for the whole process: all listeners and workers share it, and it
 //! stays while Envoy's configuration changes.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
-use imp_enforce::Engine;
+use imp_enforce::{Counter, Engine};
 
 use crate::config::{ConfigError, Paths};
+use crate::counters::{Counters, Kept};
 use crate::feed::{self, Applier};
 use crate::hosts::Hosts;
 use crate::{envoy, snapshot};
@@ -18,6 +20,7 @@ use crate::{envoy, snapshot};
 pub struct State {
     pub engine: Engine,
     pub hosts: Hosts,
+    counters: Option<Arc<Counters>>,
     loaded: AtomicBool,
     /// Faults of the module that were caught.
     pub(crate) faults: AtomicU64,
@@ -27,6 +30,16 @@ pub struct State {
 }
 
 impl State {
+    /// With the counts of the former process.
+    fn new(paths: &Paths) -> io::Result<Self> {
+        let Some(directory) = &paths.counters else { return Ok(Self::default()) };
+        let (counters, kept) = Counters::open(directory)?;
+        let engine = Engine::kept_in(counters.clone());
+        let counter = |kept: &Kept| Some((Counter::kept(&kept.name, kept.count)?, [0, 0]));
+        engine.resume_usage(kept.iter().filter_map(counter).collect());
+        Ok(Self { engine, counters: Some(counters), ..Self::default() })
+    }
+
     /// Whether there is something to decide from.
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
@@ -40,6 +53,11 @@ impl State {
     /// Drops unused state.
     pub(crate) fn evict(&self, now: DateTime<Utc>) {
         self.engine.evict_idle(now);
+        // What had no place, because the disk was full.
+        self.engine.keep_all();
+        if let Some(counters) = &self.counters {
+            counters.sweep(now);
+        }
     }
 
     /// From now on calls are decided.
@@ -70,7 +88,8 @@ fn start(paths: &Paths) -> Result<Arc<State>, ConfigError> {
     if envoy::is_validation() {
         return Ok(Arc::default());
     }
-    let state = Arc::new(State::default());
+    let state =
+        Arc::new(State::new(paths).map_err(|error| ConfigError::Counters(error.to_string()))?);
     let loaded = paths.snapshot.as_ref().map(|path| snapshot::load(path, &state));
     let applier = match loaded {
         Some(Ok(applier)) => {
