@@ -89,10 +89,11 @@ impl Envoy {
         get(self.admin, path).unwrap_or_else(|| panic!("no admin: {}", self.log())).body
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    pub(crate) fn id(&self) -> String {
+        self.child.id().to_string()
     }
 
+    /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -150,28 +151,37 @@ impl Answer {
         let found = self.headers.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
-
-    /// The code of a problem document.
-    pub(crate) fn code(&self) -> Option<String> {
-        let body: Value = serde_json::from_str(&self.body).ok()?;
-        Some(body["code"].as_str()?.to_owned())
-    }
 }
 
 /// Sends these bytes; `None` if nothing answers.
 pub(crate) fn raw(port: u16, request: &[u8]) -> Option<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request).ok()?;
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 8192];
-    while let Ok(read @ 1..) = stream.read(&mut buffer) {
-        bytes.extend_from_slice(&buffer[..read]);
-        if let Some(answer) = parse(&bytes) {
-            return Some(answer);
-        }
+    Connection::open(port)?.ask(request)
+}
+
+/// One connection of a caller, for many calls.
+pub(crate) struct Connection(TcpStream);
+
+impl Connection {
+    pub(crate) fn open(port: u16) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Some(Self(stream))
     }
-    None
+
+    /// `None` if the connection has ended.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> Option<Answer> {
+        self.0.write_all(request).ok()?;
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 8192];
+        while let Ok(read @ 1..) = self.0.read(&mut buffer) {
+            bytes.extend_from_slice(&buffer[..read]);
+            if let Some(answer) = parse(&bytes) {
+                return Some(answer);
+            }
+        }
+        None
+    }
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {

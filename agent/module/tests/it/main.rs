@@ -4,7 +4,9 @@
 mod agent;
 mod bootstrap;
 mod conformance;
+mod counts;
 mod envoy;
+mod feed;
 mod fixtures;
 mod hosts;
 mod loading;
