@@ -15,7 +15,7 @@ import time
 PARTS = {
     "unit": ["imp-core", "imp-enforce", "imp-grammar", "imp-process", "imp-proto"],
     "databases": ["imp-store", "imp-control"],
-    "envoy": ["imp-xds", "imp-translate", "imp-agent"],
+    "envoy": ["imp-xds", "imp-translate", "imp-agent", "imp-module"],
     "stack": ["imp-bench"],
 }
 CARGO = os.environ.get("CARGO", "cargo")

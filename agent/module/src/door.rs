@@ -1,0 +1,104 @@
+//! The decision about a call inside Envoy.
+
+use std::cell::{Cell, OnceCell};
+use std::sync::Arc;
+use std::time::Instant;
+
+use imp_enforce::{Admission, Permit};
+use imp_grammar::headers::CREDENTIAL;
+
+use crate::abi::attribute;
+use crate::answer;
+use crate::call::{Asked, is_grpc};
+use crate::envoy::Stream;
+use crate::state::{self, State};
+
+/// Identity headers: set by the gateway or removed.
+const IDENTITY: [&str; 4] =
+    ["x-imp-consumer", "x-imp-subscription", "x-imp-customer", "x-imp-plan"];
+
+/// The filter of a listener.
+#[derive(Debug)]
+pub(crate) struct Door {
+    state: Arc<State>,
+    gateway: Option<String>,
+}
+
+impl Door {
+    pub(crate) fn new(state: Arc<State>, gateway: Option<String>) -> Self {
+        Self { state, gateway }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Decides about a call: lets it pass and remembers the permit, or answers it. Returns whether
+    /// it passes.
+    pub(crate) fn decide(&self, stream: Stream, admitted: &Admitted) -> bool {
+        #[cfg(test)]
+        self.state.may_fail();
+        let id = || stream.request_header("x-request-id").unwrap_or_default();
+        let refuse = |why| {
+            answer::refuse(stream, why, is_grpc(stream), &id());
+            false
+        };
+        let Some(asked) = Asked::read(stream) else { return refuse(&answer::NO_ROUTE) };
+        if !self.state.is_loaded() {
+            return refuse(&answer::NOT_LOADED);
+        }
+        match self.state.engine.decide(&asked.call(self.gateway.as_deref(), state::now())) {
+            Ok(permit) => {
+                allow(stream, permit.admission());
+                admitted.take(permit);
+                true
+            }
+            Err(denial) => {
+                answer::deny(stream, &denial, is_grpc(stream), &id());
+                false
+            }
+        }
+    }
+}
+
+fn allow(stream: Stream, admission: &Admission) {
+    for name in IDENTITY {
+        match admission.identity.iter().find(|(set, _)| *set == name) {
+            Some((_, id)) => stream.set_request_header(name, id),
+            None => stream.remove_request_header(name),
+        }
+    }
+    stream.remove_request_header(CREDENTIAL);
+}
+
+/// The permit of a stream that was let through.
+#[derive(Default)]
+pub(crate) struct Admitted {
+    /// For the caller, with the answer.
+    headers: OnceCell<Vec<(&'static str, String)>>,
+    permit: Cell<Option<(Permit, Instant)>>,
+}
+
+impl Admitted {
+    fn take(&self, permit: Permit) {
+        // Envoy asks once per stream.
+        let _first = self.headers.set(permit.admission().response_headers.clone());
+        self.permit.set(Some((permit, Instant::now())));
+    }
+
+    /// Writes the headers for the caller, overwriting what the upstream sent.
+    pub(crate) fn write(&self, stream: Stream) {
+        for (name, value) in self.headers.get().into_iter().flatten() {
+            stream.set_response_header(name, value);
+        }
+    }
+
+    /// Ends the call. One whose stream is destroyed without this ends with an unknown outcome.
+    pub(crate) fn finish(&self, stream: Stream) {
+        let Some((permit, begun)) = self.permit.take() else { return };
+        let number = |attribute| stream.number(attribute).unwrap_or_default();
+        let status = u16::try_from(number(attribute::RESPONSE_CODE)).unwrap_or_default();
+        let bytes = number(attribute::REQUEST_SIZE) + number(attribute::RESPONSE_SIZE);
+        permit.finish(status, bytes, begun.elapsed());
+    }
+}

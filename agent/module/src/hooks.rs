@@ -1,0 +1,35 @@
+//! The functions that Envoy calls.
+//!
+//! Envoy is built without a way to handle a panic of ours, so each runs in [`guard`]. Envoy also
+//! re-enters a stream: an answer runs the hooks for the response before it returns. So nothing here
+//! holds `&mut` of a stream's state.
+#![expect(unsafe_code, reason = "functions with C names, called by Envoy")]
+
+mod early;
+mod http;
+
+use std::ffi::{c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::abi::{self, Callbacks};
+
+/// Runs a hook; a panic gives `otherwise`.
+pub(crate) fn guard<R>(otherwise: R, hook: impl FnOnce() -> R) -> R {
+    catch_unwind(AssertUnwindSafe(hook)).unwrap_or(otherwise)
+}
+
+/// Called once, when Envoy loads the library. Null makes Envoy refuse it.
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
+    guard(std::ptr::null(), || {
+        // Without its callbacks there is nothing to write to a log with: Envoy says that the
+        // initialisation failed.
+        let Ok(callbacks) = Callbacks::resolve() else { return std::ptr::null() };
+        abi::install(callbacks);
+        abi::stay_loaded(envoy_dynamic_module_on_program_init as *const c_void);
+        abi::VERSION.as_ptr()
+    })
+}
+
+#[cfg(test)]
+mod tests;

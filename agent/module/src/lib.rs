@@ -1,0 +1,29 @@
+//! The engine inside Envoy: a dynamic module with two extensions.
+//!
+//! - `door`, an HTTP filter: decides about each call with [`imp_enforce::Engine`] ([`door`]).
+//! - `host`, an early header mutation: writes the host's part of the scope's key for every spelling
+//!   of a host ([`hosts`]).
+//!
+//! Both share one [`state::State`] per process, which comes from a file ([`snapshot`]) and from the
+//! agent ([`feed`]). [`hooks`] has the functions that Envoy calls; with [`abi`] and [`envoy`] it is
+//! the only place of the product with `unsafe`.
+
+mod abi;
+mod answer;
+pub mod call;
+pub mod config;
+pub mod counters;
+mod door;
+mod envoy;
+mod faults;
+pub mod feed;
+mod hooks;
+pub mod host;
+pub mod hosts;
+pub mod snapshot;
+pub mod state;
+
+#[cfg(test)]
+mod mock;
+
+pub use abi::{NAMES, TESTED, VERSION};
