@@ -141,6 +141,7 @@ impl Core {
     fn hold_publish(&mut self, publish: Publish) {
         let Publish { routes, access, wire, span } = publish;
         let (id, number) = (routes.id.clone(), routes.revision);
+        let access = self.engine.share(access);
         let proven = self.assembly.proven(&id);
         let (before, mut former_rules) = match self.revisions.remove(&id) {
             Some(known) => (vec![Some(known.wanted), known.former], known.former_rules),

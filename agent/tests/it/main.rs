@@ -9,6 +9,7 @@ mod envoy;
 mod fake_envoy;
 mod fixtures;
 mod gateways;
+mod places;
 mod port;
 mod program;
 mod publishing;
