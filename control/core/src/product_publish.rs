@@ -32,8 +32,7 @@ pub struct ProductPublishSpec {
     pub environment: Environment,
     /// How callers authenticate.
     pub auth_mode: AuthMode,
-    /// Where callers may send their key besides `X-API-Key` and `Authorization: Bearer`; only with
-    /// `api_key`.
+    /// Where callers may send their key besides `X-API-Key`; only with `api_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<KeyLocations>,
     /// The exact hostnames under which callers reach it; at least one.
@@ -53,7 +52,8 @@ pub struct ProductPublishSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyLocations {
-    /// The name of a header that contains `key` or `token`.
+    /// The name of a header: one with `key` or `token` in it, or `authorization`, in which the key
+    /// follows the word `Bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "apikey")]
     pub header: Option<String>,
@@ -73,7 +73,7 @@ impl Check for KeyLocations {
             .as_ref()
             .is_some_and(|name| !headers::is_key_header(&name.to_ascii_lowercase()))
         {
-            let detail = "letters, digits and '-', 'key' or 'token' in it, not x-api-key and none of the gateway's own";
+            let detail = "authorization, or letters, digits and '-' with 'key' or 'token' in it; not x-api-key, and none of the gateway's own";
             v.add("header", "invalid_key_header", detail);
         }
         if self.query.as_deref().is_some_and(|name| !headers::is_key_parameter(name)) {

@@ -45,7 +45,7 @@ async fn a_place_that_cannot_have_keys_is_pointed_at() {
         (header("x-api-key"), "invalid_key_header", "/api_key/header"),
         (header("x-imp-key"), "invalid_key_header", "/api_key/header"),
         (header("x-forwarded-key"), "invalid_key_header", "/api_key/header"),
-        (header("authorization"), "invalid_key_header", "/api_key/header"),
+        (header("proxy-authorization-key:"), "invalid_key_header", "/api_key/header"),
         (header("x_api_key"), "invalid_key_header", "/api_key/header"),
         (header("key:"), "invalid_key_header", "/api_key/header"),
         (header(&format!("{}-key", "x".repeat(64))), "invalid_key_header", "/api_key/header"),
