@@ -14,10 +14,10 @@ use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
-use imp_enforce::{Admission, Call, Denial, Engine, Presented, PublishKey};
+use imp_enforce::{Admission, Call, Denial, Engine, KeyLocations, PublishKey};
 use imp_grammar::caps::NODE_QUESTION_BYTES;
 use imp_process::clock;
-use imp_translate::xds::door::KEY_HEADER;
+use imp_translate::xds::door::{KEY_HEADER, context::KEYS};
 use metrics::Counter;
 use tonic::{Code, Request, Response, Status};
 
@@ -88,7 +88,7 @@ impl ExtAuthz {
             // Nothing here reports how the call ends, so dropping the permit ends it.
             Ok(permit) => {
                 self.counters.allowed.increment(1);
-                allow(permit.admission())
+                allow(permit.admission(), keys(said))
             }
             Err(denial) => {
                 self.counters.of(denial.status).increment(1);
@@ -136,38 +136,22 @@ fn call<'a>(
     said: &'a HashMap<String, String>,
     http: &'a HttpRequest,
 ) -> Call<'a> {
+    let header = |name: &str| http.headers.get(name).map(String::as_str);
     let context::Said { publish, route_id, access } = context::read(said, &http.headers);
     Call {
         publish,
         route_id,
         access,
         gateway_id,
-        credential: presented(&http.headers),
+        credential: keys(said).credential(header, &http.path),
         client: None,
         now: clock::now(),
     }
 }
 
-/// A key takes precedence over a token. Envoy joins repeated headers with a comma, which neither
-/// contains.
-fn presented(headers: &HashMap<String, String>) -> Presented<'_> {
-    let (Some(value), is_key) = (match headers.get(KEY_HEADER) {
-        Some(key) => (Some(key.as_str()), true),
-        None => (headers.get("authorization").and_then(|value| bearer(value)), false),
-    }) else {
-        return Presented::None;
-    };
-    match value {
-        several if several.contains(',') => Presented::Several,
-        key if is_key => Presented::Key(key),
-        token => Presented::BearerToken(token),
-    }
-}
-
-/// The bearer token (RFC 6750); the scheme is case-insensitive.
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+/// Where callers of the route may send their key.
+fn keys(said: &HashMap<String, String>) -> KeyLocations<'_> {
+    said.get(KEYS).map(|text| KeyLocations::parse(text)).unwrap_or_default()
 }
 
 /// The caller's address.
@@ -179,11 +163,18 @@ fn address(peer: &auth::attribute_context::Peer) -> Option<IpAddr> {
     }
 }
 
-fn allow(admission: &Admission) -> auth::CheckResponse {
+/// Sets who calls, and takes the key out of the call, wherever it may be.
+fn allow(admission: &Admission, keys: KeyLocations<'_>) -> auth::CheckResponse {
     let absent =
         IDENTITY.iter().filter(|name| !admission.identity.iter().any(|(set, _)| set == *name));
     let ok = auth::OkHttpResponse {
-        headers_to_remove: absent.chain([&KEY_HEADER]).map(|name| (*name).to_owned()).collect(),
+        headers_to_remove: absent
+            .copied()
+            .chain([KEY_HEADER])
+            .chain(keys.header)
+            .map(str::to_owned)
+            .collect(),
+        query_parameters_to_remove: keys.query.map(str::to_owned).into_iter().collect(),
         headers: admission.identity.iter().map(|(name, id)| set((*name, id.to_string()))).collect(),
         response_headers_to_add: admission.response_headers.iter().cloned().map(set).collect(),
         ..Default::default()
@@ -256,11 +247,16 @@ mod tests {
     #[test]
     fn what_the_door_does_not_say_of_the_caller_nobody_says() {
         let identity = vec![("x-imp-consumer", "c".into())];
-        let answer = allow(&Admission { identity, response_headers: vec![] });
+        let keys = KeyLocations::parse("apikey?key");
+        let answer = allow(&Admission { identity, response_headers: vec![] }, keys);
         let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("{answer:?}") };
         let mut removed = ok.headers_to_remove;
         removed.sort();
-        assert_eq!(removed, ["x-api-key", "x-imp-customer", "x-imp-plan", "x-imp-subscription"]);
+        assert_eq!(
+            removed,
+            ["apikey", "x-api-key", "x-imp-customer", "x-imp-plan", "x-imp-subscription"]
+        );
+        assert_eq!(ok.query_parameters_to_remove, ["key"]);
         assert_eq!(ok.headers.len(), 1);
     }
 
@@ -284,19 +280,5 @@ mod tests {
     fn a_status_of_http_is_one_of_grpc() {
         let codes = [401, 403, 429, 503].map(|status| i32::from(grpc_code(status)));
         assert_eq!(codes, [16, 7, 8, 14]);
-    }
-
-    #[test]
-    fn two_keys_are_seen() {
-        let seen = |headers: &[(&str, &str)]| {
-            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-            format!("{:?}", presented(&headers.iter().map(own).collect()))
-        };
-        assert_eq!(seen(&[]), "None");
-        assert_eq!(seen(&[(KEY_HEADER, "one,two")]), "Several");
-        let token = ("authorization", "bearer  abc");
-        assert_eq!(seen(&[token]), r#"BearerToken("abc")"#);
-        assert_eq!(seen(&[token, (KEY_HEADER, "k")]), r#"Key("k")"#);
-        assert_eq!(seen(&[("authorization", "Basic abc")]), "None");
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use imp_grammar::caps;
+use imp_grammar::{caps, headers};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,6 +32,9 @@ pub struct ProductPublishSpec {
     pub environment: Environment,
     /// How callers authenticate.
     pub auth_mode: AuthMode,
+    /// Where callers may send their key besides `X-API-Key`; only with `api_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<KeyLocations>,
     /// The exact hostnames under which callers reach it; at least one.
     #[schema(example = json!(["api.example.com"]))]
     pub hostnames: Vec<String>,
@@ -42,6 +45,48 @@ pub struct ProductPublishSpec {
     /// How the configuration reaches the gateway.
     #[serde(default)]
     pub delivery: Delivery,
+}
+
+/// Further places of API keys, for callers that cannot set `X-API-Key`. The gateway removes the key
+/// from the call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyLocations {
+    /// The name of a header: one with `key` or `token` in it, or `authorization`, in which the key
+    /// follows the word `Bearer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "apikey")]
+    pub header: Option<String>,
+    /// The name of a query parameter. Queries are often logged on the way: prefer a header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "api_key")]
+    pub query: Option<String>,
+}
+
+impl Check for KeyLocations {
+    fn check(&self, v: &mut Violations) {
+        if self.header.is_none() && self.query.is_none() {
+            v.add("", "required", "a header, a query parameter or both");
+        }
+        if self
+            .header
+            .as_ref()
+            .is_some_and(|name| !headers::is_key_header(&name.to_ascii_lowercase()))
+        {
+            let detail = "authorization, or letters, digits and '-' with 'key' or 'token' in it; not x-api-key, and none of the gateway's own";
+            v.add("header", "invalid_key_header", detail);
+        }
+        if self.query.as_deref().is_some_and(|name| !headers::is_key_parameter(name)) {
+            let detail = "1 to 64 letters, digits, '-', '_' and '.'";
+            v.add("query", "invalid_key_parameter", detail);
+        }
+    }
+
+    fn canonicalise(&mut self) {
+        if let Some(header) = &mut self.header {
+            header.make_ascii_lowercase();
+        }
+    }
 }
 
 fn root() -> String {
@@ -133,6 +178,12 @@ impl Check for ProductPublishSpec {
         if !matches!(self.auth_mode, AuthMode::None | AuthMode::ApiKey) {
             v.add("auth_mode", "unsupported_auth_mode", "only none and api_key are supported yet");
         }
+        if let Some(locations) = &self.api_key {
+            if self.auth_mode != AuthMode::ApiKey {
+                v.add("api_key", "no_effect", "only with auth_mode api_key");
+            }
+            v.within("api_key", |v| locations.check(v));
+        }
         if self.delivery == Delivery::Crd {
             v.add("delivery", "unsupported_delivery", "Gateway API delivery is not supported yet");
         }
@@ -152,6 +203,9 @@ impl Check for ProductPublishSpec {
     }
 
     fn canonicalise(&mut self) {
+        if let Some(locations) = &mut self.api_key {
+            locations.canonicalise();
+        }
         for hostname in &mut self.hostnames {
             if let Ok(canonical) = grammar::hostname(hostname) {
                 *hostname = canonical;

@@ -102,7 +102,14 @@ fn needs<'a>(
         word: spec.auth_mode.as_str(),
         among: |known| &known.auth_modes,
     };
+    let key_locations = spec.api_key.as_ref().map(|_| Need {
+        pointer: "/api_key".to_owned(),
+        what: "the publish".to_owned(),
+        word: features::KEY_LOCATIONS,
+        among: |known| &known.features,
+    });
     let mut needs = vec![class, auth_mode];
+    needs.extend(key_locations);
     needs.extend(settings(gateway, |_| "/gateway_id".to_owned()));
     for (index, service) in services.iter().enumerate() {
         // Services that come from the product have no place in the body.

@@ -5,8 +5,8 @@ mod revisions;
 
 use chrono::{DateTime, Utc};
 use imp_core::product_publish::{
-    AuthMode, Delivery, Environment, NodeCounts, ProductPublish, ProductPublishSpec, PublishError,
-    PublishStatus,
+    AuthMode, Delivery, Environment, KeyLocations, NodeCounts, ProductPublish, ProductPublishSpec,
+    PublishError, PublishStatus,
 };
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, ClusterId, GatewayId, ProductId, ProductPublishId};
@@ -58,6 +58,7 @@ impl From<Row> for ProductPublish {
                 cluster_id: row.cluster_id.into(),
                 environment: row.environment.0,
                 auth_mode: row.auth_mode.0,
+                api_key: row.api_key.map(|json| json.0),
                 hostnames: row.hostnames.0,
                 base_path: row.base_path,
                 delivery: row.delivery.0,
@@ -88,6 +89,7 @@ columns! {
         api_services: Stored<Vec<ApiServiceId>> = Json(&it.spec.api_services),
         environment: Word<Environment> = it.spec.environment.as_str(),
         auth_mode: Word<AuthMode> = Word(it.spec.auth_mode),
+        api_key: Option<Stored<KeyLocations>> = it.spec.api_key.as_ref().map(Json),
         hostnames: Stored<Vec<String>> = Json(&it.spec.hostnames),
         base_path: String = &it.spec.base_path,
         delivery: Word<Delivery> = Word(it.spec.delivery),

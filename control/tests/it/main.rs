@@ -23,6 +23,7 @@ mod hub;
 mod hub_bounds;
 mod isolation;
 mod jobs;
+mod key_locations;
 mod life;
 mod locking;
 mod newer_release;

@@ -18,8 +18,11 @@ pub const HEALTH_CHECK: &str = "health_check";
 /// TLS to a backend.
 pub const UPSTREAM_TLS: &str = "upstream_tls";
 
+/// API keys in places that a publish names.
+pub const KEY_LOCATIONS: &str = "key_locations";
+
 /// All of them.
-pub const ALL: [&str; 8] = [
+pub const ALL: [&str; 9] = [
     PATHS,
     LARGE_SERVICES,
     REWRITES,
@@ -28,4 +31,5 @@ pub const ALL: [&str; 8] = [
     OUTLIER_DETECTION,
     HEALTH_CHECK,
     UPSTREAM_TLS,
+    KEY_LOCATIONS,
 ];

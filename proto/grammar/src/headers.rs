@@ -94,6 +94,36 @@ pub fn is_undone(name: &str, change: Change) -> bool {
     OF_EVERY_ANSWER.contains(&name) || (change == Change::Remove && name == ADDED_TO_ANSWERS)
 }
 
+/// The longest name of a place of API keys.
+const KEY_NAME: usize = 64;
+
+/// The header of bearer tokens (RFC 6750), which may be keys.
+pub const AUTHORIZATION: &str = "authorization";
+
+/// Parts of a header's name of which one must be there for the header to have API keys: the gateway
+/// shows no other headers to whoever checks them.
+pub const KEY_WORDS: [&str; 2] = ["key", "token"];
+
+/// Whether callers may send API keys in a header of this name (in lower case), besides
+/// [`CREDENTIAL`].
+pub fn is_key_header(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    name == AUTHORIZATION
+        || (name.len() <= KEY_NAME
+            && name.bytes().all(plain)
+            && KEY_WORDS.iter().any(|word| name.contains(word))
+            && !is_reserved(name)
+            && !is_hidden_from_routes(name)
+            && name != CREDENTIAL)
+}
+
+/// Whether callers may send API keys in a query parameter of this name: one that is written the
+/// same with and without percent-encoding.
+pub fn is_key_parameter(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (1..=KEY_NAME).contains(&name.len()) && name.bytes().all(plain)
+}
+
 /// Whether calls may upgrade to this protocol: a token with or without a version, in lower case;
 /// not another version of HTTP, nor TLS, because requests inside would not be authorised.
 pub fn is_upgrade(protocol: &str) -> bool {

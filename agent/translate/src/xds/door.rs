@@ -21,6 +21,9 @@ pub mod context {
     pub const PUBLISH: &str = "publish";
     /// The route.
     pub const ROUTE: &str = "route";
+    /// Where callers may send their key besides [`super::KEY_HEADER`]: a header, `?`, a query
+    /// parameter. Absent if nowhere.
+    pub const KEYS: &str = "keys";
     /// The digest of the access rules of the route's revision.
     pub const ACCESS: &str = "access";
 }

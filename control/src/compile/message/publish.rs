@@ -96,6 +96,7 @@ fn message(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
         // Refused above, and by agents.
         AuthMode::Newer(_) => Mode::Unspecified,
     };
+    let keys = spec.api_key.as_ref();
     Ok(pb::Publish {
         id: publish.id.to_string(),
         tenant_id: publish.tenant_id.to_string(),
@@ -103,6 +104,8 @@ fn message(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
         gateway_id: spec.gateway_id.to_string(),
         environment: spec.environment.as_str().to_owned(),
         auth_mode: auth_mode.into(),
+        key_header: keys.and_then(|keys| keys.header.clone()).unwrap_or_default(),
+        key_query: keys.and_then(|keys| keys.query.clone()).unwrap_or_default(),
         hostnames: spec.hostnames.iter().cloned().map(super::canonical).collect(),
         base_path: spec.base_path.clone(),
         revision: publish.revision.unsigned_abs(),

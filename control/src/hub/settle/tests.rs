@@ -14,6 +14,7 @@ fn publish(status: PublishStatus) -> ProductPublish {
         cluster_id: ClusterId::new(),
         environment: Environment::Prod,
         auth_mode: AuthMode::None,
+        api_key: None,
         hostnames: vec!["a.example.com".to_owned()],
         base_path: "/".to_owned(),
         delivery: Delivery::Auto,
