@@ -32,6 +32,7 @@ use awaited::Awaited;
 use heartbeats::knows_ttl;
 use nonce::Nonces;
 use pace::Pace;
+use sending::HeldUp;
 
 pub(crate) use response::Entry;
 pub use response::{Response, SentResource};
@@ -81,8 +82,8 @@ pub struct Stream {
     max_types: usize,
     max_subscription_bytes: usize,
     awaited: Awaited,
-    /// Since when a phase has delayed later ones that have work.
-    held_up_since: Option<Instant>,
+    /// What an incomplete phase delays.
+    held_up: Option<HeldUp>,
     nonces: Nonces,
     pace: Pace,
     /// Whether the client supports TTLs.
@@ -114,7 +115,7 @@ impl Stream {
             grace: config.removal_grace,
             max_subscription_bytes: config.max_subscription_bytes,
             awaited: Awaited::default(),
-            held_up_since: None,
+            held_up: None,
             nonces: Nonces::default(),
             pace: Pace::new(config.debounce),
             knows_ttl: false,
@@ -231,7 +232,7 @@ impl Stream {
             return None;
         }
         let barriers = self.types.iter().filter_map(TypeStream::in_flight_since);
-        let barriers = barriers.chain(self.held_up_since);
+        let barriers = barriers.chain(self.held_up.map(|held_up| held_up.since));
         let barriers = barriers.filter_map(|since| since.checked_add(self.barrier));
         let graces = self.types.iter().filter_map(TypeStream::removals_since);
         let graces = graces.filter_map(|since| since.checked_add(self.grace));
