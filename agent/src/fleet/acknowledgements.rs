@@ -28,7 +28,7 @@ pub(super) struct Acknowledgements {
 }
 
 /// The rendered revision of a publish, and the resource versions that must be acknowledged for it.
-type Needed = (u64, Vec<(Key, String)>);
+type Needed = (u64, Box<[(Key, Arc<str>)]>);
 
 /// An Envoy's last answer about a resource.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Acknowledgements {
     /// Sets what is rendered of a publish: revision and needed resources; `None` for nothing.
     pub(super) fn need(&mut self, id: &str, needs: Option<(u64, Needs)>) {
         if let Some((_, before)) = self.needs.remove(id) {
-            for (key, _) in &before {
+            for (key, _) in &*before {
                 unlink(&mut self.needed_by, key, id);
             }
         }
@@ -94,9 +94,9 @@ impl Acknowledgements {
             self.stale.remove(id);
             return;
         };
-        let owned = |(url, name, version)| ((url, Arc::from(name)), version);
-        let needs: Vec<(Key, String)> = needs.into_iter().map(owned).collect();
-        for (key, _) in &needs {
+        let keyed = |(url, name, version)| ((url, name), version);
+        let needs: Box<[(Key, Arc<str>)]> = needs.into_iter().map(keyed).collect();
+        for (key, _) in &*needs {
             self.needed_by.entry(key.clone()).or_default().insert(id.to_owned());
         }
         self.needs.insert(id.to_owned(), (revision, needs));
@@ -108,15 +108,16 @@ impl Acknowledgements {
         self.needed_by.get(key).into_iter().flatten()
     }
 
-    /// Takes the outcomes since the last call.
-    pub(super) fn outcomes(&mut self) -> Vec<Outcome> {
+    /// Takes the outcomes since the last call. `describe` names a resource that a publish needs for
+    /// people.
+    pub(super) fn outcomes(&mut self, describe: impl Fn(&str, &Key) -> String) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (publish, streams) in std::mem::take(&mut self.stale) {
             let Some((revision, needs)) = self.needs.get(&publish) else { continue };
             for target in streams {
                 let Some(said) = self.said.get(&target) else { continue };
-                let (publish, revision, verdict) =
-                    (publish.clone(), *revision, verdict(said, needs));
+                let (publish, revision) = (publish.clone(), *revision);
+                let verdict = verdict(said, needs, |key| describe(&publish, key));
                 outcomes.push(Outcome { publish, revision, target, verdict });
             }
         }
@@ -164,12 +165,16 @@ fn answer(said: &HashMap<Key, Answer>, key: &Key, version: &str) -> Option<bool>
     Some(answer.words.is_none())
 }
 
-fn verdict(said: &HashMap<Key, Answer>, needs: &[(Key, String)]) -> Verdict {
+fn verdict(
+    said: &HashMap<Key, Answer>,
+    needs: &[(Key, Arc<str>)],
+    describe: impl Fn(&Key) -> String,
+) -> Verdict {
     let mut verdict = Verdict::Accepted;
     for (key, version) in needs {
-        match said.get(key).filter(|answer| answer.version == *version) {
+        match said.get(key).filter(|answer| *answer.version == **version) {
             Some(Answer { words: Some(words), .. }) => {
-                return Verdict::Refused(Box::new(envoy_nack(key.0, &key.1, words)));
+                return Verdict::Refused(Box::new(envoy_nack(key.0, &describe(key), words)));
             }
             Some(Answer { words: None, .. }) => {}
             None => verdict = Verdict::Gone,
@@ -187,7 +192,7 @@ fn unlink(index: &mut HashMap<Key, BTreeSet<String>>, key: &Key, id: &str) {
     }
 }
 
-/// The error to report when Envoy rejects a resource.
+/// The error to report when Envoy rejects a resource, whose name is that for people.
 pub(super) fn envoy_nack(type_url: &str, name: &str, words: &str) -> pb::PublishError {
     let hint = match type_url {
         LISTENER => {
