@@ -39,7 +39,7 @@ mod tests {
         for number in 0..100 {
             let Ok(mode) = pb::publish::AuthMode::try_from(number) else { continue };
             let publish = pb::Publish { auth_mode: number, ..Default::default() };
-            if PublishAccess::from(&publish).auth_mode != AuthMode::Unsupported {
+            if PublishAccess::from(&publish).auth_mode() != AuthMode::Unsupported {
                 enforced.push(mode.as_str_name().to_lowercase());
             }
         }

@@ -1,8 +1,11 @@
 //! The authorization service: Envoy asks it about every call and forwards none without an answer.
 //!
-//! ext_authz over gRPC, on the port where Envoy gets its configuration. Publish, route and access
-//! rules come from the route itself (`context_extensions`), never from the caller.
-//! [`imp_enforce::Engine`] decides; this module translates to and from Envoy's messages.
+//! ext_authz over gRPC, on the port where Envoy gets its configuration. Route and access rules come
+//! from the route itself (`context_extensions`), the host from the header that the scope was found
+//! by, nothing from the caller. [`imp_enforce::Engine`] decides; this module translates to and from
+//! Envoy's messages.
+
+mod context;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,10 +14,10 @@ use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
-use imp_enforce::{Admission, Call, Denial, Engine, Presented};
+use imp_enforce::{Admission, Call, Denial, Engine, Presented, PublishKey};
 use imp_grammar::caps::NODE_QUESTION_BYTES;
 use imp_process::clock;
-use imp_translate::xds::door::{KEY_HEADER, context};
+use imp_translate::xds::door::KEY_HEADER;
 use metrics::Counter;
 use tonic::{Code, Request, Response, Status};
 
@@ -89,8 +92,14 @@ impl ExtAuthz {
             }
             Err(denial) => {
                 self.counters.of(denial.status).increment(1);
+                let (publish, host, base_path) = match call.publish {
+                    PublishKey::Id(id) => (id, "", ""),
+                    PublishKey::Place { host, base_path } => ("", host, base_path),
+                };
                 tracing::debug!(
-                    publish = call.publish_id,
+                    publish,
+                    host,
+                    base_path,
                     route = call.route_id,
                     client = call.client.map(tracing::field::display),
                     request_id,
@@ -122,19 +131,16 @@ impl Authorization for ExtAuthz {
     }
 }
 
-fn text<'a>(said: &'a HashMap<String, String>, key: &str) -> &'a str {
-    said.get(key).map_or("", String::as_str)
-}
-
 fn call<'a>(
     gateway_id: Option<&'a str>,
     said: &'a HashMap<String, String>,
     http: &'a HttpRequest,
 ) -> Call<'a> {
+    let context::Said { publish, route_id, access } = context::read(said, &http.headers);
     Call {
-        publish_id: text(said, context::PUBLISH),
-        route_id: text(said, context::ROUTE),
-        access: text(said, context::ACCESS),
+        publish,
+        route_id,
+        access,
         gateway_id,
         credential: presented(&http.headers),
         client: None,

@@ -1,14 +1,18 @@
 //! The access rules of one revision of a publish.
 
-use std::collections::HashMap;
+mod content;
+mod row;
 
-use imp_proto::{config as pb, policies};
-use pb::policy::Kind;
+use std::sync::Arc;
+
+use imp_proto::config as pb;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+
+pub(crate) use content::{AccessRules, RouteRate};
+use row::Row;
 
 /// How callers authenticate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AuthMode {
     /// No authentication.
     None,
@@ -19,7 +23,7 @@ pub enum AuthMode {
 }
 
 impl AuthMode {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::ApiKey => "api_key",
@@ -27,11 +31,8 @@ impl AuthMode {
         }
     }
 
-    /// The mode of the rules with this digest, even if they are no longer known.
-    pub(crate) fn of_digest(digest: &str) -> Self {
-        let word = digest.split('.').next();
-        let mut asking = [Self::ApiKey, Self::Unsupported].into_iter();
-        asking.find(|mode| word == Some(mode.word())).unwrap_or(Self::None)
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        [Self::None, Self::ApiKey, Self::Unsupported].into_iter().find(|mode| mode.word() == word)
     }
 
     /// The stricter of the two.
@@ -44,174 +45,82 @@ impl AuthMode {
     }
 }
 
-/// The access rules of a publish, as one of its revisions defines them.
+/// The access rules of a publish, as one of its revisions defines them, and where that revision is
+/// served. Clones share everything; publishes with equal rules may share them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Row", into = "Row")]
 pub struct PublishAccess {
-    pub publish_id: String,
-    pub gateway_id: String,
-    pub tenant_id: String,
-    pub product_id: String,
-    pub environment: String,
-    pub auth_mode: AuthMode,
+    publish_id: Arc<str>,
+    hostnames: Arc<[Box<str>]>,
+    base_path: Arc<str>,
     /// Answers 503 to everyone. Belongs to the publish and not to the rules of a revision: it takes
     /// effect at once, whichever routes an Envoy runs.
     pub suspended: bool,
-    /// Rates over all callers.
-    pub limits: Vec<RouteLimit>,
-}
-
-/// A rate that some routes share, over all callers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteLimit {
-    /// Distinct in the publish; the count continues while id and rate stay the same.
-    pub id: String,
-    /// Calls per window.
-    pub requests: u64,
-    pub window_seconds: u64,
-    /// Ids of the routes.
-    pub routes: Vec<String>,
+    rules: Arc<AccessRules>,
 }
 
 impl From<&pb::Publish> for PublishAccess {
     fn from(publish: &pb::Publish) -> Self {
-        let auth_mode = match publish.auth_mode() {
-            pb::publish::AuthMode::None => AuthMode::None,
-            pb::publish::AuthMode::ApiKey => AuthMode::ApiKey,
-            _ => AuthMode::Unsupported,
-        };
         Self {
-            publish_id: publish.id.clone(),
-            gateway_id: publish.gateway_id.clone(),
-            tenant_id: publish.tenant_id.clone(),
-            product_id: publish.product_id.clone(),
-            environment: publish.environment.clone(),
-            auth_mode,
+            publish_id: publish.id.as_str().into(),
+            hostnames: publish.hostnames.iter().map(|host| host.as_str().into()).collect(),
+            base_path: root(&publish.base_path).into(),
             suspended: publish.suspended,
-            limits: route_limits(publish),
+            rules: Arc::new(AccessRules::from(publish)),
         }
     }
+}
+
+/// The base path as routes name it.
+fn root(base_path: &str) -> &str {
+    if base_path.is_empty() { "/" } else { base_path }
 }
 
 impl PublishAccess {
-    /// Identifies these rules: the mode, and 16 hexadecimal digits of a hash over everything that
-    /// decides. Routes carry the digest, so that each call is judged by the rules of its route's
-    /// revision, and a route that requires a key requires it for as long as an Envoy runs it.
-    /// Revisions with the same rules have the same digest, in every process.
+    /// The publish.
+    pub fn publish_id(&self) -> &Arc<str> {
+        &self.publish_id
+    }
+
+    /// How callers authenticate.
+    pub fn auth_mode(&self) -> AuthMode {
+        self.rules.digest().mode
+    }
+
+    /// Identifies these rules: the mode, 12 hexadecimal digits for gateway and product, and 16 of a
+    /// hash over everything that decides. Routes carry the digest, so that each call is judged by
+    /// the rules of its route's revision, and a route that requires a key requires it for as long
+    /// as an Envoy runs it. Equal rules have the same digest, in every publish and process.
     pub fn digest(&self) -> String {
-        let mode = self.auth_mode.word();
-        let mut hash = Sha256::new();
-        for text in [&self.gateway_id, &self.tenant_id, &self.product_id, &self.environment] {
-            feed(&mut hash, text);
-        }
-        feed(&mut hash, mode);
-        let mut limits: Vec<&RouteLimit> = self.limits.iter().collect();
-        limits.sort_by(|a, b| a.id.cmp(&b.id));
-        for limit in limits {
-            feed(&mut hash, &limit.id);
-            hash.update(limit.requests.to_be_bytes());
-            hash.update(limit.window_seconds.to_be_bytes());
-            let mut routes: Vec<&String> = limit.routes.iter().collect();
-            routes.sort();
-            hash.update((routes.len() as u64).to_be_bytes());
-            routes.into_iter().for_each(|route| feed(&mut hash, route));
-        }
-        let hash: String =
-            hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("{mode}.{hash}")
+        self.rules.digest().to_string()
     }
-}
 
-/// Hashes the length first, so that different lists of texts never hash the same input.
-fn feed(hash: &mut Sha256, text: &str) {
-    hash.update((text.len() as u64).to_be_bytes());
-    hash.update(text.as_bytes());
-}
-
-/// One per policy: routes that name the same policy share its count.
-fn route_limits(publish: &pb::Publish) -> Vec<RouteLimit> {
-    let publish = policies::present(publish);
-    let mut limits: Vec<RouteLimit> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for route in publish.api_services.iter().flat_map(|service| &service.routes) {
-        // An index outside of the list is refused when the publish is rendered.
-        for policy in policies::of_route(&publish.policies, route).flatten() {
-            let Some(rate) = rate(policy) else { continue };
-            let place = *places.entry(policy.id.as_str()).or_insert_with(|| {
-                limits.push(RouteLimit {
-                    id: policy.id.clone(),
-                    requests: rate.requests,
-                    window_seconds: rate.window_seconds,
-                    routes: Vec::new(),
-                });
-                limits.len() - 1
-            });
-            if let Some(limit) = limits.get_mut(place) {
-                limit.routes.push(route.id.clone());
-            }
-        }
+    /// Whether the other has the same rules at the same places.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.rules.digest() == other.rules.digest()
+            && self.base_path == other.base_path
+            && self.hostnames == other.hostnames
     }
-    limits
-}
 
-fn rate(policy: &pb::Policy) -> Option<pb::RateLimit> {
-    match &policy.kind {
-        Some(Kind::RateLimit(rate)) => Some(*rate),
-        // Enforced by Envoy. Each type is named, so that a new one does not compile before it is
-        // handled.
-        Some(
-            Kind::RequestHeaders(_) | Kind::ResponseHeaders(_) | Kind::IpAccess(_) | Kind::Cors(_),
-        )
-        | None => None,
+    /// Whether both use the same memory for their rules.
+    pub fn shares_rules_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.rules, &other.rules)
+    }
+
+    /// The hosts and the base path where it is served.
+    pub(crate) fn places(&self) -> (&[Box<str>], &str) {
+        (&self.hostnames, &self.base_path)
+    }
+
+    pub(crate) fn rules(&self) -> &Arc<AccessRules> {
+        &self.rules
+    }
+
+    /// The same with rules that others share.
+    pub(crate) fn with_rules(self, rules: Arc<AccessRules>) -> Self {
+        Self { rules, ..self }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn access() -> PublishAccess {
-        let limit = |id: &str, routes: &[&str]| RouteLimit {
-            id: id.into(),
-            requests: 1,
-            window_seconds: 60,
-            routes: routes.iter().map(|route| (*route).to_owned()).collect(),
-        };
-        PublishAccess {
-            publish_id: "p".into(),
-            gateway_id: "g".into(),
-            tenant_id: "t".into(),
-            product_id: "q".into(),
-            environment: "prod".into(),
-            auth_mode: AuthMode::ApiKey,
-            suspended: false,
-            limits: vec![limit("a", &["r1", "r2"]), limit("b", &["r3"])],
-        }
-    }
-
-    #[test]
-    fn the_digest_changes_with_what_decides_and_with_nothing_else() {
-        let digest = access().digest();
-        assert_eq!(digest, "api_key.88e72ffb9af3428e", "it is the same in every build");
-        let mut same = access();
-        same.suspended = true;
-        same.limits.reverse();
-        same.limits.iter_mut().for_each(|limit| limit.routes.reverse());
-        assert_eq!(same.digest(), digest);
-        let changes: [fn(&mut PublishAccess); 9] = [
-            |it| it.gateway_id = "other".into(),
-            |it| it.tenant_id = "other".into(),
-            |it| it.product_id = "other".into(),
-            |it| it.environment = "dev".into(),
-            |it| it.auth_mode = AuthMode::None,
-            |it| it.limits[0].requests = 2,
-            |it| it.limits[0].window_seconds = 61,
-            |it| it.limits[0].routes.truncate(1),
-            |it| it.limits.truncate(1),
-        ];
-        for (number, change) in changes.into_iter().enumerate() {
-            let mut other = access();
-            change(&mut other);
-            assert_ne!(other.digest(), digest, "{number}");
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Pair};
+use crate::meters::{HolderCount, Meter, Meters};
 use crate::quota::{self, Calendar, Count, Unit};
 use crate::rate;
 use crate::spec::{Spec, Window, nanos};
@@ -33,7 +34,7 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    pub(crate) fn new(ledger: &Arc<dyn Ledger>, owner: &str) -> Self {
+    pub(crate) fn new(ledger: &Arc<dyn Ledger>, owner: impl Into<Arc<str>>) -> Self {
         Self { ledger: ledger.clone(), owner: owner.into() }
     }
 }
@@ -90,7 +91,20 @@ impl Class {
         plan.iter().enumerate().map(class).collect()
     }
 
-    fn meter(self, kept: Option<(Kept, Pair)>) -> Meter {
+    /// The class of a limit that has no other beside it.
+    pub(crate) fn alone(spec: &Spec) -> Self {
+        let classes = Self::of(std::slice::from_ref(spec));
+        let second = Self { span: Span::Seconds(1), per_consumer: false, rank: 0 };
+        classes.first().copied().unwrap_or(second)
+    }
+
+    /// Whether each consumer has a meter of its own.
+    pub(crate) fn is_per_consumer(self) -> bool {
+        self.per_consumer
+    }
+
+    /// A meter that continues what is stored.
+    pub(crate) fn meter(self, kept: Option<(Kept, Pair)>) -> Meter {
         match (self.span, kept) {
             (Span::Seconds(_), None) => Meter::Rate(rate::Count::default()),
             (Span::Seconds(seconds), Some(kept)) => Meter::Rate(rate::Count::kept(kept, seconds)),
@@ -99,7 +113,7 @@ impl Class {
     }
 
     /// The prefix of its meters' names.
-    fn kind(self) -> &'static str {
+    pub(crate) fn kind(self) -> &'static str {
         match self.span {
             Span::Seconds(_) => RATE,
             Span::Calendar(_) => USED,
@@ -108,11 +122,11 @@ impl Class {
 
     /// Whether it is stored. Rates over a few seconds are not worth a slot in the ledger: after a
     /// restart they are full again.
-    fn is_kept(self) -> bool {
+    pub(crate) fn is_kept(self) -> bool {
         !matches!(self.span, Span::Seconds(seconds) if seconds < SHORT)
     }
 
-    fn calendar(self) -> Option<Calendar> {
+    pub(crate) fn calendar(self) -> Option<Calendar> {
         match self.span {
             Span::Seconds(_) => None,
             Span::Calendar(calendar) => Some(calendar),
@@ -183,142 +197,6 @@ impl FromStr for Class {
             }
         }
         Ok(class)
-    }
-}
-
-/// The usage of one holder.
-#[derive(Debug)]
-pub(crate) enum Meter {
-    Rate(rate::Count),
-    Quota(Count),
-}
-
-impl Meter {
-    fn keep(&self) {
-        match self {
-            Self::Rate(count) => count.keep(),
-            Self::Quota(count) => count.keep(),
-        }
-    }
-}
-
-fn open(home: &Home, class: Class, consumer: &str) -> (Kept, Pair) {
-    let name = format!("{}\t{class}\t{}\t{consumer}", class.kind(), home.owner);
-    Kept::open(&home.ledger, &name)
-}
-
-/// The usage of each holder of a limit.
-#[derive(Debug)]
-pub(crate) struct Meters {
-    class: Class,
-    home: Option<Home>,
-    shared: Arc<Meter>,
-    /// Not sharded: most limits have no consumers of their own, and there are as many limits as
-    /// subscriptions.
-    consumers: RwLock<Consumers>,
-}
-
-type Consumers = HashMap<Arc<str>, Arc<Meter>>;
-
-/// The consumer (`None` if all share it), the window and the used amount.
-type HolderCount = (Option<Arc<str>>, u64, u64);
-
-impl Meters {
-    pub(crate) fn new(class: Class, home: Option<Home>) -> Self {
-        let home = home.filter(|_| class.is_kept());
-        // With meters per consumer, nothing uses the shared one.
-        let shared =
-            home.as_ref().filter(|_| !class.per_consumer).map(|home| open(home, class, ""));
-        Self { class, home, shared: Arc::new(class.meter(shared)), consumers: RwLock::default() }
-    }
-
-    /// The meters of a single limit.
-    pub(crate) fn of(spec: &Spec, home: Option<Home>) -> Arc<Self> {
-        let classes = Class::of(std::slice::from_ref(spec));
-        let alone = Class { span: Span::Seconds(1), per_consumer: false, rank: 0 };
-        Arc::new(Self::new(classes.first().copied().unwrap_or(alone), home))
-    }
-
-    fn own(&self, consumer: &str) -> Arc<Meter> {
-        let kept = self.home.as_ref().map(|home| open(home, self.class, consumer));
-        Arc::new(self.class.meter(kept))
-    }
-
-    /// Stores all counts in the ledger, including those that it had no space for before.
-    pub(crate) fn keep_all(&self) {
-        self.shared.keep();
-        self.read().values().for_each(|meter| meter.keep());
-    }
-
-    /// The meter for calls of this consumer.
-    pub(crate) fn of_holder(&self, consumer: &Arc<str>) -> Arc<Meter> {
-        if !self.class.per_consumer {
-            return self.shared.clone();
-        }
-        let known = self.read().get(consumer).cloned();
-        known.unwrap_or_else(|| self.begin(consumer.clone()))
-    }
-
-    fn begin(&self, consumer: Arc<str>) -> Arc<Meter> {
-        let mut consumers = self.write();
-        let own = |consumer: &Arc<str>| self.own(consumer);
-        consumers.entry(consumer).or_insert_with_key(own).clone()
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Consumers> {
-        self.consumers.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Consumers> {
-        self.consumers.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Drops consumers whose limits are full again. One in use is kept: its user holds a second
-    /// reference, taken under the same lock.
-    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
-        let _freed = self.is_full(&self.shared, now);
-        self.write().retain(|_, meter| !self.is_full(meter, now) || Arc::strong_count(meter) > 1);
-    }
-
-    fn is_idle(&self, now: DateTime<Utc>) -> bool {
-        self.read().is_empty() && self.is_full(&self.shared, now)
-    }
-
-    fn is_full(&self, meter: &Meter, now: DateTime<Utc>) -> bool {
-        match (meter, self.class.calendar()) {
-            (Meter::Rate(count), _) => count.is_idle(nanos(now)),
-            (Meter::Quota(count), Some(calendar)) => count.is_idle(calendar.ordinal(now)),
-            (Meter::Quota(_), None) => true,
-        }
-    }
-
-    /// The number of consumers with a meter of their own.
-    #[cfg(test)]
-    pub(crate) fn holders(&self) -> usize {
-        self.read().len()
-    }
-
-    /// The counts of a quota in its current window.
-    pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<HolderCount> {
-        let Some(calendar) = self.class.calendar() else { return Vec::new() };
-        let window = calendar.ordinal(now);
-        let read = |holder: Option<Arc<str>>, meter: &Meter| match meter {
-            Meter::Quota(count) => Some((holder, window, count.used(window))),
-            Meter::Rate(_) => None,
-        };
-        let consumers = self.read();
-        let own = consumers.iter().filter_map(|(name, meter)| read(Some(name.clone()), meter));
-        own.chain(read(None, &self.shared)).filter(|(_, _, used)| *used > 0).collect()
-    }
-
-    fn resume(&self, consumer: Option<&str>, window: u64, used: u64) {
-        let meter = match consumer {
-            None => self.shared.clone(),
-            Some(consumer) => self.begin(consumer.into()),
-        };
-        if let Meter::Quota(count) = meter.as_ref() {
-            count.resume(window, used);
-        }
     }
 }
 

@@ -8,14 +8,17 @@ use dashmap::mapref::entry::Entry;
 
 use crate::access::{AuthMode, PublishAccess};
 use crate::account::{Account, Home};
-use crate::call::Call;
+use crate::call::{Call, PublishKey};
 use crate::decision::{Admission, Denial};
+use crate::digest::Named;
 use crate::entitlement::{Entitled, Entitlement};
 use crate::keys::{Credential, Keys};
 use crate::ledger::{Ledger, Pair};
 use crate::limit::{self, Held};
 use crate::permit::Permit;
+use crate::places::Places;
 use crate::rules::{Access, Rules};
+use crate::shared::SharedRules;
 use crate::usage::{Counter, QuotaRow, Snapshot, Usage};
 
 /// All state that decisions need. Clones share it.
@@ -26,15 +29,19 @@ pub struct Engine {
 
 #[derive(Debug, Default)]
 struct Inner {
-    publishes: DashMap<String, Arc<Rules>>,
-    entitlements: DashMap<String, Arc<Entitled>>,
+    publishes: DashMap<Arc<str>, Arc<Rules>>,
+    places: Places,
+    shared: SharedRules,
+    entitlements: DashMap<Arc<str>, Arc<Entitled>>,
     keys: Keys,
     usage: Usage,
     /// Customers' usage by counter key. Also from before a restart and of deleted subscriptions, so
     /// that nobody gets the month's quota twice.
-    accounts: DashMap<String, Arc<Account>>,
+    accounts: DashMap<Arc<str>, Arc<Account>>,
     /// Stores counts; `None` if nothing is stored.
     ledger: Option<Arc<dyn Ledger>>,
+    /// The consumer id of calls without a consumer.
+    nobody: Arc<str>,
 }
 
 /// The authenticated caller.
@@ -70,27 +77,42 @@ impl Engine {
         wanted: PublishAccess,
         former: impl IntoIterator<Item = PublishAccess>,
     ) {
-        let ledger = self.inner.ledger.as_ref();
-        match self.inner.publishes.entry(wanted.publish_id.clone()) {
+        let wanted = self.share(wanted);
+        let former = former.into_iter().map(|former| self.share(former));
+        // Locked until the places are right, so that of two writers the later one decides.
+        match self.inner.publishes.entry(wanted.publish_id().clone()) {
             Entry::Occupied(mut slot) => {
-                let next = Rules::new(wanted, former, Some(slot.get()), ledger);
+                let before = slot.get().clone();
+                let next = Rules::new(wanted, former, Some(&before));
+                self.inner.places.replace(before.all(), next.all());
                 slot.insert(Arc::new(next));
             }
             Entry::Vacant(slot) => {
-                slot.insert(Arc::new(Rules::new(wanted, former, None, ledger)));
+                let next = Rules::new(wanted, former, None);
+                self.inner.places.replace(std::iter::empty(), next.all());
+                slot.insert(Arc::new(next));
             }
         }
     }
 
+    /// The same access, sharing what equal rules have in common. Whoever holds access rules beside
+    /// the engine holds these.
+    pub fn share(&self, access: PublishAccess) -> PublishAccess {
+        self.inner.shared.share(access)
+    }
+
     /// Removes a publish; its calls are refused from now on.
     pub fn remove_publish(&self, id: &str) {
-        self.inner.publishes.remove(id);
+        if let Entry::Occupied(slot) = self.inner.publishes.entry(id.into()) {
+            self.inner.places.replace(slot.get().all(), std::iter::empty());
+            slot.remove();
+        }
     }
 
     /// Adds or replaces an entitlement. Counts belong to its account and continue.
     pub fn put_entitlement(&self, entitlement: Entitlement) {
         let account = self.account(entitlement.counter_key());
-        let id = entitlement.id().to_owned();
+        let id = entitlement.shared_id().clone();
         self.inner.entitlements.insert(id, Arc::new(Entitled::new(entitlement, account)));
     }
 
@@ -99,10 +121,10 @@ impl Engine {
         self.inner.entitlements.remove(id);
     }
 
-    fn account(&self, key: &str) -> Arc<Account> {
-        let home = self.inner.ledger.as_ref().map(|ledger| Home::new(ledger, key));
+    fn account(&self, key: &Arc<str>) -> Arc<Account> {
+        let home = self.inner.ledger.as_ref().map(|ledger| Home::new(ledger, key.clone()));
         let fresh = || Arc::new(Account::kept_in(home));
-        self.inner.accounts.entry(key.to_owned()).or_insert_with(fresh).clone()
+        self.inner.accounts.entry(key.clone()).or_insert_with(fresh).clone()
     }
 
     /// Adds or replaces a key.
@@ -117,9 +139,9 @@ impl Engine {
 
     /// Decides about one call and counts it. Finish the permit when the call is over.
     pub fn decide(&self, call: &Call<'_>) -> Result<Permit, Denial> {
-        let rules = self.inner.publishes.get(call.publish_id).map(|rules| rules.clone());
-        let rules = rules.ok_or_else(Denial::unknown_publish)?;
-        let judges = rules.named(call.access);
+        let named = Named::parse(call.access);
+        let rules = self.rules(call, &named).ok_or_else(Denial::unknown_publish)?;
+        let judges = rules.named(&named);
         // For another gateway's publish the answer is the same as for an unknown one.
         if !judges.iter().all(|access| access.is_on(call.gateway_id)) {
             return Err(Denial::unknown_publish());
@@ -128,11 +150,25 @@ impl Engine {
             return Err(Denial::publish_suspended());
         }
         let mut caller = None;
-        let asks = AuthMode::of_digest(call.access);
         for access in judges {
-            caller = self.identify(call, access, asks)?.or(caller);
+            caller = self.identify(call, access, named.mode)?.or(caller);
         }
         self.within_limits(call, judges, caller.as_ref())
+    }
+
+    /// The rules of the publish that a call is for.
+    fn rules(&self, call: &Call<'_>, named: &Named) -> Option<Arc<Rules>> {
+        let of = |id: &str| self.inner.publishes.get(id).map(|rules| rules.clone());
+        match call.publish {
+            PublishKey::Id(id) => of(id),
+            PublishKey::Place { host, base_path } => {
+                let owner = named.owner?;
+                let rules = of(&self.inner.places.find(owner, host, base_path)?)?;
+                // Its rules may have changed after its place was found.
+                let is_owner = rules.all().any(|access| access.rules().digest().owner == owner);
+                is_owner.then_some(rules)
+            }
+        }
     }
 
     /// Authenticates the caller; `None` if neither these rules nor the route require it.
@@ -142,7 +178,7 @@ impl Engine {
         access: &Access,
         asks: AuthMode,
     ) -> Result<Option<Caller>, Denial> {
-        match access.publish.auth_mode.or_stricter(asks) {
+        match access.publish.auth_mode().or_stricter(asks) {
             AuthMode::None => Ok(None),
             AuthMode::ApiKey => self.authenticate(call, access).map(Some),
             AuthMode::Unsupported => Err(Denial::unsupported_auth_mode()),
@@ -171,16 +207,21 @@ impl Engine {
         let first = judges.first().ok_or_else(Denial::unknown_publish)?;
         let (terms, consumer) = match caller {
             Some(caller) => (caller.entitlement.terms(), caller.credential.consumer_id()),
-            None => (&first.public, &first.nobody),
+            None => (first.publish.rules().public(), &self.inner.nobody),
         };
         let plan = caller.into_iter().flat_map(|caller| caller.entitlement.held(consumer));
         let mut held: Vec<Held<'_>> = plan.collect();
-        for limit in judges.iter().filter_map(|access| access.limit(call.route_id)) {
+        let ledger = self.inner.ledger.as_ref();
+        for rate in judges.iter().filter_map(|it| it.held(call.route_id, consumer, ledger)) {
             // Rules that share a rate take one call of it.
-            limit.held(consumer).add_to(&mut held);
+            rate.add_to(&mut held);
         }
         let taken = limit::take_all(&held, call.now);
-        self.inner.usage.count((&first.id, terms, consumer), call.now, taken.is_ok());
+        self.inner.usage.count(
+            (first.publish.publish_id(), terms, consumer),
+            call.now,
+            taken.is_ok(),
+        );
         let reports = taken.map_err(Denial::limited)?;
         Ok(Permit::new(Admission {
             identity: caller.map(identity).unwrap_or_default(),
@@ -229,6 +270,7 @@ impl Engine {
             !account.is_empty() || Arc::strong_count(account) > 1
         });
         self.inner.publishes.iter().for_each(|rules| rules.evict_idle(now));
+        self.inner.shared.evict_idle();
     }
 
     /// The state that must survive a restart.
@@ -245,7 +287,7 @@ impl Engine {
         let counters = snapshot.counters.into_iter().map(|counter| (counter, [0, 0]));
         self.inner.usage.restore(counters.collect());
         for row in snapshot.quotas {
-            self.account(&row.account).resume(&row);
+            self.account(&row.account.as_str().into()).resume(&row);
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Entitlements: what a subscription may do, and its usage.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
 
 use crate::access::PublishAccess;
 use crate::account::{Account, Class};
-use crate::limit::{Held, Limit};
+use crate::limit::Held;
+use crate::meters::Meters;
 use crate::parse::{ParseError, id, required};
 use crate::spec::Spec;
 use crate::terms::Terms;
@@ -23,7 +24,7 @@ pub struct Entitlement {
     state: State,
     /// The provider's reason for suspending it.
     reason: Option<String>,
-    limits: Vec<Spec>,
+    limits: Box<[Spec]>,
     expires_at_ms: Option<i64>,
 }
 
@@ -73,12 +74,16 @@ impl Entitlement {
         &self.terms.subscription_id
     }
 
+    pub(crate) fn shared_id(&self) -> &Arc<str> {
+        &self.terms.subscription_id
+    }
+
     /// Whether it is active without an end.
     pub fn is_unlimited_in_time(&self) -> bool {
         self.state == State::Active && self.expires_at_ms.is_none()
     }
 
-    pub(crate) fn counter_key(&self) -> &str {
+    pub(crate) fn counter_key(&self) -> &Arc<str> {
         &self.counter_key
     }
 }
@@ -87,9 +92,9 @@ impl Entitlement {
 #[derive(Debug)]
 pub(crate) struct Entitled {
     content: Entitlement,
-    limits: Vec<Limit>,
-    /// Keeps the account from being dropped.
-    _account: Arc<Account>,
+    /// Those of each limit, from its first call on.
+    meters: Box<[OnceLock<Arc<Meters>>]>,
+    account: Arc<Account>,
 }
 
 /// The reason why an entitlement does not cover a call.
@@ -106,10 +111,8 @@ pub(crate) enum Gap {
 impl Entitled {
     /// Its limits use the account, in which those of another plan may have counted before.
     pub(crate) fn new(content: Entitlement, account: Arc<Account>) -> Self {
-        let classes = Class::of(&content.limits);
-        let limit = |(spec, class): (&Spec, Class)| Limit::on(spec.clone(), account.meters(class));
-        let limits = content.limits.iter().zip(classes).map(limit).collect();
-        Self { content, limits, _account: account }
+        let meters = content.limits.iter().map(|_| OnceLock::new()).collect();
+        Self { content, meters, account }
     }
 
     pub(crate) fn terms(&self) -> &Arc<Terms> {
@@ -130,17 +133,28 @@ impl Entitled {
             State::Suspended if !over => return Err(Gap::Suspended),
             _ => return Err(Gap::NoSubscription),
         }
-        if *terms.tenant_id != publish.tenant_id || *terms.product_id != publish.product_id {
+        let public = publish.rules().public();
+        if terms.tenant_id != public.tenant_id || terms.product_id != public.product_id {
             return Err(Gap::WrongProduct);
         }
-        if *terms.environment != publish.environment {
+        if terms.environment != public.environment {
             return Err(Gap::WrongEnvironment);
         }
-        let pinned_elsewhere = !pin.is_empty() && **pin != publish.publish_id;
+        let pinned_elsewhere = !pin.is_empty() && pin != publish.publish_id();
         if pinned_elsewhere { Err(Gap::WrongPublish) } else { Ok(()) }
     }
 
     pub(crate) fn held(&self, consumer: &Arc<str>) -> impl Iterator<Item = Held<'_>> {
-        self.limits.iter().map(move |limit| limit.held(consumer))
+        let limits = self.content.limits.iter().zip(&self.meters).enumerate();
+        limits.map(move |(place, (spec, meters))| {
+            let meters = meters.get_or_init(|| self.begin(place, spec));
+            Held::new(spec, meters.of_holder(consumer))
+        })
+    }
+
+    /// The account's meters for a limit.
+    fn begin(&self, place: usize, spec: &Spec) -> Arc<Meters> {
+        let class = Class::of(&self.content.limits).get(place).copied();
+        self.account.meters(class.unwrap_or_else(|| Class::alone(spec)))
     }
 }

@@ -70,7 +70,7 @@ pub(crate) enum BadKey {
 pub(crate) struct Keys {
     by_hash: DashMap<Hash, Arc<Credential>>,
     /// The key of a credential by its id; the entry's lock serialises writers of one credential.
-    by_id: DashMap<String, Hash>,
+    by_id: DashMap<Arc<str>, Hash>,
 }
 
 impl Keys {
@@ -78,7 +78,7 @@ impl Keys {
     pub(crate) fn put(&self, credential: Credential) {
         let Some(hash) = credential.hash else { return self.remove(&credential.id) };
         let id = credential.id.clone();
-        let mut slot = self.by_id.entry(id.to_string()).or_insert(hash);
+        let mut slot = self.by_id.entry(id.clone()).or_insert(hash);
         if *slot != hash {
             self.forget(&slot, &id);
             *slot = hash;
@@ -87,7 +87,7 @@ impl Keys {
     }
 
     pub(crate) fn remove(&self, id: &str) {
-        if let Entry::Occupied(slot) = self.by_id.entry(id.to_owned()) {
+        if let Entry::Occupied(slot) = self.by_id.entry(id.into()) {
             self.forget(slot.get(), id);
             slot.remove();
         }

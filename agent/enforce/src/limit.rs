@@ -4,47 +4,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::account::{Home, Meter, Meters};
+use crate::meters::Meter;
 use crate::rate::Taken;
 use crate::spec::{Spec, Window, nanos};
-
-/// A limit with the state of all its holders.
-#[derive(Debug)]
-pub(crate) struct Limit {
-    pub(crate) spec: Spec,
-    meters: Arc<Meters>,
-}
-
-impl Limit {
-    /// Takes over the state of `before` if it has the same meaning; otherwise continues what `home`
-    /// has stored.
-    pub(crate) fn new(spec: Spec, before: Option<&Self>, home: Option<Home>) -> Self {
-        match before.filter(|before| spec.continues(&before.spec)) {
-            Some(before) => Self { spec, meters: before.meters.clone() },
-            None => Self { meters: Meters::of(&spec, home), spec },
-        }
-    }
-
-    /// Stores its counts in the ledger, including those that it had no space for before.
-    pub(crate) fn keep_all(&self) {
-        self.meters.keep_all();
-    }
-
-    /// Drops obsolete counts.
-    pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
-        self.meters.evict_idle(now);
-    }
-
-    /// A limit that shares these meters.
-    pub(crate) fn on(spec: Spec, meters: Arc<Meters>) -> Self {
-        Self { spec, meters }
-    }
-
-    /// The meter for calls of this consumer.
-    pub(crate) fn held(&self, consumer: &Arc<str>) -> Held<'_> {
-        Held { spec: &self.spec, meter: self.meters.of_holder(consumer) }
-    }
-}
 
 /// One holder's share of a limit.
 pub(crate) struct Held<'a> {
@@ -73,7 +35,11 @@ pub(crate) struct Exceeded {
     pub(crate) reports: Vec<Report>,
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
+    pub(crate) fn new(spec: &'a Spec, meter: Arc<Meter>) -> Self {
+        Self { spec, meter }
+    }
+
     /// Adds it to the list. Of limits with the same count only the tightest is taken from.
     pub(crate) fn add_to(self, held: &mut Vec<Self>) {
         match held.iter_mut().find(|held| Arc::ptr_eq(&held.meter, &self.meter)) {
@@ -225,6 +191,23 @@ mod tests {
 
     use super::*;
     use crate::account::{Account, Class};
+    use crate::meters::Meters;
+
+    struct Limit {
+        spec: Spec,
+        meters: Arc<Meters>,
+    }
+
+    impl Limit {
+        fn new(spec: Spec) -> Self {
+            let meters = Arc::new(Meters::new(Class::alone(&spec), None));
+            Self { spec, meters }
+        }
+
+        fn held(&self, consumer: &Arc<str>) -> Held<'_> {
+            Held::new(&self.spec, self.meters.of_holder(consumer))
+        }
+    }
 
     fn now() -> DateTime<Utc> {
         "2026-11-24T12:00:00Z".parse().unwrap()
@@ -242,11 +225,11 @@ mod tests {
     }
 
     fn rate(name: &str, amount: u64) -> Limit {
-        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::Rolling)), None, None)
+        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::Rolling)))
     }
 
     fn quota(name: &str, amount: u64) -> Limit {
-        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::CalendarMonth)), None, None)
+        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::CalendarMonth)))
     }
 
     fn take(limits: &[&Limit]) -> Result<Vec<Report>, Exceeded> {
@@ -298,7 +281,7 @@ mod tests {
     fn overage_counts_and_never_blocks() {
         let mut soft = limit("soft", 1, pb::limit::Window::CalendarDay);
         soft.on_exceed = pb::limit::OnExceed::Overage.into();
-        let soft = Limit::new(Spec::parse(&soft), None, None);
+        let soft = Limit::new(Spec::parse(&soft));
         for _ in 0..3 {
             assert!(take(&[&soft]).is_ok());
         }
@@ -309,7 +292,7 @@ mod tests {
     fn a_window_that_is_newer_than_the_engine_is_the_longest() {
         let unknown =
             pb::Limit { window: 99, window_seconds: 0, ..limit("new", 1, Default::default()) };
-        let unknown = Limit::new(Spec::parse(&unknown), None, None);
+        let unknown = Limit::new(Spec::parse(&unknown));
         assert!(take(&[&unknown]).is_ok());
         assert_eq!(take(&[&unknown]).unwrap_err().retry_after, 561_600);
     }
@@ -331,7 +314,7 @@ mod tests {
         own.scope = pb::limit::Scope::Consumer.into();
         let (account, spec) = (Account::default(), Spec::parse(&own));
         let class = Class::of(std::slice::from_ref(&spec))[0];
-        let own = Limit::on(spec, account.meters(class));
+        let own = Limit { spec, meters: account.meters(class) };
         for index in 0..100 {
             let consumer: Arc<str> = format!("c{index}").into();
             assert!(take_all(&[own.held(&consumer)], now()).is_ok());

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::access::PublishAccess;
-
 /// Who pays for what. Ids are empty where not applicable, and all of them in counters that a former
 /// release stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,16 +18,6 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// The terms of calls to a public publish, which nobody subscribed to.
-    pub(crate) fn public(publish: &PublishAccess) -> Self {
-        Self {
-            tenant_id: publish.tenant_id.as_str().into(),
-            product_id: publish.product_id.as_str().into(),
-            environment: publish.environment.as_str().into(),
-            ..Self::default()
-        }
-    }
-
     /// Whether it has more than the subscription.
     pub(crate) fn is_known(&self) -> bool {
         let Self { tenant_id, customer_id, plan_id, plan_version, product_id, environment, .. } =

@@ -4,6 +4,8 @@
 //! in the rendered version, and has rejected it if it rejected any of them. An answer affects only
 //! the publishes that need the resource, and its cost depends on those alone.
 
+mod resources;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use imp_translate::xds::{CLUSTER, LISTENER};
 use imp_xds::StreamId;
 
 use super::tracker::{Outcome, Tracker, Verdict};
+use resources::{Need, Resources};
 
 /// A resource for Envoy: type URL and name.
 pub(super) type Key = (&'static str, Arc<str>);
@@ -21,21 +24,27 @@ pub(super) type Key = (&'static str, Arc<str>);
 #[derive(Debug, Default)]
 pub(super) struct Acknowledgements {
     said: BTreeMap<StreamId, HashMap<Key, Answer>>,
-    needs: HashMap<String, Needed>,
-    needed_by: HashMap<Key, BTreeSet<String>>,
+    needs: HashMap<Arc<str>, Needed>,
+    resources: Resources,
+    /// Whether an Envoy has ever been here.
+    followed: bool,
     /// Publishes whose outcome may have changed, and at which Envoys.
-    stale: BTreeMap<String, BTreeSet<StreamId>>,
+    stale: BTreeMap<Arc<str>, BTreeSet<StreamId>>,
 }
 
 /// The rendered revision of a publish, and the resource versions that must be acknowledged for it.
-type Needed = (u64, Box<[(Key, Arc<str>)]>);
+#[derive(Debug)]
+struct Needed {
+    revision: u64,
+    needs: Box<[Arc<Need>]>,
+}
 
 /// An Envoy's last answer about a resource.
 #[derive(Debug)]
 struct Answer {
-    version: String,
+    version: Arc<str>,
     /// The error message; `None` if it accepted.
-    words: Option<String>,
+    words: Option<Box<str>>,
 }
 
 /// The answers about one version of a resource, of all Envoys that may see it.
@@ -50,20 +59,34 @@ pub(super) struct Votes {
 }
 
 impl Acknowledgements {
-    /// An Envoy connected; it has not answered anything yet.
-    pub(super) fn open(&mut self, stream: StreamId) {
+    /// An Envoy connected; it has not answered anything yet. Returns whether it is the first one:
+    /// from now on it matters what publishes need.
+    pub(super) fn open(&mut self, stream: StreamId) -> bool {
         self.said.insert(stream, HashMap::new());
+        !std::mem::replace(&mut self.followed, true)
+    }
+
+    /// Whether it matters what publishes need: some Envoy's answers are about it.
+    pub(super) fn is_followed(&self) -> bool {
+        self.followed
     }
 
     /// An Envoy has this version now, or has removed the resource (`None`).
     pub(super) fn acked(&mut self, stream: StreamId, key: &Key, version: Option<&str>) {
-        let taken = |version: &str| Answer { version: version.to_owned(), words: None };
-        self.answered(stream, key, version.map(taken));
+        let taken = |version: &str| Answer { version: self.version(key, version), words: None };
+        let answer = version.map(taken);
+        self.answered(stream, key, answer);
+    }
+
+    /// The version as text that publishes which need it share.
+    fn version(&self, key: &Key, version: &str) -> Arc<str> {
+        let needed = self.resources.version(key).filter(|needed| ***needed == *version);
+        needed.cloned().unwrap_or_else(|| version.into())
     }
 
     /// An Envoy rejected this version.
     pub(super) fn nacked(&mut self, stream: StreamId, key: &Key, version: &str, words: &str) {
-        let (version, words) = (version.to_owned(), Some(words.to_owned()));
+        let (version, words) = (self.version(key, version), Some(words.into()));
         self.answered(stream, key, Some(Answer { version, words }));
     }
 
@@ -73,7 +96,7 @@ impl Acknowledgements {
             Some(answer) => said.insert(key.clone(), answer),
             None => said.remove(key),
         };
-        for id in self.needed_by.get(key).into_iter().flatten() {
+        for id in self.resources.users_of(key) {
             self.stale.entry(id.clone()).or_default().insert(stream);
         }
     }
@@ -84,28 +107,33 @@ impl Acknowledgements {
     }
 
     /// Sets what is rendered of a publish: revision and needed resources; `None` for nothing.
-    pub(super) fn need(&mut self, id: &str, needs: Option<(u64, Needs)>) {
-        if let Some((_, before)) = self.needs.remove(id) {
-            for (key, _) in &*before {
-                unlink(&mut self.needed_by, key, id);
-            }
-        }
-        let Some((revision, needs)) = needs else {
-            self.stale.remove(id);
-            return;
+    pub(super) fn need(&mut self, id: &Arc<str>, needs: Option<(u64, Needs)>) {
+        let before = self.needs.remove(id);
+        let now = needs.map(|(revision, needs)| {
+            let needs = needs.into_iter();
+            let shared =
+                needs.map(|(url, name, version)| self.resources.need(id, url, &name, &version));
+            Needed { revision, needs: shared.collect() }
+        });
+        // Those in both stay as they are.
+        let kept = |need: &&Arc<Need>| {
+            let mut kept = now.iter().flat_map(|now| &now.needs);
+            kept.any(|other| other.key == need.key)
         };
-        let keyed = |(url, name, version)| ((url, name), version);
-        let needs: Box<[(Key, Arc<str>)]> = needs.into_iter().map(keyed).collect();
-        for (key, _) in &*needs {
-            self.needed_by.entry(key.clone()).or_default().insert(id.to_owned());
+        let left = before.iter().flat_map(|before| &before.needs).filter(|need| !kept(need));
+        left.for_each(|need| self.resources.leave(&need.key, id));
+        match now {
+            Some(now) => {
+                self.needs.insert(id.clone(), now);
+                self.stale.entry(id.clone()).or_default().extend(self.said.keys());
+            }
+            None => drop(self.stale.remove(id)),
         }
-        self.needs.insert(id.to_owned(), (revision, needs));
-        self.stale.entry(id.to_owned()).or_default().extend(self.said.keys());
     }
 
     /// The publishes that need a resource.
-    pub(super) fn users_of(&self, key: &Key) -> impl Iterator<Item = &String> {
-        self.needed_by.get(key).into_iter().flatten()
+    pub(super) fn users_of(&self, key: &Key) -> impl Iterator<Item = &Arc<str>> {
+        self.resources.users_of(key)
     }
 
     /// Takes the outcomes since the last call. `describe` names a resource that a publish needs for
@@ -113,7 +141,7 @@ impl Acknowledgements {
     pub(super) fn outcomes(&mut self, describe: impl Fn(&str, &Key) -> String) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (publish, streams) in std::mem::take(&mut self.stale) {
-            let Some((revision, needs)) = self.needs.get(&publish) else { continue };
+            let Some(Needed { revision, needs }) = self.needs.get(&publish) else { continue };
             for target in streams {
                 let Some(said) = self.said.get(&target) else { continue };
                 let (publish, revision) = (publish.clone(), *revision);
@@ -161,18 +189,19 @@ impl Acknowledgements {
 
 /// Whether this version was accepted; `None` without an answer.
 fn answer(said: &HashMap<Key, Answer>, key: &Key, version: &str) -> Option<bool> {
-    let answer = said.get(key).filter(|answer| answer.version == version)?;
+    let answer = said.get(key).filter(|answer| *answer.version == *version)?;
     Some(answer.words.is_none())
 }
 
 fn verdict(
     said: &HashMap<Key, Answer>,
-    needs: &[(Key, Arc<str>)],
+    needs: &[Arc<Need>],
     describe: impl Fn(&Key) -> String,
 ) -> Verdict {
     let mut verdict = Verdict::Accepted;
-    for (key, version) in needs {
-        match said.get(key).filter(|answer| *answer.version == **version) {
+    for need in needs {
+        let Need { key, version } = &**need;
+        match said.get(key).filter(|answer| answer.version == *version) {
             Some(Answer { words: Some(words), .. }) => {
                 return Verdict::Refused(Box::new(envoy_nack(key.0, &describe(key), words)));
             }
@@ -181,15 +210,6 @@ fn verdict(
         }
     }
     verdict
-}
-
-fn unlink(index: &mut HashMap<Key, BTreeSet<String>>, key: &Key, id: &str) {
-    if let Some(ids) = index.get_mut(key) {
-        ids.remove(id);
-        if ids.is_empty() {
-            index.remove(key);
-        }
-    }
 }
 
 /// The error to report when Envoy rejects a resource, whose name is that for people.

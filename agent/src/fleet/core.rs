@@ -141,6 +141,8 @@ impl Core {
     fn hold_publish(&mut self, publish: Publish) {
         let Publish { routes, access, wire, span } = publish;
         let (id, number) = (routes.id.clone(), routes.revision);
+        let access = self.engine.share(access);
+        let shared_id = access.publish_id().clone();
         let proven = self.assembly.proven(&id);
         let (before, mut former_rules) = match self.revisions.remove(&id) {
             Some(known) => (vec![Some(known.wanted), known.former], known.former_rules),
@@ -157,7 +159,7 @@ impl Core {
         if changed {
             self.keep_former_rules(&id);
         }
-        self.tracker.want(&id, &routes.gateway_id, number);
+        self.tracker.want(shared_id, &routes.gateway_id, number);
         let delta = self.assembly.set_publish(routes);
         // Only staged, so that the engine knows the rules before an Envoy has routes that name
         // them.
@@ -189,7 +191,7 @@ impl Core {
                 self.stage(delta);
                 self.engine.remove_publish(id);
                 self.revisions.remove(id);
-                self.acks.need(id, None);
+                self.acks.need(&id.into(), None);
                 self.tracker.remove(id);
                 self.with_former_rules.remove(id);
                 for table in [Table::Acked, Table::Refused, Table::Former, Table::Rules] {
@@ -216,7 +218,10 @@ impl Core {
             EnvoyEvent::Came { stream, id, gateway, version, at_ms } => {
                 tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, "an Envoy is connected");
                 self.tracker.open(stream, Target::new(&id, gateway, &version, at_ms));
-                self.acks.open(stream);
+                if self.acks.open(stream) {
+                    self.stale.extend(self.revisions.keys().cloned());
+                    self.follow_all();
+                }
                 self.came(stream);
             }
             EnvoyEvent::Left { stream } => {
@@ -279,15 +284,25 @@ impl Core {
         for (gateway, key) in mem::take(&mut self.touched) {
             self.stale.extend(self.assembly.publishes_of(&gateway, key.0, &key.1));
             // Publishes that used it, and now wait outside while others are tried.
-            self.stale.extend(self.acks.users_of(&key).cloned());
+            self.stale.extend(self.acks.users_of(&key).map(|id| id.to_string()));
         }
         for id in mem::take(&mut self.stale) {
-            let needs = self.assembly.requirements(&id);
-            self.tracker.render(&id, needs.as_ref().map(|(revision, _)| *revision));
-            self.acks.need(&id, needs);
+            self.follow(&id);
             let misplaced = self.assembly.misplaced(&id);
             let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));
             self.tracker.place(&id, misplaced.or_else(|| self.refused_gateway_of(&id)));
+        }
+    }
+
+    /// Updates what a publish needs. Until the first Envoy is here that matters only for those that
+    /// were refused before a restart, which makes the start shorter.
+    fn follow(&mut self, id: &str) {
+        let matters = self.acks.is_followed() || self.assembly.refused(id).is_some();
+        let needs = matters.then(|| self.assembly.requirements(id)).flatten();
+        self.tracker.render(id, needs.as_ref().map(|(revision, _)| *revision));
+        if matters {
+            let known = self.revisions.get(id).map(|it| it.wanted.access.publish_id().clone());
+            self.acks.need(&known.unwrap_or_else(|| id.into()), needs);
         }
     }
 
@@ -304,8 +319,8 @@ impl Core {
         self.take_outcomes();
         self.settle_gateways();
         for (id, revision) in self.tracker.settle() {
-            self.lkg.put(Table::Acked, id.clone(), revision.to_be_bytes().to_vec());
-            if let Some(revisions) = self.revisions.get_mut(&id)
+            self.lkg.put(Table::Acked, &*id, revision.to_be_bytes().to_vec());
+            if let Some(revisions) = self.revisions.get_mut(&*id)
                 && revisions.wanted.number == revision
             {
                 revisions.former = None;

@@ -40,7 +40,7 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
     for item in in_parallel(rows.clone(), |(kind, resource)| intake::access(*kind, resource).ok()) {
         match item {
             Access::Publish(wanted, revision) => {
-                let id = wanted.publish_id.clone();
+                let id = wanted.publish_id().to_string();
                 let fell_back = refused.get(id.as_str()) == Some(&revision);
                 let former = loaded.get(Table::Former, &id).filter(|_| fell_back).cloned();
                 let former = former.and_then(lkg::resource);
@@ -101,7 +101,6 @@ impl Core {
             let former = loaded.get(Table::Former, &id).cloned();
             self.restore_refusal(&id, wire, former);
         }
-        self.follow_all();
         for (id, row) in loaded.take(Table::Acked) {
             if let Ok(revision) = <[u8; 8]>::try_from(row.as_ref()) {
                 self.tracker.resume(&id, u64::from_be_bytes(revision));
@@ -126,6 +125,7 @@ impl Core {
         self.stage(delta);
         if let (Some(former), Some(revisions)) = (former, self.revisions.get_mut(id)) {
             let Publish { routes, access, wire, .. } = former;
+            let access = self.engine.share(access);
             // A former release did not store its rules.
             if revisions.former_rules.add(access.clone(), &revisions.wanted.access, Some(&access)) {
                 self.with_former_rules.insert(id.to_owned());

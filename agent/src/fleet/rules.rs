@@ -20,8 +20,8 @@ const LINGER: Duration = Duration::from_secs(120);
 /// How often to check for rules that can be dropped.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// The former rules of one publish, latest first; their digests are distinct, and differ from that
-/// of the wanted rules.
+/// The former rules of one publish and their places, latest first. No two are the same, and none is
+/// the same as the wanted ones.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FormerRules {
     rules: Vec<PublishAccess>,
@@ -34,7 +34,7 @@ impl FormerRules {
     /// known rules. A damaged row cannot open anything, because routes name rules by their content.
     pub(super) fn read(id: &str, row: &[u8]) -> Self {
         let mut rules: Vec<PublishAccess> = serde_json::from_slice(row).unwrap_or_default();
-        rules.retain(|rules| rules.publish_id == id);
+        rules.retain(|rules| **rules.publish_id() == *id);
         rules.truncate(FORMER_RULES);
         Self { rules, settled: None }
     }
@@ -49,7 +49,8 @@ impl FormerRules {
         self.rules.iter()
     }
 
-    /// Adds rules that some Envoy may run besides the wanted ones. Returns whether that must be
+    /// Adds rules that some Envoy may run besides the wanted ones, or equal ones that it may run at
+    /// other places. Returns whether that must be
     /// stored. If there are too many, drops the oldest, except `fallback`, which Envoys are known
     /// to have run.
     pub(super) fn add(
@@ -59,16 +60,14 @@ impl FormerRules {
         fallback: Option<&PublishAccess>,
     ) -> bool {
         self.settled = None;
-        let (digest, wanted) = (former.digest(), wanted.digest());
         let before = self.rules.clone();
-        self.rules.retain(|rules| rules.digest() != wanted && rules.digest() != digest);
-        if digest != wanted {
+        self.rules.retain(|rules| !rules.is_same(wanted) && !rules.is_same(&former));
+        if !former.is_same(wanted) {
             self.rules.insert(0, former);
         }
-        let fallback = fallback.map(PublishAccess::digest);
         while self.rules.len() > FORMER_RULES {
-            let mut oldest = self.rules.iter().rev();
-            let spared = oldest.next().is_some_and(|rules| Some(rules.digest()) == fallback);
+            let oldest = self.rules.last();
+            let spared = oldest.zip(fallback).is_some_and(|(oldest, it)| oldest.is_same(it));
             self.rules.remove(self.rules.len() - if spared { 2 } else { 1 });
         }
         self.rules != before

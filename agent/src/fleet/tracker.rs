@@ -9,17 +9,18 @@ mod target;
 mod track;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use imp_proto::agent as pb;
 
 pub use target::{Target, TargetId};
-use track::{Said, Track};
+use track::{Said, Status, Track};
 
 /// The outcome of a revision at one target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    pub publish: String,
+    pub publish: Arc<str>,
     /// The revision; outcomes of others than the rendered one are ignored.
     pub revision: u64,
     pub target: TargetId,
@@ -41,18 +42,18 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Tracker {
     targets: BTreeMap<TargetId, Target>,
-    publishes: HashMap<String, Track>,
-    by_gateway: HashMap<String, BTreeSet<String>>,
+    publishes: HashMap<Arc<str>, Track>,
+    by_gateway: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Time since the start.
     now: Duration,
     /// Publishes that wait for a target's answer.
-    waiting: BTreeSet<String>,
+    waiting: BTreeSet<Arc<str>>,
     /// Publishes that were rejected.
-    refusals: BTreeSet<String>,
+    refusals: BTreeSet<Arc<str>>,
     /// Publishes whose status may have changed.
-    touched: BTreeSet<String>,
+    touched: BTreeSet<Arc<str>>,
     /// Publishes whose status has changed since it was last taken.
-    changed: BTreeSet<String>,
+    changed: BTreeSet<Arc<str>>,
 }
 
 impl Tracker {
@@ -69,7 +70,7 @@ impl Tracker {
         let served = self.served_by(&target);
         for publish in &served {
             if let Some(track) = self.publishes.get_mut(publish) {
-                track.said.remove(&id);
+                track.said.set(id, None);
             }
         }
         self.touch(served);
@@ -106,34 +107,34 @@ impl Tracker {
             Verdict::Refused(error) => Some(Said::Refused(error)),
             Verdict::Gone => None,
         };
-        if track.said.get(&target) == said.as_ref() {
+        if track.said.get(target) == said.as_ref() {
             return;
         }
-        match said {
-            Some(said) => track.said.insert(target, said),
-            None => track.said.remove(&target),
-        };
+        track.said.set(target, said);
         self.touched.insert(publish);
     }
 
     /// Sets the wanted revision.
-    pub fn want(&mut self, id: &str, gateway: &str, revision: u64) {
-        let track = self.publishes.entry(id.to_owned()).or_default();
+    pub fn want(&mut self, id: impl Into<Arc<str>>, gateway: &str, revision: u64) {
+        let id = id.into();
+        let gateway = match self.by_gateway.get_key_value(gateway) {
+            Some((known, _)) => known.clone(),
+            None => gateway.into(),
+        };
+        let track = self.publishes.entry(id.clone()).or_default();
         if track.gateway != gateway {
-            if let Some(ids) = self.by_gateway.get_mut(&track.gateway) {
-                ids.remove(id);
-            }
-            gateway.clone_into(&mut track.gateway);
+            leave(&mut self.by_gateway, &track.gateway, &id);
+            track.gateway = gateway.clone();
             track.said.clear();
-            self.by_gateway.entry(gateway.to_owned()).or_default().insert(id.to_owned());
+            self.by_gateway.entry(gateway).or_default().insert(id.clone());
         }
         if track.revision != revision {
             (track.revision, track.since) = (revision, self.now);
             track.refused = None;
-            self.refusals.remove(id);
+            self.refusals.remove(&id);
         }
         track.rejected = None;
-        self.touched.insert(id.to_owned());
+        self.touched.insert(id);
     }
 
     /// Sets the revision that targets are sent; `None` if nothing of the publish is.
@@ -142,7 +143,7 @@ impl Tracker {
         if track.rendered != revision {
             track.rendered = revision;
             track.said.clear();
-            self.touched.insert(id.to_owned());
+            self.touch_one(id);
         }
     }
 
@@ -164,34 +165,32 @@ impl Tracker {
 
     /// Records that the agent itself could not accept a revision; the previous one stays.
     pub fn reject(&mut self, id: &str, revision: Option<u64>, error: pb::PublishError) {
-        let track = self.publishes.entry(id.to_owned()).or_default();
-        track.rejected = Some((revision.unwrap_or(track.revision), error));
-        self.touched.insert(id.to_owned());
+        let track = self.publishes.entry(id.into()).or_default();
+        track.rejected = Some(Box::new((revision.unwrap_or(track.revision), error)));
+        self.touch_one(id);
     }
 
     /// Restores the acknowledged revision after a restart: reconnecting targets do not lower it.
     pub fn resume(&mut self, id: &str, acked_revision: u64) {
         if let Some(track) = self.publishes.get_mut(id) {
             track.acked_revision = acked_revision;
-            self.touched.insert(id.to_owned());
+            self.touch_one(id);
         }
     }
 
     /// Records whether it is served at all of its hosts; if not, why.
     pub fn place(&mut self, id: &str, misplaced: Option<pb::PublishError>) {
         let Some(track) = self.publishes.get_mut(id) else { return };
-        if track.misplaced != misplaced {
-            track.misplaced = misplaced;
-            self.touched.insert(id.to_owned());
+        if track.misplaced.as_deref() != misplaced.as_ref() {
+            track.misplaced = misplaced.map(Box::new);
+            self.touch_one(id);
         }
     }
 
     /// Removes a publish.
     pub fn remove(&mut self, id: &str) {
-        if let Some(track) = self.publishes.remove(id)
-            && let Some(ids) = self.by_gateway.get_mut(&track.gateway)
-        {
-            ids.remove(id);
+        if let Some(track) = self.publishes.remove(id) {
+            leave(&mut self.by_gateway, &track.gateway, id);
         }
         for of in [&mut self.touched, &mut self.changed, &mut self.waiting, &mut self.refusals] {
             of.remove(id);
@@ -199,7 +198,7 @@ impl Tracker {
     }
 
     /// Updates the statuses. Returns the publishes whose acknowledged revision changed.
-    pub fn settle(&mut self) -> Vec<(String, u64)> {
+    pub fn settle(&mut self) -> Vec<(Arc<str>, u64)> {
         let mut acked = Vec::new();
         for id in std::mem::take(&mut self.touched) {
             let Some(track) = self.publishes.get_mut(&id) else { continue };
@@ -212,7 +211,7 @@ impl Tracker {
             if track.acked_revision != before {
                 acked.push((id.clone(), track.acked_revision));
             }
-            let status = track.status(&id, count, &self.targets);
+            let status = Some(track.status(count, &self.targets));
             if status != track.status {
                 track.status = status;
                 self.changed.insert(id);
@@ -223,7 +222,7 @@ impl Tracker {
 
     /// The gateway of a publish.
     pub fn gateway_of(&self, id: &str) -> Option<&str> {
-        self.publishes.get(id).map(|track| track.gateway.as_str())
+        self.publishes.get(id).map(|track| &*track.gateway)
     }
 
     /// Whether any status has not been taken yet.
@@ -233,10 +232,9 @@ impl Tracker {
 
     /// Whether any status not yet taken is a verdict: every target has answered, or one rejected.
     pub fn has_verdict(&self) -> bool {
-        let decided = |track: &Track| {
-            track.status.nodes_behind <= track.status.nodes_silent || track.status.error.is_some()
-        };
-        self.changed.iter().filter_map(|id| self.publishes.get(id)).any(decided)
+        let decided = |status: &Status| status.behind <= status.silent || status.error.is_some();
+        let changed = self.changed.iter().filter_map(|id| self.publishes.get(id));
+        changed.filter_map(|track| track.status.as_ref()).any(decided)
     }
 
     /// Takes at most `most` statuses that changed.
@@ -245,7 +243,7 @@ impl Tracker {
         while taken.len() < most
             && let Some(id) = self.changed.pop_first()
         {
-            taken.extend(self.publishes.get(&id).map(|track| track.status.clone()));
+            taken.extend(self.publishes.get(&id).and_then(|track| status(&id, track)));
         }
         taken
     }
@@ -257,18 +255,39 @@ impl Tracker {
 
     /// The status of every publish.
     pub fn statuses(&self) -> Vec<pb::PublishStatus> {
-        self.publishes.values().map(|track| track.status.clone()).collect()
+        self.publishes.iter().filter_map(|(id, track)| status(id, track)).collect()
     }
 
-    fn served_by(&self, target: &Target) -> Vec<String> {
+    fn served_by(&self, target: &Target) -> Vec<Arc<str>> {
         match &target.gateway {
-            Some(gateway) => self.by_gateway.get(gateway).into_iter().flatten().cloned().collect(),
+            Some(gateway) => {
+                self.by_gateway.get(gateway.as_str()).into_iter().flatten().cloned().collect()
+            }
             None => self.publishes.keys().cloned().collect(),
         }
     }
 
-    fn touch(&mut self, ids: Vec<String>) {
+    fn touch(&mut self, ids: Vec<Arc<str>>) {
         self.touched.extend(ids);
+    }
+
+    fn touch_one(&mut self, id: &str) {
+        let known = self.publishes.get_key_value(id).map(|(id, _)| id.clone());
+        self.touched.extend(known);
+    }
+}
+
+fn status(id: &str, track: &Track) -> Option<pb::PublishStatus> {
+    track.status.as_ref().map(|status| status.of(id))
+}
+
+/// Takes a publish from its gateway's, and the gateway with the last of them.
+fn leave(by_gateway: &mut HashMap<Arc<str>, BTreeSet<Arc<str>>>, gateway: &str, id: &str) {
+    if let Some(ids) = by_gateway.get_mut(gateway) {
+        ids.remove(id);
+        if ids.is_empty() {
+            by_gateway.remove(gateway);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! When the ones that rejected it are gone, or another connects, it is tried again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use imp_process::random::random;
@@ -156,12 +157,12 @@ impl Core {
             return;
         }
         // Before they fall back to something else.
-        let described = |id: &String| (id.clone(), self.assembly.described(id, key.0, &key.1));
+        let described = |id: &Arc<str>| (id.clone(), self.assembly.described(id, key.0, &key.1));
         let described: HashMap<_, _> = self.acks.users_of(key).map(described).collect();
         let (delta, blames) = self.assembly.nacked(gateway, key.0, &key.1, &version);
         self.stage(delta);
         for blame in blames {
-            let resource = described.get(&blame.publish_id).map_or(&*key.1, String::as_str);
+            let resource = described.get(&*blame.publish_id).map_or(&*key.1, String::as_str);
             self.blame(&blame, &envoy_nack(key.0, resource, &words), &votes.refused_by);
         }
     }
@@ -199,7 +200,7 @@ impl Core {
     }
 
     /// Tries refused revisions again, with one stamp: those with equal content share a table again.
-    fn try_again(&mut self, ids: &[String]) {
+    fn try_again(&mut self, ids: &[Arc<str>]) {
         let stamp = random();
         for id in ids {
             let Some(delta) = self.assembly.retry(id, stamp) else { continue };

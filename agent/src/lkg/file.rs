@@ -21,6 +21,9 @@ pub(super) type Row = ((Table, String), Option<Bytes>);
 /// The fact that counts writes.
 const COMMIT: &str = "commit";
 
+/// Bytes of pages that are kept in memory. Rows are read once, and written seldom.
+const CACHE: usize = 4 << 20;
+
 /// A problem with the file.
 #[derive(Clone, Debug, Error)]
 pub(super) enum Fault {
@@ -92,7 +95,7 @@ pub(super) fn open(path: &Path) -> Result<Database, Fault> {
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         let backend = FileBackend::new(file).map_err(redb::Error::from)?;
         let mut builder = Database::builder();
-        builder.set_check_integrity_on_open(true);
+        builder.set_check_integrity_on_open(true).set_cache_size(CACHE);
         Ok(builder.create_with_backend(backend).map_err(redb::Error::from)?)
     })
 }
@@ -111,7 +114,7 @@ pub(super) fn load_copy(path: &Path) -> Result<Loaded, Fault> {
         backend.set_len(bytes.len() as u64).map_err(failed)?;
         backend.write(0, &bytes).map_err(failed)?;
         let mut builder = Database::builder();
-        builder.set_check_integrity_on_open(true);
+        builder.set_check_integrity_on_open(true).set_cache_size(CACHE);
         let database = builder.create_with_backend(backend).map_err(redb::Error::from)?;
         Ok(read_all(&database)?)
     })

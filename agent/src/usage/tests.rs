@@ -1,11 +1,12 @@
-use imp_enforce::{AuthMode, Call, Ledger as _, Presented, PublishAccess};
+use imp_enforce::{Call, Ledger as _, Presented, PublishAccess, PublishKey};
+use imp_proto::config;
 
 use super::*;
 
 fn call(engine: &Engine, now: DateTime<Utc>) {
-    let (publish_id, route_id, access, gateway_id) = ("p", "r", "", None);
+    let (publish, route_id, access, gateway_id) = (PublishKey::Id("p"), "r", "", None);
     let (credential, client) = (Presented::None, None);
-    let call = Call { publish_id, route_id, access, gateway_id, credential, client, now };
+    let call = Call { publish, route_id, access, gateway_id, credential, client, now };
     engine.decide(&call).unwrap().finish(200, 0, Duration::ZERO);
 }
 
@@ -13,16 +14,15 @@ fn open(directory: &std::path::Path) -> (Engine, Ledger, Usage) {
     let (ledger, kept) = Ledger::open(directory);
     let engine = Engine::kept_in(Arc::new(ledger.clone()));
     let usage = Usage::restore(engine.clone(), ledger.clone(), kept);
-    engine.put_publish(PublishAccess {
-        publish_id: "p".into(),
+    engine.put_publish(PublishAccess::from(&config::Publish {
+        id: "p".into(),
         gateway_id: "g".into(),
         tenant_id: "t".into(),
         product_id: "q".into(),
         environment: "prod".into(),
-        auth_mode: AuthMode::None,
-        suspended: false,
-        limits: vec![],
-    });
+        auth_mode: config::publish::AuthMode::None.into(),
+        ..Default::default()
+    }));
     (engine, ledger, usage)
 }
 

@@ -9,6 +9,8 @@ mod envoy;
 mod fake_envoy;
 mod fixtures;
 mod gateways;
+mod memory;
+mod places;
 mod port;
 mod program;
 mod publishing;

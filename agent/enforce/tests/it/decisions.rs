@@ -125,7 +125,8 @@ fn who_is_known_but_not_entitled_learns_why() {
 fn what_the_engine_does_not_know_is_closed() {
     let engine = engine();
     for publish_id in ["", "unknown"] {
-        let call = Call { publish_id, ..call(Some(KEY), start()) };
+        let publish = PublishKey::Id(publish_id);
+        let call = Call { publish, ..call(Some(KEY), start()) };
         assert_eq!(denied(&engine, &call), (403, "unknown_publish"));
     }
     engine.remove_publish("pub");

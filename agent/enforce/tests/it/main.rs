@@ -5,12 +5,13 @@ mod decisions;
 mod kept;
 mod limits;
 mod permits;
+mod places;
 mod rules;
 mod usage;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use imp_enforce::{
-    Admission, Call, Credential, Denial, Engine, Entitlement, Presented, PublishAccess,
+    Admission, Call, Credential, Denial, Engine, Entitlement, Presented, PublishAccess, PublishKey,
 };
 use imp_proto::config as pb;
 use sha2::{Digest as _, Sha256};
@@ -100,7 +101,7 @@ fn with_limits(limits: Vec<pb::Limit>) -> Engine {
 
 fn call(key: Option<&str>, now: DateTime<Utc>) -> Call<'_> {
     Call {
-        publish_id: "pub",
+        publish: PublishKey::Id("pub"),
         route_id: "route",
         access: "",
         gateway_id: None,

@@ -8,11 +8,15 @@ fn access(auth_mode: AuthMode) -> PublishAccess {
 }
 
 fn rated(requests: u64) -> PublishAccess {
+    PublishAccess::from(&rated_publish(requests))
+}
+
+fn rated_publish(requests: u64) -> pb::Publish {
     let rate = pb::RateLimit { requests, window_seconds: 60 };
     let policy = pb::Policy { id: "r".into(), kind: Some(pb::policy::Kind::RateLimit(rate)) };
     let route = pb::Route { id: "route".into(), policies: vec![policy], ..Default::default() };
     let service = pb::ApiService { id: "s".into(), routes: vec![route], ..Default::default() };
-    PublishAccess::from(&pb::Publish { api_services: vec![service], ..publish() })
+    pb::Publish { api_services: vec![service], ..publish() }
 }
 
 fn passes_by(engine: &Engine, access: &str, key: Option<&str>) -> Result<(), u16> {
@@ -66,12 +70,16 @@ fn a_route_that_asks_for_a_key_is_never_open_however_long_its_rules_are_forgotte
 #[test]
 fn a_suspension_and_its_end_hold_for_the_routes_of_every_revision_at_once() {
     let (keyed, open) = (access(AuthMode::ApiKey), access(AuthMode::None));
+    let suspended = |mut access: PublishAccess| {
+        access.suspended = true;
+        access
+    };
     let engine = engine();
-    engine.put_rules(PublishAccess { suspended: true, ..open.clone() }, [keyed.clone()]);
+    engine.put_rules(suspended(open.clone()), [keyed.clone()]);
     for digest in [&open.digest(), &keyed.digest(), ""] {
         assert_eq!(passes_by(&engine, digest, Some(KEY)), Err(503));
     }
-    engine.put_rules(open.clone(), [PublishAccess { suspended: true, ..keyed.clone() }]);
+    engine.put_rules(open.clone(), [suspended(keyed.clone())]);
     for digest in [&open.digest(), &keyed.digest(), ""] {
         assert_eq!(passes_by(&engine, digest, Some(KEY)), Ok(()));
     }
@@ -95,8 +103,8 @@ fn a_revoked_key_and_an_ended_subscription_count_at_once_under_all_rules() {
 
 #[test]
 fn a_rate_that_two_rules_have_in_common_is_one_count() {
-    let mut other = rated(4);
-    other.auth_mode = imp_enforce::AuthMode::None;
+    let other = pb::Publish { auth_mode: AuthMode::None.into(), ..rated_publish(4) };
+    let other = PublishAccess::from(&other);
     let engine = engine();
     engine.put_publish(rated(4));
     assert_eq!(passes_by(&engine, &rated(4).digest(), Some(KEY)), Ok(()));
@@ -131,9 +139,8 @@ fn so_many_former_rules_are_held_and_no_more() {
 
 #[test]
 fn a_publish_that_moves_is_asked_about_by_the_envoys_of_both_gateways() {
-    let on = |gateway: &str| PublishAccess {
-        gateway_id: gateway.to_owned(),
-        ..access(AuthMode::ApiKey)
+    let on = |gateway: &str| {
+        PublishAccess::from(&pb::Publish { gateway_id: gateway.into(), ..publish() })
     };
     let engine = engine();
     engine.put_rules(on("new"), [on("old")]);

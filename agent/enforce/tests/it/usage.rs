@@ -77,7 +77,7 @@ fn a_public_call_is_counted_for_who_publishes_it() {
 fn refusals_for_other_reasons_are_not_usage() {
     let engine = engine();
     decide(&engine, &call(None, start())).unwrap_err();
-    decide(&engine, &Call { publish_id: "", ..call(Some(KEY), start()) }).unwrap_err();
+    decide(&engine, &Call { publish: PublishKey::Id(""), ..call(Some(KEY), start()) }).unwrap_err();
     assert_eq!(engine.usage_changed_since(0), (0, vec![]));
 }
 
@@ -132,7 +132,8 @@ fn whoever_is_refused_leaves_nothing_behind() {
     for index in 0..1_000 {
         let (key, publish_id) = (format!("guess-{index}"), format!("publish-{index}"));
         decide(&engine, &call(Some(&key), start())).unwrap_err();
-        decide(&engine, &Call { publish_id: &publish_id, ..call(Some(KEY), start()) }).unwrap_err();
+        decide(&engine, &Call { publish: PublishKey::Id(&publish_id), ..call(Some(KEY), start()) })
+            .unwrap_err();
     }
     assert_eq!(engine.snapshot(start()), before);
 }

@@ -1,6 +1,6 @@
 //! Tests of former rules.
 
-use imp_enforce::{AuthMode, Call, Presented};
+use imp_enforce::{Call, Presented, PublishKey};
 use imp_proto::config as pb;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
@@ -11,20 +11,12 @@ use crate::intake::{self, Item};
 use crate::lkg::Lkg;
 
 fn rules(environment: usize) -> PublishAccess {
-    PublishAccess {
-        publish_id: "p".into(),
-        gateway_id: "g".into(),
-        tenant_id: "t".into(),
-        product_id: "q".into(),
-        environment: environment.to_string(),
-        auth_mode: AuthMode::ApiKey,
-        suspended: false,
-        limits: vec![],
-    }
+    let environment = environment.to_string();
+    PublishAccess::from(&pb::Publish { id: "p".into(), environment, ..Default::default() })
 }
 
-fn held(former: &FormerRules) -> Vec<String> {
-    former.iter().map(|rules| rules.environment.clone()).collect()
+fn held(former: &FormerRules) -> Vec<PublishAccess> {
+    former.iter().cloned().collect()
 }
 
 /// A publish with one route, at a revision.
@@ -72,7 +64,7 @@ async fn former_rules_go_from_engine_and_disk_once_every_envoy_runs_others() {
     fleet.change(vec![publish(2, Open)], vec![], vec![]);
     let asks_for_a_key = || {
         let call = Call {
-            publish_id: "p",
+            publish: PublishKey::Id("p"),
             route_id: "r",
             // All known rules apply.
             access: "",
@@ -90,7 +82,9 @@ async fn former_rules_go_from_engine_and_disk_once_every_envoy_runs_others() {
         core.sweep_former_rules(later(2_000));
         assert!(asks_for_a_key(), "no Envoy has been here since");
         core.tracker.open(1, crate::fleet::tracker::Target::new("e", None, "1.40.0", 0));
-        core.acks.open(1);
+        assert!(core.acks.open(1), "the first one");
+        core.note_stale("p");
+        core.follow_all();
         let (_, needs) = core.assembly.requirements("p").unwrap();
         for (url, name, version) in needs {
             core.acks.acked(1, &(url, name), Some(&version));
@@ -116,10 +110,10 @@ fn revisions_with_the_same_rules_add_nothing() {
     assert!(former.add(rules(1), &rules(2), None));
     assert!(!former.add(rules(2), &rules(2), None), "a revision that changes something else");
     assert!(former.add(rules(2), &rules(1), None), "back to the first");
-    assert_eq!(held(&former), ["2"]);
-    assert_eq!(held(&FormerRules::read("p", &former.row().unwrap())), ["2"]);
-    assert_eq!(held(&FormerRules::read("q", &former.row().unwrap())), [""; 0]);
-    assert_eq!(held(&FormerRules::read("p", b"what is this")), [""; 0]);
+    assert_eq!(held(&former), [rules(2)]);
+    assert_eq!(held(&FormerRules::read("p", &former.row().unwrap())), [rules(2)]);
+    assert_eq!(held(&FormerRules::read("q", &former.row().unwrap())), []);
+    assert_eq!(held(&FormerRules::read("p", b"what is this")), []);
 }
 
 #[test]
@@ -130,7 +124,27 @@ fn too_many_are_not_held_and_what_envoys_ran_stays() {
     }
     let held = held(&former);
     assert_eq!(held.len(), FORMER_RULES);
-    assert_eq!((held.first().unwrap().as_str(), held.last().unwrap().as_str()), ("100", "1"));
+    assert_eq!((held.first(), held.last()), (Some(&rules(100)), Some(&rules(1))));
+}
+
+#[test]
+fn equal_rules_at_other_places_are_held_too() {
+    let at = |host: &str, base_path: &str| {
+        let (hostnames, base_path) = (vec![host.to_owned()], base_path.to_owned());
+        PublishAccess::from(&pb::Publish {
+            id: "p".into(),
+            hostnames,
+            base_path,
+            ..Default::default()
+        })
+    };
+    let mut former = FormerRules::default();
+    assert!(former.add(at("a", "/"), &at("b", "/"), None));
+    assert!(former.add(at("b", "/"), &at("b", "/below"), None));
+    assert!(!former.add(at("b", "/below"), &at("b", "/below"), None));
+    assert_eq!(held(&FormerRules::read("p", &former.row().unwrap())), [at("b", "/"), at("a", "/")]);
+    assert!(former.add(at("b", "/below"), &at("a", "/"), None), "back to the first");
+    assert_eq!(held(&former), [at("b", "/below"), at("b", "/")]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Publishes whose wanted revision was rejected, and which targets have yet to judge it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use imp_proto::agent as pb;
 
@@ -18,10 +19,11 @@ impl Tracker {
         let Some(track) = self.publishes.get_mut(id).filter(|t| t.revision == revision) else {
             return;
         };
-        let refusal = track.refused.get_or_insert(Refusal { error, by: BTreeSet::new() });
+        let fresh = || Box::new(Refusal { error, by: BTreeSet::new() });
+        let refusal = track.refused.get_or_insert_with(fresh);
         refusal.by.extend(by.iter().take(MARKS).cloned());
-        self.refusals.insert(id.to_owned());
-        self.touched.insert(id.to_owned());
+        self.refusals.insert(id.into());
+        self.touch_one(id);
     }
 
     /// Withdraws a rejection, because the revision is tried again.
@@ -29,12 +31,12 @@ impl Tracker {
         self.refusals.remove(id);
         if let Some(track) = self.publishes.get_mut(id) {
             (track.refused, track.since) = (None, self.now);
-            self.touched.insert(id.to_owned());
+            self.touch_one(id);
         }
     }
 
     /// The rejected publishes that a newly connected target did not reject and should judge.
-    pub fn unheard_by(&self, target: TargetId) -> Vec<String> {
+    pub fn unheard_by(&self, target: TargetId) -> Vec<Arc<str>> {
         let Some(target) = self.targets.get(&target) else { return Vec::new() };
         let mark = target.mark();
         let unheard = |track: &Track, refusal: &Refusal| {
@@ -44,7 +46,7 @@ impl Tracker {
     }
 
     /// The rejected publishes that none of the connected targets rejected, if there are targets.
-    pub fn refused_by_nobody(&self) -> Vec<String> {
+    pub fn refused_by_nobody(&self) -> Vec<Arc<str>> {
         let nobody = |track: &Track, refusal: &Refusal| {
             let serving = self.targets.values().filter(|target| target.serves(&track.gateway));
             let mut serving = serving.peekable();
@@ -53,10 +55,10 @@ impl Tracker {
         self.refused_where(nobody)
     }
 
-    fn refused_where(&self, holds: impl Fn(&Track, &Refusal) -> bool) -> Vec<String> {
-        let holds = |id: &&String| {
-            let track = self.publishes.get(*id);
-            track.is_some_and(|track| track.refused.as_ref().is_some_and(|r| holds(track, r)))
+    fn refused_where(&self, holds: impl Fn(&Track, &Refusal) -> bool) -> Vec<Arc<str>> {
+        let holds = |id: &&Arc<str>| {
+            let track = self.publishes.get(&***id);
+            track.is_some_and(|track| track.refused.as_deref().is_some_and(|r| holds(track, r)))
         };
         self.refusals.iter().filter(holds).cloned().collect()
     }

@@ -7,7 +7,7 @@ fn node(id: &str, gateway: Option<&str>) -> Target {
 }
 
 fn said(tracker: &mut Tracker, target: TargetId, revision: u64, verdict: Verdict) {
-    tracker.take(Outcome { publish: "p".to_owned(), revision, target, verdict });
+    tracker.take(Outcome { publish: "p".into(), revision, target, verdict });
 }
 
 fn error(words: &str) -> pb::PublishError {
@@ -152,7 +152,7 @@ fn only_what_changed_is_told_and_only_once() {
     assert_eq!(tracker.take_changed(1).len(), 1, "no more than asked for");
     assert_eq!(tracker.take_changed(10).len(), 1);
     take(&mut tracker, 1, 1);
-    assert_eq!(tracker.settle(), [("p".to_owned(), 1)]);
+    assert_eq!(tracker.settle(), [("p".into(), 1)]);
     let told: Vec<_> = tracker.take_changed(10).into_iter().map(|s| s.publish_id).collect();
     assert_eq!(told, ["p"]);
     // There and back again before anybody looked.
@@ -221,13 +221,13 @@ fn a_refusal_stands_for_those_that_said_it() {
     tracker.open(2, node("b", Some("another")));
     assert!(tracker.unheard_by(2).is_empty(), "it does not serve the gateway");
     tracker.open(3, node("b", Some("g")));
-    assert_eq!(tracker.unheard_by(3), ["p"]);
+    assert_eq!(tracker.unheard_by(3), ["p".into()]);
     tracker.close(1);
-    assert_eq!(tracker.refused_by_nobody(), ["p"]);
+    assert_eq!(tracker.refused_by_nobody(), ["p".into()]);
     tracker.close(3);
     assert!(tracker.refused_by_nobody().is_empty(), "nobody is there to judge it");
     tracker.open(4, Target::new("a", None, "1.41.0", 0));
-    assert_eq!(tracker.unheard_by(4), ["p"], "another version may think otherwise");
+    assert_eq!(tracker.unheard_by(4), ["p".into()], "another version may think otherwise");
     tracker.withdraw("p");
     assert!(tracker.unheard_by(4).is_empty());
 }
@@ -320,7 +320,7 @@ fn statuses_follow_from_what_was_said_in_any_order() {
                     let all = [Verdict::Accepted, refusal("no"), Verdict::Gone];
                     let verdict = all[rng.random_range(0..3)].clone();
                     let outcome = Outcome {
-                        publish: publish.to_owned(),
+                        publish: publish.into(),
                         revision,
                         target,
                         verdict: verdict.clone(),

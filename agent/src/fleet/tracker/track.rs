@@ -1,34 +1,100 @@
 //! The state of one publish, and the status that follows from it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use imp_proto::agent as pb;
 
 use super::target::{Target, TargetId};
 
+/// One per publish, so it is small: what most publishes lack is behind a pointer.
 #[derive(Debug, Default)]
 pub(super) struct Track {
-    pub(super) gateway: String,
+    pub(super) gateway: Arc<str>,
     /// The wanted revision.
     pub(super) revision: u64,
     /// Since when it is wanted.
     pub(super) since: Duration,
     /// The revision that targets are sent, and their verdicts about it.
     pub(super) rendered: Option<u64>,
-    pub(super) said: BTreeMap<TargetId, Said>,
+    pub(super) said: Verdicts,
     pub(super) acked_revision: u64,
     /// The rejection of `revision` by targets.
-    pub(super) refused: Option<Refusal>,
+    pub(super) refused: Option<Box<Refusal>>,
     /// A later revision that the agent itself rejected.
-    pub(super) rejected: Option<(u64, pb::PublishError)>,
+    pub(super) rejected: Option<Box<(u64, pb::PublishError)>>,
     /// Why it is not served at all of its hosts.
-    pub(super) misplaced: Option<pb::PublishError>,
-    pub(super) status: pb::PublishStatus,
+    pub(super) misplaced: Option<Box<pb::PublishError>>,
+    /// `None` if it was never settled.
+    pub(super) status: Option<Status>,
+}
+
+/// A status without the publish's id.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Status {
+    revision: u64,
+    acked_revision: u64,
+    acked: u32,
+    nacked: u32,
+    pub(super) behind: u32,
+    pub(super) silent: u32,
+    pub(super) error: Option<Box<pb::PublishError>>,
+}
+
+impl Status {
+    pub(super) fn of(&self, id: &str) -> pb::PublishStatus {
+        pb::PublishStatus {
+            publish_id: id.to_owned(),
+            revision: self.revision,
+            acked_revision: self.acked_revision,
+            nodes_acked: self.acked,
+            nodes_nacked: self.nacked,
+            nodes_behind: self.behind,
+            nodes_silent: self.silent,
+            error: self.error.as_deref().cloned(),
+        }
+    }
+}
+
+/// The targets' verdicts about one publish, by target.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    sorted: Vec<(TargetId, Said)>,
+}
+
+impl Verdicts {
+    pub(super) fn get(&self, target: TargetId) -> Option<&Said> {
+        let place = self.place(target).ok()?;
+        self.sorted.get(place).map(|(_, said)| said)
+    }
+
+    pub(super) fn set(&mut self, target: TargetId, said: Option<Said>) {
+        match (self.place(target), said) {
+            (Ok(place), Some(said)) => {
+                self.sorted.get_mut(place).into_iter().for_each(|it| it.1 = said.clone());
+            }
+            (Ok(place), None) => drop(self.sorted.remove(place)),
+            (Err(place), Some(said)) => {
+                // Most publishes have one or two.
+                self.sorted.reserve_exact(1);
+                self.sorted.insert(place, (target, said));
+            }
+            (Err(_), None) => {}
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.sorted.clear();
+    }
+
+    fn place(&self, target: TargetId) -> Result<usize, usize> {
+        self.sorted.binary_search_by_key(&target, |(target, _)| *target)
+    }
 }
 
 /// A target's verdict about the rendered revision.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Said {
     Accepted,
     Refused(Box<pb::PublishError>),
@@ -49,18 +115,18 @@ pub(super) struct Count {
     pub(super) behind: u32,
     /// How many of those behind are silent.
     pub(super) silent: u32,
-    error: Option<pb::PublishError>,
+    error: Option<Box<pb::PublishError>>,
 }
 
 impl Track {
     pub(super) fn count(&self, targets: &BTreeMap<TargetId, Target>, now: Duration) -> Count {
         let mut count = Count::default();
         for (id, target) in targets.iter().filter(|(_, target)| target.serves(&self.gateway)) {
-            match self.said.get(id) {
+            match self.said.get(*id) {
                 Some(Said::Accepted) => count.acked += 1,
                 Some(Said::Refused(error)) => {
                     count.nacked += 1;
-                    count.error.get_or_insert_with(|| (**error).clone());
+                    count.error.get_or_insert_with(|| error.clone());
                 }
                 None => {
                     count.behind += 1;
@@ -83,20 +149,14 @@ impl Track {
         }
     }
 
-    pub(super) fn status(
-        &self,
-        id: &str,
-        count: Count,
-        targets: &BTreeMap<TargetId, Target>,
-    ) -> pb::PublishStatus {
-        let mut status = pb::PublishStatus {
-            publish_id: id.to_owned(),
+    pub(super) fn status(&self, count: Count, targets: &BTreeMap<TargetId, Target>) -> Status {
+        let mut status = Status {
             revision: self.revision,
             acked_revision: self.acked_revision,
-            nodes_acked: count.acked,
-            nodes_nacked: count.nacked,
-            nodes_behind: count.behind,
-            nodes_silent: count.silent,
+            acked: count.acked,
+            nacked: count.nacked,
+            behind: count.behind,
+            silent: count.silent,
             error: count.error,
         };
         // The counts above are about the revision that serves instead.
@@ -105,17 +165,17 @@ impl Track {
             let (by, others): (Vec<_>, Vec<_>) =
                 of_gateway.partition(|target| refusal.by.contains(&target.mark()));
             let number = |list: Vec<_>| u32::try_from(list.len()).unwrap_or(u32::MAX);
-            status.nodes_acked = 0;
-            status.nodes_nacked = number(by);
-            (status.nodes_behind, status.nodes_silent) = (number(others), 0);
-            status.error = Some(refusal.error.clone());
+            status.acked = 0;
+            status.nacked = number(by);
+            (status.behind, status.silent) = (number(others), 0);
+            status.error = Some(Box::new(refusal.error.clone()));
         }
         if let Some(error) = &self.misplaced {
             status.error = Some(error.clone());
         }
-        if let Some((revision, error)) = &self.rejected {
-            status.revision = *revision;
-            status.error = Some(error.clone());
+        if let Some(rejected) = &self.rejected {
+            status.revision = rejected.0;
+            status.error = Some(Box::new(rejected.1.clone()));
         }
         status
     }

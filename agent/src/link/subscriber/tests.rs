@@ -1,4 +1,4 @@
-use imp_enforce::{Call, Engine, Presented};
+use imp_enforce::{Call, Engine, Presented, PublishKey};
 use imp_proto::config as pb;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -96,7 +96,7 @@ impl Life {
     /// Whether the resource takes effect.
     fn acts(&self, of: ResourceType) -> bool {
         let call = Call {
-            publish_id: name(ResourceType::Publish),
+            publish: PublishKey::Id(name(ResourceType::Publish)),
             route_id: "r",
             access: "",
             gateway_id: None,
