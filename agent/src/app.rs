@@ -213,6 +213,7 @@ async fn options(config: &Config, own: &[SocketAddr]) -> Result<Options, AppErro
         bind_address: config.bind_address.to_string(),
         layout: match config.layout {
             config::Layout::Scoped => Layout::ScopedRoutes,
+            config::Layout::InlineScopes => Layout::InlineScopes,
             config::Layout::WholeRds => Layout::WholeRds,
         },
         agent_cluster: AGENT_CLUSTER.to_owned(),

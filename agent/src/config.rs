@@ -128,6 +128,8 @@ pub struct Config {
 pub enum Layout {
     /// One scope per host, each updated separately.
     Scoped,
+    /// The same, without tables that hosts with equal routes share; a comparison in the benchmarks.
+    InlineScopes,
     /// One table per gateway, sent whole on each change; the comparison in the benchmarks.
     WholeRds,
 }

@@ -51,6 +51,10 @@ pub struct TypeRules {
     /// Whether a resource is treated as if a client had acknowledged it before, because a client
     /// cannot find it wrong. For [`Batching::Single`] and [`Batching::UpTo`].
     pub needs_no_proof: Option<fn(&Resource) -> bool>,
+    /// Another name that a client may hold a resource under, from a server that named it differently.
+    /// Its removal goes in the message with this one, and not after all others: Envoy refuses two
+    /// scopes with one key, and would serve nothing between two messages.
+    pub replaces: Option<fn(&Resource) -> Option<String>>,
 }
 
 impl TypeRules {
@@ -69,6 +73,7 @@ impl TypeRules {
             restamp: None,
             after_first_answers: Vec::new(),
             needs_no_proof: None,
+            replaces: None,
         }
     }
 

@@ -136,15 +136,16 @@ impl Acknowledgements {
         self.resources.users_of(key)
     }
 
-    /// Takes the outcomes since the last call.
-    pub(super) fn outcomes(&mut self) -> Vec<Outcome> {
+    /// Takes the outcomes since the last call. `describe` names a resource that a publish needs for
+    /// people.
+    pub(super) fn outcomes(&mut self, describe: impl Fn(&str, &Key) -> String) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (publish, streams) in std::mem::take(&mut self.stale) {
             let Some(Needed { revision, needs }) = self.needs.get(&publish) else { continue };
             for target in streams {
                 let Some(said) = self.said.get(&target) else { continue };
-                let (publish, revision, verdict) =
-                    (publish.clone(), *revision, verdict(said, needs));
+                let (publish, revision) = (publish.clone(), *revision);
+                let verdict = verdict(said, needs, |key| describe(&publish, key));
                 outcomes.push(Outcome { publish, revision, target, verdict });
             }
         }
@@ -192,13 +193,17 @@ fn answer(said: &HashMap<Key, Answer>, key: &Key, version: &str) -> Option<bool>
     Some(answer.words.is_none())
 }
 
-fn verdict(said: &HashMap<Key, Answer>, needs: &[Arc<Need>]) -> Verdict {
+fn verdict(
+    said: &HashMap<Key, Answer>,
+    needs: &[Arc<Need>],
+    describe: impl Fn(&Key) -> String,
+) -> Verdict {
     let mut verdict = Verdict::Accepted;
     for need in needs {
         let Need { key, version } = &**need;
         match said.get(key).filter(|answer| answer.version == *version) {
             Some(Answer { words: Some(words), .. }) => {
-                return Verdict::Refused(Box::new(envoy_nack(key.0, &key.1, words)));
+                return Verdict::Refused(Box::new(envoy_nack(key.0, &describe(key), words)));
             }
             Some(Answer { words: None, .. }) => {}
             None => verdict = Verdict::Gone,
@@ -207,7 +212,7 @@ fn verdict(said: &HashMap<Key, Answer>, needs: &[Arc<Need>]) -> Verdict {
     verdict
 }
 
-/// The error to report when Envoy rejects a resource.
+/// The error to report when Envoy rejects a resource, whose name is that for people.
 pub(super) fn envoy_nack(type_url: &str, name: &str, words: &str) -> pb::PublishError {
     let hint = match type_url {
         LISTENER => {

@@ -251,7 +251,7 @@ impl Core {
     /// Stages a delta and records what it affects.
     pub(super) fn stage(&mut self, delta: Delta) {
         for (gateway, of_gateway) in &delta.gateways {
-            let upserts = of_gateway.upserts.iter().map(|r| (r.type_url, r.name.as_str()));
+            let upserts = of_gateway.upserts.iter().map(|r| (r.type_url, &*r.name));
             let removals = of_gateway.removals.iter().map(|(url, name)| (*url, name.as_str()));
             let needed = |(url, _): &(&str, _)| [SCOPE, ROUTES, LISTENER, EXTENSION].contains(url);
             for (url, name) in upserts.chain(removals).filter(needed) {
@@ -308,7 +308,10 @@ impl Core {
 
     /// Passes outcomes of publishes to the tracker.
     pub(super) fn take_outcomes(&mut self) {
-        self.acks.outcomes().into_iter().for_each(|outcome| self.tracker.take(outcome));
+        let assembly = &self.assembly;
+        let describe = |id: &str, key: &Key| assembly.described(id, key.0, &key.1);
+        let outcomes = self.acks.outcomes(describe);
+        outcomes.into_iter().for_each(|outcome| self.tracker.take(outcome));
     }
 
     /// Updates the statuses and stores what must survive a restart.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS, NODES_WAITING};
-use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, scope};
+use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, scope, table};
 use imp_translate::{Delta, GatewayDelta, Rendered};
 use imp_xds::{
     Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules, TypeUrl, WeakResourceSet,
@@ -53,7 +53,7 @@ impl Staged {
 
 fn add(slots: &mut Slots, delta: GatewayDelta) {
     for rendered in delta.upserts {
-        slots.insert((rendered.type_url, rendered.name.clone()), Some(rendered));
+        slots.insert((rendered.type_url, rendered.name.to_string()), Some(rendered));
     }
     for slot in delta.removals {
         slots.insert(slot, None);
@@ -167,21 +167,37 @@ fn change(slots: Slots) -> Change {
     let mut change = Change::default();
     for ((type_url, name), rendered) in slots {
         match rendered {
-            Some(r) => change.upsert(type_url, Resource::new(r.name, r.version, r.value)),
+            Some(rendered) => change.upsert(type_url, resource(rendered)),
             None => change.remove(type_url, name),
         }
     }
     change
 }
 
+/// A scope that names a table is sent to an Envoy once it has the table: with a table that it lacks it
+/// would answer 404.
+fn resource(rendered: Rendered) -> Resource {
+    let Rendered { name, version, value, table, .. } = rendered;
+    let resource = Resource::new(name, version, value);
+    match table {
+        Some(table) => resource.with_required([(TypeUrl::from(ROUTES), table)]),
+        None => resource,
+    }
+}
+
 /// The types that Envoy subscribes to because of a listener.
 pub(super) const HANG_ON_A_LISTENER: [&str; 3] = [EXTENSION, SCOPE, ROUTES];
 
-/// How each type is sent to Envoy. Listeners, scopes and filters are never split: Envoy begins to
-/// serve with the first response of each, and would answer 404 for hosts in a later one. Clusters
-/// may be split, because they are unused until referenced. Referenced types are sent first. Scopes
-/// are sent one by one until one was accepted: Envoy rejects a message as a whole without naming
-/// the wrong scope, and keeps the good ones of a rejected message without serving them.
+/// Scopes and tables that no Envoy has accepted before go in small batches: Envoy rejects a message as a
+/// whole without naming what is wrong, keeps the good ones of it without serving them, and each halving of
+/// the batch costs time. The others go in batches that bound Envoy's memory.
+const BATCHES: Batching =
+    Batching::UpTo { unproven: 64, unproven_bytes: 1 << 20, proven: 1024, proven_bytes: 2 << 20 };
+
+/// How each type is sent to Envoy. Listeners and filters are never split: Envoy begins to serve
+/// with the first response of each. Clusters may be split, because they are unused until
+/// referenced. Referenced types are sent first. A table goes to an Envoy that asks for it, because
+/// of a scope that names it.
 pub(super) fn server_config() -> ServerConfig {
     let rules = |type_url: &str, phase| TypeRules {
         max_response_bytes: usize::MAX,
@@ -191,8 +207,19 @@ pub(super) fn server_config() -> ServerConfig {
         TypeRules::new(CLUSTER, 0),
         TypeRules { never_remove: true, legacy_wildcard: false, ..rules(EXTENSION, 1) },
         rules(LISTENER, 2),
-        TypeRules { batching: Batching::Single, restamp: Some(restamp), ..rules(SCOPE, 3) },
-        TypeRules { legacy_wildcard: false, ..rules(ROUTES, 3) },
+        TypeRules {
+            legacy_wildcard: false,
+            batching: BATCHES,
+            restamp: Some(restamp_table),
+            ..TypeRules::new(ROUTES, 3)
+        },
+        TypeRules {
+            batching: BATCHES,
+            restamp: Some(restamp),
+            needs_no_proof: Some(|scope| scope::names_a_table(scope.value())),
+            replaces: Some(|scope| scope::former_name(scope.value())),
+            ..TypeRules::new(SCOPE, 3)
+        },
     ];
     // Envoy has no other agent to go to.
     ServerConfig {
@@ -208,6 +235,10 @@ pub(super) fn server_config() -> ServerConfig {
 fn restamp(resource: &Resource, attempt: u32) -> bytes::Bytes {
     // A resource that does not decode was not rendered here; it is sent unchanged.
     scope::restamp(resource.value(), attempt).unwrap_or_else(|_| resource.value().clone())
+}
+
+fn restamp_table(resource: &Resource, attempt: u32) -> bytes::Bytes {
+    table::restamp(resource.value(), attempt)
 }
 
 /// The constant of a type that is served to Envoys.
@@ -259,9 +290,10 @@ mod tests {
         gateway_resources.open();
         let scope = |name: &str| Rendered {
             type_url: SCOPE,
-            name: name.to_owned(),
-            version: "1".to_owned(),
+            name: name.into(),
+            version: "1".into(),
             value: bytes::Bytes::new(),
+            table: None,
         };
         let put = || {
             let mut delta = Delta::default();

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use imp_translate::xds::names;
 use imp_xds::StreamId;
 
 use super::acknowledgements::Key;
@@ -62,7 +63,9 @@ impl Core {
     pub(super) fn accepted(&mut self, key: Key, version: &str) {
         let delta = self.assembly.accepted(key.0, &key.1, version);
         self.stage(delta);
-        if self.proven.get(&key).is_none_or(|proof| proof.version != version) {
+        let says_something = !names::is_holder(key.0, &key.1);
+        let is_news = self.proven.get(&key).is_none_or(|proof| proof.version != version);
+        if is_news && says_something {
             self.gateway_resources.mark_proven(key.0, &key.1, version);
             let mut proof = Proof::new(version);
             let refusers = self.acks.refusers_of(&key, version);

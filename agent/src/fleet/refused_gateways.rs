@@ -72,7 +72,7 @@ impl Core {
             };
             for gateway in self.assembly.gateways_at(port).filter(|id| node.serves(id)) {
                 let error = || envoy_nack(key.0, &key.1, words);
-                all.entry(gateway.clone()).or_insert_with(error);
+                all.entry(gateway.to_string()).or_insert_with(error);
             }
         }
         let known = &mut self.refused_gateways;

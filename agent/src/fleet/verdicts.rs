@@ -4,7 +4,8 @@
 //! none of the Envoys that may see it has accepted it; those that have not answered are waited for.
 //! When the ones that rejected it are gone, or another connects, it is tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use imp_process::random::random;
@@ -112,7 +113,7 @@ impl Core {
     /// An Envoy connected; it should judge what it has not rejected itself.
     pub(super) fn came(&mut self, stream: StreamId) {
         let unheard = self.tracker.unheard_by(stream);
-        unheard.iter().for_each(|id| self.try_again(id));
+        self.try_again(&unheard);
     }
 
     /// An Envoy disconnected; its verdicts are dropped.
@@ -122,7 +123,7 @@ impl Core {
         self.tracker.close(stream);
         self.judge_all();
         let free = self.tracker.refused_by_nobody();
-        free.iter().for_each(|id| self.try_again(id));
+        self.try_again(&free);
     }
 
     /// Advances the time.
@@ -155,10 +156,14 @@ impl Core {
         if moot {
             return;
         }
+        // Before they fall back to something else.
+        let described = |id: &Arc<str>| (id.clone(), self.assembly.described(id, key.0, &key.1));
+        let described: HashMap<_, _> = self.acks.users_of(key).map(described).collect();
         let (delta, blames) = self.assembly.nacked(gateway, key.0, &key.1, &version);
         self.stage(delta);
         for blame in blames {
-            self.blame(&blame, &envoy_nack(key.0, &key.1, &words), &votes.refused_by);
+            let resource = described.get(&*blame.publish_id).map_or(&*key.1, String::as_str);
+            self.blame(&blame, &envoy_nack(key.0, resource, &words), &votes.refused_by);
         }
     }
 
@@ -194,13 +199,17 @@ impl Core {
         self.tracker.target(stream).and_then(|node| node.gateway.clone()).unwrap_or_default()
     }
 
-    fn try_again(&mut self, id: &str) {
-        let Some(delta) = self.assembly.retry(id, random()) else { return };
-        tracing::info!(publish = %id, "a refused revision is tried again");
-        self.tracker.withdraw(id);
-        self.keep_no_refusal(id);
-        self.stage(delta);
-        self.note_stale(id);
+    /// Tries refused revisions again, with one stamp: those with equal content share a table again.
+    fn try_again(&mut self, ids: &[Arc<str>]) {
+        let stamp = random();
+        for id in ids {
+            let Some(delta) = self.assembly.retry(id, stamp) else { continue };
+            tracing::info!(publish = %id, "a refused revision is tried again");
+            self.tracker.withdraw(id);
+            self.keep_no_refusal(id);
+            self.stage(delta);
+            self.note_stale(id);
+        }
     }
 }
 

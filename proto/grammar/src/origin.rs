@@ -4,7 +4,7 @@
 pub const ANY: &str = "*";
 
 /// A set of origins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// All origins.
     Any,

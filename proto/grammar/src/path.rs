@@ -20,7 +20,7 @@ pub use literal::{is_unreserved, spellings};
 pub use matcher::{Matcher, captures, leaving, matcher, spelled_start};
 
 /// The paths that a route matches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pattern {
     /// Segment by segment.
     Segments(Segments),
@@ -29,7 +29,7 @@ pub enum Pattern {
 }
 
 /// A path as segments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Segments {
     /// The parts between slashes; the last one is empty when the path ends with a slash.
     pub list: Vec<Segment>,
@@ -38,7 +38,7 @@ pub struct Segments {
 }
 
 /// One segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// Text alone, as bytes.
     Literal(Vec<u8>),
@@ -51,7 +51,7 @@ pub enum Segment {
 }
 
 /// A part of a mixed segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Text, as bytes.
     Literal(Vec<u8>),

@@ -10,14 +10,14 @@ fn key(type_url: &'static str, name: &str) -> Key {
 }
 
 fn needs(revision: u64) -> Option<(u64, Needs)> {
-    let version = format!("v{revision}");
-    let need = |url, name: &str| (url, name.to_owned(), version.clone());
+    let version: Arc<str> = format!("v{revision}").into();
+    let need = |url, name: &str| (url, name.into(), version.clone());
     Some((revision, vec![need(CLUSTER, "c"), need(SCOPE, "g/h")]))
 }
 
 /// The outcomes of the only publish.
 fn said(acks: &mut Acknowledgements) -> Vec<(u64, StreamId, Verdict)> {
-    let outcomes = acks.outcomes().into_iter();
+    let outcomes = acks.outcomes(|_, key| format!("the {}", key.1)).into_iter();
     outcomes.map(|outcome| (outcome.revision, outcome.target, outcome.verdict)).collect()
 }
 
@@ -53,6 +53,7 @@ fn a_refused_resource_refuses_whatever_needs_it_in_envoys_words() {
     let Some((1, 1, Verdict::Refused(error))) = said(&mut acks).pop() else { panic!("refused") };
     assert_eq!((error.code.as_str(), error.envoy_message.as_str()), ("envoy_nack", "cannot bind"));
     assert!(error.hint.contains("port"), "{error:?}");
+    assert!(error.resource.ends_with("the port-80"), "as people know it: {error:?}");
 }
 
 #[test]
@@ -76,13 +77,13 @@ fn an_answer_concerns_no_more_publishes_than_need_the_resource() {
     let mut acks = Acknowledgements::default();
     assert!(acks.open(1));
     for number in 0..1_000 {
-        let own = (SCOPE, format!("g/h{number}"), "v1".to_owned());
+        let own = (SCOPE, format!("g/h{number}").into(), "v1".into());
         acks.need(&format!("p{number}").into(), Some((1, vec![own])));
     }
-    acks.outcomes();
+    acks.outcomes(|_, key| format!("the {}", key.1));
     acks.acked(1, &key(SCOPE, "g/h7"), Some("v1"));
     assert_eq!(acks.stale.len(), 1);
-    let outcomes = acks.outcomes();
+    let outcomes = acks.outcomes(|_, key| format!("the {}", key.1));
     assert_eq!(outcomes.len(), 1);
     assert_eq!((&*outcomes[0].publish, &outcomes[0].verdict), ("p7", &Verdict::Accepted));
 }

@@ -87,7 +87,7 @@ async fn former_rules_go_from_engine_and_disk_once_every_envoy_runs_others() {
         core.follow_all();
         let (_, needs) = core.assembly.requirements("p").unwrap();
         for (url, name, version) in needs {
-            core.acks.acked(1, &(url, name.as_str().into()), Some(&version));
+            core.acks.acked(1, &(url, name), Some(&version));
         }
         core.sweep_former_rules(later(3_000));
         assert!(asks_for_a_key() && !core.with_former_rules.is_empty());

@@ -10,7 +10,7 @@ use super::policy::Policies;
 use super::settings::Settings;
 
 /// A gateway: the listeners of Envoy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gateway {
     /// Part of the names of its scopes and listeners.
     pub id: String,
@@ -22,7 +22,7 @@ pub struct Gateway {
 
 /// What a listener does to each call before routing. The default is that of a gateway without
 /// settings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Edge {
     /// How `%2F` in a path is handled.
     pub escaped_slash: EscapedSlash,
@@ -35,7 +35,7 @@ pub struct Edge {
 }
 
 /// How `%2F` in a path is handled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EscapedSlash {
     /// Refuse the call.
     #[default]
@@ -47,7 +47,7 @@ pub enum EscapedSlash {
 }
 
 /// A port that speaks plain HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Listener {
     /// Unique in the gateway.
     pub name: String,
@@ -58,7 +58,7 @@ pub struct Listener {
 }
 
 /// One revision of a publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Publish {
     pub id: String,
     pub gateway_id: String,
@@ -78,12 +78,15 @@ pub struct Publish {
     /// The digest of the access rules for its calls; if empty, all rules that the engine knows of
     /// the publish apply. The engine computes it, so [`Publish::parse`] leaves it empty.
     pub access: String,
+    /// Where callers may send their key besides the usual header: a header, `?`, a query parameter.
+    /// Empty if nowhere.
+    pub keys: String,
     /// The routes of all its services, in the order in which Envoy must try them.
     pub routes: Vec<Route>,
 }
 
 /// How callers authenticate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthMode {
     /// No authentication.
     None,
@@ -94,7 +97,7 @@ pub enum AuthMode {
 }
 
 /// Which calls go to which backends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     pub id: String,
     /// Relative to the base path.
@@ -126,7 +129,7 @@ pub struct Route {
 }
 
 /// Calls without a total limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stream {
     /// Milliseconds of silence that end a call; never 0.
     pub idle_ms: u32,
@@ -148,7 +151,7 @@ pub enum PathMatch {
 }
 
 /// Matches one header or query parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ValueMatch {
     /// Lower case for headers.
     pub name: String,
@@ -157,7 +160,7 @@ pub struct ValueMatch {
 }
 
 /// A rule for a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ValueRule {
     /// The value is equal.
     Exact(String),
@@ -170,7 +173,7 @@ pub enum ValueRule {
 }
 
 /// A backend and its share of the calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WeightedBackend {
     /// Shared between routes.
     pub backend: Arc<Backend>,
@@ -179,7 +182,7 @@ pub struct WeightedBackend {
 }
 
 /// An upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Backend {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
@@ -194,7 +197,7 @@ pub struct Backend {
 }
 
 /// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Balance {
     /// Each in turn.
     RoundRobin,
@@ -205,7 +208,7 @@ pub enum Balance {
 }
 
 /// One address of a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub host: EndpointHost,
     /// Never 0.

@@ -21,7 +21,7 @@ pub use ip_access::IpAccess;
 pub use rate_limit::RateLimit;
 
 /// The policies that apply to a route. Routes share equal policies as one object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Policies {
     /// Changes to the request's headers.
     pub request_headers: Option<Arc<Headers>>,

@@ -43,6 +43,7 @@ impl Publish {
                 .map_err(|fault| ParseError::new("base_path", fault))?,
             suspended: message.suspended,
             access: String::new(),
+            keys: keys(&message)?,
             routes,
         })
     }
@@ -55,6 +56,18 @@ fn parse_auth_mode(message: &pb::Publish) -> AuthMode {
         Mode::ApiKey => AuthMode::ApiKey,
         Mode::Unspecified | Mode::Oauth2 | Mode::Jwt | Mode::Mtls => AuthMode::Unsupported,
     }
+}
+
+fn keys(message: &pb::Publish) -> Result<String, ParseError> {
+    let (header, query) = (&message.key_header, &message.key_query);
+    let fault = |field, name: &String| Err(ParseError::new(field, Fault::Name(name.clone())));
+    if !header.is_empty() && !headers::is_key_header(header) {
+        return fault("key_header", header);
+    }
+    if !query.is_empty() && !headers::is_key_parameter(query) {
+        return fault("key_query", query);
+    }
+    Ok(if header.is_empty() && query.is_empty() { String::new() } else { format!("{header}?{query}") })
 }
 
 pub(super) fn exceeded(exceeded: bounds::Exceeded) -> ParseError {

@@ -1,7 +1,7 @@
 //! The settings of a backend.
 
 /// The settings of a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// How often a call is retried.
     pub retries: u32,
@@ -28,7 +28,7 @@ impl Default for Settings {
 pub const RETRIES: u32 = 2;
 
 /// When to eject an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ejection {
     /// Consecutive failures that eject it.
     pub failures: u32,
@@ -43,7 +43,7 @@ impl Default for Ejection {
 }
 
 /// An active health check.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
     /// The path of a GET; when absent, a connection is enough.
     pub path: Option<String>,
@@ -60,7 +60,7 @@ pub struct HealthCheck {
 }
 
 /// TLS to the endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tls {
     /// The SNI, also expected in the certificate. `None`: the endpoints are addresses, which are
     /// expected instead.
@@ -70,7 +70,7 @@ pub struct Tls {
 }
 
 /// The trusted authorities.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Trust {
     /// The system's authorities.
     System,

@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use prost::Message;
 
 use super::canon::{any, milliseconds, uint};
+use super::names::KEY_HOST;
 use super::{EXTENSION, Rendered, filter};
 
 /// The credential's header. The agent reads it, and it never reaches an upstream.
@@ -17,14 +18,15 @@ pub const KEY_HEADER: &str = imp_grammar::headers::CREDENTIAL;
 
 /// What a route tells the agent: keys of `context_extensions`.
 pub mod context {
-    /// The publish.
-    pub const PUBLISH: &str = "publish";
-    /// The route.
+    /// The digest of the access rules, the route's id and the base path, with a space after each of
+    /// the first two. From a release before this one: the route's id alone.
     pub const ROUTE: &str = "route";
     /// Where callers may send their key besides [`super::KEY_HEADER`]: a header, `?`, a query
     /// parameter. Absent if nowhere.
     pub const KEYS: &str = "keys";
-    /// The digest of the access rules of the route's revision.
+    /// From a release before this one: the publish.
+    pub const PUBLISH: &str = "publish";
+    /// From a release before this one: the digest of the access rules.
     pub const ACCESS: &str = "access";
 }
 
@@ -74,8 +76,10 @@ fn asking(
         transport_api_version: core::ApiVersion::V3.into(),
         // Selecting a new route after the filter chain was built would leave filters out.
         clear_route_cache: false,
+        // With the host and the route's base path the agent finds the publish.
         allowed_headers: Some(headers(&[
             KEY_HEADER,
+            KEY_HOST,
             "authorization",
             "content-type",
             "x-request-id",

@@ -11,7 +11,7 @@ mod tree;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use prost::Message;
 
-use super::member::Member;
+use super::content::Content;
 use super::{retry, route};
 use group::groups;
 
@@ -25,8 +25,17 @@ const MANY: usize = 32;
 /// The field `routes` of a virtual host.
 const ROUTES: u32 = 3;
 
+/// Who refuses TRACE.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trace {
+    /// The listener, before it looks up the scope.
+    AtTheListener,
+    /// Each host, in the layout without scopes.
+    Refuse,
+}
+
 /// Renders a virtual host, encoded.
-pub(super) fn render<M: Member>(name: String, domain: &str, members: &[&M]) -> Vec<u8> {
+pub(super) fn render(name: String, domain: &str, members: &[&Content], trace: Trace) -> Vec<u8> {
     let groups = groups(members);
     let host = envoy::VirtualHost {
         name,
@@ -36,10 +45,12 @@ pub(super) fn render<M: Member>(name: String, domain: &str, members: &[&M]) -> V
     };
     let mut bytes = host.encode_to_vec();
     if groups.len() > FEW || groups.iter().any(|group| group.routes.len() > MANY) {
-        bytes.extend(tree::encode(&groups));
+        bytes.extend(tree::encode(&groups, trace == Trace::Refuse));
         return bytes;
     }
-    route::no_trace().append(ROUTES, &mut bytes);
+    if trace == Trace::Refuse {
+        route::no_trace().append(ROUTES, &mut bytes);
+    }
     for route in groups.iter().flat_map(|group| &group.routes) {
         route.append(ROUTES, &mut bytes);
     }

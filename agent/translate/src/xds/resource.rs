@@ -1,5 +1,7 @@
 //! A rendered resource, and the options that apply to all of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{canon, upstreams};
@@ -7,9 +9,11 @@ use super::{canon, upstreams};
 /// How routes are sent to Envoy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// One scope per port and host, each updated separately.
+    /// One scope per port and host, each updated separately. Hosts with equal content share a table.
     #[default]
     ScopedRoutes,
+    /// The same without shared tables, for comparison in our benchmarks.
+    InlineScopes,
     /// One RouteConfiguration per port, sent whole on each change: the usual layout, for comparison
     /// in our benchmarks.
     WholeRds,
@@ -28,21 +32,23 @@ pub struct Options {
     pub upstreams: upstreams::Upstreams,
 }
 
-/// One resource for Envoy.
+/// One resource for Envoy. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     pub type_url: &'static str,
-    pub name: String,
+    pub name: Arc<str>,
     /// A hash of its content: the same after a restart.
-    pub version: String,
+    pub version: Arc<str>,
     /// The encoded message (the `value` of an `Any`).
     pub value: Bytes,
+    /// The table of routes that Envoy must have before it gets this.
+    pub table: Option<Arc<str>>,
 }
 
 impl Rendered {
     /// Takes canonical bytes, whose hash becomes the version.
-    pub(super) fn new(type_url: &'static str, name: String, value: Vec<u8>) -> Self {
-        let version = canon::hash(&value);
-        Self { type_url, name, version, value: value.into() }
+    pub(super) fn new(type_url: &'static str, name: impl Into<Arc<str>>, value: Vec<u8>) -> Self {
+        let version = canon::hash(&value).into();
+        Self { type_url, name: name.into(), version, value: value.into(), table: None }
     }
 }

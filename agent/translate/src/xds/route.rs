@@ -11,12 +11,11 @@ use imp_grammar::path::Pattern;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::canon::{self, inline, truth, uint};
+use super::canon::{self, inline, uint};
 use super::conditions;
 use super::door::context;
 use super::filter::{DOOR, OPEN};
 use super::listener::SLASH;
-use super::names::{KEY_HOST, KEY_PORT};
 use super::path::{self, Rewrite};
 use super::policy;
 use super::reach::Reach;
@@ -24,9 +23,6 @@ use super::{retry, rewrite, upgrade};
 use crate::ir;
 
 const METHOD_NOT_ALLOWED: u32 = 405;
-
-/// The namespace of a route's metadata, for logs and statistics.
-const METADATA: &str = "imp";
 
 /// A rendered route: the encoded `envoy.config.route.v3.Route`. Policies make up most of it and are
 /// the same for many routes, which share them.
@@ -107,7 +103,6 @@ impl<'a> Renderer<'a> {
         let below = path::fence(base, &route.pattern);
         let action = envoy::route::Action::Route(action(base, route, self.cluster_of));
         let after = envoy::Route {
-            name: route.id.clone(),
             typed_per_filter_config: check(self.publish, route),
             ..Default::default()
         };
@@ -123,7 +118,6 @@ impl<'a> Renderer<'a> {
         let one = |specifier| {
             let before = envoy::Route {
                 r#match: Some(matches(route, specifier, below.as_deref())),
-                metadata: Some(metadata("publish_id", &self.publish.id)),
                 action: Some(action.clone()),
                 ..Default::default()
             };
@@ -145,27 +139,23 @@ impl<'a> Renderer<'a> {
         reach: Arc<Reach>,
     ) -> Route {
         let closed = envoy::Route {
-            name: format!("{}/leaving", route.id),
             r#match: Some(matches(route, path::regex(expression), below)),
-            metadata: Some(metadata("publish_id", &self.publish.id)),
             ..answer(404, "no_route", "No such route")
         };
         Route::new(&closed, &self.publish.base_path, reach)
     }
 }
 
-/// Answers everything under a publish's base path itself.
-pub(super) fn closed(publish: &ir::Publish, status: u32, code: &str, title: &str) -> Route {
+/// Answers everything under a base path itself.
+pub(super) fn closed(base: &str, status: u32, code: &str, title: &str) -> Route {
     let route = envoy::Route {
-        name: format!("{}/{code}", publish.id),
         r#match: Some(envoy::RouteMatch {
-            path_specifier: Some(path::prefix(&publish.base_path)),
+            path_specifier: Some(path::prefix(base)),
             ..Default::default()
         }),
-        metadata: Some(metadata("publish_id", &publish.id)),
         ..answer(status, code, title)
     };
-    Route::new(&route, &publish.base_path, Arc::new(Reach::all()))
+    Route::new(&route, base, Arc::new(Reach::all()))
 }
 
 /// Refuses paths that contain this and that an upstream may read as those of another publish.
@@ -175,7 +165,6 @@ pub(super) fn respelled(expression: String, sign: &str) -> Route {
         _ => (404, "no_route", "No such route"),
     };
     let route = envoy::Route {
-        name: format!("respelled/{code}"),
         r#match: Some(envoy::RouteMatch {
             path_specifier: Some(path::regex(expression)),
             headers: vec![conditions::path_contains(sign)],
@@ -200,13 +189,11 @@ pub(super) fn not_allowed(publish: &ir::Publish, path: &Pattern, methods: &[&str
     let reach = Arc::new(Reach::of(path));
     let one = |specifier| {
         let route = envoy::Route {
-            name: format!("{}/method_not_allowed", publish.id),
             r#match: Some(envoy::RouteMatch {
                 path_specifier: Some(specifier),
                 headers: below.iter().cloned().chain([other.clone()]).collect(),
                 ..Default::default()
             }),
-            metadata: Some(metadata("publish_id", &publish.id)),
             typed_per_filter_config: open_door(),
             response_headers_to_add: vec![canon::header(
                 "allow",
@@ -232,10 +219,9 @@ fn open_door() -> HashMap<String, google::Any> {
     HashMap::from([DOOR.on_route(&open)])
 }
 
-/// Refuses TRACE, which would return the headers that the agent sets to the caller.
+/// Refuses TRACE where the listener does not, in the layout without scopes.
 pub(super) fn no_trace() -> Route {
     let route = envoy::Route {
-        name: "trace".to_owned(),
         r#match: Some(envoy::RouteMatch {
             path_specifier: Some(path::prefix("/")),
             headers: vec![pseudo(":method", ir::ValueRule::Exact("TRACE".to_owned()))],
@@ -280,30 +266,17 @@ fn needs_no_decision(publish: &ir::Publish, route: &ir::Route) -> bool {
 
 /// What the agent needs to know of a route. The agent refuses calls of a route without it.
 fn check(publish: &ir::Publish, route: &ir::Route) -> HashMap<String, google::Any> {
-    let said = [
-        (context::PUBLISH, publish.id.as_str()),
-        (context::ROUTE, route.id.as_str()),
-        (context::ACCESS, publish.access.as_str()),
-    ];
-    let said = said.into_iter().filter(|(_, value)| !value.is_empty());
-    let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    // The base path is last: it is the only one of the three that may have a space.
+    let said = format!("{} {} {}", publish.access, route.id, publish.base_path);
+    let mut context_extensions = BTreeMap::from([(context::ROUTE.to_owned(), said)]);
+    if !publish.keys.is_empty() {
+        context_extensions.insert(context::KEYS.to_owned(), publish.keys.clone());
+    }
     let settings = canon::ExtAuthzPerRoute {
-        check_settings: Some(canon::CheckSettings {
-            context_extensions: said.collect::<BTreeMap<_, _>>(),
-        }),
+        check_settings: Some(canon::CheckSettings { context_extensions }),
     };
     let filter = if needs_no_decision(publish, route) { OPEN } else { DOOR };
     HashMap::from([filter.on_route_encoded(settings.encode_to_vec())])
-}
-
-/// One field only: see [`canon`].
-pub(super) fn metadata(key: &str, value: &str) -> core::Metadata {
-    let value = google::Value { kind: Some(google::value::Kind::StringValue(value.to_owned())) };
-    let fields = google::Struct { fields: HashMap::from([(key.to_owned(), value)]) };
-    core::Metadata {
-        filter_metadata: HashMap::from([(METADATA.to_owned(), fields)]),
-        ..Default::default()
-    }
 }
 
 fn matches(
@@ -381,22 +354,4 @@ fn clusters(
         clusters: backends.iter().map(weight).collect(),
         ..Default::default()
     })
-}
-
-/// A table without its hosts.
-pub(super) fn table(name: String) -> envoy::RouteConfiguration {
-    envoy::RouteConfiguration {
-        name,
-        // Clusters are sent first, but a route must not be rejected because of the order of
-        // arrival.
-        validate_clusters: truth(false),
-        ignore_port_in_host_matching: true,
-        // Removals here come first, so that a policy may still set a key of its own for the
-        // upstream.
-        most_specific_header_mutations_wins: true,
-        request_headers_to_remove: [KEY_PORT, KEY_HOST, super::door::KEY_HEADER]
-            .map(str::to_owned)
-            .to_vec(),
-        ..Default::default()
-    }
 }

@@ -1,85 +1,63 @@
-//! Scopes: one per port and host, with all publishes of that host.
+//! Scopes: one per port and host, with all publishes of that host. The routes are in it, or in a
+//! table that hosts with equal routes share ([`super::table`]).
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use prost::Message;
 
-use super::canon::hash;
-use super::member::Member;
-use super::route::Route;
-use super::{ROUTES, Rendered, SCOPE, host, methods, names, route};
-use crate::ir;
+use super::content::Content;
+use super::names::{HOLDER, Place, Short};
+use super::table::{self, Hosts};
+use super::{Rendered, SCOPE, names};
 
-/// The routes of one publish. `cluster_of` names the cluster of a backend. A suspended publish
-/// forwards nothing.
-pub(crate) fn routes(
-    publish: &ir::Publish,
-    cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
-) -> Vec<Route> {
-    if publish.suspended {
-        return vec![route::closed(publish, 503, "publish_suspended", "Suspended")];
-    }
-    let mut renderer = route::Renderer::new(publish, cluster_of);
-    let routes = publish.routes.iter().flat_map(|route| renderer.render(route));
-    routes.chain(methods::wrong(publish)).collect()
-}
-
-/// The scope of one host.
-pub(crate) fn render<M: Member>(port: u16, host: &str, members: &[&M]) -> Rendered {
-    let name = names::scope(port, host);
-    let fragment = |text: &str| envoy::scoped_route_configuration::key::Fragment {
-        r#type: Some(envoy::scoped_route_configuration::key::fragment::Type::StringKey(
-            text.to_owned(),
-        )),
+/// The scope of a host with its routes. `stamp` is 0 unless Envoys rejected these routes before.
+pub(crate) fn inline(place: &Place, name: &str, members: &[&Content], stamp: u32) -> Rendered {
+    let routes = match stamp {
+        0 => name.to_owned(),
+        stamp => format!("{name}+{stamp}"),
     };
-    let hosts = Hosts { virtual_hosts: vec![host::render("v".to_owned(), "*", members)] };
-    let mut routes = route::table(String::new());
-    routes.metadata = Some(route::metadata("revisions", &revisions(members)));
-    // If the content is resent unchanged after a rejection, Envoy takes the scope for one that it
-    // already has; so the content includes its version.
-    routes.name = format!("{name}#{}", hash(&hosts.with(&routes)));
-    // An Envoy may have rejected these very bytes before.
-    let stamp = members.iter().fold(0_u32, |sum, member| sum.wrapping_add(member.stamp()));
-    if stamp > 0 {
-        routes.name = format!("{}+{stamp}", routes.name);
-    }
-    let scope = envoy::ScopedRouteConfiguration {
-        name: name.clone(),
-        key: Some(envoy::scoped_route_configuration::Key {
-            fragments: vec![fragment(&port.to_string()), fragment(host)],
-        }),
-        ..Default::default()
-    };
-    let mut bytes = scope.encode_to_vec();
-    bytes.extend(Inline { routes: hosts.with(&routes) }.encode_to_vec());
+    let routes = Hosts::one(members).with(&table::without_hosts(routes));
+    let mut bytes = of_place(place, name).encode_to_vec();
+    bytes.extend(Inline { routes }.encode_to_vec());
     Rendered::new(SCOPE, name, bytes)
 }
 
-/// All hosts of a port in one RouteConfiguration, as (host, members).
-pub(crate) fn render_whole<M: Member>(port: u16, hosts: &[(&str, Vec<&M>)]) -> Rendered {
-    let virtual_hosts = hosts
-        .iter()
-        .map(|(host, members)| host::render((*host).to_owned(), host, members))
-        .collect();
-    let name = names::routes(port);
-    let bytes = Hosts { virtual_hosts }.with(&route::table(name.clone()));
-    Rendered::new(ROUTES, name, bytes)
+/// The scope of a host whose routes are in a table.
+pub(crate) fn by_name(place: &Place, name: &str, table: Short) -> Rendered {
+    let table = names::table(table);
+    let scope = envoy::ScopedRouteConfiguration {
+        route_configuration_name: table.clone(),
+        ..of_place(place, name)
+    };
+    Rendered { table: Some(table.into()), ..Rendered::new(SCOPE, name, scope.encode_to_vec()) }
 }
 
-/// The field `virtual_hosts` of a `RouteConfiguration`, its messages encoded already: see
-/// [`super::canon`].
-#[derive(Clone, PartialEq, Message)]
-struct Hosts {
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    virtual_hosts: Vec<Vec<u8>>,
+/// The scope that makes Envoy ask for a table. No call has its key: callers cannot set its first
+/// part, which is the listener's port.
+pub(crate) fn holder(table: Short) -> Rendered {
+    let name = names::holder(table);
+    let scope = envoy::ScopedRouteConfiguration {
+        name: name.clone(),
+        key: Some(key(HOLDER, &table.to_string())),
+        route_configuration_name: names::table(table),
+        ..Default::default()
+    };
+    Rendered::new(SCOPE, name, scope.encode_to_vec())
 }
 
-impl Hosts {
-    fn with(&self, routes: &envoy::RouteConfiguration) -> Vec<u8> {
-        let mut bytes = routes.encode_to_vec();
-        bytes.extend(self.encode_to_vec());
-        bytes
+fn of_place(place: &Place, name: &str) -> envoy::ScopedRouteConfiguration {
+    let host = place.host.as_deref().unwrap_or_default();
+    envoy::ScopedRouteConfiguration {
+        name: name.to_owned(),
+        key: Some(key(&place.port.to_string(), host)),
+        ..Default::default()
     }
+}
+
+fn key(first: &str, second: &str) -> envoy::scoped_route_configuration::Key {
+    use envoy::scoped_route_configuration::key::{Fragment, fragment::Type::StringKey};
+    let fragment = |text: &str| Fragment { r#type: Some(StringKey(text.to_owned())) };
+    envoy::scoped_route_configuration::Key { fragments: vec![fragment(first), fragment(second)] }
 }
 
 /// The field `route_configuration` of a `ScopedRouteConfiguration`, encoded already.
@@ -87,6 +65,34 @@ impl Hosts {
 struct Inline {
     #[prost(bytes = "vec", tag = "5")]
     routes: Vec<u8>,
+}
+
+/// A `ScopedRouteConfiguration` without its routes, which are most of it.
+#[derive(Clone, PartialEq, Message)]
+struct Head {
+    #[prost(string, tag = "2")]
+    route_configuration_name: String,
+    #[prost(message, optional, tag = "3")]
+    key: Option<envoy::scoped_route_configuration::Key>,
+}
+
+/// Whether a scope only names a table. Envoy has nothing to judge in it.
+pub fn names_a_table(scope: &[u8]) -> bool {
+    Head::decode(scope).is_ok_and(|head| !head.route_configuration_name.is_empty())
+}
+
+/// The name that the scope of a host had in releases before names were hashes: `<port>/<host>`.
+/// Envoy refuses two scopes with one key, so the former one must go in the message that brings this
+/// one.
+pub fn former_name(scope: &[u8]) -> Option<String> {
+    use envoy::scoped_route_configuration::key::fragment::Type::StringKey;
+    let key = Head::decode(scope).ok()?.key?;
+    let text = |at: usize| match key.fragments.get(at).and_then(|it| it.r#type.as_ref()) {
+        Some(StringKey(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (port, host) = (text(0)?, text(1)?);
+    (port != HOLDER).then(|| format!("{port}/{host}"))
 }
 
 /// The same scope with other bytes, to send it again to an Envoy that rejected the message with it:
@@ -98,9 +104,4 @@ pub fn restamp(scope: &[u8], attempt: u32) -> Result<Bytes, prost::DecodeError> 
         routes.name = format!("{stamped}~{attempt}");
     }
     Ok(scope.encode_to_vec().into())
-}
-
-fn revisions<M: Member>(members: &[&M]) -> String {
-    let one = |member: &&M| format!("{}@{}", member.publish().id, member.publish().revision);
-    members.iter().map(one).collect::<Vec<_>>().join(",")
 }

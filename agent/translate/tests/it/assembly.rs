@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use imp_proto::config as pb;
 use imp_translate::assembly::Misplaced;
-use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, SCOPE};
+use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};
 use imp_translate::{Assembly, Blame, Delta, ir};
 
 use crate::fixtures::{self, GATEWAY, assembly, parsed, parsed_gateway, service};
@@ -192,22 +192,28 @@ fn a_publish_that_arrives_during_the_search_is_judged_too() {
     assert_eq!(judge.blames.len(), 2);
 }
 
-/// A publish at two hosts, whose second revision was rejected at the second one.
+/// A publish at two hosts, which have other publishes, too, and so no routes in common. Its second revision
+/// was rejected at the second one.
 fn refused_at_one_of_two_hosts() -> (Assembly, Judge, String) {
     let (mut assembly, mut judge) = start();
     let hosts = vec![HOST.to_owned(), "b.example.com".to_owned()];
     let publish = |revision| pb::Publish { hostnames: hosts.clone(), ..at("a", revision, 9000) };
     set(&mut assembly, &mut judge, &publish(1));
+    set(&mut assembly, &mut judge, &at("neighbour", 1, 9000));
     judge.settle(&mut assembly);
     let delta = assembly.set_publish(parsed(&publish(2)));
     judge.set.apply(&delta);
-    let [first, second] = delta.all.upserts.as_slice() else { panic!("{delta:?}") };
+    let of = |host| {
+        let name = fixtures::scope(8080, host);
+        delta.all.upserts.iter().find(|it| *it.name == *name).unwrap()
+    };
+    let (first, second) = (of(HOST), of("b.example.com"));
     let accepted = assembly.accepted(SCOPE, &first.name, &first.version);
     assert_eq!(touched(&accepted), (vec![], vec![]));
     let (delta, blames) = assembly.nacked("", SCOPE, &second.name, &second.version);
     judge.set.apply(&delta);
     assert_eq!(blames, [Blame { publish_id: "a".into(), revision: 2 }]);
-    (assembly, judge, first.name.clone())
+    (assembly, judge, first.name.to_string())
 }
 
 #[test]
@@ -239,8 +245,12 @@ fn verdicts_about_the_past_change_nothing() {
     judge.settle(&mut assembly);
     let again = assembly.accepted(SCOPE, &old.name, &old.version);
     assert_eq!(again, Delta::default());
-    for (url, name) in [(SCOPE, "80/nowhere"), (CLUSTER, "c-none"), ("type.googleapis.com/x", "y")]
-    {
+    for (url, name) in [
+        (SCOPE, "no-scope"),
+        (ROUTES, "r00112233445566778899"),
+        (CLUSTER, "c-none"),
+        ("type.googleapis.com/x", "y"),
+    ] {
         assert_eq!(assembly.accepted(url, name, "v"), Delta::default());
         assert_eq!(assembly.nacked(GATEWAY, url, name, "v").0, Delta::default());
     }
@@ -290,13 +300,24 @@ fn a_gateways_listeners_change_by_themselves() {
         ..wider.listeners[0].clone()
     });
     let delta = assembly.set_gateway(ir::Gateway::parse(&wider).unwrap());
-    let [one, scope] = delta.all.upserts.as_slice() else { panic!("{delta:?}") };
-    assert_eq!((one.name.as_str(), one.type_url), ("port-8081", LISTENER));
-    assert_eq!((scope.name.as_str(), scope.type_url), ("8081/api.example.com", SCOPE));
+    assert_eq!(
+        touched(&delta).0,
+        [LISTENER, ROUTES, SCOPE, SCOPE, SCOPE],
+        "now both share a table"
+    );
+    let upserts: BTreeSet<_> = delta.all.upserts.iter().map(|it| it.name.to_string()).collect();
+    let both = [8080, 8081].map(|port| fixtures::scope(port, HOST));
+    assert!(upserts.contains("port-8081") && both.iter().all(|name| upserts.contains(name)));
     let delta = assembly.set_gateway(parsed_gateway(8080));
-    let scope = (SCOPE, "8081/api.example.com".to_owned());
-    assert_eq!(delta.all.removals, [(LISTENER, "port-8081".to_owned()), scope]);
-    assert!(delta.all.upserts.is_empty(), "the other is untouched");
+    let scope = (SCOPE, fixtures::scope(8081, "api.example.com"));
+    assert_eq!(delta.all.removals[0], (LISTENER, "port-8081".to_owned()));
+    assert!(delta.all.removals.contains(&scope), "{delta:?}");
+    let upserts: Vec<_> = delta.all.upserts.iter().map(|it| &*it.name).collect();
+    assert_eq!(
+        upserts,
+        [&*fixtures::scope(8080, HOST)],
+        "the other has its routes for itself again"
+    );
 }
 
 #[test]
@@ -328,12 +349,18 @@ fn a_publish_moves_to_another_host_and_gateway() {
     moved.hostnames = vec!["new.example.com".into()];
     set(&mut assembly, &mut judge, &moved);
     judge.settle(&mut assembly);
-    assert_eq!(names(&judge.set.all, SCOPE), BTreeSet::from(["8080/new.example.com".into()]));
+    assert_eq!(
+        names(&judge.set.all, SCOPE),
+        BTreeSet::from([fixtures::scope(8080, "new.example.com")])
+    );
     judge.send(&assembly.set_gateway(gateway("g2", 8081)));
     moved.gateway_id = "g2".into();
     set(&mut assembly, &mut judge, &moved);
     judge.settle(&mut assembly);
-    assert_eq!(names(&judge.set.all, SCOPE), BTreeSet::from(["8081/new.example.com".into()]));
+    assert_eq!(
+        names(&judge.set.all, SCOPE),
+        BTreeSet::from([fixtures::scope(8081, "new.example.com")])
+    );
     assert!(judge.set.gateways[GATEWAY].keys().all(|(url, _)| ![SCOPE, CLUSTER].contains(url)));
     judge.set.is_whole(true);
 }
@@ -345,9 +372,10 @@ fn what_must_be_acked_is_named_with_the_versions_that_are_served() {
     publish.hostnames.push("b.example.com".into());
     set(&mut assembly, &mut judge, &publish);
     let (revision, needs) = assembly.requirements("a").unwrap();
-    assert_eq!((revision, needs.len()), (1, 5), "cluster, door, listener, two scopes: {needs:?}");
+    let urls: Vec<_> = needs.iter().map(|(url, ..)| *url).collect();
+    assert_eq!((revision, urls), (1, vec![CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, SCOPE]));
     for (url, name, version) in &needs {
-        let there = judge.set.all.get(&(*url, name.clone())).map(|resource| &resource.version);
+        let there = judge.set.all.get(&(*url, name.to_string())).map(|resource| &resource.version);
         assert_eq!(there, Some(version), "{url} {name}");
         assert_eq!(assembly.publishes_of(GATEWAY, url, name), ["a"], "{url} {name}");
     }
@@ -362,7 +390,7 @@ fn gateways_share_a_port_and_the_second_sends_no_listener() {
     let delta = assembly.set_gateway(gateway("g2", 8080));
     judge.send(&delta);
     assert_eq!(touched(&delta), (vec![EXTENSION], vec![]), "the listener is there");
-    let own: Vec<_> = delta.gateways["g2"].upserts.iter().map(|r| r.name.as_str()).collect();
+    let own: Vec<_> = delta.gateways["g2"].upserts.iter().map(|r| &*r.name).collect();
     assert_eq!(own, ["imp.door", "port-8080"], "an Envoy of the second gateway alone needs it");
     let other = pb::Publish {
         gateway_id: "g2".into(),
@@ -373,16 +401,15 @@ fn gateways_share_a_port_and_the_second_sends_no_listener() {
     judge.settle(&mut assembly);
     judge.set.is_whole(true);
     let scopes = names(&judge.set.all, SCOPE);
-    assert_eq!(scopes, ["8080/api.example.com", "8080/other.example.com"].map(String::from).into());
+    let of_both = ["api.example.com", "other.example.com"].map(|host| fixtures::scope(8080, host));
+    assert_eq!(scopes, of_both.into());
     assert_eq!(
         names(&judge.set.gateways["g2"], SCOPE),
-        BTreeSet::from(["8080/other.example.com".to_owned()])
+        BTreeSet::from([fixtures::scope(8080, "other.example.com")])
     );
     for (id, gateway) in [("a", GATEWAY), ("b", "g2")] {
         let (_, needs) = assembly.requirements(id).unwrap();
-        assert!(
-            needs.iter().any(|(url, name, _)| (*url, name.as_str()) == (LISTENER, "port-8080"))
-        );
+        assert!(needs.iter().any(|(url, name, _)| (*url, &**name) == (LISTENER, "port-8080")));
         assert_eq!(assembly.publishes_of(gateway, LISTENER, "port-8080"), [id]);
     }
 
@@ -413,7 +440,7 @@ fn who_waits_for_several_hosts_takes_each_when_it_is_free() {
     // Not the one that is reported.
     judge.send(&assembly.remove_publish("b"));
     judge.settle(&mut assembly);
-    let two = "8080/two.example.com";
+    let two = &fixtures::scope(8080, "two.example.com");
     assert_eq!(assembly.publishes_of("g2", SCOPE, two), ["c"], "it serves what is free");
     assert_eq!(assembly.misplaced("c"), Some(&taken(hosts[0])));
     judge.send(&assembly.remove_publish("a"));

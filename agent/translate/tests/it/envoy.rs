@@ -15,6 +15,7 @@ mod routing;
 mod settings;
 mod streams;
 mod stub;
+mod tables;
 mod tls;
 mod upstreams;
 

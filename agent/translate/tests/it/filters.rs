@@ -97,7 +97,7 @@ fn what_comes_by_ecds_has_a_slot_that_takes_it() {
     assert!(!resources.is_empty());
     for resource in resources {
         let config = TypedExtensionConfig::decode(resource.value.clone()).unwrap();
-        assert_eq!(config.name, resource.name);
+        assert_eq!(*config.name, *resource.name);
         let chain = chain();
         let filter = chain.iter().find(|filter| filter.name == config.name).unwrap();
         let Some(ConfigType::ConfigDiscovery(slot)) = &filter.config_type else { panic!() };

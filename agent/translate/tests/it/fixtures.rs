@@ -3,6 +3,7 @@
 use imp_grammar::network::Networks;
 use imp_proto::config as pb;
 use imp_translate::ir;
+use imp_translate::xds::names::Place;
 use imp_translate::{Assembly, Layout, Options, Upstreams};
 
 pub(crate) const GATEWAY: &str = "g1";
@@ -61,8 +62,19 @@ pub(crate) fn publish(id: &str, host: &str, revision: u64) -> pb::Publish {
     }
 }
 
+/// Its routes name `<id>@<revision>` as access rules, so each revision has a content of its own.
 pub(crate) fn parsed(message: &pb::Publish) -> ir::Publish {
-    ir::Publish::parse(message).unwrap()
+    ruled(message, &format!("{}@{}", message.id, message.revision))
+}
+
+/// With these access rules. Publishes that are equal but for id, revision and hosts share a content.
+pub(crate) fn ruled(message: &pb::Publish, access: &str) -> ir::Publish {
+    ir::Publish { access: access.to_owned(), ..ir::Publish::parse(message).unwrap() }
+}
+
+/// The name of the scope of a host at a port.
+pub(crate) fn scope(port: u16, host: &str) -> String {
+    Place { port, host: Some(host.into()) }.name()
 }
 
 pub(crate) fn service(publish: &mut pb::Publish) -> &mut pb::ApiService {

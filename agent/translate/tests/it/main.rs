@@ -17,3 +17,4 @@ mod random;
 #[path = "../../../../proto/grammar/tests/it/reference.rs"]
 mod reference;
 mod resource_set;
+mod tables;

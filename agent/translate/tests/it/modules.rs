@@ -103,7 +103,7 @@ fn no_modules_stand_in_a_circle() {
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut known);
     let needs = edges(&known);
     for (from, to) in
-        [("xds::scope", "xds::host"), ("xds", "xds::resource"), ("ir::model", "ir::policy")]
+        [("xds::table", "xds::host"), ("xds", "xds::resource"), ("ir::model", "ir::policy")]
     {
         assert!(needs[from].contains(to), "{from} needs {to}: {:?}", needs[from]);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
-use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::xds::r#type::matcher::v3::matcher::MatcherType;
 use envoy_types::pb::xds::r#type::matcher::v3::matcher::matcher_tree::TreeType;
 use envoy_types::pb::xds::r#type::matcher::v3::matcher::on_match::OnMatch;
@@ -23,7 +23,7 @@ pub(crate) struct ResourceSet {
 
 fn apply(resources: &mut Resources, delta: &GatewayDelta) {
     for resource in &delta.upserts {
-        resources.insert((resource.type_url, resource.name.clone()), resource.clone());
+        resources.insert((resource.type_url, resource.name.to_string()), resource.clone());
     }
     for (type_url, name) in &delta.removals {
         let gone = resources.remove(&(*type_url, name.clone()));
@@ -44,7 +44,7 @@ impl ResourceSet {
     pub(crate) fn versions(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let versions = |resources: &Resources| {
             let kept = resources.values().filter(|r| r.type_url != EXTENSION);
-            kept.map(|r| (format!("{} {}", r.type_url, r.name), r.version.clone())).collect()
+            kept.map(|r| (format!("{} {}", r.type_url, r.name), r.version.to_string())).collect()
         };
         let gateways =
             self.gateways.iter().map(|(id, resources)| (id.clone(), versions(resources)));
@@ -63,22 +63,70 @@ impl ResourceSet {
             let held: BTreeSet<_> = names(resources, CLUSTER);
             assert!(named.is_subset(&held), "missing: {:?}", named.difference(&held));
             assert!(!settled || named == held, "left over: {:?}", held.difference(&named));
+            tables_are_whole(resources, settled);
         }
         let mut together = Resources::new();
         self.gateways.values().for_each(|resources| together.extend(resources.clone()));
         assert_eq!(together, self.all);
     }
 
-    /// The served revision of each publish, according to the scopes.
+    /// The served revision of each publish with routes, according to the scopes.
     pub(crate) fn revisions(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let mut found: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for scope in self.all.values().filter(|resource| resource.type_url == SCOPE) {
-            for (id, revision) in members(scope) {
+            for (id, revision) in members(scope, &self.all) {
                 found.entry(id).or_default().insert(revision);
             }
         }
         found
     }
+
+    /// The table that the scope of a host names, if it does.
+    pub(crate) fn table_of(&self, port: u16, host: &str) -> Option<String> {
+        let scope = &self.all[&(SCOPE, crate::fixtures::scope(port, host))];
+        named_table(scope)
+    }
+}
+
+/// The table that a scope names.
+pub(crate) fn named_table(scope: &Rendered) -> Option<String> {
+    let name = scope_message(scope).route_configuration_name;
+    (!name.is_empty()).then_some(name)
+}
+
+fn scope_message(scope: &Rendered) -> envoy::ScopedRouteConfiguration {
+    let message = envoy::ScopedRouteConfiguration::decode(scope.value.clone()).unwrap();
+    assert_eq!(*message.name, *scope.name);
+    let is_holder = scope.name.starts_with('h');
+    let required = (!message.route_configuration_name.is_empty() && !is_holder)
+        .then(|| message.route_configuration_name.as_str().into());
+    assert_eq!(
+        scope.table, required,
+        "a scope waits for the table that it names, a holder brings it"
+    );
+    message
+}
+
+/// Every table that a scope names is there with its holder, and no others.
+fn tables_are_whole(resources: &Resources, settled: bool) {
+    let scopes = resources.values().filter(|resource| resource.type_url == SCOPE);
+    let (holders, hosts): (Vec<_>, Vec<_>) = scopes.partition(|it| it.name.starts_with('h'));
+    let held: BTreeSet<_> = holders.iter().filter_map(|holder| named_table(holder)).collect();
+    let named: BTreeSet<_> = hosts.iter().filter_map(|scope| named_table(scope)).collect();
+    let is_shared = |name: &String| !name.starts_with("routes-");
+    let tables: BTreeSet<_> = names(resources, ROUTES).into_iter().filter(is_shared).collect();
+    assert_eq!(held, tables, "each table has a holder");
+    assert!(named.is_subset(&tables), "missing: {:?}", named.difference(&tables));
+    assert!(!settled || named == tables, "left over: {:?}", tables.difference(&named));
+    for holder in &holders {
+        let key = scope_message(holder).key.unwrap();
+        assert!(format!("{key:?}").contains("StringKey(\"#\")"), "{key:?}");
+    }
+    let mut users: BTreeMap<String, usize> = BTreeMap::new();
+    for table in hosts.iter().filter_map(|scope| named_table(scope)) {
+        *users.entry(table).or_default() += 1;
+    }
+    assert!(users.values().all(|users| *users > 1), "nobody has a table alone: {users:?}");
 }
 
 pub(crate) fn names(resources: &Resources, type_url: &str) -> BTreeSet<String> {
@@ -87,18 +135,20 @@ pub(crate) fn names(resources: &Resources, type_url: &str) -> BTreeSet<String> {
 
 fn tables(resources: &Resources) -> impl Iterator<Item = envoy::RouteConfiguration> {
     resources.values().filter_map(|resource| match resource.type_url {
-        SCOPE => {
-            let scope = envoy::ScopedRouteConfiguration::decode(resource.value.clone()).unwrap();
-            assert_eq!(scope.name, resource.name);
-            scope.route_configuration
-        }
-        ROUTES => Some(envoy::RouteConfiguration::decode(resource.value.clone()).unwrap()),
+        SCOPE => scope_message(resource).route_configuration,
+        ROUTES => Some(table_message(resource)),
         CLUSTER => {
-            assert_eq!(Cluster::decode(resource.value.clone()).unwrap().name, resource.name);
+            assert_eq!(*Cluster::decode(resource.value.clone()).unwrap().name, *resource.name);
             None
         }
         _ => None,
     })
+}
+
+fn table_message(table: &Rendered) -> envoy::RouteConfiguration {
+    let message = envoy::RouteConfiguration::decode(table.value.clone()).unwrap();
+    assert_eq!(*message.name, *table.name);
+    message
 }
 
 /// The routes of its list or its tree.
@@ -146,17 +196,36 @@ fn clusters_named(resources: &Resources) -> BTreeSet<String> {
     names.collect()
 }
 
-/// Publishes in a scope, with their revisions.
-pub(crate) fn members(scope: &Rendered) -> Vec<(String, u64)> {
-    let scope = envoy::ScopedRouteConfiguration::decode(scope.value.clone()).unwrap();
-    let metadata = scope.route_configuration.unwrap().metadata.unwrap();
-    let value = metadata.filter_metadata["imp"].fields["revisions"].kind.clone();
-    let Some(Kind::StringValue(text)) = value else { panic!("{value:?}") };
-    let pair = |text: &str| {
-        let (id, revision) = text.split_once('@').unwrap();
-        (id.to_owned(), revision.parse().unwrap())
+/// Publishes in a scope or table, with their revisions: the access rules of their routes name both.
+pub(crate) fn members(resource: &Rendered, all: &Resources) -> BTreeSet<(String, u64)> {
+    let table = match resource.type_url {
+        SCOPE if resource.name.starts_with('h') => None,
+        SCOPE => match named_table(resource) {
+            Some(table) => all.get(&(ROUTES, table)).map(table_message),
+            None => scope_message(resource).route_configuration,
+        },
+        ROUTES => Some(table_message(resource)),
+        _ => None,
     };
-    text.split(',').map(pair).collect()
+    let hosts = table.into_iter().flat_map(|table| table.virtual_hosts);
+    hosts.flat_map(routes_of).filter_map(|route| marked(&route)).collect()
+}
+
+fn marked(route: &envoy::Route) -> Option<(String, u64)> {
+    let said = |settings: &envoy_types::pb::google::protobuf::Any| {
+        let settings = authz::ExtAuthzPerRoute::decode(settings.value.as_slice()).unwrap();
+        match settings.r#override.unwrap() {
+            authz::ext_authz_per_route::Override::CheckSettings(check) => {
+                check.context_extensions.get("route").cloned()
+            }
+            _ => None,
+        }
+    };
+    let doors = ["imp.door", "imp.open"].map(|name| route.typed_per_filter_config.get(name));
+    let said = doors.into_iter().flatten().find_map(said)?;
+    let (access, _) = said.split_once(' ').unwrap();
+    let (id, revision) = access.split_once('@')?;
+    Some((id.to_owned(), revision.parse().unwrap()))
 }
 
 /// A resource in flight to Envoy.
@@ -187,9 +256,18 @@ pub(crate) struct Judge {
 impl Judge {
     pub(crate) fn send(&mut self, delta: &Delta) {
         self.set.apply(delta);
-        for resource in &delta.all.upserts {
-            let key = (resource.type_url, resource.name.clone());
+        self.queue(&delta.all);
+    }
+
+    /// Sends what the resource set has already.
+    pub(crate) fn queue(&mut self, delta: &GatewayDelta) {
+        for resource in &delta.upserts {
+            let key = (resource.type_url, resource.name.to_string());
             let queue = self.queues.entry(key.clone()).or_default();
+            // A delta server sends no removal of what is there again.
+            if resource.type_url == ROUTES && matches!(queue.back(), Some(Sent::Removal)) {
+                queue.pop_back();
+            }
             let last = match queue.back() {
                 Some(Sent::Upsert(resource)) => Some(&resource.version),
                 Some(Sent::Removal) => None,
@@ -200,14 +278,18 @@ impl Judge {
                 queue.push_back(Sent::Upsert(resource.clone()));
             }
         }
-        for (type_url, name) in &delta.all.removals {
+        for (type_url, name) in &delta.removals {
             self.queues.entry((*type_url, name.clone())).or_default().push_back(Sent::Removal);
         }
     }
 
     fn refuses(&self, resource: &Rendered) -> bool {
         match resource.type_url {
-            SCOPE => members(resource).iter().any(|member| self.bad.contains(member)),
+            // A scope that names a table has nothing to judge.
+            SCOPE if named_table(resource).is_some() => false,
+            SCOPE | ROUTES => {
+                members(resource, &self.set.all).iter().any(|member| self.bad.contains(member))
+            }
             CLUSTER => {
                 let cluster = Cluster::decode(resource.value.clone()).unwrap();
                 let text = format!("{cluster:?}");
@@ -217,11 +299,40 @@ impl Judge {
         }
     }
 
+    /// Whether Envoy is sent this now: a table once it has asked for it, a scope by name once it has
+    /// the table.
+    fn is_sent(&self, resource: &Rendered) -> bool {
+        match resource.type_url {
+            SCOPE => {
+                let table = resource.table.as_ref().map(|table| (ROUTES, table.to_string()));
+                table.is_none_or(|table| self.serving.contains_key(&table))
+            }
+            ROUTES if !resource.name.starts_with("routes-") => {
+                let mut scopes = self.serving.values().filter(|it| it.type_url == SCOPE);
+                scopes.any(|scope| named_table(scope).is_some_and(|name| *name == *resource.name))
+            }
+            _ => true,
+        }
+    }
+
     /// Passes on the next verdict, about the resource at `index`. Returns false if nothing is in
     /// flight.
     pub(crate) fn judge(&mut self, assembly: &mut Assembly, index: usize) -> bool {
-        self.queues.retain(|_, queue| !queue.is_empty());
-        let keys: Vec<_> = self.queues.keys().cloned().collect();
+        let mut queues = std::mem::take(&mut self.queues);
+        let waits = |sent: Option<&Sent>| match sent {
+            Some(Sent::Upsert(resource)) => !self.is_sent(resource),
+            _ => false,
+        };
+        for queue in queues.values_mut() {
+            // What waited and was replaced is never sent.
+            while queue.len() > 1 && waits(queue.front()) {
+                queue.pop_front();
+            }
+        }
+        queues.retain(|_, queue| !queue.is_empty());
+        let ready = queues.iter().filter(|(_, queue)| !waits(queue.front()));
+        let keys: Vec<_> = ready.map(|(key, _)| key.clone()).collect();
+        self.queues = queues;
         if keys.is_empty() {
             return false;
         }
@@ -233,6 +344,14 @@ impl Judge {
                 self.refused.remove(key);
             }
             None => {}
+        }
+        for (key, scope) in self.serving.iter().filter(|((url, _), _)| *url == SCOPE) {
+            let table = scope.table.as_ref().map(|table| (ROUTES, table.to_string()));
+            // Envoy ignores that a table goes which a scope still names, for as long as it takes until
+            // that scope goes, too, or has another one.
+            let changes = self.queues.get(key).is_some_and(|queue| !queue.is_empty());
+            let serves = table.is_none_or(|it| self.serving.contains_key(&it));
+            assert!(serves || changes, "404: {scope:?}");
         }
         true
     }

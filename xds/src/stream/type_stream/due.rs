@@ -90,11 +90,21 @@ impl TypeStream {
         }
         self.filling = self.filling.filter(|until| self.has_to_fill(*until));
         let more = self.filling.is_some() && self.rules.batching != Batching::Single;
-        let content = Content { upserts, more, ..Content::default() };
+        let removals = self.take_replaced(&upserts);
+        let content = Content { upserts, removals, more, ..Content::default() };
         // A client that was told that more follows must be told when nothing does, if need be by an
         // empty response.
         let is_due = std::mem::replace(&mut self.answer_due, more);
         if is_due { Some(content) } else { content.into_option() }
+    }
+
+    /// Takes the removals of what the client holds these under.
+    fn take_replaced(&mut self, upserts: &[(Resource, u32)]) -> Vec<Arc<str>> {
+        let Some(replaces) = self.rules.replaces.filter(|_| !self.removals.is_empty()) else {
+            return Vec::new();
+        };
+        let former = upserts.iter().filter_map(|(resource, _)| replaces(resource));
+        former.filter_map(|name| Some(self.removals.remove_entry(&*name)?.0)).collect()
     }
 
     fn take_suspects(&mut self, view: &View<'_>, peers: Peers<'_>) -> Vec<(Resource, u32)> {

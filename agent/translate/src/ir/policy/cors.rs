@@ -7,7 +7,7 @@ use crate::ir::error::{ParseError, each};
 use crate::ir::grammar::{self, Fault};
 
 /// What pages of other origins may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cors {
     /// At least one.
     pub origins: Vec<Origin>,

@@ -6,7 +6,7 @@ use crate::ir::error::ParseError;
 use crate::ir::grammar;
 
 /// Changes of headers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Headers {
     /// Replaces existing values.
     pub set: Vec<(String, String)>,

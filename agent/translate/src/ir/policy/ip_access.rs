@@ -9,7 +9,7 @@ use crate::ir::grammar::{self, Fault};
 
 /// The addresses that calls may come from: those in `allow`, or all if that is empty, except those
 /// in `deny`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IpAccess {
     pub allow: Vec<IpNet>,
     pub deny: Vec<IpNet>,

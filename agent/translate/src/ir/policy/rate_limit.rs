@@ -3,7 +3,7 @@
 use imp_proto::config as pb;
 
 /// A rate over all callers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RateLimit {
     /// Identifies the count: routes that name the same policy share one.
     pub id: String,

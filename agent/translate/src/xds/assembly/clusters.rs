@@ -1,44 +1,68 @@
 //! Clusters, shared by all routes with an equal backend. A cluster is added with its first user and
 //! removed with the last, per gateway and for all gateways together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::delta::{Delta, put};
-use super::prepared::UnitKey;
+use super::few::Few;
+use crate::xds::content::Key;
 use crate::xds::{CLUSTER, Rendered};
 
 #[derive(Debug, Default)]
 pub(super) struct Clusters {
-    by_name: HashMap<String, Cluster>,
+    by_name: HashMap<Arc<str>, Cluster>,
 }
 
 #[derive(Debug)]
 struct Cluster {
     rendered: Rendered,
-    users: BTreeMap<String, BTreeSet<UnitKey>>,
+    /// The contents with it that units have, by gateway.
+    users: Vec<(Arc<str>, Few<Key>)>,
     /// The gateways that it has been sent to.
-    sent: BTreeSet<String>,
+    sent: Vec<Arc<str>>,
     /// Whether Envoy accepted it.
     accepted: bool,
 }
 
 impl Clusters {
-    pub(super) fn enter(&mut self, rendered: &Rendered, unit: &UnitKey) {
-        let cluster = self.by_name.entry(rendered.name.clone()).or_insert_with(|| Cluster {
-            rendered: rendered.clone(),
-            users: BTreeMap::new(),
-            sent: BTreeSet::new(),
-            accepted: false,
-        });
-        cluster.users.entry(unit.gateway.clone()).or_default().insert(unit.clone());
+    /// The cluster that is there, so that equal ones are held once.
+    pub(super) fn intern(&self, rendered: Rendered) -> Rendered {
+        match self.by_name.get(&rendered.name) {
+            Some(known) => known.rendered.clone(),
+            None => rendered,
+        }
     }
 
-    pub(super) fn leave(&mut self, name: &str, unit: &UnitKey) {
+    pub(super) fn enter(&mut self, rendered: &Rendered, gateway: &Arc<str>, content: Key) {
+        let cluster = self.by_name.entry(rendered.name.clone()).or_insert_with(|| Cluster {
+            rendered: rendered.clone(),
+            users: Vec::new(),
+            sent: Vec::new(),
+            accepted: false,
+        });
+        match cluster.users.binary_search_by(|(known, _)| known.cmp(gateway)) {
+            Ok(at) => {
+                if let Some((_, users)) = cluster.users.get_mut(at) {
+                    users.insert(content);
+                }
+            }
+            Err(at) => {
+                cluster.users.reserve_exact(1);
+                cluster.users.insert(at, (gateway.clone(), Few::One(content)));
+            }
+        }
+    }
+
+    pub(super) fn leave(&mut self, name: &str, gateway: &Arc<str>, content: Key) {
         let Some(cluster) = self.by_name.get_mut(name) else { return };
-        if let Some(users) = cluster.users.get_mut(&unit.gateway) {
-            users.remove(unit);
+        let Ok(at) = cluster.users.binary_search_by(|(known, _)| known.cmp(gateway)) else {
+            return;
+        };
+        if let Some((_, users)) = cluster.users.get_mut(at) {
+            users.remove(&content);
             if users.is_empty() {
-                cluster.users.remove(&unit.gateway);
+                cluster.users.remove(at);
             }
         }
     }
@@ -47,17 +71,16 @@ impl Clusters {
     pub(super) fn settle(&mut self, name: &str, delta: &mut Delta) {
         let Some(cluster) = self.by_name.get_mut(name) else { return };
         let (was, is) = (!cluster.sent.is_empty(), !cluster.users.is_empty());
-        for gateway in cluster.users.keys() {
-            if cluster.sent.insert(gateway.clone()) {
-                let target = delta.gateways.entry(gateway.clone()).or_default();
-                put(target, CLUSTER, name, Some(cluster.rendered.clone()));
-            }
+        let using: Vec<Arc<str>> =
+            cluster.users.iter().map(|(gateway, _)| gateway.clone()).collect();
+        for gateway in using.iter().filter(|gateway| !cluster.sent.contains(gateway)) {
+            let target = delta.gateways.entry(gateway.to_string()).or_default();
+            put(target, CLUSTER, name, Some(cluster.rendered.clone()));
         }
-        let users = &cluster.users;
-        for gateway in cluster.sent.iter().filter(|gateway| !users.contains_key(*gateway)) {
-            put(delta.gateways.entry(gateway.clone()).or_default(), CLUSTER, name, None);
+        for gateway in cluster.sent.iter().filter(|gateway| !using.contains(gateway)) {
+            put(delta.gateways.entry(gateway.to_string()).or_default(), CLUSTER, name, None);
         }
-        cluster.sent.retain(|gateway| users.contains_key(gateway));
+        cluster.sent = using;
         match (was, is) {
             (false, true) => put(&mut delta.all, CLUSTER, name, Some(cluster.rendered.clone())),
             (true, false) => put(&mut delta.all, CLUSTER, name, None),
@@ -71,7 +94,7 @@ impl Clusters {
     /// Returns whether Envoy accepted it for the first time.
     pub(super) fn accept(&mut self, name: &str, version: &str) -> bool {
         match self.by_name.get_mut(name) {
-            Some(cluster) if cluster.rendered.version == version && !cluster.accepted => {
+            Some(cluster) if *cluster.rendered.version == *version && !cluster.accepted => {
                 cluster.accepted = true;
                 true
             }
@@ -84,12 +107,13 @@ impl Clusters {
     }
 
     pub(super) fn version(&self, name: &str) -> Option<&str> {
-        self.by_name.get(name).map(|cluster| cluster.rendered.version.as_str())
+        self.by_name.get(name).map(|cluster| &*cluster.rendered.version)
     }
 
-    /// The units that have a member with this cluster.
-    pub(super) fn units(&self, name: &str) -> Vec<UnitKey> {
-        let users = self.by_name.get(name).map(|cluster| &cluster.users);
-        users.into_iter().flat_map(|users| users.values().flatten().cloned()).collect()
+    /// The contents with this cluster that units have, optionally of one gateway only.
+    pub(super) fn users(&self, name: &str, gateway: Option<&str>) -> Vec<Key> {
+        let users = self.by_name.get(name).into_iter().flat_map(|cluster| &cluster.users);
+        let users = users.filter(|(of, _)| gateway.is_none_or(|gateway| **of == *gateway));
+        users.flat_map(|(_, users)| users.iter().copied()).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! The results of the assembly's operations.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::xds::Rendered;
 
@@ -31,7 +32,7 @@ pub struct Blame {
 }
 
 /// The needs of a revision: type URL, name and version of each resource that must be ACKed.
-pub type Needs = Vec<(&'static str, String, String)>;
+pub type Needs = Vec<(&'static str, Arc<str>, Arc<str>)>;
 
 pub(super) fn put(
     delta: &mut GatewayDelta,

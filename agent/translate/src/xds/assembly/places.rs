@@ -1,11 +1,9 @@
-//! The places where publishes are served. Gateways share a port, but a host at a port is served for
-//! the gateway that had it first.
+//! The places where publishes are served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::prepared::UnitKey;
 use crate::xds::Rendered;
-use crate::xds::names::Place;
 
 /// The reason why a publish is not served at one of its hosts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,59 +16,9 @@ pub enum Misplaced {
     NotAdmitted(String),
 }
 
-/// The owner of each place.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    owners: BTreeMap<Place, Owner>,
-}
-
-#[derive(Debug)]
-struct Owner {
-    gateway: String,
-    publishes: BTreeSet<String>,
-}
-
-/// Stands for the gateway itself where a table exists without publishes.
-pub(super) const ITSELF: &str = "";
-
-impl Places {
-    pub(super) fn owner(&self, place: &Place) -> Option<&str> {
-        self.owners.get(place).map(|owner| owner.gateway.as_str())
-    }
-
-    pub(super) fn take(&mut self, place: &Place, gateway: &str, publish: &str) -> bool {
-        let owner = self
-            .owners
-            .entry(place.clone())
-            .or_insert_with(|| Owner { gateway: gateway.to_owned(), publishes: BTreeSet::new() });
-        owner.gateway == gateway && {
-            owner.publishes.insert(publish.to_owned());
-            true
-        }
-    }
-
-    /// Removes a publish. Returns whether nobody is left.
-    pub(super) fn leave(&mut self, place: &Place, publish: &str) -> bool {
-        let Some(owner) = self.owners.get_mut(place) else { return false };
-        owner.publishes.remove(publish);
-        let free = owner.publishes.is_empty();
-        if free {
-            self.owners.remove(place);
-        }
-        free
-    }
-
-    /// Whether a table stays although it has no publishes.
-    pub(super) fn stays_empty(&self, key: &UnitKey) -> bool {
-        self.owners
-            .get(&key.place)
-            .is_some_and(|owner| owner.gateway == key.gateway && owner.publishes.contains(ITSELF))
-    }
-}
-
 /// A port that Envoy listens on, with its gateways.
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) rendered: Rendered,
-    pub(super) gateways: BTreeSet<String>,
+    pub(super) gateways: BTreeSet<Arc<str>>,
 }

@@ -1,20 +1,24 @@
-//! Moves publishes to their places, and opens and closes ports.
+//! Moves publishes to their places, and opens and closes ports. Gateways share a port, but a host at a
+//! port is served for the gateway that had it first.
 
 use std::collections::BTreeSet;
+use std::mem;
+use std::sync::Arc;
 
 use super::Assembly;
 use super::change::Change;
-use super::places::{ITSELF, Misplaced, Port};
-use super::prepared::{Prepared, UnitKey};
+use super::places::{Misplaced, Port};
+use super::prepared::Prepared;
+use super::unit::Unit;
 use crate::ir;
-use crate::xds::names::{self, Place};
+use crate::xds::names::{self, Place, Short};
 use crate::xds::{self, LISTENER, Layout};
 
 impl Assembly {
     /// Opens and closes ports as a gateway's listeners change. Ports that other gateways use stay.
     pub(super) fn settle_ports(
         &mut self,
-        id: &str,
+        id: &Arc<str>,
         before: Option<&ir::Gateway>,
         change: &mut Change,
     ) {
@@ -37,7 +41,7 @@ impl Assembly {
             } else {
                 change.upsert_of(id, resource);
             }
-            shared.gateways.insert(id.to_owned());
+            shared.gateways.insert(id.clone());
             self.own_table(*port, id, change);
         }
         for port in old.union(&new) {
@@ -69,7 +73,7 @@ impl Assembly {
         }
     }
 
-    fn close_port(&mut self, port: u16, id: &str, change: &mut Change) {
+    fn close_port(&mut self, port: u16, id: &Arc<str>, change: &mut Change) {
         let Some(shared) = self.ports.get_mut(&port) else { return };
         shared.gateways.remove(id);
         let name = names::listener(port);
@@ -79,32 +83,42 @@ impl Assembly {
         } else {
             change.remove_of(id, LISTENER, &name);
         }
-        let key = UnitKey { gateway: id.to_owned(), place: Place { port, host: None } };
-        if self.places.stays_empty(&key) {
-            self.places.leave(&key.place, ITSELF);
-            self.refresh(&key, change);
+        let table = Place { port, host: None }.id();
+        if let Some(unit) = self.units.get_mut(&table).filter(|unit| unit.gateway == *id) {
+            unit.stays = false;
+            self.refresh(table, change);
         }
     }
 
     /// In the layout with one table per port, Envoy waits for the table even if it is empty.
-    fn own_table(&mut self, port: u16, id: &str, change: &mut Change) {
-        let key = UnitKey { gateway: id.to_owned(), place: Place { port, host: None } };
-        if self.options.layout == Layout::WholeRds && self.places.take(&key.place, id, ITSELF) {
-            self.refresh(&key, change);
+    fn own_table(&mut self, port: u16, id: &Arc<str>, change: &mut Change) {
+        if self.options.layout != Layout::WholeRds {
+            return;
         }
+        if let Some((table, unit)) = self.take(id, Place { port, host: None }) {
+            unit.stays = true;
+            self.refresh(table, change);
+        }
+    }
+
+    /// The unit of a place, unless another gateway has it.
+    fn take(&mut self, gateway: &Arc<str>, place: Place) -> Option<(Short, &mut Unit)> {
+        let id = place.id();
+        let unit = self.units.entry(id).or_insert_with(|| Unit::new(gateway, place));
+        (unit.gateway == *gateway).then_some((id, unit))
     }
 
     /// Moves every publish of a gateway to where its listeners are now.
     pub(super) fn place_again(&mut self, gateway: &str, change: &mut Change) {
         for id in self.publishes_on(gateway) {
-            let effective = self.publishes.get(&id).and_then(|state| state.effective()).cloned();
+            let effective = self.publishes.get(&*id).and_then(|state| state.effective()).cloned();
             self.replace(&id, effective, change);
         }
     }
 
     /// The publishes that are on this gateway, or were with their previous revision.
     pub fn publishes_on(&self, gateway: &str) -> Vec<String> {
-        self.by_gateway.get(gateway).into_iter().flatten().cloned().collect()
+        self.by_gateway.get(gateway).into_iter().flatten().map(|id| id.to_string()).collect()
     }
 
     /// Why a publish is not served at all of its hosts.
@@ -114,77 +128,72 @@ impl Assembly {
 
     /// Where it should be served, and its hosts that no listener admits. Nowhere while its gateway
     /// is unknown.
-    fn wanted_units(&self, prepared: &Prepared) -> (Vec<UnitKey>, Vec<Misplaced>) {
-        let publish = &prepared.publish;
-        let Some(gateway) = self.gateways.get(&publish.gateway_id) else { return (vec![], vec![]) };
-        let unit = |port: u16, host: Option<&String>| UnitKey {
-            gateway: gateway.id.clone(),
-            place: Place { port, host: host.cloned() },
-        };
+    fn wanted_places(&self, prepared: &Prepared) -> (Vec<Place>, Vec<Misplaced>) {
+        let Some(gateway) = self.gateways.get(&prepared.gateway) else { return (vec![], vec![]) };
         if self.options.layout == Layout::WholeRds {
-            let ports = gateway.listeners.iter().map(|listener| unit(listener.port, None));
-            return (ports.collect(), vec![]);
+            let ports = gateway.listeners.iter();
+            return (ports.map(|it| Place { port: it.port, host: None }).collect(), vec![]);
         }
-        let (mut units, mut refused) = (Vec::new(), Vec::new());
-        for host in &publish.hostnames {
-            let admits =
-                |listener: &&ir::Listener| listener.hostname.as_ref().is_none_or(|own| own == host);
-            let before = units.len();
+        let (mut places, mut refused) = (Vec::new(), Vec::new());
+        for host in &prepared.hostnames {
+            let admits = |listener: &&ir::Listener| {
+                listener.hostname.as_ref().is_none_or(|own| **own == **host)
+            };
+            let before = places.len();
             let admitting = gateway.listeners.iter().filter(admits);
-            units.extend(admitting.map(|listener| unit(listener.port, Some(host))));
-            if units.len() == before {
-                refused.push(Misplaced::NotAdmitted(host.clone()));
+            places.extend(admitting.map(|it| Place { port: it.port, host: Some(host.clone()) }));
+            if places.len() == before {
+                refused.push(Misplaced::NotAdmitted(host.to_string()));
             }
         }
-        (units, refused)
+        (places, refused)
     }
 
     /// Moves a publish from where it is rendered to where `after` belongs.
-    pub(super) fn replace(
-        &mut self,
-        id: &str,
-        after: Option<std::sync::Arc<Prepared>>,
-        change: &mut Change,
-    ) {
-        let old = self.placed.remove(id).unwrap_or_default();
+    pub(super) fn replace(&mut self, id: &str, after: Option<Arc<Prepared>>, change: &mut Change) {
+        let Some(state) = self.publishes.get_mut(id) else { return };
+        let old = mem::take(&mut state.placed);
         let (wanted, mut refused) = match &after {
-            Some(prepared) => self.wanted_units(prepared),
+            Some(prepared) => self.wanted_places(prepared),
             None => (vec![], vec![]),
         };
+        let stays: BTreeSet<Short> = wanted.iter().map(Place::id).collect();
         let mut freed = Vec::new();
-        for key in old.iter().filter(|key| !wanted.contains(key)) {
-            if self.places.leave(&key.place, id) {
-                freed.push(key.place.clone());
+        for key in old.iter().filter(|key| !stays.contains(key)) {
+            let Some(unit) = self.units.get_mut(key) else { continue };
+            unit.leave(id);
+            if unit.is_empty() {
+                freed.push(unit.place.clone());
             }
-            if let Some(unit) = self.units.get_mut(key) {
-                unit.leave(id);
-            }
-            self.refresh(key, change);
+            self.refresh(*key, change);
         }
         let mut placed = Vec::with_capacity(wanted.len());
-        for key in wanted {
-            if self.places.take(&key.place, &key.gateway, id) {
-                if let Some(prepared) = &after {
-                    self.units.entry(key.clone()).or_default().join(id, prepared.clone());
+        for (place, prepared) in wanted.into_iter().zip(std::iter::repeat(&after)) {
+            let Some(prepared) = prepared else { continue };
+            let (port, host) = (place.port, place.host.clone());
+            match self.take(&prepared.gateway, place) {
+                Some((key, unit)) => {
+                    unit.join(prepared.clone());
+                    placed.push(key);
                 }
-                placed.push(key);
-            } else {
-                refused.push(Misplaced::Taken {
-                    port: key.place.port,
-                    host: key.place.host.clone().unwrap_or_default(),
-                });
+                None => {
+                    let host = host.as_deref().unwrap_or_default().to_owned();
+                    refused.push(Misplaced::Taken { port, host });
+                }
             }
         }
         for key in &placed {
-            self.refresh(key, change);
+            self.refresh(*key, change);
         }
         match refused.is_empty() {
             false => self.misplaced.insert(id.to_owned(), refused),
             true => self.misplaced.remove(id),
         };
-        if !placed.is_empty() {
-            self.placed.insert(id.to_owned(), placed);
+        if let Some(state) = self.publishes.get_mut(id) {
+            state.placed = placed.into();
         }
+        // Envoy may have all of it already.
+        self.prove(id);
         self.wake(id, &freed, change);
     }
 
@@ -203,7 +212,7 @@ impl Assembly {
             .map(|(id, _)| id.clone())
             .collect();
         for id in waiting {
-            let effective = self.publishes.get(&id).and_then(|state| state.effective()).cloned();
+            let effective = self.publishes.get(&*id).and_then(|state| state.effective()).cloned();
             self.replace(&id, effective, change);
         }
     }

@@ -1,93 +1,87 @@
-//! The content of units: rendered publishes at their places.
+//! A revision of a publish: what is its own, and the content that it shares with equal ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ir;
-use crate::xds::member::Member;
+use crate::xds::Rendered;
+use crate::xds::content::{Content, Key, in_order};
 use crate::xds::names::Place;
-use crate::xds::route::Route;
-use crate::xds::{Options, Rendered, cluster, scope};
+use crate::xds::{scope, table};
 
-/// A publish with its clusters and routes, rendered once.
-#[derive(Debug)]
+/// A revision, ready for its hosts.
+#[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    pub(super) publish: ir::Publish,
-    pub(super) clusters: BTreeMap<String, Rendered>,
-    routes: Vec<Route>,
-    stamp: u32,
+    pub(super) id: Arc<str>,
+    pub(super) gateway: Arc<str>,
+    pub(super) revision: u64,
+    pub(super) hostnames: Box<[Arc<str>]>,
+    pub(super) content: Arc<Content>,
+    /// Tells its bytes from those of the same content that Envoys rejected. 0 if there are none.
+    pub(super) stamp: u32,
 }
 
 impl Prepared {
-    /// The same with bytes that differ from those that Envoys rejected.
-    pub(super) fn again(&self, stamp: u32, options: &Options) -> Self {
-        Self { stamp, ..Self::new(self.publish.clone(), options) }
+    /// Whether it is the same but for its stamp.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.revision == other.revision
+            && self.gateway == other.gateway
+            && self.hostnames == other.hostnames
+            && self.content.key == other.content.key
     }
 
-    pub(super) fn new(publish: ir::Publish, options: &Options) -> Self {
-        let mut clusters = BTreeMap::new();
-        let mut cluster_of = |backend: &ir::Backend| {
-            let rendered = cluster::render(&publish.tenant_id, backend, &options.upstreams);
-            let name = rendered.name.clone();
-            clusters.insert(name.clone(), rendered);
-            name
-        };
-        let routes = scope::routes(&publish, &mut cluster_of);
-        Self { publish, clusters, routes, stamp: 0 }
-    }
-
-    pub(super) fn clusters(&self) -> impl Iterator<Item = &Rendered> {
-        self.clusters.values()
-    }
-
-    pub(super) fn uses(&self, cluster: &str) -> bool {
-        self.clusters.contains_key(cluster)
+    /// Whether Envoy gets the same for it at a host.
+    pub(super) fn serves_as(&self, other: &Self) -> bool {
+        self.content.key == other.content.key && self.stamp == other.stamp
     }
 }
 
-impl Member for Arc<Prepared> {
-    fn publish(&self) -> &ir::Publish {
-        &self.publish
-    }
+/// The publishes of a unit, in the order of their ids.
+pub(super) type Members = Arc<[Arc<Prepared>]>;
 
-    fn routes(&self) -> &[Route] {
-        &self.routes
-    }
+/// The member of this id.
+pub(super) fn member<'a>(members: &'a Members, id: &str) -> Option<&'a Arc<Prepared>> {
+    let at = members.binary_search_by(|member| (*member.id).cmp(id)).ok()?;
+    members.get(at)
+}
 
-    fn stamp(&self) -> u32 {
-        self.stamp
+/// The contents of a host, in its order.
+struct Ordered<'a>(&'a Arc<Prepared>);
+
+impl std::ops::Deref for Ordered<'_> {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.0.content
     }
 }
 
-/// A place, and the gateway that it is served for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct UnitKey {
-    pub(super) gateway: String,
-    pub(super) place: Place,
+/// What hosts with equal routes have in common.
+pub(super) fn key(members: &Members) -> Key {
+    let mut ordered: Vec<_> = members.iter().map(Ordered).collect();
+    in_order(&mut ordered);
+    Key::of_all(ordered.iter().map(|it| (&**it, it.0.stamp)))
 }
 
-impl UnitKey {
-    /// Sorts before every other unit of the gateway.
-    pub(super) fn first_of(gateway: &str) -> Self {
-        Self { gateway: gateway.to_owned(), place: Place { port: 0, host: None } }
-    }
+fn contents(members: &Members) -> Vec<&Content> {
+    members.iter().map(|member| &*member.content).collect()
+}
 
-    pub(super) fn render(&self, members: &Composition) -> Rendered {
-        let port = self.place.port;
-        match &self.place.host {
-            Some(host) => scope::render(port, host, &members.values().collect::<Vec<_>>()),
-            None => {
-                let mut hosts: BTreeMap<&str, Vec<&Arc<Prepared>>> = BTreeMap::new();
-                for member in members.values() {
-                    for host in &member.publish.hostnames {
-                        hosts.entry(host).or_default().push(member);
-                    }
-                }
-                scope::render_whole(port, &hosts.into_iter().collect::<Vec<_>>())
-            }
+/// The table that units with these members share.
+pub(super) fn shared_table(key: &Key, members: &Members) -> (crate::xds::names::Short, Rendered) {
+    table::shared(key, &contents(members))
+}
+
+/// The resource of a place with all of its routes.
+pub(super) fn whole(place: &Place, name: &str, members: &Members) -> Rendered {
+    if place.host.is_some() {
+        let stamp = members.iter().fold(0_u32, |sum, member| sum.wrapping_add(member.stamp));
+        return scope::inline(place, name, &contents(members), stamp);
+    }
+    let mut hosts: BTreeMap<&str, Vec<&Content>> = BTreeMap::new();
+    for member in members.iter() {
+        for host in &member.hostnames {
+            hosts.entry(host).or_default().push(&member.content);
         }
     }
+    table::whole(place.port, &hosts.into_iter().collect::<Vec<_>>())
 }
-
-/// The members of a unit with their revisions.
-pub(super) type Composition = BTreeMap<String, Arc<Prepared>>;

@@ -1,79 +1,110 @@
 //! A unit: what Envoy accepts or rejects as a whole.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::prepared::{Composition, Prepared};
-use crate::xds::Rendered;
+use super::prepared::{Members, Prepared, member};
+use crate::xds::content::Key;
+use crate::xds::names::Place;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unit {
+    /// The gateway that had the place first. It is nobody else's while the unit is there.
+    pub(super) gateway: Arc<str>,
+    pub(super) place: Place,
+    /// Of its resource.
+    pub(super) name: Arc<str>,
+    /// Whether it stays without members.
+    pub(super) stays: bool,
     /// What should be in it.
-    pub(super) members: Composition,
+    pub(super) members: Members,
     /// Members that wait while Envoy judges the others.
-    pub(super) held: BTreeSet<String>,
+    held: BTreeSet<Arc<str>>,
     /// The version and content of its resource.
     pub(super) current: Option<Sent>,
     /// Versions since the last accepted one, the current one last.
-    pending: VecDeque<Sent>,
+    pending: Vec<Sent>,
     /// The version that Envoy last accepted.
     pub(super) accepted: Option<Sent>,
-    /// Clusters of `current` and of `accepted`.
-    pub(super) clusters: BTreeSet<String>,
+    /// What it shares with others if they want it, too.
+    pub(super) key: Option<Key>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
-    pub(super) version: String,
-    pub(super) content: Composition,
+    pub(super) version: Arc<str>,
+    pub(super) members: Members,
+    /// The table that it names.
+    pub(super) table: Option<Key>,
 }
 
 /// Verdicts come for the newest version or not at all; a few older ones may be on their way.
 const MAX_PENDING: usize = 16;
 
-fn same(a: &Arc<Prepared>, b: &Arc<Prepared>) -> bool {
-    Arc::ptr_eq(a, b) || a.publish == b.publish
-}
-
 impl Unit {
-    pub(super) fn join(&mut self, id: &str, member: Arc<Prepared>) {
-        self.members.insert(id.to_owned(), member);
+    pub(super) fn new(gateway: &Arc<str>, place: Place) -> Self {
+        Self {
+            gateway: gateway.clone(),
+            name: place.name().into(),
+            place,
+            stays: false,
+            members: Arc::default(),
+            held: BTreeSet::new(),
+            current: None,
+            pending: Vec::new(),
+            accepted: None,
+            key: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && !self.stays
+    }
+
+    pub(super) fn join(&mut self, new: Arc<Prepared>) {
+        let place = self.members.partition_point(|member| member.id < new.id);
+        let (before, after) = self.members.split_at(place);
+        let after = after.iter().skip_while(|member| member.id == new.id);
+        self.members = before.iter().cloned().chain([new.clone()]).chain(after.cloned()).collect();
     }
 
     pub(super) fn leave(&mut self, id: &str) {
-        self.members.remove(id);
+        self.members = self.members.iter().filter(|member| *member.id != *id).cloned().collect();
         self.held.remove(id);
     }
 
     pub(super) fn is_current(&self, version: &str) -> bool {
-        self.current.as_ref().is_some_and(|sent| sent.version == version)
+        self.current.as_ref().is_some_and(|sent| *sent.version == *version)
     }
 
-    pub(super) fn serving_ids(&self) -> Vec<String> {
-        self.current.iter().flat_map(|sent| sent.content.keys().cloned()).collect()
+    pub(super) fn serving_ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.current.iter().flat_map(|sent| sent.members.iter().map(|member| &member.id))
     }
 
-    /// The resource's version, if it holds exactly this revision of a publish.
-    pub(super) fn serving(&self, id: &str, prepared: &Arc<Prepared>) -> Option<String> {
+    /// Its resource, if that serves exactly this.
+    pub(super) fn serving(&self, prepared: &Prepared) -> Option<&Sent> {
         let sent = self.current.as_ref()?;
-        let member = sent.content.get(id)?;
-        same(member, prepared).then(|| sent.version.clone())
+        let member = member(&sent.members, &prepared.id)?;
+        member.serves_as(prepared).then_some(sent)
     }
 
-    /// Whether Envoy accepted this revision of a publish.
-    pub(super) fn has_accepted(&self, id: &str, prepared: &Arc<Prepared>) -> bool {
-        let accepted = self.accepted.as_ref().and_then(|sent| sent.content.get(id));
-        accepted.is_some_and(|member| same(member, prepared))
+    /// Whether Envoy accepted this.
+    pub(super) fn has_accepted(&self, prepared: &Prepared) -> bool {
+        let accepted = self.accepted.as_ref();
+        let accepted = accepted.and_then(|sent| member(&sent.members, &prepared.id));
+        accepted.is_some_and(|member| member.serves_as(prepared))
     }
 
-    /// Members whose content differs from what Envoy has accepted.
-    pub(super) fn suspects(&self) -> Vec<String> {
-        let current = self.current.iter().flat_map(|sent| &sent.content);
-        let new = current.filter(|(id, member)| !self.has_accepted(id, member));
-        new.map(|(id, _)| id.clone()).collect()
+    /// Members whose content differs from what Envoy has accepted. In the order of their paths, so
+    /// that units with equal members are searched alike.
+    pub(super) fn suspects(&self) -> Vec<Arc<str>> {
+        let current = self.current.iter().flat_map(|sent| sent.members.iter());
+        let mut new: Vec<_> = current.filter(|member| !self.has_accepted(member)).collect();
+        new.sort_by(|a, b| (&a.content.base_path, &a.id).cmp(&(&b.content.base_path, &b.id)));
+        new.into_iter().map(|member| member.id.clone()).collect()
     }
 
-    pub(super) fn hold(&mut self, ids: impl IntoIterator<Item = String>) {
+    pub(super) fn hold(&mut self, ids: impl IntoIterator<Item = Arc<str>>) {
         self.held.extend(ids);
     }
 
@@ -83,46 +114,69 @@ impl Unit {
 
     /// Records that Envoy accepted a version. Returns false if it is not one of the latest.
     pub(super) fn accept(&mut self, version: &str) -> bool {
-        let Some(at) = self.pending.iter().position(|sent| sent.version == version) else {
+        let Some(at) = self.pending.iter().position(|sent| *sent.version == *version) else {
             return false;
         };
         if let Some(sent) = self.pending.drain(..=at).next_back() {
             self.accepted = Some(sent);
         }
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
         true
     }
 
-    /// The content to render: held members with what Envoy accepted of them, if anything.
-    pub(super) fn wanted(&self) -> Composition {
-        let accepted = |id: &String| self.accepted.as_ref()?.content.get(id).cloned();
-        let member = |(id, member): (&String, &Arc<Prepared>)| {
-            let member = if self.held.contains(id) { accepted(id) } else { Some(member.clone()) };
-            member.map(|member| (id.clone(), member))
+    /// The members to render: those that are held with what Envoy accepted of them, if anything.
+    pub(super) fn wanted(&self) -> Members {
+        if self.held.is_empty() {
+            return self.members.clone();
+        }
+        let accepted = |id: &str| self.accepted.as_ref().and_then(|it| member(&it.members, id));
+        let wanted = |of_it: &Arc<Prepared>| match self.held.contains(&of_it.id) {
+            true => accepted(&of_it.id).cloned(),
+            false => Some(of_it.clone()),
         };
-        self.members.iter().filter_map(member).collect()
+        self.members.iter().filter_map(wanted).collect()
+    }
+
+    pub(super) fn holds_some(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Makes `next` current. Returns whether Envoy has it already.
     pub(super) fn advance(&mut self, next: Sent) -> bool {
         if let Some(accepted) = self.accepted.as_mut().filter(|sent| sent.version == next.version) {
-            accepted.content.clone_from(&next.content);
-            self.pending.clear();
+            accepted.members = next.members.clone();
+            self.pending = Vec::new();
             self.current = Some(next);
             return true;
         }
-        self.pending.push_back(next.clone());
+        self.pending.push(next.clone());
         if self.pending.len() > MAX_PENDING {
-            self.pending.pop_front();
+            self.pending.remove(0);
         }
         self.current = Some(next);
         false
     }
 
-    /// The clusters that it needs, including those of the accepted version, which serves until
-    /// Envoy accepts the new one.
-    pub(super) fn needed(&self) -> BTreeMap<String, Rendered> {
-        let sent = self.current.iter().chain(&self.accepted);
-        let members = sent.flat_map(|sent| sent.content.values());
-        members.flat_map(|member| member.clusters.clone()).collect()
+    /// Records other members of a version that has the same bytes with them: other revisions with the
+    /// same content, or other publishes.
+    pub(super) fn renew(&mut self, version: &str, members: &Members) {
+        let versions = self.pending.iter_mut().chain(&mut self.current).chain(&mut self.accepted);
+        for sent in versions.filter(|sent| *sent.version == *version) {
+            sent.members = members.clone();
+        }
+    }
+
+    /// Records that it has no resource.
+    pub(super) fn clear(&mut self) {
+        self.current = None;
+        self.pending = Vec::new();
+        self.accepted = None;
+    }
+
+    /// The versions that Envoys may serve: the accepted one until the current one is accepted.
+    pub(super) fn uses(&self) -> [Option<Sent>; 2] {
+        [self.current.clone(), self.accepted.clone()]
     }
 }

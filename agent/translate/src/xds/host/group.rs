@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::respelled;
-use crate::xds::member::Member;
+use crate::xds::content::{Content, in_order};
 use crate::xds::route::{self, Route};
 
 /// Everything under one base path and not under a longer one.
@@ -13,35 +13,27 @@ pub(super) struct Group<'a> {
 }
 
 /// Longer base paths first.
-pub(super) fn groups<'a, M: Member>(members: &[&'a M]) -> Vec<Group<'a>> {
+pub(super) fn groups<'a>(members: &[&'a Content]) -> Vec<Group<'a>> {
     let mut members = members.to_vec();
-    members.sort_by_key(|member| {
-        let publish = member.publish();
-        let base = publish.base_path.as_str();
-        (std::cmp::Reverse(depth(base)), base.to_owned(), publish.id.clone())
-    });
-    let bases: Vec<&str> = members.iter().map(|m| m.publish().base_path.as_str()).collect();
-    let of_base = members.chunk_by(|a, b| a.publish().base_path == b.publish().base_path);
+    in_order(&mut members);
+    let bases: Vec<&str> = members.iter().map(|m| &*m.base_path).collect();
+    let of_base = members.chunk_by(|a, b| a.base_path == b.base_path);
     let mut groups = Vec::new();
     for chunk in of_base {
-        let Some(first) = chunk.first().map(|member| member.publish()) else { continue };
-        let base = first.base_path.as_str();
+        let Some(first) = chunk.first() else { continue };
+        let base = &*first.base_path;
         let mut below: Vec<_> = bases.iter().copied().filter(|it| holds(base, it)).collect();
         below.dedup();
         let closed = respelled::closed(&below).into_iter().map(Cow::Owned);
-        let own = chunk.iter().flat_map(|m| m.routes()).map(Cow::Borrowed);
+        let own = chunk.iter().flat_map(|m| &m.routes).map(Cow::Borrowed);
         let mut routes: Vec<_> = closed.chain(own).collect();
         let above = bases.iter().any(|other| holds(other, base));
-        if above && !chunk.iter().any(|member| member.publish().suspended) {
-            routes.push(Cow::Owned(route::closed(first, 404, "no_route", "No such route")));
+        if above && !chunk.iter().any(|member| member.suspended) {
+            routes.push(Cow::Owned(route::closed(base, 404, "no_route", "No such route")));
         }
         groups.push(Group { base, routes });
     }
     groups
-}
-
-fn depth(base_path: &str) -> usize {
-    base_path.split('/').filter(|segment| !segment.is_empty()).count()
 }
 
 /// Whether `inner` lies under `outer` and differs from it.

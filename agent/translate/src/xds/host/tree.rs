@@ -20,7 +20,7 @@ use crate::xds::canon::extension;
 use crate::xds::route::{self, Route};
 
 /// The field `matcher` of a virtual host, in place of `routes`.
-pub(super) fn encode(groups: &[Group<'_>]) -> Vec<u8> {
+pub(super) fn encode(groups: &[Group<'_>], refuses_trace: bool) -> Vec<u8> {
     let (mut whole, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
     for group in groups {
         if group.base == "/" {
@@ -39,8 +39,10 @@ pub(super) fn encode(groups: &[Group<'_>]) -> Vec<u8> {
     if !whole.is_empty() {
         matcher = lookup(":path", Some(whole), None, Some(matcher));
     }
-    let trace = BTreeMap::from([("TRACE".to_owned(), routes([&route::no_trace()]))]);
-    let matcher = lookup(":method", Some(trace), None, Some(matcher));
+    if refuses_trace {
+        let trace = BTreeMap::from([("TRACE".to_owned(), routes([&route::no_trace()]))]);
+        matcher = lookup(":method", Some(trace), None, Some(matcher));
+    }
     Host { matcher: Some(matcher) }.encode_to_vec()
 }
 

@@ -111,6 +111,7 @@ fn scope_key(port: u16, edge: &Edge) -> Vec<rules::HeaderMutation> {
         judges.push((format!("request.url_path.matches('{CONFUSING}')"), no_scope::SLASH));
     }
     judges.push(("request.host.matches('[A-Z]')".to_owned(), no_scope::SPELLING));
+    judges.push(("request.method == 'TRACE'".to_owned(), no_scope::TRACE));
     let judged = judges.iter().map(|(judge, word)| format!("{judge} ? '{word}' : "));
     // With or without a port: the key ends at the colon.
     let host = "request.host.matches('^[^:@]*(:[0-9]{1,5})?$') ? request.host : '-'";

@@ -158,7 +158,7 @@ async fn what_the_document_names_is_refused_by_envoy_alone() {
         message.hostnames = vec![format!("e{index}.test")];
         let delta = stage.rig.assembly.set_publish(parsed(&message));
         stage.rig.apply(&delta);
-        let scope = format!("{}/e{index}.test", stage.rig.port);
+        let scope = fixtures::scope(stage.rig.port, &format!("e{index}.test"));
         stage.rig.until(move |verdict, _| verdict.name == scope).await;
         if stage.rig.assembly.refused(&message.id).is_none() {
             taken.push(expression);

@@ -1,5 +1,6 @@
 //! A real Envoy between a client, the stub and an upstream that echoes the request.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -26,6 +27,8 @@ pub(crate) struct Rig {
     /// Envoy's rejections, with its messages.
     pub(crate) refusals: Vec<(String, String)>,
     pub(crate) blames: Vec<Blame>,
+    /// The versions that Envoy accepted last.
+    accepted: HashMap<(String, String), String>,
     _envoy: tokio::process::Child,
     _directory: tempfile::TempDir,
 }
@@ -177,6 +180,7 @@ impl Rig {
             verdicts,
             refusals: Vec::new(),
             blames: Vec::new(),
+            accepted: HashMap::new(),
             _envoy: envoy,
             _directory: directory,
         }
@@ -198,6 +202,9 @@ impl Rig {
             let verdict = verdict.unwrap();
             if let Some(version) = &verdict.version {
                 let (url, name) = (&verdict.type_url, &verdict.name);
+                if verdict.refused.is_none() {
+                    self.accepted.insert((url.clone(), name.clone()), version.clone());
+                }
                 let delta = match &verdict.refused {
                     None => self.assembly.accepted(url, name, version),
                     Some(words) => {
@@ -222,12 +229,26 @@ impl Rig {
             let Some((_, needs)) = assembly.requirements(&id) else { return false };
             needs.last().is_some_and(|(url, name, version)| {
                 *url == verdict.type_url
-                    && *name == verdict.name
-                    && verdict.version.as_ref() == Some(version)
+                    && **name == *verdict.name
+                    && verdict.version.as_deref() == Some(&**version)
                     && verdict.refused.is_none()
             })
         })
         .await;
+    }
+
+    /// Waits until Envoy has all that a publish needs, if it has not already.
+    pub(crate) async fn has_all(&mut self, id: &str) {
+        let has = |rig: &Self| {
+            let Some((_, needs)) = rig.assembly.requirements(id) else { return false };
+            needs.iter().all(|(url, name, version)| {
+                let known = rig.accepted.get(&((*url).to_owned(), name.to_string()));
+                known.is_some_and(|known| **known == **version)
+            })
+        };
+        while !has(self) {
+            self.until(|_, _| true).await;
+        }
     }
 
     /// Makes one call; `head` is the request line without the version, then further headers.

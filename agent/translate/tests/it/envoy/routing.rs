@@ -233,7 +233,7 @@ async fn expressions_are_counted_as_envoy_counts_them() {
         service.routes = vec![fixtures::route("r", fixtures::regex(expression))];
         let delta = rig.assembly.set_publish(parsed(&publish));
         rig.apply(&delta);
-        let scope = format!("{}/e{index}.test", rig.port);
+        let scope = fixtures::scope(rig.port, &format!("e{index}.test"));
         rig.until(move |verdict, _| verdict.name == scope).await;
         assert!(rig.assembly.refused(&publish.id).is_some(), "Envoy takes {expression}");
         let words = &rig.refusals.last().unwrap().1;

@@ -1,19 +1,21 @@
 //! The minimum that Envoy needs of an agent: a delta ADS that sends one resource per message and
 //! reports each verdict, and an ext_authz service that knows one key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::config::route::v3::ScopedRouteConfiguration;
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use envoy_types::pb::envoy::service::discovery::v3 as ads;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::rpc::Status as RpcStatus;
-use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};
+use imp_translate::xds::{self, CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};
 use imp_translate::{GatewayDelta, Rendered};
+use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
@@ -36,6 +38,10 @@ pub(crate) struct Stub {
     verdicts: mpsc::UnboundedSender<Verdict>,
     pub(crate) door_broken: Arc<AtomicBool>,
     pub(crate) checks: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
+    /// While set, nothing is sent.
+    pub(crate) paused: Arc<AtomicBool>,
+    /// While set, scopes are named as by former releases.
+    pub(crate) former_names: Arc<AtomicBool>,
 }
 
 impl Stub {
@@ -46,15 +52,24 @@ impl Stub {
             verdicts,
             door_broken: Arc::default(),
             checks: Arc::default(),
+            paused: Arc::default(),
+            former_names: Arc::default(),
         };
         (stub, receiver)
     }
 
+    /// The names of what there is of a type.
+    pub(crate) fn holds(&self, type_url: &str) -> Vec<String> {
+        let set = self.set.borrow();
+        let of_type = set.keys().filter(|(order, _)| TYPES[*order] == type_url);
+        of_type.map(|(_, name)| name.clone()).collect()
+    }
+
     pub(crate) fn apply(&self, delta: &GatewayDelta) {
-        let order = |url: &str| TYPES.iter().position(|t| *t == url).unwrap();
+        let order = order_of;
         self.set.send_modify(|set| {
             for upsert in &delta.upserts {
-                set.insert((order(upsert.type_url), upsert.name.clone()), upsert.clone());
+                set.insert((order(upsert.type_url), upsert.name.to_string()), upsert.clone());
             }
             for (type_url, name) in &delta.removals {
                 set.remove(&(order(type_url), name.clone()));
@@ -63,12 +78,28 @@ impl Stub {
     }
 }
 
+fn order_of(type_url: &str) -> usize {
+    TYPES.iter().position(|known| *known == type_url).unwrap()
+}
+
+/// The scope under the name that former releases gave it.
+fn as_formerly(scope: &Rendered) -> Rendered {
+    let name = xds::scope::former_name(&scope.value).unwrap();
+    let message = ScopedRouteConfiguration::decode(scope.value.clone()).unwrap();
+    let message = ScopedRouteConfiguration { name: name.clone(), ..message };
+    Rendered { name: name.into(), value: message.encode_to_vec().into(), ..scope.clone() }
+}
+
 /// The subscriptions of one stream, and what it was sent.
 #[derive(Default)]
 struct Session {
     wildcard: BTreeSet<usize>,
     named: BTreeSet<(usize, String)>,
-    sent: BTreeMap<(usize, String), String>,
+    sent: BTreeMap<(usize, String), Arc<str>>,
+    /// What Envoy has accepted in the version that was sent.
+    accepted: BTreeSet<(usize, String)>,
+    /// Scopes that Envoy has under the name of a former release.
+    former: BTreeMap<String, String>,
     nonce: u64,
 }
 
@@ -78,9 +109,21 @@ impl Session {
         for name in &request.resource_names_subscribe {
             self.named.insert((order, name.clone()));
         }
+        for name in &request.resource_names_unsubscribe {
+            let key = (order, name.clone());
+            self.named.remove(&key);
+            self.sent.remove(&key);
+            self.accepted.remove(&key);
+        }
         let by_name = [EXTENSION, ROUTES].contains(&TYPES[order]);
         if !by_name && request.response_nonce.is_empty() {
             self.wildcard.insert(order);
+        }
+    }
+
+    fn answered(&mut self, verdict: &Verdict) {
+        if verdict.version.is_some() && verdict.refused.is_none() {
+            self.accepted.insert((order_of(&verdict.type_url), verdict.name.clone()));
         }
     }
 
@@ -88,12 +131,18 @@ impl Session {
     fn next(
         &mut self,
         set: &BTreeMap<(usize, String), Rendered>,
+        former_names: bool,
     ) -> Option<(ads::DeltaDiscoveryResponse, Verdict)> {
         let wanted =
             |key: &(usize, String)| self.wildcard.contains(&key.0) || self.named.contains(key);
         let due = set
             .iter()
-            .find(|(key, r)| wanted(key) && self.sent.get(*key) != Some(&r.version))
+            .find(|(key, r)| {
+                let is_news = self.sent.get(*key) != Some(&r.version);
+                let table = r.table.as_ref().map(|table| (order_of(ROUTES), table.to_string()));
+                let may_go = table.is_none_or(|table| self.accepted.contains(&table));
+                wanted(key) && is_news && may_go
+            })
             .map(|(key, resource)| (key.clone(), Some(resource)));
         let gone = || self.sent.keys().rev().find(|key| !set.contains_key(*key));
         let (key, resource) = due.or_else(|| gone().map(|key| (key.clone(), None)))?;
@@ -106,22 +155,33 @@ impl Session {
         match resource {
             Some(resource) => {
                 self.sent.insert(key.clone(), resource.version.clone());
+                self.accepted.remove(&key);
+                let named = match resource.type_url {
+                    SCOPE if former_names => as_formerly(resource),
+                    _ => resource.clone(),
+                };
+                if named.name != resource.name {
+                    self.former.insert(key.1.clone(), named.name.to_string());
+                } else if let Some(former) = self.former.remove(&key.1) {
+                    response.removed_resources.push(former);
+                }
                 response.resources.push(ads::Resource {
-                    name: resource.name.clone(),
-                    version: resource.version.clone(),
+                    name: named.name.to_string(),
+                    version: named.version.to_string(),
                     resource: Some(Any {
-                        type_url: resource.type_url.into(),
-                        value: resource.value.to_vec(),
+                        type_url: named.type_url.into(),
+                        value: named.value.to_vec(),
                     }),
                     ..Default::default()
                 });
             }
             None => {
                 self.sent.remove(&key);
+                self.accepted.remove(&key);
                 response.removed_resources.push(key.1.clone());
             }
         }
-        let version = resource.map(|resource| resource.version.clone());
+        let version = resource.map(|resource| resource.version.to_string());
         let verdict =
             Verdict { type_url: TYPES[key.0].into(), name: key.1, version, refused: None };
         Some((response, verdict))
@@ -149,12 +209,17 @@ impl ads::aggregated_discovery_service_server::AggregatedDiscoveryService for St
         let mut requests = request.into_inner();
         let mut set = self.set.subscribe();
         let verdicts = self.verdicts.clone();
+        let (paused, former_names) = (self.paused.clone(), self.former_names.clone());
         let stream = async_stream::try_stream! {
             let mut session = Session::default();
             let mut waiting: Option<(String, Verdict)> = None;
             loop {
                 if waiting.is_none() {
-                    let next = session.next(&set.borrow_and_update());
+                    let former_names = former_names.load(Ordering::Relaxed);
+                    let next = match paused.load(Ordering::Relaxed) {
+                        true => None,
+                        false => session.next(&set.borrow_and_update(), former_names),
+                    };
                     if let Some((response, verdict)) = next {
                         waiting = Some((response.nonce.clone(), verdict));
                         yield response;
@@ -168,6 +233,7 @@ impl ads::aggregated_discovery_service_server::AggregatedDiscoveryService for St
                         let answered = waiting.take_if(|(n, _)| *n == request.response_nonce);
                         if let Some((_, mut verdict)) = answered {
                             verdict.refused = request.error_detail.map(|detail| detail.message);
+                            session.answered(&verdict);
                             let _ = verdicts.send(verdict);
                         }
                     }
@@ -189,12 +255,23 @@ impl auth::authorization_server::Authorization for Stub {
         }
         let attributes = request.into_inner().attributes.unwrap();
         let http = attributes.request.unwrap().http.unwrap();
-        let mut seen: BTreeMap<_, _> = attributes.context_extensions.into_iter().collect();
+        let mut seen = told(&attributes.context_extensions);
         seen.extend(http.headers.iter().map(|(k, v)| (format!("header:{k}"), v.clone())));
         self.checks.lock().unwrap().push(seen);
         let good = http.headers.get("x-api-key").is_some_and(|key| key == "good");
         Ok(Response::new(if good { allowed() } else { denied() }))
     }
+}
+
+/// What a route tells the agent, in parts. Its rules name the publish: see `fixtures::parsed`.
+fn told(context: &HashMap<String, String>) -> BTreeMap<String, String> {
+    let keys: Vec<_> = context.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["route"], "one entry says it all");
+    let [access, route, base]: [&str; 3] =
+        context["route"].splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+    let publish = access.split('@').next().unwrap();
+    let parts = [("access", access), ("route", route), ("base_path", base), ("publish", publish)];
+    parts.map(|(key, part)| (key.to_owned(), part.to_owned())).into()
 }
 
 fn option(key: &str, value: &str) -> HeaderValueOption {
