@@ -1,5 +1,7 @@
 //! Parses resources of the control plane. Parsed items can be served.
 
+mod wire;
+
 use imp_enforce::{Credential, Entitlement, PublishAccess};
 use imp_process::traces;
 use imp_proto::cause;
@@ -7,6 +9,9 @@ use imp_proto::config::{self as pb, ResourceType};
 use imp_translate::ir;
 use imp_xds::{Resource, TypeUrl};
 use tracing::Span;
+
+pub(crate) use wire::Contents;
+pub use wire::Wire;
 
 /// Whether a type is rendered for Envoy. The others are only for decisions.
 pub fn is_rendered(of: ResourceType) -> bool {
@@ -42,7 +47,7 @@ pub struct Publish {
     /// The part for decisions.
     pub access: PublishAccess,
     /// The encoded message.
-    pub wire: bytes::Bytes,
+    pub wire: Wire,
     /// A part of the trace of the request that caused it; open until Envoys have it.
     pub span: Span,
 }
@@ -132,7 +137,7 @@ pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
     let access = PublishAccess::from(&message);
     // Its routes name the access rules that apply to their calls.
     let routes = ir::Publish { access: access.digest(), ..routes };
-    Ok(Publish { routes, access, wire, span: Span::none() })
+    Ok(Publish { routes, access, wire: Wire::new(&wire), span: Span::none() })
 }
 
 /// Requires that a resource is named by its own id, so that removing the name removes the object.

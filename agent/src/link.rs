@@ -14,6 +14,7 @@ mod seen;
 mod session;
 mod shrink;
 mod subscriber;
+mod versions;
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use super::refused_gateways::RefusedGateways;
 use super::rules::FormerRules;
 use super::tracker::{Target, Tracker, agent_rejected, gateway_rejected};
 use super::verdicts::{Doubts, Retries};
-use crate::intake::{Item, Publish, Rejected};
+use crate::intake::{Contents, Item, Publish, Rejected, Wire};
 use crate::lkg::{self, Lkg, Table};
 
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub(super) struct Core {
     pub(super) acks: Acknowledgements,
     pub(super) engine: Engine,
     pub(super) lkg: Lkg,
-    pub(super) revisions: HashMap<String, Revisions>,
+    pub(super) revisions: HashMap<String, Box<Revisions>>,
+    pub(super) contents: Contents,
     pub(super) gateways: HashSet<String>,
     pub(super) refused_gateways: RefusedGateways,
     /// Versions that some Envoy has accepted, among those rendered now.
@@ -59,7 +60,7 @@ pub(super) struct Core {
 pub(super) struct Revisions {
     pub(super) wanted: Revision,
     /// The fallback until Envoys have the wanted revision.
-    pub(super) former: Option<Revision>,
+    pub(super) former: Option<Box<Revision>>,
     /// The rules of every revision whose routes some Envoy may still run.
     pub(super) former_rules: FormerRules,
     /// Open until all Envoys have the wanted revision.
@@ -70,7 +71,7 @@ pub(super) struct Revisions {
 pub(super) struct Revision {
     pub(super) number: u64,
     pub(super) access: PublishAccess,
-    pub(super) wire: bytes::Bytes,
+    pub(super) wire: Wire,
 }
 
 impl Core {
@@ -87,6 +88,7 @@ impl Core {
             engine,
             lkg,
             revisions: HashMap::new(),
+            contents: Contents::default(),
             gateways: HashSet::new(),
             refused_gateways: RefusedGateways::default(),
             proven: HashMap::new(),
@@ -145,7 +147,10 @@ impl Core {
         let shared_id = access.publish_id().clone();
         let proven = self.assembly.proven(&id);
         let (before, mut former_rules) = match self.revisions.remove(&id) {
-            Some(known) => (vec![Some(known.wanted), known.former], known.former_rules),
+            Some(known) => {
+                let former = known.former.map(|former| *former);
+                (vec![Some(known.wanted), former], known.former_rules)
+            }
             None => (vec![], FormerRules::default()),
         };
         let before: Vec<Revision> = before.into_iter().flatten().collect();
@@ -153,9 +158,10 @@ impl Core {
         let fallback = former.as_ref().map(|former| &former.access);
         let replaced = before.into_iter().next();
         let changed = replaced.is_some_and(|old| former_rules.add(old.access, &access, fallback));
-        let wanted = Revision { number, access, wire };
-        self.revisions
-            .insert(id.clone(), Revisions { wanted, former, former_rules, under_way: span });
+        let former = former.map(Box::new);
+        let wanted = Revision { number, access, wire: self.contents.share(wire) };
+        let revisions = Revisions { wanted, former, former_rules, under_way: span };
+        self.revisions.insert(id.clone(), Box::new(revisions));
         if changed {
             self.keep_former_rules(&id);
         }

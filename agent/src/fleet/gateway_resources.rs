@@ -125,6 +125,26 @@ impl GatewayResources {
             }
         }
     }
+
+    /// The same for all versions that were accepted before. Each resource set is gone through once,
+    /// however many there are.
+    pub(super) fn mark_all_proven(
+        &self,
+        is_proven: impl Fn(&'static str, &Arc<str>, &str) -> bool,
+    ) {
+        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        for set in shared.by_gateway.values().chain([&shared.all]) {
+            for of in TYPES {
+                let type_url = TypeUrl::from(of);
+                for name in set.names(&type_url) {
+                    let held = set.get(&type_url, &name).map(|held| held.version().clone());
+                    if let Some(version) = held.filter(|version| is_proven(of, &name, version)) {
+                        set.mark_proven(&type_url, &name, &version);
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl Shared {
@@ -241,9 +261,12 @@ fn restamp_table(resource: &Resource, attempt: u32) -> bytes::Bytes {
     table::restamp(resource.value(), attempt)
 }
 
+/// The types that are served to Envoys.
+const TYPES: [&str; 5] = [CLUSTER, EXTENSION, LISTENER, SCOPE, ROUTES];
+
 /// The constant of a type that is served to Envoys.
 pub(crate) fn envoy_type(type_url: &str) -> Option<&'static str> {
-    [CLUSTER, EXTENSION, LISTENER, SCOPE, ROUTES].into_iter().find(|known| *known == type_url)
+    TYPES.into_iter().find(|known| *known == type_url)
 }
 
 #[cfg(test)]

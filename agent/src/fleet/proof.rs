@@ -97,10 +97,10 @@ impl Core {
     /// Marks the proven versions, so that a new Envoy gets in one message everything that was
     /// accepted before and never rejected.
     pub(super) fn mark_proven(&self) {
-        let undisputed = self.proven.iter().filter(|(_, proof)| proof.refused_by.is_empty());
-        for ((type_url, name), proof) in undisputed {
-            self.gateway_resources.mark_proven(type_url, name, &proof.version);
-        }
+        self.gateway_resources.mark_all_proven(|type_url, name, version| {
+            let proof = self.proven.get(&(type_url, name.clone()));
+            proof.is_some_and(|it| it.version == version && it.refused_by.is_empty())
+        });
     }
 }
 

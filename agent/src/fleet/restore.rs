@@ -28,7 +28,7 @@ pub struct Whole {
 /// Loads what decisions need into the engine, long before Envoy's configuration is rendered. From
 /// then on calls are answered.
 pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
-    let rows = in_parallel(loaded.take(Table::Resources), whole);
+    let rows = loaded.take(Table::Resources);
     let refused: HashMap<&str, u64> =
         loaded.rows(Table::Refused).iter().filter_map(refusal).collect();
     let former_rules: HashMap<&str, FormerRules> = loaded
@@ -36,30 +36,37 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
         .iter()
         .map(|(id, row)| (id.as_str(), FormerRules::read(id, row)))
         .collect();
-    let mut publishes = Vec::new();
-    for item in in_parallel(rows.clone(), |(kind, resource)| intake::access(*kind, resource).ok()) {
-        match item {
+    let fallback = |id: &str, revision: u64| {
+        let fell_back = refused.get(id) == Some(&revision);
+        let row = loaded.get(Table::Former, id).filter(|_| fell_back).cloned()?;
+        match intake::access(ResourceType::Publish, &lkg::resource(row)?).ok()? {
+            Access::Publish(former, _) => Some(former),
+            _ => None,
+        }
+    };
+    let load = |row: &(String, Bytes)| {
+        let (kind, resource) = whole(row)?;
+        let mut publish = None;
+        match intake::access(kind, &resource).unwrap_or(Access::None) {
             Access::Publish(wanted, revision) => {
                 let id = wanted.publish_id().to_string();
-                let fell_back = refused.get(id.as_str()) == Some(&revision);
-                let former = loaded.get(Table::Former, &id).filter(|_| fell_back).cloned();
-                let former = former.and_then(lkg::resource);
-                let former =
-                    former.and_then(|former| intake::access(ResourceType::Publish, &former).ok());
-                let fallback = match former {
-                    Some(Access::Publish(former, _)) => Some(former),
-                    _ => None,
-                };
                 let others = former_rules.get(id.as_str()).into_iter().flat_map(FormerRules::iter);
+                let fallback = fallback(&id, revision);
                 engine.put_rules(wanted, fallback.into_iter().chain(others.cloned()));
-                publishes.push(id);
+                publish = Some(id);
             }
             Access::Entitlement(entitlement) => engine.put_entitlement(entitlement),
             Access::Credential(credential) => engine.put_credential(credential),
             Access::None => {}
         }
+        Some((kind, resource, publish))
+    };
+    let (mut whole, mut publishes) = (Vec::with_capacity(rows.len()), Vec::new());
+    for (kind, resource, publish) in in_parallel(rows, load) {
+        whole.push((kind, resource));
+        publishes.extend(publish);
     }
-    Whole { rows, publishes }
+    Whole { rows: whole, publishes }
 }
 
 fn refusal((id, wire): &(String, Bytes)) -> Option<(&str, u64)> {
@@ -130,7 +137,8 @@ impl Core {
             if revisions.former_rules.add(access.clone(), &revisions.wanted.access, Some(&access)) {
                 self.with_former_rules.insert(id.to_owned());
             }
-            revisions.former = Some(Revision { number: routes.revision, access, wire });
+            let wire = self.contents.share(wire);
+            revisions.former = Some(Box::new(Revision { number: routes.revision, access, wire }));
         }
         self.tracker.refuse(id, status.revision, status.error.unwrap_or_default(), &by);
         self.note_stale(id);

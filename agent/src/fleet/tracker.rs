@@ -42,7 +42,7 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Tracker {
     targets: BTreeMap<TargetId, Target>,
-    publishes: HashMap<Arc<str>, Track>,
+    publishes: HashMap<Arc<str>, Box<Track>>,
     by_gateway: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Time since the start.
     now: Duration,

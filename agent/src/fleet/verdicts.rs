@@ -182,8 +182,9 @@ impl Core {
         let row = [status.encode_to_vec(), by.encode_to_vec()].concat();
         match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
             Some(former) => {
-                let version = imp_proto::content_version(&former.wire);
-                let resource = imp_xds::Resource::new(id.as_str(), version, former.wire.clone());
+                let wire = former.wire.bytes();
+                let version = imp_proto::content_version(&wire);
+                let resource = imp_xds::Resource::new(id.as_str(), version, wire);
                 let row = lkg::row(ResourceType::Publish.type_url(), &resource);
                 self.lkg.put(Table::Former, id.clone(), row);
             }

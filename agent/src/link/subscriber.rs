@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::publish_worker::PublishWorker;
 use super::session::Session;
 use super::shrink::{Heard, Names, ShrinkGuard, Withheld};
+use super::versions::Versions;
 use crate::fleet::{Fleet, Restored};
 use crate::intake::{self, Item, Rejected, is_rendered};
 use crate::lkg::{self, Lkg, Loaded, Table};
@@ -33,7 +34,7 @@ pub struct HeldResources {
 
 #[derive(Debug, Default)]
 struct Held {
-    versions: BTreeMap<ResourceType, BTreeMap<String, String>>,
+    versions: BTreeMap<ResourceType, Versions>,
     /// Kinds that have been received completely at least once in this state directory.
     heard: BTreeSet<ResourceType>,
     /// Whether the disk has recorded that all of them were.
@@ -53,7 +54,7 @@ impl HeldResources {
     pub fn new(fleet: Fleet, lkg: Lkg, restored: Vec<Restored>, complete: bool) -> Self {
         let mut held = Held::default();
         for Restored { kind, name, version } in restored {
-            held.versions.entry(kind).or_default().insert(name, version);
+            held.versions.entry(kind).or_default().insert(&name, &version);
         }
         if complete {
             held.heard.extend(ResourceType::ALL);
@@ -90,9 +91,7 @@ impl HeldResources {
         (held.heard, held.told_complete) = (BTreeSet::new(), false);
         // It may still wait for the disk.
         self.lkg.remove(Table::Facts, COMPLETE);
-        for version in held.versions.values_mut().flat_map(BTreeMap::values_mut) {
-            UNKNOWN.clone_into(version);
-        }
+        held.versions.values_mut().for_each(|versions| versions.set_all(UNKNOWN));
     }
 
     /// Begins a stream, which repeats all removals.
@@ -265,7 +264,7 @@ impl HeldResources {
                 lkg::key(url, resource.name()),
                 lkg::row(url, &resource),
             );
-            of_kind.insert(resource.name().to_string(), resource.version().to_string());
+            of_kind.insert(resource.name(), resource.version());
         }
         if !more {
             held.heard.insert(kind);
@@ -293,7 +292,7 @@ impl Held {
     }
 
     fn count(&self, kind: ResourceType) -> usize {
-        self.versions.get(&kind).map_or(0, BTreeMap::len)
+        self.versions.get(&kind).map_or(0, Versions::len)
     }
 }
 
@@ -372,8 +371,7 @@ impl Subscriber for Stream {
     fn held(&self, type_url: &TypeUrl) -> Vec<(String, String)> {
         let Some(kind) = ResourceType::of(type_url.as_str()) else { return Vec::new() };
         let held = self.held_resources.lock();
-        let versions = held.versions.get(&kind).into_iter().flatten();
-        versions.map(|(name, version)| (name.clone(), version.clone())).collect()
+        held.versions.get(&kind).into_iter().flat_map(Versions::iter).collect()
     }
 
     fn apply(&self, update: Update) -> Vec<(String, String)> {

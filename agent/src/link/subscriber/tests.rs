@@ -133,9 +133,9 @@ async fn every_type_is_parsed_held_kept_restored_and_removed() {
         let second = Life::begin(directory.path());
         for of in types() {
             assert!(second.acts(of), "{of:?} after a restart");
-            let held = second.held_resources.lock().versions[&of].clone();
+            let held: Vec<_> = second.held_resources.lock().versions[&of].iter().collect();
             let version = only(of).version().to_string();
-            assert_eq!(held, [(name(of).to_owned(), version)].into(), "{of:?}");
+            assert_eq!(held, [(name(of).to_owned(), version)], "{of:?}");
         }
         second.tell(gone, vec![], vec![name(gone).to_owned()]);
         assert!(!second.acts(gone), "{gone:?} is removed");
