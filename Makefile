@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz bench-publish bench-routes bench-xds bench-hostile
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz bench-publish bench-routes bench-xds bench-hostile bench-scale
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,3 +85,7 @@ bench-xds: ## imp-xds beside go-control-plane, on the same changes and clients
 bench-hostile: tools ## one tenant at every cap at once, and what another one feels of it
 	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --bin imp-control --bin imp-agent --bin hostile
 	$(CARGO) run --release --locked -p imp-bench --bin hostile
+
+bench-scale: tools ## 1,000, 10,000 and 50,000 publishes: how fast, how much memory; SCALE="--sizes 1000 --postgres" gives options
+	$(CARGO) build --release --locked -p imp-control -p imp-agent --bin imp-control --bin imp-agent
+	$(CARGO) run --release --locked -p imp-bench --features postgres --bin scale -- $(SCALE)

@@ -12,10 +12,11 @@ struct Arguments {
     /// Numbers of publishes, each with a stack of its own.
     #[arg(long, value_delimiter = ',', default_value = "1000,10000,50000")]
     sizes: Vec<usize>,
-    /// What publishes hold: products of which each is on many hosts, or one product each.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "100,all")]
+    /// What publishes hold: so many products, each on many hosts, or `all` different.
+    #[arg(long, value_delimiter = ',', default_value = "100,all")]
     contents: Vec<Contents>,
-    /// The agent's layouts, each measured in turn [default: the agent's own].
+    /// The agent's layouts, each measured in turn [default: the agent's own]. Those with one table
+    /// per gateway serve one gateway per port only, and here many share a port.
     #[arg(long, value_delimiter = ',')]
     layout: Vec<String>,
     /// Envoys on the same port.
@@ -42,6 +43,19 @@ struct Arguments {
     postgres: bool,
 }
 
+/// The layout with one table per gateway.
+const WHOLE_RDS: &str = "whole-rds";
+
+/// Keys that are revoked during the burst, at most.
+const KEYS: usize = 300;
+
+/// Publishes that are made one at a time during the burst, at most.
+const LONE: usize = 100;
+
+/// Publishes on PostgreSQL, at most.
+#[cfg(feature = "postgres")]
+const ON_POSTGRES: usize = 10_000;
+
 impl Arguments {
     fn plan(&self, layout: Option<&String>, contents: Contents, publishes: usize) -> Plan {
         Plan {
@@ -53,8 +67,8 @@ impl Arguments {
             timed: self.timed.min(publishes.div_ceil(5)),
             live: self.live.min(publishes.div_ceil(2)),
             edited: self.edited.min(publishes.div_ceil(2)),
-            keys: 300,
-            lone: 100,
+            keys: KEYS,
+            lone: LONE,
             calls: self.calls,
         }
     }
@@ -81,6 +95,10 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     imp_bench::install_crypto();
     ensure!(arguments.sizes.iter().all(|&size| size > 0) && arguments.envoys > 0, "nothing to do");
+    ensure!(
+        !arguments.layout.iter().any(|it| it == WHOLE_RDS),
+        "{WHOLE_RDS}: one gateway per port"
+    );
     let machine = Machine::here(&envoy_binary()?);
     let mut runs: Vec<Measured> = Vec::new();
     for plan in arguments.plans() {
@@ -104,7 +122,7 @@ async fn postgres(arguments: &Arguments) -> Result<Vec<Figure>> {
     use imp_bench::scale::accepted;
     use imp_store::testing::{Database, Kind};
 
-    let largest = arguments.sizes.iter().copied().max().unwrap_or_default().min(10_000);
+    let largest = arguments.sizes.iter().copied().max().unwrap_or_default().min(ON_POSTGRES);
     let mut figures = Vec::new();
     for contents in arguments.contents.iter().filter(|_| arguments.postgres) {
         let words = contents.words();

@@ -1,9 +1,9 @@
 //! The publishes that are there in great numbers: of a hundred products, or of one each.
 
 use std::ops::Range;
+use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
 use futures::future::try_join_all;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -15,20 +15,19 @@ use crate::stack::Stack;
 /// Concurrent callers of the REST API.
 pub(super) const CALLERS: usize = 4;
 
-/// Tenants at the least. A tenant has at most 2,000 products, and its writes take turns.
+/// Tenants, if there are as many products: a tenant has at most 5,000 publishes, and its writes take
+/// turns.
 const TENANTS: usize = 28;
 
-/// The products of a tenant, below its cap.
+/// The most products of a tenant, below its cap.
 const PRODUCTS: usize = 1_900;
 
-/// What the publishes hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+/// What the publishes hold. In text `all`, or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Contents {
-    /// A hundred products, each on many hosts.
-    #[value(name = "100")]
-    Hundred,
+    /// So many products, each on many hosts.
+    Shared(usize),
     /// A product and a service of its own for each publish.
-    #[value(name = "all")]
     All,
 }
 
@@ -36,16 +35,29 @@ impl Contents {
     /// How many contents so many publishes have.
     fn of(self, publishes: usize) -> usize {
         match self {
-            Self::Hundred => publishes.min(100),
+            Self::Shared(number) => number.min(publishes),
             Self::All => publishes,
         }
     }
 
     /// For names of figures.
-    pub fn words(self) -> &'static str {
+    pub fn words(self) -> String {
         match self {
-            Self::Hundred => "100 contents",
-            Self::All => "all different",
+            Self::Shared(number) => format!("{number} contents"),
+            Self::All => "all different".to_owned(),
+        }
+    }
+}
+
+impl FromStr for Contents {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(0) => Err("at least 1".to_owned()),
+            Ok(number) => Ok(Self::Shared(number)),
+            Err(_) if text == "all" => Ok(Self::All),
+            Err(_) => Err("neither a number nor `all`".to_owned()),
         }
     }
 }
@@ -66,7 +78,8 @@ impl Bulk {
         publishes: usize,
     ) -> Result<Self> {
         let number = contents.of(publishes);
-        let tenants = TENANTS.max(number.div_ceil(PRODUCTS).next_multiple_of(CALLERS));
+        let tenants = number.min(TENANTS).max(number.div_ceil(PRODUCTS));
+        let tenants = tenants.next_multiple_of(CALLERS);
         let create = async |index| Provider::create_at(stack, &format!("t{index}"), port).await;
         let tenants = by_callers(0..tenants, create).await?;
         let of = async |content| product(stack, tenant(&tenants, content)?, &label(content)).await;

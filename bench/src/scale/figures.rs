@@ -13,7 +13,7 @@ const SMALL: usize = 1_000;
 pub fn figures(run: &Measured) -> Vec<Figure> {
     let name = |what: &str| format!("{}: {what}", label(run));
     let (all, large) = (run.plan.contents == Contents::All, run.plan.publishes == LARGE);
-    let either = |hundred: f64, different: f64| if all { different } else { hundred };
+    let either = |shared: f64, different: f64| if all { different } else { shared };
     let mut figures = Vec::new();
     let mut add = |what: &str, value: f64, unit, most: Option<f64>| {
         let figure = Figure::new(name(what), value, unit);
@@ -133,6 +133,6 @@ fn kind(run: &Measured) -> String {
     let contents = run.plan.contents.words();
     match &run.plan.layout {
         Some(layout) => format!("{layout}, {contents}"),
-        None => contents.to_owned(),
+        None => contents,
     }
 }

@@ -7,7 +7,6 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::{Setup, milliseconds};
-use crate::ports;
 use crate::process::Memory;
 
 /// After this time an agent has sent what it has to send to an Envoy that came back.
@@ -24,13 +23,14 @@ pub struct Restart {
     pub agent: Memory,
 }
 
-/// Starts the agent from its disk, with the control plane out of reach, and new Envoys. These reach
-/// it without the gate from here on.
+/// Starts the agent from its disk, without a control plane, and new Envoys. These reach it without
+/// the gate from here on. Then the control plane starts again.
 pub async fn from_disk(setup: &mut Setup) -> Result<Restart> {
     setup.agent_reaches("imp_lkg_behind_rows", 0.0).await?;
     setup.stack.envoys.clear();
     setup.close_gate();
-    setup.stack.agent.look_for_control_at(ports::local(ports::free()?));
+    // Its address is in Envoys' configuration, so it stays.
+    setup.stack.control.kill();
     let began = Instant::now();
     setup.stack.restart_agent().await?;
     let ready = milliseconds(began, Instant::now());
@@ -41,14 +41,13 @@ pub async fn from_disk(setup: &mut Setup) -> Result<Restart> {
     let walk = setup.sample(setup.plan.publishes).await?;
     let fresh = milliseconds(began, walk.served());
     let agent = Memory::of(setup.stack.agent.pid())?;
+    setup.stack.control.revive().await?;
     Ok(Restart { ready, fresh, agent })
 }
 
-/// Starts the agent again, the control plane in reach. Returns the bytes that it sent to Envoys, which
-/// have everything.
+/// Starts the agent again, with a control plane. Returns the bytes that it sent to Envoys, which have
+/// everything.
 pub async fn reconnected(setup: &mut Setup) -> Result<f64> {
-    let control = setup.stack.control.agent_listen;
-    setup.stack.agent.look_for_control_at(control);
     setup.stack.restart_agent().await?;
     setup.agent_reaches("imp_envoys", f64::from(setup.plan.envoys)).await?;
     setup.agent_reaches("imp_link_connected", 1.0).await?;

@@ -62,7 +62,7 @@ impl Subject {
             keys.push(Key { id: text(&made, "id")?, text: text(&made, "api_key")? });
         }
         let number = match plan.contents {
-            Contents::Hundred => SHARED,
+            Contents::Shared(_) => SHARED,
             Contents::All => plan.timed + plan.lone,
         };
         let make = async |index| product(stack, &provider, &label(index)).await;
@@ -70,7 +70,7 @@ impl Subject {
         let customer = buyer.rest;
         let (revoked, published) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let subject = Self { provider, customer, keys, revoked, products, published };
-        if plan.contents == Contents::Hundred {
+        if plan.contents != Contents::All {
             // From here on their contents are not new.
             for _ in 0..SHARED {
                 subject.publish().await?;

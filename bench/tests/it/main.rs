@@ -15,6 +15,7 @@ mod places;
 mod poison;
 mod policies;
 mod quota;
+mod scale;
 mod still;
 mod tidy;
 mod tls;
