@@ -27,7 +27,7 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
         let Ok(callbacks) = Callbacks::resolve() else { return std::ptr::null() };
         abi::install(callbacks);
         abi::stay_loaded(envoy_dynamic_module_on_program_init as *const c_void);
-        abi::VERSION.as_ptr()
+        abi::C_VERSION.as_ptr()
     })
 }
 

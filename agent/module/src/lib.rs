@@ -17,6 +17,7 @@ mod door;
 mod envoy;
 mod faults;
 pub mod feed;
+pub mod file;
 mod hooks;
 pub mod host;
 pub mod hosts;

@@ -112,3 +112,17 @@ fn names_have_bounds() {
     assert!(counters.place("").is_none());
     assert_eq!(read(counters.path()).unwrap()[0].name, longest);
 }
+
+#[test]
+fn no_bytes_are_a_fault() {
+    use proptest::prelude::*;
+    let slot = prop::collection::vec(any::<u8>(), 256);
+    let run = proptest::test_runner::Config { cases: 500, ..Default::default() };
+    proptest!(run, |(slots in prop::collection::vec(slot, 0..4), cut in 0_usize..300)| {
+        let mut bytes = b"IMPCNT01".to_vec();
+        bytes.resize(4096, 0);
+        slots.iter().for_each(|slot| bytes.extend_from_slice(slot));
+        bytes.truncate(bytes.len() - cut);
+        prop_assert!(format::parse(&bytes).is_none_or(|kept| kept.is_empty()));
+    });
+}
