@@ -22,6 +22,7 @@ mod hooks;
 pub mod host;
 pub mod hosts;
 pub mod snapshot;
+mod start;
 pub mod state;
 
 #[cfg(test)]

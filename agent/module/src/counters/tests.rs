@@ -83,7 +83,7 @@ fn what_nobody_holds_is_freed_when_it_is_over() {
 }
 
 #[test]
-fn damage_costs_the_slot_and_another_file_is_refused() {
+fn damage_costs_the_slot_and_a_file_of_another_kind_is_left_alone() {
     use std::os::unix::fs::FileExt as _;
     let directory = tempfile::tempdir().unwrap();
     let (counters, _) = Counters::open(directory.path()).unwrap();
@@ -98,8 +98,10 @@ fn damage_costs_the_slot_and_another_file_is_refused() {
     assert!(counters.place("one").is_some());
     drop(counters);
     file.write_all_at(b"NOTOURS!", 0).unwrap();
-    assert!(Counters::open(directory.path()).is_err());
     assert!(read(&path).is_err());
+    let (counters, kept) = Counters::open(directory.path()).unwrap();
+    assert!(counters.path() != path && kept.is_empty());
+    assert_eq!(std::fs::read(&path).unwrap().get(..8), Some(&b"NOTOURS!"[..]), "it is left alone");
 }
 
 #[test]
