@@ -84,7 +84,7 @@ impl Stub {
         let mut state = self.shared.lock();
         let mut by_type: BTreeMap<&'static str, Vec<Resource>> = BTreeMap::new();
         for rendered in resources {
-            let key = (rendered.type_url, rendered.name.clone());
+            let key = (rendered.type_url, rendered.name.to_string());
             let resource = wire(rendered);
             by_type.entry(key.0).or_default().push(resource.clone());
             state.resources.insert(key, resource);
@@ -139,8 +139,8 @@ impl State {
 fn wire(rendered: Rendered) -> Resource {
     let resource = Any { type_url: rendered.type_url.to_owned(), value: rendered.value.to_vec() };
     Resource {
-        name: rendered.name,
-        version: rendered.version,
+        name: rendered.name.to_string(),
+        version: rendered.version.to_string(),
         resource: Some(resource),
         ..Default::default()
     }

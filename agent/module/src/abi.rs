@@ -8,9 +8,33 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
 
+macro_rules! version {
+    () => {
+        "v0.2.0"
+    };
+}
+
 /// The ABI's version, which Envoy compares with its own. A difference is a warning in its log, no
 /// refusal; that callbacks are there is what [`Callbacks::resolve`] checks.
-pub const VERSION: &CStr = c"v0.2.0";
+pub const VERSION: &str = version!();
+
+/// The same as C has it.
+pub(crate) const C_VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(version!(), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => c"",
+    };
+
+/// What the file of a build says of itself; see [`crate::file`].
+const SAYS: &str = concat!("imp-module:", version!(), ":", env!("CARGO_PKG_VERSION"), ";");
+
+/// Exported, so that no linker leaves it out.
+#[unsafe(no_mangle)]
+static IMP_MODULE_SAYS: [u8; SAYS.len()] = {
+    let mut says = [0; SAYS.len()];
+    says.copy_from_slice(SAYS.as_bytes());
+    says
+};
 
 /// The Envoys that the module is tested with.
 pub const TESTED: [&str; 1] = ["1.40"];
@@ -182,4 +206,14 @@ pub(crate) fn stay_loaded(of_this_library: *const c_void) {
     let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
     // SAFETY: the name of a library that is loaded; it is opened once more and never closed.
     unsafe { libc::dlopen(info.dli_fname, flags) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_the_callbacks_is_no_envoy() {
+        assert_eq!(Callbacks::resolve().err(), NAMES.first().copied());
+    }
 }

@@ -2,7 +2,7 @@
 //! the same from Envoy's question (`agent/src/ext_authz.rs`).
 
 use chrono::{DateTime, Utc};
-use imp_enforce::{Call, Presented};
+use imp_enforce::{Call, Presented, PublishKey};
 use imp_grammar::headers::CREDENTIAL;
 
 use crate::envoy::Stream;
@@ -48,7 +48,7 @@ impl Asked {
 
     pub(crate) fn call<'a>(&'a self, gateway: Option<&'a str>, now: DateTime<Utc>) -> Call<'a> {
         Call {
-            publish_id: &self.publish,
+            publish: PublishKey::Id(&self.publish),
             route_id: &self.route,
             access: &self.access,
             gateway_id: gateway,

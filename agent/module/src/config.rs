@@ -49,8 +49,6 @@ pub enum ConfigError {
     /// A process has one state.
     #[error("this Envoy's state is at {0:?} already")]
     Elsewhere(Paths),
-    #[error("{0}")]
-    Counters(String),
     #[error("the thread for the agent cannot be started: {0}")]
     Thread(std::io::Error),
 }

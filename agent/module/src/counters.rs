@@ -48,8 +48,11 @@ impl Counters {
         std::fs::create_dir_all(directory)?;
         for number in 0..FILES {
             let path = directory.join(format!("counters-{number}.bin"));
-            if let Some(file) = mapping::hold(&path)? {
-                return Self::from(path, file);
+            let Some(file) = mapping::hold(&path)? else { continue };
+            match Self::from(path, file) {
+                // Not ours, whoever put it there.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                opened => return opened,
             }
         }
         Err(io::Error::other(format!("{FILES} other Envoys count in {}", directory.display())))
@@ -137,7 +140,7 @@ impl Ledger for Counters {
 pub fn read(path: &Path) -> io::Result<Vec<Kept>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(format::size(MAX_SLOTS)).read_to_end(&mut bytes)?;
-    format::parse(&bytes).ok_or_else(|| io::Error::other("not a file of counters"))
+    format::parse(&bytes).ok_or_else(format::foreign)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The functions that Envoy calls.
 //!
-//! Envoy is built without a way to handle a panic of ours, so each runs in [`guard`]. Envoy also
+//! Envoy is built without a way to handle a panic of ours, so each runs in a [`guard`]. Envoy also
 //! re-enters a stream: an answer runs the hooks for the response before it returns. So nothing here
 //! holds `&mut` of a stream's state.
 #![expect(unsafe_code, reason = "functions with C names, called by Envoy")]
@@ -9,14 +9,9 @@ mod early;
 mod http;
 
 use std::ffi::{c_char, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::abi::{self, Callbacks};
-
-/// Runs a hook; a panic gives `otherwise`.
-pub(crate) fn guard<R>(otherwise: R, hook: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(hook)).unwrap_or(otherwise)
-}
+use crate::faults::guard;
 
 /// Called once, when Envoy loads the library. Null makes Envoy refuse it.
 #[unsafe(no_mangle)]
@@ -27,7 +22,7 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
         let Ok(callbacks) = Callbacks::resolve() else { return std::ptr::null() };
         abi::install(callbacks);
         abi::stay_loaded(envoy_dynamic_module_on_program_init as *const c_void);
-        abi::VERSION.as_ptr()
+        abi::C_VERSION.as_ptr()
     })
 }
 

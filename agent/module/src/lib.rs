@@ -17,10 +17,12 @@ mod door;
 mod envoy;
 mod faults;
 pub mod feed;
+pub mod file;
 mod hooks;
 pub mod host;
 pub mod hosts;
 pub mod snapshot;
+mod start;
 pub mod state;
 
 #[cfg(test)]

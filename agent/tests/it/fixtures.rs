@@ -62,6 +62,8 @@ pub(crate) fn publish(number: usize, upstream: u16) -> pb::Publish {
         suspended: false,
         api_services: vec![service],
         policies: Vec::new(),
+        key_header: String::new(),
+        key_query: String::new(),
     }
 }
 

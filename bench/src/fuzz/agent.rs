@@ -104,7 +104,7 @@ impl Agent {
 
     fn follow(&mut self, delta: Delta) {
         for rendered in delta.all.upserts {
-            self.envoy.insert((rendered.type_url, rendered.name), rendered.version);
+            self.envoy.insert((rendered.type_url, rendered.name.to_string()), rendered.version.to_string());
         }
         for removed in delta.all.removals {
             self.envoy.remove(&removed);

@@ -193,5 +193,7 @@ fn publish(index: usize, upstream: std::net::SocketAddr) -> pb::Publish {
         suspended: false,
         api_services: vec![service],
         policies: Vec::new(),
+        key_header: String::new(),
+        key_query: String::new(),
     }
 }

@@ -65,9 +65,13 @@ pub(super) fn begin(mapping: &Mapping) -> io::Result<()> {
     match load(mapping, 0) {
         0 => store(mapping, 0, MAGIC),
         MAGIC => {}
-        _ => return Err(io::Error::other("not a file of counters")),
+        _ => return Err(foreign()),
     }
     Ok(())
+}
+
+pub(super) fn foreign() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not a file of counters")
 }
 
 /// Where the count is after this many stores.

@@ -83,7 +83,7 @@ fn what_nobody_holds_is_freed_when_it_is_over() {
 }
 
 #[test]
-fn damage_costs_the_slot_and_another_file_is_refused() {
+fn damage_costs_the_slot_and_a_file_of_another_kind_is_left_alone() {
     use std::os::unix::fs::FileExt as _;
     let directory = tempfile::tempdir().unwrap();
     let (counters, _) = Counters::open(directory.path()).unwrap();
@@ -98,8 +98,10 @@ fn damage_costs_the_slot_and_another_file_is_refused() {
     assert!(counters.place("one").is_some());
     drop(counters);
     file.write_all_at(b"NOTOURS!", 0).unwrap();
-    assert!(Counters::open(directory.path()).is_err());
     assert!(read(&path).is_err());
+    let (counters, kept) = Counters::open(directory.path()).unwrap();
+    assert!(counters.path() != path && kept.is_empty());
+    assert_eq!(std::fs::read(&path).unwrap().get(..8), Some(&b"NOTOURS!"[..]), "it is left alone");
 }
 
 #[test]
@@ -111,4 +113,18 @@ fn names_have_bounds() {
     assert!(counters.place(&"n".repeat(NAME + 1)).is_none());
     assert!(counters.place("").is_none());
     assert_eq!(read(counters.path()).unwrap()[0].name, longest);
+}
+
+#[test]
+fn no_bytes_are_a_fault() {
+    use proptest::prelude::*;
+    let slot = prop::collection::vec(any::<u8>(), 256);
+    let run = proptest::test_runner::Config { cases: 500, ..Default::default() };
+    proptest!(run, |(slots in prop::collection::vec(slot, 0..4), cut in 0_usize..300)| {
+        let mut bytes = b"IMPCNT01".to_vec();
+        bytes.resize(4096, 0);
+        slots.iter().for_each(|slot| bytes.extend_from_slice(slot));
+        bytes.truncate(bytes.len() - cut);
+        prop_assert!(format::parse(&bytes).is_none_or(|kept| kept.is_empty()));
+    });
 }

@@ -10,7 +10,7 @@ use chrono::DateTime;
 
 use super::message::{Applied, FromAgent, FromModule, Hello, PROTOCOL, Said, Told};
 use super::{Applier, frame};
-use crate::{envoy, faults, hooks, state};
+use crate::{envoy, faults, state};
 
 /// How long the agent may say nothing; it pings more often.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ impl Client {
         loop {
             let before = self.applier.holds().1;
             // After a fault, everything is asked for again.
-            let ended = hooks::guard(None, || Some(self.listen()));
+            let ended = faults::guard(None, || Some(self.listen()));
             match ended {
                 Some(Ok(())) => {}
                 Some(Err(error)) if !was_said => {

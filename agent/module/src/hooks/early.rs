@@ -4,13 +4,13 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::guard;
 use crate::abi::{Buffer, Pointer};
 use crate::envoy::{self, Early};
+use crate::faults::{self, guard};
 use crate::host::no_host;
 use crate::hosts::ServerName;
-use crate::state::{self, State};
-use crate::{config, faults};
+use crate::state::State;
+use crate::{config, start};
 
 /// The extension's name in Envoy's configuration.
 const NAME: &str = "host";
@@ -54,7 +54,7 @@ pub(super) extern "C" fn envoy_dynamic_module_on_early_header_mutation_config_ne
         // SAFETY: Envoy's bytes are valid while this hook runs.
         let (name, json) = unsafe { (name.copied(), json.copied()) };
         let made = config::parse::<config::ScopeKey>(NAME, &name, &json)
-            .and_then(|config| Ok(ScopeKey { state: state::shared(&config.state)?, config }));
+            .and_then(|config| Ok(ScopeKey { state: start::shared(&config.state)?, config }));
         match made {
             Ok(made) => Box::into_raw(Box::new(made)).cast_const().cast(),
             Err(error) => {

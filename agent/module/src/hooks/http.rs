@@ -3,11 +3,11 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::guard;
 use crate::abi::{Buffer, Pointer, status};
 use crate::door::{Admitted, Door};
 use crate::envoy::{self, Stream};
-use crate::{answer, config, faults, state};
+use crate::faults::{self, guard};
+use crate::{answer, config, start};
 
 /// The filter's name in Envoy's configuration.
 const NAME: &str = "door";
@@ -22,7 +22,7 @@ pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
         // SAFETY: Envoy's bytes are valid while this hook runs.
         let (name, json) = unsafe { (name.copied(), json.copied()) };
         let made = config::parse::<config::Door>(NAME, &name, &json)
-            .and_then(|config| Ok(Door::new(state::shared(&config.state)?, config.gateway)));
+            .and_then(|config| Ok(Door::new(start::shared(&config.state)?, config.gateway)));
         match made {
             Ok(door) => Arc::into_raw(Arc::new(door)).cast(),
             Err(error) => {

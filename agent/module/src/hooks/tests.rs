@@ -322,3 +322,48 @@ fn a_fault_before_the_route_leads_to_no_scope() {
     assert_eq!(scope_key(&state, false, &mock).as_deref(), Some("!400"));
     assert_eq!(state.faults.load(Ordering::Relaxed), 1);
 }
+
+/// Requests of any bytes: nothing that a caller sends is a fault of the module, and nothing without
+/// the key passes.
+#[test]
+fn no_request_is_a_fault() {
+    use proptest::prelude::*;
+    let state = state();
+    state.hosts.put(80, "a.example.com");
+    state.hosts.put(80, "*.example.com");
+    let name = prop::sample::select(vec![
+        "x-api-key",
+        "authorization",
+        "content-type",
+        "x-request-id",
+        "x-imp-host",
+        ":authority",
+    ]);
+    let value = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80),
+        "(Bearer |basic )?[a-zA-Z0-9,. %]{0,40}".prop_map(String::into_bytes),
+        "[a-zA-Z0-9.:@\\[\\]*_-]{0,300}".prop_map(String::into_bytes),
+        Just(b"application/grpc".to_vec()),
+    ];
+    let headers = prop::collection::vec((name, value), 0..8);
+    let metadata = prop::option::of("[a-z]{0,6}|closed");
+    let run = proptest::test_runner::Config { cases: 2_000, ..Default::default() };
+    proptest!(run, |(headers in headers, publish in metadata, has_cluster: bool)| {
+        let said = publish.map(|publish| ((NAMESPACE.to_owned(), PUBLISH.to_owned()), publish));
+        let mock = Mock { metadata: said.into_iter().collect(), has_cluster, ..Mock::default() };
+        let mock = headers.iter().fold(mock, |mock, (name, value)| mock.with(name, value));
+        let is_open = mock.metadata.values().any(|publish| publish == "open");
+        let key = scope_key(&state, false, &mock).unwrap();
+        let known = ["a.example.com", "*.example.com", "!400", "!404"].contains(&key.as_str());
+        prop_assert!(known || mock_said(&headers, &key), "{key}");
+        let said = call(&state, &mock);
+        prop_assert_eq!(said == status::CONTINUE, is_open);
+        prop_assert_eq!(mock.answer.borrow().is_none(), is_open);
+    });
+    assert_eq!(state.faults.load(Ordering::Relaxed), 0);
+}
+
+/// Whether a header that came before had this key, which refuses the call.
+fn mock_said(headers: &[(&str, Vec<u8>)], key: &str) -> bool {
+    key.starts_with('!') && headers.iter().any(|(name, _)| *name == "x-imp-host")
+}

@@ -179,3 +179,15 @@ fn without_a_state_nothing_passes() {
         }
     }
 }
+
+#[test]
+fn a_library_under_the_name_of_its_content_is_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = imp_module::file::ModuleFile::install(&library(), directory.path()).unwrap();
+    assert_eq!(file.abi, imp_module::VERSION);
+    assert_eq!(file.release, env!("CARGO_PKG_VERSION"));
+    let place = Place::new();
+    let door = bootstrap::door(&file.path, "door", &place.config());
+    let _envoy = Envoy::start(&place.bootstrap(door), 1);
+    assert_eq!(place.ask("/closed", Some(KEY)), Some(200));
+}

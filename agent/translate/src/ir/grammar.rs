@@ -44,6 +44,9 @@ pub enum Fault {
     /// More items than allowed.
     #[error("{0}")]
     Exceeded(String),
+    /// Not a header or query parameter that may have a key.
+    #[error("'{0}' is no place for keys")]
+    KeyLocation(String),
     /// Not a method.
     #[error("'{0}' is no method that is routed")]
     Method(String),

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use imp_grammar::headers;
 use imp_proto::{bounds, config as pb, policies};
 
 use super::grammar::{self, Fault};
@@ -60,14 +61,17 @@ fn parse_auth_mode(message: &pb::Publish) -> AuthMode {
 
 fn keys(message: &pb::Publish) -> Result<String, ParseError> {
     let (header, query) = (&message.key_header, &message.key_query);
-    let fault = |field, name: &String| Err(ParseError::new(field, Fault::Name(name.clone())));
     if !header.is_empty() && !headers::is_key_header(header) {
-        return fault("key_header", header);
+        return Err(ParseError::new("key_header", Fault::KeyLocation(grammar::short(header))));
     }
     if !query.is_empty() && !headers::is_key_parameter(query) {
-        return fault("key_query", query);
+        return Err(ParseError::new("key_query", Fault::KeyLocation(grammar::short(query))));
     }
-    Ok(if header.is_empty() && query.is_empty() { String::new() } else { format!("{header}?{query}") })
+    Ok(if header.is_empty() && query.is_empty() {
+        String::new()
+    } else {
+        format!("{header}?{query}")
+    })
 }
 
 pub(super) fn exceeded(exceeded: bounds::Exceeded) -> ParseError {

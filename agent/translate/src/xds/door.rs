@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use imp_grammar::headers::KEY_WORDS;
 use prost::Message;
 
 use super::canon::{any, milliseconds, uint};
@@ -76,7 +77,8 @@ fn asking(
         transport_api_version: core::ApiVersion::V3.into(),
         // Selecting a new route after the filter chain was built would leave filters out.
         clear_route_cache: false,
-        // With the host and the route's base path the agent finds the publish.
+        // With the host and the route's base path the agent finds the publish. Headers that a publish
+        // may name for keys are told by a part of their names, because this filter is the same for all.
         allowed_headers: Some(headers(&[
             KEY_HEADER,
             KEY_HOST,
@@ -121,9 +123,10 @@ pub(super) fn envoy_grpc(cluster: &str) -> core::grpc_service::TargetSpecifier {
 }
 
 fn headers(names: &[&str]) -> matcher::ListStringMatcher {
-    let exact = |name: &&str| matcher::StringMatcher {
-        match_pattern: Some(matcher::string_matcher::MatchPattern::Exact((*name).to_owned())),
-        ignore_case: true,
-    };
-    matcher::ListStringMatcher { patterns: names.iter().map(exact).collect() }
+    use matcher::string_matcher::MatchPattern::{Contains, Exact};
+    let exact = names.iter().map(|name| Exact((*name).to_owned()));
+    let parts = KEY_WORDS.iter().map(|part| Contains((*part).to_owned()));
+    let pattern =
+        |pattern| matcher::StringMatcher { match_pattern: Some(pattern), ignore_case: true };
+    matcher::ListStringMatcher { patterns: exact.chain(parts).map(pattern).collect() }
 }

@@ -123,13 +123,14 @@ fn is_below(path: &str, folder: &str) -> bool {
 }
 
 /// Packages whose modules have no cycles.
-pub(super) const PACKAGES: [&str; 9] = [
+pub(super) const PACKAGES: [&str; 10] = [
     "control/src",
     "control/core/src",
     "control/store/src",
     "agent/src",
     "agent/translate/src",
     "agent/enforce/src",
+    "agent/module/src",
     "proto/src",
     "proto/grammar/src",
     "xds/src",

@@ -55,7 +55,7 @@ fn snapshot(version: u64, put: Vec<Item>) -> Update {
 
 fn passes(applier: &Applier, key: &str) -> bool {
     let call = Call {
-        publish_id: "pub",
+        publish: imp_enforce::PublishKey::Id("pub"),
         route_id: "",
         access: "",
         gateway_id: None,
@@ -135,4 +135,23 @@ fn what_cannot_be_read_is_removed() {
     assert_eq!(applier.apply(change), Ok(Some(2)));
     assert!(!passes(&applier, "k1"));
     assert_eq!(key_of(&applier, "a.test"), "a.test");
+}
+
+#[test]
+fn no_message_is_a_fault() {
+    use crate::feed::{frame, message::FromAgent};
+    use proptest::prelude::*;
+    let mut whole = Vec::new();
+    frame::write(&mut whole, &snapshot(1, everything())).unwrap();
+    let run = proptest::test_runner::Config { cases: 1_000, ..Default::default() };
+    proptest!(run, |(at in 4..whole.len(), by: u8, bytes in prop::collection::vec(any::<u8>(), 0..200))| {
+        let mut applier = Applier::new(Arc::default());
+        let mut altered = whole.clone();
+        altered[at] ^= by;
+        if let Ok(update) = frame::read::<Update>(&mut altered.as_slice()) {
+            let _applied = applier.apply(update);
+        }
+        let _read = frame::read::<FromAgent>(&mut bytes.as_slice());
+        let _read = frame::decode::<FromAgent>(&bytes);
+    });
 }
