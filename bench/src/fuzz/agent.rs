@@ -104,7 +104,10 @@ impl Agent {
 
     fn follow(&mut self, delta: Delta) {
         for rendered in delta.all.upserts {
-            self.envoy.insert((rendered.type_url, rendered.name.to_string()), rendered.version.to_string());
+            self.envoy.insert(
+                (rendered.type_url, rendered.name.to_string()),
+                rendered.version.to_string(),
+            );
         }
         for removed in delta.all.removals {
             self.envoy.remove(&removed);

@@ -9,6 +9,7 @@ mod fanout;
 mod floor;
 mod flows;
 mod inside;
+mod key_locations;
 mod operator;
 mod outage;
 mod places;
