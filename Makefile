@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz bench-publish bench-routes bench-xds bench-hostile bench-scale
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module bench-publish bench-routes bench-xds bench-hostile bench-scale
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ advisories: ## RustSec's database against the lock file (cargo-deny, and a netwo
 
 fuzz: ## every fuzzer for FUZZ_SECONDS (600); FUZZ="name ..." picks some (nightly Rust)
 	@deploy/tools/fuzz.sh $(FUZZ)
+
+module: tools ## the module inside Envoy as it is deployed: for glibc 2.28, stripped, under its hash in target/module
+	@deploy/tools/module.sh
 
 fmt: ## format the sources
 	$(CARGO) fmt --all

@@ -216,4 +216,11 @@ mod tests {
     fn a_process_without_the_callbacks_is_no_envoy() {
         assert_eq!(Callbacks::resolve().err(), NAMES.first().copied());
     }
+
+    #[test]
+    fn nothing_that_selects_another_route_is_bound() {
+        // Filters are chosen with the first route: one that it switches off would stay off.
+        let selects = |name: &&str| name.contains("clear_route") || name.contains("recreate");
+        assert_eq!(NAMES.iter().find(|name| selects(name)), None);
+    }
 }

@@ -148,3 +148,21 @@ pub(crate) fn bootstrap(listeners: &[Value], upstream: u16, agent: u16) -> Value
         },
     })
 }
+
+/// The door by ECDS, from a file: either of the two.
+pub(crate) fn discovered(file: &Path) -> Value {
+    let types = ["dynamic_modules.v3.DynamicModuleFilter", "ext_authz.v3.ExtAuthz"];
+    let types = types.map(|name| format!("{TYPE}.filters.http.{name}"));
+    json!({"name": "imp.door", "config_discovery": {
+        "config_source": {"path_config_source": {"path": file}, "initial_fetch_timeout": "1s",
+            "resource_api_version": "V3"},
+        "type_urls": types}})
+}
+
+pub(crate) fn write_extension(file: &Path, door: &Value) {
+    let mut resource = door.clone();
+    resource["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
+    let draft = file.with_extension("new");
+    std::fs::write(&draft, json!({"resources": [resource]}).to_string()).unwrap();
+    std::fs::rename(draft, file).unwrap();
+}

@@ -122,3 +122,15 @@ fn envoys_side_by_side_count_in_files_of_their_own() {
     assert_eq!(files(directory.path()).len(), 2);
     assert_eq!(counted(directory.path(), KEY), (3, 0));
 }
+
+#[test]
+fn without_a_place_for_counts_calls_are_decided_and_limited() {
+    let (directory, port, bootstrap) = place();
+    std::fs::write(directory.path().join("counters"), "a file where a directory should be")
+        .unwrap();
+    let envoy = Envoy::start(&bootstrap, 2);
+    let statuses = [KEY, "imp_unknown", LIMITED, LIMITED, LIMITED, LIMITED]
+        .map(|key| raw(port, &request(key)).unwrap().status);
+    assert_eq!(statuses, [200, 401, 200, 200, 200, 429]);
+    assert!(envoy.log().contains("CALLS ARE NOT COUNTED"), "{}", envoy.log());
+}

@@ -85,8 +85,13 @@ impl Envoy {
         get(self.admin, "/ready").is_some_and(|answer| answer.status == 200)
     }
 
-    pub(crate) fn admin(&self, path: &str) -> String {
-        get(self.admin, path).unwrap_or_else(|| panic!("no admin: {}", self.log())).body
+    /// The sum of the counters whose names match.
+    pub(crate) fn counters(&self, filter: &str) -> u64 {
+        let answer = get(self.admin, &format!("/stats?filter={filter}"));
+        let answer = answer.unwrap_or_else(|| panic!("no admin: {}", self.log()));
+        // Other lines are the lengths of chunks.
+        let values = answer.body.lines().filter_map(|line| line.split_once(": "));
+        values.map(|(_, value)| value.parse::<u64>().unwrap_or_else(|_| panic!("{value}"))).sum()
     }
 
     pub(crate) fn id(&self) -> String {

@@ -111,48 +111,30 @@ fn a_route_cannot_be_configured_beside_its_metadata() {
     assert_eq!(place.ask("/closed", Some(KEY)), Some(200));
 }
 
-/// The door by ECDS, from a file.
-fn discovered(file: &Path) -> Value {
-    let module =
-        "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
-    json!({"name": "imp.door", "config_discovery": {
-        "config_source": {"path_config_source": {"path": file}, "initial_fetch_timeout": "1s",
-            "resource_api_version": "V3"},
-        "type_urls": [module]}})
-}
-
-fn write_extension(file: &Path, door: &Value) {
-    let mut resource = door.clone();
-    resource["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
-    let draft = file.with_extension("new");
-    std::fs::write(&draft, json!({"resources": [resource]}).to_string()).unwrap();
-    std::fs::rename(draft, file).unwrap();
-}
-
 #[test]
 fn a_bad_door_by_ecds_is_closed_and_a_later_one_does_not_replace_a_good_one() {
     let place = Place::new();
     let file = place.path("door.json");
-    write_extension(&file, &bootstrap::door(Path::new("missing.so"), "door", &place.config()));
-    let envoy = Envoy::start(&place.bootstrap(discovered(&file)), 1);
+    bootstrap::write_extension(
+        &file,
+        &bootstrap::door(Path::new("missing.so"), "door", &place.config()),
+    );
+    let envoy = Envoy::start(&place.bootstrap(bootstrap::discovered(&file)), 1);
     for path in ["/closed", "/open", "/nobodys"] {
         let status = eventually("an answer", || place.ask(path, Some(KEY)));
         assert_eq!(status, 500, "{path}");
     }
     let good = bootstrap::door(&library(), "door", &place.config());
-    write_extension(&file, &good);
+    bootstrap::write_extension(&file, &good);
     eventually("the module's door", || (place.ask("/open", None) == Some(200)).then_some(()));
-    let failures = || {
-        let stats = envoy.admin("/stats?filter=config_fail|config_reload|update_rejected");
-        stats.lines().filter_map(|line| line.rsplit(": ").next()?.parse::<u64>().ok()).sum::<u64>()
-    };
+    let failures = || envoy.counters("(config_fail|update_rejected)$");
     for bad in [
         bootstrap::door(Path::new("missing.so"), "door", &place.config()),
         bootstrap::door(&library(), "door", &json!({"state": {}, "gate": 1})),
         bootstrap::door(&library(), "door", &json!({"state": {"snapshot": "elsewhere"}})),
     ] {
         let before = failures();
-        write_extension(&file, &bad);
+        bootstrap::write_extension(&file, &bad);
         eventually("a refusal", || (failures() > before).then_some(()));
         assert_eq!(place.ask("/closed", None), Some(401), "{bad}");
         assert_eq!(place.ask("/closed", Some(KEY)), Some(200), "{bad}");

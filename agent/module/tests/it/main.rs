@@ -4,9 +4,11 @@
 mod agent;
 mod bootstrap;
 mod conformance;
+mod cost;
 mod counts;
 mod envoy;
 mod feed;
 mod fixtures;
+mod flips;
 mod hosts;
 mod loading;
