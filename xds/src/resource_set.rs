@@ -375,6 +375,10 @@ impl View<'_> {
         self.state.table(type_url)?.find(name)
     }
 
+    pub(crate) fn has_any(&self, type_url: &TypeUrl) -> bool {
+        self.each(type_url).next().is_some()
+    }
+
     /// How many resources of a type there are. Costs as much.
     pub(crate) fn count(&self, type_url: &TypeUrl) -> usize {
         self.state.table(type_url).map_or(0, Table::len)

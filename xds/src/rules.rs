@@ -42,6 +42,12 @@ pub struct TypeRules {
     /// Makes equal content differ in bytes. Members of a rejected batch are sent again with this:
     /// Envoy acknowledges an unchanged member without applying it.
     pub restamp: Option<fn(&Resource, u32) -> Bytes>,
+    /// A client that has nothing of this type gets it only once it has acknowledged its first answers
+    /// of these types, with all that they make it subscribe to (R69). For filters without which Envoy
+    /// does not open a port: it then opens it with all routes, though they came in many responses. A
+    /// client that does not subscribe to these types, or not to what they refer to, is waited for as
+    /// long as a barrier, and any client for a minute.
+    pub after_first_answers: Vec<TypeUrl>,
     /// Whether a resource is treated as if a client had acknowledged it before, because a client
     /// cannot find it wrong. For [`Batching::Single`] and [`Batching::UpTo`].
     pub needs_no_proof: Option<fn(&Resource) -> bool>,
@@ -65,6 +71,7 @@ impl TypeRules {
             full_state: false,
             max_response_bytes: MAX_RESPONSE_BYTES,
             restamp: None,
+            after_first_answers: Vec::new(),
             needs_no_proof: None,
             replaces: None,
         }

@@ -2,6 +2,7 @@
 
 mod body;
 mod driver;
+mod envelope;
 mod inbound;
 mod limits;
 mod meters;

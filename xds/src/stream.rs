@@ -9,6 +9,7 @@
 mod awaited;
 mod due;
 mod fill;
+mod first_answers;
 mod heartbeats;
 mod nonce;
 mod pace;
@@ -31,6 +32,7 @@ use awaited::Awaited;
 use heartbeats::knows_ttl;
 use nonce::Nonces;
 use pace::Pace;
+use sending::HeldUp;
 
 pub(crate) use response::Entry;
 pub use response::{Response, SentResource};
@@ -80,8 +82,8 @@ pub struct Stream {
     max_types: usize,
     max_subscription_bytes: usize,
     awaited: Awaited,
-    /// Since when a phase has delayed later ones that have work.
-    held_up_since: Option<Instant>,
+    /// What an incomplete phase delays.
+    held_up: Option<HeldUp>,
     nonces: Nonces,
     pace: Pace,
     /// Whether the client supports TTLs.
@@ -113,7 +115,7 @@ impl Stream {
             grace: config.removal_grace,
             max_subscription_bytes: config.max_subscription_bytes,
             awaited: Awaited::default(),
-            held_up_since: None,
+            held_up: None,
             nonces: Nonces::default(),
             pace: Pace::new(config.debounce),
             knows_ttl: false,
@@ -230,11 +232,12 @@ impl Stream {
             return None;
         }
         let barriers = self.types.iter().filter_map(TypeStream::in_flight_since);
-        let barriers = barriers.chain(self.held_up_since);
+        let barriers = barriers.chain(self.held_up.map(|held_up| held_up.since));
         let barriers = barriers.filter_map(|since| since.checked_add(self.barrier));
         let graces = self.types.iter().filter_map(TypeStream::removals_since);
         let graces = graces.filter_map(|since| since.checked_add(self.grace));
         let others = self.awaited.deadline().into_iter().chain(self.pace.deadline());
+        let others = others.chain(self.gate_deadlines());
         barriers.chain(graces).chain(others).filter(|&due| due > now).min()
     }
 

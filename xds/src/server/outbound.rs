@@ -1,17 +1,15 @@
-//! A response as a gRPC message: type, nonce and removals are encoded here, resources were encoded
-//! once for all streams. Protobuf messages may be concatenated, so head and resources form one
-//! message. It is created piece by piece while it is written, because lists of pieces would be
-//! large while clients are filled.
+//! A response as a gRPC message. It is created piece by piece while it is written, because lists of
+//! pieces would be large while clients are filled; the contents of resources are written from the
+//! bytes that all streams share.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_key, encode_varint};
 use tonic::Status;
 
-use crate::resource::{absent, unframed};
+use super::envelope::{Envelope, absent, heartbeat, put, put_whole, whole_len};
 use crate::stream::{Entry, Response, SentResource, Variant};
 use crate::wire;
 use crate::{Resource, TypeRules, TypeUrl};
@@ -24,13 +22,31 @@ pub(super) struct Message {
     sent: Arc<[SentResource]>,
     /// How many of its resources are done.
     done: usize,
-    /// Bytes to write before the next resource.
-    ready: Option<Bytes>,
-    /// Re-encoded contents, in order.
+    /// What comes next of the current one.
+    next: Next,
+    /// The head of the response or of the current resource.
+    head: Vec<u8>,
+    /// Other contents of resources, in order.
     restamped: VecDeque<Bytes>,
     restamp: Option<Restamp>,
     /// Without the gRPC header.
     length: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// The head of the response.
+    Begin,
+    Head,
+    Content,
+}
+
+/// The next bytes of a response.
+pub(super) enum Piece<'a> {
+    Head(&'a [u8]),
+    Content(&'a Bytes),
+    /// Of a resource that was rejected before.
+    Restamped(Bytes),
 }
 
 type Restamp = fn(&Resource, u32) -> Bytes;
@@ -50,7 +66,8 @@ impl Message {
             type_url: response.type_url.clone(),
             sent: response.sent.clone(),
             done: 0,
-            ready: None,
+            next: Next::Begin,
+            head: Vec::new(),
             restamped: VecDeque::new(),
             restamp: rules.and_then(|rules| rules.restamp),
             length: 0,
@@ -70,58 +87,63 @@ impl Message {
     }
 
     /// The next bytes of it.
-    pub(super) fn next_piece(&mut self) -> Option<Cow<'_, Bytes>> {
-        if let Some(ready) = self.ready.take() {
-            return Some(Cow::Owned(ready));
+    pub(super) fn next_piece(&mut self) -> Option<Piece<'_>> {
+        if matches!(self.next, Next::Begin) {
+            self.next = Next::Head;
+            return Some(Piece::Head(&self.head));
         }
-        while let Some(sent) = self.sent.get(self.done) {
-            self.done += 1;
-            let (form, type_url) = (self.form, &self.type_url);
-            let is_restamped = is_restamped(&sent.0, self.restamp);
-            let encoded = if is_restamped { self.restamped.pop_front() } else { None };
-            let Some(body) = encoded.map(Cow::Owned).or_else(|| form.body(type_url, &sent.0))
-            else {
-                continue;
-            };
-            let Some(head) = form.any_head(type_url, &sent.0, body.len()) else {
-                return Some(body);
-            };
-            self.ready = Some(body.into_owned());
-            return Some(Cow::Owned(head));
+        if matches!(self.next, Next::Head) {
+            // Some have no bytes of their own.
+            while self.put_head().is_none() {
+                self.done += 1;
+            }
+            self.next = Next::Content;
+            return if self.head.is_empty() { None } else { Some(Piece::Head(&self.head)) };
         }
-        None
+        self.next = Next::Head;
+        self.done += 1;
+        let SentResource(entry) = self.sent.get(self.done - 1)?;
+        if is_restamped(entry, self.restamp) {
+            return self.restamped.pop_front().map(Piece::Restamped);
+        }
+        Some(content(entry).map_or(Piece::Head(&[]), Piece::Content))
+    }
+
+    /// Writes the head of the current resource, or nothing at the end.
+    fn put_head(&mut self) -> Option<()> {
+        self.head.clear();
+        let Some(SentResource(entry)) = self.sent.get(self.done) else { return Some(()) };
+        let restamped =
+            if is_restamped(entry, self.restamp) { self.restamped.front() } else { None };
+        let envelope = Envelope { type_url: &self.type_url, tells_ttl: self.form.tells_ttl };
+        self.form.put_head(envelope, entry, restamped.map(Bytes::len), &mut self.head);
+        (!self.head.is_empty()).then_some(())
     }
 
     fn restamp(&mut self, response: &Response) {
         let Some(restamp) = self.restamp else { return };
         let again = response.upserts().filter(|(_, attempt)| *attempt > 0);
-        let (form, type_url) = (self.form, &self.type_url);
-        let encoded = again.map(|(resource, attempt)| {
-            form.restamped(type_url, resource, restamp(resource, attempt))
-        });
-        self.restamped = encoded.collect();
+        self.restamped = again.map(|(resource, attempt)| restamp(resource, attempt)).collect();
     }
 
     fn begin(&mut self, response: &Response) -> Result<(), Status> {
-        let mut head = head(self.form.variant, response);
-        self.length = head.len() - HEAD + self.bodies_len();
+        self.head = head(self.form.variant, response);
+        self.length = self.head.len() - HEAD + self.resources_len();
         let framed = u32::try_from(self.length)
             .map_err(|_| Status::resource_exhausted("a response of more than 4 GiB"))?;
         let [_, length @ ..] =
-            head.first_chunk_mut::<HEAD>().ok_or_else(|| Status::internal("no head"))?;
+            self.head.first_chunk_mut::<HEAD>().ok_or_else(|| Status::internal("no head"))?;
         *length = framed.to_be_bytes();
-        self.ready = Some(head.into());
         Ok(())
     }
 
-    fn bodies_len(&self) -> usize {
-        let (form, type_url) = (self.form, &self.type_url);
+    fn resources_len(&self) -> usize {
+        let envelope = Envelope { type_url: &self.type_url, tells_ttl: self.form.tells_ttl };
         let mut restamped = self.restamped.iter();
-        let lengths = self.sent.iter().filter_map(|SentResource(entry)| {
-            let encoded =
-                is_restamped(entry, self.restamp).then(|| restamped.next().map(Bytes::len));
-            let body = encoded.flatten().or_else(|| Some(form.body(type_url, entry)?.len()))?;
-            Some(form.any_head(type_url, entry, body).map_or(0, |head| head.len()) + body)
+        let lengths = self.sent.iter().map(|SentResource(entry)| {
+            let is_restamped = is_restamped(entry, self.restamp);
+            let value = if is_restamped { restamped.next().map(Bytes::len) } else { None };
+            self.form.len(envelope, entry, value)
         });
         lengths.sum()
     }
@@ -129,6 +151,14 @@ impl Message {
 
 fn is_restamped(entry: &Entry, restamp: Option<Restamp>) -> bool {
     restamp.is_some() && matches!(entry, Entry::Upsert(_, 1..))
+}
+
+/// The content that follows the head.
+fn content(entry: &Entry) -> Option<&Bytes> {
+    match entry {
+        Entry::Upsert(resource, _) | Entry::Unchanged(resource) => Some(resource.value()),
+        Entry::Heartbeat(_) | Entry::Absent(_) | Entry::Removed(_) => None,
+    }
 }
 
 /// How the client expects resources.
@@ -139,53 +169,43 @@ struct Form {
 }
 
 impl Form {
-    /// The bytes of one of its resources in the message, after the head.
-    fn body<'a>(self, type_url: &TypeUrl, entry: &'a Entry) -> Option<Cow<'a, Bytes>> {
+    /// Writes what comes before the content, which is as long as that of the resource unless
+    /// another length is given. A list cannot express what is missing, and needs no heartbeats.
+    fn put_head(
+        self,
+        envelope: Envelope<'_>,
+        entry: &Entry,
+        value: Option<usize>,
+        out: &mut Vec<u8>,
+    ) {
         match (self.variant, entry) {
-            (Variant::Delta, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
-                Some(resource.fragment(type_url, self.tells_ttl))
+            (variant, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
+                let value = value.unwrap_or(resource.value().len());
+                match variant {
+                    Variant::Delta => envelope.put_delta(resource, value, out),
+                    Variant::StateOfTheWorld => envelope.put_list(resource, value, out),
+                }
             }
-            (Variant::StateOfTheWorld, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
-                Some(if self.wraps(resource) {
-                    Cow::Owned(unframed(resource.fragment(type_url, true).into_owned()))
-                } else {
-                    Cow::Borrowed(resource.value())
-                })
-            }
-            (Variant::Delta, Entry::Heartbeat(resource)) => Some(Cow::Owned(resource.heartbeat())),
-            (Variant::Delta, Entry::Absent(name)) => Some(Cow::Owned(absent(name))),
-            // Only in the head, or nowhere.
-            (_, Entry::Removed(_))
-            | (Variant::StateOfTheWorld, Entry::Absent(_) | Entry::Heartbeat(_)) => None,
+            (Variant::Delta, Entry::Heartbeat(resource)) => put_whole(&heartbeat(resource), out),
+            (Variant::Delta, Entry::Absent(name)) => put_whole(&absent(name), out),
+            _ => {} // only in the head of the response, or nowhere
         }
     }
 
-    /// The same with other bytes as content.
-    fn restamped(self, type_url: &TypeUrl, resource: &Resource, value: Bytes) -> Bytes {
-        match self.variant {
-            Variant::Delta => resource.encode(type_url, value, self.tells_ttl),
-            Variant::StateOfTheWorld if self.wraps(resource) => {
-                unframed(resource.encode(type_url, value, true))
+    /// The length of that with the content.
+    fn len(self, envelope: Envelope<'_>, entry: &Entry, value: Option<usize>) -> usize {
+        match (self.variant, entry) {
+            (variant, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => {
+                let value = value.unwrap_or(resource.value().len());
+                match variant {
+                    Variant::Delta => envelope.delta_len(resource, value),
+                    Variant::StateOfTheWorld => envelope.list_len(resource, value),
+                }
             }
-            Variant::StateOfTheWorld => value,
+            (Variant::Delta, Entry::Heartbeat(resource)) => whole_len(&heartbeat(resource)),
+            (Variant::Delta, Entry::Absent(name)) => whole_len(&absent(name)),
+            _ => 0,
         }
-    }
-
-    /// The bytes before a body of this length.
-    fn any_head(self, type_url: &TypeUrl, entry: &Entry, body: usize) -> Option<Bytes> {
-        let resource = match (self.variant, entry) {
-            (Variant::Delta, _) => return None,
-            (_, Entry::Upsert(resource, _) | Entry::Unchanged(resource)) => Some(resource),
-            _ => None,
-        };
-        let is_wrapped = resource.is_some_and(|resource| self.wraps(resource));
-        let url = if is_wrapped { wire::Resource::TYPE_URL } else { type_url.as_str() };
-        Some(any_head(url, body))
-    }
-
-    /// Whether to wrap the resource: a list has no field for a TTL (R75).
-    fn wraps(self, resource: &Resource) -> bool {
-        self.tells_ttl && resource.ttl().is_some()
     }
 }
 
@@ -205,27 +225,6 @@ fn head(variant: Variant, response: &Response) -> Vec<u8> {
         }
     }
     head
-}
-
-/// Appends a text field.
-fn put(tag: u32, text: &str, out: &mut Vec<u8>) {
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(text.len() as u64, out);
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Everything of a `DiscoveryResponse.resources` but the bytes of the resource, which follow: all
-/// streams share them, and they are too large to be copied for each.
-fn any_head(url: &str, value: usize) -> Bytes {
-    let mut any = Vec::with_capacity(url.len() + 32);
-    put(1, url, &mut any);
-    encode_key(2, WireType::LengthDelimited, &mut any);
-    encode_varint(value as u64, &mut any);
-    let mut head = Vec::with_capacity(any.len() + 1 + encoded_len_varint(any.len() as u64));
-    encode_key(2, WireType::LengthDelimited, &mut head);
-    encode_varint((any.len() + value) as u64, &mut head);
-    head.append(&mut any);
-    head.into()
 }
 
 #[cfg(test)]

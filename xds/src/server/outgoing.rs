@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::outbound::Message;
+use super::outbound::{Message, Piece};
 
 /// The size of a copy. Small enough to reuse the allocator's warm memory; a whole response would
 /// need new pages for each client.
@@ -36,7 +36,13 @@ impl Outgoing {
         while chunk.len() < size {
             let Some(message) = self.messages.front_mut() else { break };
             match message.next_piece() {
-                Some(piece) => self.rest = put(&piece, &mut chunk, size),
+                Some(Piece::Head(head)) => {
+                    let (now, later) = head.split_at(head.len().min(size - chunk.len()));
+                    chunk.put_slice(now);
+                    self.rest = Bytes::copy_from_slice(later);
+                }
+                Some(Piece::Content(content)) => self.rest = put(content, &mut chunk, size),
+                Some(Piece::Restamped(content)) => self.rest = put(&content, &mut chunk, size),
                 None => drop(self.messages.pop_front()),
             }
         }

@@ -56,12 +56,25 @@ impl Due {
 
     /// The same for a name that has changed just now.
     pub(super) fn insert_news(&mut self, name: Arc<str>, changed_at: Position, kind: Kind) {
+        self.note_news(name.clone(), kind);
+        self.insert(name, changed_at, kind);
+    }
+
+    /// Records that a name that is due has changed last.
+    pub(super) fn note_news(&mut self, name: Arc<str>, kind: Kind) {
         let newest = &mut self.queue(kind).newest;
         if newest.len() >= NEWEST {
             newest.pop_front();
         }
-        newest.push_back(name.clone());
-        self.insert(name, changed_at, kind);
+        newest.push_back(name);
+    }
+
+    /// Moves a name back to the position of its last change. Returns whether it moved.
+    pub(super) fn postpone(&mut self, name: &Arc<str>, changed_at: Position) -> bool {
+        let Some(place) = self.places.get(name).copied() else { return false };
+        self.remove(name);
+        self.insert(name.clone(), changed_at, place.kind);
+        place.since < changed_at
     }
 
     fn place(&mut self, name: Arc<str>, since: Position, kind: Kind) {
@@ -73,6 +86,9 @@ impl Due {
     }
 
     pub(super) fn remove(&mut self, name: &str) -> bool {
+        if self.places.is_empty() {
+            return false;
+        }
         let Some(place) = self.places.remove(name) else { return false };
         self.queue(place.kind).oldest.remove(&place.since);
         true

@@ -65,6 +65,11 @@ impl Waiting {
         &self.types
     }
 
+    /// The resources that are waited for.
+    pub(super) fn required(&self) -> impl Iterator<Item = &Key> {
+        self.by_required.keys()
+    }
+
     pub(super) fn contains(&self, name: &str) -> bool {
         self.names.contains_key(name)
     }

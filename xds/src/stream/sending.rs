@@ -5,20 +5,30 @@ use std::time::{Duration, Instant};
 use super::awaited::children;
 use super::required::Peers;
 use super::{Response, Stream, TypeStream};
-use crate::resource_set::View;
+use crate::resource_set::{Position, View};
+
+/// Changes of later phases that wait for an incomplete one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeldUp {
+    pub(super) since: Instant,
+    /// They came before this position, or at it.
+    changes: Position,
+}
 
 impl Stream {
     pub(super) fn send(&mut self, view: &View<'_>, now: Instant) -> Vec<Response> {
         let mut out = Vec::new();
         self.send_heartbeats(view, now, &mut out);
         self.pace.note(now);
+        self.note_progress(now);
         if self.has_work() {
+            self.open_gates(view, now);
             self.send_asked(view, now, &mut out);
             if self.changes_may_go(now, &out) && self.send_upserts(view, now, &mut out) {
                 self.send_removals(view, now, &mut out);
             }
         } else {
-            self.held_up_since = None;
+            self.held_up = None;
             self.pace.release();
         }
         out
@@ -48,7 +58,7 @@ impl Stream {
     /// waits for a first answer or for children of what it requested, nor in the middle of the
     /// phases. They are sent in order, so all of them do.
     fn changes_may_go(&mut self, now: Instant, asked: &[Response]) -> bool {
-        let is_waited_for = self.held_up_since.is_some()
+        let is_waited_for = self.held_up.is_some()
             || self.types.iter().any(TypeStream::owes_answer)
             || asked.iter().any(|response| children(response).next().is_some());
         let may_go = is_waited_for || !self.pace.holds_back(now);
@@ -58,28 +68,36 @@ impl Stream {
         may_go
     }
 
-    /// Sends upserts, phase by phase; returns false while a phase is incomplete (R60, R61).
+    /// Sends upserts, phase by phase; returns false while a phase is incomplete (R60, R61). If it is
+    /// so for too long, later phases get what has waited all that time, and nothing newer: that may
+    /// refer to what is on its way.
     fn send_upserts(&mut self, view: &View<'_>, now: Instant, out: &mut Vec<Response>) -> bool {
+        let mut up_to = None;
         for index in 0..self.types.len() {
             let Some((of_type, peers)) = Peers::of(&mut self.types, index) else { continue };
             let continues = of_type.continues_first_answer();
-            if let Some(content) = of_type.take_upserts(view, peers) {
+            if let Some(content) = of_type.take_upserts(view, peers, up_to) {
                 // The barrier is for a client that does not answer, and this one does (R93).
-                if continues {
-                    self.held_up_since = self.held_up_since.map(|_| now);
+                if continues && let Some(held_up) = &mut self.held_up {
+                    held_up.since = now;
                 }
                 out.push(of_type.send(content, view, self.nonces.next(), now));
                 self.follow_with_children(view, now, out.last(), index);
             }
-            let overdue = self.held_up_since.is_some_and(|since| now - since >= self.barrier);
-            if !overdue && self.holds_up_after(index, now) {
+            if up_to.is_none() && self.holds_up_after(index, now) {
                 let later = self.types.iter().skip(index + 1).any(TypeStream::has_work)
                     || self.types.iter().any(TypeStream::has_removals);
-                self.held_up_since = later.then(|| *self.held_up_since.get_or_insert(now));
-                return false;
+                let begins = HeldUp { since: now, changes: view.position() };
+                self.held_up = later.then(|| *self.held_up.get_or_insert(begins));
+                let overdue = |held_up: &HeldUp| now - held_up.since >= self.barrier;
+                up_to = self.held_up.filter(overdue).map(|held_up| held_up.changes);
+                if up_to.is_none() {
+                    return false;
+                }
             }
         }
-        self.held_up_since = None;
+        let begins = HeldUp { since: now, changes: view.position() };
+        self.held_up = up_to.map(|_| begins);
         true
     }
 

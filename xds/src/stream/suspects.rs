@@ -53,8 +53,10 @@ impl Suspects {
 
     /// Removes it: acknowledged, rejected alone, changed, or no longer subscribed.
     pub(super) fn clear(&mut self, name: &str) {
-        self.release(name);
-        self.attempts.remove(name);
+        if !self.attempts.is_empty() {
+            self.release(name);
+            self.attempts.remove(name);
+        }
     }
 
     /// Removes all of them.

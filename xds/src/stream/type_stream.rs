@@ -3,6 +3,7 @@
 mod answers;
 mod content;
 mod due;
+mod first;
 mod kept;
 mod pick;
 mod sotw;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::due::{Due, Kind};
 use super::fill::Fill;
+use super::first_answers::{Answered, FirstAnswer, Gate};
 use super::heartbeats::Heartbeats;
 use super::nonce::Nonce;
 use super::required::Waiting;
@@ -60,6 +62,11 @@ pub struct TypeStream {
     /// Members of a full response that the client rejected.
     doubted: HashSet<Arc<str>>,
     in_flight: Option<InFlight>,
+    /// Whether other types go first (R69).
+    gate: Gate,
+    first_answer: FirstAnswer,
+    /// When the last answer came; known when the stream is polled next.
+    answered_at: Answered,
     last_nonce: Option<Nonce>,
     pending_since: Option<Instant>,
     /// Versions that the client rejected: never sent again unchanged (R33).
@@ -113,6 +120,9 @@ pub struct Counts {
 impl TypeStream {
     pub(super) fn new(rules: TypeRules, variant: Variant) -> Self {
         Self {
+            gate: Gate::new(&rules),
+            first_answer: FirstAnswer::default(),
+            answered_at: Answered::default(),
             rules,
             variant,
             subscription: Subscription::default(),

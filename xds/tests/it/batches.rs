@@ -134,7 +134,9 @@ fn r94_changes_without_end_do_not_starve_the_oldest() {
     let mut messages = 1;
     let mut waits = (0..960).map(|n| format!("n{n}")).collect::<std::collections::HashSet<_>>();
     for round in 1_000.. {
-        names(&peer).iter().for_each(|name| drop(waits.remove(name)));
+        for name in names(&peer) {
+            waits.remove(&name);
+        }
         if waits.is_empty() {
             break;
         }

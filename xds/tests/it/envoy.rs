@@ -1,7 +1,9 @@
 //! A real Envoy 1.40 as the client, over both protocols.
 
 mod config;
+mod fresh;
 mod grpc;
+mod poisoned;
 mod rig;
 
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::support::Running;
 use config::{
     CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, RUNTIME, Routing, SCOPE, SECRET, VIRTUAL_HOST,
     bad_cluster, cluster, endpoints, extension, host, listener, routes, routes_on_demand, runtime,
-    scope, secret,
+    scope, scope_of_its_own, secret, waiting_scope,
 };
 use rig::{Envoy, free_port, get, get_of, get_tls, upstream};
 

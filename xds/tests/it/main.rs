@@ -9,6 +9,7 @@ mod crowd;
 mod debounce;
 mod delta;
 mod envoy;
+mod first_answers;
 mod interleavings;
 mod ordering;
 mod peer;

@@ -220,3 +220,32 @@ fn limits_without_end_are_no_overflow() {
     assert_eq!(peer.ack(B), none());
     assert_eq!(peer.stream.deadline(peer.now), None);
 }
+
+#[test]
+fn r61_what_a_slow_phase_has_held_up_too_long_takes_nothing_newer_along() {
+    let held = resource_set(&[(A, "old", "1"), (B, "old", "1")]);
+    let mut peer = both(&held);
+    // Each cluster hangs for almost a second, and there is always another one.
+    put(&held, &[(A, "c0", "1"), (B, "s0", "1")]);
+    assert_eq!(peer.poll(), ["A[c0@1]"]);
+    put(&held, &[(A, "c1", "1")]);
+    peer.after(900 * MS);
+    assert_eq!(peer.ack(A), ["A[c1@1]"]);
+    put(&held, &[(A, "mine", "1"), (B, "mine", "1")]);
+    peer.after(900 * MS);
+    assert_eq!(peer.ack(A), ["A[mine@1]"]);
+    assert_eq!(peer.after(200 * MS), ["B[s0@1]"], "the cluster of the other one is on its way");
+    assert_eq!(peer.ack(B), none());
+    assert_eq!(peer.ack(A), ["B[mine@1]"]);
+}
+
+#[test]
+fn r61_who_never_answers_holds_up_newer_ones_for_a_barrier_too() {
+    let held = resource_set(&[(A, "old", "1"), (B, "old", "1")]);
+    let mut peer = both(&held);
+    put(&held, &[(A, "c0", "1"), (B, "s0", "1")]);
+    peer.poll();
+    put(&held, &[(B, "s1", "1")]);
+    assert_eq!(peer.after(1_000 * MS), none());
+    assert_eq!(peer.after(1_000 * MS), ["B[s0@1 s1@1]"]);
+}

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::filters::http;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{Any, Duration};
 use hcm::http_filter::ConfigType;
 use prost::Name;
 
@@ -142,12 +142,19 @@ impl<Config: Name, Settings> Filter<Config, Settings> {
     /// The chain's entry for a filter of one of these types that is sent by ECDS. Until it arrives
     /// the default serves, so that the port opens at once.
     pub(super) fn slot<M: Name>(&self, types: &[&str], default: &M) -> hcm::HttpFilter {
-        self.of(ConfigType::ConfigDiscovery(core::ExtensionConfigSource {
-            config_source: ads(),
-            default_config: Some(any(default)),
-            apply_default_config_without_warming: true,
-            type_urls: types.iter().map(|name| format!("{PREFIX}{name}")).collect(),
-        }))
+        let mut source = source(types, default);
+        source.apply_default_config_without_warming = true;
+        self.of(ConfigType::ConfigDiscovery(source))
+    }
+
+    /// The same for a filter without which the port does not open. The default serves only if the
+    /// filter has not come after [`LONGEST_WARMING`].
+    pub(super) fn slot_that_warms<M: Name>(&self, types: &[&str], default: &M) -> hcm::HttpFilter {
+        let mut source = source(types, default);
+        if let Some(config_source) = &mut source.config_source {
+            config_source.initial_fetch_timeout = Some(LONGEST_WARMING);
+        }
+        self.of(ConfigType::ConfigDiscovery(source))
     }
 
     /// The ECDS resource for its slot.
@@ -158,6 +165,18 @@ impl<Config: Name, Settings> Filter<Config, Settings> {
     fn of(&self, config: ConfigType) -> hcm::HttpFilter {
         let name = self.name.to_owned();
         hcm::HttpFilter { name, config_type: Some(config), ..Default::default() }
+    }
+}
+
+/// The server sends the filter at the latest a minute after Envoy asked for it.
+const LONGEST_WARMING: Duration = Duration { seconds: 90, nanos: 0 };
+
+fn source<M: Name>(types: &[&str], default: &M) -> core::ExtensionConfigSource {
+    core::ExtensionConfigSource {
+        config_source: ads(),
+        default_config: Some(any(default)),
+        apply_default_config_without_warming: false,
+        type_urls: types.iter().map(|name| format!("{PREFIX}{name}")).collect(),
     }
 }
 

@@ -18,6 +18,7 @@ mod stub;
 mod tables;
 mod tls;
 mod upstreams;
+mod warming;
 
 use std::sync::atomic::Ordering;
 
@@ -275,20 +276,6 @@ async fn the_door_decides_and_is_closed_when_it_is_broken() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     let answer = rig.with_key(HOST, grpc).await;
     assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("14")), "{answer:?}");
-}
-
-#[tokio::test]
-async fn without_the_door_every_call_is_503() {
-    let mut rig = Rig::start(Layout::ScopedRoutes).await;
-    let mut delta = rig.assembly.set_gateway(fixtures::parsed_gateway(rig.port));
-    delta.all.upserts.retain(|resource| resource.type_url != imp_translate::xds::EXTENSION);
-    rig.apply(&delta);
-    let delta = rig.assembly.set_publish(parsed(&golden::rich("p1", HOST, rig.upstream)));
-    rig.apply(&delta);
-    rig.active("p1").await;
-    let answer = rig.with_key(HOST, "GET /v1/pay").await;
-    assert_eq!(answer.status, 503, "{answer:?}");
-    assert_eq!(answer.problem().as_deref(), Some("enforcement_unavailable"), "{answer:?}");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ impl TypeStream {
         view: &View<'_>,
     ) -> Option<Answer> {
         let mut in_flight = self.in_flight.take_if(|f| f.nonce.is(nonce))?;
+        self.answered_at.note();
         let refusal = error_detail.map(|status| words(&status.message));
         match &refusal {
             Some(words) => self.refuse(&in_flight.resources, words, view),
@@ -61,14 +62,21 @@ impl TypeStream {
         self.keep(resources, since, view);
         for (name, version) in resources.iter().map(|r| (r.name(), r.version())) {
             self.suspects.clear(name);
-            self.held_at_start.remove(name);
-            self.doubted.remove(name);
+            self.forget_what_was_known(name);
             // A rejection is remembered until something shows that it no longer holds.
             if self.refused.get(name).is_some_and(|refused| version == Some(refused)) {
                 self.refused.remove(name);
             }
             if let (true, Some(version)) = (self.rules.limits().tells_proven, version) {
                 view.accepted(&self.rules.type_url, name, version);
+            }
+        }
+    }
+
+    fn forget_what_was_known(&mut self, name: &str) {
+        for names in [&mut self.held_at_start, &mut self.doubted] {
+            if !names.is_empty() {
+                names.remove(name);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::pick::Source;
 use super::{Content, TypeStream};
-use crate::resource_set::View;
+use crate::resource_set::{Position, View};
 use crate::stream::Variant;
 use crate::stream::required::Peers;
 use crate::{Batching, Resource, TypeRules};
@@ -17,7 +17,8 @@ impl TypeStream {
         view: &View<'_>,
         peers: Peers<'_>,
     ) -> Option<Content> {
-        if self.in_flight.is_some() || (self.asked.is_empty() && self.missing.is_empty()) {
+        let is_asked = !self.asked.is_empty() || !self.missing.is_empty();
+        if self.in_flight.is_some() || !is_asked || self.gate.is_closed() {
             return None;
         }
         if self.sends_full_state() {
@@ -30,7 +31,7 @@ impl TypeStream {
         // For a type that is sent in small batches, a rejection must have few possible causes.
         let missing_first = tells_proven && !missing.is_empty() && !silent;
         let upserts =
-            if missing_first { Vec::new() } else { self.pick(Source::Asked, peers, view) };
+            if missing_first { Vec::new() } else { self.pick(Source::Asked, None, peers, view) };
         missing.append(&mut self.missing); // gone meanwhile
         for (resource, _) in &upserts {
             self.sent_early(resource.name(), view);
@@ -61,13 +62,15 @@ impl TypeStream {
     }
 
     /// Takes what is new or changed, alternating with the groups that are searched for a wrong
-    /// resource.
+    /// resource. `up_to` is the last change that may go, if not all may; it does not concern full
+    /// responses.
     pub(in crate::stream) fn take_upserts(
         &mut self,
         view: &View<'_>,
         peers: Peers<'_>,
+        up_to: Option<Position>,
     ) -> Option<Content> {
-        if self.in_flight.is_some() {
+        if self.in_flight.is_some() || self.gate.is_closed() {
             return None;
         }
         if self.sends_full_state() {
@@ -79,7 +82,7 @@ impl TypeStream {
             upserts = self.take_suspects(view, peers);
         }
         if upserts.is_empty() {
-            upserts = self.pick(Source::Upserts, peers, view);
+            upserts = self.pick(Source::Upserts, up_to, peers, view);
             self.suspects_turn = true;
         }
         if upserts.is_empty() {

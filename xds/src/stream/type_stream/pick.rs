@@ -27,26 +27,32 @@ impl TypeStream {
     pub(super) fn pick(
         &mut self,
         source: Source,
+        up_to: Option<Position>,
         peers: Peers<'_>,
         view: &View<'_>,
     ) -> Vec<(Resource, u32)> {
+        let mut tried = None;
         loop {
             let fill = if source == Source::Upserts { self.first_to_fill(view) } else { None };
             let is_due = |kind: Kind| self.due(source).oldest(kind).is_some() || fill == Some(kind);
-            let kind = [self.turn, self.turn.other()].into_iter().find(|kind| is_due(*kind));
+            let kinds = [self.turn, self.turn.other()].into_iter().filter(|kind| is_due(*kind));
+            let kind = kinds.into_iter().find(|kind| up_to.is_none() || tried != Some(*kind));
             let Some(kind) = kind else { return Vec::new() };
             let batch = Batch::new(self.limit(kind));
-            let mut picking = Picking { source, kind, batch, view, peers };
+            let mut picking = Picking { source, kind, up_to, batch, view, peers };
             self.pick_newest(&mut picking);
             if fill == Some(kind) {
                 self.pick_oldest(self.fill.as_ref().map(Fill::next), &mut picking);
                 self.pick_fill(&mut picking);
             }
             self.pick_oldest(None, &mut picking);
-            // Perhaps what was due has turned out to be of the other kind.
             self.turn = kind.other();
             if !picking.batch.upserts.is_empty() {
                 return picking.batch.upserts;
+            }
+            // Perhaps what was due has turned out to be of the other kind, or too new.
+            if up_to.is_some() && tried.replace(kind).is_some() {
+                return Vec::new();
             }
         }
     }
@@ -55,12 +61,18 @@ impl TypeStream {
         if !self.rules.limits().tells_proven {
             return;
         }
+        let (source, kind, mut too_new) = (picking.source, picking.kind, Vec::new());
         for _ in 0..picking.batch.limit.resources / SHARE_OF_NEWEST {
-            let Some(name) = self.due_mut(picking.source).next_news(picking.kind) else { return };
-            if !self.consider(&name, picking) {
-                return;
+            let Some(name) = self.due_mut(source).next_news(kind) else { break };
+            let found = picking.view.find(&self.rules.type_url, &name);
+            if found.is_some_and(|found| picking.is_too_new(found.changed_at)) {
+                too_new.push(name);
+            } else if !self.consider(&name, picking) {
+                break;
             }
         }
+        let due = self.due_mut(source);
+        too_new.into_iter().rev().for_each(|name| due.note_news(name, kind));
     }
 
     fn pick_oldest(&mut self, before: Option<Position>, picking: &mut Picking<'_, '_>) {
@@ -75,7 +87,8 @@ impl TypeStream {
         let (type_url, view) = (self.rules.type_url.clone(), picking.view);
         let Some(rest) = self.fill.as_ref().map(Fill::rest) else { return };
         for (at, resource) in view.changed_in(&type_url, rest) {
-            if picking.batch.is_full() || !self.consider_to_fill(at, resource, picking) {
+            let is_over = picking.batch.is_full() || picking.is_too_new(at);
+            if is_over || !self.consider_to_fill(at, resource, picking) {
                 return;
             }
         }
@@ -131,6 +144,10 @@ impl TypeStream {
             }
             return true;
         };
+        if picking.is_too_new(found.changed_at) {
+            // What is behind it may be older, if this one has changed since it became due.
+            return self.due_mut(picking.source).postpone(name, found.changed_at);
+        }
         self.judge(found, picking)
     }
 
@@ -253,7 +270,7 @@ impl TypeStream {
         (resource.clone(), self.attempt.saturating_add(attempt))
     }
 
-    pub(super) fn is_refused(&self, resource: &Resource) -> bool {
+    pub(in crate::stream) fn is_refused(&self, resource: &Resource) -> bool {
         let refused = self.refused.get(resource.name());
         refused.is_some_and(|version| version == resource.version())
     }
@@ -263,9 +280,17 @@ impl TypeStream {
 struct Picking<'a, 'v> {
     source: Source,
     kind: Kind,
+    /// The last change that may go.
+    up_to: Option<Position>,
     batch: Batch,
     view: &'a View<'v>,
     peers: Peers<'a>,
+}
+
+impl Picking<'_, '_> {
+    fn is_too_new(&self, changed_at: Position) -> bool {
+        self.up_to.is_some_and(|up_to| changed_at > up_to)
+    }
 }
 
 /// One resource always fits.

@@ -29,6 +29,9 @@ impl TypeStream {
         view: &View<'_>,
     ) {
         let names = &request.resource_names;
+        if !self.subscription.started() {
+            self.begin(!request.version_info.is_empty(), view);
+        }
         let changed = self.subscription.replace(names, self.rules.legacy_wildcard);
         if changed.became_wildcard {
             self.scan_due = true;

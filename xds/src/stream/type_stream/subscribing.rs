@@ -36,6 +36,7 @@ impl TypeStream {
             self.scan_due = true;
         }
         if first {
+            self.begin(!request.initial_resource_versions.is_empty(), view);
             let held = request.initial_resource_versions.iter();
             let held = held.filter_map(|(name, version)| {
                 let now = view.get(&self.rules.type_url, name)?;

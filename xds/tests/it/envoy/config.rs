@@ -196,6 +196,15 @@ pub(crate) fn host(routes: &str, version: &str, domain: &str, cluster: &str) -> 
 
 /// A scope by the header `x-scope`.
 pub(crate) fn scope(name: &str, version: &str, key: &str, routes: &str) -> Resource {
+    scope_by_name(name, version, key, routes).with_children(children(&[(ROUTES, routes)]))
+}
+
+/// The same, which waits until Envoy has the routes.
+pub(crate) fn waiting_scope(name: &str, version: &str, routes: &str) -> Resource {
+    scope_by_name(name, version, name, routes).with_required(children(&[(ROUTES, routes)]))
+}
+
+fn scope_by_name(name: &str, version: &str, key: &str, routes: &str) -> Resource {
     use c::route::v3::{ScopedRouteConfiguration, scoped_route_configuration as scoped};
     let fragment = scoped::key::Fragment {
         r#type: Some(scoped::key::fragment::Type::StringKey(key.to_owned())),
@@ -206,7 +215,65 @@ pub(crate) fn scope(name: &str, version: &str, key: &str, routes: &str) -> Resou
         key: Some(scoped::Key { fragments: vec![fragment] }),
         ..Default::default()
     };
-    resource(name, version, &message).with_children(children(&[(ROUTES, routes)]))
+    resource(name, version, &message)
+}
+
+/// A scope with a route of its own, which answers with the scope's version. A wrong one has a regular
+/// expression that Envoy rejects without naming the scope.
+pub(crate) fn scope_of_its_own(name: &str, version: &str, is_wrong: bool) -> Resource {
+    use c::route::v3::{
+        DirectResponseAction, Route, RouteConfiguration, RouteMatch, ScopedRouteConfiguration,
+        VirtualHost, route, route_match, scoped_route_configuration as scoped,
+    };
+    use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatcher;
+    let path = if is_wrong {
+        let regex = RegexMatcher { regex: "[".to_owned(), ..Default::default() };
+        route_match::PathSpecifier::SafeRegex(regex)
+    } else {
+        route_match::PathSpecifier::Prefix("/".to_owned())
+    };
+    let body = c::core::v3::data_source::Specifier::InlineString(version.to_owned());
+    let answer = DirectResponseAction {
+        status: 200,
+        body: Some(c::core::v3::DataSource { specifier: Some(body), ..Default::default() }),
+        ..Default::default()
+    };
+    let route = Route {
+        r#match: Some(RouteMatch { path_specifier: Some(path), ..Default::default() }),
+        action: Some(route::Action::DirectResponse(answer)),
+        ..Default::default()
+    };
+    let host = VirtualHost {
+        name: "all".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        ..Default::default()
+    };
+    let routes = RouteConfiguration {
+        name: format!("{name}#{version}"),
+        virtual_hosts: vec![host],
+        ..Default::default()
+    };
+    let fragment = scoped::key::Fragment {
+        r#type: Some(scoped::key::fragment::Type::StringKey(name.to_owned())),
+    };
+    let message = ScopedRouteConfiguration {
+        name: name.to_owned(),
+        route_configuration: Some(routes),
+        key: Some(scoped::Key { fragments: vec![fragment] }),
+        ..Default::default()
+    };
+    resource(name, version, &message)
+}
+
+/// The same scope in other bytes.
+pub(crate) fn restamp(scope: &Resource, attempt: u32) -> bytes::Bytes {
+    let message = c::route::v3::ScopedRouteConfiguration::decode(scope.value().clone());
+    let mut message = message.expect("a scope");
+    if let Some(routes) = &mut message.route_configuration {
+        routes.name = format!("{}~{attempt}", routes.name);
+    }
+    message.encode_to_vec().into()
 }
 
 /// A filter that adds its version to a header of each answer.

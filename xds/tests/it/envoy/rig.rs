@@ -125,9 +125,18 @@ pub(crate) async fn get_of(port: u16, path: &str, headers: &str) -> Option<Strin
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.ok()?;
-    Some(text)
+    // After an answer of its own Envoy keeps the connection open for a second.
+    let mut bytes = Vec::new();
+    while !is_whole(&bytes) && stream.read_buf(&mut bytes).await.ok()? > 0 {}
+    String::from_utf8(bytes).ok()
+}
+
+/// Whether an answer has as many bytes as its head says.
+fn is_whole(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| body.len() >= length)
 }
 
 /// The status of a GET over TLS, if the certificate is this one.

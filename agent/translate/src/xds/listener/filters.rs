@@ -63,7 +63,7 @@ pub(super) fn chain(options: &Options) -> Vec<hcm::HttpFilter> {
         filter::HEAD.slot(&ANY, &nothing),
         filter::CORS.fixed(&http::cors::v3::Cors {}),
         filter::IP.fixed(&rbac),
-        filter::DOOR.slot(&ANY, &nobody()),
+        filter::DOOR.slot_that_warms(&ANY, &nobody()),
         disabled(filter::OPEN.fixed(&door::open(&options.agent_cluster))),
         disabled(filter::API_KEY.fixed(&api_key())),
         disabled(filter::BASIC.fixed(&basic())),
@@ -111,7 +111,7 @@ fn disabled(mut filter: hcm::HttpFilter) -> hcm::HttpFilter {
     filter
 }
 
-/// Refuses everyone until enforcement has arrived. The policy's name tells the reply mapper why.
+/// Refuses everyone if enforcement does not arrive. The policy's name tells the reply mapper why.
 fn nobody() -> http::rbac::v3::Rbac {
     use rbac_rules::{permission, principal};
     let everyone = rbac_rules::Policy {
