@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imp_agent::port::Address;
-use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, SCOPE};
+use imp_translate::xds::names::is_holder;
+use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};
 use imp_xds::client::{ClientConfig, DeltaClient, Subscriber, Update};
 use imp_xds::{Resource, TypeUrl};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ pub(crate) type Held = BTreeMap<(String, String), String>;
 
 struct Memory {
     held: Mutex<Held>,
-    /// The bytes of its scopes.
+    /// The bytes of its scopes and tables.
     scopes: Mutex<BTreeMap<String, bytes::Bytes>>,
     /// The bytes that it rejected, each time.
     refused: Mutex<Vec<bytes::Bytes>>,
@@ -51,7 +52,8 @@ impl FakeEnvoy {
     }
 
     pub(crate) fn picky(agent: &Address, node: &str, cluster: &str, taste: Taste) -> Self {
-        let types = [CLUSTER, EXTENSION, LISTENER, SCOPE].map(TypeUrl::from).to_vec();
+        // Envoy asks for tables by name; this one asks for all of them.
+        let types = [CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE].map(TypeUrl::from).to_vec();
         let mut config = ClientConfig::new(node, types);
         config.node_cluster = cluster.to_owned();
         config.version = "1.40.0".to_owned();
@@ -82,8 +84,10 @@ impl FakeEnvoy {
         self.memory.held.lock().unwrap().clone()
     }
 
+    /// The names of the scopes of hosts.
     pub(crate) fn scopes(&self) -> Vec<String> {
-        self.held().into_keys().filter(|(url, _)| url == SCOPE).map(|(_, name)| name).collect()
+        let scopes = self.held().into_keys().filter(|(url, _)| url == SCOPE);
+        scopes.map(|(_, name)| name).filter(|name| !is_holder(SCOPE, name)).collect()
     }
 
     /// Whether one of its routes contains this text.
@@ -138,7 +142,7 @@ impl Subscriber for Memory {
             for resource in &update.upserts {
                 let key = (url.to_owned(), resource.name().to_string());
                 held.insert(key, resource.version().to_string());
-                if url == SCOPE {
+                if [SCOPE, ROUTES].contains(&url) {
                     scopes.insert(resource.name().to_string(), resource.value().clone());
                 }
             }
