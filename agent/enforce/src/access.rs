@@ -112,6 +112,10 @@ impl PublishAccess {
         (&self.hostnames, &self.base_path)
     }
 
+    pub(crate) fn suspended(self, suspended: bool) -> Self {
+        Self { suspended, ..self }
+    }
+
     pub(crate) fn rules(&self) -> &Arc<AccessRules> {
         &self.rules
     }

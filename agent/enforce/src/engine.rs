@@ -78,7 +78,8 @@ impl Engine {
         former: impl IntoIterator<Item = PublishAccess>,
     ) {
         let wanted = self.share(wanted);
-        let former = former.into_iter().map(|former| self.share(former));
+        // Before the lock, because it reads the publishes.
+        let former: Vec<_> = former.into_iter().map(|former| self.share(former)).collect();
         // Locked until the places are right, so that of two writers the later one decides.
         match self.inner.publishes.entry(wanted.publish_id().clone()) {
             Entry::Occupied(mut slot) => {
@@ -95,9 +96,14 @@ impl Engine {
         }
     }
 
-    /// The same access, sharing what equal rules have in common. Whoever holds access rules beside
-    /// the engine holds these.
+    /// The same access, sharing memory with the engine's and with equal rules. Whoever holds access
+    /// rules beside the engine holds these.
     pub fn share(&self, access: PublishAccess) -> PublishAccess {
+        if let Some(rules) = self.inner.publishes.get(access.publish_id())
+            && let Some(held) = rules.all().find(|held| held.is_same(&access))
+        {
+            return held.clone().suspended(access.suspended);
+        }
         self.inner.shared.share(access)
     }
 

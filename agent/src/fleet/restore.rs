@@ -15,14 +15,25 @@ use super::gateway_resources::envoy_type;
 use super::proof::Proof;
 use super::rules::FormerRules;
 use super::verdicts::RefusedBy;
-use crate::intake::{self, Access, Item, Publish};
+use crate::intake::{self, Access, Item, Publish, Rejected, is_rendered};
 use crate::lkg::{self, Loaded, Table};
 
 /// Restored resources whose content matches their version.
+#[derive(Default)]
 pub struct Whole {
+    /// Those to render.
     rows: Vec<(ResourceType, Resource)>,
     /// Publishes that the engine already has.
     publishes: Vec<String>,
+    /// Those that only the engine needs.
+    access: Vec<Restored>,
+}
+
+/// A row that was loaded for decisions.
+enum Row {
+    /// Also to be rendered; for a publish with its id.
+    Rendered(ResourceType, Resource, Option<String>),
+    Access(Restored),
 }
 
 /// Loads what decisions need into the engine, long before Envoy's configuration is rendered. From
@@ -47,26 +58,40 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
     let load = |row: &(String, Bytes)| {
         let (kind, resource) = whole(row)?;
         let mut publish = None;
-        match intake::access(kind, &resource).unwrap_or(Access::None) {
-            Access::Publish(wanted, revision) => {
+        match intake::access(kind, &resource) {
+            Ok(Access::Publish(wanted, revision)) => {
                 let id = wanted.publish_id().to_string();
                 let others = former_rules.get(id.as_str()).into_iter().flat_map(FormerRules::iter);
                 let fallback = fallback(&id, revision);
                 engine.put_rules(wanted, fallback.into_iter().chain(others.cloned()));
                 publish = Some(id);
             }
-            Access::Entitlement(entitlement) => engine.put_entitlement(entitlement),
-            Access::Credential(credential) => engine.put_credential(credential),
-            Access::None => {}
+            Ok(Access::Entitlement(entitlement)) => engine.put_entitlement(entitlement),
+            Ok(Access::Credential(credential)) => engine.put_credential(credential),
+            Ok(Access::None) => {}
+            Err(rejected) if !is_rendered(kind) => {
+                warn(kind, &resource, &rejected);
+                return None;
+            }
+            // Told when it is rendered.
+            Err(_) => {}
         }
-        Some((kind, resource, publish))
+        Some(match is_rendered(kind) {
+            true => Row::Rendered(kind, resource, publish),
+            false => Row::Access(restored(kind, &resource)),
+        })
     };
-    let (mut whole, mut publishes) = (Vec::with_capacity(rows.len()), Vec::new());
-    for (kind, resource, publish) in in_parallel(rows, load) {
-        whole.push((kind, resource));
-        publishes.extend(publish);
+    let mut all = Whole::default();
+    for row in in_parallel(rows, load) {
+        match row {
+            Row::Rendered(kind, resource, publish) => {
+                all.rows.push((kind, resource));
+                all.publishes.extend(publish);
+            }
+            Row::Access(restored) => all.access.push(restored),
+        }
     }
-    Whole { rows: whole, publishes }
+    all
 }
 
 fn refusal((id, wire): &(String, Bytes)) -> Option<(&str, u64)> {
@@ -79,28 +104,25 @@ impl Core {
     /// again only when everything is restored, because former rules would be missing in between.
     pub(super) fn restore(&mut self, whole: Whole, loaded: &mut Loaded) -> Vec<Restored> {
         self.restoring = true;
-        let restored = self.restore_all(whole.rows, loaded);
+        let mut restored = whole.access;
+        parsed(whole.rows, |(item, row)| {
+            self.hold(item);
+            restored.push(row);
+        });
+        self.restore_answers(loaded);
         self.restoring = false;
         for id in whole.publishes {
-            if self.revisions.contains_key(&id) {
-                self.enforce(&id);
-            } else {
+            if !self.revisions.contains_key(&id) {
                 self.engine.remove_publish(&id);
+            } else if self.with_former_rules.contains(&id) {
+                self.enforce(&id);
             }
         }
         restored
     }
 
-    fn restore_all(
-        &mut self,
-        rows: Vec<(ResourceType, Resource)>,
-        loaded: &mut Loaded,
-    ) -> Vec<Restored> {
-        let mut restored = Vec::new();
-        for (item, row) in in_parallel(rows, parse) {
-            self.hold(item);
-            restored.push(row);
-        }
+    /// Restores what Envoys have said.
+    fn restore_answers(&mut self, loaded: &mut Loaded) {
         for (id, row) in loaded.take(Table::Rules) {
             self.restore_former_rules(&id, &row);
         }
@@ -117,7 +139,6 @@ impl Core {
             self.restore_proof(&key, &row);
         }
         self.follow_all();
-        restored
     }
 
     /// Does not retry what Envoy rejected before: Envoy may have kept it in memory, and would
@@ -206,13 +227,42 @@ fn whole((key, row): &(String, Bytes)) -> Option<(ResourceType, Resource)> {
     whole
 }
 
+/// Resources that are parsed at once.
+const PORTION: usize = 2_048;
+
+/// Parses in parallel, and passes on in order. A portion is parsed while the one before is passed
+/// on, and only these are in memory.
+fn parsed(rows: Vec<(ResourceType, Resource)>, mut pass_on: impl FnMut((Item, Restored))) {
+    let (portions, queue) = std::sync::mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut rows = rows.into_iter();
+            loop {
+                let portion: Vec<_> = rows.by_ref().take(PORTION).collect();
+                if portion.is_empty() || portions.send(in_parallel(portion, parse)).is_err() {
+                    return;
+                }
+            }
+        });
+        queue.into_iter().flatten().for_each(&mut pass_on);
+    });
+}
+
 fn parse((kind, resource): &(ResourceType, Resource)) -> Option<(Item, Restored)> {
-    let (name, version) = (resource.name().to_string(), resource.version().to_string());
     match intake::parse(*kind, resource) {
-        Ok(item) => Some((item, Restored { kind: *kind, name, version })),
+        Ok(item) => Some((item, restored(*kind, resource))),
         Err(rejected) => {
-            tracing::warn!(?kind, %name, reason = %rejected.reason, "a resource of the last-known-good cannot be taken any more");
+            warn(*kind, resource, &rejected);
             None
         }
     }
+}
+
+fn restored(kind: ResourceType, resource: &Resource) -> Restored {
+    let (name, version) = (resource.name().to_string(), resource.version().to_string());
+    Restored { kind, name, version }
+}
+
+fn warn(kind: ResourceType, resource: &Resource, rejected: &Rejected) {
+    tracing::warn!(?kind, name = %resource.name(), reason = %rejected.reason, "a resource of the last-known-good cannot be taken any more");
 }
