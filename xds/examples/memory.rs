@@ -1,6 +1,7 @@
 //! Prints the memory of a resource in one set and of the same resource in another one, by the resident
 //! memory of this process: `cargo run --release -p imp-xds --example memory`.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,40 +16,39 @@ const CONTENT: usize = 90;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let base = resident()?;
-    let resources: Vec<_> = (0..COUNT).map(resource).collect();
     let first = ResourceSet::new();
-    first.apply(upserts(&resources));
-    drop(resources);
+    fill(&first, resource);
     let one = resident()?;
-    print("a resource in a set, without its content", one - base - COUNT * CONTENT);
+    print("a resource in a set, without its content", one - base - COUNT * CONTENT)?;
 
     let second = ResourceSet::new();
-    second.apply(upserts(
-        &first.names(&TYPE.into()).iter().map(|name| get(&first, name)).collect::<Vec<_>>(),
-    ));
+    fill(&second, |index| first.get(&TYPE.into(), &name(index)).unwrap_or_else(|| resource(index)));
     let two = resident()?;
-    print("the same resource in another set", two - one);
+    print("the same resource in another set", two - one)?;
 
     let stream = synchronised(&first)?;
-    print("a resource at a client that has everything", resident()?.saturating_sub(two));
+    print("a resource at a client that has everything", resident()?.saturating_sub(two))?;
     drop(stream);
     Ok(())
 }
 
-fn get(set: &ResourceSet, name: &str) -> Resource {
-    set.get(&TYPE.into(), name).unwrap_or_else(|| resource(0))
+/// A few at a time, so that little is held for the change itself.
+fn fill(set: &ResourceSet, resource: impl Fn(usize) -> Resource) {
+    for start in (0..COUNT).step_by(1_000) {
+        let mut change = Change::default();
+        (start..start + 1_000).for_each(|index| change.upsert(TYPE, resource(index)));
+        set.apply(change);
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("{index:020x}")
 }
 
 /// Names and versions as long as those of scopes.
 fn resource(index: usize) -> Resource {
     let content = Bytes::from(vec![7; CONTENT]);
-    Resource::new(format!("{index:020x}"), format!("{index:016x}"), content)
-}
-
-fn upserts(resources: &[Resource]) -> Change {
-    let mut change = Change::default();
-    resources.iter().for_each(|resource| change.upsert(TYPE, resource.clone()));
-    change
+    Resource::new(name(index), format!("{index:016x}"), content)
 }
 
 /// A client that got everything.
@@ -71,8 +71,8 @@ fn synchronised(set: &ResourceSet) -> Result<Stream, tonic::Status> {
     }
 }
 
-fn print(what: &str, bytes: usize) {
-    println!("{what}: {} bytes", bytes / COUNT);
+fn print(what: &str, bytes: usize) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{what}: {} bytes", bytes / COUNT)
 }
 
 fn resident() -> Result<usize, Box<dyn std::error::Error>> {

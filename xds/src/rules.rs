@@ -46,7 +46,8 @@ pub struct TypeRules {
     /// of these types, with all that they make it subscribe to (R69). For filters without which Envoy
     /// does not open a port: it then opens it with all routes, though they came in many responses. A
     /// client that does not subscribe to these types, or not to what they refer to, is waited for as
-    /// long as a barrier, and any client for a minute.
+    /// long as a barrier, and any client for a minute. Resources of this type must not be children of
+    /// others, which would wait for them.
     pub after_first_answers: Vec<TypeUrl>,
     /// Whether a resource is treated as if a client had acknowledged it before, because a client
     /// cannot find it wrong. For [`Batching::Single`] and [`Batching::UpTo`].

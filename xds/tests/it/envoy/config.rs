@@ -218,12 +218,16 @@ fn scope_by_name(name: &str, version: &str, key: &str, routes: &str) -> Resource
     resource(name, version, &message)
 }
 
-/// A scope with a route of its own, which answers with the scope's version. A wrong one has a regular
-/// expression that Envoy rejects without naming the scope.
-pub(crate) fn scope_of_its_own(name: &str, version: &str, is_wrong: bool) -> Resource {
+/// Routes that answer with their version. Wrong ones have a regular expression that Envoy rejects
+/// without naming them.
+fn routes_of_their_own(
+    name: String,
+    version: &str,
+    is_wrong: bool,
+) -> c::route::v3::RouteConfiguration {
     use c::route::v3::{
-        DirectResponseAction, Route, RouteConfiguration, RouteMatch, ScopedRouteConfiguration,
-        VirtualHost, route, route_match, scoped_route_configuration as scoped,
+        DirectResponseAction, Route, RouteConfiguration, RouteMatch, VirtualHost, route,
+        route_match,
     };
     use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatcher;
     let path = if is_wrong {
@@ -249,11 +253,18 @@ pub(crate) fn scope_of_its_own(name: &str, version: &str, is_wrong: bool) -> Res
         routes: vec![route],
         ..Default::default()
     };
-    let routes = RouteConfiguration {
-        name: format!("{name}#{version}"),
-        virtual_hosts: vec![host],
-        ..Default::default()
-    };
+    RouteConfiguration { name, virtual_hosts: vec![host], ..Default::default() }
+}
+
+/// The same as a resource.
+pub(crate) fn table(name: &str, version: &str, is_wrong: bool) -> Resource {
+    resource(name, version, &routes_of_their_own(name.to_owned(), version, is_wrong))
+}
+
+/// A scope with such routes.
+pub(crate) fn scope_of_its_own(name: &str, version: &str, is_wrong: bool) -> Resource {
+    use c::route::v3::{ScopedRouteConfiguration, scoped_route_configuration as scoped};
+    let routes = routes_of_their_own(format!("{name}#{version}"), version, is_wrong);
     let fragment = scoped::key::Fragment {
         r#type: Some(scoped::key::fragment::Type::StringKey(name.to_owned())),
     };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use imp_xds::Batching;
 
-use super::config::restamp;
+use super::config::{restamp, table};
 use super::*;
 
 const SCOPES: usize = 64;
@@ -17,9 +17,13 @@ fn rules_of_batches() -> ServerConfig {
         proven_bytes: 2 << 20,
     };
     let mut config = rules();
-    for rules in config.types.iter_mut().filter(|rules| rules.type_url.as_str() == SCOPE) {
-        rules.batching = batching;
-        rules.restamp = Some(restamp);
+    for rules in &mut config.types {
+        if [SCOPE, ROUTES].contains(&rules.type_url.as_str()) {
+            rules.batching = batching;
+        }
+        if rules.type_url.as_str() == SCOPE {
+            rules.restamp = Some(restamp);
+        }
     }
     config
 }
@@ -33,13 +37,17 @@ struct Scopes {
 
 impl Scopes {
     async fn start() -> Self {
+        Self::with((0..SCOPES).map(|n| (SCOPE, scope_of_its_own(&name(n), "v1", false)))).await
+    }
+
+    async fn with(scopes: impl Iterator<Item = (&'static str, Resource)>) -> Self {
         let port = free_port().await;
         let set = ResourceSet::new();
         let mut first = vec![
             (EXTENSION, extension("extension", "1")),
             (LISTENER, listener("scoped", "1", port, &Routing::Scoped, None)),
         ];
-        first.extend((0..SCOPES).map(|n| (SCOPE, scope_of_its_own(&name(n), "v1", false))));
+        first.extend(scopes);
         put(&set, first);
         let running = Running::start(set, rules_of_batches()).await;
         let envoy = Envoy::start(running.address.port(), Variant::Delta).await;
@@ -67,6 +75,13 @@ impl Scopes {
         }
     }
 
+    /// How many of a type Envoy has rejected alone.
+    fn refused(&self, type_url: &str) -> usize {
+        let status = self.running.server.status();
+        let types = status.iter().flat_map(|stream| &stream.types);
+        types.filter(|of| of.type_url.as_str() == type_url).map(|of| of.refused.len()).sum()
+    }
+
     /// How many responses had scopes so far, and how many of them were refused.
     fn responses(&self) -> (usize, usize) {
         let notes = self.running.notes.all();
@@ -89,12 +104,7 @@ async fn all_good_ones_are_served(wrong: &[usize], most_responses: usize) {
     let second = (0..SCOPES).map(|n| scope_of_its_own(&name(n), "v2", wrong.contains(&n)));
     put(&scopes.running.set, second.map(|scope| (SCOPE, scope)).collect());
     scopes.until_served(&wrong, "v2").await;
-    let all_refused = || {
-        let status = scopes.running.server.status();
-        let types = status.iter().flat_map(|stream| &stream.types);
-        let of_scopes = types.filter(|of| of.type_url.as_str() == SCOPE);
-        of_scopes.map(|of| of.refused.len()).sum::<usize>() == wrong.len()
-    };
+    let all_refused = || scopes.refused(SCOPE) == wrong.len();
     crate::support::until("the wrong ones are found", all_refused).await;
     for n in &wrong {
         assert_eq!(scopes.served(*n).await, "v1", "{} is wrong", name(*n));
@@ -111,4 +121,30 @@ async fn r94_of_64_scopes_with_a_wrong_one_all_good_ones_are_served() {
 #[tokio::test]
 async fn r94_of_64_scopes_with_three_wrong_ones_all_good_ones_are_served() {
     all_good_ones_are_served(&[3, 30, 60], 33).await;
+}
+
+#[tokio::test]
+async fn r94_of_many_tables_a_wrong_one_keeps_back_its_own_scope() {
+    // Makes Envoy subscribe to a table before any host needs it.
+    let holder =
+        |table: &str| (SCOPE, waiting_scope(&format!("of-{table}"), "1", table).with_required([]));
+    let by_name = |n: usize, version: &str, table: &str| waiting_scope(&name(n), version, table);
+    let first = (0..SCOPES).flat_map(|n| {
+        let old = format!("old{n:02}");
+        [(SCOPE, by_name(n, "1", &old)), (ROUTES, table(&old, "v1", false)), holder(&old)]
+    });
+    let scopes = Scopes::with(first).await;
+    scopes.until_served(&HashSet::new(), "v1").await;
+    let wrong = HashSet::from([40]);
+    let second = (0..SCOPES).flat_map(|n| {
+        let new = format!("new{n:02}");
+        let table = table(&new, "v2", wrong.contains(&n));
+        [(SCOPE, by_name(n, "2", &new)), (ROUTES, table), holder(&new)]
+    });
+    put(&scopes.running.set, second.collect());
+    scopes.until_served(&wrong, "v2").await;
+    let found = || scopes.refused(ROUTES) == 1;
+    crate::support::until("the wrong table is found", found).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!((scopes.served(40).await.as_str(), scopes.refused(SCOPE)), ("v1", 0));
 }
