@@ -14,6 +14,7 @@ mod interleavings;
 mod ordering;
 mod peer;
 mod puller;
+mod replaced;
 mod required;
 mod routes;
 mod sockets;
