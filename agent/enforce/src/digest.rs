@@ -7,7 +7,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::access::AuthMode;
+use crate::auth_mode::AuthMode;
 
 /// The hexadecimal digits of an owner and of a hash.
 const OWNER: usize = 12;

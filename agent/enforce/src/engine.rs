@@ -6,12 +6,14 @@ use chrono::{DateTime, Utc};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::access::{AuthMode, PublishAccess};
-use crate::account::{Account, Home};
+use crate::access::PublishAccess;
+use crate::account::Account;
+use crate::auth_mode::AuthMode;
 use crate::call::{Call, PublishKey};
 use crate::decision::{Admission, Denial};
 use crate::digest::Named;
 use crate::entitlement::{Entitled, Entitlement};
+use crate::kept::Home;
 use crate::keys::{Credential, Keys};
 use crate::ledger::{Ledger, Pair};
 use crate::limit::{self, Held};

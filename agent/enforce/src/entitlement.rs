@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
 
 use crate::access::PublishAccess;
-use crate::account::{Account, Class};
+use crate::account::Account;
+use crate::class::Class;
 use crate::limit::Held;
 use crate::meters::Meters;
 use crate::parse::{ParseError, id, required};

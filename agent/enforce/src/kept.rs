@@ -9,6 +9,19 @@ use crate::ledger::{Ledger, Pair, Place};
 /// The longest name in a ledger.
 const LONGEST: usize = 190;
 
+/// Where the meters of one account are stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) owner: Arc<str>,
+}
+
+impl Home {
+    pub(crate) fn new(ledger: &Arc<dyn Ledger>, owner: impl Into<Arc<str>>) -> Self {
+        Self { ledger: ledger.clone(), owner: owner.into() }
+    }
+}
+
 /// Where a meter is stored; by default nowhere.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {

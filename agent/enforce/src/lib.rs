@@ -3,7 +3,9 @@
 
 mod access;
 mod account;
+mod auth_mode;
 mod call;
+mod class;
 mod context;
 mod decision;
 mod digest;
@@ -14,6 +16,7 @@ mod keys;
 mod ledger;
 mod limit;
 mod locations;
+mod meter;
 mod meters;
 mod parse;
 mod permit;
@@ -26,9 +29,10 @@ mod spec;
 mod terms;
 mod usage;
 
-pub use access::{AuthMode, PublishAccess};
-pub use account::is_over;
+pub use access::PublishAccess;
+pub use auth_mode::AuthMode;
 pub use call::{Call, Presented, PublishKey};
+pub use class::is_over;
 pub use context::{HOST_HEADER, RouteContext};
 pub use decision::{Admission, Denial};
 pub use engine::Engine;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::meters::Meter;
+use crate::meter::Meter;
 use crate::rate::Taken;
 use crate::spec::{Spec, Window, nanos};
 
@@ -190,7 +190,8 @@ mod tests {
     use imp_proto::config as pb;
 
     use super::*;
-    use crate::account::{Account, Class};
+    use crate::account::Account;
+    use crate::class::Class;
     use crate::meters::Meters;
 
     struct Limit {

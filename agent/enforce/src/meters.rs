@@ -5,28 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
 
-use crate::account::{Class, Home};
-use crate::kept::Kept;
+use crate::class::Class;
+use crate::kept::{Home, Kept};
 use crate::ledger::Pair;
-use crate::quota::Count;
-use crate::rate;
+use crate::meter::Meter;
 use crate::spec::nanos;
-
-/// The usage of one holder.
-#[derive(Debug)]
-pub(crate) enum Meter {
-    Rate(rate::Count),
-    Quota(Count),
-}
-
-impl Meter {
-    fn keep(&self) {
-        match self {
-            Self::Rate(count) => count.keep(),
-            Self::Quota(count) => count.keep(),
-        }
-    }
-}
 
 fn open(home: &Home, class: Class, consumer: &str) -> (Kept, Pair) {
     let name = format!("{}\t{class}\t{}\t{consumer}", class.kind(), home.owner);

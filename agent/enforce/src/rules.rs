@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use chrono::{DateTime, Utc};
 
 use crate::access::{PublishAccess, RouteRate};
-use crate::account::{Class, Home};
+use crate::class::Class;
 use crate::digest::Named;
+use crate::kept::Home;
 use crate::ledger::Ledger;
 use crate::limit::Held;
 use crate::meters::Meters;

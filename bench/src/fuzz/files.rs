@@ -106,7 +106,8 @@ impl Good {
         let folder = folder();
         let (lkg, _) = Lkg::open(folder.path()).expect("a state");
         let gateway = gateway_message("g", 80, "").encode_to_vec();
-        let former = pb::Publish { environment: "former".into(), ..publish_message("p", "g") };
+        let environment = "former".to_owned();
+        let former = pb::Publish { environment, ..publish_message("p", "g") };
         let former = imp_enforce::PublishAccess::from(&former);
         let publish = publish_message("p", "g").encode_to_vec();
         let entitlement = pb::Entitlement { id: "e".into(), ..Default::default() }.encode_to_vec();

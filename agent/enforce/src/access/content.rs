@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imp_proto::{config as pb, policies};
 use pb::policy::Kind;
 
-use super::AuthMode;
+use crate::auth_mode::AuthMode;
 use crate::digest::{Digest, Hasher};
 use crate::spec::Spec;
 use crate::terms::Terms;

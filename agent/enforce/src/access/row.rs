@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::content::{AccessRules, Parts, RouteRate};
-use super::{AuthMode, PublishAccess, root};
+use super::{PublishAccess, root};
+use crate::auth_mode::AuthMode;
 
 /// A stored row. A former release neither wrote nor reads the places.
 #[derive(Serialize, Deserialize)]

@@ -30,7 +30,7 @@ struct Needed {
 #[derive(Debug)]
 enum Users {
     One(Arc<str>),
-    Several(Box<BTreeSet<Arc<str>>>),
+    Several(BTreeSet<Arc<str>>),
 }
 
 impl Resources {
@@ -86,7 +86,7 @@ impl Users {
             Self::One(one) if one == publish => {}
             Self::One(one) => {
                 let both = BTreeSet::from([one.clone(), publish.clone()]);
-                *self = Self::Several(Box::new(both));
+                *self = Self::Several(both);
             }
             Self::Several(all) => drop(all.insert(publish.clone())),
         }
