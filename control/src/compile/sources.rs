@@ -11,11 +11,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 
+use futures::{StreamExt as _, stream};
 use imp_core::{AgentId, ClusterId, ProductPublishId, TenantId};
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, Read, Which};
 use imp_store::outbox::{Subject, Told};
-use imp_store::{Page, Result, Store};
+use imp_store::{Page, Result, Store, StoreError};
 use imp_xds::MAX_RESOURCE_BYTES;
 use thiserror::Error;
 use tracing::Span;
@@ -32,15 +33,20 @@ use publish::Publishes;
 /// Rows per query.
 const PAGE: usize = 256;
 
+/// Queries at a time while everything is read: on two cores one reads while another one compiles.
+const LOADERS: usize = 2;
+
 /// How a resource type is read, rendered and placed.
-trait Source {
+trait Source: 'static {
     /// The resource type that it produces.
     const TYPE: ResourceType;
+    /// The table whose ids it reads.
+    const TABLE: &'static str;
     /// The outbox subject that announces changes of its rows.
     const SUBJECT: fn(Self::Id) -> Subject;
     /// The id of a row.
-    type Id: Copy + Eq + Hash + fmt::Display + Into<Uuid> + From<Uuid> + Send + Sync;
-    type Row: Send;
+    type Id: Copy + Eq + Hash + fmt::Display + Into<Uuid> + From<Uuid> + Send + Sync + 'static;
+    type Row: Send + 'static;
 
     fn rows(
         store: &Store,
@@ -178,36 +184,47 @@ impl Reader<'_> {
                     self.portion::<S>(Which::Ids(ids)).await?;
                 }
             }
-            What::All => {
-                let mut after = None;
-                loop {
-                    let page = Page { after, limit: PAGE as i64 };
-                    after = self.portion::<S>(Which::Page(page)).await?;
-                    if after.is_none() {
-                        break;
-                    }
-                }
-            }
+            What::All => self.read_all::<S>().await?,
         }
         Ok(())
     }
 
-    async fn portion<S: Source>(&mut self, which: Which<'_, S::Id>) -> Result<Option<Uuid>> {
-        let rows = S::rows(self.store, which).await?;
-        let after = next_page(&rows);
-        let placed = rows
-            .into_iter()
-            .map(|row| Read { id: row.id, content: row.content.map(with_place::<S>) });
-        let placed = placed.collect();
-        // While the disk confirms the commits that were read, they are compiled. Nobody is told
-        // before.
+    async fn read_all<S: Source>(&mut self) -> Result<()> {
+        let ranges = table::ranges(self.store, S::TABLE, PAGE as i64).await?;
+        let store = self.store.clone();
+        let read = |range| {
+            let store = store.clone();
+            // A task, so that it compiles on another thread.
+            let read = async move { compiled::<S>(&store, Which::Range(range)).await };
+            let read = tokio::spawn(read);
+            async move { (range, read.await) }
+        };
+        let mut portions = stream::iter(ranges).map(read).buffered(LOADERS);
+        while let Some((range, read)) = portions.next().await {
+            let rows = read.map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+            self.put::<S>(Which::Range(range), rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn portion<S: Source>(&mut self, which: Which<'_, S::Id>) -> Result<()> {
+        let rows = compiled::<S>(self.store, which).await?;
+        self.put::<S>(which, rows).await
+    }
+
+    /// Places rows once their commits are durable; they were compiled while the disk confirmed them.
+    async fn put<S: Source>(
+        &mut self,
+        which: Which<'_, S::Id>,
+        rows: Vec<Read<S::Id, Compiled<S>>>,
+    ) -> Result<()> {
         self.store.settled().await?;
         let mut dark = Vec::new();
-        let unreadable = each(S::TYPE.name(), which, placed, |id, placed| {
+        let unreadable = each(S::TYPE.name(), which, rows, |id, compiled| {
             let why = self.causes.get(&(S::SUBJECT)(id));
             let span = span::<S>(id, why);
             let _inside = span.as_ref().map(Span::enter);
-            let (row, now) = placed.map_or((None, Ok(None)), |(row, now)| (Some(row), now));
+            let (row, now) = compiled.map_or((None, Ok(None)), |(row, now)| (Some(row), now));
             S::told(self, id, row.as_ref());
             match now {
                 Ok(now) => {
@@ -224,8 +241,7 @@ impl Reader<'_> {
             }
         });
         dark.extend(unreadable);
-        self.retain::<S>(&dark).await?;
-        Ok(after)
+        self.retain::<S>(&dark).await
     }
 
     /// Gives rows that exist but cannot be read or rendered a place, so that agents keep what they
@@ -264,12 +280,20 @@ impl Reader<'_> {
     }
 }
 
-/// The row with its resource and place.
-fn with_place<S: Source>(
-    row: S::Row,
-) -> (S::Row, std::result::Result<Option<Placed>, Unplaceable>) {
-    let placed = S::place(&row);
-    (row, placed)
+/// A row with its resource and place.
+type Compiled<S> = (<S as Source>::Row, std::result::Result<Option<Placed>, Unplaceable>);
+
+/// Reads rows and compiles each.
+async fn compiled<S: Source>(
+    store: &Store,
+    which: Which<'_, S::Id>,
+) -> Result<Vec<Read<S::Id, Compiled<S>>>> {
+    let compile = |row: S::Row| {
+        let placed = S::place(&row);
+        (row, placed)
+    };
+    let rows = S::rows(store, which).await?;
+    Ok(rows.into_iter().map(|row| row.map(compile)).collect())
 }
 
 /// A span within the trace of what changed the row. A first load has none.
@@ -308,7 +332,7 @@ where
     let mut unreadable = Vec::new();
     let mut missing: HashSet<Id> = match which {
         Which::Ids(ids) => ids.iter().copied().collect(),
-        Which::Page(_) => HashSet::new(),
+        Which::Page(_) | Which::Range(_) => HashSet::new(),
     };
     for Read { id, content } in rows {
         missing.remove(&id);

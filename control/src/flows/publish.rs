@@ -61,7 +61,7 @@ async fn insert(
         return Err(Refusal::conflict("product_closed", detail).at("/product_id"));
     }
     check_base_path(&spec)?;
-    let content = gather(tx, product, spec, &[]).await?;
+    let content = gather(tx, product, spec, None).await?;
     let publish = ProductPublish {
         id: ProductPublishId::new(),
         tenant_id: product.tenant_id,
@@ -107,9 +107,7 @@ pub async fn edit(
         check_base_path(&spec)?;
     }
     let product = tx.refer::<Product>(spec.product_id, "/product_id").await?;
-    let now = table::get_revision_in(tx, publish.id, publish.desired_revision).await?;
-    let held: Vec<_> = now.iter().flat_map(|now| &now.api_services).map(|held| held.id).collect();
-    let content = gather(tx, &product, spec, &held).await?;
+    let content = gather(tx, &product, spec, Some(&publish)).await?;
     advance(tx, publish, content).await
 }
 
@@ -213,12 +211,12 @@ async fn store_revision(
     hostnames::claim(tx, publish).await
 }
 
-/// Checks the references and freezes the services. `held` are those that the publish serves now.
+/// Checks the references and freezes the services. `former` is the publish as it is served now.
 async fn gather(
     tx: &mut Transaction<'_>,
     product: &Product,
     spec: ProductPublishSpec,
-    held: &[ApiServiceId],
+    former: Option<&ProductPublish>,
 ) -> Result<Content, Refusal> {
     let gateway = check_place(tx, &spec).await?;
     let chosen = choose(product, &spec)?;
@@ -227,7 +225,7 @@ async fn gather(
     in_order.sort_by_key(|(_, (id, _))| *id);
     let mut frozen = Vec::with_capacity(chosen.len());
     for (place, (id, pointer)) in in_order {
-        frozen.push((place, freeze(tx, *id, pointer, held.contains(id)).await?));
+        frozen.push((place, freeze(tx, *id, pointer, former).await?));
     }
     frozen.sort_by_key(|(place, _)| *place);
     let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
@@ -298,13 +296,14 @@ async fn freeze(
     tx: &mut Transaction<'_>,
     id: ApiServiceId,
     pointer: &str,
-    held: bool,
+    former: Option<&ProductPublish>,
 ) -> Result<FrozenApiService, Refusal> {
     let service = tx.refer::<ApiService>(id, pointer).await?;
     if service.status == ApiServiceStatus::Retired {
         return Err(service_retired(pointer));
     }
-    let stays = held && service.status == ApiServiceStatus::Deprecated;
+    let deprecated = service.status == ApiServiceStatus::Deprecated;
+    let stays = deprecated && holds(tx, former, id).await?;
     let draft = !stays && service.status.publish()? != service.status;
     let now = tx.now;
     let left = draft && api_service::leave_draft(tx, id, now).await?;
@@ -313,6 +312,17 @@ async fn freeze(
         refuse_retired(tx, id, pointer).await?;
     }
     Ok(FrozenApiService { id, revision: service.revision, spec: service.spec })
+}
+
+/// Whether the publish serves the service now.
+async fn holds(
+    tx: &mut Transaction<'_>,
+    former: Option<&ProductPublish>,
+    service: ApiServiceId,
+) -> Result<bool, Refusal> {
+    let Some(publish) = former else { return Ok(false) };
+    let now = table::get_revision_in(tx, publish.id, publish.desired_revision).await?;
+    Ok(now.iter().flat_map(|now| &now.api_services).any(|held| held.id == service))
 }
 
 /// Refuses a service that was retired or deleted, both of which are final. A concurrent retirement

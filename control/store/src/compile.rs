@@ -35,6 +35,38 @@ pub enum Which<'a, Id> {
     Ids(&'a [Id]),
     /// A page of all rows, ordered by id.
     Page(Page),
+    /// The rows of a range of ids; see [`ranges`].
+    Range(Range),
+}
+
+/// A range of ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    first: Uuid,
+    last: Uuid,
+}
+
+/// Cuts all ids, also those of later rows, into ranges that have so many of the table's rows now.
+/// Unlike pages, they can be read at the same time, and a row that comes or goes moves no other
+/// one to another range.
+pub async fn ranges(store: &Store, table: &'static str, rows: i64) -> Result<Vec<Range>> {
+    let sql = format!(
+        "SELECT id FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place FROM {table}) numbered \
+         WHERE place % $1 = 0 ORDER BY id"
+    );
+    let sql = || sqlx::AssertSqlSafe(sql.clone());
+    let ends: Vec<(Uuid,)> = match store.read().await?.conn() {
+        Conn::Sqlite(conn) => sqlx::query_as(sql()).bind(rows).fetch_all(conn).await?,
+        Conn::Pg(conn) => sqlx::query_as(sql()).bind(rows).fetch_all(conn).await?,
+    };
+    let mut first = Uuid::nil();
+    let mut ranges = Vec::with_capacity(ends.len() + 1);
+    for (last,) in ends {
+        ranges.push(Range { first, last });
+        first = Uuid::from_u128(last.as_u128().saturating_add(1));
+    }
+    ranges.push(Range { first, last: Uuid::max() });
+    Ok(ranges)
 }
 
 /// A row, or the reason why it cannot be read.
@@ -326,6 +358,11 @@ pub async fn subscriptions_of_consumers(
 }
 
 impl<Id, T> Read<Id, T> {
+    /// The same row with its content as something else.
+    pub fn map<U>(self, as_another: impl FnOnce(T) -> U) -> Read<Id, U> {
+        Read { id: self.id, content: self.content.map(as_another) }
+    }
+
     fn and_then<U>(self, then: impl FnOnce(T) -> Result<U>) -> Read<Id, U> {
         Read { id: self.id, content: self.content.and_then(then) }
     }
@@ -379,6 +416,9 @@ where
                 list.push_bind(id.into());
             }
             query.push(")").push(order);
+        }
+        Which::Range(Range { first, last }) => {
+            query.push(" BETWEEN ").push_bind(first).push(" AND ").push_bind(last).push(order);
         }
         Which::Page(page) => {
             let after = page.after.unwrap_or(Uuid::nil());

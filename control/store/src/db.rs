@@ -75,8 +75,8 @@ impl Writer {
             return true;
         }
         let done = connection.execute("ROLLBACK").await;
-        // A COMMIT that was dropped came before.
-        self.wal.end_commits();
+        // A COMMIT that was dropped came before, and nobody else has the connection.
+        self.wal.end_commit(self.wal.newest());
         if let Err(error) = &done {
             tracing::warn!(%error, "the connection for writing is closed; the next one is new");
         }

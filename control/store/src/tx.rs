@@ -214,7 +214,7 @@ impl SqliteTx {
         let wal = self.writer.wal.clone();
         let commit = wal.begin_commit();
         let done = self.end("COMMIT").await;
-        wal.end_commits();
+        wal.end_commit(commit);
         done.map(|()| commit)
     }
 

@@ -66,10 +66,13 @@ impl Wal {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Called when no COMMIT is being executed.
-    pub(crate) fn end_commits(&self) {
-        let begun = self.begun.load(Ordering::SeqCst);
-        self.ended.send_if_modified(|ended| std::mem::replace(ended, begun) != begun);
+    /// Called after this COMMIT, whatever came of it. The next one may have begun.
+    pub(crate) fn end_commit(&self, commit: u64) {
+        self.ended.send_if_modified(|ended| {
+            let is_newer = *ended < commit;
+            *ended = commit.max(*ended);
+            is_newer
+        });
     }
 
     /// The newest commit that a reader may have seen.

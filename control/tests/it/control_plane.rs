@@ -86,7 +86,10 @@ impl ControlPlane {
         }
     }
 
-    async fn start_as(database_url: Option<&str>, change: impl FnOnce(Config) -> Config) -> Self {
+    pub async fn start_as(
+        database_url: Option<&str>,
+        change: impl FnOnce(Config) -> Config,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = TempDir::new().unwrap();
         let now = Now(Arc::new(Mutex::new(imp_process::clock::now())));

@@ -4,7 +4,7 @@ use imp_core::{CredentialId, SubscriptionId};
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, IssuedCredential, Read, Which};
 use imp_store::outbox::Subject;
-use imp_store::{Result, Store};
+use imp_store::{Object as _, Result, Store};
 
 use super::super::message;
 use super::super::placement::{Key, Place, Placed};
@@ -14,6 +14,7 @@ pub(super) struct Credentials;
 
 impl Source for Credentials {
     const TYPE: ResourceType = ResourceType::Credential;
+    const TABLE: &'static str = imp_core::credential::Credential::TABLE;
     const SUBJECT: fn(CredentialId) -> Subject = Subject::Credential;
     type Id = CredentialId;
     type Row = IssuedCredential;

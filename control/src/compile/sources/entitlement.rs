@@ -5,7 +5,7 @@ use imp_proto::config::ResourceType;
 use imp_store::compile::places::SubscriptionPlace;
 use imp_store::compile::{self as table, Read, SubscribedTerms, Which};
 use imp_store::outbox::Subject;
-use imp_store::{Result, Store};
+use imp_store::{Object as _, Result, Store};
 
 use super::super::message;
 use super::super::placement::{Anchor, Offer, Place, Placed};
@@ -15,6 +15,7 @@ pub(super) struct Entitlements;
 
 impl Source for Entitlements {
     const TYPE: ResourceType = ResourceType::Entitlement;
+    const TABLE: &'static str = imp_core::subscription::Subscription::TABLE;
     const SUBJECT: fn(SubscriptionId) -> Subject = Subject::Subscription;
     type Id = SubscriptionId;
     type Row = SubscribedTerms;

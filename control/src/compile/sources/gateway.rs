@@ -5,7 +5,7 @@ use imp_core::gateway::Gateway;
 use imp_proto::config::ResourceType;
 use imp_store::compile::{self as table, Read, Which};
 use imp_store::outbox::Subject;
-use imp_store::{Result, Store};
+use imp_store::{Object as _, Result, Store};
 
 use super::super::message;
 use super::super::placement::{Anchor, Place, Placed};
@@ -15,6 +15,7 @@ pub(super) struct Gateways;
 
 impl Source for Gateways {
     const TYPE: ResourceType = ResourceType::Gateway;
+    const TABLE: &'static str = imp_core::gateway::Gateway::TABLE;
     const SUBJECT: fn(GatewayId) -> Subject = Subject::Gateway;
     type Id = GatewayId;
     type Row = Gateway;

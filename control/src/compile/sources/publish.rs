@@ -5,7 +5,7 @@ use imp_proto::config::ResourceType;
 use imp_store::compile::places::PublishPlace;
 use imp_store::compile::{self as table, DesiredPublish, Read, Which};
 use imp_store::outbox::{Subject, Told};
-use imp_store::{Result, Store};
+use imp_store::{Object as _, Result, Store};
 use imp_xds::MAX_RESOURCE_BYTES;
 
 use super::super::backlog::DEAR;
@@ -17,6 +17,7 @@ pub(super) struct Publishes;
 
 impl Source for Publishes {
     const TYPE: ResourceType = ResourceType::Publish;
+    const TABLE: &'static str = imp_core::product_publish::ProductPublish::TABLE;
     const SUBJECT: fn(ProductPublishId) -> Subject = Subject::ProductPublish;
     type Id = ProductPublishId;
     type Row = DesiredPublish;

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use imp_core::CredentialId;
 use imp_store::Record as _;
-use imp_store::compile::{Which, credentials, publishes, standings, subscriptions};
+use imp_store::Writable as _;
+use imp_store::compile::{
+    Which, clusters, credentials, publishes, ranges, standings, subscriptions,
+};
 use imp_store::testing::{Database, Kind};
 use imp_store::{Page, StoreError, credential, product_publish};
 use rstest::rstest;
@@ -22,6 +25,44 @@ async fn spoil(database: &Database, kind: Kind, sql: &'static str) {
             sqlx::query(sql).execute(&pool).await.unwrap();
         }
     }
+}
+
+#[rstest]
+#[case::empty(0, 1)]
+#[case::one_range(2, 1)]
+#[case::ends_with_a_row(6, 3)]
+#[case::several(7, 3)]
+#[tokio::test]
+async fn ranges_hold_every_row_once_and_also_those_that_come_later(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+    #[case] rows: usize,
+    #[case] expected: usize,
+) {
+    let (_database, store) = store(kind).await;
+    let add = async |count: usize, what: &str| {
+        write(&store, async |tx| {
+            for number in 0..count {
+                shop::cluster(&format!("{what}-{number}")).insert(tx).await?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    add(rows, "former").await;
+    let ranges = ranges(&store, "clusters", 3).await.unwrap();
+    assert_eq!(ranges.len(), expected);
+    add(3, "later").await;
+    let (mut seen, mut sizes) = (Vec::new(), Vec::new());
+    for range in ranges {
+        let read = clusters(&store, Which::Range(range)).await.unwrap();
+        sizes.push(read.len());
+        seen.extend(read.iter().map(|row| row.id));
+    }
+    assert_eq!((seen.len(), sizes[0]), (rows + 3, if expected == 1 { rows + 3 } else { 3 }));
+    assert!(seen.is_sorted(), "in order, none twice");
+    seen.dedup();
+    assert_eq!(seen.len(), rows + 3);
 }
 
 #[rstest]
