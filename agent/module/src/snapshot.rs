@@ -5,16 +5,14 @@
 //! before. A file that is not whole is not used at all. It holds hashes of keys, no key.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::feed::message::Update;
 use crate::feed::{Applier, frame};
-use crate::state::State;
 
 const MAGIC: &[u8; 8] = b"IMPSNAP1";
 
@@ -55,38 +53,44 @@ impl Writer {
     }
 }
 
-/// Reads the file into the state. Returns the applier that continues from it.
-pub(crate) fn load(path: &Path, state: &Arc<State>) -> io::Result<Applier> {
-    let file = File::open(path)?;
+/// Reads the file. After an error the state is as closed as before.
+pub(crate) fn load(path: &Path, applier: &mut Applier) -> io::Result<()> {
+    let mut file = File::open(path)?;
     if file.metadata()?.len() > MOST {
         return Err(io::Error::other("the file is too large"));
     }
+    // Read twice, so that nothing is held of a damaged file, and no more than a part in memory.
+    parts(&file, |_| Ok(()))?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut version = None;
+    let applied = parts(&file, |bytes| {
+        version = applier.apply(frame::decode(bytes)?).map_err(io::Error::other)?;
+        Ok(())
+    });
+    applier.abandon();
+    applied?;
+    version.map(drop).ok_or_else(|| io::Error::other("the snapshot has no end"))
+}
+
+/// Passes on each part of the file, and then says whether it was whole.
+fn parts(file: &File, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut input = Hashed { inner: BufReader::with_capacity(1 << 20, file), hash: Sha256::new() };
     let mut magic = [0; 8];
     input.read_exact(&mut magic)?;
     if &magic != MAGIC {
         return Err(io::Error::other("not a snapshot"));
     }
-    let mut updates = Vec::new();
     loop {
         let bytes = frame::read_bytes(&mut input)?;
         if bytes.is_empty() {
             break;
         }
-        updates.push(frame::decode::<Update>(&bytes)?);
+        each(&bytes)?;
     }
     let expected = input.hash.finalize_reset();
     let mut digest = [0; 32];
     input.read_exact(&mut digest)?;
-    if digest != *expected {
-        return Err(io::Error::other("the file is damaged"));
-    }
-    let mut applier = Applier::new(state.clone());
-    let mut version = None;
-    for update in updates {
-        version = applier.apply(update).map_err(io::Error::other)?;
-    }
-    version.map(|_| applier).ok_or_else(|| io::Error::other("the snapshot has no end"))
+    if digest == *expected { Ok(()) } else { Err(io::Error::other("the file is damaged")) }
 }
 
 /// Hashes what passes.

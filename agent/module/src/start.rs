@@ -30,19 +30,16 @@ fn start(paths: &Paths) -> Result<Arc<State>, ConfigError> {
         return Ok(Arc::default());
     }
     let state = Arc::new(counted(paths));
-    let loaded = paths.snapshot.as_ref().map(|path| snapshot::load(path, &state));
-    let applier = match loaded {
-        Some(Ok(applier)) => {
-            let (history, version) = applier.holds();
-            envoy::info(&format!("started from version {version} of {history} in the file"));
-            applier
+    let mut applier = Applier::new(state.clone());
+    if let Some(path) = &paths.snapshot {
+        match snapshot::load(path, &mut applier) {
+            Ok(()) => {
+                let (history, version) = applier.holds();
+                envoy::info(&format!("started from version {version} of {history} in the file"));
+            }
+            Err(error) => envoy::warn(&format!("not started from a file: {error}")),
         }
-        Some(Err(error)) => {
-            envoy::warn(&format!("not started from a file: {error}"));
-            Applier::new(state.clone())
-        }
-        None => Applier::new(state.clone()),
-    };
+    }
     if let Some(socket) = &paths.feed {
         feed::start(socket.clone(), applier).map_err(ConfigError::Thread)?;
     }

@@ -19,8 +19,17 @@ pub(crate) struct Applier {
     version: u64,
     /// What is held, to know what a snapshot no longer has.
     held: HashSet<Named>,
-    /// The parts of a snapshot that have come.
-    parts: Option<Vec<Item>>,
+    /// The snapshot that is coming.
+    coming: Option<Coming>,
+}
+
+/// The parts of a snapshot that have come.
+#[derive(Debug, Default)]
+struct Coming {
+    /// Put already, as nothing is decided by the state before its first snapshot is whole.
+    put: HashSet<Named>,
+    /// Put with the last part.
+    waiting: Vec<Item>,
 }
 
 /// Why an update cannot be applied. The agent must send a snapshot.
@@ -35,7 +44,7 @@ pub(crate) enum Refused {
 impl Applier {
     pub(crate) fn new(state: Arc<State>) -> Self {
         let (history, held) = (String::new(), HashSet::new());
-        Self { state, history, version: 0, held, parts: None }
+        Self { state, history, version: 0, held, coming: None }
     }
 
     pub(crate) fn state(&self) -> &Arc<State> {
@@ -49,7 +58,8 @@ impl Applier {
 
     /// Drops what has come of a snapshot that will not be finished.
     pub(crate) fn abandon(&mut self) {
-        self.parts = None;
+        // The next snapshot removes what it does not have.
+        self.held.extend(self.coming.take().unwrap_or_default().put);
     }
 
     /// Applies an update. Returns the version that it makes; `None` if parts are missing.
@@ -57,39 +67,48 @@ impl Applier {
         if update.since == 0 {
             return Ok(self.part(update));
         }
-        if self.parts.is_some() {
+        if self.coming.is_some() {
             return Err(Refused::Inside);
         }
         if update.history != self.history || update.since != self.version {
             let Update { history, since, .. } = update;
             return Err(Refused::Version { history, since, held: self.version });
         }
-        update.put.into_iter().for_each(|item| self.put(item));
+        for item in update.put {
+            let name = self.put(item);
+            self.held.extend(name);
+        }
         update.remove.into_iter().filter_map(|name| name.named).for_each(|name| self.drop(&name));
         self.version = update.version;
         Ok(Some(self.version))
     }
 
     fn part(&mut self, update: Update) -> Option<u64> {
-        let parts = self.parts.get_or_insert_default();
-        parts.extend(update.put);
+        let mut coming = self.coming.take().unwrap_or_default();
+        if self.state.is_loaded() {
+            coming.waiting.extend(update.put);
+        } else {
+            coming.put.extend(update.put.into_iter().filter_map(|item| self.put(item)));
+        }
         if update.more {
+            self.coming = Some(coming);
             return None;
         }
-        let parts = self.parts.take().unwrap_or_default();
-        let mut gone = std::mem::take(&mut self.held);
-        parts.into_iter().for_each(|item| self.put(item));
-        gone.retain(|name| !self.held.contains(name));
+        let Coming { mut put, waiting } = coming;
+        put.extend(waiting.into_iter().filter_map(|item| self.put(item)));
+        let before = std::mem::replace(&mut self.held, put);
+        let gone: Vec<Named> =
+            before.into_iter().filter(|name| !self.held.contains(name)).collect();
         gone.iter().for_each(|name| self.drop(name));
         (self.history, self.version) = (update.history, update.version);
         self.state.open();
         Some(self.version)
     }
 
-    /// Puts one. What was held under the name of an unreadable one is removed: it is not what the
-    /// control plane wants.
-    fn put(&mut self, item: Item) {
-        let Some(kind) = item.kind else { return };
+    /// Puts one and returns its name. What was held under the name of an unreadable one is removed:
+    /// it is not what the control plane wants.
+    fn put(&mut self, item: Item) -> Option<Named> {
+        let kind = item.kind?;
         let (name, read) = match kind {
             Kind::Rules(rules) => (Named::Publish(rules.id.clone()), self.rules(&rules)),
             Kind::Entitlement(message) => {
@@ -104,12 +123,11 @@ impl Applier {
             }
         };
         match read {
-            Ok(()) => {
-                self.held.insert(name);
-            }
+            Ok(()) => Some(name),
             Err(error) => {
                 envoy::error(&format!("{name:?} is removed, because it cannot be read: {error}"));
                 self.drop(&name);
+                None
             }
         }
     }

@@ -9,10 +9,12 @@ pub const MOST: usize = 16 << 20;
 
 /// Writes one.
 pub fn write(writer: &mut impl Write, message: &impl Message) -> io::Result<()> {
-    let bytes = message.encode_to_vec();
-    let length = u32::try_from(bytes.len()).ok().filter(|length| *length as usize <= MOST);
-    let length = length.ok_or_else(|| io::Error::other("a message is too large"))?;
-    writer.write_all(&length.to_le_bytes())?;
+    let length = message.encoded_len();
+    let prefix = u32::try_from(length).ok().filter(|_| length <= MOST);
+    let prefix = prefix.ok_or_else(|| io::Error::other("a message is too large"))?;
+    let mut bytes = Vec::with_capacity(4 + length);
+    bytes.extend_from_slice(&prefix.to_le_bytes());
+    message.encode(&mut bytes).map_err(io::Error::other)?;
     writer.write_all(&bytes)
 }
 

@@ -77,13 +77,26 @@ fn a_snapshot_is_applied_with_its_last_part() {
     let last = all.split_off(2);
     let first = Update { more: true, ..snapshot(3, all) };
     assert_eq!(applier.apply(first.clone()), Ok(None));
-    assert!(!applier.state().is_loaded() && !passes(&applier, "k1"));
+    assert!(!applier.state().is_loaded());
     // The connection ends, and the next one begins with the first part.
     applier.abandon();
     assert_eq!(applier.apply(first), Ok(None));
     assert_eq!(applier.apply(snapshot(3, last)), Ok(Some(3)));
     assert!(applier.state().is_loaded() && passes(&applier, "k1"));
     assert_eq!(key_of(&applier, "a.test"), "a.test");
+}
+
+#[test]
+fn a_first_snapshot_that_was_never_whole_leaves_nothing() {
+    let mut applier = Applier::new(Arc::default());
+    applier.apply(Update { more: true, ..snapshot(3, everything()) }).unwrap();
+    assert!(!applier.state().is_loaded());
+    applier.abandon();
+    let mut rest = everything();
+    rest.truncate(2);
+    assert_eq!(applier.apply(snapshot(4, rest)), Ok(Some(4)));
+    assert!(!passes(&applier, "k1"));
+    assert_eq!(key_of(&applier, "a.test"), "!404");
 }
 
 #[test]
