@@ -2,14 +2,19 @@
 
 const README: &str = include_str!("../../README.md");
 const TESTS: &[&str] = &[
+    include_str!("batches.rs"),
     include_str!("crowd.rs"),
     include_str!("debounce.rs"),
     include_str!("delta.rs"),
     include_str!("envoy.rs"),
+    include_str!("envoy/fresh.rs"),
     include_str!("envoy/grpc.rs"),
+    include_str!("envoy/poisoned.rs"),
+    include_str!("first_answers.rs"),
     include_str!("interleavings.rs"),
     include_str!("ordering.rs"),
     include_str!("puller.rs"),
+    include_str!("required.rs"),
     include_str!("routes.rs"),
     include_str!("sockets.rs"),
     include_str!("sotw.rs"),
