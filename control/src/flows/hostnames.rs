@@ -143,10 +143,11 @@ pub(super) async fn claim(
     };
     let claims: Vec<Claim> = publish.spec.hostnames.iter().map(claim).collect();
     let at = time(tx);
-    Ok(match publish.desired_revision {
+    match publish.desired_revision {
         1 => table::insert_claims(tx, publish, &claims, at).await?,
         _ => table::replace_claims(tx, publish, &claims, at).await?,
-    })
+    }
+    Ok(())
 }
 
 /// Releases all of the publish's hostnames.

@@ -13,6 +13,7 @@ mod db;
 mod error;
 mod file;
 mod lock;
+mod measure;
 mod open;
 mod schema;
 #[macro_use]

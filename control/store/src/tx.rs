@@ -14,6 +14,7 @@ use sqlx::{Postgres, Sqlite, SqlitePool};
 
 use crate::cause::Cause;
 use crate::db::{Conn, Db, Writer};
+use crate::measure::measure;
 use crate::{Result, Store, StoreError};
 
 /// A transaction. Its changes are invisible before [`Tx::commit`]; dropping it rolls back.
@@ -172,12 +173,6 @@ impl Tx {
     pub(crate) fn will_wake_workers(&mut self) {
         self.wakes_workers = true;
     }
-}
-
-/// Records a step's duration. `begin` includes the wait for a connection and for other writers.
-pub(crate) fn measure(step: &'static str, started: Instant) {
-    let seconds = started.elapsed().as_secs_f64();
-    metrics::histogram!("imp_database_seconds", "step" => step).record(seconds);
 }
 
 struct SqliteTx {

@@ -16,7 +16,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, watch};
 
-use crate::tx::measure;
+use crate::measure::measure;
 use crate::{Result, StoreError};
 
 /// The write-ahead log, and how far it is durable. Commits are numbered; 0 is before the first.

@@ -1,7 +1,6 @@
 //! How many publishes are accepted per second, and how long a start takes with them. It measures
-//! and checks nothing, so it runs only when asked for; `control/README.md` has figures:
+//! and checks nothing, so it runs only when asked for:
 //! `cargo test --release -p imp-control --test it pace -- --ignored --nocapture --test-threads 1`
-#![expect(clippy::print_stderr, reason = "it measures")]
 
 use std::time::Instant;
 
