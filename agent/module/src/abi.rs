@@ -15,7 +15,7 @@ macro_rules! version {
 }
 
 /// The ABI's version, which Envoy compares with its own. A difference is a warning in its log, no
-/// refusal; that callbacks are there is what [`Callbacks::resolve`] checks.
+/// refusal; that callbacks are there is what `Callbacks::resolve` checks.
 pub const VERSION: &str = version!();
 
 /// The same as C has it.
