@@ -175,7 +175,7 @@ callbacks! {
 /// The address of a function of the process; `name` ends with a zero byte.
 fn symbol(name: &'static str) -> Option<Pointer> {
     let name: *const c_char = name.as_ptr().cast();
-    // SAFETY: `name` is a C string that lives for ever.
+    // SAFETY: `name` is a C string in static memory.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name) };
     (!found.is_null()).then_some(found)
 }

@@ -5,8 +5,8 @@
 //!   of a host ([`hosts`]).
 //!
 //! Both share one [`state::State`] per process, which comes from a file ([`snapshot`]) and from the
-//! agent ([`feed`]). `hooks` has the functions that Envoy calls; with `abi` and `envoy` it is
-//! the only place of the product with `unsafe`.
+//! agent ([`feed`]). `hooks` has the functions that Envoy calls; with `abi`, `envoy` and the
+//! mapping of [`counters`] it is the only place of the product with `unsafe`.
 
 mod abi;
 mod answer;
