@@ -15,7 +15,7 @@ macro_rules! version {
 }
 
 /// The ABI's version, which Envoy compares with its own. A difference is a warning in its log, no
-/// refusal; that callbacks are there is what [`Callbacks::resolve`] checks.
+/// refusal; that callbacks are there is what `Callbacks::resolve` checks.
 pub const VERSION: &str = version!();
 
 /// The same as C has it.
@@ -175,7 +175,7 @@ callbacks! {
 /// The address of a function of the process; `name` ends with a zero byte.
 fn symbol(name: &'static str) -> Option<Pointer> {
     let name: *const c_char = name.as_ptr().cast();
-    // SAFETY: `name` is a C string that lives for ever.
+    // SAFETY: `name` is a C string in static memory.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name) };
     (!found.is_null()).then_some(found)
 }
