@@ -79,9 +79,8 @@ async fn a_check_that_hangs_ends_before_routes_go_without_their_clusters() {
         let delta = rig.assembly.set_publish(parsed(one));
         rig.apply(&delta);
     }
-    // Scopes come in the order of their hosts.
-    rig.active("p1").await;
-    rig.active("p2").await;
+    rig.has_all("p1").await;
+    rig.has_all("p2").await;
     assert!(begin.elapsed() < BARRIER, "{:?}", begin.elapsed());
     assert_eq!(rig.with_key(NEIGHBOUR, "GET /").await.body, "other");
 
