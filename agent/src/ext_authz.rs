@@ -77,7 +77,11 @@ impl ExtAuthz {
         AuthorizationServer::new(door).max_decoding_message_size(NODE_QUESTION_BYTES.size())
     }
 
-    fn answer(&self, caller: &Caller, request: auth::CheckRequest) -> auth::CheckResponse {
+    fn answer(
+        &self,
+        caller: &Caller,
+        request: auth::CheckRequest,
+    ) -> Result<auth::CheckResponse, Status> {
         let attributes = request.attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let said = &attributes.context_extensions;
@@ -88,7 +92,13 @@ impl ExtAuthz {
             // Nothing here reports how the call ends, so dropping the permit ends it.
             Ok(permit) => {
                 self.counters.allowed.increment(1);
-                allow(permit.admission(), keys(said))
+                Ok(allow(permit.admission(), keys(said), &http.path))
+            }
+            // Envoy has the route, so an agent knows the publish: it asks again, another one if there
+            // is one. In the end the call is refused.
+            Err(denial) if denial.may_be_known_elsewhere() => {
+                self.counters.unavailable.increment(1);
+                Err(Status::unavailable("the publish of this route is not known here yet"))
             }
             Err(denial) => {
                 self.counters.of(denial.status).increment(1);
@@ -107,10 +117,10 @@ impl ExtAuthz {
                     reason = denial.log_reason,
                     "a call was refused"
                 );
-                match is_grpc(&http) {
+                Ok(match is_grpc(&http) {
                     true => deny_grpc(&denial),
                     false => deny(&denial, request_id),
-                }
+                })
             }
         }
     }
@@ -127,7 +137,7 @@ impl Authorization for ExtAuthz {
             self.counters.unavailable.increment(1);
             return Err(Status::unavailable("not loaded yet"));
         }
-        Ok(Response::new(self.answer(&caller, request.into_inner())))
+        self.answer(&caller, request.into_inner()).map(Response::new)
     }
 }
 
@@ -163,8 +173,9 @@ fn address(peer: &auth::attribute_context::Peer) -> Option<IpAddr> {
     }
 }
 
-/// Sets who calls, and takes the key out of the call, wherever it may be.
-fn allow(admission: &Admission, keys: KeyLocations<'_>) -> auth::CheckResponse {
+/// Sets who calls, and takes the key out of the call, wherever it may be. Envoy sorts the parameters
+/// of a query from which it removes one, so it is told so only if there is one.
+fn allow(admission: &Admission, keys: KeyLocations<'_>, path: &str) -> auth::CheckResponse {
     let absent =
         IDENTITY.iter().filter(|name| !admission.identity.iter().any(|(set, _)| set == *name));
     let ok = auth::OkHttpResponse {
@@ -174,7 +185,7 @@ fn allow(admission: &Admission, keys: KeyLocations<'_>) -> auth::CheckResponse {
             .chain(keys.header)
             .map(str::to_owned)
             .collect(),
-        query_parameters_to_remove: keys.query.map(str::to_owned).into_iter().collect(),
+        query_parameters_to_remove: keys.query_in(path).map(str::to_owned).into_iter().collect(),
         headers: admission.identity.iter().map(|(name, id)| set((*name, id.to_string()))).collect(),
         response_headers_to_add: admission.response_headers.iter().cloned().map(set).collect(),
         ..Default::default()
@@ -248,8 +259,14 @@ mod tests {
     fn what_the_door_does_not_say_of_the_caller_nobody_says() {
         let identity = vec![("x-imp-consumer", "c".into())];
         let keys = KeyLocations::parse("apikey?key");
-        let answer = allow(&Admission { identity, response_headers: vec![] }, keys);
-        let Some(HttpResponse::OkResponse(ok)) = answer.http_response else { panic!("{answer:?}") };
+        let admission = Admission { identity, response_headers: vec![] };
+        let ok = |path: &str| match allow(&admission, keys, path).http_response {
+            Some(HttpResponse::OkResponse(ok)) => ok,
+            other => panic!("{other:?}"),
+        };
+        let unchanged = ok("/?b=1&a=2&keys=3").query_parameters_to_remove;
+        assert!(unchanged.is_empty(), "Envoy would sort the query");
+        let ok = ok("/?b=1&key=k");
         let mut removed = ok.headers_to_remove;
         removed.sort();
         assert_eq!(

@@ -6,6 +6,8 @@ use crate::entitlement::Gap;
 use crate::keys::BadKey;
 use crate::limit::{self, Exceeded};
 
+const UNSEEN_PLACE: &str = "unseen_place";
+
 /// Headers of an admitted call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
@@ -81,6 +83,16 @@ impl Denial {
     /// The route names no publish that the engine knows.
     pub(crate) fn unknown_publish() -> Self {
         Self::new(403, "unknown_publish", "Unknown publish")
+    }
+
+    /// The same for callers, at a place where no publish has been.
+    pub(crate) fn unseen_place() -> Self {
+        Self { log_reason: UNSEEN_PLACE, ..Self::unknown_publish() }
+    }
+
+    /// Whether another agent may know better: the route is of a publish that this one has never had.
+    pub fn may_be_known_elsewhere(&self) -> bool {
+        self.log_reason == UNSEEN_PLACE
     }
 
     pub(crate) fn publish_suspended() -> Self {

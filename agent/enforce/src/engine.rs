@@ -148,7 +148,7 @@ impl Engine {
     /// Decides about one call and counts it. Finish the permit when the call is over.
     pub fn decide(&self, call: &Call<'_>) -> Result<Permit, Denial> {
         let named = Named::parse(call.access);
-        let rules = self.rules(call, &named).ok_or_else(Denial::unknown_publish)?;
+        let rules = self.rules(call, &named).ok_or_else(|| self.unknown(call, &named))?;
         let judges = rules.named(&named);
         // For another gateway's publish the answer is the same as for an unknown one.
         if !judges.iter().all(|access| access.is_on(call.gateway_id)) {
@@ -162,6 +162,18 @@ impl Engine {
             caller = self.identify(call, access, named.mode)?.or(caller);
         }
         self.within_limits(call, judges, caller.as_ref())
+    }
+
+    /// The refusal of a call whose publish is not known.
+    fn unknown(&self, call: &Call<'_>, named: &Named) -> Denial {
+        match (call.publish, named.owner) {
+            (PublishKey::Place { host, base_path }, Some(owner))
+                if !host.is_empty() && !self.inner.places.was_left(owner, host, base_path) =>
+            {
+                Denial::unseen_place()
+            }
+            _ => Denial::unknown_publish(),
+        }
     }
 
     /// The rules of the publish that a call is for.

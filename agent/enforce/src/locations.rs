@@ -52,6 +52,11 @@ impl<'a> KeyLocations<'a> {
         }
         token.map_or(Presented::None, |token| one(token, Presented::BearerToken))
     }
+
+    /// The parameter, if the call has it.
+    pub fn query_in(&self, path: &str) -> Option<&'a str> {
+        self.query.filter(|name| parameters(path, name).next().is_some())
+    }
 }
 
 fn one<'c>(value: &'c str, presented: impl Fn(&'c str) -> Presented<'c>) -> Presented<'c> {

@@ -1,6 +1,7 @@
 //! Finds publishes by their places: host, base path, and the owner in the digest of their rules.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -13,7 +14,13 @@ use crate::access::PublishAccess;
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     by_place: DashMap<Box<str>, Claims>,
+    /// Hashes of places that were left.
+    left: DashMap<u64, ()>,
+    hasher: RandomState,
 }
+
+/// How many left places are remembered.
+const LEFT: usize = 65_536;
 
 /// The publishes of one place; seldom more than one. The owner is part of the place, so they are of
 /// one gateway and product, and one takes over from another.
@@ -38,6 +45,12 @@ impl Places {
         let all = || claims.others.iter().rev();
         let wanted = all().find(|claim| claim.wanted && !claims.last.wanted);
         Some(wanted.unwrap_or(&claims.last).publish.clone())
+    }
+
+    /// Whether a publish was there before. Where none ever was, this agent may lag behind the one that
+    /// gave Envoy the route.
+    pub(crate) fn was_left(&self, owner: u64, host: &str, base_path: &str) -> bool {
+        self.left.contains_key(&self.hasher.hash_one(&*key(owner, host, base_path)))
     }
 
     /// Replaces the places of a publish: those of its rules before by those of its rules now, the
@@ -87,6 +100,11 @@ impl Places {
     }
 
     fn leave(&self, key: Box<str>, publish: &Arc<str>) {
+        if self.left.len() >= LEFT {
+            self.left.clear();
+        }
+        // Before it is gone, so that no call finds neither.
+        self.left.insert(self.hasher.hash_one(&*key), ());
         let Entry::Occupied(mut slot) = self.by_place.entry(key) else { return };
         let Claims { last, others } = slot.get_mut();
         others.retain(|other| other.publish != *publish);

@@ -74,6 +74,10 @@ impl Waiting {
         self.names.contains_key(name)
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.names.keys()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

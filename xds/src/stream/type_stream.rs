@@ -4,6 +4,7 @@ mod answers;
 mod content;
 mod due;
 mod first;
+mod former;
 mod kept;
 mod pick;
 mod sotw;
@@ -45,6 +46,8 @@ pub struct TypeStream {
     turn: Kind,
     /// Each with the time since when only time delays it.
     removals: BTreeMap<Arc<str>, Option<Instant>>,
+    /// Removals that go with what replaces them, which cannot be sent yet.
+    former: HashSet<Arc<str>>,
     /// Removed from the resource set but not yet from full responses.
     leaving: HashMap<Arc<str>, Resource>,
     /// Everything became subscribed and was not scanned yet: the scan costs as much as there is, so
@@ -132,6 +135,7 @@ impl TypeStream {
             waiting: Waiting::default(),
             turn: Kind::Unproven,
             removals: BTreeMap::new(),
+            former: HashSet::new(),
             leaving: HashMap::new(),
             scan_due: false,
             answer_due: false,

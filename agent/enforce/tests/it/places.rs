@@ -81,6 +81,30 @@ fn one_product_at_two_hosts_is_counted_and_limited_per_publish() {
     assert_eq!(ask("b.example.com"), Ok(()));
 }
 
+/// With two agents Envoy may have a route from one and ask the other, which lags behind.
+#[test]
+fn a_place_that_was_never_seen_may_be_known_elsewhere_and_one_that_was_left_is_not() {
+    let publish = at("p", &["a.example.com"], "");
+    let engine = engine();
+    let elsewhere = |host: &str| {
+        let context = context(&publish);
+        let route = RouteContext::parse(&context).unwrap();
+        let (publish, access) = (route.publish(host), route.access);
+        let call = Call { publish, access, route_id: "route", ..call(Some(KEY), start()) };
+        engine.decide(&call).map(drop).map_err(|denial| denial.may_be_known_elsewhere())
+    };
+    assert_eq!(elsewhere("a.example.com"), Err(true));
+    assert_eq!(elsewhere(""), Err(false), "no agent knows it");
+    engine.put_publish(access(&publish));
+    assert_eq!(elsewhere("a.example.com"), Ok(()));
+    engine.put_publish(access(&at("p", &["b.example.com"], "")));
+    assert_eq!(elsewhere("a.example.com"), Err(false));
+    assert_eq!(elsewhere("b.example.com"), Ok(()));
+    engine.remove_publish("p");
+    assert_eq!(elsewhere("b.example.com"), Err(false));
+    assert_eq!(elsewhere("c.example.com"), Err(true));
+}
+
 #[test]
 fn a_publish_has_several_hosts_and_a_host_several_base_paths() {
     let wide = at("wide", &["a.example.com", "b.example.com"], "");

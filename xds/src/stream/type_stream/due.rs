@@ -98,15 +98,6 @@ impl TypeStream {
         if is_due { Some(content) } else { content.into_option() }
     }
 
-    /// Takes the removals of what the client holds these under.
-    fn take_replaced(&mut self, upserts: &[(Resource, u32)]) -> Vec<Arc<str>> {
-        let Some(replaces) = self.rules.replaces.filter(|_| !self.removals.is_empty()) else {
-            return Vec::new();
-        };
-        let former = upserts.iter().filter_map(|(resource, _)| replaces(resource));
-        former.filter_map(|name| Some(self.removals.remove_entry(&*name)?.0)).collect()
-    }
-
     fn take_suspects(&mut self, view: &View<'_>, peers: Peers<'_>) -> Vec<(Resource, u32)> {
         while let Some(group) = self.suspects.next() {
             let mut upserts = Vec::new();
@@ -143,6 +134,7 @@ impl TypeStream {
         if self.variant == Variant::StateOfTheWorld {
             return self.take_silent_removals(view, now, wait);
         }
+        self.keep_former(view);
         let removals = self.due_removals(view, now, wait);
         for name in &removals {
             self.refused.remove(name);

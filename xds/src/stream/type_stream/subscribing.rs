@@ -100,13 +100,14 @@ impl TypeStream {
     }
 
     fn drop_unwanted(&mut self) {
-        let Self { subscription, asked, missing, upserts, waiting, removals, .. } = self;
+        let Self { subscription, asked, missing, upserts, waiting, removals, former, .. } = self;
         let Self { leaving, refused, suspects, heartbeats, held_at_start, doubted, .. } = self;
         asked.retain(|name| subscription.wants(name));
         missing.retain(|name| subscription.wants(name));
         upserts.retain(|name| subscription.wants(name));
         waiting.retain(|name| subscription.wants(name));
         removals.retain(|name, _| subscription.wants(name));
+        former.retain(|name| subscription.wants(name));
         leaving.retain(|name, _| subscription.wants(name));
         refused.retain(|name, _| subscription.wants(name));
         suspects.retain(|name| subscription.wants(name));

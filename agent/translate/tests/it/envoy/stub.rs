@@ -259,7 +259,8 @@ impl auth::authorization_server::Authorization for Stub {
         seen.extend(http.headers.iter().map(|(k, v)| (format!("header:{k}"), v.clone())));
         self.checks.lock().unwrap().push(seen);
         let good = http.headers.get("x-api-key").is_some_and(|key| key == "good");
-        Ok(Response::new(if good { allowed() } else { denied() }))
+        let parameter = http.headers.get("x-probe-key").filter(|name| !name.is_empty()).cloned();
+        Ok(Response::new(if good { allowed(parameter) } else { denied() }))
     }
 }
 
@@ -279,11 +280,13 @@ fn option(key: &str, value: &str) -> HeaderValueOption {
     HeaderValueOption { header: Some(header), append_action: 2, ..Default::default() }
 }
 
-fn allowed() -> auth::CheckResponse {
+/// Removes the query parameter of this name.
+fn allowed(parameter: Option<String>) -> auth::CheckResponse {
     auth::CheckResponse {
         status: Some(RpcStatus::default()),
         http_response: Some(auth::check_response::HttpResponse::OkResponse(auth::OkHttpResponse {
             headers: vec![option("x-imp-consumer", "c1")],
+            query_parameters_to_remove: parameter.into_iter().collect(),
             ..Default::default()
         })),
         ..Default::default()

@@ -272,3 +272,19 @@ fn a_table_that_is_sent_again_differs_in_its_stamp_only() {
         assert_eq!(former.is_none(), scope.name.starts_with('h'), "{former:?}");
     }
 }
+
+/// Why the agent tells Envoy to remove a parameter only if it is there.
+#[tokio::test]
+async fn a_query_from_which_nothing_is_removed_reaches_the_upstream_as_it_was() {
+    let mut rig = start().await;
+    set(&mut rig, HOSTS[0], 1, "same");
+    rig.has_all(id(HOSTS[0])).await;
+    for (sent, removed, seen) in [
+        ("/?b=1&a&a=2", "", "/?b=1&a&a=2"),
+        ("/?b=1&k=secret&a&a=2&k=other", "k", "/?a=&a=2&b=1"),
+        ("/?k=secret", "k", "/"),
+    ] {
+        let answer = rig.with_key(HOSTS[0], &format!("GET {sent}\nx-probe-key: {removed}")).await;
+        assert_eq!(answer.body.split(' ').nth(1), Some(seen), "{answer:?}");
+    }
+}
