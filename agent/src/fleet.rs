@@ -2,7 +2,8 @@
 //! statuses.
 //!
 //! One lock (`Core`) guards everything that must be consistent: the assembly, the statuses, what is
-//! staged for the resource sets. It is held while one change is rendered, never across an await; a
+//! staged for the resource sets. It is held while one change is rendered, or one portion of Envoys'
+//! answers is handled, never across an await; threads that wait for it get it in turn; a
 //! runtime worker that waits for it first hands over its tasks. The link's worker takes it for
 //! publishes; keys and entitlements go to the engine without it. Events come from Envoys' streams,
 //! which must not wait, through a queue and one thread.
@@ -45,6 +46,9 @@ pub struct Fleet {
 
 struct Shared {
     core: Mutex<Core>,
+    /// Locked while waiting for `core`, so that a thread that takes it again and again does not keep
+    /// out the others.
+    turn: Mutex<()>,
     gateway_resources: GatewayResources,
     ads: AdsServer,
     news: News,
@@ -95,6 +99,7 @@ impl Fleet {
         let fleet = Self {
             shared: Arc::new(Shared {
                 core,
+                turn: Mutex::default(),
                 gateway_resources,
                 ads,
                 news,
@@ -273,13 +278,29 @@ impl Fleet {
         &self.shared.news
     }
 
+    /// Handles events in portions, between which others get the lock: a change must not wait for
+    /// the answers about everything.
     fn happened(&self, events: impl Iterator<Item = EnvoyEvent>) {
-        let mut core = self.lock();
-        let mut nodes = false;
+        let (mut core, mut size, mut nodes) = (self.lock(), 0, false);
         for event in events {
             nodes |= matches!(event, EnvoyEvent::Came { .. } | EnvoyEvent::Left { .. });
+            size += event.size();
             core.happened(event);
+            while core.is_behind() || size >= PORTION {
+                size = 0;
+                core.follow_some();
+                self.publish(core);
+                core = self.lock();
+            }
         }
+        self.publish(core);
+        if nodes {
+            self.shared.news.nodes.send_replace(());
+        }
+    }
+
+    /// Makes visible what events have changed.
+    fn publish(&self, mut core: MutexGuard<'_, Core>) {
         for stream in std::mem::take(&mut core.reopened) {
             gateway_resources::HANG_ON_A_LISTENER
                 .iter()
@@ -288,9 +309,6 @@ impl Fleet {
         core.commit();
         core.follow_all();
         self.tell(core);
-        if nodes {
-            self.shared.news.nodes.send_replace(());
-        }
     }
 
     fn tick(&self) {
@@ -317,12 +335,15 @@ impl Fleet {
     // After a panic of another holder the state may lack a part of one change; continuing is better
     // than refusing everyone permanently.
     fn lock(&self) -> MutexGuard<'_, Core> {
-        match self.shared.core.try_lock() {
-            Ok(core) => core,
-            Err(TryLockError::Poisoned(core)) => core.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                aside(|| self.shared.core.lock().unwrap_or_else(PoisonError::into_inner))
-            }
+        let Shared { core, turn, .. } = &*self.shared;
+        let in_turn = || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            core.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        match turn.try_lock().map(|_turn| core.try_lock()) {
+            Ok(Ok(core)) => core,
+            Ok(Err(TryLockError::Poisoned(core))) => core.into_inner(),
+            Ok(Err(TryLockError::WouldBlock)) | Err(_) => aside(in_turn),
         }
     }
 }
@@ -336,6 +357,9 @@ fn aside<T>(wait: impl FnOnce() -> T) -> T {
         _ => wait(),
     }
 }
+
+/// About how many resources Envoys' answers may concern until others get the lock.
+const PORTION: usize = 1024;
 
 /// The most events handled as one batch; events that arrive meanwhile form the next one.
 const BATCH: usize = 1024;
@@ -391,3 +415,6 @@ impl Fleet {
         run();
     }
 }
+
+#[cfg(test)]
+mod tests;

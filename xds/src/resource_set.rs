@@ -389,7 +389,7 @@ impl View<'_> {
         &self,
         type_url: &TypeUrl,
         time: RangeInclusive<Position>,
-    ) -> impl Iterator<Item = (Position, &Resource)> {
+    ) -> impl DoubleEndedIterator<Item = (Position, &Resource)> {
         let table = self.state.table(type_url).into_iter();
         table.flat_map(move |table| table.changed_in(time.clone()))
     }

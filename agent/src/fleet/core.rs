@@ -23,6 +23,9 @@ use super::verdicts::{Doubts, Retries};
 use crate::intake::{Contents, Item, Publish, Rejected, Wire};
 use crate::lkg::{self, Lkg, Table};
 
+/// The publishes that are followed without a break.
+const PORTION: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) assembly: Assembly,
@@ -47,6 +50,8 @@ pub(super) struct Core {
     touched: BTreeSet<(String, Key)>,
     /// Publishes whose needed resources may have changed.
     stale: BTreeSet<String>,
+    /// The same since the first Envoy came, when it begins to matter what publishes need.
+    unfollowed: Vec<String>,
     /// While set, the engine is not updated.
     pub(super) restoring: bool,
     /// Publishes that have former rules.
@@ -100,6 +105,7 @@ impl Core {
             gateway_resources,
             touched: BTreeSet::new(),
             stale: BTreeSet::new(),
+            unfollowed: Vec::new(),
             restoring: false,
             with_former_rules: BTreeSet::new(),
             swept: Instant::now(),
@@ -225,8 +231,7 @@ impl Core {
                 tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, "an Envoy is connected");
                 self.tracker.open(stream, Target::new(&id, gateway, &version, at_ms));
                 if self.acks.open(stream) {
-                    self.stale.extend(self.revisions.keys().cloned());
-                    self.follow_all();
+                    self.unfollowed = self.revisions.keys().cloned().collect();
                 }
                 self.came(stream);
             }
@@ -298,6 +303,18 @@ impl Core {
             let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));
             self.tracker.place(&id, misplaced.or_else(|| self.refused_gateway_of(&id)));
         }
+    }
+
+    /// Whether [`Self::follow_some`] has something to do.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unfollowed.is_empty()
+    }
+
+    /// Updates what some publishes need, since the first Envoy came.
+    pub(super) fn follow_some(&mut self) {
+        let kept = self.unfollowed.len().saturating_sub(PORTION);
+        self.stale.extend(self.unfollowed.drain(kept..));
+        self.follow_all();
     }
 
     /// Updates what a publish needs. Until the first Envoy is here that matters only for those that

@@ -41,6 +41,16 @@ pub(super) enum EnvoyEvent {
     },
 }
 
+impl EnvoyEvent {
+    /// The resources that it is about.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Has { resources, .. } => resources.len(),
+            Self::Came { .. } | Self::Refused { .. } | Self::Left { .. } => 1,
+        }
+    }
+}
+
 /// Passes events to the fleet's thread. The queue is unbounded because a stream must never wait for
 /// it; it holds at most one answer per type and stream beyond what the thread has seen.
 #[derive(Debug)]

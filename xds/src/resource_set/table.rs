@@ -125,7 +125,7 @@ impl Table {
     pub(super) fn changed_in(
         &self,
         time: RangeInclusive<Position>,
-    ) -> impl Iterator<Item = (Position, &Resource)> {
+    ) -> impl DoubleEndedIterator<Item = (Position, &Resource)> {
         let rows = if time.is_empty() { None } else { Some(self.log.range(time)) };
         rows.into_iter().flatten().filter_map(|(at, row)| match row {
             Row::There(resource) => Some((*at, resource)),

@@ -1,6 +1,6 @@
 //! Names that are due, in the order of their changes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::resource_set::Position;
@@ -39,11 +39,11 @@ struct Place {
 #[derive(Debug, Default)]
 struct Queue {
     oldest: BTreeMap<Position, Arc<str>>,
-    /// The last ones that changed, newest last. Some may have been taken since.
-    newest: VecDeque<Arc<str>>,
+    /// The last ones that changed, in the order of their changes. Some may have been taken since.
+    newest: BTreeMap<Position, Arc<str>>,
 }
 
-/// More names than this are not remembered as the newest: a few responses of them go out before a
+/// More names than these are not remembered as the newest: a few responses of them go out before a
 /// later change is newer.
 const NEWEST: usize = 256;
 
@@ -54,19 +54,19 @@ impl Due {
         self.place(name, since, kind);
     }
 
-    /// The same for a name that has changed just now.
+    /// The same for a name that may be among those that changed last.
     pub(super) fn insert_news(&mut self, name: Arc<str>, changed_at: Position, kind: Kind) {
-        self.note_news(name.clone(), kind);
+        self.note_news(name.clone(), changed_at, kind);
         self.insert(name, changed_at, kind);
     }
 
-    /// Records that a name that is due has changed last.
-    pub(super) fn note_news(&mut self, name: Arc<str>, kind: Kind) {
+    /// Records when a name that is due has changed.
+    pub(super) fn note_news(&mut self, name: Arc<str>, changed_at: Position, kind: Kind) {
         let newest = &mut self.queue(kind).newest;
-        if newest.len() >= NEWEST {
-            newest.pop_front();
+        newest.insert(changed_at, name);
+        if newest.len() > NEWEST {
+            newest.pop_first();
         }
-        newest.push_back(name);
     }
 
     /// Moves a name back to the position of its last change. Returns whether it moved.
@@ -107,7 +107,7 @@ impl Due {
     /// The one of this kind that changed last, which stays due. Each is returned once per change.
     pub(super) fn next_news(&mut self, kind: Kind) -> Option<Arc<str>> {
         loop {
-            let name = self.queue(kind).newest.pop_back()?;
+            let (_, name) = self.queue(kind).newest.pop_last()?;
             if self.places.get(&name).is_some_and(|place| place.kind == kind) {
                 return Some(name);
             }

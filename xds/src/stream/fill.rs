@@ -46,6 +46,13 @@ impl Fill {
         self.left = self.left.saturating_sub(1);
     }
 
+    /// The rest when this position is taken, and all later ones are; `None` for nothing.
+    pub(super) fn before(mut self, position: Position) -> Option<Self> {
+        self.until = position.checked_sub(1)?;
+        self.left = self.left.saturating_sub(1);
+        (!self.rest().is_empty()).then_some(self)
+    }
+
     /// Records that one was sent for another reason.
     pub(super) fn sent(&mut self, name: &Arc<str>, changed_at: Position) {
         if self.covers(changed_at) {

@@ -168,7 +168,7 @@ impl TypeStream {
     /// Sends again what was rejected, in other bytes if the type can (R33).
     pub(super) fn retry(&mut self, name: &str, view: &View<'_>) -> bool {
         let Some((name, _)) = self.refused.remove_entry(name) else { return false };
-        let again = self.subscription.wants(&name) && self.make_due(&name, false, view);
+        let again = self.subscription.wants(&name) && self.make_due(&name, view);
         self.attempt = self.attempt.saturating_add(u32::from(again));
         again
     }

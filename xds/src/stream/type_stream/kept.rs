@@ -67,7 +67,7 @@ impl TypeStream {
         for name in resources.iter().map(SentResource::name) {
             self.heartbeats.forget(name);
             if self.subscription.wants(name) {
-                self.make_due(name, false, view);
+                self.make_due(name, view);
             }
         }
     }

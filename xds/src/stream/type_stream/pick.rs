@@ -42,6 +42,7 @@ impl TypeStream {
             let mut picking = Picking { source, kind, up_to, batch, view, peers };
             self.pick_newest(&mut picking);
             if fill == Some(kind) {
+                self.pick_fill_newest(&mut picking);
                 self.pick_oldest(self.fill.as_ref().map(Fill::next), &mut picking);
                 self.pick_fill(&mut picking);
             }
@@ -66,13 +67,13 @@ impl TypeStream {
             let Some(name) = self.due_mut(source).next_news(kind) else { break };
             let found = picking.view.find(&self.rules.type_url, &name);
             if found.is_some_and(|found| picking.is_too_new(found.changed_at)) {
-                too_new.push(name);
+                too_new.extend(found.map(|found| (name, found.changed_at)));
             } else if !self.consider(&name, picking) {
                 break;
             }
         }
         let due = self.due_mut(source);
-        too_new.into_iter().rev().for_each(|name| due.note_news(name, kind));
+        too_new.into_iter().for_each(|(name, at)| due.note_news(name, at, kind));
     }
 
     fn pick_oldest(&mut self, before: Option<Position>, picking: &mut Picking<'_, '_>) {
@@ -83,6 +84,23 @@ impl TypeStream {
         {}
     }
 
+    /// The same for what changed last before the client came.
+    fn pick_fill_newest(&mut self, picking: &mut Picking<'_, '_>) {
+        if !self.rules.limits().tells_proven {
+            return;
+        }
+        let (type_url, view) = (self.rules.type_url.clone(), picking.view);
+        let Some(rest) = self.fill.as_ref().map(Fill::rest) else { return };
+        let share = picking.batch.limit.resources / SHARE_OF_NEWEST;
+        let share = share.saturating_sub(picking.batch.upserts.len());
+        for (at, resource) in view.changed_in(&type_url, rest).rev().take(share) {
+            if picking.is_too_new(at) || !self.consider_to_fill(at, resource, picking) {
+                return;
+            }
+            self.fill = self.fill.take().and_then(|fill| fill.before(at));
+        }
+    }
+
     fn pick_fill(&mut self, picking: &mut Picking<'_, '_>) {
         let (type_url, view) = (self.rules.type_url.clone(), picking.view);
         let Some(rest) = self.fill.as_ref().map(Fill::rest) else { return };
@@ -91,6 +109,7 @@ impl TypeStream {
             if is_over || !self.consider_to_fill(at, resource, picking) {
                 return;
             }
+            self.fill.iter_mut().for_each(|fill| fill.took(at));
         }
         self.fill = None;
     }
@@ -116,11 +135,7 @@ impl TypeStream {
         picking: &mut Picking<'_, '_>,
     ) -> bool {
         let is_due = self.fill.as_ref().is_some_and(|fill| fill.has(resource.name(), at));
-        if is_due && !self.judge(self.found(at, resource, picking.view), picking) {
-            return false;
-        }
-        self.fill.iter_mut().for_each(|fill| fill.took(at));
-        true
+        !is_due || self.judge(self.found(at, resource, picking.view), picking)
     }
 
     /// A resource of the log. Whether it is proven is looked up only if it matters.
@@ -213,7 +228,7 @@ impl TypeStream {
     }
 
     /// Makes a resource due, with its kind.
-    pub(super) fn make_due(&mut self, name: &Arc<str>, is_news: bool, view: &View<'_>) -> bool {
+    pub(super) fn make_due(&mut self, name: &Arc<str>, view: &View<'_>) -> bool {
         let Some(found) = view.find(&self.rules.type_url, name) else { return false };
         let (at, kind) = (found.changed_at, self.kind(&found));
         if self.fill.as_mut().is_some_and(|fill| fill.again(name, at)) {
@@ -221,7 +236,7 @@ impl TypeStream {
         }
         self.waiting.remove(name);
         let name = found.resource.name().clone();
-        if is_news && self.rules.limits().tells_proven {
+        if self.rules.limits().tells_proven {
             self.upserts.insert_news(name, at, kind);
         } else {
             self.upserts.insert(name, at, kind);

@@ -94,7 +94,7 @@ impl TypeStream {
         for name in names {
             let found = view.find(&self.rules.type_url, &name);
             if found.is_some_and(|found| fill.has(&name, found.changed_at)) {
-                self.make_due(&name, false, view);
+                self.make_due(&name, view);
             }
         }
     }
@@ -153,7 +153,7 @@ impl TypeStream {
                 self.heartbeats.hold(resource, None);
             } else {
                 self.suspects.clear(name);
-                self.make_due(name, false, view);
+                self.make_due(name, view);
             }
         }
         let gone = held.keys().filter(|name| !view.exists(&type_url, name));
@@ -196,7 +196,7 @@ impl TypeStream {
             if now.is_some() {
                 self.removals.remove(name);
                 self.leaving.remove(name);
-                self.make_due(name, true, view);
+                self.make_due(name, view);
             } else if view.exists(&type_url, name) {
                 // Retained: the client keeps what it has.
                 self.removals.remove(name);
@@ -221,14 +221,14 @@ impl TypeStream {
     /// Makes due again what waits for this resource.
     pub(in crate::stream) fn release(&mut self, required: &Key, view: &View<'_>) {
         for name in self.waiting.release(required) {
-            self.make_due(&name, false, view);
+            self.make_due(&name, view);
         }
     }
 
     /// Makes due again what waits for a resource of this type.
     pub(in crate::stream) fn release_type(&mut self, type_url: &crate::TypeUrl, view: &View<'_>) {
         for name in self.waiting.release_type(type_url) {
-            self.make_due(&name, false, view);
+            self.make_due(&name, view);
         }
     }
 
@@ -238,7 +238,7 @@ impl TypeStream {
         let exists = view.get(&self.rules.type_url, name).is_some();
         let wanted = self.subscription.wants(name);
         if exists && wanted {
-            self.make_due(name, false, view);
+            self.make_due(name, view);
         }
         exists && !wanted
     }
@@ -249,7 +249,7 @@ impl TypeStream {
         let names = self.subscription.list().filter(|name| of_parent(name));
         let names: Vec<_> = names.cloned().collect();
         for name in names {
-            self.make_due(&name, false, view);
+            self.make_due(&name, view);
         }
     }
 }
