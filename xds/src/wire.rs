@@ -9,7 +9,7 @@ use std::time;
 
 use bytes::Bytes;
 
-pub use metadata::{Metadata, Struct, Value};
+pub use metadata::{Field, Metadata, Namespace, Struct, Value};
 
 /// `google.protobuf.Any`.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -47,6 +47,32 @@ fn a_delta_response_is_envoys() {
 }
 
 #[test]
+fn metadata_of_many_resources_is_as_large_as_its_texts() {
+    let cause = wire::Metadata::of("imp.test", [("cause", "request 7"), ("trace", "8")]);
+    let [namespace] = &cause.filter_metadata[..] else { panic!("{cause:?}") };
+    let fields = &namespace.value.as_ref().expect("fields").fields;
+    assert_eq!((fields.len(), fields.capacity()), (2, 2));
+    let kept = size_of_val(namespace) + size_of_val(&fields[..]);
+    assert!(kept <= 150, "{kept} bytes beside the texts");
+    // Envoy's maps read it, and ours reads theirs, in whatever order.
+    let theirs =
+        envoy_types::pb::envoy::config::core::v3::Metadata::decode(&cause.encode_to_vec()[..])
+            .expect("Envoy's");
+    assert_eq!(theirs.filter_metadata["imp.test"].fields.len(), 2);
+    let again = wire::Metadata::decode(&theirs.encode_to_vec()[..]).expect("ours");
+    assert_eq!(again.text("imp.test", "cause"), Some("request 7"));
+    assert_eq!(again.text("imp.test", "trace"), Some("8"));
+    assert_eq!(again.text("other", "trace"), None);
+    let twice = wire::Metadata {
+        filter_metadata: [cause, wire::Metadata::of("imp.test", [("cause", "last")])]
+            .into_iter()
+            .flat_map(|one| one.filter_metadata)
+            .collect(),
+    };
+    assert_eq!(twice.text("imp.test", "cause"), Some("last"));
+}
+
+#[test]
 fn a_delta_request_is_envoys() {
     use envoy_types::pb::envoy::config::core::v3 as core;
     use envoy_types::pb::envoy::r#type::v3::SemanticVersion;

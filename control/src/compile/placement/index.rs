@@ -1,14 +1,18 @@
 //! The two maps that [`super::Placement`] uses for look-ups.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use imp_core::ClusterId;
 
-/// How many of something there are in each cluster.
+/// How many of something there are in each cluster. Most keys are in one cluster, where a list
+/// takes a tenth of what a map does.
 #[derive(Debug)]
-pub(super) struct Counts<K>(HashMap<K, BTreeMap<ClusterId, usize>>);
+pub(super) struct Counts<K>(HashMap<K, Vec<Count>>);
+
+/// A cluster, and how many there are in it. A list of them is sorted by cluster.
+type Count = (ClusterId, usize);
 
 impl<K> Default for Counts<K> {
     fn default() -> Self {
@@ -16,23 +20,34 @@ impl<K> Default for Counts<K> {
     }
 }
 
+/// Where the cluster is in the list, or where it belongs.
+fn find(clusters: &[Count], cluster: ClusterId) -> Result<usize, usize> {
+    clusters.binary_search_by_key(&cluster, |(at, _)| *at)
+}
+
 impl<K: Copy + Eq + Hash> Counts<K> {
     /// Returns whether it is the first one in the cluster.
     pub(super) fn enter(&mut self, key: K, cluster: ClusterId) -> bool {
-        let count = self.0.entry(key).or_default().entry(cluster).or_default();
-        *count += 1;
-        *count == 1
+        let clusters = self.0.entry(key).or_insert_with(|| Vec::with_capacity(1));
+        match find(clusters, cluster) {
+            Ok(at) => clusters[at].1 += 1,
+            Err(at) => {
+                clusters.insert(at, (cluster, 1));
+                return true;
+            }
+        }
+        false
     }
 
     /// Returns whether it was the last one in the cluster.
     pub(super) fn leave(&mut self, key: K, cluster: ClusterId) -> bool {
         let Some(clusters) = self.0.get_mut(&key) else { return false };
-        let Some(count) = clusters.get_mut(&cluster) else { return false };
-        *count -= 1;
-        if *count > 0 {
+        let Ok(at) = find(clusters, cluster) else { return false };
+        clusters[at].1 -= 1;
+        if clusters[at].1 > 0 {
             return false;
         }
-        clusters.remove(&cluster);
+        clusters.remove(at);
         if clusters.is_empty() {
             self.0.remove(&key);
         }
@@ -40,7 +55,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
     }
 
     pub(super) fn has(&self, key: K, cluster: ClusterId) -> bool {
-        self.0.get(&key).is_some_and(|clusters| clusters.contains_key(&cluster))
+        self.0.get(&key).is_some_and(|clusters| find(clusters, cluster).is_ok())
     }
 
     #[cfg(test)]
@@ -49,7 +64,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
     }
 
     pub(super) fn clusters(&self, key: K) -> impl Iterator<Item = ClusterId> {
-        self.0.get(&key).into_iter().flat_map(|clusters| clusters.keys().copied())
+        self.0.get(&key).into_iter().flat_map(|clusters| clusters.iter().map(|(at, _)| *at))
     }
 }
 
@@ -84,5 +99,29 @@ impl<K: Copy + Eq + Hash, V: Copy + Eq + Hash> Index<K, V> {
 
     pub(super) fn of(&self, key: K) -> Vec<V> {
         self.0.get(&key).map(|values| values.iter().copied().collect()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_kept_per_cluster_and_one_cluster_takes_one_entry() {
+        let mut counts = Counts::default();
+        let mut clusters = [ClusterId::new(), ClusterId::new(), ClusterId::new()];
+        assert!(counts.enter('a', clusters[1]));
+        assert_eq!(counts.0[&'a'].capacity(), 1);
+        assert!(!counts.enter('a', clusters[1]));
+        assert!(counts.enter('a', clusters[2]) && counts.enter('a', clusters[0]));
+        clusters.sort();
+        assert_eq!(counts.clusters('a').collect::<Vec<_>>(), clusters);
+        assert!(!counts.leave('b', clusters[0]) && !counts.has('b', clusters[0]));
+        let left: Vec<bool> = clusters.iter().map(|&at| counts.leave('a', at)).collect();
+        assert_eq!(left.iter().filter(|last| **last).count(), 2, "one was there twice");
+        assert_eq!(counts.clusters('a').count(), 1);
+        let at = counts.clusters('a').next().expect("one");
+        assert!(counts.has('a', at) && counts.leave('a', at) && !counts.leave('a', at));
+        assert_eq!(counts.len(), 0);
     }
 }
