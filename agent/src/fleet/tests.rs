@@ -13,6 +13,7 @@ fn fleet() -> (Fleet, CancellationToken, tempfile::TempDir) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "threads of its own, no runtime")]
 fn a_thread_that_locks_again_and_again_lets_others_in() {
     let (fleet, cancel, _directory) = fleet();
     let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
