@@ -2,8 +2,8 @@
 //! the same from Envoy's question (`agent/src/ext_authz.rs`).
 
 use chrono::{DateTime, Utc};
-use imp_enforce::{Call, Presented, PublishKey};
-use imp_grammar::headers::CREDENTIAL;
+use imp_enforce::{Call, KeyLocations, Presented, PublishKey};
+use imp_grammar::headers::{AUTHORIZATION, CREDENTIAL};
 
 use crate::envoy::Stream;
 
@@ -42,7 +42,7 @@ impl Asked {
             route: said(route_metadata::ROUTE).unwrap_or_default(),
             access: said(route_metadata::ACCESS).unwrap_or_default(),
             key: stream.request_header(CREDENTIAL),
-            authorization: stream.request_header("authorization"),
+            authorization: stream.request_header(AUTHORIZATION),
         })
     }
 
@@ -52,33 +52,20 @@ impl Asked {
             route_id: &self.route,
             access: &self.access,
             gateway_id: gateway,
-            credential: presented(self.key.as_deref(), self.authorization.as_deref()),
+            credential: self.credential(),
             client: None,
             now,
         }
     }
-}
 
-/// A key takes precedence over a token. Repeated headers are joined with a comma, which neither
-/// contains.
-fn presented<'a>(key: Option<&'a str>, authorization: Option<&'a str>) -> Presented<'a> {
-    let (Some(value), is_key) = (match key {
-        Some(key) => (Some(key), true),
-        None => (authorization.and_then(bearer), false),
-    }) else {
-        return Presented::None;
-    };
-    match value {
-        several if several.contains(',') => Presented::Several,
-        key if is_key => Presented::Key(key),
-        token => Presented::BearerToken(token),
+    fn credential(&self) -> Presented<'_> {
+        let header = |name: &str| match name {
+            CREDENTIAL => self.key.as_deref(),
+            AUTHORIZATION => self.authorization.as_deref(),
+            _ => None,
+        };
+        KeyLocations::default().credential(header, "")
     }
-}
-
-/// The bearer token (RFC 6750); the scheme is case-insensitive.
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }
 
 /// As Envoy knows it, which frames the answer accordingly. Not `application/grpc-web`.
@@ -86,19 +73,4 @@ pub(crate) fn is_grpc(stream: Stream) -> bool {
     let kind = stream.request_header("content-type");
     let behind = kind.as_deref().and_then(|kind| kind.strip_prefix("application/grpc"));
     behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('+'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_comes_before_a_token_and_two_of_a_kind_are_seen() {
-        assert_eq!(presented(None, None), Presented::None);
-        assert_eq!(presented(Some("k"), Some("Bearer t")), Presented::Key("k"));
-        assert_eq!(presented(None, Some("bearer  t")), Presented::BearerToken("t"));
-        assert_eq!(presented(None, Some("Basic t")), Presented::None);
-        assert_eq!(presented(Some("one,two"), None), Presented::Several);
-        assert_eq!(presented(Some(","), None), Presented::Several);
-    }
 }
