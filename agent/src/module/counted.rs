@@ -51,6 +51,9 @@ struct Told {
     committed: Pair,
 }
 
+/// Epoch and counts of a file.
+type FileOfCounts = (String, Vec<(String, Pair)>);
+
 /// The changed counts of one file.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -153,7 +156,7 @@ impl Counted {
     }
 
     /// Epoch and counts of each file, `None` for one that cannot be read; `None` if nothing can.
-    fn files(&self) -> Option<Vec<Option<(String, Vec<(String, Pair)>)>>> {
+    fn files(&self) -> Option<Vec<Option<FileOfCounts>>> {
         let entries = match std::fs::read_dir(&self.shared.directory) {
             Ok(entries) => entries,
             // No Envoy has the module yet.
