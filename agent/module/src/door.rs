@@ -4,12 +4,12 @@ use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 use std::time::Instant;
 
-use imp_enforce::{Admission, Permit};
+use imp_enforce::{Admission, HOST_HEADER, Permit};
 use imp_grammar::headers::CREDENTIAL;
 
 use crate::abi::attribute;
 use crate::answer;
-use crate::call::{Asked, is_grpc};
+use crate::call::{self, Asked, is_grpc};
 use crate::envoy::Stream;
 use crate::state::{self, State};
 
@@ -43,13 +43,17 @@ impl Door {
             answer::refuse(stream, why, is_grpc(stream), &id());
             false
         };
-        let Some(asked) = Asked::read(stream) else { return refuse(&answer::NO_ROUTE) };
+        let Some(asked) = Asked::read(stream) else {
+            // No scope has such a key. Envoy's own answer says why, and leads nowhere either.
+            let key = stream.request_header(HOST_HEADER);
+            return key.is_some_and(|key| key.starts_with('!')) || refuse(&answer::NO_ROUTE);
+        };
         if !self.state.is_loaded() {
             return refuse(&answer::NOT_LOADED);
         }
         match self.state.engine.decide(&asked.call(self.gateway.as_deref(), state::now())) {
             Ok(permit) => {
-                allow(stream, permit.admission());
+                allow(stream, permit.admission(), &asked);
                 admitted.take(permit);
                 true
             }
@@ -61,14 +65,19 @@ impl Door {
     }
 }
 
-fn allow(stream: Stream, admission: &Admission) {
+/// Sets who calls, and takes the key out of the call, wherever it may be.
+fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
     for name in IDENTITY {
         match admission.identity.iter().find(|(set, _)| *set == name) {
             Some((_, id)) => stream.set_request_header(name, id),
             None => stream.remove_request_header(name),
         }
     }
-    stream.remove_request_header(CREDENTIAL);
+    let keys = asked.keys();
+    [CREDENTIAL].into_iter().chain(keys.header).for_each(|name| stream.remove_request_header(name));
+    if let Some(path) = keys.query.and_then(|name| call::without(asked.path(), name)) {
+        stream.set_request_header(":path", &path);
+    }
 }
 
 /// The permit of a stream that was let through.

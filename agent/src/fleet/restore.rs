@@ -36,6 +36,14 @@ enum Row {
     Access(Restored),
 }
 
+impl Whole {
+    /// Those that only decisions need.
+    pub(super) fn access(&self) -> impl Iterator<Item = (ResourceType, &Resource)> {
+        let rows = self.rows.iter().filter(|(kind, _)| !intake::is_rendered(*kind));
+        rows.map(|(kind, resource)| (*kind, resource))
+    }
+}
+
 /// Loads what decisions need into the engine, long before Envoy's configuration is rendered. From
 /// then on calls are answered.
 pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {

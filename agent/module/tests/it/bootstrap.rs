@@ -28,8 +28,9 @@ pub(crate) fn door(library: &Path, name: &str, config: &Value) -> Value {
 
 /// The agent's filter, as it is rendered for Envoys (`agent/translate/src/xds/door.rs`).
 pub(crate) fn ext_authz() -> Value {
-    let headers = ["x-api-key", "authorization", "content-type", "x-request-id"]
-        .map(|name| json!({"exact": name, "ignore_case": true}));
+    let headers =
+        ["x-api-key", "x-imp-host", "apikey", "authorization", "content-type", "x-request-id"]
+            .map(|name| json!({"exact": name, "ignore_case": true}));
     json!({"name": "imp.door", "typed_config": {
         "@type": format!("{TYPE}.filters.http.ext_authz.v3.ExtAuthz"),
         "grpc_service": {"envoy_grpc": {"cluster_name": "agent"}, "timeout": "5s"},
@@ -51,10 +52,26 @@ pub(crate) fn scope_key(library: &Path, config: &Value) -> Value {
 
 /// A route that says of which publish it is, to both doors.
 pub(crate) fn route(path: &str, publish: &str, access: &str) -> Value {
-    let said = json!({"publish": publish, "route": format!("{publish}-route"), "access": access});
+    saying(
+        path,
+        &json!({"publish": publish, "route": format!("{publish}-route"), "access": access}),
+    )
+}
+
+/// A route as it is rendered for shared tables: the publish is found by its place.
+fn placed(path: &str, base_path: &str, keys: &str) -> Value {
+    let text = format!("{} placed-route {base_path}", crate::fixtures::digest("placed"));
+    let mut said = json!({"route": text});
+    if !keys.is_empty() {
+        said["keys"] = json!(keys);
+    }
+    saying(path, &said)
+}
+
+fn saying(path: &str, said: &Value) -> Value {
     json!({"match": {"path_separated_prefix": path}, "route": {"cluster": "upstream"},
         "metadata": {"filter_metadata": {"imp.door": said}},
-        "typed_per_filter_config": {"imp.door": per_route(&said)}})
+        "typed_per_filter_config": {"imp.door": per_route(said)}})
 }
 
 fn per_route(said: &Value) -> Value {
@@ -72,6 +89,18 @@ pub(crate) fn routes() -> Vec<Value> {
     routes.push(
         json!({"match": {"path_separated_prefix": "/nobodys"}, "route": {"cluster": "upstream"}}),
     );
+    routes.extend([
+        placed("/placed", "/placed", ""),
+        placed("/placed-keys", "/placed", "apikey?key"),
+        placed("/placed-bearer", "/placed", "authorization?"),
+        // Nobody is there.
+        placed("/unplaced", "/elsewhere", "apikey?key"),
+        saying("/unclear", &json!({"route": "placed-route", "keys": "apikey?key"})),
+    ]);
+    // Switched off, whichever filter decides: nothing is asked.
+    let mut off = route("/off", "closed", "");
+    off["typed_per_filter_config"]["imp.door"] = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
+    routes.push(off);
     let mut direct = route("/direct", "closed", "");
     direct.as_object_mut().unwrap().remove("route");
     direct["direct_response"] =
