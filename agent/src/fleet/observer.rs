@@ -52,7 +52,10 @@ impl EnvoyEvent {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Has { resources, .. } => resources.len(),
-            Self::Came { .. } | Self::Refused { .. } | Self::Left { .. } => 1,
+            Self::Came { .. }
+            | Self::Refused { .. }
+            | Self::Left { .. }
+            | Self::Untested { .. } => 1,
         }
     }
 }
