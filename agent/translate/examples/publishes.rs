@@ -1,5 +1,5 @@
 //! What publishes cost in the assembly's memory, once Envoy has accepted them:
-//! `cargo run -p imp-translate --example memory -- <publishes> <contents>`. The resources themselves
+//! `cargo run -p imp-translate --example publishes -- <publishes> <contents>`. The resources themselves
 //! are dropped here; an agent holds each once, in its resource sets.
 
 #![expect(
@@ -22,6 +22,7 @@ fn main() {
         layout: Layout::ScopedRoutes,
         agent_cluster: "agent".into(),
         upstreams: Upstreams::default(),
+        door: Default::default(),
     });
     let listener = pb::Listener {
         name: "http".into(),
