@@ -74,6 +74,9 @@ fn seen(answer: &Answer) -> Value {
     json!({ "status": answer.status, "body": body, "headers": header, "id": has_id, "same": same_id })
 }
 
+/// Method, host, path, headers.
+type Call<'a> = (&'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>);
+
 /// Calls of every kind, and their answers.
 async fn table(options: Options) -> Result<Vec<(String, Value)>> {
     let stack = Stack::start(options).await?;
@@ -83,7 +86,7 @@ async fn table(options: Options) -> Result<Vec<(String, Value)>> {
     let by_query = format!("/pay?a=1&api_key={}&b=2", key.text);
     let twice = format!("/pay?api_key={0}&api_key={0}", key.text);
     let bearer = format!("Bearer {}", key.text);
-    let calls: Vec<(&str, &str, &str, Vec<(&str, &str)>)> = vec![
+    let calls: Vec<Call<'_>> = vec![
         ("GET", KEYED, "/pay", vec![("x-api-key", &key.text)]),
         ("GET", KEYED, "/pay", vec![("apikey", &key.text), ("x-imp-consumer", "forged")]),
         ("GET", KEYED, &by_query, vec![]),
