@@ -3,9 +3,6 @@
 use crate::call::PublishKey;
 use crate::digest::Named;
 
-/// The header with the host that Envoy found the scope by. The listener sets it; callers cannot.
-pub const HOST_HEADER: &str = "x-imp-host";
-
 /// What a route tells in one text: the digest of its access rules, its id, and the base path of its
 /// publish, each followed by a space but the last. The text has nothing of the publish itself, so
 /// that publishes can share their routes.
@@ -29,7 +26,8 @@ impl<'a> RouteContext<'a> {
         })
     }
 
-    /// The publish of a call on this route. `key` is the value of [`HOST_HEADER`].
+    /// The publish of a call on this route. `key` is the value of
+    /// [`SCOPE_HOST`](imp_grammar::headers::SCOPE_HOST).
     pub fn publish(&self, key: &'a str) -> PublishKey<'a> {
         PublishKey::Place { host: host(key), base_path: self.base_path }
     }

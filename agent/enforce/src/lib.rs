@@ -33,7 +33,7 @@ pub use access::PublishAccess;
 pub use auth_mode::AuthMode;
 pub use call::{Call, Presented, PublishKey};
 pub use class::is_over;
-pub use context::{HOST_HEADER, RouteContext};
+pub use context::RouteContext;
 pub use decision::{Admission, Denial};
 pub use engine::Engine;
 pub use entitlement::Entitlement;

@@ -2,8 +2,8 @@
 //! the same from Envoy's question (`agent/src/ext_authz.rs`).
 
 use chrono::{DateTime, Utc};
-use imp_enforce::{Call, HOST_HEADER, KeyLocations, PublishKey, RouteContext};
-use imp_grammar::headers::{AUTHORIZATION, CREDENTIAL};
+use imp_enforce::{Call, KeyLocations, PublishKey, RouteContext};
+use imp_grammar::headers::{AUTHORIZATION, CREDENTIAL, SCOPE_HOST};
 
 use crate::envoy::Stream;
 
@@ -63,7 +63,7 @@ impl Said {
         };
         match route {
             Some(text) if RouteContext::parse(&text).is_some() => {
-                Some(Self::Place(text, stream.request_header(HOST_HEADER).unwrap_or_default()))
+                Some(Self::Place(text, stream.request_header(SCOPE_HOST).unwrap_or_default()))
             }
             other => by_id(other),
         }

@@ -50,7 +50,7 @@ impl Counters {
             let path = directory.join(format!("counters-{number}.bin"));
             let Some(file) = mapping::hold(&path)? else { continue };
             match Self::from(path, file) {
-                // Not ours, whoever put it there.
+                // Another program's file: the next name is tried.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 opened => return opened,
             }

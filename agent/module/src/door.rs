@@ -4,8 +4,9 @@ use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 use std::time::Instant;
 
-use imp_enforce::{Admission, HOST_HEADER, Permit};
+use imp_enforce::{Admission, Permit};
 use imp_grammar::headers::CREDENTIAL;
+use imp_grammar::headers::SCOPE_HOST;
 
 use crate::abi::attribute;
 use crate::answer;
@@ -45,7 +46,7 @@ impl Door {
         };
         let Some(asked) = Asked::read(stream) else {
             // No scope has such a key. Envoy's own answer says why, and leads nowhere either.
-            let key = stream.request_header(HOST_HEADER);
+            let key = stream.request_header(SCOPE_HOST);
             return key.is_some_and(|key| key.starts_with('!')) || refuse(&answer::NO_ROUTE);
         };
         if !self.state.is_loaded() {

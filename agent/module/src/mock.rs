@@ -55,7 +55,7 @@ impl Mock {
     }
 
     fn lend(&self, bytes: &[u8], out: *mut Buffer) {
-        // The former answer is overwritten first, so that whoever kept it sees garbage.
+        // Overwrites the former answer first: a test that keeps it reads garbage.
         let mut scratch = self.scratch.borrow_mut();
         scratch.fill(b'#');
         *scratch = bytes.to_vec();

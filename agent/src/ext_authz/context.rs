@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use imp_enforce::{HOST_HEADER, PublishKey, RouteContext};
+use imp_enforce::{PublishKey, RouteContext};
+use imp_grammar::headers::SCOPE_HOST;
 use imp_translate::xds::door::context::ROUTE;
 
 /// Keys of a former release, whose routes name their publish. Envoys keep these routes while the
@@ -31,7 +32,7 @@ pub(super) fn read<'a>(
     }
     match RouteContext::parse(text(ROUTE)) {
         Some(route) => {
-            let key = headers.get(HOST_HEADER).map_or("", String::as_str);
+            let key = headers.get(SCOPE_HOST).map_or("", String::as_str);
             Said { publish: route.publish(key), route_id: route.route_id, access: route.access }
         }
         None => Said { publish: PublishKey::Id(""), route_id: "", access: "" },
@@ -50,7 +51,7 @@ mod tests {
     fn both_shapes_are_understood_and_nothing_else() {
         let digest = "none.000000000abc.88e72ffb9af3428e";
         let whole = format!("{digest} r /below");
-        let headers = map(&[(HOST_HEADER, "a.example.com:8080"), ("x-imp-port", "80")]);
+        let headers = map(&[(SCOPE_HOST, "a.example.com:8080"), ("x-imp-port", "80")]);
         let context = map(&[("route", &whole)]);
         let place = PublishKey::Place { host: "a.example.com", base_path: "/below" };
         let said = Said { publish: place, route_id: "r", access: digest };

@@ -184,7 +184,7 @@ fn happened(event: Event<'_>) -> Option<EnvoyEvent> {
             let type_url = envoy_type(type_url.as_str()).filter(|_| !resources.is_empty())?;
             Some(EnvoyEvent::Has { stream, type_url, resources: resources.to_vec() })
         }
-        // With several resources the wrong one is unknown; the server sends them again one by one.
+        // With several resources the wrong one is unknown; the server sends them again in halves.
         Event::Nacked { stream, type_url, resources: [one], message } => {
             Some(EnvoyEvent::Refused {
                 stream,

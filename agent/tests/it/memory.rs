@@ -82,6 +82,19 @@ impl Program {
         }
     }
 
+    /// Bytes that stay resident: the start frees what it needs no more.
+    async fn settled(&self) -> usize {
+        let mut last = self.resident();
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = std::mem::replace(&mut last, self.resident());
+            if now == last {
+                break;
+            }
+        }
+        last
+    }
+
     /// Bytes.
     fn resident(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
@@ -103,9 +116,7 @@ async fn measured(publishes: usize) -> (usize, Duration) {
     on_disk(state.path(), publishes).await;
     let program = Program::start(state.path());
     let took = program.serves(state.path()).await;
-    // The start has freed what it needs no more.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    (program.resident(), took)
+    (program.settled().await, took)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Makes commits on SQLite durable: one sync of the write-ahead log for all commits that wait.
 //!
 //! Commits are made with `synchronous = NORMAL`, which writes the log and leaves it to the
-//! operating system. The next writer begins at once, and whoever committed waits for the sync, so
+//! operating system. The next writer begins at once, and the one that committed waits for the sync, so
 //! commits that come during one sync share the next one. Until then a commit is visible to readers
 //! and may be lost by a power failure, so whatever leaves the process waits, too
 //! ([`crate::Store::settled`]). docs/decisions/0013 has the reasons.

@@ -29,6 +29,10 @@ pub const FOREIGN_NAMES: [&str; 16] = [
     "x-ot-span-context",
 ];
 
+/// The header with the host that the scope is found by, which the listener writes. Who decides about a
+/// call finds the publish by it.
+pub const SCOPE_HOST: &str = "x-imp-host";
+
 /// The header of API keys.
 pub const CREDENTIAL: &str = "x-api-key";
 
@@ -101,7 +105,7 @@ const KEY_NAME: usize = 64;
 pub const AUTHORIZATION: &str = "authorization";
 
 /// Parts of a header's name of which one must be there for the header to have API keys: the gateway
-/// shows no other headers to whoever checks them.
+/// sends no other headers to the service that checks keys.
 pub const KEY_WORDS: [&str; 2] = ["key", "token"];
 
 /// Whether callers may send API keys in a header of this name (in lower case), besides

@@ -36,6 +36,17 @@ fn set() -> ResourceSet {
     set
 }
 
+/// The same with a scope that requires a table.
+fn with_a_table() -> ResourceSet {
+    let set = set();
+    let mut change = Change::default();
+    let required = [(A.into(), "table".into())];
+    change.upsert(B, resource("host", "1").with_required(required));
+    change.upsert(A, resource("table", "1"));
+    set.apply(change);
+    set
+}
+
 #[test]
 fn r69_the_filter_goes_when_the_last_part_is_acknowledged() {
     let set = set();
@@ -53,12 +64,7 @@ fn r69_the_filter_goes_when_the_last_part_is_acknowledged() {
 
 #[test]
 fn r69_it_waits_for_routes_that_scopes_require() {
-    let set = set();
-    let mut change = Change::default();
-    let required = [(A.into(), "table".into())];
-    change.upsert(B, resource("host", "1").with_required(required));
-    change.upsert(A, resource("table", "1"));
-    set.apply(change);
+    let set = with_a_table();
     let mut peer = Peer::new(&set, &config());
     peer.subscribe(FILTER, &["door"]);
     peer.subscribe(B, &[]);
@@ -72,12 +78,7 @@ fn r69_it_waits_for_routes_that_scopes_require() {
 
 #[test]
 fn r69_a_refused_table_does_not_keep_the_filter_back() {
-    let set = set();
-    let mut change = Change::default();
-    let required = [(A.into(), "table".into())];
-    change.upsert(B, resource("host", "1").with_required(required));
-    change.upsert(A, resource("table", "1"));
-    set.apply(change);
+    let set = with_a_table();
     let mut peer = Peer::new(&set, &config());
     peer.subscribe(FILTER, &["door"]);
     peer.subscribe(A, &["table"]);

@@ -4,6 +4,8 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
+use imp_grammar::headers::SCOPE_HOST;
+
 use crate::abi::{Buffer, Pointer};
 use crate::envoy::{self, Early};
 use crate::faults::{self, guard};
@@ -15,9 +17,6 @@ use crate::{config, start};
 /// The extension's name in Envoy's configuration.
 const NAME: &str = "host";
 
-/// The header with the host's part of the scope's key.
-const KEY_HOST: &str = "x-imp-host";
-
 pub(super) struct ScopeKey {
     pub(super) config: config::ScopeKey,
     pub(super) state: Arc<State>,
@@ -28,7 +27,7 @@ impl ScopeKey {
         #[cfg(test)]
         self.state.may_fail();
         // What judged the call before has refused it with a key that no scope has.
-        let judged = early.header(KEY_HOST);
+        let judged = early.header(SCOPE_HOST);
         let is_refused = |key: &str| key.starts_with('!') && key != no_host::MISDIRECTED;
         if judged.as_deref().is_some_and(is_refused) {
             return;
@@ -40,7 +39,7 @@ impl ScopeKey {
         };
         let authority = early.header(":authority").unwrap_or_default();
         let key = self.state.hosts.key(self.config.port, &authority, name);
-        early.set_header(KEY_HOST, &key);
+        early.set_header(SCOPE_HOST, &key);
     }
 }
 
@@ -90,7 +89,7 @@ pub(super) extern "C" fn envoy_dynamic_module_on_early_header_mutation_mutate(
     if !done {
         // SAFETY: as above.
         guard((), || unsafe { faults::count(&(*config.cast::<ScopeKey>()).state) });
-        guard((), || early.set_header(KEY_HOST, no_host::MALFORMED));
+        guard((), || early.set_header(SCOPE_HOST, no_host::MALFORMED));
     }
     true
 }

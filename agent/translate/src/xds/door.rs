@@ -29,10 +29,6 @@ pub mod context {
     /// Where callers may send their key besides [`super::KEY_HEADER`]: a header, `?`, a query
     /// parameter. Absent if nowhere.
     pub const KEYS: &str = "keys";
-    /// From a release before this one: the publish.
-    pub const PUBLISH: &str = "publish";
-    /// From a release before this one: the digest of the access rules.
-    pub const ACCESS: &str = "access";
 }
 
 /// How long a call waits for a decision: as long as a restart of the agent may take, so that

@@ -10,7 +10,7 @@ use super::type_url::{ROUTES, SCOPE};
 
 /// The headers that make the scope's key. Clients cannot send them, upstreams do not see them.
 pub(super) const KEY_PORT: &str = "x-imp-port";
-pub(super) const KEY_HOST: &str = "x-imp-host";
+pub(super) const KEY_HOST: &str = imp_grammar::headers::SCOPE_HOST;
 
 /// Host keys that no scope has, for calls that must be refused. The reply mapper derives the reason
 /// from them.

@@ -6,11 +6,17 @@ use super::*;
 
 const SCOPES: usize = 300;
 const TABLES: usize = 3;
+const ENVOYS: usize = 20;
 
 /// Scopes and routes in many small responses; the filter of the listener behind them, if so.
 fn many_responses(filter_waits: bool) -> ServerConfig {
-    let few =
-        Batching::UpTo { unproven: 8, unproven_bytes: 1 << 20, proven: 8, proven_bytes: 1 << 20 };
+    let most = if filter_waits { 8 } else { 1 };
+    let few = Batching::UpTo {
+        unproven: most,
+        unproven_bytes: 1 << 20,
+        proven: most,
+        proven_bytes: 1 << 20,
+    };
     let mut config = rules();
     for rules in &mut config.types {
         match rules.type_url.as_str() {
@@ -93,8 +99,13 @@ async fn r69_a_fresh_envoy_opens_its_port_when_it_has_all_scopes_and_routes() {
     assert!(statuses.iter().all(|status| status == "200"), "{statuses:?}");
 }
 
+/// How long the port is open too early depends on the machine, so one Envoy of several must show it.
 #[tokio::test]
 async fn r69_without_the_filter_that_waits_it_opens_its_port_too_early() {
-    let statuses = statuses(false).await;
-    assert!(statuses.iter().any(|status| status == "404"), "the test above tests nothing");
+    for _ in 0..ENVOYS {
+        if statuses(false).await.iter().any(|status| status == "404") {
+            return;
+        }
+    }
+    panic!("the test above tests nothing");
 }

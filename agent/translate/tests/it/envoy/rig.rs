@@ -265,6 +265,15 @@ impl Rig {
         self.call(host, &format!("{head}\nx-api-key: good")).await
     }
 
+    /// Waits until Envoy has opened the port.
+    pub(crate) async fn opens(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            assert!(Instant::now() < deadline, "the port stays closed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Sends these bytes.
     pub(crate) async fn raw(&self, request: &str) -> Answer {
         raw(self.port, request).await

@@ -73,7 +73,7 @@ async fn without_the_door_every_call_is_503() {
     let delta = rig.assembly.set_publish(parsed(&golden::rich("p1", HOST, rig.upstream)));
     rig.apply(&delta);
     rig.active("p1").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    rig.opens().await;
     let answer = rig.with_key(HOST, "GET /v1/pay").await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.problem().as_deref(), Some("enforcement_unavailable"), "{answer:?}");
