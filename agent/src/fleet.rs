@@ -160,13 +160,7 @@ impl Fleet {
 
     /// Restores from disk what decisions need.
     pub fn restore_access(&self, loaded: &mut Loaded) -> Whole {
-        let whole = restore::load_access(&self.shared.engine, loaded);
-        if let Some(feed) = &self.shared.feed {
-            for (kind, resource) in whole.access() {
-                feed.put(kind, [(&**resource.name(), resource.value())].into_iter());
-            }
-        }
-        whole
+        restore::load_access(&self.shared.engine, self.shared.feed.as_ref(), loaded)
     }
 
     /// Restores the rest. Returns what could be read. Blocks.

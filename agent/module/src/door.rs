@@ -50,7 +50,7 @@ impl Door {
             return key.is_some_and(|key| key.starts_with('!')) || refuse(&answer::NO_ROUTE);
         };
         if !self.state.is_loaded() {
-            return refuse(&answer::NOT_LOADED);
+            return refuse(&answer::UNAVAILABLE);
         }
         match self.state.engine.decide(&asked.call(self.gateway.as_deref(), state::now())) {
             Ok(permit) => {
@@ -58,6 +58,10 @@ impl Door {
                 admitted.take(permit);
                 true
             }
+            // Envoy has the route, so an agent knows the publish: what it says of it is on its way, or
+            // this Envoy started from a file that is older than its routes. Soon it is known; until
+            // then nobody passes.
+            Err(denial) if denial.may_be_known_elsewhere() => refuse(&answer::UNAVAILABLE),
             Err(denial) => {
                 answer::deny(stream, &denial, is_grpc(stream), &id());
                 false

@@ -191,11 +191,20 @@ impl Core {
     /// Suspending and resuming apply to all of them at once.
     pub(super) fn enforce(&self, id: &str) {
         let Some(revisions) = self.revisions.get(id).filter(|_| !self.restoring) else { return };
+        self.feed_rules(revisions);
         let (wanted, former) = (&revisions.wanted.access, revisions.former_rules.iter());
-        if let Some(feed) = &self.feed {
-            feed.put_rules(wanted, former.clone());
-        }
         self.engine.put_rules(wanted.clone(), former.cloned());
+    }
+
+    /// Tells modules the rules of every publish, after a restart.
+    pub(super) fn feed_all(&self) {
+        self.revisions.values().for_each(|revisions| self.feed_rules(revisions));
+    }
+
+    fn feed_rules(&self, revisions: &Revisions) {
+        if let Some(feed) = &self.feed {
+            feed.put_rules(&revisions.wanted.access, revisions.former_rules.iter());
+        }
     }
 
     pub(super) fn remove(&mut self, kind: ResourceType, id: &str) {

@@ -109,21 +109,39 @@ pub(crate) fn routes() -> Vec<Value> {
     routes
 }
 
-/// What the product's listener makes of Envoy's own answer to a call without a route
-/// (`agent/translate/src/xds/listener/refusals.rs`).
-fn no_route() -> Value {
+/// What the product's listener makes of Envoy's own answers to a call without a route and to one
+/// about which the agent does not know (`agent/translate/src/xds/listener/refusals.rs`).
+fn own_answers() -> Value {
     let no_route = json!({"response_flag_filter": {"flags": ["NR"]}});
+    let no_answer = json!({"extension_filter": {"name": "cel", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        "expression": "response.code_details == 'ext_authz_error'"}}});
+    let no_route = own_answer(&no_route, ("no_route", "No such route"), &[]);
+    let retry = [("retry-after", "1")];
+    let unavailable = ("enforcement_unavailable", "Try again later");
+    let no_answer = own_answer(&no_answer, unavailable, &retry);
+    let mappers = [no_route, no_answer].concat();
+    json!({ "mappers": mappers })
+}
+
+/// For gRPC and for others.
+fn own_answer(when: &Value, (code, title): (&str, &str), more: &[(&str, &str)]) -> Vec<Value> {
     let grpc = json!({"header_filter": {"header": {"name": "content-type", "string_match":
         {"safe_regex": {"regex": "application/grpc(?:\\+.*)?"}}}}});
-    json!({"mappers": [
-        {"filter": {"and_filter": {"filters": [grpc, &no_route]}},
-            "body_format_override": {"text_format_source": {"inline_string": "no_route: No such route"}}},
-        {"filter": no_route, "body_format_override": {
-            "content_type": "application/problem+json",
-            "json_format": {"type": "about:blank", "title": "No such route", "status": "%RESPONSE_CODE%",
-                "code": "no_route", "request_id": "%RESP(X-REQUEST-ID)%"}},
-            "headers_to_add": [{"header": {"key": "x-request-id", "value": "%REQ(X-REQUEST-ID)%"}}]},
-    ]})
+    let id = [("x-request-id", "%REQ(X-REQUEST-ID)%")];
+    let headers: Vec<_> = id.iter().chain(more).map(|(key, value)| {
+        json!({"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"})
+    }).collect();
+    let text = json!({"text_format_source": {"inline_string": format!("{code}: {title}")}});
+    let document = json!({
+        "content_type": "application/problem+json",
+        "json_format": {"type": "about:blank", "title": title, "status": "%RESPONSE_CODE%",
+            "code": code, "request_id": "%RESP(X-REQUEST-ID)%"}});
+    vec![
+        json!({"filter": {"and_filter": {"filters": [grpc, when]}}, "body_format_override": text,
+            "headers_to_add": headers}),
+        json!({"filter": when, "body_format_override": document, "headers_to_add": headers}),
+    ]
 }
 
 /// A listener with these filters.
@@ -135,7 +153,7 @@ pub(crate) fn listener(port: u16, door: Value, more: &Value) -> Value {
         "strip_trailing_host_dot": true,
         "generate_request_id": true,
         "always_set_request_id_in_response": true,
-        "local_reply_config": no_route(),
+        "local_reply_config": own_answers(),
         "access_log": [{"name": "details", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
             "log_format": {"text_format_source": {"inline_string": "DETAILS %RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\n"}}}}],
