@@ -51,8 +51,10 @@ pub(crate) struct Own {
     retry_after: Option<&'static str>,
 }
 
-/// No state has come yet, neither from the file nor from the agent.
-pub(crate) const NOT_LOADED: Own = Own {
+/// No state has come yet, neither from the file nor from the agent; or a route is of a publish that
+/// was never in what has come. The listener's mapper gives the same when the agent does not answer
+/// (`agent/translate/src/xds/listener/refusals.rs`).
+pub(crate) const UNAVAILABLE: Own = Own {
     status: 503,
     code: "enforcement_unavailable",
     title: "Try again later",

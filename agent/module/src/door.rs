@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use imp_enforce::{Admission, Permit};
 use imp_grammar::headers::CREDENTIAL;
+use imp_grammar::headers::SCOPE_HOST;
 
 use crate::abi::attribute;
 use crate::answer;
-use crate::call::{Asked, is_grpc};
+use crate::call::{self, Asked, is_grpc};
 use crate::envoy::Stream;
 use crate::state::{self, State};
 
@@ -43,16 +44,24 @@ impl Door {
             answer::refuse(stream, why, is_grpc(stream), &id());
             false
         };
-        let Some(asked) = Asked::read(stream) else { return refuse(&answer::NO_ROUTE) };
+        let Some(asked) = Asked::read(stream) else {
+            // No scope has such a key. Envoy's own answer says why, and leads nowhere either.
+            let key = stream.request_header(SCOPE_HOST);
+            return key.is_some_and(|key| key.starts_with('!')) || refuse(&answer::NO_ROUTE);
+        };
         if !self.state.is_loaded() {
-            return refuse(&answer::NOT_LOADED);
+            return refuse(&answer::UNAVAILABLE);
         }
         match self.state.engine.decide(&asked.call(self.gateway.as_deref(), state::now())) {
             Ok(permit) => {
-                allow(stream, permit.admission());
+                allow(stream, permit.admission(), &asked);
                 admitted.take(permit);
                 true
             }
+            // Envoy has the route, so an agent knows the publish: what it says of it is on its way, or
+            // this Envoy started from a file that is older than its routes. Soon it is known; until
+            // then nobody passes.
+            Err(denial) if denial.may_be_known_elsewhere() => refuse(&answer::UNAVAILABLE),
             Err(denial) => {
                 answer::deny(stream, &denial, is_grpc(stream), &id());
                 false
@@ -61,14 +70,19 @@ impl Door {
     }
 }
 
-fn allow(stream: Stream, admission: &Admission) {
+/// Sets who calls, and takes the key out of the call, wherever it may be.
+fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
     for name in IDENTITY {
         match admission.identity.iter().find(|(set, _)| *set == name) {
             Some((_, id)) => stream.set_request_header(name, id),
             None => stream.remove_request_header(name),
         }
     }
-    stream.remove_request_header(CREDENTIAL);
+    let keys = asked.keys();
+    [CREDENTIAL].into_iter().chain(keys.header).for_each(|name| stream.remove_request_header(name));
+    if let Some(path) = keys.query.and_then(|name| call::without(asked.path(), name)) {
+        stream.set_request_header(":path", &path);
+    }
 }
 
 /// The permit of a stream that was let through.
