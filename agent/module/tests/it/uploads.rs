@@ -23,6 +23,8 @@ struct Place {
     ext_authz: u16,
     /// The module's, with a limit of size behind it.
     limited: u16,
+    /// The module's, with leave to send a body from the upstream.
+    asking: u16,
     _agent: agent::Agent,
     upstream: Arc<AtomicU64>,
     _directory: tempfile::TempDir,
@@ -33,22 +35,32 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("snapshot");
         of::write_snapshot(&file, of::everything(&[]));
-        let (module, ext_authz, limited) = (free_port(), free_port(), free_port());
+        let [module, ext_authz, limited, asking] = [(); 4].map(|()| free_port());
         let config = json!({"state": {"snapshot": file}, "gateway": "gateway"});
-        let manager = json!({"proxy_100_continue": true,
-            "upgrade_configs": [{"upgrade_type": "websocket"}]});
+        // As the product's listener: Envoy itself gives leave to send a body.
+        let manager = json!({"upgrade_configs": [{"upgrade_type": "websocket"}]});
         let door = bootstrap::door(&library(), "door", &config);
         let mut with_limit = manager.clone();
         with_limit["http_filters"] = json!([door, bootstrap::buffer(), bootstrap::router()]);
         let listeners = [
-            bootstrap::listener(module, door, &manager),
+            bootstrap::listener(module, door.clone(), &manager),
+            bootstrap::listener(asking, door, &json!({"proxy_100_continue": true})),
             bootstrap::listener(limited, json!({}), &with_limit),
             bootstrap::listener(ext_authz, bootstrap::ext_authz(), &manager),
         ];
         let (upstream_port, upstream) = counting_upstream();
         let agent = agent::start(of::engine(), "gateway");
         let envoy = Envoy::start(&with(&listeners, upstream_port, agent.port), 1);
-        Self { envoy, module, ext_authz, limited, _agent: agent, upstream, _directory: directory }
+        Self {
+            envoy,
+            module,
+            ext_authz,
+            limited,
+            asking,
+            _agent: agent,
+            upstream,
+            _directory: directory,
+        }
     }
 }
 
@@ -171,19 +183,19 @@ fn a_refused_upload_is_answered_when_it_has_ended_and_goes_nowhere() {
     assert_eq!(place.envoy.counters("downstream_cx_delayed_close_timeout$"), 0);
 }
 
-/// What callers see who ask first, who read, or who say that they send more than is waited for.
 #[test]
 fn who_reads_before_the_end_is_answered_at_once() {
     let place = Place::new();
-    let (length, too_long) = (format!("content-length: {LARGE}"), "content-length: 16777217");
-    for headers in [
-        &["expect: 100-continue", &*length][..],
-        &["expect: 100-continue", "transfer-encoding: chunked"],
-        &[too_long],
-        &["content-length: 99999999999999999"],
-        &["connection: upgrade", "upgrade: websocket"],
+    let length = format!("content-length: {LARGE}");
+    let asks = "expect: 100-continue";
+    for (port, headers) in [
+        (place.asking, &[asks, &*length][..]),
+        (place.asking, &[asks, "transfer-encoding: chunked"]),
+        (place.module, &["content-length: 16777217"]),
+        (place.module, &["content-length: 99999999999999999"]),
+        (place.module, &["connection: upgrade", "upgrade: websocket"]),
     ] {
-        let mut caller = Caller::connect(place.module);
+        let mut caller = Caller::connect(port);
         caller.write(&head("POST", "/closed", headers)).unwrap();
         // Not even leave to go on comes before it.
         assert_eq!(code(&caller.read().unwrap()), "401 unauthenticated", "{headers:?}");
@@ -199,6 +211,18 @@ fn who_reads_before_the_end_is_answered_at_once() {
     assert_eq!(code(&reader.read().unwrap()), "401 unauthenticated");
     writer.join().unwrap();
     assert_eq!(place.upstream.load(Ordering::Relaxed), 0);
+}
+
+/// Envoy gives it before any filter sees the call. So the caller sends its body, and is answered then.
+#[test]
+fn leave_to_send_is_no_decision() {
+    let place = Place::new();
+    let mut caller = Caller::connect(place.module);
+    let length = format!("content-length: {LARGE}");
+    caller.write(&head("POST", "/closed", &["expect: 100-continue", &length])).unwrap();
+    assert_eq!(caller.read().unwrap().status, 100);
+    caller.write(&vec![b'a'; LARGE]).unwrap();
+    assert_eq!(code(&caller.read().unwrap()), "401 unauthenticated");
 }
 
 #[test]
