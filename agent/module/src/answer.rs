@@ -10,37 +10,70 @@ use crate::envoy::Stream;
 /// with such details as they are.
 const DETAILS: &str = "imp_";
 
-/// Refuses a call with the engine's reason.
-pub(crate) fn deny(stream: Stream, denial: &Denial, is_grpc: bool, request_id: &str) {
-    let headers = denial.response_headers.iter();
-    let headers: Vec<_> = headers.map(|(name, value)| (*name, value.as_str())).collect();
-    let refusal = Refusal {
-        status: denial.status,
-        code: denial.code,
-        body: denial.problem(request_id),
-        reason: denial.reason(),
-        headers,
-    };
-    refusal.send(stream, is_grpc);
+/// A refusal of a call, as it will be sent.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: u16,
+    code: &'static str,
+    /// For HTTP.
+    body: String,
+    /// For gRPC.
+    reason: String,
+    headers: Vec<(&'static str, String)>,
+    is_grpc: bool,
 }
 
-/// Refuses a call for a reason of the module's own.
-pub(crate) fn refuse(stream: Stream, own: &Own, is_grpc: bool, request_id: &str) {
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": own.title,
-        "status": own.status,
-        "code": own.code,
-        "request_id": request_id,
-    });
-    let refusal = Refusal {
-        status: own.status,
-        code: own.code,
-        body: body.to_string(),
-        reason: format!("{}: {}", own.code, own.title),
-        headers: own.retry_after.map(|seconds| ("retry-after", seconds)).into_iter().collect(),
-    };
-    refusal.send(stream, is_grpc);
+impl Refusal {
+    /// For the engine's reason.
+    pub(crate) fn of(denial: &Denial, is_grpc: bool, request_id: &str) -> Self {
+        Self {
+            status: denial.status,
+            code: denial.code,
+            body: denial.problem(request_id),
+            reason: denial.reason(),
+            headers: denial.response_headers.clone(),
+            is_grpc,
+        }
+    }
+
+    /// For a reason of the module's own.
+    pub(crate) fn own(own: &Own, is_grpc: bool, request_id: &str) -> Self {
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": own.title,
+            "status": own.status,
+            "code": own.code,
+            "request_id": request_id,
+        });
+        let retry = own.retry_after.map(|seconds| ("retry-after", seconds.to_owned()));
+        Self {
+            status: own.status,
+            code: own.code,
+            body: body.to_string(),
+            reason: format!("{}: {}", own.code, own.title),
+            headers: retry.into_iter().collect(),
+            is_grpc,
+        }
+    }
+
+    pub(crate) fn send(&self, stream: Stream) {
+        let mut headers: Vec<_> =
+            self.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if self.is_grpc {
+            // Envoy makes `grpc-status: 0` of an answer with a body that a module gives.
+            let (status, message) = (grpc_code(self.status).to_string(), quoted(&self.reason));
+            headers.extend([
+                (":status", "200"),
+                ("content-type", "application/grpc"),
+                ("grpc-status", &status),
+                ("grpc-message", &message),
+            ]);
+            stream.respond_with_headers(&headers);
+        } else {
+            headers.push(("content-type", "application/problem+json"));
+            stream.respond(self.status, &headers, &self.body, &format!("{DETAILS}{}", self.code));
+        }
+    }
 }
 
 /// A refusal that is not the engine's.
@@ -68,36 +101,6 @@ pub(crate) const NO_ROUTE: Own =
 /// A fault of this module.
 pub(crate) const INTERNAL: Own =
     Own { status: 500, code: "internal", title: "The gateway has failed", retry_after: None };
-
-struct Refusal<'a> {
-    status: u16,
-    code: &'static str,
-    /// For HTTP.
-    body: String,
-    /// For gRPC.
-    reason: String,
-    headers: Vec<(&'a str, &'a str)>,
-}
-
-impl Refusal<'_> {
-    fn send(self, stream: Stream, is_grpc: bool) {
-        let mut headers = self.headers;
-        if is_grpc {
-            // Envoy makes `grpc-status: 0` of an answer with a body that a module gives.
-            let (status, message) = (grpc_code(self.status).to_string(), quoted(&self.reason));
-            headers.extend([
-                (":status", "200"),
-                ("content-type", "application/grpc"),
-                ("grpc-status", &status),
-                ("grpc-message", &message),
-            ]);
-            stream.respond_with_headers(&headers);
-        } else {
-            headers.push(("content-type", "application/problem+json"));
-            stream.respond(self.status, &headers, &self.body, &format!("{DETAILS}{}", self.code));
-        }
-    }
-}
 
 fn grpc_code(status: u16) -> u8 {
     match status {

@@ -1,5 +1,7 @@
 //! The hooks, called as Envoy calls them.
 
+mod uploads;
+
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

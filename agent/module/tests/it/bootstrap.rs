@@ -144,6 +144,17 @@ fn own_answer(when: &Value, (code, title): (&str, &str), more: &[(&str, &str)]) 
     ]
 }
 
+/// The last filter.
+pub(crate) fn router() -> Value {
+    json!({"name": "router", "typed_config": {"@type": format!("{TYPE}.filters.http.router.v3.Router")}})
+}
+
+/// A limit of 1 MiB for bodies.
+pub(crate) fn buffer() -> Value {
+    json!({"name": "size", "typed_config": {"@type": format!("{TYPE}.filters.http.buffer.v3.Buffer"),
+        "max_request_bytes": 1_048_576}})
+}
+
 /// A listener with these filters.
 pub(crate) fn listener(port: u16, door: Value, more: &Value) -> Value {
     let mut manager = json!({
@@ -157,8 +168,7 @@ pub(crate) fn listener(port: u16, door: Value, more: &Value) -> Value {
         "access_log": [{"name": "details", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
             "log_format": {"text_format_source": {"inline_string": "DETAILS %RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\n"}}}}],
-        "http_filters": [door, {"name": "router", "typed_config": {
-            "@type": format!("{TYPE}.filters.http.router.v3.Router")}}],
+        "http_filters": [door, router()],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes()}]},
     });
     let manager_fields = manager.as_object_mut().unwrap();
