@@ -1,5 +1,6 @@
 //! The hooks, called as Envoy calls them.
 
+mod signatures;
 mod uploads;
 
 use std::ffi::c_void;
