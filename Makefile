@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module bench-publish bench-routes bench-xds bench-hostile bench-scale
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice test-module-matrix bench-publish bench-routes bench-xds bench-hostile bench-scale
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,12 @@ fuzz: ## every fuzzer for FUZZ_SECONDS (600); FUZZ="name ..." picks some (nightl
 
 module: tools ## the module inside Envoy as it is deployed: for glibc 2.28, stripped, under its hash in target/module
 	@deploy/tools/module.sh
+
+module-twice: tools ## the module built in two directories: the same file
+	@deploy/tools/module.sh twice
+
+test-module-matrix: tools ## the module's tests in Envoy 1.40, and in 1.38 and 1.39, which it installs into target/envoys
+	@deploy/tools/matrix.sh
 
 fmt: ## format the sources
 	$(CARGO) fmt --all

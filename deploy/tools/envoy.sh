@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Prints the path of an Envoy 1.40: the one on PATH if its version is right, else the one in .venv.
+# IMP_ENVOY names another one, of any version (matrix.sh).
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -9,6 +10,11 @@ is_right() {
     [[ $("$1" --version 2>/dev/null) == */1.40.* ]]
 }
 
+if [ -n "${IMP_ENVOY:-}" ]; then
+    [ -x "$IMP_ENVOY" ] || { echo "envoy.sh: IMP_ENVOY is no program: $IMP_ENVOY" >&2; exit 1; }
+    echo "$IMP_ENVOY"
+    exit 0
+fi
 on_path=$(command -v envoy || true)
 if [ -n "$on_path" ] && is_right "$on_path"; then
     echo "$on_path"

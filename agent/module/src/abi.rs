@@ -36,9 +36,6 @@ static IMP_MODULE_SAYS: [u8; SAYS.len()] = {
     says
 };
 
-/// The Envoys that the module is tested with.
-pub const TESTED: [&str; 1] = ["1.40"];
-
 /// An object of Envoy's, or of ours in Envoy's hands.
 pub(crate) type Pointer = *mut c_void;
 
@@ -132,19 +129,31 @@ pub(crate) mod level {
     pub(crate) const ERROR: u32 = 4;
 }
 
-/// Declares the table of callbacks.
+/// Declares a table of callbacks, and their names.
 macro_rules! callbacks {
-    ($($name:ident($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        /// Envoy's functions for modules.
+    (
+        $(#[$of_table:meta])* $table:ident, $(#[$of_names:meta])* $names:ident, $types:ident:
+        $($name:ident($($argument:ty),*) $(-> $result:ty)?;)*
+    ) => {
+        $(#[$of_table])*
         #[derive(Clone, Copy)]
-        pub(crate) struct Callbacks {
+        pub(crate) struct $table {
             $(pub(crate) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
         }
 
-        /// The names that Envoy must export.
-        pub const NAMES: &[&str] = &[$(concat!("envoy_dynamic_module_callback_", stringify!($name)),)*];
+        $(#[$of_names])*
+        pub const $names: &[&str] =
+            &[$(concat!("envoy_dynamic_module_callback_", stringify!($name)),)*];
 
-        impl Callbacks {
+        /// What is taken and returned, as it is written here.
+        #[cfg(test)]
+        const $types: &[(&str, &[&str], &str)] = &[$((
+            concat!("envoy_dynamic_module_callback_", stringify!($name)),
+            &[$(stringify!($argument)),*],
+            concat!($(stringify!($result))?),
+        ),)*];
+
+        impl $table {
             /// Looks them up in the process that loaded this library. `Err` has the name of the
             /// first that is missing.
             pub(crate) fn resolve() -> Result<Self, &'static str> {
@@ -168,6 +177,11 @@ macro_rules! callbacks {
 }
 
 callbacks! {
+    /// Envoy's functions for modules, without which the module is not loaded.
+    Callbacks,
+    /// The names that an Envoy must export.
+    NAMES, TYPES:
+
     log(u32, Buffer);
     is_validation_mode() -> bool;
 
@@ -180,6 +194,13 @@ callbacks! {
     http_get_body_size(Pointer, u32) -> usize;
     http_filter_get_attribute_int(Pointer, u32, *mut u64) -> bool;
     http_filter_get_attribute_string(Pointer, u32, *mut Buffer) -> bool;
+}
+
+callbacks! {
+    /// Those of Envoy 1.40 and newer, for what happens before a route is looked up.
+    EarlyCallbacks,
+    /// The names that an Envoy exports which has them.
+    EARLY_NAMES, EARLY_TYPES:
 
     early_header_mutation_get_header_value(Pointer, Buffer, *mut Buffer, usize, *mut usize) -> bool;
     early_header_mutation_set_header(Pointer, Buffer, Buffer) -> bool;
@@ -194,17 +215,22 @@ fn symbol(name: &'static str) -> Option<Pointer> {
     (!found.is_null()).then_some(found)
 }
 
-static TABLE: OnceLock<Callbacks> = OnceLock::new();
+static TABLE: OnceLock<(Callbacks, Option<EarlyCallbacks>)> = OnceLock::new();
 
 /// Puts the callbacks in place, those of this process once.
-pub(crate) fn install(callbacks: Callbacks) {
+pub(crate) fn install(callbacks: Callbacks, early: Option<EarlyCallbacks>) {
     // Envoy calls the initialisation once; tests each bring the same table.
-    let _kept = TABLE.set(callbacks);
+    let _kept = TABLE.set((callbacks, early));
 }
 
 /// The callbacks; `None` before [`install`], when Envoy calls nothing of ours.
 pub(crate) fn callbacks() -> Option<&'static Callbacks> {
-    TABLE.get()
+    TABLE.get().map(|(callbacks, _)| callbacks)
+}
+
+/// Those for what happens before a route is looked up; `None` in an Envoy that is older.
+pub(crate) fn early_callbacks() -> Option<&'static EarlyCallbacks> {
+    TABLE.get().and_then(|(_, early)| early.as_ref())
 }
 
 /// Keeps this library in memory until the process ends, whatever Envoy's configuration says: its
@@ -223,18 +249,4 @@ pub(crate) fn stay_loaded(of_this_library: *const c_void) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_without_the_callbacks_is_no_envoy() {
-        assert_eq!(Callbacks::resolve().err(), NAMES.first().copied());
-    }
-
-    #[test]
-    fn nothing_that_selects_another_route_is_bound() {
-        // Filters are chosen with the first route: one that it switches off would stay off.
-        let selects = |name: &&str| name.contains("clear_route") || name.contains("recreate");
-        assert_eq!(NAMES.iter().find(|name| selects(name)), None);
-    }
-}
+pub(crate) mod tests;

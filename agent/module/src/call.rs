@@ -78,8 +78,11 @@ impl Asked {
     /// `None` if there is no route, as far as a module can see: nothing says whose it is, and it
     /// leads to no upstream. A route that leads to one without an owner is nobody's.
     pub(crate) fn read(stream: Stream) -> Option<Self> {
+        // First: after a filter has cleared the route cache, only this makes Envoy look for the
+        // route again. Metadata alone would be the former route's, and the call would go to the next.
+        let has_cluster = stream.has_cluster();
         let said = Said::read(stream);
-        if said.is_none() && !stream.has_cluster() {
+        if said.is_none() && !has_cluster {
             return None;
         }
         let keys = stream.route_metadata(route_metadata::NAMESPACE, route_metadata::KEYS);

@@ -1,7 +1,7 @@
 //! What Envoy offers, without `unsafe` for its callers. Everything read is copied.
 #![expect(unsafe_code, reason = "calls Envoy through its C ABI")]
 
-use crate::abi::{self, Buffer, Callbacks, Header, Pointer, level, map};
+use crate::abi::{self, Buffer, Callbacks, EarlyCallbacks, Header, Pointer, level, map};
 
 /// Writes to Envoy's log.
 pub(crate) fn info(message: &str) {
@@ -162,7 +162,7 @@ impl Stream {
 /// A call before its route is looked up.
 #[derive(Clone, Copy)]
 pub(crate) struct Early {
-    envoy: &'static Callbacks,
+    envoy: &'static EarlyCallbacks,
     pointer: Pointer,
 }
 
@@ -170,7 +170,7 @@ impl Early {
     /// # Safety
     /// `pointer` is what Envoy gave to the hook that is running.
     pub(crate) unsafe fn of(pointer: Pointer) -> Option<Self> {
-        Some(Self { envoy: abi::callbacks()?, pointer })
+        Some(Self { envoy: abi::early_callbacks()?, pointer })
     }
 
     pub(crate) fn header(self, name: &str) -> Option<String> {

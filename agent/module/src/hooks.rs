@@ -10,7 +10,7 @@ mod http;
 
 use std::ffi::{c_char, c_void};
 
-use crate::abi::{self, Callbacks};
+use crate::abi::{self, Callbacks, EarlyCallbacks};
 use crate::faults::guard;
 
 /// Called once, when Envoy loads the library. Null makes Envoy refuse it.
@@ -20,7 +20,7 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
         // Without its callbacks there is nothing to write to a log with: Envoy says that the
         // initialisation failed.
         let Ok(callbacks) = Callbacks::resolve() else { return std::ptr::null() };
-        abi::install(callbacks);
+        abi::install(callbacks, EarlyCallbacks::resolve().ok());
         abi::stay_loaded(envoy_dynamic_module_on_program_init as *const c_void);
         abi::C_VERSION.as_ptr()
     })

@@ -21,6 +21,7 @@ pub mod file;
 mod hooks;
 pub mod host;
 pub mod hosts;
+pub mod matrix;
 pub mod snapshot;
 mod start;
 pub mod state;
@@ -29,4 +30,5 @@ mod upload;
 #[cfg(test)]
 mod mock;
 
-pub use abi::{NAMES, TESTED, VERSION};
+pub use abi::{EARLY_NAMES, NAMES, VERSION};
+pub use matrix::TESTED;

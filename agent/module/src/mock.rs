@@ -10,7 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use crate::abi::{self, Buffer, Callbacks, Header, Pointer};
+use crate::abi::{self, Buffer, Callbacks, EarlyCallbacks, Header, Pointer};
 
 type Headers = Vec<(String, Vec<u8>)>;
 
@@ -224,7 +224,12 @@ extern "C" fn early_attribute(context: Pointer, id: u32, out: *mut Buffer) -> bo
 
 /// Puts this Envoy in place.
 pub(crate) fn install() {
-    abi::install(Callbacks {
+    let early = EarlyCallbacks {
+        early_header_mutation_get_header_value: early_get,
+        early_header_mutation_set_header: early_set,
+        early_header_mutation_get_attribute_string: early_attribute,
+    };
+    let callbacks = Callbacks {
         log,
         is_validation_mode,
         http_get_header,
@@ -236,8 +241,6 @@ pub(crate) fn install() {
         http_get_body_size,
         http_filter_get_attribute_int,
         http_filter_get_attribute_string,
-        early_header_mutation_get_header_value: early_get,
-        early_header_mutation_set_header: early_set,
-        early_header_mutation_get_attribute_string: early_attribute,
-    });
+    };
+    abi::install(callbacks, Some(early));
 }

@@ -85,7 +85,7 @@ impl Upload {
             Body::Answered => return body_status::DISCARD,
             Body::Ends(ending) => ending,
         };
-        ending.bytes += stream.received();
+        ending.bytes = ending.bytes.saturating_add(stream.received());
         if !end_of_stream && !ending.is_too_long(Instant::now()) {
             self.0.set(Body::Ends(ending));
             return body_status::DISCARD;

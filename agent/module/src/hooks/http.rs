@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use crate::abi::{Buffer, Pointer, body_status, status};
+use crate::abi::{Buffer, Header, Pointer, body_status, status};
 use crate::answer::{self, Refusal};
 use crate::door::{Admitted, Door};
 use crate::envoy::{self, Stream};
@@ -195,11 +195,11 @@ macro_rules! passed {
     ($($name:ident($($argument:ty),*) $(-> $status:expr)?;)*) => { $(passed!(@ $name($($argument),*) $($status)?);)* };
     (@ $name:ident($($argument:ty),*) $status:expr) => {
         #[unsafe(no_mangle)]
-        extern "C" fn $name($(_: $argument),*) -> u32 { $status }
+        pub(super) extern "C" fn $name($(_: $argument),*) -> u32 { $status }
     };
     (@ $name:ident($($argument:ty),*)) => {
         #[unsafe(no_mangle)]
-        extern "C" fn $name($(_: $argument),*) {}
+        pub(super) extern "C" fn $name($(_: $argument),*) {}
     };
 }
 
@@ -207,10 +207,10 @@ passed! {
     envoy_dynamic_module_on_http_filter_response_body(Pointer, Pointer, bool) -> 0;
     envoy_dynamic_module_on_http_filter_response_trailers(Pointer, Pointer) -> 0;
     envoy_dynamic_module_on_http_filter_scheduled(Pointer, Pointer, u64);
-    envoy_dynamic_module_on_http_filter_http_callout_done(Pointer, Pointer, u64, u32, Pointer, usize, Pointer, usize);
-    envoy_dynamic_module_on_http_filter_http_stream_headers(Pointer, Pointer, u64, Pointer, usize, bool);
-    envoy_dynamic_module_on_http_filter_http_stream_data(Pointer, Pointer, u64, Pointer, usize, bool);
-    envoy_dynamic_module_on_http_filter_http_stream_trailers(Pointer, Pointer, u64, Pointer, usize);
+    envoy_dynamic_module_on_http_filter_http_callout_done(Pointer, Pointer, u64, u32, *const Header, usize, *const Buffer, usize);
+    envoy_dynamic_module_on_http_filter_http_stream_headers(Pointer, Pointer, u64, *const Header, usize, bool);
+    envoy_dynamic_module_on_http_filter_http_stream_data(Pointer, Pointer, u64, *const Buffer, usize, bool);
+    envoy_dynamic_module_on_http_filter_http_stream_trailers(Pointer, Pointer, u64, *const Header, usize);
     envoy_dynamic_module_on_http_filter_http_stream_complete(Pointer, Pointer, u64);
     envoy_dynamic_module_on_http_filter_http_stream_reset(Pointer, Pointer, u64, u32);
     envoy_dynamic_module_on_http_filter_downstream_above_write_buffer_high_watermark(Pointer, Pointer);

@@ -1,5 +1,7 @@
 //! The hooks, called as Envoy calls them.
 
+mod sequences;
+mod signatures;
 mod uploads;
 
 use std::ffi::c_void;

@@ -19,7 +19,7 @@ pub(crate) fn library() -> PathBuf {
     path
 }
 
-fn binary() -> String {
+pub(crate) fn binary() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/tools/envoy.sh");
     let output = Command::new(script).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -9,14 +9,14 @@ use crate::bootstrap::{self, bootstrap as with};
 use crate::envoy::{Envoy, eventually, free_port, library, raw, upstream};
 use crate::fixtures::{self as of, KEY};
 
-struct Place {
-    directory: tempfile::TempDir,
-    port: u16,
-    upstream: u16,
+pub(crate) struct Place {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) port: u16,
+    pub(crate) upstream: u16,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self {
             directory: tempfile::tempdir().unwrap(),
             port: free_port(),
@@ -26,26 +26,26 @@ impl Place {
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn config(&self) -> Value {
+    pub(crate) fn config(&self) -> Value {
         json!({"state": {"snapshot": self.path("snapshot")}})
     }
 
-    fn bootstrap(&self, door: Value) -> Value {
+    pub(crate) fn bootstrap(&self, door: Value) -> Value {
         with(&[bootstrap::listener(self.port, door, &json!({}))], self.upstream, 1)
     }
 
-    fn ask(&self, path: &str, key: Option<&str>) -> Option<u16> {
+    pub(crate) fn ask(&self, path: &str, key: Option<&str>) -> Option<u16> {
         let key = key.map_or(String::new(), |key| format!("x-api-key: {key}\r\n"));
         let request = format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n{key}\r\n");
         raw(self.port, request.as_bytes()).map(|answer| answer.status)
     }
 
     /// Envoy does not start with this door.
-    fn refuses(&self, door: Value, why: &str) {
+    pub(crate) fn refuses(&self, door: Value, why: &str) {
         let mut envoy = Envoy::spawn(&self.bootstrap(door), &["--concurrency", "1"]);
         assert_eq!(envoy.ended(), Some(1), "{}", envoy.log());
         assert!(envoy.log().contains(why), "{why}: {}", envoy.log());

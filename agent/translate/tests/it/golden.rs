@@ -118,6 +118,25 @@ fn every_input_becomes_its_output() {
     }
 }
 
+/// A route that is looked up again has left filters out, and what follows a redirect or fetches a
+/// library may pass by the door (`agent/module/tests/it/traps.rs`).
+#[test]
+fn nothing_that_is_rendered_passes_by_the_door() {
+    for (name, resources) in gateway_resources() {
+        let shown = readable(&resources.values().collect::<Vec<_>>());
+        for word in [
+            "clear_route_cache",
+            "route_cache_action",
+            "internal_redirect_policy",
+            "HandleInternalRedirect",
+            "http_uri",
+        ] {
+            assert!(!shown.contains(word), "{name}: {word}");
+        }
+        assert!(name == "smallest" || shown.contains("imp.door"), "{name}");
+    }
+}
+
 fn of_type<'a>(delta: &'a Delta, type_url: &str) -> Vec<&'a Rendered> {
     delta.all.upserts.iter().filter(|resource| resource.type_url == type_url).collect()
 }
