@@ -8,6 +8,7 @@ use imp_proto::config as pb;
 use crate::access::PublishAccess;
 use crate::account::Account;
 use crate::class::Class;
+use crate::interned::Interned;
 use crate::limit::Held;
 use crate::meters::Meters;
 use crate::parse::{ParseError, id, required};
@@ -25,7 +26,7 @@ pub struct Entitlement {
     state: State,
     /// The provider's reason for suspending it.
     reason: Option<String>,
-    limits: Box<[Spec]>,
+    limits: Arc<[Spec]>,
     expires_at_ms: Option<i64>,
 }
 
@@ -75,10 +76,6 @@ impl Entitlement {
         &self.terms.subscription_id
     }
 
-    pub(crate) fn shared_id(&self) -> &Arc<str> {
-        &self.terms.subscription_id
-    }
-
     /// Whether it is active without an end.
     pub fn is_unlimited_in_time(&self) -> bool {
         self.state == State::Active && self.expires_at_ms.is_none()
@@ -86,6 +83,17 @@ impl Entitlement {
 
     pub(crate) fn counter_key(&self) -> &Arc<str> {
         &self.counter_key
+    }
+
+    /// The same, sharing memory with others of its plan and customer.
+    pub(crate) fn sharing(mut self, with: &Interned) -> Self {
+        let terms = Arc::make_mut(&mut self.terms);
+        let Terms { tenant_id, customer_id, plan_id, product_id, environment, .. } = terms;
+        [tenant_id, customer_id, plan_id, product_id, environment, &mut self.product_publish_id]
+            .into_iter()
+            .for_each(|text| with.text(text));
+        with.limits(&self.terms.plan_id, &mut self.limits);
+        self
     }
 }
 

@@ -20,12 +20,17 @@ pub enum ParseError {
     KeyHash(usize),
 }
 
-/// Parses an id, which may be empty, into a shared string.
-pub(crate) fn id(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+/// Checks an id, which may be empty.
+pub(crate) fn checked<'a>(field: &'static str, text: &'a str) -> Result<&'a str, ParseError> {
     if text.len() > MAX_ID || text.chars().any(char::is_control) {
         return Err(ParseError::NoId(field));
     }
-    Ok(text.into())
+    Ok(text)
+}
+
+/// Parses an id, which may be empty, into a shared string.
+pub(crate) fn id(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+    checked(field, text).map(Into::into)
 }
 
 /// Parses a required id.

@@ -161,7 +161,7 @@ struct Cell {
     place: Option<Place>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Usage {
     cells: DashMap<Key, Cell>,
     sequence: AtomicU64,
@@ -171,6 +171,16 @@ pub(crate) struct Usage {
 }
 
 const HOUR_MS: i64 = 3_600_000;
+
+/// Shards of the counters: whoever begins one holds one of them, and a large table takes long to grow.
+const SHARDS: usize = 256;
+
+impl Default for Usage {
+    fn default() -> Self {
+        let cells = DashMap::with_shard_amount(SHARDS);
+        Self { cells, sequence: AtomicU64::new(0), ledger: None, turn: RwLock::new(()) }
+    }
+}
 
 impl Usage {
     pub(crate) fn kept_in(ledger: Arc<dyn Ledger>) -> Self {
