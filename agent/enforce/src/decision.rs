@@ -144,7 +144,7 @@ impl Denial {
         }
     }
 
-    pub(crate) fn limited(exceeded: Exceeded) -> Self {
+    pub(crate) fn limited(exceeded: Exceeded<'_>) -> Self {
         let (code, title) = if exceeded.quota {
             ("quota_exceeded", "The quota is used up")
         } else {

@@ -13,6 +13,7 @@ use crate::call::{Call, PublishKey};
 use crate::decision::{Admission, Denial};
 use crate::digest::Named;
 use crate::entitlement::{Entitled, Entitlement};
+use crate::fast::Fast;
 use crate::id::Id;
 use crate::interned::Interned;
 use crate::kept::Home;
@@ -33,10 +34,10 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Inner {
-    publishes: DashMap<Arc<str>, Arc<Rules>>,
+    publishes: DashMap<Arc<str>, Arc<Rules>, Fast>,
     places: Places,
     shared: SharedRules,
-    entitlements: DashMap<Id, Arc<Entitled>>,
+    entitlements: DashMap<Id, Arc<Entitled>, Fast>,
     interned: Interned,
     keys: Keys,
     usage: Usage,
@@ -66,7 +67,7 @@ impl Default for Inner {
             publishes: DashMap::default(),
             places: Places::default(),
             shared: SharedRules::default(),
-            entitlements: DashMap::with_shard_amount(SHARDS),
+            entitlements: DashMap::with_hasher_and_shard_amount(Fast::default(), SHARDS),
             interned: Interned::default(),
             keys: Keys::default(),
             usage: Usage::default(),

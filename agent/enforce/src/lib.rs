@@ -11,6 +11,7 @@ mod decision;
 mod digest;
 mod engine;
 mod entitlement;
+mod fast;
 mod id;
 mod interned;
 mod kept;

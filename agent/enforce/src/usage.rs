@@ -12,6 +12,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use serde::{Deserialize, Serialize};
 
+use crate::fast::Fast;
 use crate::ledger::{Ledger, Pair, Place};
 use crate::terms::Terms;
 
@@ -163,7 +164,7 @@ struct Cell {
 
 #[derive(Debug)]
 pub(crate) struct Usage {
-    cells: DashMap<Key, Cell>,
+    cells: DashMap<Key, Cell, Fast>,
     sequence: AtomicU64,
     ledger: Option<Arc<dyn Ledger>>,
     /// Write-locked while all counters restart.
@@ -177,7 +178,7 @@ const SHARDS: usize = 256;
 
 impl Default for Usage {
     fn default() -> Self {
-        let cells = DashMap::with_shard_amount(SHARDS);
+        let cells = DashMap::with_hasher_and_shard_amount(Fast::default(), SHARDS);
         Self { cells, sequence: AtomicU64::new(0), ledger: None, turn: RwLock::new(()) }
     }
 }
