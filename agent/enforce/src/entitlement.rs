@@ -85,11 +85,12 @@ impl Entitlement {
         &self.counter_key
     }
 
-    /// The same, sharing memory with others of its plan and customer.
+    /// The same, sharing memory with others of its plan.
     pub(crate) fn sharing(mut self, with: &Interned) -> Self {
         let terms = Arc::make_mut(&mut self.terms);
-        let Terms { tenant_id, customer_id, plan_id, product_id, environment, .. } = terms;
-        [tenant_id, customer_id, plan_id, product_id, environment, &mut self.product_publish_id]
+        // Most customers have one subscription.
+        let Terms { tenant_id, plan_id, product_id, environment, .. } = terms;
+        [tenant_id, plan_id, product_id, environment, &mut self.product_publish_id]
             .into_iter()
             .for_each(|text| with.text(text));
         with.limits(&self.terms.plan_id, &mut self.limits);

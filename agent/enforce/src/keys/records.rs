@@ -4,6 +4,8 @@
 //! tables refer to it. The records are in many shards, so that a writer holds up few callers, and
 //! none of them for longer than a small table takes to grow.
 
+mod list;
+
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -11,12 +13,10 @@ use hashbrown::HashTable;
 
 use super::{Credential, Hash};
 use crate::id::Id;
+use list::Records;
 
 /// A power of two.
 const SHARDS: usize = 1024;
-
-/// A list of records grows by this part of it, not by as much again.
-const GROWTH: usize = 8;
 
 /// Keys by hash and by id.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct Record {
 struct Shard {
     /// Places in the list, by the hash.
     by_hash: HashTable<u32>,
-    records: Vec<Record>,
+    records: Records,
 }
 
 /// Where the record of each id is.
@@ -185,9 +185,6 @@ impl Shard {
             let before = std::mem::replace(slot, record);
             return Some(before.id).filter(|id| *id != slot.id);
         }
-        if self.records.len() == self.records.capacity() {
-            self.records.reserve_exact(self.records.len() / GROWTH + 1);
-        }
         // A shard has far fewer.
         let place = u32::try_from(self.records.len()).ok()?;
         self.records.push(record);
@@ -209,11 +206,10 @@ impl Shard {
                 *slot = place;
             }
         }
-        if self.records.len() < self.records.capacity() / 4 {
+        if self.by_hash.len() < self.by_hash.capacity() / 8 {
             let records = &self.records;
             let rehash = |place: &u32| records.get(*place as usize).map_or(0, |it| start(&it.hash));
             self.by_hash.shrink_to_fit(rehash);
-            self.records.shrink_to_fit();
         }
     }
 
