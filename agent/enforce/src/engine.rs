@@ -47,7 +47,7 @@ struct Inner {
     /// Stores counts; `None` if nothing is stored.
     ledger: Option<Arc<dyn Ledger>>,
     /// The consumer id of calls without a consumer.
-    nobody: Arc<str>,
+    nobody: Id,
 }
 
 /// Kinds of what the engine holds by ids.
@@ -73,14 +73,14 @@ impl Default for Inner {
             usage: Usage::default(),
             accounts: DashMap::with_shard_amount(SHARDS),
             ledger: None,
-            nobody: "".into(),
+            nobody: Id::default(),
         }
     }
 }
 
 /// The authenticated caller.
 struct Caller {
-    consumer_id: Arc<str>,
+    consumer_id: Id,
     entitlement: Arc<Entitled>,
 }
 
@@ -153,7 +153,7 @@ impl Engine {
     pub fn put_entitlement(&self, entitlement: Entitlement) {
         let entitlement = entitlement.sharing(&self.inner.interned);
         let account = self.account(entitlement.counter_key());
-        let id = entitlement.id().into();
+        let id = entitlement.id().clone();
         self.inner.entitlements.insert(id, Arc::new(Entitled::new(entitlement, account)));
     }
 
@@ -356,7 +356,7 @@ impl Engine {
     }
 }
 
-fn identity(caller: &Caller) -> Vec<(&'static str, Arc<str>)> {
+fn identity(caller: &Caller) -> Vec<(&'static str, Id)> {
     let terms = caller.entitlement.terms();
     vec![
         ("x-imp-consumer", caller.consumer_id.clone()),

@@ -8,10 +8,11 @@ use imp_proto::config as pb;
 use crate::access::PublishAccess;
 use crate::account::Account;
 use crate::class::Class;
+use crate::id::Id;
 use crate::interned::Interned;
 use crate::limit::Held;
 use crate::meters::Meters;
-use crate::parse::{ParseError, id, required};
+use crate::parse::{ParseError, checked, id, required};
 use crate::spec::Spec;
 use crate::terms::Terms;
 
@@ -22,7 +23,7 @@ pub struct Entitlement {
     /// The key of the account that its calls are counted in.
     counter_key: Arc<str>,
     /// The only publish that it covers; empty for every one of product and environment.
-    product_publish_id: Arc<str>,
+    product_publish_id: Id,
     state: State,
     /// The provider's reason for suspending it.
     reason: Option<String>,
@@ -49,11 +50,11 @@ impl Entitlement {
             plan_id: id("plan_id", &message.plan_id)?,
             plan_version: message.plan_version,
             product_id: id("product_id", &message.product_id)?,
-            environment: id("environment", &message.environment)?,
+            environment: checked("environment", &message.environment)?.into(),
         };
         // A control plane without counter keys counts per subscription.
         let counter_key = match message.counter_key.as_str() {
-            "" => terms.subscription_id.clone(),
+            "" => message.id.as_str().into(),
             key => key.into(),
         };
         Ok(Self {
@@ -72,7 +73,7 @@ impl Entitlement {
     }
 
     /// The subscription's id.
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> &Id {
         &self.terms.subscription_id
     }
 
@@ -88,11 +89,7 @@ impl Entitlement {
     /// The same, sharing memory with others of its plan.
     pub(crate) fn sharing(mut self, with: &Interned) -> Self {
         let terms = Arc::make_mut(&mut self.terms);
-        // Most customers have one subscription.
-        let Terms { tenant_id, plan_id, product_id, environment, .. } = terms;
-        [tenant_id, plan_id, product_id, environment, &mut self.product_publish_id]
-            .into_iter()
-            .for_each(|text| with.text(text));
+        with.text(&mut terms.environment);
         with.limits(&self.terms.plan_id, &mut self.limits);
         self
     }
@@ -150,11 +147,11 @@ impl Entitled {
         if terms.environment != public.environment {
             return Err(Gap::WrongEnvironment);
         }
-        let pinned_elsewhere = !pin.is_empty() && pin != publish.publish_id();
+        let pinned_elsewhere = !pin.is_empty() && pin.text().as_str() != &**publish.publish_id();
         if pinned_elsewhere { Err(Gap::WrongPublish) } else { Ok(()) }
     }
 
-    pub(crate) fn held(&self, consumer: &Arc<str>) -> impl Iterator<Item = Held<'_>> {
+    pub(crate) fn held(&self, consumer: &Id) -> impl Iterator<Item = Held<'_>> {
         let limits = self.content.limits.iter().zip(&self.meters).enumerate();
         limits.map(move |(place, (spec, meters))| {
             let meters = meters.get_or_init(|| self.begin(place, spec));

@@ -13,14 +13,16 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// An id.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Id {
+pub enum Id {
     /// A UUID in its usual form, in lower case.
     Uuid([u8; 16]),
+    /// Any other text.
     Other(Arc<str>),
 }
 
 /// The text of an id.
-pub(crate) enum Text<'a> {
+#[derive(Debug)]
+pub enum Text<'a> {
     Uuid([u8; LENGTH]),
     Other(&'a str),
 }
@@ -31,30 +33,40 @@ impl From<&str> for Id {
     }
 }
 
+impl Default for Id {
+    fn default() -> Self {
+        Self::Other(Arc::default())
+    }
+}
+
 impl Id {
-    pub(crate) fn text(&self) -> Text<'_> {
+    /// Its text, for as long as the id lives.
+    pub fn text(&self) -> Text<'_> {
         match self {
             Self::Uuid(bytes) => Text::Uuid(written(*bytes)),
             Self::Other(text) => Text::Other(text),
         }
     }
 
-    /// The text, for whom it is not the only holder of.
-    pub(crate) fn shared(&self) -> Arc<str> {
-        match self {
-            Self::Uuid(_) => self.text().as_str().into(),
-            Self::Other(text) => text.clone(),
-        }
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Other(text) if text.is_empty())
     }
 }
 
 impl Text<'_> {
-    pub(crate) fn as_str(&self) -> &str {
+    /// The text.
+    pub fn as_str(&self) -> &str {
         match self {
             // Digits and dashes.
             Self::Uuid(text) => std::str::from_utf8(text).unwrap_or_default(),
             Self::Other(text) => text,
         }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -65,7 +77,7 @@ impl fmt::Debug for Id {
 }
 
 /// The bytes of a UUID; `None` for any other text, and for any other form.
-pub(crate) fn uuid(text: &str) -> Option<[u8; 16]> {
+fn uuid(text: &str) -> Option<[u8; 16]> {
     let text: &[u8; LENGTH] = text.as_bytes().try_into().ok()?;
     let (mut bytes, mut at) = ([0; 16], 0);
     for (place, letter) in text.iter().enumerate() {
@@ -110,7 +122,7 @@ mod tests {
         for text in uuids {
             let id = Id::from(text);
             assert!(matches!(id, Id::Uuid(_)), "{text}");
-            assert_eq!((id.text().as_str(), &*id.shared()), (text, text));
+            assert_eq!((id.text().as_str(), id.to_string().as_str()), (text, text));
         }
         for text in [
             "",
@@ -123,7 +135,7 @@ mod tests {
         ] {
             let id = Id::from(text);
             assert!(matches!(id, Id::Other(_)), "{text}");
-            assert_eq!((id.text().as_str(), &*id.shared()), (text, text));
+            assert_eq!((id.text().as_str(), id.to_string().as_str()), (text, text));
         }
         assert!(size_of::<Id>() <= 24);
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::id::Id;
 use crate::spec::Spec;
 
 /// What is in use.
@@ -15,7 +16,7 @@ pub(crate) struct Interned {
 struct Known {
     texts: HashSet<Arc<str>>,
     /// The latest limits of each plan.
-    limits: HashMap<Arc<str>, Arc<[Spec]>>,
+    limits: HashMap<Id, Arc<[Spec]>>,
 }
 
 impl Interned {
@@ -29,7 +30,7 @@ impl Interned {
     }
 
     /// The same for the limits of a plan.
-    pub(crate) fn limits(&self, plan: &Arc<str>, limits: &mut Arc<[Spec]>) {
+    pub(crate) fn limits(&self, plan: &Id, limits: &mut Arc<[Spec]>) {
         let mut known = self.known();
         match known.limits.get(plan) {
             Some(held) if held == limits => *limits = held.clone(),
@@ -60,7 +61,7 @@ mod tests {
             let (mut text, mut limits) =
                 (Arc::from("plan"), Arc::from([Spec::rate("a", 1, 60)].as_slice()));
             interned.text(&mut text);
-            interned.limits(&text, &mut limits);
+            interned.limits(&"plan".into(), &mut limits);
             (text, limits)
         };
         let (one, other) = (share(), share());
@@ -68,7 +69,7 @@ mod tests {
         interned.evict_idle();
         assert_eq!(interned.known().texts.len(), 1);
         let mut newer = Arc::from([Spec::rate("a", 2, 60)].as_slice());
-        interned.limits(&one.0, &mut newer);
+        interned.limits(&"plan".into(), &mut newer);
         assert_eq!(newer[0].amount, 2, "a plan whose limits have changed");
         drop((one, other, newer));
         interned.evict_idle();

@@ -2,15 +2,13 @@
 
 mod records;
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use imp_proto::config as pb;
 use sha2::{Digest, Sha256};
 
 use crate::call::Presented;
 use crate::id::Id;
-use crate::parse::{ParseError, checked};
+use crate::parse::{ParseError, id, required};
 pub(crate) use records::Keys;
 
 /// Longer keys are not hashed.
@@ -35,13 +33,10 @@ impl Credential {
         let active = message.state() == pb::credential::State::Active;
         let hash = Hash::try_from(message.key_sha256.as_ref())
             .map_err(|_| ParseError::KeyHash(message.key_sha256.len()));
-        if message.id.is_empty() {
-            return Err(ParseError::Missing("id"));
-        }
         Ok(Self {
-            id: checked("id", &message.id)?.into(),
-            consumer_id: checked("consumer_id", &message.consumer_id)?.into(),
-            subscription_id: checked("subscription_id", &message.subscription_id)?.into(),
+            id: required("id", &message.id)?,
+            consumer_id: id("consumer_id", &message.consumer_id)?,
+            subscription_id: id("subscription_id", &message.subscription_id)?,
             hash: active.then_some(hash).transpose()?,
             expires_at_ms: Some(message.expires_at_ms).filter(|at| *at != 0),
         })
@@ -56,7 +51,7 @@ impl Credential {
 /// Whose a key is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
-    pub(crate) consumer_id: Arc<str>,
+    pub(crate) consumer_id: Id,
     pub(crate) subscription_id: Id,
 }
 
@@ -89,11 +84,11 @@ impl Keys {
             return Err(BadKey::Malformed);
         }
         let hash: Hash = Sha256::digest(key.as_bytes()).into();
-        let (consumer, subscription_id, expires_at_ms) =
+        let (consumer_id, subscription_id, expires_at_ms) =
             self.of_hash(&hash).ok_or(BadKey::Unknown)?;
         if expires_at_ms.is_some_and(|at| now.timestamp_millis() >= at) {
             return Err(BadKey::Expired);
         }
-        Ok(Holder { consumer_id: consumer.shared(), subscription_id })
+        Ok(Holder { consumer_id, subscription_id })
     }
 }

@@ -40,6 +40,7 @@ pub use context::RouteContext;
 pub use decision::{Admission, Denial};
 pub use engine::{Engine, Object};
 pub use entitlement::Entitlement;
+pub use id::{Id, Text};
 pub use keys::Credential;
 pub use ledger::{Ledger, Pair, Place};
 pub use locations::KeyLocations;

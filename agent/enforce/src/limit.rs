@@ -227,6 +227,7 @@ mod tests {
     use super::*;
     use crate::account::Account;
     use crate::class::Class;
+    use crate::id::Id;
     use crate::meters::Meters;
 
     struct Limit {
@@ -240,7 +241,7 @@ mod tests {
             Self { spec, meters }
         }
 
-        fn held(&self, consumer: &Arc<str>) -> Held<'_> {
+        fn held(&self, consumer: &Id) -> Held<'_> {
             Held::new(&self.spec, self.meters.of_holder(consumer))
         }
     }
@@ -269,7 +270,7 @@ mod tests {
     }
 
     fn take<'a>(limits: &[&'a Limit]) -> Result<Vec<Report<'a>>, Exceeded<'a>> {
-        let consumer: Arc<str> = "c".into();
+        let consumer: Id = "c".into();
         let held: Vec<_> = limits.iter().map(|limit| limit.held(&consumer)).collect();
         take_all(&held, now())
     }
@@ -354,7 +355,7 @@ mod tests {
         let class = Class::of(std::slice::from_ref(&spec))[0];
         let own = Limit { spec, meters: account.meters(class) };
         for index in 0..100 {
-            let consumer: Arc<str> = format!("c{index}").into();
+            let consumer: Id = format!("c{index}").as_str().into();
             assert!(take_all(&[own.held(&consumer)], now()).is_ok());
         }
         account.evict_idle(now());

@@ -1,6 +1,6 @@
 //! Errors of the control plane's messages.
 
-use std::sync::Arc;
+use crate::id::Id;
 
 /// The longest id.
 const MAX_ID: usize = 128;
@@ -28,13 +28,13 @@ pub(crate) fn checked<'a>(field: &'static str, text: &'a str) -> Result<&'a str,
     Ok(text)
 }
 
-/// Parses an id, which may be empty, into a shared string.
-pub(crate) fn id(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+/// Parses an id, which may be empty.
+pub(crate) fn id(field: &'static str, text: &str) -> Result<Id, ParseError> {
     checked(field, text).map(Into::into)
 }
 
 /// Parses a required id.
-pub(crate) fn required(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+pub(crate) fn required(field: &'static str, text: &str) -> Result<Id, ParseError> {
     if text.is_empty() { Err(ParseError::Missing(field)) } else { id(field, text) }
 }
 

@@ -13,6 +13,7 @@ use dashmap::mapref::entry::Entry;
 use serde::{Deserialize, Serialize};
 
 use crate::fast::Fast;
+use crate::id::Id;
 use crate::ledger::{Ledger, Pair, Place};
 use crate::terms::Terms;
 
@@ -56,7 +57,7 @@ impl Counter {
     }
 
     fn key(&self) -> Key {
-        let text = |text: &String| Arc::from(text.as_str());
+        let text = |text: &String| text.as_str().into();
         let terms = Terms {
             tenant_id: text(&self.tenant_id),
             customer_id: text(&self.customer_id),
@@ -64,10 +65,10 @@ impl Counter {
             plan_id: text(&self.plan_id),
             plan_version: self.plan_version,
             product_id: text(&self.product_id),
-            environment: text(&self.environment),
+            environment: self.environment.as_str().into(),
         };
         Key {
-            publish: text(&self.publish_id),
+            publish: self.publish_id.as_str().into(),
             terms: Arc::new(terms),
             consumer: text(&self.consumer_id),
             hour_ms: self.hour_ms,
@@ -105,7 +106,7 @@ pub struct Snapshot {
 struct Key {
     publish: Arc<str>,
     terms: Arc<Terms>,
-    consumer: Arc<str>,
+    consumer: Id,
     /// The start of the hour.
     hour_ms: i64,
 }
@@ -190,7 +191,7 @@ impl Usage {
 
     pub(crate) fn count(
         &self,
-        (publish, terms, consumer): (&Arc<str>, &Arc<Terms>, &Arc<str>),
+        (publish, terms, consumer): (&Arc<str>, &Arc<Terms>, &Id),
         now: DateTime<Utc>,
         allowed: bool,
     ) {

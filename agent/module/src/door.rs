@@ -70,7 +70,7 @@ impl Door {
 fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
     for name in IDENTITY {
         match admission.identity.iter().find(|(set, _)| *set == name) {
-            Some((_, id)) => stream.set_request_header(name, id),
+            Some((_, id)) => stream.set_request_header(name, id.text().as_str()),
             None => stream.remove_request_header(name),
         }
     }
