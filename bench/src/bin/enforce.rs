@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use imp_bench::enforce::figures::{figures, of_memory, of_rest, of_revoked, of_soak};
 use imp_bench::enforce::{self, Contents, Door, Plan, Protocol, Setting, Soak};
@@ -14,7 +14,7 @@ use imp_bench::stack::{envoy_binary, program};
 /// What a decision about a call costs Envoy: the module, ext_authz, api_key_auth, and none.
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
-    /// Numbers of keys. The first is called in all ways, the others without TLS and upstream.
+    /// Numbers of keys. The first is called in all ways, the others in the first way.
     #[arg(long, value_delimiter = ',', default_value = "100000,1000,1000000")]
     keys: Vec<usize>,
     /// Keys of each subscription.
@@ -41,6 +41,9 @@ struct Arguments {
     /// Parts to run.
     #[arg(long, value_delimiter = ',', default_value = "calls,memory,revoke,rest")]
     parts: Vec<String>,
+    /// Ways of calls; those beside the first are run with the first number of keys only.
+    #[arg(long, value_delimiter = ',', default_value = "direct,upstream,http2,tls")]
+    ways: Vec<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -96,14 +99,16 @@ impl Arguments {
         self.parts.iter().any(|it| it == part)
     }
 
-    fn ways(&self, first: bool) -> Vec<(Protocol, bool)> {
-        let all = [
-            (Protocol::Http1, false),
-            (Protocol::Http1, true),
-            (Protocol::Http2, false),
-            (Protocol::Tls, false),
-        ];
-        all.into_iter().take(if first { all.len() } else { 1 }).collect()
+    /// Protocols, and whether through the upstream.
+    fn ways(&self, first: bool) -> Result<Vec<(Protocol, bool)>> {
+        let way = |name: &String| match name.as_str() {
+            "direct" => Ok((Protocol::Http1, false)),
+            "upstream" => Ok((Protocol::Http1, true)),
+            "http2" => Ok((Protocol::Http2, false)),
+            "tls" => Ok((Protocol::Tls, false)),
+            other => bail!("--ways: {other}"),
+        };
+        self.ways.iter().take(if first { self.ways.len() } else { 1 }).map(way).collect()
     }
 }
 
@@ -117,7 +122,7 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
             rounds: arguments.rounds,
             lasts: Duration::from_secs_f64(arguments.seconds),
             callers: arguments.callers,
-            ways: arguments.ways(place == 0),
+            ways: arguments.ways(place == 0)?,
         };
         if arguments.has("calls") {
             cells.extend(enforce::run(&library, &plan, say).await?);

@@ -24,9 +24,9 @@ pub async fn from_rest(library: &Path, times: usize) -> Result<Timings> {
     let plan = provider.plan(&product, 1_000_000).await?;
     let publish = provider.publish(&product, HOST, "api_key").await?;
     stack.publish_reaches(&publish, "active", PATIENCE).await?;
-    let buyer = Buyer::create(&provider, "Shop Ltd").await?;
     let mut keys = Vec::with_capacity(times);
-    for _ in 0..times {
+    for number in 0..times {
+        let buyer = Buyer::create(&provider, &format!("Shop {number}")).await?;
         keys.push(buyer.buy(&product, &plan).await?);
     }
     let envoy = stack.envoys.first().map(|envoy| envoy.admin());
