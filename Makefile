@@ -4,7 +4,8 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice test-module-matrix bench-publish bench-routes bench-xds bench-hostile bench-scale
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice test-module-matrix bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce
+
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,3 +99,12 @@ bench-hostile: tools ## one tenant at every cap at once, and what another one fe
 bench-scale: tools ## 1,000, 10,000 and 50,000 publishes: how fast, how much memory; SCALE="--sizes 1000 --postgres" gives options
 	$(CARGO) build --release --locked -p imp-control -p imp-agent --bin imp-control --bin imp-agent
 	$(CARGO) run --release --locked -p imp-bench --features postgres --bin scale -- $(SCALE)
+
+bench-enforce: tools ## what a decision costs Envoy: the module, ext_authz, api_key_auth, none; ENFORCE="--keys 1000 --ways direct" gives options
+	$(CARGO) build --release --locked -p imp-module
+	$(CARGO) build --release --locked -p imp-control -p imp-agent --bin imp-control --bin imp-agent
+	$(CARGO) run --release --locked -p imp-bench --features enforce --bin enforce -- $(ENFORCE)
+
+soak-enforce: tools ## ten minutes of calls to the module while 5,000 keys a second come and go: memory flat, counts exact
+	$(CARGO) build --release --locked -p imp-module
+	$(CARGO) run --release --locked -p imp-bench --features enforce --bin enforce -- $(ENFORCE) soak $(SOAK)

@@ -3,6 +3,8 @@
 
 pub mod counting;
 pub mod edge;
+#[cfg(feature = "enforce")]
+pub mod enforce;
 #[cfg(feature = "fuzz")]
 #[expect(clippy::expect_used, reason = "what is expected and is not so is a finding")]
 pub mod fuzz;

@@ -7,7 +7,7 @@ mod probe;
 
 pub use self::floor::Floor;
 pub use self::ours::{Ours, timed_post};
-pub use self::probe::Probes;
+pub use self::probe::{Poll, Probes};
 use crate::report::Times;
 
 /// One run, in milliseconds.

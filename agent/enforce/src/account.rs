@@ -2,7 +2,6 @@
 //! no plan and no subscription, so usage continues after a change of plan, or in a new subscription
 //! after a cancelled one.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
@@ -15,8 +14,8 @@ use crate::usage::QuotaRow;
 /// The usage of one customer of one product in one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    /// As many as its plans have limits.
-    meters: RwLock<HashMap<Class, Arc<Meters>>>,
+    /// As many as its plans have limits: few, so that a list is searched as fast as a map.
+    meters: RwLock<Vec<(Class, Arc<Meters>)>>,
     home: Option<Home>,
 }
 
@@ -26,26 +25,31 @@ impl Account {
     }
 
     pub(crate) fn meters(&self, class: Class) -> Arc<Meters> {
-        let fresh = || Arc::new(Meters::new(class, self.home.clone()));
-        self.write().entry(class).or_insert_with(fresh).clone()
+        let mut all = self.write();
+        if let Some((_, known)) = all.iter().find(|(of, _)| *of == class) {
+            return known.clone();
+        }
+        let fresh = Arc::new(Meters::new(class, self.home.clone()));
+        all.push((class, fresh.clone()));
+        fresh
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Class, Arc<Meters>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Vec<(Class, Arc<Meters>)>> {
         self.meters.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Class, Arc<Meters>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<(Class, Arc<Meters>)>> {
         self.meters.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores all counts in the ledger, including those that it had no space for before.
     pub(crate) fn keep_all(&self) {
-        self.read().values().for_each(|meters| meters.keep_all());
+        self.read().iter().for_each(|(_, meters)| meters.keep_all());
     }
 
     /// Drops unused meters that no limit refers to.
     pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
-        self.write().retain(|_, meters| {
+        self.write().retain(|(_, meters)| {
             meters.evict_idle(now);
             !meters.is_idle(now) || Arc::strong_count(meters) > 1
         });

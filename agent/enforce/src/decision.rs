@@ -1,8 +1,7 @@
 //! Decisions.
 
-use std::sync::Arc;
-
 use crate::entitlement::Gap;
+use crate::id::Id;
 use crate::keys::BadKey;
 use crate::limit::{self, Exceeded};
 
@@ -13,7 +12,7 @@ const UNSEEN_PLACE: &str = "unseen_place";
 pub struct Admission {
     /// Headers for the upstream: `x-imp-consumer`, `x-imp-subscription`, `x-imp-customer`,
     /// `x-imp-plan`. Empty on a public publish.
-    pub identity: Vec<(&'static str, Arc<str>)>,
+    pub identity: Vec<(&'static str, Id)>,
     /// Headers for the caller: `ratelimit-policy`, `ratelimit`.
     pub response_headers: Vec<(&'static str, String)>,
 }
@@ -144,7 +143,7 @@ impl Denial {
         }
     }
 
-    pub(crate) fn limited(exceeded: Exceeded) -> Self {
+    pub(crate) fn limited(exceeded: Exceeded<'_>) -> Self {
         let (code, title) = if exceeded.quota {
             ("quota_exceeded", "The quota is used up")
         } else {

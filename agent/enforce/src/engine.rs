@@ -13,6 +13,9 @@ use crate::call::{Call, PublishKey};
 use crate::decision::{Admission, Denial};
 use crate::digest::Named;
 use crate::entitlement::{Entitled, Entitlement};
+use crate::fast::Fast;
+use crate::id::Id;
+use crate::interned::Interned;
 use crate::kept::Home;
 use crate::keys::{Credential, Keys};
 use crate::ledger::{Ledger, Pair};
@@ -29,12 +32,13 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    publishes: DashMap<Arc<str>, Arc<Rules>>,
+    publishes: DashMap<Arc<str>, Arc<Rules>, Fast>,
     places: Places,
     shared: SharedRules,
-    entitlements: DashMap<Arc<str>, Arc<Entitled>>,
+    entitlements: DashMap<Id, Arc<Entitled>, Fast>,
+    interned: Interned,
     keys: Keys,
     usage: Usage,
     /// Customers' usage by counter key. Also from before a restart and of deleted subscriptions, so
@@ -43,12 +47,40 @@ struct Inner {
     /// Stores counts; `None` if nothing is stored.
     ledger: Option<Arc<dyn Ledger>>,
     /// The consumer id of calls without a consumer.
-    nobody: Arc<str>,
+    nobody: Id,
+}
+
+/// Kinds of what the engine holds by ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Object {
+    Publish,
+    Entitlement,
+    Credential,
+}
+
+/// Shards of maps that are as long as there are customers: a writer holds one of them.
+const SHARDS: usize = 256;
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            publishes: DashMap::default(),
+            places: Places::default(),
+            shared: SharedRules::default(),
+            entitlements: DashMap::with_hasher_and_shard_amount(Fast::default(), SHARDS),
+            interned: Interned::default(),
+            keys: Keys::default(),
+            usage: Usage::default(),
+            accounts: DashMap::with_shard_amount(SHARDS),
+            ledger: None,
+            nobody: Id::default(),
+        }
+    }
 }
 
 /// The authenticated caller.
 struct Caller {
-    credential: Arc<Credential>,
+    consumer_id: Id,
     entitlement: Arc<Entitled>,
 }
 
@@ -119,14 +151,25 @@ impl Engine {
 
     /// Adds or replaces an entitlement. Counts belong to its account and continue.
     pub fn put_entitlement(&self, entitlement: Entitlement) {
+        let entitlement = entitlement.sharing(&self.inner.interned);
         let account = self.account(entitlement.counter_key());
-        let id = entitlement.shared_id().clone();
+        let id = entitlement.id().clone();
         self.inner.entitlements.insert(id, Arc::new(Entitled::new(entitlement, account)));
     }
 
     /// Removes an entitlement; its consumers are refused from now on. Their usage is kept.
     pub fn remove_entitlement(&self, id: &str) {
-        self.inner.entitlements.remove(id);
+        self.inner.entitlements.remove(&Id::from(id));
+    }
+
+    /// Removes the publishes, entitlements and credentials that are none of these: a writer who
+    /// begins anew says what there is.
+    pub fn retain(&self, mut stays: impl FnMut(Object, &str) -> bool) {
+        let publishes = self.inner.publishes.iter().map(|it| it.key().clone());
+        let gone: Vec<_> = publishes.filter(|id| !stays(Object::Publish, id)).collect();
+        gone.iter().for_each(|id| self.remove_publish(id));
+        self.inner.entitlements.retain(|id, _| stays(Object::Entitlement, id.text().as_str()));
+        self.inner.keys.retain(|id| stays(Object::Credential, id));
     }
 
     fn account(&self, key: &Arc<str>) -> Arc<Account> {
@@ -207,14 +250,14 @@ impl Engine {
 
     fn authenticate(&self, call: &Call<'_>, access: &Access) -> Result<Caller, Denial> {
         let found = self.inner.keys.find(call.credential, call.now);
-        let credential = found.map_err(Denial::unauthenticated)?;
-        let entitlement = self.inner.entitlements.get(credential.subscription_id());
+        let holder = found.map_err(Denial::unauthenticated)?;
+        let entitlement = self.inner.entitlements.get(&holder.subscription_id);
         let entitlement = entitlement.map(|entitlement| entitlement.clone());
         let entitlement = entitlement.ok_or_else(Denial::no_subscription)?;
         entitlement
             .covers(&access.publish, call.now)
             .map_err(|gap| Denial::not_entitled(gap, entitlement.reason()))?;
-        Ok(Caller { credential, entitlement })
+        Ok(Caller { consumer_id: holder.consumer_id, entitlement })
     }
 
     fn within_limits(
@@ -226,7 +269,7 @@ impl Engine {
         // There is always one: that of the wanted revision.
         let first = judges.first().ok_or_else(Denial::unknown_publish)?;
         let (terms, consumer) = match caller {
-            Some(caller) => (caller.entitlement.terms(), caller.credential.consumer_id()),
+            Some(caller) => (caller.entitlement.terms(), &caller.consumer_id),
             None => (first.publish.rules().public(), &self.inner.nobody),
         };
         let plan = caller.into_iter().flat_map(|caller| caller.entitlement.held(consumer));
@@ -291,6 +334,7 @@ impl Engine {
         });
         self.inner.publishes.iter().for_each(|rules| rules.evict_idle(now));
         self.inner.shared.evict_idle();
+        self.inner.interned.evict_idle();
     }
 
     /// The state that must survive a restart.
@@ -312,10 +356,10 @@ impl Engine {
     }
 }
 
-fn identity(caller: &Caller) -> Vec<(&'static str, Arc<str>)> {
+fn identity(caller: &Caller) -> Vec<(&'static str, Id)> {
     let terms = caller.entitlement.terms();
     vec![
-        ("x-imp-consumer", caller.credential.consumer_id().clone()),
+        ("x-imp-consumer", caller.consumer_id.clone()),
         ("x-imp-subscription", terms.subscription_id.clone()),
         ("x-imp-customer", terms.customer_id.clone()),
         ("x-imp-plan", terms.plan_id.clone()),

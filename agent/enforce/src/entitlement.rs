@@ -8,9 +8,11 @@ use imp_proto::config as pb;
 use crate::access::PublishAccess;
 use crate::account::Account;
 use crate::class::Class;
+use crate::id::Id;
+use crate::interned::Interned;
 use crate::limit::Held;
 use crate::meters::Meters;
-use crate::parse::{ParseError, id, required};
+use crate::parse::{ParseError, checked, id, required};
 use crate::spec::Spec;
 use crate::terms::Terms;
 
@@ -21,11 +23,11 @@ pub struct Entitlement {
     /// The key of the account that its calls are counted in.
     counter_key: Arc<str>,
     /// The only publish that it covers; empty for every one of product and environment.
-    product_publish_id: Arc<str>,
+    product_publish_id: Id,
     state: State,
     /// The provider's reason for suspending it.
     reason: Option<String>,
-    limits: Box<[Spec]>,
+    limits: Arc<[Spec]>,
     expires_at_ms: Option<i64>,
 }
 
@@ -48,11 +50,11 @@ impl Entitlement {
             plan_id: id("plan_id", &message.plan_id)?,
             plan_version: message.plan_version,
             product_id: id("product_id", &message.product_id)?,
-            environment: id("environment", &message.environment)?,
+            environment: checked("environment", &message.environment)?.into(),
         };
         // A control plane without counter keys counts per subscription.
         let counter_key = match message.counter_key.as_str() {
-            "" => terms.subscription_id.clone(),
+            "" => message.id.as_str().into(),
             key => key.into(),
         };
         Ok(Self {
@@ -71,11 +73,7 @@ impl Entitlement {
     }
 
     /// The subscription's id.
-    pub fn id(&self) -> &str {
-        &self.terms.subscription_id
-    }
-
-    pub(crate) fn shared_id(&self) -> &Arc<str> {
+    pub fn id(&self) -> &Id {
         &self.terms.subscription_id
     }
 
@@ -86,6 +84,14 @@ impl Entitlement {
 
     pub(crate) fn counter_key(&self) -> &Arc<str> {
         &self.counter_key
+    }
+
+    /// The same, sharing memory with others of its plan.
+    pub(crate) fn sharing(mut self, with: &Interned) -> Self {
+        let terms = Arc::make_mut(&mut self.terms);
+        with.text(&mut terms.environment);
+        with.limits(&self.terms.plan_id, &mut self.limits);
+        self
     }
 }
 
@@ -141,11 +147,11 @@ impl Entitled {
         if terms.environment != public.environment {
             return Err(Gap::WrongEnvironment);
         }
-        let pinned_elsewhere = !pin.is_empty() && pin != publish.publish_id();
+        let pinned_elsewhere = !pin.is_empty() && pin.text().as_str() != &**publish.publish_id();
         if pinned_elsewhere { Err(Gap::WrongPublish) } else { Ok(()) }
     }
 
-    pub(crate) fn held(&self, consumer: &Arc<str>) -> impl Iterator<Item = Held<'_>> {
+    pub(crate) fn held(&self, consumer: &Id) -> impl Iterator<Item = Held<'_>> {
         let limits = self.content.limits.iter().zip(&self.meters).enumerate();
         limits.map(move |(place, (spec, meters))| {
             let meters = meters.get_or_init(|| self.begin(place, spec));

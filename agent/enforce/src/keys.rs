@@ -1,27 +1,27 @@
 //! Credentials. Only hashes of API keys are known.
 
-use std::sync::Arc;
+mod records;
 
 use chrono::{DateTime, Utc};
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use imp_proto::config as pb;
 use sha2::{Digest, Sha256};
 
 use crate::call::Presented;
+use crate::id::Id;
 use crate::parse::{ParseError, id, required};
+pub(crate) use records::Keys;
 
 /// Longer keys are not hashed.
 const MAX_KEY: usize = 512;
 
 type Hash = [u8; 32];
 
-/// A credential, as the control plane sends it.
+/// A credential, as the control plane sends it. There are many, so it is small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
-    id: Arc<str>,
-    consumer_id: Arc<str>,
-    subscription_id: Arc<str>,
+    id: Id,
+    consumer_id: Id,
+    subscription_id: Id,
     /// `None` if it is revoked or in a state of a newer release.
     hash: Option<Hash>,
     expires_at_ms: Option<i64>,
@@ -46,14 +46,13 @@ impl Credential {
     pub fn is_active(&self) -> bool {
         self.hash.is_some()
     }
+}
 
-    pub(crate) fn consumer_id(&self) -> &Arc<str> {
-        &self.consumer_id
-    }
-
-    pub(crate) fn subscription_id(&self) -> &str {
-        &self.subscription_id
-    }
+/// Whose a key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) consumer_id: Id,
+    pub(crate) subscription_id: Id,
 }
 
 /// The reason why a key is refused. Callers see no difference.
@@ -66,43 +65,13 @@ pub(crate) enum BadKey {
     Expired,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Keys {
-    by_hash: DashMap<Hash, Arc<Credential>>,
-    /// The key of a credential by its id; the entry's lock serialises writers of one credential.
-    by_id: DashMap<Arc<str>, Hash>,
-}
-
 impl Keys {
-    /// Removes a revoked key at once, so that it looks like an unknown one.
-    pub(crate) fn put(&self, credential: Credential) {
-        let Some(hash) = credential.hash else { return self.remove(&credential.id) };
-        let id = credential.id.clone();
-        let mut slot = self.by_id.entry(id.clone()).or_insert(hash);
-        if *slot != hash {
-            self.forget(&slot, &id);
-            *slot = hash;
-        }
-        self.by_hash.insert(hash, Arc::new(credential));
-    }
-
-    pub(crate) fn remove(&self, id: &str) {
-        if let Entry::Occupied(slot) = self.by_id.entry(id.into()) {
-            self.forget(slot.get(), id);
-            slot.remove();
-        }
-    }
-
-    fn forget(&self, hash: &Hash, id: &str) {
-        self.by_hash.remove_if(hash, |_, credential| *credential.id == *id);
-    }
-
-    /// Finds the credential of a key. Other kinds of credentials are not supported here.
+    /// Finds whose a key is. Other kinds of credentials are not supported here.
     pub(crate) fn find(
         &self,
         presented: Presented<'_>,
         now: DateTime<Utc>,
-    ) -> Result<Arc<Credential>, BadKey> {
+    ) -> Result<Holder, BadKey> {
         let key = match presented {
             Presented::Key("")
             | Presented::None
@@ -115,10 +84,11 @@ impl Keys {
             return Err(BadKey::Malformed);
         }
         let hash: Hash = Sha256::digest(key.as_bytes()).into();
-        let found = self.by_hash.get(&hash).map(|found| found.clone()).ok_or(BadKey::Unknown)?;
-        if found.expires_at_ms.is_some_and(|at| now.timestamp_millis() >= at) {
+        let (consumer_id, subscription_id, expires_at_ms) =
+            self.of_hash(&hash).ok_or(BadKey::Unknown)?;
+        if expires_at_ms.is_some_and(|at| now.timestamp_millis() >= at) {
             return Err(BadKey::Expired);
         }
-        Ok(found)
+        Ok(Holder { consumer_id, subscription_id })
     }
 }

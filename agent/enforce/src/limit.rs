@@ -16,8 +16,8 @@ pub(crate) struct Held<'a> {
 
 /// The state of a limit, as shown to callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    name: String,
+pub(crate) struct Report<'a> {
+    name: &'a str,
     amount: u64,
     window_seconds: u64,
     remaining: u64,
@@ -27,12 +27,12 @@ pub(crate) struct Report {
 
 /// A call exceeded one of its limits.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Exceeded {
+pub(crate) struct Exceeded<'a> {
     /// True for a calendar quota, false for a rate.
     pub(crate) quota: bool,
     /// Seconds; at least 1.
     pub(crate) retry_after: u64,
-    pub(crate) reports: Vec<Report>,
+    pub(crate) reports: Vec<Report<'a>>,
 }
 
 impl<'a> Held<'a> {
@@ -49,7 +49,7 @@ impl<'a> Held<'a> {
         }
     }
 
-    fn look(&self, now: DateTime<Utc>) -> Report {
+    fn look(&self, now: DateTime<Utc>) -> Report<'a> {
         self.report(now, self.state(now))
     }
 
@@ -69,12 +69,12 @@ impl<'a> Held<'a> {
         }
     }
 
-    fn report(&self, now: DateTime<Utc>, (remaining, more_in): (u64, u64)) -> Report {
+    fn report(&self, now: DateTime<Utc>, (remaining, more_in): (u64, u64)) -> Report<'a> {
         let window_seconds = match self.spec.window {
             Window::Rolling { seconds, .. } => seconds,
             Window::Calendar(calendar) => calendar.seconds(now),
         };
-        let (name, amount) = (self.spec.name.clone(), self.spec.amount);
+        let (name, amount) = (self.spec.name.as_str(), self.spec.amount);
         Report { name, amount, window_seconds, remaining, more_in }
     }
 
@@ -120,27 +120,34 @@ enum Counted {
 /// may be refused that would just have passed, but none passes that should not.
 ///
 /// Limits that do not block are taken last, so that they never need to give anything back.
-pub(crate) fn take_all(held: &[Held<'_>], now: DateTime<Utc>) -> Result<Vec<Report>, Exceeded> {
-    let (blocking, counting): (Vec<_>, Vec<_>) = held.iter().partition(|h| h.spec.blocks);
-    if blocking.iter().any(|held| held.state(now).0 == 0) {
+pub(crate) fn take_all<'a>(
+    held: &[Held<'a>],
+    now: DateTime<Utc>,
+) -> Result<Vec<Report<'a>>, Exceeded<'a>> {
+    let blocking = || held.iter().filter(|held| held.spec.blocks);
+    let several = blocking().nth(1).is_some();
+    // One alone is checked as it is taken from.
+    if several && blocking().any(|held| held.state(now).0 == 0) {
         return Err(exceeded(held, now));
     }
-    let mut taken = Vec::with_capacity(blocking.len());
-    for held_now in &blocking {
+    let mut taken = Vec::new();
+    for held_now in blocking() {
         let Some(counted) = held_now.take(now) else {
             taken.into_iter().for_each(|(held, counted): (&Held<'_>, _)| held.give_back(counted));
             return Err(exceeded(held, now));
         };
-        taken.push((held_now, counted));
+        if several {
+            taken.push((held_now, counted));
+        }
     }
-    for held in &counting {
+    for held in held.iter().filter(|held| !held.spec.blocks) {
         held.take(now);
     }
     Ok(held.iter().map(|held| held.look(now)).collect())
 }
 
 /// The error for the used-up limit that lasts longest, which determines when to retry.
-fn exceeded(held: &[Held<'_>], now: DateTime<Utc>) -> Exceeded {
+fn exceeded<'a>(held: &[Held<'a>], now: DateTime<Utc>) -> Exceeded<'a> {
     let used_up = held.iter().filter(|held| held.spec.blocks && held.state(now).0 == 0);
     let longest = used_up.map(|held| (held.state(now).1, held.spec.calendar().is_some())).max();
     let (retry_after, quota) = longest.unwrap_or((1, false));
@@ -152,23 +159,52 @@ fn exceeded(held: &[Held<'_>], now: DateTime<Utc>) -> Exceeded {
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
 /// The headers `RateLimit-Policy` and `RateLimit` of the IETF draft.
-pub(crate) fn headers(reports: &[Report]) -> Vec<(&'static str, String)> {
+pub(crate) fn headers(reports: &[Report<'_>]) -> Vec<(&'static str, String)> {
     if reports.is_empty() {
         return Vec::new();
     }
-    let list =
-        |one: &dyn Fn(&Report) -> String| reports.iter().map(one).collect::<Vec<_>>().join(", ");
-    let int = |number: u64| number.min(MAX_INTEGER);
-    let policy =
-        |r: &Report| format!("{};q={};w={}", quoted(&r.name), int(r.amount), int(r.window_seconds));
-    let left =
-        |r: &Report| format!("{};r={};t={}", quoted(&r.name), int(r.remaining), int(r.more_in));
-    vec![("ratelimit-policy", list(&policy)), ("ratelimit", list(&left))]
+    // As long as most are, so that they are allocated once.
+    let [mut policies, mut lefts] = [(); 2].map(|()| String::with_capacity(48 * reports.len()));
+    for report in reports {
+        let Report { name, amount, window_seconds, remaining, more_in } = report;
+        item(&mut policies, name, [("q", *amount), ("w", *window_seconds)]);
+        item(&mut lefts, name, [("r", *remaining), ("t", *more_in)]);
+    }
+    vec![("ratelimit-policy", policies), ("ratelimit", lefts)]
+}
+
+/// Adds an item with its parameters to a list.
+fn item(list: &mut String, name: &str, parameters: [(&str, u64); 2]) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    quoted(list, name);
+    for (key, number) in parameters {
+        list.push(';');
+        list.push_str(key);
+        list.push('=');
+        decimal(list, number.min(MAX_INTEGER));
+    }
+}
+
+fn decimal(text: &mut String, mut number: u64) {
+    let (mut digits, mut at) = ([0; 20], 20);
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + (number % 10) as u8;
+        }
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    let digits = digits.get(at..).unwrap_or_default();
+    text.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 /// Encodes a string of a structured field (RFC 9651): ASCII only, quotes and backslashes escaped.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
+fn quoted(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -178,7 +214,6 @@ fn quoted(text: &str) -> String {
         }
     }
     out.push('"');
-    out
 }
 
 fn seconds_up(nanos: i64) -> u64 {
@@ -192,6 +227,7 @@ mod tests {
     use super::*;
     use crate::account::Account;
     use crate::class::Class;
+    use crate::id::Id;
     use crate::meters::Meters;
 
     struct Limit {
@@ -205,7 +241,7 @@ mod tests {
             Self { spec, meters }
         }
 
-        fn held(&self, consumer: &Arc<str>) -> Held<'_> {
+        fn held(&self, consumer: &Id) -> Held<'_> {
             Held::new(&self.spec, self.meters.of_holder(consumer))
         }
     }
@@ -233,8 +269,8 @@ mod tests {
         Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::CalendarMonth)))
     }
 
-    fn take(limits: &[&Limit]) -> Result<Vec<Report>, Exceeded> {
-        let consumer: Arc<str> = "c".into();
+    fn take<'a>(limits: &[&'a Limit]) -> Result<Vec<Report<'a>>, Exceeded<'a>> {
+        let consumer: Id = "c".into();
         let held: Vec<_> = limits.iter().map(|limit| limit.held(&consumer)).collect();
         take_all(&held, now())
     }
@@ -306,7 +342,9 @@ mod tests {
 
     #[test]
     fn names_cannot_break_out_of_the_header() {
-        assert_eq!(quoted("a\"b\\c\u{e9}\n"), r#""a\"b\\c??""#);
+        let mut out = String::new();
+        quoted(&mut out, "a\"b\\c\u{e9}\n");
+        assert_eq!(out, r#""a\"b\\c??""#);
     }
 
     #[test]
@@ -317,7 +355,7 @@ mod tests {
         let class = Class::of(std::slice::from_ref(&spec))[0];
         let own = Limit { spec, meters: account.meters(class) };
         for index in 0..100 {
-            let consumer: Arc<str> = format!("c{index}").into();
+            let consumer: Id = format!("c{index}").as_str().into();
             assert!(take_all(&[own.held(&consumer)], now()).is_ok());
         }
         account.evict_idle(now());

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use chrono::{DateTime, Utc};
 
 use crate::class::Class;
+use crate::id::Id;
 use crate::kept::{Home, Kept};
 use crate::ledger::Pair;
 use crate::meter::Meter;
@@ -27,10 +28,10 @@ pub(crate) struct Meters {
     consumers: RwLock<Consumers>,
 }
 
-type Consumers = HashMap<Arc<str>, Arc<Meter>>;
+type Consumers = HashMap<Id, Arc<Meter>>;
 
 /// The consumer (`None` if all share it), the window and the used amount.
-pub(crate) type HolderCount = (Option<Arc<str>>, u64, u64);
+pub(crate) type HolderCount = (Option<Id>, u64, u64);
 
 impl Meters {
     pub(crate) fn new(class: Class, home: Option<Home>) -> Self {
@@ -41,8 +42,9 @@ impl Meters {
         Self { class, home, shared: Arc::new(class.meter(shared)), consumers: RwLock::default() }
     }
 
-    fn own(&self, consumer: &str) -> Arc<Meter> {
-        let kept = self.home.as_ref().map(|home| open(home, self.class, consumer));
+    fn own(&self, consumer: &Id) -> Arc<Meter> {
+        let text = consumer.text();
+        let kept = self.home.as_ref().map(|home| open(home, self.class, text.as_str()));
         Arc::new(self.class.meter(kept))
     }
 
@@ -53,7 +55,7 @@ impl Meters {
     }
 
     /// The meter for calls of this consumer.
-    pub(crate) fn of_holder(&self, consumer: &Arc<str>) -> Arc<Meter> {
+    pub(crate) fn of_holder(&self, consumer: &Id) -> Arc<Meter> {
         if !self.class.is_per_consumer() {
             return self.shared.clone();
         }
@@ -61,9 +63,9 @@ impl Meters {
         known.unwrap_or_else(|| self.begin(consumer.clone()))
     }
 
-    fn begin(&self, consumer: Arc<str>) -> Arc<Meter> {
+    fn begin(&self, consumer: Id) -> Arc<Meter> {
         let mut consumers = self.write();
-        let own = |consumer: &Arc<str>| self.own(consumer);
+        let own = |consumer: &Id| self.own(consumer);
         consumers.entry(consumer).or_insert_with_key(own).clone()
     }
 
@@ -105,7 +107,7 @@ impl Meters {
     pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<HolderCount> {
         let Some(calendar) = self.class.calendar() else { return Vec::new() };
         let window = calendar.ordinal(now);
-        let read = |holder: Option<Arc<str>>, meter: &Meter| match meter {
+        let read = |holder: Option<Id>, meter: &Meter| match meter {
             Meter::Quota(count) => Some((holder, window, count.used(window))),
             Meter::Rate(_) => None,
         };

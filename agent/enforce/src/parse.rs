@@ -1,6 +1,6 @@
 //! Errors of the control plane's messages.
 
-use std::sync::Arc;
+use crate::id::Id;
 
 /// The longest id.
 const MAX_ID: usize = 128;
@@ -20,16 +20,21 @@ pub enum ParseError {
     KeyHash(usize),
 }
 
-/// Parses an id, which may be empty, into a shared string.
-pub(crate) fn id(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+/// Checks an id, which may be empty.
+pub(crate) fn checked<'a>(field: &'static str, text: &'a str) -> Result<&'a str, ParseError> {
     if text.len() > MAX_ID || text.chars().any(char::is_control) {
         return Err(ParseError::NoId(field));
     }
-    Ok(text.into())
+    Ok(text)
+}
+
+/// Parses an id, which may be empty.
+pub(crate) fn id(field: &'static str, text: &str) -> Result<Id, ParseError> {
+    checked(field, text).map(Into::into)
 }
 
 /// Parses a required id.
-pub(crate) fn required(field: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+pub(crate) fn required(field: &'static str, text: &str) -> Result<Id, ParseError> {
     if text.is_empty() { Err(ParseError::Missing(field)) } else { id(field, text) }
 }
 

@@ -53,6 +53,11 @@ impl Permit {
         self
     }
 
+    /// Whether anybody wants to know how the call ends.
+    pub fn is_awaited(&self) -> bool {
+        !self.on_finish.is_empty()
+    }
+
     /// Ends the call.
     pub fn finish(mut self, status: u16, bytes: u64, duration: Duration) {
         self.tell(Outcome::Answered { status, bytes, duration });

@@ -41,7 +41,7 @@ impl Places {
     /// The publish at a place: of those whose wanted revision is there the latest, otherwise the
     /// latest of the others.
     pub(crate) fn find(&self, owner: u64, host: &str, base_path: &str) -> Option<Arc<str>> {
-        let claims = self.by_place.get(&*key(owner, host, base_path))?;
+        let claims = self.by_place.get(key(owner, host, base_path).as_str())?;
         let all = || claims.others.iter().rev();
         let wanted = all().find(|claim| claim.wanted && !claims.last.wanted);
         Some(wanted.unwrap_or(&claims.last).publish.clone())
@@ -50,7 +50,7 @@ impl Places {
     /// Whether a publish was there before. Where none ever was, this agent may lag behind the one that
     /// gave Envoy the route.
     pub(crate) fn was_left(&self, owner: u64, host: &str, base_path: &str) -> bool {
-        self.left.contains_key(&self.hasher.hash_one(&*key(owner, host, base_path)))
+        self.left.contains_key(&self.hasher.hash_one(key(owner, host, base_path).as_str()))
     }
 
     /// Replaces the places of a publish: those of its rules before by those of its rules now, the
@@ -119,12 +119,20 @@ impl Places {
 
 fn keys(access: &PublishAccess) -> impl Iterator<Item = Box<str>> {
     let (owner, (hosts, base_path)) = (access.rules().digest().owner, access.places());
-    hosts.iter().map(move |host| key(owner, host, base_path))
+    hosts.iter().map(move |host| key(owner, host, base_path).into())
 }
 
 /// No host has a slash, and every base path begins with one.
-fn key(owner: u64, host: &str, base_path: &str) -> Box<str> {
-    format!("{owner:x} {host}{base_path}").into()
+fn key(owner: u64, host: &str, base_path: &str) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut key = String::with_capacity(16 + host.len() + base_path.len() + 1);
+    let digit = |place: u32| DIGITS.get((owner >> (4 * place)) as usize & 15).copied();
+    let digits = (0..16 - owner.leading_zeros() / 4).rev().filter_map(digit);
+    key.extend(digits.map(char::from));
+    key.push(' ');
+    key.push_str(host);
+    key.push_str(base_path);
+    key
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::access::{PublishAccess, RouteRate};
 use crate::class::Class;
 use crate::digest::Named;
+use crate::id::Id;
 use crate::kept::Home;
 use crate::ledger::Ledger;
 use crate::limit::Held;
@@ -53,7 +54,7 @@ impl Access {
     pub(crate) fn held(
         &self,
         route_id: &str,
-        consumer: &Arc<str>,
+        consumer: &Id,
         ledger: Option<&Arc<dyn Ledger>>,
     ) -> Option<Held<'_>> {
         let place = self.publish.rules().rate_of(route_id)?;

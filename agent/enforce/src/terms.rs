@@ -3,17 +3,19 @@
 
 use std::sync::Arc;
 
+use crate::id::Id;
+
 /// Who pays for what. Ids are empty where not applicable, and all of them in counters that a former
 /// release stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Terms {
-    pub tenant_id: Arc<str>,
-    pub customer_id: Arc<str>,
-    pub subscription_id: Arc<str>,
-    pub plan_id: Arc<str>,
+    pub tenant_id: Id,
+    pub customer_id: Id,
+    pub subscription_id: Id,
+    pub plan_id: Id,
     /// The version of the plan's terms; 0 if the control plane did not send it.
     pub plan_version: u64,
-    pub product_id: Arc<str>,
+    pub product_id: Id,
     pub environment: Arc<str>,
 }
 
@@ -22,7 +24,7 @@ impl Terms {
     pub(crate) fn is_known(&self) -> bool {
         let Self { tenant_id, customer_id, plan_id, plan_version, product_id, environment, .. } =
             self;
-        let texts = [tenant_id, customer_id, plan_id, product_id, environment];
-        *plan_version != 0 || texts.iter().any(|text| !text.is_empty())
+        let ids = [tenant_id, customer_id, plan_id, product_id];
+        *plan_version != 0 || !environment.is_empty() || ids.iter().any(|id| !id.is_empty())
     }
 }

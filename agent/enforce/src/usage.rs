@@ -12,6 +12,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use serde::{Deserialize, Serialize};
 
+use crate::fast::Fast;
+use crate::id::Id;
 use crate::ledger::{Ledger, Pair, Place};
 use crate::terms::Terms;
 
@@ -55,7 +57,7 @@ impl Counter {
     }
 
     fn key(&self) -> Key {
-        let text = |text: &String| Arc::from(text.as_str());
+        let text = |text: &String| text.as_str().into();
         let terms = Terms {
             tenant_id: text(&self.tenant_id),
             customer_id: text(&self.customer_id),
@@ -63,10 +65,10 @@ impl Counter {
             plan_id: text(&self.plan_id),
             plan_version: self.plan_version,
             product_id: text(&self.product_id),
-            environment: text(&self.environment),
+            environment: self.environment.as_str().into(),
         };
         Key {
-            publish: text(&self.publish_id),
+            publish: self.publish_id.as_str().into(),
             terms: Arc::new(terms),
             consumer: text(&self.consumer_id),
             hour_ms: self.hour_ms,
@@ -104,7 +106,7 @@ pub struct Snapshot {
 struct Key {
     publish: Arc<str>,
     terms: Arc<Terms>,
-    consumer: Arc<str>,
+    consumer: Id,
     /// The start of the hour.
     hour_ms: i64,
 }
@@ -161,9 +163,9 @@ struct Cell {
     place: Option<Place>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Usage {
-    cells: DashMap<Key, Cell>,
+    cells: DashMap<Key, Cell, Fast>,
     sequence: AtomicU64,
     ledger: Option<Arc<dyn Ledger>>,
     /// Write-locked while all counters restart.
@@ -172,6 +174,16 @@ pub(crate) struct Usage {
 
 const HOUR_MS: i64 = 3_600_000;
 
+/// Shards of the counters: whoever begins one holds one of them, and a large table takes long to grow.
+const SHARDS: usize = 256;
+
+impl Default for Usage {
+    fn default() -> Self {
+        let cells = DashMap::with_hasher_and_shard_amount(Fast::default(), SHARDS);
+        Self { cells, sequence: AtomicU64::new(0), ledger: None, turn: RwLock::new(()) }
+    }
+}
+
 impl Usage {
     pub(crate) fn kept_in(ledger: Arc<dyn Ledger>) -> Self {
         Self { ledger: Some(ledger), ..Self::default() }
@@ -179,7 +191,7 @@ impl Usage {
 
     pub(crate) fn count(
         &self,
-        (publish, terms, consumer): (&Arc<str>, &Arc<Terms>, &Arc<str>),
+        (publish, terms, consumer): (&Arc<str>, &Arc<Terms>, &Id),
         now: DateTime<Utc>,
         allowed: bool,
     ) {

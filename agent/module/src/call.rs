@@ -28,8 +28,9 @@ pub(crate) struct Asked {
     said: Said,
     keys: String,
     key: Option<String>,
+    /// Read only without `key`, which takes precedence; so is the header that the route names for
+    /// keys.
     authorization: Option<String>,
-    /// The header that the route names for keys.
     named: Option<String>,
     /// Read only if the route names a query parameter.
     path: String,
@@ -38,8 +39,14 @@ pub(crate) struct Asked {
 /// Of which publish a route is.
 #[derive(Debug)]
 enum Said {
-    /// The route's text, and the host that the scope was found by.
-    Place(String, String),
+    Place {
+        /// The route's text: the digest of its rules, its id and the base path.
+        text: String,
+        /// Where the digest and the id end.
+        ends: [usize; 2],
+        /// The host that the scope was found by.
+        key: String,
+    },
     Id {
         publish: String,
         route: String,
@@ -61,12 +68,13 @@ impl Said {
             let [publish, route, access] = [publish, route, access].map(Option::unwrap_or_default);
             Some(Self::Id { publish, route, access })
         };
-        match route {
-            Some(text) if RouteContext::parse(&text).is_some() => {
-                Some(Self::Place(text, stream.request_header(SCOPE_HOST).unwrap_or_default()))
-            }
-            other => by_id(other),
-        }
+        let Some(text) = route else { return by_id(None) };
+        let Some(RouteContext { access, route_id, .. }) = RouteContext::parse(&text) else {
+            return by_id(Some(text));
+        };
+        let ends = [access.len(), access.len() + 1 + route_id.len()];
+        let key = stream.request_header(SCOPE_HOST).unwrap_or_default();
+        Some(Self::Place { text, ends, key })
     }
 
     fn nobody() -> Self {
@@ -88,12 +96,14 @@ impl Asked {
         let keys = stream.route_metadata(route_metadata::NAMESPACE, route_metadata::KEYS);
         let keys = keys.unwrap_or_default();
         let places = KeyLocations::parse(&keys);
-        let named = places.header.and_then(|name| stream.request_header(name));
+        let key = stream.request_header(CREDENTIAL);
+        let other = |name| if key.is_none() { stream.request_header(name) } else { None };
+        let (authorization, named) = (other(AUTHORIZATION), places.header.and_then(other));
         let path = places.query.and_then(|_| stream.request_header(":path"));
         Some(Self {
             said: said.unwrap_or_else(Said::nobody),
-            key: stream.request_header(CREDENTIAL),
-            authorization: stream.request_header(AUTHORIZATION),
+            key,
+            authorization,
             named,
             path: path.unwrap_or_default(),
             keys,
@@ -134,10 +144,15 @@ impl Asked {
     fn publish(&self) -> (PublishKey<'_>, &str, &str) {
         match &self.said {
             Said::Id { publish, route, access } => (PublishKey::Id(publish), route, access),
-            Said::Place(text, key) => match RouteContext::parse(text) {
-                Some(route) => (route.publish(key), route.route_id, route.access),
-                None => (PublishKey::Id(""), "", ""),
-            },
+            Said::Place { text, ends: [access, route], key } => {
+                let part = |range| text.get(range).unwrap_or_default();
+                let context = RouteContext {
+                    access: part(0..*access),
+                    route_id: part(access + 1..*route),
+                    base_path: part(route + 1..text.len()),
+                };
+                (context.publish(key), context.route_id, context.access)
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The decision about a call inside Envoy.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -71,7 +71,7 @@ impl Door {
 fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
     for name in IDENTITY {
         match admission.identity.iter().find(|(set, _)| *set == name) {
-            Some((_, id)) => stream.set_request_header(name, id),
+            Some((_, id)) => stream.set_request_header(name, id.text().as_str()),
             None => stream.remove_request_header(name),
         }
     }
@@ -85,28 +85,31 @@ fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
 /// The permit of a stream that was let through.
 #[derive(Default)]
 pub(crate) struct Admitted {
-    /// For the caller, with the answer.
-    headers: OnceCell<Vec<(&'static str, String)>>,
-    permit: Cell<Option<(Permit, Instant)>>,
+    /// Since when, if anybody wants to know how the call ends.
+    permit: Cell<Option<(Permit, Option<Instant>)>>,
 }
 
 impl Admitted {
     fn take(&self, permit: Permit) {
-        // Envoy asks once per stream.
-        let _first = self.headers.set(permit.admission().response_headers.clone());
-        self.permit.set(Some((permit, Instant::now())));
+        let begun = permit.is_awaited().then(Instant::now);
+        self.permit.set(Some((permit, begun)));
     }
 
     /// Writes the headers for the caller, overwriting what the upstream sent.
     pub(crate) fn write(&self, stream: Stream) {
-        for (name, value) in self.headers.get().into_iter().flatten() {
+        // Not held while Envoy is called, which may call back.
+        let Some((permit, begun)) = self.permit.take() else { return };
+        for (name, value) in &permit.admission().response_headers {
             stream.set_response_header(name, value);
         }
+        self.permit.set(Some((permit, begun)));
     }
 
     /// Ends the call. One whose stream is destroyed without this ends with an unknown outcome.
     pub(crate) fn finish(&self, stream: Stream) {
         let Some((permit, begun)) = self.permit.take() else { return };
+        // Otherwise dropping it is enough.
+        let Some(begun) = begun else { return };
         let number = |attribute| stream.number(attribute).unwrap_or_default();
         let status = u16::try_from(number(attribute::RESPONSE_CODE)).unwrap_or_default();
         let bytes = number(attribute::REQUEST_SIZE) + number(attribute::RESPONSE_SIZE);

@@ -81,7 +81,7 @@ impl Floor {
         })
         .await
         .with_context(|| self.envoy.last_words())?;
-        self.probes = Some(Probes::open(&self.envoy, gateway, workers).await?);
+        self.probes = Some(Probes::open(&self.envoy.admin(), gateway, workers).await?);
         Ok(())
     }
 

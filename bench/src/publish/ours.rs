@@ -86,7 +86,7 @@ impl Ours {
         })
         .await?;
         let envoy = self.stack.envoys.last().context("no Envoy")?;
-        self.probes = Some(Probes::open(envoy, gateway, self.workers).await?);
+        self.probes = Some(Probes::open(&envoy.admin(), gateway, self.workers).await?);
         Ok(())
     }
 

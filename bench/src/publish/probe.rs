@@ -1,5 +1,5 @@
-//! Polls one host over a connection to every worker of an Envoy. Plain threads, because 0.2 ms is
-//! below the grain of an async timer.
+//! Polls over a connection to every worker of an Envoy. Plain threads, because 0.2 ms is below the
+//! grain of an async timer.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::edge;
 use crate::process::eventually;
-use crate::stack::{Envoy, PATIENCE};
+use crate::stack::{EnvoyAdmin, PATIENCE};
 
-/// The interval between polls of one worker.
+/// The interval between polls of one worker, while a publish is awaited.
 const PERIOD: Duration = Duration::from_micros(200);
 
 /// After this time a worker that accepts a connection has accepted it.
@@ -28,8 +28,21 @@ pub struct Probes {
 }
 
 struct Order {
-    request: Vec<u8>,
+    poll: Poll,
     seen: oneshot::Sender<Result<Instant>>,
+}
+
+/// What is asked until it changes.
+#[derive(Clone, Debug)]
+pub struct Poll {
+    /// A whole request.
+    pub request: Vec<u8>,
+    /// The status of answers before the change; any other but [`Self::after`] is an error.
+    pub before: u16,
+    /// The status of answers from the change on.
+    pub after: u16,
+    /// The pause between two polls of one worker.
+    pub period: Duration,
 }
 
 /// A running poll.
@@ -39,7 +52,7 @@ impl Probes {
     /// Opens one connection to each worker. The kernel chooses which worker accepts, and on a busy
     /// machine one worker may accept several, so superfluous connections are closed and opened
     /// again.
-    pub async fn open(envoy: &Envoy, gateway: SocketAddr, workers: u32) -> Result<Self> {
+    pub async fn open(envoy: &EnvoyAdmin, gateway: SocketAddr, workers: u32) -> Result<Self> {
         let filter = format!("^listener\\.{gateway}\\.worker_\\d+\\.downstream_cx_active$")
             .replace(':', "_");
         let held = async || {
@@ -73,10 +86,15 @@ impl Probes {
     /// Begins to poll this host on every worker.
     pub fn watch(&self, host: &str) -> Watch {
         let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").into_bytes();
+        self.poll(&Poll { request, before: 404, after: 200, period: PERIOD })
+    }
+
+    /// Begins to poll on every worker.
+    pub fn poll(&self, poll: &Poll) -> Watch {
         let order = |orders: &mpsc::Sender<Order>| {
             let (seen, answer) = oneshot::channel();
             // A thread that has ended drops the sender, which the watch reports.
-            let _ = orders.send(Order { request: request.clone(), seen });
+            let _ = orders.send(Order { poll: poll.clone(), seen });
             answer
         };
         Watch(self.orders.iter().map(order).collect())
@@ -84,7 +102,7 @@ impl Probes {
 }
 
 impl Watch {
-    /// Returns when the last worker answered 200.
+    /// Returns when the last worker answered as after the change.
     pub async fn served(self) -> Result<Instant> {
         let mut last = None;
         for answer in self.0 {
@@ -98,20 +116,20 @@ impl Watch {
 fn serve(mut connection: Connection, inbox: &mpsc::Receiver<Order>) {
     for order in inbox {
         // The receiver may have been dropped after an error elsewhere.
-        let _ = order.seen.send(poll(&mut connection, &order.request));
+        let _ = order.seen.send(until(&mut connection, &order.poll));
     }
 }
 
-fn poll(connection: &mut Connection, request: &[u8]) -> Result<Instant> {
+fn until(connection: &mut Connection, poll: &Poll) -> Result<Instant> {
     let deadline = Instant::now() + LOST;
     loop {
-        match connection.status(request)? {
-            200 => return Ok(Instant::now()),
-            404 => {}
-            other => bail!("a wrong answer while publishing: {other}"),
+        match connection.status(&poll.request)? {
+            status if status == poll.after => return Ok(Instant::now()),
+            status if status == poll.before => {}
+            other => bail!("a wrong answer before the change: {other}"),
         }
-        ensure!(Instant::now() < deadline, "not served after {LOST:?}");
-        std::thread::park_timeout(PERIOD);
+        ensure!(Instant::now() < deadline, "no change after {LOST:?}");
+        std::thread::park_timeout(poll.period);
     }
 }
 

@@ -12,7 +12,7 @@ pub async fn timed(setup: &Setup) -> Result<Timings> {
     let mut probes = Vec::new();
     for envoy in &setup.stack.envoys {
         let gateway = ports::local(provider.port);
-        probes.push(Probes::open(envoy, gateway, setup.plan.workers).await?);
+        probes.push(Probes::open(&envoy.admin(), gateway, setup.plan.workers).await?);
     }
     let mut timings = Timings::default();
     for _ in 0..setup.plan.timed {

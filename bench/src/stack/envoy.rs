@@ -47,11 +47,9 @@ impl Envoy {
             .args(["--concurrency", &workers.to_string(), "--use-dynamic-base-id"])
             .args(["--drain-time-s", "2", "--log-level", "warning"]);
         let process = Process::spawn(name, directory, &mut command)?;
-        crate::install_crypto();
-        let http = reqwest::Client::builder().unix_socket(admin).build()?;
-        let mut envoy = Self { process, admin: EnvoyAdmin { http: http.clone() } };
-        let url = format!("{ADMIN}/server_info");
-        let up = async || http.get(&url).send().await.is_ok_and(|a| a.status().is_success());
+        let admin = EnvoyAdmin::at(&admin)?;
+        let mut envoy = Self { process, admin: admin.clone() };
+        let up = async || admin.answers("server_info").await;
         envoy.process.wait_until("up", PATIENCE, up).await?;
         Ok(envoy)
     }
@@ -92,6 +90,18 @@ impl Envoy {
 }
 
 impl EnvoyAdmin {
+    /// That of the Envoy at this socket.
+    pub fn at(socket: &Path) -> Result<Self> {
+        crate::install_crypto();
+        Ok(Self { http: reqwest::Client::builder().unix_socket(socket).build()? })
+    }
+
+    /// Whether a page can be had: `ready` as soon as Envoy serves.
+    pub async fn answers(&self, page: &str) -> bool {
+        let answer = self.http.get(format!("{ADMIN}/{page}")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Counters and gauges whose name matches the regular expression.
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
         let page = format!("{ADMIN}/stats");

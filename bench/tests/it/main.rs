@@ -5,6 +5,7 @@ mod alone;
 mod definitions;
 mod demo;
 mod dns;
+mod enforce;
 mod fanout;
 mod floor;
 mod flows;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::{HOUR_MS, Key};
+use crate::id::Id;
 use crate::terms::Terms;
 
 /// The prefix of counters' names.
@@ -23,16 +24,16 @@ pub(super) fn write(key: &Key) -> String {
         return format!("{FORMER}\t{publish}\t{subscription}\t{consumer}\t{hour_ms}");
     }
     let Terms { plan_version, environment, .. } = &**terms;
-    let [tenant, customer, subscription, plan, product, publish, consumer] = [
+    let [tenant, customer, subscription, plan, product, consumer] = [
         &terms.tenant_id,
         &terms.customer_id,
         &terms.subscription_id,
         &terms.plan_id,
         &terms.product_id,
-        publish,
         consumer,
     ]
-    .map(|id| short(id));
+    .map(|id| short(id.text().as_str()));
+    let publish = short(publish);
     let hour = hour_ms / HOUR_MS;
     format!(
         "{NAMED}\t{publish}\t{consumer}\t{hour}\t{tenant}\t{customer}\t{subscription}\t{plan}\t\
@@ -57,15 +58,17 @@ pub(super) fn read(name: &str) -> Option<Key> {
             })
         }
         NAMED => {
-            let (publish, consumer) = (long(part()?), long(part()?));
+            let (publish, consumer) = (long(part()?), part()?);
+            let id = |text: &str| Id::from(&*long(text));
+            let consumer = id(consumer);
             let hour: i64 = part()?.parse().ok()?;
             let terms = Terms {
-                tenant_id: long(part()?),
-                customer_id: long(part()?),
-                subscription_id: long(part()?),
-                plan_id: long(part()?),
+                tenant_id: id(part()?),
+                customer_id: id(part()?),
+                subscription_id: id(part()?),
+                plan_id: id(part()?),
                 plan_version: part()?.parse().ok()?,
-                product_id: long(part()?),
+                product_id: id(part()?),
                 environment: part()?.into(),
             };
             let hour_ms = hour.checked_mul(HOUR_MS)?;
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_longest_name_of_uuids_fits_the_ledger() {
-        let id = || Arc::from(uuid(u128::MAX).as_str());
+        let id = || Id::from(uuid(u128::MAX).as_str());
         let terms = Terms {
             tenant_id: id(),
             customer_id: id(),
@@ -160,7 +163,7 @@ mod tests {
             product_id: id(),
             environment: "staging".into(),
         };
-        let (publish, consumer) = (id(), id());
+        let (publish, consumer) = (id().to_string().into(), id());
         let key = Key { publish, terms: Arc::new(terms), consumer, hour_ms: 999_999 * HOUR_MS };
         let name = write(&key);
         assert!(name.len() <= 190, "{}", name.len());

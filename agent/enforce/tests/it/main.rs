@@ -4,6 +4,7 @@
 mod decisions;
 mod kept;
 mod limits;
+mod memory;
 mod permits;
 mod places;
 mod rules;

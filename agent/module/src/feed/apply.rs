@@ -1,10 +1,12 @@
 //! Applies updates to the state.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use imp_enforce::{Credential, Entitlement, PublishAccess};
+use imp_enforce::{Credential, Entitlement, Object, PublishAccess};
 use imp_proto::config as pb;
+use prost::Message as _;
 use thiserror::Error;
 
 use super::message::{Host, Item, Kind, Named, Rules, Update};
@@ -17,8 +19,9 @@ pub(crate) struct Applier {
     state: Arc<State>,
     history: String,
     version: u64,
-    /// What is held, to know what a snapshot no longer has.
-    held: HashSet<Named>,
+    /// Whether something may be held that the next snapshot does not have.
+    holds: bool,
+    hosts: HashSet<Host>,
     /// The snapshot that is coming.
     coming: Option<Coming>,
 }
@@ -26,10 +29,43 @@ pub(crate) struct Applier {
 /// The parts of a snapshot that have come.
 #[derive(Debug, Default)]
 struct Coming {
-    /// Put already, as nothing is decided by the state before its first snapshot is whole.
-    put: HashSet<Named>,
-    /// Put with the last part.
-    waiting: Vec<Item>,
+    /// What it has, if something is held that it may not have.
+    has: Option<Names>,
+    /// Those that were held before.
+    hosts: HashSet<Host>,
+    /// Put with the last part, if something is decided meanwhile. Encoded, which is a fraction of the
+    /// memory.
+    waiting: Vec<Vec<u8>>,
+}
+
+/// Names by their hashes, which two names never share in practice: 128 bits, with keys of the process.
+#[derive(Debug, Default)]
+struct Names {
+    all: HashSet<u128>,
+    hashers: [RandomState; 2],
+}
+
+impl Names {
+    fn hash(&self, object: Object, id: &str) -> u128 {
+        let [low, high] = &self.hashers;
+        let hash = |hasher: &RandomState| u128::from(hasher.hash_one((object, id)));
+        hash(low) | hash(high) << 64
+    }
+
+    fn add(&mut self, name: &Named) {
+        let (object, id) = match name {
+            Named::Publish(id) => (Object::Publish, id),
+            Named::Entitlement(id) => (Object::Entitlement, id),
+            Named::Credential(id) => (Object::Credential, id),
+            Named::Host(_) => return,
+        };
+        let hash = self.hash(object, id);
+        self.all.insert(hash);
+    }
+
+    fn has(&self, object: Object, id: &str) -> bool {
+        self.all.contains(&self.hash(object, id))
+    }
 }
 
 /// Why an update cannot be applied. The agent must send a snapshot.
@@ -43,8 +79,15 @@ pub(crate) enum Refused {
 
 impl Applier {
     pub(crate) fn new(state: Arc<State>) -> Self {
-        let (history, held) = (String::new(), HashSet::new());
-        Self { state, history, version: 0, held, coming: None }
+        // Another one may have put something before.
+        Self {
+            holds: state.is_loaded(),
+            state,
+            history: String::new(),
+            version: 0,
+            hosts: HashSet::new(),
+            coming: None,
+        }
     }
 
     pub(crate) fn state(&self) -> &Arc<State> {
@@ -59,7 +102,10 @@ impl Applier {
     /// Drops what has come of a snapshot that will not be finished.
     pub(crate) fn abandon(&mut self) {
         // The next snapshot removes what it does not have.
-        self.held.extend(self.coming.take().unwrap_or_default().put);
+        if let Some(coming) = self.coming.take() {
+            self.holds = true;
+            self.hosts.extend(coming.hosts);
+        }
     }
 
     /// Applies an update. Returns the version that it makes; `None` if parts are missing.
@@ -75,8 +121,7 @@ impl Applier {
             return Err(Refused::Version { history, since, held: self.version });
         }
         for item in update.put {
-            let name = self.put(item);
-            self.held.extend(name);
+            self.put(item);
         }
         update.remove.into_iter().filter_map(|name| name.named).for_each(|name| self.drop(&name));
         self.version = update.version;
@@ -84,25 +129,47 @@ impl Applier {
     }
 
     fn part(&mut self, update: Update) -> Option<u64> {
-        let mut coming = self.coming.take().unwrap_or_default();
+        let mut coming = self.coming.take().unwrap_or_else(|| Coming {
+            has: self.holds.then(Names::default),
+            hosts: std::mem::take(&mut self.hosts),
+            waiting: Vec::new(),
+        });
+        let Update { history, version, more, put, .. } = update;
         if self.state.is_loaded() {
-            coming.waiting.extend(update.put);
+            coming.waiting.push(Update { put, ..Update::default() }.encode_to_vec());
         } else {
-            coming.put.extend(update.put.into_iter().filter_map(|item| self.put(item)));
+            self.put_all(put, &mut coming.has);
         }
-        if update.more {
+        if more {
             self.coming = Some(coming);
             return None;
         }
-        let Coming { mut put, waiting } = coming;
-        put.extend(waiting.into_iter().filter_map(|item| self.put(item)));
-        let before = std::mem::replace(&mut self.held, put);
-        let gone: Vec<Named> =
-            before.into_iter().filter(|name| !self.held.contains(name)).collect();
-        gone.iter().for_each(|name| self.drop(name));
-        (self.history, self.version) = (update.history, update.version);
+        let Coming { mut has, hosts, waiting } = coming;
+        for part in waiting {
+            // Encoded above.
+            let part = Update::decode(part.as_slice()).unwrap_or_default();
+            self.put_all(part.put, &mut has);
+        }
+        if let Some(has) = has {
+            self.state.engine.retain(|object, id| has.has(object, id));
+        }
+        for host in hosts {
+            if !self.hosts.contains(&host) {
+                self.drop(&Named::Host(host));
+            }
+        }
+        self.holds = true;
+        (self.history, self.version) = (history, version);
         self.state.open();
         Some(self.version)
+    }
+
+    fn put_all(&mut self, items: Vec<Item>, has: &mut Option<Names>) {
+        for name in items.into_iter().filter_map(|item| self.put(item)) {
+            if let Some(has) = has {
+                has.add(&name);
+            }
+        }
     }
 
     /// Puts one and returns its name. What was held under the name of an unreadable one is removed:
@@ -119,6 +186,7 @@ impl Applier {
             }
             Kind::Host(host) => {
                 let read = self.host(&host);
+                self.hosts.extend(read.is_ok().then(|| host.clone()));
                 (Named::Host(host), read)
             }
         };
@@ -159,12 +227,12 @@ impl Applier {
     }
 
     fn drop(&mut self, name: &Named) {
-        self.held.remove(name);
         match name {
             Named::Publish(id) => self.state.engine.remove_publish(id),
             Named::Entitlement(id) => self.state.engine.remove_entitlement(id),
             Named::Credential(id) => self.state.engine.remove_credential(id),
             Named::Host(host) => {
+                self.hosts.remove(host);
                 if let Ok(port) = u16::try_from(host.port) {
                     self.state.hosts.remove(port, &host.pattern);
                 }

@@ -4,7 +4,6 @@
 mod agent;
 mod bootstrap;
 mod conformance;
-mod cost;
 mod counts;
 mod deployed;
 mod elf;

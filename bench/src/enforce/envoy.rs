@@ -1,0 +1,131 @@
+//! An Envoy of the benchmark's, with one door.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use imp_module::counters;
+
+use super::service::Service;
+use super::tls::Identity;
+use super::{Contents, Door, listener};
+use crate::ports;
+use crate::process::{Memory, Process};
+use crate::stack::{EnvoyAdmin, envoy_binary};
+
+/// Clock ticks of the kernel, in microseconds.
+const TICK: f64 = 10_000.0;
+
+/// How long an Envoy may take to start with a million keys.
+const START: Duration = Duration::from_secs(120);
+
+/// A running one, with what it asks.
+pub(super) struct Envoy {
+    process: Process,
+    admin: EnvoyAdmin,
+    pub(super) clear: u16,
+    pub(super) tls: u16,
+    /// Until it was up.
+    pub(super) started: Duration,
+    directory: tempfile::TempDir,
+    _service: Option<Service>,
+}
+
+/// What all Envoys of a run have in common.
+pub(super) struct Common {
+    pub(super) library: PathBuf,
+    pub(super) identity: Identity,
+    pub(super) upstream: std::net::SocketAddr,
+}
+
+impl Common {
+    pub(super) fn new(library: &Path) -> Result<Self> {
+        crate::install_crypto();
+        let library = library.canonicalize().with_context(|| library.display().to_string())?;
+        Ok(Self { library, identity: Identity::new()?, upstream: super::upstream::start()? })
+    }
+}
+
+impl Envoy {
+    pub(super) async fn start(
+        common: &Common,
+        door: Door,
+        contents: &Contents,
+        workers: u32,
+    ) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("imp-enforce-").tempdir()?;
+        let place = directory.path();
+        let service = match door {
+            Door::ExtAuthz => {
+                Some(Service::start(contents.engine()?, place, &place.join("agent.sock"))?)
+            }
+            Door::Module => {
+                contents.write(&place.join("snapshot"))?;
+                None
+            }
+            Door::None | Door::ApiKeyAuth => None,
+        };
+        let (clear, tls) = (ports::free()?, ports::free()?);
+        let places = listener::Places {
+            library: &common.library,
+            directory: place,
+            upstream: common.upstream,
+            clear,
+            tls,
+        };
+        let file = place.join("envoy.json");
+        let bootstrap = listener::bootstrap(door, contents, &places, &common.identity);
+        std::fs::write(&file, bootstrap.to_string())?;
+        let mut command = Command::new(envoy_binary()?);
+        command.arg("-c").arg(&file).args(["--concurrency", &workers.to_string()]);
+        command.args(["--use-dynamic-base-id", "--log-level", "warning"]);
+        let begun = Instant::now();
+        let mut process = Process::spawn("envoy", place, &mut command)?;
+        let admin = EnvoyAdmin::at(&place.join("admin.sock"))?;
+        let up = async || admin.answers("ready").await;
+        process.wait_until("ready", START, up).await?;
+        let started = begun.elapsed();
+        Ok(Self { process, admin, clear, tls, started, directory, _service: service })
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(super) fn admin(&self) -> &EnvoyAdmin {
+        &self.admin
+    }
+
+    /// Microseconds of CPU that it has used.
+    pub(super) fn cpu(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |field: usize| -> Result<f64> {
+            Ok(fields.get(field).context("no CPU time")?.parse::<f64>()?)
+        };
+        Ok((ticks(11)? + ticks(12)?) * TICK)
+    }
+
+    pub(super) fn memory(&self) -> Result<Memory> {
+        Memory::of(self.process.id())
+    }
+
+    /// All calls that its module has admitted.
+    pub(super) fn counted(&self) -> Result<u64> {
+        let mut sum = 0;
+        for entry in std::fs::read_dir(self.path("counters"))? {
+            let kept = counters::read(&entry?.path())?.kept;
+            let counters =
+                kept.iter().filter_map(|it| imp_enforce::Counter::kept(&it.name, it.count));
+            sum += counters.map(|counter| counter.allowed).sum::<u64>();
+        }
+        Ok(sum)
+    }
+
+    /// The end of its log.
+    pub(super) fn last_words(&self) -> String {
+        self.process.last_words()
+    }
+}
