@@ -8,7 +8,7 @@ use imp_translate::xds::{EXTENSION, SCOPE, filter};
 use imp_translate::{Delta, Rendered, ir};
 use prost::{Message as _, Name as _};
 
-use crate::fixtures::{assembly, parsed, parsed_gateway, publish};
+use crate::fixtures::{self, assembly, parsed, parsed_gateway, publish};
 use crate::golden::rich;
 
 /// Every rendered ext_authz filter, wherever it is.
@@ -50,7 +50,8 @@ fn only_a_route_that_anybody_may_call_at_will_passes_without_an_agent() {
         (ir::AuthMode::ApiKey, None, false),
         (ir::AuthMode::Unsupported, None, false),
     ] {
-        let mut publish = ir::Publish { auth_mode, ..parsed(&publish("p1", "a.example.com", 1)) };
+        let mut publish = parsed(&publish("p1", "a.example.com", 1));
+        publish.auth_mode = auth_mode;
         publish.routes[0].policies.rate_limit = rate;
         let mut assembly = assembly();
         assembly.set_gateway(parsed_gateway(8080));
@@ -93,10 +94,7 @@ fn said(publish: ir::Publish) -> Vec<Option<Vec<(String, String)>>> {
 
 #[test]
 fn a_route_that_asks_names_the_rules_of_its_own_revision() {
-    let ruled = |access: &str| ir::Publish {
-        access: access.to_owned(),
-        ..parsed(&rich("p1", "a.example.com", 9000))
-    };
+    let ruled = |access: &str| fixtures::ruled(&rich("p1", "a.example.com", 9000), access);
     let said_of = |access: &str| {
         let asking: Vec<_> = said(ruled(access)).into_iter().flatten().collect();
         assert!(asking.len() > 1);
@@ -120,8 +118,7 @@ fn a_route_that_asks_names_the_rules_of_its_own_revision() {
 #[test]
 fn the_next_revision_changes_a_scope_no_more_when_the_rules_stay() {
     let ruled = |revision, access: &str| {
-        let one = parsed(&publish("p1", "a.example.com", revision));
-        said(ir::Publish { access: access.to_owned(), ..one })
+        said(fixtures::ruled(&publish("p1", "a.example.com", revision), access))
     };
     assert_eq!(ruled(1, "same"), ruled(2, "same"));
     assert_ne!(ruled(1, "same"), ruled(2, "other"));
