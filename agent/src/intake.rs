@@ -3,6 +3,8 @@
 mod parser;
 mod wire;
 
+use std::sync::Arc;
+
 use imp_enforce::{Credential, Entitlement, PublishAccess};
 use imp_process::traces;
 use imp_proto::cause;
@@ -141,7 +143,7 @@ pub(crate) enum Access {
 }
 
 /// Parses a publish with this id.
-pub fn publish(wire: &bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
+pub fn publish(wire: &bytes::Bytes, id: &Arc<str>) -> Result<Publish, Rejected> {
     Parser::default().publish(wire, id)
 }
 
@@ -173,9 +175,9 @@ mod tests {
     #[test]
     fn a_publish_that_is_wrong_still_says_its_revision() {
         let wire = pb::Publish { id: "a".into(), revision: 7, ..Default::default() };
-        let rejected = publish(&wire.encode_to_vec().into(), "a").unwrap_err();
+        let rejected = publish(&wire.encode_to_vec().into(), &"a".into()).unwrap_err();
         assert_eq!(rejected.revision, Some(7));
-        let garbage = publish(&bytes::Bytes::from_static(b"\xff\xff"), "a").unwrap_err();
+        let garbage = publish(&bytes::Bytes::from_static(b"\xff\xff"), &"a".into()).unwrap_err();
         assert_eq!(garbage.revision, None);
         assert!(garbage.reason.starts_with("not a Publish"), "{garbage:?}");
     }

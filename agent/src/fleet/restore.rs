@@ -1,6 +1,7 @@
 //! Restores the fleet after a restart.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use imp_enforce::Engine;
@@ -23,7 +24,7 @@ pub struct Whole {
     /// Those to render.
     rows: Vec<(ResourceType, Resource)>,
     /// Publishes that the engine already has.
-    publishes: Vec<String>,
+    publishes: Vec<Arc<str>>,
     /// Those that only the engine needs.
     access: Vec<Restored>,
 }
@@ -31,7 +32,7 @@ pub struct Whole {
 /// A row that was loaded for decisions.
 enum Row {
     /// Also to be rendered; for a publish with its id.
-    Rendered(ResourceType, Resource, Option<String>),
+    Rendered(ResourceType, Resource, Option<Arc<str>>),
     Access(Restored),
 }
 
@@ -59,8 +60,8 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
         let mut publish = None;
         match parser.parse_access(kind, &resource) {
             Ok(Access::Publish(wanted, revision)) => {
-                let id = wanted.publish_id().to_string();
-                let others = former_rules.get(id.as_str()).into_iter().flat_map(FormerRules::iter);
+                let id = wanted.publish_id().clone();
+                let others = former_rules.get(&*id).into_iter().flat_map(FormerRules::iter);
                 let fallback = fallback(parser, &id, revision);
                 engine.put_rules(wanted, fallback.into_iter().chain(others.cloned()));
                 publish = Some(id);
@@ -113,7 +114,7 @@ impl Core {
         for id in whole.publishes {
             if !self.revisions.contains_key(&*id) {
                 self.engine.remove_publish(&id);
-            } else if self.with_former_rules.contains(&id) {
+            } else if self.with_former_rules.contains(&*id) {
                 self.enforce(&id);
             }
         }
@@ -146,7 +147,7 @@ impl Core {
         let by = RefusedBy::decode(wire.clone()).unwrap_or_default().marks;
         let Ok(status) = pb::PublishStatus::decode(wire) else { return };
         let former = former.and_then(lkg::resource);
-        let former = former.and_then(|former| intake::publish(former.value(), id).ok());
+        let former = former.and_then(|former| intake::publish(former.value(), former.name()).ok());
         let routes = former.as_ref().map(|former| former.routes.clone());
         let Some(delta) = self.assembly.set_refused(id, status.revision, routes) else { return };
         self.stage(delta);
@@ -196,8 +197,8 @@ impl Core {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     pub kind: ResourceType,
-    pub name: String,
-    pub version: String,
+    pub name: Arc<str>,
+    pub version: Arc<str>,
 }
 
 /// Maps in parallel, with a parser for each thread: parsing is most of the start-up time.
@@ -276,8 +277,7 @@ fn parse(
 }
 
 fn restored(kind: ResourceType, resource: &Resource) -> Restored {
-    let (name, version) = (resource.name().to_string(), resource.version().to_string());
-    Restored { kind, name, version }
+    Restored { kind, name: resource.name().clone(), version: resource.version().clone() }
 }
 
 fn warn(kind: ResourceType, resource: &Resource, rejected: &Rejected) {

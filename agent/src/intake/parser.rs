@@ -63,7 +63,7 @@ impl<T> Known<T> {
 
 impl Parser {
     /// Parses a publish with this id.
-    pub(super) fn publish(&mut self, bytes: &Bytes, id: &str) -> Result<Publish, Rejected> {
+    pub(super) fn publish(&mut self, bytes: &Bytes, id: &Arc<str>) -> Result<Publish, Rejected> {
         let parts = wire::split(bytes);
         if let Some(known) = parts.as_ref().and_then(|parts| self.known_publish(parts, id)) {
             return known;
@@ -83,15 +83,15 @@ impl Parser {
     }
 
     /// `None` if its content is not known.
-    fn known_publish(&self, parts: &Parts, id: &str) -> Option<Result<Publish, Rejected>> {
+    fn known_publish(&self, parts: &Parts, id: &Arc<str>) -> Option<Result<Publish, Rejected>> {
         let (shared, known) = self.publishes.get_key_value(&*parts.shared)?;
         let own = pb::Publish::decode(&*parts.own).ok()?;
-        if own.id != id || !known.bounds(parts.own.len(), &own) {
+        if *own.id != **id || !known.bounds(parts.own.len(), &own) {
             return None;
         }
         let routes = known.routes.with_own(&own).map_err(|fault| rejected(&fault, own.revision));
         Some(routes.map(|routes| Publish {
-            access: known.access.of_publish(routes.id.clone(), &routes.hostnames),
+            access: known.access.of_publish(id.clone(), &routes.hostnames),
             routes,
             wire: Wire::of(&parts.own, &shared.0),
             span: Span::none(),
@@ -128,12 +128,12 @@ impl Parser {
     }
 }
 
-fn whole(bytes: &Bytes, id: &str) -> Result<Publish, Rejected> {
-    let message: pb::Publish = decode(&Resource::new(id, "", bytes.clone()))?;
+fn whole(bytes: &Bytes, id: &Arc<str>) -> Result<Publish, Rejected> {
+    let message: pb::Publish = decode(&Resource::new(id.clone(), "", bytes.clone()))?;
     let mut routes =
         ir::Publish::parse(&message).map_err(|fault| rejected(&fault, message.revision))?;
     // After the parser, which has checked the sizes.
-    let access = PublishAccess::from(&message);
+    let access = PublishAccess::from(&message).of_publish(id.clone(), &routes.hostnames);
     // Its routes name the access rules that apply to their calls.
     routes.access = access.digest();
     Ok(Publish { routes, access, wire: Wire::new(bytes), span: Span::none() })

@@ -64,7 +64,7 @@ fn a_publish_of_a_known_content_is_what_it_is_alone() {
     }
     assert_eq!(parser.publishes.len(), 2, "one for each content");
     let contents: Vec<_> = ["ee", "ff"]
-        .map(|id| parser.publish(&message(id, 1, 80).encode_to_vec().into(), id).unwrap())
+        .map(|id| parser.publish(&message(id, 1, 80).encode_to_vec().into(), &id.into()).unwrap())
         .into();
     assert!(contents[0].access.shares_rules_with(&contents[1].access));
     let next = pb::Publish { revision: 4, suspended: true, ..message("aa", 1, 80) };
@@ -119,12 +119,12 @@ fn hosts_count_for_the_bounds_of_a_known_content() {
 fn what_is_remembered_is_bounded() {
     let mut parser = Parser::default();
     let mut most = 0;
-    for number in 0..3_000_u32 {
+    for number in 0..1_000_u32 {
         let mut publish = message("p", 1, 80);
-        publish.environment = format!("{}{:x}", "e".repeat(4_000), random::<u32>());
+        publish.environment = format!("{}{:x}", "e".repeat(16_000), random::<u32>());
         publish.revision = number.into();
-        assert!(same(&mut parser, &resource(&publish)));
+        assert!(parser.parse(ResourceType::Publish, &resource(&publish)).is_ok());
         most = most.max(parser.publishes.len());
     }
-    assert!(most < 2 * BYTES / 4_000, "{most}");
+    assert!(most < 2 * BYTES / 16_000, "{most}");
 }
