@@ -8,10 +8,10 @@ use std::time::Duration;
 use imp_enforce::Engine;
 use imp_grammar::caps::{NODE_CALL_TIME, NODE_CALLS};
 use imp_process::directory;
-use imp_translate::{Layout, Options};
+use imp_translate::{Door, Layout, Options};
 use imp_xds::KeepAlive;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use crate::identity::IdentityFile;
 use crate::ledger::Ledger;
 use crate::link::{self, EndpointError, HeldResources, Link, LinkError, LinkState, Seen};
 use crate::lkg::{Lkg, Loaded, OpenError};
+use crate::module::{self, Counted, Feed, Installed, ModuleError};
 use crate::port::{Address, Bounded, Port, PortError};
 use crate::upstreams::{self, UpstreamsError};
 use crate::usage::{self, Usage};
@@ -57,6 +58,12 @@ pub enum AppError {
     /// The last-known-good cannot be opened.
     #[error(transparent)]
     Lkg(#[from] OpenError),
+    /// The module cannot decide about calls.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// The socket for modules cannot be served.
+    #[error("cannot listen on {path}, the module's socket in --state-dir: {why}")]
+    Feed { path: String, why: std::io::Error },
     /// An upstream flag is invalid.
     #[error(transparent)]
     Upstreams(#[from] UpstreamsError),
@@ -109,9 +116,10 @@ impl App {
         let xds = port.address().clone();
         let identity = file.load().map_err(|why| why.to_string());
         let cancel = CancellationToken::new();
-        let options = options(&config, &own_ports(&xds, admin_addr)).await?;
-        let opened = open(&config, options, &cancel)?;
-        let Opened { engine, fleet, lkg, ledger, usage, seen, loaded } = opened;
+        let installed = installed(&config)?;
+        let options = options(&config, &own_ports(&xds, admin_addr), installed.as_ref()).await?;
+        let opened = open(&config, options, installed.as_ref(), &cancel)?;
+        let Opened { engine, fleet, lkg, ledger, usage, seen, loaded, modules } = opened;
         // From here on calls are decided, and Envoys that have their configuration continue.
         let envoys = tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone()));
         let held_resources = Arc::new(restore(fleet.clone(), lkg.clone(), loaded).await?);
@@ -130,11 +138,13 @@ impl App {
             lkg: lkg.clone(),
             ledger: ledger.clone(),
         };
-        let tasks = vec![
+        let modules = modules.map(|(socket, feed)| module::serve(socket, feed, cancel.clone()));
+        let mut tasks = vec![
             envoys,
             tokio::spawn(serve_operator(operator, admin, cancel.clone())),
             tokio::spawn(usage::keep(usage.clone(), cancel.clone())),
         ];
+        tasks.extend(modules.map(tokio::spawn));
         let link = Link {
             channel,
             control: config.control,
@@ -197,6 +207,17 @@ struct Opened {
     usage: Usage,
     seen: Seen,
     loaded: Loaded,
+    /// The socket for modules, and what they hear there.
+    modules: Option<(UnixListener, Feed)>,
+}
+
+/// The module, if it is to decide.
+fn installed(config: &Config) -> Result<Option<Installed>, AppError> {
+    if config.door == config::Door::ExtAuthz {
+        return Ok(None);
+    }
+    Installed::suits(&config.xds(), &config.envoy_uid)?;
+    Ok(Some(Installed::new(config.module.as_deref(), &config.state_dir)?))
 }
 
 /// The TCP ports of this agent.
@@ -208,7 +229,11 @@ fn own_ports(xds: &Address, admin: SocketAddr) -> Vec<SocketAddr> {
 }
 
 /// The options for Envoys; `own` are the agent's own ports.
-async fn options(config: &Config, own: &[SocketAddr]) -> Result<Options, AppError> {
+async fn options(
+    config: &Config,
+    own: &[SocketAddr],
+    module: Option<&Installed>,
+) -> Result<Options, AppError> {
     Ok(Options {
         bind_address: config.bind_address.to_string(),
         layout: match config.layout {
@@ -218,18 +243,33 @@ async fn options(config: &Config, own: &[SocketAddr]) -> Result<Options, AppErro
         },
         agent_cluster: AGENT_CLUSTER.to_owned(),
         upstreams: upstreams::upstreams(config, own).await?,
+        door: module.map_or(Door::ExtAuthz, |module| Door::Module(module.rendered())),
     })
 }
 
-fn open(config: &Config, options: Options, cancel: &CancellationToken) -> Result<Opened, AppError> {
+fn open(
+    config: &Config,
+    options: Options,
+    module: Option<&Installed>,
+    cancel: &CancellationToken,
+) -> Result<Opened, AppError> {
     let (lkg, loaded) = Lkg::open(&config.state_dir)?;
     // After the lock on the other file was taken, so that two agents never count in one.
     let (ledger, kept) = Ledger::open(&config.state_dir);
     let engine = Engine::kept_in(Arc::new(ledger.clone()));
-    let usage = Usage::restore(engine.clone(), ledger.clone(), kept);
-    let fleet = Fleet::start(options, engine.clone(), lkg.clone(), cancel.clone());
+    let mut usage = Usage::restore(engine.clone(), ledger.clone(), kept);
+    let mut modules = None;
+    if let Some(module) = module {
+        let feed = Feed::new(module.snapshot());
+        let path = module.socket();
+        let failed = |why| AppError::Feed { path: path.display().to_string(), why };
+        modules = Some((module::bind(&path).map_err(failed)?, feed.clone()));
+        usage = usage.with_modules(Counted::new(module.counters(), module.owner(), feed));
+    }
+    let feed = modules.as_ref().map(|(_, feed)| feed.clone());
+    let fleet = Fleet::feeding(options, engine.clone(), lkg.clone(), feed, cancel.clone());
     let seen = Seen::restore(lkg.clone(), &loaded);
-    Ok(Opened { engine, fleet, lkg, ledger, usage, seen, loaded })
+    Ok(Opened { engine, fleet, lkg, ledger, usage, seen, loaded, modules })
 }
 
 /// Runs off the threads that answer calls, because rendering a large state takes a while.

@@ -30,6 +30,8 @@ pub enum Command {
     NodeCertificate(NodeCertificate),
     /// Print the bootstrap with which an Envoy finds this agent (`envoy -c FILE`), and exit.
     Bootstrap(Bootstrap),
+    /// Print path, hash and versions of a module for --door module, and exit.
+    Module(Module),
     /// Let the running agent remove what the control plane no longer has, although it is much at
     /// once.
     AcceptShrink(AcceptShrink),
@@ -114,6 +116,13 @@ pub struct Config {
     /// How routes are sent to Envoy.
     #[arg(long, env = "IMP_LAYOUT", value_enum, default_value_t = Layout::Scoped)]
     pub layout: Layout,
+    /// What decides about calls. The module needs Envoy 1.40 on this machine as the agent's user; if
+    /// any Envoy cannot have it, all of this agent ask the agent instead.
+    #[arg(long, env = "IMP_DOOR", value_enum, default_value_t = Door::ExtAuthz)]
+    pub door: Door,
+    /// The library of the module, for --door module.
+    #[arg(long, env = "IMP_MODULE", value_name = "FILE")]
+    pub module: Option<PathBuf>,
     /// The format of log lines; RUST_LOG sets the level.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -132,6 +141,23 @@ pub enum Layout {
     InlineScopes,
     /// One table per gateway, sent whole on each change; the comparison in the benchmarks.
     WholeRds,
+}
+
+/// What decides about calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Door {
+    /// Envoy asks the agent about each call.
+    ExtAuthz,
+    /// A module inside Envoy.
+    Module,
+}
+
+/// Options of `module`.
+#[derive(Clone, Debug, Args)]
+pub struct Module {
+    /// The library.
+    #[arg(long, env = "IMP_MODULE", value_name = "FILE")]
+    pub module: PathBuf,
 }
 
 /// Options of `bootstrap`.
@@ -251,6 +277,8 @@ impl Config {
             upstream_ca_file: None,
             envoy_admin: EnvoyAdmin::Off,
             layout: Layout::Scoped,
+            door: Door::ExtAuthz,
+            module: None,
             log_format: LogFormat::Text,
             otlp_endpoint: None,
         }

@@ -10,6 +10,7 @@
 
 mod acknowledgements;
 mod core;
+mod door;
 mod gateway_resources;
 mod observer;
 mod proof;
@@ -27,13 +28,15 @@ use imp_enforce::Engine;
 use imp_proto::agent as pb;
 use imp_proto::config::ResourceType;
 use imp_translate::Options;
-use imp_xds::{AdsServer, TypeUrl};
+use imp_xds::{AdsServer, Resource, TypeUrl};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::core::Core;
 use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
+use crate::module::{self, Feed};
+use door::Decider;
 use gateway_resources::GatewayResources;
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use restore::{Restored, Whole};
@@ -56,6 +59,8 @@ struct Shared {
     engine: Engine,
     decides: AtomicBool,
     refusers: Refusers,
+    /// What modules inside Envoys hear.
+    feed: Option<Feed>,
 }
 
 /// Wakes the reporters.
@@ -84,18 +89,32 @@ impl Fleet {
     /// An empty, closed fleet: Envoys are refused until [`Self::open`]. Its task ends with
     /// `cancel`.
     pub fn start(options: Options, engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
+        Self::feeding(options, engine, lkg, None, cancel)
+    }
+
+    /// The same; modules hear over the feed what the engine is told.
+    pub fn feeding(
+        options: Options,
+        engine: Engine,
+        lkg: Lkg,
+        feed: Option<Feed>,
+        cancel: CancellationToken,
+    ) -> Self {
         let gateway_resources = GatewayResources::default();
+        let decider = Decider::of(&options);
         let (events, queue) = mpsc::unbounded_channel();
         let refusers = Refusers::default();
         let observer = Arc::new(EnvoyObserver {
             gateway_resources: gateway_resources.clone(),
             events,
             refusers: refusers.clone(),
+            decider: decider.clone(),
         });
         let ads = AdsServer::new(gateway_resources::server_config(), observer.clone(), observer);
         let [statuses, gateways, nodes] = [(); 3].map(watch::Sender::new);
         let news = News { statuses, gateways, nodes };
-        let core = Mutex::new(Core::new(options, engine.clone(), lkg, gateway_resources.clone()));
+        let parts = (options, engine.clone(), feed.clone());
+        let core = Mutex::new(Core::new(parts, lkg, gateway_resources.clone(), decider));
         let fleet = Self {
             shared: Arc::new(Shared {
                 core,
@@ -106,6 +125,7 @@ impl Fleet {
                 engine,
                 decides: AtomicBool::new(false),
                 refusers,
+                feed,
             }),
         };
         fleet.clone().listen_on_a_thread(queue, cancel);
@@ -140,7 +160,7 @@ impl Fleet {
 
     /// Restores from disk what decisions need.
     pub fn restore_access(&self, loaded: &mut Loaded) -> Whole {
-        restore::load_access(&self.shared.engine, loaded)
+        restore::load_access(&self.shared.engine, self.shared.feed.as_ref(), loaded)
     }
 
     /// Restores the rest. Returns what could be read. Blocks.
@@ -165,6 +185,10 @@ impl Fleet {
     /// From now on Envoys are served.
     pub fn open(&self) {
         self.decide();
+        // The module's file is there before an Envoy is told of the module.
+        if let Some(feed) = &self.shared.feed {
+            aside(|| module::open(feed));
+        }
         // Locked before any Envoy is admitted, so that none is served an incomplete resource set.
         let mut core = self.lock();
         self.shared.gateway_resources.open();
@@ -179,8 +203,14 @@ impl Fleet {
 
     /// Takes only the entitlements and credentials among these. They concern decisions alone, so
     /// they wait for no rendering: a key is revoked even while a large publish is on its way to
-    /// Envoy.
-    pub fn enforce(&self, upserts: &[Item], removals: &[(ResourceType, String)]) {
+    /// Envoy. `resources` are those of the items.
+    pub fn enforce(
+        &self,
+        upserts: &[Item],
+        resources: &[Resource],
+        removals: &[(ResourceType, String)],
+    ) {
+        self.feed(upserts, resources, removals);
         let engine = &self.shared.engine;
         for item in upserts {
             match item {
@@ -195,6 +225,28 @@ impl Fleet {
                 ResourceType::Credential => engine.remove_credential(id),
                 ResourceType::Gateway | ResourceType::Publish => {}
             }
+        }
+    }
+
+    fn feed(&self, upserts: &[Item], resources: &[Resource], removals: &[(ResourceType, String)]) {
+        let Some(feed) = &self.shared.feed else { return };
+        for (kind, id) in removals {
+            feed.remove(*kind, [id.as_str()].into_iter());
+        }
+        for (item, resource) in upserts.iter().zip(resources) {
+            let kind = match item {
+                Item::Entitlement(_) => ResourceType::Entitlement,
+                Item::Credential(_) => ResourceType::Credential,
+                Item::Gateway(_) | Item::Publish(_) => continue,
+            };
+            feed.put(kind, [(&**resource.name(), resource.value())].into_iter());
+        }
+    }
+
+    /// Waits until all modules that listen decide by what was taken so far.
+    pub async fn fed(&self) {
+        if let Some(feed) = &self.shared.feed {
+            feed.applied().await;
         }
     }
 
@@ -405,6 +457,7 @@ impl Fleet {
             layout: imp_translate::Layout::ScopedRoutes,
             agent_cluster: "agent".into(),
             upstreams: Default::default(),
+            door: Default::default(),
         };
         Self::start(options, engine, lkg, cancel)
     }

@@ -7,6 +7,7 @@
 //! - [`fleet`]: the side to Envoy: one resource set per group of Envoys, and who acknowledged what.
 //! - [`port`]: the port that Envoys connect to: authentication and limits.
 //! - [`ext_authz`]: one decision per call, in Envoy's protocol.
+//! - [`module`]: the same inside Envoy: what the module is told, and what it has counted.
 
 pub mod accept_shrink;
 pub mod admin;
@@ -22,6 +23,7 @@ pub mod intake;
 pub mod ledger;
 pub mod link;
 pub mod lkg;
+pub mod module;
 pub mod port;
 pub mod upstreams;
 pub mod usage;

@@ -8,6 +8,7 @@ use imp_agent::accept_shrink;
 use imp_agent::app::App;
 use imp_agent::bootstrap;
 use imp_agent::config::{Cli, Command, Config, NodeCertificate};
+use imp_agent::module;
 use imp_process::traces::Export;
 
 /// After a burst it returns memory, which glibc's arenas keep.
@@ -20,6 +21,9 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Bootstrap(options)) => {
             bootstrap::render(&options).and_then(|yaml| print(&yaml))
+        }
+        Some(Command::Module(options)) => {
+            module::described(&options.module).map_err(Into::into).and_then(|text| print(&text))
         }
         Some(Command::NodeCertificate(options)) => issue(&options),
         Some(Command::AcceptShrink(options)) => {

@@ -18,6 +18,7 @@ use imp_proto::agent as pb;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{Kept, Ledger};
+use crate::module::{Batch, Counted};
 
 /// Counters per message, which has at most a mebibyte.
 const BATCH: usize = 2_500;
@@ -32,6 +33,8 @@ const HOUR_MS: i64 = 3_600_000;
 pub struct Usage {
     engine: Engine,
     ledger: Ledger,
+    /// What modules inside Envoys have counted.
+    modules: Option<Counted>,
     progress: Arc<Mutex<Progress>>,
 }
 
@@ -51,7 +54,14 @@ struct UnderWay {
     sequence: u64,
     /// The mark that is committed with the last batch of a group; `None` for the others.
     mark: Option<u64>,
-    counters: Vec<Counter>,
+    counters: Counts,
+}
+
+/// Whose counters a batch has.
+#[derive(Debug)]
+enum Counts {
+    Own(Vec<Counter>),
+    Module(Batch),
 }
 
 impl Usage {
@@ -61,12 +71,20 @@ impl Usage {
             .into_iter()
             .filter_map(|(name, count, committed)| Some((Counter::kept(&name, count)?, committed)));
         engine.resume_usage(counters.collect());
-        Self { engine, ledger, progress: Arc::default() }
+        Self { engine, ledger, modules: None, progress: Arc::default() }
+    }
+
+    /// Reports these counts, too.
+    pub fn with_modules(self, modules: Counted) -> Self {
+        Self { modules: Some(modules), ..self }
     }
 
     /// Sets the agent's id at the control plane. Counts reported under another id are not reported
     /// again, because the control plane sums over agents.
     pub fn belongs_to(&self, agent: &str) {
+        if let Some(modules) = &self.modules {
+            modules.belongs_to(agent);
+        }
         if self.ledger.owned_by(agent) {
             let mut progress = self.lock();
             self.engine.rebase_usage();
@@ -79,18 +97,43 @@ impl Usage {
         let mut progress = self.lock();
         progress.under_way.clear();
         progress.sent = progress.committed;
+        if let Some(modules) = &self.modules {
+            modules.begin();
+        }
     }
 
     /// The changes since the last batches; empty if there are none.
     pub async fn batches(&self) -> Vec<pb::UsageBatch> {
         let since = self.lock().sent;
         let (mark, counters) = self.engine.usage_changed_since(since);
-        if counters.is_empty() {
-            return Vec::new();
+        let mut batches = Vec::new();
+        if !counters.is_empty() {
+            batches = self.number(mark, counters);
+            // Reported even if the disk fails.
+            let _synced = self.sync().await;
         }
-        let batches = self.number(mark, counters);
-        // Reported even if the disk fails.
-        let _synced = self.sync().await;
+        if let Some(modules) = self.modules.clone() {
+            let changed = tokio::task::spawn_blocking(move || modules.changed()).await;
+            batches.extend(self.number_modules(changed.unwrap_or_default()));
+        }
+        batches
+    }
+
+    fn number_modules(&self, changed: Vec<Batch>) -> Vec<pb::UsageBatch> {
+        let mut progress = self.lock();
+        let mut sequence = self.ledger.sequence();
+        let mut batches = Vec::new();
+        for batch in changed.into_iter().flat_map(|batch| batch.split(BATCH)) {
+            sequence += 1;
+            let (epoch, counters) =
+                (batch.epoch.clone(), batch.counters.iter().map(wire).collect());
+            batches.push(pb::UsageBatch { sequence, epoch, counters });
+            let counters = Counts::Module(batch);
+            progress.under_way.push_back(UnderWay { sequence, mark: None, counters });
+        }
+        if !batches.is_empty() {
+            self.ledger.keep_sequence(sequence);
+        }
         batches
     }
 
@@ -105,7 +148,7 @@ impl Usage {
                 epoch: epoch.clone(),
                 counters: counters.iter().map(wire).collect(),
             });
-            let counters = counters.to_vec();
+            let counters = Counts::Own(counters.to_vec());
             progress.under_way.push_back(UnderWay { sequence, mark: None, counters });
         }
         if let Some(last) = progress.under_way.back_mut() {
@@ -120,14 +163,24 @@ impl Usage {
     pub fn acknowledged(&self, sequence: u64, now: DateTime<Utc>) {
         let mut progress = self.lock();
         while let Some(told) = progress.under_way.pop_front_if(|told| told.sequence <= sequence) {
-            self.engine.usage_committed(&told.counters);
+            match (&told.counters, &self.modules) {
+                (Counts::Own(counters), _) => self.engine.usage_committed(counters),
+                (Counts::Module(batch), Some(modules)) => modules.committed(batch),
+                (Counts::Module(_), None) => {}
+            }
             progress.committed = told.mark.unwrap_or(progress.committed);
         }
         // Asked for changes after the greatest mark, the engine returns its current one.
         let everything = progress.committed == self.engine.usage_changed_since(u64::MAX).0;
+        let of_modules = progress.under_way.is_empty();
         drop(progress);
         if everything {
             self.forget(now - KEPT);
+        }
+        if let Some(modules) =
+            self.modules.as_ref().filter(|modules| of_modules && modules.is_settled())
+        {
+            modules.forget((now - KEPT).timestamp_millis());
         }
     }
 

@@ -95,18 +95,30 @@ pub(crate) mod map {
     pub(crate) const RESPONSE: u32 = 2;
 }
 
-/// What a hook for headers tells Envoy.
+/// What a hook for headers or trailers tells Envoy.
 pub(crate) mod status {
     pub(crate) const CONTINUE: u32 = 0;
     /// This filter has answered, or will.
     pub(crate) const STOP: u32 = 1;
 }
 
+/// What a hook for a part of a body tells Envoy.
+pub(crate) mod body_status {
+    /// After a hook that stopped, everything goes on from here.
+    pub(crate) const CONTINUE: u32 = 0;
+    /// No filter behind this one sees the part, and nothing keeps it.
+    pub(crate) const DISCARD: u32 = 3;
+}
+
+/// Whose body: the part of the request that has just come.
+pub(crate) const RECEIVED_REQUEST: u32 = 0;
+
 /// Whose metadata.
 pub(crate) const OF_ROUTE: u32 = 1;
 
 /// Attributes, by their position in Envoy's enumeration.
 pub(crate) mod attribute {
+    pub(crate) const PROTOCOL: u32 = 10;
     pub(crate) const RESPONSE_CODE: u32 = 15;
     pub(crate) const RESPONSE_SIZE: u32 = 21;
     pub(crate) const REQUEST_SIZE: u32 = 13;
@@ -165,7 +177,9 @@ callbacks! {
     http_send_response_headers(Pointer, *const Header, usize, bool);
     http_get_metadata_string(Pointer, u32, Buffer, Buffer, *mut Buffer) -> bool;
     http_get_cluster_name(Pointer, *mut Buffer) -> bool;
+    http_get_body_size(Pointer, u32) -> usize;
     http_filter_get_attribute_int(Pointer, u32, *mut u64) -> bool;
+    http_filter_get_attribute_string(Pointer, u32, *mut Buffer) -> bool;
 
     early_header_mutation_get_header_value(Pointer, Buffer, *mut Buffer, usize, *mut usize) -> bool;
     early_header_mutation_set_header(Pointer, Buffer, Buffer) -> bool;

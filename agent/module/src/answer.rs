@@ -10,77 +10,56 @@ use crate::envoy::Stream;
 /// with such details as they are.
 const DETAILS: &str = "imp_";
 
-/// Refuses a call with the engine's reason.
-pub(crate) fn deny(stream: Stream, denial: &Denial, is_grpc: bool, request_id: &str) {
-    let headers = denial.response_headers.iter();
-    let headers: Vec<_> = headers.map(|(name, value)| (*name, value.as_str())).collect();
-    let refusal = Refusal {
-        status: denial.status,
-        code: denial.code,
-        body: denial.problem(request_id),
-        reason: denial.reason(),
-        headers,
-    };
-    refusal.send(stream, is_grpc);
-}
-
-/// Refuses a call for a reason of the module's own.
-pub(crate) fn refuse(stream: Stream, own: &Own, is_grpc: bool, request_id: &str) {
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": own.title,
-        "status": own.status,
-        "code": own.code,
-        "request_id": request_id,
-    });
-    let refusal = Refusal {
-        status: own.status,
-        code: own.code,
-        body: body.to_string(),
-        reason: format!("{}: {}", own.code, own.title),
-        headers: own.retry_after.map(|seconds| ("retry-after", seconds)).into_iter().collect(),
-    };
-    refusal.send(stream, is_grpc);
-}
-
-/// A refusal that is not the engine's.
-pub(crate) struct Own {
-    status: u16,
-    code: &'static str,
-    title: &'static str,
-    retry_after: Option<&'static str>,
-}
-
-/// No state has come yet, neither from the file nor from the agent.
-pub(crate) const NOT_LOADED: Own = Own {
-    status: 503,
-    code: "enforcement_unavailable",
-    title: "Try again later",
-    retry_after: Some("1"),
-};
-
-/// There is no route, or one that nobody gave an owner and that leads nowhere.
-pub(crate) const NO_ROUTE: Own =
-    Own { status: 404, code: "no_route", title: "No such route", retry_after: None };
-
-/// A fault of this module.
-pub(crate) const INTERNAL: Own =
-    Own { status: 500, code: "internal", title: "The gateway has failed", retry_after: None };
-
-struct Refusal<'a> {
+/// A refusal of a call, as it will be sent.
+#[derive(Debug)]
+pub(crate) struct Refusal {
     status: u16,
     code: &'static str,
     /// For HTTP.
     body: String,
     /// For gRPC.
     reason: String,
-    headers: Vec<(&'a str, &'a str)>,
+    headers: Vec<(&'static str, String)>,
+    is_grpc: bool,
 }
 
-impl Refusal<'_> {
-    fn send(self, stream: Stream, is_grpc: bool) {
-        let mut headers = self.headers;
-        if is_grpc {
+impl Refusal {
+    /// For the engine's reason.
+    pub(crate) fn of(denial: &Denial, is_grpc: bool, request_id: &str) -> Self {
+        Self {
+            status: denial.status,
+            code: denial.code,
+            body: denial.problem(request_id),
+            reason: denial.reason(),
+            headers: denial.response_headers.clone(),
+            is_grpc,
+        }
+    }
+
+    /// For a reason of the module's own.
+    pub(crate) fn own(own: &Own, is_grpc: bool, request_id: &str) -> Self {
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": own.title,
+            "status": own.status,
+            "code": own.code,
+            "request_id": request_id,
+        });
+        let retry = own.retry_after.map(|seconds| ("retry-after", seconds.to_owned()));
+        Self {
+            status: own.status,
+            code: own.code,
+            body: body.to_string(),
+            reason: format!("{}: {}", own.code, own.title),
+            headers: retry.into_iter().collect(),
+            is_grpc,
+        }
+    }
+
+    pub(crate) fn send(&self, stream: Stream) {
+        let mut headers: Vec<_> =
+            self.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if self.is_grpc {
             // Envoy makes `grpc-status: 0` of an answer with a body that a module gives.
             let (status, message) = (grpc_code(self.status).to_string(), quoted(&self.reason));
             headers.extend([
@@ -96,6 +75,32 @@ impl Refusal<'_> {
         }
     }
 }
+
+/// A refusal that is not the engine's.
+pub(crate) struct Own {
+    status: u16,
+    code: &'static str,
+    title: &'static str,
+    retry_after: Option<&'static str>,
+}
+
+/// No state has come yet, neither from the file nor from the agent; or a route is of a publish that
+/// was never in what has come. The listener's mapper gives the same when the agent does not answer
+/// (`agent/translate/src/xds/listener/refusals.rs`).
+pub(crate) const UNAVAILABLE: Own = Own {
+    status: 503,
+    code: "enforcement_unavailable",
+    title: "Try again later",
+    retry_after: Some("1"),
+};
+
+/// There is no route, or one that nobody gave an owner and that leads nowhere.
+pub(crate) const NO_ROUTE: Own =
+    Own { status: 404, code: "no_route", title: "No such route", retry_after: None };
+
+/// A fault of this module.
+pub(crate) const INTERNAL: Own =
+    Own { status: 500, code: "internal", title: "The gateway has failed", retry_after: None };
 
 fn grpc_code(status: u16) -> u8 {
     match status {

@@ -2,70 +2,154 @@
 //! the same from Envoy's question (`agent/src/ext_authz.rs`).
 
 use chrono::{DateTime, Utc};
-use imp_enforce::{Call, KeyLocations, Presented, PublishKey};
-use imp_grammar::headers::{AUTHORIZATION, CREDENTIAL};
+use imp_enforce::{Call, KeyLocations, PublishKey, RouteContext};
+use imp_grammar::headers::{AUTHORIZATION, CREDENTIAL, SCOPE_HOST};
 
 use crate::envoy::Stream;
 
-/// The namespace of the route's metadata, and its keys: what a route says of itself.
+/// The namespace of the route's metadata, and its keys: what a route says of itself. The same as in
+/// `context_extensions` for ext_authz (`agent/translate/src/xds/door.rs`).
 pub mod route_metadata {
     pub const NAMESPACE: &str = "imp.door";
-    /// The publish.
-    pub const PUBLISH: &str = "publish";
-    /// The route.
+    /// The digest of the access rules, the route's id and the base path ([`imp_enforce::RouteContext`]);
+    /// beside [`PUBLISH`] the route's id alone.
     pub const ROUTE: &str = "route";
-    /// The digest of the access rules of the route's revision.
+    /// Where callers may send their key ([`imp_enforce::KeyLocations`]).
+    pub const KEYS: &str = "keys";
+    /// The publish, on a route that names it by its id.
+    pub const PUBLISH: &str = "publish";
+    /// The digest of the access rules of such a route.
     pub const ACCESS: &str = "access";
 }
 
 /// What a decision needs of a call.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    publish: String,
-    route: String,
-    access: String,
+    said: Said,
+    keys: String,
     key: Option<String>,
     authorization: Option<String>,
+    /// The header that the route names for keys.
+    named: Option<String>,
+    /// Read only if the route names a query parameter.
+    path: String,
+}
+
+/// Of which publish a route is.
+#[derive(Debug)]
+enum Said {
+    /// The route's text, and the host that the scope was found by.
+    Place(String, String),
+    Id {
+        publish: String,
+        route: String,
+        access: String,
+    },
+}
+
+impl Said {
+    /// `None` if the route says nothing.
+    fn read(stream: Stream) -> Option<Self> {
+        let said = |key| stream.route_metadata(route_metadata::NAMESPACE, key);
+        let route = said(route_metadata::ROUTE);
+        let by_id = |route: Option<String>| {
+            let (publish, access) = (said(route_metadata::PUBLISH), said(route_metadata::ACCESS));
+            if route.is_none() && publish.is_none() && access.is_none() {
+                return None;
+            }
+            // Without an id it names no publish, so the call is refused.
+            let [publish, route, access] = [publish, route, access].map(Option::unwrap_or_default);
+            Some(Self::Id { publish, route, access })
+        };
+        match route {
+            Some(text) if RouteContext::parse(&text).is_some() => {
+                Some(Self::Place(text, stream.request_header(SCOPE_HOST).unwrap_or_default()))
+            }
+            other => by_id(other),
+        }
+    }
+
+    fn nobody() -> Self {
+        Self::Id { publish: String::new(), route: String::new(), access: String::new() }
+    }
 }
 
 impl Asked {
     /// `None` if there is no route, as far as a module can see: nothing says whose it is, and it
     /// leads to no upstream. A route that leads to one without an owner is nobody's.
     pub(crate) fn read(stream: Stream) -> Option<Self> {
-        let said = |key| stream.route_metadata(route_metadata::NAMESPACE, key);
-        let publish = said(route_metadata::PUBLISH);
-        if publish.is_none() && !stream.has_cluster() {
+        let said = Said::read(stream);
+        if said.is_none() && !stream.has_cluster() {
             return None;
         }
+        let keys = stream.route_metadata(route_metadata::NAMESPACE, route_metadata::KEYS);
+        let keys = keys.unwrap_or_default();
+        let places = KeyLocations::parse(&keys);
+        let named = places.header.and_then(|name| stream.request_header(name));
+        let path = places.query.and_then(|_| stream.request_header(":path"));
         Some(Self {
-            publish: publish.unwrap_or_default(),
-            route: said(route_metadata::ROUTE).unwrap_or_default(),
-            access: said(route_metadata::ACCESS).unwrap_or_default(),
+            said: said.unwrap_or_else(Said::nobody),
             key: stream.request_header(CREDENTIAL),
             authorization: stream.request_header(AUTHORIZATION),
+            named,
+            path: path.unwrap_or_default(),
+            keys,
         })
     }
 
+    /// Where callers of the route may send their key.
+    pub(crate) fn keys(&self) -> KeyLocations<'_> {
+        KeyLocations::parse(&self.keys)
+    }
+
+    /// The path of the call, if the route names a query parameter.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     pub(crate) fn call<'a>(&'a self, gateway: Option<&'a str>, now: DateTime<Utc>) -> Call<'a> {
+        let (publish, route_id, access) = self.publish();
+        let keys = self.keys();
+        let header = |name: &str| match name {
+            CREDENTIAL => self.key.as_deref(),
+            AUTHORIZATION => self.authorization.as_deref(),
+            name if keys.header == Some(name) => self.named.as_deref(),
+            _ => None,
+        };
         Call {
-            publish: PublishKey::Id(&self.publish),
-            route_id: &self.route,
-            access: &self.access,
+            publish,
+            route_id,
+            access,
             gateway_id: gateway,
-            credential: self.credential(),
+            credential: keys.credential(header, &self.path),
             client: None,
             now,
         }
     }
 
-    fn credential(&self) -> Presented<'_> {
-        let header = |name: &str| match name {
-            CREDENTIAL => self.key.as_deref(),
-            AUTHORIZATION => self.authorization.as_deref(),
-            _ => None,
-        };
-        KeyLocations::default().credential(header, "")
+    /// The publish, the route and the digest of its rules.
+    fn publish(&self) -> (PublishKey<'_>, &str, &str) {
+        match &self.said {
+            Said::Id { publish, route, access } => (PublishKey::Id(publish), route, access),
+            Said::Place(text, key) => match RouteContext::parse(text) {
+                Some(route) => (route.publish(key), route.route_id, route.access),
+                None => (PublishKey::Id(""), "", ""),
+            },
+        }
     }
+}
+
+/// A path without the values of this query parameter, and without the query if it had nothing else;
+/// `None` if it has none, as for ext_authz.
+pub(crate) fn without(path: &str, parameter: &str) -> Option<String> {
+    let (before, query) = path.split_once('?')?;
+    let is_other = |pair: &&str| pair.split('=').next() != Some(parameter);
+    if query.split('&').all(|pair| is_other(&pair)) {
+        return None;
+    }
+    let others: Vec<_> = query.split('&').filter(is_other).collect();
+    let rest = others.join("&");
+    Some(if rest.is_empty() { before.to_owned() } else { format!("{before}?{rest}") })
 }
 
 /// As Envoy knows it, which frames the answer accordingly. Not `application/grpc-web`.
@@ -73,4 +157,20 @@ pub(crate) fn is_grpc(stream: Stream) -> bool {
     let kind = stream.request_header("content-type");
     let behind = kind.as_deref().and_then(|kind| kind.strip_prefix("application/grpc"));
     behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('+'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_key_leaves_the_path() {
+        let rest = |path| without(path, "key").unwrap_or_else(|| "as it was".to_owned());
+        assert_eq!(rest("/a?key=1"), "/a");
+        assert_eq!(rest("/a?b=2&key=1&a=%20+&key&c"), "/a?b=2&a=%20+&c");
+        assert_eq!(rest("/a?key=1&"), "/a");
+        for path in ["/a", "/a?", "/a?&", "/key=1", "/a?keys=1", "/a?b=key=1", "/a?%6Bey=1"] {
+            assert_eq!(rest(path), "as it was", "{path}");
+        }
+    }
 }

@@ -136,8 +136,16 @@ impl Ledger for Counters {
     }
 }
 
+/// What is in a file, for the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Tells the file from any other that was ever at its path.
+    pub epoch: String,
+    pub kept: Vec<Kept>,
+}
+
 /// The counts of a file, for the agent. Each number is one that was true while this read.
-pub fn read(path: &Path) -> io::Result<Vec<Kept>> {
+pub fn read(path: &Path) -> io::Result<Content> {
     let mut bytes = Vec::new();
     File::open(path)?.take(format::size(MAX_SLOTS)).read_to_end(&mut bytes)?;
     format::parse(&bytes).ok_or_else(format::foreign)

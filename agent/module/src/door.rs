@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use imp_enforce::{Admission, Permit};
-use imp_grammar::headers::CREDENTIAL;
+use imp_grammar::headers::{CREDENTIAL, SCOPE_HOST};
 
 use crate::abi::attribute;
-use crate::answer;
-use crate::call::{Asked, is_grpc};
+use crate::answer::{self, Refusal};
+use crate::call::{self, Asked, is_grpc};
 use crate::envoy::Stream;
 use crate::state::{self, State};
+use crate::upload::End;
 
 /// Identity headers: set by the gateway or removed.
 const IDENTITY: [&str; 4] =
@@ -33,42 +34,52 @@ impl Door {
         &self.state
     }
 
-    /// Decides about a call: lets it pass and remembers the permit, or answers it. Returns whether
-    /// it passes.
-    pub(crate) fn decide(&self, stream: Stream, admitted: &Admitted) -> bool {
+    /// Decides about a call: lets it pass and remembers the permit, or says how it ends.
+    pub(crate) fn decide(&self, stream: Stream, admitted: &Admitted) -> Result<(), End> {
         #[cfg(test)]
         self.state.may_fail();
         let id = || stream.request_header("x-request-id").unwrap_or_default();
-        let refuse = |why| {
-            answer::refuse(stream, why, is_grpc(stream), &id());
-            false
+        let refusal = |why| End::Refusal(Refusal::own(why, is_grpc(stream), &id()));
+        let Some(asked) = Asked::read(stream) else {
+            // No scope has such a key. Envoy's own answer says why, and leads nowhere either.
+            let key = stream.request_header(SCOPE_HOST);
+            return Err(match key.is_some_and(|key| key.starts_with('!')) {
+                true => End::Nowhere,
+                false => refusal(&answer::NO_ROUTE),
+            });
         };
-        let Some(asked) = Asked::read(stream) else { return refuse(&answer::NO_ROUTE) };
         if !self.state.is_loaded() {
-            return refuse(&answer::NOT_LOADED);
+            return Err(refusal(&answer::UNAVAILABLE));
         }
-        match self.state.engine.decide(&asked.call(self.gateway.as_deref(), state::now())) {
-            Ok(permit) => {
-                allow(stream, permit.admission());
-                admitted.take(permit);
-                true
+        let call = asked.call(self.gateway.as_deref(), state::now());
+        let permit = self.state.engine.decide(&call).map_err(|denial| {
+            // Envoy has the route, so an agent knows the publish: what it says of it is on its way,
+            // or this Envoy started from a file that is older than its routes. Soon it is known;
+            // until then nobody passes.
+            match denial.may_be_known_elsewhere() {
+                true => refusal(&answer::UNAVAILABLE),
+                false => End::Refusal(Refusal::of(&denial, is_grpc(stream), &id())),
             }
-            Err(denial) => {
-                answer::deny(stream, &denial, is_grpc(stream), &id());
-                false
-            }
-        }
+        })?;
+        allow(stream, permit.admission(), &asked);
+        admitted.take(permit);
+        Ok(())
     }
 }
 
-fn allow(stream: Stream, admission: &Admission) {
+/// Sets who calls, and takes the key out of the call, wherever it may be.
+fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
     for name in IDENTITY {
         match admission.identity.iter().find(|(set, _)| *set == name) {
             Some((_, id)) => stream.set_request_header(name, id),
             None => stream.remove_request_header(name),
         }
     }
-    stream.remove_request_header(CREDENTIAL);
+    let keys = asked.keys();
+    [CREDENTIAL].into_iter().chain(keys.header).for_each(|name| stream.remove_request_header(name));
+    if let Some(path) = keys.query.and_then(|name| call::without(asked.path(), name)) {
+        stream.set_request_header(":path", &path);
+    }
 }
 
 /// The permit of a stream that was let through.

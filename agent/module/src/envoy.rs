@@ -134,6 +134,23 @@ impl Stream {
         unsafe { (self.envoy.http_get_cluster_name)(self.pointer, &mut Buffer::NULL.clone()) }
     }
 
+    /// The bytes of the part of the request's body that has just come.
+    pub(crate) fn received(self) -> u64 {
+        // SAFETY: the stream is alive.
+        let bytes = unsafe { (self.envoy.http_get_body_size)(self.pointer, abi::RECEIVED_REQUEST) };
+        bytes as u64
+    }
+
+    /// `HTTP/1.1` and the like.
+    pub(crate) fn protocol(self) -> Option<String> {
+        let mut value = Buffer::NULL;
+        let get = self.envoy.http_filter_get_attribute_string;
+        // SAFETY: the stream is alive, and there is space for the answer.
+        let found = unsafe { get(self.pointer, abi::attribute::PROTOCOL, &mut value) };
+        // SAFETY: Envoy's bytes are valid until the next call.
+        found.then(|| text(unsafe { value.copied() }))
+    }
+
     pub(crate) fn number(self, attribute: u32) -> Option<u64> {
         let mut value = 0;
         let get = self.envoy.http_filter_get_attribute_int;

@@ -24,6 +24,7 @@ pub mod hosts;
 pub mod snapshot;
 mod start;
 pub mod state;
+mod upload;
 
 #[cfg(test)]
 mod mock;

@@ -22,8 +22,12 @@ pub(crate) struct Mock {
     pub(crate) metadata: BTreeMap<(String, String), String>,
     pub(crate) server_name: Option<String>,
     pub(crate) has_cluster: bool,
+    pub(crate) protocol: Option<&'static str>,
+    /// The bytes of the part of the body that has come last.
+    pub(crate) received: Cell<usize>,
     pub(crate) attributes: BTreeMap<u32, u64>,
     pub(crate) answer: RefCell<Option<Answer>>,
+    pub(crate) answers: Cell<usize>,
     /// Called while an answer is sent, as Envoy runs the hooks for the response.
     pub(crate) on_answer: Cell<Option<Box<dyn FnOnce()>>>,
     /// What the last getter answered with.
@@ -52,6 +56,11 @@ impl Mock {
         let headers = self.request.borrow();
         let found = headers.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    }
+
+    fn answered(&self, answer: Answer) {
+        self.answer.replace(Some(answer));
+        self.answers.set(self.answers.get() + 1);
     }
 
     fn lend(&self, bytes: &[u8], out: *mut Buffer) {
@@ -142,7 +151,7 @@ extern "C" fn http_send_response(
     let mock = unsafe { mock(stream) };
     let headers = unsafe { pairs(headers, length) };
     let (body, details) = unsafe { (text(body), text(details)) };
-    mock.answer.replace(Some(Answer { status, headers, body, details }));
+    mock.answered(Answer { status, headers, body, details });
     mock.on_answer.take().into_iter().for_each(|hooks| hooks());
 }
 
@@ -157,7 +166,7 @@ extern "C" fn http_send_response_headers(
     let status = headers.iter().position(|(name, _)| name == ":status").unwrap();
     let status = headers.remove(status).1.parse().unwrap();
     let answer = Answer { status, headers, body: String::new(), details: String::new() };
-    unsafe { mock(stream) }.answer.replace(Some(answer));
+    unsafe { mock(stream) }.answered(answer);
 }
 
 extern "C" fn http_get_metadata_string(
@@ -179,6 +188,17 @@ extern "C" fn http_get_cluster_name(stream: Pointer, _out: *mut Buffer) -> bool 
 extern "C" fn http_filter_get_attribute_int(stream: Pointer, id: u32, out: *mut u64) -> bool {
     let found = unsafe { mock(stream) }.attributes.get(&id);
     found.inspect(|value| unsafe { *out = **value }).is_some()
+}
+
+extern "C" fn http_filter_get_attribute_string(stream: Pointer, id: u32, out: *mut Buffer) -> bool {
+    let mock = unsafe { mock(stream) };
+    let protocol = mock.protocol.filter(|_| id == abi::attribute::PROTOCOL);
+    protocol.inspect(|protocol| mock.lend(protocol.as_bytes(), out)).is_some()
+}
+
+extern "C" fn http_get_body_size(stream: Pointer, of: u32) -> usize {
+    assert_eq!(of, abi::RECEIVED_REQUEST);
+    unsafe { mock(stream) }.received.get()
 }
 
 extern "C" fn early_get(
@@ -213,7 +233,9 @@ pub(crate) fn install() {
         http_send_response_headers,
         http_get_metadata_string,
         http_get_cluster_name,
+        http_get_body_size,
         http_filter_get_attribute_int,
+        http_filter_get_attribute_string,
         early_header_mutation_get_header_value: early_get,
         early_header_mutation_set_header: early_set,
         early_header_mutation_get_attribute_string: early_attribute,

@@ -14,6 +14,7 @@ use tracing::Span;
 
 use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
+use super::door::Decider;
 use super::gateway_resources::{GatewayResources, Staged};
 use super::observer::EnvoyEvent;
 use super::proof::Proof;
@@ -23,6 +24,7 @@ use super::tracker::{Target, Tracker, agent_rejected, gateway_rejected};
 use super::verdicts::{Doubts, Retries};
 use crate::intake::{Contents, Item, Publish, Rejected, Wire};
 use crate::lkg::{self, Lkg, Table};
+use crate::module::Feed;
 
 /// The publishes that are followed without a break.
 const PORTION: usize = 256;
@@ -33,6 +35,8 @@ pub(super) struct Core {
     pub(super) tracker: Tracker,
     pub(super) acks: Acknowledgements,
     pub(super) engine: Engine,
+    pub(super) feed: Option<Feed>,
+    pub(super) decider: Decider,
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<Arc<str>, Box<Revisions>>,
     pub(super) contents: Contents,
@@ -82,16 +86,18 @@ pub(super) struct Revision {
 
 impl Core {
     pub(super) fn new(
-        options: Options,
-        engine: Engine,
+        (options, engine, feed): (Options, Engine, Option<Feed>),
         lkg: Lkg,
         gateway_resources: GatewayResources,
+        decider: Decider,
     ) -> Self {
         Self {
             assembly: Assembly::new(options),
             tracker: Tracker::default(),
             acks: Acknowledgements::default(),
             engine,
+            feed,
+            decider,
             lkg,
             revisions: HashMap::new(),
             contents: Contents::default(),
@@ -190,8 +196,20 @@ impl Core {
     /// Suspending and resuming apply to all of them at once.
     pub(super) fn enforce(&self, id: &str) {
         let Some(revisions) = self.revisions.get(id).filter(|_| !self.restoring) else { return };
-        let former = revisions.former_rules.iter().cloned();
-        self.engine.put_rules(revisions.wanted.access.clone(), former);
+        self.feed_rules(revisions);
+        let (wanted, former) = (&revisions.wanted.access, revisions.former_rules.iter());
+        self.engine.put_rules(wanted.clone(), former.cloned());
+    }
+
+    /// Tells modules the rules of every publish, after a restart.
+    pub(super) fn feed_all(&self) {
+        self.revisions.values().for_each(|revisions| self.feed_rules(revisions));
+    }
+
+    fn feed_rules(&self, revisions: &Revisions) {
+        if let Some(feed) = &self.feed {
+            feed.put_rules(&revisions.wanted.access, revisions.former_rules.iter());
+        }
     }
 
     pub(super) fn remove(&mut self, kind: ResourceType, id: &str) {
@@ -206,6 +224,9 @@ impl Core {
             ResourceType::Publish => {
                 let delta = self.assembly.remove_publish(id);
                 self.stage(delta);
+                if let Some(feed) = &self.feed {
+                    feed.remove_publish(id);
+                }
                 self.engine.remove_publish(id);
                 self.revisions.remove(id);
                 self.acks.need(&id.into(), None);
@@ -259,8 +280,10 @@ impl Core {
                 }
             }
             EnvoyEvent::Refused { stream, type_url, name, version, words } => {
+                self.door_refused(type_url, &version, &words);
                 self.refused(stream, &(type_url, name), &version, &words);
             }
+            EnvoyEvent::Untested { id, version } => self.untested(&id, &version),
         }
     }
 

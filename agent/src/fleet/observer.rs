@@ -9,6 +9,7 @@ use imp_xds::{Admission, Event, Observer, Peer, ResourceSet, SentResource, Strea
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::door::Decider;
 use super::gateway_resources::{GatewayResources, envoy_type};
 use crate::port::Caller;
 
@@ -39,6 +40,11 @@ pub(super) enum EnvoyEvent {
     Left {
         stream: StreamId,
     },
+    /// It is of a version that the module was not tested with; it will come again.
+    Untested {
+        id: String,
+        version: String,
+    },
 }
 
 impl EnvoyEvent {
@@ -46,7 +52,10 @@ impl EnvoyEvent {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Has { resources, .. } => resources.len(),
-            Self::Came { .. } | Self::Refused { .. } | Self::Left { .. } => 1,
+            Self::Came { .. }
+            | Self::Refused { .. }
+            | Self::Left { .. }
+            | Self::Untested { .. } => 1,
         }
     }
 }
@@ -58,6 +67,7 @@ pub(super) struct EnvoyObserver {
     pub(super) gateway_resources: GatewayResources,
     pub(super) events: mpsc::UnboundedSender<EnvoyEvent>,
     pub(super) refusers: Refusers,
+    pub(super) decider: Decider,
 }
 
 /// The nodes that rejected something, across their streams: a running Envoy must not be sent the
@@ -137,6 +147,12 @@ impl Admission for EnvoyObserver {
     fn admit(&self, peer: &Peer<'_>) -> Result<ResourceSet, Status> {
         let gateway = gateway_of(peer.node_cluster);
         Caller::of(peer.extensions)?.may_be(peer.node_id, gateway.as_deref())?;
+        if !self.decider.suits(peer.user_agent_version) {
+            let (id, version) = (peer.node_id.to_owned(), peer.user_agent_version.to_owned());
+            // The receiver ends only with the agent.
+            let _ = self.events.send(EnvoyEvent::Untested { id, version });
+            return Err(Status::unavailable("its door is being changed"));
+        }
         self.gateway_resources.of(gateway.as_deref())
     }
 

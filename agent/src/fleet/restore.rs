@@ -17,6 +17,7 @@ use super::rules::FormerRules;
 use super::verdicts::RefusedBy;
 use crate::intake::{self, Access, Item, Parser, Publish, Rejected, is_rendered};
 use crate::lkg::{self, Loaded, Table};
+use crate::module::Feed;
 
 /// Restored resources whose content matches their version.
 #[derive(Default)]
@@ -37,8 +38,9 @@ enum Row {
 }
 
 /// Loads what decisions need into the engine, long before Envoy's configuration is rendered. From
-/// then on calls are answered.
-pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
+/// then on calls are answered. Keys and entitlements go to modules, too; what they must know of
+/// publishes follows with [`Core::restore`], which has every former rule.
+pub(super) fn load_access(engine: &Engine, feed: Option<&Feed>, loaded: &mut Loaded) -> Whole {
     let rows = loaded.take(Table::Resources);
     let refused: HashMap<&str, u64> =
         loaded.rows(Table::Refused).iter().filter_map(refusal).collect();
@@ -78,7 +80,12 @@ pub(super) fn load_access(engine: &Engine, loaded: &mut Loaded) -> Whole {
         }
         Some(match is_rendered(kind) {
             true => Row::Rendered(kind, resource, publish),
-            false => Row::Access(restored(kind, &resource)),
+            false => {
+                if let Some(feed) = feed {
+                    feed.put(kind, [(&**resource.name(), resource.value())].into_iter());
+                }
+                Row::Access(restored(kind, &resource))
+            }
         })
     };
     let mut all = Whole::default();
@@ -118,6 +125,7 @@ impl Core {
                 self.enforce(&id);
             }
         }
+        self.feed_all();
         restored
     }
 

@@ -45,7 +45,7 @@ impl FormerRules {
         some.flatten().map(Bytes::from)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &PublishAccess> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PublishAccess> + Clone {
         self.rules.iter()
     }
 

@@ -74,8 +74,10 @@ impl HeldResources {
         self.lock().is_complete()
     }
 
-    /// Waits until everything that was applied so far is on disk, or the disk fails.
+    /// Waits until everything that was applied so far is on disk, or the disk fails, and until
+    /// modules inside Envoys decide by it.
     pub(super) async fn flush(&self) {
+        self.fleet.fed().await;
         let _on_disk = self.lkg.flush().await;
     }
 
@@ -205,7 +207,7 @@ impl HeldResources {
         if !is_rendered(kind) {
             self.say(kind, &removals, items.iter().zip(&taken));
         }
-        self.take(kind, items, removals.clone(), &rejected);
+        self.take(kind, (items, &taken), removals.clone(), &rejected);
         self.record(kind, taken, removals, update.more);
         self.lkg.said();
         if is_rendered(kind) {
@@ -234,7 +236,7 @@ impl HeldResources {
     fn take(
         &self,
         kind: ResourceType,
-        items: Vec<Item>,
+        (items, resources): (Vec<Item>, &[Resource]),
         removals: Vec<String>,
         rejected: &[(String, Rejected)],
     ) {
@@ -243,7 +245,7 @@ impl HeldResources {
         }
         let removals: Vec<_> = removals.into_iter().map(|name| (kind, name)).collect();
         if !is_rendered(kind) {
-            return self.fleet.enforce(&items, &removals);
+            return self.fleet.enforce(&items, resources, &removals);
         }
         let rejected = rejected.iter().map(|(name, why)| (kind, name.clone(), why.clone()));
         self.fleet.change(items, removals, rejected.collect());
@@ -389,10 +391,11 @@ impl Subscriber for Stream {
 
     fn kept(&self) -> Option<BoxFuture<'static, ()>> {
         let needed = self.must_be_kept.swap(false, Ordering::AcqRel);
-        let lkg = self.held_resources.lkg.clone();
+        let (lkg, fleet) = (self.held_resources.lkg.clone(), self.held_resources.fleet.clone());
         // While the disk fails it is acknowledged all the same, because receiving nothing more
         // would be worse. The metric imp_lkg_failing reports it.
         let kept = async move {
+            fleet.fed().await;
             let _on_disk = lkg.flush_access().await;
         };
         needed.then(|| Box::pin(kept) as BoxFuture<'static, ()>)

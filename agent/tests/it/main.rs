@@ -10,6 +10,7 @@ mod fake_envoy;
 mod fixtures;
 mod gateways;
 mod memory;
+mod module;
 mod places;
 mod port;
 mod program;

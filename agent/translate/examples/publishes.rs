@@ -22,6 +22,7 @@ fn main() {
         layout: Layout::ScopedRoutes,
         agent_cluster: "agent".into(),
         upstreams: Upstreams::default(),
+        door: Default::default(),
     });
     let listener = pb::Listener {
         name: "http".into(),

@@ -10,4 +10,4 @@ pub mod xds;
 
 pub use xds::assembly::{self, Assembly, Blame, Delta, GatewayDelta};
 pub use xds::upstreams::{Closed, Upstreams};
-pub use xds::{Layout, Options, Rendered};
+pub use xds::{Door, Layout, Module, Options, Rendered};

@@ -26,5 +26,5 @@ mod type_url;
 mod upgrade;
 pub mod upstreams;
 
-pub use resource::{Layout, Options, Rendered};
+pub use resource::{Door, Layout, Module, Options, Rendered};
 pub use type_url::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};

@@ -18,6 +18,7 @@ pub(super) fn options() -> Options {
         layout: Layout::ScopedRoutes,
         agent_cluster: "agent".to_owned(),
         upstreams: Default::default(),
+        door: Default::default(),
     }
 }
 

@@ -47,6 +47,7 @@ impl Floor {
                 networks: Networks::allowing(network::parse("127.0.0.1").as_slice()),
                 ..Default::default()
             },
+            door: Default::default(),
         });
         let listener = pb::Listener {
             name: "http".to_owned(),

@@ -10,6 +10,7 @@ mod floor;
 mod flows;
 mod inside;
 mod key_locations;
+mod module;
 mod operator;
 mod outage;
 mod places;

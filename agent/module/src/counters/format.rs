@@ -3,7 +3,7 @@
 //! | at | header (one page) | | at | slot (256 bytes) |
 //! |---|---|---|---|---|
 //! | 0 | `IMPCNT01` | | 0 | 0: free; else twice the number of stores, and 1 |
-//! | | | | 8 | the count after an even number of stores: two numbers |
+//! | 8 | epoch: 16 random bytes | | 8 | the count after an even number of stores: two numbers |
 //! | | | | 24 | the count after an odd number of stores |
 //! | | | | 40 | length of the name, and a check of it |
 //! | | | | 48 | name |
@@ -11,14 +11,15 @@
 //! Numbers have 64 bits, the least significant byte first. A name is written before its slot is in
 //! use. The check detects damage.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::sync::atomic::Ordering;
 
 use imp_enforce::{Pair, Place};
 use sha2::{Digest as _, Sha256};
 
-use super::Kept;
 use super::mapping::Mapping;
+use super::{Content, Kept};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"IMPCNT01");
 
@@ -36,6 +37,9 @@ pub(super) const FIRST_SLOTS: u32 = 1024;
 
 /// The most slots.
 pub(super) const MAX_SLOTS: u32 = 1 << 20;
+
+/// Where the numbers of the epoch are.
+const EPOCH: [u64; 2] = [8, 16];
 
 const COUNTS: u64 = 8;
 const LENGTH: u64 = 40;
@@ -63,11 +67,22 @@ fn store(mapping: &Mapping, at: u64, value: u64) {
 /// Marks a new file; refuses one of another kind.
 pub(super) fn begin(mapping: &Mapping) -> io::Result<()> {
     match load(mapping, 0) {
-        0 => store(mapping, 0, MAGIC),
+        0 => {
+            for at in EPOCH {
+                store(mapping, at, random()?);
+            }
+            store(mapping, 0, MAGIC);
+        }
         MAGIC => {}
         _ => return Err(foreign()),
     }
     Ok(())
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 pub(super) fn foreign() -> io::Error {
@@ -143,7 +158,7 @@ fn read_slot(number: impl Fn(u64) -> u64) -> Option<Kept> {
 }
 
 /// The counts of a file's bytes; `None` if it is no such file.
-pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Kept>> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Content> {
     let (header, slots) = bytes.split_at_checked(usize::try_from(PAGE).ok()?)?;
     let number = |bytes: &[u8], at: u64| {
         let at = usize::try_from(at).ok()?;
@@ -153,5 +168,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Kept>> {
         return None;
     }
     let slots = slots.chunks_exact(usize::try_from(SLOT).ok()?);
-    Some(slots.filter_map(|slot| read_slot(|at| number(slot, at).unwrap_or(0))).collect())
+    let kept = slots.filter_map(|slot| read_slot(|at| number(slot, at).unwrap_or(0))).collect();
+    let [first, second] = EPOCH.map(|at| number(header, at).unwrap_or(0));
+    Some(Content { epoch: format!("{first:016x}{second:016x}"), kept })
 }

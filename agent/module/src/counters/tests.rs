@@ -18,7 +18,7 @@ fn counts_survive_and_are_read_by_others_meanwhile() {
     let (two, _) = counters.place("two").unwrap();
     for number in 1..=7 {
         counters.keep(one, [number, number * 2]);
-        assert_eq!(names(&read(counters.path()).unwrap())[0], ("one", [number, number * 2]));
+        assert_eq!(names(&read(counters.path()).unwrap().kept)[0], ("one", [number, number * 2]));
     }
     counters.keep(two, [u64::MAX, 1]);
     assert_eq!(counters.place("one"), Some((one, [7, 14])), "a name has one place");
@@ -55,13 +55,13 @@ fn a_file_grows_without_holes_and_slots_are_used_again() {
     assert_eq!(blocks(), (format::size(2 * FIRST_SLOTS), true));
     counters.keep(places[1024], [3, 4]);
     counters.free(places[5]);
-    assert_eq!(read(counters.path()).unwrap().len(), 1024);
+    assert_eq!(read(counters.path()).unwrap().kept.len(), 1024);
     counters.keep(places[7], [1, 1]);
     let again = counters.place("another").unwrap();
     assert_eq!(again, (places[5], [0, 0]));
     let path = counters.path().to_owned();
     drop(counters);
-    assert_eq!(read(&path).unwrap().len(), 1025);
+    assert_eq!(read(&path).unwrap().kept.len(), 1025);
     let (counters, kept) = Counters::open(directory.path()).unwrap();
     assert_eq!(kept.len(), 1025);
     assert_eq!(counters.place("name 1024").unwrap().1, [3, 4]);
@@ -76,10 +76,10 @@ fn what_nobody_holds_is_freed_when_it_is_over() {
     let (place, _) = counters.place(rate).unwrap();
     counters.place("calls\tp\ts\tc\t0").unwrap();
     counters.sweep(now);
-    assert_eq!(read(counters.path()).unwrap().len(), 2, "both are held");
+    assert_eq!(read(counters.path()).unwrap().kept.len(), 2, "both are held");
     counters.release(place);
     counters.sweep(now);
-    assert_eq!(names(&read(counters.path()).unwrap()), [("calls\tp\ts\tc\t0", [0, 0])]);
+    assert_eq!(names(&read(counters.path()).unwrap().kept), [("calls\tp\ts\tc\t0", [0, 0])]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn names_have_bounds() {
     counters.place(&longest).unwrap();
     assert!(counters.place(&"n".repeat(NAME + 1)).is_none());
     assert!(counters.place("").is_none());
-    assert_eq!(read(counters.path()).unwrap()[0].name, longest);
+    assert_eq!(read(counters.path()).unwrap().kept[0].name, longest);
 }
 
 #[test]
@@ -125,6 +125,19 @@ fn no_bytes_are_a_fault() {
         bytes.resize(4096, 0);
         slots.iter().for_each(|slot| bytes.extend_from_slice(slot));
         bytes.truncate(bytes.len() - cut);
-        prop_assert!(format::parse(&bytes).is_none_or(|kept| kept.is_empty()));
+        prop_assert!(format::parse(&bytes).is_none_or(|content| content.kept.is_empty()));
     });
+}
+
+#[test]
+fn a_file_keeps_its_epoch_and_another_at_its_path_has_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let epoch = || {
+        let (counters, _) = Counters::open(directory.path()).unwrap();
+        read(counters.path()).unwrap().epoch
+    };
+    let first = epoch();
+    assert_eq!((first.len(), epoch()), (32, first.clone()));
+    std::fs::remove_file(directory.path().join("counters-0.bin")).unwrap();
+    assert_ne!(epoch(), first);
 }

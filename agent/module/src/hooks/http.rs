@@ -3,11 +3,13 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use crate::abi::{Buffer, Pointer, status};
+use crate::abi::{Buffer, Pointer, body_status, status};
+use crate::answer::{self, Refusal};
 use crate::door::{Admitted, Door};
 use crate::envoy::{self, Stream};
 use crate::faults::{self, guard};
-use crate::{answer, config, start};
+use crate::upload::Upload;
+use crate::{config, start};
 
 /// The filter's name in Envoy's configuration.
 const NAME: &str = "door";
@@ -60,6 +62,16 @@ pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_de
 struct Filter {
     door: Arc<Door>,
     admitted: Admitted,
+    upload: Upload,
+}
+
+impl Filter {
+    /// A fault refuses the call, whatever part of it has come.
+    fn fails(&self, stream: Stream) {
+        guard((), || faults::count(self.door.state()));
+        self.upload.close();
+        guard((), || Refusal::own(&answer::INTERNAL, false, "").send(stream));
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -74,7 +86,7 @@ pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_new(
             Arc::increment_strong_count(config);
             Arc::from_raw(config)
         };
-        let filter = Filter { door, admitted: Admitted::default() };
+        let filter = Filter { door, admitted: Admitted::default(), upload: Upload::default() };
         Box::into_raw(Box::new(filter)).cast_const().cast()
     })
 }
@@ -85,30 +97,69 @@ pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_destroy(filter: *co
     guard((), || drop(unsafe { Box::from_raw(filter.cast_mut().cast::<Filter>()) }));
 }
 
-/// Decides. A fault refuses the call.
+/// Decides.
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     stream: Pointer,
     filter: *const c_void,
-    _end_of_stream: bool,
+    end_of_stream: bool,
 ) -> u32 {
     // SAFETY: Envoy's pointer for this call.
     let Some(stream) = (unsafe { Stream::of(stream) }) else { return status::STOP };
-    let decided = guard(None, || {
-        // SAFETY: made above, and destroyed after the last hook. Shared: see the module's comment.
-        let filter = unsafe { &*filter.cast::<Filter>() };
-        Some(filter.door.decide(stream, &filter.admitted))
+    // SAFETY: made above, and destroyed after the last hook. Shared: see the module's comment.
+    let filter = unsafe { &*filter.cast::<Filter>() };
+    let said = guard(None, || {
+        Some(match filter.door.decide(stream, &filter.admitted) {
+            Ok(()) => status::CONTINUE,
+            Err(end) => filter.upload.end(stream, end, end_of_stream),
+        })
     });
-    match decided {
-        Some(true) => status::CONTINUE,
-        Some(false) => status::STOP,
-        None => {
-            // SAFETY: as above.
-            guard((), || unsafe { faults::count((*filter.cast::<Filter>()).door.state()) });
-            guard((), || answer::refuse(stream, &answer::INTERNAL, false, ""));
-            status::STOP
-        }
-    }
+    said.unwrap_or_else(|| {
+        filter.fails(stream);
+        status::STOP
+    })
+}
+
+/// The body of a refused call goes nowhere: to continue here would let the call pass.
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
+    stream: Pointer,
+    filter: *const c_void,
+    end_of_stream: bool,
+) -> u32 {
+    // SAFETY: Envoy's pointer for this call.
+    let Some(stream) = (unsafe { Stream::of(stream) }) else { return body_status::DISCARD };
+    // SAFETY: made above, and destroyed after the last hook.
+    let filter = unsafe { &*filter.cast::<Filter>() };
+    let said = guard(None, || {
+        #[cfg(test)]
+        filter.door.state().may_fail();
+        Some(filter.upload.part(stream, end_of_stream))
+    });
+    said.unwrap_or_else(|| {
+        filter.fails(stream);
+        body_status::DISCARD
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
+    stream: Pointer,
+    filter: *const c_void,
+) -> u32 {
+    // SAFETY: Envoy's pointer for this call.
+    let Some(stream) = (unsafe { Stream::of(stream) }) else { return status::STOP };
+    // SAFETY: made above, and destroyed after the last hook.
+    let filter = unsafe { &*filter.cast::<Filter>() };
+    let said = guard(None, || {
+        #[cfg(test)]
+        filter.door.state().may_fail();
+        Some(filter.upload.trailers(stream))
+    });
+    said.unwrap_or_else(|| {
+        filter.fails(stream);
+        status::STOP
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -153,8 +204,6 @@ macro_rules! passed {
 }
 
 passed! {
-    envoy_dynamic_module_on_http_filter_request_body(Pointer, Pointer, bool) -> 0;
-    envoy_dynamic_module_on_http_filter_request_trailers(Pointer, Pointer) -> 0;
     envoy_dynamic_module_on_http_filter_response_body(Pointer, Pointer, bool) -> 0;
     envoy_dynamic_module_on_http_filter_response_trailers(Pointer, Pointer) -> 0;
     envoy_dynamic_module_on_http_filter_scheduled(Pointer, Pointer, u64);

@@ -30,6 +30,7 @@ pub(crate) fn start(engine: Engine, gateway: &str) -> Agent {
         layout: Layout::ScopedRoutes,
         agent_cluster: "agent".into(),
         upstreams: Upstreams::default(),
+        door: Default::default(),
     };
     let (lkg, _loaded) = Lkg::open(directory.path()).unwrap();
     let fleet = Fleet::start(options, engine.clone(), lkg, CancellationToken::new());

@@ -28,8 +28,9 @@ pub(crate) fn door(library: &Path, name: &str, config: &Value) -> Value {
 
 /// The agent's filter, as it is rendered for Envoys (`agent/translate/src/xds/door.rs`).
 pub(crate) fn ext_authz() -> Value {
-    let headers = ["x-api-key", "authorization", "content-type", "x-request-id"]
-        .map(|name| json!({"exact": name, "ignore_case": true}));
+    let headers =
+        ["x-api-key", "x-imp-host", "apikey", "authorization", "content-type", "x-request-id"]
+            .map(|name| json!({"exact": name, "ignore_case": true}));
     json!({"name": "imp.door", "typed_config": {
         "@type": format!("{TYPE}.filters.http.ext_authz.v3.ExtAuthz"),
         "grpc_service": {"envoy_grpc": {"cluster_name": "agent"}, "timeout": "5s"},
@@ -51,10 +52,26 @@ pub(crate) fn scope_key(library: &Path, config: &Value) -> Value {
 
 /// A route that says of which publish it is, to both doors.
 pub(crate) fn route(path: &str, publish: &str, access: &str) -> Value {
-    let said = json!({"publish": publish, "route": format!("{publish}-route"), "access": access});
+    saying(
+        path,
+        &json!({"publish": publish, "route": format!("{publish}-route"), "access": access}),
+    )
+}
+
+/// A route as it is rendered for shared tables: the publish is found by its place.
+fn placed(path: &str, base_path: &str, keys: &str) -> Value {
+    let text = format!("{} placed-route {base_path}", crate::fixtures::digest("placed"));
+    let mut said = json!({"route": text});
+    if !keys.is_empty() {
+        said["keys"] = json!(keys);
+    }
+    saying(path, &said)
+}
+
+fn saying(path: &str, said: &Value) -> Value {
     json!({"match": {"path_separated_prefix": path}, "route": {"cluster": "upstream"},
         "metadata": {"filter_metadata": {"imp.door": said}},
-        "typed_per_filter_config": {"imp.door": per_route(&said)}})
+        "typed_per_filter_config": {"imp.door": per_route(said)}})
 }
 
 fn per_route(said: &Value) -> Value {
@@ -72,6 +89,18 @@ pub(crate) fn routes() -> Vec<Value> {
     routes.push(
         json!({"match": {"path_separated_prefix": "/nobodys"}, "route": {"cluster": "upstream"}}),
     );
+    routes.extend([
+        placed("/placed", "/placed", ""),
+        placed("/placed-keys", "/placed", "apikey?key"),
+        placed("/placed-bearer", "/placed", "authorization?"),
+        // Nobody is there.
+        placed("/unplaced", "/elsewhere", "apikey?key"),
+        saying("/unclear", &json!({"route": "placed-route", "keys": "apikey?key"})),
+    ]);
+    // Switched off, whichever filter decides: nothing is asked.
+    let mut off = route("/off", "closed", "");
+    off["typed_per_filter_config"]["imp.door"] = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
+    routes.push(off);
     let mut direct = route("/direct", "closed", "");
     direct.as_object_mut().unwrap().remove("route");
     direct["direct_response"] =
@@ -80,21 +109,50 @@ pub(crate) fn routes() -> Vec<Value> {
     routes
 }
 
-/// What the product's listener makes of Envoy's own answer to a call without a route
-/// (`agent/translate/src/xds/listener/refusals.rs`).
-fn no_route() -> Value {
+/// What the product's listener makes of Envoy's own answers to a call without a route and to one
+/// about which the agent does not know (`agent/translate/src/xds/listener/refusals.rs`).
+fn own_answers() -> Value {
     let no_route = json!({"response_flag_filter": {"flags": ["NR"]}});
+    let no_answer = json!({"extension_filter": {"name": "cel", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        "expression": "response.code_details == 'ext_authz_error'"}}});
+    let no_route = own_answer(&no_route, ("no_route", "No such route"), &[]);
+    let retry = [("retry-after", "1")];
+    let unavailable = ("enforcement_unavailable", "Try again later");
+    let no_answer = own_answer(&no_answer, unavailable, &retry);
+    let mappers = [no_route, no_answer].concat();
+    json!({ "mappers": mappers })
+}
+
+/// For gRPC and for others.
+fn own_answer(when: &Value, (code, title): (&str, &str), more: &[(&str, &str)]) -> Vec<Value> {
     let grpc = json!({"header_filter": {"header": {"name": "content-type", "string_match":
         {"safe_regex": {"regex": "application/grpc(?:\\+.*)?"}}}}});
-    json!({"mappers": [
-        {"filter": {"and_filter": {"filters": [grpc, &no_route]}},
-            "body_format_override": {"text_format_source": {"inline_string": "no_route: No such route"}}},
-        {"filter": no_route, "body_format_override": {
-            "content_type": "application/problem+json",
-            "json_format": {"type": "about:blank", "title": "No such route", "status": "%RESPONSE_CODE%",
-                "code": "no_route", "request_id": "%RESP(X-REQUEST-ID)%"}},
-            "headers_to_add": [{"header": {"key": "x-request-id", "value": "%REQ(X-REQUEST-ID)%"}}]},
-    ]})
+    let id = [("x-request-id", "%REQ(X-REQUEST-ID)%")];
+    let headers: Vec<_> = id.iter().chain(more).map(|(key, value)| {
+        json!({"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"})
+    }).collect();
+    let text = json!({"text_format_source": {"inline_string": format!("{code}: {title}")}});
+    let document = json!({
+        "content_type": "application/problem+json",
+        "json_format": {"type": "about:blank", "title": title, "status": "%RESPONSE_CODE%",
+            "code": code, "request_id": "%RESP(X-REQUEST-ID)%"}});
+    vec![
+        json!({"filter": {"and_filter": {"filters": [grpc, when]}}, "body_format_override": text,
+            "headers_to_add": headers}),
+        json!({"filter": when, "body_format_override": document, "headers_to_add": headers}),
+    ]
+}
+
+/// The last filter.
+pub(crate) fn router() -> Value {
+    json!({"name": "router", "typed_config": {"@type": format!("{TYPE}.filters.http.router.v3.Router")}})
+}
+
+/// A limit of 1 MiB for bodies.
+pub(crate) fn buffer() -> Value {
+    json!({"name": "size", "typed_config": {"@type": format!("{TYPE}.filters.http.buffer.v3.Buffer"),
+        "max_request_bytes": 1_048_576}})
 }
 
 /// A listener with these filters.
@@ -106,12 +164,11 @@ pub(crate) fn listener(port: u16, door: Value, more: &Value) -> Value {
         "strip_trailing_host_dot": true,
         "generate_request_id": true,
         "always_set_request_id_in_response": true,
-        "local_reply_config": no_route(),
+        "local_reply_config": own_answers(),
         "access_log": [{"name": "details", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
             "log_format": {"text_format_source": {"inline_string": "DETAILS %RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\n"}}}}],
-        "http_filters": [door, {"name": "router", "typed_config": {
-            "@type": format!("{TYPE}.filters.http.router.v3.Router")}}],
+        "http_filters": [door, router()],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes()}]},
     });
     let manager_fields = manager.as_object_mut().unwrap();

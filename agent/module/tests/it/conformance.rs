@@ -125,6 +125,9 @@ fn calls() -> Vec<(&'static str, String, Vec<Vec<u8>>)> {
             }
         }
     }
+    calls.extend(by_place());
+    calls
+        .extend([("GET", "/off".to_owned(), vec![]), ("GET", "/off/a".to_owned(), vec![key(KEY)])]);
     // The fourth of an hour is one too many.
     for number in 0..5 {
         calls.push(("GET", format!("/closed/{number}"), vec![key(of::LIMITED)]));
@@ -134,6 +137,51 @@ fn calls() -> Vec<(&'static str, String, Vec<Vec<u8>>)> {
         "/closed".to_owned(),
         vec![header("content-type", "application/grpc"), key(of::LIMITED)],
     ));
+    calls
+}
+
+/// Calls on routes whose publish is found by its place, and keys where the route names places.
+fn by_place() -> Vec<(&'static str, String, Vec<Vec<u8>>)> {
+    let header = |name: &str, value: &str| format!("{name}: {value}").into_bytes();
+    let bearer = format!("Bearer {KEY}");
+    let presented = [
+        vec![],
+        vec![("x-api-key", KEY)],
+        vec![("apikey", KEY)],
+        vec![("apikey", "imp_unknown")],
+        vec![("x-api-key", "imp_unknown"), ("apikey", KEY)],
+        vec![("apikey", KEY), ("apikey", KEY)],
+        vec![("authorization", &*bearer)],
+        vec![("apikey", KEY), ("authorization", &*bearer)],
+    ];
+    let paths = ["/placed", "/placed-keys", "/placed-bearer", "/unplaced", "/unclear"];
+    let queries = [
+        String::new(),
+        "?".to_owned(),
+        "?a=1".to_owned(),
+        format!("?key={KEY}"),
+        format!("?a=1&key={KEY}"),
+        format!("?key={KEY}&key={KEY}"),
+        "?key=imp_unknown&z=1".to_owned(),
+        "?key=".to_owned(),
+        "?apikey=a".to_owned(),
+    ];
+    let hosts = ["a.test", "a.test:8080", "b.test", "!421", ""];
+    let mut calls = Vec::new();
+    for path in paths {
+        for query in &queries {
+            for headers in &presented {
+                let mut all: Vec<_> = headers.iter().map(|(k, v)| header(k, v)).collect();
+                all.push(header("x-imp-host", "a.test"));
+                calls.push(("GET", format!("{path}{query}"), all));
+            }
+        }
+        for host in hosts {
+            let all = vec![header("x-imp-host", host), header("x-api-key", KEY)];
+            calls.push(("GET", path.to_owned(), all));
+        }
+        calls.push(("GET", path.to_owned(), vec![header("x-api-key", KEY)]));
+    }
     calls
 }
 

@@ -38,7 +38,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// Calls with this key that were admitted, and that a limit refused.
 fn counted(directory: &Path, key: &str) -> (u64, u64) {
-    let kept = files(directory).into_iter().flat_map(|file| counters::read(&file).unwrap());
+    let kept = files(directory).into_iter().flat_map(|file| counters::read(&file).unwrap().kept);
     let counters = kept.filter_map(|kept| Counter::kept(&kept.name, kept.count));
     let own = counters.filter(|counter| counter.subscription_id == key);
     own.fold((0, 0), |(allowed, limited), it| (allowed + it.allowed, limited + it.limited))

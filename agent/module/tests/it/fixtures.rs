@@ -42,7 +42,18 @@ pub(crate) fn publishes() -> Vec<pb::Publish> {
     let mut newer = publish(("newer", pb::publish::AuthMode::None));
     newer.auth_mode = 99;
     all.push(newer);
+    all.push(pb::Publish {
+        hostnames: vec!["a.test".into()],
+        base_path: "/placed".into(),
+        ..publish(("placed", pb::publish::AuthMode::ApiKey))
+    });
     all
+}
+
+/// What routes of a publish say of its access rules.
+pub(crate) fn digest(publish: &str) -> String {
+    let publish = publishes().into_iter().find(|it| it.id == publish).unwrap();
+    PublishAccess::from(&publish).digest()
 }
 
 fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {

@@ -12,3 +12,4 @@ mod fixtures;
 mod flips;
 mod hosts;
 mod loading;
+mod uploads;

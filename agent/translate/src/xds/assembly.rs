@@ -85,7 +85,7 @@ impl Assembly {
     /// An empty assembly.
     pub fn new(options: Options) -> Self {
         Self {
-            door: xds::door::render(&options.agent_cluster),
+            door: xds::door::render(&options),
             options,
             gateways: HashMap::new(),
             ports: BTreeMap::new(),
@@ -112,6 +112,20 @@ impl Assembly {
             self.place_again(&id, &mut change);
         }
         self.finish(change)
+    }
+
+    /// Lets the agent decide about calls from now on. Routes stay as they are: both doors read them.
+    pub fn set_ext_authz(&mut self) -> Delta {
+        let mut change = Change::default();
+        self.door = xds::door::ext_authz(&self.options.agent_cluster);
+        let gateways: Vec<_> = self.gateways.keys().cloned().collect();
+        gateways.iter().for_each(|id| change.upsert(id, self.door.clone()));
+        self.finish(change)
+    }
+
+    /// The version of the filter that decides about calls.
+    pub fn door_version(&self) -> &str {
+        &self.door.version
     }
 
     /// Removes a gateway. Its publishes are served nowhere until it comes back.

@@ -96,6 +96,20 @@ pub(super) struct CheckSettings {
     pub(super) context_extensions: BTreeMap<String, String>,
 }
 
+/// The field `metadata` of a `Route`; encoded behind the rest.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct WithMetadata {
+    #[prost(message, optional, tag = "4")]
+    pub(super) metadata: Option<Metadata>,
+}
+
+/// `envoy.config.core.v3.Metadata` with its maps in order.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Metadata {
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub(super) filter_metadata: BTreeMap<String, Fields>,
+}
+
 /// The field `local_reply_config` of an `HttpConnectionManager`. Protobuf merges concatenated
 /// messages, so this is encoded behind the rest.
 #[derive(Clone, PartialEq, Message)]

@@ -7,8 +7,7 @@ use std::hash::{Hash, Hasher};
 use sha2::{Digest, Sha256};
 
 use super::route::{self, Route};
-use super::upstreams::Upstreams;
-use super::{Rendered, cluster, methods};
+use super::{Options, Rendered, cluster, methods};
 use crate::ir;
 
 /// Tells contents, and lists of them, from each other. 128 bits: nobody finds two with one hash.
@@ -69,17 +68,17 @@ impl Content {
     pub(crate) fn render(
         publish: &ir::Content,
         key: Key,
-        upstreams: &Upstreams,
+        options: &Options,
         intern: impl Fn(Rendered) -> Rendered,
     ) -> Self {
         let mut clusters = BTreeMap::new();
         let mut cluster_of = |backend: &ir::Backend| {
-            let rendered = intern(cluster::render(&publish.tenant_id, backend, upstreams));
+            let rendered = intern(cluster::render(&publish.tenant_id, backend, &options.upstreams));
             let name = rendered.name.to_string();
             clusters.insert(rendered.name.clone(), rendered);
             name
         };
-        let routes = routes(publish, &mut cluster_of);
+        let routes = routes(publish, options.has_module(), &mut cluster_of);
         Self {
             key,
             base_path: publish.base_path.as_str().into(),
@@ -96,11 +95,15 @@ impl Content {
 
 /// The routes of one publish. `cluster_of` names the cluster of a backend. A suspended publish
 /// forwards nothing.
-fn routes(publish: &ir::Content, cluster_of: &mut dyn FnMut(&ir::Backend) -> String) -> Vec<Route> {
+fn routes(
+    publish: &ir::Content,
+    for_module: bool,
+    cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
+) -> Vec<Route> {
     if publish.suspended {
         return vec![route::closed(&publish.base_path, 503, "publish_suspended", "Suspended")];
     }
-    let mut renderer = route::Renderer::new(publish, cluster_of);
+    let mut renderer = route::Renderer::new(publish, for_module, cluster_of);
     let routes = publish.routes.iter().flat_map(|route| renderer.render(route));
     routes.chain(methods::wrong(publish)).collect()
 }

@@ -3,21 +3,25 @@
 //! Envoy later.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::dynamic_modules::v3 as modules;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_modules::v3::DynamicModuleFilter;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::protobuf::StringValue;
 use imp_grammar::headers::KEY_WORDS;
 use prost::Message;
 
-use super::canon::{any, milliseconds, uint};
+use super::canon::{any, extension, milliseconds, uint};
 use super::names::KEY_HOST;
-use super::{EXTENSION, Rendered, filter};
+use super::{Door, EXTENSION, Module, Options, Rendered, filter};
 
 /// The credential's header. The agent reads it, and it never reaches an upstream.
 pub const KEY_HEADER: &str = imp_grammar::headers::CREDENTIAL;
 
-/// What a route tells the agent: keys of `context_extensions`.
+/// What a route tells of itself: keys of `context_extensions`, and of the metadata that the module
+/// reads, whose namespace is the name of the filter.
 pub mod context {
     /// The digest of the access rules, the route's id and the base path, with a space after each of
     /// the first two. From a release before this one: the route's id alone.
@@ -37,8 +41,39 @@ const RETRIES: u32 = 200;
 /// How long a call that needs no decision waits for being counted.
 const COUNT_MS: u32 = 200;
 
-/// The filter for enforcement: calls the agent, and fails closed when the agent does not answer.
-pub fn render(agent_cluster: &str) -> Rendered {
+/// The filter for enforcement.
+pub(super) fn render(options: &Options) -> Rendered {
+    match &options.door {
+        Door::ExtAuthz => ext_authz(&options.agent_cluster),
+        Door::Module(module) => inside(module),
+    }
+}
+
+/// The module inside Envoy. Only a local file: Envoy opens the listener without a filter that it cannot
+/// fetch.
+fn inside(module: &Module) -> Rendered {
+    use modules::DynamicModuleConfig;
+    let file = core::DataSource {
+        specifier: Some(core::data_source::Specifier::Filename(module.file.clone())),
+        ..Default::default()
+    };
+    let source = core::async_data_source::Specifier::Local(file);
+    let filter = DynamicModuleFilter {
+        dynamic_module_config: Some(DynamicModuleConfig {
+            module: Some(core::AsyncDataSource { specifier: Some(source) }),
+            do_not_close: true,
+            ..Default::default()
+        }),
+        filter_name: "door".to_owned(),
+        filter_config: Some(any(&StringValue { value: module.config.clone() })),
+        ..Default::default()
+    };
+    let resource = extension(filter::DOOR.name(), &filter);
+    Rendered::new(EXTENSION, resource.name.clone(), resource.encode_to_vec())
+}
+
+/// Calls the agent, and fails closed when the agent does not answer.
+pub fn ext_authz(agent_cluster: &str) -> Rendered {
     let filter = authz::ExtAuthz {
         failure_mode_allow: false,
         status_on_error: Some(HttpStatus { code: 503 }),

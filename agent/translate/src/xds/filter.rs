@@ -5,6 +5,7 @@
 use std::marker::PhantomData;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::envoy::extensions::filters::http;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf::{Any, Duration};
@@ -160,6 +161,18 @@ impl<Config: Name, Settings> Filter<Config, Settings> {
     /// The ECDS resource for its slot.
     pub(super) fn resource(&self, config: &Config) -> core::TypedExtensionConfig {
         extension(self.name, config)
+    }
+
+    /// Its name, for a resource of another type in its slot.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// An entry of a route's `typed_per_filter_config` that switches the filter off, whichever is
+    /// in its slot.
+    pub(super) fn off(&self) -> (String, Any) {
+        let off = envoy::FilterConfig { disabled: true, ..Default::default() };
+        (self.name.to_owned(), any(&off))
     }
 
     fn of(&self, config: ConfigType) -> hcm::HttpFilter {

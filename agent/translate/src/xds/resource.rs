@@ -19,6 +19,25 @@ pub enum Layout {
     WholeRds,
 }
 
+/// Which filter decides about calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Door {
+    /// Envoy asks the agent about each call.
+    #[default]
+    ExtAuthz,
+    /// A module inside Envoy decides.
+    Module(Module),
+}
+
+/// The module, on Envoy's machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The library. Envoy verifies nothing, so whoever names it has.
+    pub file: String,
+    /// What the library is told, as JSON.
+    pub config: String,
+}
+
 /// An agent's options for its Envoys.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -30,6 +49,15 @@ pub struct Options {
     pub agent_cluster: String,
     /// The addresses that calls may be sent to.
     pub upstreams: upstreams::Upstreams,
+    /// What decides about calls.
+    pub door: Door,
+}
+
+impl Options {
+    /// Whether routes tell of themselves what the module reads.
+    pub(super) fn has_module(&self) -> bool {
+        self.door != Door::ExtAuthz
+    }
 }
 
 /// One resource for Envoy. Cheap to clone.

@@ -14,7 +14,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use super::canon::{self, inline, uint};
 use super::conditions;
 use super::door::context;
-use super::filter::{DOOR, OPEN};
+use super::filter::{DOOR, Filter, OPEN};
 use super::listener::SLASH;
 use super::path::{self, Rewrite};
 use super::policy;
@@ -79,14 +79,17 @@ pub(super) struct Renderer<'a> {
     publish: &'a ir::Content,
     cluster_of: &'a mut dyn FnMut(&ir::Backend) -> String,
     policies: policy::Renderer,
+    /// Whether the module reads what routes tell of themselves.
+    for_module: bool,
 }
 
 impl<'a> Renderer<'a> {
     pub(super) fn new(
         publish: &'a ir::Content,
+        for_module: bool,
         cluster_of: &'a mut dyn FnMut(&ir::Backend) -> String,
     ) -> Self {
-        Self { publish, cluster_of, policies: policy::Renderer::default() }
+        Self { publish, cluster_of, policies: policy::Renderer::default(), for_module }
     }
 
     /// Renders a route of the publish. More than one when Envoy has no single matcher for it, or
@@ -102,17 +105,7 @@ impl<'a> Renderer<'a> {
         let base = self.publish.base_path.as_str();
         let below = path::fence(base, &route.pattern);
         let action = envoy::route::Action::Route(action(base, route, self.cluster_of));
-        let after = envoy::Route {
-            typed_per_filter_config: check(self.publish, route),
-            ..Default::default()
-        };
-        let mut after = after.encode_to_vec();
-        if needs_no_decision(self.publish, route) {
-            // An entry of the same map: see `policy::encode`.
-            let typed_per_filter_config = open_door();
-            let open = envoy::Route { typed_per_filter_config, ..Default::default() };
-            after.extend(open.encode_to_vec());
-        }
+        let after = self.door(route);
         let policies = self.policies.render(&route.policies);
         let reach = Arc::new(Reach::of(&route.pattern));
         let one = |specifier| {
@@ -128,6 +121,26 @@ impl<'a> Renderer<'a> {
         let closed = leaving.map(|it| self.closed_to(route, it, below.as_deref(), reach.clone()));
         let own = path::specifiers(base, &route.pattern).into_iter().map(one);
         closed.chain(own).collect()
+    }
+
+    /// What the doors read of the route, and which of them its calls go through.
+    fn door(&self, route: &ir::Route) -> Vec<u8> {
+        let said = said(self.publish, route);
+        // The module needs no agent, so it decides about everything.
+        let open = !self.for_module && needs_no_decision(self.publish, route);
+        let typed_per_filter_config = check(if open { OPEN } else { DOOR }, said.clone());
+        let mut fields =
+            envoy::Route { typed_per_filter_config, ..Default::default() }.encode_to_vec();
+        if open {
+            // An entry of the same map: see `policy::encode`.
+            let typed_per_filter_config = open_door();
+            let open = envoy::Route { typed_per_filter_config, ..Default::default() };
+            fields.extend(open.encode_to_vec());
+        }
+        if self.for_module {
+            fields.extend(metadata(said).encode_to_vec());
+        }
+        fields
     }
 
     /// Refuses what the route must not take of what it matches.
@@ -213,10 +226,7 @@ pub(super) fn not_allowed(publish: &ir::Content, path: &Pattern, methods: &[&str
 
 /// Disables enforcement: there is nothing to protect, and the answer must not depend on the agent.
 fn open_door() -> HashMap<String, google::Any> {
-    let open = authz::ExtAuthzPerRoute {
-        r#override: Some(authz::ext_authz_per_route::Override::Disabled(true)),
-    };
-    HashMap::from([DOOR.on_route(&open)])
+    HashMap::from([DOOR.off()])
 }
 
 /// Refuses TRACE where the listener does not, in the layout without scopes.
@@ -264,19 +274,34 @@ fn needs_no_decision(publish: &ir::Content, route: &ir::Route) -> bool {
     publish.auth_mode == ir::AuthMode::None && rate_limit.is_none()
 }
 
-/// What the agent needs to know of a route. The agent refuses calls of a route without it.
-fn check(publish: &ir::Content, route: &ir::Route) -> HashMap<String, google::Any> {
+/// What a decision needs to know of a route; calls of a route without it are refused.
+fn said(publish: &ir::Content, route: &ir::Route) -> BTreeMap<String, String> {
     // The base path is last: it is the only one of the three that may have a space.
     let said = format!("{} {} {}", publish.access, route.id, publish.base_path);
-    let mut context_extensions = BTreeMap::from([(context::ROUTE.to_owned(), said)]);
+    let mut all = BTreeMap::from([(context::ROUTE.to_owned(), said)]);
     if !publish.keys.is_empty() {
-        context_extensions.insert(context::KEYS.to_owned(), publish.keys.clone());
+        all.insert(context::KEYS.to_owned(), publish.keys.clone());
     }
+    all
+}
+
+/// The same for the agent.
+fn check(
+    filter: Filter<authz::ExtAuthz, authz::ExtAuthzPerRoute>,
+    context_extensions: BTreeMap<String, String>,
+) -> HashMap<String, google::Any> {
     let settings = canon::ExtAuthzPerRoute {
         check_settings: Some(canon::CheckSettings { context_extensions }),
     };
-    let filter = if needs_no_decision(publish, route) { OPEN } else { DOOR };
     HashMap::from([filter.on_route_encoded(settings.encode_to_vec())])
+}
+
+/// The same for the module.
+fn metadata(said: BTreeMap<String, String>) -> canon::WithMetadata {
+    let text = |(key, string_value)| (key, canon::Text { string_value });
+    let fields = canon::Fields { fields: said.into_iter().map(text).collect() };
+    let filter_metadata = BTreeMap::from([(DOOR.name().to_owned(), fields)]);
+    canon::WithMetadata { metadata: Some(canon::Metadata { filter_metadata }) }
 }
 
 fn matches(

@@ -1,24 +1,31 @@
 //! Tests of enforcement's place in Envoy.
 
+use std::collections::HashMap;
+
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_modules::v3::DynamicModuleFilter;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
+use envoy_types::pb::google;
 use imp_translate::xds::door::context;
 use imp_translate::xds::{EXTENSION, SCOPE, filter};
-use imp_translate::{Delta, Rendered, ir};
+use imp_translate::{Assembly, Delta, Door, Layout, Module, Options, Rendered, ir};
 use prost::{Message as _, Name as _};
 
-use crate::fixtures::{self, assembly, parsed, parsed_gateway, publish};
+use crate::fixtures::{self, assembly, options, parsed, parsed_gateway, publish};
 use crate::golden::rich;
+
+fn extensions(delta: &Delta) -> Vec<&Rendered> {
+    delta.all.upserts.iter().filter(|resource| resource.type_url == EXTENSION).collect()
+}
 
 /// Every rendered ext_authz filter, wherever it is.
 fn doors(delta: &Delta) -> Vec<authz::ExtAuthz> {
-    let of_type = |resource: &&Rendered| resource.type_url == EXTENSION;
     let decode = |resource: &Rendered| {
         let slot = core::TypedExtensionConfig::decode(resource.value.clone()).unwrap();
         authz::ExtAuthz::decode(slot.typed_config.unwrap().value.as_slice()).unwrap()
     };
-    delta.all.upserts.iter().filter(of_type).map(decode).collect()
+    extensions(delta).into_iter().map(decode).collect()
 }
 
 #[test]
@@ -62,9 +69,8 @@ fn only_a_route_that_anybody_may_call_at_will_passes_without_an_agent() {
         let [route] = host.routes.as_slice() else { panic!("{host:?}") };
         let filters = &route.typed_per_filter_config;
         assert_eq!(filters.contains_key("imp.open"), open, "{auth_mode:?}");
-        let door = authz::ExtAuthzPerRoute::decode(filters["imp.door"].value.as_slice()).unwrap();
-        let shut = authz::ext_authz_per_route::Override::Disabled(true);
-        assert_eq!(door.r#override == Some(shut), open, "{auth_mode:?}");
+        let is_off = filters["imp.door"].type_url == route::FilterConfig::type_url();
+        assert_eq!(is_off, open, "{auth_mode:?}");
     }
 }
 
@@ -79,8 +85,13 @@ fn said(publish: ir::Publish) -> Vec<Option<Vec<(String, String)>>> {
     let takes = Some(authz::ExtAuthzPerRoute::type_url());
     let door = filter::chain().into_iter().find(|filter| filter.settings == takes).unwrap().name;
     let said = |route: route::Route| {
-        let settings = route.typed_per_filter_config[door].value.as_slice();
-        match authz::ExtAuthzPerRoute::decode(settings).unwrap().r#override.unwrap() {
+        let settings = &route.typed_per_filter_config[door];
+        if settings.type_url == route::FilterConfig::type_url() {
+            let off = route::FilterConfig::decode(settings.value.as_slice()).unwrap();
+            assert!(off.disabled);
+            return None;
+        }
+        match authz::ExtAuthzPerRoute::decode(settings.value.as_slice()).unwrap().r#override? {
             authz::ext_authz_per_route::Override::Disabled(_) => None,
             authz::ext_authz_per_route::Override::CheckSettings(check) => {
                 let mut said: Vec<_> = check.context_extensions.into_iter().collect();
@@ -122,4 +133,55 @@ fn the_next_revision_changes_a_scope_no_more_when_the_rules_stay() {
     };
     assert_eq!(ruled(1, "same"), ruled(2, "same"));
     assert_ne!(ruled(1, "same"), ruled(2, "other"));
+}
+
+/// Both doors read the same of a route, so that one can take the other's place at any time.
+#[test]
+fn with_the_module_a_route_tells_it_what_it_tells_the_agent() {
+    let module = Module { file: "/module/libimp.so".into(), config: "{}".into() };
+    let options = Options { door: Door::Module(module), ..options(Layout::ScopedRoutes) };
+    let mut assembly = Assembly::new(options);
+    let delta = assembly.set_gateway(parsed_gateway(8080));
+    let [slot] = extensions(&delta)[..] else { panic!("{delta:?}") };
+    let slot = core::TypedExtensionConfig::decode(slot.value.clone()).unwrap();
+    assert_eq!(slot.name, "imp.door");
+    let filter = slot.typed_config.unwrap();
+    let filter = DynamicModuleFilter::decode(filter.value.as_slice()).unwrap();
+    let library = filter.dynamic_module_config.unwrap();
+    assert!(library.do_not_close);
+    let local = core::data_source::Specifier::Filename("/module/libimp.so".into());
+    let local = core::DataSource { specifier: Some(local), ..Default::default() };
+    let source = library.module.unwrap().specifier.unwrap();
+    assert_eq!(source, core::async_data_source::Specifier::Local(local));
+
+    let mut open = parsed(&publish("p1", "a.example.com", 1));
+    open.auth_mode = ir::AuthMode::None;
+    open.keys = "apikey?key".into();
+    let delta = assembly.set_publish(open);
+    let scope = delta.all.upserts.iter().find(|it| it.type_url == SCOPE).unwrap();
+    let scope = route::ScopedRouteConfiguration::decode(scope.value.clone()).unwrap();
+    let host = scope.route_configuration.unwrap().virtual_hosts.remove(0);
+    let [route] = host.routes.as_slice() else { panic!("{host:?}") };
+    let filters: Vec<_> = route.typed_per_filter_config.keys().collect();
+    assert_eq!(filters, ["imp.door"], "the module decides about it, too");
+    let asked = &route.typed_per_filter_config["imp.door"];
+    let asked = authz::ExtAuthzPerRoute::decode(asked.value.as_slice()).unwrap();
+    let Some(authz::ext_authz_per_route::Override::CheckSettings(asked)) = asked.r#override else {
+        panic!("{asked:?}")
+    };
+    let metadata = route.metadata.clone().unwrap().filter_metadata.remove("imp.door").unwrap();
+    let text = |value: google::protobuf::Value| match value.kind {
+        Some(google::protobuf::value::Kind::StringValue(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    let told = metadata.fields.into_iter().map(|(key, value)| (key, text(value)));
+    assert_eq!(told.collect::<HashMap<_, _>>(), asked.context_extensions);
+    assert!(asked.context_extensions.contains_key(context::KEYS));
+
+    // The agent takes over: the filter alone changes.
+    let delta = assembly.set_ext_authz();
+    assert_eq!(delta.all.upserts.len(), 1);
+    assert_eq!(doors(&delta).len(), 1);
+    let needs = assembly.requirements("p1").unwrap().1;
+    assert!(needs.iter().any(|(_, _, version)| &**version == assembly.door_version()));
 }

@@ -14,6 +14,7 @@ pub(crate) fn options(layout: Layout) -> Options {
         layout,
         agent_cluster: "agent".into(),
         upstreams: loopback(),
+        door: Default::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use envoy_types::pb::xds::r#type::matcher::v3::matcher::matcher_tree::TreeType;
 use envoy_types::pb::xds::r#type::matcher::v3::matcher::on_match::OnMatch;
 use imp_translate::xds::{CLUSTER, EXTENSION, ROUTES, SCOPE};
 use imp_translate::{Assembly, Blame, Delta, GatewayDelta, Rendered};
-use prost::Message as _;
+use prost::{Message as _, Name as _};
 
 pub(crate) type Resources = BTreeMap<(&'static str, String), Rendered>;
 
@@ -213,6 +213,9 @@ pub(crate) fn members(resource: &Rendered, all: &Resources) -> BTreeSet<(String,
 
 fn marked(route: &envoy::Route) -> Option<(String, u64)> {
     let said = |settings: &envoy_types::pb::google::protobuf::Any| {
+        if settings.type_url != authz::ExtAuthzPerRoute::type_url() {
+            return None;
+        }
         let settings = authz::ExtAuthzPerRoute::decode(settings.value.as_slice()).unwrap();
         match settings.r#override.unwrap() {
             authz::ext_authz_per_route::Override::CheckSettings(check) => {

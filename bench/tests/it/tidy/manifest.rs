@@ -35,7 +35,15 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "imp-agent",
-        &["imp-grammar", "imp-process", "imp-proto", "imp-xds", "imp-translate", "imp-enforce"],
+        &[
+            "imp-grammar",
+            "imp-process",
+            "imp-proto",
+            "imp-xds",
+            "imp-translate",
+            "imp-enforce",
+            "imp-module",
+        ],
         &["reqwest"],
     ),
     (

@@ -49,7 +49,7 @@ impl Contents {
         let used = self.by_key.entry(key).or_default();
         let content = used.content.upgrade().unwrap_or_else(|| {
             let intern = |rendered| clusters.intern(rendered);
-            let content = Arc::new(Content::render(publish, key, &options.upstreams, intern));
+            let content = Arc::new(Content::render(publish, key, options, intern));
             used.content = Arc::downgrade(&content);
             content
         });

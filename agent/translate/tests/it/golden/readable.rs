@@ -244,6 +244,7 @@ fn unpack(type_url: &str, value: &[u8]) -> Tree {
         c::cluster::v3::Cluster,
         c::core::v3::TypedExtensionConfig,
         c::listener::v3::Listener,
+        c::route::v3::FilterConfig,
         c::route::v3::RouteConfiguration,
         c::route::v3::RouteList,
         c::route::v3::ScopedRouteConfiguration,

@@ -1,0 +1,191 @@
+//! The module inside Envoy decides in the agent's place: the same answers, also without an agent.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use imp_bench::edge::{Answer, Connection, call};
+use imp_bench::process::eventually;
+use imp_bench::sample::{Buyer, Key, Provider};
+use imp_bench::stack::{Options, PATIENCE, Stack, program};
+use serde_json::{Value, json};
+
+use crate::alone::{alone, side_by_side};
+
+const KEYED: &str = "keyed.example.com";
+const PUBLIC: &str = "public.example.com";
+
+fn with_module() -> Result<Options> {
+    let library = program("libimp_module.so")?;
+    let flags = ["--door=module".to_owned(), format!("--module={}", library.display())];
+    Ok(Options { agent_flags: flags.into(), workers: 2, ..Options::default() })
+}
+
+struct Shop {
+    provider: Provider,
+    buyer: Buyer,
+    product: String,
+    plan: String,
+}
+
+/// A publish that asks for a key, wherever it may be, and one that does not.
+async fn shop(stack: &Stack) -> Result<Shop> {
+    let provider = Provider::create(stack, "acme").await?;
+    let product = provider.echo(stack, "echo").await?.product_id;
+    let plan = provider.plan(&product, 100_000).await?;
+    let mut spec = provider.publish_spec(&product, KEYED, "api_key");
+    spec["api_key"] = json!({ "header": "apikey", "query": "api_key" });
+    let keyed = provider.rest.post("/v1/product-publishes", &spec).await?;
+    let keyed = keyed["id"].as_str().context("no id")?.to_owned();
+    let public = provider.publish(&product, PUBLIC, "none").await?;
+    for publish in [keyed, public] {
+        stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    }
+    let buyer = Buyer::create(&provider, "Shop Ltd").await?;
+    Ok(Shop { provider, buyer, product, plan })
+}
+
+impl Shop {
+    async fn buy(&self) -> Result<Key> {
+        self.buyer.buy(&self.product, &self.plan).await
+    }
+
+    /// Calls that the control plane has been told of.
+    async fn used(&self, key: &Key) -> Result<u64> {
+        let path = format!("/v1/usage?subscription_id={}", key.subscription_id);
+        let page = self.provider.rest.get(&path).await?;
+        let hours = page["items"].as_array().context("no items")?;
+        Ok(hours.iter().filter_map(|hour| hour["allowed"].as_u64()).sum())
+    }
+}
+
+/// What does not differ from call to call.
+fn seen(answer: &Answer) -> Value {
+    let mut body = answer.json();
+    let has_id = body["request_id"].as_str().is_some_and(|id| id.len() == 36);
+    let same_id = body["request_id"].as_str() == answer.header("x-request-id");
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("request_id");
+        // The upstream's echo has ids that differ.
+        fields.retain(|name, _| answer.status != 200 || name == "path");
+    }
+    let header = |name: &str| answer.header(name).map(str::to_owned);
+    let header =
+        ["content-type", "www-authenticate", "retry-after", "allow", "grpc-status"].map(header);
+    json!({ "status": answer.status, "body": body, "headers": header, "id": has_id, "same": same_id })
+}
+
+/// Method, host, path, headers.
+type Call<'a> = (&'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>);
+
+/// Calls of every kind, and their answers.
+async fn table(options: Options) -> Result<Vec<(String, Value)>> {
+    let stack = Stack::start(options).await?;
+    let shop = shop(&stack).await?;
+    let (key, at) = (shop.buy().await?, shop.provider.address());
+    stack.answers(at, KEYED, "/pay", &[("x-api-key", &key.text)], 200).await?;
+    let by_query = format!("/pay?a=1&api_key={}&b=2", key.text);
+    let twice = format!("/pay?api_key={0}&api_key={0}", key.text);
+    let bearer = format!("Bearer {}", key.text);
+    let calls: Vec<Call<'_>> = vec![
+        ("GET", KEYED, "/pay", vec![("x-api-key", &key.text)]),
+        ("GET", KEYED, "/pay", vec![("apikey", &key.text), ("x-imp-consumer", "forged")]),
+        ("GET", KEYED, &by_query, vec![]),
+        ("GET", KEYED, &twice, vec![]),
+        ("GET", KEYED, "/pay", vec![]),
+        ("GET", KEYED, "/pay", vec![("x-api-key", "imp_wrong")]),
+        ("GET", KEYED, "/pay", vec![("authorization", &bearer)]),
+        ("GET", KEYED, "/pay", vec![("x-other-key", &key.text)]),
+        ("GET", KEYED, "/pay", vec![("content-type", "application/grpc")]),
+        ("GET", PUBLIC, "/pay", vec![("x-api-key", "imp_wrong")]),
+        ("GET", PUBLIC, "/pay", vec![]),
+        ("DELETE", PUBLIC, "/pay", vec![]),
+        ("TRACE", PUBLIC, "/pay", vec![]),
+        ("GET", PUBLIC, "/a%2Fb", vec![]),
+        ("GET", "Public.example.com", "/pay", vec![]),
+        ("GET", "unknown.example.com", "/pay", vec![]),
+        ("GET", "unknown.example.com", "/pay", vec![("content-type", "application/grpc")]),
+        ("GET", "Public.example.com", "/pay", vec![("content-type", "application/grpc")]),
+    ];
+    let mut answers = Vec::new();
+    for (method, host, path, headers) in calls {
+        let mut open = Connection::open(at).await?;
+        let answer = open.send(method, host, path, &headers).await?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        ensure!(answer.status != 200 || !text.contains(&key.text), "the upstream saw the key");
+        let secret = |text: &str| text.replace(&key.text, "KEY");
+        let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
+        answers.push((format!("{method} {host} {} {names:?}", secret(path)), seen(&answer)));
+    }
+    Ok(answers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_doors_answer_alike() -> Result<()> {
+    let _turn = side_by_side().await;
+    let by_agent = table(Options::default()).await?;
+    let by_module = table(with_module()?).await?;
+    for (agent, module) in by_agent.iter().zip(&by_module) {
+        assert_eq!(module, agent);
+    }
+    let has = |status: u64| by_agent.iter().any(|(_, it)| it["status"].as_u64() == Some(status));
+    assert!([200, 401, 404].into_iter().all(has), "{by_agent:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_on_without_an_agent_and_are_counted_exactly() -> Result<()> {
+    let _turn = alone().await;
+    let mut stack = Stack::start(with_module()?).await?;
+    let shop = shop(&stack).await?;
+    let (key, at) = (shop.buy().await?, shop.provider.address());
+    let own = [("x-api-key", key.text.as_str())];
+    stack.answers(at, KEYED, "/pay", &own, 200).await?;
+    let mut passed = 1;
+    assert_eq!(stack.agent.metric("imp_door_calls_total").await?, 0.0, "the agent was asked");
+    assert_eq!(stack.agent.metric("imp_module_connected").await?, 1.0);
+
+    // The agent is gone: valid keys pass, at once, and others do not.
+    stack.agent.kill();
+    let mut open = Connection::open(at).await?;
+    for _ in 0..50 {
+        assert_eq!(open.get(KEYED, "/pay", &own).await?.status, 200);
+        assert_eq!(open.get(KEYED, "/pay", &[("x-api-key", "imp_wrong")]).await?.status, 401);
+        assert_eq!(open.get(PUBLIC, "/pay", &[]).await?.status, 200);
+        passed += 1;
+    }
+    // It is back, with the same state: nothing was lost, nothing counts twice.
+    stack.restart_agent().await?;
+    assert_eq!(open.get(KEYED, "/pay", &own).await?.status, 200);
+    passed += 1;
+    exactly(&shop, &key, passed).await?;
+
+    // Envoy dies, too; the file of counts stays, and it starts with the keys it needs.
+    stack.envoys.clear();
+    stack.add_envoy().await?;
+    stack.answers(at, KEYED, "/pay", &own, 200).await?;
+    passed += 1;
+    exactly(&shop, &key, passed).await?;
+
+    // A key that is revoked while the agent is away is refused as soon as it is back, and one that is
+    // revoked now as soon as that is known.
+    stack.agent.kill();
+    let path = format!("/v1/credentials/{}/revoke", key.credential_id);
+    shop.provider.rest.act(&path).await?;
+    assert_eq!(call(at, KEYED, "/pay", &own).await?.status, 200, "nobody could tell the module");
+    passed += 1;
+    stack.restart_agent().await?;
+    stack.answers(at, KEYED, "/pay", &own, 401).await?;
+    let reported = shop.used(&key).await?;
+    assert!(reported >= passed, "{reported} of {passed}");
+    Ok(())
+}
+
+/// The control plane hears of so many calls, and of no more afterwards.
+async fn exactly(shop: &Shop, key: &Key, passed: u64) -> Result<()> {
+    let told = async || Ok((shop.used(key).await? >= passed).then_some(()));
+    let told = eventually("all calls are reported", PATIENCE, told).await;
+    told.with_context(|| format!("{passed} calls passed"))?;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(shop.used(key).await?, passed);
+    Ok(())
+}
