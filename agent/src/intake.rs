@@ -1,6 +1,9 @@
 //! Parses resources of the control plane. Parsed items can be served.
 
+mod parser;
 mod wire;
+
+use std::sync::Arc;
 
 use imp_enforce::{Credential, Entitlement, PublishAccess};
 use imp_process::traces;
@@ -10,6 +13,7 @@ use imp_translate::ir;
 use imp_xds::{Resource, TypeUrl};
 use tracing::Span;
 
+pub use parser::Parser;
 pub(crate) use wire::Contents;
 pub use wire::Wire;
 
@@ -68,19 +72,43 @@ impl Rejected {
 
 /// Parses a resource of this kind.
 pub fn parse(kind: ResourceType, resource: &Resource) -> Result<Item, Rejected> {
-    match kind {
-        ResourceType::Gateway => {
-            let message: pb::Gateway = decode(resource)?;
-            ir::Gateway::parse(&message).map(Item::Gateway).map_err(Rejected::new)
+    Parser::default().parse(kind, resource)
+}
+
+impl Parser {
+    /// Parses a resource of this kind.
+    pub fn parse(&mut self, kind: ResourceType, resource: &Resource) -> Result<Item, Rejected> {
+        match kind {
+            ResourceType::Gateway => {
+                let message: pb::Gateway = decode(resource)?;
+                ir::Gateway::parse(&message).map(Item::Gateway).map_err(Rejected::new)
+            }
+            ResourceType::Publish => {
+                let span = span(resource);
+                let _inside = span.enter();
+                let parsed = self.publish(resource.value(), resource.name())?;
+                Ok(Item::Publish(Box::new(Publish { span: span.clone(), ..parsed })))
+            }
+            ResourceType::Entitlement => entitlement(resource).map(Item::Entitlement),
+            ResourceType::Credential => credential(resource).map(Item::Credential),
         }
-        ResourceType::Publish => {
-            let span = span(resource);
-            let _inside = span.enter();
-            let parsed = publish(resource.value().clone(), resource.name())?;
-            Ok(Item::Publish(Box::new(Publish { span: span.clone(), ..parsed })))
-        }
-        ResourceType::Entitlement => entitlement(resource).map(Item::Entitlement),
-        ResourceType::Credential => credential(resource).map(Item::Credential),
+    }
+
+    /// Parses only the part that decisions need.
+    pub(crate) fn parse_access(
+        &mut self,
+        kind: ResourceType,
+        resource: &Resource,
+    ) -> Result<Access, Rejected> {
+        Ok(match kind {
+            ResourceType::Gateway => Access::None,
+            ResourceType::Publish => {
+                let (access, revision) = self.access(resource)?;
+                Access::Publish(access, revision)
+            }
+            ResourceType::Entitlement => Access::Entitlement(entitlement(resource)?),
+            ResourceType::Credential => Access::Credential(credential(resource)?),
+        })
     }
 }
 
@@ -114,30 +142,9 @@ pub(crate) enum Access {
     None,
 }
 
-/// Parses only the part that decisions need.
-pub(crate) fn access(kind: ResourceType, resource: &Resource) -> Result<Access, Rejected> {
-    Ok(match kind {
-        ResourceType::Gateway => Access::None,
-        ResourceType::Publish => {
-            let message: pb::Publish = decode(resource)?;
-            Access::Publish(PublishAccess::from(&message), message.revision)
-        }
-        ResourceType::Entitlement => Access::Entitlement(entitlement(resource)?),
-        ResourceType::Credential => Access::Credential(credential(resource)?),
-    })
-}
-
 /// Parses a publish with this id.
-pub fn publish(wire: bytes::Bytes, id: &str) -> Result<Publish, Rejected> {
-    let message: pb::Publish = decode(&Resource::new(id, "", wire.clone()))?;
-    let revision = Some(message.revision);
-    let routes = ir::Publish::parse(&message)
-        .map_err(|fault| Rejected { reason: fault.to_string(), revision })?;
-    // After the parser, which has checked the sizes.
-    let access = PublishAccess::from(&message);
-    // Its routes name the access rules that apply to their calls.
-    let routes = ir::Publish { access: access.digest(), ..routes };
-    Ok(Publish { routes, access, wire: Wire::new(&wire), span: Span::none() })
+pub fn publish(wire: &bytes::Bytes, id: &Arc<str>) -> Result<Publish, Rejected> {
+    Parser::default().publish(wire, id)
 }
 
 /// Requires that a resource is named by its own id, so that removing the name removes the object.
@@ -168,9 +175,9 @@ mod tests {
     #[test]
     fn a_publish_that_is_wrong_still_says_its_revision() {
         let wire = pb::Publish { id: "a".into(), revision: 7, ..Default::default() };
-        let rejected = publish(wire.encode_to_vec().into(), "a").unwrap_err();
+        let rejected = publish(&wire.encode_to_vec().into(), &"a".into()).unwrap_err();
         assert_eq!(rejected.revision, Some(7));
-        let garbage = publish(bytes::Bytes::from_static(b"\xff\xff"), "a").unwrap_err();
+        let garbage = publish(&bytes::Bytes::from_static(b"\xff\xff"), &"a".into()).unwrap_err();
         assert_eq!(garbage.revision, None);
         assert!(garbage.reason.starts_with("not a Publish"), "{garbage:?}");
     }

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use imp_proto::config::ResourceType;
 use imp_xds::wire;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 
 use crate::intake::is_rendered;
 use disk::Disk;
@@ -223,7 +224,10 @@ fn is_of_version(row: &Bytes, version: &str) -> bool {
 pub(crate) fn resource(row: Bytes) -> Option<imp_xds::Resource> {
     let message = wire::Resource::decode(row).ok()?;
     let value = message.resource?.value;
-    let whole = message.version == imp_proto::content_version(&value);
+    let digest: [u8; 32] = Sha256::digest(&value).into();
+    let mut version = [0; 32];
+    let whole = hex::encode_to_slice(&digest[..16], &mut version).is_ok()
+        && message.version.as_bytes() == version;
     whole.then(|| imp_xds::Resource::new(message.name, message.version, value))
 }
 

@@ -11,6 +11,10 @@ use imp_agent::config::{Cli, Command, Config, NodeCertificate};
 use imp_agent::module;
 use imp_process::traces::Export;
 
+/// After a burst it returns memory, which glibc's arenas keep.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -6,6 +6,7 @@
 mod agent;
 mod bytes;
 mod contract;
+mod ext_authz;
 mod files;
 mod hub;
 mod rest;
@@ -23,7 +24,7 @@ pub const TARGETS: &[Target] = &[
     ("registration", hub::registration),
     ("agent_jwt", hub::agent_jwt),
     ("delta_stream", agent::delta_stream),
-    ("ext_authz", agent::ext_authz),
+    ("ext_authz", ext_authz::ext_authz),
     ("last_known_good", files::last_known_good),
     ("identity_file", files::identity_file),
 ];

@@ -212,6 +212,12 @@ impl ResourceSet {
         self.view().accepted(type_url, name, version);
     }
 
+    /// The same for all resources of a type for which this holds.
+    pub fn mark_proven_where(&self, type_url: &TypeUrl, holds: impl Fn(&Resource) -> bool) {
+        let state = self.read();
+        state.table(type_url).iter().for_each(|table| table.mark_proven_where(&holds));
+    }
+
     /// Forgets that the current version was acknowledged.
     pub fn mark_unproven(&self, type_url: &TypeUrl, name: &str) {
         self.view().refused(type_url, name);

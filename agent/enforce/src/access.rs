@@ -18,7 +18,7 @@ use row::Row;
 #[serde(from = "Row", into = "Row")]
 pub struct PublishAccess {
     publish_id: Arc<str>,
-    hostnames: Arc<[Box<str>]>,
+    hostnames: Arc<[Arc<str>]>,
     base_path: Arc<str>,
     /// Answers 503 to everyone. Belongs to the publish and not to the rules of a revision: it takes
     /// effect at once, whichever routes an Envoy runs.
@@ -49,6 +49,17 @@ impl PublishAccess {
         &self.publish_id
     }
 
+    /// The hosts where it is served.
+    pub fn hostnames(&self) -> &[Arc<str>] {
+        &self.hostnames
+    }
+
+    /// The same rules and base path for another publish.
+    #[must_use]
+    pub fn of_publish(&self, publish_id: Arc<str>, hostnames: &[Arc<str>]) -> Self {
+        Self { publish_id, hostnames: hostnames.into(), ..self.clone() }
+    }
+
     /// How callers authenticate.
     pub fn auth_mode(&self) -> AuthMode {
         self.rules.digest().mode
@@ -75,7 +86,7 @@ impl PublishAccess {
     }
 
     /// The hosts and the base path where it is served.
-    pub(crate) fn places(&self) -> (&[Box<str>], &str) {
+    pub(crate) fn places(&self) -> (&[Arc<str>], &str) {
         (&self.hostnames, &self.base_path)
     }
 

@@ -3,6 +3,7 @@
 
 mod name;
 
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -303,8 +304,14 @@ impl Usage {
 
     pub(crate) fn restore(&self, counters: Vec<(Counter, Pair)>) {
         let mark = self.mark();
+        let mut shared: HashSet<Arc<Terms>> = HashSet::new();
         for (counter, committed) in counters {
-            let key = counter.key();
+            let mut key = counter.key();
+            // As calls of one entitlement do.
+            match shared.get(&key.terms) {
+                Some(known) => key.terms = known.clone(),
+                None => drop(shared.insert(key.terms.clone())),
+            }
             let fresh = self.cell(&key);
             let mut cell = self.cells.entry(key).or_insert(fresh);
             // The stored count is already in the counter.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use imp_enforce::{Engine, PublishAccess};
@@ -37,7 +38,7 @@ pub(super) struct Core {
     pub(super) feed: Option<Feed>,
     pub(super) decider: Decider,
     pub(super) lkg: Lkg,
-    pub(super) revisions: HashMap<String, Box<Revisions>>,
+    pub(super) revisions: HashMap<Arc<str>, Box<Revisions>>,
     pub(super) contents: Contents,
     pub(super) gateways: HashSet<String>,
     pub(super) refused_gateways: RefusedGateways,
@@ -51,11 +52,11 @@ pub(super) struct Core {
     staged: Staged,
     pub(super) gateway_resources: GatewayResources,
     /// Resources that changed, by gateway: publishes that need them may need another version now.
-    touched: BTreeSet<(String, Key)>,
+    touched: HashSet<(Arc<str>, Key)>,
     /// Publishes whose needed resources may have changed.
     stale: BTreeSet<String>,
     /// The same since the first Envoy came, when it begins to matter what publishes need.
-    unfollowed: Vec<String>,
+    unfollowed: Vec<Arc<str>>,
     /// While set, the engine is not updated.
     pub(super) restoring: bool,
     /// Publishes that have former rules.
@@ -109,7 +110,7 @@ impl Core {
             started: Instant::now(),
             staged: Staged::default(),
             gateway_resources,
-            touched: BTreeSet::new(),
+            touched: HashSet::new(),
             stale: BTreeSet::new(),
             unfollowed: Vec::new(),
             restoring: false,
@@ -144,7 +145,9 @@ impl Core {
                 self.refused_gateways.taken(&id);
                 let delta = self.assembly.set_gateway(gateway);
                 self.stage(delta);
-                self.stale.extend(self.assembly.publishes_on(&id));
+                if !self.restoring {
+                    self.stale.extend(self.assembly.publishes_on(&id));
+                }
             }
             Item::Publish(publish) => self.hold_publish(*publish),
             // For the engine only: `Fleet::enforce`.
@@ -153,10 +156,12 @@ impl Core {
     }
 
     fn hold_publish(&mut self, publish: Publish) {
-        let Publish { routes, access, wire, span } = publish;
-        let (id, number) = (routes.id.clone(), routes.revision);
+        let Publish { mut routes, access, wire, span } = publish;
         let access = self.engine.share(access);
-        let shared_id = access.publish_id().clone();
+        // One copy of these texts.
+        routes.id = access.publish_id().clone();
+        routes.hostnames = access.hostnames().to_vec();
+        let (id, number) = (routes.id.clone(), routes.revision);
         let proven = self.assembly.proven(&id);
         let (before, mut former_rules) = match self.revisions.remove(&id) {
             Some(known) => {
@@ -177,13 +182,13 @@ impl Core {
         if changed {
             self.keep_former_rules(&id);
         }
-        self.tracker.want(shared_id, &routes.gateway_id, number);
+        self.tracker.want(id.clone(), &routes.gateway_id, number);
         let delta = self.assembly.set_publish(routes);
         // Only staged, so that the engine knows the rules before an Envoy has routes that name
         // them.
         self.stage(delta);
         self.enforce(&id);
-        self.stale.insert(id);
+        self.note_stale(&id);
     }
 
     /// Gives the engine the rules of all revisions whose routes an Envoy may run. Each route names
@@ -284,7 +289,8 @@ impl Core {
 
     /// Stages a delta and records what it affects.
     pub(super) fn stage(&mut self, delta: Delta) {
-        for (gateway, of_gateway) in &delta.gateways {
+        // What is restored is followed as a whole.
+        for (gateway, of_gateway) in delta.gateways.iter().filter(|_| !self.restoring) {
             let upserts = of_gateway.upserts.iter().map(|r| (r.type_url, &*r.name));
             let removals = of_gateway.removals.iter().map(|(url, name)| (*url, name.as_str()));
             let needed = |(url, _): &(&str, _)| [SCOPE, ROUTES, LISTENER, EXTENSION].contains(url);
@@ -302,13 +308,15 @@ impl Core {
 
     /// Marks the publish: the resources it needs may have changed.
     pub(super) fn note_stale(&mut self, id: &str) {
-        self.stale.insert(id.to_owned());
+        if !self.restoring {
+            self.stale.insert(id.to_owned());
+        }
     }
 
     /// Makes the staged changes visible.
     pub(super) fn commit(&mut self) {
         let touched = self.staged.gateways();
-        let gone: Vec<_> = touched.filter(|id| !self.gateways.contains(*id)).cloned().collect();
+        let gone: Vec<_> = touched.filter(|id| !self.gateways.contains(&***id)).cloned().collect();
         self.gateway_resources.commit(&mut self.staged);
         gone.iter().for_each(|id| self.gateway_resources.forget(id));
     }
@@ -320,23 +328,31 @@ impl Core {
             // Publishes that used it, and now wait outside while others are tried.
             self.stale.extend(self.acks.users_of(&key).map(|id| id.to_string()));
         }
-        for id in mem::take(&mut self.stale) {
-            self.follow(&id);
-            let misplaced = self.assembly.misplaced(&id);
-            let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));
-            self.tracker.place(&id, misplaced.or_else(|| self.refused_gateway_of(&id)));
-        }
+        mem::take(&mut self.stale).iter().for_each(|id| self.follow_one(id));
+    }
+
+    /// Updates what all publishes need.
+    pub(super) fn follow_everything(&mut self) {
+        let ids: Vec<_> = self.revisions.keys().cloned().collect();
+        ids.iter().for_each(|id| self.follow_one(id));
+    }
+
+    fn follow_one(&mut self, id: &str) {
+        self.follow(id);
+        let misplaced = self.assembly.misplaced(id);
+        let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));
+        self.tracker.place(id, misplaced.or_else(|| self.refused_gateway_of(id)));
     }
 
     /// Whether [`Self::follow_some`] has something to do.
     pub(super) fn is_behind(&self) -> bool {
-        !self.unfollowed.is_empty()
+        !self.unfollowed.is_empty() || self.tracker.is_behind()
     }
 
     /// Updates what some publishes need, since the first Envoy came.
     pub(super) fn follow_some(&mut self) {
         let kept = self.unfollowed.len().saturating_sub(PORTION);
-        self.stale.extend(self.unfollowed.drain(kept..));
+        self.stale.extend(self.unfollowed.drain(kept..).map(|id| id.to_string()));
         self.follow_all();
     }
 

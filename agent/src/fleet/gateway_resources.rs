@@ -1,7 +1,8 @@
 //! The resource sets that Envoys see: one for Envoys that serve all gateways, one per gateway for
 //! those that serve only it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::mem;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS, NODES_WAITING};
@@ -31,14 +32,16 @@ struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct Staged {
     all: Slots,
-    by_gateway: BTreeMap<String, Slots>,
+    by_gateway: HashMap<Arc<str>, Slots>,
 }
 
-type Slots = HashMap<(&'static str, String), Option<Rendered>>;
+/// Changes by type, of which there are few.
+type Slots = Vec<(&'static str, OfType)>;
+type OfType = HashMap<Arc<str>, Option<Rendered>>;
 
 impl Staged {
     /// The gateways with changes.
-    pub(super) fn gateways(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn gateways(&self) -> impl Iterator<Item = &Arc<str>> {
         self.by_gateway.keys()
     }
 
@@ -53,11 +56,23 @@ impl Staged {
 
 fn add(slots: &mut Slots, delta: GatewayDelta) {
     for rendered in delta.upserts {
-        slots.insert((rendered.type_url, rendered.name.to_string()), Some(rendered));
+        of_type(slots, rendered.type_url).insert(rendered.name.clone(), Some(rendered));
     }
-    for slot in delta.removals {
-        slots.insert(slot, None);
+    for (type_url, name) in delta.removals {
+        of_type(slots, type_url).insert(name.into(), None);
     }
+}
+
+fn of_type<'a, T: Default>(
+    slots: &'a mut Vec<(&'static str, T)>,
+    type_url: &'static str,
+) -> &'a mut T {
+    let known = slots.iter().position(|(of, _)| *of == type_url);
+    let index = known.unwrap_or_else(|| {
+        slots.push((type_url, T::default()));
+        slots.len() - 1
+    });
+    &mut slots[index].1
 }
 
 impl GatewayResources {
@@ -109,40 +124,40 @@ impl GatewayResources {
         if !shared.open {
             return;
         }
-        let mut made = HashMap::new();
-        shared.all.apply(change(std::mem::take(&mut staged.all), &mut made));
-        for (gateway, slots) in std::mem::take(&mut staged.by_gateway) {
-            shared.of_gateway(&gateway).apply(change(slots, &mut made));
+        let (all, by_gateway) = (mem::take(&mut staged.all), mem::take(&mut staged.by_gateway));
+        let mut made = Made::default();
+        shared.all.apply(change(all, &mut made, !by_gateway.is_empty()));
+        for (gateway, slots) in by_gateway {
+            shared.of_gateway(&gateway).apply(change(slots, &mut made, false));
         }
     }
 
-    /// Records in every resource set that an Envoy has accepted this version before.
-    pub(super) fn mark_proven(&self, type_url: &str, name: &str, version: &str) {
+    /// Records that an Envoy has accepted this version: in the resource sets of all Envoys, and of the
+    /// only gateway that has the resource, or of every gateway (`None`).
+    pub(super) fn mark_proven(
+        &self,
+        gateway: Option<&str>,
+        type_url: &str,
+        name: &str,
+        version: &str,
+    ) {
         let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
         let type_url = TypeUrl::from(type_url);
-        for set in shared.by_gateway.values().chain([&shared.all]) {
-            if set.get(&type_url, name).is_some_and(|held| &**held.version() == version) {
-                set.mark_proven(&type_url, name, version);
-            }
+        let mark = |set: &ResourceSet| set.mark_proven(&type_url, name, version);
+        mark(&shared.all);
+        match gateway {
+            Some(gateway) => shared.by_gateway.get(gateway).into_iter().for_each(mark),
+            None => shared.by_gateway.values().for_each(mark),
         }
     }
 
     /// The same for all versions that were accepted before. Each resource set is gone through once,
     /// however many there are.
-    pub(super) fn mark_all_proven(
-        &self,
-        is_proven: impl Fn(&'static str, &Arc<str>, &str) -> bool,
-    ) {
+    pub(super) fn mark_all_proven(&self, is_proven: impl Fn(&'static str, &Resource) -> bool) {
         let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
         for set in shared.by_gateway.values().chain([&shared.all]) {
             for of in TYPES {
-                let type_url = TypeUrl::from(of);
-                for name in set.names(&type_url) {
-                    let held = set.get(&type_url, &name).map(|held| held.version().clone());
-                    if let Some(version) = held.filter(|version| is_proven(of, &name, version)) {
-                        set.mark_proven(&type_url, &name, &version);
-                    }
-                }
+                set.mark_proven_where(&TypeUrl::from(of), |resource| is_proven(of, resource));
             }
         }
     }
@@ -184,19 +199,28 @@ impl Shared {
     }
 }
 
-/// Resource sets share the resources that they have in common: those in `made`.
-fn change(slots: Slots, made: &mut HashMap<(&'static str, String), Resource>) -> Change {
+/// The resources that were made for the set of all gateways, by type.
+type Made = Vec<(&'static str, HashMap<Arc<str>, Resource>)>;
+
+/// Resource sets share the resources that they have in common: those in `made`. `keep`: others
+/// follow.
+fn change(slots: Slots, made: &mut Made, keep: bool) -> Change {
     let mut change = Change::default();
-    for ((type_url, name), rendered) in slots {
-        let Some(rendered) = rendered else {
-            change.remove(type_url, name);
-            continue;
-        };
-        let same = made.get(&(type_url, name.clone()));
-        let same = same.filter(|it| **it.version() == *rendered.version).cloned();
-        let resource = same.unwrap_or_else(|| resource(rendered));
-        made.insert((type_url, name), resource.clone());
-        change.upsert(type_url, resource);
+    for (type_url, slots) in slots {
+        let url = TypeUrl::from(type_url);
+        let made = of_type(made, type_url);
+        for (name, rendered) in slots {
+            let Some(rendered) = rendered else {
+                change.remove(url.clone(), name);
+                continue;
+            };
+            let same = made.get(&name).filter(|it| **it.version() == *rendered.version);
+            let resource = same.cloned().unwrap_or_else(|| resource(rendered));
+            if keep {
+                made.insert(name, resource.clone());
+            }
+            change.upsert(url.clone(), resource);
+        }
     }
     change
 }
@@ -333,7 +357,7 @@ mod tests {
         };
         let put = || {
             let mut delta = Delta::default();
-            delta.gateways.entry("g".to_owned()).or_default().upserts.push(scope("g/h"));
+            delta.gateways.entry("g".into()).or_default().upserts.push(scope("g/h"));
             delta
         };
         let seen = |set: &ResourceSet| set.names(&TypeUrl::from(SCOPE)).len();
@@ -346,7 +370,7 @@ mod tests {
         assert_eq!(gateway_resources.shared.read().unwrap().by_gateway.len(), 1, "it is not empty");
 
         let mut gone = Delta::default();
-        gone.gateways.entry("g".to_owned()).or_default().removals.push((SCOPE, "g/h".into()));
+        gone.gateways.entry("g".into()).or_default().removals.push((SCOPE, "g/h".into()));
         staged.add(gone);
         gateway_resources.commit(&mut staged);
         gateway_resources.forget("g");

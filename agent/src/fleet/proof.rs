@@ -4,6 +4,7 @@
 //! rejects it. So a proof survives a rejection and records who rejected it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use imp_translate::xds::names;
@@ -16,31 +17,35 @@ use crate::lkg::{self, Table};
 /// A resource version that some Envoy has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Proof {
-    pub(super) version: String,
-    /// Ids of nodes that rejected the same version.
-    pub(super) refused_by: BTreeSet<String>,
+    pub(super) version: Arc<str>,
+    /// Ids of nodes that rejected the same version. There are seldom any.
+    refused_by: Option<Box<BTreeSet<String>>>,
 }
 
 /// The most nodes that a proof names.
 const MOST: usize = 64;
 
 impl Proof {
-    pub(super) fn new(version: &str) -> Self {
-        Self { version: version.to_owned(), refused_by: BTreeSet::new() }
+    pub(super) fn new(version: impl Into<Arc<str>>) -> Self {
+        Self { version: version.into(), refused_by: None }
+    }
+
+    /// The nodes that rejected it.
+    pub(super) fn refusers(&self) -> impl Iterator<Item = &String> {
+        self.refused_by.iter().flat_map(|nodes| &**nodes)
     }
 
     /// Returns whether the node is new.
     pub(super) fn refused(&mut self, node: &str) -> bool {
-        self.refused_by.len() < MOST && self.refused_by.insert(node.to_owned())
+        self.refusers().count() < MOST
+            && self.refused_by.get_or_insert_default().insert(node.to_owned())
     }
 
     /// The stored row: the version, as a former release wrote it, then the nodes that rejected it
     /// on a second line. A former release finds no such version, and asks Envoys again.
     pub(super) fn row(&self) -> Bytes {
-        if self.refused_by.is_empty() {
-            return self.version.clone().into();
-        }
-        let refused_by = serde_json::to_string(&self.refused_by).unwrap_or_default();
+        let Some(refused_by) = &self.refused_by else { return self.version.to_string().into() };
+        let refused_by = serde_json::to_string(&**refused_by).unwrap_or_default();
         format!("{}\n{refused_by}", self.version).into()
     }
 
@@ -54,20 +59,23 @@ impl Proof {
         while refused_by.len() > MOST {
             refused_by.pop_last();
         }
-        Some(Self { version: version.to_owned(), refused_by })
+        let refused_by = (!refused_by.is_empty()).then(|| Box::new(refused_by));
+        Some(Self { version: version.into(), refused_by })
     }
 }
 
 impl Core {
     /// Records that some Envoy accepted this version.
-    pub(super) fn accepted(&mut self, key: Key, version: &str) {
+    pub(super) fn accepted(&mut self, key: Key, version: &Arc<str>) {
         let delta = self.assembly.accepted(key.0, &key.1, version);
         self.stage(delta);
         let says_something = !names::is_holder(key.0, &key.1);
-        let is_news = self.proven.get(&key).is_none_or(|proof| proof.version != version);
+        let is_news = self.proven.get(&key).is_none_or(|proof| proof.version != *version);
         if is_news && says_something {
-            self.gateway_resources.mark_proven(key.0, &key.1, version);
-            let mut proof = Proof::new(version);
+            let gateway = self.assembly.gateway_with(key.0, &key.1);
+            let gateway = gateway.map(|gateway| &**gateway);
+            self.gateway_resources.mark_proven(gateway, key.0, &key.1, version);
+            let mut proof = Proof::new(version.clone());
             let refusers = self.acks.refusers_of(&key, version);
             for node in refusers.filter_map(|stream| self.tracker.target(stream)) {
                 proof.refused(&node.id);
@@ -81,7 +89,7 @@ impl Core {
     /// restart.
     pub(super) fn dispute(&mut self, stream: StreamId, key: &Key, version: &str) {
         let Some(node) = self.tracker.target(stream) else { return };
-        let proof = self.proven.get_mut(key).filter(|proof| proof.version == version);
+        let proof = self.proven.get_mut(key).filter(|proof| *proof.version == *version);
         if let Some(proof) = proof
             && proof.refused(&node.id)
         {
@@ -91,15 +99,15 @@ impl Core {
 
     /// Nodes that rejected something that another accepted. They may have kept it in memory.
     pub(super) fn refusers(&self) -> impl Iterator<Item = &String> {
-        self.proven.values().flat_map(|proof| &proof.refused_by)
+        self.proven.values().flat_map(Proof::refusers)
     }
 
     /// Marks the proven versions, so that a new Envoy gets in one message everything that was
     /// accepted before and never rejected.
     pub(super) fn mark_proven(&self) {
-        self.gateway_resources.mark_all_proven(|type_url, name, version| {
-            let proof = self.proven.get(&(type_url, name.clone()));
-            proof.is_some_and(|it| it.version == version && it.refused_by.is_empty())
+        self.gateway_resources.mark_all_proven(|type_url, resource| {
+            let proof = self.proven.get(&(type_url, resource.name().clone()));
+            proof.is_some_and(|it| it.version == *resource.version() && it.refused_by.is_none())
         });
     }
 }
@@ -124,6 +132,6 @@ mod tests {
     fn no_more_nodes_are_named_than_fit() {
         let mut proof = Proof::new("v1");
         let news = (0..1_000).filter(|number| proof.refused(&number.to_string())).count();
-        assert_eq!((news, proof.refused_by.len()), (MOST, MOST));
+        assert_eq!((news, proof.refusers().count()), (MOST, MOST));
     }
 }

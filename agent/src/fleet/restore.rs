@@ -15,7 +15,7 @@ use super::gateway_resources::envoy_type;
 use super::proof::Proof;
 use super::rules::FormerRules;
 use super::verdicts::RefusedBy;
-use crate::intake::{self, Access, Item, Publish, Rejected, is_rendered};
+use crate::intake::{self, Access, Item, Parser, Publish, Rejected, is_rendered};
 use crate::lkg::{self, Loaded, Table};
 use crate::module::Feed;
 
@@ -25,7 +25,7 @@ pub struct Whole {
     /// Those to render.
     rows: Vec<(ResourceType, Resource)>,
     /// Publishes that the engine already has.
-    publishes: Vec<String>,
+    publishes: Vec<Arc<str>>,
     /// Those that only the engine needs.
     access: Vec<Restored>,
 }
@@ -33,7 +33,7 @@ pub struct Whole {
 /// A row that was loaded for decisions.
 enum Row {
     /// Also to be rendered; for a publish with its id.
-    Rendered(ResourceType, Resource, Option<String>),
+    Rendered(ResourceType, Resource, Option<Arc<str>>),
     Access(Restored),
 }
 
@@ -49,22 +49,22 @@ pub(super) fn load_access(engine: &Engine, feed: Option<&Feed>, loaded: &mut Loa
         .iter()
         .map(|(id, row)| (id.as_str(), FormerRules::read(id, row)))
         .collect();
-    let fallback = |id: &str, revision: u64| {
+    let fallback = |parser: &mut Parser, id: &str, revision: u64| {
         let fell_back = refused.get(id) == Some(&revision);
         let row = loaded.get(Table::Former, id).filter(|_| fell_back).cloned()?;
-        match intake::access(ResourceType::Publish, &lkg::resource(row)?).ok()? {
+        match parser.parse_access(ResourceType::Publish, &lkg::resource(row)?).ok()? {
             Access::Publish(former, _) => Some(former),
             _ => None,
         }
     };
-    let load = |row: &(String, Bytes)| {
+    let load = |parser: &mut Parser, row: &(String, Bytes)| {
         let (kind, resource) = whole(row)?;
         let mut publish = None;
-        match intake::access(kind, &resource) {
+        match parser.parse_access(kind, &resource) {
             Ok(Access::Publish(wanted, revision)) => {
-                let id = wanted.publish_id().to_string();
-                let others = former_rules.get(id.as_str()).into_iter().flat_map(FormerRules::iter);
-                let fallback = fallback(&id, revision);
+                let id = wanted.publish_id().clone();
+                let others = former_rules.get(&*id).into_iter().flat_map(FormerRules::iter);
+                let fallback = fallback(parser, &id, revision);
                 engine.put_rules(wanted, fallback.into_iter().chain(others.cloned()));
                 publish = Some(id);
             }
@@ -89,7 +89,7 @@ pub(super) fn load_access(engine: &Engine, feed: Option<&Feed>, loaded: &mut Loa
         })
     };
     let mut all = Whole::default();
-    for row in in_parallel(rows, load) {
+    for row in in_parallel(&mut parsers(), &rows, load) {
         match row {
             Row::Rendered(kind, resource, publish) => {
                 all.rows.push((kind, resource));
@@ -119,9 +119,9 @@ impl Core {
         self.restore_answers(loaded);
         self.restoring = false;
         for id in whole.publishes {
-            if !self.revisions.contains_key(&id) {
+            if !self.revisions.contains_key(&*id) {
                 self.engine.remove_publish(&id);
-            } else if self.with_former_rules.contains(&id) {
+            } else if self.with_former_rules.contains(&*id) {
                 self.enforce(&id);
             }
         }
@@ -146,7 +146,7 @@ impl Core {
         for (key, row) in loaded.take(Table::Proven) {
             self.restore_proof(&key, &row);
         }
-        self.follow_all();
+        self.follow_everything();
     }
 
     /// Does not retry what Envoy rejected before: Envoy may have kept it in memory, and would
@@ -155,7 +155,7 @@ impl Core {
         let by = RefusedBy::decode(wire.clone()).unwrap_or_default().marks;
         let Ok(status) = pb::PublishStatus::decode(wire) else { return };
         let former = former.and_then(lkg::resource);
-        let former = former.and_then(|former| intake::publish(former.value().clone(), id).ok());
+        let former = former.and_then(|former| intake::publish(former.value(), former.name()).ok());
         let routes = former.as_ref().map(|former| former.routes.clone());
         let Some(delta) = self.assembly.set_refused(id, status.revision, routes) else { return };
         self.stage(delta);
@@ -187,11 +187,17 @@ impl Core {
 
     fn restore_proof(&mut self, key: &str, row: &[u8]) {
         let Some((type_url, name)) = lkg::split(key) else { return };
-        let Some(proof) = Proof::read(row) else { return };
+        let Some(mut proof) = Proof::read(row) else { return };
         let Some(type_url) = envoy_type(type_url) else { return };
         let delta = self.assembly.accepted(type_url, name, &proof.version);
         self.stage(delta);
-        self.proven.insert((type_url, Arc::from(name)), proof);
+        // One copy of these texts.
+        let held = self.assembly.held(type_url, name);
+        let name = held.map_or_else(|| name.into(), |(name, _)| name.clone());
+        if let Some((_, version)) = held.filter(|(_, version)| **version == proof.version) {
+            proof.version = version.clone();
+        }
+        self.proven.insert((type_url, name), proof);
     }
 }
 
@@ -199,28 +205,38 @@ impl Core {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     pub kind: ResourceType,
-    pub name: String,
-    pub version: String,
+    pub name: Arc<str>,
+    pub version: Arc<str>,
 }
 
-/// Maps in parallel: parsing is most of the start-up time.
-fn in_parallel<T: Send + Sync, R: Send>(
-    rows: Vec<T>,
-    work: impl Fn(&T) -> Option<R> + Sync,
+/// Maps in parallel, with a parser for each thread: parsing is most of the start-up time.
+fn in_parallel<T: Sync, R: Send>(
+    parsers: &mut [Parser],
+    rows: &[T],
+    work: impl Fn(&mut Parser, &T) -> Option<R> + Sync,
 ) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = rows.len().div_ceil(cores).max(256);
-    if rows.len() <= share {
-        return rows.iter().filter_map(work).collect();
-    }
+    let share = rows.len().div_ceil(parsers.len()).max(256);
     let work = &work;
     std::thread::scope(|scope| {
-        let shares = rows
-            .chunks(share)
-            .map(|rows| scope.spawn(move || rows.iter().filter_map(work).collect::<Vec<_>>()));
+        let shares = rows.chunks(share).zip(parsers);
+        let shares = shares.map(|(rows, parser)| scope.spawn(move || share_of(parser, rows, work)));
         let shares: Vec<_> = shares.collect();
         shares.into_iter().flat_map(|share| share.join().unwrap_or_default()).collect()
     })
+}
+
+/// One for each core.
+fn parsers() -> Vec<Parser> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::iter::repeat_with(Parser::default).take(cores).collect()
+}
+
+fn share_of<T, R>(
+    parser: &mut Parser,
+    rows: &[T],
+    work: &impl Fn(&mut Parser, &T) -> Option<R>,
+) -> Vec<R> {
+    rows.iter().filter_map(|row| work(parser, row)).collect()
 }
 
 /// Parses a row and checks that its content matches its version.
@@ -244,10 +260,9 @@ fn parsed(rows: Vec<(ResourceType, Resource)>, mut pass_on: impl FnMut((Item, Re
     let (portions, queue) = std::sync::mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut rows = rows.into_iter();
-            loop {
-                let portion: Vec<_> = rows.by_ref().take(PORTION).collect();
-                if portion.is_empty() || portions.send(in_parallel(portion, parse)).is_err() {
+            let mut parsers = parsers();
+            for portion in rows.chunks(PORTION) {
+                if portions.send(in_parallel(&mut parsers, portion, parse)).is_err() {
                     return;
                 }
             }
@@ -256,8 +271,11 @@ fn parsed(rows: Vec<(ResourceType, Resource)>, mut pass_on: impl FnMut((Item, Re
     });
 }
 
-fn parse((kind, resource): &(ResourceType, Resource)) -> Option<(Item, Restored)> {
-    match intake::parse(*kind, resource) {
+fn parse(
+    parser: &mut Parser,
+    (kind, resource): &(ResourceType, Resource),
+) -> Option<(Item, Restored)> {
+    match parser.parse(*kind, resource) {
         Ok(item) => Some((item, restored(*kind, resource))),
         Err(rejected) => {
             warn(*kind, resource, &rejected);
@@ -267,8 +285,7 @@ fn parse((kind, resource): &(ResourceType, Resource)) -> Option<(Item, Restored)
 }
 
 fn restored(kind: ResourceType, resource: &Resource) -> Restored {
-    let (name, version) = (resource.name().to_string(), resource.version().to_string());
-    Restored { kind, name, version }
+    Restored { kind, name: resource.name().clone(), version: resource.version().clone() }
 }
 
 fn warn(kind: ResourceType, resource: &Resource, rejected: &Rejected) {

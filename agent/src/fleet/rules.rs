@@ -112,7 +112,7 @@ impl Core {
         self.swept = now;
         self.take_outcomes();
         for id in mem::take(&mut self.with_former_rules) {
-            let Some(revisions) = self.revisions.get_mut(&id) else { continue };
+            let Some(revisions) = self.revisions.get_mut(&*id) else { continue };
             if revisions.former_rules.sweep(self.tracker.is_everywhere(&id), now) {
                 self.lkg.remove(Table::Rules, id.as_str());
                 self.enforce(&id);

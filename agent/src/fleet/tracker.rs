@@ -8,7 +8,7 @@ mod refusals;
 mod target;
 mod track;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,23 +43,34 @@ pub enum Verdict {
 pub struct Tracker {
     targets: BTreeMap<TargetId, Target>,
     publishes: HashMap<Arc<str>, Box<Track>>,
-    by_gateway: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    by_gateway: HashMap<Arc<str>, HashSet<Arc<str>>>,
     /// Time since the start.
     now: Duration,
-    /// Publishes that wait for a target's answer.
-    waiting: BTreeSet<Arc<str>>,
+    /// Publishes that wait for a target's answer, by the time at which one may have become silent. Each
+    /// is there once.
+    waiting: BTreeMap<Duration, Vec<Arc<str>>>,
     /// Publishes that were rejected.
     refusals: BTreeSet<Arc<str>>,
     /// Publishes whose status may have changed.
-    touched: BTreeSet<Arc<str>>,
+    touched: HashSet<Arc<str>>,
+    /// The same, because a target came or left, which concerns all that it serves: settled in portions.
+    rest: Vec<Arc<str>>,
     /// Publishes whose status has changed since it was last taken.
-    changed: BTreeSet<Arc<str>>,
+    changed: HashSet<Arc<str>>,
+    /// Whether one of these statuses may be a verdict.
+    decided: bool,
 }
+
+/// So many of [`Tracker::rest`] are settled at once, which takes milliseconds.
+const PORTION: usize = 2_048;
+
+/// Times at which silence is looked for are rounded down to this.
+const ROUND: Duration = Duration::from_millis(250);
 
 impl Tracker {
     /// Adds a target.
     pub fn open(&mut self, id: TargetId, mut target: Target) {
-        self.touch(self.served_by(&target));
+        self.rest.extend(self.served_by(&target));
         (target.came, target.heard) = (self.now, self.now);
         self.targets.insert(id, target);
     }
@@ -73,7 +84,7 @@ impl Tracker {
                 track.said.set(id, None);
             }
         }
-        self.touch(served);
+        self.rest.extend(served);
     }
 
     /// A connected target.
@@ -160,7 +171,14 @@ impl Tracker {
     /// Advances the time: targets may have become silent.
     pub fn tick(&mut self, now: Duration) {
         self.now = now;
-        self.touched.append(&mut self.waiting);
+        while let Some(due) = self.waiting.first_entry().filter(|due| *due.key() <= now) {
+            for id in due.remove() {
+                if let Some(track) = self.publishes.get_mut(&id) {
+                    track.waits = false;
+                    self.touched.insert(id);
+                }
+            }
+        }
     }
 
     /// Records that the agent itself could not accept a revision; the previous one stays.
@@ -192,19 +210,31 @@ impl Tracker {
         if let Some(track) = self.publishes.remove(id) {
             leave(&mut self.by_gateway, &track.gateway, id);
         }
-        for of in [&mut self.touched, &mut self.changed, &mut self.waiting, &mut self.refusals] {
-            of.remove(id);
-        }
+        self.touched.remove(id);
+        self.changed.remove(id);
+        self.refusals.remove(id);
     }
 
-    /// Updates the statuses. Returns the publishes whose acknowledged revision changed.
+    /// Whether [`Self::settle`] left something for the next call.
+    pub fn is_behind(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// Updates the statuses; if a target came or left, a portion of them. Returns the publishes whose
+    /// acknowledged revision changed.
     pub fn settle(&mut self) -> Vec<(Arc<str>, u64)> {
         let mut acked = Vec::new();
+        let kept = self.rest.len().saturating_sub(PORTION);
+        self.touched.extend(self.rest.drain(kept..));
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
+        }
         for id in std::mem::take(&mut self.touched) {
             let Some(track) = self.publishes.get_mut(&id) else { continue };
             let count = track.count(&self.targets, self.now);
-            if count.behind > count.silent {
-                self.waiting.insert(id.clone());
+            if count.behind > count.silent && !std::mem::replace(&mut track.waits, true) {
+                let at = track.silent_at(&self.targets, self.now);
+                self.waiting.entry(at).or_default().push(id.clone());
             }
             let before = track.acked_revision;
             track.latch(&count);
@@ -213,6 +243,7 @@ impl Tracker {
             }
             let status = Some(track.status(count, &self.targets));
             if status != track.status {
+                self.decided |= status.as_ref().is_some_and(Status::is_verdict);
                 track.status = status;
                 self.changed.insert(id);
             }
@@ -232,25 +263,22 @@ impl Tracker {
 
     /// Whether any status not yet taken is a verdict: every target has answered, or one rejected.
     pub fn has_verdict(&self) -> bool {
-        let decided = |status: &Status| status.behind <= status.silent || status.error.is_some();
-        let changed = self.changed.iter().filter_map(|id| self.publishes.get(id));
-        changed.filter_map(|track| track.status.as_ref()).any(decided)
+        self.decided && self.has_changed()
     }
 
     /// Takes at most `most` statuses that changed.
     pub fn take_changed(&mut self, most: usize) -> Vec<pb::PublishStatus> {
-        let mut taken = Vec::new();
-        while taken.len() < most
-            && let Some(id) = self.changed.pop_first()
-        {
-            taken.extend(self.publishes.get(&id).and_then(|track| status(&id, track)));
+        let ids: Vec<_> = self.changed.extract_if(|_| true).take(most).collect();
+        if self.changed.is_empty() {
+            (self.changed, self.decided) = Default::default();
         }
-        taken
+        ids.iter().filter_map(|id| status(id, self.publishes.get(id)?)).collect()
     }
 
     /// Marks all as changed.
     pub fn all_changed(&mut self) {
         self.changed = self.publishes.keys().cloned().collect();
+        self.decided = true;
     }
 
     /// The status of every publish.
@@ -267,10 +295,6 @@ impl Tracker {
         }
     }
 
-    fn touch(&mut self, ids: Vec<Arc<str>>) {
-        self.touched.extend(ids);
-    }
-
     fn touch_one(&mut self, id: &str) {
         let known = self.publishes.get_key_value(id).map(|(id, _)| id.clone());
         self.touched.extend(known);
@@ -282,7 +306,7 @@ fn status(id: &str, track: &Track) -> Option<pb::PublishStatus> {
 }
 
 /// Takes a publish from its gateway's, and the gateway with the last of them.
-fn leave(by_gateway: &mut HashMap<Arc<str>, BTreeSet<Arc<str>>>, gateway: &str, id: &str) {
+fn leave(by_gateway: &mut HashMap<Arc<str>, HashSet<Arc<str>>>, gateway: &str, id: &str) {
     if let Some(ids) = by_gateway.get_mut(gateway) {
         ids.remove(id);
         if ids.is_empty() {

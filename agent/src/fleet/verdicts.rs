@@ -180,7 +180,7 @@ impl Core {
         };
         let by = RefusedBy { marks: by.to_vec() };
         let row = [status.encode_to_vec(), by.encode_to_vec()].concat();
-        match self.revisions.get(id).and_then(|known| known.former.as_ref()) {
+        match self.revisions.get(&**id).and_then(|known| known.former.as_ref()) {
             Some(former) => {
                 let wire = former.wire.bytes();
                 let version = imp_proto::content_version(&wire);

@@ -1,6 +1,7 @@
 //! Maps names to slots.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use imp_enforce::Place;
 
@@ -13,7 +14,7 @@ const STEP: u32 = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    by_name: HashMap<String, Place>,
+    by_name: HashMap<Arc<str>, Place>,
     used: BTreeMap<u32, Used>,
     free: Vec<u32>,
     capacity: u32,
@@ -25,7 +26,7 @@ pub(super) struct Slots {
 
 #[derive(Debug)]
 struct Used {
-    name: String,
+    name: Arc<str>,
     /// The number of counters that use the slot.
     holders: u32,
 }
@@ -91,8 +92,9 @@ impl Slots {
     }
 
     fn insert(&mut self, name: &str, index: u32, holders: u32) {
-        self.by_name.insert(name.to_owned(), Place(index));
-        self.used.insert(index, Used { name: name.to_owned(), holders });
+        let name: Arc<str> = name.into();
+        self.by_name.insert(name.clone(), Place(index));
+        self.used.insert(index, Used { name, holders });
     }
 
     pub(super) fn release(&mut self, Place(index): Place) {
@@ -121,11 +123,11 @@ impl Slots {
     /// Names without a counter.
     pub(super) fn idle(&self) -> Vec<(String, Place)> {
         let idle = self.used.iter().filter(|(_, used)| used.holders == 0);
-        idle.map(|(index, used)| (used.name.clone(), Place(*index))).collect()
+        idle.map(|(index, used)| (used.name.to_string(), Place(*index))).collect()
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, Place)> {
-        self.used.iter().map(|(index, used)| (used.name.as_str(), Place(*index)))
+        self.used.iter().map(|(index, used)| (&*used.name, Place(*index)))
     }
 
     pub(super) fn capacity(&self) -> u32 {

@@ -16,7 +16,7 @@ use super::session::Session;
 use super::shrink::{Heard, Names, ShrinkGuard, Withheld};
 use super::versions::Versions;
 use crate::fleet::{Fleet, Restored};
-use crate::intake::{self, Item, Rejected, is_rendered};
+use crate::intake::{Item, Parser, Rejected, is_rendered};
 use crate::lkg::{self, Lkg, Loaded, Table};
 
 /// The agent's resources from the control plane: names and versions here, the content in the fleet,
@@ -187,8 +187,9 @@ impl HeldResources {
         let mut items = Vec::with_capacity(update.upserts.len());
         let mut taken = Vec::with_capacity(update.upserts.len());
         let mut rejected = Vec::new();
+        let mut parser = Parser::default();
         for resource in update.upserts {
-            match intake::parse(kind, &resource) {
+            match parser.parse(kind, &resource) {
                 Ok(item) => {
                     items.push(item);
                     taken.push(resource);

@@ -1,6 +1,7 @@
 //! The names and versions of what is held.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A version: 32 hexadecimal digits of a hash in 16 bytes, or another text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Version {
 /// The resources of one kind.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
-    by_name: BTreeMap<Box<str>, Version>,
+    by_name: BTreeMap<Arc<str>, Version>,
 }
 
 impl Versions {
@@ -40,8 +41,8 @@ impl Versions {
         self.by_name.len()
     }
 
-    pub(super) fn insert(&mut self, name: &str, version: &str) {
-        self.by_name.insert(name.into(), version.into());
+    pub(super) fn insert(&mut self, name: &Arc<str>, version: &str) {
+        self.by_name.insert(name.clone(), version.into());
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -68,7 +69,7 @@ mod tests {
         let hash = "00112233445566778899aabbccddeeff";
         let texts = [hash, &hash.to_uppercase(), "unknown", "", &hash[1..], &format!("{hash}00")];
         for text in texts {
-            versions.insert("a", text);
+            versions.insert(&"a".into(), text);
             assert_eq!(versions.iter().collect::<Vec<_>>(), [("a".to_owned(), text.to_owned())]);
         }
         versions.set_all("unknown");

@@ -109,10 +109,14 @@ impl Writer {
     /// `access`: whether it is an access row.
     pub(super) fn mark(&self, access: bool, table: Table, key: String, value: Option<Bytes>) {
         let mut state = self.shared.lock();
+        let was_idle = state.is_empty();
         let lane = if access { &mut state.access } else { &mut state.rest };
         lane.mark((table, key), value);
         drop(state);
-        self.shared.wake.notify_one();
+        // Later rows are gathered: waking it for each would cost more than they do.
+        if was_idle {
+            self.shared.wake.notify_one();
+        }
     }
 
     pub(super) fn behind(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Tests on the real Envoy, started with the agent's bootstrap.
 
 mod restarts;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -84,7 +84,9 @@ fn publish(number: u32, content: u32) -> ir::Publish {
         ..Default::default()
     };
     let access = format!("api_key.{content:012x}.88e72ffb9af3428e");
-    ir::Publish { access, ..ir::Publish::parse(&message).unwrap() }
+    let mut publish = ir::Publish::parse(&message).unwrap();
+    publish.access = access;
+    publish
 }
 
 /// Accepts everything, like an Envoy. Returns the bytes of scopes and tables.

@@ -21,8 +21,8 @@ pub use grammar::Fault;
 pub(crate) use grammar::METHODS;
 pub use imp_grammar::hosts::EndpointHost;
 pub use model::{
-    AuthMode, Backend, Balance, Edge, Endpoint, EscapedSlash, Gateway, Listener, PathMatch,
-    Publish, Route, Stream, ValueMatch, ValueRule, WeightedBackend,
+    AuthMode, Backend, Balance, Content, Edge, Endpoint, EscapedSlash, Gateway, Listener,
+    PathMatch, Publish, Route, Stream, ValueMatch, ValueRule, WeightedBackend,
 };
 pub use policy::Policies;
 pub(crate) use rewrite::source as rewrite_source;

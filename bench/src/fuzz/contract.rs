@@ -76,7 +76,7 @@ fn uuid(number: u128) -> uuid::Uuid {
 fn agent_takes_publish(desired: &DesiredPublish) {
     let message = message::publish(desired).expect("a checked service knows its backends");
     let resource = message::resource(&message);
-    let taken = intake::publish(resource.value().clone(), resource.name());
+    let taken = intake::publish(resource.value(), resource.name());
     let taken = taken.map_err(|refused| refused.reason);
     let publish = taken.expect("the API accepted it, the agent refuses it");
     let mut assembly = Assembly::new(super::agent::options());

@@ -152,6 +152,12 @@ impl Table {
         entry.filter(current).iter().for_each(|entry| entry.proven.store(true, Ordering::Relaxed));
     }
 
+    pub(super) fn mark_proven_where(&self, holds: impl Fn(&Resource) -> bool) {
+        for entry in self.entries.values().filter(|it| it.state.resource().is_some_and(&holds)) {
+            entry.proven.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn mark_unproven(&self, name: &str) {
         let entry = self.entries.get(name);
         entry.iter().for_each(|entry| entry.proven.store(false, Ordering::Relaxed));

@@ -74,7 +74,7 @@ impl From<Row> for PublishAccess {
         }
         Self {
             publish_id: row.publish_id.into(),
-            hostnames: row.hostnames.into_iter().map(String::into_boxed_str).collect(),
+            hostnames: row.hostnames.into_iter().map(Arc::from).collect(),
             base_path: root(&row.base_path).into(),
             suspended: row.suspended,
             rules: Arc::new(AccessRules::new(&parts, rates, by_route)),

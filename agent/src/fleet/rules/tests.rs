@@ -43,7 +43,7 @@ fn publish(revision: u64, mode: pb::publish::AuthMode) -> Item {
         ..Default::default()
     };
     let wire = publish.encode_to_vec().into();
-    Item::Publish(Box::new(intake::publish(wire, "p").unwrap()))
+    Item::Publish(Box::new(intake::publish(&wire, &"p".into()).unwrap()))
 }
 
 fn gateway() -> Item {

@@ -43,6 +43,12 @@ impl Target {
         format!("{} {}", self.id, self.version)
     }
 
+    /// When it will be silent about what has been wanted since then, if it says nothing until then.
+    pub(super) fn silent_at(&self, wanted: Duration) -> Duration {
+        let asked = self.came.max(wanted);
+        (self.heard.max(asked) + ANSWER).min(asked + ANSWER * 4)
+    }
+
     /// Whether it had enough time to answer about what has been wanted since then.
     pub(super) fn is_silent(&self, wanted: Duration, now: Duration) -> bool {
         let asked = self.came.max(wanted);

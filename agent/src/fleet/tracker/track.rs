@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use imp_proto::agent as pb;
 
+use super::ROUND;
 use super::target::{Target, TargetId};
 
 /// One per publish, so it is small: what most publishes lack is behind a pointer.
@@ -28,6 +29,8 @@ pub(super) struct Track {
     pub(super) misplaced: Option<Box<pb::PublishError>>,
     /// `None` if it was never settled.
     pub(super) status: Option<Status>,
+    /// Whether it is among those that wait for answers.
+    pub(super) waits: bool,
 }
 
 /// A status without the publish's id.
@@ -37,12 +40,17 @@ pub(super) struct Status {
     acked_revision: u64,
     acked: u32,
     nacked: u32,
-    pub(super) behind: u32,
-    pub(super) silent: u32,
-    pub(super) error: Option<Box<pb::PublishError>>,
+    behind: u32,
+    silent: u32,
+    error: Option<Box<pb::PublishError>>,
 }
 
 impl Status {
+    /// Whether every target has answered, or one rejected it.
+    pub(super) fn is_verdict(&self) -> bool {
+        self.behind <= self.silent || self.error.is_some()
+    }
+
     pub(super) fn of(&self, id: &str) -> pb::PublishStatus {
         pb::PublishStatus {
             publish_id: id.to_owned(),
@@ -135,6 +143,21 @@ impl Track {
             }
         }
         count
+    }
+
+    /// The earliest time at which a target that is behind may be silent, rounded down.
+    pub(super) fn silent_at(
+        &self,
+        targets: &BTreeMap<TargetId, Target>,
+        now: Duration,
+    ) -> Duration {
+        let behind = targets
+            .iter()
+            .filter(|(id, target)| target.serves(&self.gateway) && self.said.get(**id).is_none());
+        let times = behind.map(|(_, target)| target.silent_at(self.since));
+        let at = times.filter(|at| *at > now).min().unwrap_or(now);
+        let rest = at.as_nanos() % ROUND.as_nanos();
+        at.saturating_sub(Duration::from_nanos(u64::try_from(rest).unwrap_or_default()))
     }
 
     /// Raises the acknowledged revision. A target that is only catching up does not lower it. One

@@ -14,14 +14,14 @@ use crate::fixtures::{KEY, host, publish};
 use crate::rig::{self, PATIENCE, active, agent, config, reported};
 
 /// Callers with a key that make one call after another until stopped.
-struct Load {
+pub(super) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     callers: Vec<tokio::task::JoinHandle<Vec<String>>>,
 }
 
 impl Load {
-    fn start(port: u16) -> Self {
+    pub(super) fn start(port: u16) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let caller = |_| {
             let (stop, done) = (stop.clone(), done.clone());
@@ -46,7 +46,7 @@ impl Load {
         Self { stop, done, callers }
     }
 
-    async fn more(&self, calls: u64) {
+    pub(super) async fn more(&self, calls: u64) {
         let (before, deadline) = (self.done.load(Ordering::Relaxed), Instant::now() + PATIENCE);
         while self.done.load(Ordering::Relaxed) < before + calls {
             assert!(Instant::now() < deadline, "nobody gets an answer");
@@ -54,7 +54,7 @@ impl Load {
         }
     }
 
-    async fn failed(self) -> Vec<String> {
+    pub(super) async fn failed(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         let mut failed = Vec::new();
         for caller in self.callers {
@@ -64,10 +64,20 @@ impl Load {
     }
 }
 
-async fn again(former: Running, control: &str, state: &std::path::Path) -> Running {
+async fn restarted(former: Running, control: &str, state: &std::path::Path) -> Running {
     let (xds, admin_listen) = (former.xds.clone(), former.admin_addr.to_string());
     former.shutdown().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
+    again(control, state, xds, admin_listen).await
+}
+
+/// Starts an agent where one was.
+pub(super) async fn again(
+    control: &str,
+    state: &std::path::Path,
+    xds: Address,
+    admin_listen: String,
+) -> Running {
     let config = Config { xds_listen: Some(xds), admin_listen, ..config(control, state) };
     rig::start(config).await.unwrap()
 }
@@ -83,7 +93,7 @@ async fn a_restart_of_the_only_agent_fails_no_call() {
     let load = Load::start(port);
     for _ in 0..3 {
         load.more(100).await;
-        running = again(running, &control.url(), state.path()).await;
+        running = restarted(running, &control.url(), state.path()).await;
     }
     load.more(100).await;
     assert_eq!(load.failed().await, [""; 0]);
@@ -92,7 +102,7 @@ async fn a_restart_of_the_only_agent_fails_no_call() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         call(port, &host(0), &[]).await.unwrap().status
     });
-    running = again(running, &control.url(), state.path()).await;
+    running = restarted(running, &control.url(), state.path()).await;
     assert_eq!(held.await.unwrap(), 401);
     running.shutdown().await;
     let since = Instant::now();

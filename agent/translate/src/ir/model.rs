@@ -1,7 +1,10 @@
 //! The types of publishes and gateways. Values are always well-formed, because only `parse` creates
 //! them.
 
-use std::sync::Arc;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
 
 use imp_grammar::hosts::EndpointHost;
 use imp_grammar::path::Pattern;
@@ -58,9 +61,18 @@ pub struct Listener {
 }
 
 /// One revision of a publish.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
-    pub id: String,
+    pub id: Arc<str>,
+    pub revision: u64,
+    /// Exact, canonical and distinct; at least one.
+    pub hostnames: Vec<Arc<str>>,
+    pub(super) content: Arc<Content>,
+}
+
+/// What publishes share that differ in their ids, revisions and hosts only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Content {
     pub gateway_id: String,
     pub tenant_id: String,
     pub product_id: String,
@@ -68,9 +80,6 @@ pub struct Publish {
     pub environment: String,
     /// How callers authenticate. Not used for xDS: the agent decides.
     pub auth_mode: AuthMode,
-    pub revision: u64,
-    /// Exact, canonical and distinct; at least one.
-    pub hostnames: Vec<String>,
     /// "/" or "/a/b".
     pub base_path: String,
     /// Answers 503 to everyone.
@@ -83,6 +92,60 @@ pub struct Publish {
     pub keys: String,
     /// The routes of all its services, in the order in which Envoy must try them.
     pub routes: Vec<Route>,
+    /// Its hash, once that was needed.
+    pub(crate) hashed: Hashed,
+}
+
+impl Deref for Publish {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.content
+    }
+}
+
+/// Changes the content of this publish alone.
+impl DerefMut for Publish {
+    fn deref_mut(&mut self) -> &mut Content {
+        let content = Arc::make_mut(&mut self.content);
+        content.hashed = Hashed::default();
+        content
+    }
+}
+
+/// A hash that is computed once. It is no part of what it is a hash of.
+#[derive(Default)]
+pub(crate) struct Hashed(OnceLock<[u8; 16]>);
+
+impl Hashed {
+    pub(crate) fn get_or(&self, hash: impl FnOnce() -> [u8; 16]) -> [u8; 16] {
+        *self.0.get_or_init(hash)
+    }
+}
+
+impl Clone for Hashed {
+    /// A copy may be changed.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Hashed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hashed {}
+
+impl Hash for Hashed {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl fmt::Debug for Hashed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
 }
 
 /// How callers authenticate.

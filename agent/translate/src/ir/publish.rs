@@ -7,8 +7,9 @@ use imp_grammar::headers;
 use imp_proto::{bounds, config as pb, policies};
 
 use super::grammar::{self, Fault};
+use super::model::Hashed;
 use super::policy::{self, Policy};
-use super::{AuthMode, Backend, Balance, Endpoint, ParseError, Publish, Route, order};
+use super::{AuthMode, Backend, Balance, Content, Endpoint, ParseError, Publish, Route, order};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
 const MAX_WEIGHT: u32 = 128;
@@ -17,9 +18,6 @@ impl Publish {
     /// Checks sizes before content, checks everything that a renderer relies on, resolves backends,
     /// and orders the routes.
     pub fn parse(message: &pb::Publish) -> Result<Self, ParseError> {
-        let id = |field: &str, text: &str| {
-            grammar::id(text).map_err(|fault| ParseError::new(field, fault))
-        };
         let message = policies::present(message);
         bounds::publish(&message).map_err(exceeded)?;
         let policies = policy::parse(&message.policies)?;
@@ -31,23 +29,41 @@ impl Publish {
         }
         routes.sort_by_cached_key(order::place);
         order::head_follows_get(&mut routes);
-        Ok(Self {
-            id: id("id", &message.id)?,
-            gateway_id: id("gateway_id", &message.gateway_id)?,
+        let content = Content {
+            gateway_id: parse_id("gateway_id", &message.gateway_id)?,
             tenant_id: message.tenant_id.clone(),
             product_id: message.product_id.clone(),
             environment: message.environment.clone(),
             auth_mode: parse_auth_mode(&message),
-            revision: message.revision,
-            hostnames: parse_hostnames(&message.hostnames)?,
             base_path: grammar::base_path(&message.base_path)
                 .map_err(|fault| ParseError::new("base_path", fault))?,
             suspended: message.suspended,
             access: String::new(),
             keys: keys(&message)?,
             routes,
+            hashed: Hashed::default(),
+        };
+        Self::of(Arc::new(content), &message)
+    }
+
+    /// A publish with the content of this one, and with the id, revision and hosts of a message,
+    /// of which nothing else is read. Sizes are not checked.
+    pub fn with_own(&self, message: &pb::Publish) -> Result<Self, ParseError> {
+        Self::of(self.content.clone(), message)
+    }
+
+    fn of(content: Arc<Content>, own: &pb::Publish) -> Result<Self, ParseError> {
+        Ok(Self {
+            id: parse_id("id", &own.id)?.into(),
+            revision: own.revision,
+            hostnames: parse_hostnames(&own.hostnames)?,
+            content,
         })
     }
+}
+
+fn parse_id(field: &str, text: &str) -> Result<String, ParseError> {
+    grammar::id(text).map_err(|fault| ParseError::new(field, fault))
 }
 
 fn parse_auth_mode(message: &pb::Publish) -> AuthMode {
@@ -79,7 +95,7 @@ pub(super) fn exceeded(exceeded: bounds::Exceeded) -> ParseError {
     ParseError::new(exceeded.at, fault)
 }
 
-fn parse_hostnames(names: &[String]) -> Result<Vec<String>, ParseError> {
+fn parse_hostnames(names: &[String]) -> Result<Vec<Arc<str>>, ParseError> {
     if names.is_empty() {
         return Err(ParseError::new("hostnames", Fault::Missing));
     }
@@ -88,8 +104,9 @@ fn parse_hostnames(names: &[String]) -> Result<Vec<String>, ParseError> {
     for (index, name) in names.iter().enumerate() {
         let at = || format!("hostnames/{index}");
         let name = grammar::hostname(name).map_err(|fault| ParseError::new(at(), fault))?;
-        if !seen.insert(name.clone()) {
-            return Err(ParseError::new(at(), Fault::Duplicate(name)));
+        let name: Arc<str> = name.into();
+        if names.len() > 1 && !seen.insert(name.clone()) {
+            return Err(ParseError::new(at(), Fault::Duplicate(name.to_string())));
         }
         hostnames.push(name);
     }

@@ -24,7 +24,7 @@ mod tables;
 mod unit;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::ir;
@@ -50,10 +50,10 @@ pub struct Assembly {
     /// Why publishes are not served at all of their hosts.
     misplaced: BTreeMap<String, Vec<Misplaced>>,
     /// Publishes by the gateways of their revisions.
-    by_gateway: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    by_gateway: HashMap<Arc<str>, HashSet<Arc<str>>>,
     publishes: HashMap<Arc<str>, PublishState>,
     /// By the ids of their places, which are the names of their scopes.
-    units: HashMap<Short, Unit>,
+    units: HashMap<Short, Box<Unit>>,
     contents: Contents,
     tables: Tables,
     clusters: Clusters,
@@ -216,10 +216,10 @@ impl Assembly {
         let (content, stamp) = self.contents.of(publish, &self.options, &self.clusters);
         let known = self.publishes.get_key_value(&*publish.id).map(|(id, _)| id.clone());
         Prepared {
-            id: known.unwrap_or_else(|| publish.id.as_str().into()),
+            id: known.unwrap_or_else(|| publish.id.clone()),
             gateway: self.gateway_id(&publish.gateway_id),
             revision: publish.revision,
-            hostnames: publish.hostnames.iter().map(|host| host.as_str().into()).collect(),
+            hostnames: publish.hostnames.as_slice().into(),
             content,
             stamp,
         }

@@ -15,28 +15,10 @@ use crate::ir;
 pub(crate) struct Key([u8; 16]);
 
 impl Key {
-    /// Of a publish, without what it does not share. Tenant, product, environment and gateway are
-    /// part of it, so that nobody shares with another one.
-    pub(crate) fn of(publish: &ir::Publish) -> Self {
-        let ir::Publish {
-            id: _,
-            revision: _,
-            hostnames: _,
-            gateway_id,
-            tenant_id,
-            product_id,
-            environment,
-            auth_mode,
-            base_path,
-            suspended,
-            access,
-            keys,
-            routes,
-        } = publish;
-        Self::hashed(|hasher| {
-            (gateway_id, tenant_id, product_id, environment).hash(hasher);
-            (auth_mode, base_path, suspended, access, keys, routes).hash(hasher);
-        })
+    /// Of a publish. Tenant, product, environment and gateway are part of its content, so that
+    /// nobody shares with another one.
+    pub(crate) fn of(publish: &ir::Content) -> Self {
+        Self(publish.hashed.get_or(|| Self::hashed(|hasher| publish.hash(hasher)).0))
     }
 
     /// Of a list.
@@ -84,7 +66,7 @@ pub(crate) struct Content {
 impl Content {
     /// Renders a publish. `intern` returns an equal cluster that is there already, or its argument.
     pub(crate) fn render(
-        publish: &ir::Publish,
+        publish: &ir::Content,
         key: Key,
         options: &Options,
         intern: impl Fn(Rendered) -> Rendered,
@@ -114,7 +96,7 @@ impl Content {
 /// The routes of one publish. `cluster_of` names the cluster of a backend. A suspended publish
 /// forwards nothing.
 fn routes(
-    publish: &ir::Publish,
+    publish: &ir::Content,
     for_module: bool,
     cluster_of: &mut dyn FnMut(&ir::Backend) -> String,
 ) -> Vec<Route> {

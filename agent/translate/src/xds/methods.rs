@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use imp_grammar::path::{Pattern, Shape};
 
 use super::route::{self, Route};
-use crate::ir::{METHODS, Publish};
+use crate::ir::{Content, METHODS};
 
 /// One answer for each path whose routes all name their methods. They come after all routes, so
 /// that calls that another path takes are not answered here. `Allow` lists the methods of that
 /// path.
-pub(super) fn wrong(publish: &Publish) -> Vec<Route> {
+pub(super) fn wrong(publish: &Content) -> Vec<Route> {
     let mut order = BTreeMap::new();
     let mut methods: HashMap<Shape, Option<Vec<&str>>> = HashMap::new();
     for (place, route) in publish.routes.iter().enumerate() {

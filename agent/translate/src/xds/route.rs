@@ -76,7 +76,7 @@ impl Route {
 
 /// Renders the routes of a publish one by one; `cluster_of` names the cluster of a backend.
 pub(super) struct Renderer<'a> {
-    publish: &'a ir::Publish,
+    publish: &'a ir::Content,
     cluster_of: &'a mut dyn FnMut(&ir::Backend) -> String,
     policies: policy::Renderer,
     /// Whether the module reads what routes tell of themselves.
@@ -85,7 +85,7 @@ pub(super) struct Renderer<'a> {
 
 impl<'a> Renderer<'a> {
     pub(super) fn new(
-        publish: &'a ir::Publish,
+        publish: &'a ir::Content,
         for_module: bool,
         cluster_of: &'a mut dyn FnMut(&ir::Backend) -> String,
     ) -> Self {
@@ -190,7 +190,7 @@ pub(super) fn respelled(expression: String, sign: &str) -> Route {
 
 /// Answers calls to a path with any other method than these (RFC 9110 15.5.6). The body is the
 /// listener's, which has it once for all.
-pub(super) fn not_allowed(publish: &ir::Publish, path: &Pattern, methods: &[&str]) -> Vec<Route> {
+pub(super) fn not_allowed(publish: &ir::Content, path: &Pattern, methods: &[&str]) -> Vec<Route> {
     use core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
     let base = publish.base_path.as_str();
     let below = path::fence(base, path);
@@ -266,7 +266,7 @@ fn answer(status: u32, code: &str, title: &str) -> envoy::Route {
 }
 
 /// Whether anybody may call it without a limit, so that it can be served without an agent.
-fn needs_no_decision(publish: &ir::Publish, route: &ir::Route) -> bool {
+fn needs_no_decision(publish: &ir::Content, route: &ir::Route) -> bool {
     // Each policy is named, so that a new one does not compile before it is decided who enforces
     // it.
     let ir::Policies { request_headers: _, response_headers: _, ip_access: _, cors: _, rate_limit } =
@@ -275,7 +275,7 @@ fn needs_no_decision(publish: &ir::Publish, route: &ir::Route) -> bool {
 }
 
 /// What a decision needs to know of a route; calls of a route without it are refused.
-fn said(publish: &ir::Publish, route: &ir::Route) -> BTreeMap<String, String> {
+fn said(publish: &ir::Content, route: &ir::Route) -> BTreeMap<String, String> {
     // The base path is last: it is the only one of the three that may have a space.
     let said = format!("{} {} {}", publish.access, route.id, publish.base_path);
     let mut all = BTreeMap::from([(context::ROUTE.to_owned(), said)]);

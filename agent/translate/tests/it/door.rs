@@ -12,7 +12,7 @@ use imp_translate::xds::{EXTENSION, SCOPE, filter};
 use imp_translate::{Assembly, Delta, Door, Layout, Module, Options, Rendered, ir};
 use prost::{Message as _, Name as _};
 
-use crate::fixtures::{assembly, options, parsed, parsed_gateway, publish};
+use crate::fixtures::{self, assembly, options, parsed, parsed_gateway, publish};
 use crate::golden::rich;
 
 fn extensions(delta: &Delta) -> Vec<&Rendered> {
@@ -57,7 +57,8 @@ fn only_a_route_that_anybody_may_call_at_will_passes_without_an_agent() {
         (ir::AuthMode::ApiKey, None, false),
         (ir::AuthMode::Unsupported, None, false),
     ] {
-        let mut publish = ir::Publish { auth_mode, ..parsed(&publish("p1", "a.example.com", 1)) };
+        let mut publish = parsed(&publish("p1", "a.example.com", 1));
+        publish.auth_mode = auth_mode;
         publish.routes[0].policies.rate_limit = rate;
         let mut assembly = assembly();
         assembly.set_gateway(parsed_gateway(8080));
@@ -104,10 +105,7 @@ fn said(publish: ir::Publish) -> Vec<Option<Vec<(String, String)>>> {
 
 #[test]
 fn a_route_that_asks_names_the_rules_of_its_own_revision() {
-    let ruled = |access: &str| ir::Publish {
-        access: access.to_owned(),
-        ..parsed(&rich("p1", "a.example.com", 9000))
-    };
+    let ruled = |access: &str| fixtures::ruled(&rich("p1", "a.example.com", 9000), access);
     let said_of = |access: &str| {
         let asking: Vec<_> = said(ruled(access)).into_iter().flatten().collect();
         assert!(asking.len() > 1);
@@ -131,8 +129,7 @@ fn a_route_that_asks_names_the_rules_of_its_own_revision() {
 #[test]
 fn the_next_revision_changes_a_scope_no_more_when_the_rules_stay() {
     let ruled = |revision, access: &str| {
-        let one = parsed(&publish("p1", "a.example.com", revision));
-        said(ir::Publish { access: access.to_owned(), ..one })
+        said(fixtures::ruled(&publish("p1", "a.example.com", revision), access))
     };
     assert_eq!(ruled(1, "same"), ruled(2, "same"));
     assert_ne!(ruled(1, "same"), ruled(2, "other"));
@@ -157,11 +154,9 @@ fn with_the_module_a_route_tells_it_what_it_tells_the_agent() {
     let source = library.module.unwrap().specifier.unwrap();
     assert_eq!(source, core::async_data_source::Specifier::Local(local));
 
-    let open = ir::Publish {
-        auth_mode: ir::AuthMode::None,
-        keys: "apikey?key".into(),
-        ..parsed(&publish("p1", "a.example.com", 1))
-    };
+    let mut open = parsed(&publish("p1", "a.example.com", 1));
+    open.auth_mode = ir::AuthMode::None;
+    open.keys = "apikey?key".into();
     let delta = assembly.set_publish(open);
     let scope = delta.all.upserts.iter().find(|it| it.type_url == SCOPE).unwrap();
     let scope = route::ScopedRouteConfiguration::decode(scope.value.clone()).unwrap();

@@ -70,7 +70,9 @@ pub(crate) fn parsed(message: &pb::Publish) -> ir::Publish {
 
 /// With these access rules. Publishes that are equal but for id, revision and hosts share a content.
 pub(crate) fn ruled(message: &pb::Publish, access: &str) -> ir::Publish {
-    ir::Publish { access: access.to_owned(), ..ir::Publish::parse(message).unwrap() }
+    let mut publish = ir::Publish::parse(message).unwrap();
+    publish.access = access.to_owned();
+    publish
 }
 
 /// The name of the scope of a host at a port.

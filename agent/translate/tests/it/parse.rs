@@ -462,7 +462,7 @@ fn routes_stand_in_the_order_in_which_envoy_must_try_them() {
         urgent,
     ];
     let order = |message: &pb::Publish| -> Vec<String> {
-        let routes = ir::Publish::parse(message).unwrap().routes;
+        let routes = ir::Publish::parse(message).unwrap().routes.clone();
         routes.into_iter().map(|route| route.id).collect()
     };
     let expected = ["urgent", "exact", "asking", "long", "template", "short", "regex"];

@@ -148,11 +148,11 @@ fn run(steps: Vec<Step>, assembly: &mut Assembly, judge: &mut Judge, settled: bo
             Step::Set(message, bad) => {
                 let revision = u64::try_from(number).unwrap() + 1;
                 let publish = fixtures::parsed(&pb::Publish { revision, ..*message });
-                let key = (publish.id.clone(), revision);
+                let key = (publish.id.to_string(), revision);
                 if bad {
                     judge.bad.insert(key.clone());
                 }
-                wanted.publishes.insert(publish.id.clone(), revision);
+                wanted.publishes.insert(publish.id.to_string(), revision);
                 wanted.revisions.insert(key, publish.clone());
                 assembly.set_publish(publish)
             }

@@ -35,7 +35,7 @@ impl ResourceSet {
     pub(crate) fn apply(&mut self, delta: &Delta) {
         apply(&mut self.all, &delta.all);
         for (gateway, delta) in &delta.gateways {
-            apply(self.gateways.entry(gateway.clone()).or_default(), delta);
+            apply(self.gateways.entry(gateway.to_string()).or_default(), delta);
         }
     }
 

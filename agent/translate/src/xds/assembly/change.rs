@@ -59,7 +59,7 @@ impl Change {
         }
         for ((gateway, type_url, name), resource) in self.slots {
             debug_assert!(type_url != CLUSTER, "clusters go by their users");
-            put(delta.gateways.entry(gateway.to_string()).or_default(), type_url, &name, resource);
+            put(delta.gateways.entry(gateway).or_default(), type_url, &name, resource);
         }
         delta
     }

@@ -74,11 +74,11 @@ impl Clusters {
         let using: Vec<Arc<str>> =
             cluster.users.iter().map(|(gateway, _)| gateway.clone()).collect();
         for gateway in using.iter().filter(|gateway| !cluster.sent.contains(gateway)) {
-            let target = delta.gateways.entry(gateway.to_string()).or_default();
+            let target = delta.gateways.entry(gateway.clone()).or_default();
             put(target, CLUSTER, name, Some(cluster.rendered.clone()));
         }
         for gateway in cluster.sent.iter().filter(|gateway| !using.contains(gateway)) {
-            put(delta.gateways.entry(gateway.to_string()).or_default(), CLUSTER, name, None);
+            put(delta.gateways.entry(gateway.clone()).or_default(), CLUSTER, name, None);
         }
         cluster.sent = using;
         match (was, is) {

@@ -9,7 +9,7 @@ use crate::xds::Rendered;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
     /// Per gateway, for the Envoys that serve that gateway alone.
-    pub gateways: BTreeMap<String, GatewayDelta>,
+    pub gateways: BTreeMap<Arc<str>, GatewayDelta>,
     /// For the Envoys that serve all gateways of the cluster.
     pub all: GatewayDelta,
 }

@@ -104,7 +104,7 @@ impl Assembly {
     /// The unit of a place, unless another gateway has it.
     fn take(&mut self, gateway: &Arc<str>, place: Place) -> Option<(Short, &mut Unit)> {
         let id = place.id();
-        let unit = self.units.entry(id).or_insert_with(|| Unit::new(gateway, place));
+        let unit = self.units.entry(id).or_insert_with(|| Box::new(Unit::new(gateway, place)));
         (unit.gateway == *gateway).then_some((id, unit))
     }
 
@@ -118,7 +118,10 @@ impl Assembly {
 
     /// The publishes that are on this gateway, or were with their previous revision.
     pub fn publishes_on(&self, gateway: &str) -> Vec<String> {
-        self.by_gateway.get(gateway).into_iter().flatten().map(|id| id.to_string()).collect()
+        let ids = self.by_gateway.get(gateway).into_iter().flatten();
+        let mut ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Why a publish is not served at all of its hosts.

@@ -36,7 +36,7 @@ impl Assembly {
         let door = &self.door;
         needs.push((EXTENSION, door.name.clone(), door.version.clone()));
         let units = state.placed.iter().map(|id| self.units.get(id));
-        let units = units.collect::<Option<Vec<&Unit>>>()?;
+        let units = units.map(|unit| unit.map(|unit| &**unit)).collect::<Option<Vec<&Unit>>>()?;
         let ports: BTreeSet<u16> = units.iter().map(|unit| unit.place.port).collect();
         for port in ports {
             let listener = &self.ports.get(&port)?.rendered;
@@ -54,6 +54,23 @@ impl Assembly {
         }
         needs.shrink_to_fit();
         Some((prepared.revision, needs))
+    }
+
+    /// The name and version of the resource of a place, as they are held.
+    pub fn held(&self, type_url: &str, name: &str) -> Option<(&Arc<str>, &Arc<str>)> {
+        let Some(Named::Place(id)) = names::read(type_url, name) else { return None };
+        let unit = self.units.get(&id)?;
+        Some((&unit.name, &unit.current.as_ref()?.version))
+    }
+
+    /// The only gateway that has a resource. `None` if there may be others.
+    pub fn gateway_with(&self, type_url: &str, name: &str) -> Option<&Arc<str>> {
+        match names::read(type_url, name)? {
+            Named::Place(id) => Some(&self.units.get(&id)?.gateway),
+            Named::Table(short) | Named::Holder(short) => {
+                self.tables.gateway(&self.tables.key(short)?)
+            }
+        }
     }
 
     /// The wanted revision of a publish, if Envoy rejected it.

@@ -13,7 +13,7 @@ use crate::xds::content::{Content, Key};
 use crate::xds::names::Short;
 
 /// What a unit used before a change of it.
-pub(super) type Before = [Option<Sent>; 2];
+pub(super) type Before = [Option<Arc<Sent>>; 2];
 
 impl Assembly {
     /// Renders a unit again and records the changes. A unit that had the same content for itself,
@@ -87,6 +87,13 @@ impl Assembly {
     /// Updates the users of clusters and tables after a change of a unit.
     pub(super) fn settle(&mut self, id: Short, unit: &Unit, before: &Before, change: &mut Change) {
         let after = unit.uses();
+        let same = before.iter().zip(&after).all(|pair| match pair {
+            (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+            (before, after) => before.is_none() && after.is_none(),
+        });
+        if same {
+            return;
+        }
         let (old, new) = (contents(before), contents(&after));
         for (_, content) in new.iter().filter(|(key, _)| !old.contains_key(*key)) {
             self.contents.enter(content, (id, unit), &mut self.clusters, change);
@@ -95,7 +102,7 @@ impl Assembly {
             self.contents.leave(content, (id, unit), &mut self.clusters, change);
         }
         // Those that come first, so that a table that stays is not removed in between.
-        let named = |sent: &Option<Sent>| sent.as_ref().and_then(|sent| sent.table);
+        let named = |sent: &Option<Arc<Sent>>| sent.as_ref().and_then(|sent| sent.table);
         after.iter().filter_map(named).for_each(|key| self.tables.count(key, true, change));
         before.iter().filter_map(named).for_each(|key| self.tables.count(key, false, change));
     }

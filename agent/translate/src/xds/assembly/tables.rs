@@ -107,7 +107,7 @@ impl Tables {
         let Some(sent) = &mut table.sent else { return };
         let mut put = |type_url, name: &str, resource: Option<Rendered>| {
             put(&mut delta.all, type_url, name, resource.clone());
-            let target = delta.gateways.entry(sent.gateway.to_string()).or_default();
+            let target = delta.gateways.entry(sent.gateway.clone()).or_default();
             put(target, type_url, name, resource);
         };
         let holder = || scope::holder(sent.short);
@@ -136,6 +136,11 @@ impl Tables {
     pub(super) fn sent(&self, key: &Key) -> Option<(&Arc<str>, &Arc<str>)> {
         let sent = self.by_key.get(key)?.sent.as_ref()?;
         Some((&sent.name, &sent.version))
+    }
+
+    /// The gateway whose Envoys have it.
+    pub(super) fn gateway(&self, key: &Key) -> Option<&Arc<str>> {
+        Some(&self.by_key.get(key)?.sent.as_ref()?.gateway)
     }
 
     /// What a table of this name is for.

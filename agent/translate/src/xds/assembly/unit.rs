@@ -21,11 +21,11 @@ pub(super) struct Unit {
     /// Members that wait while Envoy judges the others.
     held: BTreeSet<Arc<str>>,
     /// The version and content of its resource.
-    pub(super) current: Option<Sent>,
+    pub(super) current: Option<Arc<Sent>>,
     /// Versions since the last accepted one, the current one last.
-    pending: Vec<Sent>,
+    pending: Vec<Arc<Sent>>,
     /// The version that Envoy last accepted.
-    pub(super) accepted: Option<Sent>,
+    pub(super) accepted: Option<Arc<Sent>>,
     /// What it shares with others if they want it, too.
     pub(super) key: Option<Key>,
 }
@@ -83,7 +83,7 @@ impl Unit {
 
     /// Its resource, if that serves exactly this.
     pub(super) fn serving(&self, prepared: &Prepared) -> Option<&Sent> {
-        let sent = self.current.as_ref()?;
+        let sent = self.current.as_deref()?;
         let member = member(&sent.members, &prepared.id)?;
         member.serves_as(prepared).then_some(sent)
     }
@@ -146,11 +146,13 @@ impl Unit {
     /// Makes `next` current. Returns whether Envoy has it already.
     pub(super) fn advance(&mut self, next: Sent) -> bool {
         if let Some(accepted) = self.accepted.as_mut().filter(|sent| sent.version == next.version) {
-            accepted.members = next.members.clone();
+            let of_accepted = Sent { members: next.members.clone(), ..(**accepted).clone() };
+            *accepted = Arc::new(of_accepted);
             self.pending = Vec::new();
-            self.current = Some(next);
+            self.current = Some(Arc::new(next));
             return true;
         }
+        let next = Arc::new(next);
         self.pending.push(next.clone());
         if self.pending.len() > MAX_PENDING {
             self.pending.remove(0);
@@ -163,8 +165,16 @@ impl Unit {
     /// same content, or other publishes.
     pub(super) fn renew(&mut self, version: &str, members: &Members) {
         let versions = self.pending.iter_mut().chain(&mut self.current).chain(&mut self.accepted);
+        let mut renewed: Option<(Arc<Sent>, Arc<Sent>)> = None;
         for sent in versions.filter(|sent| *sent.version == *version) {
-            sent.members = members.clone();
+            // What was one stays one.
+            match &renewed {
+                Some((before, after)) if Arc::ptr_eq(before, sent) => *sent = after.clone(),
+                _ => {
+                    let after = Arc::new(Sent { members: members.clone(), ..(**sent).clone() });
+                    renewed = Some((std::mem::replace(sent, after.clone()), after));
+                }
+            }
         }
     }
 
@@ -176,7 +186,7 @@ impl Unit {
     }
 
     /// The versions that Envoys may serve: the accepted one until the current one is accepted.
-    pub(super) fn uses(&self) -> [Option<Sent>; 2] {
+    pub(super) fn uses(&self) -> [Option<Arc<Sent>>; 2] {
         [self.current.clone(), self.accepted.clone()]
     }
 }
