@@ -6,7 +6,6 @@ PYTHON ?= python3
 .DEFAULT_GOAL := help
 .PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice test-module-matrix bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce
 
-
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
