@@ -66,7 +66,7 @@ impl Agent {
                 self.follow(delta);
             }
             Item::Publish(publish) => {
-                self.held.push((ResourceType::Publish, publish.routes.id.clone()));
+                self.held.push((ResourceType::Publish, publish.routes.id.to_string()));
                 self.engine.put_publish(publish.access);
                 let delta = self.assembly.set_publish(publish.routes);
                 self.follow(delta);
