@@ -11,7 +11,7 @@ use prost::Name as _;
 use crate::control::{Control, resource};
 use crate::fake_envoy::FakeEnvoy;
 use crate::fixtures::{self, id};
-use crate::rig::{active, admin, agent, control_with, eventually, ready, reported};
+use crate::rig::{active, admin, agent, control_with, eventually, ready, reported, until_status};
 
 const ALL: usize = 20;
 
@@ -111,8 +111,7 @@ async fn an_empty_resource_set_after_a_reconnect_removes_nothing_until_a_person_
     assert!(output.status.success(), "{output:?}");
     eventually("they are gone", || (publishes(&agent) == 1).then_some(())).await;
     until_withheld(&control, &agent, 0).await;
-    let status = crate::door::knock(&agent.xds, &id(1, ALL), key).await.status;
-    assert_eq!(status, 401, "the key went with them");
+    until_status(&agent.xds, &id(1, ALL), fixtures::KEY, 401).await;
     let said = accept(&agent, None);
     assert!(String::from_utf8_lossy(&said.stderr).contains("nothing is held back"), "{said:?}");
     agent.shutdown().await;

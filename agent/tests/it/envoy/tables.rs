@@ -113,7 +113,7 @@ async fn a_table_that_is_gone_while_an_envoy_lags_is_missed_by_none_of_its_calle
 }
 
 /// The most moves that are tried.
-const MOVES: u64 = 30;
+const MOVES: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_restarts_between_holder_and_scope_finishes_the_move() {
