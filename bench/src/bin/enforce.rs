@@ -24,10 +24,10 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     limits: usize,
     /// Rounds of each door in each way.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 25)]
     rounds: usize,
-    /// Seconds of a round.
-    #[arg(long, default_value_t = 2.0)]
+    /// Seconds of a round: short, so that whatever else the machine does meets all doors alike.
+    #[arg(long, default_value_t = 0.4)]
     seconds: f64,
     /// Connections that call at once.
     #[arg(long, default_value_t = 8)]

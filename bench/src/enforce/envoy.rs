@@ -14,9 +14,6 @@ use crate::ports;
 use crate::process::{Memory, Process};
 use crate::stack::{EnvoyAdmin, envoy_binary};
 
-/// Clock ticks of the kernel, in microseconds.
-const TICK: f64 = 10_000.0;
-
 /// How long an Envoy may take to start with a million keys.
 const START: Duration = Duration::from_secs(120);
 
@@ -97,15 +94,16 @@ impl Envoy {
         &self.admin
     }
 
-    /// Microseconds of CPU that it has used.
+    /// Microseconds of CPU that its threads have used. The scheduler's numbers, in nanoseconds: those
+    /// of `stat` are in steps of 10 ms.
     pub(super) fn cpu(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let fields: Vec<&str> =
-            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |field: usize| -> Result<f64> {
-            Ok(fields.get(field).context("no CPU time")?.parse::<f64>()?)
-        };
-        Ok((ticks(11)? + ticks(12)?) * TICK)
+        let mut sum = 0.0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            let ran = stat.split_whitespace().next().context("no CPU time")?;
+            sum += ran.parse::<f64>()? / 1_000.0;
+        }
+        Ok(sum)
     }
 
     pub(super) fn memory(&self) -> Result<Memory> {

@@ -54,6 +54,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "imp-core",
             "imp-enforce",
             "imp-grammar",
+            "imp-module",
             "imp-process",
             "imp-proto",
             "imp-store",
