@@ -260,9 +260,11 @@ fn parsed(rows: Vec<(ResourceType, Resource)>, mut pass_on: impl FnMut((Item, Re
     let (portions, queue) = std::sync::mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut parsers = parsers();
-            for portion in rows.chunks(PORTION) {
-                if portions.send(in_parallel(&mut parsers, portion, parse)).is_err() {
+            let (mut parsers, mut rows) = (parsers(), rows.into_iter());
+            loop {
+                let portion: Vec<_> = rows.by_ref().take(PORTION).collect();
+                let parsed = in_parallel(&mut parsers, &portion, parse);
+                if portion.is_empty() || portions.send(parsed).is_err() {
                     return;
                 }
             }

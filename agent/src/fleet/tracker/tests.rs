@@ -358,3 +358,47 @@ fn statuses_follow_from_what_was_said_in_any_order() {
         }
     }
 }
+
+#[test]
+fn who_waits_is_looked_at_when_a_client_may_be_silent_and_not_before() {
+    let mut tracker = Tracker::default();
+    let at = std::time::Duration::from_millis;
+    tracker.tick(at(100));
+    tracker.open(1, node("mute", None));
+    want(&mut tracker, 1);
+    tracker.settle();
+    for ms in (200..15_000).step_by(250) {
+        tracker.tick(at(ms));
+        assert!(tracker.touched.is_empty(), "{ms}");
+    }
+    tracker.tick(at(15_100));
+    assert_eq!(tracker.touched.len(), 1);
+    tracker.settle();
+    assert_eq!(tracker.statuses().pop().unwrap().nodes_silent, 1);
+    assert!(tracker.waiting.is_empty(), "nobody is waited for");
+}
+
+#[test]
+fn a_client_that_comes_to_many_publishes_does_not_delay_the_verdict_about_one() {
+    let mut tracker = Tracker::default();
+    let ids: Vec<String> = (0..3 * super::PORTION).map(|number| format!("p{number}")).collect();
+    for id in &ids {
+        tracker.want(id.as_str(), "g", 1);
+        tracker.render(id, Some(1));
+    }
+    tracker.settle();
+    tracker.take_changed(usize::MAX);
+    tracker.open(1, node("a", None));
+    let last = ids.last().unwrap().as_str();
+    let verdict = Verdict::Accepted;
+    tracker.take(Outcome { publish: last.into(), revision: 1, target: 1, verdict });
+    assert_eq!(tracker.settle(), [(last.into(), 1)]);
+    assert!(tracker.is_behind() && tracker.has_verdict());
+    let mut told = tracker.take_changed(usize::MAX).len();
+    assert!(told <= super::PORTION + 1, "{told}");
+    while tracker.is_behind() {
+        tracker.settle();
+        told += tracker.take_changed(usize::MAX).len();
+    }
+    assert_eq!(told, ids.len());
+}

@@ -95,17 +95,18 @@ impl Assembly {
         if self.options.layout != Layout::WholeRds {
             return;
         }
-        if let Some((table, unit)) = self.take(id, Place { port, host: None }) {
+        let place = Place { port, host: None };
+        let table = place.id();
+        if let Some(unit) = self.take(id, table, place) {
             unit.stays = true;
             self.refresh(table, change);
         }
     }
 
     /// The unit of a place, unless another gateway has it.
-    fn take(&mut self, gateway: &Arc<str>, place: Place) -> Option<(Short, &mut Unit)> {
-        let id = place.id();
+    fn take(&mut self, gateway: &Arc<str>, id: Short, place: Place) -> Option<&mut Unit> {
         let unit = self.units.entry(id).or_insert_with(|| Box::new(Unit::new(gateway, place)));
-        (unit.gateway == *gateway).then_some((id, unit))
+        (unit.gateway == *gateway).then_some(unit)
     }
 
     /// Moves every publish of a gateway to where its listeners are now.
@@ -160,7 +161,9 @@ impl Assembly {
             Some(prepared) => self.wanted_places(prepared),
             None => (vec![], vec![]),
         };
-        let stays: BTreeSet<Short> = wanted.iter().map(Place::id).collect();
+        let wanted: Vec<(Short, Place)> =
+            wanted.into_iter().map(|place| (place.id(), place)).collect();
+        let stays: BTreeSet<Short> = wanted.iter().map(|(id, _)| *id).collect();
         let mut freed = Vec::new();
         for key in old.iter().filter(|key| !stays.contains(key)) {
             let Some(unit) = self.units.get_mut(key) else { continue };
@@ -171,11 +174,11 @@ impl Assembly {
             self.refresh(*key, change);
         }
         let mut placed = Vec::with_capacity(wanted.len());
-        for (place, prepared) in wanted.into_iter().zip(std::iter::repeat(&after)) {
+        for ((key, place), prepared) in wanted.into_iter().zip(std::iter::repeat(&after)) {
             let Some(prepared) = prepared else { continue };
             let (port, host) = (place.port, place.host.clone());
-            match self.take(&prepared.gateway, place) {
-                Some((key, unit)) => {
+            match self.take(&prepared.gateway, key, place) {
+                Some(unit) => {
                     unit.join(prepared.clone());
                     placed.push(key);
                 }
