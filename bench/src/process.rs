@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::time::Instant;
 
 /// The memory of a process, in MB.
@@ -30,6 +30,17 @@ impl Memory {
         };
         Ok(Self { resident: megabytes("VmRSS:")?, peak: megabytes("VmHWM:")? })
     }
+}
+
+/// The CPU time that the process has used so far, its own and the kernel's.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may have spaces.
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let ticks: Vec<u64> = after.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
+    ensure!(ticks.len() == 2, "unreadable: {stat}");
+    // Linux counts hundredths of a second, whatever its own clock.
+    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
 }
 
 /// A running program.

@@ -17,7 +17,7 @@ mod walk;
 
 use serde::Serialize;
 
-pub use self::accepted::accepted;
+pub use self::accepted::{Accepted, accepted};
 pub use self::burst::{Burst, burst};
 pub use self::contents::{Bulk, Contents};
 pub use self::edit::{Edit, edit};

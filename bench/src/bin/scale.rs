@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clap::Parser;
 use imp_bench::report::{Figure, Machine, Report, write_samples};
-use imp_bench::scale::{Contents, Measured, Plan, figures, growth, measure};
+use imp_bench::scale::{Contents, Measured, Plan, accepted, figures, growth, measure};
 use imp_bench::stack::envoy_binary;
 
 /// How cost and memory grow with the number of publishes.
@@ -37,6 +37,9 @@ struct Arguments {
     /// Calls per second during the burst.
     #[arg(long, default_value_t = 500)]
     calls: u32,
+    /// Only load control planes without an Envoy, on SQLite unless `--postgres` is given.
+    #[arg(long)]
+    accepted: bool,
     /// Also load a control plane on PostgreSQL, with at most 10,000 publishes.
     #[cfg(feature = "postgres")]
     #[arg(long)]
@@ -100,6 +103,14 @@ async fn main() -> Result<()> {
         "{WHOLE_RDS}: one gateway per port"
     );
     let machine = Machine::here(&envoy_binary()?);
+    if arguments.accepted {
+        let figures = match postgres(&arguments).await? {
+            none if none.is_empty() => sqlite(&arguments).await?,
+            figures => figures,
+        };
+        say(&Report::new(machine, figures).table());
+        return Ok(());
+    }
     let mut runs: Vec<Measured> = Vec::new();
     for plan in arguments.plans() {
         let layout = plan.layout.as_deref().unwrap_or("the agent's layout");
@@ -117,9 +128,19 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
+/// How fast a control plane on SQLite accepts publishes.
+async fn sqlite(arguments: &Arguments) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for plan in arguments.plans() {
+        say(&format!("SQLite, {}, {}: loading", plan.contents.words(), plan.publishes));
+        let accepted = accepted(&plan, None).await?;
+        figures.extend(accepted.figures(&plan, "SQLite", 1_000.0));
+    }
+    Ok(figures)
+}
+
 #[cfg(feature = "postgres")]
 async fn postgres(arguments: &Arguments) -> Result<Vec<Figure>> {
-    use imp_bench::scale::accepted;
     use imp_store::testing::{Database, Kind};
 
     let largest = arguments.sizes.iter().copied().max().unwrap_or_default().min(ON_POSTGRES);
@@ -129,9 +150,8 @@ async fn postgres(arguments: &Arguments) -> Result<Vec<Figure>> {
         say(&format!("PostgreSQL, {words}, {largest}: loading"));
         let database = Database::fresh(Kind::Postgres).await?;
         let plan = arguments.plan(None, *contents, largest);
-        let per_second = accepted(&plan, database.url()).await?;
-        let name = format!("{words}, {largest}: accepted per second, PostgreSQL, no Envoy");
-        figures.push(Figure::new(name, per_second, "/s").at_least(800.0));
+        let accepted = accepted(&plan, Some(database.url())).await?;
+        figures.extend(accepted.figures(&plan, "PostgreSQL", 800.0));
     }
     Ok(figures)
 }

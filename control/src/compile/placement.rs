@@ -51,8 +51,8 @@ pub enum Anchor {
 /// Where a resource belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In this cluster, where it brings these anchors.
-    Cluster(ClusterId, Vec<Anchor>),
+    /// A publish: in this cluster, where it brings its anchors.
+    Cluster(ClusterId, Brought),
     /// In each cluster that has the anchor.
     With(Anchor),
     /// Wherever that resource is. Types only follow types that come before them in
@@ -60,6 +60,21 @@ pub enum Place {
     Follows(Key),
     /// In every cluster, because its place is unknown.
     Anywhere,
+}
+
+/// What a publish is on and what it serves: its anchors, without a list of them for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brought {
+    pub gateway: GatewayId,
+    pub offer: Offer,
+}
+
+impl Brought {
+    fn anchors(self, publish: Key) -> [Anchor; 3] {
+        let Self { gateway, offer } = self;
+        let publish = Anchor::Publish(publish.id.into(), offer);
+        [Anchor::Gateway(gateway), Anchor::Offer(offer), publish]
+    }
 }
 
 /// A resource and its place.
@@ -170,7 +185,7 @@ impl Placement {
             else {
                 continue;
             };
-            for anchor in brought.clone() {
+            for anchor in brought.anchors(key) {
                 self.mark_all_with(cluster, anchor);
             }
         }
@@ -241,8 +256,8 @@ impl Placement {
     fn link(&mut self, key: Key, place: Option<&Place>) {
         match place {
             None | Some(Place::Anywhere) => {}
-            Some(Place::Cluster(cluster, anchors)) => {
-                for &anchor in anchors {
+            Some(Place::Cluster(cluster, brought)) => {
+                for anchor in brought.anchors(key) {
                     if self.anchors.enter(anchor, *cluster) {
                         self.mark_all_with(*cluster, anchor);
                     }
@@ -256,8 +271,8 @@ impl Placement {
     fn unlink(&mut self, key: Key, place: Option<&Place>) {
         match place {
             None | Some(Place::Anywhere) => {}
-            Some(Place::Cluster(cluster, anchors)) => {
-                for &anchor in anchors {
+            Some(Place::Cluster(cluster, brought)) => {
+                for anchor in brought.anchors(key) {
                     if self.anchors.leave(anchor, *cluster) {
                         self.mark_all_with(*cluster, anchor);
                     }

@@ -232,7 +232,7 @@ fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
             behind: status.nodes_behind,
         },
         silent: status.nodes_silent,
-        error: status.error.map(error),
+        error: status.error.map(|it| Box::new(error(it))),
         quiet_since: None,
     };
     Some((id, reported))

@@ -20,7 +20,7 @@ pub struct Reported {
     /// How many of the Envoys that are behind the agent no longer waits for.
     pub silent: u32,
     /// The error of `revision`.
-    pub error: Option<PublishError>,
+    pub error: Option<Box<PublishError>>,
     /// Since when the agent has reported nothing new on any publish; `None` if unknown.
     pub quiet_since: Option<DateTime<Utc>>,
 }
@@ -173,7 +173,7 @@ pub fn no_answer(envoys: u32) -> PublishError {
 fn refusal(before: &ProductPublish, reports: &[Option<Reported>]) -> Option<PublishError> {
     let current =
         || reports.iter().flatten().filter(|report| report.revision == before.desired_revision);
-    current().find_map(|report| report.error.clone())
+    current().find_map(|report| report.error.as_deref().cloned())
 }
 
 /// The error when an Envoy rejected it without a message that the agent knows.

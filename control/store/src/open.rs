@@ -36,6 +36,9 @@ const STATEMENTS: usize = 512;
 /// Pages in SQLite's log before they are copied to the database file, in units of 4 KiB. The writer
 /// waits meanwhile, and a page that changed often is copied once.
 const CHECKPOINT_PAGES: &str = "4000";
+/// The cache of each reading connection, in KiB as SQLite writes it. What it has not is mostly in the
+/// operating system's, once for all.
+const READERS_CACHE: &str = "-512";
 /// Reading connections to the SQLite file: for requests, and for the platform.
 const READERS: (u32, u32) = (4, 2);
 /// Connections to PostgreSQL: for requests, and for the platform.
@@ -74,7 +77,7 @@ async fn sqlite(path: &Path) -> Result<Db> {
     let write = write.map_err(|error| cannot(explain(&error)))?;
     sqlite_migrations().run(&write).await.map_err(|error| cannot(outdated(&error)))?;
     // Opened eagerly: one opened later would open whatever is at the path by then.
-    let options = options.read_only(true);
+    let options = options.read_only(true).pragma("cache_size", READERS_CACHE);
     let readers = |count| {
         let file = file.clone();
         let same = move || file.check().map_err(|error| sqlx::Error::Protocol(error.to_string()));

@@ -27,11 +27,8 @@ impl Placement {
     }
 
     fn publish(&mut self, id: ProductPublishId, now: Option<(ClusterId, GatewayId, Offer)>) {
-        let place = now.map(|(cluster, gateway, offer)| {
-            let brings =
-                vec![Anchor::Gateway(gateway), Anchor::Offer(offer), Anchor::Publish(id, offer)];
-            Place::Cluster(cluster, brings)
-        });
+        let place = now
+            .map(|(cluster, gateway, offer)| Place::Cluster(cluster, Brought { gateway, offer }));
         self.tell(ResourceType::Publish, id, place);
     }
 

@@ -10,7 +10,7 @@ use imp_xds::MAX_RESOURCE_BYTES;
 
 use super::super::backlog::DEAR;
 use super::super::message;
-use super::super::placement::{Anchor, Offer, Place, Placed};
+use super::super::placement::{Brought, Offer, Place, Placed};
 use super::{Reader, Source, Unplaceable, place_of};
 
 pub(super) struct Publishes;
@@ -34,17 +34,11 @@ impl Source for Publishes {
         ids: &[ProductPublishId],
     ) -> Result<Vec<(ProductPublishId, Option<Place>)>> {
         let rows = table::places::publishes(store, Which::Ids(ids)).await?;
-        let place = |id, it: PublishPlace| {
+        let place = |it: PublishPlace| {
             let offer = (it.product_id, it.environment);
-            it.status.is_served().then(|| place(id, it.cluster_id, it.gateway_id, offer))
+            it.status.is_served().then(|| place(it.cluster_id, it.gateway_id, offer))
         };
-        Ok(rows
-            .into_iter()
-            .map(|row| {
-                let id = row.id;
-                place_of(row, |it| place(id, it))
-            })
-            .collect())
+        Ok(rows.into_iter().map(|row| place_of(row, place)).collect())
     }
 
     fn place(row: &DesiredPublish) -> std::result::Result<Option<Placed>, Unplaceable> {
@@ -57,7 +51,7 @@ impl Source for Publishes {
             return Err(Unplaceable::TooLarge(resource.value().len()));
         }
         let offer = (spec.product_id, spec.environment);
-        let place = place(row.id, spec.cluster_id, spec.gateway_id, offer);
+        let place = place(spec.cluster_id, spec.gateway_id, offer);
         Ok(Some(Placed { place, resource }))
     }
 
@@ -75,7 +69,6 @@ impl Source for Publishes {
     }
 }
 
-fn place(id: ProductPublishId, cluster: ClusterId, gateway: GatewayId, offer: Offer) -> Place {
-    let brings = vec![Anchor::Gateway(gateway), Anchor::Offer(offer), Anchor::Publish(id, offer)];
-    Place::Cluster(cluster, brings)
+fn place(cluster: ClusterId, gateway: GatewayId, offer: Offer) -> Place {
+    Place::Cluster(cluster, Brought { gateway, offer })
 }

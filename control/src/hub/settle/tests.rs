@@ -51,7 +51,7 @@ fn refuses(nacked: u32) -> Option<Reported> {
         envoy_message: "no such thing".to_owned(),
         hint: "try another".to_owned(),
     };
-    Some(Reported { error: Some(error), ..says(3, 2, 0, nacked, 0)? })
+    Some(Reported { error: Some(error.into()), ..says(3, 2, 0, nacked, 0)? })
 }
 
 fn after(before: &ProductPublish, reports: &[Option<Reported>]) -> ProductPublish {
@@ -122,7 +122,8 @@ fn what_one_envoy_refuses_and_another_takes_is_active_and_says_who_does_not_have
     assert_eq!(active.last_error.map(|e| e.envoy_message).as_deref(), Some("no such thing"));
     // The agent itself refused a revision, and its Envoys still serve the previous one.
     let error = refuses(0).and_then(|report| report.error);
-    let error = error.map(|error| PublishError { code: "agent_rejected".to_owned(), ..error });
+    let error =
+        error.map(|error| PublishError { code: "agent_rejected".to_owned(), ..*error }.into());
     let rejected = Some(Reported { error, ..says(3, 2, 4, 0, 0).unwrap_or_default() });
     assert_eq!(status(Deploying, &[rejected]), Failed);
 }
