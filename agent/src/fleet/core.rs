@@ -16,6 +16,7 @@ use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
 use super::door::Decider;
 use super::gateway_resources::{GatewayResources, Staged};
+use super::hosts::Hosts;
 use super::observer::EnvoyEvent;
 use super::proof::Proof;
 use super::refused_gateways::RefusedGateways;
@@ -36,6 +37,7 @@ pub(super) struct Core {
     pub(super) acks: Acknowledgements,
     pub(super) engine: Engine,
     pub(super) feed: Option<Feed>,
+    pub(super) hosts: Hosts,
     pub(super) decider: Decider,
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<Arc<str>, Box<Revisions>>,
@@ -97,6 +99,7 @@ impl Core {
             acks: Acknowledgements::default(),
             engine,
             feed,
+            hosts: Hosts::default(),
             decider,
             lkg,
             revisions: HashMap::new(),
@@ -266,6 +269,7 @@ impl Core {
                     tracing::info!(id = %node.id, "an Envoy left");
                 }
                 self.left(stream);
+                self.scopes_arrived();
             }
             EnvoyEvent::Has { stream, type_url, resources } => {
                 self.tracker.heard(stream);
@@ -277,6 +281,9 @@ impl Core {
                         self.accepted(key.clone(), version);
                     }
                     self.answered(stream, &key);
+                    if type_url == SCOPE {
+                        self.scope_arrived(&key.1);
+                    }
                 }
             }
             EnvoyEvent::Refused { stream, type_url, name, version, words } => {
@@ -287,8 +294,14 @@ impl Core {
         }
     }
 
-    /// Stages a delta and records what it affects.
+    /// Stages a delta, except for what must wait for modules.
     pub(super) fn stage(&mut self, delta: Delta) {
+        let delta = self.hosts_first(delta);
+        self.stage_now(delta);
+    }
+
+    /// Stages a delta and records what it affects.
+    pub(super) fn stage_now(&mut self, delta: Delta) {
         // What is restored is followed as a whole.
         for (gateway, of_gateway) in delta.gateways.iter().filter(|_| !self.restoring) {
             let upserts = of_gateway.upserts.iter().map(|r| (r.type_url, &*r.name));

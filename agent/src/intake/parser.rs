@@ -49,15 +49,18 @@ impl Borrow<[u8]> for BySharedBytes {
 struct Known<T> {
     routes: T,
     access: PublishAccess,
-    /// Bounds depend on these two.
+    /// Bounds depend on these.
     own_bytes: usize,
     hosts: usize,
+    kept_out: usize,
 }
 
 impl<T> Known<T> {
     /// Whether a publish of the same content is within the bounds because this one is.
     fn bounds(&self, own_bytes: usize, own: &pb::Publish) -> bool {
-        own_bytes <= self.own_bytes && own.hostnames.len() <= self.hosts
+        own_bytes <= self.own_bytes
+            && own.hostnames.len() <= self.hosts
+            && own.kept_out_hosts.len() <= self.kept_out
     }
 }
 
@@ -76,6 +79,7 @@ impl Parser {
                 access: parsed.access.clone(),
                 own_bytes: parsed.wire.own_len(),
                 hosts: parsed.routes.hostnames.len(),
+                kept_out: parsed.routes.kept_out.len(),
             };
             self.publishes.insert(BySharedBytes(parsed.wire.shared().clone()), known);
         }
@@ -114,7 +118,8 @@ impl Parser {
         if parts.is_some() {
             let wire = Wire::new(resource.value());
             self.remember(wire.shared());
-            let known = Known { routes: (), access: access.clone(), own_bytes: 0, hosts: 0 };
+            let known =
+                Known { routes: (), access: access.clone(), own_bytes: 0, hosts: 0, kept_out: 0 };
             self.access.insert(BySharedBytes(wire.shared().clone()), known);
         }
         Ok((access, message.revision))

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use sha2::{Digest as _, Sha256};
 
-/// The fields that are of the publish itself: `id`, `hostnames`, `revision`.
-const OWN: [u32; 3] = [1, 7, 9];
+/// The fields that are of the publish itself: `id`, `hostnames`, `revision`, `kept_out_hosts`.
+const OWN: [u32; 4] = [1, 7, 9, 30];
 
 /// An encoded publish: what is its own, and what others may share.
 #[derive(Clone, Debug, PartialEq, Eq)]

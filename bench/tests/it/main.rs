@@ -9,6 +9,7 @@ mod enforce;
 mod fanout;
 mod floor;
 mod flows;
+mod hosts;
 mod inside;
 mod key_locations;
 mod module;

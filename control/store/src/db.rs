@@ -37,6 +37,18 @@ pub(crate) enum Conn<'c> {
     Pg(&'c mut PgConnection),
 }
 
+impl Conn<'_> {
+    /// For one query of several.
+    pub(crate) fn again(&mut self) -> Conn<'_> {
+        match self {
+            Self::Sqlite(SqliteConn { connection, waiting }) => {
+                Conn::Sqlite(SqliteConn { connection, waiting })
+            }
+            Self::Pg(conn) => Conn::Pg(conn),
+        }
+    }
+}
+
 /// A borrowed connection for reading.
 pub(crate) enum Held {
     Sqlite(PoolConnection<Sqlite>, Waiting),

@@ -87,17 +87,30 @@ impl Holder {
 /// The longest domain, verified or granted to any tenant, that equals the hostname or is above it.
 /// It is locked until the transaction ends.
 pub async fn holder_above(tx: &mut Tx, hostname: &str) -> Result<Option<Holder>> {
-    let soon = holder_above_soon(tx, hostname).await?;
-    tx.now(soon).await
+    holder_of(tx.conn(), hostname, " FOR SHARE").await
+}
+
+/// The same; `lock` is PostgreSQL's way to lock it.
+pub(crate) async fn holder_of(
+    mut conn: Conn<'_>,
+    hostname: &str,
+    lock: &str,
+) -> Result<Option<Holder>> {
+    let soon = ask(conn.again(), hostname, lock).await?;
+    conn.now(soon).await
 }
 
 /// Like [`holder_above`], for an answer that is needed later.
 pub async fn holder_above_soon(tx: &mut Tx, hostname: &str) -> Result<Soon<Option<Holder>>> {
+    ask(tx.conn(), hostname, " FOR SHARE").await
+}
+
+async fn ask(conn: Conn<'_>, hostname: &str, lock: &str) -> Result<Soon<Option<Holder>>> {
     const SELECT: &str = "SELECT name, tenant_id FROM domains WHERE held_name IN (";
     let longest =
         |held: Vec<Holder>| held.into_iter().max_by_key(|holder: &Holder| holder.name.len());
     let names: Vec<String> = lineage(hostname).map(str::to_owned).collect();
-    match tx.conn() {
+    match conn {
         Conn::Sqlite(conn) => {
             let mut statement = conn.statement(SELECT);
             for (index, name) in names.into_iter().enumerate() {
@@ -111,7 +124,7 @@ pub async fn holder_above_soon(tx: &mut Tx, hostname: &str) -> Result<Soon<Optio
             for name in names {
                 list.push_bind(name);
             }
-            let rows = query.push(") FOR SHARE").build().fetch_all(conn).await?;
+            let rows = query.push(")").push(lock).build().fetch_all(conn).await?;
             Ok(Soon::ready(longest(all("domains", &rows)?)))
         }
     }

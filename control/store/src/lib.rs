@@ -53,6 +53,7 @@ pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod usage;
+pub mod wildcard;
 
 pub use batch::Soon;
 pub use cause::Cause;

@@ -65,8 +65,11 @@ pub struct Listener {
 pub struct Publish {
     pub id: Arc<str>,
     pub revision: u64,
-    /// Exact, canonical and distinct; at least one.
+    /// Canonical and distinct; at least one. `*.` and a name stand for what is below it, `*` for every
+    /// host.
     pub hostnames: Vec<Arc<str>>,
+    /// Hosts that its wildcards do not take, in the same grammar: they are other tenants'.
+    pub kept_out: Vec<Arc<str>>,
     pub(super) content: Arc<Content>,
 }
 

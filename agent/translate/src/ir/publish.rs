@@ -57,6 +57,7 @@ impl Publish {
             id: parse_id("id", &own.id)?.into(),
             revision: own.revision,
             hostnames: parse_hostnames(&own.hostnames)?,
+            kept_out: parse_hosts("kept_out_hosts", &own.kept_out_hosts)?,
             content,
         })
     }
@@ -99,11 +100,16 @@ fn parse_hostnames(names: &[String]) -> Result<Vec<Arc<str>>, ParseError> {
     if names.is_empty() {
         return Err(ParseError::new("hostnames", Fault::Missing));
     }
+    parse_hosts("hostnames", names)
+}
+
+/// Hosts and wildcards, none of them twice.
+fn parse_hosts(field: &str, names: &[String]) -> Result<Vec<Arc<str>>, ParseError> {
     let mut seen = HashSet::new();
     let mut hostnames = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
-        let at = || format!("hostnames/{index}");
-        let name = grammar::hostname(name).map_err(|fault| ParseError::new(at(), fault))?;
+        let at = || format!("{field}/{index}");
+        let name = grammar::host_pattern(name).map_err(|fault| ParseError::new(at(), fault))?;
         let name: Arc<str> = name.into();
         if names.len() > 1 && !seen.insert(name.clone()) {
             return Err(ParseError::new(at(), Fault::Duplicate(name.to_string())));

@@ -4,10 +4,11 @@
 use imp_core::cluster::{AgentStatus, Cluster};
 use imp_core::gateway::Gateway;
 use imp_core::product_publish::ProductPublishSpec;
+use imp_grammar::hosts::{below_wildcard, is_wildcard};
 use imp_store::agent::{self, Able};
 use imp_store::domain::{self, Holder};
 use imp_store::listener_port::{self, Port};
-use imp_store::{Record as _, Soon};
+use imp_store::{Record as _, Soon, wildcard};
 
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
@@ -30,13 +31,18 @@ impl Asked {
         tx: &mut Transaction<'_>,
         spec: &ProductPublishSpec,
     ) -> Result<Self, Refusal> {
+        if spec.hostnames.iter().any(|hostname| is_wildcard(hostname)) {
+            wildcard::hold_all(tx).await?;
+        }
         let (scope, since) = (tx.scope, tx.now - AgentStatus::STALE_AFTER);
         let cluster = Cluster::get_soon(tx, &scope, spec.cluster_id).await?;
         listener_port::keep_listeners(tx, spec.gateway_id).await?;
         let gateway = Gateway::get_soon(tx, &scope, spec.gateway_id).await?;
         let mut holders = Vec::with_capacity(spec.hostnames.len());
         for hostname in &spec.hostnames {
-            holders.push(domain::holder_above_soon(tx, hostname).await?);
+            // A wildcard takes what is below this name.
+            let name = below_wildcard(hostname).unwrap_or(hostname);
+            holders.push(domain::holder_above_soon(tx, name).await?);
         }
         let ports = listener_port::claimed_by_soon(tx, spec.gateway_id, spec.cluster_id).await?;
         let agents = agent::able_since_soon(tx, spec.cluster_id, since).await?;
