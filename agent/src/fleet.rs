@@ -253,15 +253,6 @@ impl Fleet {
         self.lock().decider.is_module()
     }
 
-    /// Removes scopes that waited for modules.
-    fn let_go(&self) {
-        if self.shared.leaving.load(Ordering::Acquire) {
-            let mut core = self.lock();
-            core.let_go();
-            self.publish(core);
-        }
-    }
-
     /// Waits until all modules that listen decide by what was taken so far.
     pub async fn fed(&self) {
         if let Some(feed) = &self.shared.feed {

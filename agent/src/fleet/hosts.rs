@@ -12,6 +12,7 @@ use imp_translate::xds::SCOPE;
 use imp_translate::xds::names::Place;
 use imp_translate::{Delta, GatewayDelta};
 
+use super::Fleet;
 use super::core::Core;
 
 /// How long the removal of a scope waits for modules. One that takes longer is hung up on anyway.
@@ -56,6 +57,17 @@ struct Leaving {
 
 fn host(place: &Place) -> (u16, &str) {
     (place.port, place.host.as_deref().unwrap_or_default())
+}
+
+impl Fleet {
+    /// Removes scopes that waited for modules.
+    pub(super) fn let_go(&self) {
+        if self.shared.leaving.load(Ordering::Acquire) {
+            let mut core = self.lock();
+            core.let_go();
+            self.publish(core);
+        }
+    }
 }
 
 impl Core {
