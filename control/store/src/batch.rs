@@ -29,6 +29,9 @@ pub(crate) struct Waiting {
     sql: String,
     arguments: SqliteArguments,
     later: Vec<Later>,
+    /// One may be refused although it did not fail. The connection's thread runs what stands behind it all
+    /// the same, so that must not be the COMMIT.
+    pub(crate) judged: bool,
     /// One has failed or was not answered, so the transaction must not be committed.
     failed: bool,
 }

@@ -55,7 +55,8 @@ macro_rules! fetch {
 }
 
 /// Like [`execute!`], for a statement whose answer nobody needs at once: on SQLite it goes with the next
-/// one. `$judge` gets the number of affected rows or the error.
+/// one. `$judge` gets the number of affected rows or the error; one that may refuse a number needs
+/// [`crate::Tx::will_judge`].
 macro_rules! later {
     ($conn:expr, $judge:expr, $sql:expr $(, $bind:expr)* $(,)?) => {{
         let sql: &'static str = $sql;

@@ -173,6 +173,11 @@ impl Tx {
         !self.is_alone() && self.locks.insert((sql, key.to_owned()))
     }
 
+    /// Has the COMMIT wait for the judgement of a statement that goes with a later one.
+    pub(crate) fn will_judge(&mut self) {
+        self.waiting.judged = true;
+    }
+
     pub(crate) fn will_tell(&mut self) {
         self.tells = true;
     }
@@ -221,8 +226,14 @@ impl SqliteTx {
     }
 
     async fn end(mut self, statement: &'static str, mut waiting: Waiting) -> Result<()> {
-        let conn = SqliteConn { connection: &mut self.connection, waiting: &mut waiting };
-        match conn.statement(statement).answer().await {
+        let done = async {
+            let (connection, waiting) = (&mut *self.connection, &mut waiting);
+            if waiting.judged {
+                SqliteConn { connection: &mut *connection, waiting: &mut *waiting }.alone().await?;
+            }
+            SqliteConn { connection, waiting }.statement(statement).answer().await
+        };
+        match done.await {
             Ok(_) => {
                 self.writer.set_unfinished(false);
                 Ok(())

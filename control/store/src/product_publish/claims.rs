@@ -212,6 +212,7 @@ async fn take(tx: &mut Tx, tenant: TenantId, hostname: &str, now: DateTime<Utc>)
         VALUES ($1, $2, NULL) ON CONFLICT (hostname) \
         DO UPDATE SET tenant_id = excluded.tenant_id, free_at = NULL \
         WHERE hostname_holders.tenant_id = excluded.tenant_id OR hostname_holders.free_at <= $3";
+    tx.will_judge();
     later!(tx.conn(), assigned, sql, hostname, tenant.0, micros(now))
 }
 
