@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::retry::Retry;
-use crate::workers::polled_off_workers;
+use crate::workers::{polled_off_workers, statements};
 use backlog::Backlog;
 pub use cluster_resources::ClusterResources;
 use placement::Placement;
@@ -169,9 +169,13 @@ impl Tailer {
             return Ok(());
         }
         let dear = self.backlog.is_dear(&portion);
+        let store = self.store.clone();
         let mut reader = self.reader();
         let changed = reader.changed(&portion);
-        let read = if dear { polled_off_workers(changed).await } else { changed.await };
+        let read = match dear {
+            true => polled_off_workers(changed).await,
+            false => statements(&store, changed).await,
+        };
         let dear = reader.dear;
         if let Err(error) = read {
             // Subjects that were already read are read again, which changes nothing.

@@ -53,7 +53,8 @@ async fn create<E: Stored + Writable>(mut tx: Transaction<'_>, entity: E) -> Res
 
 /// Commits a new object, unless it exceeds its tenant's cap.
 async fn finish_create<E: Stored>(mut tx: Transaction<'_>, id: E::Id) -> Result<(), Refusal> {
-    share::refuse_too_many::<E>(&mut tx).await?;
+    let objects = share::count::<E>(&mut tx).await?;
+    share::refuse_too_many(&mut tx, objects).await?;
     tx.finish::<E>("create", id).await
 }
 

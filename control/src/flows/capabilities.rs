@@ -22,16 +22,16 @@ struct Need<'a> {
 }
 
 /// Refuses features that a connected agent of the cluster does not support; otherwise the publish
-/// would be accepted here and refused by the agent. `at` is the pointer to what the body has in
+/// would be accepted here and refused by the agent. `agents` are the connected ones. `at` is the pointer to what the body has in
 /// place of a spec.
-pub(super) async fn refuse_unsupported(
-    tx: &mut Transaction<'_>,
+pub(super) fn refuse_unsupported(
     spec: &ProductPublishSpec,
     gateway: &Gateway,
     services: &[FrozenApiService],
+    agents: &[Able],
     at: Option<&str>,
 ) -> Result<(), Refusal> {
-    refuse(tx, spec.cluster_id, needs(spec, gateway, services), at).await
+    refuse(needs(spec, gateway, services), agents, at)
 }
 
 /// The same check for a gateway that changes where it has publishes.
@@ -40,17 +40,12 @@ pub(super) async fn refuse_unsupported_settings(
     cluster: ClusterId,
     gateway: &Gateway,
 ) -> Result<(), Refusal> {
-    refuse(tx, cluster, settings(gateway, |setting| format!("/settings/{setting}")), None).await
-}
-
-async fn refuse(
-    tx: &mut Transaction<'_>,
-    cluster: ClusterId,
-    needs: Vec<Need<'_>>,
-    at: Option<&str>,
-) -> Result<(), Refusal> {
     let since = tx.now - AgentStatus::STALE_AFTER;
     let agents = agent::able_since(tx, cluster, since).await?;
+    refuse(settings(gateway, |setting| format!("/settings/{setting}")), &agents, None)
+}
+
+fn refuse(needs: Vec<Need<'_>>, agents: &[Able], at: Option<&str>) -> Result<(), Refusal> {
     let mut lacking = Vec::new();
     for need in needs {
         let knows =

@@ -5,23 +5,26 @@ use imp_core::check::Violations;
 use imp_core::gateway::Gateway;
 use imp_core::hostname::{Reserved, reserved, reserved_fault};
 use imp_core::product_publish::ProductPublish;
+use imp_store::domain::Holder;
 use imp_store::product_publish::{self as table, Claim, ClaimTime};
-use imp_store::{domain, listener_port};
+use imp_store::{Soon, listener_port};
 
 use crate::flows::ports::SharedPorts;
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
 /// Requires every hostname to be at or below a domain that the tenant holds, or below a shared one.
+/// `holders` are those of [`imp_store::domain::holder_above_soon`], in order.
 /// The error is the same whether another tenant holds it or nobody does.
 pub(super) async fn refuse_unproven(
     tx: &mut Transaction<'_>,
     tenant: TenantId,
     hostnames: &[String],
+    holders: Vec<Soon<Option<Holder>>>,
 ) -> Result<(), Refusal> {
     let mut v = Violations::new();
-    for (index, hostname) in hostnames.iter().enumerate() {
-        if let Err((code, detail)) = check(tx, tenant, hostname).await? {
+    for (index, (hostname, holder)) in hostnames.iter().zip(holders).enumerate() {
+        if let Err((code, detail)) = check(tx, tenant, hostname, holder).await? {
             v.within("hostnames", |v| v.add(&index.to_string(), code, detail));
         }
     }
@@ -34,6 +37,7 @@ async fn check(
     tx: &mut Transaction<'_>,
     tenant: TenantId,
     hostname: &str,
+    holder: Soon<Option<Holder>>,
 ) -> Result<Result<(), Fault>, Refusal> {
     let reserved = reserved(hostname);
     let refused = || {
@@ -43,7 +47,7 @@ async fn check(
     if reserved == Some(Reserved::Always) {
         return Ok(refused());
     }
-    let holder = domain::holder_above(tx, hostname).await?;
+    let holder = tx.now(holder).await?;
     let shared = tx.operation.claims.shared_domains.above(hostname);
     // The longest name decides: a tenant that proves a subdomain owns that subdomain.
     let allowed = match (holder, shared) {
@@ -74,9 +78,11 @@ pub(super) async fn refuse_taken(
     let ProductPublish { tenant_id: tenant, spec, .. } = publish;
     let hostnames = &spec.hostnames;
     let all = [hostnames.as_slice(), former].concat();
-    let there = table::claims_on(tx, spec.cluster_id, &all).await?;
+    let there = table::claims_on_soon(tx, spec.cluster_id, &all).await?;
     let now = tx.now;
-    if let Some(name) = table::held_by_another(tx, *tenant, hostnames, now).await? {
+    let held = table::held_by_another_soon(tx, *tenant, hostnames, now).await?;
+    let there = tx.all(there).await?.concat();
+    if let Some(name) = tx.all(held).await?.into_iter().flatten().next() {
         return Err(taken(hostnames, &name, format!("{name} is not available")));
     }
     let own = there

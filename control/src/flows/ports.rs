@@ -8,8 +8,8 @@ use imp_core::cluster::Cluster;
 use imp_core::gateway::{Gateway, GatewaySpec};
 use imp_core::product_publish::ProductPublish;
 use imp_core::{ClusterId, GatewayId};
-use imp_store::gateway_condition;
 use imp_store::listener_port::{self as table, Port};
+use imp_store::{Soon, gateway_condition};
 
 use crate::flows::capabilities::refuse_unsupported_settings;
 use crate::operation::Transaction;
@@ -34,14 +34,15 @@ pub(super) fn refuse_reserved(tx: &Transaction<'_>, spec: &GatewaySpec) -> Resul
 
 /// Claims the ports for a gateway that has, or is about to get, a publish in the cluster. The
 /// caller must have called [`table::keep_listeners`] before it read the gateway, so that the
-/// listeners cannot change meanwhile.
+/// listeners cannot change meanwhile. `claimed` are the ports that the gateway has there by now.
 pub(super) async fn claim(
     tx: &mut Transaction<'_>,
     gateway: &Gateway,
     cluster: ClusterId,
+    claimed: Soon<Vec<Port>>,
 ) -> Result<(), Refusal> {
     let at = |_: usize| "/gateway_id".to_owned();
-    claim_at(tx, gateway, cluster, at, |_| "/gateway_id".to_owned()).await
+    claim_at(tx, gateway, cluster, claimed, at, |_| "/gateway_id".to_owned()).await
 }
 
 /// Claims the ports of a gateway's new listeners wherever it has publishes.
@@ -50,7 +51,8 @@ pub(super) async fn change(tx: &mut Transaction<'_>, gateway: &Gateway) -> Resul
     for cluster in table::clusters_of(tx, gateway.id, None).await? {
         refuse_unsupported_settings(tx, cluster, gateway).await?;
         let setting = |name: &str| format!("/settings/{name}");
-        claim_at(tx, gateway, cluster, at_listener, setting).await?;
+        let claimed = table::claimed_by_soon(tx, gateway.id, cluster).await?;
+        claim_at(tx, gateway, cluster, claimed, at_listener, setting).await?;
     }
     Ok(())
 }
@@ -136,11 +138,12 @@ async fn claim_at(
     tx: &mut Transaction<'_>,
     gateway: &Gateway,
     cluster: ClusterId,
+    claimed: Soon<Vec<Port>>,
     pointer: impl Fn(usize) -> String,
     setting: impl Fn(&str) -> String,
 ) -> Result<(), Refusal> {
     let wanted = Port::all(&gateway.spec);
-    if table::claimed_by(tx, gateway.id, cluster).await? == wanted {
+    if tx.now(claimed).await? == wanted {
         return Ok(());
     }
     table::keep_ranges(tx, cluster).await?;

@@ -1,8 +1,9 @@
 //! Publishing: what is served where, as immutable revisions with frozen services.
 
+mod asked;
+
 use imp_core::api_service::{ApiService, ApiServiceStatus};
 use imp_core::check::{Check, Violations};
-use imp_core::cluster::Cluster;
 use imp_core::gateway::Gateway;
 use imp_core::product::{CatalogStatus, Product};
 use imp_core::product_publish::{
@@ -13,12 +14,14 @@ use imp_core::route::Route;
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar, route_order};
 use imp_grammar::caps;
+use imp_store::agent::Able;
 use imp_store::api_service::{self, Hold};
-use imp_store::listener_port;
 use imp_store::product_publish as table;
 use sha2::{Digest as _, Sha256};
 
-use crate::flows::{capabilities, finish_create, hostnames, ports, share};
+use self::asked::Asked;
+use crate::entity::Stored as _;
+use crate::flows::{capabilities, hostnames, ports, share};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 use crate::workers::{off_workers, statements};
@@ -42,10 +45,12 @@ pub async fn create(
 ) -> Result<ProductPublish, Refusal> {
     let mut tx = Transaction::begin(operation, scope).await?;
     statements(&operation.store, async move {
-        let product: Product = tx.refer(spec.product_id, "/product_id").await?;
+        let product = tx.ask::<Product>(spec.product_id).await?;
+        let asked = Asked::about(&mut tx, &spec).await?;
+        let product = tx.referred(product, "/product_id").await?;
         tx.within(product.tenant_id)?;
-        let publish = insert(&mut tx, &product, spec).await?;
-        finish_create::<ProductPublish>(tx, publish.id).await?;
+        let publish = insert(&mut tx, &product, asked, spec).await?;
+        tx.finish::<ProductPublish>("create", publish.id).await?;
         Ok(publish)
     })
     .await
@@ -54,6 +59,7 @@ pub async fn create(
 async fn insert(
     tx: &mut Transaction<'_>,
     product: &Product,
+    asked: Asked,
     spec: ProductPublishSpec,
 ) -> Result<ProductPublish, Refusal> {
     if product.status == CatalogStatus::Closed {
@@ -61,7 +67,7 @@ async fn insert(
         return Err(Refusal::conflict("product_closed", detail).at("/product_id"));
     }
     check_base_path(&spec)?;
-    let content = gather(tx, product, spec, None).await?;
+    let content = gather(tx, product, asked, spec, None).await?;
     let publish = ProductPublish {
         id: ProductPublishId::new(),
         tenant_id: product.tenant_id,
@@ -75,8 +81,10 @@ async fn insert(
         meta: Meta::new(tx.now),
     };
     hostnames::refuse_taken(tx, &publish, &[]).await?;
-    tx.insert(&publish).await?;
+    tx.insert_later(&publish).await?;
+    let objects = share::count::<ProductPublish>(tx).await?;
     store_revision(tx, &publish, content).await?;
+    share::refuse_too_many(tx, objects).await?;
     Ok(publish)
 }
 
@@ -106,8 +114,10 @@ pub async fn edit(
     if spec.base_path != publish.spec.base_path {
         check_base_path(&spec)?;
     }
-    let product = tx.refer::<Product>(spec.product_id, "/product_id").await?;
-    let content = gather(tx, &product, spec, Some(&publish)).await?;
+    let product = tx.ask::<Product>(spec.product_id).await?;
+    let asked = Asked::about(tx, &spec).await?;
+    let product = tx.referred(product, "/product_id").await?;
+    let content = gather(tx, &product, asked, spec, Some(&publish)).await?;
     advance(tx, publish, content).await
 }
 
@@ -121,14 +131,15 @@ pub async fn rollback(
     let earlier = table::get_revision_in(tx, publish.id, revision).await?;
     let earlier = earlier
         .ok_or_else(|| Refusal::unknown_reference("/revision", "revision of this publish"))?;
-    let gateway = check_place(tx, &earlier.spec).await?;
+    let asked = Asked::about(tx, &earlier.spec).await?;
+    let (gateway, agents) = check_place(tx, asked, &earlier.spec).await?;
     for service in &earlier.api_services {
         refuse_retired(tx, service.id, "/revision").await?;
     }
     let content = Content { spec: earlier.spec, services: earlier.api_services };
     check_upstreams(tx, &content.services)?;
     let at = Some("/revision");
-    capabilities::refuse_unsupported(tx, &content.spec, &gateway, &content.services, at).await?;
+    capabilities::refuse_unsupported(&content.spec, &gateway, &content.services, &agents, at)?;
     advance(tx, publish, content).await
 }
 
@@ -197,7 +208,7 @@ async fn store_revision(
         let bytes = serde_json::to_vec(&(&spec, &services)).map_err(Refusal::internal)?;
         Ok::<_, Refusal>((taken, services, hex::encode(Sha256::digest(bytes))))
     })?;
-    share::take(tx, publish, taken).await?;
+    let all = share::take(tx, publish, taken).await?;
     let revision = PublishRevision {
         product_publish_id: publish.id,
         revision: publish.desired_revision,
@@ -208,30 +219,37 @@ async fn store_revision(
     };
     table::insert_revision(tx, &revision).await?;
     table::prune_revisions(tx, publish, REVISIONS_KEPT).await?;
-    hostnames::claim(tx, publish).await
+    hostnames::claim(tx, publish).await?;
+    share::refuse_beyond(tx, all).await
 }
 
 /// Checks the references and freezes the services. `former` is the publish as it is served now.
 async fn gather(
     tx: &mut Transaction<'_>,
     product: &Product,
+    asked: Asked,
     spec: ProductPublishSpec,
     former: Option<&ProductPublish>,
 ) -> Result<Content, Refusal> {
-    let gateway = check_place(tx, &spec).await?;
+    let (gateway, agents) = check_place(tx, asked, &spec).await?;
     let chosen = choose(product, &spec)?;
     // All transactions lock in the same order, whatever the order of the services.
     let mut in_order: Vec<_> = chosen.iter().enumerate().collect();
     in_order.sort_by_key(|(_, (id, _))| *id);
+    let mut services = Vec::with_capacity(chosen.len());
+    for (_, (id, _)) in &in_order {
+        services.push(tx.ask::<ApiService>(*id).await?);
+    }
     let mut frozen = Vec::with_capacity(chosen.len());
-    for (place, (id, pointer)) in in_order {
-        frozen.push((place, freeze(tx, *id, pointer, former).await?));
+    for ((place, (_, pointer)), asked) in in_order.into_iter().zip(services) {
+        let service = tx.referred(asked, pointer).await?;
+        frozen.push((place, freeze(tx, service, pointer, former).await?));
     }
     frozen.sort_by_key(|(place, _)| *place);
     let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
     check_upstreams(tx, &services)?;
     refuse_ties(&services)?;
-    capabilities::refuse_unsupported(tx, &spec, &gateway, &services, None).await?;
+    capabilities::refuse_unsupported(&spec, &gateway, &services, &agents, None)?;
     Ok(Content { spec, services })
 }
 
@@ -294,11 +312,11 @@ fn choose(
 /// publish, but publishes that already serve it can be changed.
 async fn freeze(
     tx: &mut Transaction<'_>,
-    id: ApiServiceId,
+    service: ApiService,
     pointer: &str,
     former: Option<&ProductPublish>,
 ) -> Result<FrozenApiService, Refusal> {
-    let service = tx.refer::<ApiService>(id, pointer).await?;
+    let id = service.id;
     if service.status == ApiServiceStatus::Retired {
         return Err(service_retired(pointer));
     }
@@ -345,14 +363,19 @@ pub fn service_retired(pointer: &str) -> Refusal {
 }
 
 /// Checks that cluster and gateway exist, that the gateway may listen there, and that every
-/// hostname belongs to the tenant and is admitted by the gateway's constraints.
+/// hostname belongs to the tenant and is admitted by the gateway's constraints. Returns the gateway and
+/// what the cluster's agents support.
 async fn check_place(
     tx: &mut Transaction<'_>,
+    asked: Asked,
     spec: &ProductPublishSpec,
-) -> Result<Gateway, Refusal> {
-    tx.refer::<Cluster>(spec.cluster_id, "/cluster_id").await?;
-    listener_port::keep_listeners(tx, spec.gateway_id).await?;
-    let gateway = tx.refer::<Gateway>(spec.gateway_id, "/gateway_id").await?;
+) -> Result<(Gateway, Vec<Able>), Refusal> {
+    tx.referred(asked.cluster, "/cluster_id").await?;
+    let gateway = tx.referred(asked.gateway, "/gateway_id").await?;
+    // It was asked for before the scope was narrowed to the product's tenant.
+    if !tx.scope.holds(gateway.tenant_id) {
+        return Err(Refusal::unknown_reference("/gateway_id", Gateway::NOUN));
+    }
     let mut v = Violations::new();
     gateway.spec.check(&mut v);
     if v.into_result().is_err() {
@@ -366,9 +389,10 @@ async fn check_place(
         }
     });
     v.into_result()?;
-    hostnames::refuse_unproven(tx, gateway.tenant_id, &spec.hostnames).await?;
-    ports::claim(tx, &gateway, spec.cluster_id).await?;
-    Ok(gateway)
+    let holders = asked.holders;
+    hostnames::refuse_unproven(tx, gateway.tenant_id, &spec.hostnames, holders).await?;
+    ports::claim(tx, &gateway, spec.cluster_id, asked.ports).await?;
+    Ok((gateway, tx.now(asked.agents).await?))
 }
 
 /// Whether every listener that names a hostname admits this one.

@@ -8,6 +8,7 @@ use imp_core::role::Kind;
 use imp_grammar::caps::{self, Cap};
 use imp_proto::bounds::{self, Exceeded, Share};
 use imp_proto::policies::List;
+use imp_store::Soon;
 use imp_store::compile::DesiredPublish;
 use imp_store::share::{self as table, ClusterShare};
 
@@ -35,12 +36,19 @@ fn cap_of(kind: Kind) -> Option<&'static Cap> {
     })
 }
 
-/// Refuses if the tenant has too many objects, counting the new one, which must be in the
-/// transaction already.
-pub(super) async fn refuse_too_many<E: Stored>(tx: &mut Transaction<'_>) -> Result<(), Refusal> {
-    let (Some(cap), Some(tenant)) = (cap_of(E::KIND), tx.scope.tenant()) else { return Ok(()) };
-    let objects = table::objects(tx, tenant, E::TABLE).await?;
-    if objects <= cap.value {
+/// The tenant's number of objects, for [`refuse_too_many`]; `None` if it is not bounded.
+pub(super) type Count = Option<(&'static Cap, Soon<u64>)>;
+
+/// Asks how many objects the tenant has, counting the new one, which must be in the transaction already.
+pub(super) async fn count<E: Stored>(tx: &mut Transaction<'_>) -> Result<Count, Refusal> {
+    let (Some(cap), Some(tenant)) = (cap_of(E::KIND), tx.scope.tenant()) else { return Ok(None) };
+    Ok(Some((cap, table::objects(tx, tenant, E::TABLE).await?)))
+}
+
+/// Refuses if the tenant has too many objects.
+pub(super) async fn refuse_too_many(tx: &mut Transaction<'_>, count: Count) -> Result<(), Refusal> {
+    let Some((cap, objects)) = count else { return Ok(()) };
+    if tx.now(objects).await? <= cap.value {
         return Ok(());
     }
     let detail = format!("a tenant has at most {} of these: {}", cap.value, cap.bounds);
@@ -85,15 +93,24 @@ pub(super) fn measure(
     Ok((share, longest.api_services))
 }
 
-/// Reserves the publish's share of its cluster, if the tenant has that much left there.
+/// Records the publish's share of its cluster. Returns that of all the tenant's publishes there, for
+/// [`refuse_beyond`].
 pub(super) async fn take(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,
     share: Share,
-) -> Result<(), Refusal> {
+) -> Result<Soon<ClusterShare>, Refusal> {
     let Share { served_bytes, regexes, .. } = share;
     let own = ClusterShare { served_bytes: served_bytes as u64, regexes: regexes as u64 };
-    let all = table::take(tx, publish, own).await?;
+    Ok(table::take(tx, publish, own).await?)
+}
+
+/// Refuses if the tenant has not that much of the cluster.
+pub(super) async fn refuse_beyond(
+    tx: &mut Transaction<'_>,
+    all: Soon<ClusterShare>,
+) -> Result<(), Refusal> {
+    let all = tx.now(all).await?;
     for (cap, wanted) in [
         (&caps::TENANT_CLUSTER_BYTES, all.served_bytes),
         (&caps::TENANT_CLUSTER_REGEXES, all.regexes),

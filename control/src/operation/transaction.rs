@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use imp_core::TenantId;
 use imp_core::scope::TenantScope;
 use imp_store::outbox::Subject;
-use imp_store::{Tx, Writable, audit, outbox};
+use imp_store::{Soon, Tx, Writable, audit, outbox};
 use serde_json::Value;
 use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
@@ -50,6 +50,21 @@ impl<'o> Transaction<'o> {
         found.ok_or_else(|| Refusal::unknown_reference(pointer, E::NOUN))
     }
 
+    /// Asks for an object that is needed later, for [`Transaction::referred`].
+    pub async fn ask<E: Stored>(&mut self, id: E::Id) -> Result<Soon<Option<E>>, Refusal> {
+        Ok(E::get_soon(&mut self.tx, &self.scope, id).await?)
+    }
+
+    /// Returns the object that was asked for and that the field at `pointer` names.
+    pub async fn referred<E: Stored>(
+        &mut self,
+        asked: Soon<Option<E>>,
+        pointer: &str,
+    ) -> Result<E, Refusal> {
+        let found = self.tx.now(asked).await?;
+        found.ok_or_else(|| Refusal::unknown_reference(pointer, E::NOUN))
+    }
+
     /// Returns the object with this id.
     pub async fn get<E: Stored>(&mut self, id: E::Id) -> Result<E, Refusal> {
         let found = E::get_in(&mut self.tx, &self.scope, id).await?;
@@ -59,6 +74,13 @@ impl<'o> Transaction<'o> {
     /// Inserts the object and notifies the tailer.
     pub async fn insert<E: Stored + Writable>(&mut self, entity: &E) -> Result<(), Refusal> {
         entity.insert(&mut self.tx).await?;
+        self.tell::<E>(entity.id()).await
+    }
+
+    /// Like [`Transaction::insert`], for an object whose references were read in this transaction and whose
+    /// other values are not unique.
+    pub async fn insert_later<E: Stored + Writable>(&mut self, entity: &E) -> Result<(), Refusal> {
+        entity.insert_later(&mut self.tx).await?;
         self.tell::<E>(entity.id()).await
     }
 

@@ -7,10 +7,11 @@ use imp_core::{AgentId, ClusterId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::db::Conn;
 use crate::sql::{Conditions, Stored};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, select};
-use crate::{Result, Store, Tx};
+use crate::{Result, Soon, Store, Tx};
 
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {
@@ -79,9 +80,13 @@ impl Table for Agent {
 
 /// All agents of a cluster, revoked ones included.
 pub async fn list_by_cluster(store: &Store, cluster: ClusterId) -> Result<Vec<Agent>> {
+    of_cluster(store.read().await?.conn(), cluster).await
+}
+
+pub(crate) async fn of_cluster(conn: Conn<'_>, cluster: ClusterId) -> Result<Vec<Agent>> {
     let mut conditions = Conditions::default();
     conditions.id("cluster_id =", Some(cluster));
-    select::<Agent>(store.read().await?.conn(), conditions, None).await
+    select::<Agent>(conn, conditions, None).await
 }
 
 /// An agent and its capabilities.
@@ -100,16 +105,26 @@ pub async fn able_since(
     cluster: ClusterId,
     since: DateTime<Utc>,
 ) -> Result<Vec<Able>> {
+    let soon = able_since_soon(tx, cluster, since).await?;
+    tx.now(soon).await
+}
+
+/// Like [`able_since`], for an answer that is needed later.
+pub async fn able_since_soon(
+    tx: &mut Tx,
+    cluster: ClusterId,
+    since: DateTime<Utc>,
+) -> Result<Soon<Vec<Able>>> {
     type Row = (Uuid, String, Option<Json<Capabilities>>);
     let sql = "SELECT id, agent_version, capabilities FROM agents \
         WHERE cluster_id = $1 AND last_seen_at >= $2 AND revoked_at IS NULL ORDER BY id";
-    let rows = fetch!(tx.conn(), "agents", Row, sql, cluster.0, micros(since))?;
     let able = |(id, agent_version, said): Row| Able {
         id: id.into(),
         agent_version,
         capabilities: said.map_or_else(Capabilities::unsaid, |said| said.0),
     };
-    Ok(rows.into_iter().map(able).collect())
+    let read = move |rows: Vec<Row>| Ok(rows.into_iter().map(able).collect());
+    soon!(tx.conn(), "agents", Row, read, sql, cluster.0, micros(since))
 }
 
 /// The content of a heartbeat.

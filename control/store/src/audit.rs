@@ -8,6 +8,7 @@ use serde_json::Value;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::sql::any;
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
@@ -129,8 +130,9 @@ pub async fn append_event(tx: &mut Tx, entry: &Entry, payload: &Value) -> Result
     let tenant = tenant_id.map(Uuid::from);
     let at = micros(*at);
     let (object, request) = (*object_id, request_id);
-    execute!(
+    later!(
         tx.conn(),
+        any,
         sql,
         at,
         token,
@@ -143,7 +145,6 @@ pub async fn append_event(tx: &mut Tx, entry: &Entry, payload: &Value) -> Result
         request,
         payload
     )
-    .map(drop)
 }
 
 /// The audit rows of an object, oldest first, also after it is gone.

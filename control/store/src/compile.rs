@@ -56,7 +56,9 @@ pub async fn ranges(store: &Store, table: &'static str, rows: i64) -> Result<Vec
     );
     let sql = || sqlx::AssertSqlSafe(sql.clone());
     let ends: Vec<(Uuid,)> = match store.read().await?.conn() {
-        Conn::Sqlite(conn) => sqlx::query_as(sql()).bind(rows).fetch_all(conn).await?,
+        Conn::Sqlite(conn) => {
+            sqlx::query_as(sql()).bind(rows).fetch_all(conn.alone().await?).await?
+        }
         Conn::Pg(conn) => sqlx::query_as(sql()).bind(rows).fetch_all(conn).await?,
     };
     let mut first = Uuid::nil();
@@ -386,6 +388,7 @@ where
     match store.read().await?.conn() {
         Conn::Sqlite(conn) => {
             let mut query = query::<sqlx::Sqlite, _>(select, order, which);
+            let conn = conn.alone().await?;
             let rows = traced(select, query.build().fetch_all(conn)).await;
             rows?.iter().map(|row| outcome(table, row)).collect()
         }
@@ -422,7 +425,8 @@ where
         }
         Which::Page(page) => {
             let after = page.after.unwrap_or(Uuid::nil());
-            query.push(" > ").push_bind(after).push(order).push(" LIMIT ").push_bind(page.limit);
+            query.push(" > ").push_bind(after).push(order).push(" LIMIT CAST(");
+            query.push_bind(page.limit).push(" AS BIGINT)");
         }
     }
     query

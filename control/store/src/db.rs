@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::pool::PoolConnection;
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
+use crate::batch::{SqliteConn, Waiting};
 use crate::file::DatabaseFile;
 use crate::wal::Wal;
 
@@ -32,20 +33,20 @@ pub(crate) enum Db {
 
 /// A connection of either kind, for queries.
 pub(crate) enum Conn<'c> {
-    Sqlite(&'c mut SqliteConnection),
+    Sqlite(SqliteConn<'c>),
     Pg(&'c mut PgConnection),
 }
 
 /// A borrowed connection for reading.
 pub(crate) enum Held {
-    Sqlite(PoolConnection<Sqlite>),
+    Sqlite(PoolConnection<Sqlite>, Waiting),
     Pg(PoolConnection<Postgres>),
 }
 
 impl Held {
     pub(crate) fn conn(&mut self) -> Conn<'_> {
         match self {
-            Self::Sqlite(held) => Conn::Sqlite(held),
+            Self::Sqlite(connection, waiting) => Conn::Sqlite(SqliteConn { connection, waiting }),
             Self::Pg(held) => Conn::Pg(held),
         }
     }

@@ -5,14 +5,14 @@ use imp_core::domain::{Challenge, Domain, DomainSpec, DomainStatus};
 use imp_core::hostname::lineage;
 use imp_core::scope::TenantScope;
 use imp_core::{DomainId, TenantId};
-use sqlx::{Database, Encode, QueryBuilder, Type};
+use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use crate::db::Conn;
-use crate::sql::{Conditions, Word, decode};
+use crate::sql::{Conditions, Word, all};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_only};
-use crate::{Result, StoreError, Tx};
+use crate::{Result, Soon, StoreError, Tx};
 
 #[derive(Clone, Debug, Default)]
 pub struct DomainFilter {
@@ -87,33 +87,34 @@ impl Holder {
 /// The longest domain, verified or granted to any tenant, that equals the hostname or is above it.
 /// It is locked until the transaction ends.
 pub async fn holder_above(tx: &mut Tx, hostname: &str) -> Result<Option<Holder>> {
-    const SELECT: &str = "SELECT name, tenant_id FROM domains WHERE held_name IN (";
-    let held: Vec<Holder> = match tx.conn() {
-        Conn::Sqlite(conn) => {
-            let mut query = among::<sqlx::Sqlite>(SELECT, hostname);
-            let rows = query.push(")").build().fetch_all(conn).await?;
-            rows.iter().map(|row| decode("domains", row)).collect::<Result<_>>()?
-        }
-        Conn::Pg(conn) => {
-            let mut query = among::<sqlx::Postgres>(SELECT, hostname);
-            let rows = query.push(") FOR SHARE").build().fetch_all(conn).await?;
-            rows.iter().map(|row| decode("domains", row)).collect::<Result<_>>()?
-        }
-    };
-    Ok(held.into_iter().max_by_key(|holder| holder.name.len()))
+    let soon = holder_above_soon(tx, hostname).await?;
+    tx.now(soon).await
 }
 
-fn among<DB: Database>(start: &str, hostname: &str) -> QueryBuilder<DB>
-where
-    DB::Arguments: Default,
-    for<'q> String: Encode<'q, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new(start);
-    let mut names = query.separated(", ");
-    for name in lineage(hostname) {
-        names.push_bind(name.to_owned());
+/// Like [`holder_above`], for an answer that is needed later.
+pub async fn holder_above_soon(tx: &mut Tx, hostname: &str) -> Result<Soon<Option<Holder>>> {
+    const SELECT: &str = "SELECT name, tenant_id FROM domains WHERE held_name IN (";
+    let longest =
+        |held: Vec<Holder>| held.into_iter().max_by_key(|holder: &Holder| holder.name.len());
+    let names: Vec<String> = lineage(hostname).map(str::to_owned).collect();
+    match tx.conn() {
+        Conn::Sqlite(conn) => {
+            let mut statement = conn.statement(SELECT);
+            for (index, name) in names.into_iter().enumerate() {
+                statement = statement.push(if index > 0 { ", " } else { "" }).push_bind(name);
+            }
+            statement.push(")").soon(move |rows| all("domains", rows).map(longest))
+        }
+        Conn::Pg(conn) => {
+            let mut query = QueryBuilder::<sqlx::Postgres>::new(SELECT);
+            let mut list = query.separated(", ");
+            for name in names {
+                list.push_bind(name);
+            }
+            let rows = query.push(") FOR SHARE").build().fetch_all(conn).await?;
+            Ok(Soon::ready(longest(all("domains", &rows)?)))
+        }
     }
-    query
 }
 
 /// Whether the tenant publishes at or below the domain's name. The domain is locked until the

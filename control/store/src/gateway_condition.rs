@@ -1,6 +1,7 @@
 //! Table `gateway_conditions`: which gateways the agents of a cluster refuse, and why.
 
 use chrono::{DateTime, Utc};
+use imp_core::cluster::Agent;
 use imp_core::gateway::GatewayCondition;
 use imp_core::product_publish::PublishError;
 use imp_core::{ClusterId, GatewayId};
@@ -10,7 +11,7 @@ use crate::compile::{Read, Which, read};
 use crate::product_publish::storable;
 use crate::sql::Stored;
 use crate::table::micros;
-use crate::{Result, Store, Tx};
+use crate::{Result, Store, Tx, agent};
 
 const TABLE: &str = "gateway_conditions";
 
@@ -42,6 +43,21 @@ pub async fn of_gateways(
     let rows: Vec<Read<GatewayId, Row>> =
         read(store, TABLE, select, order, Which::Ids(gateways)).await?;
     rows.into_iter().map(|row| row.content.map(Row::named)).collect()
+}
+
+/// The agents of a cluster, and the condition of a gateway there.
+pub async fn with_agents(
+    store: &Store,
+    gateway: GatewayId,
+    cluster: ClusterId,
+) -> Result<(Vec<Agent>, Option<GatewayCondition>)> {
+    let mut held = store.read().await?;
+    let sql = "SELECT gateway_id, cluster_id, last_error, since FROM gateway_conditions \
+        WHERE gateway_id = $1 AND cluster_id = $2";
+    let read = |rows: Vec<Row>| Ok(rows.into_iter().next().map(|row| row.named().1));
+    let condition = soon!(held.conn(), TABLE, Row, read, sql, gateway.0, cluster.0)?;
+    let agents = agent::of_cluster(held.conn(), cluster).await?;
+    Ok((agents, held.conn().now(condition).await?))
 }
 
 /// The conditions of gateways in a cluster.

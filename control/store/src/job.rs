@@ -141,6 +141,7 @@ pub async fn next_due(store: &Store, kinds: &[&str]) -> Result<Option<DateTime<U
     let start = "SELECT due_at FROM jobs WHERE (lease_until IS NULL OR lease_until <= ";
     let first: Option<(DateTime<Utc>,)> = match held.conn() {
         Conn::Sqlite(conn) => {
+            let conn = conn.alone().await?;
             let mut query = QueryBuilder::<sqlx::Sqlite>::new(start);
             query.push_bind(micros(clock));
             of_kinds(&mut query, kinds);

@@ -8,6 +8,7 @@
 //! [`Tx`], so that rows, outbox and audit trail are committed together. The SQL text is the same
 //! for both databases; only `migrations/` has two dialects.
 
+mod batch;
 mod cause;
 mod db;
 mod error;
@@ -53,6 +54,7 @@ pub mod tenant;
 pub mod testing;
 pub mod usage;
 
+pub use batch::Soon;
 pub use cause::Cause;
 pub use error::StoreError;
 pub use store::Store;

@@ -10,7 +10,7 @@ use imp_core::{ClusterId, GatewayId, ProductPublishId, TenantId};
 use uuid::Uuid;
 
 use crate::error::foreign_key;
-use crate::{Result, StoreError, Tx, lock};
+use crate::{Result, Soon, StoreError, Tx, lock};
 
 /// The address of all ports: gateways listen on every address of their node.
 const EVERY_ADDRESS: &str = "*";
@@ -95,10 +95,21 @@ pub async fn clusters_of(
 
 /// The ports that the gateway claims in the cluster, in order.
 pub async fn claimed_by(tx: &mut Tx, gateway: GatewayId, cluster: ClusterId) -> Result<Vec<Port>> {
+    let soon = claimed_by_soon(tx, gateway, cluster).await?;
+    tx.now(soon).await
+}
+
+/// Like [`claimed_by`], for an answer that is needed later.
+pub async fn claimed_by_soon(
+    tx: &mut Tx,
+    gateway: GatewayId,
+    cluster: ClusterId,
+) -> Result<Soon<Vec<Port>>> {
     let sql = "SELECT port, settings FROM port_claims \
         WHERE gateway_id = $1 AND cluster_id = $2 AND address = $3 ORDER BY port";
-    let rows = fetch!(tx.conn(), "port_claims", Row, sql, gateway.0, cluster.0, EVERY_ADDRESS)?;
-    rows.into_iter().map(Row::read).collect()
+    let read = |rows: Vec<Row>| rows.into_iter().map(Row::read).collect();
+    let (gateway, cluster) = (gateway.0, cluster.0);
+    soon!(tx.conn(), "port_claims", Row, read, sql, gateway, cluster, EVERY_ADDRESS)
 }
 
 /// Every claimed port of the cluster.

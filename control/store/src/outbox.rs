@@ -12,6 +12,7 @@ use imp_core::{
 use uuid::Uuid;
 
 use crate::cause::Cause;
+use crate::sql::any;
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
@@ -74,9 +75,8 @@ pub async fn append(tx: &mut Tx, subject: Subject) -> Result<()> {
     let Cause { request_id, traceparent } = tx.cause().clone();
     let sql = "INSERT INTO outbox (kind, subject, mark, request_id, traceparent) \
         VALUES ($1, $2, $3, $4, $5)";
-    execute!(tx.conn(), sql, kind, id, mark(), request_id, traceparent)?;
     tx.will_tell();
-    Ok(())
+    later!(tx.conn(), any, sql, kind, id, mark(), request_id, traceparent)
 }
 
 /// A random mark; see [`crate::history`].

@@ -15,14 +15,14 @@ use uuid::Uuid;
 
 use crate::agent::plain;
 use crate::db::Conn;
-use crate::sql::{Conditions, Stored, Word};
+use crate::sql::{Conditions, Stored, Word, any};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_only};
-use crate::{Result, StoreError, Tx};
+use crate::{Result, Soon, StoreError, Tx};
 
 pub use claims::{
-    Claim, ClaimTime, beside_gateway, claims_on, forget_free_hostnames, held_by_another,
-    hostnames_of_gateway, insert_claims, replace_claims,
+    Claim, ClaimTime, beside_gateway, claims_on, claims_on_soon, forget_free_hostnames,
+    held_by_another, held_by_another_soon, hostnames_of_gateway, insert_claims, replace_claims,
 };
 pub use revisions::{
     RevisionSummary, get_revision, get_revision_in, insert_revision, list_revisions,
@@ -138,7 +138,7 @@ impl Table for ProductPublish {
 
     async fn delete_parts(&self, tx: &mut Tx) -> Result<()> {
         let sql = "DELETE FROM product_publish_api_services WHERE product_publish_id = $1";
-        execute!(tx.conn(), sql, self.id.0).map(drop)
+        later!(tx.conn(), any, sql, self.id.0)
     }
 }
 
@@ -159,11 +159,24 @@ pub async fn get_for_update(tx: &mut Tx, id: ProductPublishId) -> Result<Option<
 /// activation. Not an edit: version and `updated_at` stay, and so do entity tags. Returns false if
 /// the row is gone or no longer has the desired revision or status of `before`; then read again.
 pub async fn report(tx: &mut Tx, before: &ProductPublish, after: &ProductPublish) -> Result<bool> {
+    let soon = report_soon(tx, before, after).await?;
+    tx.now(soon).await
+}
+
+/// Like [`report`], for an answer that is needed later.
+pub async fn report_soon(
+    tx: &mut Tx,
+    before: &ProductPublish,
+    after: &ProductPublish,
+) -> Result<Soon<bool>> {
     let sql = "UPDATE product_publishes SET status = $2, acked_revision = $3, nodes = $4, \
         last_error = $5, activated_at = $6 \
-        WHERE id = $1 AND desired_revision = $7 AND status = $8";
-    let rows = execute!(
+        WHERE id = $1 AND desired_revision = $7 AND status = $8 RETURNING id";
+    soon!(
         tx.conn(),
+        "product_publishes",
+        (Uuid,),
+        |rows: Vec<(Uuid,)>| Ok(!rows.is_empty()),
         sql,
         before.id.0,
         after.status.as_str(),
@@ -173,8 +186,7 @@ pub async fn report(tx: &mut Tx, before: &ProductPublish, after: &ProductPublish
         after.activated_at.map(micros),
         before.desired_revision,
         before.status.as_str(),
-    )?;
-    Ok(rows > 0)
+    )
 }
 
 /// Inserts the services that it names as rows, so that foreign keys prevent their deletion.
@@ -183,13 +195,16 @@ async fn hold_services(tx: &mut Tx, publish: &ProductPublish) -> Result<()> {
         (product_publish_id, tenant_id, api_service_id) VALUES ($1, $2, $3) \
         ON CONFLICT (product_publish_id, api_service_id) DO NOTHING";
     for service in &publish.spec.api_services {
-        let done = execute!(tx.conn(), sql, publish.id.0, publish.tenant_id.0, service.0);
-        done.map_err(|error| match crate::error::foreign_key(&error) {
-            Some(_) => StoreError::MissingReference { field: "api_services" },
-            None => error,
-        })?;
+        later!(tx.conn(), held, sql, publish.id.0, publish.tenant_id.0, service.0)?;
     }
     Ok(())
+}
+
+fn held(done: Result<u64>) -> Result<()> {
+    done.map(drop).map_err(|error| match crate::error::foreign_key(&error) {
+        Some(_) => StoreError::MissingReference { field: "api_services" },
+        None => error,
+    })
 }
 
 /// Removes NUL from Envoy's message, which may be any text.

@@ -13,6 +13,7 @@ use tracing::instrument::Instrumented;
 use tracing::{Instrument as _, debug_span};
 use uuid::Uuid;
 
+use crate::batch::{SqliteConn, Statement};
 use crate::{Result, StoreError};
 
 /// Runs a statement and returns the number of affected rows.
@@ -21,15 +22,15 @@ macro_rules! execute {
         let sql: &'static str = $sql;
         match $conn {
             $crate::db::Conn::Sqlite(conn) => {
-                let query = sqlx::query::<sqlx::Sqlite>(sql)$(.bind($bind))*;
-                $crate::sql::traced(sql, query.execute(conn)).await.map(|done| done.rows_affected())
+                let statement = conn.statement(sql)$(.bind($bind))*;
+                statement.answer().await.map(|answer| answer.rows_affected)
             }
             $crate::db::Conn::Pg(conn) => {
                 let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
-                $crate::sql::traced(sql, query.execute(conn)).await.map(|done| done.rows_affected())
+                let done = $crate::sql::traced(sql, query.execute(conn)).await;
+                done.map(|done| done.rows_affected()).map_err($crate::StoreError::from)
             }
         }
-        .map_err($crate::StoreError::from)
     }};
 }
 
@@ -39,22 +40,78 @@ macro_rules! fetch {
         let sql: &'static str = $sql;
         let rows: $crate::Result<Vec<$row>> = match $conn {
             $crate::db::Conn::Sqlite(conn) => {
-                let query = sqlx::query::<sqlx::Sqlite>(sql)$(.bind($bind))*;
-                let rows = $crate::sql::traced(sql, query.fetch_all(conn)).await;
-                rows.map_err($crate::StoreError::from).and_then(|rows| {
-                    rows.iter().map(|row| $crate::sql::decode::<$row, _>($table, row)).collect()
-                })
+                let statement = conn.statement(sql)$(.bind($bind))*;
+                statement.answer().await.and_then(|answer| $crate::sql::all($table, &answer.rows))
             }
             $crate::db::Conn::Pg(conn) => {
                 let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
                 let rows = $crate::sql::traced(sql, query.fetch_all(conn)).await;
-                rows.map_err($crate::StoreError::from).and_then(|rows| {
-                    rows.iter().map(|row| $crate::sql::decode::<$row, _>($table, row)).collect()
-                })
+                rows.map_err($crate::StoreError::from)
+                    .and_then(|rows| $crate::sql::all($table, &rows))
             }
         };
         rows
     }};
+}
+
+/// Like [`execute!`], for a statement whose answer nobody needs at once: on SQLite it goes with the next
+/// one. `$judge` gets the number of affected rows or the error; one that may refuse a number needs
+/// [`crate::Tx::will_judge`].
+macro_rules! later {
+    ($conn:expr, $judge:expr, $sql:expr $(, $bind:expr)* $(,)?) => {{
+        let sql: &'static str = $sql;
+        let judge: fn($crate::Result<u64>) -> $crate::Result<()> = $judge;
+        match $conn {
+            $crate::db::Conn::Sqlite(conn) => {
+                let statement = conn.statement(sql)$(.bind($bind))*;
+                statement.later(judge)
+            }
+            $crate::db::Conn::Pg(conn) => {
+                let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
+                let done = $crate::sql::traced(sql, query.execute(conn)).await;
+                judge(done.map(|done| done.rows_affected()).map_err($crate::StoreError::from))
+            }
+        }
+    }};
+}
+
+/// Like [`fetch!`], for rows that are needed later: on SQLite the query goes with the next statement.
+/// `$read` makes the answer of all rows.
+macro_rules! soon {
+    ($conn:expr, $table:expr, $row:ty, $read:expr, $sql:expr $(, $bind:expr)* $(,)?) => {{
+        let sql: &'static str = $sql;
+        let read = $read;
+        match $conn {
+            $crate::db::Conn::Sqlite(conn) => {
+                let statement = conn.statement(sql)$(.bind($bind))*;
+                statement.soon(move |rows| $crate::sql::all::<$row, _>($table, rows).and_then(read))
+            }
+            $crate::db::Conn::Pg(conn) => {
+                let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
+                let rows = $crate::sql::traced(sql, query.fetch_all(conn)).await;
+                rows.map_err($crate::StoreError::from)
+                    .and_then(|rows| $crate::sql::all::<$row, _>($table, &rows))
+                    .and_then(read)
+                    .map($crate::Soon::ready)
+            }
+        }
+    }};
+}
+
+/// Judges a statement that may affect any number of rows.
+pub(crate) fn any(done: Result<u64>) -> Result<()> {
+    done.map(drop)
+}
+
+/// Decodes rows; see [`decode`].
+pub(crate) fn all<T, R>(table: &'static str, rows: &[R]) -> Result<Vec<T>>
+where
+    R: Row,
+    T: for<'r> FromRow<'r, R>,
+    for<'r> Uuid: Decode<'r, R::Database> + Type<R::Database>,
+    for<'a> &'a str: ColumnIndex<R>,
+{
+    rows.iter().map(|row| decode(table, row)).collect()
 }
 
 /// Runs the statement in a span, which has the operation and the table but no values. At `debug`, which
@@ -273,6 +330,23 @@ impl<'a> Conditions<'a> {
             join = " AND ";
         }
         query
+    }
+
+    /// The same query on SQLite.
+    pub(crate) fn statement<'c>(self, start: &str, conn: SqliteConn<'c>) -> Statement<'c> {
+        let mut statement = conn.statement(start.to_owned());
+        let mut join = " WHERE ";
+        for Condition { before, value, after } in self.0 {
+            statement = statement.push(join).push(before).push(" ");
+            statement = match value {
+                Value::Id(id) => statement.push_bind(id),
+                Value::Text(text) => statement.push_bind(text.into_owned()),
+                Value::Number(number) => statement.push_bind(number),
+            };
+            statement = statement.push(after);
+            join = " AND ";
+        }
+        statement
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::batch::Waiting;
 use crate::db::{Db, Held, Pools};
 use crate::wake::Wake;
 use crate::{Result, open};
@@ -117,7 +118,8 @@ impl Store {
         Ok(match &self.inner.db {
             Db::Sqlite { read, file, .. } => {
                 let held = self.own(read).acquire().await;
-                Held::Sqlite(held.map_err(|error| file.check().err().unwrap_or(error.into()))?)
+                let held = held.map_err(|error| file.check().err().unwrap_or(error.into()))?;
+                Held::Sqlite(held, Waiting::default())
             }
             Db::Pg(pools) => Held::Pg(self.own(pools).acquire().await?),
         })

@@ -9,14 +9,13 @@ use chrono::{DateTime, SubsecRound, Utc};
 use imp_core::Meta;
 use imp_core::scope::TenantScope;
 use imp_core::secret::SecretHash;
-use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::error::foreign_key;
-use crate::sql::{Conditions, decode, traced};
+use crate::sql::{Conditions, all, traced};
 use crate::table::columns::{Plain, Secret, Written};
-use crate::{Result, Store, StoreError, Tx, schema};
+use crate::{Result, Soon, Store, StoreError, Tx, schema};
 
 /// A page of a list, ordered by id, which is the order of creation.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +88,13 @@ pub trait Record: Object {
         id: Self::Id,
     ) -> impl Future<Output = Result<Option<Self>>> + Send;
 
+    /// Like [`Record::get_in`], for an object that is needed later.
+    fn get_soon(
+        tx: &mut Tx,
+        scope: &TenantScope,
+        id: Self::Id,
+    ) -> impl Future<Output = Result<Soon<Option<Self>>>> + Send;
+
     /// Returns a page of the objects in the scope that pass the filter, oldest first.
     fn list(
         store: &Store,
@@ -121,6 +127,10 @@ pub trait Record: Object {
 pub trait Writable: Record {
     /// Inserts the row.
     fn insert(&self, tx: &mut Tx) -> impl Future<Output = Result<()>> + Send;
+
+    /// Like [`Writable::insert`], for a row whose references were read in this transaction and whose other
+    /// values are not unique: what is wrong with it may be known only at the next statement.
+    fn insert_later(&self, tx: &mut Tx) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// How an object is mapped to its table.
@@ -151,6 +161,14 @@ impl<T: Table + Plain> Writable for T {
     async fn insert(&self, tx: &mut Tx) -> Result<()> {
         insert(tx, self, None).await
     }
+
+    async fn insert_later(&self, tx: &mut Tx) -> Result<()> {
+        if !tx.is_alone() {
+            return insert(tx, self, None).await;
+        }
+        self.save_later(tx, &T::statements().insert).await?;
+        self.insert_parts(tx).await
+    }
 }
 
 /// Inserts the row with the hash of its secret.
@@ -176,6 +194,14 @@ impl<T: Table> Record for T {
 
     async fn get_in(tx: &mut Tx, scope: &TenantScope, id: Self::Id) -> Result<Option<Self>> {
         get(tx.conn(), scope, id.into()).await
+    }
+
+    async fn get_soon(
+        tx: &mut Tx,
+        scope: &TenantScope,
+        id: Self::Id,
+    ) -> Result<Soon<Option<Self>>> {
+        get_soon(tx.conn(), scope, id.into()).await
     }
 
     async fn list(
@@ -221,11 +247,49 @@ pub(crate) fn tenant_and_customer(scope: &TenantScope, conditions: &mut Conditio
     conditions.id("customer_id =", scope.customer());
 }
 
-async fn get<T: Table>(conn: Conn<'_>, scope: &TenantScope, id: Uuid) -> Result<Option<T>> {
+/// The conditions of one row.
+fn one<T: Table>(scope: &TenantScope, id: Uuid) -> Conditions<'static> {
     let mut conditions = Conditions::default();
     conditions.id("id =", Some(id));
     T::scope(scope, &mut conditions);
-    Ok(select::<T>(conn, conditions, Some(1)).await?.pop())
+    conditions
+}
+
+async fn get<T: Table>(conn: Conn<'_>, scope: &TenantScope, id: Uuid) -> Result<Option<T>> {
+    let conditions = one::<T>(scope, id);
+    let start = selecting::<T>();
+    let rows: Vec<T::Row> = match conn {
+        Conn::Sqlite(conn) => {
+            let answer = conditions.statement(&start, conn).answer().await?;
+            all(T::TABLE, &answer.rows)?
+        }
+        Conn::Pg(conn) => {
+            let mut query = conditions.query::<sqlx::Postgres>(&start);
+            all(T::TABLE, &traced(&start, query.build().fetch_all(conn)).await?)?
+        }
+    };
+    Ok(rows.into_iter().next().map(Into::into))
+}
+
+async fn get_soon<T: Table>(
+    conn: Conn<'_>,
+    scope: &TenantScope,
+    id: Uuid,
+) -> Result<Soon<Option<T>>> {
+    match conn {
+        Conn::Sqlite(conn) => {
+            let statement = one::<T>(scope, id).statement(&selecting::<T>(), conn);
+            statement.soon(|rows| {
+                let rows: Vec<T::Row> = all(T::TABLE, rows)?;
+                Ok(rows.into_iter().next().map(Into::into))
+            })
+        }
+        Conn::Pg(_) => Ok(Soon::ready(get(conn, scope, id).await?)),
+    }
+}
+
+fn selecting<T: Table>() -> String {
+    format!("SELECT {} FROM {}", T::COLUMNS, T::TABLE)
 }
 
 async fn list<T: Table>(
@@ -247,29 +311,22 @@ pub(crate) async fn select<T: Table>(
     conditions: Conditions<'_>,
     limit: Option<i64>,
 ) -> Result<Vec<T>> {
-    let start = format!("SELECT {} FROM {}", T::COLUMNS, T::TABLE);
+    let start = selecting::<T>();
     let limit = limit.unwrap_or(i64::MAX);
-    let rows: Result<Vec<T::Row>> = match conn {
+    let rows: Vec<T::Row> = match conn {
         Conn::Sqlite(conn) => {
-            let mut query = conditions.query::<sqlx::Sqlite>(&start);
-            let query = query.push(" ORDER BY id LIMIT ").push_bind(limit).build();
-            traced(&start, query.fetch_all(conn))
-                .await?
-                .iter()
-                .map(|row| decode(T::TABLE, row))
-                .collect()
+            // SQLite plans a statement again whenever a bare parameter of LIMIT is bound.
+            let statement = conditions.statement(&start, conn);
+            let statement = statement.push(" ORDER BY id LIMIT CAST(").push_bind(limit);
+            all(T::TABLE, &statement.push(" AS BIGINT)").answer().await?.rows)?
         }
         Conn::Pg(conn) => {
             let mut query = conditions.query::<sqlx::Postgres>(&start);
             let query = query.push(" ORDER BY id LIMIT ").push_bind(limit).build();
-            traced(&start, query.fetch_all(conn))
-                .await?
-                .iter()
-                .map(|row| decode(T::TABLE, row))
-                .collect()
+            all(T::TABLE, &traced(&start, query.fetch_all(conn)).await?)?
         }
     };
-    Ok(rows?.into_iter().map(Into::into).collect())
+    Ok(rows.into_iter().map(Into::into).collect())
 }
 
 async fn delete<T: Table>(tx: &mut Tx, scope: &TenantScope, id: Uuid) -> Result<bool> {
@@ -279,15 +336,15 @@ async fn delete<T: Table>(tx: &mut Tx, scope: &TenantScope, id: Uuid) -> Result<
     let start = format!("DELETE FROM {}", T::TABLE);
     let done = match tx.conn() {
         Conn::Sqlite(conn) => {
-            let mut query = conditions.query::<sqlx::Sqlite>(&start);
-            traced(&start, query.build().execute(conn)).await.map(|done| done.rows_affected())
+            conditions.statement(&start, conn).answer().await.map(|answer| answer.rows_affected)
         }
         Conn::Pg(conn) => {
             let mut query = conditions.query::<sqlx::Postgres>(&start);
-            traced(&start, query.build().execute(conn)).await.map(|done| done.rows_affected())
+            let done = traced(&start, query.build().execute(conn)).await;
+            done.map(|done| done.rows_affected()).map_err(StoreError::from)
         }
     };
-    match done.map_err(StoreError::from) {
+    match done {
         Ok(rows) => Ok(rows > 0),
         Err(error) => match foreign_key(&error) {
             None => Err(error),
@@ -313,8 +370,7 @@ async fn who_refers(tx: &mut Tx, table: &'static str, id: Uuid) -> Result<&'stat
         // Both names are from our own schema.
         let sql = format!("SELECT 1 FROM {name} WHERE {column} = $1 LIMIT 1");
         let Conn::Sqlite(conn) = tx.conn() else { break };
-        let found = sqlx::query(AssertSqlSafe(sql)).bind(id).fetch_optional(conn).await?;
-        if found.is_some() {
+        if !conn.statement(sql).bind(id).answer().await?.rows.is_empty() {
             return Ok(schema::kind(&name));
         }
     }
@@ -357,8 +413,8 @@ async fn missing(
         conditions.id("id =", Some(id));
         conditions.id("tenant_id =", tenant.filter(|_| owned));
         let Conn::Sqlite(conn) = tx.conn() else { break };
-        let mut query = conditions.query::<sqlx::Sqlite>(&format!("SELECT 1 FROM {table}"));
-        if query.build().fetch_optional(conn).await?.is_none() {
+        let found = conditions.statement(&format!("SELECT 1 FROM {table}"), conn).answer().await?;
+        if found.rows.is_empty() {
             return Ok(field);
         }
     }
@@ -376,8 +432,8 @@ pub(crate) async fn matched<T: Table>(tx: &mut Tx, rows: u64, id: Uuid) -> Resul
     let start = format!("SELECT version FROM {}", T::TABLE);
     let current: Option<(i64,)> = match tx.conn() {
         Conn::Sqlite(conn) => {
-            let mut query = conditions.query::<sqlx::Sqlite>(&start);
-            query.build_query_as().fetch_optional(conn).await?
+            let answer = conditions.statement(&start, conn).answer().await?;
+            all(T::TABLE, &answer.rows)?.into_iter().next()
         }
         Conn::Pg(conn) => {
             let mut query = conditions.query::<sqlx::Postgres>(&start);

@@ -12,6 +12,7 @@ use std::time::Instant;
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Sqlite, SqlitePool};
 
+use crate::batch::{SqliteConn, Waiting};
 use crate::cause::Cause;
 use crate::db::{Conn, Db, Writer};
 use crate::measure::measure;
@@ -29,6 +30,8 @@ pub struct Tx {
     durability: Durability,
     /// The locks on names that it took, each with its statement.
     locks: HashSet<(&'static str, String)>,
+    /// Statements that go with the next one, on SQLite.
+    waiting: Waiting,
 }
 
 /// When a commit returns.
@@ -79,6 +82,7 @@ impl Store {
             wakes_workers: false,
             durability,
             locks: HashSet::new(),
+            waiting: Waiting::default(),
             cause: Cause::default(),
         })
     }
@@ -103,12 +107,12 @@ impl Tx {
     /// Commits, and drops `turn` as soon as another transaction could begin: on SQLite before the
     /// commit is durable.
     pub async fn commit_and_drop<T>(self, turn: T) -> Result<()> {
-        let Self { open, store, tells, wakes_workers, durability, .. } = self;
+        let Self { open, store, tells, wakes_workers, durability, waiting, .. } = self;
         let started = Instant::now();
         let commit = match open {
-            Open::Sqlite(tx) if durability == Durability::Synced => Some(tx.commit().await?),
+            Open::Sqlite(tx) if durability == Durability::Synced => Some(tx.commit(waiting).await?),
             Open::Sqlite(tx) => {
-                tx.end("COMMIT").await?;
+                tx.end("COMMIT", waiting).await?;
                 None
             }
             Open::Pg(tx) => {
@@ -134,14 +138,17 @@ impl Tx {
     /// Rolls back.
     pub async fn rollback(self) -> Result<()> {
         match self.open {
-            Open::Sqlite(tx) => tx.end("ROLLBACK").await,
+            Open::Sqlite(tx) => tx.end("ROLLBACK", Waiting::default()).await,
             Open::Pg(tx) => Ok(tx.rollback().await?),
         }
     }
 
     pub(crate) fn conn(&mut self) -> Conn<'_> {
         match &mut self.open {
-            Open::Sqlite(tx) => Conn::Sqlite(&mut tx.connection),
+            Open::Sqlite(tx) => Conn::Sqlite(SqliteConn {
+                connection: &mut tx.connection,
+                waiting: &mut self.waiting,
+            }),
             Open::Pg(tx) => Conn::Pg(tx),
         }
     }
@@ -164,6 +171,11 @@ impl Tx {
     /// Whether the lock still has to be taken. It is recorded as taken.
     pub(crate) fn is_new_lock(&mut self, sql: &'static str, key: &str) -> bool {
         !self.is_alone() && self.locks.insert((sql, key.to_owned()))
+    }
+
+    /// Has the COMMIT wait for the judgement of a statement that goes with a later one.
+    pub(crate) fn will_judge(&mut self) {
+        self.waiting.judged = true;
     }
 
     pub(crate) fn will_tell(&mut self) {
@@ -205,23 +217,30 @@ impl SqliteTx {
     }
 
     /// Returns the number of the commit, which is not durable yet.
-    async fn commit(self) -> Result<u64> {
+    async fn commit(self, waiting: Waiting) -> Result<u64> {
         let wal = self.writer.wal.clone();
         let commit = wal.begin_commit();
-        let done = self.end("COMMIT").await;
+        let done = self.end("COMMIT", waiting).await;
         wal.end_commit(commit);
         done.map(|()| commit)
     }
 
-    async fn end(mut self, statement: &'static str) -> Result<()> {
-        match sqlx::query(statement).execute(&mut *self.connection).await {
+    async fn end(mut self, statement: &'static str, mut waiting: Waiting) -> Result<()> {
+        let done = async {
+            let (connection, waiting) = (&mut *self.connection, &mut waiting);
+            if waiting.judged {
+                SqliteConn { connection: &mut *connection, waiting: &mut *waiting }.alone().await?;
+            }
+            SqliteConn { connection, waiting }.statement(statement).answer().await
+        };
+        match done.await {
             Ok(_) => {
                 self.writer.set_unfinished(false);
                 Ok(())
             }
             Err(error) => {
                 self.connection.close_on_drop();
-                Err(error.into())
+                Err(error)
             }
         }
     }

@@ -18,6 +18,9 @@ use crate::hub::settle::settle;
 /// Publishes per query.
 const PAGE: usize = 256;
 
+/// Statuses that are written at once.
+const AT_ONCE: usize = 16;
+
 /// How often a publish is read again when its row changes concurrently. The concurrent change has
 /// an outbox row, so the publish comes up again anyway.
 const TRIES: usize = 4;
@@ -88,8 +91,8 @@ impl Batch {
                 gateways::write(&mut tx, &conditions, now).await?;
             }
             statuses.clear();
-            for (before, after) in &changes {
-                if !product_publish::report(&mut tx, before, after).await? {
+            for (before, after, written) in report(&mut tx, &changes).await? {
+                if !written {
                     statuses.entry(before.spec.cluster_id).or_default().insert(before.id);
                 } else if before.status != after.status {
                     let payload = turn_payload(before, after);
@@ -129,6 +132,24 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// Writes these statuses. Returns with each whether its row was still as it was read.
+async fn report<'c>(
+    tx: &mut imp_store::Tx,
+    changes: &'c [(ProductPublish, ProductPublish)],
+) -> Result<Vec<(&'c ProductPublish, &'c ProductPublish, bool)>> {
+    let mut reported = Vec::with_capacity(changes.len());
+    for some in changes.chunks(AT_ONCE) {
+        let mut written = Vec::with_capacity(some.len());
+        for (before, after) in some {
+            written.push(product_publish::report_soon(tx, before, after).await?);
+        }
+        for ((before, after), written) in some.iter().zip(written) {
+            reported.push((before, after, tx.now(written).await?));
+        }
+    }
+    Ok(reported)
 }
 
 /// The audit row of a publish whose status the agents' reports changed. Its cause is several

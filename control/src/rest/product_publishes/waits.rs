@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use imp_core::cluster::{Agent, AgentStatus};
 use imp_core::gateway::GatewayCondition;
 use imp_core::product_publish::{ProductPublish, PublishStatus};
@@ -30,10 +31,14 @@ impl Fleet {
     async fn look(state: &State, cluster: ClusterId) -> Result<Self, Problem> {
         let now = state.clock.now();
         let agents = agent::list_by_cluster(&state.store, cluster).await?;
+        Ok(Self::of(agents, now))
+    }
+
+    fn of(agents: Vec<Agent>, now: DateTime<Utc>) -> Self {
         let agents: Vec<Agent> = agents.into_iter().map(|it| agent::refreshed(it, now)).collect();
         let exists = agents.iter().any(|agent| agent.status != AgentStatus::Revoked);
         let is_connected = |agent: &Agent| agent.status == AgentStatus::Connected;
-        Ok(Self { exists, connected: agents.into_iter().filter(is_connected).collect() })
+        Self { exists, connected: agents.into_iter().filter(is_connected).collect() }
     }
 
     /// Whether a connected Envoy serves the gateway.
@@ -47,6 +52,9 @@ impl Fleet {
 impl Waits {
     /// Reads the state for these publishes.
     pub(super) async fn look(state: &State, publishes: &[ProductPublish]) -> Result<Self, Problem> {
+        if let [one] = publishes {
+            return Self::look_for(state, one).await;
+        }
         let clusters: HashSet<ClusterId> = publishes.iter().map(|it| it.spec.cluster_id).collect();
         let mut fleets = HashMap::new();
         for cluster in clusters {
@@ -58,6 +66,15 @@ impl Waits {
         let named =
             |(id, condition): (_, GatewayCondition)| ((id, condition.cluster_id), condition);
         Ok(Self { fleets, refused: conditions.into_iter().map(named).collect() })
+    }
+
+    async fn look_for(state: &State, publish: &ProductPublish) -> Result<Self, Problem> {
+        let (gateway, cluster) = (publish.spec.gateway_id, publish.spec.cluster_id);
+        let (agents, condition) =
+            gateway_condition::with_agents(&state.store, gateway, cluster).await?;
+        let fleet = Fleet::of(agents, state.clock.now());
+        let refused = condition.map(|condition| ((gateway, cluster), condition));
+        Ok(Self { fleets: [(cluster, fleet)].into(), refused: refused.into_iter().collect() })
     }
 
     /// `active` describes the present: while no agent is connected, it is unknown.

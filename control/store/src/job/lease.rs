@@ -34,6 +34,7 @@ pub async fn take(
     // One statement per database: only PostgreSQL has concurrent writers.
     let row: Option<Row> = match tx.conn() {
         Conn::Sqlite(conn) => {
+            let conn = conn.alone().await?;
             let mut query = QueryBuilder::<sqlx::Sqlite>::new("UPDATE jobs SET lease_holder = ");
             query.push_bind(holder).push(", lease_until = ").push_bind(until).push(CANDIDATE);
             query.push_bind(micros(now)).push(FREE).push_bind(from);

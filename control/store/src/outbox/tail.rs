@@ -104,9 +104,9 @@ impl Tail {
         let mut held = store.read().await?;
         let mut rows = ahead.late(&mut held).await?;
         let sql = "SELECT seq, kind, subject, at, request_id, traceparent FROM outbox \
-            WHERE seq > $1 ORDER BY seq LIMIT $2";
+            WHERE seq > $1 ORDER BY seq LIMIT CAST($2 AS BIGINT)";
         let new = fetch!(held.conn(), "outbox", Row, sql, ahead.last, BATCH)?;
-        let (now, sqlite) = (Instant::now(), matches!(held, Held::Sqlite(_)));
+        let (now, sqlite) = (Instant::now(), matches!(held, Held::Sqlite(..)));
         for row in &new {
             if sqlite {
                 ahead.last = row.seq;

@@ -10,8 +10,9 @@ use imp_core::{ClusterId, GatewayId, ProductPublishId, TenantId};
 use uuid::Uuid;
 
 use crate::error::foreign_key;
+use crate::sql::any;
 use crate::table::micros;
-use crate::{Result, StoreError, Tx, lock};
+use crate::{Result, Soon, StoreError, Tx, lock};
 
 /// The time of a change of claims.
 #[derive(Clone, Copy, Debug)]
@@ -80,16 +81,27 @@ pub async fn claims_on(
     cluster: ClusterId,
     hostnames: &[String],
 ) -> Result<Vec<Claim>> {
+    let soon = claims_on_soon(tx, cluster, hostnames).await?;
+    Ok(tx.all(soon).await?.concat())
+}
+
+/// Like [`claims_on`], host by host, for answers that are needed later.
+pub async fn claims_on_soon(
+    tx: &mut Tx,
+    cluster: ClusterId,
+    hostnames: &[String],
+) -> Result<Vec<Soon<Vec<Claim>>>> {
     let hostnames: BTreeSet<&str> = hostnames.iter().map(String::as_str).collect();
     hold(tx, &hostnames).await?;
     // Claims of the former release have no gateway; it is in the publish.
     let sql = "SELECT c.product_publish_id, c.tenant_id, p.gateway_id, c.hostname, c.base_path \
         FROM product_publish_claims c JOIN product_publishes p ON p.id = c.product_publish_id \
         WHERE c.cluster_id = $1 AND c.hostname = $2 ORDER BY c.base_path, c.product_publish_id";
+    let read = |rows: Vec<Row>| Ok(rows.into_iter().map(Claim::from).collect());
     let mut claims = Vec::new();
     for hostname in hostnames {
-        let rows = fetch!(tx.conn(), "product_publish_claims", Row, sql, cluster.0, hostname)?;
-        claims.extend(rows.into_iter().map(Claim::from));
+        let table = "product_publish_claims";
+        claims.push(soon!(tx.conn(), table, Row, read, sql, cluster.0, hostname)?);
     }
     Ok(claims)
 }
@@ -102,17 +114,27 @@ pub async fn held_by_another(
     hostnames: &[String],
     now: DateTime<Utc>,
 ) -> Result<Option<String>> {
+    let soon = held_by_another_soon(tx, tenant, hostnames, now).await?;
+    Ok(tx.all(soon).await?.into_iter().flatten().next())
+}
+
+/// Like [`held_by_another`], host by host, for answers that are needed later.
+pub async fn held_by_another_soon(
+    tx: &mut Tx,
+    tenant: TenantId,
+    hostnames: &[String],
+    now: DateTime<Utc>,
+) -> Result<Vec<Soon<Option<String>>>> {
     hold(tx, &hostnames.iter().map(String::as_str).collect()).await?;
     let sql = "SELECT hostname FROM hostname_holders WHERE hostname = $1 AND tenant_id <> $2 \
         AND (free_at IS NULL OR free_at > $3)";
+    let read = |rows: Vec<(String,)>| Ok(rows.into_iter().next().map(|(hostname,)| hostname));
+    let (table, now) = ("hostname_holders", micros(now));
+    let mut held = Vec::new();
     for hostname in hostnames {
-        let now = micros(now);
-        let rows = fetch!(tx.conn(), "hostname_holders", (String,), sql, hostname, tenant.0, now)?;
-        if !rows.is_empty() {
-            return Ok(Some(hostname.clone()));
-        }
+        held.push(soon!(tx.conn(), table, (String,), read, sql, hostname, tenant.0, now)?);
     }
-    Ok(None)
+    Ok(held)
 }
 
 /// Deletes hosts that are free again. Returns how many.
@@ -190,7 +212,12 @@ async fn take(tx: &mut Tx, tenant: TenantId, hostname: &str, now: DateTime<Utc>)
         VALUES ($1, $2, NULL) ON CONFLICT (hostname) \
         DO UPDATE SET tenant_id = excluded.tenant_id, free_at = NULL \
         WHERE hostname_holders.tenant_id = excluded.tenant_id OR hostname_holders.free_at <= $3";
-    match execute!(tx.conn(), sql, hostname, tenant.0, micros(now))? {
+    tx.will_judge();
+    later!(tx.conn(), assigned, sql, hostname, tenant.0, micros(now))
+}
+
+fn assigned(done: Result<u64>) -> Result<()> {
+    match done? {
         0 => Err(StoreError::Taken { field: "hostnames" }),
         _ => Ok(()),
     }
@@ -205,15 +232,19 @@ async fn release(tx: &mut Tx, tenant: TenantId, hostname: &str, at: ClaimTime) -
 
 async fn insert(tx: &mut Tx, publish: &ProductPublish, claim: &Claim) -> Result<()> {
     let (cluster, tenant) = (publish.spec.cluster_id.0, publish.tenant_id.0);
-    let taken = StoreError::Taken { field: "hostnames" };
     let sql = "INSERT INTO hostname_owners (cluster_id, hostname, tenant_id) VALUES ($1, $2, $3) \
         ON CONFLICT (cluster_id, hostname) DO NOTHING";
-    execute!(tx.conn(), sql, cluster, &claim.hostname, tenant)?;
+    later!(tx.conn(), any, sql, cluster, &claim.hostname, tenant)?;
     let sql = "INSERT INTO product_publish_claims \
         (cluster_id, hostname, base_path, product_publish_id, tenant_id, gateway_id) \
         VALUES ($1, $2, $3, $4, $5, $6)";
     let (host, path, id) = (&claim.hostname, &claim.base_path, publish.id.0);
-    match execute!(tx.conn(), sql, cluster, host, path, id, tenant, claim.gateway_id.0) {
+    later!(tx.conn(), claimed, sql, cluster, host, path, id, tenant, claim.gateway_id.0)
+}
+
+fn claimed(done: Result<u64>) -> Result<()> {
+    let taken = StoreError::Taken { field: "hostnames" };
+    match done {
         Ok(_) => Ok(()),
         // Another publish's base path, or another tenant's host.
         Err(StoreError::Taken { .. }) => Err(taken),

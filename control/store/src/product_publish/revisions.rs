@@ -9,9 +9,10 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::db::Conn;
+use crate::error::foreign_key;
 use crate::sql::Stored;
-use crate::table::{explained, micros};
-use crate::{Result, Store, Tx};
+use crate::table::micros;
+use crate::{Result, Store, StoreError, Tx};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -53,8 +54,9 @@ pub async fn insert_revision(tx: &mut Tx, revision: &PublishRevision) -> Result<
     let sql = "INSERT INTO product_publish_revisions (product_publish_id, revision, content_hash, \
         spec, api_services, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
     let publish = revision.product_publish_id.0;
-    let done = execute!(
+    later!(
         tx.conn(),
+        inserted,
         sql,
         publish,
         revision.revision,
@@ -62,9 +64,14 @@ pub async fn insert_revision(tx: &mut Tx, revision: &PublishRevision) -> Result<
         Json(&revision.spec),
         Json(&revision.api_services),
         micros(revision.created_at),
-    );
-    let references = [("product_publish_id", "product_publishes", Some(publish))];
-    explained(tx, done, None, &references).await.map(drop)
+    )
+}
+
+fn inserted(done: Result<u64>) -> Result<()> {
+    done.map(drop).map_err(|error| match foreign_key(&error) {
+        Some(_) => StoreError::MissingReference { field: "product_publish_id" },
+        None => error,
+    })
 }
 
 /// One revision of a publish that the caller may see.

@@ -30,6 +30,10 @@ pub(crate) trait Written: Columns {
         expected: i64,
         secret: Option<&SecretHash>,
     ) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Runs the INSERT with the next statement.
+    fn save_later(&self, tx: &mut Tx, sql: &'static str)
+    -> impl Future<Output = Result<()>> + Send;
 }
 
 /// A table whose rows are exactly the object.
@@ -154,6 +158,21 @@ macro_rules! columns {
                     $it.meta.updated_at,
                     expected,
                     secret.map(|hash| hash.0.as_slice()),
+                )
+            }
+
+            async fn save_later(&self, tx: &mut $crate::Tx, sql: &'static str) -> $crate::Result<()> {
+                let $it = self;
+                later!(
+                    tx.conn(),
+                    $crate::sql::any,
+                    sql,
+                    $($fixed_value,)*
+                    $($value,)*
+                    $($($written_value,)*)?
+                    $it.meta.version,
+                    $it.meta.created_at,
+                    $it.meta.updated_at,
                 )
             }
         }

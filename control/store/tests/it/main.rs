@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the clock")]
 #![expect(unreachable_pub, reason = "modules of a test binary share by pub")]
 
+mod batch;
 mod claims;
 mod compile;
 mod deletion;
