@@ -19,7 +19,7 @@ use crate::lkg::{self, Table};
 pub(super) struct Proof {
     pub(super) version: Arc<str>,
     /// Ids of nodes that rejected the same version. There are seldom any.
-    refused_by: Option<Box<BTreeSet<String>>>,
+    refused_by: Option<BTreeSet<String>>,
 }
 
 /// The most nodes that a proof names.
@@ -32,7 +32,7 @@ impl Proof {
 
     /// The nodes that rejected it.
     pub(super) fn refusers(&self) -> impl Iterator<Item = &String> {
-        self.refused_by.iter().flat_map(|nodes| &**nodes)
+        self.refused_by.iter().flatten()
     }
 
     /// Returns whether the node is new.
@@ -45,7 +45,7 @@ impl Proof {
     /// on a second line. A former release finds no such version, and asks Envoys again.
     pub(super) fn row(&self) -> Bytes {
         let Some(refused_by) = &self.refused_by else { return self.version.to_string().into() };
-        let refused_by = serde_json::to_string(&**refused_by).unwrap_or_default();
+        let refused_by = serde_json::to_string(refused_by).unwrap_or_default();
         format!("{}\n{refused_by}", self.version).into()
     }
 
@@ -59,7 +59,7 @@ impl Proof {
         while refused_by.len() > MOST {
             refused_by.pop_last();
         }
-        let refused_by = (!refused_by.is_empty()).then(|| Box::new(refused_by));
+        let refused_by = (!refused_by.is_empty()).then_some(refused_by);
         Some(Self { version: version.into(), refused_by })
     }
 }

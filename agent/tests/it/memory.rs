@@ -127,5 +127,6 @@ async fn a_publish_costs_no_more_memory_than_this() {
     let (full, took) = measured(publishes).await;
     let each = full.saturating_sub(empty) / publishes;
     eprintln!("{publishes} publishes: {each} B each beside {empty} B, served after {took:?}");
-    assert!(each < 26_000, "{each} B");
+    // 10,940 were measured; a third more is allowed.
+    assert!(each < 14_600, "{each} B");
 }
