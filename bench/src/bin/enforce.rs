@@ -23,8 +23,11 @@ struct Arguments {
     /// Limits of the plan: 0, 1 (a rate) or 2 (and a quota).
     #[arg(long, default_value_t = 1)]
     limits: usize,
-    /// Rounds of each door in each way.
-    #[arg(long, default_value_t = 25)]
+    /// How often the Envoys are started.
+    #[arg(long, default_value_t = 6)]
+    starts: usize,
+    /// Rounds of each door in each way after each start.
+    #[arg(long, default_value_t = 4)]
     rounds: usize,
     /// Seconds of a round: short, so that whatever else the machine does meets all doors alike.
     #[arg(long, default_value_t = 0.4)]
@@ -119,6 +122,7 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
     for (place, keys) in arguments.keys.iter().enumerate() {
         let plan = Plan {
             contents: arguments.contents(*keys),
+            starts: arguments.starts.max(1),
             rounds: arguments.rounds,
             lasts: Duration::from_secs_f64(arguments.seconds),
             callers: arguments.callers,

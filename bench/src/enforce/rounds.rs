@@ -47,6 +47,10 @@ pub type Cell = Vec<Round>;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub contents: Contents,
+    /// How often the Envoys are started: where a process has its memory makes more of a difference
+    /// than any code.
+    pub starts: usize,
+    /// Rounds after each start.
     pub rounds: usize,
     pub lasts: Duration,
     pub callers: usize,
@@ -61,18 +65,31 @@ pub async fn run(
     say: impl Fn(&str),
 ) -> Result<BTreeMap<(Setting, Door), Cell>> {
     let common = Common::new(library)?;
+    let mut cells = BTreeMap::new();
+    for start in 1..=plan.starts {
+        once(&common, plan, &mut cells).await?;
+        say(&format!("{} keys: {start} of {}", plan.contents.keys, plan.starts));
+    }
+    Ok(cells)
+}
+
+/// Starts the Envoys once.
+async fn once(
+    common: &Common,
+    plan: &Plan,
+    cells: &mut BTreeMap<(Setting, Door), Cell>,
+) -> Result<()> {
     let mut envoys = Vec::new();
     for door in Door::ALL {
-        envoys.push((door, Envoy::start(&common, door, &plan.contents, 1).await?));
+        envoys.push((door, Envoy::start(common, door, &plan.contents, 1).await?));
     }
-    let mut cells: BTreeMap<(Setting, Door), Cell> = BTreeMap::new();
     for (protocol, upstream) in &plan.ways {
         let setting =
             Setting { keys: plan.contents.keys, protocol: *protocol, upstream: *upstream };
         // The first turn warms up.
         for turn in 0..=plan.rounds {
             for (door, envoy) in &envoys {
-                let round = one(&common, envoy, *door, &setting, plan).await;
+                let round = one(common, envoy, *door, &setting, plan).await;
                 let what = || format!("{} {}: {}", setting.name(), door.name(), envoy.last_words());
                 let round = round.with_context(what)?;
                 if turn > 0 {
@@ -80,9 +97,8 @@ pub async fn run(
                 }
             }
         }
-        say(&setting.name());
     }
-    Ok(cells)
+    Ok(())
 }
 
 async fn one(

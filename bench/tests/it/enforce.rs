@@ -16,6 +16,7 @@ async fn every_door_answers_in_every_way() -> Result<()> {
     let _turn = side_by_side().await;
     let plan = Plan {
         contents: CONTENTS,
+        starts: 1,
         rounds: 1,
         lasts: Duration::from_millis(200),
         callers: 4,

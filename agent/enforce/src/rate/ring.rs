@@ -179,9 +179,12 @@ impl Ring {
     /// The time of the latest call, and the calls of each eighth of the slots, the newest first.
     pub(super) fn eighths(&self) -> (i64, [u64; 8]) {
         let mut eighths = [0; 8];
-        for (number, sum) in (0..8).zip(&mut eighths) {
-            let newest = self.newest - number * EIGHTH;
-            *sum = (newest - EIGHTH + 1..=newest).map(|slot| u64::from(self.calls(slot))).sum();
+        // Not all slots: with each call its rate is stored.
+        for number in self.oldest..=self.newest {
+            let eighth = usize::try_from((self.newest - number) / EIGHTH).ok();
+            if let Some(sum) = eighth.and_then(|eighth| eighths.get_mut(eighth)) {
+                *sum += u64::from(self.calls(number));
+            }
         }
         (self.latest, eighths)
     }
