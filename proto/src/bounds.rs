@@ -52,6 +52,8 @@ pub fn publish(publish: &pb::Publish) -> Result<Share, Exceeded> {
     within(&caps::PUBLISH_BYTES, "", size::publish(&publish))?;
     within(&caps::SERVICES_PER_PUBLISH, "api_services", publish.api_services.len())?;
     within(&caps::HOSTNAMES_PER_PUBLISH, "hostnames", publish.hostnames.len())?;
+    let kept_out = publish.kept_out_hosts.len();
+    within(&caps::KEPT_OUT_HOSTS_PER_PUBLISH, "kept_out_hosts", kept_out)?;
     let services = &publish.api_services;
     let count = |of: fn(&pb::ApiService) -> usize| services.iter().map(of).sum::<usize>();
     within(&caps::ROUTES_PER_PUBLISH, "api_services", count(|s| s.routes.len()))?;

@@ -64,6 +64,7 @@ pub(crate) fn publish(number: usize, upstream: u16) -> pb::Publish {
         policies: Vec::new(),
         key_header: String::new(),
         key_query: String::new(),
+        kept_out_hosts: Vec::new(),
     }
 }
 

@@ -66,6 +66,7 @@ fn publish() -> DesiredPublish {
         revision: 1,
         spec: serde_json::from_value(spec).expect("a spec"),
         api_services: Vec::new(),
+        kept_out_hosts: Vec::new(),
     }
 }
 
@@ -128,7 +129,11 @@ fn agent_takes_path_of(api: fn(String) -> PathMatch, wire: Path, text: &str) {
 
 fn hostname(text: &str) {
     let Ok(canonical) = api::hostname(text) else { return };
-    assert_eq!(api::hostname(&canonical).as_ref(), Ok(&canonical), "{text:?}: not canonical");
+    assert_eq!(
+        api::hostname(&canonical).as_ref(),
+        Ok(&canonical),
+        "{text:?}: not canonical"
+    );
     agent_takes(text, |publish| publish.hostnames = vec![canonical]);
 }
 

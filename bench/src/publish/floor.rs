@@ -196,5 +196,6 @@ fn publish(index: usize, upstream: std::net::SocketAddr) -> pb::Publish {
         policies: Vec::new(),
         key_header: String::new(),
         key_query: String::new(),
+        kept_out_hosts: Vec::new(),
     }
 }

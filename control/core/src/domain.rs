@@ -2,6 +2,7 @@
 //! DNS record or an operator has granted it.
 
 use chrono::{DateTime, Utc};
+use imp_grammar::hosts::CATCH_ALL;
 use rand::distr::{Alphanumeric, SampleString as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,13 +15,18 @@ use crate::{Check, DomainId, Meta, TenantId, Violations, grammar};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DomainSpec {
-    /// Unique in the tenant. Covers the name itself and everything below it.
+    /// Unique in the tenant. Covers the name itself and everything below it. `*`, which only operators
+    /// create and grant, covers the hostname `*` alone.
     #[schema(example = "example.com")]
     pub name: String,
 }
 
 impl Check for DomainSpec {
     fn check(&self, v: &mut Violations) {
+        // The catch-all is left to the handler, too.
+        if self.name == CATCH_ALL {
+            return;
+        }
         if let Some(name) = v.take("name", grammar::hostname(&self.name)) {
             // Local names are left to the handler, which knows whether the caller is an operator.
             if reserved(&name) == Some(Reserved::Always) {

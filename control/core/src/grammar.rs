@@ -66,17 +66,25 @@ pub fn match_value(value: &str) -> Result<(), Fault> {
 /// Converts a hostname to its canonical form, as [`hosts::canonical`] defines it and agents expect
 /// it. Labels of non-ASCII text must be valid A-labels (RFC 5891).
 pub fn hostname(text: &str) -> Result<String, Fault> {
-    let canonical = hosts::canonical(text).and_then(|name| match a_labels_decode(&name) {
-        true => Ok(name),
-        false => Err(HostFault::NotAName),
-    });
-    canonical.map_err(|fault| {
-        let code = match fault {
-            HostFault::Wildcard => "unsupported_hostname",
-            HostFault::NotAName => "invalid_hostname",
-        };
-        Fault::new(code, fault.to_string())
-    })
+    hosts::canonical(text).and_then(decodable).map_err(host_fault)
+}
+
+/// The same for a hostname or a wildcard: `*.example.com`, `*`.
+pub fn hostname_pattern(text: &str) -> Result<String, Fault> {
+    hosts::canonical_pattern(text).and_then(decodable).map_err(host_fault)
+}
+
+fn decodable(pattern: String) -> Result<String, HostFault> {
+    let name = hosts::below_wildcard(&pattern).unwrap_or(&pattern);
+    if a_labels_decode(name) { Ok(pattern) } else { Err(HostFault::NotAName) }
+}
+
+fn host_fault(fault: HostFault) -> Fault {
+    let code = match fault {
+        HostFault::Wildcard => "unsupported_hostname",
+        HostFault::NotAName | HostFault::NotAWildcard => "invalid_hostname",
+    };
+    Fault::new(code, fault.to_string())
 }
 
 /// Checks that every `xn--` label is the canonical encoding of a Unicode label.

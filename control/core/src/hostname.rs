@@ -1,7 +1,9 @@
 //! Which hostnames a tenant can have at all, which need an operator's grant, and which lie below
 //! which. All names here are canonical ([`crate::grammar::hostname`]).
 
+pub use imp_grammar::caps::KEPT_OUT_HOSTS_PER_PUBLISH;
 use imp_grammar::hosts;
+pub use imp_grammar::hosts::{CATCH_ALL, below_wildcard, is_wildcard};
 
 use crate::check::Fault;
 use crate::grammar;
@@ -125,6 +127,11 @@ impl SharedDomains {
         let above = self.0.iter().map(String::as_str).filter(|domain| is_below(name, domain));
         above.max_by_key(|domain| domain.len())
     }
+
+    /// Whether tenants share something that a wildcard of `name` would take.
+    pub fn reach_below(&self, name: &str) -> bool {
+        self.0.iter().any(|domain| is_at_or_below(domain, name))
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +178,12 @@ mod tests {
         assert_eq!(shared.above("a.x.apps.example.com"), Some("x.apps.example.com"));
         assert_eq!(shared.above("apps.example.com"), None);
         assert_eq!(shared.above("badapps.example.com"), None);
+        for name in ["apps.example.com", "example.com", "com", "x.apps.example.com"] {
+            assert!(shared.reach_below(name), "{name}");
+        }
+        for name in ["a.apps.example.com", "ample.com", "y.x.apps.example.com"] {
+            assert!(!shared.reach_below(name), "{name}");
+        }
         assert!(SharedDomains::parse(["*.example.com"]).is_err());
     }
 }

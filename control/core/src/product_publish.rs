@@ -35,7 +35,9 @@ pub struct ProductPublishSpec {
     /// Where callers may send their key besides `X-API-Key`; only with `api_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<KeyLocations>,
-    /// The exact hostnames under which callers reach it; at least one.
+    /// The hostnames under which callers reach it; at least one. `*.example.com` stands for every host
+    /// below `example.com`, `*` for every host; what is named exactly comes first, then the longest
+    /// wildcard.
     #[schema(example = json!(["api.example.com"]))]
     pub hostnames: Vec<String>,
     /// The path below which it is served; `/` when absent.
@@ -194,7 +196,7 @@ impl Check for ProductPublishSpec {
         v.at_most("hostnames", self.hostnames.len(), &caps::HOSTNAMES_PER_PUBLISH);
         let mut seen = HashSet::new();
         v.each("hostnames", &self.hostnames, |v, hostname| {
-            let canonical = v.take("", grammar::hostname(hostname));
+            let canonical = v.take("", grammar::hostname_pattern(hostname));
             if canonical.is_some_and(|name| !seen.insert(name)) {
                 v.add("", "duplicate_hostname", "this hostname is in the list already");
             }
@@ -207,7 +209,7 @@ impl Check for ProductPublishSpec {
             locations.canonicalise();
         }
         for hostname in &mut self.hostnames {
-            if let Ok(canonical) = grammar::hostname(hostname) {
+            if let Ok(canonical) = grammar::hostname_pattern(hostname) {
                 *hostname = canonical;
             }
         }

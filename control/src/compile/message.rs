@@ -86,7 +86,7 @@ fn listener(listener: &Listener) -> pb::Listener {
 /// Converts a hostname to the form that the contract wants. The API also accepts other spellings
 /// (`A.Example.`); an agent that receives one refuses the whole publish.
 fn canonical(hostname: String) -> String {
-    imp_core::grammar::hostname(&hostname).unwrap_or(hostname)
+    imp_core::grammar::hostname_pattern(&hostname).unwrap_or(hostname)
 }
 
 /// The hash of a key. A revoked key is sent as revoked for as long as its row exists: unlike a

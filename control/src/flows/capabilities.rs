@@ -4,6 +4,7 @@ use imp_core::cluster::{AgentStatus, Capabilities};
 use imp_core::gateway::Gateway;
 use imp_core::product_publish::{FrozenApiService, ProductPublishSpec};
 use imp_core::{ClusterId, Violation};
+use imp_grammar::hosts::is_wildcard;
 use imp_grammar::{caps, features};
 use imp_store::agent::{self, Able};
 
@@ -111,6 +112,13 @@ fn needs<'a>(
     let mut needs = vec![class, auth_mode];
     needs.extend(key_locations);
     needs.extend(settings(gateway, |_| "/gateway_id".to_owned()));
+    let wildcards = spec.hostnames.iter().enumerate().filter(|(_, it)| is_wildcard(it));
+    needs.extend(wildcards.map(|(index, hostname)| Need {
+        pointer: format!("/hostnames/{index}"),
+        what: format!("the hostname '{hostname}'"),
+        word: features::WILDCARD_HOSTS,
+        among: |known| &known.features,
+    }));
     for (index, service) in services.iter().enumerate() {
         // Services that come from the product have no place in the body.
         let pointer = match spec.api_services.is_empty() {

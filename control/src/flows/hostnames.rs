@@ -5,8 +5,9 @@ use imp_core::check::Violations;
 use imp_core::gateway::Gateway;
 use imp_core::hostname::{Reserved, reserved, reserved_fault};
 use imp_core::product_publish::ProductPublish;
+use imp_grammar::hosts::{CATCH_ALL, below_wildcard, is_wildcard};
 use imp_store::product_publish::{self as table, Claim, ClaimTime};
-use imp_store::{domain, listener_port};
+use imp_store::{domain, listener_port, wildcard};
 
 use crate::flows::ports::SharedPorts;
 use crate::operation::Transaction;
@@ -19,6 +20,9 @@ pub(super) async fn refuse_unproven(
     tenant: TenantId,
     hostnames: &[String],
 ) -> Result<(), Refusal> {
+    if hostnames.iter().any(|hostname| is_wildcard(hostname)) {
+        wildcard::hold_all(tx).await?;
+    }
     let mut v = Violations::new();
     for (index, hostname) in hostnames.iter().enumerate() {
         if let Err((code, detail)) = check(tx, tenant, hostname).await? {
@@ -35,7 +39,9 @@ async fn check(
     tenant: TenantId,
     hostname: &str,
 ) -> Result<Result<(), Fault>, Refusal> {
-    let reserved = reserved(hostname);
+    // A wildcard takes what is below this name.
+    let name = below_wildcard(hostname).unwrap_or(hostname);
+    let reserved = (name != CATCH_ALL).then(|| reserved(name)).flatten();
     let refused = || {
         let fault = reserved_fault();
         Err((fault.code, fault.detail))
@@ -43,18 +49,24 @@ async fn check(
     if reserved == Some(Reserved::Always) {
         return Ok(refused());
     }
-    let holder = domain::holder_above(tx, hostname).await?;
-    let shared = tx.operation.claims.shared_domains.above(hostname);
+    let holder = domain::holder_above(tx, name).await?;
+    let shared_domains = &tx.operation.claims.shared_domains;
+    let shared = shared_domains.above(name);
     // The longest name decides: a tenant that proves a subdomain owns that subdomain.
     let allowed = match (holder, shared) {
         (Some(holder), shared) if shared.is_none_or(|it| it.len() <= holder.name.len()) => {
             holder.tenant_id() == tenant
         }
-        (_, shared) => shared.is_some(),
+        // Of what tenants share each may have one name, not all.
+        (_, shared) => shared.is_some() && !is_wildcard(hostname),
     };
+    let allowed = allowed && !(is_wildcard(hostname) && shared_domains.reach_below(name));
     Ok(match (allowed, reserved) {
         (true, _) => Ok(()),
         (false, Some(Reserved::Local)) => refused(),
+        (false, _) if hostname == CATCH_ALL => {
+            Err(("hostname_not_verified", "an operator grants the domain '*'".to_owned()))
+        }
         (false, _) => {
             let detail = format!("{hostname} is not below a domain of yours; see /v1/domains");
             Err(("hostname_not_verified", detail))
@@ -79,6 +91,7 @@ pub(super) async fn refuse_taken(
     if let Some(name) = table::held_by_another(tx, *tenant, hostnames, now).await? {
         return Err(taken(hostnames, &name, format!("{name} is not available")));
     }
+    refuse_foreign_below(tx, *tenant, hostnames).await?;
     let own = there
         .iter()
         .filter(|claim| claim.publish_id != publish.id && hostnames.contains(&claim.hostname));
@@ -96,6 +109,28 @@ pub(super) async fn refuse_taken(
         }
     }
     Ok(())
+}
+
+/// Refuses a wildcard above another tenant's hostname that is in no domain of that tenant, and one
+/// above more domains of other tenants than gateways can be told to leave out.
+async fn refuse_foreign_below(
+    tx: &mut Transaction<'_>,
+    tenant: TenantId,
+    hostnames: &[String],
+) -> Result<(), Refusal> {
+    for hostname in hostnames {
+        let Some(name) = below_wildcard(hostname) else { continue };
+        let now = tx.now;
+        if wildcard::foreign_host_below(tx, tenant, name, now).await?.is_some() {
+            let detail = format!("a hostname below {name} is not available");
+            return Err(taken(hostnames, hostname, detail));
+        }
+    }
+    let kept_out = wildcard::kept_out_of(tx, tenant, hostnames).await?;
+    match hostnames.iter().find(|it| is_wildcard(it) && kept_out.contains(it)) {
+        Some(it) => Err(taken(hostnames, it, format!("too many names below {it} are others'"))),
+        None => Ok(()),
+    }
 }
 
 /// Checks a gateway that changes its ports: no other gateway may have one of its hosts at one of

@@ -78,6 +78,8 @@ pub(super) fn measure(
         revision: i64::MAX,
         spec: publish.spec.clone(),
         api_services: services,
+        // They have a bound of their own.
+        kept_out_hosts: Vec::new(),
     };
     let message = message::publish(&longest).map_err(not_rendered)?;
     let share = bounds::publish(&message).and_then(Share::check);

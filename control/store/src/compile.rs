@@ -7,6 +7,7 @@ pub mod places;
 use chrono::{DateTime, Utc};
 use imp_core::credential::CredentialStatus;
 use imp_core::gateway::Gateway;
+use imp_core::hostname::is_wildcard;
 use imp_core::plan::PlanSpec;
 use imp_core::product_publish::{
     Environment, FrozenApiService, ProductPublish, ProductPublishSpec, PublishStatus,
@@ -26,7 +27,7 @@ use uuid::Uuid;
 use crate::credential::secret_hash;
 use crate::db::Conn;
 use crate::sql::{Attempt, Stored, Word, decode, traced};
-use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription};
+use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription, wildcard};
 
 /// Which rows to read.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +89,8 @@ pub struct DesiredPublish {
     pub spec: ProductPublishSpec,
     /// The services as frozen in the revision.
     pub api_services: Vec<FrozenApiService>,
+    /// Hosts that its wildcards do not take, as of now.
+    pub kept_out_hosts: Vec<String>,
 }
 
 /// A subscription with its version of the plan's terms.
@@ -178,9 +181,20 @@ pub async fn publishes(
             revision: row.desired_revision,
             spec: row.spec.0,
             api_services: row.api_services.0,
+            kept_out_hosts: Vec::new(),
         })
     };
-    Ok(rows.await?.into_iter().map(|row| row.and_then(publish)).collect())
+    let mut rows: Vec<Read<_, _>> =
+        rows.await?.into_iter().map(|row| row.and_then(publish)).collect();
+    for publish in rows.iter_mut().filter_map(|row| row.content.as_mut().ok()) {
+        let hostnames = &publish.spec.hostnames;
+        if hostnames.iter().any(|hostname| is_wildcard(hostname)) {
+            let mut held = store.read().await?;
+            publish.kept_out_hosts =
+                wildcard::kept_out(&mut held.conn(), publish.tenant_id, hostnames).await?;
+        }
+    }
+    Ok(rows)
 }
 
 /// The error for a newer release's word. This release cannot know whether it means serving or

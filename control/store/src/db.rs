@@ -36,6 +36,16 @@ pub(crate) enum Conn<'c> {
     Pg(&'c mut PgConnection),
 }
 
+impl Conn<'_> {
+    /// For one query of several.
+    pub(crate) fn again(&mut self) -> Conn<'_> {
+        match self {
+            Self::Sqlite(conn) => Conn::Sqlite(conn),
+            Self::Pg(conn) => Conn::Pg(conn),
+        }
+    }
+}
+
 /// A borrowed connection for reading.
 pub(crate) enum Held {
     Sqlite(PoolConnection<Sqlite>),

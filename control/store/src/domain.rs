@@ -87,8 +87,17 @@ impl Holder {
 /// The longest domain, verified or granted to any tenant, that equals the hostname or is above it.
 /// It is locked until the transaction ends.
 pub async fn holder_above(tx: &mut Tx, hostname: &str) -> Result<Option<Holder>> {
+    holder_of(tx.conn(), hostname, " FOR SHARE").await
+}
+
+/// The same; `lock` is PostgreSQL's way to lock it.
+pub(crate) async fn holder_of(
+    conn: Conn<'_>,
+    hostname: &str,
+    lock: &str,
+) -> Result<Option<Holder>> {
     const SELECT: &str = "SELECT name, tenant_id FROM domains WHERE held_name IN (";
-    let held: Vec<Holder> = match tx.conn() {
+    let held: Vec<Holder> = match conn {
         Conn::Sqlite(conn) => {
             let mut query = among::<sqlx::Sqlite>(SELECT, hostname);
             let rows = query.push(")").build().fetch_all(conn).await?;
@@ -96,7 +105,7 @@ pub async fn holder_above(tx: &mut Tx, hostname: &str) -> Result<Option<Holder>>
         }
         Conn::Pg(conn) => {
             let mut query = among::<sqlx::Postgres>(SELECT, hostname);
-            let rows = query.push(") FOR SHARE").build().fetch_all(conn).await?;
+            let rows = query.push(")").push(lock).build().fetch_all(conn).await?;
             rows.iter().map(|row| decode("domains", row)).collect::<Result<_>>()?
         }
     };

@@ -52,6 +52,7 @@ pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod usage;
+pub mod wildcard;
 
 pub use cause::Cause;
 pub use error::StoreError;

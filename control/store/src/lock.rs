@@ -1,7 +1,7 @@
 //! Locks on names and places that have no row to lock because nobody claims them yet. They last
 //! until the transaction ends. On SQLite a write transaction excludes all others anyway.
 //!
-//! To avoid deadlocks, take several in this order: gateway, cluster, ports, hostnames, then the
+//! To avoid deadlocks, take several in this order: gateway, wildcards, cluster, ports, hostnames, then the
 //! tenant's share of the cluster; those of one kind ordered by name.
 
 use crate::db::Conn;

@@ -175,8 +175,8 @@ async fn what_is_well_formed_and_wrong_is_refused_with_a_pointer() {
         ),
         (
             "product-publishes",
-            with(publish.clone(), "/hostnames/0", json!("*.example.com")),
-            "unsupported_hostname",
+            with(publish.clone(), "/hostnames/0", json!("*example.com")),
+            "invalid_hostname",
             "/hostnames/0".to_owned(),
         ),
         (

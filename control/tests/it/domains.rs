@@ -144,7 +144,16 @@ async fn addresses_reserved_names_and_names_of_nobody_are_refused() {
         ("xn--a.example.com", "invalid_hostname"),
         ("[::1]", "invalid_hostname"),
         ("a.example.com:80", "invalid_hostname"),
-        ("*.example.com", "unsupported_hostname"),
+        ("*.example.com", "hostname_not_verified"),
+        ("*.co.uk", "reserved_hostname"),
+        ("*.com", "reserved_hostname"),
+        ("*.127.0.0.1", "reserved_hostname"),
+        ("*.svc", "reserved_hostname"),
+        ("*", "hostname_not_verified"),
+        ("*a.example.com", "invalid_hostname"),
+        ("a.*.example.com", "invalid_hostname"),
+        ("*.*.example.com", "invalid_hostname"),
+        ("*.", "invalid_hostname"),
     ] {
         let mut body = acme.publish("fine.example.com");
         body["hostnames"] = json!(["fine.example.com", host]);

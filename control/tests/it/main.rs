@@ -47,4 +47,5 @@ mod selling;
 mod storage;
 mod subscribing;
 mod tls;
+mod wildcards;
 mod written;

@@ -136,6 +136,7 @@ fn a_gateway_is_told_nothing_of_a_publish_with_a_word_of_a_newer_release() {
             revision: 1,
             spec: spec(field),
             api_services: vec![],
+            kept_out_hosts: vec![],
         })
     };
     assert!(told("", PublishStatus::Active).is_ok());

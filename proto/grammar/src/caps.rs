@@ -237,6 +237,9 @@ caps! {
     HOSTNAMES_PER_PUBLISH = 32, Count, [Api, Agent],
         "Hostnames of one publish.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    KEPT_OUT_HOSTS_PER_PUBLISH = 10_000, Count, [Api, Agent],
+        "Names below the wildcards of one publish that other tenants hold; a domain is two, itself and what is below it.",
+        "proto/tests/it/bounds.rs::hosts_that_are_kept_out_end_at_their_cap";
     TENANT_CLUSTER_REGEXES = 1_000, Count, [Api],
         "Regular expressions in all publishes of one tenant in one cluster.",
         "control/tests/it/caps.rs::a_tenant_has_its_share_of_a_cluster_and_no_more";

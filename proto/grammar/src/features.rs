@@ -21,7 +21,10 @@ pub const UPSTREAM_TLS: &str = "upstream_tls";
 /// API keys in places that a publish names.
 pub const KEY_LOCATIONS: &str = "key_locations";
 
-/// All of them.
+/// Wildcards among the hostnames of a publish: of an agent whose Envoys have the module, which finds them.
+pub const WILDCARD_HOSTS: &str = "wildcard_hosts";
+
+/// Those of every agent of this release.
 pub const ALL: [&str; 9] = [
     PATHS,
     LARGE_SERVICES,

@@ -1,5 +1,5 @@
-//! Hosts: the hostnames of publishes and listeners, and the addresses of endpoints. The API accepts
-//! every spelling and stores the canonical one, the only one that agents accept.
+//! Hosts: the hostnames of publishes and listeners, wildcards of them, and the addresses of endpoints. The API
+//! accepts every spelling and stores the canonical one, the only one that agents accept.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,11 @@ const LABEL_BYTES: usize = 63;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostFault {
     /// `*.example.com`.
-    #[error("wildcard hostnames are not supported yet; name each host")]
+    #[error("a wildcard is not possible here; name one host")]
     Wildcard,
+    /// `*a.example.com`, `a.*.com`.
+    #[error("a wildcard is '*.' before a DNS name, for every host below it, or '*' alone")]
+    NotAWildcard,
     /// A port, a blank, an empty label, non-ASCII characters, or too long.
     #[error("a DNS name such as api.example.com: labels of a-z, 0-9 and '-', no port")]
     NotAName,
@@ -30,6 +33,39 @@ pub fn canonical(text: &str) -> Result<String, HostFault> {
 /// Whether a hostname is canonical.
 pub fn is_canonical(name: &str) -> bool {
     name.len() <= NAME_BYTES && name.split('.').all(is_label)
+}
+
+/// The wildcard that takes every host.
+pub const CATCH_ALL: &str = "*";
+
+/// The canonical spelling of a hostname or a wildcard: `*.example.com` takes every host below `example.com`,
+/// however many labels that has, and not `example.com` itself.
+pub fn canonical_pattern(text: &str) -> Result<String, HostFault> {
+    if !text.contains('*') {
+        return canonical(text);
+    }
+    if text == CATCH_ALL {
+        return Ok(text.to_owned());
+    }
+    let below = text.strip_prefix("*.").ok_or(HostFault::NotAWildcard)?;
+    let pattern = format!("*.{}", canonical(below).map_err(|_| HostFault::NotAWildcard)?);
+    if is_canonical_pattern(&pattern) { Ok(pattern) } else { Err(HostFault::NotAWildcard) }
+}
+
+/// Whether a hostname or wildcard is canonical.
+pub fn is_canonical_pattern(text: &str) -> bool {
+    let is_short = text.len() <= NAME_BYTES;
+    text == CATCH_ALL || is_short && is_canonical(text.strip_prefix("*.").unwrap_or(text))
+}
+
+/// Whether a canonical hostname is a wildcard.
+pub fn is_wildcard(pattern: &str) -> bool {
+    pattern.starts_with('*')
+}
+
+/// The name below which a canonical wildcard takes hosts; `None` for [`CATCH_ALL`] and for hostnames.
+pub fn below_wildcard(pattern: &str) -> Option<&str> {
+    pattern.strip_prefix("*.")
 }
 
 /// `[a-z0-9]([a-z0-9-]*[a-z0-9])?`, at most 63 characters: a label of a canonical name, and the name of a

@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 
 use prost::Message as _;
-use prost::encoding::{encoded_len_varint, message, uint32};
+use prost::encoding::{encoded_len_varint, message, string, uint32};
 
 use crate::config as pb;
 
-/// Field numbers, all below 16: one byte of tag.
+/// Field numbers, all but one below 16: one byte of tag.
 const PUBLISH_API_SERVICES: u32 = 11;
+/// Two bytes of tag.
+const PUBLISH_KEPT_OUT_HOSTS: u32 = 30;
 const SERVICE_ROUTES: u32 = 3;
 const SERVICE_POLICIES: u32 = 5;
 const ROUTE_POLICIES: u32 = 11;
@@ -21,7 +23,9 @@ pub(super) fn publish(publish: &pb::Publish) -> usize {
     let services = &publish.api_services;
     let as_sent = message::encoded_len_repeated(PUBLISH_API_SERVICES, services);
     let counted: usize = services.iter().map(|it| field(service(it))).sum();
-    publish.encoded_len() - as_sent + counted
+    // It grows with what others hold, and has a bound of its own.
+    let kept_out = string::encoded_len_repeated(PUBLISH_KEPT_OUT_HOSTS, &publish.kept_out_hosts);
+    publish.encoded_len() - as_sent - kept_out + counted
 }
 
 pub(super) fn service(service: &pb::ApiService) -> usize {

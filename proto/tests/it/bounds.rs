@@ -68,6 +68,24 @@ fn each_list_of_a_publish_ends_at_its_cap() {
 }
 
 #[test]
+fn hosts_that_are_kept_out_end_at_their_cap() {
+    let keeping_out = |n| pb::Publish {
+        kept_out_hosts: vec![format!("*.{}", "a".repeat(60)); n],
+        ..Default::default()
+    };
+    ends_at(&caps::KEPT_OUT_HOSTS_PER_PUBLISH, "kept_out_hosts", keeping_out);
+    // What others hold makes no publish too large, however little is left of its size.
+    let route = pb::Route { name: "a".repeat(1_000), ..Default::default() };
+    let service = pb::ApiService { routes: vec![route; 400], ..Default::default() };
+    let services = vec![service; caps::PUBLISH_BYTES.size() / 400 / 1_010];
+    let nearly = pb::Publish { api_services: services, ..keeping_out(0) };
+    assert!(bounds::publish(&nearly).is_ok() && nearly.encoded_len() > 700 << 10);
+    let list = keeping_out(caps::KEPT_OUT_HOSTS_PER_PUBLISH.size()).kept_out_hosts;
+    assert!(list.len() * 62 > caps::PUBLISH_BYTES.size() - nearly.encoded_len());
+    assert!(bounds::publish(&pb::Publish { kept_out_hosts: list, ..nearly }).is_ok());
+}
+
+#[test]
 fn each_list_of_a_service_ends_at_its_cap() {
     let of = |service: pb::ApiService| publish(vec![service]);
     let at = |place: &str| format!("api_services/0/{place}");

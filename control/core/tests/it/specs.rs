@@ -113,14 +113,15 @@ fn a_publish_names_each_host_once_in_whatever_spelling() {
     let id = "0191b9a0-0000-7000-8000-000000000000";
     let input = json!({
         "product_id": id, "gateway_id": id, "cluster_id": id, "environment": "prod", "auth_mode": "oauth2",
-        "hostnames": ["api.example.com", "API.example.com.", "*.example.com"], "base_path": "/v1/",
+        "hostnames": ["api.example.com", "API.example.com.", "*.example.com", "*.Example.com.", "*", "**"], "base_path": "/v1/",
     });
     assert_eq!(
         faults::<ProductPublishSpec>(input),
         [
             "/auth_mode unsupported_auth_mode",
             "/hostnames/1 duplicate_hostname",
-            "/hostnames/2 unsupported_hostname",
+            "/hostnames/3 duplicate_hostname",
+            "/hostnames/5 invalid_hostname",
             "/base_path invalid_path",
         ]
     );

@@ -72,7 +72,8 @@ fn closed(desired: &DesiredPublish) -> DesiredPublish {
     if matches!(spec.auth_mode, AuthMode::Newer(_)) {
         spec.auth_mode = AuthMode::ApiKey;
     }
-    DesiredPublish { id, tenant_id, status, revision, spec, api_services }
+    let kept_out_hosts = desired.kept_out_hosts.clone();
+    DesiredPublish { id, tenant_id, status, revision, spec, api_services, kept_out_hosts }
 }
 
 /// Converts the publish with everything that a gateway needs to serve it.
@@ -112,6 +113,7 @@ fn message(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
         suspended: publish.status == PublishStatus::Suspended,
         api_services,
         policies: policies.finish(),
+        kept_out_hosts: publish.kept_out_hosts.clone(),
     })
 }
 

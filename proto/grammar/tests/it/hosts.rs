@@ -1,8 +1,10 @@
 //! One canonical spelling of a host.
 
 use imp_grammar::hosts::{
-    EndpointFault, EndpointHost, HostFault, canonical, endpoint, is_canonical, is_label, port,
+    EndpointFault, EndpointHost, HostFault, below_wildcard, canonical, canonical_pattern, endpoint,
+    is_canonical, is_canonical_pattern, is_label, is_wildcard, port,
 };
+use proptest::prelude::*;
 
 #[test]
 fn every_spelling_of_a_hostname_becomes_the_one_that_agents_take() {
@@ -48,6 +50,67 @@ fn every_spelling_of_a_hostname_becomes_the_one_that_agents_take() {
         assert_eq!(canonical(bad), Err(HostFault::Wildcard), "{bad}");
     }
     assert!(is_label("http-2") && !is_label("HTTP") && !is_label("a.b") && !is_label(""));
+}
+
+#[test]
+fn a_wildcard_is_a_star_before_a_name_or_alone() {
+    for (text, expected, below) in [
+        ("*.Example.COM.", "*.example.com", Some("example.com")),
+        ("*.a", "*.a", Some("a")),
+        ("*", "*", None),
+    ] {
+        assert_eq!(canonical_pattern(text).as_deref(), Ok(expected));
+        assert!(is_canonical_pattern(expected) && is_wildcard(expected));
+        assert_eq!(below_wildcard(expected), below);
+        assert!(!is_canonical(expected), "no name of one host: {expected}");
+    }
+    assert_eq!(canonical_pattern("A.example.com.").as_deref(), Ok("a.example.com"));
+    assert!(!is_wildcard("a.example.com") && below_wildcard("a.example.com").is_none());
+    for bad in [
+        "**",
+        "*.",
+        "*..",
+        "*a.com",
+        "a*.com",
+        "*.*.com",
+        "a.*.com",
+        "*.*",
+        "*:80",
+        "*.a:80",
+        "*.-a.com",
+        " *",
+        "*.a b",
+        "*.bücher.de",
+        "[*]",
+        "*.[::1]",
+    ] {
+        assert_eq!(canonical_pattern(bad), Err(HostFault::NotAWildcard), "{bad}");
+        assert!(!is_canonical_pattern(bad), "{bad}");
+    }
+    // As long as a name, so that some host below it is one.
+    let label = "a".repeat(63);
+    let longest = [&label[..], &label, &label, &label[..59]].join(".");
+    assert!(canonical_pattern(&format!("*.{longest}")).is_ok());
+    assert!(canonical_pattern(&format!("*.{longest}a")).is_err());
+}
+
+proptest! {
+    #[test]
+    fn what_the_api_makes_of_a_hostname_is_what_agents_take(
+        text in prop_oneof![r"\PC{0,24}", r"(\*\.?)?[a-zA-Z0-9*.-]{0,16}\.?", r"\*\.[a-z]{1,8}(\.[a-z]{1,8}){0,3}"]
+    ) {
+        match canonical_pattern(&text) {
+            Ok(made) => {
+                prop_assert!(is_canonical_pattern(&made), "{text:?} became {made:?}");
+                prop_assert_eq!(canonical_pattern(&made), Ok(made.clone()));
+                prop_assert_eq!(is_wildcard(&made), text.contains('*'));
+                prop_assert!(made == text || !is_canonical_pattern(&text), "{text:?} is one too many");
+                // The host of a call never is a wildcard.
+                prop_assert_eq!(is_canonical(&made), !is_wildcard(&made));
+            }
+            Err(_) => prop_assert!(!is_canonical_pattern(&text), "{text:?}"),
+        }
+    }
 }
 
 #[test]
