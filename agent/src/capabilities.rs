@@ -14,14 +14,16 @@ const GATEWAY_SETTINGS: [&str; 4] =
     ["escaped_slash", "underscore_headers", "http10", "trusted_hops"];
 
 /// The capabilities for the heartbeat. This build handles every policy type of the contract in both
-/// layers, or it would not compile.
-pub(crate) fn capabilities() -> pb::Capabilities {
+/// layers, or it would not compile. `has_module` says whether its Envoys have the module.
+pub(crate) fn capabilities(has_module: bool) -> pb::Capabilities {
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
+    let mut features: Vec<String> = words(&features::ALL);
+    features.extend(has_module.then(|| features::WILDCARD_HOSTS.to_owned()));
     pb::Capabilities {
         policy_types: words(&policies::TYPES),
         auth_modes: words(&AUTH_MODES),
         gateway_classes: words(&GATEWAY_CLASSES),
-        features: words(&features::ALL),
+        features,
         gateway_settings: words(&GATEWAY_SETTINGS),
     }
 }

@@ -12,6 +12,7 @@ mod acknowledgements;
 mod core;
 mod door;
 mod gateway_resources;
+mod hosts;
 mod observer;
 mod proof;
 mod refused_gateways;
@@ -59,6 +60,8 @@ struct Shared {
     engine: Engine,
     decides: AtomicBool,
     refusers: Refusers,
+    /// Whether scopes wait for modules.
+    leaving: Arc<AtomicBool>,
     /// What modules inside Envoys hear.
     feed: Option<Feed>,
 }
@@ -114,10 +117,11 @@ impl Fleet {
         let [statuses, gateways, nodes] = [(); 3].map(watch::Sender::new);
         let news = News { statuses, gateways, nodes };
         let parts = (options, engine.clone(), feed.clone());
-        let core = Mutex::new(Core::new(parts, lkg, gateway_resources.clone(), decider));
+        let core = Core::new(parts, lkg, gateway_resources.clone(), decider);
+        let leaving = core.hosts.leaving();
         let fleet = Self {
             shared: Arc::new(Shared {
-                core,
+                core: Mutex::new(core),
                 turn: Mutex::default(),
                 gateway_resources,
                 ads,
@@ -125,6 +129,7 @@ impl Fleet {
                 engine,
                 decides: AtomicBool::new(false),
                 refusers,
+                leaving,
                 feed,
             }),
         };
@@ -243,6 +248,11 @@ impl Fleet {
         }
     }
 
+    /// Whether the Envoys have the module.
+    pub fn has_module(&self) -> bool {
+        self.lock().decider.is_module()
+    }
+
     /// Waits until all modules that listen decide by what was taken so far.
     pub async fn fed(&self) {
         if let Some(feed) = &self.shared.feed {
@@ -334,6 +344,7 @@ impl Fleet {
     /// the answers about everything.
     fn happened(&self, events: impl Iterator<Item = EnvoyEvent>) {
         let (mut core, mut size, mut nodes) = (self.lock(), 0, false);
+        let had_module = core.decider.is_module();
         for event in events {
             nodes |= matches!(event, EnvoyEvent::Came { .. } | EnvoyEvent::Left { .. });
             size += event.size();
@@ -345,6 +356,8 @@ impl Fleet {
                 core = self.lock();
             }
         }
+        // What the agent can serve is told with its Envoys.
+        nodes |= core.decider.is_module() != had_module;
         self.publish(core);
         if nodes {
             self.shared.news.nodes.send_replace(());
@@ -427,9 +440,17 @@ async fn listen(
     let mut batch = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut progress = match &fleet.shared.feed {
+        Some(feed) => feed.progress(),
+        None => watch::Sender::new(()).subscribe(),
+    };
     loop {
         let received = tokio::select! {
             () = cancel.cancelled() => return,
+            Ok(()) = progress.changed() => {
+                fleet.let_go();
+                continue;
+            }
             received = queue.recv_many(&mut batch, BATCH) => received,
             _ = ticks.tick() => {
                 fleet.tick();

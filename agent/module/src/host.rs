@@ -15,6 +15,8 @@ pub mod no_host {
     pub const MALFORMED: &str = "!400";
     /// Nobody serves it here.
     pub const UNKNOWN: &str = "!404";
+    /// Nothing is known of any host yet.
+    pub const NOT_LOADED: &str = "!503";
     /// TLS was asked for another host.
     pub const MISDIRECTED: &str = "!421";
 }

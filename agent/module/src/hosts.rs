@@ -139,6 +139,40 @@ mod tests {
         }
     }
 
+    /// The grammar of the API and the agent on the one side, the module on the other.
+    #[test]
+    fn what_the_api_accepts_is_a_pattern_here_and_finds_the_hosts_that_it_means() {
+        use imp_grammar::hosts::{below_wildcard, canonical_pattern, is_wildcard};
+        let parts = ["*", "*.", "A", "b-1", "xn--a", ".", "..", "-", "com", ":80", "é", "_x", "!"];
+        let mut accepted = 0;
+        for first in parts {
+            for second in parts {
+                for third in parts {
+                    let Ok(pattern) = canonical_pattern(&format!("{first}{second}{third}")) else {
+                        continue;
+                    };
+                    accepted += 1;
+                    let hosts = Hosts::default();
+                    assert!(hosts.put(80, &pattern), "{pattern}");
+                    let host = match below_wildcard(&pattern) {
+                        Some(name) => format!("x.y.{name}"),
+                        None if is_wildcard(&pattern) => "x.example".to_owned(),
+                        None => pattern.clone(),
+                    };
+                    let key = |host: &str| hosts.key(80, host, ServerName::NoTls);
+                    assert_eq!(key(&host), pattern, "{host}");
+                    assert_eq!(key(&format!("{}.:8080", host.to_uppercase())), pattern);
+                    if let Some(name) = below_wildcard(&pattern) {
+                        assert_eq!(key(name), no_host::UNKNOWN, "a wildcard is not its own name");
+                    }
+                    hosts.remove(80, &pattern);
+                    assert_eq!(key(&host), no_host::UNKNOWN);
+                }
+            }
+        }
+        assert!(accepted > 100, "{accepted} prove little");
+    }
+
     #[test]
     fn a_removed_host_is_unknown_and_a_pattern_is_canonical() {
         let hosts = hosts();

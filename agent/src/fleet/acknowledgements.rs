@@ -163,6 +163,11 @@ impl Acknowledgements {
         self.said.iter().filter(move |(_, said)| refuse(said)).map(|(stream, _)| *stream)
     }
 
+    /// Whether an Envoy has some version of a resource; `None` if it has not said anything about it.
+    pub(super) fn has(&self, stream: StreamId, key: &Key) -> Option<bool> {
+        self.said.get(&stream)?.get(key).map(|answer| answer.words.is_none())
+    }
+
     /// The answers of a gateway's Envoys (empty: of every gateway that needs it) about a version.
     pub(super) fn votes(
         &self,

@@ -15,6 +15,7 @@ use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
 use super::door::Decider;
 use super::gateway_resources::{GatewayResources, Staged};
+use super::hosts::Hosts;
 use super::observer::EnvoyEvent;
 use super::proof::Proof;
 use super::refused_gateways::RefusedGateways;
@@ -35,6 +36,7 @@ pub(super) struct Core {
     pub(super) acks: Acknowledgements,
     pub(super) engine: Engine,
     pub(super) feed: Option<Feed>,
+    pub(super) hosts: Hosts,
     pub(super) decider: Decider,
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<String, Box<Revisions>>,
@@ -96,6 +98,7 @@ impl Core {
             acks: Acknowledgements::default(),
             engine,
             feed,
+            hosts: Hosts::default(),
             decider,
             lkg,
             revisions: HashMap::new(),
@@ -261,6 +264,7 @@ impl Core {
                     tracing::info!(id = %node.id, "an Envoy left");
                 }
                 self.left(stream);
+                self.scopes_arrived();
             }
             EnvoyEvent::Has { stream, type_url, resources } => {
                 self.tracker.heard(stream);
@@ -272,6 +276,9 @@ impl Core {
                         self.accepted(key.clone(), version);
                     }
                     self.answered(stream, &key);
+                    if type_url == SCOPE {
+                        self.scope_arrived(&key.1);
+                    }
                 }
             }
             EnvoyEvent::Refused { stream, type_url, name, version, words } => {
@@ -282,8 +289,14 @@ impl Core {
         }
     }
 
-    /// Stages a delta and records what it affects.
+    /// Stages a delta, except for what must wait for modules.
     pub(super) fn stage(&mut self, delta: Delta) {
+        let delta = self.hosts_first(delta);
+        self.stage_now(delta);
+    }
+
+    /// Stages a delta and records what it affects.
+    pub(super) fn stage_now(&mut self, delta: Delta) {
         for (gateway, of_gateway) in &delta.gateways {
             let upserts = of_gateway.upserts.iter().map(|r| (r.type_url, &*r.name));
             let removals = of_gateway.removals.iter().map(|(url, name)| (*url, name.as_str()));

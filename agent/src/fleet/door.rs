@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use imp_translate::xds::EXTENSION;
+use imp_translate::xds::{EXTENSION, LISTENER};
 use imp_translate::{Door, Options};
 
 use super::core::Core;
@@ -28,9 +28,15 @@ impl Decider {
         !self.is_module() || is_tested(version)
     }
 
-    fn is_module(&self) -> bool {
+    pub(super) fn is_module(&self) -> bool {
         self.is_module.load(Ordering::Acquire)
     }
+}
+
+/// Whether Envoy refuses a listener for what it has of the module.
+fn names_the_module(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    words.contains("dynamic module") || words.contains("early_header_mutation")
 }
 
 impl Core {
@@ -39,9 +45,10 @@ impl Core {
         self.fall_back(&format!("{id} is Envoy {version}"));
     }
 
-    /// An Envoy refused an extension.
+    /// An Envoy refused an extension, or a listener, in which the module is, too.
     pub(super) fn door_refused(&mut self, type_url: &str, version: &str, words: &str) {
-        if type_url == EXTENSION && self.assembly.door_version() == version {
+        let is_door = type_url == EXTENSION && self.assembly.door_version() == version;
+        if is_door || type_url == LISTENER && names_the_module(words) {
             self.fall_back(words);
         }
     }

@@ -93,6 +93,16 @@ impl Tracker {
         }
     }
 
+    /// The tracker's clock.
+    pub(super) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Whether a target is not waited for about what has been wanted since then.
+    pub(super) fn is_silent(&self, target: &Target, wanted: Duration) -> bool {
+        target.is_silent(wanted, self.now)
+    }
+
     /// Takes the outcome of a revision. Ignored if the revision is not rendered, or the target does
     /// not serve the publish.
     pub fn take(&mut self, outcome: Outcome) {

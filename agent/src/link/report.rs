@@ -165,6 +165,8 @@ impl Up {
         loop {
             let publishes = fleet.take_changed(STATUSES);
             let last = publishes.len() < STATUSES;
+            // Whoever hears that it is active may call it.
+            fleet.fed().await;
             for publishes in messages(publishes) {
                 self.send(Kind::Publishes(pb::PublishStatuses { publishes })).await?;
             }
@@ -189,7 +191,7 @@ impl Up {
         let heartbeat = pb::Heartbeat {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             nodes: news.fleet.nodes().into_iter().take(NODES).map(short_node).collect(),
-            capabilities: Some(capabilities()),
+            capabilities: Some(capabilities(news.fleet.has_module())),
             withheld_removals: u32::try_from(withheld).unwrap_or(u32::MAX),
         };
         self.send(Kind::Heartbeat(heartbeat)).await

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use imp_enforce::PublishAccess;
-use imp_module::feed::message::{Item, Kind, Named, Rules, Update};
+use imp_module::feed::message::{Host, Item, Kind, Named, Rules, Update};
 use imp_proto::config::{self as pb, ResourceType};
 use prost::Message as _;
 use tokio::sync::watch;
@@ -139,6 +139,44 @@ impl Feed {
         self.tell(state);
     }
 
+    /// A host has a scope that Envoys have, or no wildcard may take it.
+    pub(crate) fn put_host(&self, port: u16, pattern: &str) {
+        let host = Host { port: port.into(), pattern: pattern.to_owned() };
+        let mut state = self.lock();
+        state.set(Named::Host(host.clone()), Some(Kind::Host(host)));
+        self.tell(state);
+    }
+
+    /// Forgets a host. Returns false if it was not known.
+    pub(crate) fn remove_host(&self, port: u16, pattern: &str) -> bool {
+        let name = Named::Host(Host { port: port.into(), pattern: pattern.to_owned() });
+        let mut state = self.lock();
+        let was_known = state.held.contains_key(&name);
+        state.set(name, None);
+        self.tell(state);
+        was_known
+    }
+
+    pub(crate) fn has_host(&self, port: u16, pattern: &str) -> bool {
+        let host = Host { port: port.into(), pattern: pattern.to_owned() };
+        self.lock().held.contains_key(&Named::Host(host))
+    }
+
+    /// The version that has all that was put and removed so far.
+    pub(crate) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Whether all modules that listen have applied this version.
+    pub(crate) fn has_reached(&self, version: u64) -> bool {
+        self.behind(version) == 0
+    }
+
+    /// Tells that a module has applied a version, or is gone.
+    pub(crate) fn progress(&self) -> watch::Receiver<()> {
+        self.shared.progress.subscribe()
+    }
+
     /// Everything is there: from now on modules are told. Returns false if they were already.
     pub(super) fn open(&self) -> bool {
         let mut state = self.lock();
@@ -238,11 +276,6 @@ impl Feed {
 
     pub(super) fn snapshot(&self) -> &std::path::Path {
         &self.shared.snapshot
-    }
-
-    #[cfg(test)]
-    fn version(&self) -> u64 {
-        self.lock().version
     }
 
     /// The parts of a message that has everything.

@@ -75,7 +75,7 @@ impl Installed {
             "counters": self.counters(),
         });
         let file = self.file.path.display().to_string();
-        Module { file, config: json!({ "state": state }).to_string() }
+        Module { file, state: state.to_string() }
     }
 
     /// Whose counts the modules' are.

@@ -9,6 +9,7 @@ mod envoy;
 mod fake_envoy;
 mod fixtures;
 mod gateways;
+mod hosts;
 mod memory;
 mod module;
 mod places;

@@ -19,7 +19,7 @@ fn library() -> PathBuf {
     program.parent().unwrap().join("libimp_module.so")
 }
 
-fn with_module(control: &str, state: &Path) -> Config {
+pub(crate) fn with_module(control: &str, state: &Path) -> Config {
     Config { door: Door::Module, module: Some(library()), ..config(control, state) }
 }
 
@@ -77,11 +77,11 @@ async fn after_a_restart_modules_are_told_the_same_without_the_control_plane() {
     let first = rig::start(first).await.unwrap();
     ready(&first).await;
     eventually("the key", || (first.fleet.size().publishes == 3).then_some(())).await;
-    let before = told_within(state.path(), 5).await;
+    let before = told_within(state.path(), 8).await;
     first.shutdown().await;
     drop(control);
     let again = rig::start(with_module(&url, state.path())).await.unwrap();
-    let after = told_within(state.path(), 5).await;
+    let after = told_within(state.path(), 8).await;
     assert_eq!(after, before);
     again.shutdown().await;
 }

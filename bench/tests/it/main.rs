@@ -8,6 +8,7 @@ mod dns;
 mod fanout;
 mod floor;
 mod flows;
+mod hosts;
 mod inside;
 mod key_locations;
 mod module;

@@ -38,7 +38,10 @@ impl ScopeKey {
             Some(name) => ServerName::Tls(name.as_deref()),
         };
         let authority = early.header(":authority").unwrap_or_default();
-        let key = self.state.hosts.key(self.config.port, &authority, name);
+        let key = match self.state.is_loaded() {
+            true => self.state.hosts.key(self.config.port, &authority, name),
+            false => no_host::NOT_LOADED.to_owned(),
+        };
         early.set_header(SCOPE_HOST, &key);
     }
 }

@@ -87,6 +87,14 @@ pub(super) fn hostname(text: &str) -> Result<String, Fault> {
     }
 }
 
+/// Parses a hostname or a wildcard in canonical form, as the API stores it.
+pub(super) fn host_pattern(text: &str) -> Result<String, Fault> {
+    match hosts::is_canonical_pattern(text) {
+        true => Ok(text.to_owned()),
+        false => Err(Fault::Hostname(short(text))),
+    }
+}
+
 /// Parses a path: begins with '/', needs no escaping, and is unchanged by Envoy's path
 /// normalisation.
 pub(super) fn path(text: &str) -> Result<String, Fault> {

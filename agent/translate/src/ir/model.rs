@@ -69,8 +69,11 @@ pub struct Publish {
     /// How callers authenticate. Not used for xDS: the agent decides.
     pub auth_mode: AuthMode,
     pub revision: u64,
-    /// Exact, canonical and distinct; at least one.
+    /// Canonical and distinct; at least one. `*.` and a name stand for what is below it, `*` for every
+    /// host.
     pub hostnames: Vec<String>,
+    /// Hosts that its wildcards do not take, in the same grammar: they are other tenants'.
+    pub kept_out: Vec<String>,
     /// "/" or "/a/b".
     pub base_path: String,
     /// Answers 503 to everyone.

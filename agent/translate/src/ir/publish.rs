@@ -40,6 +40,7 @@ impl Publish {
             auth_mode: parse_auth_mode(&message),
             revision: message.revision,
             hostnames: parse_hostnames(&message.hostnames)?,
+            kept_out: parse_hosts("kept_out_hosts", &message.kept_out_hosts)?,
             base_path: grammar::base_path(&message.base_path)
                 .map_err(|fault| ParseError::new("base_path", fault))?,
             suspended: message.suspended,
@@ -83,11 +84,16 @@ fn parse_hostnames(names: &[String]) -> Result<Vec<String>, ParseError> {
     if names.is_empty() {
         return Err(ParseError::new("hostnames", Fault::Missing));
     }
+    parse_hosts("hostnames", names)
+}
+
+/// Hosts and wildcards, none of them twice.
+fn parse_hosts(field: &str, names: &[String]) -> Result<Vec<String>, ParseError> {
     let mut seen = HashSet::new();
     let mut hostnames = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
-        let at = || format!("hostnames/{index}");
-        let name = grammar::hostname(name).map_err(|fault| ParseError::new(at(), fault))?;
+        let at = || format!("{field}/{index}");
+        let name = grammar::host_pattern(name).map_err(|fault| ParseError::new(at(), fault))?;
         if !seen.insert(name.clone()) {
             return Err(ParseError::new(at(), Fault::Duplicate(name)));
         }

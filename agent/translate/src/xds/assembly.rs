@@ -15,6 +15,7 @@ mod clusters;
 mod contents;
 mod delta;
 mod few;
+mod keeping_out;
 mod places;
 mod placing;
 mod prepared;
@@ -29,11 +30,12 @@ use std::sync::Arc;
 
 use crate::ir;
 use crate::xds::names::Short;
-use crate::xds::{self, Options, Rendered};
+use crate::xds::{self, Door, Module, Options, Rendered};
 use change::Change;
 use clusters::Clusters;
 use contents::Contents;
-pub use delta::{Blame, Delta, GatewayDelta, Needs};
+pub use delta::{Blame, Delta, GatewayDelta, Host, Needs};
+use keeping_out::KeptOut;
 pub use places::Misplaced;
 use places::Port;
 use prepared::Prepared;
@@ -45,6 +47,8 @@ use unit::Unit;
 pub struct Assembly {
     options: Options,
     door: Rendered,
+    /// The module that writes the hosts' keys, in every listener.
+    module: Option<Module>,
     gateways: HashMap<Arc<str>, ir::Gateway>,
     ports: BTreeMap<u16, Port>,
     /// Why publishes are not served at all of their hosts.
@@ -57,6 +61,7 @@ pub struct Assembly {
     contents: Contents,
     tables: Tables,
     clusters: Clusters,
+    kept_out: KeptOut,
 }
 
 #[derive(Debug)]
@@ -86,6 +91,10 @@ impl Assembly {
     pub fn new(options: Options) -> Self {
         Self {
             door: xds::door::render(&options),
+            module: match &options.door {
+                Door::ExtAuthz => None,
+                Door::Module(module) => Some(module.clone()),
+            },
             options,
             gateways: HashMap::new(),
             ports: BTreeMap::new(),
@@ -96,6 +105,7 @@ impl Assembly {
             contents: Contents::default(),
             tables: Tables::default(),
             clusters: Clusters::default(),
+            kept_out: KeptOut::default(),
         }
     }
 
@@ -114,12 +124,25 @@ impl Assembly {
         self.finish(change)
     }
 
-    /// Lets the agent decide about calls from now on. Routes stay as they are: both doors read them.
+    /// Takes the module away: the agent decides about calls, and hosts are compared as they are sent.
+    /// Routes stay as they are: both doors read them.
     pub fn set_ext_authz(&mut self) -> Delta {
         let mut change = Change::default();
         self.door = xds::door::ext_authz(&self.options.agent_cluster);
+        self.module = None;
+        let ports: Vec<_> = self.ports.keys().copied().collect();
+        ports.into_iter().for_each(|port| self.settle_listener(port, &mut change));
         let gateways: Vec<_> = self.gateways.keys().cloned().collect();
         gateways.iter().for_each(|id| change.upsert(id, self.door.clone()));
+        let with_wildcards = |state: &&Arc<str>| {
+            self.publishes.get(*state).is_some_and(|state| state.desired.has_wildcards())
+        };
+        let with_wildcards: Vec<_> =
+            self.publishes.keys().filter(with_wildcards).cloned().collect();
+        for id in with_wildcards {
+            let effective = self.publishes.get(&id).and_then(|state| state.effective()).cloned();
+            self.replace(&id, effective, &mut change);
+        }
         self.finish(change)
     }
 
@@ -220,6 +243,8 @@ impl Assembly {
             gateway: self.gateway_id(&publish.gateway_id),
             revision: publish.revision,
             hostnames: publish.hostnames.iter().map(|host| host.as_str().into()).collect(),
+            kept_out: (!publish.kept_out.is_empty())
+                .then(|| publish.kept_out.iter().map(|host| host.as_str().into()).collect()),
             content,
             stamp,
         }
@@ -248,6 +273,7 @@ impl Assembly {
         for key in &change.tables {
             self.tables.settle(*key, &mut delta);
         }
+        self.kept_out.settle(&change.kept_out, &mut delta);
         change.finish(delta)
     }
 }

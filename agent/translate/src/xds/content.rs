@@ -22,6 +22,7 @@ impl Key {
             id: _,
             revision: _,
             hostnames: _,
+            kept_out: _,
             gateway_id,
             tenant_id,
             product_id,

@@ -52,24 +52,29 @@ pub(super) fn render(options: &Options) -> Rendered {
 /// The module inside Envoy. Only a local file: Envoy opens the listener without a filter that it cannot
 /// fetch.
 fn inside(module: &Module) -> Rendered {
-    use modules::DynamicModuleConfig;
+    let config = format!("{{\"state\":{}}}", module.state);
+    let filter = DynamicModuleFilter {
+        dynamic_module_config: Some(library(module)),
+        filter_name: "door".to_owned(),
+        filter_config: Some(any(&StringValue { value: config })),
+        ..Default::default()
+    };
+    let resource = extension(filter::DOOR.name(), &filter);
+    Rendered::new(EXTENSION, resource.name.clone(), resource.encode_to_vec())
+}
+
+/// The library, as a local file.
+pub(super) fn library(module: &Module) -> modules::DynamicModuleConfig {
     let file = core::DataSource {
         specifier: Some(core::data_source::Specifier::Filename(module.file.clone())),
         ..Default::default()
     };
     let source = core::async_data_source::Specifier::Local(file);
-    let filter = DynamicModuleFilter {
-        dynamic_module_config: Some(DynamicModuleConfig {
-            module: Some(core::AsyncDataSource { specifier: Some(source) }),
-            do_not_close: true,
-            ..Default::default()
-        }),
-        filter_name: "door".to_owned(),
-        filter_config: Some(any(&StringValue { value: module.config.clone() })),
+    modules::DynamicModuleConfig {
+        module: Some(core::AsyncDataSource { specifier: Some(source) }),
+        do_not_close: true,
         ..Default::default()
-    };
-    let resource = extension(filter::DOOR.name(), &filter);
-    Rendered::new(EXTENSION, resource.name.clone(), resource.encode_to_vec())
+    }
 }
 
 /// Calls the agent, and fails closed when the agent does not answer.

@@ -18,17 +18,20 @@ use prost::{Message, Name};
 
 use super::canon::{ads, milliseconds, socket_address, truth, uint};
 use super::names::{KEY_HOST, KEY_PORT};
-use super::{LISTENER, Layout, Options, Rendered, names};
+use super::{LISTENER, Layout, Module, Options, Rendered, names};
 use crate::ir::{Edge, EscapedSlash};
 
 /// How long a stream may be silent, unless its route sets another limit.
 pub(super) const IDLE_MS: u32 = 300_000;
 
 /// The listener of a port. Gateways with equal settings share it.
-pub fn render(port: u16, edge: &Edge, options: &Options) -> Rendered {
+/// With a module the hosts are its business: every Envoy that gets this must be able to load it.
+pub fn render(port: u16, edge: &Edge, options: &Options, module: Option<&Module>) -> Rendered {
+    // The layout for comparison looks for hosts itself.
+    let module = module.filter(|_| options.layout != Layout::WholeRds);
     let name = names::listener(port);
-    let mut manager = connection_manager(port, edge, options).encode_to_vec();
-    manager.extend(replies::mappers().encode_to_vec());
+    let mut manager = connection_manager(port, edge, options, module).encode_to_vec();
+    manager.extend(replies::mappers(module.is_some()).encode_to_vec());
     let filter = envoy::Filter {
         name: "hcm".to_owned(),
         config_type: Some(envoy::filter::ConfigType::TypedConfig(Any {
@@ -56,7 +59,12 @@ fn exact_balance() -> envoy::listener::ConnectionBalanceConfig {
 }
 
 /// The hardened edge of the reference, for plain HTTP.
-fn connection_manager(port: u16, edge: &Edge, options: &Options) -> hcm::HttpConnectionManager {
+fn connection_manager(
+    port: u16,
+    edge: &Edge,
+    options: &Options,
+    module: Option<&Module>,
+) -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager::{
         CodecType, ForwardClientCertDetails, ServerHeaderTransformation,
     };
@@ -64,7 +72,7 @@ fn connection_manager(port: u16, edge: &Edge, options: &Options) -> hcm::HttpCon
         stat_prefix: format!("port_{port}"),
         codec_type: CodecType::Auto.into(),
         route_specifier: Some(route_specifier(port, options.layout)),
-        early_header_mutation_extensions: early::mutations(port, edge),
+        early_header_mutation_extensions: early::mutations(port, edge, module),
         http_filters: filters::chain(options),
         use_remote_address: truth(true),
         xff_num_trusted_hops: edge.trusted_hops,

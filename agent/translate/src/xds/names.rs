@@ -17,6 +17,13 @@ pub(super) const KEY_HOST: &str = imp_grammar::headers::SCOPE_HOST;
 pub(super) mod no_scope {
     /// The host is not in lower case. (Envoy cannot lower it before the scope is looked up.)
     pub(crate) const SPELLING: &str = "!421";
+    /// The module: the same word, for a call whose host is not the one that TLS was made for.
+    pub(crate) const MISDIRECTED: &str = SPELLING;
+    /// The module: the host is not written as hosts are. One that nobody serves is `!404`, which needs
+    /// no reason of its own.
+    pub(crate) const MALFORMED: &str = "!400";
+    /// The module has nothing to decide from yet.
+    pub(crate) const NOT_LOADED: &str = "!503";
     /// More headers than are allowed.
     pub(crate) const TOO_MANY_HEADERS: &str = "!many";
     /// Larger headers than are allowed.

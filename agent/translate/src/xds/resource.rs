@@ -34,8 +34,8 @@ pub enum Door {
 pub struct Module {
     /// The library. Envoy verifies nothing, so whoever names it has.
     pub file: String,
-    /// What the library is told, as JSON.
-    pub config: String,
+    /// Where the library's state is, as JSON.
+    pub state: String,
 }
 
 /// An agent's options for its Envoys.

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::http::dynamic_modules::v3::Dyna
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::google;
 use imp_translate::xds::door::context;
-use imp_translate::xds::{EXTENSION, SCOPE, filter};
+use imp_translate::xds::{EXTENSION, LISTENER, SCOPE, filter};
 use imp_translate::{Assembly, Delta, Door, Layout, Module, Options, Rendered, ir};
 use prost::{Message as _, Name as _};
 
@@ -141,7 +141,7 @@ fn the_next_revision_changes_a_scope_no_more_when_the_rules_stay() {
 /// Both doors read the same of a route, so that one can take the other's place at any time.
 #[test]
 fn with_the_module_a_route_tells_it_what_it_tells_the_agent() {
-    let module = Module { file: "/module/libimp.so".into(), config: "{}".into() };
+    let module = Module { file: "/module/libimp.so".into(), state: "{}".into() };
     let options = Options { door: Door::Module(module), ..options(Layout::ScopedRoutes) };
     let mut assembly = Assembly::new(options);
     let delta = assembly.set_gateway(parsed_gateway(8080));
@@ -183,9 +183,10 @@ fn with_the_module_a_route_tells_it_what_it_tells_the_agent() {
     assert_eq!(told.collect::<HashMap<_, _>>(), asked.context_extensions);
     assert!(asked.context_extensions.contains_key(context::KEYS));
 
-    // The agent takes over: the filter alone changes.
+    // The agent takes over: of routes nothing changes.
     let delta = assembly.set_ext_authz();
-    assert_eq!(delta.all.upserts.len(), 1);
+    let changed = delta.all.upserts.iter().map(|it| it.type_url);
+    assert_eq!(changed.collect::<Vec<_>>(), [EXTENSION, LISTENER]);
     assert_eq!(doors(&delta).len(), 1);
     let needs = assembly.requirements("p1").unwrap().1;
     assert!(needs.iter().any(|(_, _, version)| &**version == assembly.door_version()));

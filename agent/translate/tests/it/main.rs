@@ -11,6 +11,7 @@ mod filters;
 #[path = "../../../../proto/grammar/tests/it/generated.rs"]
 mod generated;
 mod golden;
+mod hosts;
 mod modules;
 mod parse;
 mod random;

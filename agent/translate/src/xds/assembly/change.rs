@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::delta::{Delta, put};
+use super::delta::{Delta, Host, put};
+use super::unit::Unit;
 use crate::xds::content::Key;
+use crate::xds::names::Place;
 use crate::xds::{CLUSTER, Rendered};
 
 /// A resource of a gateway: gateway, type URL, name.
@@ -20,6 +22,9 @@ pub(super) struct Change {
     pub(super) clusters: BTreeSet<Arc<str>>,
     /// Tables whose users changed, likewise.
     pub(super) tables: BTreeSet<Key>,
+    hosts: BTreeMap<Arc<str>, Host>,
+    /// Hosts that publishes keep out of wildcards, or did.
+    pub(super) kept_out: BTreeSet<Place>,
 }
 
 impl Change {
@@ -44,6 +49,14 @@ impl Change {
         self.slots.insert((gateway.clone(), type_url, name.into()), None);
     }
 
+    /// Records whether the unit's host has a scope now.
+    pub(super) fn host(&mut self, unit: &Unit, is_there: bool) {
+        if unit.place.host.is_some() {
+            let gateway = is_there.then(|| unit.gateway.clone());
+            self.hosts.insert(unit.name.clone(), Host { place: unit.place.clone(), gateway });
+        }
+    }
+
     pub(super) fn touch_cluster(&mut self, name: &Arc<str>) {
         self.clusters.insert(name.clone());
     }
@@ -54,6 +67,7 @@ impl Change {
 
     /// Completes a delta that has the clusters and tables already.
     pub(super) fn finish(self, mut delta: Delta) -> Delta {
+        delta.hosts = self.hosts;
         for ((type_url, name), resource) in self.all {
             put(&mut delta.all, type_url, &name, resource);
         }

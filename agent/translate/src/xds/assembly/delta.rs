@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::xds::Rendered;
+use crate::xds::names::Place;
 
 /// The changes for Envoys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,19 @@ pub struct Delta {
     pub gateways: BTreeMap<String, GatewayDelta>,
     /// For the Envoys that serve all gateways of the cluster.
     pub all: GatewayDelta,
+    /// The hosts whose scopes are in this, by the names of those; empty without the module.
+    pub hosts: BTreeMap<Arc<str>, Host>,
+    /// Hosts that no wildcard above them takes, whether or not they have a scope: true for those that
+    /// are to be kept out from now on.
+    pub kept_out: BTreeMap<Place, bool>,
+}
+
+/// A host at a port, for the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub place: Place,
+    /// The gateway that has it; `None` if its scope is removed.
+    pub gateway: Option<Arc<str>>,
 }
 
 /// The changes for one group of Envoys.

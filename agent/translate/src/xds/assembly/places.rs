@@ -14,6 +14,12 @@ pub enum Misplaced {
     /// Every listener of the gateway serves other hosts only.
     #[error("no listener of the gateway serves host {0}")]
     NotAdmitted(String),
+    /// The host is a wildcard, and Envoys of this agent have no module that finds it.
+    #[error("host {0} needs the module inside Envoy, which Envoys here do not have")]
+    NoModule(String),
+    /// The host was this tenant's, and is another's now.
+    #[error("host {0} is below a domain that another tenant holds by now")]
+    KeptOut(String),
 }
 
 /// A port that Envoy listens on, with its gateways.

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
 
+use imp_grammar::hosts::is_wildcard;
+
 use super::Assembly;
 use super::change::Change;
 use super::places::{Misplaced, Port};
@@ -30,9 +32,9 @@ impl Assembly {
             self.close_port(*port, id, change);
         }
         for port in new.difference(&old) {
-            let (edge, options) = (self.edge(id), &self.options);
+            let (edge, options, module) = (self.edge(id), &self.options, self.module.as_ref());
             let shared = self.ports.entry(*port).or_insert_with(|| Port {
-                rendered: xds::listener::render(*port, &edge, options),
+                rendered: xds::listener::render(*port, &edge, options, module),
                 gateways: BTreeSet::new(),
             });
             let resource = shared.rendered.clone();
@@ -56,10 +58,10 @@ impl Assembly {
     /// Renders a listener again after its gateway's settings changed. The control plane lets
     /// gateways share a port only with equal settings; if they differ, those of the first gateway
     /// count, in any order of arrival.
-    fn settle_listener(&mut self, port: u16, change: &mut Change) {
+    pub(super) fn settle_listener(&mut self, port: u16, change: &mut Change) {
         let Some(shared) = self.ports.get(&port) else { return };
         let first = shared.gateways.first().map(|first| self.edge(first)).unwrap_or_default();
-        let rendered = xds::listener::render(port, &first, &self.options);
+        let rendered = xds::listener::render(port, &first, &self.options, self.module.as_ref());
         let Some(shared) = self.ports.get_mut(&port) else { return };
         if shared.rendered.version == rendered.version {
             return;
@@ -136,6 +138,14 @@ impl Assembly {
         }
         let (mut places, mut refused) = (Vec::new(), Vec::new());
         for host in &prepared.hostnames {
+            if self.module.is_none() && is_wildcard(host) {
+                refused.push(Misplaced::NoModule(host.to_string()));
+                continue;
+            }
+            if prepared.is_kept_out(host) {
+                refused.push(Misplaced::KeptOut(host.to_string()));
+                continue;
+            }
             let admits = |listener: &&ir::Listener| {
                 listener.hostname.as_ref().is_none_or(|own| **own == **host)
             };
@@ -167,6 +177,7 @@ impl Assembly {
             }
             self.refresh(*key, change);
         }
+        self.keep_out(id, after.as_deref(), &wanted, change);
         let mut placed = Vec::with_capacity(wanted.len());
         for (place, prepared) in wanted.into_iter().zip(std::iter::repeat(&after)) {
             let Some(prepared) = prepared else { continue };
@@ -203,7 +214,7 @@ impl Assembly {
             Misplaced::Taken { port, host } => freed.iter().any(|place| {
                 place.port == *port && place.host.as_deref().unwrap_or_default() == host
             }),
-            Misplaced::NotAdmitted(_) => false,
+            Misplaced::NotAdmitted(_) | Misplaced::NoModule(_) | Misplaced::KeptOut(_) => false,
         };
         let waiting: Vec<String> = self
             .misplaced

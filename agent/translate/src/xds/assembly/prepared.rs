@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imp_grammar::hosts::is_wildcard;
+
 use crate::xds::Rendered;
 use crate::xds::content::{Content, Key, in_order};
 use crate::xds::names::Place;
@@ -15,6 +17,8 @@ pub(super) struct Prepared {
     pub(super) gateway: Arc<str>,
     pub(super) revision: u64,
     pub(super) hostnames: Box<[Arc<str>]>,
+    /// What its wildcards do not take. Mostly there is none.
+    pub(super) kept_out: Option<Arc<[Arc<str>]>>,
     pub(super) content: Arc<Content>,
     /// Tells its bytes from those of the same content that Envoys rejected. 0 if there are none.
     pub(super) stamp: u32,
@@ -26,7 +30,18 @@ impl Prepared {
         self.revision == other.revision
             && self.gateway == other.gateway
             && self.hostnames == other.hostnames
+            && self.kept_out == other.kept_out
             && self.content.key == other.content.key
+    }
+
+    /// Whether the host is not its own any more.
+    pub(super) fn is_kept_out(&self, host: &str) -> bool {
+        self.kept_out.iter().flat_map(|all| all.iter()).any(|it| **it == *host)
+    }
+
+    /// Whether it has hosts that only the module finds.
+    pub(super) fn has_wildcards(&self) -> bool {
+        self.hostnames.iter().any(|host| is_wildcard(host))
     }
 
     /// Whether Envoy gets the same for it at a host.

@@ -27,6 +27,9 @@ impl Assembly {
             if unit.is_empty() {
                 if unit.current.is_some() {
                     change.remove(&unit.gateway, unit.place.type_url(), &unit.name);
+                    if self.module.is_some() {
+                        change.host(&unit, false);
+                    }
                 }
                 unit.clear();
                 self.share(None, id, &mut unit, &mut due);
@@ -63,6 +66,9 @@ impl Assembly {
             let version = rendered.version.clone();
             let sent = Sent { version, members, table: table.map(|(key, _)| key) };
             change.upsert(&unit.gateway, rendered);
+            if self.module.is_some() {
+                change.host(unit, true);
+            }
             // Envoy sends no verdict for what it already has, so nothing may wait for one.
             if !unit.advance(sent) || !unit.release() {
                 return;

@@ -1,13 +1,18 @@
 //! What happens to a call before its route is looked up: removes headers that only a trusted proxy
 //! may set, and writes the key that the scope is found by.
 //!
+//! With the module the last part is the module's, which reads every spelling of a host. Without it the
+//! host is compared as it was sent, and capitals are refused.
+//!
 //! No later filter may clear the route cache: filters that the first route left out would stay out.
 //! A call that must be refused gets a key that no scope has, and the reply mapper gives the reason.
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3 as rules;
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::http::early_header_mutation::dynamic_modules::v3::DynamicModuleEarlyHeaderMutation;
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use envoy_types::pb::google::protobuf::StringValue;
 use rules::header_mutation::Action;
 
 use imp_grammar::headers::{CREDENTIAL, FOREIGN_NAMES, FOREIGN_PREFIXES, OURS};
@@ -15,14 +20,45 @@ use imp_grammar::headers::{CREDENTIAL, FOREIGN_NAMES, FOREIGN_PREFIXES, OURS};
 use super::limits::{HEADERS, HEADERS_BYTES};
 use super::mutation::{mutation, removed, starts_with};
 use crate::ir::{Edge, EscapedSlash};
-use crate::xds::canon::{extension, header};
+use crate::xds::Module;
+use crate::xds::canon::{any, extension, header};
+use crate::xds::door::library;
 use crate::xds::names::{KEY_HOST, KEY_PORT, no_scope};
 use crate::xds::path::regex_matcher;
 
-pub(super) fn mutations(port: u16, edge: &Edge) -> Vec<core::TypedExtensionConfig> {
+pub(super) fn mutations(
+    port: u16,
+    edge: &Edge,
+    module: Option<&Module>,
+) -> Vec<core::TypedExtensionConfig> {
     let list = |mutations| early::HeaderMutation { mutations };
-    vec![extension("strip", &list(strip(edge))), extension("canon", &list(scope_key(port, edge)))]
+    let key = match module {
+        None => scope_key(port, edge, &[(CAPITALS, no_scope::SPELLING)], AS_SENT),
+        Some(_) => scope_key(port, edge, &[], NOBODYS),
+    };
+    let mut all = vec![extension("strip", &list(strip(edge))), extension("canon", &list(key))];
+    all.extend(module.map(|module| extension("host", &host(port, module))));
+    all
 }
+
+/// The module's part: the key of the host, unless a word says why the call is refused.
+fn host(port: u16, module: &Module) -> DynamicModuleEarlyHeaderMutation {
+    let config = format!("{{\"state\":{},\"port\":{port}}}", module.state);
+    DynamicModuleEarlyHeaderMutation {
+        dynamic_module_config: Some(library(module)),
+        early_header_mutation_name: "host".to_owned(),
+        early_header_mutation_config: Some(any(&StringValue { value: config })),
+    }
+}
+
+/// A key that no scope has, until the module has written another.
+const NOBODYS: &str = "'-'";
+
+/// A host that no scope has as it was sent.
+const CAPITALS: &str = "request.host.matches('[A-Z]')";
+
+/// The host with or without a port: the key ends at the colon.
+const AS_SENT: &str = "request.host.matches('^[^:@]*(:[0-9]{1,5})?$') ? request.host : '-'";
 
 /// Removes headers that only the gateway may set, and those that only trusted proxies may set
 /// unless they did.
@@ -94,8 +130,13 @@ const BEFORE: &str = "x-imp-count";
 /// Pseudo-headers, and ours.
 const BESIDES: u32 = 5;
 
-/// Writes the key that the scope is found by.
-fn scope_key(port: u16, edge: &Edge) -> Vec<rules::HeaderMutation> {
+/// Writes the key that the scope is found by: a word for a call that must be refused, or else `host`.
+fn scope_key(
+    port: u16,
+    edge: &Edge,
+    spelling: &[(&str, &'static str)],
+    host: &str,
+) -> Vec<rules::HeaderMutation> {
     let mut judges = vec![
         (format!("size(request.headers) > {}", HEADERS + BESIDES), no_scope::TOO_MANY_HEADERS),
         (format!("request.total_size > {HEADERS_BYTES}"), no_scope::HEADERS_TOO_LARGE),
@@ -110,11 +151,9 @@ fn scope_key(port: u16, edge: &Edge) -> Vec<rules::HeaderMutation> {
     if edge.escaped_slash == EscapedSlash::Keep {
         judges.push((format!("request.url_path.matches('{CONFUSING}')"), no_scope::SLASH));
     }
-    judges.push(("request.host.matches('[A-Z]')".to_owned(), no_scope::SPELLING));
+    judges.extend(spelling.iter().map(|(judge, word)| ((*judge).to_owned(), *word)));
     judges.push(("request.method == 'TRACE'".to_owned(), no_scope::TRACE));
     let judged = judges.iter().map(|(judge, word)| format!("{judge} ? '{word}' : "));
-    // With or without a port: the key ends at the colon.
-    let host = "request.host.matches('^[^:@]*(:[0-9]{1,5})?$') ? request.host : '-'";
     let key = format!("%CEL({}{host})%", judged.collect::<String>());
     mutations.push(set(KEY_HOST, &key));
     if edge.refuse_underscores {

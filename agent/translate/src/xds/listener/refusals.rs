@@ -63,6 +63,7 @@ const fn retry(seconds: &'static str, refusal: Refusal) -> Refusal {
     Refusal { retry_after: Some(seconds), ..refusal }
 }
 
+const BAD_HOST: (&str, &str) = ("bad_host", "This is not the name of a host");
 const LARGE: (&str, &str) = ("headers_too_large", "The headers have more than 64 KB");
 const MANY: (&str, &str) = ("too_many_headers", "There are more than 100 headers");
 const NO_AGENT: (&str, &str) = ("enforcement_unavailable", "Try again later");
@@ -70,6 +71,14 @@ const NO_AGENT: (&str, &str) = ("enforcement_unavailable", "Try again later");
 pub(in crate::xds) const SLASH: (&str, &str) =
     ("escaped_slash", "Paths with %%2F or %%5C are not served here");
 const SLOW: (&str, &str) = ("request_timeout", "The request did not arrive in time");
+
+/// Where the module writes the keys of hosts. These come first.
+#[rustfmt::skip]
+pub(super) const BY_MODULE: [Refusal; 3] = [
+    row(NoScope(no_scope::MALFORMED), Some(400), INTERNAL, BAD_HOST.0, BAD_HOST.1),
+    row(NoScope(no_scope::MISDIRECTED), Some(421), UNIMPLEMENTED, "misdirected", "This connection was made for another host"),
+    retry("1", row(NoScope(no_scope::NOT_LOADED), Some(503), UNAVAILABLE, NO_AGENT.0, NO_AGENT.1)),
+];
 
 #[rustfmt::skip]
 pub(super) const REFUSALS: [Refusal; 30] = [
@@ -89,7 +98,7 @@ pub(super) const REFUSALS: [Refusal; 30] = [
     row(Details(&["http1.too_many_headers"]), Some(431), RESOURCE_EXHAUSTED, MANY.0, MANY.1),
     row(Details(&["http1.headers_too_large"]), Some(431), RESOURCE_EXHAUSTED, LARGE.0, LARGE.1),
     row(Details(&["missing_host_header"]), Some(400), INTERNAL, "missing_host", "The call names no host"),
-    row(Details(&["http.invalid_authority"]), Some(400), INTERNAL, "bad_host", "This is not the name of a host"),
+    row(Details(&["http.invalid_authority"]), Some(400), INTERNAL, BAD_HOST.0, BAD_HOST.1),
     // Envoy has decoded the slash by then; paths that it refuses for other reasons are not decoded.
     row(DetailsAndPath("path_normalization_failed", r"\\x2500|#"), Some(400), INTERNAL, "bad_path", "The path has characters that no path may have"),
     row(Details(&["path_normalization_failed"]), Some(400), INTERNAL, SLASH.0, SLASH.1),
@@ -129,7 +138,7 @@ mod tests {
             let title = refusal.title.replace("%%", "%");
             (format!("| `{}` |", refusal.code), format!("| {name} | {title} |"))
         };
-        let expected: Vec<_> = REFUSALS.iter().map(row).collect();
+        let expected: Vec<_> = BY_MODULE.iter().chain(&REFUSALS).map(row).collect();
         for (start, end) in &expected {
             let there = |line: &str| line.starts_with(start) && line.ends_with(end);
             assert!(document.lines().any(there), "{start} ... {end}");

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::Expres
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use log::access_log_filter::FilterSpecifier;
 
-use super::refusals::{REFUSALS, Refusal, When};
+use super::refusals::{BY_MODULE, REFUSALS, Refusal, When};
 use crate::xds::canon::{
     BodyFormat, Fields, LocalReplies, LocalReplyConfig, ResponseMapper, Text, any, header, inline,
     uint,
@@ -26,12 +26,14 @@ const ID: &str =
     r#"%COALESCE({"operators":[{"command":"REQ","param":"X-REQUEST-ID"},"UNIQUE_ID"]})%"#;
 
 /// The field `local_reply_config`; the first matching mapper applies. Refusals by the agent are the
-/// most frequent and come first.
-pub(super) fn mappers() -> LocalReplies {
+/// most frequent and come first. With the module the words of hosts are the module's.
+pub(super) fn mappers(with_module: bool) -> LocalReplies {
     let door = cel("response.code_details == 'ext_authz_denied'".to_owned());
     let mut mappers = vec![ResponseMapper { filter: Some(door), ..Default::default() }];
-    mappers.extend(REFUSALS.iter().map(grpc));
-    mappers.extend(REFUSALS.iter().filter(|it| it.when != When::DirectResponse(503)).map(http));
+    let of_hosts = if with_module { &BY_MODULE[..] } else { &[] };
+    let all = || of_hosts.iter().chain(&REFUSALS);
+    mappers.extend(all().map(grpc));
+    mappers.extend(all().filter(|it| it.when != When::DirectResponse(503)).map(http));
     LocalReplies { config: Some(LocalReplyConfig { mappers }) }
 }
 
