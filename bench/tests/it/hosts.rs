@@ -134,7 +134,9 @@ async fn who(provider: &Provider, host: &str) -> Result<String> {
 }
 
 async fn becomes(provider: &Provider, host: &str, expected: &str) -> Result<()> {
-    let looked = async || Ok((who(provider, host).await? == expected).then_some(()));
+    // An Envoy that has just started does not listen yet.
+    let answers = async || who(provider, host).await.is_ok_and(|it| it == expected);
+    let looked = async || Ok(answers().await.then_some(()));
     eventually(host, PATIENCE, looked).await.with_context(|| format!("{host}: {expected}"))
 }
 

@@ -15,9 +15,8 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Either, Encode, Executor as _};
 use sqlx::{Sqlite, SqliteConnection, Type};
 
-use crate::db::Conn;
-use crate::sql::traced;
-use crate::{Result, StoreError, Tx};
+use crate::span::traced;
+use crate::{Result, StoreError};
 
 /// Longer texts are not kept prepared: there are too many different ones.
 const PREPARED: usize = 16;
@@ -36,12 +35,14 @@ pub(crate) struct Waiting {
     failed: bool,
 }
 
+/// Keeps the rows for whoever asked.
+type Keep = Box<dyn FnOnce(&[SqliteRow]) + Send + Sync>;
+
 /// What becomes of the answer to a statement that waited.
 enum Later {
     /// Judges the number of affected rows, or the error.
     Write(fn(Result<u64>) -> Result<()>),
-    /// Keeps the rows for whoever asked.
-    Query(Box<dyn FnOnce(&[SqliteRow]) + Send + Sync>),
+    Query(Keep),
 }
 
 impl Later {
@@ -260,7 +261,7 @@ fn numbered(sql: &str, before: usize) -> String {
     out
 }
 
-/// An answer that comes with a later statement of the transaction, at the latest when [`Tx::now`] asks for
+/// An answer that comes with a later statement of the transaction, at the latest when [`crate::Tx::now`] asks for
 /// it.
 pub struct Soon<T>(Arc<Mutex<Option<Result<T>>>>);
 
@@ -270,38 +271,8 @@ impl<T> Soon<T> {
         Self(Arc::new(Mutex::new(Some(Ok(answer)))))
     }
 
-    fn take(&self) -> Option<Result<T>> {
+    pub(crate) fn take(&self) -> Option<Result<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Conn<'_> {
-    /// The answer, once it has been read.
-    pub(crate) async fn now<T>(self, soon: Soon<T>) -> Result<T> {
-        if let Some(answer) = soon.take() {
-            return answer;
-        }
-        if let Self::Sqlite(conn) = self {
-            conn.alone().await?;
-        }
-        let unanswered = || sqlx::Error::Protocol("a query of another transaction".to_owned());
-        soon.take().unwrap_or_else(|| Err(unanswered().into()))
-    }
-}
-
-impl Tx {
-    /// The answer, once it has been read.
-    pub async fn now<T>(&mut self, soon: Soon<T>) -> Result<T> {
-        self.conn().now(soon).await
-    }
-
-    /// All answers, in order.
-    pub async fn all<T>(&mut self, soon: Vec<Soon<T>>) -> Result<Vec<T>> {
-        let mut answers = Vec::with_capacity(soon.len());
-        for one in soon {
-            answers.push(self.now(one).await?);
-        }
-        Ok(answers)
     }
 }
 

@@ -26,7 +26,8 @@ use uuid::Uuid;
 
 use crate::credential::secret_hash;
 use crate::db::Conn;
-use crate::sql::{Attempt, Stored, Word, decode, traced};
+use crate::span::traced;
+use crate::sql::{Attempt, Stored, Word, decode};
 use crate::{Page, Result, Store, StoreError, gateway, product_publish, subscription, wildcard};
 
 /// Which rows to read.

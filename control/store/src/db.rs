@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::pool::PoolConnection;
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
-use crate::batch::{SqliteConn, Waiting};
+use crate::Result;
+use crate::batch::{Soon, SqliteConn, Waiting};
 use crate::file::DatabaseFile;
 use crate::wal::Wal;
 
@@ -46,6 +47,18 @@ impl Conn<'_> {
             }
             Self::Pg(conn) => Conn::Pg(conn),
         }
+    }
+
+    /// The answer, once it has been read.
+    pub(crate) async fn now<T>(self, soon: Soon<T>) -> Result<T> {
+        if let Some(answer) = soon.take() {
+            return answer;
+        }
+        if let Self::Sqlite(conn) = self {
+            conn.alone().await?;
+        }
+        let unanswered = || sqlx::Error::Protocol("a query of another transaction".to_owned());
+        soon.take().unwrap_or_else(|| Err(unanswered().into()))
     }
 }
 

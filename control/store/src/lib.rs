@@ -17,6 +17,7 @@ mod lock;
 mod measure;
 mod open;
 mod schema;
+mod span;
 #[macro_use]
 mod sql;
 mod store;

@@ -9,8 +9,6 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::types::{Json, JsonRawValue};
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
-use tracing::instrument::Instrumented;
-use tracing::{Instrument as _, debug_span};
 use uuid::Uuid;
 
 use crate::batch::{SqliteConn, Statement};
@@ -27,7 +25,7 @@ macro_rules! execute {
             }
             $crate::db::Conn::Pg(conn) => {
                 let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
-                let done = $crate::sql::traced(sql, query.execute(conn)).await;
+                let done = $crate::span::traced(sql, query.execute(conn)).await;
                 done.map(|done| done.rows_affected()).map_err($crate::StoreError::from)
             }
         }
@@ -45,7 +43,7 @@ macro_rules! fetch {
             }
             $crate::db::Conn::Pg(conn) => {
                 let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
-                let rows = $crate::sql::traced(sql, query.fetch_all(conn)).await;
+                let rows = $crate::span::traced(sql, query.fetch_all(conn)).await;
                 rows.map_err($crate::StoreError::from)
                     .and_then(|rows| $crate::sql::all($table, &rows))
             }
@@ -68,7 +66,7 @@ macro_rules! later {
             }
             $crate::db::Conn::Pg(conn) => {
                 let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
-                let done = $crate::sql::traced(sql, query.execute(conn)).await;
+                let done = $crate::span::traced(sql, query.execute(conn)).await;
                 judge(done.map(|done| done.rows_affected()).map_err($crate::StoreError::from))
             }
         }
@@ -88,7 +86,7 @@ macro_rules! soon {
             }
             $crate::db::Conn::Pg(conn) => {
                 let query = sqlx::query::<sqlx::Postgres>(sql)$(.bind($bind))*;
-                let rows = $crate::sql::traced(sql, query.fetch_all(conn)).await;
+                let rows = $crate::span::traced(sql, query.fetch_all(conn)).await;
                 rows.map_err($crate::StoreError::from)
                     .and_then(|rows| $crate::sql::all::<$row, _>($table, &rows))
                     .and_then(read)
@@ -112,24 +110,6 @@ where
     for<'a> &'a str: ColumnIndex<R>,
 {
     rows.iter().map(|row| decode(table, row)).collect()
-}
-
-/// Runs the statement in a span, which has the operation and the table but no values. At `debug`, which
-/// only the export of spans takes: the log would pay for each statement.
-pub(crate) fn traced<F: Future>(sql: &str, statement: F) -> Instrumented<F> {
-    let span = debug_span!("sql", operation = subject(sql).0, table = subject(sql).1);
-    statement.instrument(span)
-}
-
-/// Operation and table: `SELECT id FROM plans ..` gives `SELECT`, `plans`.
-fn subject(sql: &str) -> (&str, &str) {
-    let mut words = sql.split_ascii_whitespace();
-    let operation = words.next().unwrap_or_default();
-    let table = match operation {
-        "UPDATE" | "LOCK" => words.find(|word| *word != "TABLE"),
-        _ => words.skip_while(|word| !["FROM", "INTO"].contains(word)).nth(1),
-    };
-    (operation, table.unwrap_or_default())
 }
 
 /// Decodes a row as `T`. Returns [`StoreError::Corrupt`] if that fails, with the row's id if it has
@@ -347,24 +327,5 @@ impl<'a> Conditions<'a> {
             join = " AND ";
         }
         statement
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::subject;
-
-    #[test]
-    fn a_statement_says_its_table() {
-        for (sql, expected) in [
-            ("SELECT id, name FROM plans WHERE id = $1", ("SELECT", "plans")),
-            ("INSERT INTO plans (id) VALUES ($1)", ("INSERT", "plans")),
-            ("UPDATE plans SET name = $2", ("UPDATE", "plans")),
-            ("DELETE FROM plans WHERE id = $1", ("DELETE", "plans")),
-            ("LOCK TABLE plans IN SHARE MODE", ("LOCK", "plans")),
-            ("SELECT 1", ("SELECT", "")),
-        ] {
-            assert_eq!(subject(sql), expected, "{sql}");
-        }
     }
 }

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::db::Conn;
 use crate::error::foreign_key;
-use crate::sql::{Conditions, all, traced};
+use crate::span::traced;
+use crate::sql::{Conditions, all};
 use crate::table::columns::{Plain, Secret, Written};
 use crate::{Result, Soon, Store, StoreError, Tx, schema};
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Sqlite, SqlitePool};
 
-use crate::batch::{SqliteConn, Waiting};
+use crate::batch::{Soon, SqliteConn, Waiting};
 use crate::cause::Cause;
 use crate::db::{Conn, Db, Writer};
 use crate::measure::measure;
@@ -176,6 +176,20 @@ impl Tx {
     /// Has the COMMIT wait for the judgement of a statement that goes with a later one.
     pub(crate) fn will_judge(&mut self) {
         self.waiting.judged = true;
+    }
+
+    /// The answer, once it has been read.
+    pub async fn now<T>(&mut self, soon: Soon<T>) -> Result<T> {
+        self.conn().now(soon).await
+    }
+
+    /// All answers, in order.
+    pub async fn all<T>(&mut self, soon: Vec<Soon<T>>) -> Result<Vec<T>> {
+        let mut answers = Vec::with_capacity(soon.len());
+        for one in soon {
+            answers.push(self.now(one).await?);
+        }
+        Ok(answers)
     }
 
     pub(crate) fn will_tell(&mut self) {

@@ -37,7 +37,9 @@ fn a_publish_needs_ids_hosts_and_a_base_path() {
         ("gateway_id", &|p| p.gateway_id = "g~1".into()),
         ("hostnames", &|p| p.hostnames.clear()),
         ("hostnames/1", &|p| p.hostnames.push("api.example.com".into())),
-        ("hostnames/1", &|p| p.hostnames.push("*.example.com".into())),
+        ("hostnames/1", &|p| p.hostnames.push("*.*.com".into())),
+        ("kept_out_hosts/0", &|p| p.kept_out_hosts.push("API.example.com".into())),
+        ("kept_out_hosts/1", &|p| p.kept_out_hosts = vec!["a.com".into(); 2]),
         ("base_path", &|p| p.base_path = "v1".into()),
         ("base_path", &|p| p.base_path = "/v1/".into()),
         ("base_path", &|p| p.base_path = "/v1/../v2".into()),
@@ -58,7 +60,8 @@ fn hosts_are_canonical() {
         "a b.com",
         "a,b.com",
         "b\u{fc}cher.de",
-        "*",
+        "*.*",
+        "a.*",
         "!404",
         "a/b",
         "%REQ(x)%",
@@ -71,6 +74,12 @@ fn hosts_are_canonical() {
                 first(p).rewrite = Some(pb::Rewrite { host, ..Default::default() });
             }),
         ]);
+    }
+    // Callers have wildcards, upstreams have none.
+    for host in ["*", "*.example.com"] {
+        refused(&[("api_services/0/routes/0/rewrite/host", &|p| {
+            first(p).rewrite = Some(pb::Rewrite { host: host.into(), ..Default::default() });
+        })]);
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use imp_grammar::hosts::is_wildcard;
 
-use super::Assembly;
 use super::change::Change;
 use super::delta::Delta;
 use super::prepared::Prepared;
@@ -22,8 +21,27 @@ pub(super) struct KeptOut {
 impl KeptOut {
     /// Adds to a delta what has become of these places.
     pub(super) fn settle(&self, places: &BTreeSet<Place>, delta: &mut Delta) {
-        let is_there = |place: &Place| self.by_place.contains_key(place);
-        delta.kept_out = places.iter().map(|it| (it.clone(), is_there(it))).collect();
+        delta.kept_out = places.iter().map(|it| (it.clone(), self.has(it))).collect();
+    }
+
+    /// Keeps hosts out of the wildcards that a publish has at these places.
+    pub(super) fn keep_out<'a>(
+        &mut self,
+        publish: &str,
+        prepared: Option<&Prepared>,
+        wanted: impl Iterator<Item = &'a Place>,
+        change: &mut Change,
+    ) {
+        let hosts = prepared.and_then(|it| it.kept_out.as_deref()).unwrap_or_default();
+        let has_wildcard = |place: &&Place| place.host.as_deref().is_some_and(is_wildcard);
+        let ports: BTreeSet<u16> = wanted.filter(has_wildcard).map(|place| place.port).collect();
+        let at = |port: u16| hosts.iter().map(move |it| Place { port, host: Some(it.clone()) });
+        self.set(publish, ports.into_iter().flat_map(at).collect(), change);
+    }
+
+    /// Whether a place is kept out of some wildcard.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        self.by_place.contains_key(place)
     }
 
     fn set(&mut self, publish: &str, places: BTreeSet<Place>, change: &mut Change) {
@@ -45,32 +63,5 @@ impl KeptOut {
         if !places.is_empty() {
             self.by_publish.insert(id, places);
         }
-    }
-}
-
-impl Assembly {
-    /// Keeps hosts out of the wildcards that a publish has at these places.
-    pub(super) fn keep_out<'a>(
-        &mut self,
-        id: &str,
-        prepared: Option<&Prepared>,
-        wanted: impl Iterator<Item = &'a Place>,
-        change: &mut Change,
-    ) {
-        let hosts = prepared.and_then(|it| it.kept_out.as_deref()).unwrap_or_default();
-        let has_wildcard = |place: &&Place| place.host.as_deref().is_some_and(is_wildcard);
-        let ports: BTreeSet<u16> = wanted.filter(has_wildcard).map(|place| place.port).collect();
-        let at = |port: u16| hosts.iter().map(move |it| Place { port, host: Some(it.clone()) });
-        self.kept_out.set(id, ports.into_iter().flat_map(at).collect(), change);
-    }
-
-    /// Whether a place has a scope, or should have one.
-    pub fn has_place(&self, place: &Place) -> bool {
-        self.units.contains_key(&place.id())
-    }
-
-    /// Whether a place is kept out of wildcards.
-    pub fn keeps_out(&self, place: &Place) -> bool {
-        self.kept_out.by_place.contains_key(place)
     }
 }

@@ -184,7 +184,7 @@ impl Assembly {
             self.refresh(*key, change);
         }
         let places = wanted.iter().map(|(_, place)| place);
-        self.keep_out(id, after.as_deref(), places, change);
+        self.kept_out.keep_out(id, after.as_deref(), places, change);
         let mut placed = Vec::with_capacity(wanted.len());
         for ((key, place), prepared) in wanted.into_iter().zip(std::iter::repeat(&after)) {
             let Some(prepared) = prepared else { continue };

@@ -7,7 +7,7 @@ use super::Assembly;
 use super::delta::Needs;
 use super::unit::Unit;
 use crate::ir;
-use crate::xds::names::{self, Named};
+use crate::xds::names::{self, Named, Place};
 use crate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES};
 
 impl Assembly {
@@ -19,6 +19,16 @@ impl Assembly {
     /// The gateways that listen on a port.
     pub fn gateways_at(&self, port: u16) -> impl Iterator<Item = &Arc<str>> {
         self.ports.get(&port).into_iter().flat_map(|port| &port.gateways)
+    }
+
+    /// Whether a place has a scope, or should have one.
+    pub fn has_place(&self, place: &Place) -> bool {
+        self.units.contains_key(&place.id())
+    }
+
+    /// Whether a place is kept out of wildcards.
+    pub fn keeps_out(&self, place: &Place) -> bool {
+        self.kept_out.has(place)
     }
 
     /// The rendered revision, and all that must be ACKed for it to be active. `None` if the publish
