@@ -12,7 +12,7 @@ use imp_bench::stack::envoy_binary;
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
     /// Publishes of ours and of the floor, one after another; a multiple of ten blocks.
-    #[arg(long, default_value_t = 3_000)]
+    #[arg(long, default_value_t = 1_800)]
     publishes: usize,
     /// Publishes of one subject before the next subject's turn.
     #[arg(long, default_value_t = 30)]
