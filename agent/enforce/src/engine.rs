@@ -162,8 +162,8 @@ impl Engine {
         self.inner.entitlements.remove(&Id::from(id));
     }
 
-    /// Removes the publishes, entitlements and credentials that are none of these: a writer who
-    /// begins anew says what there is.
+    /// Removes the publishes, entitlements and credentials for which `stays` is false. Ends a
+    /// snapshot, which names everything that exists.
     pub fn retain(&self, mut stays: impl FnMut(Object, &str) -> bool) {
         let publishes = self.inner.publishes.iter().map(|it| it.key().clone());
         let gone: Vec<_> = publishes.filter(|id| !stays(Object::Publish, id)).collect();

@@ -175,7 +175,7 @@ pub(crate) struct Usage {
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Shards of the counters: whoever begins one holds one of them, and a large table takes long to grow.
+/// Shards of the counters: a new counter locks its shard, and a large table takes long to grow.
 const SHARDS: usize = 256;
 
 impl Default for Usage {

@@ -119,8 +119,8 @@ impl Upload {
 /// Whether the caller is one that may read only after it has written everything, and will soon have.
 fn waits_for_its_body(stream: Stream) -> bool {
     let header = |name| stream.request_header(name);
-    // Over HTTP/2 answers and bodies do not meet. A tunnel has no end, and whoever waits for leave
-    // to send a body reads.
+    // HTTP/2 sends answers and bodies independently. A tunnel has no end, and a caller that expects
+    // 100 reads before it sends the body.
     let is_http1 = stream.protocol().is_some_and(|it| it.starts_with("HTTP/1."));
     if !is_http1 || header("expect").is_some() || header("upgrade").is_some() {
         return false;

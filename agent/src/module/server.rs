@@ -22,7 +22,7 @@ use super::file;
 /// The module says little.
 const LARGEST: usize = 4096;
 
-/// How often a module hears something; after 10 s of silence it connects anew.
+/// How often a module hears something; after 10 s of silence it reconnects.
 const PING: Duration = Duration::from_secs(3);
 
 /// How long a module may take for a message.

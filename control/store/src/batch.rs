@@ -35,7 +35,7 @@ pub(crate) struct Waiting {
     failed: bool,
 }
 
-/// Keeps the rows for whoever asked.
+/// Keeps the rows for [`Soon`].
 type Keep = Box<dyn FnOnce(&[SqliteRow]) + Send + Sync>;
 
 /// What becomes of the answer to a statement that waited.

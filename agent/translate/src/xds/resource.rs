@@ -32,7 +32,7 @@ pub enum Door {
 /// The module, on Envoy's machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// The library. Envoy verifies nothing, so whoever names it has.
+    /// The library. Envoy does not verify it: the agent has.
     pub file: String,
     /// Where the library's state is, as JSON.
     pub state: String,
