@@ -71,6 +71,24 @@ fn a_publish_of_a_known_content_is_what_it_is_alone() {
     assert!(same(&mut parser, &resource(&next)));
 }
 
+/// What other tenants hold below a wildcard is of that wildcard alone.
+#[test]
+fn publishes_of_one_content_keep_out_hosts_of_their_own() {
+    let mut parser = Parser::default();
+    for (id, kept_out) in [("aa", 0), ("bb", 2), ("cc", 1), ("dd", 3), ("ee", 0)] {
+        let wildcard = pb::Publish {
+            hostnames: vec![format!("*.{id}.org")],
+            kept_out_hosts: (0..kept_out).map(|n| format!("{n}.{id}.org")).collect(),
+            ..message(id, 0, 80)
+        };
+        assert!(same(&mut parser, &resource(&wildcard)), "{id}");
+        let parsed = parser.publish(&wildcard.encode_to_vec().into(), &id.into()).unwrap();
+        let hosts: Vec<_> = parsed.routes.kept_out.iter().map(|it| it.to_string()).collect();
+        assert_eq!(hosts, wildcard.kept_out_hosts);
+    }
+    assert_eq!(parser.publishes.len(), 1, "one content");
+}
+
 #[test]
 fn what_is_wrong_with_the_own_part_is_found_in_a_known_content() {
     let mut parser = Parser::default();
