@@ -33,10 +33,12 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["imp-enforce", "imp-grammar", "imp-proto"],
         &["tokio", "tonic", "axum", "hyper", "reqwest"],
     ),
+    ("imp-kube", &["imp-grammar", "imp-process"], &["tonic", "axum", "reqwest", "prost"]),
     (
         "imp-agent",
         &[
             "imp-grammar",
+            "imp-kube",
             "imp-process",
             "imp-proto",
             "imp-xds",
@@ -54,6 +56,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "imp-core",
             "imp-enforce",
             "imp-grammar",
+            "imp-kube",
             "imp-module",
             "imp-process",
             "imp-proto",
@@ -70,8 +73,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sqlx", &["imp-store"]),
     ("axum", &["imp-control", "imp-agent"]),
     ("envoy-types", &["imp-translate", "imp-agent", "imp-bench"]),
-    ("kube", &["imp-agent"]),
-    ("k8s-openapi", &["imp-agent"]),
+    ("kube", &["imp-kube"]),
+    ("k8s-openapi", &["imp-kube"]),
     ("redb", &["imp-agent"]),
     ("openssl", &[]),
 ];
