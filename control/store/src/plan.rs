@@ -61,7 +61,7 @@ columns! {
         name: String = &it.spec.name,
         description: String = &it.spec.description,
         rate_limit: Option<Stored<RateLimit>> = it.spec.rate_limit.map(Json),
-        quota: Option<Stored<Quota>> = it.spec.quota.map(Json),
+        quota: Option<Stored<Quota>> = it.spec.quota.as_ref().map(Json),
         limits: Stored<Vec<Limit>> = Json(&it.spec.limits),
         auto_approve: bool = it.spec.auto_approve,
         subscriptions_per_customer: i64 = i64::from(it.spec.subscriptions_per_customer),

@@ -3,7 +3,9 @@
 
 mod rule;
 
-pub use rule::Rule;
+use std::sync::Arc;
+
+use rule::Rule;
 
 use crate::caps;
 
@@ -28,7 +30,7 @@ pub struct OffsetChange {
 /// A time zone with its rules.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TimeZone {
-    name: Box<str>,
+    name: Arc<str>,
     /// In order. The offset of the first also applies before it; from the last one on the rule does.
     changes: Box<[OffsetChange]>,
     rule: Rule,
@@ -69,7 +71,7 @@ impl TimeZone {
     }
 
     /// Its name in the IANA database.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 

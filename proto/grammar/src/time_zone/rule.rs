@@ -8,7 +8,7 @@ const DAY: i64 = 86_400;
 
 /// Standard time, and the part of each year with another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Rule {
+pub(super) struct Rule {
     standard: i32,
     daylight: Option<Daylight>,
 }
