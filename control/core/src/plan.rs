@@ -220,6 +220,11 @@ impl PlanSpec {
 }
 
 impl PlanSpec {
+    /// Whether a limit is in a time zone.
+    pub fn has_time_zone(&self) -> bool {
+        self.all_limits().iter().any(|limit| limit.time_zone.is_some())
+    }
+
     /// Whether no subscription that moves here from `other` gets less of anything: for each limit
     /// that blocks here, `other` must have one of the same window that blocks no later. The meaning
     /// of a newer release's limit is unknown, so only an equal one counts.

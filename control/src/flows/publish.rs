@@ -392,7 +392,11 @@ async fn check_place(
     let holders = asked.holders;
     hostnames::refuse_unproven(tx, gateway.tenant_id, &spec.hostnames, holders).await?;
     ports::claim(tx, &gateway, spec.cluster_id, asked.ports).await?;
-    Ok((gateway, tx.now(asked.agents).await?))
+    let agents = tx.now(asked.agents).await?;
+    if let Some(plan) = tx.now(asked.plan_in_time_zone).await? {
+        capabilities::refuse_time_zones(&plan, &agents, "/product_id")?;
+    }
+    Ok((gateway, agents))
 }
 
 /// Whether every listener that names a hostname admits this one.

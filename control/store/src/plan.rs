@@ -13,7 +13,7 @@ use crate::db::Conn;
 use crate::sql::{Conditions, Stored, Word};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
-use crate::{Result, Store, StoreError, Tx};
+use crate::{Result, Soon, Store, StoreError, Tx};
 
 #[derive(Clone, Debug, Default)]
 pub struct PlanFilter {
@@ -121,4 +121,19 @@ async fn terms(conn: Conn<'_>, id: PlanId, plan_version: i64) -> Result<Option<P
     let sql = "SELECT terms FROM plan_versions WHERE plan_id = $1 AND plan_version = $2";
     let rows = fetch!(conn, "plan_versions", (Stored<PlanSpec>,), sql, id.0, plan_version)?;
     Ok(rows.into_iter().next().map(|(terms,)| terms.0))
+}
+
+/// A plan of the product with a limit in a time zone, in its terms of now or in those of a living
+/// subscription. For an answer that is needed later.
+pub async fn in_time_zone_soon(tx: &mut Tx, product: ProductId) -> Result<Soon<Option<String>>> {
+    // A quote in a text is escaped, so only a field is found.
+    let sql = "SELECT p.name FROM plans p JOIN plan_versions v ON v.plan_id = p.id \
+        WHERE p.product_id = $1 AND p.status <> 'closed' \
+        AND CAST(v.terms AS TEXT) LIKE '%\"time_zone\"%' \
+        AND (v.plan_version = p.plan_version OR EXISTS (SELECT 1 FROM subscriptions s \
+            WHERE s.plan_id = v.plan_id AND s.plan_version = v.plan_version \
+            AND s.status NOT IN ('rejected', 'cancelled', 'expired'))) \
+        ORDER BY p.name LIMIT 1";
+    let first = |rows: Vec<(String,)>| Ok(rows.into_iter().next().map(|(name,)| name));
+    soon!(tx.conn(), "plans", (String,), first, sql, product.0)
 }

@@ -8,6 +8,7 @@ mod memory;
 mod permits;
 mod places;
 mod rules;
+mod time_zones;
 mod usage;
 
 use chrono::{DateTime, TimeDelta, Utc};

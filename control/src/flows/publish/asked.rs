@@ -8,7 +8,7 @@ use imp_grammar::hosts::{below_wildcard, is_wildcard};
 use imp_store::agent::{self, Able};
 use imp_store::domain::{self, Holder};
 use imp_store::listener_port::{self, Port};
-use imp_store::{Record as _, Soon, wildcard};
+use imp_store::{Record as _, Soon, plan, wildcard};
 
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
@@ -23,6 +23,8 @@ pub(super) struct Asked {
     pub(super) ports: Soon<Vec<Port>>,
     /// What the cluster's connected agents support.
     pub(super) agents: Soon<Vec<Able>>,
+    /// A plan of the product with a limit in a time zone.
+    pub(super) plan_in_time_zone: Soon<Option<String>>,
 }
 
 impl Asked {
@@ -46,6 +48,7 @@ impl Asked {
         }
         let ports = listener_port::claimed_by_soon(tx, spec.gateway_id, spec.cluster_id).await?;
         let agents = agent::able_since_soon(tx, spec.cluster_id, since).await?;
-        Ok(Self { cluster, gateway, holders, ports, agents })
+        let plan_in_time_zone = plan::in_time_zone_soon(tx, spec.product_id).await?;
+        Ok(Self { cluster, gateway, holders, ports, agents, plan_in_time_zone })
     }
 }
