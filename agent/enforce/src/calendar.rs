@@ -1,4 +1,4 @@
-//! Calendar windows: where a day, week or month begins and ends.
+//! Calendar windows: where a day, week, month or year begins and ends.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -20,6 +20,8 @@ pub(crate) enum Unit {
     Week,
     /// From 00:00 of the first.
     Month,
+    /// From 00:00 of the first of January.
+    Year,
 }
 
 /// A calendar window, with all that is needed to find its ends.
@@ -85,6 +87,7 @@ impl Unit {
             Self::Month => date(day).map_or(0, |date| {
                 u64::try_from(date.year()).unwrap_or(0) * 12 + u64::from(date.month0())
             }),
+            Self::Year => date(day).and_then(|date| u64::try_from(date.year()).ok()).unwrap_or(0),
         }
     }
 
@@ -100,6 +103,10 @@ impl Unit {
             Self::Month => {
                 let first = today.with_day(1)?;
                 Some((first, first.checked_add_months(Months::new(1))?))
+            }
+            Self::Year => {
+                let first = NaiveDate::from_ymd_opt(today.year(), 1, 1)?;
+                Some((first, first.checked_add_months(Months::new(12))?))
             }
         }
     }
@@ -162,6 +169,7 @@ impl Windows {
             Unit::Day => "day",
             Unit::Week => "week",
             Unit::Month => "month",
+            Unit::Year => "year",
         };
         match &self.midnight {
             Midnight::Offset(0) => (word.to_owned(), None),
@@ -177,6 +185,7 @@ impl Windows {
             "day" => Unit::Day,
             "week" => Unit::Week,
             "month" => Unit::Month,
+            "year" => Unit::Year,
             _ => return None,
         };
         match (offset, zone) {

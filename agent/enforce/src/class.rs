@@ -184,12 +184,13 @@ mod tests {
             "3600s/consumer/2",
             "month/15",
             "week-90/consumer",
+            "year",
             "day@Europe/Berlin",
             "month/consumer/3@America/Argentina/Buenos_Aires",
         ] {
             assert_eq!(text.parse::<Class>().unwrap().to_string(), text);
         }
-        for text in ["", "quota", "60", "month/x", "month+", "year+60", "60s@UTC", "day+60@UTC"] {
+        for text in ["", "quota", "60", "month/x", "month+", "decade+60", "60s@UTC", "day+60@UTC"] {
             assert!(text.parse::<Class>().is_err(), "{text}");
         }
     }

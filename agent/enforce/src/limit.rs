@@ -331,7 +331,7 @@ mod tests {
             pb::Limit { window: 99, window_seconds: 0, ..limit("new", 1, Default::default()) };
         let unknown = Limit::new(Spec::parse(&unknown, None));
         assert!(take(&[&unknown]).is_ok());
-        assert_eq!(take(&[&unknown]).unwrap_err().retry_after, 561_600);
+        assert_eq!(take(&[&unknown]).unwrap_err().retry_after, 3_240_000, "next year");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A quota: a number of calls per calendar day, week or month. Window and count share one atomic
+//! A quota: a number of calls per calendar day, week, month or year. Window and count share one atomic
 //! number, so that the count of an old window never leaks into a new one.
 
 use std::ops::RangeInclusive;

@@ -48,9 +48,10 @@ impl Spec {
             Wire::CalendarDay => calendar(Unit::Day),
             Wire::CalendarWeek => calendar(Unit::Week),
             Wire::CalendarMonth => calendar(Unit::Month),
+            Wire::CalendarYear => calendar(Unit::Year),
             // A newer release's window becomes the longest one, so that it rather lets too few
             // pass.
-            Wire::Unspecified if limit.window_seconds == 0 => calendar(Unit::Month),
+            Wire::Unspecified if limit.window_seconds == 0 => calendar(Unit::Year),
             Wire::Rolling | Wire::Unspecified => Window::Rolling {
                 rate: Rate::new(limit.amount, limit.window_seconds),
                 seconds: limit.window_seconds.max(1),

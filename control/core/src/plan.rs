@@ -1,7 +1,7 @@
 //! A plan: price and limits of a product. Its terms are versioned: a subscription keeps its version
 //! until it is moved.
 
-use imp_grammar::caps;
+use imp_grammar::{caps, features};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -81,6 +81,8 @@ words! {
         Week = "week",
         /// From 00:00 of the first.
         Month = "month",
+        /// From 00:00 of the first of January.
+        Year = "year",
     }
 }
 
@@ -98,7 +100,7 @@ pub struct Limit {
     pub amount: u64,
     /// The window in which `amount` is allowed.
     pub window: LimitWindow,
-    /// Where the calendar day begins, for a day, week or month: minutes ahead of UTC, -720 to 840.
+    /// Where the calendar day begins, for a day, week, month or year: minutes ahead of UTC, -720 to 840.
     #[serde(default, skip_serializing_if = "is_utc")]
     #[schema(default = 0, minimum = -720, maximum = 840)]
     pub utc_offset_minutes: i32,
@@ -125,8 +127,8 @@ words! {
 }
 
 words! {
-    /// Second to hour are rates: at most `amount` in any window of that length. Day, week and month are
-    /// quotas: they follow the calendar.
+    /// Second to hour are rates: at most `amount` in any window of that length. Day, week, month and
+    /// year are quotas: they follow the calendar.
     pub enum LimitWindow {
         /// 1 s.
         Second = "second",
@@ -140,12 +142,14 @@ words! {
         Week = "week",
         /// From 00:00 of the first.
         Month = "month",
+        /// From 00:00 of the first of January.
+        Year = "year",
     }
 }
 
 impl LimitWindow {
     fn is_calendar(self) -> bool {
-        matches!(self, Self::Day | Self::Week | Self::Month)
+        matches!(self, Self::Day | Self::Week | Self::Month | Self::Year)
     }
 }
 
@@ -207,6 +211,7 @@ impl PlanSpec {
                 QuotaWindow::Day => LimitWindow::Day,
                 QuotaWindow::Week => LimitWindow::Week,
                 QuotaWindow::Month => LimitWindow::Month,
+                QuotaWindow::Year => LimitWindow::Year,
                 QuotaWindow::Newer(word) => LimitWindow::Newer(word),
             };
             Limit {
@@ -220,9 +225,17 @@ impl PlanSpec {
 }
 
 impl PlanSpec {
-    /// Whether a limit is in a time zone.
-    pub fn has_time_zone(&self) -> bool {
-        self.all_limits().iter().any(|limit| limit.time_zone.is_some())
+    /// What agents must support to count its limits.
+    pub fn features(&self) -> Vec<&'static str> {
+        let limits = self.all_limits();
+        let mut needed = Vec::new();
+        if limits.iter().any(|limit| limit.time_zone.is_some()) {
+            needed.push(features::TIME_ZONES);
+        }
+        if limits.iter().any(|limit| limit.window == LimitWindow::Year) {
+            needed.push(features::YEAR_QUOTAS);
+        }
+        needed
     }
 
     /// Whether no subscription that moves here from `other` gets less of anything: for each limit

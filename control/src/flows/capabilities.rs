@@ -47,16 +47,22 @@ pub(super) async fn refuse_unsupported_settings(
     refuse(settings(gateway, |setting| format!("/settings/{setting}")), &agents, None)
 }
 
-/// Refuses what would bring limits in a time zone to agents that don't know them; they would count by
-/// the zone's standard time.
-pub(super) fn refuse_time_zones(plan: &str, agents: &[Able], at: &str) -> Result<(), Refusal> {
-    let need = Need {
-        pointer: at.to_owned(),
-        what: format!("plan '{plan}'"),
-        word: features::TIME_ZONES,
-        among: |known| &known.features,
-    };
-    refuse(vec![need], agents, None)
+/// Refuses what would bring terms to agents that would count them in other windows.
+pub(super) fn refuse_terms(terms: &[PlanSpec], agents: &[Able], at: &str) -> Result<(), Refusal> {
+    let mut needs: Vec<Need<'_>> = Vec::new();
+    for terms in terms {
+        for word in terms.features() {
+            if needs.iter().all(|need| need.word != word) {
+                needs.push(Need {
+                    pointer: at.to_owned(),
+                    what: format!("plan '{}'", terms.name),
+                    word,
+                    among: |known| &known.features,
+                });
+            }
+        }
+    }
+    refuse(needs, agents, None)
 }
 
 /// The same check for a subscription to these terms, wherever the product is published.
@@ -66,12 +72,12 @@ pub(super) async fn refuse_unsupported_terms(
     (product, environment): (ProductId, Environment),
     at: &str,
 ) -> Result<(), Refusal> {
-    if !terms.has_time_zone() {
+    if terms.features().is_empty() {
         return Ok(());
     }
     let since = tx.now - AgentStatus::STALE_AFTER;
     let agents = agent::able_of_product(tx, product, environment, since).await?;
-    refuse_time_zones(&terms.name, &agents, at)
+    refuse_terms(std::slice::from_ref(terms), &agents, at)
 }
 
 fn refuse(needs: Vec<Need<'_>>, agents: &[Able], at: Option<&str>) -> Result<(), Refusal> {

@@ -393,9 +393,8 @@ async fn check_place(
     hostnames::refuse_unproven(tx, gateway.tenant_id, &spec.hostnames, holders).await?;
     ports::claim(tx, &gateway, spec.cluster_id, asked.ports).await?;
     let agents = tx.now(asked.agents).await?;
-    if let Some(plan) = tx.now(asked.plan_in_time_zone).await? {
-        capabilities::refuse_time_zones(&plan, &agents, "/product_id")?;
-    }
+    let demanding = tx.now(asked.demanding_terms).await?;
+    capabilities::refuse_terms(&demanding, &agents, "/product_id")?;
     Ok((gateway, agents))
 }
 

@@ -5,7 +5,7 @@ use imp_core::plan::{Limit, Plan, PlanSpec, Quota};
 use imp_core::policy::RateLimit;
 use imp_core::product::CatalogStatus;
 use imp_core::scope::TenantScope;
-use imp_core::{PlanId, ProductId};
+use imp_core::{PlanId, ProductId, stored};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -123,17 +123,22 @@ async fn terms(conn: Conn<'_>, id: PlanId, plan_version: i64) -> Result<Option<P
     Ok(rows.into_iter().next().map(|(terms,)| terms.0))
 }
 
-/// A plan of the product with a limit in a time zone, in its terms of now or in those of a living
-/// subscription. For an answer that is needed later.
-pub async fn in_time_zone_soon(tx: &mut Tx, product: ProductId) -> Result<Soon<Option<String>>> {
-    // A quote in a text is escaped, so only a field is found.
-    let sql = "SELECT p.name FROM plans p JOIN plan_versions v ON v.plan_id = p.id \
+/// The terms of the product's plans, now and of living subscriptions, that need a feature of agents. For an
+/// answer that is needed later.
+pub async fn demanding_soon(tx: &mut Tx, product: ProductId) -> Result<Soon<Vec<PlanSpec>>> {
+    // Most plans need none, and are not read for it.
+    let sql = "SELECT CAST(v.terms AS TEXT) FROM plans p JOIN plan_versions v ON v.plan_id = p.id \
         WHERE p.product_id = $1 AND p.status <> 'closed' \
-        AND CAST(v.terms AS TEXT) LIKE '%\"time_zone\"%' \
+        AND (CAST(v.terms AS TEXT) LIKE '%\"time_zone\"%' \
+            OR CAST(v.terms AS TEXT) LIKE '%\"year\"%') \
         AND (v.plan_version = p.plan_version OR EXISTS (SELECT 1 FROM subscriptions s \
             WHERE s.plan_id = v.plan_id AND s.plan_version = v.plan_version \
             AND s.status NOT IN ('rejected', 'cancelled', 'expired'))) \
-        ORDER BY p.name LIMIT 1";
-    let first = |rows: Vec<(String,)>| Ok(rows.into_iter().next().map(|(name,)| name));
-    soon!(tx.conn(), "plans", (String,), first, sql, product.0)
+        ORDER BY p.name, v.plan_version DESC";
+    let demanding = |rows: Vec<(String,)>| {
+        // Terms that this release cannot read are not sent to agents either.
+        let terms = rows.iter().filter_map(|(json,)| stored::read::<PlanSpec>(json).ok());
+        Ok(terms.filter(|terms| !terms.features().is_empty()).collect())
+    };
+    soon!(tx.conn(), "plan_versions", (String,), demanding, sql, product.0)
 }

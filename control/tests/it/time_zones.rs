@@ -1,4 +1,4 @@
-//! Quotas in time zones, from the API to the agents.
+//! Quotas in time zones and by the year, from the API to the agents.
 
 use imp_grammar::features;
 use imp_proto::config as pb;
@@ -84,7 +84,8 @@ async fn a_plan_names_a_time_zone_and_agents_are_sent_its_rules(
 
 async fn serves(plane: &ControlPlane, shop: &Shop, agent: &Agent, report: &Report, able: bool) {
     let version = if able { "new" } else { "old" };
-    let known = features::ALL.into_iter().filter(|it| able || *it != features::TIME_ZONES);
+    let newer = [features::TIME_ZONES, features::YEAR_QUOTAS];
+    let known = features::ALL.into_iter().filter(|it| able || !newer.contains(it));
     let known: Vec<_> = known.collect();
     report.serves(version, &["rate_limit"], &["envoy-gateway"], &known, &[]).await;
     let seen_at = format!("{}/agents/{}", shop.path("clusters"), agent.id);
@@ -104,6 +105,12 @@ async fn what_a_former_agent_would_count_in_other_windows_is_refused(
     // Nobody is on this plan yet.
     let open = provider.make("plans", plan(&shop, "open", true, "Europe/Berlin")).await;
     let asked = provider.make("plans", plan(&shop, "asked", false, "Europe/Berlin")).await;
+    let mut yearly = plan(&shop, "yearly", true, "UTC");
+    yearly["quota"] = json!({ "requests": 7, "per": "year" });
+    yearly["limits"] = json!([]);
+    let yearly = provider.make("plans", yearly).await;
+    let mut by_year = shop.subscription();
+    by_year["plan_id"] = yearly["id"].clone();
     let mut waiting = shop.subscription();
     waiting["plan_id"] = asked["id"].clone();
     let waiting = customer.make("subscriptions", waiting).await;
@@ -123,8 +130,15 @@ async fn what_a_former_agent_would_count_in_other_windows_is_refused(
         assert!(detail.contains(part), "{part}: {detail}");
     }
     provider.patch(&first, move_there.clone()).await.refused(422, CODE, "/plan_id");
+    let answer = customer.post("/v1/subscriptions", by_year.clone()).await;
+    assert!(answer.body.to_string().contains("'year_quotas'"), "{answer:?}");
+    answer.refused(422, CODE, "/plan_id");
     provider.step(&approve).await.refused(422, CODE, "");
-    provider.step(&format!("{publish}/redeploy")).await.refused(422, CODE, "/product_id");
+    let answer = provider.step(&format!("{publish}/redeploy")).await;
+    let words =
+        ["'time_zones'", "'year_quotas'"].map(|word| answer.body.to_string().contains(word));
+    assert_eq!(words, [true, true], "{answer:?}");
+    answer.refused(422, CODE, "/product_id");
     let spec = shop.publish("second.example.com");
     provider.post("/v1/product-publishes", spec.clone()).await.refused(422, CODE, "/product_id");
     // Where the product is not published, nobody counts.
@@ -142,6 +156,9 @@ async fn what_a_former_agent_would_count_in_other_windows_is_refused(
 
     serves(&plane, &shop, &agent, &report, true).await;
     customer.make("subscriptions", bought).await;
+    let id = id(&customer.make("subscriptions", by_year).await);
+    let sent = agent.held.one(move |it: &pb::Entitlement| it.id == id).await;
+    assert_eq!(sent.limits[0].window(), pb::limit::Window::CalendarYear);
     provider.patch(&first, move_there).await.ok();
     provider.step(&approve).await.ok();
     provider.step(&format!("{publish}/redeploy")).await.ok();

@@ -79,6 +79,7 @@ fn reference(rule: &str, unit: Unit, now: i64) -> (i64, i64) {
             (tomorrow.nth_weekday(-1, Weekday::Monday).unwrap(), Span::new().weeks(1))
         }
         Unit::Month => (today.first_of_month(), Span::new().months(1)),
+        Unit::Year => (today.first_of_year(), Span::new().years(1)),
     };
     let start =
         |date: jiff::civil::Date| date.to_zoned(zone.clone()).unwrap().timestamp().as_second();
@@ -107,7 +108,7 @@ proptest::proptest! {
     #[test]
     fn windows_begin_and_end_where_another_implementation_says(
         rule in proptest::sample::select(RULES.to_vec()),
-        unit in proptest::sample::select(vec![Unit::Day, Unit::Week, Unit::Month]),
+        unit in proptest::sample::select(vec![Unit::Day, Unit::Week, Unit::Month, Unit::Year]),
         // 2020 to 2037.
         now in 1_577_836_800_i64..2_145_916_800,
     ) {

@@ -96,13 +96,15 @@ fn a_day_without_a_midnight_and_one_with_two_are_one_window() {
 }
 
 #[test]
-fn weeks_and_months_follow_the_zone() {
+fn weeks_months_and_years_follow_the_zone() {
     let (summer, winter) = (at("2027-03-28T12:00:00Z"), at("2027-10-31T12:00:00Z"));
     for (window, now, hours, end) in [
         (Window::CalendarWeek, summer, 7 * 24 - 1, "2027-03-28T22:00:00Z"),
         (Window::CalendarWeek, winter, 7 * 24 + 1, "2027-10-31T23:00:00Z"),
         (Window::CalendarMonth, summer, 31 * 24 - 1, "2027-03-31T22:00:00Z"),
         (Window::CalendarMonth, winter, 31 * 24 + 1, "2027-10-31T23:00:00Z"),
+        (Window::CalendarYear, winter, 365 * 24, "2027-12-31T23:00:00Z"),
+        (Window::CalendarYear, at("2027-12-31T23:00:00Z"), 366 * 24, "2028-12-31T23:00:00Z"),
     ] {
         let engine = engine_in(quota(1, window, &berlin()), berlin());
         assert_eq!(window_of(&engine, now), (hours, at(end)), "{window:?}");

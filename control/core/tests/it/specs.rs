@@ -165,7 +165,7 @@ fn a_calendar_window_has_a_time_zone_or_an_offset() {
         faults::<PlanSpec>(json!({"name": "p", "limits": [fields]}))
     };
     let at = "/limits/0/time_zone";
-    for window in ["day", "week", "month"] {
+    for window in ["day", "week", "month", "year"] {
         assert!(limit(json!({"window": window, "time_zone": "Europe/Berlin"})).is_empty());
         let both =
             json!({"window": window, "time_zone": "Asia/Kolkata", "utc_offset_minutes": 330});

@@ -106,6 +106,7 @@ fn message(limit: Limit, utc_offset_minutes: i32) -> pb::Limit {
         LimitWindow::Day => (Window::CalendarDay, 0),
         LimitWindow::Week => (Window::CalendarWeek, 0),
         LimitWindow::Month => (Window::CalendarMonth, 0),
+        LimitWindow::Year => (Window::CalendarYear, 0),
         // Refused above, and by agents, here and below.
         LimitWindow::Newer(_) => (Window::Unspecified, 0),
     };

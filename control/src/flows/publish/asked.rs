@@ -3,6 +3,7 @@
 
 use imp_core::cluster::{AgentStatus, Cluster};
 use imp_core::gateway::Gateway;
+use imp_core::plan::PlanSpec;
 use imp_core::product_publish::ProductPublishSpec;
 use imp_grammar::hosts::{below_wildcard, is_wildcard};
 use imp_store::agent::{self, Able};
@@ -23,8 +24,8 @@ pub(super) struct Asked {
     pub(super) ports: Soon<Vec<Port>>,
     /// What the cluster's connected agents support.
     pub(super) agents: Soon<Vec<Able>>,
-    /// A plan of the product with a limit in a time zone.
-    pub(super) plan_in_time_zone: Soon<Option<String>>,
+    /// The terms of the product that need a feature of agents.
+    pub(super) demanding_terms: Soon<Vec<PlanSpec>>,
 }
 
 impl Asked {
@@ -48,7 +49,7 @@ impl Asked {
         }
         let ports = listener_port::claimed_by_soon(tx, spec.gateway_id, spec.cluster_id).await?;
         let agents = agent::able_since_soon(tx, spec.cluster_id, since).await?;
-        let plan_in_time_zone = plan::in_time_zone_soon(tx, spec.product_id).await?;
-        Ok(Self { cluster, gateway, holders, ports, agents, plan_in_time_zone })
+        let demanding_terms = plan::demanding_soon(tx, spec.product_id).await?;
+        Ok(Self { cluster, gateway, holders, ports, agents, demanding_terms })
     }
 }
