@@ -1,11 +1,15 @@
 //! Calendar windows: where a day, week, month or year begins and ends.
 
+mod latest;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
 use imp_grammar::time_zone::TimeZone;
+
+use self::latest::Latest;
 
 /// The largest offset on earth, in minutes. More would mean another day.
 const FURTHEST: i32 = 14 * 60;
@@ -29,6 +33,7 @@ pub(crate) enum Unit {
 pub(crate) struct Calendar {
     unit: Unit,
     time: LocalTime,
+    latest: Latest,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +59,19 @@ enum Midnight {
 }
 
 impl LocalTime {
-    /// The current local date, in days since 1970-01-01.
-    fn day(&self, now: DateTime<Utc>) -> i64 {
+    /// The latest local date that has begun at this instant, in days since 1970-01-01.
+    fn day(&self, at: i64) -> i64 {
         match self {
-            Self::Offset(minutes) => (now.timestamp() + i64::from(*minutes) * 60).div_euclid(DAY),
-            Self::Zone(zone) => zone.day(now.timestamp()),
+            Self::Offset(minutes) => (at + i64::from(*minutes) * 60).div_euclid(DAY),
+            Self::Zone(zone) => zone.day(at),
+        }
+    }
+
+    /// The same for the first instant of a date, on which clocks show that date.
+    fn day_begun(&self, at: i64) -> i64 {
+        match self {
+            Self::Offset(_) => self.day(at),
+            Self::Zone(zone) => (at + i64::from(zone.offset_at(at))).div_euclid(DAY),
         }
     }
 
@@ -114,33 +127,50 @@ impl Unit {
 
 impl Calendar {
     pub(crate) fn at_offset(unit: Unit, minutes: i32) -> Self {
-        Self { unit, time: LocalTime::Offset(minutes.clamp(-FURTHEST, FURTHEST)) }
+        Self::new(unit, LocalTime::Offset(minutes.clamp(-FURTHEST, FURTHEST)))
     }
 
     pub(crate) fn in_zone(unit: Unit, zone: Arc<TimeZone>) -> Self {
-        Self { unit, time: LocalTime::Zone(zone) }
+        Self::new(unit, LocalTime::Zone(zone))
+    }
+
+    fn new(unit: Unit, time: LocalTime) -> Self {
+        Self { unit, time, latest: Latest::default() }
     }
 
     /// The number of the current window; increases from window to window.
     pub(crate) fn ordinal(&self, now: DateTime<Utc>) -> u64 {
-        self.unit.ordinal(self.time.day(now))
+        let now = now.timestamp();
+        let day = match self.latest.holding(now) {
+            Some((start, _)) => self.time.day_begun(start),
+            None => self.time.day(now),
+        };
+        self.unit.ordinal(day)
     }
 
     /// Seconds from the window's start to its end.
     pub(crate) fn seconds(&self, now: DateTime<Utc>) -> u64 {
-        let Some((start, end)) = self.bounds(now) else { return 86_400 };
-        u64::try_from(self.time.start(end) - self.time.start(start)).unwrap_or(86_400)
+        let Some((start, end)) = self.window(now) else { return 86_400 };
+        u64::try_from(end - start).unwrap_or(86_400)
     }
 
     /// Whole seconds until the window ends, at least 1.
     pub(crate) fn ends_in(&self, now: DateTime<Utc>) -> u64 {
-        let Some((_, end)) = self.bounds(now) else { return 1 };
-        let left = self.time.start(end) * 1000 - now.timestamp_millis();
+        let Some((_, end)) = self.window(now) else { return 1 };
+        let left = end * 1000 - now.timestamp_millis();
         u64::try_from(left).unwrap_or(0).div_ceil(1000).max(1)
     }
 
-    fn bounds(&self, now: DateTime<Utc>) -> Option<(NaiveDate, NaiveDate)> {
-        self.unit.bounds(date(self.time.day(now))?)
+    /// Start and end of the current window, in Unix seconds.
+    fn window(&self, now: DateTime<Utc>) -> Option<(i64, i64)> {
+        let now = now.timestamp();
+        if let Some(known) = self.latest.holding(now) {
+            return Some(known);
+        }
+        let (first, next) = self.unit.bounds(date(self.time.day(now))?)?;
+        let window = (self.time.start(first), self.time.start(next));
+        self.latest.set(window);
+        Some(window)
     }
 
     pub(crate) fn windows(&self) -> Windows {

@@ -120,6 +120,8 @@ proptest::proptest! {
         assert_eq!(calendar.seconds(at(now)), (end - start).cast_unsigned());
         let ordinals = [start - 1, start, now, end - 1, end].map(|it| calendar.ordinal(at(it)));
         let this = calendar.ordinal(at(now));
+        // Without what the calendar remembers.
+        assert_eq!(calendar.clone().ordinal(at(now)), this);
         assert_eq!(ordinals, [this - 1, this, this, this, this + 1]);
         let current = calendar.windows().current(at(now));
         assert!(current.contains(&this), "{current:?}");
