@@ -121,6 +121,7 @@ pub(crate) fn quota(amount: u64) -> pb::Limit {
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
+        time_zone: String::new(),
     }
 }
 

@@ -392,7 +392,10 @@ async fn check_place(
     let holders = asked.holders;
     hostnames::refuse_unproven(tx, gateway.tenant_id, &spec.hostnames, holders).await?;
     ports::claim(tx, &gateway, spec.cluster_id, asked.ports).await?;
-    Ok((gateway, tx.now(asked.agents).await?))
+    let agents = tx.now(asked.agents).await?;
+    let demanding = tx.now(asked.demanding_terms).await?;
+    capabilities::refuse_terms(&demanding, &agents, "/product_id")?;
+    Ok((gateway, agents))
 }
 
 /// Whether every listener that names a hostname admits this one.

@@ -46,6 +46,7 @@ mod secrets;
 mod selling;
 mod storage;
 mod subscribing;
+mod time_zones;
 mod tls;
 mod wildcards;
 mod written;

@@ -18,3 +18,4 @@ pub mod regexes;
 pub mod rewrite;
 pub mod routes;
 pub mod texts;
+pub mod time_zone;

@@ -49,6 +49,7 @@ fn state() -> Arc<State> {
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
+        time_zone: String::new(),
     };
     let entitlement = pb::Entitlement {
         id: "sub".into(),

@@ -158,6 +158,34 @@ fn only_a_calendar_window_has_a_midnight() {
 }
 
 #[test]
+fn a_calendar_window_has_a_time_zone_or_an_offset() {
+    let limit = |mut fields: serde_json::Value| {
+        fields["name"] = json!("l");
+        fields["amount"] = json!(1);
+        faults::<PlanSpec>(json!({"name": "p", "limits": [fields]}))
+    };
+    let at = "/limits/0/time_zone";
+    for window in ["day", "week", "month", "year"] {
+        assert!(limit(json!({"window": window, "time_zone": "Europe/Berlin"})).is_empty());
+        let both =
+            json!({"window": window, "time_zone": "Asia/Kolkata", "utc_offset_minutes": 330});
+        assert_eq!(limit(both), [format!("{at} conflict")]);
+        let unknown = json!({"window": window, "time_zone": "europe/berlin"});
+        assert_eq!(limit(unknown), [format!("{at} unknown_time_zone")]);
+    }
+    let hour = json!({"window": "hour", "time_zone": "Europe/Berlin"});
+    assert_eq!(limit(hour), [format!("{at} conflict")]);
+    let long = json!({"window": "day", "time_zone": "a".repeat(65)});
+    assert_eq!(limit(long), [format!("{at} too_long")]);
+    let quota = |zone: &str| {
+        let quota = json!({"requests": 1, "per": "week", "time_zone": zone});
+        faults::<PlanSpec>(json!({"name": "p", "quota": quota}))
+    };
+    assert!(quota("America/Sao_Paulo").is_empty());
+    assert_eq!(quota("Mars/Olympus"), ["/quota/time_zone unknown_time_zone"]);
+}
+
+#[test]
 fn a_plan_writes_its_short_forms_out() {
     let plan: PlanSpec = serde_json::from_value(json!({
         "name": "gold",

@@ -40,6 +40,9 @@ pub enum MessageError {
     /// A newer release stored the word.
     #[error("{field}: this release does not know '{word}'")]
     UnknownWord { field: &'static str, word: &'static str },
+    /// A newer release stored it, with a newer database of time zones.
+    #[error("time_zone: this release does not know '{0}'")]
+    UnknownTimeZone(String),
     /// Of a plan's version.
     #[error("terms: {0}")]
     UnreadableTerms(String),
