@@ -36,7 +36,7 @@ use self::core::Core;
 use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
 use crate::module::{self, Feed};
-use door::Decider;
+pub use door::{Choice, Doors, Why};
 use gateway_resources::GatewayResources;
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use restore::{Restored, Whole};
@@ -61,6 +61,7 @@ struct Shared {
     refusers: Refusers,
     /// What modules inside Envoys hear.
     feed: Option<Feed>,
+    doors: Doors,
 }
 
 /// Wakes the reporters.
@@ -89,32 +90,31 @@ impl Fleet {
     /// An empty, closed fleet: Envoys are refused until [`Self::open`]. Its task ends with
     /// `cancel`.
     pub fn start(options: Options, engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
-        Self::feeding(options, engine, lkg, None, cancel)
+        Self::feeding(options, engine, lkg, (None, Doors::without(None)), cancel)
     }
 
-    /// The same; modules hear over the feed what the engine is told.
+    /// The same; modules hear over the feed what the engine is told, where they are chosen.
     pub fn feeding(
         options: Options,
         engine: Engine,
         lkg: Lkg,
-        feed: Option<Feed>,
+        (feed, doors): (Option<Feed>, Doors),
         cancel: CancellationToken,
     ) -> Self {
         let gateway_resources = GatewayResources::default();
-        let decider = Decider::of(&options);
         let (events, queue) = mpsc::unbounded_channel();
         let refusers = Refusers::default();
         let observer = Arc::new(EnvoyObserver {
             gateway_resources: gateway_resources.clone(),
             events,
             refusers: refusers.clone(),
-            decider: decider.clone(),
+            doors: doors.clone(),
         });
         let ads = AdsServer::new(gateway_resources::server_config(), observer.clone(), observer);
         let [statuses, gateways, nodes] = [(); 3].map(watch::Sender::new);
         let news = News { statuses, gateways, nodes };
         let parts = (options, engine.clone(), feed.clone());
-        let core = Mutex::new(Core::new(parts, lkg, gateway_resources.clone(), decider));
+        let core = Mutex::new(Core::new(parts, lkg, gateway_resources.clone(), doors.clone()));
         let fleet = Self {
             shared: Arc::new(Shared {
                 core,
@@ -126,6 +126,7 @@ impl Fleet {
                 decides: AtomicBool::new(false),
                 refusers,
                 feed,
+                doors,
             }),
         };
         fleet.clone().listen_on_a_thread(queue, cancel);
@@ -314,6 +315,11 @@ impl Fleet {
             connected_at_ms: node.connected_at_ms,
         };
         self.lock().tracker.targets().map(node).collect()
+    }
+
+    /// What decides about the calls of each Envoy.
+    pub fn doors(&self) -> &Doors {
+        &self.shared.doors
     }
 
     /// How much there is.

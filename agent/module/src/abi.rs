@@ -36,9 +36,6 @@ static IMP_MODULE_SAYS: [u8; SAYS.len()] = {
     says
 };
 
-/// The Envoys that the module is tested with.
-pub const TESTED: [&str; 1] = ["1.40"];
-
 /// An object of Envoy's, or of ours in Envoy's hands.
 pub(crate) type Pointer = *mut c_void;
 

@@ -49,6 +49,12 @@ pub fn name(sha256: &str) -> String {
     format!("libimp-{sha256}.so")
 }
 
+/// Whether a name says which content the file has.
+pub fn is_name(text: &str) -> bool {
+    let hash = text.strip_prefix("libimp-").and_then(|rest| rest.strip_suffix(".so"));
+    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|it| it.is_ascii_hexdigit()))
+}
+
 impl ModuleFile {
     /// Reads a file under any name, as a build makes it.
     pub fn read(path: &Path) -> Result<Self, FileError> {

@@ -21,6 +21,7 @@ pub mod file;
 mod hooks;
 pub mod host;
 pub mod hosts;
+pub mod matrix;
 pub mod snapshot;
 mod start;
 pub mod state;
@@ -28,4 +29,4 @@ pub mod state;
 #[cfg(test)]
 mod mock;
 
-pub use abi::{NAMES, TESTED, VERSION};
+pub use abi::{NAMES, VERSION};

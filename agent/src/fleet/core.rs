@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use imp_enforce::{Engine, PublishAccess};
 use imp_proto::config::ResourceType;
-use imp_translate::xds::{EXTENSION, LISTENER, ROUTES, SCOPE};
-use imp_translate::{Assembly, Delta, Options};
+use imp_translate::xds::{EXTENSION, LISTENER, ROUTES, SCOPE, door};
+use imp_translate::{Assembly, Delta, Options, Rendered};
 use imp_xds::StreamId;
 use tracing::Span;
 
 use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
-use super::door::Decider;
+use super::door::Doors;
 use super::gateway_resources::{GatewayResources, Staged};
 use super::observer::EnvoyEvent;
 use super::proof::Proof;
@@ -35,7 +35,9 @@ pub(super) struct Core {
     pub(super) acks: Acknowledgements,
     pub(super) engine: Engine,
     pub(super) feed: Option<Feed>,
-    pub(super) decider: Decider,
+    pub(super) doors: Doors,
+    /// The filter of Envoys that ask the agent while others have the module.
+    pub(super) asking: Rendered,
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<String, Box<Revisions>>,
     pub(super) contents: Contents,
@@ -88,15 +90,16 @@ impl Core {
         (options, engine, feed): (Options, Engine, Option<Feed>),
         lkg: Lkg,
         gateway_resources: GatewayResources,
-        decider: Decider,
+        doors: Doors,
     ) -> Self {
         Self {
+            asking: door::ext_authz(&options.agent_cluster),
             assembly: Assembly::new(options),
             tracker: Tracker::default(),
             acks: Acknowledgements::default(),
             engine,
             feed,
-            decider,
+            doors,
             lkg,
             revisions: HashMap::new(),
             contents: Contents::default(),
@@ -266,19 +269,31 @@ impl Core {
                 self.tracker.heard(stream);
                 for resource in resources {
                     let key = (type_url, resource.name().clone());
-                    let version = resource.version();
-                    self.acks.acked(stream, &key, version.map(|version| &**version));
-                    if let Some(version) = version {
-                        self.accepted(key.clone(), version);
-                    }
+                    self.has(stream, &key, resource.version().map(|version| &**version));
                     self.answered(stream, &key);
                 }
             }
             EnvoyEvent::Refused { stream, type_url, name, version, words } => {
-                self.door_refused(type_url, &version, &words);
-                self.refused(stream, &(type_url, name), &version, &words);
+                if !self.door_refused(stream, type_url, &version, &words) {
+                    self.refused(stream, &(type_url, name), &version, &words);
+                }
             }
-            EnvoyEvent::Untested { id, version } => self.untested(&id, &version),
+            EnvoyEvent::Separate => self.separate(),
+        }
+    }
+
+    fn has(&mut self, stream: StreamId, key: &Key, version: Option<&str>) {
+        match version {
+            // It stands for the one that publishes need.
+            Some(version) if self.is_asking(key.0, version) => {
+                let rendered = self.assembly.door_version().to_owned();
+                self.acks.acked(stream, key, Some(&rendered));
+            }
+            Some(version) => {
+                self.acks.acked(stream, key, Some(version));
+                self.accepted(key.clone(), version);
+            }
+            None => self.acks.acked(stream, key, None),
         }
     }
 

@@ -1,15 +1,17 @@
 //! The resource sets that Envoys see: one for Envoys that serve all gateways, one per gateway for
-//! those that serve only it.
+//! those that serve only it. Envoys that ask the agent while others have the module see the same with
+//! another filter, from when the first of them comes.
+
+mod sets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS, NODES_WAITING};
+use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS};
 use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, scope, table};
 use imp_translate::{Delta, GatewayDelta, Rendered};
-use imp_xds::{
-    Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules, TypeUrl, WeakResourceSet,
-};
+use imp_xds::{Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules, TypeUrl};
+use sets::Sets;
 use tonic::Status;
 
 /// All resource sets. Clones share them.
@@ -21,14 +23,13 @@ pub(super) struct GatewayResources {
 #[derive(Debug, Default)]
 struct Shared {
     open: bool,
-    all: ResourceSet,
-    by_gateway: HashMap<String, ResourceSet>,
-    /// Resource sets of unknown gateways; dropped with the last Envoy that waits for one.
-    waiting: HashMap<String, WeakResourceSet>,
+    rendered: Sets,
+    /// Those of Envoys that cannot have the filter that is rendered, and theirs.
+    apart: Option<(Sets, Rendered)>,
 }
 
 /// Changes to be published together. Of several changes of a resource the last one counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Staged {
     all: Slots,
     by_gateway: BTreeMap<String, Slots>,
@@ -40,6 +41,18 @@ impl Staged {
     /// The gateways with changes.
     pub(super) fn gateways(&self) -> impl Iterator<Item = &String> {
         self.by_gateway.keys()
+    }
+
+    /// The same changes with another filter in the slot.
+    fn replace(&mut self, filter: &Rendered) {
+        for slots in self.by_gateway.values_mut().chain([&mut self.all]) {
+            for ((type_url, name), rendered) in slots {
+                let is_slot = *type_url == filter.type_url && **name == *filter.name;
+                if let Some(rendered) = rendered.as_mut().filter(|_| is_slot) {
+                    *rendered = filter.clone();
+                }
+            }
+        }
     }
 
     /// Adds the changes of one operation.
@@ -62,39 +75,46 @@ fn add(slots: &mut Slots, delta: GatewayDelta) {
 
 impl GatewayResources {
     /// The resource set of a gateway, or of all gateways (`None`). An unknown gateway has an empty
-    /// one while an Envoy waits for it, so an Envoy may connect before its first publish.
-    pub(super) fn of(&self, gateway: Option<&str>) -> Result<ResourceSet, Status> {
+    /// one while an Envoy waits for it, so an Envoy may connect before its first publish. `apart`: of
+    /// those with the other filter.
+    pub(super) fn of(&self, gateway: Option<&str>, apart: bool) -> Result<ResourceSet, Status> {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(gateway) = gateway else { return Ok(shared.all.clone()) };
-        match shared.by_gateway.get(gateway) {
-            Some(set) => Ok(set.clone()),
-            None => shared.wait_for(gateway),
+        let Shared { open, rendered, apart: others } = &mut *shared;
+        let sets = match (apart, others) {
+            (false, _) => rendered,
+            (true, Some((sets, _))) => sets,
+            (true, None) => return Err(Status::unavailable("its filter is being prepared")),
+        };
+        sets.of(gateway, *open)
+    }
+
+    /// Whether there are resource sets with another filter.
+    pub(super) fn are_separate(&self) -> bool {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner).apart.is_some()
+    }
+
+    /// Makes resource sets with this filter instead of the rendered one. Returns false if there are.
+    pub(super) fn separate(&self, filter: &Rendered) -> bool {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        if shared.apart.is_some() {
+            return false;
         }
+        let sets = shared.rendered.copied(&resource(filter.clone()), shared.open);
+        shared.apart = Some((sets, filter.clone()));
+        true
     }
 
     /// Removes a gateway's resource set once it is empty.
     pub(super) fn forget(&self, gateway: &str) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(set) = shared.by_gateway.get(gateway) else { return };
-        let empty = |url: &&str| set.names(&TypeUrl::from(*url)).is_empty();
-        // The enforcement resources are the same for every gateway, and stay.
-        if [CLUSTER, LISTENER, SCOPE, ROUTES].iter().all(empty) {
-            let weak = set.downgrade();
-            shared.by_gateway.remove(gateway);
-            if weak.upgrade().is_some() {
-                shared.waiting.insert(gateway.to_owned(), weak);
-            }
-        }
+        shared.every_mut().for_each(|sets| sets.forget(gateway));
     }
 
     /// From now on Envoys are served, even if there is nothing to serve.
     pub(super) fn open(&self) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         shared.open = true;
-        shared.all.mark_ready();
-        shared.by_gateway.values().for_each(ResourceSet::mark_ready);
-        let waiting = shared.waiting.values().filter_map(WeakResourceSet::upgrade);
-        waiting.for_each(|set| set.mark_ready());
+        shared.every().for_each(Sets::mark_ready);
     }
 
     /// Whether Envoys are served.
@@ -110,17 +130,19 @@ impl GatewayResources {
             return;
         }
         let mut made = HashMap::new();
-        shared.all.apply(change(std::mem::take(&mut staged.all), &mut made));
-        for (gateway, slots) in std::mem::take(&mut staged.by_gateway) {
-            shared.of_gateway(&gateway).apply(change(slots, &mut made));
+        if let Some((sets, filter)) = &mut shared.apart {
+            let mut others = staged.clone();
+            others.replace(filter);
+            sets.apply(others, &mut made);
         }
+        shared.rendered.apply(std::mem::take(staged), &mut made);
     }
 
     /// Records in every resource set that an Envoy has accepted this version before.
     pub(super) fn mark_proven(&self, type_url: &str, name: &str, version: &str) {
         let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
         let type_url = TypeUrl::from(type_url);
-        for set in shared.by_gateway.values().chain([&shared.all]) {
+        for set in shared.every().flat_map(Sets::iter) {
             if set.get(&type_url, name).is_some_and(|held| &**held.version() == version) {
                 set.mark_proven(&type_url, name, version);
             }
@@ -134,7 +156,7 @@ impl GatewayResources {
         is_proven: impl Fn(&'static str, &Arc<str>, &str) -> bool,
     ) {
         let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
-        for set in shared.by_gateway.values().chain([&shared.all]) {
+        for set in shared.every().flat_map(Sets::iter) {
             for of in TYPES {
                 let type_url = TypeUrl::from(of);
                 for name in set.names(&type_url) {
@@ -149,38 +171,12 @@ impl GatewayResources {
 }
 
 impl Shared {
-    fn of_gateway(&mut self, gateway: &str) -> ResourceSet {
-        if let Some(set) = self.by_gateway.get(gateway) {
-            return set.clone();
-        }
-        let waiting = self.waiting.remove(gateway).and_then(|set| set.upgrade());
-        let set = waiting.unwrap_or_else(|| self.new_resource_set());
-        self.by_gateway.insert(gateway.to_owned(), set.clone());
-        set
+    fn every(&self) -> impl Iterator<Item = &Sets> {
+        [&self.rendered].into_iter().chain(self.apart.iter().map(|(sets, _)| sets))
     }
 
-    fn wait_for(&mut self, gateway: &str) -> Result<ResourceSet, Status> {
-        if let Some(set) = self.waiting.get(gateway).and_then(WeakResourceSet::upgrade) {
-            return Ok(set);
-        }
-        if self.waiting.len() >= NODES_WAITING.size() {
-            self.waiting.retain(|_, set| set.upgrade().is_some());
-        }
-        if self.waiting.len() >= NODES_WAITING.size() {
-            let what = "too many Envoys wait for gateways that nobody knows";
-            return Err(Status::resource_exhausted(what));
-        }
-        let set = self.new_resource_set();
-        self.waiting.insert(gateway.to_owned(), set.downgrade());
-        Ok(set)
-    }
-
-    fn new_resource_set(&self) -> ResourceSet {
-        let set = ResourceSet::new();
-        if self.open {
-            set.mark_ready();
-        }
-        set
+    fn every_mut(&mut self) -> impl Iterator<Item = &mut Sets> {
+        [&mut self.rendered].into_iter().chain(self.apart.iter_mut().map(|(sets, _)| sets))
     }
 }
 
@@ -284,6 +280,7 @@ pub(crate) fn envoy_type(type_url: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use imp_grammar::caps::NODES_WAITING;
     use tonic::Code;
 
     use super::*;
@@ -297,9 +294,9 @@ mod tests {
         let gateway_resources = GatewayResources::default();
         gateway_resources.open();
         for gateway in gateways().take(20_000) {
-            assert!(gateway_resources.of(Some(&gateway)).unwrap().is_ready());
+            assert!(gateway_resources.of(Some(&gateway), false).unwrap().is_ready());
         }
-        let held = gateway_resources.shared.read().unwrap().waiting.len();
+        let held = gateway_resources.shared.read().unwrap().rendered.waiting.len();
         assert!(held <= NODES_WAITING.size(), "{held}");
     }
 
@@ -309,15 +306,18 @@ mod tests {
         let names: Vec<_> = gateways().take(NODES_WAITING.size() + 1).collect();
         let (last, others) = names.split_last().unwrap();
         let mut held: Vec<_> =
-            others.iter().map(|g| gateway_resources.of(Some(g)).unwrap()).collect();
-        assert_eq!(gateway_resources.of(Some(last)).unwrap_err().code(), Code::ResourceExhausted);
+            others.iter().map(|g| gateway_resources.of(Some(g), false).unwrap()).collect();
+        assert_eq!(
+            gateway_resources.of(Some(last), false).unwrap_err().code(),
+            Code::ResourceExhausted
+        );
         assert!(
-            gateway_resources.of(others.first().map(String::as_str)).is_ok(),
+            gateway_resources.of(others.first().map(String::as_str), false).is_ok(),
             "who waits already may"
         );
-        assert!(gateway_resources.of(None).is_ok());
+        assert!(gateway_resources.of(None, false).is_ok());
         held.pop();
-        assert!(gateway_resources.of(Some(last)).is_ok(), "a place is free again");
+        assert!(gateway_resources.of(Some(last), false).is_ok(), "a place is free again");
     }
 
     #[test]
@@ -337,22 +337,67 @@ mod tests {
             delta
         };
         let seen = |set: &ResourceSet| set.names(&TypeUrl::from(SCOPE)).len();
-        let early = gateway_resources.of(Some("g")).unwrap();
+        let early = gateway_resources.of(Some("g"), false).unwrap();
         let mut staged = Staged::default();
         staged.add(put());
         gateway_resources.commit(&mut staged);
         assert_eq!(seen(&early), 1);
         gateway_resources.forget("g");
-        assert_eq!(gateway_resources.shared.read().unwrap().by_gateway.len(), 1, "it is not empty");
+        assert_eq!(
+            gateway_resources.shared.read().unwrap().rendered.by_gateway.len(),
+            1,
+            "it is not empty"
+        );
 
         let mut gone = Delta::default();
         gone.gateways.entry("g".to_owned()).or_default().removals.push((SCOPE, "g/h".into()));
         staged.add(gone);
         gateway_resources.commit(&mut staged);
         gateway_resources.forget("g");
-        assert_eq!(gateway_resources.shared.read().unwrap().by_gateway.len(), 0);
+        assert_eq!(gateway_resources.shared.read().unwrap().rendered.by_gateway.len(), 0);
         staged.add(put());
         gateway_resources.commit(&mut staged);
         assert_eq!(seen(&early), 1, "it is the same resource set");
+    }
+
+    #[test]
+    fn who_cannot_have_the_filter_sees_the_same_with_another_one() {
+        let rendered = |type_url, name: &str, version: &str| Rendered {
+            type_url,
+            name: name.into(),
+            version: version.into(),
+            value: bytes::Bytes::new(),
+            table: None,
+        };
+        let all = GatewayResources::default();
+        all.open();
+        let put = |resources: Vec<Rendered>| {
+            let mut delta = Delta::default();
+            delta.gateways.entry("g".to_owned()).or_default().upserts.extend(resources.clone());
+            delta.all.upserts.extend(resources);
+            let mut staged = Staged::default();
+            staged.add(delta);
+            all.commit(&mut staged);
+        };
+        let seen = |gateway, apart| {
+            let set = all.of(gateway, apart).unwrap();
+            let version = |of: &str, name| {
+                set.get(&TypeUrl::from(of), name).map(|it| it.version().to_string())
+            };
+            [version(EXTENSION, "imp.door"), version(SCOPE, "g/a"), version(SCOPE, "g/b")]
+        };
+        let some = |version: &str| Some(version.to_owned());
+        put(vec![rendered(EXTENSION, "imp.door", "module"), rendered(SCOPE, "g/a", "1")]);
+        assert!(!all.are_separate() && all.of(None, true).is_err());
+        let asking = rendered(EXTENSION, "imp.door", "asking");
+        assert!(all.separate(&asking) && !all.separate(&asking));
+        for gateway in [None, Some("g")] {
+            assert_eq!(seen(gateway, true), [some("asking"), some("1"), None]);
+        }
+        put(vec![rendered(EXTENSION, "imp.door", "next"), rendered(SCOPE, "g/b", "2")]);
+        for gateway in [None, Some("g")] {
+            assert_eq!(seen(gateway, true), [some("asking"), some("1"), some("2")]);
+            assert_eq!(seen(gateway, false), [some("next"), some("1"), some("2")]);
+        }
     }
 }

@@ -132,6 +132,7 @@ impl Core {
         self.tracker.tick(now.saturating_duration_since(self.started));
         self.sweep_former_rules(now);
         self.judge_all();
+        self.change_doors(ads);
         for ((stream, key), retry) in &mut self.retries {
             if retry.at.take_if(|at| *at <= now).is_some() {
                 ads.retry(*stream, &TypeUrl::from(key.0), &key.1);

@@ -19,6 +19,7 @@ mod policies;
 mod quota;
 mod scale;
 mod still;
+mod tarball;
 mod tidy;
 mod tls;
 mod traces;

@@ -114,15 +114,6 @@ impl Assembly {
         self.finish(change)
     }
 
-    /// Lets the agent decide about calls from now on. Routes stay as they are: both doors read them.
-    pub fn set_ext_authz(&mut self) -> Delta {
-        let mut change = Change::default();
-        self.door = xds::door::ext_authz(&self.options.agent_cluster);
-        let gateways: Vec<_> = self.gateways.keys().cloned().collect();
-        gateways.iter().for_each(|id| change.upsert(id, self.door.clone()));
-        self.finish(change)
-    }
-
     /// The version of the filter that decides about calls.
     pub fn door_version(&self) -> &str {
         &self.door.version

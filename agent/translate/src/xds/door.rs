@@ -1,6 +1,6 @@
 //! Enforcement: which calls may pass. Its place in the listener is an ECDS slot, so its filter can
-//! be replaced without touching the listener: the agent's ext_authz service now, a module inside
-//! Envoy later.
+//! be replaced without touching the listener: the agent's ext_authz service, or a module inside
+//! Envoy.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::dynamic_modules::v3 as modules;
@@ -44,7 +44,7 @@ const COUNT_MS: u32 = 200;
 /// The filter for enforcement.
 pub(super) fn render(options: &Options) -> Rendered {
     match &options.door {
-        Door::ExtAuthz => ext_authz(&options.agent_cluster),
+        Door::ExtAuthz | Door::AfterModule => ext_authz(&options.agent_cluster),
         Door::Module(module) => inside(module),
     }
 }

@@ -25,6 +25,8 @@ pub enum Door {
     /// Envoy asks the agent about each call.
     #[default]
     ExtAuthz,
+    /// The same, after the module: routes say what it reads, because Envoys may still have it.
+    AfterModule,
     /// A module inside Envoy decides.
     Module(Module),
 }

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_modules::v3::DynamicModuleFilter;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::google;
-use imp_translate::xds::door::context;
+use imp_translate::xds::door::{self, context};
 use imp_translate::xds::{EXTENSION, SCOPE, filter};
 use imp_translate::{Assembly, Delta, Door, Layout, Module, Options, Rendered, ir};
 use prost::{Message as _, Name as _};
@@ -184,9 +184,18 @@ fn with_the_module_a_route_tells_it_what_it_tells_the_agent() {
     assert!(asked.context_extensions.contains_key(context::KEYS));
 
     // The agent takes over: the filter alone changes.
-    let delta = assembly.set_ext_authz();
-    assert_eq!(delta.all.upserts.len(), 1);
-    assert_eq!(doors(&delta).len(), 1);
-    let needs = assembly.requirements("p1").unwrap().1;
-    assert!(needs.iter().any(|(_, _, version)| &**version == assembly.door_version()));
+    let scopes = |door| {
+        let options = crate::fixtures::options(Layout::ScopedRoutes);
+        let mut assembly = Assembly::new(Options { door, ..options });
+        assembly.set_gateway(parsed_gateway(8080));
+        let delta = assembly.set_publish(parsed(&publish("p1", "a.example.com", 1)));
+        let scopes = delta.all.upserts.into_iter().filter(|it| it.type_url == SCOPE);
+        (scopes.collect::<Vec<_>>(), assembly.door_version().to_owned())
+    };
+    let module = Module { file: "/module/libimp.so".into(), config: "{}".into() };
+    let (inside, after) = (scopes(Door::Module(module)), scopes(Door::AfterModule));
+    assert_eq!(inside.0, after.0);
+    assert_ne!(inside.1, after.1);
+    assert_eq!(*after.1, *door::ext_authz("agent").version);
+    assert_ne!(after.0, scopes(Door::ExtAuthz).0, "nobody reads it there");
 }
