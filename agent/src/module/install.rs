@@ -104,12 +104,15 @@ impl Installed {
     /// Without a name, the one beside this program.
     pub fn new(library: Option<&Path>, directory: Directory) -> Result<Self, ModuleError> {
         let library = named_or_beside(library)?;
-        // Nothing is made for a file that cannot be used.
-        verified(&library)?;
         let path = &directory.path;
         let failed = |why| ModuleError::Directory { path: path.clone(), why };
         std::fs::create_dir_all(path).map_err(failed)?;
-        let file = of_this_release(ModuleFile::install(&library, path)?, &library)?;
+        let installed = ModuleFile::install(&library, path).map_err(ModuleError::from);
+        let file =
+            installed.and_then(|file| of_this_release(file, &library)).inspect_err(|_| {
+                // Only if nothing is in it: for a file that cannot be used nothing is made.
+                let _in_use = std::fs::remove_dir(path);
+            })?;
         Ok(Self { stamp: stamp(&file.path), file, directory })
     }
 

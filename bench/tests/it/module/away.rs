@@ -62,6 +62,7 @@ async fn six_deaths_of_envoy_lose_no_count_beyond_answers_in_flight() -> Result<
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     let used = shop.used(&key).await?;
     assert!((passed..=passed + made.cut).contains(&used), "{used} of {passed} passed, {made:?}");
-    assert!(made.cut <= 2 * ENVOYS, "{made:?}");
+    // Two callers with the key; each may come once more to the Envoy that is ending.
+    assert!(made.cut <= 4 * ENVOYS, "{made:?}");
     Ok(())
 }

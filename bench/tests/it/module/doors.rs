@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use imp_bench::process::eventually;
+use imp_bench::sample::Key;
 use imp_bench::stack::{Envoy, Options, PATIENCE, Stack};
 use serde_json::Value;
 
@@ -45,8 +46,8 @@ async fn tell(stack: &Stack, door: &str) -> Result<u16> {
 }
 
 /// Every kind of caller gets the answer that it should.
-async fn right(stack: &Stack, shop: &Shop) -> Result<()> {
-    let (key, at) = (shop.buy().await?, shop.provider.address());
+async fn right(stack: &Stack, shop: &Shop, key: &Key) -> Result<()> {
+    let at = shop.provider.address();
     stack.answers(at, KEYED, "/pay", &[("x-api-key", &key.text)], 200).await?;
     stack.answers(at, KEYED, "/pay", &[("x-api-key", "imp_wrong")], 401).await?;
     stack.answers(at, super::PUBLIC, "/pay", &[], 200).await?;
@@ -58,7 +59,8 @@ async fn a_tested_envoy_gets_the_module_by_itself() -> Result<()> {
     let _turn = side_by_side().await;
     let stack = Stack::start(auto(&library()?)).await?;
     has(&stack, "module").await?;
-    right(&stack, &shop(&stack).await?).await?;
+    let shop = shop(&stack).await?;
+    right(&stack, &shop, &shop.buy().await?).await?;
     assert_eq!(stack.agent.metric("imp_door_calls_total").await?, 0.0, "the agent was asked");
     assert_eq!(stack.agent.metric("imp_door_envoys{door=\"module\"}").await?, 1.0);
     Ok(())
@@ -74,7 +76,8 @@ async fn with_a_damaged_file_the_agent_decides_and_says_why() -> Result<()> {
     let stack = Stack::start(auto(&damaged)).await?;
     let why = has(&stack, "ext-authz").await?;
     assert!(why.contains("has another content than its name says"), "{why}");
-    right(&stack, &shop(&stack).await?).await?;
+    let shop = shop(&stack).await?;
+    right(&stack, &shop, &shop.buy().await?).await?;
     assert!(stack.agent.metric("imp_door_calls_total").await? > 0.0);
     assert_eq!(tell(&stack, "auto").await?, 409);
     Ok(())
@@ -85,9 +88,10 @@ async fn an_envoy_that_dies_twice_within_a_minute_with_the_module_asks_the_agent
     let _turn = alone().await;
     let mut stack = Stack::start(auto(&library()?)).await?;
     let shop = shop(&stack).await?;
+    let key = shop.buy().await?;
     for _ in 0..2 {
         has(&stack, "module").await?;
-        right(&stack, &shop).await?;
+        right(&stack, &shop, &key).await?;
         stack.envoys.clear();
         // Who restarts it gives it the same name.
         let again = Envoy::start(stack.directory(), "envoy-1", &stack.agent.xds, 2).await?;
@@ -95,7 +99,7 @@ async fn an_envoy_that_dies_twice_within_a_minute_with_the_module_asks_the_agent
     }
     let why = has(&stack, "ext-authz").await?;
     assert!(why.contains("twice within a minute"), "{why}");
-    right(&stack, &shop).await?;
+    right(&stack, &shop, &key).await?;
     assert!(stack.agent.metric("imp_door_calls_total").await? > 0.0);
     let fell = stack.agent.metric("imp_door_fallbacks_total{reason=\"crashed\"}").await?;
     assert_eq!(fell, 1.0);
