@@ -121,7 +121,13 @@ async fn ten_changes_of_the_filter_under_load_give_no_wrong_answer() -> Result<(
         let stats = envoy.stats("extension_config_discovery.*config_reload$").await?;
         Ok::<u64, anyhow::Error>(stats.values().sum())
     };
-    let listeners = envoy.listener_counters().await?;
+    // An Envoy that comes again is told its listeners again, which changes none.
+    let listeners = async || {
+        let mut counters = envoy.listener_counters().await?;
+        counters.remove("listener_manager.lds.update_success");
+        Ok::<_, anyhow::Error>(counters)
+    };
+    let before = listeners().await?;
     let (first, load) = (reloads().await?, Load::start(at, &key.text));
     for flip in 1..=FLIPS {
         let door = if flip % 2 == 1 { "ext-authz" } else { "auto" };
@@ -134,7 +140,7 @@ async fn ten_changes_of_the_filter_under_load_give_no_wrong_answer() -> Result<(
     let made = load.end().await?;
     assert!(made.wrong.is_empty() && made.cut == 0, "{made:?}");
     assert!(made.answered >= CALLS, "{made:?}");
-    assert_eq!(envoy.listener_counters().await?, listeners, "a listener was touched");
+    assert_eq!(listeners().await?, before, "a listener was touched");
     assert!(stack.agent.metric("imp_door_calls_total").await? > 1_000.0, "the agent was asked");
     super::exactly(&shop, &key, made.passed + 1).await
 }
