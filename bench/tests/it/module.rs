@@ -1,5 +1,10 @@
 //! The module inside Envoy decides in the agent's place: the same answers, also without an agent.
 
+mod away;
+mod doors;
+mod load;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,9 +19,12 @@ use crate::alone::{alone, side_by_side};
 const KEYED: &str = "keyed.example.com";
 const PUBLIC: &str = "public.example.com";
 
+fn library() -> Result<PathBuf> {
+    program("libimp_module.so")
+}
+
 fn with_module() -> Result<Options> {
-    let library = program("libimp_module.so")?;
-    let flags = ["--door=module".to_owned(), format!("--module={}", library.display())];
+    let flags = ["--door=module".to_owned(), format!("--module={}", library()?.display())];
     Ok(Options { agent_flags: flags.into(), workers: 2, ..Options::default() })
 }
 
