@@ -23,9 +23,8 @@ fn library() -> Result<PathBuf> {
     program("libimp_module.so")
 }
 
-fn with_module() -> Result<Options> {
-    let flags = ["--door=module".to_owned(), format!("--module={}", library()?.display())];
-    Ok(Options { agent_flags: flags.into(), workers: 2, ..Options::default() })
+fn with_module() -> Options {
+    Options { workers: 2, ..Options::default() }
 }
 
 struct Shop {
@@ -128,8 +127,8 @@ async fn table(options: Options) -> Result<Vec<(String, Value)>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_doors_answer_alike() -> Result<()> {
     let _turn = side_by_side().await;
-    let by_agent = table(Options::default()).await?;
-    let by_module = table(with_module()?).await?;
+    let by_agent = table(Options::asking()).await?;
+    let by_module = table(with_module()).await?;
     for (agent, module) in by_agent.iter().zip(&by_module) {
         assert_eq!(module, agent);
     }
@@ -141,7 +140,7 @@ async fn both_doors_answer_alike() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_go_on_without_an_agent_and_are_counted_exactly() -> Result<()> {
     let _turn = alone().await;
-    let mut stack = Stack::start(with_module()?).await?;
+    let mut stack = Stack::start(with_module()).await?;
     let shop = shop(&stack).await?;
     let (key, at) = (shop.buy().await?, shop.provider.address());
     let own = [("x-api-key", key.text.as_str())];

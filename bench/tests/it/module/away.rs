@@ -19,9 +19,10 @@ async fn more(load: &Load, calls: u64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make test-doors"]
 async fn ten_deaths_of_the_agent_fail_no_call_and_lose_no_count() -> Result<()> {
     let _turn = alone().await;
-    let mut stack = Stack::start(with_module()?).await?;
+    let mut stack = Stack::start(with_module()).await?;
     let shop = shop(&stack).await?;
     let (key, at) = (shop.buy().await?, shop.provider.address());
     stack.answers(at, KEYED, "/pay", &[("x-api-key", &key.text)], 200).await?;
@@ -40,9 +41,10 @@ async fn ten_deaths_of_the_agent_fail_no_call_and_lose_no_count() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make test-doors"]
 async fn six_deaths_of_envoy_lose_no_count_beyond_answers_in_flight() -> Result<()> {
     let _turn = alone().await;
-    let mut stack = Stack::start(with_module()?).await?;
+    let mut stack = Stack::start(with_module()).await?;
     let shop = shop(&stack).await?;
     let (key, at) = (shop.buy().await?, shop.provider.address());
     stack.answers(at, KEYED, "/pay", &[("x-api-key", &key.text)], 200).await?;
