@@ -137,6 +137,37 @@ async fn both_doors_answer_alike() -> Result<()> {
     Ok(())
 }
 
+/// More than the buffers of both sockets hold.
+const UPLOAD: usize = 8 << 20;
+
+/// A caller that sends everything before it reads gets the answer, and goes on with the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_is_refused_in_a_way_that_its_caller_can_read() -> Result<()> {
+    let _turn = side_by_side().await;
+    let stack = Stack::start(Options::default()).await?;
+    let shop = shop(&stack).await?;
+    let (key, at) = (shop.buy().await?, shop.provider.address());
+    stack.answers(at, KEYED, "/pay", &[("x-api-key", &key.text)], 200).await?;
+    let mut open = Connection::open(at).await?;
+    for (host, headers, expected) in [
+        (KEYED, "", (401, "unauthenticated")),
+        (KEYED, "x-api-key: imp_wrong\r\n", (401, "unauthenticated")),
+        ("nobody.example.com", "", (404, "no_route")),
+    ] {
+        let head = format!(
+            "POST /pay HTTP/1.1\r\nhost: {host}\r\n{headers}content-length: {UPLOAD}\r\n\r\n"
+        );
+        let mut request = head.into_bytes();
+        request.resize(request.len() + UPLOAD, b'a');
+        let answer = open.send_raw(&request).await.with_context(|| format!("{host} {headers}"))?;
+        let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
+        assert_eq!((answer.status, code.as_str()), expected, "{answer:?}");
+        assert!(!open.is_closing(), "the connection goes on");
+    }
+    assert_eq!(stack.upstream.calls(), 1, "nothing of them reaches the upstream");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_go_on_without_an_agent_and_are_counted_exactly() -> Result<()> {
     let _turn = alone().await;

@@ -89,7 +89,8 @@ fn connection_manager(
         normalize_path: truth(true),
         merge_slashes: true,
         path_with_escaped_slashes_action: escaped_slashes(edge.escaped_slash).into(),
-        strip_trailing_host_dot: true,
+        // The module does it, and refuses a host with two.
+        strip_trailing_host_dot: module.is_none(),
         server_header_transformation: ServerHeaderTransformation::Overwrite.into(),
         server_name: "imp".to_owned(),
         generate_request_id: truth(true),
