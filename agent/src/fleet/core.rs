@@ -14,7 +14,7 @@ use tracing::Span;
 
 use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
-use super::door::Decider;
+use super::door::Doors;
 use super::gateway_resources::{GatewayResources, Staged};
 use super::hosts::Hosts;
 use super::observer::EnvoyEvent;
@@ -38,7 +38,9 @@ pub(super) struct Core {
     pub(super) engine: Engine,
     pub(super) feed: Option<Feed>,
     pub(super) hosts: Hosts,
-    pub(super) decider: Decider,
+    pub(super) doors: Doors,
+    /// Envoys without the module, beside others that may have it.
+    pub(super) plain: BTreeSet<StreamId>,
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<Arc<str>, Box<Revisions>>,
     pub(super) contents: Contents,
@@ -91,7 +93,7 @@ impl Core {
         (options, engine, feed): (Options, Engine, Option<Feed>),
         lkg: Lkg,
         gateway_resources: GatewayResources,
-        decider: Decider,
+        doors: Doors,
     ) -> Self {
         Self {
             assembly: Assembly::new(options),
@@ -100,7 +102,8 @@ impl Core {
             engine,
             feed,
             hosts: Hosts::default(),
-            decider,
+            doors,
+            plain: BTreeSet::new(),
             lkg,
             revisions: HashMap::new(),
             contents: Contents::default(),
@@ -256,8 +259,11 @@ impl Core {
 
     pub(super) fn happened(&mut self, event: EnvoyEvent) {
         match event {
-            EnvoyEvent::Came { stream, id, gateway, version, at_ms } => {
+            EnvoyEvent::Came { stream, id, gateway, version, is_plain, at_ms } => {
                 tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, "an Envoy is connected");
+                if is_plain {
+                    self.plain.insert(stream);
+                }
                 self.tracker.open(stream, Target::new(&id, gateway, &version, at_ms));
                 if self.acks.open(stream) {
                     self.unfollowed = self.revisions.keys().cloned().collect();
@@ -269,17 +275,14 @@ impl Core {
                     tracing::info!(id = %node.id, "an Envoy left");
                 }
                 self.left(stream);
+                self.plain.remove(&stream);
                 self.scopes_arrived();
             }
             EnvoyEvent::Has { stream, type_url, resources } => {
                 self.tracker.heard(stream);
                 for resource in resources {
                     let key = (type_url, resource.name().clone());
-                    let version = resource.version();
-                    self.acks.acked(stream, &key, version.map(|version| &**version));
-                    if let Some(version) = version {
-                        self.accepted(key.clone(), version);
-                    }
+                    self.has(stream, &key, resource.version());
                     self.answered(stream, &key);
                     if type_url == SCOPE {
                         self.scope_arrived(&key.1);
@@ -287,10 +290,22 @@ impl Core {
                 }
             }
             EnvoyEvent::Refused { stream, type_url, name, version, words } => {
-                self.door_refused(type_url, &version, &words);
-                self.refused(stream, &(type_url, name), &version, &words);
+                let key = (type_url, name);
+                if !self.door_refused(stream, &key, &version, &words) {
+                    let version = self.stands_for(stream, &key, &version);
+                    self.refused(stream, &key, &version, &words);
+                }
             }
-            EnvoyEvent::Untested { id, version } => self.untested(&id, &version),
+            EnvoyEvent::Separate => self.separate(),
+        }
+    }
+
+    fn has(&mut self, stream: StreamId, key: &Key, version: Option<&Arc<str>>) {
+        let Some(version) = version else { return self.acks.acked(stream, key, None) };
+        let needed = self.stands_for(stream, key, version);
+        self.acks.acked(stream, key, Some(&needed));
+        if needed == *version {
+            self.accepted(key.clone(), version);
         }
     }
 
@@ -386,7 +401,10 @@ impl Core {
         let assembly = &self.assembly;
         let describe = |id: &str, key: &Key| assembly.described(id, key.0, &key.1);
         let outcomes = self.acks.outcomes(describe);
-        outcomes.into_iter().for_each(|outcome| self.tracker.take(outcome));
+        for mut outcome in outcomes {
+            self.without_wildcards(&mut outcome);
+            self.tracker.take(outcome);
+        }
     }
 
     /// Updates the statuses and stores what must survive a restart.

@@ -5,6 +5,7 @@
 mod control;
 mod disk;
 mod door;
+mod doors;
 mod envoy;
 mod fake_envoy;
 mod fixtures;

@@ -27,7 +27,7 @@ impl Assembly {
             if unit.is_empty() {
                 if unit.current.is_some() {
                     change.remove(&unit.gateway, unit.place.type_url(), &unit.name);
-                    if self.module.is_some() {
+                    if self.options.finds_wildcards() {
                         change.host(&unit, false);
                     }
                 }
@@ -66,7 +66,7 @@ impl Assembly {
             let version = rendered.version.clone();
             let sent = Sent { version, members, table: table.map(|(key, _)| key) };
             change.upsert(&unit.gateway, rendered);
-            if self.module.is_some() {
+            if self.options.finds_wildcards() {
                 change.host(unit, true);
             }
             // Envoy sends no verdict for what it already has, so nothing may wait for one.
