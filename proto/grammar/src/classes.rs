@@ -56,7 +56,7 @@ features! {
     HTTP2_BACKENDS = "http2_backends": "backends that speak HTTP/2";
     BACKEND_NAMES = "backend_names": "backends with names instead of addresses";
     NESTED_BASE_PATHS = "nested_base_paths": "two publishes of one host, one below the base path of the other";
-    SUSPENSION = "suspension": "the answer 503 of a suspended publish";
+    SUSPENSION = "suspension": "the answer 503 of a suspended publish (without it, its routes are removed)";
     WILDCARDS = "wildcard_hosts": "wildcards among `hostnames`";
     GATEWAY_SETTINGS = "gateway_settings": "`settings` of the gateway";
 }

@@ -1,6 +1,7 @@
 //! The objects of a publish.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
 
 use imp_grammar::classes;
 use imp_grammar::hosts::is_wildcard;
@@ -17,8 +18,9 @@ use crate::ir;
 
 /// The most hostnames of one `HTTPRoute`.
 const MAX_HOSTS: usize = 16;
-/// The most matches of one rule, and rules that fit the bounds of an `HTTPRoute` with them.
+/// The most matches of one rule, and how many such rules an `HTTPRoute` takes.
 const MAX_MATCHES: usize = 64;
+const RULES_OF_ANSWERS: usize = 2;
 
 /// What became of a publish: its objects in the order in which they are applied, and what decides
 /// whether it can share a host.
@@ -42,8 +44,10 @@ pub(super) fn render(
     };
     refuse_hosts(deployed, publish)?;
     if publish.suspended {
-        need(class, classes::SUSPENSION, || "a suspended publish".to_owned())?;
-        let objects = of_answers(&owner, publish, &[], (503, "publish_suspended", "Suspended"));
+        // Without the answer there is nothing, so that nobody is served.
+        let all: Vec<_> =
+            class.can(classes::SUSPENSION).then(|| everything(publish)).into_iter().collect();
+        let objects = of_answers(&owner, publish, &all, (503, "publish_suspended", "Suspended"));
         return Ok(Rendered { objects, matches: Vec::new() });
     }
     let matches = matches(deployed, publish)?;
@@ -56,9 +60,10 @@ pub(super) fn render(
     objects.append(&mut parts.filters);
     objects.extend(parts.into_routes(&owner, publish));
     if class.has_policies {
-        let traced = traced(publish, &matches);
-        let end = (404, "no_route", "No such route");
-        objects.extend(of_answers(&owner, publish, &traced, end));
+        let mut unrouted: Vec<_> = untaken(publish, &matches).into_iter().collect();
+        unrouted.extend(traced(publish, &matches));
+        let answer = (404, "no_route", "No such route");
+        objects.extend(of_answers(&owner, publish, &unrouted, answer));
     }
     Ok(Rendered { objects, matches })
 }
@@ -150,78 +155,101 @@ impl Parts {
 
     /// All policies, then all routes, the last of these first: when rules move, they are in two
     /// routes meanwhile rather than in none.
-    fn into_routes(self, owner: &Owner<'_>, publish: &ir::Publish) -> Vec<Value> {
+    fn into_routes(mut self, owner: &Owner<'_>, publish: &ir::Publish) -> Vec<Value> {
         let (mut policies, mut routes) = (Vec::new(), Vec::new());
         let hosts = host_lists(publish);
-        for (index, rules) in split::spread(self.rules).into_iter().enumerate() {
-            let (mut json, mut usual) = (Vec::new(), HashMap::<String, usize>::new());
-            for rule in &rules {
-                if let Some(spec) = self.traffic.get(&rule.name) {
-                    *usual.entry(spec.to_string()).or_default() += 1;
-                }
-            }
-            // Of those that are equally frequent any, but always the same.
-            let usual = usual.into_iter().max_by_key(|(spec, count)| (*count, spec.clone()));
-            let names: Vec<_> = rules.iter().map(|rule| rule.name.clone()).collect();
-            json.extend(rules.into_iter().map(|rule| rule.json));
-            if json.is_empty() {
-                continue;
-            }
+        let spread = split::spread(mem::take(&mut self.rules)).into_iter().enumerate();
+        for (index, rules) in spread.filter(|(_, rules)| !rules.is_empty()) {
+            let (names, json): (Vec<_>, Vec<_>) =
+                rules.into_iter().map(|rule| (rule.name, rule.json)).unzip();
             for (place, hosts) in hosts.iter().enumerate() {
-                let suffix = if place == 0 { String::new() } else { format!("h{place}") };
-                let name = owner.name(&format!("-r{index}{suffix}"));
-                let tail = |rule: &str| format!("{name}-{}", rule.trim_start_matches("r-"));
-                if let Some(spec) = security::floor(owner, publish) {
-                    policies.push(security::policy(owner, &name, &name, None, spec));
-                }
-                let first = names.iter().find_map(|rule| {
-                    let spec = self.traffic.get(rule)?;
-                    usual.as_ref().is_some_and(|(it, _)| *it == spec.to_string()).then_some(spec)
-                });
-                if let Some(spec) = first {
-                    policies.push(traffic::policy(owner, &name, &name, None, spec.clone()));
-                }
-                for rule in &names {
-                    if let Some(spec) = self.security.get(rule) {
-                        let (own, spec) = (tail(rule), spec.clone());
-                        policies.push(security::policy(owner, &own, &name, Some(rule), spec));
-                    }
-                    if let Some(spec) = self.traffic.get(rule).filter(|it| Some(*it) != first) {
-                        let (own, spec) = (tail(rule), spec.clone());
-                        policies.push(traffic::policy(owner, &own, &name, Some(rule), spec));
-                    }
-                }
+                let name = owner.name(&format!("-r{index}{}", of_hosts(place)));
+                policies.extend(self.policies(owner, publish, &name, &names));
                 routes.push(http_route(owner, &name, hosts, &json));
             }
         }
         routes.reverse();
         policies.into_iter().chain(routes).collect()
     }
+
+    /// The policies of an `HTTPRoute` with these rules: one for all of them, and one for each that
+    /// needs another.
+    fn policies(
+        &self,
+        owner: &Owner<'_>,
+        publish: &ir::Publish,
+        route: &str,
+        rules: &[String],
+    ) -> Vec<Value> {
+        let mut policies = Vec::new();
+        if let Some(spec) = security::floor(owner, publish) {
+            policies.push(security::policy(owner, route, route, None, spec));
+        }
+        let usual = self.usual_traffic(rules);
+        if let Some(spec) = usual {
+            policies.push(traffic::policy(owner, route, route, None, spec.clone()));
+        }
+        for rule in rules {
+            let name = format!("{route}-{}", rule.trim_start_matches("r-"));
+            if let Some(spec) = self.security.get(rule) {
+                policies.push(security::policy(owner, &name, route, Some(rule), spec.clone()));
+            }
+            if let Some(spec) = self.traffic.get(rule).filter(|it| Some(*it) != usual) {
+                policies.push(traffic::policy(owner, &name, route, Some(rule), spec.clone()));
+            }
+        }
+        policies
+    }
+
+    /// What most of the rules need; of those that are equally frequent always the same.
+    fn usual_traffic(&self, rules: &[String]) -> Option<&Value> {
+        let mut counts: BTreeMap<String, (usize, &Value)> = BTreeMap::new();
+        for spec in rules.iter().filter_map(|rule| self.traffic.get(rule)) {
+            counts.entry(spec.to_string()).or_insert((0, spec)).0 += 1;
+        }
+        counts.into_values().max_by_key(|(count, _)| *count).map(|(_, spec)| spec)
+    }
 }
 
-/// Calls that no route takes, and TRACE, which is never routed. In routes of their own: they need no
-/// key.
+/// The part of a name that tells the `HTTPRoute`s of one publish apart that differ in their hosts.
+fn of_hosts(place: usize) -> String {
+    if place == 0 { String::new() } else { format!("h{place}") }
+}
+
+/// Answers to these matches. In routes of their own: they need no key.
 fn of_answers(
     owner: &Owner<'_>,
     publish: &ir::Publish,
-    traced: &[Value],
+    matches: &[Value],
     (status, code, title): (u16, &str, &str),
 ) -> Vec<Value> {
+    if matches.is_empty() {
+        return Vec::new();
+    }
     let (filter, object) = filters::answer(owner, status, code, title);
+    let rule = |(index, matches): (usize, &[Value])| json!({ "name": format!("a-{index}"), "matches": matches, "filters": [filter] });
+    let rules: Vec<_> = matches.chunks(MAX_MATCHES).enumerate().map(rule).collect();
     let mut objects = vec![object];
-    let base = PathValue { comparison: Comparison::Prefix, text: publish.base_path.clone() };
-    let end = json_of(&base, &Conditions::default());
-    let rule = |index: usize, matches: &[Value]| json!({ "name": format!("a-{index}"), "matches": matches, "filters": [filter] });
-    let mut rules = vec![rule(0, &[end])];
-    rules.extend(traced.chunks(MAX_MATCHES).enumerate().map(|(at, of)| rule(at + 1, of)));
     for (place, hosts) in host_lists(publish).iter().enumerate() {
-        let suffix = if place == 0 { String::new() } else { format!("h{place}") };
-        for (index, rules) in rules.chunks(2).enumerate() {
-            let name = owner.name(&format!("-e{index}{suffix}"));
+        for (index, rules) in rules.chunks(RULES_OF_ANSWERS).enumerate() {
+            let name = owner.name(&format!("-e{index}{}", of_hosts(place)));
             objects.push(http_route(owner, &name, hosts, rules));
         }
     }
     objects
+}
+
+/// The match of everything below the base path.
+fn everything(publish: &ir::Publish) -> Value {
+    let base = PathValue { comparison: Comparison::Prefix, text: publish.base_path.clone() };
+    json_of(&base, &Conditions::default())
+}
+
+/// What no route takes: everything below the base path, unless a route takes that.
+fn untaken(publish: &ir::Publish, matches: &[Matches]) -> Option<Value> {
+    let everything = everything(publish);
+    let taken = matches.iter().any(|route| route.json().contains(&everything));
+    (!taken).then_some(everything)
 }
 
 /// TRACE on the paths of routes that name no methods.

@@ -47,7 +47,8 @@ fn text(json: &Value, pointer: &str) -> String {
 /// All matches, as Envoy Gateway 1.9 sorts them.
 fn sorted(objects: &[Value]) -> Vec<Match> {
     let mut all = Vec::new();
-    for route in objects.iter().filter(|object| object["kind"] == "HTTPRoute") {
+    // Where it says nothing, the older object comes first: answers may be.
+    for route in objects.iter().rev().filter(|object| object["kind"] == "HTTPRoute") {
         for rule in route["spec"]["rules"].as_array().unwrap() {
             for json in rule["matches"].as_array().unwrap() {
                 let kind = match text(json, "/path/type").as_str() {

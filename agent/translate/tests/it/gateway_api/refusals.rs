@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::fixtures::{self, exact, parsed, prefix, service, template};
 use crate::golden::objects::options;
 
+type Change<'a> = &'a dyn Fn(&mut pb::Publish);
+
 fn plan(class: &'static Class) -> Plan {
     with(class, options())
 }
@@ -56,7 +58,7 @@ fn a_route_that_needs_a_decision_is_not_served_where_nobody_can_be_asked() {
 
 #[test]
 fn a_class_refuses_by_name_what_it_cannot_do() {
-    let cases: [(&str, &dyn Fn(&mut pb::Publish)); 7] = [
+    let cases: [(&str, Change<'_>); 6] = [
         ("expression_paths", &|it| service(it).routes[0] = fixtures::route("r1", template("/{x}"))),
         ("methods", &|it| service(it).routes[0].methods.push("GET".into())),
         ("timeouts", &|it| service(it).routes[0].timeout_ms = 1_000),
@@ -66,7 +68,6 @@ fn a_class_refuses_by_name_what_it_cannot_do() {
         ("query_values", &|it| {
             service(it).routes[0].query.push(fixtures::value("a", Kind::Exact("1".into())));
         }),
-        ("suspension", &|it| it.suspended = true),
         ("lb_policy", &|it| service(it).backends[0].lb_policy = 2),
     ];
     for (word, change) in cases {
@@ -159,5 +160,14 @@ fn header_values_that_the_crd_refuses_are_refused_here() {
     assert!(with("100%% sure").is_ok());
     for value in ["a  b", " a", ""] {
         assert!(matches!(with(value), Err(Refusal::Unsaid { .. })), "{value:?}");
+    }
+}
+
+#[test]
+fn a_suspended_publish_that_cannot_answer_is_not_served_at_all() {
+    for class in CLASSES {
+        let objects = render(class, |it| it.suspended = true).unwrap();
+        let routes = objects.iter().filter(|object| object["kind"] == "HTTPRoute").count();
+        assert_eq!(routes, usize::from(class.can(classes::SUSPENSION)), "{}", class.word);
     }
 }
