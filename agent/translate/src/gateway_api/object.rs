@@ -7,12 +7,12 @@ use sha2::{Digest as _, Sha256};
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "imp-gateway";
 /// Labels with the ids of what an object is part of.
-pub const CLUSTER: &str = "imp-gateway.dev/cluster";
-pub const GATEWAY: &str = "imp-gateway.dev/gateway";
-pub const PUBLISH: &str = "imp-gateway.dev/publish";
+pub const CLUSTER: &str = "imp-gateway.io/cluster";
+pub const GATEWAY: &str = "imp-gateway.io/gateway";
+pub const PUBLISH: &str = "imp-gateway.io/publish";
 /// The annotation of routes with the revision of the publish. Others have none: what is the same in two
 /// revisions is not written again.
-pub const REVISION: &str = "imp-gateway.dev/revision";
+pub const REVISION: &str = "imp-gateway.io/revision";
 
 pub(super) const GATEWAY_API: &str = "gateway.networking.k8s.io";
 pub(super) const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
@@ -118,7 +118,7 @@ mod tests {
         let odd = Owner { publish: Some(("A_b", 1)), ..owner.clone() };
         assert_eq!(odd.name(""), format!("imp-{}", digest("A_b")));
         let object = odd.of_spec(HTTP_ROUTE, "x", json!({}));
-        let labelled = object.pointer("/metadata/labels/imp-gateway.dev~1publish");
+        let labelled = object.pointer("/metadata/labels/imp-gateway.io~1publish");
         assert_eq!(labelled, Some(&json!(digest("A_b"))));
     }
 }
