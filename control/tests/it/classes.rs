@@ -37,7 +37,7 @@ async fn a_class_without_xds_is_served_by_gateway_api_and_only_with_what_it_can_
     with_class(&shop, "traefik").await;
     let edit = async |change: Value| shop.provider.patch(&publish, change).await;
     edit(delivered("xds")).await.refused(422, "unsupported_delivery", "/delivery");
-    edit(json!({ "auth_mode": "api_key" })).await.refused(
+    edit(json!({ "auth_mode": "api_key", "delivery": "crd" })).await.refused(
         422,
         "unsupported_by_class",
         "/auth_mode",
