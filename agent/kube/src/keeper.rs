@@ -25,7 +25,14 @@ use work::Done;
 #[derive(Debug)]
 pub enum Order {
     /// These objects, in the order in which they are applied, in place of the set's former ones.
-    Want { set: String, gateway: String, objects: Vec<Object> },
+    Want {
+        set: String,
+        /// Comes back in reports.
+        revision: u64,
+        /// The `Gateway` whose controller is to accept them.
+        gateway: String,
+        objects: Vec<Object>,
+    },
     /// None of the set.
     Forget { set: String },
     /// All sets have been told: what belongs to no set is removed.
@@ -36,7 +43,7 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
     /// Its standing has changed.
-    Stands { set: String, standing: Standing },
+    Stands { set: String, revision: u64, standing: Standing },
     /// Somebody else has changed an object of it; it is being corrected.
     Drifted { set: String, object: String, field: String, by: Option<String> },
 }

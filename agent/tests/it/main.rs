@@ -8,6 +8,7 @@ mod door;
 mod envoy;
 mod fake_envoy;
 mod fixtures;
+mod gateway_api;
 mod gateways;
 mod hosts;
 mod memory;

@@ -24,7 +24,7 @@ use imp_grammar::classes::Class;
 use crate::Upstreams;
 use crate::ir::EndpointHost;
 
-pub use object::{CLUSTER, GATEWAY, MANAGED_BY, MANAGER, PUBLISH, REVISION};
+pub use object::{CLUSTER, GATEWAY, MANAGED_BY, MANAGER, PUBLISH, REVISION, label};
 pub use plan::Plan;
 pub use refusal::Refusal;
 
@@ -35,8 +35,6 @@ pub struct Options {
     pub namespace: String,
     /// The id of the cluster: a label, so that no other agent's objects are ours.
     pub cluster: String,
-    /// Who decides about calls; without one, classes that could ask are like those that cannot.
-    pub decider: Option<Decider>,
     /// The addresses that calls may be sent to.
     pub upstreams: Upstreams,
     /// Names that calls may be sent to, `*.` for what is below one. Nothing judges what a name
@@ -57,10 +55,17 @@ pub struct Decider {
     pub key: String,
 }
 
-/// A class as the cluster has it.
+/// A gateway as the cluster has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployed {
     pub class: &'static Class,
     /// The name of the `GatewayClass`.
     pub name: String,
+    /// Who decides about calls; without one, classes that could ask are like those that cannot.
+    pub decider: Option<Decider>,
+}
+
+/// The name of the `Gateway` of a gateway.
+pub fn gateway_name(id: &str) -> String {
+    format!("imp-{}", object::label(id))
 }

@@ -64,10 +64,10 @@ impl State {
 
     pub(super) fn order(&mut self, order: Order, now: Instant) {
         match order {
-            Order::Want { set, gateway, objects } => {
+            Order::Want { set, revision, gateway, objects } => {
                 let name: Arc<str> = set.into();
                 let set = self.sets.entry(name.clone()).or_insert_with(|| Set::new(now));
-                set.want(gateway, objects, now);
+                set.want((revision, gateway), objects, now);
                 self.touch(&name);
             }
             Order::Forget { set } => {
@@ -257,7 +257,8 @@ impl State {
             let nothing = HashMap::new();
             let (changed, rests) = set.changed(self.live.get(&name).unwrap_or(&nothing), now);
             if let Some(standing) = changed {
-                reports.push(Report::Stands { set: name.to_string(), standing });
+                let (set, revision) = (name.to_string(), set.revision());
+                reports.push(Report::Stands { set, revision, standing });
             }
             if !rests {
                 self.restless.insert(name);

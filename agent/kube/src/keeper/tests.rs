@@ -79,7 +79,8 @@ impl Rig {
 
     fn want(&mut self, objects: &[Object]) {
         let (set, gateway) = ("one".to_owned(), "gw".to_owned());
-        self.state.order(Order::Want { set, gateway, objects: objects.to_vec() }, self.now);
+        let objects = objects.to_vec();
+        self.state.order(Order::Want { set, revision: 1, gateway, objects }, self.now);
     }
 
     fn work(&mut self) -> Option<Work> {

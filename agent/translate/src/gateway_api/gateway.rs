@@ -27,11 +27,11 @@ pub(super) fn render(
     let name = owner.name("");
     let mut objects = Vec::new();
     if class.has_policies {
-        if let Some(decider) = &options.decider {
+        if let Some(decider) = &deployed.decider {
             objects.extend(security::decider(&owner, decider));
         }
         objects.push(clients(&owner, &name, gateway));
-        objects.extend(placeholder(&owner, &name, options.decider.is_some()));
+        objects.extend(placeholder(&owner, &name, deployed.decider.is_some()));
     }
     objects.push(owner.of_spec(OF_GATEWAY, &name, spec(deployed, gateway)));
     Ok(objects)

@@ -8,8 +8,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "imp-gateway";
 /// Labels with the ids of what an object is part of.
 pub const CLUSTER: &str = "imp-gateway.io/cluster";
-pub const GATEWAY: &str = "imp-gateway.io/gateway";
-pub const PUBLISH: &str = "imp-gateway.io/publish";
+pub const GATEWAY: &str = "imp-gateway.io/of-gateway";
+pub const PUBLISH: &str = "imp-gateway.io/of-publish";
 /// The annotation of routes with the revision of the publish. Others have none: what is the same in two
 /// revisions is not written again.
 pub const REVISION: &str = "imp-gateway.io/revision";
@@ -91,7 +91,7 @@ pub(super) fn set(object: &mut Value, field: &str, value: Value) {
 
 /// An id as a part of names and as the value of a label: itself, or a hash where it has other
 /// characters.
-pub(super) fn label(id: &str) -> String {
+pub fn label(id: &str) -> String {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let ends = !id.starts_with('-') && !id.ends_with('-');
     match (1..=36).contains(&id.len()) && ends && id.bytes().all(plain) {
@@ -118,7 +118,7 @@ mod tests {
         let odd = Owner { publish: Some(("A_b", 1)), ..owner.clone() };
         assert_eq!(odd.name(""), format!("imp-{}", digest("A_b")));
         let object = odd.of_spec(HTTP_ROUTE, "x", json!({}));
-        let labelled = object.pointer("/metadata/labels/imp-gateway.io~1publish");
+        let labelled = object.pointer("/metadata/labels/imp-gateway.io~1of-publish");
         assert_eq!(labelled, Some(&json!(digest("A_b"))));
     }
 }

@@ -50,7 +50,7 @@ impl Plan {
         Ok(objects)
     }
 
-    /// Forgets a gateway.
+    /// Forgets a gateway. Its publishes keep their places.
     pub fn remove_gateway(&mut self, id: &str) {
         self.gateways.remove(id);
     }

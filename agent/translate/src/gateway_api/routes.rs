@@ -54,7 +54,7 @@ pub(super) fn render(
     let mut parts = Parts::default();
     let mut backends = Backends::new(class, options);
     for (route, matches) in publish.routes.iter().zip(&matches) {
-        parts.add(options, deployed, &owner, publish, route, matches, &mut backends)?;
+        parts.add(deployed, &owner, publish, route, matches, &mut backends)?;
     }
     let mut objects = backends.into_objects();
     objects.append(&mut parts.filters);
@@ -102,10 +102,8 @@ struct Parts {
 }
 
 impl Parts {
-    #[expect(clippy::too_many_arguments, reason = "one call; each is another part of the input")]
     fn add(
         &mut self,
-        options: &Options,
         deployed: &Deployed,
         owner: &Owner<'_>,
         publish: &ir::Publish,
@@ -117,7 +115,7 @@ impl Parts {
         let at = || format!("route {}", route.id);
         if security::needs_decision(publish, route) {
             need(class, classes::DECISIONS, at)?;
-            if options.decider.is_none() {
+            if deployed.decider.is_none() {
                 let why = "calls need a decision, and the agent has no address for proxies to ask";
                 return Err(Refusal::unsaid(at(), why));
             }

@@ -1,5 +1,7 @@
 //! Who may call: the question to the agent, addresses, pages of other origins.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use imp_grammar::origin::Origin;
 use serde_json::{Value, json};
 
@@ -209,8 +211,8 @@ pub(super) fn decider(owner: &Owner<'_>, decider: &Decider) -> Vec<Value> {
         owner.object(
             SECRET,
             &name,
-            json!({ "type": "kubernetes.io/tls", "stringData": {
-                "tls.crt": decider.certificate, "tls.key": decider.key,
+            json!({ "type": "kubernetes.io/tls", "data": {
+                "tls.crt": BASE64.encode(&decider.certificate), "tls.key": BASE64.encode(&decider.key),
             }}),
         ),
         owner.object(CONFIG_MAP, &name, json!({ "data": { "ca.crt": decider.authority } })),

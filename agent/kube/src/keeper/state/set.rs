@@ -21,6 +21,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(1);
 
 pub(super) struct Set {
+    revision: u64,
     gateway: String,
     objects: Vec<Entry>,
     /// Worked on.
@@ -47,6 +48,7 @@ struct Entry {
 impl Set {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            revision: 0,
             gateway: String::new(),
             objects: Vec::new(),
             busy: false,
@@ -60,7 +62,12 @@ impl Set {
     }
 
     /// Objects that are wanted as before are not applied again.
-    pub(super) fn want(&mut self, gateway: String, objects: Vec<Object>, now: Instant) {
+    pub(super) fn want(
+        &mut self,
+        (revision, gateway): (u64, String),
+        objects: Vec<Object>,
+        now: Instant,
+    ) {
         let mut known: HashMap<Key, Entry> =
             self.objects.drain(..).map(|entry| (entry.object.key().clone(), entry)).collect();
         let entry = |object: Object| match known.remove(object.key()) {
@@ -68,7 +75,7 @@ impl Set {
             _ => Entry { object, accepted: None, due: None },
         };
         self.objects = objects.into_iter().map(entry).collect();
-        (self.gateway, self.over) = (gateway, false);
+        (self.revision, self.gateway, self.over) = (revision, gateway, false);
         (self.due, self.failures, self.fault, self.since) = (now, 0, None, now);
         self.standing = None;
     }
@@ -76,6 +83,10 @@ impl Set {
     pub(super) fn forget(&mut self, now: Instant) {
         self.objects.clear();
         (self.over, self.due, self.failures, self.fault) = (true, now, 0, None);
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 
     pub(super) fn has(&self, key: &Key) -> bool {

@@ -2,23 +2,23 @@
 
 use imp_grammar::classes::{self, CLASSES, Class};
 use imp_proto::config as pb;
-use imp_translate::gateway_api::{Deployed, Options, Plan, Refusal};
+use imp_translate::gateway_api::{Decider, Deployed, Plan, Refusal};
 use pb::publish::AuthMode;
 use pb::value_match::Kind;
 use serde_json::Value;
 
 use crate::fixtures::{self, exact, parsed, prefix, service, template};
-use crate::golden::objects::options;
+use crate::golden::objects::{decider, options};
 
 type Change<'a> = &'a dyn Fn(&mut pb::Publish);
 
 fn plan(class: &'static Class) -> Plan {
-    with(class, options())
+    with(class, Some(decider()))
 }
 
-fn with(class: &'static Class, options: Options) -> Plan {
-    let mut plan = Plan::new(options);
-    let deployed = Deployed { class, name: class.word.to_owned() };
+fn with(class: &'static Class, decider: Option<Decider>) -> Plan {
+    let mut plan = Plan::new(options());
+    let deployed = Deployed { class, name: class.word.to_owned(), decider };
     plan.set_gateway(&fixtures::parsed_gateway(80), deployed).unwrap();
     plan
 }
@@ -50,7 +50,7 @@ fn every_class_serves_a_public_route_and_only_one_that_can_ask_serves_another() 
 
 #[test]
 fn a_route_that_needs_a_decision_is_not_served_where_nobody_can_be_asked() {
-    let mut plan = with(&classes::ENVOY_GATEWAY, Options { decider: None, ..options() });
+    let mut plan = with(&classes::ENVOY_GATEWAY, None);
     let publish = fixtures::publish("p1", "a.example.com", 1);
     let refused = plan.set_publish(&parsed(&publish)).unwrap_err().to_string();
     assert!(refused.contains("the agent has no address"), "{refused}");

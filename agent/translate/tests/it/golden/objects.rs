@@ -17,20 +17,23 @@ pub(crate) fn options() -> Options {
     Options {
         namespace: "edge".to_owned(),
         cluster: "c1".to_owned(),
-        decider: Some(Decider {
-            host: EndpointHost::Name("imp-agent.imp-system.svc".to_owned()),
-            port: 18_000,
-            authority: "authority".to_owned(),
-            certificate: "certificate".to_owned(),
-            key: "key".to_owned(),
-        }),
         upstreams: fixtures::loopback(),
         names: vec!["*.example.com".to_owned(), "backend.internal".to_owned()],
     }
 }
 
+pub(crate) fn decider() -> Decider {
+    Decider {
+        host: EndpointHost::Name("imp-agent.imp-system.svc".to_owned()),
+        port: 18_000,
+        authority: "authority".to_owned(),
+        certificate: "certificate".to_owned(),
+        key: "key".to_owned(),
+    }
+}
+
 pub(crate) fn envoy_gateway() -> Deployed {
-    Deployed { class: &classes::ENVOY_GATEWAY, name: "eg".to_owned() }
+    Deployed { class: &classes::ENVOY_GATEWAY, name: "eg".to_owned(), decider: Some(decider()) }
 }
 
 fn objects(case: &Case) -> Vec<Value> {
