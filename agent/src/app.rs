@@ -21,6 +21,7 @@ use crate::bootstrap::AGENT_CLUSTER;
 use crate::config::{self, Config};
 use crate::ext_authz::ExtAuthz;
 use crate::fleet::{Doors, Fleet};
+use crate::gateway_api::{GatewayApi, GatewayApiError};
 use crate::identity::IdentityFile;
 use crate::ledger::Ledger;
 use crate::link::{self, EndpointError, HeldResources, Link, LinkError, LinkState, Seen};
@@ -67,6 +68,9 @@ pub enum AppError {
     /// An upstream flag is invalid.
     #[error(transparent)]
     Upstreams(#[from] UpstreamsError),
+    /// Nothing can be delivered by Gateway API.
+    #[error(transparent)]
+    GatewayApi(#[from] GatewayApiError),
     /// The control plane's address is invalid.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -118,8 +122,10 @@ impl App {
         let cancel = CancellationToken::new();
         let inside = Inside::of(&config)?;
         let options = options(&config, &own_ports(&xds, admin_addr), inside.door()).await?;
+        let upstreams = options.upstreams.clone();
         let opened = open(&config, options, &inside, &cancel)?;
         let Opened { engine, fleet, lkg, ledger, usage, seen, loaded, modules } = opened;
+        let gateway_api = GatewayApi::of(&config, &file, &upstreams, &fleet)?;
         // From here on calls are decided, and Envoys that have their configuration continue.
         let envoys = tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone()));
         let held_resources = Arc::new(restore(fleet.clone(), lkg.clone(), loaded).await?);
@@ -145,6 +151,9 @@ impl App {
             tokio::spawn(usage::keep(usage.clone(), cancel.clone())),
         ];
         tasks.extend(modules.map(tokio::spawn));
+        if let Some(gateway_api) = gateway_api {
+            tasks.push(tokio::spawn(gateway_api.start(fleet.clone(), cancel.clone()).await?));
+        }
         let link = Link {
             channel,
             control: config.control,

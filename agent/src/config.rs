@@ -1,6 +1,8 @@
 //! The configuration. Every flag is also an environment variable.
 
 mod envoy_admin;
+mod gateway_api;
+mod kube;
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,8 @@ use imp_process::log::LogFormat;
 
 use crate::port::{ALL_GATEWAYS, Address};
 pub use envoy_admin::EnvoyAdmin;
+pub use gateway_api::{ClassName, GatewayApiFlags};
+pub use kube::{HostPort, KubeFlags};
 
 /// The agent of a cluster: configures its Envoys as the control plane says, also while the control
 /// plane is away.
@@ -124,6 +128,10 @@ pub struct Config {
     /// The library of the module [default: libimp-SHA256.so beside imp-agent].
     #[arg(long, env = "IMP_MODULE", value_name = "FILE")]
     pub module: Option<PathBuf>,
+    #[command(flatten)]
+    pub kube: KubeFlags,
+    #[command(flatten)]
+    pub gateway_api: GatewayApiFlags,
     /// The format of log lines; RUST_LOG sets the level.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -282,6 +290,8 @@ impl Config {
             layout: Layout::Scoped,
             door: Door::ExtAuthz,
             module: None,
+            kube: KubeFlags::default(),
+            gateway_api: GatewayApiFlags::default(),
             log_format: LogFormat::Text,
             otlp_endpoint: None,
         }

@@ -38,6 +38,7 @@ pub use authority::{AGENT_NAME, AGENT_URI, AuthorityError};
 pub use bounded::Bounded;
 pub use caller::{Caller, Who};
 pub use connection::Connection;
+pub(crate) use issue::issue_for_controller;
 pub use issue::{IssueError, issue};
 pub use socket::SocketError;
 

@@ -15,6 +15,7 @@ use tracing::Span;
 use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
 use super::door::Doors;
+use super::gateway_api::ByGatewayApi;
 use super::gateway_resources::{GatewayResources, Staged};
 use super::hosts::Hosts;
 use super::observer::EnvoyEvent;
@@ -46,6 +47,7 @@ pub(super) struct Core {
     pub(super) contents: Contents,
     pub(super) gateways: HashSet<String>,
     pub(super) refused_gateways: RefusedGateways,
+    pub(super) by_gateway_api: ByGatewayApi,
     /// Versions that some Envoy has accepted, among those rendered now.
     pub(super) proven: HashMap<Key, Proof>,
     pub(super) doubts: Doubts,
@@ -109,6 +111,7 @@ impl Core {
             contents: Contents::default(),
             gateways: HashSet::new(),
             refused_gateways: RefusedGateways::default(),
+            by_gateway_api: ByGatewayApi::default(),
             proven: HashMap::new(),
             doubts: Doubts::default(),
             retries: Retries::default(),
@@ -149,8 +152,7 @@ impl Core {
                 let id = gateway.id.clone();
                 self.gateways.insert(id.clone());
                 self.refused_gateways.taken(&id);
-                let delta = self.assembly.set_gateway(gateway);
-                self.stage(delta);
+                self.place_gateway(gateway);
                 if !self.restoring {
                     self.stale.extend(self.assembly.publishes_on(&id));
                 }
@@ -189,10 +191,8 @@ impl Core {
             self.keep_former_rules(&id);
         }
         self.tracker.want(id.clone(), &routes.gateway_id, number);
-        let delta = self.assembly.set_publish(routes);
-        // Only staged, so that the engine knows the rules before an Envoy has routes that name
-        // them.
-        self.stage(delta);
+        // Only staged, so that the engine knows the rules before anybody has routes that name them.
+        self.deliver(routes);
         self.enforce(&id);
         self.note_stale(&id);
     }
@@ -226,10 +226,12 @@ impl Core {
                 self.stale.extend(self.assembly.publishes_on(id));
                 let delta = self.assembly.remove_gateway(id);
                 self.stage(delta);
+                self.by_gateway_api.forget_gateway(id);
             }
             ResourceType::Publish => {
                 let delta = self.assembly.remove_publish(id);
                 self.stage(delta);
+                self.by_gateway_api.forget(id);
                 if let Some(feed) = &self.feed {
                     feed.remove_publish(id);
                 }
@@ -366,6 +368,9 @@ impl Core {
     }
 
     fn follow_one(&mut self, id: &str) {
+        if self.by_gateway_api.has(id) {
+            return self.follow_gateway_api(id);
+        }
         self.follow(id);
         let misplaced = self.assembly.misplaced(id);
         let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));

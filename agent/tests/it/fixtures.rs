@@ -65,6 +65,7 @@ pub(crate) fn publish(number: usize, upstream: u16) -> pb::Publish {
         key_header: String::new(),
         key_query: String::new(),
         kept_out_hosts: Vec::new(),
+        delivery: 0,
     }
 }
 

@@ -9,6 +9,7 @@ mod doors;
 mod envoy;
 mod fake_envoy;
 mod fixtures;
+mod gateway_api;
 mod gateways;
 mod hosts;
 mod memory;

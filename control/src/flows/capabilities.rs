@@ -9,7 +9,7 @@ use imp_grammar::hosts::is_wildcard;
 use imp_grammar::{caps, features};
 use imp_store::agent::{self, Able};
 
-use crate::flows::share;
+use crate::flows::{classes, share};
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
@@ -138,10 +138,20 @@ fn needs<'a>(
         word: features::KEY_LOCATIONS,
         among: |known| &known.features,
     });
+    let by_gateway_api = classes::by_gateway_api(spec, gateway);
+    let delivery = (by_gateway_api && gateway.spec.gateway_class.has_xds()).then(|| Need {
+        pointer: "/delivery".to_owned(),
+        what: "the publish".to_owned(),
+        word: features::GATEWAY_API,
+        among: |known| &known.features,
+    });
     let mut needs = vec![class, auth_mode];
     needs.extend(key_locations);
+    needs.extend(delivery);
     needs.extend(settings(gateway, |_| "/gateway_id".to_owned()));
-    let wildcards = spec.hostnames.iter().enumerate().filter(|(_, it)| is_wildcard(it));
+    // Gateway API finds wildcards without a module of ours.
+    let wildcards = spec.hostnames.iter().enumerate();
+    let wildcards = wildcards.filter(|(_, it)| is_wildcard(it) && !by_gateway_api);
     needs.extend(wildcards.map(|(index, hostname)| Need {
         pointer: format!("/hostnames/{index}"),
         what: format!("the hostname '{hostname}'"),

@@ -11,6 +11,7 @@ mod calls;
 mod capabilities;
 mod caps;
 mod catalog;
+mod classes;
 mod compile;
 mod connections;
 mod control_plane;

@@ -30,6 +30,10 @@ pub const YEAR_QUOTAS: &str = "year_quotas";
 /// Wildcards among the hostnames of a publish: of an agent whose Envoys have the module, which finds them.
 pub const WILDCARD_HOSTS: &str = "wildcard_hosts";
 
+/// Gateways of class envoy-gateway by Gateway API: of an agent that has an API server. Other classes
+/// are served so alone; an agent that can names them among its classes.
+pub const GATEWAY_API: &str = "gateway_api";
+
 /// Those of every agent of this release.
 pub const ALL: [&str; 11] = [
     PATHS,

@@ -8,6 +8,7 @@ mod assembly;
 mod door;
 mod envoy;
 mod filters;
+mod gateway_api;
 #[path = "../../../../proto/grammar/tests/it/generated.rs"]
 mod generated;
 mod golden;

@@ -91,15 +91,14 @@ fn a_service_keeps_the_ids_of_parts_that_keep_their_names() {
 }
 
 #[test]
-fn a_gateway_needs_a_class_with_a_driver_and_distinct_ports() {
-    let input = json!({"name": "g", "gateway_class": "kong", "listeners": [
+fn a_gateway_needs_distinct_ports() {
+    let input = json!({"name": "g", "gateway_class": "envoy-gateway", "listeners": [
         {"name": "a", "port": 80, "protocol": "HTTP"},
         {"name": "a", "port": 80, "protocol": "HTTPS", "hostname": "*.example.com"},
     ]});
     assert_eq!(
         faults::<GatewaySpec>(input),
         [
-            "/gateway_class unsupported_gateway_class",
             "/listeners/1/protocol unsupported_protocol",
             "/listeners/1/hostname unsupported_hostname",
             "/listeners/1/name duplicate_name",
