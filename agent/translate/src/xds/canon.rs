@@ -66,6 +66,41 @@ pub(super) fn ads() -> Option<core::ConfigSource> {
     })
 }
 
+/// The agent by a stream of its own for each type and slot, for an Envoy whose aggregated stream is somebody
+/// else's. What waits for it waits no longer than this.
+pub(super) fn agent(cluster: &str, at_most: Option<Duration>) -> Option<core::ConfigSource> {
+    use core::config_source::ConfigSourceSpecifier::ApiConfigSource;
+    let retries = core::RetryPolicy {
+        retry_back_off: Some(core::BackoffStrategy {
+            base_interval: milliseconds(50),
+            max_interval: milliseconds(1_000),
+        }),
+        ..Default::default()
+    };
+    let service = core::GrpcService {
+        target_specifier: Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(
+            core::grpc_service::EnvoyGrpc {
+                cluster_name: cluster.to_owned(),
+                retry_policy: Some(retries),
+                ..Default::default()
+            },
+        )),
+        ..Default::default()
+    };
+    Some(core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3.into(),
+        initial_fetch_timeout: at_most,
+        config_source_specifier: Some(ApiConfigSource(core::ApiConfigSource {
+            api_type: core::api_config_source::ApiType::DeltaGrpc.into(),
+            transport_api_version: core::ApiVersion::V3.into(),
+            set_node_on_first_message_only: true,
+            grpc_services: vec![service],
+            ..Default::default()
+        })),
+        ..Default::default()
+    })
+}
+
 pub(super) fn header(
     key: &str,
     value: &str,
