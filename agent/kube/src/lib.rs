@@ -1,2 +1,18 @@
 //! The agent's side to Kubernetes: applies sets of objects, removes what left them, and watches
 //! what others make of them. Knows no publish and no Envoy.
+//!
+//! [`Cluster`] is a connection to an API server; [`Object`] is what we want there, as JSON with one
+//! of the [`kinds`] that we write or read. Every failure is a [`Fault`], which says whether trying
+//! again helps.
+
+mod cluster;
+mod connect;
+mod fault;
+pub mod kinds;
+mod object;
+
+pub use cluster::{Applied, Change, Cluster, FIELD_MANAGER, Force};
+pub use connect::{Access, ConnectError};
+pub use fault::Fault;
+pub use kinds::{Kind, Scope};
+pub use object::{Key, NotAnObject, Object};
