@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use prost_reflect::prost_types::{
-    DescriptorProto, FileDescriptorProto, FileDescriptorSet, MessageOptions,
+    DescriptorProto, EnumDescriptorProto, EnumOptions, FileDescriptorProto, FileDescriptorSet,
+    MessageOptions,
 };
 
 /// The files of the messages that are rendered; what they import comes along.
@@ -62,7 +63,7 @@ const FILES: [&str; 46] = [
 
 /// What no JSON depends on.
 const NOT_NEEDED: [&str; 5] =
-    ["udpa/annotations/", "xds/annotations/", "validate/", "envoy/annotations/", "google/api/"];
+    ["udpa/annotations/", "xds/annotations/", "validate/", "envoy/annotations/", "google/api/http"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root: PathBuf = std::env::args_os().nth(1).ok_or("name the folder proto")?.into();
@@ -94,7 +95,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Options are for generators, but the one that makes a map of a list.
+/// Options are for generators, but for those that a reader needs.
 fn reduce(file: &mut FileDescriptorProto) {
     file.options = None;
     file.service.clear();
@@ -103,10 +104,7 @@ fn reduce(file: &mut FileDescriptorProto) {
     file.public_dependency.clear();
     file.weak_dependency.clear();
     file.message_type.iter_mut().for_each(reduce_message);
-    for of in &mut file.enum_type {
-        of.options = None;
-        of.value.iter_mut().for_each(|value| value.options = None);
-    }
+    file.enum_type.iter_mut().for_each(reduce_enum);
 }
 
 fn reduce_message(message: &mut DescriptorProto) {
@@ -117,10 +115,14 @@ fn reduce_message(message: &mut DescriptorProto) {
     message.oneof_decl.iter_mut().for_each(|oneof| oneof.options = None);
     message.extension.clear();
     message.nested_type.iter_mut().for_each(reduce_message);
-    for of in &mut message.enum_type {
-        of.options = None;
-        of.value.iter_mut().for_each(|value| value.options = None);
-    }
+    message.enum_type.iter_mut().for_each(reduce_enum);
+}
+
+fn reduce_enum(of: &mut EnumDescriptorProto) {
+    let allow_alias = of.options.as_ref().and_then(|options| options.allow_alias);
+    of.options = allow_alias
+        .map(|allow| EnumOptions { allow_alias: Some(allow), ..Default::default() });
+    of.value.iter_mut().for_each(|value| value.options = None);
 }
 
 /// Files that those of the list import, by fields that are there.

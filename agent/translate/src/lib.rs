@@ -1,10 +1,11 @@
 //! Renders publishes for a data plane. Pure: no I/O, no clock, no randomness.
 //!
 //! [`ir`] parses messages into types that are always well-formed and that every renderer starts
-//! from. [`xds`] is the only renderer so far: it makes Envoy's resources of those types, and its
+//! from. [`xds`] makes Envoy's resources of those types, and its
 //! [`Assembly`] keeps the state of one agent's configuration, so that the cost of a change depends
 //! only on what it affects, and a rejected publish falls back alone.
 
+pub mod envoy_gateway;
 pub mod ir;
 pub mod xds;
 

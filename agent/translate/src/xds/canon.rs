@@ -17,7 +17,7 @@ pub(super) fn hash(bytes: &[u8]) -> String {
     hex::encode(digest.split_at(12).0)
 }
 
-pub(super) fn any<M: Name>(message: &M) -> Any {
+pub(crate) fn any<M: Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
 
@@ -25,16 +25,16 @@ pub(super) fn extension<M: Name>(name: &str, message: &M) -> core::TypedExtensio
     core::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(any(message)) }
 }
 
-pub(super) fn milliseconds(milliseconds: u32) -> Option<Duration> {
+pub(crate) fn milliseconds(milliseconds: u32) -> Option<Duration> {
     let nanos = i32::try_from((milliseconds % 1000) * 1_000_000).unwrap_or_default();
     Some(Duration { seconds: i64::from(milliseconds / 1000), nanos })
 }
 
-pub(super) fn uint(value: u32) -> Option<UInt32Value> {
+pub(crate) fn uint(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
 }
 
-pub(super) fn truth(value: bool) -> Option<BoolValue> {
+pub(crate) fn truth(value: bool) -> Option<BoolValue> {
     Some(BoolValue { value })
 }
 
