@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
+use crate::attach::{AttachError, Attaching};
 use crate::bootstrap::AGENT_CLUSTER;
 use crate::config::{self, Config};
 use crate::ext_authz::ExtAuthz;
@@ -67,6 +68,9 @@ pub enum AppError {
     /// An upstream flag is invalid.
     #[error(transparent)]
     Upstreams(#[from] UpstreamsError),
+    /// Gateways cannot be attached to what Kubernetes has.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// The control plane's address is invalid.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -118,6 +122,7 @@ impl App {
         let cancel = CancellationToken::new();
         let installed = installed(&config)?;
         let options = options(&config, &own_ports(&xds, admin_addr), installed.as_ref()).await?;
+        let attaching = Attaching::of(&config, &options)?;
         let opened = open(&config, options, installed.as_ref(), &cancel)?;
         let Opened { engine, fleet, lkg, ledger, usage, seen, loaded, modules } = opened;
         // From here on calls are decided, and Envoys that have their configuration continue.
@@ -145,6 +150,9 @@ impl App {
             tokio::spawn(usage::keep(usage.clone(), cancel.clone())),
         ];
         tasks.extend(modules.map(tokio::spawn));
+        if let Some(attaching) = attaching {
+            tasks.push(tokio::spawn(attaching.start(fleet.clone(), cancel.clone()).await?));
+        }
         let link = Link {
             channel,
             control: config.control,
@@ -237,6 +245,8 @@ async fn options(
     Ok(Options {
         bind_address: config.bind_address.to_string(),
         layout: match config.layout {
+            // An Envoy with a stream for each type asks for tables on another one than for scopes.
+            config::Layout::Scoped if config.kube.is_on() => Layout::InlineScopes,
             config::Layout::Scoped => Layout::ScopedRoutes,
             config::Layout::InlineScopes => Layout::InlineScopes,
             config::Layout::WholeRds => Layout::WholeRds,
@@ -244,6 +254,7 @@ async fn options(
         agent_cluster: AGENT_CLUSTER.to_owned(),
         upstreams: upstreams::upstreams(config, own).await?,
         door: module.map_or(Door::ExtAuthz, |module| Door::Module(module.rendered())),
+        tells_hosts: config.kube.is_on(),
     })
 }
 
@@ -322,7 +333,7 @@ async fn serve_envoys(port: Port, engine: Engine, fleet: Fleet, cancel: Cancella
         .max_concurrent_streams(u32::try_from(NODE_CALLS.value).ok())
         // Streams have limits of their own.
         .timeout(NODE_CALL_TIME.time())
-        .add_service(ads.clone())
+        .add_routes(ads.routes())
         .add_service(Bounded(ExtAuthz::service(engine, fleet)))
         .serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
     let stopping = async {

@@ -1,6 +1,7 @@
 //! The configuration. Every flag is also an environment variable.
 
 mod envoy_admin;
+mod kube;
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use imp_process::log::LogFormat;
 
 use crate::port::{ALL_GATEWAYS, Address};
 pub use envoy_admin::EnvoyAdmin;
+pub use kube::{HostPort, KubeFlags};
 
 /// The agent of a cluster: configures its Envoys as the control plane says, also while the control
 /// plane is away.
@@ -123,6 +125,8 @@ pub struct Config {
     /// The library of the module, for --door module.
     #[arg(long, env = "IMP_MODULE", value_name = "FILE")]
     pub module: Option<PathBuf>,
+    #[command(flatten)]
+    pub kube: KubeFlags,
     /// The format of log lines; RUST_LOG sets the level.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -279,6 +283,7 @@ impl Config {
             layout: Layout::Scoped,
             door: Door::ExtAuthz,
             module: None,
+            kube: KubeFlags::default(),
             log_format: LogFormat::Text,
             otlp_endpoint: None,
         }

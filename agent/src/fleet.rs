@@ -13,11 +13,13 @@ mod core;
 mod door;
 mod gateway_resources;
 mod hosts;
+mod leads;
 mod observer;
 mod proof;
 mod refused_gateways;
 mod restore;
 mod rules;
+mod streams;
 pub mod tracker;
 mod verdicts;
 
@@ -40,6 +42,7 @@ use crate::module::{self, Feed};
 use door::Decider;
 use gateway_resources::GatewayResources;
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
+pub use leads::{Led, NotLed, Wanted};
 pub use restore::{Restored, Whole};
 
 /// The Envoys of a cluster. Clones share one fleet.
@@ -479,6 +482,7 @@ impl Fleet {
             agent_cluster: "agent".into(),
             upstreams: Default::default(),
             door: Default::default(),
+            tells_hosts: false,
         };
         Self::start(options, engine, lkg, cancel)
     }

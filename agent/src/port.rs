@@ -38,7 +38,7 @@ pub use authority::{AGENT_NAME, AGENT_URI, AuthorityError};
 pub use bounded::Bounded;
 pub use caller::{Caller, Who};
 pub use connection::Connection;
-pub use issue::{IssueError, issue};
+pub use issue::{IssueError, authority_key, issue, issue_for_gateway};
 pub use socket::SocketError;
 
 pub(crate) use authority::quoted;

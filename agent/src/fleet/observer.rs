@@ -22,6 +22,10 @@ pub(super) enum EnvoyEvent {
         gateway: Option<String>,
         version: String,
         at_ms: i64,
+        /// The type of its stream, if it has one for each.
+        of_type: Option<&'static str>,
+        /// Whether it is somebody else's, and has only what is behind their listeners.
+        attached: bool,
     },
     /// It has these versions.
     Has {
@@ -143,10 +147,16 @@ pub(super) fn gateway_of(node_cluster: &str) -> Option<String> {
     Some(id.hyphenated().to_string())
 }
 
+fn gateway_of_peer(peer: &Peer<'_>) -> Option<String> {
+    let said = gateway_of(peer.node_cluster);
+    Caller::of(peer.extensions).map_or(None, |caller| caller.gateway_or(said))
+}
+
 impl Admission for EnvoyObserver {
     fn admit(&self, peer: &Peer<'_>) -> Result<ResourceSet, Status> {
-        let gateway = gateway_of(peer.node_cluster);
-        Caller::of(peer.extensions)?.may_be(peer.node_id, gateway.as_deref())?;
+        let caller = Caller::of(peer.extensions)?;
+        let gateway = caller.gateway_or(gateway_of(peer.node_cluster));
+        caller.may_be(peer.node_id, gateway.as_deref())?;
         if !self.decider.suits(peer.user_agent_version) {
             let (id, version) = (peer.node_id.to_owned(), peer.user_agent_version.to_owned());
             // The receiver ends only with the agent.
@@ -175,9 +185,11 @@ fn happened(event: Event<'_>) -> Option<EnvoyEvent> {
         Event::Opened { stream, peer } => Some(EnvoyEvent::Came {
             stream,
             id: peer.node_id.to_owned(),
-            gateway: gateway_of(peer.node_cluster),
+            gateway: gateway_of_peer(peer),
             version: peer.user_agent_version.to_owned(),
             at_ms: clock::now().timestamp_millis(),
+            of_type: peer.type_url,
+            attached: Caller::of(peer.extensions).is_ok_and(Caller::is_attached),
         }),
         Event::Held { stream, type_url, resources }
         | Event::Acked { stream, type_url, resources } => {

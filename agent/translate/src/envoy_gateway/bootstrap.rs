@@ -28,7 +28,7 @@ pub fn envoy_proxy(attachment: &Attachment, agent: &Agent) -> Value {
         "kind": "EnvoyProxy",
         "metadata": attachment.metadata(),
         "spec": {
-            "bootstrap": {"type": "Merge", "value": bootstrap(attachment, agent)},
+            "bootstrap": {"type": "Merge", "value": bootstrap(agent)},
             "provider": {
                 "type": "Kubernetes",
                 "kubernetes": {"envoyDeployment": {
@@ -45,10 +45,9 @@ pub fn envoy_proxy(attachment: &Attachment, agent: &Agent) -> Value {
 }
 
 /// JSON, which is YAML, too.
-fn bootstrap(attachment: &Attachment, agent: &Agent) -> String {
+fn bootstrap(agent: &Agent) -> String {
     let internal = "envoy.bootstrap.internal_listener";
     let bootstrap = json!({
-        "node": {"metadata": {"imp": {"gateway": attachment.gateway_id}}},
         "static_resources": {"clusters": [cluster(agent)]},
         "bootstrap_extensions": [{
             "name": internal,

@@ -13,6 +13,7 @@ fn options() -> Options {
         agent_cluster: "agent".into(),
         upstreams: crate::Upstreams::default(),
         door: crate::Door::default(),
+        tells_hosts: true,
     }
 }
 
