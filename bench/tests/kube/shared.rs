@@ -1,0 +1,110 @@
+//! A Gateway that others use, too.
+
+use anyhow::{Context as _, Result};
+use imp_bench::edge::call;
+use imp_bench::process::eventually;
+use imp_bench::sample::Buyer;
+use imp_bench::stack::PATIENCE;
+use serde_json::Value;
+
+use crate::api::{ENVOY_GATEWAY, has_condition, stack};
+use crate::edge::Edge;
+
+const OURS: &str = "ours.example.com";
+const THEIRS: &str = "theirs.example.com";
+
+async fn status(edge: &Edge, host: &str, headers: &[(&str, &str)]) -> Result<u16> {
+    Ok(call(edge.address, host, "/", headers).await?.status)
+}
+
+async fn becomes(edge: &Edge, host: &str, wanted: u16) -> Result<()> {
+    let what = format!("{host} {wanted}");
+    eventually(&what, PATIENCE, async || {
+        Ok((status(edge, host, &[]).await.ok() == Some(wanted)).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the Kubernetes stack: make test-kube"]
+async fn one_gateway_serves_their_routes_and_our_publishes_whoever_of_us_is_away() -> Result<()> {
+    let mut edge = Edge::start("shared").await?;
+    becomes(&edge, THEIRS, 200).await?;
+    let product = edge.provider.echo(&edge.stack, "ours").await?.product_id;
+    let publish = edge.provider.publish(&product, OURS, "api_key").await?;
+    let active = edge.stack.publish_reaches(&publish, "active", PATIENCE).await;
+    active.with_context(|| "active by the answers of Envoy Gateway's Envoy".to_owned())?;
+    // Active means that calls come, even at a host that is new to Envoy Gateway.
+    assert_eq!(status(&edge, OURS, &[]).await?, 401);
+    let plan = edge.provider.plan(&product, 100_000).await?;
+    let buyer = Buyer::create(&edge.provider, "shop").await?;
+    let key = buyer.buy(&product, &plan).await?.text;
+    let with_key = [("x-api-key", &*key)];
+    let ours = edge.stack.answers(edge.address, OURS, "/", &with_key, 200).await?;
+    assert_eq!(ours.header("x-edition"), Some("ours"));
+    assert_eq!(status(&edge, THEIRS, &[]).await?, 200);
+    let policy = format!("{ENVOY_GATEWAY}/namespaces/shared/envoypatchpolicies/imp-gw");
+    edge.api.until(&policy, |it| has_condition(it, "Programmed", "True")).await?;
+
+    // Without the agent both go on.
+    edge.stack.agent.kill();
+    assert_eq!(status(&edge, THEIRS, &[]).await?, 200);
+    edge.api.route("shared", "new", "new.example.com").await?;
+    becomes(&edge, "new.example.com", 200).await?;
+    edge.stack.restart_agent().await?;
+    edge.stack.answers(edge.address, OURS, "/", &with_key, 200).await?;
+
+    // Without Envoy Gateway both go on, and what we publish at a known host is served.
+    stack("stop", "eg")?;
+    assert_eq!(status(&edge, THEIRS, &[]).await?, 200);
+    let more = edge.provider.echo(&edge.stack, "more").await?.product_id;
+    let mut spec = edge.provider.publish_spec(&more, OURS, "none");
+    spec["base_path"] = "/more".into();
+    let more = edge.provider.rest.post("/v1/product-publishes", &spec).await?;
+    let more = more["id"].as_str().context("no id")?.to_owned();
+    edge.stack.publish_reaches(&more, "active", PATIENCE).await?;
+    let answer = call(edge.address, OURS, "/more", &[]).await?;
+    assert_eq!((answer.status, answer.header("x-edition")), (200, Some("more")));
+    stack("start", "eg")?;
+    becomes(&edge, THEIRS, 200).await?;
+
+    // A host that they have is not ours.
+    let taken = edge.provider.publish(&product, "new.example.com", "none").await?;
+    let failed = edge.stack.publish_reaches(&taken, "failed", PATIENCE).await?;
+    let text = failed.to_string();
+    assert!(text.contains("host_taken"), "{text}");
+    assert!(!text.contains("HTTPRoute") && !text.contains("shared/new"), "a route is named: {text}");
+    let answer = call(edge.address, "new.example.com", "/", &[]).await?;
+    assert_eq!((answer.status, answer.header("x-edition")), (200, None), "theirs still");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the Kubernetes stack: make test-kube"]
+async fn the_caller_is_known_behind_the_outer_listener() -> Result<()> {
+    let edge = Edge::start("caller").await?;
+    let product = edge.provider.echo(&edge.stack, "ours").await?.product_id;
+    let publish = edge.provider.publish(&product, OURS, "none").await?;
+    edge.stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    let forged = [
+        ("x-forwarded-for", "203.0.113.7"),
+        ("x-forwarded-host", "forged.example.com"),
+        ("x-forwarded-proto", "https"),
+        ("x-imp-plan", "gold"),
+        ("x-real-ip", "203.0.113.7"),
+    ];
+    for _ in 0..2 {
+        let answer = call(edge.address, OURS, "/", &forged).await?;
+        assert_eq!(answer.status, 200);
+        let seen = answer.json();
+        let header = |name: &str| seen["headers"].get(name).and_then(Value::as_str);
+        assert_eq!(header("x-forwarded-for"), Some("127.0.0.1"), "{seen}");
+        assert_eq!(header("x-forwarded-proto"), Some("http"), "{seen}");
+        for name in ["x-imp-plan", "x-real-ip", "x-forwarded-host"] {
+            assert_eq!(header(name), None, "{name}: {seen}");
+        }
+        assert_eq!(header("x-request-id"), answer.header("x-request-id"), "{seen}");
+        assert!(header("x-request-id").is_some(), "{seen}");
+    }
+    Ok(())
+}
