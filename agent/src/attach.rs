@@ -29,9 +29,13 @@ use crate::port::{AGENT_URI, Address};
 pub enum AttachError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("--kube and --kubeconfig need --kube-agent-address HOST:PORT, where Envoys find this agent")]
+    #[error(
+        "--kube and --kubeconfig need --kube-agent-address HOST:PORT, where Envoys find this agent"
+    )]
     NoAddress,
-    #[error("--kube and --kubeconfig need --xds-listen ADDR:PORT: Envoys of the cluster come over TCP")]
+    #[error(
+        "--kube and --kubeconfig need --xds-listen ADDR:PORT: Envoys of the cluster come over TCP"
+    )]
     NotTcp,
     #[error("--kube and --kubeconfig need --layout scoped")]
     Layout,

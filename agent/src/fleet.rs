@@ -41,8 +41,8 @@ use crate::lkg::{Lkg, Loaded};
 use crate::module::{self, Feed};
 use door::Decider;
 use gateway_resources::GatewayResources;
-use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use leads::{Led, NotLed, Wanted};
+use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use restore::{Restored, Whole};
 
 /// The Envoys of a cluster. Clones share one fleet.

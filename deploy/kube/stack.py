@@ -277,12 +277,14 @@ def start_envoy_gateway():
 def keys():
     pki = folder() / "pki"
     pki.mkdir()
+    # An extension makes it version 3, and clients take no other.
+    (pki / "client.cnf").write_text("extendedKeyUsage = clientAuth\n")
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     steps = [
         ["req", "-x509", *curve, "-days", "30", "-subj", "/CN=test-ca", "-keyout", "ca.key", "-out", "ca.crt"],
         ["req", *curve, "-subj", "/O=system:masters/CN=admin", "-keyout", "admin.key", "-out", "admin.csr"],
         ["x509", "-req", "-in", "admin.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
-        + ["-days", "30", "-out", "admin.crt"],
+        + ["-days", "30", "-extfile", "client.cnf", "-out", "admin.crt"],
         ["genrsa", "-out", "sa.key", "2048"],
     ]
     for step in steps:

@@ -121,18 +121,25 @@ impl Attached {
             driver.fleet.set_led(&self.ours.take().unwrap_or_default(), None);
             *self = Self::default();
         }
-        // Perhaps it is another agent's, or not here yet.
-        let Some(wanted) = driver.fleet.wanted(&ours) else { return Ok(()) };
-        self.ours = Some(ours.clone());
         let (namespace, name) = name.clone();
-        let attachment = Attachment { namespace, name, gateway_id: ours };
-        self.prepare(driver, &attachment).await?;
+        let attachment = Attachment { namespace, name, gateway_id: ours.clone() };
+        // A gateway without a publish is not told to agents, and the Gateway needs the EnvoyProxy that it names.
+        let wanted = driver.fleet.wanted(&ours);
+        self.prepare(driver, &attachment, wanted.is_some()).await?;
+        let Some(wanted) = wanted else { return Ok(()) };
+        self.ours = Some(ours);
         self.lead(driver, &attachment, &gateway, &wanted).await
     }
 
-    /// The certificate and the bootstrap.
-    async fn prepare(&mut self, driver: &Driver, of: &Attachment) -> Result<(), Trouble> {
-        if self.prepared.is_some_and(|at| at.elapsed() < LOOK) {
+    /// The certificate and the bootstrap. Until we know the gateway, those of another agent stay.
+    async fn prepare(
+        &mut self,
+        driver: &Driver,
+        of: &Attachment,
+        is_known: bool,
+    ) -> Result<(), Trouble> {
+        let is_new = is_known && self.ours.is_none();
+        if !is_new && self.prepared.is_some_and(|at| at.elapsed() < LOOK) {
             return Ok(());
         }
         let attaching = &driver.attaching;
@@ -142,6 +149,9 @@ impl Attached {
         let authority = certificate::authority_key(state_dir)?;
         let is_good = |it: &Value| certificate::is_good(it, &authority, &of.gateway_id);
         if !found.as_ref().is_some_and(is_good) {
+            if found.is_some() && !is_known {
+                return Ok(());
+            }
             is_ours(&secret, found.as_ref())?;
             let issued = certificate::issue(state_dir, &of.gateway_id)?;
             let secret = envoy_gateway::secret(of, &attaching.envoys, &issued);
@@ -215,7 +225,8 @@ impl Attached {
         let known = &self.led.refused;
         let new = |(host, why): &(&Arc<str>, &NotLed)| known.get(*host) != Some(*why);
         for (host, why) in BTreeMap::iter(&plan.refused).filter(new) {
-            let route = driver.seen.owner(name, host).map(|(kind, ns, it)| format!("{kind} {ns}/{it}"));
+            let route =
+                driver.seen.owner(name, host).map(|(kind, ns, it)| format!("{kind} {ns}/{it}"));
             let gateway = format!("{}/{}", name.0, name.1);
             tracing::warn!(gateway, %host, ?why, route, "a host cannot lead to a publish");
         }

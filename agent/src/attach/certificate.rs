@@ -22,9 +22,8 @@ const ISSUER: &str = "imp-gateway.io/issuer";
 
 /// Whether the Secret has a certificate of this authority for this gateway that ends late enough.
 pub(super) fn is_good(secret: &Value, authority: &str, gateway: &str) -> bool {
-    let annotation = |name: &str| {
-        secret.pointer("/metadata/annotations")?.get(name).and_then(Value::as_str)
-    };
+    let annotation =
+        |name: &str| secret.pointer("/metadata/annotations")?.get(name).and_then(Value::as_str);
     let until = annotation(UNTIL).and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     let soon = clock::now().checked_add_days(Days::new(RENEW_AT));
     let has = |file: &str| secret.get("data").is_some_and(|data| data.get(file).is_some());

@@ -181,7 +181,8 @@ fn policy(object: &Value) -> Policy {
     let counts = refused.or(programmed);
     Policy {
         generation: generation.unwrap_or_default(),
-        programmed: counts.map(|(_, observed, is_true, words)| (*observed, *is_true, words.clone())),
+        programmed: counts
+            .map(|(_, observed, is_true, words)| (*observed, *is_true, words.clone())),
     }
 }
 

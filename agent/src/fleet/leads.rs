@@ -177,15 +177,21 @@ impl Core {
         let (code, hint) = match why {
             NotLed::Taken => (
                 "host_taken",
-                format!("Host {host} is served by somebody else on this cluster's Gateway. Use another host, or ask its operator."),
+                format!(
+                    "Host {host} is served by somebody else on this cluster's Gateway. Use another host, or ask its operator."
+                ),
             ),
             NotLed::NotAdmitted => (
                 "host_not_admitted",
-                format!("No listener of this cluster's Gateway takes calls for host {host}. Use another host, or ask its operator."),
+                format!(
+                    "No listener of this cluster's Gateway takes calls for host {host}. Use another host, or ask its operator."
+                ),
             ),
             NotLed::TooMany => (
                 "too_many_hosts",
-                format!("This cluster's Gateway has no room for host {host}. Ask its operator for a wildcard that leads here."),
+                format!(
+                    "This cluster's Gateway has no room for host {host}. Ask its operator for a wildcard that leads here."
+                ),
             ),
         };
         Some(pb::PublishError { code: code.to_owned(), hint, ..Default::default() })

@@ -120,8 +120,8 @@ fn reduce_message(message: &mut DescriptorProto) {
 
 fn reduce_enum(of: &mut EnumDescriptorProto) {
     let allow_alias = of.options.as_ref().and_then(|options| options.allow_alias);
-    of.options = allow_alias
-        .map(|allow| EnumOptions { allow_alias: Some(allow), ..Default::default() });
+    of.options =
+        allow_alias.map(|allow| EnumOptions { allow_alias: Some(allow), ..Default::default() });
     of.value.iter_mut().for_each(|value| value.options = None);
 }
 

@@ -74,14 +74,20 @@ impl Api {
 
     /// A namespace with an Envoy Gateway class, a Gateway that is labelled with a gateway of ours, and a Service for
     /// the upstream at `backend`.
-    pub(crate) async fn gateway(&self, edge: &super::edge::Edge, ours: &str, port: u16) -> Result<()> {
+    pub(crate) async fn gateway(
+        &self,
+        edge: &super::edge::Edge,
+        ours: &str,
+        port: u16,
+    ) -> Result<()> {
         let namespace = &*edge.namespace;
         let class = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "eg"},
             "spec": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
         });
         self.apply(&format!("{GATEWAYS}/gatewayclasses/eg"), &class).await?;
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let object =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         self.apply(&format!("/api/v1/namespaces/{namespace}"), &object).await?;
         let gateway = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
@@ -99,7 +105,13 @@ impl Api {
     }
 
     /// A Service with this address behind it, as the endpoint controller would make it.
-    pub(crate) async fn service(&self, namespace: &str, name: &str, ip: &str, port: u16) -> Result<()> {
+    pub(crate) async fn service(
+        &self,
+        namespace: &str,
+        name: &str,
+        ip: &str,
+        port: u16,
+    ) -> Result<()> {
         let ports = json!([{"name": "http", "port": 80, "targetPort": port, "protocol": "TCP"}]);
         let service = json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": name, "namespace": namespace}, "spec": {"ports": ports}});
@@ -110,7 +122,8 @@ impl Api {
             "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
             "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
         });
-        let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/{name}");
+        let path =
+            format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/{name}");
         self.apply(&path, &slice).await?;
         Ok(())
     }

@@ -33,7 +33,8 @@ impl Pod {
         let path = format!(
             "/apis/apps/v1/namespaces/{SYSTEM}/deployments?labelSelector={owner}-name=gw,{owner}-namespace={namespace}"
         );
-        let found = api.until(&path, |list| is_wanted(&bootstrap(list).unwrap_or_default())).await?;
+        let found =
+            api.until(&path, |list| is_wanted(&bootstrap(list).unwrap_or_default())).await?;
         let spec = found.pointer("/items/0/spec/template/spec").context("no pod")?;
         let container = container(spec)?;
         let folder = folder.join(name);
@@ -41,7 +42,10 @@ impl Pod {
         let metrics = ports::free()?.to_string();
         let mut arguments = arguments(container);
         let mut renamed = vec![
-            ("envoy-gateway.envoy-gateway-system.svc.cluster.local.".to_owned(), "127.0.0.1".to_owned()),
+            (
+                "envoy-gateway.envoy-gateway-system.svc.cluster.local.".to_owned(),
+                "127.0.0.1".to_owned(),
+            ),
             ("port_value: 19000".to_owned(), format!("port_value: {}", admin.port())),
             ("port_value: 19001".to_owned(), format!("port_value: {metrics}")),
             ("$(ENVOY_POD_NAME)".to_owned(), name.to_owned()),
@@ -55,9 +59,11 @@ impl Pod {
             };
             let place = folder.join(at.trim_start_matches('/'));
             api.mount(volume, &place).await?;
-            renamed.push((at.to_owned(), place.display().to_string()));
+            let place = place.display();
+            renamed.push((format!("{at}/"), format!("{place}/")));
+            renamed.push((format!("path: {at}\n"), format!("path: {place}\n")));
         }
-        for (_, place) in renamed.iter().skip(5) {
+        for (_, place) in renamed.iter().skip(5).step_by(2) {
             rename_in(Path::new(place), &renamed[5..])?;
         }
         for argument in &mut arguments {
@@ -126,7 +132,7 @@ fn rename_in(folder: &Path, renamed: &[(String, String)]) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if let Ok(mut text) = std::fs::read_to_string(&path) {
-            renamed.iter().for_each(|(from, to)| text = text.replace(&format!("\"{from}/"), &format!("\"{to}/")));
+            renamed.iter().for_each(|(from, to)| text = text.replace(&**from, to));
             std::fs::write(&path, text)?;
         }
     }

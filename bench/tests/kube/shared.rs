@@ -73,7 +73,10 @@ async fn one_gateway_serves_their_routes_and_our_publishes_whoever_of_us_is_away
     let failed = edge.stack.publish_reaches(&taken, "failed", PATIENCE).await?;
     let text = failed.to_string();
     assert!(text.contains("host_taken"), "{text}");
-    assert!(!text.contains("HTTPRoute") && !text.contains("shared/new"), "a route is named: {text}");
+    assert!(
+        !text.contains("HTTPRoute") && !text.contains("shared/new"),
+        "a route is named: {text}"
+    );
     let answer = call(edge.address, "new.example.com", "/", &[]).await?;
     assert_eq!((answer.status, answer.header("x-edition")), (200, None), "theirs still");
     Ok(())

@@ -109,8 +109,7 @@ where
     let (node_id, node_cluster) = (&*node.id, &*node.cluster);
     let user_agent_version = &node.version_text();
     let type_url = session.route.type_url;
-    let peer =
-        Peer { node_id, node_cluster, user_agent_version, headers, extensions, type_url };
+    let peer = Peer { node_id, node_cluster, user_agent_version, headers, extensions, type_url };
     let set = admission.admit(&peer)?;
     let watch = admission.revoked(&peer).map(|revoked| watch(session, revoked));
     if !set.is_ready() {

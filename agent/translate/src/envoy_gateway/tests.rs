@@ -19,7 +19,9 @@ fn options() -> Options {
 
 #[test]
 fn a_listener_is_the_same_after_its_way_through_json() {
-    for edge in [Edge::default(), Edge { trusted_hops: 2, refuse_underscores: true, ..Edge::default() }] {
+    for edge in
+        [Edge::default(), Edge { trusted_hops: 2, refuse_underscores: true, ..Edge::default() }]
+    {
         let listener = inner("imp/inner-80", 80, &edge, &options());
         let json = to_json(&listener).unwrap();
         let back: listener::Listener = from_json(&json).unwrap();

@@ -39,7 +39,8 @@ pub(super) fn mutations(
         None => scope_key(port, edge, &[(CAPITALS, no_scope::SPELLING)], AS_SENT),
         Some(_) => scope_key(port, edge, &[], NOBODYS),
     };
-    let mut all = vec![extension("strip", &list(strip(edge, hops))), extension("canon", &list(key))];
+    let mut all =
+        vec![extension("strip", &list(strip(edge, hops))), extension("canon", &list(key))];
     all.extend(module.map(|module| extension("host", &host(port, module))));
     all
 }
@@ -75,8 +76,7 @@ fn strip(edge: &Edge, hops: u32) -> Vec<rules::HeaderMutation> {
     mutations.extend(trusted.iter().map(|(_, kept, said)| set(kept, said)));
     mutations.extend(FOREIGN_PREFIXES.map(starts_with));
     mutations.extend(FOREIGN_NAMES.iter().map(remove));
-    mutations
-        .extend(trusted.iter().map(|(name, kept, _)| set(name, &format!("%REQ({kept})%"))));
+    mutations.extend(trusted.iter().map(|(name, kept, _)| set(name, &format!("%REQ({kept})%"))));
     mutations.extend(trusted.iter().map(|(_, kept, _)| remove(kept)));
     mutations
 }

@@ -47,12 +47,7 @@ fn manager(port: u16, edge: &Edge, options: &Options) -> hcm::HttpConnectionMana
         route_specifier: Some(RouteSpecifier::ScopedRoutes(scoped_routes(source.clone()))),
         // First: it begins a call again when its cluster has come.
         http_filters: [on_demand].into_iter().chain(filters).collect(),
-        early_header_mutation_extensions: early::mutations(
-            port,
-            edge,
-            None,
-            edge.trusted_hops + 1,
-        ),
+        early_header_mutation_extensions: early::mutations(port, edge, None, edge.trusted_hops + 1),
         // The last address that the outer side wrote, or what it says of those who wrote before.
         use_remote_address: truth(false),
         xff_num_trusted_hops: edge.trusted_hops,
@@ -86,9 +81,7 @@ fn by_the_agent(
             slot.config_source.clone_from(source);
             Some(ConfigType::ConfigDiscovery(slot))
         }
-        Some(ConfigType::ConfigDiscovery(slot)) => {
-            slot.default_config.map(ConfigType::TypedConfig)
-        }
+        Some(ConfigType::ConfigDiscovery(slot)) => slot.default_config.map(ConfigType::TypedConfig),
         other => other,
     };
     filter
