@@ -74,13 +74,7 @@ impl Api {
 
     /// A namespace with an Envoy Gateway class, a Gateway that is labelled with a gateway of ours, and a Service for
     /// the upstream at `backend`.
-    pub(crate) async fn gateway(
-        &self,
-        edge: &super::edge::Edge,
-        ours: &str,
-        port: u16,
-    ) -> Result<()> {
-        let namespace = &*edge.namespace;
+    pub(crate) async fn gateway(&self, namespace: &str, ours: &str, port: u16) -> Result<()> {
         let class = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "eg"},
             "spec": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},

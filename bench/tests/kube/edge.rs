@@ -43,10 +43,11 @@ impl Edge {
             stack,
             provider,
             namespace: name.to_owned(),
-            address: ports::local(port),
+            // Of a caller on loopback Envoy would say another address.
+            address: SocketAddr::new(variable("IMP_KUBE_ADDRESS")?.parse()?, port),
             _theirs: theirs,
         };
-        edge.api.gateway(&edge, &edge.provider.gateway_id, port).await?;
+        edge.api.gateway(name, &edge.provider.gateway_id, port).await?;
         let at = edge._theirs.address();
         edge.api.service(name, "theirs", &at.ip().to_string(), at.port()).await?;
         edge.api.route(name, "theirs", "theirs.example.com").await?;

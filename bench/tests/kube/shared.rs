@@ -2,10 +2,12 @@
 
 use anyhow::{Context as _, Result};
 use imp_bench::edge::call;
+use imp_bench::ports;
 use imp_bench::process::eventually;
+use imp_bench::rest::text;
 use imp_bench::sample::Buyer;
 use imp_bench::stack::PATIENCE;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{ENVOY_GATEWAY, has_condition, stack};
 use crate::edge::Edge;
@@ -47,8 +49,12 @@ async fn one_gateway_serves_their_routes_and_our_publishes_whoever_of_us_is_away
     edge.api.until(&policy, |it| has_condition(it, "Programmed", "True")).await?;
 
     // Without the agent both go on.
+    let open = edge.provider.publish(&product, "open.example.com", "none").await?;
+    edge.stack.publish_reaches(&open, "active", PATIENCE).await?;
+    assert_eq!(status(&edge, "open.example.com", &[]).await?, 200);
     edge.stack.agent.kill();
     assert_eq!(status(&edge, THEIRS, &[]).await?, 200);
+    assert_eq!(status(&edge, "open.example.com", &[]).await?, 200);
     edge.api.route("shared", "new", "new.example.com").await?;
     becomes(&edge, "new.example.com", 200).await?;
     edge.stack.restart_agent().await?;
@@ -84,6 +90,54 @@ async fn one_gateway_serves_their_routes_and_our_publishes_whoever_of_us_is_away
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the Kubernetes stack: make test-kube"]
+async fn theirs_start_without_the_agent_and_ours_come_with_it() -> Result<()> {
+    let mut edge = Edge::start("alone").await?;
+    let product = edge.provider.echo(&edge.stack, "ours").await?.product_id;
+    let publish = edge.provider.publish(&product, OURS, "none").await?;
+    edge.stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    edge.stack.agent.kill();
+    edge.pod.as_mut().context("no pod")?.restart().await?;
+    becomes(&edge, THEIRS, 200).await?;
+    assert_ne!(status(&edge, OURS, &[]).await?, 200, "nobody tells it what ours is");
+    edge.stack.restart_agent().await?;
+    becomes(&edge, OURS, 200).await?;
+    // Both pods must have answered.
+    let _another = edge.add_pod("envoy-b").await?;
+    let more = edge.provider.publish(&product, "more.example.com", "none").await?;
+    let active = edge.stack.publish_reaches(&more, "active", PATIENCE).await?;
+    assert_eq!(active["nodes"]["acked"], 2, "{active}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the Kubernetes stack: make test-kube"]
+async fn the_certificate_of_another_gateway_gets_nothing_of_this_one() -> Result<()> {
+    let mut edge = Edge::start("one").await?;
+    let product = edge.provider.echo(&edge.stack, "ours").await?.product_id;
+    let publish = edge.provider.publish(&product, OURS, "none").await?;
+    edge.stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    assert_eq!(status(&edge, OURS, &[]).await?, 200);
+    let other = json!({ "name": "other", "listeners": [{"name": "http", "port": 18_888, "protocol": "HTTP"}] });
+    let other = text(&edge.provider.rest.post("/v1/gateways", &other).await?, "id")?;
+    edge.api.gateway("two", &other, ports::free()?).await?;
+    let pod = edge.pod.as_mut().context("no pod")?;
+    let volume = json!({"secret": {"secretName": "imp-two.gw"}});
+    let folder = pod.mounted("/imp/node");
+    let sds = std::fs::read(folder.join("sds.yaml"))?;
+    edge.api.mount(&volume, &folder).await?;
+    std::fs::write(folder.join("sds.yaml"), sds)?;
+    pod.restart().await?;
+    becomes(&edge, THEIRS, 200).await?;
+    for _ in 0..20 {
+        let ours = status(&edge, OURS, &[]).await?;
+        assert!([404, 503].contains(&ours), "{ours}: it serves what is another gateway's");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the Kubernetes stack: make test-kube"]
 async fn the_caller_is_known_behind_the_outer_listener() -> Result<()> {
     let edge = Edge::start("caller").await?;
     let product = edge.provider.echo(&edge.stack, "ours").await?.product_id;
@@ -101,7 +155,7 @@ async fn the_caller_is_known_behind_the_outer_listener() -> Result<()> {
         assert_eq!(answer.status, 200);
         let seen = answer.json();
         let header = |name: &str| seen["headers"].get(name).and_then(Value::as_str);
-        assert_eq!(header("x-forwarded-for"), Some("127.0.0.1"), "{seen}");
+        assert_eq!(header("x-forwarded-for"), Some(&*edge.address.ip().to_string()), "{seen}");
         assert_eq!(header("x-forwarded-proto"), Some("http"), "{seen}");
         for name in ["x-imp-plan", "x-real-ip", "x-forwarded-host"] {
             assert_eq!(header(name), None, "{name}: {seen}");
