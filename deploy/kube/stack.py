@@ -8,6 +8,7 @@ Programs and CRDs are kept in IMP_KUBE_CACHE [~/.cache/imp-gateway/kube-<version
 mount namespaces of its own: no root, no port and no file of the machine is touched. What the command sees:
 
     KUBECONFIG       of an administrator
+    IMP_KUBECONFIG   of an agent, which may do what role.yaml says
     IMP_KUBE_DIR     the folder of logs and pids
     IMP_KUBE_ADDRESS an address for backends: the API refuses loopback
     IMP_KUBE_STACK   this script: `stack.py stop NAME` and `stack.py start NAME` (apiserver, eg) work inside
@@ -282,25 +283,40 @@ def keys():
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     steps = [
         ["req", "-x509", *curve, "-days", "30", "-subj", "/CN=test-ca", "-keyout", "ca.key", "-out", "ca.crt"],
-        ["req", *curve, "-subj", "/O=system:masters/CN=admin", "-keyout", "admin.key", "-out", "admin.csr"],
-        ["x509", "-req", "-in", "admin.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
-        + ["-days", "30", "-extfile", "client.cnf", "-out", "admin.crt"],
         ["genrsa", "-out", "sa.key", "2048"],
     ]
+    for user, subject in [("admin", "/O=system:masters/CN=admin"), ("agent", "/CN=imp-agent")]:
+        steps.append(["req", *curve, "-subj", subject, "-keyout", f"{user}.key", "-out", f"{user}.csr"])
+        signed = ["x509", "-req", "-in", f"{user}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
+        steps.append([*signed, "-days", "30", "-extfile", "client.cnf", "-out", f"{user}.crt"])
     for step in steps:
         subprocess.run(["openssl", *step], cwd=pki, check=True, stderr=subprocess.DEVNULL)
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": SERVER, "insecure-skip-tls-verify": True}}],
-        "users": [
-            {"name": "admin", "user": {"client-certificate": f"{pki}/admin.crt", "client-key": f"{pki}/admin.key"}}
-        ],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
-    }
-    Path(os.environ["KUBECONFIG"]).write_text(json.dumps(config))
+    for user, file in [("admin", "KUBECONFIG"), ("agent", "IMP_KUBECONFIG")]:
+        named = {"client-certificate": f"{pki}/{user}.crt", "client-key": f"{pki}/{user}.key"}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": SERVER, "insecure-skip-tls-verify": True}}],
+            "users": [{"name": user, "user": named}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        }
+        Path(os.environ[file]).write_text(json.dumps(config))
     return Api(pki)
+
+
+def let_the_agent(api):
+    """Gives the agent's user what the role says."""
+    access = "/apis/rbac.authorization.k8s.io/v1"
+    subject = {"kind": "User", "name": "imp-agent", "apiGroup": "rbac.authorization.k8s.io"}
+    for text in (Path(__file__).parent / "role.yaml").read_text().split("\n---\n"):
+        kind = next(line.split(": ")[1] for line in text.splitlines() if line.startswith("kind: "))
+        place = access if kind == "ClusterRole" else f"{access}/namespaces/{SYSTEM}"
+        api.apply(f"{place}/{kind.lower()}s/imp-agent", text)
+        role = {"kind": kind, "name": "imp-agent", "apiGroup": "rbac.authorization.k8s.io"}
+        binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": f"{kind}Binding", "roleRef": role}
+        binding = {**binding, "metadata": {"name": "imp-agent"}, "subjects": [subject]}
+        api.apply(f"{place}/{kind.lower()}bindings/imp-agent", json.dumps(binding))
 
 
 def documents():
@@ -370,6 +386,7 @@ def inside(command):
         start("etcd")
         start("apiserver")
         install(api)
+        let_the_agent(api)
         certificates(api)
         (folder() / "eg.yaml").write_text(json.dumps(CONFIG))
         start("eg")
@@ -390,6 +407,7 @@ def run(command):
             "IMP_KUBE_ADDRESS": ADDRESS,
             "IMP_KUBE_STACK": str(Path(__file__).resolve()),
             "KUBECONFIG": f"{work}/kubeconfig",
+            "IMP_KUBECONFIG": f"{work}/kubeconfig-agent",
         }
         namespaces = ["unshare", "-rnm", "--propagation", "private"]
         return subprocess.run([*namespaces, sys.executable, __file__, "inside", *command], env={**os.environ, **settings})

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 pub use bootstrap::{Agent, CERTIFICATES, envoy_proxy};
 pub use json::NoJson;
-pub use listeners::{Led, Listener, Protocol, covers, lead};
+pub use listeners::{Led, Listener, Protocol, lead};
 pub use patches::{MAX_HOST_BYTES, policy};
 
 /// The label of a Gateway that one of ours attaches to: its id.

@@ -29,7 +29,8 @@ impl Edge {
         let xds = ports::local(ports::free()?);
         let flags = vec![
             format!("--xds-listen={xds}"),
-            format!("--kubeconfig={}", variable("KUBECONFIG")?),
+            // Its user may do what deploy/kube/role.yaml says and nothing else.
+            format!("--kubeconfig={}", variable("IMP_KUBECONFIG")?),
             format!("--kube-agent-address={xds}"),
         ];
         let options = Options { envoy: false, agent_flags: flags, ..Options::default() };

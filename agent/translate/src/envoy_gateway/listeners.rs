@@ -75,7 +75,7 @@ fn port_behind(listener: &Listener, ours: &[ir::Listener]) -> Option<u16> {
 }
 
 /// Whether calls to `host` match this host or wildcard; whatever a wildcard matches is below its domain.
-pub fn covers(pattern: &str, host: &str) -> bool {
+fn covers(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         Some(suffix) => host.strip_prefix('*').unwrap_or(host).ends_with(suffix),
         None => pattern == host,
