@@ -98,6 +98,15 @@ impl Api {
         Ok(())
     }
 
+    /// Changes the label of a namespace's Gateway; null takes it away.
+    pub(crate) async fn label(&self, namespace: &str, value: Value) -> Result<()> {
+        let url = format!("{SERVER}{GATEWAYS}/namespaces/{namespace}/gateways/gw");
+        let patch = json!({"metadata": {"labels": {"imp-gateway.io/gateway": value}}});
+        let request = self.http.patch(url).header("content-type", "application/merge-patch+json");
+        request.body(patch.to_string()).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// A Service with this address behind it, as the endpoint controller would make it.
     pub(crate) async fn service(
         &self,

@@ -1,15 +1,16 @@
 //! A Gateway that others use, too.
 
 use anyhow::{Context as _, Result};
-use imp_bench::edge::call;
+use imp_bench::edge::{Connection, call};
 use imp_bench::ports;
 use imp_bench::process::eventually;
 use imp_bench::rest::text;
 use imp_bench::sample::Buyer;
 use imp_bench::stack::PATIENCE;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::api::{ENVOY_GATEWAY, has_condition, stack};
+use crate::api::{ENVOY_GATEWAY, GATEWAYS, has_condition, stack};
 use crate::edge::Edge;
 
 const OURS: &str = "ours.example.com";
@@ -163,5 +164,108 @@ async fn the_caller_is_known_behind_the_outer_listener() -> Result<()> {
         assert_eq!(header("x-request-id"), answer.header("x-request-id"), "{seen}");
         assert!(header("x-request-id").is_some(), "{seen}");
     }
+    Ok(())
+}
+
+/// A caller that asks again and again, and counts what is not 200.
+async fn ask(
+    address: std::net::SocketAddr,
+    host: &'static str,
+    until: CancellationToken,
+) -> (u64, Vec<String>) {
+    let (mut good, mut bad) = (0, Vec::new());
+    let mut connection = None;
+    while !until.is_cancelled() {
+        if connection.is_none() {
+            connection = Connection::open(address).await.ok();
+        }
+        let Some(open) = &mut connection else {
+            bad.push("no connection".to_owned());
+            continue;
+        };
+        match open.get(host, "/", &[]).await {
+            Ok(answer) if answer.status == 200 => good += 1,
+            Ok(answer) => bad.push(answer.status.to_string()),
+            Err(error) => {
+                bad.push(format!("{error:#}"));
+                connection = None;
+            }
+        }
+    }
+    (good, bad)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the Kubernetes stack: make test-kube"]
+async fn no_call_fails_while_everybody_restarts() -> Result<()> {
+    let mut edge = Edge::start("restarts").await?;
+    let product = edge.provider.echo(&edge.stack, "ours").await?.product_id;
+    let publish = edge.provider.publish(&product, OURS, "none").await?;
+    edge.stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    becomes(&edge, THEIRS, 200).await?;
+    becomes(&edge, OURS, 200).await?;
+    let stop = CancellationToken::new();
+    let callers = [OURS, THEIRS, OURS, THEIRS]
+        .map(|host| tokio::spawn(ask(edge.address, host, stop.clone())));
+    for number in 0..2 {
+        stack("stop", "eg")?;
+        stack("start", "eg")?;
+        edge.stack.restart_agent().await?;
+        stack("stop", "apiserver")?;
+        // A host that leads to us needs nobody of them.
+        let path = format!("/more-{number}");
+        let mut spec = edge.provider.publish_spec(&product, OURS, "none");
+        spec["base_path"] = path.into();
+        let more = text(&edge.provider.rest.post("/v1/product-publishes", &spec).await?, "id")?;
+        edge.stack.publish_reaches(&more, "active", PATIENCE).await?;
+        // A new host waits for it.
+        let host = format!("new-{number}.example.com");
+        let new = edge.provider.publish(&product, &host, "none").await?;
+        assert_eq!(status(&edge, &host, &[]).await?, 404);
+        stack("start", "apiserver")?;
+        edge.stack.publish_reaches(&new, "active", PATIENCE * 3).await?;
+        assert_eq!(status(&edge, &host, &[]).await?, 200);
+    }
+    stop.cancel();
+    for caller in callers {
+        let (good, bad) = caller.await?;
+        assert!(good > 100 && bad.is_empty(), "{good} good, {} bad: {:?}", bad.len(), bad.first());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the Kubernetes stack: make test-kube"]
+async fn who_comes_later_has_the_host_and_who_takes_the_label_away_has_the_gateway() -> Result<()> {
+    let edge = Edge::start("later").await?;
+    let product = edge.provider.echo(&edge.stack, "ours").await?.product_id;
+    let publish = edge.provider.publish(&product, OURS, "none").await?;
+    edge.stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    edge.api.route("later", "taker", OURS).await?;
+    edge.stack.publish_reaches(&publish, "failed", PATIENCE).await?;
+    let theirs = async || {
+        let answer = call(edge.address, OURS, "/", &[]).await?;
+        Ok((answer.status == 200 && answer.header("x-edition").is_none()).then_some(()))
+    };
+    eventually("theirs takes it", PATIENCE, theirs).await?;
+    edge.api.delete(&format!("{GATEWAYS}/namespaces/later/httproutes/taker")).await?;
+    edge.stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    let answer = edge.stack.answers(edge.address, OURS, "/", &[], 200).await?;
+    assert_eq!(answer.header("x-edition"), Some("ours"));
+
+    // Somebody deletes the policy: it is written again.
+    let policy = format!("{ENVOY_GATEWAY}/namespaces/later/envoypatchpolicies/imp-gw");
+    let uid = edge.api.get(&policy).await?["metadata"]["uid"].clone();
+    edge.api.delete(&policy).await?;
+    let is_new = |it: &Value| it["metadata"]["uid"].is_string() && it["metadata"]["uid"] != uid;
+    edge.api.until(&policy, is_new).await?;
+    edge.stack.answers(edge.address, OURS, "/", &[], 200).await?;
+
+    edge.api.label(&edge.namespace, Value::Null).await?;
+    edge.api.until(&policy, Value::is_null).await?;
+    becomes(&edge, OURS, 404).await?;
+    becomes(&edge, THEIRS, 200).await?;
+    let proxy = format!("{ENVOY_GATEWAY}/namespaces/later/envoyproxies/imp-gw");
+    assert!(!edge.api.get(&proxy).await?.is_null(), "the Gateway names it still");
     Ok(())
 }

@@ -55,7 +55,7 @@ fn bootstrap(agent: &Agent) -> String {
                 "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"},
         }],
     });
-    bootstrap.to_string()
+    format!("{bootstrap:#}\n")
 }
 
 /// Configuration, and the decision about each call.
