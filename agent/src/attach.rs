@@ -8,6 +8,7 @@
 mod attached;
 mod certificate;
 mod driver;
+mod kept;
 mod plan;
 mod seen;
 

@@ -86,6 +86,11 @@ impl Attached {
         self.retry_at.is_none_or(|at| at <= Instant::now())
     }
 
+    /// The cause of a failure may be gone.
+    pub(super) fn try_now(&mut self) {
+        self.retry_at = self.retry_at.map(|at| at.min(Instant::now()));
+    }
+
     pub(super) fn is_written(&self) -> bool {
         self.written.is_some()
     }
@@ -118,7 +123,7 @@ impl Attached {
         }
         if self.ours.as_ref().is_some_and(|before| *before != ours) {
             // Another one of ours: its Envoys get another certificate.
-            driver.fleet.set_led(&self.ours.take().unwrap_or_default(), None);
+            driver.leads_no_more(&self.ours.take().unwrap_or_default());
             *self = Self::default();
         }
         let (namespace, name) = name.clone();
@@ -127,6 +132,9 @@ impl Attached {
         let wanted = driver.fleet.wanted(&ours);
         self.prepare(driver, &attachment, wanted.is_some()).await?;
         let Some(wanted) = wanted else { return Ok(()) };
+        if self.ours.is_none() {
+            self.led.hosts = driver.kept.of(&ours);
+        }
         self.ours = Some(ours);
         self.lead(driver, &attachment, &gateway, &wanted).await
     }
@@ -179,9 +187,9 @@ impl Attached {
         let own = (of.namespace.clone(), of.object_name());
         let options = &driver.attaching.options;
         let policy = envoy_gateway::policy(of, &plan.tables, &wanted.gateway.edge, options)?;
-        let known = driver.seen.policies.get(&own);
+        let known = driver.seen.policies.get(&own).cloned();
         let is_there = |(written, generation): &(Value, i64)| {
-            *written == policy && known.is_some_and(|it| it.generation <= *generation)
+            *written == policy && known.as_ref().is_some_and(|it| it.generation <= *generation)
         };
         if !self.written.as_ref().is_some_and(is_there) {
             let changed_by_others =
@@ -204,18 +212,19 @@ impl Attached {
             known.generation = known.generation.max(generation);
         }
         let generation = self.written.as_ref().map_or(0, |(_, generation)| *generation);
-        let known = driver.seen.policies.get(&own);
-        let led = plan.led(&self.led.hosts, is_applied(known, generation));
+        let known = driver.seen.policies.get(&own).cloned();
+        let led = plan.led(&self.led.hosts, is_applied(known.as_ref(), generation));
         self.tell(driver, of, led);
         if gateway.parameters.as_deref() != Some(&*of.object_name()) {
             return Err(Trouble::Parameters(of.object_name()));
         }
-        refusal(known, generation, of)
+        refusal(known.as_ref(), generation, of)
     }
 
-    fn tell(&mut self, driver: &Driver, of: &Attachment, led: Led) {
+    fn tell(&mut self, driver: &mut Driver, of: &Attachment, led: Led) {
         if self.led != led {
             self.led = led.clone();
+            driver.kept.set(&of.gateway_id, &led.hosts);
             driver.fleet.set_led(&of.gateway_id, Some(led));
         }
     }
@@ -239,7 +248,7 @@ impl Attached {
         let gateway_id = self.ours.clone().unwrap_or_default();
         let of = Attachment { namespace: namespace.clone(), name: gateway.clone(), gateway_id };
         if let Some(ours) = &self.ours {
-            driver.fleet.set_led(ours, None);
+            driver.leads_no_more(ours);
         }
         let mut gone = vec![key(&kinds::ENVOY_PATCH_POLICY, namespace, &of.object_name())];
         let theirs = driver.cluster.get(&key(&kinds::GATEWAY, namespace, gateway)).await?;

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Attaching;
 use super::attached::Attached;
+use super::kept::Kept;
 use super::seen::{Name, Seen};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Led};
 
 /// What is watched, and by which labels.
 const WATCHED: [(&Kind, &str); 4] = [
@@ -36,7 +37,12 @@ pub(super) async fn run(
     fleet: Fleet,
     cancel: CancellationToken,
 ) {
+    let kept = Kept::open(&attaching.state_dir);
+    for (gateway, hosts) in kept.gateways() {
+        fleet.set_led(gateway, Some(Led { hosts, ..Led::default() }));
+    }
     let mut driver = Driver {
+        kept,
         seen: Seen::default(),
         attached: BTreeMap::new(),
         faults: BTreeMap::new(),
@@ -55,6 +61,7 @@ pub(super) struct Driver {
     pub(super) attaching: Attaching,
     pub(super) fleet: Fleet,
     pub(super) seen: Seen,
+    pub(super) kept: Kept,
     attached: BTreeMap<Name, Attached>,
     /// What the watch of a kind last failed with.
     faults: BTreeMap<&'static str, String>,
@@ -115,6 +122,7 @@ impl Driver {
             Ok(change) => {
                 if self.faults.remove(kind.kind).is_some() {
                     tracing::info!(%kind, "the API server answers again");
+                    self.attached.values_mut().for_each(Attached::try_now);
                 }
                 self.seen.take(kind.kind, namespace.as_deref(), &change);
             }
@@ -164,6 +172,12 @@ impl Driver {
         let left = self.seen.policies.keys().filter_map(of_policy);
         let left = left.chain(self.attached.keys().cloned());
         left.filter(|name| !self.seen.gateways.contains_key(name)).collect()
+    }
+
+    /// No host leads to the gateway.
+    pub(super) fn leads_no_more(&mut self, gateway: &str) {
+        self.kept.set(gateway, &BTreeSet::new());
+        self.fleet.set_led(gateway, None);
     }
 
     /// The gateway of ours belongs to the oldest Gateway that names it.

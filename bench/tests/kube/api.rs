@@ -28,8 +28,26 @@ pub(crate) fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| name.to_owned())
 }
 
-/// Stops or starts a part of the stack: `eg`, `apiserver`.
-pub(crate) fn stack(step: &str, name: &str) -> Result<()> {
+/// A part of the stack (`eg`, `apiserver`) that is down while this lives.
+pub(crate) struct Down(&'static str);
+
+impl Down {
+    pub(crate) fn take(name: &'static str) -> Result<Self> {
+        stack("stop", name)?;
+        Ok(Self(name))
+    }
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        // Other tests need it, whatever this one has found.
+        if let Err(error) = stack("start", self.0) {
+            panic!("{error:#}");
+        }
+    }
+}
+
+fn stack(step: &str, name: &str) -> Result<()> {
     let status = Command::new(variable("IMP_KUBE_STACK")?).args([step, name]).status()?;
     ensure!(status.success(), "{step} {name}");
     Ok(())

@@ -10,7 +10,7 @@ use imp_bench::stack::PATIENCE;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ENVOY_GATEWAY, GATEWAYS, has_condition, stack};
+use crate::api::{Down, ENVOY_GATEWAY, GATEWAYS, has_condition};
 use crate::edge::Edge;
 
 const OURS: &str = "ours.example.com";
@@ -62,7 +62,7 @@ async fn one_gateway_serves_their_routes_and_our_publishes_whoever_of_us_is_away
     edge.stack.answers(edge.address, OURS, "/", &with_key, 200).await?;
 
     // Without Envoy Gateway both go on, and what we publish at a known host is served.
-    stack("stop", "eg")?;
+    let down = Down::take("eg")?;
     assert_eq!(status(&edge, THEIRS, &[]).await?, 200);
     let more = edge.provider.echo(&edge.stack, "more").await?.product_id;
     let mut spec = edge.provider.publish_spec(&more, OURS, "none");
@@ -72,7 +72,7 @@ async fn one_gateway_serves_their_routes_and_our_publishes_whoever_of_us_is_away
     edge.stack.publish_reaches(&more, "active", PATIENCE).await?;
     let answer = call(edge.address, OURS, "/more", &[]).await?;
     assert_eq!((answer.status, answer.header("x-edition")), (200, Some("more")));
-    stack("start", "eg")?;
+    drop(down);
     becomes(&edge, THEIRS, 200).await?;
 
     // A host that they have is not ours.
@@ -208,10 +208,9 @@ async fn no_call_fails_while_everybody_restarts() -> Result<()> {
     let callers = [OURS, THEIRS, OURS, THEIRS]
         .map(|host| tokio::spawn(ask(edge.address, host, stop.clone())));
     for number in 0..2 {
-        stack("stop", "eg")?;
-        stack("start", "eg")?;
+        drop(Down::take("eg")?);
         edge.stack.restart_agent().await?;
-        stack("stop", "apiserver")?;
+        let down = Down::take("apiserver")?;
         // A host that leads to us needs nobody of them.
         let path = format!("/more-{number}");
         let mut spec = edge.provider.publish_spec(&product, OURS, "none");
@@ -222,7 +221,7 @@ async fn no_call_fails_while_everybody_restarts() -> Result<()> {
         let host = format!("new-{number}.example.com");
         let new = edge.provider.publish(&product, &host, "none").await?;
         assert_eq!(status(&edge, &host, &[]).await?, 404);
-        stack("start", "apiserver")?;
+        drop(down);
         edge.stack.publish_reaches(&new, "active", PATIENCE * 3).await?;
         assert_eq!(status(&edge, &host, &[]).await?, 200);
     }
