@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ test-stack: tools build ## the tidy rules, and the whole stack end to end
 
 test-attacks: tools build ## hostile calls by the hundred against the whole stack (bench/attacks); ATTACKS=hub picks files
 	ATTACKS=$(ATTACKS) $(CARGO) test --locked --workspace --test attacks -- --ignored --nocapture
+
+test-kube: tools build ## gateways on a real Envoy Gateway and API server, which it builds once (ten minutes); KUBE=name picks tests
+	@deploy/kube/stack.py build
+	$(CARGO) test --locked --workspace --test kube --no-run
+	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test kube -- --ignored --test-threads=1 $(KUBE)
 
 test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt

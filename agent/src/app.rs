@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
+use crate::attach::{AttachError, Attaching};
 use crate::bootstrap::AGENT_CLUSTER;
 use crate::config::{self, Config};
 use crate::ext_authz::ExtAuthz;
@@ -71,6 +72,9 @@ pub enum AppError {
     /// Nothing can be delivered by Gateway API.
     #[error(transparent)]
     GatewayApi(#[from] GatewayApiError),
+    /// Gateways cannot be attached to what Kubernetes has.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// The control plane's address is invalid.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -123,6 +127,7 @@ impl App {
         let inside = Inside::of(&config)?;
         let options = options(&config, &own_ports(&xds, admin_addr), inside.door()).await?;
         let upstreams = options.upstreams.clone();
+        let attaching = Attaching::of(&config, &options)?;
         let opened = open(&config, options, &inside, &cancel)?;
         let Opened { engine, fleet, lkg, ledger, usage, seen, loaded, modules } = opened;
         let gateway_api = GatewayApi::of(&config, &file, &upstreams, &fleet)?;
@@ -153,6 +158,9 @@ impl App {
         tasks.extend(modules.map(tokio::spawn));
         if let Some(gateway_api) = gateway_api {
             tasks.push(tokio::spawn(gateway_api.start(fleet.clone(), cancel.clone()).await?));
+        }
+        if let Some(attaching) = attaching {
+            tasks.push(tokio::spawn(attaching.start(fleet.clone(), cancel.clone()).await?));
         }
         let link = Link {
             channel,
@@ -279,6 +287,8 @@ async fn options(config: &Config, own: &[SocketAddr], door: Door) -> Result<Opti
     Ok(Options {
         bind_address: config.bind_address.to_string(),
         layout: match config.layout {
+            // An Envoy with a stream for each type asks for tables on another one than for scopes.
+            config::Layout::Scoped if config.kube.is_on() => Layout::InlineScopes,
             config::Layout::Scoped => Layout::ScopedRoutes,
             config::Layout::InlineScopes => Layout::InlineScopes,
             config::Layout::WholeRds => Layout::WholeRds,
@@ -286,6 +296,7 @@ async fn options(config: &Config, own: &[SocketAddr], door: Door) -> Result<Opti
         agent_cluster: AGENT_CLUSTER.to_owned(),
         upstreams: upstreams::upstreams(config, own).await?,
         door,
+        tells_hosts: config.kube.is_on(),
     })
 }
 
@@ -369,7 +380,7 @@ async fn serve_envoys(port: Port, engine: Engine, fleet: Fleet, cancel: Cancella
         .max_concurrent_streams(u32::try_from(NODE_CALLS.value).ok())
         // Streams have limits of their own.
         .timeout(NODE_CALL_TIME.time())
-        .add_service(ads.clone())
+        .add_routes(ads.routes())
         .add_service(Bounded(ExtAuthz::service(engine, fleet)))
         .serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
     let stopping = async {

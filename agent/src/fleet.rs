@@ -14,11 +14,13 @@ mod door;
 mod gateway_api;
 mod gateway_resources;
 mod hosts;
+mod leads;
 mod observer;
 mod proof;
 mod refused_gateways;
 mod restore;
 mod rules;
+mod streams;
 pub mod tracker;
 mod verdicts;
 
@@ -41,6 +43,7 @@ use crate::module::{self, Feed};
 pub use door::{Choice, Doors, Why};
 pub use gateway_api::GatewayApiOrder;
 use gateway_resources::GatewayResources;
+pub use leads::{Led, NotLed, Wanted};
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use restore::{Restored, Whole};
 
@@ -511,6 +514,7 @@ impl Fleet {
             agent_cluster: "agent".into(),
             upstreams: Default::default(),
             door: Default::default(),
+            tells_hosts: false,
         };
         Self::start(options, engine, lkg, cancel)
     }

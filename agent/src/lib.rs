@@ -7,12 +7,14 @@
 //! - [`fleet`]: the side to Envoy: one resource set per group of Envoys, and who acknowledged what.
 //! - [`port`]: the port that Envoys connect to: authentication and limits.
 //! - [`gateway_api`]: publishes as objects of Kubernetes.
+//! - [`attach`]: gateways on Gateways of Envoy Gateway, in Kubernetes.
 //! - [`ext_authz`]: one decision per call, in Envoy's protocol.
 //! - [`module`]: the same inside Envoy: what the module is told, and what it has counted.
 
 pub mod accept_shrink;
 pub mod admin;
 pub mod app;
+pub mod attach;
 mod backoff;
 pub mod bootstrap;
 mod capabilities;

@@ -39,7 +39,7 @@ pub use bounded::Bounded;
 pub use caller::{Caller, Who};
 pub use connection::Connection;
 pub(crate) use issue::issue_for_controller;
-pub use issue::{IssueError, issue};
+pub use issue::{IssueError, authority_key, issue, issue_for_gateway};
 pub use socket::SocketError;
 
 pub(crate) use authority::quoted;

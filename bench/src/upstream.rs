@@ -27,7 +27,12 @@ pub struct Upstream {
 impl Upstream {
     /// Listens on a port of the kernel's choice.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind(crate::ports::local(0)).await?;
+        Self::start_at("127.0.0.1").await
+    }
+
+    /// The same at another address.
+    pub async fn start_at(ip: &str) -> Result<Self> {
+        let listener = TcpListener::bind((ip, 0)).await?;
         let address = listener.local_addr()?;
         let calls = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(serve(listener, calls.clone()));

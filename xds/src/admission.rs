@@ -21,6 +21,8 @@ pub struct Peer<'a> {
     pub headers: &'a http::HeaderMap,
     /// The extensions that earlier layers added to the request: an identity, a certificate.
     pub extensions: &'a http::Extensions,
+    /// The type of its stream; `None` on the aggregated one.
+    pub type_url: Option<&'static str>,
 }
 
 /// Decides which clients may open a stream and which resource set they see.

@@ -122,6 +122,15 @@ impl Stream {
         }
     }
 
+    /// On the service of one type: no other one waits for it, and it waits for none (R1).
+    #[must_use]
+    pub fn serving_only(mut self, type_url: Option<&str>) -> Self {
+        if let Some(only) = type_url {
+            self.types.retain(|of_type| of_type.rules().type_url.as_str() == only);
+        }
+        self
+    }
+
     /// The client's `node.client_features` (R75).
     #[must_use]
     pub fn with_features(mut self, features: &[String]) -> Self {

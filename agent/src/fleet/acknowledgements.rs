@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use imp_proto::agent as pb;
 use imp_translate::assembly::Needs;
-use imp_translate::xds::{CLUSTER, LISTENER};
+use imp_translate::xds::{CLUSTER, LISTENER, ROUTES};
 use imp_xds::StreamId;
 
+use super::leads::LEAD;
 use super::tracker::{Outcome, Tracker, Verdict};
 use resources::{Need, Resources};
 
@@ -24,6 +25,8 @@ pub(super) type Key = (&'static str, Arc<str>);
 #[derive(Debug, Default)]
 pub(super) struct Acknowledgements {
     said: BTreeMap<StreamId, HashMap<Key, Answer>>,
+    /// Those that have only what is behind somebody else's listeners.
+    attached: BTreeSet<StreamId>,
     needs: HashMap<Arc<str>, Needed>,
     resources: Resources,
     /// Whether an Envoy has ever been here.
@@ -61,7 +64,10 @@ pub(super) struct Votes {
 impl Acknowledgements {
     /// An Envoy connected; it has not answered anything yet. Returns whether it is the first one:
     /// from now on it matters what publishes need.
-    pub(super) fn open(&mut self, stream: StreamId) -> bool {
+    pub(super) fn open(&mut self, stream: StreamId, attached: bool) -> bool {
+        if attached {
+            self.attached.insert(stream);
+        }
         self.said.insert(stream, HashMap::new());
         !std::mem::replace(&mut self.followed, true)
     }
@@ -90,6 +96,14 @@ impl Acknowledgements {
         self.answered(stream, key, Some(Answer { version, words }));
     }
 
+    /// Drops what an Envoy said of a type.
+    pub(super) fn forget(&mut self, stream: StreamId, type_url: &str) {
+        let of_type = |key: &&Key| key.0 == type_url;
+        let said = self.said.get(&stream).into_iter().flat_map(HashMap::keys);
+        let keys: Vec<_> = said.filter(of_type).cloned().collect();
+        keys.iter().for_each(|key| self.answered(stream, key, None));
+    }
+
     fn answered(&mut self, stream: StreamId, key: &Key, answer: Option<Answer>) {
         let Some(said) = self.said.get_mut(&stream) else { return };
         match answer {
@@ -104,6 +118,7 @@ impl Acknowledgements {
     /// An Envoy disconnected; its answers are dropped.
     pub(super) fn close(&mut self, stream: StreamId) {
         self.said.remove(&stream);
+        self.attached.remove(&stream);
     }
 
     /// Sets what is rendered of a publish: revision and needed resources; `None` for nothing.
@@ -145,7 +160,8 @@ impl Acknowledgements {
             for target in streams {
                 let Some(said) = self.said.get(&target) else { continue };
                 let (publish, revision) = (publish.clone(), *revision);
-                let verdict = verdict(said, needs, |key| describe(&publish, key));
+                let attached = self.attached.contains(&target);
+                let verdict = verdict(said, needs, attached, |key| describe(&publish, key));
                 outcomes.push(Outcome { publish, revision, target, verdict });
             }
         }
@@ -201,6 +217,7 @@ fn answer(said: &HashMap<Key, Answer>, key: &Key, version: &str) -> Option<bool>
 fn verdict(
     said: &HashMap<Key, Answer>,
     needs: &[Arc<Need>],
+    attached: bool,
     describe: impl Fn(&Key) -> String,
 ) -> Verdict {
     let mut verdict = Verdict::Accepted;
@@ -211,10 +228,17 @@ fn verdict(
                 return Verdict::Refused(Box::new(envoy_nack(key.0, &describe(key), words)));
             }
             Some(Answer { words: None, .. }) => {}
-            None => verdict = Verdict::Gone,
+            None if is_needed(key.0, attached) => verdict = Verdict::Gone,
+            None => {}
         }
     }
     verdict
+}
+
+/// Whether an Envoy must have it. Somebody else's gets clusters when a call needs them, and the listener by
+/// another way than from here; to our own every host leads.
+fn is_needed(type_url: &str, attached: bool) -> bool {
+    if attached { ![CLUSTER, LISTENER, ROUTES].contains(&type_url) } else { type_url != LEAD }
 }
 
 /// The error to report when Envoy rejects a resource, whose name is that for people.

@@ -18,11 +18,13 @@ use super::door::Doors;
 use super::gateway_api::ByGatewayApi;
 use super::gateway_resources::{GatewayResources, Staged};
 use super::hosts::Hosts;
+use super::leads::Leads;
 use super::observer::EnvoyEvent;
 use super::proof::Proof;
 use super::refused_gateways::RefusedGateways;
 use super::rules::FormerRules;
-use super::tracker::{Target, Tracker, agent_rejected, gateway_rejected};
+use super::streams::Streams;
+use super::tracker::{Target, TargetId, Tracker, agent_rejected, gateway_rejected};
 use super::verdicts::{Doubts, Retries};
 use crate::intake::{Contents, Item, Publish, Rejected, Wire};
 use crate::lkg::{self, Lkg, Table};
@@ -39,9 +41,13 @@ pub(super) struct Core {
     pub(super) engine: Engine,
     pub(super) feed: Option<Feed>,
     pub(super) hosts: Hosts,
+    pub(super) leads: Leads,
+    pub(super) streams: Streams,
+    /// Whether some Envoys are somebody else's.
+    attaches: bool,
     pub(super) doors: Doors,
     /// Envoys without the module, beside others that may have it.
-    pub(super) plain: BTreeSet<StreamId>,
+    pub(super) plain: BTreeSet<TargetId>,
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<Arc<str>, Box<Revisions>>,
     pub(super) contents: Contents,
@@ -98,12 +104,15 @@ impl Core {
         doors: Doors,
     ) -> Self {
         Self {
+            attaches: options.tells_hosts,
             assembly: Assembly::new(options),
             tracker: Tracker::default(),
             acks: Acknowledgements::default(),
             engine,
             feed,
             hosts: Hosts::default(),
+            leads: Leads::default(),
+            streams: Streams::default(),
             doors,
             plain: BTreeSet::new(),
             lkg,
@@ -153,6 +162,7 @@ impl Core {
                 self.gateways.insert(id.clone());
                 self.refused_gateways.taken(&id);
                 self.place_gateway(gateway);
+                self.leads.gateway_changed();
                 if !self.restoring {
                     self.stale.extend(self.assembly.publishes_on(&id));
                 }
@@ -227,6 +237,7 @@ impl Core {
                 let delta = self.assembly.remove_gateway(id);
                 self.stage(delta);
                 self.by_gateway_api.forget_gateway(id);
+                self.leads.gateway_changed();
             }
             ResourceType::Publish => {
                 let delta = self.assembly.remove_publish(id);
@@ -261,18 +272,41 @@ impl Core {
 
     pub(super) fn happened(&mut self, event: EnvoyEvent) {
         match event {
-            EnvoyEvent::Came { stream, id, gateway, version, is_plain, at_ms } => {
-                tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, "an Envoy is connected");
-                if is_plain {
-                    self.plain.insert(stream);
+            EnvoyEvent::Came {
+                stream,
+                id,
+                gateway,
+                version,
+                is_plain,
+                at_ms,
+                of_type,
+                attached,
+            } => {
+                let (target, is_new) = match of_type {
+                    Some(of_type) => {
+                        self.streams.came(stream, (id.clone(), gateway.clone()), of_type)
+                    }
+                    None => (stream, true),
+                };
+                if !is_new {
+                    // What it had of this type it says again.
+                    return self.acks.forget(target, of_type.unwrap_or_default());
                 }
-                self.tracker.open(stream, Target::new(&id, gateway, &version, at_ms));
-                if self.acks.open(stream) {
+                tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, attached, "an Envoy is connected");
+                if is_plain {
+                    self.plain.insert(target);
+                }
+                self.tracker.open(target, Target::new(&id, gateway.clone(), &version, at_ms));
+                if self.acks.open(target, attached) {
                     self.unfollowed = self.revisions.keys().cloned().collect();
                 }
-                self.came(stream);
+                if let Some(gateway) = gateway.filter(|_| attached) {
+                    self.tell_led(target, &gateway);
+                }
+                self.came(target);
             }
             EnvoyEvent::Left { stream } => {
+                let Some(stream) = self.streams.left(stream) else { return };
                 if let Some(node) = self.tracker.target(stream) {
                     tracing::info!(id = %node.id, "an Envoy left");
                 }
@@ -281,6 +315,7 @@ impl Core {
                 self.scopes_arrived();
             }
             EnvoyEvent::Has { stream, type_url, resources } => {
+                let stream = self.streams.target(stream);
                 self.tracker.heard(stream);
                 for resource in resources {
                     let key = (type_url, resource.name().clone());
@@ -294,6 +329,7 @@ impl Core {
             EnvoyEvent::Refused { stream, type_url, name, version, words } => {
                 let key = (type_url, name);
                 if !self.door_refused(stream, &key, &version, &words) {
+                    let stream = self.streams.target(stream);
                     let version = self.stands_for(stream, &key, &version);
                     self.refused(stream, &key, &version, &words);
                 }
@@ -313,6 +349,9 @@ impl Core {
 
     /// Stages a delta, except for what must wait for modules.
     pub(super) fn stage(&mut self, delta: Delta) {
+        if self.attaches {
+            self.leads.note(&delta);
+        }
         let delta = self.hosts_first(delta);
         self.stage_now(delta);
     }
@@ -374,7 +413,8 @@ impl Core {
         self.follow(id);
         let misplaced = self.assembly.misplaced(id);
         let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));
-        self.tracker.place(id, misplaced.or_else(|| self.refused_gateway_of(id)));
+        let misplaced = misplaced.or_else(|| self.refused_gateway_of(id));
+        self.tracker.place(id, misplaced.or_else(|| self.not_led(id)));
     }
 
     /// Whether [`Self::follow_some`] has something to do.
@@ -393,7 +433,10 @@ impl Core {
     /// were refused before a restart, which makes the start shorter.
     fn follow(&mut self, id: &str) {
         let matters = self.acks.is_followed() || self.assembly.refused(id).is_some();
-        let needs = matters.then(|| self.assembly.requirements(id)).flatten();
+        let mut needs = matters.then(|| self.assembly.requirements(id)).flatten();
+        if let Some((_, needs)) = needs.as_mut().filter(|_| self.attaches) {
+            needs.extend(self.hosts_of(id));
+        }
         self.tracker.render(id, needs.as_ref().map(|(revision, _)| *revision));
         if matters {
             let known = self.revisions.get(id).map(|it| it.wanted.access.publish_id().clone());

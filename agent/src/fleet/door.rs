@@ -62,7 +62,8 @@ impl Doors {
         let (id, version) = (peer.node_id, peer.user_agent_version);
         let process = caller.process().and_then(Process::of);
         let is_intact = self.shared.module.as_ref().is_none_or(Installed::is_intact);
-        let coming = Coming { id, version, process };
+        let is_local = caller.is_local();
+        let coming = Coming { id, version, process, is_local };
         let mut choices = self.lock();
         let before = choices.of(id).cloned();
         let choice = choices.choose(coming, is_intact, Process::lives, Instant::now());
@@ -135,7 +136,7 @@ fn said(id: &str, choice: &Choice) {
     let why = &choice.why;
     match (choice.is_module, why) {
         (true, _) => tracing::info!(%id, %why, "the module decides about its calls"),
-        (false, Why::Told | Why::NoModule(_)) => {
+        (false, Why::Told | Why::NoModule(_) | Why::Elsewhere) => {
             tracing::info!(%id, %why, "it asks the agent about its calls");
         }
         (false, _) => {

@@ -24,6 +24,10 @@ pub(super) enum EnvoyEvent {
         /// Without the module, beside others that may have it.
         is_plain: bool,
         at_ms: i64,
+        /// The type of its stream, if it has one for each.
+        of_type: Option<&'static str>,
+        /// Whether it is somebody else's, and has only what is behind their listeners.
+        attached: bool,
     },
     /// It has these versions.
     Has {
@@ -139,10 +143,15 @@ pub(super) fn gateway_of(node_cluster: &str) -> Option<String> {
     Some(id.hyphenated().to_string())
 }
 
+fn gateway_of_peer(peer: &Peer<'_>) -> Option<String> {
+    let said = gateway_of(peer.node_cluster);
+    Caller::of(peer.extensions).map_or(None, |caller| caller.gateway_or(said))
+}
+
 impl Admission for EnvoyObserver {
     fn admit(&self, peer: &Peer<'_>) -> Result<ResourceSet, Status> {
-        let gateway = gateway_of(peer.node_cluster);
         let caller = Caller::of(peer.extensions)?;
+        let gateway = caller.gateway_or(gateway_of(peer.node_cluster));
         caller.may_be(peer.node_id, gateway.as_deref())?;
         let is_module = self.doors.choose(peer, caller).is_module;
         let kind = match is_module || !self.doors.has_module() {
@@ -184,10 +193,12 @@ fn happened(event: Event<'_>, is_plain: bool) -> Option<EnvoyEvent> {
         Event::Opened { stream, peer } => Some(EnvoyEvent::Came {
             stream,
             id: peer.node_id.to_owned(),
-            gateway: gateway_of(peer.node_cluster),
+            gateway: gateway_of_peer(peer),
             version: peer.user_agent_version.to_owned(),
             is_plain,
             at_ms: clock::now().timestamp_millis(),
+            of_type: peer.type_url,
+            attached: Caller::of(peer.extensions).is_ok_and(Caller::is_attached),
         }),
         Event::Held { stream, type_url, resources }
         | Event::Acked { stream, type_url, resources } => {

@@ -137,7 +137,9 @@ impl Core {
         self.let_go();
         for ((stream, key), retry) in &mut self.retries {
             if retry.at.take_if(|at| *at <= now).is_some() {
-                ads.retry(*stream, &TypeUrl::from(key.0), &key.1);
+                for stream in self.streams.of(*stream, key.0) {
+                    ads.retry(stream, &TypeUrl::from(key.0), &key.1);
+                }
             }
         }
     }

@@ -47,6 +47,9 @@ pub enum AuthorityError {
 /// What the key file must contain, for error messages.
 const KEY: &str = "a private key in PEM (of the authority by which nodes are known)";
 
+/// Instead of a node's id, which has no such sign.
+const ANY_NODE: &str = "*";
+
 /// Ten years: an upper bound, within the authority's own validity.
 pub(super) const MAX_DAYS: u32 = 3_650;
 
@@ -67,7 +70,8 @@ pub(crate) struct NodeName {
     pub(crate) cluster: String,
     /// `None` for all gateways.
     pub(crate) gateway: Option<String>,
-    pub(crate) id: String,
+    /// `None` for every Envoy of that gateway: those of a Deployment share a Secret.
+    pub(crate) id: Option<String>,
 }
 
 impl NodeName {
@@ -80,12 +84,18 @@ impl NodeName {
         if id.is_empty() || id.len() > 128 || !id.chars().all(plain) {
             return Err(AuthorityError::NodeId(id.to_owned()));
         }
-        Ok(Self { cluster: cluster.to_owned(), gateway, id: id.to_owned() })
+        Ok(Self { cluster: cluster.to_owned(), gateway, id: Some(id.to_owned()) })
+    }
+
+    /// All Envoys of one gateway.
+    pub(crate) fn of_gateway(cluster: &str, gateway: &str) -> Self {
+        Self { cluster: cluster.to_owned(), gateway: Some(gateway.to_owned()), id: None }
     }
 
     fn uri(&self) -> String {
         let gateway = self.gateway.as_deref().unwrap_or(ALL_GATEWAYS);
-        format!("spiffe://imp/cluster/{}/gateway/{gateway}/node/{}", self.cluster, self.id)
+        let node = self.id.as_deref().unwrap_or(ANY_NODE);
+        format!("spiffe://imp/cluster/{}/gateway/{gateway}/node/{node}", self.cluster)
     }
 
     /// Parses the name in a certificate.
@@ -97,8 +107,11 @@ impl NodeName {
             ALL_GATEWAYS => None,
             one => Some(uuid::Uuid::try_parse(one).ok()?.hyphenated().to_string()),
         };
-        let name = Self { cluster: cluster.to_owned(), gateway, id: id.to_owned() };
-        (!id.contains('/') && !cluster.contains('/')).then_some(name)
+        let is_valid = !id.contains('/') && !cluster.contains('/');
+        let id = (id != ANY_NODE).then(|| id.to_owned());
+        let name = Self { cluster: cluster.to_owned(), gateway, id };
+        // Nobody is every Envoy of every gateway.
+        (is_valid && (name.id.is_some() || name.gateway.is_some())).then_some(name)
     }
 }
 
@@ -120,6 +133,11 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(authority(), key) })
     }
 
+    /// The public key, which is the authority to all who know it.
+    pub(crate) fn public_key(&self) -> String {
+        self.issuer.key().public_key_pem()
+    }
+
     /// A certificate of the authority itself.
     pub(crate) fn certificate(&self) -> Result<String, AuthorityError> {
         Ok(authority().self_signed(self.issuer.key())?.pem())
@@ -138,7 +156,8 @@ impl Authority {
         if !(1..=MAX_DAYS).contains(&days) {
             return Err(AuthorityError::Days);
         }
-        let mut params = named(&name.id, &name.uri(), days)?;
+        let id = name.id.as_deref().unwrap_or("gateway");
+        let mut params = named(id, &name.uri(), days)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(&params)
     }
@@ -263,7 +282,10 @@ mod tests {
             let name = NodeName::new("c", gateway, "edge-1.example_2").unwrap();
             assert_eq!(NodeName::parse(&name.uri()), Some(name));
         }
-        for id in ["", "a/b", "a b", "ü", "a/gateway/all/node/b", &"x".repeat(129)] {
+        let all = NodeName::of_gateway("c", GATEWAY);
+        assert_eq!(NodeName::parse(&all.uri()), Some(all));
+        assert_eq!(NodeName::parse("spiffe://imp/cluster/c/gateway/all/node/*"), None);
+        for id in ["*", "", "a/b", "a b", "ü", "a/gateway/all/node/b", &"x".repeat(129)] {
             assert!(NodeName::new("c", None, id).is_err(), "{id}");
         }
         for uri in [

@@ -18,6 +18,8 @@ pub enum Who {
         gateway: Option<String>,
         id: String,
     },
+    /// An Envoy of somebody else's fleet, which serves this gateway among others of theirs.
+    Attached { gateway: String },
 }
 
 /// The peer of a connection; in the extensions of every request.
@@ -70,6 +72,25 @@ impl Caller {
         match &self.who {
             Who::Local { .. } => None,
             Who::Node { gateway, .. } => gateway.as_deref(),
+            Who::Attached { gateway } => Some(gateway),
+        }
+    }
+
+    /// Whether it is a process on this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.who, Who::Local { .. })
+    }
+
+    /// Whether its Envoy is somebody else's.
+    pub fn is_attached(&self) -> bool {
+        matches!(self.who, Who::Attached { .. })
+    }
+
+    /// The gateway of a stream that says this in `node.cluster`. Somebody else's Envoy says what they want.
+    pub fn gateway_or(&self, said: Option<String>) -> Option<String> {
+        match &self.who {
+            Who::Attached { gateway } => Some(gateway.clone()),
+            Who::Local { .. } | Who::Node { .. } => said,
         }
     }
 

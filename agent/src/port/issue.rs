@@ -22,6 +22,30 @@ pub enum IssueError {
     NotRegistered(String),
 }
 
+/// Issues a certificate for all Envoys of a gateway: the authority's, the node's and its key, as PEM.
+pub fn issue_for_gateway(
+    state_dir: &Path,
+    gateway: &str,
+    days: u32,
+) -> Result<(String, String, String), IssueError> {
+    let name = NodeName::of_gateway(&cluster(state_dir)?, gateway);
+    let authority = Authority::open(state_dir)?;
+    let issued = authority.for_node(&name, days)?;
+    Ok((authority.certificate()?, issued.certificate, issued.key.serialize_pem()))
+}
+
+/// The public key of the authority, which tells it from others.
+pub fn authority_key(state_dir: &Path) -> Result<String, IssueError> {
+    Ok(Authority::open(state_dir)?.public_key())
+}
+
+fn cluster(state_dir: &Path) -> Result<String, IssueError> {
+    let file = IdentityFile::within(state_dir);
+    let path = file.path().display().to_string();
+    let identity = file.load()?.ok_or(IssueError::NotRegistered(path))?;
+    Ok(identity.cluster_id)
+}
+
 /// Issues a certificate for the node, for one gateway or all, and writes Envoy's files to `out`.
 pub fn issue(
     state_dir: &Path,
@@ -30,11 +54,8 @@ pub fn issue(
     days: u32,
     out: &Path,
 ) -> Result<(), IssueError> {
-    let file = IdentityFile::within(state_dir);
-    let path = file.path().display().to_string();
-    let identity = file.load()?.ok_or(IssueError::NotRegistered(path))?;
     let gateway = gateway.map(|id| id.hyphenated().to_string());
-    let name = NodeName::new(&identity.cluster_id, gateway, node_id)?;
+    let name = NodeName::new(&cluster(state_dir)?, gateway, node_id)?;
     let authority = Authority::open(state_dir)?;
     let issued = authority.for_node(&name, days)?;
     Ok(authority::write_node(out, &authority, &issued)?)

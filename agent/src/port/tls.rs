@@ -43,5 +43,8 @@ pub(super) fn who(stream: &TlsStream<TcpStream>) -> Option<Who> {
     let certificate =
         webpki::EndEntityCert::try_from(session.peer_certificates()?.first()?).ok()?;
     let NodeName { gateway, id, .. } = certificate.valid_uri_names().find_map(NodeName::parse)?;
-    Some(Who::Node { gateway, id })
+    match id {
+        Some(id) => Some(Who::Node { gateway, id }),
+        None => Some(Who::Attached { gateway: gateway? }),
+    }
 }

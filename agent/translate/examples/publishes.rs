@@ -23,6 +23,7 @@ fn main() {
         agent_cluster: "agent".into(),
         upstreams: Upstreams::default(),
         door: Default::default(),
+        tells_hosts: false,
     });
     let listener = pb::Listener {
         name: "http".into(),

@@ -1,7 +1,7 @@
 //! The renderer for Envoy: one module per kind of resource, and the assembly of what they render.
 
 pub mod assembly;
-mod canon;
+pub(crate) mod canon;
 pub mod cluster;
 mod conditions;
 mod content;

@@ -31,6 +31,7 @@ impl Service {
             agent_cluster: "agent".into(),
             upstreams: Upstreams::default(),
             door: Default::default(),
+            tells_hosts: false,
         };
         let (lkg, _loaded) = Lkg::open(directory)?;
         let fleet = Fleet::start(options, engine.clone(), lkg, CancellationToken::new());

@@ -19,6 +19,7 @@ pub(super) fn options() -> Options {
         agent_cluster: "agent".to_owned(),
         upstreams: Default::default(),
         door: Default::default(),
+        tells_hosts: false,
     }
 }
 

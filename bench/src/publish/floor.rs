@@ -48,6 +48,7 @@ impl Floor {
                 ..Default::default()
             },
             door: Default::default(),
+            tells_hosts: false,
         });
         let listener = pb::Listener {
             name: "http".to_owned(),

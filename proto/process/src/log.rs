@@ -24,10 +24,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// The client of Kubernetes' API logs each failed request; whoever asked says so once.
+const USUAL: &str = "info,kube_client=off";
+
 /// Starts logging events with their spans, filtered by RUST_LOG. Also exports spans if `export` is
 /// given.
 pub fn start(format: LogFormat, export: Option<&Export>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(USUAL));
     let lines = lines(format, filter, std::io::stderr().is_terminal(), std::io::stderr);
     let spans = export.map(Export::layer);
     // A second start in one process keeps the first configuration.

@@ -108,7 +108,8 @@ where
     let node = node.ok_or_else(|| Status::invalid_argument("the first message needs node.id"))?;
     let (node_id, node_cluster) = (&*node.id, &*node.cluster);
     let user_agent_version = &node.version_text();
-    let peer = Peer { node_id, node_cluster, user_agent_version, headers, extensions };
+    let type_url = session.route.type_url;
+    let peer = Peer { node_id, node_cluster, user_agent_version, headers, extensions, type_url };
     let set = admission.admit(&peer)?;
     let watch = admission.revoked(&peer).map(|revoked| watch(session, revoked));
     if !set.is_ready() {
@@ -121,6 +122,7 @@ where
     // Decoded only now, not while it waits: what the client has is large once decoded.
     let first = decode::<M>(session, first)?;
     let stream = Stream::speaking(M::VARIANT, set, config)
+        .serving_only(type_url)
         .with_features(&node.client_features)
         .with_attempt(admission.attempt(&peer));
     session.open(stream, &peer, |stream| first.step(stream))?;

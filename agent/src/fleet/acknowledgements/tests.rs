@@ -25,7 +25,7 @@ fn said(acks: &mut Acknowledgements) -> Vec<(u64, StreamId, Verdict)> {
 fn an_envoy_has_a_revision_when_it_has_all_of_it_in_the_version_that_is_rendered() {
     let mut acks = Acknowledgements::default();
     acks.need(&"p".into(), needs(1));
-    assert!(acks.open(1));
+    assert!(acks.open(1, false));
     assert_eq!(said(&mut acks), [], "nobody has said anything");
     acks.acked(1, &key(CLUSTER, "c"), Some("v1"));
     assert_eq!(said(&mut acks), [(1, 1, Verdict::Gone)]);
@@ -45,7 +45,7 @@ fn an_envoy_has_a_revision_when_it_has_all_of_it_in_the_version_that_is_rendered
 #[test]
 fn a_refused_resource_refuses_whatever_needs_it_in_envoys_words() {
     let mut acks = Acknowledgements::default();
-    assert!(acks.open(1));
+    assert!(acks.open(1, false));
     acks.need(&"p".into(), Some((1, vec![(LISTENER, "port-80".into(), "v1".into())])));
     acks.nacked(1, &key(LISTENER, "port-80"), "v0", "of a former version");
     assert_eq!(said(&mut acks), [(1, 1, Verdict::Gone)]);
@@ -59,7 +59,7 @@ fn a_refused_resource_refuses_whatever_needs_it_in_envoys_words() {
 #[test]
 fn what_is_unrendered_or_gone_leaves_nothing_behind() {
     let mut acks = Acknowledgements::default();
-    assert!(acks.open(1));
+    assert!(acks.open(1, false));
     acks.need(&"p".into(), needs(1));
     acks.acked(1, &key(SCOPE, "g/h"), Some("v1"));
     acks.need(&"p".into(), None);
@@ -75,7 +75,7 @@ fn what_is_unrendered_or_gone_leaves_nothing_behind() {
 #[test]
 fn an_answer_concerns_no_more_publishes_than_need_the_resource() {
     let mut acks = Acknowledgements::default();
-    assert!(acks.open(1));
+    assert!(acks.open(1, false));
     for number in 0..1_000 {
         let own = (SCOPE, format!("g/h{number}").into(), "v1".into());
         acks.need(&format!("p{number}").into(), Some((1, vec![own])));
@@ -96,7 +96,7 @@ fn votes_are_of_the_envoys_that_may_see_a_resource() {
     for (stream, gateway) in [(1, None), (2, None), (3, Some("another"))] {
         let gateway = gateway.map(str::to_owned);
         tracker.open(stream, Target::new(&format!("e{stream}"), gateway, "1.40.0", 0));
-        acks.open(stream);
+        acks.open(stream, false);
     }
     acks.nacked(2, &key(SCOPE, "g/h"), "v1", "no good");
     let votes = acks.votes(&tracker, "", &key(SCOPE, "g/h"), "v1");

@@ -39,6 +39,8 @@ pub enum Why {
     NoModule(String),
     /// The verified file is not what it was.
     Altered,
+    /// The Envoy is not on this machine, so that it cannot reach the module's files.
+    Elsewhere,
     /// The module was not tested with this Envoy.
     Untested(String),
     /// Envoy did not take it.
@@ -55,6 +57,7 @@ impl Why {
             Self::Told => "told",
             Self::NoModule(_) => "no_module",
             Self::Altered => "altered",
+            Self::Elsewhere => "elsewhere",
             Self::Untested(_) => "untested",
             Self::Refused(_) => "refused",
             Self::Crashed => "crashed",
@@ -69,6 +72,9 @@ impl fmt::Display for Why {
             Self::Told => write!(out, "the operator chose ext_authz"),
             Self::NoModule(why) => write!(out, "there is no module: {why}"),
             Self::Altered => write!(out, "the module's file was changed since it was verified"),
+            Self::Elsewhere => {
+                write!(out, "it came over TCP, so that it may be on another machine")
+            }
             Self::Untested(version) => {
                 let tested = matrix::described();
                 write!(out, "the module was tested with Envoy {tested}, and this is {version}")
@@ -86,6 +92,8 @@ pub(super) struct Coming<'a> {
     pub(super) version: &'a str,
     /// If it can be seen from here.
     pub(super) process: Option<Process>,
+    /// Whether it came over the socket of this machine.
+    pub(super) is_local: bool,
 }
 
 /// All choices.
@@ -103,6 +111,7 @@ pub(super) struct Choices {
 #[derive(Debug)]
 struct Node {
     choice: Choice,
+    is_local: bool,
     process: Option<Process>,
     /// When it was found that its process had ended with the module; the last ones.
     deaths: Vec<Instant>,
@@ -137,7 +146,7 @@ impl Choices {
         lives: impl Fn(Process) -> bool,
         now: Instant,
     ) -> Choice {
-        let Coming { id, version, process } = coming;
+        let Coming { id, version, process, is_local } = coming;
         if self.nodes.len() >= NODES {
             let connected = |id: &String| self.streams.values().any(|stream| stream.node == *id);
             self.nodes.retain(|id, _| connected(id));
@@ -148,31 +157,36 @@ impl Choices {
                 node.died(now);
             }
         }
-        let mut choice = self.now(id, version, now);
+        let mut choice = self.now((id, is_local), version, now);
         if choice.is_module && !is_intact {
             choice = Choice { is_module: false, why: Why::Altered };
         }
         let fresh = || Node {
             choice: choice.clone(),
+            is_local,
             process: None,
             deaths: Vec::new(),
             aside: None,
             stays: 0,
         };
         let node = self.nodes.entry(id.to_owned()).or_insert_with(fresh);
+        node.is_local = is_local;
         node.process = process.or(node.process);
         node.choice = choice.clone();
         choice
     }
 
     /// What such an Envoy should have now.
-    fn now(&self, id: &str, version: &str, now: Instant) -> Choice {
+    fn now(&self, (id, is_local): (&str, bool), version: &str, now: Instant) -> Choice {
         let no = |why| Choice { is_module: false, why };
         if self.asks {
             return no(Why::Told);
         }
         if let Some(why) = &self.missing {
             return no(Why::NoModule(why.clone()));
+        }
+        if !is_local {
+            return no(Why::Elsewhere);
         }
         if !matrix::is_tested(version, std::env::consts::ARCH) {
             return no(Why::Untested(version.to_owned()));
@@ -207,7 +221,10 @@ impl Choices {
 
     /// Takes the streams whose Envoys should have the other filter: they must come again.
     pub(super) fn take_wrong(&mut self, now: Instant) -> Vec<StreamId> {
-        let right = |stream: &Stream| self.now(&stream.node, &stream.version, now).is_module;
+        let right = |stream: &Stream| {
+            let is_local = self.nodes.get(&stream.node).is_none_or(|node| node.is_local);
+            self.now((&stream.node, is_local), &stream.version, now).is_module
+        };
         let wrong = self.streams.iter().filter(|(_, it)| right(it) != it.is_module);
         let wrong: Vec<_> = wrong.map(|(stream, _)| *stream).collect();
         wrong.iter().for_each(|stream| self.closed(*stream));

@@ -82,7 +82,7 @@ async fn former_rules_go_from_engine_and_disk_once_every_envoy_runs_others() {
         core.sweep_former_rules(later(2_000));
         assert!(asks_for_a_key(), "no Envoy has been here since");
         core.tracker.open(1, crate::fleet::tracker::Target::new("e", None, "1.40.0", 0));
-        assert!(core.acks.open(1), "the first one");
+        assert!(core.acks.open(1, false), "the first one");
         core.note_stale("p");
         core.follow_all();
         let (_, needs) = core.assembly.requirements("p").unwrap();

@@ -17,7 +17,7 @@ pub(super) fn hash(bytes: &[u8]) -> String {
     hex::encode(digest.split_at(12).0)
 }
 
-pub(super) fn any<M: Name>(message: &M) -> Any {
+pub(crate) fn any<M: Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
 
@@ -25,16 +25,16 @@ pub(super) fn extension<M: Name>(name: &str, message: &M) -> core::TypedExtensio
     core::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(any(message)) }
 }
 
-pub(super) fn milliseconds(milliseconds: u32) -> Option<Duration> {
+pub(crate) fn milliseconds(milliseconds: u32) -> Option<Duration> {
     let nanos = i32::try_from((milliseconds % 1000) * 1_000_000).unwrap_or_default();
     Some(Duration { seconds: i64::from(milliseconds / 1000), nanos })
 }
 
-pub(super) fn uint(value: u32) -> Option<UInt32Value> {
+pub(crate) fn uint(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
 }
 
-pub(super) fn truth(value: bool) -> Option<BoolValue> {
+pub(crate) fn truth(value: bool) -> Option<BoolValue> {
     Some(BoolValue { value })
 }
 
@@ -62,6 +62,41 @@ pub(super) fn ads() -> Option<core::ConfigSource> {
     Some(core::ConfigSource {
         resource_api_version: core::ApiVersion::V3.into(),
         config_source_specifier: Some(Ads(core::AggregatedConfigSource {})),
+        ..Default::default()
+    })
+}
+
+/// The agent by a stream of its own for each type and slot, for an Envoy whose aggregated stream is somebody
+/// else's. What waits for it waits no longer than this.
+pub(super) fn agent(cluster: &str, at_most: Option<Duration>) -> Option<core::ConfigSource> {
+    use core::config_source::ConfigSourceSpecifier::ApiConfigSource;
+    let retries = core::RetryPolicy {
+        retry_back_off: Some(core::BackoffStrategy {
+            base_interval: milliseconds(50),
+            max_interval: milliseconds(1_000),
+        }),
+        ..Default::default()
+    };
+    let service = core::GrpcService {
+        target_specifier: Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(
+            core::grpc_service::EnvoyGrpc {
+                cluster_name: cluster.to_owned(),
+                retry_policy: Some(retries),
+                ..Default::default()
+            },
+        )),
+        ..Default::default()
+    };
+    Some(core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3.into(),
+        initial_fetch_timeout: at_most,
+        config_source_specifier: Some(ApiConfigSource(core::ApiConfigSource {
+            api_type: core::api_config_source::ApiType::DeltaGrpc.into(),
+            transport_api_version: core::ApiVersion::V3.into(),
+            set_node_on_first_message_only: true,
+            grpc_services: vec![service],
+            ..Default::default()
+        })),
         ..Default::default()
     })
 }

@@ -107,6 +107,12 @@ chain {
     /// Must be the last one.
     ROUTER = "envoy.filters.http.router", http::router::v3::Router, NoSettings;
 }
+/// Before the chain of a listener behind somebody else's.
+inner {
+    /// Asks for clusters when a call needs them.
+    ON_DEMAND = "envoy.filters.http.on_demand",
+        http::on_demand::v3::OnDemand, http::on_demand::v3::PerRouteConfig;
+}
 /// The chain between the router and the chosen host.
 upstream {
     /// Checks the host's address.

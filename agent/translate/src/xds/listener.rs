@@ -3,11 +3,13 @@
 
 mod early;
 mod filters;
+mod inner;
 mod limits;
 mod mutation;
 mod refusals;
 mod replies;
 
+pub(crate) use inner::inner;
 pub(super) use refusals::SLASH;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -39,25 +41,31 @@ pub fn render(port: u16, edge: &Edge, options: &Options) -> Rendered {
 
 fn with(port: u16, edge: &Edge, options: &Options, module: Option<&Module>) -> Rendered {
     let name = names::listener(port);
-    let mut manager = connection_manager(port, edge, options, module).encode_to_vec();
-    manager.extend(replies::mappers(module.is_some()).encode_to_vec());
-    let filter = envoy::Filter {
-        name: "hcm".to_owned(),
-        config_type: Some(envoy::filter::ConfigType::TypedConfig(Any {
-            type_url: hcm::HttpConnectionManager::type_url(),
-            value: manager,
-        })),
-    };
+    let manager = connection_manager(port, edge, options, module);
     let message = envoy::Listener {
         name: name.clone(),
         address: Some(socket_address(options.bind_address.clone(), port)),
         per_connection_buffer_limit_bytes: uint(32_768),
         connection_balance_config: Some(exact_balance()),
         max_connections_to_accept_per_socket_event: uint(10),
-        filter_chains: vec![envoy::FilterChain { filters: vec![filter], ..Default::default() }],
+        filter_chains: vec![chain(&manager, module.is_some())],
         ..Default::default()
     };
     Rendered::new(LISTENER, name, message.encode_to_vec())
+}
+
+/// The only filter chain, with the answers that Envoy gives by itself.
+fn chain(manager: &hcm::HttpConnectionManager, with_module: bool) -> envoy::FilterChain {
+    let mut value = manager.encode_to_vec();
+    value.extend(replies::mappers(with_module).encode_to_vec());
+    let filter = envoy::Filter {
+        name: "hcm".to_owned(),
+        config_type: Some(envoy::filter::ConfigType::TypedConfig(Any {
+            type_url: hcm::HttpConnectionManager::type_url(),
+            value,
+        })),
+    };
+    envoy::FilterChain { filters: vec![filter], ..Default::default() }
 }
 
 fn exact_balance() -> envoy::listener::ConnectionBalanceConfig {
@@ -81,7 +89,7 @@ fn connection_manager(
         stat_prefix: format!("port_{port}"),
         codec_type: CodecType::Auto.into(),
         route_specifier: Some(route_specifier(port, options.layout)),
-        early_header_mutation_extensions: early::mutations(port, edge, module),
+        early_header_mutation_extensions: early::mutations(port, edge, module, edge.trusted_hops),
         http_filters: filters::chain(options),
         use_remote_address: truth(true),
         xff_num_trusted_hops: edge.trusted_hops,
@@ -136,15 +144,20 @@ fn escaped_slashes(
 
 fn route_specifier(port: u16, layout: Layout) -> hcm::http_connection_manager::RouteSpecifier {
     use hcm::http_connection_manager::RouteSpecifier;
+    if layout == Layout::WholeRds {
+        let route_config_name = names::routes(port);
+        return RouteSpecifier::Rds(hcm::Rds { config_source: ads(), route_config_name });
+    }
+    RouteSpecifier::ScopedRoutes(scoped_routes(ads()))
+}
+
+/// Routes by the scope's key, from this source.
+fn scoped_routes(source: Option<core::ConfigSource>) -> hcm::ScopedRoutes {
     use hcm::scoped_routes::ScopeKeyBuilder;
     use hcm::scoped_routes::scope_key_builder::FragmentBuilder;
     use hcm::scoped_routes::scope_key_builder::fragment_builder::{
         HeaderValueExtractor, Type, header_value_extractor::ExtractType,
     };
-    if layout == Layout::WholeRds {
-        let route_config_name = names::routes(port);
-        return RouteSpecifier::Rds(hcm::Rds { config_source: ads(), route_config_name });
-    }
     let fragment = |name: &str| FragmentBuilder {
         r#type: Some(Type::HeaderValueExtractor(HeaderValueExtractor {
             name: name.to_owned(),
@@ -153,13 +166,14 @@ fn route_specifier(port: u16, layout: Layout) -> hcm::http_connection_manager::R
             extract_type: Some(ExtractType::Index(0)),
         })),
     };
-    let scoped_rds = hcm::ScopedRds { scoped_rds_config_source: ads(), ..Default::default() };
-    RouteSpecifier::ScopedRoutes(hcm::ScopedRoutes {
+    let scoped_rds =
+        hcm::ScopedRds { scoped_rds_config_source: source.clone(), ..Default::default() };
+    hcm::ScopedRoutes {
         name: "imp".to_owned(),
         scope_key_builder: Some(ScopeKeyBuilder {
             fragments: vec![fragment(KEY_PORT), fragment(KEY_HOST)],
         }),
-        rds_config_source: ads(),
+        rds_config_source: source,
         config_specifier: Some(hcm::scoped_routes::ConfigSpecifier::ScopedRds(scoped_rds)),
-    })
+    }
 }

@@ -53,6 +53,8 @@ pub struct Options {
     pub upstreams: upstreams::Upstreams,
     /// What decides about calls.
     pub door: Door,
+    /// Whether deltas tell the hosts that have scopes, though no module asks for them.
+    pub tells_hosts: bool,
 }
 
 impl Options {

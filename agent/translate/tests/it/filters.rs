@@ -114,7 +114,8 @@ fn named_outside(path: &Path, found: &mut Vec<String>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             named_outside(&path, found);
-        } else if !path.ends_with("xds/filter.rs") {
+        } else if path.extension().is_some_and(|it| it == "rs") && !path.ends_with("xds/filter.rs")
+        {
             let text = std::fs::read_to_string(&path).unwrap();
             let name = |line: &&str| line.contains("\"imp.") || line.contains("\"envoy.filters.");
             found.extend(text.lines().filter(name).map(|it| format!("{}: {it}", path.display())));

@@ -15,6 +15,7 @@ pub(crate) fn options(layout: Layout) -> Options {
         agent_cluster: "agent".into(),
         upstreams: loopback(),
         door: Default::default(),
+        tells_hosts: false,
     }
 }
 

@@ -7,6 +7,7 @@ mod fixtures;
 mod assembly;
 mod door;
 mod envoy;
+mod envoy_gateway;
 mod filters;
 mod gateway_api;
 #[path = "../../../../proto/grammar/tests/it/generated.rs"]

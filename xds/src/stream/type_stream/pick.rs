@@ -206,7 +206,8 @@ impl TypeStream {
             if *type_url == self.rules.type_url {
                 return !self.client_has(&found) || picked.iter().any(|(r, _)| r.name() == name);
             }
-            !peers.find(type_url).is_some_and(|of_type| of_type.client_has(&found))
+            // Nobody knows what it has on its other streams.
+            peers.find(type_url).is_some_and(|of_type| !of_type.client_has(&found))
         };
         resource.required().iter().find(lacks).cloned()
     }

@@ -23,7 +23,8 @@ impl Runs {
     /// This process comes after so many seconds.
     fn comes(&mut self, number: u64, seconds: u64) -> Choice {
         self.alive.push(process(number));
-        let coming = Coming { id: "e", version: TESTED, process: Some(process(number)) };
+        let coming =
+            Coming { id: "e", version: TESTED, process: Some(process(number)), is_local: true };
         let now = self.start + Duration::from_secs(seconds);
         let choice = self.choices.choose(coming, true, |it| self.alive.contains(&it), now);
         self.choices.opened(number, "e", TESTED);
@@ -44,7 +45,7 @@ impl Runs {
 fn an_envoy_gets_the_module_only_if_it_was_tested_with_it() {
     let mut choices = Choices::new(false, None);
     let mut choose = |version| {
-        let coming = Coming { id: "e", version, process: None };
+        let coming = Coming { id: "e", version, process: None, is_local: true };
         choices.choose(coming, true, |_| true, Instant::now())
     };
     let is_tested = matrix::is_tested(TESTED, std::env::consts::ARCH);
@@ -55,8 +56,18 @@ fn an_envoy_gets_the_module_only_if_it_was_tested_with_it() {
 }
 
 #[test]
+fn an_envoy_on_another_machine_asks_the_agent_for_good() {
+    let mut choices = Choices::new(false, None);
+    let coming = Coming { id: "e", version: TESTED, process: None, is_local: false };
+    let now = Instant::now();
+    assert_eq!(choices.choose(coming, true, |_| true, now).why, Why::Elsewhere);
+    assert!(!choices.opened(1, "e", TESTED));
+    assert_eq!(choices.take_wrong(now), Vec::<StreamId>::new(), "it has what it should");
+}
+
+#[test]
 fn without_a_module_or_with_an_altered_one_the_agent_is_asked() {
-    let coming = Coming { id: "e", version: TESTED, process: None };
+    let coming = Coming { id: "e", version: TESTED, process: None, is_local: true };
     let choose = |mut choices: Choices, is_intact| {
         choices.choose(coming, is_intact, |_| true, Instant::now()).why.word()
     };

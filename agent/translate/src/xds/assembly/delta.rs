@@ -13,14 +13,15 @@ pub struct Delta {
     pub gateways: BTreeMap<Arc<str>, GatewayDelta>,
     /// For the Envoys that serve all gateways of the cluster.
     pub all: GatewayDelta,
-    /// The hosts whose scopes are in this, by the names of those; empty without the module.
+    /// The hosts whose scopes are in this, by the names of those; empty if nobody
+    /// asks for them (`Options::tells_hosts`).
     pub hosts: BTreeMap<Arc<str>, Host>,
     /// Hosts that no wildcard above them takes, whether or not they have a scope: true for those that
     /// are to be kept out from now on.
     pub kept_out: BTreeMap<Place, bool>,
 }
 
-/// A host at a port, for the module.
+/// A host at a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     pub place: Place,

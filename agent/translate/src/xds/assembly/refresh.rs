@@ -27,7 +27,7 @@ impl Assembly {
             if unit.is_empty() {
                 if unit.current.is_some() {
                     change.remove(&unit.gateway, unit.place.type_url(), &unit.name);
-                    if self.options.finds_wildcards() {
+                    if self.tells_hosts() {
                         change.host(&unit, false);
                     }
                 }
@@ -39,6 +39,10 @@ impl Assembly {
                 self.units.insert(id, unit);
             }
         }
+    }
+
+    fn tells_hosts(&self) -> bool {
+        self.options.finds_wildcards() || self.options.tells_hosts
     }
 
     fn advance(&mut self, id: Short, unit: &mut Unit, due: &mut Vec<Short>, change: &mut Change) {
@@ -66,7 +70,7 @@ impl Assembly {
             let version = rendered.version.clone();
             let sent = Sent { version, members, table: table.map(|(key, _)| key) };
             change.upsert(&unit.gateway, rendered);
-            if self.options.finds_wildcards() {
+            if self.tells_hosts() {
                 change.host(unit, true);
             }
             // Envoy sends no verdict for what it already has, so nothing may wait for one.

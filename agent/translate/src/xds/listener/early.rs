@@ -26,17 +26,21 @@ use crate::xds::door::library;
 use crate::xds::names::{KEY_HOST, KEY_PORT, no_scope};
 use crate::xds::path::regex_matcher;
 
+/// `hops` proxies wrote the last addresses in `x-forwarded-for`: one more than the gateway trusts if another
+/// listener of this Envoy is in front.
 pub(super) fn mutations(
     port: u16,
     edge: &Edge,
     module: Option<&Module>,
+    hops: u32,
 ) -> Vec<core::TypedExtensionConfig> {
     let list = |mutations| early::HeaderMutation { mutations };
     let key = match module {
         None => scope_key(port, edge, &[(CAPITALS, no_scope::SPELLING)], AS_SENT),
         Some(_) => scope_key(port, edge, &[], NOBODYS),
     };
-    let mut all = vec![extension("strip", &list(strip(edge))), extension("canon", &list(key))];
+    let mut all =
+        vec![extension("strip", &list(strip(edge, hops))), extension("canon", &list(key))];
     all.extend(module.map(|module| extension("host", &host(port, module))));
     all
 }
@@ -62,21 +66,18 @@ const AS_SENT: &str = "request.host.matches('^[^:@]*(:[0-9]{1,5})?$') ? request.
 
 /// Removes headers that only the gateway may set, and those that only trusted proxies may set
 /// unless they did.
-fn strip(edge: &Edge) -> Vec<rules::HeaderMutation> {
+fn strip(edge: &Edge, hops: u32) -> Vec<rules::HeaderMutation> {
     let remove = |name: &&str| mutation(Action::Remove((*name).to_owned()));
     let mut mutations = vec![starts_with(OURS)];
     if !edge.refuse_underscores {
         mutations.push(other_spellings());
     }
-    if edge.trusted_hops > 0 {
-        mutations.extend(trusted(edge.trusted_hops).map(|(_, kept, said)| set(kept, &said)));
-    }
+    let trusted = trusted(hops, edge.trusted_hops);
+    mutations.extend(trusted.iter().map(|(_, kept, said)| set(kept, said)));
     mutations.extend(FOREIGN_PREFIXES.map(starts_with));
     mutations.extend(FOREIGN_NAMES.iter().map(remove));
-    if edge.trusted_hops > 0 {
-        mutations.extend(trusted(1).map(|(name, kept, _)| set(name, &format!("%REQ({kept})%"))));
-        mutations.extend(trusted(1).iter().map(|(_, kept, _)| remove(kept)));
-    }
+    mutations.extend(trusted.iter().map(|(name, kept, _)| set(name, &format!("%REQ({kept})%"))));
+    mutations.extend(trusted.iter().map(|(_, kept, _)| remove(kept)));
     mutations
 }
 
@@ -101,8 +102,9 @@ fn with_underscores(name: &str) -> Vec<String> {
 
 /// What proxies report about the caller: the header, where it is saved meanwhile, and which part of
 /// it. Of the addresses the last `hops`, which those proxies wrote; what a caller wrote comes
-/// before them.
-fn trusted(hops: u32) -> [(&'static str, &'static str, String); 4] {
+/// before them. Of the host and port only what a proxy of the operator says (`proxies`): another listener of
+/// this Envoy passes on a caller's.
+fn trusted(hops: u32, proxies: u32) -> Vec<(&'static str, &'static str, String)> {
     let last = hops.saturating_sub(1);
     let plain = |name: &str, form: &str| {
         let said = format!("request.headers['{name}']");
@@ -112,12 +114,18 @@ fn trusted(hops: u32) -> [(&'static str, &'static str, String); 4] {
         "%CEL(re.extract(request.headers['x-forwarded-for'], \
          '^(?:.*,)?[ ]*((?:{ADDRESS},){{{last}}}{ADDRESS})$', '\\\\1'))%"
     );
-    [
+    let all = [
         ("x-forwarded-for", "x-imp-for", addresses),
         ("x-forwarded-proto", "x-imp-proto", plain("x-forwarded-proto", "https?")),
         ("x-forwarded-host", "x-imp-fhost", plain("x-forwarded-host", "[a-zA-Z0-9.:_-]+")),
         ("x-forwarded-port", "x-imp-fport", plain("x-forwarded-port", "[0-9]+")),
-    ]
+    ];
+    let many = match (hops, proxies) {
+        (0, _) => 0,
+        (_, 0) => 2,
+        _ => all.len(),
+    };
+    all.into_iter().take(many).collect()
 }
 
 /// Printable, without comma and dash: a class that takes few of the 100 instructions of a CEL

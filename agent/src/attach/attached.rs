@@ -1,0 +1,293 @@
+//! One Gateway that a gateway of ours attaches to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imp_kube::{Fault, Force, Key, Kind, NotAnObject, Object, kinds};
+use imp_translate::envoy_gateway::{self, Attachment, NoJson};
+use serde_json::Value;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::certificate;
+use super::driver::Driver;
+use super::plan::{Plan, is_applied};
+use super::seen::{Gateway, Name, Policy};
+use crate::backoff::Backoff;
+use crate::fleet::{Led, NotLed, Wanted};
+use crate::port::IssueError;
+
+/// How often certificate and bootstrap are looked at.
+const LOOK: Duration = Duration::from_secs(600);
+
+/// Somebody who changes our policy again and again is not answered faster.
+const CALM: Duration = Duration::from_secs(2);
+
+/// Why a Gateway does not have what it should.
+#[derive(Debug, Error)]
+pub(super) enum Trouble {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error(transparent)]
+    Certificate(#[from] IssueError),
+    #[error(transparent)]
+    NoJson(#[from] NoJson),
+    #[error(transparent)]
+    NotAnObject(#[from] NotAnObject),
+    #[error("the label imp-gateway.io/gateway is {0:?}, not the id of a gateway")]
+    Label(String),
+    #[error("gateway {0} is on another, older Gateway already")]
+    Twice(String),
+    #[error("{0} is there and not ours (it lacks the label imp-gateway.io/gateway)")]
+    Foreign(String),
+    #[error(
+        "its spec.infrastructure.parametersRef must name EnvoyProxy {0}, so that its Envoys find the agent"
+    )]
+    Parameters(String),
+    #[error("somebody else changes EnvoyPatchPolicy {0}, too")]
+    Fight(String),
+    #[error("Envoy Gateway does not apply EnvoyPatchPolicy {name}: {words}")]
+    NotApplied { name: String, words: String },
+}
+
+#[derive(Debug)]
+pub(super) struct Attached {
+    /// The gateway of ours, once something was written for it.
+    ours: Option<String>,
+    /// When certificate and bootstrap were written or found good.
+    prepared: Option<Instant>,
+    /// The policy, and its generation.
+    written: Option<(Value, i64)>,
+    written_at: Instant,
+    led: Led,
+    /// What was last said about it.
+    said: Option<String>,
+    backoff: Backoff,
+    retry_at: Option<Instant>,
+}
+
+impl Default for Attached {
+    fn default() -> Self {
+        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        let (ours, prepared, written, led, said, retry_at) = Default::default();
+        let written_at = Instant::now();
+        Self { ours, prepared, written, written_at, led, said, backoff, retry_at }
+    }
+}
+
+impl Attached {
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at.or_else(|| Some(self.prepared? + LOOK))
+    }
+
+    /// Whether it is not waiting for another try.
+    pub(super) fn is_due(&self) -> bool {
+        self.retry_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// The cause of a failure may be gone.
+    pub(super) fn try_now(&mut self) {
+        self.retry_at = self.retry_at.map(|at| at.min(Instant::now()));
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.written.is_some()
+    }
+
+    pub(super) fn succeeded(&mut self, (namespace, name): &Name) {
+        self.retry_at = None;
+        self.backoff.reset();
+        if self.said.take().is_some() {
+            tracing::info!(gateway = %format!("{namespace}/{name}"), "the Gateway has what it should");
+        }
+    }
+
+    /// Says it once, and waits for the next try.
+    pub(super) fn failed(&mut self, (namespace, name): &Name, trouble: &Trouble) {
+        self.retry_at = Some(Instant::now() + self.backoff.next());
+        let words = trouble.to_string();
+        if self.said.as_ref() != Some(&words) {
+            tracing::warn!(gateway = %format!("{namespace}/{name}"), why = words, "the Gateway does not have what it should; tried again, and all is served as before");
+            self.said = Some(words);
+        }
+    }
+
+    /// Brings the Gateway to what it should have.
+    pub(super) async fn settle(&mut self, driver: &mut Driver, name: &Name) -> Result<(), Trouble> {
+        let Some(gateway) = driver.seen.gateways.get(name).cloned() else { return Ok(()) };
+        let ours = uuid::Uuid::try_parse(&gateway.ours);
+        let ours = ours.map_err(|_| Trouble::Label(gateway.ours.clone()))?.hyphenated().to_string();
+        if !driver.is_first(name, &gateway.ours) {
+            return Err(Trouble::Twice(ours));
+        }
+        if self.ours.as_ref().is_some_and(|before| *before != ours) {
+            // Another one of ours: its Envoys get another certificate.
+            driver.leads_no_more(&self.ours.take().unwrap_or_default());
+            *self = Self::default();
+        }
+        let (namespace, name) = name.clone();
+        let attachment = Attachment { namespace, name, gateway_id: ours.clone() };
+        // A gateway without a publish is not told to agents, and the Gateway needs the EnvoyProxy that it names.
+        let wanted = driver.fleet.wanted(&ours);
+        self.prepare(driver, &attachment, wanted.is_some()).await?;
+        let Some(wanted) = wanted else { return Ok(()) };
+        if self.ours.is_none() {
+            self.led.hosts = driver.kept.of(&ours);
+        }
+        self.ours = Some(ours);
+        self.lead(driver, &attachment, &gateway, &wanted).await
+    }
+
+    /// The certificate and the bootstrap. Until we know the gateway, those of another agent stay.
+    async fn prepare(
+        &mut self,
+        driver: &Driver,
+        of: &Attachment,
+        is_known: bool,
+    ) -> Result<(), Trouble> {
+        let is_new = is_known && self.ours.is_none();
+        if !is_new && self.prepared.is_some_and(|at| at.elapsed() < LOOK) {
+            return Ok(());
+        }
+        let attaching = &driver.attaching;
+        let state_dir = &attaching.state_dir;
+        let secret = key(&kinds::SECRET, &attaching.envoys, &of.secret_name());
+        let found = driver.cluster.get(&secret).await?;
+        let authority = certificate::authority_key(state_dir)?;
+        let is_good = |it: &Value| certificate::is_good(it, &authority, &of.gateway_id);
+        if !found.as_ref().is_some_and(is_good) {
+            if found.is_some() && !is_known {
+                return Ok(());
+            }
+            is_ours(&secret, found.as_ref())?;
+            let issued = certificate::issue(state_dir, &of.gateway_id)?;
+            let secret = envoy_gateway::secret(of, &attaching.envoys, &issued);
+            driver.cluster.apply(&Object::new(secret)?, Force::Yes).await?;
+        }
+        let proxy = key(&kinds::ENVOY_PROXY, &of.namespace, &of.object_name());
+        is_ours(&proxy, driver.cluster.get(&proxy).await?.as_ref())?;
+        let proxy = envoy_gateway::envoy_proxy(of, &attaching.agent);
+        driver.cluster.apply(&Object::new(proxy)?, Force::Yes).await?;
+        self.prepared = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The policy, and what the fleet hears of it.
+    async fn lead(
+        &mut self,
+        driver: &mut Driver,
+        of: &Attachment,
+        gateway: &Gateway,
+        wanted: &Wanted,
+    ) -> Result<(), Trouble> {
+        let name = (of.namespace.clone(), of.name.clone());
+        let plan = Plan::of(&name, gateway, wanted, &driver.seen);
+        self.say_refused(driver, &name, &plan);
+        let own = (of.namespace.clone(), of.object_name());
+        let options = &driver.attaching.options;
+        let policy = envoy_gateway::policy(of, &plan.tables, &wanted.gateway.edge, options)?;
+        let known = driver.seen.policies.get(&own).cloned();
+        let is_there = |(written, generation): &(Value, i64)| {
+            *written == policy && known.as_ref().is_some_and(|it| it.generation <= *generation)
+        };
+        if !self.written.as_ref().is_some_and(is_there) {
+            let changed_by_others =
+                self.written.as_ref().is_some_and(|(written, _)| *written == policy);
+            if changed_by_others && self.written_at.elapsed() < CALM {
+                return Err(Trouble::Fight(of.object_name()));
+            }
+            // What is refused stops leading to us even if the policy cannot be written.
+            self.tell(driver, of, plan.led(&self.led.hosts, false));
+            if known.is_none() {
+                let key = key(&kinds::ENVOY_PATCH_POLICY, &own.0, &own.1);
+                is_ours(&key, driver.cluster.get(&key).await?.as_ref())?;
+            }
+            let object = Object::new(policy.clone())?;
+            let applied = driver.cluster.apply(&object, Force::Yes).await?;
+            let generation = applied.generation();
+            self.written = Some((policy, generation));
+            self.written_at = Instant::now();
+            let known = driver.seen.policies.entry(own.clone()).or_default();
+            known.generation = known.generation.max(generation);
+        }
+        let generation = self.written.as_ref().map_or(0, |(_, generation)| *generation);
+        let known = driver.seen.policies.get(&own).cloned();
+        let led = plan.led(&self.led.hosts, is_applied(known.as_ref(), generation));
+        self.tell(driver, of, led);
+        if gateway.parameters.as_deref() != Some(&*of.object_name()) {
+            return Err(Trouble::Parameters(of.object_name()));
+        }
+        refusal(known.as_ref(), generation, of)
+    }
+
+    fn tell(&mut self, driver: &mut Driver, of: &Attachment, led: Led) {
+        if self.led != led {
+            self.led = led.clone();
+            driver.kept.set(&of.gateway_id, &led.hosts);
+            driver.fleet.set_led(&of.gateway_id, Some(led));
+        }
+    }
+
+    /// Names the route that has a host: only here, where operators read.
+    fn say_refused(&self, driver: &Driver, name: &Name, plan: &Plan) {
+        let known = &self.led.refused;
+        let new = |(host, why): &(&Arc<str>, &NotLed)| known.get(*host) != Some(*why);
+        for (host, why) in BTreeMap::iter(&plan.refused).filter(new) {
+            let route =
+                driver.seen.owner(name, host).map(|(kind, ns, it)| format!("{kind} {ns}/{it}"));
+            let gateway = format!("{}/{}", name.0, name.1);
+            tracing::warn!(gateway, %host, ?why, route, "a host cannot lead to a publish");
+        }
+    }
+
+    /// Removes what leads to us. While the Gateway is there, its Envoys keep their bootstrap: without the EnvoyProxy
+    /// that it names Envoy Gateway would refuse it.
+    pub(super) async fn detach(&mut self, driver: &mut Driver, name: &Name) -> Result<(), Trouble> {
+        let (namespace, gateway) = name;
+        let gateway_id = self.ours.clone().unwrap_or_default();
+        let of = Attachment { namespace: namespace.clone(), name: gateway.clone(), gateway_id };
+        if let Some(ours) = &self.ours {
+            driver.leads_no_more(ours);
+        }
+        let mut gone = vec![key(&kinds::ENVOY_PATCH_POLICY, namespace, &of.object_name())];
+        let theirs = driver.cluster.get(&key(&kinds::GATEWAY, namespace, gateway)).await?;
+        if theirs.is_none() {
+            gone.push(key(&kinds::ENVOY_PROXY, namespace, &of.object_name()));
+            gone.push(key(&kinds::SECRET, &driver.attaching.envoys, &of.secret_name()));
+        }
+        for key in &gone {
+            let found = driver.cluster.get(key).await?;
+            if found.is_some() && is_ours(key, found.as_ref()).is_ok() {
+                driver.cluster.delete(key, None).await?;
+                tracing::info!(object = %key, "removed: no gateway is attached there any more");
+            }
+        }
+        driver.seen.policies.remove(&(namespace.clone(), of.object_name()));
+        Ok(())
+    }
+}
+
+fn refusal(known: Option<&Policy>, generation: i64, of: &Attachment) -> Result<(), Trouble> {
+    match known.and_then(|policy| policy.programmed.as_ref()) {
+        Some((observed, false, words)) if *observed >= generation => {
+            Err(Trouble::NotApplied { name: of.object_name(), words: words.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn key(kind: &'static Kind, namespace: &str, name: &str) -> Key {
+    Key { kind, namespace: Some(namespace.to_owned()), name: name.to_owned() }
+}
+
+/// Nothing of somebody else's is written over.
+fn is_ours(key: &Key, found: Option<&Value>) -> Result<(), Trouble> {
+    let label = |object: &Value| {
+        object.pointer("/metadata/labels")?.get(envoy_gateway::GATEWAY_LABEL).cloned()
+    };
+    match found {
+        Some(object) if label(object).is_none() => Err(Trouble::Foreign(key.to_string())),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,224 @@
+//! What a labelled Gateway should have: which hosts lead from it to our gateway, and which cannot. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use imp_translate::envoy_gateway::{Led as LedTable, MAX_HOST_BYTES, lead};
+
+use super::seen::{Gateway, Name, Policy, Seen};
+use crate::fleet::{Led, NotLed, Wanted};
+
+/// The tables that lead to us, and what becomes of each host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) tables: Vec<LedTable>,
+    /// The hosts of publishes that the tables lead to us.
+    hosts: BTreeSet<Arc<str>>,
+    pub(super) refused: BTreeMap<Arc<str>, NotLed>,
+}
+
+/// Hosts and patterns by port of our gateway.
+#[derive(Debug, Default)]
+struct Domains {
+    by_port: BTreeMap<u16, BTreeSet<String>>,
+    bytes: usize,
+}
+
+impl Domains {
+    /// Whether there was room for it, or it is covered already.
+    fn add(&mut self, port: u16, host: &str) -> bool {
+        let domains = self.by_port.entry(port).or_default();
+        if covered(domains, host) {
+            return true;
+        }
+        if self.bytes + host.len() > MAX_HOST_BYTES {
+            return false;
+        }
+        self.bytes += host.len();
+        domains.insert(host.to_owned())
+    }
+}
+
+impl Plan {
+    pub(super) fn of(name: &Name, gateway: &Gateway, wanted: &Wanted, seen: &Seen) -> Self {
+        let taken = seen.taken(name);
+        let (mut domains, mut refused) = (Domains::default(), BTreeMap::new());
+        for listener in &wanted.gateway.listeners {
+            let free = gateway.hosts.iter().filter(|host| !taken.contains(host.as_str()));
+            for host in free {
+                domains.add(listener.port, host);
+            }
+        }
+        for (port, host) in all(wanted) {
+            let why = match taken.contains(host) {
+                true => Some(NotLed::Taken),
+                false => (!domains.add(port, host)).then_some(NotLed::TooMany),
+            };
+            refused.extend(why.map(|why| (Arc::from(host), why)));
+        }
+        let tables =
+            lead((&name.0, &name.1), &gateway.listeners, &wanted.gateway, &domains.by_port);
+        let leads = |(port, host): &(u16, &str)| {
+            let mut of_port = tables.iter().filter(|table| table.port == *port);
+            of_port.any(|table| covered(&table.hosts, host))
+        };
+        let led: BTreeSet<Arc<str>> =
+            all(wanted).filter(leads).map(|(_, host)| Arc::from(host)).collect();
+        let hosts: BTreeSet<_> =
+            led.into_iter().filter(|host| !refused.contains_key(host)).collect();
+        for host in all(wanted).map(|(_, host)| host).filter(|host| !hosts.contains(*host)) {
+            refused.entry(Arc::from(host)).or_insert(NotLed::NotAdmitted);
+        }
+        Self { tables, hosts, refused }
+    }
+
+    /// What leads by now: what led before and still should, and all of it when Envoy Gateway has applied the policy.
+    pub(super) fn led(&self, before: &BTreeSet<Arc<str>>, is_applied: bool) -> Led {
+        let hosts = if is_applied {
+            self.hosts.clone()
+        } else {
+            self.hosts.intersection(before).cloned().collect()
+        };
+        Led { hosts, refused: self.refused.clone() }
+    }
+}
+
+/// Hosts of publishes, with their ports.
+fn all(wanted: &Wanted) -> impl Iterator<Item = (u16, &str)> {
+    wanted.hosts.iter().flat_map(|(port, hosts)| hosts.iter().map(|host| (*port, host.as_str())))
+}
+
+/// Whether calls to `host` match one of these, which may be wildcards.
+fn covered(domains: &BTreeSet<String>, host: &str) -> bool {
+    let wildcard = |(at, _)| {
+        let (_, below) = host.split_at(at);
+        domains.contains(&format!("*{below}"))
+    };
+    domains.contains(host) || host.match_indices('.').any(wildcard)
+}
+
+/// Whether Envoy Gateway has applied what we wrote as this generation.
+pub(super) fn is_applied(policy: Option<&Policy>, generation: i64) -> bool {
+    let programmed = policy.and_then(|policy| policy.programmed.as_ref());
+    programmed.is_some_and(|(observed, is_good, _)| *observed >= generation && *is_good)
+}
+
+#[cfg(test)]
+mod tests {
+    use imp_kube::Change;
+    use imp_translate::envoy_gateway::{Listener, Protocol};
+    use imp_translate::ir;
+    use serde_json::json;
+
+    use super::*;
+
+    fn name() -> Name {
+        ("edge".to_owned(), "gw".to_owned())
+    }
+
+    fn gateway(patterns: &[&str], hostname: Option<&str>) -> Gateway {
+        let hostname = hostname.map(str::to_owned);
+        let listener =
+            Listener { name: "http".into(), port: 80, protocol: Protocol::Http, hostname };
+        Gateway {
+            ours: "g".into(),
+            listeners: vec![listener],
+            hosts: patterns.iter().map(|host| (*host).to_owned()).collect(),
+            parameters: None,
+            created: String::new(),
+        }
+    }
+
+    fn wanted(hosts: &[&str]) -> Wanted {
+        let listeners = vec![ir::Listener { name: "x".into(), port: 8080, hostname: None }];
+        let gateway = ir::Gateway {
+            id: "g".into(),
+            listeners,
+            edge: ir::Edge::default(),
+            class: "envoy-gateway".to_owned(),
+        };
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        Wanted { gateway, hosts: BTreeMap::from([(8080, hosts)]) }
+    }
+
+    fn with_route(host: &str) -> Seen {
+        let mut seen = Seen::default();
+        let route = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "r", "namespace": "edge"},
+            "spec": {"hostnames": [host], "parentRefs": [{"name": "gw"}]},
+        });
+        seen.take("HTTPRoute", None, &Change::Applied(route));
+        seen
+    }
+
+    fn domains(plan: &Plan) -> Vec<&str> {
+        plan.tables.iter().flat_map(|table| &table.hosts).map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_host_of_somebodys_route_is_never_among_ours() {
+        let seen = with_route("a.test");
+        let plan = Plan::of(&name(), &gateway(&[], None), &wanted(&["a.test", "b.test"]), &seen);
+        assert_eq!(domains(&plan), ["b.test"]);
+        assert_eq!(plan.refused.get("a.test"), Some(&NotLed::Taken));
+        // Nor is a pattern, which would be a second virtual host with that domain.
+        let seen = with_route("*.test");
+        let plan = Plan::of(&name(), &gateway(&["*.test"], None), &wanted(&["b.test"]), &seen);
+        assert_eq!(domains(&plan), ["b.test"], "the longer name is ours");
+        // Below a pattern of ours a route has its host still.
+        let seen = with_route("a.test");
+        let plan = Plan::of(&name(), &gateway(&["*.test"], None), &wanted(&["a.test"]), &seen);
+        assert_eq!(domains(&plan), ["*.test"]);
+        assert_eq!(plan.refused.get("a.test"), Some(&NotLed::Taken));
+    }
+
+    #[test]
+    fn a_host_below_a_pattern_changes_nothing() {
+        let of = |hosts: &[&str]| {
+            Plan::of(&name(), &gateway(&["*.test"], None), &wanted(hosts), &Seen::default())
+        };
+        assert_eq!(of(&["a.test"]).tables, of(&["a.test", "b.test"]).tables);
+        assert_eq!(of(&["a.test", "b.test"]).led(&BTreeSet::new(), true).hosts.len(), 2);
+    }
+
+    #[test]
+    fn a_host_that_no_listener_admits_says_so() {
+        let gateway = gateway(&[], Some("*.a.test"));
+        let plan = Plan::of(&name(), &gateway, &wanted(&["x.a.test", "b.test"]), &Seen::default());
+        assert_eq!(domains(&plan), ["x.a.test"]);
+        assert_eq!(plan.refused.get("b.test"), Some(&NotLed::NotAdmitted));
+    }
+
+    #[test]
+    fn a_new_host_leads_when_the_policy_is_applied() {
+        let plan = Plan::of(
+            &name(),
+            &gateway(&[], None),
+            &wanted(&["a.test", "b.test"]),
+            &Seen::default(),
+        );
+        let before = BTreeSet::from([Arc::from("a.test"), Arc::from("gone.test")]);
+        assert_eq!(plan.led(&before, false).hosts, BTreeSet::from([Arc::from("a.test")]));
+        let policy = |observed, is_good| Policy {
+            generation: 2,
+            programmed: Some((observed, is_good, String::new())),
+        };
+        assert!(is_applied(Some(&policy(2, true)), 2));
+        for other in [policy(1, true), policy(2, false)] {
+            assert!(!is_applied(Some(&other), 2));
+        }
+        assert!(!is_applied(None, 0));
+    }
+
+    #[test]
+    fn no_more_hosts_are_written_than_an_object_holds() {
+        let long: Vec<String> =
+            (0..4_000).map(|n| format!("{n}.{}.test", "x".repeat(200))).collect();
+        let hosts: Vec<&str> = long.iter().map(String::as_str).collect();
+        let plan = Plan::of(&name(), &gateway(&[], None), &wanted(&hosts), &Seen::default());
+        let bytes: usize = domains(&plan).iter().map(|host| host.len()).sum();
+        assert!(bytes <= MAX_HOST_BYTES && bytes > MAX_HOST_BYTES - 300, "{bytes}");
+        assert!(plan.refused.values().all(|why| *why == NotLed::TooMany));
+    }
+}

@@ -1,0 +1,204 @@
+//! The API server, as its administrator.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use imp_bench::process::eventually;
+use imp_bench::stack::PATIENCE;
+use serde_json::{Value, json};
+
+pub(crate) const SERVER: &str = "https://127.0.0.1:6443";
+pub(crate) const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1";
+pub(crate) const ENVOY_GATEWAY: &str = "/apis/gateway.envoyproxy.io/v1alpha1";
+/// Where Envoy Gateway and its pods are.
+pub(crate) const SYSTEM: &str = "envoy-gateway-system";
+
+pub(crate) struct Api {
+    http: reqwest::Client,
+}
+
+/// The folder of the running stack.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let folder = std::env::var("IMP_KUBE_DIR");
+    Ok(folder.context("run it by `make test-kube`: deploy/kube/stack.py starts the stack")?.into())
+}
+
+pub(crate) fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| name.to_owned())
+}
+
+/// A part of the stack (`eg`, `apiserver`) that is down while this lives.
+pub(crate) struct Down(&'static str);
+
+impl Down {
+    pub(crate) fn take(name: &'static str) -> Result<Self> {
+        stack("stop", name)?;
+        Ok(Self(name))
+    }
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        // Other tests need it, whatever this one has found.
+        if let Err(error) = stack("start", self.0) {
+            panic!("{error:#}");
+        }
+    }
+}
+
+fn stack(step: &str, name: &str) -> Result<()> {
+    let status = Command::new(variable("IMP_KUBE_STACK")?).args([step, name]).status()?;
+    ensure!(status.success(), "{step} {name}");
+    Ok(())
+}
+
+impl Api {
+    pub(crate) fn new() -> Result<Self> {
+        imp_bench::install_crypto();
+        let pki = folder()?.join("pki");
+        let read = |name: &str| std::fs::read(pki.join(name));
+        let identity = [read("admin.crt")?, read("admin.key")?].concat();
+        let http = reqwest::Client::builder()
+            .identity(reqwest::Identity::from_pem(&identity)?)
+            .tls_danger_accept_invalid_certs(true)
+            .build()?;
+        Ok(Self { http })
+    }
+
+    /// Server-side apply.
+    pub(crate) async fn apply(&self, path: &str, object: &Value) -> Result<Value> {
+        let url = format!("{SERVER}{path}?fieldManager=test&force=true");
+        let request = self.http.patch(url).header("content-type", "application/apply-patch+yaml");
+        let answer = request.body(object.to_string()).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{path}: {status} {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The object; null if there is none.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        let answer = self.http.get(format!("{SERVER}{path}")).send().await?;
+        if answer.status() == 404 {
+            return Ok(Value::Null);
+        }
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<()> {
+        self.http.delete(format!("{SERVER}{path}")).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// A namespace with an Envoy Gateway class, a Gateway that is labelled with a gateway of ours, and a Service for
+    /// the upstream at `backend`.
+    pub(crate) async fn gateway(&self, namespace: &str, ours: &str, port: u16) -> Result<()> {
+        let class = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "eg"},
+            "spec": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
+        });
+        self.apply(&format!("{GATEWAYS}/gatewayclasses/eg"), &class).await?;
+        let object =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        self.apply(&format!("/api/v1/namespaces/{namespace}"), &object).await?;
+        let gateway = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": {"name": "gw", "namespace": namespace, "labels": {"imp-gateway.io/gateway": ours}},
+            "spec": {
+                "gatewayClassName": "eg",
+                "listeners": [{"name": "http", "port": port, "protocol": "HTTP",
+                    "allowedRoutes": {"namespaces": {"from": "All"}}}],
+                "infrastructure": {"parametersRef":
+                    {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "imp-gw"}},
+            },
+        });
+        self.apply(&format!("{GATEWAYS}/namespaces/{namespace}/gateways/gw"), &gateway).await?;
+        Ok(())
+    }
+
+    /// Changes the label of a namespace's Gateway; null takes it away.
+    pub(crate) async fn label(&self, namespace: &str, value: Value) -> Result<()> {
+        let url = format!("{SERVER}{GATEWAYS}/namespaces/{namespace}/gateways/gw");
+        let patch = json!({"metadata": {"labels": {"imp-gateway.io/gateway": value}}});
+        let request = self.http.patch(url).header("content-type", "application/merge-patch+json");
+        request.body(patch.to_string()).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// A Service with this address behind it, as the endpoint controller would make it.
+    pub(crate) async fn service(
+        &self,
+        namespace: &str,
+        name: &str,
+        ip: &str,
+        port: u16,
+    ) -> Result<()> {
+        let ports = json!([{"name": "http", "port": 80, "targetPort": port, "protocol": "TCP"}]);
+        let service = json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace}, "spec": {"ports": ports}});
+        self.apply(&format!("/api/v1/namespaces/{namespace}/services/{name}"), &service).await?;
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+            "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+        });
+        let path =
+            format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/{name}");
+        self.apply(&path, &slice).await?;
+        Ok(())
+    }
+
+    /// An HTTPRoute of somebody else.
+    pub(crate) async fn route(&self, namespace: &str, name: &str, host: &str) -> Result<()> {
+        let route = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"parentRefs": [{"name": "gw"}], "hostnames": [host],
+                "rules": [{"backendRefs": [{"name": "theirs", "port": 80}]}]},
+        });
+        self.apply(&format!("{GATEWAYS}/namespaces/{namespace}/httproutes/{name}"), &route).await?;
+        Ok(())
+    }
+
+    /// Waits until an object fulfils this; returns it.
+    pub(crate) async fn until(&self, path: &str, what: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut last = Value::Null;
+        let found = eventually(path, PATIENCE, async || {
+            last = self.get(path).await?;
+            Ok(what(&last).then(|| last.clone()))
+        })
+        .await;
+        found.with_context(|| format!("last seen: {last}"))
+    }
+
+    /// Writes what a volume mounts: each entry a file.
+    pub(crate) async fn mount(&self, volume: &Value, folder: &Path) -> Result<()> {
+        let named = |pointer: &str| volume.pointer(pointer).and_then(Value::as_str);
+        let (path, is_secret) = match (named("/secret/secretName"), named("/configMap/name")) {
+            (Some(name), _) => (format!("/api/v1/namespaces/{SYSTEM}/secrets/{name}"), true),
+            (_, Some(name)) => (format!("/api/v1/namespaces/{SYSTEM}/configmaps/{name}"), false),
+            _ => return Ok(()),
+        };
+        std::fs::create_dir_all(folder)?;
+        let object = self.until(&path, |object| object.get("data").is_some()).await?;
+        for (name, value) in object["data"].as_object().context("no data")? {
+            let text = value.as_str().context("no text")?;
+            let content = if is_secret { decoded(text)? } else { text.into() };
+            std::fs::write(folder.join(name), content)?;
+        }
+        Ok(())
+    }
+}
+
+fn decoded(text: &str) -> Result<Vec<u8>> {
+    use base64::Engine as _;
+    Ok(base64::engine::general_purpose::STANDARD.decode(text)?)
+}
+
+/// The status of a condition of an ancestor.
+pub(crate) fn has_condition(object: &Value, kind: &str, status: &str) -> bool {
+    let ancestors = object.pointer("/status/ancestors").and_then(Value::as_array);
+    let conditions = ancestors.into_iter().flatten().filter_map(|it| it["conditions"].as_array());
+    conditions.flatten().any(|it| it["type"] == kind && it["status"] == status)
+}

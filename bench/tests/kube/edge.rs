@@ -1,0 +1,71 @@
+//! Our stack beside Envoy Gateway, and one Gateway that both serve.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use imp_bench::ports;
+use imp_bench::sample::Provider;
+use imp_bench::stack::{Options, Stack};
+use imp_bench::upstream::Upstream;
+
+use crate::api::{Api, variable};
+use crate::pod::Pod;
+
+pub(crate) struct Edge {
+    pub(crate) api: Api,
+    pub(crate) pod: Option<Pod>,
+    pub(crate) stack: Stack,
+    pub(crate) provider: Provider,
+    pub(crate) namespace: String,
+    /// The Gateway's listener.
+    pub(crate) address: SocketAddr,
+    _theirs: Upstream,
+}
+
+impl Edge {
+    /// Everything but the pod. `name` is the namespace.
+    pub(crate) async fn prepare(name: &str) -> Result<Self> {
+        let api = Api::new()?;
+        let xds = ports::local(ports::free()?);
+        let flags = vec![
+            format!("--xds-listen={xds}"),
+            // Its user may do what deploy/kube/role.yaml says and nothing else.
+            format!("--kubeconfig={}", variable("IMP_KUBECONFIG")?),
+            format!("--kube-agent-address={xds}"),
+        ];
+        let options = Options { envoy: false, agent_flags: flags, ..Options::default() };
+        let stack = Stack::start(options).await?;
+        let provider = Provider::create(&stack, "acme").await?;
+        let theirs = Upstream::start_at(&variable("IMP_KUBE_ADDRESS")?).await?;
+        let port = ports::free()?;
+        let mut edge = Self {
+            api,
+            pod: None,
+            stack,
+            provider,
+            namespace: name.to_owned(),
+            // Of a caller on loopback Envoy would say another address.
+            address: SocketAddr::new(variable("IMP_KUBE_ADDRESS")?.parse()?, port),
+            _theirs: theirs,
+        };
+        edge.api.gateway(name, &edge.provider.gateway_id, port).await?;
+        let at = edge._theirs.address();
+        edge.api.service(name, "theirs", &at.ip().to_string(), at.port()).await?;
+        edge.api.route(name, "theirs", "theirs.example.com").await?;
+        edge.pod = None;
+        Ok(edge)
+    }
+
+    /// With the pod.
+    pub(crate) async fn start(name: &str) -> Result<Self> {
+        let mut edge = Self::prepare(name).await?;
+        edge.pod = Some(edge.add_pod("envoy-a").await?);
+        Ok(edge)
+    }
+
+    /// Another pod of the Gateway.
+    pub(crate) async fn add_pod(&self, name: &str) -> Result<Pod> {
+        let knows_us = |bootstrap: &str| bootstrap.contains("internal_listener");
+        Pod::start(&self.api, &self.namespace, name, self.stack.directory(), knows_us).await
+    }
+}

@@ -1,0 +1,140 @@
+//! The kubelet's part: runs the Envoy of a Deployment that Envoy Gateway made, with its arguments, volumes and bootstrap.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use imp_bench::ports;
+use imp_bench::process::Process;
+use imp_bench::stack::{PATIENCE, envoy_binary};
+use serde_json::Value;
+
+use crate::api::{Api, SYSTEM};
+
+pub(crate) struct Pod {
+    process: Process,
+    arguments: Vec<String>,
+    folder: PathBuf,
+    name: String,
+    admin: SocketAddr,
+}
+
+impl Pod {
+    /// Starts a pod of the Gateway's Deployment once that has what `is_wanted` asks of its bootstrap.
+    pub(crate) async fn start(
+        api: &Api,
+        namespace: &str,
+        name: &str,
+        folder: &Path,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
+        let owner = "gateway.envoyproxy.io/owning-gateway";
+        let path = format!(
+            "/apis/apps/v1/namespaces/{SYSTEM}/deployments?labelSelector={owner}-name=gw,{owner}-namespace={namespace}"
+        );
+        let found =
+            api.until(&path, |list| is_wanted(&bootstrap(list).unwrap_or_default())).await?;
+        let spec = found.pointer("/items/0/spec/template/spec").context("no pod")?;
+        let container = container(spec)?;
+        let folder = folder.join(name);
+        let admin = ports::local(ports::free()?);
+        let metrics = ports::free()?.to_string();
+        let mut arguments = arguments(container);
+        let mut renamed = vec![
+            (
+                "envoy-gateway.envoy-gateway-system.svc.cluster.local.".to_owned(),
+                "127.0.0.1".to_owned(),
+            ),
+            ("port_value: 19000".to_owned(), format!("port_value: {}", admin.port())),
+            ("port_value: 19001".to_owned(), format!("port_value: {metrics}")),
+            ("$(ENVOY_POD_NAME)".to_owned(), name.to_owned()),
+            ("$(ENVOY_SERVICE_ZONE)".to_owned(), "zone".to_owned()),
+        ];
+        for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+            let at = mount["mountPath"].as_str().context("no mountPath")?;
+            let volumes = spec["volumes"].as_array().into_iter().flatten();
+            let Some(volume) = volumes.into_iter().find(|it| it["name"] == mount["name"]) else {
+                continue;
+            };
+            let place = folder.join(at.trim_start_matches('/'));
+            api.mount(volume, &place).await?;
+            let place = place.display();
+            renamed.push((format!("{at}/"), format!("{place}/")));
+            renamed.push((format!("path: {at}\n"), format!("path: {place}\n")));
+        }
+        for (_, place) in renamed.iter().skip(5).step_by(2) {
+            rename_in(Path::new(place), &renamed[5..])?;
+        }
+        for argument in &mut arguments {
+            renamed.iter().for_each(|(from, to)| *argument = argument.replace(from, to));
+        }
+        arguments.retain(|argument| argument != "--cpuset-threads");
+        let process = spawn(&arguments, &folder, name)?;
+        let mut pod = Self { process, arguments, folder, name: name.to_owned(), admin };
+        pod.wait().await?;
+        Ok(pod)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        let url = format!("http://{}/ready", self.admin);
+        let ready = async || reqwest::get(&url).await.is_ok_and(|it| it.status().is_success());
+        self.process.wait_until("ready", PATIENCE, ready).await
+    }
+
+    /// Kills it and starts it with what it had.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = spawn(&self.arguments, &self.folder, &self.name)?;
+        self.wait().await
+    }
+
+    /// The folder of what is mounted there.
+    pub(crate) fn mounted(&self, path: &str) -> PathBuf {
+        self.folder.join(path.trim_start_matches('/'))
+    }
+
+    /// A page of its admin interface.
+    pub(crate) async fn page(&self, page: &str) -> Result<String> {
+        let url = format!("http://{}/{page}", self.admin);
+        Ok(reqwest::get(url).await?.text().await?)
+    }
+}
+
+fn spawn(arguments: &[String], folder: &Path, name: &str) -> Result<Process> {
+    let mut command = Command::new(envoy_binary()?);
+    command.args(arguments).args(["--use-dynamic-base-id", "--concurrency", "1"]);
+    Process::spawn(name, folder, &mut command)
+}
+
+fn container(spec: &Value) -> Result<&Value> {
+    let all = spec["containers"].as_array().context("no containers")?;
+    all.iter().find(|it| it["name"] == "envoy").context("no container envoy")
+}
+
+fn arguments(container: &Value) -> Vec<String> {
+    let all = container["args"].as_array().into_iter().flatten();
+    all.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn bootstrap(list: &Value) -> Option<String> {
+    let container = container(list.pointer("/items/0/spec/template/spec")?).ok()?;
+    let arguments = arguments(container);
+    let at = arguments.iter().position(|argument| argument == "--config-yaml")?;
+    arguments.get(at + 1).cloned()
+}
+
+/// Files name the places of others.
+fn rename_in(folder: &Path, renamed: &[(String, String)]) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if let Ok(mut text) = std::fs::read_to_string(&path) {
+            renamed.iter().for_each(|(from, to)| text = text.replace(&**from, to));
+            std::fs::write(&path, text)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,436 @@
+#!/usr/bin/env python3
+"""A Kubernetes API server and Envoy Gateway for tests, without nodes: etcd, kube-apiserver, envoy-gateway.
+
+    stack.py build           builds the three from their Go modules, once (ten minutes, 1.6 GB while it builds)
+    stack.py run COMMAND..   starts them, runs the command with the variables below, stops them
+
+Programs and CRDs are kept in IMP_KUBE_CACHE [~/.cache/imp-gateway/kube-<versions>]. `run` makes user, network and
+mount namespaces of its own: no root, no port and no file of the machine is touched. What the command sees:
+
+    KUBECONFIG       of an administrator
+    IMP_KUBECONFIG   of an agent, which may do what role.yaml says
+    IMP_KUBE_DIR     the folder of logs and pids
+    IMP_KUBE_ADDRESS an address for backends: the API refuses loopback
+    IMP_KUBE_STACK   this script: `stack.py stop NAME` and `stack.py start NAME` (apiserver, eg) work inside
+
+Python's standard library, openssl and, to build, Go.
+"""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+KUBERNETES = "1.36.3"
+ETCD = "3.6.5"
+ENVOY_GATEWAY = "1.9.1"
+GO = "1.26.0"
+
+KEY = f"{KUBERNETES}-{ETCD}-{ENVOY_GATEWAY}"
+CACHE = Path(os.environ.get("IMP_KUBE_CACHE") or Path.home() / f".cache/imp-gateway/kube-{KEY}")
+PROGRAMS = ["kube-apiserver", "etcd", "envoy-gateway"]
+SYSTEM = "envoy-gateway-system"
+ADDRESS = "10.77.0.1"
+SERVER = "https://127.0.0.1:6443"
+
+# k8s.io/kubernetes requires these in its own folder; from outside each needs its published version.
+STAGING = """api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap
+code-generator component-base component-helpers controller-manager cri-api cri-client cri-streaming csi-translation-lib
+dynamic-resource-allocation endpointslice externaljwt kms kube-aggregator kube-controller-manager kube-proxy
+kube-scheduler kubectl kubelet metrics mount-utils pod-security-admission sample-apiserver sample-cli-plugin
+sample-controller streaming""".split()
+
+
+class Trouble(Exception):
+    """One line for the person at the terminal."""
+
+
+def say(text):
+    print(f"kube: {text}", file=sys.stderr, flush=True)
+
+
+# Build.
+
+
+def is_built():
+    return all((CACHE / "bin" / name).is_file() for name in PROGRAMS) and any(CACHE.glob("crds/*.yaml"))
+
+
+def go(arguments, folder, **environment):
+    command = [os.environ.get("GO", "go"), *arguments]
+    settings = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false -modcacherw", **environment}
+    try:
+        done = subprocess.run(command, cwd=folder, env={**os.environ, **settings}, stdout=subprocess.PIPE)
+    except FileNotFoundError:
+        raise Trouble(f"Go {GO} or newer is needed to build the test stack (GO names it)") from None
+    if done.returncode != 0:
+        raise Trouble(f"{' '.join(command)} failed; see above")
+    return done.stdout.decode()
+
+
+def build():
+    if is_built():
+        return
+    (CACHE / "bin").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="imp-kube-build-"))
+    # Modules and objects are of no use afterwards.
+    places = {"GOPATH": str(folder / "go"), "GOCACHE": str(folder / "cache"), "GOBIN": str(CACHE / "bin")}
+    if os.environ.get("IMP_KUBE_KEEP_GO"):
+        places = {"GOBIN": str(CACHE / "bin")}
+    try:
+        for name, make in [("etcd", etcd), ("envoy-gateway", envoy_gateway), ("kube-apiserver", apiserver)]:
+            if not (CACHE / "bin" / name).is_file() or name == "envoy-gateway" and not any(CACHE.glob("crds/*")):
+                say(f"building {name}; with the others this takes some ten minutes, once")
+                make(folder, places)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def etcd(folder, places):
+    folder = folder / "etcd"
+    folder.mkdir()
+    (folder / "go.mod").write_text(f"module etcdbuild\ngo {GO}\n")
+    go(["get", "-tool", f"go.etcd.io/etcd/server/v3@v{ETCD}"], folder, **places)
+    go(["build", "-ldflags", "-s -w", "-o", CACHE / "bin/etcd", "go.etcd.io/etcd/server/v3"], folder, **places)
+
+
+def envoy_gateway(folder, places):
+    module = f"github.com/envoyproxy/gateway@v{ENVOY_GATEWAY}"
+    go(["install", "-ldflags", "-s -w", module.replace("@", "/cmd/envoy-gateway@")], folder, **places)
+    where = json.loads(go(["mod", "download", "-json", module], folder, **places))["Dir"]
+    crds = Path(where) / "charts/gateway-helm/charts/crds/crds"
+    (CACHE / "crds").mkdir(exist_ok=True)
+    for file in [*crds.glob("gatewayapi-crds.yaml"), *crds.glob("generated/*.yaml")]:
+        (CACHE / "crds" / file.name).write_bytes(file.read_bytes())
+
+
+def apiserver(folder, places):
+    folder = folder / "kubernetes"
+    folder.mkdir()
+    staging = KUBERNETES.replace("1.", "0.", 1)
+    replaced = "".join(f"replace k8s.io/{name} => k8s.io/{name} v{staging}\n" for name in STAGING)
+    (folder / "go.mod").write_text(f"module kubebuild\ngo {GO}\nrequire k8s.io/kubernetes v{KUBERNETES}\n{replaced}")
+    package = "k8s.io/kubernetes/cmd/kube-apiserver"
+    (folder / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n')
+    go(["mod", "tidy", "-e"], folder, **places)
+    version = "gitVersion=v" + KUBERNETES
+    named = f"-s -w -X k8s.io/component-base/version.{version} -X k8s.io/client-go/pkg/version.{version}"
+    go(["build", "-ldflags", named, "-o", CACHE / "bin/kube-apiserver", package], folder, **places)
+
+
+# Requests.
+
+
+class Api:
+    """The API server as an administrator."""
+
+    def __init__(self, pki):
+        self.context = ssl.create_default_context(cafile=pki / "ca.crt")
+        self.context.check_hostname = False
+        self.context.verify_mode = ssl.CERT_NONE  # its own certificate is made at its start
+        self.context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+
+    def call(self, method, path, body=None, kind="application/json"):
+        request = urllib.request.Request(SERVER + path, data=body, method=method, headers={"Content-Type": kind})
+        with urllib.request.urlopen(request, context=self.context, timeout=20) as answer:
+            return answer.read()
+
+    def is_ready(self):
+        try:
+            return self.call("GET", "/readyz") == b"ok"
+        except OSError:
+            return False
+
+    def apply(self, path, text):
+        body = text if isinstance(text, bytes) else text.encode()
+        self.call("PATCH", f"{path}?fieldManager=stack&force=true", body, "application/apply-patch+yaml")
+
+    def secret(self, name):
+        found = json.loads(self.call("GET", f"/api/v1/namespaces/{SYSTEM}/secrets/{name}"))
+        return {key: base64.b64decode(value) for key, value in found["data"].items()}
+
+
+def wait_for(what, ready, process=None, limit=60):
+    deadline = time.monotonic() + limit
+    while not ready():
+        if process is not None and process.poll() is not None:
+            raise Trouble(f"{what}: it ended with {process.returncode}; the logs are in {folder()}")
+        if time.monotonic() > deadline:
+            raise Trouble(f"{what}: not after {limit} s; the logs are in {folder()}")
+        time.sleep(0.05)
+
+
+# The processes, each with a file of its pid.
+
+
+def folder():
+    return Path(os.environ["IMP_KUBE_DIR"])
+
+
+def spawn(name, command, environment=None):
+    with open(folder() / f"{name}.log", "ab") as log:
+        child = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+    (folder() / f"{name}.pid").write_text(str(child.pid))
+    return child
+
+
+def stop(name):
+    file = folder() / f"{name}.pid"
+    if not file.is_file():
+        return
+    pid = int(file.read_text())
+    file.unlink()
+    for sign in [signal.SIGTERM, signal.SIGKILL]:
+        try:
+            os.kill(pid, sign)
+        except ProcessLookupError:
+            return
+        for _ in range(60):
+            if not is_running(pid):
+                return
+            time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def start(name):
+    return {"etcd": start_etcd, "apiserver": start_apiserver, "eg": start_envoy_gateway}[name]()
+
+
+def start_etcd():
+    urls = "http://127.0.0.1:2379"
+    command = [CACHE / "bin/etcd", "--data-dir", folder() / "etcd", "--listen-client-urls", urls]
+    command += ["--advertise-client-urls", urls, "--listen-peer-urls", "http://127.0.0.1:0"]
+    return spawn("etcd", [*command, "--unsafe-no-fsync", "--log-level", "error"])
+
+
+def start_apiserver():
+    pki = folder() / "pki"
+    flags = {
+        "etcd-servers": "http://127.0.0.1:2379",
+        "cert-dir": folder() / "apiserver",
+        "secure-port": 6443,
+        "bind-address": "127.0.0.1",
+        "advertise-address": "127.0.0.1",
+        "endpoint-reconciler-type": "none",
+        "service-cluster-ip-range": "10.96.0.0/16",
+        "authorization-mode": "RBAC",
+        "disable-admission-plugins": "ServiceAccount",
+        "service-account-issuer": SERVER + "/",
+        "service-account-key-file": pki / "sa.key",
+        "service-account-signing-key-file": pki / "sa.key",
+        "client-ca-file": pki / "ca.crt",
+    }
+    child = spawn("apiserver", [CACHE / "bin/kube-apiserver", *(f"--{name}={value}" for name, value in flags.items())])
+    api = Api(pki)
+    wait_for("kube-apiserver", api.is_ready, child)
+    return child
+
+
+def start_envoy_gateway():
+    # It reads /certs, so it gets a root of its own that has one.
+    script = """
+        set -e; root=$1; mount --make-rprivate /; mount -t tmpfs none "$root"
+        for part in /*; do
+            if [ -L "$part" ]; then cp -P "$part" "$root$part"
+            elif [ -d "$part" ] && [ "$part" != /certs ]; then mkdir "$root$part"; mount --rbind "$part" "$root$part"; fi
+        done
+        mkdir -p "$root/certs"; mount --bind "$2/eg-certs" "$root/certs"
+        exec chroot "$root" "$3/bin/envoy-gateway" server --config-path "$2/eg.yaml"
+    """
+    (folder() / "root").mkdir(exist_ok=True)
+    log = folder() / "eg.log"
+    before = log.stat().st_size if log.is_file() else 0
+    command = ["unshare", "-m", "bash", "-c", script, "eg", folder() / "root", folder(), CACHE]
+    child = spawn("eg", command, {"KUBECONFIG": os.environ["KUBECONFIG"], "ENVOY_GATEWAY_NAMESPACE": SYSTEM})
+    wait_for("envoy-gateway", lambda: b"Starting workers" in log.read_bytes()[before:], child)
+    return child
+
+
+# What they need.
+
+
+def keys():
+    pki = folder() / "pki"
+    pki.mkdir()
+    # An extension makes it version 3, and clients take no other.
+    (pki / "client.cnf").write_text("extendedKeyUsage = clientAuth\n")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    steps = [
+        ["req", "-x509", *curve, "-days", "30", "-subj", "/CN=test-ca", "-keyout", "ca.key", "-out", "ca.crt"],
+        ["genrsa", "-out", "sa.key", "2048"],
+    ]
+    for user, subject in [("admin", "/O=system:masters/CN=admin"), ("agent", "/CN=imp-agent")]:
+        steps.append(["req", *curve, "-subj", subject, "-keyout", f"{user}.key", "-out", f"{user}.csr"])
+        signed = ["x509", "-req", "-in", f"{user}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
+        steps.append([*signed, "-days", "30", "-extfile", "client.cnf", "-out", f"{user}.crt"])
+    for step in steps:
+        subprocess.run(["openssl", *step], cwd=pki, check=True, stderr=subprocess.DEVNULL)
+    for user, file in [("admin", "KUBECONFIG"), ("agent", "IMP_KUBECONFIG")]:
+        named = {"client-certificate": f"{pki}/{user}.crt", "client-key": f"{pki}/{user}.key"}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": SERVER, "insecure-skip-tls-verify": True}}],
+            "users": [{"name": user, "user": named}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        }
+        Path(os.environ[file]).write_text(json.dumps(config))
+    return Api(pki)
+
+
+def let_the_agent(api):
+    """Gives the agent's user what the role says."""
+    access = "/apis/rbac.authorization.k8s.io/v1"
+    subject = {"kind": "User", "name": "imp-agent", "apiGroup": "rbac.authorization.k8s.io"}
+    for text in (Path(__file__).parent / "role.yaml").read_text().split("\n---\n"):
+        kind = next(line.split(": ")[1] for line in text.splitlines() if line.startswith("kind: "))
+        place = access if kind == "ClusterRole" else f"{access}/namespaces/{SYSTEM}"
+        api.apply(f"{place}/{kind.lower()}s/imp-agent", text)
+        role = {"kind": kind, "name": "imp-agent", "apiGroup": "rbac.authorization.k8s.io"}
+        binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": f"{kind}Binding", "roleRef": role}
+        binding = {**binding, "metadata": {"name": "imp-agent"}, "subjects": [subject]}
+        api.apply(f"{place}/{kind.lower()}bindings/imp-agent", json.dumps(binding))
+
+
+def documents():
+    """Each CRD as its name and text."""
+    for file in sorted(CACHE.glob("crds/*.yaml")):
+        for text in file.read_text().split("\n---\n"):
+            if "\nkind: CustomResourceDefinition\n" in f"\n{text}\n":
+                name = next(line for line in text.splitlines() if line.startswith("  name: "))
+                yield name.split(": ")[1], text
+
+
+def install(api):
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    names = []
+    for name, text in documents():
+        api.apply(f"{definitions}/{name}", text)
+        names.append(name)
+
+    def established():
+        found = json.loads(api.call("GET", definitions))["items"]
+        good = [item for item in found if '"Established"' in json.dumps(item["status"])]
+        return len(good) >= len(names)
+
+    wait_for("the CRDs", established)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
+    api.apply(f"/api/v1/namespaces/{SYSTEM}", json.dumps(namespace))
+
+
+def certificates(api):
+    settings = {**os.environ, "ENVOY_GATEWAY_NAMESPACE": SYSTEM}
+    command = [CACHE / "bin/envoy-gateway", "certgen", "--disable-topology-injector"]
+    for _ in range(10):
+        with open(folder() / "certgen.log", "ab") as log:
+            if subprocess.run(command, env=settings, stdout=log, stderr=log).returncode == 0:
+                break
+        time.sleep(0.5)
+    for name, secret in [("eg-certs", "envoy-gateway"), ("envoy-certs", "envoy")]:
+        (folder() / name).mkdir(exist_ok=True)
+        for file, content in api.secret(secret).items():
+            (folder() / name / file).write_bytes(content)
+
+
+CONFIG = {
+    "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+    "kind": "EnvoyGateway",
+    "gateway": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
+    "provider": {
+        "type": "Kubernetes",
+        "kubernetes": {
+            "leaderElection": {"disable": True},
+            "client": {"rateLimit": {"qps": 400, "burst": 800}},
+            "proxyTopologyInjector": {"disabled": True},
+        },
+    },
+    "extensionApis": {"enableBackend": True, "enableEnvoyPatchPolicy": True},
+    "logging": {"level": {"default": "info"}},
+}
+
+
+def inside(command):
+    """In the namespaces: from nothing to a ready stack, the command, and down again."""
+    for step in (["ip", "link", "set", "lo", "up"], ["ip", "addr", "add", f"{ADDRESS}/32", "dev", "lo"]):
+        subprocess.run(step, check=True)
+    begun = time.monotonic()
+    try:
+        api = keys()
+        start("etcd")
+        start("apiserver")
+        install(api)
+        let_the_agent(api)
+        certificates(api)
+        (folder() / "eg.yaml").write_text(json.dumps(CONFIG))
+        start("eg")
+        say(f"ready after {time.monotonic() - begun:.1f} s; logs in {folder()}")
+        return subprocess.run(command).returncode
+    finally:
+        for name in ["eg", "apiserver", "etcd"]:
+            stop(name)
+
+
+def run(command):
+    if not is_built():
+        raise Trouble(f"the programs are not in {CACHE}: build them with `deploy/kube/stack.py build`")
+    with tempfile.TemporaryDirectory(prefix="imp-kube-", ignore_cleanup_errors=True) as work:
+        settings = {
+            "IMP_KUBE_DIR": work,
+            "IMP_KUBE_CACHE": str(CACHE),
+            "IMP_KUBE_ADDRESS": ADDRESS,
+            "IMP_KUBE_STACK": str(Path(__file__).resolve()),
+            "KUBECONFIG": f"{work}/kubeconfig",
+            "IMP_KUBECONFIG": f"{work}/kubeconfig-agent",
+        }
+        namespaces = ["unshare", "-rnm", "--propagation", "private"]
+        return subprocess.run([*namespaces, sys.executable, __file__, "inside", *command], env={**os.environ, **settings})
+
+
+def main(arguments):
+    match arguments:
+        case ["build"]:
+            build()
+        case ["run", _, *_]:
+            return run(arguments[1:]).returncode
+        case ["inside", _, *_] if "IMP_KUBE_DIR" in os.environ:
+            return inside(arguments[1:])
+        case ["stop", name] if "IMP_KUBE_DIR" in os.environ:
+            stop(name)
+        case ["start", name] if "IMP_KUBE_DIR" in os.environ:
+            start(name)
+        case _:
+            raise Trouble("usage: stack.py build | run COMMAND..; inside of run also: stop NAME | start NAME")
+    return 0
+
+
+try:
+    sys.exit(main(sys.argv[1:]))
+except Trouble as trouble:
+    sys.exit(f"kube: {trouble}")
