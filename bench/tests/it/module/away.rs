@@ -23,7 +23,7 @@ async fn more(load: &Load, calls: u64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: make test-doors"]
+#[ignore = "a target of its own: make test-doors"]
 async fn ten_deaths_of_the_agent_fail_no_call_and_lose_no_count() -> Result<()> {
     let _turn = alone().await;
     let mut stack = Stack::start(with_module()).await?;
@@ -45,7 +45,7 @@ async fn ten_deaths_of_the_agent_fail_no_call_and_lose_no_count() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: make test-doors"]
+#[ignore = "a target of its own: make test-doors"]
 async fn six_deaths_of_envoy_lose_no_count_beyond_answers_in_flight() -> Result<()> {
     let _turn = alone().await;
     let mut stack = Stack::start(with_module()).await?;
