@@ -75,7 +75,7 @@ impl ModuleFile {
     /// name with another hash is refused.
     pub fn install(source: &Path, directory: &Path) -> Result<Self, FileError> {
         let (file, content) = read(source)?;
-        let file = file.as_named()?.for_this_machine()?;
+        let file = file.with_right_name()?.for_this_machine()?;
         let path = directory.join(name(&file.sha256));
         if let Ok(there) = Self::verify(&path) {
             return Ok(there);
@@ -93,7 +93,7 @@ impl ModuleFile {
     }
 
     /// Refuses one whose name says another content.
-    fn as_named(self) -> Result<Self, FileError> {
+    fn with_right_name(self) -> Result<Self, FileError> {
         let said = self.path.file_name().and_then(|it| it.to_str()).filter(|it| is_name(it));
         if said.is_none_or(|said| said == name(&self.sha256)) {
             return Ok(self);

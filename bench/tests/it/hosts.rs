@@ -287,6 +287,45 @@ async fn without_the_module_a_wildcard_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// The only Envoy loses the module: nothing of the wildcard is answered wrongly, and it says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wildcard_waits_for_the_module_and_says_so_while_an_envoy_lacks_it() -> Result<()> {
+    let _turn = side_by_side().await;
+    let stack = Stack::start(Options::default()).await?;
+    let provider = Provider::create(&stack, "acme").await?;
+    grant(&stack, &provider, "wild.example.com").await?;
+    let wild = serve(&stack, &provider, "wild", "*.wild.example.com").await?;
+    let exact = serve(&stack, &provider, "exact", "a.wild.example.com").await?;
+    let Echo { product_id, .. } = provider.echo(&stack, "next").await?;
+    let door = async |door: &str| {
+        let url = format!("http://{}/door", stack.agent.admin);
+        let body = json!({ "door": door }).to_string();
+        let request = reqwest::Client::new().post(url).header("content-type", "application/json");
+        anyhow::Ok(request.body(body).send().await?.error_for_status()?)
+    };
+    door("ext-authz").await?;
+    let failed = stack.publish_reaches(&wild, "failed", PATIENCE).await?;
+    assert_eq!(failed["last_error"]["code"], "no_module", "{failed}");
+    assert_eq!(failed["last_error"]["resource"], "*.wild.example.com");
+    // First its listener changes, then the scope goes, so that nobody finds it as a name either.
+    for host in ["b.wild.example.com", "*.wild.example.com"] {
+        becomes(&provider, host, "404").await?;
+    }
+    assert_eq!(who(&provider, "a.wild.example.com").await?, "exact");
+    stack.publish_reaches(&exact, "active", PATIENCE).await?;
+    let next = async || provider.publish(&product_id, "*.next.wild.example.com", "none").await;
+    let refused = format!("{:#}", next().await.err().context("it was accepted")?);
+    ensure!(refused.contains("unsupported_by_agents"), "{refused}");
+
+    door("auto").await?;
+    stack.publish_reaches(&wild, "active", PATIENCE).await?;
+    becomes(&provider, "b.wild.example.com", "wild").await?;
+    let next = next().await?;
+    stack.publish_reaches(&next, "active", PATIENCE).await?;
+    assert_eq!(who(&provider, "a.next.wild.example.com").await?, "next");
+    Ok(())
+}
+
 /// All files below a directory.
 fn walk(directory: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
     let mut files = Vec::new();

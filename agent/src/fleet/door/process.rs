@@ -44,7 +44,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a child process that ends, no runtime")]
     fn a_process_that_ended_does_not_live_even_if_nobody_has_waited_for_it() {
         let own = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(own.lives());

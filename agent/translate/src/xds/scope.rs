@@ -99,10 +99,8 @@ pub fn is_of_a_wildcard(scope: &[u8]) -> bool {
 fn key_of(scope: &[u8]) -> Option<(String, String)> {
     use envoy::scoped_route_configuration::key::fragment::Type::StringKey;
     let key = Head::decode(scope).ok()?.key?;
-    let mut texts = key.fragments.into_iter().map(|fragment| match fragment.r#type {
-        Some(StringKey(text)) => Some(text),
-        None => None,
-    });
+    let text = |StringKey(text)| text;
+    let mut texts = key.fragments.into_iter().map(|fragment| fragment.r#type.map(text));
     Some((texts.next()??, texts.next()??))
 }
 

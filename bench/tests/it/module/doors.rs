@@ -108,7 +108,7 @@ async fn two_changes_of_the_filter_under_load_give_no_wrong_answer() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: make test-doors"]
+#[ignore = "a target of its own: make test-doors"]
 async fn ten_changes_of_the_filter_under_fifty_thousand_calls_give_no_wrong_answer() -> Result<()> {
     flips(10, 50_000).await
 }
