@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use imp_grammar::features;
 use imp_proto::config as pb;
+use imp_proto::config::entitlement::State;
 use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -42,13 +43,17 @@ fn days(activated_at: &Value) -> Vec<u32> {
     vec![day(14), day(-10), 0]
 }
 
-/// The anchors that an agent is sent for a subscription on this plan.
-async fn sent(agent: &Agent, subscription: &Value, plan: &Value) -> Vec<u32> {
+/// The anchors that an agent is sent for a subscription in this state on this plan.
+async fn sent_in(agent: &Agent, state: State, subscription: &Value, plan: &Value) -> Vec<u32> {
     let (own, plan) = (id(subscription), id(plan));
-    let is_it = move |it: &pb::Entitlement| it.id == own && it.plan_id == plan;
+    let is_it =
+        move |it: &pb::Entitlement| it.id == own && it.plan_id == plan && it.state() == state;
     let sent = agent.held.one(is_it).await;
-    assert_eq!(sent.state(), pb::entitlement::State::Active);
     sent.limits.iter().map(|limit| limit.anchor_day).collect()
+}
+
+async fn sent(agent: &Agent, subscription: &Value, plan: &Value) -> Vec<u32> {
+    sent_in(agent, State::Active, subscription, plan).await
 }
 
 #[rstest]
@@ -87,15 +92,16 @@ async fn windows_begin_on_the_day_on_which_the_subscription_was_first_active(
     assert_eq!(sent(&agent, &waiting, &asked).await, began);
 
     // A change of plan keeps it, and so does a subscription that goes on with the counts of an ended one.
-    let gold = provider.make("plans", plan(&shop, "gold", true, 9)).await;
+    let platinum = provider.make("plans", plan(&shop, "platinum", true, 9)).await;
     let path = format!("/v1/subscriptions/{}", id(&first));
-    let moved = provider.patch(&path, json!({ "plan_id": gold["id"] })).await.ok();
+    let moved = provider.patch(&path, json!({ "plan_id": platinum["id"] })).await.ok();
     assert_eq!(moved["plan_change"], Value::Null, "it gives as much");
-    assert_eq!(sent(&agent, &first, &gold).await, bought);
+    assert_eq!(sent(&agent, &first, &platinum).await, bought);
     let suspend = json!({ "reason": "unpaid" });
     provider.post(&format!("{path}/suspend"), suspend).await.ok();
+    assert_eq!(sent_in(&agent, State::Suspended, &first, &platinum).await, bought);
     provider.step(&format!("{path}/resume")).await.ok();
-    assert_eq!(sent(&agent, &first, &gold).await, bought);
+    assert_eq!(sent(&agent, &first, &platinum).await, bought);
     provider.step(&format!("{path}/cancel")).await.ok();
     let second = customer.make("subscriptions", on(&shop, &silver)).await;
     assert_eq!(second["ordinal"], first["ordinal"]);
