@@ -233,6 +233,7 @@ pub async fn subscriptions(
         first_activated_at: Option<DateTime<Utc>>,
         terms: Attempt<PlanSpec>,
     }
+    // COALESCE keeps SQLite from the index of the product: a product has far more subscriptions than a customer.
     let select = concat!(
         "SELECT ",
         subscription::selected!(),
@@ -245,7 +246,7 @@ pub async fn subscriptions(
          THEN (SELECT MIN(f.activated_at) FROM subscriptions f \
             WHERE f.tenant_id = subscriptions.tenant_id \
             AND f.customer_id = subscriptions.customer_id \
-            AND f.product_id = subscriptions.product_id \
+            AND COALESCE(f.product_id, f.id) = subscriptions.product_id \
             AND f.environment = subscriptions.environment \
             AND f.ordinal = subscriptions.ordinal) END AS first_activated_at \
          FROM subscriptions WHERE id"
