@@ -17,8 +17,11 @@ pub(crate) struct Interned {
 struct Known {
     texts: HashSet<Arc<str>>,
     /// The latest limits of each plan, by where the windows of its quotas begin.
-    limits: HashMap<(Id, Box<[Unit]>), Arc<[Spec]>>,
+    limits: HashMap<PlanUnits, Arc<[Spec]>>,
 }
+
+/// A plan, and the units of its quotas.
+type PlanUnits = (Id, Box<[Unit]>);
 
 /// The units of all quotas.
 fn units(limits: &[Spec]) -> Box<[Unit]> {

@@ -105,9 +105,9 @@ async fn wait_after(
     quota: Value,
 ) -> Result<i64> {
     let [per, zone] = ["per", "time_zone"].map(|field| quota[field].as_str().unwrap_or_default());
-    let name = &*format!("{per}-{zone}").to_lowercase().replace(['/', '_'], "-");
-    let plan = plan(provider, product, name, json!({ "quota": quota })).await?;
-    let buyer = Buyer::create(provider, name).await?;
+    let name = format!("{per}-{zone}").to_lowercase().replace(['/', '_'], "-");
+    let plan = plan(provider, product, &name, json!({ "quota": quota })).await?;
+    let buyer = Buyer::create(provider, &name).await?;
     let key = buyer.buy(product, &plan).await?;
     let headers = [("x-api-key", key.text.as_str())];
     stack.answers(provider.address(), HOST, "/", &headers, 200).await?;

@@ -83,7 +83,6 @@ words! {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_default(anchor: &QuotaAnchor) -> bool {
     *anchor == QuotaAnchor::Calendar
 }
