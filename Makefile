@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice test-module-matrix bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ lint: ## rustfmt, clippy and rustdoc, no warning accepted; cargo-deny where it i
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: the tidy tests hold its rules"; fi
 	$(PYTHON) -c "import ast, pathlib; [ast.parse(p.read_text(), str(p)) for p in pathlib.Path('deploy').rglob('*.py')]"
-	for script in .ci/run deploy/tools/*.sh; do bash -n "$$script" || exit 1; done
+	for script in .ci/run deploy/tools/*.sh deploy/images/*.sh; do bash -n "$$script" || exit 1; done
 
 advisories: ## RustSec's database against the lock file (cargo-deny, and a network to fetch it)
 	$(CARGO) deny --locked check advisories
@@ -80,6 +80,13 @@ module-twice: tools ## the module built in two directories: the same file
 
 test-module-matrix: tools ## the module's tests in Envoy 1.40, and in 1.38 and 1.39, which it installs into target/envoys
 	@deploy/tools/matrix.sh
+
+test-doors: tools build ## ten changes of the filter under 50,000 calls; ten deaths of the agent and six of Envoy under load
+	$(CARGO) test --locked --workspace --test it -- --ignored --nocapture module::away module::doors
+
+# As the module: for glibc 2.28, and without paths of this machine.
+tarball: module ## a release: imp-agent, imp-control and the module in one file in target/, the same bytes each time
+	@deploy/tools/tarball.sh
 
 fmt: ## format the sources
 	$(CARGO) fmt --all

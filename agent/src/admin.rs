@@ -84,7 +84,7 @@ struct AcceptShrink {
     removals: Option<usize>,
 }
 
-/// `/healthz`, `/readyz`, `/metrics`, `/status`, `/accept-shrink`.
+/// `/healthz`, `/readyz`, `/metrics`, `/status`, `/accept-shrink`, `/door`.
 pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -92,6 +92,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics_text))
         .route("/status", get(status))
         .route("/accept-shrink", post(accept_shrink))
+        .route("/door", post(door))
         .with_state(admin)
 }
 
@@ -136,6 +137,30 @@ async fn accept_shrink(
             "accepted: {now} gateways and publishes go as soon as the control plane says so once more\n"
         ),
     )
+}
+
+/// The body of `/door`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ToldDoor {
+    door: Wanted,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Wanted {
+    Auto,
+    ExtAuthz,
+}
+
+/// Until the agent starts again. Connected Envoys change at once; calls go on.
+async fn door(State(admin): State<Admin>, Json(told): Json<ToldDoor>) -> (StatusCode, String) {
+    let doors = admin.fleet.doors();
+    if doors.tell(matches!(told.door, Wanted::ExtAuthz)) {
+        return (StatusCode::ACCEPTED, "accepted\n".to_owned());
+    }
+    let why = doors.missing().unwrap_or_default();
+    (StatusCode::CONFLICT, format!("there is no module: {why}\n"))
 }
 
 /// Connects each time: a socket's file can be removed while it is served.
@@ -187,6 +212,11 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
         "withheld": *admin.held_resources.withheld().borrow(),
         "usage_in_memory_only": admin.ledger.is_behind(),
         "wrong": admin.what_is_wrong(),
+        "door": {
+            "told": if admin.fleet.doors().asks() { "ext-authz" } else { "auto" },
+            "module": admin.fleet.doors().module().map(|module| &module.file().path),
+            "missing": admin.fleet.doors().missing(),
+        },
         "envoys": envoys(&admin.fleet),
         "publishes": publishes(&admin.fleet),
         "streams": streams(&admin.fleet),
@@ -195,8 +225,11 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
 
 fn envoys(fleet: &Fleet) -> Value {
     let envoy = |node: imp_proto::agent::heartbeat::Node| {
+        let door = fleet.doors().of(&node.id);
         json!({
             "id": node.id,
+            "door": door.as_ref().map(|it| if it.is_module { "module" } else { "ext-authz" }),
+            "door_reason": door.as_ref().map(|it| it.why.to_string()),
             "gateway_id": node.gateway_id,
             "version": node.envoy_version,
             "connected_at_ms": node.connected_at_ms,

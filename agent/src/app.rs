@@ -21,12 +21,13 @@ use crate::attach::{AttachError, Attaching};
 use crate::bootstrap::AGENT_CLUSTER;
 use crate::config::{self, Config};
 use crate::ext_authz::ExtAuthz;
-use crate::fleet::Fleet;
+use crate::fleet::{Doors, Fleet};
+use crate::gateway_api::{GatewayApi, GatewayApiError};
 use crate::identity::IdentityFile;
 use crate::ledger::Ledger;
 use crate::link::{self, EndpointError, HeldResources, Link, LinkError, LinkState, Seen};
 use crate::lkg::{Lkg, Loaded, OpenError};
-use crate::module::{self, Counted, Feed, Installed, ModuleError};
+use crate::module::{self, Counted, Directory, Feed, Installed, ModuleError};
 use crate::port::{Address, Bounded, Port, PortError};
 use crate::upstreams::{self, UpstreamsError};
 use crate::usage::{self, Usage};
@@ -68,6 +69,9 @@ pub enum AppError {
     /// An upstream flag is invalid.
     #[error(transparent)]
     Upstreams(#[from] UpstreamsError),
+    /// Nothing can be delivered by Gateway API.
+    #[error(transparent)]
+    GatewayApi(#[from] GatewayApiError),
     /// Gateways cannot be attached to what Kubernetes has.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -120,11 +124,13 @@ impl App {
         let xds = port.address().clone();
         let identity = file.load().map_err(|why| why.to_string());
         let cancel = CancellationToken::new();
-        let installed = installed(&config)?;
-        let options = options(&config, &own_ports(&xds, admin_addr), installed.as_ref()).await?;
+        let inside = Inside::of(&config)?;
+        let options = options(&config, &own_ports(&xds, admin_addr), inside.door()).await?;
+        let upstreams = options.upstreams.clone();
         let attaching = Attaching::of(&config, &options)?;
-        let opened = open(&config, options, installed.as_ref(), &cancel)?;
+        let opened = open(&config, options, &inside, &cancel)?;
         let Opened { engine, fleet, lkg, ledger, usage, seen, loaded, modules } = opened;
+        let gateway_api = GatewayApi::of(&config, &file, &upstreams, &fleet)?;
         // From here on calls are decided, and Envoys that have their configuration continue.
         let envoys = tokio::spawn(serve_envoys(port, engine, fleet.clone(), cancel.clone()));
         let held_resources = Arc::new(restore(fleet.clone(), lkg.clone(), loaded).await?);
@@ -150,6 +156,9 @@ impl App {
             tokio::spawn(usage::keep(usage.clone(), cancel.clone())),
         ];
         tasks.extend(modules.map(tokio::spawn));
+        if let Some(gateway_api) = gateway_api {
+            tasks.push(tokio::spawn(gateway_api.start(fleet.clone(), cancel.clone()).await?));
+        }
         if let Some(attaching) = attaching {
             tasks.push(tokio::spawn(attaching.start(fleet.clone(), cancel.clone()).await?));
         }
@@ -219,13 +228,50 @@ struct Opened {
     modules: Option<(UnixListener, Feed)>,
 }
 
-/// The module, if it is to decide.
-fn installed(config: &Config) -> Result<Option<Installed>, AppError> {
-    if config.door == config::Door::ExtAuthz {
-        return Ok(None);
+/// The module inside Envoys.
+struct Inside {
+    directory: Directory,
+    /// Or why not; `None` if nobody wants it.
+    installed: Result<Installed, Option<String>>,
+}
+
+impl Inside {
+    fn of(config: &Config) -> Result<Self, ModuleError> {
+        let directory = Directory::within(&config.state_dir);
+        let install = || {
+            Installed::suits(&config.xds(), &config.envoy_uid)?;
+            Installed::new(config.module.as_deref(), directory.clone())
+        };
+        let installed = match config.door {
+            config::Door::ExtAuthz => Err(None),
+            config::Door::Module => Ok(install()?),
+            config::Door::Auto => install().map_err(|error| Some(error.to_string())),
+        };
+        match &installed {
+            Ok(module) => {
+                tracing::info!(file = %module.file().path.display(), "Envoys can have the module");
+            }
+            Err(Some(why)) => tracing::warn!(why, "Envoys ask the agent about each call"),
+            Err(None) => {}
+        }
+        Ok(Self { directory, installed })
     }
-    Installed::suits(&config.xds(), &config.envoy_uid)?;
-    Ok(Some(Installed::new(config.module.as_deref(), &config.state_dir)?))
+
+    /// What is rendered. Routes stay as they were, for Envoys that have the module.
+    fn door(&self) -> Door {
+        match &self.installed {
+            Ok(module) => Door::Module(module.rendered()),
+            Err(_) if self.directory.exists() => Door::AfterModule,
+            Err(_) => Door::ExtAuthz,
+        }
+    }
+
+    fn doors(&self) -> Doors {
+        match &self.installed {
+            Ok(module) => Doors::with(module.clone()),
+            Err(why) => Doors::without(why.clone()),
+        }
+    }
 }
 
 /// The TCP ports of this agent.
@@ -237,11 +283,7 @@ fn own_ports(xds: &Address, admin: SocketAddr) -> Vec<SocketAddr> {
 }
 
 /// The options for Envoys; `own` are the agent's own ports.
-async fn options(
-    config: &Config,
-    own: &[SocketAddr],
-    module: Option<&Installed>,
-) -> Result<Options, AppError> {
+async fn options(config: &Config, own: &[SocketAddr], door: Door) -> Result<Options, AppError> {
     Ok(Options {
         bind_address: config.bind_address.to_string(),
         layout: match config.layout {
@@ -253,7 +295,7 @@ async fn options(
         },
         agent_cluster: AGENT_CLUSTER.to_owned(),
         upstreams: upstreams::upstreams(config, own).await?,
-        door: module.map_or(Door::ExtAuthz, |module| Door::Module(module.rendered())),
+        door,
         tells_hosts: config.kube.is_on(),
     })
 }
@@ -261,7 +303,7 @@ async fn options(
 fn open(
     config: &Config,
     options: Options,
-    module: Option<&Installed>,
+    inside: &Inside,
     cancel: &CancellationToken,
 ) -> Result<Opened, AppError> {
     let (lkg, loaded) = Lkg::open(&config.state_dir)?;
@@ -270,15 +312,20 @@ fn open(
     let engine = Engine::kept_in(Arc::new(ledger.clone()));
     let mut usage = Usage::restore(engine.clone(), ledger.clone(), kept);
     let mut modules = None;
-    if let Some(module) = module {
-        let feed = Feed::new(module.snapshot());
-        let path = module.socket();
+    let places = &inside.directory;
+    if places.exists() {
+        // What former modules have counted is reported, too.
+        let feed = Feed::new(places.snapshot());
+        let path = places.socket();
         let failed = |why| AppError::Feed { path: path.display().to_string(), why };
-        modules = Some((module::bind(&path).map_err(failed)?, feed.clone()));
-        usage = usage.with_modules(Counted::new(module.counters(), module.owner(), feed));
+        usage = usage.with_modules(Counted::new(places.counters(), places.owner(), feed.clone()));
+        if inside.installed.is_ok() {
+            modules = Some((module::bind(&path).map_err(failed)?, feed));
+        }
     }
     let feed = modules.as_ref().map(|(_, feed)| feed.clone());
-    let fleet = Fleet::feeding(options, engine.clone(), lkg.clone(), feed, cancel.clone());
+    let inside = (feed, inside.doors());
+    let fleet = Fleet::feeding(options, engine.clone(), lkg.clone(), inside, cancel.clone());
     let seen = Seen::restore(lkg.clone(), &loaded);
     Ok(Opened { engine, fleet, lkg, ledger, usage, seen, loaded, modules })
 }

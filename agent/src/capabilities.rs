@@ -14,15 +14,19 @@ const GATEWAY_SETTINGS: [&str; 4] =
     ["escaped_slash", "underscore_headers", "http10", "trusted_hops"];
 
 /// The capabilities for the heartbeat. This build handles every policy type of the contract in both
-/// layers, or it would not compile. `has_module` says whether its Envoys have the module.
-pub(crate) fn capabilities(has_module: bool) -> pb::Capabilities {
+/// layers, or it would not compile. `has_module` says whether its Envoys have the module,
+/// `by_gateway_api` which classes it serves by Gateway API.
+pub(crate) fn capabilities(has_module: bool, by_gateway_api: &[&str]) -> pb::Capabilities {
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
     let mut features: Vec<String> = words(&features::ALL);
     features.extend(has_module.then(|| features::WILDCARD_HOSTS.to_owned()));
+    let (xds, other): (Vec<&str>, Vec<&str>) =
+        by_gateway_api.iter().partition(|class| GATEWAY_CLASSES.contains(class));
+    features.extend((!xds.is_empty()).then(|| features::GATEWAY_API.to_owned()));
     pb::Capabilities {
         policy_types: words(&policies::TYPES),
         auth_modes: words(&AUTH_MODES),
-        gateway_classes: words(&GATEWAY_CLASSES),
+        gateway_classes: words(&[&GATEWAY_CLASSES[..], &other].concat()),
         features,
         gateway_settings: words(&GATEWAY_SETTINGS),
     }
@@ -34,6 +38,18 @@ mod tests {
     use imp_proto::config as pb;
 
     use super::*;
+
+    #[test]
+    fn classes_are_those_of_this_build_and_those_of_the_cluster() {
+        let said = |classes: &[&str]| {
+            let said = capabilities(false, classes);
+            (said.gateway_classes, said.features.contains(&features::GATEWAY_API.to_owned()))
+        };
+        let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(said(&[]), (words(&["envoy-gateway"]), false));
+        assert_eq!(said(&["traefik"]), (words(&["envoy-gateway", "traefik"]), false));
+        assert_eq!(said(&["envoy-gateway"]), (words(&["envoy-gateway"]), true));
+    }
 
     #[test]
     fn each_auth_mode_that_is_reported_is_enforced_and_no_other_is() {

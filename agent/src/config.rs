@@ -1,6 +1,7 @@
 //! The configuration. Every flag is also an environment variable.
 
 mod envoy_admin;
+mod gateway_api;
 mod kube;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use imp_process::log::LogFormat;
 
 use crate::port::{ALL_GATEWAYS, Address};
 pub use envoy_admin::EnvoyAdmin;
+pub use gateway_api::{ClassName, GatewayApiFlags};
 pub use kube::{HostPort, KubeFlags};
 
 /// The agent of a cluster: configures its Envoys as the control plane says, also while the control
@@ -32,7 +34,7 @@ pub enum Command {
     NodeCertificate(NodeCertificate),
     /// Print the bootstrap with which an Envoy finds this agent (`envoy -c FILE`), and exit.
     Bootstrap(Bootstrap),
-    /// Print path, hash and versions of a module for --door module, and exit.
+    /// Print path, hash and versions of the module inside Envoy, and exit.
     Module(Module),
     /// Let the running agent remove what the control plane no longer has, although it is much at
     /// once.
@@ -118,15 +120,18 @@ pub struct Config {
     /// How routes are sent to Envoy.
     #[arg(long, env = "IMP_LAYOUT", value_enum, default_value_t = Layout::Scoped)]
     pub layout: Layout,
-    /// What decides about calls. The module needs Envoy 1.40 on this machine as the agent's user; if
-    /// any Envoy cannot have it, all of this agent ask the agent instead.
-    #[arg(long, env = "IMP_DOOR", value_enum, default_value_t = Door::ExtAuthz)]
+    /// What decides about calls. Only a tested Envoy on this machine as the agent's user gets the
+    /// module; others ask the agent, and so does one that does not take the module or ends again and
+    /// again with it.
+    #[arg(long, env = "IMP_DOOR", value_enum, default_value_t = Door::Auto)]
     pub door: Door,
-    /// The library of the module, for --door module.
+    /// The library of the module [default: libimp-SHA256.so beside imp-agent].
     #[arg(long, env = "IMP_MODULE", value_name = "FILE")]
     pub module: Option<PathBuf>,
     #[command(flatten)]
     pub kube: KubeFlags,
+    #[command(flatten)]
+    pub gateway_api: GatewayApiFlags,
     /// The format of log lines; RUST_LOG sets the level.
     #[arg(long, env = "IMP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -150,18 +155,20 @@ pub enum Layout {
 /// What decides about calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Door {
+    /// A module inside Envoy if there is one that can be used, otherwise the agent.
+    Auto,
+    /// The same, but the agent does not start without a module that can be used.
+    Module,
     /// Envoy asks the agent about each call.
     ExtAuthz,
-    /// A module inside Envoy.
-    Module,
 }
 
 /// Options of `module`.
 #[derive(Clone, Debug, Args)]
 pub struct Module {
-    /// The library.
+    /// The library [default: libimp-SHA256.so beside imp-agent].
     #[arg(long, env = "IMP_MODULE", value_name = "FILE")]
-    pub module: PathBuf,
+    pub module: Option<PathBuf>,
 }
 
 /// Options of `bootstrap`.
@@ -284,6 +291,7 @@ impl Config {
             door: Door::ExtAuthz,
             module: None,
             kube: KubeFlags::default(),
+            gateway_api: GatewayApiFlags::default(),
             log_format: LogFormat::Text,
             otlp_endpoint: None,
         }

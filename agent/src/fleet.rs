@@ -11,6 +11,7 @@
 mod acknowledgements;
 mod core;
 mod door;
+mod gateway_api;
 mod gateway_resources;
 mod hosts;
 mod leads;
@@ -39,7 +40,8 @@ use self::core::Core;
 use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
 use crate::module::{self, Feed};
-use door::Decider;
+pub use door::{Choice, Doors, Why};
+pub use gateway_api::GatewayApiOrder;
 use gateway_resources::GatewayResources;
 pub use leads::{Led, NotLed, Wanted};
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
@@ -67,6 +69,7 @@ struct Shared {
     leaving: Arc<AtomicBool>,
     /// What modules inside Envoys hear.
     feed: Option<Feed>,
+    doors: Doors,
 }
 
 /// Wakes the reporters.
@@ -95,32 +98,31 @@ impl Fleet {
     /// An empty, closed fleet: Envoys are refused until [`Self::open`]. Its task ends with
     /// `cancel`.
     pub fn start(options: Options, engine: Engine, lkg: Lkg, cancel: CancellationToken) -> Self {
-        Self::feeding(options, engine, lkg, None, cancel)
+        Self::feeding(options, engine, lkg, (None, Doors::without(None)), cancel)
     }
 
-    /// The same; modules hear over the feed what the engine is told.
+    /// The same; modules hear over the feed what the engine is told, where they are chosen.
     pub fn feeding(
         options: Options,
         engine: Engine,
         lkg: Lkg,
-        feed: Option<Feed>,
+        (feed, doors): (Option<Feed>, Doors),
         cancel: CancellationToken,
     ) -> Self {
         let gateway_resources = GatewayResources::default();
-        let decider = Decider::of(&options);
         let (events, queue) = mpsc::unbounded_channel();
         let refusers = Refusers::default();
         let observer = Arc::new(EnvoyObserver {
             gateway_resources: gateway_resources.clone(),
             events,
             refusers: refusers.clone(),
-            decider: decider.clone(),
+            doors: doors.clone(),
         });
         let ads = AdsServer::new(gateway_resources::server_config(), observer.clone(), observer);
         let [statuses, gateways, nodes] = [(); 3].map(watch::Sender::new);
         let news = News { statuses, gateways, nodes };
         let parts = (options, engine.clone(), feed.clone());
-        let core = Core::new(parts, lkg, gateway_resources.clone(), decider);
+        let core = Core::new(parts, lkg, gateway_resources.clone(), doors.clone());
         let leaving = core.hosts.leaving();
         let fleet = Self {
             shared: Arc::new(Shared {
@@ -134,6 +136,7 @@ impl Fleet {
                 refusers,
                 leaving,
                 feed,
+                doors,
             }),
         };
         fleet.clone().listen_on_a_thread(queue, cancel);
@@ -251,9 +254,36 @@ impl Fleet {
         }
     }
 
-    /// Whether the Envoys have the module.
+    /// Whether all Envoys have the module, so that wildcards are served by each.
     pub fn has_module(&self) -> bool {
-        self.lock().decider.is_module()
+        self.shared.doors.all_have_module()
+    }
+
+    /// From now on gateways and publishes that are delivered by Gateway API are told there. Before
+    /// anything is restored.
+    /// `classes` are those that can be.
+    pub fn deliver_by_gateway_api(
+        &self,
+        orders: mpsc::UnboundedSender<GatewayApiOrder>,
+        classes: Vec<&'static str>,
+    ) {
+        let mut core = self.lock();
+        core.tracker.open(tracker::GATEWAY_API, tracker::Target::gateway_api());
+        core.by_gateway_api.told_to(orders, classes);
+    }
+
+    /// The classes that are served by Gateway API.
+    pub fn gateway_api_classes(&self) -> Vec<&'static str> {
+        self.lock().by_gateway_api.served().to_vec()
+    }
+
+    /// Takes what became of a revision that was delivered by Gateway API.
+    pub fn stands(&self, publish: &Arc<str>, revision: u64, verdict: tracker::Verdict) {
+        let mut core = self.lock();
+        core.tracker.heard(tracker::GATEWAY_API);
+        let (publish, target) = (publish.clone(), tracker::GATEWAY_API);
+        core.tracker.take(tracker::Outcome { publish, revision, target, verdict });
+        self.tell(core);
     }
 
     /// Waits until all modules that listen decide by what was taken so far.
@@ -329,6 +359,11 @@ impl Fleet {
         self.lock().tracker.targets().map(node).collect()
     }
 
+    /// What decides about the calls of each Envoy.
+    pub fn doors(&self) -> &Doors {
+        &self.shared.doors
+    }
+
     /// How much there is.
     pub fn size(&self) -> Size {
         self.lock().size()
@@ -347,7 +382,6 @@ impl Fleet {
     /// the answers about everything.
     fn happened(&self, events: impl Iterator<Item = EnvoyEvent>) {
         let (mut core, mut size, mut nodes) = (self.lock(), 0, false);
-        let had_module = core.decider.is_module();
         for event in events {
             nodes |= matches!(event, EnvoyEvent::Came { .. } | EnvoyEvent::Left { .. });
             size += event.size();
@@ -359,8 +393,6 @@ impl Fleet {
                 core = self.lock();
             }
         }
-        // What the agent can serve is told with its Envoys.
-        nodes |= core.decider.is_module() != had_module;
         self.publish(core);
         if nodes {
             self.shared.news.nodes.send_replace(());

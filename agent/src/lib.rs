@@ -6,6 +6,7 @@
 //! - [`ledger`]: the usage counts on disk.
 //! - [`fleet`]: the side to Envoy: one resource set per group of Envoys, and who acknowledged what.
 //! - [`port`]: the port that Envoys connect to: authentication and limits.
+//! - [`gateway_api`]: publishes as objects of Kubernetes.
 //! - [`attach`]: gateways on Gateways of Envoy Gateway, in Kubernetes.
 //! - [`ext_authz`]: one decision per call, in Envoy's protocol.
 //! - [`module`]: the same inside Envoy: what the module is told, and what it has counted.
@@ -20,6 +21,7 @@ mod capabilities;
 pub mod config;
 pub mod ext_authz;
 pub mod fleet;
+pub mod gateway_api;
 pub mod identity;
 pub mod intake;
 pub mod ledger;

@@ -22,9 +22,9 @@ async fn main() -> ExitCode {
         Some(Command::Bootstrap(options)) => {
             bootstrap::render(&options).and_then(|yaml| print(&yaml))
         }
-        Some(Command::Module(options)) => {
-            module::described(&options.module).map_err(Into::into).and_then(|text| print(&text))
-        }
+        Some(Command::Module(options)) => module::described(options.module.as_deref())
+            .map_err(Into::into)
+            .and_then(|text| print(&text)),
         Some(Command::NodeCertificate(options)) => issue(&options),
         Some(Command::AcceptShrink(options)) => {
             accept_shrink::ask(&options).and_then(|words| print(&words))

@@ -16,8 +16,7 @@ mod server;
 pub(crate) use counted::Batch;
 pub use counted::Counted;
 pub use feed::Feed;
-pub use install::{Installed, ModuleError, described};
+pub use install::{Directory, Installed, ModuleError, described};
 
 pub(crate) use self::file::open;
-pub(crate) use install::is_tested;
 pub(crate) use server::{bind, serve};

@@ -38,6 +38,7 @@ pub use authority::{AGENT_NAME, AGENT_URI, AuthorityError};
 pub use bounded::Bounded;
 pub use caller::{Caller, Who};
 pub use connection::Connection;
+pub(crate) use issue::issue_for_controller;
 pub use issue::{IssueError, authority_key, issue, issue_for_gateway};
 pub use socket::SocketError;
 
@@ -169,9 +170,10 @@ impl Entrance {
     ) -> io::Result<()> {
         let (stream, _) = accepted?;
         let Some(place) = self.place() else { return Ok(()) };
-        let uid = stream.peer_cred()?.uid();
+        let peer = stream.peer_cred()?;
+        let uid = peer.uid();
         if uid == own || users.contains(&uid) {
-            self.enter(Io::Unix(stream), Who::Local { uid }, place).await;
+            self.enter(Io::Unix(stream), Who::Local { uid }, peer.pid(), place).await;
         } else {
             let why = format!("user {uid} connects; --envoy-uid lets others than the agent's in");
             refuse("user", &why);
@@ -197,7 +199,7 @@ impl Entrance {
                 Err(_) => return refuse("certificate", "the TLS handshake did not end in time"),
             };
             match tls::who(&stream) {
-                Some(who) => entrance.enter(Io::Tls(Box::new(stream)), who, place).await,
+                Some(who) => entrance.enter(Io::Tls(Box::new(stream)), who, None, place).await,
                 None => refuse("certificate", "its certificate names no node"),
             }
         });
@@ -212,10 +214,11 @@ impl Entrance {
         place
     }
 
-    async fn enter(&self, io: Io, who: Who, place: OwnedSemaphorePermit) {
+    async fn enter(&self, io: Io, who: Who, process: Option<i32>, place: OwnedSemaphorePermit) {
         let Some((caller, own)) = self.callers.come(who) else {
             return refuse("full", "one node has too many connections");
         };
+        let caller = caller.with_process(process);
         let connection = Connection::new(io, caller, (own, place), NODE_GREETING_TIME.time());
         // The server ends only with the agent.
         let _ = self.sender.send(Ok(connection)).await;

@@ -58,11 +58,22 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The agent's flags. It cannot know where the REST API is.
-    fn flags(&self, control: &Control) -> Vec<String> {
+    /// Without the module: Envoy asks the agent about each call.
+    pub fn asking() -> Self {
+        Self { agent_flags: vec!["--door=ext-authz".to_owned()], ..Self::default() }
+    }
+
+    /// The agent's flags. It cannot know where the REST API is, and the module that cargo builds has not
+    /// the name of a release's.
+    fn flags(&self, control: &Control) -> Result<Vec<String>> {
         let allow = self.allow.iter().map(|net| format!("--allow-upstream={net}"));
         let rest = format!("--deny-upstream={}", control.listen);
-        allow.chain([rest]).chain(self.agent_flags.iter().cloned()).collect()
+        let mut flags: Vec<_> = allow.chain([rest]).chain(self.agent_flags.clone()).collect();
+        let says = |start: &str| self.agent_flags.iter().any(|flag| flag.starts_with(start));
+        if !says("--module=") && !says("--door=ext-authz") {
+            flags.push(format!("--module={}", program("libimp_module.so")?.display()));
+        }
+        Ok(flags)
     }
 }
 
@@ -100,7 +111,7 @@ impl Stack {
         let cluster_id = text(&cluster, "id")?;
         let token = registration_token(&admin, &cluster_id).await?;
         let agent =
-            Agent::start(directory.path(), &control, Some(&token), &options.flags(&control))
+            Agent::start(directory.path(), &control, Some(&token), &options.flags(&control)?)
                 .await?;
         let envoys = vec![];
         let started = 0;
@@ -140,7 +151,7 @@ impl Stack {
     /// Kills the agent and starts a new one on the same state directory.
     pub async fn restart_agent(&mut self) -> Result<()> {
         self.agent.kill();
-        self.agent.revive(&self.options.flags(&self.control)).await
+        self.agent.revive(&self.options.flags(&self.control)?).await
     }
 
     /// The directory of its files.

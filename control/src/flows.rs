@@ -8,6 +8,7 @@ pub mod agent;
 pub mod api_service;
 pub mod api_token;
 mod capabilities;
+mod classes;
 pub mod client_app;
 pub mod cluster;
 pub mod consumer;

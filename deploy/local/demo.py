@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -50,10 +51,25 @@ def build(binaries):
     if not shutil.which("cargo"):
         raise Trouble("cargo is missing: install Rust 1.94 or newer (https://rustup.rs)")
     say("building (the first time takes some minutes)")
-    command = ["cargo", "build", "--locked", "-p", "imp-control", "-p", "imp-agent", "--bins"]
+    packages = ["-p", "imp-control", "-p", "imp-agent", "-p", "imp-module"]
+    command = ["cargo", "build", "--locked", *packages, "--lib", "--bins"]
     if subprocess.run(command, cwd=ROOT).returncode != 0:
         raise Trouble("the build failed; see above")
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
+
+
+def find_module(programs):
+    """The module inside Envoy as cargo builds it. Without it, the agent decides about calls."""
+    name = "libimp_module.so"
+    built = [path for path in (programs / name, programs / "deps" / name) if path.is_file()]
+    return max(built, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def who_decides(agent_admin):
+    with urllib.request.urlopen(f"http://127.0.0.1:{agent_admin}/status", timeout=5) as answer:
+        envoy = json.load(answer)["envoys"][0]
+    who = "the module inside Envoy decides" if envoy["door"] == "module" else "the agent decides"
+    return f"{who} about calls: {envoy['door_reason']}"
 
 
 def find_envoy():
@@ -100,6 +116,9 @@ def start(children, folder, programs, envoy, ports):
     agent += ["--xds-listen", xds, "--admin-listen", f"127.0.0.1:{agent_admin}"]
     agent += ["--bind-address", "127.0.0.1", "--state-dir", folder / "agent"]
     agent += ["--allow-upstream", "127.0.0.0/8", "--deny-upstream", f"127.0.0.1:{rest_port}"]
+    module = find_module(programs)
+    if module:
+        agent += ["--module", module]
     children.start("agent", agent, {"IMP_REGISTRATION_TOKEN": cluster["registration_token"]})
     children.wait_for("the agent", lambda: is_up(f"http://127.0.0.1:{agent_admin}/readyz"))
     say("the agent has registered and is connected")
@@ -118,6 +137,7 @@ def start(children, folder, programs, envoy, ports):
 
     sample = payment_api.create(rest, cluster["id"], upstream_port, gateway_port, say)
     wait_until_active(children, rest, sample)
+    say(who_decides(agent_admin))
     return rest, sample
 
 

@@ -119,6 +119,14 @@ impl AdsServer {
         }
     }
 
+    /// Ends a stream with `UNAVAILABLE`: its client comes again with what it has, and is admitted as if
+    /// it were new.
+    pub fn hang_up(&self, stream: StreamId, why: &str) {
+        if let Some(session) = self.shared.streams.get(stream) {
+            session.stop(Status::unavailable(why).into());
+        }
+    }
+
     /// The aggregated service and the services of the single types, to be added to a tonic server.
     /// The aggregated service alone is `self`.
     pub fn routes(&self) -> tonic::service::Routes {

@@ -29,7 +29,7 @@ impl Account {
         if let Some((_, known)) = all.iter().find(|(of, _)| *of == class) {
             return known.clone();
         }
-        let fresh = Arc::new(Meters::new(class, self.home.clone()));
+        let fresh = Arc::new(Meters::new(class.clone(), self.home.clone()));
         all.push((class, fresh.clone()));
         fresh
     }
@@ -62,7 +62,7 @@ impl Account {
 
     /// The quotas of the current windows.
     pub(crate) fn quotas(&self, account: &str, now: DateTime<Utc>) -> Vec<QuotaRow> {
-        let row = |class: Class, (consumer, window, used): HolderCount| QuotaRow {
+        let row = |class: &Class, (consumer, window, used): HolderCount| QuotaRow {
             account: account.to_owned(),
             consumer_id: consumer.map(|consumer| consumer.to_string()),
             limit: class.to_string(),
@@ -71,7 +71,7 @@ impl Account {
         };
         let meters = self.read();
         let rows = meters.iter().flat_map(|(class, meters)| {
-            meters.counts(now).into_iter().map(|count| row(*class, count))
+            meters.counts(now).into_iter().map(|count| row(class, count))
         });
         rows.collect()
     }

@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
+use crate::calendar::Windows;
 use crate::kept::Kept;
 use crate::ledger::Pair;
 use crate::meter::Meter;
-use crate::quota::{self, Calendar, Count, Unit};
+use crate::quota::{self, Count};
 use crate::rate;
 use crate::spec::{Spec, Window, nanos};
 
@@ -29,7 +30,7 @@ pub fn is_over(name: &str, pair: Pair, now: DateTime<Utc>) -> bool {
     let Some(Class { span, .. }) = class else { return false };
     match (kind, span) {
         (Some(RATE), Span::Seconds(seconds)) => rate::is_past(pair, seconds, nanos(now)),
-        (Some(USED), Span::Calendar(calendar)) => quota::is_past(pair[0], calendar, now),
+        (Some(USED), Span::Calendar(windows)) => quota::is_past(pair[0], &windows.current(now)),
         // A former release stored the time at which it is full again.
         (Some(USED), Span::Seconds(_)) => (pair[0] as i64) <= nanos(now),
         _ => false,
@@ -38,26 +39,26 @@ pub fn is_over(name: &str, pair: Pair, now: DateTime<Utc>) -> bool {
 
 /// Identifies which limits of two plans share a count: those of one window and one scope, whatever
 /// their names and amounts. Several such limits of one plan are ranked, the tightest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Class {
     span: Span,
     per_consumer: bool,
-    rank: usize,
+    rank: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Span {
     Seconds(u64),
-    Calendar(Calendar),
+    Calendar(Windows),
 }
 
 impl Class {
     /// The class of each limit of a plan.
     pub(crate) fn of(plan: &[Spec]) -> Vec<Self> {
         let loose = |spec: &Spec| Self {
-            span: match spec.window {
-                Window::Rolling { seconds, .. } => Span::Seconds(seconds),
-                Window::Calendar(calendar) => Span::Calendar(calendar),
+            span: match &spec.window {
+                Window::Rolling { seconds, .. } => Span::Seconds(*seconds),
+                Window::Calendar(calendar) => Span::Calendar(calendar.windows()),
             },
             per_consumer: spec.per_consumer,
             rank: 0,
@@ -68,7 +69,7 @@ impl Class {
                 loose(spec_of_other) == loose(spec)
                     && order((*other, spec_of_other)) < order((index, spec))
             });
-            Self { rank: tighter.count(), ..loose(spec) }
+            Self { rank: u16::try_from(tighter.count()).unwrap_or(u16::MAX), ..loose(spec) }
         };
         plan.iter().enumerate().map(class).collect()
     }
@@ -77,25 +78,25 @@ impl Class {
     pub(crate) fn alone(spec: &Spec) -> Self {
         let classes = Self::of(std::slice::from_ref(spec));
         let second = Self { span: Span::Seconds(1), per_consumer: false, rank: 0 };
-        classes.first().copied().unwrap_or(second)
+        classes.into_iter().next().unwrap_or(second)
     }
 
     /// Whether each consumer has a meter of its own.
-    pub(crate) fn is_per_consumer(self) -> bool {
+    pub(crate) fn is_per_consumer(&self) -> bool {
         self.per_consumer
     }
 
     /// A meter that continues what is stored.
-    pub(crate) fn meter(self, kept: Option<(Kept, Pair)>) -> Meter {
-        match (self.span, kept) {
+    pub(crate) fn meter(&self, kept: Option<(Kept, Pair)>) -> Meter {
+        match (&self.span, kept) {
             (Span::Seconds(_), None) => Meter::Rate(rate::Count::default()),
-            (Span::Seconds(seconds), Some(kept)) => Meter::Rate(rate::Count::kept(kept, seconds)),
+            (Span::Seconds(seconds), Some(kept)) => Meter::Rate(rate::Count::kept(kept, *seconds)),
             (Span::Calendar(_), kept) => Meter::Quota(kept.map(Count::kept).unwrap_or_default()),
         }
     }
 
     /// The prefix of its meters' names.
-    pub(crate) fn kind(self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self.span {
             Span::Seconds(_) => RATE,
             Span::Calendar(_) => USED,
@@ -104,36 +105,28 @@ impl Class {
 
     /// Whether it is stored. Rates over a few seconds are not worth a slot in the ledger: after a
     /// restart they are full again.
-    pub(crate) fn is_kept(self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         !matches!(self.span, Span::Seconds(seconds) if seconds < SHORT)
     }
 
-    pub(crate) fn calendar(self) -> Option<Calendar> {
-        match self.span {
+    pub(crate) fn windows(&self) -> Option<&Windows> {
+        match &self.span {
             Span::Seconds(_) => None,
-            Span::Calendar(calendar) => Some(calendar),
+            Span::Calendar(windows) => Some(windows),
         }
     }
 }
 
-fn word(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Day => "day",
-        Unit::Week => "week",
-        Unit::Month => "month",
-    }
-}
-
-/// The form in stored rows: `month`, `day/consumer`, `60s/1`, `week+330`.
+/// The form in stored rows: `month`, `day/consumer`, `60s/1`, `week+330`, `day/consumer@Europe/Berlin`.
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.span {
+        let mut zone = None;
+        match &self.span {
             Span::Seconds(seconds) => write!(f, "{seconds}s")?,
-            Span::Calendar(Calendar { unit, offset_minutes }) => {
-                f.write_str(word(unit))?;
-                if offset_minutes != 0 {
-                    write!(f, "{offset_minutes:+}")?;
-                }
+            Span::Calendar(windows) => {
+                let (text, name) = windows.words();
+                zone = name;
+                write!(f, "{text}")?;
             }
         }
         if self.per_consumer {
@@ -142,7 +135,8 @@ impl fmt::Display for Class {
         if self.rank > 0 {
             write!(f, "/{}", self.rank)?;
         }
-        Ok(())
+        // Last, because names have slashes.
+        zone.map_or(Ok(()), |zone| write!(f, "@{zone}"))
     }
 }
 
@@ -150,26 +144,21 @@ impl fmt::Display for Class {
 #[derive(Debug)]
 pub(crate) struct NoClass;
 
-fn calendar(text: &str) -> Result<Calendar, NoClass> {
-    let offset = text.find(['+', '-']).unwrap_or(text.len());
-    let (name, offset) = text.split_at(offset);
-    let mut units = [Unit::Day, Unit::Week, Unit::Month].into_iter();
-    let unit = units.find(|unit| word(*unit) == name).ok_or(NoClass)?;
-    let offset = if offset.is_empty() { Ok(0) } else { offset.parse() };
-    Ok(Calendar::new(unit, offset.map_err(|_| NoClass)?))
-}
-
 impl FromStr for Class {
     type Err = NoClass;
 
     fn from_str(text: &str) -> Result<Self, NoClass> {
+        let (text, zone) = match text.split_once('@') {
+            Some((text, zone)) => (text, Some(zone)),
+            None => (text, None),
+        };
         let mut words = text.split('/');
         let span = match words.next().unwrap_or_default() {
-            text if text.starts_with(|c: char| c.is_ascii_digit()) => {
+            text if zone.is_none() && text.starts_with(|c: char| c.is_ascii_digit()) => {
                 let seconds = text.strip_suffix('s').and_then(|number| number.parse().ok());
                 Span::Seconds(seconds.ok_or(NoClass)?)
             }
-            text => Span::Calendar(calendar(text)?),
+            text => Span::Calendar(Windows::read(text, zone).ok_or(NoClass)?),
         };
         let mut class = Self { span, per_consumer: false, rank: 0 };
         for word in words {
@@ -188,12 +177,20 @@ mod tests {
 
     #[test]
     fn a_class_is_written_as_it_is_read() {
-        for text in
-            ["month", "day/consumer", "60s", "3600s/consumer/2", "month/15", "week-90/consumer"]
-        {
+        for text in [
+            "month",
+            "day/consumer",
+            "60s",
+            "3600s/consumer/2",
+            "month/15",
+            "week-90/consumer",
+            "year",
+            "day@Europe/Berlin",
+            "month/consumer/3@America/Argentina/Buenos_Aires",
+        ] {
             assert_eq!(text.parse::<Class>().unwrap().to_string(), text);
         }
-        for text in ["", "quota", "60", "month/x", "month+", "year+60"] {
+        for text in ["", "quota", "60", "month/x", "month+", "decade+60", "60s@UTC", "day+60@UTC"] {
             assert!(text.parse::<Class>().is_err(), "{text}");
         }
     }

@@ -3,6 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
+use imp_grammar::caps;
+use imp_grammar::time_zone::{OffsetChange, TimeZone};
 use imp_proto::config as pb;
 
 use crate::access::PublishAccess;
@@ -66,7 +68,7 @@ impl Entitlement {
                 pb::entitlement::State::Ended | pb::entitlement::State::Unspecified => State::Ended,
             },
             reason: Some(message.reason.clone()).filter(|reason| !reason.is_empty()),
-            limits: message.limits.iter().map(Spec::parse).collect(),
+            limits: limits(message)?,
             expires_at_ms: Some(message.expires_at_ms).filter(|at| *at != 0),
             terms: Arc::new(terms),
         })
@@ -93,6 +95,28 @@ impl Entitlement {
         with.limits(&self.terms.plan_id, &mut self.limits);
         self
     }
+}
+
+/// The limits, in the time zones that come with them.
+fn limits(message: &pb::Entitlement) -> Result<Arc<[Spec]>, ParseError> {
+    if !caps::TIME_ZONES_PER_ENTITLEMENT.admits(message.time_zones.len()) {
+        return Err(ParseError::TooManyTimeZones);
+    }
+    let zone = |zone: &pb::TimeZone| {
+        let change =
+            |it: &pb::OffsetChange| OffsetChange { at: it.at, offset: it.utc_offset_seconds };
+        let changes = zone.changes.iter().map(change).collect();
+        TimeZone::read(&zone.name, &zone.rule, changes).map(Arc::new)
+    };
+    let zones = message.time_zones.iter().map(zone).collect::<Result<Vec<_>, _>>()?;
+    let limit = |limit: &pb::Limit| match limit.time_zone.as_str() {
+        "" => Ok(Spec::parse(limit, None)),
+        name => {
+            let zone = zones.iter().find(|zone| **zone.name() == *name);
+            Ok(Spec::parse(limit, Some(zone.ok_or(ParseError::Missing("time_zones"))?)))
+        }
+    };
+    message.limits.iter().map(limit).collect()
 }
 
 /// An entitlement with its limits.
@@ -161,7 +185,7 @@ impl Entitled {
 
     /// The account's meters for a limit.
     fn begin(&self, place: usize, spec: &Spec) -> Arc<Meters> {
-        let class = Class::of(&self.content.limits).get(place).copied();
+        let class = Class::of(&self.content.limits).into_iter().nth(place);
         self.account.meters(class.unwrap_or_else(|| Class::alone(spec)))
     }
 }

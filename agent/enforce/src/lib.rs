@@ -4,6 +4,7 @@
 mod access;
 mod account;
 mod auth_mode;
+mod calendar;
 mod call;
 mod class;
 mod context;

@@ -55,9 +55,9 @@ impl<'a> Held<'a> {
 
     /// Remaining calls, and seconds until there are more.
     fn state(&self, now: DateTime<Utc>) -> (u64, u64) {
-        match (self.meter.as_ref(), self.spec.window) {
+        match (self.meter.as_ref(), &self.spec.window) {
             (Meter::Rate(count), Window::Rolling { rate, .. }) => {
-                let standing = count.look(rate, nanos(now));
+                let standing = count.look(*rate, nanos(now));
                 (standing.remaining, seconds_up(standing.more_in))
             }
             (Meter::Quota(count), Window::Calendar(calendar)) => {
@@ -70,8 +70,8 @@ impl<'a> Held<'a> {
     }
 
     fn report(&self, now: DateTime<Utc>, (remaining, more_in): (u64, u64)) -> Report<'a> {
-        let window_seconds = match self.spec.window {
-            Window::Rolling { seconds, .. } => seconds,
+        let window_seconds = match &self.spec.window {
+            Window::Rolling { seconds, .. } => *seconds,
             Window::Calendar(calendar) => calendar.seconds(now),
         };
         let (name, amount) = (self.spec.name.as_str(), self.spec.amount);
@@ -81,9 +81,9 @@ impl<'a> Held<'a> {
     /// Counts one call. `None` if it exceeds the limit.
     fn take(&self, now: DateTime<Utc>) -> Option<Counted> {
         let blocks = self.spec.blocks;
-        match (self.meter.as_ref(), self.spec.window) {
+        match (self.meter.as_ref(), &self.spec.window) {
             (Meter::Rate(count), Window::Rolling { rate, .. }) => {
-                let taken = count.take(rate, nanos(now)).ok().map(Counted::InRate);
+                let taken = count.take(*rate, nanos(now)).ok().map(Counted::InRate);
                 // A used-up rate that does not block is not counted.
                 taken.or((!blocks).then_some(Counted::Not))
             }
@@ -149,7 +149,7 @@ pub(crate) fn take_all<'a>(
 /// The error for the used-up limit that lasts longest, which determines when to retry.
 fn exceeded<'a>(held: &[Held<'a>], now: DateTime<Utc>) -> Exceeded<'a> {
     let used_up = held.iter().filter(|held| held.spec.blocks && held.state(now).0 == 0);
-    let longest = used_up.map(|held| (held.state(now).1, held.spec.calendar().is_some())).max();
+    let longest = used_up.map(|held| (held.state(now).1, held.spec.is_quota())).max();
     let (retry_after, quota) = longest.unwrap_or((1, false));
     let reports = held.iter().map(|held| held.look(now)).collect();
     Exceeded { quota, retry_after: retry_after.max(1), reports }
@@ -262,11 +262,11 @@ mod tests {
     }
 
     fn rate(name: &str, amount: u64) -> Limit {
-        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::Rolling)))
+        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::Rolling), None))
     }
 
     fn quota(name: &str, amount: u64) -> Limit {
-        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::CalendarMonth)))
+        Limit::new(Spec::parse(&limit(name, amount, pb::limit::Window::CalendarMonth), None))
     }
 
     fn take<'a>(limits: &[&'a Limit]) -> Result<Vec<Report<'a>>, Exceeded<'a>> {
@@ -318,7 +318,7 @@ mod tests {
     fn overage_counts_and_never_blocks() {
         let mut soft = limit("soft", 1, pb::limit::Window::CalendarDay);
         soft.on_exceed = pb::limit::OnExceed::Overage.into();
-        let soft = Limit::new(Spec::parse(&soft));
+        let soft = Limit::new(Spec::parse(&soft, None));
         for _ in 0..3 {
             assert!(take(&[&soft]).is_ok());
         }
@@ -329,9 +329,9 @@ mod tests {
     fn a_window_that_is_newer_than_the_engine_is_the_longest() {
         let unknown =
             pb::Limit { window: 99, window_seconds: 0, ..limit("new", 1, Default::default()) };
-        let unknown = Limit::new(Spec::parse(&unknown));
+        let unknown = Limit::new(Spec::parse(&unknown, None));
         assert!(take(&[&unknown]).is_ok());
-        assert_eq!(take(&[&unknown]).unwrap_err().retry_after, 561_600);
+        assert_eq!(take(&[&unknown]).unwrap_err().retry_after, 3_240_000, "next year");
     }
 
     #[test]
@@ -351,8 +351,8 @@ mod tests {
     fn idle_consumers_are_forgotten() {
         let mut own = limit("own", 5, pb::limit::Window::Rolling);
         own.scope = pb::limit::Scope::Consumer.into();
-        let (account, spec) = (Account::default(), Spec::parse(&own));
-        let class = Class::of(std::slice::from_ref(&spec))[0];
+        let (account, spec) = (Account::default(), Spec::parse(&own, None));
+        let class = Class::alone(&spec);
         let own = Limit { spec, meters: account.meters(class) };
         for index in 0..100 {
             let consumer: Id = format!("c{index}").as_str().into();

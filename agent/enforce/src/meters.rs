@@ -12,7 +12,7 @@ use crate::ledger::Pair;
 use crate::meter::Meter;
 use crate::spec::nanos;
 
-fn open(home: &Home, class: Class, consumer: &str) -> (Kept, Pair) {
+fn open(home: &Home, class: &Class, consumer: &str) -> (Kept, Pair) {
     let name = format!("{}\t{class}\t{}\t{consumer}", class.kind(), home.owner);
     Kept::open(&home.ledger, &name)
 }
@@ -38,13 +38,14 @@ impl Meters {
         let home = home.filter(|_| class.is_kept());
         // With meters per consumer, nothing uses the shared one.
         let shared =
-            home.as_ref().filter(|_| !class.is_per_consumer()).map(|home| open(home, class, ""));
-        Self { class, home, shared: Arc::new(class.meter(shared)), consumers: RwLock::default() }
+            home.as_ref().filter(|_| !class.is_per_consumer()).map(|home| open(home, &class, ""));
+        let shared = Arc::new(class.meter(shared));
+        Self { class, home, shared, consumers: RwLock::default() }
     }
 
     fn own(&self, consumer: &Id) -> Arc<Meter> {
         let text = consumer.text();
-        let kept = self.home.as_ref().map(|home| open(home, self.class, text.as_str()));
+        let kept = self.home.as_ref().map(|home| open(home, &self.class, text.as_str()));
         Arc::new(self.class.meter(kept))
     }
 
@@ -90,9 +91,9 @@ impl Meters {
     }
 
     fn is_full(&self, meter: &Meter, now: DateTime<Utc>) -> bool {
-        match (meter, self.class.calendar()) {
+        match (meter, self.class.windows()) {
             (Meter::Rate(count), _) => count.is_idle(nanos(now)),
-            (Meter::Quota(count), Some(calendar)) => count.is_idle(calendar.ordinal(now)),
+            (Meter::Quota(count), Some(windows)) => count.in_use(&windows.current(now)).is_none(),
             (Meter::Quota(_), None) => true,
         }
     }
@@ -105,15 +106,17 @@ impl Meters {
 
     /// The counts of a quota in its current window.
     pub(crate) fn counts(&self, now: DateTime<Utc>) -> Vec<HolderCount> {
-        let Some(calendar) = self.class.calendar() else { return Vec::new() };
-        let window = calendar.ordinal(now);
+        let Some(windows) = self.class.windows() else { return Vec::new() };
+        let current = windows.current(now);
         let read = |holder: Option<Id>, meter: &Meter| match meter {
-            Meter::Quota(count) => Some((holder, window, count.used(window))),
+            Meter::Quota(count) => {
+                count.in_use(&current).map(|(window, used)| (holder, window, used))
+            }
             Meter::Rate(_) => None,
         };
         let consumers = self.read();
         let own = consumers.iter().filter_map(|(name, meter)| read(Some(name.clone()), meter));
-        own.chain(read(None, &self.shared)).filter(|(_, _, used)| *used > 0).collect()
+        own.chain(read(None, &self.shared)).collect()
     }
 
     /// Restores a count of this window.

@@ -1,5 +1,8 @@
 //! Errors of the control plane's messages.
 
+use imp_grammar::caps;
+use imp_grammar::time_zone::TimeZoneError;
+
 use crate::id::Id;
 
 /// The longest id.
@@ -18,6 +21,11 @@ pub enum ParseError {
     /// The hash of an active key has another length than SHA-256's.
     #[error("key_sha256: {0} bytes, not 32")]
     KeyHash(usize),
+    /// A time zone cannot be read.
+    #[error("time_zones: {0}")]
+    TimeZone(#[from] TimeZoneError),
+    #[error("time_zones: more than {}", caps::TIME_ZONES_PER_ENTITLEMENT.value)]
+    TooManyTimeZones,
 }
 
 /// Checks an id, which may be empty.

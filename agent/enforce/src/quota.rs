@@ -1,90 +1,14 @@
-//! A quota: a number of calls per calendar day, week or month. Window and count share one atomic
+//! A quota: a number of calls per calendar day, week, month or year. Window and count share one atomic
 //! number, so that the count of an old window never leaks into a new one.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, TimeDelta, Utc};
 
 use crate::kept::Kept;
 use crate::ledger::Pair;
 
-/// A calendar window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Calendar {
-    pub(crate) unit: Unit,
-    /// Where the day begins, in minutes ahead of UTC.
-    pub(crate) offset_minutes: i32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Unit {
-    /// From 00:00.
-    Day,
-    /// From 00:00 of Monday.
-    Week,
-    /// From 00:00 of the first.
-    Month,
-}
-
-/// The largest offset on earth. More would mean another day.
-const FURTHEST: i32 = 14 * 60;
-
 const COUNT_BITS: u32 = 40;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
-
-impl Calendar {
-    pub(crate) fn new(unit: Unit, offset_minutes: i32) -> Self {
-        Self { unit, offset_minutes: offset_minutes.clamp(-FURTHEST, FURTHEST) }
-    }
-
-    /// The local time where the window is counted.
-    fn local(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        let offset = TimeDelta::minutes(i64::from(self.offset_minutes));
-        now.checked_add_signed(offset).unwrap_or(now)
-    }
-
-    /// The number of the current window; increases by one per window.
-    pub(crate) fn ordinal(self, now: DateTime<Utc>) -> u64 {
-        let now = self.local(now);
-        let day = u64::try_from(now.timestamp().div_euclid(86_400)).unwrap_or(0);
-        match self.unit {
-            Unit::Day => day,
-            // The epoch was a Thursday.
-            Unit::Week => (day + 3) / 7,
-            Unit::Month => u64::try_from(now.year()).unwrap_or(0) * 12 + u64::from(now.month0()),
-        }
-    }
-
-    /// Seconds from the window's start to its end.
-    pub(crate) fn seconds(self, now: DateTime<Utc>) -> u64 {
-        let Some((start, end)) = self.bounds(self.local(now)) else { return 86_400 };
-        u64::try_from((end - start).num_seconds()).unwrap_or(86_400)
-    }
-
-    /// Whole seconds until the window ends, at least 1.
-    pub(crate) fn ends_in(self, now: DateTime<Utc>) -> u64 {
-        let now = self.local(now);
-        let Some((_, end)) = self.bounds(now) else { return 1 };
-        let left = end.and_time(chrono::NaiveTime::MIN).and_utc() - now;
-        u64::try_from(left.num_milliseconds()).unwrap_or(0).div_ceil(1000).max(1)
-    }
-
-    fn bounds(self, now: DateTime<Utc>) -> Option<(NaiveDate, NaiveDate)> {
-        let today = now.date_naive();
-        match self.unit {
-            Unit::Day => Some((today, today.succ_opt()?)),
-            Unit::Week => {
-                let since_monday = u64::from(today.weekday().num_days_from_monday());
-                let monday = today.checked_sub_days(Days::new(since_monday))?;
-                Some((monday, monday.checked_add_days(Days::new(7))?))
-            }
-            Unit::Month => {
-                let first = today.with_day(1)?;
-                Some((first, first.checked_add_months(Months::new(1))?))
-            }
-        }
-    }
-}
 
 /// The state of one quota for one holder.
 #[derive(Debug, Default)]
@@ -93,9 +17,9 @@ pub(crate) struct Count {
     kept: Kept,
 }
 
-/// Whether a stored number is of a window that has ended.
-pub(crate) fn is_past(number: u64, calendar: Calendar, now: DateTime<Utc>) -> bool {
-    number >> COUNT_BITS < calendar.ordinal(now)
+/// Whether a stored number is of a window before the current one, which is one of these.
+pub(crate) fn is_past(number: u64, current: &RangeInclusive<u64>) -> bool {
+    number >> COUNT_BITS < *current.start()
 }
 
 fn pack(window: u64, used: u64) -> u64 {
@@ -168,57 +92,19 @@ impl Count {
         }
     }
 
-    /// Whether nothing is counted in this window.
-    pub(crate) fn is_idle(&self, window: u64) -> bool {
-        self.used(window) == 0
+    /// The window that is counted, and its calls, if the current one is among these.
+    pub(crate) fn in_use(&self, current: &RangeInclusive<u64>) -> Option<(u64, u64)> {
+        let state = self.state.load(Ordering::Acquire);
+        let (held, used) = (state >> COUNT_BITS, state & COUNT_MASK);
+        // See `counted` for the one after them.
+        let is_current = (*current.start()..=current.end() + 1).contains(&held);
+        (is_current && used > 0).then_some((held, used))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn windows_follow_the_calendar() {
-        let [day, week, month] =
-            [Unit::Day, Unit::Week, Unit::Month].map(|unit| Calendar::new(unit, 0));
-        let leap = at("2028-02-29T23:59:59.5Z");
-        assert_eq!(month.seconds(leap), 29 * 86_400);
-        assert_eq!(month.ends_in(leap), 1);
-        assert_eq!(day.ends_in(at("2028-02-29T00:00:00Z")), 86_400);
-        let next = at("2028-03-01T00:00:00Z");
-        assert_eq!(month.ordinal(next), month.ordinal(leap) + 1);
-        assert_eq!(day.ordinal(next), day.ordinal(leap) + 1);
-        let (december, january) = (at("2027-12-31T23:00:00Z"), at("2028-01-01T00:00:00Z"));
-        assert_eq!(month.ordinal(january), month.ordinal(december) + 1);
-        // A Sunday and the Monday after it.
-        let (sunday, monday) = (at("2026-11-29T23:59:59Z"), at("2026-11-30T00:00:00Z"));
-        assert_eq!(week.ordinal(monday), week.ordinal(sunday) + 1);
-        assert_eq!(week.ordinal(sunday), week.ordinal(at("2026-11-23T00:00:00Z")));
-        assert_eq!((week.ends_in(sunday), week.ends_in(monday)), (1, 7 * 86_400));
-        assert_eq!(week.seconds(sunday), 7 * 86_400);
-    }
-
-    #[test]
-    fn midnight_is_where_the_offset_says() {
-        let kolkata = |unit| Calendar::new(unit, 330);
-        let (before, after) = (at("2026-11-30T18:29:59Z"), at("2026-11-30T18:30:00Z"));
-        for unit in [Unit::Day, Unit::Month] {
-            assert_eq!(kolkata(unit).ordinal(after), kolkata(unit).ordinal(before) + 1);
-            assert_eq!(kolkata(unit).ends_in(before), 1);
-        }
-        assert_eq!(kolkata(Unit::Month).seconds(after), 31 * 86_400);
-        let hawaii = Calendar::new(Unit::Week, -600);
-        let (before, after) = (at("2026-11-30T09:59:59Z"), at("2026-11-30T10:00:00Z"));
-        assert_eq!(hawaii.ordinal(after), hawaii.ordinal(before) + 1);
-        let [far, furthest] = [i32::MAX, 14 * 60].map(|minutes| Calendar::new(Unit::Day, minutes));
-        assert_eq!(far, furthest);
-        let _ends = far.ends_in(DateTime::<Utc>::MAX_UTC);
-    }
 
     #[test]
     fn a_new_window_starts_at_nothing() {
@@ -229,8 +115,21 @@ mod tests {
         assert_eq!(count.take(8, 2), Ok(1));
         assert_eq!(count.used(8), 1);
         count.give_back(8);
-        assert!(count.is_idle(8));
+        assert_eq!(count.in_use(&(8..=8)), None);
         assert_eq!(count.take(6, 2), Ok(1), "a clock that was put right");
+    }
+
+    #[test]
+    fn a_count_is_in_use_in_any_window_that_may_be_current() {
+        let count = Count::default();
+        assert_eq!(count.in_use(&(0..=9)), None);
+        assert_eq!(count.take(8, 2), Ok(1));
+        for current in [8..=8, 7..=7, 6..=8, 8..=10] {
+            assert_eq!(count.in_use(&current), Some((8, 1)), "{current:?}");
+        }
+        for current in [9..=9, 9..=10, 5..=6] {
+            assert_eq!(count.in_use(&current), None, "{current:?}");
+        }
     }
 
     #[test]

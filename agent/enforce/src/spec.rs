@@ -1,9 +1,12 @@
 //! The definition of a limit: amount, window and scope.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use imp_grammar::time_zone::TimeZone;
 use imp_proto::config as pb;
 
-use crate::quota::{Calendar, Unit};
+use crate::calendar::{Calendar, Unit};
 use crate::rate::Rate;
 
 /// The definition of a limit.
@@ -18,7 +21,7 @@ pub(crate) struct Spec {
     pub(crate) per_consumer: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
     Rolling { rate: Rate, seconds: u64 },
     Calendar(Calendar),
@@ -32,16 +35,23 @@ impl Spec {
         Self { name: name.to_owned(), amount, window, blocks: true, per_consumer: false }
     }
 
-    pub(crate) fn parse(limit: &pb::Limit) -> Self {
+    /// Parses a limit that is in this time zone, or at its own offset.
+    pub(crate) fn parse(limit: &pb::Limit, zone: Option<&Arc<TimeZone>>) -> Self {
         use pb::limit::{OnExceed, Scope, Window as Wire};
-        let calendar = |unit| Window::Calendar(Calendar::new(unit, limit.utc_offset_minutes));
+        let calendar = |unit| {
+            Window::Calendar(match zone {
+                Some(zone) => Calendar::in_zone(unit, zone.clone()),
+                None => Calendar::at_offset(unit, limit.utc_offset_minutes),
+            })
+        };
         let window = match limit.window() {
             Wire::CalendarDay => calendar(Unit::Day),
             Wire::CalendarWeek => calendar(Unit::Week),
             Wire::CalendarMonth => calendar(Unit::Month),
+            Wire::CalendarYear => calendar(Unit::Year),
             // A newer release's window becomes the longest one, so that it rather lets too few
             // pass.
-            Wire::Unspecified if limit.window_seconds == 0 => calendar(Unit::Month),
+            Wire::Unspecified if limit.window_seconds == 0 => calendar(Unit::Year),
             Wire::Rolling | Wire::Unspecified => Window::Rolling {
                 rate: Rate::new(limit.amount, limit.window_seconds),
                 seconds: limit.window_seconds.max(1),
@@ -56,18 +66,15 @@ impl Spec {
         }
     }
 
-    /// The window of a quota; `None` for a rate.
-    pub(crate) fn calendar(&self) -> Option<Calendar> {
-        match self.window {
-            Window::Rolling { .. } => None,
-            Window::Calendar(calendar) => Some(calendar),
-        }
+    /// Whether it is a quota; otherwise a rate.
+    pub(crate) fn is_quota(&self) -> bool {
+        matches!(self.window, Window::Calendar(_))
     }
 
     /// Whether a count under `other` has the same meaning here. Counts are calls, whatever the
     /// amount.
     pub(crate) fn continues(&self, other: &Self) -> bool {
-        let same_window = match (self.window, other.window) {
+        let same_window = match (&self.window, &other.window) {
             (Window::Rolling { seconds: this, .. }, Window::Rolling { seconds: that, .. }) => {
                 this == that
             }

@@ -198,4 +198,4 @@ fn json(object: DynamicObject) -> Value {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -57,9 +57,11 @@ pub static BACKEND_TRAFFIC_POLICY: Kind =
     namespaced(ENVOY_GATEWAY, "v1alpha1", "BackendTrafficPolicy", "backendtrafficpolicies");
 pub static CLIENT_TRAFFIC_POLICY: Kind =
     namespaced(ENVOY_GATEWAY, "v1alpha1", "ClientTrafficPolicy", "clienttrafficpolicies");
+pub static HTTP_ROUTE_FILTER: Kind =
+    namespaced(ENVOY_GATEWAY, "v1alpha1", "HTTPRouteFilter", "httproutefilters");
 
 /// All of them.
-pub static ALL: [&Kind; 16] = [
+pub static ALL: [&Kind; 17] = [
     &SECRET,
     &SERVICE,
     &CONFIG_MAP,
@@ -76,6 +78,7 @@ pub static ALL: [&Kind; 16] = [
     &SECURITY_POLICY,
     &BACKEND_TRAFFIC_POLICY,
     &CLIENT_TRAFFIC_POLICY,
+    &HTTP_ROUTE_FILTER,
 ];
 
 impl Kind {

@@ -6,13 +6,18 @@
 //! again helps.
 
 mod cluster;
+mod compare;
 mod connect;
 mod fault;
+mod keeper;
 pub mod kinds;
 mod object;
+mod standing;
 
 pub use cluster::{Applied, Change, Cluster, FIELD_MANAGER, Force};
 pub use connect::{Access, ConnectError};
 pub use fault::Fault;
+pub use keeper::{Keeper, Order, Report};
 pub use kinds::{Kind, Scope};
 pub use object::{Key, NotAnObject, Object};
+pub use standing::Standing;

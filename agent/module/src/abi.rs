@@ -55,6 +55,18 @@ impl Buffer {
         Self { data: bytes.as_ptr(), length: bytes.len() }
     }
 
+    /// The bytes themselves.
+    ///
+    /// # Safety
+    /// As for [`Self::copied`], for as long as they are used.
+    pub(crate) unsafe fn bytes<'a>(self) -> &'a [u8] {
+        if self.is_null() {
+            return &[];
+        }
+        // SAFETY: not null, and the caller vouches for the rest.
+        unsafe { std::slice::from_raw_parts(self.data, self.length) }
+    }
+
     pub(crate) fn is_null(self) -> bool {
         self.data.is_null()
     }
@@ -64,15 +76,12 @@ impl Buffer {
     /// # Safety
     /// `data` is null, or points to `length` bytes that nobody writes meanwhile.
     pub(crate) unsafe fn copied(self) -> Vec<u8> {
-        if self.is_null() || self.length == 0 {
-            return Vec::new();
-        }
-        // SAFETY: not null, and the caller vouches for the rest.
-        unsafe { std::slice::from_raw_parts(self.data, self.length) }.to_vec()
+        // SAFETY: the caller vouches for it.
+        unsafe { self.bytes() }.to_vec()
     }
 }
 
-/// A header of ours.
+/// A header, of ours or of Envoy's.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
@@ -186,7 +195,10 @@ callbacks! {
     is_validation_mode() -> bool;
 
     http_get_header(Pointer, u32, Buffer, *mut Buffer, usize, *mut usize) -> bool;
+    http_get_headers_size(Pointer, u32) -> usize;
+    http_get_headers(Pointer, u32, *mut Header) -> bool;
     http_set_header(Pointer, u32, Buffer, Buffer) -> bool;
+    http_add_header(Pointer, u32, Buffer, Buffer) -> bool;
     http_send_response(Pointer, u32, *const Header, usize, Buffer, Buffer);
     http_send_response_headers(Pointer, *const Header, usize, bool);
     http_get_metadata_string(Pointer, u32, Buffer, Buffer, *mut Buffer) -> bool;

@@ -34,7 +34,13 @@ pub(crate) struct Asked {
     named: Option<String>,
     /// Read only if the route names a query parameter.
     path: String,
+    /// What the call carries of [`IDENTITY`].
+    claims: [bool; IDENTITY.len()],
 }
+
+/// Identity headers: set by the gateway or removed.
+pub(crate) const IDENTITY: [&str; 4] =
+    ["x-imp-consumer", "x-imp-subscription", "x-imp-customer", "x-imp-plan"];
 
 /// Of which publish a route is.
 #[derive(Debug)]
@@ -55,8 +61,8 @@ enum Said {
 }
 
 impl Said {
-    /// `None` if the route says nothing.
-    fn read(stream: Stream) -> Option<Self> {
+    /// `None` if the route says nothing. `key` is the host's, of the scope.
+    fn read(stream: Stream, key: Option<String>) -> Option<Self> {
         let said = |key| stream.route_metadata(route_metadata::NAMESPACE, key);
         let route = said(route_metadata::ROUTE);
         let by_id = |route: Option<String>| {
@@ -73,8 +79,7 @@ impl Said {
             return by_id(Some(text));
         };
         let ends = [access.len(), access.len() + 1 + route_id.len()];
-        let key = stream.request_header(SCOPE_HOST).unwrap_or_default();
-        Some(Self::Place { text, ends, key })
+        Some(Self::Place { text, ends, key: key.unwrap_or_default() })
     }
 
     fn nobody() -> Self {
@@ -89,16 +94,20 @@ impl Asked {
         // First: after a filter has cleared the route cache, only this makes Envoy look for the
         // route again. Metadata alone would be the former route's, and the call would go to the next.
         let has_cluster = stream.has_cluster();
-        let said = Said::read(stream);
+        let [consumer, subscription, customer, plan] = IDENTITY;
+        let names = [SCOPE_HOST, CREDENTIAL, AUTHORIZATION, consumer, subscription, customer, plan];
+        let [host, key, authorization, claims @ ..] = stream.request_headers(names);
+        let said = Said::read(stream, host);
         if said.is_none() && !has_cluster {
             return None;
         }
         let keys = stream.route_metadata(route_metadata::NAMESPACE, route_metadata::KEYS);
         let keys = keys.unwrap_or_default();
         let places = KeyLocations::parse(&keys);
-        let key = stream.request_header(CREDENTIAL);
-        let other = |name| if key.is_none() { stream.request_header(name) } else { None };
-        let (authorization, named) = (other(AUTHORIZATION), places.header.and_then(other));
+        let without_key = key.is_none();
+        let authorization = authorization.filter(|_| without_key);
+        let named = places.header.filter(|_| without_key);
+        let named = named.and_then(|name| stream.request_header(name));
         let path = places.query.and_then(|_| stream.request_header(":path"));
         Some(Self {
             said: said.unwrap_or_else(Said::nobody),
@@ -106,6 +115,7 @@ impl Asked {
             authorization,
             named,
             path: path.unwrap_or_default(),
+            claims: claims.map(|claim| claim.is_some()),
             keys,
         })
     }
@@ -113,6 +123,16 @@ impl Asked {
     /// Where callers of the route may send their key.
     pub(crate) fn keys(&self) -> KeyLocations<'_> {
         KeyLocations::parse(&self.keys)
+    }
+
+    /// Whether the call carries the key's own header.
+    pub(crate) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Each of [`IDENTITY`], and whether the call carries it.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        IDENTITY.into_iter().zip(self.claims)
     }
 
     /// The path of the call, if the route names a query parameter.

@@ -14,10 +14,6 @@ use crate::envoy::Stream;
 use crate::state::{self, State};
 use crate::upload::End;
 
-/// Identity headers: set by the gateway or removed.
-const IDENTITY: [&str; 4] =
-    ["x-imp-consumer", "x-imp-subscription", "x-imp-customer", "x-imp-plan"];
-
 /// The filter of a listener.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -69,14 +65,18 @@ impl Door {
 
 /// Sets who calls, and takes the key out of the call, wherever it may be.
 fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
-    for name in IDENTITY {
-        match admission.identity.iter().find(|(set, _)| *set == name) {
-            Some((_, id)) => stream.set_request_header(name, id.text().as_str()),
-            None => stream.remove_request_header(name),
+    for (name, claimed) in asked.claims() {
+        let id = admission.identity.iter().find(|(set, _)| *set == name);
+        match (id.map(|(_, id)| id.text()), claimed) {
+            (Some(id), true) => stream.set_request_header(name, id.as_str()),
+            (Some(id), false) => stream.add_request_header(name, id.as_str()),
+            (None, true) => stream.remove_request_header(name),
+            (None, false) => {}
         }
     }
     let keys = asked.keys();
-    [CREDENTIAL].into_iter().chain(keys.header).for_each(|name| stream.remove_request_header(name));
+    let own = asked.has_key().then_some(CREDENTIAL);
+    own.into_iter().chain(keys.header).for_each(|name| stream.remove_request_header(name));
     if let Some(path) = keys.query.and_then(|name| call::without(asked.path(), name)) {
         stream.set_request_header(":path", &path);
     }
@@ -99,9 +99,7 @@ impl Admitted {
     pub(crate) fn write(&self, stream: Stream) {
         // Not held while Envoy is called, which may call back.
         let Some((permit, begun)) = self.permit.take() else { return };
-        for (name, value) in &permit.admission().response_headers {
-            stream.set_response_header(name, value);
-        }
+        stream.set_response_headers(&permit.admission().response_headers);
         self.permit.set(Some((permit, begun)));
     }
 

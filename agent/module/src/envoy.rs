@@ -1,6 +1,8 @@
 //! What Envoy offers, without `unsafe` for its callers. Everything read is copied.
 #![expect(unsafe_code, reason = "calls Envoy through its C ABI")]
 
+use std::mem::MaybeUninit;
+
 use crate::abi::{self, Buffer, Callbacks, EarlyCallbacks, Header, Pointer, level, map};
 
 /// Writes to Envoy's log.
@@ -34,10 +36,12 @@ fn text(bytes: Vec<u8>) -> String {
         .unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned())
 }
 
+/// How many values of one header are read.
+const MOST: usize = 16;
+
 /// All values of a header, joined with a comma as Envoy tells them to other filters; `None` without
 /// one. A header that is repeated more often is not read further.
 fn joined(mut value: impl FnMut(usize, &mut usize) -> Option<Vec<u8>>) -> Option<String> {
-    const MOST: usize = 16;
     let mut count = 0;
     let mut all = value(0, &mut count)?;
     for index in 1..count.min(MOST) {
@@ -75,16 +79,96 @@ impl Stream {
         })
     }
 
+    /// The same of several headers, by passing over all headers once: the first look-up by name
+    /// makes Envoy build an index of them, which costs more than everything else here.
+    pub(crate) fn request_headers<const N: usize>(self, names: [&str; N]) -> [Option<String>; N] {
+        let mut found = [const { None }; N];
+        let mut counts = [0; N];
+        self.each(map::REQUEST, |name, value| {
+            let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == name) else {
+                return;
+            };
+            counts[index] += 1;
+            match &mut found[index] {
+                None => found[index] = Some(value.to_vec()),
+                Some(all) if counts[index] <= MOST => {
+                    all.push(b',');
+                    all.extend_from_slice(value);
+                }
+                Some(_) => {}
+            }
+        });
+        found.map(|value| value.map(text))
+    }
+
+    /// Calls `read` with each header. It must not call Envoy, and nothing outside of this file can
+    /// make it.
+    fn each(self, map: u32, mut read: impl FnMut(&[u8], &[u8])) {
+        /// More than this need an allocation.
+        const FEW: usize = 64;
+        // SAFETY: the stream is alive.
+        let count = unsafe { (self.envoy.http_get_headers_size)(self.pointer, map) };
+        let mut few = [const { MaybeUninit::<Header>::uninit() }; FEW];
+        let mut many = Vec::new();
+        let space = if count <= FEW {
+            &mut few[..count]
+        } else {
+            many.resize_with(count, MaybeUninit::uninit);
+            many.as_mut_slice()
+        };
+        // SAFETY: the stream is alive, and there is space for as many as there are.
+        let filled = unsafe {
+            (self.envoy.http_get_headers)(self.pointer, map, space.as_mut_ptr().cast::<Header>())
+        };
+        if !filled {
+            return;
+        }
+        for header in space {
+            // SAFETY: Envoy has written all of them; its bytes are valid until the next call.
+            let (name, value) = unsafe {
+                let header = header.assume_init();
+                (header.name.bytes(), header.value.bytes())
+            };
+            read(name, value);
+        }
+    }
+
     pub(crate) fn set_request_header(self, name: &str, value: &str) {
         self.write(map::REQUEST, name, Buffer::of(value.as_bytes()));
+    }
+
+    /// Adds a header that the request does not have yet.
+    pub(crate) fn add_request_header(self, name: &str, value: &str) {
+        self.add(map::REQUEST, name, value);
     }
 
     pub(crate) fn remove_request_header(self, name: &str) {
         self.write(map::REQUEST, name, Buffer::NULL);
     }
 
-    pub(crate) fn set_response_header(self, name: &str, value: &str) {
-        self.write(map::RESPONSE, name, Buffer::of(value.as_bytes()));
+    /// Sets headers of the response, whatever it has.
+    pub(crate) fn set_response_headers(self, headers: &[(&'static str, String)]) {
+        if headers.is_empty() {
+            return;
+        }
+        // A bit per header; those beyond are set, which is right for all.
+        let mut has = 0_u64;
+        self.each(map::RESPONSE, |name, _| {
+            let known = headers.iter().position(|(wanted, _)| wanted.as_bytes() == name);
+            has |= known.and_then(|index| 1_u64.checked_shl(index as u32)).unwrap_or_default();
+        });
+        for (index, (name, value)) in headers.iter().enumerate() {
+            match index < 64 && has & (1 << index) == 0 {
+                true => self.add(map::RESPONSE, name, value),
+                false => self.write(map::RESPONSE, name, Buffer::of(value.as_bytes())),
+            }
+        }
+    }
+
+    fn add(self, map: u32, name: &str, value: &str) {
+        let (name, value) = (Buffer::of(name.as_bytes()), Buffer::of(value.as_bytes()));
+        // SAFETY: the stream is alive, and Envoy copies the bytes.
+        unsafe { (self.envoy.http_add_header)(self.pointer, map, name, value) };
     }
 
     fn write(self, map: u32, name: &str, value: Buffer) {

@@ -49,6 +49,12 @@ pub fn name(sha256: &str) -> String {
     format!("libimp-{sha256}.so")
 }
 
+/// Whether a name says which content the file has.
+pub fn is_name(text: &str) -> bool {
+    let hash = text.strip_prefix("libimp-").and_then(|rest| rest.strip_suffix(".so"));
+    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|it| it.is_ascii_hexdigit()))
+}
+
 impl ModuleFile {
     /// Reads a file under any name, as a build makes it.
     pub fn read(path: &Path) -> Result<Self, FileError> {
@@ -65,10 +71,11 @@ impl ModuleFile {
         file.for_this_machine()
     }
 
-    /// Copies a file into a directory under the name of its content; one that is there is verified.
+    /// Copies a file into a directory under the name of its content; one that is there is verified. A
+    /// name with another hash is refused.
     pub fn install(source: &Path, directory: &Path) -> Result<Self, FileError> {
         let (file, content) = read(source)?;
-        let file = file.for_this_machine()?;
+        let file = file.with_right_name()?.for_this_machine()?;
         let path = directory.join(name(&file.sha256));
         if let Ok(there) = Self::verify(&path) {
             return Ok(there);
@@ -83,6 +90,15 @@ impl ModuleFile {
         out.write_all(&content).and_then(|()| out.sync_all()).map_err(failed)?;
         fs::rename(&draft, &path).map_err(failed)?;
         Self::verify(&path)
+    }
+
+    /// Refuses one whose name says another content.
+    fn with_right_name(self) -> Result<Self, FileError> {
+        let said = self.path.file_name().and_then(|it| it.to_str()).filter(|it| is_name(it));
+        if said.is_none_or(|said| said == name(&self.sha256)) {
+            return Ok(self);
+        }
+        Err(FileError::Altered { path: self.path, sha256: self.sha256 })
     }
 
     fn for_this_machine(self) -> Result<Self, FileError> {
@@ -174,6 +190,11 @@ mod tests {
         assert_eq!(ModuleFile::install(&source, directory.path()).unwrap(), file);
         let unnamed = ModuleFile::verify(&source);
         assert!(matches!(unnamed, Err(FileError::Altered { .. })), "{unnamed:?}");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let wrong = directory.path().join(name(&"0".repeat(64)));
+        fs::write(&wrong, module(own())).unwrap();
+        let named = ModuleFile::install(&wrong, elsewhere.path());
+        assert!(matches!(named, Err(FileError::Altered { .. })), "{named:?}");
     }
 
     #[test]

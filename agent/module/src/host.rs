@@ -45,6 +45,13 @@ pub fn canonical(authority: &str) -> Option<String> {
     right.then(|| host.to_ascii_lowercase())
 }
 
+/// The same authority without the final dot of its host; `None` if there is none.
+pub fn without_dot(authority: &str) -> Option<String> {
+    let at = authority.find(':').unwrap_or(authority.len());
+    let (host, port) = authority.split_at_checked(at)?;
+    Some(format!("{}{port}", host.strip_suffix('.')?))
+}
+
 /// Nothing, or a colon and a port.
 fn is_port(text: &str) -> bool {
     match text.strip_prefix(':') {
@@ -80,6 +87,20 @@ mod tests {
         assert_eq!(canonical("[2001:DB8::1]:80").as_deref(), Some("[2001:db8::1]"));
         assert_eq!(canonical("127.0.0.1:80").as_deref(), Some("127.0.0.1"));
         assert_eq!(canonical("_grpc.a-b").as_deref(), Some("_grpc.a-b"));
+    }
+
+    #[test]
+    fn a_final_dot_goes_and_nothing_else() {
+        for (authority, without) in [
+            ("a.example.com.", Some("a.example.com")),
+            ("A.EXAMPLE.com.:8443", Some("A.EXAMPLE.com:8443")),
+            ("a.example.com", None),
+            ("a.example.com:80.", None),
+            ("[::1]", None),
+            ("", None),
+        ] {
+            assert_eq!(without_dot(authority).as_deref(), without, "{authority}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Envoy {
     pub has_hosts: bool,
     /// Whether the module counts bytes there.
     pub counts_bytes: bool,
+    /// The machines that it was tested on, as in `std::env::consts::ARCH`.
+    pub architectures: &'static [&'static str],
 }
 
 /// The oldest first. Every other Envoy is refused, or not chosen: older ones lack functions, and the
@@ -25,6 +27,7 @@ pub const MATRIX: [Envoy; 3] = [
         abi: "v0.1.0",
         has_hosts: false,
         counts_bytes: false,
+        architectures: &["x86_64"],
     },
     Envoy {
         version: "1.39",
@@ -32,8 +35,16 @@ pub const MATRIX: [Envoy; 3] = [
         abi: "v0.1.0",
         has_hosts: false,
         counts_bytes: true,
+        architectures: &["x86_64"],
     },
-    Envoy { version: "1.40", tested: "1.40.0", abi: "v0.2.0", has_hosts: true, counts_bytes: true },
+    Envoy {
+        version: "1.40",
+        tested: "1.40.0",
+        abi: "v0.2.0",
+        has_hosts: true,
+        counts_bytes: true,
+        architectures: &["x86_64"],
+    },
 ];
 
 /// The versions in which all of the module is there: those that the agent's listeners are for.
@@ -45,6 +56,21 @@ pub fn envoy(version: &str) -> Option<&'static Envoy> {
         let rest = version.strip_prefix(envoy.version);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
+}
+
+/// Whether an agent may choose the module for this version of Envoy on such a machine.
+pub fn is_tested(version: &str, architecture: &str) -> bool {
+    let suits = |envoy: &Envoy| {
+        TESTED.contains(&envoy.version) && envoy.architectures.contains(&architecture)
+    };
+    envoy(version).is_some_and(suits)
+}
+
+/// The Envoys that an agent chooses the module for, on one line.
+pub fn described() -> String {
+    let chosen = MATRIX.iter().filter(|envoy| TESTED.contains(&envoy.version));
+    let one = |envoy: &Envoy| format!("{} ({})", envoy.version, envoy.architectures.join(", "));
+    chosen.map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -61,5 +87,16 @@ mod tests {
         }
         let whole: Vec<_> = MATRIX.iter().filter(|it| it.has_hosts).map(|it| it.version).collect();
         assert_eq!(whole, TESTED);
+    }
+
+    #[test]
+    fn the_module_is_chosen_where_all_of_it_was_tested() {
+        let cases =
+            [("1.40.0", true), ("1.40", true), ("1.39.3", false), ("1.4.0", false), ("", false)];
+        for (version, tested) in cases {
+            assert_eq!(is_tested(version, "x86_64"), tested, "{version}");
+        }
+        assert!(!is_tested("1.40.0", "s390x"));
+        assert_eq!(described(), "1.40 (x86_64)");
     }
 }

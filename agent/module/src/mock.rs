@@ -58,6 +58,10 @@ impl Mock {
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     }
 
+    fn headers(&self, map: u32) -> &RefCell<Headers> {
+        if map == abi::map::REQUEST { &self.request } else { &self.response }
+    }
+
     fn answered(&self, answer: Answer) {
         self.answer.replace(Some(answer));
         self.answers.set(self.answers.get() + 1);
@@ -133,10 +137,37 @@ extern "C" fn http_get_header(
     unsafe { mock(stream).value(&text(name), out, index, count) }
 }
 
+extern "C" fn http_get_headers_size(stream: Pointer, map: u32) -> usize {
+    unsafe { mock(stream) }.headers(map).borrow().len()
+}
+
+extern "C" fn http_get_headers(stream: Pointer, map: u32, out: *mut Header) -> bool {
+    let mock = unsafe { mock(stream) };
+    let headers = mock.headers(map).borrow();
+    let all = headers.iter().flat_map(|(name, value)| [name.as_bytes(), value].concat());
+    let mut scratch = mock.scratch.borrow_mut();
+    scratch.fill(b'#');
+    *scratch = all.collect();
+    let mut rest = scratch.as_slice();
+    for (index, (name, value)) in headers.iter().enumerate() {
+        let (own, others) = rest.split_at(name.len());
+        let (value, others) = others.split_at(value.len());
+        rest = others;
+        unsafe { *out.add(index) = Header { name: Buffer::of(own), value: Buffer::of(value) } };
+    }
+    true
+}
+
+extern "C" fn http_add_header(stream: Pointer, map: u32, name: Buffer, value: Buffer) -> bool {
+    let (mock, name, value) = unsafe { (mock(stream), text(name), value.copied()) };
+    mock.headers(map).borrow_mut().push((name, value));
+    true
+}
+
 extern "C" fn http_set_header(stream: Pointer, map: u32, name: Buffer, value: Buffer) -> bool {
     let (mock, name) = unsafe { (mock(stream), text(name)) };
     let value = (!value.is_null()).then(|| unsafe { value.copied() });
-    set(if map == abi::map::REQUEST { &mock.request } else { &mock.response }, &name, value);
+    set(mock.headers(map), &name, value);
     true
 }
 
@@ -233,7 +264,10 @@ pub(crate) fn install() {
         log,
         is_validation_mode,
         http_get_header,
+        http_get_headers_size,
+        http_get_headers,
         http_set_header,
+        http_add_header,
         http_send_response,
         http_send_response_headers,
         http_get_metadata_string,

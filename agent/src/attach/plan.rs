@@ -131,7 +131,12 @@ mod tests {
 
     fn wanted(hosts: &[&str]) -> Wanted {
         let listeners = vec![ir::Listener { name: "x".into(), port: 8080, hostname: None }];
-        let gateway = ir::Gateway { id: "g".into(), listeners, edge: ir::Edge::default() };
+        let gateway = ir::Gateway {
+            id: "g".into(),
+            listeners,
+            edge: ir::Edge::default(),
+            class: "envoy-gateway".to_owned(),
+        };
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
         Wanted { gateway, hosts: BTreeMap::from([(8080, hosts)]) }
     }

@@ -14,7 +14,8 @@ use tracing::Span;
 
 use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
-use super::door::Decider;
+use super::door::Doors;
+use super::gateway_api::ByGatewayApi;
 use super::gateway_resources::{GatewayResources, Staged};
 use super::hosts::Hosts;
 use super::leads::Leads;
@@ -23,7 +24,7 @@ use super::proof::Proof;
 use super::refused_gateways::RefusedGateways;
 use super::rules::FormerRules;
 use super::streams::Streams;
-use super::tracker::{Target, Tracker, agent_rejected, gateway_rejected};
+use super::tracker::{Target, TargetId, Tracker, agent_rejected, gateway_rejected};
 use super::verdicts::{Doubts, Retries};
 use crate::intake::{Contents, Item, Publish, Rejected, Wire};
 use crate::lkg::{self, Lkg, Table};
@@ -44,12 +45,15 @@ pub(super) struct Core {
     pub(super) streams: Streams,
     /// Whether some Envoys are somebody else's.
     attaches: bool,
-    pub(super) decider: Decider,
+    pub(super) doors: Doors,
+    /// Envoys without the module, beside others that may have it.
+    pub(super) plain: BTreeSet<TargetId>,
     pub(super) lkg: Lkg,
     pub(super) revisions: HashMap<Arc<str>, Box<Revisions>>,
     pub(super) contents: Contents,
     pub(super) gateways: HashSet<String>,
     pub(super) refused_gateways: RefusedGateways,
+    pub(super) by_gateway_api: ByGatewayApi,
     /// Versions that some Envoy has accepted, among those rendered now.
     pub(super) proven: HashMap<Key, Proof>,
     pub(super) doubts: Doubts,
@@ -97,7 +101,7 @@ impl Core {
         (options, engine, feed): (Options, Engine, Option<Feed>),
         lkg: Lkg,
         gateway_resources: GatewayResources,
-        decider: Decider,
+        doors: Doors,
     ) -> Self {
         Self {
             attaches: options.tells_hosts,
@@ -109,12 +113,14 @@ impl Core {
             hosts: Hosts::default(),
             leads: Leads::default(),
             streams: Streams::default(),
-            decider,
+            doors,
+            plain: BTreeSet::new(),
             lkg,
             revisions: HashMap::new(),
             contents: Contents::default(),
             gateways: HashSet::new(),
             refused_gateways: RefusedGateways::default(),
+            by_gateway_api: ByGatewayApi::default(),
             proven: HashMap::new(),
             doubts: Doubts::default(),
             retries: Retries::default(),
@@ -155,8 +161,7 @@ impl Core {
                 let id = gateway.id.clone();
                 self.gateways.insert(id.clone());
                 self.refused_gateways.taken(&id);
-                let delta = self.assembly.set_gateway(gateway);
-                self.stage(delta);
+                self.place_gateway(gateway);
                 self.leads.gateway_changed();
                 if !self.restoring {
                     self.stale.extend(self.assembly.publishes_on(&id));
@@ -196,10 +201,8 @@ impl Core {
             self.keep_former_rules(&id);
         }
         self.tracker.want(id.clone(), &routes.gateway_id, number);
-        let delta = self.assembly.set_publish(routes);
-        // Only staged, so that the engine knows the rules before an Envoy has routes that name
-        // them.
-        self.stage(delta);
+        // Only staged, so that the engine knows the rules before anybody has routes that name them.
+        self.deliver(routes);
         self.enforce(&id);
         self.note_stale(&id);
     }
@@ -233,11 +236,13 @@ impl Core {
                 self.stale.extend(self.assembly.publishes_on(id));
                 let delta = self.assembly.remove_gateway(id);
                 self.stage(delta);
+                self.by_gateway_api.forget_gateway(id);
                 self.leads.gateway_changed();
             }
             ResourceType::Publish => {
                 let delta = self.assembly.remove_publish(id);
                 self.stage(delta);
+                self.by_gateway_api.forget(id);
                 if let Some(feed) = &self.feed {
                     feed.remove_publish(id);
                 }
@@ -267,7 +272,16 @@ impl Core {
 
     pub(super) fn happened(&mut self, event: EnvoyEvent) {
         match event {
-            EnvoyEvent::Came { stream, id, gateway, version, at_ms, of_type, attached } => {
+            EnvoyEvent::Came {
+                stream,
+                id,
+                gateway,
+                version,
+                is_plain,
+                at_ms,
+                of_type,
+                attached,
+            } => {
                 let (target, is_new) = match of_type {
                     Some(of_type) => {
                         self.streams.came(stream, (id.clone(), gateway.clone()), of_type)
@@ -279,6 +293,9 @@ impl Core {
                     return self.acks.forget(target, of_type.unwrap_or_default());
                 }
                 tracing::info!(%id, gateway = gateway.as_deref().unwrap_or("all"), %version, attached, "an Envoy is connected");
+                if is_plain {
+                    self.plain.insert(target);
+                }
                 self.tracker.open(target, Target::new(&id, gateway.clone(), &version, at_ms));
                 if self.acks.open(target, attached) {
                     self.unfollowed = self.revisions.keys().cloned().collect();
@@ -294,6 +311,7 @@ impl Core {
                     tracing::info!(id = %node.id, "an Envoy left");
                 }
                 self.left(stream);
+                self.plain.remove(&stream);
                 self.scopes_arrived();
             }
             EnvoyEvent::Has { stream, type_url, resources } => {
@@ -301,11 +319,7 @@ impl Core {
                 self.tracker.heard(stream);
                 for resource in resources {
                     let key = (type_url, resource.name().clone());
-                    let version = resource.version();
-                    self.acks.acked(stream, &key, version.map(|version| &**version));
-                    if let Some(version) = version {
-                        self.accepted(key.clone(), version);
-                    }
+                    self.has(stream, &key, resource.version());
                     self.answered(stream, &key);
                     if type_url == SCOPE {
                         self.scope_arrived(&key.1);
@@ -313,11 +327,23 @@ impl Core {
                 }
             }
             EnvoyEvent::Refused { stream, type_url, name, version, words } => {
-                self.door_refused(type_url, &version, &words);
-                let stream = self.streams.target(stream);
-                self.refused(stream, &(type_url, name), &version, &words);
+                let key = (type_url, name);
+                if !self.door_refused(stream, &key, &version, &words) {
+                    let stream = self.streams.target(stream);
+                    let version = self.stands_for(stream, &key, &version);
+                    self.refused(stream, &key, &version, &words);
+                }
             }
-            EnvoyEvent::Untested { id, version } => self.untested(&id, &version),
+            EnvoyEvent::Separate => self.separate(),
+        }
+    }
+
+    fn has(&mut self, stream: StreamId, key: &Key, version: Option<&Arc<str>>) {
+        let Some(version) = version else { return self.acks.acked(stream, key, None) };
+        let needed = self.stands_for(stream, key, version);
+        self.acks.acked(stream, key, Some(&needed));
+        if needed == *version {
+            self.accepted(key.clone(), version);
         }
     }
 
@@ -381,6 +407,9 @@ impl Core {
     }
 
     fn follow_one(&mut self, id: &str) {
+        if self.by_gateway_api.has(id) {
+            return self.follow_gateway_api(id);
+        }
         self.follow(id);
         let misplaced = self.assembly.misplaced(id);
         let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));
@@ -420,7 +449,10 @@ impl Core {
         let assembly = &self.assembly;
         let describe = |id: &str, key: &Key| assembly.described(id, key.0, &key.1);
         let outcomes = self.acks.outcomes(describe);
-        outcomes.into_iter().for_each(|outcome| self.tracker.take(outcome));
+        for mut outcome in outcomes {
+            self.without_wildcards(&mut outcome);
+            self.tracker.take(outcome);
+        }
     }
 
     /// Updates the statuses and stores what must survive a restart.

@@ -1,16 +1,18 @@
 //! The resource sets that Envoys see: one for Envoys that serve all gateways, one per gateway for
-//! those that serve only it.
+//! those that serve only it. Envoys without the module beside others that have it see the same with another
+//! filter and other listeners, and without wildcards, from when the first of them comes.
+
+mod sets;
 
 use std::collections::HashMap;
 use std::mem;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS, NODES_WAITING};
+use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS};
 use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, scope, table};
 use imp_translate::{Delta, GatewayDelta, Rendered};
-use imp_xds::{
-    Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules, TypeUrl, WeakResourceSet,
-};
+use imp_xds::{Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules, TypeUrl};
+use sets::Sets;
 use tonic::Status;
 
 /// All resource sets. Clones share them.
@@ -22,14 +24,13 @@ pub(super) struct GatewayResources {
 #[derive(Debug, Default)]
 struct Shared {
     open: bool,
-    all: ResourceSet,
-    by_gateway: HashMap<String, ResourceSet>,
-    /// Resource sets of unknown gateways; dropped with the last Envoy that waits for one.
-    waiting: HashMap<String, WeakResourceSet>,
+    rendered: Sets,
+    /// Those of Envoys without the module, once there is one beside others that have it.
+    plain: Option<Sets>,
 }
 
 /// Changes to be published together. Of several changes of a resource the last one counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Staged {
     all: Slots,
     by_gateway: HashMap<Arc<str>, Slots>,
@@ -78,38 +79,47 @@ fn of_type<'a, T: Default>(
 impl GatewayResources {
     /// The resource set of a gateway, or of all gateways (`None`). An unknown gateway has an empty
     /// one while an Envoy waits for it, so an Envoy may connect before its first publish.
-    pub(super) fn of(&self, gateway: Option<&str>) -> Result<ResourceSet, Status> {
+    pub(super) fn of(&self, gateway: Option<&str>, kind: Kind) -> Result<ResourceSet, Status> {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(gateway) = gateway else { return Ok(shared.all.clone()) };
-        match shared.by_gateway.get(gateway) {
-            Some(set) => Ok(set.clone()),
-            None => shared.wait_for(gateway),
+        let Shared { open, rendered, plain } = &mut *shared;
+        let sets = match (kind, plain) {
+            (Kind::Rendered, _) => rendered,
+            (Kind::Plain, Some(sets)) => sets,
+            (Kind::Plain, None) => {
+                return Err(Status::unavailable("its configuration is being prepared"));
+            }
+        };
+        sets.of(gateway, *open)
+    }
+
+    /// Whether there are resource sets without the module.
+    pub(super) fn are_separate(&self) -> bool {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner).plain.is_some()
+    }
+
+    /// Makes resource sets without the module, with `plain` in place of what has it. Returns false if
+    /// there are.
+    pub(super) fn separate<'a>(&self, plain: impl Iterator<Item = &'a Rendered>) -> bool {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        if shared.plain.is_some() {
+            return false;
         }
+        let plain = plain.map(|it| ((it.type_url, it.name.clone()), resource(it.clone())));
+        shared.plain = Some(shared.rendered.copied(&plain.collect(), shared.open));
+        true
     }
 
     /// Removes a gateway's resource set once it is empty.
     pub(super) fn forget(&self, gateway: &str) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(set) = shared.by_gateway.get(gateway) else { return };
-        let empty = |url: &&str| set.names(&TypeUrl::from(*url)).is_empty();
-        // The enforcement resources are the same for every gateway, and stay.
-        if [CLUSTER, LISTENER, SCOPE, ROUTES].iter().all(empty) {
-            let weak = set.downgrade();
-            shared.by_gateway.remove(gateway);
-            if weak.upgrade().is_some() {
-                shared.waiting.insert(gateway.to_owned(), weak);
-            }
-        }
+        shared.every_mut().for_each(|sets| sets.forget(gateway));
     }
 
     /// From now on Envoys are served, even if there is nothing to serve.
     pub(super) fn open(&self) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         shared.open = true;
-        shared.all.mark_ready();
-        shared.by_gateway.values().for_each(ResourceSet::mark_ready);
-        let waiting = shared.waiting.values().filter_map(WeakResourceSet::upgrade);
-        waiting.for_each(|set| set.mark_ready());
+        shared.every().for_each(Sets::mark_ready);
     }
 
     /// Whether Envoys are served.
@@ -124,11 +134,13 @@ impl GatewayResources {
         if !shared.open {
             return;
         }
-        let (all, by_gateway) = (mem::take(&mut staged.all), mem::take(&mut staged.by_gateway));
-        let mut made = Made::default();
-        shared.all.apply(change(all, &mut made, !by_gateway.is_empty()));
-        for (gateway, slots) in by_gateway {
-            shared.of_gateway(&gateway).apply(change(slots, &mut made, false));
+        let (mut made, staged) = (Made::default(), mem::take(staged));
+        match &mut shared.plain {
+            Some(plain) => {
+                plain.apply(staged.clone(), Kind::Plain, &mut made, true);
+                shared.rendered.apply(staged, Kind::Rendered, &mut made, false);
+            }
+            None => shared.rendered.apply(staged, Kind::Rendered, &mut made, false),
         }
     }
 
@@ -143,11 +155,8 @@ impl GatewayResources {
     ) {
         let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
         let type_url = TypeUrl::from(type_url);
-        let mark = |set: &ResourceSet| set.mark_proven(&type_url, name, version);
-        mark(&shared.all);
-        match gateway {
-            Some(gateway) => shared.by_gateway.get(gateway).into_iter().for_each(mark),
-            None => shared.by_gateway.values().for_each(mark),
+        for sets in shared.every() {
+            sets.of_gateways(gateway).for_each(|set| set.mark_proven(&type_url, name, version));
         }
     }
 
@@ -155,7 +164,7 @@ impl GatewayResources {
     /// however many there are.
     pub(super) fn mark_all_proven(&self, is_proven: impl Fn(&'static str, &Resource) -> bool) {
         let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
-        for set in shared.by_gateway.values().chain([&shared.all]) {
+        for set in shared.every().flat_map(Sets::iter) {
             for of in TYPES {
                 set.mark_proven_where(&TypeUrl::from(of), |resource| is_proven(of, resource));
             }
@@ -164,38 +173,12 @@ impl GatewayResources {
 }
 
 impl Shared {
-    fn of_gateway(&mut self, gateway: &str) -> ResourceSet {
-        if let Some(set) = self.by_gateway.get(gateway) {
-            return set.clone();
-        }
-        let waiting = self.waiting.remove(gateway).and_then(|set| set.upgrade());
-        let set = waiting.unwrap_or_else(|| self.new_resource_set());
-        self.by_gateway.insert(gateway.to_owned(), set.clone());
-        set
+    fn every(&self) -> impl Iterator<Item = &Sets> {
+        [&self.rendered].into_iter().chain(&self.plain)
     }
 
-    fn wait_for(&mut self, gateway: &str) -> Result<ResourceSet, Status> {
-        if let Some(set) = self.waiting.get(gateway).and_then(WeakResourceSet::upgrade) {
-            return Ok(set);
-        }
-        if self.waiting.len() >= NODES_WAITING.size() {
-            self.waiting.retain(|_, set| set.upgrade().is_some());
-        }
-        if self.waiting.len() >= NODES_WAITING.size() {
-            let what = "too many Envoys wait for gateways that nobody knows";
-            return Err(Status::resource_exhausted(what));
-        }
-        let set = self.new_resource_set();
-        self.waiting.insert(gateway.to_owned(), set.downgrade());
-        Ok(set)
-    }
-
-    fn new_resource_set(&self) -> ResourceSet {
-        let set = ResourceSet::new();
-        if self.open {
-            set.mark_ready();
-        }
-        set
+    fn every_mut(&mut self) -> impl Iterator<Item = &mut Sets> {
+        [&mut self.rendered].into_iter().chain(&mut self.plain)
     }
 }
 
@@ -204,7 +187,7 @@ type Made = Vec<(&'static str, HashMap<Arc<str>, Resource>)>;
 
 /// Resource sets share the resources that they have in common: those in `made`. `keep`: others
 /// follow.
-fn change(slots: Slots, made: &mut Made, keep: bool) -> Change {
+fn change(slots: Slots, kind: Kind, made: &mut Made, keep: bool) -> Change {
     let mut change = Change::default();
     for (type_url, slots) in slots {
         let url = TypeUrl::from(type_url);
@@ -214,6 +197,7 @@ fn change(slots: Slots, made: &mut Made, keep: bool) -> Change {
                 change.remove(url.clone(), name);
                 continue;
             };
+            let Some(rendered) = kind.of(rendered) else { continue };
             let same = made.get(&name).filter(|it| **it.version() == *rendered.version);
             let resource = same.cloned().unwrap_or_else(|| resource(rendered));
             if keep {
@@ -223,6 +207,32 @@ fn change(slots: Slots, made: &mut Made, keep: bool) -> Change {
         }
     }
     change
+}
+
+/// For which Envoys a resource set is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Those that have what is rendered.
+    Rendered,
+    /// Those without the module, beside others that have it.
+    Plain,
+}
+
+impl Kind {
+    /// What such Envoys get of a resource. Nothing of a wildcard without the module: they would compare
+    /// it as a name.
+    fn of(self, rendered: Rendered) -> Option<Rendered> {
+        if self == Self::Rendered {
+            return Some(rendered);
+        }
+        if rendered.type_url == SCOPE && scope::is_of_a_wildcard(&rendered.value) {
+            return None;
+        }
+        Some(match &rendered.plain {
+            Some(plain) => (**plain).clone(),
+            None => rendered,
+        })
+    }
 }
 
 /// A scope that names a table is sent to an Envoy once it has the table: with a table that it lacks it
@@ -307,76 +317,4 @@ pub(crate) fn envoy_type(type_url: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tonic::Code;
-
-    use super::*;
-
-    fn gateways() -> impl Iterator<Item = String> {
-        (0..).map(|number| format!("00000000-0000-7000-8000-{number:012x}"))
-    }
-
-    #[test]
-    fn a_resource_set_of_an_unknown_gateway_is_gone_with_its_envoys() {
-        let gateway_resources = GatewayResources::default();
-        gateway_resources.open();
-        for gateway in gateways().take(20_000) {
-            assert!(gateway_resources.of(Some(&gateway)).unwrap().is_ready());
-        }
-        let held = gateway_resources.shared.read().unwrap().waiting.len();
-        assert!(held <= NODES_WAITING.size(), "{held}");
-    }
-
-    #[test]
-    fn so_many_may_wait_and_no_more() {
-        let gateway_resources = GatewayResources::default();
-        let names: Vec<_> = gateways().take(NODES_WAITING.size() + 1).collect();
-        let (last, others) = names.split_last().unwrap();
-        let mut held: Vec<_> =
-            others.iter().map(|g| gateway_resources.of(Some(g)).unwrap()).collect();
-        assert_eq!(gateway_resources.of(Some(last)).unwrap_err().code(), Code::ResourceExhausted);
-        assert!(
-            gateway_resources.of(others.first().map(String::as_str)).is_ok(),
-            "who waits already may"
-        );
-        assert!(gateway_resources.of(None).is_ok());
-        held.pop();
-        assert!(gateway_resources.of(Some(last)).is_ok(), "a place is free again");
-    }
-
-    #[test]
-    fn who_waited_gets_what_comes_and_who_stays_sees_the_gateway_come_back() {
-        let gateway_resources = GatewayResources::default();
-        gateway_resources.open();
-        let scope = |name: &str| Rendered {
-            type_url: SCOPE,
-            name: name.into(),
-            version: "1".into(),
-            value: bytes::Bytes::new(),
-            table: None,
-        };
-        let put = || {
-            let mut delta = Delta::default();
-            delta.gateways.entry("g".into()).or_default().upserts.push(scope("g/h"));
-            delta
-        };
-        let seen = |set: &ResourceSet| set.names(&TypeUrl::from(SCOPE)).len();
-        let early = gateway_resources.of(Some("g")).unwrap();
-        let mut staged = Staged::default();
-        staged.add(put());
-        gateway_resources.commit(&mut staged);
-        assert_eq!(seen(&early), 1);
-        gateway_resources.forget("g");
-        assert_eq!(gateway_resources.shared.read().unwrap().by_gateway.len(), 1, "it is not empty");
-
-        let mut gone = Delta::default();
-        gone.gateways.entry("g".into()).or_default().removals.push((SCOPE, "g/h".into()));
-        staged.add(gone);
-        gateway_resources.commit(&mut staged);
-        gateway_resources.forget("g");
-        assert_eq!(gateway_resources.shared.read().unwrap().by_gateway.len(), 0);
-        staged.add(put());
-        gateway_resources.commit(&mut staged);
-        assert_eq!(seen(&early), 1, "it is the same resource set");
-    }
-}
+mod tests;

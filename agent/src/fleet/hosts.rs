@@ -11,9 +11,11 @@ use imp_translate::assembly::Host;
 use imp_translate::xds::SCOPE;
 use imp_translate::xds::names::Place;
 use imp_translate::{Delta, GatewayDelta};
+use imp_xds::StreamId;
 
 use super::Fleet;
 use super::core::Core;
+use super::tracker::Target;
 
 /// How long the removal of a scope waits for modules. One that takes longer is hung up on anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -130,7 +132,11 @@ impl Core {
             return;
         };
         let (mut anybody, mut has_it, key) = (false, false, (SCOPE, name.clone()));
-        for (stream, target) in self.tracker.targets().filter(|(_, it)| it.serves(gateway)) {
+        // Without a module in it an Envoy finds no host by what modules know.
+        let waited = |(stream, target): &(StreamId, &Target)| {
+            target.serves(gateway) && !self.plain.contains(stream)
+        };
+        for (stream, target) in self.tracker.targets().filter(waited) {
             anybody = true;
             match self.acks.has(stream, &key) {
                 Some(has) => has_it |= has,

@@ -9,8 +9,8 @@ use imp_xds::{Admission, Event, Observer, Peer, ResourceSet, SentResource, Strea
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::door::Decider;
-use super::gateway_resources::{GatewayResources, envoy_type};
+use super::door::Doors;
+use super::gateway_resources::{GatewayResources, Kind, envoy_type};
 use crate::port::Caller;
 
 /// An Envoy's action, in the order of occurrence.
@@ -21,6 +21,8 @@ pub(super) enum EnvoyEvent {
         id: String,
         gateway: Option<String>,
         version: String,
+        /// Without the module, beside others that may have it.
+        is_plain: bool,
         at_ms: i64,
         /// The type of its stream, if it has one for each.
         of_type: Option<&'static str>,
@@ -44,11 +46,8 @@ pub(super) enum EnvoyEvent {
     Left {
         stream: StreamId,
     },
-    /// It is of a version that the module was not tested with; it will come again.
-    Untested {
-        id: String,
-        version: String,
-    },
+    /// One cannot have the filter that is rendered; it will come again.
+    Separate,
 }
 
 impl EnvoyEvent {
@@ -56,10 +55,7 @@ impl EnvoyEvent {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Has { resources, .. } => resources.len(),
-            Self::Came { .. }
-            | Self::Refused { .. }
-            | Self::Left { .. }
-            | Self::Untested { .. } => 1,
+            Self::Came { .. } | Self::Refused { .. } | Self::Left { .. } | Self::Separate => 1,
         }
     }
 }
@@ -71,7 +67,7 @@ pub(super) struct EnvoyObserver {
     pub(super) gateway_resources: GatewayResources,
     pub(super) events: mpsc::UnboundedSender<EnvoyEvent>,
     pub(super) refusers: Refusers,
-    pub(super) decider: Decider,
+    pub(super) doors: Doors,
 }
 
 /// The nodes that rejected something, across their streams: a running Envoy must not be sent the
@@ -157,13 +153,17 @@ impl Admission for EnvoyObserver {
         let caller = Caller::of(peer.extensions)?;
         let gateway = caller.gateway_or(gateway_of(peer.node_cluster));
         caller.may_be(peer.node_id, gateway.as_deref())?;
-        if !self.decider.suits(peer.user_agent_version) {
-            let (id, version) = (peer.node_id.to_owned(), peer.user_agent_version.to_owned());
+        let is_module = self.doors.choose(peer, caller).is_module;
+        let kind = match is_module || !self.doors.has_module() {
+            true => Kind::Rendered,
+            false => Kind::Plain,
+        };
+        if kind == Kind::Plain && !self.gateway_resources.are_separate() {
             // The receiver ends only with the agent.
-            let _ = self.events.send(EnvoyEvent::Untested { id, version });
-            return Err(Status::unavailable("its door is being changed"));
+            let _ = self.events.send(EnvoyEvent::Separate);
+            return Err(Status::unavailable("its configuration is being prepared"));
         }
-        self.gateway_resources.of(gateway.as_deref())
+        self.gateway_resources.of(gateway.as_deref(), kind)
     }
 
     fn attempt(&self, peer: &Peer<'_>) -> u32 {
@@ -174,19 +174,28 @@ impl Admission for EnvoyObserver {
 impl Observer for EnvoyObserver {
     fn event(&self, event: Event<'_>) {
         self.refusers.note(&event);
-        let Some(happened) = happened(event) else { return };
+        let is_plain = match &event {
+            Event::Opened { stream, peer } => self.doors.opened(*stream, peer),
+            Event::Closed { stream } => {
+                self.doors.closed(*stream);
+                false
+            }
+            _ => false,
+        };
+        let Some(happened) = happened(event, is_plain) else { return };
         // The receiver ends only with the agent.
         let _ = self.events.send(happened);
     }
 }
 
-fn happened(event: Event<'_>) -> Option<EnvoyEvent> {
+fn happened(event: Event<'_>, is_plain: bool) -> Option<EnvoyEvent> {
     match event {
         Event::Opened { stream, peer } => Some(EnvoyEvent::Came {
             stream,
             id: peer.node_id.to_owned(),
             gateway: gateway_of_peer(peer),
             version: peer.user_agent_version.to_owned(),
+            is_plain,
             at_ms: clock::now().timestamp_millis(),
             of_type: peer.type_url,
             attached: Caller::of(peer.extensions).is_ok_and(Caller::is_attached),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use imp_proto::agent as pb;
 
-pub use target::{Target, TargetId};
+pub use target::{GATEWAY_API, Target, TargetId};
 use track::{Said, Status, Track};
 
 /// The outcome of a revision at one target.
@@ -92,9 +92,10 @@ impl Tracker {
         self.targets.get(&id)
     }
 
-    /// All targets.
+    /// All connected Envoys.
     pub fn targets(&self) -> impl Iterator<Item = (TargetId, &Target)> {
-        self.targets.iter().map(|(id, target)| (*id, target))
+        let envoys = self.targets.iter().filter(|(id, _)| **id != GATEWAY_API);
+        envoys.map(|(id, target)| (*id, target))
     }
 
     /// Records that a target sent something, so it is not silent.
@@ -119,7 +120,7 @@ impl Tracker {
     pub fn take(&mut self, outcome: Outcome) {
         let Outcome { publish, revision, target, verdict } = outcome;
         let Some(track) = self.publishes.get_mut(&publish) else { return };
-        let serves = self.targets.get(&target).is_some_and(|it| it.serves(&track.gateway));
+        let serves = self.targets.get(&target).is_some_and(|it| track.is_on(it));
         if track.rendered != Some(revision) || !serves {
             return;
         }
@@ -156,6 +157,18 @@ impl Tracker {
         }
         track.rejected = None;
         self.touched.insert(id);
+    }
+
+    /// Sets whether it is delivered by Gateway API instead of to Envoys.
+    pub fn deliver(&mut self, id: &str, by_gateway_api: bool) {
+        let Some(track) = self.publishes.get_mut(id) else { return };
+        if track.by_gateway_api != by_gateway_api {
+            track.by_gateway_api = by_gateway_api;
+            (track.rendered, track.refused) = (None, None);
+            track.said.clear();
+            self.refusals.remove(id);
+            self.touch_one(id);
+        }
     }
 
     /// Sets the revision that targets are sent; `None` if nothing of the publish is.

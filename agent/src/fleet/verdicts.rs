@@ -132,6 +132,7 @@ impl Core {
         self.tracker.tick(now.saturating_duration_since(self.started));
         self.sweep_former_rules(now);
         self.judge_all();
+        self.change_doors(ads);
         self.scopes_arrived();
         self.let_go();
         for ((stream, key), retry) in &mut self.retries {

@@ -191,7 +191,10 @@ impl Up {
         let heartbeat = pb::Heartbeat {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             nodes: news.fleet.nodes().into_iter().take(NODES).map(short_node).collect(),
-            capabilities: Some(capabilities(news.fleet.has_module())),
+            capabilities: Some(capabilities(
+                news.fleet.has_module(),
+                &news.fleet.gateway_api_classes(),
+            )),
             withheld_removals: u32::try_from(withheld).unwrap_or(u32::MAX),
         };
         self.send(Kind::Heartbeat(heartbeat)).await

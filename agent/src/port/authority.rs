@@ -51,7 +51,7 @@ const KEY: &str = "a private key in PEM (of the authority by which nodes are kno
 const ANY_NODE: &str = "*";
 
 /// Ten years: an upper bound, within the authority's own validity.
-const MAX_DAYS: u32 = 3_650;
+pub(super) const MAX_DAYS: u32 = 3_650;
 
 /// The authority, identified by its key. Any certificate with its name and key is valid.
 pub(crate) struct Authority {

@@ -26,6 +26,7 @@ pub enum Who {
 #[derive(Clone, Debug)]
 pub struct Caller {
     who: Who,
+    process: Option<i32>,
     shares: Arc<Shares>,
 }
 
@@ -53,7 +54,17 @@ impl Caller {
     pub fn direct(who: Who) -> Self {
         let connections = Arc::new(Semaphore::new(NODE_CONNECTIONS_EACH.size()));
         let bytes = Semaphore::new(NODE_BYTES_IN_FLIGHT.size());
-        Self { who, shares: Arc::new(Shares { connections, bytes }) }
+        Self { who, process: None, shares: Arc::new(Shares { connections, bytes }) }
+    }
+
+    /// The process that connected, if it is on this machine and the kernel names it: not in another
+    /// PID namespace.
+    pub fn process(&self) -> Option<i32> {
+        self.process
+    }
+
+    pub(super) fn with_process(self, process: Option<i32>) -> Self {
+        Self { process: process.filter(|id| *id > 0), ..self }
     }
 
     /// The only gateway that it may see and ask about; `None` for all.
@@ -63,6 +74,11 @@ impl Caller {
             Who::Node { gateway, .. } => gateway.as_deref(),
             Who::Attached { gateway } => Some(gateway),
         }
+    }
+
+    /// Whether it is a process on this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.who, Who::Local { .. })
     }
 
     /// Whether its Envoy is somebody else's.
@@ -138,7 +154,7 @@ impl Callers {
             shares
         });
         let place = shares.connections.clone().try_acquire_owned().ok()?;
-        Some((Caller { who, shares }, Place { _place: place }))
+        Some((Caller { who, process: None, shares }, Place { _place: place }))
     }
 }
 

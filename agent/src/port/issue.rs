@@ -60,3 +60,16 @@ pub fn issue(
     let issued = authority.for_node(&name, days)?;
     Ok(authority::write_node(out, &authority, &issued)?)
 }
+
+/// The certificate of all proxies that a controller runs for one gateway: the authority's, the
+/// certificate and its key, as PEM.
+pub(crate) fn issue_for_controller(
+    state_dir: &Path,
+    cluster: &str,
+    gateway: &str,
+) -> Result<[String; 3], AuthorityError> {
+    let name = NodeName::new(cluster, Some(gateway.to_owned()), "gateway-api")?;
+    let authority = Authority::open(state_dir)?;
+    let issued = authority.for_node(&name, authority::MAX_DAYS)?;
+    Ok([authority.certificate()?, issued.certificate, issued.key.serialize_pem()])
+}

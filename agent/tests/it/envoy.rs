@@ -40,7 +40,7 @@ async fn free_port() -> u16 {
     }
 }
 
-fn binary() -> String {
+pub(crate) fn binary() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/tools/envoy.sh");
     let output = std::process::Command::new(script).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -53,11 +53,21 @@ impl FakeEnvoy {
     }
 
     pub(crate) fn picky(agent: &Address, node: &str, cluster: &str, taste: Taste) -> Self {
+        Self::of_version("1.40.0", agent, node, cluster, taste)
+    }
+
+    pub(crate) fn of_version(
+        version: &str,
+        agent: &Address,
+        node: &str,
+        cluster: &str,
+        taste: Taste,
+    ) -> Self {
         // Envoy asks for tables by name; this one asks for all of them.
         let types = [CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE].map(TypeUrl::from).to_vec();
         let mut config = ClientConfig::new(node, types);
         config.node_cluster = cluster.to_owned();
-        config.version = "1.40.0".to_owned();
+        config.version = version.to_owned();
         config.backoff = (Duration::from_millis(10), Duration::from_millis(100));
         let memory = Arc::new(Memory {
             held: Mutex::default(),

@@ -65,6 +65,7 @@ pub(crate) fn publish(number: usize, upstream: u16) -> pb::Publish {
         key_header: String::new(),
         key_query: String::new(),
         kept_out_hosts: Vec::new(),
+        delivery: 0,
     }
 }
 
@@ -121,6 +122,7 @@ pub(crate) fn quota(amount: u64) -> pb::Limit {
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
+        time_zone: String::new(),
     }
 }
 

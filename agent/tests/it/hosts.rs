@@ -26,7 +26,7 @@ use crate::rig::{self, PATIENCE, active, control_with, eventually, ready, report
 const LONG_ENOUGH: Duration = Duration::from_millis(400);
 
 /// A module that acknowledges changes when the test says so.
-struct FakeModule {
+pub(crate) struct FakeModule {
     hosts: Arc<Mutex<BTreeSet<String>>>,
     version: Arc<AtomicU64>,
     acknowledges: Arc<AtomicBool>,
@@ -34,7 +34,7 @@ struct FakeModule {
 }
 
 impl FakeModule {
-    fn start(state: &Path) -> Self {
+    pub(crate) fn start(state: &Path) -> Self {
         let mut stream = UnixStream::connect(state.join("module/feed.sock")).unwrap();
         let hello = Hello { protocol: PROTOCOL, ..Hello::default() };
         frame::write(&mut stream, &FromModule::from(Said::Hello(hello))).unwrap();
@@ -65,7 +65,7 @@ impl FakeModule {
         module
     }
 
-    fn knows(&self, pattern: &str) -> bool {
+    pub(crate) fn knows(&self, pattern: &str) -> bool {
         self.hosts.lock().unwrap().contains(pattern)
     }
 

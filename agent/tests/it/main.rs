@@ -5,9 +5,11 @@
 mod control;
 mod disk;
 mod door;
+mod doors;
 mod envoy;
 mod fake_envoy;
 mod fixtures;
+mod gateway_api;
 mod gateways;
 mod hosts;
 mod memory;

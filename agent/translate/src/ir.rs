@@ -21,7 +21,7 @@ pub use grammar::Fault;
 pub(crate) use grammar::METHODS;
 pub use imp_grammar::hosts::EndpointHost;
 pub use model::{
-    AuthMode, Backend, Balance, Content, Edge, Endpoint, EscapedSlash, Gateway, Listener,
+    AuthMode, Backend, Balance, Content, Delivery, Edge, Endpoint, EscapedSlash, Gateway, Listener,
     PathMatch, Publish, Route, Stream, ValueMatch, ValueRule, WeightedBackend,
 };
 pub use policy::Policies;

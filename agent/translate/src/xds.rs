@@ -27,4 +27,5 @@ mod upgrade;
 pub mod upstreams;
 
 pub use resource::{Door, Layout, Module, Options, Rendered};
+pub(crate) use rewrite::{Rewritten, rewritten};
 pub use type_url::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE};

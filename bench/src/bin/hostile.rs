@@ -69,7 +69,7 @@ fn say(text: &str) {
 
 async fn measure(arguments: &Arguments) -> Result<Run> {
     // The control plane keeps its own rates, which are part of the protection.
-    let options = Options { control_flags: vec![], ..Options::default() };
+    let options = Options { control_flags: vec![], ..Options::asking() };
     let mut stack = Stack::start(options).await?;
     say("the quiet tenant");
     let quiet = Quiet::start(&stack, arguments.revocations + 1).await?;

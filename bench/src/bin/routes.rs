@@ -57,7 +57,7 @@ async fn main() -> Result<()> {
     ensure!(arguments.few > 0 && arguments.few <= arguments.routes, "few <= routes");
     let machine = Machine::here(&envoy_binary()?);
     let operations = many(arguments.routes)?;
-    let stack = Stack::start(Options::default()).await?;
+    let stack = Stack::start(Options::asking()).await?;
     let provider = Provider::create(&stack, "bench").await?;
 
     let step = arguments.routes / arguments.few;

@@ -31,8 +31,8 @@ pub struct Ours {
 impl Ours {
     /// Starts everything but Envoy; `agent_flags` choose the layout.
     pub async fn start(agent_flags: &[&str], workers: u32) -> Result<Self> {
-        let agent_flags = agent_flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let options = Options { agent_flags, workers, envoy: false, ..Options::default() };
+        let mut options = Options { workers, envoy: false, ..Options::asking() };
+        options.agent_flags.extend(agent_flags.iter().map(|flag| (*flag).to_owned()));
         let stack = Stack::start(options).await?;
         let provider = Provider::create(&stack, "bench").await?;
         Ok(Self { stack, provider, products: vec![], probes: None, workers })

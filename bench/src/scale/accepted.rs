@@ -36,7 +36,7 @@ impl Accepted {
 /// Loads the plan's publishes into a stack on this database; on SQLite if there is none.
 pub async fn accepted(plan: &Plan, database_url: Option<&str>) -> Result<Accepted> {
     let database_url = database_url.map(str::to_owned);
-    let stack = Stack::start(Options { database_url, envoy: false, ..Options::default() }).await?;
+    let stack = Stack::start(Options { database_url, envoy: false, ..Options::asking() }).await?;
     let bulk = Bulk::prepare(&stack, ports::free()?, plan.contents, plan.publishes).await?;
     let control = stack.control.pid();
     let before = cpu_time(control)?;

@@ -31,12 +31,8 @@ impl Setup {
     /// Starts everything. Envoys serve the subject's hosts, and the gate is closed.
     pub async fn start(plan: Plan) -> Result<Self> {
         let layout = plan.layout.iter().flat_map(|layout| ["--layout".to_owned(), layout.clone()]);
-        let options = Options {
-            agent_flags: layout.collect(),
-            workers: plan.workers,
-            envoy: false,
-            ..Options::default()
-        };
+        let mut options = Options { workers: plan.workers, envoy: false, ..Options::asking() };
+        options.agent_flags.extend(layout);
         let (stack, port) = (Stack::start(options).await?, ports::free()?);
         let number = plan.publishes + plan.live;
         let bulk = Bulk::prepare(&stack, port, plan.contents, number).await?;

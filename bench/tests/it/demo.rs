@@ -46,6 +46,9 @@ async fn every_line_that_the_demo_prints_works_and_nothing_stays() -> Result<()>
     for line in ["ok: with the key: 200", "ok: without it: 401", "404", "429", "/docs"] {
         assert!(said.contains(line), "no '{line}' in\n{said}");
     }
+    // Cargo has built the module beside this test.
+    program("libimp_module.so")?;
+    assert!(said.contains("the module inside Envoy decides about calls"), "{said}");
     // A shell can source the file.
     let script = format!(". {}/env; env", folder.path().display());
     let sourced = Command::new("sh").args(["-c", &script]).env_clear().output()?;

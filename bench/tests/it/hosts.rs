@@ -8,18 +8,12 @@ use imp_bench::edge::{Answer, Connection};
 use imp_bench::process::eventually;
 use imp_bench::rest::text;
 use imp_bench::sample::{Echo, Provider};
-use imp_bench::stack::{Options, PATIENCE, Stack, program};
+use imp_bench::stack::{Options, PATIENCE, Stack};
 use serde_json::json;
 
 use crate::alone::side_by_side;
 
 const HOST: &str = "a.example.com";
-
-pub(crate) fn with_module() -> Result<Options> {
-    let library = program("libimp_module.so")?;
-    let flags = ["--door=module".to_owned(), format!("--module={}", library.display())];
-    Ok(Options { agent_flags: flags.into(), ..Options::default() })
-}
 
 /// The answer to a call with this request line and host, as they are.
 async fn ask(provider: &Provider, line: &str, host: &str, headers: &str) -> Result<Answer> {
@@ -36,7 +30,7 @@ fn told(answer: &Answer) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_spelling_of_a_host_is_that_host() -> Result<()> {
     let _turn = side_by_side().await;
-    let stack = Stack::start(with_module()?).await?;
+    let stack = Stack::start(Options::default()).await?;
     let provider = Provider::create(&stack, "acme").await?;
     let product = provider.echo(&stack, "echo").await?.product_id;
     let closed = provider.publish(&product, "closed.example.com", "api_key").await?;
@@ -49,6 +43,10 @@ async fn every_spelling_of_a_host_is_that_host() -> Result<()> {
     {
         let answer = ask(&provider, "/pay", host, "").await?;
         assert_eq!(answer.status, 200, "{host}: {answer:?}");
+        // The upstream gets it without the final dot, and otherwise as it was sent.
+        let sent = host.replace(".:", ":");
+        let sent = sent.strip_suffix('.').unwrap_or(&sent);
+        assert_eq!(answer.json()["headers"]["host"], *sent, "{answer:?}");
     }
     let absolute = ask(&provider, "http://A.Example.com:80/pay", "b.example.com", "").await?;
     assert_eq!(absolute.status, 200, "{absolute:?}");
@@ -60,6 +58,8 @@ async fn every_spelling_of_a_host_is_that_host() -> Result<()> {
         ("example.com", (404, "no_route")),
         ("[::1]", (404, "no_route")),
         ("a..example.com", (400, "bad_host")),
+        ("a.example.com..", (400, "bad_host")),
+        ("a.example.com..:80", (400, "bad_host")),
         ("*.example.com", (400, "bad_host")),
         ("a.example.com:port", (400, "bad_host")),
         ("!404", (400, "bad_host")),
@@ -89,7 +89,7 @@ async fn every_spelling_of_a_host_is_that_host() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_that_cannot_load_the_module_is_served_without_it() -> Result<()> {
     let _turn = side_by_side().await;
-    let mut stack = Stack::start(Options { envoy: false, ..with_module()? }).await?;
+    let mut stack = Stack::start(Options { envoy: false, ..Options::default() }).await?;
     let provider = Provider::create(&stack, "acme").await?;
     let product = provider.echo(&stack, "echo").await?.product_id;
     let publish = provider.publish(&product, HOST, "none").await?;
@@ -148,7 +148,7 @@ async fn withdraw(provider: &Provider, id: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wildcard_takes_what_is_below_it_and_an_exact_host_comes_first() -> Result<()> {
     let _turn = side_by_side().await;
-    let stack = Stack::start(with_module()?).await?;
+    let stack = Stack::start(Options::default()).await?;
     let provider = Provider::create(&stack, "acme").await?;
     for name in ["wild.example.com", "*"] {
         grant(&stack, &provider, name).await?;
@@ -200,7 +200,7 @@ async fn a_wildcard_takes_what_is_below_it_and_an_exact_host_comes_first() -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_is_lost_while_an_exact_host_comes_and_goes_under_a_wildcard() -> Result<()> {
     let _turn = side_by_side().await;
-    let stack = Stack::start(with_module()?).await?;
+    let stack = Stack::start(Options::default()).await?;
     let provider = Arc::new(Provider::create(&stack, "acme").await?);
     grant(&stack, &provider, "wild.example.com").await?;
     serve(&stack, &provider, "wild", "*.wild.example.com").await?;
@@ -238,7 +238,7 @@ async fn no_call_is_lost_while_an_exact_host_comes_and_goes_under_a_wildcard() -
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wildcard_takes_nothing_that_another_tenant_holds() -> Result<()> {
     let _turn = side_by_side().await;
-    let stack = Stack::start(with_module()?).await?;
+    let stack = Stack::start(Options::default()).await?;
     let acme = Provider::create(&stack, "acme").await?;
     let other = Provider::create_at(&stack, "other", acme.port).await?;
     for name in ["wild.example.com", "*"] {
@@ -275,7 +275,7 @@ async fn a_wildcard_takes_nothing_that_another_tenant_holds() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_module_a_wildcard_is_refused() -> Result<()> {
     let _turn = side_by_side().await;
-    let stack = Stack::start(Options::default()).await?;
+    let stack = Stack::start(Options::asking()).await?;
     let provider = Provider::create(&stack, "acme").await?;
     grant(&stack, &provider, "wild.example.com").await?;
     let Echo { product_id, .. } = provider.echo(&stack, "wild").await?;
@@ -284,6 +284,45 @@ async fn without_the_module_a_wildcard_is_refused() -> Result<()> {
     ensure!(refused.contains("unsupported_by_agents"), "{refused}");
     ensure!(refused.contains("wildcard_hosts"), "{refused}");
     serve(&stack, &provider, "exact", "a.wild.example.com").await?;
+    Ok(())
+}
+
+/// The only Envoy loses the module: nothing of the wildcard is answered wrongly, and it says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wildcard_waits_for_the_module_and_says_so_while_an_envoy_lacks_it() -> Result<()> {
+    let _turn = side_by_side().await;
+    let stack = Stack::start(Options::default()).await?;
+    let provider = Provider::create(&stack, "acme").await?;
+    grant(&stack, &provider, "wild.example.com").await?;
+    let wild = serve(&stack, &provider, "wild", "*.wild.example.com").await?;
+    let exact = serve(&stack, &provider, "exact", "a.wild.example.com").await?;
+    let Echo { product_id, .. } = provider.echo(&stack, "next").await?;
+    let door = async |door: &str| {
+        let url = format!("http://{}/door", stack.agent.admin);
+        let body = json!({ "door": door }).to_string();
+        let request = reqwest::Client::new().post(url).header("content-type", "application/json");
+        anyhow::Ok(request.body(body).send().await?.error_for_status()?)
+    };
+    door("ext-authz").await?;
+    let failed = stack.publish_reaches(&wild, "failed", PATIENCE).await?;
+    assert_eq!(failed["last_error"]["code"], "no_module", "{failed}");
+    assert_eq!(failed["last_error"]["resource"], "*.wild.example.com");
+    // First its listener changes, then the scope goes, so that nobody finds it as a name either.
+    for host in ["b.wild.example.com", "*.wild.example.com"] {
+        becomes(&provider, host, "404").await?;
+    }
+    assert_eq!(who(&provider, "a.wild.example.com").await?, "exact");
+    stack.publish_reaches(&exact, "active", PATIENCE).await?;
+    let next = async || provider.publish(&product_id, "*.next.wild.example.com", "none").await;
+    let refused = format!("{:#}", next().await.err().context("it was accepted")?);
+    ensure!(refused.contains("unsupported_by_agents"), "{refused}");
+
+    door("auto").await?;
+    stack.publish_reaches(&wild, "active", PATIENCE).await?;
+    becomes(&provider, "b.wild.example.com", "wild").await?;
+    let next = next().await?;
+    stack.publish_reaches(&next, "active", PATIENCE).await?;
+    assert_eq!(who(&provider, "a.next.wild.example.com").await?, "next");
     Ok(())
 }
 

@@ -21,6 +21,7 @@ mod policies;
 mod quota;
 mod scale;
 mod still;
+mod tarball;
 mod tidy;
 mod tls;
 mod traces;

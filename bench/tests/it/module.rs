@@ -1,5 +1,10 @@
 //! The module inside Envoy decides in the agent's place: the same answers, also without an agent.
 
+mod away;
+mod doors;
+mod load;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,10 +19,12 @@ use crate::alone::{alone, side_by_side};
 const KEYED: &str = "keyed.example.com";
 const PUBLIC: &str = "public.example.com";
 
-fn with_module() -> Result<Options> {
-    let library = program("libimp_module.so")?;
-    let flags = ["--door=module".to_owned(), format!("--module={}", library.display())];
-    Ok(Options { agent_flags: flags.into(), workers: 2, ..Options::default() })
+fn library() -> Result<PathBuf> {
+    program("libimp_module.so")
+}
+
+fn with_module() -> Options {
+    Options { workers: 2, ..Options::default() }
 }
 
 struct Shop {
@@ -120,8 +127,8 @@ async fn table(options: Options) -> Result<Vec<(String, Value)>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_doors_answer_alike() -> Result<()> {
     let _turn = side_by_side().await;
-    let by_agent = table(Options::default()).await?;
-    let by_module = table(with_module()?).await?;
+    let by_agent = table(Options::asking()).await?;
+    let by_module = table(with_module()).await?;
     for (agent, module) in by_agent.iter().zip(&by_module) {
         assert_eq!(module, agent);
     }
@@ -130,10 +137,41 @@ async fn both_doors_answer_alike() -> Result<()> {
     Ok(())
 }
 
+/// More than the buffers of both sockets hold.
+const UPLOAD: usize = 8 << 20;
+
+/// A caller that sends everything before it reads gets the answer, and goes on with the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_is_refused_in_a_way_that_its_caller_can_read() -> Result<()> {
+    let _turn = side_by_side().await;
+    let stack = Stack::start(Options::default()).await?;
+    let shop = shop(&stack).await?;
+    let (key, at) = (shop.buy().await?, shop.provider.address());
+    stack.answers(at, KEYED, "/pay", &[("x-api-key", &key.text)], 200).await?;
+    let mut open = Connection::open(at).await?;
+    for (host, headers, expected) in [
+        (KEYED, "", (401, "unauthenticated")),
+        (KEYED, "x-api-key: imp_wrong\r\n", (401, "unauthenticated")),
+        ("nobody.example.com", "", (404, "no_route")),
+    ] {
+        let head = format!(
+            "POST /pay HTTP/1.1\r\nhost: {host}\r\n{headers}content-length: {UPLOAD}\r\n\r\n"
+        );
+        let mut request = head.into_bytes();
+        request.resize(request.len() + UPLOAD, b'a');
+        let answer = open.send_raw(&request).await.with_context(|| format!("{host} {headers}"))?;
+        let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
+        assert_eq!((answer.status, code.as_str()), expected, "{answer:?}");
+        assert!(!open.is_closing(), "the connection goes on");
+    }
+    assert_eq!(stack.upstream.calls(), 1, "nothing of them reaches the upstream");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_go_on_without_an_agent_and_are_counted_exactly() -> Result<()> {
     let _turn = alone().await;
-    let mut stack = Stack::start(with_module()?).await?;
+    let mut stack = Stack::start(with_module()).await?;
     let shop = shop(&stack).await?;
     let (key, at) = (shop.buy().await?, shop.provider.address());
     let own = [("x-api-key", key.text.as_str())];

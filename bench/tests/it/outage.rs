@@ -42,7 +42,7 @@ async fn all_answer(stack: &Stack, provider: &Provider, key: &Key) -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_restarts_from_disk_while_the_control_plane_is_down() -> Result<()> {
     let _turn = alone().await;
-    let mut stack = Stack::start(Options::default()).await?;
+    let mut stack = Stack::start(Options::asking()).await?;
     let (provider, key) = many_publishes(&stack).await?;
     let headers = [("x-api-key", key.text.as_str())];
     // The agent writes in the background; a second is more than enough.

@@ -89,3 +89,38 @@ async fn a_quota_is_had_once_whatever_is_cancelled_bought_or_changed() -> Result
     stack.answers(provider.address(), HOST, "/", &headers, 401).await?;
     Ok(())
 }
+
+/// Seconds until tomorrow's 00:00 in a zone, by another implementation.
+fn until_tomorrow(zone: &str) -> Result<i64> {
+    let now = jiff::Timestamp::now().in_tz(zone)?;
+    let tomorrow = now.tomorrow()?.start_of_day()?;
+    Ok(tomorrow.timestamp().as_second() - now.timestamp().as_second())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_in_a_time_zone_ends_at_its_midnight() -> Result<()> {
+    let _turn = side_by_side().await;
+    let stack = Stack::start(Options::default()).await?;
+    let provider = Provider::create(&stack, "acme").await?;
+    let product = provider.echo(&stack, "public").await?.product_id;
+    let publish = provider.publish(&product, HOST, "api_key").await?;
+    stack.publish_reaches(&publish, "active", PATIENCE).await?;
+    // Hours apart, so that 00:00 of at most one is a moment away.
+    for zone in ["Pacific/Kiritimati", "Europe/Berlin", "America/St_Johns"] {
+        let quota = json!({ "quota": { "requests": 2, "per": "day", "time_zone": zone } });
+        let plan =
+            plan(&provider, &product, &zone.to_lowercase().replace(['/', '_'], "-"), quota).await?;
+        let buyer = Buyer::create(&provider, zone).await?;
+        let key = buyer.buy(&product, &plan).await?;
+        let headers = [("x-api-key", key.text.as_str())];
+        stack.answers(provider.address(), HOST, "/", &headers, 200).await?;
+        stack.answers(provider.address(), HOST, "/", &headers, 429).await?;
+        let before = until_tomorrow(zone)?;
+        let answer = call(provider.address(), HOST, "/", &headers).await?;
+        let after = until_tomorrow(zone)?;
+        let wait: i64 = answer.header("retry-after").unwrap_or_default().parse()?;
+        // The agent rounds up.
+        ensure!((after..=before + 1).contains(&wait), "{zone}: {after} {wait} {before}");
+    }
+    Ok(())
+}

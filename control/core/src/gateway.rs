@@ -4,6 +4,7 @@ mod settings;
 
 use chrono::{DateTime, Utc};
 use imp_grammar::caps;
+use imp_grammar::classes::{self, Class};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -34,19 +35,19 @@ pub struct GatewaySpec {
 }
 
 states! {
-    /// The data planes that are planned.
+    /// The data planes.
     #[derive(Default)]
     pub enum GatewayClass {
-        /// Envoy, by xDS.
+        /// Envoy, by xDS or by Gateway API.
         #[default]
         EnvoyGateway,
-        /// No driver yet.
+        /// NGINX Gateway Fabric, by Gateway API.
         Nginx,
-        /// No driver yet.
+        /// Kong, by Gateway API.
         Kong,
-        /// No driver yet.
+        /// Traefik, by Gateway API.
         Traefik,
-        /// No driver yet.
+        /// APISIX, by Gateway API.
         Apisix,
     }
 }
@@ -67,6 +68,16 @@ impl GatewayClass {
     /// Whether agents of this release can serve it. Publishing also checks what the connected
     /// agents support.
     pub fn has_driver(self) -> bool {
+        self.class().is_some()
+    }
+
+    /// What its gateways can do by Gateway API.
+    pub fn class(self) -> Option<&'static Class> {
+        classes::find(self.as_str())
+    }
+
+    /// Whether Envoys of it are served by xDS.
+    pub fn has_xds(self) -> bool {
         self == Self::EnvoyGateway
     }
 }
@@ -139,11 +150,7 @@ impl Check for GatewaySpec {
         v.take("description", grammar::description(&self.description));
         if !self.gateway_class.has_driver() {
             let class = self.gateway_class.as_str();
-            v.add(
-                "gateway_class",
-                "unsupported_gateway_class",
-                format!("no driver for '{class}' yet; use envoy-gateway"),
-            );
+            v.add("gateway_class", "unsupported_gateway_class", format!("no driver for '{class}'"));
         }
         v.within("settings", |v| self.settings.check(v));
         if self.listeners.is_empty() {

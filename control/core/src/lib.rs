@@ -37,6 +37,7 @@ pub mod secret;
 pub mod stored;
 pub mod subscription;
 pub mod tenant;
+pub mod time_zone;
 pub mod upstream;
 
 pub use check::{Check, Violation, Violations};

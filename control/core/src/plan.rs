@@ -1,14 +1,14 @@
 //! A plan: price and limits of a product. Its terms are versioned: a subscription keeps its version
 //! until it is moved.
 
-use imp_grammar::caps;
+use imp_grammar::{caps, features};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::policy::RateLimit;
 use crate::product::CatalogStatus;
 use crate::stored::words;
-use crate::{Check, Meta, PlanId, ProductId, TenantId, Violations, grammar};
+use crate::{Check, Meta, PlanId, ProductId, TenantId, Violations, grammar, time_zone};
 
 /// The writable fields of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -49,7 +49,7 @@ fn is_one(number: &u32) -> bool {
 }
 
 /// `{"requests": 1000000, "per": "month"}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
     /// At least 1.
@@ -61,6 +61,10 @@ pub struct Quota {
     #[serde(default, skip_serializing_if = "is_utc")]
     #[schema(default = 0, minimum = -720, maximum = 840)]
     pub utc_offset_minutes: i32,
+    /// The time zone of the calendar day, by its name in the IANA database; instead of an offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Europe/Berlin")]
+    pub time_zone: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -77,6 +81,8 @@ words! {
         Week = "week",
         /// From 00:00 of the first.
         Month = "month",
+        /// From 00:00 of the first of January.
+        Year = "year",
     }
 }
 
@@ -94,10 +100,14 @@ pub struct Limit {
     pub amount: u64,
     /// The window in which `amount` is allowed.
     pub window: LimitWindow,
-    /// Where the calendar day begins, for a day, week or month: minutes ahead of UTC, -720 to 840.
+    /// Where the calendar day begins, for a day, week, month or year: minutes ahead of UTC, -720 to 840.
     #[serde(default, skip_serializing_if = "is_utc")]
     #[schema(default = 0, minimum = -720, maximum = 840)]
     pub utc_offset_minutes: i32,
+    /// The time zone of the calendar day, by its name in the IANA database; instead of an offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Europe/Berlin")]
+    pub time_zone: Option<String>,
     /// What happens to calls beyond the limit.
     #[serde(default)]
     pub on_exceed: OnExceed,
@@ -117,8 +127,8 @@ words! {
 }
 
 words! {
-    /// Second to hour are rates: at most `amount` in any window of that length. Day, week and month are
-    /// quotas: they follow the calendar.
+    /// Second to hour are rates: at most `amount` in any window of that length. Day, week, month and
+    /// year are quotas: they follow the calendar.
     pub enum LimitWindow {
         /// 1 s.
         Second = "second",
@@ -132,12 +142,14 @@ words! {
         Week = "week",
         /// From 00:00 of the first.
         Month = "month",
+        /// From 00:00 of the first of January.
+        Year = "year",
     }
 }
 
 impl LimitWindow {
     fn is_calendar(self) -> bool {
-        matches!(self, Self::Day | Self::Week | Self::Month)
+        matches!(self, Self::Day | Self::Week | Self::Month | Self::Year)
     }
 }
 
@@ -165,15 +177,23 @@ words! {
     }
 }
 
+impl Limit {
+    /// Where the calendar day begins: the offset and the time zone.
+    fn midnight(&self) -> (i32, Option<&str>) {
+        (self.utc_offset_minutes, self.time_zone.as_deref())
+    }
+}
+
 impl PlanSpec {
     /// All limits, including the short forms.
     pub fn all_limits(&self) -> Vec<Limit> {
-        let long = |name: &str, amount, window, utc_offset_minutes| Limit {
+        let long = |name: &str, amount, window| Limit {
             name: name.to_owned(),
             unit: LimitUnit::Requests,
             amount,
             window,
-            utc_offset_minutes,
+            utc_offset_minutes: 0,
+            time_zone: None,
             on_exceed: OnExceed::Block,
             scope: LimitScope::Subscription,
         };
@@ -184,22 +204,40 @@ impl PlanSpec {
                 crate::policy::Per::Hour => LimitWindow::Hour,
                 crate::policy::Per::Newer(word) => LimitWindow::Newer(word),
             };
-            long("rate_limit", rate.requests, window, 0)
+            long("rate_limit", rate.requests, window)
         });
-        let quota = self.quota.map(|quota| {
+        let quota = self.quota.as_ref().map(|quota| {
             let window = match quota.per {
                 QuotaWindow::Day => LimitWindow::Day,
                 QuotaWindow::Week => LimitWindow::Week,
                 QuotaWindow::Month => LimitWindow::Month,
+                QuotaWindow::Year => LimitWindow::Year,
                 QuotaWindow::Newer(word) => LimitWindow::Newer(word),
             };
-            long("quota", quota.requests, window, quota.utc_offset_minutes)
+            Limit {
+                utc_offset_minutes: quota.utc_offset_minutes,
+                time_zone: quota.time_zone.clone(),
+                ..long("quota", quota.requests, window)
+            }
         });
         rate.into_iter().chain(quota).chain(self.limits.iter().cloned()).collect()
     }
 }
 
 impl PlanSpec {
+    /// What agents must support to count its limits.
+    pub fn features(&self) -> Vec<&'static str> {
+        let limits = self.all_limits();
+        let mut needed = Vec::new();
+        if limits.iter().any(|limit| limit.time_zone.is_some()) {
+            needed.push(features::TIME_ZONES);
+        }
+        if limits.iter().any(|limit| limit.window == LimitWindow::Year) {
+            needed.push(features::YEAR_QUOTAS);
+        }
+        needed
+    }
+
     /// Whether no subscription that moves here from `other` gets less of anything: for each limit
     /// that blocks here, `other` must have one of the same window that blocks no later. The meaning
     /// of a newer release's limit is unknown, so only an equal one counts.
@@ -211,10 +249,11 @@ impl PlanSpec {
                 let shared = there.scope == LimitScope::Subscription;
                 let wider =
                     here.scope == there.scope || (shared && here.scope.newer_word().is_none());
-                let over = |limit: &Limit| {
-                    (limit.unit, limit.window, limit.utc_offset_minutes, limit.on_exceed)
-                };
-                over(there) == over(here) && wider && there.amount <= here.amount
+                let over = |limit: &Limit| (limit.unit, limit.window, limit.on_exceed);
+                over(there) == over(here)
+                    && there.midnight() == here.midnight()
+                    && wider
+                    && there.amount <= here.amount
             })
         };
         self.all_limits().iter().filter(|limit| blocks(limit)).all(no_later)
@@ -234,7 +273,17 @@ impl PlanSpec {
     }
 }
 
-fn check_offset(v: &mut Violations, minutes: i32, is_calendar: bool) {
+fn check_midnight(v: &mut Violations, minutes: i32, time_zone: Option<&str>, is_calendar: bool) {
+    match time_zone {
+        None => {}
+        Some(_) if !is_calendar => {
+            v.add("time_zone", "conflict", "a rate has no 00:00; leave this out");
+        }
+        Some(_) if minutes != 0 => {
+            v.add("time_zone", "conflict", "'utc_offset_minutes' is set; leave one of them out");
+        }
+        Some(name) => drop(v.take("time_zone", time_zone::check(name))),
+    }
     if !(-720..=840).contains(&minutes) {
         v.add("utc_offset_minutes", "out_of_range", "-720 to 840");
     } else if minutes != 0 && !is_calendar {
@@ -249,11 +298,12 @@ impl Check for PlanSpec {
         if let Some(rate) = &self.rate_limit {
             v.within("rate_limit", |v| rate.check(v));
         }
-        if self.quota.is_some_and(|quota| quota.requests == 0) {
+        if self.quota.as_ref().is_some_and(|quota| quota.requests == 0) {
             v.add("quota", "out_of_range", "at least 1 request");
         }
         if let Some(quota) = &self.quota {
-            v.within("quota", |v| check_offset(v, quota.utc_offset_minutes, true));
+            let Quota { utc_offset_minutes: minutes, time_zone, .. } = quota;
+            v.within("quota", |v| check_midnight(v, *minutes, time_zone.as_deref(), true));
         }
         let most = &caps::SUBSCRIPTIONS_PER_CUSTOMER;
         if self.subscriptions_per_customer == 0 {
@@ -265,13 +315,14 @@ impl Check for PlanSpec {
         }
         let mut names = vec![];
         names.extend(self.rate_limit.map(|_| "rate_limit"));
-        names.extend(self.quota.map(|_| "quota"));
+        names.extend(self.quota.as_ref().map(|_| "quota"));
         v.each("limits", &self.limits, |v, limit| {
             v.take("name", grammar::slug(&limit.name.replace('_', "-")));
             if limit.amount == 0 {
                 v.add("amount", "out_of_range", "at least 1");
             }
-            check_offset(v, limit.utc_offset_minutes, limit.window.is_calendar());
+            let (minutes, time_zone) = limit.midnight();
+            check_midnight(v, minutes, time_zone, limit.window.is_calendar());
             if names.contains(&limit.name.as_str()) {
                 v.add("name", "duplicate_name", "another limit has this name");
             }
@@ -310,6 +361,7 @@ mod tests {
             amount: *amount,
             window: *window,
             utc_offset_minutes: 0,
+            time_zone: None,
             on_exceed: *on_exceed,
             scope: *scope,
         };
@@ -345,5 +397,9 @@ mod tests {
         let each = plan(&[(50, Month, Block, Consumer)]);
         assert!(!fifty.gives_as_much_as(&each), "shared is less than each for itself");
         assert!(!fifty.gives_as_much_as(&plan(&[(9, Month, Overage, Subscription)])));
+        let mut berlin = fifty.clone();
+        berlin.limits[0].time_zone = Some("Europe/Berlin".to_owned());
+        assert!(!fifty.gives_as_much_as(&berlin) && !berlin.gives_as_much_as(&fifty));
+        assert!(berlin.gives_as_much_as(&berlin.clone()), "windows of the same zone are the same");
     }
 }

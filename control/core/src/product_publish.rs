@@ -153,12 +153,12 @@ states! {
     /// How the configuration reaches the gateway.
     #[derive(Default)]
     pub enum Delivery {
-        /// By xDS where an Envoy is connected.
+        /// By xDS for gateways of class `envoy-gateway`, by Gateway API for others.
         #[default]
         Auto,
         /// By xDS only.
         Xds,
-        /// Not supported yet.
+        /// By Gateway API.
         Crd,
     }
 }
@@ -185,9 +185,6 @@ impl Check for ProductPublishSpec {
                 v.add("api_key", "no_effect", "only with auth_mode api_key");
             }
             v.within("api_key", |v| locations.check(v));
-        }
-        if self.delivery == Delivery::Crd {
-            v.add("delivery", "unsupported_delivery", "Gateway API delivery is not supported yet");
         }
         v.at_most("api_services", self.api_services.len(), &caps::SERVICES_PER_PUBLISH);
         if self.hostnames.is_empty() {
@@ -255,7 +252,7 @@ pub struct NodeCounts {
 /// Why a publish failed, or a gateway is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublishError {
-    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `no_answer`.
+    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `no_module`, `no_answer`.
     pub code: String,
     /// The Envoy resource that was rejected, if any.
     pub resource: String,

@@ -39,7 +39,7 @@ impl Rewrite {
     }
 
     /// Whether the target has variables, which agents must support.
-    pub(crate) fn is_computed(&self) -> bool {
+    pub fn is_computed(&self) -> bool {
         self.strip_base_path || self.path.as_ref().is_some_and(|path| path.contains('{'))
     }
 }

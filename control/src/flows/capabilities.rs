@@ -1,14 +1,15 @@
-//! What the agents of a cluster support, and what a publish needs of them.
+//! What the agents of a cluster support, and what a publish or a subscription needs of them.
 
 use imp_core::cluster::{AgentStatus, Capabilities};
 use imp_core::gateway::Gateway;
-use imp_core::product_publish::{FrozenApiService, ProductPublishSpec};
-use imp_core::{ClusterId, Violation};
+use imp_core::plan::PlanSpec;
+use imp_core::product_publish::{Environment, FrozenApiService, ProductPublishSpec};
+use imp_core::{ClusterId, ProductId, Violation};
 use imp_grammar::hosts::is_wildcard;
 use imp_grammar::{caps, features};
 use imp_store::agent::{self, Able};
 
-use crate::flows::share;
+use crate::flows::{classes, share};
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
 
@@ -44,6 +45,39 @@ pub(super) async fn refuse_unsupported_settings(
     let since = tx.now - AgentStatus::STALE_AFTER;
     let agents = agent::able_since(tx, cluster, since).await?;
     refuse(settings(gateway, |setting| format!("/settings/{setting}")), &agents, None)
+}
+
+/// Refuses what would bring terms to agents that would count them in other windows.
+pub(super) fn refuse_terms(terms: &[PlanSpec], agents: &[Able], at: &str) -> Result<(), Refusal> {
+    let mut needs: Vec<Need<'_>> = Vec::new();
+    for terms in terms {
+        for word in terms.features() {
+            if needs.iter().all(|need| need.word != word) {
+                needs.push(Need {
+                    pointer: at.to_owned(),
+                    what: format!("plan '{}'", terms.name),
+                    word,
+                    among: |known| &known.features,
+                });
+            }
+        }
+    }
+    refuse(needs, agents, None)
+}
+
+/// The same check for a subscription to these terms, wherever the product is published.
+pub(super) async fn refuse_unsupported_terms(
+    tx: &mut Transaction<'_>,
+    terms: &PlanSpec,
+    (product, environment): (ProductId, Environment),
+    at: &str,
+) -> Result<(), Refusal> {
+    if terms.features().is_empty() {
+        return Ok(());
+    }
+    let since = tx.now - AgentStatus::STALE_AFTER;
+    let agents = agent::able_of_product(tx, product, environment, since).await?;
+    refuse_terms(std::slice::from_ref(terms), &agents, at)
 }
 
 fn refuse(needs: Vec<Need<'_>>, agents: &[Able], at: Option<&str>) -> Result<(), Refusal> {
@@ -104,10 +138,20 @@ fn needs<'a>(
         word: features::KEY_LOCATIONS,
         among: |known| &known.features,
     });
+    let by_gateway_api = classes::by_gateway_api(spec, gateway);
+    let delivery = (by_gateway_api && gateway.spec.gateway_class.has_xds()).then(|| Need {
+        pointer: "/delivery".to_owned(),
+        what: "the publish".to_owned(),
+        word: features::GATEWAY_API,
+        among: |known| &known.features,
+    });
     let mut needs = vec![class, auth_mode];
     needs.extend(key_locations);
+    needs.extend(delivery);
     needs.extend(settings(gateway, |_| "/gateway_id".to_owned()));
-    let wildcards = spec.hostnames.iter().enumerate().filter(|(_, it)| is_wildcard(it));
+    // Gateway API finds wildcards without a module of ours.
+    let wildcards = spec.hostnames.iter().enumerate();
+    let wildcards = wildcards.filter(|(_, it)| is_wildcard(it) && !by_gateway_api);
     needs.extend(wildcards.map(|(index, hostname)| Need {
         pointer: format!("/hostnames/{index}"),
         what: format!("the hostname '{hostname}'"),

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::asked::Asked;
 use crate::entity::Stored as _;
-use crate::flows::{capabilities, hostnames, ports, share};
+use crate::flows::{capabilities, classes, hostnames, ports, share};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
 use crate::workers::{off_workers, statements};
@@ -139,6 +139,7 @@ pub async fn rollback(
     let content = Content { spec: earlier.spec, services: earlier.api_services };
     check_upstreams(tx, &content.services)?;
     let at = Some("/revision");
+    classes::refuse_lacking(&content.spec, &gateway, &content.services, at)?;
     capabilities::refuse_unsupported(&content.spec, &gateway, &content.services, &agents, at)?;
     advance(tx, publish, content).await
 }
@@ -249,6 +250,7 @@ async fn gather(
     let services: Vec<_> = frozen.into_iter().map(|(_, service)| service).collect();
     check_upstreams(tx, &services)?;
     refuse_ties(&services)?;
+    classes::refuse_lacking(&spec, &gateway, &services, None)?;
     capabilities::refuse_unsupported(&spec, &gateway, &services, &agents, None)?;
     Ok(Content { spec, services })
 }
@@ -392,7 +394,10 @@ async fn check_place(
     let holders = asked.holders;
     hostnames::refuse_unproven(tx, gateway.tenant_id, &spec.hostnames, holders).await?;
     ports::claim(tx, &gateway, spec.cluster_id, asked.ports).await?;
-    Ok((gateway, tx.now(asked.agents).await?))
+    let agents = tx.now(asked.agents).await?;
+    let demanding = tx.now(asked.demanding_terms).await?;
+    capabilities::refuse_terms(&demanding, &agents, "/product_id")?;
+    Ok((gateway, agents))
 }
 
 /// Whether every listener that names a hostname admits this one.

@@ -131,9 +131,9 @@ fn not_rendered(error: MessageError) -> Refusal {
             Refusal::conflict("unknown_policy_type", error.to_string())
         }
         MessageError::UnknownWord { .. } => Refusal::conflict("unknown_value", error.to_string()),
-        MessageError::UnknownBackend(_) | MessageError::UnreadableTerms(_) => {
-            Refusal::internal(error)
-        }
+        MessageError::UnknownBackend(_)
+        | MessageError::UnknownTimeZone(_)
+        | MessageError::UnreadableTerms(_) => Refusal::internal(error),
     }
 }
 

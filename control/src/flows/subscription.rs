@@ -14,7 +14,7 @@ use imp_core::{Meta, SubscriptionId};
 use imp_store::subscription::{self as table, SubscriptionFilter};
 use imp_store::{Page, Record as _, StoreError, job, plan};
 
-use crate::flows::finish_create;
+use crate::flows::{capabilities, finish_create};
 use crate::jobs::change_plan;
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
@@ -46,6 +46,8 @@ async fn insert(
     if let Some(living) = beyond(&there, &plan) {
         return Err(already_subscribed(living, there.len()));
     }
+    let offer = (product.id, environment);
+    capabilities::refuse_unsupported_terms(tx, &plan.spec, offer, "/plan_id").await?;
     let (status, activated_at) = if plan.spec.auto_approve {
         (SubscriptionStatus::Active, Some(Meta::new(tx.now).created_at))
     } else {
@@ -204,6 +206,8 @@ async fn move_to(
     if plan.id != subscription.plan_id {
         refuse_beside_others(tx, &subscription, plan).await?;
     }
+    let offer = (subscription.product_id, subscription.environment);
+    capabilities::refuse_unsupported_terms(tx, &plan.spec, offer, "/plan_id").await?;
     let (id, version) = (subscription.plan_id, subscription.plan_version);
     let now = plan::version_in(tx, id, version).await?;
     let at_once = subscription.status == SubscriptionStatus::Pending
@@ -240,6 +244,10 @@ async fn refuse_beside_others(
 
 pub async fn approve(tx: &mut Transaction<'_>, it: Subscription) -> Result<Subscription, Refusal> {
     let status = it.status.approve()?;
+    if let Some(terms) = plan::version_in(tx, it.plan_id, it.plan_version).await? {
+        let offer = (it.product_id, it.environment);
+        capabilities::refuse_unsupported_terms(tx, &terms, offer, "").await?;
+    }
     turn(tx, it, status, None).await
 }
 

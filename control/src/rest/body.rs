@@ -190,7 +190,7 @@ mod tests {
             (400, "invalid_value", at("/quota/requests"))
         );
         assert_eq!(
-            plan(r#"{"name":"a","quota":{"requests":1,"per":"year"}}"#),
+            plan(r#"{"name":"a","quota":{"requests":1,"per":"decade"}}"#),
             (400, "invalid_value", at("/quota/per"))
         );
         let policy = |policy: &str| service(&format!(r#"{{"name":"a","policies":[{policy}]}}"#));

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use imp_core::cluster::{Agent, AgentNode, AgentStatus, Capabilities};
+use imp_core::product_publish::Environment;
 use imp_core::scope::TenantScope;
-use imp_core::{AgentId, ClusterId};
+use imp_core::{AgentId, ClusterId, ProductId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -115,16 +116,33 @@ pub async fn able_since_soon(
     cluster: ClusterId,
     since: DateTime<Utc>,
 ) -> Result<Soon<Vec<Able>>> {
-    type Row = (Uuid, String, Option<Json<Capabilities>>);
     let sql = "SELECT id, agent_version, capabilities FROM agents \
         WHERE cluster_id = $1 AND last_seen_at >= $2 AND revoked_at IS NULL ORDER BY id";
-    let able = |(id, agent_version, said): Row| Able {
-        id: id.into(),
-        agent_version,
-        capabilities: said.map_or_else(Capabilities::unsaid, |said| said.0),
-    };
-    let read = move |rows: Vec<Row>| Ok(rows.into_iter().map(able).collect());
-    soon!(tx.conn(), "agents", Row, read, sql, cluster.0, micros(since))
+    let read = |rows: Vec<AbleRow>| Ok(rows.into_iter().map(able).collect());
+    soon!(tx.conn(), "agents", AbleRow, read, sql, cluster.0, micros(since))
+}
+
+/// The same for the agents of every cluster that a product is published in.
+pub async fn able_of_product(
+    tx: &mut Tx,
+    product: ProductId,
+    environment: Environment,
+    since: DateTime<Utc>,
+) -> Result<Vec<Able>> {
+    let sql = "SELECT id, agent_version, capabilities FROM agents \
+        WHERE cluster_id IN (SELECT cluster_id FROM product_publishes \
+            WHERE product_id = $1 AND environment = $2) \
+        AND last_seen_at >= $3 AND revoked_at IS NULL ORDER BY id";
+    let word = environment.as_str();
+    let rows = fetch!(tx.conn(), "agents", AbleRow, sql, product.0, word, micros(since))?;
+    Ok(rows.into_iter().map(able).collect())
+}
+
+type AbleRow = (Uuid, String, Option<Json<Capabilities>>);
+
+fn able((id, agent_version, said): AbleRow) -> Able {
+    let capabilities = said.map_or_else(Capabilities::unsaid, |said| said.0);
+    Able { id: id.into(), agent_version, capabilities }
 }
 
 /// The content of a heartbeat.

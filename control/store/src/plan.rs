@@ -5,7 +5,7 @@ use imp_core::plan::{Limit, Plan, PlanSpec, Quota};
 use imp_core::policy::RateLimit;
 use imp_core::product::CatalogStatus;
 use imp_core::scope::TenantScope;
-use imp_core::{PlanId, ProductId};
+use imp_core::{PlanId, ProductId, stored};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::db::Conn;
 use crate::sql::{Conditions, Stored, Word};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, object, tenant_only};
-use crate::{Result, Store, StoreError, Tx};
+use crate::{Result, Soon, Store, StoreError, Tx};
 
 #[derive(Clone, Debug, Default)]
 pub struct PlanFilter {
@@ -61,7 +61,7 @@ columns! {
         name: String = &it.spec.name,
         description: String = &it.spec.description,
         rate_limit: Option<Stored<RateLimit>> = it.spec.rate_limit.map(Json),
-        quota: Option<Stored<Quota>> = it.spec.quota.map(Json),
+        quota: Option<Stored<Quota>> = it.spec.quota.as_ref().map(Json),
         limits: Stored<Vec<Limit>> = Json(&it.spec.limits),
         auto_approve: bool = it.spec.auto_approve,
         subscriptions_per_customer: i64 = i64::from(it.spec.subscriptions_per_customer),
@@ -121,4 +121,24 @@ async fn terms(conn: Conn<'_>, id: PlanId, plan_version: i64) -> Result<Option<P
     let sql = "SELECT terms FROM plan_versions WHERE plan_id = $1 AND plan_version = $2";
     let rows = fetch!(conn, "plan_versions", (Stored<PlanSpec>,), sql, id.0, plan_version)?;
     Ok(rows.into_iter().next().map(|(terms,)| terms.0))
+}
+
+/// The terms of the product's plans, now and of living subscriptions, that need a feature of agents. For an
+/// answer that is needed later.
+pub async fn demanding_soon(tx: &mut Tx, product: ProductId) -> Result<Soon<Vec<PlanSpec>>> {
+    // Most plans need none, and are not read for it.
+    let sql = "SELECT CAST(v.terms AS TEXT) FROM plans p JOIN plan_versions v ON v.plan_id = p.id \
+        WHERE p.product_id = $1 AND p.status <> 'closed' \
+        AND (CAST(v.terms AS TEXT) LIKE '%\"time_zone\"%' \
+            OR CAST(v.terms AS TEXT) LIKE '%\"year\"%') \
+        AND (v.plan_version = p.plan_version OR EXISTS (SELECT 1 FROM subscriptions s \
+            WHERE s.plan_id = v.plan_id AND s.plan_version = v.plan_version \
+            AND s.status NOT IN ('rejected', 'cancelled', 'expired'))) \
+        ORDER BY p.name, v.plan_version DESC";
+    let demanding = |rows: Vec<(String,)>| {
+        // Terms that this release cannot read are not sent to agents either.
+        let terms = rows.iter().filter_map(|(json,)| stored::read::<PlanSpec>(json).ok());
+        Ok(terms.filter(|terms| !terms.features().is_empty()).collect())
+    };
+    soon!(tx.conn(), "plan_versions", (String,), demanding, sql, product.0)
 }

@@ -132,12 +132,6 @@ async fn what_is_well_formed_and_wrong_is_refused_with_a_pointer() {
         ),
         (
             "gateways",
-            with(gateway.clone(), "/gateway_class", json!("kong")),
-            "unsupported_gateway_class",
-            "/gateway_class".to_owned(),
-        ),
-        (
-            "gateways",
             with(gateway, "/listeners/0/protocol", json!("HTTPS")),
             "unsupported_protocol",
             "/listeners/0/protocol".to_owned(),

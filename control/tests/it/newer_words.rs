@@ -134,7 +134,9 @@ fn a_gateway_is_told_nothing_of_a_service_with_a_word_of_a_newer_release() {
             let unknown = |error: &MessageError| match error {
                 MessageError::UnknownWord { word, .. } => *word == "moon",
                 MessageError::UnknownPolicy { kind, .. } => kind == "moon",
-                MessageError::UnknownBackend(_) | MessageError::UnreadableTerms(_) => false,
+                MessageError::UnknownBackend(_)
+                | MessageError::UnknownTimeZone(_)
+                | MessageError::UnreadableTerms(_) => false,
             };
             assert!(told.is_err_and(|error| unknown(&error)), "{place}");
             refused += 1;

@@ -260,6 +260,18 @@ caps! {
     LIMITS_PER_PLAN = 16, Count, [Api],
         "Limits of one plan, in addition to the two short forms.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";
+    TIME_ZONE_NAME_BYTES = 64, Bytes, [Api, Agent],
+        "The name of a time zone.",
+        "proto/grammar/src/time_zone.rs::names_rules_and_changes_end_at_their_caps";
+    TIME_ZONE_RULE_BYTES = 64, Bytes, [Agent],
+        "The yearly rule of a time zone.",
+        "proto/grammar/src/time_zone.rs::names_rules_and_changes_end_at_their_caps";
+    OFFSET_CHANGES_PER_TIME_ZONE = 128, Count, [Agent],
+        "Changes of the offset of a time zone that its rule does not cover; the control plane sends the first ones.",
+        "proto/grammar/src/time_zone.rs::names_rules_and_changes_end_at_their_caps";
+    TIME_ZONES_PER_ENTITLEMENT = 32, Count, [Agent],
+        "Time zones of the limits of one subscription.",
+        "agent/enforce/tests/it/time_zones.rs::what_names_no_time_zone_is_refused";
     SUBSCRIPTIONS_PER_CUSTOMER = 100, Count, [Api],
         "Living subscriptions of one customer to one product in one environment that a plan may allow.",
         "control/core/tests/it/caps.rs::lists_of_products_publishes_and_gateways_end_at_their_caps";

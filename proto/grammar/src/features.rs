@@ -21,11 +21,21 @@ pub const UPSTREAM_TLS: &str = "upstream_tls";
 /// API keys in places that a publish names.
 pub const KEY_LOCATIONS: &str = "key_locations";
 
+/// Quotas in a time zone; other agents would count by its standard time.
+pub const TIME_ZONES: &str = "time_zones";
+
+/// Quotas by the year; other agents would let as much pass in each month.
+pub const YEAR_QUOTAS: &str = "year_quotas";
+
 /// Wildcards among the hostnames of a publish: of an agent whose Envoys have the module, which finds them.
 pub const WILDCARD_HOSTS: &str = "wildcard_hosts";
 
+/// Gateways of class envoy-gateway by Gateway API: of an agent that has an API server. Other classes
+/// are served so alone; an agent that can names them among its classes.
+pub const GATEWAY_API: &str = "gateway_api";
+
 /// Those of every agent of this release.
-pub const ALL: [&str; 9] = [
+pub const ALL: [&str; 11] = [
     PATHS,
     LARGE_SERVICES,
     REWRITES,
@@ -35,4 +45,6 @@ pub const ALL: [&str; 9] = [
     HEALTH_CHECK,
     UPSTREAM_TLS,
     KEY_LOCATIONS,
+    TIME_ZONES,
+    YEAR_QUOTAS,
 ];

@@ -5,6 +5,7 @@
 //! early, the agent to enforce what is known only later (the address that a name resolves to).
 
 pub mod caps;
+pub mod classes;
 pub mod features;
 pub mod headers;
 pub mod hosts;
@@ -18,3 +19,4 @@ pub mod regexes;
 pub mod rewrite;
 pub mod routes;
 pub mod texts;
+pub mod time_zone;

@@ -110,6 +110,24 @@ pub fn check_path(text: &str) -> Result<(), RegexFault> {
     if below.is_some_and(|it| is_small(&it)) { Ok(()) } else { Err(RegexFault::Anchors) }
 }
 
+/// Whether all that the expression matches as a whole begins with this text. Says no where it cannot
+/// tell.
+pub fn always_begins_with(text: &str, start: &str) -> bool {
+    use regex_syntax::hir::literal::Extractor;
+    let Ok(tree) = parser().parse(text) else { return false };
+    let mut translator = regex_syntax::hir::translate::Translator::new();
+    let Ok(meaning) = translator.translate(text, &tree) else { return false };
+    let mut extractor = Extractor::new();
+    extractor.limit_literal_len(start.len() + 100);
+    let all = extractor.extract(&meaning);
+    let begins = |of: &[_]| {
+        let of = of.iter();
+        of.map(regex_syntax::hir::literal::Literal::as_bytes)
+            .all(|it| it.starts_with(start.as_bytes()))
+    };
+    all.literals().is_some_and(|list| !list.is_empty() && begins(list))
+}
+
 fn parser() -> ast::parse::Parser {
     ast::parse::ParserBuilder::new().nest_limit(NEST_LIMIT).build()
 }

@@ -9,14 +9,14 @@ use pb::limit::Window;
 
 /// Names in order of their places, and the numbers.
 #[derive(Clone, Debug, Default)]
-struct Memory {
+pub(super) struct Memory {
     names: Arc<Mutex<Vec<String>>>,
     counts: Arc<Mutex<HashMap<u32, Pair>>>,
     full: Arc<Mutex<bool>>,
 }
 
 impl Memory {
-    fn kept(&self, kind: &str) -> Vec<(String, Pair)> {
+    pub(super) fn kept(&self, kind: &str) -> Vec<(String, Pair)> {
         let names = self.names.lock().unwrap().clone();
         let counts = self.counts.lock().unwrap();
         let all = (0..).zip(names).map(|(at, name)| (name, counts[&at]));

@@ -8,6 +8,7 @@ mod memory;
 mod permits;
 mod places;
 mod rules;
+mod time_zones;
 mod usage;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -74,6 +75,7 @@ fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
+        time_zone: String::new(),
     }
 }
 

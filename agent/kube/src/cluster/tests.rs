@@ -10,10 +10,10 @@ use super::*;
 use crate::kinds::{GATEWAY_CLASS, HTTP_ROUTE};
 
 /// What an API server was asked: method and path with query, content type, body.
-type Asked = Arc<Mutex<Vec<(String, String, String)>>>;
+pub(crate) type Asked = Arc<Mutex<Vec<(String, String, String)>>>;
 
 /// An API server that answers with these statuses and bodies, in turn.
-fn server(answers: Vec<(u16, Value)>) -> (Cluster, Asked) {
+pub(crate) fn server(answers: Vec<(u16, Value)>) -> (Cluster, Asked) {
     let asked = Asked::default();
     let answers = Arc::new(Mutex::new(answers.into_iter()));
     let heard = asked.clone();
@@ -39,7 +39,7 @@ fn route(name: &str) -> Value {
         "metadata": {"name": name, "namespace": "edge", "generation": 3}})
 }
 
-fn failure(code: u16, message: &str) -> (u16, Value) {
+pub(crate) fn failure(code: u16, message: &str) -> (u16, Value) {
     let reason = if code == 404 { "NotFound" } else { "Because" };
     (
         code,

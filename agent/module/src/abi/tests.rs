@@ -26,7 +26,7 @@ fn in_c(own: &str) -> &'static [&'static str] {
         "u32" => &["enum", "u32"],
         "Buffer" => &["bytes"],
         "*mut Buffer" => &["*bytes"],
-        "*const Header" => &["*header"],
+        "*const Header" | "*mut Header" => &["*header"],
         "*mut usize" => &["*size"],
         "*mut u64" => &["*u64"],
         "usize" => &["size"],

@@ -9,7 +9,7 @@ use imp_grammar::headers::SCOPE_HOST;
 use crate::abi::{Buffer, Pointer};
 use crate::envoy::{self, Early};
 use crate::faults::{self, guard};
-use crate::host::no_host;
+use crate::host::{no_host, without_dot};
 use crate::hosts::ServerName;
 use crate::state::State;
 use crate::{config, start};
@@ -43,6 +43,10 @@ impl ScopeKey {
             false => no_host::NOT_LOADED.to_owned(),
         };
         early.set_header(SCOPE_HOST, &key);
+        // Envoy leaves the dot to the module: it would take one of two.
+        if let Some(without) = without_dot(&authority).filter(|_| key != no_host::MALFORMED) {
+            early.set_header(":authority", &without);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ fn state() -> Arc<State> {
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
+        time_zone: String::new(),
     };
     let entitlement = pb::Entitlement {
         id: "sub".into(),
@@ -321,7 +322,10 @@ fn the_key_of_the_scope_is_written_for_every_spelling() {
     state.hosts.put(80, "*.example.com");
     let key = |mock: &Mock| scope_key(&state, false, mock);
     let host = |host: &str| Mock::default().with(":authority", host);
-    assert_eq!(key(&host("A.example.com.:80")).as_deref(), Some("a.example.com"));
+    let dotted = host("A.example.com.:80");
+    assert_eq!(key(&dotted).as_deref(), Some("a.example.com"));
+    assert_eq!(dotted.header(":authority").as_deref(), Some("A.example.com:80"));
+    assert_eq!(key(&host("a.example.com..")).as_deref(), Some("!400"));
     assert_eq!(key(&host("B.example.com")).as_deref(), Some("*.example.com"));
     assert_eq!(key(&host("example.com")).as_deref(), Some("!404"));
     assert_eq!(key(&host("a b")).as_deref(), Some("!400"));

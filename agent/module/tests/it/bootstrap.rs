@@ -161,7 +161,6 @@ pub(crate) fn listener(port: u16, door: Value, more: &Value) -> Value {
         "@type": format!("{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": format!("port_{port}"),
         "normalize_path": true,
-        "strip_trailing_host_dot": true,
         "generate_request_id": true,
         "always_set_request_id_in_response": true,
         "local_reply_config": own_answers(),

@@ -66,6 +66,7 @@ fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {
         on_exceed: pb::limit::OnExceed::Block.into(),
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
+        time_zone: String::new(),
     }
 }
 
@@ -82,13 +83,19 @@ pub(crate) fn entitlements() -> Vec<pb::Entitlement> {
         state: State::Active.into(),
         ..Default::default()
     };
+    let month = limit("month", 100, pb::limit::Window::CalendarMonth);
     let limits = vec![
         limit("rate", 3, pb::limit::Window::Rolling),
-        limit("month", 100, pb::limit::Window::CalendarMonth),
+        pb::Limit { time_zone: "America/New_York".into(), ..month },
     ];
+    let time_zones = vec![pb::TimeZone {
+        name: "America/New_York".into(),
+        rule: "EST5EDT,M3.2.0,M11.1.0".into(),
+        changes: vec![],
+    }];
     vec![
         plain(KEY),
-        pb::Entitlement { limits, ..plain(LIMITED) },
+        pb::Entitlement { limits, time_zones, ..plain(LIMITED) },
         pb::Entitlement {
             state: State::Suspended.into(),
             reason: "not paid: 100 % \u{fc}ber".into(),

@@ -74,6 +74,7 @@ fn every_spelling_of_a_host_finds_its_scope() {
         (first, "[::1]", "!404"),
         (first, "b.test", "!404"),
         (first, "a..example.com", "!400"),
+        (first, "a.example.com..", "!400"),
         (first, "*.example.com", "!400"),
         (first, "a.example.com:port", "!400"),
         (first, "!404", "!400"),

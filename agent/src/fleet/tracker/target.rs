@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Identifies a target's connection.
 pub type TargetId = u64;
 
+/// The controllers of Gateway API.
+pub const GATEWAY_API: TargetId = TargetId::MAX;
+
 /// A target, which accepts or rejects revisions.
 #[derive(Debug)]
 pub struct Target {
@@ -15,6 +18,8 @@ pub struct Target {
     pub version: String,
     /// Unix milliseconds.
     pub connected_at_ms: i64,
+    /// Not an Envoy, but the controllers of Gateway API.
+    pub(super) is_gateway_api: bool,
     /// When it connected and when it last answered, on the tracker's clock.
     pub(super) came: Duration,
     pub(super) heard: Duration,
@@ -29,7 +34,13 @@ impl Target {
     pub fn new(id: &str, gateway: Option<String>, version: &str, connected_at_ms: i64) -> Self {
         let (id, version) = (id.to_owned(), version.to_owned());
         let (came, heard) = (Duration::ZERO, Duration::ZERO);
-        Self { id, gateway, version, connected_at_ms, came, heard }
+        let is_gateway_api = false;
+        Self { id, gateway, version, connected_at_ms, is_gateway_api, came, heard }
+    }
+
+    /// The controllers of Gateway API, which have all publishes that are delivered so.
+    pub fn gateway_api() -> Self {
+        Self { is_gateway_api: true, ..Self::new("gateway-api", None, "", 0) }
     }
 
     /// Whether it serves this gateway.

@@ -31,6 +31,8 @@ pub(super) struct Track {
     pub(super) status: Option<Status>,
     /// Whether it is among those that wait for answers.
     pub(super) waits: bool,
+    /// Whether it is delivered by Gateway API, so that Envoys know nothing of it.
+    pub(super) by_gateway_api: bool,
 }
 
 /// A status without the publish's id.
@@ -127,9 +129,14 @@ pub(super) struct Count {
 }
 
 impl Track {
+    /// Whether the target serves it.
+    pub(super) fn is_on(&self, target: &Target) -> bool {
+        target.is_gateway_api == self.by_gateway_api && target.serves(&self.gateway)
+    }
+
     pub(super) fn count(&self, targets: &BTreeMap<TargetId, Target>, now: Duration) -> Count {
         let mut count = Count::default();
-        for (id, target) in targets.iter().filter(|(_, target)| target.serves(&self.gateway)) {
+        for (id, target) in targets.iter().filter(|(_, target)| self.is_on(target)) {
             match self.said.get(*id) {
                 Some(Said::Accepted) => count.acked += 1,
                 Some(Said::Refused(error)) => {
@@ -153,7 +160,7 @@ impl Track {
     ) -> Duration {
         let behind = targets
             .iter()
-            .filter(|(id, target)| target.serves(&self.gateway) && self.said.get(**id).is_none());
+            .filter(|(id, target)| self.is_on(target) && self.said.get(**id).is_none());
         let times = behind.map(|(_, target)| target.silent_at(self.since));
         let at = times.filter(|at| *at > now).min().unwrap_or(now);
         let rest = at.as_nanos() % ROUND.as_nanos();
@@ -184,7 +191,7 @@ impl Track {
         };
         // The counts above are about the revision that serves instead.
         if let Some(refusal) = &self.refused {
-            let of_gateway = targets.values().filter(|target| target.serves(&self.gateway));
+            let of_gateway = targets.values().filter(|target| self.is_on(target));
             let (by, others): (Vec<_>, Vec<_>) =
                 of_gateway.partition(|target| refusal.by.contains(&target.mark()));
             let number = |list: Vec<_>| u32::try_from(list.len()).unwrap_or(u32::MAX);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use imp_grammar::classes;
 use imp_proto::{bounds, config as pb};
 
 use super::grammar::{self, Fault};
@@ -29,7 +30,12 @@ impl Gateway {
             listeners.push(listener);
         }
         let edge = parse_settings(message.settings.unwrap_or_default());
-        Ok(Self { id, listeners, edge: edge.map_err(|error| error.within("settings"))? })
+        let edge = edge.map_err(|error| error.within("settings"))?;
+        let class = match message.gateway_class.as_str() {
+            "" => classes::ENVOY_GATEWAY.word.to_owned(),
+            word => word.to_owned(),
+        };
+        Ok(Self { id, listeners, edge, class })
     }
 }
 

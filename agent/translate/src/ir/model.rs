@@ -12,7 +12,7 @@ use imp_grammar::path::Pattern;
 use super::policy::Policies;
 use super::settings::Settings;
 
-/// A gateway: the listeners of Envoy.
+/// A gateway: its listeners.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gateway {
     /// Part of the names of its scopes and listeners.
@@ -21,6 +21,8 @@ pub struct Gateway {
     pub listeners: Vec<Listener>,
     /// What its listeners do to each call.
     pub edge: Edge,
+    /// The class of its data plane, in the API's word.
+    pub class: String,
 }
 
 /// What a listener does to each call before routing. The default is that of a gateway without
@@ -87,6 +89,8 @@ pub struct Content {
     pub base_path: String,
     /// Answers 503 to everyone.
     pub suspended: bool,
+    /// How it reaches the gateway.
+    pub delivery: Delivery,
     /// The digest of the access rules for its calls; if empty, all rules that the engine knows of
     /// the publish apply. The engine computes it, so [`Publish::parse`] leaves it empty.
     pub access: String,
@@ -149,6 +153,21 @@ impl fmt::Debug for Hashed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("_")
     }
+}
+
+/// How a publish reaches its gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// As the class of the gateway is served.
+    #[default]
+    Auto,
+    Xds,
+    GatewayApi,
+}
+
+/// Names of tables are hashes of contents, and it is in no table.
+impl Hash for Delivery {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// How callers authenticate.

@@ -9,7 +9,9 @@ use imp_proto::{bounds, config as pb, policies};
 use super::grammar::{self, Fault};
 use super::model::Hashed;
 use super::policy::{self, Policy};
-use super::{AuthMode, Backend, Balance, Content, Endpoint, ParseError, Publish, Route, order};
+use super::{
+    AuthMode, Backend, Balance, Content, Delivery, Endpoint, ParseError, Publish, Route, order,
+};
 
 const CONNECT_TIMEOUT_MS: u32 = 5_000;
 const MAX_WEIGHT: u32 = 128;
@@ -38,6 +40,7 @@ impl Publish {
             base_path: grammar::base_path(&message.base_path)
                 .map_err(|fault| ParseError::new("base_path", fault))?,
             suspended: message.suspended,
+            delivery: parse_delivery(&message)?,
             access: String::new(),
             keys: keys(&message)?,
             routes,
@@ -73,6 +76,16 @@ fn parse_auth_mode(message: &pb::Publish) -> AuthMode {
         Mode::None => AuthMode::None,
         Mode::ApiKey => AuthMode::ApiKey,
         Mode::Unspecified | Mode::Oauth2 | Mode::Jwt | Mode::Mtls => AuthMode::Unsupported,
+    }
+}
+
+fn parse_delivery(message: &pb::Publish) -> Result<Delivery, ParseError> {
+    use pb::publish::Delivery as By;
+    match By::try_from(message.delivery) {
+        Ok(By::Auto) => Ok(Delivery::Auto),
+        Ok(By::Xds) => Ok(Delivery::Xds),
+        Ok(By::Crd) => Ok(Delivery::GatewayApi),
+        Err(_) => Err(ParseError::new("delivery", grammar::unknown(message.delivery))),
     }
 }
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use crate::ir;
 use crate::xds::names::Short;
-use crate::xds::{self, Door, Module, Options, Rendered};
+use crate::xds::{self, Options, Rendered};
 use change::Change;
 use clusters::Clusters;
 use contents::Contents;
@@ -47,8 +47,6 @@ use unit::Unit;
 pub struct Assembly {
     options: Options,
     door: Rendered,
-    /// The module that writes the hosts' keys, in every listener.
-    module: Option<Module>,
     gateways: HashMap<Arc<str>, ir::Gateway>,
     ports: BTreeMap<u16, Port>,
     /// Why publishes are not served at all of their hosts.
@@ -91,10 +89,6 @@ impl Assembly {
     pub fn new(options: Options) -> Self {
         Self {
             door: xds::door::render(&options),
-            module: match &options.door {
-                Door::ExtAuthz => None,
-                Door::Module(module) => Some(module.clone()),
-            },
             options,
             gateways: HashMap::new(),
             ports: BTreeMap::new(),
@@ -122,33 +116,6 @@ impl Assembly {
             self.place_again(&id, &mut change);
         }
         self.finish(change)
-    }
-
-    /// Takes the module away: the agent decides about calls, and hosts are compared as they are sent.
-    /// Routes stay as they are: both doors read them.
-    pub fn set_ext_authz(&mut self) -> Delta {
-        let mut change = Change::default();
-        self.door = xds::door::ext_authz(&self.options.agent_cluster);
-        self.module = None;
-        let ports: Vec<_> = self.ports.keys().copied().collect();
-        ports.into_iter().for_each(|port| self.settle_listener(port, &mut change));
-        let gateways: Vec<_> = self.gateways.keys().cloned().collect();
-        gateways.iter().for_each(|id| change.upsert(id, self.door.clone()));
-        let with_wildcards = |state: &&Arc<str>| {
-            self.publishes.get(*state).is_some_and(|state| state.desired.has_wildcards())
-        };
-        let with_wildcards: Vec<_> =
-            self.publishes.keys().filter(with_wildcards).cloned().collect();
-        for id in with_wildcards {
-            let effective = self.publishes.get(&id).and_then(|state| state.effective()).cloned();
-            self.replace(&id, effective, &mut change);
-        }
-        self.finish(change)
-    }
-
-    /// The version of the filter that decides about calls.
-    pub fn door_version(&self) -> &str {
-        &self.door.version
     }
 
     /// Removes a gateway. Its publishes are served nowhere until it comes back.

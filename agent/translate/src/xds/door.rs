@@ -1,6 +1,6 @@
 //! Enforcement: which calls may pass. Its place in the listener is an ECDS slot, so its filter can
-//! be replaced without touching the listener: the agent's ext_authz service now, a module inside
-//! Envoy later.
+//! be replaced without touching the listener: the agent's ext_authz service, or a module inside
+//! Envoy.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::dynamic_modules::v3 as modules;
@@ -44,8 +44,11 @@ const COUNT_MS: u32 = 200;
 /// The filter for enforcement.
 pub(super) fn render(options: &Options) -> Rendered {
     match &options.door {
-        Door::ExtAuthz => ext_authz(&options.agent_cluster),
-        Door::Module(module) => inside(module),
+        Door::ExtAuthz | Door::AfterModule => ext_authz(&options.agent_cluster),
+        Door::Module(module) => {
+            let plain = Some(ext_authz(&options.agent_cluster).into());
+            Rendered { plain, ..inside(module) }
+        }
     }
 }
 
@@ -78,7 +81,7 @@ pub(super) fn library(module: &Module) -> modules::DynamicModuleConfig {
 }
 
 /// Calls the agent, and fails closed when the agent does not answer.
-pub fn ext_authz(agent_cluster: &str) -> Rendered {
+fn ext_authz(agent_cluster: &str) -> Rendered {
     let filter = authz::ExtAuthz {
         failure_mode_allow: false,
         status_on_error: Some(HttpStatus { code: 503 }),

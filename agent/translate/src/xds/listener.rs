@@ -20,17 +20,26 @@ use prost::{Message, Name};
 
 use super::canon::{ads, milliseconds, socket_address, truth, uint};
 use super::names::{KEY_HOST, KEY_PORT};
-use super::{LISTENER, Layout, Module, Options, Rendered, names};
+use super::{Door, LISTENER, Layout, Module, Options, Rendered, names};
 use crate::ir::{Edge, EscapedSlash};
 
 /// How long a stream may be silent, unless its route sets another limit.
 pub(super) const IDLE_MS: u32 = 300_000;
 
 /// The listener of a port. Gateways with equal settings share it.
-/// With a module the hosts are its business: every Envoy that gets this must be able to load it.
-pub fn render(port: u16, edge: &Edge, options: &Options, module: Option<&Module>) -> Rendered {
-    // The layout for comparison looks for hosts itself.
-    let module = module.filter(|_| options.layout != Layout::WholeRds);
+/// With a module the hosts are its business; an Envoy that cannot load it gets the `plain` one.
+pub fn render(port: u16, edge: &Edge, options: &Options) -> Rendered {
+    let plain = with(port, edge, options, None);
+    match &options.door {
+        // The layout for comparison looks for hosts itself.
+        Door::Module(module) if options.layout != Layout::WholeRds => {
+            Rendered { plain: Some(plain.into()), ..with(port, edge, options, Some(module)) }
+        }
+        _ => plain,
+    }
+}
+
+fn with(port: u16, edge: &Edge, options: &Options, module: Option<&Module>) -> Rendered {
     let name = names::listener(port);
     let manager = connection_manager(port, edge, options, module);
     let message = envoy::Listener {
@@ -88,7 +97,8 @@ fn connection_manager(
         normalize_path: truth(true),
         merge_slashes: true,
         path_with_escaped_slashes_action: escaped_slashes(edge.escaped_slash).into(),
-        strip_trailing_host_dot: true,
+        // The module does it, and refuses a host with two.
+        strip_trailing_host_dot: module.is_none(),
         server_header_transformation: ServerHeaderTransformation::Overwrite.into(),
         server_name: "imp".to_owned(),
         generate_request_id: truth(true),

@@ -25,6 +25,8 @@ pub enum Door {
     /// Envoy asks the agent about each call.
     #[default]
     ExtAuthz,
+    /// The same, after the module: routes say what it reads, because Envoys may still have it.
+    AfterModule,
     /// A module inside Envoy decides.
     Module(Module),
 }
@@ -60,6 +62,11 @@ impl Options {
     pub(super) fn has_module(&self) -> bool {
         self.door != Door::ExtAuthz
     }
+
+    /// Whether Envoys that can have it find wildcards.
+    pub(super) fn finds_wildcards(&self) -> bool {
+        matches!(self.door, Door::Module(_))
+    }
 }
 
 /// One resource for Envoy. Cheap to clone.
@@ -73,12 +80,14 @@ pub struct Rendered {
     pub value: Bytes,
     /// The table of routes that Envoy must have before it gets this.
     pub table: Option<Arc<str>>,
+    /// What an Envoy without the module gets instead, if that is something else.
+    pub plain: Option<Arc<Rendered>>,
 }
 
 impl Rendered {
     /// Takes canonical bytes, whose hash becomes the version.
     pub(super) fn new(type_url: &'static str, name: impl Into<Arc<str>>, value: Vec<u8>) -> Self {
         let version = canon::hash(&value).into();
-        Self { type_url, name: name.into(), version, value: value.into(), table: None }
+        Self { type_url, name: name.into(), version, value: value.into(), table: None, plain: None }
     }
 }

@@ -42,6 +42,32 @@ pub(super) fn leaving(base: &str, route: &ir::Route) -> Vec<String> {
     target.bare_groups().into_iter().filter_map(of_group).collect()
 }
 
+/// A rewrite of the path as one expression and what replaces what it matches.
+pub(crate) struct Rewritten {
+    pub(crate) pattern: String,
+    pub(crate) substitution: String,
+    /// Whether there are paths that the route must not take: see [`leaving`].
+    pub(crate) leaves: bool,
+}
+
+/// The same as [`render`] for renderers that have expressions only; `None` to keep the path.
+pub(crate) fn rewritten(base: &str, route: &ir::Route) -> Option<Rewritten> {
+    let leaves = !leaving(base, route).is_empty();
+    let (pattern, substitution) = match render(base, route)? {
+        Rewrite::Regex(rule) => {
+            (rule.pattern.map(|it| it.regex).unwrap_or_default(), rule.substitution)
+        }
+        Rewrite::Prefix(to) => match &route.pattern {
+            Pattern::Segments(segments) if segments.open => {
+                let full = matcher(base, &route.pattern).expression();
+                (format!("^{full}"), to)
+            }
+            _ => ("^.*$".to_owned(), to),
+        },
+    };
+    Some(Rewritten { pattern, substitution, leaves })
+}
+
 /// The port that the caller's host names. A proxy in front may have said another one.
 pub(super) fn forwarded_port() -> core::HeaderValueOption {
     use core::header_value_option::HeaderAppendAction::AddIfAbsent;

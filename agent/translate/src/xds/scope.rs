@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
+use imp_grammar::hosts::is_wildcard;
 use prost::Message;
 
 use super::content::Content;
@@ -85,14 +86,22 @@ pub fn names_a_table(scope: &[u8]) -> bool {
 /// Envoy refuses two scopes with one key, so the former one must go in the message that brings this
 /// one.
 pub fn former_name(scope: &[u8]) -> Option<String> {
+    let (port, host) = key_of(scope)?;
+    (port != HOLDER).then(|| format!("{port}/{host}"))
+}
+
+/// Whether only an Envoy with the module can find this scope.
+pub fn is_of_a_wildcard(scope: &[u8]) -> bool {
+    key_of(scope).is_some_and(|(port, host)| port != HOLDER && is_wildcard(&host))
+}
+
+/// Both parts of a scope's key.
+fn key_of(scope: &[u8]) -> Option<(String, String)> {
     use envoy::scoped_route_configuration::key::fragment::Type::StringKey;
     let key = Head::decode(scope).ok()?.key?;
-    let text = |at: usize| match key.fragments.get(at).and_then(|it| it.r#type.as_ref()) {
-        Some(StringKey(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    let (port, host) = (text(0)?, text(1)?);
-    (port != HOLDER).then(|| format!("{port}/{host}"))
+    let text = |StringKey(text)| text;
+    let mut texts = key.fragments.into_iter().map(|fragment| fragment.r#type.map(text));
+    Some((texts.next()??, texts.next()??))
 }
 
 /// The same scope with other bytes, to send it again to an Envoy that rejected the message with it:

@@ -42,7 +42,7 @@ pub struct Upstreams {
 
 impl Upstreams {
     /// Whether calls may be sent to this address.
-    pub(super) fn admits(&self, address: IpAddr, port: u16) -> bool {
+    pub(crate) fn admits(&self, address: IpAddr, port: u16) -> bool {
         let closed = |it: &Closed| {
             it.port.is_none_or(|own| own == port)
                 && it.nets.iter().any(|net| net.contains(&address))

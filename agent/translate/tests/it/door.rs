@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::http::dynamic_modules::v3::Dyna
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz;
 use envoy_types::pb::google;
 use imp_translate::xds::door::context;
-use imp_translate::xds::{EXTENSION, LISTENER, SCOPE, filter};
+use imp_translate::xds::{EXTENSION, SCOPE, filter};
 use imp_translate::{Assembly, Delta, Door, Layout, Module, Options, Rendered, ir};
 use prost::{Message as _, Name as _};
 
@@ -178,11 +178,20 @@ fn with_the_module_a_route_tells_it_what_it_tells_the_agent() {
     assert_eq!(told.collect::<HashMap<_, _>>(), asked.context_extensions);
     assert!(asked.context_extensions.contains_key(context::KEYS));
 
-    // The agent takes over: of routes nothing changes.
-    let delta = assembly.set_ext_authz();
-    let changed = delta.all.upserts.iter().map(|it| it.type_url);
-    assert_eq!(changed.collect::<Vec<_>>(), [EXTENSION, LISTENER]);
-    assert_eq!(doors(&delta).len(), 1);
-    let needs = assembly.requirements("p1").unwrap().1;
-    assert!(needs.iter().any(|(_, _, version)| &**version == assembly.door_version()));
+    // The agent takes over: the filter alone changes.
+    let scopes = |door| {
+        let options = crate::fixtures::options(Layout::ScopedRoutes);
+        let mut assembly = Assembly::new(Options { door, ..options });
+        let door = extensions(&assembly.set_gateway(parsed_gateway(8080)))[0].clone();
+        let delta = assembly.set_publish(parsed(&publish("p1", "a.example.com", 1)));
+        let scopes = delta.all.upserts.into_iter().filter(|it| it.type_url == SCOPE);
+        (scopes.collect::<Vec<_>>(), door)
+    };
+    let module = Module { file: "/module/libimp.so".into(), state: "{}".into() };
+    let (inside, after) = (scopes(Door::Module(module)), scopes(Door::AfterModule));
+    assert_eq!(inside.0, after.0);
+    assert_eq!(*inside.1.plain.unwrap(), after.1, "what an Envoy without the module gets");
+    let without = scopes(Door::ExtAuthz);
+    assert_eq!(after.1, without.1);
+    assert_ne!(after.0, without.0, "nobody reads it there");
 }

@@ -11,7 +11,7 @@ mod refusals;
 mod retries;
 mod rewrites;
 mod rig;
-mod routing;
+pub(crate) mod routing;
 mod settings;
 mod streams;
 mod stub;

@@ -3,6 +3,7 @@
 //! `INSTA_UPDATE=always cargo test -p imp-translate golden` writes the outputs.
 
 mod form;
+pub(crate) mod objects;
 mod readable;
 
 use std::collections::BTreeSet;

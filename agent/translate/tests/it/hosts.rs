@@ -7,12 +7,12 @@ use envoy_types::pb::envoy::extensions::http::early_header_mutation::dynamic_mod
 use envoy_types::pb::google::protobuf::StringValue;
 use imp_proto::config as pb;
 use imp_translate::assembly::{Host, Misplaced};
-use imp_translate::xds::LISTENER;
 use imp_translate::xds::names::Place;
+use imp_translate::xds::{EXTENSION, LISTENER, SCOPE};
 use imp_translate::{Assembly, Delta, Door, Layout, Module, Options};
 use prost::Message as _;
 
-use crate::fixtures::{self, GATEWAY, assembly, parsed, parsed_gateway, publish, scope};
+use crate::fixtures::{self, assembly, parsed, parsed_gateway, publish, scope};
 
 fn with_module() -> Assembly {
     let module = Module { file: "/module/libimp.so".into(), state: r#"{"feed":"f"}"#.into() };
@@ -53,13 +53,23 @@ fn the_module_writes_the_key_after_everything_that_callers_could_forge_is_gone()
     assert_eq!(config, r#"{"state":{"feed":"f"},"port":8080}"#);
     assert!(last.dynamic_module_config.unwrap().do_not_close);
 
-    // Taken away, it is nowhere; publishes stay where they are.
-    assembly.set_publish(parsed(&publish("p1", "a.example.com", 1)));
-    let delta = assembly.set_ext_authz();
-    assert_eq!(names(&delta), ["strip", "canon"]);
+    // An Envoy that cannot have it gets the listener of an agent without it.
     let plain = fixtures::assembly().set_gateway(parsed_gateway(8080));
-    assert_eq!(manager(&delta), manager(&plain), "the listener of an agent without the module");
-    assert!(delta.gateways.values().all(|of| of.removals.is_empty()) && delta.hosts.is_empty());
+    let of = |delta: &Delta| {
+        delta.all.upserts.iter().find(|it| it.type_url == LISTENER).cloned().unwrap()
+    };
+    let listener = of(&delta);
+    assert_eq!(*listener.plain.clone().unwrap(), of(&plain));
+    assert_eq!(assembly.with_plain(LISTENER, &listener.name), Some(&listener));
+    let told: Vec<_> = assembly.plain().map(|it| it.type_url).collect();
+    assert_eq!(told, [LISTENER, EXTENSION]);
+    assert_eq!(fixtures::assembly().plain().count(), 0);
+    // Another setting of the gateway changes both.
+    let mut gateway = parsed_gateway(8080);
+    gateway.edge.refuse_http10 = true;
+    let changed = of(&assembly.set_gateway(gateway.clone()));
+    assert_ne!(changed.version, listener.version);
+    assert_eq!(*changed.plain.unwrap(), of(&fixtures::assembly().set_gateway(gateway)));
 }
 
 #[test]
@@ -98,11 +108,23 @@ fn a_wildcard_is_served_with_the_module_only() {
     assembly.set_publish(wildcard());
     assert_eq!(assembly.misplaced("p1"), None);
     assert!(assembly.requirements("p1").is_some());
-    let delta = assembly.set_ext_authz();
-    assert_eq!(assembly.misplaced("p1"), Some(&Misplaced::NoModule("*.example.com".into())));
-    let removed: Vec<_> = delta.gateways[GATEWAY].removals.iter().map(|(_, name)| name).collect();
-    assert!(removed.contains(&&scope(8080, "*.example.com")), "{removed:?}");
-    assert_eq!(assembly.requirements("p1"), None);
+    assert_eq!(assembly.wildcard_of("p1"), Some("*.example.com"));
+    assembly.set_publish(parsed(&publish("p1", "a.example.com", 2)));
+    assert_eq!(assembly.wildcard_of("p1"), None);
+}
+
+/// An Envoy without the module would compare it as a name.
+#[test]
+fn a_scope_says_whether_only_the_module_finds_it() {
+    let mut assembly = with_module();
+    assembly.set_gateway(parsed_gateway(8080));
+    for (id, host, is_wildcard) in
+        [("p1", "a.example.com", false), ("p2", "*.example.com", true), ("p3", "*", true)]
+    {
+        let delta = assembly.set_publish(parsed(&publish(id, host, 1)));
+        let of = delta.all.upserts.iter().find(|it| it.type_url == SCOPE).unwrap();
+        assert_eq!(imp_translate::xds::scope::is_of_a_wildcard(&of.value), is_wildcard, "{host}");
+    }
 }
 
 #[test]

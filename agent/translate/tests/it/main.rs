@@ -9,6 +9,7 @@ mod door;
 mod envoy;
 mod envoy_gateway;
 mod filters;
+mod gateway_api;
 #[path = "../../../../proto/grammar/tests/it/generated.rs"]
 mod generated;
 mod golden;

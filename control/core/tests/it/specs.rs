@@ -91,15 +91,14 @@ fn a_service_keeps_the_ids_of_parts_that_keep_their_names() {
 }
 
 #[test]
-fn a_gateway_needs_a_class_with_a_driver_and_distinct_ports() {
-    let input = json!({"name": "g", "gateway_class": "kong", "listeners": [
+fn a_gateway_needs_distinct_ports() {
+    let input = json!({"name": "g", "gateway_class": "envoy-gateway", "listeners": [
         {"name": "a", "port": 80, "protocol": "HTTP"},
         {"name": "a", "port": 80, "protocol": "HTTPS", "hostname": "*.example.com"},
     ]});
     assert_eq!(
         faults::<GatewaySpec>(input),
         [
-            "/gateway_class unsupported_gateway_class",
             "/listeners/1/protocol unsupported_protocol",
             "/listeners/1/hostname unsupported_hostname",
             "/listeners/1/name duplicate_name",
@@ -155,6 +154,34 @@ fn only_a_calendar_window_has_a_midnight() {
     let quota = json!({"requests": 1, "per": "week", "utc_offset_minutes": 900});
     let fault = "/quota/utc_offset_minutes out_of_range";
     assert_eq!(faults::<PlanSpec>(json!({"name": "p", "quota": quota})), [fault]);
+}
+
+#[test]
+fn a_calendar_window_has_a_time_zone_or_an_offset() {
+    let limit = |mut fields: serde_json::Value| {
+        fields["name"] = json!("l");
+        fields["amount"] = json!(1);
+        faults::<PlanSpec>(json!({"name": "p", "limits": [fields]}))
+    };
+    let at = "/limits/0/time_zone";
+    for window in ["day", "week", "month", "year"] {
+        assert!(limit(json!({"window": window, "time_zone": "Europe/Berlin"})).is_empty());
+        let both =
+            json!({"window": window, "time_zone": "Asia/Kolkata", "utc_offset_minutes": 330});
+        assert_eq!(limit(both), [format!("{at} conflict")]);
+        let unknown = json!({"window": window, "time_zone": "europe/berlin"});
+        assert_eq!(limit(unknown), [format!("{at} unknown_time_zone")]);
+    }
+    let hour = json!({"window": "hour", "time_zone": "Europe/Berlin"});
+    assert_eq!(limit(hour), [format!("{at} conflict")]);
+    let long = json!({"window": "day", "time_zone": "a".repeat(65)});
+    assert_eq!(limit(long), [format!("{at} too_long")]);
+    let quota = |zone: &str| {
+        let quota = json!({"requests": 1, "per": "week", "time_zone": zone});
+        faults::<PlanSpec>(json!({"name": "p", "quota": quota}))
+    };
+    assert!(quota("America/Sao_Paulo").is_empty());
+    assert_eq!(quota("Mars/Olympus"), ["/quota/time_zone unknown_time_zone"]);
 }
 
 #[test]

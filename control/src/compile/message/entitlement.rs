@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use imp_core::plan::{Limit, LimitScope, LimitUnit, LimitWindow, OnExceed};
 use imp_core::subscription::{Subscription, SubscriptionStatus};
+use imp_core::time_zone::{self, Rules};
 use imp_proto::config as pb;
 use imp_store::compile::SubscribedTerms;
 
@@ -24,11 +25,11 @@ pub fn entitlement(
         | SubscriptionStatus::Cancelled
         | SubscriptionStatus::Newer(_) => State::Ended,
     };
-    let (state, limits) = match limits(bought) {
+    let (state, (limits, time_zones)) = match limits(bought) {
         Ok(limits) => (state, limits),
         // What the customer lost is told whatever the terms say: nothing that is refused is counted.
-        Err(_) if state != State::Active => (state, Vec::new()),
-        Err(_) if it.ends_at.is_some_and(|at| at <= now) => (State::Ended, Vec::new()),
+        Err(_) if state != State::Active => (state, Default::default()),
+        Err(_) if it.ends_at.is_some_and(|at| at <= now) => (State::Ended, Default::default()),
         Err(error) => return Err(error),
     };
     Ok(pb::Entitlement {
@@ -44,6 +45,7 @@ pub fn entitlement(
         // Versions begin at 1.
         plan_version: u64::try_from(it.plan_version).unwrap_or(0),
         limits,
+        time_zones,
         expires_at_ms: it.ends_at.map_or(0, |at| at.timestamp_millis()),
         counter_key: counter_key(it),
     })
@@ -51,11 +53,41 @@ pub fn entitlement(
 
 /// What agents that hold these terms go on with is safer than what this release makes of words that it does
 /// not know.
-fn limits(bought: &SubscribedTerms) -> Result<Vec<pb::Limit>, MessageError> {
+fn limits(bought: &SubscribedTerms) -> Result<(Vec<pb::Limit>, Vec<pb::TimeZone>), MessageError> {
     let terms = bought.terms.as_ref();
     let terms = terms.map_err(|error| MessageError::UnreadableTerms(error.to_string()))?;
     super::refuse(terms.newer_word())?;
-    Ok(terms.all_limits().iter().map(limit).collect())
+    let mut zones: Vec<Rules> = Vec::new();
+    let mut limits = Vec::new();
+    for limit in terms.all_limits() {
+        let standard_minutes = match &limit.time_zone {
+            None => limit.utc_offset_minutes,
+            Some(name) => zone(&mut zones, name)?.standard_offset / 60,
+        };
+        limits.push(message(limit, standard_minutes));
+    }
+    Ok((limits, zones.into_iter().map(time_zone).collect()))
+}
+
+/// The rules of a zone, which go into the list once.
+fn zone<'a>(zones: &'a mut Vec<Rules>, name: &str) -> Result<&'a Rules, MessageError> {
+    let unknown = || MessageError::UnknownTimeZone(name.to_owned());
+    if !zones.iter().any(|known| known.name == name) {
+        zones.push(time_zone::rules(name).ok_or_else(unknown)?);
+    }
+    zones.iter().find(|known| known.name == name).ok_or_else(unknown)
+}
+
+fn time_zone(rules: Rules) -> pb::TimeZone {
+    let changes = rules
+        .changes
+        .iter()
+        .map(|change| pb::OffsetChange { at: change.at, utc_offset_seconds: change.offset });
+    pb::TimeZone {
+        name: rules.name.to_owned(),
+        rule: rules.rule.to_owned(),
+        changes: changes.collect(),
+    }
 }
 
 /// What the customer has used belongs to no plan: subscriptions that follow one another count in one
@@ -65,7 +97,7 @@ fn counter_key(it: &Subscription) -> String {
     if it.ordinal == 0 { first } else { format!("{first}/{}", it.ordinal) }
 }
 
-fn limit(limit: &Limit) -> pb::Limit {
+fn message(limit: Limit, utc_offset_minutes: i32) -> pb::Limit {
     use pb::limit::{OnExceed as Beyond, Scope, Unit, Window};
     let (window, window_seconds) = match limit.window {
         LimitWindow::Second => (Window::Rolling, 1),
@@ -74,6 +106,7 @@ fn limit(limit: &Limit) -> pb::Limit {
         LimitWindow::Day => (Window::CalendarDay, 0),
         LimitWindow::Week => (Window::CalendarWeek, 0),
         LimitWindow::Month => (Window::CalendarMonth, 0),
+        LimitWindow::Year => (Window::CalendarYear, 0),
         // Refused above, and by agents, here and below.
         LimitWindow::Newer(_) => (Window::Unspecified, 0),
     };
@@ -92,13 +125,14 @@ fn limit(limit: &Limit) -> pb::Limit {
         LimitScope::Newer(_) => Scope::Unspecified,
     };
     pb::Limit {
-        name: limit.name.clone(),
+        name: limit.name,
         unit: unit.into(),
         amount: limit.amount,
         window: window.into(),
         window_seconds,
         on_exceed: on_exceed.into(),
         scope: scope.into(),
-        utc_offset_minutes: limit.utc_offset_minutes,
+        utc_offset_minutes,
+        time_zone: limit.time_zone.unwrap_or_default(),
     }
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use imp_core::api_service::ApiServiceSpec;
 use imp_core::policy::{Effective, Policy, PolicyConfig};
-use imp_core::product_publish::{AuthMode, FrozenApiService, ProductPublishSpec, PublishStatus};
+use imp_core::product_publish::{
+    AuthMode, Delivery, FrozenApiService, ProductPublishSpec, PublishStatus,
+};
 use imp_core::route::{
     Backend, BackendProtocol, LbPolicy, PathMatch, Route, ValueMatch, ValueRule,
 };
@@ -40,6 +42,9 @@ pub enum MessageError {
     /// A newer release stored the word.
     #[error("{field}: this release does not know '{word}'")]
     UnknownWord { field: &'static str, word: &'static str },
+    /// A newer release stored it, with a newer database of time zones.
+    #[error("time_zone: this release does not know '{0}'")]
+    UnknownTimeZone(String),
     /// Of a plan's version.
     #[error("terms: {0}")]
     UnreadableTerms(String),
@@ -84,7 +89,15 @@ pub fn publish(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
 
 fn message(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
     use pb::publish::AuthMode as Mode;
+    use pb::publish::Delivery as By;
     let spec = &publish.spec;
+    let delivery = match spec.delivery {
+        Delivery::Auto => By::Auto,
+        Delivery::Xds => By::Xds,
+        Delivery::Crd => By::Crd,
+        // Refused above.
+        Delivery::Newer(_) => By::Auto,
+    };
     let mut policies = List::default();
     let services = publish.api_services.iter().map(|frozen| api_service(frozen, &mut policies));
     let api_services = services.collect::<Result<_, _>>()?;
@@ -114,6 +127,7 @@ fn message(publish: &DesiredPublish) -> Result<pb::Publish, MessageError> {
         api_services,
         policies: policies.finish(),
         kept_out_hosts: publish.kept_out_hosts.clone(),
+        delivery: delivery.into(),
     })
 }
 

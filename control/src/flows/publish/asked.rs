@@ -3,12 +3,13 @@
 
 use imp_core::cluster::{AgentStatus, Cluster};
 use imp_core::gateway::Gateway;
+use imp_core::plan::PlanSpec;
 use imp_core::product_publish::ProductPublishSpec;
 use imp_grammar::hosts::{below_wildcard, is_wildcard};
 use imp_store::agent::{self, Able};
 use imp_store::domain::{self, Holder};
 use imp_store::listener_port::{self, Port};
-use imp_store::{Record as _, Soon, wildcard};
+use imp_store::{Record as _, Soon, plan, wildcard};
 
 use crate::operation::Transaction;
 use crate::refusal::Refusal;
@@ -23,6 +24,8 @@ pub(super) struct Asked {
     pub(super) ports: Soon<Vec<Port>>,
     /// What the cluster's connected agents support.
     pub(super) agents: Soon<Vec<Able>>,
+    /// The terms of the product that need a feature of agents.
+    pub(super) demanding_terms: Soon<Vec<PlanSpec>>,
 }
 
 impl Asked {
@@ -46,6 +49,7 @@ impl Asked {
         }
         let ports = listener_port::claimed_by_soon(tx, spec.gateway_id, spec.cluster_id).await?;
         let agents = agent::able_since_soon(tx, spec.cluster_id, since).await?;
-        Ok(Self { cluster, gateway, holders, ports, agents })
+        let demanding_terms = plan::demanding_soon(tx, spec.product_id).await?;
+        Ok(Self { cluster, gateway, holders, ports, agents, demanding_terms })
     }
 }

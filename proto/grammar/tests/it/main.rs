@@ -1,6 +1,7 @@
 //! Tests of the shared rules.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod classes;
 mod generated;
 mod hosts;
 mod paths;

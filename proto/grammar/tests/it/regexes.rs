@@ -101,3 +101,16 @@ fn the_worst_expression_is_judged_quickly() {
         );
     }
 }
+
+#[test]
+fn an_expression_that_always_begins_with_a_text_is_told_from_one_that_may_not() {
+    use imp_grammar::regexes::always_begins_with;
+    for text in ["/v1/a", "/v1(?:/re[0-9]+/.*)", "/v1(?:/a|/b.*)", "(?:/v1)/[^/]+", "/v1/(?:a)?"] {
+        assert!(always_begins_with(text, "/v1/"), "{text}");
+    }
+    for text in ["/v1.*", "/v1", "/v1(?:/a|1/b)", "(?:/v1/a)?", ".*", "/v11/", "(", ""] {
+        assert!(!always_begins_with(text, "/v1/"), "{text}");
+    }
+    let long = "/a".repeat(200);
+    assert!(always_begins_with(&format!("{long}/[^/]+"), &format!("{long}/")));
+}

@@ -32,9 +32,9 @@ impl Assembly {
             self.close_port(*port, id, change);
         }
         for port in new.difference(&old) {
-            let (edge, options, module) = (self.edge(id), &self.options, self.module.as_ref());
+            let (edge, options) = (self.edge(id), &self.options);
             let shared = self.ports.entry(*port).or_insert_with(|| Port {
-                rendered: xds::listener::render(*port, &edge, options, module),
+                rendered: xds::listener::render(*port, &edge, options),
                 gateways: BTreeSet::new(),
             });
             let resource = shared.rendered.clone();
@@ -61,7 +61,7 @@ impl Assembly {
     pub(super) fn settle_listener(&mut self, port: u16, change: &mut Change) {
         let Some(shared) = self.ports.get(&port) else { return };
         let first = shared.gateways.first().map(|first| self.edge(first)).unwrap_or_default();
-        let rendered = xds::listener::render(port, &first, &self.options, self.module.as_ref());
+        let rendered = xds::listener::render(port, &first, &self.options);
         let Some(shared) = self.ports.get_mut(&port) else { return };
         if shared.rendered.version == rendered.version {
             return;
@@ -142,7 +142,7 @@ impl Assembly {
         }
         let (mut places, mut refused) = (Vec::new(), Vec::new());
         for host in &prepared.hostnames {
-            if self.module.is_none() && is_wildcard(host) {
+            if !self.options.finds_wildcards() && is_wildcard(host) {
                 refused.push(Misplaced::NoModule(host.to_string()));
                 continue;
             }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imp_grammar::hosts::is_wildcard;
-
 use crate::xds::Rendered;
 use crate::xds::content::{Content, Key, in_order};
 use crate::xds::names::Place;
@@ -37,11 +35,6 @@ impl Prepared {
     /// Whether the host is not its own any more.
     pub(super) fn is_kept_out(&self, host: &str) -> bool {
         self.kept_out.iter().flat_map(|all| all.iter()).any(|it| **it == *host)
-    }
-
-    /// Whether it has hosts that only the module finds.
-    pub(super) fn has_wildcards(&self) -> bool {
-        self.hostnames.iter().any(|host| is_wildcard(host))
     }
 
     /// Whether Envoy gets the same for it at a host.

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use imp_grammar::hosts::is_wildcard;
+
 use super::Assembly;
 use super::delta::Needs;
 use super::unit::Unit;
 use crate::ir;
 use crate::xds::names::{self, Named, Place};
-use crate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES};
+use crate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, Rendered};
 
 impl Assembly {
     /// The gateway as it was set.
@@ -64,6 +66,30 @@ impl Assembly {
         }
         needs.shrink_to_fit();
         Some((prepared.revision, needs))
+    }
+
+    /// The rendered resource of which an Envoy without the module gets another; `None` if there is no
+    /// such, or the name is none.
+    pub fn with_plain(&self, type_url: &str, name: &str) -> Option<&Rendered> {
+        let rendered = match type_url {
+            EXTENSION if *self.door.name == *name => &self.door,
+            LISTENER => &self.ports.get(&names::listener_port(name)?)?.rendered,
+            _ => return None,
+        };
+        rendered.plain.is_some().then_some(rendered)
+    }
+
+    /// All that Envoys without the module get instead.
+    pub fn plain(&self) -> impl Iterator<Item = &Rendered> {
+        let listeners = self.ports.values().map(|port| &port.rendered);
+        listeners.chain([&self.door]).filter_map(|rendered| rendered.plain.as_deref())
+    }
+
+    /// The first wildcard at which a publish is served, which an Envoy needs the module for.
+    pub fn wildcard_of(&self, publish_id: &str) -> Option<&str> {
+        let placed = &self.publishes.get(publish_id)?.placed;
+        let hosts = placed.iter().filter_map(|id| self.units.get(id)?.place.host.as_deref());
+        hosts.into_iter().find(|host| is_wildcard(host))
     }
 
     /// The name and version of the resource of a place, as they are held.

@@ -42,7 +42,7 @@ impl Assembly {
     }
 
     fn tells_hosts(&self) -> bool {
-        self.module.is_some() || self.options.tells_hosts
+        self.options.finds_wildcards() || self.options.tells_hosts
     }
 
     fn advance(&mut self, id: Short, unit: &mut Unit, due: &mut Vec<Short>, change: &mut Change) {

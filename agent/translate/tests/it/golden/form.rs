@@ -263,6 +263,10 @@ impl Case {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    pub(super) fn shows_listeners(&self) -> bool {
+        self.shows.iter().any(|shown| matches!(shown, Shown::Listeners))
+    }
+
     pub(super) fn layout(&self) -> Layout {
         match self.layout {
             LayoutName::Scoped => Layout::ScopedRoutes,

@@ -1,0 +1,101 @@
+//! Delivers publishes by Gateway API: renders them ([`imp_translate::gateway_api`]), has the objects
+//! kept in the API server ([`imp_kube::Keeper`]), and tells the fleet what became of them.
+//!
+//! Whatever the API server does, what is served stays served: a controller keeps what it has.
+
+mod driver;
+
+use std::path::PathBuf;
+
+use imp_kube::{Access, ConnectError};
+use imp_translate::Upstreams;
+use imp_translate::ir::EndpointHost;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ClassName, Config, HostPort};
+use crate::fleet::{Fleet, GatewayApiOrder};
+use crate::identity::IdentityFile;
+use crate::port::Address;
+
+/// Why nothing can be delivered by Gateway API.
+#[derive(Debug, Error)]
+pub enum GatewayApiError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(
+        "--kube-agent-address needs --xds-listen ADDR:PORT: proxies of the cluster come over TCP"
+    )]
+    NotTcp,
+}
+
+/// What the delivery needs besides the fleet.
+pub struct GatewayApi {
+    access: Access,
+    classes: Vec<ClassName>,
+    namespace: String,
+    /// Where proxies find this agent.
+    agent: Option<HostPort>,
+    names: Vec<String>,
+    state_dir: PathBuf,
+    file: IdentityFile,
+    upstreams: Upstreams,
+    orders: mpsc::UnboundedReceiver<GatewayApiOrder>,
+}
+
+impl GatewayApi {
+    /// `None` unless the flags ask for it. From here on the fleet tells what is delivered so.
+    pub fn of(
+        config: &Config,
+        file: &IdentityFile,
+        upstreams: &Upstreams,
+        fleet: &Fleet,
+    ) -> Result<Option<Self>, GatewayApiError> {
+        let flags = &config.kube;
+        if !flags.is_on() {
+            return Ok(None);
+        }
+        let agent = flags.kube_agent_address.clone();
+        if agent.is_some() && !matches!(config.xds(), Address::Tcp(_)) {
+            return Err(GatewayApiError::NotTcp);
+        }
+        let (sender, orders) = mpsc::unbounded_channel();
+        let classes = config.gateway_api.gateway_class.iter().map(|it| it.class.word).collect();
+        fleet.deliver_by_gateway_api(sender, classes);
+        let names = config.allow_upstream.iter().map(|entry| entry.trim().to_ascii_lowercase());
+        Ok(Some(Self {
+            access: match &flags.kubeconfig {
+                Some(path) => Access::Kubeconfig(path.clone()),
+                None => Access::InCluster,
+            },
+            classes: config.gateway_api.gateway_class.clone(),
+            namespace: config.gateway_api.gateway_api_namespace.clone(),
+            agent,
+            names: names.filter(|entry| !entry.contains(['/', ':'])).collect(),
+            state_dir: config.state_dir.clone(),
+            file: file.clone(),
+            upstreams: upstreams.clone(),
+            orders,
+        }))
+    }
+
+    /// Makes the client, which sends nothing yet.
+    pub async fn start(
+        self,
+        fleet: Fleet,
+        cancel: CancellationToken,
+    ) -> Result<impl Future<Output = ()>, GatewayApiError> {
+        let cluster = self.access.connect().await?;
+        Ok(driver::run(cluster, self, fleet, cancel))
+    }
+}
+
+impl HostPort {
+    fn endpoint(&self) -> EndpointHost {
+        match self.host.parse() {
+            Ok(address) => EndpointHost::Address(address),
+            Err(_) => EndpointHost::Name(self.host.clone()),
+        }
+    }
+}
