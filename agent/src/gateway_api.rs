@@ -7,7 +7,7 @@ mod driver;
 
 use std::path::PathBuf;
 
-use imp_kube::{Access, ConnectError};
+use imp_kube::{Access, ConnectError, Reach, Use};
 use imp_translate::Upstreams;
 use imp_translate::ir::EndpointHost;
 use thiserror::Error;
@@ -97,5 +97,32 @@ impl HostPort {
             Ok(address) => EndpointHost::Address(address),
             Err(_) => EndpointHost::Name(self.host.clone()),
         }
+    }
+}
+
+/// The role and its binding that the delivery needs, in the namespace of its objects.
+pub fn role(namespace: &str, account: (&str, &str)) -> String {
+    let uses = driver::KINDS.map(|kind| (kind, Use::Keep));
+    imp_kube::role("imp-gateway-api", Reach::Namespace(namespace), &uses, account)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_role_that_is_deployed_is_the_one_that_is_needed() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kube/gateway-api-role.yaml");
+        let wanted = format!(
+            "# Generated: UPDATE_ROLE=1 cargo test -p imp-agent role. For --gateway-api-namespace imp-gateway.\n{}",
+            super::role("imp-gateway", ("imp-system", "imp-agent"))
+        );
+        if std::env::var_os("UPDATE_ROLE").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &wanted).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == wanted, "UPDATE_ROLE=1 cargo test -p imp-agent role writes it");
     }
 }

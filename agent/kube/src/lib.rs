@@ -2,7 +2,7 @@
 //! what others make of them. Knows no publish and no Envoy.
 //!
 //! [`Cluster`] is a connection to an API server; [`Object`] is what we want there, as JSON with one
-//! of the [`kinds`] that we write or read. Every failure is a [`Fault`], which says whether trying
+//! of the [`kinds`] that we write or read. [`Keeper`] keeps sets of them. Every failure is a [`Fault`], which says whether trying
 //! again helps.
 
 mod cluster;
@@ -12,6 +12,7 @@ mod fault;
 mod keeper;
 pub mod kinds;
 mod object;
+mod role;
 mod standing;
 
 pub use cluster::{Applied, Change, Cluster, FIELD_MANAGER, Force};
@@ -20,4 +21,5 @@ pub use fault::Fault;
 pub use keeper::{Keeper, Order, Report};
 pub use kinds::{Kind, Scope};
 pub use object::{Key, NotAnObject, Object};
+pub use role::{Reach, Use, role};
 pub use standing::Standing;

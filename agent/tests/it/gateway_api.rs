@@ -304,7 +304,7 @@ async fn a_publish_is_served_guarded_corrected_and_removed() {
 async fn how_long_a_publish_takes() {
     let rig = Rig::start().await;
     rig.control.state.set(&rig.publish(0, 1, AuthMode::None));
-    reported(&rig.control, 0, "active", active(1, 1)).await;
+    rig.until(0, "/a", None, 200).await;
     let mut times = Vec::new();
     for number in 1..=20 {
         let before = Instant::now();
@@ -314,11 +314,13 @@ async fn how_long_a_publish_takes() {
     }
     times.sort();
     println!("publish to the first 200: p50 {:?}, most {:?}", times[10], times[19]);
+    // Few at a time: many at once would be held back.
     for number in 0..=20 {
         rig.control.state.remove::<pb::Publish>(&id(1, number));
-    }
-    while !rig.routes().await.is_empty() {
-        sleep(Duration::from_millis(20)).await;
+        let left = 20 - number;
+        while number % 7 == 6 && rig.routes().await.len() > 2 * left + 1 {
+            sleep(Duration::from_millis(20)).await;
+        }
     }
     rig.stop().await;
 }

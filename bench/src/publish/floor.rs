@@ -198,5 +198,6 @@ fn publish(index: usize, upstream: std::net::SocketAddr) -> pb::Publish {
         key_header: String::new(),
         key_query: String::new(),
         kept_out_hosts: Vec::new(),
+        delivery: 0,
     }
 }

@@ -252,7 +252,8 @@ pub struct NodeCounts {
 /// Why a publish failed, or a gateway is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublishError {
-    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `no_module`, `no_answer`.
+    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `gateway_api_refused`,
+    /// `no_module`, `no_answer`.
     pub code: String,
     /// The Envoy resource that was rejected, if any.
     pub resource: String,
