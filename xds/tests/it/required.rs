@@ -283,6 +283,6 @@ fn r68_on_the_service_of_one_type_nothing_waits_for_another() {
     change.upsert(A, resource("table", "1"));
     set.apply(change);
     let mut peer = Peer::of_type(&set, &config(), B);
-    peer.subscribe(B, &[]);
-    assert_eq!(peer.poll(), ["B[host@1]"], "what it has on its other streams is not known");
+    let sent = peer.subscribe(B, &[]);
+    assert_eq!(sent, ["B[host@1]"], "what it has on its other streams is not known");
 }
