@@ -288,7 +288,7 @@ async fn options(config: &Config, own: &[SocketAddr], door: Door) -> Result<Opti
         bind_address: config.bind_address.to_string(),
         layout: match config.layout {
             // An Envoy with a stream for each type asks for tables on another one than for scopes.
-            config::Layout::Scoped if config.kube.is_on() => Layout::InlineScopes,
+            config::Layout::Scoped if config.kube.attaches() => Layout::InlineScopes,
             config::Layout::Scoped => Layout::ScopedRoutes,
             config::Layout::InlineScopes => Layout::InlineScopes,
             config::Layout::WholeRds => Layout::WholeRds,
@@ -296,7 +296,7 @@ async fn options(config: &Config, own: &[SocketAddr], door: Door) -> Result<Opti
         agent_cluster: AGENT_CLUSTER.to_owned(),
         upstreams: upstreams::upstreams(config, own).await?,
         door,
-        tells_hosts: config.kube.is_on(),
+        tells_hosts: config.kube.attaches(),
     })
 }
 

@@ -31,14 +31,10 @@ pub enum AttachError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(
-        "--kube and --kubeconfig need --kube-agent-address HOST:PORT, where Envoys find this agent"
-    )]
-    NoAddress,
-    #[error(
-        "--kube and --kubeconfig need --xds-listen ADDR:PORT: Envoys of the cluster come over TCP"
+        "--kube-agent-address needs --xds-listen ADDR:PORT: Envoys of the cluster come over TCP"
     )]
     NotTcp,
-    #[error("--kube and --kubeconfig need --layout scoped")]
+    #[error("--kube-agent-address needs --layout scoped")]
     Layout,
 }
 
@@ -53,19 +49,18 @@ pub struct Attaching {
 }
 
 impl Attaching {
-    /// `None` unless the flags ask for it.
+    /// `None` unless the flags ask for it: without an address no Envoy of the cluster finds this agent.
     pub fn of(config: &Config, options: &Options) -> Result<Option<Self>, AttachError> {
         let flags: &KubeFlags = &config.kube;
-        if !flags.is_on() {
+        let Some(address) = flags.kube_agent_address.clone().filter(|_| flags.is_on()) else {
             return Ok(None);
-        }
+        };
         if !matches!(config.xds(), Address::Tcp(_)) {
             return Err(AttachError::NotTcp);
         }
         if config.layout == crate::config::Layout::WholeRds {
             return Err(AttachError::Layout);
         }
-        let address = flags.kube_agent_address.clone().ok_or(AttachError::NoAddress)?;
         let agent = Agent {
             cluster: AGENT_CLUSTER.to_owned(),
             host: address.host,

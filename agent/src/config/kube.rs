@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Attaches gateways to Gateways of Envoy Gateway. Off unless one of the first two is given.
+/// Delivers into a Kubernetes cluster. Off unless one of the first two is given.
 #[derive(Clone, Debug, Default, Args)]
 pub struct KubeFlags {
-    /// Attach gateways to labelled Gateways of the Kubernetes cluster that this kubeconfig is for
-    /// (docs/kubernetes.md).
+    /// Deliver into the Kubernetes cluster that this kubeconfig is for: publishes by Gateway API
+    /// (docs/gateway-classes.md), and with --kube-agent-address gateways on labelled Gateways of Envoy
+    /// Gateway (docs/kubernetes.md).
     #[arg(long, env = "IMP_KUBECONFIG", value_name = "FILE", conflicts_with = "kube")]
     pub kubeconfig: Option<PathBuf>,
     /// The same for the cluster that the agent runs in, as its pod's service account.
@@ -35,6 +36,11 @@ impl KubeFlags {
     /// Whether there is anything to do.
     pub fn is_on(&self) -> bool {
         self.kube || self.kubeconfig.is_some()
+    }
+
+    /// Whether gateways are attached to Gateways: their Envoys must find this agent.
+    pub fn attaches(&self) -> bool {
+        self.is_on() && self.kube_agent_address.is_some()
     }
 }
 

@@ -183,6 +183,18 @@ mod tests {
     }
 
     #[test]
+    fn an_attached_envoy_is_of_the_gateway_in_its_certificate_whatever_it_says() {
+        let attached = Who::Attached { gateway: "g".to_owned() };
+        let (caller, _place) = Callers::default().come(attached).unwrap();
+        for said in [None, Some("h".to_owned())] {
+            let gateway = caller.gateway_or(said);
+            assert_eq!(gateway.as_deref(), Some("g"));
+            assert!(caller.may_be("any-pod", gateway.as_deref()).is_ok());
+        }
+        assert_eq!((caller.gateway(), caller.is_attached()), (Some("g"), true));
+    }
+
+    #[test]
     fn what_one_identity_uses_up_another_still_has() {
         let callers = Callers::default();
         let many: Vec<_> =

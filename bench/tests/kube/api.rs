@@ -92,7 +92,12 @@ impl Api {
 
     /// A namespace with an Envoy Gateway class, a Gateway that is labelled with a gateway of ours, and a Service for
     /// the upstream at `backend`.
-    pub(crate) async fn gateway(&self, namespace: &str, ours: &str, port: u16) -> Result<()> {
+    pub(crate) async fn gateway(
+        &self,
+        namespace: &str,
+        ours: &str,
+        [plain, secure]: [u16; 2],
+    ) -> Result<()> {
         let class = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "eg"},
             "spec": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
@@ -101,18 +106,35 @@ impl Api {
         let object =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         self.apply(&format!("/api/v1/namespaces/{namespace}"), &object).await?;
+        let routes = json!({"namespaces": {"from": "All"}});
+        let tls = json!({"certificateRefs": [{"name": "tls"}]});
+        self.certificate(namespace).await?;
         let gateway = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": {"name": "gw", "namespace": namespace, "labels": {"imp-gateway.io/gateway": ours}},
             "spec": {
                 "gatewayClassName": "eg",
-                "listeners": [{"name": "http", "port": port, "protocol": "HTTP",
-                    "allowedRoutes": {"namespaces": {"from": "All"}}}],
+                "listeners": [
+                    {"name": "http", "port": plain, "protocol": "HTTP", "allowedRoutes": routes},
+                    {"name": "https", "port": secure, "protocol": "HTTPS", "allowedRoutes": routes, "tls": tls},
+                ],
                 "infrastructure": {"parametersRef":
                     {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "imp-gw"}},
             },
         });
         self.apply(&format!("{GATEWAYS}/namespaces/{namespace}/gateways/gw"), &gateway).await?;
+        Ok(())
+    }
+
+    /// The certificate of a Gateway's listener.
+    async fn certificate(&self, namespace: &str) -> Result<()> {
+        let made = rcgen::generate_simple_self_signed(["*.example.com".to_owned()])?;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "tls", "namespace": namespace},
+            "stringData": {"tls.crt": made.cert.pem(), "tls.key": made.signing_key.serialize_pem()},
+        });
+        self.apply(&format!("/api/v1/namespaces/{namespace}/secrets/tls"), &secret).await?;
         Ok(())
     }
 

@@ -17,8 +17,10 @@ pub(crate) struct Edge {
     pub(crate) stack: Stack,
     pub(crate) provider: Provider,
     pub(crate) namespace: String,
-    /// The Gateway's listener.
+    /// The Gateway's plain listener.
     pub(crate) address: SocketAddr,
+    /// The one with TLS.
+    pub(crate) secure: SocketAddr,
     _theirs: Upstream,
 }
 
@@ -37,18 +39,21 @@ impl Edge {
         let stack = Stack::start(options).await?;
         let provider = Provider::create(&stack, "acme").await?;
         let theirs = Upstream::start_at(&variable("IMP_KUBE_ADDRESS")?).await?;
-        let port = ports::free()?;
+        let listen = [ports::free()?, ports::free()?];
+        // Of a caller on loopback Envoy would say another address.
+        let ip = variable("IMP_KUBE_ADDRESS")?.parse()?;
+        let [address, secure] = listen.map(|port| SocketAddr::new(ip, port));
         let mut edge = Self {
             api,
             pod: None,
             stack,
             provider,
             namespace: name.to_owned(),
-            // Of a caller on loopback Envoy would say another address.
-            address: SocketAddr::new(variable("IMP_KUBE_ADDRESS")?.parse()?, port),
+            address,
+            secure,
             _theirs: theirs,
         };
-        edge.api.gateway(name, &edge.provider.gateway_id, port).await?;
+        edge.api.gateway(name, &edge.provider.gateway_id, listen).await?;
         let at = edge._theirs.address();
         edge.api.service(name, "theirs", &at.ip().to_string(), at.port()).await?;
         edge.api.route(name, "theirs", "theirs.example.com").await?;

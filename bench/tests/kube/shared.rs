@@ -120,7 +120,7 @@ async fn the_certificate_of_another_gateway_gets_nothing_of_this_one() -> Result
     assert_eq!(status(&edge, OURS, &[]).await?, 200);
     let other = json!({ "name": "other", "listeners": [{"name": "http", "port": 18_888, "protocol": "HTTP"}] });
     let other = text(&edge.provider.rest.post("/v1/gateways", &other).await?, "id")?;
-    edge.api.gateway("two", &other, ports::free()?).await?;
+    edge.api.gateway("two", &other, [ports::free()?, ports::free()?]).await?;
     let pod = edge.pod.as_mut().context("no pod")?;
     let volume = json!({"secret": {"secretName": "imp-two.gw"}});
     let folder = pod.mounted("/imp/node");
@@ -163,6 +163,18 @@ async fn the_caller_is_known_behind_the_outer_listener() -> Result<()> {
         }
         assert_eq!(header("x-request-id"), answer.header("x-request-id"), "{seen}");
         assert!(header("x-request-id").is_some(), "{seen}");
+    }
+    // Their listener with TLS leads to us, too, and says that the caller came by it.
+    let client = reqwest::Client::builder()
+        .tls_danger_accept_invalid_certs(true)
+        .resolve(OURS, edge.secure)
+        .build()?;
+    let url = format!("https://{OURS}:{}/", edge.secure.port());
+    for _ in 0..2 {
+        let answer = client.get(&url).send().await?;
+        assert_eq!(answer.status(), 200);
+        let seen: Value = answer.json().await?;
+        assert_eq!(seen["headers"]["x-forwarded-proto"], "https", "{seen}");
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub enum LogFormat {
 }
 
 /// The client of Kubernetes' API logs each failed request; whoever asked says so once.
-const USUAL: &str = "info,kube_client=off";
+const USUAL: &str = "info,kube_client=off,kube_runtime=off";
 
 /// Starts logging events with their spans, filtered by RUST_LOG. Also exports spans if `export` is
 /// given.

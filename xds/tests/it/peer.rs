@@ -82,6 +82,13 @@ impl Peer {
         }
     }
 
+    /// A client of the service of one type.
+    pub(crate) fn of_type(set: &ResourceSet, config: &ServerConfig, type_url: &str) -> Self {
+        let mut peer = Self::new(set, config);
+        peer.stream = peer.stream.serving_only(Some(type_url));
+        peer
+    }
+
     /// A client with these features.
     pub(crate) fn listing(mut self, features: &[&str]) -> Self {
         let features: Vec<_> = features.iter().map(ToString::to_string).collect();

@@ -274,3 +274,15 @@ fn r68_what_is_kept_back_costs_nothing_when_something_else_is_sent() {
     let each = start.elapsed() / 2_000;
     assert!(each < std::time::Duration::from_millis(2), "{each:?} for one change");
 }
+
+#[test]
+fn r68_on_the_service_of_one_type_nothing_waits_for_another() {
+    let set = resource_set(&[]);
+    let mut change = Change::default();
+    change.upsert(B, dependant("host", "1", "table"));
+    change.upsert(A, resource("table", "1"));
+    set.apply(change);
+    let mut peer = Peer::of_type(&set, &config(), B);
+    let sent = peer.subscribe(B, &[]);
+    assert_eq!(sent, ["B[host@1]"], "what it has on its other streams is not known");
+}

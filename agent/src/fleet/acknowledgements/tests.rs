@@ -43,6 +43,30 @@ fn an_envoy_has_a_revision_when_it_has_all_of_it_in_the_version_that_is_rendered
 }
 
 #[test]
+fn somebody_elses_envoy_needs_the_hosts_to_lead_to_it_and_no_cluster_before_a_call() {
+    let mut acks = Acknowledgements::default();
+    acks.open(1, true);
+    acks.open(2, false);
+    let mut needed = needs(1);
+    needed.as_mut().unwrap().1.push((LEAD, "host".into(), "1".into()));
+    acks.need(&"p".into(), needed);
+    said(&mut acks);
+    acks.acked(1, &key(SCOPE, "g/h"), Some("v1"));
+    assert_eq!(said(&mut acks), [(1, 1, Verdict::Gone)], "no call comes there");
+    acks.acked(1, &key(LEAD, "host"), Some("1"));
+    assert_eq!(said(&mut acks), [(1, 1, Verdict::Accepted)]);
+    acks.nacked(1, &key(CLUSTER, "c"), "v1", "no");
+    assert!(matches!(said(&mut acks).pop(), Some((1, 1, Verdict::Refused(_)))));
+    acks.forget(1, SCOPE);
+    acks.acked(1, &key(CLUSTER, "c"), None);
+    assert_eq!(said(&mut acks), [(1, 1, Verdict::Gone)], "its stream of scopes began again");
+    acks.acked(2, &key(SCOPE, "g/h"), Some("v1"));
+    assert_eq!(said(&mut acks), [(1, 2, Verdict::Gone)], "one of ours needs the cluster");
+    acks.acked(2, &key(CLUSTER, "c"), Some("v1"));
+    assert_eq!(said(&mut acks), [(1, 2, Verdict::Accepted)], "and no host");
+}
+
+#[test]
 fn a_refused_resource_refuses_whatever_needs_it_in_envoys_words() {
     let mut acks = Acknowledgements::default();
     assert!(acks.open(1, false));

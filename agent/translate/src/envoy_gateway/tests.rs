@@ -1,7 +1,6 @@
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 
 use super::json::{from_json, to_json};
-use super::*;
 use crate::ir::Edge;
 use crate::xds::listener::inner;
 use crate::{Layout, Options};
