@@ -29,7 +29,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve (the default).
-    Serve(Config),
+    Serve(Box<Config>),
     /// Issue the certificate that authenticates an Envoy on another machine, and exit.
     NodeCertificate(NodeCertificate),
     /// Print the bootstrap with which an Envoy finds this agent (`envoy -c FILE`), and exit.

@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
         Some(Command::AcceptShrink(options)) => {
             accept_shrink::ask(&options).and_then(|words| print(&words))
         }
-        Some(Command::Serve(config)) => serve(config).await,
+        Some(Command::Serve(config)) => serve(*config).await,
         None => serve(cli.config).await,
     };
     match result {
