@@ -15,7 +15,7 @@ use crate::usage::QuotaRow;
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     /// As many as its plans have limits: few, so that a list is searched as fast as a map.
-    meters: RwLock<Vec<(Class, Arc<Meters>)>>,
+    meters: RwLock<Vec<Arc<Meters>>>,
     home: Option<Home>,
 }
 
@@ -26,30 +26,30 @@ impl Account {
 
     pub(crate) fn meters(&self, class: Class) -> Arc<Meters> {
         let mut all = self.write();
-        if let Some((_, known)) = all.iter().find(|(of, _)| *of == class) {
+        if let Some(known) = all.iter().find(|meters| *meters.class() == class) {
             return known.clone();
         }
-        let fresh = Arc::new(Meters::new(class.clone(), self.home.clone()));
-        all.push((class, fresh.clone()));
+        let fresh = Arc::new(Meters::new(class, self.home.clone()));
+        all.push(fresh.clone());
         fresh
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Vec<(Class, Arc<Meters>)>> {
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Meters>>> {
         self.meters.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Vec<(Class, Arc<Meters>)>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Arc<Meters>>> {
         self.meters.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores all counts in the ledger, including those that it had no space for before.
     pub(crate) fn keep_all(&self) {
-        self.read().iter().for_each(|(_, meters)| meters.keep_all());
+        self.read().iter().for_each(|meters| meters.keep_all());
     }
 
     /// Drops unused meters that no limit refers to.
     pub(crate) fn evict_idle(&self, now: DateTime<Utc>) {
-        self.write().retain(|(_, meters)| {
+        self.write().retain(|meters| {
             meters.evict_idle(now);
             !meters.is_idle(now) || Arc::strong_count(meters) > 1
         });
@@ -70,8 +70,8 @@ impl Account {
             used,
         };
         let meters = self.read();
-        let rows = meters.iter().flat_map(|(class, meters)| {
-            meters.counts(now).into_iter().map(|count| row(class, count))
+        let rows = meters.iter().flat_map(|meters| {
+            meters.counts(now).into_iter().map(|count| row(meters.class(), count))
         });
         rows.collect()
     }

@@ -49,6 +49,10 @@ impl Meters {
         Arc::new(self.class.meter(kept))
     }
 
+    pub(crate) fn class(&self) -> &Class {
+        &self.class
+    }
+
     /// Stores all counts in the ledger, including those that it had no space for before.
     pub(crate) fn keep_all(&self) {
         self.shared.keep();

@@ -93,12 +93,6 @@ impl Pod {
     pub(crate) fn mounted(&self, path: &str) -> PathBuf {
         self.folder.join(path.trim_start_matches('/'))
     }
-
-    /// A page of its admin interface.
-    pub(crate) async fn page(&self, page: &str) -> Result<String> {
-        let url = format!("http://{}/{page}", self.admin);
-        Ok(reqwest::get(url).await?.text().await?)
-    }
 }
 
 fn spawn(arguments: &[String], folder: &Path, name: &str) -> Result<Process> {

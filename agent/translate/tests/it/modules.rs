@@ -15,7 +15,7 @@ fn sources(folder: &Path, within: &str, found: &mut BTreeMap<String, String>) {
         let name = if stem == "lib" { String::new() } else { format!("{within}{stem}") };
         if path.is_dir() {
             sources(&path, &format!("{name}::"), found);
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let product = text.split("#[cfg(test)]").next().unwrap_or_default();
             let code = product.lines().map(|line| line.split("//").next().unwrap_or_default());
