@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Drift, Fleet};
 use crate::identity::IdentityFile;
 use crate::ledger::Ledger;
 use crate::link::{HeldResources, LinkState};
@@ -220,6 +220,7 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
         "envoys": envoys(&admin.fleet),
         "publishes": publishes(&admin.fleet),
         "streams": streams(&admin.fleet),
+        "drifts": drifts(&admin.fleet),
     }))
 }
 
@@ -236,6 +237,12 @@ fn envoys(fleet: &Fleet) -> Value {
         })
     };
     fleet.nodes().into_iter().map(envoy).collect()
+}
+
+/// Objects of Gateway API that somebody else has changed lately.
+fn drifts(fleet: &Fleet) -> Value {
+    let drift = |Drift { of, object, field, by, at_ms }: Drift| json!({ "of": of, "object": object, "field": field, "by": by, "at_ms": at_ms });
+    fleet.drifts().into_iter().map(drift).collect()
 }
 
 fn publishes(fleet: &Fleet) -> Value {

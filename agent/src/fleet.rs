@@ -40,7 +40,7 @@ use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
 use crate::module::{self, Feed};
 pub use door::{Choice, Doors, Why};
-pub use gateway_api::GatewayApiOrder;
+pub use gateway_api::{Drift, GatewayApiOrder};
 use gateway_resources::GatewayResources;
 pub use leads::{Led, NotLed, Wanted};
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
@@ -256,33 +256,6 @@ impl Fleet {
     /// Whether all Envoys have the module, so that wildcards are served by each.
     pub fn has_module(&self) -> bool {
         self.shared.doors.all_have_module()
-    }
-
-    /// From now on gateways and publishes that are delivered by Gateway API are told there. Before
-    /// anything is restored.
-    /// `classes` are those that can be.
-    pub fn deliver_by_gateway_api(
-        &self,
-        orders: mpsc::UnboundedSender<GatewayApiOrder>,
-        classes: Vec<&'static str>,
-    ) {
-        let mut core = self.lock();
-        core.tracker.open(tracker::GATEWAY_API, tracker::Target::gateway_api());
-        core.by_gateway_api.told_to(orders, classes);
-    }
-
-    /// The classes that are served by Gateway API.
-    pub fn gateway_api_classes(&self) -> Vec<&'static str> {
-        self.lock().by_gateway_api.served().to_vec()
-    }
-
-    /// Takes what became of a revision that was delivered by Gateway API.
-    pub fn stands(&self, publish: &Arc<str>, revision: u64, verdict: tracker::Verdict) {
-        let mut core = self.lock();
-        core.tracker.heard(tracker::GATEWAY_API);
-        let (publish, target) = (publish.clone(), tracker::GATEWAY_API);
-        core.tracker.take(tracker::Outcome { publish, revision, target, verdict });
-        self.tell(core);
     }
 
     /// Waits until all modules that listen decide by what was taken so far.

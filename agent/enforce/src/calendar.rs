@@ -1,32 +1,23 @@
 //! Calendar windows: where a day, week, month or year begins and ends.
 
 mod latest;
+mod unit;
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use imp_grammar::time_zone::TimeZone;
 
 use self::latest::Latest;
+pub(crate) use self::unit::Unit;
+use self::unit::date;
 
 /// The largest offset on earth, in minutes. More would mean another day.
 const FURTHEST: i32 = 14 * 60;
 
 const DAY: i64 = 86_400;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Unit {
-    /// From 00:00.
-    Day,
-    /// From 00:00 of Monday.
-    Week,
-    /// From 00:00 of the first.
-    Month,
-    /// From 00:00 of the first of January.
-    Year,
-}
 
 /// A calendar window, with all that is needed to find its ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,46 +76,6 @@ impl LocalTime {
     }
 }
 
-fn date(day: i64) -> Option<NaiveDate> {
-    NaiveDate::from_epoch_days(i32::try_from(day).ok()?)
-}
-
-impl Unit {
-    /// The number of the window that this day is in.
-    fn ordinal(self, day: i64) -> u64 {
-        let days = u64::try_from(day).unwrap_or(0);
-        match self {
-            Self::Day => days,
-            // The epoch was a Thursday.
-            Self::Week => (days + 3) / 7,
-            Self::Month => date(day).map_or(0, |date| {
-                u64::try_from(date.year()).unwrap_or(0) * 12 + u64::from(date.month0())
-            }),
-            Self::Year => date(day).and_then(|date| u64::try_from(date.year()).ok()).unwrap_or(0),
-        }
-    }
-
-    /// The first day of the window that this day is in, and of the next one.
-    fn bounds(self, today: NaiveDate) -> Option<(NaiveDate, NaiveDate)> {
-        match self {
-            Self::Day => Some((today, today.succ_opt()?)),
-            Self::Week => {
-                let since_monday = u64::from(today.weekday().num_days_from_monday());
-                let monday = today.checked_sub_days(Days::new(since_monday))?;
-                Some((monday, monday.checked_add_days(Days::new(7))?))
-            }
-            Self::Month => {
-                let first = today.with_day(1)?;
-                Some((first, first.checked_add_months(Months::new(1))?))
-            }
-            Self::Year => {
-                let first = NaiveDate::from_ymd_opt(today.year(), 1, 1)?;
-                Some((first, first.checked_add_months(Months::new(12))?))
-            }
-        }
-    }
-}
-
 impl Calendar {
     pub(crate) fn at_offset(unit: Unit, minutes: i32) -> Self {
         Self::new(unit, LocalTime::Offset(minutes.clamp(-FURTHEST, FURTHEST)))
@@ -173,6 +124,10 @@ impl Calendar {
         Some(window)
     }
 
+    pub(crate) fn unit(&self) -> Unit {
+        self.unit
+    }
+
     pub(crate) fn windows(&self) -> Windows {
         let midnight = match &self.time {
             LocalTime::Offset(minutes) => Midnight::Offset(*minutes),
@@ -195,29 +150,18 @@ impl Windows {
 
     /// The unit and the offset, `week+330`, and the name of the time zone.
     pub(crate) fn words(&self) -> (impl fmt::Display, Option<&str>) {
-        let word = match self.unit {
-            Unit::Day => "day",
-            Unit::Week => "week",
-            Unit::Month => "month",
-            Unit::Year => "year",
-        };
+        let word = self.unit.to_string();
         match &self.midnight {
-            Midnight::Offset(0) => (word.to_owned(), None),
+            Midnight::Offset(0) => (word, None),
             Midnight::Offset(minutes) => (format!("{word}{minutes:+}"), None),
-            Midnight::Of(zone) => (word.to_owned(), Some(zone)),
+            Midnight::Of(zone) => (word, Some(zone)),
         }
     }
 
     /// Reads what `words` writes.
     pub(crate) fn read(text: &str, zone: Option<&str>) -> Option<Self> {
         let (word, offset) = text.split_at(text.find(['+', '-']).unwrap_or(text.len()));
-        let unit = match word {
-            "day" => Unit::Day,
-            "week" => Unit::Week,
-            "month" => Unit::Month,
-            "year" => Unit::Year,
-            _ => return None,
-        };
+        let unit = Unit::read(word)?;
         match (offset, zone) {
             ("", Some(zone)) => Some(Self { unit, midnight: Midnight::Of(zone.into()) }),
             ("", None) => Some(Calendar::at_offset(unit, 0).windows()),

@@ -117,7 +117,7 @@ impl Class {
     }
 }
 
-/// The form in stored rows: `month`, `day/consumer`, `60s/1`, `week+330`, `day/consumer@Europe/Berlin`.
+/// The form in stored rows: `month`, `day/consumer`, `60s/1`, `week+330`, `month.31`, `day/consumer@Europe/Berlin`.
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut zone = None;
@@ -185,12 +185,21 @@ mod tests {
             "month/15",
             "week-90/consumer",
             "year",
+            "week.7",
+            "month.31/consumer",
+            "year.2.29-90/1",
+            "month.15/consumer/3@Europe/Berlin",
             "day@Europe/Berlin",
             "month/consumer/3@America/Argentina/Buenos_Aires",
         ] {
             assert_eq!(text.parse::<Class>().unwrap().to_string(), text);
         }
         for text in ["", "quota", "60", "month/x", "month+", "decade+60", "60s@UTC", "day+60@UTC"] {
+            assert!(text.parse::<Class>().is_err(), "{text}");
+        }
+        for text in
+            ["day.1", "week.8", "week.0", "month.32", "month.", "month.1.2", "year.5", "year.13.1"]
+        {
             assert!(text.parse::<Class>().is_err(), "{text}");
         }
     }

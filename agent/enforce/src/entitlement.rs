@@ -18,6 +18,9 @@ use crate::parse::{ParseError, checked, id, required};
 use crate::spec::Spec;
 use crate::terms::Terms;
 
+/// The last day of the year 9999, in days since 1970-01-01.
+const LAST_DAY: u32 = 2_932_896;
+
 /// An entitlement, as the control plane sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entitlement {
@@ -109,11 +112,16 @@ fn limits(message: &pb::Entitlement) -> Result<Arc<[Spec]>, ParseError> {
         TimeZone::read(&zone.name, &zone.rule, changes).map(Arc::new)
     };
     let zones = message.time_zones.iter().map(zone).collect::<Result<Vec<_>, _>>()?;
-    let limit = |limit: &pb::Limit| match limit.time_zone.as_str() {
-        "" => Ok(Spec::parse(limit, None)),
-        name => {
-            let zone = zones.iter().find(|zone| **zone.name() == *name);
-            Ok(Spec::parse(limit, Some(zone.ok_or(ParseError::Missing("time_zones"))?)))
+    let limit = |limit: &pb::Limit| {
+        if limit.anchor_day > LAST_DAY {
+            return Err(ParseError::AnchorDay(limit.anchor_day));
+        }
+        match limit.time_zone.as_str() {
+            "" => Ok(Spec::parse(limit, None)),
+            name => {
+                let zone = zones.iter().find(|zone| **zone.name() == *name);
+                Ok(Spec::parse(limit, Some(zone.ok_or(ParseError::Missing("time_zones"))?)))
+            }
         }
     };
     message.limits.iter().map(limit).collect()

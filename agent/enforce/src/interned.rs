@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::calendar::Unit;
 use crate::id::Id;
-use crate::spec::Spec;
+use crate::spec::{Spec, Window};
 
 /// What is in use.
 #[derive(Debug, Default)]
@@ -15,8 +16,20 @@ pub(crate) struct Interned {
 #[derive(Debug, Default)]
 struct Known {
     texts: HashSet<Arc<str>>,
-    /// The latest limits of each plan.
-    limits: HashMap<Id, Arc<[Spec]>>,
+    /// The latest limits of each plan, by where the windows of its quotas begin.
+    limits: HashMap<PlanUnits, Arc<[Spec]>>,
+}
+
+/// A plan, and the units of its quotas.
+type PlanUnits = (Id, Box<[Unit]>);
+
+/// The units of all quotas.
+fn units(limits: &[Spec]) -> Box<[Unit]> {
+    let unit = |limit: &Spec| match &limit.window {
+        Window::Calendar(calendar) => Some(calendar.unit()),
+        Window::Rolling { .. } => None,
+    };
+    limits.iter().filter_map(unit).collect()
 }
 
 impl Interned {
@@ -31,10 +44,11 @@ impl Interned {
 
     /// The same for the limits of a plan.
     pub(crate) fn limits(&self, plan: &Id, limits: &mut Arc<[Spec]>) {
+        let key = (plan.clone(), units(limits));
         let mut known = self.known();
-        match known.limits.get(plan) {
+        match known.limits.get(&key) {
             Some(held) if held == limits => *limits = held.clone(),
-            _ => drop(known.limits.insert(plan.clone(), limits.clone())),
+            _ => drop(known.limits.insert(key, limits.clone())),
         }
     }
 
@@ -52,7 +66,25 @@ impl Interned {
 
 #[cfg(test)]
 mod tests {
+    use imp_proto::config as pb;
+
     use super::*;
+
+    #[test]
+    fn limits_of_each_anchor_are_shared() {
+        let interned = Interned::default();
+        let share = |anchor_day| {
+            let window = pb::limit::Window::CalendarMonth.into();
+            let message = pb::Limit { anchor_day, window, amount: 1, ..Default::default() };
+            let mut limits = Arc::from([Spec::parse(&message, None)].as_slice());
+            interned.limits(&"plan".into(), &mut limits);
+            limits
+        };
+        // The 11th and the 12th of January 1970, and the 11th of February.
+        let [eleventh, twelfth, again] = [10, 11, 41].map(share);
+        assert!(!Arc::ptr_eq(&eleventh, &twelfth) && Arc::ptr_eq(&eleventh, &again));
+        assert_eq!(interned.known().limits.len(), 2);
+    }
 
     #[test]
     fn equal_texts_and_limits_are_one_until_nobody_holds_them() {

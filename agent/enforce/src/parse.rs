@@ -26,6 +26,9 @@ pub enum ParseError {
     TimeZone(#[from] TimeZoneError),
     #[error("time_zones: more than {}", caps::TIME_ZONES_PER_ENTITLEMENT.value)]
     TooManyTimeZones,
+    /// A day after the year 9999.
+    #[error("anchor_day: {0} is not a day")]
+    AnchorDay(u32),
 }
 
 /// Checks an id, which may be empty.

@@ -38,7 +38,8 @@ impl Spec {
     /// Parses a limit that is in this time zone, or at its own offset.
     pub(crate) fn parse(limit: &pb::Limit, zone: Option<&Arc<TimeZone>>) -> Self {
         use pb::limit::{OnExceed, Scope, Window as Wire};
-        let calendar = |unit| {
+        let calendar = |unit: Unit| {
+            let unit = unit.anchored(limit.anchor_day);
             Window::Calendar(match zone {
                 Some(zone) => Calendar::in_zone(unit, zone.clone()),
                 None => Calendar::at_offset(unit, limit.utc_offset_minutes),
@@ -46,12 +47,12 @@ impl Spec {
         };
         let window = match limit.window() {
             Wire::CalendarDay => calendar(Unit::Day),
-            Wire::CalendarWeek => calendar(Unit::Week),
-            Wire::CalendarMonth => calendar(Unit::Month),
-            Wire::CalendarYear => calendar(Unit::Year),
+            Wire::CalendarWeek => calendar(Unit::WEEK),
+            Wire::CalendarMonth => calendar(Unit::MONTH),
+            Wire::CalendarYear => calendar(Unit::YEAR),
             // A newer release's window becomes the longest one, so that it rather lets too few
             // pass.
-            Wire::Unspecified if limit.window_seconds == 0 => calendar(Unit::Year),
+            Wire::Unspecified if limit.window_seconds == 0 => calendar(Unit::YEAR),
             Wire::Rolling | Wire::Unspecified => Window::Rolling {
                 rate: Rate::new(limit.amount, limit.window_seconds),
                 seconds: limit.window_seconds.max(1),

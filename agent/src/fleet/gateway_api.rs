@@ -1,15 +1,16 @@
 //! What is delivered by Gateway API instead of to Envoys: told to the driver that applies it
 //! ([`crate::gateway_api`]), and followed here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use imp_grammar::classes;
 use imp_translate::ir::{self, Delivery};
 use tokio::sync::mpsc;
 
+use super::Fleet;
 use super::core::Core;
-use super::tracker::agent_rejected;
+use super::tracker::{GATEWAY_API, Outcome, Target, Verdict, agent_rejected};
 use crate::intake;
 
 /// What the driver is told. All gateways; of publishes those that it delivers.
@@ -21,6 +22,22 @@ pub enum GatewayApiOrder {
     ForgetPublish(Arc<str>),
 }
 
+/// An object that somebody else has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// Its publish or gateway.
+    pub of: String,
+    pub object: String,
+    pub field: String,
+    /// The field manager that wrote last, if that is known.
+    pub by: Option<String>,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// The drifts that are remembered.
+const DRIFTS: usize = 20;
+
 /// What is delivered so.
 #[derive(Debug, Default)]
 pub(super) struct ByGatewayApi {
@@ -30,6 +47,8 @@ pub(super) struct ByGatewayApi {
     /// The class of each gateway.
     classes: HashMap<String, String>,
     publishes: HashSet<Arc<str>>,
+    /// The last ones.
+    drifts: VecDeque<Drift>,
 }
 
 impl ByGatewayApi {
@@ -71,6 +90,48 @@ impl ByGatewayApi {
         if let Some(orders) = &self.orders {
             let _ends_with_the_agent = orders.send(order);
         }
+    }
+}
+
+impl Fleet {
+    /// From now on gateways and publishes that are delivered by Gateway API are told there. Before
+    /// anything is restored.
+    /// `classes` are those that can be.
+    pub fn deliver_by_gateway_api(
+        &self,
+        orders: mpsc::UnboundedSender<GatewayApiOrder>,
+        classes: Vec<&'static str>,
+    ) {
+        let mut core = self.lock();
+        core.tracker.open(GATEWAY_API, Target::gateway_api());
+        core.by_gateway_api.told_to(orders, classes);
+    }
+
+    /// The classes that are served by Gateway API.
+    pub fn gateway_api_classes(&self) -> Vec<&'static str> {
+        self.lock().by_gateway_api.served().to_vec()
+    }
+
+    /// Remembers that somebody else has changed an object, which is being corrected.
+    pub fn drifted(&self, drift: Drift) {
+        let mut core = self.lock();
+        let drifts = &mut core.by_gateway_api.drifts;
+        drifts.truncate(DRIFTS - 1);
+        drifts.push_front(drift);
+    }
+
+    /// The last drifts, the newest first.
+    pub fn drifts(&self) -> Vec<Drift> {
+        self.lock().by_gateway_api.drifts.iter().cloned().collect()
+    }
+
+    /// Takes what became of a revision that was delivered by Gateway API.
+    pub fn stands(&self, publish: &Arc<str>, revision: u64, verdict: Verdict) {
+        let mut core = self.lock();
+        core.tracker.heard(GATEWAY_API);
+        let (publish, target) = (publish.clone(), GATEWAY_API);
+        core.tracker.take(Outcome { publish, revision, target, verdict });
+        self.tell(core);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imp_kube::{Cluster, Keeper, Kind, Object, Order, Report, Standing, kinds};
+use imp_process::clock;
 use imp_proto::agent as pb;
 use imp_translate::gateway_api::{
     CLUSTER, Decider, Deployed, GATEWAY, MANAGED_BY, MANAGER, Options, PUBLISH, Plan, gateway_name,
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::GatewayApi;
 use crate::fleet::tracker::{Verdict, agent_rejected};
-use crate::fleet::{Fleet, GatewayApiOrder};
+use crate::fleet::{Drift, Fleet, GatewayApiOrder};
 use crate::port;
 
 /// The kinds that are applied, watched and pruned.
@@ -297,7 +298,13 @@ impl Driver {
     }
 
     fn told(&mut self, report: Report) {
-        let Report::Stands { set, revision, standing } = report else { return };
+        let (set, revision, standing) = match report {
+            Report::Stands { set, revision, standing } => (set, revision, standing),
+            Report::Drifted { set: of, object, field, by } => {
+                let at_ms = clock::now().timestamp_millis();
+                return self.fleet.drifted(Drift { of, object, field, by, at_ms });
+            }
+        };
         if let Some(known) = self.publishes.get_mut(&set) {
             if known.publish.revision == revision {
                 known.standing = Some((revision, standing));

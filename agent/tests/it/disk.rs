@@ -80,8 +80,12 @@ async fn a_last_known_good_that_is_removed_in_use_is_whole_again_without_a_perso
     rig::ready(&first).await;
     on_disk(&first).await;
     std::fs::remove_file(state.path().join("lkg.redb")).unwrap();
-    let acked = control.state.with(|shared| std::mem::take(&mut shared.acked));
-    assert_eq!(acked.len(), 4);
+    let all = || {
+        control
+            .state
+            .with(|shared| (shared.acked.len() >= 4).then(|| std::mem::take(&mut shared.acked)))
+    };
+    assert_eq!(eventually("acknowledged", all).await.len(), 4);
     control.state.set(&fixtures::publish(3, 9_000));
     // The new one, and then once more all of them, publishes last.
     let everything = || control.state.with(|shared| (shared.acked.len() >= 6).then_some(()));

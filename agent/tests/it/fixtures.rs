@@ -123,6 +123,7 @@ pub(crate) fn quota(amount: u64) -> pb::Limit {
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
         time_zone: String::new(),
+        anchor_day: 0,
     }
 }
 

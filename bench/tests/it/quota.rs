@@ -90,11 +90,30 @@ async fn a_quota_is_had_once_whatever_is_cancelled_bought_or_changed() -> Result
     Ok(())
 }
 
-/// Seconds until tomorrow's 00:00 in a zone, by another implementation.
-fn until_tomorrow(zone: &str) -> Result<i64> {
+/// Seconds until 00:00 of the day that is so much later in a zone, by another implementation.
+fn until(zone: &str, later: jiff::Span) -> Result<i64> {
     let now = jiff::Timestamp::now().in_tz(zone)?;
-    let tomorrow = now.tomorrow()?.start_of_day()?;
-    Ok(tomorrow.timestamp().as_second() - now.timestamp().as_second())
+    let end = now.date().checked_add(later)?.to_zoned(now.time_zone().clone())?;
+    Ok(end.timestamp().as_second() - now.timestamp().as_second())
+}
+
+/// Uses a quota of two calls up, and returns what the answer to a third says.
+async fn wait_after(
+    stack: &Stack,
+    provider: &Provider,
+    product: &str,
+    quota: Value,
+) -> Result<i64> {
+    let [per, zone] = ["per", "time_zone"].map(|field| quota[field].as_str().unwrap_or_default());
+    let name = format!("{per}-{zone}").to_lowercase().replace(['/', '_'], "-");
+    let plan = plan(provider, product, &name, json!({ "quota": quota })).await?;
+    let buyer = Buyer::create(provider, &name).await?;
+    let key = buyer.buy(product, &plan).await?;
+    let headers = [("x-api-key", key.text.as_str())];
+    stack.answers(provider.address(), HOST, "/", &headers, 200).await?;
+    stack.answers(provider.address(), HOST, "/", &headers, 429).await?;
+    let answer = call(provider.address(), HOST, "/", &headers).await?;
+    Ok(answer.header("retry-after").unwrap_or_default().parse()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,20 +126,17 @@ async fn a_quota_in_a_time_zone_ends_at_its_midnight() -> Result<()> {
     stack.publish_reaches(&publish, "active", PATIENCE).await?;
     // Hours apart, so that 00:00 of at most one is a moment away.
     for zone in ["Pacific/Kiritimati", "Europe/Berlin", "America/St_Johns"] {
-        let quota = json!({ "quota": { "requests": 2, "per": "day", "time_zone": zone } });
-        let plan =
-            plan(&provider, &product, &zone.to_lowercase().replace(['/', '_'], "-"), quota).await?;
-        let buyer = Buyer::create(&provider, zone).await?;
-        let key = buyer.buy(&product, &plan).await?;
-        let headers = [("x-api-key", key.text.as_str())];
-        stack.answers(provider.address(), HOST, "/", &headers, 200).await?;
-        stack.answers(provider.address(), HOST, "/", &headers, 429).await?;
-        let before = until_tomorrow(zone)?;
-        let answer = call(provider.address(), HOST, "/", &headers).await?;
-        let after = until_tomorrow(zone)?;
-        let wait: i64 = answer.header("retry-after").unwrap_or_default().parse()?;
-        // The agent rounds up.
-        ensure!((after..=before + 1).contains(&wait), "{zone}: {after} {wait} {before}");
+        let day = json!({ "requests": 2, "per": "day", "time_zone": zone });
+        let month =
+            json!({ "requests": 2, "per": "month", "time_zone": zone, "anchor": "subscription" });
+        let spans = [jiff::Span::new().days(1), jiff::Span::new().months(1)];
+        for (quota, length) in [day, month].into_iter().zip(spans) {
+            let before = until(zone, length)?;
+            let wait = wait_after(&stack, &provider, &product, quota).await?;
+            let after = until(zone, length)?;
+            // The agent rounds up.
+            ensure!((after..=before + 1).contains(&wait), "{zone}: {after} {wait} {before}");
+        }
     }
     Ok(())
 }

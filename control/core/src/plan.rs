@@ -65,6 +65,26 @@ pub struct Quota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "Europe/Berlin")]
     pub time_zone: Option<String>,
+    /// On which days weeks, months and years begin.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub anchor: QuotaAnchor,
+}
+
+words! {
+    /// On which days the windows of a quota begin.
+    #[derive(Default)]
+    pub enum QuotaAnchor {
+        /// Monday, the first of the month, the first of January.
+        #[default]
+        Calendar = "calendar",
+        /// Days like the one on which the subscription was first active: the same day of the week, of the
+        /// month or of the year; the last day of a shorter month.
+        Subscription = "subscription",
+    }
+}
+
+fn is_default(anchor: &QuotaAnchor) -> bool {
+    *anchor == QuotaAnchor::Calendar
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -108,6 +128,9 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "Europe/Berlin")]
     pub time_zone: Option<String>,
+    /// On which days weeks, months and years begin.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub anchor: QuotaAnchor,
     /// What happens to calls beyond the limit.
     #[serde(default)]
     pub on_exceed: OnExceed,
@@ -194,6 +217,7 @@ impl PlanSpec {
             window,
             utc_offset_minutes: 0,
             time_zone: None,
+            anchor: QuotaAnchor::Calendar,
             on_exceed: OnExceed::Block,
             scope: LimitScope::Subscription,
         };
@@ -217,6 +241,7 @@ impl PlanSpec {
             Limit {
                 utc_offset_minutes: quota.utc_offset_minutes,
                 time_zone: quota.time_zone.clone(),
+                anchor: quota.anchor,
                 ..long("quota", quota.requests, window)
             }
         });
@@ -235,6 +260,9 @@ impl PlanSpec {
         if limits.iter().any(|limit| limit.window == LimitWindow::Year) {
             needed.push(features::YEAR_QUOTAS);
         }
+        if limits.iter().any(|limit| limit.anchor == QuotaAnchor::Subscription) {
+            needed.push(features::ANCHORED_QUOTAS);
+        }
         needed
     }
 
@@ -251,7 +279,7 @@ impl PlanSpec {
                     here.scope == there.scope || (shared && here.scope.newer_word().is_none());
                 let over = |limit: &Limit| (limit.unit, limit.window, limit.on_exceed);
                 over(there) == over(here)
-                    && there.midnight() == here.midnight()
+                    && (there.midnight(), there.anchor) == (here.midnight(), here.anchor)
                     && wider
                     && there.amount <= here.amount
             })
@@ -265,6 +293,7 @@ impl PlanSpec {
             let words = [
                 ("unit", limit.unit.newer_word()),
                 ("window", limit.window.newer_word()),
+                ("anchor", limit.anchor.newer_word()),
                 ("on_exceed", limit.on_exceed.newer_word()),
                 ("scope", limit.scope.newer_word()),
             ];
@@ -291,6 +320,13 @@ fn check_midnight(v: &mut Violations, minutes: i32, time_zone: Option<&str>, is_
     }
 }
 
+fn check_anchor(v: &mut Violations, anchor: QuotaAnchor, has_anchor: bool) {
+    if anchor == QuotaAnchor::Subscription && !has_anchor {
+        let why = "only weeks, months and years begin on a subscription's day; leave this out";
+        v.add("anchor", "conflict", why);
+    }
+}
+
 impl Check for PlanSpec {
     fn check(&self, v: &mut Violations) {
         v.take("name", grammar::name(&self.name));
@@ -302,8 +338,11 @@ impl Check for PlanSpec {
             v.add("quota", "out_of_range", "at least 1 request");
         }
         if let Some(quota) = &self.quota {
-            let Quota { utc_offset_minutes: minutes, time_zone, .. } = quota;
-            v.within("quota", |v| check_midnight(v, *minutes, time_zone.as_deref(), true));
+            let Quota { utc_offset_minutes: minutes, time_zone, anchor, .. } = quota;
+            v.within("quota", |v| {
+                check_midnight(v, *minutes, time_zone.as_deref(), true);
+                check_anchor(v, *anchor, quota.per != QuotaWindow::Day);
+            });
         }
         let most = &caps::SUBSCRIPTIONS_PER_CUSTOMER;
         if self.subscriptions_per_customer == 0 {
@@ -322,7 +361,9 @@ impl Check for PlanSpec {
                 v.add("amount", "out_of_range", "at least 1");
             }
             let (minutes, time_zone) = limit.midnight();
-            check_midnight(v, minutes, time_zone, limit.window.is_calendar());
+            let is_calendar = limit.window.is_calendar();
+            check_midnight(v, minutes, time_zone, is_calendar);
+            check_anchor(v, limit.anchor, is_calendar && limit.window != LimitWindow::Day);
             if names.contains(&limit.name.as_str()) {
                 v.add("name", "duplicate_name", "another limit has this name");
             }
@@ -362,6 +403,7 @@ mod tests {
             window: *window,
             utc_offset_minutes: 0,
             time_zone: None,
+            anchor: QuotaAnchor::Calendar,
             on_exceed: *on_exceed,
             scope: *scope,
         };
@@ -401,5 +443,9 @@ mod tests {
         berlin.limits[0].time_zone = Some("Europe/Berlin".to_owned());
         assert!(!fifty.gives_as_much_as(&berlin) && !berlin.gives_as_much_as(&fifty));
         assert!(berlin.gives_as_much_as(&berlin.clone()), "windows of the same zone are the same");
+        let mut anchored = fifty.clone();
+        anchored.limits[0].anchor = QuotaAnchor::Subscription;
+        assert!(!fifty.gives_as_much_as(&anchored) && !anchored.gives_as_much_as(&fifty));
+        assert!(anchored.gives_as_much_as(&anchored.clone()));
     }
 }

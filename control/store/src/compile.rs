@@ -100,6 +100,9 @@ pub struct DesiredPublish {
 #[derive(Debug)]
 pub struct SubscribedTerms {
     pub subscription: Subscription,
+    /// When the customer was first active in its place (see `Subscription::ordinal`), in this subscription or in
+    /// one before it. Read only for a living one with quotas from that day on.
+    pub first_activated_at: Option<DateTime<Utc>>,
     /// The plan's version. That it cannot be read hides nothing of the subscription.
     pub terms: Result<PlanSpec>,
 }
@@ -227,13 +230,26 @@ pub async fn subscriptions(
     struct Columns {
         #[sqlx(flatten)]
         subscription: subscription::Row,
+        first_activated_at: Option<DateTime<Utc>>,
         terms: Attempt<PlanSpec>,
     }
+    // COALESCE keeps SQLite from the index of the product: a product has far more subscriptions than a customer.
     let select = concat!(
         "SELECT ",
         subscription::selected!(),
         ", (SELECT v.terms FROM plan_versions v WHERE v.plan_id = subscriptions.plan_id \
-         AND v.plan_version = subscriptions.plan_version) AS terms FROM subscriptions WHERE id"
+         AND v.plan_version = subscriptions.plan_version) AS terms, \
+         CASE WHEN status NOT IN ('rejected', 'cancelled', 'expired') AND EXISTS (\
+            SELECT 1 FROM plan_versions v WHERE v.plan_id = subscriptions.plan_id \
+            AND v.plan_version = subscriptions.plan_version \
+            AND CAST(v.terms AS TEXT) LIKE '%\"anchor\"%') \
+         THEN (SELECT MIN(f.activated_at) FROM subscriptions f \
+            WHERE f.tenant_id = subscriptions.tenant_id \
+            AND f.customer_id = subscriptions.customer_id \
+            AND COALESCE(f.product_id, f.id) = subscriptions.product_id \
+            AND f.environment = subscriptions.environment \
+            AND f.ordinal = subscriptions.ordinal) END AS first_activated_at \
+         FROM subscriptions WHERE id"
     );
     let rows = read::<_, Columns>(store, "subscriptions", select, " ORDER BY id", which);
     let terms = |row: Columns| {
@@ -245,7 +261,11 @@ pub async fn subscriptions(
             return Err(newer("subscriptions", subscription.id.into(), "environment", word));
         }
         let corrupt = |why| StoreError::Corrupt { table: "plan_versions", id: None, why };
-        Ok(SubscribedTerms { subscription, terms: row.terms.0.map_err(corrupt) })
+        Ok(SubscribedTerms {
+            subscription,
+            first_activated_at: row.first_activated_at,
+            terms: row.terms.0.map_err(corrupt),
+        })
     };
     Ok(rows.await?.into_iter().map(|row| row.and_then(terms)).collect())
 }

@@ -130,6 +130,7 @@ pub async fn demanding_soon(tx: &mut Tx, product: ProductId) -> Result<Soon<Vec<
     let sql = "SELECT CAST(v.terms AS TEXT) FROM plans p JOIN plan_versions v ON v.plan_id = p.id \
         WHERE p.product_id = $1 AND p.status <> 'closed' \
         AND (CAST(v.terms AS TEXT) LIKE '%\"time_zone\"%' \
+            OR CAST(v.terms AS TEXT) LIKE '%\"anchor\"%' \
             OR CAST(v.terms AS TEXT) LIKE '%\"year\"%') \
         AND (v.plan_version = p.plan_version OR EXISTS (SELECT 1 FROM subscriptions s \
             WHERE s.plan_id = v.plan_id AND s.plan_version = v.plan_version \

@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "modules of a test binary share by pub")]
 
 mod agent;
+mod anchors;
 mod audit;
 mod bad_input;
 mod call_settings;

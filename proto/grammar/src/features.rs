@@ -27,6 +27,9 @@ pub const TIME_ZONES: &str = "time_zones";
 /// Quotas by the year; other agents would let as much pass in each month.
 pub const YEAR_QUOTAS: &str = "year_quotas";
 
+/// Quotas whose windows begin on the day of the subscription; other agents would count by the calendar.
+pub const ANCHORED_QUOTAS: &str = "anchored_quotas";
+
 /// Wildcards among the hostnames of a publish: of an agent whose Envoys have the module, which finds them.
 pub const WILDCARD_HOSTS: &str = "wildcard_hosts";
 
@@ -35,7 +38,7 @@ pub const WILDCARD_HOSTS: &str = "wildcard_hosts";
 pub const GATEWAY_API: &str = "gateway_api";
 
 /// Those of every agent of this release.
-pub const ALL: [&str; 11] = [
+pub const ALL: [&str; 12] = [
     PATHS,
     LARGE_SERVICES,
     REWRITES,
@@ -47,4 +50,5 @@ pub const ALL: [&str; 11] = [
     KEY_LOCATIONS,
     TIME_ZONES,
     YEAR_QUOTAS,
+    ANCHORED_QUOTAS,
 ];

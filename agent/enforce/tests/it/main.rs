@@ -1,6 +1,7 @@
 //! Tests of decisions, as the ext_authz service uses the engine.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod anchors;
 mod decisions;
 mod kept;
 mod limits;
@@ -76,6 +77,7 @@ fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
         time_zone: String::new(),
+        anchor_day: 0,
     }
 }
 

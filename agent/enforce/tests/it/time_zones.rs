@@ -14,7 +14,7 @@ fn zone(name: &str, rule: &str) -> pb::TimeZone {
     pb::TimeZone { name: name.into(), rule: rule.into(), changes: vec![] }
 }
 
-fn berlin() -> pb::TimeZone {
+pub(super) fn berlin() -> pb::TimeZone {
     zone(BERLIN, "CET-1CEST,M3.5.0,M10.5.0/3")
 }
 
@@ -31,7 +31,7 @@ fn quota(amount: u64, window: Window, zone: &pb::TimeZone) -> pb::Limit {
     }
 }
 
-fn in_zone(limit: pb::Limit, zone: pb::TimeZone) -> pb::Entitlement {
+pub(super) fn in_zone(limit: pb::Limit, zone: pb::TimeZone) -> pb::Entitlement {
     pb::Entitlement { limits: vec![limit], time_zones: vec![zone], ..entitlement() }
 }
 
@@ -41,12 +41,12 @@ fn engine_in(limit: pb::Limit, zone: pb::TimeZone) -> Engine {
     engine
 }
 
-fn at(text: &str) -> DateTime<Utc> {
+pub(super) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
 /// Uses a quota up, and tells the length of the window and when it ends.
-fn window_of(engine: &Engine, now: DateTime<Utc>) -> (u64, DateTime<Utc>) {
+pub(super) fn window_of(engine: &Engine, now: DateTime<Utc>) -> (u64, DateTime<Utc>) {
     while passes(engine, now) {}
     let denial = decide(engine, &call(Some(KEY), now)).unwrap_err();
     assert_eq!(denial.code, "quota_exceeded");

@@ -50,6 +50,7 @@ fn state() -> Arc<State> {
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
         time_zone: String::new(),
+        anchor_day: 0,
     };
     let entitlement = pb::Entitlement {
         id: "sub".into(),

@@ -31,6 +31,7 @@ pub(crate) fn start(engine: Engine, gateway: &str) -> Agent {
         agent_cluster: "agent".into(),
         upstreams: Upstreams::default(),
         door: Default::default(),
+        tells_hosts: false,
     };
     let (lkg, _loaded) = Lkg::open(directory.path()).unwrap();
     let fleet = Fleet::start(options, engine.clone(), lkg, CancellationToken::new());

@@ -137,6 +137,10 @@ fn calls() -> Vec<(&'static str, String, Vec<Vec<u8>>)> {
         "/closed".to_owned(),
         vec![header("content-type", "application/grpc"), key(of::LIMITED)],
     ));
+    // The third of a month is one too many.
+    for _ in 0..3 {
+        calls.push(("GET", "/closed".to_owned(), vec![key(of::ANCHORED)]));
+    }
     calls
 }
 

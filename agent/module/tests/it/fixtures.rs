@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 /// The key of a subscription without limits, and of others.
 pub(crate) const KEY: &str = "imp_plain";
 pub(crate) const LIMITED: &str = "imp_limited";
+/// The key of a subscription whose months begin on the 31st.
+pub(crate) const ANCHORED: &str = "imp_anchored";
 pub(crate) const SUSPENDED: &str = "imp_suspended";
 pub(crate) const ENDED: &str = "imp_ended";
 pub(crate) const EXPIRED: &str = "imp_expired";
@@ -67,6 +69,7 @@ fn limit(name: &str, amount: u64, window: pb::limit::Window) -> pb::Limit {
         scope: pb::limit::Scope::Subscription.into(),
         utc_offset_minutes: 0,
         time_zone: String::new(),
+        anchor_day: 0,
     }
 }
 
@@ -83,6 +86,9 @@ pub(crate) fn entitlements() -> Vec<pb::Entitlement> {
         state: State::Active.into(),
         ..Default::default()
     };
+    // The 31st of May 2026.
+    let anchored = limit("month", 2, pb::limit::Window::CalendarMonth);
+    let anchored = vec![pb::Limit { anchor_day: 20_604, utc_offset_minutes: 330, ..anchored }];
     let month = limit("month", 100, pb::limit::Window::CalendarMonth);
     let limits = vec![
         limit("rate", 3, pb::limit::Window::Rolling),
@@ -96,6 +102,7 @@ pub(crate) fn entitlements() -> Vec<pb::Entitlement> {
     vec![
         plain(KEY),
         pb::Entitlement { limits, time_zones, ..plain(LIMITED) },
+        pb::Entitlement { limits: anchored, ..plain(ANCHORED) },
         pb::Entitlement {
             state: State::Suspended.into(),
             reason: "not paid: 100 % \u{fc}ber".into(),

@@ -185,6 +185,26 @@ fn a_calendar_window_has_a_time_zone_or_an_offset() {
 }
 
 #[test]
+fn only_weeks_months_and_years_begin_on_the_day_of_a_subscription() {
+    let limit = |window: &str, anchor: &str| {
+        let limit = json!({"name": "l", "amount": 1, "window": window, "anchor": anchor});
+        faults::<PlanSpec>(json!({"name": "p", "limits": [limit]}))
+    };
+    let quota = |per: &str| {
+        let quota = json!({"requests": 1, "per": per, "anchor": "subscription"});
+        faults::<PlanSpec>(json!({"name": "p", "quota": quota}))
+    };
+    for window in ["week", "month", "year"] {
+        assert!(limit(window, "subscription").is_empty() && quota(window).is_empty());
+    }
+    for window in ["second", "minute", "hour", "day"] {
+        assert_eq!(limit(window, "subscription"), ["/limits/0/anchor conflict"]);
+        assert!(limit(window, "calendar").is_empty());
+    }
+    assert_eq!(quota("day"), ["/quota/anchor conflict"]);
+}
+
+#[test]
 fn a_plan_writes_its_short_forms_out() {
     let plan: PlanSpec = serde_json::from_value(json!({
         "name": "gold",

@@ -1,9 +1,10 @@
 //! Entitlements: a subscription with the version of its plan.
 
 use chrono::{DateTime, Utc};
-use imp_core::plan::{Limit, LimitScope, LimitUnit, LimitWindow, OnExceed};
+use imp_core::plan::{Limit, LimitScope, LimitUnit, LimitWindow, OnExceed, QuotaAnchor};
 use imp_core::subscription::{Subscription, SubscriptionStatus};
 use imp_core::time_zone::{self, Rules};
+use imp_grammar::time_zone::TimeZone;
 use imp_proto::config as pb;
 use imp_store::compile::SubscribedTerms;
 
@@ -60,11 +61,17 @@ fn limits(bought: &SubscribedTerms) -> Result<(Vec<pb::Limit>, Vec<pb::TimeZone>
     let mut zones: Vec<Rules> = Vec::new();
     let mut limits = Vec::new();
     for limit in terms.all_limits() {
-        let standard_minutes = match &limit.time_zone {
-            None => limit.utc_offset_minutes,
-            Some(name) => zone(&mut zones, name)?.standard_offset / 60,
+        let zone = match &limit.time_zone {
+            None => None,
+            Some(name) => Some(zone(&mut zones, name)?),
         };
-        limits.push(message(limit, standard_minutes));
+        let since = bought.first_activated_at.or(bought.subscription.activated_at);
+        let anchor_day = match (limit.anchor, since) {
+            (QuotaAnchor::Subscription, Some(at)) => local_day(at, limit.utc_offset_minutes, zone)?,
+            _ => 0,
+        };
+        let standard = zone.map_or(limit.utc_offset_minutes, |zone| zone.standard_offset / 60);
+        limits.push(pb::Limit { anchor_day, ..message(limit, standard) });
     }
     Ok((limits, zones.into_iter().map(time_zone).collect()))
 }
@@ -76,6 +83,19 @@ fn zone<'a>(zones: &'a mut Vec<Rules>, name: &str) -> Result<&'a Rules, MessageE
         zones.push(time_zone::rules(name).ok_or_else(unknown)?);
     }
     zones.iter().find(|known| known.name == name).ok_or_else(unknown)
+}
+
+/// The date of an instant at an offset or in a zone, in days since 1970-01-01.
+fn local_day(at: DateTime<Utc>, minutes: i32, zone: Option<&Rules>) -> Result<u32, MessageError> {
+    let at = at.timestamp();
+    let day = match zone {
+        None => (at + i64::from(minutes) * 60).div_euclid(86_400),
+        Some(rules) => {
+            let zone = TimeZone::read(rules.name, rules.rule, rules.changes.clone());
+            zone.map_err(|_| MessageError::UnknownTimeZone(rules.name.to_owned()))?.day(at)
+        }
+    };
+    Ok(u32::try_from(day).unwrap_or(0))
 }
 
 fn time_zone(rules: Rules) -> pb::TimeZone {
@@ -134,5 +154,6 @@ fn message(limit: Limit, utc_offset_minutes: i32) -> pb::Limit {
         scope: scope.into(),
         utc_offset_minutes,
         time_zone: limit.time_zone.unwrap_or_default(),
+        anchor_day: 0,
     }
 }

@@ -1,0 +1,197 @@
+//! From publishes to objects, and from conditions to statuses.
+
+use imp_agent::app::Running;
+use imp_agent::config::{Config, GatewayApiFlags, KubeFlags};
+use imp_proto::config as pb;
+use pb::publish::{AuthMode, Delivery};
+use serde_json::{Value, json};
+
+use super::api_server::ApiServer;
+use crate::control::{Control, TOKEN};
+use crate::fixtures::{self, host, id};
+use crate::rig::{self, active, admin, config, control_with, eventually, reported};
+
+struct Rig {
+    control: Control,
+    api: ApiServer,
+    agent: Running,
+    state: tempfile::TempDir,
+}
+
+fn gateway(class: &str) -> pb::Gateway {
+    pb::Gateway { gateway_class: class.into(), ..fixtures::gateway(8_080) }
+}
+
+fn public(number: usize, revision: u64) -> pb::Publish {
+    pb::Publish {
+        auth_mode: AuthMode::None.into(),
+        delivery: Delivery::Crd.into(),
+        revision,
+        ..fixtures::publish(number, 9_000)
+    }
+}
+
+fn with(api: &ApiServer, control: &Control, state: &std::path::Path) -> Config {
+    Config {
+        registration_token: Some(TOKEN.into()),
+        kube: KubeFlags { kubeconfig: Some(api.kubeconfig(state)), ..KubeFlags::default() },
+        gateway_api: GatewayApiFlags {
+            gateway_class: vec!["envoy-gateway=eg".parse().unwrap(), "traefik".parse().unwrap()],
+            gateway_api_namespace: "edge".into(),
+        },
+        ..config(&control.url(), state)
+    }
+}
+
+impl Rig {
+    async fn start(class: &str) -> Self {
+        let (control, api) = (control_with(0).await, ApiServer::start().await);
+        control.state.set(&gateway(class));
+        let state = tempfile::tempdir().unwrap();
+        let agent = rig::start(with(&api, &control, state.path())).await.unwrap();
+        rig::ready(&agent).await;
+        Self { control, api, agent, state }
+    }
+
+    async fn has(&self, kind: &str, name: &str) -> Value {
+        eventually(&format!("{kind} {name}"), || self.api.find(kind, name)).await
+    }
+
+    /// The controller accepts until the publish is active.
+    async fn accepted(&self, number: usize, revision: u64) {
+        eventually("active", || {
+            self.api.accept();
+            self.control.state.status(&id(1, number)).filter(active(revision, 1))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_is_active_when_its_controller_says_so_and_its_objects_go_with_it() {
+    let rig = Rig::start("envoy-gateway").await;
+    assert!(rig.api.names().is_empty(), "a gateway alone is nothing");
+    rig.control.state.set(&public(1, 1));
+    let route = format!("imp-{}-r0", id(1, 1));
+    let found = rig.has("HTTPRoute", &route).await;
+    assert_eq!(found["spec"]["hostnames"], json!([host(1)]));
+    rig.has("Gateway", &format!("imp-{}", fixtures::GATEWAY)).await;
+    let behind = |status: &imp_proto::agent::PublishStatus| status.nodes_behind == 1;
+    reported(&rig.control, 1, "waits for the controller", behind).await;
+    rig.accepted(1, 1).await;
+
+    // The controller refuses the next revision; both sides keep their words.
+    let mut second = public(1, 2);
+    second.base_path = "/v2".into();
+    rig.control.state.set(&second);
+    eventually("refused", || {
+        rig.api.change(|object| {
+            let refused = object["kind"] == "HTTPRoute" && object["metadata"]["generation"] == 2;
+            let before = object.clone();
+            if refused {
+                object["status"] = json!({ "parents": [{
+                    "parentRef": object["spec"]["parentRefs"][0],
+                    "conditions": [{ "type": "Accepted", "status": "False", "reason": "UnsupportedValue",
+                        "message": "no such thing", "observedGeneration": 2 }],
+                }]});
+            }
+            *object != before
+        });
+        let status = rig.control.state.status(&id(1, 1))?;
+        let error = status.error.filter(|error| error.code == "gateway_api_refused")?;
+        error.hint.contains("UnsupportedValue: no such thing").then_some(())
+    })
+    .await;
+    rig.accepted(1, 2).await;
+
+    rig.control.state.remove::<pb::Publish>(&id(1, 1));
+    eventually("everything is gone", || rig.api.names().is_empty().then_some(())).await;
+    rig.agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_changes_is_put_right_and_told_and_what_is_old_is_pruned_after_a_restart() {
+    let rig = Rig::start("envoy-gateway").await;
+    for number in [1, 2] {
+        rig.control.state.set(&public(number, 1));
+        rig.accepted(number, 1).await;
+    }
+    let route = format!("imp-{}-r0", id(1, 1));
+    rig.api.change(|object| {
+        let ours = object["metadata"]["name"] == *route && object["kind"] == "HTTPRoute";
+        if ours {
+            object["spec"]["hostnames"] = json!(["theirs.example.com"]);
+            object["metadata"]["managedFields"] =
+                json!([{ "manager": "somebody", "operation": "Update", "time": "2026-01-01T00:00:00Z" }]);
+        }
+        ours
+    });
+    eventually("put right", || {
+        let now = rig.api.find("HTTPRoute", &route)?;
+        (now["spec"]["hostnames"] == json!([host(1)])).then_some(())
+    })
+    .await;
+    let (_, status) = admin(&rig.agent, "/status").await;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let drift = &status["drifts"][0];
+    assert_eq!((&drift["field"], &drift["by"]), (&json!("/spec/hostnames"), &json!("somebody")));
+
+    // It restarts, and meanwhile a publish has gone and somebody has made an object of ours.
+    let Rig { control, api, agent, state } = rig;
+    agent.shutdown().await;
+    control.state.remove::<pb::Publish>(&id(1, 2));
+    let agent = rig::start(with(&api, &control, state.path())).await.unwrap();
+    let other = format!("imp-{}-r0", id(1, 2));
+    eventually("pruned", || api.find("HTTPRoute", &other).is_none().then_some(())).await;
+    assert!(api.find("HTTPRoute", &route).is_some());
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_class_cannot_say_has_failed_with_the_reason_and_moves_when_the_class_changes() {
+    let rig = Rig::start("traefik").await;
+    let mut keyed = public(1, 1);
+    keyed.auth_mode = AuthMode::ApiKey.into();
+    rig.control.state.set(&keyed);
+    let lacks = |status: &imp_proto::agent::PublishStatus| {
+        status.error.as_ref().is_some_and(|error| error.hint.contains("'decisions'"))
+    };
+    reported(&rig.control, 1, "cannot be asked about", lacks).await;
+    let mut plain = public(1, 2);
+    plain.api_services[0].backends[0].connect_timeout_ms = 0;
+    rig.control.state.set(&plain);
+    eventually("a service", || {
+        rig.api.names().iter().any(|name| name.starts_with("Service ")).then_some(())
+    })
+    .await;
+    rig.accepted(1, 2).await;
+    rig.control.state.set(&gateway("envoy-gateway"));
+    eventually("a backend in its place", || {
+        let names = rig.api.names();
+        let any = |kind: &str| names.iter().any(|name| name.starts_with(kind));
+        (any("Backend ") && !any("Service ")).then_some(())
+    })
+    .await;
+    rig.agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_api_server_nothing_is_taken_for_served() {
+    let control = control_with(0).await;
+    control.state.set(&gateway("envoy-gateway"));
+    control.state.set(&public(1, 1));
+    let state = tempfile::tempdir().unwrap();
+    let agent = rig::agent(&control.url(), state.path()).await;
+    rig::ready(&agent).await;
+    let rejected = |status: &imp_proto::agent::PublishStatus| {
+        status.error.as_ref().is_some_and(|error| error.hint.contains("has no API server"))
+    };
+    reported(&control, 1, "is rejected", rejected).await;
+    let mut by_xds = public(1, 2);
+    by_xds.delivery = Delivery::Auto.into();
+    control.state.set(&by_xds);
+    let fine =
+        |status: &imp_proto::agent::PublishStatus| status.revision == 2 && status.error.is_none();
+    reported(&control, 1, "is for Envoys", fine).await;
+    agent.shutdown().await;
+}
