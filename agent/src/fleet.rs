@@ -1,12 +1,11 @@
 //! The side to Envoy: the agent's resources become resource sets, and Envoys' answers become
 //! statuses.
 //!
-//! One lock (`Core`) guards everything that must be consistent: the assembly, the statuses, what is
-//! staged for the resource sets. It is held while one change is rendered, or one portion of Envoys'
-//! answers is handled, never across an await; threads that wait for it get it in turn; a
-//! runtime worker that waits for it first hands over its tasks. The link's worker takes it for
-//! publishes; keys and entitlements go to the engine without it. Events come from Envoys' streams,
-//! which must not wait, through a queue and one thread.
+//! One lock (`Core`) guards everything that must be consistent: the assembly, the statuses, what is staged for the
+//! resource sets. It is held while one change is rendered, or one portion of Envoys' answers is handled, never across
+//! an await; threads that wait for it get it in turn; a runtime worker that waits for it first hands over its tasks.
+//! The link's worker takes it for publishes; keys and entitlements go to the engine without it. Events come from
+//! Envoys' streams, which must not wait, through a queue and one thread.
 
 mod acknowledgements;
 mod core;

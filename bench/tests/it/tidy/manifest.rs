@@ -185,7 +185,7 @@ pub(super) fn unused(files: &[File]) -> Vec<String> {
         let sections = [
             ("dependencies", of(&["src/"])),
             ("build-dependencies", of(&["build.rs"])),
-            ("dev-dependencies", of(&["src/", "tests/", "benches/"])),
+            ("dev-dependencies", of(&["src/", "tests/", "benches/", "examples/"])),
         ];
         for (section, words) in sections {
             for (name, _) in table(&manifest.text, section) {
