@@ -5,6 +5,9 @@
 //! of the [`kinds`] that we write or read. [`Keeper`] keeps sets of them. Every failure is a [`Fault`], which says whether trying
 //! again helps.
 
+// Which release of Kubernetes `kube` is compiled for is chosen by whoever depends on this.
+use k8s_openapi as _;
+
 mod cluster;
 mod compare;
 mod connect;

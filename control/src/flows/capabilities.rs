@@ -113,8 +113,7 @@ fn settings(gateway: &Gateway, pointer: impl Fn(&str) -> String) -> Vec<Need<'st
     gateway.spec.settings.changed().map(need).collect()
 }
 
-/// The policy types that services need; for each type the first policy of each service, or of all
-/// services when the body names none.
+/// What a publish needs.
 fn needs<'a>(
     spec: &ProductPublishSpec,
     gateway: &Gateway,
@@ -158,6 +157,17 @@ fn needs<'a>(
         word: features::WILDCARD_HOSTS,
         among: |known| &known.features,
     }));
+    of_services(spec, services, &mut needs);
+    needs
+}
+
+/// What services need; for each word the first place in each service, or in all services when the
+/// body names none.
+fn of_services<'a>(
+    spec: &ProductPublishSpec,
+    services: &'a [FrozenApiService],
+    needs: &mut Vec<Need<'a>>,
+) {
     for (index, service) in services.iter().enumerate() {
         // Services that come from the product have no place in the body.
         let pointer = match spec.api_services.is_empty() {
@@ -200,5 +210,4 @@ fn needs<'a>(
             });
         }
     }
-    needs
 }
