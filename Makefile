@@ -39,10 +39,11 @@ test-stack: tools build ## the tidy rules, and the whole stack end to end
 test-attacks: tools build ## hostile calls by the hundred against the whole stack (bench/attacks); ATTACKS=hub picks files
 	ATTACKS=$(ATTACKS) $(CARGO) test --locked --workspace --test attacks -- --ignored --nocapture
 
-test-kube: tools build ## gateways on a real Envoy Gateway and API server, which it builds once (ten minutes); KUBE=name picks tests
+test-kube: tools build ## both ways into Kubernetes, on a real API server and Envoy Gateway, which it builds once (ten minutes); KUBE=name picks tests
 	@deploy/kube/stack.py build
-	$(CARGO) test --locked --workspace --test kube --no-run
+	$(CARGO) test --locked --workspace --test kube --test it --no-run
 	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test kube -- --ignored --test-threads=1 $(KUBE)
+	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test it -- --ignored --test-threads=1 gateway_api::real
 
 test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt

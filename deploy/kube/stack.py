@@ -11,6 +11,7 @@ mount namespaces of its own: no root, no port and no file of the machine is touc
     IMP_KUBECONFIG   of an agent, which may do what role.yaml says
     IMP_KUBE_DIR     the folder of logs and pids
     IMP_KUBE_ADDRESS an address for backends: the API refuses loopback
+    IMP_TEST_KUBE, IMP_TEST_ADDRESS  the same folder and address, for the agent's tests
     IMP_KUBE_STACK   this script: `stack.py stop NAME` and `stack.py start NAME` (apiserver, eg) work inside
 
 Python's standard library, openssl and, to build, Go.
@@ -39,6 +40,10 @@ KEY = f"{KUBERNETES}-{ETCD}-{ENVOY_GATEWAY}"
 CACHE = Path(os.environ.get("IMP_KUBE_CACHE") or Path.home() / f".cache/imp-gateway/kube-{KEY}")
 PROGRAMS = ["kube-apiserver", "etcd", "envoy-gateway"]
 SYSTEM = "envoy-gateway-system"
+CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
+# For tests of delivery by Gateway API.
+CLASS = "eg"
+EDGE = "edge"
 ADDRESS = "10.77.0.1"
 SERVER = "https://127.0.0.1:6443"
 
@@ -341,8 +346,12 @@ def install(api):
         return len(good) >= len(names)
 
     wait_for("the CRDs", established)
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
-    api.apply(f"/api/v1/namespaces/{SYSTEM}", json.dumps(namespace))
+    for name in [SYSTEM, EDGE]:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        api.apply(f"/api/v1/namespaces/{name}", json.dumps(namespace))
+    place = "/apis/gateway.networking.k8s.io/v1/gatewayclasses"
+    named = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": CLASS}}
+    api.apply(f"{place}/{CLASS}", json.dumps({**named, "spec": {"controllerName": CONTROLLER}}))
 
 
 def certificates(api):
@@ -362,7 +371,7 @@ def certificates(api):
 CONFIG = {
     "apiVersion": "gateway.envoyproxy.io/v1alpha1",
     "kind": "EnvoyGateway",
-    "gateway": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
+    "gateway": {"controllerName": CONTROLLER},
     "provider": {
         "type": "Kubernetes",
         "kubernetes": {
@@ -405,6 +414,8 @@ def run(command):
             "IMP_KUBE_DIR": work,
             "IMP_KUBE_CACHE": str(CACHE),
             "IMP_KUBE_ADDRESS": ADDRESS,
+            "IMP_TEST_KUBE": work,
+            "IMP_TEST_ADDRESS": ADDRESS,
             "IMP_KUBE_STACK": str(Path(__file__).resolve()),
             "KUBECONFIG": f"{work}/kubeconfig",
             "IMP_KUBECONFIG": f"{work}/kubeconfig-agent",
