@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Attachment;
+use super::attachment::Attachment;
 
 /// Where the Secret is mounted.
 pub const CERTIFICATES: &str = "/imp/node";

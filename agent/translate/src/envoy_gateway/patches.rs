@@ -12,12 +12,13 @@ use envoy_types::pb::google::protobuf::Duration;
 use prost::Name;
 use serde_json::{Value, json};
 
+use super::attachment::Attachment;
 use super::json::{NoJson, to_json};
-use super::{Attachment, Led};
+use super::listeners::Led;
 use crate::Options;
 use crate::ir::Edge;
 use crate::xds::canon::{any, milliseconds, truth, uint};
-use crate::xds::listener::inner;
+use crate::xds::listener::inner::inner;
 
 /// The most bytes of hosts in a policy: an object must stay below 1.5 MB.
 pub const MAX_HOST_BYTES: usize = 600_000;

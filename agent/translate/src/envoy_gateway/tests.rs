@@ -2,7 +2,7 @@ use envoy_types::pb::envoy::config::listener::v3 as listener;
 
 use super::json::{from_json, to_json};
 use crate::ir::Edge;
-use crate::xds::listener::inner;
+use crate::xds::listener::inner::inner;
 use crate::{Layout, Options};
 
 fn options() -> Options {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use imp_grammar::classes::{self, Class};
 use serde_json::{Value, json};
 
-use super::Options;
+use super::deployed::Options;
 use super::object::{
     BACKEND, BACKEND_TLS, CONFIG_MAP, ENDPOINTS, ENVOY_GATEWAY, Owner, SERVICE, digest, set,
 };

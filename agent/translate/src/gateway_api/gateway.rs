@@ -5,9 +5,10 @@ use imp_grammar::classes;
 use imp_grammar::headers::{FOREIGN_NAMES, OURS};
 use serde_json::{Value, json};
 
+use super::deployed::{Deployed, Options};
 use super::object::{CLIENTS, GATEWAY_API, HTTP_ROUTE, OF_GATEWAY, Owner, set};
 use super::refusal::{Refusal, need};
-use super::{Deployed, Options, filters, security};
+use super::{filters, security};
 use crate::ir::{self, EscapedSlash};
 
 /// The host of the placeholder, which nobody can have (RFC 6761).

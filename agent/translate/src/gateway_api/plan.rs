@@ -6,10 +6,11 @@ use std::sync::Arc;
 use imp_grammar::classes;
 use serde_json::Value;
 
+use super::deployed::{Deployed, Options};
 use super::entry::{Comparison, Matches};
 use super::reach::Reach;
 use super::refusal::Refusal;
-use super::{Deployed, Options, gateway, routes};
+use super::{gateway, routes};
 use crate::ir;
 
 /// Renders, and refuses a publish that would take another's calls.

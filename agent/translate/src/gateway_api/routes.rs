@@ -8,12 +8,13 @@ use imp_grammar::hosts::is_wildcard;
 use serde_json::{Value, json};
 
 use super::backends::Backends;
+use super::deployed::{Deployed, Options};
 use super::entry::{Comparison, Conditions, Matches, PathValue, json_of};
 use super::gateway::parent;
 use super::object::{HTTP_ROUTE, Owner, digest, set};
 use super::refusal::{Refusal, need};
 use super::split::{self, Rule};
-use super::{Deployed, Options, filters, precedence, security, traffic};
+use super::{filters, precedence, security, traffic};
 use crate::ir;
 
 /// The most hostnames of one `HTTPRoute`.

@@ -5,8 +5,9 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use imp_grammar::origin::Origin;
 use serde_json::{Value, json};
 
+use super::deployed::Decider;
+use super::duration;
 use super::object::{BACKEND, ENVOY_GATEWAY, GATEWAY_API, Owner, SECURITY, set};
-use super::{Decider, duration};
 use crate::ir::policy::{Cors, IpAccess};
 use crate::ir::{self, EndpointHost};
 use crate::xds::door::context::KEYS;

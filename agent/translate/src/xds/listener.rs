@@ -3,13 +3,12 @@
 
 mod early;
 mod filters;
-mod inner;
+pub(crate) mod inner;
 mod limits;
 mod mutation;
 mod refusals;
 mod replies;
 
-pub(crate) use inner::inner;
 pub(super) use refusals::SLASH;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
