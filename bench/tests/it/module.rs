@@ -211,8 +211,9 @@ async fn calls_go_on_without_an_agent_and_are_counted_exactly() -> Result<()> {
     passed += 1;
     stack.restart_agent().await?;
     stack.answers(at, KEYED, "/pay", &own, 401).await?;
-    let reported = shop.used(&key).await?;
-    assert!(reported >= passed, "{reported} of {passed}");
+    // Calls that were refused may have been let through before: at least those that passed count.
+    let told = async || Ok((shop.used(&key).await? >= passed).then_some(()));
+    eventually("all calls are reported", PATIENCE, told).await?;
     Ok(())
 }
 
