@@ -369,6 +369,14 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, AppError> {
     listener.local_addr().map_err(failed)
 }
 
+/// What an Envoy asks for apart whose aggregated stream is somebody else's (`envoy_gateway`).
+const OF_TYPES: [&str; 4] = [
+    "envoy.service.cluster.v3.ClusterDiscoveryService",
+    "envoy.service.extension.v3.ExtensionConfigDiscoveryService",
+    "envoy.service.route.v3.RouteDiscoveryService",
+    "envoy.service.route.v3.ScopedRoutesDiscoveryService",
+];
+
 async fn serve_envoys(port: Port, engine: Engine, fleet: Fleet, cancel: CancellationToken) {
     let ads = fleet.ads();
     let incoming = port.serve(cancel.clone());
@@ -380,7 +388,7 @@ async fn serve_envoys(port: Port, engine: Engine, fleet: Fleet, cancel: Cancella
         .max_concurrent_streams(u32::try_from(NODE_CALLS.value).ok())
         // Streams have limits of their own.
         .timeout(NODE_CALL_TIME.time())
-        .add_routes(ads.routes())
+        .add_routes(ads.routes(&OF_TYPES))
         .add_service(Bounded(ExtAuthz::service(engine, fleet)))
         .serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
     let stopping = async {

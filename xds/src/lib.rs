@@ -29,5 +29,5 @@ pub use keep_alive::KeepAlive;
 pub use resource::{MAX_RESOURCE_BYTES, Resource, TypeUrl};
 pub use resource_set::{Change, ResourceSet, Revision, WeakResourceSet};
 pub use rules::{Batching, Debounce, ServerConfig, TypeRules};
-pub use server::{AdsServer, StreamStatus, TypeStatus};
+pub use server::{AdsServer, SINGLE_TYPE_SERVICES, StreamStatus, TypeStatus};
 pub use stream::SentResource;

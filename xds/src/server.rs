@@ -37,6 +37,7 @@ use requests::Requests;
 use route::Route;
 use session::Session;
 
+pub use services::SINGLE_TYPE_SERVICES;
 pub use status::{StreamStatus, TypeStatus};
 
 /// Serves resource sets to clients. As a service it is the aggregated one, in both protocols; see
@@ -127,10 +128,10 @@ impl AdsServer {
         }
     }
 
-    /// The aggregated service and the services of the single types, to be added to a tonic server.
+    /// The aggregated service and these of [`SINGLE_TYPE_SERVICES`], to be added to a tonic server.
     /// The aggregated service alone is `self`.
-    pub fn routes(&self) -> tonic::service::Routes {
-        services::all(self)
+    pub fn routes(&self, of_types: &[&str]) -> tonic::service::Routes {
+        services::with(self, of_types)
     }
 
     /// Opens a stream, or returns why not.

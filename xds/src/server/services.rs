@@ -36,8 +36,15 @@ macro_rules! services {
             }
         )*
 
-        pub(super) fn all(server: &AdsServer) -> Routes {
-            Routes::new(server.clone())$(.add_service($name(server.clone())))*
+        /// The services of single types.
+        pub const SINGLE_TYPE_SERVICES: &[&str] = &[$($name::NAME),*];
+
+        pub(super) fn with(server: &AdsServer, wanted: &[&str]) -> Routes {
+            let mut routes = Routes::new(server.clone());
+            $(if wanted.contains(&$name::NAME) {
+                routes = routes.add_service($name(server.clone()));
+            })*
+            routes
         }
     };
 }

@@ -119,7 +119,9 @@ impl Running {
         let admission = Arc::new(One(set.clone(), revoked.clone()));
         let server = AdsServer::new(config, admission, observer);
         let alive = KeepAlive { interval: Duration::from_secs(1), timeout: Duration::from_secs(2) };
-        let router = alive.on_server(Server::builder()).add_routes(server.routes());
+        let router = alive
+            .on_server(Server::builder())
+            .add_routes(server.routes(imp_xds::SINGLE_TYPE_SERVICES));
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
         runtime.spawn(async move {
