@@ -2,8 +2,8 @@
 //!
 //! The cluster's operator labels a Gateway with the id of a gateway of ours. From then on the agent keeps a
 //! certificate, the bootstrap of its Envoys and a policy there, and everything else goes to those Envoys directly
-//! (`imp_translate::envoy_gateway`). [`seen`] is what the API server tells, [`plan`] what follows of it (both
-//! pure), [`driver`] does it. Whatever the API server does, what is served stays served.
+//! (`imp_translate::envoy_gateway`). `seen` is what the API server tells, `plan` what follows of it (both
+//! pure), `driver` does it. Whatever the API server does, what is served stays served.
 
 mod attached;
 mod certificate;
