@@ -5,7 +5,7 @@
 //! of the [`kinds`] that we write or read. [`Keeper`] keeps sets of them. Every failure is a [`Fault`], which says whether trying
 //! again helps.
 
-// Which release of Kubernetes `kube` is compiled for is chosen by whoever depends on this.
+// Its feature chooses the Kubernetes release that `kube` is compiled for.
 use k8s_openapi as _;
 
 mod cluster;

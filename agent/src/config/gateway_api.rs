@@ -15,7 +15,8 @@ pub struct GatewayApiFlags {
         env = "IMP_GATEWAY_CLASSES",
         value_delimiter = ',',
         default_value = "envoy-gateway",
-        value_name = "CLASS[=NAME],.."
+        value_name = "CLASS[=NAME],..",
+        requires = "kubernetes"
     )]
     pub gateway_class: Vec<ClassName>,
     /// The namespace of the Gateways, routes and policies that the agent applies.
@@ -23,7 +24,8 @@ pub struct GatewayApiFlags {
         long,
         env = "IMP_GATEWAY_API_NAMESPACE",
         default_value = "imp-gateway",
-        value_name = "NAME"
+        value_name = "NAME",
+        requires = "kubernetes"
     )]
     pub gateway_api_namespace: String,
 }

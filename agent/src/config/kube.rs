@@ -10,25 +10,32 @@ pub struct KubeFlags {
     /// Deliver into the Kubernetes cluster that this kubeconfig is for: publishes by Gateway API
     /// (docs/gateway-classes.md), and with --kube-agent-address gateways on labelled Gateways of Envoy
     /// Gateway (docs/kubernetes.md).
-    #[arg(long, env = "IMP_KUBECONFIG", value_name = "FILE", conflicts_with = "kube")]
+    #[arg(long, env = "IMP_KUBECONFIG", value_name = "FILE", group = "kubernetes")]
     pub kubeconfig: Option<PathBuf>,
     /// The same for the cluster that the agent runs in, as its pod's service account.
-    #[arg(long, env = "IMP_KUBE")]
+    #[arg(long, env = "IMP_KUBE", group = "kubernetes")]
     pub kube: bool,
     /// The address by which Envoys in the Kubernetes cluster find --xds-listen of this agent: that of a
     /// Service, such as imp-agent.imp-system.svc:18000.
-    #[arg(long, env = "IMP_KUBE_AGENT_ADDRESS", value_name = "HOST:PORT")]
+    #[arg(long, env = "IMP_KUBE_AGENT_ADDRESS", value_name = "HOST:PORT", requires = "kubernetes")]
     pub kube_agent_address: Option<HostPort>,
     /// The namespace of Envoy Gateway's Envoys, where the Secret with their certificate goes.
     #[arg(
         long,
         env = "IMP_KUBE_ENVOY_NAMESPACE",
         default_value = "envoy-gateway-system",
-        value_name = "NAME"
+        value_name = "NAME",
+        requires = "kube_agent_address"
     )]
     pub kube_envoy_namespace: String,
     /// The namespaces whose Gateways and routes are looked at [default: all].
-    #[arg(long, env = "IMP_KUBE_NAMESPACES", value_delimiter = ',', value_name = "NAME,..")]
+    #[arg(
+        long,
+        env = "IMP_KUBE_NAMESPACES",
+        value_delimiter = ',',
+        value_name = "NAME,..",
+        requires = "kube_agent_address"
+    )]
     pub kube_namespace: Vec<String>,
 }
 
@@ -71,6 +78,29 @@ impl std::str::FromStr for HostPort {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Cli;
+    use clap::Parser as _;
+
+    #[test]
+    fn no_flag_is_without_effect() {
+        let parse =
+            |flags: &str| Cli::try_parse_from(["imp-agent"].into_iter().chain(flags.split(' ')));
+        for flags in [
+            "--kube-agent-address a:1",
+            "--gateway-class traefik",
+            "--gateway-api-namespace a",
+            "--kube --kube-namespace a",
+            "--kube --kube-envoy-namespace a",
+            "--kube --kubeconfig a",
+        ] {
+            assert!(parse(flags).is_err(), "{flags}");
+        }
+        let all = "--kube --kube-agent-address a:1 --kube-namespace a --kube-envoy-namespace b \
+                   --gateway-class traefik --gateway-api-namespace c";
+        for flags in ["--kube", "--kubeconfig a", all] {
+            assert!(parse(flags).is_ok(), "{flags}");
+        }
+    }
 
     #[test]
     fn an_address_has_a_host_and_a_port() {

@@ -24,7 +24,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The client of Kubernetes' API logs each failed request; whoever asked says so once.
+/// The Kubernetes client logs each failed request. Its callers report the failure once.
 const USUAL: &str = "info,kube_client=off,kube_runtime=off";
 
 /// Starts logging events with their spans, filtered by RUST_LOG. Also exports spans if `export` is
