@@ -213,11 +213,13 @@ async fn registrations_at_a_time_are_bounded() {
         let (sender, calls) = stuck.last_mut().unwrap();
         let (sender, nobody, taken) = (sender.clone(), nobody.clone(), taken.clone());
         calls.push(tokio::spawn(async move {
-            // Each ends after its time, possibly before the last has begun.
-            for _ in 0..10 {
+            // Each ends after its time, possibly before the last has begun. One whose place the question below has
+            // taken is refused until that place is free again.
+            loop {
                 let (sender, nobody) = (sender.clone(), Some(&nobody));
                 let _ended =
                     unfinished(sender, method::REGISTER, nobody, (1_000, 10), &taken).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }));
     }
