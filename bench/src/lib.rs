@@ -9,6 +9,8 @@ pub mod enforce;
 #[expect(clippy::expect_used, reason = "what is expected and is not so is a finding")]
 pub mod fuzz;
 pub mod hostile;
+#[cfg(feature = "kube")]
+pub mod kube;
 pub mod ports;
 pub mod process;
 pub mod publish;
