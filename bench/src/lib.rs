@@ -3,6 +3,8 @@
 
 pub mod counting;
 pub mod edge;
+#[cfg(feature = "kube")]
+pub mod eg;
 #[cfg(feature = "enforce")]
 pub mod enforce;
 #[cfg(feature = "fuzz")]
