@@ -114,7 +114,7 @@ bench-scale: tools ## 1,000, 10,000 and 50,000 publishes: how fast, how much mem
 
 bench-eg: tools ## Envoy Gateway and we on one Gateway, 100 to 3,000 routes, and delivery by Gateway API; EG="--sizes 100" gives options
 	@deploy/kube/stack.py build
-	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --features imp-bench/kube --bin imp-control --bin imp-agent --bin eg
+	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --features kube --bin imp-control --bin imp-agent --bin eg
 	deploy/kube/stack.py run target/release/eg $(EG)
 
 bench-enforce: tools ## what a decision costs Envoy: the module, ext_authz, api_key_auth, none; ENFORCE="--keys 1000 --ways direct" gives options
