@@ -4,6 +4,7 @@
 //! Whatever the API server does, what is served stays served: a controller keeps what it has.
 
 mod driver;
+mod probe;
 
 use std::path::PathBuf;
 

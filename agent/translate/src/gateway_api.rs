@@ -13,6 +13,7 @@ mod gateway;
 mod object;
 mod plan;
 mod precedence;
+mod probe;
 mod reach;
 mod refusal;
 mod routes;
@@ -21,6 +22,7 @@ mod split;
 mod traffic;
 
 pub use deployed::{Decider, Deployed, Options, gateway_name};
-pub use object::{CLUSTER, GATEWAY, MANAGED_BY, MANAGER, PUBLISH, REVISION, label};
+pub use object::{CLUSTER, GATEWAY, MANAGED_BY, MANAGER, PROBE, PUBLISH, REVISION, label};
 pub use plan::Plan;
+pub use probe::{PATH as PROBE_PATH, Target as ProbeTarget, mark_of};
 pub use refusal::Refusal;

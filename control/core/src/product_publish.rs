@@ -252,7 +252,7 @@ pub struct NodeCounts {
 /// Why a publish failed, or a gateway is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublishError {
-    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `gateway_api_refused`,
+    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `gateway_api_refused`, `not_served`,
     /// `no_module`, `no_answer`, `host_taken`, `host_not_admitted`, `too_many_hosts`.
     pub code: String,
     /// The Envoy resource that was rejected, if any.

@@ -1,10 +1,16 @@
 //! From publishes to objects, and from conditions to statuses.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
 use imp_agent::app::Running;
 use imp_agent::config::{Config, GatewayApiFlags, KubeFlags};
 use imp_proto::config as pb;
 use pb::publish::{AuthMode, Delivery};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use super::api_server::ApiServer;
 use crate::control::{Control, TOKEN};
@@ -193,5 +199,70 @@ async fn without_an_api_server_nothing_is_taken_for_served() {
     let fine =
         |status: &imp_proto::agent::PublishStatus| status.revision == 2 && status.error.is_none();
     reported(&control, 1, "is for Envoys", fine).await;
+    agent.shutdown().await;
+}
+
+/// A proxy that answers with a mark of its own.
+async fn proxy(mark: &Arc<AtomicU64>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mark = mark.clone();
+    let answer = move || async move {
+        let mark = mark.load(Ordering::Relaxed);
+        (StatusCode::FOUND, [("location", format!("http://m{mark}.probe.invalid/"))])
+    };
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_that_proxies_do_not_take_is_not_active_and_is_when_they_do() {
+    let has = Arc::new(AtomicU64::new(1));
+    let port = proxy(&has).await;
+    let (control, api) = (control_with(0).await, ApiServer::start().await);
+    control
+        .state
+        .set(&pb::Gateway { gateway_class: "envoy-gateway".into(), ..fixtures::gateway(port) });
+    let state = tempfile::tempdir().unwrap();
+    let agent = rig::start(with(&api, &control, state.path())).await.unwrap();
+    rig::ready(&agent).await;
+    control.state.set(&public(1, 1));
+    let addresses = || {
+        api.change(|object| {
+            let is_new = object["kind"] == "Gateway" && object["status"]["addresses"].is_null();
+            if is_new {
+                object["status"]["addresses"] =
+                    json!([{ "type": "IPAddress", "value": "127.0.0.1" }]);
+            }
+            is_new
+        });
+        api.accept();
+    };
+    let gateway = format!("imp-{}", fixtures::GATEWAY);
+    eventually("the Gateway", || api.find("Gateway", &gateway)).await;
+    // The controller has accepted everything, also the route with the mark; the proxies stay behind.
+    let error = eventually("not served", || {
+        addresses();
+        let status = control.state.status(&id(1, 1))?;
+        assert!(!active(1, 1)(&status), "{status:?}");
+        status.error.filter(|error| error.code == "not_served")
+    })
+    .await;
+    assert!(error.hint.contains("proxies"), "{error:?}");
+
+    let marked = api.find("HTTPRoute", &format!("imp-{}-probe", fixtures::GATEWAY)).unwrap();
+    let host = marked["spec"]["rules"][0]["filters"][0]["requestRedirect"]["hostname"].clone();
+    let mark = host.as_str().unwrap().strip_prefix('m').unwrap().split('.').next().unwrap();
+    has.store(mark.parse().unwrap(), Ordering::Relaxed);
+    reported(&control, 1, "served", active(1, 1)).await;
+
+    // The next revision waits for the next mark.
+    has.store(u64::MAX, Ordering::Relaxed);
+    control.state.set(&public(1, 2));
+    eventually("served at 2", || {
+        addresses();
+        control.state.status(&id(1, 1)).filter(active(2, 1))
+    })
+    .await;
     agent.shutdown().await;
 }

@@ -10,6 +10,8 @@ pub const MANAGER: &str = "imp-gateway";
 pub const CLUSTER: &str = "imp-gateway.io/cluster";
 pub const GATEWAY: &str = "imp-gateway.io/of-gateway";
 pub const PUBLISH: &str = "imp-gateway.io/of-publish";
+/// The label of the route that says how far proxies are.
+pub const PROBE: &str = "imp-gateway.io/probe";
 /// The annotation of routes with the revision of the publish. Others have none: what is the same in two
 /// revisions is not written again.
 pub const REVISION: &str = "imp-gateway.io/revision";
