@@ -165,6 +165,9 @@ struct Gateway {
     /// Whether there are objects of it. Only a publish makes some.
     deployed: bool,
     decider: Option<Decider>,
+    /// Whether its controller has accepted its policies once. Before that no publish is applied: the routes would be
+    /// there without what closes them.
+    is_closed: bool,
     /// Why its controller does not take it.
     refused: Option<String>,
 }
@@ -210,8 +213,11 @@ impl Driver {
     fn take_gateway(&mut self, gateway: ir::Gateway) {
         let id = gateway.id.clone();
         let known = self.gateways.remove(&id);
-        let (deployed, decider) = known.map_or((false, None), |it| (it.deployed, it.decider));
-        let gateway = Gateway { gateway, deployed, decider, refused: None };
+        let (deployed, decider, is_closed) = known.map_or((false, None, false), |it| {
+            let is_closed = it.is_closed && it.gateway.class == gateway.class;
+            (it.deployed, it.decider, is_closed)
+        });
+        let gateway = Gateway { gateway, deployed, decider, is_closed, refused: None };
         self.gateways.insert(id.clone(), gateway);
         let of_gateway = |(_, it): &(&String, &Publish)| it.publish.gateway_id == id;
         let sets: Vec<_> =
@@ -229,7 +235,7 @@ impl Driver {
         }
         self.plan.remove_gateway(id);
         if let Some(gateway) = self.gateways.get_mut(id).filter(|gateway| gateway.deployed) {
-            (gateway.deployed, gateway.refused) = (false, None);
+            (gateway.deployed, gateway.is_closed, gateway.refused) = (false, false, None);
             self.withdraw(id);
         }
     }
@@ -261,6 +267,7 @@ impl Driver {
         match self.plan.set_gateway(&known.gateway, deployed) {
             Ok(objects) => {
                 known.deployed = true;
+                known.is_closed |= !class.class.has_policies;
                 let (set, gateway) = (of_gateway(id), gateway_name(id));
                 let objects = objects_of(objects);
                 self.keep(Order::Want { set, revision: 0, gateway, objects });
@@ -304,6 +311,14 @@ impl Driver {
             None => self.plan.set_publish(&publish).map_err(|refusal| refusal.to_string()),
         };
         match rendered {
+            Ok(_) if !self.gateways.get(gateway).is_some_and(|it| it.is_closed) => {
+                self.refused.remove(set);
+                let waits = Standing::Waiting(format!("Gateway {}", gateway_name(gateway)));
+                if let Some(known) = self.publishes.get_mut(set) {
+                    known.standing = Some((publish.revision, waits));
+                }
+                self.tell(set);
+            }
             Ok(objects) => {
                 self.refused.remove(set);
                 let objects = objects_of(objects);
@@ -348,17 +363,23 @@ impl Driver {
         }
         let of_set = |(id, _): &(&String, &mut Gateway)| of_gateway(id) == set;
         let Some((id, gateway)) = self.gateways.iter_mut().find(of_set) else { return };
+        let id = id.clone();
+        let closes = standing == Standing::Accepted && !gateway.is_closed;
+        gateway.is_closed |= closes;
         let refused = match standing {
             Standing::Refused(words) => Some(words),
             Standing::Applying | Standing::Waiting(_) | Standing::Accepted => None,
         };
-        if gateway.refused != refused {
-            gateway.refused = refused;
-            let id = id.clone();
-            let on_it = |(_, it): &(&String, &Publish)| it.publish.gateway_id == id;
-            let sets: Vec<_> =
-                self.publishes.iter().filter(on_it).map(|(set, _)| set.clone()).collect();
-            sets.iter().for_each(|set| self.tell(set));
+        let is_news = gateway.refused != refused;
+        gateway.refused = refused;
+        let on_it = |(_, it): &(&String, &Publish)| it.publish.gateway_id == id;
+        let sets: Vec<_> =
+            self.publishes.iter().filter(on_it).map(|(set, _)| set.clone()).collect();
+        for set in sets.iter().filter(|_| closes) {
+            self.render(set);
+        }
+        for set in sets.iter().filter(|_| is_news) {
+            self.tell(set);
         }
     }
 

@@ -19,6 +19,7 @@ mod refusal;
 mod routes;
 mod security;
 mod split;
+mod told;
 mod traffic;
 
 pub use deployed::{Decider, Deployed, Options, gateway_name};
@@ -26,3 +27,4 @@ pub use object::{CLUSTER, GATEWAY, MANAGED_BY, MANAGER, PROBE, PUBLISH, REVISION
 pub use plan::Plan;
 pub use probe::{PATH as PROBE_PATH, Target as ProbeTarget, mark_of};
 pub use refusal::Refusal;
+pub use told::{NAMESPACE as METADATA, context};

@@ -176,11 +176,12 @@ impl State {
                 continue;
             }
             let known = self.unlisted.is_empty();
-            let delete = if known { self.leftovers(name, set) } else { Vec::new() };
             let apply = set.to_apply(now);
+            // Nothing is removed before a controller has accepted what takes its place: it would be in neither.
+            let nothing = HashMap::new();
+            let replaced = set.is_replaced(self.live.get(name).unwrap_or(&nothing), now);
+            let delete = if known && replaced { self.leftovers(name, set) } else { Vec::new() };
             if !apply.is_empty() || !delete.is_empty() {
-                // Nothing is removed before what takes its place is there.
-                let delete = if set.is_held_up(now) { Vec::new() } else { delete };
                 found = Some(Work { set: name.clone(), apply, delete });
                 break;
             }

@@ -86,7 +86,15 @@ impl ApiServer {
 
     /// A controller accepts everything.
     pub(crate) fn accept(&self) {
+        self.accept_if(|_| true);
+    }
+
+    /// It accepts these.
+    pub(crate) fn accept_if(&self, of: impl Fn(&Value) -> bool) {
         self.change(|object| {
+            if !of(object) {
+                return false;
+            }
             let generation = object["metadata"]["generation"].clone();
             let yes = |kind: &str| {
                 json!({ "type": kind, "status": "True", "observedGeneration": generation })

@@ -60,7 +60,18 @@ impl Rig {
     }
 
     async fn has(&self, kind: &str, name: &str) -> Value {
-        eventually(&format!("{kind} {name}"), || self.api.find(kind, name)).await
+        eventually(&format!("{kind} {name}"), || {
+            self.closed();
+            self.api.find(kind, name)
+        })
+        .await
+    }
+
+    /// The controller accepts the gateway and its policies, without which no publish is applied.
+    fn closed(&self) {
+        self.api.accept_if(|object| {
+            object["metadata"]["labels"]["imp-gateway.io/of-publish"].is_null()
+        });
     }
 
     /// The controller accepts until the publish is active.
@@ -173,6 +184,7 @@ async fn what_a_class_cannot_say_has_failed_with_the_reason_and_moves_when_the_c
     rig.accepted(1, 2).await;
     rig.control.state.set(&gateway("envoy-gateway"));
     eventually("a backend in its place", || {
+        rig.api.accept();
         let names = rig.api.names();
         let any = |kind: &str| names.iter().any(|name| name.starts_with(kind));
         (any("Backend ") && !any("Service ")).then_some(())

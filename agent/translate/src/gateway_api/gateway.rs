@@ -34,7 +34,8 @@ pub(super) fn render(
             objects.extend(security::decider(&owner, decider));
         }
         objects.push(clients(&owner, &name, gateway));
-        objects.extend(placeholder(&owner, gateway, deployed.decider.is_some()));
+        objects.extend(security::defaults(&owner, &name, deployed.decider.is_some()));
+        objects.extend(placeholder(&owner, gateway));
     }
     objects.push(owner.of_spec(OF_GATEWAY, &name, spec(deployed, gateway)));
     Ok(objects)
@@ -106,7 +107,7 @@ fn clients(owner: &Owner<'_>, name: &str, gateway: &ir::Gateway) -> Value {
 }
 
 /// A route of a host that nobody has, with a policy of every kind that publishes use.
-fn placeholder(owner: &Owner<'_>, gateway: &ir::Gateway, asks: bool) -> Vec<Value> {
+fn placeholder(owner: &Owner<'_>, gateway: &ir::Gateway) -> Vec<Value> {
     let name = owner.name("-hold");
     let (filter, answer) = filters::answer(owner, 404, "no_route", "No such route");
     let route = json!({
@@ -118,9 +119,8 @@ fn placeholder(owner: &Owner<'_>, gateway: &ir::Gateway, asks: bool) -> Vec<Valu
             "filters": [filter],
         }],
     });
-    let policy = security::placeholder(owner, asks);
     vec![
-        security::policy(owner, &name, &name, None, policy),
+        security::policy(owner, &name, &name, None, security::placeholder()),
         answer,
         owner.of_spec(HTTP_ROUTE, &name, route),
     ]

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::gateway;
-use super::object::{HTTP_ROUTE, Owner, PROBE, set};
+use super::object::{HTTP_ROUTE, OPEN, Owner, PROBE, set_label};
 use crate::ir;
 
 /// Where each listener answers.
@@ -68,9 +68,8 @@ pub(super) fn route(owner: &Owner<'_>, gateway: &ir::Gateway, mark: u64) -> Valu
             }],
         }),
     );
-    if let Some(labels) = object.pointer_mut("/metadata/labels") {
-        set(labels, PROBE, json!("true"));
-    }
+    set_label(&mut object, PROBE, "true");
+    set_label(&mut object, OPEN, "true");
     object
 }
 
