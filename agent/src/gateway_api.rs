@@ -63,7 +63,8 @@ impl GatewayApi {
         }
         let (sender, orders) = mpsc::unbounded_channel();
         let classes = config.gateway_api.gateway_class.iter().map(|it| it.class.word).collect();
-        fleet.deliver_by_gateway_api(sender, classes);
+        let after = Some(config.gateway_api.fallback_after).filter(|after| !after.is_zero());
+        fleet.deliver_by_gateway_api(sender, classes, after);
         let names = config.allow_upstream.iter().map(|entry| entry.trim().to_ascii_lowercase());
         Ok(Some(Self {
             access: match &flags.kubeconfig {

@@ -344,8 +344,11 @@ impl Driver {
         let (set, revision, standing) = match report {
             Report::Stands { set, revision, standing } => (set, revision, standing),
             Report::Drifted { set: of, object, field, by } => {
-                let at_ms = clock::now().timestamp_millis();
-                return self.fleet.drifted(Drift { of, object, field, by, at_ms });
+                let (at_ms, ids) = (clock::now().timestamp_millis(), self.publishes_of(&of));
+                return self.fleet.drifted(Drift { of, object, field, by, at_ms }, ids);
+            }
+            Report::Corrected { set, object } => {
+                return self.fleet.corrected(&object, self.publishes_of(&set));
             }
         };
         if let Some(known) = self.publishes.get_mut(&set) {
@@ -381,6 +384,15 @@ impl Driver {
         for set in sets.iter().filter(|_| is_news) {
             self.tell(set);
         }
+    }
+
+    /// The publishes that a set concerns: its own, or those of its gateway.
+    fn publishes_of(&self, set: &str) -> Vec<Arc<str>> {
+        if let Some(known) = self.publishes.get(set) {
+            return vec![known.publish.id.clone()];
+        }
+        let on_it = |it: &&Publish| of_gateway(&it.publish.gateway_id) == set;
+        self.publishes.values().filter(on_it).map(|it| it.publish.id.clone()).collect()
     }
 
     /// Tells the fleet how a publish stands.

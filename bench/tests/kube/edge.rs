@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use imp_bench::ports;
-use imp_bench::sample::Provider;
+use imp_bench::sample::{Provider, echo_service};
 use imp_bench::stack::{Options, Stack};
 use imp_bench::upstream::Upstream;
+use serde_json::json;
 
 use crate::api::{Api, variable};
 use crate::pod::Pod;
+
+/// The namespace in which the agent's user may write objects of Gateway API.
+pub(crate) const OURS: &str = "edge";
 
 pub(crate) struct Edge {
     pub(crate) api: Api,
@@ -27,15 +31,22 @@ pub(crate) struct Edge {
 impl Edge {
     /// Everything but the pod. `name` is the namespace.
     pub(crate) async fn prepare(name: &str) -> Result<Self> {
+        Self::prepare_with(name, &[]).await
+    }
+
+    /// With more flags for the agent.
+    pub(crate) async fn prepare_with(name: &str, more: &[&str]) -> Result<Self> {
         let api = Api::new()?;
         let xds = ports::local(ports::free()?);
-        let flags = vec![
+        let mut flags = vec![
             format!("--xds-listen={xds}"),
             // Its user may do what deploy/kube/role.yaml says and nothing else.
             format!("--kubeconfig={}", variable("IMP_KUBECONFIG")?),
             format!("--kube-agent-address={xds}"),
         ];
-        let options = Options { envoy: false, agent_flags: flags, ..Options::default() };
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let mut options = Options { envoy: false, agent_flags: flags, ..Options::default() };
+        options.allow.push(format!("{}/32", variable("IMP_KUBE_ADDRESS")?));
         let stack = Stack::start(options).await?;
         let provider = Provider::create(&stack, "acme").await?;
         let theirs = Upstream::start_at(&variable("IMP_KUBE_ADDRESS")?).await?;
@@ -72,5 +83,23 @@ impl Edge {
     pub(crate) async fn add_pod(&self, name: &str) -> Result<Pod> {
         let knows_us = |bootstrap: &str| bootstrap.contains("internal_listener");
         Pod::start(&self.api, &self.namespace, name, self.stack.directory(), knows_us).await
+    }
+
+    /// The pod of the Gateway that the agent makes where it delivers by Gateway API, and its address.
+    pub(crate) async fn add_pod_of_ours(&self) -> Result<(Pod, SocketAddr)> {
+        let gateway = format!("imp-{}", self.provider.gateway_id);
+        let folder = self.stack.directory();
+        let pod = Pod::of(&self.api, (OURS, &gateway), "envoy-ours", folder, |_| true).await?;
+        Ok((pod, SocketAddr::new(self.address.ip(), self.provider.port)))
+    }
+
+    /// A product whose backend Kubernetes takes: it is not on loopback.
+    pub(crate) async fn product(&self, label: &str) -> Result<String> {
+        let at = self._theirs.address();
+        let mut service = echo_service(&self.stack, label, "/");
+        service["backends"][0]["endpoints"] =
+            json!([{ "host": at.ip().to_string(), "port": at.port() }]);
+        let service = self.provider.service(&service).await?;
+        self.provider.product(label, &[service]).await
     }
 }

@@ -3,5 +3,6 @@
 
 mod api;
 mod edge;
+mod fallback;
 mod pod;
 mod shared;

@@ -29,9 +29,20 @@ impl Pod {
         folder: &Path,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Self> {
+        Self::of(api, (namespace, "gw"), name, folder, is_wanted).await
+    }
+
+    /// The same of another Gateway than the tests' own.
+    pub(crate) async fn of(
+        api: &Api,
+        (namespace, gateway): (&str, &str),
+        name: &str,
+        folder: &Path,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
         let owner = "gateway.envoyproxy.io/owning-gateway";
         let path = format!(
-            "/apis/apps/v1/namespaces/{SYSTEM}/deployments?labelSelector={owner}-name=gw,{owner}-namespace={namespace}"
+            "/apis/apps/v1/namespaces/{SYSTEM}/deployments?labelSelector={owner}-name={gateway},{owner}-namespace={namespace}"
         );
         let found =
             api.until(&path, |list| is_wanted(&bootstrap(list).unwrap_or_default())).await?;
@@ -80,6 +91,11 @@ impl Pod {
         let url = format!("http://{}/ready", self.admin);
         let ready = async || reqwest::get(&url).await.is_ok_and(|it| it.status().is_success());
         self.process.wait_until("ready", PATIENCE, ready).await
+    }
+
+    /// Kills it.
+    pub(crate) fn stop(&mut self) {
+        self.process.kill();
     }
 
     /// Kills it and starts it with what it had.

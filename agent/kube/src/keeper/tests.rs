@@ -116,7 +116,7 @@ impl Rig {
         let reports = self.state.reports(self.now);
         reports.into_iter().rev().find_map(|report| match report {
             Report::Stands { standing, .. } => Some(standing),
-            Report::Drifted { .. } => None,
+            Report::Drifted { .. } | Report::Corrected { .. } => None,
         })
     }
 
@@ -124,8 +124,17 @@ impl Rig {
         let reports = self.state.reports(self.now);
         reports.into_iter().find_map(|report| match report {
             Report::Drifted { field, by, .. } => Some((field, by)),
-            Report::Stands { .. } => None,
+            Report::Stands { .. } | Report::Corrected { .. } => None,
         })
+    }
+
+    fn corrected(&mut self) -> Vec<String> {
+        let reports = self.state.reports(self.now).into_iter();
+        let corrected = reports.filter_map(|report| match report {
+            Report::Corrected { object, .. } => Some(object),
+            Report::Stands { .. } | Report::Drifted { .. } => None,
+        });
+        corrected.collect()
     }
 
     fn pass(&mut self, milliseconds: u64) {
@@ -222,7 +231,9 @@ fn what_somebody_else_changes_or_deletes_is_put_right_at_once_and_in_a_fight_les
     };
     rig.told(&foreign(2));
     assert_eq!(rig.drift(), Some(("/spec/is".into(), Some("kubectl".into()))));
+    assert_eq!(rig.corrected(), [""; 0], "not yet");
     assert_eq!(rig.settle(3).0, ["a"]);
+    assert_eq!(rig.corrected(), ["HTTPRoute edge/a"]);
     rig.told(&foreign(2));
     assert_eq!(rig.drift(), None, "an old event");
     rig.state.told(&HTTP_ROUTE, Ok(Change::Deleted(live(&route("a", ""), 4))), rig.now);

@@ -24,11 +24,11 @@ struct Rig {
     state: tempfile::TempDir,
 }
 
-fn gateway(class: &str) -> pb::Gateway {
+pub(super) fn gateway(class: &str) -> pb::Gateway {
     pb::Gateway { gateway_class: class.into(), ..fixtures::gateway(8_080) }
 }
 
-fn public(number: usize, revision: u64) -> pb::Publish {
+pub(super) fn public(number: usize, revision: u64) -> pb::Publish {
     pb::Publish {
         auth_mode: AuthMode::None.into(),
         delivery: Delivery::Crd.into(),
@@ -37,13 +37,14 @@ fn public(number: usize, revision: u64) -> pb::Publish {
     }
 }
 
-fn with(api: &ApiServer, control: &Control, state: &std::path::Path) -> Config {
+pub(super) fn with(api: &ApiServer, control: &Control, state: &std::path::Path) -> Config {
     Config {
         registration_token: Some(TOKEN.into()),
         kube: KubeFlags { kubeconfig: Some(api.kubeconfig(state)), ..KubeFlags::default() },
         gateway_api: GatewayApiFlags {
             gateway_class: vec!["envoy-gateway=eg".parse().unwrap(), "traefik".parse().unwrap()],
             gateway_api_namespace: "edge".into(),
+            ..GatewayApiFlags::default()
         },
         ..config(&control.url(), state)
     }
@@ -148,6 +149,17 @@ async fn what_somebody_changes_is_put_right_and_told_and_what_is_old_is_pruned_a
         (now["spec"]["hostnames"] == json!([host(1)])).then_some(())
     })
     .await;
+    let told = |status: &imp_proto::agent::PublishStatus| {
+        status.conditions.iter().any(|it| it.corrected_at_ms != 0)
+    };
+    let told = reported(&rig.control, 1, "has drifted", told).await;
+    let [drift] = &told.conditions[..] else { panic!("{told:?}") };
+    assert_eq!((&*drift.r#type, &*drift.field), ("drifted", "/spec/hostnames"));
+    assert_eq!((&*drift.by, &*drift.reason), ("somebody", "corrected"));
+    assert_eq!(drift.object, format!("HTTPRoute edge/{route}"));
+    assert!(drift.since_ms > 0 && drift.corrected_at_ms >= drift.since_ms);
+    let other = rig.control.state.status(&id(1, 2)).unwrap();
+    assert_eq!(other.conditions, [], "what is another's is not told of it");
     let (_, status) = admin(&rig.agent, "/status").await;
     let status: Value = serde_json::from_str(&status).unwrap();
     let drift = &status["drifts"][0];

@@ -84,6 +84,7 @@ impl Rig {
             gateway_api: GatewayApiFlags {
                 gateway_class: vec!["envoy-gateway=eg".parse().unwrap()],
                 gateway_api_namespace: "edge".into(),
+                ..GatewayApiFlags::default()
             },
             ..config(&control.url(), state.path())
         };
