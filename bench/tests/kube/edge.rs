@@ -46,7 +46,9 @@ impl Edge {
         ];
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         let mut options = Options { envoy: false, agent_flags: flags, ..Options::default() };
-        options.allow.push(format!("{}/32", variable("IMP_KUBE_ADDRESS")?));
+        let network = format!("{}/32", variable("IMP_KUBE_ADDRESS")?);
+        options.control_flags.push(format!("--allow-upstream={network}"));
+        options.allow.push(network);
         let stack = Stack::start(options).await?;
         let provider = Provider::create(&stack, "acme").await?;
         let theirs = Upstream::start_at(&variable("IMP_KUBE_ADDRESS")?).await?;
@@ -89,7 +91,8 @@ impl Edge {
     pub(crate) async fn add_pod_of_ours(&self) -> Result<(Pod, SocketAddr)> {
         let gateway = format!("imp-{}", self.provider.gateway_id);
         let folder = self.stack.directory();
-        let pod = Pod::of(&self.api, (OURS, &gateway), "envoy-ours", folder, |_| true).await?;
+        let is_made = |bootstrap: &str| !bootstrap.is_empty();
+        let pod = Pod::of(&self.api, (OURS, &gateway), "envoy-ours", folder, is_made).await?;
         Ok((pod, SocketAddr::new(self.address.ip(), self.provider.port)))
     }
 

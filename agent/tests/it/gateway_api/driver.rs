@@ -165,6 +165,23 @@ async fn what_somebody_changes_is_put_right_and_told_and_what_is_old_is_pruned_a
     let drift = &status["drifts"][0];
     assert_eq!((&drift["field"], &drift["by"]), (&json!("/spec/hostnames"), &json!("somebody")));
 
+    // What is the gateway's concerns all of its publishes.
+    let name = format!("imp-{}", fixtures::GATEWAY);
+    rig.api.change(|object| {
+        let ours = object["metadata"]["name"] == *name && object["kind"] == "Gateway";
+        if ours {
+            object["spec"]["gatewayClassName"] = json!("theirs");
+        }
+        ours
+    });
+    let of_gateway = |status: &imp_proto::agent::PublishStatus| {
+        let mut said = status.conditions.iter();
+        said.any(|it| it.object == format!("Gateway edge/{name}") && it.reason == "corrected")
+    };
+    for number in [1, 2] {
+        reported(&rig.control, number, "has a gateway that has drifted", of_gateway).await;
+    }
+
     // It restarts, and meanwhile a publish has gone and somebody has made an object of ours.
     let Rig { control, api, agent, state } = rig;
     agent.shutdown().await;
