@@ -257,6 +257,8 @@ fn publishes(fleet: &Fleet) -> Value {
                 "hint": error.hint,
             })
         });
+        let condition = |it: imp_proto::agent::PublishCondition| json!({ "type": it.r#type, "reason": it.reason, "since_ms": it.since_ms });
+        let conditions: Vec<_> = status.conditions.into_iter().map(condition).collect();
         json!({
             "id": status.publish_id,
             "revision": status.revision,
@@ -267,6 +269,7 @@ fn publishes(fleet: &Fleet) -> Value {
                 "behind": status.nodes_behind,
             },
             "error": error,
+            "conditions": conditions,
         })
     };
     statuses.into_iter().map(publish).collect()

@@ -82,9 +82,9 @@ impl ExtAuthz {
         caller: &Caller,
         request: auth::CheckRequest,
     ) -> Result<auth::CheckResponse, Status> {
-        let attributes = request.attributes.unwrap_or_default();
-        let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
-        let said = &attributes.context_extensions;
+        let mut attributes = request.attributes.unwrap_or_default();
+        let http = attributes.request.take().and_then(|request| request.http).unwrap_or_default();
+        let said = &context::of(&attributes);
         let client = attributes.source.as_ref().and_then(address);
         let call = Call { client, ..call(caller.gateway(), said, &http) };
         let request_id = http.headers.get("x-request-id").map_or("", String::as_str);

@@ -10,11 +10,14 @@
 mod acknowledgements;
 mod core;
 mod door;
+mod drifts;
+mod fallback;
 mod gateway_api;
 mod gateway_resources;
 mod hosts;
 mod leads;
 mod observer;
+mod paths;
 mod proof;
 mod refused_gateways;
 mod restore;
@@ -40,7 +43,8 @@ use crate::intake::{Item, Rejected};
 use crate::lkg::{Lkg, Loaded};
 use crate::module::{self, Feed};
 pub use door::{Choice, Doors, Why};
-pub use gateway_api::{Drift, GatewayApiOrder};
+pub use drifts::Drift;
+pub use gateway_api::GatewayApiOrder;
 use gateway_resources::GatewayResources;
 pub use leads::{Led, NotLed, Wanted};
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
@@ -386,9 +390,12 @@ impl Fleet {
     fn tick(&self) {
         let mut core = self.lock();
         core.tick(&self.shared.ads);
-        core.commit();
-        core.follow_all();
-        self.tell(core);
+        while core.is_moving() {
+            core.move_some();
+            self.publish(core);
+            core = self.lock();
+        }
+        self.publish(core);
     }
 
     fn tell(&self, mut core: MutexGuard<'_, Core>) {

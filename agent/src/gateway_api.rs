@@ -4,6 +4,7 @@
 //! Whatever the API server does, what is served stays served: a controller keeps what it has.
 
 mod driver;
+mod probe;
 
 use std::path::PathBuf;
 
@@ -62,7 +63,8 @@ impl GatewayApi {
         }
         let (sender, orders) = mpsc::unbounded_channel();
         let classes = config.gateway_api.gateway_class.iter().map(|it| it.class.word).collect();
-        fleet.deliver_by_gateway_api(sender, classes);
+        let after = Some(config.gateway_api.fallback_after).filter(|after| !after.is_zero());
+        fleet.deliver_by_gateway_api(sender, classes, after);
         let names = config.allow_upstream.iter().map(|entry| entry.trim().to_ascii_lowercase());
         Ok(Some(Self {
             access: match &flags.kubeconfig {

@@ -6,5 +6,5 @@ mod edge;
 mod pod;
 
 pub use self::api::{Api, Down, ENVOY_GATEWAY, GATEWAYS, SYSTEM, folder, has_condition, variable};
-pub use self::edge::{Edge, EdgeOptions, stack};
+pub use self::edge::{Edge, EdgeOptions, OURS, pod_of_ours, stack};
 pub use self::pod::Pod;

@@ -8,7 +8,7 @@ Programs and CRDs are kept in IMP_KUBE_CACHE [~/.cache/imp-gateway/kube-<version
 mount namespaces of its own: no root, no port and no file of the machine is touched. What the command sees:
 
     KUBECONFIG       of an administrator
-    IMP_KUBECONFIG   of an agent, which may do what role.yaml says
+    IMP_KUBECONFIG   of an agent, which may do what role.yaml says, and gateway-api-role.yaml in `edge`
     IMP_KUBE_DIR     the folder of logs and pids
     IMP_KUBE_ADDRESS an address for backends: the API refuses loopback
     IMP_TEST_KUBE, IMP_TEST_ADDRESS  the same folder and address, for the agent's tests
@@ -311,9 +311,15 @@ def keys():
 
 
 def let_the_agent(api):
-    """Gives the agent's user what the role says."""
+    """Gives the agent's user what the roles say."""
     access = "/apis/rbac.authorization.k8s.io/v1"
     subject = {"kind": "User", "name": "imp-agent", "apiGroup": "rbac.authorization.k8s.io"}
+    text = (Path(__file__).parent / "gateway-api-role.yaml").read_text()
+    for text in text.replace("namespace: imp-gateway\n", f"namespace: {EDGE}\n").split("\n---\n"):
+        kind = next(line.split(": ")[1] for line in text.splitlines() if line.startswith("kind: "))
+        if kind == "RoleBinding":
+            text = text[: text.index("subjects:")] + f"subjects: [{json.dumps(subject)}]"
+        api.apply(f"{access}/namespaces/{EDGE}/{kind.lower()}s/imp-gateway-api", text)
     for text in (Path(__file__).parent / "role.yaml").read_text().split("\n---\n"):
         kind = next(line.split(": ")[1] for line in text.splitlines() if line.startswith("kind: "))
         place = access if kind == "ClusterRole" else f"{access}/namespaces/{SYSTEM}"

@@ -46,6 +46,8 @@ pub enum Report {
     Stands { set: String, revision: u64, standing: Standing },
     /// Somebody else has changed an object of it; it is being corrected.
     Drifted { set: String, object: String, field: String, by: Option<String> },
+    /// It was.
+    Corrected { set: String, object: String },
 }
 
 /// What a keeper keeps where.

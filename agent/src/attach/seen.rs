@@ -242,6 +242,21 @@ mod tests {
     }
 
     #[test]
+    fn routes_on_a_gateway_of_ours_take_no_host_from_the_labelled_one() {
+        let mut seen = Seen::default();
+        let mut ours = route("imp-1-r0", &["a.test"]);
+        ours["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "imp-gateway"});
+        ours["spec"]["parentRefs"] = json!([{"name": "imp-g"}]);
+        seen.take("HTTPRoute", None, &Change::Applied(ours));
+        assert!(seen.taken(&of("edge", "gw")).is_empty());
+        // Whatever it says of itself, a second route there would be a second virtual host.
+        let mut forged = route("forged", &["a.test"]);
+        forged["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "imp-gateway"});
+        seen.take("HTTPRoute", None, &Change::Applied(forged));
+        assert_eq!(seen.taken(&of("edge", "gw")).len(), 1);
+    }
+
+    #[test]
     fn a_gateway_counts_while_it_has_the_label() {
         let mut seen = Seen::default();
         let mut gateway = json!({

@@ -1,6 +1,7 @@
 //! Flags for delivery by Gateway API.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use imp_grammar::classes::{self, Class};
@@ -28,6 +29,25 @@ pub struct GatewayApiFlags {
         requires = "kubernetes"
     )]
     pub gateway_api_namespace: String,
+    /// After how many seconds without a connected Envoy publishes with `delivery: auto` of a gateway of class
+    /// envoy-gateway go by Gateway API, until one is connected; 0: never.
+    #[arg(
+        long,
+        env = "IMP_FALLBACK_AFTER",
+        default_value = "30",
+        value_parser = seconds,
+        value_name = "SECONDS",
+        requires = "kubernetes"
+    )]
+    pub fallback_after: Duration,
+}
+
+/// A longer grace is a typing error.
+const LONGEST: u64 = 86_400;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= LONGEST);
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("0 to {LONGEST} seconds"))
 }
 
 impl Default for GatewayApiFlags {
@@ -38,6 +58,7 @@ impl Default for GatewayApiFlags {
                 name: classes::ENVOY_GATEWAY.word.to_owned(),
             }],
             gateway_api_namespace: "imp-gateway".to_owned(),
+            fallback_after: Duration::from_secs(30),
         }
     }
 }
@@ -67,6 +88,17 @@ impl FromStr for ClassName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grace_is_at_most_a_day() {
+        assert_eq!(
+            (seconds("0"), seconds("30")),
+            (Ok(Duration::ZERO), Ok(Duration::from_secs(30)))
+        );
+        for wrong in ["", "-1", "30s", "86401"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_class_has_its_own_name_unless_another_is_given() {

@@ -89,6 +89,7 @@ mod tests {
             "--kube-agent-address a:1",
             "--gateway-class traefik",
             "--gateway-api-namespace a",
+            "--fallback-after 10",
             "--kube --kube-namespace a",
             "--kube --kube-envoy-namespace a",
             "--kube --kubeconfig a",
@@ -96,7 +97,7 @@ mod tests {
             assert!(parse(flags).is_err(), "{flags}");
         }
         let all = "--kube --kube-agent-address a:1 --kube-namespace a --kube-envoy-namespace b \
-                   --gateway-class traefik --gateway-api-namespace c";
+                   --gateway-class traefik --gateway-api-namespace c --fallback-after 10";
         for flags in ["--kube", "--kubeconfig a", all] {
             assert!(parse(flags).is_ok(), "{flags}");
         }

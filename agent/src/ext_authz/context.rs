@@ -1,15 +1,29 @@
 //! What a route tells of itself.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use envoy_types::pb::envoy::service::auth::v3 as auth;
 use imp_enforce::{PublishKey, RouteContext};
 use imp_grammar::headers::SCOPE_HOST;
+use imp_translate::gateway_api;
 use imp_translate::xds::door::context::ROUTE;
 
 /// Keys of a former release, whose routes name their publish. Envoys keep these routes while the
 /// agent is updated.
 const PUBLISH: &str = "publish";
 const ACCESS: &str = "access";
+
+/// What is said of a call: by the filter's configuration for its route, or, by Gateway API, in the route's
+/// metadata.
+pub(super) fn of(attributes: &auth::AttributeContext) -> Cow<'_, HashMap<String, String>> {
+    if !attributes.context_extensions.is_empty() {
+        return Cow::Borrowed(&attributes.context_extensions);
+    }
+    let metadata = attributes.route_metadata_context.as_ref();
+    let metadata = metadata.and_then(|all| all.filter_metadata.get(gateway_api::METADATA));
+    Cow::Owned(metadata.map(gateway_api::context).unwrap_or_default())
+}
 
 /// The identifying part of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -168,6 +168,15 @@ impl Acknowledgements {
         outcomes
     }
 
+    /// What an Envoy has done with a publish as it is rendered now, and the revision that this is.
+    pub(super) fn outcome(&self, publish: &Arc<str>, target: StreamId) -> Option<Outcome> {
+        let (Needed { revision, needs }, said) =
+            (self.needs.get(publish)?, self.said.get(&target)?);
+        let attached = self.attached.contains(&target);
+        let verdict = verdict(said, needs, attached, |_| String::new());
+        Some(Outcome { publish: publish.clone(), revision: *revision, target, verdict })
+    }
+
     /// The error message of an Envoy that rejects the last version of a resource it was sent.
     pub(super) fn refusal(&self, stream: StreamId, key: &Key) -> Option<&str> {
         self.said.get(&stream)?.get(key)?.words.as_deref()

@@ -15,7 +15,8 @@ use tracing::Span;
 use super::Size;
 use super::acknowledgements::{Acknowledgements, Key};
 use super::door::Doors;
-use super::gateway_api::ByGatewayApi;
+use super::drifts::Drifts;
+use super::gateway_api::{ByGatewayApi, Way};
 use super::gateway_resources::{GatewayResources, Staged};
 use super::hosts::Hosts;
 use super::leads::Leads;
@@ -54,6 +55,7 @@ pub(super) struct Core {
     pub(super) gateways: HashSet<String>,
     pub(super) refused_gateways: RefusedGateways,
     pub(super) by_gateway_api: ByGatewayApi,
+    pub(super) drifts: Drifts,
     /// Versions that some Envoy has accepted, among those rendered now.
     pub(super) proven: HashMap<Key, Proof>,
     pub(super) doubts: Doubts,
@@ -121,6 +123,7 @@ impl Core {
             gateways: HashSet::new(),
             refused_gateways: RefusedGateways::default(),
             by_gateway_api: ByGatewayApi::default(),
+            drifts: Drifts::default(),
             proven: HashMap::new(),
             doubts: Doubts::default(),
             retries: Retries::default(),
@@ -236,6 +239,7 @@ impl Core {
                 self.stale.extend(self.assembly.publishes_on(id));
                 let delta = self.assembly.remove_gateway(id);
                 self.stage(delta);
+                self.forget_path(id);
                 self.by_gateway_api.forget_gateway(id);
                 self.leads.gateway_changed();
             }
@@ -243,6 +247,7 @@ impl Core {
                 let delta = self.assembly.remove_publish(id);
                 self.stage(delta);
                 self.by_gateway_api.forget(id);
+                self.drifts.forget(id);
                 if let Some(feed) = &self.feed {
                     feed.remove_publish(id);
                 }
@@ -407,10 +412,16 @@ impl Core {
     }
 
     fn follow_one(&mut self, id: &str) {
-        if self.by_gateway_api.has(id) {
+        let way = self.by_gateway_api.way(id);
+        if way != Way::GatewayApi {
+            let needs = self.follow(id);
+            if way == Way::Envoys {
+                self.tracker.render(id, needs);
+            }
+        }
+        if way != Way::Envoys {
             return self.follow_gateway_api(id);
         }
-        self.follow(id);
         let misplaced = self.assembly.misplaced(id);
         let misplaced = misplaced.map(|why| agent_rejected(&why.to_string()));
         let misplaced = misplaced.or_else(|| self.refused_gateway_of(id));
@@ -430,18 +441,19 @@ impl Core {
     }
 
     /// Updates what a publish needs. Until the first Envoy is here that matters only for those that
-    /// were refused before a restart, which makes the start shorter.
-    fn follow(&mut self, id: &str) {
+    /// were refused before a restart, which makes the start shorter. Returns the revision that they are sent.
+    fn follow(&mut self, id: &str) -> Option<u64> {
         let matters = self.acks.is_followed() || self.assembly.refused(id).is_some();
         let mut needs = matters.then(|| self.assembly.requirements(id)).flatten();
         if let Some((_, needs)) = needs.as_mut().filter(|_| self.attaches) {
             needs.extend(self.hosts_of(id));
         }
-        self.tracker.render(id, needs.as_ref().map(|(revision, _)| *revision));
+        let rendered = needs.as_ref().map(|(revision, _)| *revision);
         if matters {
             let known = self.revisions.get(id).map(|it| it.wanted.access.publish_id().clone());
             self.acks.need(&known.unwrap_or_else(|| id.into()), needs);
         }
+        rendered
     }
 
     /// Passes outcomes of publishes to the tracker.

@@ -1,8 +1,9 @@
 //! What is delivered by Gateway API instead of to Envoys: told to the driver that applies it
 //! ([`crate::gateway_api`]), and followed here.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use imp_grammar::classes;
 use imp_translate::ir::{self, Delivery};
@@ -10,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::Fleet;
 use super::core::Core;
-use super::tracker::{GATEWAY_API, Outcome, Target, Verdict, agent_rejected};
+use super::fallback::{Fallback, Path};
+use super::tracker::{About, GATEWAY_API, Outcome, Target, Verdict, agent_rejected};
 use crate::intake;
 
 /// What the driver is told. All gateways; of publishes those that it delivers.
@@ -22,21 +24,15 @@ pub enum GatewayApiOrder {
     ForgetPublish(Arc<str>),
 }
 
-/// An object that somebody else has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift {
-    /// Its publish or gateway.
-    pub of: String,
-    pub object: String,
-    pub field: String,
-    /// The field manager that wrote last, if that is known.
-    pub by: Option<String>,
-    /// Unix milliseconds.
-    pub at_ms: i64,
+/// Where a publish goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To Envoys.
+    Envoys,
+    /// To Envoys, of which none is connected, and by Gateway API.
+    Both,
+    GatewayApi,
 }
-
-/// The drifts that are remembered.
-const DRIFTS: usize = 20;
 
 /// What is delivered so.
 #[derive(Debug, Default)]
@@ -46,9 +42,10 @@ pub(super) struct ByGatewayApi {
     served: Vec<&'static str>,
     /// The class of each gateway.
     classes: HashMap<String, String>,
-    publishes: HashSet<Arc<str>>,
-    /// The last ones.
-    drifts: VecDeque<Drift>,
+    publishes: HashMap<Arc<str>, Way>,
+    pub(super) fallback: Fallback,
+    /// Publishes that are to go both ways.
+    pub(super) moving: Vec<Arc<str>>,
 }
 
 impl ByGatewayApi {
@@ -56,7 +53,10 @@ impl ByGatewayApi {
         &mut self,
         orders: mpsc::UnboundedSender<GatewayApiOrder>,
         served: Vec<&'static str>,
+        fallback_after: Option<Duration>,
     ) {
+        let after = fallback_after.filter(|_| served.contains(&classes::ENVOY_GATEWAY.word));
+        self.fallback = Fallback::new(after);
         (self.orders, self.served) = (Some(orders), served);
     }
 
@@ -64,12 +64,29 @@ impl ByGatewayApi {
         &self.served
     }
 
-    pub(super) fn has(&self, id: &str) -> bool {
-        self.publishes.contains(id)
+    pub(super) fn way(&self, id: &str) -> Way {
+        self.publishes.get(id).copied().unwrap_or(Way::Envoys)
+    }
+
+    /// The publishes that go both ways.
+    pub(super) fn both(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.publishes.iter().filter(|(_, way)| **way == Way::Both).map(|(id, _)| id)
+    }
+
+    /// The gateways that Envoys of ours serve, or should.
+    pub(super) fn with_envoys(&self) -> BTreeSet<String> {
+        let ids = self.classes.keys().filter(|id| self.has_xds(id));
+        ids.cloned().collect()
+    }
+
+    /// Has a publish delivered, whichever other way it goes.
+    pub(super) fn set(&mut self, routes: ir::Publish, way: Way) {
+        self.publishes.insert(routes.id.clone(), way);
+        self.tell(GatewayApiOrder::Publish(routes));
     }
 
     pub(super) fn forget(&mut self, id: &str) {
-        if let Some(id) = self.publishes.take(id) {
+        if let Some((id, _)) = self.publishes.remove_entry(id) {
             self.tell(GatewayApiOrder::ForgetPublish(id));
         }
     }
@@ -96,33 +113,21 @@ impl ByGatewayApi {
 impl Fleet {
     /// From now on gateways and publishes that are delivered by Gateway API are told there. Before
     /// anything is restored.
-    /// `classes` are those that can be.
+    /// `classes` are those that can be; `fallback_after`: publishes of gateways that had no Envoy for so long are, too.
     pub fn deliver_by_gateway_api(
         &self,
         orders: mpsc::UnboundedSender<GatewayApiOrder>,
         classes: Vec<&'static str>,
+        fallback_after: Option<Duration>,
     ) {
         let mut core = self.lock();
         core.tracker.open(GATEWAY_API, Target::gateway_api());
-        core.by_gateway_api.told_to(orders, classes);
+        core.by_gateway_api.told_to(orders, classes, fallback_after);
     }
 
     /// The classes that are served by Gateway API.
     pub fn gateway_api_classes(&self) -> Vec<&'static str> {
         self.lock().by_gateway_api.served().to_vec()
-    }
-
-    /// Remembers that somebody else has changed an object, which is being corrected.
-    pub fn drifted(&self, drift: Drift) {
-        let mut core = self.lock();
-        let drifts = &mut core.by_gateway_api.drifts;
-        drifts.truncate(DRIFTS - 1);
-        drifts.push_front(drift);
-    }
-
-    /// The last drifts, the newest first.
-    pub fn drifts(&self) -> Vec<Drift> {
-        self.lock().by_gateway_api.drifts.iter().cloned().collect()
     }
 
     /// Takes what became of a revision that was delivered by Gateway API.
@@ -143,7 +148,10 @@ impl Core {
         self.by_gateway_api.tell(GatewayApiOrder::Gateway(gateway.clone()));
         let delta = match self.by_gateway_api.has_xds(&id) {
             true => self.assembly.set_gateway(gateway),
-            false => self.assembly.remove_gateway(&id),
+            false => {
+                self.forget_path(&id);
+                self.assembly.remove_gateway(&id)
+            }
         };
         self.stage(delta);
         // Publishes that came before the gateway, or before it changed its class.
@@ -161,34 +169,57 @@ impl Core {
             let Ok(parsed) = intake::publish(&wire, &id) else { continue };
             let mut routes = parsed.routes;
             routes.id = access.publish_id().clone();
-            if self.goes_by_gateway_api(&routes) != self.by_gateway_api.has(&id) {
+            if self.way_of(&routes) != self.by_gateway_api.way(&id) {
                 self.deliver(routes);
                 self.note_stale(&id);
             }
         }
     }
 
-    fn goes_by_gateway_api(&self, routes: &ir::Publish) -> bool {
-        match routes.delivery {
-            Delivery::GatewayApi => true,
-            Delivery::Auto | Delivery::Xds => !self.by_gateway_api.has_xds(&routes.gateway_id),
+    pub(super) fn way_of(&self, routes: &ir::Publish) -> Way {
+        let gateway = &routes.gateway_id;
+        let has_xds = self.by_gateway_api.has_xds(gateway);
+        match (routes.delivery, self.by_gateway_api.fallback.path(gateway)) {
+            (Delivery::GatewayApi, _) => Way::GatewayApi,
+            (Delivery::Auto | Delivery::Xds, _) if !has_xds => Way::GatewayApi,
+            (Delivery::Auto, Some(Path::GatewayApi(_))) => Way::Both,
+            // What an Envoy has already, or what is new, needs no other way.
+            (Delivery::Auto, Some(Path::Returning(_))) => match self.by_gateway_api.way(&routes.id)
+            {
+                Way::Both => Way::Both,
+                Way::Envoys | Way::GatewayApi => Way::Envoys,
+            },
+            (Delivery::Auto, Some(Path::Direct | Path::Grace(_)) | None) | (Delivery::Xds, _) => {
+                Way::Envoys
+            }
         }
     }
 
     /// Takes the routes of a publish to where they go.
     pub(super) fn deliver(&mut self, routes: ir::Publish) {
-        let (id, by_gateway_api) = (routes.id.clone(), self.goes_by_gateway_api(&routes));
-        self.tracker.deliver(&id, by_gateway_api);
-        if !by_gateway_api {
-            self.by_gateway_api.forget(&id);
-            let delta = self.assembly.set_publish(routes);
-            return self.stage(delta);
+        let (id, way) = (routes.id.clone(), self.way_of(&routes));
+        self.tracker.deliver(&id, way != Way::Envoys);
+        self.drifts.forget(&id);
+        self.tracker.say(&id, About::Drifted, None);
+        let (to_envoys, by_gateway_api) = match way {
+            Way::Envoys => (Some(routes), None),
+            Way::Both => (Some(routes.clone()), Some(routes)),
+            Way::GatewayApi => (None, Some(routes)),
+        };
+        match by_gateway_api {
+            Some(routes) => self.by_gateway_api.set(routes, way),
+            None => self.by_gateway_api.forget(&id),
         }
-        let delta = self.assembly.remove_publish(&id);
+        self.say_path(&id);
+        let delta = match to_envoys {
+            Some(routes) => self.assembly.set_publish(routes),
+            None => {
+                self.tracker.leave_envoys(&id);
+                self.acks.need(&id, None);
+                self.assembly.remove_publish(&id)
+            }
+        };
         self.stage(delta);
-        self.acks.need(&id, None);
-        self.by_gateway_api.publishes.insert(id);
-        self.by_gateway_api.tell(GatewayApiOrder::Publish(routes));
     }
 
     /// The wanted revision is all that is delivered.

@@ -111,6 +111,7 @@ impl Core {
     /// again only when everything is restored, because former rules would be missing in between.
     pub(super) fn restore(&mut self, whole: Whole, loaded: &mut Loaded) -> Vec<Restored> {
         self.restoring = true;
+        self.restore_paths(loaded);
         let mut restored = whole.access;
         parsed(whole.rows, |(item, row)| {
             self.hold(item);

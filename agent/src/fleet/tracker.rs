@@ -4,6 +4,7 @@
 //! An outcome affects only its publish, so its cost does not grow with the number of publishes.
 //! Statuses are level-triggered: a reader gets the current ones, however often they changed before.
 
+mod conditions;
 mod refusals;
 mod target;
 mod track;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use imp_proto::agent as pb;
 
+pub use conditions::About;
 pub use target::{GATEWAY_API, Target, TargetId};
 use track::{Said, Status, Track};
 
@@ -159,16 +161,34 @@ impl Tracker {
         self.touched.insert(id);
     }
 
-    /// Sets whether it is delivered by Gateway API instead of to Envoys.
+    /// Sets whether its status is what Gateway API's controllers say of it, instead of Envoys.
     pub fn deliver(&mut self, id: &str, by_gateway_api: bool) {
         let Some(track) = self.publishes.get_mut(id) else { return };
         if track.by_gateway_api != by_gateway_api {
-            track.by_gateway_api = by_gateway_api;
-            (track.rendered, track.refused) = (None, None);
+            (track.by_gateway_api, track.rendered) = (by_gateway_api, None);
             track.said.clear();
-            self.refusals.remove(id);
             self.touch_one(id);
         }
+    }
+
+    /// It is no longer given to Envoys, whatever they have said.
+    pub fn leave_envoys(&mut self, id: &str) {
+        let Some(track) = self.publishes.get_mut(id) else { return };
+        if self.refusals.remove(id) | track.refused.take().is_some() {
+            self.touch_one(id);
+        }
+    }
+
+    /// Whether a target is still waited for about a publish.
+    pub(super) fn waits_for(&self, id: &str, target: &Target) -> bool {
+        let since = self.publishes.get(id).map(|track| track.since);
+        since.is_some_and(|since| !self.is_silent(target, since))
+    }
+
+    /// Whether the controllers of Gateway API have accepted what they were given last.
+    pub(super) fn is_accepted_by_gateway_api(&self, id: &str) -> bool {
+        let said = self.publishes.get(id).and_then(|track| track.said.get(GATEWAY_API));
+        said == Some(&Said::Accepted)
     }
 
     /// Sets the revision that targets are sent; `None` if nothing of the publish is.

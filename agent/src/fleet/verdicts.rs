@@ -133,6 +133,8 @@ impl Core {
         self.sweep_former_rules(now);
         self.judge_all();
         self.change_doors(ads);
+        self.tick_paths(now);
+        self.tick_drifts(now);
         self.scopes_arrived();
         self.let_go();
         for ((stream, key), retry) in &mut self.retries {

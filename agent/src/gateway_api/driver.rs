@@ -8,8 +8,8 @@ use imp_kube::{Cluster, Keeper, Kind, Object, Order, Report, Standing, kinds};
 use imp_process::clock;
 use imp_proto::agent as pb;
 use imp_translate::gateway_api::{
-    CLUSTER, Decider, Deployed, GATEWAY, MANAGED_BY, MANAGER, Options, PUBLISH, Plan, gateway_name,
-    label,
+    CLUSTER, Decider, Deployed, GATEWAY, MANAGED_BY, MANAGER, Options, PROBE, PUBLISH, Plan,
+    gateway_name, label,
 };
 use imp_translate::ir;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayApi;
+use super::probe::{self, Answer, Probes, Serving, Told};
 use crate::fleet::tracker::{Verdict, agent_rejected};
 use crate::fleet::{Drift, Fleet, GatewayApiOrder};
 use crate::port;
@@ -62,7 +63,8 @@ async fn drive(cluster: Cluster, mut api: GatewayApi, fleet: Fleet) {
     };
     let (keeping, kept) = mpsc::unbounded_channel();
     let (sender, mut reports) = mpsc::unbounded_channel();
-    tokio::spawn(keeper.run(cluster, kept, sender));
+    tokio::spawn(keeper.run(cluster.clone(), kept, sender));
+    let (asking, mut answers) = mpsc::unbounded_channel();
     let options = Options {
         namespace: api.namespace.clone(),
         cluster: id.clone(),
@@ -76,6 +78,9 @@ async fn drive(cluster: Cluster, mut api: GatewayApi, fleet: Fleet) {
         api,
         fleet,
         keeping,
+        connection: cluster,
+        probes: Probes::default(),
+        asking,
         gateways: BTreeMap::new(),
         publishes: HashMap::new(),
         refused: BTreeSet::new(),
@@ -93,6 +98,7 @@ async fn drive(cluster: Cluster, mut api: GatewayApi, fleet: Fleet) {
                 Some(report) => driver.told(report),
                 None => return,
             },
+            Some(told) = answers.recv() => driver.answered(&told),
             () = tokio::time::sleep(LOOK), if !complete => {
                 // Everything was told before that, and has been taken.
                 complete = is_open;
@@ -118,7 +124,10 @@ async fn registered(api: &GatewayApi) -> String {
 fn set_of(object: &Value) -> Option<String> {
     let labels = object.pointer("/metadata/labels")?;
     let of = |name: &str| labels.get(name)?.as_str();
-    of(PUBLISH).map(of_publish).or_else(|| of(GATEWAY).map(of_gateway))
+    match of(PROBE) {
+        Some(_) => of(GATEWAY).map(of_probe),
+        None => of(PUBLISH).map(of_publish).or_else(|| of(GATEWAY).map(of_gateway)),
+    }
 }
 
 fn of_publish(id: &str) -> String {
@@ -129,6 +138,10 @@ fn of_gateway(id: &str) -> String {
     format!("gateway/{}", label(id))
 }
 
+fn of_probe(gateway: &str) -> String {
+    format!("probe/{}", label(gateway))
+}
+
 struct Driver {
     plan: Plan,
     /// The id of the cluster.
@@ -136,6 +149,10 @@ struct Driver {
     api: GatewayApi,
     fleet: Fleet,
     keeping: mpsc::UnboundedSender<Order>,
+    /// For questions to proxies, and their answers.
+    connection: Cluster,
+    probes: Probes,
+    asking: mpsc::UnboundedSender<Told>,
     gateways: BTreeMap<String, Gateway>,
     /// By the name of the set.
     publishes: HashMap<String, Publish>,
@@ -148,6 +165,9 @@ struct Gateway {
     /// Whether there are objects of it. Only a publish makes some.
     deployed: bool,
     decider: Option<Decider>,
+    /// Whether its controller has accepted its policies once. Before that no publish is applied: the routes would be
+    /// there without what closes them.
+    is_closed: bool,
     /// Why its controller does not take it.
     refused: Option<String>,
 }
@@ -165,7 +185,7 @@ impl Driver {
             GatewayApiOrder::ForgetGateway(id) => {
                 self.plan.remove_gateway(&id);
                 if self.gateways.remove(&id).is_some_and(|known| known.deployed) {
-                    self.keep(Order::Forget { set: of_gateway(&id) });
+                    self.withdraw(&id);
                 }
             }
             GatewayApiOrder::Publish(publish) => {
@@ -182,6 +202,7 @@ impl Driver {
                 self.refused.remove(&set);
                 self.keep(Order::Forget { set });
                 if let Some(known) = known {
+                    self.probes.forget(&known.publish.gateway_id, &of_publish(&id));
                     self.undeploy(&known.publish.gateway_id);
                 }
                 self.try_again();
@@ -192,8 +213,11 @@ impl Driver {
     fn take_gateway(&mut self, gateway: ir::Gateway) {
         let id = gateway.id.clone();
         let known = self.gateways.remove(&id);
-        let (deployed, decider) = known.map_or((false, None), |it| (it.deployed, it.decider));
-        let gateway = Gateway { gateway, deployed, decider, refused: None };
+        let (deployed, decider, is_closed) = known.map_or((false, None, false), |it| {
+            let is_closed = it.is_closed && it.gateway.class == gateway.class;
+            (it.deployed, it.decider, is_closed)
+        });
+        let gateway = Gateway { gateway, deployed, decider, is_closed, refused: None };
         self.gateways.insert(id.clone(), gateway);
         let of_gateway = |(_, it): &(&String, &Publish)| it.publish.gateway_id == id;
         let sets: Vec<_> =
@@ -211,8 +235,15 @@ impl Driver {
         }
         self.plan.remove_gateway(id);
         if let Some(gateway) = self.gateways.get_mut(id).filter(|gateway| gateway.deployed) {
-            (gateway.deployed, gateway.refused) = (false, None);
-            self.keep(Order::Forget { set: of_gateway(id) });
+            (gateway.deployed, gateway.is_closed, gateway.refused) = (false, false, None);
+            self.withdraw(id);
+        }
+    }
+
+    fn withdraw(&mut self, gateway: &str) {
+        self.probes.close(gateway);
+        for set in [of_probe(gateway), of_gateway(gateway)] {
+            self.keep(Order::Forget { set });
         }
     }
 
@@ -236,9 +267,13 @@ impl Driver {
         match self.plan.set_gateway(&known.gateway, deployed) {
             Ok(objects) => {
                 known.deployed = true;
+                known.is_closed |= !class.class.has_policies;
                 let (set, gateway) = (of_gateway(id), gateway_name(id));
                 let objects = objects_of(objects);
                 self.keep(Order::Want { set, revision: 0, gateway, objects });
+                let mark = self.probes.open(id, now_ms());
+                self.mark(id, mark);
+                self.probe(id);
                 None
             }
             Err(refusal) => Some(refusal.to_string()),
@@ -276,6 +311,14 @@ impl Driver {
             None => self.plan.set_publish(&publish).map_err(|refusal| refusal.to_string()),
         };
         match rendered {
+            Ok(_) if !self.gateways.get(gateway).is_some_and(|it| it.is_closed) => {
+                self.refused.remove(set);
+                let waits = Standing::Waiting(format!("Gateway {}", gateway_name(gateway)));
+                if let Some(known) = self.publishes.get_mut(set) {
+                    known.standing = Some((publish.revision, waits));
+                }
+                self.tell(set);
+            }
             Ok(objects) => {
                 self.refused.remove(set);
                 let objects = objects_of(objects);
@@ -301,31 +344,55 @@ impl Driver {
         let (set, revision, standing) = match report {
             Report::Stands { set, revision, standing } => (set, revision, standing),
             Report::Drifted { set: of, object, field, by } => {
-                let at_ms = clock::now().timestamp_millis();
-                return self.fleet.drifted(Drift { of, object, field, by, at_ms });
+                let (at_ms, ids) = (clock::now().timestamp_millis(), self.publishes_of(&of));
+                return self.fleet.drifted(Drift { of, object, field, by, at_ms }, ids);
+            }
+            Report::Corrected { set, object } => {
+                return self.fleet.corrected(&object, self.publishes_of(&set));
             }
         };
         if let Some(known) = self.publishes.get_mut(&set) {
             if known.publish.revision == revision {
+                let gateway = known.publish.gateway_id.clone();
+                match standing {
+                    Standing::Accepted => self.probes.accepted(&gateway, &set, revision),
+                    _ => self.probes.forget(&gateway, &set),
+                }
                 known.standing = Some((revision, standing));
                 self.tell(&set);
+                self.probe(&gateway);
             }
             return;
         }
         let of_set = |(id, _): &(&String, &mut Gateway)| of_gateway(id) == set;
         let Some((id, gateway)) = self.gateways.iter_mut().find(of_set) else { return };
+        let id = id.clone();
+        let closes = standing == Standing::Accepted && !gateway.is_closed;
+        gateway.is_closed |= closes;
         let refused = match standing {
             Standing::Refused(words) => Some(words),
             Standing::Applying | Standing::Waiting(_) | Standing::Accepted => None,
         };
-        if gateway.refused != refused {
-            gateway.refused = refused;
-            let id = id.clone();
-            let on_it = |(_, it): &(&String, &Publish)| it.publish.gateway_id == id;
-            let sets: Vec<_> =
-                self.publishes.iter().filter(on_it).map(|(set, _)| set.clone()).collect();
-            sets.iter().for_each(|set| self.tell(set));
+        let is_news = gateway.refused != refused;
+        gateway.refused = refused;
+        let on_it = |(_, it): &(&String, &Publish)| it.publish.gateway_id == id;
+        let sets: Vec<_> =
+            self.publishes.iter().filter(on_it).map(|(set, _)| set.clone()).collect();
+        for set in sets.iter().filter(|_| closes) {
+            self.render(set);
         }
+        for set in sets.iter().filter(|_| is_news) {
+            self.tell(set);
+        }
+    }
+
+    /// The publishes that a set concerns: its own, or those of its gateway.
+    fn publishes_of(&self, set: &str) -> Vec<Arc<str>> {
+        if let Some(known) = self.publishes.get(set) {
+            return vec![known.publish.id.clone()];
+        }
+        let on_it = |it: &&Publish| of_gateway(&it.publish.gateway_id) == set;
+        self.publishes.values().filter(on_it).map(|it| it.publish.id.clone()).collect()
     }
 
     /// Tells the fleet how a publish stands.
@@ -339,11 +406,50 @@ impl Driver {
         let refused = gateway.and_then(|gateway| gateway.refused.as_ref());
         let verdict = match (refused, standing) {
             (Some(words), _) | (None, Standing::Refused(words)) => refused_by(words),
-            (None, Standing::Accepted) => Verdict::Accepted,
+            (None, Standing::Accepted) => {
+                match self.probes.serving(&publish.gateway_id, set, *revision) {
+                    Serving::Yes => Verdict::Accepted,
+                    Serving::Asked => Verdict::Gone,
+                    Serving::No => not_served(),
+                }
+            }
             (None, Standing::Applying | Standing::Waiting(_)) => Verdict::Gone,
         };
         let id: &Arc<str> = &publish.id;
         self.fleet.stands(id, *revision, verdict);
+    }
+
+    /// Asks the proxies of a gateway about what they accepted since they were asked last.
+    fn probe(&mut self, gateway: &str) {
+        let Some(known) = self.gateways.get(gateway) else { return };
+        let Some(mark) = self.probes.next_mark(gateway, now_ms()) else { return };
+        let (_, targets) = self.plan.probe(&known.gateway, mark);
+        self.mark(gateway, mark);
+        let cancel = CancellationToken::new();
+        let (about, answers) = ((gateway.to_owned(), mark), self.asking.clone());
+        let namespace = self.api.namespace.clone();
+        let asked = probe::ask(self.connection.clone(), namespace, about, targets, answers);
+        self.probes.asking(gateway, cancel.clone());
+        tokio::spawn(async move { cancel.run_until_cancelled(asked).await });
+    }
+
+    /// Has the route with this mark applied.
+    fn mark(&self, id: &str, mark: u64) {
+        let Some(known) = self.gateways.get(id) else { return };
+        let (route, _) = self.plan.probe(&known.gateway, mark);
+        let (set, gateway, objects) = (of_probe(id), gateway_name(id), objects_of(vec![route]));
+        self.keep(Order::Want { set, revision: mark, gateway, objects });
+    }
+
+    /// The proxies of a gateway have answered.
+    fn answered(&mut self, told: &Told) {
+        let sets = self.probes.told(told);
+        metrics::counter!("imp_kube_probes_total", "answer" => told.answer.word()).increment(1);
+        if told.answer == Answer::Late {
+            tracing::warn!(gateway = told.gateway, "proxies do not have what was accepted");
+        }
+        sets.iter().for_each(|set| self.tell(set));
+        self.probe(&told.gateway);
     }
 
     /// The keeper ends only with the driver.
@@ -358,6 +464,20 @@ fn refused_by(words: &str) -> Verdict {
         hint: format!("The API server or the controller of the class does not take it: {words}"),
         ..Default::default()
     }))
+}
+
+fn not_served() -> Verdict {
+    Verdict::Refused(Box::new(pb::PublishError {
+        code: "not_served".to_owned(),
+        hint: "The controller of the class has accepted it, but proxies of the gateway go on with former \
+               configuration: they refuse something on it, possibly somebody else's."
+            .to_owned(),
+        ..Default::default()
+    }))
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(clock::now().timestamp_millis()).unwrap_or_default()
 }
 
 /// The renderer makes objects of kinds that the keeper knows, or a test fails.

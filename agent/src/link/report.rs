@@ -226,8 +226,15 @@ const LENGTH: usize = 8;
 /// The control plane keeps no more of a text.
 const TEXT: usize = 4096;
 
+/// Of a name in a condition, likewise.
+const CONDITION_TEXT: usize = 512;
+
 fn short_status(mut status: pb::PublishStatus) -> pb::PublishStatus {
     shorten(status.error.as_mut(), TEXT);
+    for condition in &mut status.conditions {
+        let pb::PublishCondition { object, field, by, .. } = condition;
+        [object, field, by].into_iter().for_each(|text| cut(text, CONDITION_TEXT));
+    }
     status
 }
 
@@ -274,6 +281,7 @@ mod tests {
         let status = |n: usize| pb::PublishStatus {
             publish_id: n.to_string(),
             error: n.is_multiple_of(3).then(|| words(n)),
+            conditions: vec![pb::PublishCondition { by: "é".repeat(n), ..Default::default() }],
             ..pb::PublishStatus::default()
         };
         let statuses: Vec<_> = (0..1_000).map(status).collect();

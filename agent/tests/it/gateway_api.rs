@@ -2,4 +2,5 @@
 
 mod api_server;
 mod driver;
+mod fallback;
 mod real;

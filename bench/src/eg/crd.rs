@@ -15,15 +15,14 @@ use super::Plan;
 use super::changes::Block;
 use super::side::{pid, used};
 use super::watch::{milliseconds, surely};
-use crate::kube::{Api, ENVOY_GATEWAY, GATEWAYS, Pod, stack, variable};
+use crate::kube::{
+    Api, ENVOY_GATEWAY, GATEWAYS, OURS as NAMESPACE, Pod, pod_of_ours, stack, variable,
+};
 use crate::ports;
 use crate::rest::text;
 use crate::sample::Provider;
 use crate::stack::{PATIENCE, Stack};
 use crate::upstream::Upstream;
-
-/// Where the agent applies what it renders; the stack has it.
-const NAMESPACE: &str = "edge";
 
 /// The kinds that a publish may have, in the order in which they are applied: routes last.
 const KINDS: [(&str, &str); 5] = [
@@ -33,6 +32,8 @@ const KINDS: [(&str, &str); 5] = [
     (ENVOY_GATEWAY, "securitypolicies"),
     (GATEWAYS, "httproutes"),
 ];
+
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 const PUBLISH: &str = "imp-gateway.io/of-publish";
 
@@ -69,7 +70,7 @@ pub(super) async fn measure(plan: &Plan, say: &impl Fn(&str)) -> Result<Crd> {
     let mut rig = Rig::start().await?;
     let first = rig.publish(0).await?;
     rig.stack.publish_reaches(&first, "active", PATIENCE).await?;
-    rig._pod = Some(rig.pod().await?);
+    rig._pod = Some(pod_of_ours(&rig.api, &rig.stack, &rig.provider).await?);
     say("by Gateway API: loading");
     rig.load(1..plan.crd).await?;
     let model = rig.model(&first).await?;
@@ -107,8 +108,7 @@ impl Rig {
         let names = ["door", "gateway-class", "gateway-api-namespace"];
         let flags = names.iter().zip(flags).map(|(name, value)| format!("--{name}={value}"));
         let flags: Vec<_> = flags.collect();
-        // Its own role is proven elsewhere.
-        let stack = stack(&variable("KUBECONFIG")?, xds, &flags).await?;
+        let stack = stack(xds, &flags).await?;
         let provider = Provider::create(&stack, "acme").await?;
         let upstream = Upstream::start_at(&ip).await?;
         let at = upstream.address();
@@ -126,13 +126,6 @@ impl Rig {
         let gateway = ports::local(provider.port);
         let (api, eg) = (Api::new()?, pid("eg")?);
         Ok(Self { api, stack, provider, product, gateway, eg, _upstream: upstream, _pod: None })
-    }
-
-    async fn pod(&self) -> Result<Pod> {
-        let name = format!("imp-{}", self.provider.gateway_id);
-        let folder = self.stack.directory();
-        let is_there = |bootstrap: &str| !bootstrap.is_empty();
-        Pod::start(&self.api, (NAMESPACE, &name), "envoy-crd", folder, is_there).await
     }
 
     async fn publish(&self, index: usize) -> Result<String> {
@@ -164,9 +157,16 @@ impl Rig {
                     GATEWAYS => ("gateway.networking.k8s.io/v1", "HTTPRoute"),
                     _ => ("gateway.envoyproxy.io/v1alpha1", kind_of(kind)),
                 };
+                let mut labels = object["metadata"]["labels"].clone();
+                // Not one of the agent's, which would delete it. Others say how the gateway takes it.
+                labels.as_object_mut().and_then(|labels| labels.remove(MANAGED_BY));
                 let written = json!({
                     "apiVersion": api_version, "kind": of,
-                    "metadata": {"name": name, "namespace": NAMESPACE}, "spec": object["spec"],
+                    "metadata": {
+                        "name": name, "namespace": NAMESPACE, "labels": labels,
+                        "annotations": object["metadata"]["annotations"],
+                    },
+                    "spec": object["spec"],
                 });
                 model.push((format!("{api}/namespaces/{NAMESPACE}/{kind}/{name}"), written));
             }

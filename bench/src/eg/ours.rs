@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::side::{Place, Shape, Side, received, used};
-use crate::kube::{Edge, EdgeOptions};
+use crate::kube::{Edge, EdgeOptions, OURS as NAMESPACE};
 use crate::rest::text;
 use crate::sample::Echo;
 
@@ -27,12 +27,15 @@ pub(super) const FRESH: usize = 1_000_000;
 
 const WRITERS: usize = 4;
 
-/// How our part of a Gateway is set up. The agent watches the kinds of both ways of delivery, for which it would need both roles.
+/// How our part of a Gateway is set up.
 pub(super) fn options() -> EdgeOptions {
     EdgeOptions {
         hosts: Some(format!("*.{DOMAIN}")),
-        agent_flags: vec!["--door=ext-authz".to_owned()],
-        is_admin: true,
+        // It watches what it has written by Gateway API, too, and may do so there only.
+        agent_flags: vec![
+            "--door=ext-authz".to_owned(),
+            format!("--gateway-api-namespace={NAMESPACE}"),
+        ],
     }
 }
 

@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::api::{Api, variable};
 use super::pod::Pod;
 use crate::ports;
-use crate::sample::Provider;
+use crate::sample::{Provider, echo_service};
 use crate::stack::{Options, Stack};
 use crate::upstream::Upstream;
+
+/// The namespace in which the agent's user may write objects of Gateway API.
+pub const OURS: &str = "edge";
 
 /// What is not the same for all.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +22,6 @@ pub struct EdgeOptions {
     pub hosts: Option<String>,
     /// More flags for the agent.
     pub agent_flags: Vec<String>,
-    /// Whether the agent may do everything, and not what deploy/kube/role.yaml says and nothing else.
-    pub is_admin: bool,
 }
 
 /// Dropped in this order: Envoy first.
@@ -42,8 +44,7 @@ impl Edge {
     pub async fn prepare(name: &str, options: &EdgeOptions) -> Result<Self> {
         let api = Api::new()?;
         let xds = ports::local(ports::free()?);
-        let user = if options.is_admin { "KUBECONFIG" } else { "IMP_KUBECONFIG" };
-        let stack = stack(&variable(user)?, xds, &options.agent_flags).await?;
+        let stack = stack(xds, &options.agent_flags).await?;
         let provider = Provider::create(&stack, "acme").await?;
         let theirs = Upstream::start_at(&variable("IMP_KUBE_ADDRESS")?).await?;
         let listen = [ports::free()?, ports::free()?];
@@ -77,10 +78,35 @@ impl Edge {
         let gateway = (&*self.namespace, "gw");
         Pod::start(&self.api, gateway, name, self.stack.directory(), knows_us).await
     }
+
+    /// The pod of the Gateway that the agent makes where it delivers by Gateway API, and its address.
+    pub async fn add_pod_of_ours(&self) -> Result<(Pod, SocketAddr)> {
+        let pod = pod_of_ours(&self.api, &self.stack, &self.provider).await?;
+        Ok((pod, SocketAddr::new(self.address.ip(), self.provider.port)))
+    }
+
+    /// A product whose backend Kubernetes takes: it is not on loopback.
+    pub async fn product(&self, label: &str) -> Result<String> {
+        let at = self.theirs.address();
+        let mut service = echo_service(&self.stack, label, "/");
+        service["backends"][0]["endpoints"] =
+            json!([{ "host": at.ip().to_string(), "port": at.port() }]);
+        let service = self.provider.service(&service).await?;
+        self.provider.product(label, &[service]).await
+    }
 }
 
-/// A control plane, and an agent with this kubeconfig that Envoys find at `xds`. Backends may be where Envoy Gateway's are.
-pub async fn stack(kubeconfig: &str, xds: SocketAddr, flags: &[String]) -> Result<Stack> {
+/// The pod of the Gateway that the agent makes of a provider's gateway.
+pub async fn pod_of_ours(api: &Api, stack: &Stack, provider: &Provider) -> Result<Pod> {
+    let gateway = format!("imp-{}", provider.gateway_id);
+    let is_made = |bootstrap: &str| !bootstrap.is_empty();
+    Pod::start(api, (OURS, &gateway), "envoy-ours", stack.directory(), is_made).await
+}
+
+/// A control plane, and an agent that Envoys find at `xds`. Backends may be where Envoy Gateway's are.
+pub async fn stack(xds: SocketAddr, flags: &[String]) -> Result<Stack> {
+    // Its user may do what the roles in deploy/kube say and nothing else.
+    let kubeconfig = variable("IMP_KUBECONFIG")?;
     let backends = format!("{}/32", variable("IMP_KUBE_ADDRESS")?);
     let mut options = Options { envoy: false, ..Options::default() };
     options.agent_flags = vec![

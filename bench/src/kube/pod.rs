@@ -82,6 +82,11 @@ impl Pod {
         self.process.wait_until("ready", PATIENCE, ready).await
     }
 
+    /// Kills it.
+    pub fn stop(&mut self) {
+        self.process.kill();
+    }
+
     /// Kills it and starts it with what it had.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill();

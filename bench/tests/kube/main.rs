@@ -2,4 +2,5 @@
 //! stack, and a real Envoy with the configuration that Envoy Gateway gives its pods. `make test-kube`.
 
 mod eg;
+mod fallback;
 mod shared;

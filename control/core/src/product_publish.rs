@@ -153,7 +153,8 @@ states! {
     /// How the configuration reaches the gateway.
     #[derive(Default)]
     pub enum Delivery {
-        /// By xDS for gateways of class `envoy-gateway`, by Gateway API for others.
+        /// By xDS for gateways of class `envoy-gateway`, and by Gateway API while none of their Envoys is connected;
+        /// by Gateway API for others.
         #[default]
         Auto,
         /// By xDS only.
@@ -230,6 +231,9 @@ pub struct ProductPublish {
     pub nodes: NodeCounts,
     /// Why it failed, or what delays it.
     pub last_error: Option<PublishError>,
+    /// What else the agents say of it.
+    #[serde(default)]
+    pub conditions: Vec<PublishCondition>,
     /// When the desired revision became active.
     pub activated_at: Option<DateTime<Utc>>,
     #[serde(flatten)]
@@ -252,7 +256,7 @@ pub struct NodeCounts {
 /// Why a publish failed, or a gateway is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublishError {
-    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `gateway_api_refused`,
+    /// A stable word: `envoy_nack`, `agent_rejected`, `gateway_refused`, `gateway_api_refused`, `not_served`,
     /// `no_module`, `no_answer`, `host_taken`, `host_not_admitted`, `too_many_hosts`.
     pub code: String,
     /// The Envoy resource that was rejected, if any.
@@ -261,6 +265,33 @@ pub struct PublishError {
     pub envoy_message: String,
     /// What to do about it.
     pub hint: String,
+}
+
+/// What agents say of a publish beside its status; at most one of each type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PublishCondition {
+    /// A stable word: `delivery` (it is not delivered by xDS, although it could be) or `drifted` (somebody else
+    /// has changed an object of it in Kubernetes).
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Why, in a word. `delivery`: `no_envoy`, `returning`; `drifted`: `correcting`, `corrected`.
+    pub reason: String,
+    /// The same for people.
+    pub message: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// The object that has drifted: kind, namespace and name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// The field in which it has, as a JSON pointer, or `deleted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The field manager that wrote last, as the API server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When the object was put right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected_at: Option<DateTime<Utc>>,
 }
 
 /// One immutable revision of a publish.

@@ -76,6 +76,7 @@ async fn insert(
         acked_revision: 0,
         nodes: NodeCounts::default(),
         last_error: None,
+        conditions: Vec::new(),
         activated_at: None,
         spec: content.spec.clone(),
         meta: Meta::new(tx.now),

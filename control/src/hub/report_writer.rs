@@ -3,6 +3,7 @@
 //! report is written at once.
 
 mod batch;
+mod conditions;
 mod gateways;
 
 use std::collections::HashMap;

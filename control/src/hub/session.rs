@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use imp_core::cluster::{AgentNode, Capabilities};
-use imp_core::product_publish::{NodeCounts, PublishError};
+use imp_core::product_publish::{NodeCounts, PublishCondition, PublishError};
 use imp_core::{GatewayId, ProductPublishId};
 use imp_proto::agent::{self as pb, report_request::Kind};
 use imp_store::Store;
@@ -36,6 +36,9 @@ const MAX_GATEWAYS: usize = 1024;
 /// The most features of each kind that an agent may report.
 const MAX_WORDS: usize = 256;
 const MAX_TEXT: usize = 4096;
+/// The most conditions of a publish, and the bytes of a name in one.
+const MAX_CONDITIONS: usize = 8;
+const MAX_NAME: usize = 512;
 
 /// State shared by all sessions.
 #[derive(Clone)]
@@ -220,6 +223,21 @@ fn error(error: pb::PublishError) -> PublishError {
     }
 }
 
+fn condition(said: pb::PublishCondition) -> PublishCondition {
+    let name = |text: String| Some(cut(text, MAX_NAME)).filter(|text| !text.is_empty());
+    let at = |ms: i64| DateTime::from_timestamp_millis(ms);
+    PublishCondition {
+        kind: cut(said.r#type, 64),
+        reason: cut(said.reason, 64),
+        message: cut(said.message, MAX_NAME),
+        since: at(said.since_ms).unwrap_or_default(),
+        object: name(said.object),
+        field: name(said.field),
+        by: name(said.by),
+        corrected_at: at(said.corrected_at_ms).filter(|_| said.corrected_at_ms != 0),
+    }
+}
+
 /// `None` if it is not a status of a publish.
 fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
     let id = status.publish_id.parse().ok()?;
@@ -233,6 +251,7 @@ fn reported(status: pb::PublishStatus) -> Option<(ProductPublishId, Reported)> {
         },
         silent: status.nodes_silent,
         error: status.error.map(|it| Box::new(error(it))),
+        conditions: status.conditions.into_iter().take(MAX_CONDITIONS).map(condition).collect(),
         quiet_since: None,
     };
     Some((id, reported))

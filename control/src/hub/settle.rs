@@ -1,8 +1,10 @@
 //! Derives the status of a publish from the agents' reports. Pure.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use imp_core::product_publish::{
-    NodeCounts, ProductPublish, Progress, PublishError, PublishStatus,
+    NodeCounts, ProductPublish, Progress, PublishCondition, PublishError, PublishStatus,
 };
 
 /// Envoys of an agent that has a revision and reports nothing new for this long count as
@@ -21,6 +23,8 @@ pub struct Reported {
     pub silent: u32,
     /// The error of `revision`.
     pub error: Option<Box<PublishError>>,
+    /// What else it says.
+    pub conditions: Vec<PublishCondition>,
     /// Since when the agent has reported nothing new on any publish; `None` if unknown.
     pub quiet_since: Option<DateTime<Utc>>,
 }
@@ -65,6 +69,7 @@ pub fn settle(
     let mut after = before.clone();
     after.nodes = nodes(before.desired_revision, reports);
     after.acked_revision = acked_revision(before, reports);
+    after.conditions = conditions(before, reports);
     if let Some(progress) = progress(before, reports, after.nodes) {
         after.status = before.status.report(progress);
         after.last_error = match progress {
@@ -107,6 +112,21 @@ fn acked_revision(before: &ProductPublish, reports: &[Option<Reported>]) -> i64 
     let with_envoys = reports.iter().flatten().filter(|report| report.total() > 0);
     let everywhere = with_envoys.map(|report| report.acked_revision).min().unwrap_or_default();
     before.acked_revision.max(everywhere.min(before.desired_revision))
+}
+
+/// What the agents say beside it, of each type the newest. What was said stays while none of them speaks.
+fn conditions(before: &ProductPublish, reports: &[Option<Reported>]) -> Vec<PublishCondition> {
+    if reports.iter().all(Option::is_none) {
+        return before.conditions.clone();
+    }
+    let mut newest: BTreeMap<&str, &PublishCondition> = BTreeMap::new();
+    for said in reports.iter().flatten().flat_map(|report| &report.conditions) {
+        let known = newest.entry(&said.kind).or_insert(said);
+        if known.since < said.since {
+            *known = said;
+        }
+    }
+    newest.into_values().cloned().collect()
 }
 
 /// The new status; `None` if no report can change it.

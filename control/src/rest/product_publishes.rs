@@ -55,8 +55,15 @@ impl Entity for ProductPublish {
     type View = ProductPublishView;
 
     const IMMUTABLE: &'static [&'static str] = &["product_id", "gateway_id", "cluster_id"];
-    const REPORTED: &'static [&'static str] =
-        &["status", "acked_revision", "nodes", "last_error", "activated_at", "message"];
+    const REPORTED: &'static [&'static str] = &[
+        "status",
+        "acked_revision",
+        "nodes",
+        "last_error",
+        "conditions",
+        "activated_at",
+        "message",
+    ];
     const FILTERS: &'static [Param] = &[
         TENANT,
         Param::of::<ProductId>("product_id"),

@@ -160,14 +160,17 @@ pub async fn of_object(store: &Store, id: impl Into<Uuid>) -> Result<Vec<Entry>>
 /// are pruned.
 pub const REPORT: &str = "product_publishes.report";
 
+/// What agents say of publishes beside their status: another way of delivery, drift. Pruned, too.
+pub const CONDITION: &str = "product_publishes.condition";
+
 /// Renewals of agents' identities. Each agent renews every 40 minutes, so these rows are pruned,
 /// too.
 pub const RENEWAL: &str = "agents.renew";
 
-/// Deletes reports and renewals older than this that all readers of events have passed. Returns how
+/// Deletes reports, conditions and renewals older than this that all readers of events have passed. Returns how
 /// many.
 pub async fn prune_reports(tx: &mut Tx, older_than: DateTime<Utc>) -> Result<u64> {
-    let sql = "DELETE FROM audit WHERE at < $1 AND operation IN ($2, $3) \
+    let sql = "DELETE FROM audit WHERE at < $1 AND operation IN ($2, $3, $4) \
         AND NOT EXISTS (SELECT 1 FROM event_cursors c WHERE c.seq < audit.seq)";
-    execute!(tx.conn(), sql, micros(older_than), REPORT, RENEWAL)
+    execute!(tx.conn(), sql, micros(older_than), REPORT, RENEWAL, CONDITION)
 }

@@ -346,7 +346,7 @@ pub async fn standings(
     which: Which<'_, ProductPublishId>,
 ) -> Result<Vec<Read<ProductPublishId, ProductPublish>>> {
     let select = "SELECT id, tenant_id, status, desired_revision, acked_revision, nodes, \
-        last_error, activated_at, product_id, api_services, gateway_id, cluster_id, environment, \
+        last_error, conditions, activated_at, product_id, api_services, gateway_id, cluster_id, environment, \
         auth_mode, api_key, hostnames, base_path, delivery, version, created_at, updated_at \
         FROM product_publishes WHERE id";
     let table = "product_publishes";

@@ -6,7 +6,7 @@ mod revisions;
 use chrono::{DateTime, Utc};
 use imp_core::product_publish::{
     AuthMode, Delivery, Environment, KeyLocations, NodeCounts, ProductPublish, ProductPublishSpec,
-    PublishError, PublishStatus,
+    PublishCondition, PublishError, PublishStatus,
 };
 use imp_core::scope::TenantScope;
 use imp_core::{ApiServiceId, ClusterId, GatewayId, ProductId, ProductPublishId};
@@ -50,6 +50,7 @@ impl From<Row> for ProductPublish {
             acked_revision: row.acked_revision,
             nodes: row.nodes.0,
             last_error: row.last_error.map(|json| json.0),
+            conditions: row.conditions.map(|json| json.0).unwrap_or_default(),
             activated_at: row.activated_at,
             spec: ProductPublishSpec {
                 product_id: row.product_id.into(),
@@ -85,6 +86,7 @@ columns! {
         acked_revision: i64 = it.acked_revision,
         nodes: Stored<NodeCounts> = Json(it.nodes),
         last_error: Option<Stored<PublishError>> = it.last_error.as_ref().map(storable),
+        conditions: Option<Stored<Vec<PublishCondition>>> = conditions(&it.conditions),
         activated_at: Option<DateTime<Utc>> = it.activated_at.map(micros),
         api_services: Stored<Vec<ApiServiceId>> = Json(&it.spec.api_services),
         environment: Word<Environment> = it.spec.environment.as_str(),
@@ -156,7 +158,7 @@ pub async fn get_for_update(tx: &mut Tx, id: ProductPublishId) -> Result<Option<
 }
 
 /// Writes the agents' reports from `after`: status, acknowledged revision, nodes, error,
-/// activation. Not an edit: version and `updated_at` stay, and so do entity tags. Returns false if
+/// activation, conditions. Not an edit: version and `updated_at` stay, and so do entity tags. Returns false if
 /// the row is gone or no longer has the desired revision or status of `before`; then read again.
 pub async fn report(tx: &mut Tx, before: &ProductPublish, after: &ProductPublish) -> Result<bool> {
     let soon = report_soon(tx, before, after).await?;
@@ -170,7 +172,7 @@ pub async fn report_soon(
     after: &ProductPublish,
 ) -> Result<Soon<bool>> {
     let sql = "UPDATE product_publishes SET status = $2, acked_revision = $3, nodes = $4, \
-        last_error = $5, activated_at = $6 \
+        last_error = $5, activated_at = $6, conditions = $9 \
         WHERE id = $1 AND desired_revision = $7 AND status = $8 RETURNING id";
     soon!(
         tx.conn(),
@@ -186,6 +188,7 @@ pub async fn report_soon(
         after.activated_at.map(micros),
         before.desired_revision,
         before.status.as_str(),
+        conditions(&after.conditions),
     )
 }
 
@@ -205,6 +208,22 @@ fn held(done: Result<u64>) -> Result<()> {
         Some(_) => StoreError::MissingReference { field: "api_services" },
         None => error,
     })
+}
+
+/// NULL without any. Names that others have given may hold any text.
+fn conditions(list: &[PublishCondition]) -> Option<Json<Vec<PublishCondition>>> {
+    let text = |text: &Option<String>| text.as_deref().map(plain);
+    let storable = |it: &PublishCondition| PublishCondition {
+        kind: plain(&it.kind),
+        reason: plain(&it.reason),
+        message: plain(&it.message),
+        since: micros(it.since),
+        object: text(&it.object),
+        field: text(&it.field),
+        by: text(&it.by),
+        corrected_at: it.corrected_at.map(micros),
+    };
+    (!list.is_empty()).then(|| Json(list.iter().map(storable).collect()))
 }
 
 /// Removes NUL from Envoy's message, which may be any text.

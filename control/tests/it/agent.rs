@@ -299,8 +299,7 @@ pub fn status(publish: &str, revision: u64, nodes: [u32; 3]) -> pb::PublishStatu
         nodes_acked,
         nodes_nacked,
         nodes_behind,
-        error: None,
-        nodes_silent: 0,
+        ..pb::PublishStatus::default()
     }
 }
 

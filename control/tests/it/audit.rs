@@ -15,7 +15,7 @@ use crate::agent::{Agent, register, registration_token, renew, shows, status};
 use crate::control_plane::{Caller, ControlPlane, Shop};
 use crate::jobs::{rests, worker_at};
 
-async fn rows(plane: &ControlPlane, object: &Value) -> Vec<Entry> {
+pub async fn rows(plane: &ControlPlane, object: &Value) -> Vec<Entry> {
     let id: Uuid = object["id"].as_str().unwrap().parse().unwrap();
     audit::of_object(&plane.running.store, id).await.unwrap()
 }

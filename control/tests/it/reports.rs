@@ -452,3 +452,56 @@ async fn what_envoys_do_not_answer_fails_after_ten_seconds_and_what_nobody_has_w
     let seen = shows(&plane.admin, &path, |it| it["status"] == "active").await;
     assert_eq!(seen["last_error"], Value::Null);
 }
+
+fn condition(kind: &str, reason: &str, since_ms: i64) -> pb::PublishCondition {
+    let (r#type, reason) = (kind.to_owned(), reason.to_owned());
+    pb::PublishCondition { r#type, reason, since_ms, ..pb::PublishCondition::default() }
+}
+
+#[rstest]
+#[case::sqlite(Kind::Sqlite)]
+#[case::postgres(Kind::Postgres)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conditions_are_on_the_publish_and_each_is_an_event(#[case] kind: Kind) {
+    let (_database, plane, shop) = on(kind).await;
+    let (path, publish) = (shop.path("product-publishes"), shop.id("product-publishes"));
+    let agent = Agent::start(&plane, shop.id("clusters")).await;
+    let report = agent.report().await;
+    report.beat(&["envoy-1"]).await;
+    let said = |conditions| pb::PublishStatus { conditions, ..status(publish, 1, [1, 0, 0]) };
+    let drift = |at: i64, corrected_at_ms| pb::PublishCondition {
+        object: "HTTPRoute edge/r".to_owned(),
+        field: "/spec/hostnames".to_owned(),
+        by: "kubectl".to_owned(),
+        corrected_at_ms,
+        ..condition("drifted", "corrected", at)
+    };
+    let fallen = condition("delivery", "no_envoy", 1_700_000_000_000);
+    report.statuses(vec![said(vec![fallen.clone(), drift(1_700_000_001_000, 0)])]).await;
+    let seen = shows(&plane.admin, &path, |it| it["conditions"][1]["type"] == "drifted").await;
+    let [delivery, drifted] = [&seen["conditions"][0], &seen["conditions"][1]];
+    assert_eq!((&delivery["reason"], delivery.get("object")), (&json!("no_envoy"), None));
+    assert_eq!(delivery["since"], "2023-11-14T22:13:20Z");
+    assert_eq!((&drifted["by"], drifted.get("corrected_at")), (&json!("kubectl"), None));
+    assert_eq!(seen["version"], 1, "a report is no edit");
+
+    // It is put right, which the first event announced; it drifts again; delivery is as it was.
+    let right = drift(1_700_000_001_000, 1_700_000_001_500);
+    report.statuses(vec![said(vec![fallen, right])]).await;
+    let is_right = |it: &Value| it["conditions"][1]["corrected_at"].is_string();
+    shows(&plane.admin, &path, is_right).await;
+    let again = drift(1_700_000_009_000, 1_700_000_009_500);
+    report.statuses(vec![said(vec![again])]).await;
+    shows(&plane.admin, &path, |it| it["conditions"][0]["type"] == "drifted").await;
+    let rows = crate::audit::rows(&plane, &shop.objects["product-publishes"]).await;
+    let told = rows.iter().filter(|row| row.operation == imp_store::audit::CONDITION);
+    let told: Vec<&str> = told.map(|row| row.detail.as_str()).collect();
+    let drifted = "drifted: HTTPRoute edge/r /spec/hostnames by kubectl";
+    assert_eq!(told, ["delivery: no_envoy", drifted, drifted, "delivery: over"]);
+
+    // A caller's edit keeps what agents say; nobody else can say it.
+    let edit = plane.admin.patch(&path, json!({ "conditions": [1] })).await;
+    assert_eq!(edit.status, 422);
+    report.statuses(vec![status(publish, 1, [1, 0, 0])]).await;
+    shows(&plane.admin, &path, |it| it["conditions"] == json!([])).await;
+}

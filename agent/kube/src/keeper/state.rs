@@ -40,6 +40,8 @@ pub(super) struct State {
     faults: HashMap<&'static str, Fault>,
     /// When objects were corrected lately.
     corrections: HashMap<Key, VecDeque<Instant>>,
+    /// Objects that have drifted and are not corrected yet.
+    drifting: HashSet<Key>,
     complete: bool,
     drifts: Vec<Report>,
     set_of: fn(&Value) -> Option<String>,
@@ -56,6 +58,7 @@ impl State {
             listing: HashMap::new(),
             faults: HashMap::new(),
             corrections: HashMap::new(),
+            drifting: HashSet::new(),
             complete: false,
             drifts: Vec::new(),
             set_of,
@@ -143,6 +146,7 @@ impl State {
             if let Some(found) = found.filter(|_| !set.is_ahead(&key, &object)) {
                 set.correct(&key, truce(&mut self.corrections, &key, now));
                 self.drifts.push(drifted(&name, &key, found));
+                self.drifting.insert(key.clone());
             }
             self.touch(&name);
         }
@@ -158,6 +162,7 @@ impl State {
             set.correct(key, truce(&mut self.corrections, key, now));
             let found = Difference { field: "deleted".to_owned(), by: None };
             self.drifts.push(drifted(&name, key, found));
+            self.drifting.insert(key.clone());
         }
         self.touch(&name);
     }
@@ -176,11 +181,12 @@ impl State {
                 continue;
             }
             let known = self.unlisted.is_empty();
-            let delete = if known { self.leftovers(name, set) } else { Vec::new() };
             let apply = set.to_apply(now);
+            // Nothing is removed before a controller has accepted what takes its place: it would be in neither.
+            let nothing = HashMap::new();
+            let replaced = set.is_replaced(self.live.get(name).unwrap_or(&nothing), now);
+            let delete = if known && replaced { self.leftovers(name, set) } else { Vec::new() };
             if !apply.is_empty() || !delete.is_empty() {
-                // Nothing is removed before what takes its place is there.
-                let delete = if set.is_held_up(now) { Vec::new() } else { delete };
                 found = Some(Work { set: name.clone(), apply, delete });
                 break;
             }
@@ -238,13 +244,20 @@ impl State {
         let live = self.live.entry(done.set.clone()).or_default();
         for (object, applied) in done.applied {
             set.applied(&object, applied.clone());
+            if self.drifting.remove(object.key()) {
+                let (set, object) = (done.set.to_string(), object.key().to_string());
+                self.drifts.push(Report::Corrected { set, object });
+            }
             // The watch may be ahead.
             let known = live.get(object.key());
             if known.is_none_or(|known| version(known) < version(&applied)) {
                 live.insert(object.key().clone(), applied);
             }
         }
-        done.deleted.iter().for_each(|key| drop(live.remove(key)));
+        for key in &done.deleted {
+            live.remove(key);
+            self.drifting.remove(key);
+        }
         set.ended(done.fault, now);
         self.touch(&done.set);
     }

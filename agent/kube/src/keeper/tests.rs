@@ -116,7 +116,7 @@ impl Rig {
         let reports = self.state.reports(self.now);
         reports.into_iter().rev().find_map(|report| match report {
             Report::Stands { standing, .. } => Some(standing),
-            Report::Drifted { .. } => None,
+            Report::Drifted { .. } | Report::Corrected { .. } => None,
         })
     }
 
@@ -124,8 +124,17 @@ impl Rig {
         let reports = self.state.reports(self.now);
         reports.into_iter().find_map(|report| match report {
             Report::Drifted { field, by, .. } => Some((field, by)),
-            Report::Stands { .. } => None,
+            Report::Stands { .. } | Report::Corrected { .. } => None,
         })
+    }
+
+    fn corrected(&mut self) -> Vec<String> {
+        let reports = self.state.reports(self.now).into_iter();
+        let corrected = reports.filter_map(|report| match report {
+            Report::Corrected { object, .. } => Some(object),
+            Report::Stands { .. } | Report::Drifted { .. } => None,
+        });
+        corrected.collect()
     }
 
     fn pass(&mut self, milliseconds: u64) {
@@ -140,14 +149,16 @@ fn objects_are_applied_in_order_and_what_left_the_set_is_removed_routes_first() 
     assert_eq!(rig.settle(1), (vec!["p".into(), "a".into(), "b".into()], vec![]));
     assert_eq!(rig.settle(2), (vec![], vec![]), "nothing is applied twice");
     rig.want(&[route("b", "changed")]);
-    assert_eq!(rig.settle(3), (vec!["b".into()], vec!["a".into(), "p".into()]));
+    assert_eq!(rig.settle(3), (vec!["b".into()], vec![]), "its controller has not taken it");
+    rig.told(&accepted(&route("b", "changed"), 4));
+    assert_eq!(rig.settle(5), (vec![], vec!["a".into(), "p".into()]));
     rig.state.order(Order::Forget { set: "one".into() }, rig.now);
     assert_eq!(rig.settle(4), (vec![], vec!["b".into()]));
 }
 
 #[test]
 fn nothing_is_removed_before_everything_was_listed_and_all_sets_are_told() {
-    let [old, other] = [live(&route("old", ""), 1), live(&route("a", ""), 1)];
+    let [old, other] = [live(&route("old", ""), 1), accepted(&route("a", ""), 1)];
     let mut rig = Rig::new();
     rig.want(&[route("a", "")]);
     rig.told(&old);
@@ -156,6 +167,7 @@ fn nothing_is_removed_before_everything_was_listed_and_all_sets_are_told() {
     let mut stray = live(&route("stray", ""), 1);
     stray["metadata"]["labels"]["set"] = json!("two");
     let mut rig = rig.listed(&[old, other, stray]);
+    rig.told(&accepted(&route("a", ""), 3));
     assert_eq!(rig.settle(3).1, ["old"]);
     rig.state.order(Order::Complete, rig.now);
     assert_eq!(rig.settle(3).1, ["stray"], "nobody wants it");
@@ -219,7 +231,9 @@ fn what_somebody_else_changes_or_deletes_is_put_right_at_once_and_in_a_fight_les
     };
     rig.told(&foreign(2));
     assert_eq!(rig.drift(), Some(("/spec/is".into(), Some("kubectl".into()))));
+    assert_eq!(rig.corrected(), [""; 0], "not yet");
     assert_eq!(rig.settle(3).0, ["a"]);
+    assert_eq!(rig.corrected(), ["HTTPRoute edge/a"]);
     rig.told(&foreign(2));
     assert_eq!(rig.drift(), None, "an old event");
     rig.state.told(&HTTP_ROUTE, Ok(Change::Deleted(live(&route("a", ""), 4))), rig.now);
@@ -247,7 +261,9 @@ fn a_kind_that_is_not_installed_holds_up_nothing_else() {
     rig.state.told(&HTTP_ROUTE, Ok(Change::Listed(live(&route("old", ""), 1))), rig.now);
     rig.state.told(&HTTP_ROUTE, Ok(Change::ListEnds), rig.now);
     rig.want(&[route("a", "")]);
-    assert_eq!(rig.settle(2), (vec!["a".into()], vec!["old".into()]));
+    assert_eq!(rig.settle(2), (vec!["a".into()], vec![]));
+    rig.told(&accepted(&route("a", ""), 3));
+    assert_eq!(rig.settle(4), (vec![], vec!["old".into()]));
 }
 
 #[tokio::test]

@@ -39,15 +39,16 @@ impl Tracker {
     pub fn unheard_by(&self, target: TargetId) -> Vec<Arc<str>> {
         let Some(target) = self.targets.get(&target) else { return Vec::new() };
         let mark = target.mark();
-        let unheard =
-            |track: &Track, refusal: &Refusal| track.is_on(target) && !refusal.by.contains(&mark);
+        let unheard = |track: &Track, refusal: &Refusal| {
+            target.is_envoy_of(&track.gateway) && !refusal.by.contains(&mark)
+        };
         self.refused_where(unheard)
     }
 
     /// The rejected publishes that none of the connected targets rejected, if there are targets.
     pub fn refused_by_nobody(&self) -> Vec<Arc<str>> {
         let nobody = |track: &Track, refusal: &Refusal| {
-            let serving = self.targets.values().filter(|target| track.is_on(target));
+            let serving = self.targets.values().filter(|target| target.is_envoy_of(&track.gateway));
             let mut serving = serving.peekable();
             serving.peek().is_some() && serving.all(|target| !refusal.by.contains(&target.mark()))
         };

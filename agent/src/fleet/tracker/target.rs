@@ -48,6 +48,11 @@ impl Target {
         self.gateway.as_deref().is_none_or(|own| own == gateway)
     }
 
+    /// Whether it is an Envoy that serves this gateway.
+    pub(super) fn is_envoy_of(&self, gateway: &str) -> bool {
+        !self.is_gateway_api && self.serves(gateway)
+    }
+
     /// Identifies it across connections. Includes the version, because another version of Envoy may
     /// decide differently.
     pub fn mark(&self) -> String {

@@ -402,3 +402,50 @@ fn a_client_that_comes_to_many_publishes_does_not_delay_the_verdict_about_one() 
     }
     assert_eq!(told, ids.len());
 }
+
+#[test]
+fn while_gateway_api_serves_a_refusal_of_envoys_waits_for_them() {
+    let mut tracker = Tracker::default();
+    tracker.open(GATEWAY_API, Target::gateway_api());
+    want(&mut tracker, 1);
+    tracker.deliver("p", true);
+    tracker.render("p", Some(1));
+    take(&mut tracker, GATEWAY_API, 1);
+    assert!(tracker.is_accepted_by_gateway_api("p"));
+    tracker.open(1, node("a", None));
+    tracker.refuse("p", 1, error("no"), &[node("a", None).mark()]);
+    assert_eq!(status(&mut tracker), (1, 1, [1, 0, 0]));
+    assert_eq!(tracker.unheard_by(1), [], "it has judged");
+    tracker.open(2, node("b", None));
+    assert_eq!(tracker.unheard_by(2), ["p".into()]);
+    tracker.deliver("p", false);
+    assert_eq!(status(&mut tracker), (1, 0, [0, 1, 1]), "now it counts");
+    tracker.leave_envoys("p");
+    tracker.deliver("p", true);
+    tracker.render("p", Some(1));
+    take(&mut tracker, GATEWAY_API, 1);
+    assert_eq!(status(&mut tracker), (1, 1, [1, 0, 0]));
+}
+
+#[test]
+fn what_is_said_beside_the_status_is_told_once_and_goes_with_its_reason() {
+    let mut tracker = Tracker::default();
+    want(&mut tracker, 1);
+    tracker.settle();
+    tracker.take_changed(9);
+    let said = |reason: &str| pb::PublishCondition { reason: reason.into(), ..Default::default() };
+    tracker.say("p", About::Drifted, Some(said("drift")));
+    tracker.say("p", About::Delivery, Some(said("path")));
+    tracker.say("p", About::Delivery, Some(said("path")));
+    tracker.say("another", About::Delivery, Some(said("path")));
+    tracker.settle();
+    let told = tracker.take_changed(9);
+    assert_eq!((told.len(), &told[0].conditions), (1, &vec![said("path"), said("drift")]));
+    tracker.say("p", About::Drifted, Some(said("drift")));
+    tracker.settle();
+    assert!(!tracker.has_changed());
+    tracker.say("p", About::Drifted, None);
+    tracker.say("p", About::Delivery, None);
+    tracker.settle();
+    assert_eq!(tracker.take_changed(9)[0].conditions, []);
+}

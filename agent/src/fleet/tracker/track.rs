@@ -7,6 +7,7 @@ use std::time::Duration;
 use imp_proto::agent as pb;
 
 use super::ROUND;
+use super::conditions::Conditions;
 use super::target::{Target, TargetId};
 
 /// One per publish, so it is small: what most publishes lack is behind a pointer.
@@ -27,11 +28,13 @@ pub(super) struct Track {
     pub(super) rejected: Option<Box<(u64, pb::PublishError)>>,
     /// Why it is not served at all of its hosts.
     pub(super) misplaced: Option<Box<pb::PublishError>>,
+    /// What else there is to say; most publishes have nothing.
+    pub(super) conditions: Option<Box<Conditions>>,
     /// `None` if it was never settled.
     pub(super) status: Option<Status>,
     /// Whether it is among those that wait for answers.
     pub(super) waits: bool,
-    /// Whether it is delivered by Gateway API, so that Envoys know nothing of it.
+    /// Whether its status is what Gateway API's controllers say of it. Envoys may have it, too.
     pub(super) by_gateway_api: bool,
 }
 
@@ -45,6 +48,7 @@ pub(super) struct Status {
     behind: u32,
     silent: u32,
     error: Option<Box<pb::PublishError>>,
+    conditions: Option<Box<Conditions>>,
 }
 
 impl Status {
@@ -63,6 +67,7 @@ impl Status {
             nodes_behind: self.behind,
             nodes_silent: self.silent,
             error: self.error.as_deref().cloned(),
+            conditions: self.conditions.as_ref().map(|all| all.list()).unwrap_or_default(),
         }
     }
 }
@@ -174,9 +179,14 @@ impl Track {
             Some(revision) if count.acked > 0 && count.behind <= count.silent => {
                 self.acked_revision = revision;
             }
-            None if self.refused.is_some() => self.acked_revision = 0,
+            None if self.refusal().is_some() => self.acked_revision = 0,
             _ => {}
         }
+    }
+
+    /// The rejection by Envoys, if it is theirs to decide.
+    fn refusal(&self) -> Option<&Refusal> {
+        self.refused.as_deref().filter(|_| !self.by_gateway_api)
     }
 
     pub(super) fn status(&self, count: Count, targets: &BTreeMap<TargetId, Target>) -> Status {
@@ -188,9 +198,10 @@ impl Track {
             behind: count.behind,
             silent: count.silent,
             error: count.error,
+            conditions: self.conditions.clone(),
         };
         // The counts above are about the revision that serves instead.
-        if let Some(refusal) = &self.refused {
+        if let Some(refusal) = self.refusal() {
             let of_gateway = targets.values().filter(|target| self.is_on(target));
             let (by, others): (Vec<_>, Vec<_>) =
                 of_gateway.partition(|target| refusal.by.contains(&target.mark()));

@@ -86,7 +86,15 @@ impl ApiServer {
 
     /// A controller accepts everything.
     pub(crate) fn accept(&self) {
+        self.accept_if(|_| true);
+    }
+
+    /// It accepts these.
+    pub(crate) fn accept_if(&self, of: impl Fn(&Value) -> bool) {
         self.change(|object| {
+            if !of(object) {
+                return false;
+            }
             let generation = object["metadata"]["generation"].clone();
             let yes = |kind: &str| {
                 json!({ "type": kind, "status": "True", "observedGeneration": generation })
@@ -95,6 +103,7 @@ impl ApiServer {
             let parents = object.pointer("/spec/parentRefs/0").cloned();
             let gateway = json!({ "kind": "Gateway", "name": format!("imp-{}", crate::fixtures::GATEWAY) });
             let status = json!({
+                "addresses": object.pointer("/status/addresses"),
                 "conditions": conditions,
                 "parents": [{ "parentRef": parents, "conditions": conditions }],
                 "ancestors": [{ "ancestorRef": gateway, "conditions": conditions }],
@@ -157,6 +166,7 @@ async fn answer(
             }
             None => return (StatusCode::NOT_FOUND, "{}").into_response(),
         },
+        _ if objects.live.contains_key(&path) => objects.live[&path].clone(),
         _ => {
             let below = format!("{path}/");
             let items = objects.live.iter().filter(|(at, _)| at.starts_with(&below));

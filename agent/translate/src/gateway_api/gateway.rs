@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 use super::deployed::{Deployed, Options};
 use super::object::{CLIENTS, GATEWAY_API, HTTP_ROUTE, OF_GATEWAY, Owner, set};
 use super::refusal::{Refusal, need};
-use super::{filters, security};
+use super::{filters, probe, security};
 use crate::ir::{self, EscapedSlash};
 
 /// The host of the placeholder, which nobody can have (RFC 6761).
 const NOBODY: &str = "placeholder.invalid";
+/// Its path, where its host is a publish's, too: a listener may serve a single one.
+const HOLD: &str = "/.well-known/imp-gateway/hold";
 
 /// The objects of a gateway, in the order in which they are applied.
 pub(super) fn render(
@@ -32,7 +34,8 @@ pub(super) fn render(
             objects.extend(security::decider(&owner, decider));
         }
         objects.push(clients(&owner, &name, gateway));
-        objects.extend(placeholder(&owner, &name, deployed.decider.is_some()));
+        objects.extend(security::defaults(&owner, &name, deployed.decider.is_some()));
+        objects.extend(placeholder(&owner, gateway));
     }
     objects.push(owner.of_spec(OF_GATEWAY, &name, spec(deployed, gateway)));
     Ok(objects)
@@ -104,21 +107,20 @@ fn clients(owner: &Owner<'_>, name: &str, gateway: &ir::Gateway) -> Value {
 }
 
 /// A route of a host that nobody has, with a policy of every kind that publishes use.
-fn placeholder(owner: &Owner<'_>, gateway: &str, asks: bool) -> Vec<Value> {
+fn placeholder(owner: &Owner<'_>, gateway: &ir::Gateway) -> Vec<Value> {
     let name = owner.name("-hold");
     let (filter, answer) = filters::answer(owner, 404, "no_route", "No such route");
     let route = json!({
-        "parentRefs": parent(gateway),
-        "hostnames": [NOBODY],
+        "parentRefs": parent(&owner.name("")),
+        "hostnames": probe::hosts(gateway, NOBODY),
         "rules": [{
             "name": "hold",
-            "matches": [{ "path": { "type": "PathPrefix", "value": "/" } }],
+            "matches": [{ "path": { "type": "Exact", "value": HOLD } }],
             "filters": [filter],
         }],
     });
-    let policy = security::placeholder(owner, asks);
     vec![
-        security::policy(owner, &name, &name, None, policy),
+        security::policy(owner, &name, &name, None, security::placeholder()),
         answer,
         owner.of_spec(HTTP_ROUTE, &name, route),
     ]

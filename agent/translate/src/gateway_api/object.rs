@@ -10,6 +10,10 @@ pub const MANAGER: &str = "imp-gateway";
 pub const CLUSTER: &str = "imp-gateway.io/cluster";
 pub const GATEWAY: &str = "imp-gateway.io/of-gateway";
 pub const PUBLISH: &str = "imp-gateway.io/of-publish";
+/// The label of routes that anybody may call: of others it takes a policy.
+pub(super) const OPEN: &str = "imp-gateway.io/open";
+/// The label of the route that says how far proxies are.
+pub const PROBE: &str = "imp-gateway.io/probe";
 /// The annotation of routes with the revision of the publish. Others have none: what is the same in two
 /// revisions is not written again.
 pub const REVISION: &str = "imp-gateway.io/revision";
@@ -79,6 +83,13 @@ impl Owner<'_> {
     /// An object whose only field is its `spec`.
     pub(super) fn of_spec(&self, kind: Kind, name: &str, spec: Value) -> Value {
         self.object(kind, name, json!({ "spec": spec }))
+    }
+}
+
+/// Adds a label to an object.
+pub(super) fn set_label(object: &mut Value, name: &str, value: &str) {
+    if let Some(labels) = object.pointer_mut("/metadata/labels") {
+        set(labels, name, json!(value));
     }
 }
 

@@ -10,7 +10,7 @@ use super::deployed::{Deployed, Options};
 use super::entry::{Comparison, Matches};
 use super::reach::Reach;
 use super::refusal::Refusal;
-use super::{gateway, routes};
+use super::{gateway, probe, routes};
 use crate::ir;
 
 /// Renders, and refuses a publish that would take another's calls.
@@ -49,6 +49,12 @@ impl Plan {
         let objects = gateway::render(&self.options, &deployed, gateway)?;
         self.gateways.insert(gateway.id.clone(), deployed);
         Ok(objects)
+    }
+
+    /// The route by which the proxies of a gateway say how far they are, and what to ask them.
+    pub fn probe(&self, gateway: &ir::Gateway, mark: u64) -> (Value, Vec<probe::Target>) {
+        let owner = gateway::owner(&self.options, gateway);
+        (probe::route(&owner, gateway, mark), probe::targets(gateway))
     }
 
     /// Forgets a gateway. Its publishes keep their places.

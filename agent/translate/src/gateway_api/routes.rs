@@ -11,10 +11,11 @@ use super::backends::Backends;
 use super::deployed::{Deployed, Options};
 use super::entry::{Comparison, Conditions, Matches, PathValue, json_of};
 use super::gateway::parent;
-use super::object::{HTTP_ROUTE, Owner, digest, set};
+use super::object::{HTTP_ROUTE, OPEN, Owner, digest, set, set_label};
 use super::refusal::{Refusal, need};
+use super::security::Guard;
 use super::split::{self, Rule};
-use super::{filters, precedence, security, traffic};
+use super::{filters, precedence, security, told, traffic};
 use crate::ir;
 
 /// The most hostnames of one `HTTPRoute`.
@@ -95,7 +96,7 @@ fn matches(deployed: &Deployed, publish: &ir::Publish) -> Result<Vec<Matches>, R
 /// The rules and policies of a publish as they gather.
 #[derive(Default)]
 struct Parts {
-    rules: Vec<Rule>,
+    rules: BTreeMap<Guard, Vec<Rule>>,
     filters: Vec<Value>,
     /// By the name of a rule.
     security: HashMap<String, Value>,
@@ -144,11 +145,14 @@ impl Parts {
         if let Some(spec) = traffic::of(class, route)? {
             self.traffic.insert(name.clone(), spec);
         }
-        let special = security::special(owner, publish, route).filter(|_| class.has_policies);
+        let guard = Guard::of(publish, route);
+        let special = security::special(guard, route).filter(|_| class.has_policies);
         if let Some(spec) = special {
             self.security.insert(name.clone(), spec);
         }
-        self.rules.push(Rule { name, matches: matches.len(), json });
+        let limited = route.policies.rate_limit.as_ref().map(|_| route.id.clone());
+        let rule = Rule { name, matches: matches.len(), json, limited };
+        self.rules.entry(guard).or_default().push(rule);
         Ok(())
     }
 
@@ -156,39 +160,53 @@ impl Parts {
     /// routes meanwhile rather than in none.
     fn into_routes(mut self, owner: &Owner<'_>, publish: &ir::Publish) -> Vec<Value> {
         let (mut policies, mut routes) = (Vec::new(), Vec::new());
-        let hosts = host_lists(publish);
-        let spread = split::spread(mem::take(&mut self.rules)).into_iter().enumerate();
-        for (index, rules) in spread.filter(|(_, rules)| !rules.is_empty()) {
-            let (names, json): (Vec<_>, Vec<_>) =
-                rules.into_iter().map(|rule| (rule.name, rule.json)).unzip();
-            for (place, hosts) in hosts.iter().enumerate() {
-                let name = owner.name(&format!("-r{index}{}", of_hosts(place)));
-                policies.extend(self.policies(owner, publish, &name, &names));
-                routes.push(http_route(owner, &name, hosts, &json));
+        for (guard, rules) in mem::take(&mut self.rules) {
+            let spread = split::spread(rules).into_iter().enumerate();
+            for (index, rules) in spread.filter(|(_, rules)| !rules.is_empty()) {
+                let part = format!("-{}{index}", guard.letter());
+                let (of_rules, of_part) = self.http_routes(owner, publish, guard, &part, &rules);
+                policies.extend(of_rules);
+                routes.extend(of_part);
             }
         }
         routes.reverse();
         policies.into_iter().chain(routes).collect()
     }
 
-    /// The policies of an `HTTPRoute` with these rules: one for all of them, and one for each that
-    /// needs another.
-    fn policies(
+    /// An `HTTPRoute` with these rules for each list of hosts, and their policies.
+    fn http_routes(
         &self,
         owner: &Owner<'_>,
         publish: &ir::Publish,
-        route: &str,
-        rules: &[String],
-    ) -> Vec<Value> {
-        let mut policies = Vec::new();
-        if let Some(spec) = security::floor(owner, publish) {
-            policies.push(security::policy(owner, route, route, None, spec));
+        guard: Guard,
+        part: &str,
+        rules: &[Rule],
+    ) -> (Vec<Value>, Vec<Value>) {
+        let (mut policies, mut routes) = (Vec::new(), Vec::new());
+        let json: Vec<_> = rules.iter().map(|rule| rule.json.clone()).collect();
+        for (place, hosts) in host_lists(publish).iter().enumerate() {
+            let name = owner.name(&format!("{part}{}", of_hosts(place)));
+            policies.extend(self.policies(owner, &name, rules));
+            let mut route = http_route(owner, &name, hosts, &json);
+            match guard {
+                Guard::Open => set_label(&mut route, OPEN, "true"),
+                Guard::Asked => told::annotate(&mut route, publish, rules),
+                Guard::Judged => {}
+            }
+            routes.push(route);
         }
+        (policies, routes)
+    }
+
+    /// The policies of an `HTTPRoute` with these rules: one for all of them, and one for each that
+    /// needs another.
+    fn policies(&self, owner: &Owner<'_>, route: &str, rules: &[Rule]) -> Vec<Value> {
+        let mut policies = Vec::new();
         let usual = self.usual_traffic(rules);
         if let Some(spec) = usual {
             policies.push(traffic::policy(owner, route, route, None, spec.clone()));
         }
-        for rule in rules {
+        for rule in rules.iter().map(|rule| &rule.name) {
             let name = format!("{route}-{}", rule.trim_start_matches("r-"));
             if let Some(spec) = self.security.get(rule) {
                 policies.push(security::policy(owner, &name, route, Some(rule), spec.clone()));
@@ -201,9 +219,9 @@ impl Parts {
     }
 
     /// What most of the rules need; of those that are equally frequent always the same.
-    fn usual_traffic(&self, rules: &[String]) -> Option<&Value> {
+    fn usual_traffic(&self, rules: &[Rule]) -> Option<&Value> {
         let mut counts: BTreeMap<String, (usize, &Value)> = BTreeMap::new();
-        for spec in rules.iter().filter_map(|rule| self.traffic.get(rule)) {
+        for spec in rules.iter().filter_map(|rule| self.traffic.get(&rule.name)) {
             counts.entry(spec.to_string()).or_insert((0, spec)).0 += 1;
         }
         counts.into_values().max_by_key(|(count, _)| *count).map(|(_, spec)| spec)
@@ -232,7 +250,9 @@ fn of_answers(
     for (place, hosts) in host_lists(publish).iter().enumerate() {
         for (index, rules) in rules.chunks(RULES_OF_ANSWERS).enumerate() {
             let name = owner.name(&format!("-e{index}{}", of_hosts(place)));
-            objects.push(http_route(owner, &name, hosts, rules));
+            let mut route = http_route(owner, &name, hosts, rules);
+            set_label(&mut route, OPEN, "true");
+            objects.push(route);
         }
     }
     objects

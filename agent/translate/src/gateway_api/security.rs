@@ -7,45 +7,63 @@ use serde_json::{Value, json};
 
 use super::deployed::Decider;
 use super::duration;
-use super::object::{BACKEND, ENVOY_GATEWAY, GATEWAY_API, Owner, SECURITY, set};
+use super::object::{BACKEND, ENVOY_GATEWAY, GATEWAY, GATEWAY_API, OPEN, Owner, SECURITY, set};
 use crate::ir::policy::{Cors, IpAccess};
 use crate::ir::{self, EndpointHost};
-use crate::xds::door::context::KEYS;
-
-/// Keys of the context by which the agent finds publish and rules. The host is no key: there is no
-/// listener of ours that would write it.
-const PUBLISH: &str = "publish";
-const ROUTE: &str = "route";
-const ACCESS: &str = "access";
-
-/// The route that rules without limits of their own name.
-const ANY_ROUTE: &str = "-";
 
 /// How long a call waits for the agent.
 const HOLD_MS: u32 = 5_000;
 /// What callers get when the agent does not answer.
 const NO_ANSWER: u16 = 503;
 
+/// Who stands before the rules of an `HTTPRoute`. They are of one kind: rules that become another kind move to another
+/// `HTTPRoute`, so that none is ever under what was enough for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Guard {
+    /// Nobody.
+    Open,
+    /// The agent.
+    Asked,
+    /// A list of addresses, in a policy of the rule. Before that is there the agent is asked, and knows nothing.
+    Judged,
+}
+
+impl Guard {
+    pub(super) fn of(publish: &ir::Content, route: &ir::Route) -> Self {
+        match (needs_decision(publish, route), route.policies.ip_access.is_some()) {
+            (true, _) => Self::Asked,
+            (false, true) => Self::Judged,
+            (false, false) => Self::Open,
+        }
+    }
+
+    /// The part of the name of an `HTTPRoute`.
+    pub(super) fn letter(self) -> char {
+        match self {
+            Self::Open => 'r',
+            Self::Asked => 'k',
+            Self::Judged => 'j',
+        }
+    }
+}
+
 /// Whether anybody may call a route without a limit.
 pub(super) fn needs_decision(publish: &ir::Content, route: &ir::Route) -> bool {
     publish.auth_mode != ir::AuthMode::None || route.policies.rate_limit.is_some()
 }
 
-/// What the rules of a route need besides those of the publish; none if nothing.
-pub(super) fn special(
-    owner: &Owner<'_>,
-    publish: &ir::Publish,
-    route: &ir::Route,
-) -> Option<Value> {
-    let ir::Policies { ip_access, cors, rate_limit, request_headers: _, response_headers: _ } =
+/// What a rule needs besides what its `HTTPRoute` has; none if nothing.
+pub(super) fn special(guard: Guard, route: &ir::Route) -> Option<Value> {
+    let ir::Policies { ip_access, cors, rate_limit: _, request_headers: _, response_headers: _ } =
         &route.policies;
-    if ip_access.is_none() && cors.is_none() && rate_limit.is_none() {
+    if ip_access.is_none() && cors.is_none() {
         return None;
     }
     let mut spec = json!({});
-    if needs_decision(publish, route) {
-        let named = rate_limit.as_ref().map_or(ANY_ROUTE, |_| route.id.as_str());
-        set(&mut spec, "extAuth", question(owner, publish, named));
+    if guard == Guard::Asked {
+        // The question is the gateway's. With one of its own the policy would be a filter of its own, which
+        // connections that are there do not have, so that their calls pass.
+        set(&mut spec, "mergeType", json!("StrategicMerge"));
     }
     if let Some(access) = ip_access {
         set(&mut spec, "authorization", authorization(access));
@@ -56,10 +74,26 @@ pub(super) fn special(
     Some(spec)
 }
 
-/// What every rule of the publish needs that has nothing special.
-pub(super) fn floor(owner: &Owner<'_>, publish: &ir::Publish) -> Option<Value> {
-    let asks = publish.auth_mode != ir::AuthMode::None;
-    asks.then(|| json!({ "extAuth": question(owner, publish, ANY_ROUTE) }))
+/// The policies of a gateway: each call is asked about, except on routes with the label [`OPEN`].
+///
+/// A controller learns of a route and of the route's policies by different ways, so a route may be there before
+/// its policies. What closes it must be there before it, and what is asked must come with it: as annotations, which
+/// the question has as the route's metadata.
+pub(super) fn defaults(owner: &Owner<'_>, gateway: &str, asks: bool) -> Vec<Value> {
+    let judge = |action: &str| json!({ "authorization": { "defaultAction": action } });
+    let mut closed = if asks { json!({ "extAuth": question(owner) }) } else { judge("Deny") };
+    let target = json!({ "group": GATEWAY_API, "kind": "Gateway", "name": gateway });
+    set(&mut closed, "targetRefs", json!([target]));
+    let mut open = judge("Allow");
+    let label = super::object::label(owner.gateway);
+    let selector = json!({
+        "group": GATEWAY_API, "kind": "HTTPRoute", "matchLabels": { OPEN: "true", GATEWAY: label },
+    });
+    set(&mut open, "targetSelectors", json!([selector]));
+    vec![
+        owner.of_spec(SECURITY, gateway, closed),
+        owner.of_spec(SECURITY, &owner.name("-open"), open),
+    ]
 }
 
 /// A policy for an `HTTPRoute`, or for one of its rules, which then has no other.
@@ -83,20 +117,8 @@ pub(super) fn target(route: &str, rule: Option<&str>) -> Value {
     target
 }
 
-/// What the agent is asked about a call.
-fn question(owner: &Owner<'_>, publish: &ir::Publish, route: &str) -> Value {
-    let mut said = vec![(PUBLISH, &*publish.id), (ROUTE, route), (ACCESS, publish.access.as_str())];
-    if !publish.keys.is_empty() {
-        said.push((KEYS, &publish.keys));
-    }
-    asking(owner, &said)
-}
-
-/// Asks the agent with this context.
-fn asking(owner: &Owner<'_>, said: &[(&str, &str)]) -> Value {
-    let pair =
-        |(name, value): &(&str, &str)| json!({ "name": name, "type": "Value", "value": value });
-    let context: Vec<_> = said.iter().map(pair).collect();
+/// Asks the agent about each call.
+fn question(owner: &Owner<'_>) -> Value {
     json!({
         "grpc": { "backendRefs": [{
             "group": ENVOY_GATEWAY, "kind": "Backend", "name": decider_name(owner), "weight": 1,
@@ -104,22 +126,19 @@ fn asking(owner: &Owner<'_>, said: &[(&str, &str)]) -> Value {
         "failOpen": false,
         "timeout": duration::of_ms(HOLD_MS),
         "statusOnError": NO_ANSWER,
-        "contextExtensions": context,
+        "includeRouteMetadata": true,
     })
 }
 
-/// Every filter that a publish of the gateway may use, so that the listener has them before the first
+/// Every other filter that a publish of the gateway may use, so that the listener has them before the first
 /// call: Envoy lets calls on open connections pass by a filter that comes later.
-pub(super) fn placeholder(owner: &Owner<'_>, asks: bool) -> Value {
+pub(super) fn placeholder() -> Value {
     let nobody = IpAccess { allow: Vec::new(), deny: Vec::new() };
-    let mut spec = json!({
+    json!({
+        "mergeType": "StrategicMerge",
         "authorization": authorization(&nobody),
         "cors": { "allowOrigins": ["https://placeholder.invalid"] },
-    });
-    if asks {
-        set(&mut spec, "extAuth", asking(owner, &[(PUBLISH, "-")]));
-    }
-    spec
+    })
 }
 
 /// Rules are tried in order.

@@ -14,6 +14,8 @@ pub(super) struct Rule {
     pub(super) name: String,
     pub(super) matches: usize,
     pub(super) json: Value,
+    /// The route, if it has a limit of its own.
+    pub(super) limited: Option<String>,
 }
 
 /// The rules by the number of their `HTTPRoute`. A rule's place follows from its name alone, so that
@@ -61,7 +63,8 @@ mod tests {
     use super::*;
 
     fn rules(count: usize, matches: usize) -> Vec<Rule> {
-        let rule = |index| Rule { name: format!("r-{index}"), matches, json: json!({}) };
+        let rule =
+            |index| Rule { name: format!("r-{index}"), matches, json: json!({}), limited: None };
         (0..count).map(rule).collect()
     }
 

@@ -14,8 +14,8 @@ use imp_core::policy::{Policy, PolicyConfig};
 use imp_core::port::PortRange;
 use imp_core::product::{CatalogStatus, Visibility};
 use imp_core::product_publish::{
-    Environment, FrozenApiService, NodeCounts, ProductPublishSpec, Progress, PublishError,
-    PublishStatus,
+    Environment, FrozenApiService, NodeCounts, ProductPublishSpec, Progress, PublishCondition,
+    PublishError, PublishStatus,
 };
 use imp_core::stored;
 use imp_core::subscription::SubscriptionStatus;
@@ -228,6 +228,7 @@ corpus! {
     "plan_spec": PlanSpec, 0;
     "port_ranges": Vec<PortRange>, 0;
     "product_publish_spec": ProductPublishSpec, 0;
+    "publish_conditions": Vec<PublishCondition>, usize::MAX;
     "publish_error": PublishError, usize::MAX;
 }
 

@@ -10,7 +10,7 @@ use imp_store::audit::{self, Actor};
 use imp_store::compile::{self as table, Which};
 use imp_store::{Result, Store, agent, product_publish, usage};
 
-use super::{Work, gateways};
+use super::{Work, conditions, gateways};
 use crate::hub::connected_agents::ConnectedAgents;
 use crate::hub::deliveries::Deliveries;
 use crate::hub::settle::settle;
@@ -94,7 +94,12 @@ impl Batch {
             for (before, after, written) in report(&mut tx, &changes).await? {
                 if !written {
                     statuses.entry(before.spec.cluster_id).or_default().insert(before.id);
-                } else if before.status != after.status {
+                    continue;
+                }
+                for (entry, payload) in conditions::events(before, after, now) {
+                    audit::append_event(&mut tx, &entry, &payload).await?;
+                }
+                if before.status != after.status {
                     let payload = turn_payload(before, after);
                     let cause = deliveries.settled(after.id, after.status).unwrap_or_default();
                     let entry = turned(before, after, cause.request_id, now);

@@ -27,6 +27,7 @@ fn publish(status: PublishStatus) -> ProductPublish {
         acked_revision: 2,
         nodes: NodeCounts::default(),
         last_error: None,
+        conditions: Vec::new(),
         activated_at: None,
         spec,
         meta: Meta::new(imp_process::clock::now()),
@@ -41,7 +42,7 @@ fn says(
     behind: u32,
 ) -> Option<Reported> {
     let nodes = NodeCounts { acked, nacked, behind };
-    Some(Reported { revision, acked_revision, nodes, silent: 0, error: None, quiet_since: None })
+    Some(Reported { revision, acked_revision, nodes, silent: 0, ..Reported::default() })
 }
 
 fn refuses(nacked: u32) -> Option<Reported> {
@@ -209,4 +210,30 @@ fn what_is_settled_settles_to_itself() {
         let once = after(&publish(Pending), &reports);
         assert_eq!(after(&once, &reports), once, "{reports:?}");
     }
+}
+
+#[test]
+fn the_newest_condition_of_each_type_holds_and_stays_while_nobody_speaks() {
+    let now = imp_process::clock::now();
+    let condition = |kind: &str, reason: &str, second: i64| PublishCondition {
+        kind: kind.to_owned(),
+        reason: reason.to_owned(),
+        message: String::new(),
+        since: now + TimeDelta::seconds(second),
+        object: None,
+        field: None,
+        by: None,
+        corrected_at: None,
+    };
+    let with = |conditions| Some(Reported { conditions, ..says(3, 3, 1, 0, 0).unwrap() });
+    let old = condition("delivery", "no_envoy", 1);
+    let [new, drift] =
+        [condition("delivery", "returning", 2), condition("drifted", "corrected", 0)];
+    let before = publish(Active);
+    let reports = [with(vec![new.clone()]), None, with(vec![drift.clone(), old])];
+    let said = after(&before, &reports);
+    assert_eq!(said.conditions, [new, drift]);
+    assert_eq!(after(&said, &[None]).conditions, said.conditions, "it has not spoken yet");
+    assert_eq!(after(&said, &[]).conditions, said.conditions);
+    assert_eq!(after(&said, &[with(vec![]), None]).conditions, []);
 }

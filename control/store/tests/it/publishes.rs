@@ -1,7 +1,9 @@
 //! Revisions are written once; agents' reports are no edits.
 
 use chrono::{TimeDelta, Utc};
-use imp_core::product_publish::{NodeCounts, ProductPublish, PublishError, PublishStatus};
+use imp_core::product_publish::{
+    NodeCounts, ProductPublish, PublishCondition, PublishError, PublishStatus,
+};
 use imp_store::Record as _;
 use imp_store::product_publish as table;
 use imp_store::testing::Kind;
@@ -60,11 +62,23 @@ async fn a_report_changes_what_agents_know_and_no_version(
         envoy_message: "a NUL \0 in it".to_owned(),
         hint: String::new(),
     });
+    let drift = PublishCondition {
+        kind: "drifted".to_owned(),
+        reason: "corrected".to_owned(),
+        message: String::new(),
+        since: before.meta.created_at,
+        object: Some("HTTPRoute edge/r".to_owned()),
+        field: Some("/spec\0".to_owned()),
+        by: None,
+        corrected_at: Some(before.meta.created_at + TimeDelta::seconds(2)),
+    };
+    after.conditions = vec![drift];
     let mut said = after.clone();
     said.spec.base_path = "/not-a-report".to_owned();
     said.meta.touch(Utc::now());
     assert!(report(&store, &before, &said).await);
     after.last_error.as_mut().unwrap().envoy_message = "a NUL \u{fffd} in it".to_owned();
+    after.conditions[0].field = Some("/spec\u{fffd}".to_owned());
     assert_eq!(look(&store, &before).await, after);
 
     // A caller's edit with the version from before the report succeeds.

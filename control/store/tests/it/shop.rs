@@ -305,6 +305,7 @@ fn publish(
         acked_revision: 0,
         nodes: NodeCounts::default(),
         last_error: None,
+        conditions: Vec::new(),
         activated_at: None,
         spec: spec(json!({
             "product_id": product.id, "gateway_id": gateway.id, "cluster_id": cluster.id,

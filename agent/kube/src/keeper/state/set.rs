@@ -129,6 +129,11 @@ impl Set {
         self.objects.iter().any(|entry| entry.due.is_some_and(|due| due > now))
     }
 
+    /// Whether nobody needs what it had before.
+    pub(super) fn is_replaced(&self, live: &HashMap<Key, Value>, now: Instant) -> bool {
+        self.over || self.stands(live, now) == Standing::Accepted
+    }
+
     pub(super) fn begin(&mut self) {
         self.busy = true;
     }

@@ -1,0 +1,317 @@
+//! Whether the proxies of a gateway have what its controller accepted.
+//!
+//! [`Probes`] says which publishes wait for which mark ([`imp_translate::gateway_api::mark_of`]); [`ask`] asks the
+//! proxies for it. A gateway without an address, or whose proxies the agent cannot reach, is judged by
+//! conditions alone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use imp_kube::{Cluster, Key, kinds};
+use imp_translate::gateway_api::{PROBE_PATH, ProbeTarget, gateway_name, mark_of};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::backoff::Backoff;
+
+/// How long proxies may take before what waits is said to be not served.
+const LATE: Duration = Duration::from_secs(10);
+/// How long one question may take.
+const ANSWER: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// What proxies of a gateway say of a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// They have it.
+    Served,
+    /// They answer with a former one, and did so for [`LATE`]. Asking goes on.
+    Late,
+    /// Nobody answers.
+    Unreached,
+}
+
+impl Answer {
+    /// Of metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Late => "late",
+            Self::Unreached => "unreached",
+        }
+    }
+}
+
+/// An answer, and the mark that was asked for.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) gateway: String,
+    pub(super) mark: u64,
+    pub(super) answer: Answer,
+}
+
+/// Whether a publish that was accepted is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serving {
+    /// As far as can be known.
+    Yes,
+    /// Not known yet.
+    Asked,
+    /// Proxies still have former configuration.
+    No,
+}
+
+/// What waits for the proxies of all gateways.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    gateways: HashMap<String, Probe>,
+}
+
+#[derive(Debug, Default)]
+struct Probe {
+    /// The mark that was written last, or before it the one that the gateway came with.
+    written: u64,
+    /// The question under way about it.
+    asking: Option<DropGuard>,
+    is_late: bool,
+    /// Accepted revisions by set, each with the mark after it; none until one is written.
+    waiting: HashMap<String, (u64, Option<u64>)>,
+}
+
+impl Probes {
+    /// A gateway has come, or is another one: what waits asks again. Returns the mark that its route begins with.
+    pub(super) fn open(&mut self, gateway: &str, now_ms: u64) -> u64 {
+        let new = || Probe { written: now_ms, ..Probe::default() };
+        let probe = self.gateways.entry(gateway.to_owned()).or_insert_with(new);
+        (probe.asking, probe.is_late) = (None, false);
+        probe.waiting.values_mut().for_each(|(_, mark)| *mark = None);
+        probe.written
+    }
+
+    pub(super) fn close(&mut self, gateway: &str) {
+        self.gateways.remove(gateway);
+    }
+
+    /// A revision was accepted: it waits for the mark after it.
+    pub(super) fn accepted(&mut self, gateway: &str, set: &str, revision: u64) {
+        if let Some(probe) = self.gateways.get_mut(gateway) {
+            probe.waiting.insert(set.to_owned(), (revision, None));
+        }
+    }
+
+    /// A set is not what was accepted any more.
+    pub(super) fn forget(&mut self, gateway: &str, set: &str) {
+        if let Some(probe) = self.gateways.get_mut(gateway) {
+            probe.waiting.remove(set);
+        }
+    }
+
+    /// The next mark to write, if something waits for one and the last is not asked for. Several that wait share it.
+    pub(super) fn next_mark(&mut self, gateway: &str, now_ms: u64) -> Option<u64> {
+        let probe = self.gateways.get_mut(gateway)?;
+        let is_free = probe.asking.is_none() || probe.is_late;
+        let unmarked = probe.waiting.values().any(|(_, mark)| mark.is_none());
+        if !is_free || !unmarked {
+            return None;
+        }
+        // Marks grow over restarts, so that one of a former process is never taken for a later one.
+        let mark = now_ms.max(probe.written + 1);
+        probe.written = mark;
+        probe.waiting.values_mut().for_each(|(_, of)| *of = Some(of.unwrap_or(mark)));
+        Some(mark)
+    }
+
+    /// The question about the last mark is under way; a former one ends.
+    pub(super) fn asking(&mut self, gateway: &str, asking: CancellationToken) {
+        if let Some(probe) = self.gateways.get_mut(gateway) {
+            (probe.asking, probe.is_late) = (Some(asking.drop_guard()), false);
+        }
+    }
+
+    /// Takes an answer. Returns the sets that it is about.
+    pub(super) fn told(&mut self, told: &Told) -> Vec<String> {
+        let Some(probe) = self.gateways.get_mut(&told.gateway) else { return Vec::new() };
+        if told.mark != probe.written {
+            return Vec::new();
+        }
+        let marked = |(set, (_, mark)): (&String, &(u64, Option<u64>))| {
+            mark.is_some_and(|mark| mark <= told.mark).then(|| set.clone())
+        };
+        let sets: Vec<_> = probe.waiting.iter().filter_map(marked).collect();
+        match told.answer {
+            Answer::Late => probe.is_late = true,
+            Answer::Served | Answer::Unreached => {
+                (probe.asking, probe.is_late) = (None, false);
+                probe.waiting.retain(|set, _| !sets.contains(set));
+            }
+        }
+        sets
+    }
+
+    /// Whether an accepted revision is served.
+    pub(super) fn serving(&self, gateway: &str, set: &str, revision: u64) -> Serving {
+        let Some(probe) = self.gateways.get(gateway) else { return Serving::Yes };
+        match probe.waiting.get(set) {
+            Some((of, mark)) if *of == revision => match probe.is_late && mark.is_some() {
+                true => Serving::No,
+                false => Serving::Asked,
+            },
+            _ => Serving::Yes,
+        }
+    }
+}
+
+/// Asks the proxies of a gateway until they have the mark, or nobody is there to be asked.
+pub(super) async fn ask(
+    cluster: Cluster,
+    namespace: String,
+    (gateway, mark): (String, u64),
+    targets: Vec<ProbeTarget>,
+    answers: mpsc::UnboundedSender<Told>,
+) {
+    let key =
+        Key { kind: &kinds::GATEWAY, namespace: Some(namespace), name: gateway_name(&gateway) };
+    let tell = |answer| {
+        let _ends_with_the_driver = answers.send(Told { gateway: gateway.clone(), mark, answer });
+    };
+    let (begun, mut waits) = (Instant::now(), Backoff::new(SHORTEST, LONGEST));
+    let (mut reached, mut is_late) = (false, false);
+    let mut addresses = Vec::new();
+    loop {
+        if addresses.is_empty() {
+            addresses = match cluster.get(&key).await {
+                Ok(found) => found.as_ref().map(addresses_of).unwrap_or_default(),
+                Err(_away) => Vec::new(),
+            };
+            if addresses.is_empty() {
+                return tell(Answer::Unreached);
+            }
+        }
+        match lowest(&addresses, &targets).await {
+            Some(found) if found >= mark => return tell(Answer::Served),
+            Some(_) => reached = true,
+            // Proxies come and go: their address may be another one.
+            None => addresses.clear(),
+        }
+        if begun.elapsed() > LATE && !is_late {
+            if !reached {
+                return tell(Answer::Unreached);
+            }
+            is_late = true;
+            tell(Answer::Late);
+        }
+        let wait = waits.next();
+        sleep(if is_late { wait } else { wait.min(Duration::from_millis(250)) }).await;
+    }
+}
+
+/// Where the proxies of a `Gateway` are.
+fn addresses_of(gateway: &Value) -> Vec<String> {
+    let list = gateway.pointer("/status/addresses").and_then(Value::as_array);
+    let value = |it: &Value| it.get("value").and_then(Value::as_str).map(str::to_owned);
+    list.into_iter().flatten().filter_map(value).collect()
+}
+
+/// The lowest mark of all listeners, at the first address that answers for all of them.
+async fn lowest(addresses: &[String], targets: &[ProbeTarget]) -> Option<u64> {
+    for address in addresses {
+        let mut marks = Vec::new();
+        for target in targets {
+            marks.push(timeout(ANSWER, mark_at(address, target)).await.ok().flatten());
+        }
+        if let Some(marks) = marks.into_iter().collect::<Option<Vec<_>>>() {
+            return marks.into_iter().min();
+        }
+    }
+    None
+}
+
+/// The mark that a proxy answers with. One that answers otherwise has the mark 0: it has no route of ours yet.
+async fn mark_at(address: &str, target: &ProbeTarget) -> Option<u64> {
+    let stream = TcpStream::connect((address, target.port)).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = http::Request::get(PROBE_PATH).header(http::header::HOST, &target.host);
+    let request = request.header(http::header::CONNECTION, "close").body(Empty::<Bytes>::new());
+    let asked = async move { sender.send_request(request.ok()?).await.ok() };
+    // It ends with the answer, or with the connection, whose end may be seen first.
+    let (answer, _closed) = futures::join!(asked, connection);
+    let answer = answer?;
+    let location = answer.headers().get(http::header::LOCATION);
+    Some(location.and_then(|it| mark_of(it.to_str().ok()?)).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(mark: u64, answer: Answer) -> Told {
+        Told { gateway: "g".into(), mark, answer }
+    }
+
+    fn two_that_wait() -> (Probes, u64) {
+        let mut probes = Probes::default();
+        assert_eq!(probes.open("g", 1_000), 1_000);
+        assert_eq!(probes.next_mark("g", 1_001), None, "nothing waits");
+        probes.accepted("g", "a", 1);
+        probes.accepted("g", "b", 7);
+        let mark = probes.next_mark("g", 1_000).unwrap();
+        assert!(mark > 1_000, "later than the first, whatever the clock says");
+        probes.asking("g", CancellationToken::new());
+        (probes, mark)
+    }
+
+    #[test]
+    fn what_was_accepted_waits_for_the_mark_after_it() {
+        let (mut probes, mark) = two_that_wait();
+        assert_eq!(probes.serving("g", "a", 1), Serving::Asked);
+        assert_eq!(probes.serving("g", "a", 2), Serving::Yes, "that is another revision");
+        // Accepted after the mark was written: it waits for the next one.
+        probes.accepted("g", "c", 1);
+        assert_eq!(probes.next_mark("g", 2_000), None, "one at a time");
+        let mut sets = probes.told(&told(mark, Answer::Served));
+        sets.sort();
+        assert_eq!(sets, ["a", "b"]);
+        assert_eq!(probes.serving("g", "a", 1), Serving::Yes);
+        assert_eq!(probes.serving("g", "c", 1), Serving::Asked);
+        assert_eq!(probes.next_mark("g", 2_000), Some(2_000));
+    }
+
+    #[test]
+    fn proxies_that_are_late_are_told_of_and_asked_further() {
+        let (mut probes, mark) = two_that_wait();
+        assert_eq!(probes.told(&told(mark, Answer::Late)).len(), 2);
+        assert_eq!(probes.serving("g", "b", 7), Serving::No);
+        // What comes now is asked for with a later mark, which the others are served with, too.
+        probes.accepted("g", "c", 1);
+        let next = probes.next_mark("g", mark).unwrap();
+        probes.asking("g", CancellationToken::new());
+        assert!(probes.told(&told(mark, Answer::Served)).is_empty(), "that question has ended");
+        assert_eq!(probes.told(&told(next, Answer::Served)).len(), 3);
+        assert_eq!(probes.serving("g", "b", 7), Serving::Yes);
+    }
+
+    #[test]
+    fn a_gateway_that_was_edited_is_asked_again() {
+        let (mut probes, mark) = two_that_wait();
+        assert_eq!(probes.open("g", 9_000), mark);
+        assert!(probes.told(&told(mark, Answer::Served)).is_empty(), "of its former listeners");
+        assert_eq!(probes.serving("g", "a", 1), Serving::Asked);
+        assert_eq!(probes.next_mark("g", 9_000), Some(9_000));
+    }
+
+    #[test]
+    fn where_nobody_answers_conditions_alone_count() {
+        let (mut probes, mark) = two_that_wait();
+        assert_eq!(probes.told(&told(mark, Answer::Unreached)).len(), 2);
+        assert_eq!(probes.serving("g", "a", 1), Serving::Yes);
+        assert_eq!(probes.serving("other", "a", 1), Serving::Yes);
+    }
+}
