@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce bench-eg
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,11 @@ bench-hostile: tools ## one tenant at every cap at once, and what another one fe
 bench-scale: tools ## 1,000, 10,000 and 50,000 publishes: how fast, how much memory; SCALE="--sizes 1000 --postgres" gives options
 	$(CARGO) build --release --locked -p imp-control -p imp-agent --bin imp-control --bin imp-agent
 	$(CARGO) run --release --locked -p imp-bench --features postgres --bin scale -- $(SCALE)
+
+bench-eg: tools ## Envoy Gateway and we on one Gateway, 100 to 3,000 routes, and delivery by Gateway API; EG="--sizes 100" gives options
+	@deploy/kube/stack.py build
+	$(CARGO) build --release --locked -p imp-control -p imp-agent -p imp-bench --features kube --bin imp-control --bin imp-agent --bin eg
+	deploy/kube/stack.py run target/release/eg $(EG)
 
 bench-enforce: tools ## what a decision costs Envoy: the module, ext_authz, api_key_auth, none; ENFORCE="--keys 1000 --ways direct" gives options
 	$(CARGO) build --release --locked -p imp-module

@@ -3,12 +3,16 @@
 
 pub mod counting;
 pub mod edge;
+#[cfg(feature = "kube")]
+pub mod eg;
 #[cfg(feature = "enforce")]
 pub mod enforce;
 #[cfg(feature = "fuzz")]
 #[expect(clippy::expect_used, reason = "what is expected and is not so is a finding")]
 pub mod fuzz;
 pub mod hostile;
+#[cfg(feature = "kube")]
+pub mod kube;
 pub mod ports;
 pub mod process;
 pub mod publish;

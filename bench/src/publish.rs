@@ -7,6 +7,8 @@ mod probe;
 
 pub use self::floor::Floor;
 pub use self::ours::{Ours, timed_post};
+#[cfg(feature = "kube")]
+pub(crate) use self::probe::Connection;
 pub use self::probe::{Poll, Probes};
 use crate::report::Times;
 

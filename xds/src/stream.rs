@@ -77,6 +77,8 @@ pub struct Stream {
     variant: Variant,
     reader: Reader,
     types: Vec<TypeStream>,
+    /// The phase that others refer to, whether they are on this stream or not.
+    lowest: Option<u8>,
     barrier: Duration,
     grace: Duration,
     max_types: usize,
@@ -110,6 +112,7 @@ impl Stream {
             variant,
             reader: set.reader(),
             max_types: rules.len() + MAX_UNKNOWN_TYPES,
+            lowest: rules.first().map(|rule| rule.phase),
             types: rules.into_iter().map(|rules| TypeStream::new(rules, variant)).collect(),
             barrier: config.barrier_timeout,
             grace: config.removal_grace,

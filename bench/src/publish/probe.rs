@@ -134,21 +134,21 @@ fn until(connection: &mut Connection, poll: &Poll) -> Result<Instant> {
 }
 
 /// A minimal keep-alive connection.
-struct Connection {
+pub(crate) struct Connection {
     gateway: SocketAddr,
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    fn open(gateway: SocketAddr) -> Result<Self> {
+    pub(crate) fn open(gateway: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(gateway).context("the gateway does not listen")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LOST))?;
         Ok(Self { gateway, stream, buffer: vec![] })
     }
 
-    fn status(&mut self, request: &[u8]) -> Result<u16> {
+    pub(crate) fn status(&mut self, request: &[u8]) -> Result<u16> {
         match self.exchange(request) {
             // Envoy closes a connection that was idle between two blocks; the next request opens a
             // new one to the same worker.

@@ -1,6 +1,7 @@
 //! A real Envoy's process.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,8 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use super::PATIENCE;
 use crate::process::Process;
 
-/// The admin interface; the client knows the socket, the name has no meaning.
-const ADMIN: &str = "http://envoy";
+/// The admin interface at a socket; the client knows which, the name has no meaning.
+const AT_SOCKET: &str = "http://envoy";
 
 /// A running Envoy.
 pub struct Envoy {
@@ -22,6 +23,7 @@ pub struct Envoy {
 #[derive(Clone)]
 pub struct EnvoyAdmin {
     http: reqwest::Client,
+    url: String,
 }
 
 /// The Envoy that `deploy/tools/envoy.sh` names.
@@ -93,18 +95,25 @@ impl EnvoyAdmin {
     /// That of the Envoy at this socket.
     pub fn at(socket: &Path) -> Result<Self> {
         crate::install_crypto();
-        Ok(Self { http: reqwest::Client::builder().unix_socket(socket).build()? })
+        let http = reqwest::Client::builder().unix_socket(socket).build()?;
+        Ok(Self { http, url: AT_SOCKET.to_owned() })
+    }
+
+    /// That of the Envoy at this address.
+    pub fn on(address: SocketAddr) -> Result<Self> {
+        crate::install_crypto();
+        Ok(Self { http: reqwest::Client::builder().build()?, url: format!("http://{address}") })
     }
 
     /// Whether a page can be had: `ready` as soon as Envoy serves.
     pub async fn answers(&self, page: &str) -> bool {
-        let answer = self.http.get(format!("{ADMIN}/{page}")).send().await;
+        let answer = self.http.get(format!("{}/{page}", self.url)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Counters and gauges whose name matches the regular expression.
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
-        let page = format!("{ADMIN}/stats");
+        let page = format!("{}/stats", self.url);
         let url = reqwest::Url::parse_with_params(&page, [("filter", filter)])?;
         let text = self.http.get(url).send().await?.error_for_status()?.text().await?;
         let line = |line: &str| {

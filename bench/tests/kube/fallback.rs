@@ -4,13 +4,11 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use imp_bench::edge::call;
+use imp_bench::kube::{ENVOY_GATEWAY, Edge, EdgeOptions, GATEWAYS, OURS, has_condition};
 use imp_bench::process::eventually;
 use imp_bench::stack::PATIENCE;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-
-use crate::api::{ENVOY_GATEWAY, GATEWAYS, has_condition};
-use crate::edge::{Edge, OURS};
 
 const HOST: &str = "auto.example.com";
 
@@ -51,7 +49,9 @@ async fn says(edge: &Edge, publish: &str, reason: Option<&str>) -> Result<Value>
 async fn without_an_envoy_gateway_api_serves_and_no_call_fails_while_it_comes_back() -> Result<()> {
     let namespace = format!("--gateway-api-namespace={OURS}");
     let flags = ["--gateway-class=envoy-gateway=eg", &namespace, "--fallback-after=3"];
-    let edge = Edge::prepare_with("auto", &flags).await?;
+    let agent_flags = flags.map(str::to_owned).into();
+    let edge =
+        Edge::prepare("auto", &EdgeOptions { agent_flags, ..EdgeOptions::default() }).await?;
     let mut pod = edge.add_pod("envoy-a").await?;
     let product = edge.product("auto").await?;
     let publish = edge.provider.publish(&product, HOST, "none").await?;

@@ -1,8 +1,6 @@
 //! Gateways on a real Envoy Gateway: etcd, kube-apiserver and Envoy Gateway as `deploy/kube/stack.py` starts them, our
 //! stack, and a real Envoy with the configuration that Envoy Gateway gives its pods. `make test-kube`.
 
-mod api;
-mod edge;
+mod eg;
 mod fallback;
-mod pod;
 mod shared;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use imp_bench::edge::{Connection, call};
+use imp_bench::kube::{Down, ENVOY_GATEWAY, Edge, GATEWAYS, has_condition};
 use imp_bench::ports;
 use imp_bench::process::eventually;
 use imp_bench::rest::text;
@@ -9,9 +10,6 @@ use imp_bench::sample::Buyer;
 use imp_bench::stack::PATIENCE;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-
-use crate::api::{Down, ENVOY_GATEWAY, GATEWAYS, has_condition};
-use crate::edge::Edge;
 
 const OURS: &str = "ours.example.com";
 const THEIRS: &str = "theirs.example.com";
@@ -120,7 +118,7 @@ async fn the_certificate_of_another_gateway_gets_nothing_of_this_one() -> Result
     assert_eq!(status(&edge, OURS, &[]).await?, 200);
     let other = json!({ "name": "other", "listeners": [{"name": "http", "port": 18_888, "protocol": "HTTP"}] });
     let other = text(&edge.provider.rest.post("/v1/gateways", &other).await?, "id")?;
-    edge.api.gateway("two", &other, [ports::free()?, ports::free()?]).await?;
+    edge.api.gateway("two", &other, None, [ports::free()?, ports::free()?]).await?;
     let pod = edge.pod.as_mut().context("no pod")?;
     let volume = json!({"secret": {"secretName": "imp-two.gw"}});
     let folder = pod.mounted("/imp/node");

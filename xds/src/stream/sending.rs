@@ -143,8 +143,7 @@ impl Stream {
         if !self.types.iter().any(TypeStream::has_removals) {
             return;
         }
-        let lowest = self.types.first().map(|t| t.rules().phase);
-        let (grace, barrier) = (self.grace, self.barrier);
+        let (lowest, grace, barrier) = (self.lowest, self.grace, self.barrier);
         let phases: Vec<_> =
             self.types.chunk_by_mut(|a, b| a.rules().phase == b.rules().phase).collect();
         for phase in phases.into_iter().rev() {

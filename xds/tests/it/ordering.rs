@@ -109,6 +109,23 @@ fn r60_r64_removals_go_in_reverse_and_the_last_after_a_grace() {
 }
 
 #[test]
+fn r64_on_the_service_of_one_type_nothing_but_the_last_has_a_grace() {
+    let held = resource_set(&[(A, "a", "1"), (B, "b", "1")]);
+    let of_type = |of| {
+        let mut peer = Peer::of_type(&held, &config(), of);
+        peer.subscribe(of, &[]);
+        peer.ack(of);
+        peer
+    };
+    let (mut of_a, mut of_b) = (of_type(A), of_type(B));
+    remove(&held, A, "a");
+    remove(&held, B, "b");
+    assert_eq!(of_b.poll(), ["B[-b]"]);
+    assert_eq!(of_a.poll(), none());
+    assert_eq!(of_a.after(config().removal_grace), ["A[-a]"]);
+}
+
+#[test]
 fn r64_each_removal_has_a_grace_of_its_own() {
     let held = resource_set(&[(A, "a", "1"), (A, "b", "1")]);
     let mut peer = both(&held);

@@ -3,36 +3,36 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::process::eventually;
+use crate::stack::PATIENCE;
 use anyhow::{Context as _, Result, ensure};
-use imp_bench::process::eventually;
-use imp_bench::stack::PATIENCE;
 use serde_json::{Value, json};
 
-pub(crate) const SERVER: &str = "https://127.0.0.1:6443";
-pub(crate) const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1";
-pub(crate) const ENVOY_GATEWAY: &str = "/apis/gateway.envoyproxy.io/v1alpha1";
+const SERVER: &str = "https://127.0.0.1:6443";
+pub const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1";
+pub const ENVOY_GATEWAY: &str = "/apis/gateway.envoyproxy.io/v1alpha1";
 /// Where Envoy Gateway and its pods are.
-pub(crate) const SYSTEM: &str = "envoy-gateway-system";
+pub const SYSTEM: &str = "envoy-gateway-system";
 
-pub(crate) struct Api {
+pub struct Api {
     http: reqwest::Client,
 }
 
 /// The folder of the running stack.
-pub(crate) fn folder() -> Result<PathBuf> {
+pub fn folder() -> Result<PathBuf> {
     let folder = std::env::var("IMP_KUBE_DIR");
     Ok(folder.context("run it by `make test-kube`: deploy/kube/stack.py starts the stack")?.into())
 }
 
-pub(crate) fn variable(name: &str) -> Result<String> {
+pub fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| name.to_owned())
 }
 
 /// A part of the stack (`eg`, `apiserver`) that is down while this lives.
-pub(crate) struct Down(&'static str);
+pub struct Down(&'static str);
 
 impl Down {
-    pub(crate) fn take(name: &'static str) -> Result<Self> {
+    pub fn take(name: &'static str) -> Result<Self> {
         stack("stop", name)?;
         Ok(Self(name))
     }
@@ -53,8 +53,8 @@ fn stack(step: &str, name: &str) -> Result<()> {
 }
 
 impl Api {
-    pub(crate) fn new() -> Result<Self> {
-        imp_bench::install_crypto();
+    pub fn new() -> Result<Self> {
+        crate::install_crypto();
         let pki = folder()?.join("pki");
         let read = |name: &str| std::fs::read(pki.join(name));
         let identity = [read("admin.crt")?, read("admin.key")?].concat();
@@ -66,7 +66,7 @@ impl Api {
     }
 
     /// Server-side apply.
-    pub(crate) async fn apply(&self, path: &str, object: &Value) -> Result<Value> {
+    pub async fn apply(&self, path: &str, object: &Value) -> Result<Value> {
         let url = format!("{SERVER}{path}?fieldManager=test&force=true");
         let request = self.http.patch(url).header("content-type", "application/apply-patch+yaml");
         let answer = request.body(object.to_string()).send().await?;
@@ -76,7 +76,7 @@ impl Api {
     }
 
     /// The object; null if there is none.
-    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+    pub async fn get(&self, path: &str) -> Result<Value> {
         let answer = self.http.get(format!("{SERVER}{path}")).send().await?;
         if answer.status() == 404 {
             return Ok(Value::Null);
@@ -84,17 +84,33 @@ impl Api {
         Ok(answer.error_for_status()?.json().await?)
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Result<()> {
+    pub async fn delete(&self, path: &str) -> Result<()> {
         self.http.delete(format!("{SERVER}{path}")).send().await?.error_for_status()?;
         Ok(())
     }
 
-    /// A namespace with an Envoy Gateway class, a Gateway that is labelled with a gateway of ours, and a Service for
-    /// the upstream at `backend`.
-    pub(crate) async fn gateway(
+    /// The objects of a list.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let mut list = self.get(path).await?;
+        Ok(serde_json::from_value(list["items"].take())?)
+    }
+
+    /// Deletes the routes, policies and Gateways of a namespace.
+    pub async fn clear(&self, namespace: &str) -> Result<()> {
+        let theirs = [(GATEWAYS, "httproutes"), (ENVOY_GATEWAY, "securitypolicies")];
+        for (api, kind) in theirs.into_iter().chain([(GATEWAYS, "gateways")]) {
+            self.delete(&format!("{api}/namespaces/{namespace}/{kind}")).await?;
+        }
+        Ok(())
+    }
+
+    /// A namespace with an Envoy Gateway class, and a Gateway that is labelled with a gateway of ours; `hosts` lead to it
+    /// before they are published.
+    pub async fn gateway(
         &self,
         namespace: &str,
         ours: &str,
+        hosts: Option<&str>,
         [plain, secure]: [u16; 2],
     ) -> Result<()> {
         let class = json!({
@@ -108,9 +124,11 @@ impl Api {
         let routes = json!({"namespaces": {"from": "All"}});
         let tls = json!({"certificateRefs": [{"name": "tls"}]});
         self.certificate(namespace).await?;
+        let annotations = hosts.map(|hosts| json!({"imp-gateway.io/hosts": hosts}));
         let gateway = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-            "metadata": {"name": "gw", "namespace": namespace, "labels": {"imp-gateway.io/gateway": ours}},
+            "metadata": {"name": "gw", "namespace": namespace,
+                "labels": {"imp-gateway.io/gateway": ours}, "annotations": annotations},
             "spec": {
                 "gatewayClassName": "eg",
                 "listeners": [
@@ -138,22 +156,24 @@ impl Api {
     }
 
     /// Changes the label of a namespace's Gateway; null takes it away.
-    pub(crate) async fn label(&self, namespace: &str, value: Value) -> Result<()> {
-        let url = format!("{SERVER}{GATEWAYS}/namespaces/{namespace}/gateways/gw");
+    pub async fn label(&self, namespace: &str, value: Value) -> Result<()> {
+        let path = format!("{GATEWAYS}/namespaces/{namespace}/gateways/gw");
         let patch = json!({"metadata": {"labels": {"imp-gateway.io/gateway": value}}});
-        let request = self.http.patch(url).header("content-type", "application/merge-patch+json");
-        request.body(patch.to_string()).send().await?.error_for_status()?;
+        self.patch(&path, &patch).await
+    }
+
+    /// Changes some fields of an object.
+    pub async fn patch(&self, path: &str, fields: &Value) -> Result<()> {
+        let request = self.http.patch(format!("{SERVER}{path}"));
+        let request = request.header("content-type", "application/merge-patch+json");
+        let answer = request.body(fields.to_string()).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{path}: {status} {text}");
         Ok(())
     }
 
     /// A Service with this address behind it, as the endpoint controller would make it.
-    pub(crate) async fn service(
-        &self,
-        namespace: &str,
-        name: &str,
-        ip: &str,
-        port: u16,
-    ) -> Result<()> {
+    pub async fn service(&self, namespace: &str, name: &str, ip: &str, port: u16) -> Result<()> {
         let ports = json!([{"name": "http", "port": 80, "targetPort": port, "protocol": "TCP"}]);
         let service = json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": name, "namespace": namespace}, "spec": {"ports": ports}});
@@ -171,7 +191,7 @@ impl Api {
     }
 
     /// An HTTPRoute of somebody else.
-    pub(crate) async fn route(&self, namespace: &str, name: &str, host: &str) -> Result<()> {
+    pub async fn route(&self, namespace: &str, name: &str, host: &str) -> Result<()> {
         let route = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
             "metadata": {"name": name, "namespace": namespace},
@@ -183,7 +203,7 @@ impl Api {
     }
 
     /// Waits until an object fulfils this; returns it.
-    pub(crate) async fn until(&self, path: &str, what: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub async fn until(&self, path: &str, what: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
         let found = eventually(path, PATIENCE, async || {
             last = self.get(path).await?;
@@ -194,7 +214,7 @@ impl Api {
     }
 
     /// Writes what a volume mounts: each entry a file.
-    pub(crate) async fn mount(&self, volume: &Value, folder: &Path) -> Result<()> {
+    pub async fn mount(&self, volume: &Value, folder: &Path) -> Result<()> {
         let named = |pointer: &str| volume.pointer(pointer).and_then(Value::as_str);
         let (path, is_secret) = match (named("/secret/secretName"), named("/configMap/name")) {
             (Some(name), _) => (format!("/api/v1/namespaces/{SYSTEM}/secrets/{name}"), true),
@@ -218,7 +238,7 @@ fn decoded(text: &str) -> Result<Vec<u8>> {
 }
 
 /// The status of a condition of an ancestor.
-pub(crate) fn has_condition(object: &Value, kind: &str, status: &str) -> bool {
+pub fn has_condition(object: &Value, kind: &str, status: &str) -> bool {
     let ancestors = object.pointer("/status/ancestors").and_then(Value::as_array);
     let conditions = ancestors.into_iter().flatten().filter_map(|it| it["conditions"].as_array());
     conditions.flatten().any(|it| it["type"] == kind && it["status"] == status)

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::ports;
+use crate::process::Process;
+use crate::stack::{EnvoyAdmin, PATIENCE, envoy_binary};
 use anyhow::{Context as _, Result};
-use imp_bench::ports;
-use imp_bench::process::Process;
-use imp_bench::stack::{PATIENCE, envoy_binary};
 use serde_json::Value;
 
-use crate::api::{Api, SYSTEM};
+use super::api::{Api, SYSTEM};
 
-pub(crate) struct Pod {
+pub struct Pod {
     process: Process,
     arguments: Vec<String>,
     folder: PathBuf,
@@ -21,19 +21,8 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    /// Starts a pod of the Gateway's Deployment once that has what `is_wanted` asks of its bootstrap.
-    pub(crate) async fn start(
-        api: &Api,
-        namespace: &str,
-        name: &str,
-        folder: &Path,
-        is_wanted: impl Fn(&str) -> bool,
-    ) -> Result<Self> {
-        Self::of(api, (namespace, "gw"), name, folder, is_wanted).await
-    }
-
-    /// The same of another Gateway than the tests' own.
-    pub(crate) async fn of(
+    /// Starts a pod of a Gateway's Deployment once that has what `is_wanted` asks of its bootstrap.
+    pub async fn start(
         api: &Api,
         (namespace, gateway): (&str, &str),
         name: &str,
@@ -94,19 +83,29 @@ impl Pod {
     }
 
     /// Kills it.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.process.kill();
     }
 
     /// Kills it and starts it with what it had.
-    pub(crate) async fn restart(&mut self) -> Result<()> {
+    pub async fn restart(&mut self) -> Result<()> {
         self.process.kill();
         self.process = spawn(&self.arguments, &self.folder, &self.name)?;
         self.wait().await
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its admin interface.
+    pub fn admin(&self) -> Result<EnvoyAdmin> {
+        EnvoyAdmin::on(self.admin)
+    }
+
     /// The folder of what is mounted there.
-    pub(crate) fn mounted(&self, path: &str) -> PathBuf {
+    pub fn mounted(&self, path: &str) -> PathBuf {
         self.folder.join(path.trim_start_matches('/'))
     }
 }
