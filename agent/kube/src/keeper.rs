@@ -33,6 +33,8 @@ pub enum Order {
         gateway: String,
         objects: Vec<Object>,
     },
+    /// What there is of the set, whatever it is: what is wanted follows later.
+    Hold { set: String },
     /// None of the set.
     Forget { set: String },
     /// All sets have been told: what belongs to no set is removed.

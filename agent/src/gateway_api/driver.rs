@@ -317,6 +317,7 @@ impl Driver {
                 if let Some(known) = self.publishes.get_mut(set) {
                     known.standing = Some((publish.revision, waits));
                 }
+                self.keep(Order::Hold { set: set.to_owned() });
                 self.tell(set);
             }
             Ok(objects) => {

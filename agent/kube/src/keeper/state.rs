@@ -73,6 +73,9 @@ impl State {
                 set.want((revision, gateway), objects, now);
                 self.touch(&name);
             }
+            Order::Hold { set } => {
+                self.sets.entry(set.into()).or_insert_with(|| Set::new(now)).hold();
+            }
             Order::Forget { set } => {
                 let name: Arc<str> = set.into();
                 self.sets.entry(name.clone()).or_insert_with(|| Set::new(now)).forget(now);

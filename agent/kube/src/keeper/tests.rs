@@ -174,6 +174,20 @@ fn nothing_is_removed_before_everything_was_listed_and_all_sets_are_told() {
 }
 
 #[test]
+fn a_set_that_is_held_keeps_what_it_has_until_it_is_wanted() {
+    let old = live(&route("old", ""), 1);
+    let mut rig = Rig::new().listed(&[old]);
+    rig.state.order(Order::Hold { set: "one".into() }, rig.now);
+    rig.state.order(Order::Complete, rig.now);
+    assert_eq!(rig.settle(2), (vec![], vec![]), "nobody has said that it should go");
+    assert_eq!(rig.standing(), None);
+    rig.want(&[route("a", "")]);
+    assert_eq!(rig.settle(3).0, ["a"]);
+    rig.told(&accepted(&route("a", ""), 4));
+    assert_eq!(rig.settle(5).1, ["old"]);
+}
+
+#[test]
 fn a_fault_stops_the_set_and_is_tried_again_later_each_time() {
     let mut rig = Rig::new().listed(&[]);
     rig.want(&[policy("p"), route("a", "")]);

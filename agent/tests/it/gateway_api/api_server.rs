@@ -187,13 +187,12 @@ fn watched(server: ApiServer, path: String, from: usize) -> Response {
         async move {
             loop {
                 news.borrow_and_update();
-                let lines: Vec<String> = {
+                let (lines, seen): (Vec<String>, usize) = {
                     let objects = server.objects.lock().unwrap();
                     let new = objects.events.iter().skip(from);
                     let of = new.filter(|(collection, _)| *collection == path);
-                    of.map(|(_, event)| format!("{event}\n")).collect()
+                    (of.map(|(_, event)| format!("{event}\n")).collect(), objects.events.len())
                 };
-                let seen = server.objects.lock().unwrap().events.len();
                 if !lines.is_empty() {
                     return Some((Ok::<_, std::convert::Infallible>(lines.concat()), seen));
                 }

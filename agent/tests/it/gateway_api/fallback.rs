@@ -13,7 +13,7 @@ use super::driver::{gateway, public, with};
 use crate::control::Control;
 use crate::fake_envoy::FakeEnvoy;
 use crate::fixtures::{self, id};
-use crate::rig::{self, active, control_with, eventually, reported};
+use crate::rig::{self, active, control_with, eventually};
 
 const AFTER: Duration = Duration::from_millis(600);
 
@@ -65,11 +65,11 @@ impl Rig {
     }
 
     async fn reported(&self, number: usize, what: &str, so: impl Fn(&PublishStatus) -> bool) {
-        let so = |status: &PublishStatus| {
+        eventually(&format!("publish {number} {what}"), || {
             self.api.accept();
-            so(status)
-        };
-        reported(&self.control, number, what, so).await;
+            self.control.state.status(&id(1, number)).filter(&so)
+        })
+        .await;
     }
 
     async fn falls(&self, number: usize, revision: u64) {

@@ -35,6 +35,8 @@ pub(super) struct Set {
     standing: Option<Standing>,
     /// Whether nobody wants it.
     over: bool,
+    /// Left as it is.
+    held: bool,
 }
 
 struct Entry {
@@ -58,6 +60,7 @@ impl Set {
             since: now,
             standing: None,
             over: true,
+            held: false,
         }
     }
 
@@ -76,12 +79,18 @@ impl Set {
         };
         self.objects = objects.into_iter().map(entry).collect();
         (self.revision, self.gateway, self.over) = (revision, gateway, false);
+        self.held = false;
         (self.due, self.failures, self.fault, self.since) = (now, 0, None, now);
         self.standing = None;
     }
 
+    pub(super) fn hold(&mut self) {
+        (self.over, self.held) = (false, true);
+    }
+
     pub(super) fn forget(&mut self, now: Instant) {
         self.objects.clear();
+        self.held = false;
         (self.over, self.due, self.failures, self.fault) = (true, now, 0, None);
     }
 
@@ -114,7 +123,7 @@ impl Set {
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        !self.busy && self.due <= now
+        !self.busy && !self.held && self.due <= now
     }
 
     /// What must be applied, in order. What waits for a truce holds up what comes after it.
@@ -168,7 +177,7 @@ impl Set {
         live: &HashMap<Key, Value>,
         now: Instant,
     ) -> (Option<Standing>, bool) {
-        if self.over {
+        if self.over || self.held {
             return (None, true);
         }
         let standing = self.stands(live, now);
