@@ -15,11 +15,16 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Either, Encode, Executor as _};
 use sqlx::{Sqlite, SqliteConnection, Type};
 
+use crate::db::Writer;
 use crate::span::traced;
+use crate::sql::any;
 use crate::{Result, StoreError};
 
 /// Longer texts are not kept prepared: there are too many different ones.
 const PREPARED: usize = 16;
+
+/// A transaction that begins by reading and writes later fails under contention.
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// The statements that wait for the next one of their transaction.
 #[derive(Default)]
@@ -33,6 +38,8 @@ pub(crate) struct Waiting {
     pub(crate) judged: bool,
     /// One has failed or was not answered, so the transaction must not be committed.
     failed: bool,
+    /// The first of them is the transaction's BEGIN, on this connection.
+    begins: Option<Writer>,
 }
 
 /// Keeps the rows for [`Soon`].
@@ -162,6 +169,22 @@ impl Statement<'_> {
 }
 
 impl Waiting {
+    /// Has a transaction begin with its first statement. Nobody else can write meanwhile: the caller has the
+    /// one connection that does.
+    pub(crate) fn begin(writer: &Writer) -> Self {
+        Self {
+            sql: format!("{BEGIN}; "),
+            later: vec![Later::Write(any)],
+            begins: Some(writer.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the database knows of the transaction.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begins.is_none()
+    }
+
     /// Refuses a statement that could not be built.
     fn accept(&mut self, fault: Option<BoxDynError>) -> Result<()> {
         let Some(error) = fault else { return Ok(()) };
@@ -178,7 +201,11 @@ impl Waiting {
         if self.failed {
             return Err(failed_before());
         }
-        let Self { sql, arguments, later, .. } = take(self);
+        let Self { sql, arguments, later, begins, .. } = take(self);
+        if let Some(writer) = begins {
+            // From here on a dropped request's transaction is rolled back.
+            writer.set_unfinished(true);
+        }
         // Until all are answered: this future may be dropped before.
         self.failed = !later.is_empty();
         let (subject, text) = match last {
