@@ -38,6 +38,8 @@ pub(crate) struct Waiting {
     pub(crate) judged: bool,
     /// One has failed or was not answered, so the transaction must not be committed.
     failed: bool,
+    /// Something was not answered as it should be, so the connection may be of no use any more.
+    pub(crate) had_errors: bool,
     /// The first of them is the transaction's BEGIN, on this connection.
     begins: Option<Writer>,
 }
@@ -201,7 +203,9 @@ impl Waiting {
         if self.failed {
             return Err(failed_before());
         }
-        let Self { sql, arguments, later, begins, .. } = take(self);
+        let Self { sql, arguments, later, begins, had_errors, .. } = take(self);
+        // Until it is answered.
+        self.had_errors = true;
         if let Some(writer) = begins {
             // From here on a dropped request's transaction is rolled back.
             writer.set_unfinished(true);
@@ -217,6 +221,7 @@ impl Waiting {
         let done = traced(&subject, run(connection, text, arguments, &mut waited)).await;
         match done {
             Ok((answer, failed)) => {
+                self.had_errors = had_errors;
                 self.failed = failed.is_some();
                 failed.map_or(Ok(answer), Err)
             }

@@ -9,12 +9,12 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Postgres, Sqlite};
+use sqlx::Postgres;
 
 use crate::batch::{Soon, SqliteConn, Waiting};
 use crate::cause::Cause;
 use crate::db::{Conn, Db, Writer};
+use crate::kept::Lent;
 use crate::measure::measure;
 use crate::{Result, Store};
 
@@ -150,7 +150,7 @@ impl Tx {
     pub(crate) fn conn(&mut self) -> Conn<'_> {
         match &mut self.open {
             Open::Sqlite(tx) => Conn::Sqlite(SqliteConn {
-                connection: &mut tx.connection,
+                connection: tx.connection.connection(),
                 waiting: &mut self.waiting,
             }),
             Open::Pg(tx) => Conn::Pg(tx),
@@ -206,8 +206,17 @@ impl Tx {
 }
 
 struct SqliteTx {
-    connection: PoolConnection<Sqlite>,
+    connection: Lent,
     writer: Writer,
+}
+
+/// One that has begun and not ended is rolled back before the connection is lent again.
+impl Drop for SqliteTx {
+    fn drop(&mut self) {
+        if self.writer.is_unfinished() {
+            self.connection.doubt();
+        }
+    }
 }
 
 impl SqliteTx {
@@ -222,7 +231,7 @@ impl SqliteTx {
 
     async fn end(mut self, statement: &'static str, mut waiting: Waiting) -> Result<()> {
         let done = async {
-            let (connection, waiting) = (&mut *self.connection, &mut waiting);
+            let (connection, waiting) = (self.connection.connection(), &mut waiting);
             if waiting.judged {
                 SqliteConn { connection: &mut *connection, waiting: &mut *waiting }.alone().await?;
             }
@@ -235,6 +244,7 @@ impl SqliteTx {
             }
             Err(error) => {
                 self.connection.close_on_drop();
+                self.writer.set_unfinished(false);
                 Err(error)
             }
         }
