@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::mem::take;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::TryStreamExt as _;
@@ -15,9 +16,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Either, Encode, Executor as _};
 use sqlx::{Sqlite, SqliteConnection, Type};
 
-use crate::db::Writer;
 use crate::span::traced;
-use crate::sql::any;
 use crate::{Result, StoreError};
 
 /// Longer texts are not kept prepared: there are too many different ones.
@@ -41,7 +40,21 @@ pub(crate) struct Waiting {
     /// Something was not answered as it should be, so the connection may be of no use any more.
     pub(crate) had_errors: bool,
     /// The first of them is the transaction's BEGIN, on this connection.
-    begins: Option<Writer>,
+    begins: Option<Unfinished>,
+}
+
+/// Whether a connection may have an open transaction that was dropped. Clones are of the same connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unfinished(Arc<AtomicBool>);
+
+impl Unfinished {
+    pub(crate) fn is(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, unfinished: bool) {
+        self.0.store(unfinished, Ordering::Release);
+    }
 }
 
 /// Keeps the rows for [`Soon`].
@@ -173,11 +186,11 @@ impl Statement<'_> {
 impl Waiting {
     /// Has a transaction begin with its first statement. Nobody else can write meanwhile: the caller has the
     /// one connection that does.
-    pub(crate) fn begin(writer: &Writer) -> Self {
+    pub(crate) fn begin(unfinished: &Unfinished) -> Self {
         Self {
             sql: format!("{BEGIN}; "),
-            later: vec![Later::Write(any)],
-            begins: Some(writer.clone()),
+            later: vec![Later::Write(|done| done.map(drop))],
+            begins: Some(unfinished.clone()),
             ..Self::default()
         }
     }
@@ -206,9 +219,9 @@ impl Waiting {
         let Self { sql, arguments, later, begins, had_errors, .. } = take(self);
         // Until it is answered.
         self.had_errors = true;
-        if let Some(writer) = begins {
+        if let Some(unfinished) = begins {
             // From here on a dropped request's transaction is rolled back.
-            writer.set_unfinished(true);
+            unfinished.set(true);
         }
         // Until all are answered: this future may be dropped before.
         self.failed = !later.is_empty();

@@ -1,13 +1,12 @@
 //! The connections of an open database: one type for both kinds of database.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, SqliteConnection};
 
 use crate::Result;
-use crate::batch::{Soon, SqliteConn, Waiting};
+use crate::batch::{Soon, SqliteConn, Unfinished, Waiting};
 use crate::file::DatabaseFile;
 use crate::kept::{Kept, Lent};
 use crate::wal::Wal;
@@ -93,32 +92,23 @@ impl Drop for Held {
 /// The state of the writing connection.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    /// Whether it may have an open transaction that was dropped.
-    unfinished: Arc<AtomicBool>,
+    pub(crate) unfinished: Unfinished,
     pub(crate) wal: Arc<Wal>,
 }
 
 impl Writer {
     pub(crate) fn new(wal: Wal) -> Self {
-        Self { unfinished: Arc::default(), wal: Arc::new(wal) }
-    }
-
-    pub(crate) fn is_unfinished(&self) -> bool {
-        self.unfinished.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_unfinished(&self, unfinished: bool) {
-        self.unfinished.store(unfinished, Ordering::Release);
+        Self { unfinished: Unfinished::default(), wal: Arc::new(wal) }
     }
 
     /// Rolls back a dropped transaction before the connection is lent again. Returns false if that
     /// fails; the connection is then closed.
     pub(crate) async fn take_back(&self, connection: &mut SqliteConnection) -> bool {
-        if !self.is_unfinished() {
+        if !self.unfinished.is() {
             return true;
         }
         let done = connection.execute("ROLLBACK").await;
-        self.set_unfinished(false);
+        self.unfinished.set(false);
         // A COMMIT that was dropped came before, and nobody else has the connection.
         self.wal.end_commit(self.wal.newest());
         if let Err(error) = &done {

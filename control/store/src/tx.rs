@@ -73,7 +73,7 @@ impl Store {
                 let connection =
                     connection.map_err(|error| file.check().err().unwrap_or(error.into()))?;
                 let tx = SqliteTx { connection, writer: writer.clone() };
-                (Open::Sqlite(tx), Waiting::begin(writer))
+                (Open::Sqlite(tx), Waiting::begin(&writer.unfinished))
             }
             Db::Pg(pools) => (Open::Pg(self.own(pools).begin().await?), Waiting::default()),
         };
@@ -213,7 +213,7 @@ struct SqliteTx {
 /// One that has begun and not ended is rolled back before the connection is lent again.
 impl Drop for SqliteTx {
     fn drop(&mut self) {
-        if self.writer.is_unfinished() {
+        if self.writer.unfinished.is() {
             self.connection.doubt();
         }
     }
@@ -239,12 +239,12 @@ impl SqliteTx {
         };
         match done.await {
             Ok(_) => {
-                self.writer.set_unfinished(false);
+                self.writer.unfinished.set(false);
                 Ok(())
             }
             Err(error) => {
                 self.connection.close_on_drop();
-                self.writer.set_unfinished(false);
+                self.writer.unfinished.set(false);
                 Err(error)
             }
         }
