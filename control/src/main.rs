@@ -8,10 +8,6 @@ use imp_control::app::{self, App, StartError};
 use imp_control::config::{AdminToken, Cli, Command, Config};
 use imp_process::traces::Export;
 
-/// Half of what glibc's costs, and it returns memory after bursts.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
