@@ -55,7 +55,13 @@ struct Inner {
     /// The only copy of the content: all streams write these bytes, each behind a head of its own.
     value: Bytes,
     extras: Option<Box<Extras>>,
+    metadata: Option<Box<Encoded>>,
 }
+
+/// Encoded metadata. All resources may have some, for the few that are sent with it: one text costs less
+/// than its parts, and a pointer to it less than a place for it.
+#[derive(Clone, Debug)]
+struct Encoded(Box<[u8]>);
 
 /// What few resources have.
 #[derive(Clone, Debug, Default)]
@@ -64,17 +70,16 @@ struct Extras {
     children: Box<[(TypeUrl, Arc<str>)]>,
     required: Box<[(TypeUrl, Arc<str>)]>,
     ttl: Option<Duration>,
-    metadata: Option<wire::Metadata>,
 }
 
-const _: () = assert!(size_of::<Inner>() == 72);
+const _: () = assert!(size_of::<Inner>() == 80);
 
 impl Resource {
     /// `value` is the encoded message without its `Any`. The version must change if, and only if,
     /// the content changes, on every replica alike: a hash of it (R40).
     pub fn new(name: impl Into<Arc<str>>, version: impl Into<Arc<str>>, value: Bytes) -> Self {
         let (name, version) = (name.into(), version.into());
-        Self(Arc::new(Inner { name, version, value, extras: None }))
+        Self(Arc::new(Inner { name, version, value, extras: None, metadata: None }))
     }
 
     fn extras(&self) -> Option<&Extras> {
@@ -116,13 +121,18 @@ impl Resource {
     /// not sent again because only its metadata changed.
     #[must_use]
     pub fn with_metadata(mut self, metadata: wire::Metadata) -> Self {
-        self.extras_mut().metadata = Some(metadata);
+        let encoded = Encoded(metadata.encode_to_vec().into());
+        Arc::make_mut(&mut self.0).metadata = Some(Box::new(encoded));
         self
     }
 
     /// The metadata beside the content.
-    pub fn metadata(&self) -> Option<&wire::Metadata> {
-        self.extras()?.metadata.as_ref()
+    pub fn metadata(&self) -> Option<wire::Metadata> {
+        wire::Metadata::decode(self.encoded_metadata()?).ok()
+    }
+
+    pub(crate) fn encoded_metadata(&self) -> Option<&[u8]> {
+        self.0.metadata.as_deref().map(|Encoded(bytes)| &**bytes)
     }
 
     /// Names the resources that this one makes the client subscribe to: the endpoints of a cluster,
@@ -184,14 +194,14 @@ impl Resource {
     /// Its approximate size in a response.
     pub(crate) fn size(&self) -> usize {
         let names = self.0.name.len() + self.0.version.len() + ENVELOPE;
-        self.0.value.len() + names + self.extras().map_or(0, Extras::size)
+        let metadata = self.encoded_metadata().map_or(0, <[u8]>::len);
+        self.0.value.len() + names + metadata + self.extras().map_or(0, Extras::size)
     }
 }
 
 impl Extras {
     fn size(&self) -> usize {
-        let aliases: usize = self.aliases.iter().map(|alias| alias.len() + 2).sum();
-        aliases + self.metadata.as_ref().map_or(0, wire::Metadata::encoded_len)
+        self.aliases.iter().map(|alias| alias.len() + 2).sum()
     }
 }
 

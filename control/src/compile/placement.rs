@@ -120,7 +120,8 @@ pub struct Placement {
     /// The clusters that exist; nothing is placed elsewhere.
     clusters: HashSet<ClusterId>,
     resources: HashMap<Key, Entry>,
-    /// How many publishes bring an anchor into each cluster.
+    /// How many publishes bring an anchor into each cluster. Those that are a publish themselves are not
+    /// counted: they are where it is.
     anchors: Counts<Anchor>,
     by_anchor: Index<Anchor, Key>,
     followers: Index<Key, Key>,
@@ -238,6 +239,9 @@ impl Placement {
             None => false,
             Some(Place::Cluster(at, _)) => *at == cluster,
             Some(Place::Anywhere) => self.clusters.contains(&cluster),
+            Some(Place::With(Anchor::Publish(publish, offer))) => {
+                self.publish_at(*publish, *offer) == Some(cluster)
+            }
             Some(Place::With(anchor)) => self.anchors.has(*anchor, cluster),
             Some(Place::Follows(leader)) => self.is_in(cluster, *leader),
         }
@@ -248,9 +252,30 @@ impl Placement {
             None => BTreeSet::new(),
             Some(Place::Cluster(at, _)) => BTreeSet::from([*at]),
             Some(Place::Anywhere) => self.clusters.iter().copied().collect(),
+            Some(Place::With(Anchor::Publish(publish, offer))) => {
+                self.publish_at(*publish, *offer).into_iter().collect()
+            }
             Some(Place::With(anchor)) => self.anchors.clusters(*anchor).collect(),
             Some(Place::Follows(leader)) => self.clusters_of(*leader),
         }
+    }
+
+    /// Where the publish is, if it serves this offer.
+    fn publish_at(&self, publish: ProductPublishId, offer: Offer) -> Option<ClusterId> {
+        match self.resources.get(&Key::new(ResourceType::Publish, publish))?.place {
+            Place::Cluster(cluster, brought) if brought.offer == offer => Some(cluster),
+            _ => None,
+        }
+    }
+
+    /// Counts one more publish that brings the anchor. Returns whether it is the first one in the cluster.
+    fn enter(&mut self, anchor: Anchor, cluster: ClusterId) -> bool {
+        matches!(anchor, Anchor::Publish(..)) || self.anchors.enter(anchor, cluster)
+    }
+
+    /// Counts one less. Returns whether it was the last one in the cluster.
+    fn leave(&mut self, anchor: Anchor, cluster: ClusterId) -> bool {
+        matches!(anchor, Anchor::Publish(..)) || self.anchors.leave(anchor, cluster)
     }
 
     fn link(&mut self, key: Key, place: Option<&Place>) {
@@ -258,7 +283,7 @@ impl Placement {
             None | Some(Place::Anywhere) => {}
             Some(Place::Cluster(cluster, brought)) => {
                 for anchor in brought.anchors(key) {
-                    if self.anchors.enter(anchor, *cluster) {
+                    if self.enter(anchor, *cluster) {
                         self.mark_all_with(*cluster, anchor);
                     }
                 }
@@ -273,7 +298,7 @@ impl Placement {
             None | Some(Place::Anywhere) => {}
             Some(Place::Cluster(cluster, brought)) => {
                 for anchor in brought.anchors(key) {
-                    if self.anchors.leave(anchor, *cluster) {
+                    if self.leave(anchor, *cluster) {
                         self.mark_all_with(*cluster, anchor);
                     }
                 }

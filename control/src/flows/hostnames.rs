@@ -4,10 +4,10 @@ use imp_core::TenantId;
 use imp_core::check::Violations;
 use imp_core::gateway::Gateway;
 use imp_core::hostname::{Reserved, reserved, reserved_fault};
-use imp_core::product_publish::ProductPublish;
+use imp_core::product_publish::{ProductPublish, ProductPublishSpec};
 use imp_grammar::hosts::{CATCH_ALL, below_wildcard, is_wildcard};
 use imp_store::domain::Holder;
-use imp_store::product_publish::{self as table, Claim, ClaimTime};
+use imp_store::product_publish::{self as table, Claim, ClaimTime, Former};
 use imp_store::{Soon, listener_port, wildcard};
 
 use crate::flows::ports::SharedPorts;
@@ -75,24 +75,75 @@ async fn check(
     })
 }
 
+/// What is known of hostnames in a cluster.
+struct Claimed {
+    /// What publishes claim there, the own one among them.
+    there: Vec<Soon<Vec<Claim>>>,
+    /// The tenants that the hostnames belong to.
+    holders: Vec<Soon<Option<TenantId>>>,
+    /// What the publish itself claims, if that was asked, too.
+    own: Option<Former>,
+}
+
+impl Claimed {
+    /// Asks, and locks the hostnames. Those that the former publish may give up are locked together with the
+    /// others, so that all locks are taken in one order.
+    async fn ask(
+        tx: &mut Transaction<'_>,
+        spec: &ProductPublishSpec,
+        former: &[String],
+    ) -> Result<Self, Refusal> {
+        let all = [spec.hostnames.as_slice(), former].concat();
+        let there = table::claims_on_soon(tx, spec.cluster_id, &all).await?;
+        let now = tx.now;
+        let holders = table::holders_soon(tx, &spec.hostnames, now).await?;
+        Ok(Self { there, holders, own: None })
+    }
+}
+
+/// Who claims the hostnames of a publish, for [`refuse_taken`]: asked for together with everything else where no
+/// locks are needed, otherwise only once those before it are taken.
+pub(super) struct Early(Option<Claimed>);
+
+impl Early {
+    /// `former` is the publish as it is served now.
+    pub(super) async fn ask(
+        tx: &mut Transaction<'_>,
+        spec: &ProductPublishSpec,
+        former: Option<&ProductPublish>,
+    ) -> Result<Self, Refusal> {
+        if !tx.is_alone() {
+            return Ok(Self(None));
+        }
+        let hostnames = former.map_or(&[][..], |former| &former.spec.hostnames);
+        let mut claimed = Claimed::ask(tx, spec, hostnames).await?;
+        if let Some(former) = former {
+            claimed.own = Some(table::former_claims_soon(tx, former.id).await?);
+        }
+        Ok(Self(Some(claimed)))
+    }
+}
+
 /// Enforces one tenant per host, one publish per base path of a host and gateway, and one gateway
 /// per host at each port of a cluster. The error about another tenant's name says only that it is
-/// taken. `former` are the hostnames that may be given up: they are locked together with the
-/// others, so that all locks are taken in one order.
+/// taken. `former` are the hostnames that may be given up. Returns what the publish claims itself, for [`claim`].
 pub(super) async fn refuse_taken(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,
     former: &[String],
-) -> Result<(), Refusal> {
+    Early(claimed): Early,
+) -> Result<Option<Former>, Refusal> {
     let ProductPublish { tenant_id: tenant, spec, .. } = publish;
     let hostnames = &spec.hostnames;
-    let all = [hostnames.as_slice(), former].concat();
-    let there = table::claims_on_soon(tx, spec.cluster_id, &all).await?;
-    let now = tx.now;
-    let held = table::held_by_another_soon(tx, *tenant, hostnames, now).await?;
-    let there = tx.all(there).await?.concat();
-    if let Some(name) = tx.all(held).await?.into_iter().flatten().next() {
-        return Err(taken(hostnames, &name, format!("{name} is not available")));
+    let claimed = match claimed {
+        Some(claimed) => claimed,
+        None => Claimed::ask(tx, spec, former).await?,
+    };
+    let there = tx.all(claimed.there).await?.concat();
+    let holders = tx.all(claimed.holders).await?;
+    let mut held = hostnames.iter().zip(holders);
+    if let Some((name, _)) = held.find(|(_, holder)| table::is_another(*holder, *tenant)) {
+        return Err(taken(hostnames, name, format!("{name} is not available")));
     }
     refuse_foreign_below(tx, *tenant, hostnames).await?;
     let own = there
@@ -111,7 +162,7 @@ pub(super) async fn refuse_taken(
             return Err(taken(hostnames, hostname, detail));
         }
     }
-    Ok(())
+    Ok(claimed.own)
 }
 
 /// Refuses a wildcard above another tenant's hostname that is in no domain of that tenant, and one
@@ -167,10 +218,12 @@ fn taken(hostnames: &[String], name: &str, detail: String) -> Refusal {
     Refusal::conflict("hostname_taken", detail).at(format!("/hostnames/{index}"))
 }
 
-/// Claims the hostnames that the publish now serves and releases the others.
+/// Claims the hostnames that the publish now serves and releases the others. `former` are its claims so far, if they
+/// were asked for.
 pub(super) async fn claim(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,
+    former: Option<Former>,
 ) -> Result<(), Refusal> {
     let claim = |hostname: &String| Claim {
         publish_id: publish.id,
@@ -181,9 +234,12 @@ pub(super) async fn claim(
     };
     let claims: Vec<Claim> = publish.spec.hostnames.iter().map(claim).collect();
     let at = time(tx);
-    match publish.desired_revision {
-        1 => table::insert_claims(tx, publish, &claims, at).await?,
-        _ => table::replace_claims(tx, publish, &claims, at).await?,
+    match (publish.desired_revision, former) {
+        (1, _) => table::insert_claims(tx, publish, &claims, at).await?,
+        (_, None) => table::replace_claims(tx, publish, &claims, at).await?,
+        (_, Some(former)) => {
+            table::replace_former_claims(tx, publish, former, &claims, at).await?;
+        }
     }
     Ok(())
 }

@@ -16,11 +16,12 @@ use imp_core::{ApiServiceId, Meta, ProductPublishId, grammar, route_order};
 use imp_grammar::caps;
 use imp_store::agent::Able;
 use imp_store::api_service::{self, Hold};
-use imp_store::product_publish as table;
+use imp_store::product_publish::{self as table, Former};
 use sha2::{Digest as _, Sha256};
 
-use self::asked::Asked;
+use self::asked::{Asked, AskedServices};
 use crate::entity::Stored as _;
+use crate::flows::hostnames::Early;
 use crate::flows::{capabilities, classes, hostnames, ports, share};
 use crate::operation::{Operation, Transaction};
 use crate::refusal::Refusal;
@@ -35,6 +36,8 @@ const PART_BYTES: usize = 256;
 struct Content {
     spec: ProductPublishSpec,
     services: Vec<FrozenApiService>,
+    /// Who claims its hostnames.
+    claimed: Early,
 }
 
 /// Creates a publish with its first revision.
@@ -46,10 +49,11 @@ pub async fn create(
     let mut tx = Transaction::begin(operation, scope).await?;
     statements(&operation.store, async move {
         let product = tx.ask::<Product>(spec.product_id).await?;
-        let asked = Asked::about(&mut tx, &spec).await?;
+        let services = AskedServices::about(&mut tx, &spec).await?;
+        let asked = Asked::about(&mut tx, &spec, None).await?;
         let product = tx.referred(product, "/product_id").await?;
         tx.within(product.tenant_id)?;
-        let publish = insert(&mut tx, &product, asked, spec).await?;
+        let publish = insert(&mut tx, &product, asked, services, spec).await?;
         tx.finish::<ProductPublish>("create", publish.id).await?;
         Ok(publish)
     })
@@ -60,6 +64,7 @@ async fn insert(
     tx: &mut Transaction<'_>,
     product: &Product,
     asked: Asked,
+    services: AskedServices,
     spec: ProductPublishSpec,
 ) -> Result<ProductPublish, Refusal> {
     if product.status == CatalogStatus::Closed {
@@ -67,7 +72,7 @@ async fn insert(
         return Err(Refusal::conflict("product_closed", detail).at("/product_id"));
     }
     check_base_path(&spec)?;
-    let content = gather(tx, product, asked, spec, None).await?;
+    let content = gather(tx, product, asked, services, spec, None).await?;
     let publish = ProductPublish {
         id: ProductPublishId::new(),
         tenant_id: product.tenant_id,
@@ -81,10 +86,11 @@ async fn insert(
         spec: content.spec.clone(),
         meta: Meta::new(tx.now),
     };
-    hostnames::refuse_taken(tx, &publish, &[]).await?;
+    let Content { claimed, services, spec } = content;
+    hostnames::refuse_taken(tx, &publish, &[], claimed).await?;
     tx.insert_later(&publish).await?;
     let objects = share::count::<ProductPublish>(tx).await?;
-    store_revision(tx, &publish, content).await?;
+    store_revision(tx, &publish, spec, services, None).await?;
     share::refuse_too_many(tx, objects).await?;
     Ok(publish)
 }
@@ -116,9 +122,10 @@ pub async fn edit(
         check_base_path(&spec)?;
     }
     let product = tx.ask::<Product>(spec.product_id).await?;
-    let asked = Asked::about(tx, &spec).await?;
+    let services = AskedServices::about(tx, &spec).await?;
+    let asked = Asked::about(tx, &spec, Some(&publish)).await?;
     let product = tx.referred(product, "/product_id").await?;
-    let content = gather(tx, &product, asked, spec, Some(&publish)).await?;
+    let content = gather(tx, &product, asked, services, spec, Some(&publish)).await?;
     advance(tx, publish, content).await
 }
 
@@ -132,12 +139,12 @@ pub async fn rollback(
     let earlier = table::get_revision_in(tx, publish.id, revision).await?;
     let earlier = earlier
         .ok_or_else(|| Refusal::unknown_reference("/revision", "revision of this publish"))?;
-    let asked = Asked::about(tx, &earlier.spec).await?;
-    let (gateway, agents) = check_place(tx, asked, &earlier.spec).await?;
+    let asked = Asked::about(tx, &earlier.spec, Some(&publish)).await?;
+    let (gateway, agents, claimed) = check_place(tx, asked, &earlier.spec).await?;
     for service in &earlier.api_services {
         refuse_retired(tx, service.id, "/revision").await?;
     }
-    let content = Content { spec: earlier.spec, services: earlier.api_services };
+    let content = Content { spec: earlier.spec, services: earlier.api_services, claimed };
     check_upstreams(tx, &content.services)?;
     let at = Some("/revision");
     classes::refuse_lacking(&content.spec, &gateway, &content.services, at)?;
@@ -189,19 +196,22 @@ async fn advance(
     publish.desired_revision += 1;
     publish.nodes = NodeCounts::default();
     publish.last_error = None;
-    let former = std::mem::replace(&mut publish.spec, content.spec.clone());
-    hostnames::refuse_taken(tx, &publish, &former.hostnames).await?;
-    let publish = tx.save(publish).await?;
-    store_revision(tx, &publish, content).await?;
+    let Content { spec, services, claimed } = content;
+    let former = std::mem::replace(&mut publish.spec, spec.clone());
+    let claims = hostnames::refuse_taken(tx, &publish, &former.hostnames, claimed).await?;
+    // Its references cannot be changed, or were read: the services that it names.
+    let publish = tx.save_later(publish).await?;
+    store_revision(tx, &publish, spec, services, claims).await?;
     Ok(publish)
 }
 
 async fn store_revision(
     tx: &mut Transaction<'_>,
     publish: &ProductPublish,
-    content: Content,
+    spec: ProductPublishSpec,
+    services: Vec<FrozenApiService>,
+    claims: Option<Former>,
 ) -> Result<(), Refusal> {
-    let Content { spec, services } = content;
     let bytes = services.iter().map(|service| service.spec.parts() * PART_BYTES).sum();
     // Agents and Envoys have as much work with it.
     tx.operation.charge(bytes);
@@ -221,7 +231,7 @@ async fn store_revision(
     };
     table::insert_revision(tx, &revision).await?;
     table::prune_revisions(tx, publish, REVISIONS_KEPT).await?;
-    hostnames::claim(tx, publish).await?;
+    hostnames::claim(tx, publish, claims).await?;
     share::refuse_beyond(tx, all).await
 }
 
@@ -230,21 +240,21 @@ async fn gather(
     tx: &mut Transaction<'_>,
     product: &Product,
     asked: Asked,
+    services: AskedServices,
     spec: ProductPublishSpec,
     former: Option<&ProductPublish>,
 ) -> Result<Content, Refusal> {
-    let (gateway, agents) = check_place(tx, asked, &spec).await?;
+    let (gateway, agents, claimed) = check_place(tx, asked, &spec).await?;
     let chosen = choose(product, &spec)?;
     // All transactions lock in the same order, whatever the order of the services.
     let mut in_order: Vec<_> = chosen.iter().enumerate().collect();
     in_order.sort_by_key(|(_, (id, _))| *id);
-    let mut services = Vec::with_capacity(chosen.len());
-    for (_, (id, _)) in &in_order {
-        services.push(tx.ask::<ApiService>(*id).await?);
-    }
+    let services = services.answered(tx).await?;
     let mut frozen = Vec::with_capacity(chosen.len());
-    for ((place, (_, pointer)), asked) in in_order.into_iter().zip(services) {
-        let service = tx.referred(asked, pointer).await?;
+    for (place, (id, pointer)) in in_order {
+        let service = services.get(id).cloned();
+        let service =
+            service.ok_or_else(|| Refusal::unknown_reference(pointer, ApiService::NOUN))?;
         frozen.push((place, freeze(tx, service, pointer, former).await?));
     }
     frozen.sort_by_key(|(place, _)| *place);
@@ -253,7 +263,7 @@ async fn gather(
     refuse_ties(&services)?;
     classes::refuse_lacking(&spec, &gateway, &services, None)?;
     capabilities::refuse_unsupported(&spec, &gateway, &services, &agents, None)?;
-    Ok(Content { spec, services })
+    Ok(Content { spec, services, claimed })
 }
 
 /// Refuses services whose routes would match the same calls.
@@ -366,13 +376,13 @@ pub fn service_retired(pointer: &str) -> Refusal {
 }
 
 /// Checks that cluster and gateway exist, that the gateway may listen there, and that every
-/// hostname belongs to the tenant and is admitted by the gateway's constraints. Returns the gateway and
-/// what the cluster's agents support.
+/// hostname belongs to the tenant and is admitted by the gateway's constraints. Returns the gateway,
+/// what the cluster's agents support, and who claims the hostnames.
 async fn check_place(
     tx: &mut Transaction<'_>,
     asked: Asked,
     spec: &ProductPublishSpec,
-) -> Result<(Gateway, Vec<Able>), Refusal> {
+) -> Result<(Gateway, Vec<Able>, Early), Refusal> {
     tx.referred(asked.cluster, "/cluster_id").await?;
     let gateway = tx.referred(asked.gateway, "/gateway_id").await?;
     // It was asked for before the scope was narrowed to the product's tenant.
@@ -398,7 +408,7 @@ async fn check_place(
     let agents = tx.now(asked.agents).await?;
     let demanding = tx.now(asked.demanding_terms).await?;
     capabilities::refuse_terms(&demanding, &agents, "/product_id")?;
-    Ok((gateway, agents))
+    Ok((gateway, agents, asked.claimed))
 }
 
 /// Whether every listener that names a hostname admits this one.

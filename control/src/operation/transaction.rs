@@ -93,6 +93,16 @@ impl<'o> Transaction<'o> {
         Ok(entity)
     }
 
+    /// Like [`Transaction::save`], for an object that was read in this transaction, whose references stay as
+    /// they are and whose other values are not unique.
+    pub async fn save_later<E: Stored + Writable>(&mut self, mut entity: E) -> Result<E, Refusal> {
+        let expected = entity.meta().version;
+        entity.meta_mut().touch(self.now);
+        entity.update_later(&mut self.tx, expected).await?;
+        self.tell::<E>(entity.id()).await?;
+        Ok(entity)
+    }
+
     /// Deletes the object with this id and notifies the tailer.
     pub async fn delete<E: Stored>(&mut self, id: E::Id) -> Result<(), Refusal> {
         E::delete(&mut self.tx, &self.scope, id).await?;

@@ -1,11 +1,11 @@
 //! Table `api_services`; routes, backends and policies inside, as JSON.
 
 use chrono::{DateTime, Utc};
-use imp_core::ApiServiceId;
 use imp_core::api_service::{ApiService, ApiServiceSpec, ApiServiceStatus};
 use imp_core::policy::Policy;
 use imp_core::route::{Backend, Route};
 use imp_core::scope::TenantScope;
+use imp_core::{ApiServiceId, ProductId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::db::Conn;
 use crate::sql::{Conditions, Stored, Word};
 use crate::table::columns::columns;
 use crate::table::{Reference, Table, micros, object, tenant_only};
-use crate::{Result, Tx};
+use crate::{Result, Soon, Tx};
 
 #[derive(Clone, Debug, Default)]
 pub struct ApiServiceFilter {
@@ -73,6 +73,18 @@ impl Table for ApiService {
     fn references(&self) -> (Option<Uuid>, Vec<Reference>) {
         (None, vec![("tenant_id", "tenants", Some(self.tenant_id.0))])
     }
+}
+
+/// The services of a product, in no order, for an answer that is needed later.
+pub async fn of_product_soon(tx: &mut Tx, product: ProductId) -> Result<Soon<Vec<ApiService>>> {
+    let sql = concat!(
+        "SELECT ",
+        selected!(),
+        " FROM api_services WHERE id IN \
+         (SELECT api_service_id FROM product_api_services WHERE product_id = $1)"
+    );
+    let read = |rows: Vec<Row>| Ok(rows.into_iter().map(ApiService::from).collect());
+    soon!(tx.conn(), "api_services", Row, read, sql, product.0)
 }
 
 /// Moves a draft to `published` and locks its row. Returns false, and changes nothing, in any other

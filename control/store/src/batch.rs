@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::mem::take;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::TryStreamExt as _;
@@ -21,6 +22,9 @@ use crate::{Result, StoreError};
 /// Longer texts are not kept prepared: there are too many different ones.
 const PREPARED: usize = 16;
 
+/// A transaction that begins by reading and writes later fails under contention.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
 /// The statements that wait for the next one of their transaction.
 #[derive(Default)]
 pub(crate) struct Waiting {
@@ -33,6 +37,24 @@ pub(crate) struct Waiting {
     pub(crate) judged: bool,
     /// One has failed or was not answered, so the transaction must not be committed.
     failed: bool,
+    /// Something was not answered as it should be, so the connection may be of no use any more.
+    pub(crate) had_errors: bool,
+    /// The first of them is the transaction's BEGIN, on this connection.
+    begins: Option<Unfinished>,
+}
+
+/// Whether a connection may have an open transaction that was dropped. Clones are of the same connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unfinished(Arc<AtomicBool>);
+
+impl Unfinished {
+    pub(crate) fn is(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, unfinished: bool) {
+        self.0.store(unfinished, Ordering::Release);
+    }
 }
 
 /// Keeps the rows for [`Soon`].
@@ -162,6 +184,22 @@ impl Statement<'_> {
 }
 
 impl Waiting {
+    /// Has a transaction begin with its first statement. Nobody else can write meanwhile: the caller has the
+    /// one connection that does.
+    pub(crate) fn begin(unfinished: &Unfinished) -> Self {
+        Self {
+            sql: format!("{BEGIN}; "),
+            later: vec![Later::Write(|done| done.map(drop))],
+            begins: Some(unfinished.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the database knows of the transaction.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begins.is_none()
+    }
+
     /// Refuses a statement that could not be built.
     fn accept(&mut self, fault: Option<BoxDynError>) -> Result<()> {
         let Some(error) = fault else { return Ok(()) };
@@ -178,7 +216,13 @@ impl Waiting {
         if self.failed {
             return Err(failed_before());
         }
-        let Self { sql, arguments, later, .. } = take(self);
+        let Self { sql, arguments, later, begins, had_errors, .. } = take(self);
+        // Until it is answered.
+        self.had_errors = true;
+        if let Some(unfinished) = begins {
+            // From here on a dropped request's transaction is rolled back.
+            unfinished.set(true);
+        }
         // Until all are answered: this future may be dropped before.
         self.failed = !later.is_empty();
         let (subject, text) = match last {
@@ -190,6 +234,7 @@ impl Waiting {
         let done = traced(&subject, run(connection, text, arguments, &mut waited)).await;
         match done {
             Ok((answer, failed)) => {
+                self.had_errors = had_errors;
                 self.failed = failed.is_some();
                 failed.map_or(Ok(answer), Err)
             }

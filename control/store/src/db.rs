@@ -1,14 +1,14 @@
 //! The connections of an open database: one type for both kinds of database.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Executor as _, PgConnection, PgPool, Postgres, SqliteConnection};
 
 use crate::Result;
-use crate::batch::{Soon, SqliteConn, Waiting};
+use crate::batch::{Soon, SqliteConn, Unfinished, Waiting};
 use crate::file::DatabaseFile;
+use crate::kept::{Kept, Lent};
 use crate::wal::Wal;
 
 /// Connections for requests, and others that requests cannot exhaust.
@@ -20,10 +20,10 @@ pub(crate) struct Pools<P> {
 pub(crate) enum Db {
     Sqlite {
         /// In WAL mode readers never wait for the writer.
-        read: Pools<SqlitePool>,
+        read: Pools<Kept>,
         /// A single connection. Writers queue for it in order, whereas SQLite's own waiting is
         /// polling and can starve a writer.
-        write: SqlitePool,
+        write: Kept,
         /// The file that both pools have open.
         file: Arc<DatabaseFile>,
         /// The state of the writing connection.
@@ -64,15 +64,27 @@ impl Conn<'_> {
 
 /// A borrowed connection for reading.
 pub(crate) enum Held {
-    Sqlite(PoolConnection<Sqlite>, Waiting),
+    Sqlite(Lent, Waiting),
     Pg(PoolConnection<Postgres>),
 }
 
 impl Held {
     pub(crate) fn conn(&mut self) -> Conn<'_> {
         match self {
-            Self::Sqlite(connection, waiting) => Conn::Sqlite(SqliteConn { connection, waiting }),
+            Self::Sqlite(lent, waiting) => {
+                Conn::Sqlite(SqliteConn { connection: lent.connection(), waiting })
+            }
             Self::Pg(held) => Conn::Pg(held),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Self::Sqlite(lent, waiting) = self
+            && waiting.had_errors
+        {
+            lent.doubt();
         }
     }
 }
@@ -80,27 +92,23 @@ impl Held {
 /// The state of the writing connection.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    /// Whether it may have an open transaction that was dropped.
-    unfinished: Arc<AtomicBool>,
+    pub(crate) unfinished: Unfinished,
     pub(crate) wal: Arc<Wal>,
 }
 
 impl Writer {
     pub(crate) fn new(wal: Wal) -> Self {
-        Self { unfinished: Arc::default(), wal: Arc::new(wal) }
-    }
-
-    pub(crate) fn set_unfinished(&self, unfinished: bool) {
-        self.unfinished.store(unfinished, Ordering::Release);
+        Self { unfinished: Unfinished::default(), wal: Arc::new(wal) }
     }
 
     /// Rolls back a dropped transaction before the connection is lent again. Returns false if that
     /// fails; the connection is then closed.
     pub(crate) async fn take_back(&self, connection: &mut SqliteConnection) -> bool {
-        if !self.unfinished.load(Ordering::Acquire) {
+        if !self.unfinished.is() {
             return true;
         }
         let done = connection.execute("ROLLBACK").await;
+        self.unfinished.set(false);
         // A COMMIT that was dropped came before, and nobody else has the connection.
         self.wal.end_commit(self.wal.newest());
         if let Err(error) = &done {

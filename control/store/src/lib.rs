@@ -13,6 +13,7 @@ mod cause;
 mod db;
 mod error;
 mod file;
+mod kept;
 mod lock;
 mod measure;
 mod open;

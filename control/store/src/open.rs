@@ -13,6 +13,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::db::{Db, Pools, Writer};
 use crate::error::one_line;
 use crate::file::{self, DatabaseFile};
+use crate::kept::Kept;
 use crate::wal::Wal;
 use crate::{Result, StoreError};
 
@@ -88,7 +89,8 @@ async fn sqlite(path: &Path) -> Result<Db> {
     };
     let (requests, platform) = tokio::try_join!(readers(READERS.0), readers(READERS.1))
         .map_err(|error| cannot(explain(&error)))?;
-    let read = Pools { requests, platform };
+    let read = Pools { requests: Kept::new(requests), platform: Kept::new(platform) };
+    let write = Kept::new(write);
     Ok(Db::Sqlite { read, write, file, writer })
 }
 

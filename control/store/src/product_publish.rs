@@ -21,8 +21,9 @@ use crate::table::{Reference, Table, micros, object, tenant_only};
 use crate::{Result, Soon, StoreError, Tx};
 
 pub use claims::{
-    Claim, ClaimTime, beside_gateway, claims_on, claims_on_soon, forget_free_hostnames,
-    held_by_another, held_by_another_soon, hostnames_of_gateway, insert_claims, replace_claims,
+    Claim, ClaimTime, Former, beside_gateway, claims_on, claims_on_soon, forget_free_hostnames,
+    former_claims_soon, held_by_another, holders_soon, hostnames_of_gateway, insert_claims,
+    is_another, replace_claims, replace_former_claims,
 };
 pub use revisions::{
     RevisionSummary, get_revision, get_revision_in, insert_revision, list_revisions,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::db::Conn;
 use crate::error::foreign_key;
 use crate::span::traced;
-use crate::sql::{Conditions, all};
+use crate::sql::{Conditions, all, any};
 use crate::table::columns::{Plain, Secret, Written};
 use crate::{Result, Soon, Store, StoreError, Tx, schema};
 
@@ -132,6 +132,9 @@ pub trait Writable: Record {
     /// Like [`Writable::insert`], for a row whose references were read in this transaction and whose other
     /// values are not unique: what is wrong with it may be known only at the next statement.
     fn insert_later(&self, tx: &mut Tx) -> impl Future<Output = Result<()>> + Send;
+
+    /// The same for an update of a row that was read in this transaction.
+    fn update_later(&self, tx: &mut Tx, expected: i64) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// How an object is mapped to its table.
@@ -167,8 +170,27 @@ impl<T: Table + Plain> Writable for T {
         if !tx.is_alone() {
             return insert(tx, self, None).await;
         }
-        self.save_later(tx, &T::statements().insert).await?;
+        self.save_later(tx, &T::statements().insert, 0, any).await?;
         self.insert_parts(tx).await
+    }
+
+    async fn update_later(&self, tx: &mut Tx, expected: i64) -> Result<()> {
+        if !tx.is_alone() {
+            return self.update(tx, expected).await;
+        }
+        tx.will_judge();
+        self.save_later(tx, &T::statements().update, expected, updated).await?;
+        self.delete_parts(tx).await?;
+        self.insert_parts(tx).await
+    }
+}
+
+/// Judges an UPDATE with a version that was read in its transaction, where nobody else writes: the caller
+/// expected another one, or read another object.
+fn updated(done: Result<u64>) -> Result<()> {
+    match done? {
+        0 => Err(StoreError::VersionMismatch { current: 0 }),
+        _ => Ok(()),
     }
 }
 

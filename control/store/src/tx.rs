@@ -9,14 +9,14 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Postgres, Sqlite, SqlitePool};
+use sqlx::Postgres;
 
 use crate::batch::{Soon, SqliteConn, Waiting};
 use crate::cause::Cause;
 use crate::db::{Conn, Db, Writer};
+use crate::kept::Lent;
 use crate::measure::measure;
-use crate::{Result, Store, StoreError};
+use crate::{Result, Store};
 
 /// A transaction. Its changes are invisible before [`Tx::commit`]; dropping it rolls back.
 pub struct Tx {
@@ -64,15 +64,18 @@ impl Store {
 
     async fn begin_with(&self, durability: Durability) -> Result<Tx> {
         let started = Instant::now();
-        let open = match self.db() {
+        let (open, waiting) = match self.db() {
             Db::Sqlite { write, file, writer, .. } => {
                 // Nothing may be written to a file that was moved or deleted.
                 file.check()?;
                 writer.wal.refuse_doubt().await?;
-                let tx = SqliteTx::begin(write, writer).await;
-                Open::Sqlite(tx.map_err(|error| file.check().err().unwrap_or(error))?)
+                let connection = write.acquire().await;
+                let connection =
+                    connection.map_err(|error| file.check().err().unwrap_or(error.into()))?;
+                let tx = SqliteTx { connection, writer: writer.clone() };
+                (Open::Sqlite(tx), Waiting::begin(&writer.unfinished))
             }
-            Db::Pg(pools) => Open::Pg(self.own(pools).begin().await?),
+            Db::Pg(pools) => (Open::Pg(self.own(pools).begin().await?), Waiting::default()),
         };
         measure("begin", started);
         Ok(Tx {
@@ -82,7 +85,7 @@ impl Store {
             wakes_workers: false,
             durability,
             locks: HashSet::new(),
-            waiting: Waiting::default(),
+            waiting,
             cause: Cause::default(),
         })
     }
@@ -138,6 +141,7 @@ impl Tx {
     /// Rolls back.
     pub async fn rollback(self) -> Result<()> {
         match self.open {
+            Open::Sqlite(_) if !self.waiting.has_begun() => Ok(()),
             Open::Sqlite(tx) => tx.end("ROLLBACK", Waiting::default()).await,
             Open::Pg(tx) => Ok(tx.rollback().await?),
         }
@@ -146,7 +150,7 @@ impl Tx {
     pub(crate) fn conn(&mut self) -> Conn<'_> {
         match &mut self.open {
             Open::Sqlite(tx) => Conn::Sqlite(SqliteConn {
-                connection: &mut tx.connection,
+                connection: tx.connection.connection(),
                 waiting: &mut self.waiting,
             }),
             Open::Pg(tx) => Conn::Pg(tx),
@@ -202,34 +206,20 @@ impl Tx {
 }
 
 struct SqliteTx {
-    connection: PoolConnection<Sqlite>,
+    connection: Lent,
     writer: Writer,
 }
 
+/// One that has begun and not ended is rolled back before the connection is lent again.
+impl Drop for SqliteTx {
+    fn drop(&mut self) {
+        if self.writer.unfinished.is() {
+            self.connection.doubt();
+        }
+    }
+}
+
 impl SqliteTx {
-    async fn begin(pool: &SqlitePool, writer: &Writer) -> Result<Self> {
-        match Self::try_begin(pool, writer).await {
-            // The connection was in an unexpected state, and is closed by now.
-            Err(StoreError::Driver(_)) => Self::try_begin(pool, writer).await,
-            done => done,
-        }
-    }
-
-    async fn try_begin(pool: &SqlitePool, writer: &Writer) -> Result<Self> {
-        let connection = pool.acquire().await?;
-        let mut tx = Self { connection, writer: writer.clone() };
-        // From here on a dropped request's transaction is rolled back.
-        tx.writer.set_unfinished(true);
-        // A transaction that begins by reading and writes later fails under contention.
-        match sqlx::query("BEGIN IMMEDIATE").execute(&mut *tx.connection).await {
-            Ok(_) => Ok(tx),
-            Err(error) => {
-                tx.connection.close_on_drop();
-                Err(error.into())
-            }
-        }
-    }
-
     /// Returns the number of the commit, which is not durable yet.
     async fn commit(self, waiting: Waiting) -> Result<u64> {
         let wal = self.writer.wal.clone();
@@ -241,7 +231,7 @@ impl SqliteTx {
 
     async fn end(mut self, statement: &'static str, mut waiting: Waiting) -> Result<()> {
         let done = async {
-            let (connection, waiting) = (&mut *self.connection, &mut waiting);
+            let (connection, waiting) = (self.connection.connection(), &mut waiting);
             if waiting.judged {
                 SqliteConn { connection: &mut *connection, waiting: &mut *waiting }.alone().await?;
             }
@@ -249,11 +239,12 @@ impl SqliteTx {
         };
         match done.await {
             Ok(_) => {
-                self.writer.set_unfinished(false);
+                self.writer.unfinished.set(false);
                 Ok(())
             }
             Err(error) => {
                 self.connection.close_on_drop();
+                self.writer.unfinished.set(false);
                 Err(error)
             }
         }

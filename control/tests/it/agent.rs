@@ -372,8 +372,7 @@ impl Held {
     pub fn cause<M: config::Resource>(&self, id: &str) -> Option<String> {
         let state = self.state.lock().unwrap();
         let held = state.resources.get(&M::type_url().into())?.get(id)?;
-        let text = held.metadata()?.text(cause::NAMESPACE, cause::REQUEST_ID);
-        text.map(str::to_owned)
+        held.metadata()?.text(cause::NAMESPACE, cause::REQUEST_ID).map(str::to_owned)
     }
 
     /// The number of gateways, publishes, entitlements and credentials.

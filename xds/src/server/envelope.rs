@@ -113,8 +113,9 @@ impl Envelope<'_> {
         if let Some(ttl) = self.ttl(resource) {
             put_message(TTL, &ttl, out);
         }
-        if let Some(metadata) = resource.metadata() {
-            put_message(METADATA, metadata, out);
+        if let Some(metadata) = resource.encoded_metadata() {
+            put_frame(METADATA, metadata.len(), out);
+            out.put_slice(metadata);
         }
         put_frame(CONTENT, any_len(self.type_url.as_str(), value), out);
         put_any(self.type_url.as_str(), value, out);
@@ -123,7 +124,7 @@ impl Envelope<'_> {
     fn resource_len(self, resource: &Resource, value: usize) -> usize {
         let aliases: usize = resource.aliases().iter().map(|alias| framed(alias.len())).sum();
         let ttl = self.ttl(resource).map_or(0, |ttl| framed(ttl.encoded_len()));
-        let metadata = resource.metadata().map_or(0, |metadata| framed(metadata.encoded_len()));
+        let metadata = resource.encoded_metadata().map_or(0, |encoded| framed(encoded.len()));
         let names = framed(resource.version().len()) + framed(resource.name().len());
         names + aliases + ttl + metadata + framed(any_len(self.type_url.as_str(), value))
     }

@@ -114,33 +114,52 @@ pub async fn held_by_another(
     hostnames: &[String],
     now: DateTime<Utc>,
 ) -> Result<Option<String>> {
-    let soon = held_by_another_soon(tx, tenant, hostnames, now).await?;
-    Ok(tx.all(soon).await?.into_iter().flatten().next())
+    let soon = holders_soon(tx, hostnames, now).await?;
+    let holders = tx.all(soon).await?;
+    Ok(hostnames.iter().zip(holders).find(|(_, it)| is_another(*it, tenant)).map(|it| it.0.clone()))
 }
 
-/// Like [`held_by_another`], host by host, for answers that are needed later.
-pub async fn held_by_another_soon(
+/// Whether a host that this tenant holds is another's.
+pub fn is_another(holder: Option<TenantId>, tenant: TenantId) -> bool {
+    holder.is_some_and(|holder| holder != tenant)
+}
+
+/// The tenants that the hosts belong to or are reserved for, host by host, for answers that are needed later.
+/// The hosts are locked until the transaction ends, so the answers stay true.
+pub async fn holders_soon(
     tx: &mut Tx,
-    tenant: TenantId,
     hostnames: &[String],
     now: DateTime<Utc>,
-) -> Result<Vec<Soon<Option<String>>>> {
+) -> Result<Vec<Soon<Option<TenantId>>>> {
     hold(tx, &hostnames.iter().map(String::as_str).collect()).await?;
-    let sql = "SELECT hostname FROM hostname_holders WHERE hostname = $1 AND tenant_id <> $2 \
-        AND (free_at IS NULL OR free_at > $3)";
-    let read = |rows: Vec<(String,)>| Ok(rows.into_iter().next().map(|(hostname,)| hostname));
+    let sql = "SELECT tenant_id FROM hostname_holders WHERE hostname = $1 \
+        AND (free_at IS NULL OR free_at > $2)";
+    let read = |rows: Vec<(Uuid,)>| Ok(rows.into_iter().next().map(|(tenant,)| tenant.into()));
     let (table, now) = ("hostname_holders", micros(now));
-    let mut held = Vec::new();
+    let mut holders = Vec::with_capacity(hostnames.len());
     for hostname in hostnames {
-        held.push(soon!(tx.conn(), table, (String,), read, sql, hostname, tenant.0, now)?);
+        holders.push(soon!(tx.conn(), table, (Uuid,), read, sql, hostname, now)?);
     }
-    Ok(held)
+    Ok(holders)
 }
 
 /// Deletes hosts that are free again. Returns how many.
 pub async fn forget_free_hostnames(tx: &mut Tx, now: DateTime<Utc>) -> Result<u64> {
     let sql = "DELETE FROM hostname_holders WHERE free_at <= $1";
     execute!(tx.conn(), sql, micros(now))
+}
+
+/// The claims that a publish has, for [`replace_former_claims`].
+pub struct Former(Soon<Vec<Written>>);
+
+/// Asks for the claims that a publish has.
+pub async fn former_claims_soon(tx: &mut Tx, publish: ProductPublishId) -> Result<Former> {
+    // The former release leaves out the gateway, or the one where the publish was before: the unique index
+    // holds only for what is rewritten.
+    let sql = "SELECT product_publish_id, tenant_id, gateway_id, hostname, base_path \
+        FROM product_publish_claims WHERE product_publish_id = $1";
+    let table = "product_publish_claims";
+    Ok(Former(soon!(tx.conn(), table, Written, Ok, sql, publish.0)?))
 }
 
 /// Replaces the publish's claims, all in its own cluster and for its own tenant. Returns
@@ -151,11 +170,19 @@ pub async fn replace_claims(
     claims: &[Claim],
     at: ClaimTime,
 ) -> Result<()> {
-    // The former release leaves out the gateway, or the one where the publish was before: the unique index
-    // holds only for what is rewritten.
-    let sql = "SELECT product_publish_id, tenant_id, gateway_id, hostname, base_path \
-        FROM product_publish_claims WHERE product_publish_id = $1";
-    let former = fetch!(tx.conn(), "product_publish_claims", Written, sql, publish.id.0)?;
+    let former = former_claims_soon(tx, publish.id).await?;
+    replace_former_claims(tx, publish, former, claims, at).await
+}
+
+/// Like [`replace_claims`], for a publish whose claims were asked for, and are changed by nobody since then.
+pub async fn replace_former_claims(
+    tx: &mut Tx,
+    publish: &ProductPublish,
+    Former(former): Former,
+    claims: &[Claim],
+    at: ClaimTime,
+) -> Result<()> {
+    let former = tx.now(former).await?;
     let stands = |claim: &Claim| former.iter().any(|it| it.is(claim));
     if former.len() == claims.len() && claims.iter().all(stands) {
         return Ok(());

@@ -31,9 +31,14 @@ pub(crate) trait Written: Columns {
         secret: Option<&SecretHash>,
     ) -> impl Future<Output = Result<u64>> + Send;
 
-    /// Runs the INSERT with the next statement.
-    fn save_later(&self, tx: &mut Tx, sql: &'static str)
-    -> impl Future<Output = Result<()>> + Send;
+    /// Runs one of the statements with the next one; `judge` gets the number of rows or the error.
+    fn save_later(
+        &self,
+        tx: &mut Tx,
+        sql: &'static str,
+        expected: i64,
+        judge: fn(Result<u64>) -> Result<()>,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// A table whose rows are exactly the object.
@@ -161,11 +166,17 @@ macro_rules! columns {
                 )
             }
 
-            async fn save_later(&self, tx: &mut $crate::Tx, sql: &'static str) -> $crate::Result<()> {
+            async fn save_later(
+                &self,
+                tx: &mut $crate::Tx,
+                sql: &'static str,
+                expected: i64,
+                judge: fn($crate::Result<u64>) -> $crate::Result<()>,
+            ) -> $crate::Result<()> {
                 let $it = self;
                 later!(
                     tx.conn(),
-                    $crate::sql::any,
+                    judge,
                     sql,
                     $($fixed_value,)*
                     $($value,)*
@@ -173,6 +184,7 @@ macro_rules! columns {
                     $it.meta.version,
                     $it.meta.created_at,
                     $it.meta.updated_at,
+                    expected,
                 )
             }
         }

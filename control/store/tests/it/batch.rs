@@ -122,3 +122,47 @@ async fn those_of_a_transaction_that_is_dropped_are_gone() {
     tx.commit().await.unwrap();
     assert_eq!(outbox::head(&store).await.unwrap(), head);
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_transaction_without_a_statement_changes_nothing_however_it_ends(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let object = Uuid::now_v7();
+    for _ in 0..2 {
+        drop(store.begin().await.unwrap());
+        store.begin().await.unwrap().rollback().await.unwrap();
+        store.begin().await.unwrap().commit().await.unwrap();
+        let mut waited = store.begin().await.unwrap();
+        audit::append(&mut waited, &entry(object, "rolled back")).await.unwrap();
+        waited.rollback().await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        audit::append(&mut tx, &entry(object, "there")).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let there = audit::of_object(&store, object).await.unwrap();
+    assert_eq!(there.into_iter().map(|it| it.detail).collect::<Vec<_>>(), ["there", "there"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_update_that_waits_says_that_its_row_is_another(
+    #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
+) {
+    let (_database, store) = store(kind).await;
+    let shop = Shop::open(&store, "acme").await;
+    let version = shop.publish.meta.version;
+    let mut next = shop.publish.clone();
+    next.meta.version += 1;
+    let mut tx = store.begin().await.unwrap();
+    next.update_later(&mut tx, version).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let late = async {
+        next.update_later(&mut tx, version).await?;
+        tx.commit().await
+    };
+    let late = late.await;
+    assert!(matches!(late, Err(StoreError::VersionMismatch { .. })), "{late:?}");
+}
