@@ -2,6 +2,7 @@
 """A Kubernetes API server and Envoy Gateway for tests, without nodes: etcd, kube-apiserver, envoy-gateway.
 
     stack.py build           builds the three from their Go modules, once (ten minutes, 1.6 GB while it builds)
+    stack.py ready           says whether they are built and `run` can be used here
     stack.py run COMMAND..   starts them, runs the command with the variables below, stops them
 
 Programs and CRDs are kept in IMP_KUBE_CACHE [~/.cache/imp-gateway/kube-<versions>]. `run` makes user, network and
@@ -45,6 +46,7 @@ CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
 CLASS = "eg"
 EDGE = "edge"
 ADDRESS = "10.77.0.1"
+NAMESPACES = ["unshare", "-rnm", "--propagation", "private"]
 SERVER = "https://127.0.0.1:6443"
 
 # k8s.io/kubernetes requires these in its own folder; from outside each needs its published version.
@@ -426,14 +428,22 @@ def run(command):
             "KUBECONFIG": f"{work}/kubeconfig",
             "IMP_KUBECONFIG": f"{work}/kubeconfig-agent",
         }
-        namespaces = ["unshare", "-rnm", "--propagation", "private"]
-        return subprocess.run([*namespaces, sys.executable, __file__, "inside", *command], env={**os.environ, **settings})
+        return subprocess.run([*NAMESPACES, sys.executable, __file__, "inside", *command], env={**os.environ, **settings})
+
+
+def ready():
+    if not is_built():
+        raise Trouble(f"the programs are not in {CACHE}")
+    if subprocess.run([*NAMESPACES, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        raise Trouble("no user namespaces here")
 
 
 def main(arguments):
     match arguments:
         case ["build"]:
             build()
+        case ["ready"]:
+            ready()
         case ["run", _, *_]:
             return run(arguments[1:]).returncode
         case ["inside", _, *_] if "IMP_KUBE_DIR" in os.environ:
@@ -443,7 +453,7 @@ def main(arguments):
         case ["start", name] if "IMP_KUBE_DIR" in os.environ:
             start(name)
         case _:
-            raise Trouble("usage: stack.py build | run COMMAND..; inside of run also: stop NAME | start NAME")
+            raise Trouble("usage: stack.py build | ready | run COMMAND..; inside of run also: stop NAME | start NAME")
     return 0
 
 
