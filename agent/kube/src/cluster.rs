@@ -1,15 +1,16 @@
 //! Requests to an API server.
 
+use std::mem;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
     PatchParams, Preconditions,
 };
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::StreamBackoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use serde_json::Value;
 
 use crate::fault::Fault;
@@ -138,15 +139,20 @@ impl Cluster {
         labels: &str,
     ) -> impl Stream<Item = Result<Change, Fault>> + Send + use<> {
         let config = watcher::Config::default().labels(labels).page_size(PAGE);
-        let events = watcher(self.api(kind, namespace), config).default_backoff();
-        events.map(move |event| match event {
-            Ok(Event::Apply(object)) => Ok(Change::Applied(typed(kind, object))),
-            Ok(Event::Delete(object)) => Ok(Change::Deleted(typed(kind, object))),
-            Ok(Event::Init) => Ok(Change::ListBegins),
-            Ok(Event::InitApply(object)) => Ok(Change::Listed(typed(kind, object))),
-            Ok(Event::InitDone) => Ok(Change::ListEnds),
-            Err(error) => Err(of_watch(error, kind)),
-        })
+        // That a list is asked for is no answer: told at once, it would begin the delays again.
+        let mut begins = false;
+        let events = watcher(self.api(kind, namespace), config).filter_map(move |event| {
+            std::future::ready(match event {
+                Ok(Event::Init) => {
+                    begins = true;
+                    None
+                }
+                Ok(event) => Some(Ok((mem::take(&mut begins), event))),
+                Err(error) => Some(Err(error)),
+            })
+        });
+        let events = StreamBackoff::new(events, DefaultBackoff::default());
+        events.flat_map(move |event| stream::iter(changes(kind, event)))
     }
 
     fn api(&self, kind: &Kind, namespace: Option<&str>) -> Api<DynamicObject> {
@@ -159,6 +165,26 @@ impl Cluster {
             _ => Api::all_with(self.client.clone(), &resource),
         }
     }
+}
+
+/// What an event tells, after the beginning of a list where that is due.
+fn changes(
+    kind: &Kind,
+    event: Result<(bool, Event<DynamicObject>), watcher::Error>,
+) -> Vec<Result<Change, Fault>> {
+    let (begins, event) = match event {
+        Ok(event) => event,
+        Err(error) => return vec![Err(of_watch(error, kind))],
+    };
+    let change = match event {
+        Event::Init => Change::ListBegins,
+        Event::InitApply(object) => Change::Listed(typed(kind, object)),
+        Event::InitDone => Change::ListEnds,
+        Event::Apply(object) => Change::Applied(typed(kind, object)),
+        Event::Delete(object) => Change::Deleted(typed(kind, object)),
+    };
+    let begins = begins.then_some(Change::ListBegins);
+    begins.into_iter().chain([change]).map(Ok).collect()
 }
 
 async fn within<T>(

@@ -161,6 +161,19 @@ async fn a_watch_lists_first_and_again_when_its_version_has_expired() {
     whole(&told[3..]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_forbidden_is_tried_less_and_less_often() {
+    let (cluster, _asked) = server(vec![failure(403, "no"); 8]);
+    let changes = cluster.watch(&HTTP_ROUTE, Some("edge"), "a=b");
+    pin_mut!(changes);
+    let begun = tokio::time::Instant::now();
+    for _ in 0..8 {
+        let told = changes.next().await.unwrap();
+        assert!(matches!(told, Err(Fault::Forbidden(_))), "nothing has answered: {told:?}");
+    }
+    assert!(begun.elapsed() > std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn an_api_server_that_is_away_is_said_in_one_line() {
     let _provider = rustls::crypto::ring::default_provider().install_default();
