@@ -11,6 +11,8 @@ use crate::control::resource;
 use crate::fixtures::{credential, entitlement, gateway, host, id, publish, quota};
 use crate::rig::PATIENCE;
 
+/// Bytes of a publish: up to 4,300 were measured, and a third more is allowed.
+const MOST: usize = 5_800;
 /// More is measured with another number: `IMP_PUBLISHES=50000`.
 const PUBLISHES: &str = "IMP_PUBLISHES";
 
@@ -123,10 +125,20 @@ async fn measured(publishes: usize) -> (usize, Duration) {
 async fn a_publish_costs_no_more_memory_than_this() {
     let publishes = std::env::var(PUBLISHES).ok().and_then(|text| text.parse().ok());
     let publishes = publishes.unwrap_or(4_000);
-    let (empty, _) = measured(0).await;
-    let (full, took) = measured(publishes).await;
-    let each = full.saturating_sub(empty) / publishes;
-    eprintln!("{publishes} publishes: {each} B each beside {empty} B, served after {took:?}");
-    // 10,940 were measured; a third more is allowed.
-    assert!(each < 14_600, "{each} B");
+    let mut least = usize::MAX;
+    // What the allocator keeps of a load differs by megabytes, with the number of publishes and without: the
+    // difference of two loads counts, and the least of three tries.
+    for _ in 0..3 {
+        let (few, _) = measured(publishes).await;
+        let (many, took) = measured(3 * publishes).await;
+        let each = many.saturating_sub(few) / (2 * publishes);
+        eprintln!(
+            "{publishes} publishes: {few} B; three times as many: {each} B each, served after {took:?}"
+        );
+        least = least.min(each);
+        if least < MOST {
+            break;
+        }
+    }
+    assert!(least < MOST, "{least} B");
 }

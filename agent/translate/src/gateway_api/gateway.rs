@@ -6,7 +6,7 @@ use imp_grammar::headers::{FOREIGN_NAMES, OURS};
 use serde_json::{Value, json};
 
 use super::deployed::{Deployed, Options};
-use super::object::{CLIENTS, GATEWAY_API, HTTP_ROUTE, OF_GATEWAY, Owner, set};
+use super::object::{CLIENTS, GATEWAY_API, HTTP_ROUTE, OF_GATEWAY, Owner, parent, set};
 use super::refusal::{Refusal, need};
 use super::{filters, probe, security};
 use crate::ir::{self, EscapedSlash};
@@ -66,11 +66,6 @@ fn spec(deployed: &Deployed, gateway: &ir::Gateway) -> Value {
     };
     let listeners: Vec<_> = gateway.listeners.iter().map(listener).collect();
     json!({ "gatewayClassName": deployed.name, "listeners": listeners })
-}
-
-/// The reference of an `HTTPRoute` to its `Gateway`.
-pub(super) fn parent(name: &str) -> Value {
-    json!([{ "group": GATEWAY_API, "kind": "Gateway", "name": name }])
 }
 
 /// What the listeners do to every call.

@@ -86,6 +86,11 @@ impl Owner<'_> {
     }
 }
 
+/// The reference of an `HTTPRoute` to its `Gateway`.
+pub(super) fn parent(name: &str) -> Value {
+    json!([{ "group": GATEWAY_API, "kind": "Gateway", "name": name }])
+}
+
 /// Adds a label to an object.
 pub(super) fn set_label(object: &mut Value, name: &str, value: &str) {
     if let Some(labels) = object.pointer_mut("/metadata/labels") {

@@ -6,8 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::gateway;
-use super::object::{HTTP_ROUTE, OPEN, Owner, PROBE, set_label};
+use super::object::{HTTP_ROUTE, OPEN, Owner, PROBE, parent, set_label};
 use crate::ir;
 
 /// Where each listener answers.
@@ -57,7 +56,7 @@ pub(super) fn route(owner: &Owner<'_>, gateway: &ir::Gateway, mark: u64) -> Valu
         HTTP_ROUTE,
         &owner.name("-probe"),
         json!({
-            "parentRefs": gateway::parent(&owner.name("")),
+            "parentRefs": parent(&owner.name("")),
             "hostnames": hosts(gateway, NOBODY),
             "rules": [{
                 "matches": [{ "path": { "type": "Exact", "value": PATH } }],

@@ -16,7 +16,7 @@ use crate::xds::door::context::{KEYS, ROUTE};
 pub const NAMESPACE: &str = "envoy-gateway";
 /// Annotations with this prefix become metadata, without it.
 const PREFIX: &str = "gateway.envoyproxy.io/";
-const OURS: &str = "imp.";
+const OURS: &str = "imp-gateway.";
 
 /// Keys of the context by which the agent finds publish and rules.
 const PUBLISH: &str = "publish";
@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn a_call_is_of_its_publish_and_of_its_route_where_that_has_a_limit() {
         let ours = [
-            ("imp.publish", "p"),
-            ("imp.access", "a"),
-            ("imp.keys", "x-key"),
-            ("imp.route.r-1", "first"),
+            ("imp-gateway.publish", "p"),
+            ("imp-gateway.access", "a"),
+            ("imp-gateway.keys", "x-key"),
+            ("imp-gateway.route.r-1", "first"),
             ("other", "x"),
         ];
         let said = context(&metadata("r-1", &ours));
