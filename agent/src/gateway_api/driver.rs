@@ -425,7 +425,6 @@ impl Driver {
         let Some(known) = self.gateways.get(gateway) else { return };
         let Some(mark) = self.probes.next_mark(gateway, now_ms()) else { return };
         let (_, targets) = self.plan.probe(&known.gateway, mark);
-        self.mark(gateway, mark);
         let cancel = CancellationToken::new();
         let (about, answers) = ((gateway.to_owned(), mark), self.asking.clone());
         let namespace = self.api.namespace.clone();
@@ -444,6 +443,12 @@ impl Driver {
 
     /// The proxies of a gateway have answered.
     fn answered(&mut self, told: &Told) {
+        if told.answer == Answer::Found {
+            if self.probes.is_asked(told) {
+                self.mark(&told.gateway, told.mark);
+            }
+            return;
+        }
         let sets = self.probes.told(told);
         metrics::counter!("imp_kube_probes_total", "answer" => told.answer.word()).increment(1);
         if told.answer == Answer::Late {

@@ -31,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// What proxies of a gateway say of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
+    /// There is an address to ask at, so the mark is worth being written: each is work for the controller.
+    Found,
     /// They have it.
     Served,
     /// They answer with a former one, and did so for [`LATE`]. Asking goes on.
@@ -43,6 +45,7 @@ impl Answer {
     /// Of metrics.
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::Found => "found",
             Self::Served => "served",
             Self::Late => "late",
             Self::Unreached => "unreached",
@@ -77,8 +80,8 @@ pub(super) struct Probes {
 
 #[derive(Debug, Default)]
 struct Probe {
-    /// The mark that was written last, or before it the one that the gateway came with.
-    written: u64,
+    /// The mark that was asked for last, or before it the one that the gateway came with.
+    asked: u64,
     /// The question under way about it.
     asking: Option<DropGuard>,
     is_late: bool,
@@ -89,11 +92,11 @@ struct Probe {
 impl Probes {
     /// A gateway has come, or is another one: what waits asks again. Returns the mark that its route begins with.
     pub(super) fn open(&mut self, gateway: &str, now_ms: u64) -> u64 {
-        let new = || Probe { written: now_ms, ..Probe::default() };
+        let new = || Probe { asked: now_ms, ..Probe::default() };
         let probe = self.gateways.entry(gateway.to_owned()).or_insert_with(new);
         (probe.asking, probe.is_late) = (None, false);
         probe.waiting.values_mut().for_each(|(_, mark)| *mark = None);
-        probe.written
+        probe.asked
     }
 
     pub(super) fn close(&mut self, gateway: &str) {
@@ -114,7 +117,7 @@ impl Probes {
         }
     }
 
-    /// The next mark to write, if something waits for one and the last is not asked for. Several that wait share it.
+    /// The next mark to ask for, if something waits for one and the last is not asked for. Several that wait share it.
     pub(super) fn next_mark(&mut self, gateway: &str, now_ms: u64) -> Option<u64> {
         let probe = self.gateways.get_mut(gateway)?;
         let is_free = probe.asking.is_none() || probe.is_late;
@@ -123,8 +126,8 @@ impl Probes {
             return None;
         }
         // Marks grow over restarts, so that one of a former process is never taken for a later one.
-        let mark = now_ms.max(probe.written + 1);
-        probe.written = mark;
+        let mark = now_ms.max(probe.asked + 1);
+        probe.asked = mark;
         probe.waiting.values_mut().for_each(|(_, of)| *of = Some(of.unwrap_or(mark)));
         Some(mark)
     }
@@ -136,10 +139,15 @@ impl Probes {
         }
     }
 
+    /// Whether this is about the mark that was asked for last.
+    pub(super) fn is_asked(&self, told: &Told) -> bool {
+        self.gateways.get(&told.gateway).is_some_and(|probe| probe.asked == told.mark)
+    }
+
     /// Takes an answer. Returns the sets that it is about.
     pub(super) fn told(&mut self, told: &Told) -> Vec<String> {
         let Some(probe) = self.gateways.get_mut(&told.gateway) else { return Vec::new() };
-        if told.mark != probe.written {
+        if told.mark != probe.asked || told.answer == Answer::Found {
             return Vec::new();
         }
         let marked = |(set, (_, mark)): (&String, &(u64, Option<u64>))| {
@@ -147,6 +155,7 @@ impl Probes {
         };
         let sets: Vec<_> = probe.waiting.iter().filter_map(marked).collect();
         match told.answer {
+            Answer::Found => {}
             Answer::Late => probe.is_late = true,
             Answer::Served | Answer::Unreached => {
                 (probe.asking, probe.is_late) = (None, false);
@@ -183,7 +192,7 @@ pub(super) async fn ask(
         let _ends_with_the_driver = answers.send(Told { gateway: gateway.clone(), mark, answer });
     };
     let (begun, mut waits) = (Instant::now(), Backoff::new(SHORTEST, LONGEST));
-    let (mut reached, mut is_late) = (false, false);
+    let (mut found, mut reached, mut is_late) = (false, false, false);
     let mut addresses = Vec::new();
     loop {
         if addresses.is_empty() {
@@ -193,6 +202,10 @@ pub(super) async fn ask(
             };
             if addresses.is_empty() {
                 return tell(Answer::Unreached);
+            }
+            if !found {
+                found = true;
+                tell(Answer::Found);
             }
         }
         match lowest(&addresses, &targets).await {
