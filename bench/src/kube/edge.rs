@@ -43,13 +43,14 @@ impl Edge {
     /// Everything but the pod. `name` is the namespace.
     pub async fn prepare(name: &str, options: &EdgeOptions) -> Result<Self> {
         let api = Api::new()?;
-        let xds = ports::local(ports::free()?);
+        // Envoy Gateway takes no backend on loopback, and the agent is one where it delivers by Gateway API.
+        let ip = variable("IMP_KUBE_ADDRESS")?.parse()?;
+        let xds = SocketAddr::new(ip, ports::free()?);
         let stack = stack(xds, &options.agent_flags).await?;
         let provider = Provider::create(&stack, "acme").await?;
         let theirs = Upstream::start_at(&variable("IMP_KUBE_ADDRESS")?).await?;
         let listen = [ports::free()?, ports::free()?];
         // Of a caller on loopback Envoy would say another address.
-        let ip = variable("IMP_KUBE_ADDRESS")?.parse()?;
         let [address, secure] = listen.map(|port| SocketAddr::new(ip, port));
         let namespace = name.to_owned();
         let edge = Self { api, pod: None, stack, provider, namespace, address, secure, theirs };
