@@ -5,11 +5,9 @@
 //! conditions alone.
 
 use std::collections::HashMap;
-use std::future::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -238,12 +236,12 @@ fn addresses_of(gateway: &Value) -> Vec<String> {
 /// The lowest mark of all listeners, at the first address that answers for all of them.
 async fn lowest(addresses: &[String], targets: &[ProbeTarget]) -> Option<u64> {
     for address in addresses {
-        let of_all = stream::iter(targets).then(|target| timeout(ANSWER, mark_at(address, target)));
-        let of_all = of_all.map(|mark| mark.ok().flatten().ok_or(()));
-        // The first listener that does not answer ends it.
-        let lowest = of_all.try_fold(u64::MAX, |lowest, mark| ready(Ok(lowest.min(mark)))).await;
-        if lowest.is_ok() {
-            return lowest.ok();
+        let mut marks = Vec::new();
+        for target in targets {
+            marks.push(timeout(ANSWER, mark_at(address, target)).await.ok().flatten());
+        }
+        if let Some(marks) = marks.into_iter().collect::<Option<Vec<_>>>() {
+            return marks.into_iter().min();
         }
     }
     None
@@ -255,14 +253,12 @@ async fn mark_at(address: &str, target: &ProbeTarget) -> Option<u64> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = http::Request::get(PROBE_PATH).header(http::header::HOST, &target.host);
     let request = request.header(http::header::CONNECTION, "close").body(Empty::<Bytes>::new());
-    // The answer is dropped with its body: nobody reads that, and the connection would wait for it.
-    let asked = async move {
-        let answer = sender.send_request(request.ok()?).await.ok()?;
-        let location = answer.headers().get(http::header::LOCATION);
-        Some(location.and_then(|it| mark_of(it.to_str().ok()?)).unwrap_or(0))
-    };
-    // The connection's end may be seen before the answer.
-    futures::join!(asked, connection).0
+    let asked = async move { sender.send_request(request.ok()?).await.ok() };
+    // It ends with the answer, or with the connection, whose end may be seen first.
+    let (answer, _closed) = futures::join!(asked, connection);
+    let answer = answer?;
+    let location = answer.headers().get(http::header::LOCATION);
+    Some(location.and_then(|it| mark_of(it.to_str().ok()?)).unwrap_or(0))
 }
 
 #[cfg(test)]

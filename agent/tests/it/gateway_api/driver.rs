@@ -250,9 +250,7 @@ async fn proxy(mark: &Arc<AtomicU64>) -> u16 {
     let mark = mark.clone();
     let answer = move || async move {
         let mark = mark.load(Ordering::Relaxed);
-        let location = format!("http://m{mark}.probe.invalid/");
-        // Some proxies write a page.
-        (StatusCode::FOUND, [("location", location)], "x".repeat(100_000))
+        (StatusCode::FOUND, [("location", format!("http://m{mark}.probe.invalid/"))])
     };
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     port
