@@ -389,6 +389,16 @@ impl Held {
         self.state.lock().unwrap().connected
     }
 
+    /// Waits for the end of the delta stream: the client learns of it some time after the server.
+    #[track_caller]
+    pub fn end(self: &Arc<Self>) -> impl Future<Output = ()> + use<> {
+        let held = self.clone();
+        eventually("the end of the delta stream", move || {
+            let ended = !held.is_connected();
+            async move { ended.then_some(()) }
+        })
+    }
+
     /// What was added and removed since the last call.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().log)
