@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::audit::{self, Entry};
 use crate::db::Held;
-use crate::outbox::{PATIENCE, horizon};
+use crate::outbox::{PATIENCE, Writers};
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
@@ -87,9 +87,9 @@ struct Gap {
     /// The greatest number seen at that time.
     seen: i64,
     noticed: Instant,
-    /// A transaction id above those of all transactions that could hold the numbers; `None` until
-    /// the first read after the gap was noticed.
-    before: Option<i64>,
+    /// The transactions that could hold the numbers; `None` until the first read after the gap was
+    /// noticed.
+    holders: Option<Writers>,
 }
 
 impl Reader {
@@ -118,9 +118,9 @@ impl Reader {
     async fn settle(&mut self, held: &mut Held) -> Result<()> {
         let Some(gap) = &mut self.gap else { return Ok(()) };
         // Before reading the rows: what has ended by now is visible to the next statement.
-        let (oldest, next) = horizon(held).await?;
-        let before = *gap.before.get_or_insert(next);
-        if oldest >= before || gap.noticed.elapsed() >= PATIENCE {
+        let writers = Writers::of(held, "audit").await?;
+        let holders = gap.holders.get_or_insert_with(|| writers.clone());
+        if !holders.any_in(&writers) || gap.noticed.elapsed() >= PATIENCE {
             self.settled = gap.seen;
             self.gap = None;
         }
@@ -139,6 +139,6 @@ impl Reader {
         let Some(at) = gap else { return };
         rows.truncate(at);
         // An existing gap keeps its time.
-        self.gap.get_or_insert(Gap { seen, noticed: Instant::now(), before: None });
+        self.gap.get_or_insert(Gap { seen, noticed: Instant::now(), holders: None });
     }
 }

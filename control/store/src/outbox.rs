@@ -2,6 +2,7 @@
 //! change; followers ([`Tail`]) read the object from the database.
 
 mod tail;
+mod writers;
 
 use std::fmt;
 
@@ -16,8 +17,9 @@ use crate::sql::any;
 use crate::table::micros;
 use crate::{Result, Store, Tx};
 
-pub(crate) use tail::{PATIENCE, horizon};
+pub(crate) use tail::PATIENCE;
 pub use tail::{Tail, Told};
+pub(crate) use writers::Writers;
 
 macro_rules! subjects {
     ($($(#[$doc:meta])* $name:ident($id:ident) = $word:literal),* $(,)?) => {

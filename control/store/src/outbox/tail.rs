@@ -3,7 +3,7 @@
 //! On SQLite rows appear in the order of their numbers. On PostgreSQL a transaction takes its
 //! number when it writes and the row appears when it commits, so 8 may be seen before 7. A missing
 //! number below one that was seen is a *gap*: it is queried repeatedly until it appears, or until
-//! every transaction that could hold it has ended.
+//! every transaction that could hold it has ended ([`Writers`]).
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -15,14 +15,14 @@ use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::db::{Conn, Held};
-use crate::outbox::Subject;
+use crate::outbox::{Subject, Writers};
 use crate::{Result, Store};
 
 /// Rows per read.
 const BATCH: i64 = 1_000;
 
 /// Longer than any of our transactions: statements end after 30 s, idle transactions after 60.
-/// Other users of a shared server may have transactions of hours, which must not make gaps pile up.
+/// Somebody else's transaction of hours must not make gaps pile up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The position of a follower.
@@ -40,9 +40,9 @@ pub struct Tail {
 struct Gap {
     numbers: RangeInclusive<i64>,
     noticed: Instant,
-    /// A transaction id above those of all transactions that could hold the numbers; `None` until
-    /// the first read after the gap was noticed.
-    before: Option<i64>,
+    /// The transactions that could hold the numbers; `None` until the first read after the gap was
+    /// noticed.
+    holders: Option<Writers>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -126,7 +126,7 @@ impl Tail {
             return Ok(Vec::new());
         }
         // Before reading the rows: what has ended by now is visible to the next statement.
-        let (oldest, next) = horizon(held).await?;
+        let writers = Writers::of(held, "outbox").await?;
         let (first, last): (Vec<i64>, Vec<i64>) =
             self.gaps.iter().map(|gap| (*gap.numbers.start(), *gap.numbers.end())).unzip();
         let Held::Pg(conn) = held else { return Ok(Vec::new()) };
@@ -138,8 +138,8 @@ impl Tail {
             self.fill(row.seq);
         }
         self.gaps.retain_mut(|gap| {
-            let before = *gap.before.get_or_insert(next);
-            oldest < before && gap.noticed.elapsed() < PATIENCE
+            let holders = gap.holders.get_or_insert_with(|| writers.clone());
+            holders.any_in(&writers) && gap.noticed.elapsed() < PATIENCE
         });
         Ok(rows)
     }
@@ -147,7 +147,7 @@ impl Tail {
     /// Records a row above everything seen; numbers in between become a gap.
     fn see(&mut self, seq: i64, now: Instant) {
         if seq > self.last + 1 {
-            self.gaps.push(Gap { numbers: self.last + 1..=seq - 1, noticed: now, before: None });
+            self.gaps.push(Gap { numbers: self.last + 1..=seq - 1, noticed: now, holders: None });
         }
         self.last = seq;
     }
@@ -155,21 +155,12 @@ impl Tail {
     /// Removes a number from its gap, which may split it in two.
     fn fill(&mut self, seq: i64) {
         let Some(at) = self.gaps.iter().position(|gap| gap.numbers.contains(&seq)) else { return };
-        let Gap { numbers, noticed, before } = self.gaps.swap_remove(at);
+        let Gap { numbers, noticed, holders } = self.gaps.swap_remove(at);
         let (start, end) = numbers.into_inner();
         let left = [start..=seq - 1, seq + 1..=end];
         let left = left.into_iter().filter(|numbers| !numbers.is_empty());
-        self.gaps.extend(left.map(|numbers| Gap { numbers, noticed, before }));
+        self.gaps.extend(left.map(|numbers| Gap { numbers, noticed, holders: holders.clone() }));
     }
-}
-
-/// The ids of the oldest open transaction and of the next one.
-pub(crate) async fn horizon(held: &mut Held) -> Result<(i64, i64)> {
-    let sql = "SELECT CAST(CAST(pg_snapshot_xmin(s) AS TEXT) AS BIGINT), \
-        CAST(CAST(pg_snapshot_xmax(s) AS TEXT) AS BIGINT) FROM pg_current_snapshot() s";
-    let rows = fetch!(held.conn(), "outbox", (i64, i64), sql)?;
-    // Without an answer, no transaction is known to have ended.
-    Ok(rows.first().copied().unwrap_or((0, i64::MAX)))
 }
 
 /// Each subject once, in the order of first appearance, with its last cause.

@@ -64,8 +64,7 @@ async fn drain(store: &Store, reader: &mut Reader) -> Vec<String> {
     seen
 }
 
-/// Handles this many events. A number that was rolled back is skipped only when no transaction of
-/// the server is older, and other tests have some.
+/// Handles this many events, some of which may wait for a transaction that is being taken back.
 async fn deal_with(store: &Store, reader: &mut Reader, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     let until = Instant::now() + Duration::from_secs(20);
@@ -152,6 +151,22 @@ async fn what_is_committed_late_is_waited_for() {
     open(&store, "eight").await.rollback().await.unwrap();
     tell(&store, "nine").await;
     assert_eq!(deal_with(&store, &mut reader, 1).await, ["nine"]);
+}
+
+/// As for the outbox: the lower number belongs to the newest transaction of all.
+#[tokio::test]
+async fn the_newest_transaction_is_waited_for() {
+    let (_database, store) = store(Kind::Postgres).await;
+    follow(&store, NAME).await;
+    let mut reader = Reader::new(NAME);
+    let mut older = store.begin().await.unwrap();
+    event::follow(&mut older, "another", 0, Utc::now()).await.unwrap();
+    let newest = open(&store, "one").await;
+    audit::append(&mut older, &entry("two")).await.unwrap();
+    older.commit().await.unwrap();
+    assert_eq!(drain(&store, &mut reader).await, Vec::<String>::new());
+    newest.commit().await.unwrap();
+    assert_eq!(deal_with(&store, &mut reader, 2).await, ["one", "two"]);
 }
 
 #[rstest]

@@ -198,6 +198,25 @@ async fn what_is_committed_out_of_order_is_not_lost() {
     }
 }
 
+/// The transaction that began later has the lower number, and is the newest of the server: none that
+/// began after it has ended. Other tests have newer ones; alone, this one is sure to be it.
+#[tokio::test]
+async fn the_newest_transaction_is_waited_for() {
+    let (_database, store) = store(Kind::Postgres).await;
+    let mut tail = Tail::at_head(&store).await.unwrap();
+    let [a, late, b] = [(); 3].map(|()| gateway());
+    let mut older = open(&store, a).await;
+    let newest = open(&store, late).await;
+    outbox::append(&mut older, b).await.unwrap();
+    older.commit().await.unwrap();
+    assert_eq!(next(&mut tail, &store).await, [a, b]);
+    for _ in 0..3 {
+        assert_eq!(next(&mut tail, &store).await, [], "it is not committed");
+    }
+    newest.commit().await.unwrap();
+    assert_eq!(next(&mut tail, &store).await, [late]);
+}
+
 /// Writers that overlap in every way, some of which roll back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_lose_nothing() {
