@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use imp_grammar::features;
 use imp_grammar::proof::{self, PrivateKey};
 use imp_proto::agent as pb;
 use imp_proto::agent::agent_service_client::AgentServiceClient;
@@ -24,7 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::control_plane::{Caller, ControlPlane, Now};
+use crate::control_plane::{Caller, ControlPlane, Now, Shop};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -233,7 +234,7 @@ impl Report {
 
     /// Sends a heartbeat of a build that knows these policy types and gateway classes.
     pub async fn can(&self, agent_version: &str, policy_types: &[&str], classes: &[&str]) {
-        let features = &imp_grammar::features::ALL;
+        let features = &features::ALL;
         self.serves(agent_version, policy_types, classes, features, &[]).await;
     }
 
@@ -260,6 +261,15 @@ impl Report {
             ..Default::default()
         };
         self.send(pb::report_request::Kind::Heartbeat(beat)).await;
+    }
+
+    /// Says that `agent`, whose stream this is, has all features but these, and waits until that is known.
+    pub async fn lacks(&self, features: &[&str], agent: &Agent, shop: &Shop, admin: &Caller) {
+        let version = format!("without {}", features.join(" "));
+        let has: Vec<_> = features::ALL.into_iter().filter(|it| !features.contains(it)).collect();
+        self.serves(&version, &["rate_limit"], &["envoy-gateway"], &has, &[]).await;
+        let path = format!("{}/agents/{}", shop.path("clusters"), agent.id);
+        shows(admin, &path, |it| it["agent_version"] == *version).await;
     }
 
     /// Sends counters and waits until they are acknowledged.

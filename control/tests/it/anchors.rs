@@ -8,7 +8,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, Report, shows};
+use crate::agent::Agent;
 use crate::control_plane::{ControlPlane, Shop};
 
 fn plan(shop: &Shop, name: &str, approved: bool, requests: u64) -> Value {
@@ -119,21 +119,13 @@ async fn windows_begin_on_the_day_on_which_the_subscription_was_first_active(
     assert_eq!(provider.step(&path).await.ok()["plan_change"]["plan_version"], 2);
 }
 
-async fn serves(plane: &ControlPlane, shop: &Shop, agent: &Agent, report: &Report, able: bool) {
-    let version = if able { "new" } else { "old" };
-    let known = features::ALL.into_iter().filter(|it| able || *it != features::ANCHORED_QUOTAS);
-    let known: Vec<_> = known.collect();
-    report.serves(version, &["rate_limit"], &["envoy-gateway"], &known, &[]).await;
-    let seen_at = format!("{}/agents/{}", shop.path("clusters"), agent.id);
-    shows(&plane.admin, &seen_at, |seen| seen["agent_version"] == version).await;
-}
-
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_that_would_count_by_the_calendar_get_no_such_plan(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     const CODE: &str = "unsupported_by_agents";
+    const LACKS: [&str; 1] = [features::ANCHORED_QUOTAS];
     let plane = ControlPlane::on(kind).await;
     let shop = Shop::open(&plane, "acme").await;
     let (provider, customer) = (&shop.provider, &shop.customer);
@@ -146,7 +138,7 @@ async fn agents_that_would_count_by_the_calendar_get_no_such_plan(
     let approve = format!("/v1/subscriptions/{}/approve", id(&waiting));
     let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
-    serves(&plane, &shop, &agent, &report, false).await;
+    report.lacks(&LACKS, &agent, &shop, &plane.admin).await;
 
     let answer = customer.post("/v1/subscriptions", on(&shop, &open)).await;
     let detail = answer.body["errors"][0]["detail"].as_str().unwrap_or_default().to_owned();
@@ -162,7 +154,7 @@ async fn agents_that_would_count_by_the_calendar_get_no_such_plan(
     assert!(answer.body.to_string().contains("'anchored_quotas'"), "{answer:?}");
     answer.refused(422, CODE, "/product_id");
 
-    serves(&plane, &shop, &agent, &report, true).await;
+    report.lacks(&[], &agent, &shop, &plane.admin).await;
     customer.make("subscriptions", on(&shop, &open)).await;
     provider.patch(&first, move_there).await.ok();
     provider.step(&approve).await.ok();

@@ -6,7 +6,7 @@ use imp_store::testing::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, Report, shows};
+use crate::agent::Agent;
 use crate::control_plane::{ControlPlane, Shop};
 
 fn plan(shop: &Shop, name: &str, approved: bool, time_zone: &str) -> Value {
@@ -82,22 +82,13 @@ async fn a_plan_names_a_time_zone_and_agents_are_sent_its_rules(
     assert_eq!(edited["quota"].get("time_zone"), None);
 }
 
-async fn serves(plane: &ControlPlane, shop: &Shop, agent: &Agent, report: &Report, able: bool) {
-    let version = if able { "new" } else { "old" };
-    let newer = [features::TIME_ZONES, features::YEAR_QUOTAS];
-    let known = features::ALL.into_iter().filter(|it| able || !newer.contains(it));
-    let known: Vec<_> = known.collect();
-    report.serves(version, &["rate_limit"], &["envoy-gateway"], &known, &[]).await;
-    let seen_at = format!("{}/agents/{}", shop.path("clusters"), agent.id);
-    shows(&plane.admin, &seen_at, |seen| seen["agent_version"] == version).await;
-}
-
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_former_agent_would_count_in_other_windows_is_refused(
     #[values(Kind::Sqlite, Kind::Postgres)] kind: Kind,
 ) {
     const CODE: &str = "unsupported_by_agents";
+    const LACKS: [&str; 2] = [features::TIME_ZONES, features::YEAR_QUOTAS];
     let plane = ControlPlane::on(kind).await;
     let shop = Shop::open(&plane, "acme").await;
     let (provider, customer) = (&shop.provider, &shop.customer);
@@ -118,7 +109,7 @@ async fn what_a_former_agent_would_count_in_other_windows_is_refused(
 
     let agent = Agent::start(&plane, shop.id("clusters")).await;
     let report = agent.report().await;
-    serves(&plane, &shop, &agent, &report, false).await;
+    report.lacks(&LACKS, &agent, &shop, &plane.admin).await;
     let mut bought = shop.subscription();
     bought["plan_id"] = open["id"].clone();
     let move_there = json!({ "plan_id": open["id"] });
@@ -154,7 +145,7 @@ async fn what_a_former_agent_would_count_in_other_windows_is_refused(
     other["plan_id"] = plain["id"].clone();
     customer.make("subscriptions", other).await;
 
-    serves(&plane, &shop, &agent, &report, true).await;
+    report.lacks(&[], &agent, &shop, &plane.admin).await;
     customer.make("subscriptions", bought).await;
     let id = id(&customer.make("subscriptions", by_year).await);
     let sent = agent.held.one(move |it: &pb::Entitlement| it.id == id).await;
