@@ -265,11 +265,11 @@ impl Report {
 
     /// Says that `agent`, whose stream this is, has all features but these, and waits until that is known.
     pub async fn lacks(&self, features: &[&str], agent: &Agent, shop: &Shop, admin: &Caller) {
-        let version = format!("without {}", features.join(" "));
+        let version = if features.is_empty() { "new" } else { "old" };
         let has: Vec<_> = features::ALL.into_iter().filter(|it| !features.contains(it)).collect();
-        self.serves(&version, &["rate_limit"], &["envoy-gateway"], &has, &[]).await;
+        self.serves(version, &["rate_limit"], &["envoy-gateway"], &has, &[]).await;
         let path = format!("{}/agents/{}", shop.path("clusters"), agent.id);
-        shows(admin, &path, |it| it["agent_version"] == *version).await;
+        shows(admin, &path, |it| it["agent_version"] == version).await;
     }
 
     /// Sends counters and waits until they are acknowledged.
