@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce bench-eg
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-module-arm miri test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce bench-eg
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,12 @@ module-twice: tools ## the module built in two directories: the same file
 
 test-module-matrix: tools ## the module's tests in Envoy 1.40, and in 1.38 and 1.39, which it installs into target/envoys
 	@deploy/tools/matrix.sh
+
+test-module-arm: tools ## the module's tests in Envoy for aarch64, emulated (Debian's qemu-user and libc6-arm64-cross)
+	@deploy/tools/arm.sh
+
+miri: ## the module's hooks under Miri, which sees what is undefined (nightly Rust)
+	@deploy/tools/miri.sh
 
 test-doors: tools build ## ten changes of the filter under 50,000 calls; ten deaths of the agent and six of Envoy under load
 	$(CARGO) test --locked --workspace --test it -- --ignored --nocapture module::away module::doors

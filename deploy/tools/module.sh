@@ -2,6 +2,7 @@
 # Builds the module inside Envoy (agent/module) as it is deployed: stripped, for every glibc from 2.28
 # on, without libgcc_s, which Envoy's images lack. Puts it under the name of its content into
 # target/module and prints its path.
+# IMP_MACHINE=aarch64 builds it for another machine than this one (rustup has what that takes).
 #   module.sh check FILE   only checks a file
 #   module.sh twice        builds it here and in another directory: it must be the same file
 set -euo pipefail
@@ -10,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 glibc=2.28
 most=3000000
-machine=$(uname -m)
+machine=${IMP_MACHINE:-$(uname -m)}
 
 fail() {
     echo "module.sh: $1" >&2
@@ -71,6 +72,7 @@ python="$root/.venv/bin/python"
 "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
     -r "$here/requirements-module.txt"
 
+[ "$machine" = "$(uname -m)" ] || rustup target add "$machine-unknown-linux-gnu"
 build "$root"
 named="target/module/libimp-$(hash_of "$built").so"
 install -m 555 "$built" "$root/$named"

@@ -24,6 +24,7 @@ def arguments():
     parser.add_argument("--binaries", type=Path, required=True, help="the folder of imp-agent and imp-control")
     parser.add_argument("--module", type=Path, required=True, help="the module, under any name")
     parser.add_argument("--output", type=Path, default=ROOT / "target", help="the folder of the tarball")
+    parser.add_argument("--machine", default=platform.machine(), help="what they run on; this machine's kind if not given")
     parser.add_argument("--level", type=int, default=9, choices=range(1, 10), help="how hard to compress")
     return parser.parse_args()
 
@@ -64,7 +65,7 @@ def pack(files, folder, changed, level):
 
 def main():
     options = arguments()
-    folder = f"imp-gateway-{version()}-linux-{platform.machine()}"
+    folder = f"imp-gateway-{version()}-linux-{options.machine}"
     try:
         files = contents(options.binaries, options.module)
     except OSError as error:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds a release: both programs for every glibc from 2.28 on, and what `make module` has built, in one tarball.
+# IMP_MACHINE=aarch64 builds it for another machine than this one.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-machine=$(uname -m)
+machine=${IMP_MACHINE:-$(uname -m)}
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 cd "$root"
 target="$machine-unknown-linux-gnu"
@@ -14,4 +15,4 @@ RUSTFLAGS="--remap-path-prefix=$root=imp --remap-path-prefix=$cargo_home=cargo" 
 # The module as module.sh has checked it.
 built="target/module/$target/release"
 hash=$(sha256sum "$built/libimp_module.so" | cut -d' ' -f1)
-python3 deploy/tools/tarball.py --binaries "$built" --module "target/module/libimp-$hash.so"
+python3 deploy/tools/tarball.py --machine "$machine" --binaries "$built" --module "target/module/libimp-$hash.so"

@@ -1,4 +1,5 @@
-//! The Envoys that the module runs in: `make test-module-matrix` runs its tests in each.
+//! The Envoys that the module runs in: `make test-module-matrix` runs its tests in each, `make test-module-arm`
+//! in the one for aarch64.
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub const MATRIX: [Envoy; 3] = [
         abi: "v0.2.0",
         has_hosts: true,
         counts_bytes: true,
-        architectures: &["x86_64"],
+        architectures: &["x86_64", "aarch64"],
     },
 ];
 
@@ -97,6 +98,7 @@ mod tests {
             assert_eq!(is_tested(version, "x86_64"), tested, "{version}");
         }
         assert!(!is_tested("1.40.0", "s390x"));
-        assert_eq!(described(), "1.40 (x86_64)");
+        assert!(is_tested("1.40.0", "aarch64"));
+        assert_eq!(described(), "1.40 (x86_64, aarch64)");
     }
 }

@@ -119,7 +119,10 @@ fn names_have_bounds() {
 fn no_bytes_are_a_fault() {
     use proptest::prelude::*;
     let slot = prop::collection::vec(any::<u8>(), 256);
-    let run = proptest::test_runner::Config { cases: 500, ..Default::default() };
+    let run = proptest::test_runner::Config {
+        cases: if cfg!(miri) { 8 } else { 500 },
+        ..Default::default()
+    };
     proptest!(run, |(slots in prop::collection::vec(slot, 0..4), cut in 0_usize..300)| {
         let mut bytes = b"IMPCNT01".to_vec();
         bytes.resize(4096, 0);

@@ -387,7 +387,10 @@ fn no_request_is_a_fault() {
     ];
     let headers = prop::collection::vec((name, value), 0..8);
     let metadata = prop::option::of("[a-z]{0,6}|closed");
-    let run = proptest::test_runner::Config { cases: 2_000, ..Default::default() };
+    let run = proptest::test_runner::Config {
+        cases: if cfg!(miri) { 8 } else { 2_000 },
+        ..Default::default()
+    };
     proptest!(run, |(headers in headers, publish in metadata, has_cluster: bool)| {
         let said = publish.map(|publish| ((NAMESPACE.to_owned(), PUBLISH.to_owned()), publish));
         let mock = Mock { metadata: said.into_iter().collect(), has_cluster, ..Mock::default() };

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use imp_enforce::Counter;
 use imp_module::counters;
 use serde_json::{Value, json};
 
 use crate::bootstrap::{self, bootstrap as with};
-use crate::envoy::{Connection, Envoy, free_port, library, raw, upstream};
+use crate::envoy::{Connection, Envoy, eventually, free_port, library, raw, upstream};
 use crate::fixtures::{self as of, KEY, LIMITED};
 
 /// The connections that call at once.
@@ -68,7 +67,9 @@ fn a_killed_envoy_loses_no_count() {
             })
         };
         let callers: Vec<_> = (0..CALLERS).map(|_| call()).collect();
-        std::thread::park_timeout(Duration::from_millis(400));
+        eventually("enough calls", || {
+            (answered.load(Ordering::Relaxed) > round * 100).then_some(())
+        });
         envoy.kill();
         stop.store(true, Ordering::Relaxed);
         callers.into_iter().for_each(|caller| caller.join().unwrap());
@@ -76,7 +77,6 @@ fn a_killed_envoy_loses_no_count() {
             (answered.load(Ordering::Relaxed), counted(directory.path(), KEY).0);
         let most = answered + round * CALLERS as u64;
         assert!((answered..=most).contains(&counted), "answered {answered}, counted {counted}");
-        assert!(answered > round * 20, "{answered}: hardly a call was made");
     }
     assert_eq!(files(directory.path()).len(), 1, "each Envoy continues the file of the former");
 }

@@ -11,8 +11,12 @@ use serde_json::Value;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The library that `cargo test` has built beside this program.
+/// The library that `cargo test` has built beside this program, or the one that `IMP_MODULE` names: for
+/// an Envoy of another machine (`deploy/tools/arm.sh`).
 pub(crate) fn library() -> PathBuf {
+    if let Some(named) = std::env::var_os("IMP_MODULE") {
+        return named.into();
+    }
     let program = std::env::current_exe().unwrap();
     let path = program.parent().unwrap().join("libimp_module.so");
     assert!(path.exists(), "{} is not built", path.display());

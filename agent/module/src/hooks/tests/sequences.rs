@@ -107,7 +107,7 @@ impl Asked {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 8 } else { 1_000 }, ..Default::default() })]
 
     #[test]
     fn no_sequence_of_hooks_lets_a_call_pass(
