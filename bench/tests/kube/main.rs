@@ -8,4 +8,5 @@ mod fallback;
 mod protocols;
 mod renewal;
 mod shared;
+mod upgrade;
 mod upstreams;
