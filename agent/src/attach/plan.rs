@@ -249,6 +249,12 @@ mod tests {
         let more = of(&["x.test", "y.test"]);
         assert_eq!((&more.tables, &more.dedicated), (&plan.tables, &plan.dedicated));
         assert_eq!(more.led(&BTreeSet::new(), true).hosts.len(), 2);
+        let ports: Vec<Listener> = (1..=20)
+            .map(|port| Listener { port, name: format!("p{port}"), ..gateway.listeners[0].clone() })
+            .collect();
+        let many = Gateway { listeners: ports, ..gateway.clone() };
+        let plan = Plan::of(&name(), &many, &wanted(&["x.test"]), &Seen::default());
+        assert_eq!((plan.dedicated.len(), plan.tables.len()), (10, 20), "a policy has its limit");
         // Without a plain listener TLS lets in what its names cover.
         gateway.listeners.remove(0);
         let hosts = ["a.test", "x.b.test", "x.test"];

@@ -5,6 +5,7 @@ mod callers;
 mod dedicated;
 mod eg;
 mod fallback;
+mod neighbours;
 mod protocols;
 mod renewal;
 mod shared;

@@ -22,7 +22,7 @@ use super::upstreams;
 const HOST: &str = "all.example.com";
 
 /// One host: `/grpc` over HTTP/2 to its backend, `/events` and `/exec` streams, and echoes of the headers.
-async fn publish(edge: &Edge, auth_mode: &str) -> Result<()> {
+pub(crate) async fn publish(edge: &Edge, auth_mode: &str) -> Result<()> {
     let ip = variable("IMP_KUBE_ADDRESS")?;
     let (grpc, talker) = (upstreams::grpc(&ip).await?, upstreams::talker(&ip).await?);
     let backend = |name: &str, protocol: &str, at: SocketAddr| {
@@ -51,15 +51,15 @@ async fn publish(edge: &Edge, auth_mode: &str) -> Result<()> {
     Ok(())
 }
 
-type Caller = h2::client::SendRequest<Bytes>;
+pub(crate) type Caller = h2::client::SendRequest<Bytes>;
 
 /// HTTP/2 without TLS, by prior knowledge.
-async fn plain(address: SocketAddr) -> Result<Caller> {
+pub(crate) async fn plain(address: SocketAddr) -> Result<Caller> {
     over(TcpStream::connect(address).await?).await
 }
 
 /// HTTP/2 by ALPN.
-async fn secure(address: SocketAddr) -> Result<Caller> {
+pub(crate) async fn secure(address: SocketAddr) -> Result<Caller> {
     let config = upstreams::trusting_anybody(&[b"h2"]);
     let name = ServerName::try_from(HOST)?;
     let stream = TcpStream::connect(address).await?;
@@ -74,12 +74,12 @@ async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> R
     Ok(caller.ready().await?)
 }
 
-fn request(scheme: &str, path: &str) -> http::request::Builder {
+pub(crate) fn request(scheme: &str, path: &str) -> http::request::Builder {
     Request::builder().version(Version::HTTP_2).uri(format!("{scheme}://{HOST}{path}"))
 }
 
 /// Everything that arrives on a stream.
-async fn whole(mut stream: h2::RecvStream) -> Result<(Vec<u8>, HeaderMap)> {
+pub(crate) async fn whole(mut stream: h2::RecvStream) -> Result<(Vec<u8>, HeaderMap)> {
     let mut body = Vec::new();
     while let Some(part) = stream.data().await {
         let part = part?;
@@ -215,53 +215,6 @@ async fn events_come_one_by_one_for_longer_than_a_call_may_take() -> Result<()> 
             tokio::time::timeout(PATIENCE, events.data()).await?.context("it has ended")??;
         events.flow_control().release_capacity(event.len())?;
         assert!(event.len() < 100, "HTTP/2: {} bytes at once", event.len());
-    }
-    Ok(())
-}
-
-/// The way between the two listeners is everybody's: callers that read nothing, and send what nobody takes, fill no window
-/// of others.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the Kubernetes stack: make test-kube"]
-async fn callers_that_do_not_read_hold_up_nobody_else() -> Result<()> {
-    let edge = Edge::start("slow").await?;
-    publish(&edge, "none").await?;
-    let mut stuck = Vec::new();
-    for path in [&["/events/flood"; 20][..], &["/events/deaf"; 20]].concat() {
-        let mut caller = plain(edge.address).await?;
-        let call = request("http", path);
-        if path == "/events/flood" {
-            stuck.push(caller.send_request(call.body(())?, true)?.0);
-            continue;
-        }
-        let (answer, mut body) = caller.send_request(call.method("POST").body(())?, false)?;
-        stuck.push(answer);
-        body.reserve_capacity(1 << 30);
-        tokio::spawn(async move {
-            while let Some(Ok(room)) = std::future::poll_fn(|cx| body.poll_capacity(cx)).await {
-                if body.send_data(vec![0; room].into(), false).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    // Until the windows are full.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    for (address, scheme) in [(edge.address, "http"), (edge.secure, "https")] {
-        let mut caller =
-            if scheme == "http" { plain(address).await? } else { secure(address).await? };
-        for number in 0..50 {
-            caller = caller.ready().await?;
-            let call = request(scheme, "/grpc/Echo/Talk").method("POST").header("te", "trailers");
-            let call = async {
-                let (answer, mut body) = caller.send_request(call.body(())?, false)?;
-                body.send_data(vec![0; 30_000].into(), true)?;
-                whole(answer.await?.into_body()).await
-            };
-            let answer = tokio::time::timeout(Duration::from_secs(5), call).await;
-            let (echo, _) = answer.with_context(|| format!("{scheme}: call {number} waits"))??;
-            assert_eq!(echo.len(), 30_000);
-        }
     }
     Ok(())
 }

@@ -33,6 +33,10 @@ pub struct Led {
     pub upgrades: BTreeSet<String>,
 }
 
+/// No more listeners are made ours: each is 63 kB of the policy, and an object must stay below 1.5 MB. The tables of the
+/// others lead to us.
+const MAX_DEDICATED: usize = 10;
+
 /// A listener of Envoy Gateway's Envoys that serves us alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dedicated {
@@ -55,7 +59,7 @@ pub fn dedicated(
         let port = port_behind(listener, &gateway.listeners)?;
         Some(Dedicated { listener: format!("{namespace}/{name}/{}", listener.name), port })
     };
-    first.filter_map(leads).collect()
+    first.filter_map(leads).take(MAX_DEDICATED).collect()
 }
 
 /// Whether calls for the host come to one of these listeners: over TLS those that its certificate's name lets in.

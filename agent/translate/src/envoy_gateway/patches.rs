@@ -30,6 +30,10 @@ pub const MAX_HOST_BYTES: usize = 600_000;
 /// Connections and calls between the two listeners of one Envoy.
 const MANY: u32 = 1_000_000;
 
+/// Calls on one of these connections, one after the other. Envoy ends a connection when most of its first 500 calls were reset
+/// soon, with the call that is on it then: a caller who resets calls must not come so far.
+const CALLS_PER_CONNECTION: u32 = 400;
+
 /// The policy. Without a host nothing leads to us yet, but the listener is there already.
 pub fn policy(
     attachment: &Attachment,
@@ -167,6 +171,7 @@ fn as_the_caller() -> http::HttpProtocolOptions {
     http::HttpProtocolOptions {
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             idle_timeout: milliseconds(30_000),
+            max_requests_per_connection: uint(CALLS_PER_CONNECTION),
             ..Default::default()
         }),
         upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(same)),
