@@ -82,7 +82,7 @@ def build_former():
     folder = Path(tempfile.mkdtemp(prefix="imp-kube-build-"))
     places = {"GOPATH": str(folder / "go"), "GOCACHE": str(folder / "cache"), "GOBIN": str(folder / "bin")}
     try:
-        say(f"building envoy-gateway {FORMER}; this takes some five minutes, once")
+        say(f"building envoy-gateway {FORMER}; this takes some minutes, once")
         envoy_gateway(folder, places, FORMER)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
