@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-module-arm miri test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce bench-eg
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-kube-upgrade test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-module-arm miri test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce bench-eg
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,13 @@ test-attacks: tools build ## hostile calls by the hundred against the whole stac
 test-kube: tools build ## both ways into Kubernetes, on a real API server and Envoy Gateway, which it builds once (ten minutes); KUBE=name picks tests
 	@deploy/kube/stack.py build
 	$(CARGO) test --locked --workspace --test kube --test it --no-run
-	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test kube -- --ignored --test-threads=1 $(KUBE)
+	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test kube -- --ignored --test-threads=1 --skip upgrade:: $(KUBE)
 	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test it -- --ignored --test-threads=1 gateway_api::real
+
+test-kube-upgrade: tools build ## Envoy Gateway 1.8 replaced by 1.9 under calls (builds 1.8 once, too)
+	@deploy/kube/stack.py build former
+	$(CARGO) test --locked --workspace --test kube --no-run
+	deploy/kube/stack.py run former $(CARGO) test --locked --offline --workspace --test kube -- --ignored --test-threads=1 --nocapture upgrade::
 
 test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt

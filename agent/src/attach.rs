@@ -11,6 +11,7 @@ mod driver;
 mod kept;
 mod plan;
 mod seen;
+mod trouble;
 
 use std::path::PathBuf;
 

@@ -5,6 +5,8 @@ mod api;
 mod edge;
 mod pod;
 
-pub use self::api::{Api, Down, ENVOY_GATEWAY, GATEWAYS, SYSTEM, folder, has_condition, variable};
+pub use self::api::{
+    Api, Down, ENVOY_GATEWAY, GATEWAYS, SYSTEM, folder, has_condition, upgrade, variable,
+};
 pub use self::edge::{Edge, EdgeOptions, OURS, pod_of_ours, stack};
 pub use self::pod::Pod;

@@ -5,6 +5,9 @@
     stack.py ready           says whether they are built and `run` can be used here
     stack.py run COMMAND..   starts them, runs the command with the variables below, stops them
 
+    stack.py build former, stack.py run former COMMAND..
+                             the same with the Envoy Gateway before this one; `stack.py upgrade` inside replaces it
+
 Programs and CRDs are kept in IMP_KUBE_CACHE [~/.cache/imp-gateway/kube-<versions>]. `run` makes user, network and
 mount namespaces of its own: no root, no port and no file of the machine is touched. What the command sees:
 
@@ -21,7 +24,6 @@ Python's standard library, openssl and, to build, Go.
 import base64
 import json
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -32,14 +34,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-KUBERNETES = "1.36.3"
-ETCD = "3.6.5"
-ENVOY_GATEWAY = "1.9.1"
-GO = "1.26.0"
+# Before the next import.
+sys.dont_write_bytecode = True
 
-KEY = f"{KUBERNETES}-{ETCD}-{ENVOY_GATEWAY}"
-CACHE = Path(os.environ.get("IMP_KUBE_CACHE") or Path.home() / f".cache/imp-gateway/kube-{KEY}")
-PROGRAMS = ["kube-apiserver", "etcd", "envoy-gateway"]
+from programs import CACHE, ENVOY_GATEWAY, FORMER, Trouble, build, build_former, is_built, program, say
+
 SYSTEM = "envoy-gateway-system"
 CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
 # For tests of delivery by Gateway API.
@@ -48,90 +47,6 @@ EDGE = "edge"
 ADDRESS = "10.77.0.1"
 NAMESPACES = ["unshare", "-rnm", "--propagation", "private"]
 SERVER = "https://127.0.0.1:6443"
-
-# k8s.io/kubernetes requires these in its own folder; from outside each needs its published version.
-STAGING = """api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap
-code-generator component-base component-helpers controller-manager cri-api cri-client cri-streaming csi-translation-lib
-dynamic-resource-allocation endpointslice externaljwt kms kube-aggregator kube-controller-manager kube-proxy
-kube-scheduler kubectl kubelet metrics mount-utils pod-security-admission sample-apiserver sample-cli-plugin
-sample-controller streaming""".split()
-
-
-class Trouble(Exception):
-    """One line for the person at the terminal."""
-
-
-def say(text):
-    print(f"kube: {text}", file=sys.stderr, flush=True)
-
-
-# Build.
-
-
-def is_built():
-    return all((CACHE / "bin" / name).is_file() for name in PROGRAMS) and any(CACHE.glob("crds/*.yaml"))
-
-
-def go(arguments, folder, **environment):
-    command = [os.environ.get("GO", "go"), *arguments]
-    settings = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false -modcacherw", **environment}
-    try:
-        done = subprocess.run(command, cwd=folder, env={**os.environ, **settings}, stdout=subprocess.PIPE)
-    except FileNotFoundError:
-        raise Trouble(f"Go {GO} or newer is needed to build the test stack (GO names it)") from None
-    if done.returncode != 0:
-        raise Trouble(f"{' '.join(command)} failed; see above")
-    return done.stdout.decode()
-
-
-def build():
-    if is_built():
-        return
-    (CACHE / "bin").mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="imp-kube-build-"))
-    # Modules and objects are of no use afterwards.
-    places = {"GOPATH": str(folder / "go"), "GOCACHE": str(folder / "cache"), "GOBIN": str(CACHE / "bin")}
-    if os.environ.get("IMP_KUBE_KEEP_GO"):
-        places = {"GOBIN": str(CACHE / "bin")}
-    try:
-        for name, make in [("etcd", etcd), ("envoy-gateway", envoy_gateway), ("kube-apiserver", apiserver)]:
-            if not (CACHE / "bin" / name).is_file() or name == "envoy-gateway" and not any(CACHE.glob("crds/*")):
-                say(f"building {name}; with the others this takes some ten minutes, once")
-                make(folder, places)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def etcd(folder, places):
-    folder = folder / "etcd"
-    folder.mkdir()
-    (folder / "go.mod").write_text(f"module etcdbuild\ngo {GO}\n")
-    go(["get", "-tool", f"go.etcd.io/etcd/server/v3@v{ETCD}"], folder, **places)
-    go(["build", "-ldflags", "-s -w", "-o", CACHE / "bin/etcd", "go.etcd.io/etcd/server/v3"], folder, **places)
-
-
-def envoy_gateway(folder, places):
-    module = f"github.com/envoyproxy/gateway@v{ENVOY_GATEWAY}"
-    go(["install", "-ldflags", "-s -w", module.replace("@", "/cmd/envoy-gateway@")], folder, **places)
-    where = json.loads(go(["mod", "download", "-json", module], folder, **places))["Dir"]
-    crds = Path(where) / "charts/gateway-helm/charts/crds/crds"
-    (CACHE / "crds").mkdir(exist_ok=True)
-    for file in [*crds.glob("gatewayapi-crds.yaml"), *crds.glob("generated/*.yaml")]:
-        (CACHE / "crds" / file.name).write_bytes(file.read_bytes())
-
-
-def apiserver(folder, places):
-    folder = folder / "kubernetes"
-    folder.mkdir()
-    staging = KUBERNETES.replace("1.", "0.", 1)
-    replaced = "".join(f"replace k8s.io/{name} => k8s.io/{name} v{staging}\n" for name in STAGING)
-    (folder / "go.mod").write_text(f"module kubebuild\ngo {GO}\nrequire k8s.io/kubernetes v{KUBERNETES}\n{replaced}")
-    package = "k8s.io/kubernetes/cmd/kube-apiserver"
-    (folder / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n')
-    go(["mod", "tidy", "-e"], folder, **places)
-    version = "gitVersion=v" + KUBERNETES
-    named = f"-s -w -X k8s.io/component-base/version.{version} -X k8s.io/client-go/pkg/version.{version}"
-    go(["build", "-ldflags", named, "-o", CACHE / "bin/kube-apiserver", package], folder, **places)
 
 
 # Requests.
@@ -268,12 +183,12 @@ def start_envoy_gateway():
             elif [ -d "$part" ] && [ "$part" != /certs ]; then mkdir "$root$part"; mount --rbind "$part" "$root$part"; fi
         done
         mkdir -p "$root/certs"; mount --bind "$2/eg-certs" "$root/certs"
-        exec chroot "$root" "$3/bin/envoy-gateway" server --config-path "$2/eg.yaml"
+        exec chroot "$root" "$3" server --config-path "$2/eg.yaml"
     """
     (folder() / "root").mkdir(exist_ok=True)
     log = folder() / "eg.log"
     before = log.stat().st_size if log.is_file() else 0
-    command = ["unshare", "-m", "bash", "-c", script, "eg", folder() / "root", folder(), CACHE]
+    command = ["unshare", "-m", "bash", "-c", script, "eg", folder() / "root", folder(), program(version())[0]]
     child = spawn("eg", command, {"KUBECONFIG": os.environ["KUBECONFIG"], "ENVOY_GATEWAY_NAMESPACE": SYSTEM})
     wait_for("envoy-gateway", lambda: b"Starting workers" in log.read_bytes()[before:], child)
     return child
@@ -332,16 +247,21 @@ def let_the_agent(api):
         api.apply(f"{place}/{kind.lower()}bindings/imp-agent", json.dumps(binding))
 
 
+def version():
+    """Which Envoy Gateway runs now."""
+    return (folder() / "version").read_text()
+
+
 def documents():
     """Each CRD as its name and text."""
-    for file in sorted(CACHE.glob("crds/*.yaml")):
+    for file in sorted(program(version())[1].glob("*.yaml")):
         for text in file.read_text().split("\n---\n"):
             if "\nkind: CustomResourceDefinition\n" in f"\n{text}\n":
                 name = next(line for line in text.splitlines() if line.startswith("  name: "))
                 yield name.split(": ")[1], text
 
 
-def install(api):
+def install_definitions(api):
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     names = []
     for name, text in documents():
@@ -354,6 +274,10 @@ def install(api):
         return len(good) >= len(names)
 
     wait_for("the CRDs", established)
+
+
+def install(api):
+    install_definitions(api)
     for name in [SYSTEM, EDGE]:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         api.apply(f"/api/v1/namespaces/{name}", json.dumps(namespace))
@@ -364,7 +288,7 @@ def install(api):
 
 def certificates(api):
     settings = {**os.environ, "ENVOY_GATEWAY_NAMESPACE": SYSTEM}
-    command = [CACHE / "bin/envoy-gateway", "certgen", "--disable-topology-injector"]
+    command = [program(version())[0], "certgen", "--disable-topology-injector"]
     for _ in range(10):
         with open(folder() / "certgen.log", "ab") as log:
             if subprocess.run(command, env=settings, stdout=log, stderr=log).returncode == 0:
@@ -393,11 +317,21 @@ CONFIG = {
 }
 
 
+def upgrade():
+    """Replaces the former Envoy Gateway as its chart does: the definitions first."""
+    (folder() / "version").write_text(ENVOY_GATEWAY)
+    install_definitions(Api(folder() / "pki"))
+    stop("eg")
+    start("eg")
+
+
 def inside(command):
     """In the namespaces: from nothing to a ready stack, the command, and down again."""
     for step in (["ip", "link", "set", "lo", "up"], ["ip", "addr", "add", f"{ADDRESS}/32", "dev", "lo"]):
         subprocess.run(step, check=True)
     begun = time.monotonic()
+    is_former = command[0] == "former"
+    (folder() / "version").write_text(FORMER if is_former else ENVOY_GATEWAY)
     try:
         api = keys()
         start("etcd")
@@ -408,7 +342,7 @@ def inside(command):
         (folder() / "eg.yaml").write_text(json.dumps(CONFIG))
         start("eg")
         say(f"ready after {time.monotonic() - begun:.1f} s; logs in {folder()}")
-        return subprocess.run(command).returncode
+        return subprocess.run(command[is_former:]).returncode
     finally:
         for name in ["eg", "apiserver", "etcd"]:
             stop(name)
@@ -442,18 +376,23 @@ def main(arguments):
     match arguments:
         case ["build"]:
             build()
+        case ["build", "former"]:
+            build()
+            build_former()
         case ["ready"]:
             ready()
         case ["run", _, *_]:
             return run(arguments[1:]).returncode
         case ["inside", _, *_] if "IMP_KUBE_DIR" in os.environ:
             return inside(arguments[1:])
+        case ["upgrade"] if "IMP_KUBE_DIR" in os.environ:
+            upgrade()
         case ["stop", name] if "IMP_KUBE_DIR" in os.environ:
             stop(name)
         case ["start", name] if "IMP_KUBE_DIR" in os.environ:
             start(name)
         case _:
-            raise Trouble("usage: stack.py build | ready | run COMMAND..; inside of run also: stop NAME | start NAME")
+            raise Trouble("usage: stack.py build [former] | ready | run [former] COMMAND..; inside of run also: stop NAME | start NAME | upgrade")
     return 0
 
 

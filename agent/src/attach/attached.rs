@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imp_kube::{Fault, Force, Key, Kind, NotAnObject, Object, kinds};
-use imp_translate::envoy_gateway::{self, Attachment, NoJson};
+use imp_kube::{Force, Key, Kind, Object, kinds};
+use imp_translate::envoy_gateway::{self, Attachment};
 use serde_json::Value;
-use thiserror::Error;
 use tokio::time::Instant;
 
 use super::certificate;
 use super::driver::Driver;
 use super::plan::{Plan, is_applied};
-use super::seen::{Gateway, Name, Policy};
+use super::seen::{Gateway, Mode, Name, Policy};
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::fleet::{Led, NotLed, Wanted};
-use crate::port::IssueError;
 
 /// How often certificate and bootstrap are looked at.
 const LOOK: Duration = Duration::from_secs(600);
@@ -24,31 +23,17 @@ const LOOK: Duration = Duration::from_secs(600);
 /// Somebody who changes our policy again and again is not answered faster.
 const CALM: Duration = Duration::from_secs(2);
 
-/// Why a Gateway does not have what it should.
-#[derive(Debug, Error)]
-pub(super) enum Trouble {
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error(transparent)]
-    Certificate(#[from] IssueError),
-    #[error(transparent)]
-    NoJson(#[from] NoJson),
-    #[error(transparent)]
-    NotAnObject(#[from] NotAnObject),
-    #[error("the label imp-gateway.io/gateway is {0:?}, not the id of a gateway")]
-    Label(String),
-    #[error("gateway {0} is on another, older Gateway already")]
-    Twice(String),
-    #[error("{0} is there and not ours (it lacks the label imp-gateway.io/gateway)")]
-    Foreign(String),
-    #[error(
-        "its spec.infrastructure.parametersRef must name EnvoyProxy {0}, so that its Envoys find the agent"
-    )]
-    Parameters(String),
-    #[error("somebody else changes EnvoyPatchPolicy {0}, too")]
-    Fight(String),
-    #[error("Envoy Gateway does not apply EnvoyPatchPolicy {name}: {words}")]
-    NotApplied { name: String, words: String },
+/// Why a Gateway is shared although its annotation does not say so. There is nothing to be tried again.
+fn why_shared(gateway: &Gateway, plan: &Plan) -> Option<String> {
+    match (&plan.somebody, &gateway.mode) {
+        (Some((kind, namespace, name)), _) => Some(format!(
+            "it is to be dedicated, and {kind} {namespace}/{name} is served there: it is shared until that is gone"
+        )),
+        (None, Mode::Unknown(word)) => Some(format!(
+            "the annotation imp-gateway.io/mode is {word:?}, neither \"shared\" nor \"dedicated\": it is shared"
+        )),
+        (None, _) => None,
+    }
 }
 
 #[derive(Debug)]
@@ -63,16 +48,31 @@ pub(super) struct Attached {
     led: Led,
     /// What was last said about it.
     said: Option<String>,
+    /// What was last said of its mode.
+    said_of_mode: Option<String>,
     backoff: Backoff,
     retry_at: Option<Instant>,
+    /// Whether the next try may succeed as soon as the Gateway or the policy changes.
+    needs_news: bool,
 }
 
 impl Default for Attached {
     fn default() -> Self {
         let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-        let (ours, prepared, written, led, said, retry_at) = Default::default();
-        let written_at = Instant::now();
-        Self { ours, prepared, written, written_at, led, said, backoff, retry_at }
+        let (ours, prepared, written, led, said, said_of_mode) = Default::default();
+        let (written_at, retry_at, needs_news) = (Instant::now(), None, false);
+        Self {
+            ours,
+            prepared,
+            written,
+            written_at,
+            led,
+            said,
+            said_of_mode,
+            backoff,
+            retry_at,
+            needs_news,
+        }
     }
 }
 
@@ -91,6 +91,13 @@ impl Attached {
         self.retry_at = self.retry_at.map(|at| at.min(Instant::now()));
     }
 
+    /// The Gateway or the policy is another one, or says something else.
+    pub(super) fn has_news(&mut self) {
+        if self.needs_news {
+            self.try_now();
+        }
+    }
+
     pub(super) fn is_written(&self) -> bool {
         self.written.is_some()
     }
@@ -106,6 +113,7 @@ impl Attached {
     /// Says it once, and waits for the next try.
     pub(super) fn failed(&mut self, (namespace, name): &Name, trouble: &Trouble) {
         self.retry_at = Some(Instant::now() + self.backoff.next());
+        self.needs_news = trouble.may_end_with_news();
         let words = trouble.to_string();
         if self.said.as_ref() != Some(&words) {
             tracing::warn!(gateway = %format!("{namespace}/{name}"), why = words, "the Gateway does not have what it should; tried again, and all is served as before");
@@ -184,9 +192,11 @@ impl Attached {
         let name = (of.namespace.clone(), of.name.clone());
         let plan = Plan::of(&name, gateway, wanted, &driver.seen);
         self.say_refused(driver, &name, &plan);
+        self.say_mode(&name, gateway, &plan);
         let own = (of.namespace.clone(), of.object_name());
         let options = &driver.attaching.options;
-        let policy = envoy_gateway::policy(of, &plan.tables, &wanted.gateway.edge, options)?;
+        let edge = &wanted.gateway.edge;
+        let policy = envoy_gateway::policy(of, &plan.tables, &plan.dedicated, edge, options)?;
         let known = driver.seen.policies.get(&own).cloned();
         let is_there = |(written, generation): &(Value, i64)| {
             *written == policy && known.as_ref().is_some_and(|it| it.generation <= *generation)
@@ -219,6 +229,21 @@ impl Attached {
             return Err(Trouble::Parameters(of.object_name()));
         }
         refusal(known.as_ref(), generation, of)
+    }
+
+    fn say_mode(&mut self, (namespace, name): &Name, gateway: &Gateway, plan: &Plan) {
+        let why = why_shared(gateway, plan);
+        if self.said_of_mode == why {
+            return;
+        }
+        let gateway = format!("{namespace}/{name}");
+        match &why {
+            Some(why) => {
+                tracing::warn!(gateway, why, "the Gateway has not the mode that it should")
+            }
+            None => tracing::info!(gateway, "the Gateway has the mode that it should"),
+        }
+        self.said_of_mode = why;
     }
 
     fn tell(&mut self, driver: &mut Driver, of: &Attachment, led: Led) {
@@ -289,5 +314,26 @@ fn is_ours(key: &Key, found: Option<&Value>) -> Result<(), Trouble> {
     match found {
         Some(object) if label(object).is_none() => Err(Trouble::Foreign(key.to_string())),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_its_owner_mends_is_taken_at_once_and_a_fight_is_not_answered_faster() {
+        let name = ("edge".to_owned(), "gw".to_owned());
+        let after = |trouble: Trouble| {
+            let mut attached = Attached::default();
+            (0..10).for_each(|_| attached.failed(&name, &trouble));
+            assert!(!attached.is_due());
+            attached.has_news();
+            attached.is_due()
+        };
+        assert!(after(Trouble::Parameters("imp-gw".to_owned())));
+        let (name, words) = ("imp-gw".to_owned(), "ResourceNotFound".to_owned());
+        assert!(after(Trouble::NotApplied { name, words }));
+        assert!(!after(Trouble::Fight("imp-gw".to_owned())));
     }
 }

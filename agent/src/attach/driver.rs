@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Attaching;
 use super::attached::Attached;
 use super::kept::Kept;
-use super::seen::{Name, Seen};
+use super::seen::{Name, Seen, name};
 use crate::fleet::{Fleet, Led};
 
 /// What is watched, and by which labels.
@@ -125,6 +125,7 @@ impl Driver {
                     self.attached.values_mut().for_each(Attached::try_now);
                 }
                 self.seen.take(kind.kind, namespace.as_deref(), &change);
+                self.news(kind, &change);
             }
             Err(fault) => {
                 if matches!(fault, Fault::KindMissing(_)) {
@@ -137,6 +138,22 @@ impl Driver {
             }
         }
         metrics::gauge!("imp_kube_failing").set(if self.faults.is_empty() { 0.0 } else { 1.0 });
+    }
+
+    /// Wakes what waits for a Gateway or its policy.
+    fn news(&mut self, kind: &Kind, change: &Change) {
+        let (Change::Listed(object) | Change::Applied(object) | Change::Deleted(object)) = change
+        else {
+            return;
+        };
+        let Some((namespace, name)) = name(object) else { return };
+        let gateway = match kind.kind {
+            "Gateway" => Some(name),
+            "EnvoyPatchPolicy" => name.strip_prefix("imp-").map(str::to_owned),
+            _ => None,
+        };
+        let attached = gateway.and_then(|gateway| self.attached.get_mut(&(namespace, gateway)));
+        attached.into_iter().for_each(Attached::has_news);
     }
 
     async fn reconcile(&mut self) {

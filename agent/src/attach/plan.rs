@@ -3,15 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use imp_translate::envoy_gateway::{Led as LedTable, MAX_HOST_BYTES, lead};
+use imp_translate::envoy_gateway::{
+    Dedicated, Led as LedTable, MAX_HOST_BYTES, admits, dedicated, lead,
+};
 
-use super::seen::{Gateway, Name, Policy, Seen};
+use super::seen::{Gateway, Mode, Name, Policy, Route, Seen};
 use crate::fleet::{Led, NotLed, Wanted};
 
 /// The tables that lead to us, and what becomes of each host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) tables: Vec<LedTable>,
+    /// The listeners that serve us alone.
+    pub(super) dedicated: Vec<Dedicated>,
+    /// Who keeps the Gateway from being dedicated to us, although its owner wants that.
+    pub(super) somebody: Option<Route>,
     /// The hosts of publishes that the tables lead to us.
     hosts: BTreeSet<Arc<str>>,
     pub(super) refused: BTreeMap<Arc<str>, NotLed>,
@@ -41,6 +47,41 @@ impl Domains {
 
 impl Plan {
     pub(super) fn of(name: &Name, gateway: &Gateway, wanted: &Wanted, seen: &Seen) -> Self {
+        if gateway.mode != Mode::Dedicated {
+            return Self::shared(name, gateway, wanted, seen);
+        }
+        match seen.somebody(name) {
+            None => Self::dedicated(name, gateway, wanted),
+            // Their calls would find no route in our listeners.
+            Some(route) => {
+                Self { somebody: Some(route.clone()), ..Self::shared(name, gateway, wanted, seen) }
+            }
+        }
+    }
+
+    /// Listeners of our own. Every host of their tables leads to us as well, for the connections that were made before they
+    /// were ours: so no host is written, and Envoy Gateway is not needed for new ones.
+    fn dedicated((namespace, name): &Name, gateway: &Gateway, wanted: &Wanted) -> Self {
+        let (own, listeners) = ((&**namespace, &**name), &gateway.listeners);
+        let mut tables = lead(own, listeners, &wanted.gateway, &BTreeMap::new(), &wanted.upgrades);
+        for table in &mut tables {
+            table.hosts = BTreeSet::from(["*".to_owned()]);
+        }
+        let (led, not): (Vec<_>, Vec<_>) =
+            all(wanted).partition(|at| admits(listeners, &wanted.gateway, *at));
+        let hosts: BTreeSet<_> = led.into_iter().map(|(_, host)| Arc::from(host)).collect();
+        let refused = not.into_iter().map(|(_, host)| Arc::from(host));
+        let refused = refused.filter(|host| !hosts.contains(host));
+        Self {
+            tables,
+            dedicated: dedicated(own, listeners, &wanted.gateway),
+            somebody: None,
+            refused: refused.map(|host| (host, NotLed::NotAdmitted)).collect(),
+            hosts,
+        }
+    }
+
+    fn shared(name: &Name, gateway: &Gateway, wanted: &Wanted, seen: &Seen) -> Self {
         let taken = seen.taken(name);
         let (mut domains, mut refused) = (Domains::default(), BTreeMap::new());
         for listener in &wanted.gateway.listeners {
@@ -56,8 +97,9 @@ impl Plan {
             };
             refused.extend(why.map(|why| (Arc::from(host), why)));
         }
-        let tables =
-            lead((&name.0, &name.1), &gateway.listeners, &wanted.gateway, &domains.by_port);
+        let own = (&*name.0, &*name.1);
+        let hosts = &domains.by_port;
+        let tables = lead(own, &gateway.listeners, &wanted.gateway, hosts, &wanted.upgrades);
         let leads = |(port, host): &(u16, &str)| {
             let mut of_port = tables.iter().filter(|table| table.port == *port);
             of_port.any(|table| covered(&table.hosts, host))
@@ -69,7 +111,7 @@ impl Plan {
         for host in all(wanted).map(|(_, host)| host).filter(|host| !hosts.contains(*host)) {
             refused.entry(Arc::from(host)).or_insert(NotLed::NotAdmitted);
         }
-        Self { tables, hosts, refused }
+        Self { tables, hosts, refused, ..Self::default() }
     }
 
     /// What leads by now: what led before and still should, and all of it when Envoy Gateway has applied the policy.
@@ -123,6 +165,7 @@ mod tests {
         Gateway {
             ours: "g".into(),
             listeners: vec![listener],
+            mode: Mode::Shared,
             hosts: patterns.iter().map(|host| (*host).to_owned()).collect(),
             parameters: None,
             created: String::new(),
@@ -138,7 +181,8 @@ mod tests {
             class: "envoy-gateway".to_owned(),
         };
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Wanted { gateway, hosts: BTreeMap::from([(8080, hosts)]) }
+        let upgrades = BTreeSet::from(["websocket".to_owned()]);
+        Wanted { gateway, hosts: BTreeMap::from([(8080, hosts)]), upgrades }
     }
 
     fn with_route(host: &str) -> Seen {
@@ -147,6 +191,10 @@ mod tests {
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
             "metadata": {"name": "r", "namespace": "edge"},
             "spec": {"hostnames": [host], "parentRefs": [{"name": "gw"}]},
+            "status": {"parents": [{
+                "parentRef": {"name": "gw"},
+                "conditions": [{"type": "Accepted", "status": "True"}],
+            }]},
         });
         seen.take("HTTPRoute", None, &Change::Applied(route));
         seen
@@ -180,6 +228,52 @@ mod tests {
         };
         assert_eq!(of(&["a.test"]).tables, of(&["a.test", "b.test"]).tables);
         assert_eq!(of(&["a.test", "b.test"]).led(&BTreeSet::new(), true).hosts.len(), 2);
+    }
+
+    #[test]
+    fn a_dedicated_gateways_listeners_are_ours_whatever_its_hosts() {
+        let mut gateway = gateway(&["*.test"], None);
+        gateway.mode = Mode::Dedicated;
+        let secure = |name: &str, hostname: &str| Listener {
+            name: name.into(),
+            port: 443,
+            protocol: Protocol::Https,
+            hostname: Some(hostname.into()),
+        };
+        gateway.listeners.extend([secure("a", "a.test"), secure("b", "*.b.test")]);
+        let of = |hosts: &[&str]| Plan::of(&name(), &gateway, &wanted(hosts), &Seen::default());
+        let plan = of(&["x.test"]);
+        let owned: Vec<_> = plan.dedicated.iter().map(|it| (&*it.listener, it.port)).collect();
+        assert_eq!(owned, [("edge/gw/http", 8080), ("edge/gw/a", 8080)]);
+        assert_eq!(domains(&plan), ["*", "*", "*"]);
+        let more = of(&["x.test", "y.test"]);
+        assert_eq!((&more.tables, &more.dedicated), (&plan.tables, &plan.dedicated));
+        assert_eq!(more.led(&BTreeSet::new(), true).hosts.len(), 2);
+        let ports: Vec<Listener> = (1..=20)
+            .map(|port| Listener { port, name: format!("p{port}"), ..gateway.listeners[0].clone() })
+            .collect();
+        let many = Gateway { listeners: ports, ..gateway.clone() };
+        let plan = Plan::of(&name(), &many, &wanted(&["x.test"]), &Seen::default());
+        assert_eq!((plan.dedicated.len(), plan.tables.len()), (10, 20), "a policy has its limit");
+        // Without a plain listener TLS lets in what its names cover.
+        gateway.listeners.remove(0);
+        let hosts = ["a.test", "x.b.test", "x.test"];
+        let plan = Plan::of(&name(), &gateway, &wanted(&hosts), &Seen::default());
+        assert_eq!(plan.hosts.len(), 2);
+        assert_eq!(plan.refused, BTreeMap::from([("x.test".into(), NotLed::NotAdmitted)]));
+    }
+
+    #[test]
+    fn a_gateway_with_a_route_of_somebody_is_shared_whatever_its_owner_wants() {
+        let mut gateway = gateway(&[], None);
+        let shared = |gateway: &Gateway| {
+            Plan::of(&name(), gateway, &wanted(&["a.test", "b.test"]), &with_route("a.test"))
+        };
+        let before = shared(&gateway);
+        gateway.mode = Mode::Dedicated;
+        let plan = shared(&gateway);
+        assert_eq!(plan.somebody, Some(("HTTPRoute", "edge".to_owned(), "r".to_owned())));
+        assert_eq!(Plan { somebody: None, ..plan }, before);
     }
 
     #[test]

@@ -3,18 +3,54 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use imp_kube::{Change, Key};
-use imp_translate::envoy_gateway::{GATEWAY_LABEL, HOSTS_ANNOTATION, Listener, Protocol};
+use imp_translate::envoy_gateway::{
+    GATEWAY_LABEL, HOSTS_ANNOTATION, Listener, MODE_ANNOTATION, Protocol,
+};
 use serde_json::Value;
 
 /// Namespace and name.
 pub(super) type Name = (String, String);
+
+/// Who else is served by a Gateway, as its annotation says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Everybody with a route.
+    #[default]
+    Shared,
+    /// Nobody.
+    Dedicated,
+    /// None of the words that are known.
+    Unknown(String),
+}
+
+impl Mode {
+    fn of(word: Option<&str>) -> Self {
+        match word {
+            None | Some("shared") => Self::Shared,
+            Some("dedicated") => Self::Dedicated,
+            Some(other) => Self::Unknown(other.to_owned()),
+        }
+    }
+}
+
+/// What a route has on a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Held {
+    /// As it names them; none means all that a listener admits.
+    hosts: BTreeSet<String>,
+    /// Whether the Gateway's controller has taken it.
+    is_accepted: bool,
+}
 
 /// A labelled Gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Gateway {
     /// As the label says.
     pub(super) ours: String,
+    /// Without those that Envoy Gateway could not make (no certificate, for example): its Envoys have no such listener, and
+    /// it would refuse a policy that names one.
     pub(super) listeners: Vec<Listener>,
+    pub(super) mode: Mode,
     /// Hosts that always lead to us.
     pub(super) hosts: BTreeSet<String>,
     /// The EnvoyProxy that it names.
@@ -34,8 +70,8 @@ pub(super) struct Policy {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) gateways: BTreeMap<Name, Gateway>,
-    /// Hosts by the route that has them: route, then Gateway.
-    routes: BTreeMap<Route, BTreeMap<Name, BTreeSet<String>>>,
+    /// By the route, then by the Gateway.
+    routes: BTreeMap<Route, BTreeMap<Name, Held>>,
     pub(super) policies: BTreeMap<Name, Policy>,
     /// What a list has named so far; what it does not name is gone.
     listed: BTreeMap<&'static str, BTreeSet<Name>>,
@@ -104,28 +140,55 @@ impl Seen {
             },
             "EnvoyPatchPolicy" => drop(self.policies.insert(name, policy(object))),
             _ => {
-                let hosts = route_hosts(object, &name.0);
-                self.routes.insert((kind, name.0, name.1), hosts);
+                let held = held(object, &name.0);
+                self.routes.insert((kind, name.0, name.1), held);
             }
         }
     }
 
     /// Who has a host on a Gateway.
     pub(super) fn owner(&self, gateway: &Name, host: &str) -> Option<&Route> {
-        let has = |of: &BTreeMap<Name, BTreeSet<String>>| {
-            of.get(gateway).is_some_and(|hosts| hosts.contains(host))
+        let listeners = self.listeners(gateway);
+        let has = |of: &BTreeMap<Name, Held>| {
+            of.get(gateway).is_some_and(|held| served(held, listeners).any(|it| it == host))
         };
         self.routes.iter().find(|(_, of)| has(of)).map(|(route, _)| route)
     }
 
     /// All hosts that routes have on a Gateway.
     pub(super) fn taken(&self, gateway: &Name) -> BTreeSet<&str> {
+        let listeners = self.listeners(gateway);
         let of = self.routes.values().filter_map(|of| of.get(gateway));
-        of.flatten().map(String::as_str).collect()
+        of.flat_map(|held| served(held, listeners)).collect()
+    }
+
+    /// A route that is served by a Gateway.
+    pub(super) fn somebody(&self, gateway: &Name) -> Option<&Route> {
+        let is_there =
+            |of: &BTreeMap<Name, Held>| of.get(gateway).is_some_and(|held| held.is_accepted);
+        self.routes.iter().find(|(_, of)| is_there(of)).map(|(route, _)| route)
+    }
+
+    fn listeners(&self, gateway: &Name) -> &[Listener] {
+        self.gateways.get(gateway).map_or(&[], |known| &known.listeners)
     }
 }
 
-fn name(object: &Value) -> Option<Name> {
+/// The hosts that a route has at these listeners: those that it names, and where a listener's own is narrower, that one.
+fn served<'a>(held: &'a Held, listeners: &'a [Listener]) -> impl Iterator<Item = &'a str> {
+    let narrower = listeners.iter().filter_map(|listener| listener.hostname.as_deref());
+    let narrower = narrower.filter(|own| {
+        let covers = |host: &String| {
+            host.strip_prefix('*')
+                .is_some_and(|suffix| own.trim_start_matches('*').ends_with(suffix))
+        };
+        held.hosts.is_empty() || held.hosts.iter().any(covers)
+    });
+    held.hosts.iter().map(String::as_str).chain(narrower)
+}
+
+/// The name of an object that the API server told of.
+pub(super) fn name(object: &Value) -> Option<Name> {
     let key = Key::of(object).ok()?;
     Some((key.namespace?, key.name))
 }
@@ -148,9 +211,19 @@ fn gateway(object: &Value) -> Option<Gateway> {
     let hosts = hosts.split(',').map(|host| host.trim().to_ascii_lowercase());
     let is_ours = text(object, "/spec/infrastructure/parametersRef/kind") == Some("EnvoyProxy");
     let parameters = text(object, "/spec/infrastructure/parametersRef/name").filter(|_| is_ours);
+    let is_broken = |status: &&Value| {
+        let mut said = list(status, "/conditions").filter_map(condition);
+        said.any(|(kind, _, is_true, _)| kind == "Programmed" && !is_true)
+    };
+    let broken: BTreeSet<_> = list(object, "/status/listeners")
+        .filter(is_broken)
+        .filter_map(|status| text(status, "/name"))
+        .collect();
+    let listeners = list(object, "/spec/listeners").filter_map(listener);
     Some(Gateway {
         ours,
-        listeners: list(object, "/spec/listeners").filter_map(listener).collect(),
+        listeners: listeners.filter(|it| !broken.contains(&*it.name)).collect(),
+        mode: Mode::of(named("annotations", MODE_ANNOTATION).as_deref()),
         hosts: hosts.filter(|host| !host.is_empty()).collect(),
         parameters: parameters.map(str::to_owned),
         created: text(object, "/metadata/creationTimestamp").unwrap_or_default().to_owned(),
@@ -193,18 +266,29 @@ fn condition(object: &Value) -> Option<(&str, i64, bool, String)> {
     Some((text(object, "/type")?, observed, text(object, "/status")? == "True", words))
 }
 
-/// The hosts of a route, by the Gateways that it names.
-fn route_hosts(object: &Value, namespace: &str) -> BTreeMap<Name, BTreeSet<String>> {
+/// What a route has, by the Gateways that it names.
+fn held(object: &Value, namespace: &str) -> BTreeMap<Name, Held> {
+    let gateway = |parent: &Value| {
+        let kind = parent.get("kind").and_then(Value::as_str);
+        let own = text(parent, "/namespace").unwrap_or(namespace);
+        let is_gateway = kind.is_none_or(|kind| kind == "Gateway");
+        Some((own.to_owned(), text(parent, "/name")?.to_owned())).filter(|_| is_gateway)
+    };
+    let is_accepted = |status: &&Value| {
+        let mut said = list(status, "/conditions").filter_map(condition);
+        said.any(|(kind, _, is_true, _)| kind == "Accepted" && is_true)
+    };
+    let accepted = list(object, "/status/parents").filter(is_accepted);
+    let accepted: BTreeSet<Name> =
+        accepted.filter_map(|status| gateway(status.get("parentRef")?)).collect();
     let hosts: BTreeSet<String> =
         list(object, "/spec/hostnames").filter_map(Value::as_str).map(str::to_owned).collect();
-    let parents = list(object, "/spec/parentRefs").filter(|parent| {
-        parent.get("kind").and_then(Value::as_str).is_none_or(|kind| kind == "Gateway")
-    });
-    let gateway = |parent: &Value| {
-        let own = text(parent, "/namespace").unwrap_or(namespace);
-        Some((own.to_owned(), text(parent, "/name")?.to_owned()))
+    let parents = list(object, "/spec/parentRefs").filter_map(gateway);
+    let held = |gateway: Name| {
+        let is_accepted = accepted.contains(&gateway);
+        (gateway, Held { hosts: hosts.clone(), is_accepted })
     };
-    parents.filter_map(gateway).map(|gateway| (gateway, hosts.clone())).collect()
+    parents.map(held).collect()
 }
 
 #[cfg(test)]
@@ -257,12 +341,50 @@ mod tests {
     }
 
     #[test]
+    fn where_a_listener_is_narrower_than_a_route_the_route_has_the_listeners_host() {
+        let taken = |hosts: &[&str]| {
+            let mut seen = Seen::default();
+            let gateway = json!({
+                "metadata": {"name": "gw", "namespace": "edge", "labels": {GATEWAY_LABEL: "g"}},
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                "spec": {"listeners": [
+                    {"name": "a", "port": 80, "protocol": "HTTP", "hostname": "a.test"},
+                    {"name": "b", "port": 80, "protocol": "HTTP", "hostname": "*.b.test"},
+                ]},
+            });
+            seen.take("Gateway", None, &Change::Applied(gateway));
+            seen.take("HTTPRoute", None, &Change::Applied(route("r", hosts)));
+            let taken = seen.taken(&of("edge", "gw"));
+            taken.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(&[]), ["*.b.test", "a.test"]);
+        assert_eq!(taken(&["*.test"]), ["*.b.test", "*.test", "a.test"]);
+        assert_eq!(taken(&["x.b.test"]), ["x.b.test"]);
+        assert_eq!(taken(&["*.x.b.test"]), ["*.x.b.test"]);
+    }
+
+    #[test]
+    fn somebody_is_there_once_the_controller_has_taken_the_route() {
+        let (mut seen, gateway) = (Seen::default(), of("edge", "gw"));
+        let mut told = route("r", &["a.test"]);
+        for (status, is_there) in [("False", false), ("True", true)] {
+            told["status"] = json!({"parents": [{
+                "parentRef": {"name": "gw", "namespace": "edge"},
+                "conditions": [{"type": "Accepted", "status": status}],
+            }]});
+            seen.take("HTTPRoute", None, &Change::Applied(told.clone()));
+            assert_eq!(seen.somebody(&gateway).is_some(), is_there, "{status}");
+        }
+        assert!(seen.somebody(&of("edge", "other")).is_none());
+    }
+
+    #[test]
     fn a_gateway_counts_while_it_has_the_label() {
         let mut seen = Seen::default();
         let mut gateway = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": {"name": "gw", "namespace": "edge", "labels": {GATEWAY_LABEL: "g"},
-                "annotations": {HOSTS_ANNOTATION: "*.a.test, B.test"}},
+                "annotations": {HOSTS_ANNOTATION: "*.a.test, B.test", MODE_ANNOTATION: "dedicated"}},
             "spec": {"listeners": [
                 {"name": "http", "port": 80, "protocol": "HTTP"},
                 {"name": "tcp", "port": 81, "protocol": "TCP"},
@@ -272,10 +394,28 @@ mod tests {
         let known = seen.gateways.get(&of("edge", "gw")).unwrap();
         assert_eq!((known.listeners.len(), known.hosts.len()), (1, 2));
         assert!(known.hosts.contains("b.test"));
+        assert_eq!(known.mode, Mode::Dedicated);
         assert_eq!(known.parameters.as_deref(), Some("imp-gw"));
         gateway["metadata"]["labels"] = json!({});
         seen.take("Gateway", None, &Change::Applied(gateway));
         assert!(seen.gateways.is_empty());
+    }
+
+    #[test]
+    fn a_listener_that_could_not_be_made_does_not_count_until_it_is() {
+        let mut told = json!({
+            "metadata": {"name": "gw", "namespace": "edge", "labels": {GATEWAY_LABEL: "g"}},
+            "spec": {"listeners": [
+                {"name": "http", "port": 80, "protocol": "HTTP"},
+                {"name": "https", "port": 443, "protocol": "HTTPS"},
+            ]},
+        });
+        let mut made = |status: Option<&str>| {
+            let conditions = status.map(|it| json!([{"type": "Programmed", "status": it}]));
+            told["status"] = json!({"listeners": [{"name": "https", "conditions": conditions}]});
+            gateway(&told).unwrap().listeners.len()
+        };
+        assert_eq!((made(None), made(Some("False")), made(Some("True"))), (2, 1, 2));
     }
 
     #[test]

@@ -204,6 +204,9 @@ impl Core {
             self.keep_former_rules(&id);
         }
         self.tracker.want(id.clone(), &routes.gateway_id, number);
+        if self.attaches {
+            self.leads.note_upgrades(&routes);
+        }
         // Only staged, so that the engine knows the rules before anybody has routes that name them.
         self.deliver(routes);
         self.enforce(&id);

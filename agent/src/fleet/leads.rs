@@ -46,20 +46,31 @@ pub struct Wanted {
     pub gateway: ir::Gateway,
     /// By port.
     pub hosts: BTreeMap<u16, BTreeSet<String>>,
+    /// The protocols that calls of its publishes may upgrade to.
+    pub upgrades: BTreeSet<String>,
 }
+
+/// What every table that leads to a gateway lets pass.
+const USUAL_UPGRADE: &str = "websocket";
+
+/// No gateway has more protocols in those tables.
+const MAX_UPGRADES: usize = 100;
 
 #[derive(Debug)]
 pub(super) struct Leads {
     by_place: BTreeMap<Place, Arc<str>>,
     by_gateway: HashMap<Arc<str>, BTreeSet<Place>>,
     led: HashMap<String, Led>,
+    /// By gateway, besides the usual one. One that no publish has any more stays until the agent starts again: whether a call
+    /// may upgrade is said by its route.
+    upgrades: HashMap<String, BTreeSet<String>>,
     news: watch::Sender<()>,
 }
 
 impl Default for Leads {
     fn default() -> Self {
-        let (by_place, by_gateway, led) = Default::default();
-        Self { by_place, by_gateway, led, news: watch::Sender::new(()) }
+        let (by_place, by_gateway, led, upgrades) = Default::default();
+        Self { by_place, by_gateway, led, upgrades, news: watch::Sender::new(()) }
     }
 }
 
@@ -83,6 +94,25 @@ impl Leads {
             }
         }
         if changed {
+            self.news.send_replace(());
+        }
+    }
+
+    /// What calls of this publish may upgrade to.
+    pub(super) fn note_upgrades(&mut self, publish: &ir::Publish) {
+        let streams = publish.routes.iter().filter_map(|route| route.stream.as_ref());
+        let mut new = streams.flat_map(|stream| &stream.upgrades).peekable();
+        if new.peek().is_none() {
+            return;
+        }
+        let known = self.upgrades.entry(publish.gateway_id.clone()).or_default();
+        let before = known.len();
+        for protocol in new.filter(|protocol| *protocol != USUAL_UPGRADE) {
+            if known.len() < MAX_UPGRADES {
+                known.insert(protocol.clone());
+            }
+        }
+        if known.len() > before {
             self.news.send_replace(());
         }
     }
@@ -120,7 +150,9 @@ impl Fleet {
             let host = place.host.as_deref().map(str::to_owned);
             hosts.entry(place.port).or_default().extend(host);
         }
-        Some(Wanted { gateway: core.assembly.gateway(gateway)?.clone(), hosts })
+        let mut upgrades = core.leads.upgrades.get(gateway).cloned().unwrap_or_default();
+        upgrades.insert(USUAL_UPGRADE.to_owned());
+        Some(Wanted { gateway: core.assembly.gateway(gateway)?.clone(), hosts, upgrades })
     }
 
     /// Records which hosts lead to a gateway; `None` when it is attached no more.

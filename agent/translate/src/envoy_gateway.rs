@@ -12,10 +12,10 @@ mod listeners;
 mod patches;
 mod secret;
 
-pub use attachment::{Attachment, GATEWAY_LABEL, HOSTS_ANNOTATION, MANAGED_BY};
+pub use attachment::{Attachment, GATEWAY_LABEL, HOSTS_ANNOTATION, MANAGED_BY, MODE_ANNOTATION};
 pub use bootstrap::{Agent, CERTIFICATES, envoy_proxy};
 pub use json::NoJson;
-pub use listeners::{Led, Listener, Protocol, lead};
+pub use listeners::{Dedicated, Led, Listener, Protocol, admits, dedicated, lead};
 pub use patches::{MAX_HOST_BYTES, policy};
 pub use secret::{Certificate, secret};
 

@@ -36,6 +36,7 @@ pub(super) fn options() -> EdgeOptions {
             "--door=ext-authz".to_owned(),
             format!("--gateway-api-namespace={NAMESPACE}"),
         ],
+        ..EdgeOptions::default()
     }
 }
 

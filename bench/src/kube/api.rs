@@ -1,5 +1,7 @@
 //! The API server, as its administrator.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -33,7 +35,7 @@ pub struct Down(&'static str);
 
 impl Down {
     pub fn take(name: &'static str) -> Result<Self> {
-        stack("stop", name)?;
+        stack(&["stop", name])?;
         Ok(Self(name))
     }
 }
@@ -41,14 +43,19 @@ impl Down {
 impl Drop for Down {
     fn drop(&mut self) {
         // Other tests need it, whatever this one has found.
-        let started = stack("start", self.0);
+        let started = stack(&["start", self.0]);
         assert!(started.is_ok() || std::thread::panicking(), "{started:?}");
     }
 }
 
-fn stack(step: &str, name: &str) -> Result<()> {
-    let status = Command::new(variable("IMP_KUBE_STACK")?).args([step, name]).status()?;
-    ensure!(status.success(), "{step} {name}");
+/// Replaces the former Envoy Gateway, which `stack.py run former` started, by this one.
+pub fn upgrade() -> Result<()> {
+    stack(&["upgrade"])
+}
+
+fn stack(arguments: &[&str]) -> Result<()> {
+    let status = Command::new(variable("IMP_KUBE_STACK")?).args(arguments).status()?;
+    ensure!(status.success(), "{arguments:?}");
     Ok(())
 }
 
@@ -104,13 +111,13 @@ impl Api {
         Ok(())
     }
 
-    /// A namespace with an Envoy Gateway class, and a Gateway that is labelled with a gateway of ours; `hosts` lead to it
-    /// before they are published.
+    /// A namespace with an Envoy Gateway class, and a Gateway that is labelled with a gateway of ours and has these
+    /// annotations.
     pub async fn gateway(
         &self,
         namespace: &str,
         ours: &str,
-        hosts: Option<&str>,
+        annotations: &[(&str, &str)],
         [plain, secure]: [u16; 2],
     ) -> Result<()> {
         let class = json!({
@@ -124,7 +131,7 @@ impl Api {
         let routes = json!({"namespaces": {"from": "All"}});
         let tls = json!({"certificateRefs": [{"name": "tls"}]});
         self.certificate(namespace).await?;
-        let annotations = hosts.map(|hosts| json!({"imp-gateway.io/hosts": hosts}));
+        let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
         let gateway = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": {"name": "gw", "namespace": namespace,
@@ -160,6 +167,12 @@ impl Api {
         let path = format!("{GATEWAYS}/namespaces/{namespace}/gateways/gw");
         let patch = json!({"metadata": {"labels": {"imp-gateway.io/gateway": value}}});
         self.patch(&path, &patch).await
+    }
+
+    /// Changes an annotation of a namespace's Gateway; null takes it away.
+    pub async fn annotate(&self, namespace: &str, name: &str, value: Value) -> Result<()> {
+        let path = format!("{GATEWAYS}/namespaces/{namespace}/gateways/gw");
+        self.patch(&path, &json!({"metadata": {"annotations": {name: value}}})).await
     }
 
     /// Changes some fields of an object.
@@ -213,8 +226,14 @@ impl Api {
         found.with_context(|| format!("last seen: {last}"))
     }
 
-    /// Writes what a volume mounts: each entry a file.
-    pub async fn mount(&self, volume: &Value, folder: &Path) -> Result<()> {
+    /// Writes what a volume mounts, each entry a file: as the kubelet does it, all of them change at once. `edited` is what
+    /// becomes of a text.
+    pub async fn mount(
+        &self,
+        volume: &Value,
+        folder: &Path,
+        edited: impl Fn(&str) -> String,
+    ) -> Result<()> {
         let named = |pointer: &str| volume.pointer(pointer).and_then(Value::as_str);
         let (path, is_secret) = match (named("/secret/secretName"), named("/configMap/name")) {
             (Some(name), _) => (format!("/api/v1/namespaces/{SYSTEM}/secrets/{name}"), true),
@@ -222,15 +241,30 @@ impl Api {
             _ => return Ok(()),
         };
         std::fs::create_dir_all(folder)?;
+        let place = tempfile::Builder::new().prefix("..").tempdir_in(folder)?.keep();
         let object = self.until(&path, |object| object.get("data").is_some()).await?;
         for (name, value) in object["data"].as_object().context("no data")? {
             let text = value.as_str().context("no text")?;
             let content = if is_secret { decoded(text)? } else { text.into() };
-            std::fs::write(folder.join(name), content)?;
+            let content = match String::from_utf8(content) {
+                Ok(text) => edited(&text).into_bytes(),
+                Err(binary) => binary.into_bytes(),
+            };
+            std::fs::write(place.join(name), content)?;
+            let link = folder.join(name);
+            if !link.is_symlink() {
+                symlink(Path::new(DATA).join(name), link)?;
+            }
         }
+        let draft = folder.join("..data_tmp");
+        symlink(place.file_name().context("no name")?, &draft)?;
+        std::fs::rename(draft, folder.join(DATA))?;
         Ok(())
     }
 }
+
+/// What the files of a volume are links to.
+const DATA: &str = "..data";
 
 fn decoded(text: &str) -> Result<Vec<u8>> {
     use base64::Engine as _;

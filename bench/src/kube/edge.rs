@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::api::{Api, variable};
@@ -20,6 +20,8 @@ pub const OURS: &str = "edge";
 pub struct EdgeOptions {
     /// Hosts that lead to us before they are published: the annotation `imp-gateway.io/hosts`.
     pub hosts: Option<String>,
+    /// The Gateway is ours alone: the annotation `imp-gateway.io/mode`. It has no route of theirs.
+    pub dedicated: bool,
     /// More flags for the agent.
     pub agent_flags: Vec<String>,
 }
@@ -54,10 +56,15 @@ impl Edge {
         let [address, secure] = listen.map(|port| SocketAddr::new(ip, port));
         let namespace = name.to_owned();
         let edge = Self { api, pod: None, stack, provider, namespace, address, secure, theirs };
-        edge.api.gateway(name, &edge.provider.gateway_id, options.hosts.as_deref(), listen).await?;
+        let hosts = options.hosts.as_deref().map(|hosts| ("imp-gateway.io/hosts", hosts));
+        let mode = options.dedicated.then_some(("imp-gateway.io/mode", "dedicated"));
+        let annotations: Vec<_> = hosts.into_iter().chain(mode).collect();
+        edge.api.gateway(name, &edge.provider.gateway_id, &annotations, listen).await?;
         let at = edge.theirs.address();
         edge.api.service(name, "theirs", &at.ip().to_string(), at.port()).await?;
-        edge.api.route(name, "theirs", "theirs.example.com").await?;
+        if !options.dedicated {
+            edge.api.route(name, "theirs", "theirs.example.com").await?;
+        }
         Ok(edge)
     }
 
@@ -71,6 +78,11 @@ impl Edge {
         let mut edge = Self::prepare(name, options).await?;
         edge.pod = Some(edge.add_pod("envoy-a").await?);
         Ok(edge)
+    }
+
+    /// The first pod.
+    pub fn pod(&self) -> Result<&Pod> {
+        self.pod.as_ref().context("no pod")
     }
 
     /// Another pod of the Gateway.

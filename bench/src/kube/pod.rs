@@ -18,6 +18,10 @@ pub struct Pod {
     folder: PathBuf,
     name: String,
     admin: SocketAddr,
+    /// The volumes, and where they are mounted.
+    volumes: Vec<(Value, PathBuf)>,
+    /// Names of the cluster, ports and places of the container, and what they are here.
+    renamed: Vec<(String, String)>,
 }
 
 impl Pod {
@@ -51,29 +55,34 @@ impl Pod {
             ("$(ENVOY_POD_NAME)".to_owned(), name.to_owned()),
             ("$(ENVOY_SERVICE_ZONE)".to_owned(), "zone".to_owned()),
         ];
+        let mut volumes = Vec::new();
         for mount in container["volumeMounts"].as_array().into_iter().flatten() {
             let at = mount["mountPath"].as_str().context("no mountPath")?;
-            let volumes = spec["volumes"].as_array().into_iter().flatten();
-            let Some(volume) = volumes.into_iter().find(|it| it["name"] == mount["name"]) else {
+            let all = spec["volumes"].as_array().into_iter().flatten();
+            let Some(volume) = all.into_iter().find(|it| it["name"] == mount["name"]) else {
                 continue;
             };
             let place = folder.join(at.trim_start_matches('/'));
-            api.mount(volume, &place).await?;
+            volumes.push((volume.clone(), place.clone()));
             let place = place.display();
             renamed.push((format!("{at}/"), format!("{place}/")));
             renamed.push((format!("path: {at}\n"), format!("path: {place}\n")));
         }
-        for (_, place) in renamed.iter().skip(5).step_by(2) {
-            rename_in(Path::new(place), &renamed[5..])?;
-        }
         for argument in &mut arguments {
-            renamed.iter().for_each(|(from, to)| *argument = argument.replace(from, to));
+            *argument = all_renamed(argument, &renamed);
         }
         arguments.retain(|argument| argument != "--cpuset-threads");
-        let process = spawn(&arguments, &folder, name)?;
-        let mut pod = Self { process, arguments, folder, name: name.to_owned(), admin };
+        let name = name.to_owned();
+        mount(api, &volumes, &renamed).await?;
+        let process = spawn(&arguments, &folder, &name)?;
+        let mut pod = Self { process, arguments, folder, name, admin, volumes, renamed };
         pod.wait().await?;
         Ok(pod)
+    }
+
+    /// Mounts what the volumes have by now.
+    pub async fn mount_again(&self, api: &Api) -> Result<()> {
+        mount(api, &self.volumes, &self.renamed).await
     }
 
     async fn wait(&mut self) -> Result<()> {
@@ -89,9 +98,15 @@ impl Pod {
 
     /// Kills it and starts it with what it had.
     pub async fn restart(&mut self) -> Result<()> {
+        self.begin_again()?;
+        self.wait().await
+    }
+
+    /// The same, without waiting until it is ready.
+    pub fn begin_again(&mut self) -> Result<()> {
         self.process.kill();
         self.process = spawn(&self.arguments, &self.folder, &self.name)?;
-        self.wait().await
+        Ok(())
     }
 
     /// Its process id.
@@ -133,17 +148,18 @@ fn bootstrap(list: &Value) -> Option<String> {
     arguments.get(at + 1).cloned()
 }
 
-/// Files name the places of others.
-fn rename_in(folder: &Path, renamed: &[(String, String)]) -> Result<()> {
-    if !folder.is_dir() {
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if let Ok(mut text) = std::fs::read_to_string(&path) {
-            renamed.iter().for_each(|(from, to)| text = text.replace(&**from, to));
-            std::fs::write(&path, text)?;
-        }
+async fn mount(
+    api: &Api,
+    volumes: &[(Value, PathBuf)],
+    renamed: &[(String, String)],
+) -> Result<()> {
+    for (volume, place) in volumes {
+        // Files name the places of others.
+        api.mount(volume, place, |text| all_renamed(text, renamed)).await?;
     }
     Ok(())
+}
+
+fn all_renamed(text: &str, renamed: &[(String, String)]) -> String {
+    renamed.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }

@@ -111,6 +111,12 @@ impl EnvoyAdmin {
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
+    /// A page that is JSON.
+    pub async fn json(&self, page: &str) -> Result<serde_json::Value> {
+        let answer = self.http.get(format!("{}/{page}", self.url)).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
     /// Counters and gauges whose name matches the regular expression.
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
         let page = format!("{}/stats", self.url);

@@ -8,6 +8,9 @@ pub const GATEWAY_LABEL: &str = "imp-gateway.io/gateway";
 /// Host patterns that lead to us although no publish has them yet, with commas: an annotation.
 pub const HOSTS_ANNOTATION: &str = "imp-gateway.io/hosts";
 
+/// How the Gateway is used: `shared`, as without it, or `dedicated` to us. An annotation.
+pub const MODE_ANNOTATION: &str = "imp-gateway.io/mode";
+
 /// The label of objects that the agent wrote.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "imp-gateway");
 

@@ -29,6 +29,49 @@ pub struct Led {
     /// The port of our gateway.
     pub port: u16,
     pub hosts: BTreeSet<String>,
+    /// The protocols that calls may upgrade to, as far as their routes inside allow it.
+    pub upgrades: BTreeSet<String>,
+}
+
+/// No more listeners are made ours: each is 63 kB of the policy, and an object must stay below 1.5 MB. The tables of the
+/// others lead to us.
+const MAX_DEDICATED: usize = 10;
+
+/// A listener of Envoy Gateway's Envoys that serves us alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dedicated {
+    /// The Listener's name.
+    pub listener: String,
+    /// The port of our gateway.
+    pub port: u16,
+}
+
+/// The listeners of a Gateway that serves the gateway alone. Those of one port are one Listener with the name of the first,
+/// and lead where that one leads; without one of ours they are left alone.
+pub fn dedicated(
+    (namespace, name): (&str, &str),
+    listeners: &[Listener],
+    gateway: &ir::Gateway,
+) -> Vec<Dedicated> {
+    let mut ports = BTreeSet::new();
+    let first = listeners.iter().filter(|listener| ports.insert(listener.port));
+    let leads = |listener: &Listener| {
+        let port = port_behind(listener, &gateway.listeners)?;
+        Some(Dedicated { listener: format!("{namespace}/{name}/{}", listener.name), port })
+    };
+    first.filter_map(leads).take(MAX_DEDICATED).collect()
+}
+
+/// Whether calls for the host come to one of these listeners: over TLS those that its certificate's name lets in.
+pub fn admits(listeners: &[Listener], gateway: &ir::Gateway, (port, host): (u16, &str)) -> bool {
+    let first = |of: &Listener| listeners.iter().find(|it| it.port == of.port);
+    let leads = |listener: &&Listener| {
+        first(listener).and_then(|it| port_behind(it, &gateway.listeners)) == Some(port)
+    };
+    listeners.iter().filter(leads).any(|listener| match listener.protocol {
+        Protocol::Http => true,
+        Protocol::Https => listener.hostname.as_ref().is_none_or(|of| covers(of, host)),
+    })
 }
 
 /// The tables of the Gateway that lead to the gateway, each with those of `hosts` (by our port) that its
@@ -39,6 +82,7 @@ pub fn lead(
     listeners: &[Listener],
     gateway: &ir::Gateway,
     hosts: &BTreeMap<u16, BTreeSet<String>>,
+    upgrades: &BTreeSet<String>,
 ) -> Vec<Led> {
     let mut led = Vec::new();
     let mut plain = BTreeSet::new();
@@ -62,6 +106,7 @@ pub fn lead(
             table: format!("{namespace}/{name}/{}", listener.name),
             port,
             hosts: admitted.collect(),
+            upgrades: upgrades.clone(),
         });
     }
     led

@@ -1,11 +1,13 @@
 //! The EnvoyPatchPolicy: adds our listener, the cluster that reaches it and the virtual hosts that lead there. It
-//! changes nothing that is Envoy Gateway's.
+//! changes nothing that is Envoy Gateway's, unless the Gateway is dedicated: then its listeners get our connection
+//! manager, too. What leads to us otherwise stays for the connections that were made before.
 
 use std::collections::{BTreeSet, HashMap};
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http;
 use envoy_types::pb::google::protobuf::Duration;
@@ -14,10 +16,12 @@ use serde_json::{Value, json};
 
 use super::attachment::Attachment;
 use super::json::{NoJson, to_json};
-use super::listeners::Led;
+use super::listeners::{Dedicated, Led};
 use crate::Options;
 use crate::ir::Edge;
 use crate::xds::canon::{any, milliseconds, truth, uint};
+use crate::xds::filter::THEIR_MANAGER;
+use crate::xds::listener::dedicated::dedicated;
 use crate::xds::listener::inner::inner;
 
 /// The most bytes of hosts in a policy: an object must stay below 1.5 MB.
@@ -26,10 +30,15 @@ pub const MAX_HOST_BYTES: usize = 600_000;
 /// Connections and calls between the two listeners of one Envoy.
 const MANY: u32 = 1_000_000;
 
+/// Calls on one of these connections, one after the other. Envoy ends a connection when most of its first 500 calls were reset
+/// soon, with the call that is on it then: a caller who resets calls must not come so far.
+const CALLS_PER_CONNECTION: u32 = 400;
+
 /// The policy. Without a host nothing leads to us yet, but the listener is there already.
 pub fn policy(
     attachment: &Attachment,
     led: &[Led],
+    owned: &[Dedicated],
     edge: &Edge,
     options: &Options,
 ) -> Result<Value, NoJson> {
@@ -37,8 +46,7 @@ pub fn policy(
     let mut patches = Vec::new();
     for port in ports {
         let name = name(port);
-        let listener = inner(&name, port, edge, options);
-        patches.push(added(&name, &listener, "")?);
+        patches.push(added(&name, &inner(&name, port, edge, options), "")?);
         patches.push(added(&name, &to_inner(&name), "")?);
     }
     for led in led.iter().filter(|led| !led.hosts.is_empty()) {
@@ -48,6 +56,9 @@ pub fn policy(
             "/virtual_hosts/-",
             to_json(&hosts)?,
         ));
+    }
+    for own in owned {
+        patches.push(connection_manager(own, edge, options)?);
     }
     Ok(json!({
         "apiVersion": "gateway.envoyproxy.io/v1alpha1",
@@ -80,6 +91,17 @@ fn patch<M: Name>(name: &str, path: &str, value: Value) -> Value {
         "name": name,
         "operation": {"op": "add", "path": path, "value": value},
     })
+}
+
+/// Replaces the connection managers of a Listener: those of all its filter chains, which keep their TLS.
+fn connection_manager(own: &Dedicated, edge: &Edge, options: &Options) -> Result<Value, NoJson> {
+    let mut chain = to_json(&dedicated(own.port, edge, options))?;
+    let ours = chain.pointer_mut("/filters/0/typed_config").map(Value::take);
+    let mut patch = patch::<listener::Listener>(&own.listener, "/typed_config", json!(ours));
+    patch["operation"]["op"] = "replace".into();
+    let managers = format!("..filters[?(@.name==\"{THEIR_MANAGER}\")]");
+    patch["operation"]["jsonPath"] = managers.into();
+    Ok(patch)
 }
 
 fn to_inner(name: &str) -> cluster::Cluster {
@@ -134,17 +156,22 @@ fn unlimited() -> cluster::CircuitBreakers {
     cluster::CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }
 }
 
-/// In the caller's own protocol, so that upgrades and gRPC pass. Connections end before the inner side would end them.
+/// In the caller's own protocol, so that upgrades and gRPC pass. Connections end before the inner side would end them, and
+/// carry one call at a time: callers that do not read, reset their calls or send what nobody takes would hold up or end those of
+/// others on the same connection.
 fn as_the_caller() -> http::HttpProtocolOptions {
     use http::http_protocol_options::{UpstreamProtocolOptions, UseDownstreamHttpConfig};
+    let one_call =
+        core::Http2ProtocolOptions { max_concurrent_streams: uint(1), ..Default::default() };
     let same = UseDownstreamHttpConfig {
         http_protocol_options: Some(core::Http1ProtocolOptions::default()),
-        http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
+        http2_protocol_options: Some(one_call),
         ..Default::default()
     };
     http::HttpProtocolOptions {
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             idle_timeout: milliseconds(30_000),
+            max_requests_per_connection: uint(CALLS_PER_CONNECTION),
             ..Default::default()
         }),
         upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(same)),
@@ -156,8 +183,8 @@ fn as_the_caller() -> http::HttpProtocolOptions {
 fn virtual_host(led: &Led) -> route::VirtualHost {
     use route::route::Action;
     use route::route_action::{ClusterSpecifier, UpgradeConfig};
-    let websocket = UpgradeConfig {
-        upgrade_type: "websocket".to_owned(),
+    let allowed = |protocol: &String| UpgradeConfig {
+        upgrade_type: protocol.clone(),
         enabled: truth(true),
         ..Default::default()
     };
@@ -165,7 +192,7 @@ fn virtual_host(led: &Led) -> route::VirtualHost {
         cluster_specifier: Some(ClusterSpecifier::Cluster(name(led.port))),
         timeout: Some(Duration::default()),
         idle_timeout: Some(Duration::default()),
-        upgrade_configs: vec![websocket],
+        upgrade_configs: led.upgrades.iter().map(allowed).collect(),
         ..Default::default()
     };
     let all = route::RouteMatch {

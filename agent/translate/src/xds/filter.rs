@@ -20,6 +20,9 @@ pub(super) struct Filter<Config, Settings = NoSettings> {
     takes: PhantomData<fn(Config, Settings)>,
 }
 
+/// Not a filter of ours: Envoy Gateway's connection managers, which have this name in its listeners.
+pub(crate) const THEIR_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+
 /// The type of filters without settings on routes.
 pub(super) enum NoSettings {}
 

@@ -1,7 +1,9 @@
 //! The listener template: one per port, and never updated, because an update drains connections.
 //! Everything that a publish or a gateway can change is in scopes, clusters and ECDS slots.
 
+pub(crate) mod dedicated;
 mod early;
+mod fed;
 mod filters;
 pub(crate) mod inner;
 mod limits;

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use imp_translate::envoy_gateway::{
-    Agent, Attachment, Certificate, Led, Listener, Protocol, envoy_proxy, lead, policy, secret,
+    Agent, Attachment, Certificate, Dedicated, Led, Listener, Protocol, envoy_proxy, lead, policy,
+    secret,
 };
 use imp_translate::{Layout, Options, ir};
 use serde_json::Value;
@@ -25,7 +26,8 @@ fn options() -> Options {
 
 fn led(table: &str, hosts: &[&str]) -> Led {
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-    Led { table: table.into(), port: 8080, hosts }
+    let upgrades = BTreeSet::from(["websocket".to_owned()]);
+    Led { table: table.into(), port: 8080, hosts, upgrades }
 }
 
 fn shows(name: &str, object: &Value) {
@@ -44,7 +46,7 @@ fn the_policy_adds_and_changes_nothing() {
         led("edge/gw/https", &["api.example.com"]),
         led("edge/gw/empty", &[]),
     ];
-    let made = policy(&attachment(), &tables, &ir::Edge::default(), &options()).unwrap();
+    let made = policy(&attachment(), &tables, &[], &ir::Edge::default(), &options()).unwrap();
     let patches = made.pointer("/spec/jsonPatches").unwrap().as_array().unwrap();
     for patch in patches {
         let operation = patch.get("operation").unwrap();
@@ -55,6 +57,26 @@ fn the_policy_adds_and_changes_nothing() {
     // One listener and cluster for all tables of a port; a virtual host needs a host.
     assert_eq!(patches.len(), 4);
     shows("policy", &made);
+}
+
+#[test]
+fn a_dedicated_gateways_connection_managers_are_ours_and_what_led_before_stays() {
+    let tables = [led("edge/gw/http", &["*"])];
+    let owned = Dedicated { listener: "edge/gw/http".into(), port: 8080 };
+    let made = policy(&attachment(), &tables, &[owned], &ir::Edge::default(), &options()).unwrap();
+    let patches = made.pointer("/spec/jsonPatches").unwrap().as_array().unwrap();
+    let operations: Vec<_> =
+        patches.iter().map(|it| it.pointer("/operation/op").unwrap().as_str().unwrap()).collect();
+    assert_eq!(operations, ["add", "add", "add", "replace"]);
+    let last = patches.last().unwrap();
+    let at = |pointer: &str| last.pointer(pointer).unwrap();
+    assert_eq!(at("/operation/path"), "/typed_config");
+    let manager = at("/operation/value");
+    // Callers are met there, so nothing that they say of themselves counts.
+    assert_eq!(manager.get("use_remote_address").unwrap(), true);
+    assert!(manager.get("scoped_routes").is_some() && manager.get("rds").is_none());
+    assert!(manager.get("local_reply_config").is_some());
+    shows("dedicated", last);
 }
 
 #[test]
@@ -90,7 +112,7 @@ fn leads(listeners: &[Listener], ours: &[(&str, u16)]) -> Vec<(String, u16, Vec<
         (8080, BTreeSet::from(["api.example.com".to_owned()])),
         (9090, BTreeSet::from(["admin.example.com".to_owned()])),
     ]);
-    let led = lead(("edge", "gw"), listeners, &gateway, &hosts);
+    let led = lead(("edge", "gw"), listeners, &gateway, &hosts, &BTreeSet::new());
     led.into_iter().map(|it| (it.table, it.port, it.hosts.into_iter().collect())).collect()
 }
 
