@@ -16,6 +16,10 @@ use crate::backoff::Backoff;
 /// them again.
 const GATHER: Duration = Duration::from_millis(50);
 
+/// The same of access rows: callers use a new key at once, and it would be refused until the control
+/// plane has sent it again.
+const GATHER_ACCESS: Duration = Duration::from_millis(5);
+
 /// The size of one transaction, unless one row is larger. Whoever waits for the disk also waits for
 /// the transaction in progress.
 const PORTION: usize = 1 << 20;
@@ -54,6 +58,11 @@ struct Progress {
     failing: Option<String>,
     /// How often previously written rows were lost.
     lost: u64,
+}
+
+/// Whether nobody waits for the disk.
+fn is_gathering(state: &State) -> bool {
+    !state.closing && !state.is_awaited()
 }
 
 /// What to write next.
@@ -109,12 +118,12 @@ impl Writer {
     /// `access`: whether it is an access row.
     pub(super) fn mark(&self, access: bool, table: Table, key: String, value: Option<Bytes>) {
         let mut state = self.shared.lock();
-        let was_idle = state.is_empty();
         let lane = if access { &mut state.access } else { &mut state.rest };
+        let is_first = lane.is_empty();
         lane.mark((table, key), value);
         drop(state);
         // Later rows are gathered: waking it for each would cost more than they do.
-        if was_idle {
+        if is_first {
             self.shared.wake.notify_one();
         }
     }
@@ -242,8 +251,11 @@ impl Shared {
         let state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         // Envoys' answers to one change mark several rows; they are written together, and not while
         // the change is on its way.
-        let gathering = |state: &mut State| !state.closing && !state.is_awaited();
-        let gathered = self.wake.wait_timeout_while(state, GATHER, gathering);
+        let rest = |state: &mut State| state.access.is_empty() && is_gathering(state);
+        let gathered = self.wake.wait_timeout_while(state, GATHER, rest);
+        let state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        let access = |state: &mut State| !state.access.is_empty() && is_gathering(state);
+        let gathered = self.wake.wait_timeout_while(state, GATHER_ACCESS, access);
         let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         if state.is_empty() && state.closing {
             return None;
