@@ -141,6 +141,7 @@ mod tests {
 
     /// The grammar of the API and the agent on the one side, the module on the other.
     #[test]
+    #[cfg_attr(miri, ignore = "thousands of hosts, and no unsafe")]
     fn what_the_api_accepts_is_a_pattern_here_and_finds_the_hosts_that_it_means() {
         use imp_grammar::hosts::{below_wildcard, canonical_pattern, is_wildcard};
         let parts = ["*", "*.", "A", "b-1", "xn--a", ".", "..", "-", "com", ":80", "é", "_x", "!"];
