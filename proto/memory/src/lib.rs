@@ -70,7 +70,6 @@ pub fn return_at_once() {
 mod tests {
     #[cfg(target_os = "linux")]
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test")]
     fn the_kernel_gives_small_pages_only() {
         super::small_pages_only();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
