@@ -11,12 +11,18 @@ use imp_agent::config::{Cli, Command, Config, NodeCertificate};
 use imp_agent::module;
 use imp_process::traces::Export;
 
-/// After a burst it returns memory, which glibc's arenas keep.
+/// After a burst it returns memory, which glibc's arenas keep, once it is told to ([`imp_memory`]).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+fn main() -> ExitCode {
+    imp_memory::small_pages_only();
+    imp_memory::return_at_once();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Bootstrap(options)) => {

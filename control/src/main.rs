@@ -8,8 +8,15 @@ use imp_control::app::{self, App, StartError};
 use imp_control::config::{AdminToken, Cli, Command, Config};
 use imp_process::traces::Export;
 
+fn main() -> ExitCode {
+    // Before there are threads.
+    imp_memory::small_pages_only();
+    imp_memory::two_arenas();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Openapi) => print(&imp_control::rest::document().to_string()),

@@ -13,7 +13,7 @@ import time
 
 # Part -> packages whose integration tests it runs; "unit" also runs every package's unit tests.
 PARTS = {
-    "unit": ["imp-core", "imp-enforce", "imp-grammar", "imp-kube", "imp-process", "imp-proto"],
+    "unit": ["imp-core", "imp-enforce", "imp-grammar", "imp-kube", "imp-memory", "imp-process", "imp-proto"],
     "databases": ["imp-store", "imp-control"],
     "envoy": ["imp-xds", "imp-translate", "imp-agent", "imp-module"],
     "stack": ["imp-bench"],

@@ -125,9 +125,7 @@ impl Acknowledgements {
     pub(super) fn need(&mut self, id: &Arc<str>, needs: Option<(u64, Needs)>) {
         let before = self.needs.remove(id);
         let now = needs.map(|(revision, needs)| {
-            let needs = needs.into_iter();
-            let shared =
-                needs.map(|(url, name, version)| self.resources.need(id, url, &name, &version));
+            let shared = needs.into_iter().map(|need| self.resources.need(id, need));
             Needed { revision, needs: shared.collect() }
         });
         // Those in both stay as they are.

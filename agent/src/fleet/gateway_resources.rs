@@ -6,7 +6,7 @@ mod sets;
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS};
 use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, scope, table};
@@ -235,13 +235,16 @@ impl Kind {
     }
 }
 
+/// One copy of the text for all scopes.
+static ROUTES_TYPE: LazyLock<TypeUrl> = LazyLock::new(|| ROUTES.into());
+
 /// A scope that names a table is sent to an Envoy once it has the table: with a table that it lacks it
 /// would answer 404.
 fn resource(rendered: Rendered) -> Resource {
     let Rendered { name, version, value, table, .. } = rendered;
     let resource = Resource::new(name, version, value);
     match table {
-        Some(table) => resource.with_required([(TypeUrl::from(ROUTES), table)]),
+        Some(table) => resource.with_required([(ROUTES_TYPE.clone(), table)]),
         None => resource,
     }
 }

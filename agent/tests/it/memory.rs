@@ -99,10 +99,16 @@ impl Program {
 
     /// Bytes.
     fn resident(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kib: usize = line.trim().trim_end_matches(" kB").trim().parse().unwrap();
+        let told = self.status("VmRSS:").unwrap();
+        let kib: usize = told.trim_end_matches(" kB").trim().parse().unwrap();
         kib * 1024
+    }
+
+    /// What the kernel tells of it.
+    fn status(&self, name: &str) -> Option<String> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|told| told.trim().to_owned())
     }
 }
 
@@ -119,6 +125,17 @@ async fn measured(publishes: usize) -> (usize, Duration) {
     let program = Program::start(state.path());
     let took = program.serves(state.path()).await;
     (program.settled().await, took)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_memory_of_the_program_is_in_huge_pages() {
+    let state = tempfile::tempdir().unwrap();
+    on_disk(state.path(), 1).await;
+    let program = Program::start(state.path());
+    program.serves(state.path()).await;
+    // Older kernels do not tell.
+    let enabled = program.status("THP_enabled:");
+    assert!(enabled.as_deref().is_none_or(|enabled| enabled == "0"), "{enabled:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,8 @@ pub struct Burst {
     pub served: f64,
     /// Publishes that were made meanwhile, from POST to served.
     pub lone: Times,
+    /// The same, from POST to answer.
+    pub lone_answered: Times,
     /// Keys that were revoked meanwhile, from the answer until a call gets 401.
     pub revoked: Times,
     /// Calls of hosts that were there before.
@@ -45,35 +47,41 @@ pub async fn burst(setup: &mut Setup) -> Result<Burst> {
     let public = Traffic::start(setup, &setup.subject.public_calls(), rate).await?;
     setup.open_gate().await?;
     let setup = &*setup;
-    eventually("an Envoy comes back", RECONNECTED, async || Ok((setup.passed() > 0).then_some(())))
-        .await?;
+    // Its workers' calls may come before its stream, which waits until it tries again.
+    eventually("an Envoy comes back", RECONNECTED, async || {
+        Ok((setup.stack.agent.metric("imp_envoys").await? > 0.0).then_some(()))
+    })
+    .await?;
     let (began, over) = (Instant::now(), AtomicBool::new(false));
     let sampled = async {
         let sampled = setup.sample(publishes).await;
         over.store(true, Ordering::Relaxed);
         sampled
     };
-    let (sampled, lone, (revoked, keyed)) =
+    let (sampled, (lone_answered, lone), (revoked, keyed)) =
         try_join!(sampled, lone(setup, &over), revoke(setup, &over, rate))?;
     let bytes = setup.passed();
     let mut calls = public.stop().await?;
     calls.add(keyed);
     let rest = everywhere(setup, publishes, |index| setup.bulk.expected(index)).await?;
     let served = milliseconds(began, rest.waited.unwrap_or(sampled.served()));
-    Ok(Burst { served, lone, revoked, calls, bytes })
+    Ok(Burst { served, lone, lone_answered, revoked, calls, bytes })
 }
 
-/// Publishes one at a time until all is over, once at least.
-async fn lone(setup: &Setup, over: &AtomicBool) -> Result<Times> {
-    let (mut callers, mut times) = (setup.callers().await?, Times::default());
+/// Publishes one at a time until all is over, once at least. Returns the times to the answers, and until served.
+async fn lone(setup: &Setup, over: &AtomicBool) -> Result<(Times, Times)> {
+    let mut callers = setup.callers().await?;
+    let (mut answered, mut served) = (Times::default(), Times::default());
     for _ in 0..setup.plan.lone {
-        times.0.push(setup.subject.lone(&mut callers).await?);
+        let (answer, last) = setup.subject.lone(&mut callers).await?;
+        answered.0.push(answer);
+        served.0.push(last);
         if over.load(Ordering::Relaxed) {
             break;
         }
         sleep(LONE_PAUSE).await;
     }
-    Ok(times)
+    Ok((answered, served))
 }
 
 /// Revokes keys one at a time until all is over, once at least, while others are used.

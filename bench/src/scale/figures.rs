@@ -34,6 +34,8 @@ pub fn figures(run: &Measured) -> Vec<Figure> {
     let lone = &run.burst.lone;
     add("lone publish in the burst p50", lone.percentile(0.5), "ms", None);
     add("lone publish in the burst max", lone.percentile(1.0), "ms", Some(100.0));
+    let answered = run.burst.lone_answered.percentile(1.0);
+    add("lone publish in the burst, POST to answer max", answered, "ms", None);
     add("lone publishes in the burst", lone.0.len() as f64, "", None);
     let revoked = &run.burst.revoked;
     add("revoke to 401 in the burst p50", revoked.percentile(0.5), "ms", None);

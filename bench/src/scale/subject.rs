@@ -95,14 +95,16 @@ impl Subject {
         Ok((self.provider.publish_spec(product, &expected.host, "none"), expected))
     }
 
-    /// The time from the POST of a publish until every Envoy serves it, in milliseconds.
-    pub(super) async fn lone(&self, callers: &mut [Caller]) -> Result<f64> {
+    /// The times from the POST of a publish until its answer, and until every Envoy serves it, in
+    /// milliseconds.
+    pub(super) async fn lone(&self, callers: &mut [Caller]) -> Result<(f64, f64)> {
         let posted = Instant::now();
         let expected = self.publish().await?;
+        let answered = milliseconds(posted, Instant::now());
         for caller in callers {
             walk(caller, [expected.clone()]).await?;
         }
-        Ok(milliseconds(posted, Instant::now()))
+        Ok((answered, milliseconds(posted, Instant::now())))
     }
 
     /// Revokes a key; returns the milliseconds from the answer until every Envoy refuses it.

@@ -34,26 +34,23 @@ enum Users {
 }
 
 impl Resources {
-    /// A need of a publish, shared with others.
+    /// A need of a publish, shared with others. The texts are those of the rendered resource.
     pub(super) fn need(
         &mut self,
         publish: &Arc<str>,
-        type_url: &'static str,
-        name: &str,
-        version: &str,
+        (type_url, name, version): (&'static str, Arc<str>, Arc<str>),
     ) -> Arc<Need> {
         let of_type = self.by_type.entry(type_url).or_default();
-        let Some(known) = of_type.get_mut(name) else {
-            let name: Arc<str> = name.into();
-            let need = Arc::new(Need { key: (type_url, name.clone()), version: version.into() });
+        let Some(known) = of_type.get_mut(&name) else {
+            let need = Arc::new(Need { key: (type_url, name.clone()), version });
             let users = Users::One(publish.clone());
             of_type.insert(name, Needed { need: need.clone(), users });
             return need;
         };
         known.users.add(publish);
-        if *known.need.version != *version {
+        if known.need.version != version {
             let key = known.need.key.clone();
-            known.need = Arc::new(Need { key, version: version.into() });
+            known.need = Arc::new(Need { key, version });
         }
         known.need.clone()
     }

@@ -1,6 +1,8 @@
 //! Scopes: one per port and host, with all publishes of that host. The routes are in it, or in a
 //! table that hosts with equal routes share ([`super::table`]).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3 as envoy;
 use imp_grammar::hosts::is_wildcard;
@@ -12,25 +14,25 @@ use super::table::{self, Hosts};
 use super::{Rendered, SCOPE, names};
 
 /// The scope of a host with its routes. `stamp` is 0 unless Envoys rejected these routes before.
-pub(crate) fn inline(place: &Place, name: &str, members: &[&Content], stamp: u32) -> Rendered {
+pub(crate) fn inline(place: &Place, name: &Arc<str>, members: &[&Content], stamp: u32) -> Rendered {
     let routes = match stamp {
-        0 => name.to_owned(),
+        0 => name.to_string(),
         stamp => format!("{name}+{stamp}"),
     };
     let routes = Hosts::one(members).with(&table::without_hosts(routes));
     let mut bytes = of_place(place, name).encode_to_vec();
     bytes.extend(Inline { routes }.encode_to_vec());
-    Rendered::new(SCOPE, name, bytes)
+    Rendered::new(SCOPE, name.clone(), bytes)
 }
 
-/// The scope of a host whose routes are in a table.
-pub(crate) fn by_name(place: &Place, name: &str, table: Short) -> Rendered {
-    let table = names::table(table);
+/// The scope of a host whose routes are in a table of this name.
+pub(crate) fn by_name(place: &Place, name: &Arc<str>, table: &Arc<str>) -> Rendered {
     let scope = envoy::ScopedRouteConfiguration {
-        route_configuration_name: table.clone(),
+        route_configuration_name: table.to_string(),
         ..of_place(place, name)
     };
-    Rendered { table: Some(table.into()), ..Rendered::new(SCOPE, name, scope.encode_to_vec()) }
+    let rendered = Rendered::new(SCOPE, name.clone(), scope.encode_to_vec());
+    Rendered { table: Some(table.clone()), ..rendered }
 }
 
 /// The scope that makes Envoy ask for a table. No call has its key: callers cannot set its first

@@ -8,6 +8,7 @@ use super::File;
 const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("imp-grammar", &[], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
     ("imp-process", &["imp-grammar"], &["sqlx", "axum", "tonic", "hyper", "reqwest", "prost"]),
+    ("imp-memory", &[], &["sqlx", "axum", "tonic", "tokio", "hyper", "reqwest", "prost"]),
     (
         "imp-core",
         &["imp-grammar"],
@@ -18,7 +19,15 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("imp-store", &["imp-core"], &["axum", "tonic", "prost"]),
     (
         "imp-control",
-        &["imp-core", "imp-grammar", "imp-process", "imp-store", "imp-proto", "imp-xds"],
+        &[
+            "imp-core",
+            "imp-grammar",
+            "imp-memory",
+            "imp-process",
+            "imp-store",
+            "imp-proto",
+            "imp-xds",
+        ],
         &[],
     ),
     ("imp-cli", &["imp-core"], &["tonic", "axum"]),
@@ -39,6 +48,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &[
             "imp-grammar",
             "imp-kube",
+            "imp-memory",
             "imp-process",
             "imp-proto",
             "imp-xds",
@@ -151,9 +161,10 @@ fn unreasoned(text: &str) -> Vec<String> {
 }
 
 pub(super) fn lints(file: &File) -> Vec<String> {
-    // Generated code is not held to them; the module inside Envoy copies them, because it cannot do
-    // without `unsafe`.
-    if package(file).is_none_or(|name| ["imp-proto", "imp-module"].contains(&name)) {
+    // Generated code is not held to them; the module inside Envoy and the settings of allocators copy them,
+    // because they cannot do without `unsafe`.
+    let is_apart = |name: &str| ["imp-proto", "imp-module", "imp-memory"].contains(&name);
+    if package(file).is_none_or(is_apart) {
         return vec![];
     }
     let taken = table(&file.text, "lints")

@@ -15,8 +15,8 @@ use crate::hub::connected_agents::ConnectedAgents;
 use crate::hub::deliveries::Deliveries;
 use crate::hub::settle::settle;
 
-/// Publishes per query.
-const PAGE: usize = 256;
+/// Statuses per transaction: some milliseconds of the one writer to SQLite.
+const PORTION: usize = 64;
 
 /// Statuses that are written at once.
 const AT_ONCE: usize = 16;
@@ -62,7 +62,8 @@ impl Batch {
         batch
     }
 
-    /// Reads the current rows and opens a transaction only if something changes.
+    /// Writes statuses first, some at a time, so that others write between them: a request must not wait for
+    /// those of all publishes. The rest is last and whole, because a batch that failed is written again.
     pub(super) async fn write(
         &self,
         store: &Store,
@@ -70,50 +71,24 @@ impl Batch {
         deliveries: &Deliveries,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let mut statuses = self.statuses.clone();
-        let conditions = gateways::changes(&self.gateways, store, connected).await?;
-        let mut first = true;
-        for _ in 0..TRIES {
-            let changes = changes(&statuses, store, connected, now).await?;
-            let others = !self.beats.is_empty() || !conditions.is_empty();
-            let rest = first && (self.must_last() || others);
-            if changes.is_empty() && !rest {
-                return Ok(());
-            }
-            // Agents repeat statuses and heartbeats, so these need not survive a crash of the
-            // database.
-            let mut tx = match first && self.must_last() {
-                true => store.begin().await?,
-                false => store.begin_unsynced().await?,
-            };
-            if first {
-                self.write_rest(&mut tx, now).await?;
-                gateways::write(&mut tx, &conditions, now).await?;
-            }
-            statuses.clear();
-            for (before, after, written) in report(&mut tx, &changes).await? {
-                if !written {
-                    statuses.entry(before.spec.cluster_id).or_default().insert(before.id);
-                    continue;
-                }
-                for (entry, payload) in conditions::events(before, after, now) {
-                    audit::append_event(&mut tx, &entry, &payload).await?;
-                }
-                if before.status != after.status {
-                    let payload = turn_payload(before, after);
-                    let cause = deliveries.settled(after.id, after.status).unwrap_or_default();
-                    let entry = turned(before, after, cause.request_id, now);
-                    audit::append_event(&mut tx, &entry, &payload).await?;
-                }
-            }
-            tx.commit().await?;
-            metrics::counter!("imp_publish_statuses_written_total").increment(changes.len() as u64);
-            first = false;
-            if statuses.is_empty() {
-                break;
+        for (&cluster, ids) in &self.statuses {
+            let ids: Vec<ProductPublishId> = ids.iter().copied().collect();
+            for some in ids.chunks(PORTION) {
+                write_statuses((cluster, some), store, connected, deliveries, now).await?;
             }
         }
-        Ok(())
+        let conditions = gateways::changes(&self.gateways, store, connected).await?;
+        if !self.must_last() && self.beats.is_empty() && conditions.is_empty() {
+            return Ok(());
+        }
+        // Agents repeat heartbeats, so these need not survive a crash of the database.
+        let mut tx = match self.must_last() {
+            true => store.begin().await?,
+            false => store.begin_unsynced().await?,
+        };
+        self.write_rest(&mut tx, now).await?;
+        gateways::write(&mut tx, &conditions, now).await?;
+        tx.commit().await
     }
 
     /// Whether it contains anything that agents do not repeat.
@@ -137,6 +112,47 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// Reads the current rows, and opens a transaction only if something changes.
+async fn write_statuses(
+    (cluster, ids): (ClusterId, &[ProductPublishId]),
+    store: &Store,
+    connected: &ConnectedAgents,
+    deliveries: &Deliveries,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let mut left = ids.to_vec();
+    for _ in 0..TRIES {
+        let changes = changes(cluster, &left, store, connected, now).await?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        left.clear();
+        // Agents repeat statuses, too.
+        let mut tx = store.begin_unsynced().await?;
+        for (before, after, written) in report(&mut tx, &changes).await? {
+            if !written {
+                left.push(before.id);
+                continue;
+            }
+            for (entry, payload) in conditions::events(before, after, now) {
+                audit::append_event(&mut tx, &entry, &payload).await?;
+            }
+            if before.status != after.status {
+                let payload = turn_payload(before, after);
+                let cause = deliveries.settled(after.id, after.status).unwrap_or_default();
+                let entry = turned(before, after, cause.request_id, now);
+                audit::append_event(&mut tx, &entry, &payload).await?;
+            }
+        }
+        tx.commit().await?;
+        metrics::counter!("imp_publish_statuses_written_total").increment(changes.len() as u64);
+        if left.is_empty() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Writes these statuses. Returns with each whether its row was still as it was read.
@@ -192,41 +208,37 @@ fn turn_payload(before: &ProductPublish, after: &ProductPublish) -> serde_json::
 
 /// The rows whose status differs from the agents' reports.
 async fn changes(
-    statuses: &BTreeMap<ClusterId, BTreeSet<ProductPublishId>>,
+    cluster: ClusterId,
+    ids: &[ProductPublishId],
     store: &Store,
     connected: &ConnectedAgents,
     now: DateTime<Utc>,
 ) -> Result<Vec<(ProductPublish, ProductPublish)>> {
     let mut changes = Vec::new();
-    for (&cluster, ids) in statuses {
-        let ids: Vec<ProductPublishId> = ids.iter().copied().collect();
-        for ids in ids.chunks(PAGE) {
-            let mut foreign: BTreeSet<_> = ids.iter().copied().collect();
-            for row in table::standings(store, Which::Ids(ids)).await? {
-                let before = match row.content {
-                    Ok(publish) if publish.spec.cluster_id == cluster => publish,
-                    Ok(_) => continue,
-                    Err(error) => {
-                        tracing::error!(publish = %row.id, %error, "its status cannot be told");
-                        foreign.remove(&row.id);
-                        continue;
-                    }
-                };
-                foreign.remove(&before.id);
-                connected.own(cluster, before.id, before.tenant_id);
-                let after = settle(&before, &connected.reports(cluster, before.id), now);
-                if after != before {
-                    changes.push((before, after));
-                }
+    let mut foreign: BTreeSet<_> = ids.iter().copied().collect();
+    for row in table::standings(store, Which::Ids(ids)).await? {
+        let before = match row.content {
+            Ok(publish) if publish.spec.cluster_id == cluster => publish,
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::error!(publish = %row.id, %error, "its status cannot be told");
+                foreign.remove(&row.id);
+                continue;
             }
-            if let Some(publish) = foreign.first() {
-                let reports = foreign.len();
-                tracing::warn!(%cluster, reports, %publish, "ignored: no publish of the cluster");
-            }
-            for publish in foreign {
-                connected.disown(cluster, publish);
-            }
+        };
+        foreign.remove(&before.id);
+        connected.own(cluster, before.id, before.tenant_id);
+        let after = settle(&before, &connected.reports(cluster, before.id), now);
+        if after != before {
+            changes.push((before, after));
         }
+    }
+    if let Some(publish) = foreign.first() {
+        let reports = foreign.len();
+        tracing::warn!(%cluster, reports, %publish, "ignored: no publish of the cluster");
+    }
+    for publish in foreign {
+        connected.disown(cluster, publish);
     }
     changes.sort_by_key(|(before, _)| before.id);
     Ok(changes)

@@ -80,7 +80,7 @@ pub(super) fn shared_table(key: &Key, members: &Members) -> (crate::xds::names::
 }
 
 /// The resource of a place with all of its routes.
-pub(super) fn whole(place: &Place, name: &str, members: &Members) -> Rendered {
+pub(super) fn whole(place: &Place, name: &Arc<str>, members: &Members) -> Rendered {
     if place.host.is_some() {
         let stamp = members.iter().fold(0_u32, |sum, member| sum.wrapping_add(member.stamp));
         return scope::inline(place, name, &contents(members), stamp);

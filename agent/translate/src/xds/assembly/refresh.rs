@@ -60,10 +60,11 @@ impl Assembly {
             let key = shares.then(|| prepared::key(&members));
             self.share(key, id, unit, due);
             let table = key.and_then(|key| {
-                let short = self.tables.shared(key, &members, &unit.gateway, change)?;
-                Some((key, short))
+                let name = self.tables.shared(key, &members, &unit.gateway, change)?;
+                Some((key, name))
             });
-            let rendered = tables::scope_of(unit, &members, table.map(|(_, short)| short));
+            let name = table.as_ref().map(|(_, name)| name);
+            let rendered = tables::scope_of(unit, &members, name);
             if unit.is_current(&rendered.version) {
                 return unit.renew(&rendered.version, &members);
             }

@@ -67,7 +67,7 @@ impl Tables {
         last
     }
 
-    /// The table that a unit with this content names. Sent if Envoys do not have it, with its
+    /// The name of the table that a unit with this content names. Sent if Envoys do not have it, with its
     /// holder.
     pub(super) fn shared(
         &mut self,
@@ -75,22 +75,23 @@ impl Tables {
         members: &Members,
         gateway: &Arc<str>,
         change: &mut Change,
-    ) -> Option<Short> {
+    ) -> Option<Arc<str>> {
         let table = self.by_key.get_mut(&key).filter(|table| table.is_shared())?;
         if let Some(sent) = &table.sent {
-            return Some(sent.short);
+            return Some(sent.name.clone());
         }
         let (short, rendered) = prepared::shared_table(&key, members);
+        let name = rendered.name.clone();
         table.sent = Some(Box::new(Sent {
             gateway: gateway.clone(),
             short,
-            name: rendered.name.clone(),
+            name: name.clone(),
             version: rendered.version.clone(),
             news: Some(rendered),
         }));
         self.by_name.insert(short, key);
         change.touch_table(key);
-        Some(short)
+        Some(name)
     }
 
     /// Counts the versions of units that name a table.
@@ -165,7 +166,7 @@ impl Tables {
 pub(super) fn scope_of(
     unit: &super::unit::Unit,
     members: &Members,
-    table: Option<Short>,
+    table: Option<&Arc<str>>,
 ) -> Rendered {
     match table {
         Some(table) => scope::by_name(&unit.place, &unit.name, table),
