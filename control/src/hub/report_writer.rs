@@ -139,7 +139,7 @@ impl ReportWriter {
         urgent
     }
 
-    /// Commits all items in one transaction. If the database refuses, writes them one by one to
+    /// Commits all items together. If the database refuses, writes them one by one to
     /// find the cause.
     async fn commit(&mut self, items: Vec<Item>, cancel: &CancellationToken) {
         let beats: Vec<(AgentId, Beat)> = self.beats.drain().collect();
