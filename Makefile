@@ -43,7 +43,7 @@ test-kube: tools build ## both ways into Kubernetes, on a real API server and En
 	@deploy/kube/stack.py build
 	$(CARGO) test --locked --workspace --test kube --test it --no-run
 	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test kube -- --ignored --test-threads=1 $(KUBE)
-	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test it -- --ignored --test-threads=1 gateway_api::real
+	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test it -- --ignored --test-threads=1 gateway_api::real gateway_api::schemas
 
 test-grpc: tools ## xds beside gRPC's own xDS client, which is not Envoy
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/requirements-grpc.txt
