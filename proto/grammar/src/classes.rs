@@ -189,6 +189,7 @@ pub const TRAEFIK: Class = Class {
         REQUEST_HEADERS,
         RESPONSE_HEADERS,
         UPSTREAM_TLS,
+        HTTP2_BACKENDS,
         WILDCARDS,
     ],
     source: "its conformance reports for Gateway API 1.2 and 1.6",

@@ -19,7 +19,7 @@ pub(super) struct Rendered {
 type Change = fn(&mut pb::Publish);
 
 /// What portable classes may be able to do, by the word of the feature.
-const PORTABLE: [(&str, Change); 10] = [
+const PORTABLE: [(&str, Change); 11] = [
     ("plain", |_| {}),
     ("methods", |it| service(it).routes[0].methods = vec!["GET".into(), "POST".into()]),
     ("weights", |it| {
@@ -54,6 +54,9 @@ const PORTABLE: [(&str, Change); 10] = [
         let backend = &mut service(it).backends[0];
         backend.protocol = pb::backend::Protocol::Http1Tls.into();
         backend.tls = Some(pb::UpstreamTls { sni: "up.example.com".into(), ..Default::default() });
+    }),
+    ("http2_backends", |it| {
+        service(it).backends[0].protocol = pb::backend::Protocol::Http2.into();
     }),
     ("wildcard_hosts", |it| it.hostnames.push("*.example.org".into())),
 ];
