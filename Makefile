@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-kube-upgrade test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-module-arm miri test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce bench-eg
+.PHONY: help tools build demo test test-unit test-databases test-envoy test-stack test-attacks test-kube test-kube-upgrade test-conformance test-grpc test-upgrade test-routing lint contract advisories fmt fuzz module module-twice tarball test-module-matrix test-module-arm miri test-doors bench-publish bench-routes bench-xds bench-hostile bench-scale bench-enforce soak-enforce bench-eg
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,12 @@ test-kube: tools build ## both ways into Kubernetes, on a real API server and En
 	@deploy/kube/stack.py build
 	$(CARGO) test --locked --workspace --test kube --test it --no-run
 	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test kube -- --ignored --test-threads=1 --skip upgrade:: $(KUBE)
-	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test it -- --ignored --test-threads=1 gateway_api::real
+	deploy/kube/stack.py run $(CARGO) test --locked --offline --workspace --test it -- --ignored --test-threads=1 gateway_api::real gateway_api::schemas
+
+test-conformance: tools ## Gateway API's conformance suite, for the features of HTTPRoute that the agent writes, with Envoy Gateway (Go, to build it once)
+	@deploy/kube/stack.py build
+	@deploy/kube/conformance.py build
+	deploy/kube/stack.py run deploy/kube/conformance.py
 
 test-kube-upgrade: tools build ## Envoy Gateway 1.8 replaced by 1.9 under calls (builds 1.8 once, too)
 	@deploy/kube/stack.py build former

@@ -63,7 +63,7 @@ impl Counters {
     fn of(&self, status: u16) -> &Counter {
         match status {
             401 => &self.unauthenticated,
-            403 => &self.forbidden,
+            403 | 404 => &self.forbidden,
             429 => &self.limited,
             _ => &self.unavailable,
         }
@@ -228,6 +228,7 @@ fn grpc_code(status: u16) -> Code {
     match status {
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
         429 => Code::ResourceExhausted,
         _ => Code::Unavailable,
     }
@@ -295,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_status_of_http_is_one_of_grpc() {
-        let codes = [401, 403, 429, 503].map(|status| i32::from(grpc_code(status)));
-        assert_eq!(codes, [16, 7, 8, 14]);
+        let codes = [401, 403, 404, 429, 503].map(|status| i32::from(grpc_code(status)));
+        assert_eq!(codes, [16, 7, 12, 8, 14]);
     }
 }

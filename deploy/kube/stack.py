@@ -396,7 +396,8 @@ def main(arguments):
     return 0
 
 
-try:
-    sys.exit(main(sys.argv[1:]))
-except Trouble as trouble:
-    sys.exit(f"kube: {trouble}")
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Trouble as trouble:
+        sys.exit(f"kube: {trouble}")

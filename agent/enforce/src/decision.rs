@@ -6,6 +6,7 @@ use crate::keys::BadKey;
 use crate::limit::{self, Exceeded};
 
 const UNSEEN_PLACE: &str = "unseen_place";
+const GONE: &str = "publish_gone";
 
 /// Headers of an admitted call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct Denial {
     pub status: u16,
     /// A word for programs: `unauthenticated`, `no_subscription`, `subscription_suspended`,
     /// `wrong_product`, `wrong_environment`, `wrong_publish`, `rate_limited`, `quota_exceeded`,
-    /// `publish_suspended`, `unknown_publish`, `unsupported_auth_mode`.
+    /// `publish_suspended`, `unknown_publish`, `no_route`, `unsupported_auth_mode`.
     pub code: &'static str,
     /// One line for people.
     pub title: &'static str,
@@ -84,7 +85,12 @@ impl Denial {
         Self::new(403, "unknown_publish", "Unknown publish")
     }
 
-    /// The same for callers, at a place where no publish has been.
+    /// The publish has gone, and its route will: the answer is already that without a route.
+    pub(crate) fn gone() -> Self {
+        Self { log_reason: GONE, ..Self::new(404, "no_route", "No such route") }
+    }
+
+    /// As [`Self::unknown_publish`] for callers, at a place where no publish has been.
     pub(crate) fn unseen_place() -> Self {
         Self { log_reason: UNSEEN_PLACE, ..Self::unknown_publish() }
     }

@@ -145,6 +145,7 @@ impl Engine {
     pub fn remove_publish(&self, id: &str) {
         if let Entry::Occupied(slot) = self.inner.publishes.entry(id.into()) {
             self.inner.places.replace(slot.get().all(), std::iter::empty());
+            self.inner.places.note_gone(id);
             slot.remove();
         }
     }
@@ -209,12 +210,15 @@ impl Engine {
 
     /// The refusal of a call whose publish is not known.
     fn unknown(&self, call: &Call<'_>, named: &Named) -> Denial {
+        let places = &self.inner.places;
         match (call.publish, named.owner) {
-            (PublishKey::Place { host, base_path }, Some(owner))
-                if !host.is_empty() && !self.inner.places.was_left(owner, host, base_path) =>
-            {
-                Denial::unseen_place()
+            (PublishKey::Place { host, base_path }, Some(owner)) if !host.is_empty() => {
+                match places.was_left(owner, host, base_path) {
+                    true => Denial::gone(),
+                    false => Denial::unseen_place(),
+                }
             }
+            (PublishKey::Id(id), _) if places.is_gone(id) => Denial::gone(),
             _ => Denial::unknown_publish(),
         }
     }

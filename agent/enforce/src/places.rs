@@ -14,12 +14,12 @@ use crate::access::PublishAccess;
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     by_place: DashMap<Box<str>, Claims>,
-    /// Hashes of places that were left.
+    /// Hashes of places that were left, and of the ids of publishes that have gone.
     left: DashMap<u64, ()>,
     hasher: RandomState,
 }
 
-/// How many left places are remembered.
+/// How many of them are remembered.
 const LEFT: usize = 65_536;
 
 /// The publishes of one place; seldom more than one. The owner is part of the place, so they are of
@@ -51,6 +51,19 @@ impl Places {
     /// gave Envoy the route.
     pub(crate) fn was_left(&self, owner: u64, host: &str, base_path: &str) -> bool {
         self.left.contains_key(&self.hasher.hash_one(key(owner, host, base_path).as_str()))
+    }
+
+    /// Whether a publish with this id has gone.
+    pub(crate) fn is_gone(&self, id: &str) -> bool {
+        self.left.contains_key(&self.hasher.hash_one(id))
+    }
+
+    /// Remembers a place that was left, or the id of a publish that has gone: no id is a place, which has a blank.
+    pub(crate) fn note_gone(&self, left: &str) {
+        if self.left.len() >= LEFT {
+            self.left.clear();
+        }
+        self.left.insert(self.hasher.hash_one(left), ());
     }
 
     /// Replaces the places of a publish: those of its rules before by those of its rules now, the
@@ -100,11 +113,8 @@ impl Places {
     }
 
     fn leave(&self, key: Box<str>, publish: &Arc<str>) {
-        if self.left.len() >= LEFT {
-            self.left.clear();
-        }
         // Before it is gone, so that no call finds neither.
-        self.left.insert(self.hasher.hash_one(&*key), ());
+        self.note_gone(&key);
         let Entry::Occupied(mut slot) = self.by_place.entry(key) else { return };
         let Claims { last, others } = slot.get_mut();
         others.retain(|other| other.publish != *publish);

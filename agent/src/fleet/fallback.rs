@@ -144,7 +144,7 @@ mod tests {
         let mut fallback = started();
         assert_eq!(fallback.step("g", false, true, at(34)), None);
         assert_eq!(fallback.fallen(), 0);
-        // One that was there for a moment begins it anew.
+        // An Envoy that connects for a moment starts the grace again.
         assert_eq!(fallback.step("g", true, true, at(34)), Some(Path::Direct));
         assert_eq!(fallback.step("g", false, true, at(35)), Some(Path::Grace(at(35))));
         assert_eq!(fallback.step("g", false, true, at(64)), None);

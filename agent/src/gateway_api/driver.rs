@@ -1,5 +1,7 @@
 //! From orders of the fleet to sets of objects, and from their standing to outcomes.
 
+mod proxies;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayApi;
-use super::probe::{self, Answer, Probes, Serving, Told};
+use super::probe::{Probes, Serving, Told};
 use crate::fleet::tracker::{Verdict, agent_rejected};
 use crate::fleet::{Drift, Fleet, GatewayApiOrder};
 use crate::port;
@@ -365,9 +367,18 @@ impl Driver {
             }
             return;
         }
-        let of_set = |(id, _): &(&String, &mut Gateway)| of_gateway(id) == set;
-        let Some((id, gateway)) = self.gateways.iter_mut().find(of_set) else { return };
+        let Some((id, gateway)) =
+            self.gateways.iter_mut().find(|(id, _)| of_gateway(id) == set || of_probe(id) == set)
+        else {
+            return;
+        };
         let id = id.clone();
+        if of_probe(&id) == set {
+            if standing == Standing::Accepted {
+                self.probes.written(&id, revision);
+            }
+            return;
+        }
         let closes = standing == Standing::Accepted && !gateway.is_closed;
         gateway.is_closed |= closes;
         let refused = match standing {
@@ -418,44 +429,6 @@ impl Driver {
         };
         let id: &Arc<str> = &publish.id;
         self.fleet.stands(id, *revision, verdict);
-    }
-
-    /// Asks the proxies of a gateway about what they accepted since they were asked last.
-    fn probe(&mut self, gateway: &str) {
-        let Some(known) = self.gateways.get(gateway) else { return };
-        let Some(mark) = self.probes.next_mark(gateway, now_ms()) else { return };
-        let (_, targets) = self.plan.probe(&known.gateway, mark);
-        let cancel = CancellationToken::new();
-        let (about, answers) = ((gateway.to_owned(), mark), self.asking.clone());
-        let namespace = self.api.namespace.clone();
-        let asked = probe::ask(self.connection.clone(), namespace, about, targets, answers);
-        self.probes.asking(gateway, cancel.clone());
-        tokio::spawn(async move { cancel.run_until_cancelled(asked).await });
-    }
-
-    /// Has the route with this mark applied.
-    fn mark(&self, id: &str, mark: u64) {
-        let Some(known) = self.gateways.get(id) else { return };
-        let (route, _) = self.plan.probe(&known.gateway, mark);
-        let (set, gateway, objects) = (of_probe(id), gateway_name(id), objects_of(vec![route]));
-        self.keep(Order::Want { set, revision: mark, gateway, objects });
-    }
-
-    /// The proxies of a gateway have answered.
-    fn answered(&mut self, told: &Told) {
-        if told.answer == Answer::Found {
-            if self.probes.is_asked(told) {
-                self.mark(&told.gateway, told.mark);
-            }
-            return;
-        }
-        let sets = self.probes.told(told);
-        metrics::counter!("imp_kube_probes_total", "answer" => told.answer.word()).increment(1);
-        if told.answer == Answer::Late {
-            tracing::warn!(gateway = told.gateway, "proxies do not have what was accepted");
-        }
-        sets.iter().for_each(|set| self.tell(set));
-        self.probe(&told.gateway);
     }
 
     /// The keeper ends only with the driver.

@@ -5,9 +5,11 @@
 //! conditions alone.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -35,10 +37,12 @@ pub(super) enum Answer {
     Found,
     /// They have it.
     Served,
-    /// They answer with a former one, and did so for [`LATE`]. Asking goes on.
+    /// They answer with a former one, and did so for [`LATE`] after its controller took the mark. Asking goes on.
     Late,
     /// Nobody answers.
     Unreached,
+    /// They cannot have it: its route was not accepted within [`LATE`].
+    Unwritten,
 }
 
 impl Answer {
@@ -49,6 +53,7 @@ impl Answer {
             Self::Served => "served",
             Self::Late => "late",
             Self::Unreached => "unreached",
+            Self::Unwritten => "unwritten",
         }
     }
 }
@@ -83,10 +88,18 @@ struct Probe {
     /// The mark that was asked for last, or before it the one that the gateway came with.
     asked: u64,
     /// The question under way about it.
-    asking: Option<DropGuard>,
+    asking: Option<Asking>,
     is_late: bool,
     /// Accepted revisions by set, each with the mark after it; none until one is written.
     waiting: HashMap<String, (u64, Option<u64>)>,
+}
+
+/// A question under way, which ends with this.
+#[derive(Debug)]
+struct Asking {
+    _ends: DropGuard,
+    /// Cancelled once the controller has accepted the mark: from then on proxies can be late.
+    written: CancellationToken,
 }
 
 impl Probes {
@@ -132,10 +145,25 @@ impl Probes {
         Some(mark)
     }
 
-    /// The question about the last mark is under way; a former one ends.
-    pub(super) fn asking(&mut self, gateway: &str, asking: CancellationToken) {
+    /// The question about the last mark is under way, until `ends` is cancelled; a former one ends. `written` is
+    /// cancelled when proxies can have the mark.
+    pub(super) fn asking(
+        &mut self,
+        gateway: &str,
+        ends: CancellationToken,
+        written: CancellationToken,
+    ) {
         if let Some(probe) = self.gateways.get_mut(gateway) {
-            (probe.asking, probe.is_late) = (Some(asking.drop_guard()), false);
+            let asking = Asking { _ends: ends.drop_guard(), written };
+            (probe.asking, probe.is_late) = (Some(asking), false);
+        }
+    }
+
+    /// The controller has accepted the route with this mark.
+    pub(super) fn written(&self, gateway: &str, mark: u64) {
+        let probe = self.gateways.get(gateway).filter(|probe| probe.asked == mark);
+        if let Some(asking) = probe.and_then(|probe| probe.asking.as_ref()) {
+            asking.written.cancel();
         }
     }
 
@@ -157,7 +185,7 @@ impl Probes {
         match told.answer {
             Answer::Found => {}
             Answer::Late => probe.is_late = true,
-            Answer::Served | Answer::Unreached => {
+            Answer::Served | Answer::Unreached | Answer::Unwritten => {
                 (probe.asking, probe.is_late) = (None, false);
                 probe.waiting.retain(|set, _| !sets.contains(set));
             }
@@ -178,20 +206,30 @@ impl Probes {
     }
 }
 
+/// What the proxies of a gateway are asked.
+pub(super) struct Question {
+    pub(super) namespace: String,
+    pub(super) gateway: String,
+    pub(super) mark: u64,
+    pub(super) targets: Vec<ProbeTarget>,
+    /// Cancelled when proxies can have the mark.
+    pub(super) written: CancellationToken,
+}
+
 /// Asks the proxies of a gateway until they have the mark, or nobody is there to be asked.
 pub(super) async fn ask(
     cluster: Cluster,
-    namespace: String,
-    (gateway, mark): (String, u64),
-    targets: Vec<ProbeTarget>,
+    question: Question,
     answers: mpsc::UnboundedSender<Told>,
 ) {
+    let Question { namespace, gateway, mark, targets, written } = question;
     let key =
         Key { kind: &kinds::GATEWAY, namespace: Some(namespace), name: gateway_name(&gateway) };
     let tell = |answer| {
         let _ends_with_the_driver = answers.send(Told { gateway: gateway.clone(), mark, answer });
     };
     let (begun, mut waits) = (Instant::now(), Backoff::new(SHORTEST, LONGEST));
+    let mut since_written = None;
     let (mut found, mut reached, mut is_late) = (false, false, false);
     let mut addresses = Vec::new();
     loop {
@@ -214,10 +252,17 @@ pub(super) async fn ask(
             // Proxies come and go: their address may be another one.
             None => addresses.clear(),
         }
-        if begun.elapsed() > LATE && !is_late {
-            if !reached {
-                return tell(Answer::Unreached);
-            }
+        if since_written.is_none() && written.is_cancelled() {
+            since_written = Some(Instant::now());
+        }
+        if begun.elapsed() > LATE && !reached {
+            return tell(Answer::Unreached);
+        }
+        // What they answer says nothing then.
+        if begun.elapsed() > LATE && since_written.is_none() {
+            return tell(Answer::Unwritten);
+        }
+        if since_written.is_some_and(|since| since.elapsed() > LATE) && !is_late {
             is_late = true;
             tell(Answer::Late);
         }
@@ -236,12 +281,12 @@ fn addresses_of(gateway: &Value) -> Vec<String> {
 /// The lowest mark of all listeners, at the first address that answers for all of them.
 async fn lowest(addresses: &[String], targets: &[ProbeTarget]) -> Option<u64> {
     for address in addresses {
-        let mut marks = Vec::new();
-        for target in targets {
-            marks.push(timeout(ANSWER, mark_at(address, target)).await.ok().flatten());
-        }
-        if let Some(marks) = marks.into_iter().collect::<Option<Vec<_>>>() {
-            return marks.into_iter().min();
+        let of_all = stream::iter(targets).then(|target| timeout(ANSWER, mark_at(address, target)));
+        let of_all = of_all.map(|mark| mark.ok().flatten().ok_or(()));
+        // The first listener that does not answer ends it.
+        let lowest = of_all.try_fold(u64::MAX, |lowest, mark| ready(Ok(lowest.min(mark)))).await;
+        if lowest.is_ok() {
+            return lowest.ok();
         }
     }
     None
@@ -253,12 +298,14 @@ async fn mark_at(address: &str, target: &ProbeTarget) -> Option<u64> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = http::Request::get(PROBE_PATH).header(http::header::HOST, &target.host);
     let request = request.header(http::header::CONNECTION, "close").body(Empty::<Bytes>::new());
-    let asked = async move { sender.send_request(request.ok()?).await.ok() };
-    // It ends with the answer, or with the connection, whose end may be seen first.
-    let (answer, _closed) = futures::join!(asked, connection);
-    let answer = answer?;
-    let location = answer.headers().get(http::header::LOCATION);
-    Some(location.and_then(|it| mark_of(it.to_str().ok()?)).unwrap_or(0))
+    // The answer is dropped with its body: nobody reads that, and the connection would wait for it.
+    let asked = async move {
+        let answer = sender.send_request(request.ok()?).await.ok()?;
+        let location = answer.headers().get(http::header::LOCATION);
+        Some(location.and_then(|it| mark_of(it.to_str().ok()?)).unwrap_or(0))
+    };
+    // The connection's end may be seen before the answer.
+    futures::join!(asked, connection).0
 }
 
 #[cfg(test)]
@@ -277,7 +324,7 @@ mod tests {
         probes.accepted("g", "b", 7);
         let mark = probes.next_mark("g", 1_000).unwrap();
         assert!(mark > 1_000, "later than the first, whatever the clock says");
-        probes.asking("g", CancellationToken::new());
+        probes.asking("g", CancellationToken::new(), CancellationToken::new());
         (probes, mark)
     }
 
@@ -305,7 +352,7 @@ mod tests {
         // What comes now is asked for with a later mark, which the others are served with, too.
         probes.accepted("g", "c", 1);
         let next = probes.next_mark("g", mark).unwrap();
-        probes.asking("g", CancellationToken::new());
+        probes.asking("g", CancellationToken::new(), CancellationToken::new());
         assert!(probes.told(&told(mark, Answer::Served)).is_empty(), "that question has ended");
         assert_eq!(probes.told(&told(next, Answer::Served)).len(), 3);
         assert_eq!(probes.serving("g", "b", 7), Serving::Yes);
@@ -321,10 +368,24 @@ mod tests {
     }
 
     #[test]
+    fn proxies_can_be_late_only_with_the_mark_that_was_asked_for_last() {
+        let (mut probes, mark) = two_that_wait();
+        let written = CancellationToken::new();
+        probes.asking("g", CancellationToken::new(), written.clone());
+        probes.written("g", mark - 1);
+        assert!(!written.is_cancelled(), "the controller took a former one");
+        probes.written("g", mark);
+        assert!(written.is_cancelled());
+    }
+
+    #[test]
     fn where_nobody_answers_conditions_alone_count() {
         let (mut probes, mark) = two_that_wait();
         assert_eq!(probes.told(&told(mark, Answer::Unreached)).len(), 2);
         assert_eq!(probes.serving("g", "a", 1), Serving::Yes);
         assert_eq!(probes.serving("other", "a", 1), Serving::Yes);
+        let (mut probes, mark) = two_that_wait();
+        assert_eq!(probes.told(&told(mark, Answer::Unwritten)).len(), 2);
+        assert_eq!(probes.serving("g", "a", 1), Serving::Yes, "as where nobody can be asked");
     }
 }

@@ -60,7 +60,7 @@ async fn publishes_with_the_same_routes_are_told_apart_by_host_and_base_path() {
     // Envoy may still have the route, and no agent knows better.
     control.state.remove::<pb::Publish>(&id(1, 1));
     let deadline = tokio::time::Instant::now() + rig::PATIENCE;
-    while call(&agent.xds, &routes, &host(1), None).await != 403 {
+    while call(&agent.xds, &routes, &host(1), None).await != 404 {
         assert!(tokio::time::Instant::now() < deadline, "never ended");
     }
     assert_eq!(call(&agent.xds, &routes, &host(0), Some(KEY)).await, 200);

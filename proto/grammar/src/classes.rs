@@ -189,6 +189,7 @@ pub const TRAEFIK: Class = Class {
         REQUEST_HEADERS,
         RESPONSE_HEADERS,
         UPSTREAM_TLS,
+        HTTP2_BACKENDS,
         WILDCARDS,
     ],
     source: "its conformance reports for Gateway API 1.2 and 1.6",
@@ -211,6 +212,8 @@ const PORTABLE: &[&str] = &[
      that works the same on all of them.",
     "Timeouts, retries and outlier detection are the class's own defaults.",
     "What no route takes is the class's own 404.",
+    "The objects are those of Gateway API 1.2 to 1.6, either channel. Backends with TLS need 1.4, policy `cors` 1.5 (1.3 of the \
+     experimental channel): an older one refuses such a publish (`gateway_api_refused`).",
 ];
 
 /// All classes that have a driver.

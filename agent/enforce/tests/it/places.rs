@@ -77,7 +77,7 @@ fn one_product_at_two_hosts_is_counted_and_limited_per_publish() {
     }
     assert_eq!(counted(&engine), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
     engine.remove_publish("a");
-    assert_eq!(ask("a.example.com"), Err("unknown_publish"));
+    assert_eq!(ask("a.example.com"), Err("no_route"));
     assert_eq!(ask("b.example.com"), Ok(()));
 }
 
@@ -161,7 +161,7 @@ fn a_place_that_went_to_another_product_judges_no_route_of_the_former_one() {
         engine.remove_publish("keyed");
         for key in [None, Some(KEY)] {
             let asked = ask(&engine, &context(&keyed), "a.example.com", key);
-            assert_eq!(asked, Err("unknown_publish"), "{other:?}");
+            assert_eq!(asked, Err("no_route"), "{other:?}");
         }
         assert_eq!(ask(&engine, &context(&other), "a.example.com", None), Ok(()));
         assert_eq!(counted(&engine), [(other.id.clone(), 1), ("keyed".to_owned(), 1)]);
@@ -207,7 +207,7 @@ fn the_routes_of_a_former_revision_are_found_where_that_one_was() {
     assert_eq!(seen(&engine), [Ok(()), Ok(())]);
     // Nobody runs the former revision any more.
     engine.put_publish(access(&after));
-    assert_eq!(seen(&engine), [Err("unknown_publish"), Ok(())]);
+    assert_eq!(seen(&engine), [Err("no_route"), Ok(())]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn rules_that_nobody_knows_are_judged_by_all_that_are_known() {
     engine.put_publish(open.clone());
     assert_eq!(passes_by(&engine, "", None), Ok(()), "no known rules ask for a key");
     engine.remove_publish("pub");
-    assert_eq!(passes_by(&engine, &open.digest(), Some(KEY)), Err(403));
+    assert_eq!(passes_by(&engine, &open.digest(), Some(KEY)), Err(404));
 }
 
 /// Another agent's Envoy may have rejected the revision that opens the publish, and still run the

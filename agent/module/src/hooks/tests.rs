@@ -215,7 +215,8 @@ fn a_place_that_was_never_known_is_asked_for_again_and_one_that_was_left_is_not(
     assert_eq!(call(&state, &at("a.example.com")), status::CONTINUE);
     assert_eq!(refused(&state, &at("b.example.com")), unknown);
     state.engine.remove_publish("placed");
-    assert_eq!(refused(&state, &at("a.example.com")).1, "unknown_publish");
+    let (status, code, _) = refused(&state, &at("a.example.com"));
+    assert_eq!((status, code.as_str()), (404, "no_route"));
     assert_eq!(refused(&state, &at("")).1, "unknown_publish");
 }
 

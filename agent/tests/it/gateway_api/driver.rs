@@ -250,7 +250,9 @@ async fn proxy(mark: &Arc<AtomicU64>) -> u16 {
     let mark = mark.clone();
     let answer = move || async move {
         let mark = mark.load(Ordering::Relaxed);
-        (StatusCode::FOUND, [("location", format!("http://m{mark}.probe.invalid/"))])
+        let location = format!("http://m{mark}.probe.invalid/");
+        // Some proxies write a page.
+        (StatusCode::FOUND, [("location", location)], "x".repeat(100_000))
     };
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     port
@@ -305,5 +307,16 @@ async fn a_publish_that_proxies_do_not_take_is_not_active_and_is_when_they_do() 
         control.state.status(&id(1, 1)).filter(active(2, 1))
     })
     .await;
+
+    // A mark that is not accepted says nothing of proxies: conditions alone count.
+    has.store(1, Ordering::Relaxed);
+    control.state.set(&public(1, 3));
+    let told = eventually("told of 3", || {
+        api.accept_if(|object| object["metadata"]["labels"]["imp-gateway.io/probe"].is_null());
+        let told = |it: &imp_proto::agent::PublishStatus| it.error.is_some() || active(3, 1)(it);
+        control.state.status(&id(1, 1)).filter(told)
+    })
+    .await;
+    assert!(active(3, 1)(&told), "{told:?}");
     agent.shutdown().await;
 }

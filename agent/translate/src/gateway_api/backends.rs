@@ -76,7 +76,7 @@ impl<'a> Backends<'a> {
         self.check(backend, at)?;
         let (kind, spec) = match self.class.has_policies {
             true => ("Backend", self.spec(backend)),
-            false => ("Service", service_spec()),
+            false => ("Service", service_spec(backend)),
         };
         let content = (&spec, slices(backend), backend.settings.tls.as_ref());
         let name = owner.name(&format!("-b{}", digest(&format!("{content:?}"))));
@@ -100,6 +100,10 @@ impl<'a> Backends<'a> {
     fn check(&self, backend: &ir::Backend, at: &impl Fn() -> String) -> Result<(), Refusal> {
         if backend.http2 {
             need(self.class, classes::HTTP2_BACKENDS, at)?;
+            if !self.class.has_policies && backend.settings.tls.is_some() {
+                let why = "Gateway API asks for HTTP/2 without TLS only";
+                return Err(Refusal::unsaid(at(), why));
+            }
         }
         let weights: Vec<_> = backend.endpoints.iter().map(|it| it.weight).collect();
         if weights.windows(2).any(|pair| pair.first() != pair.last()) {
@@ -220,10 +224,14 @@ fn trust(
 }
 
 /// Without a selector, so that nobody else makes slices.
-fn service_spec() -> Value {
-    json!({ "type": "ClusterIP", "ports": [
-        { "name": "http", "port": SERVICE_PORT, "protocol": "TCP", "targetPort": SERVICE_PORT },
-    ]})
+fn service_spec(backend: &ir::Backend) -> Value {
+    let mut port = json!({
+        "name": "http", "port": SERVICE_PORT, "protocol": "TCP", "targetPort": SERVICE_PORT,
+    });
+    if backend.http2 {
+        set(&mut port, "appProtocol", json!("kubernetes.io/h2c"));
+    }
+    json!({ "type": "ClusterIP", "ports": [port] })
 }
 
 /// Endpoints by kind of address and port: each is a slice.

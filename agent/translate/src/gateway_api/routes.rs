@@ -130,10 +130,13 @@ impl Parts {
         let name = format!("r-{}", digest(&route.id));
         let filters = filters::of(class, owner, &publish.base_path, route, matches.len())?;
         let mut json = json!({
-            "name": name,
             "matches": matches.json(),
             "backendRefs": backends.references(owner, route)?,
         });
+        if class.has_policies {
+            // They refer to it. The standard channel of Gateway API has no such field before 1.4.
+            set(&mut json, "name", json!(name));
+        }
         if !filters.list.is_empty() {
             set(&mut json, "filters", json!(filters.list));
         }

@@ -2,3 +2,4 @@
 
 mod precedence;
 mod refusals;
+mod schemas;

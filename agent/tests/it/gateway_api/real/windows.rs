@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::rig::Rig;
-use crate::fixtures::{KEY, host};
+use crate::fixtures::{KEY, host, id};
 
 /// Connections that stay open: each is asked again and again.
 struct Kept {
@@ -100,6 +100,18 @@ async fn the_first_key_of_a_gateway_opens_no_window_for_connections_that_are_the
     rig.control.state.set(&second);
     kept.until_guarded(&host(1), "/v2/a").await;
     rig.until(1, "/v2/a", Some(KEY), 200).await;
-    rig.removes(&[1, 2]).await;
+
+    // What is removed is served, or gone, also while Envoy still has its routes.
+    rig.control.state.remove::<pb::Publish>(&id(1, 2));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (status, body) = rig.call(2, "/a", Some(KEY)).await;
+        assert!([200, 404].contains(&status), "{status}: {body}");
+        if status == 404 && rig.routes().await.iter().all(|name| !name.contains(&id(1, 2))) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "never gone");
+    }
+    rig.removes(&[1]).await;
     rig.stop().await;
 }

@@ -164,6 +164,22 @@ fn header_values_that_the_crd_refuses_are_refused_here() {
 }
 
 #[test]
+fn a_service_speaks_http2_by_its_port_and_not_over_tls() {
+    let http2 = |it: &mut pb::Publish, protocol: pb::backend::Protocol| {
+        service(it).backends[0].protocol = protocol.into();
+    };
+    let plain = render(&classes::TRAEFIK, |it| http2(it, pb::backend::Protocol::Http2)).unwrap();
+    let of_service = plain.iter().find(|object| object["kind"] == "Service").unwrap();
+    assert_eq!(of_service["spec"]["ports"][0]["appProtocol"], "kubernetes.io/h2c");
+    let over_tls = render(&classes::TRAEFIK, |it| {
+        http2(it, pb::backend::Protocol::Http2Tls);
+        let tls = pb::UpstreamTls { sni: "up.example.com".into(), ..Default::default() };
+        service(it).backends[0].tls = Some(tls);
+    });
+    assert!(matches!(over_tls, Err(Refusal::Unsaid { .. })), "{over_tls:?}");
+}
+
+#[test]
 fn a_suspended_publish_that_cannot_answer_is_not_served_at_all() {
     for class in CLASSES {
         let objects = render(class, |it| it.suspended = true).unwrap();

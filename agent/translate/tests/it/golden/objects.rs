@@ -52,6 +52,18 @@ fn objects(case: &Case) -> Vec<Value> {
     objects
 }
 
+/// The objects of all inputs, and of every gateway.
+pub(crate) fn all() -> Vec<Value> {
+    let of = |name: String| {
+        let mut case = Case::read(&name);
+        case.shows = vec![form::Shown::Listeners];
+        objects(&case)
+    };
+    let mut all: Vec<_> = names("in", "json").into_iter().flat_map(of).collect();
+    all.retain(|object| object.get("refused").is_none());
+    all
+}
+
 #[test]
 fn every_input_becomes_objects_or_a_refusal() {
     let mut settings = insta::Settings::clone_current();
