@@ -19,7 +19,8 @@ import threading
 import time
 from pathlib import Path
 
-from stack import ADDRESS, CACHE, CLASS, GO, SYSTEM, Api, folder, go
+from programs import CACHE, GO, go
+from stack import ADDRESS, CLASS, SYSTEM, Api, folder
 
 GATEWAY_API = "1.6.1"
 OWNER = "gateway.envoyproxy.io/owning-gateway-"
