@@ -168,7 +168,7 @@ impl Stack {
             Ok((last.get("status").and_then(Value::as_str) == Some(status)).then(|| last.clone()))
         })
         .await;
-        reached.with_context(|| format!("last seen: {last}"))
+        reached.with_context(|| format!("last seen: {last}\n{}", self.agent.last_words()))
     }
 
     /// Polls a path of a host until it answers with this status.
@@ -187,7 +187,7 @@ impl Stack {
             Ok(answer.filter(|answer| answer.status == status))
         })
         .await;
-        found.with_context(|| format!("last answer: {last:?}"))
+        found.with_context(|| format!("last answer: {last:?}\n{}", self.agent.last_words()))
     }
 }
 

@@ -43,6 +43,11 @@ impl Agent {
         self.process.id()
     }
 
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        self.process.last_words()
+    }
+
     /// Kills it, like a crash.
     pub fn kill(&mut self) {
         self.process.kill();
